@@ -27,7 +27,7 @@ check: $(STAMP)-dev  ## Lint, types, layers, documents
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/mypy --explicit-package-bases --no-incremental tests/typing
+	$(BIN)/mypy --explicit-package-bases --no-incremental tests/docs/user_code.py
 	$(BIN)/lint-imports
 	$(BIN)/python tools/reference.py --check
 

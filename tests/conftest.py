@@ -9,18 +9,30 @@ import signal
 import ssl
 import warnings
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import HealthCheck, settings
 
+import callspan
+from callspan import Handle
 from callspan.spool import shipper
+from callspan.stores import Reader
 from callspan.testing import ScriptedProvider
-from tests import descriptors
-from tests.logs import nothing_is_warned_of
 from tests.nightly import FILES
-from tests.provider import FullProvider
-from tests.scale import FULL, scaled
+from tests.support import descriptors
+from tests.support.logs import nothing_is_warned_of
+from tests.support.processes import plain_environment
+from tests.support.provider import FullProvider
+from tests.support.scale import FULL, scaled
+
+if TYPE_CHECKING:
+    from tests.support.receiver import OtlpReceiver
+
+Instrument = Callable[..., Handle]
+Read = Callable[[str | Path], Reader]
 
 settings.register_profile(
     "quick", max_examples=10, deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True
@@ -93,6 +105,42 @@ def nothing_warned() -> Iterator[list[str]]:
 def provider() -> Iterator[ScriptedProvider]:
     with FullProvider() as running:
         yield running
+
+
+@pytest.fixture
+def receiver() -> Iterator[OtlpReceiver]:
+    from tests.support.receiver import OtlpReceiver  # it needs what the oldest environments lack
+
+    with OtlpReceiver() as running:
+        yield running
+
+
+@pytest.fixture
+def no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave no setting of callspan, OpenTelemetry or the SDKs in the environment."""
+    for name in set(os.environ) - set(plain_environment()):
+        monkeypatch.delenv(name)
+
+
+@pytest.fixture
+def instrumented() -> Iterator[Instrument]:
+    """Instrument as an application does; undone after the test."""
+    handles: list[Handle] = []
+
+    def instrument(**settings: Any) -> Handle:
+        handles.append(callspan.instrument(**settings))
+        return handles[-1]
+
+    yield instrument
+    for handle in reversed(handles):
+        handle.uninstrument()
+
+
+@pytest.fixture
+def reading() -> Iterator[Read]:
+    """Open stores for reading; closed after the test."""
+    with ExitStack() as opened:
+        yield lambda store: opened.enter_context(closing(callspan.open_store(str(store))))
 
 
 @pytest.fixture(scope="session")

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from environments import ROOT, make
 
-TESTS = ("tests/intercept", "-n", "2", "-m", "not nightly and not postgres and not clickhouse")
+TESTS = ("tests/calls", "-n", "2", "-m", "not nightly and not postgres and not clickhouse")
 TOOLS = (
     "pytest>=8.3", "pytest-timeout>=2.3", "pytest-xdist>=3.6", "aiohttp", "boto3", "brotli", "google-auth[requests]",
     "hypothesis>=6.100", "trio",

@@ -1,6 +1,6 @@
 """Mutation tests: small faults put into a package, and which of two groups of tests notice them.
 
-    python -m tools.mutants callspan.record --keep tests/wire tests/agent --cut tests/unit/record
+    python -m tools.mutants callspan.record --keep tests/wire tests/sessions --cut tests/spans
 
 Each mutant is one change of one function, put into a forked process by exchanging the function's code and judged there
 by the fastest tests that execute its line. Printed: which group notices each mutant, and the sums.

@@ -35,7 +35,7 @@ PROGRAMS = {
     "tests/view/test_report_browser.py": CHROMIUM,
 }
 """Programs that no package brings, any one of which a file of tests needs."""
-SAMPLING = ("tests.scale", "hypothesis", "tests.wire", "documents.running")
+SAMPLING = ("support.scale", "hypothesis", "tests.wire", "docs.running")
 """Imports of tests that do more at full scale."""
 MATRIX = {"3.10": ("floor", "older", "recent"), "3.13": ("lanes", "newest")}
 """Sets of versions of the SDKs, by the Python on which their capture tests run."""
@@ -70,7 +70,7 @@ def steps() -> Iterator[Step]:
     yield Step("environment collector", (PYTHON, "tools/collector.py"))
     yield Step(
         "methods of the newest SDKs",
-        (".venv-newest/bin/python", "-m", "pytest", "-q", "tests/documents/test_coverage.py"),
+        (".venv-newest/bin/python", "-m", "pytest", "-q", "tests/docs/test_coverage.py"),
     )
     quick = "not nightly and not postgres and not clickhouse"
     yield Step("samples of make test, whole", (*PYTEST, "-n", "3", "-m", quick, *sampled()))

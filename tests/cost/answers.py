@@ -8,8 +8,8 @@ from typing import Any, Final
 from callspan.cost import Pricer
 from callspan.record.content_level import without_content
 from callspan.records import CallRecord, Cost, Request, Response, Timing, Usage
-from tests.bodies import endpoint, folded
-from tests.records import START_NS, made
+from tests.support.bodies import endpoint, folded
+from tests.support.records import START_NS, made
 
 Body = Mapping[str, Any]
 _PROVIDERS: Final = {"messages": "anthropic", "responses": "openai", "chat_completions": "openai"}

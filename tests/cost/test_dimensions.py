@@ -14,8 +14,8 @@ import pytest
 from callspan.cost import Pricer, read_prices
 from callspan.cost.dimensions import DIMENSIONS
 from callspan.records import Cost
-from tests.documents.sdk_methods import is_read
-from tests.scale import FULL
+from tests.support.scale import FULL
+from tests.support.sdk_methods import is_read
 
 from .answers import Body, call_of, cost_of
 

@@ -16,8 +16,8 @@ import pytest
 from callspan.cost import priced
 from callspan.cost.published import PriceList, published_cost
 from callspan.records import Timing, Usage
-from tests.records import START_NS
-from tests.scale import scaled
+from tests.support.records import START_NS
+from tests.support.scale import scaled
 
 from .answers import counted
 

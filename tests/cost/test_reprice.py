@@ -12,8 +12,8 @@ import pytest
 
 from callspan import open_store
 from callspan.records import Cost, Usage
-from tests.commands import ask
-from tests.records import keep
+from tests.support.commands import ask
+from tests.support.records import keep
 
 from .answers import call_of, counted
 

@@ -27,8 +27,8 @@ from callspan.records import (
     Timing,
     Usage,
 )
-from tests.bodies import endpoint, with_conversation
-from tests.records import SECOND, START_NS, keep, raw
+from tests.support.bodies import endpoint, with_conversation
+from tests.support.records import SECOND, START_NS, keep, raw
 
 Json = dict[str, Any]
 

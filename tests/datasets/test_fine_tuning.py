@@ -7,9 +7,9 @@ import time
 from typing import Any
 
 from callspan.datasets import Options
+from tests.support.formats import check_fine_tuning
 
 from .conftest import TOOLS, Export, World, asking, tool_call
-from .formats import check_fine_tuning
 
 SYSTEM = {"role": "system", "content": "Play."}
 

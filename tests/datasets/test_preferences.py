@@ -15,11 +15,11 @@ import callspan
 from callspan import SettingError, open_store
 from callspan.datasets import Options, export
 from callspan.testing import ReceivedRequest, Reply, ScriptedProvider
-from tests.commands import ask
-from tests.scale import scaled
+from tests.support.commands import ask
+from tests.support.formats import check_preference
+from tests.support.scale import scaled
 
 from .conftest import TOOLS, Export, World, asking, tool_call
-from .formats import check_preference
 
 START = [{"role": "system", "content": "Play."}, {"role": "user", "content": "Begin."}]
 

@@ -12,7 +12,7 @@ import pytest
 from callspan import SettingError, open_store
 from callspan.datasets import FORMATS, export
 from callspan.records import Cost, Stream, Usage
-from tests.commands import ask
+from tests.support.commands import ask
 
 from .conftest import START_NS, Export, World
 

@@ -12,9 +12,9 @@ import pytest
 from callspan import SettingError, open_store
 from callspan.datasets import Options, export, exporting
 from callspan.records import Place
+from tests.support.formats import check_trajectory
 
 from .conftest import TOOLS, Export, World, asking, tool_call
-from .formats import check_trajectory
 
 
 def agent(world: World) -> None:

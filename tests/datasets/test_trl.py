@@ -10,7 +10,7 @@ import pytest
 
 from callspan import open_store
 from callspan.datasets import Options, export
-from tests.otel.launching import python_of
+from tests.support.launching import python_of
 
 from .conftest import TOOLS, World, asking, tool_call
 

@@ -17,7 +17,7 @@ from callspan.testing import Captured, capture
 from tests.fuzz.case import Case
 from tests.fuzz.sabotage import sabotaged
 from tests.fuzz.stored import Stored
-from tests.spans_of_records import differences
+from tests.support.spans_of_records import differences
 
 _ENDS = frozenset({"success", "error", "timeout", "cancelled"})
 

@@ -13,8 +13,8 @@ import pytest
 from tools.collector import BINARY, is_built
 from typing_extensions import Self
 
-from tests.otel.launching import answers, free_port, running
-from tests.otel.receiver import OtlpReceiver
+from tests.support.launching import answers, free_port, running
+from tests.support.receiver import OtlpReceiver
 
 _CONFIG: Final = """\
 receivers:

@@ -2,20 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from callspan.testing import ScriptedProvider
-from tests.otel.launching import Stage
-from tests.otel.receiver import OtlpReceiver
-
-
-@pytest.fixture
-def receiver() -> Iterator[OtlpReceiver]:
-    with OtlpReceiver() as running:
-        yield running
+from tests.support.launching import Stage
+from tests.support.receiver import OtlpReceiver
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import signal
 
 import pytest
 
-from tests.otel.launching import APPS, Stage
+from tests.support.launching import APPS, Stage
 
 SCRIPT = str(APPS / "script.py")
 

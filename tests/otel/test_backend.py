@@ -15,8 +15,8 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.conftest import DEMO_SPANS, SPOKEN
-from tests.otel.launching import BIN, answers, free_port, python_of, running
+from tests.support.demo import DEMO_SPANS, SPOKEN
+from tests.support.launching import BIN, answers, free_port, python_of, running
 
 pytestmark = [pytest.mark.timeout(300)]
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.otel.launching import Stage, python_of, running
+from tests.support.launching import Stage, python_of, running
 
 pytestmark = [pytest.mark.timeout(300)]
 

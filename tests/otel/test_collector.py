@@ -29,10 +29,10 @@ from opentelemetry.util._once import Once
 import callspan
 from callspan.otlp.providers import make_provider
 from callspan.testing import ScriptedProvider
-from tests.commands import callspan as command
-from tests.e2e.conftest import DEMO_SPANS, VOICE_CALLS
 from tests.otel.collector import Collector
-from tests.otel.receiver import OtlpReceiver, items
+from tests.support.commands import callspan as command
+from tests.support.demo import DEMO_SPANS, VOICE_CALLS
+from tests.support.receiver import OtlpReceiver, items
 
 pytestmark = [pytest.mark.timeout(120)]
 

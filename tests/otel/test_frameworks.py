@@ -13,7 +13,7 @@ import pytest
 
 import callspan
 from callspan.records import EventRecord
-from tests.otel.launching import APPS, python_of
+from tests.support.launching import APPS, python_of
 
 pytestmark = [pytest.mark.timeout(300)]
 

@@ -16,7 +16,7 @@ import pytest
 from tools import environments
 
 from callspan import open_store
-from tests.otel.launching import APPS, Stage
+from tests.support.launching import APPS, Stage
 
 pytestmark = [pytest.mark.timeout(600)]
 

@@ -18,9 +18,9 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span as SentSpan
 
 from callspan import Settings
 from callspan.records import decode
-from tests.e2e.conftest import DEMO_SPANS, SPOKEN
-from tests.otel.launching import APPS, Stage, answers, free_port, python_of, running
-from tests.spans_of_records import of_records
+from tests.support.demo import DEMO_SPANS, SPOKEN
+from tests.support.launching import APPS, Stage, answers, free_port, python_of, running
+from tests.support.spans_of_records import of_records
 
 pytestmark = [pytest.mark.timeout(120)]
 

@@ -8,8 +8,8 @@ from typing import Any, TypeAlias
 import pytest
 
 from callspan.testing import ScriptedProvider
-from tests.otel.launching import APPS, Stage, python_of
-from tests.otel.receiver import OtlpReceiver
+from tests.support.launching import APPS, Stage, python_of
+from tests.support.receiver import OtlpReceiver
 
 pytestmark = [pytest.mark.xdist_group("peers")]
 

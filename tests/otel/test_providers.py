@@ -16,7 +16,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 
 import callspan
 from callspan.testing import ScriptedProvider
-from tests.otel.launching import Stage
+from tests.support.launching import Stage
 
 HI: Any = [{"role": "user", "content": "Hi"}]
 

@@ -15,7 +15,7 @@ from opentelemetry.sdk.trace import TracerProvider
 
 import callspan
 from callspan.testing import ScriptedProvider
-from tests.otel.receiver import OtlpReceiver
+from tests.support.receiver import OtlpReceiver
 
 KEY = "sk-proj-SECRETKEYSECRETKEY0123456789"
 ANTHROPIC_KEY = "sk-ant-api03-SECRETKEYSECRETKEY9876543210"

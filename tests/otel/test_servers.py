@@ -13,7 +13,7 @@ from typing import Final, NamedTuple
 
 import pytest
 
-from tests.otel.launching import Served, Stage
+from tests.support.launching import Served, Stage
 
 
 class Server(NamedTuple):

@@ -25,8 +25,8 @@ import callspan
 from callspan.otlp.providers import make_provider
 from callspan.otlp.variables import wanted_signals
 from callspan.testing import ScriptedProvider
-from tests.otel.launching import APPS, Stage
-from tests.otel.receiver import OtlpReceiver, items, plain
+from tests.support.launching import APPS, Stage
+from tests.support.receiver import OtlpReceiver, items, plain
 
 SCRIPT = str(APPS / "script.py")
 EVENT = "gen_ai.client.inference.operation.details"

@@ -18,7 +18,7 @@ from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 import callspan
 from callspan import ByteBoundedExporter, open_store
 from callspan.testing import ScriptedProvider
-from tests.otel.receiver import OtlpReceiver
+from tests.support.receiver import OtlpReceiver
 
 PIXELS = bytes(range(256)) * 200
 ENCODED = base64.b64encode(PIXELS).decode()

@@ -13,8 +13,8 @@ import pytest
 from callspan.records import SessionRecord
 from callspan.stores import find_store
 from callspan.testing import ReceivedRequest, ScriptedProvider
-from tests.documents.pages import ROOT, examples
-from tests.otel.launching import Served, Stage
+from tests.support.launching import Served, Stage
+from tests.support.pages import ROOT, examples
 
 PAGE: Final = ROOT / "docs" / "production.md"
 WORKERS: Final = ("uvicorn", "service:app", "--port", "{port}", "--workers", "4")

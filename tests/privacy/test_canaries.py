@@ -19,9 +19,9 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 import callspan
 from callspan.records import Record, encode
 from callspan.testing import ScriptedProvider
-from tests.commands import ask
-from tests.intercept import sdks
 from tests.privacy.canaries import FOUND, Program
+from tests.support import sdks
+from tests.support.commands import ask
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),

@@ -19,8 +19,7 @@ from pathlib import Path
 
 from callspan.spool import shipper
 from callspan.spool import spool as spools
-
-from .rig import DownSink, FileSink, HangingSink, SqliteSink, record, spool_of, until
+from tests.support.rig import DownSink, FileSink, HangingSink, SqliteSink, record, spool_of, until
 
 PACE = 20
 """Records between two looks whether the healthy store has them: far less than the cap waits for it."""

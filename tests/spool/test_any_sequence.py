@@ -13,8 +13,7 @@ from callspan.spool import directory as places
 from callspan.spool import leftover
 from callspan.spool.destination import Rejected
 from callspan.spool.spool import Spool
-
-from .rig import SqliteSink, key_of, listing, record, rows, spool_of, target
+from tests.support.rig import SqliteSink, key_of, listing, record, rows, spool_of, target
 
 STEPS = st.lists(
     st.one_of(

@@ -14,8 +14,7 @@ import pytest
 from callspan.spool import directory as places
 from callspan.spool import leftover, shipper
 from callspan.spool.losses import read_losses
-
-from .rig import DownSink, FileSink, HangingSink, listing, record, spool_of, target, until
+from tests.support.rig import DownSink, FileSink, HangingSink, listing, record, spool_of, target, until
 
 MAX_BYTES = 100_000
 FULL = 95

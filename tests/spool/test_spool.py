@@ -28,8 +28,7 @@ from callspan.spool.destination import Destination
 from callspan.spool.losses import LOSSES_FILE, Loss, LossCounter, Losses, add_losses, read_losses
 from callspan.spool.segment import OWN_SUFFIX, is_locked, line_of, lines_in
 from callspan.spool.spool import Spool
-
-from .rig import (
+from tests.support.rig import (
     DownSink,
     FileSink,
     HangingSink,
@@ -218,7 +217,7 @@ def test_a_fork_beside_a_store_that_hangs_is_quick_and_the_child_records(tmp_pat
 def test_the_descriptor_is_none_of_the_standard_streams(tmp_path: Path) -> None:
     code = (
         "import os\nos.close(0); os.close(1); os.close(2)\n"
-        "from pathlib import Path\nfrom tests.spool.rig import *\n"
+        "from pathlib import Path\nfrom tests.support.rig import *\n"
         f"spool = spool_of(Path({str(tmp_path)!r}) / 'spool', one=DownSink(Path({str(tmp_path)!r}) / 'out'))\n"
         "assert spool.append(record('a'))\n"
         "try: os.write(1, b'what the application prints')\nexcept OSError: pass\n"

@@ -10,9 +10,8 @@ import sys
 import time
 from pathlib import Path
 
-from tests.scale import scaled
-
-from .rig import SqliteSink, deliver_left, rows
+from tests.support.rig import SqliteSink, deliver_left, rows
+from tests.support.scale import scaled
 
 ROUNDS = scaled(2, 12)
 

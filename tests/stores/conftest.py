@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from tests.commands import ask
-from tests.records import SECOND, raw
+from tests.support.commands import ask
+from tests.support.records import SECOND, raw
 
 from callspan import open_store
 from callspan.delivery.store_sink import StoreSink

@@ -19,9 +19,9 @@ from pathlib import Path
 from typing import Final
 
 import pytest
-from tests import descriptors
-from tests.commands import ask
-from tests.scale import FULL
+from tests.support import descriptors
+from tests.support.commands import ask
+from tests.support.scale import FULL
 
 import callspan
 from callspan import erase, import_records

@@ -18,7 +18,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
-from tests.commands import ask
+from tests.support.commands import ask
 from tests.wire import corpus
 
 from callspan import erase, open_store

@@ -12,7 +12,7 @@ from typing import Final, get_args
 
 import msgspec
 import pytest
-from tests.spool.rig import DownSink
+from tests.support.rig import DownSink
 
 from callspan import Settings, open_store
 from callspan.delivery import leftovers

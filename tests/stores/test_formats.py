@@ -11,8 +11,8 @@ from typing import Any
 import msgspec
 import pytest
 from jsonschema import Draft202012Validator
-from tests.commands import ask
-from tests.processes import ran
+from tests.support.commands import ask
+from tests.support.processes import ran
 
 from callspan import erase, open_store
 from callspan.records import (

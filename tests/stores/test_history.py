@@ -17,8 +17,8 @@ import anthropic
 import msgspec
 import openai
 import pytest
-from tests.provider import FullProvider
-from tests.view.reading import data
+from tests.support.provider import FullProvider
+from tests.support.reading import data
 
 from callspan import erase, open_store
 from callspan.datasets import export

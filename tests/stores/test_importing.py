@@ -11,7 +11,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from tests.commands import ask
+from tests.support.commands import ask
 
 from callspan import SettingError, import_records, open_store
 from callspan.records import FORMAT, Record, Stream, Timing, encode

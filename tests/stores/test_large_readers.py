@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-from tests.machine import slowness
+from tests.support.large_file import make_chats, make_session, make_sessions
+from tests.support.machine import slowness
 
 from callspan.records import CallRecord, Place, Request, Response, TimestepRecord, encode
 from callspan.stores import CallFilter
 
 from .conftest import START_NS, Delivery, Records, raw
-from .large_file import make_chats, make_session, make_sessions
 
 CALLS = 1_000_000
 RSS_MB = 300

@@ -17,15 +17,15 @@ from typing import NamedTuple
 
 import psycopg
 import pytest
-from tests.scale import FULL, scaled
-from tests.spool.rig import until
+from tests.support.readers import coming_and_going
+from tests.support.rig import until
+from tests.support.scale import FULL, scaled
 
 from callspan import open_store
 from callspan.records import encode
 from callspan.stores import StoreError, find_store
 
 from .conftest import Records, spool_of
-from .readers import coming_and_going
 from .servers import PostgresServer, TcpProxy
 
 pytestmark = pytest.mark.postgres

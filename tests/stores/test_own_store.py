@@ -12,7 +12,7 @@ from pathlib import Path
 
 import openai
 import pytest
-from tests.commands import ask
+from tests.support.commands import ask
 
 import callspan
 from callspan import open_store, stores

@@ -10,8 +10,8 @@ from contextlib import closing
 
 import pytest
 from msgspec.structs import replace
-from tests.commands import ask as command
-from tests.spool.rig import until
+from tests.support.commands import ask as command
+from tests.support.rig import until
 
 from callspan import open_store
 from callspan.records import FORMAT, CallRecord

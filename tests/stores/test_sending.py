@@ -19,10 +19,10 @@ from typing import Any, Final
 import openai
 import pytest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span as SentSpan
-from tests.agent.programs import everything, loose, support_desk
-from tests.commands import Answer, ask
-from tests.otel.receiver import OtlpReceiver
-from tests.spans_of_records import sent
+from tests.support.commands import Answer, ask
+from tests.support.programs import everything, loose, support_desk
+from tests.support.receiver import OtlpReceiver
+from tests.support.spans_of_records import sent
 
 import callspan
 from callspan.testing import Captured, ScriptedProvider, capture

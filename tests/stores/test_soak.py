@@ -20,8 +20,8 @@ from statistics import median
 from typing import Final, NamedTuple
 
 import pytest
-from tests.provider import FullProvider
-from tests.spool.rig import until
+from tests.support.provider import FullProvider
+from tests.support.rig import until
 
 import callspan
 from callspan import Settings, open_store

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-from tests.machine import slowness
-from tests.scale import scaled
+from tests.support.large_file import NUMBERED, ORIGINALS, SUFFIXED, TIMES, agents, make_sessions
+from tests.support.machine import slowness
+from tests.support.scale import scaled
 
 from .conftest import SECOND, Delivery, Records, clickhouse
-from .large_file import NUMBERED, ORIGINALS, SUFFIXED, TIMES, agents, make_sessions
 
 ROOT = Path(__file__).parents[2]
 CALLS = scaled(100_000, 1_000_000)

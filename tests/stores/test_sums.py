@@ -18,8 +18,8 @@ import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tests.records import keep
-from tests.scale import scaled
+from tests.support.records import keep
+from tests.support.scale import scaled
 
 from callspan import open_store
 from callspan.comparison.intervals import of_mean, of_means, of_shares, wilson

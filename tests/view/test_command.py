@@ -18,11 +18,11 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from tests.commands import callspan
-from tests.left_behind import leave_behind
+from tests.support.commands import callspan
+from tests.support.left_behind import leave_behind
+from tests.support.reading import data, entries
 
 from .conftest import Delivery, Records
-from .reading import data, entries
 
 VIEW = (sys.executable, "-m", "callspan.cli")
 

@@ -10,9 +10,10 @@ import pytest
 
 from callspan.records import CallRecord, Cost, Place, Timing
 from callspan.testing import capture
-from tests.commands import ask
-from tests.intercept import sdks
-from tests.intercept.realtime_server import (
+from tests.stores.conftest import SECOND, START_NS
+from tests.support import sdks
+from tests.support.commands import ask
+from tests.support.realtime_server import (
     USAGE,
     added,
     answer,
@@ -25,9 +26,8 @@ from tests.intercept.realtime_server import (
     spoken,
     transcribed,
 )
-from tests.intercept.socket_server import serving
-from tests.records import made
-from tests.stores.conftest import SECOND, START_NS
+from tests.support.records import made
+from tests.support.socket_server import serving
 
 from .conftest import Delivery, Records, Show
 from .tabs import Open, browser, tab

@@ -7,7 +7,7 @@ from typing import Any
 
 from callspan.records import Cost, ErrorInfo, Place, TimestepRecord, Timing, Totals, Usage
 from tests.datasets.conftest import World
-from tests.records import SECOND, START_NS
+from tests.support.records import SECOND, START_NS
 
 QUESTION = [{"role": "user", "content": "?"}]
 HOSTILE = [

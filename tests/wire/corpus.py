@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.scale import FULL
+from tests.support.scale import FULL
 
 SAMPLE = Path(__file__).with_name("sample.jsonl.gz")
 WHOLE = Path(__file__).resolve().parents[3] / "shared" / "wire" / "exchanges.jsonl.gz"

@@ -11,8 +11,8 @@ import msgspec
 from callspan.datasets.chat_messages import called_tools, chat_call, flaw, tool_name
 from callspan.providers import registry
 from callspan.records import CallRecord, Timing
-from tests.datasets.conftest import raw
-from tests.datasets.formats import check_fine_tuning
+from tests.support.formats import check_fine_tuning
+from tests.support.records import raw
 from tests.wire import corpus
 from tests.wire.sse import chunks
 

@@ -20,8 +20,8 @@ from callspan.providers.base import Api
 from callspan.records import CallRecord, Conversation, Record
 from callspan.settings_loader import load
 from callspan.testing import capture
-from tests.scale import scaled
-from tests.spans_of_records import differences
+from tests.support.scale import scaled
+from tests.support.spans_of_records import differences
 from tests.wire import facts, oracle, reading, sse
 from tests.wire.corpus import Exchange
 from tests.wire.entries import ENTRIES, HELPED

@@ -11,7 +11,7 @@ from typing import Any
 from agents import function_tool
 from agents.realtime import RealtimeAgent, RealtimeRunner
 from stage import weather, websocket_server
-from tests.intercept.realtime_server import USAGE, answer, created, event, response, session, speech, transcribed
+from tests.support.realtime_server import USAGE, answer, created, event, response, session, speech, transcribed
 
 import callspan
 from callspan.testing import capture

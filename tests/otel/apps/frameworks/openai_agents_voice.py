@@ -22,8 +22,8 @@ from agents.voice import (
     VoicePipelineConfig,
 )
 from stage import websocket_server
-from tests.intercept.realtime_server import event, session, speech, transcribed
-from tests.provider import FullProvider
+from tests.support.provider import FullProvider
+from tests.support.realtime_server import event, session, speech, transcribed
 
 from callspan.records import CallRecord
 from callspan.testing import capture

@@ -29,7 +29,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from pydantic import BaseModel
 
 sys.path.append(str(Path(__file__).parents[4]))
-from tests.provider import FullProvider
+from tests.support.provider import FullProvider
 
 import callspan
 from callspan.stores import EmptyStoreError

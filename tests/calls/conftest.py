@@ -1,0 +1,101 @@
+"""Fixtures of the interception tests."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import openai
+import pytest
+
+from callspan.delivery import recorder
+from callspan.observe import unrecognized
+from callspan.testing import Captured, ScriptedProvider, capture
+from tests.support.calls import APIS, Wire
+from tests.support.mode import Mode
+
+
+@pytest.fixture
+def seen() -> Iterator[Captured]:
+    with capture() as captured:
+        yield captured
+
+
+@pytest.fixture(params=["sync", "async"])
+def mode(request: pytest.FixtureRequest, provider: ScriptedProvider) -> Mode:
+    return Mode(request.param, provider)
+
+
+@pytest.fixture(params=[False, True], ids=["plain", "stream"])
+def stream(request: pytest.FixtureRequest) -> bool:
+    """Whether the call of the test is streamed."""
+    return bool(request.param)
+
+
+@pytest.fixture
+def client(provider: ScriptedProvider) -> Iterator[openai.OpenAI]:
+    with openai.OpenAI(api_key="k", base_url=provider.openai_url, max_retries=0) as made:
+        yield made
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> str:
+    return f"sqlite:///{tmp_path}/calls.db"
+
+
+@pytest.fixture(params=["openai", "anthropic"])
+def sdk(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture(params=APIS)
+def wire(request: pytest.FixtureRequest, mode: Mode) -> Wire:
+    return Wire(request.param, mode)
+
+
+@pytest.fixture(params=["chat_completions", "messages"])
+def plain(request: pytest.FixtureRequest, mode: Mode) -> Wire:
+    """Plain calls of both SDKs."""
+    return Wire(request.param, mode)
+
+
+@pytest.fixture(params=["plain", "stream", "raw"])
+def shaped(request: pytest.FixtureRequest, plain: Wire) -> Wire:
+    """Calls of every shape of both SDKs."""
+    plain.shape = request.param
+    return plain
+
+
+@pytest.fixture
+def unwarned() -> None:
+    """Let warnings that come once in a process come again."""
+    recorder.forget_warnings()
+    unrecognized.forget_warnings()
+
+
+@pytest.fixture
+def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the SDKs compute shorter waits where the server asks for none."""
+    for sdk in ("openai", "anthropic"):
+        base = import_module(f"{sdk}._base_client")
+        monkeypatch.setattr(base, "INITIAL_RETRY_DELAY", 0.004)
+        monkeypatch.setattr(base, "MAX_RETRY_DELAY", 0.004)
+
+
+@pytest.fixture
+def run(mode: Mode) -> Callable[[Callable[[], Awaitable[Any]]], Any]:
+    """Run a test's body to its end and close its clients."""
+
+    def runner(body: Callable[[], Awaitable[Any]]) -> Any:
+        async def whole() -> Any:
+            try:
+                return await body()
+            finally:
+                await mode.close()
+
+        return asyncio.run(whole())
+
+    return runner

@@ -1,0 +1,86 @@
+"""Tool loops of the SDKs for tests: runners of either colour with a scripted tool, and the tree of what they did."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import anthropic
+import pytest
+
+from callspan.testing import Captured
+from tests.support.mode import Mode
+
+MESSAGE: dict[str, Any] = {
+    "model": "claude-sonnet-5", "max_tokens": 64, "messages": [{"role": "user", "content": "Which weather?"}],
+}  # fmt: skip
+TOOL: dict[str, Any] = {
+    "type": "function", "name": "weather", "strict": True, "description": "Say the weather.",
+    "parameters": {
+        "type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"],
+        "additionalProperties": False,
+    },
+}  # fmt: skip
+ANSWER = {
+    "type": "choice", "name": "next_action", "choice": "north", "confidence": 0.9,
+    "probabilities": [{"value": "north", "probability": 0.9}, {"value": "done", "probability": 0.1}],
+}  # fmt: skip
+DECISION = {
+    "model": "gpt-6-luna", "answers": [ANSWER],
+    "usage": {
+        "input_tokens": 20, "input_tokens_details": {"cached_tokens": 8, "cache_write_tokens": 0},
+        "output_tokens": 4, "output_tokens_details": {"reasoning_tokens": 2}, "total_tokens": 24,
+    },
+}  # fmt: skip
+RESPONSES: dict[str, Any] = {"model": "gpt-5", "input": [{"role": "user", "content": "Which weather?"}]}
+
+
+def request(city: str = "Paris", number: int = 1, name: str = "weather") -> dict[str, Any]:
+    """A tool call for the script of a provider."""
+    return {"name": name, "arguments": {"city": city}, "id": f"call_{number}"}
+
+
+def of_anthropic(mode: Mode, run: Any, client: Any = None, **options: Any) -> Any:
+    """A tool runner of Messages whose tool `weather` is `run`."""
+
+    def weather(city: str) -> str:
+        """Say the weather."""
+        return str(run(city))
+
+    async def later(city: str) -> str:
+        return str(await mode.wait(run(city)))
+
+    tool: Any = anthropic.beta_tool(weather)
+    if mode.is_async:
+        tool = anthropic.beta_async_tool(later, name="weather", description="Say the weather.")
+    return (client or mode.anthropic()).beta.messages.tool_runner(**{**MESSAGE, "tools": [tool], **options})
+
+
+def of_openai(mode: Mode, run: Any, **options: Any) -> Any:
+    """A tool runner of Responses whose function `weather` is `run`."""
+    runners = pytest.importorskip("openai.lib.responses_tool_runner", reason="this openai has no tool runners")
+    if not mode.is_async:
+        function = runners.RegisteredFunction(tool=TOOL, execute=lambda given: run(given["city"]), **options)
+        return runners.ResponsesToolRunner(functions=[function])
+
+    async def later(given: dict[str, Any]) -> Any:
+        return await mode.wait(run(given["city"]))
+
+    function = runners.AsyncRegisteredFunction(tool=TOOL, execute=later, **options)
+    return runners.AsyncResponsesToolRunner(functions=[function])
+
+
+def tree(seen: Captured) -> dict[str, list[str]]:
+    """The names of the spans below each span's name, in the order of their starts; no parent: ''."""
+    names = {span.context.span_id: span.name for span in seen.spans if span.context is not None}
+    found: dict[str, list[str]] = {}
+    for span in sorted(seen.spans, key=lambda one: one.start_time or 0):
+        above = "" if span.parent is None else names.get(span.parent.span_id, "elsewhere")
+        found.setdefault(above, []).append(span.name)
+    return found
+
+
+def rows(seen: Captured, event_type: str) -> list[Any]:
+    """The event rows of a type, each once."""
+    found = [event for event in seen.events if event.event_type == event_type]
+    assert len({event.event_id for event in found}) == len(found)
+    return found

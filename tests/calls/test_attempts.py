@@ -1,0 +1,353 @@
+"""Attempts of retried calls, compared with the log of the server; many calls at once; spans of attempts."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import signal
+import socket
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
+from threading import Lock
+from types import FrameType
+from typing import Any, Final
+
+import anthropic
+import anyio
+import openai
+import pytest
+from opentelemetry import trace
+from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.trace import SpanKind, StatusCode
+
+from callspan.records import CallRecord
+from callspan.testing import Captured, ReceivedRequest, Reply, ScriptedProvider, capture
+from tests.support import sdks
+from tests.support.calls import Run, Wire, the_call
+from tests.support.scale import scaled
+
+pytestmark = pytest.mark.usefixtures("short_waits")
+LIMITED = {"status": 429, "headers": {"retry-after-ms": "6"}}
+BROKEN = {"status": 500, "headers": {"retry-after-ms": "3"}}
+WELL = {"text": "I am well."}
+
+
+def counts(record: CallRecord) -> bool:
+    """Whether the SDK tells the server how often it has tried."""
+    return sdks.OPENAI >= (1, 55) if record.api != "messages" else sdks.ANTHROPIC >= (0, 40)
+
+
+def assert_log_agrees(record: CallRecord, log: Sequence[ReceivedRequest]) -> None:
+    """The server saw each attempt between its start and its end, in order, and counts retries as we do.
+
+    Our offsets count from the start of the call; one shift must bring all of them to the server's clock.
+    """
+    attempts = record.attempts
+    assert [attempt.number for attempt in attempts] == list(range(1, len(log) + 1))
+    counted = list(range(len(log))) if counts(record) else [None] * len(log)
+    assert [request.retry_count for request in log] == counted
+    assert record.retries == len(log) - 1
+    pairs = list(zip(attempts, log, strict=True))
+    at_least = max(request.time_ns - (attempt.end_ns or 0) for attempt, request in pairs)
+    at_most = min(request.time_ns - attempt.start_ns for attempt, request in pairs)
+    assert at_least <= at_most
+    for (before, arrived), (after, arrived_next) in pairwise(pairs):
+        assert before.end_ns is not None
+        assert before.end_ns <= after.start_ns
+        assert before.wait_s is not None
+        assert before.planned_wait_s is not None
+        assert before.wait_s == (after.start_ns - before.end_ns) / 1e9
+        assert before.wait_s >= before.planned_wait_s
+        assert (arrived_next.time_ns - arrived.time_ns) / 1e9 >= before.planned_wait_s
+    assert attempts[-1].wait_s is None
+
+
+def shown(record: CallRecord) -> list[tuple[int | None, str | None, str | None]]:
+    return [(attempt.status, attempt.error_kind, attempt.request_id) for attempt in record.attempts]
+
+
+def watched(wire: Wire, client: Any, act: Callable[[Any], None]) -> Any:
+    """The client, with a function that sees each HTTP request before it is sent."""
+
+    async def act_async(request: Any) -> None:
+        act(request)
+
+    client._client.event_hooks = {"request": [act_async if wire.mode.is_async else act]}
+    return client
+
+
+def test_a_rate_limit_an_error_and_then_an_answer(shaped: Wire, run: Run, seen: Captured) -> None:
+    shaped.script(LIMITED, BROKEN, WELL)
+    run(lambda: shaped.call(shaped.client(max_retries=2)))
+    record = the_call(seen)
+    assert shown(record) == [(429, "rate_limit", "req_1"), (500, "server", "req_2"), (200, None, "req_3")]
+    assert [attempt.planned_wait_s for attempt in record.attempts] == [0.006, 0.003, None]
+    assert (record.retries, record.rate_limited) == (2, True)
+    assert_log_agrees(record, shaped.mode.provider.requests)
+    attributes = dict(seen.spans[0].attributes or {})
+    assert (attributes["llm.retries"], attributes["http.request.resend_count"]) == (2, 2)
+    assert (attributes["llm.rate_limited"], attributes["llm.status_code"]) == (True, 200)
+    assert attributes["callspan.request_id"] == "req_3"
+
+
+def test_timeouts_are_attempts(shaped: Wire, run: Run, seen: Captured) -> None:
+    """The first two requests wait a tenth of a second and no longer; a loaded machine answers the third."""
+    shaped.script({"hang": True}, {"hang": True}, WELL)
+    patience = [0.1, 0.1]
+
+    def shorten(request: Any) -> None:
+        if patience:
+            request.extensions["timeout"] = {**request.extensions["timeout"], "read": patience.pop()}
+
+    run(lambda: shaped.call(watched(shaped, shaped.client(max_retries=2), shorten)))
+    record = the_call(seen)
+    assert shown(record) == [(None, "timeout", None), (None, "timeout", None), (200, None, "req_3")]
+    assert [attempt.error_type for attempt in record.attempts] == ["ReadTimeout", "ReadTimeout", None]
+    assert (record.outcome, record.retries, record.rate_limited) == ("success", 2, False)
+    assert_log_agrees(record, shaped.mode.provider.requests)
+    first = record.attempts[0]
+    assert first.end_ns is not None
+    assert (first.headers_ns, first.end_ns - first.start_ns >= 0.1e9) == (None, True)
+
+
+def test_a_refused_connection_and_then_an_answer(shaped: Wire, run: Run, seen: Captured) -> None:
+    shaped.script(WELL)
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        ports = [closed.getsockname()[1]]
+
+        def redirect(request: Any) -> None:
+            if ports:
+                request.url = request.url.copy_with(port=ports.pop())
+
+        run(lambda: shaped.call(watched(shaped, shaped.client(max_retries=1), redirect)))
+    record = the_call(seen)
+    assert shown(record) == [(None, "connection", None), (200, None, "req_1")]
+    assert record.attempts[0].error_type == "ConnectError"
+    assert (record.retries, record.outcome) == (1, "success")
+    (request,) = shaped.mode.provider.requests
+    assert request.retry_count == (1 if counts(record) else None)
+
+
+def test_waits_are_those_the_sdk_has_slept(plain: Wire, run: Run, seen: Captured, slept: list[float]) -> None:
+    """Without a word of the server: exponential, with jitter."""
+    plain.script({"status": 500}, {"status": 503}, WELL)
+    run(lambda: plain.call(plain.client(max_retries=2)))
+    record = the_call(seen)
+    assert len(slept) == 2
+    assert [attempt.planned_wait_s for attempt in record.attempts] == [*slept, None]
+    assert_log_agrees(record, plain.mode.provider.requests)
+
+
+@pytest.fixture
+def slept(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """What the SDKs sleep, noted and slept."""
+    waits: list[float] = []
+    on_sleep(monkeypatch, waits.append)
+    return waits
+
+
+def on_sleep(monkeypatch: pytest.MonkeyPatch, hear: Callable[[float], None]) -> None:
+    """Observe every sleep of the SDKs, just before they really sleep."""
+
+    def sleep(seconds: float) -> None:
+        hear(seconds)
+        time.sleep(seconds)
+
+    async def async_sleep(seconds: float) -> None:
+        hear(seconds)
+        await anyio.sleep(seconds)
+
+    for sdk in (openai, anthropic):
+        base: Any = sdk._base_client
+        monkeypatch.setattr(base, "time", ClockOf(time, sleep))
+        monkeypatch.setattr(base, "anyio", ClockOf(anyio, async_sleep))
+
+
+class ClockOf:
+    """A module with another `sleep`."""
+
+    def __init__(self, module: Any, sleep: Any) -> None:
+        self._module = module
+        self.sleep = sleep
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._module, name)
+
+
+def test_cancelled_or_interrupted_during_the_wait(
+    shaped: Wire, run: Run, seen: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A task is cancelled; a signal's handler raises while the SDK sleeps."""
+    shaped.script({"status": 429, "headers": {"retry-after-ms": "20000"}})
+    client = shaped.client(max_retries=1)
+
+    async def cancelled() -> None:
+        waits = asyncio.Event()
+        on_sleep(monkeypatch, lambda _seconds: waits.set())
+        task = asyncio.create_task(shaped.call(client))
+        await waits.wait()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    if shaped.mode.is_async:
+        run(cancelled)
+    else:
+        before = signal.signal(signal.SIGALRM, interrupt)
+        on_sleep(monkeypatch, lambda _seconds: signal.setitimer(signal.ITIMER_REAL, 0.02))
+        try:
+            with pytest.raises(KeyboardInterrupt):
+                shaped.call(client).send(None)
+        finally:
+            signal.signal(signal.SIGALRM, before)
+            run(shaped.mode.close)
+    record = the_call(seen)
+    assert record.outcome == "cancelled"
+    (attempt,) = record.attempts
+    assert (attempt.status, attempt.planned_wait_s, attempt.wait_s) == (429, 20.0, None)
+    assert (record.retries, record.rate_limited) == (0, True)
+    assert record.error is not None
+    assert record.error.kind == "cancelled"
+
+
+CALLS: Final = scaled(24, 50)
+MAX_RETRIES: Final = 3
+FAILURES: Final = (200, 200, 429, 500, 503, 409)
+
+
+class Chance:
+    """Answers by the question and by luck, and remembers what it has answered to whom."""
+
+    def __init__(self) -> None:
+        self.answers: dict[str, list[tuple[int, str]]] = {}
+        self.log: dict[str, list[ReceivedRequest]] = {}
+        self._luck = random.Random(20261120)
+        self._lock = Lock()
+
+    def __call__(self, request: ReceivedRequest) -> Reply:
+        question = question_of(request)
+        with self._lock:
+            status = self._luck.choice(FAILURES)
+            earlier = self.answers.setdefault(question, [])
+            earlier.append((status, f"req_{question}_{len(earlier) + 1}"))
+            self.log.setdefault(question, []).append(request)
+        name = earlier[-1][1]
+        headers = {"x-request-id": name, "request-id": name, "retry-after-ms": "2"}
+        return Reply(text=f"answer {question}", status=status, headers=headers)
+
+
+def question_of(request: ReceivedRequest) -> str:
+    messages: Any = request.body["messages"]
+    content: Any = messages[0]["content"]
+    return str(content)
+
+
+@pytest.fixture
+def chance(provider: ScriptedProvider) -> Iterator[Chance]:
+    answers = Chance()
+    provider.reply(responder=answers, repeat=True)
+    yield answers
+    statuses = Counter(status for each in answers.answers.values() for status, _ in each)
+    assert len(statuses) == len(set(FAILURES)), "the dice have shown every failure"
+
+
+def assert_nobody_elses(seen: Captured, chance: Chance) -> None:
+    """Each record has the attempts that its own question was answered with, all of them, in order."""
+    records = seen.records
+    assert len(records) == len(seen.spans) == CALLS
+    assert {record.call_id for record in records} == {dict(span.attributes or {})["llm.item_id"] for span in seen.spans}
+    for record in records:
+        question = text_of(record)
+        expected = chance.answers.pop(question)
+        assert [(attempt.status, attempt.request_id) for attempt in record.attempts] == expected
+        assert record.retries == len(expected) - 1
+        assert record.rate_limited == any(status == 429 for status, _ in expected)
+        assert record.outcome == ("success" if expected[-1][0] == 200 else "error")
+        assert_log_agrees(record, chance.log.pop(question))
+    assert not chance.log
+    chance.answers = {"all": [(status, "") for status in set(FAILURES)]}
+
+
+def text_of(record: CallRecord) -> str:
+    assert record.conversation is not None
+    (message,) = record.conversation.input
+    return "".join(getattr(part, "text", None) or "" for part in message.parts)
+
+
+@pytest.mark.parametrize("shape", ["plain", "stream"])
+def test_many_tasks_or_threads_share_a_client(
+    shape: str, plain: Wire, run: Run, seen: Captured, chance: Chance
+) -> None:
+    plain.shape = shape
+    client = plain.client(max_retries=MAX_RETRIES)
+
+    async def one(number: int) -> None:
+        question: Any = [{"role": "user", "content": f"q{number}"}]
+        await asyncio.gather(plain.call(client, messages=question), return_exceptions=True)
+
+    async def body() -> None:
+        if plain.mode.is_async:
+            await asyncio.gather(*map(one, range(CALLS)))
+            return
+        with ThreadPoolExecutor(CALLS) as pool:
+            list(pool.map(lambda number: asyncio.run(one(number)), range(CALLS)))
+
+    run(body)
+    assert_nobody_elses(seen, chance)
+
+
+@pytest.fixture
+def traced() -> Iterator[Captured]:
+    with capture(attempt_spans=True) as seen:
+        yield seen
+
+
+def by_kind(seen: Captured) -> tuple[ReadableSpan, list[ReadableSpan]]:
+    """The call's span and those of its attempts by their start."""
+    (call,) = [span for span in seen.spans if "llm.item_id" in (span.attributes or {})]
+    attempts = [span for span in seen.spans if span is not call]
+    return call, sorted(attempts, key=lambda span: span.start_time or 0)
+
+
+def test_each_attempt_is_a_child_of_the_call(shaped: Wire, run: Run, traced: Captured) -> None:
+    shaped.script(LIMITED, BROKEN, WELL)
+    run(lambda: shaped.call(shaped.client(max_retries=2)))
+    call, attempts = by_kind(traced)
+    assert [span.name for span in attempts] == ["POST"] * 3
+    assert {span.kind for span in attempts} == {SpanKind.CLIENT}
+    assert call.context is not None
+    for span in attempts:
+        assert span.parent is not None
+        assert span.parent.span_id == call.context.span_id
+        assert span.context is not None
+        assert span.context.trace_id == call.context.trace_id
+    attributes = [dict(span.attributes or {}) for span in attempts]
+    assert [each["http.response.status_code"] for each in attributes] == [429, 500, 200]
+    assert [each.get("http.request.resend_count") for each in attributes] == [None, 1, 2]
+    assert {each["http.request.method"] for each in attributes} == {"POST"}
+    assert {each["server.address"] for each in attributes} == {"127.0.0.1"}
+    assert [span.status.status_code for span in attempts] == [StatusCode.ERROR, StatusCode.ERROR, StatusCode.UNSET]
+    assert [each.get("callspan.error.kind") for each in attributes] == ["rate_limit", "server", None]
+    assert not any(name.startswith(("gen_ai.", "llm.request")) for each in attributes for name in each)
+
+
+def test_they_are_never_current(plain: Wire, run: Run, traced: Captured) -> None:
+    """What an instrumentation of the HTTP client would make is a child of the call."""
+    current: list[int] = []
+
+    def look(_: Any) -> None:
+        current.append(trace.get_current_span().get_span_context().span_id)
+
+    plain.script(LIMITED, BROKEN, WELL)
+    run(lambda: plain.call(watched(plain, plain.client(max_retries=2), look)))
+    call, _ = by_kind(traced)
+    assert call.context is not None
+    assert current == [call.context.span_id] * 3
+    assert trace.get_current_span() is trace.INVALID_SPAN

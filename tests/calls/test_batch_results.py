@@ -1,0 +1,248 @@
+"""Lines of a batch's results: each one that is read, in whichever way, is the record of one call, without a span."""
+
+from __future__ import annotations
+
+import json
+from contextlib import closing
+from typing import Any
+
+import pytest
+
+from callspan import metadata, open_store, session
+from callspan.records import CallRecord, encode
+from callspan.testing import Captured, capture
+from tests.support import sdks
+from tests.support.calls import Run, spoiled
+from tests.support.left_behind import unrecorded
+from tests.support.mode import Mode
+
+pytestmark = [
+    pytest.mark.skipif(sdks.ANTHROPIC < (2, 0), reason="the raw ways to read results are newer than anthropic 0.125"),
+    pytest.mark.skipif(sdks.OPENAI < (1, 66), reason="the batches of older SDKs know no responses"),
+]
+CHAT = {
+    "id": "c1", "object": "chat.completion", "created": 1700000000, "model": "gpt-x",
+    "choices": [{"index": 0, "message": {"role": "assistant", "content": "One."}, "finish_reason": "stop"}],
+    "usage": {"prompt_tokens": 30, "completion_tokens": 5, "total_tokens": 35},
+}  # fmt: skip
+MESSAGE = {
+    "id": "msg_1", "type": "message", "role": "assistant", "model": "claude-x", "stop_reason": "end_turn",
+    "content": [{"type": "text", "text": "One."}], "usage": {"input_tokens": 30, "output_tokens": 5},
+}  # fmt: skip
+FAILURE = {"type": "error", "error": {"type": "invalid_request_error", "message": "No."}}
+
+
+def file_line(name: str, body: Any = CHAT, status: int = 200) -> dict[str, Any]:
+    answer = {"status_code": status, "request_id": "req_1", "body": body}
+    return {"id": f"batch_req_{name}", "custom_id": name, "response": answer, "error": None}
+
+
+def unanswered(name: str, code: str) -> dict[str, Any]:
+    return {"id": f"batch_req_{name}", "custom_id": name, "response": None, "error": {"code": code, "message": "x"}}
+
+
+FILE = [
+    file_line("a"), file_line("b", {"error": {"message": "No.", "type": "x"}}, 429), unanswered("c", "batch_expired"),
+    unanswered("d", "batch_cancelled"),
+]  # fmt: skip
+RESULTS = [
+    {"custom_id": "a", "result": {"type": "succeeded", "message": MESSAGE}},
+    {"custom_id": "b", "result": {"type": "errored", "error": FAILURE}},
+    {"custom_id": "c", "result": {"type": "expired"}},
+    {"custom_id": "d", "result": {"type": "canceled"}},
+]  # fmt: skip
+LINES: dict[str, list[dict[str, Any]]] = {"openai": FILE, "anthropic": RESULTS}
+PATHS = {"openai": "/files/file-out/content", "anthropic": "/results"}
+RESULTS_PATH = "/v1/messages/batches/msgbatch_1/results"
+OWNERS = {"openai": "file-out", "anthropic": "msgbatch_1"}
+
+
+def jsonl(lines: list[dict[str, Any]]) -> bytes:
+    return "".join(json.dumps(line) + "\n" for line in lines).encode()
+
+
+def resource_of(mode: Mode, sdk: str) -> tuple[Any, str]:
+    """The resource that has the results, and the name of its method."""
+    if sdk == "openai":
+        return mode.openai().files, "content"
+    return mode.anthropic().messages.batches, "results"
+
+
+def answer(mode: Mode, sdk: str, content: bytes) -> None:
+    """Let the provider have results, again and again."""
+    mode.provider.reply(raw=content, on=PATHS[sdk], repeat=True)
+    path = "/v1/messages/batches/msgbatch_1"
+    batch = {"id": "msgbatch_1", "type": "message_batch", "results_url": f"{mode.provider.url}{path}/results"}
+    mode.provider.reply(raw=batch, on=path, repeat=True)
+
+
+async def read(mode: Mode, sdk: str, way: str) -> None:
+    """Read the results in one of the ways of the SDK."""
+    resource, method = resource_of(mode, sdk)
+    if way in ("streamed", "lines"):
+        async with mode.entered(getattr(resource.with_streaming_response, method)(OWNERS[sdk])) as response:
+            await mode.all(response.iter_bytes(7) if way == "streamed" else response.iter_lines())
+        return
+    if way == "text":  # as `files.retrieve_content` does
+        client, path = (mode.openai(), PATHS[sdk]) if sdk == "openai" else (mode.anthropic(), RESULTS_PATH)
+        assert (await mode.wait(client.get(path, cast_to=str))).count("\n") == 4
+        return
+    answer = await mode.wait(getattr(resource.with_raw_response if way == "raw" else resource, method)(OWNERS[sdk]))
+    if sdk == "anthropic":
+        assert len(await mode.all(await mode.wait(answer.parse()) if way == "raw" else answer)) == 4
+    elif way == "typed":
+        assert answer.text.count("\n") == len(list(answer.iter_lines())) == 4
+
+
+def by_line(seen: Captured) -> dict[str | None, CallRecord]:
+    found = {call.custom_id: call for call in seen.records}
+    assert len(found) == len(seen.records)
+    return found
+
+
+@pytest.mark.parametrize("way", ["typed", "raw", "streamed", "lines", "text"])
+def test_each_line_is_a_call_however_it_is_read(mode: Mode, run: Run, seen: Captured, sdk: str, way: str) -> None:
+    """With answer, usage and the error of each, in the session around the reader. No process need know the batch."""
+
+    async def body() -> None:
+        answer(mode, sdk, jsonl(LINES[sdk]))
+        with session("nightly", session_id="s-1"), metadata(owner="me"):
+            await read(mode, sdk, way)
+
+    run(body)
+    calls = by_line(seen)
+    assert {name: call.outcome for name, call in calls.items()} == {
+        "a": "success", "b": "error", "c": "timeout", "d": "cancelled"
+    }  # fmt: skip
+    for call in calls.values():
+        assert (call.batch_id, call.place.session_id, call.metadata) == (OWNERS[sdk], "s-1", {"extra": {"owner": "me"}})
+        assert (call.timing.duration_ns, call.span_id, call.is_merged) == (None, None, True)
+    first, second = calls["a"], calls["b"]
+    assert (first.text, first.usage and first.usage.total_tokens, first.error) == ("One.", 35, None)
+    assert first.api == ("chat_completions" if sdk == "openai" else "messages")
+    assert second.error is not None
+    assert (second.error.message, second.usage) == ("No.", None)
+    assert [span.name for span in seen.spans] == ["invoke_workflow nightly"]
+
+
+def test_lines_that_are_read_again_make_no_second_row(mode: Mode, run: Run, store: str, sdk: str) -> None:
+    """In this process nothing is written twice; another one writes the same rows."""
+
+    async def body() -> None:
+        answer(mode, sdk, jsonl(LINES[sdk]))
+        for _ in range(2):
+            with capture(stores=store) as seen:
+                for way in ("typed", "streamed"):
+                    await read(mode, sdk, way)
+            written = [one for one in seen.everything if isinstance(one, CallRecord)]
+            assert len(written) == 4
+
+    run(body)
+    with closing(open_store(store)) as reader:
+        assert len(list(reader.calls())) == 4
+        (sums,) = [one for one in reader.summary("model") if one.input_tokens]
+        assert sums.input_tokens == 30
+
+
+def test_a_reader_that_breaks_off_leaves_what_it_has_read(mode: Mode, run: Run, seen: Captured) -> None:
+    """The next one has the rest; no line is written twice."""
+    lines = [{**RESULTS[0], "custom_id": f"line-{number}"} for number in range(40)]
+
+    async def body() -> None:
+        answer(mode, "anthropic", jsonl(lines))
+        batches = mode.anthropic().messages.batches
+        decoder = await mode.wait(batches.results("msgbatch_1"))
+        for _ in range(7):
+            await mode.next(decoder)
+        await mode.wait(decoder.http_response.aclose() if mode.is_async else decoder.close())
+        assert 7 <= len(seen.records) < 40
+        assert len(await mode.all(await mode.wait(batches.results("msgbatch_1")))) == 40
+
+    run(body)
+    assert len([one for one in seen.everything if isinstance(one, CallRecord)]) == len(by_line(seen)) == 40
+
+
+def test_the_caller_gets_the_bytes_of_the_provider(mode: Mode, run: Run, seen: Captured) -> None:
+    """Line ends of any kind, empty lines, no line end at the end, and a line that is no JSON cost no other line."""
+    good = json.dumps(RESULTS[2]).encode()
+    pieces = [good, b"", b"no JSON", json.dumps({**RESULTS[3], "custom_id": "b\u00e4"}).encode()]
+    raw = b"\r\n".join(pieces)
+
+    async def body() -> bytes:
+        answer(mode, "anthropic", raw)
+        manager = mode.anthropic().messages.batches.with_streaming_response.results("msgbatch_1")
+        async with mode.entered(manager) as response:
+            return b"".join(await mode.all(response.iter_bytes(7)))
+
+    assert run(body) == raw
+    assert {call.custom_id: call.outcome for call in seen.records} == {"c": "timeout", "b\u00e4": "cancelled"}
+
+
+@pytest.mark.parametrize("content", [b"PNG\x00\n\x00" * 20_000, b'{"messages": []}\n' * 9, b""])
+def test_files_without_results_make_nothing(
+    mode: Mode, run: Run, seen: Captured, content: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def body() -> None:
+        answer(mode, "openai", content)
+        assert (await mode.wait(mode.openai().files.content("file-out"))).content == content
+
+    run(body)
+    assert (seen.everything, seen.spans, caplog.messages) == ([], [], [])
+
+
+def test_bytes_that_are_read_as_sent_are_counted(
+    mode: Mode, run: Run, store: str, unwarned: None, caplog: pytest.LogCaptureFixture
+) -> None:
+    """`iter_raw` of the HTTP library leads past what is observed."""
+
+    async def body() -> None:
+        answer(mode, "anthropic", jsonl(RESULTS))
+        manager = mode.anthropic().messages.batches.with_streaming_response.results("msgbatch_1")
+        async with mode.entered(manager) as response:
+            http = response.http_response
+            await mode.all(http.aiter_raw() if mode.is_async else http.iter_raw())
+
+    with capture(stores=store) as seen:
+        run(body)
+        assert seen.records == []
+    assert list(unrecorded(store)) == ["GET /v1/messages/batches/{id}/results"]
+    assert "not recorded: GET /v1/messages/batches/{id}/results" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("found", "api"),
+    [
+        ({"object": "list", "data": [{"object": "embedding"}], "usage": CHAT["usage"]}, "embeddings"),
+        ({"object": "text_completion", "choices": [], "usage": CHAT["usage"]}, "completions"),
+        ({"object": "response", "status": "completed", "output": [], "usage": MESSAGE["usage"]}, "responses"),
+        ({"object": "a.new.thing", "usage": MESSAGE["usage"]}, "unknown"),
+    ],
+)  # fmt: skip
+def test_answers_are_read_by_their_type(found: Any, api: str, mode: Mode, run: Run, seen: Captured) -> None:
+    async def body() -> None:
+        answer(mode, "openai", jsonl([file_line("a", found)]))
+        await mode.wait(mode.openai().files.content("file-out"))
+
+    run(body)
+    (call,) = seen.records
+    assert (call.api, call.usage and call.usage.input_tokens) == (api, 30)
+
+
+def test_lines_with_invalid_values_cost_no_other_line(
+    sdk: str, mode: Mode, run: Run, caplog: pytest.LogCaptureFixture
+) -> None:
+    good = json.dumps({**LINES[sdk][0], "custom_id": "good"})
+    lines = [text for line in spoiled(LINES[sdk][0]) for text in (json.dumps(line), "", "no JSON", good)]
+    raw = "\n".join(lines).encode()
+
+    async def body() -> None:
+        answer(mode, sdk, raw)
+        client, path = (mode.openai(), PATHS[sdk]) if sdk == "openai" else (mode.anthropic(), RESULTS_PATH)
+        assert (await mode.wait(client.get(path, cast_to=sdks.http_of(sdk).Response))).content == raw
+
+    with capture(content="metadata") as seen:
+        run(body)
+        assert caplog.messages == []
+    (call,) = [call for call in seen.records if call.custom_id == "good"]
+    assert (call.outcome, call.usage and call.usage.total_tokens) == ("success", 35)
+    assert b"One." not in b"".join(map(encode, seen.everything))

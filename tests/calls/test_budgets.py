@@ -1,0 +1,167 @@
+"""What callspan may cost, as ratios to a raw span or to the bare SDK measured in the same moments.
+
+Two kinds of bounds. Counted calls of functions, Python's and C's, are the same on every machine under any load: their
+bounds are a little above what is counted today, so that work that is added shows. Times are blurred by whatever else
+runs: their bounds are wide, and catch a step that got several times slower without calling more.
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import pytest
+
+pytestmark = pytest.mark.usefixtures("no_settings")
+
+_BENCH = Path(__file__).resolve().parents[2] / "bench"
+_PROGRAM = """
+import json, sys
+sys.path.insert(0, sys.argv[1])
+from columns import columns
+from rows import BARE, DEFAULT, FLOOR, SQLITE, provider, rows
+from timing import measure
+column = next(column for column in columns() if column.name == sys.argv[2])
+tracing = provider()
+wanted = [row for row in rows(column, tracing) if row.name in (BARE, FLOOR, DEFAULT, SQLITE)]
+measured = measure(column, wanted, seconds=6, least=7)
+low = {name: min(values) for name, values in measured.rounds.items()}
+print(json.dumps({"bare": low[BARE], "floor": low[FLOOR], "default": low[DEFAULT], "sqlite": low[SQLITE]}))
+"""
+
+_COUNTING = """
+import gc, json, sys
+sys.path.insert(0, sys.argv[1])
+from columns import columns
+from rows import BARE, DEFAULT, FLOOR, SQLITE, provider, rows
+column = next(column for column in columns() if column.name == sys.argv[2])
+counted = {}
+for row in rows(column, provider()):
+    if row.name in (BARE, FLOOR, DEFAULT, SQLITE):
+        with row.around() as wrap:
+            column.run(3, wrap, lambda: 0)
+            calls = 0
+            def note(frame, event, argument):
+                global calls
+                calls += event in ("call", "c_call")
+            gc.disable()
+            sys.setprofile(note)
+            column.run(1, wrap, lambda: 0)
+            sys.setprofile(None)
+            gc.enable()
+            counted[row.name] = calls / column.per
+print(json.dumps({"bare": counted[BARE], "floor": counted[FLOOR], "default": counted[DEFAULT],
+                  "sqlite": counted[SQLITE]}))
+"""
+
+
+def costs(column: str) -> dict[str, Any]:
+    """CPU nanoseconds per unit of each row: the least of its rounds, since load only ever adds."""
+    return _run(_PROGRAM, column)
+
+
+def calls(column: str) -> dict[str, Any]:
+    """How many functions are called per unit of each row."""
+    return _run(_COUNTING, column)
+
+
+def _run(program: str, column: str) -> dict[str, Any]:
+    command = [sys.executable, "-c", program, str(_BENCH), column]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
+@pytest.mark.parametrize(("column", "spans"), [("openai plain sync", 1.85), ("anthropic plain async", 1.02)])
+def test_a_plain_call_calls_no_more_functions_than_it_has_to(column: str, spans: float) -> None:
+    """Against a raw span with the same attributes; a record to SQLite's spool beside that."""
+    counted = calls(column)
+    bare, floor = counted["bare"], counted["floor"] - counted["bare"]
+    assert counted["default"] - bare <= spans * floor
+    assert counted["sqlite"] - counted["default"] <= 0.09 * floor
+
+
+@pytest.mark.parametrize("mode", ["sync", "async"])
+@pytest.mark.parametrize(("column", "most"), [("openai 500-chunk stream", 31.5), ("anthropic 500-event stream", 28.5)])
+def test_a_chunk_calls_few_functions(column: str, most: float, mode: str) -> None:
+    """The call's own calls included, spread over its chunks."""
+    counted = calls(f"{column} {mode}")
+    assert counted["default"] - counted["bare"] <= most
+
+
+@pytest.mark.parametrize(
+    ("column", "spans"),
+    [("session, timesteps with an event", 2.51), ("session, tools", 2.79), ("anthropic tool loop", 2.97)],
+)
+def test_steps_and_tools_call_no_more_functions_than_they_have_to(column: str, spans: float) -> None:
+    """Against raw spans."""
+    counted = calls(column)
+    bare = 0 if column.startswith("session") else counted["bare"]
+    assert counted["default"] - bare <= spans * (counted["floor"] - bare)
+
+
+def test_a_long_history_is_read_with_few_calls_for_each_message() -> None:
+    """99 messages of 2 KB: most of them are not shown, and none is worth more than reading it once."""
+    short, long = calls("openai plain sync"), calls("openai 200 KB request")
+    assert long["default"] - long["bare"] <= short["default"] - short["bare"] + 99 * 12
+
+
+@pytest.mark.parametrize("column", ["openai plain sync", "anthropic plain async"])
+def test_a_plain_call_costs_a_few_raw_spans(column: str) -> None:
+    """Spans only, both vocabularies, content on; then with every record handed to SQLite's spool."""
+    cost = costs(column)
+    floor = cost["floor"] - cost["bare"]
+    assert cost["default"] - cost["bare"] <= 8 * floor
+    assert cost["sqlite"] - cost["bare"] <= 12 * floor
+
+
+# 28 blocks of 33 streams, each of them a tenth of a second on a slow machine.
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize(
+    ("column", "part"), [("openai 500-chunk stream sync", 0.15), ("anthropic 500-event stream sync", 0.4)]
+)
+def test_a_chunk_costs_a_small_part_of_what_the_sdk_spends_on_it(column: str, part: float) -> None:
+    """The call's own cost included, spread over its chunks."""
+    cost = costs(column)
+    assert cost["default"] - cost["bare"] <= part * cost["bare"]
+
+
+def test_a_timestep_with_an_event_costs_a_few_raw_spans() -> None:
+    cost = costs("session, timesteps with an event")
+    assert cost["default"] <= 8 * cost["floor"]
+
+
+def printed(program: str) -> int:
+    """The number that a fresh interpreter prints."""
+    return int(subprocess.run([sys.executable, "-c", program], check=True, capture_output=True).stdout)
+
+
+def test_importing_costs_less_than_opentelemetry_and_instrumenting_starts_no_thread() -> None:
+    timed = "import time; a = time.process_time_ns(); import {}; print(time.process_time_ns() - a)"
+    theirs, ours = zip(
+        *((printed(timed.format("opentelemetry.trace")), printed(timed.format("callspan"))) for _ in range(3)),
+        strict=True,
+    )
+    assert median(ours) <= 2.5 * median(theirs)
+    assert printed("import threading, callspan; callspan.instrument(); print(threading.active_count() - 1)") == 0
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.skipif(shutil.which("valgrind") is None or platform.machine() != "x86_64", reason="needs valgrind")
+def test_delivering_a_record_takes_a_third_of_the_instructions_it_once_took() -> None:
+    """From the spool into SQLite and JSON Lines, priced; see `bench/delivery.py`."""
+    program = (
+        "import json, sys; sys.path.insert(0, sys.argv[1]); import delivery\n"
+        "with delivery.files() as urls: found = delivery.counted(urls, 100)\n"
+        "print(json.dumps({url.partition(':')[0]: instructions for url, instructions in found.items()}))"
+    )
+    done = subprocess.run([sys.executable, "-c", program, str(_BENCH)], check=True, capture_output=True, text=True)
+    found: dict[str, float] = json.loads(done.stdout)
+    assert found["sqlite"] <= 0.375 * 2_900_785
+    assert found["jsonl"] <= 0.36 * 1_530_461

@@ -1,0 +1,321 @@
+"""Calls end to end: one span with the right parent, and the facts of the call on span and record."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import openai
+import pytest
+from opentelemetry import trace
+from opentelemetry.context import attach, detach
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+
+import callspan
+from callspan.records import encode
+from callspan.stores import CallFilter
+from callspan.testing import Captured, ScriptedProvider, capture
+from tests.conftest import Instrument, Read
+from tests.support.calls import QUESTION, Run, Wire, the_call
+from tests.support.mode import Mode
+from tests.support.processed import everywhere
+
+pytestmark = pytest.mark.usefixtures("no_settings")
+
+SECRET = "open sesame"
+
+
+def shown(seen: Captured) -> dict[str, Any]:
+    """The attributes of the one span."""
+    (span,) = seen.spans
+    return dict(span.attributes or {})
+
+
+def test_a_call_is_one_span_under_the_callers_own(wire: Wire, run: Run, seen: Captured) -> None:
+    """One local call: exactly one finished span, the right parent, and the SDK's own object for the caller."""
+    wire.mode.provider.reply(text="I am well.")
+    tracer = TracerProvider().get_tracer("application")
+
+    async def body() -> Any:
+        with tracer.start_as_current_span("mine") as mine:
+            result = await wire.ask()
+            assert trace.get_current_span() is mine, "the caller's span is current again"
+        return mine.get_span_context(), result
+
+    context, result = run(body)
+    the_call(seen)
+    (span,) = seen.spans
+    assert span.parent is not None
+    assert (span.parent.span_id, span.parent.trace_id) == (context.span_id, context.trace_id)
+    assert type(result).__module__.split(".")[0] == wire.sdk
+    assert "I am well." in result.model_dump_json()
+
+
+def test_the_provider_gets_our_traceparent_only_where_it_is_switched_on(wire: Wire, run: Run) -> None:
+    """With the switch every request carries the call's span as its parent; without it none of openai's does.
+
+    Anthropic's SDK sends one by default, unless its own setting disables it: that setting is respected.
+    """
+    with capture(propagate=True) as seen:
+        run(wire.ask)
+        record = the_call(seen)
+    with capture(propagate=False):
+        run(wire.ask)
+    sent, unsent = [request.headers.get("traceparent") for request in wire.mode.provider.requests]
+    assert sent is not None
+    assert sent.rpartition("-")[0] == f"00-{record.trace_id}-{record.span_id}"
+    assert unsent is None or wire.api == "messages"
+
+
+def test_a_call_is_a_child_of_a_context_given_by_hand(provider: ScriptedProvider, seen: Captured) -> None:
+    """A parent that came from elsewhere, such as a request's header, is the call's parent where it is attached."""
+    token = attach(TraceContextTextMapPropagator().extract({"traceparent": f"00-{'a' * 32}-{'b' * 16}-01"}))
+    with Mode("sync", provider) as mode:
+        Wire("chat_completions", mode).create()
+    detach(token)
+    record = the_call(seen)
+    assert (record.trace_id, record.parent_span_id) == ("a" * 32, "b" * 16)
+    parent = seen.spans[0].parent
+    assert parent is not None
+    assert parent.is_remote
+
+
+LIMITS = {"x-ratelimit-limit-requests": "60", "x-ratelimit-remaining-requests": "59",
+          "x-ratelimit-reset-requests": "1s", "x-ratelimit-limit-tokens": "1000",
+          "x-ratelimit-remaining-tokens": "900", "x-ratelimit-reset-tokens": "6m0s"}  # fmt: skip
+
+
+@pytest.mark.parametrize("status", [200, 429])
+def test_six_attributes_say_what_is_left_of_the_limits(status: int, mode: Mode, run: Run, seen: Captured) -> None:
+    """Limit, remaining and reset of requests and of tokens, with an answer and with a refusal."""
+    mode.provider.reply(status=status, headers=LIMITS)
+    with nullcontext() if status == 200 else pytest.raises(openai.RateLimitError):
+        run(Wire("chat_completions", mode).ask)
+    found = {name: value for name, value in shown(seen).items() if name.startswith("llm.rate_limiting.")}
+    assert found == {
+        "llm.rate_limiting.requests.limit": 60, "llm.rate_limiting.requests.remaining": 59,
+        "llm.rate_limiting.requests.reset": 1.0, "llm.rate_limiting.tokens.limit": 1000,
+        "llm.rate_limiting.tokens.remaining": 900, "llm.rate_limiting.tokens.reset": 360.0,
+    }  # fmt: skip
+
+
+def test_a_clock_set_back_during_a_call_makes_no_duration_negative(
+    wire: Wire, run: Run, seen: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The wall clock goes back an hour while a stream is read: every duration is still one."""
+    wire.mode.provider.reply(text="one two three")
+    real = time.time_ns
+
+    async def body() -> None:
+        with callspan.session("s") as session, session.timestep():
+            stream = await wire.stream()
+            monkeypatch.setattr(time, "time_ns", lambda: real() - 3_600_000_000_000)
+            await wire.mode.all(stream)
+
+    run(body)
+    (record,) = seen.records
+    timing = record.timing
+    offsets = [0, timing.answer_ns, timing.headers_ns, timing.first_chunk_ns, timing.last_chunk_ns, timing.duration_ns]
+    known = [offset for offset in offsets if offset is not None]
+    assert len(known) == 6
+    assert known == sorted(known)
+    for span in seen.spans:
+        assert (span.end_time or 0) >= (span.start_time or 0) > 0, span.name
+    for scope in [*seen.sessions, *seen.timesteps]:
+        assert scope.end_ns is None or scope.end_ns >= (scope.start_ns or 0)
+
+
+@pytest.mark.parametrize("sampled", [True, False])
+def test_every_call_is_a_line_and_a_span_and_without_sampling_still_a_line(
+    sampled: bool, wire: Wire, run: Run, instrumented: Instrument, tmp_path: Path
+) -> None:
+    """Each JSON line has the ids of its span; sampled out there are lines all the same."""
+    exporter = InMemorySpanExporter()
+    own = TracerProvider() if sampled else TracerProvider(sampler=ALWAYS_OFF)
+    own.add_span_processor(SimpleSpanProcessor(exporter))
+    handle = instrumented(tracer_provider=own, stores=f"jsonl:///{tmp_path}/calls.jsonl")
+    for _ in range(2):
+        run(wire.ask)
+    assert handle.force_flush(60_000)
+    lines = [json.loads(line) for line in (tmp_path / "calls.jsonl").read_bytes().splitlines()]
+    assert len({line["call_id"] for line in lines}) == 2
+    spans = {f"{span.context.span_id:016x}" for span in exporter.get_finished_spans() if span.context is not None}
+    assert spans == ({line["span_id"] for line in lines} if sampled else set())
+    assert all(line["request"]["body"] for line in lines)
+
+
+def prompt_of(attributes: dict[str, Any]) -> dict[str, str]:
+    """The attributes of the prompt, without their prefix."""
+    prefix = "gen_ai.prompt."
+    return {name.removeprefix(prefix): value for name, value in attributes.items() if name.startswith(prefix)}
+
+
+def test_a_prompt_has_the_name_and_version_that_the_application_gives_it(wire: Wire, run: Run, seen: Captured) -> None:
+    """From the metadata, under the conventions' names, as texts; without a name there is no version."""
+
+    async def body() -> None:
+        with callspan.metadata(prompt_version=2):
+            await wire.ask()
+            with callspan.metadata(prompt_id="greet"):
+                await wire.read()
+
+    run(body)
+    found = [prompt_of(dict(span.attributes or {})) for span in seen.spans]
+    assert found == [{}, {"name": "greet", "version": "2"}]
+
+
+TEMPLATE = {"id": "pmpt_0123abcd", "version": "7", "variables": {"city": "Rome"}}
+OURS = {"name": "greet", "version": "2"}
+
+
+@pytest.mark.parametrize(
+    ("template", "expected"),
+    [
+        (TEMPLATE, {"name": "pmpt_0123abcd", "version": "7"}),
+        ({"id": "pmpt_0123abcd"}, {"name": "pmpt_0123abcd"}),
+        ({"id": None, "version": "7"}, OURS),
+        (None, OURS),
+    ],
+)
+@pytest.mark.parametrize("content", ["full", "metadata", "off"])
+def test_a_template_of_the_provider_is_the_prompt_of_its_call(
+    template: Any, expected: dict[str, str], content: Any, provider: ScriptedProvider
+) -> None:
+    """Responses' own `prompt` goes before the metadata, of which nothing is mixed in; its variables are content."""
+    with (
+        capture(content=content) as seen,
+        Mode("sync", provider) as mode,
+        callspan.metadata(prompt_id="greet", prompt_version=2),
+    ):
+        Wire("responses", mode).create(prompt=template)
+    assert prompt_of(shown(seen)) == expected
+    assert the_call(seen).request.params.get("prompt", {}).get("id") == (template or {}).get("id")
+    assert "Rome" not in json.dumps(the_call(seen).request.params)
+
+
+# What a response says of the whole conversation.
+
+COMPACTION: dict[str, Any] = {"type": "compaction", "id": "cmp_1", "encrypted_content": "gAAAA"}
+SUMMARY: dict[str, Any] = {"type": "compaction", "content": "They talked of parcels.", "encrypted_content": None}
+FAILED: dict[str, Any] = {**SUMMARY, "content": None}
+TEXT: dict[str, Any] = {"type": "text", "text": "Well."}
+CLEARED: dict[str, Any] = {"applied_edits": [{"type": "clear_tool_uses_20250919", "cleared_tool_uses": 2}]}
+
+
+def _message(*blocks: dict[str, Any], **fields: Any) -> dict[str, Any]:
+    usage = {"input_tokens": 3, "output_tokens": 2}
+    return {"id": "msg_1", "type": "message", "role": "assistant", "model": "claude-sonnet-5", "usage": usage,
+            "content": list(blocks), "stop_reason": "end_turn", **fields}  # fmt: skip
+
+
+def _events(*blocks: dict[str, Any], **fields: Any) -> list[dict[str, Any]]:
+    """The same as a stream, in which a summary comes as a delta."""
+    events: list[dict[str, Any]] = [{"type": "message_start", "message": _message(stop_reason=None)}]
+    for index, block in enumerate(blocks):
+        kind, rest = block["type"], {name: value for name, value in block.items() if name != "type"}
+        begun = {"type": kind, **dict.fromkeys(rest)} if kind == "compaction" else {"type": kind, "text": ""}
+        events += [
+            {"type": "content_block_start", "index": index, "content_block": begun},
+            {"type": "content_block_delta", "index": index, "delta": {"type": f"{kind}_delta", **rest}},
+            {"type": "content_block_stop", "index": index},
+        ]
+    stop = {"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": {"output_tokens": 2}, **fields}
+    return [*events, stop, {"type": "message_stop"}]
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["plain", "stream"])
+@pytest.mark.parametrize(
+    ("sent", "blocks", "fields", "compacted"),
+    [
+        ([], [SUMMARY, TEXT], {}, True),
+        ([], [FAILED, TEXT], {}, False),
+        ([], [TEXT], {"context_management": CLEARED}, True),
+        ([], [TEXT], {"context_management": {"applied_edits": []}}, False),
+        ([SUMMARY], [TEXT], {}, True),
+        ([FAILED, TEXT], [TEXT], {}, False),
+    ],
+)
+def test_a_conversation_that_was_compacted_for_a_message_is_marked(
+    sent: list[Any], blocks: list[Any], fields: dict[str, Any], compacted: bool, stream: bool, mode: Mode, run: Run,
+    seen: Captured,
+) -> None:  # fmt: skip
+    """By a summary in the answer or among the messages, or by what was cleared; never false."""
+    mode.provider.reply(raw=_events(*blocks, **fields) if stream else _message(*blocks, **fields))
+    history = [*QUESTION, *([{"role": "assistant", "content": sent}, *QUESTION] if sent else [])]
+
+    async def body() -> None:
+        create = mode.anthropic().beta.messages.create
+        edits = {"edits": [{"type": "compact_20260112"}]}
+        request = {"model": "claude-sonnet-5", "max_tokens": 9, "messages": history, "context_management": edits}
+        result = await mode.wait(create(**request, stream=stream))
+        if stream:
+            await mode.all(result)
+
+    run(body)
+    assert shown(seen).get("gen_ai.conversation.compacted") == (True if compacted else None)
+    record = the_call(seen)
+    assert record.response is not None
+    assert (record.request.compacted or record.response.compacted) is compacted
+    assert record.outcome == "success"
+
+
+def test_a_conversation_that_was_compacted_for_a_response_is_marked(mode: Mode, run: Run, seen: Captured) -> None:
+    """The call that compacts, those that send what it returned, and those that are compacted on the way."""
+    compact = {"id": "resp_1", "object": "response.compaction", "created_at": 1, "output": [COMPACTION],
+               "usage": {"input_tokens": 9, "output_tokens": 2, "total_tokens": 11}}  # fmt: skip
+    mode.provider.reply(raw=compact, on="/responses/compact")
+    mode.provider.reply(text="well")
+    mode.provider.reply(text="well")
+    mode.provider.reply(raw={**compact, "object": "response", "model": "gpt-5", "status": "completed"})
+
+    async def body() -> None:
+        responses = mode.openai().responses
+        await mode.wait(responses.compact(model="gpt-5", input="How are you?"))
+        await mode.wait(responses.create(model="gpt-5", input=[COMPACTION, *QUESTION]))
+        await mode.wait(responses.create(model="gpt-5", input=QUESTION))
+        await mode.wait(responses.create(model="gpt-5", input=QUESTION))
+
+    run(body)
+    marks = [(span.attributes or {}).get("gen_ai.conversation.compacted") for span in seen.spans]
+    assert marks == [True, True, None, True]
+
+
+# Calls without their content.
+
+
+def test_a_thousand_messages_are_a_short_record_in_metadata_mode(mode: Mode, run: Run) -> None:
+    """Their number and roles, their size and hash; not one of their words."""
+    many: list[Any] = [{"role": "user", "content": f"{SECRET} {number} " * 20} for number in range(1000)]
+    with capture(content="metadata") as seen:
+        run(lambda: Wire("chat_completions", mode).ask(messages=many))
+        record, texts = the_call(seen), everywhere(seen)
+    assert "sesame" not in texts
+    assert (record.request.message_count, record.request.roles) == (1000, ["user"] * 1000)
+    assert len(encode(record)) < (record.request.body_bytes or 0) / 20
+    (note, *_) = record.redactions
+    assert (note.what, note.original_bytes) == ("request.body", record.request.body_bytes)
+    assert note.sha256 == hashlib.sha256(mode.provider.requests[0].content).hexdigest()
+
+
+def test_records_without_bodies_are_found_and_added_up(
+    mode: Mode, run: Run, instrumented: Instrument, reading: Read, tmp_path: Path
+) -> None:
+    handle = instrumented(content="metadata", stores=f"sqlite:///{tmp_path}/calls.db")
+    mode.provider.reply(input_tokens=11)
+    run(lambda: Wire("chat_completions", mode).ask(messages=[{"role": "user", "content": SECRET}]))
+    assert handle.force_flush(60_000)
+    reader = reading(tmp_path / "calls.db")
+    (record,) = reader.calls(CallFilter(model="gpt-5", errors=False, since_ns=1))
+    assert not bytes(record.request.body)
+    assert record.response is not None
+    assert not bytes(record.response.body)
+    assert [one.input_tokens for one in reader.summary("model")] == [11]
+    assert b"sesame" not in (tmp_path / "calls.db").read_bytes()

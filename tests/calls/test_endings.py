@@ -1,0 +1,467 @@
+"""Every way a call or stream can end: one span, one record, and exactly what the caller received is kept."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any, NamedTuple
+
+import pytest
+
+from callspan.records import CallRecord
+from callspan.testing import Captured, ScriptedProvider, capture
+from tests.calls import transports
+from tests.support import sdks
+from tests.support.calls import QUESTION, REQUESTS, Run, Wire, ask, bedrock, caught, client_of, text_of, the_call
+from tests.support.mode import Mode
+
+TEXT = "one two three four five six seven"
+CHUNKS = {"chat_completions": 9, "responses": 15, "messages": 12}
+"""Of the stream of that text."""
+PATIENCE_S = 60
+"""A pause of the provider that no test waits for."""
+
+
+async def plain(wire: Wire) -> None:
+    await wire.ask()
+
+
+async def impatient(wire: Wire) -> None:
+    await wire.ask(timeout=0.2)
+
+
+async def unheard(wire: Wire) -> None:
+    with ScriptedProvider() as gone:
+        url = gone.anthropic_url if wire.api == "messages" else gone.openai_url
+    await wire.ask(wire.client(base_url=url))
+
+
+async def read_whole(wire: Wire) -> None:
+    await wire.read()
+
+
+async def read_whole_with_a_pause(wire: Wire) -> None:
+    """Leaving the loop ends nothing: the caller may continue."""
+    stream = await wire.stream()
+    async for item in wire.mode.items(stream):
+        wire.received.append(item)
+        break
+    await wire.read(stream)
+
+
+async def read_whole_in_an_except(wire: Wire) -> None:
+    """As a retry is written: the exception handled there is in flight for all that is called in it."""
+    try:
+        int("the first try")
+    except ValueError:
+        await wire.read()
+
+
+async def closed_after_its_end(wire: Wire) -> None:
+    stream = await wire.stream()
+    await wire.read(stream)
+    for _ in range(2):
+        await wire.mode.wait(stream.close())
+    assert await wire.mode.all(stream) == []
+
+
+async def read_by_another_thread(wire: Wire) -> None:
+    if wire.mode.is_async:
+        pytest.skip("a stream belongs to its event loop")
+    stream = await wire.stream()
+    await asyncio.to_thread(lambda: wire.received.extend(stream))
+
+
+async def closed_after_the_last_event(wire: Wire) -> None:
+    """The loop is left exactly at the event that has usage and reason."""
+    if wire.api == "chat_completions":
+        pytest.skip("chat has no last event")
+    stream = await wire.stream()
+    while (await wire.next(stream)).type not in ("response.completed", "message_stop"):
+        pass
+    await wire.mode.wait(stream.close())
+
+
+async def closed(wire: Wire) -> None:
+    stream = await wire.stream()
+    for _ in range(6):
+        await wire.next(stream)
+    await wire.mode.wait(stream.close())
+
+
+async def closed_by_with(wire: Wire) -> None:
+    async with wire.mode.entered(await wire.stream()) as stream:
+        await wire.next(stream)
+
+
+async def closed_by_an_error_of_the_application(wire: Wire) -> None:
+    problem = RuntimeError("of the application")
+    stream = await wire.stream()
+
+    async def leave() -> None:
+        async with wire.mode.entered(stream):
+            await wire.next(stream)
+            raise problem
+
+    with pytest.raises(RuntimeError) as raised:
+        await leave()
+    assert raised.value is problem
+
+
+async def dropped(wire: Wire) -> None:
+    stream = await wire.stream()
+    for _ in range(6):
+        await wire.next(stream)
+    del stream
+    gc.collect()
+    await asyncio.sleep(0)
+
+
+async def dropped_by_an_error_of_the_application(wire: Wire) -> None:
+    async def read() -> None:
+        await wire.next(await wire.stream())
+        raise KeyError("of the application")
+
+    with contextlib.suppress(KeyError):
+        await read()
+    gc.collect()
+
+
+async def never_read(wire: Wire) -> None:
+    stream = await wire.stream()
+    del stream
+    gc.collect()
+
+
+async def cancelled(wire: Wire, work: Callable[[], Awaitable[Any]], is_there: Callable[[], object]) -> None:
+    if not wire.mode.is_async:
+        pytest.skip("threads are not cancelled")
+    task = asyncio.ensure_future(work())  # type: ignore[arg-type]
+    while not is_there():
+        await asyncio.sleep(0.01)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    del task
+    gc.collect()
+
+
+async def cancelled_while_waiting(wire: Wire) -> None:
+    await cancelled(wire, wire.ask, lambda: wire.mode.provider.requests)
+
+
+async def cancelled_while_reading(wire: Wire) -> None:
+    await cancelled(wire, wire.read, lambda: wire.received)
+
+
+async def cancelled_between_chunks(wire: Wire) -> None:
+    async def read() -> None:
+        async for item in wire.mode.items(await wire.stream()):
+            wire.received.append(item)
+            await asyncio.sleep(PATIENCE_S)
+
+    await cancelled(wire, read, lambda: wire.received)
+
+
+class Ending(NamedTuple):
+    """What is scripted and done, and what the record says."""
+
+    act: Callable[[Wire], Awaitable[None]]
+    outcome: str
+    end: str | None = None
+    """How the stream ended; None: there was none."""
+    chunks: int | None = None
+    """None: as many as the caller received."""
+    error: str | None = None
+    """The kind."""
+    raises: str | None = None
+    """The class that the caller gets; openai wraps a cut connection, anthropic does not."""
+    attempts: tuple[int | None, ...] = (200,)
+    reply: dict[str, Any] = {}  # noqa: RUF012 - never changed
+
+
+SLOW = {"chunk_delay_s": PATIENCE_S}
+ENDINGS: dict[str, Ending] = {
+    "plain": Ending(plain, "success"),
+    "retried": Ending(plain, "success", attempts=(429, 500, 200)),
+    "refused": Ending(plain, "error", error="bad_input", raises="BadRequestError", attempts=(400,)),
+    "stream refused": Ending(read_whole, "error", error="bad_input", raises="BadRequestError", attempts=(400,)),
+    "timed out": Ending(impatient, "timeout", error="timeout", raises="APITimeoutError", attempts=(None,),
+                        reply={"hang": True}),
+    "nobody listens": Ending(unheard, "error", error="connection", raises="APIConnectionError", attempts=(None,)),
+    "cancelled": Ending(cancelled_while_waiting, "cancelled", error="cancelled", attempts=(None,),
+                        reply={"hang": True}),
+    "read whole": Ending(read_whole, "success", "complete"),
+    "read whole with a pause": Ending(read_whole_with_a_pause, "success", "complete"),
+    "read whole in an except": Ending(read_whole_in_an_except, "success", "complete"),
+    "read whole and closed": Ending(closed_after_its_end, "success", "complete"),
+    "closed after the last event": Ending(closed_after_the_last_event, "success", "complete"),
+    "read by another thread": Ending(read_by_another_thread, "success", "complete"),
+    "closed": Ending(closed, "cancelled", "closed", 6),
+    "closed by with": Ending(closed_by_with, "cancelled", "closed", 1, reply=SLOW),
+    "closed by an error": Ending(closed_by_an_error_of_the_application, "cancelled", "closed", 1),
+    "dropped": Ending(dropped, "cancelled", "closed", 6),
+    "dropped by an error": Ending(dropped_by_an_error_of_the_application, "cancelled", "closed", 1),
+    "never read": Ending(never_read, "cancelled", "closed", 0),
+    "cancelled reading": Ending(cancelled_while_reading, "cancelled", "cancelled", error="cancelled", reply=SLOW),
+    "cancelled between chunks": Ending(cancelled_between_chunks, "cancelled", "closed", 1),
+    "connection cut": Ending(read_whole, "error", "error", error="connection", raises="any", reply={"cut_after": 6}),
+    "error event": Ending(read_whole, "error", "error", error="overloaded", raises="APIError",
+                          reply={"error_after": 6, "error_type": "overloaded_error"}),
+    "JSON for events": Ending(read_whole, "success", "cut_off", 0, reply={"json_where_sse_due": True}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ENDINGS)
+def test_each_ending_is_one_span_and_one_record_with_what_was_received(
+    name: str, wire: Wire, run: Run, seen: Captured
+) -> None:
+    ending = ENDINGS[name]
+    for status in ending.attempts:
+        good = {"text": TEXT, "input_tokens": 11, "output_tokens": 4, **ending.reply}
+        wire.mode.provider.reply(**(good if status in (200, None) else {"status": status, "retry_after_s": 0.001}))
+    wire.options["max_retries"] = len(ending.attempts) - 1
+    raised = caught(run, lambda: ending.act(wire))
+    check_raised(raised, ending, wire.api)
+    gc.collect()
+    record = the_call(seen)
+    assert (record.api, record.outcome, record.error and record.error.kind) == (wire.api, ending.outcome, ending.error)
+    assert json.loads(bytes(record.request.body))["model"] == REQUESTS[wire.api]["model"]
+    assert [attempt.status for attempt in record.attempts] == list(ending.attempts)
+    if raised is not None:
+        assert record.error is not None
+        assert (record.error.exception or "").endswith(f".{type(raised).__name__}")
+    if ending.end is None:
+        assert record.stream is None
+        assert (record.text or "") == (TEXT if ending.outcome == "success" else "")
+    else:
+        check_stream(record, ending, wire)
+    if ending.outcome == "success" and ending.end != "cut_off":
+        assert record.usage is not None or wire.api == "chat_completions"
+        assert (record.text, record.error) == (TEXT, None)
+
+
+def check_raised(raised: BaseException | None, ending: Ending, api: str) -> None:
+    if raised is None:
+        # The SDK gives a caller of Responses an event of an error like any other.
+        assert ending.raises is None or (ending.error, api) == ("overloaded", "responses")
+    elif ending.raises != "any":
+        assert ending.raises in [kind.__name__ for kind in type(raised).__mro__]
+
+
+def check_stream(record: CallRecord, ending: Ending, wire: Wire) -> None:
+    assert record.stream is not None
+    complete = ending.end == "complete"
+    assert (record.stream.end, record.stream.complete) == (ending.end, complete)
+    assert record.stream.chunks == len(wire.received)
+    assert len(wire.received) == (CHUNKS[wire.api] if complete else ending.chunks or len(wire.received))
+    assert (record.text or "") == wire.received_text()
+    assert (record.timing.first_token_ns is not None) == bool(wire.received_text())
+
+
+CUT_OFF = ["chat", "completions", "responses", "messages", "bedrock"]
+
+
+def open_stream(api: str, mode: Mode) -> Any:
+    if api == "bedrock":
+        request = {"model": "anthropic.claude-sonnet-5", "max_tokens": 64, "messages": QUESTION}
+        return bedrock(mode).messages.create(**request, stream=True)
+    if api == "completions":
+        return mode.openai().completions.create(model="gpt-5", prompt="How are you?", stream=True)
+    return Wire("chat_completions" if api == "chat" else api, mode).create(stream=True)
+
+
+def chunk(text: str, finish_reason: str | None = None, index: int = 0) -> dict[str, Any]:
+    """A chunk of chat or of completions, as both are read."""
+    choice = {"index": index, "finish_reason": finish_reason, "text": text, "delta": {"content": text}}
+    return {"id": "c1", "object": "chunk", "model": "m", "choices": [choice]}
+
+
+BEGUN = [chunk("I am "), chunk("well.")]
+STOPS: dict[str, tuple[list[str], dict[str, Any], str]] = {
+    # APIs, what is scripted, the end of the stream
+    "it just stops": (CUT_OFF, {"text": "I am well today.", "end_after": 4}, "cut_off"),
+    "before the last event": (CUT_OFF[2:], {"text": "I am well today.", "end_after": -1}, "cut_off"),
+    "no finish reason and no [DONE]": (CUT_OFF[:2], {"raw": BEGUN}, "cut_off"),
+    "no finish reason": (CUT_OFF[:2], {"raw": [*BEGUN, "[DONE]"]}, "complete"),
+    "one choice of two": (CUT_OFF[:1], {"raw": [chunk("b", index=1), chunk("", "stop")]}, "cut_off"),
+}
+
+
+@pytest.mark.parametrize(("api", "name"), [(api, name) for name, (apis, _, _) in STOPS.items() for api in apis])
+def test_a_stream_without_its_last_event_is_cut_off_and_a_success(
+    api: str, name: str, mode: Mode, run: Run, seen: Captured
+) -> None:
+    _, reply, end = STOPS[name]
+    mode.provider.reply(**reply)
+
+    async def body() -> None:
+        await mode.all(await mode.wait(open_stream(api, mode)))
+
+    run(body)
+    record = the_call(seen)
+    assert record.stream is not None
+    assert (record.outcome, record.error) == ("success", None)
+    assert (record.stream.end, record.stream.complete) == (end, end == "complete")
+    assert (seen.spans[0].attributes or {})["callspan.stream.end"] == end
+    if name.startswith("no finish"):
+        assert record.response is not None
+        assert (text_of(record), record.response.finish_reasons) == ("I am well.", [None])
+
+
+@pytest.mark.parametrize(("text", "complete"), [("I am well.", True), ("x" * (9 << 20), False)])
+def test_the_bytes_of_a_raw_response_tell_its_end_as_far_as_they_are_parsed(
+    text: str, complete: bool, mode: Mode, run: Run, seen: Captured
+) -> None:
+    """Copies are parsed up to 8 MiB an event: what follows is unknown, and not cut off."""
+    wire = "".join(f"data: {event}\n\n" for event in (json.dumps(chunk(text)), "[DONE]"))
+    mode.provider.reply(raw=wire.encode(), headers={"content-type": "text/event-stream"})
+
+    async def body() -> None:
+        create = mode.openai().chat.completions.with_streaming_response.create
+        async with mode.entered(create(model="gpt-5", messages=QUESTION, stream=True)) as response:
+            await mode.all(response.iter_bytes())
+
+    run(body)
+    record = the_call(seen)
+    assert record.stream is not None
+    assert (record.outcome, record.stream.end, record.stream.complete) == ("success", "complete", complete)
+
+
+ENDED = {
+    "failed": ({"status": "failed", "error": {"code": "server_error", "message": "no"}}, "error"),
+    "incomplete": ({"status": "incomplete", "incomplete_details": {"reason": "max_output_tokens"}}, "success"),
+}
+
+
+@pytest.mark.parametrize("how", ENDED)
+def test_a_response_that_says_it_failed_or_was_cut_is_reported_as_such(
+    how: str, mode: Mode, run: Run, seen: Captured
+) -> None:
+    fields, outcome = ENDED[how]
+    response = {
+        "id": "resp_1", "object": "response", "created_at": 1, "model": "gpt-5", "output": [],
+        "parallel_tool_calls": True, "tool_choice": "auto", "tools": [],
+        "usage": {"input_tokens": 3, "output_tokens": 2, "total_tokens": 5},
+    }  # fmt: skip
+    mode.provider.reply(raw=[
+        {"type": "response.created", "sequence_number": 0, "response": {**response, "status": "in_progress"}},
+        {"type": f"response.{how}", "sequence_number": 1, "response": {**response, **fields}},
+    ])  # fmt: skip
+    run(lambda: Wire("responses", mode).read())
+    record = the_call(seen)
+    assert (record.outcome, record.usage and record.usage.input_tokens) == (outcome, 3)
+    assert record.stream is not None
+    assert record.stream.complete
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["plain", "stream"])
+def test_a_client_made_before_instrumenting_is_seen_and_a_stream_of_then_is_not(
+    stream: bool, wire: Wire, run: Run
+) -> None:
+    async def body() -> None:
+        client = wire.client()
+        before = await wire.stream(client) if stream else None
+        with capture() as seen:
+            if before is not None:
+                assert len(await wire.mode.all(before)) > 3
+                assert seen.records == []
+            await wire.ask(client)
+            assert the_call(seen).outcome == "success"
+
+    run(body)
+
+
+# Ends within the SDKs' readers.
+
+
+async def streamed(mode: Mode, sdk: str, handler: Callable[[Any], Any]) -> Any:
+    return await mode.wait(ask(transports.client(mode, sdk, handler), stream=True))
+
+
+class Slow:
+    """The bytes of a stream whose connection, after them, neither ends nor closes."""
+
+    def __init__(self, sdk: str, ends: bool) -> None:
+        library, wire = sdks.http_of(sdk), transports.wire_of(sdk, TEXT)
+        self.reached = reached = asyncio.Event()
+
+        class Pieces(library.AsyncByteStream):  # type: ignore[name-defined,misc]
+            async def __aiter__(self) -> AsyncIterator[bytes]:
+                yield wire
+                if not ends:
+                    reached.set()
+                    await asyncio.sleep(PATIENCE_S)
+
+            async def aclose(self) -> None:
+                reached.set()
+                if ends:
+                    await asyncio.sleep(PATIENCE_S)
+
+        self.handler = lambda request: library.Response(200, headers=transports.EVENT_STREAM, stream=Pieces())
+
+
+def test_a_task_cancelled_while_the_rest_is_drained_is_cancelled(mode: Mode, run: Run, seen: Captured) -> None:
+    """After `[DONE]` the openai SDK reads what is left, and closes the response in there, with that in flight."""
+    sdks.needs("openai", "3.51", "draining")
+    if not mode.is_async:
+        pytest.skip("threads are not cancelled")
+
+    async def body() -> None:
+        slow = Slow("openai", ends=False)
+        task = asyncio.ensure_future(mode.all(await streamed(mode, "openai", slow.handler)))
+        await slow.reached.wait()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    run(body)
+    record = the_call(seen)
+    assert (record.outcome, record.text) == ("cancelled", TEXT)
+
+
+def test_a_stream_closed_while_another_task_closes_it_has_one_end(
+    sdk: str, mode: Mode, run: Run, seen: Captured
+) -> None:
+    """Both are at the same response at once: the reader at its end, and a clean-up."""
+    if not mode.is_async:
+        pytest.skip("threads are not cancelled")
+
+    async def body() -> None:
+        slow = Slow(sdk, ends=True)
+        stream = await streamed(mode, sdk, slow.handler)
+        await mode.next(stream)
+        reading = asyncio.ensure_future(mode.all(stream))
+        await slow.reached.wait()
+        await stream.close()
+        assert seen.records == [], "the reader is still about it"
+        reading.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await reading
+
+    run(body)
+    assert the_call(seen).outcome == "cancelled"
+
+
+def test_the_last_event_read_from_the_response_of_a_stream_is_kept(
+    sdk: str, mode: Mode, run: Run, seen: Captured
+) -> None:
+    """It waits for the next one, which never comes: the application reads bytes, stops, and closes the response."""
+    mode.provider.reply(text=TEXT)
+    read: list[str] = []
+
+    async def body() -> None:
+        response = (await mode.wait(ask(client_of(mode, sdk), stream=True))).response
+        lines = response.aiter_lines() if mode.is_async else response.iter_lines()
+        async for line in mode.items(lines):
+            read.append(line)
+            if not line and "five" in "".join(read):
+                break
+        await mode.wait(response.aclose() if mode.is_async else response.close())
+
+    run(body)
+    record = the_call(seen)
+    assert (record.outcome, text_of(record).strip()) == ("cancelled", "one two three four five")

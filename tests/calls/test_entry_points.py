@@ -1,0 +1,191 @@
+"""Every entry point of the SDKs: one span and one record per inference, none for other requests."""
+
+from __future__ import annotations
+
+import inspect
+import os
+import subprocess
+import sys
+from collections.abc import Awaitable, Callable
+from functools import partial
+from importlib import import_module
+from typing import Any
+
+import openai
+import pydantic
+import pytest
+
+import callspan
+from callspan.testing import Captured, ScriptedProvider
+from tests.support import sdks
+from tests.support.calls import CHAT, QUESTION, REQUESTS, Run, Wire, parsing, text_of, the_call
+from tests.support.mode import Mode
+
+ANSWER = '{"city": "Paris"}'
+PATHS = {"chat_completions": "/chat/completions", "responses": "/responses", "messages": "/v1/messages"}
+
+
+class Weather(pydantic.BaseModel):
+    city: str
+
+
+async def raw(wire: Wire, parses: int, **options: Any) -> None:
+    """A raw response that is parsed so often, and read then if it is a stream."""
+    response = await wire.mode.wait(wire.resource().with_raw_response.create(**REQUESTS[wire.api], **options))
+    for _ in range(parses):
+        parsed = await wire.mode.wait(response.parse())
+    if options:
+        await wire.mode.all(parsed)
+
+
+async def streaming(wire: Wire, read: str, **options: Any) -> None:
+    """A response that is read within a block, by one of its methods."""
+    manager = wire.resource().with_streaming_response.create(**REQUESTS[wire.api], **options)
+    async with wire.mode.entered(manager) as response:
+        result = getattr(response, read)()
+        if read.startswith("iter"):
+            await wire.mode.all(result)
+            return
+        parsed = await wire.mode.wait(result)
+        if options:
+            await wire.mode.all(parsed)
+
+
+async def posted(wire: Wire, cast_to: Callable[[str], Any]) -> None:
+    await wire.mode.wait(wire.client().post(PATHS[wire.api], cast_to=cast_to(wire.sdk), body=REQUESTS[wire.api]))
+
+
+async def with_options(wire: Wire) -> None:
+    await wire.ask(wire.client().with_options(timeout=5))
+
+
+async def parse(wire: Wire) -> None:
+    if wire.api == "messages":
+        pytest.skip("see the helpers of streams")
+    if wire.api == "responses":
+        await wire.mode.wait(wire.resource().parse(**REQUESTS[wire.api], text_format=Weather))
+    else:
+        await wire.mode.wait(parsing(wire.mode).parse(**CHAT, response_format=Weather))
+
+
+async def beta_messages(wire: Wire) -> None:
+    if wire.api != "messages":
+        pytest.skip("openai has no beta of them")
+    client = wire.client()
+    sdks.needs_name(client, "beta.messages")
+    await wire.mode.wait(client.beta.messages.create(**REQUESTS["messages"]))
+
+
+ENTRY_POINTS: dict[str, Callable[[Wire], Awaitable[None]]] = {
+    "raw": partial(raw, parses=0),
+    "raw parsed": partial(raw, parses=1),
+    "raw parsed twice": partial(raw, parses=2),
+    "raw stream parsed": partial(raw, parses=1, stream=True),
+    "streaming parse": partial(streaming, read="parse"),
+    "streaming json": partial(streaming, read="json"),
+    "streaming read": partial(streaming, read="read"),
+    "streaming text": partial(streaming, read="text"),
+    "streaming lines": partial(streaming, read="iter_lines"),
+    "streaming bytes": partial(streaming, read="iter_bytes"),
+    "streaming parse of events": partial(streaming, read="parse", stream=True),
+    "streaming lines of events": partial(streaming, read="iter_lines", stream=True),
+    "posted": partial(posted, cast_to=lambda sdk: object),
+    "posted for the HTTP response": partial(posted, cast_to=lambda sdk: sdks.http_of(sdk).Response),
+    "with options": with_options,
+    "parse": parse,
+    "beta": beta_messages,
+}
+
+
+@pytest.mark.parametrize("name", ENTRY_POINTS)
+def test_every_entry_point_gives_one_complete_call(name: str, wire: Wire, run: Run, seen: Captured) -> None:
+    wire.mode.provider.reply(text=ANSWER, input_tokens=9, output_tokens=3)
+    run(lambda: ENTRY_POINTS[name](wire))
+    record = the_call(seen)
+    assert (record.outcome, record.error, record.retries) == ("success", None, 0)
+    assert (record.api, text_of(record)) == (wire.api, ANSWER)
+    assert record.request.body_bytes
+    assert [attempt.status for attempt in record.attempts] == [200]
+    assert record.stream is None or (record.stream.complete, record.stream.end) == (True, "complete")
+
+
+def test_requests_that_are_not_inference_make_no_span(mode: Mode, run: Run, seen: Captured) -> None:
+    for path in ("/batches", "/files"):
+        mode.provider.reply(raw={"object": "list", "data": [], "has_more": False}, on=path)
+
+    async def body() -> None:
+        await mode.all(await mode.wait(mode.openai().models.list()))
+        await mode.wait(mode.openai().files.list())
+        client = mode.anthropic()
+        if hasattr(client.messages, "count_tokens"):
+            await mode.wait(client.messages.count_tokens(model="claude-sonnet-5", messages=QUESTION))
+        if hasattr(client.messages, "batches"):
+            await mode.wait(client.messages.batches.list())
+
+    run(body)
+    assert (seen.spans, seen.records) == ([], [])
+
+
+def test_calls_of_the_module_level_client_are_observed_once_however_often_we_instrument(
+    provider: ScriptedProvider, monkeypatch: pytest.MonkeyPatch, seen: Captured
+) -> None:
+    monkeypatch.setattr(openai, "api_key", "sk-test")
+    monkeypatch.setattr(openai, "base_url", provider.openai_url)
+    callspan.instrument()
+    openai.chat.completions.create(**CHAT)
+    assert the_call(seen).outcome == "success"
+    openai._client.close()  # type: ignore[attr-defined]
+    openai._reset_client()  # type: ignore[attr-defined]
+
+
+def functions() -> dict[str, Any]:
+    """Every function of the classes that have hooks, with the code of those whose code is replaced."""
+    sdk_modules = [f"{sdk}.{part}" for sdk in ("openai", "anthropic") for part in ("_base_client", "_streaming")]
+    return {
+        f"{kind.__module__}.{kind.__name__}.{name}": (value, value.__code__, value.__kwdefaults__, {**vars(value)})
+        for module in [*map(import_module, sdk_modules), sdks.http_of("anthropic")]
+        for kind in vars(module).values() if inspect.isclass(kind)
+        for name, value in vars(kind).items() if inspect.isfunction(value)
+    }  # fmt: skip
+
+
+def test_every_hook_is_on_in_the_installed_sdks_and_uninstrumenting_restores_every_original() -> None:
+    before = functions()
+    handle = callspan.instrument()
+    statuses = callspan.patch_status()
+    assert {status.sdk for status in statuses} >= {"openai", "anthropic"}
+    assert [status for status in statuses if status.state != "on"] == []
+    replaced = {name.rpartition(".")[2] for name, function in functions().items() if function != before.get(name)}
+    assert replaced >= {"request", "_process_response_data", "__stream__", "close", "aiter_bytes", "send"}
+    handle.uninstrument()
+    assert functions() == before
+
+
+LATE = """
+import os, sys, callspan, openai
+late = "openai.resources.webhooks"
+acts = {"on": callspan.instrument, "off": callspan.uninstrument, "import": lambda: __import__(late)}
+for given in sys.argv[1:]:
+    if os.fork() == 0:
+        for act in given.split():
+            acts[act]()
+        states = [status.state for status in callspan.patch_status() if status.name.startswith(late)]
+        callspan.uninstrument()
+        import openai.resources.webhooks as webhooks
+        restored = not hasattr(webhooks.Webhooks.unwrap, "callspan_observed")
+        print(f"{given}: {' '.join(states)}", "restored" if restored else "", flush=True)
+        os._exit(0)
+    os.wait()
+"""
+ACTS = {
+    "on import": "on on", "on off on import": "on on", "on off import on": "on on", "import on": "on on",
+    "on import off on": "on on", "on on import": "on on", "on off import": "",
+}  # fmt: skip
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_module_that_is_imported_late_is_patched_once_whatever_came_before() -> None:
+    sdks.needs("openai", "1.99", "webhooks")
+    done = subprocess.run([sys.executable, "-c", LATE, *ACTS], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == [f"{given}: {states} restored" for given, states in ACTS.items()]

@@ -1,0 +1,285 @@
+"""Each part of callspan raises during a call: the call is not affected, and the rest is recorded.
+
+The doubles are small real objects put where the part belongs; nothing of ours is patched over.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator
+from types import SimpleNamespace
+from typing import Any, NoReturn
+
+import msgspec
+import pytest
+from opentelemetry import context as otel_context
+from opentelemetry import trace
+from opentelemetry.context import Context
+from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor, TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor, SpanExporter, SpanExportResult
+from opentelemetry.sdk.trace.sampling import Sampler
+from opentelemetry.trace import NonRecordingSpan, SpanContext
+
+import callspan
+from callspan import fail_open
+from callspan.providers import registry
+from callspan.records import Record
+from callspan.semconv.call import Projection
+from callspan.testing import ScriptedProvider, capture
+from callspan.wiring import WIRING
+from tests.support.calls import Wire
+from tests.support.mode import Mode
+
+
+@pytest.fixture
+def provider() -> Iterator[ScriptedProvider]:
+    with ScriptedProvider() as running:
+        running.reply(text="I am well.", repeat=True)
+        yield running
+
+
+@pytest.fixture(autouse=True)
+def _fresh_counts() -> Iterator[None]:
+    fail_open.forget_failures()
+    yield
+    fail_open.forget_failures()
+
+
+def use(provider: ScriptedProvider, colour: str) -> list[str]:
+    """The texts of a plain and a streamed call, in that colour of the SDK."""
+
+    async def texts() -> list[str]:
+        wire = Wire("chat_completions", Mode(colour, provider))
+        plain = await wire.ask()
+        await wire.read()
+        await wire.mode.close()
+        return [plain.choices[0].message.content or "", wire.received_text()]
+
+    return asyncio.run(texts())
+
+
+WELL = ["I am well.", "I am well."]
+
+
+def boom(*args: object, **kwargs: object) -> NoReturn:
+    raise RuntimeError("a bug of ours")
+
+
+class Broken:
+    """Raises whatever it is asked to do."""
+
+    def __getattr__(self, name: str) -> object:
+        return boom
+
+
+class BrokenEndpoint:
+    """An adapter in which one step fails; its accumulator may fold nothing."""
+
+    def __init__(self, broken: str) -> None:
+        self._whole: Any = registry.by_api("chat_completions")
+        self._broken = broken
+
+    def __getattr__(self, name: str) -> Any:
+        if self._broken == "each chunk" and name == "accumulator":
+            return SimpleNamespace(complete=False, add=boom, body=boom)
+        return boom if name == self._broken else getattr(self._whole, name)
+
+
+Break = Callable[[pytest.MonkeyPatch], None]
+
+
+def in_endpoint(step: str) -> Break:
+    return lambda patch: patch.setattr(registry, "endpoint_for", lambda method, path: BrokenEndpoint(step))
+
+
+def in_factory(part: str) -> Break:
+    broken = boom if part in ("ambient", "keep", "estimates") else Broken()
+
+    def put(patch: pytest.MonkeyPatch) -> None:
+        factories = WIRING.hook_context.factories.items()
+        replaced = {level: msgspec.structs.replace(factory, **{part: broken}) for level, factory in factories}
+        WIRING.hook_context.factories = replaced
+
+    return put
+
+
+STEPS = ("request", "accumulator", "response_info", "conversation", "each chunk")
+PARTS = ("spans", "processors", "recorder", "metrics", "workers", "ends", "seen", "ambient", "keep", "estimates")
+BREAKS: dict[str, Break] = {
+    **{f"the endpoint's {step}": in_endpoint(step) for step in STEPS},
+    "the table of endpoints": lambda patch: patch.setattr(registry, "endpoint_for", boom),
+    "the vocabulary at the start": lambda patch: patch.setattr(Projection, "start", boom),
+    "the vocabulary at the end": lambda patch: patch.setattr(Projection, "end", boom),
+    **{f"the factory's {part}": in_factory(part) for part in PARTS},  # some must not raise; if one does, no call fails
+}
+SPANS_AND_RECORDS = {"the vocabulary at the end", *(f"the endpoint's {step}" for step in STEPS)}
+"""Where both calls are there by identity, each with its span."""
+
+
+@pytest.fixture(params=["sync", "async"])
+def colour(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.mark.parametrize("part", BREAKS)
+def test_a_part_of_callspan_that_raises(
+    part: str, colour: str, provider: ScriptedProvider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with capture(estimate_usage=True) as seen, callspan.metadata(purpose="test"):
+        BREAKS[part](monkeypatch)
+        assert use(provider, colour) == WELL
+        if part == "the table of endpoints":
+            assert seen.records == []
+        elif part.startswith("the vocabulary"):
+            assert len(seen.records) == 2
+        if part in SPANS_AND_RECORDS:
+            calls = [record for record in seen.everything if isinstance(record, callspan.CallRecord)]
+            ended = [record for record in calls if record.outcome != "in_progress"]
+            assert [record.outcome for record in ended] == ["success", "success"]
+            assert {record.span_id for record in ended} == {f"{span.context.span_id:016x}" for span in seen.spans}
+    assert fail_open.failures() or not part.startswith("the endpoint")
+
+
+def test_a_redactor_that_raises_loses_the_content_and_keeps_none(colour: str, provider: ScriptedProvider) -> None:
+    def redact(record: Record) -> Record:
+        raise RuntimeError("a bug of the user's")
+
+    with capture(redact=redact) as seen:
+        assert use(provider, colour) == WELL
+        for record in seen.records:
+            assert bytes(record.request.body) == b""
+            assert record.response is None or bytes(record.response.body) == b""
+        assert len(seen.records) == 2
+        assert not any("well" in str(value) for span in seen.spans for value in (span.attributes or {}).values())
+
+
+class BrokenProcessor(SpanProcessor):
+    """Raises whenever a span starts or ends."""
+
+    def on_start(self, span: Span, parent_context: Context | None = None) -> None:
+        raise RuntimeError("a bug of the processor")
+
+    def on_end(self, span: ReadableSpan) -> None:
+        raise RuntimeError("a bug of the processor")
+
+
+class BrokenExporter(SpanExporter):
+    """Raises with every batch."""
+
+    def export(self, spans: Any) -> SpanExportResult:
+        raise RuntimeError("a bug of the exporter")
+
+
+def _with_processor(processor: SpanProcessor) -> TracerProvider:
+    provider = TracerProvider()
+    provider.add_span_processor(processor)
+    return provider
+
+
+def _sampler() -> TracerProvider:
+    class Broken(Sampler):
+        should_sample = boom
+
+        def get_description(self) -> str:
+            return "broken"
+
+    return TracerProvider(sampler=Broken())
+
+
+class BrokenSpan(NonRecordingSpan):
+    """A span of somebody else's, which raises whatever is asked of it."""
+
+    def is_recording(self) -> bool:
+        raise RuntimeError("broken")
+
+    @property
+    def attributes(self) -> Any:
+        raise RuntimeError("broken")
+
+    def set_attributes(self, attributes: Any) -> None:
+        raise RuntimeError("broken")
+
+
+class NamelessSpan(BrokenSpan):
+    """One that does not even tell what it is."""
+
+    def get_span_context(self) -> SpanContext:
+        raise RuntimeError("broken")
+
+
+class BrokenTracers(trace.TracerProvider):
+    """A provider of somebody else's, whose spans are none or cannot be made."""
+
+    def __init__(self, give: Callable[[], Any]) -> None:
+        self._give = give
+
+    def get_tracer(self, *args: Any, **kwargs: Any) -> Any:
+        give = self._give
+
+        class Broken(trace.NoOpTracer):
+            def start_span(self, *args: Any, **kwargs: Any) -> Any:
+                return give()
+
+        return Broken()
+
+
+MAKES: dict[str, Callable[[], trace.TracerProvider]] = {
+    "processor": lambda: _with_processor(BrokenProcessor()),
+    "exporter": lambda: _with_processor(SimpleSpanProcessor(BrokenExporter())),
+    "sampler": _sampler,
+    "tracer": lambda: BrokenTracers(boom),
+    "no span": lambda: BrokenTracers(lambda: None),
+    "no span at all": lambda: BrokenTracers(object),
+    "nameless span": lambda: BrokenTracers(lambda: NamelessSpan(SpanContext(1, 2, False))),
+}
+
+
+@pytest.mark.parametrize("make", MAKES)
+def test_a_part_of_opentelemetry_that_raises(make: str, colour: str, provider: ScriptedProvider, tmp_path: Any) -> None:
+    """The record never depends on the span."""
+    handle = callspan.instrument(tracer_provider=MAKES[make](), stores=f"jsonl:///{tmp_path}/calls.jsonl")
+    try:
+        assert use(provider, colour) == WELL
+        handle.force_flush(60_000)
+        lines = (tmp_path / "calls.jsonl").read_text().splitlines()
+        assert sum('"I am well."' in line for line in lines) == 2
+    finally:
+        handle.uninstrument()
+
+
+@pytest.mark.parametrize("kind", [BrokenSpan, NamelessSpan])
+def test_a_foreign_span_that_misbehaves_costs_no_record(
+    kind: type[BrokenSpan], colour: str, provider: ScriptedProvider
+) -> None:
+    with capture() as seen:
+        token = otel_context.attach(trace.set_span_in_context(kind(SpanContext(1, 2, is_remote=False))))
+        try:
+            assert use(provider, colour) == WELL
+        finally:
+            otel_context.detach(token)
+    assert [(record.outcome, record.response is None) for record in seen.records] == [("success", False)] * 2
+
+
+def test_an_attach_that_raises_costs_no_call_and_no_record(
+    provider: ScriptedProvider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with capture() as seen:
+        with monkeypatch.context() as patched:
+            patched.setattr(otel_context, "attach", boom)
+            assert use(provider, "sync") == WELL
+        assert use(provider, "sync") == WELL
+    outcomes = [record.outcome for record in seen.records]
+    assert (outcomes, len(seen.spans)) == (["success"] * 4, 4)
+    assert trace.get_current_span() is trace.INVALID_SPAN
+
+
+def test_a_store_that_cannot_be_written(
+    colour: str, provider: ScriptedProvider, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))  # where the records wait then
+    (tmp_path / "file").write_text("in the way")
+    handle = callspan.instrument(stores=f"sqlite:///{tmp_path}/file/calls.db")
+    try:
+        assert use(provider, colour) == WELL
+    finally:
+        handle.uninstrument()

@@ -1,0 +1,272 @@
+"""Interrupts at executed lines of callspan: the application gets them, each call has one record, the next call works.
+
+A sample; every line at full scale. A signal is marked as arrived, as the C handler of CPython does it, and the
+interpreter runs its Python handler where it next looks for signals.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import sys
+from _thread import interrupt_main
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import copy_context
+from pathlib import Path
+from types import FrameType
+from typing import Any, Final
+
+import anthropic
+import openai
+import pytest
+
+import callspan
+from callspan.records import CallRecord
+from callspan.testing import Captured, ScriptedProvider, capture
+from tests.support.scale import scaled
+
+OURS: Final = str(Path(callspan.__file__).parent)
+TESTING: Final = str(Path(OURS, "testing"))
+POINTS: Final = scaled(24, 1_000_000)
+"""How many points of each use are interrupted, at most."""
+CHAT: Final[dict[str, Any]] = {"model": "gpt-5", "messages": [{"role": "user", "content": "Hi"}]}
+MESSAGE: Final[dict[str, Any]] = {"model": "claude", "max_tokens": 9, "messages": CHAT["messages"]}
+
+
+class TimeLimitError(Exception):
+    """What a soft time limit raises, as that of Celery."""
+
+
+class Timeout(BaseException):
+    """What a time limit of gevent raises: no `Exception`."""
+
+
+KINDS: Final[dict[int, type[BaseException]]] = {
+    signal.SIGINT: KeyboardInterrupt,
+    signal.SIGUSR1: SystemExit,
+    signal.SIGUSR2: TimeLimitError,
+    signal.SIGALRM: Timeout,
+}
+
+
+def interrupt(number: int, frame: FrameType | None) -> None:
+    raise KINDS[number]
+
+
+class Arrived:
+    """Marks a signal as arrived without a step in Python, after which its handler would run too early."""
+
+    __getitem__ = interrupt_main
+
+
+ARRIVED: Final = Arrived()
+
+
+class Lines:
+    """Counts the lines of callspan that the calling thread executes; at one of them a signal arrives."""
+
+    def __init__(self, at: int | None = None, number: int = signal.SIGINT) -> None:
+        self.count = 0
+        self._at, self._number = at, number
+
+    def __enter__(self) -> None:
+        sys.settrace(self._around)
+
+    def __exit__(self, *_: object) -> None:
+        sys.settrace(None)
+
+    def _around(self, frame: FrameType, event: str, argument: object) -> Any:
+        file = frame.f_code.co_filename
+        return self._inside if file.startswith(OURS) and not file.startswith(TESTING) else None
+
+    def _inside(self, frame: FrameType, event: str, argument: object) -> Any:
+        # Before the first instruction of `__exit__` nothing written in Python can guard a block against an interrupt.
+        if event == "line" and frame.f_code.co_name != "__exit__":
+            self.count += 1
+            if self.count == self._at:
+                sys.settrace(None)
+                ARRIVED[self._number]
+                return None
+        return self._inside
+
+
+@contextmanager
+def handlers() -> Iterator[None]:
+    """Have each signal raise its exception."""
+    before = {number: signal.signal(number, interrupt) for number in KINDS}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+class Clients:
+    """The clients of both SDKs for one provider."""
+
+    def __init__(self, provider: ScriptedProvider) -> None:
+        openai_at: dict[str, Any] = {"api_key": "k", "base_url": provider.openai_url, "max_retries": 0}
+        self.openai = openai.OpenAI(**openai_at)
+        self.async_openai = openai.AsyncOpenAI(**openai_at)
+        self.anthropic = anthropic.Anthropic(api_key="k", base_url=provider.anthropic_url, max_retries=0)
+        self.loop = asyncio.new_event_loop()
+
+    def close(self) -> None:
+        self.openai.close()
+        self.anthropic.close()
+        self.loop.run_until_complete(self.async_openai.close())
+        self.loop.close()
+
+
+def plain(clients: Clients) -> None:
+    clients.openai.chat.completions.create(**CHAT)
+
+
+def plain_async(clients: Clients) -> None:
+    clients.loop.run_until_complete(clients.async_openai.chat.completions.create(**CHAT))
+
+
+def stream(clients: Clients) -> None:
+    for _ in clients.anthropic.messages.create(**MESSAGE, stream=True):
+        pass
+
+
+def left_stream(clients: Clients) -> None:
+    with clients.openai.chat.completions.create(**CHAT, stream=True) as chunks:
+        next(iter(chunks))
+
+
+@callspan.tool
+def look_up(word: str) -> str:
+    return word
+
+
+def agent_step(clients: Clients) -> None:
+    with callspan.session("chat") as session, session.timestep():
+        plain(clients)
+        look_up("weather")
+
+
+def recorded(clients: Clients) -> None:
+    with callspan.record_call(provider="vllm", model="m") as call:
+        call.request(CHAT)
+        call.response({"choices": [{"message": {"role": "assistant", "content": "Hello!"}}]})
+
+
+USES: Final = (plain, plain_async, stream, left_stream, agent_step, recorded)
+
+
+@pytest.fixture
+def clients(provider: ScriptedProvider) -> Iterator[Clients]:
+    provider.reply(text="I am well.", repeat=True)
+    made = Clients(provider)
+    yield made
+    made.close()
+
+
+def ended(seen: Captured) -> list[CallRecord]:
+    """The records of calls that have ended, one for each id."""
+    return list(
+        {one.call_id: one for one in seen.everything if isinstance(one, CallRecord) and one.part == "ended"}.values()
+    )
+
+
+def points_of(use: Callable[[Clients], None], clients: Clients) -> list[int]:
+    """Sample the lines of callspan that the use executes, by their number."""
+    with capture():
+        use(clients)
+        lines = Lines()
+        with lines:
+            use(clients)
+    return list(range(1, lines.count + 1, max(1, lines.count // POINTS)))
+
+
+class Outcome:
+    """What came of one use that was interrupted."""
+
+    def __init__(self, provider: ScriptedProvider, clients: Clients) -> None:
+        self._provider, self._clients = provider, clients
+        self.raised: type[BaseException] | None = None
+        """Not the exception, whose traceback keeps the response alive."""
+        self.unraisable: list[object] = []
+
+    def of(self, use: Callable[[Clients], None], at: int, number: int) -> list[str]:
+        """Return what is wrong."""
+        hook, sys.unraisablehook = sys.unraisablehook, lambda given: self.unraisable.append(given.exc_value)
+        sent = len(self._provider.requests)
+        try:
+            with capture() as seen:
+                self._run(use, at, number)
+                sent = len(self._provider.requests) - sent
+                calls = ended(seen)
+                faults = list(self._faults(use, seen, calls, sent, KINDS[number]))
+                plain(self._clients)
+                faults += [f"the next call: {what}" for what in following(ended(seen)[len(calls) :])]
+        finally:
+            sys.unraisablehook = hook
+        return faults
+
+    def _run(self, use: Callable[[Clients], None], at: int, number: int) -> None:
+        try:
+            with handlers(), Lines(at, number):
+                use(self._clients)
+        except BaseException as error:  # noqa: BLE001 - the interrupt that is looked for
+            # Anthropic's SDK wraps any `Exception` that is raised while it sends, also without callspan.
+            wrapped = error.__cause__ if isinstance(error, anthropic.APIConnectionError) else None
+            self.raised = type(wrapped or error)
+
+    def _faults(
+        self,
+        use: Callable[[Clients], None],
+        seen: Captured,
+        calls: list[CallRecord],
+        sent: int,
+        kind: type[BaseException],
+    ) -> Iterator[str]:
+        # Python passes what is raised in a finalizer to nobody.
+        if self.raised is not kind and not self.unraisable:
+            yield f"the application got {self.raised}"
+        least = 1 if use is recorded and self.raised is None else sent
+        if not least <= len(calls) <= 1:
+            yield f"{len(calls)} records of {least} calls"
+        ids = [span.context.span_id for span in seen.spans if span.kind.name == "CLIENT" and span.context]
+        if len(ids) != len(set(ids)) or len(ids) > 1:
+            yield f"{len(ids)} spans of calls"
+
+
+def following(calls: list[CallRecord]) -> Iterator[str]:
+    """Yield what is wrong about the call that follows."""
+    if len(calls) != 1:
+        yield f"{len(calls)} records"
+    for call in calls:
+        if call.outcome != "success" or call.parent_span_id is not None or call.place.session_id is not None:
+            yield f"{call.outcome}, below {call.parent_span_id}, in {call.place}"
+
+
+@pytest.mark.timeout(scaled(120, 0))
+@pytest.mark.parametrize("use", USES, ids=[use.__name__ for use in USES])
+def test_interrupts_inside_callspan(
+    use: Callable[[Clients], None], provider: ScriptedProvider, clients: Clients
+) -> None:
+    kinds, faults = list(KINDS), []
+    for nth, at in enumerate(points_of(use, clients)):
+        number = kinds[nth % len(kinds)]
+        # A context of its own: what stays attached is the fault of one line, not of those after it.
+        wrong = copy_context().run(Outcome(provider, clients).of, use, at, number)
+        faults += [f"line {at}, {KINDS[number].__name__}: {what}" for what in wrong]
+    assert not faults, "\n".join(faults)
+
+
+def test_a_redactor_that_exits_costs_content_and_no_record(provider: ScriptedProvider, clients: Clients) -> None:
+    def exits(record: Any) -> Any:
+        if record.part == "ended":
+            raise SystemExit(3)
+        return record
+
+    with capture(redact=exits) as seen:
+        with pytest.raises(SystemExit):
+            plain(clients)
+        (call,) = ended(seen)
+    assert call.usage is not None or call.outcome == "success"
+    assert "Hi" not in str(call.request.body)

@@ -1,0 +1,241 @@
+"""Invalid data on the wire: the caller gets the same as without callspan, and the record has it.
+
+Every answer is read twice, without callspan and with it; the two must be the same to the letter.
+"""
+
+from __future__ import annotations
+
+import gzip
+from collections.abc import Callable, Iterator
+from functools import cache
+from typing import Any
+
+import pytest
+
+from callspan.testing import Captured, capture
+from tests.calls import transports
+from tests.support.calls import CHAT, MESSAGE, Run, text_of, the_call
+from tests.support.mode import Mode
+from tests.support.scale import scaled
+
+TEXT = "Grüße: I am 😀 well, thank you."
+ASK: dict[str, dict[str, Any]] = {"openai": CHAT, "anthropic": MESSAGE}
+
+
+@cache
+def whole(sdk: str) -> bytes:
+    return transports.wire_of(sdk, TEXT)
+
+
+def in_lines(wire: bytes, end: bytes) -> bytes:
+    return wire.replace(b"\n", end)
+
+
+def in_several_data_lines(wire: bytes) -> bytes:
+    """Each payload on several `data:` lines, broken where JSON may have white space."""
+    return wire.replace(b'","', b'",\ndata: "')
+
+
+def with_more_fields(wire: bytes) -> bytes:
+    return wire.replace(b"data: ", b": a comment\nid: 7\nretry: 3000\nunknown: x\ndata: ")
+
+
+WIRES: dict[str, Callable[[bytes], bytes]] = {
+    "as sent": bytes,
+    "crlf": lambda wire: in_lines(wire, b"\r\n"),
+    "cr": lambda wire: in_lines(wire, b"\r"),
+    "no space after the colon": lambda wire: wire.replace(b"data: ", b"data:"),
+    "comments and other fields": with_more_fields,
+    "several data lines": in_several_data_lines,
+    "comments before and after": lambda wire: b": hi\n\n: hi\n\n" + wire + b": bye\n\n",
+    "no last line end": lambda wire: wire.rstrip(b"\n"),
+    "blank lines": lambda wire: wire.replace(b"\n\n", b"\n\n\n\n\n"),
+    "a byte order mark": lambda wire: b"\xef\xbb\xbf" + wire,
+    "nothing at all": lambda wire: b"",
+    "only blank lines": lambda wire: b"\n\n\n",
+    "only a comment": lambda wire: b": ping\n\n",
+    "cut within an event": lambda wire: wire[: wire.index(b"well")],
+    "broken json": lambda wire: wire.replace(b'"index"', b'"index', 3),
+    "no json": lambda wire: b"data: <html>\n\n",
+    "nothing but null": lambda wire: b"data: null\n\n" + wire,
+    "a number": lambda wire: b"data: 7\n\n" + wire,
+    "a list": lambda wire: b"data: []\n\n" + wire,
+    "no number": lambda wire: wire.replace(b'"created":1', b'"odd":NaN,"created":1', 1),
+    "a lone surrogate": lambda wire: wire.replace(b"thank", b"\\ud83d thank"),
+    "a null character": lambda wire: wire.replace(b"thank", b"\\u0000 thank"),
+    "a huge number": lambda wire: wire.replace(b'"index":0', b'"odd":' + b"9" * 400 + b',"index":0'),
+    "very deep": lambda wire: wire.replace(b'"index":0', b'"odd":' + b"[" * 300 + b"]" * 300 + b',"index":0', 1),
+}
+SIZES = scaled((7,), (1, 7, 100_000))
+WELL_FORMED = (
+    "as sent", "crlf", "cr", "no space after the colon", "comments and other fields", "several data lines",
+    "comments before and after", "no last line end", "blank lines", "a byte order mark", "nothing but null", "a number",
+    "a list", "no number", "a huge number", "very deep",
+)  # fmt: skip
+"""What a reader of server-sent events makes the same answer of."""
+
+
+class Received:
+    """What the caller saw of one answer: its items, the text in them, the exception."""
+
+    def __init__(self) -> None:
+        self.items: list[str] = []
+        self.text = ""
+
+    def item(self, item: Any) -> None:
+        self.items.append(repr(item))
+        for choice in getattr(item, "choices", None) or ():
+            self.text += choice.delta.content or ""
+        self.text += getattr(getattr(item, "delta", None), "text", "")
+
+
+def cut(wire: bytes, size: int) -> Iterator[bytes]:
+    return (wire[at : at + size] for at in range(0, len(wire), size))
+
+
+async def read(mode: Mode, sdk: str, wire: bytes, size: int, how: str, encoding: str = "identity") -> Received:
+    headers = {**transports.EVENT_STREAM, "content-encoding": encoding}
+    made = transports.client(mode, sdk, transports.answer(sdk, *cut(wire, size), headers=headers))
+    resource = made.chat.completions if sdk == "openai" else made.messages
+    received = Received()
+    try:
+        if how == "raw":
+            manager = resource.with_streaming_response.create(**ASK[sdk], stream=True)
+            async with mode.entered(manager) as response:
+                async for line in mode.items(response.iter_lines()):
+                    received.item(line)
+            return received
+        stream = await mode.wait(resource.create(**ASK[sdk], stream=True))
+        if how == "response":
+            stream = stream.response.aiter_lines() if mode.is_async else stream.response.iter_lines()
+        async for item in mode.items(stream):
+            received.item(item)
+    except Exception as error:  # noqa: BLE001 - whatever it is, it must be the same
+        received.items.append(f"{type(error).__name__}: {error}")
+    return received
+
+
+READINGS = [("stream", wire) for wire in WIRES] + [
+    (how, wire) for how in scaled(["raw"], ["raw", "response"]) for wire in scaled([*WIRES][::3], [*WIRES])
+]
+
+
+@pytest.mark.parametrize(("how", "wire"), READINGS)
+def test_an_invalid_stream_is_recorded_as_the_caller_got_it(
+    sdk: str, wire: str, how: str, mode: Mode, run: Run
+) -> None:
+    sent = WIRES[wire](whole(sdk))
+    for size in SIZES:
+        bare = run(lambda size=size: read(mode, sdk, sent, size, how))
+        with capture() as seen:
+            ours = run(lambda size=size: read(mode, sdk, sent, size, how))
+            record = the_call(seen)
+        assert ours.items == bare.items
+        if how == "stream":
+            assert text_of(record) == bare.text.replace("\ud83d", "\ufffd")
+        elif wire in WELL_FORMED:
+            assert text_of(record) == TEXT
+            assert record.stream is not None
+            assert (record.stream.end, record.stream.complete) == ("complete", True)
+
+
+@pytest.mark.parametrize("how", ["stream", "raw", "response"])
+@pytest.mark.parametrize("damage", ["no such encoding", "cut short"])
+def test_a_damaged_content_encoding_is_recorded_as_the_caller_got_it(
+    sdk: str, damage: str, how: str, mode: Mode, run: Run
+) -> None:
+    sent = whole(sdk) if damage == "no such encoding" else gzip.compress(whole(sdk))[:-40]
+    bare = run(lambda: read(mode, sdk, sent, 7, how, "gzip"))
+    with capture() as seen:
+        ours = run(lambda: read(mode, sdk, sent, 7, how, "gzip"))
+        record = the_call(seen)
+    assert ours.items == bare.items
+    raised = "Error" in bare.items[-1] if bare.items else False
+    assert record.outcome == ("error" if raised else "success")
+
+
+BODIES: dict[str, bytes] = {
+    "nothing": b"",
+    "white space": b" \n ",
+    "null": b"null",
+    "a number": b"7",
+    "a list": b"[]",
+    "a text": b'"hello"',
+    "an empty object": b"{}",
+    "html": b"<html>busy</html>",
+    "cut": b'{"id": "x", "choices": [',
+    "a byte order mark": b'\xef\xbb\xbf{"id": "x"}',
+    "no utf-8": b'{"id": "\xff"}',
+    "no number": b'{"id": "x", "created": NaN}',
+    "a lone surrogate": b'{"id": "\\ud83d", "model": "m"}',
+    "a huge number": b'{"id": "x", "created": ' + b"9" * 400 + b"}",
+    "very deep": b'{"id": "x", "odd": ' + b"[" * 300 + b"]" * 300 + b"}",
+    "one key twice": b'{"id": "x", "id": "y"}',
+    "an error with status 200": b'{"error": {"message": "no", "type": "server_error"}}',
+}
+
+
+FLAWED = ("white space", "html", "cut", "no utf-8", "an error with status 200")
+"""Bodies that end the call with an error, however they are read."""
+
+
+async def ask(mode: Mode, sdk: str, body: bytes, how: str, content_type: str) -> str:
+    handler = transports.answer(sdk, body, headers={"content-type": content_type})
+    made = transports.client(mode, sdk, handler)
+    resource = made.chat.completions if sdk == "openai" else made.messages
+    try:
+        if how == "plain":
+            return repr(await mode.wait(resource.create(**ASK[sdk])))
+        if how == "raw":
+            raw = await mode.wait(resource.with_raw_response.create(**ASK[sdk]))
+            return repr(await mode.wait(raw.parse()))
+        async with mode.entered(resource.with_streaming_response.create(**ASK[sdk])) as response:
+            return repr(await mode.wait(response.text()))
+    except Exception as error:  # noqa: BLE001 - whatever it is, it must be the same
+        return f"{type(error).__name__}: {error}"
+
+
+WAYS = [(how, kind) for how in ("plain", "raw", "streaming") for kind in ("application/json", "text/plain")]
+
+
+@pytest.mark.parametrize(("how", "content_type"), scaled([WAYS[0], WAYS[3]], WAYS))
+@pytest.mark.parametrize("body", BODIES)
+def test_an_invalid_body_reaches_the_caller_and_is_one_call(
+    sdk: str, body: str, how: str, content_type: str, mode: Mode, run: Run
+) -> None:
+    bare = run(lambda: ask(mode, sdk, BODIES[body], how, content_type))
+    with capture() as seen:
+        assert run(lambda: ask(mode, sdk, BODIES[body], how, content_type)) == bare
+        record = the_call(seen)
+    if body == "no utf-8" and content_type == "text/plain" and how == "plain":
+        return  # handed on as a text with replacement characters, which is JSON
+    # No body is no broken JSON: only the SDK's own parsing, which the caller sees fail, makes an error of it.
+    is_null = body == "null" and how == "plain"  # a raw body is the caller's affair
+    flawed = is_null or body in FLAWED or (body == "nothing" and how == "plain" and content_type == "application/json")
+    assert record.outcome == ("error" if flawed else "success")
+    if is_null:
+        assert record.error is not None
+        assert record.error.type == "null"
+    elif flawed and body != "an error with status 200":
+        assert record.error is not None
+        assert record.error.kind == "parsing"
+        assert record.error.type == ("UnicodeDecodeError" if body == "no utf-8" else "JSONDecodeError")
+    if body == "a lone surrogate":
+        assert record.response is not None
+        assert record.response.model == "m"
+
+
+def test_invalid_json_is_not_reported_as_an_error_of_callspan(
+    stream: bool, sdk: str, mode: Mode, run: Run, seen: Captured, nothing_warned: list[str]
+) -> None:
+    """A caller of a raw response may read anything; only errors of callspan are logged."""
+    body = b'data: {"a":\n\ndata: nonsense\n\n' if stream else b"<html>"
+    connection = transports.client(mode, sdk, transports.answer(sdk, body))
+
+    async def read() -> list[bytes]:
+        owner = connection.chat.completions if sdk == "openai" else connection.messages
+        async with mode.entered(owner.with_streaming_response.create(**ASK[sdk], stream=stream)) as response:
+            return await mode.all(response.iter_bytes())
+
+    assert run(read) == [body]
+    assert len(seen.records) == 1

@@ -1,0 +1,372 @@
+"""Metrics: of calls, independent of sampling and back to zero after every ending; of tools, agents and sessions."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import os
+import re
+import subprocess
+import sys
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from functools import partial
+from importlib import import_module
+from pathlib import Path
+from typing import Any, Final
+
+import openai
+import pytest
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
+
+import callspan
+from callspan.records import CallRecord
+from callspan.testing import ScriptedProvider
+from tests.support.calls import CHAT, REQUESTS, Run, Wire, caught
+from tests.support.mode import Mode
+
+pytestmark = pytest.mark.usefixtures("short_waits")
+SECONDS: Final = [0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92]
+SECONDS_OF_AGENTS: Final = [0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 12.8, 25.6, 51.2, 102.4, 204.8, 409.6]
+SECONDS_OF_WORKFLOWS: Final = [1, 5, 10, 30, 60, 120, 300, 600, 1800, 3600, 7200]
+TOKENS: Final = [1, 4, 16, 64, 256, 1024, 4096, 16384, 65536, 262144, 1048576, 4194304, 16777216, 67108864]
+BOUNDED: Final = {
+    "gen_ai.operation.name", "gen_ai.provider.name", "gen_ai.request.model", "gen_ai.response.model",
+    "gen_ai.token.type", "server.address", "server.port", "error.type", "callspan.error.kind",
+    "callspan.error.retryable", "callspan.rate_limit.unit",
+}  # fmt: skip
+DURATION: Final = "gen_ai.client.operation.duration"
+LIMITED: Final = {"status": 429, "headers": {"retry-after-ms": "1"}}
+
+
+class Meters:
+    """A meter provider of the real SDK, read when asked."""
+
+    def __init__(self, kind: type[MeterProvider] = MeterProvider) -> None:
+        self.reader = InMemoryMetricReader()
+        self.provider = kind(metric_readers=[self.reader], shutdown_on_exit=False)
+
+    def metrics(self) -> dict[str, Any]:
+        """What was measured, by name."""
+        data = self.reader.get_metrics_data()
+        if data is None:
+            return {}
+        scopes = [scope for resource in data.resource_metrics for scope in resource.scope_metrics]
+        return {metric.name: metric for scope in scopes for metric in scope.metrics}
+
+    def read(self) -> dict[str, list[Any]]:
+        """Data points by metric."""
+        return {name: list(metric.data.data_points) for name, metric in self.metrics().items()}
+
+    def values(self, name: str, **about: object) -> list[Any]:
+        """Values of a metric's points whose attributes (dots as double underscores) are these."""
+        wanted = {key.replace("__", "."): value for key, value in about.items()}
+        return [
+            point.value
+            for point in self.read().get(name, [])
+            if all(point.attributes.get(key) == value for key, value in wanted.items())
+        ]
+
+    def running(self) -> int:
+        return sum(self.values("callspan.client.in_flight"))
+
+
+@pytest.fixture
+def measured() -> Iterator[Meters]:
+    """Everything instrumented, with metrics read and all spans sampled out."""
+    meters = Meters()
+    handle = callspan.instrument(
+        meter_provider=meters.provider, tracer_provider=TracerProvider(sampler=ALWAYS_OFF), otlp=False
+    )
+    yield meters
+    assert handle.force_flush(5_000)
+    assert meters.running() == 0, "every call that began has been counted out"
+    handle.uninstrument()
+    meters.provider.shutdown()
+
+
+def model_of(wire: Wire) -> str:
+    return str(REQUESTS[wire.api]["model"])
+
+
+def test_duration_and_tokens_have_the_conventions_names_and_buckets(plain: Wire, run: Run, measured: Meters) -> None:
+    plain.script({"text": "well", "input_tokens": 11, "output_tokens": 4})
+    run(plain.call)
+    points = measured.read()
+    (duration,) = points[DURATION]
+    assert list(duration.explicit_bounds) == SECONDS
+    assert (duration.count, 0 < duration.sum < 30) == (1, True)
+    assert dict(duration.attributes) == {
+        "gen_ai.operation.name": "chat",
+        "gen_ai.provider.name": plain.sdk,
+        "gen_ai.request.model": model_of(plain),
+        "gen_ai.response.model": model_of(plain),
+        "server.address": "127.0.0.1",
+        "server.port": int(plain.mode.provider.url.rpartition(":")[2]),
+    }
+    tokens = {point.attributes["gen_ai.token.type"]: point for point in points["gen_ai.client.token.usage"]}
+    assert {kind: point.sum for kind, point in tokens.items()} == {"input": 11, "output": 4}
+    assert list(tokens["input"].explicit_bounds) == TOKENS
+
+
+@pytest.mark.parametrize("ending", ["plain", "stream", "closed", "error"])
+def test_times_are_those_of_the_record_in_seconds_and_say_how_the_call_ended(
+    ending: str, provider: ScriptedProvider, client: openai.OpenAI, measured: Meters
+) -> None:
+    """That of a stream's chunks is the mean."""
+    provider.reply(text="one two three", chunk_delay_s=0.01, status=400 if ending == "error" else 200)
+    records: list[CallRecord] = []
+    remove = callspan.add_callback("after_record", records.append)
+    with contextlib.suppress(openai.BadRequestError):
+        answer: Any = client.chat.completions.create(**CHAT, stream=ending in ("stream", "closed"))
+        if ending == "stream":
+            list(answer)
+        if ending == "closed":
+            next(answer)
+            answer.close()
+    remove()
+    timing, stream, found = records[-1].timing, records[-1].stream, measured.metrics()
+    (duration,) = found[DURATION].data.data_points
+    assert (duration.sum * 1e9, found[DURATION].unit) == (pytest.approx(timing.duration_ns), "s")
+    how = {name: value for name, value in duration.attributes.items() if name.startswith(("error.", "callspan."))}
+    expected = {"closed": {"callspan.outcome", "callspan.stream.end"}, "error": {"error.type"}}
+    assert how.keys() == expected.get(ending, set())
+    assert how.get("callspan.outcome") == ("cancelled" if ending == "closed" else None)
+    times = {name: metric.data.data_points[0].sum * 1e9 for name, metric in found.items() if "time_" in name}
+    if ending == "stream" and stream is not None:
+        first, last = timing.first_chunk_ns or 0, timing.last_chunk_ns or 0
+        assert times == pytest.approx({
+            "gen_ai.client.operation.time_to_first_chunk": first,
+            "callspan.client.time_to_first_token": timing.first_token_ns,
+            "callspan.client.time_per_output_chunk": (last - first) / (stream.chunks - 1),
+        })  # fmt: skip
+    elif ending != "closed":
+        assert times == {}
+
+
+def test_what_is_left_of_a_rate_limit_is_the_last_that_was_reported(mode: Mode, run: Run, measured: Meters) -> None:
+    wire = Wire("chat_completions", mode)
+    for left in ("9", "4"):
+        wire.script({"headers": {"x-ratelimit-limit-requests": "10", "x-ratelimit-remaining-requests": left}})
+        run(wire.call)
+    name = "callspan.client.rate_limit.remaining"
+    assert measured.values(name, callspan__rate_limit__unit="requests", gen_ai__request__model="gpt-5") == [4]
+    assert measured.values("callspan.client.rate_limit.limit", callspan__rate_limit__unit="requests") == [10]
+
+
+ALERTS: Final = Path(__file__).resolve().parents[2] / "docs/alerts.md"
+
+
+def test_retries_rate_limits_and_errors_are_counted_with_bounded_attributes(
+    shaped: Wire, run: Run, measured: Meters
+) -> None:
+    """Every query of the page on alerts asks for a metric there is, as an OTLP receiver of Prometheus names it."""
+    shaped.script(LIMITED, LIMITED, {"text": "well"}, {"status": 400}, {"status": 529})
+    run(lambda: shaped.call(shaped.client(max_retries=2)))
+    for _ in range(2):
+        assert caught(run, shaped.call) is not None
+    split = {"gen_ai__provider__name": shaped.sdk, "gen_ai__request__model": model_of(shaped)}
+    assert measured.values("callspan.client.retries", **split) == [2]
+    assert measured.values("callspan.client.rate_limit.hits", **split) == [2]
+    errors = "callspan.client.errors"
+    assert measured.values(errors, callspan__error__kind="bad_input", callspan__error__retryable=False, **split) == [1]
+    assert measured.values(errors, callspan__error__kind="overloaded", callspan__error__retryable=True, **split) == [1]
+    points = measured.read()
+    assert sorted(point.count for point in points[DURATION]) == [1, 1, 1]
+    assert sum("error.type" in point.attributes for point in points[DURATION]) == 2
+    assert {name for each in points.values() for point in each for name in point.attributes} <= BOUNDED
+    if shaped.shape == "stream":
+        # What calls cost is known of those that have a price.
+        there = {name.replace(".", "_") for name in (*points, "callspan.client.cost", "gen_ai.client.token.usage")}
+        queries = "".join(re.findall(r"```promql(.*?)```", ALERTS.read_text(), re.DOTALL))
+        queried = set(re.findall(r"\b((?:callspan|gen_ai)_client_[a-z_]+)", queries))
+        assert queried
+        assert {re.sub("_(total|seconds_count|seconds_bucket|sum|count)$", "", name) for name in queried} <= there
+
+
+async def left(wire: Wire, *, closes: bool) -> None:
+    stream = await wire.stream()
+    await wire.next(stream)
+    if closes:
+        await wire.mode.wait(stream.close())
+
+
+async def cancelled(wire: Wire) -> None:
+    if not wire.mode.is_async:
+        pytest.skip("only a task can be cancelled")
+    task = asyncio.create_task(wire.call())
+    while not wire.mode.provider.requests:
+        await asyncio.sleep(0.005)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+ENDINGS: Final[dict[str, tuple[dict[str, Any], Callable[[Wire], Any], str | None]]] = {
+    # what is scripted, what the caller does, the outcome; None: an error that is raised
+    "closed": ({}, partial(left, closes=True), "cancelled"),
+    "dropped": ({}, partial(left, closes=False), "cancelled"),
+    "cancelled": ({"hang": True}, cancelled, "cancelled"),
+    "failed": ({"status": 400}, Wire.call, None),
+    "cut off": ({"text": "one two three four", "cut_after": 4}, Wire.read, None),
+}
+
+
+@pytest.mark.parametrize("name", ENDINGS)
+def test_every_ending_counts_the_call_out(name: str, plain: Wire, run: Run, measured: Meters) -> None:
+    reply, act, outcome = ENDINGS[name]
+    plain.mode.provider.reply(**reply)
+    assert (caught(run, lambda: act(plain)) is None) == (outcome is not None)
+    gc.collect()
+    callspan.instrument(meter_provider=measured.provider).force_flush(5_000)
+    assert measured.running() == 0
+    (duration,) = measured.read()[DURATION]
+    assert duration.count == 1
+    assert duration.attributes.get("callspan.outcome") == outcome
+    assert ("error.type" in duration.attributes) == (outcome is None), "a cancelled call is no error"
+
+
+def test_a_websocket_that_fails_is_counted_though_no_call_waits_for_it(mode: Mode, run: Run, measured: Meters) -> None:
+    connected = import_module("tests.calls.sockets").connected
+    mode.provider.reply(status=401, on=lambda request: request.is_upgrade)
+
+    async def body() -> None:
+        async with connected(mode):
+            pass
+
+    assert type(caught(run, body)).__name__ == "InvalidStatus"
+    name, split = "callspan.client.connection.errors", {"gen_ai__provider__name": "openai"}
+    assert measured.values(name, callspan__error__kind="auth", **split) == [1]
+    assert measured.values("callspan.client.errors") == []
+
+
+def by_hand(model: str = "gpt-5") -> Any:
+    return callspan.record_call(provider="openai", model=model)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
+def test_a_forked_child_does_not_count_what_runs_in_its_parent(measured: Meters) -> None:
+    over = by_hand()
+    over.__enter__()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        child = os.fork()
+    if child == 0:
+        with by_hand():
+            counted = measured.running()
+        over.__exit__(None, None, None)
+        os._exit(0 if (counted, measured.running()) == (1, 0) else 1)
+    assert os.waitpid(child, 0)[1] == 0
+    assert measured.running() == 1
+    over.__exit__(None, None, None)
+    assert measured.running() == 0
+
+
+def test_too_many_model_names_are_counted_as_other(measured: Meters) -> None:
+    for number in range(300):
+        with by_hand(f"ft:gpt-5:{number}"):
+            pass
+    points = measured.read()[DURATION]
+    assert len(points) == 201
+    (rest,) = [point for point in points if point.attributes["gen_ai.request.model"] == "_OTHER"]
+    assert rest.count == 100
+
+
+LATE: Final = """
+from opentelemetry import metrics
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+import callspan, openai
+from callspan.testing import ScriptedProvider
+
+callspan.instrument()
+with ScriptedProvider() as provider, openai.OpenAI(api_key="k", base_url=provider.openai_url) as client:
+    def ask(stream=False):
+        return client.chat.completions.create(model="m", messages=[{"role": "user", "content": "hi"}], stream=stream)
+    ask()
+    early = ask(stream=True)
+    reader = InMemoryMetricReader()
+    metrics.set_meter_provider(MeterProvider(metric_readers=[reader]))
+    list(early)
+    ask()
+scopes = reader.get_metrics_data().resource_metrics[0].scope_metrics
+points = {m.name: [(getattr(p, "count", None), getattr(p, "value", None)) for p in m.data.data_points]
+          for s in scopes for m in s.metrics}
+print(sum(count for count, _ in points["gen_ai.client.operation.duration"]))
+print([value for _, value in points["callspan.client.in_flight"]])
+"""
+
+
+def test_the_global_provider_may_come_after_instrument() -> None:
+    """A call that began before it is measured at its end, and never counted out without having been counted in."""
+    ran = subprocess.run([sys.executable, "-c", LATE], capture_output=True, text=True, timeout=60, check=True)
+    assert ran.stdout.split("\n")[:2] == ["2", "[0]"]
+
+
+class UnhashableProvider(MeterProvider):
+    """As that of Logfire, a dataclass that compares by value."""
+
+    def __eq__(self, other: object) -> bool:
+        return self is other
+
+    __hash__ = None  # type: ignore[assignment] # what it is about
+
+
+def test_a_provider_that_cannot_be_hashed_gets_the_metrics() -> None:
+    meters = Meters(UnhashableProvider)
+    handle = callspan.instrument(meter_provider=meters.provider, tracer_provider=TracerProvider())
+    with by_hand():
+        pass
+    assert DURATION in meters.read()
+    handle.uninstrument()
+    meters.provider.shutdown()
+
+
+SCOPES: Final = {
+    # metric: the attribute of its name, its buckets
+    "gen_ai.invoke_workflow.duration": ("gen_ai.workflow.name", SECONDS_OF_WORKFLOWS),
+    "gen_ai.invoke_agent.duration": ("gen_ai.agent.name", SECONDS_OF_AGENTS),
+    "gen_ai.execute_tool.duration": ("gen_ai.tool.name", SECONDS),
+}
+
+
+def test_tools_agents_and_sessions_have_the_durations_of_the_conventions() -> None:
+    """In seconds, equal to the span's, in the conventions' buckets, with its name and the type of its error."""
+    exporter, spans, meters = InMemorySpanExporter(), TracerProvider(), Meters()
+    spans.add_span_processor(SimpleSpanProcessor(exporter))
+    handle = callspan.instrument(tracer_provider=spans, meter_provider=meters.provider)
+    for attempt in range(2):
+        with contextlib.suppress(ValueError), callspan.session("trip", session_id="one") as session:
+            with callspan.invoke_agent("planner"), callspan.tool("look"):
+                time.sleep(0.01)
+            with contextlib.suppress(TimeoutError), callspan.invoke_agent("booker"):
+                raise TimeoutError
+            if attempt:
+                raise ValueError
+    session.outcome(reward=1.0)
+    found = meters.metrics()
+    assert {found[metric].unit for metric in SCOPES} == {"s"}
+    counts = {}
+    for metric, (attribute, buckets) in SCOPES.items():
+        for point in found[metric].data.data_points:
+            name, error = point.attributes[attribute], point.attributes.get("error.type")
+            counts[name, error] = point.count
+            assert list(point.explicit_bounds) == pytest.approx(buckets)
+            shown = [
+                ((span.end_time or 0) - (span.start_time or 0)) / 1e9
+                for span in exporter.get_finished_spans()
+                if span.name == f"{metric.split('.')[1]} {name}" and (span.attributes or {}).get("error.type") == error
+            ]
+            assert point.sum == pytest.approx(sum(shown)), "each its own span's, also of a session that goes on"
+    assert counts == {
+        ("trip", None): 1, ("trip", "ValueError"): 1, ("planner", None): 2, ("booker", "TimeoutError"): 2,
+        ("look", None): 2,
+    }  # fmt: skip
+    handle.uninstrument()
+    meters.provider.shutdown()

@@ -1,0 +1,314 @@
+"""Endpoints other than chat: moderations, searches, images, sound, and Anthropic's text completions."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import anthropic
+import openai
+import pytest
+from openai.resources.audio import transcriptions
+
+from callspan.records import Media
+from callspan.testing import Captured
+from tests.support import sdks
+from tests.support.calls import Run, body_returned, body_sent, text_of, the_call
+from tests.support.mode import Mode
+from tests.support.provider.media import wav
+
+pytestmark = pytest.mark.filterwarnings("ignore:deprecated:DeprecationWarning")
+"""The newest SDK deprecates translations."""
+SOUND = wav()
+PROMPT = "Is this harmless?"
+WHISPER = {"model": "whisper-1", "file": ("a.wav", SOUND)}
+ENDPOINTS: dict[str, tuple[str, str, dict[str, Any]]] = {
+    # API, operation, the request
+    "moderations.create": ("moderations", "moderation", {"model": "m", "input": PROMPT}),
+    "vector_stores.search": ("vector_store_search", "retrieval", {"vector_store_id": "vs_1", "query": PROMPT}),
+    "images.generate": ("images", "generate_content", {"model": "m", "prompt": PROMPT}),
+    "images.edit": ("image_edits", "generate_content", {"model": "m", "image": b"pixels", "prompt": PROMPT}),
+    "audio.transcriptions.create": ("transcriptions", "generate_content", {**WHISPER, "model": "m", "prompt": PROMPT}),
+    "audio.translations.create": ("translations", "generate_content", {**WHISPER, "model": "m", "prompt": PROMPT}),
+}
+
+
+def reference(data: bytes, **fields: Any) -> dict[str, Any]:
+    """What a record has in place of a file's bytes."""
+    return {"callspan_media": {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data), **fields}}
+
+
+SOUND_REFERENCE = reference(SOUND, mime="audio/wav", seconds=0.5)
+endpoints = pytest.mark.parametrize("path", ENDPOINTS)
+
+
+def method_of(client: Any, path: str) -> Any:
+    sdks.needs_name(client, path)
+    for name in path.split("."):
+        client = getattr(client, name)
+    return client
+
+
+async def called(mode: Mode, path: str, retries: int = 0, **options: Any) -> Any:
+    method = method_of(mode.openai(max_retries=retries), path)
+    return await mode.wait(method(**{**ENDPOINTS[path][2], **options}))
+
+
+@endpoints
+def test_one_span_and_one_record(path: str, mode: Mode, run: Run, seen: Captured) -> None:
+    api, operation, request = ENDPOINTS[path]
+    run(lambda: called(mode, path))
+    record = the_call(seen)
+    assert (record.api, record.operation, record.outcome, record.error) == (api, operation, "success", None)
+    (span,) = seen.spans
+    assert span.name == (f"{operation} m" if "model" in request else operation)
+    assert (span.attributes or {})["gen_ai.operation.name"] == operation
+    assert record.conversation is not None
+    assert record.conversation.input[0].text == PROMPT
+    assert record.conversation.output[0].text is not None
+    states_usage = api not in ("moderations", "vector_store_search")
+    assert (record.usage is not None) <= states_usage
+    assert ("gen_ai.usage.input_tokens" in (span.attributes or {})) <= states_usage
+
+
+@pytest.mark.parametrize("kind", ["bytes", "named", "buffer", "path", "open"])
+def test_a_file_in_memory_is_a_reference_and_an_open_one_only_a_name(
+    kind: str, mode: Mode, run: Run, seen: Captured, tmp_path: Path
+) -> None:
+    path = tmp_path / "a.wav"
+    path.write_bytes(SOUND)
+    buffer = io.BytesIO(SOUND)
+    buffer.seek(7)
+    if kind == "bytes":
+        mode.provider.reply(status=500, retry_after_s=0.001)
+    with path.open("rb") as opened:
+        files = {"bytes": SOUND, "named": ("a.wav", SOUND), "buffer": buffer, "path": path, "open": opened}
+        run(lambda: called(mode, "audio.transcriptions.create", retries=1, file=files[kind]))
+    record = the_call(seen)
+    assert (record.outcome, record.retries) == ("success", int(kind == "bytes"))
+    received = mode.provider.requests[-1]
+    file = body_sent(record)["file"]["callspan_media"]
+    assert received.body["file"]["bytes"] == len(SOUND)  # type: ignore[index]
+    assert record.request.body_bytes == len(received.content)
+    known = {name: value for name, value in file.items() if name not in ("name", "mime")}
+    whole = {**reference(SOUND)["callspan_media"], "seconds": 0.5}
+    assert known == ({} if kind == "open" else whole)
+    assert file.get("name") == (None if kind in ("bytes", "buffer") else "a.wav")
+    assert "file" not in record.request.params
+
+
+@pytest.mark.parametrize("raw", [False, True])
+@pytest.mark.parametrize("form", ["text", "srt", "json", "verbose_json"])
+def test_a_transcript_of_any_format_is_its_text(form: str, raw: bool, mode: Mode, run: Run, seen: Captured) -> None:
+    if form in ("text", "srt") and not hasattr(transcriptions, "_get_response_format_type"):
+        pytest.skip("this openai reads a transcript like a number as JSON")
+    mode.provider.reply(text="42")
+
+    async def body() -> Any:
+        owner = mode.openai().audio.transcriptions
+        owner = owner.with_raw_response if raw else owner
+        return await mode.wait(owner.create(**WHISPER, response_format=form))
+
+    run(body)
+    record = the_call(seen)
+    assert (record.outcome, record.error) == ("success", None)
+    assert body_returned(record)["text"] == record.text == "42"
+    if form.endswith("json"):
+        assert record.usage is not None
+        assert (record.usage.input_tokens, record.usage.input_audio_seconds) == (None, 1)
+        assert (seen.spans[0].attributes or {})["callspan.usage.input_audio_seconds"] == 1
+    else:
+        assert record.usage is None
+
+
+SPEECH: dict[str, Any] = {"model": "gpt-4o-mini-tts", "voice": "alloy", "input": PROMPT}
+
+
+@pytest.mark.parametrize("way", ["plain", "raw", "streaming", "left"])
+def test_speech_is_a_reference_to_what_was_read(way: str, mode: Mode, run: Run, seen: Captured) -> None:
+    async def body() -> bytes:
+        speech = mode.openai().audio.speech
+        if way in ("streaming", "left"):
+            async with mode.entered(speech.with_streaming_response.create(**SPEECH, response_format="wav")) as response:
+                pieces = mode.items(response.iter_bytes(16))
+                if way == "left":
+                    return bytes(await pieces.__anext__())
+                return b"".join([piece async for piece in pieces])
+        owner = speech.with_raw_response if way == "raw" else speech
+        return bytes((await mode.wait(owner.create(**SPEECH, response_format="wav"))).content)
+
+    sound = run(body)
+    assert sound == (SOUND[:16] if way == "left" else SOUND)
+    record = the_call(seen)
+    assert (record.api, record.error, record.usage) == ("speech", None, None)
+    if way == "left":
+        assert (record.outcome, body_returned(record)["incomplete"]) == ("cancelled", True)
+        assert body_returned(record)["audio"]["callspan_media"]["sha256"] == hashlib.sha256(sound).hexdigest()
+        return
+    assert (record.outcome, body_returned(record)) == ("success", {"audio": SOUND_REFERENCE})
+    assert record.conversation is not None
+    assert record.conversation.input[0].text == PROMPT
+    (part,) = record.conversation.output[0].parts
+    assert isinstance(part, Media)
+    assert (part.modality, part.mime, part.seconds, part.size) == ("audio", "audio/wav", 0.5, len(SOUND))
+    assert (seen.spans[0].attributes or {})["gen_ai.output.type"] == "speech"
+
+
+@pytest.mark.parametrize("way", ["plain", "streaming"])
+def test_speech_in_events_has_its_usage(way: str, mode: Mode, run: Run, seen: Captured) -> None:
+    mode.provider.reply(input_tokens=5, output_tokens=40)
+    request: dict[str, Any] = {**SPEECH, "extra_body": {"stream_format": "sse"}}
+
+    async def body() -> None:
+        speech = mode.openai().audio.speech
+        if way == "plain":
+            await mode.wait(speech.create(**request))
+            return
+        async with mode.entered(speech.with_streaming_response.create(**request)) as response:
+            assert [line async for line in mode.items(response.iter_lines())]
+
+    run(body)
+    record = the_call(seen)
+    assert record.usage is not None
+    assert (record.usage.input_tokens, record.usage.output_tokens) == (5, 40)
+    assert body_returned(record)["audio"] == SOUND_REFERENCE
+
+
+def test_several_images_and_a_mask_are_references_in_order(mode: Mode, run: Run, seen: Captured) -> None:
+    sdks.needs("openai", "1.76", "several images")
+    run(lambda: called(mode, "images.edit", image=[b"one", ("b.png", b"two")], mask=b"three"))
+    record = the_call(seen)
+    sizes = [one["callspan_media"]["bytes"] for one in body_sent(record)["image"]]
+    assert (sizes, body_sent(record)["mask"]) == ([3, 3], reference(b"three"))
+    assert record.conversation is not None
+    given = [part for part in record.conversation.input[0].parts if isinstance(part, Media)]
+    hashes = [hashlib.sha256(data).hexdigest() for data in (b"one", b"two", b"three")]
+    assert [part.sha256 for part in given] == hashes
+    assert record.request.params == {}
+
+
+def test_images_are_media_with_their_pixels(mode: Mode, run: Run, seen: Captured) -> None:
+    mode.provider.reply(text="A striped cat on a mat.")
+    run(lambda: called(mode, "images.generate", n=2))
+    record = the_call(seen)
+    assert record.conversation is not None
+    assert len(record.conversation.output) == 2
+    image, _ = record.conversation.output[0].parts
+    assert isinstance(image, Media)
+    assert (image.modality, image.mime, image.width, image.height) == ("image", "image/png", 8, 8)
+    assert image.sha256 is not None
+    assert record.usage is not None
+    assert record.usage.output_images == 2
+    attributes = seen.spans[0].attributes or {}
+    assert (attributes["gen_ai.output.type"], attributes["callspan.usage.output_images"]) == ("image", 2)
+
+
+STREAMING = {
+    "images.generate": {"partial_images": 2},
+    "images.edit": {"partial_images": 2},
+    "audio.transcriptions.create": {"model": "gpt-4o-transcribe"},
+}
+ENDINGS: dict[str, tuple[dict[str, Any], str, str]] = {
+    # what is scripted, outcome, end of the stream
+    "read": ({"text": "A cat.", "input_tokens": 9, "output_tokens": 196}, "success", "complete"),
+    "closed": ({"text": "Hello there."}, "cancelled", "closed"),
+    "error event": ({"text": "Hello there.", "error_after": 1, "message": "No more."}, "error", "error"),
+}
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+@pytest.mark.parametrize("path", STREAMING)
+def test_a_stream_of_any_ending_has_the_body_of_a_plain_call_as_far_as_it_came(
+    path: str, ending: str, mode: Mode, run: Run, seen: Captured
+) -> None:
+    sdks.needs("openai", "1.99", "streams of images")
+    reply, outcome, end = ENDINGS[ending]
+    mode.provider.reply(**reply)
+
+    async def body() -> list[Any]:
+        stream = await called(mode, path, stream=True, **STREAMING[path])
+        if ending != "closed":
+            return await mode.all(stream)
+        first = await mode.next(stream)
+        await mode.wait(stream.close())
+        return [first]
+
+    if ending == "error event":
+        with pytest.raises(openai.APIError, match="No more"):
+            run(body)
+        events = [None]
+    else:
+        events = run(body)
+    record = the_call(seen)
+    assert (record.outcome, record.request.stream, record.error is None) == (outcome, True, outcome != "error")
+    assert record.stream is not None
+    assert (record.stream.end, record.stream.complete) == (end, end == "complete")
+    assert record.stream.chunks == len(events)
+    is_image = path.startswith("images")
+    if ending == "read":
+        assert record.usage is not None
+        assert (record.usage.input_tokens, record.usage.output_tokens) == (9, 196)
+        assert record.timing.first_token_ns is not None
+        assert record.usage.output_images == (1 if is_image else None)
+    if is_image and ending in ("read", "closed"):
+        (image,) = body_returned(record)["data"]
+        pixels = image["b64_json"]["callspan_media"]
+        assert (pixels["mime"], pixels["width"], image.get("incomplete", False)) == ("image/png", 8, ending != "read")
+        assert events[0].b64_json not in str(seen.spans[0].attributes)
+        assert ending == "read" or record.usage is None or record.usage.output_images == 0
+    elif ending in ("read", "closed"):
+        assert body_returned(record)["text"] == record.text == ("A cat." if ending == "read" else "Hello")
+
+
+OLD_PROMPT = "\n\nHuman: How are you?\n\nAssistant:"
+OLD_REQUEST = {"model": "claude-2.1", "prompt": OLD_PROMPT, "max_tokens_to_sample": 64, "metadata": {"user_id": "u1"}}
+
+
+async def completed(mode: Mode, form: str, *, stream: bool = False) -> Any:
+    """Send the request with the method of the SDK, or by hand; read a stream to its end."""
+    client = mode.anthropic()
+    if form == "method":
+        sdks.needs_name(client, "completions")
+        answer = await mode.wait(client.completions.create(**OLD_REQUEST, stream=stream))
+    else:
+        kind: Any = anthropic.AsyncStream if mode.is_async else anthropic.Stream
+        options = {"cast_to": object, "stream": stream, "stream_cls": kind[object]}
+        answer = await mode.wait(client.post("/v1/complete", body={**OLD_REQUEST, "stream": stream}, **options))
+    return await mode.all(answer) if stream else answer
+
+
+@pytest.mark.parametrize("form", ["method", "post"])
+def test_an_old_completion_is_one_record(form: str, stream: bool, mode: Mode, run: Run, seen: Captured) -> None:
+    mode.provider.reply(text=" I am well today.", finish_reason="length")
+    run(lambda: completed(mode, form, stream=stream))
+    record = the_call(seen)
+    assert (record.provider, record.api, record.operation) == ("anthropic", "text_completions", "text_completion")
+    assert (record.outcome, record.request.model, record.usage, record.cost) == ("success", "claude-2.1", None, None)
+    assert text_of(record) == " I am well today."
+    assert record.response is not None
+    assert (record.response.finish_reasons, record.response.truncated) == (["max_tokens"], True)
+    assert record.response.id is not None
+    body = body_returned(record)
+    assert (body["type"], body["completion"], body["stop"]) == ("completion", " I am well today.", None)
+    assert (record.stream and (record.stream.end, record.stream.complete)) == (("complete", True) if stream else None)
+    attributes = seen.spans[0].attributes or {}
+    assert seen.spans[0].name == "text_completion claude-2.1"
+    assert attributes["gen_ai.request.max_tokens"] == attributes["llm.request.max_tokens"] == 64
+    assert (attributes["llm.user"], attributes["llm.completions"]) == ("u1", " I am well today.")
+    assert not [name for name in attributes if "usage" in name]
+    (answer,) = json.loads(str(attributes["gen_ai.output.messages"]))
+    assert (answer["finish_reason"], answer["parts"][0]["content"]) == ("length", " I am well today.")
+    assert json.loads(str(attributes["gen_ai.input.messages"]))[0]["parts"][0]["content"] == OLD_PROMPT
+
+
+def test_an_error_in_an_old_stream_keeps_what_came_before(mode: Mode, run: Run, seen: Captured) -> None:
+    mode.provider.reply(text="I am well today.", error_after=3, message="Overloaded")
+    with pytest.raises(anthropic.APIStatusError, match="Overloaded"):
+        run(lambda: completed(mode, "post", stream=True))
+    record = the_call(seen)
+    assert (record.outcome, text_of(record), record.error and record.error.type) == (
+        "error", "I am", "overloaded_error",
+    )  # fmt: skip

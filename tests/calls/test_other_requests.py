@@ -1,0 +1,264 @@
+"""Paths without an adapter: a POST whose answer states usage is a call; another that may cost money is counted."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from typing import Any
+
+import openai
+import pytest
+from openai._legacy_response import HttpxBinaryResponseContent
+
+import callspan
+from callspan import open_store
+from callspan.testing import Captured, ScriptedProvider, capture
+from tests.support.calls import Run, body_returned, body_sent, the_call
+from tests.support.left_behind import directory_of, unrecorded
+from tests.support.mode import Mode
+
+ANSWER = {"id": "x1", "model": "m-1", "usage": {"input_tokens": 3, "output_tokens": 4}}
+Counted = Callable[[], dict[str, int]]
+
+
+@pytest.fixture
+def counted(store: str, unwarned: None) -> Iterator[Counted]:
+    """Instrumented with a store; what was counted as not recorded, after everything was written."""
+    handle = callspan.instrument(stores=store)
+
+    def found() -> dict[str, int]:
+        callspan.uninstrument()
+        return unrecorded(store)
+
+    yield found
+    handle.uninstrument()
+
+
+def post(client: openai.OpenAI, path: str, **options: Any) -> None:
+    client.post(path, body={}, cast_to=object, **options)
+
+
+def raw_options() -> dict[str, Any]:
+    return {"headers": {"X-Stainless-Raw-Response": "true"}}
+
+
+@pytest.mark.parametrize("form", ["plain", "raw", "text"])
+def test_a_post_whose_answer_states_usage_is_a_call(sdk: str, form: str, mode: Mode, run: Run, seen: Captured) -> None:
+    """With path, model, usage, both bodies, its session and a span."""
+    sent = {"model": "m", "question": "Hi"}
+
+    async def body() -> None:
+        path = "/new_thing/thing_0123" if sdk == "openai" else "/v1/new_thing/thing_0123"
+        mode.provider.reply(raw=ANSWER, on=path)
+        kind = str if form == "text" else object
+        options = raw_options() if form == "raw" else {}
+        with callspan.session("s", session_id="s-1"):
+            await mode.wait(getattr(mode, sdk)().post(path, body=sent, cast_to=kind, options=options))
+
+    run(body)
+    (call,) = seen.records
+    assert (call.api, call.operation, call.outcome) == ("/v1/new_thing/{id}", "generate_content", "success")
+    assert (call.request.model, call.response and call.response.model) == ("m", "m-1")
+    assert (call.usage and call.usage.total_tokens, call.place.session_id) == (7, "s-1")
+    assert (body_sent(call), body_returned(call)) == (sent, ANSWER)
+    span, outer = seen.spans
+    assert (span.name, call.span_id) == ("generate_content m", f"{span.context.span_id:016x}" if span.context else "")
+    assert span.parent is not None
+    assert outer.context is not None
+    assert span.parent.span_id == outer.context.span_id
+    assert dict(span.attributes or {})["gen_ai.usage.output_tokens"] == 4
+    assert dict(outer.attributes or {})["callspan.totals.input_tokens"] == 3
+
+
+def test_of_a_stream_the_last_event_with_usage_counts(mode: Mode, run: Run, seen: Captured) -> None:
+    events = [{"text": "a"}, {"response": {**ANSWER, "usage": {"input_tokens": 3}}}, {"response": ANSWER}, {"end": 1}]
+    mode.provider.reply(raw=events, on="/new_thing")
+
+    async def body() -> None:
+        kind: Any = openai.AsyncStream if mode.is_async else openai.Stream
+        options: dict[str, Any] = {"cast_to": object, "stream": True, "stream_cls": kind[object]}
+        stream = await mode.wait(mode.openai().post("/new_thing", body={"stream": True}, **options))
+        assert len(await mode.all(stream)) == 4
+
+    run(body)
+    call = the_call(seen)
+    assert (call.usage and call.usage.total_tokens, call.stream and call.stream.chunks) == (7, 4)
+    assert len(seen.everything) == 1
+
+
+def test_the_same_object_answered_twice_is_one_record_and_the_last_usage_wins(
+    provider: ScriptedProvider, client: openai.OpenAI, store: str
+) -> None:
+    """One row, one span, and the totals of the session have it once."""
+    with capture(stores=store) as seen, callspan.session("s", session_id="s-1"):
+        for tokens in (4, 9):
+            answer = {**ANSWER, "usage": {"input_tokens": 3, "output_tokens": tokens}}
+            provider.reply(raw=answer, on="/new_thing")
+            post(client, "/new_thing")
+    assert [span.name for span in seen.spans] == ["generate_content", "invoke_workflow s"]
+    with closing(open_store(store)) as reader:
+        (call,) = reader.calls()
+    assert (call.usage and call.usage.output_tokens, call.trace_id is None) == (9, False)
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        {"object": "agent.session"}, {"type": "session"}, {"object": "thread"}, {"object": "thread.run"},
+        {"object": "batch"}, {"type": "message_batch"}, {"object": "conversation"},
+    ],
+)  # fmt: skip
+def test_an_object_with_a_running_total_is_counted_and_its_tokens_never(
+    kind: dict[str, str], provider: ScriptedProvider, client: openai.OpenAI, store: str, unwarned: None
+) -> None:
+    """Created once and updated three times, it has stated the same tokens again and again."""
+    with capture(stores=store) as seen:
+        for number, path in enumerate(("/new_objects", *["/new_objects/o_123"] * 3)):
+            usage = {"input_tokens": 100 * (number + 1), "output_tokens": 10}
+            provider.reply(raw={"id": "o_123", **kind, "usage": usage}, on=path)
+            post(client, path)
+        assert (seen.records, seen.spans) == ([], [])
+    assert unrecorded(store) == {"POST /v1/new_objects": 1, "POST /v1/new_objects/{id}": 3}
+
+
+@pytest.mark.parametrize("path", ["/sessions", "/threads/thread_1/runs", "/batches/batch_1", "/conversations/conv_1"])
+def test_an_object_is_known_by_its_path_too(
+    path: str, provider: ScriptedProvider, client: openai.OpenAI, seen: Captured
+) -> None:
+    provider.reply(raw=ANSWER, on=path)
+    post(client, path)
+    assert (seen.records, seen.spans) == ([], [])
+
+
+def test_what_states_no_usage_is_counted_by_method_and_path_and_warned_of_once(
+    provider: ScriptedProvider, client: openai.OpenAI, counted: Counted, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Work that is begun at the provider too; failed requests cost nothing."""
+    provider.reply(raw={"id": "x"}, on=lambda request: request.method == "POST", repeat=True)
+    for path in (*["/videos"] * 3, "/batches", "/threads/thread_1/runs", "/new_thing"):
+        post(client, path)
+    post(client, "/realtime/client_secrets", options=raw_options())
+    provider.reply(raw=b"\xff\xfb sound", on="/new_sounds")
+    client.post("/new_sounds", body={}, cast_to=HttpxBinaryResponseContent)
+    provider.reply(status=500, on="/failing", repeat=True)
+    with pytest.raises(openai.InternalServerError):
+        post(client, "/failing")
+    assert counted() == {
+        "POST /v1/videos": 3, "POST /v1/batches": 1, "POST /v1/realtime/client_secrets": 1,
+        "POST /v1/threads/{id}/runs": 1, "POST /v1/new_thing": 1, "POST /v1/new_sounds": 1,
+    }  # fmt: skip
+    assert len([message for message in caplog.messages if "not recorded: POST /v1/videos" in message]) == 1
+
+
+def test_what_costs_nothing_is_not_counted(provider: ScriptedProvider, client: openai.OpenAI, counted: Counted) -> None:
+    provider.reply(raw=ANSWER, on=lambda request: True, repeat=True)
+    client.chat.completions.create(model="m", messages=[])
+    client.get("/new_thing", cast_to=object)
+    for path in ("/files", "/vector_stores", "/batches/batch_1/cancel", "/chat/completions/c1", "/evals"):
+        post(client, path)
+    disabled = callspan.instrument(enabled=False)
+    post(client, "/new_thing")
+    assert counted() == {}
+    disabled.uninstrument()
+
+
+def test_a_websocket_of_another_kind_is_counted(counted: Counted, caplog: pytest.LogCaptureFixture) -> None:
+    """It is not recorded, and not changed."""
+    server = pytest.importorskip("websockets.sync.server").serve(lambda _: None, "127.0.0.1", 0)
+    serving = threading.Thread(target=server.serve_forever)
+    serving.start()
+    host, port = server.socket.getsockname()
+    connect = pytest.importorskip("websockets.sync.client").connect
+    agent = {"user_agent_header": "OpenAI/Python 3.57.0"}
+    with connect(f"ws://{host}:{port}/v1/new/kind", **agent) as connection:
+        assert "recv" not in vars(connection)
+    server.shutdown()
+    serving.join()
+    assert counted() == {"WEBSOCKET /v1/new/kind": 1}
+    assert "not recorded: WEBSOCKET /v1/new/kind" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("url", "base", "shown"),
+    [
+        ("/new_thing?key=secret", "/v1/", "/v1/new_thing"),
+        ("/v1/new_thing/resp_0123456789/run", "/", "/v1/new_thing/{id}/run"),
+        ("/new_thing", "/secret/gateway/v1/", "/v1/new_thing"),
+        ("/new_thing", "/secret/", "/new_thing"),
+        ("{}/deployments/ours/new_thing?x=1", "/v1", "/deployments/{id}/new_thing"),
+        ("/Some%20One@example.com", "/v1/", "/v1/{id}"),
+        ("/" + "a" * 25, "", "/{id}"),
+        ("/a/b/c/d/e/f/g/h/i/j", "", "/a/b/c/d/e/f/g/h/..."),
+        ("/v1beta/x1/y", "", "/v1beta/{id}/y"),
+    ],
+)
+def test_what_is_kept_of_a_path_has_no_id_no_query_and_nothing_of_a_gateway(
+    url: str, base: str, shown: str, provider: ScriptedProvider, counted: Counted
+) -> None:
+    provider.reply(raw={"id": "x"}, on=lambda request: True, repeat=True)
+    with openai.OpenAI(api_key="k", base_url=f"{provider.url}{base}", max_retries=0) as client:
+        post(client, url.format(provider.url))
+    assert counted() == {f"POST {shown}": 1}
+
+
+def test_no_more_than_so_many_paths_are_named(
+    provider: ScriptedProvider, client: openai.OpenAI, counted: Counted
+) -> None:
+    letters = "abcdefghijklmnopqrstuvwxyz"
+    provider.reply(raw={"id": "x"}, on=lambda request: True, repeat=True)
+    for letter in letters:
+        post(client, f"/new_{letter}")
+    found = counted()
+    assert (len(found), found["others"], sum(found.values())) == (25, 2, 26)
+
+
+PROGRAM = """
+import sys, openai, callspan
+callspan.instrument(stores=sys.argv[2])
+client = openai.OpenAI(api_key="k", base_url=sys.argv[1])
+for _ in range(3):
+    client.post("/new_thing", body={}, cast_to=object)
+"""
+
+
+def test_several_processes_count_together_and_doctor_names_it(provider: ScriptedProvider, store: str) -> None:
+    """A damaged file is begun anew."""
+    pytest.importorskip("rich", reason="the command needs rich")
+    testing = pytest.importorskip("click.testing", reason="the command needs click")
+    from tests.support.commands import callspan as cli
+
+    provider.reply(raw={"id": "x"}, on="/new_thing", repeat=True)
+    command = [sys.executable, "-c", PROGRAM, f"{provider.url}/v1", store]
+    subprocess.run(command, capture_output=True, check=True)
+    (file,) = [path for path in directory_of(store).iterdir() if b"new_thing" in path.read_bytes()]
+    file.write_text("{")
+    running = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for _ in range(3)]
+    assert [process.communicate(timeout=60)[1].count("/v1/new_thing") for process in running] == [1] * 3
+    shown = testing.CliRunner().invoke(cli, ["--store", store, "doctor", "--json"])
+    (check,) = [check for check in json.loads(shown.stdout)["checks"] if check["area"] == "not recorded"]
+    assert check["state"] == "warning"
+    assert (check["name"], check["detail"].partition(",")[0]) == ("POST /v1/new_thing", "9 times")
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_what_was_noted_before_a_fork_is_counted_once(
+    provider: ScriptedProvider, client: openai.OpenAI, counted: Counted
+) -> None:
+    provider.reply(raw={"id": "x"}, on=lambda request: True, repeat=True)
+    post(client, "/before")
+    child = os.fork()
+    if child == 0:
+        with openai.OpenAI(api_key="k", base_url=provider.openai_url) as own:
+            post(own, "/child")
+        counted()
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
+    post(client, "/after")
+    assert counted() == {"POST /v1/before": 1, "POST /v1/child": 1, "POST /v1/after": 1}

@@ -1,0 +1,263 @@
+"""Tools that run at the provider: spans below the call and event rows, made of the blocks of its answer."""
+
+from __future__ import annotations
+
+import json
+from importlib import import_module
+from typing import Any
+
+import pytest
+
+import callspan
+from callspan.testing import Captured, capture
+from tests.calls.loops import MESSAGE, rows, tree
+from tests.support import sdks
+from tests.support.calls import Run
+from tests.support.mode import Mode
+
+PAGES = [{"type": "web_search_result", "url": "https://example.com", "title": "Weather", "encrypted_content": "x"}]
+MESSAGES: dict[str, Any] = {
+    "id": "msg_1", "type": "message", "role": "assistant", "model": "claude-sonnet-5", "stop_reason": "end_turn",
+    "usage": {"input_tokens": 3, "output_tokens": 2},
+    "content": [
+        {"type": "server_tool_use", "id": "srvtoolu_1", "name": "web_search", "input": {"query": "Oslo"}},
+        {"type": "web_search_tool_result", "tool_use_id": "srvtoolu_1", "content": PAGES},
+        {"type": "mcp_tool_use", "id": "mcp_1", "name": "lookup", "server_name": "atlas", "input": {"city": "Oslo"}},
+        {"type": "mcp_tool_result", "tool_use_id": "mcp_1", "is_error": True, "content": "down"},
+        {"type": "text", "text": "Rain."},
+    ],
+}  # fmt: skip
+RESPONSES: dict[str, Any] = {
+    "id": "resp_1", "object": "response", "created_at": 1, "model": "gpt-5", "status": "completed",
+    "parallel_tool_calls": True, "tool_choice": "auto", "tools": [],
+    "usage": {"input_tokens": 3, "output_tokens": 2, "total_tokens": 5},
+    "output": [
+        {"type": "web_search_call", "id": "ws_1", "status": "completed", "action": {"type": "search", "query": "Oslo"}},
+        {
+            "type": "mcp_call", "id": "mcp_1", "name": "lookup", "server_label": "atlas",
+            "arguments": '{"city":"Oslo"}', "output": None, "error": "down", "status": "failed",
+        },
+        {
+            "type": "message", "id": "m", "role": "assistant", "status": "completed",
+            "content": [{"type": "output_text", "text": "Rain.", "annotations": []}],
+        },
+    ],
+}  # fmt: skip
+
+
+def ask(mode: Mode, sdk: str) -> Any:
+    if sdk == "anthropic":
+        mode.provider.reply(raw=MESSAGES)
+        return mode.wait(mode.anthropic().messages.create(**MESSAGE))
+    sdks.needs_name(mode.openai(), "responses")
+    mode.provider.reply(raw=RESPONSES)
+    return mode.wait(mode.openai().responses.create(model="gpt-5", input="Rain in Oslo?"))
+
+
+@pytest.mark.parametrize("sdk", ["anthropic", "openai"])
+def test_each_is_a_span_below_the_call_and_a_row(sdk: str, mode: Mode, run: Run, seen: Captured) -> None:
+    async def body() -> None:
+        with callspan.session("trip"), callspan.timestep():
+            await ask(mode, sdk)
+
+    run(body)
+    search, lookup = rows(seen, "tool")
+    (call,) = seen.records
+    assert (search.name, lookup.name) == ("web_search", "lookup")
+    assert search.data["arguments"].get("query") == "Oslo"
+    assert lookup.data == {"arguments": {"city": "Oslo"}, "result": "down"}
+    assert (search.error, lookup.error and lookup.error.type) == (None, "tool_error")
+    assert (lookup.metadata["server"], lookup.metadata["tool_type"]) == ("atlas", "extension")
+    for row in (search, lookup):
+        assert (row.call_id, row.duration_ns) == (call.call_id, None)
+        assert (row.session_id, row.timestep_id) == (call.place.session_id, call.place.timestep_id)
+    (chat,) = [span.name for span in seen.spans if span.name.startswith("chat")]
+    assert tree(seen)[chat] == ["execute_tool web_search", "execute_tool lookup"]
+    (span,) = [one for one in seen.spans if one.name == "execute_tool lookup"]
+    assert span.attributes is not None
+    assert (span.attributes["gen_ai.tool.type"], span.attributes["mcp.server.name"]) == ("extension", "atlas")
+
+
+async def streamed(mode: Mode, sdk: str) -> None:
+    if sdk == "anthropic":
+        await mode.all(await mode.wait(mode.anthropic().messages.create(**MESSAGE, stream=True)))
+    else:
+        await mode.all(await mode.wait(mode.openai().responses.create(model="gpt-5", input="Rain?", stream=True)))
+
+
+async def fetched(mode: Mode, sdk: str) -> None:
+    """An answer in the background, which the second of three polls is the first to find."""
+    del sdk
+    ended = {**RESPONSES, "background": True}
+    waiting = {**ended, "status": "queued", "output": [], "usage": None}
+    for answer in (waiting, ended, ended):
+        mode.provider.reply(raw=answer, on="/responses/resp_1")
+    responses = mode.openai().responses
+    mode.provider.reply(raw=waiting, on="/responses")
+    await mode.wait(responses.create(model="gpt-5", input="Rain?", background=True))
+    for _ in range(3):
+        await mode.wait(responses.retrieve("resp_1"))
+
+
+async def of_batch(mode: Mode, sdk: str) -> None:
+    """Two readings of a line whose answer has the runs."""
+    answer: dict[str, Any] = {"result": {"type": "succeeded", "message": MESSAGES}}
+    path = "/msgbatch_1/results"
+    if sdk == "openai":
+        answer, path = {"response": {"status_code": 200, "body": RESPONSES}, "error": None}, "/file-out/content"
+    mode.provider.reply(raw=json.dumps({"custom_id": "a", **answer}).encode(), on=path, repeat=True)
+    url = f"{mode.provider.url}/v1/messages/batches/msgbatch_1/results"
+    mode.provider.reply(raw={"id": "msgbatch_1", "results_url": url}, on="/msgbatch_1", repeat=True)
+    for _ in range(2):
+        if sdk == "openai":
+            await mode.wait(mode.openai().files.content("file-out"))
+        else:
+            await mode.all(await mode.wait(mode.anthropic().messages.batches.results("msgbatch_1")))
+
+
+async def over_socket(mode: Mode, sdk: str) -> None:
+    del sdk
+    sockets = import_module("tests.calls.sockets")
+    async with sockets.connected(mode) as connection:
+        await connection.create()
+        await connection.until()
+
+
+@pytest.mark.parametrize(
+    ("way", "sdk"),
+    [
+        (streamed, "anthropic"), (streamed, "openai"), (fetched, "openai"), (of_batch, "anthropic"),
+        (of_batch, "openai"), (over_socket, "openai"),
+    ],
+    ids=lambda value: getattr(value, "__name__", value),
+)  # fmt: skip
+def test_they_are_recorded_once_however_the_answer_comes(
+    way: Any, sdk: str, mode: Mode, run: Run, seen: Captured
+) -> None:
+    sdks.needs("openai", "3.30", "what these answers need")
+    if way not in (fetched, of_batch):
+        mode.provider.reply(raw=MESSAGES if sdk == "anthropic" else RESPONSES)
+    run(lambda: way(mode, sdk))
+    search, lookup = rows(seen, "tool")
+    (call,) = seen.records
+    assert (search.name, lookup.name) == ("web_search", "lookup")
+    assert lookup.data == {"arguments": {"city": "Oslo"}, "result": "down"}
+    assert {row.call_id for row in (search, lookup)} == {call.call_id}
+    spans = [span.name for span in seen.spans if span.name.startswith("execute_tool")]
+    # The result of a batch has no span of its own, and then its tools have none.
+    assert spans == ([] if "batch" in way.__name__ else ["execute_tool web_search", "execute_tool lookup"])
+    above = {name for name, below in tree(seen).items() if "execute_tool lookup" in below}
+    assert all(name.startswith(("chat", "fetch")) for name in above), above
+
+
+def test_those_of_a_stream_that_is_left_are_recorded_once_as_far_as_they_came(
+    mode: Mode, run: Run, seen: Captured
+) -> None:
+    """The first has its result, the second was only requested, and no result is made up for it."""
+    mode.provider.reply(raw=MESSAGES)
+
+    async def body() -> None:
+        stream = await mode.wait(mode.anthropic().messages.create(**MESSAGE, stream=True))
+        last = MESSAGES["content"].index(next(one for one in MESSAGES["content"] if one["type"] == "mcp_tool_use"))
+        chunks = mode.items(stream)
+        async for chunk in chunks:
+            if chunk.type == "content_block_stop" and chunk.index == last:
+                break
+        await mode.wait(stream.close())
+
+    run(body)
+    search, lookup = rows(seen, "tool")
+    assert (search.name, lookup.name) == ("web_search", "lookup")
+    assert (search.data["result"], "result" in lookup.data) == (PAGES, False)
+    assert (search.error, lookup.error) == (None, None)
+    spans = [span.name for span in seen.spans if span.name.startswith("execute_tool")]
+    assert spans == ["execute_tool web_search", "execute_tool lookup"]
+    assert seen.records[-1].outcome == "cancelled"
+
+
+def used(name: str, given: dict[str, Any], content: Any, result: str | None = None) -> list[dict[str, Any]]:
+    """The two blocks of a tool of Messages."""
+    return [
+        {"type": "server_tool_use", "id": "srvtoolu_1", "name": name, "input": given},
+        {"type": f"{result or name}_tool_result", "tool_use_id": "srvtoolu_1", "content": content},
+    ]
+
+
+def item(kind: str, **fields: Any) -> list[dict[str, Any]]:
+    """A tool of Responses."""
+    return [{"type": f"{kind}_call", "id": "item_1", "status": "completed", **fields}]
+
+
+RAN = {"type": "code_execution_result", "stdout": "4", "stderr": "", "return_code": 0, "content": []}
+BASH = {**RAN, "type": "bash_code_execution_result"}
+EDIT = {"type": "text_editor_code_execution_create_result", "is_file_update": False}
+PAGE = {
+    "type": "web_fetch_result", "url": "https://example.com", "retrieved_at": None,
+    "content": {"type": "document", "source": {"type": "text", "media_type": "text/plain", "data": "Rain."}},
+}  # fmt: skip
+FOUND = {"type": "tool_search_tool_search_result", "tool_references": [{"type": "tool_reference", "tool_name": "x"}]}
+LOGS = [{"type": "logs", "logs": "4"}]
+HITS = [{"file_id": "f", "filename": "a.txt", "score": 0.9, "text": "Rain.", "attributes": {}}]
+HOSTED = {"type": "container_reference", "container_id": "cntr_1"}
+TOOLS: list[tuple[str, list[dict[str, Any]], str, Any]] = [
+    # its name, its blocks or item, what is in its arguments, its result
+    ("web_search", used("web_search", {"query": "Oslo"}, PAGES), "Oslo", PAGES),
+    ("web_fetch", used("web_fetch", {"url": "https://example.com"}, PAGE), "example.com", PAGE),
+    ("code_execution", used("code_execution", {"code": "2 + 2"}, RAN), "2 + 2", RAN),
+    ("bash_code_execution", used("bash_code_execution", {"command": "ls"}, BASH), "ls", BASH),
+    ("text_editor_code_execution", used("text_editor_code_execution", {"path": "a"}, EDIT), "path", EDIT),
+    ("tool_search_tool_bm25", used("tool_search_tool_bm25", {"q": "x"}, FOUND, "tool_search"), "x", FOUND),
+    ("web_search", item("web_search", action={"type": "search", "query": "Oslo"}), "Oslo", None),
+    ("file_search", item("file_search", queries=["Oslo"], results=HITS), "Oslo", HITS),
+    ("code_interpreter", item("code_interpreter", code="2 + 2", container_id="c", outputs=LOGS), "2 + 2", LOGS),
+    ("image_generation", item("image_generation", result=None), "", None),
+    ("shell", item("shell", call_id="c", environment=HOSTED, action={"commands": ["ls"]}), "ls", None),
+    ("tool_search", item("tool_search", call_id=None, execution="server", arguments={"q": "x"}), "x", None),
+]
+OF_THE_APPLICATION = [
+    item("shell", call_id="c", environment={"type": "local"}, action={"commands": []}),
+    item("tool_search", call_id="c", execution="client", arguments={}),
+    item("custom_tool", call_id="c", name="write", input="x"),
+]
+
+
+async def answered(mode: Mode, blocks: list[dict[str, Any]]) -> None:
+    """Ask for an answer with the blocks of a tool, of the SDK that has such blocks."""
+    if len(blocks) == 2:
+        mode.provider.reply(raw={**MESSAGES, "content": [*blocks, {"type": "text", "text": "Rain."}]})
+        await mode.wait(mode.anthropic().messages.create(**MESSAGE))
+        return
+    sdks.needs_name(mode.openai(), "responses")
+    mode.provider.reply(raw={**RESPONSES, "output": [*blocks, *RESPONSES["output"][2:]]})
+    await mode.wait(mode.openai().responses.create(model="gpt-5", input="Rain in Oslo?"))
+
+
+@pytest.mark.parametrize("tool", TOOLS, ids=lambda tool: f"{tool[0]} {len(tool[1])}")
+def test_each_tool_has_its_arguments_and_its_result(
+    tool: tuple[str, list[dict[str, Any]], str, Any], mode: Mode, run: Run, seen: Captured
+) -> None:
+    name, blocks, given, result = tool
+    run(lambda: answered(mode, blocks))
+    (row,) = rows(seen, "tool")
+    data = row.data or {}
+    assert (row.name, data.get("result"), row.error) == (name, result, None)
+    assert row.metadata["tool_type"] == ("datastore" if name == "file_search" else "extension")
+    assert given in str(data.get("arguments"))
+    if len(blocks) == 2:
+        assert data["arguments"] == blocks[0]["input"]
+
+
+@pytest.mark.parametrize("blocks", OF_THE_APPLICATION, ids=lambda blocks: blocks[0]["type"])
+def test_what_the_application_answers_is_none_of_the_providers(
+    blocks: list[dict[str, Any]], mode: Mode, run: Run, seen: Captured
+) -> None:
+    run(lambda: answered(mode, blocks))
+    assert rows(seen, "tool") == []
+
+
+def test_no_content_of_them_is_kept_where_the_setting_forbids_it(mode: Mode, run: Run) -> None:
+    with capture(content="off") as seen:
+        run(lambda: ask(mode, "anthropic"))
+        search, lookup = rows(seen, "tool")
+        assert (search.data, lookup.data) == (None, None)
+        assert "Oslo" not in str(seen.everything) + str([span.attributes for span in seen.spans])

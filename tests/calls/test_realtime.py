@@ -1,0 +1,532 @@
+"""Realtime sessions: each response and each transcription is one call, and the application sees what it would without.
+
+A session has 200 events, at full scale 10,000.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import contextlib
+import hashlib
+import json
+import random
+from contextlib import AbstractAsyncContextManager
+from typing import Any
+
+import pytest
+
+import callspan
+from callspan.records import Media, Text
+from callspan.testing import Captured, capture
+from tests.calls import sockets
+from tests.calls.sockets import ConnectionClosed, Socket, by_api
+from tests.support import sdks
+from tests.support.calls import Run, body_sent
+from tests.support.mode import Mode
+from tests.support.realtime_server import (
+    SECOND,
+    USAGE,
+    answer,
+    created,
+    done,
+    event,
+    response,
+    session,
+    speech,
+    spoken,
+    transcribed,
+)
+from tests.support.scale import scaled
+from tests.support.socket_server import next_of, serving
+
+sdks.needs_module("openai", "2.30", "realtime over a base URL of one's own")
+if sdks.version("websockets") < (14,):
+    pytest.skip("websockets 13 loses what was received before a drop", allow_module_level=True)
+CREATE: dict[str, Any] = {"type": "response.create"}
+DONE = "response.done"
+
+
+def connected(mode: Mode, url: str | None = None, **options: Any) -> AbstractAsyncContextManager[Socket]:
+    """A session with the scripted provider, or with a server of this URL."""
+    return sockets.connected(mode, "realtime.connect", url, **{"model": "gpt-realtime", **options})
+
+
+async def listened(mode: Mode, script: list[Any], *lasts: str, **options: Any) -> None:
+    """Listen to a server up to each of these events, by default to the end of an answer."""
+    options = {"model": "gpt-realtime", **options}
+    await sockets.listened(mode, "realtime.connect", script, *(lasts or [DONE]), **options)
+
+
+async def asked(socket: Socket, **frame: Any) -> list[Any]:
+    """The events of an answer."""
+    await socket.send({**CREATE, **frame})
+    return await socket.until(DONE)
+
+
+def test_a_create_is_a_call_with_the_settings_of_the_session_and_its_own(mode: Mode, run: Run, seen: Captured) -> None:
+    settings = {"type": "realtime", "instructions": "Be brief.", "tools": [{"type": "function", "name": "look"}]}
+    mode.provider.reply(text="I am well.", audio=1.0)
+
+    async def body() -> None:
+        async with connected(mode) as socket:
+            given = {"type": "message", "role": "user", "content": [{"type": "input_text", "text": "How are you?"}]}
+            await socket.send({"type": "session.update", "session": settings})
+            await socket.send({"type": "conversation.item.create", "item": given})
+            with callspan.session("voice"), callspan.metadata(user_id="ann"):
+                await asked(socket, response={"instructions": "Be kind."})
+
+    run(body)
+    (record,) = seen.records
+    assert (record.api, record.operation, record.provider, record.outcome) == ("realtime", "chat", "openai", "success")
+    assert (record.place.session_name, record.metadata) == ("voice", {"user_id": "ann"})
+    sent = body_sent(record)
+    assert (record.request.model, sent["instructions"], sent["tools"][0]["name"]) == (
+        "gpt-realtime",
+        "Be kind.",
+        "look",
+    )
+    assert [one["content"][0]["text"] for one in sent["input"]] == ["How are you?"]
+    assert {"id", "client_secret", "type"}.isdisjoint(sent)
+    assert record.conversation is not None
+    ((spoken_text, audio),) = [message.parts for message in record.conversation.output]
+    assert (spoken_text, audio) == (
+        Text(text="I am well."),
+        Media(modality="audio", mime="audio/pcm", size=48_000, seconds=1.0),
+    )
+    assert (record.text, record.finish_reason) == ("I am well.", "completed")
+    assert (record.stream and record.stream.end, record.stream and record.stream.complete) == ("complete", True)
+    (span,) = [span for span in seen.spans if span.name == "chat gpt-realtime"]
+    assert (span.attributes or {})["callspan.call_id"] == record.call_id
+
+
+def test_usage_is_by_modality_and_absent_where_nothing_states_it(mode: Mode, run: Run, seen: Captured) -> None:
+    mode.provider.reply(text="Hi.", audio=1.0, usage=USAGE)
+    mode.provider.reply(text="Hi.", audio=1.0, usage={})
+
+    async def body() -> None:
+        async with connected(mode) as socket:
+            await asked(socket)
+            await asked(socket)
+
+    run(body)
+    first, second = by_api(seen)
+    usage = first.usage
+    assert usage is not None
+    assert (usage.input_tokens, usage.output_tokens, usage.total_tokens) == (132, 121, 253)
+    assert (usage.input_text_tokens, usage.input_audio_tokens, usage.input_image_tokens) == (119, 13, 0)
+    assert (usage.output_text_tokens, usage.output_audio_tokens) == (30, 91)
+    cached = usage.cache_read_tokens, usage.cache_read_text_tokens, usage.cache_read_audio_tokens
+    assert (*cached, usage.cache_read_image_tokens) == (64, 60, 4, 0)
+    assert second.usage is None
+
+
+def test_speech_of_the_user_begins_a_response_and_is_transcribed_by_another_model(
+    mode: Mode, run: Run, seen: Captured
+) -> None:
+    tokens = {
+        "type": "tokens", "input_tokens": 20, "output_tokens": 5, "total_tokens": 25,
+        "input_token_details": {"audio_tokens": 18, "text_tokens": 2},
+    }  # fmt: skip
+    script = [
+        session(),
+        *speech("item_1"),
+        "recv",
+        created("resp_1"),
+        *transcribed("item_1", "Hello", " there.", usage=tokens),
+        *spoken("resp_1", "Hi."),
+        *done("resp_1", "Hi."),
+        *speech("item_2", 2000, 2500),
+        *transcribed("item_2", "Bye."),
+        *answer("resp_2", "Bye."),
+    ]
+
+    async def body() -> None:
+        with serving(script) as part, callspan.session("call"):
+            async with connected(mode, part.url) as socket:
+                await socket.until("conversation.item.added")
+                await asyncio.sleep(0.05)
+                await socket.send({"type": "output_audio_buffer.clear"})
+                await socket.until(DONE)
+                await socket.until(DONE)
+
+    run(body)
+    first, second = by_api(seen)
+    assert first.conversation is not None
+    (message,) = first.conversation.input
+    assert message.parts == [Text(text="Hello there."), Media(modality="audio", mime="audio/pcm", seconds=1.5)]
+    assert [message.text for message in second.conversation.input] == ["Bye."]  # type: ignore[union-attr]
+    assert (first.request.continues, second.request.continues) == (None, "resp_1")
+    assert {record.place.session_name for record in seen.records} == {"call"}
+    by_tokens, by_seconds = by_api(seen, "transcriptions")
+    assert (by_tokens.request.model, by_tokens.text, by_tokens.operation) == (
+        "gpt-4o-transcribe", "Hello there.", "generate_content",
+    )  # fmt: skip
+    assert by_tokens.usage is not None
+    assert (by_tokens.usage.input_audio_tokens, by_tokens.usage.output_tokens) == (18, 5)
+    assert by_seconds.usage is not None
+    assert (by_seconds.usage.input_audio_seconds, by_seconds.usage.input_tokens) == (1.5, None)
+    assert len(seen.records) == 4
+    # From the end of speech.
+    assert 50_000_000 <= (first.timing.first_token_ns or 0) <= (first.timing.duration_ns or 0)
+    assert 50_000_000 <= (by_tokens.timing.first_token_ns or 0) <= (by_tokens.timing.duration_ns or 0)
+
+
+def test_a_session_of_transcription_has_only_transcriptions(mode: Mode, run: Run, seen: Captured) -> None:
+    failed = event(
+        "conversation.item.input_audio_transcription.failed", item_id="item_2", content_index=0,
+        error={"type": "server_error", "code": "audio_unintelligible", "message": "What?"},
+    )  # fmt: skip
+    script = [session(type="transcription", model=None), *speech("item_1"), *transcribed("item_1", "One."), failed]
+
+    run(lambda: listened(mode, script, failed["type"], extra_query={"intent": "transcription"}))
+    whole, broken = seen.records
+    assert (whole.api, whole.text, whole.request.model) == ("transcriptions", "One.", "gpt-4o-transcribe")
+    assert (broken.outcome, broken.error and broken.error.code) == ("error", "audio_unintelligible")
+
+
+SCRIPTS: dict[str, dict[str, Any]] = {
+    "completed": {},
+    "cancelled": {"interrupted": True},
+    "incomplete": {"finish_reason": "length"},
+    "failed": {"finish_reason": "failed"},
+    "drop": {"cut_after": -1},
+    "close": {"end_after": -1},
+}
+"""What is scripted for an end; where nothing is, the application ends the session."""
+ENDS = {
+    "completed": ("success", "complete", True, "completed"),
+    "cancelled": ("cancelled", "complete", True, "turn_detected"),
+    "incomplete": ("success", "complete", True, "max_output_tokens"),
+    "failed": ("error", "complete", True, "failed"),
+    "drop": ("error", "cut_off", False, "in_progress"),
+    "close": ("success", "cut_off", False, "in_progress"),
+    "early": ("cancelled", "closed", False, "in_progress"),
+    "raises": ("cancelled", "closed", False, "in_progress"),
+    "task": ("cancelled", "closed", False, "in_progress"),
+}
+
+
+@pytest.mark.parametrize("name", ENDS)
+def test_every_end_is_recorded_once(name: str, mode: Mode, run: Run, seen: Captured) -> None:
+    spoken_only = {"raw": [created("resp_1"), *spoken("resp_1", "I am")]}
+    mode.provider.reply(text="I am", audio=1.0, usage=USAGE, **SCRIPTS.get(name, spoken_only))
+
+    async def body() -> None:
+        async with connected(mode) as socket:
+            await socket.send(CREATE)
+            await socket.until("response.done" if name in SCRIPTS else "response.output_audio.delta")
+            if name == "raises":
+                raise ZeroDivisionError
+            if name == "task" and mode.is_async:
+                await asyncio.wait_for(socket.connection.recv(), 0.01)
+
+    with contextlib.suppress(ConnectionClosed, ZeroDivisionError, asyncio.TimeoutError):
+        run(body)
+    (record,) = seen.records
+    assert len(seen.spans) == 1
+    assert record.stream is not None
+    finish = record.response.status if record.response and record.finish_reason is None else record.finish_reason
+    assert (record.outcome, record.stream.end, record.stream.complete, finish) == ENDS[name]
+    assert record.text == "I am"
+    assert (record.error is not None) == (record.outcome == "error")
+    assert (record.usage is not None) == (record.stream.end == "complete")
+
+
+def test_responses_run_at_the_same_time_and_creates_are_told_apart_by_their_metadata(
+    mode: Mode, run: Run, seen: Captured
+) -> None:
+    one, two = {"conversation": "none", "metadata": {"topic": "one"}}, {"metadata": {"topic": "two"}}
+    script = [
+        session(),
+        "recv",
+        "recv",
+        created("resp_2", metadata={"topic": "two"}),
+        created("resp_1", metadata={"topic": "one"}, conversation_id=None),
+        *spoken("resp_1", "First."),
+        *spoken("resp_2", "Second."),
+        *done("resp_2", "Second.", metadata={"topic": "two"}),
+        *done("resp_1", "First.", metadata={"topic": "one"}),
+    ]
+
+    sends = [{**CREATE, "response": one}, {**CREATE, "response": two}]
+    run(lambda: listened(mode, script, DONE, DONE, sends=sends))
+    assert {(record.text, body_sent(record)["metadata"]["topic"]) for record in seen.records} == {
+        ("First.", "one"),
+        ("Second.", "two"),
+    }
+    assert len(seen.records) == 2
+
+
+def test_a_create_that_the_server_refuses_fails_and_other_errors_end_nothing(
+    mode: Mode, run: Run, seen: Captured
+) -> None:
+    busy = {"type": "invalid_request_error", "code": "conversation_already_has_active_response", "message": "Busy."}
+    other = {"type": "invalid_request_error", "code": "item_truncate_invalid_item_id", "message": "No such item."}
+    named = {"type": "invalid_request_error", "code": "bad", "message": "Bad.", "event_id": "mine"}
+    script = [
+        session(), created("resp_1"), "recv", event("error", error=busy), event("error", error=other), "recv",
+        event("error", error=named), *spoken("resp_1", "Hi."), *done("resp_1", "Hi."),
+    ]  # fmt: skip
+
+    async def body() -> None:
+        with serving(script) as part:
+            async with connected(mode, part.url) as socket:
+                await socket.until("response.created")
+                await socket.send(CREATE)
+                await socket.send({**CREATE, "event_id": "mine"})
+                await socket.until(DONE)
+
+    run(body)
+    found = [(record.outcome, record.error and record.error.code, record.text) for record in by_api(seen)]
+    assert sorted(found, key=str) == sorted(
+        [("success", None, "Hi."), ("error", busy["code"], None), ("error", "bad", None)], key=str
+    )
+
+
+def test_what_is_replayed_is_no_second_call(mode: Mode, run: Run, seen: Captured) -> None:
+    again = [created("resp_1"), *done("resp_1", "Hi."), *transcribed("item_1", "Hello.")]
+    script = [session(), *speech("item_1"), *transcribed("item_1", "Hello."), *answer("resp_1", "Hi."), *again]
+
+    script.append(event("rate_limits.updated", rate_limits=[]))
+    run(lambda: listened(mode, script, "rate_limits.updated"))
+    assert sorted(record.api for record in seen.records) == ["realtime", "transcriptions"]
+
+
+def test_an_answer_that_was_interrupted_is_in_the_next_request(mode: Mode, run: Run, seen: Captured) -> None:
+    mode.provider.reply(text="I am", audio=1.0, interrupted=True)
+    mode.provider.reply(heard="Wait!", text="Yes?", audio=1.0)
+
+    async def body() -> None:
+        async with connected(mode) as socket:
+            (item,) = (await asked(socket))[-1].response.output
+            heard = {"item_id": item.id, "content_index": 0, "audio_end_ms": 400}
+            await socket.send({"type": "conversation.item.truncate", **heard})
+            await socket.send({"type": "input_audio_buffer.append", "audio": SECOND})
+            await socket.until(DONE)
+
+    run(body)
+    given = body_sent(by_api(seen)[1])["input"]
+    assert [one["type"] for one in given] == ["conversation.item.truncated", "message"]
+    assert given[0]["audio_end_ms"] == 400
+
+
+def test_tools_are_called_and_their_results_are_the_next_request(mode: Mode, run: Run, seen: Captured) -> None:
+    result = {"type": "function_call_output", "call_id": "call_1", "output": "A tree."}
+    mode.provider.reply(tool_calls=[{"name": "look", "arguments": {"at": "it"}, "id": "call_1"}])
+    mode.provider.reply(text="A tree.", audio=1.0)
+
+    async def body() -> None:
+        async with connected(mode) as socket:
+            await asked(socket)
+            await socket.send({"type": "conversation.item.create", "item": result})
+            await asked(socket)
+
+    run(body)
+    first, second = by_api(seen)
+    assert [(one.name, one.arguments, one.id) for one in first.tool_calls] == [("look", '{"at":"it"}', "call_1")]
+    assert first.finish_reason == "tool_calls"
+    assert second.conversation is not None
+    assert [message.role for message in second.conversation.input] == ["tool"]
+
+
+def test_the_events_of_the_beta_are_read_too(mode: Mode, run: Run, seen: Captured) -> None:
+    settings = {
+        "model": "gpt-4o-realtime-preview", "input_audio_transcription": {"model": "whisper-1"}, "audio": None,
+        "turn_detection": {"type": "server_vad"}, "input_audio_format": "g711_ulaw",
+    }  # fmt: skip
+    about = {"response_id": "resp_1", "item_id": "i", "output_index": 0, "content_index": 0}
+    content = [{"type": "audio", "transcript": "I am well."}]
+    output = [{"id": "i", "type": "message", "role": "assistant", "content": content}]
+    script = [
+        session(**settings),
+        *(
+            one if "added" not in one["type"] else {**one, "type": "conversation.item.created"}
+            for one in speech("item_1")
+        ),
+        *transcribed("item_1", "Hello."),
+        event("response.created", response=response("resp_1", output_audio_format="g711_ulaw", audio=None)),
+        event("response.audio_transcript.delta", **about, delta="I am well."),
+        event("response.audio.delta", **about, delta=SECOND),
+        event("response.done", response=response("resp_1", status="completed", output=output, usage=USAGE, audio=None)),
+    ]
+
+    run(lambda: listened(mode, script))
+    (record,), (transcription,) = by_api(seen), by_api(seen, "transcriptions")
+    assert transcription.request.model == "whisper-1"
+    assert record.conversation is not None
+    assert [message.text for message in record.conversation.input] == ["Hello."]
+    assert record.conversation.input[0].parts[1] == Media(modality="audio", mime="audio/pcmu", seconds=1.5)
+    assert record.text == "I am well."
+    assert record.conversation.output[0].parts[1] == Media(
+        modality="audio", mime="audio/pcmu", size=48_000, seconds=6.0
+    )
+
+
+def test_no_content_is_kept_where_it_is_off(mode: Mode, run: Run, seen: Captured) -> None:
+    prompt = {"input": {"transcription": {"model": "whisper-1", "prompt": "canary one"}}}
+    script = [
+        session(instructions="canary two", audio=prompt), *speech("item_1"), created("resp_1"),
+        *transcribed("item_1", "canary three"), *spoken("resp_1", "canary four"), *done("resp_1", "canary four"),
+    ]  # fmt: skip
+
+    with callspan.content("off"):
+        run(lambda: listened(mode, script))
+    assert len(seen.records) == 2
+    assert all(record.usage is not None for record in seen.records)
+    assert "canary" not in repr(seen.records)
+    assert "canary" not in repr([span.to_json() for span in seen.spans])
+    assert not any(b"canary" in bytes(record.request.body) for record in seen.records)
+
+
+def test_credentials_of_tools_are_masked(mode: Mode, run: Run, seen: Captured) -> None:
+    tools = [{"type": "mcp", "server_label": "m", "authorization": "hush-hush", "headers": {"x-key": "hush-hush"}}]
+    script = [session(tools=tools, client_secret={"value": "hush-hush"}), *answer("resp_1", "Hi.")]
+
+    run(lambda: listened(mode, script))
+    (record,) = seen.records
+    assert body_sent(record)["tools"][0]["server_label"] == "m"
+    assert b"hush" not in bytes(record.request.body)
+    assert "hush" not in repr([span.to_json() for span in seen.spans])
+
+
+class Script:
+    """A generated session: its events, and what is to be recorded of it."""
+
+    def __init__(self, seed: int, length: int) -> None:
+        self._random = random.Random(seed)
+        self.steps: list[Any] = [session()]
+        self.sends = 0
+        self.texts: dict[str, str] = {}
+        self.transcripts: list[str] = []
+        while len(self.steps) < length:
+            self._turn(len(self.texts) + len(self.transcripts))
+        self.steps.append(self._random.choice(["close", "drop"]))
+
+    def _turn(self, number: int) -> None:
+        pick, name = self._random, f"resp_{number}"
+        if pick.random() < 0.4:
+            said = f"Question {number}?"
+            self.steps += [*speech(f"item_{number}"), *transcribed(f"item_{number}", said)]
+            self.transcripts.append(said)
+            return
+        if pick.random() < 0.5:
+            self.steps.append("recv")
+            self.sends += 1
+        words = [pick.choice(["Yes", " naïve", " 你好", "\n", ' "so"', " 🎉"]) for _ in range(pick.randrange(1, 5))]
+        status = pick.choice(["completed", "cancelled", "incomplete", "failed"])
+        noise = [
+            event("rate_limits.updated", rate_limits=[]),
+            "",
+            "no json",
+            "[1]",
+            '{"type":7}',
+            event("response.of_tomorrow"),
+        ]
+        self.steps += [created(name), *spoken(name, *words), pick.choice(noise), *done(name, *words, status=status)]
+        self.texts[name] = "".join(words)
+
+
+async def talk(mode: Mode, url: str, script: Script) -> list[Any]:
+    """What the application sees: every message and exception, in order."""
+    log: list[Any] = []
+    async with connected(mode, url) as socket:
+        for step in script.steps:
+            if step == "recv":
+                await socket.send(CREATE)
+            else:
+                log.append(await next_of(mode, socket.connection))
+    return log
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_each_generation_of_a_session_is_one_call_and_the_application_sees_what_it_would_without(
+    seed: int, mode: Mode, run: Run
+) -> None:
+    script = Script(seed, scaled(200, 10_000))
+    with serving(script.steps) as part:
+        bare = run(lambda: talk(mode, part.url, script)), part.received[:]
+        part.received.clear()
+        with capture() as seen:
+            assert (run(lambda: talk(mode, part.url, script)), part.received) == bare
+            assert {record.response and record.response.id: record.text for record in by_api(seen)} == script.texts
+            assert [record.text for record in by_api(seen, "transcriptions")] == script.transcripts
+            assert len(seen.records) == len(seen.spans) == len(script.texts) + len(script.transcripts)
+            assert all(record.usage is not None for record in seen.records)
+
+
+def test_audio_is_counted_however_its_message_is_written(mode: Mode, run: Run, seen: Captured) -> None:
+    """With and without spaces, as bytes, with the id behind the sound, of another item, odd in size, or empty."""
+    begun = spoken("resp_1", "Hi.")
+    sound = begun[-1]
+    named = {key: value for key, value in sound.items() if key != "response_id"}
+    tight = {"separators": (",", ":")}
+    pieces = [
+        json.dumps(sound), json.dumps(sound, **tight), json.dumps(sound, **tight).encode(),
+        json.dumps({**named, "response_id": "resp_1"}), json.dumps({**sound, "item_id": "another"}, **tight),
+        *(
+            json.dumps({**sound, "delta": base64.b64encode(bytes(size)).decode()}, **tight) for size in (0, 1, 2, 3, 1)
+        ),
+    ]  # fmt: skip
+    script = [session(), created("resp_1"), *begun, *pieces, "drop"]
+    with contextlib.suppress(ConnectionClosed):
+        run(lambda: listened(mode, script))
+    (record,) = seen.records
+    assert record.stream is not None
+    assert record.stream.chunks == 1 + len([one for one in begun if one["type"].startswith("response.")]) + len(pieces)
+    assert record.conversation is not None
+    sizes = [part.size for message in record.conversation.output for part in message.parts if isinstance(part, Media)]
+    assert sum(size or 0 for size in sizes) == 6 * 48_000 + 7
+
+
+def test_a_loss_that_only_a_send_notices_cuts_the_open_response_off_and_fails_the_next_create(
+    mode: Mode, run: Run, seen: Captured
+) -> None:
+    async def body() -> None:
+        with serving([session(), "recv", "drop"]) as part:
+            async with connected(mode, part.url) as socket:
+                await socket.send(CREATE)
+                part.done.wait(5)
+                with contextlib.suppress(ConnectionClosed):
+                    for _ in range(1000):
+                        await socket.send({"type": "input_audio_buffer.clear"})
+                        await asyncio.sleep(0.005)
+                with pytest.raises(ConnectionClosed):
+                    await socket.send(CREATE)
+
+    with contextlib.suppress(ConnectionClosed):
+        run(body)
+    unsent, cut_off = seen.records  # as they end
+    assert cut_off.stream is not None
+    assert (cut_off.outcome, cut_off.stream.end) == ("error", "cut_off")
+    assert unsent.error is not None
+    assert (unsent.outcome, unsent.error.kind, unsent.stream) == ("error", "connection", None)
+    assert {span.context.span_id for span in seen.spans} >= {int(one.span_id or "0", 16) for one in seen.records}
+
+
+@pytest.mark.parametrize("end", ["done", "drop"])
+def test_each_message_of_audio_is_a_chunk_and_all_its_bytes_are_counted(
+    end: str, mode: Mode, run: Run, seen: Captured
+) -> None:
+    script = [session(), created("resp_1"), *spoken("resp_1", "Hi.", seconds=20)]
+    script += done("resp_1", "Hi.") if end == "done" else ["drop"]
+    with contextlib.suppress(ConnectionClosed):
+        run(lambda: listened(mode, script))
+    (record,) = seen.records
+    assert record.stream is not None
+    assert record.conversation is not None
+    assert record.stream.chunks == len([one for one in script if one != "drop" and one["type"].startswith("response.")])
+    ((_, audio),) = [message.parts for message in record.conversation.output]
+    assert audio == Media(modality="audio", mime="audio/pcm", size=20 * 48_000, seconds=20.0)
+
+
+def test_audio_is_hashed_where_media_are_kept_inline(mode: Mode, run: Run) -> None:
+    script = [session(), created("resp_1"), *spoken("resp_1", "Hi.", seconds=20), *done("resp_1", "Hi."), "drop"]
+    sounds = [one["delta"] for one in script if one != "drop" and one["type"] == "response.output_audio.delta"]
+    with capture(media="inline") as seen, contextlib.suppress(ConnectionClosed):
+        run(lambda: listened(mode, script))
+    (record,) = seen.records
+    assert record.conversation is not None
+    ((_, audio),) = [message.parts for message in record.conversation.output]
+    digest = hashlib.sha256(b"".join(map(base64.b64decode, sounds))).hexdigest()
+    assert audio == Media(modality="audio", mime="audio/pcm", size=20 * 48_000, seconds=20.0, sha256=digest)

@@ -1,0 +1,426 @@
+"""Calls recorded by hand: the same span and record as for the SDKs, also for calls of the past."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import closing
+from datetime import datetime, timezone
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from opentelemetry import trace
+from opentelemetry.context import get_current
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+from opentelemetry.trace import StatusCode
+
+import callspan
+from callspan import UsageError
+from callspan.records import CallRecord, Timing
+from callspan.testing import Captured, capture
+from tests.support.calls import CHAT, QUESTION, Run, text_of, the_call
+from tests.support.mode import Mode
+
+
+def record(mode: Mode, **options: Any) -> Any:
+    return mode.entered(callspan.record_call(provider="vllm", **options))
+
+
+def facts(call: CallRecord) -> object:
+    """All but identities, times, attempts and who was asked."""
+    response = call.response
+    found = [call.api, call.operation, call.outcome, call.request, response and response.body, call.usage, call.stream,
+             call.error, response and response.finish_reasons]  # fmt: skip
+    return msgspec.json.decode(msgspec.json.encode(found))
+
+
+def test_a_call_recorded_by_hand_is_recorded_as_through_the_sdk(
+    stream: bool, mode: Mode, run: Run, seen: Captured
+) -> None:
+    """The bodies and chunks are those that the SDK gets for the same request."""
+    mode.provider.reply(text="I am well.", input_tokens=11, output_tokens=4)
+
+    async def body() -> None:
+        chat = mode.openai().chat.completions
+        request = {**CHAT, **({"stream": True} if stream else {})}
+        result = await mode.wait(chat.create(**request))
+        chunks = await mode.all(result) if stream else []
+        async with record(mode, model="gpt-5", stream=stream) as call:
+            call.request(mode.provider.requests[0].content)
+            if stream:
+                for chunk in chunks:
+                    call.chunk(chunk.to_dict(mode="json", exclude_unset=True))
+            else:
+                call.response(result.to_dict(mode="json", exclude_unset=True))
+
+    run(body)
+    sdk, hand = seen.records
+    assert facts(hand) == facts(sdk)
+    assert hand.provider == "vllm"
+    ours, theirs = seen.spans
+    assert ours.attributes is not None
+    assert theirs.attributes is not None
+    own = {"llm.item_id", "server.address", "server.port"}
+    names = set(ours.attributes) - set(theirs.attributes) - own
+    assert not {name for name in names if not name.startswith(("http.", "llm.", "callspan."))}
+
+
+def test_what_is_reported_is_in_the_record(mode: Mode, run: Run, seen: Captured) -> None:
+    async def body() -> None:
+        async with record(mode, api="messages", server="https://gpu-1/v1", client="mine/1.0", model="m") as call:
+            call.request({"model": "m", "max_tokens": 3, "messages": QUESTION})
+            call.attempt_started()
+            call.response_headers(200, {"Request-ID": "req_1"})
+            call.response({
+                "id": "msg_1", "model": "m", "role": "assistant", "stop_reason": "end_turn",
+                "content": [{"type": "text", "text": "Well."}],
+                "usage": {"input_tokens": 3, "cache_read_input_tokens": 2, "output_tokens": 1},
+            })  # fmt: skip
+            assert call.call_id
+
+    run(body)
+    call = the_call(seen)
+    assert (call.api, call.sdk, call.server_address, call.server_port) == ("messages", "mine/1.0", "gpu-1", 443)
+    assert text_of(call) == "Well."
+    assert call.usage is not None
+    assert call.usage.input_tokens == 5
+    assert [(attempt.status, attempt.request_id) for attempt in call.attempts] == [(200, "req_1")]
+
+
+def test_the_span_is_current_within_the_block_and_below_session_and_timestep(
+    mode: Mode, run: Run, seen: Captured
+) -> None:
+    async def body() -> str:
+        with callspan.session("s") as session, session.timestep():
+            before = trace.get_current_span()
+            async with record(mode) as call:
+                call.request(CHAT)
+                inside = trace.get_current_span().get_span_context().span_id
+            assert trace.get_current_span() is before
+        return f"{inside:016x}"
+
+    span_id = run(body)
+    (call,) = seen.records
+    assert (call.span_id, call.place.session_name, call.place.timestep) == (span_id, "s", 0)
+
+
+def test_an_exception_passes_and_keeps_what_came(mode: Mode, run: Run, seen: Captured) -> None:
+    problem = ValueError("broken pipe")
+
+    async def body() -> None:
+        async with record(mode) as call:
+            call.request({**CHAT, "stream": True})
+            call.chunk({"choices": [{"index": 0, "delta": {"content": "Hal"}}]})
+            raise problem
+
+    with pytest.raises(ValueError, match="broken pipe") as raised:
+        run(body)
+    assert raised.value is problem
+    call = the_call(seen)
+    assert call.outcome == "error"
+    assert call.error is not None
+    assert call.error.exception == "ValueError"
+    assert call.stream is not None
+    assert call.stream.end == "error"
+    assert text_of(call) == "Hal"
+    assert seen.spans[0].status.status_code is StatusCode.ERROR
+
+
+@pytest.mark.parametrize("odd", [b"no json", b"[1]", {"messages": 3}, {"stream": object()}])
+def test_invalid_requests_lose_content_and_never_the_call(odd: Any, mode: Mode, run: Run, seen: Captured) -> None:
+    async def body() -> None:
+        async with record(mode) as call:
+            call.request(odd)
+            call.chunk(7)
+
+    run(body)
+    assert the_call(seen).provider == "vllm"
+
+
+def test_an_unknown_api_is_an_error_that_names_the_known_ones() -> None:
+    with pytest.raises(ValueError, match="use one of chat_completions, completions, decisions, embeddings"):
+        callspan.record_call(provider="vllm", api="chats")  # type: ignore[arg-type]
+
+
+SENT: list[dict[str, object]] = [{"role": "user", "content": "Hi"}]
+BODY: dict[str, object] = {"model": "m", "messages": SENT}
+ANSWER: dict[str, object] = {"id": "r1", "choices": [{"message": {"role": "assistant", "content": "Hello!"}}]}
+CHUNKS = [{"choices": [{"index": 0, "delta": {"content": text}}]} for text in ("Hel", "lo!")]
+LAST = {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}
+
+
+def test_a_decorated_function_is_recorded_on_each_call(seen: Captured) -> None:
+    class Client:
+        @callspan.record_call(provider="mine")
+        def complete(self, body: dict[str, object]) -> dict[str, object]:
+            """Ask."""
+            assert trace.get_current_span().get_span_context().is_valid
+            return ANSWER
+
+    @callspan.record_call(provider="mine")
+    async def ask(body: dict[str, object]) -> dict[str, object]:
+        return ANSWER
+
+    assert Client().complete(BODY) is ANSWER
+    assert Client().complete(body=BODY) is ANSWER
+    assert asyncio.run(ask(BODY)) is ANSWER
+    assert Client.complete.__doc__ == "Ask."
+    assert [(call.provider, call.request.model, call.text, call.outcome) for call in seen.records] == [
+        ("mine", "m", "Hello!", "success")
+    ] * 3
+    assert len({call.call_id for call in seen.records}) == 3
+
+
+def test_a_decorated_generator_is_a_stream(seen: Captured) -> None:
+    @callspan.record_call(provider="mine")
+    def stream(body: dict[str, object], fail: bool = False) -> Iterator[object]:
+        yield from CHUNKS
+        if fail:
+            raise ConnectionError("cut")
+        yield LAST
+
+    @callspan.record_call(provider="mine")
+    async def streaming(body: dict[str, object]) -> AsyncIterator[object]:
+        for chunk in (*CHUNKS, LAST):
+            yield chunk
+
+    async def read() -> list[object]:
+        return [chunk async for chunk in streaming(BODY)]
+
+    outside = trace.get_current_span()
+    found = []
+    for chunk in stream(BODY):
+        assert trace.get_current_span() is outside
+        found.append(chunk)
+    assert found == [*CHUNKS, LAST]
+    assert asyncio.run(read()) == [*CHUNKS, LAST]
+    early = stream(BODY)
+    assert next(early) is CHUNKS[0]  # type: ignore[call-overload]
+    early.close()  # type: ignore[attr-defined]
+    with pytest.raises(ConnectionError):
+        list(stream(BODY, fail=True))
+    ends = [(call.text, call.outcome, call.stream.end if call.stream else None) for call in seen.records]
+    assert ends == [
+        ("Hello!", "success", "complete"),
+        ("Hello!", "success", "complete"),
+        ("Hel", "cancelled", "closed"),
+        ("Hello!", "error", "error"),
+    ]
+
+
+def test_without_instrumenting_nothing_is_recorded_and_everything_runs_alike() -> None:
+    @callspan.record_call(provider="mine")
+    def complete(body: dict[str, object]) -> dict[str, object]:
+        return ANSWER
+
+    @callspan.record_call(provider="mine")
+    def stream(body: dict[str, object]) -> Iterator[object]:
+        yield from CHUNKS
+
+    assert complete(BODY) is ANSWER
+    assert list(stream(BODY)) == CHUNKS
+    with callspan.record_call(provider="vllm") as call:
+        call.request(CHAT)
+        call.attempt_started()
+        call.response_headers(200)
+        call.chunk({})
+        call.response({})
+        assert call.call_id is None
+
+
+def test_a_decorated_function_may_take_model_and_messages_instead_of_a_body(seen: Captured) -> None:
+    """By name, as a list or as text; a whole body, a second text or another list is not mistaken for them."""
+    mine: Any = callspan.record_call(provider="mine")
+
+    @mine
+    def create(*, model: str, messages: object, options: object = None, key: str = "k") -> object:
+        return ANSWER
+
+    @mine
+    def ask(question: str, model: str = "m", system: str = "Be short.") -> object:
+        return ANSWER
+
+    @mine
+    def chat(user_id: str, history: object, *more: object, **rest: object) -> object:
+        return ANSWER
+
+    @mine
+    def prompted(tenant: str, prompt: str) -> object:
+        return ANSWER
+
+    class Client:
+        @mine
+        async def send(self, messages: object, model: str) -> object:
+            return ANSWER
+
+    create(model="m", messages=SENT, options={"a": 1})
+    create(model="m", messages="Hi", key="other")
+    ask("Hi")
+    chat("u1", SENT, "x", model="m")
+    chat("u1", (), **BODY)
+    chat("u1", {"messages": SENT}, model="m")
+    asyncio.run(Client().send(tuple(SENT), "m"))
+    sent = [msgspec.json.decode(call.request.body) for call in seen.records]
+    assert sent == [{"model": "m", "messages": SENT}] * 7
+    prompted("t1", "Hi")
+    chat("u1", ["no", "messages"], "which text?")
+    assert [bytes(call.request.body) for call in seen.records[7:]] == [
+        b'{"messages":[{"role":"user","content":"Hi"}]}', b"",
+    ]  # fmt: skip
+
+
+def test_arguments_that_do_not_fit_are_an_error_of_the_function_alone(
+    seen: Captured, caplog: pytest.LogCaptureFixture
+) -> None:
+    @callspan.record_call(provider="mine")
+    def ask(question: str) -> None: ...
+
+    with pytest.raises(TypeError, match="missing 1 required"):
+        ask()  # type: ignore[call-arg]
+    with pytest.raises(TypeError, match="unexpected keyword"):
+        ask(body=BODY)  # type: ignore[call-arg]
+    assert [call.request.model for call in seen.records] == [None, "m"]
+    assert caplog.records == []
+
+
+S = 1_000_000_000
+T0 = 1_735_732_800 * S
+"""New Year's Day of 2025, at noon."""
+PAST_BODY = {**BODY, "model": "o3"}
+MILLION = {"prompt_tokens": 1_000_000, "completion_tokens": 0, "total_tokens": 1_000_000}
+PAST_ANSWER = {**ANSWER, "model": "o3", "usage": MILLION}
+
+
+def imported(at: Any = T0, first: Any = None, end: Any = None) -> None:
+    with callspan.record_call(provider="openai", model="o3", at=at) as call:
+        call.request(PAST_BODY)
+        call.attempt_started()
+        call.response_headers(200, {"x-request-id": "r1", "openai-processing-ms": "70"})
+        call.response(PAST_ANSWER)
+        if first is not None:
+            call.first_token(at=first)
+        if end is not None:
+            call.end(at=end)
+
+
+@pytest.mark.parametrize(
+    ("at", "first", "end"),
+    [
+        (T0, T0 + S, T0 + 3 * S),
+        (T0 / S, T0 / S + 1, T0 / S + 3),
+        *([tuple(datetime.fromtimestamp(T0 // S + after, tz=timezone.utc) for after in (0, 1, 3))]),
+    ],
+)
+def test_record_and_span_have_the_stated_times(at: Any, first: Any, end: Any) -> None:
+    with capture() as seen, callspan.session("s") as session:
+        imported(at, first, end)
+    (record,), span = seen.records, next(span for span in seen.spans if span.name == "chat o3")
+    assert record.timing == Timing(start_ns=T0, duration_ns=3 * S, first_token_ns=S, server_ns=70_000_000)
+    assert (span.start_time, span.end_time) == (T0, T0 + 3 * S)
+    assert [event.timestamp for event in span.events] == [T0 + S]
+    (attempt,) = record.attempts
+    assert (attempt.status, attempt.request_id, attempt.headers_ns, attempt.end_ns) == (200, "r1", None, None)
+    assert (record.seen_in, record.is_merged, record.text) == ("import", False, "Hello!")
+    assert record.place.session_id == session.id
+    totals = seen.sessions[-1].totals
+    assert totals is not None
+    assert (totals.calls, totals.model_ns) == (1, 3 * S)
+
+
+@pytest.mark.parametrize("stated", [True, False])
+def test_a_call_of_today_may_have_its_first_token_and_end_stated(stated: bool) -> None:
+    """Its other times are those that were observed; without a time both are of now; the first one wins."""
+    with capture() as seen, callspan.record_call(provider="openai") as call:
+        call.request(PAST_BODY)
+        call.chunk(CHUNKS[0])
+        now_ns = time.time_ns()
+        if not stated:
+            call.first_token()
+            call.end()
+            time.sleep(0.05)
+        call.first_token(at=now_ns + 2 * S)
+        call.first_token(at=now_ns + 3 * S)
+        call.end(at=now_ns + 4 * S)
+        call.end(at=now_ns + 9 * S)
+        call.first_token(at=now_ns + S)
+        assert callspan.trace_id() is None
+    (record,) = seen.records
+    timing = record.timing
+    assert timing.first_chunk_ns is not None
+    assert (timing.first_chunk_ns < S, record.seen_in) == (True, "import" if stated else "call")
+    first_ns, duration_ns = timing.first_token_ns or 0, timing.duration_ns or 0
+    if stated:
+        assert 2 * S <= first_ns < 3 * S
+        assert 4 * S <= duration_ns < 5 * S
+    else:
+        assert 0 < first_ns <= duration_ns < 50_000_000
+
+
+def test_misuse_raises_before_anything_is_changed() -> None:
+    odd: Any = "noon"
+    with capture() as seen:
+        with pytest.raises(UsageError), callspan.record_call(provider="openai", at=odd):
+            pass
+        assert seen.records == []
+        with callspan.record_call(provider="openai", at=T0) as call:
+            for wrong in (call.first_token, call.end):
+                with pytest.raises(UsageError, match="not be before the start"):
+                    wrong(at=T0 - 1)
+            call.end(at=T0 + S)
+    (record,) = seen.records
+    assert (record.timing, record.metadata) == (Timing(start_ns=T0, duration_ns=S), {})
+
+
+def test_a_running_call_is_not_started_again_and_leaves_no_context_attached(seen: Captured) -> None:
+    before, one = get_current(), callspan.record_call(provider="vllm", model="m")
+    with one as call, pytest.raises(UsageError, match="is running"), one:
+        pass
+    assert get_current() == before
+    for _ in range(2):
+        with one as call:
+            call.response({"choices": [{"message": {"role": "assistant", "content": "Hello!"}}]})
+    assert [record.outcome for record in seen.records] == ["success"] * 3
+
+
+def test_it_is_priced_as_of_its_day_and_in_no_metric(tmp_path: Path) -> None:
+    """The price of o3 fell to a fifth in June 2025. Sessions, steps and tools of the past are measured no more."""
+    pytest.importorskip("genai_prices", reason="needs published prices: pip install 'callspan[cost]'")
+    reader = InMemoryMetricReader()
+    provider = MeterProvider(metric_readers=[reader], shutdown_on_exit=False)
+    handle = callspan.instrument(stores=tmp_path / "calls.db", meter_provider=provider)
+    imported(T0, T0 + S, T0 + 3 * S)
+    imported(T0 + 365 * 24 * 3600 * S)
+    with callspan.record_call(provider="openai", at=T0) as call:
+        for chunk in (*CHUNKS, LAST):
+            call.chunk(chunk)
+    with callspan.session("s", at=T0) as session, session.timestep(at=T0) as step:
+        step.tool("t").start(at=T0).end(at=T0 + S)
+        step.invoke_agent("a").start(at=T0).end(at=T0 + S)
+        step.end(at=T0 + S)
+    with callspan.timestep(at=T0):
+        pass
+    assert handle.force_flush()
+    found = _measured(reader)
+    assert {name for name in found if not name.startswith("callspan.delivery") and "spool" not in name} == set()
+    with closing(callspan.open_store(str(tmp_path / "calls.db"))) as store:
+        costs = {call.timing.start_ns: call.cost and call.cost.usd for call in store.calls() if call.usage}
+        (summary,) = [one for one in store.sessions() if one.session.session_id == session.id]
+    assert costs == {T0: Decimal(10), T0 + 365 * 24 * 3600 * S: Decimal(2)}
+    assert summary.session.start_ns == T0
+    with callspan.session("now"), callspan.tool("t"), callspan.record_call(provider="openai") as call:
+        call.response(PAST_ANSWER)
+    assert handle.force_flush()
+    assert {"gen_ai.client.operation.duration", "callspan.client.cost"} <= _measured(reader)
+    handle.uninstrument()
+    reader.shutdown()
+
+
+def _measured(reader: InMemoryMetricReader) -> set[str]:
+    data = reader.get_metrics_data()
+    scopes = [scope for resource in data.resource_metrics for scope in resource.scope_metrics] if data else []
+    return {one.name for scope in scopes for one in scope.metrics if list(one.data.data_points)}

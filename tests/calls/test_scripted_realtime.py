@@ -1,0 +1,211 @@
+"""Realtime sessions of the scripted provider: turns of the user, answers, errors, and what the script may state."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+
+from callspan.testing import Captured, ReceivedRequest, Reply, ScriptedProvider
+from tests.calls.sockets import ConnectionClosed, exceptions
+from tests.support import sdks
+from tests.support.calls import Run
+from tests.support.mode import Mode
+from tests.support.realtime_server import SECOND, USAGE
+
+sdks.needs_module("openai", "2.30", "realtime over a base URL of one's own")
+QUARTER = SECOND[: len(SECOND) // 4]
+TRANSCRIBED = "conversation.item.input_audio_transcription.completed"
+
+
+class Client:
+    """An open session, and the events it has received."""
+
+    def __init__(self, mode: Mode, connection: Any) -> None:
+        self.events: list[dict[str, Any]] = []
+        self._mode = mode
+        self._connection = connection
+
+    @property
+    def kinds(self) -> list[str]:
+        return [event["type"] for event in self.events]
+
+    async def send(self, kind: str, **fields: Any) -> None:
+        await self._mode.wait(self._connection.send({"type": kind, **fields}))
+
+    async def until(self, kind: str) -> dict[str, Any]:
+        while True:
+            self.events.append((await self._mode.wait(self._connection.recv())).to_dict())
+            if self.kinds[-1] == kind:
+                return self.events[-1]
+
+    async def listens(self, **settings: Any) -> None:
+        audio = {"input": {"transcription": {"model": "whisper-1"}, **settings}}
+        await self.send("session.update", session={"type": "realtime", "audio": audio})
+
+
+async def talk(mode: Mode, body: Any) -> Client:
+    async with mode.entered(mode.openai().realtime.connect(model="gpt-realtime")) as connection:
+        client = Client(mode, connection)
+        await body(client)
+        return client
+
+
+TURNS: dict[str, dict[str, Any]] = {
+    "detected": {},
+    "detected, asked": {"turn_detection": {"type": "server_vad", "create_response": False}},
+    "committed": {"turn_detection": None},
+}
+
+
+@pytest.mark.parametrize("turn", TURNS)
+@pytest.mark.parametrize("usage", [None, {"type": "duration", "seconds": 0.5}])
+def test_a_turn_of_the_user_is_transcribed_and_answered(
+    turn: str, usage: Any, mode: Mode, run: Run, seen: Captured
+) -> None:
+    mode.provider.reply(heard="How are you?", heard_s=0.5, heard_usage=usage, text="I am well.", audio=0.5)
+
+    async def body(client: Client) -> None:
+        await client.listens(**TURNS[turn])
+        for _ in range(3):
+            await client.send("input_audio_buffer.append", audio=QUARTER)
+        if turn == "committed":
+            await client.send("input_audio_buffer.commit")
+        await client.until(TRANSCRIBED)
+        asked = {} if turn == "detected" else {"metadata": {"asked": "yes"}}
+        if asked:
+            await client.send("response.create", response=asked)
+        answer = await client.until("response.done")
+        assert answer["response"]["metadata"] == asked.get("metadata"), "nothing answers before it is asked"
+
+    client = run(lambda: talk(mode, body))
+    spoken = [event for event in client.events if ".speech_" in event["type"]]
+    times = [(event.get("audio_start_ms"), event.get("audio_end_ms")) for event in spoken]
+    assert times == ([] if turn == "committed" else [(0, None), (None, 500)])
+    transcription, answer = sorted(seen.records, key=lambda record: record.api, reverse=True)
+    assert transcription.text == "How are you?"
+    assert (transcription.usage and transcription.usage.input_audio_seconds) == (None if usage is None else 0.5)
+    assert answer.text == "I am well."
+    assert answer.conversation is not None
+    assert [message.text for message in answer.conversation.input] == ["How are you?"]
+
+
+def test_a_barge_in_begins_the_turn_of_the_next_reply(mode: Mode, run: Run, seen: Captured) -> None:
+    mode.provider.reply(text="Let me", audio=0.5, interrupted=True, tool_calls=[{"name": "look"}])
+    mode.provider.reply(heard="Stop.", text="Sorry.")
+
+    async def body(client: Client) -> None:
+        await client.send("response.create")
+        await client.until("response.done")
+        await client.send("input_audio_buffer.append", audio=SECOND)
+        await client.until("response.done")
+
+    client = run(lambda: talk(mode, body))
+    begun = client.kinds.index("input_audio_buffer.speech_started")
+    assert client.kinds.count("input_audio_buffer.speech_started") == 1
+    assert client.kinds[begun - 1] == "response.output_audio.delta"
+    assert client.kinds[begun + 1] == "response.output_audio.done"
+    (turn,) = [event for event in client.events if event["type"] == "input_audio_buffer.committed"]
+    assert turn["item_id"] == client.events[begun]["item_id"]
+    assert TRANSCRIBED not in client.kinds, "the session does not ask for it"
+    assert [record.finish_reason for record in seen.records] == ["turn_detected", "completed"]
+    assert [record.tool_calls for record in seen.records] == [[], []]
+
+
+def test_every_event_is_as_the_sdk_declares_it(mode: Mode, run: Run) -> None:
+    from openai.types.realtime import RealtimeServerEvent
+    from pydantic import TypeAdapter
+
+    usage = {"type": "duration", "seconds": 1.0}
+    mode.provider.reply(
+        heard="Hi.", heard_usage=usage, text="Well.", audio=bytes(20_000), tool_calls=[{"name": "look"}]
+    )
+    mode.provider.reply(text="One", interrupted=True, usage=USAGE)
+    mode.provider.reply(finish_reason="length", text="One")
+    mode.provider.reply(status=429, error_code="rate_limit_exceeded")
+
+    async def body(client: Client) -> None:
+        await client.listens()
+        await client.send("input_audio_buffer.append", audio=SECOND)
+        await client.until("response.done")
+        for end in ("response.done", "response.done", "error"):
+            await client.send("response.create", event_id="mine")
+            await client.until(end)
+        await client.send("conversation.item.truncate", item_id="i", content_index=0, audio_end_ms=1)
+        await client.send("input_audio_buffer.clear")
+        await client.until("input_audio_buffer.cleared")
+        await client.send("response.cancel")
+        await client.until("error")
+
+    client = run(lambda: talk(mode, body))
+    declared: TypeAdapter[Any] = TypeAdapter(RealtimeServerEvent)
+    for event in client.events:
+        declared.validate_python(event)
+    sound = [event["delta"] for event in client.events if event["type"] == "response.output_audio.delta"]
+    assert [len(delta) for delta in sound] == [16_000, 10_668]
+    refused, unexpected = [event["error"] for event in client.events if event["type"] == "error"]
+    assert (refused["code"], refused["event_id"]) == ("rate_limit_exceeded", "mine")
+    assert "response.cancel" in unexpected["message"]
+
+
+def test_the_provider_shows_what_the_client_sent_and_replies_choose_by_it(mode: Mode, run: Run) -> None:
+    def by_instructions(request: ReceivedRequest) -> bool:
+        return request.body.get("response") == {"instructions": "Sing."}
+
+    mode.provider.reply(text="La.", on=by_instructions)
+    mode.provider.reply(responder=lambda request: Reply(text=str(request.body["event_id"])), on="/realtime")
+
+    async def body(client: Client) -> None:
+        for fields in ({"event_id": "e1"}, {"response": {"instructions": "Sing."}}):
+            await client.send("response.create", **fields)
+            texts.append((await client.until("response.done"))["response"]["output"][0]["content"][0]["text"])
+
+    texts: list[str] = []
+    run(lambda: talk(mode, body))
+    assert texts == ["e1", "La."]
+    assert [request.method for request in mode.provider.requests] == ["GET", "WEBSOCKET", "WEBSOCKET"]
+    assert mode.provider.requests[-1].body == {"type": "response.create", "response": {"instructions": "Sing."}}
+
+
+def test_a_reply_that_hangs_and_a_handshake_that_is_refused(mode: Mode, run: Run) -> None:
+    mode.provider.reply(hang=True)
+    mode.provider.reply(text="Here.")
+
+    async def body(client: Client) -> None:
+        await client.send("response.create")
+        await client.send("response.create")
+        answer = await client.until("response.done")
+        assert answer["response"]["output"][0]["content"][0]["text"] == "Here."
+        mode.provider.reply(status=401, on=lambda request: request.is_upgrade)
+        with pytest.raises(exceptions.InvalidStatus, match="401"):
+            await talk(mode, None)
+
+    client = run(lambda: talk(mode, body))
+    assert client.kinds.count("response.created") == 1
+
+
+def test_an_error_of_a_responder_ends_the_session_and_fails_the_test() -> None:
+    def raises(request: ReceivedRequest) -> Reply:
+        raise ZeroDivisionError
+
+    async def body(client: Client) -> None:
+        await client.send("response.create")
+        with pytest.raises(ConnectionClosed):
+            await client.until("response.done")
+
+    provider = ScriptedProvider()
+    provider.reply(responder=raises)
+    with Mode("sync", provider) as mode:
+        asyncio.run(talk(mode, body))
+    with pytest.raises(ZeroDivisionError):
+        provider.close()
+
+
+def test_websockets_are_imported_for_sessions_only() -> None:
+    code = "import sys; from callspan.testing import ScriptedProvider; ScriptedProvider().close(); print(*sys.modules)"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert "callspan.testing.provider.server" in found
+    assert "websockets" not in found

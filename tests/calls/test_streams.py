@@ -1,0 +1,191 @@
+"""Streaming: the caller's stream is as without callspan, its record as that of a plain call; its start, its chunks."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import openai
+import pytest
+from opentelemetry import trace
+from opentelemetry.sdk.trace import TracerProvider
+
+from callspan import add_callback
+from callspan.records import CallRecord, Reasoning, encode
+from callspan.testing import Captured, ScriptedProvider
+from tests.conftest import Instrument, Read
+from tests.support.calls import CHAT, QUESTION, Run, Wire, the_call
+
+pytestmark = pytest.mark.usefixtures("no_settings")
+
+TOOLS = [{"id": "t1", "name": "look", "arguments": {"at": "sky"}}, {"id": "t2", "name": "move", "arguments": {"to": 3}}]
+SAYS: dict[str, dict[str, Any]] = {
+    "text": {"text": "I am wéll, 漢字 \U0001f600."},
+    "tools": {"tool_calls": TOOLS},
+    "text and tools": {"text": "Let me see.", "tool_calls": TOOLS},
+    "reasoning": {"reasoning": "Hm, hm.", "text": "4", "reasoning_tokens": 5, "output_tokens": 9},
+    "refusal": {"refusal": "I will not."},
+    "cut": {"text": "one two", "finish_reason": "length"},
+    "cached": {"text": "4", "input_tokens": 15, "cache_read_tokens": 7},
+}
+
+
+@pytest.mark.parametrize("says", SAYS)
+def test_a_streamed_answer_makes_the_record_of_a_plain_one(says: str, wire: Wire, run: Run, seen: Captured) -> None:
+    """The same answer, plain and streamed: the same conversation, usage, reasons and span but for the stream's own.
+
+    The whole record, folded body and raw usage included, but for delivery and ids that the provider makes up.
+    """
+    usage: dict[str, Any] = {"stream_options": {"include_usage": True}} if wire.api == "chat_completions" else {}
+    for _ in range(2):
+        wire.mode.provider.reply(**SAYS[says])
+    run(wire.ask)
+    wire.shape = "stream"
+    run(lambda: wire.call(**usage))
+    plain, streamed = seen.records
+    assert content_of(streamed) == content_of(plain)
+    first, second = (dict(span.attributes or {}) for span in seen.spans)
+    for name in ("llm.prompts", "llm.completions", "llm.finish_reason", "gen_ai.output.messages",
+                 "gen_ai.response.finish_reasons", "llm.usage.total_tokens"):  # fmt: skip
+        assert second.get(name) == first.get(name), name
+    assert (plain.stream, plain.request.stream) == (None, False)
+    assert streamed.stream is not None
+    assert streamed.stream.complete
+    assert streamed.stream.chunks == second["callspan.stream.chunks"] > 1
+    record = comparable(plain)
+    assert comparable(streamed) == record
+    assert record["response"]["body"]
+    assert record["response"]["finish_reasons"]
+
+
+OF_DELIVERY = {"call_id", "trace_id", "span_id", "stream", "timing", "attempts", "place"}
+OF_THE_ANSWER = {"id", "item_id", "created", "created_at", "completed_at", "encrypted_content", "reset_s"}
+
+
+def comparable(record: CallRecord) -> dict[str, Any]:
+    """A record as JSON, with its bodies as JSON, without what is the delivery's own and without null."""
+    fields = msgspec.to_builtins(record, builtin_types=(msgspec.Raw,), enc_hook=str)
+    assert record.response is not None
+    fields["response"]["body"] = msgspec.json.decode(record.response.body)
+    fields["response"].pop("body_bytes")
+    kept = {"model": fields["request"].pop("model"), "params": fields["request"].get("params", {})}
+    kept["params"] = {key: value for key, value in kept["params"].items() if not key.startswith("stream")}
+    fields["request"] = kept
+    return {name: bare(value) for name, value in fields.items() if name not in OF_DELIVERY}
+
+
+def bare(value: Any) -> Any:
+    """JSON without ids, times and null."""
+    if isinstance(value, dict):
+        inner = {key: bare(item) for key, item in value.items() if key not in OF_THE_ANSWER}
+        return {key: item for key, item in inner.items() if item not in (None, [], {})}
+    return [bare(item) for item in value] if isinstance(value, list) else value
+
+
+def content_of(record: CallRecord) -> tuple[object, ...]:
+    """All that does not depend on the way of delivery or on ids the provider made up."""
+    response, usage, conversation = record.response, record.usage, record.conversation
+    assert response is not None
+    assert usage is not None
+    assert conversation is not None
+    output = [
+        msgspec.structs.replace(message, parts=[without_ids(part) for part in message.parts])
+        for message in conversation.output
+    ]
+    counts = msgspec.structs.replace(usage, raw=None, cache_write_5m_tokens=None, cache_write_1h_tokens=None)
+    return (conversation.input, output, counts, response.finish_reasons, response.model, response.truncated,
+            response.refused, record.outcome, record.api)  # fmt: skip
+
+
+def without_ids(part: object) -> object:
+    return part.text if isinstance(part, Reasoning) else part
+
+
+def test_items_are_handed_on_at_once_and_one_span_lasts_as_long_as_they_come(
+    wire: Wire, run: Run, seen: Captured
+) -> None:
+    """The first item is with the caller long before the last was sent; the one span ends once, after the last."""
+    wire.mode.provider.reply(text="one two three four five six", chunk_delay_s=0.03)
+
+    async def body() -> tuple[float, float]:
+        stream = await wire.stream()
+        begun = time.monotonic()
+        await wire.next(stream)
+        first = time.monotonic() - begun
+        assert seen.spans == []
+        await wire.read(stream)
+        return first, time.monotonic() - begun
+
+    first, whole = run(body)
+    assert first < whole / 2
+    the_call(seen)
+    (span,) = seen.spans
+    assert ((span.end_time or 0) - (span.start_time or 0)) / 1e9 >= whole - first
+
+
+def test_a_stream_never_holds_the_callers_context(
+    provider: ScriptedProvider, seen: Captured, nothing_warned: list[str]
+) -> None:
+    """Between chunks the caller's own span is current; a stream closed in another task's context raises nothing."""
+    provider.reply(text="one two three four")
+    tracer = TracerProvider().get_tracer("application")
+
+    async def body() -> None:
+        async with openai.AsyncOpenAI(api_key="k", base_url=provider.openai_url) as client:
+            with tracer.start_as_current_span("mine") as mine:
+                stream = await client.chat.completions.create(model="gpt-5", messages=QUESTION, stream=True)
+                async for _ in stream:
+                    assert trace.get_current_span() is mine
+                    break
+            assert trace.get_current_span() is trace.INVALID_SPAN
+            await asyncio.create_task(stream.close())
+
+    asyncio.run(body())
+    assert the_call(seen).outcome == "cancelled"
+
+
+@pytest.mark.parametrize(("characters", "kept"), [(10, True), (65_536, False)])
+def test_a_stream_that_begins_is_a_record_with_its_question_unless_that_is_long(
+    characters: int, kept: bool, provider: ScriptedProvider, instrumented: Instrument
+) -> None:
+    """Callbacks get it without any store."""
+    records: list[CallRecord] = []
+    remove = add_callback("after_record", records.append)  # type: ignore[arg-type]
+    instrumented(stores=())
+    question: Any = [{"role": "user", "content": "x" * characters}]
+    with openai.OpenAI(base_url=provider.openai_url, api_key="k") as client:
+        stream = client.chat.completions.create(model="gpt-5", messages=question, stream=True)
+        assert [record.outcome for record in records] == ["in_progress"]
+        list(stream)
+    remove()
+    assert [record.outcome for record in records] == ["in_progress", "success"]
+    assert (b"xxx" in bytes(records[0].request.body)) is kept
+
+
+@pytest.mark.parametrize(
+    ("limit", "content"), [(0, "full"), (2, "full"), (1000, "full"), (1000, "metadata"), (1000, "off")]
+)
+def test_chunks_are_noted_up_to_the_limit_without_content_and_not_at_all_by_default(
+    limit: int, content: str, provider: ScriptedProvider, instrumented: Instrument, reading: Read, tmp_path: Path
+) -> None:
+    settings = {"chunk_log": limit} if limit else {}
+    handle = instrumented(stores=f"sqlite:///{tmp_path}/calls.db", content=content, **settings)
+    provider.reply(text="sesame two three four five")
+    with openai.OpenAI(base_url=provider.openai_url, api_key="k", max_retries=0) as client:
+        read = len(list(client.chat.completions.create(**CHAT, stream=True)))
+    assert handle.force_flush(30_000)
+    (record,) = reading(f"{tmp_path}/calls.db").calls()
+    assert record.stream is not None
+    notes = record.stream.log
+    assert record.stream.chunks == read
+    assert len(notes) == min(limit, read)
+    assert [note.offset_ns for note in notes] == sorted(note.offset_ns for note in notes)
+    assert (b"sesame" in encode(record)) == (content == "full")
+    if limit > read:
+        assert notes[0].offset_ns == record.timing.first_chunk_ns
+        assert notes[-1].offset_ns == record.timing.last_chunk_ns
+        assert next(note.offset_ns for note in notes if note.content) == record.timing.first_token_ns
+        assert {note.choice for note in notes} <= {0, None}

@@ -1,0 +1,263 @@
+"""Calls over websockets where the process forks, ends, is killed or interrupted; their memory.
+
+One connection receives 10,000 messages in a row, at full scale 200,000: more than an hour at 50 a second.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+import signal
+import threading
+import tracemalloc
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import openai
+import pytest
+
+import callspan
+from callspan.testing import Captured, ScriptedProvider, capture
+from tests.support import realtime_server as voice
+from tests.support import sdks
+from tests.support.processes import ran
+from tests.support.realtime_server import created, done, speech, spoken, transcribed
+from tests.support.scale import scaled
+from tests.support.socket_server import serving
+
+pytest.importorskip("websockets")
+SOAK = scaled(10_000, 200_000)
+
+PROGRAM = """
+import os, signal, sys, time
+import openai
+import callspan
+from callspan.wiring import WIRING
+
+url, surface, last, end = sys.argv[1:]
+WIRING.flush_before_sigterm(callspan.instrument(stores="sqlite:///calls.db").settings)
+client = openai.OpenAI(api_key="k", base_url=url, websocket_base_url=url.replace("http", "ws"))
+connect = getattr(client, surface).connect
+connection = (connect(model="gpt-realtime") if surface == "realtime" else connect()).enter()
+
+def until(kind):
+    while connection.recv().type != kind:
+        pass
+
+if surface == "responses":
+    connection.send({"type": "response.create", "model": "m", "input": "Hi"})
+until(last)
+if end == "close and kill":
+    connection.close()
+if end.endswith("kill"):
+    os.kill(os.getpid(), signal.SIGKILL)
+if end == "term":
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(5)
+if end == "fork":
+    if os.fork() == 0:
+        del connection
+        sys.exit(0)
+    os.wait()
+    until("response.completed")
+"""
+
+
+def events_of(text: str, number: int) -> list[dict[str, Any]]:
+    """A response of so many pieces of a text."""
+    response = {"id": "resp_1", "object": "response", "model": "gpt-5", "status": "in_progress", "output": []}
+    about = {"item_id": "m", "output_index": 0, "content_index": 0}
+    deltas = [{"type": "response.output_text.delta", **about, "delta": text} for _ in range(number)]
+    content = [{"type": "output_text", "text": text * number, "annotations": []}]
+    output = [{"type": "message", "id": "m", "role": "assistant", "content": content}]
+    usage = {"input_tokens": 3, "output_tokens": number, "total_tokens": 3 + number}
+    ended = {**response, "status": "completed", "output": output, "usage": usage}
+    return [
+        {"type": "response.created", "response": response},
+        *deltas,
+        {"type": "response.completed", "response": ended},
+    ]
+
+
+DELTA = "response.output_text.delta"
+SCRIPTS: dict[str, list[Any]] = {
+    "responses": ["recv", *events_of("one ", 3)],
+    "realtime": [voice.session(), *voice.answer("resp_1", "Hi.")],
+    "live": [
+        voice.event("session.started", session={"id": "live_1", "object": "live.session", "model": "gpt-live-1"}),
+        voice.event("session.output_transcript.delta", delta="Hi.", start_ms=0, end_ms=10),
+        voice.event("session.closed", reason="close_requested", usage={"seconds": 4}),
+    ],
+}
+ENDS: list[tuple[str, str, str, tuple[str, str | None, str | None]]] = [
+    # kind of connection, the last event that is read, the end of the process: outcome, end of the stream, text
+    ("responses", DELTA, "return", ("cancelled", "closed", "one ")),
+    ("responses", DELTA, "term", ("cancelled", "closed", "one ")),
+    ("responses", DELTA, "fork", ("success", "complete", "one one one ")),
+    ("responses", DELTA, "close and kill", ("cancelled", "closed", "one ")),
+    ("responses", DELTA, "kill", ("interrupted", None, None)),
+    ("responses", "response.completed", "kill", ("success", "complete", "one one one ")),
+    ("realtime", "response.output_audio.delta", "kill", ("interrupted", None, None)),
+    ("realtime", "response.done", "kill", ("success", "complete", "Hi.")),
+    ("live", "session.output_transcript.delta", "kill", ("interrupted", None, None)),
+    ("live", "session.closed", "kill", ("success", "complete", "Hi.")),
+]
+
+
+@pytest.mark.parametrize(("surface", "last", "end", "expected"), ENDS)
+def test_a_call_is_recorded_once_however_the_process_ends(
+    surface: str, last: str, end: str, expected: tuple[str, str | None, str | None], tmp_path: Path
+) -> None:
+    """The id of a live session is the provider's: what two processes see of it is one row."""
+    if surface == "live":
+        sdks.needs("openai", "3.50", "live.connect")
+    code = -signal.SIGKILL if end.endswith("kill") else -signal.SIGTERM if end == "term" else 0
+    with serving(SCRIPTS[surface]) as part:
+        for _ in range(2 if surface == "live" else 1):
+            arguments = ("-W", "ignore::DeprecationWarning", "-c", PROGRAM, part.url, surface, last, end)
+            ran(*arguments, cwd=tmp_path, code=code)
+    store = callspan.open_store(f"sqlite:///{tmp_path / 'calls.db'}", deliver=True)
+    (call,) = store.calls()
+    store.close()
+    assert (call.api, (call.outcome, call.stream and call.stream.end, call.text)) == (surface, expected)
+
+
+@pytest.fixture
+def seen() -> Iterator[Captured]:
+    with capture() as captured:
+        yield captured
+
+
+def create(connection: Any) -> None:
+    connection.send({"type": "response.create", "model": "gpt-5", "input": "Hi"})
+
+
+class _ImpatientError(Exception):
+    """What the application's time limit raises."""
+
+
+@pytest.mark.skipif(sdks.version("websockets") < (14,), reason="websockets 13 cannot receive after an interrupted wait")
+def test_a_time_limit_of_the_application_interrupts_a_wait_and_nothing_else(
+    provider: ScriptedProvider, seen: Captured
+) -> None:
+    provider.reply(text="Hi.")
+    provider.reply(text="one two three", chunk_delay_s=0.05)
+
+    def expired(*_: object) -> None:
+        raise _ImpatientError
+
+    before = signal.signal(signal.SIGALRM, expired)
+    interrupted = 0
+    try:
+        with (
+            openai.OpenAI(api_key="k", base_url=provider.openai_url) as client,
+            client.responses.connect() as connection,
+        ):
+            create(connection)
+            while connection.recv().type != "response.completed":  # the first events take the SDK a second
+                pass
+            create(connection)
+            kind = None
+            while kind != "response.completed":
+                signal.setitimer(signal.ITIMER_REAL, 0.02)
+                try:
+                    kind = connection.recv().type
+                except _ImpatientError:
+                    interrupted += 1
+                finally:
+                    signal.setitimer(signal.ITIMER_REAL, 0)
+    finally:
+        signal.signal(signal.SIGALRM, before)
+    assert interrupted
+    assert [(record.outcome, record.text) for record in seen.records] == [
+        ("success", "Hi."),
+        ("success", "one two three"),
+    ]
+
+
+def held() -> int:
+    """Bytes that callspan holds of what was made since tracing began."""
+    gc.collect()
+    ours = tracemalloc.Filter(True, f"{Path(callspan.__file__).parent}/*")
+    tests = tracemalloc.Filter(False, f"{Path(callspan.__file__).parent}/testing/*")
+    found = tracemalloc.take_snapshot().filter_traces([ours, tests]).statistics("filename")
+    return sum(one.size for one in found)
+
+
+def test_connections_at_rest_and_open_responses_are_small(provider: ScriptedProvider, seen: Captured) -> None:
+    number, text = 10, "x" * 200_000
+    with openai.OpenAI(api_key="k", base_url=provider.openai_url) as client:
+        connections = [client.responses.connect().enter() for _ in range(number)]
+        for events in (events_of(text, 2), events_of(text, 2)[:-1]):
+            tracemalloc.start()
+            for connection in connections:
+                provider.reply(raw=events)
+                create(connection)
+                for _ in events:
+                    connection.recv()
+            assert len(seen.spans) == (number if events[-1]["type"] == "response.completed" else 0)
+            seen._exporter.clear()
+            seen._all.clear()
+            open_text = 0 if events[-1]["type"] == "response.completed" else 2 * len(text)
+            assert held() / number < (64 << 10) + 2 * open_text
+            tracemalloc.stop()
+        for connection in connections:
+            connection.close()
+
+
+def connected(client: Any, surface: str) -> Any:
+    """A connection of that kind."""
+    return client.responses.connect() if surface == "responses" else client.realtime.connect(model="gpt-realtime")
+
+
+def resident() -> int:
+    """Bytes of this process in memory."""
+    gc.collect()
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def realtime_events_of(number: int) -> list[dict[str, Any]]:
+    """The user's speech, its transcript, and a spoken response of so many words and messages of audio."""
+    about = {"response_id": "resp_1", "item_id": "item_a", "output_index": 0, "content_index": 0}
+    words = [{"type": "response.output_audio_transcript.delta", **about, "delta": "word "} for _ in range(number)]
+    return [*speech("item_u"), *transcribed("item_u", "Hello."), created("resp_1"), *words,
+            *spoken("resp_1", seconds=2), *done("resp_1", "word " * number)]  # fmt: skip
+
+
+@pytest.mark.timeout(0)
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="memory is read from /proc")
+@pytest.mark.parametrize("surface", ["responses", "realtime"])
+def test_memory_stays_flat_over_many_messages(surface: str, seen: Captured) -> None:
+    from websockets.sync.server import serve
+
+    # Short ones: at full scale a third of them fills what the process remembers of its last 4,096 calls.
+    events = events_of("word ", 10) if surface == "responses" else realtime_events_of(10)
+    response = [json.dumps(event) for event in events]
+
+    def play(connection: Any) -> None:
+        for number, _ in enumerate(connection):
+            for message in response:
+                connection.send(message.replace('_1"', f'_{number}"').replace('item_u"', f'item_u{number}"'))
+
+    held, records = [], 0
+    with serve(play, "127.0.0.1", 0, compression=None) as server:
+        threading.Thread(target=server.serve_forever).start()
+        url = f"http://127.0.0.1:{server.socket.getsockname()[1]}/v1"
+        with openai.OpenAI(api_key="k", base_url=url) as client, connected(client, surface) as connection:
+            for _ in range(-(-SOAK // len(response))):
+                create(connection)
+                for _ in response:
+                    connection.recv_bytes()
+                assert seen.records[-1].text == "word " * 10
+                assert len(seen.records) == (1 if surface == "responses" else 2), "and a transcription"
+                records += 1
+                seen._exporter.clear()
+                seen._all.clear()
+                held.append(resident() if records % 10 == 0 else 0)
+        server.shutdown()
+    measured = [one for one in held if one]
+    assert records == len(held), "each is recorded, before its last message is returned"
+    print(*(f"{one / 2**20:.1f}" for one in measured[:: max(1, len(measured) // 8)]), "MiB")
+    assert measured[-1] - measured[len(measured) // 3] < 2 << 20, measured

@@ -1,0 +1,269 @@
+"""Responses over websockets: each is one call, one span and one record, as over a stream."""
+
+from __future__ import annotations
+
+import json
+import socket as socket_module
+from operator import attrgetter
+from typing import Any
+
+import openai
+import pytest
+from opentelemetry import trace
+
+import callspan
+from callspan.testing import Captured, Reply, ScriptedProvider, capture
+from tests.calls.sockets import Socket, connected, exceptions, needs_queue
+from tests.support import sdks
+from tests.support.calls import Run, body_sent, client_class, the_call
+from tests.support.mode import Mode
+
+FACTS = attrgetter(
+    "conversation.input", "conversation.system", "text", "usage", "stream", "outcome", "finish_reason", "sdk",
+    "provider", "api", "operation", "server_address", "server_port", "request.model", "request.stream",
+    "request.params", "request.message_count",
+)  # fmt: skip
+"""What does not depend on time, ids and transport."""
+
+
+def test_a_response_over_a_websocket_is_recorded_as_over_a_stream(mode: Mode, run: Run) -> None:
+    fields = {"instructions": "Be brief.", "temperature": 0.5, "input": [{"role": "user", "content": "How are you?"}]}
+    reply = Reply(text="I am well today.", reasoning="Hm.", tool_calls=[{"name": "look", "arguments": {"at": "it"}}])
+
+    async def over_websocket() -> None:
+        mode.provider.reply(reply)
+        async with connected(mode) as socket:
+            await socket.create(**fields)
+            await socket.until()
+
+    async def over_stream() -> None:
+        mode.provider.reply(reply)
+        await mode.all(await mode.wait(mode.openai().responses.create(model="gpt-5", stream=True, **fields)))
+
+    with capture() as seen:
+        run(over_websocket)
+        socket_record = the_call(seen)
+    with capture() as seen:
+        run(over_stream)
+        stream_record = the_call(seen)
+    assert FACTS(socket_record) == FACTS(stream_record)
+    assert body_sent(socket_record) | {"stream": True} == body_sent(stream_record)
+    calls = [(call.name, call.arguments) for call in socket_record.tool_calls]
+    assert calls == [(call.name, call.arguments) for call in stream_record.tool_calls]
+    assert (len(calls), socket_record.usage is None, socket_record.retries) == (1, False, None)
+    timing = socket_record.timing
+    assert timing.first_chunk_ns is not None
+    assert timing.first_token_ns is not None
+    assert 0 < timing.first_chunk_ns <= timing.first_token_ns
+    assert timing.first_token_ns <= (timing.last_chunk_ns or 0) <= (timing.duration_ns or 0)
+
+
+def test_parent_session_and_metadata_are_those_of_where_a_create_is_sent(mode: Mode, run: Run, seen: Captured) -> None:
+    tracer = trace.get_tracer("application")
+
+    async def body() -> None:
+        async with connected(mode) as socket:
+            with callspan.session("first"), callspan.metadata(user_id="ann"):
+                await socket.create()
+            with callspan.session("second"), tracer.start_as_current_span("reading"), callspan.metadata(user_id="bob"):
+                await socket.until()
+
+    run(body)
+    (record,) = seen.records
+    first = next(session for session in seen.sessions if session.name == "first")
+    assert (record.place.session_id, record.metadata) == (first.session_id, {"user_id": "ann"})
+    assert record.parent_span_id == first.span_id
+
+
+@pytest.mark.parametrize("field", [{"generate": False}, {"prewarm": True}])
+def test_a_create_that_only_warms_up_is_a_call_without_output(
+    field: dict[str, bool], mode: Mode, run: Run, seen: Captured
+) -> None:
+    async def body() -> None:
+        async with connected(mode) as socket:
+            await socket.create(**field)
+            await socket.until()
+
+    run(body)
+    record = the_call(seen)
+    assert (record.outcome, record.finish_reason) == ("success", "completed")
+    assert record.conversation is not None
+    assert (record.conversation.output, record.usage and record.usage.output_tokens) == ([], 0)
+
+
+def test_an_error_has_status_code_and_limits_of_its_event(mode: Mode, run: Run, seen: Captured) -> None:
+    async def body() -> None:
+        mode.provider.reply(status=429)
+        async with connected(mode) as socket:
+            await socket.create()
+            await socket.until()
+
+    run(body)
+    record = the_call(seen)
+    assert record.error is not None
+    assert (record.error.kind, record.error.status, record.error.code) == ("rate_limit", 429, "rate_limit_exceeded")
+    assert record.error.request_id is not None
+    assert "headers" not in str(record.error.body)
+    assert record.rate_limited is True
+    assert record.rate_limits is not None
+    assert record.rate_limits.requests is not None
+    assert (record.rate_limits.requests.limit, record.retries) == (10000, None)
+
+
+def test_of_more_than_64_creates_without_an_answer_the_oldest_is_cut_off(mode: Mode, run: Run, seen: Captured) -> None:
+    async def body() -> None:
+        mode.provider.reply(hang=True)
+        async with connected(mode) as socket:
+            for number in range(66):
+                await socket.create(input=str(number))
+
+    run(body)
+    ends = [(record.stream and record.stream.end, body_sent(record)["input"]) for record in seen.records]
+    assert [given for end, given in ends if end == "cut_off"] == ["0", "1"]
+    assert [end for end, _ in ends].count("closed") == 64
+
+
+def test_a_reconnect_cuts_off_what_ran_and_sends_what_was_queued(mode: Mode, run: Run, seen: Captured) -> None:
+    second = json.dumps({"type": "response.create", "model": "gpt-5", "input": "second"})
+    opened: list[Socket] = []
+
+    def reconnecting(_: object) -> None:
+        opened[0].connection._send_queue.enqueue(second)  # as `send` does meanwhile
+
+    async def body() -> None:
+        needs_queue(mode.openai().responses.connect())
+        mode.provider.reply(text="Lost.", cut_after=4)
+        mode.provider.reply(text="Found.")
+        async with connected(mode, on_reconnecting=reconnecting, initial_delay=0.01) as socket:
+            opened.append(socket)
+            await socket.create(input="first")
+            async for event in mode.items(socket.connection):
+                if event.type == "response.completed":
+                    return
+
+    run(body)
+    lost, found = sorted(seen.records, key=lambda record: record.timing.start_ns)
+    assert lost.stream is not None
+    assert (lost.stream.end, lost.outcome) == ("cut_off", "error")
+    assert (found.text, body_sent(found)["input"]) == ("Found.", "second")
+
+
+def test_messages_queued_before_the_connection_are_calls_when_they_are_sent(
+    mode: Mode, run: Run, seen: Captured
+) -> None:
+    async def body() -> None:
+        manager = mode.openai().responses.connect()
+        needs_queue(manager)
+        manager.send({"type": "response.create", "model": "gpt-5", "input": "early"})
+        async with mode.entered(manager) as connection:
+            await Socket(mode, connection).until()
+
+    run(body)
+    assert body_sent(the_call(seen))["input"] == "early"
+
+
+CREATES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    # by surface: how it is opened, what is sent
+    "responses.connect": ({}, {"type": "response.create", "model": "gpt-5", "input": "Hi"}),
+    "realtime.connect": ({"model": "gpt-5"}, {"type": "response.create", "response": {"instructions": "Hi"}}),
+}
+
+
+@pytest.mark.parametrize("surface", CREATES)
+@pytest.mark.parametrize("refused", [True, False], ids=["refused", "nobody listens"])
+@pytest.mark.parametrize("waiting", [0, 2])
+def test_a_connection_that_fails_is_a_failed_call_for_each_create_that_waited(
+    waiting: int, refused: bool, surface: str, mode: Mode, run: Run, seen: Captured
+) -> None:
+    options, create = CREATES[surface]
+
+    async def body() -> None:
+        mode.provider.reply(status=401, on=lambda request: request.is_upgrade)
+        urls = {} if refused else {"base_url": "http://127.0.0.1:1/v1"}
+        manager = attrgetter(surface)(mode.openai(**urls))(**options)
+        needs_queue(manager)
+        for _ in range(waiting):
+            manager.send(create)
+        with pytest.raises(exceptions.InvalidStatus if refused else ConnectionRefusedError):
+            async with mode.entered(manager):
+                pass
+
+    with callspan.session("s"):
+        run(body)
+    assert [body_sent(one).get("input") or body_sent(one)["instructions"] for one in seen.records] == ["Hi"] * waiting
+    assert len(seen.spans) == 1 + waiting
+    for record in seen.records:
+        assert record.error is not None
+        assert (record.api, record.request.model) == (surface.partition(".")[0], "gpt-5")
+        assert (record.outcome, record.place.session_name) == ("error", "s")
+        if refused:
+            assert (record.error.kind, record.error.status) == ("auth", 401)
+            assert record.error.exception == "websockets.exceptions.InvalidStatus"
+        else:
+            assert (record.error.kind, record.server_port) == ("connection", 1)
+
+
+def test_a_suppressed_create_has_a_record_and_no_span(mode: Mode, run: Run, seen: Captured) -> None:
+    from opentelemetry.instrumentation.utils import suppress_instrumentation
+
+    async def body() -> None:
+        mode.provider.reply(text="Hidden.")
+        mode.provider.reply(text="Shown.")
+        async with connected(mode) as socket:
+            with suppress_instrumentation():
+                await socket.create()
+            await socket.create()
+            await socket.until()
+            await socket.until()
+
+    run(body)
+    assert [(call.text, call.span_id is None) for call in seen.records] == [("Hidden.", True), ("Shown.", False)]
+
+
+def azure(mode: Mode) -> Any:
+    url = f"{mode.provider.url}/openai/v1"
+    urls = {"base_url": url, "websocket_base_url": url.replace("http", "ws")}
+    return mode.keep(client_class(openai, "AzureOpenAI", mode)(api_key="k", api_version="preview", **urls))
+
+
+@pytest.mark.parametrize(
+    ("client_of", "surface", "name"),
+    [(Mode.openai, "beta.responses.connect", "openai"), (azure, "responses.connect", "azure.ai.openai")],
+)
+def test_other_surfaces_and_clients_are_the_same(
+    client_of: Any, surface: str, name: str, mode: Mode, run: Run, seen: Captured
+) -> None:
+    """An event that belongs to no call is sent too."""
+
+    async def body() -> None:
+        client = client_of(mode)
+        sdks.needs_name(client, surface)
+        async with connected(mode, surface, client=client) as socket:
+            await socket.create()
+            await socket.send({"type": "response.inject", "response_id": "r", "input": []})
+            await socket.until()
+
+    run(body)
+    assert (the_call(seen).outcome, seen.records[0].provider) == ("success", name)
+
+
+HOSTS = {
+    "ws://api.openai.com/v1/responses": "openai",
+    "ws://res.openai.azure.com/openai/v1/responses?api-version=preview": "azure.ai.openai",
+    "ws://example.com/v1/responses": None,
+}
+
+
+@pytest.mark.parametrize("url", HOSTS)
+def test_a_connection_that_no_sdk_has_opened_counts_by_its_host(
+    url: str, provider: ScriptedProvider, seen: Captured
+) -> None:
+    from websockets.sync.client import connect
+
+    address = ("127.0.0.1", int(provider.url.rpartition(":")[2]))
+    with socket_module.create_connection(address) as sock, connect(url, sock=sock, compression=None) as connection:
+        assert ("recv" in vars(connection)) == (HOSTS[url] is not None)
+        connection.send(json.dumps({"type": "response.create", "model": "gpt-5", "input": "Hi"}))
+        while '"response.completed"' not in connection.recv().replace(" ", ""):
+            pass
+    assert [(record.provider, record.sdk) for record in seen.records] == ([(HOSTS[url], None)] if HOSTS[url] else [])

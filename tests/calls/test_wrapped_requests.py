@@ -1,0 +1,327 @@
+"""Beside other tracers: wrapped requests, suppressed calls, and the anthropic SDK's own spans."""
+
+from __future__ import annotations
+
+import functools
+import gc
+import inspect
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from typing import Any
+
+import openai
+import pytest
+import wrapt
+from opentelemetry import trace
+from opentelemetry.instrumentation.utils import suppress_instrumentation
+from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+
+import callspan
+from callspan.records import Record
+from callspan.testing import Captured, ScriptedProvider, capture
+from tests.support import sdks
+from tests.support.calls import MESSAGE, Run, ask, client_of, the_call
+from tests.support.mode import Mode
+from tests.support.scale import scaled
+
+
+def base_of(client: Any) -> type:
+    return next(kind for kind in type(client).__mro__ if kind.__name__ in ("SyncAPIClient", "AsyncAPIClient"))
+
+
+class Wrapping:
+    """Another library: it wraps `request`, notes each call, and works under suppression if it is to."""
+
+    def __init__(self, *, suppresses: bool) -> None:
+        self.calls = 0
+        self._suppresses = suppresses
+
+    @contextmanager
+    def around(self) -> Iterator[None]:
+        self.calls += 1
+        with suppress_instrumentation() if self._suppresses else nullcontext():
+            yield
+
+    def wrapper(self, original: Callable[..., Any]) -> Callable[..., Any]:
+        """A closure over the function, as it is found now."""
+
+        def request(*args: Any, **kwargs: Any) -> Any:
+            with self.around():
+                return original(*args, **kwargs)
+
+        async def request_async(*args: Any, **kwargs: Any) -> Any:
+            with self.around():
+                return await original(*args, **kwargs)
+
+        return request_async if inspect.iscoroutinefunction(original) else request
+
+
+def on_the_class(wrapping: Wrapping, client: Any) -> None:
+    original = type(client).request
+    type(client).request = functools.wraps(original)(wrapping.wrapper(original))
+
+
+def on_the_client(wrapping: Wrapping, client: Any) -> None:
+    client.request = functools.wraps(client.request)(wrapping.wrapper(client.request))
+
+
+def on_the_base(wrapping: Wrapping, client: Any) -> None:
+    base: Any = base_of(client)
+    base.request = functools.wraps(base.request)(wrapping.wrapper(base.request))
+
+
+def on_the_base_without_a_trace(wrapping: Wrapping, client: Any) -> None:
+    """Nothing says what it wraps: callspan's hook, if it comes later, is around it."""
+    base: Any = base_of(client)
+    base.request = wrapping.wrapper(base.request)
+
+
+def on_the_base_in_a_circle(wrapping: Wrapping, client: Any) -> None:
+    """It says that it wraps itself, so that what is innermost cannot be found."""
+    on_the_base_without_a_trace(wrapping, client)
+    base: Any = base_of(client)
+    base.request.__wrapped__ = base.request
+
+
+def by_wrapt(wrapping: Wrapping, client: Any) -> None:
+    def around(wrapped: Any, instance: object, args: Any, kwargs: Any) -> Any:
+        return wrapping.wrapper(wrapped)(*args, **kwargs)
+
+    wrapt.wrap_function_wrapper(type(client), "request", around)
+
+
+def by_an_override_of_a_kept_function(wrapping: Wrapping, client: Any) -> None:
+    client.__class__ = type("Own", (type(client),), {"request": wrapping.wrapper(base_of(client).request)})  # type: ignore[attr-defined]
+
+
+WAYS = [
+    on_the_class, on_the_client, on_the_base, on_the_base_without_a_trace, on_the_base_in_a_circle, by_wrapt,
+    by_an_override_of_a_kept_function,
+]  # fmt: skip
+
+
+@contextmanager
+def fresh_classes(client: Any) -> Iterator[None]:
+    """Give the client a class of its own, and restore `request` of the SDK's."""
+    base: Any = base_of(client)
+    before = vars(base)["request"]
+    client.__class__ = type("Client", (type(client),), {})
+    try:
+        yield
+    finally:
+        base.request = before
+
+
+async def asked(mode: Mode, client: Any) -> None:
+    await mode.wait(ask(client))
+    await mode.all(await mode.wait(ask(client, stream=True)))
+
+
+ORDERS = [(True, True), (False, False), (True, False), (False, True)]
+"""Whether the other library is there first, and whether it suppresses what is below it."""
+
+
+@pytest.mark.parametrize(("is_first", "suppresses"), scaled(ORDERS[:2], ORDERS))
+@pytest.mark.parametrize("way", WAYS)
+def test_each_call_has_one_record_whoever_wraps_its_request_first(
+    way: Callable[[Wrapping, Any], None], *, is_first: bool, suppresses: bool, sdk: str, mode: Mode, run: Run
+) -> None:
+    mode.provider.reply(text="I am well.", repeat=True)
+    wrapping = Wrapping(suppresses=suppresses)
+
+    async def body() -> None:
+        client = client_of(mode, sdk)
+        with fresh_classes(client):
+            if is_first:
+                way(wrapping, client)
+            with capture() as seen:
+                if not is_first:
+                    way(wrapping, client)
+                await asked(mode, client)
+                assert wrapping.calls == 2
+                assert [(call.outcome, call.text) for call in seen.records] == [("success", "I am well.")] * 2
+                is_outside = is_first and way in (on_the_base_without_a_trace, on_the_base_in_a_circle)
+                assert len(seen.spans) == (0 if suppresses and not is_outside else 2)
+            await asked(mode, client)
+            assert len(seen.records) == 2
+
+    run(body)
+
+
+def test_a_wrapper_that_is_removed_leaves_calls_recorded(sdk: str, mode: Mode, run: Run) -> None:
+    """It restores the function that it has found, which callspan did not see then."""
+    mode.provider.reply(text="I am well.", repeat=True)
+
+    async def body() -> None:
+        client = client_of(mode, sdk)
+        with fresh_classes(client):
+            kept = type(client).request
+            on_the_class(Wrapping(suppresses=False), client)
+            with capture() as seen:
+                type(client).request = kept
+                await asked(mode, client)
+                assert len(seen.records) == 2
+
+    run(body)
+
+
+def test_a_hook_that_other_code_was_put_over_stays_and_is_used_again(sdk: str, mode: Mode, run: Run) -> None:
+    mode.provider.reply(text="I am well.", repeat=True)
+
+    async def body() -> None:
+        client = client_of(mode, sdk)
+        function: Any = base_of(client).request  # type: ignore[attr-defined]
+        code = function.__code__
+        with capture():
+            ours = function.__code__
+            function.__code__ = ours.replace(co_firstlineno=1)
+        await asked(mode, client)
+        with capture() as seen:
+            await asked(mode, client)
+            assert len(seen.records) == 2
+            function.__code__ = ours
+        assert function.__code__ is code
+
+    run(body)
+
+
+def test_a_call_that_does_not_come_through_the_sdks_request_is_counted(
+    sdk: str, mode: Mode, run: Run, unwarned: None, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A client class that sends with code of its own."""
+    mode.provider.reply(text="I am well.", repeat=True)
+
+    async def body() -> None:
+        client = client_of(mode, sdk)
+        function: Any = base_of(client).request  # type: ignore[attr-defined]
+        own = type(function)(
+            function.__code__, function.__globals__, "request", function.__defaults__, function.__closure__
+        )
+        own.__kwdefaults__ = function.__kwdefaults__
+        client.__class__ = type("Own", (type(client),), {"request": own})
+        with capture() as seen:
+            await asked(mode, client)
+            assert seen.records == []
+
+    run(body)
+    path = "/v1/chat/completions" if sdk == "openai" else "/v1/messages"
+    warned = [message for message in caplog.messages if "not recorded" in message]
+    assert len(warned) == 1
+    assert f"POST {path} by Own.request" in warned[0]
+
+
+def test_a_suppressed_call_has_a_record_and_counts_in_its_session_and_has_no_span(
+    sdk: str, mode: Mode, run: Run, seen: Captured
+) -> None:
+    async def body() -> None:
+        with callspan.session("episode"), suppress_instrumentation():
+            await asked(mode, client_of(mode, sdk))
+
+    run(body)
+    assert [(call.outcome, call.span_id, call.place.session_name) for call in seen.records] == [
+        ("success", None, "episode")
+    ] * 2
+    assert [span.name for span in seen.spans] == ["invoke_workflow episode"]
+    assert seen.sessions[-1].totals.calls == 2
+
+
+def test_requests_of_a_redactor_that_runs_in_a_thread_of_callspans_are_not_recorded(provider: ScriptedProvider) -> None:
+    asked: list[Any] = []
+    with Mode("sync", provider) as mode:
+        client = mode.openai()
+
+        def redact(record: Record) -> Record:
+            if threading.current_thread() is not threading.main_thread() and not asked:
+                asked.append(ask(client))
+            return record
+
+        with capture(redact=redact) as seen:
+            stream = ask(client, stream=True)
+            next(stream)
+            del stream
+            gc.collect()
+            assert [call.outcome for call in seen.records] == ["cancelled"]
+    assert len(asked) == 1
+
+
+class Items:
+    """The items of a stream, in an object that no weak reference can refer to."""
+
+    __slots__ = ("_items",)
+
+    def __init__(self, items: Any) -> None:
+        self._items = items
+
+    def __iter__(self) -> Items:
+        return self
+
+    def __next__(self) -> Any:
+        return next(self._items)
+
+
+class AsyncItems:
+    """As `Items`."""
+
+    __slots__ = ("_items",)
+
+    def __init__(self, items: Any) -> None:
+        self._items = items
+
+    def __aiter__(self) -> AsyncItems:
+        return self
+
+    async def __anext__(self) -> Any:
+        return await self._items.__anext__()
+
+
+@pytest.mark.parametrize("hides", [False, True])
+def test_a_stream_whose_reader_another_library_has_replaced_is_recorded(
+    *, hides: bool, mode: Mode, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stream, items = (openai.AsyncStream, AsyncItems) if mode.is_async else (openai.Stream, Items)
+    original: Any = vars(stream)["__stream__"]
+    monkeypatch.setattr(stream, "__stream__", lambda self: items(original(self)))
+    mode.provider.reply(text="I am well.")
+
+    async def body() -> None:
+        with capture(stream_usage=hides) as seen:
+            chunks = await mode.all(await mode.wait(ask(mode.openai(), stream=True)))
+            assert "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices) == "I am well."
+        call = the_call(seen)
+        assert (call.outcome, call.text, call.usage is not None) == ("success", "I am well.", hides)
+
+    run(body)
+
+
+@pytest.fixture
+def native(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], list[ReadableSpan]]]:
+    """The spans that go to the global provider, where the SDK's own go; ours have a provider of their own here."""
+    sdks.needs("anthropic", "1.14", "tracing of its own")
+    exporter = InMemorySpanExporter()
+    provider = TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    monkeypatch.setattr(trace, "_TRACER_PROVIDER", provider)
+    yield lambda: list(exporter.get_finished_spans())
+    provider.shutdown()
+
+
+@pytest.mark.parametrize("how", ["plain", "stream", "helper"])
+def test_there_is_one_span_per_call_and_it_is_callspans(
+    how: str, mode: Mode, run: Run, seen: Captured, native: Callable[[], list[ReadableSpan]]
+) -> None:
+    async def body() -> None:
+        messages = mode.anthropic().messages
+        if how == "helper":
+            async with mode.entered(messages.stream(**MESSAGE)) as stream:
+                await mode.wait(stream.until_done())
+        elif how == "stream":
+            await mode.all(await mode.wait(messages.create(**MESSAGE, stream=True)))
+        else:
+            await mode.wait(messages.create(**MESSAGE))
+
+    run(body)
+    the_call(seen)
+    assert native() == []

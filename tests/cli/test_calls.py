@@ -1,0 +1,307 @@
+"""`callspan calls`, `sessions`, `stats` and `compare`: filters, order, sums, and the stable keys of `--json`."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from callspan import open_store
+from callspan.cli.call_text import outcome_text
+from callspan.cli.screen import session_style
+from callspan.cli.values import MOMENT
+from callspan.records import (
+    Attempt,
+    Cost,
+    ErrorInfo,
+    MessageRecord,
+    Place,
+    Request,
+    Response,
+    RewardRecord,
+    Stream,
+    Usage,
+)
+from tests.support.commands import ask
+from tests.support.records import SECOND, START_NS, keep, made, session
+
+
+def test_a_comma_separates_keys(store: str) -> None:
+    keep(store, made("a", metadata={"user_id": "u1"}), made("b"))
+    both = ask("--store", store, "--json", "stats", "--by", "user,model").json
+    assert ask("--store", store, "--json", "stats", "--by", "user, model").json == both
+    for by in ("user,", ",", "user,modle"):
+        answer = ask("--store", store, "stats", "--by", by)
+        assert (answer.code, "write one of" in answer.err) == (2, True), by
+
+
+@pytest.mark.parametrize(
+    ("arguments", "out", "err"),
+    [
+        (["sessions"], "", "No sessions in {}. Calls outside a session: `callspan calls`.\n"),
+        (["sessions", "--offset", "1"], "", "No such sessions in {}.\n"),
+        (["sessions", "--status", "success"], "", "No such sessions in {}.\n"),
+        (["sessions", "--json"], "[]\n", ""),
+        (["calls"], "", "No such calls in {}.\n"),
+        (["calls", "--json"], "[]\n", ""),
+        (["stats"], "", "No such calls in {}.\n"),
+        (["stats", "--json"], "[]\n", ""),
+        (["report", "--json"], "", ""),
+        (["report"], "", "No such calls in {}; nothing written.\n"),
+    ],
+)
+def test_commands_on_an_empty_store_end_with_exit_code_1(
+    store: str, arguments: list[str], out: str, err: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    answer = ask("--store", keep(store), *arguments)
+    assert answer == (1, out, err.format(store))
+    assert not (tmp_path / "report.html").exists()
+
+
+def test_a_call_that_was_cut_or_cancelled_is_marked_and_its_session_is_no_plain_success(store: str) -> None:
+    cut = Response(finish_reasons=["max_tokens"])
+    keep(
+        store,
+        made("a", response=cut, place=Place(session_id="s")),
+        made("b", stream=Stream(end="cut_off"), place=Place(session_id="s")),
+    )
+    keep(store, made("c", outcome="cancelled", place=Place(session_id="s")), session("s", outcome="success"))
+    keep(store, made("d", place=Place(session_id="whole")), session("whole", outcome="success"))
+    keep(store, made("e", response=Response(unrecognized=True)))
+    marks = {"a": "cut by length", "b": "cut off", "c": "cancelled", "e": "success, not recognized"}
+    for call_id, mark in marks.items():
+        for command in (("calls",), ("show", call_id)):
+            assert mark in ask("--store", store, *command).out
+    assert "success, 1 cut by length, 1 cut off, 1 cancelled" in ask("--store", store, "sessions").out
+    assert "3 calls, 1 cut by length, 1 cut off, 1 cancelled" in ask("--store", store, "show", "s").out
+    with contextlib.closing(open_store(store)) as reader:
+        styles = {one.session.session_id: session_style(one) for one in reader.sessions()}
+        colours = {call.call_id: str(outcome_text(call).spans[0].style) for call in reader.calls()}
+    assert styles == {"s": "yellow", "whole": "green"}
+    assert colours == {"a": "yellow", "b": "yellow", "c": "yellow", "d": "green", "e": "green"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "more"),
+    [
+        ([], ""),
+        (["--limit", "2"], "1 more: --offset 2 goes on, --limit N shows more, --json all"),
+        (["--limit", "1", "--offset", "2"], ""),
+    ],
+)
+def test_a_table_says_what_it_leaves_out(store: str, arguments: list[str], more: str) -> None:
+    out = ask("--store", keep(store, *map(made, "abc")), "calls", *arguments).out
+    assert more in out
+    assert ("more" in out) == bool(more)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ([], ["s3", "s2", "s1", "s0"]),
+        (["--min-reward", "0"], ["s2", "s1"]),
+        (["--sort", "score"], ["s0", "s1", "s2", "s3"]),
+        (["--status", "success"], ["s1"]),
+        (["--status", "in_progress"], ["s3", "s2"]),
+        (["--limit", "1"], ["s3"]),
+        (["--offset", "3"], ["s0"]),
+        (["--min-reward", "0", "--limit", "1", "--offset", "1"], ["s1"]),
+        (["--offset", "4"], []),
+        (["--min-reward", "inf"], []),
+        (["--since", "2100-01-01"], []),
+    ],
+)
+def test_sessions_by_reward_never_take_an_unknown_one_for_zero(
+    store: str, arguments: list[str], expected: list[str]
+) -> None:
+    ends: list[dict[str, Any]] = [{"outcome": "error"}, {"outcome": "success"}, {}, {}]
+    sessions = [session(f"s{at}", start_ns=START_NS + at, **fields) for at, fields in enumerate(ends)]
+    rewards = [
+        RewardRecord(reward_id=f"r{at}", session_id=f"s{at}", value=value, scope="session", time_ns=START_NS)
+        for at, value in enumerate([-1.0, 0.0, 0.5])
+    ]
+    answer = ask("--store", keep(store, *sessions, *rewards), "sessions", "--json", *arguments)
+    assert [row["session_id"] for row in answer.json] == expected
+    assert answer.code == (0 if expected else 1)
+
+
+def test_sums_leave_the_unknown_out_and_say_so(store: str) -> None:
+    keep(
+        store,
+        made("a", usage=Usage(input_tokens=5), cost=Cost(usd=Decimal("0.1"), source="x")),
+        made("b", cost=Cost(usd=Decimal("0.2"), source="x")),
+        made("c", usage=Usage(input_tokens=7, output_tokens=0)),
+        made("d", request=Request(model="free"), outcome="error", took_ns=None),
+    )
+    by_model = {row["model"]: row for row in ask("--store", store, "stats", "--json").json}
+    gpt, free = by_model["gpt-5"], by_model["free"]
+    assert (gpt["input_tokens"], gpt["output_tokens"], gpt["cost_usd"]) == (12, 0, "0.3")
+    assert (gpt["calls"], gpt["calls_without_cost"], gpt["errors"], gpt["p50_ms"]) == (3, 1, 0, 1000.0)
+    assert (free["calls"], free["errors"]) == (1, 1)
+    assert {free[name] for name in ("input_tokens", "cost_usd", "p50_ms", "p95_ms", "retries")} == {None}
+    page = ask("--store", store, "stats").out
+    assert "gpt-5: 1 of 3 calls have no known cost" in page
+    assert "free:" not in page
+    for command in ("calls", "stats"):
+        said = " ".join(ask("--store", store, command).out.partition("no cost: ")[2].split())
+        assert said.startswith("1 without a price for gpt-5: ")
+        assert (said.count("CALLSPAN_PRICES"), "…" in said) == (1, False), "explained once and whole"
+        assert "no cost: 1 failed before the provider reported tokens" in said
+
+
+@pytest.mark.parametrize(
+    ("fields", "why"),
+    [
+        ({"api": "chat_completions", "request": Request(stream=True)}, "1 streamed without usage: set stream_usage"),
+        ({"usage": Usage(input_tokens=1)}, "1 without a price for gpt-5"),
+        ({"stream": Stream(end="cut_off")}, "1 cut off or cancelled before the provider reported tokens"),
+        ({"outcome": "cancelled"}, "1 cut off or cancelled before the provider reported tokens"),
+        ({}, "1 without usage from the provider: estimate_usage"),
+        ({"outcome": "error"}, None),
+        ({"outcome": "in_progress"}, None),
+        ({"cost": Cost(usd=Decimal(0), source="x")}, None),
+    ],
+)
+def test_lists_and_sums_say_why_there_is_no_cost(store: str, fields: dict[str, Any], why: str | None) -> None:
+    keep(store, made("a", **fields))
+    for command in (("calls",), ("stats",), ("show", "a")):
+        out = ask("--store", store, *command).out
+        assert why in out if why else "no cost" not in out and "without" not in out, command
+    (row,) = ask("--store", store, "--json", "calls").json
+    assert why is None or why.removeprefix("1 ") in row["cost_reason"]
+
+
+def test_an_estimate_has_its_reason_and_a_call_the_status_of_its_error_else_of_its_last_attempt(store: str) -> None:
+    guess = Cost(usd=Decimal(1), source="t", estimated=True, reason="no price for x")
+    failed = ErrorInfo(kind="server", type="server_error", status=500)
+    statuses: list[tuple[ErrorInfo | None, list[int | None], int | None]] = [
+        (None, [], None),
+        (None, [429, 200], 200),
+        (None, [None], None),
+        (failed, [200], 500),
+        (msgspec.structs.replace(failed, status=None), [503], 503),
+        (msgspec.structs.replace(failed, status=None), [], None),
+    ]
+    for number, (error, tried, _) in enumerate(statuses):
+        attempts = [Attempt(number=at, start_ns=0, status=status) for at, status in enumerate(tried, 1)]
+        keep(store, made(f"c{number}", error=error, attempts=attempts, cost=guess))
+    rows = {row["call_id"]: row for row in ask("--store", store, "--json", "calls").json}
+    assert {row["cost_reason"] for row in rows.values()} == {"no price for x"}
+    assert [rows[f"c{number}"]["http_status"] for number in range(6)] == [status for *_, status in statuses]
+
+
+@pytest.mark.parametrize(
+    ("fields", "shown", "hidden"),
+    [
+        ({"outcome": "cancelled", "error": ("cancelled", None, "Cancelled via scope 7f")}, "cancelled", "via scope"),
+        ({"outcome": "error", "error": ("connection", None, "peer closed")}, "error connection", "unknown"),
+        ({"outcome": "error", "error": ("rate_limit", 429, "slow down")}, "error 429", "rate_limit"),
+        ({"outcome": "error", "error": ("unknown", None, "odd")}, "error", "unknown"),
+        ({"outcome": "timeout", "error": ("timeout", None, "late")}, "timeout", "timeout timeout"),
+    ],
+)
+def test_a_line_says_how_a_call_failed(store: str, fields: dict[str, Any], shown: str, hidden: str) -> None:
+    kind, status, message = fields.pop("error")
+    keep(store, made("a", error=ErrorInfo(kind=kind, type="X", status=status, message=message), **fields))
+    page = ask("--store", store, "calls").out
+    assert shown in page
+    assert hidden not in page
+
+
+def test_a_prefix_of_several_ids_says_so_everywhere(store: str) -> None:
+    one, other = "01a211da-9261-aaaa", "01a211da-9261-bbbb"
+    keep(store, made(one), made(other))
+    for command in (("show", "01a211"), ("replay", "01a211"), ("calls", "--session", "01a211")):
+        answer = ask("--store", store, *command)
+        assert answer.code == 1
+        assert "2 calls begin with '01a211'" in answer.out + answer.err, command
+
+
+def test_an_id_that_is_cut_in_a_pipe_says_so_and_can_be_given_so(store: str) -> None:
+    call_id, session_id = "01a211da-9261-7c3e-aaaa", "0e5510da-9261-7c3e-aaaa"
+    keep(
+        store, session(session_id, start_ns=START_NS), made(call_id, place=Place(session_id=session_id)), made("other")
+    )
+    assert "01a211da-9261…" in ask("--store", store, "calls").out
+    assert ask("--store", store, "show", "01a211da-9261…", "--json").json["call_id"] == call_id
+    assert [row["call_id"] for row in ask("--store", store, "calls", "--session", "0e5510…", "--json").json] == [
+        call_id
+    ]
+
+
+def test_waiting_prints_what_it_waits_for_and_ends_at_ctrl_c(store: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(_: float) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("callspan.cli.follow.time.sleep", interrupt)
+    answer = ask("--store", store, "calls", "-f")
+    assert (answer.code, answer.out) == (0, "")
+    assert answer.err.endswith(
+        "calls.db: there is no such file; nothing was recorded there yet; waiting for the first record\n"
+    )
+
+
+def test_sessions_have_what_was_said_first_where_there_is_room(store: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    said = {"message_id": "m1", "session_id": "s-1", "message_type": "question", "time_ns": START_NS}
+    keep(store, session("s-1", start_ns=START_NS), MessageRecord(**said, content="Where is\nmy \x1b[31mtent?"))
+    assert "Where is my" in ask("--store", store, "sessions").out
+    assert "\nWhere is my" in ask("--store", store, "show", "s-1").out
+    monkeypatch.setattr("callspan.cli.screen._WIDTH", 40)
+    assert "Where" not in ask("--store", store, "sessions").out
+
+
+def test_groups_are_named_by_key_and_value_or_an_experiment(store: str) -> None:
+    keep(
+        store,
+        session("s1", start_ns=START_NS, experiment="one", name="a", outcome="success", metadata={"tags": ["x", "y"]}),
+        session("s2", start_ns=START_NS, experiment="two", name="a", outcome="failure"),
+    )
+    answer = ask("--store", store, "--json", "compare", "one", "two")
+    assert (answer.json["a"], answer.json["b"]) == (
+        {"group": "experiment=one", "sessions": 1}, {"group": "experiment=two", "sessions": 1},
+    )  # fmt: skip
+    assert answer.json["measures"][0] | {"low": None} == {
+        "kind": "success", "measure": "success", "a": 1.0, "b": 0.0, "difference": -1.0, "low": None, "high": None,
+        "n": [1, 1], "paired": False, "too_few": True,
+    }  # fmt: skip
+    assert ask("--store", store, "compare", "tag=x", "=").code == 0
+    assert "No session with experiment=three" in ask("--store", store, "compare", "one", "three").err
+    assert "cannot be grouped by 'colour'" in ask("--store", store, "compare", "colour=1", "=2").err
+    assert ask("--store", store, "compare", "colour=1", "=2").code == 2
+    rows = ask("--store", store, "--json", "sessions", "--by", "tag").json
+    assert [(row["tag"], row["sessions"], row["successes"]) for row in rows] == [(None, 1, 0), ("x", 1, 1), ("y", 1, 1)]
+    assert "write one of" in ask("--store", store, "sessions", "--by", "colour").err
+
+
+@pytest.mark.parametrize(
+    ("text", "ago_s"),
+    [
+        ("30s", 30), ("30 s", 30), ("30m", 1800), ("2h", 7200), ("3d", 259_200), ("1w", 604_800), ("0.5h", 1800),
+        (" 5m ", 300), ("0s", 0),
+    ],
+)  # fmt: skip
+def test_a_time_ago_is_counted_from_now(text: str, ago_s: int) -> None:
+    before = time.time_ns()
+    read = MOMENT.convert(text, None, None)
+    assert before - ago_s * SECOND <= read <= time.time_ns() - ago_s * SECOND
+
+
+@pytest.mark.parametrize(
+    ("text", "ns"),
+    [
+        ("1970-01-01T00:00:00Z", 0),
+        ("1970-01-01T00:00:00.000001Z", 1000),
+        ("1969-12-31T23:59:59+00:00", -SECOND),
+        ("2026-11-20T08:01:40+00:00", 1_795_161_700 * SECOND),
+        ("2026-11-20 10:01:40+02:00", 1_795_161_700 * SECOND),
+        ("2262-04-12T00:00:00+00:00", 2**63 - 1),
+    ],
+)
+def test_iso_times_with_a_zone(text: str, ns: int) -> None:
+    assert MOMENT.convert(text, None, None) == ns

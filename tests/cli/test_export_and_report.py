@@ -1,0 +1,121 @@
+"""`callspan export` and `callspan report`: what they write, where, and what they say."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import openai
+import pytest
+
+import callspan
+from callspan.testing import ScriptedProvider
+from tests.support.commands import ask
+from tests.support.reading import entries, sessions
+from tests.support.records import keep
+
+from .conftest import chat_call
+
+
+@pytest.mark.parametrize(
+    ("arguments", "first", "code"),
+    [
+        ([], "2 rows would be written", 0),
+        (["--limit", "1"], "1 row would be written", 0),
+        (["--model", "other"], "no rows, nothing written", 1),
+        (["--provider", "anthropic"], "no rows, nothing written", 1),
+        (["--until", "2000-01-01"], "no rows, nothing written", 1),
+    ],
+)
+def test_a_dry_run_says_how_many_and_writes_nothing(
+    store: str, tmp_path: Path, arguments: list[str], first: str, code: int
+) -> None:
+    rows = tmp_path / "rows.jsonl"
+    keep(store, chat_call("a"), chat_call("b", "Right."))
+    answer = ask("--store", store, "export", "openai", "--dry-run", "-o", str(rows), *arguments)
+    assert (answer.code, answer.out.splitlines()[0]) == (code, first)
+    assert answer.err == ("" if code == 0 else f"Nothing in {store} matches.\n")
+    assert not rows.exists()
+
+
+def test_a_place_that_cannot_be_written_is_named(store: str, tmp_path: Path) -> None:
+    keep(store, chat_call("a"))
+    for command in (["export", "openai"], ["report"]):
+        answer = ask("--store", store, *command, "-o", str(tmp_path / "no" / "such" / "file"))
+        assert answer.code == 1
+        assert answer.err.startswith(f"Error: {tmp_path}")
+        assert "No such file" in answer.err
+
+
+@pytest.fixture(scope="module")
+def recorded(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Sessions of two users with a call each, calls outside of them, and what a report shows of all this."""
+    store = f"sqlite:///{tmp_path_factory.mktemp('labels') / 'calls.db'}"
+    with ScriptedProvider() as provider, openai.OpenAI(api_key="k", base_url=provider.openai_url) as client:
+        handle = callspan.instrument(stores=store)
+
+        def call(model: str, **options: Any) -> Any:
+            return client.chat.completions.create(model=model, messages=[{"role": "user", "content": "Hi"}], **options)
+
+        try:
+            for user in ("u1", "u2"):
+                about = {"group_id": f"g-{user}", "task_id": f"t-{user}", "experiment": f"e-{user}"}
+                metadata = {"seed": 7, "of": user}
+                with callspan.session(
+                    f"n-{user}", session_id=f"s-{user}", user_id=user, metadata=metadata, **about
+                ) as one:
+                    with one.timestep() as step:
+                        call(f"in-{user}")
+                        step.reward(0.5, objective="style")
+                    one.outcome(reward=1.0)
+                with callspan.metadata(user_id=user, of=user):
+                    call(f"out-{user}")
+            provider.reply(text="one two three four", end_after=3)
+            list(call("cut", stream=True))
+        finally:
+            handle.uninstrument()
+    return store
+
+
+EVERY = ["cut", "in-u1", "in-u2", "out-u1", "out-u2"]
+
+
+@pytest.mark.parametrize(
+    ("options", "models"),
+    [
+        ([], EVERY),
+        (["--user", "u1"], ["in-u1", "out-u1"]),
+        (["--meta", "of=u2"], ["in-u2", "out-u2"]),
+        (["--meta", "seed=7", "--meta", "of=u2"], ["in-u2"]),
+        (["--name", "n-u1"], ["in-u1"]),
+        (["--task", "t-u2"], ["in-u2"]),
+        (["--user", "u1", "--task", "t-u2"], []),
+        (["--session", "s-u1", "--user", "u1"], ["in-u1"]),
+        (["--session", "s-u1", "--user", "u2"], []),
+    ],
+)
+def test_an_export_has_what_the_labels_select(
+    recorded: str, options: list[str], models: list[str], tmp_path: Path
+) -> None:
+    """The filters of the lists: sessions with their calls, and calls outside of sessions."""
+    output = tmp_path / "rows.jsonl"
+    output.unlink(missing_ok=True)
+    answer = ask("--store", recorded, "export", "openai", "-o", str(output), "--metadata", *options)
+    rows = [json.loads(line) for line in output.read_text().splitlines()] if output.exists() else []
+    assert sorted(row["metadata"]["model"] for row in rows) == models, answer.err
+    assert answer.code == (0 if models else 1)
+    said = " ".join(answer.out.split())
+    assert said.startswith(f"{len(rows)} row" if rows else "no rows, nothing written")
+    assert (" written to " in said) == bool(rows)
+
+
+def test_a_report_has_other_rewards_users_metadata_and_streams_that_were_cut_off(recorded: str, tmp_path: Path) -> None:
+    page = tmp_path / "report.html"
+    assert ask("--store", recorded, "report", "-o", str(page)).code == 0
+    (one,) = [row for row in sessions(page.read_text()) if row["id"] == "s-u1"]
+    assert (one["reward"], one["scores"]["style"]["mean"], one["user"]) == (1.0, 0.5, "u1")
+    assert one["metadata"] == {"seed": 7, "of": "u1"}
+    calls = {call["model"]: call["cut_off"] for some in entries(page.read_text()).values() if (call := some[0]["call"])}
+    cut = {one["call"]["model"] for one in entries(page.read_text())[""] if one["call"]["cut_off"]}
+    assert (cut, calls["in-u1"]) == ({"cut"}, False)

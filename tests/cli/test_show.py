@@ -1,0 +1,363 @@
+"""`callspan show`: a session as a tree, a call in full, two side by side, and what it finds by which id."""
+
+from __future__ import annotations
+
+import re
+from decimal import Decimal
+from typing import Any
+
+import openai
+import pytest
+
+import callspan
+from callspan.cli.screen import Screen
+from callspan.cli.show import print_call
+from callspan.comparison.diff import diff
+from callspan.comparison.sides import side_of_call
+from callspan.comparison.text_changes import text_changes
+from callspan.records import (
+    Attempt,
+    CallRecord,
+    Conversation,
+    Cost,
+    ErrorInfo,
+    EventRecord,
+    Media,
+    Message,
+    Part,
+    Place,
+    Reasoning,
+    Record,
+    Redaction,
+    Refusal,
+    Request,
+    Response,
+    Stream,
+    Text,
+    TimestepRecord,
+    ToolCall,
+    ToolResult,
+    Totals,
+    UnknownPart,
+    Usage,
+)
+from callspan.testing import ScriptedProvider
+from tests.support.commands import ask
+from tests.support.records import MINUTE, SECOND, START_NS, keep, made, session
+
+Fields = dict[str, Any]
+_SERVER = ErrorInfo(kind="server", type="server_error", status=500, message="it broke")
+_NAMELESS = ErrorInfo(kind="unknown", type="KeyError")
+
+
+def step(index: int, **fields: Any) -> TimestepRecord:
+    given = {"timestep_id": f"t{index}", "session_id": "s", "seen_ns": 1, "index": index}
+    return TimestepRecord(**(given | {"start_ns": START_NS + index * MINUTE} | fields))
+
+
+def event(event_type: str, at_ns: int = 0, **fields: Any) -> EventRecord:
+    given = {"event_id": f"e{at_ns}", "session_id": "s", "event_type": event_type}
+    return EventRecord(time_ns=START_NS + at_ns, **(given | fields))
+
+
+def tree(store: str, *records: Record) -> list[str]:
+    """The lines below a session's two own."""
+    shown = ask("--store", keep(store, session("s", start_ns=START_NS), *records), "show", "s").out
+    return [line.rstrip() for line in shown.splitlines()[2:] if line]
+
+
+STEPS: list[tuple[Fields, str]] = [
+    ({}, "\N{EN DASH}"),
+    ({"start_ns": None}, "\N{EN DASH}"),
+    ({"name": "look\x1b"}, "look\ufffd  \N{EN DASH}"),
+    ({"end_ns": START_NS + 3 * MINUTE + SECOND}, "1.00 s"),
+    ({"outcome": "success"}, "\N{EN DASH}"),
+    ({"outcome": "error", "truncated": True}, "\N{EN DASH}  error  truncated"),
+    ({"terminated": True, "truncated": True}, "\N{EN DASH}  terminated"),
+    ({"terminated": False, "truncated": False}, "\N{EN DASH}"),
+    ({"totals": Totals()}, "\N{EN DASH}"),
+    ({"totals": Totals()}, "+0  \N{EN DASH}"),
+    ({"totals": Totals()}, "-2  \N{EN DASH}"),
+]
+"""The last two have a reward."""
+
+
+def test_each_step_is_a_line(store: str) -> None:
+    steps = [step(index, **fields) for index, (fields, _) in enumerate(STEPS)]
+    rewards = [event("environment", at, timestep_id=f"t{at}", reward=value) for at, value in ((9, 0.0), (10, -2.0))]
+    lines = [line for line in tree(store, *steps, *rewards) if " step " in line]
+    assert [re.sub(r"^.── step \d+ +", "", line) for line in lines] == [expected for _, expected in STEPS]
+
+
+EVENTS: list[tuple[str, Fields, str]] = [
+    ("tool", {}, "tool tool"),
+    ("tool", {"name": "look", "data": {"arguments": {"at": 1}, "result": None}}, 'tool look {"at":1} →'),
+    ("tool", {"name": "look", "data": {"arguments": None, "result": 0}}, "tool look → 0"),
+    ("tool", {"name": "look", "data": "odd", "duration_ns": SECOND}, "tool look  1.00 s"),
+    ("tool", {"error": _SERVER}, "tool tool  it broke"),
+    ("tool", {"error": _NAMELESS}, "tool tool  KeyError"),
+    ("environment", {"reward": 0.0, "terminated": True}, "environment +0 terminated"),
+    ("environment", {"truncated": True, "data": {"after": "lost"}}, "environment truncated lost"),
+    ("environment", {"data": [1, 2]}, "environment [1,2]"),
+    ("environment", {"data": {"before": 1}}, 'environment {"before":1}'),
+    ("thought", {"name": "why", "data": {"x": None}, "error": _SERVER}, 'thought why {"x":null}  server_error'),
+    ("thought", {}, "thought"),
+]
+
+
+def test_each_event_is_a_line(store: str) -> None:
+    events = [event(kind, at, **fields) for at, (kind, fields, _) in enumerate(EVENTS)]
+    assert [line[4 + 13 :] for line in tree(store, *events)] == [expected for *_, expected in EVENTS]
+
+
+def test_an_agent_is_shown_with_the_sums_of_its_calls_and_what_ran_in_it_below(store: str) -> None:
+    priced = {"usage": Usage(input_tokens=3, output_tokens=2), "cost": Cost(usd=Decimal("0.5"), source="provider")}
+    place = Place(session_id="s")
+    found = tree(
+        store,
+        event("agent", -1, name="triage", span_id="a", duration_ns=9 * SECOND, metadata={"outcome": "step_limit"}),
+        event("tool", 1, name="look", span_id="b", parent_span_id="a"),
+        made("c", span_id="c", parent_span_id="b", place=place, **priced),
+        made("d", at_ns=START_NS + SECOND, span_id="d", place=place, **priced),
+    )
+    shown = [line[17:] for line in found]
+    assert shown[0] == "agent triage  1 call  3→2  $0.50  9.00 s  step_limit"
+    assert [len(line) - len(line.lstrip()) for line in shown] == [0, 4, 4, 0]
+
+
+@pytest.fixture
+def long(store: str) -> str:
+    """Three steps, the last within the second, each with a call and an event half a second later."""
+    records: list[Record] = [session("s", start_ns=START_NS)]
+    for at, parent in enumerate((None, None, "t1")):
+        begun = START_NS + at * SECOND
+        records += [
+            step(at, start_ns=begun, parent_timestep_id=parent),
+            made(f"call-{at}", at_ns=begun, place=Place(session_id="s", timestep_id=f"t{at}")),
+            event("action", at * SECOND + SECOND // 2, timestep_id=f"t{at}"),
+        ]
+    return keep(store, *records)
+
+
+def test_show_says_which_part_it_shows(long: str) -> None:
+    assert "entries" not in ask("--store", long, "show").out
+    output = ask("--store", long, "show", "s", "--limit", "3").out
+    assert output.splitlines()[-1] == "the first 3 of 6 entries: --limit N shows more, --json all"
+    assert re.findall(r"step (\d)", output) == ["0", "1"], "the steps that had begun"
+    assert "3 calls" in output, "the head speaks of the whole session"
+    assert len(ask("--store", long, "show", "s", "--json", "--limit", "2").json["steps"][0]["calls"]) == 1
+
+
+TRIES = [
+    Attempt(number=1, start_ns=0, status=429, planned_wait_s=0.5, request_id="req-1"),
+    Attempt(number=2, start_ns=SECOND, error_type="ConnectError", planned_wait_s=0.0),
+    Attempt(number=3, start_ns=2 * SECOND),
+    Attempt(number=4, start_ns=61 * SECOND, status=200),
+]
+USED = Usage(input_tokens=1234, cache_read_tokens=0, cache_write_tokens=5, reasoning_tokens=6)
+CALLS: list[tuple[Fields, list[str]]] = [
+    ({"place": Place(session_id="s")}, ["session     s (no name)"]),
+    ({"place": Place(session_id="s", session_name="run", timestep=0)}, ["session     s (run)"]),
+    ({"trace_id": "ab", "span_id": "cd"}, ["trace       ab  span cd"]),
+    ({"batch_id": "batch_1", "custom_id": "line-7"}, ["batch       batch_1, line line-7"]),
+    ({"provider": "openai", "api": "responses", "server_address": "h", "server_port": 443},
+     ["provider    openai responses at h:443"]),
+    ({"usage": Usage(input_tokens=0, output_tokens=0)}, ["tokens      0 in, 0 out"]),
+    ({"usage": USED}, ["tokens      1,234 in, \N{EN DASH} out (of them 0 cached, 5 to cache, 6 reasoning)"]),
+    ({"cost": Cost(usd=Decimal("0.00125"), source="mine v1")}, ["cost        $0.00125 by mine v1"]),
+    ({"stream": Stream(end="closed", chunks=1000)}, ["stream      ended by closed, 1,000 chunks, not whole"]),
+    ({"stream": Stream(end="cut_off", chunks=7)}, ["stream      cut off after 7 chunks"]),
+    ({"stream": Stream(end="complete", complete=True)}, ["stream      ended by complete, 0 chunks, whole"]),
+    ({"response": Response(finish_reasons=["stop", None, "length"])}, ["finished    stop, length"]),
+    ({"request": Request(params={"temperature": 0, "stop": None})}, ['parameters  {"temperature":0,"stop":null}']),
+    ({"request": Request(tool_names=["look", "move"])}, ["tools       look, move"]),
+    ({"redactions": [Redaction(what="request.body", why="content")]}, ["left out    request.body (content)"]),
+    ({"error": ErrorInfo(kind="server", type="overloaded")}, ["error       server: overloaded"]),
+    ({"attempts": TRIES}, [
+        "attempt 1   429 at 0 ms, then waited 500 ms, request req-1",
+        "attempt 2   ConnectError at 1.00 s, then waited 0 ms",
+        "attempt 3   no answer at 2.00 s",
+        "attempt 4   200 at 1 min 01 s",
+    ]),
+    ({"content_level": "metadata"}, ["", "content is metadata"]),
+    ({"content_level": "off"}, ["", "content is off"]),
+]  # fmt: skip
+
+
+def test_each_field_of_a_call_is_one_line(store: str) -> None:
+    keep(store, *(made(f"call-{number}.", **fields) for number, (fields, _) in enumerate(CALLS)))
+    for number, (_, expected) in enumerate(CALLS):
+        lines = [line.rstrip() for line in ask("--store", store, "show", f"call-{number}.").out.splitlines()]
+        assert set(expected) <= set(lines), lines
+
+
+def test_a_long_error_is_wrapped_whole_and_clean(store: str) -> None:
+    message = "because " * 30 + "\x1b]0;owned\x07"
+    keep(store, made("c", outcome="error", error=ErrorInfo(kind="k", type="t", status=500, message=message)))
+    shown = ask("--store", store, "show", "c").out
+    assert shown.splitlines()[0] == "chat gpt-5  error 500"
+    assert shown.count("because") == 30
+    assert not {"\x1b", "\x07"} & set(shown)
+
+
+PARTS: list[tuple[Part, list[str]]] = [
+    (Text(text="a\nb"), ["a", "b"]),
+    (Text(text=""), [""]),
+    (Refusal(text="never"), ["(refused) never"]),
+    (Reasoning(text="hm"), ["(thinking) hm"]),
+    (Reasoning(), ["(thinking) sealed"]),
+    (Reasoning(text="", sealed="abc"), ["(thinking) sealed"]),
+    (ToolCall(name="f", arguments='{"a":'), ['f({"a":)']),
+    (ToolCall(incomplete=True), ["tool() (cut off)"]),
+    (ToolResult(content="42"), ["42"]),
+    (ToolResult(content=[{"text": "x"}], is_error=True), ['(error) [{"text":"x"}]']),
+    (ToolResult(), ["null"]),
+    (Media(modality="image", mime="image/png", url="http://h/p.png"), ["(image image/png http://h/p.png)"]),
+    (Media(modality="audio", file_id="file-1", sha256="ff"), ["(audio  file-1)"]),
+    (Media(modality="video", sha256="ff"), ["(video  ff)"]),
+    (Media(modality="document"), ["(document  inline)"]),
+    (Media(modality="image", url="u" * 200), [f"(image  {'u' * 80})"]),
+    (UnknownPart(data={"type": "hologram"}), ['{"type":"unknown","data":{"type":"hologram"}}']),
+    (Text(text="\x1b[2J\u202e[bold]"), ["\ufffd[2J\ufffd[bold]"]),
+]
+
+
+def printed(capsys: pytest.CaptureFixture[str], call: CallRecord) -> list[str]:
+    print_call(Screen(), call)
+    return [line.rstrip() for line in capsys.readouterr().out.splitlines()]
+
+
+@pytest.mark.parametrize(("part", "shown"), PARTS)
+def test_every_kind_of_part_is_shown(part: Part, shown: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    said = Conversation(output=[Message(role="assistant", parts=[part])])
+    lines = printed(capsys, made(conversation=said))
+    assert [line.removeprefix("  ") for line in lines[lines.index("assistant answer") + 1 :]] == shown
+
+
+def test_what_was_kept_of_a_call_is_shown_at_any_level(capsys: pytest.CaptureFixture[str]) -> None:
+    """Of a call whose answer alone was read at a stricter level: the prompt."""
+    asked = Conversation(input=[Message(role="user", parts=[Text(text="Hi")])])
+    assert printed(capsys, made(content_level="off", conversation=asked))[-2:] == ["user", "  Hi"]
+
+
+@pytest.mark.parametrize("ident", ["x", "", "%", "_", "\x1b[2J"])
+def test_show_of_an_unknown_id_is_exit_code_1_in_every_form(store: str, ident: str) -> None:
+    answer = ask("--store", keep(store), "show", ident)
+    assert (answer.code, answer.out) == (1, "")
+    assert answer.err.startswith(f"Nothing in {store} has an id that begins with ")
+    assert "\x1b" not in answer.err
+
+
+def test_show_names_the_sessions_that_begin_alike_and_says_what_is_not_there(store: str) -> None:
+    keep(store)
+    for arguments in (["show"], ["show", "last"]):
+        assert ask("--store", store, *arguments) == (1, "", f"There is nothing in {store} yet.\n")
+    keep(store, *(session(f"run-{at}", start_ns=START_NS + at) for at in range(5)))
+    answer = ask("--store", store, "show", "run-")
+    assert (answer.code, answer.err) == (1, "5 sessions begin with 'run-': run-4, run-3, run-2 and 2 more.\n")
+
+
+@pytest.mark.parametrize(
+    ("at_ns", "place", "shown"),
+    [
+        (START_NS + SECOND, Place(), "call        c"),
+        (START_NS - SECOND, Place(), "s-1"),
+        (START_NS + SECOND, Place(session_id="s-1"), "s-1"),
+    ],
+)
+def test_show_last_is_the_newest_of_calls_and_sessions(store: str, at_ns: int, place: Place, shown: str) -> None:
+    keep(store, session("s-1", start_ns=START_NS), made("c", at_ns=at_ns, place=place))
+    for arguments in (["show"], ["show", "last"]):
+        assert shown in ask("--store", store, *arguments).out
+
+
+def test_lists_show_what_was_given_whole_and_without_padding(store: str) -> None:
+    long = "x" * 150
+    about: Fields = {"metadata": {"note": long, "tags": ["a", "b"]}, "batch_id": "b", "custom_id": "line-7"}
+    keep(
+        store,
+        session("s", start_ns=START_NS, user_id="u1", metadata={"tags": ["a", "b"], "seed": 7}),
+        made("c", place=Place(session_id="s"), request=Request(model="gpt-5", params={"stop": f"y{long}"}), **about),
+    )
+    tree, call, calls, sessions = (
+        ask("--store", store, *command).out for command in (("show", "s"), ("show", "c"), ("calls",), ("sessions",))
+    )
+    assert "tags=a,b  seed=7" in tree
+    assert "line line-7" in tree
+    assert "line-7" in calls
+    whole = "".join(line.strip() for line in call.splitlines())
+    assert f'{{"note":"{long}","tags":["a","b"]}}' in whole
+    assert f'{{"stop":"y{long}"}}' in whole
+    assert max(map(len, call.splitlines())) <= 100
+    for shown in (tree, call, sessions):
+        assert [line for line in shown.splitlines() if line != line.rstrip()] == []
+
+
+def test_long_texts_are_compared_as_a_whole_in_no_time() -> None:
+    a, b = "same words " * 9_000, "same words\n" * 9_000
+    assert [run.where for run in text_changes(a, b)] == ["a", "b"]
+
+
+def test_messages_that_only_one_has_stand_alone() -> None:
+    said = [Message(role="user", parts=[Text(text=text)]) for text in ("Where?", "Here.", "There.", "Go.")]
+    one, other = (side_of_call(made(), Conversation(input=messages)) for messages in (said, [said[0], said[3]]))
+    assert [(pair.status, pair.a, pair.b) for pair in diff(one, other).messages] == [
+        ("same", 0, 0), ("only_a", 1, None), ("only_a", 2, None), ("same", 3, 1),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "difference"),
+    [(1, 3, 2), (Decimal("0.1"), Decimal("0.3"), Decimal("0.2")), (True, False, None), (2, 2, None), (None, 2, None)],
+)
+def test_the_difference_of_numbers(a: Any, b: Any, difference: Any) -> None:
+    one, other = (side_of_call(made(), Conversation()) for _ in "ab")
+    one.parameters["n"], other.parameters["n"] = a, b
+    assert [fact.difference for fact in diff(one, other).parameters] == [difference]
+
+
+@pytest.fixture(scope="module")
+def rollouts(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Two sessions that differ in their last answer."""
+    store = f"sqlite:///{tmp_path_factory.mktemp('diff') / 'calls.db'}"
+    with ScriptedProvider() as provider, openai.OpenAI(api_key="k", base_url=provider.openai_url) as client:
+        handle = callspan.instrument(stores=store)
+        for name, answers in (("a", ["North.", "East."]), ("b", ["North.", "West."])):
+            messages: list[Any] = [{"role": "user", "content": "Where to?"}]
+            with callspan.session(name, session_id=f"rollout-{name}", metadata={"prompt": name}):
+                for answer in answers:
+                    provider.reply(answer)
+                    done = client.chat.completions.create(model="gpt-5", messages=messages, seed=len(name))
+                    said = done.choices[0].message.model_dump(exclude_none=True)
+                    messages += [said, {"role": "user", "content": "?"}]
+        handle.uninstrument()
+    return store
+
+
+def test_two_sessions(rollouts: str) -> None:
+    answer = ask("--store", rollouts, "--json", "show", "rollout-a", "rollout-b")
+    assert answer.json["first_difference"] == {"section": "messages", "place": 3}
+    assert answer.json["messages"][3] == {
+        "role": "assistant", "status": "differs", "a": 3, "b": 3,
+        "changes": [["a", "East"], ["b", "West"], ["both", "."]],
+    }  # fmt: skip
+    facts = {fact["name"]: (fact["status"], fact["a"]) for fact in answer.json["facts"]}
+    assert facts["meta:prompt"] == ("differs", "a")
+    assert facts["calls"] == ("same", 2)
+    shown = ask("--store", rollouts, "show", "rollout-a", "rollout-b")
+    assert shown.code == 0
+    assert "[-East-]{+West+}." in shown.out
+    assert "3 messages the same" in shown.out
+    assert shown.out.endswith("First difference: message 4, assistant.\n")
+    part = ask("--store", rollouts, "show", "rollout-a", "rollout-b", "--limit", "1")
+    assert "only its first 1 call of 2" in part.err
+
+
+def test_two_calls_and_what_cannot_be_compared(rollouts: str) -> None:
+    calls = [row["call_id"] for row in ask("--store", rollouts, "--json", "calls").json]
+    same = ask("--store", rollouts, "show", calls[0], calls[0])
+    assert "Parameters, tools and messages are equal." in same.out
+    mixed = ask("--store", rollouts, "show", calls[0], "rollout-a")
+    assert mixed.code == 2
+    assert "A is a call and B a session" in mixed.err
+    assert ask("--store", rollouts, "show", calls[0], "nothing").code == 1

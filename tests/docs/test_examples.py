@@ -1,0 +1,118 @@
+"""Every example of the README and its pages has the stated effect, alone and in the order of its page."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+
+from tests.docs.running import Seen, Workplace, copy_store
+from tests.support.pages import EFFECTS, ROOT, Example, examples, install_lines, pages
+from tests.support.scale import FULL
+
+PAGES = {page: found for page in pages() if (found := examples(page))}
+EXAMPLES = [example for found in PAGES.values() for example in found]
+RUN = [example for example in EXAMPLES if example.reason is None]
+SEVERAL = [page for page, found in PAGES.items() if sum(example.reason is None for example in found) > 1]
+"""A page with one example is covered by that example alone."""
+ALONE = [
+    example
+    for example in RUN
+    if example.page not in SEVERAL or (FULL and (example.kind == "python" or "store" in example.directives))
+]
+"""Of other pages, each runs in the order of its page; at full scale those that need no earlier one run alone, too."""
+MOST_NOT_RUN = 10
+
+Workplaces = Callable[[Example], Workplace]
+
+
+def test_every_example_says_its_effect_or_why_it_is_not_run() -> None:
+    silent = [example.id for example in RUN if not example.directives.keys() & set(EFFECTS)]
+    assert silent == [], "put `<!-- example: calls=1 -->` or the like above"
+
+
+def test_every_install_line_of_the_pages_has_an_example_that_is_run_with_it() -> None:
+    stated = {line for page in pages() for line in install_lines(page)}
+    assert stated == {example.requirement for example in RUN}
+
+
+def test_few_examples_are_not_run() -> None:
+    left_out = [f"{example.id}: {example.reason}" for example in EXAMPLES if example.reason is not None]
+    print(f"{len(left_out)} examples are not run", *left_out, sep="\n  ")
+    assert len(left_out) <= MOST_NOT_RUN, left_out
+
+
+@pytest.mark.parametrize("example", ALONE, ids=lambda example: example.id)
+def test_an_example_alone(example: Example, workplace: Workplaces, request: pytest.FixtureRequest) -> None:
+    before = _before(example)
+    where = workplace(example)
+    where.save(PAGES[example.page])
+    if example.directives.get("store") == "demo":
+        copy_store(request.getfixturevalue("demo_store"), where.place)
+    if example.kind == "python":
+        _check([*before, example], where, [*before, example])
+    else:
+        _check([example], where, [example])
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("page", SEVERAL, ids=lambda page: str(page.relative_to(ROOT)))
+def test_the_examples_of_a_page_in_order(page: Path, workplace: Workplaces, request: pytest.FixtureRequest) -> None:
+    """Python examples that continue each other are one program, as in a reader's interpreter."""
+    runs = _runs([example for example in PAGES[page] if example.reason is None])
+    for run in runs:
+        where = workplace(run[-1])
+        if any(example.directives.get("store") == "demo" for example in run):
+            copy_store(request.getfixturevalue("demo_store"), where.place)
+        where.save(run)
+        _check(run, where, run)
+
+
+def _runs(found: Sequence[Example]) -> list[list[Example]]:
+    runs: list[list[Example]] = []
+    for example in found:
+        if example.kind != "python":
+            runs.append([example])
+        elif runs and "after" in example.directives and _goes_on(runs[-1][-1], example):
+            runs[-1].append(example)
+        else:
+            runs.append([*_before(example), example])
+    return runs
+
+
+def _goes_on(previous: Example, example: Example) -> bool:
+    return previous.kind == "python" and previous.requirement == example.requirement
+
+
+def _before(example: Example) -> list[Example]:
+    """The examples that one continues, the first one first."""
+    name = example.directives.get("after")
+    if name is None or example.kind != "python":
+        return []
+    (previous,) = [each for each in PAGES[example.page] if each.directives.get("name") == name]
+    return [*_before(previous), previous]
+
+
+def _check(run: Sequence[Example], where: Workplace, stated: Sequence[Example]) -> None:
+    where.forget_spans()
+    before = where.seen()
+    where.run(run)
+    after = where.seen()
+    for effect in ("calls", "sessions", "spans"):
+        if all(effect in example.directives for example in stated):
+            _check_number(effect, [example.directives[effect] for example in stated], before, after)
+    for example in stated:
+        for effect, value in example.directives.items():
+            if effect == "prints":
+                assert value in after.output, f"{example.id} does not print {value!r}:\n{after.output[-2000:]}"
+            elif effect == "writes":
+                assert (where.place / value).stat().st_size, f"{example.id} does not write {value}"
+
+
+def _check_number(effect: str, stated: Sequence[str], before: Seen, after: Seen) -> None:
+    made = getattr(after, effect) - getattr(before, effect)
+    compare = operator.ge if any(number.endswith("+") for number in stated) else operator.eq
+    expected = sum(int(number.rstrip("+")) for number in stated)
+    assert compare(made, expected), f"{effect}: {made} instead of {' + '.join(stated)}"

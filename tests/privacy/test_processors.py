@@ -1,0 +1,416 @@
+"""The processors: content levels, size, media, callbacks and redactors; the same object if nothing changes."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import operator
+from collections.abc import Callable, Iterator
+from functools import reduce
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from callspan import Settings, redact_texts
+from callspan.delivery.recorder import Recorder
+from callspan.fail_open import failures, forget_failures
+from callspan.process import callbacks
+from callspan.process.processors import caller_processors, within
+from callspan.record.codec import encode_json
+from callspan.records import (
+    Attempt,
+    CallRecord,
+    ErrorInfo,
+    EventRecord,
+    MessageRecord,
+    Place,
+    Record,
+    Redaction,
+    Request,
+    Response,
+    RewardRecord,
+    SessionRecord,
+    Stream,
+    TimestepRecord,
+    Timing,
+    encode,
+)
+from callspan.settings import Content
+from tests.support.records import made, raw
+
+SAID = {"role": "user", "content": "SESAME"}
+TOOL = {"type": "function", "function": {"name": "open", "description": "SESAME"}}
+PARAMS: dict[str, object] = {
+    "temperature": 0.5, "stop": ["SESAME"], "prediction": {"type": "content", "content": "SESAME"},
+    "reasoning": {"effort": "low", "note": "SESAME"}, "service_tier": "flex", "user": "SESAME",
+}  # fmt: skip
+CALL = made(
+    "c", provider="openai", api="chat_completions", outcome="error",
+    request=Request(
+        model="m", message_count=1, tool_names=["open"], params=PARAMS, body_bytes=500,
+        body=raw({"model": "m", "messages": [SAID], "tools": [TOOL], "temperature": 0.5}),
+    ),
+    response=Response(
+        id="r", finish_reasons=["stop"], body_bytes=90,
+        body=raw({"choices": [{"message": {"role": "assistant", "content": "SESAME"}}]}),
+    ),
+    error=ErrorInfo(
+        kind="bad_input", type="invalid_request_error", code="x", status=400, message="bad: SESAME", param="SESAME",
+        body={"error": {"message": "SESAME"}},
+    ),
+)  # fmt: skip
+"""A call whose every field of content says SESAME."""
+SESSION = SessionRecord(session_id="s", seen_ns=1)
+STEP = TimestepRecord(timestep_id="t", session_id="s", seen_ns=1, index=0)
+EVENT = EventRecord(event_id="e", event_type="action", time_ns=1)
+MESSAGE = MessageRecord(message_id="m", message_type="observation", time_ns=1)
+
+
+def applied(record: Record, redactor: Callable[[Any], Any] | None = None, **settings: Any) -> Any:
+    return caller_processors(Settings(**settings), redactor).process(record).record
+
+
+@pytest.fixture(autouse=True)
+def _fresh_failures() -> Iterator[None]:
+    forget_failures()
+    yield
+    forget_failures()
+
+
+class Broken(dict[str, object]):
+    """What cannot be read, which stands for any bug of ours."""
+
+    def items(self) -> Any:
+        raise RuntimeError("a bug")
+
+    __len__ = items
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"request": Request(params=Broken(api_key="SESAME"), body=CALL.request.body)},
+        {"metadata": Broken()},
+        {"api": []},
+    ],
+)
+def test_a_failing_processor_loses_the_content_and_is_counted(fields: dict[str, Any]) -> None:
+    kept = applied(msgspec.structs.replace(CALL, **fields))
+    assert sum(failures().values()) == 1
+    assert b"SESAME" not in encode(msgspec.structs.replace(kept, api=None))
+    assert kept.error.status == 400
+    assert {note.why for note in kept.redactions} == {"processor_failed"}
+
+
+def test_without_content_the_outline_stays_and_what_was_taken_out_is_listed() -> None:
+    for content in ("metadata", "off"):
+        assert b"SESAME" not in encode(applied(CALL, content=content))
+    kept = applied(CALL, content="off")
+    assert (kept.response.id, kept.response.finish_reasons, bytes(kept.response.body)) == ("r", ["stop"], b"")
+    params = {f"request.params.{name}" for name in CALL.request.params.keys() - kept.request.params.keys()}
+    assert {note.what for note in kept.redactions} >= {"request.body", "response.body", "error", *params}
+    assert {note.why for note in kept.redactions} == {"content"}
+
+
+@pytest.mark.parametrize(
+    ("record", "what"),
+    [
+        (msgspec.structs.replace(EVENT, data={"move": "SESAME"}, reward=1.0), "data"),
+        (msgspec.structs.replace(MESSAGE, content="SESAME"), "content"),
+        (RewardRecord(reward_id="r", time_ns=1, value=0.5, annotation="SESAME"), "annotation"),
+    ],
+)
+def test_what_was_taken_out_of_other_records_is_named_with_its_size_and_hash(record: Record, what: str) -> None:
+    encoded = encode_json(getattr(record, what))
+    for content, digest in (("metadata", hashlib.sha256(encoded).hexdigest()), ("off", None)):
+        kept = applied(record, content=content)
+        assert kept.redactions == [Redaction(what=what, why="content", original_bytes=len(encoded), sha256=digest)]
+        assert getattr(kept, what) is None
+
+
+def test_the_longer_body_is_removed_first_and_both_if_needed() -> None:
+    assert [note.why for note in applied(CALL, max_record_bytes=200).redactions] == ["size"]
+    kept: Any = within(CALL, 10)
+    assert len(kept.redactions) == 2
+    assert b"callspan_truncated" in bytes(kept.response.body)
+
+
+@pytest.mark.parametrize(("length", "same"), [(398, True), (399, False)])
+def test_data_that_just_fit_are_kept(length: int, same: bool) -> None:
+    record = msgspec.structs.replace(EVENT, data="x" * length)
+    assert (within(record, 400) is record) is same
+
+
+def test_anything_else_is_refused_and_counted_at_the_door_of_the_spool(tmp_path: Path) -> None:
+    seen: list[object] = []
+    recorder = Recorder(Settings(stores=(f"sqlite:///{tmp_path / 'calls.db'}",)), (seen.append,))
+    for unprocessed in (CALL, object(), None):
+        recorder.write(unprocessed)  # type: ignore[arg-type]
+    assert (seen, list(tmp_path.iterdir())) == ([], [])
+    assert recorder.counters()["dropped.unprocessed"] == 3
+    assert recorder.drops() == {"unprocessed": 3}
+    assert failures()["keep a record"] == 3
+
+
+@pytest.fixture
+def hooked() -> Iterator[Callable[..., None]]:
+    """Add callbacks that are gone afterwards."""
+    added: list[Callable[[], None]] = []
+    yield lambda *args, **kwargs: added.append(callbacks.add_callback(*args, **kwargs))
+    for take_away in added:
+        take_away()
+
+
+@pytest.mark.parametrize(
+    ("kinds", "received"),
+    [
+        (None, [SESSION, STEP, EVENT, MESSAGE, CALL]),
+        (["session"], [SESSION]),
+        (["timestep", "call"], [STEP, CALL]),
+        (["action"], [EVENT]),
+        (["observation"], [MESSAGE]),
+        (["event", "message"], []),
+        ([], []),
+    ],
+)
+def test_kinds_are_types_of_events_and_messages_else_kinds_of_records(
+    hooked: Any, kinds: list[str] | None, received: list[Record]
+) -> None:
+    found: list[Record] = []
+    hooked("after_record", found.append, kinds=kinds)
+    for record in (SESSION, STEP, EVENT, MESSAGE, CALL):
+        callbacks.call("after_record", record)
+    assert found == received
+
+
+class _OwnEvent(EventRecord, frozen=True, kw_only=True, tag="event"):
+    """An application's record with a field of its own."""
+
+    note: str = "secret"
+
+
+@pytest.mark.parametrize("content", ["full", "off"])
+def test_a_record_of_a_subclass_is_processed_as_one_of_its_kind(hooked: Any, content: Content) -> None:
+    given = _OwnEvent(**{name: getattr(EVENT, name) for name in EVENT.__struct_fields__} | {"data": "x" * 9_000})
+    hooked("before_record", lambda _: given)
+    found = applied(EVENT, content=content, max_record_bytes=2_000)
+    assert type(found) is EventRecord
+    assert [note.why for note in found.redactions] == ["size" if content == "full" else "content"]
+    assert (found.data is None) == (content == "off")
+    data = encode(found)
+    assert len(data) < 4_000
+    assert b"secret" not in data
+
+
+def test_each_callback_gets_the_record_returned_by_the_previous_one(hooked: Any) -> None:
+    hooked("before_record", lambda record: msgspec.structs.replace(record, name="a"))
+    hooked("before_record", lambda record: msgspec.structs.replace(record, name=f"{record.name}b"))
+    assert callbacks.call("before_record", EVENT) == msgspec.structs.replace(EVENT, name="ab")
+
+
+def test_a_coroutine_function_is_refused_as_a_callback() -> None:
+    async def callback(_: Record) -> None: ...
+
+    with pytest.raises(TypeError, match="cannot be awaited"):
+        callbacks.add_callback("event", callback)  # type: ignore[arg-type]
+
+
+DATA = bytes(range(256)) * 4
+TEXT = base64.b64encode(DATA).decode()
+
+
+def reference(mime: str | None) -> dict[str, object]:
+    media = {"sha256": hashlib.sha256(DATA).hexdigest(), "bytes": len(DATA)}
+    return {"callspan_media": {**media, "mime": mime} if mime else media}
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        raw([{"type": "redacted_thinking", "data": TEXT, "note": "base64"}]),
+        raw([{"type": "text", "data": TEXT, "note": "base64"}]),
+        raw([{"type": "function_call", "result": TEXT, "note": "base64"}]),
+        raw([{"text": "please decode this base64: aGVsbG8="}]),
+        raw([{"data": "not base64 at all, though long enough"}]),
+        raw([{"data": "word fast then slow", "note": "base64"}]),
+        raw([{"encrypted_content": TEXT, "note": "base64"}]),
+        msgspec.Raw(b"base64 {"),
+    ],
+)
+def test_a_body_without_media_is_unchanged(body: msgspec.Raw) -> None:
+    call = made(api="messages", request=Request(body=body))
+    assert applied(call) is call
+
+
+def test_media_are_found_however_deep_and_what_is_beside_them_stays() -> None:
+    deep = [[{"a": [{"type": "base64", "data": TEXT}, "words", 3, None]}], f"data:image/png;base64,{TEXT}"]
+    kept = applied(made(api="messages", request=Request(body=raw({"messages": deep, "model": "m"}))))
+    expected = [[{"a": [{"type": "base64", "data": reference(None)}, "words", 3, None]}], reference("image/png")]
+    assert json.loads(bytes(kept.request.body)) == {"messages": expected, "model": "m"}
+
+
+@pytest.mark.parametrize(
+    ("stated", "mime"), [("png", "image/png"), ("jpeg", "image/jpeg"), ("webp", "image/webp"), (None, "image/png")]
+)
+def test_the_format_of_a_picture_is_reported_as_a_type(stated: str | None, mime: str) -> None:
+    item = {"type": "image_generation_call", "result": TEXT} | ({"output_format": stated} if stated else {})
+    kept = applied(made(api="responses", response=Response(body=raw({"output": [item]}))))
+    assert json.loads(bytes(kept.response.body))["output"][0]["result"] == reference(mime)
+
+
+# The application's redactor
+
+
+def _raises(record: Any) -> Any:
+    raise RuntimeError("SESAME")
+
+
+def _wrong_type(record: Any) -> Any:
+    return msgspec.structs.replace(record, timing="SESAME")
+
+
+def _other_call(record: Any) -> Any:
+    return msgspec.structs.replace(record, call_id="another")
+
+
+@pytest.mark.parametrize(
+    "redactor",
+    [
+        _raises, _wrong_type, _other_call, lambda record: None, lambda record: {"kind": "call"},
+        lambda record: "SESAME",
+        redact_texts(_raises),
+    ],
+)  # fmt: skip
+def test_a_failing_redactor_loses_the_content_and_never_keeps_it(redactor: Callable[[Any], Any]) -> None:
+    kept = applied(msgspec.structs.replace(CALL, metadata={"note": "SESAME"}), redactor, content="metadata")
+    assert b"SESAME" not in encode(kept)
+    assert kept.request.tool_names is kept.request.roles is None
+    assert all(note.sha256 is None for note in kept.redactions)
+    assert (kept.call_id, kept.metadata) == ("c", {})
+    assert "metadata" in {note.what for note in kept.redactions}
+    assert {note.why for note in kept.redactions} == {"redactor_failed"}
+    assert failures() == {"redact a record with the application's redactor": 1}
+
+
+def test_an_interrupt_passes_through_the_redactor() -> None:
+    def interrupt(record: Any) -> Any:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        applied(CALL, interrupt)
+
+
+@pytest.mark.parametrize("body", [b'{"a":"\\ud800"}', b"SESAME"], ids=["half a character", "text"])
+def test_an_unreadable_body_is_removed_and_does_not_bypass_the_redactor(body: bytes) -> None:
+    kept = applied(msgspec.structs.replace(CALL, request=Request(body=msgspec.Raw(body))), lambda record: record)
+    assert bytes(kept.request.body) == b""
+    assert "redactor_failed" in {note.why for note in kept.redactions}
+
+
+_NAMED: list[Record] = [
+    SessionRecord(
+        session_id="id-s", seen_ns=1, parent_session_id="id-p", trace_id="id-t", span_id="id-x",
+        name="SESAME", group_id="SESAME", task_id="SESAME", experiment="SESAME", user_id="SESAME",
+        metadata={"a": ["SESAME"]},
+    ),
+    TimestepRecord(
+        timestep_id="id-t", session_id="id-s", seen_ns=1, index=0, parent_timestep_id="id-p", trace_id="id-t",
+        span_id="id-x", name="SESAME",
+    ),
+    EventRecord(
+        event_id="id-e", event_type="action", time_ns=1, session_id="id-s", timestep_id="id-t", call_id="id-c",
+        name="SESAME", data={"arguments": {"id": "SESAME"}},
+    ),
+    MessageRecord(
+        message_id="id-m", message_type="observation", time_ns=1, session_id="id-s", timestep_id="id-t",
+        call_id="id-c", sender="SESAME", receiver="SESAME", content={"x": [{"y": "SESAME"}]},
+    ),
+    RewardRecord(
+        reward_id="id-r", time_ns=1, value=1.0, session_id="id-s", timestep_id="id-t", event_id="id-e",
+        call_id="id-c", label="SESAME", source="SESAME", annotation="SESAME",
+    ),
+    CallRecord(
+        call_id="id-c", trace_id="id-t", span_id="id-x", place=Place(session_id="id-s", session_name="SESAME"),
+        timing=Timing(start_ns=1), outcome="error", stream=Stream(end="cut_off"), metadata={"run": "SESAME"},
+        attempts=[Attempt(number=1, start_ns=0)],
+    ),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("record", _NAMED, ids=lambda record: type(record).__name__)
+def test_a_redactor_leaves_every_id_and_no_name_of_the_applications(record: Record) -> None:
+    before, lost, changed = encode(record), applied(record, _raises), applied(record, redact_texts(lambda text: "***"))
+    for kept in map(encode, (lost, changed)):
+        assert b"SESAME" not in kept
+        assert kept.count(b'"id-') == before.count(b'"id-')
+    assert encode(changed).count(b'"***"') >= before.count(b'"SESAME"')
+    assert {note.why for note in changed.redactions} == {"redactor"}
+    assert failures() == {"redact a record with the application's redactor": 1}
+
+
+def words_of(kind: msgspec.inspect.Type) -> Iterator[tuple[tuple[str | int, ...], object]]:
+    """Where a record has one of a few words of callspan, and each of these words."""
+    if isinstance(kind, msgspec.inspect.StructType):
+        below = [(field.encode_name, field.type) for field in kind.fields if field.name != "conversation"]
+        yield from (((name, *path), word) for name, of in below for path, word in words_of(of))
+    elif isinstance(kind, msgspec.inspect.ListType):
+        yield from (((0, *path), word) for path, word in words_of(kind.item_type))
+    elif isinstance(kind, msgspec.inspect.UnionType):
+        yield from (found for of in kind.types for found in words_of(of))
+    elif isinstance(kind, msgspec.inspect.LiteralType):
+        yield from (((), word) for word in kind.values)
+
+
+@pytest.mark.parametrize("record", _NAMED, ids=lambda record: type(record).__name__)
+def test_a_redactor_of_texts_leaves_every_word_of_callspan(record: Record) -> None:
+    """Without them the record is none, and loses its content."""
+    for path, word in words_of(msgspec.inspect.type_info(type(record))):
+        fields: Any = msgspec.json.decode(encode(record))
+        reduce(operator.getitem, path[:-1], fields)[path[-1]] = word
+        kept = redact_texts(lambda text: "***")(msgspec.convert(fields, type(record)))
+        left: Any = msgspec.to_builtins(kept)
+        assert reduce(operator.getitem, path[:-1], left).get(path[-1], word) == word, (path, word)
+
+
+def _in_place(record: Any) -> Any:
+    for message in record.request.body["messages"]:
+        message["content"] = "***"
+    return record
+
+
+def _anew(record: Any) -> Any:
+    error = msgspec.structs.replace(record.error, message=None)
+    request = msgspec.structs.replace(record.request, body=None)
+    return msgspec.structs.replace(record, error=error, request=request, metadata={"tenant": "t"})
+
+
+@pytest.mark.parametrize(
+    ("redactor", "changed"), [(_in_place, {"request.body"}), (_anew, {"request.body", "error.message", "metadata"})]
+)
+def test_every_change_of_a_redactor_is_kept_and_listed(redactor: Callable[[Any], Any], changed: set[str]) -> None:
+    kept = applied(CALL, redactor)
+    assert b"SESAME" not in bytes(kept.request.body).split(b'"tools"')[0]
+    assert {(note.what, note.why) for note in kept.redactions} == {(what, "redactor") for what in changed}
+    assert b"SESAME" in bytes(CALL.request.body), "the caller's record is untouched"
+
+
+def test_redactor_runs_before_hashes_are_taken() -> None:
+    """The hash of a secret lets it be guessed, so what is masked must not be in the hash."""
+    masked, plain = (applied(CALL, redactor, content="metadata") for redactor in (_in_place, None))
+    digests = [next(note.sha256 for note in one.redactions if note.sha256) for one in (masked, plain)]
+    assert digests[0] != digests[1]
+
+
+def test_objects_of_the_application_cannot_be_changed_through_the_record() -> None:
+    state = {"board": ["x"]}
+
+    def wipe(record: Any) -> Any:
+        record.data.clear()
+        return record
+
+    kept = applied(msgspec.structs.replace(EVENT, data=state), wipe)
+    assert kept.data == {}
+    assert state == {"board": ["x"]}

@@ -1,7 +1,0 @@
-"""The scripted provider with the endpoints that only our own tests need."""
-
-from __future__ import annotations
-
-from tests.provider.server import FullProvider
-
-__all__ = ["FullProvider"]

@@ -1,0 +1,229 @@
+"""The content level in force, or the stricter one of the open session or step that something belongs to."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, nullcontext
+from threading import Thread
+from typing import Any
+
+import openai
+import pytest
+from tests.sessions.conftest import open_scopes
+from tests.support.processed import everywhere
+
+import callspan
+from callspan.testing import ScriptedProvider, capture
+
+SECRET = "open sesame"
+
+
+@pytest.fixture
+def ask() -> Iterator[Callable[[], None]]:
+    """Make a call whose prompt and answer are secret."""
+    with (
+        ScriptedProvider() as provider,
+        openai.OpenAI(base_url=provider.openai_url, api_key="k", max_retries=0) as client,
+    ):
+
+        def asked() -> None:
+            provider.reply(text=SECRET)
+            client.chat.completions.create(model="m", messages=[{"role": "user", "content": SECRET}])
+
+        yield asked
+
+
+def begun(**known: Any) -> Any:
+    """Return a session that was begun within `content("off")`, which has ended."""
+    with callspan.content("off"):
+        return callspan.session("tenant", session_id="s", **known).start(current=False)
+
+
+def in_step(session: Any) -> None:
+    with session.timestep() as step:
+        step.observation(SECRET)
+        step.action(SECRET)
+        step.environment(SECRET, reward=1.0)
+        step.reward(1.0, annotation=SECRET)
+        with step.environment_step(SECRET) as environment:
+            environment.set_result(SECRET)
+        with step.tool("t", arguments=SECRET) as tool:
+            tool.result = SECRET
+        step.handoff("other", reason=SECRET)
+    step.reward(1.0, annotation=SECRET)
+    callspan.reward(1.0, timestep_id=step.id, annotation=SECRET)
+
+
+def operations(session: Any) -> None:
+    for operation in (
+        session.tool("t", arguments=SECRET),
+        session.invoke_agent("a", input=SECRET),
+        session.guardrail("g", input=SECRET),
+    ):
+        with operation:
+            operation.output = SECRET
+            with callspan.tool("inner", arguments=SECRET):
+                pass
+
+
+def in_another_thread(session: Any) -> None:
+    thread = Thread(target=lambda: session.event("seen", SECRET))
+    thread.start()
+    thread.join()
+
+
+def failed(session: Any) -> None:
+    with pytest.raises(ValueError, match=SECRET), session.using(), callspan.timestep():
+        raise ValueError(SECRET)
+    session.end(ValueError(SECRET))
+
+
+def begun_again(session: Any) -> None:
+    with callspan.session(session_id="s") as again:
+        again.event("seen", SECRET)
+
+
+def nested(session: Any) -> None:
+    with session.using(), callspan.session("inner", session_id="inner") as inner:
+        inner.event("seen", SECRET)
+    with callspan.session("other", parent=session) as inner:
+        inner.event("seen", SECRET)
+    with callspan.session("another", parent="s") as inner:
+        inner.event("seen", SECRET)
+
+
+ACTS: dict[str, Callable[[Any], object]] = {
+    "event": lambda session: session.event("seen", SECRET),
+    "failed event": lambda session: session.event("seen", error=ValueError(SECRET)),
+    "message": lambda session: session.message(SECRET),
+    "reward": lambda session: session.reward(1.0, annotation=SECRET),
+    "after its end": lambda session: (session.end(), session.reward(1.0, annotation=SECRET)),
+    "reward by id": lambda _: callspan.reward(1.0, session_id="s", annotation=SECRET),
+    "timestep": in_step,
+    "operations": operations,
+    "another thread": in_another_thread,
+    "failure": failed,
+    "the same id again": begun_again,
+    "nested": nested,
+}
+
+
+@pytest.mark.parametrize("act", ACTS.values(), ids=ACTS)
+def test_whatever_a_session_is_given_later_has_its_level(act: Callable[[Any], object]) -> None:
+    with capture() as seen:
+        session = begun()
+        act(session)
+        session.end()
+    assert SECRET not in everywhere(seen)
+    assert {record.content_level for record in seen.sessions} == {"off"}
+
+
+def test_calls_in_a_session_have_its_level_and_so_has_feedback_on_them(ask: Callable[[], None]) -> None:
+    """Feedback while it is open; after its end, and that of a call outside, it has the level in force."""
+    with capture() as seen:
+        with callspan.content("off"):
+            session = callspan.session("tenant").start()
+        ask()
+        with session.timestep():
+            ask()
+        for record in seen.records:
+            with callspan.content("full"):
+                callspan.feedback(record.call_id, annotation=SECRET)
+                callspan.reward(1.0, call_id=record.call_id, annotation=SECRET)
+        session.end()
+        with session.using():
+            ask()
+        assert SECRET not in everywhere(seen)
+        ask()
+        callspan.feedback(seen.records[0].call_id, annotation=SECRET)
+    assert [record.content_level for record in seen.records] == ["off", "off", "off", "full"]
+    assert seen.records[-1].text == SECRET
+    assert [reward.annotation for reward in seen.rewards] == [None] * 4 + [SECRET]
+
+
+@pytest.mark.parametrize("setting", ["full", "metadata", "off"])
+@pytest.mark.parametrize("block", ["full", "metadata", "off", None])
+def test_a_record_states_the_stricter_level(setting: Any, block: Any, ask: Callable[[], None]) -> None:
+    with capture(content=setting) as seen, ExitStack() as stack:
+        stack.enter_context(nullcontext() if block is None else callspan.content(block))
+        with callspan.session("s", session_id="s"):
+            ask()
+        expected = max(setting, block or "full")
+        assert seen.records[0].content_level == expected
+    assert {record.content_level for record in seen.sessions} == {expected}
+
+
+@pytest.mark.parametrize(
+    "enter", [lambda own: own.timestep(), lambda own: own.using(), lambda own: own.tool("t", arguments=SECRET)]
+)
+def test_within_a_block_no_scope_shows_more(enter: Callable[[Any], Any], ask: Callable[[], None]) -> None:
+    """A scope that was begun outside the block is entered, bound or ended within it."""
+    with capture() as seen:
+        session = callspan.session("tenant").start(current=False)
+        with session.using():
+            bound = callspan.copy_context(ask)
+        with callspan.content("off"):
+            with enter(session):
+                ask()
+            bound()
+            session.end()
+            ask()
+        ask()
+    assert [record.content_level for record in seen.records] == ["off", "off", "off", "full"]
+    assert [record.text for record in seen.records] == [None, None, None, SECRET]
+
+
+def test_a_block_within_a_session_does_not_end_its_level(ask: Callable[[], None]) -> None:
+    """What continues after its end has the level in force."""
+    with capture() as seen:
+        with callspan.content("off"):
+            session = callspan.session("tenant", session_id="s").start()
+        with callspan.content("metadata"):
+            ask()
+        ask()
+        session.end()
+        with callspan.session(session_id="s"):
+            ask()
+    assert [record.content_level for record in seen.records] == ["off", "off", "full"]
+
+
+OTHERS = 2_100
+"""More sessions than any table of them remembers."""
+
+
+@pytest.mark.parametrize("given", ["own", None])
+def test_what_is_open_keeps_its_level_and_counts_on_however_many_others_end(given: str | None) -> None:
+    with capture() as seen:
+        with callspan.content("off"):
+            own = callspan.session("own", session_id=given).start(current=False)
+        plain = callspan.session("plain").start(current=False)
+        first = plain.timestep().start(current=False)
+        first.reward(1.0)
+        with callspan.content("off"):
+            step = plain.timestep().start(current=False)
+        for number in range(OTHERS):
+            with callspan.session(session_id=f"other {number}") as other, other.timestep():
+                pass
+        callspan.reward(1.0, session_id=own.id, annotation=SECRET)
+        callspan.reward(0.5, timestep_id=step.id, annotation=SECRET)
+        with callspan.session(session_id=own.id) as again, callspan.session("below", parent=own.id) as below:
+            again.event("seen", SECRET)
+            below.event("seen", SECRET)
+        own.end(ValueError(SECRET))
+        with callspan.session(session_id=plain.id) as again, again.timestep() as third:
+            third.reward(2.0)
+        plain.end()
+    assert SECRET not in everywhere(seen)
+    assert {one.content_level for one in seen.sessions if one.session_id == own.id} == {"off"}
+    of_step = next(one for one in seen.rewards if one.timestep_id == step.id)
+    assert (of_step.session_id, of_step.timestep, third.index) == (plain.id, 1, 2)
+    totals: Any = [one for one in seen.sessions if one.session_id == plain.id][-1].totals
+    assert (totals.timesteps, totals.reward) == (3, 3.5)
+
+
+def test_what_nobody_ends_is_not_kept() -> None:
+    with capture():
+        callspan.session("dropped").start(current=False).timestep().start(current=False)
+        gc.collect()
+        assert open_scopes() == 0

@@ -1,0 +1,229 @@
+"""Where a session is current: in tasks, threads and generators, and if it is left elsewhere than entered."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import sys
+from collections.abc import AsyncIterator, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from opentelemetry.instrumentation.utils import is_instrumentation_enabled, suppress_instrumentation
+from tests.sessions.conftest import parent_of
+from tests.support.scale import scaled
+
+import callspan
+from callspan import copy_context, current_session, current_timestep, metadata, session, timestep, tool
+from callspan.records import SessionRecord, TimestepRecord
+from callspan.testing import capture
+
+if TYPE_CHECKING:
+    from tests.sessions.conftest import Seen
+
+
+def test_many_concurrent_async_sessions_never_mix() -> None:
+    count = scaled(50, 200)
+
+    async def episode(number: int) -> None:
+        async with session("s", session_id=f"mix-{number}") as own:
+            for index in range(20):
+                async with own.timestep() as step:
+                    await asyncio.sleep(0)
+                    assert current_session() is own
+                    assert current_timestep() is step
+                    step.action([number, index])
+                    await asyncio.gather(lookup(own), lookup(own))
+
+    async def lookup(own: object) -> None:
+        await asyncio.sleep(0)
+        assert current_session() is own
+        with callspan.record_call(provider="mine"):
+            pass
+
+    async def everything() -> None:
+        await asyncio.gather(*(episode(number) for number in range(count)))
+
+    with capture() as seen:
+        asyncio.run(everything())
+    events: dict[str, list[Any]] = {}
+    for event in seen.events:
+        events.setdefault(str(event.session_id), []).append(event)
+    for number in range(count):
+        mine = events[f"mix-{number}"]
+        assert [record.data for record in mine] == [[number, index] for index in range(20)]
+        assert [record.sequence for record in mine] == list(range(20))
+    assert {record.totals.calls for record in seen.sessions if record.totals} == {40}
+    of_session = {record.span_id: record.session_id for record in seen.sessions}
+    assert {record.session_id for record in seen.timesteps} == {*of_session.values()}
+    assert all(of_session[record.parent_span_id] == record.session_id for record in seen.timesteps)
+
+
+def test_threads_see_a_session_through_copy_context() -> None:
+    async def look() -> object:
+        await asyncio.sleep(0)
+        return current_session()
+
+    def work(number: int) -> None:
+        assert current_session() is own
+        with timestep(f"t{number}"), callspan.record_call(provider="mine"):
+            pass
+
+    with capture() as seen, session("s") as own, metadata(run_id="r"), ThreadPoolExecutor(4) as pool:
+        list(pool.map(copy_context(work), range(20)))
+        carried = copy_context(look)
+        assert list(pool.map(lambda _: current_session(), range(4))) == [None] * 4
+    assert asyncio.run(carried()) is own
+    ended = [record for record in seen.timesteps if record.end_ns is not None]
+    assert sorted(record.index for record in ended) == list(range(20))
+    assert {record.parent_span_id for record in ended} == {seen.sessions[0].span_id}
+    assert {call.metadata["run_id"] for call in seen.records} == {"r"}
+    assert seen.sessions[-1].totals is not None
+    assert seen.sessions[-1].totals.calls == 20
+
+
+def test_a_decorated_generator_is_covered_by_its_iteration_and_leaves_the_consumer_alone(seen: Seen) -> None:
+    @timestep("ask")
+    def ask() -> Iterator[object]:
+        with tool("inside") as inside:
+            assert inside._step is current_timestep()
+        got = yield current_timestep()
+        try:
+            yield got
+        except KeyError:
+            yield "caught"
+        return "done"
+
+    with session("s"):
+        running = ask()
+        step = next(running)
+        assert current_timestep() is None
+        assert seen.named("timestep ask") == []
+        assert running.send("hello") == "hello"
+        assert running.throw(KeyError()) == "caught"
+        assert step.state != "ended"
+        with pytest.raises(StopIteration) as stop:
+            next(running)
+        assert stop.value.value == "done"
+        assert step.state == "ended"
+    assert seen.ended(TimestepRecord)[0].outcome == "success"
+    assert parent_of(seen.the("execute_tool inside")) == seen.the("timestep ask").context.span_id
+
+
+def test_a_decorated_generator_is_suppressed_where_it_is_advanced_in_a_suppressed_block(seen: Seen) -> None:
+    del seen
+
+    @timestep("ask")
+    def ask() -> Iterator[bool]:
+        while True:
+            yield is_instrumentation_enabled()
+
+    with session("s"):
+        running = ask()
+        found = [next(running)]
+        with suppress_instrumentation():
+            found.append(next(running))
+        found.append(next(running))
+        running.close()
+    assert found == [True, False, True]
+
+
+def test_a_decorated_generator_that_is_dropped_or_closed_ends(seen: Seen) -> None:
+    closed = []
+
+    @timestep("count")
+    def count() -> Iterator[int]:
+        try:
+            yield 1
+            yield 2
+        finally:
+            closed.append(current_timestep() is not None)
+
+    with session("s"):
+        for _ in count():
+            break
+        gc.collect()
+        running = count()
+        next(running)
+        running.close()
+        count()
+    assert closed == [True, True]
+    assert len(seen.ended(TimestepRecord)) == 2
+    assert {record.outcome for record in seen.ended(TimestepRecord)} == {"success"}
+
+
+@pytest.mark.parametrize("in_a_cycle", [False, True])
+def test_a_dropped_async_generator_is_closed_once_by_its_loop(
+    seen: Seen, monkeypatch: pytest.MonkeyPatch, in_a_cycle: bool
+) -> None:
+    closed, unraisable = [], []
+    monkeypatch.setattr(sys, "unraisablehook", unraisable.append)
+
+    @timestep("count")
+    async def count(held: list[object]) -> AsyncIterator[int]:
+        try:
+            yield len(held)
+        finally:
+            await asyncio.sleep(0)
+            closed.append(1)
+
+    async def consume() -> None:
+        held: list[object] = []
+        running = count(held)
+        await running.__anext__()
+        held += [running] if in_a_cycle else []
+        del held, running
+        gc.collect()  # both generators, in any order
+        for _ in range(1000):
+            await asyncio.sleep(0)
+            if closed:
+                break
+
+    with session("s"):
+        asyncio.run(consume())
+    assert closed == [1]
+    assert unraisable == []
+    assert len(seen.ended(TimestepRecord)) == 1
+
+
+def test_a_session_in_a_generator_or_task_may_be_left_elsewhere(seen: Seen) -> None:
+    """Where it is closed by another task, or its own is cancelled."""
+
+    async def chat() -> AsyncIterator[str]:
+        with session("chat") as own, own.timestep():
+            yield "a"
+            await asyncio.sleep(60)
+            yield "b"
+
+    async def consume() -> None:
+        running = chat()
+        await running.__anext__()
+        await asyncio.create_task(running.aclose())
+        task = asyncio.create_task(collect())
+        await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    async def collect() -> list[str]:
+        return [one async for one in chat()]
+
+    asyncio.run(consume())
+    assert [one.outcome for one in seen.ended(SessionRecord)] == ["cancelled"] * 2
+    assert [one.outcome for one in seen.ended(TimestepRecord)] == ["cancelled"] * 2
+
+
+def test_sessions_may_end_in_the_order_they_started_or_be_current_in_turn(seen: Seen) -> None:
+    del seen
+    first = session("first").start()
+    second = session("second").start()
+    first.end()
+    assert current_session() is second
+    third = session("third").start(current=False)
+    assert current_session() is second
+    with third.using():
+        assert current_session() is third
+    second.end()
+    assert current_session() is None
+    third.end()

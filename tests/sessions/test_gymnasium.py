@@ -1,0 +1,226 @@
+"""The wrappers that record Gymnasium environments, tested with real environments."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from tests.sessions.conftest import failed
+
+from callspan import current_session, current_timestep
+from callspan.records import EventRecord, MessageRecord, SessionRecord, TimestepRecord
+from callspan.testing import capture
+
+gymnasium = pytest.importorskip("gymnasium", reason="needs gymnasium")
+np = pytest.importorskip("numpy", reason="needs numpy")
+
+if TYPE_CHECKING:
+    from tests.sessions.conftest import Seen
+
+    from callspan.environments.gymnasium import Traced, TracedVector
+
+WAY = [1, 1, 2, 1, 2, 2]
+"""From the start of the frozen lake to its goal."""
+
+
+class Corridor(gymnasium.Env[Any, Any]):
+    """Ends after `length` steps, with a reward of 1 each; observations say where one is, and how often reset."""
+
+    def __init__(self, length: int = 3, *, truncates: bool = False) -> None:
+        self.observation_space = gymnasium.spaces.Box(0, 100, (2,), np.float64)
+        self.action_space = gymnasium.spaces.Discrete(9)
+        self.length, self.truncates = length, truncates
+        self.resets = self.place = 0
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        super().reset(seed=seed)
+        self.resets += 1
+        self.place = 0
+        return np.array([self.resets, 0.0]), {}
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        if action == 8:
+            raise ValueError("no way")
+        self.place += 1
+        over = self.place == self.length
+        return np.array([self.resets, self.place]), 1.0, over and not self.truncates, over and self.truncates, {}
+
+
+def traced(env: Any, **settings: Any) -> Traced:
+    from callspan.environments.gymnasium import Traced
+
+    return Traced(env, **settings)
+
+
+def vector(lengths: list[int], mode: str = "NEXT_STEP", **settings: Any) -> TracedVector:
+    from callspan.environments.gymnasium import TracedVector
+
+    made = [lambda length=length: Corridor(length) for length in lengths]
+    return TracedVector(
+        gymnasium.vector.SyncVectorEnv(made, autoreset_mode=gymnasium.vector.AutoresetMode[mode]), **settings
+    )
+
+
+@pytest.fixture
+def lake() -> Iterator[Traced]:
+    env = traced(gymnasium.make("FrozenLake-v1", is_slippery=False), metadata={"agent": "test"}, user_id="u1")
+    yield env
+    env.close()
+
+
+def test_an_episode_of_a_real_environment_is_a_session_with_a_step_for_each_turn(seen: Seen, lake: Traced) -> None:
+    lake.reset(seed=7)
+    for action in WAY:
+        lake.step(action)
+    (ended,) = seen.ended(SessionRecord)
+    assert (ended.name, ended.outcome, ended.user_id) == ("FrozenLake-v1", "success", "u1")
+    assert ended.metadata == {"agent": "test", "seed": 7}
+    assert (ended.totals.timesteps, ended.totals.reward) == (6, 1.0)
+    steps = seen.ended(TimestepRecord)
+    assert [step.index for step in steps] == list(range(6))
+    assert [step.terminated for step in steps] == [False] * 5 + [True]
+    assert [step.totals.reward for step in steps] == [0.0] * 5 + [1.0]
+    (first,) = seen.of(MessageRecord)
+    assert (first.message_type, first.content, first.timestep_id) == ("observation", 0, None)
+    actions = [event for event in seen.of(EventRecord) if event.event_type == "action"]
+    assert [event.data for event in actions] == WAY
+    worlds = [event for event in seen.of(EventRecord) if event.event_type == "environment"]
+    assert [event.data["after"] for event in worlds] == [4, 8, 9, 13, 14, 15]
+    assert [event.timestep_id for event in worlds] == [step.timestep_id for step in steps]
+    assert all(event.duration_ns > 0 for event in worlds)
+    assert worlds[0].data["info"] == {"prob": 1.0}
+
+
+def test_the_turn_is_current_between_steps_and_nothing_is_after_the_end(seen: Seen, lake: Traced) -> None:
+    assert current_session() is None
+    lake.reset()
+    for index, action in enumerate(WAY):
+        assert current_timestep() is lake.timestep
+        assert current_timestep().index == index
+        assert current_session() is lake.session
+        lake.step(action)
+    assert current_session() is current_timestep() is None
+    assert lake.timestep is None
+    lake.session.outcome(success=True)
+    assert seen.of(SessionRecord)[-1].success is True
+
+
+def test_an_episode_reset_or_closed_before_its_end_is_abandoned(seen: Seen) -> None:
+    env = traced(Corridor())
+    env.reset(seed=1)
+    env.step(0)
+    env.reset(seed=2, options={"map": "b"})
+    env.step(0)
+    env.close()
+    assert current_session() is None
+    first, second = seen.ended(SessionRecord)
+    assert (first.outcome, second.outcome) == ("abandoned", "abandoned")
+    assert second.metadata == {"seed": 2, "options": {"map": "b"}}
+    assert first.name == "Corridor"
+    assert [step.outcome for step in seen.ended(TimestepRecord)] == ["success", "abandoned"] * 2
+
+
+def test_an_environment_that_raises_leaves_the_turn_open_and_the_error_on_record(seen: Seen) -> None:
+    env = traced(Corridor())
+    env.reset()
+    with pytest.raises(ValueError, match="no way"):
+        env.step(8)
+    env.step(0)
+    env.close()
+    (failed,) = [event for event in seen.of(EventRecord) if event.error is not None]
+    assert (failed.event_type, failed.error.type, failed.timestep) == ("environment", "ValueError", 0)
+    assert [step.index for step in seen.ended(TimestepRecord)] == [0, 1]
+
+
+def test_large_observations_are_described_instead_of_kept(seen: Seen) -> None:
+    class Screen(Corridor):
+        def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+            return {"image": np.full((100, 100, 3), 7, np.uint8), "text": "x" * 99_999}, 0.0, False, False, {}
+
+    env = traced(Screen(), max_elements=10)
+    env.reset()
+    env.step(np.int64(3))
+    env.close()
+    action, world = (event for event in seen.of(EventRecord))
+    assert action.data == 3
+    described = {"shape": [100, 100, 3], "dtype": "uint8", "min": 7, "max": 7}
+    assert world.data["after"]["image"] == {"callspan_array": described}
+    assert world.data["after"]["text"].endswith("…[cut: 99999 bytes]")
+
+
+@pytest.mark.parametrize("enabled", [True, False])
+def test_a_recorder_that_fails_or_is_off_does_not_reach_the_environment(enabled: bool) -> None:
+    def fail(record: object) -> Any:
+        raise OSError("disk full")
+
+    with capture(redact=fail, enabled=enabled):
+        env = traced(Corridor())
+        env.reset()
+        assert [env.step(0)[2] for _ in range(3)] == [False, False, True]
+        assert env.unwrapped.place == 3
+        env.close()
+    assert (failed() != {}) is enabled
+
+
+def test_each_sub_environment_has_sessions_of_its_own_and_none_is_current(seen: Seen) -> None:
+    env = vector([2, 3], group_id="batch")
+    env.reset(seed=10)
+    assert current_session() is None
+    for number in range(2):
+        with env.using(number):
+            assert current_session() is env.sessions[number]
+            assert current_timestep() is env.timesteps[number]
+    assert current_session() is None
+    one, two = env.sessions
+    for _ in range(3):
+        env.step(np.array([4, 5]))
+    env.close()
+    ended = {record.session_id: record for record in seen.ended(SessionRecord)}
+    assert ended[one.id].metadata == {"sub_environment": 0, "seed": 10}
+    assert ended[two.id].metadata == {"sub_environment": 1, "seed": 11}
+    assert (ended[one.id].totals.timesteps, ended[two.id].totals.timesteps) == (2, 3)
+    actions = {(event.session_id, event.data) for event in seen.of(EventRecord) if event.event_type == "action"}
+    assert actions >= {(one.id, 4), (two.id, 5)}
+
+
+def test_a_reset_in_the_same_step_keeps_both_states_apart(seen: Seen) -> None:
+    env = vector([2], "SAME_STEP")
+    env.reset()
+    (first,) = env.sessions
+    for _ in range(3):
+        env.step(np.array([0]))
+    (second,) = env.sessions
+    env.close()
+    states: dict[str, list[Any]] = {}
+    for event in seen.of(EventRecord):
+        if event.event_type == "environment":
+            states.setdefault(event.session_id, []).append(event.data["after"])
+    assert states == {first.id: [[1, 1], [1, 2]], second.id: [[2, 1]]}
+    assert [one.content for one in seen.of(MessageRecord) if one.session_id == second.id] == [[2, 0]]
+
+
+class OddEnv(gymnasium.Env[Any, Any]):
+    """An environment that answers in another way than Gymnasium asks of it."""
+
+    observation_space = gymnasium.spaces.Discrete(2)
+    action_space = gymnasium.spaces.Discrete(2)
+    answers: Any = ((0, 1.0, False, {}), None, (0, 1.0, {}, [], {}), "odd", [0, 1.0, False, False, {}])
+
+    def __init__(self) -> None:
+        self.left = list(self.answers)
+
+    def reset(self, **_options: Any) -> Any:
+        return 0
+
+    def step(self, _action: Any) -> Any:
+        return self.left.pop(0)
+
+
+def test_invalid_results_of_an_environment_are_returned_unchanged() -> None:
+    with capture():
+        env = traced(OddEnv())
+        assert env.reset() == 0
+        for answer in OddEnv.answers:
+            assert env.step(1) is answer
+        env.close()

@@ -1,0 +1,383 @@
+"""Sessions, timesteps, tools, environments: spans and rows, parents, times, metadata, callbacks and carriers."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from contextlib import ExitStack, closing
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import pytest
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.trace import NonRecordingSpan, SpanContext, SpanKind, StatusCode, TraceFlags, use_span
+from tests.sessions.conftest import failed, parent_of
+from tests.support.programs import REMOTE
+
+import callspan
+from callspan import add_callback, current_session, current_timestep, feedback, metadata, reward, session, tool
+from callspan.records import EventRecord, MessageRecord, Record, RewardRecord, SessionRecord, TimestepRecord
+from callspan.testing import capture
+
+if TYPE_CHECKING:
+    from tests.sessions.conftest import Seen
+
+
+def test_an_episode_becomes_a_tree_of_spans(seen: Seen) -> None:
+    """Spans of the user are between those of callspan."""
+    with (
+        session("gridworld", session_id="s1", user_id="u1", metadata={"seed": 7}) as episode,
+        TracerProvider().get_tracer("app").start_as_current_span("mine") as mine,
+    ):
+        for number in range(3):
+            with episode.timestep(step_id=f"turn-{number}") as step, step.tool("move", arguments={"to": 3}) as moved:
+                moved.result = "ok"
+    root = seen.the("invoke_workflow gridworld")
+    steps, tools = seen.named("timestep"), seen.named("execute_tool move")
+    assert [parent_of(step) for step in steps] == [mine.get_span_context().span_id] * 3
+    assert parent_of(mine) == root.context.span_id
+    assert [parent_of(run) for run in tools] == [step.context.span_id for step in steps]
+    assert [step.attributes["callspan.step.index"] for step in steps] == [0, 1, 2]
+    assert [step.attributes["callspan.step.user_id"] for step in steps] == ["turn-0", "turn-1", "turn-2"]
+    assert {span.kind for span in seen.spans} == {SpanKind.INTERNAL}
+    assert {span.attributes["session.id"] for span in seen.spans} == {"s1"}
+    assert {span.attributes["gen_ai.conversation.id"] for span in seen.spans} == {"s1"}
+    expected = {
+        "gen_ai.operation.name": "invoke_workflow", "gen_ai.workflow.name": "gridworld",
+        "openinference.span.kind": "CHAIN", "callspan.metadata": '{"seed":7}', "callspan.totals.tools": 3,
+    }  # fmt: skip
+    assert expected.items() <= root.attributes.items()
+    assert not [name for name in root.attributes if name.startswith("gen_ai.usage")]
+
+
+def test_a_row_is_written_at_the_start_and_updated(seen: Seen) -> None:
+    """So that a killed process leaves it."""
+    with session("s", metadata={"a": 1, "b": 1}) as episode:
+        with episode.timestep("look", turn=4, metadata={"a": 1}) as step:
+            (first,) = seen.of(TimestepRecord)
+            assert (first.timestep_id, first.session_id, first.index) == (step.id, episode.id, 0)
+            assert (first.name, first.turn, first.metadata, first.end_ns) == ("look", 4, {"a": 1}, None)
+            step.update(metadata={"b": 2, "a": None})
+        episode.timestep("forgotten").start()
+        episode.update(status="waiting", metadata={"b": 2, "c": None})
+        assert seen.of(SessionRecord)[-1].outcome == "waiting"
+        episode.update(status="skipped")
+    last, forgotten = seen.ended(TimestepRecord)
+    assert (last.metadata, last.outcome, last.seen_ns > first.seen_ns) == ({"a": 1, "b": 2}, "success", True)
+    assert (forgotten.name, len(seen.named("timestep forgotten"))) == ("forgotten", 1)
+    (whole,) = seen.ended(SessionRecord)
+    assert (whole.outcome, whole.metadata) == ("skipped", {"a": 1, "b": 2})
+    assert current_session() is current_timestep() is None
+
+
+class Scalar:
+    """A number of another library."""
+
+    def __float__(self) -> float:
+        return 0.5
+
+    def __bool__(self) -> bool:
+        return True
+
+
+def test_what_happens_in_a_step_is_a_row_and_an_event_of_its_span(seen: Seen) -> None:
+    with session("s") as episode, episode.timestep() as step:
+        wall = step.observation("a wall")
+        step.message({"go": "north"}, "action", "agent", "env", call="c1", causal_influence=[wall])
+        step.action([3])
+        step.environment({"at": [1, 2]}, reward=Scalar(), terminated=Scalar(), truncated=False, before={"at": [0, 2]})
+        step.reward(0.25, "style", "judge", "neat", label="good")
+    first, second = seen.of(MessageRecord)
+    assert (first.message_type, first.sender, first.receiver) == ("observation", "env", "agent")
+    assert (second.content, second.call_id, second.causal_influence) == ({"go": "north"}, "c1", [wall])
+    action, environment = seen.of(EventRecord)
+    assert (action.event_type, action.data, action.sequence) == ("action", [3], 2)
+    assert (environment.reward, environment.terminated, environment.truncated) == (0.5, True, False)
+    assert environment.data == {"before": {"at": [0, 2]}, "after": {"at": [1, 2]}}
+    span, result = seen.the("timestep"), "gen_ai.evaluation.result"
+    names = [event.name for event in span.events]
+    assert names == ["callspan.message"] * 2 + ["callspan.action", "callspan.environment", result, result]
+    shown = [event.attributes for event in span.events]
+    assert shown[1]["callspan.message.content"] == '{"go":"north"}'
+    assert (shown[2]["callspan.action"], shown[3]["callspan.observation"]) == ("[3]", '{"at":[1,2]}')
+    assert shown[4]["gen_ai.evaluation.score.value"] == 0.5
+    assert (shown[5]["gen_ai.evaluation.name"], shown[5]["gen_ai.evaluation.explanation"]) == ("style", "neat")
+    assert (span.attributes["callspan.reward"], span.attributes["callspan.terminated"]) == (0.5, True)
+    assert [one.objective for one in seen.of(RewardRecord)] == ["style"]
+    assert seen.ended(TimestepRecord)[0].terminated is True
+
+
+CALLS = {
+    "chat dict": {"id": "c1", "type": "function", "function": {"name": "add", "arguments": '{"a": 1}'}},
+    "chat object": SimpleNamespace(id="c1", function=SimpleNamespace(name="add", arguments='{"a": 1}')),
+    "chat custom": {"id": "c1", "type": "custom", "custom": {"name": "add", "input": '{"a": 1}'}},
+    "anthropic dict": {"type": "tool_use", "id": "c1", "name": "add", "input": {"a": 1}},
+    "anthropic object": SimpleNamespace(type="tool_use", id="c1", name="add", input={"a": 1}),
+    "responses dict": {"type": "function_call", "id": "item", "call_id": "c1", "name": "add", "arguments": '{"a": 1}'},
+    "responses object": SimpleNamespace(id="item", call_id="c1", name="add", arguments='{"a": 1}'),
+}
+
+
+@pytest.mark.parametrize("shape", CALLS)
+def test_a_tool_reads_the_models_request_of_any_provider(seen: Seen, shape: str) -> None:
+    with session("s") as episode, episode.timestep() as step, step.tool(call=CALLS[shape]) as run:
+        run.result = {"sum": 2}
+    (event,) = seen.of(EventRecord)
+    assert (event.event_type, event.name, event.tool_call_id) == ("tool", "add", "c1")
+    assert event.data == {"arguments": {"a": 1}, "result": {"sum": 2}}
+    assert event.duration_ns > 0
+    expected = {
+        "gen_ai.operation.name": "execute_tool", "gen_ai.tool.type": "function", "gen_ai.tool.call.id": "c1",
+        "gen_ai.tool.call.arguments": '{"a":1}', "gen_ai.tool.call.result": '{"sum":2}',
+    }  # fmt: skip
+    assert expected.items() <= seen.the("execute_tool add").attributes.items()
+    assert seen.ended(TimestepRecord)[0].totals.tools == 1
+
+
+def test_a_nested_session_knows_its_parent_and_restores_it(seen: Seen) -> None:
+    """The parent may be given, as session or id; a session of the same id is an update of its row."""
+    with session("outer") as outer:
+        with outer.timestep() as step:
+            with session("inner") as inner:
+                assert current_session() is inner
+                assert current_timestep() is None
+            assert current_timestep() is step
+        with session("again", session_id=outer.id):
+            pass
+        assert current_session() is outer
+        assert current_timestep() is None
+    assert current_session() is None
+    apart = session("apart").start(current=False)
+    for name, parent in (("by object", apart), ("by id", "s9")):
+        with session(name, parent=parent):
+            pass
+    apart.end()
+    records = {record.name: record for record in seen.ended(SessionRecord)}
+    parents = {name: record.parent_session_id for name, record in records.items()}
+    assert parents == {
+        "inner": outer.id, "again": None, "outer": None, "by object": apart.id, "by id": "s9", "apart": None,
+    }  # fmt: skip
+    assert records["again"].start_ns is None
+    assert records["again"].seen_ns < records["outer"].seen_ns
+    assert parent_of(seen.the("invoke_workflow inner")) == seen.the("timestep").context.span_id
+    assert parent_of(seen.the("invoke_workflow by object")) == seen.the("invoke_workflow apart").context.span_id
+
+
+def test_an_exception_marks_step_and_session_and_passes_unchanged(seen: Seen) -> None:
+    error = RuntimeError("boom")
+    with pytest.raises(RuntimeError) as caught, session("s") as episode, episode.timestep():
+        raise error
+    assert caught.value is error
+    for record in (seen.ended(TimestepRecord)[0], seen.ended(SessionRecord)[0]):
+        assert record.outcome == "error"
+        assert (record.error.type, record.error.message) == ("RuntimeError", "boom")
+    for span in seen.spans:
+        assert span.status.status_code is StatusCode.ERROR
+        assert span.attributes["error.type"] == "RuntimeError"
+        (event,) = [event for event in span.events if event.name == "exception"]
+        assert event.attributes["exception.message"] == "boom"
+        assert "test_hierarchy" in event.attributes["exception.stacktrace"]
+    assert current_session() is current_timestep() is None
+
+
+def test_an_interrupt_is_a_cancellation_not_an_error(seen: Seen) -> None:
+    with pytest.raises(KeyboardInterrupt), session("s"):
+        raise KeyboardInterrupt
+    assert seen.ended(SessionRecord)[0].outcome == "cancelled"
+    assert seen.spans[0].status.status_code is StatusCode.UNSET
+
+
+def test_a_timed_step_is_a_span_and_one_row_with_its_duration(seen: Seen) -> None:
+    with session("s") as own, own.timestep() as step:
+        with step.environment_step(before={"x": 0}) as world:
+            time.sleep(0.002)
+            world.set_result({"x": 1}, reward=0.5, terminated=True, truncated=False, info={"lives": 3})
+        with tool("t"):
+            pass
+    (event, _) = seen.of(EventRecord)
+    assert event.event_type == "environment"
+    assert event.data == {"before": {"x": 0}, "after": {"x": 1}, "info": {"lives": 3}}
+    assert (event.reward, event.terminated, event.truncated) == (0.5, True, False)
+    assert (event.session_id, event.timestep_id, event.timestep) == (own.id, step.id, 0)
+    assert event.duration_ns >= 2_000_000
+    span = seen.the("environment")
+    assert parent_of(span) == seen.the("timestep").context.span_id
+    assert span.end_time - span.start_time == event.duration_ns
+    shown = {"callspan.reward": 0.5, "callspan.terminated": True, "callspan.observation": '{"x":1}'}
+    assert {**shown, "callspan.step.id": step.id}.items() <= span.attributes.items()
+    assert [found.name for found in span.events] == ["gen_ai.evaluation.result"]
+    assert seen.ended(TimestepRecord)[0].terminated is True
+    assert seen.ended(TimestepRecord)[0].totals.reward == 0.5
+
+
+T0 = 1_700_000_000_000_000_000
+SECOND = 1_000_000_000
+
+
+def test_every_recording_function_takes_a_time(seen: Seen) -> None:
+    with session("s", at=T0) as own:
+        with own.timestep(at=T0 + SECOND) as step:
+            step.observation("x", at=T0 + 2)
+            step.action(1, at=T0 + 3)
+            step.environment("y", reward=1, at=T0 + 4)
+            step.event("other", at=T0 + 5)
+            step.reward(1, at=T0 + 6)
+            step.tool("dig").start(at=T0 + 10).end(at=T0 + 20)
+            world = step.environment_step().start(at=T0 + 20)
+            world.set_result("wall", reward=1)
+            world.end(at=T0 + 5_020)
+            step.end(at=T0 + 3 * SECOND)
+        own.outcome(reward=1, at=T0 + 7)
+        own.end(at=T0 + 4 * SECOND)
+    reward(1, session_id=own.id, at=T0 + 8)
+    feedback("c", 1, at=T0 + 9)
+    assert [one.time_ns - T0 for one in seen.of(MessageRecord) + seen.of(EventRecord)] == [2, 3, 4, 5, 10, 20]
+    assert [one.duration_ns for one in seen.of(EventRecord)] == [None, None, None, 10, 5_000]
+    assert [one.time_ns - T0 for one in seen.of(RewardRecord)] == [6, 7, 8, 9]
+    (whole,), (turn,) = seen.ended(SessionRecord), seen.ended(TimestepRecord)
+    assert (whole.start_ns, whole.end_ns) == (T0, T0 + 4 * SECOND)
+    assert (turn.start_ns, turn.end_ns) == (T0 + SECOND, T0 + 3 * SECOND)
+    assert turn.totals.tool_ns == 10
+    spans = {"timestep": turn, "invoke_workflow s": whole}
+    for name, record in spans.items():
+        assert (seen.the(name).start_time, seen.the(name).end_time) == (record.start_ns, record.end_ns)
+    assert seen.the("environment").end_time == T0 + 5_020
+    assert [event.timestamp - T0 for event in seen.the("timestep").events] == [2, 3, 4, 4, 5, 6]
+    late = [one for one in seen.spans if one.name.startswith("evaluation")]
+    assert [(one.start_time - T0, one.end_time - T0) for one in late] == [(8, 1008), (9, 1009)]
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        T0,
+        T0 / SECOND,
+        datetime.fromtimestamp(T0 // SECOND, tz=timezone.utc),
+        datetime.fromtimestamp(T0 // SECOND, tz=timezone(timedelta(hours=-8))),
+    ],
+)
+def test_nanoseconds_seconds_and_datetimes_mean_the_same(seen: Seen, given: Any) -> None:
+    with session("s") as own:
+        own.event("x", at=given)
+    (event,) = seen.of(EventRecord)
+    assert event.time_ns == T0
+
+
+def test_a_store_orders_events_by_the_given_times_not_by_writing(tmp_path: Path) -> None:
+    """Written backwards, read forwards; at equal times in the order of writing."""
+    url = f"sqlite:///{tmp_path / 'records.db'}"
+    handle = callspan.instrument(stores=url)
+    with callspan.session("log", at=T0) as own:
+        with own.timestep("second", at=T0 + 2 * SECOND) as step:
+            step.event("d", at=T0 + 3 * SECOND)
+            step.event("c", at=T0 + 2 * SECOND)
+            step.end(at=T0 + 4 * SECOND)
+        with own.timestep("first", at=T0) as step:
+            step.event("a", at=T0)
+            step.event("b", at=T0)
+            step.end(at=T0 + SECOND)
+        own.end(at=T0 + 5 * SECOND)
+    handle.uninstrument()
+    with closing(callspan.open_store(url)) as reader:
+        events: list[Any] = list(reader.events(own.id))
+        assert [one.event_type for one in events] == ["a", "b", "c", "d"]
+        assert [step.name for step in reader.timesteps(own.id)] == ["first", "second"]
+        summary = reader.session(own.id)
+    assert summary is not None
+    assert (summary.session.start_ns, summary.session.end_ns) == (T0, T0 + 5 * SECOND)
+
+
+def test_metadata_around_is_on_every_row_and_the_innermost_wins(seen: Seen) -> None:
+    with (
+        metadata(application="shop", purpose="outer", colour="red"),
+        session("s", metadata={"seed": 7}) as own,
+        own.timestep(metadata={"purpose": "mine"}) as step,
+    ):
+        with metadata(purpose="inner"):
+            step.observation("x")
+            step.event("e", metadata={"own": 1})
+            step.environment("y", reward=1)
+            step.reward(1)
+        with tool("t"):
+            pass
+    around = {"application": "shop", "purpose": "outer", "extra": {"colour": "red"}}
+    inner = {**around, "purpose": "inner"}
+    assert seen.ended(SessionRecord)[0].metadata == {**around, "seed": 7}
+    assert seen.ended(TimestepRecord)[0].metadata == {**around, "purpose": "mine"}
+    assert seen.of(MessageRecord)[0].metadata == inner
+    event, world, run = seen.of(EventRecord)
+    assert event.metadata == {**inner, "own": 1}
+    assert (world.metadata, run.metadata) == (inner, around)
+    assert seen.of(RewardRecord)[0].metadata == inner
+
+
+def test_what_a_callback_returns_is_processed_too(seen: Seen) -> None:
+    def enrich(record: Record) -> Record:
+        return msgspec.structs.replace(record, metadata={"password": "hunter2"})
+
+    take_away = add_callback("before_record", enrich, kinds=["action"])
+    try:
+        with session("s") as own:
+            own.action(1)
+            own.event("other")
+    finally:
+        take_away()
+    assert [sorted(event.metadata) for event in seen.of(EventRecord)] == [["password"], []]
+    assert "hunter2" not in repr(seen.records)
+
+
+def test_a_redactor_that_fails_costs_content_and_no_record() -> None:
+    def fail(record: Record) -> Record:
+        raise ValueError("odd record")
+
+    with capture(redact=fail) as seen, session("s") as own, own.timestep() as step, step.tool("t") as run:
+        step.action("SESAME")
+        run.result = "SESAME"
+    assert (own.state, step.state, step.index) == ("ended", "ended", 0)
+    assert len(seen.everything) == 7
+    assert all("redactor_failed" in {note.why for note in record.redactions} for record in seen.everything)
+    assert "SESAME" not in repr(seen.everything) + "".join(span.to_json() for span in seen.spans)
+    assert failed() != {}
+
+
+def test_each_point_is_called_with_its_record(seen: Seen) -> None:
+    expected = {
+        "session_start": 1,
+        "session_end": 1,
+        "timestep_start": 2,
+        "timestep_end": 2,
+        "event": 2,
+        "message": 1,
+        "before_record": 10,
+        "after_record": 10,
+    }
+    called: list[str] = []
+    with ExitStack() as added:
+        for point in expected:
+            added.callback(add_callback(point, lambda _, point=point: called.append(point)))  # type: ignore[call-overload]
+        with session("s") as own:
+            own.observation("x")
+            own.timestep().start()  # left open: closed with its session, and its callback called
+            with own.timestep() as step, step.tool("t"):
+                step.action(1)
+    assert Counter(called) == expected
+    assert len(seen.records) == 10
+    with pytest.raises(ValueError, match="'nowhere'; one of session_start"):
+        add_callback("nowhere", print)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("sampled", [True, False])
+def test_a_carrier_contains_the_sampling_decision(seen: Seen, sampled: bool) -> None:
+    """It may have travelled as HTTP headers."""
+    above = SpanContext(REMOTE.trace_id, REMOTE.span_id, is_remote=True, trace_flags=TraceFlags(int(sampled)))
+    with use_span(NonRecordingSpan(above)), session("shared/ä", metadata={"secret": "x"}) as own:
+        headers = {key.title(): value for key, value in own.carrier().items()}
+    assert "secret" not in str(headers)
+    assert all(value.isascii() for value in headers.values())
+    with session(carrier={**headers, "Accept": "*/*"}) as again, again.timestep():
+        assert (again.id, again.name) == (own.id, "shared/ä")
+    assert len(seen.named("timestep")) == int(sampled)
+    assert seen.ended(TimestepRecord)[0].session_id == own.id

@@ -1,0 +1,259 @@
+"""Several agents in one program: runs, guardrails, handoffs, and tools joined to the model's requests."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import TYPE_CHECKING, Any
+
+import anthropic
+import openai
+import pytest
+from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.trace import StatusCode
+from tests.sessions.conftest import parent_of
+
+import callspan
+from callspan import current_session, current_timestep, guardrail, handoff, invoke_agent, session, tool
+from callspan.records import EventRecord
+from callspan.testing import Captured, ScriptedProvider, capture
+
+if TYPE_CHECKING:
+    from tests.sessions.conftest import Seen
+INSIDE = {"session.id", "gen_ai.conversation.id", "callspan.step.id", "callspan.step.index"}
+
+
+def own(span: ReadableSpan) -> dict[str, Any]:
+    """What is of its kind; its messages decoded, with the texts of their parts."""
+    return {
+        name: [{**one, "parts": [part["content"] for part in one["parts"]]} for one in json.loads(str(value))]
+        if name.endswith(".messages")
+        else value
+        for name, value in (span.attributes or {}).items()
+        if name not in INSIDE
+    }
+
+
+def test_an_agents_run_is_a_span_of_the_conventions_around_what_it_does(seen: Seen) -> None:
+    with (
+        session("shop") as shop,
+        shop.timestep() as step,
+        step.invoke_agent("triage", input={"ask": "refund"}, description="sorts") as agent,
+    ):
+        assert (current_session(), current_timestep()) == (shop, step)
+        with tool("lookup"):
+            pass
+        agent.output = "billing"
+    run, found, turn = seen.the("invoke_agent triage"), seen.the("execute_tool lookup"), seen.the("timestep")
+    assert own(run) == {
+        "gen_ai.operation.name": "invoke_agent",
+        "gen_ai.agent.name": "triage",
+        "gen_ai.agent.description": "sorts",
+        "openinference.span.kind": "AGENT",
+        "callspan.input": '{"ask":"refund"}',
+        "callspan.output": '"billing"',
+        "gen_ai.input.messages": [{"role": "user", "parts": ['{"ask":"refund"}']}],
+        "gen_ai.output.messages": [{"role": "assistant", "parts": ["billing"], "finish_reason": "stop"}],
+    }
+    assert run.attributes["session.id"] == shop.id
+    assert run.attributes["callspan.step.index"] == 0
+    assert (parent_of(run), parent_of(found)) == (turn.context.span_id, run.context.span_id)
+    assert found.attributes["gen_ai.agent.name"] == "triage"
+
+
+@pytest.mark.parametrize("begin", [invoke_agent, tool, guardrail], ids=lambda begin: begin.__name__)
+def test_an_operation_that_fails_is_a_failed_span_and_the_exception_passes(seen: Seen, begin: Any) -> None:
+    """It fails alone where the exception is caught. Each says which agent is around it."""
+    with session("s") as own, own.timestep(), invoke_agent("boss"):
+        with pytest.raises(KeyError), begin("a"):
+            raise KeyError("door")
+        with begin("b") as inner:
+            inner.error = "gave up"
+    raised, with_error, boss = seen.of(EventRecord)
+    assert (raised.error.type, with_error.error.message, boss.error) == ("KeyError", "gave up", None)
+    assert (raised.system, with_error.system, boss.system) == ("boss", "boss", None)
+    failed = [span.name.split()[-1] for span in seen.spans if span.status.status_code is StatusCode.ERROR]
+    assert failed == ["a", "b"]
+
+
+def test_a_guardrail_records_whether_it_was_triggered(seen: Seen) -> None:
+    with session("s") as own_session, own_session.timestep() as step, invoke_agent("triage"):
+        with step.guardrail("profanity", input="darn") as check:
+            check.triggered = True
+            check.output = {"word": "darn"}
+        with guardrail("length"):
+            pass
+    found, silent = seen.the("guardrail profanity"), seen.the("guardrail length")
+    assert own(found) == {
+        "callspan.guardrail.name": "profanity",
+        "callspan.guardrail.triggered": True,
+        "gen_ai.agent.name": "triage",
+        "openinference.span.kind": "GUARDRAIL",
+        "callspan.input": '"darn"',
+        "callspan.output": '{"word":"darn"}',
+        "gen_ai.input.messages": [{"role": "user", "parts": ["darn"]}],
+        "gen_ai.output.messages": [
+            {"role": "tool", "name": "profanity", "parts": ['{"word":"darn"}', '{"triggered":true}'],
+             "finish_reason": "stop"},
+        ],
+    }  # fmt: skip
+    assert "callspan.guardrail.triggered" not in silent.attributes
+    assert parent_of(silent) == seen.the("invoke_agent triage").context.span_id
+    first, second = [one for one in seen.of(EventRecord) if one.event_type == "guardrail"]
+    assert (first.metadata, second.metadata) == ({"triggered": True}, {})
+
+
+def test_a_handoff_records_sender_and_receiver(seen: Seen) -> None:
+    tool_call = {"id": "call_9", "type": "function", "function": {"name": "transfer_to_billing", "arguments": "{}"}}
+    with session("s") as own_session, own_session.timestep() as step:
+        with invoke_agent("triage"):
+            name = handoff("billing", call=tool_call, reason={"why": "refund"})
+        step.handoff("support", "billing", call="call_10")
+    first, second = [one for one in seen.of(EventRecord) if one.event_type == "handoff"]
+    assert (first.event_id, first.name, first.system, first.tool_call_id) == (name, "billing", "triage", "call_9")
+    assert (second.name, second.system, second.tool_call_id) == ("support", "billing", "call_10")
+    assert first.data == {"input": {"why": "refund"}}
+    span = seen.the("handoff billing")
+    assert own(span) == {
+        "callspan.handoff.from": "triage",
+        "callspan.handoff.to": "billing",
+        "gen_ai.tool.call.id": "call_9",
+        "openinference.span.kind": "CHAIN",
+        "callspan.input": '{"why":"refund"}',
+        "gen_ai.input.messages": [{"role": "assistant", "name": "triage", "parts": ['{"why":"refund"}']}],
+        "gen_ai.output.messages": [
+            {"role": "tool", "name": "billing", "parts": ["handoff to billing"], "finish_reason": "stop"}
+        ],
+    }
+    assert parent_of(span) == seen.the("invoke_agent triage").context.span_id
+    assert parent_of(seen.the("handoff support")) == seen.the("timestep").context.span_id
+
+
+def test_decorated_functions_record_arguments_and_results(seen: Seen) -> None:
+    @invoke_agent
+    def planner(goal: str, depth: int = 2) -> list[str]:
+        return [goal] * depth
+
+    @invoke_agent("actor", description="acts")
+    async def act(plan: list[str]) -> int:
+        return len(plan)
+
+    @guardrail
+    def is_long(text: str) -> bool:
+        return len(text) > 3
+
+    @guardrail("words")
+    def words(text: str) -> list[str]:
+        return text.split()
+
+    with session("s"):
+        assert asyncio.run(act(planner("win"))) == 2
+        assert is_long("words") is True
+        assert words("a b") == ["a", "b"]
+    assert [(one.event_type, one.name, one.data, one.metadata) for one in seen.of(EventRecord)] == [
+        ("agent", "planner", {"input": {"goal": "win"}, "output": ["win", "win"]}, {}),
+        ("agent", "actor", {"input": {"plan": ["win", "win"]}, "output": 2}, {"description": "acts"}),
+        ("guardrail", "is_long", {"input": {"text": "words"}, "output": True}, {"triggered": True}),
+        ("guardrail", "words", {"input": {"text": "a b"}, "output": ["a", "b"]}, {}),
+    ]
+
+
+def test_openinference_has_the_input_and_output_of_every_span_of_an_agent() -> None:
+    """Phoenix shows nothing of a span without these."""
+    both = ("gen_ai", "openinference")
+    with capture(vocabularies=both) as seen, session("s") as own, own.timestep("turn") as step:
+        step.observation("a wall")
+        with step.invoke_agent("guide", input="where?") as agent:
+            agent.output = "north"
+        with step.tool("look", arguments={"n": 1}) as look:
+            look.result = 2
+        with step.guardrail("safe", input="where?") as check:
+            check.triggered = False
+        with step.environment_step("a wall") as world:
+            world.set_result("a door")
+        step.action("north")
+    shown = {span.name: dict(span.attributes or {}) for span in seen.spans}
+    assert len(shown) == 6
+    for name, attributes in shown.items():
+        for side in ("input", "output"):
+            known = attributes.get(f"gen_ai.{side}.messages") or attributes[f"gen_ai.tool.call.{_OF_TOOL[side]}"]
+            assert attributes[f"{side}.value"] == known, name
+            assert attributes[f"{side}.mime_type"] == "application/json"
+
+
+_OF_TOOL = {"input": "arguments", "output": "result"}
+ASKED: Any = {"model": "gpt-5", "messages": [{"role": "user", "content": "Where to?"}]}
+EAST, WEST, UP = {"to": "east"}, {"to": "west"}, {"to": "up"}
+
+
+def moves(*requested: tuple[str, dict[str, str]]) -> list[dict[str, Any]]:
+    return [{"name": "move", "arguments": given, "id": name} for name, given in requested]
+
+
+def ask(provider: ScriptedProvider, api: str = "chat") -> None:
+    if api == "messages":
+        with anthropic.Anthropic(api_key="k", base_url=provider.anthropic_url, max_retries=0) as claude:
+            claude.messages.create(**ASKED, max_tokens=9)
+        return
+    with openai.OpenAI(api_key="k", base_url=provider.openai_url, max_retries=0) as client:
+        if api == "responses":
+            client.responses.create(model="gpt-5", input="Where to?")
+        elif api == "stream":
+            list(client.chat.completions.create(**ASKED, stream=True))
+        else:
+            client.chat.completions.create(**ASKED)
+
+
+def joined(seen: Captured) -> list[str | None]:
+    """The tool call's id of each run; its start, its end and its span have the same."""
+    events = [one for one in seen.events if isinstance(one, EventRecord)]
+    ids = [one.tool_call_id for one in events if one.event_type == "tool"]
+    assert sorted(map(str, ids)) == sorted(str(one.tool_call_id) for one in events if one.event_type == "tool_start")
+    spans = [dict(one.attributes or {}) for one in seen.spans if one.name.startswith("execute_tool")]
+    assert [one.get("gen_ai.tool.call.id") for one in spans] == ids
+    return ids
+
+
+@pytest.mark.parametrize("api", ["chat", "stream", "responses", "messages"])
+def test_a_tool_is_joined_with_the_request_of_its_name_and_arguments(provider: ScriptedProvider, api: str) -> None:
+    provider.reply(tool_calls=moves(("call_1", EAST), ("call_2", WEST), ("call_3", UP)))
+
+    @callspan.tool
+    def move(to: str) -> str:
+        return to
+
+    with capture() as seen, callspan.session("gridworld") as session, session.timestep() as step:
+        ask(provider, api)
+        with step.tool("move", arguments=WEST), callspan.tool("move", arguments='{"to": "east"}'):
+            pass
+        move("up")
+        with step.tool("move", arguments=EAST):
+            pass
+    assert joined(seen) == ["call_1", "call_2", "call_3", None]
+
+
+def test_without_content_no_request_is_known(provider: ScriptedProvider) -> None:
+    provider.reply(tool_calls=moves(("call_1", EAST)))
+    with capture(content="off") as seen, callspan.session("gridworld") as session, session.timestep() as step:
+        ask(provider)
+        with step.tool("move", arguments=EAST):
+            pass
+    assert joined(seen) == [None]
+
+
+def test_a_tool_is_joined_only_where_one_request_is_open(provider: ScriptedProvider) -> None:
+    provider.reply(tool_calls=moves(("call_1", EAST), ("call_2", EAST)))
+    provider.reply(text="Done.")
+    with capture() as seen, callspan.session("gridworld") as session:
+        with session.timestep() as step:
+            ask(provider)
+            with step.tool("move", arguments=EAST):
+                pass  # either may be meant
+            with step.tool("move", call="call_1", arguments=EAST), step.tool("move", arguments=EAST):
+                pass
+            with step.tool("stay", arguments=EAST), step.tool("move", arguments=WEST):
+                pass
+        ask(provider)
+        with session.tool("move", arguments=EAST):
+            pass  # the model has gone on
+    assert joined(seen) == [None, "call_2", "call_1", None, None, None]

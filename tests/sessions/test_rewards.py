@@ -1,0 +1,307 @@
+"""Rewards: one definition on spans, in totals and where read; after the end they are children of their target span."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import openai
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.trace import NonRecordingSpan, SpanContext, use_span
+from tests.sessions.conftest import Seen, elsewhere, logged_misuse, parent_of
+from tests.support.programs import REMOTE
+
+import callspan
+from callspan import Session, feedback, reward, session
+from callspan.records import EventRecord, RewardRecord, SessionRecord, TimestepRecord
+from callspan.stores import aggregates
+from callspan.testing import ScriptedProvider, capture
+
+if TYPE_CHECKING:
+    from opentelemetry.sdk.trace import ReadableSpan
+
+
+STYLE: dict[str, Any] = {"objective": "style", "source": "judge", "annotation": "neat", "label": "ok"}
+
+
+@pytest.mark.parametrize(
+    ("given", "place", "scope"),
+    [
+        ({}, ("own", "step", 0), "event"),
+        ({"timestep_id": "t9"}, (None, "t9", None), "event"),
+        ({"call_id": "c1"}, (None, None, None), "call"),
+        ({"session_id": "s9"}, ("s9", None, None), "session"),
+        ({"event_id": "e9"}, (None, None, None), "event"),
+    ],
+)
+def test_a_reward_has_the_ids_that_are_given_else_the_current_place(
+    seen: Seen, given: dict[str, str], place: tuple[object, ...], scope: str
+) -> None:
+    """An unknown call may be of another session; stores join the two."""
+    with session("s") as own, own.timestep() as step, step.tool("t"):
+        reward(0.5, **given, **STYLE)
+    (record,) = seen.of(RewardRecord)
+    known = {"own": own.id, "step": step.id}
+    assert (record.session_id, record.timestep_id, record.timestep) == tuple(known.get(one, one) for one in place)
+    assert (record.value, record.objective, record.source, record.label) == (0.5, "style", "judge", "ok")
+    assert (record.annotation, record.scope) == ("neat", scope)
+    counted = {} if given else {"style": 0.5}
+    assert seen.ended(TimestepRecord)[0].totals.rewards == seen.ended(SessionRecord)[0].totals.rewards == counted
+
+
+def test_an_outcome_after_the_end_is_in_the_totals_of_the_next_record(seen: Seen) -> None:
+    with session("s") as own, own.timestep() as step:
+        step.reward(1)
+    own.outcome(reward=7, success=True)
+    assert seen.ended(SessionRecord)[0].totals.reward == 1
+    assert (seen.of(SessionRecord)[-1].totals.reward, seen.of(SessionRecord)[-1].success) == (7, True)
+
+
+@pytest.mark.parametrize(
+    ("label", "value"),
+    [
+        ("thumbs_up", 1.0), ("thumbs up", 1.0), ("Thumbs-Down", 0.0), (True, 1.0), (False, 0.0), ("true", 1.0),
+        ("False", 0.0), ("thumbs", None), ("polite", None),
+    ],
+)  # fmt: skip
+def test_a_label_that_says_yes_or_no_is_a_number(seen: Seen, label: Any, value: float | None) -> None:
+    feedback("c1", label=label)
+    feedback("c1", 0.25, label=label)
+    first, second = seen.of(RewardRecord)
+    assert (first.value, first.label, second.value) == (value, str(label), 0.25)
+    assert (first.objective, first.scope, first.call_id) == ("feedback", "call", "c1")
+
+
+SPAN = "invoke_workflow s"
+
+
+def read(seen: Seen) -> Any:
+    """What a reader makes of the session's events."""
+    return aggregates.rewards_of([one for one in seen.records if isinstance(one, EventRecord | RewardRecord)])
+
+
+def rewards(span: ReadableSpan) -> dict[str, object]:
+    return {key: value for key, value in (span.attributes or {}).items() if key.startswith("callspan.reward")}
+
+
+def test_an_event_has_one_reward_however_often_it_is_judged(seen: Seen) -> None:
+    with session("s") as own, own.timestep() as step:
+        event = step.environment("x", reward=1)
+        step.reward(5, event=event, source="judge")
+        action = step.action("north")
+        step.reward(0.25, event=action)
+        step.reward(9, event=action)
+    assert seen.ended(TimestepRecord)[0].totals.reward == 1.25
+    assert seen.ended(SessionRecord)[0].totals.reward == read(seen).reward == 1.25
+
+
+_AMOUNTS = st.sampled_from([-1.0, 0.0, 0.25, 3.0])
+_OBJECTIVES = st.sampled_from(["reward", "reward", "style"])
+_ACTS = st.lists(
+    st.tuples(
+        st.sampled_from(["step", "end", "event", "loose", "judge", "session", "call", "late"]), _AMOUNTS, _OBJECTIVES
+    ),
+    max_size=12,
+)
+
+
+@settings(max_examples=60)
+@given(_ACTS)
+def test_spans_totals_and_readers_agree_on_any_episode(acts: list[tuple[str, float, str]]) -> None:
+    with capture() as captured, logged_misuse(), session("s") as own:
+        _play(own, acts)
+    seen = Seen(captured)
+    found = read(seen)
+    totals = seen.ended(SessionRecord)[-1].totals
+    assert (totals.reward, totals.rewards) == (found.reward, found.means)
+    expected = {} if found.reward is None else {"callspan.reward": found.reward}
+    expected |= {f"callspan.reward.{name}": value for name, value in found.means.items()}
+    assert rewards(seen.the(SPAN)) == expected
+    records = seen.ended(TimestepRecord)
+    given = aggregates.rewards_by_step(
+        [one for one in seen.records if isinstance(one, EventRecord | RewardRecord)],
+        {one.timestep_id: one.parent_timestep_id for one in records},
+    )
+    for one in records:
+        assert aggregates.with_rewards(one, given).totals == one.totals
+
+
+def _play(own: Session, acts: list[tuple[str, float, str]]) -> None:
+    open_steps: list[Any] = []
+    for act, value, objective in acts:
+        if act == "step":
+            open_steps.append(own.timestep().start())
+        elif act == "end" and open_steps:
+            open_steps.pop().end()
+        elif act == "session":
+            own.outcome(reward=value)
+        else:
+            _reward(open_steps[-1] if open_steps else own, act, value, objective)
+    for step in reversed(open_steps):
+        step.end()
+
+
+def _reward(here: Any, act: str, value: float, objective: str) -> None:
+    if act == "event":
+        here.environment("x", reward=value)
+    elif act == "judge":
+        event = here.action("a")
+        here.reward(value, objective=objective, event=event)
+        here.reward(value + 1, objective=objective, event=event)
+    elif act == "call":
+        reward(value, call_id="c", objective=objective)
+    elif act == "late" and here._step is not None:
+        reward(value, timestep_id=here.id, objective=objective)
+    elif act == "loose":
+        here.reward(value, objective=objective)
+
+
+SENT, GIVEN = {"input_tokens": 3}, {"input_tokens": 4, "output_tokens": 2}
+
+
+CALLS: list[tuple[list[dict[str, int] | None], tuple[int | None, int | None]]] = [
+    ([], (None, None)),
+    ([None], (None, None)),
+    ([{"input_tokens": 0}], (0, None)),
+    ([SENT, None], (3, None)),
+    ([None, GIVEN], (4, 2)),
+    ([SENT, GIVEN], (7, 2)),
+    ([GIVEN, SENT, GIVEN], (11, 4)),
+]
+
+
+@pytest.mark.parametrize(("usages", "tokens"), CALLS)
+def test_tokens_of_calls_add_up_and_unreported_ones_are_unknown(
+    usages: list[dict[str, int] | None], tokens: tuple[int | None, int | None]
+) -> None:
+    """In the step and in the session; a call that failed counts as one without usage."""
+    with capture() as seen, callspan.session("game") as own:
+        with own.timestep():
+            for usage in usages:
+                with callspan.record_call(provider="mine", api="responses") as call:
+                    call.response({"output": []} if usage is None else {"output": [], "usage": usage})
+        with pytest.raises(KeyError), callspan.record_call(provider="mine"):
+            raise KeyError
+    step, whole = seen.timesteps[-1].totals, seen.sessions[-1].totals
+    assert (step.calls, step.errors, step.input_tokens, step.output_tokens) == (len(usages), 0, *tokens)
+    assert (whole.calls, whole.errors, whole.input_tokens, whole.output_tokens) == (len(usages) + 1, 1, *tokens)
+    assert whole.model_ns == sum(record.timing.duration_ns or 0 for record in seen.records)
+    shown = dict(next(span for span in seen.spans if span.name == "invoke_workflow game").attributes or {})
+    assert shown["callspan.totals.model_s"] == pytest.approx(whole.model_ns / 1e9)
+
+
+def ask(provider: ScriptedProvider) -> None:
+    provider.reply(text="Old pond.")
+    with openai.OpenAI(api_key="k", base_url=provider.openai_url, max_retries=0) as client:
+        client.chat.completions.create(model="gpt-5", messages=[{"role": "user", "content": "Write a haiku."}])
+
+
+def evaluations(seen: Seen) -> list[ReadableSpan]:
+    return [span for span in seen.spans if span.name.startswith("evaluation ")]
+
+
+def test_a_reward_after_the_end_is_a_child_span_of_the_session(seen: Seen) -> None:
+    with callspan.session("game") as session:
+        pass
+    name = callspan.reward(0.5, session_id=session.id, objective="novelty", source="judge", annotation="seen before")
+    (shown,) = evaluations(seen)
+    assert (shown.name, shown.kind.name) == ("evaluation novelty", "INTERNAL")
+    assert parent_of(shown) == seen.the("invoke_workflow game").context.span_id
+    assert shown.context.trace_id == seen.the("invoke_workflow game").context.trace_id
+    (event,) = shown.events
+    assert event.name == "gen_ai.evaluation.result"
+    assert event.attributes == {
+        "gen_ai.evaluation.name": "novelty",
+        "gen_ai.evaluation.score.value": 0.5,
+        "gen_ai.evaluation.explanation": "seen before",
+        "callspan.reward.id": name,
+        "callspan.reward.scope": "session",
+        "callspan.reward.source": "judge",
+        "session.id": session.id,
+        "gen_ai.conversation.id": session.id,
+    }
+    assert shown.attributes == {**event.attributes, "openinference.span.kind": "EVALUATOR"}
+
+
+def test_each_late_reward_is_a_child_of_its_target(seen: Seen, provider: ScriptedProvider) -> None:
+    """By object and by id: the step's below the step, the call's below the call, with the answer's id."""
+    with callspan.session("game") as session, session.timestep() as step:
+        ask(provider)
+    call = seen.the("chat gpt-5")
+    step.reward(1, objective="by object")
+    callspan.reward(2, timestep_id=step.id, objective="by id")
+    callspan.feedback(call.attributes["llm.item_id"], label="thumbs up", objective="of the call")
+    session.outcome(reward=3)
+    assert {(span.end_time or 0) - (span.start_time or 0) for span in evaluations(seen)} == {1_000}
+    parents = {span.name.removeprefix("evaluation "): parent_of(span) for span in evaluations(seen)}
+    assert parents == {
+        "by object": seen.the("timestep").context.span_id,
+        "by id": seen.the("timestep").context.span_id,
+        "of the call": call.context.span_id,
+        "reward": seen.the("invoke_workflow game").context.span_id,
+    }
+    assert {
+        "gen_ai.response.id": call.attributes["gen_ai.response.id"],
+        "session.id": session.id,
+        "callspan.step.id": step.id,
+        "gen_ai.evaluation.score.label": "thumbs up",
+    }.items() <= seen.the("evaluation of the call").attributes.items()
+
+
+def test_late_reports_of_an_unsampled_scope_are_not_sampled(seen: Seen, provider: ScriptedProvider) -> None:
+    """By object and by id, of a session, a step or a call."""
+    calls: list[Any] = []
+    remove = callspan.add_callback("after_record", calls.append, kinds=["call"])
+    unsampled = NonRecordingSpan(SpanContext(REMOTE.trace_id, REMOTE.span_id, is_remote=True))
+    with use_span(unsampled), callspan.session("quiet") as session, session.timestep() as step:
+        ask(provider)
+        session.reward(1)
+    remove()
+    session.reward(2)
+    callspan.reward(3, session_id=session.id)
+    callspan.reward(3, carrier=session.carrier())
+    callspan.reward(4, timestep_id=step.id)
+    callspan.feedback(calls[-1].call_id, 5)
+    assert len(seen.of(RewardRecord)) == 6
+    assert seen.spans == []
+
+
+def test_a_reward_with_a_carrier_joins_the_trace(seen: Seen) -> None:
+    """For processes that never saw the session."""
+    with callspan.session("chat", session_id="chat-42") as session:
+        carrier = session.carrier()
+    with elsewhere():
+        callspan.reward(1, carrier=carrier)
+        callspan.feedback("some call", label="good", carrier=carrier)
+    of_session, of_call = evaluations(seen)
+    span = seen.the("invoke_workflow chat")
+    assert {parent_of(of_session), parent_of(of_call)} == {span.context.span_id}
+    assert [one.attributes["session.id"] for one in (of_session, of_call)] == ["chat-42"] * 2
+
+
+def test_a_session_continued_in_another_trace_is_linked_to_the_first(seen: Seen) -> None:
+    """One conversation, two requests: the second span links to the first; within one trace there is no link."""
+    with callspan.session("chat", session_id="c1"):
+        pass
+    with callspan.session("chat", session_id="c1"), callspan.session("chat", session_id="c1"):
+        pass
+    first, inner, second = seen.named("invoke_workflow chat")
+    assert parent_of(inner) == second.context.span_id
+    links = [[link.context.span_id for link in span.links] for span in (first, second, inner)]
+    assert links == [[], [first.context.span_id], []]
+
+
+@pytest.mark.parametrize("settings", [{"content": "metadata"}, {"content_on_spans": False}])
+def test_evaluations_have_no_text_where_spans_have_none(settings: dict[str, Any]) -> None:
+    """That of the request which brings the feedback is linked."""
+    with capture(**settings) as captured:
+        with callspan.session("chat") as session:
+            pass
+        with TracerProvider().get_tracer("web").start_as_current_span("POST /feedback") as request:
+            callspan.reward(1, session_id=session.id, annotation="secret words")
+    (shown,) = evaluations(Seen(captured))
+    assert "secret words" not in "".join(span.to_json() for span in captured.spans)
+    assert shown.attributes["gen_ai.evaluation.score.value"] == 1.0
+    assert [link.context for link in shown.links] == [request.get_span_context()]

@@ -1,0 +1,180 @@
+"""The spans of sessions: made of records alone what OpenTelemetry's exporter sends; a row for each attribute."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import msgspec
+import pytest
+from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags, use_span
+from tests.support.programs import REMOTE, demo, everything, run_all, support_desk
+from tests.support.scale import scaled
+from tests.support.spans_of_records import session_differences
+
+import callspan
+from callspan import open_store, redact_texts
+from callspan.records import EventRecord, MessageRecord, Record, SpanLink
+from callspan.semconv import call, events, gen_ai, llm, openinference, scope_messages, session
+from callspan.semconv.table import Row, Table
+from callspan.settings_loader import load
+from callspan.stores import CallFilter, Reader, SessionSummary
+from callspan.testing import ScriptedProvider, capture
+
+
+@pytest.fixture
+def provider() -> Iterator[ScriptedProvider]:
+    with ScriptedProvider() as scripted:
+        yield scripted
+
+
+SETTINGS: list[dict[str, Any]] = [
+    {}, {"content": "metadata"}, {"content": "off"}, {"content_on_spans": False}, {"trace_per": "timestep"},
+    {"vocabularies": "gen_ai"}, {"max_attribute_bytes": 200, "max_span_bytes": 900},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("program", [support_desk, everything])
+def test_a_span_is_a_function_of_its_record(provider: ScriptedProvider, program: Any) -> None:
+    for settings in SETTINGS:
+        assert differing(provider, program, settings) == [], settings
+
+
+@pytest.mark.parametrize("settings", scaled(SETTINGS[:1], SETTINGS), ids=str)
+def test_the_spans_of_the_demo_are_functions_of_its_records(provider: ScriptedProvider, settings: Any) -> None:
+    assert differing(provider, demo, settings) == []
+
+
+@pytest.mark.parametrize("program", [support_desk, demo])
+def test_the_spans_of_a_session_are_made_of_what_a_store_has(
+    provider: ScriptedProvider, tmp_path: Path, program: Any
+) -> None:
+    """But for costs computed at delivery, and rewards that came after its end: the span could not have them."""
+    url, settings = f"sqlite:///{tmp_path}/calls.db", {}
+    with capture(stores=url, spool_dir=tmp_path / "spool", **settings) as seen:
+        program(provider)
+    with closing(open_store(url)) as reader:
+        records = [record for summary in reader.sessions() for record in stored(reader, summary)]
+    found = [*session_differences(seen.spans, records, load(settings, {}))]
+    assert not [one for one in found if "callspan.reward.late" not in one]
+    assert len(found) == (1 if program is support_desk else 0)
+
+
+def stored(reader: Reader, summary: SessionSummary) -> Iterator[Record]:
+    """All records of a session, as a store has them, without costs: the trace of an event is its timestep's."""
+    session, steps = summary.session, {step.timestep_id: step for step in reader.timesteps(summary.session.session_id)}
+    yield session
+    yield from steps.values()
+    for made in reader.calls(CallFilter(session_id=session.session_id)):
+        yield msgspec.structs.replace(made, cost=None)
+    for event in reader.events(session.session_id):
+        is_known = isinstance(event, MessageRecord) or event.span_id is None or event.trace_id is not None
+        yield event if is_known else msgspec.structs.replace(event, trace_id=steps[str(event.timestep_id)].trace_id)
+
+
+def differing(provider: ScriptedProvider, program: Any, settings: Any) -> list[str]:
+    with capture(**settings) as seen:
+        program(provider)
+    assert len(seen.spans) > 8
+    return [*session_differences(seen.spans, seen.everything, load(settings, {}))]
+
+
+def link_to(span: ReadableSpan) -> SpanLink:
+    return SpanLink(trace_id=f"{span.context.trace_id:032x}", span_id=f"{span.context.span_id:016x}")
+
+
+def test_what_a_span_is_linked_to_is_kept() -> None:
+    """A timestep in a trace of its own is linked to the one before; a reward to the code that gives it."""
+    with capture(trace_per="timestep") as captured, callspan.session("s") as session:
+        with session.timestep("first"):
+            pass
+        with session.timestep("second"), session.tool("look"):
+            pass
+    of_session, first, second, _ = sorted(captured.spans, key=lambda span: span.start_time or 0)
+    links = {record.name: record.trace and record.trace.links for record in captured.timesteps}
+    assert links == {"first": [link_to(of_session)], "second": [link_to(first)]}
+    for tool in captured.events:
+        assert isinstance(tool, EventRecord)
+        assert tool.trace is None
+        assert tool.trace_id == link_to(second).trace_id
+    assert len({span.context.trace_id for span in captured.spans}) == 3
+    assert [span.parent for span in (of_session, first, second)] == [None] * 3
+    assert {span.attributes["session.id"] for span in captured.spans} == {session.id}
+
+
+@pytest.mark.parametrize("sampled", [True, False])
+def test_records_have_the_ids_of_their_spans_and_whether_they_are_sampled(sampled: bool) -> None:
+    above = SpanContext(REMOTE.trace_id, REMOTE.span_id, is_remote=True, trace_flags=TraceFlags(int(sampled)))
+    with capture() as captured, use_span(NonRecordingSpan(above)):
+        run_all()
+    assert bool(captured.spans) is sampled
+    kept = [record for record in captured.everything if not isinstance(record, MessageRecord) and record.span_id]
+    assert {record.sampled for record in kept} == {sampled}
+    kinds = {type(record).__name__ for record in kept}
+    assert kinds >= {"CallRecord", "EventRecord", "SessionRecord", "TimestepRecord"}
+
+
+def test_a_redactor_that_fails_takes_frames_and_one_that_masks_leaves_ids() -> None:
+    with capture(redact=lambda _: 1 / 0) as captured, pytest.raises(KeyError), callspan.tool("run"):
+        raise KeyError
+    assert {event.error and event.error.frames for event in captured.events} == {None}
+    with capture(redact=redact_texts(lambda text: "[gone]"), trace_per="timestep") as captured:
+        run_all()
+    links = [record.trace.links for record in captured.timesteps if record.trace]
+    assert links
+    assert "[gone]" not in str(links)
+
+
+VOCABULARIES = (scope_messages, gen_ai, llm, openinference)
+
+
+def rows(*modules: ModuleType) -> Iterator[Row]:
+    for module in modules:
+        for found in vars(module).values():
+            for table in found if isinstance(found, tuple) else (found,):
+                if isinstance(table, Table):
+                    yield from table.rows
+
+
+def kind(value: object) -> str:
+    if isinstance(value, tuple | list):
+        return f"{kind(value[0])}[]" if value else "string[]"
+    return {str: "string", bool: "boolean", int: "int", float: "double"}[type(value)]
+
+
+def test_every_attribute_of_an_agents_spans_and_events_has_a_row_with_its_type(provider: ScriptedProvider) -> None:
+    types: dict[str, set[str]] = {}
+    for row in rows(call, events, session, *VOCABULARIES):
+        types.setdefault(row.name, set()).add(row.type.partition(" ")[0])
+    stars = {name.removesuffix("*"): found for name, found in types.items() if name.endswith("*")}
+    with capture(vocabularies=("llm", "gen_ai", "openinference"), attempt_spans=True) as captured:
+        support_desk(provider)
+        demo(provider)
+        run_all()
+    bags = [one.attributes or {} for span in captured.spans for one in (span, *span.events)]
+    seen = {name: kind(value) for bag in bags for name, value in bag.items()}
+    assert len(seen) > 150
+    assert all("callspan.outcome" in (span.attributes or {}) for span in captured.spans if span.name.startswith("chat"))
+    for name, found in seen.items():
+        known = types.get(name) or next((each for star, each in stars.items() if name.startswith(star)), set())
+        assert found in known or "any" in known, (name, found, known)
+
+
+@pytest.mark.parametrize("settings", [{"content": "off"}, {"content": "metadata"}, {}])
+def test_frames_have_no_line_of_source(settings: Any, tmp_path: Path) -> None:
+    """A model may have written it."""
+    made = tmp_path / "made.py"
+    made.write_text("patient = 'Jane Roe'; raise KeyError(len(patient))  # " + "x" * 100_000)
+    with capture(**settings) as captured, pytest.raises(KeyError), callspan.tool("run"):
+        exec(compile(made.read_text(), str(made), "exec"), {})
+    event = captured.events[-1]
+    assert isinstance(event, EventRecord)
+    assert event.error is not None
+    assert str(made) in (event.error.frames or "")
+    shown = [str((one.attributes or {})["exception.stacktrace"]) for one in captured.spans[0].events]
+    assert "Jane" not in str(captured.events) + str(shown)
+    assert shown == [event.error.frames]

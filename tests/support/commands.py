@@ -1,0 +1,52 @@
+"""The command, as tests run it; no other file of the tests knows where it is."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from click.testing import CliRunner
+
+from callspan.cli.commands import callspan
+from tests.support.processes import plain_environment
+
+__all__ = ["Answer", "Ask", "ask", "callspan", "in_its_own"]
+
+
+class Answer(NamedTuple):
+    """What a run of the command gave."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+
+Ask = Callable[..., Answer]
+
+
+def ask(*arguments: str) -> Answer:
+    """The command in this process; an exception of its own fails the test."""
+    result = CliRunner().invoke(callspan, list(arguments), catch_exceptions=False)
+    return Answer(result.exit_code, result.stdout, result.stderr)
+
+
+def in_its_own(*arguments: str, cwd: Path, env: Mapping[str, str] | None = None) -> Answer:
+    """The command as people start it."""
+    done = subprocess.run(
+        [sys.executable, "-m", "callspan.cli", *arguments],
+        cwd=cwd,
+        env=plain_environment(**(env or {})),
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+    return Answer(done.returncode, done.stdout, done.stderr)

@@ -1,0 +1,27 @@
+"""Programs that tests run in a process of their own."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def ran(*arguments: str, cwd: Path, code: int = 0, timeout_s: float = 100) -> subprocess.CompletedProcess[str]:
+    """What an interpreter did with these arguments, without settings of OpenTelemetry; it ended with this code."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("OTEL_")}
+    done = subprocess.run(
+        [sys.executable, *arguments], capture_output=True, text=True, timeout=timeout_s, check=False, cwd=cwd,
+        env={**kept, "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), kept.get("PYTHONPATH")]))},
+    )  # fmt: skip
+    assert done.returncode == code, done.stderr
+    return done
+
+
+def plain_environment(**more: str) -> dict[str, str]:
+    """The environment without settings of callspan, OpenTelemetry or the SDKs."""
+    ours = ("CALLSPAN_", "OTEL_", "OPENAI_", "ANTHROPIC_", "COLUMNS", "PYTHONPATH")
+    return {name: value for name, value in os.environ.items() if not name.startswith(ours)} | more

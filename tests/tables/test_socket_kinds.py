@@ -1,0 +1,215 @@
+"""What reads the frames of websockets: any JSON object gives a result, and bodies of any prefix can be read."""
+
+from __future__ import annotations
+
+import json
+import tracemalloc
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tests.support.realtime_server import added, answer, created, event, session, speech, spoken, transcribed
+from tests.support.scale import scaled
+
+from callspan.providers import registry
+from callspan.providers.sockets import MESSAGES, SocketKind, Turn
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(-5, 5) | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=5), inner, max_size=2),
+    max_leaves=4,
+)
+DELEGATED = {"type": "response.created", "response": {"id": "r", "model": "m"}}
+EVENTS: dict[str, list[dict[str, Any]]] = {
+    "/responses": [
+        {"type": "response.created", "stream_id": "a", "response": {"id": "r", "previous_response_id": "p"}},
+        {"type": "response.output_text.delta", "stream_id": "a", "output_index": 0, "content_index": 0, "delta": "Hi"},
+        {"type": "response.steer.accepted", "stream_id": "a", "steer": {"id": "s", "previous_response_id": "r"}},
+        {"type": "error", "stream_id": "a", "error": {"message": "No."}},
+        {"type": "response.completed", "stream_id": "a", "response": {"id": "r", "output": [], "usage": {}}},
+    ],
+    "/realtime": [
+        session(),
+        *speech("item_1"),
+        *transcribed("item_1", "Hello."),
+        *answer("resp_1", "Hi."),
+        created("resp_2"),
+        *spoken("resp_2", "Hi."),
+        event("error", error={"code": "conversation_already_has_active_response"}),
+        event("conversation.item.truncated", item_id="item_1", content_index=0, audio_end_ms=1),
+        event("conversation.item.deleted", item_id="item_1"),
+    ],
+    "/live/sessions": [
+        event("session.started", session={"id": "s", "model": "m", "audio": {"format": {"type": "audio/pcm"}}}),
+        event("session.output_transcript.delta", delta="Hi", start_ms=1, end_ms=2),
+        event("session.usage.updated", usage={"seconds": 3}),
+        event("response.event", delegation_id="d", event=DELEGATED),
+        event("decision.event", event={"type": "decision.completed", "decision": {"model": "m", "answers": []}}),
+        event("session.closed", reason="expired", session={"id": "s"}, usage={"seconds": 4}),
+    ],
+}
+for _one in EVENTS["/realtime"]:
+    if "audio.delta" in _one["type"]:
+        _one["delta"] = "AAAA"
+SENT = [
+    {"type": "response.create", "response": {"metadata": {"a": "b"}, "conversation": "none", "input": []}},
+    {"type": "response.create", "stream_id": "a", "model": "m", "input": "Hi"},
+    {"type": "response.steer", "previous_response_id": "r", "input": "Hi"},
+    {"type": "session.start", "session": {"model": "m"}},
+]
+
+
+def kind_of(path: str) -> SocketKind:
+    """What reads the frames of connections to this path."""
+    kind = registry.socket_kind(path, "gpt-realtime" if path == "/realtime" else None)
+    assert kind is not None
+    return kind
+
+
+class Observer:
+    """Does with each step what the driver does, and reads every body."""
+
+    def __init__(self, kind: SocketKind) -> None:
+        self._kind = kind
+        self._folds: dict[Turn, Any] = {}
+
+    def send(self, frame: dict[str, Any]) -> None:
+        self._kind.sent(frame, self._kind.create(frame))
+
+    def receive(self, given: dict[str, Any]) -> None:
+        if not isinstance(given.get("type"), str):
+            return
+        self._kind.counted(json.dumps(given))
+        for each in (self._kind.repeated(), given):
+            for turn, one in [] if each is None else self._pieces(each):
+                self._read(turn, one)
+
+    def _pieces(self, given: dict[str, Any]) -> list[tuple[Turn, dict[str, Any]]]:
+        turn = self._kind.running(given)
+        if turn is not None and MESSAGES not in given:
+            return [(turn, given)]
+        return [(step.turn, step.event) for step in self._kind.received(given, 1)]
+
+    def _read(self, turn: Turn, given: dict[str, Any]) -> None:
+        endpoint = registry.by_api(turn.api)
+        assert endpoint is not None
+        fold = self._folds.setdefault(turn, endpoint.accumulator())
+        if given:
+            fold.add(given)
+        body = fold.body()
+        endpoint.request(turn.body)
+        endpoint.response_info(body)
+        endpoint.conversation(turn.body, body)
+
+
+@pytest.mark.parametrize("path", [*EVENTS, "/realtime/translations"])
+@settings(max_examples=scaled(100, 2000))
+@given(st.data())
+def test_any_event_gives_a_result(path: str, data: st.DataObject) -> None:
+    observer = Observer(kind_of(path))
+    events = EVENTS.get(path, EVENTS["/live/sessions"])
+    for _ in range(data.draw(st.integers(1, 12))):
+        if data.draw(st.booleans()):
+            observer.send(changed(data.draw(st.sampled_from(SENT)), data))
+        observer.receive(changed(data.draw(st.sampled_from(events)), data))
+
+
+def steps(kind: SocketKind, *events: dict[str, Any]) -> list[tuple[str, Turn]]:
+    """The steps of calls that events lead to."""
+    return [(step.action, step.turn) for one in events for step in kind.received(one, 1)]
+
+
+def begun(kind: SocketKind, *frames: dict[str, Any]) -> list[Turn]:
+    """The calls of creates that are sent."""
+    turns = []
+    for frame in frames:
+        turn = kind.create(frame)
+        assert turn is not None
+        kind.sent(frame, turn)
+        turns.append(turn)
+    return turns
+
+
+def test_a_session_that_is_never_answered_keeps_a_bounded_number_of_items() -> None:
+    kind = kind_of("/realtime")
+    for number in range(1000):
+        steps(kind, added(f"item_{number}", "user", [{"type": "input_text", "text": str(number)}]))
+        steps(kind, event("conversation.item.truncated", item_id=f"cut_{number}", audio_end_ms=1))
+    ((_, turn), *_) = steps(kind, created("resp"))
+    assert len(turn.body["input"]) == 256
+    assert turn.body["input"][-2]["content"][0]["text"] == "999"
+
+
+def test_items_that_were_answered_are_not_kept() -> None:
+    kind = kind_of("/realtime")
+    tracemalloc.start()
+    before, _ = tracemalloc.get_traced_memory()
+    for number in range(60):
+        picture = {"type": "input_image", "image_url": "data:image/png;base64," + f"{number:08}" * 12_500}
+        steps(kind, added(f"item_{number}", "user", [picture]), *answer(f"resp_{number}", "Hi."))
+    after, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert after - before < 1_000_000
+
+
+def test_an_error_that_names_nothing_is_that_of_the_only_create() -> None:
+    kind = kind_of("/realtime")
+    first, second = begun(kind, {"type": "response.create"})[0], {"type": "response.create"}
+    assert steps(kind, event("error", error={"code": "server_error", "param": None})) == [("fail", first)]
+    (turn,) = begun(kind, second)
+    assert {one for _, one in steps(kind, *answer("resp_2", "Hi."))} == {turn}
+
+
+@pytest.mark.parametrize("path", ["/realtime", "/responses"])
+def test_each_of_many_creates_is_answered_as_itself(path: str) -> None:
+    kind = kind_of(path)
+    turns = begun(kind, *[{"type": "response.create"}] * 200)
+    for number, turn in enumerate(turns):
+        ended = event("response.completed" if path == "/responses" else "response.done", response={"id": str(number)})
+        assert {one for _, one in steps(kind, created(str(number)), ended)} == {turn}
+
+
+def test_a_replay_of_an_old_response_is_no_call() -> None:
+    kind = kind_of("/realtime")
+    for number in range(1000):
+        steps(kind, *answer(f"resp_{number}", "Hi."))
+    assert steps(kind, *answer("resp_0", "Hi.")) == []
+
+
+def test_audio_that_is_not_the_last_field_is_counted_exactly() -> None:
+    kind = kind_of("/realtime")
+    steps(kind, created("resp_1"))
+    one = event("response.output_audio.delta", response_id="resp_1", delta="A" * 4000, obfuscation="x" * 200)
+    message = json.dumps(one, separators=(",", ":"))
+    assert [(kind.counted(message) or {}).get("bytes") for _ in range(3)] == [3000, 3000, 3000]
+
+
+def changed(given: dict[str, Any], data: st.DataObject) -> dict[str, Any]:
+    """An event with one value replaced, at any depth, by anything."""
+    made = json.loads(json.dumps(given))
+    holder: Any = made
+    while data.draw(st.booleans()):
+        names = [key for key, value in items_of(holder) if isinstance(value, dict | list) and value]
+        if not names:
+            break
+        holder = holder[data.draw(st.sampled_from(names))]
+    names = [key for key, _ in items_of(holder)]
+    if names and data.draw(st.booleans()):
+        holder[data.draw(st.sampled_from(names))] = data.draw(JSON)
+    return made
+
+
+def items_of(holder: Any) -> list[tuple[Any, Any]]:
+    return list(holder.items()) if isinstance(holder, dict) else list(enumerate(holder))
+
+
+def test_many_idle_lanes_end_no_response_that_runs() -> None:
+    kind = kind_of("/responses")
+    (long,) = begun(kind, {"type": "response.create", "model": "m", "input": "Hi"})
+    steps(kind, {"type": "response.created", "response": {"id": "long"}})
+    for number in range(200):
+        lane, response = {"stream_id": f"lane {number}"}, {"id": f"short {number}"}
+        begun(kind, {"type": "response.create", "model": "m", "input": "Hi", **lane})
+        steps(kind, *({"type": f"response.{name}", "response": response, **lane} for name in ("created", "completed")))
+    assert steps(kind, {"type": "response.completed", "response": {"id": "long"}}) == [("chunk", long), ("end", long)]

@@ -1,0 +1,251 @@
+"""A recorded run is replayed offline with the same responses; `callspan replay` sends a request again."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import anthropic
+import openai
+import pytest
+
+import callspan
+from callspan.records import CallRecord
+from callspan.stores import CallFilter
+from callspan.testing import ReplayError, ScriptedProvider, capture, replay
+from callspan.testing.replaying import Match
+from tests.support.commands import Answer
+from tests.support.commands import ask as ask_command
+
+LOOK = {"type": "function", "function": {"name": "look", "parameters": {"type": "object", "properties": {}}}}
+
+
+def ask(client: openai.OpenAI, question: str, **options: Any) -> Any:
+    messages: Any = [{"role": "user", "content": question}]
+    return client.chat.completions.create(model="gpt-5", messages=messages, temperature=0.5, **options)
+
+
+def application(openai_url: str, anthropic_url: str) -> list[str]:
+    """What the tests replay: a call of every endpoint of text, and a stream; tools, an error, embeddings."""
+    texts: list[str] = []
+    with openai.OpenAI(base_url=openai_url, api_key="any", max_retries=0) as client:
+        texts.append(str(ask(client, "One?").choices[0].message.content))
+        with ask(client, "Stream?", stream=True, stream_options={"include_usage": True}) as stream:
+            chunks = list(stream)
+            texts.append("".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices))
+        called = ask(client, "Tool?", tools=[LOOK]).choices[0].message.tool_calls[0]
+        texts.append(f"{called.id} {called.function.name} {called.function.arguments}")
+        texts.append(client.responses.create(model="gpt-5", input="Respond?").output_text)
+        with client.responses.create(model="gpt-5", input="Respond in pieces?", stream=True) as events:
+            texts.append("".join(event.delta for event in events if event.type == "response.output_text.delta"))
+        with pytest.raises(openai.RateLimitError) as caught:
+            ask(client, "Too much?")
+        texts.append(str(caught.value.status_code))
+        texts.append(client.completions.create(model="gpt-5", prompt="Complete?").choices[0].text)
+        with client.completions.create(model="gpt-5", prompt="Complete in pieces?", stream=True) as pieces:
+            texts.append("".join(piece.choices[0].text for piece in pieces if piece.choices))
+        vectors = client.embeddings.create(model="text-embedding-3-small", input=["One", "Two"]).data
+        texts.append(str([vector.embedding for vector in vectors]))
+    with anthropic.Anthropic(base_url=anthropic_url, api_key="any", max_retries=0) as claude:
+        question: Any = {"model": "claude", "max_tokens": 50, "messages": [{"role": "user", "content": "Claude?"}]}
+        texts.append(getattr(claude.messages.create(**question).content[0], "text", ""))
+        with claude.messages.stream(**question) as stream:
+            texts.append(stream.get_final_text())
+        text: Any = {"model": "claude-2.1", "prompt": "Old Claude?", "max_tokens_to_sample": 9}
+        completed: Any = claude.post("/v1/complete", body=text, cast_to=object)
+        texts.append(completed["completion"])
+        streamed: Any = {"stream": True, "stream_cls": anthropic.Stream[object]}
+        pieces = claude.post("/v1/complete", body={**text, "stream": True}, cast_to=object, **streamed)
+        texts.append("".join(piece["completion"] for piece in pieces))
+    return texts
+
+
+class Recorded:
+    """A store, the first call to each API in it, plain and streamed, and the provider that has answered."""
+
+    def __init__(self, provider: ScriptedProvider, url: str, texts: list[str]) -> None:
+        self.provider, self.url, self.texts = provider, url, texts
+        with closing(callspan.open_store(url)) as reader:
+            self.calls = list(reader.calls(CallFilter(newest_first=False)))
+        self.first: dict[str, CallRecord] = {}
+        for call in self.calls:
+            self.first.setdefault(f"{call.api}{' stream' if call.request.stream else ''}", call)
+
+    def again(self, api: str, *arguments: str) -> Answer:
+        """Send a call again by the command."""
+        base = self.provider.anthropic_url if api.startswith(("messages", "text_")) else self.provider.openai_url
+        return ask_command("--store", self.url, "replay", self.first[api].call_id, "--base-url", base, *arguments)
+
+
+@pytest.fixture
+def recorded(tmp_path: Path) -> Iterator[Recorded]:
+    """One run of the application."""
+    url = f"sqlite:///{tmp_path}/recorded.db"
+    handle = callspan.instrument(stores=url, spool_dir=tmp_path / "spool", media="inline")
+    with ScriptedProvider() as provider:
+        provider.reply("The first answer.")
+        provider.reply("An answer in many small pieces.")
+        provider.reply(tool_calls=[{"name": "look", "arguments": {"at": "east"}, "id": "call_7"}])
+        provider.reply("From Responses.")
+        provider.reply("From Responses, in pieces.")
+        provider.reply(status=429, message="Slow down.")
+        provider.reply("From completions.")
+        provider.reply("From completions, in pieces.")
+        provider.reply(embedding=(0.25, -0.5))
+        for answer in ("From Claude.", "From Claude, in pieces.", "From old Claude.", "From old Claude, in pieces."):
+            provider.reply(answer)
+        texts = application(provider.openai_url, provider.anthropic_url)
+        assert handle.force_flush(20_000)
+        handle.uninstrument()
+        yield Recorded(provider, url, texts)
+
+
+def test_the_application_gets_the_same_answers_again(recorded: Recorded) -> None:
+    for _ in range(2):
+        with replay(recorded.url) as provider:
+            assert application(provider.openai_url, provider.anthropic_url) == recorded.texts
+            assert provider.unused == []
+
+
+def test_the_replayed_calls_record_as_the_first_ones_did(recorded: Recorded) -> None:
+    with replay(recorded.url) as provider, capture() as captured:
+        application(provider.openai_url, provider.anthropic_url)
+
+    def facts(call: CallRecord) -> tuple[object, ...]:
+        answer = call.conversation.output if call.conversation else None
+        return call.api, call.outcome, call.usage, answer, call.response and call.response.finish_reasons
+
+    assert [facts(call) for call in captured.records] == [facts(call) for call in recorded.calls]
+
+
+def test_requests_in_another_order_get_their_own_answers_and_changed_ones_the_next(
+    recorded: Recorded,
+) -> None:
+    """The SDK's own retries of an error get the same error."""
+    with replay(recorded.url) as provider, openai.OpenAI(base_url=provider.openai_url, api_key="any") as client:
+        assert ask(client, "Tool?", tools=[LOOK]).choices[0].message.tool_calls[0].id == "call_7"
+        assert ask(client, "One?").choices[0].message.content == "The first answer."
+        with pytest.raises(openai.RateLimitError, match=r"Slow down\."):
+            ask(client, "Too much?")
+        assert len(provider.requests) == 3
+        assert ask(client, "Two?", stream=True).response.status_code == 200
+        assert client.responses.create(model="gpt-6", input="New").output_text == "From Responses."
+        assert len(provider.unused) == 8
+
+
+def refused(store: str, *questions: str, match: Match = "order") -> None:
+    """Ask until an error comes, which must be the last question's, then leave the replay."""
+    with replay(store, match=match) as provider, openai.OpenAI(base_url=provider.openai_url, api_key="any") as client:
+        for question in questions[:-1]:
+            client.responses.create(model="gpt-5", input=question)
+        with pytest.raises(openai.InternalServerError):
+            client.responses.create(model="gpt-5", input=questions[-1])
+
+
+def test_a_request_without_a_recorded_answer_is_an_error_for_both_sides(recorded: Recorded) -> None:
+    with pytest.raises(ReplayError, match="11 recorded calls are left"):
+        refused(recorded.url, "Respond?", "Respond?", "Respond?")
+    with pytest.raises(ReplayError, match=r"no recorded call with this body for POST /v1/responses"):
+        refused(recorded.url, "Respond?", "Respond, please?", match="body")
+
+
+@pytest.fixture
+def thin(tmp_path: Path) -> Iterator[Recorded]:
+    """A session without calls, and a call without content outside of it."""
+    url = f"sqlite:///{tmp_path}/thin.db"
+    handle = callspan.instrument(stores=url, spool_dir=tmp_path / "spool", content="metadata")
+    with ScriptedProvider() as provider:
+        with callspan.session("without calls", session_id="empty"):
+            pass
+        with openai.OpenAI(base_url=provider.openai_url) as client:
+            client.responses.create(model="gpt-5", input="One?")
+        handle.uninstrument()
+        yield Recorded(provider, url, [])
+
+
+@pytest.mark.parametrize(("session", "expected"), [("empty", "nothing to replay"), ("nope", "no session nope")])
+def test_nothing_to_replay_is_reported_at_once(thin: Recorded, session: str, expected: str) -> None:
+    with pytest.raises(ReplayError, match=expected), replay(thin.url, session=session):
+        pass
+
+
+def test_what_was_not_kept_whole_is_neither_replayed_nor_sent(thin: Recorded) -> None:
+    with pytest.raises(ReplayError, match="content='full'"):
+        refused(thin.url, "One?")
+    answer = thin.again("responses")
+    assert (answer.code, "content='full'" in answer.out + answer.err) == (1, True)
+    assert len(thin.provider.requests) == 1
+
+
+def test_records_are_replayed_without_a_store() -> None:
+    """Those that a capture has seen; of one session by its id or the beginning of it."""
+    with ScriptedProvider() as provider, capture() as seen:
+        client = openai.OpenAI(base_url=provider.openai_url, api_key="any")
+        for text in ("One.", "Two."):
+            provider.reply(text)
+            with callspan.session("s", session_id=f"session-{text}"):
+                ask(client, "Which?")
+        client.close()
+    records = seen.records
+    for session, expected in ((None, ["One.", "Two."]), ("session-Two.", ["Two."]), ("session-T", ["Two."])):
+        with replay(records, session=session) as again:
+            with openai.OpenAI(base_url=again.openai_url, api_key="any") as client:
+                found = [ask(client, "Which?").choices[0].message.content for _ in expected]
+            assert (found, again.unused) == (expected, [])
+    for session in (None, "other"):
+        with pytest.raises(ReplayError, match="nothing to replay in the records"), replay([], session=session):
+            pass
+
+
+@pytest.fixture(autouse=True)
+def _keys(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("OPENAI_BASE_URL", "ANTHROPIC_BASE_URL", "CALLSPAN_STORES", "CALLSPAN_CONTENT"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("OPENAI_API_KEY", "key")
+    monkeypatch.setenv("ANTHROPIC_API_KEY", "key")
+
+
+TEXT_APIS = ("chat_completions", "responses", "completions", "messages", "text_completions")
+
+
+@pytest.mark.parametrize("api", [*TEXT_APIS, *(f"{api} stream" for api in TEXT_APIS)])
+def test_the_same_request_is_sent_and_both_answers_are_shown(recorded: Recorded, api: str) -> None:
+    first = {request.content for request in recorded.provider.requests}
+    recorded.provider.reply("The new answer.")
+    result = recorded.again(api)
+    assert result.code == 0
+    assert all(text in result.out for text in (str(recorded.first[api].text), "The new answer.", "other words"))
+    sent = recorded.provider.requests[-1]
+    assert json.loads(sent.content) in [json.loads(content) for content in first]
+
+
+def test_another_model_can_be_used_and_the_same_answer_is_said_to_be_the_same(recorded: Recorded) -> None:
+    recorded.provider.reply("From Responses.")
+    result = recorded.again("responses", "--json").json
+    assert result["same"] is True
+    assert result["recorded"]["output"] == result["replayed"]["output"] == "From Responses."
+    assert recorded.again("chat_completions", "--model", "gpt-6", "--json").json["replayed"]["model"] == "gpt-6"
+    body = recorded.provider.requests[-1].body
+    assert (body["model"], body["temperature"]) == ("gpt-6", 0.5)
+
+
+def test_what_goes_wrong_is_said_and_is_an_exit_code(recorded: Recorded, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A call goes to no other host than it went to."""
+    before = len(recorded.provider.requests)
+    elsewhere = ask_command("--store", recorded.url, "replay", recorded.first["responses"].call_id)
+    assert "the call went to 127.0.0.1" in elsewhere.err
+    assert "--base-url" in elsewhere.err
+    unknown = ask_command("--store", recorded.url, "replay", "nope")
+    assert "nope" in unknown.err
+    assert len(recorded.provider.requests) == before
+    recorded.provider.reply(status=400, message="No \x1b[31msuch\x07 model.")
+    refused = recorded.again("chat_completions")
+    assert "such" in refused.out + refused.err
+    assert not {"\x1b", "\x07"} & {*(refused.out + refused.err)}
+    monkeypatch.delenv("OPENAI_API_KEY")
+    without_key = recorded.again("responses")
+    assert "OPENAI_API_KEY" in without_key.out + without_key.err
+    assert {one.code for one in (elsewhere, unknown, refused, without_key)} == {1}
