@@ -13,8 +13,9 @@ from callspan import SettingError, open_store
 from callspan.datasets import FORMATS, export
 from callspan.records import Cost, Stream, Usage
 from tests.support.commands import ask
+from tests.support.records import START_NS
 
-from .conftest import START_NS, Export, World
+from .conftest import Export, World
 
 
 @pytest.fixture

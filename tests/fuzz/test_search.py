@@ -2,21 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import closing
-
 import pytest
 
 from tests.fuzz.pair import Pair
 from tests.fuzz.sabotage import SABOTAGES
-from tests.fuzz.search import search
-from tests.fuzz.test_fuzz import SEED, SHOWN_BY
-
-
-@pytest.fixture(scope="module")
-def pair() -> Iterator[Pair]:
-    with closing(Pair()) as running:
-        yield running
+from tests.fuzz.search import SEED, search
+from tests.fuzz.shown import SHOWN_BY
 
 
 @pytest.mark.timeout(600)

@@ -14,7 +14,7 @@ from click.testing import CliRunner
 from callspan.cli.commands import callspan
 from tests.support.processes import plain_environment
 
-__all__ = ["Answer", "Ask", "ask", "callspan", "in_its_own"]
+__all__ = ["Answer", "Ask", "ask", "callspan", "in_its_own", "run"]
 
 
 class Answer(NamedTuple):
@@ -50,3 +50,10 @@ def in_its_own(*arguments: str, cwd: Path, env: Mapping[str, str] | None = None)
         check=False,
     )
     return Answer(done.returncode, done.stdout, done.stderr)
+
+
+def run(url: str, *arguments: str, code: int | None = 0) -> str:
+    """Run a command over a store; return what it printed. Any exit code will do if `code` is None."""
+    answer = ask("--store", url, *arguments)
+    assert answer.code == code or code is None, (arguments, answer.out, answer.err)
+    return answer.out

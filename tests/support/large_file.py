@@ -21,7 +21,8 @@ from callspan.records import (
     SessionRecord,
     TimestepRecord,
 )  # fmt: skip
-from tests.stores.conftest import SECOND, START_NS, Delivery, Records
+from tests.support.delivery import START_NS, Delivery, Records
+from tests.support.records import SECOND
 
 EPISODE: Final = "episode"
 """Id of the session with steps alone."""

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from callspan.records import EventRecord
-from tests.stores.conftest import SECOND, START_NS
+from tests.support.delivery import START_NS
+from tests.support.records import SECOND
 
 from .conftest import Page
 

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from callspan.records import Attempt, ErrorInfo, Place, Response, TimestepRecord
-from tests.stores.conftest import SECOND, START_NS, raw
+from tests.support.delivery import START_NS
+from tests.support.records import SECOND, raw
 
 from .conftest import Delivery, Page, Records, Show, arguments
 from .tabs import Open, browser, event, faults, tab

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from callspan.records import Record, RewardRecord
-from tests.stores.conftest import run
+from tests.support.commands import run
 
 from .conftest import Delivery, Page, Records, Shown
 

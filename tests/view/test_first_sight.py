@@ -8,7 +8,8 @@ import socket
 import msgspec
 
 from callspan.records import ErrorInfo, Response, Timing
-from tests.stores.conftest import SECOND, START_NS
+from tests.support.delivery import START_NS
+from tests.support.records import SECOND
 
 from .conftest import Delivery, Records
 from .tabs import Open, browser, tab

@@ -9,7 +9,8 @@ import pytest
 
 from callspan import erase
 from callspan.records import RewardRecord
-from tests.stores.conftest import START_NS, postgres_server, postgres_url
+from tests.stores.conftest import postgres_server, postgres_url
+from tests.support.delivery import START_NS
 
 from .conftest import Delivery, Records, Show, Shown
 

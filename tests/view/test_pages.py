@@ -10,7 +10,8 @@ from urllib.parse import quote
 import pytest
 
 from callspan.records import ErrorInfo, EventRecord, RewardRecord, Timing
-from tests.stores.conftest import SECOND, START_NS
+from tests.support.delivery import START_NS
+from tests.support.records import SECOND
 
 from .conftest import Page, Records, Shown, arguments, chosen
 

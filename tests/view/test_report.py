@@ -16,9 +16,9 @@ from callspan.formatting import json_block, shown
 from callspan.records import CallRecord
 from callspan.view import report as reports
 from callspan.view.report import write_report
-from tests.datasets.conftest import World
 from tests.support.commands import callspan
 from tests.support.reading import Reading, data, entries, sessions
+from tests.support.world import World
 
 from .conftest import Delivery, Records, Report
 from .worlds import HOSTILE, QUESTION, fill, play

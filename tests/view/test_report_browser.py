@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.datasets.conftest import World
+from tests.support.world import World
 
 from .conftest import Report
 from .tabs import browser, faults

@@ -12,9 +12,10 @@ import pytest
 
 from callspan.view.server import PAGES
 from callspan.view.source import StoreSource
-from tests.stores.conftest import SECOND, START_NS
+from tests.support.delivery import START_NS
 from tests.support.large_file import EPISODE, EPISODE_START_NS, episode, make_sessions
 from tests.support.machine import slowness
+from tests.support.records import SECOND
 
 from .conftest import Delivery, Records, access_to
 from .tabs import Open, Tab, browser, event, tab

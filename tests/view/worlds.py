@@ -6,8 +6,8 @@ from decimal import Decimal
 from typing import Any
 
 from callspan.records import Cost, ErrorInfo, Place, TimestepRecord, Timing, Totals, Usage
-from tests.datasets.conftest import World
 from tests.support.records import SECOND, START_NS
+from tests.support.world import World
 
 QUESTION = [{"role": "user", "content": "?"}]
 HOSTILE = [
