@@ -24,6 +24,7 @@ from callspan.records import encode
 from callspan.stores import CallFilter
 from callspan.testing import Captured, ScriptedProvider, capture
 from tests.conftest import Instrument, Read
+from tests.support import sdks
 from tests.support.calls import QUESTION, Run, Wire, the_call
 from tests.support.mode import Mode
 from tests.support.processed import everywhere
@@ -248,6 +249,7 @@ def test_a_conversation_that_was_compacted_for_a_message_is_marked(
     seen: Captured,
 ) -> None:  # fmt: skip
     """By a summary in the answer or among the messages, or by what was cleared; never false."""
+    sdks.needs_name(mode.anthropic(), "beta.messages")
     mode.provider.reply(raw=_events(*blocks, **fields) if stream else _message(*blocks, **fields))
     history = [*QUESTION, *([{"role": "assistant", "content": sent}, *QUESTION] if sent else [])]
 
@@ -269,6 +271,7 @@ def test_a_conversation_that_was_compacted_for_a_message_is_marked(
 
 def test_a_conversation_that_was_compacted_for_a_response_is_marked(mode: Mode, run: Run, seen: Captured) -> None:
     """The call that compacts, those that send what it returned, and those that are compacted on the way."""
+    sdks.needs_name(mode.openai(), "responses.compact")
     compact = {"id": "resp_1", "object": "response.compaction", "created_at": 1, "output": [COMPACTION],
                "usage": {"input_tokens": 9, "output_tokens": 2, "total_tokens": 11}}  # fmt: skip
     mode.provider.reply(raw=compact, on="/responses/compact")

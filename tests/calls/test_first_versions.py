@@ -13,8 +13,11 @@ import pytest
 from callspan.stores import StoreError
 from callspan.testing import ScriptedProvider
 from tests.conftest import Instrument, Read
+from tests.support import sdks
 from tests.support.processes import plain_environment
 from tests.support.rig import until
+
+pytestmark = pytest.mark.usefixtures("no_settings")
 
 ASKING = """
 import os, sys, callspan, openai
@@ -66,6 +69,7 @@ def test_its_answer_is_the_same_call(
     background: bool, provider: ScriptedProvider, instrumented: Instrument, reading: Read, tmp_path: Path
 ) -> None:
     """That of a background response has its id from the answer, so nothing is written before it."""
+    sdks.needs("openai", "1.66", "the Responses API")
     store = f"sqlite:///{tmp_path}/calls.db"
     handle = instrumented(stores=store)
     provider.reply(text="Late.", delay_s=1.3)

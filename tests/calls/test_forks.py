@@ -11,6 +11,7 @@ from typing import Final
 import pytest
 
 import callspan
+from tests.support import sdks
 from tests.support.processes import ran
 
 QUIET = ("-W", "ignore::DeprecationWarning")
@@ -64,6 +65,7 @@ def test_a_child_forked_while_locks_were_held_records_its_calls(tmp_path: Path) 
 def test_children_forked_while_another_thread_makes_its_first_calls_neither_hang_nor_lose_or_double_a_call(
     tmp_path: Path,
 ) -> None:
+    sdks.needs("openai", "1.66", "the Responses API")
     storm = Path(__file__).with_name("fork_storm.py")
     done = ran(*QUIET, str(storm), "30", cwd=tmp_path, timeout_s=600)
     assert done.stdout.strip() == "[]"

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import callspan
 from tests.nightly import FILES
+from tests.support import sdks
 from tests.support.processes import ran
 
 SOURCE = Path(callspan.__file__).parent
@@ -99,6 +100,7 @@ def test_functions_import_nothing_that_is_not_declared_here() -> None:
 
 
 def test_the_first_calls_of_a_process_import_nothing_for_us(tmp_path: Path) -> None:
+    sdks.needs("openai", "1.66", "the Responses API")
     assert ran("-c", FIRST_CALLS, cwd=tmp_path, timeout_s=180).stdout == "[]\n"
 
 
