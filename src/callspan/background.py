@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import _thread
 import atexit
-import logging
 import sys
 import threading
 import time
@@ -19,7 +18,7 @@ from contextvars import Context, ContextVar
 from queue import Empty, SimpleQueue
 from typing import Final, Generic, TypeVar
 
-from callspan.fail_open import fail_open, log, report
+from callspan.fail_open import fail_open, report
 from callspan.forks import in_child
 
 _IDLE_S: Final = 1.0
@@ -28,8 +27,6 @@ _POLL_S: Final = 0.05
 _WORK: Final = fail_open("do work in the background")
 _START: Final = fail_open("start a thread")
 _SUPPRESS: Final = fail_open("suppress instrumentation in a background thread")
-_MIN_BACKOFF_S: Final = 0.05
-_MAX_BACKOFF_S: Final = 30.0
 _K = TypeVar("_K")
 _V = TypeVar("_V")
 
@@ -94,57 +91,6 @@ def _log(write: Callable[..., object], *values: object) -> None:
         write(*values)
     except BaseException:  # noqa: BLE001 - the thread has no caller
         return
-
-
-class LastingThread:
-    """A background thread that is restarted after an exception, with a backoff of up to 30 s."""
-
-    def __init__(
-        self,
-        target: Callable[[], object],
-        name: str,
-        on_death: Callable[[str, str], object],
-        sleep: Callable[[float], object] = time.sleep,
-    ) -> None:
-        """`on_death` is called with the thread's name and the exception's type; `sleep` waits for the backoff."""
-        self._target = target
-        self._name = name
-        self._on_death = on_death
-        self._sleep = sleep
-        self.deaths = 0
-        self._thread = thread(self._run, name)
-
-    def start(self) -> None:
-        """Start the thread."""
-        self._thread.start()
-
-    def is_alive(self) -> bool:
-        """Return whether the thread runs."""
-        return self._thread.is_alive()
-
-    def join(self, timeout_s: float) -> bool:
-        """Wait for the thread's end; return whether it ended in time, or was never started."""
-        if self._thread.ident is not None:
-            self._thread.join(max(0.0, timeout_s))
-        return not self._thread.is_alive()
-
-    def _run(self) -> None:
-        if self.deaths:
-            self._sleep(min(_MAX_BACKOFF_S, _MIN_BACKOFF_S * 2.0 ** min(self.deaths, 16)))
-        try:
-            self._target()
-        except BaseException as error:  # noqa: BLE001 - a callback of the application may raise `SystemExit`
-            if not sys.is_finalizing():
-                self._restart(type(error).__name__)
-
-    def _restart(self, kind: str) -> None:
-        self.deaths += 1
-        with _START:
-            self._thread = thread(self._run, self._name)
-            self._thread.start()
-        _log(log, logging.WARNING, "The thread %s was ended by %s and is restarted", self._name, kind)
-        with _START:
-            self._on_death(self._name, kind)
 
 
 class AtomicFlag(dict[str, bool]):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextvars
-import logging
 import os
 import signal
 import subprocess
@@ -19,7 +18,7 @@ from opentelemetry import context as otel_context
 from opentelemetry.instrumentation.utils import is_instrumentation_enabled
 
 from callspan import background, process_end
-from callspan.background import LastingThread, LRUCache, Worker
+from callspan.background import LRUCache, Worker
 from callspan.fail_open import failures, forget_failures
 from callspan.process_end import ForkedWorkers
 
@@ -46,56 +45,6 @@ def test_a_cache_forgets_what_was_not_used_for_longest() -> None:
     assert known.claim("newest", 3)
     known.claim("claimed", 4)
     assert (known.get("read"), known.get("newest")) == (None, 3)
-
-
-def test_a_thread_that_an_exception_ends_is_started_again_and_counted(
-    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(threading, "excepthook", lambda _: None)
-    died: list[tuple[str, str]] = []
-    runs, pauses = list[int](), list[float]()
-
-    def target() -> None:
-        runs.append(1)
-        if len(runs) < 4:
-            raise SystemExit
-
-    lasting = LastingThread(target, "callspan-lasting", lambda *death: died.append(death), pauses.append)
-    lasting.start()
-    assert until(lambda: len(runs) == 4)
-    assert lasting.join(5)
-    assert until(lambda: not threads("callspan-lasting"))
-    assert died == [("callspan-lasting", "SystemExit")] * 3
-    assert (lasting.deaths, pauses) == (3, [0.1, 0.2, 0.4])
-    assert caplog.messages == ["The thread callspan-lasting was ended by SystemExit and is restarted"] * 3
-
-
-class GivesUp(logging.Handler):
-    """A log handler of an application that ends its thread."""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        raise SystemExit
-
-
-@pytest.fixture
-def hostile_log() -> Iterator[None]:
-    handler, logger = GivesUp(), logging.getLogger("callspan")
-    logger.addHandler(handler)
-    yield
-    logger.removeHandler(handler)
-
-
-@pytest.mark.usefixtures("hostile_log")
-def test_a_log_handler_that_ends_threads_keeps_none_from_being_started_again() -> None:
-    runs, deaths = list[int](), list[str]()
-
-    def target() -> None:
-        runs.append(1)
-        if len(runs) < 3:
-            raise SystemExit
-
-    LastingThread(target, "callspan-lasting", lambda name, _: deaths.append(name), lambda _: None).start()
-    assert until(lambda: (len(runs), deaths) == (3, ["callspan-lasting"] * 2)), (runs, deaths)
 
 
 def test_work_is_done_by_a_thread_that_ends_when_there_is_no_more(monkeypatch: pytest.MonkeyPatch) -> None:

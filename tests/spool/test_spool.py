@@ -80,6 +80,27 @@ def test_what_no_store_has_taken_stays_and_the_new_record_is_dropped_and_counted
     assert read_losses(spool.directory).dropped["cap"].count == kept.count(False)
 
 
+class ExitingSink(FileSink):
+    """Ends the process, as it thinks, in its first delivery."""
+
+    has_exited = False
+
+    def deliver(self, payloads: Sequence[bytes]) -> None:
+        if not self.has_exited:
+            self.has_exited = True
+            sys.exit("I give up")
+        super().deliver(payloads)
+
+
+def test_a_store_that_exits_is_tried_again(tmp_path: Path) -> None:
+    sink = ExitingSink(tmp_path / "out")
+    spool = spool_of(tmp_path / "spool", one=sink)
+    spool.append(record("kept"))
+    assert spool.flush(20)
+    assert spool.close(20)
+    assert sink.keys() == ["kept"]
+
+
 def test_an_exception_within_an_append_loses_no_other_record(tmp_path: Path) -> None:
     sink = FileSink(tmp_path / "out")
     spool = spool_of(tmp_path / "spool", one=sink)
@@ -451,7 +472,7 @@ def test_losses_whose_writing_was_cut_are_those_of_the_write_before(tmp_path: Pa
 def test_losses_of_many_names_fit_into_their_file(tmp_path: Path) -> None:
     many = Losses()
     for number in range(500):
-        for kind in ("dropped", "given_up", "rejected", "damaged", "unrecorded", "threads"):
+        for kind in ("dropped", "given_up", "rejected", "damaged", "unrecorded"):
             many.add(kind, f'{number} "ä\\' * 40, Loss(1, 1 << 62, 1 << 62))
     add_losses(tmp_path, many)
     size = (tmp_path / LOSSES_FILE).stat().st_size

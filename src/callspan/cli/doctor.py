@@ -281,7 +281,7 @@ def _place(directory: Path) -> Iterator[Check]:
 
 
 def _losses(settings: Settings) -> Iterator[Check]:
-    """Report the records that were lost, threads started again, and requests that were not recorded."""
+    """Report the records that were lost, and requests that were not recorded."""
     from callspan.stores.spools import directories_for
 
     directories = dict.fromkeys(one for url in settings.stores for one in directories_for(url, settings))
@@ -296,9 +296,6 @@ def _losses_in(directory: Path) -> Iterator[Check]:
     for kind, what in _LOST.items():
         for name, loss in getattr(losses, kind).items():
             yield Check("stores", f"{what}: {name}", "warning", str(loss), advice)
-    for name, deaths in losses.threads.items():
-        detail = f"was ended by an exception and started again, {plural(deaths.count, 'time')}, last at "
-        yield Check("stores", f"thread {name}", "warning", f"{detail}{iso(deaths.last_ns)}", advice)
     for name, count in losses.unrecorded.items():
         detail = f"{plural(count.count, 'time')}, from {iso(count.first_ns)} to {iso(count.last_ns)}"
         advice = f"See docs/records.md for what is recorded. Delete {path} once you know."

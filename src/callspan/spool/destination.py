@@ -52,7 +52,7 @@ class Destination:
         """Close files and connections; `open` may follow."""
 
 
-def reason(error: Exception) -> str:
+def reason(error: BaseException) -> str:
     """Return why a store failed, as a short text without passwords."""
     if isinstance(error, OSError) and error.strerror:
         text = f"{error.strerror}: {error.filename}" if error.filename else error.strerror

@@ -34,7 +34,7 @@ _MAX_NAMES: Final = 24
 _NAME_BYTES: Final = 160
 """Of a name; with so many names of each kind, everything fits into a line."""
 _OTHERS: Final = "others"
-Kind: TypeAlias = Literal["dropped", "given_up", "rejected", "damaged", "unrecorded", "threads"]
+Kind: TypeAlias = Literal["dropped", "given_up", "rejected", "damaged", "unrecorded"]
 _WARNINGS: Final[dict[Kind, str]] = {
     "dropped": "%s dropped for every store (%s) at %s",
     "given_up": "%s given up for %s, which lacks them: %s is at its cap",
@@ -78,8 +78,6 @@ class Losses(msgspec.Struct):
     """Damaged lines, by the store that was to have them."""
     unrecorded: dict[str, Loss] = {}
     """Requests that may cost money and left no record, by method and path."""
-    threads: dict[str, Loss] = {}
-    """Threads that an exception ended, and that were started again, by their name."""
     writes: int = 0
     """How often the file was written."""
 
@@ -101,7 +99,7 @@ class Losses(msgspec.Struct):
         return any(getattr(self, kind) for kind in _KINDS)
 
 
-_KINDS: Final[tuple[Kind, ...]] = ("dropped", "given_up", "rejected", "damaged", "unrecorded", "threads")
+_KINDS: Final[tuple[Kind, ...]] = ("dropped", "given_up", "rejected", "damaged", "unrecorded")
 _decode: Final = msgspec.json.Decoder(Losses).decode
 
 

@@ -16,8 +16,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from callspan.background import LastingThread
-from callspan.fail_open import Attempt, fail_open, log
+from callspan.background import thread
+from callspan.fail_open import fail_open, log, report
 from callspan.formatting import plural
 from callspan.safe_urls import without_passwords
 from callspan.spool.delivering import Delivery
@@ -83,7 +83,7 @@ class Shipper:
         self.wake: Final = partial(self._signals.put, None)
         self._failing_since = self._warn_at = 0.0
         """When the first failure was logged, by the monotonic clock; 0: it works, or nothing was logged."""
-        self._thread = LastingThread(self._run, f"callspan-{target.name}", self._note_death)
+        self._thread = thread(self._run, f"callspan-{target.name}")
 
     def start(self) -> None:
         """Start the thread. Raises RuntimeError while the interpreter ends."""
@@ -101,8 +101,10 @@ class Shipper:
         self.wake()
 
     def join(self, timeout_s: float) -> bool:
-        """Return whether the thread has ended within the time."""
-        return self._thread.join(timeout_s)
+        """Return whether the thread has ended within the time, or was never started."""
+        if self._thread.ident is not None:
+            self._thread.join(max(0.0, timeout_s))
+        return not self._thread.is_alive()
 
     def key(self, segment: Segment) -> str:
         """Return the short name of the store's cursor at a segment."""
@@ -150,13 +152,14 @@ class Shipper:
     def _run(self) -> None:
         while not self._is_stopping:
             moved = self.woken = self._is_hurried = False
-            attempt = Attempt(f"deliver records to {self.target.name}")
-            with attempt:
+            try:
                 moved = self._round()
-            if attempt.error is not None:
-                self._recover(attempt.error)
-            elif not moved:
-                self._rest()
+            except BaseException as error:  # noqa: BLE001 - a store may raise `SystemExit`, and records wait
+                report(f"deliver records to {self.target.name}", error, level=logging.DEBUG)
+                self._recover(error)
+            else:
+                if not moved:
+                    self._rest()
         with self._using:
             self._close()
 
@@ -213,7 +216,7 @@ class Shipper:
             self._delivery = Delivery(self.target.name, self._make())
         return self._delivery
 
-    def _recover(self, error: Exception) -> None:
+    def _recover(self, error: BaseException) -> None:
         longest = min(_MAX_WAIT_S, _MIN_WAIT_S * 2.0 ** min(self.failures, 16))
         # Before `retried`: a flush that sees the attempt counted knows that the store is failing.
         self.failures += 1
@@ -226,7 +229,7 @@ class Shipper:
         retry_after_s: float = getattr(error, "retry_after_s", None) or 0.0
         self._sleep(max(longest * _CHANCE.uniform(0.5, 1.0), min(retry_after_s, _MAX_RETRY_AFTER_S)))
 
-    def _warn(self, error: Exception) -> None:
+    def _warn(self, error: BaseException) -> None:
         now = time.monotonic()
         if now >= self._warn_at:
             self._failing_since, self._warn_at = self._failing_since or now, now + _WARN_S
@@ -234,10 +237,6 @@ class Shipper:
             waits = sum(one.records for one in waiting(directory, self.target.key(directory.parent)))
             text = "%s is unavailable (%s): %s, kept in %s; retrying"
             log(logging.WARNING, text, self.target.name, reason(error), plural(waits, "record", "wait"), directory)
-
-    def _note_death(self, name: str, error: str) -> None:
-        del error
-        self._spool.losses.add("threads", name)
 
     def _close(self) -> None:
         if self._delivery is not None:
