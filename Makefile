@@ -9,19 +9,20 @@ STAMP := $(VENV)/.callspan
 EXTRAS := openai,anthropic,cli,cost,otlp
 DEV_EXTRAS := $(EXTRAS),groq,postgres,clickhouse,gymnasium
 PYTEST := $(BIN)/python -m pytest
+QUICK_TESTS := not nightly and not postgres and not clickhouse
 # Compiled modules are kept, whatever the shell says: half of what it takes to collect the tests, and hundreds of processes.
 export PYTHONDONTWRITEBYTECODE :=
 # `make bench QUICK=--quick`, also bench-peers: less than two minutes.
 QUICK :=
 
-.PHONY: demo test check oldest postgres nightly path bench bench-peers clean
+.PHONY: demo test check oldest postgres nightly bench bench-peers clean
 
 demo: $(STAMP)-demo  ## An agent in a small environment, offline; then its trace and its records
 	@$(BIN)/callspan demo
 
 # Quick tests often wait for sockets and processes: three at once, also on two cores.
 test: $(STAMP)-dev  ## The tests that a change needs; they need nothing but Python
-	$(PYTEST) -n 3 -m "not nightly and not postgres and not clickhouse"
+	$(PYTEST) -n 3 -m "$(QUICK_TESTS)"
 
 check: $(STAMP)-dev  ## Lint, types, layers, documents
 	$(BIN)/ruff check .
@@ -32,16 +33,14 @@ check: $(STAMP)-dev  ## Lint, types, layers, documents
 	$(BIN)/python tools/reference.py --check
 
 oldest: $(STAMP)-dev  ## The capture tests on the oldest supported SDKs and OpenTelemetry
-	$(BIN)/python tools/matrix.py floor
+	$(BIN)/python tools/environments.py sdks/floor
+	.venv-sdks/floor/bin/python -m pytest -n 2 -m "$(QUICK_TESTS)" tests/calls
 
 postgres: $(STAMP)-dev  ## The tests that need a Postgres server: initdb on the PATH
 	$(PYTEST) -n 2 -m "postgres and not nightly"
 
-nightly: $(STAMP)-all  ## Everything there is, for hours, with one table at its end
+nightly: $(STAMP)-all  ## Everything there is, for hours
 	$(BIN)/python -m tools.nightly
-
-path: $(STAMP)-dev  ## The files and functions that one call passes, in order
-	@$(BIN)/python tools/call_path.py
 
 bench: $(STAMP)-dev  ## What callspan costs, paired with the bare SDKs and a raw span
 	$(BIN)/python bench/run.py $(QUICK)
@@ -53,6 +52,11 @@ bench-peers: $(STAMP)-dev  ## The same beside others that trace these SDKs, each
 
 clean:  ## Remove what the targets above have made
 	rm -rf .cache $(VENV) .venv-* .mypy_cache .ruff_cache .hypothesis
+
+# By the Collector's own builder, in one to two minutes; needs Go.
+.cache/otelcol/otelcol: tools/collector.yaml
+	mkdir -p $(@D)
+	go run go.opentelemetry.io/collector/cmd/builder@v0.155.0 --config tools/collector.yaml
 
 $(VENV)/pyvenv.cfg:
 	@PYTHON="$(PYTHON)" tools/make_venv.sh $(VENV)

@@ -1,13 +1,15 @@
-"""Makes the virtual environments of tests whose packages conflict with callspan's.
+"""Make virtual environments for tests whose packages conflict with those of `.venv`.
 
-    python tools/environments.py peers backend frameworks newest trainers
+    python tools/environments.py frameworks sdks/floor
 
-Each is made once; an existing one that has all packages is left as it is, unless it is one of the newest versions.
+makes every environment whose name begins with one of these. Each is made once, beside `.venv`; an existing one that
+has all packages is left as it is, unless it is to have their newest versions.
 """
 
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -15,50 +17,63 @@ from pathlib import Path
 TOOLS = Path(__file__).resolve().parent
 ROOT = TOOLS.parent
 UPGRADE = "--upgrade"
-"""Among the packages of an environment that is to have the newest versions, even if it exists."""
+"""Among the packages of an environment that gets their newest versions each time."""
 ALONE = "--no-deps"
-"""Among the packages of an environment before those that are installed without what they ask for."""
-ENVIRONMENTS: dict[str, dict[str, list[str]]] = {
-    "peers": {
-        ".venv-peers": [
-            "-e", ".[openai,anthropic,otlp,cli]",
-            "opentelemetry-util-genai",
-            "opentelemetry-instrumentation-genai-openai",
-            "opentelemetry-instrumentation-genai-anthropic",
-            "opentelemetry-instrumentation-openai",
-            "opentelemetry-instrumentation-anthropic",
-            "openinference-instrumentation-openai",
-            "openinference-instrumentation-anthropic",
-            "logfire>=6.0.0b8",
-        ],
-    },
-    "newest": {
-        ".venv-newest": [
-            UPGRADE, "-e", ".[cli]", "openai", "anthropic", "groq", "pytest", "pytest-timeout", "hypothesis", "httpx",
-            "opentelemetry-proto", "grpcio",
-        ],
-    },
-    "backend": {".venv-backend": ["arize-phoenix>=20,<21"]},
-    "frameworks": {
-        ".venv-frameworks/openai-agents": ["-e", ".[otlp]", "openai-agents[voice]"],
-        ".venv-frameworks/openai-agents-oldest": ["-e", ".", "openai-agents==0.1.0", "openai==1.87.0"],
-        ".venv-frameworks/langchain": ["-e", ".", "langchain-openai", "langchain-anthropic"],
-        ".venv-frameworks/litellm": ["-e", ".", "litellm", "mcp"],  # which it imports and does not ask for
-        ".venv-frameworks/instructor": ["-e", ".", "instructor", "anthropic"],
-        ".venv-frameworks/pydantic-ai": ["-e", ".", "pydantic-ai-slim[openai,anthropic]"],
-        ".venv-frameworks/strands": ["-e", ".", "strands-agents[openai,anthropic]"],
-        ".venv-frameworks/langgraph": ["-e", ".", "langgraph", "langchain-openai", "langchain-anthropic"],
-        ".venv-frameworks/crewai": ["-e", ".", "crewai[anthropic]"],
-        ".venv-frameworks/smolagents": ["-e", ".", "smolagents[openai]"],
-        ".venv-frameworks/agno": ["-e", ".", "agno", "openai", "anthropic"],
-        ".venv-frameworks/llama-index": [
-            "-e", ".", "llama-index-llms-openai", "llama-index-llms-anthropic", "anthropic<1",
-        ],
-        ".venv-frameworks/dspy": ["-e", ".", "dspy"],
-        ".venv-frameworks/celery": ["-e", ".[openai,anthropic,otlp]", "celery"],
-    },
-    "trainers": {".venv-trainers/trl": ["transformers", "datasets", "jinja2", ALONE, "trl"]},  # no torch
+"""Before the packages of an environment that are installed without what they depend on."""
+CAPTURE = (
+    "pytest>=8.3", "pytest-timeout>=2.3", "pytest-xdist>=3.6", "aiohttp", "boto3", "brotli", "google-auth[requests]",
+    "hypothesis>=6.100", "trio", "opentelemetry-exporter-otlp-proto-common",
+)  # fmt: skip
+"""What the tests of captured calls and the fuzzer need beside the SDKs."""
+ENVIRONMENTS: dict[str, list[str]] = {
+    # The oldest that pyproject.toml allows. Both SDKs hand their HTTP client an argument that httpx 0.28 lacks.
+    "sdks/floor": [
+        "-e", ".", *CAPTURE, "openai==1.40.0", "anthropic==0.34.0", "groq==1.0.0", "httpx<0.28",
+        "opentelemetry-api==1.35.0", "opentelemetry-sdk==1.35.0", "opentelemetry-instrumentation==0.56b0",
+    ],
+    "sdks/older": ["-e", ".", *CAPTURE, "openai[aiohttp]==1.109.1", "anthropic[aiohttp]==0.125.0", "groq==1.0.0"],
+    "sdks/recent": [
+        "-e", ".", *CAPTURE, "openai[aiohttp,realtime]==2.54.0", "anthropic[aiohttp]==1.17.0", "groq==1.0.0",
+    ],
+    "sdks/lanes": ["-e", ".", *CAPTURE, "openai[aiohttp,realtime]==3.30.0", "anthropic[aiohttp]>=2", "groq>=1.7"],
+    # Openai takes clients of the older HTTP library too, where that is there.
+    "sdks/newest": [
+        UPGRADE, "-e", ".[cli]", *CAPTURE, "openai[aiohttp,realtime]", "anthropic[aiohttp]", "groq", "httpx", "grpcio",
+    ],
+    "peers": [
+        "-e", ".[openai,anthropic,otlp,cli]", "opentelemetry-util-genai", "logfire>=6.0.0b8",
+        "opentelemetry-instrumentation-genai-openai", "opentelemetry-instrumentation-genai-anthropic",
+        "opentelemetry-instrumentation-openai", "opentelemetry-instrumentation-anthropic",
+        "openinference-instrumentation-openai", "openinference-instrumentation-anthropic",
+    ],
+    "backend": ["arize-phoenix>=20,<21"],
+    "frameworks/openai-agents": ["-e", ".[otlp]", "openai-agents[voice]"],
+    "frameworks/openai-agents-oldest": ["-e", ".", "openai-agents==0.1.0", "openai==1.87.0"],
+    "frameworks/langchain": ["-e", ".", "langchain-openai", "langchain-anthropic"],
+    "frameworks/litellm": ["-e", ".", "litellm", "mcp"],  # which it imports and does not ask for
+    "frameworks/instructor": ["-e", ".", "instructor", "anthropic"],
+    "frameworks/pydantic-ai": ["-e", ".", "pydantic-ai-slim[openai,anthropic]"],
+    "frameworks/strands": ["-e", ".", "strands-agents[openai,anthropic]"],
+    "frameworks/langgraph": ["-e", ".", "langgraph", "langchain-openai", "langchain-anthropic"],
+    "frameworks/crewai": ["-e", ".", "crewai[anthropic]"],
+    "frameworks/smolagents": ["-e", ".", "smolagents[openai]"],
+    "frameworks/agno": ["-e", ".", "agno", "openai", "anthropic"],
+    "frameworks/llama-index": ["-e", ".", "llama-index-llms-openai", "llama-index-llms-anthropic", "anthropic<1"],
+    "frameworks/dspy": ["-e", ".", "dspy"],
+    "frameworks/celery": ["-e", ".[openai,anthropic,otlp]", "celery"],
+    "trainers/trl": ["transformers", "datasets", "jinja2", ALONE, "trl"],  # no torch
 }  # fmt: skip
+PYTHONS = {"3.10": ("sdks/floor", "sdks/older", "sdks/recent"), "3.13": ("sdks/lanes", "sdks/newest")}
+"""Environments of a version of Python that may not be that of `.venv`."""
+
+
+def interpreter(name: str) -> str:
+    """Return the Python of an environment, from pyenv or the PATH; the running one if there is none."""
+    for version, names in PYTHONS.items():
+        if name in names:
+            of_pyenv = [*Path.home().glob(f".pyenv/versions/{version}.*/bin/python")]
+            return str(of_pyenv[0]) if of_pyenv else shutil.which(f"python{version}") or sys.executable
+    return sys.executable
 
 
 def make(place: Path, packages: list[str], python: str = sys.executable) -> None:
@@ -67,7 +82,7 @@ def make(place: Path, packages: list[str], python: str = sys.executable) -> None
     wanted = "\n".join(packages)
     if done.exists() and done.read_text() == wanted and UPGRADE not in packages:
         return
-    print(f"{place.name}: {' '.join(packages)}", flush=True)
+    print(f"{place.name} by {python}: {' '.join(packages)}", flush=True)
     place.parent.mkdir(exist_ok=True)
     if not (place / "bin" / "python").exists():
         subprocess.run([TOOLS / "make_venv.sh", place], env={**os.environ, "PYTHON": python}, check=True)
@@ -77,12 +92,7 @@ def make(place: Path, packages: list[str], python: str = sys.executable) -> None
     done.write_text(wanted)
 
 
-def main(names: list[str]) -> None:
-    """Make the environments of every name given."""
-    for name in names:
-        for place, packages in ENVIRONMENTS[name].items():
-            make(ROOT / place, packages)
-
-
 if __name__ == "__main__":
-    main(sys.argv[1:] or sorted(ENVIRONMENTS))
+    for name, packages in ENVIRONMENTS.items():
+        if name.startswith(tuple(sys.argv[1:])):
+            make(ROOT / f".venv-{name}", packages, interpreter(name))

@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any, Final
 
 import pytest
-from tools.collector import BINARY, is_built
 from typing_extensions import Self
 
-from tests.support.launching import answers, free_port, running
+from tests.support.launching import ROOT, answers, free_port, running
 from tests.support.receiver import OtlpReceiver
 
+BINARY: Final = ROOT / ".cache/otelcol/otelcol"
 _CONFIG: Final = """\
 receivers:
   otlp:
@@ -48,8 +48,8 @@ class Collector:
     """
 
     def __init__(self, place: Path, receiver: OtlpReceiver) -> None:
-        if not is_built():
-            pytest.fail("no OpenTelemetry Collector: build it with `python tools/collector.py`")
+        if not BINARY.exists():
+            pytest.fail("no OpenTelemetry Collector: build it with `make .cache/otelcol/otelcol`")
         grpc, http, self._prometheus = free_port(), free_port(), free_port()
         self.addresses = {"grpc": f"http://127.0.0.1:{grpc}", "http": f"http://127.0.0.1:{http}"}
         self._place, self._running = place, ExitStack()

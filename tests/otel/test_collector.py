@@ -1,7 +1,4 @@
-"""A real OpenTelemetry Collector: all telemetry arrives, also after restarts of the Collector.
-
-`tools/collector.py` builds it.
-"""
+"""A real OpenTelemetry Collector: all telemetry arrives, also after restarts of the Collector."""
 
 from __future__ import annotations
 

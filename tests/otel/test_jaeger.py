@@ -78,7 +78,7 @@ class Jaeger:
 def jaeger(tmp_path: Path) -> Iterator[Jaeger]:
     binary = shutil.which("jaeger")
     if binary is None:
-        pytest.fail("no Jaeger: there is no jaeger on the PATH")
+        pytest.skip("no Jaeger: there is no jaeger on the PATH")
     ports = {name: free_port() for name in ("grpc", "http", "query", "query_grpc")}
     config = tmp_path / "jaeger.yaml"
     config.write_text(_CONFIG.format(**ports))
