@@ -65,8 +65,6 @@ def _of_reference(modality: str, mime: str | None, reference: dict[str, object],
         mime=mime,
         sha256=text(reference, "sha256"),
         size=integer(reference, "bytes"),
-        width=integer(reference, "width"),
-        height=integer(reference, "height"),
         seconds=number(reference, "seconds"),
         file_id=file_id,
     )

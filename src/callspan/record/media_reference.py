@@ -1,7 +1,6 @@
-"""Media references: replace the bytes of a media file by its hash, size, type, and dimensions or duration.
+"""Media references: replace the bytes of a media file by its hash, size and type.
 
-Dimensions and durations come from the headers of PNG, GIF, JPEG, WebP, WAV and FLAC files. For other formats only the
-type is known.
+That of a WAV or FLAC file also has its duration.
 """
 
 from __future__ import annotations
@@ -12,13 +11,11 @@ from collections.abc import Callable
 from typing import Final, TypeAlias
 
 MEDIA_KEY: Final = "callspan_media"
-"""Key of the object `{sha256, bytes, mime, width, height, seconds}` that replaces a file."""
+"""Key of the object `{sha256, bytes, mime, seconds}` that replaces a file."""
 HEADER_BYTES: Final = 65_536
 """Number of bytes at the start of a file that `header_fields` needs."""
 
 _Fields: TypeAlias = dict[str, object]
-_JPEG_FRAMES: Final = frozenset({*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC})
-"""JPEG markers that are followed by the dimensions."""
 
 
 def media_reference(data: bytes, mime: str | None = None, default_mime: str | None = None) -> dict[str, object]:
@@ -41,7 +38,7 @@ def described_reference(
 
 
 def header_fields(header: bytes, size: int | None) -> dict[str, object]:
-    """Return those of `mime`, `width`, `height` and `seconds` that the header of a file states. Never raises.
+    """Return those of `mime` and `seconds` that the header of a file states. Never raises.
 
     `size` is that of the whole file: the header of a streamed WAV recording does not state its length.
     """
@@ -51,40 +48,6 @@ def header_fields(header: bytes, size: int | None) -> dict[str, object]:
                 return {"mime": mime, **({} if read is None else read(header, size))}
     except (struct.error, IndexError, ZeroDivisionError):
         return {"mime": mime}
-    return {}
-
-
-def _png(header: bytes, _: int | None) -> _Fields:
-    width, height = struct.unpack_from(">II", header, 16)
-    return _pixels(width, height)
-
-
-def _gif(header: bytes, _: int | None) -> _Fields:
-    width, height = struct.unpack_from("<HH", header, 6)
-    return _pixels(width, height)
-
-
-def _jpeg(header: bytes, _: int | None) -> _Fields:
-    at = 2
-    while header[at] == 0xFF:  # noqa: PLR2004 - every marker begins so
-        marker, length = struct.unpack_from(">BH", header, at + 1)
-        if marker in _JPEG_FRAMES:
-            height, width = struct.unpack_from(">HH", header, at + 5)
-            return _pixels(width, height)
-        at += 2 + length
-    return {}
-
-
-def _webp(header: bytes, _: int | None) -> _Fields:
-    kind = header[12:16]
-    if kind == b"VP8 ":
-        width, height = struct.unpack_from("<HH", header, 26)
-        return _pixels(width & 0x3FFF, height & 0x3FFF)
-    if kind == b"VP8L":
-        (bits,) = struct.unpack_from("<I", header, 21)
-        return _pixels((bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1)
-    if kind == b"VP8X":
-        return _pixels(*(int.from_bytes(header[at : at + 3], "little") + 1 for at in (24, 27)))
     return {}
 
 
@@ -108,15 +71,11 @@ def _flac(header: bytes, _: int | None) -> _Fields:
     return {"seconds": round(samples / rate, 3)} if samples else {}
 
 
-def _pixels(width: int, height: int) -> _Fields:
-    return {"width": width, "height": height} if width and height else {}
-
-
 _HEADERS: Final[tuple[tuple[bytes, int, str, Callable[[bytes, int | None], _Fields] | None], ...]] = (
-    (b"\x89PNG\r\n\x1a\n", 0, "image/png", _png),
-    (b"\xff\xd8\xff", 0, "image/jpeg", _jpeg),
-    (b"WEBPVP8", 8, "image/webp", _webp),
-    (b"GIF8", 0, "image/gif", _gif),
+    (b"\x89PNG\r\n\x1a\n", 0, "image/png", None),
+    (b"\xff\xd8\xff", 0, "image/jpeg", None),
+    (b"WEBPVP8", 8, "image/webp", None),
+    (b"GIF8", 0, "image/gif", None),
     (b"WAVE", 8, "audio/wav", _wav),
     (b"fLaC", 0, "audio/flac", _flac),
     (b"OggS", 0, "audio/ogg", None),

@@ -108,10 +108,6 @@ class Media(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=T
     sha256: str | None = None
     """Hex digest of the bytes, if they were sent."""
     size: int | None = None
-    width: int | None = None
-    """Pixels."""
-    height: int | None = None
-    """Pixels."""
     seconds: float | None = None
     """Length of a sound."""
     data: str | None = None

@@ -52,7 +52,7 @@ const reasoning = part => (part.text
 
 const IMAGES = /^image\/(png|jpeg|gif|webp)$/;
 const media = part => {
-  const facts = [part.modality, part.mime, part.width && `${part.width} × ${part.height}`, part.seconds && time(part.seconds * 1000), part.size && bytes(part.size)].filter(Boolean).join(", ");
+  const facts = [part.modality, part.mime, part.seconds && time(part.seconds * 1000), part.size && bytes(part.size)].filter(Boolean).join(", ");
   if (part.data && IMAGES.test(part.mime || "")) return h("img.image", { src: `data:${part.mime};base64,${part.data}`, alt: facts });
   const where = part.file_id ? `file ${part.file_id}` : part.url && !part.url.startsWith("data:") ? shown(part.url) : "";
   return gone(facts, where ? [", ", where] : ", not kept", part.sha256 ? [" · sha256 ", h("span.id", null, part.sha256.slice(0, 12))] : "");
