@@ -1,22 +1,21 @@
-"""Published prices: costs from the price list of the `genai-prices` package, cached as rates per model.
+"""Published prices: costs from the price list of the `genai-prices` package, cached per model.
 
 The package is imported when an SDK is patched, if calls are priced, because the import blocks all threads and must not
 happen during traffic. Prices are only used if the provider is known: a model name alone may belong to another provider.
 
-The package needs about 200 µs to find a model and compute a cost; with cached rates a call needs a few multiplications.
-Rates are only used for combinations of counters for which they gave exactly the package's amount before.
+The package needs about 200 µs to find a model and compute a cost. A call with nothing but tokens, at the lowest of a
+model's prices, needs a few multiplications with cached prices, which gave exactly the package's amount before.
 """
 
 from __future__ import annotations
 
 import re
-from bisect import bisect_left
 from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime, timezone
 from decimal import Decimal, localcontext
 from functools import cache
 from types import ModuleType
-from typing import Final, NamedTuple, Protocol, TypeAlias, cast
+from typing import Any, Final, NamedTuple, TypeAlias
 
 from callspan.amounts import USUAL
 from callspan.cost.dimensions import (
@@ -36,22 +35,8 @@ from callspan.forks import LATE_IMPORTS, late_import
 from callspan.record.call import CallRecord
 from callspan.record.usage import Cost, Usage
 
-_PER: Final[Mapping[str, int]] = {"mtok": 1_000_000, "kcount": 1_000}
-"""Units by the last word of a price's name."""
-_INPUT, _OUTPUT, _READ, _WRITTEN, _HOUR, _SEARCHES, _REQUESTS, _NONE = range(8)
-_COUNTS: Final[Mapping[str, int]] = {
-    "input_mtok": _INPUT,
-    "output_mtok": _OUTPUT,
-    "cache_read_mtok": _READ,
-    "cache_write_mtok": _WRITTEN,
-    "cache_write_1h_mtok": _HOUR,
-    "web_searches_kcount": _SEARCHES,
-    "requests_kcount": _REQUESTS,
-}
-"""The index, in the result of `_counts`, of the count that a price applies to."""
 _MAX_COUNT: Final = 10**9
 """Larger counts may exceed the package's decimal precision."""
-_ZERO: Final = Decimal(0)
 _COUNTERS: Final[Mapping[str, str]] = {
     "input_tokens": "input_tokens",
     "output_tokens": "output_tokens",
@@ -71,11 +56,14 @@ _CACHED: Final[Mapping[str, str]] = {
     "cache_read_image_tokens": "cache_image_read_tokens",
 }
 """Those that it needs, even if they are 0, where the input was cached and has several modalities."""
+_TOKENS: Final = frozenset({"input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens"})
+_OTHERS: Final = tuple(name for name in (*_COUNTERS, *_CACHED) if name not in _TOKENS)
+_MTOK: Final = 1_000_000
 _SECOND_NS: Final = 1_000_000_000
 _MINUTE_NS: Final = 60 * _SECOND_NS
 _ALWAYS: Final = -1
 _MAX_CACHED: Final = 2_000
-_KEEP: Final = fail_open("cache the rates of a model; they are looked up each time")
+_KEEP: Final = fail_open("cache the prices of a model; they are looked up each time")
 
 _Context: TypeAlias = tuple[tuple[str, str], ...]
 """Names and values of price dimensions other than the standard ones."""
@@ -124,115 +112,58 @@ _COUNTED_TOOLS: Final[Mapping[str, Callable[[int], Usage]]] = {
 """For tools that the package may have a price for: a usage with only a number of their runs."""
 
 
-class _Tier(Protocol):
-    start: int
-    price: Decimal
+class _Prices(NamedTuple):
+    """The prices of one model at one provider for one set of dimensions, for up to so many input tokens."""
 
+    usd: dict[str, Decimal]
+    """By the package's names."""
+    most: int
 
-class _TieredPrices(Protocol):
-    base: Decimal
-    tiers: list[_Tier]
-
-
-class _Rate(NamedTuple):
-    count_index: int
-    """The index of its count."""
-    price: Decimal
-    per: int
-
-
-class Rates:
-    """The prices of one model at one provider for one set of dimensions. Thread-safe."""
-
-    __slots__ = ("_by_bracket", "_has_image_prices", "_names", "_prices", "_same", "_starts")
-
-    def __init__(self, prices: Mapping[str, object]) -> None:
-        """`prices` are amounts by the package's names, or amounts that depend on the number of input tokens."""
-        self._prices = {name: price for name, price in prices.items() if _per(name) and price is not None}
-        self._names = frozenset(self._prices)
-        self._has_image_prices = any("image" in name for name in self._names)
-        tiers = [_tiers(price) for price in self._prices.values()]
-        self._starts = tuple(sorted({tier.start for found in tiers for tier in found}))
-        self._by_bracket = tuple(tuple(self._rates(tokens)) for tokens in (0, *(start + 1 for start in self._starts)))
-        self._same: dict[tuple[int, int], bool] = {}
-
-    def usd(self, usage: Usage) -> Decimal | None:
+    def amount(self, usage: Usage) -> Decimal | None:
         """Return the amount for these counts; None if the package must compute it."""
-        return self._sum(usage) if self._same.get(self._case(usage)) else None
-
-    def check(self, usage: Usage, usd: Decimal) -> None:
-        """Compare with the package's amount for these counts, and store whether they agree."""
-        found, case = self._sum(usage), self._case(usage)
-        if found is not None:
-            self._same[case] = self._same.get(case, True) and found.as_tuple() == usd.as_tuple()
-
-    def _case(self, usage: Usage) -> tuple[int, int]:
-        """Return the case to be checked separately: the counters other than 0, and the price bracket."""
-        counters = (
-            bool(usage.input_tokens) | bool(usage.output_tokens) << 1 | bool(usage.cache_read_tokens) << 2
-            | bool(usage.cache_write_tokens) << 3 | bool(usage.cache_write_1h_tokens) << 4
-            | bool(usage.web_search_requests) << 5
-        )  # fmt: skip
-        return counters, self._bracket(usage.input_tokens or 0)
-
-    def _bracket(self, tokens: int) -> int:
-        return bisect_left(self._starts, tokens)
-
-    def _sum(self, usage: Usage) -> Decimal | None:
-        counts = self._counts(usage)
-        if counts is None:
+        tokens, output = usage.input_tokens or 0, usage.output_tokens or 0
+        read, written = usage.cache_read_tokens or 0, usage.cache_write_tokens or 0
+        is_known = min(read, written, output) >= 0 and read + written <= tokens <= self.most and output <= _MAX_COUNT
+        if not is_known or usage.input_tokens is None or usage.input_audio_seconds or usage.hosted_tools:
             return None
-        total = _ZERO
-        for position, price, per in self._by_bracket[self._bracket(usage.input_tokens or 0)]:
-            total += price * counts[position] / per
-        return total
-
-    def _counts(self, usage: Usage) -> tuple[int, ...] | None:
-        """Return the count for each price; None if a price does not apply to a single count."""
-        if usage.cache_write_5m_tokens or usage.input_audio_tokens or usage.output_audio_tokens or usage.hosted_tools:
+        if any(getattr(usage, name) for name in _OTHERS):
             return None
-        if usage.input_audio_seconds or (
-            (usage.input_image_tokens or usage.output_image_tokens) and self._has_image_prices
-        ):
-            return None
-        tokens, read, written = usage.input_tokens or 0, usage.cache_read_tokens or 0, usage.cache_write_tokens or 0
-        hour, output = usage.cache_write_1h_tokens or 0, usage.output_tokens or 0
-        searches, names = usage.web_search_requests or 0, self._names
-        if min(tokens, read, written, hour, output, searches) < 0 or max(tokens, output, searches) > _MAX_COUNT:
-            return None
-        if hour > written or read + written > tokens:
-            return None
-        # Counts with a separate price are not part of the price for the whole.
-        rest = tokens - (read if "cache_read_mtok" in names else 0) - (written if "cache_write_mtok" in names else 0)
-        short = written - (hour if "cache_write_1h_mtok" in names else 0)
-        return rest, output, read, short, hour, searches, 1, 0
-
-    def _rates(self, tokens: int) -> Iterator[_Rate]:
-        for name, price in self._prices.items():
-            per = _per(name)
-            if isinstance(price, Decimal):
-                yield _Rate(_COUNTS.get(name, _NONE), price, per)
-            else:
-                tiered = cast("_TieredPrices", price)
-                passed = [tier.price for tier in tiered.tiers if tokens > tier.start]
-                yield _Rate(_COUNTS.get(name, _NONE), passed[-1] if passed else tiered.base, per)
+        # Tokens with a separate price are not part of the price for the whole.
+        counts = {"cache_read_mtok": read, "cache_write_mtok": written}
+        counts["input_mtok"] = tokens - sum(count for name, count in counts.items() if name in self.usd)
+        counts["output_mtok"] = output
+        return sum((price * counts.get(name, 0) / _MTOK for name, price in self.usd.items()), Decimal(0))
 
 
-def _per(name: str) -> int:
-    return _PER.get(name.rpartition("_")[2], 0)
+def _lowest(prices: Mapping[str, Any]) -> _Prices:
+    """Return the prices below any bracket.
 
-
-def _tiers(price: object) -> list[_Tier]:
-    return [] if isinstance(price, Decimal) else cast("_TieredPrices", price).tiers
+    `prices` are amounts by the package's names, or amounts that depend on the number of input tokens.
+    """
+    known = {name: price for name, price in prices.items() if name.endswith(("_mtok", "_kcount")) and price is not None}
+    starts = [tier.start for price in known.values() if not isinstance(price, Decimal) for tier in price.tiers]
+    return _Prices(
+        {name: getattr(price, "base", price) for name, price in known.items()}, min(starts, default=_MAX_COUNT)
+    )
 
 
 class _Edition:
-    """The rates of one snapshot of the price list, which may update itself."""
+    """The prices of one snapshot of the price list, which may update itself."""
 
     def __init__(self, snapshot: object) -> None:
         self.snapshot = snapshot
-        self.rates: dict[_Model, Rates] = {}
+        self.prices: dict[_Model, _Prices | None] = {}
+        """None: they do not give the package's amount, as where each request has a price."""
         self.unknown: set[_Model] = set()
+
+    def keep(self, model: _Model, prices: _Prices, usage: Usage, usd: Decimal) -> None:
+        """Keep the prices of a model, once they gave the package's amount for some counts."""
+        amount = prices.amount(usage)
+        if amount is None or model in self.prices:
+            return
+        if len(self.prices) >= _MAX_CACHED:
+            self.prices.clear()
+        self.prices[model] = prices if amount.as_tuple() == usd.as_tuple() else None
 
 
 class PriceList:
@@ -258,12 +189,10 @@ class PriceList:
         if edition.snapshot is not snapshot:
             edition = self._edition = _Edition(snapshot)
         always = (*names, context, _ALWAYS)
-        rates = edition.rates.get(always)
-        if rates is None:
-            if always in edition.unknown:
-                return None
-            rates = edition.rates.get((*names, context, start_ns // _MINUTE_NS))
-        usd = None if rates is None else rates.usd(usage)
+        if always in edition.unknown:
+            return None
+        prices = edition.prices.get(always) or edition.prices.get((*names, context, start_ns // _MINUTE_NS))
+        usd = None if prices is None else prices.amount(usage)
         return self._look_up(edition, always, start_ns, usage) if usd is None else usd
 
     def _look_up(self, edition: _Edition, model: _Model, start_ns: int, usage: Usage) -> Decimal | None:
@@ -301,19 +230,13 @@ class PriceList:
                 constraints = [variant.constraint for variant in found.model.price_variants or ()]
                 timeless = not isinstance(found.model.prices, list) and not any(constraints)
                 minute = _ALWAYS if timeless else start_ns // _MINUTE_NS
-                _cache(edition, (provider, name, context, minute), vars(found.model_price)).check(usage, total)
+                edition.keep((provider, name, context, minute), _lowest(vars(found.model_price)), usage, total)
         return total
 
     def _snapshot(self) -> object:
         """Return the current prices; None if the package does not provide them, so that nothing is cached."""
         snapshots = getattr(self._package, "data_snapshot", None)
         return None if snapshots is None else snapshots.get_snapshot()
-
-
-def _cache(edition: _Edition, model: _Model, prices: Mapping[str, object]) -> Rates:
-    if len(edition.rates) >= _MAX_CACHED:
-        edition.rates.clear()
-    return edition.rates.setdefault(model, Rates(prices))
 
 
 def published_cost(record: CallRecord) -> Cost | None:
