@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import base64
-import hashlib
-import json
 from collections import Counter
 from typing import Any
 
-import msgspec
 import pytest
 
 from callspan.datasets.chat_messages import (
@@ -17,7 +14,6 @@ from callspan.datasets.chat_messages import (
     chat_tools,
     content_part,
     flaw,
-    inline_media,
     tool_name,
 )
 from callspan.records import (
@@ -28,7 +24,6 @@ from callspan.records import (
     Part,
     Reasoning,
     Refusal,
-    Request,
     Text,
     Timing,
     ToolCall,
@@ -36,7 +31,7 @@ from callspan.records import (
     UnknownPart,
 )
 
-from .conftest import World, asking, tool_call
+from .conftest import Export, World, asking, tool_call
 
 USER = {"role": "user", "content": "q"}
 ANSWER = {"role": "assistant", "content": "a"}
@@ -109,7 +104,6 @@ def test_definitions_of_every_api(tool: object, written: Any, dropped: dict[str,
 
 
 BYTES = base64.b64encode(b"picture").decode()
-DIGEST = hashlib.sha256(b"picture").hexdigest()
 URL = f"data:image/png;base64,{BYTES}"
 SOUND = "data:audio/wav;base64,AAAA"
 
@@ -120,7 +114,6 @@ SOUND = "data:audio/wav;base64,AAAA"
         (Media(modality="image", url="https://h/x.png"),
          {"type": "image_url", "image_url": {"url": "https://h/x.png"}}, None),
         (Media(modality="image", mime="image/png", data=BYTES), {"type": "image_url", "image_url": {"url": URL}}, None),
-        (Media(modality="image", sha256=DIGEST), {"type": "image_url", "image_url": {"url": URL}}, None),
         (Media(modality="image", sha256="0" * 64), None, "image kept by reference only"),
         (Media(modality="image"), None, "image of a kind chat messages cannot hold"),
         (Media(modality="audio", mime="audio/wav", url=SOUND),
@@ -139,18 +132,44 @@ SOUND = "data:audio/wav;base64,AAAA"
 )  # fmt: skip
 def test_media_are_parts_or_reported_as_missing(media: Media, part: Any, dropped: str | None) -> None:
     counted: Counter[str] = Counter()
-    assert content_part(media, {DIGEST: URL}, counted) == part
+    assert content_part(media, counted) == part
     assert counted == ({} if dropped is None else {dropped: 1})
 
 
-def test_bytes_of_a_messages_request_are_found_wherever_they_are() -> None:
-    source = {"type": "base64", "media_type": "image/png", "data": BYTES}
-    odd = {"type": "base64", "media_type": "image/png", "data": "no base64!"}
-    body = {"messages": [{"content": [{"type": "tool_result", "content": [{"source": source}, {"source": odd}]}]}]}
-    raw = msgspec.Raw(json.dumps(body).encode())
-    call = CallRecord(call_id="c", api="messages", request=Request(body=raw), timing=Timing(start_ns=1))
-    assert inline_media(call) == {DIGEST: URL}
-    assert inline_media(msgspec.structs.replace(call, api="responses")) == {}
+PDF = f"data:application/pdf;base64,{BYTES}"
+
+
+def of_anthropic(kind: str, mime: str) -> dict[str, Any]:
+    return {"type": kind, "source": {"type": "base64", "media_type": mime, "data": BYTES}}
+
+
+@pytest.mark.parametrize(
+    ("api", "part", "written"),
+    [
+        ("chat_completions", {"type": "image_url", "image_url": {"url": URL}}, {"image_url": {"url": URL}}),
+        ("chat_completions", {"type": "input_audio", "input_audio": {"data": BYTES, "format": "wav"}},
+         {"input_audio": {"data": BYTES, "format": "wav"}}),
+        ("chat_completions", {"type": "file", "file": {"file_data": PDF}}, {"file": {"file_data": PDF}}),
+        ("responses", {"type": "input_image", "image_url": URL}, {"image_url": {"url": URL}}),
+        ("responses", {"type": "input_file", "file_data": PDF}, {"file": {"file_data": PDF}}),
+        ("messages", of_anthropic("image", "image/png"), {"image_url": {"url": URL}}),
+        ("messages", of_anthropic("document", "application/pdf"), {"file": {"file_data": PDF}}),
+    ],
+)  # fmt: skip
+def test_media_that_were_kept_inline_are_exported(
+    world: World, exported: Export, api: str, part: Any, written: Any
+) -> None:
+    request = {"input" if api == "responses" else "messages": [{"role": "user", "content": [part]}]}
+    answers = {
+        "chat_completions": {"choices": [{"index": 0, "message": {"role": "assistant", "content": "a"}}]},
+        "responses": {"output": [{"type": "message", "role": "assistant", "content": "a"}]},
+        "messages": {"role": "assistant", "content": "a"},
+    }
+    world.call(api, request, answers[api])
+    found = exported("openai")
+    (kind,) = written
+    assert found.rows[0]["messages"][0]["content"] == [{"type": kind, **written}]
+    assert not found.dropped
 
 
 def converted(call: CallRecord) -> tuple[ChatCall, dict[str, int]]:

@@ -18,9 +18,14 @@ REFERENCE = {"callspan_media": {"sha256": SHA, "mime": "image/webp", "bytes": 15
 """What stands for bytes that were taken out of a body."""
 
 
+def referenced(modality: Any) -> Media:
+    """The part that has the reference."""
+    return Media(modality=modality, mime="image/webp", sha256=SHA, size=15)
+
+
 def kept(modality: Any, mime: str) -> Media:
-    """The part of which these bytes are known."""
-    return Media(modality=modality, mime=mime, sha256=SHA, size=15)
+    """The part that has the bytes."""
+    return Media(modality=modality, mime=mime, sha256=SHA, size=15, data=DATA)
 
 
 def sent(api: str, *content: object) -> list[Part]:
@@ -49,15 +54,15 @@ PARTS: list[tuple[Any, Part]] = [
     ({"image_url": {"url": "http://x/y"}}, Media(modality="image", url="http://x/y")),
     ({"type": "image_url", "image_url": {"url": "http://x/y"}}, Media(modality="image", url="http://x/y")),
     ({"type": "image_url", "image_url": "http://x/y"}, Media(modality="image", url="http://x/y")),
-    ({"type": "image_url", "image_url": {"url": REFERENCE}}, kept("image", "image/webp")),
+    ({"type": "image_url", "image_url": {"url": REFERENCE}}, referenced("image")),
     ({"type": "image_url", "image_url": {"url": f"data:image/png;base64,{DATA}"}}, kept("image", "image/png")),
     ({"type": "image_url", "image_url": {"url": "data:image/png;base64,§"}}, Media(modality="image", mime="image/png")),
     ({"type": "image_url", "image_url": {"url": "data:text/plain,a%20b"}},
-     Media(modality="image", mime="text/plain", sha256=hashlib.sha256(b"a b").hexdigest(), size=3)),
+     Media(modality="image", mime="text/plain", sha256=hashlib.sha256(b"a b").hexdigest(), size=3, data="YSBi")),
     ({"type": "input_image", "image_url": "http://x/y"}, Media(modality="image", url="http://x/y")),
-    ({"type": "input_image", "image_url": REFERENCE}, kept("image", "image/webp")),
+    ({"type": "input_image", "image_url": REFERENCE}, referenced("image")),
     ({"type": "input_image", "file_id": "file_1"}, Media(modality="image", file_id="file_1")),
-    ({"type": "input_image", **REFERENCE}, kept("image", "image/webp")),
+    ({"type": "input_image", **REFERENCE}, referenced("image")),
     ({"type": "image", "source": {"type": "base64", "media_type": "image/gif", "data": DATA}},
      kept("image", "image/gif")),
     ({"type": "video_url", "video_url": {"url": "http://x/y"}}, Media(modality="video", url="http://x/y")),
@@ -70,18 +75,18 @@ PARTS: list[tuple[Any, Part]] = [
     ({"type": "file", "file": {"file_data": DATA, "mime_type": "application/pdf"}},
      kept("document", "application/pdf")),
     ({"type": "file", "file": {"file_data": f"data:video/mp4;base64,{DATA}"}}, kept("video", "video/mp4")),
-    ({"type": "file", "file": {**REFERENCE}}, kept("image", "image/webp")),
+    ({"type": "file", "file": {**REFERENCE}}, referenced("image")),
     ({"type": "input_file", "file_url": "http://x/y"}, Media(modality="document", url="http://x/y")),
-    ({"type": "input_file", "file_data": REFERENCE}, kept("image", "image/webp")),
+    ({"type": "input_file", "file_data": REFERENCE}, referenced("image")),
     ({"type": "input_file", "file_data": f"data:application/pdf;base64,{DATA}", "filename": "a.pdf"},
      kept("document", "application/pdf")),
     ({"type": "audio_url", "audio_url": {"url": "http://x/y"}}, Media(modality="audio", url="http://x/y")),
     ({"type": "input_audio", "input_audio": {"data": DATA, "format": "pcm16"}}, kept("audio", "audio/pcm")),
     ({"type": "input_audio", "input_audio": {"data": DATA, "format": "mp3"}}, kept("audio", "audio/mpeg")),
     ({"type": "input_audio", "input_audio": {"data": DATA, "format": "wav"}}, kept("audio", "audio/wav")),
-    ({"type": "input_audio", "input_audio": {"data": REFERENCE, "format": "wav"}}, kept("audio", "image/webp")),
-    ({"type": "input_audio", "input_audio": {**REFERENCE}}, kept("audio", "image/webp")),
-    ({"type": "input_audio", "input_audio": {"format": "wav"}, **REFERENCE}, kept("audio", "image/webp")),
+    ({"type": "input_audio", "input_audio": {"data": REFERENCE, "format": "wav"}}, referenced("audio")),
+    ({"type": "input_audio", "input_audio": {**REFERENCE}}, referenced("audio")),
+    ({"type": "input_audio", "input_audio": {"format": "wav"}, **REFERENCE}, referenced("audio")),
 ]  # fmt: skip
 
 
@@ -130,7 +135,7 @@ BLOCKS: list[tuple[Any, Part]] = [
      ToolResult(id="t", content=[], is_error=False, tool_type="mcp")),
     (pictured(type="base64", media_type="image/png", data=DATA), kept("image", "image/png")),
     (pictured(type="base64", media_type="image/png", data="not base64!"), Media(modality="image", mime="image/png")),
-    (pictured(type="base64", media_type="image/png", data=REFERENCE), kept("image", "image/webp")),
+    (pictured(type="base64", media_type="image/png", data=REFERENCE), referenced("image")),
     (pictured(type="base64", data={"callspan_media": {"sha256": "ab", "mime": "a/b"}}),
      Media(modality="image", mime="a/b", sha256="ab")),
     (pictured(type="url", url="https://x/y.png"), Media(modality="image", url="https://x/y.png")),
@@ -165,7 +170,7 @@ RUN = {"type": "python", "name": "run", "arguments": "1+1", "output": "2"}
     ("message", "part"),
     [
         ({"audio": {"id": "audio_1", "data": DATA, "transcript": "abc", "expires_at": 9}},
-         Media(modality="audio", sha256=SHA, size=15, file_id="audio_1")),
+         Media(modality="audio", sha256=SHA, size=15, data=DATA, file_id="audio_1")),
         ({"tool_calls": [CALL]}, ToolCall(id="c", name="f", arguments="{}", tool_type="function")),
         ({"executed_tools": [RUN]}, ToolCall(name="run", arguments="1+1", tool_type="python", extra={"output": "2"})),
     ],

@@ -56,6 +56,16 @@ def test_a_session_is_one_conversation_without_repetition(conversation: Page) ->
     assert page["session"]["scores"]["helpful"]["mean"] == 1.0
 
 
+@pytest.mark.parametrize(("mime", "data"), [("image/png", "YSBi"), ("image/svg+xml", None)])
+def test_a_picture_that_was_kept_inline_is_shown_unless_it_may_hold_a_script(
+    records: Records, shown: Shown, mime: str, data: str | None
+) -> None:
+    picture = {"type": "image_url", "image_url": {"url": f"data:{mime};base64,YSBi"}}
+    page = shown(records.call(call_id="c1", messages=[{"role": "user", "content": [picture]}]))
+    (part,) = page.get("/api/call?id=c1")["turn"]["new"][0]["parts"]
+    assert (part["mime"], part.get("data")) == (mime, data)
+
+
 @pytest.mark.parametrize("name", ["sessions", "calls"])
 def test_pages_behind_the_first_one_are_longer(
     records: Records, shown: Shown, monkeypatch: pytest.MonkeyPatch, name: str

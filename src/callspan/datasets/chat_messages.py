@@ -5,13 +5,10 @@ Parts that this format cannot represent are counted in `dropped`.
 
 from __future__ import annotations
 
-import base64
-import binascii
 import contextlib
-import hashlib
 import re
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from types import MappingProxyType
 from typing import Final, TypeAlias
@@ -41,11 +38,8 @@ _OTHER_ROLES: Final = {"model": "assistant", "human": "user", "ai": "assistant"}
 _TEXTS: Final = frozenset({"text", "input_text", "output_text"})
 _DEFINITION_FIELDS: Final = ("name", "description", "parameters", "strict")
 _AUDIO: Final = {"audio/wav": "wav", "audio/x-wav": "wav", "audio/mpeg": "mp3", "audio/mp3": "mp3"}
-_SOURCE: Final = "base64"
 _WORDS: Final = re.compile(rb"\\u[0-9a-f]{4}|\\.|[A-Za-z0-9_-]{8,}")
 """Words in JSON that may be an id, and escapes, whose letters are not part of a word. Shorter words are too common."""
-
-_ANTHROPIC_APIS: Final = frozenset({"messages", "sessions"})
 
 
 class ChatCall(msgspec.Struct, frozen=True, kw_only=True):
@@ -67,7 +61,7 @@ def chat_call(call: CallRecord, dropped: Dropped, *, reasoning: bool = False) ->
         return None
     if len(conversation.output) > 1:
         dropped["other choices of one answer"] += len(conversation.output) - 1
-    writer = _Writer(inline_media(call), dropped, reasoning=reasoning)
+    writer = _Writer(dropped, reasoning=reasoning)
     prompt = [*writer.instructions(conversation), *writer.messages(conversation.input)]
     answers = writer.messages(conversation.output[:1])
     return ChatCall(
@@ -102,8 +96,7 @@ def _replaced_id(ids: Mapping[str, str], word: re.Match[bytes]) -> bytes:
 class _Writer:
     """Converts messages; tool calls without an id, and their results, get a new one."""
 
-    def __init__(self, inline: dict[str, str], dropped: Dropped, *, reasoning: bool) -> None:
-        self._inline = inline
+    def __init__(self, dropped: Dropped, *, reasoning: bool) -> None:
         self._dropped = dropped
         self._reasoning = reasoning
         self._made = 0
@@ -214,7 +207,7 @@ class _Writer:
                     self._dropped["citations"] += 1
                 return {"type": "text", "text": text}
             case Media():
-                return content_part(part, self._inline, self._dropped)
+                return content_part(part, self._dropped)
             case Refusal(text=text):
                 return {"type": "refusal", "refusal": text}
             case UnknownPart():
@@ -341,27 +334,9 @@ def _with_description(function: dict[str, object], tool: dict[str, object]) -> d
     return function | ({"description": tool["description"]} if tool.get("description") else {})
 
 
-def inline_media(call: CallRecord) -> dict[str, str]:
-    """Return the data URLs of inline media in an anthropic request, by SHA-256."""
-    body = bytes(call.request.body)
-    if call.api not in _ANTHROPIC_APIS or b'"base64"' not in body:
-        return {}
-    found: dict[str, str] = {}
-    for source in _sources(msgspec.json.decode(body)):
-        data = source.get("data")
-        if not isinstance(data, str):
-            continue
-        try:
-            digest = hashlib.sha256(base64.b64decode(data, validate=True)).hexdigest()
-        except (binascii.Error, ValueError):
-            continue
-        found[digest] = f"data:{source.get('media_type')};base64,{data}"
-    return found
-
-
-def content_part(media: Media, inline: dict[str, str], dropped: Counter[str]) -> dict[str, object] | None:
+def content_part(media: Media, dropped: Dropped) -> dict[str, object] | None:
     """Return a medium as part of a chat message; None, and count it, if that is not possible."""
-    url = media.url or (media.data and f"data:{media.mime};base64,{media.data}") or inline.get(media.sha256 or "")
+    url = media.url or (media.data and f"data:{media.mime};base64,{media.data}")
     if media.modality == "image" and url:
         return {"type": "image_url", "image_url": {"url": url}}
     if media.modality == "audio" and (data := _base64_of(url)) and media.mime in _AUDIO:
@@ -377,15 +352,4 @@ def content_part(media: Media, inline: dict[str, str], dropped: Counter[str]) ->
 
 def _base64_of(url: str | None) -> str | None:
     head, comma, data = (url or "").partition(",")
-    return data if comma and head.startswith("data:") and head.endswith(f";{_SOURCE}") else None
-
-
-def _sources(value: object) -> Iterator[dict[str, object]]:
-    if isinstance(value, dict):
-        if value.get("type") == _SOURCE:
-            yield value
-        for inner in value.values():
-            yield from _sources(inner)
-    elif isinstance(value, list):
-        for inner in value:
-            yield from _sources(inner)
+    return data if comma and head.startswith("data:") and head.endswith(";base64") else None

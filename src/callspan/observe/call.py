@@ -48,7 +48,7 @@ from callspan.record.call import (
 )
 from callspan.record.codec import encode_json, exact_json
 from callspan.record.ids import new_id
-from callspan.record.messages import Conversation
+from callspan.record.messages import Conversation, without_media_bytes
 from callspan.record.span_handle import span_ids
 
 _READ_REQUEST: Final = fail_open("read the request of a call")
@@ -232,7 +232,7 @@ class Call:
                 body_bytes=len(content) if body_bytes is None else body_bytes or None, body=msgspec.Raw(exact),
             )  # fmt: skip
             if self.span.wants_content:
-                self._input = self.endpoint.conversation(body, None)
+                self._input = without_media_bytes(self.endpoint.conversation(body, None))
         except reported(_READ_REQUEST):
             self._input = None
         if self.is_certain and self._request.params.get("background") is True:

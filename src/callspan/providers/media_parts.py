@@ -1,4 +1,4 @@
-"""Media in wire bodies as parts of messages: their reference in the record, else hash and size of their bytes."""
+"""Media in wire bodies as parts of messages: their reference in the record, else their bytes with hash and size."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def media(
         return _inline(modality, source, mime, file_id)
     if "://" in source[:16]:
         return Media(modality=_modality(modality, mime), mime=mime, url=source, file_id=file_id)
-    return _of_content(_modality(modality, mime), mime, from_base64(source), file_id)
+    return _of_base64(_modality(modality, mime), mime, source, file_id)
 
 
 def media_of_source(block: dict[str, object]) -> Media | Text | None:
@@ -47,9 +47,9 @@ def media_of_source(block: dict[str, object]) -> Media | Text | None:
 def _inline(modality: str, source: str, mime: str | None, file_id: str | None) -> Media:
     head, _, data = source[5:].partition(",")
     mime = head.partition(";")[0].strip().lower() or mime
-    is_base64 = head.lower().endswith(";base64")
-    content = from_base64(data) if is_base64 else unquote_to_bytes(data.encode("utf-8", "replace"))
-    return _of_content(_modality(modality, mime), mime, content, file_id)
+    if not head.lower().endswith(";base64"):
+        data = base64.b64encode(unquote_to_bytes(data.encode("utf-8", "replace"))).decode()
+    return _of_base64(_modality(modality, mime), mime, data, file_id)
 
 
 def _modality(default: str, mime: str | None) -> str:
@@ -70,12 +70,13 @@ def _of_reference(modality: str, mime: str | None, reference: dict[str, object],
     )
 
 
-def _of_content(modality: str, mime: str | None, content: bytes | None, file_id: str | None) -> Media:
-    """Return the medium with these bytes; None: unknown ones."""
+def _of_base64(modality: str, mime: str | None, data: str, file_id: str | None) -> Media:
+    """Return the medium with these bytes; without them if the text is no base64."""
+    content = from_base64(data)
     if content is None:
         return Media(modality=modality, mime=mime, file_id=file_id)
     digest = hashlib.sha256(content).hexdigest()
-    return Media(modality=modality, mime=mime, sha256=digest, size=len(content), file_id=file_id)
+    return Media(modality=modality, mime=mime, sha256=digest, size=len(content), data=data, file_id=file_id)
 
 
 def from_base64(data: str) -> bytes | None:

@@ -166,6 +166,22 @@ class Conversation(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_def
     tools: list[object] = []
 
 
+def without_media_bytes(conversation: Conversation) -> Conversation:
+    """Return a conversation without the bytes of its media, which the bodies have too."""
+    return msgspec.structs.replace(
+        conversation,
+        input=[_without_bytes(message) for message in conversation.input],
+        output=[_without_bytes(message) for message in conversation.output],
+    )
+
+
+def _without_bytes(message: Message) -> Message:
+    if Media not in map(type, message.parts):
+        return message
+    parts = [msgspec.structs.replace(one, data=None) if isinstance(one, Media) else one for one in message.parts]
+    return msgspec.structs.replace(message, parts=parts)
+
+
 def short_texts(message: Message) -> Iterator[str]:
     """Yield the parts of a message as short text: tool calls as `name(arguments)`, without reasoning."""
     for part in message.parts:

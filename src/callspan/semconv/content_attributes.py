@@ -250,11 +250,10 @@ def _identified(kind: str, identity: str | None) -> Json:
 
 
 def _media(part: Media) -> Json:
+    """Return the location or the hash of a medium; its bytes would outweigh the rest of the span."""
     json: Json = {"modality": part.modality}
     if part.mime:
         json["mime_type"] = part.mime
-    if part.data is not None:
-        return {"type": "blob", **json, "content": part.data}
     if part.file_id is not None:
         return {"type": "file", **json, "file_id": part.file_id}
     uri = part.url or (f"urn:sha256:{part.sha256}" if part.sha256 else "")

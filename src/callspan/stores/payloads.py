@@ -9,12 +9,13 @@ from typing import Final
 import msgspec
 
 from callspan.amounts import EXACT, is_amount
-from callspan.providers.registry import by_api, with_conversation
+from callspan.providers.registry import by_api, conversation_of
 from callspan.record.call import CallRecord
 from callspan.record.codec import encode, encode_json
 from callspan.record.events import EventRecord, Record, record_key
 from callspan.record.labels import EXTRA, label_of, labels
 from callspan.record.merging import merged
+from callspan.record.messages import without_media_bytes
 from callspan.stores import bodies
 from callspan.stores.columns import PICO, TABLES
 from callspan.stores.rows import Cell, Row, to_row
@@ -132,5 +133,7 @@ def line_of(record: Record) -> bytes:
     A body keeps its exact bytes, except that line ends between values (of pretty-printed JSON) become spaces. JSON
     strings contain no line ends.
     """
-    data = encode(with_conversation(record) if isinstance(record, CallRecord) else record)
+    if isinstance(record, CallRecord) and (found := record.conversation or conversation_of(record)) is not None:
+        record = msgspec.structs.replace(record, conversation=without_media_bytes(found))
+    data = encode(record)
     return data.translate(_SPACES) if b"\n" in data or b"\r" in data else data
