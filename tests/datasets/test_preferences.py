@@ -89,10 +89,7 @@ def rollouts(url: str, spool: Path, number: int) -> None:
             with callspan.session("agent", task_id="maze") as session:
                 messages: list[Any] = [*START]
                 while calls := answered(client, messages):
-                    seen = [{"of": call["id"], "seen": "a fork"} for call in calls]
-                    messages += [
-                        {"role": "tool", "tool_call_id": one["of"], "content": json.dumps(one)} for one in seen
-                    ]
+                    messages += [{"role": "tool", "tool_call_id": one["id"], "content": "a fork"} for one in calls]
                 session.reward(0.1 if rollout % 2 else 1.0 - rollout / 1000)
     assert handle.force_flush(60_000)
     handle.uninstrument()
@@ -128,8 +125,7 @@ def test_of_many_rollouts_each_pair_stands_at_the_first_real_difference(tmp_path
     ("worse", "left_out"),
     [
         ({}, {"pair: no prompt with different answers": 1}),
-        ({"system": "Play!"}, {"pair: prompts differ only in the system message": 1}),
-        ({"system": "Play!", "answer": "right"}, {"pair: prompts differ only in the system message": 1}),
+        ({"system": "Play!", "answer": "right"}, {"pair: no prompt with different answers": 1}),
         ({"result": "a wall", "answer": "right"}, {"pair: no prompt with different answers": 1}),
         ({"answer": "right"}, {}),
     ],
@@ -137,10 +133,10 @@ def test_of_many_rollouts_each_pair_stands_at_the_first_real_difference(tmp_path
 def test_the_reason_why_two_sessions_give_no_pair_is_counted_once(
     world: World, exported: Export, worse: dict[str, str], left_out: dict[str, int]
 ) -> None:
-    """The ids of calls differ, in their results too, as a provider makes them."""
+    """The ids of calls differ, as a provider makes them."""
     for session_id, reward, texts in (("good", 1.0, {}), ("bad", 0.0, worse)):
         call_id = f"call_of_{session_id}"
-        told = {"answer": "left", "call_id": call_id, "result": f"Of {call_id}: a fork"} | texts
+        told = {"answer": "left", "call_id": call_id} | texts
         play(world, session_id, told.pop("answer"), reward, **told)
     found = exported("preferences")
     assert found.left_out == left_out

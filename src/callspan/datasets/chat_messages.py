@@ -6,11 +6,8 @@ Parts that this format cannot represent are counted in `dropped`.
 from __future__ import annotations
 
 import contextlib
-import re
 from collections import Counter, deque
-from collections.abc import Iterable, Mapping, Sequence
-from functools import partial
-from types import MappingProxyType
+from collections.abc import Iterable, Sequence
 from typing import Final, TypeAlias
 
 import msgspec
@@ -38,8 +35,6 @@ _OTHER_ROLES: Final = {"model": "assistant", "human": "user", "ai": "assistant"}
 _TEXTS: Final = frozenset({"text", "input_text", "output_text"})
 _DEFINITION_FIELDS: Final = ("name", "description", "parameters", "strict")
 _AUDIO: Final = {"audio/wav": "wav", "audio/x-wav": "wav", "audio/mpeg": "mp3", "audio/mp3": "mp3"}
-_WORDS: Final = re.compile(rb"\\u[0-9a-f]{4}|\\.|[A-Za-z0-9_-]{8,}")
-"""Words in JSON that may be an id, and escapes, whose letters are not part of a word. Shorter words are too common."""
 
 
 class ChatCall(msgspec.Struct, frozen=True, kw_only=True):
@@ -72,25 +67,18 @@ def chat_call(call: CallRecord, dropped: Dropped, *, reasoning: bool = False) ->
     )
 
 
-def canonical(message: ChatMessage, ids: Mapping[str, str] = MappingProxyType({})) -> bytes:
-    """Return a message in canonical form, for comparisons.
+def canonical(message: ChatMessage) -> bytes:
+    """Return a message in canonical form, for comparisons; ids of tool calls are no difference.
 
     Clients that send an answer back may omit reasoning, write null for an empty text, or format arguments differently.
-    `ids` are replacements for ids of tool calls, also inside texts.
     """
-    calls, of = message.get("tool_calls"), message.get("tool_call_id")
+    calls = message.get("tool_calls")
     common = {
         "role": message["role"],
         "content": _bare(message.get("content")),
-        "calls": [_bare_call(call, ids) for call in calls] if isinstance(calls, list) else [],
-        "of": ids.get(str(of), of),
+        "calls": [_bare_call(call) for call in calls] if isinstance(calls, list) else [],
     }
-    encoded = msgspec.json.encode(common, order="deterministic")
-    return _WORDS.sub(partial(_replaced_id, ids), encoded) if ids else encoded
-
-
-def _replaced_id(ids: Mapping[str, str], word: re.Match[bytes]) -> bytes:
-    return ids.get(word[0].decode(), "").encode() or word[0]
+    return msgspec.json.encode(common, order="deterministic")
 
 
 class _Writer:
@@ -242,14 +230,13 @@ def _bare(content: object) -> object:
     return content or ""
 
 
-def _bare_call(call: dict[str, object], ids: Mapping[str, str]) -> list[object]:
+def _bare_call(call: dict[str, object]) -> list[object]:
     inner = call.get("function") or call.get("custom")
     fields = inner if isinstance(inner, dict) else {}
     arguments = fields.get("arguments", fields.get("input"))
     with contextlib.suppress(msgspec.DecodeError):
         arguments = msgspec.json.decode(arguments) if isinstance(arguments, str) else arguments
-    call_id = call.get("id")
-    return [ids.get(str(call_id), call_id), fields.get("name"), arguments]
+    return [fields.get("name"), arguments]
 
 
 def flaw(messages: Sequence[ChatMessage]) -> str | None:

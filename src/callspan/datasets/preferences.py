@@ -5,17 +5,15 @@ A pair comes from two sessions of a task, ranked by reward or score: their first
 
 from __future__ import annotations
 
-import hashlib
-from collections import ChainMap, defaultdict
-from collections.abc import Iterable, Iterator, Mapping
-from itertools import islice
-from typing import Final, NamedTuple
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from typing import Final
 
-from callspan.datasets.chat_messages import ChatMessage, arguments_of, call_ids, called_tools, canonical, flaw
+from callspan.datasets.chat_messages import ChatMessage, arguments_of, call_ids, called_tools, flaw
 from callspan.datasets.fine_tuning import Row
-from callspan.datasets.lineage import Turn, Turns, turns
+from callspan.datasets.lineage import Turn, turns
 from callspan.datasets.selection import Episode, Options, Statistics, is_cut_off
-from callspan.records import INSTRUCTION_ROLES, REWARD, SessionRecord
+from callspan.records import REWARD, SessionRecord
 
 _FIELDS: Final = ("task_id", "group_id", "name")
 
@@ -64,83 +62,30 @@ def _key(session: SessionRecord, pair_by: str) -> str | None:
     return None if value is None else str(value)
 
 
-class _TurnHashes(NamedTuple):
-    """Hashes of a turn that ignore the ids of tool calls."""
-
-    prompt: bytes = b""
-    prompt_without_system: bytes = b""
-    answer: bytes = b""
-
-
-class _TurnHasher:
-    """Hashes the turns of one session, in order, with a number in place of each id of a tool call."""
-
-    def __init__(self) -> None:
-        self._known: dict[bytes, _TurnHashes] = {}
-        """By the node of the prompt's last message, so that each message is hashed only once."""
-        self._ids: dict[str, str] = {}
-        """The replacements for the ids in the previous prompt."""
-        self._calls = 0
-        """The number of tool calls in that prompt; an id may be used for several of them."""
-        self._previous: list[bytes] = []
-
-    def hashes(self, turn: Turn) -> _TurnHashes:
-        """Return the hashes of a turn."""
-        read = len(self._previous)
-        if turn.nodes[read - 1 : read] != self._previous[-1:]:
-            self._ids, self._calls, read = {}, 0, 0  # another conversation
-        hashes = self._known[turn.nodes[read - 1]] if read else _TurnHashes()
-        for message, node in zip(turn.messages[read:], turn.nodes[read:], strict=True):
-            found = self._number(message)
-            self._ids.update(found)
-            self._calls += len(found)
-            known = self._known.get(node)
-            hashes = self._known[node] = _after(hashes, message, self._ids) if known is None else known
-        self._previous = turn.nodes
-        return hashes._replace(answer=canonical(turn.answer, ChainMap(self._number(turn.answer), self._ids)))
-
-    def _number(self, message: ChatMessage) -> dict[str, str]:
-        return {call_id: f"<{number}>" for number, call_id in enumerate(call_ids(message), self._calls)}
-
-
-def _after(previous: _TurnHashes, message: ChatMessage, ids: Mapping[str, str]) -> _TurnHashes:
-    own = hashlib.sha256(canonical(message, ids)).digest()
-    prompt, without_system = (hashlib.sha256(before + own).digest() for before in previous[:2])
-    return _TurnHashes(
-        prompt, previous.prompt_without_system if message["role"] in INSTRUCTION_ROLES else without_system
-    )
-
-
 class _Answers:
-    """The first answers of the best session of a task, by prompt."""
+    """The first answers of the best session of a task, by the node of their prompt."""
 
     def __init__(self, best: Episode, options: Options, statistics: Statistics) -> None:
-        self._turns = Turns(best, statistics.dropped, reasoning=options.reasoning)
-        self._by_prompt: dict[bytes, tuple[int, bytes]] = {}
-        self._without_system: set[bytes] = set()
-        hasher = _TurnHasher()
-        for number, hashes in enumerate(map(hasher.hashes, self._turns)):
-            self._by_prompt.setdefault(hashes.prompt, (number, hashes.answer))
-            self._without_system.add(hashes.prompt_without_system)
+        self._by_prompt: dict[bytes, Turn] = {}
+        for turn in turns(best, statistics.dropped, reasoning=options.reasoning):
+            self._by_prompt.setdefault(_prompt(turn), turn)
 
     def first_difference(self, worse: Episode, options: Options, statistics: Statistics) -> tuple[Turn, Turn] | str:
         """Return the turns of both sessions with the first prompt that they answer differently, or a reason."""
-        reason, hasher = "no prompt with different answers", _TurnHasher()
+        reason = "no prompt with different answers"
         for turn in turns(worse, statistics.dropped, reasoning=options.reasoning):
-            hashes = hasher.hashes(turn)
-            if hashes.prompt not in self._by_prompt:
-                if hashes.prompt_without_system in self._without_system:
-                    reason = "prompts differ only in the system message"
+            better = self._by_prompt.get(_prompt(turn))
+            if better is None or better.answer_node == turn.answer_node:
                 continue
-            number, answer = self._by_prompt[hashes.prompt]
-            if answer == hashes.answer:
-                continue
-            better = next(islice(self._turns, number, None))
             invalid = flaw(better.whole) or flaw(turn.whole)
             if invalid is None:
                 return better, turn
             reason = invalid
         return reason
+
+
+def _prompt(turn: Turn) -> bytes:
+    return turn.nodes[-1] if turn.nodes else b""
 
 
 def _preference_row(key: str, good: Turn, bad: Turn, pair: tuple[Episode, Episode], options: Options) -> Row:
