@@ -25,7 +25,7 @@ def test_calls_shows_one_line_a_call(ask: Ask) -> None:
     answer = ask("calls")
     assert answer.code == 0
     lines = answer.out.splitlines()
-    assert len(lines) == 45 + VOICE_CALLS
+    assert len(lines) == 43 + VOICE_CALLS
     assert "without a price for my-policy-4b: " in lines[-3]
     assert "success, 1 retry" in answer.out
     assert "error 400" in answer.out

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import shutil
 import sqlite3
 from collections.abc import Callable
@@ -13,8 +12,7 @@ import pytest
 
 from tests.support.commands import Answer, in_its_own
 from tests.support.commands import ask as in_process
-from tests.support.demo import DEMO_SPANS, VOICE_CALLS, Demo
-from tests.support.receiver import OtlpReceiver
+from tests.support.demo import VOICE_CALLS, Demo
 
 Ask = Callable[..., Answer]
 
@@ -27,22 +25,6 @@ def sessions(ask: Ask) -> list[dict[str, Any]]:
 
 def calls_of(session: dict[str, Any]) -> list[dict[str, Any]]:
     return [call for step in session["steps"] for call in step["calls"]]
-
-
-def test_a_tool_loop_reads_as_one_agent_with_its_turns_tools_and_cost(ask: Ask) -> None:
-    (session,) = [s for s in sessions(ask) if s["metadata"]["seed"] == 11]
-    lines = [line.lstrip("│├└─━· ") for line in ask("show", session["session_id"]).out.splitlines()]
-    start = next(number for number, line in enumerate(lines) if line.startswith("agent scout"))
-    agent, first, north, east, last, after = lines[start : start + 6]
-    lasted = r"[\d.]+ m?s"
-    assert re.fullmatch(rf"agent scout  2 calls  909→108  \$0\.00145  {lasted}", agent)
-    assert re.match(rf"chat claude-haiku-4-5  388→92  \$0\.000848  {lasted}  I look both ways", first)
-    assert re.fullmatch(rf'tool look \{{"direction":"north"\}}  {lasted} → key', north)
-    assert re.fullmatch(rf'tool look \{{"direction":"east"\}}  {lasted} → wall', east)
-    assert re.match(rf"chat claude-haiku-4-5  521→16  \$0\.000601  {lasted}  The key is to the north", last)
-    assert after.startswith("chat claude-haiku-4-5  421→58"), "the next call of the step"
-    (agent_row,) = [event for event in session["steps"][0]["events"] if event["event_type"] == "agent"]
-    assert (agent_row["name"], agent_row["metadata"]["outcome"]) == ("scout", "success")
 
 
 def test_episodes_played_at_the_same_time_do_not_mix(ask: Ask) -> None:
@@ -62,7 +44,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> str:
 def test_the_page_shows_the_last_session_and_three_commands_in_40_lines_without_colours(page: str) -> None:
     for part in (
         "$ callspan show last", "gridworld  success  +1.3", "step 0", "gpt-5-mini", "1 retry", "tool look",
-        "sqlite:///callspan.db", "for Jaeger set OTEL_EXPORTER_OTLP_ENDPOINT",
+        "sqlite:///callspan.db", "callspan send --otlp http://localhost:4318 ",
     ):  # fmt: skip
         assert part in page
     assert len(page.splitlines()) <= 40
@@ -98,7 +80,7 @@ def test_a_second_demo_adds_to_the_store(demo: Demo, tmp_path: Path, monkeypatch
     monkeypatch.chdir(shutil.copytree(demo.directory, tmp_path / "demo"))
     assert len(in_process("sessions", "--json").json) == 17
     answer = in_process("demo", "--json")
-    assert (answer.code, answer.json["spans_sent"]) == (0, None)
+    assert answer.code == 0
     assert len(in_process("sessions", "--json").json) == 34
     assert len(in_process("sessions", "--since", answer.json["since"], "--json").json) == 17
 
@@ -122,17 +104,6 @@ def test_live_without_keys_says_what_is_missing(tmp_path: Path, monkeypatch: pyt
     assert answer.code == 1
     assert "OPENAI_API_KEY" in answer.err
     assert not Path("callspan.db").exists()
-
-
-@pytest.mark.parametrize("somebody", [True, False])
-def test_the_demo_reports_whether_its_spans_were_accepted(
-    somebody: bool, receiver: OtlpReceiver, tmp_path: Path
-) -> None:
-    url = receiver.url if somebody else "http://127.0.0.1:9"
-    limits = {"OTEL_EXPORTER_OTLP_TIMEOUT": "1"}
-    answer = in_its_own("demo", "--json", "--otlp", url, cwd=tmp_path, env={} if somebody else limits)
-    assert (answer.code, answer.json["spans_sent"]) == ((0, True) if somebody else (1, False))
-    assert len(receiver.spans) == (DEMO_SPANS if somebody else 0)
 
 
 @pytest.mark.parametrize("installed", [True, False])

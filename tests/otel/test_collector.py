@@ -115,7 +115,7 @@ def test_the_demo_arrives_whole_with_the_values_the_process_held(
     assert whole(receiver.requests) == whole([*held.spans, *held.logs, *held.metrics])
     assert len(receiver.spans) == DEMO_SPANS
     assert {span.resource["service.name"] for span in receiver.spans} == {"callspan-demo"}
-    assert [name for name, _, _ in receiver.logs].count(EVENT) == 41 + VOICE_CALLS
+    assert [name for name, _, _ in receiver.logs].count(EVENT) == 39 + VOICE_CALLS
     assert len({metric.name for metric in receiver.metrics}) >= 16
 
 
@@ -140,7 +140,7 @@ def test_prometheus_shows_the_names_units_and_values_that_the_alerts_ask_for(
     split_by = set(re.findall(r"\b((?:callspan|gen_ai)_\w+)", queries())) - queried
     assert split_by <= labels, split_by - labels
     assert _sum(samples, "callspan_client_retries_total") == 1
-    assert _sum(samples, "gen_ai_client_operation_duration_seconds_count") == 41 + VOICE_CALLS
+    assert _sum(samples, "gen_ai_client_operation_duration_seconds_count") == 39 + VOICE_CALLS
     last = {metric["name"]: metric for _, metric in whole(held.metrics[-1:])}
     durations = [point["sum"] for point in last["gen_ai.client.operation.duration"]["histogram"]["dataPoints"]]
     assert math.isclose(_sum(samples, "gen_ai_client_operation_duration_seconds_sum"), sum(durations))

@@ -12,7 +12,7 @@ VOICE_CALLS = 2 if find_spec("websockets") and sdks.version("websockets") >= (15
 """Calls of the demo by voice: what the user says, and the answer."""
 SPOKEN = ("chat gpt-realtime", "generate_content whisper-1")
 """Names of their spans."""
-DEMO_SPANS = 105 + VOICE_CALLS
+DEMO_SPANS = 100 + VOICE_CALLS
 
 
 class Demo(NamedTuple):

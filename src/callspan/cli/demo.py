@@ -28,8 +28,8 @@ from callspan.cli.demo_agent import (
 )
 from callspan.cli.run import DEFAULT_STORE
 from callspan.cli.safe_text import clean
-from callspan.cli.values import HTTP_URL
 from callspan.formatting import iso
+from callspan.otlp.variables import otlp_is_named
 from callspan.safe_urls import safe_name
 from callspan.service import service_name
 
@@ -42,12 +42,13 @@ if TYPE_CHECKING:
 
 _EPILOG: Final = """\
 callspan demo
-callspan demo --otlp http://localhost:4318      spans to Jaeger too"""
+callspan demo --store sqlite:///demo.db"""
 _NEXT: Final = (
     ("calls --failed", "the call that was rejected"),
     ("compare meta:prompt_version=1 =2", "the two prompts"),
     ("view --open", "the same in the browser, live"),
 )
+_SEND: Final = "send --otlp http://localhost:4318"
 _NO_PROXY: Final[Mapping[str, None]] = {"all://127.0.0.1": None}
 """Keeps a proxy of the environment from being used for loopback addresses."""
 _FLUSH_S: Final = 10
@@ -70,27 +71,23 @@ class _Clients(NamedTuple):
 
 @click.command("demo", cls=Command, short_help="Run an agent in a grid world, offline; show its trace.", epilog=_EPILOG)
 @click.option("--live", is_flag=True, help="Call the real providers, with your API keys: real money (cents).")
-@click.option(
-    "--otlp", type=HTTP_URL, metavar="URL", help="Send telemetry there. Default: $OTEL_EXPORTER_OTLP_ENDPOINT."
-)
-def demo_command(context: CommandContext, live: bool, otlp: str | None) -> None:
+def demo_command(context: CommandContext, live: bool) -> None:
     """Run an agent in a small grid world and show its trace and its records.
 
     Offline, unless --live: the real openai and anthropic SDKs talk to a scripted provider on loopback. One call is
     retried after a 429, one is rejected with a 400, one stream is stopped early; two versions of a prompt are tried in
     six worlds each; where websockets is installed, the last agent is asked by voice. Records are added to the store;
-    nothing is deleted. Exit code 1 if a receiver is configured and has not accepted every span.
+    nothing is deleted. Spans are sent to OTEL_EXPORTER_OTLP_ENDPOINT, if set.
     """
     started_ns = time.time_ns()
     _check_store(context)
-    receiver = _receiver(otlp)
-    sent = _play(context, otlp, receiver, live=live)
+    settled = _play(context, live=live)
     if context.json:
-        context.emit({"store": safe_name(context.store), "since": iso(started_ns), "spans_sent": sent})
+        context.emit({"store": safe_name(context.store), "since": iso(started_ns)})
     else:
         _show_last(context)
-        _print_places(context, receiver, sent=sent)
-    if sent is False:
+        _print_places(context)
+    if not settled:
         raise click.exceptions.Exit(1)
 
 
@@ -102,37 +99,22 @@ def _check_store(context: CommandContext) -> None:
         context.fail(f"{error}\nName another one: callspan demo --store {DEFAULT_STORE.replace('callspan', 'demo')}")
 
 
-def _receiver(otlp: str | None) -> str | None:
-    """Return where spans are sent, by the option or the environment; None if nowhere."""
-    from callspan.otlp.variables import address_of, otlp_is_named, wanted_signals
-
-    if otlp is None and not otlp_is_named():
-        return None
-    if "traces" not in wanted_signals(otlp or True):
-        return None
-    return safe_name(f"{otlp.rstrip('/')}/v1/traces" if otlp else address_of("traces"))
-
-
-def _play(context: CommandContext, otlp: str | None, receiver: str | None, *, live: bool) -> bool | None:
-    """Play the episodes; return whether the receiver accepted their spans, None without one."""
-    from opentelemetry import trace
+def _play(context: CommandContext, *, live: bool) -> bool:
+    """Play the episodes; return whether their records and spans were delivered."""
     from opentelemetry.sdk.trace import TracerProvider
 
     import callspan
     from callspan.settings_loader import load
 
     service = service_name(load().service, "callspan-demo")
-    own = None if receiver else TracerProvider()
+    own = None if otlp_is_named() else TracerProvider()
     with _clients(context, live=live) as clients:
-        handle = callspan.instrument(
-            stores=context.store, service=service, otlp=otlp or bool(receiver), tracer_provider=own
-        )
+        handle = callspan.instrument(stores=context.store, service=service, otlp=own is None, tracer_provider=own)
         try:
             _episodes(clients)
-            settled = _settle(handle)
+            return _settle(handle)
         finally:
             handle.uninstrument()
-    return None if receiver is None else settled and isinstance(trace.get_tracer_provider(), TracerProvider)
 
 
 def _episodes(clients: _Clients) -> None:
@@ -231,16 +213,11 @@ def _show_last(context: CommandContext) -> None:
     subprocess.run(command, check=True)  # noqa: S603 - our own command
 
 
-def _print_places(context: CommandContext, receiver: str | None, *, sent: bool | None) -> None:
-    """Print where records and spans are, and three commands to go on with."""
-    line = context.screen.line
-    if receiver is None:
-        where = "for Jaeger set OTEL_EXPORTER_OTLP_ENDPOINT=http://localhost:4318"
-    else:
-        where = f"{'sent to' if sent else 'not accepted by'} {receiver}"
-    line(("Records ", "bold"), safe_name(context.store))
-    line(("Spans   ", "bold"), where)
+def _print_places(context: CommandContext) -> None:
+    """Print where the records are, how to send them to Jaeger, and three commands to go on with."""
     option = "" if context.store == DEFAULT_STORE else f" --store {clean(safe_name(context.store))}"
-    for title, (command, about) in zip(("Next    ", "        ", "        "), _NEXT, strict=True):
+    context.screen.line(("Records ", "bold"), safe_name(context.store))
+    titles = ("Jaeger  ", "Next    ", "        ", "        ")
+    for title, (command, about) in zip(titles, ((_SEND, "the same as traces"), *_NEXT), strict=True):
         text = Text.assemble((title, "bold"), (f"callspan{option} {command:<37}", "cyan"), (f"  {about}", "dim"))
         context.screen.console.print(text, soft_wrap=True)  # a command is never cut

@@ -31,7 +31,6 @@ CLAUDE: Final = "claude-haiku-4-5"
 POLICY: Final = "my-policy-4b"
 """The user's own model in training: its price is unknown, and its server returns token ids."""
 VOICE: Final = "gpt-realtime"
-SCOUT: Final = "You scout for a robot on a grid. Look in the directions it could go, then report in one sentence."
 TASK: Final = "You are a robot on a grid. Fetch the key, then leave by the exit. Pits end the episode. Seed {seed}."
 PROMPTS: Final[Mapping[int, str]] = {
     1: "Answer with one direction.",
@@ -159,7 +158,6 @@ def trial_worlds() -> list[tuple[int, GridWorld]]:
 def script_demo(provider: ScriptedProvider) -> None:
     """Script the episodes: a retried 429, a refused request, a tool loop, streams read fully and not, rollouts."""
     _sync_episode(provider)
-    _scouting(provider)
     provider.reply(status=400, message="max_tokens: must be greater than or equal to 1", on=_without_system)
     for reply in (
         _tool("move", "north", "The key is right above me.", tokens=(421, 58), to_cache=380),
@@ -203,15 +201,6 @@ def _sync_episode(provider: ScriptedProvider) -> None:
         provider.reply(reply, on=_with_tools)
 
 
-def _scouting(provider: ScriptedProvider) -> None:
-    looks = [{"name": "look", "arguments": {"direction": direction}} for direction in ("north", "east")]
-    report = "The key is to the north; to the east is a wall."
-    for text, calls, tokens in (("I look both ways.", looks, (388, 92)), (report, [], (521, 16))):
-        provider.reply(
-            text=text, tool_calls=calls, input_tokens=tokens[0], output_tokens=tokens[1], delay_s=0.03, on=_of_scout
-        )  # fmt: skip
-
-
 def _one_word_each(provider: ScriptedProvider, seed: int, number: int, way: str, *, prompt: int = 1) -> None:
     """Script a rollout in the world of this seed, one direction a turn."""
     for turn, direction in enumerate(way.split()):
@@ -247,11 +236,6 @@ def _with_tools(request: ReceivedRequest) -> bool:
 def _rollout(seed: int, number: int) -> Callable[[ReceivedRequest], bool]:
     """Requests of one rollout in the world of this seed."""
     return lambda request: request.body.get("seed") == number and f"Seed {seed}." in str(request.body.get("messages"))
-
-
-def _of_scout(request: ReceivedRequest) -> bool:
-    """Requests of the tool loop; of newer SDKs those after the first continue a thread."""
-    return request.path.endswith("/messages") and ("thread" in request.body or request.body.get("system") == SCOUT)
 
 
 def _without_system(request: ReceivedRequest) -> bool:
@@ -300,7 +284,6 @@ async def play_with_anthropic(client: AsyncAnthropic, world: GridWorld, *, hasty
                     continue
                 if step.index == 0:
                     await _ask_for_nothing(client, step)
-                    messages[0]["content"] = f"{world.observe()} {await _scouted(client, world)}"
                 await _message_turn(client, world, step, messages)
         _finish(session, world)
 
@@ -403,26 +386,6 @@ async def _ask_for_nothing(client: AsyncAnthropic, step: Timestep) -> None:
         )
     except BadRequestError as error:
         step.event("note", {"gave_up_on": "advice"}, name="no advice", error=error)
-
-
-async def _scouted(client: AsyncAnthropic, world: GridWorld) -> str:
-    """Run an agent that looks around, and return its report: a tool loop of the SDK, if it has one."""
-    if not hasattr(client.beta.messages, "tool_runner"):
-        return ""
-    from anthropic import beta_async_tool
-
-    @beta_async_tool
-    async def look(direction: str) -> str:
-        """Look at the field next to you."""
-        return world.look(direction)
-
-    with callspan.metadata(agent="scout"):
-        runner = client.beta.messages.tool_runner(
-            model=CLAUDE, max_tokens=256, max_iterations=4, system=SCOUT, tools=[look],
-            messages=[{"role": "user", "content": f"The robot is {world.observe().partition(';')[0]}."}],
-        )  # fmt: skip
-        reply = await runner.until_done()
-    return "".join(block.text for block in reply.content if block.type == "text")
 
 
 async def _first_direction(client: AsyncAnthropic, world: GridWorld, messages: list[MessageParam]) -> str:
