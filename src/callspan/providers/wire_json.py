@@ -9,10 +9,7 @@ Most paths are one key of an object, which readers look up themselves: calling `
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import datetime, timezone
 from typing import Final, TypeVar
-
-import msgspec
 
 from callspan.record.codec import encodable
 from callspan.record.plain_json import plain
@@ -21,11 +18,6 @@ LARGEST_COUNT: Final = 2**63 - 1
 """The type of `count`'s result, for objects decoded in one step."""
 _NS: Final = 1_000_000_000
 _END_S: Final = 2**63 // _NS
-_DAY_S: Final = 86_400
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=timezone.utc)
-UNFIT: Final = (msgspec.ValidationError, UnicodeEncodeError, TypeError, ValueError, RecursionError)
-"""Exceptions of decoding in one step for an unexpected value: of another type, too deep, or with a lone surrogate in
-a text or name."""
 _MAX_INTEGER_LENGTH: Final = 20
 _SCALARS: Final = (str, int, float, type(None))
 _LISTS: Final = (list, tuple)
@@ -76,28 +68,6 @@ def unix_ns(seconds: object) -> int | None:
     if not isinstance(seconds, int) or isinstance(seconds, bool):
         return None
     return seconds * _NS if 0 < seconds < _END_S else None
-
-
-def time_ns(value: object, *names: str) -> int | None:
-    """Return the first known of these times as Unix nanoseconds; on the wire they are Unix seconds or RFC 3339."""
-    for name in names:
-        at_ns = unix_ns(integer(value, name)) or _rfc3339_ns(text(value, name))
-        if at_ns is not None:
-            return at_ns
-    return None
-
-
-def _rfc3339_ns(written: str | None) -> int | None:
-    """Return a time in RFC 3339 as Unix nanoseconds, in UTC without an offset; None unless `unix_ns` has its second."""
-    try:
-        moment = None if written is None else msgspec.convert(written, datetime)
-    except UNFIT:
-        return None
-    if moment is None:
-        return None
-    since = (moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)) - _EPOCH
-    start_ns = unix_ns(since.days * _DAY_S + since.seconds)
-    return None if start_ns is None else start_ns + since.microseconds * 1000
 
 
 def integer(value: object, *path: str) -> int | None:
