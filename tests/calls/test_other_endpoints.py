@@ -1,14 +1,12 @@
-"""Endpoints other than chat: moderations, searches, images, sound, and Anthropic's text completions."""
+"""Endpoints other than chat: moderations, searches, images, sound."""
 
 from __future__ import annotations
 
 import hashlib
 import io
-import json
 from pathlib import Path
 from typing import Any
 
-import anthropic
 import openai
 import pytest
 from openai.resources.audio import transcriptions
@@ -16,7 +14,7 @@ from openai.resources.audio import transcriptions
 from callspan.records import Media
 from callspan.testing import Captured
 from tests.support import sdks
-from tests.support.calls import Run, body_returned, body_sent, text_of, the_call
+from tests.support.calls import Run, body_returned, body_sent, the_call
 from tests.support.mode import Mode
 from tests.support.provider.media import wav
 
@@ -261,54 +259,3 @@ def test_a_stream_of_any_ending_has_the_body_of_a_plain_call_as_far_as_it_came(
         assert ending == "read" or record.usage is None or record.usage.output_images == 0
     elif ending in ("read", "closed"):
         assert body_returned(record)["text"] == record.text == ("A cat." if ending == "read" else "Hello")
-
-
-OLD_PROMPT = "\n\nHuman: How are you?\n\nAssistant:"
-OLD_REQUEST = {"model": "claude-2.1", "prompt": OLD_PROMPT, "max_tokens_to_sample": 64, "metadata": {"user_id": "u1"}}
-
-
-async def completed(mode: Mode, form: str, *, stream: bool = False) -> Any:
-    """Send the request with the method of the SDK, or by hand; read a stream to its end."""
-    client = mode.anthropic()
-    if form == "method":
-        sdks.needs_name(client, "completions")
-        answer = await mode.wait(client.completions.create(**OLD_REQUEST, stream=stream))
-    else:
-        kind: Any = anthropic.AsyncStream if mode.is_async else anthropic.Stream
-        options = {"cast_to": object, "stream": stream, "stream_cls": kind[object]}
-        answer = await mode.wait(client.post("/v1/complete", body={**OLD_REQUEST, "stream": stream}, **options))
-    return await mode.all(answer) if stream else answer
-
-
-@pytest.mark.parametrize("form", ["method", "post"])
-def test_an_old_completion_is_one_record(form: str, stream: bool, mode: Mode, run: Run, seen: Captured) -> None:
-    mode.provider.reply(text=" I am well today.", finish_reason="length")
-    run(lambda: completed(mode, form, stream=stream))
-    record = the_call(seen)
-    assert (record.provider, record.api, record.operation) == ("anthropic", "text_completions", "text_completion")
-    assert (record.outcome, record.request.model, record.usage, record.cost) == ("success", "claude-2.1", None, None)
-    assert text_of(record) == " I am well today."
-    assert record.response is not None
-    assert (record.response.finish_reasons, record.response.truncated) == (["max_tokens"], True)
-    assert record.response.id is not None
-    body = body_returned(record)
-    assert (body["type"], body["completion"], body["stop"]) == ("completion", " I am well today.", None)
-    assert (record.stream and (record.stream.end, record.stream.complete)) == (("complete", True) if stream else None)
-    attributes = seen.spans[0].attributes or {}
-    assert seen.spans[0].name == "text_completion claude-2.1"
-    assert attributes["gen_ai.request.max_tokens"] == attributes["llm.request.max_tokens"] == 64
-    assert (attributes["llm.user"], attributes["llm.completions"]) == ("u1", " I am well today.")
-    assert not [name for name in attributes if "usage" in name]
-    (answer,) = json.loads(str(attributes["gen_ai.output.messages"]))
-    assert (answer["finish_reason"], answer["parts"][0]["content"]) == ("length", " I am well today.")
-    assert json.loads(str(attributes["gen_ai.input.messages"]))[0]["parts"][0]["content"] == OLD_PROMPT
-
-
-def test_an_error_in_an_old_stream_keeps_what_came_before(mode: Mode, run: Run, seen: Captured) -> None:
-    mode.provider.reply(text="I am well today.", error_after=3, message="Overloaded")
-    with pytest.raises(anthropic.APIStatusError, match="Overloaded"):
-        run(lambda: completed(mode, "post", stream=True))
-    record = the_call(seen)
-    assert (record.outcome, text_of(record), record.error and record.error.type) == (
-        "error", "I am", "overloaded_error",
-    )  # fmt: skip

@@ -45,7 +45,6 @@ KNOWN: Final[dict[str, list[Any]]] = {
     "live": [{"id": "live_1", "turns": []}],
     "realtime_translations": [{"id": "sess_1", "turns": []}],
     "speech": [{"audio": {"callspan_media": {"bytes": 1}}}],
-    "text_completions": [{"type": "completion", "completion": ""}, {"type": "error", "error": {"message": "no"}}],
     "transcriptions": [{"text": ""}, {"text": "Well.", "segments": []}],
     "translations": [{"text": "Well."}],
     "vector_store_search": [{"data": []}],

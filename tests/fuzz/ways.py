@@ -30,7 +30,6 @@ INFERENCE = (
     "/responses",
     "/responses/compact",
     "/v1/messages",
-    "/v1/complete",
     "/decisions",
     "/moderations",
     "/vector_stores/vs_1/search",
@@ -337,9 +336,6 @@ ANTHROPIC: dict[str, Call] = {
     "post.messages.text": _post("/v1/messages", _message, "text"),
     "post.messages.response": _post("/v1/messages", _message, "response"),
     "post.messages.stream": _post("/v1/messages", _message, "stream"),
-    "post.complete.object": _post("/v1/complete", _plain(model="claude-2.1", prompt="Hi"), "object"),
-    "post.complete.response": _post("/v1/complete", _plain(model="claude-2.1", prompt="Hi"), "response"),
-    "post.complete.stream": _post("/v1/complete", _plain(model="claude-2.1", prompt="Hi"), "stream"),
     "models.list": _call("models", "list", lambda _: {}),
     "count_tokens": _call(
         "messages", "count_tokens", lambda r: {n: v for n, v in _message(r).items() if n != "max_tokens"}

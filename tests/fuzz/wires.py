@@ -83,19 +83,6 @@ def completion_events(flavour: str) -> Events:
     return [*((None, {**base, "choices": [choice]}) for choice in choices), (None, "[DONE]")]
 
 
-def text_completion(flavour: str) -> Any:
-    """A text completion of anthropic."""
-    base = {"type": "completion", "id": "compl_1", "model": "claude-2.1"}
-    return {**base, "completion": _text_for(flavour), "stop_reason": "stop_sequence", "stop": "Human:"}
-
-
-def text_completion_events(flavour: str) -> Events:
-    """The events of a text completion of anthropic."""
-    whole, text = text_completion(flavour), _text_for(flavour)
-    parts = [{**whole, "completion": part, "stop_reason": None, "stop": None} for part in (text[:4], text[4:])]
-    return [("ping", {"type": "ping"}), *(("completion", part) for part in (*parts, {**whole, "completion": ""}))]
-
-
 def embedding(flavour: str) -> Any:
     """Two vectors, as numbers or packed."""
     vector: Any = [0.5, -1.25] if flavour in ("text", "json") else "AAAAPwAAoL8="
@@ -287,7 +274,7 @@ def whole_of(way: str, flavour: str) -> Any:
     named = {
         "chat": chat, "completions": completion, "embeddings": embedding, "responses": response, "messages": message,
         "beta": message, "decisions": decision, "moderations": moderation, "vector_stores": documents,
-        "images": image, "complete": text_completion,
+        "images": image,
         "transcriptions": transcript, "translations": transcript, "speech": transcript,
     }  # fmt: skip
     return named.get(_kind(way), listing)(flavour)
@@ -298,7 +285,6 @@ def events_of(way: str, flavour: str) -> Events:
     named = {
         "chat": chat_events, "completions": completion_events, "responses": response_events, "messages": message_events,
         "beta": message_events, "images": image_events, "transcriptions": transcript_events,
-        "complete": text_completion_events,
     }  # fmt: skip
     return named[_kind(way)](flavour)
 

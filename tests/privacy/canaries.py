@@ -314,13 +314,6 @@ def message_batch(c: Program) -> None:
 
 
 @kind
-def text_completion(c: Program) -> None:
-    body = {"model": "claude-2.1", "prompt": c("humanprompt"), "max_tokens_to_sample": 5}
-    c.provider.reply(text=c("claudecompletion"))
-    c.anthropic.post("/v1/complete", body=body, cast_to=object)
-
-
-@kind
 def recorded_by_hand(c: Program) -> None:
     with callspan.record_call(provider="vllm", api="chat_completions", model="m") as call:
         call.request({"model": "m", "messages": user(c("handuser")), "mine": c("handparam")})

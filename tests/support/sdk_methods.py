@@ -29,6 +29,7 @@ _COUNTED: Final = """
 | openai | `beta.realtime.transcription_sessions` create | |
 | openai | `live` create; `live.sessions` accept, fork, hangup, refer, reject | |
 | openai | `realtime.sessions` create; `realtime.transcription_sessions` create | older versions only |
+| anthropic | `completions` create | older versions only |
 | anthropic | `messages.batches` create; `beta.messages.batches` create; `beta.dreams` create | |
 | anthropic | `beta.sessions` create; `beta.sessions.events` send, stream, list; `beta.deployments` run | |
 | groq | `batches` create | |

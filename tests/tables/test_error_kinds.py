@@ -353,7 +353,6 @@ BEGINS: dict[str, dict[str, Any]] = {
     "completions": {"id": "c", "choices": [{"index": 0, "text": "a"}]},
     "responses": {"type": "response.output_text.delta", "output_index": 0, "content_index": 0, "delta": "a"},
     "messages": {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": "a"}},
-    "text_completions": {"type": "completion", "completion": "a"},
     "images": {"type": "image_generation.partial_image", "b64_json": "aGk="},
     "speech": {"type": "speech.audio.delta", "audio": "aGk="},
     "transcriptions": {"type": "transcript.text.delta", "delta": "a"},

@@ -20,7 +20,6 @@ APIS = {
     "responses": ("/responses", "/v1/responses", "/responses/compact"),
     "messages": ("/v1/messages", "/v1/messages?beta=true", "https://proxy.example.com/anthropic/v1/messages"),
     "completions": ("/completions", "/deployments/davinci/completions"),
-    "text_completions": ("/v1/complete",),
     "embeddings": ("/embeddings", "/openai/v1/embeddings"),
     "decisions": ("/decisions",),
     "moderations": ("/moderations",),
@@ -33,9 +32,9 @@ OTHERS = (
     "", "/", "/v1/messages/count_tokens", "/v1/messages/count_tokens?beta=true", "/v1/messages/batches",
     "/v1/messages/batches/b_1/cancel", "/messages", "/threads/thread_1/messages", "/chat/completions/chatcmpl-1",
     "/responses/resp_1", "/responses/resp_1/cancel", "/responses/input_tokens", "/responses/input_items", "/batches",
-    "/models", "/files", "/fine_tuning/alpha/graders/validate", "/vector_stores/vs_1", "/vector_stores/vs_1/files",
-    "/files/search", "/organization/usage/decisions/export", "/images", "/audio/voices", "/my-responses",
-    "/model/anthropic.claude-x/invoke", "/search?next=/chat/completions",
+    "/v1/complete", "/models", "/files", "/fine_tuning/alpha/graders/validate", "/vector_stores/vs_1",
+    "/vector_stores/vs_1/files", "/files/search", "/organization/usage/decisions/export", "/images", "/audio/voices",
+    "/my-responses", "/model/anthropic.claude-x/invoke", "/search?next=/chat/completions",
     "/projects/p/locations/l/publishers/anthropic/models/claude-x:streamRawPredict",
 )  # fmt: skip
 

@@ -248,7 +248,7 @@ def test_an_error_is_a_body_without_output_and_without_what_is_about_the_event()
     assert folded("responses", {"type": "error", "sequence_number": 1, **stated})["error"] == stated
 
 
-# Anthropic's messages and text completions
+# Anthropic's messages
 
 
 def began(index: int | None, **block: object) -> Json:
@@ -257,10 +257,6 @@ def began(index: int | None, **block: object) -> Json:
 
 def delta(kind: str, **fields: object) -> Json:
     return {"type": "content_block_delta", "index": 0, "delta": {"type": kind, **fields}}
-
-
-def completion(text: Any, reason: Any = None) -> Json:
-    return {"type": "completion", "id": "compl_1", "model": "claude-2.1", "completion": text, "stop_reason": reason}
 
 
 START = {"type": "message_start", "message": {"id": "msg_1", "role": "assistant", "model": "claude-x", "content": []}}
@@ -283,7 +279,6 @@ BODIES: list[tuple[str, list[Json], Json]] = [
     ("messages", [START, began(0, type="fallback", to={"model": "claude-y"}), BLOCK_STOP], {"model": "claude-y"}),
     ("messages", [delta("text_delta", text="par"), {"type": "error"}], {"error": {"type": "error"}}),
     ("messages", [PLAIN], PLAIN),
-    ("text_completions", [completion("a"), completion("b", "max_tokens")], completion("ab", "max_tokens")),
 ]
 
 
@@ -303,13 +298,7 @@ def test_events_of_anthropics_endpoints_make_a_body(api: str, events: list[Json]
     ],
 )
 def test_a_prompt_is_a_message_of_a_user(prompt: object, expected: list[Message]) -> None:
-    assert endpoint("text_completions").conversation({"prompt": prompt}, None) == Conversation(input=expected)
-
-
-@pytest.mark.parametrize("body", [None, [], {}, {"choices": []}, {"completion": None}, "text"])
-def test_another_body_is_not_recognized(body: object) -> None:
-    found = endpoint("text_completions").response_info(body)
-    assert (found.recognized, found.response.finish_reasons) == (False, [])
+    assert endpoint("completions").conversation({"prompt": prompt}, None) == Conversation(input=expected)
 
 
 # All of them
@@ -343,10 +332,8 @@ BARE: dict[str, list[Any]] = {
         {"type": "content_block_delta", "index": 0}, {"type": "content_block_delta", "delta": {"text": "x"}},
         delta("text_delta", text=["z"]), START, BLOCK_STOP, OVER, STOP,
     ],
-    "text_completions": [None, 3, [], "x", {}, {"type": "ping"}, {"completion": 7}],
 }  # fmt: skip
-FIRST = {"chat_completions": A, "responses": text("a"), "messages": delta("text_delta", text="a"),
-         "text_completions": completion("a")}  # fmt: skip
+FIRST = {"chat_completions": A, "responses": text("a"), "messages": delta("text_delta", text="a")}
 
 
 @pytest.mark.parametrize(
@@ -380,12 +367,10 @@ HARMLESS: dict[str, list[Any]] = {
         event("output_text.annotation.added", annotation=None), event("web_search_call.searching", item_id="ws_1"),
         event("something_new", data={}), {"type": "keepalive"},
     ],
-    "text_completions": BARE["text_completions"],
 }  # fmt: skip
 PIECES = {
     "chat_completions": (A, B),
     "responses": (text("a"), text("b")),
-    "text_completions": (completion("a"), completion("b")),
 }
 
 

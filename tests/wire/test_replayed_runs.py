@@ -54,12 +54,6 @@ def application(openai_url: str, anthropic_url: str) -> list[str]:
         texts.append(getattr(claude.messages.create(**question).content[0], "text", ""))
         with claude.messages.stream(**question) as stream:
             texts.append(stream.get_final_text())
-        text: Any = {"model": "claude-2.1", "prompt": "Old Claude?", "max_tokens_to_sample": 9}
-        completed: Any = claude.post("/v1/complete", body=text, cast_to=object)
-        texts.append(completed["completion"])
-        streamed: Any = {"stream": True, "stream_cls": anthropic.Stream[object]}
-        pieces = claude.post("/v1/complete", body={**text, "stream": True}, cast_to=object, **streamed)
-        texts.append("".join(piece["completion"] for piece in pieces))
     return texts
 
 
@@ -76,7 +70,7 @@ class Recorded:
 
     def again(self, api: str, *arguments: str) -> Answer:
         """Send a call again by the command."""
-        base = self.provider.anthropic_url if api.startswith(("messages", "text_")) else self.provider.openai_url
+        base = self.provider.anthropic_url if api.startswith("messages") else self.provider.openai_url
         return ask_command("--store", self.url, "replay", self.first[api].call_id, "--base-url", base, *arguments)
 
 
@@ -95,8 +89,8 @@ def recorded(tmp_path: Path) -> Iterator[Recorded]:
         provider.reply("From completions.")
         provider.reply("From completions, in pieces.")
         provider.reply(embedding=(0.25, -0.5))
-        for answer in ("From Claude.", "From Claude, in pieces.", "From old Claude.", "From old Claude, in pieces."):
-            provider.reply(answer)
+        provider.reply("From Claude.")
+        provider.reply("From Claude, in pieces.")
         texts = application(provider.openai_url, provider.anthropic_url)
         assert handle.force_flush(20_000)
         handle.uninstrument()
@@ -133,7 +127,7 @@ def test_requests_in_another_order_get_their_own_answers_and_changed_ones_the_ne
         assert len(provider.requests) == 3
         assert ask(client, "Two?", stream=True).response.status_code == 200
         assert client.responses.create(model="gpt-6", input="New").output_text == "From Responses."
-        assert len(provider.unused) == 8
+        assert len(provider.unused) == 6
 
 
 def refused(store: str, *questions: str, match: Match = "order") -> None:
@@ -146,7 +140,7 @@ def refused(store: str, *questions: str, match: Match = "order") -> None:
 
 
 def test_a_request_without_a_recorded_answer_is_an_error_for_both_sides(recorded: Recorded) -> None:
-    with pytest.raises(ReplayError, match="11 recorded calls are left"):
+    with pytest.raises(ReplayError, match="9 recorded calls are left"):
         refused(recorded.url, "Respond?", "Respond?", "Respond?")
     with pytest.raises(ReplayError, match=r"no recorded call with this body for POST /v1/responses"):
         refused(recorded.url, "Respond?", "Respond, please?", match="body")
@@ -208,7 +202,7 @@ def _keys(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ANTHROPIC_API_KEY", "key")
 
 
-TEXT_APIS = ("chat_completions", "responses", "completions", "messages", "text_completions")
+TEXT_APIS = ("chat_completions", "responses", "completions", "messages")
 
 
 @pytest.mark.parametrize("api", [*TEXT_APIS, *(f"{api} stream" for api in TEXT_APIS)])

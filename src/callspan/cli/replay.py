@@ -26,7 +26,7 @@ from callspan.sdk_profiles import PROFILES, SdkProfile
 _EPILOG: Final = """\
 callspan replay 01a1f810-d13f --model gpt-5-mini
 callspan replay 01a1f810-d13f --base-url http://localhost:8000/v1"""
-_REPLAYED: Final = frozenset({"messages", "text_completions", "chat_completions", "responses", "completions"})
+_REPLAYED: Final = frozenset({"messages", "chat_completions", "responses", "completions"})
 """The APIs that answer in words."""
 
 

@@ -21,7 +21,6 @@ Api: TypeAlias = Literal[
     "chat_completions", "responses", "completions", "embeddings", "decisions", "messages", "moderations",
     "vector_store_search", "images", "live",
     "realtime", "realtime_translations", "image_edits", "image_variations", "transcriptions", "translations", "speech",
-    "text_completions",
 ]  # fmt: skip
 Operation: TypeAlias = Literal[
     "chat", "generate_content", "text_completion", "embeddings", "decisions", "moderation", "retrieval",

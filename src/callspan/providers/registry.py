@@ -40,7 +40,6 @@ _PLACES: Final[dict[str, tuple[str, str]]] = {
     "speech": ("openai.media", "Speech"),
     "live": ("openai.voice_sessions", "LiveSession"),
     "realtime_translations": ("openai.voice_sessions", "SpeechTranslation"),
-    "text_completions": ("anthropic.completions", "TextCompletions"),
 }
 """Module and class of the adapter of each API."""
 _SOCKETS: Final[dict[str, tuple[str, str]]] = {

@@ -60,13 +60,13 @@ _CALLS: Final = {
     "POST audio/transcriptions": "transcriptions",
     "POST audio/translations": "translations",
     "POST v1/messages": "messages",
-    "POST v1/complete": "text_completions",
 }
 """The adapter of each request that asks a model."""
 _FETCHES: Final = ("GET responses/{response}", "POST responses/{response}/cancel")
 _RESULTS: Final = ("GET ^files/{file}/content", "GET messages/batches/{batch}/results")
 _NOT_RECORDED: Final = (
-    "graders/run", "batches", "messages/batches", "agents/sessions", "agents/sessions/{id}/events", "v1/sessions",
+    "v1/complete", "graders/run", "batches", "messages/batches",
+    "agents/sessions", "agents/sessions/{id}/events", "v1/sessions",
     "v1/sessions/{id}/events", "videos", "videos/edits", "videos/extensions", "videos/{job}/remix",
     "evals/{eval}/runs", "dreams", "threads/runs", "threads/{t}/runs", "threads/{t}/runs/{job}/submit_tool_outputs",
     "agents/automations/{automation}/invocations", "chatkit/sessions", "deployments/{deployment}/run",

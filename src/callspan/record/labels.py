@@ -13,8 +13,6 @@ import msgspec
 
 EXTRA: Final = "extra"
 """The key under which `callspan.metadata(...)` collects names that are not standard fields."""
-_USER_IN_METADATA: Final = frozenset({"messages", "text_completions"})
-"""APIs that send the user as `metadata.user_id`."""
 # A constant, because evaluating `A | B` takes twice as long as the check.
 _SCALARS: Final = (bool, int, float)
 
@@ -65,7 +63,7 @@ def user_of(metadata: Mapping[str, object], api: str, params: Mapping[str, objec
 
 def requested_user(api: str, params: Mapping[str, object]) -> str | None:
     """Return the user in a request: `user` or `safety_identifier`; for Messages `metadata.user_id`."""
-    sent = params.get("metadata") if api in _USER_IN_METADATA else None
+    sent = params.get("metadata") if api == "messages" else None
     if isinstance(sent, Mapping):
         return label(sent.get("user_id")) or None
     given = params.get("user") or params.get("safety_identifier")

@@ -13,7 +13,7 @@ from callspan.record.codec import encode_json, request_instructions, request_mes
 _NOTE_BYTES: Final = 100
 _MESSAGE: Final = b'"message":'
 ANSWER_PREFIXES: Final[dict[str, bytes]] = {
-    **dict.fromkeys(("messages", "text_completions"), b""),
+    "messages": b"",
     **dict.fromkeys(("responses", "realtime"), b'{"role":"assistant","content":'),
 }
 """For endpoints with one answer and instructions separate from the messages: the prefix of the answer's message."""

@@ -43,7 +43,6 @@ MAX_FLAT_ATTRIBUTES: Final = 48
 _JSON_TYPE: Final = "application/json"
 _EMBEDDINGS: Final = ("embeddings",)
 _KINDS: Final = {"chat": "LLM", "text_completion": "LLM", "embeddings": "EMBEDDING"}
-_SYSTEMS: Final = {"messages": "anthropic", "text_completions": "anthropic", "sessions": "anthropic"}
 _PROVIDERS: Final = {
     "azure.ai.openai": "azure",
     "aws.bedrock": "aws",
@@ -136,7 +135,7 @@ _VALUES: Final = Put(_put_values)
 _MESSAGES: Final = Put(_put_messages)
 START: Final = Table(
     Row(SPAN_KIND, STRING, lambda record: _KINDS.get(record.operation, "LLM")),
-    Row("llm.system", STRING, lambda record: _SYSTEMS.get(record.api, "openai")),
+    Row("llm.system", STRING, lambda record: "anthropic" if record.api == "messages" else "openai"),
     Row("llm.provider", STRING, lambda record: _PROVIDERS.get(record.provider, record.provider)),
     Row("embedding.model_name", STRING, "request.model", apis=_EMBEDDINGS),
     Row("llm.model_name", STRING, "request.model", not_apis=_EMBEDDINGS),

@@ -94,7 +94,7 @@ class EventFold:
     @property
     def terminated(self) -> bool:
         """True once its last event was received, which in some APIs follows the signal."""
-        return self._ended or (not self.ends and self.complete)
+        return self._ended
 
     def add(self, event: object) -> bool:
         """Fold in one parsed event; return True if it carried content (text, reasoning, refusal, tool call).

@@ -157,30 +157,6 @@ def _events(body: Json, _: Answer) -> list[StreamEvent]:
     ]
 
 
-def _completion(answer: Answer) -> Json:
-    choice = answer.completions[0]
-    reason = {"stop": "stop_sequence", "length": "max_tokens"}.get(choice.reason, choice.reason)
-    identity = f"compl_01{base62(22)}"
-    return {
-        "type": "completion",
-        "id": identity,
-        "completion": choice.text or "",
-        "stop_reason": reason,
-        "model": answer.model,
-        "stop": "\n\nHuman:" if reason == "stop_sequence" else None,
-        "log_id": identity,
-    }
-
-
-def _completion_events(body: Json, _: Answer) -> list[StreamEvent]:
-    started = {**body, "stop_reason": None, "stop": None}
-    pieces = [
-        StreamEvent({**started, "completion": piece}, "completion", content=True)
-        for piece in words(str(body["completion"]))
-    ]
-    return [StreamEvent({"type": "ping"}, "ping"), *pieces, StreamEvent({**body, "completion": ""}, "completion")]
-
-
 def _error(error: ErrorAnswer) -> Json:
     details = {} if error.code is None else {"details": {"error_code": error.code}}
     inner = {"type": error.type or _ERRORS.get(error.status, "api_error"), "message": error.message, **details}
@@ -215,9 +191,6 @@ ANTHROPIC = Family(
 
 MESSAGES = Wire(ANTHROPIC, _message, _events)
 """`POST /v1/messages`."""
-
-TEXT_COMPLETIONS = Wire(ANTHROPIC, _completion, _completion_events)
-"""`POST /v1/complete`, without usage."""
 
 COUNT_TOKENS = Wire(ANTHROPIC, lambda answer: {"input_tokens": answer.reply.input_tokens})
 """`POST /v1/messages/count_tokens`."""
