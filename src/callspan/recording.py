@@ -343,7 +343,7 @@ def record_call(
     Args:
         provider: Value of `gen_ai.provider.name`, such as `vllm`.
         api: The API whose format the bodies have: `chat_completions`, `responses`, `completions`, `embeddings`,
-            `decisions`, `messages`, `moderations`, `vector_store_search`, `images`, `image_edits`,
+            `decisions`, `messages`, `moderations`, `images`, `image_edits`,
             `image_variations`, `transcriptions`, `translations` or `speech`.
         model: The requested model, if known before the body.
         server: URL of the server.

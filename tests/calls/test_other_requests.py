@@ -141,7 +141,8 @@ def test_what_states_no_usage_is_counted_by_method_and_path_and_warned_of_once(
 ) -> None:
     """Work that is begun at the provider too; failed requests cost nothing."""
     provider.reply(raw={"id": "x"}, on=lambda request: request.method == "POST", repeat=True)
-    for path in (*["/videos"] * 3, "/batches", "/threads/thread_1/runs", "/new_thing", "/complete"):
+    once = ("/batches", "/threads/thread_1/runs", "/vector_stores/vs_1/search", "/complete", "/new_thing")
+    for path in (*["/videos"] * 3, *once):
         post(client, path)
     post(client, "/realtime/client_secrets", options=raw_options())
     provider.reply(raw=b"\xff\xfb sound", on="/new_sounds")
@@ -152,6 +153,7 @@ def test_what_states_no_usage_is_counted_by_method_and_path_and_warned_of_once(
     assert counted() == {
         "POST /v1/videos": 3, "POST /v1/batches": 1, "POST /v1/realtime/client_secrets": 1,
         "POST /v1/threads/{id}/runs": 1, "POST /v1/new_thing": 1, "POST /v1/complete": 1, "POST /v1/new_sounds": 1,
+        "POST /v1/vector_stores/{id}/search": 1,
     }  # fmt: skip
     assert len([message for message in caplog.messages if "not recorded: POST /v1/videos" in message]) == 1
 

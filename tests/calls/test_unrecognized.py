@@ -47,7 +47,6 @@ KNOWN: Final[dict[str, list[Any]]] = {
     "speech": [{"audio": {"callspan_media": {"bytes": 1}}}],
     "transcriptions": [{"text": ""}, {"text": "Well.", "segments": []}],
     "translations": [{"text": "Well."}],
-    "vector_store_search": [{"data": []}],
     "messages": [{"type": "message", "content": []}, {"content": [{"type": "text", "text": "Well."}]}],
     "responses": [{"output": []}, {"status": "queued"}, {"object": "response.compaction", "output": []}],
 }

@@ -32,7 +32,6 @@ INFERENCE = (
     "/v1/messages",
     "/decisions",
     "/moderations",
-    "/vector_stores/vs_1/search",
     "/images/generations",
     "/images/edits",
     "/images/variations",

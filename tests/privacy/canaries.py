@@ -223,12 +223,6 @@ def sounds(c: Program) -> None:
 
 
 @kind
-def search(c: Program) -> None:
-    only: Any = {"type": "eq", "key": c("filterkey"), "value": c("filtervalue")}
-    c.openai.vector_stores.search("vs_1", query=c("query"), filters=only)
-
-
-@kind
 def file_batch(c: Program) -> None:
     lines = []
     for number in range(2):

@@ -17,6 +17,7 @@ _PROPERTY: Final = re.compile(r"^    @(?:cached_)?property\n(?:    @.*\n)*    de
 _PAGE: Final = Path(__file__).parents[2] / "docs" / "records.md"
 _TABLE: Final = re.compile(r"\| (\w+) \| (`[^|]+) \| ([^|]*)\|")
 _COUNTED: Final = """
+| openai | `vector_stores` search | |
 | openai | `batches` create; `fine_tuning.jobs` create; `fine_tuning.alpha.graders` run; `evals.runs` create | |
 | openai | `videos` create, edit, extend, remix, create_and_poll; `beta.chatkit.sessions` create | |
 | openai | `beta.agents.sessions` create, stream; `beta.agents.sessions.events` create, stream | |

@@ -28,7 +28,7 @@ _SMALL_BODY: Final = 4096
 _STRIDE: Final = 1024
 _WINDOW: Final = 64
 _MARKS: Final[dict[str, tuple[bytes, ...]]] = {
-    **dict.fromkeys(("completions", "translations", "speech", "vector_store_search"), ()),
+    **dict.fromkeys(("completions", "translations", "speech"), ()),
     **dict.fromkeys(("messages", "decisions", "moderations", "transcriptions"), (b"base64",)),
     **dict.fromkeys(("images", "image_variations"), (b"b64_json",)),
     "image_edits": (b"b64_json", b"base64"),

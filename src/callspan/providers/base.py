@@ -18,13 +18,12 @@ from callspan.record.messages import Conversation
 from callspan.record.usage import Usage
 
 Api: TypeAlias = Literal[
-    "chat_completions", "responses", "completions", "embeddings", "decisions", "messages", "moderations",
-    "vector_store_search", "images", "live",
-    "realtime", "realtime_translations", "image_edits", "image_variations", "transcriptions", "translations", "speech",
+    "chat_completions", "responses", "completions", "embeddings", "decisions", "messages", "moderations", "images",
+    "live", "realtime", "realtime_translations", "image_edits", "image_variations", "transcriptions", "translations",
+    "speech",
 ]  # fmt: skip
 Operation: TypeAlias = Literal[
-    "chat", "generate_content", "text_completion", "embeddings", "decisions", "moderation", "retrieval",
-    "fetch_response",
+    "chat", "generate_content", "text_completion", "embeddings", "decisions", "moderation", "fetch_response",
 ]  # fmt: skip
 
 MEDIA_APIS: Final[frozenset[str]] = frozenset(

@@ -6,7 +6,6 @@ Adapters are imported when their SDK is patched, or else when first used: import
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from functools import cache, lru_cache
 from typing import Final, cast
 
@@ -31,7 +30,6 @@ _PLACES: Final[dict[str, tuple[str, str]]] = {
     "completions": ("openai.completions", "Completions"),
     "decisions": ("openai.single_body", "Decisions"),
     "moderations": ("openai.single_body", "Moderations"),
-    "vector_store_search": ("openai.single_body", "VectorStoreSearch"),
     "images": ("openai.media", "Images"),
     "image_edits": ("openai.media", "ImageEdits"),
     "image_variations": ("openai.media", "ImageVariations"),
@@ -53,7 +51,6 @@ APIS: Final = tuple(_PLACES)
 """The names of all APIs with adapters, in order of how common they are."""
 _ATTACH, _FORK = "attach", "fork"
 """Ends of paths of live sessions: the sideband of one, and a new one that continues a stored one."""
-_SEARCH: Final = "vector_store_search"
 
 
 @lru_cache(maxsize=_MAX_PATHS)
@@ -65,8 +62,7 @@ def endpoint_for(method: str, path: str) -> Endpoint | None:
     found = routes.find(method, path)
     if found is None or found.path.kind != "call":
         return None
-    api = found.path.adapter
-    return _vector_store_search(found.ids["store"]) if api == _SEARCH else _endpoint(api)
+    return _endpoint(found.path.adapter)
 
 
 def socket_kind(path: str, model: str | None = None, *, hashes_audio: bool = False) -> SocketKind | None:
@@ -118,12 +114,6 @@ def with_conversation(record: CallRecord) -> CallRecord:
     """Return the record with its conversation; unchanged if it already has one or none can be parsed."""
     conversation = conversation_of(record) if record.conversation is None else None
     return record if conversation is None else msgspec.structs.replace(record, conversation=conversation)
-
-
-def _vector_store_search(store_id: str) -> Endpoint:
-    """Return the endpoint with the id from the path."""
-    kind: Callable[[str], Endpoint] = type(_endpoint(_SEARCH))
-    return kind(store_id)
 
 
 def decoded(body: msgspec.Raw | bytes | str) -> object:

@@ -52,7 +52,6 @@ _CALLS: Final = {
     "POST embeddings": "embeddings",
     "POST decisions": "decisions",
     "POST moderations": "moderations",
-    "POST vector_stores/{store}/search": "vector_store_search",
     "POST images/generations": "images",
     "POST images/edits": "image_edits",
     "POST images/variations": "image_variations",
@@ -73,8 +72,9 @@ _NOT_RECORDED: Final = (
     "realtime/calls", "realtime/calls/{call}/accept", "realtime/client_secrets",
     "realtime/translations/client_secrets", "realtime/sessions", "realtime/transcription_sessions", "live/sessions",
     "live/sessions/{session}/accept", "live/sessions/{session}/fork", "fine_tuning/jobs",
+    "vector_stores/{store}/search",
 )  # fmt: skip
-"""POSTs that begin work at the provider, or the training of a model."""
+"""POSTs that begin work at the provider, or the training of a model, or state no usage of a model."""
 _STORED: Final = (
     "chat/completions/{completion}", "responses/input_tokens", "messages/count_tokens", "agents/sessions/{id}",
     "v1/sessions/{id}", "v1/sessions/{id}/resources", "v1/sessions/{id}/resources/{resource}", "videos/characters",

@@ -8,10 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-import msgspec
-
 from callspan.record.call import CallRecord
-from callspan.record.messages import Text
 from callspan.semconv.content_attributes import (
     Attributes,
     SpanContent,
@@ -20,7 +17,6 @@ from callspan.semconv.content_attributes import (
     messages_json,
     parts_json,
     put_json,
-    put_text,
     select_messages,
     tool_definitions,
 )
@@ -71,7 +67,6 @@ SERVER_ADDRESS: Final = "server.address"
 SERVER_PORT: Final = "server.port"
 ERROR_TYPE: Final = "error.type"
 
-_SEARCH: Final = ("vector_store_search",)
 _TEMPLATES: Final = ("responses",)
 """Endpoints whose requests may refer to the provider's prompt templates."""
 _OUTPUT_TYPES: Final = {
@@ -146,19 +141,6 @@ def _put_tools(attributes: Attributes, record: CallRecord, shown: SpanContent) -
         put_json(attributes, TOOL_DEFINITIONS, found, shown.budget, record.request.body_bytes)
 
 
-def _put_query(attributes: Attributes, _: CallRecord, shown: SpanContent) -> None:
-    query = "\n".join(message.text or "" for message in shown.conversation.input)
-    if query:
-        put_text(attributes, "gen_ai.retrieval.query.text", query, shown.budget)
-
-
-def _put_documents(attributes: Attributes, _: CallRecord, shown: SpanContent) -> None:
-    parts = [part for message in shown.conversation.output for part in message.parts if isinstance(part, Text)]
-    if parts:
-        found = [msgspec.json.decode(part.text) for part in parts]
-        put_json(attributes, "gen_ai.retrieval.documents", found, shown.budget)
-
-
 _PROMPT: Final = Put(_put_prompt)
 _PROMPT_ABOUT: Final = "`prompt_id` and `prompt_version` of the metadata; of Responses the requested `prompt`."
 
@@ -168,7 +150,7 @@ START: Final = Table(
         STRING,
         "operation",
         "`chat`, `generate_content` (images and sound), `text_completion`, `embeddings`, `decisions`, "
-        "`moderation`, `retrieval`, `evaluation`.",
+        "`moderation`, `evaluation`.",
     ),
     Row(PROVIDER_NAME, STRING, "provider", "The provider under the conventions' name."),
     Row(REQUEST_MODEL, STRING, "request.model"),
@@ -200,8 +182,6 @@ END: Final = Table(
     ),
     Row("gen_ai.request.encoding_formats", STRINGS, parameter("encoding_format", read=as_texts)),
     Row("gen_ai.embeddings.dimension.count", INT, parameter("dimensions", read=as_int)),
-    Row("gen_ai.data_source.id", STRING, parameter("vector_store_id", read=as_text), "The searched vector store."),
-    Row("gen_ai.retrieval.top_k", INT, parameter("max_num_results", read=as_int)),
     Row(
         "gen_ai.output.type", STRING,
         Parameters(
@@ -270,22 +250,8 @@ END: Final = Table(
         "azure.resource_provider.namespace", STRING, From("provider", {_AZURE: _AZURE_NAMESPACE}.get),
         not_apis=_MESSAGES,
     ),
-    Row("gen_ai.retrieval.query.text", STRING, Put(_put_query), apis=_SEARCH, content=True),
-    Row("gen_ai.retrieval.documents", JSON, Put(_put_documents), apis=_SEARCH, content=True),
-    Row(
-        OUTPUT_MESSAGES, JSON, Put(_put_output),
-        not_apis=_SEARCH, content=True, shown="conversation.output",
-    ),
-    Row(
-        INPUT_MESSAGES, JSON, Put(_put_input), not_apis=_SEARCH,
-        content=True, shown="conversation.input",
-    ),
-    Row(
-        SYSTEM_INSTRUCTIONS, JSON, Put(_put_system), not_apis=_SEARCH,
-        content=True, shown="conversation.system",
-    ),
-    Row(
-        TOOL_DEFINITIONS, JSON, Put(_put_tools),
-        not_apis=_SEARCH, content=True, shown="conversation.tools",
-    ),
+    Row(OUTPUT_MESSAGES, JSON, Put(_put_output), content=True, shown="conversation.output"),
+    Row(INPUT_MESSAGES, JSON, Put(_put_input), content=True, shown="conversation.input"),
+    Row(SYSTEM_INSTRUCTIONS, JSON, Put(_put_system), content=True, shown="conversation.system"),
+    Row(TOOL_DEFINITIONS, JSON, Put(_put_tools), content=True, shown="conversation.tools"),
 )  # fmt: skip

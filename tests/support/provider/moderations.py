@@ -1,4 +1,4 @@
-"""Moderations and searches of vector stores, as OpenAI answers them."""
+"""Moderations, as OpenAI answers them."""
 
 from __future__ import annotations
 
@@ -6,8 +6,6 @@ import secrets
 
 from callspan.testing.provider.answer import OPENAI, Answer, Wire, input_count
 from callspan.testing.provider.script import Json
-
-_DOCUMENT = "The scripted provider's document."
 
 
 def _moderations(answer: Answer) -> Json:
@@ -26,25 +24,3 @@ def _moderations(answer: Answer) -> Json:
 
 MODERATIONS = Wire(OPENAI, _moderations)
 """`POST /v1/moderations`; a reply with a refusal flags the input."""
-
-
-def _documents(answer: Answer) -> Json:
-    query = answer.request.body.get("query")
-    document = {
-        "file_id": "file-scripted",
-        "filename": "scripted.txt",
-        "score": 0.9,
-        "attributes": {},
-        "content": [{"type": "text", "text": answer.reply.completions()[0].text or _DOCUMENT}],
-    }
-    return {
-        "object": "vector_store.search_results.page",
-        "search_query": query if isinstance(query, list) else [query],
-        "data": [document],
-        "has_more": False,
-        "next_page": None,
-    }
-
-
-SEARCH = Wire(OPENAI, _documents)
-"""`POST /v1/vector_stores/{id}/search`: one document, of the reply's text."""

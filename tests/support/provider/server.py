@@ -16,14 +16,13 @@ from callspan.testing.provider.rendering import ROUTES, Rendering, Route, find_r
 from callspan.testing.provider.server import Connection
 from tests.support.provider.batches import BATCHES, MESSAGE_BATCHES, Batches
 from tests.support.provider.media import FILES, IMAGES, SPEECH, TRANSCRIPTIONS, TRANSLATIONS
-from tests.support.provider.moderations import MODERATIONS, SEARCH
+from tests.support.provider.moderations import MODERATIONS
 from tests.support.provider.responses_socket import ResponsesSocket
 
 _ROUTES = (
     *ROUTES,
     Route("WEBSOCKET", re.compile(r"/responses$"), RESPONSES),
     Route("POST", re.compile(r"/moderations$"), MODERATIONS),
-    Route("POST", re.compile(r"/vector_stores/[^/]+/search$"), SEARCH),
     Route("POST", re.compile(r"/images/(?:generations|edits|variations)$"), IMAGES),
     Route("POST", re.compile(r"/audio/transcriptions$"), TRANSCRIPTIONS),
     Route("POST", re.compile(r"/audio/translations$"), TRANSLATIONS),
@@ -38,7 +37,7 @@ _ROUTES = (
 
 
 class FullProvider(testing.ScriptedProvider):
-    """Also answers for batches, media, moderations, searches, and over websockets of the Responses API.
+    """Also answers for batches, media, moderations, and over websockets of the Responses API.
 
     Each request of a batch uses up one reply.
     """

@@ -1,25 +1,18 @@
-"""Endpoints that answer with a single body, never a stream: embeddings, decisions, moderations, searches."""
+"""Endpoints that answer with a single body, never a stream: embeddings, decisions, moderations."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final
-
-import msgspec
 
 from callspan.providers.base import Api, Operation, ResponseInfo
 from callspan.providers.fold.last import LastBody
-from callspan.providers.openai.base import OpenAIEndpoint, bare_info
+from callspan.providers.openai.base import OpenAIEndpoint
 from callspan.providers.openai.chat import choices_info
 from callspan.providers.openai.parts import parts_of, prompt_messages
 from callspan.providers.openai.responses import item_messages
 from callspan.providers.wire_json import dig, items, mapping, text
-from callspan.record.call import Request
 from callspan.record.codec import encode_json
 from callspan.record.messages import Conversation, Message, Part, Refusal, Text
-
-STORE: Final = "vector_store_id"
-"""The parameter that names the vector store."""
 
 
 class SingleBodyEndpoint(OpenAIEndpoint):
@@ -78,7 +71,7 @@ class Decisions(SingleBodyEndpoint):
         ]
         return Conversation(
             input=[*about, Message(role="user", parts=questions)] if questions else about,
-            output=_output("assistant", answers),
+            output=_output(answers),
         )
 
 
@@ -99,42 +92,7 @@ class Moderations(SingleBodyEndpoint):
         is_one = isinstance(given, list) and any(isinstance(part, dict) for part in given)
         return Conversation(
             input=[Message(role="user", parts=parts_of(given))] if is_one else prompt_messages(given),
-            output=_output("assistant", [_as_text(result) for result in items(response, "results")]),
-        )
-
-
-class VectorStoreSearch(SingleBodyEndpoint):
-    """The search of a vector store, `/vector_stores/{id}/search`: the retrieval of the conventions.
-
-    The id is only in the path. It is kept as the parameter `vector_store_id`.
-    """
-
-    api: Api = "vector_store_search"
-    operation: Operation = "retrieval"
-    path = "/vector_stores/{id}/search"
-    message_key = "query"
-    holds = "data"
-
-    def __init__(self, store: str | None = None) -> None:
-        """`store` is the id of the vector store; None: unknown."""
-        self._store = store
-
-    def request(self, body: object) -> Request:
-        """Return parameters and counts of a request, without its body. Total."""
-        request = super().request(body)
-        if self._store is None:
-            return request
-        return msgspec.structs.replace(request, params={STORE: self._store, **request.params})
-
-    def response_info(self, body: object) -> ResponseInfo:
-        """Return the error of a response, which has no model and no usage. Total."""
-        return bare_info(body, recognized=isinstance(body, dict) and self.holds in body)
-
-    def conversation(self, request: object, response: object) -> Conversation:
-        """Return the queries as user messages, and each document found as its JSON; either side may be None."""
-        return Conversation(
-            input=prompt_messages(dig(request, "query")),
-            output=_output("tool", [_as_text(document) for document in items(response, "data")]),
+            output=_output([_as_text(result) for result in items(response, "results")]),
         )
 
 
@@ -142,5 +100,5 @@ def _as_text(value: object) -> Text:
     return Text(text=encode_json(value).decode())
 
 
-def _output(role: str, parts: Sequence[Part]) -> list[Message]:
-    return [Message(role=role, parts=[*parts])] if parts else []
+def _output(parts: Sequence[Part]) -> list[Message]:
+    return [Message(role="assistant", parts=[*parts])] if parts else []
