@@ -1,4 +1,4 @@
-"""The wrappers that record Gymnasium environments, tested with real environments."""
+"""The wrapper that records Gymnasium environments, tested with real environments."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ np = pytest.importorskip("numpy", reason="needs numpy")
 if TYPE_CHECKING:
     from tests.sessions.conftest import Seen
 
-    from callspan.environments.gymnasium import Traced, TracedVector
+    from callspan.environments.gymnasium import Traced
 
 WAY = [1, 1, 2, 1, 2, 2]
 """From the start of the frozen lake to its goal."""
@@ -51,15 +51,6 @@ def traced(env: Any, **settings: Any) -> Traced:
     from callspan.environments.gymnasium import Traced
 
     return Traced(env, **settings)
-
-
-def vector(lengths: list[int], mode: str = "NEXT_STEP", **settings: Any) -> TracedVector:
-    from callspan.environments.gymnasium import TracedVector
-
-    made = [lambda length=length: Corridor(length) for length in lengths]
-    return TracedVector(
-        gymnasium.vector.SyncVectorEnv(made, autoreset_mode=gymnasium.vector.AutoresetMode[mode]), **settings
-    )
 
 
 @pytest.fixture
@@ -161,43 +152,6 @@ def test_a_recorder_that_fails_or_is_off_does_not_reach_the_environment(enabled:
         assert env.unwrapped.place == 3
         env.close()
     assert (failed() != {}) is enabled
-
-
-def test_each_sub_environment_has_sessions_of_its_own_and_none_is_current(seen: Seen) -> None:
-    env = vector([2, 3], group_id="batch")
-    env.reset(seed=10)
-    assert current_session() is None
-    for number in range(2):
-        with env.using(number):
-            assert current_session() is env.sessions[number]
-            assert current_timestep() is env.timesteps[number]
-    assert current_session() is None
-    one, two = env.sessions
-    for _ in range(3):
-        env.step(np.array([4, 5]))
-    env.close()
-    ended = {record.session_id: record for record in seen.ended(SessionRecord)}
-    assert ended[one.id].metadata == {"sub_environment": 0, "seed": 10}
-    assert ended[two.id].metadata == {"sub_environment": 1, "seed": 11}
-    assert (ended[one.id].totals.timesteps, ended[two.id].totals.timesteps) == (2, 3)
-    actions = {(event.session_id, event.data) for event in seen.of(EventRecord) if event.event_type == "action"}
-    assert actions >= {(one.id, 4), (two.id, 5)}
-
-
-def test_a_reset_in_the_same_step_keeps_both_states_apart(seen: Seen) -> None:
-    env = vector([2], "SAME_STEP")
-    env.reset()
-    (first,) = env.sessions
-    for _ in range(3):
-        env.step(np.array([0]))
-    (second,) = env.sessions
-    env.close()
-    states: dict[str, list[Any]] = {}
-    for event in seen.of(EventRecord):
-        if event.event_type == "environment":
-            states.setdefault(event.session_id, []).append(event.data["after"])
-    assert states == {first.id: [[1, 1], [1, 2]], second.id: [[2, 1]]}
-    assert [one.content for one in seen.of(MessageRecord) if one.session_id == second.id] == [[2, 0]]
 
 
 class OddEnv(gymnasium.Env[Any, Any]):
