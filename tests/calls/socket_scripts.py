@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import random
 from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Literal
 
 Side = Literal["client", "server", "close", "drop", "own close"]
@@ -19,15 +19,15 @@ class Generation:
 
     number: int
     lane: str | None
-    given: Any
+    given: str | None
+    """The input; None: the provider began it by itself."""
     previous: str | None = None
-    automatic: bool = False
     text: str = ""
     events: int = 0
     usage: dict[str, int] | None = None
     end: str = "running"
     """The type of its last event, else `running` or `waiting`."""
-    steers: list[Any] = field(default_factory=list)
+    is_steered: bool = False
 
     @property
     def id(self) -> str:
@@ -71,7 +71,7 @@ class Conversation:
         elif len(self._waiting[lane]) < 3:
             self._create(lane)
 
-    def _new(self, lane: str | None, given: Any, **fields: Any) -> Generation:
+    def _new(self, lane: str | None, given: str | None, **fields: Any) -> Generation:
         made = Generation(len(self.generations), lane, given, **fields)
         self.generations.append(made)
         return made
@@ -131,7 +131,7 @@ class Conversation:
             error = {"type": "invalid_request_error", "code": "steering_not_supported", "message": "No."}
             self._event(made, "response.steer.failed", steer=steer, error=error)
             return
-        made.steers.append(given)
+        made.is_steered = True
         self._event(made, "response.steer.accepted", steer={"id": "s", "previous_response_id": made.id})
 
     def _terminal(self, made: Generation) -> None:
@@ -139,18 +139,18 @@ class Conversation:
         content = [{"type": "output_text", "text": made.text, "annotations": []}]
         output = [{"type": "message", "role": "assistant", "id": "m", "content": content}] if made.text else []
         made.end = self._random.choice(["completed", "failed", "incomplete"])
-        if made.steers:
+        if made.is_steered:
             made.end = self._random.choice(["completed", "incomplete"])
         fields: dict[str, Any] = {"status": made.end, "output": output, "usage": made.usage}
         if made.end == "incomplete":
-            fields["incomplete_details"] = {"reason": "steered" if made.steers else "max_output_tokens"}
+            fields["incomplete_details"] = {"reason": "steered" if made.is_steered else "max_output_tokens"}
         if made.end == "failed":
             fields["error"] = {"code": "server_error", "message": "Oh."}
         self._event(made, f"response.{made.end}", response=made.response(**fields))
         del self._running[made.lane]
         self._last[made.lane] = made.id
-        if made.steers:
-            self._created(self._new(made.lane, _joined(made.steers), previous=made.id, automatic=True))
+        if made.is_steered:
+            self._created(self._new(made.lane, None, previous=made.id))
 
     def _event(self, made: Generation, kind: str, **fields: Any) -> None:
         self._send(made.lane, {"type": kind, "sequence_number": made.events, **fields})
@@ -160,9 +160,3 @@ class Conversation:
         named = {} if lane is None else {"stream_id": lane}
         text = json.dumps({**frame, **named}, ensure_ascii=self._random.random() < 0.5)
         self.steps.append(("server", text.encode() if self._random.random() < 0.05 else text))
-
-
-def _joined(steers: list[Any]) -> Any:
-    if len(steers) == 1:
-        return steers[0]
-    return [item for one in steers for item in (one if isinstance(one, list) else [{"role": "user", "content": one}])]

@@ -114,14 +114,15 @@ CUTS = {
 def check_one(one: Generation, record: CallRecord, ending: str) -> None:
     body, stream, usage = body_sent(record), record.stream, record.usage
     assert stream is not None
-    assert (body["input"], body["model"], body["temperature"]) == (one.given, "gpt-5", 0.25)
+    temperature = None if one.given is None else 0.25
+    assert (body.get("input"), body["model"], body.get("temperature")) == (one.given, "gpt-5", temperature)
     assert (record.request.continues, record.request.model) == (one.previous, "gpt-5")
     assert {"type", "stream_id"}.isdisjoint(body)
     assert (stream.chunks, record.text or "") == (one.events, one.text)
     outcome, end, reason = ENDS.get(one.end, CUTS[ending])
     if one.end == "waiting" and ending == "close":
         outcome = "error"  # nothing came at all
-    if one.end == "incomplete" and one.steers:
+    if one.end == "incomplete" and one.is_steered:
         reason = "steered"
     assert (record.outcome, stream.end, record.finish_reason) == (outcome, end, reason)
     assert (stream.complete, record.error is not None) == (end == "complete", outcome == "error")
