@@ -104,14 +104,10 @@ URI: Final = PrivateName(
     "uri", ("websockets.client:ClientProtocol",), "its name in websockets 13 is read", with_="process_response"
 )
 OLD_URI: Final = "wsuri"
-QUEUED: Final = PrivateName(
-    "_queue", ("openai._send_queue:SendQueue",), "they are no calls",
-    "failed calls of creates that waited for a websocket",
-)  # fmt: skip
 READ: Final = (
     RAW_STREAM, HELPER_TAG, BASE_URL, RESOURCE_CLIENT, SPAN_NAME, OPEN_TELEMETRY,
     ATTRIBUTES, BOUNDED_DICT, MAX_VALUE_LEN, MAXLEN, LIMITS, EVENT, ADD_EVENT,
-    INTERNAL, URI, QUEUED,
+    INTERNAL, URI,
     METER_PROVIDER, PROXY_METER_PROVIDER,
 )  # fmt: skip
 """Names that are read or set."""

@@ -13,7 +13,6 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from functools import partial
-from importlib import import_module
 from pathlib import Path
 from typing import Any, Final
 
@@ -230,20 +229,6 @@ def test_every_ending_counts_the_call_out(name: str, plain: Wire, run: Run, meas
     assert duration.count == 1
     assert duration.attributes.get("callspan.outcome") == outcome
     assert ("error.type" in duration.attributes) == (outcome is None), "a cancelled call is no error"
-
-
-def test_a_websocket_that_fails_is_counted_though_no_call_waits_for_it(mode: Mode, run: Run, measured: Meters) -> None:
-    connected = import_module("tests.calls.sockets").connected
-    mode.provider.reply(status=401, on=lambda request: request.is_upgrade)
-
-    async def body() -> None:
-        async with connected(mode):
-            pass
-
-    assert type(caught(run, body)).__name__ == "InvalidStatus"
-    name, split = "callspan.client.connection.errors", {"gen_ai__provider__name": "openai"}
-    assert measured.values(name, callspan__error__kind="auth", **split) == [1]
-    assert measured.values("callspan.client.errors") == []
 
 
 def by_hand(model: str = "gpt-5") -> Any:

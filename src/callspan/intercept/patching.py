@@ -92,11 +92,6 @@ _MESSAGES_HELPERS: Final = (
     *(f"anthropic.lib.streaming._messages:{name}" for name in ("MessageStream", "AsyncMessageStream")),
     *(f"anthropic.lib.streaming._beta_messages:{name}" for name in ("BetaMessageStream", "BetaAsyncMessageStream")),
 )
-_SOCKETS: Final = (
-    "responses.responses:{Async}Responses", "beta.responses.responses:{Async}Responses",
-    "realtime.realtime:{Async}Realtime", "realtime.translations.translations:{Async}Translations",
-    "live.live:{Async}Live", "live.forks:{Async}Forks", "live.sideband:{Async}Sideband",
-)  # fmt: skip
 _RUNNERS: Final = "anthropic.lib.tools._beta_runner"
 _RESPONSES: Final = "openai.lib.responses_tool_runner"
 _DECISIONS: Final = "openai.lib.decisions_tool_runner"
@@ -151,12 +146,6 @@ HOOKS: Final[tuple[Hook, ...]] = (
     *_both(
         "handshake", ("websockets.{io}.client:ClientConnection",), websockets.observe_handshake,
         "{sync} calls over websockets", awaits=True, keep_while_streaming=False, late=True,
-    ),
-    *_both(
-        "_connect_ws",
-        tuple(f"openai.resources.{name}ConnectionManager" for name in _SOCKETS),
-        websockets.CONNECT.around, "failed calls of creates that waited for {sync} websockets", awaits=True,
-        keep_while_streaming=False, late=True, with_="send",
     ),
     *_both(
         "__run__", (f"{_RUNNERS}:Base{{Sync}}ToolRunner",), tool_loops.observe_loop,

@@ -12,8 +12,6 @@ from __future__ import annotations
 
 import contextvars
 import sys
-import time
-from collections.abc import Iterator
 from typing import Any, Final
 from urllib.parse import parse_qs
 
@@ -22,29 +20,23 @@ from opentelemetry import context as otel_context
 from callspan import private_names as names
 from callspan.agent.call_ids import call_begun
 from callspan.fail_open import fail_open, reported
-from callspan.intercept.client_info import call_info, sdk_of
+from callspan.intercept.client_info import sdk_of
 from callspan.intercept.hooks import HOOK_CONTEXT, Function, HookSteps, Reads
 from callspan.intercept.other_requests import path_template
 from callspan.observe.call import Call
 from callspan.observe.ports import CallInfo
-from callspan.observe.socket_calls import SocketCalls, decoded, fail_unsent, refusal, start
+from callspan.observe.socket_calls import SocketCalls, start
 from callspan.providers import registry
 from callspan.providers.hosts import known_provider, provider_of
 from callspan.providers.sockets import SocketKind, Turn
-from callspan.providers.wire_json import text
 from callspan.sdk_profiles import PROFILES
 
 _OPEN: Final = fail_open("observe a websocket")
-_CONNECT: Final = fail_open("record the creates that waited for a websocket")
 _SEND: Final = fail_open("observe a message sent over a websocket")
 _RECEIVE: Final = fail_open("observe a message received over a websocket")
 _CLOSE: Final = fail_open("observe the end of a websocket")
-_REDIRECTION: Final = 3
 _METHOD: Final = "WEBSOCKET"
 """The method of a path in counts of requests."""
-_PATHS: Final = {"responses": "/responses", "realtime": "/realtime", "translations": "/realtime/translations"}
-"""The kind of connection that each manager opens, by its module; all others are live sessions."""
-_LIVE: Final = "/live/sessions"
 _MODELS: Final = ("model", "deployment")
 """Parameters of a path that name the model."""
 _AGENT: Final = "/Python "
@@ -62,60 +54,12 @@ def observe_handshake(original: Function, reads: Reads, *, is_async: bool = Fals
         elif info is not None and kind is not None:
             _Connection(info, kind).replace(connection, is_async=is_async)
 
-    steps = HookSteps(step=_OPEN, begin=_opening, returned=opened, raised=_refused)
+    steps = HookSteps(step=_OPEN, begin=_opening, returned=opened)
     return steps.around(original, reads, is_async=is_async)
 
 
 def _opening(_args: object, connection: object, _kwargs: object) -> tuple[Any, SocketKind | None] | None:
     return (connection, _kind(connection, hashes_audio=HOOK_CONTEXT.hashes_audio)) if HOOK_CONTEXT.factories else None
-
-
-def _refused(state: tuple[Any, SocketKind | None], error: BaseException) -> None:
-    if state[1] is None:
-        return
-    # Connections of an SDK are counted by `CONNECT`, which knows the waiting creates.
-    info, factory, refused = _info(state[0]), HOOK_CONTEXT.factory(), refusal(error)
-    is_redirected = refused.status is not None and refused.status // 100 == _REDIRECTION
-    if info is not None and info.sdk is None and factory is not None and factory.metrics and not is_redirected:
-        factory.metrics.connection_failed(info, refused)
-
-
-def _connecting(_args: object, manager: object, _kwargs: object) -> tuple[Any, int] | None:
-    return (manager, time.perf_counter_ns()) if HOOK_CONTEXT.factories else None
-
-
-def _not_connected(state: tuple[Any, int], error: BaseException) -> None:
-    """End each create that waits as a failed call; if none waits, only count the failure."""
-    manager, at_ns = state
-    # The names begin with that of the class.
-    fields = {name.rpartition("__")[2]: value for name, value in vars(manager).items()}
-    factory = HOOK_CONTEXT.factory()
-    path = _PATHS.get(type(manager).__module__.rpartition(".")[2], _LIVE)
-    kind = registry.socket_kind(path, text(fields, "model"))
-    if factory is None or kind is None:
-        return
-    info = call_info(fields["client"], None, stream=True)
-    # Where it connects again, it may try more often: the creates still wait.
-    waiting = [] if fields.get("connection") is not None else list(_queued(kind, fields.get("send_queue")))
-    for turn in waiting:
-        turn.begun_ns = at_ns
-        if (call := start(factory, info, turn)) is not None:
-            fail_unsent(call, turn, error)
-    if not waiting and factory.metrics and isinstance(error, Exception):
-        factory.metrics.connection_failed(info, refusal(error))
-
-
-CONNECT: Final = HookSteps(step=_CONNECT, begin=_connecting, raised=_not_connected)
-"""Observes failures of a manager's `_connect_ws`."""
-
-
-def _queued(kind: SocketKind, queue: object) -> Iterator[Turn]:
-    """Yield the calls of the creates in the queue of an SDK."""
-    for data, *_ in list(getattr(queue, names.QUEUED.name, ())):
-        frame = decoded(data)
-        turn = None if frame is None else kind.create(frame)
-        if turn is not None:
-            yield turn
 
 
 def _info(connection: Any) -> CallInfo | None:

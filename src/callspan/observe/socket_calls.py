@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Final, TypeAlias
 
 import msgspec
 
-from callspan.errors import call_error, outcome_of, qualified_name
+from callspan.errors import call_error, outcome_of
 from callspan.fail_open import fail_open, value_of
 from callspan.forks import in_child
 from callspan.observe.call import Call
@@ -23,7 +23,6 @@ from callspan.providers import rate_limits, registry
 from callspan.providers.error_kinds import error_info
 from callspan.providers.sockets import LONG, MESSAGES, REPEATED, Json, SocketKind, Step, Turn
 from callspan.providers.wire_json import integer, mapping, text
-from callspan.record.call import ErrorInfo
 from callspan.record.codec import encode_json
 from callspan.record.ids import response_call_id
 
@@ -77,7 +76,9 @@ class SocketCalls:
         turn.is_withdrawn = True
         call = self._close(turn)
         if call is not None:
-            fail_unsent(call, turn, error)
+            _take_body(call, turn)
+            info = call_error(error)
+            call.end(how=None, outcome=outcome_of(error, info), error=info)
 
     def received(self, message: str | bytes) -> None:
         """Take a message before the application has it."""
@@ -187,49 +188,21 @@ def decoded(message: str | bytes | bytearray) -> dict[str, Any] | None:
     return mapping(registry.decoded(message if isinstance(message, str) else bytes(message)))
 
 
-def fail_unsent(call: Call, turn: Turn, error: BaseException) -> None:
-    """End the call of a create that was never sent: its connection could not be opened, or was lost."""
-    refused = refusal(error)
-    _take_body(call, turn)
-    call.end(how=None, outcome=outcome_of(error, refused), error=refused)
-
-
-def refusal(error: BaseException) -> ErrorInfo:
-    """Return the error of a connection, with the provider's answer if it refused to open it."""
-    answer: Any = getattr(error, "response", None)
-    status, body = getattr(answer, "status_code", None), getattr(answer, "body", None)
-    if not isinstance(status, int):
-        return call_error(error)
-    return _stated(
-        status, _lower(getattr(answer, "headers", {})), decoded(body) if isinstance(body, bytes) else None, error
-    )
-
-
 def _fail(call: Call, event: Json) -> None:
     """End a call by an error event: status, code and headers are in it."""
     error, status = mapping(event, "error") or event, integer(event, "status")
-    headers = _lower(mapping(error, "headers") or {})
+    sent = mapping(error, "headers") or {}
+    headers = {str(name).lower(): value for name, value in sent.items() if isinstance(value, str)}
     call.attempts.limits = rate_limits.rate_limits(headers, time.time())
     body = {"error": {key: value for key, value in error.items() if key != "headers"}}
-    info = _stated(status if status is not None and status >= _FIRST_ERROR else None, headers, body)
-    call.end(how="error", outcome="timeout" if info.kind == "timeout" else "error", error=info)
-
-
-def _lower(headers: Mapping[str, object]) -> dict[str, str]:
-    return {str(name).lower(): value for name, value in headers.items() if isinstance(value, str)}
-
-
-def _stated(
-    status: int | None, headers: Mapping[str, str], body: object, raised: BaseException | None = None
-) -> ErrorInfo:  # fmt: skip
-    """Return an error that the provider states."""
-    return error_info(
-        status=status,
+    info = error_info(
+        status=status if status is not None and status >= _FIRST_ERROR else None,
         body=body,
-        exception=None if raised is None else qualified_name(type(raised)),
-        message=None if raised is None else value_of(lambda: str(raised)),
+        exception=None,
+        message=None,
         request_id=rate_limits.request_id(headers),
     )
+    call.end(how="error", outcome="timeout" if info.kind == "timeout" else "error", error=info)
 
 
 def _abandon(call: Call, how: str, error: BaseException | None, *, is_proper: bool) -> None:

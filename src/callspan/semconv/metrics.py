@@ -108,9 +108,6 @@ _COST: Final = _CALL + Table(
     Row("callspan.cost.estimated", BOOLEAN, "cost.estimated"),
 )  # fmt: skip
 _FAILED: Final = _CALL + Table(Row(ERROR_KIND, STRING, "error.kind"), Row(ERROR_RETRYABLE, BOOLEAN, "error.retryable"))
-_UNCONNECTED: Final = Table(
-    Row(PROVIDER_NAME, STRING, "provider"), *_SERVER, Row(ERROR_KIND, STRING, SetByCode("the error"))
-)
 _RATE_LIMIT: Final = _CALL + Table(
     Row(RATE_LIMIT_UNIT, STRING, SetByCode("`rate_limits`"), "`requests`, `tokens`, `input_tokens`, `output_tokens`.")
 )
@@ -240,10 +237,6 @@ OF_AGENTS: Final[Mapping[type, Sequence[Instrument]]] = {
     EventRecord: (_TOOL_DURATION, _AGENT_DURATION),
     TimestepRecord: (_TIMESTEP_DURATION,),
 }
-CONNECTION_ERRORS: Final = Instrument(
-    "callspan.client.connection.errors", "counter", "{connection}",
-    "Websockets that failed to open while no call was waiting.", _UNCONNECTED, lambda _: 1,
-)  # fmt: skip
 IN_FLIGHT: Final = Instrument("callspan.client.in_flight", "up-down counter", "{call}", "Calls in progress.", _CALL)
 REMAINING: Final = Instrument(
     "callspan.client.rate_limit.remaining", "gauge", "{unit}", "Rate limit, as last received.", _RATE_LIMIT
@@ -263,6 +256,6 @@ RECORDS_WAITING: Final = Instrument(
 )
 
 SYNCHRONOUS: Final = (
-    *OF_CALLS, _TOOL_DURATION, _AGENT_DURATION, WORKFLOW_DURATION, _TIMESTEP_DURATION, CONNECTION_ERRORS,
+    *OF_CALLS, _TOOL_DURATION, _AGENT_DURATION, WORKFLOW_DURATION, _TIMESTEP_DURATION,
 )  # fmt: skip
 INSTRUMENTS: Final = (*SYNCHRONOUS, IN_FLIGHT, REMAINING, LIMIT, RECORDS_WRITTEN, RECORDS_DROPPED, RECORDS_WAITING)

@@ -19,12 +19,10 @@ from opentelemetry.metrics import CallbackOptions, Meter, MeterProvider, NoOpMet
 
 from callspan import private_names
 from callspan.fail_open import fail_open, reported
-from callspan.observe.ports import CallInfo
 from callspan.process.processed import ProcessedRecord
-from callspan.record.call import CallRecord, ErrorInfo, RateLimit
+from callspan.record.call import CallRecord, RateLimit
 from callspan.record.events import Record, SessionRecord
 from callspan.semconv import metrics as names
-from callspan.semconv.call import ERROR_KIND
 from callspan.semconv.content_attributes import Attributes, AttributeValue
 from callspan.semconv.metrics import Instrument
 from callspan.spool.shipper import SinkState
@@ -107,15 +105,11 @@ class CallMetrics:
         if isinstance(record, SessionRecord):
             self._measure((names.WORKFLOW_DURATION,), msgspec.structs.replace(record, start_ns=start_ns))
 
-    def connection_failed(self, info: CallInfo, error: ErrorInfo) -> None:
-        """Count a failed websocket connection for which no call was waiting."""
-        self._measure((names.CONNECTION_ERRORS,), info, **{ERROR_KIND: error.kind})
-
-    def _measure(self, instruments: Sequence[Instrument], record: object, **more: AttributeValue) -> None:
+    def _measure(self, instruments: Sequence[Instrument], record: object) -> None:
         try:
             used = self._in_use() if instruments else None
             if used is not None:
-                used.measure(instruments, record, **more)
+                used.measure(instruments, record)
         except reported(_MEASURE):
             return
 
@@ -182,12 +176,12 @@ class _Instruments:
         running[record.call_id] = None
         return partial(running.pop, record.call_id, None)
 
-    def measure(self, instruments: Iterable[Instrument], record: object, **more: AttributeValue) -> None:
-        """Record what the instruments measure of a record, with `more` attributes."""
+    def measure(self, instruments: Iterable[Instrument], record: object) -> None:
+        """Record what the instruments measure of a record."""
         for instrument in instruments:
             value = None if instrument.value is None else instrument.value(record)
             if value is not None:
-                self._measures[instrument.name](value, self._attributes(instrument, record) | more)
+                self._measures[instrument.name](value, self._attributes(instrument, record))
 
     def keep_rate_limits(self, record: CallRecord) -> None:
         if record.rate_limits is not None:
