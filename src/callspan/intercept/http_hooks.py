@@ -67,9 +67,6 @@ def _observer(_args: object, response: object, _kwargs: object) -> ResponseObser
 
 def _closed(observer: ResponseObserver, outcome: object) -> None:
     del outcome
-    reader = observer.call.byte_reader
-    if reader is not None and not observer.is_reading() and getattr(observer.response(), "is_stream_consumed", False):
-        reader.read_elsewhere()
     observer.closed()
 
 

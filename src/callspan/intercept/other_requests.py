@@ -50,9 +50,8 @@ def route_other(client: object, options: Any) -> StartOther | None:
     if found.path.kind == "fetch":
         return Fetch
     if found.path.kind == "results":
-        missed = _counter(client, options)
         (owner,) = found.ids.values()
-        return partial(BatchResults, owner=owner, is_known="batch" in found.ids, missed=missed)
+        return partial(BatchResults, owner=owner)
     return _generic(client, options) if found.path.kind == "not recorded" else None
 
 

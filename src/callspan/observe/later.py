@@ -144,28 +144,29 @@ class BatchResults(Call):
     is_certain = False
     byte_reader: LineReader
 
-    def __init__(
-        self, factory: CallFactory, info: CallInfo, context: object, *, owner: str, is_known: bool,
-        missed: Callable[[], object],
-    ) -> None:  # fmt: skip
-        """`owner` is the id of the batch, or of the file: `is_known` False, which need not be one of results."""
+    def __init__(self, factory: CallFactory, info: CallInfo, context: object, *, owner: str) -> None:
+        """`owner` is the id of the batch, or of a file, which need not be one of results."""
         del context
         self._owner = owner
-        seen = factory.seen.lines_of(f"{info.provider} {owner}")
-        self.byte_reader = LineReader(self._take, seen, missed, is_known=is_known)
+        self.byte_reader = LineReader(self._take)
         super().__init__(factory, registry.generic("batch_results"), info)
 
     def _finish(self, ending: Ending) -> None:
         with _LINES:
             self.byte_reader.finish(complete=ending.outcome == "success" and ending.error is None)
 
-    def _take(self, line: bytes) -> None:
-        """Write the call of a line, if it is a result."""
+    def _take(self, line: bytes) -> bool:
+        """Write the call of a line; return whether it is a result."""
         found = result_in(line)
-        if found is None:
-            return
+        if found is not None:
+            self._write(found)
+        return found is not None
+
+    def _write(self, found: ResultLine) -> None:
         factory, (record, endpoint) = self._factory, _answered(self.record, self._owner, found)
         processed = factory.processors.process(record)
+        if not factory.seen.is_first(record.call_id):
+            return
         factory.recorder.write(processed)
         if factory.metrics is not None:
             factory.metrics.observed(processed)

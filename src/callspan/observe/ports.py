@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from callspan.spans.instruments import CallMetrics
 
 _MAX_ENDS: Final = 16_384
-_MAX_RESULTS: Final = 1024
 
 CallEnded: TypeAlias = Callable[[ProcessedRecord[CallRecord], Conversation | None], None]
 """Adds a call to the totals of its session and timestep, and its messages, None if they may not be exported."""
@@ -77,12 +76,6 @@ class CallInfo(msgspec.Struct, frozen=True, kw_only=True):
     """The caller requested the raw response and may read its bytes directly."""
 
 
-class SeenLines(msgspec.Struct, eq=False):
-    """How many lines of a batch's results this process has read; shared by all its readers."""
-
-    lines: int = 0
-
-
 class SeenAnswers:
     """Which ends and lines this process has recorded: the next one who reads them makes no span and measures nothing.
 
@@ -91,16 +84,10 @@ class SeenAnswers:
 
     def __init__(self) -> None:
         self._ends: LRUCache[str, object] = LRUCache(_MAX_ENDS)
-        self._lines: LRUCache[str, SeenLines] = LRUCache(_MAX_RESULTS)
 
     def is_first(self, end: str) -> bool:
         """Return whether an end has not been recorded yet; it is from now on."""
         return self._ends.claim(end, object())
-
-    def lines_of(self, results: str) -> SeenLines:
-        """Return how many lines of results have been read."""
-        fresh = SeenLines()
-        return fresh if self._lines.claim(results, fresh) else self._lines.get(results) or fresh
 
 
 class CallFactory(msgspec.Struct, frozen=True, kw_only=True):
