@@ -18,6 +18,7 @@ from opentelemetry import context as otel_context
 
 from callspan.agent.arguments import Time, moment, offset
 from callspan.agent.call_ids import call_begun
+from callspan.agent.context import Within
 from callspan.agent.decorators import Block, decorated
 from callspan.agent.misuse import UsageError, installed_or_warn, refuse
 from callspan.fail_open import fail_open
@@ -164,10 +165,11 @@ class RecordedCall(Block):
         return call
 
     def _prepare(self) -> None:
-        self._start(current=False)
+        if self._call is None:
+            self._start(current=False)
 
     def _advance(self) -> AbstractContextManager[None]:
-        return nullcontext()
+        return nullcontext() if self._inner is None else Within(self._inner)
 
     def _exhausted(self, error: BaseException | None) -> None:
         call = self._call

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import inspect
 import sys
 from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from types import AsyncGeneratorType, CoroutineType, GeneratorType
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from opentelemetry.context import get_current
 from opentelemetry.instrumentation.utils import is_instrumentation_enabled, suppress_instrumentation
 from tests.sessions.conftest import parent_of
 from tests.support.scale import scaled
@@ -212,6 +216,82 @@ def test_a_session_in_a_generator_or_task_may_be_left_elsewhere(seen: Seen) -> N
     asyncio.run(consume())
     assert [one.outcome for one in seen.ended(SessionRecord)] == ["cancelled"] * 2
     assert [one.outcome for one in seen.ended(TimestepRecord)] == ["cancelled"] * 2
+
+
+async def work(word: str) -> str:
+    await asyncio.sleep(0)
+    with tool("inside"):
+        return {"good": "done"}[word]
+
+
+async def working(word: str) -> AsyncIterator[str]:
+    yield await work(word)
+
+
+def counting(word: str) -> Iterator[str]:
+    with tool("inside"):
+        yield {"good": "done"}[word]
+
+
+class Worker:
+    async def __call__(self, word: str) -> str:
+        return await work(word)
+
+
+async def taken(result: Any) -> Any:
+    """What comes of a coroutine or a generator of either kind."""
+    if inspect.iscoroutine(result):
+        return await result
+    items = [item async for item in result] if inspect.isasyncgen(result) else list(result)
+    return items[0]
+
+
+def returning(make: Any) -> Any:
+    """A plain function that returns what `make` makes."""
+
+    def wrapper(word: str) -> Any:
+        return make(word)
+
+    return wrapper
+
+
+RETURNED = [
+    (returning(work), CoroutineType), (Worker(), CoroutineType), (partial(work), CoroutineType),
+    (returning(working), AsyncGeneratorType), (returning(counting), GeneratorType),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("decorator", [session, timestep, tool, callspan.record_call(provider="mine")])
+@pytest.mark.parametrize(("function", "kind"), RETURNED)
+def test_a_block_lasts_until_what_its_function_returned_ends(
+    decorator: Any, function: Any, kind: type, seen: Seen
+) -> None:
+    decorated = decorator(function)
+
+    async def use() -> list[object]:
+        with session("s"):
+            with metadata(run_id="made"):
+                outside = get_current()
+                first, second, bad = decorated("good"), decorated("good"), decorated("bad")
+                assert get_current() == outside
+                assert {type(first), type(second), type(bad)} == {kind}
+            with metadata(run_id="taken"):
+                outside = get_current()
+                results = [await taken(first)]
+                assert get_current() == outside
+                results += await asyncio.gather(
+                    second if kind is CoroutineType else taken(second), asyncio.create_task(taken(bad)),
+                    return_exceptions=True,
+                )  # fmt: skip
+            return results
+
+    *good, error = asyncio.run(use())
+    assert (good, type(error)) == (["done", "done"], KeyError)
+    ends = {span.context.span_id: span for span in seen.spans if span.context is not None}
+    blocks = [ends[parent_of(span)] for span in seen.named("execute_tool inside")]
+    assert len({id(block) for block in blocks}) == 3
+    assert [block.status.is_ok for block in blocks].count(False) == 1
+    assert all(a.end_time >= b.end_time for a, b in zip(blocks, seen.named("execute_tool inside"), strict=True))
 
 
 def test_sessions_may_end_in_the_order_they_started_or_be_current_in_turn(seen: Seen) -> None:

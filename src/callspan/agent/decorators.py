@@ -7,9 +7,12 @@ import inspect
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Callable, Generator, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import partial
-from typing import Any, ClassVar, ParamSpec, Protocol, TypeVar, cast, overload
+from types import AsyncGeneratorType, CoroutineType, GeneratorType
+from typing import Any, ClassVar, Final, ParamSpec, Protocol, TypeVar, cast, overload
+
+from opentelemetry.context import attach, get_current
 
 from callspan.agent.runtime import installed
 from callspan.fail_open import fail_open
@@ -24,7 +27,7 @@ class Block:
     __slots__ = ()
 
     def _prepare(self) -> None:
-        """Start a generator's block, without making it current."""
+        """Start a generator's block, without making it current, unless it was entered before."""
 
     def _advance(self) -> Any:
         """Return the context manager of one advance of a generator."""
@@ -53,7 +56,7 @@ class BlockDecorator(Block, ABC):
         """Return a new block for one call of the function `name` with these arguments."""
 
     def __call__(self, function: Callable[_P, _R]) -> Callable[_P, _R]:
-        """Return the function with a block around each call; for a generator the block covers its iteration."""
+        """Return the function with a block around each call; it lasts until a returned coroutine or generator ends."""
         return decorated(function, _opener(self, function))
 
 
@@ -120,9 +123,32 @@ def _named(signature: inspect.Signature, args: tuple[Any, ...], kwargs: dict[str
 
 def _plain(function: Callable[..., Any], opener: Callable[..., Any]) -> Callable[..., Any]:
     def call(*args: Any, **kwargs: Any) -> Any:
-        block = opener(*args, **kwargs)
-        with block:
+        block, outer = opener(*args, **kwargs), get_current()
+        block.__enter__()
+        try:
             result = function(*args, **kwargs)
+            continued = _CONTINUED.get(type(result))
+            if continued is None:
+                block._returned(result)
+        except BaseException as error:
+            block.__exit__(type(error), error, error.__traceback__)
+            raise
+        if continued is None:
+            block.__exit__(None, None, None)
+            return result
+        attach(outer)
+        return functools.wraps(function)(continued(lambda: result, lambda: block))()
+
+    return call
+
+
+def _continued_coroutine(function: Callable[..., Any], opener: Callable[..., Any]) -> Callable[..., Any]:
+    async def call() -> Any:
+        block = opener()
+        with ExitStack() as ending:
+            ending.push(block)
+            with block._advance():
+                result = await function()
             block._returned(result)
             return result
 
@@ -201,6 +227,12 @@ def around_async_generator(function: Callable[..., Any], opener: Callable[..., A
                     advance = inner.athrow(error)
 
     return call
+
+
+_CONTINUED: Final = {
+    CoroutineType: _continued_coroutine, GeneratorType: around_generator, AsyncGeneratorType: around_async_generator,
+}  # fmt: skip
+"""Continues the block of a plain function in the coroutine or generator that it has returned."""
 
 
 @contextmanager

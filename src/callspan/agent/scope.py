@@ -175,7 +175,8 @@ class Scope(Block, ABC):
         return ActiveScope(self)
 
     def _prepare(self) -> None:
-        self.start(current=False)
+        if self.state == "new":
+            self.start(current=False)
 
     def _advance(self) -> ActiveScope:
         return ActiveScope(self)
