@@ -66,6 +66,7 @@ def test_children_forked_while_another_thread_makes_its_first_calls_neither_hang
     tmp_path: Path,
 ) -> None:
     sdks.needs("openai", "1.66", "the Responses API")
+    pytest.importorskip("genai_prices")
     storm = Path(__file__).with_name("fork_storm.py")
     done = ran(*QUIET, str(storm), "30", cwd=tmp_path, timeout_s=600)
     assert done.stdout.strip() == "[]"
