@@ -76,9 +76,9 @@ def test_threads_see_a_session_through_copy_context() -> None:
 
     with capture() as seen, session("s") as own, metadata(run_id="r"), ThreadPoolExecutor(4) as pool:
         list(pool.map(copy_context(work), range(20)))
-        carried = copy_context(look)
+        carried, wrapped = copy_context(look), copy_context(returning(lambda _: look()))
         assert list(pool.map(lambda _: current_session(), range(4))) == [None] * 4
-    assert asyncio.run(carried()) is own
+    assert asyncio.run(carried()) is asyncio.run(wrapped("any")) is own
     ended = [record for record in seen.timesteps if record.end_ns is not None]
     assert sorted(record.index for record in ended) == list(range(20))
     assert {record.parent_span_id for record in ended} == {seen.sessions[0].span_id}

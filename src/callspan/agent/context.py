@@ -211,7 +211,7 @@ class Within:
 def copy_context(function: Callable[_P, _R]) -> Callable[_P, _R]:
     """Return `function` bound to the current session, timestep, span and metadata.
 
-    For threads and executors: `executor.submit(callspan.copy_context(work), 1)`; coroutine functions are supported too.
+    For threads and executors: `executor.submit(callspan.copy_context(work), 1)`; coroutines are supported too.
     The thread's own context is restored afterwards.
 
     Example:
@@ -224,21 +224,22 @@ def copy_context(function: Callable[_P, _R]) -> Callable[_P, _R]:
         'episode-1'
     """
     captured = get_current()
-    if inspect.iscoroutinefunction(function):
 
-        @functools.wraps(function)
-        async def run_async(*args: Any, **kwargs: Any) -> Any:
-            with Within(captured):
-                return await function(*args, **kwargs)
-
-        return cast("Callable[_P, _R]", run_async)
+    async def run_coroutine(coroutine: Any) -> Any:
+        with Within(captured):
+            return await coroutine
 
     @functools.wraps(function)
-    def run(*args: _P.args, **kwargs: _P.kwargs) -> _R:
+    def run(*args: Any, **kwargs: Any) -> Any:
         with Within(captured):
-            return function(*args, **kwargs)
+            result = function(*args, **kwargs)
+        return run_coroutine(result) if inspect.iscoroutine(result) else result
 
-    return run
+    @functools.wraps(function)
+    async def run_async(*args: Any, **kwargs: Any) -> Any:
+        return await run(*args, **kwargs)
+
+    return cast("Callable[_P, _R]", run_async if inspect.iscoroutinefunction(function) else run)
 
 
 class CarrierState(NamedTuple):
