@@ -55,7 +55,7 @@ def test_a_long_call_is_in_progress_and_interrupted_once_its_process_is_killed(
         assert running.stdout is not None
         asking = running.pid if process == "alone" else int(running.stdout.readline())
         try:
-            until(lambda: sorted(outcomes()) == ["in_progress", *["success"] * answered])
+            until(lambda: sorted(outcomes()) == ["in_progress", *["success"] * answered], 45)
         finally:
             subprocess.run(["kill", "-9", str(asking)], check=True)
     assert sorted(outcomes()) == ["interrupted", *["success"] * answered]
