@@ -187,6 +187,7 @@ GROUPS = {
     "*server*": "`gen_ai.response.model`, `server.address`, `server.port`",
 }
 """Attributes that many metrics have, by the word that the page explains."""
+RATE_LIMITS = re.compile(r"`llm\.rate_limiting.*\.rate_limiting[^`]*`")
 
 
 def rows(*tables: Any) -> list[Row]:
@@ -239,10 +240,11 @@ def vocabulary() -> str:
     scopes = together(spans_and_events())
     measured = attributes([], rows(*(one.attributes for one in INSTRUMENTS)))
     known = {one.name.split()[0].rstrip("†‡§") for one in (*calls, *scopes)}
+    above = ", ".join(one.name for one in attempts if one.name in known)
     parts = [
         "### Calls\n", listed(sorted(calls)),
         "### Attempts and exceptions\n", listed(one for one in attempts if one.name not in known),
-        f"As above: {', '.join(one.name for one in attempts if one.name in known)}.\n",
+        f"As above: {RATE_LIMITS.sub('`llm.rate_limiting.*`', above)}.\n",
         "### Sessions and what is in them\n", listed(scopes).replace(", ".join(SPANS), "all spans"),
         "### Metrics\n", listed(map(metric, {one.name: one for one in INSTRUMENTS}.values())),
         "Attributes that only metrics have:\n", listed(one for one in measured if one.name not in known),

@@ -165,14 +165,6 @@ def test_the_examples_on_clickhouse(clickhouse_url: str, deliver: Callable[[str]
     store.write(*agents(Records()))
     store.close()
     with clickhouse(clickhouse_url) as client:
-        client.command(
-            "CREATE TABLE otel_traces (Duration Int64, SpanAttributes Map(LowCardinality(String), String)) "
-            "ENGINE = MergeTree ORDER BY Duration"
-        )
-        client.command(
-            "INSERT INTO otel_traces SELECT 40e9, map('gen_ai.operation.name', 'chat', 'llm.item_id', call_id) "
-            "FROM calls ORDER BY call_id LIMIT 20"
-        )
         for example in _of("clickhouse"):
             sql = re.sub(r":(\w+)", lambda found: f"'{PARAMETERS[found[1]]}'", example.sql)
             assert client.query(sql).result_rows or "now()" in sql, sql

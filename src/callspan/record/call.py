@@ -110,7 +110,6 @@ class Request(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults
 
     model: str | None = None
     stream: bool | None = None
-    """Whether a stream was requested."""
     params: dict[str, object] = {}
     """Parameters as sent, without messages and tools."""
     message_count: int | None = None
