@@ -405,5 +405,5 @@ def test_steps_are_numbered_by_their_position_whatever_process_began_them(url: s
     exported = json.loads((tmp_path / "atif.jsonl").read_text())["steps"]
     assert [one["extra"]["timestep_position"] for one in exported if one["source"] == "agent"] == [0, 2, 1, 3]
     run(url, "report", "-o", str(tmp_path / "report.html"))
-    ((_, (page,)),) = data((tmp_path / "report.html").read_text())["pages"]
+    ((page,),) = data((tmp_path / "report.html").read_text())["sessions"]
     assert [step["position"] for step in page["steps"]] == [0, 1, 2, 3]

@@ -20,7 +20,7 @@ from click.testing import CliRunner
 
 from tests.support.commands import callspan
 from tests.support.left_behind import leave_behind
-from tests.support.reading import data, entries
+from tests.support.reading import entries, sessions
 
 from .conftest import Delivery, Records
 
@@ -89,7 +89,7 @@ def test_the_page_is_saved_as_one_file_for_its_owner(store: Delivery, records: R
     done = CliRunner().invoke(callspan, ["--store", store.url, "view", "--save", str(target)])
     assert (done.exit_code, "1 call, 1 session" in " ".join(done.output.split())) == (0, True), done.output
     saved = target.read_text(encoding="utf-8")
-    assert [row["id"] for row in data(saved)["rows"]] == ["s1"]
+    assert [row["id"] for row in sessions(saved)] == ["s1"]
     assert [one["call"]["id"] for one in entries(saved)["s1"] if one["call"]] == ["c1"]
     assert target.stat().st_mode & 0o777 == 0o600
 
