@@ -11,7 +11,6 @@ from contextlib import closing
 import pytest
 from msgspec.structs import replace
 from tests.support.commands import ask as command
-from tests.support.rig import until
 
 from callspan import open_store
 from callspan.records import FORMAT, CallRecord
@@ -129,16 +128,3 @@ def test_a_locked_table_is_said_to_be_locked(store: Delivery) -> None:
         other.execute("LOCK TABLE sessions IN ACCESS EXCLUSIVE MODE")
         said = command("--store", store.url, "doctor")
     assert "locked by another process" in " ".join(said.out.split())
-
-
-def test_a_query_is_stopped_by_another_thread_and_the_next_one_runs(store: Delivery, records: Records) -> None:
-    store.write(records.call())
-    with ThreadPoolExecutor(1) as thread, closing(store.read()) as reader, psycopg.connect(store.url) as other:
-        other.execute("LOCK TABLE calls IN ACCESS EXCLUSIVE MODE")
-        waiting = thread.submit(reader.count_calls)
-        until(lambda: bool(ask(store.url, "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock'")))
-        reader.interrupt()
-        with pytest.raises(psycopg.errors.QueryCanceled):
-            waiting.result(10)
-        other.rollback()
-        assert reader.count_calls() == 1

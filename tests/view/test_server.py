@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import socket
-import threading
 from urllib.parse import quote
 
 import pytest
 
 from callspan.view.server import PAGES
-from callspan.view.source import View
 
 from .conftest import Delivery, Page, Records, Shown
 
@@ -97,24 +94,3 @@ def test_what_a_query_says_wrong_is_said(page: Page) -> None:
         for name in ("sessions", "calls", "session"):
             answer = page.ask(f"/api/{name}?id=s1&after={quote(after)}")
             assert (answer.status, answer.json["error"]) == (400, "after is no place"), (name, after)
-
-
-@pytest.mark.parametrize("asked", [1, 3], ids=["which is read", "which waits"])
-def test_a_page_that_nobody_awaits_is_stopped(page: Page, monkeypatch: pytest.MonkeyPatch, asked: int) -> None:
-    begun = threading.Event()
-
-    def endless(view: View) -> object:
-        begun.set()
-        sql = "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n LIMIT 300000000) SELECT count(*) FROM n"
-        return list(view.reader._database.tuples(sql))
-
-    monkeypatch.setitem(PAGES, "charts", endless)
-    names = f"Host: 127.0.0.1:{page.port}\r\nCookie: {page.cookie}\r\nX-Callspan-Key: {page.key}"
-    request = f"GET /api/charts HTTP/1.1\r\n{names}\r\n\r\n"
-    tabs = [socket.create_connection(("127.0.0.1", page.port)) for _ in range(asked)]
-    for one in tabs:
-        one.sendall(request.encode())
-    assert begun.wait(10)
-    for one in tabs:
-        one.close()
-    assert page.get("/api/calls?q=")["rows"]

@@ -105,10 +105,7 @@ class Database(Protocol):
         """Take a lock of this name until the connection is closed; return False if another process has it."""
 
     def version(self) -> str:
-        """Return a text that differs when something was written since. Raises StoreError where the store is gone."""
-
-    def interrupt(self) -> None:
-        """Stop the query that runs, from any thread; it raises an error of the driver."""
+        """Return a text that differs when something was written since."""
 
     def finish(self, *, vacuum: bool = False) -> str | None:
         """Remove deleted bytes from the disk, with `vacuum` also copies in pages in use.

@@ -76,12 +76,8 @@ class Reader:
         """The store's URL without its password."""
 
     def version(self) -> str:
-        """Return a text that differs when something was written since. Raises StoreError where the store is gone."""
+        """Return a text that differs when something was written since."""
         return self._database.version()
-
-    def interrupt(self) -> None:
-        """Stop the query that runs, from any thread; it then raises an error of its driver."""
-        self._database.interrupt()
 
     def close(self) -> None:
         """Close the store."""

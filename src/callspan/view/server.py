@@ -6,8 +6,7 @@ import asyncio
 import hmac
 import secrets
 import socket
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from functools import partial
 from importlib import resources
 from typing import Final, NamedTuple
@@ -149,7 +148,7 @@ async def _data(source: StoreSource, request: Request) -> Response:
 
 async def _answer(source: StoreSource, page: Callable[[View], object], request: Request) -> Response:
     try:
-        body = await source.ask(page, dict(request.query_params), _left(request))
+        body = await asyncio.to_thread(source.answer, page, dict(request.query_params))
     except BadQueryError as error:
         return _failed(str(error), 400)
     except LookupError as error:
@@ -177,12 +176,6 @@ async def _rate(source: StoreSource, request: Request) -> Response:
     return await _answer(source, kept, request)
 
 
-async def _left(request: Request) -> None:
-    """Wait until the browser no longer awaits the answer, as when its page was left."""
-    while (await request.receive())["type"] != "http.disconnect":
-        pass
-
-
 def _failed(text: str, status: int, **more: object) -> Response:
     return Response(msgspec.json.encode({"error": text, **more}), status, media_type="application/json")
 
@@ -199,19 +192,13 @@ async def _file(request: Request) -> Response:
 def application(access: Access, port: int) -> tuple[ASGIApp, str]:
     """Return the application, and the token that opens it, once."""
     source = StoreSource(access)
-
-    @asynccontextmanager
-    async def lifespan(_: Starlette) -> AsyncIterator[None]:
-        yield
-        await asyncio.to_thread(source.close)
-
     routes = [
         Route("/", _file),
         Route("/static/{name}", _file),
         Route(_RATE_PATH, partial(_rate, source), methods=["POST"]),
         Route("/api/{name}", partial(_data, source)),
     ]
-    gate = _Gate(Starlette(routes=routes, lifespan=lifespan), port)
+    gate = _Gate(Starlette(routes=routes), port)
     return gate, gate.token or ""
 
 

@@ -1,12 +1,10 @@
-"""Source: the store as the pages read it, on a thread of its own, with the filter that the filter line stands for."""
+"""Source: the store as the pages read it, with the filter that the filter line stands for."""
 
 from __future__ import annotations
 
-import asyncio
-import threading
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any, Final, NamedTuple, TypeAlias
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import closing
+from typing import Final, NamedTuple, TypeAlias
 
 import msgspec
 
@@ -22,7 +20,6 @@ Row: TypeAlias = dict[str, object]
 _PLACES: Final = ([int], [int, str], [int, int, str])
 """The types of a place: an offset, or a time and an id, perhaps behind the value by which the rows are sorted."""
 _MAX_INTEGER: Final = 2**63 - 1
-_INTERRUPT_EVERY_S: Final = 0.05
 
 
 def fields(record: object, names: Iterable[str]) -> Row:
@@ -97,73 +94,18 @@ class View(NamedTuple):
 
 
 class StoreSource:
-    """A store that one thread reads; it is opened by the first use, and again after an error."""
+    """A store that is opened for each page."""
 
     def __init__(self, access: Access) -> None:
         self.access = access
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="callspan-view")
-        self._stopping = threading.Lock()
-        self._reader: Reader | None = None
         self.was_open = False
         """Whether the store had records once; until then it is waited for."""
 
-    async def ask(self, page: Callable[[View], object], query: Query, left: Awaitable[None]) -> bytes:
-        """Return the JSON of a page, which is stopped when `left` ends.
-
-        Raises the errors of the store, and BadQueryError.
-        """
-        asked = self._thread.submit(self._begin, page, query)
-        answer = asyncio.wrap_future(asked)
-        gone = asyncio.ensure_future(left)
-        ends: set[asyncio.Future[Any]] = {answer, gone}
-        await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
-        gone.cancel()
-        while not answer.done() and not asked.cancel():
-            # Again and again: what is between two queries is not stopped by one.
-            await asyncio.to_thread(self._interrupt, asked)
-            await asyncio.wait({answer}, timeout=_INTERRUPT_EVERY_S)
-        if asked.cancelled():
-            raise BadQueryError("nobody awaits this page")
-        return await answer
-
-    def _begin(self, page: Callable[[View], object], query: Query) -> bytes:
-        with self._stopping:  # what stops the page before this one is through
-            pass
-        return self.answer(page, query)
-
-    def _interrupt(self, asked: Future[bytes]) -> None:
-        with self._stopping:
-            if asked.running() and self._reader is not None:
-                self._reader.interrupt()
-
     def answer(self, page: Callable[[View], object], query: Query) -> bytes:
-        """Return the JSON of a page, on the thread that reads."""
-        try:
-            return encoder.encode(page(View(self._opened(), self.access, query)))
-        except self.access.errors():
-            self._close()
-            raise
-
-    def close(self) -> None:
-        """Close the store, after the page that is being read."""
-        self._thread.submit(self._close)
-        self._thread.shutdown()
-
-    def _opened(self) -> Reader:
-        if self._reader is not None:
-            try:
-                self._reader.version()
-            except self.access.errors():
-                self._close()  # the file was deleted or replaced: opening it says so, or opens the other
-        if self._reader is None:
-            self._reader = self.access.open()
+        """Return the JSON of a page. Raises the errors of the store, and BadQueryError."""
+        with closing(self.access.open()) as reader:
             self.was_open = True
-        return self._reader
-
-    def _close(self) -> None:
-        reader, self._reader = self._reader, None
-        if reader is not None:
-            reader.close()
+            return encoder.encode(page(View(reader, self.access, query)))
 
 
 def _plain(value: object) -> object:

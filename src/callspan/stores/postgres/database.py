@@ -132,10 +132,6 @@ class PostgresDatabase:
         """Return a text that differs when something was written since, also elsewhere on the server."""
         return str(next(self.tuples("SELECT CAST(txid_current_snapshot() AS text)"))[0])
 
-    def interrupt(self) -> None:
-        """Stop the query that runs, from any thread; it raises psycopg.errors.QueryCanceled."""
-        self.connection.cancel()
-
     def finish(self, *, vacuum: bool = False) -> None:
         """Do nothing: the server gives the space back."""
         del vacuum

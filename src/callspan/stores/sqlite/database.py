@@ -15,9 +15,9 @@ import msgspec
 from callspan.file_lock import try_lock, unlock
 from callspan.forks import in_child
 from callspan.record.labels import label_of, labels
-from callspan.stores.base import StoreError, no_file
+from callspan.stores.base import no_file
 from callspan.stores.database import NO_VALUES, Dialect, Values, bound
-from callspan.stores.sqlite.file import BUSY_MS, explaining, forbid, open_existing, open_for_reading, remedy
+from callspan.stores.sqlite.file import BUSY_MS, explaining, forbid, open_existing, open_for_reading, remedy, statuses
 
 _CHUNK: Final = 500
 _INHERITED: Final = "it was open when this process was forked, and SQLite has no locks in the child"
@@ -70,7 +70,6 @@ class SQLiteDatabase:
         self.name = f"sqlite:///{path}"
         self.remedy = remedy(path)
         self._path, self.connection = path, connection
-        self._inode = path.stat().st_ino
         self._locks: list[int] = []
         self._is_open = True
         in_child(self, _inherit)
@@ -128,16 +127,8 @@ class SQLiteDatabase:
         return try_lock(lock)
 
     def version(self) -> str:
-        """Return a text that differs when something was written since. Raises StoreError where the file is another."""
-        if not self._path.exists():
-            raise no_file(self._path)
-        if self._path.stat().st_ino != self._inode:
-            raise StoreError(f"{self._path}: another file has taken its place")
-        return f"{self._inode} {next(self.tuples('PRAGMA data_version'))[0]}"
-
-    def interrupt(self) -> None:
-        """Stop the query that runs, from any thread; it raises sqlite3.OperationalError."""
-        self.connection.interrupt()
+        """Return a text that differs when something was written since."""
+        return " ".join(f"{one.st_ino} {one.st_mtime_ns} {one.st_size}" for one in statuses(self._path))
 
     def finish(self, *, vacuum: bool = False) -> str | None:
         """Move the WAL into the file and empty it; `vacuum`: rewrite the file first.

@@ -12,7 +12,7 @@ import sqlite3
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final, TypeAlias
 from urllib.parse import quote
@@ -70,9 +70,22 @@ def _refuse_others(path: Path) -> None:
 
 
 def log_of(path: Path) -> Inode | None:
-    """Return the identity of the WAL file; None if there is none. SQLite names it by the target of a link."""
+    """Return the identity of the WAL file; None if there is none."""
+    return _inode(_log(path))
+
+
+def _log(path: Path) -> Path:
+    """Return the path of the WAL file, which SQLite names by the target of a link."""
     real = path.resolve()
-    return _inode(real.with_name(f"{real.name}-wal"))
+    return real.with_name(f"{real.name}-wal")
+
+
+def statuses(path: Path) -> Iterator[os.stat_result]:
+    """Yield the status of the file and of its WAL, unless that is empty: a reader makes an empty one."""
+    for one in (path, _log(path)):
+        with suppress(FileNotFoundError):
+            if (status := one.stat()).st_size:
+                yield status
 
 
 def forbid(path: Path, why: str) -> None:
