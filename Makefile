@@ -15,7 +15,7 @@ export PYTHONDONTWRITEBYTECODE :=
 # `make bench QUICK=--quick`, also bench-peers: less than two minutes.
 QUICK :=
 
-.PHONY: demo test check oldest postgres nightly bench bench-peers clean
+.PHONY: demo test check oldest postgres nightly path bench bench-peers clean
 
 demo: $(STAMP)-demo  ## An agent in a small environment, offline; then its trace and its records
 	@$(BIN)/callspan demo
@@ -41,6 +41,9 @@ postgres: $(STAMP)-dev  ## The tests that need a Postgres server: initdb on the 
 
 nightly: $(STAMP)-all  ## Everything there is, for hours
 	$(BIN)/python -m tools.nightly
+
+path: $(STAMP)-dev  ## The files and functions that one call passes, in order
+	@$(BIN)/python tools/call_path.py
 
 bench: $(STAMP)-dev  ## What callspan costs, paired with the bare SDKs and a raw span
 	$(BIN)/python bench/run.py $(QUICK)
