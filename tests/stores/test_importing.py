@@ -87,7 +87,7 @@ def test_rotated_files_come_too_and_damaged_lines_are_counted(
 def test_an_earlier_layout_is_refused_with_the_way_to_load_it_and_loaded(
     tmp_path: Path, deliver: Deliver, wanted: list[object]
 ) -> None:
-    """Of a file that lacks columns of today; and JSON Lines of an earlier format."""
+    """Of a file that lacks columns of today and has others; and JSON Lines of an earlier format."""
     old = tmp_path / "old.db"
     store = deliver(f"sqlite:///{old}")
     store.write(*made(Records()))
@@ -96,6 +96,7 @@ def test_an_earlier_layout_is_refused_with_the_way_to_load_it_and_loaded(
         connection.execute(f"PRAGMA user_version={FORMAT - 1}")
         connection.execute("UPDATE calls SET schema_v = 3")
         connection.execute("ALTER TABLE calls DROP COLUMN response_bytes")
+        connection.execute("ALTER TABLE sessions ADD COLUMN stamps TEXT DEFAULT '{}'")
         connection.execute("DROP TABLE messages")
     lines = tmp_path / "old.jsonl"
     with closing(open_store(tmp_path / "wanted.db")) as reader:

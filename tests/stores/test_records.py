@@ -21,7 +21,7 @@ from callspan.record.events import record_key
 from callspan.record.formats import format_in
 from callspan.record.ids import response_call_id
 from callspan.record.media_reference import header_fields
-from callspan.record.merging import first_seen, merged
+from callspan.record.merging import merged
 from callspan.records import (
     FORMAT,
     Attempt,
@@ -259,11 +259,19 @@ def test_no_version_has_content_that_the_level_of_another_forbids(levels: tuple[
     assert len(found) == 1
 
 
+def test_times_are_those_of_the_calls_own_request_as_far_as_it_saw_them() -> None:
+    own = msgspec.structs.replace(ANSWER, seen_in="call", pid=7, timing=Timing(start_ns=8 * S, first_token_ns=S))
+    begun = msgspec.structs.replace(own, part="started", response=CREATED.response, timing=Timing(start_ns=8 * S))
+    for order in itertools.permutations([begun, own]):
+        assert merged(order).timing == own.timing
+    assert merged([ENDED, ANSWER]).timing == merged([ANSWER, ENDED]).timing == ANSWER.timing
+
+
 def test_the_last_that_was_seen_counts_and_what_it_lacks_is_kept() -> None:
-    """In any order; when the end was first read is kept too."""
+    """In any order."""
     used = Usage(input_tokens=3, output_tokens=5)
     second = msgspec.structs.replace(ANSWER, seen_ns=21 * S, usage=used, cost=None, response=Response(id="resp_1"))
     for order in itertools.permutations([CREATED, ANSWER, second, second]):
         whole = merged(order)
-        assert (whole.seen_ns, first_seen(whole), whole.first_seen_ns) == (21 * S, 14 * S, 14 * S)
+        assert whole.seen_ns == 21 * S
         assert (whole.usage, whole.response and whole.response.body) == (used, ANSWER.response and ANSWER.response.body)

@@ -38,7 +38,6 @@ from callspan.cost.dimensions import (
 )
 from callspan.cost.published import published_cost
 from callspan.record.call import CallRecord, Response
-from callspan.record.merging import first_seen
 from callspan.record.usage import ADDITIVE_COUNTERS, Cost, Usage, usage_of_iteration
 
 _BARE: Final = frozenset({SERVICE_TIER, PROCESSING})
@@ -267,9 +266,7 @@ def priced(record: CallRecord, prices: Path | None = None) -> CallRecord:
 
 def repriced(record: CallRecord, cost: Cost) -> CallRecord:
     """Return a later version of a record with another cost: a copy that waits in a spool cannot replace it."""
-    return msgspec.structs.replace(
-        record, cost=cost, seen_ns=time.time_ns(), first_seen_ns=first_seen(record), conversation=None
-    )
+    return msgspec.structs.replace(record, cost=cost, seen_ns=time.time_ns(), conversation=None)
 
 
 class Split(NamedTuple):

@@ -262,8 +262,6 @@ class CallRecord(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defau
     `webhook`, a `batch` line, or `record_call` with `at=` (`import`)."""
     seen_ns: int | None = None
     """When this version was read from the provider or recomputed; of versions with the same part the latest wins."""
-    first_seen_ns: int | None = None
-    """When the call's end was first read, if before `seen_ns`."""
     provider: str = "unknown"
     """The provider's name in the semantic conventions, such as `azure.ai.openai`."""
     api: str = "unknown"

@@ -58,16 +58,11 @@ class Table(NamedTuple):
     columns: tuple[Column, ...]
     """In the order of the table; `extra` follows them."""
     merges: bool = False
-    """True: all versions are merged, see `callspan.stores.rows`; False: see `versioned`."""
+    """True: a row is replaced by one merged with it; False: it stays."""
 
     def __hash__(self) -> int:
         """Return the hash of the kind: tables are keys of caches, and hashing all columns would be slow."""
         return hash((self.name, len(self.columns)))
-
-    @property
-    def versioned(self) -> bool:
-        """True: a later version replaces the row; else the first row stays, or all are merged."""
-        return not self.merges and "part" in self.names
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -101,7 +96,6 @@ CALLS: Final = Table(
         _word("part", required=True),
         _word("seen_in", required=True),
         _int("seen_ns"),
-        _int("first_seen_ns"),
         _int("schema_v", "schema_version", required=True),
         _text("session_id", "place.session_id"),
         _word("session_name", "place.session_name"),
@@ -196,7 +190,6 @@ SESSIONS: Final = Table(
         _json("metadata"),
         _json("totals"),
         _json("redactions"),
-        _json("stamps", _COMPUTED, note="when older values were seen; not in ClickHouse"),
         _word("content_level"),
         _text("parent_span_id"),
         _flag("sampled"),
@@ -227,7 +220,6 @@ TIMESTEPS: Final = Table(
         _json("metadata"),
         _json("totals"),
         _json("redactions"),
-        _json("stamps", _COMPUTED, note="when older values were seen; not in ClickHouse"),
         _text("user_step_id"),
         _text("parent_span_id"),
         _flag("sampled"),

@@ -344,7 +344,6 @@ def _reduce(database: Database, table: Table, key: str, record: Record | None) -
         cells.pop(table.key)
     if table.kind == "call":
         cells |= {"content_level": getattr(reduced, "content_level", "metadata"), **dict.fromkeys(REFERENCES)}
-    cells.pop("stamps", None)  # versions that are merged later are compared with these
     sets = ", ".join(f"{name} = :{name}" for name in cells)
     database.run(f"UPDATE {table.name} SET {sets} WHERE {table.key} = :key", {**cells, "key": key})
     return True

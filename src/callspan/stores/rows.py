@@ -1,31 +1,25 @@
-"""Rows: converts a record to the row of its table and back, and merges versions of a session or timestep into one row.
+"""Rows: converts a record to the row of its table and back.
 
 A row holds the columns and `extra`, the JSON of everything no column holds; together they give the record back exactly.
-When versions are merged, in any order, each field and each key of `metadata` has the value of the newest version that
-has it; `start_ns` is the earliest, `content_level` the strictest. `stamps` in the row has the version of each value
-that is not of the newest.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
 from functools import cache, lru_cache
 from itertools import compress
 from operator import attrgetter, is_not
 from types import NoneType
-from typing import Any, Final, NamedTuple, TypeAlias, TypeVar, cast, get_args, get_type_hints
+from typing import Any, Final, TypeAlias, TypeVar, cast, get_args, get_type_hints
 
 import msgspec
 
 from callspan.amounts import as_text
 from callspan.conversion import converter
-from callspan.record.call import PARTS
 from callspan.record.codec import encode_json
-from callspan.record.content_level import at_level
-from callspan.record.events import RECORD_TYPES, Record, SessionRecord, TimestepRecord
+from callspan.record.events import RECORD_TYPES, Record
 from callspan.record.messages import Conversation
-from callspan.settings import Content, strictest
 from callspan.stores.columns import MAX_COUNT, STORED, TABLES, Form, Table
 
 Cell: TypeAlias = str | int | float | bytes | bytearray | None
@@ -35,23 +29,10 @@ Tree: TypeAlias = dict[str, object]
 _INT_LIMIT: Final = 2**63
 _MAX_SHAPES: Final = 64
 """Tables and queries with different columns."""
-_RANKED: Final[Mapping[str, Sequence[str]]] = {"part": PARTS}
 LIMITS: Final[Mapping[Form, int]] = {"int": _INT_LIMIT, "count": MAX_COUNT + 1}
 """Exclusive limit of the absolute value of a number in a column; larger numbers stay in `extra`."""
-_R = TypeVar("_R", SessionRecord, TimestepRecord)
 _AnyRecord = TypeVar("_AnyRecord", bound=Record)
 
-_SEEN: Final = "seen_ns"
-_START: Final = "start_ns"
-_LEVEL: Final = "content_level"
-_SPAN: Final = "span_id"
-_OF_SPAN: Final = ("trace_id", _SPAN, "parent_span_id", "sampled", "trace")
-_KIND: Final = "kind"
-_KEYED: Final = "metadata"
-_PREFIX: Final = _KEYED + "."
-
-
-_stamps = msgspec.json.Decoder(dict[str, int])
 _ELSEWHERE: Final = (msgspec.Raw, Conversation | None)
 """Types of fields not stored in rows: contents are stored once, see `callspan.stores.bodies`."""
 _PLAIN: Final = (str, bool, float)
@@ -59,34 +40,13 @@ _CELLS: Final[frozenset[type]] = frozenset(_PLAIN)
 _JSON: Final[Form] = "json"
 
 
-def on_conflict(table: Table, names: Sequence[str]) -> str:
-    """Return the ON CONFLICT clause: replace by a newer version, by the merged row, or keep the first row."""
+def on_conflict(table: Table) -> str:
+    """Return the ON CONFLICT clause: replace by the merged row, or keep the first row."""
     start = f"ON CONFLICT ({table.key}) DO "
-    if not table.versioned and not table.merges:
+    if not table.merges:
         return f"{start}NOTHING"
-    sets = ", ".join(f"{name} = excluded.{name}" for name in (*names, STORED) if name != table.key)
-    newer = f" WHERE {_order(table, 'excluded')} > {_order(table, table.name)}" if table.versioned else ""
-    if newer and _LEVEL in table.names:
-        # A row with a stricter level stays until it is merged with this one.
-        newer += f" AND excluded.{_LEVEL} >= coalesce({table.name}.{_LEVEL}, 'full')"
-    return f"{start}UPDATE SET {sets}{newer}"
-
-
-def _order(table: Table, place: str) -> str:
-    """Return the SQL row value that orders versions, see `callspan.record.merging.order`."""
-    found = []
-    for name in ("part", "seen_ns"):
-        if name in table.names:
-            column = f"{place}.{name}"
-            ranks = _RANKED.get(name)
-            found.append(f"coalesce({column}, 0)" if ranks is None else ranked(column, ranks))
-    return f"({', '.join(found)})"
-
-
-def ranked(column: str, names: Iterable[str]) -> str:
-    """Return the SQL expression for the rank of a column's value among these."""
-    cases = " ".join(f"WHEN '{name}' THEN {rank}" for rank, name in enumerate(names))
-    return f"CASE {column} {cases} END"
+    sets = ", ".join(f"{name} = excluded.{name}" for name in (*table.names, STORED) if name != table.key)
+    return f"{start}UPDATE SET {sets}"
 
 
 _Field: TypeAlias = tuple[str, str | None, Form, frozenset[type], object]
@@ -218,14 +178,6 @@ def _json(cell: object) -> object:
     return msgspec.json.decode(cell) if isinstance(cell, str) else cell
 
 
-class _RowValues(NamedTuple):
-    """Values of a row by path, with the version of each."""
-
-    values: Tree
-    stamps: dict[str, int]
-    version: int
-
-
 _CONVERTERS: Final[Mapping[type, Callable[[object], Record]]] = {
     kind: converter(kind, strict=False) for kind in RECORD_TYPES.values()
 }
@@ -234,93 +186,3 @@ _CONVERTERS: Final[Mapping[type, Callable[[object], Record]]] = {
 def converted(tree: object, kind: type[_AnyRecord]) -> _AnyRecord:
     """Return the record of a tree. Raises msgspec.ValidationError."""
     return cast("_AnyRecord", _CONVERTERS[kind](tree))
-
-
-def add_version(versions: list[_R], record: _R) -> None:
-    """Add a version to those of one session or timestep, instead of the last one if that adds nothing to it."""
-    if versions and _has_all_of(record, versions[-1]):
-        versions[-1] = record
-    else:
-        versions.append(record)
-
-
-def _has_all_of(newer: SessionRecord | TimestepRecord, older: SessionRecord | TimestepRecord) -> bool:
-    """Return whether the newer version makes the older one superfluous in every merge."""
-    if newer.seen_ns <= older.seen_ns:
-        return False
-    values, usual = _values(type(newer))
-    each = zip(values(older), values(newer), usual, strict=True)
-    if any(had != nothing and has == nothing for had, has, nothing in each):
-        return False
-    if older.start_ns is not None and newer.start_ns is not None and older.start_ns < newer.start_ns:
-        return False
-    if isinstance(older, SessionRecord) and isinstance(newer, SessionRecord):
-        level = newer.content_level
-        if strictest(level, older.content_level) != level:
-            return False
-    return older.metadata.keys() <= newer.metadata.keys()
-
-
-@cache
-def _values(kind: type) -> tuple[Callable[[object], tuple[Any, ...]], Sequence[object]]:
-    """Return a function from a record to the values of its fields, and their defaults."""
-    fields = msgspec.structs.fields(kind)
-    return attrgetter(*(field.name for field in fields)), [_default(field) for field in fields]
-
-
-def merged_row(table: Table, there: Mapping[str, object] | None, record: Record) -> Row:
-    """Return the whole row of a record, merged with the stored row; fills in `stamps`."""
-    empty: Row = dict.fromkeys(table.names)
-    if there is None:
-        return empty | to_row(table, record)
-    stamps = there["stamps"]
-    known = _stamps.decode(stamps) if isinstance(stamps, str | bytes) else {}
-    latest = _merged(_versioned(to_tree(table, there), known), _versioned(msgspec.json.decode(encode_json(record))))
-    whole = converted(_tree(latest), RECORD_TYPES[table.kind])
-    # Without content that its level forbids.
-    row = empty | to_row(table, at_level(whole, cast("Content", latest.values.get(_LEVEL, "full"))))
-    other = {path: stamp for path, stamp in latest.stamps.items() if stamp != latest.version}
-    row["stamps"] = encode_json(other).decode() if other else None
-    return row
-
-
-def _versioned(tree: Tree, stamps: Mapping[str, int] | None = None) -> _RowValues:
-    values: Tree = {path: value for path, value in tree.items() if path not in {_KIND, _SEEN, _KEYED}}
-    keyed = tree.get(_KEYED)
-    if isinstance(keyed, dict):
-        values |= {_PREFIX + key: value for key, value in keyed.items()}
-    version = cast("int", tree[_SEEN])
-    return _RowValues(values, dict.fromkeys(values, version) | dict(stamps or {}), version)
-
-
-def _merged(one: _RowValues, other: _RowValues) -> _RowValues:
-    values, stamps = dict(one.values), dict(one.stamps)
-    for path, value in other.values.items():
-        if path not in values or other.stamps[path] > stamps[path]:
-            values[path], stamps[path] = value, other.stamps[path]
-    spans = {side.values[_SPAN] for side in (one, other) if _SPAN in side.values}
-    if len(spans) > 1:
-        _take_span(values, stamps, max(one, other, key=lambda side: side.stamps[_SPAN]))
-    starts = [versioned.values[_START] for versioned in (one, other) if _START in versioned.values]
-    if starts:
-        values[_START] = min(cast("list[int]", starts))
-    levels = [cast("Content", versioned.values[_LEVEL]) for versioned in (one, other) if _LEVEL in versioned.values]
-    if levels:
-        values[_LEVEL], stamps[_LEVEL] = strictest(*levels), max(one.version, other.version)
-    return _RowValues(values, stamps, max(one.version, other.version))
-
-
-def _take_span(values: Tree, stamps: dict[str, int], of: _RowValues) -> None:
-    """Copy all fields of the span from the version that counts; a field that this lacks belongs to another span."""
-    for path in _OF_SPAN:
-        if path in of.values:
-            values[path], stamps[path] = of.values[path], of.stamps[path]
-        else:
-            values.pop(path, None)
-            stamps.pop(path, None)
-
-
-def _tree(versioned: _RowValues) -> Tree:
-    tree: Tree = {path: value for path, value in versioned.values.items() if not path.startswith(_PREFIX)}
-    keyed = {path[len(_PREFIX) :]: value for path, value in versioned.values.items() if path.startswith(_PREFIX)}
-    return tree | {_SEEN: versioned.version} | ({_KEYED: keyed} if keyed else {})

@@ -15,7 +15,6 @@ from typing import Final, Literal, TypeAlias
 from callspan.record.call import PARTS
 from callspan.record.formats import FORMAT
 from callspan.stores.columns import REFERENCES, STORED, TABLES, Column, Form, Table
-from callspan.stores.rows import ranked
 
 Dialect: TypeAlias = Literal["sqlite", "postgres", "clickhouse"]
 
@@ -66,7 +65,7 @@ _CODECS: Final = {("calls", "start_ns"): "CODEC(Delta, ZSTD)"}
 MARKS: Final = (f"PRAGMA application_id={APPLICATION_ID}", f"PRAGMA user_version={FORMAT}")
 """Statements that mark an SQLite file as callspan's, and its format."""
 _VERSION: Final = {
-    "part": f"bitShiftLeft(toUInt128({ranked('part', PARTS)}), 72)",
+    "part": f"bitShiftLeft(toUInt128(indexOf({[*PARTS]}, part)), 72)",
     "seen_ns": "toUInt128(ifNull(seen_ns, 0))",
 }
 """Summands of ClickHouse's number of a version, in the order of `callspan.record.merging.order`."""
@@ -104,10 +103,7 @@ def _filled(dialect: Dialect, name: str, what: str) -> str:
 
 
 def _definitions(dialect: Dialect, table: Table) -> list[str]:
-    columns: Sequence[Column] = table.columns
-    if dialect == "clickhouse":
-        columns = [one for one in columns if one.name != "stamps"]
-    found = [_definition(dialect, table, column) for column in (*columns, _EXTRA)]
+    found = [_definition(dialect, table, column) for column in (*table.columns, _EXTRA)]
     if dialect in _NOW_NS:
         found.append(f"{STORED} {type_of(dialect, 'int')} NOT NULL DEFAULT {_NOW_NS[dialect]}")
     contents = _CONTENTS[dialect] if table.kind == "call" else {}

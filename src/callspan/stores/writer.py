@@ -14,18 +14,19 @@ from operator import itemgetter
 from typing import Any, ClassVar, Final, Generic, NamedTuple, TypeAlias, TypeVar
 
 from callspan.record.call import CallRecord
-from callspan.record.events import Record, record_key
+from callspan.record.events import RECORD_TYPES, Record, record_key
+from callspan.record.merging import merged_scope
 from callspan.safe_urls import error_text
 from callspan.spool.destination import Rejected
 from callspan.stores.bodies import Piece
-from callspan.stores.call_rows import exact_call
+from callspan.stores.call_rows import exact_call, record_of
 from callspan.stores.columns import CALLS, TABLES, Table
 from callspan.stores.contents import Numbers, StoredCall, owner_of, release, stored_calls, to_write
 from callspan.stores.database import Database, Values, in_parts
 from callspan.stores.erased import digests_of, is_erased
 from callspan.stores.payloads import PreparedCall, prepared, row_of
 from callspan.stores.rewards import join
-from callspan.stores.rows import Row, add_version, merged_row
+from callspan.stores.rows import Row
 
 _D = TypeVar("_D", bound=Database)
 NewContent: TypeAlias = tuple[str, int, Piece]
@@ -126,17 +127,14 @@ class SqlSink(Generic[_D]):
 
     def _merged(self, database: _D, table: Table, versions: Mapping[str, Sequence[Record]]) -> Iterator[Row]:
         """Yield the rows of sessions or timesteps, merged with the stored ones."""
-        there = {str(row[table.key]): row for row in self._stored(database, table, sorted(versions))}
+        kind = RECORD_TYPES[table.kind]
+        there = {
+            str(row[table.key]): record_of(table, row, kind) for row in self._stored(database, table, sorted(versions))
+        }
         for key, some in versions.items():
-            useful: list[Any] = []
-            for record in some:
-                add_version(useful, record)
-            row = there.get(key)
-            if row is None and len(useful) == 1:
-                yield row_of(useful[0])
-            else:
-                whole: Any = reduce(partial(merged_row, table), useful, row)
-                yield {name: cell for name, cell in whole.items() if cell is not None}
+            known = [there[key]] if key in there else []
+            scopes: list[Any] = [*known, *some]
+            yield row_of(reduce(merged_scope, scopes))
 
     def _stored(self, database: _D, table: Table, keys: Sequence[str], suffix: str = "") -> Iterator[Values]:
         """Yield the stored rows with these keys, in this order."""

@@ -162,7 +162,6 @@ def _set_ttl(client: Client, days: int) -> None:
 def row_of(record: Record) -> dict[str, object]:
     """Return the row of a record; that of a call has its bodies."""
     row: dict[str, object] = dict.fromkeys(TABLES[record_key(record)[0]].names) | payloads.row_of(record)
-    row.pop("stamps", None)
     if isinstance(record, CallRecord):
         request, response = bodies_of(record)
         row |= {"request": request.decode(), "response": response.decode()}

@@ -125,4 +125,4 @@ def _statement(table: Table) -> bytes:
     given = ", ".join(f"{name} {'text' if kind in _JSON else kind}" for name, kind in types.items())
     chosen = ", ".join(f"{name}::{kind}" if kind in _JSON else name for name, kind in types.items())
     sql = f"INSERT INTO {table.name} ({', '.join(types)}) SELECT {chosen} FROM json_to_recordset(%s) AS given({given})"
-    return f"{sql} {on_conflict(table, [*types])}".encode()
+    return f"{sql} {on_conflict(table)}".encode()

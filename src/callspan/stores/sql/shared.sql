@@ -16,7 +16,7 @@ CREATE INDEX calls_conversation ON calls (conversation_id, start_ns) WHERE conve
 
 CREATE INDEX calls_stored ON calls (stored_ns);
 
--- Several versions of a session or timestep are one row; `stamps`: when a value was seen, where not in the last one.
+-- Several versions of a session or timestep are one row.
 CREATE TABLE sessions (
 @columns(sessions)
 );

@@ -15,7 +15,7 @@ from typing import Final, cast
 from callspan.record.events import Record
 from callspan.stores import bodies
 from callspan.stores.base import StoreError, on_error
-from callspan.stores.columns import CALLS, REFERENCES, TABLES, Table
+from callspan.stores.columns import TABLES, Table
 from callspan.stores.contents import Numbers
 from callspan.stores.rows import Row, on_conflict
 from callspan.stores.sqlite.database import SQLiteDatabase
@@ -126,6 +126,6 @@ def _statement(name: str, columns: Sequence[str]) -> tuple[str, Sequence[int]]:
     flags, conflict = set[str](), ""
     if (table := next((one for one in TABLES.values() if one.name == name), None)) is not None:
         flags = {column.name for column in table.columns if column.form == "flag"}
-        conflict = on_conflict(table, (*table.names, *REFERENCES) if table is CALLS else table.names)
+        conflict = on_conflict(table)
     sql = f"INSERT INTO {name} ({', '.join(columns)}) VALUES ({', '.join('?' * len(columns))}) {conflict}"  # noqa: S608
     return sql, [place for place, column in enumerate(columns) if column in flags]
