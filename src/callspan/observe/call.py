@@ -62,8 +62,8 @@ _START_SPAN: Final = fail_open("start a span")
 _READ_AMBIENT: Final = fail_open("read the session and metadata around a call")
 _NOTHING_AROUND: Final[tuple[None, None, dict[str, object]]] = (None, None, {})
 _NOWHERE: Final = Place()
-_MOST_STARTED_BYTES: Final = 65_536
-"""A stream whose request is larger is written without it at its start."""
+_LARGE_BYTES: Final = 65_536
+"""A first version has no larger request, and while a call runs, no bytes of media are kept beside a larger one."""
 
 
 class Ending(NamedTuple):
@@ -232,7 +232,9 @@ class Call:
                 body_bytes=len(content) if body_bytes is None else body_bytes or None, body=msgspec.Raw(exact),
             )  # fmt: skip
             if self.span.wants_content:
-                self._input = without_media_bytes(self.endpoint.conversation(body, None))
+                self._input = self.endpoint.conversation(body, None)
+                if len(content) > _LARGE_BYTES:
+                    self._input = without_media_bytes(self._input)
         except reported(_READ_REQUEST):
             self._input = None
         if self.is_certain and self._request.params.get("background") is True:
@@ -254,7 +256,7 @@ class Call:
 
     def _first_version(self) -> CallRecord:
         request = self._request
-        if len(memoryview(request.body)) > _MOST_STARTED_BYTES:
+        if len(memoryview(request.body)) > _LARGE_BYTES:
             request = msgspec.structs.replace(request, body=NO_BODY)
         return msgspec.structs.replace(self.record, request=request, **span_ids(self.span))
 
