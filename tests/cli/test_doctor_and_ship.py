@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 from pathlib import Path
 
 import pytest
@@ -17,6 +16,7 @@ from callspan.intercept import other_instrumentations
 from callspan.spool import directory
 from tests.support.commands import ask
 from tests.support.left_behind import leave_behind
+from tests.support.receiver import OtlpReceiver
 from tests.support.records import keep, made
 
 
@@ -42,15 +42,20 @@ def test_an_invalid_setting_fails_its_check_and_the_others_continue(monkeypatch:
         "CALLSPAN_FSYNC"
     ]
     assert "word-8" not in str(found)
-    assert found[-1].name == "others", "the settings in force are listed"
+    assert found[-2].name == "others", "the settings in force are listed"
 
 
-@pytest.mark.parametrize("endpoint", ["http://u:pass/word-8@h", "http://h:port", "http://[::1", "banana"])
-def test_an_endpoint_that_is_not_an_address_fails_its_check(endpoint: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("protocol", ["http/protobuf", "grpc"])
+@pytest.mark.parametrize("endpoint", ["http://u:pass/word-8@h", "http://h:port", "http://[::1", "ba nana"])
+def test_an_endpoint_that_is_not_an_address_fails_its_check(
+    endpoint: str, protocol: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_PROTOCOL", protocol)
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint)
     found = [check for check in doctor.every_check("") if check.area == "spans"]
-    assert [check.state for check in found] == ["failed"] * 3
-    assert "word-8" not in str(found)
+    assert [check.state for check in found] == ["failed", "note", "note"]
+    assert "is not a valid address" in found[0].detail
+    assert "pass" not in str(found)
 
 
 def test_doctor_names_other_instrumentations_like_the_warning(
@@ -64,27 +69,31 @@ def test_doctor_names_other_instrumentations_like_the_warning(
     assert caplog.messages == [f"{warning.name} {warning.detail}. {warning.advice}".rstrip(".")]
 
 
-@pytest.mark.parametrize("listening", [True, False])
-@pytest.mark.parametrize("scheme", ["", "http://"])
-def test_grpc_needs_no_scheme_and_each_signal_has_its_own_destination(
-    scheme: str, listening: bool, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("protocol", ["http/protobuf", "grpc"])
+@pytest.mark.parametrize(("status", "state"), [(200, "ok"), (401, "failed")])
+def test_a_receiver_of_traces_is_asked(
+    status: int, state: str, protocol: str, receiver: OtlpReceiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with socket.socket() as server:
-        server.bind(("127.0.0.1", 0))
-        if listening:
-            server.listen()
-        monkeypatch.setenv("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc")
-        address = f"127.0.0.1:{server.getsockname()[1]}"
-        endpoint = f"{scheme}user:secret@{address}" if scheme else address
-        monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint)
-        monkeypatch.setenv("OTEL_METRICS_EXPORTER", "none")
-        monkeypatch.setenv("OTEL_EXPORTER_OTLP_LOGS_PROTOCOL", "http/protobuf")
-        monkeypatch.setenv("OTEL_EXPORTER_OTLP_LOGS_ENDPOINT", "localhost:4318/v1/logs")
-        spans = [check for check in doctor.every_check("") if check.area == "spans"]
+    receiver.status = status
+    url = f"http://{receiver.serve_grpc()}" if protocol == "grpc" else receiver.url
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_PROTOCOL", protocol)
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", url)
+    monkeypatch.setenv("OTEL_METRICS_EXPORTER", "none")
+    spans = [check for check in doctor.every_check("") if check.area == "spans"]
+    states = {check.name: check.state for check in spans}
+    assert states == {"OTLP traces": state, "OTLP metrics": "note", "OTLP logs": "note"}, spans
+
+
+@pytest.mark.parametrize("protocol", ["http/protobuf", "grpc"])
+def test_a_receiver_that_nobody_reaches_fails_and_no_password_is_shown(
+    protocol: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_PROTOCOL", protocol)
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://user:secret@127.0.0.1:9")
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "1")
+    spans = [check for check in doctor.every_check("") if check.area == "spans"]
+    assert [check.state for check in spans] == ["failed", "note", "note"]
     assert "secret" not in str(spans)
-    found = {check.name: check.state for check in spans}
-    # Over HTTP an address without a scheme is one that the exporter refuses.
-    assert found == {"OTLP traces": "ok" if listening else "failed", "OTLP metrics": "note", "OTLP logs": "failed"}
 
 
 def test_what_waits_is_reported_and_shipped(store: str) -> None:

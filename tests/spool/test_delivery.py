@@ -161,7 +161,7 @@ def test_segments_of_another_version_are_said_and_left_and_hide_nothing_else(sto
     doctor = in_process("--store", store, "doctor", "--json")
     said = {check["name"]: check["detail"] for check in doctor.json["checks"]}
     assert (doctor.code, said["another version"]) == (0, f"{theirs} is left alone")
-    assert said.keys() >= {"lost, for every store: cap", "POST /v1/unknown"}
+    assert said.keys() >= {"dropped: cap", "POST /v1/unknown"}
     assert content(theirs.parent) == before
     theirs.unlink()
     assert not in_process("--store", store, "ship", "--json").json["other_versions"]

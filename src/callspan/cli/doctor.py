@@ -5,14 +5,12 @@ from __future__ import annotations
 import contextlib
 import importlib
 import platform
-import socket
 from collections.abc import Iterator
 from importlib import metadata
 from itertools import groupby
 from operator import attrgetter
 from pathlib import Path
 from typing import Final, Literal, NamedTuple, TypeAlias
-from urllib.parse import urlsplit
 
 import click
 from rich.table import Table
@@ -26,14 +24,13 @@ from callspan.formatting import iso, plural
 from callspan.intercept import other_instrumentations as others
 from callspan.otlp.variables import (
     SIGNALS,
-    Signal,
     address_of,
     otlp_is_named,
     protocol_of,
     wanted_signals,
 )
 from callspan.private_names import MODULES, READ
-from callspan.safe_urls import error_text, is_http_url, safe_name
+from callspan.safe_urls import safe_name
 from callspan.sdk_profiles import SDKS
 from callspan.settings_loader import environment_problems, load, variables
 from callspan.spool.directory import fallback_roots, is_on_network, oldest, size_of, stores_of
@@ -41,30 +38,13 @@ from callspan.spool.losses import LOSSES_FILE, read_losses
 from callspan.stores import split_urls
 
 _MARKS: Final = {"ok": ("✓", "green"), "note": ("·", "dim"), "warning": ("!", "yellow"), "failed": ("✗", "bold red")}
-_AREAS: Final = (
-    "SDKs",
-    "private names",
-    "other instrumentations",
-    "not recorded",
-    "stores",
-    "spans",
-    "settings",
-    "versions",
-)
-"""In the order in which they are printed, behind what failed."""
-_LOST: Final[dict[str, str]] = {
-    "dropped": "lost, for every store",
-    "given_up": "lost, for one store",
-    "rejected": "rejected",
-    "damaged": "damaged",
-}
+_LOST: Final = ("dropped", "given_up", "rejected", "damaged")
 _NAME_WIDTH: Final = 38
 _EPILOG: Final = """\
 callspan doctor
 CALLSPAN_STORES=postgresql://me@db/calls callspan doctor --json"""
 State: TypeAlias = Literal["ok", "note", "warning", "failed"]
 _OURS: Final = "callspan"
-_CONNECT_S: Final = 2.0
 
 
 @click.command("doctor", cls=Command, short_help="Check hooks, stores, OTLP and settings.", epilog=_EPILOG)
@@ -83,12 +63,7 @@ def doctor_command(context: CommandContext) -> None:
         raise click.exceptions.Exit(1)
 
 
-def _order(check: Check) -> int:
-    return 0 if check.state in ("failed", "warning") else _AREAS.index(check.area) + 1
-
-
 def _print(context: CommandContext, checks: list[Check]) -> None:
-    checks = sorted(checks, key=_order)
     width = min(_NAME_WIDTH, max(len(check.name) for check in checks))
     for area, group in groupby(checks, key=attrgetter("area")):
         context.screen.line((area, "bold"))
@@ -126,11 +101,6 @@ def every_check(stores: str) -> Iterator[Check]:
     yield from _hooks()
     yield from _private_names()
     yield from _others()
-    yield from _versions()
-    from callspan.wiring import CHECKS
-
-    for trouble in environment_problems(checks=CHECKS):
-        yield Check("settings", "environment", "failed", trouble, "Correct the variable, or unset it.")
     settings = load({"stores": tuple(split_urls(stores))})
     for url in settings.stores:
         yield store_state(url)
@@ -141,17 +111,14 @@ def every_check(stores: str) -> Iterator[Check]:
         yield from _losses(settings)
     yield from _otlp()
     yield from _settings(settings)
+    yield _versions()
 
 
-def _versions() -> Iterator[Check]:
-    yield Check("versions", "callspan", "ok", metadata.version("callspan"))
-    yield Check("versions", "python", "ok", f"{platform.python_version()} on {platform.system()} {platform.machine()}")
-    for distribution in (
-        "opentelemetry-sdk",
-        "opentelemetry-instrumentation",
-        "opentelemetry-exporter-otlp-proto-http",
-    ):
-        yield Check("versions", distribution, "note", _version(distribution) or "not installed")
+def _versions() -> Check:
+    names = ("opentelemetry-sdk", "opentelemetry-instrumentation", "opentelemetry-exporter-otlp")
+    others = ", ".join(f"{name} {_version(name) or 'not installed'}" for name in names)
+    python = f"Python {platform.python_version()} on {platform.system()} {platform.machine()}"
+    return Check("versions", "callspan", "note", f"{metadata.version('callspan')}, {python}, {others}")
 
 
 def _version(distribution: str) -> str | None:
@@ -293,9 +260,9 @@ def _losses_in(directory: Path) -> Iterator[Check]:
     losses = read_losses(directory)
     path = directory / LOSSES_FILE
     advice = f"Delete {path} once you know; CALLSPAN_SPOOL_MAX_BYTES is the cap."
-    for kind, what in _LOST.items():
+    for kind in _LOST:
         for name, loss in getattr(losses, kind).items():
-            yield Check("stores", f"{what}: {name}", "warning", str(loss), advice)
+            yield Check("stores", f"{kind.replace('_', ' ')}: {name}", "warning", str(loss), advice)
     for name, count in losses.unrecorded.items():
         detail = f"{plural(count.count, 'time')}, from {iso(count.first_ns)} to {iso(count.last_ns)}"
         advice = f"See docs/records.md for what is recorded. Delete {path} once you know."
@@ -303,51 +270,42 @@ def _losses_in(directory: Path) -> Iterator[Check]:
 
 
 def _otlp() -> Iterator[Check]:
-    """Report each signal's endpoint, and whether the receiver accepts connections."""
+    """Report each signal's endpoint, and whether that of traces takes a request."""
     if not otlp_is_named():
         detail = "OTEL_EXPORTER_OTLP_ENDPOINT is not set: spans go where the application sends them"
         yield Check("spans", "OTLP", "note", detail)
         return
     wanted = wanted_signals(otlp=True)
     for signal in SIGNALS:
-        if signal in wanted:
-            yield _receiver(signal)
+        name, shown = f"OTLP {signal}", f"{safe_name(address_of(signal))} ({protocol_of(signal)})"
+        if signal not in wanted:
+            yield Check("spans", name, "note", "the OTEL_* variables do not send it by OTLP")
+        elif signal != "traces":
+            yield Check("spans", name, "note", shown)
+        elif (refusal := _refusal()) is not None:
+            yield Check("spans", name, "failed", f"{shown}: {refusal}")
         else:
-            yield Check("spans", f"OTLP {signal}", "note", "the OTEL_* variables do not send it by OTLP")
+            yield Check("spans", name, "ok", f"{shown} took an empty request")
 
 
-def _receiver(signal: Signal) -> Check:
-    name, address, protocol = f"OTLP {signal}", address_of(signal), protocol_of(signal)
-    shown, server = f"{safe_name(address)} ({protocol})", _server(address, is_grpc=protocol == "grpc")
-    if server is None:
-        return Check("spans", name, "failed", f"{shown} is not a valid address", "http://localhost:4318 is one.")
-    refusal = _refusal(server)
-    if refusal is not None:
-        return Check("spans", name, "failed", f"cannot connect to {shown}: {refusal}")
-    return Check("spans", name, "ok", f"{shown} accepts connections")
+def _refusal() -> str | None:
+    """Return why the receiver does not take a request without spans; None if it does."""
+    from callspan.otlp.receiver import Receiver, RefusedError, UnavailableError
 
-
-def _server(address: str, *, is_grpc: bool) -> tuple[str, int] | None:
-    """Return host and port that an exporter connects to; None if the address has none or is unusable."""
-    url = f"http://{address}" if is_grpc and "://" not in address else address
-    if not is_http_url(url):
-        return None
-    parts = urlsplit(url)
-    # gRPC's default is that of HTTPS, whether or not it encrypts.
-    default = 443 if is_grpc or parts.scheme == "https" else 80
-    return parts.hostname or "", parts.port or default
-
-
-def _refusal(server: tuple[str, int]) -> str | None:
     try:
-        socket.create_connection(server, _CONNECT_S).close()
-    except (OSError, UnicodeError) as error:
-        return getattr(error, "strerror", None) or error_text(error)
+        with contextlib.closing(Receiver(address_of("traces"))) as receiver:
+            receiver.send([])
+    except (SettingError, RefusedError, UnavailableError) as error:
+        return str(error)
     return None
 
 
 def _settings(settings: Settings) -> Iterator[Check]:
-    """Report the settings that are not the defaults."""
+    """Report invalid variables, and the settings that are not the defaults."""
+    from callspan.wiring import CHECKS
+
+    for trouble in environment_problems(checks=CHECKS):
+        yield Check("settings", "environment", "failed", trouble, "Correct the variable, or unset it.")
     defaults = Settings()
     for name, variable in variables().items():
         value = getattr(settings, name)

@@ -20,6 +20,7 @@ from callspan.formatting import plural
 from callspan.otlp.receiver import Receiver, UnavailableError
 from callspan.otlp.recorded import RecordedSpans
 from callspan.otlp.sender import Sender
+from callspan.otlp.variables import endpoint_at, endpoint_of
 from callspan.safe_urls import error_text
 from callspan.settings_loader import load
 from callspan.stores import SentVersions, SqlStore, find_store, first_readable
@@ -45,7 +46,10 @@ def send_command(context: CommandContext, url: str | None, follow: bool, again: 
     interrupted. Records of a process without a tracer provider get ids made of their own. Span attributes follow the
     settings (content_on_spans, vocabularies, …) of the environment.
     """
-    receiver, settings = Receiver(url), load()
+    address = endpoint_of("traces") if url is None else endpoint_at(url, "traces")
+    if address is None:
+        raise click.UsageError("give --otlp URL, or set OTEL_EXPORTER_OTLP_ENDPOINT")
+    receiver, settings = Receiver(address), load()
     with closing(receiver):
         if follow:
             with suppress(KeyboardInterrupt):

@@ -40,13 +40,9 @@ def _record() -> SessionRecord:
 
 
 def _could_be_made(store: Store) -> tuple[str | None, str]:
-    if store.path is None:
-        return None, f"{NOT_YET}: its tables are made with the first record"
-    if store.path.is_dir():
+    if store.path is not None and store.path.is_dir():
         return f"{store.path} is a directory: name a file in it", ""
-    if store.path.exists():
-        return None, f"{NOT_YET}: the file is there, and empty"
-    if (refused := refusal_of(store.path.absolute().parent)) is not None:
+    if store.path is not None and (refused := refusal_of(store.path.absolute().parent)) is not None:
         return f"it does not exist, and cannot be made: {refused}", ""
     return None, f"{NOT_YET}: it is made with the first record"
 

@@ -13,8 +13,8 @@ from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 from opentelemetry.util.re import parse_env_headers
 
-from callspan.otlp.variables import endpoint_at, endpoint_of, make_exporter, protocol_of, variable_of
-from callspan.safe_urls import HIDDEN, error_text, safe_name, without_passwords
+from callspan.otlp.variables import make_exporter, protocol_of, variable_of
+from callspan.safe_urls import HIDDEN, error_text, is_http_url, safe_name, without_passwords
 from callspan.settings import SettingError
 
 _LIMIT_S: Final = 10.0
@@ -46,18 +46,18 @@ class Receiver:
     Headers, TLS files, compression and time limit are those of OTEL_EXPORTER_OTLP_[TRACES_]*.
     """
 
-    def __init__(self, url: str | None = None) -> None:
-        """`url` is as in OTEL_EXPORTER_OTLP_ENDPOINT; None: that of the environment. Connects to nothing.
+    def __init__(self, address: str) -> None:
+        """`address` is the URL of the signal. Connects to nothing.
 
-        Raises SettingError without a URL, and if the exporter is not installed or rejects its variables.
+        Raises SettingError for an invalid address, and if the exporter is not installed or rejects its variables.
         """
         protocol = protocol_of("traces")
-        address = endpoint_of("traces") if url is None else endpoint_at(url, "traces")
-        if address is None:
-            raise SettingError("give --otlp URL, or set OTEL_EXPORTER_OTLP_ENDPOINT")
+        if not is_http_url(f"http://{address}" if protocol == "grpc" and "://" not in address else address):
+            raise SettingError(f"{safe_name(address)} is not a valid address; http://localhost:4318 is one")
         self.name = safe_name(address)
         """Its URL without user, password and query."""
-        self._secrets = [*_secrets(variable_of("HEADERS", "traces"))]
+        user = address.rpartition("@")[0].rpartition("/")[2]
+        self._secrets = [*_secrets(variable_of("HEADERS", "traces")), *filter(None, [user])]
         try:
             self._limit_s = float(variable_of("TIMEOUT", "traces") or _LIMIT_S)
             self._new_exporter = partial(make_exporter, "traces", protocol, address)
