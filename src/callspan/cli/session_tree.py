@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import math
 import sys
-from bisect import bisect_left
-from collections import defaultdict, deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from functools import partial
-from itertools import accumulate, islice, takewhile
+from itertools import islice, takewhile
 from typing import Final, NamedTuple
 
 from rich.console import Group
@@ -57,8 +56,6 @@ _MIN_CELLS: Final = 12
 _MAX_CELLS: Final = 40
 _RUNNING: Final = "\N{BOX DRAWINGS HEAVY HORIZONTAL}"
 _MOMENT: Final = "\N{MIDDLE DOT}"
-_IDLE_NS: Final = 60_000_000_000
-"""A longer gap is folded to one line."""
 _BAR_STYLES: Final = {"error": "red", "timeout": "red", "cancelled": "yellow"}
 
 
@@ -71,27 +68,18 @@ def session_tree(page: Page, width: int = 100) -> Tree:
     for call in page.calls:
         calls[call.place.timestep_id].append(call)
     below = _below([*page.steps.values()], page.items)
-    idle = deque(ruler.gaps)
     agents, turns = Agents(page.items), voice_turns(page.items)
     order = partial(_start_order, turns)
     leaves: list[tuple[int, Tree, Entry]] = []
 
-    # No idle time is shown before these: the start of the session or of an entry that is already shown.
-    earliest: float = page.summary.session.start_ns or math.inf
-
     def grow(branch: Tree, step_id: str | None, depth: int) -> None:
-        nonlocal earliest
         for entry in sorted(below.pop(step_id, ()), key=order):
-            while idle and earliest <= idle[0][0] and idle[0][1] <= order(entry)[0]:
-                began, ended = idle.popleft()
-                branch.add(styled((f"… {duration(ended - began)} idle …", _FAINT)))
             if isinstance(entry, TimestepRecord):
                 inside = None if page.is_part else calls[entry.timestep_id]
                 line = _step_line(entry, positions[entry.timestep_id], inside)
                 grow(branch.add(line), entry.timestep_id, depth + 1)
             else:
                 leaves.append((depth, branch.add(""), entry))
-                earliest = min(earliest, start_of(entry))
 
     while below:
         # A step occurs twice only in a cycle of parents.
@@ -142,52 +130,28 @@ class _Ruler(NamedTuple):
 
     start_ns: int
     whole_ns: int
-    """Without the gaps."""
     cells: int
-    gaps: list[tuple[int, int]]
-    """Start and end of each time in which nothing ran for long; they have no place in the waterfall."""
-    idle_ns: list[int]
-    """How long the first gaps are together, by their number."""
 
     @classmethod
     def of(cls, page: Page, width: int) -> _Ruler:
         """Return the ruler from the start of the session, or of its first known entry, to the end of the last entry."""
         start = min([page.summary.session.start_ns or sys.maxsize, *map(start_of, page.items)])
-        times = [(start_of(item), end_of(item)) for item in page.items]
-        gaps = _idle_gaps(start, times)
-        ends = [end for _, end in times]
+        ends = [*map(end_of, page.items)]
         if page.is_part and page.summary.last_ns is not None:
             ends.append(page.summary.last_ns)
         cells = 0 if width < _NARROW else min(_MAX_CELLS, max(_MIN_CELLS, width // 8))
-        idle = accumulate((ended - began for began, ended in gaps), initial=0)
-        ruler = cls(start, 1, cells, gaps, [*idle])
-        return ruler._replace(whole_ns=max([1, *map(ruler.elapsed, ends)]))
+        return cls(start, max([1, *(end - start for end in ends)]), cells)
 
-    def elapsed(self, ns: int) -> int:
-        """Return the time from the start, without the gaps."""
-        number = bisect_left(self.gaps, (ns,))
-        within = max(0, self.gaps[number - 1][1] - ns) if number else 0
-        return int(ns - self.start_ns - self.idle_ns[number] + within)
+    def _cell(self, ns: int) -> int:
+        return min(self.cells - 1, self.cells * (ns - self.start_ns) // self.whole_ns)
 
     def bar(self, item: Entry) -> Text:
         """Return an entry's bar in the waterfall; an instant is one thin mark."""
         if not self.cells:
             return styled()
-        first = min(self.cells - 1, self.cells * self.elapsed(start_of(item)) // self.whole_ns)
-        last = min(self.cells - 1, self.cells * self.elapsed(end_of(item)) // self.whole_ns)
+        first, last = self._cell(start_of(item)), self._cell(end_of(item))
         mark = _MOMENT if duration_of(item) is None else _RUNNING * (last - first + 1)
         return styled((" " * first, ""), (mark, _mark_style(item)), " " * (self.cells + 1 - first - len(mark)))
-
-
-def _idle_gaps(start: int, times: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
-    """Return the start and end of each long time after `start` in which nothing ran, in order."""
-    found: list[tuple[int, int]] = []
-    latest = start
-    for began, ended in sorted(times):
-        if began - latest > _IDLE_NS:
-            found.append((latest, began))
-        latest = max(latest, ended)
-    return found
 
 
 def _mark_style(item: Entry) -> str:
