@@ -155,32 +155,35 @@ TRIES = [
     Attempt(number=4, start_ns=61 * SECOND, status=200),
 ]
 USED = Usage(input_tokens=1234, cache_read_tokens=0, cache_write_tokens=5, reasoning_tokens=6)
-CALLS: list[tuple[Fields, list[str]]] = [
-    ({"place": Place(session_id="s")}, ["session     s (no name)"]),
-    ({"place": Place(session_id="s", session_name="run", timestep=0)}, ["session     s (run)"]),
-    ({"trace_id": "ab", "span_id": "cd"}, ["trace       ab  span cd"]),
-    ({"batch_id": "batch_1", "custom_id": "line-7"}, ["batch       batch_1, line line-7"]),
+GUESSED = Cost(usd=Decimal("0.00125"), source="mine v1", estimated=True, reason="tier")
+CALLS: list[tuple[Fields, dict[str, str]]] = [
+    ({"place": Place(session_id="s")}, {"session": "s (no name)"}),
+    ({"place": Place(session_id="s", session_name="run", timestep=0)}, {"session": "s (run)"}),
+    ({"trace_id": "ab", "span_id": "cd"}, {"trace": "ab  span cd"}),
+    ({"batch_id": "batch_1", "custom_id": "line-7"}, {"batch": "batch_1, line line-7"}),
     ({"provider": "openai", "api": "responses", "server_address": "h", "server_port": 443},
-     ["provider    openai responses at h:443"]),
-    ({"usage": Usage(input_tokens=0, output_tokens=0)}, ["tokens      0 in, 0 out"]),
-    ({"usage": USED}, ["tokens      1,234 in, \N{EN DASH} out (of them 0 cached, 5 to cache, 6 reasoning)"]),
-    ({"cost": Cost(usd=Decimal("0.00125"), source="mine v1")}, ["cost        $0.00125 by mine v1"]),
-    ({"stream": Stream(end="closed", chunks=1000)}, ["stream      ended by closed, 1,000 chunks, not whole"]),
-    ({"stream": Stream(end="cut_off", chunks=7)}, ["stream      cut off after 7 chunks"]),
-    ({"stream": Stream(end="complete", complete=True)}, ["stream      ended by complete, 0 chunks, whole"]),
-    ({"response": Response(finish_reasons=["stop", None, "length"])}, ["finished    stop, length"]),
-    ({"request": Request(params={"temperature": 0, "stop": None})}, ['parameters  {"temperature":0,"stop":null}']),
-    ({"request": Request(tool_names=["look", "move"])}, ["tools       look, move"]),
-    ({"redactions": [Redaction(what="request.body", why="content")]}, ["left out    request.body (content)"]),
-    ({"error": ErrorInfo(kind="server", type="overloaded")}, ["error       server: overloaded"]),
-    ({"attempts": TRIES}, [
-        "attempt 1   429 at 0 ms, then waited 500 ms, request req-1",
-        "attempt 2   ConnectError at 1.00 s, then waited 0 ms",
-        "attempt 3   no answer at 2.00 s",
-        "attempt 4   200 at 1 min 01 s",
-    ]),
-    ({"content_level": "metadata"}, ["", "content is metadata"]),
-    ({"content_level": "off"}, ["", "content is off"]),
+     {"provider": "openai", "api": "responses", "server": "h:443"}),
+    ({"usage": Usage(input_tokens=0, output_tokens=0)}, {"input tokens": "0", "output tokens": "0"}),
+    ({"usage": USED}, {
+        "input tokens": "1,234", "cache read tokens": "0", "cache write tokens": "5", "reasoning tokens": "6",
+    }),
+    ({"cost": GUESSED}, {
+        "cost": "$0.00125", "cost source": "mine v1", "cost is estimated": "yes", "cost reason": "tier"
+    }),
+    ({"stream": Stream(end="closed", chunks=1000)}, {"stream end": "closed", "chunks": "1,000"}),
+    ({"response": Response(finish_reasons=["stop", None, "length"])}, {"finish reason": "length"}),
+    ({"request": Request(params={"temperature": 0, "stop": None})}, {"parameters": '{"temperature":0,"stop":null}'}),
+    ({"request": Request(tool_names=["look", "move"])}, {"tools": "look, move"}),
+    ({"redactions": [Redaction(what="request.body", why="content")]}, {"left out": "request.body (content)"}),
+    ({"error": ErrorInfo(kind="server", type="overloaded")}, {"error": "server: overloaded"}),
+    ({"attempts": TRIES}, {
+        "attempt 1": "429 at 0 ms, then waited 500 ms, request req-1",
+        "attempt 2": "ConnectError at 1.00 s, then waited 0 ms",
+        "attempt 3": "no answer at 2.00 s",
+        "attempt 4": "200 at 1 min 01 s",
+    }),
+    ({"content_level": "metadata"}, {"": "", "content is metadata": ""}),
+    ({"content_level": "off"}, {"": "", "content is off": ""}),
 ]  # fmt: skip
 
 
@@ -188,7 +191,7 @@ def test_each_field_of_a_call_is_one_line(store: str) -> None:
     keep(store, *(made(f"call-{number}.", **fields) for number, (fields, _) in enumerate(CALLS)))
     for number, (_, expected) in enumerate(CALLS):
         lines = [line.rstrip() for line in ask("--store", store, "show", f"call-{number}.").out.splitlines()]
-        assert set(expected) <= set(lines), lines
+        assert {f"{label:<19}{value}".rstrip() for label, value in expected.items()} <= set(lines), lines
 
 
 def test_a_long_error_is_wrapped_whole_and_clean(store: str) -> None:
@@ -260,7 +263,7 @@ def test_show_names_the_sessions_that_begin_alike_and_says_what_is_not_there(sto
 @pytest.mark.parametrize(
     ("at_ns", "place", "shown"),
     [
-        (START_NS + SECOND, Place(), "call        c"),
+        (START_NS + SECOND, Place(), "call               c"),
         (START_NS - SECOND, Place(), "s-1"),
         (START_NS + SECOND, Place(session_id="s-1"), "s-1"),
     ],
@@ -286,7 +289,9 @@ def test_lists_show_what_was_given_whole_and_without_padding(store: str) -> None
     assert "line line-7" in tree
     assert "line-7" in calls
     whole = "".join(line.strip() for line in call.splitlines())
-    assert f'{{"note":"{long}","tags":["a","b"]}}' in whole
+    assert "meta:note" in whole
+    assert long in whole
+    assert 'meta:tags          ["a","b"]' in call
     assert f'{{"stop":"y{long}"}}' in whole
     assert max(map(len, call.splitlines())) <= 100
     for shown in (tree, call, sessions):

@@ -65,7 +65,7 @@ def _print(screen: Screen, found: Diff) -> None:
         if shown:
             screen.print()
             columns = (
-                Column(heading, name_text),
+                Column(heading, lambda row: name_text(row.name)),
                 Column("A", lambda row: value_text(row.name, row.a), shrinks=True),
                 Column("B", lambda row: value_text(row.name, row.b), shrinks=True),
                 Column("B against A", against_text),

@@ -20,10 +20,11 @@ from callspan.cli.safe_text import clean, clean_lines
 from callspan.cli.screen import Screen
 from callspan.cli.session_tree import Page, reward_line, session_tree
 from callspan.cli.values import POSITIVE
-from callspan.comparison.sides import part_text
+from callspan.comparison.diff_text import name_text, value_text
+from callspan.comparison.sides import facts_of_call, part_text
 from callspan.cost.unknown import why_unknown
 from callspan.formatting import UNKNOWN, count, duration, json_text, local_time, money
-from callspan.records import Attempt, CallRecord, Cost, Message, RewardRecord, Stream, Timing, Usage, UsageIteration
+from callspan.records import Attempt, CallRecord, Message, RewardRecord, UsageIteration
 from callspan.stores import (
     CallFilter,
     History,
@@ -41,7 +42,7 @@ _NO_HISTORY: Final = History([])
 _EPILOG: Final = """\
 callspan show 019aa0c1-77             a session or call, by the beginning of its id
 callspan show chat-8843 chat-8842     the differences of two sessions or calls"""
-_LABEL_WIDTH: Final = 12
+_LABEL_WIDTH: Final = 19
 _NO_END: Final = "not stored: the call runs, its process was killed, or its end was lost"
 _UNRECOGNIZED: Final = "not recognized: nothing of {} is in its body"
 _ROLE_STYLES: Final = {"system": "magenta", "user": "blue", "assistant": "green", "tool": "cyan"}
@@ -165,7 +166,7 @@ def print_call(
     """
     screen.line((f"{call.operation} {call.model or UNKNOWN}", "bold cyan"), "  ", outcome_text(call))
     facts = Table.grid()
-    facts.add_column(width=_LABEL_WIDTH, style="dim")
+    facts.add_column(width=_LABEL_WIDTH, style="dim", overflow="fold")
     facts.add_column(overflow="fold")
     given = (("reward", reward_line(one)) for one in rewards)
     for label, value in (*_facts(call, position), *_ending(call, history), *given):
@@ -203,68 +204,25 @@ def _earlier_calls(history: History) -> str:
 
 
 def _facts(call: CallRecord, position: object) -> Iterator[tuple[str, str | None]]:
-    """Yield the facts of a call; what is None or empty is not shown."""
-    place, timing, response = call.place, call.timing, call.response
+    """Yield ids and facts of a call; what is None or empty is not shown."""
+    place, response = call.place, call.response
     step = "" if position is None else f", step {position}"
-    first = "" if timing.first_token_ns is None else f", first token after {duration(timing.first_token_ns)}"
     yield "call", call.call_id
     yield "session", place.session_id and f"{place.session_id} ({place.session_name or 'no name'}{step})"
     yield "trace", call.trace_id and f"{call.trace_id}  span {call.span_id}"
     yield "batch", call.batch_id and f"{call.batch_id}, line {call.custom_id}"
     yield "response", response.id if response else None
     yield "request", call.request_id
-    yield "user", call.user
-    yield "metadata", json_text(call.metadata) if call.metadata else None
-    yield "provider", f"{call.provider} {call.api} at {call.server_address or UNKNOWN}:{call.server_port or UNKNOWN}"
-    yield "time", f"{local_time(timing.start_ns)}, took {duration(timing.duration_ns)}{first}"
-    yield "server", None if timing.server_ns is None else _server(timing, timing.server_ns)
-    yield "tokens", _usage(call.usage)
-    yield "cost", _cost(call.cost)
+    yield "server", call.server_address and f"{call.server_address}:{call.server_port or UNKNOWN}"
+    yield "start", local_time(call.timing.start_ns)
+    for name, value in facts_of_call(call).items():
+        yield name_text(name), None if value is None else value_text(name, value)
     yield from (("no cost", why.removeprefix("no cost: ")) for why in why_unknown([call]))
     yield "end", _NO_END if call.is_first_version else None
-    yield "stream", _stream(call.stream) if call.stream else None
     yield "context", "compacted" if call.request.compacted or (response and response.compacted) else None
     yield "response", _UNRECOGNIZED.format(call.api) if response and response.unrecognized else None
-    yield "finished", ", ".join(filter(None, response.finish_reasons)) if response else None
     yield "parameters", json_text(call.request.params) if call.request.params else None
     yield from (("left out", f"{one.what} ({one.why})") for one in call.redactions)
-
-
-def _stream(stream: Stream) -> str:
-    """Return how a stream ended."""
-    chunks = f"{count(stream.chunks)} chunks"
-    if stream.end == "cut_off":
-        return f"cut off after {chunks}"
-    return f"ended by {stream.end}, {chunks}, {'whole' if stream.complete else 'not whole'}"
-
-
-def _server(timing: Timing, server_ns: int) -> str:
-    """Return the server's processing time and the network time (the rest of the attempt up to its headers)."""
-    text = f"worked for {duration(server_ns)}"
-    if timing.headers_ns is None or timing.answer_ns is None or timing.headers_ns - timing.answer_ns < server_ns:
-        return text
-    return f"{text}, network {duration(timing.headers_ns - timing.answer_ns - server_ns)} until the headers"
-
-
-def _cost(cost: Cost | None) -> str:
-    if cost is None:
-        return UNKNOWN
-    guess = ", estimated" if cost.estimated else ""
-    why = f": {cost.reason}" if cost.reason else ""
-    return f"{money(cost.usd)} by {cost.source}{guess}{why}"
-
-
-def _usage(usage: Usage | None) -> str:
-    if usage is None:
-        return UNKNOWN
-    parts = {
-        "cached": usage.cache_read_tokens,
-        "to cache": usage.cache_write_tokens,
-        "reasoning": usage.reasoning_tokens,
-    }
-    known = [f"{count(number)} {name}" for name, number in parts.items() if number is not None]
-    inner = f" (of them {', '.join(known)})" if known else ""
-    return f"{count(usage.input_tokens)} in, {count(usage.output_tokens)} out{inner}"
 
 
 def _attempt(attempt: Attempt) -> str:

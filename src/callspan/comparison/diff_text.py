@@ -12,9 +12,9 @@ from callspan.records import encode_json
 STATUS_WORDS: Final = {"same": "same", "differs": "differs", "only_a": "only in A", "only_b": "only in B"}
 
 
-def name_text(fact: Fact) -> str:
+def name_text(name: str) -> str:
     """Return the name of a field without its unit; names of scores and metadata are unchanged."""
-    return fact.name if ":" in fact.name else fact.name.removesuffix("_ns").removesuffix("_usd").replace("_", " ")
+    return name if ":" in name else name.removesuffix("_ns").removesuffix("_usd").replace("_", " ")
 
 
 def value_text(name: str, value: object) -> str:

@@ -52,8 +52,21 @@ def read_side(reader: Reader, item: SessionSummary | CallRecord, limit: int) -> 
 
 def side_of_call(call: CallRecord, conversation: Conversation) -> Side:
     """Return the side of a call with its whole conversation, including that of the calls it continues."""
-    usage, response = call.usage, call.response
-    facts: dict[str, object] = {
+    messages = [*_system(conversation.system), *conversation.input, *conversation.output]
+    return Side(
+        id=call.call_id,
+        kind="call",
+        facts=facts_of_call(call),
+        parameters=call.request.params,
+        tools=_by_name(conversation.tools),
+        messages=messages,
+    )
+
+
+def facts_of_call(call: CallRecord) -> dict[str, object]:
+    """Return the facts of a call by name; None: unknown, or not of this call."""
+    usage, response, stream, cost = call.usage, call.response, call.stream, call.cost
+    return {
         "model": call.model,
         "answered_by": response.model if response else None,
         "provider": call.provider,
@@ -63,24 +76,22 @@ def side_of_call(call: CallRecord, conversation: Conversation) -> Side:
         "finish_reason": call.finish_reason,
         "input_tokens": usage.input_tokens if usage else None,
         "cache_read_tokens": usage.cache_read_tokens if usage else None,
+        "cache_write_tokens": usage.cache_write_tokens if usage else None,
         "output_tokens": usage.output_tokens if usage else None,
         "reasoning_tokens": usage.reasoning_tokens if usage else None,
-        "cost_usd": call.cost.usd if call.cost else None,
+        "cost_usd": cost.usd if cost else None,
+        "cost_source": cost.source if cost else None,
+        "cost_is_estimated": cost.estimated or None if cost else None,
+        "cost_reason": cost.reason if cost else None,
         "duration_ns": call.timing.duration_ns,
         "first_token_ns": call.timing.first_token_ns,
+        "server_time_ns": call.timing.server_ns,
+        "stream_end": stream.end if stream else None,
+        "chunks": stream.chunks if stream else None,
         "retries": call.retries,
         "user": call.user,
         **_named("meta", call.metadata),
     }
-    messages = [*_system(conversation.system), *conversation.input, *conversation.output]
-    return Side(
-        id=call.call_id,
-        kind="call",
-        facts=facts,
-        parameters=call.request.params,
-        tools=_by_name(conversation.tools),
-        messages=messages,
-    )
 
 
 def side_of_session(summary: SessionSummary, calls: Iterable[CallRecord]) -> Side:

@@ -85,7 +85,7 @@ def page(view: View) -> ComparePage:
 def _rows(facts: Iterable[Fact]) -> list[FactRow]:
     return [
         FactRow(
-            name=name_text(fact),
+            name=name_text(fact.name),
             status=fact.status,
             a=value_text(fact.name, fact.a)[:_TEXT],
             b=value_text(fact.name, fact.b)[:_TEXT],
