@@ -40,7 +40,6 @@ def large(once_per_run: Callable[[str, Callable[[Path], object]], Path]) -> Path
     ("arguments", "cpu_s"),
     [
         (("calls",), 1.0),
-        (("calls", "--offset", "100000"), 1.0),
         (("calls", "--failed"), 1.0),
         (("calls", "--sort", "cost"), 1.2),
         (("calls", "--sort", "duration", "--min-duration", "1s"), 1.2),

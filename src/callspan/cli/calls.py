@@ -14,7 +14,7 @@ from callspan.cli.command_context import Command, CommandContext
 from callspan.cli.filters import filters
 from callspan.cli.follow import LAST, follow_calls
 from callspan.cli.json_rows import call_rows, short_ids
-from callspan.cli.paging import TABLE_ROWS, page_options, print_page
+from callspan.cli.paging import TABLE_ROWS, limit_option, print_page
 from callspan.cli.rewards import list_rewards
 from callspan.cli.screen import Cell, Column, reward_style
 from callspan.cost.unknown import why_unknown
@@ -34,7 +34,7 @@ callspan calls --sort duration --user u1"""
     short_help="List calls: model, tokens, time, outcome, output.",
     epilog=_EPILOG,
 )
-@page_options
+@limit_option
 @click.option("--reverse", is_flag=True, help="Oldest first; with --sort the best first.")
 @click.option("-f", "--follow", is_flag=True, help=f"Show the last {LAST}, then each that ends.")
 @click.option("--rewards", is_flag=True, help="List rewards and feedback instead.")
@@ -42,7 +42,6 @@ def calls_command(
     context: CommandContext,
     which: CallFilter,
     limit: int | None,
-    offset: int,
     reverse: bool,
     follow: bool,
     rewards: bool,
@@ -50,28 +49,23 @@ def calls_command(
     """List calls, newest first: model, tokens, time, outcome and output."""
     is_filtered = which != CallFilter() or context.scoring != Scoring()
     if rewards and (is_filtered or reverse or follow):
-        raise click.UsageError("--rewards lists all rewards, newest first: only --limit and --offset go with it.")
-    if follow and (which.sort != "start" or context.scoring.sorts or offset or reverse):
-        raise click.UsageError("--follow shows calls as they end: --sort, --offset and --reverse do not go with it.")
+        raise click.UsageError("--rewards lists all rewards, newest first: only --limit goes with it.")
+    if follow and (which.sort != "start" or context.scoring.sorts or reverse):
+        raise click.UsageError("--follow shows calls as they end: --sort and --reverse do not go with it.")
     if rewards:
-        list_rewards(context, limit, offset)
+        list_rewards(context, limit)
     elif follow:
         follow_calls(context, which, limit or LAST)
     else:
-        _list(context, msgspec.structs.replace(which, offset=offset, newest_first=not reverse), limit)
+        _list(context, msgspec.structs.replace(which, newest_first=not reverse), limit)
 
 
 def _list(context: CommandContext, which: CallFilter, limit: int | None) -> None:
     with context.reader() as reader:
         read = limit if context.json else (limit or TABLE_ROWS) + 1
         which = msgspec.structs.replace(context.resolved(reader, which), content="response", limit=read)
-
-        def total() -> int | None:
-            # To count them takes a search of all texts.
-            return None if which.text is not None else reader.count_calls(which)
-
         found, rows, table = reader.calls(which), partial(call_rows, reader), partial(_print_table, context, reader)
-        if not print_page(context, found, limit, which.offset, json_rows=rows, table=table, total=total):
+        if not print_page(context, found, limit, json_rows=rows, table=table):
             context.no_match(f"No such calls in {context.store_name}.")
 
 

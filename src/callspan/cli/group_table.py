@@ -21,12 +21,12 @@ _FOOTER: Final = "each: the mean of a session; in brackets 95 % intervals (succe
 
 
 def print_groups(
-    context: CommandContext, sessions: Iterable[SessionSummary], keys: Sequence[str], limit: int | None, offset: int
+    context: CommandContext, sessions: Iterable[SessionSummary], keys: Sequence[str], limit: int | None
 ) -> bool:
     """Print the groups of the sessions, those with the most sessions first; return whether there is one."""
     groups = group_sessions(sessions, keys)
     rows, table = partial(map, partial(_row, keys)), partial(_print_table, context, keys, groups)
-    return print_page(context, groups[offset:], limit, offset, json_rows=rows, table=table, total=groups.__len__)
+    return print_page(context, groups, limit, json_rows=rows, table=table)
 
 
 def _print_table(context: CommandContext, keys: Sequence[str], groups: Sequence[Group], shown: Sequence[Group]) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from functools import partial
-from itertools import islice
 from typing import Final
 
 from callspan.cli.command_context import CommandContext
@@ -14,12 +13,11 @@ from callspan.formatting import UNKNOWN, local_time, reward
 from callspan.records import RewardRecord
 
 
-def list_rewards(context: CommandContext, limit: int | None, offset: int) -> None:
+def list_rewards(context: CommandContext, limit: int | None) -> None:
     """List rewards and feedback with their targets, newest first."""
     table = partial(context.screen.table, _COLUMNS)
     with context.reader() as reader:
-        found = islice(reader.rewards(), offset, None)
-        if not print_page(context, found, limit, offset, json_rows=partial(map, record_fields), table=table):
+        if not print_page(context, reader.rewards(), limit, json_rows=partial(map, record_fields), table=table):
             context.no_match(f"No rewards in {context.store_name}.")
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from itertools import islice
 from typing import Final
 
 import click
@@ -13,7 +12,7 @@ from callspan.cli.command_context import Command, CommandContext
 from callspan.cli.filters import filters
 from callspan.cli.group_table import print_groups
 from callspan.cli.json_rows import session_row, short_ids
-from callspan.cli.paging import page_options, print_page
+from callspan.cli.paging import limit_option, print_page
 from callspan.cli.screen import Cell, Column, errors_cell, marks, reward_style, session_style
 from callspan.cli.values import grouping
 from callspan.comparison.groups import SESSION_GROUPINGS
@@ -40,12 +39,11 @@ callspan sessions --by meta:prompt_version"""
     help=f"Group by {', '.join(SESSION_GROUPINGS)}, meta:KEY; or two: user,model.",
 )
 @click.option("--status", "session_outcome", metavar="WORD", help="With this outcome: success, error, …")
-@page_options
+@limit_option
 def sessions_command(
     context: CommandContext,
     which: CallFilter,
     limit: int | None,
-    offset: int,
     keys: list[str] | None,
 ) -> None:
     """List sessions, newest first, or groups of them.
@@ -56,12 +54,11 @@ def sessions_command(
         which = context.resolved(reader, which)
         fitting = reader.sessions(since_ns=which.since_ns, which=which)
         if keys:
-            found = print_groups(context, fitting, keys, limit, offset)
+            found = print_groups(context, fitting, keys, limit)
         else:
             table = partial(_print_table, context, reader)
-            rows = islice(fitting, offset, None)
-            found = print_page(context, rows, limit, offset, json_rows=partial(map, session_row), table=table)
-    if not found and (offset or context.scoring.chooses or which != CallFilter()):
+            found = print_page(context, fitting, limit, json_rows=partial(map, session_row), table=table)
+    if not found and (context.scoring.chooses or which != CallFilter()):
         context.no_match(f"No such sessions in {context.store_name}.")
     if not found:
         context.no_match(f"No sessions in {context.store_name}. Calls outside a session: `callspan calls`.")

@@ -11,7 +11,7 @@ import msgspec
 
 from callspan.cli.command_context import Command, CommandContext
 from callspan.cli.filters import filters
-from callspan.cli.paging import page_options, print_page
+from callspan.cli.paging import limit_option, print_page
 from callspan.cli.screen import Column, errors_cell, key_columns
 from callspan.cli.values import grouping
 from callspan.cost.unknown import why_unknown
@@ -50,8 +50,8 @@ callspan stats --by meta:variant --experiment prompts-2"""
     metavar="KEY",
     help=f"Group by {', '.join(GROUPINGS)}, meta:KEY; or two: user,model.",
 )
-@page_options
-def stats_command(context: CommandContext, which: CallFilter, keys: list[str], limit: int | None, offset: int) -> None:
+@limit_option
+def stats_command(context: CommandContext, which: CallFilter, keys: list[str], limit: int | None) -> None:
     """Sum calls, errors, tokens and cost, with latency (p50, p95), time to first token and retries.
 
     A dash means unknown, never zero.
@@ -60,7 +60,7 @@ def stats_command(context: CommandContext, which: CallFilter, keys: list[str], l
         which = context.resolved(reader, which)
         found = list(reader.summary(keys, which))
         rows, table = partial(map, partial(_row, keys)), partial(_print_table, context, reader, which, keys)
-        if not print_page(context, found[offset:], limit, offset, json_rows=rows, table=table, total=found.__len__):
+        if not print_page(context, found, limit, json_rows=rows, table=table):
             context.no_match(f"No such calls in {context.store_name}.")
 
 
