@@ -90,7 +90,7 @@ def test_what_a_query_says_wrong_is_said(page: Page) -> None:
         assert (answer.status, bool(answer.json["error"])) == (400, True), path
     for path in ("/api/session?id=nobody", "/api/call?id=nobody", f"/static/{'a' * 5000}.js"):
         assert page.ask(path).status == 404
-    for after in ("[]", '["x"]', "[1,2,3,4]", '["s1",1]', f"[{10**22}]"):
+    for after in ("[]", "-1", "1.5", str(10**22), str(2**63)):
         for name in ("sessions", "calls", "session"):
             answer = page.ask(f"/api/{name}?id=s1&after={quote(after)}")
-            assert (answer.status, answer.json["error"]) == (400, "after is no place"), (name, after)
+            assert (answer.status, answer.json["error"]) == (400, "after is no number"), (name, after)

@@ -32,7 +32,6 @@ from callspan.stores.protocol import FileStore, Options, ServerStore, Sink, SqlS
 from callspan.stores.reader import Reader
 from callspan.stores.scores import ScoredReader, Scoring, call_scores, scored
 from callspan.stores.sent import SentVersions
-from callspan.stores.session_source import place_of
 from callspan.stores.sums import GROUPINGS, META
 from callspan.stores.urls import driver_errors, find_store, first_readable, split_urls
 from callspan.stores.voice import VoiceTurn, cut_of, is_realtime, is_voice, minute_cost, seconds_of, voice_turns
@@ -92,7 +91,6 @@ __all__ = [
     "minute_cost",
     "named_by",
     "percentile_ms",
-    "place_of",
     "scored",
     "seconds_of",
     "split_urls",

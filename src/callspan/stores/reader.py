@@ -133,14 +133,13 @@ class Reader:
         since_ns: int | None = None,
         limit: int | None = None,
         which: SessionFilter = _EVERY,
-        after: Sequence[int | str] | None = None,
+        offset: int = 0,
     ) -> Iterator[SessionSummary]:
         """Yield sessions, newest first unless sorted. Those known only from their calls match no filter of labels.
 
-        Of a `CallFilter`, see there: sessions with such a call. `after` is the place of the last one before this page,
-        see `callspan.stores.place_of`; None: from the first on.
+        Of a `CallFilter`, see there: sessions with such a call.
         """
-        ids = self._listed_sessions(since_ns, limit, which, after)
+        ids = self._listed_sessions(since_ns, limit, which, offset)
         while some := list(islice(ids, _SESSIONS_AT_ONCE)):
             yield from session_summaries.session_summaries(self._database, some)
 
@@ -152,14 +151,14 @@ class Reader:
         return (CallIds(*row[:2]) for row in self._in_pages(query, values, which.limit, which.offset))
 
     def _listed_sessions(
-        self, since_ns: int | None, limit: int | None, which: SessionFilter, after: Sequence[int | str] | None
+        self, since_ns: int | None, limit: int | None, which: SessionFilter, offset: int
     ) -> Iterator[str]:
         """Yield the ids of the sessions to read, in order."""
         source = session_source(which, self._database.dialect)
         values = self._parameters(which) | ({} if since_ns is None else {"since_ns": since_ns})
         where = source.where if "since_ns" not in values else f"{source.where} AND at >= :since_ns"
         query = _Query("session_id", source.sql, where, source.order)
-        return (row[0] for row in self._in_pages(query, values, limit, after=after))
+        return (row[0] for row in self._in_pages(query, values, limit, offset))
 
     def session(self, session_id: str) -> SessionSummary | None:
         """Return one session by its id or a unique prefix; None if there is none."""
@@ -311,20 +310,13 @@ class Reader:
             return filters.parameters(which, [pid for (pid,) in unended if aggregates.is_gone(host, pid)])
         return values
 
-    def _in_pages(
-        self,
-        query: _Query,
-        values: Values,
-        limit: int | None,
-        offset: int = 0,
-        after: Sequence[int | str] | None = None,
-    ) -> Iterator[tuple[Any, ...]]:
-        """Yield a query's rows in order, `after` the row with these keys.
+    def _in_pages(self, query: _Query, values: Values, limit: int | None, offset: int) -> Iterator[tuple[Any, ...]]:
+        """Yield a query's rows in order.
 
         Each page begins where the one before it ended: drivers of servers hold all rows of a result.
         """
         names = {f"last{number}": key for number, key in enumerate(query.order)}
-        last: dict[str, object] = {} if after is None else dict(zip(names, after, strict=True))
+        last: dict[str, object] = {}
         # A limited query needs no quick first page.
         for size in chain((_READ_AT_ONCE if limit is None else _IDS_AT_ONCE,), repeat(_IDS_AT_ONCE)):
             number = size if limit is None else min(size, limit)

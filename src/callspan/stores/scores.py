@@ -112,13 +112,13 @@ class ScoredReader(Reader):
         return islice(found, which.offset, None if which.limit is None else which.offset + which.limit)
 
     def _listed_sessions(
-        self, since_ns: int | None, limit: int | None, which: SessionFilter, after: Sequence[int | str] | None
+        self, since_ns: int | None, limit: int | None, which: SessionFilter, offset: int
     ) -> Iterator[str]:
-        found: Iterable[str] = filter(self._has, super()._listed_sessions(since_ns, None, which, after))
+        found: Iterable[str] = filter(self._has, super()._listed_sessions(since_ns, None, which, 0))
         if self._scoring.sorts:
             # The newest of the same score is first as it is.
             found = sorted(found, key=lambda one: self._place(self._of_sessions.get(one, _NONE)))
-        return islice(found, limit)
+        return islice(found, offset, None if limit is None else offset + limit)
 
     def _summed_where(self, which: CallFilter) -> tuple[str, Values]:
         if not self._scoring.chooses:

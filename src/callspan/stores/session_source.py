@@ -7,8 +7,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final, NamedTuple
 
-from callspan.stores.aggregates import known_sum
-from callspan.stores.base import Order, SessionSummary
 from callspan.stores.database import Dialect
 from callspan.stores.filters import (
     TOKENS,
@@ -17,7 +15,6 @@ from callspan.stores.filters import (
     call_condition,
     of_calls,
     session_condition,
-    whole_pico,
 )
 
 
@@ -58,19 +55,6 @@ _OF_CALLS: Final = {
 }
 """Summed by session here already: an index has the calls in this order, and few rows are left to be joined."""
 _COLUMN_OF: Final = {"cost": "spent", "duration": "latest", "tokens": "used", "retries": "retried"}
-
-
-def place_of(summary: SessionSummary, sort: Order = "start") -> tuple[int | str, ...]:
-    """Return the position of a session in an order, after which `Reader.sessions` continues."""
-    measures = {
-        "cost": None if summary.cost_usd is None else whole_pico(summary.cost_usd),
-        "duration": summary.duration_ns,
-        "tokens": known_sum((summary.input_tokens, summary.output_tokens)),
-        "retries": summary.retries,
-    }
-    value = measures.get(sort)
-    first = () if sort == "start" else (-1 if value is None else value,)
-    return (*first, summary.session.start_ns or 0, summary.session.session_id)
 
 
 def session_source(which: SessionFilter, dialect: Dialect) -> SessionSource:

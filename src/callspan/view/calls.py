@@ -9,7 +9,7 @@ import msgspec
 
 from callspan.formatting import exact, in_ms, shown
 from callspan.records import CallRecord
-from callspan.view.source import Row, View, fields, place_text
+from callspan.view.source import Row, View, fields
 
 _FIRST: Final = 100
 _ROWS: Final = 1_000
@@ -41,10 +41,10 @@ class CallsPage(msgspec.Struct):
 def page(view: View) -> CallsPage:
     """Return a page of the calls that the filter line `q` selects; `after` is how many come before."""
     reader, which = view.chosen()
-    place = view.after()
-    offset, most = (int(place[0]), _ROWS) if place else (0, _FIRST)
+    offset = view.after()
+    most = _ROWS if offset else _FIRST
     found = list(reader.calls(msgspec.structs.replace(which, limit=most + 1, offset=offset, content="response")))
-    return CallsPage(call_rows(found[:most]), place_text([offset + most]) if len(found) > most else None)
+    return CallsPage(call_rows(found[:most]), str(offset + most) if len(found) > most else None)
 
 
 def call_rows(calls: Iterable[CallRecord]) -> list[Row]:

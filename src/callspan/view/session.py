@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from hashlib import sha256
 from itertools import islice
 from typing import Final, TypeAlias
@@ -10,7 +10,16 @@ from typing import Final, TypeAlias
 import msgspec
 
 from callspan.formatting import in_ms
-from callspan.records import CallRecord, EventRecord, Message, MessageRecord, SessionRecord, TimestepRecord, tool_name
+from callspan.records import (
+    CallRecord,
+    EventRecord,
+    Message,
+    MessageRecord,
+    RewardRecord,
+    SessionRecord,
+    TimestepRecord,
+    tool_name,
+)
 from callspan.stores import (
     CallFilter,
     ConversationReader,
@@ -27,7 +36,7 @@ from callspan.stores import (
 )
 from callspan.view.calls import call_row
 from callspan.view.sessions import session_rows, thinned
-from callspan.view.source import Row, View, fields, place_text
+from callspan.view.source import Row, View, fields
 from callspan.view.turns import plain, plain_messages
 
 Instructions: TypeAlias = dict[str, dict[str, object]]
@@ -93,13 +102,13 @@ class SessionPage(msgspec.Struct):
 
 
 def page(view: View) -> SessionPage:
-    """Return the first entries of session `id`, or those behind a page: `after`.
+    """Return the first entries of session `id`, or those from a time on: `after`, Unix nanoseconds.
 
     Only the first page has the data of the whole session. Raises LookupError if there is no such session.
     """
-    session_id, place = view.required("id"), view.after()
-    if place is not None:
-        return _part(view.reader, session_id, place, whole=False)
+    session_id, since_ns = view.required("id"), view.after()
+    if since_ns:
+        return _part(view.reader, session_id, since_ns, whole=False)
     summary = view.reader.session(session_id)
     if summary is None:
         raise LookupError("There is no such session: it was erased, or its id is another one.")
@@ -109,7 +118,7 @@ def page(view: View) -> SessionPage:
 def _first(reader: Reader, summary: SessionSummary) -> SessionPage:
     """Return the first page, with the data of the whole session."""
     session_id = summary.session.session_id
-    found = _part(reader, session_id, None, whole=summary.timesteps <= _MAX_STEPS)
+    found = _part(reader, session_id, 0, whole=summary.timesteps <= _MAX_STEPS)
     curves = reader.reward_curves([session_id])
     found.session = session_rows(reader, [summary], curves)[0]
     found.record = _plain_session(summary.session)
@@ -117,54 +126,31 @@ def _first(reader: Reader, summary: SessionSummary) -> SessionPage:
     return found
 
 
-def _part(reader: Reader, session_id: str, place: Sequence[int | str] | None, *, whole: bool) -> SessionPage:
-    """Return the entries behind a place, with their steps; `whole`: with all steps."""
-    items = list(islice(_entries(reader, session_id, place), _ROWS + 1))
-    more, items = len(items) > _ROWS, items[:_ROWS]
+def _part(reader: Reader, session_id: str, since_ns: int, *, whole: bool) -> SessionPage:
+    """Return the entries from a time on, with their steps; `whole`: with all steps."""
+    items, behind = _entries(reader, session_id, since_ns)
     known: Instructions = {}
-    rows = _rows(items, _turns_before(reader, session_id, place), known)
+    rows = _rows(items, _turns_before(reader, session_id, since_ns), known)
     steps = _steps(reader, session_id, rows, whole=whole)
-    return SessionPage(rows, steps, known, place_text(_place(items[-1])) if more else None, any(map(is_voice, items)))
+    return SessionPage(rows, steps, known, behind, any(map(is_voice, items)))
 
 
-def _entries(reader: Reader, session_id: str, place: Sequence[int | str] | None) -> Iterator[Entry]:
-    """Yield the entries behind a place, by time and id."""
-    since = None if place is None else int(place[0])
-    every = reader.entries(session_id, since_ns=since)
-    if place is None:
-        yield from every
-        return
-    last = tuple(place)
-    same: list[Entry] = []
+def _entries(reader: Reader, session_id: str, since_ns: int) -> tuple[list[Entry], str | None]:
+    """Return the entries of a page, with all that began as the last one did, and when the next page begins."""
+    every = reader.entries(session_id, since_ns=since_ns or None)
+    items = list(islice(every, _ROWS))
     for item in every:
-        if start_of(item) == last[0]:
-            same.append(item)
-            continue
-        yield from _behind(same, last)
-        same = []
-        yield item
-    yield from _behind(same, last)
+        if start_of(item) > start_of(items[-1]):
+            return items, str(start_of(item))
+        items.append(item)
+    return items, None
 
 
-def _behind(same: list[Entry], last: tuple[int | str, ...]) -> Iterator[Entry]:
-    """Yield the entries of the same time that come after the one with this id."""
-    ids = [_place(item)[1] for item in same]
-    yield from same[ids.index(str(last[1])) + 1 :] if last[1] in ids else same
-
-
-def _place(item: Entry) -> tuple[int, str]:
-    match item:
-        case CallRecord(call_id=ident) | EventRecord(event_id=ident) | MessageRecord(message_id=ident):
-            return start_of(item), ident
-    return item.time_ns, item.reward_id
-
-
-def _turns_before(reader: Reader, session_id: str, place: Sequence[int | str] | None) -> ConversationReader:
+def _turns_before(reader: Reader, session_id: str, since_ns: int) -> ConversationReader:
     turns = ConversationReader()
-    if place is not None:
-        before = CallFilter(session_id=session_id, until_ns=int(place[0]) + 1, limit=2)
-        for call in reversed(list(reader.calls(before))):
-            turns.add(call)
+    before = CallFilter(session_id=session_id, until_ns=since_ns, limit=2)
+    for call in reversed(list(reader.calls(before))):
+        turns.add(call)
     return turns
 
 
@@ -231,19 +217,24 @@ def _tool(tool: object) -> dict[str, object]:
 
 def event_row(item: Event) -> EntryRow:
     """Return the row of an event, message or reward."""
-    time_ns, ident = _place(item)
     kind = "message" if isinstance(item, MessageRecord) else "reward"
     kind = item.event_type if isinstance(item, EventRecord) else kind
     return EntryRow(
-        id=ident,
+        id=_id_of(item),
         kind=kind,
         step_id=item.timestep_id,
-        start_ms=time_ns / 1e6,
+        start_ms=item.time_ns / 1e6,
         lasted_ms=in_ms(duration_of(item)),
         record=msgspec.to_builtins(item, enc_hook=str),
         span=item.span_id if isinstance(item, EventRecord) else None,
         above=None if isinstance(item, MessageRecord) else item.parent_span_id,
     )
+
+
+def _id_of(item: Event) -> str:
+    match item:
+        case EventRecord(event_id=ident) | MessageRecord(message_id=ident) | RewardRecord(reward_id=ident):
+            return ident
 
 
 def _steps(reader: Reader, session_id: str, rows: Sequence[EntryRow], *, whole: bool) -> list[Row]:

@@ -9,8 +9,8 @@ from typing import Final
 import msgspec
 
 from callspan.formatting import exact, in_ms
-from callspan.stores import IN_PROGRESS, INTERRUPTED, Reader, Run, SessionSummary, place_of
-from callspan.view.source import Row, View, fields, place_text
+from callspan.stores import IN_PROGRESS, INTERRUPTED, Reader, Run, SessionSummary
+from callspan.view.source import Row, View, fields
 
 _FIRST: Final = 100
 """Rows of the first page, which is shown soon, and read again after each write."""
@@ -45,19 +45,18 @@ class SessionsPage(msgspec.Struct):
 
     rows: list[Row]
     next: str | None
-    """The place behind which the next page begins; None: this is the last."""
+    """How many rows come before the next page; None: this is the last."""
 
 
 def page(view: View) -> SessionsPage:
-    """Return a page of the sessions that the filter line `q` selects, `after` a place."""
-    (reader, which), after = view.chosen(), view.after()
-    most = _FIRST if after is None else _ROWS
-    found = reader.sessions(since_ns=which.since_ns, which=which, after=after, limit=most + 1)
+    """Return a page of the sessions that the filter line `q` selects; `after` is how many come before."""
+    (reader, which), offset = view.chosen(), view.after()
+    most = _ROWS if offset else _FIRST
+    found = reader.sessions(since_ns=which.since_ns, which=which, offset=offset, limit=most + 1)
     rows: list[Row] = []
     while some := list(islice(found, min(_AT_ONCE, most - len(rows)))):
         rows += session_rows(reader, some)
-        last = some[-1]
-    return SessionsPage(rows, None if next(found, None) is None else place_text(place_of(last, which.sort)))
+    return SessionsPage(rows, None if next(found, None) is None else str(offset + most))
 
 
 def session_rows(

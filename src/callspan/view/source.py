@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import re
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import closing
 from typing import Final, NamedTuple, TypeAlias
 
@@ -17,19 +18,13 @@ Row: TypeAlias = dict[str, object]
 """A session or a call in a list; None is unknown."""
 
 
-_PLACES: Final = ([int], [int, str], [int, int, str])
-"""The types of a place: an offset, or a time and an id, perhaps behind the value by which the rows are sorted."""
-_MAX_INTEGER: Final = 2**63 - 1
+_NUMBER: Final = re.compile("[0-9]{1,18}|[1-8][0-9]{18}")
+"""What a store takes as an integer."""
 
 
 def fields(record: object, names: Iterable[str]) -> Row:
     """Return these fields of a record, or of None, of which nothing is known."""
     return {name: None if record is None else getattr(record, name) for name in names}
-
-
-def place_text(place: Sequence[int | str]) -> str:
-    """Return a place as a text, which the browser gives back as it is: its numbers have fewer digits."""
-    return msgspec.json.encode(place).decode()
 
 
 class BadQueryError(Exception):
@@ -77,20 +72,12 @@ class View(NamedTuple):
             raise BadQueryError(f"{name} is missing")
         return self.query[name]
 
-    def after(self) -> list[int | str] | None:
-        """Return the place behind which the page begins; None: at the first. Raises BadQueryError."""
-        text = self.query.get("after")
-        if not text:
-            return None
-        try:
-            found = msgspec.json.decode(text, type=list[int | str])
-        except msgspec.DecodeError:
-            raise BadQueryError("after is no place") from None
-        if [type(one) for one in found] not in _PLACES or any(
-            abs(one) > _MAX_INTEGER for one in found if isinstance(one, int)
-        ):
-            raise BadQueryError("after is no place")
-        return found
+    def after(self) -> int:
+        """Return the number at which the page begins; 0: the first one. Raises BadQueryError."""
+        text = self.query.get("after") or "0"
+        if not _NUMBER.fullmatch(text):
+            raise BadQueryError("after is no number")
+        return int(text)
 
 
 class StoreSource:

@@ -5,7 +5,7 @@ const refuse = text => { throw Object.assign(new Error(text), { said: true }); }
 const needsStore = () => refuse(`This works with the store: ${data.contents.command} view`);
 const newest = rows => rows.sort((a, b) => b.start_ms - a.start_ms);
 const failed = row => ["error", "timeout"].includes(row.outcome);
-const paged = (rows, after) => { const from = after ? after[0] : 0; return { rows: rows.slice(from, from + AT_ONCE), next: rows.length > from + AT_ONCE ? [from + AT_ONCE] : null }; };
+const paged = (rows, after) => { const from = Number(after || 0), to = from + AT_ONCE; return { rows: rows.slice(from, to), next: rows.length > to ? String(to) : null }; };
 
 const pages = new Map(data?.sessions.map(some => [some[0].session.id, some]));
 const entriesOf = id => pages.get(id).flatMap(page => page.rows);
