@@ -19,7 +19,7 @@ from collections.abc import Iterator, Sequence
 from decimal import Decimal, localcontext
 from functools import cache
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final, Literal, NamedTuple
 
 import msgspec
 
@@ -71,6 +71,12 @@ class ModelPrices(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     tiers: dict[str, ModelPrices] = {}
     """Prices of other service tiers, such as `flex`, and of other dimensions, such as `speed=fast`."""
 
+    def __post_init__(self) -> None:
+        """Raise ValueError for a price that is negative or not finite."""
+        for name, price in {**msgspec.structs.asdict(self), **self.tools}.items():
+            if isinstance(price, Decimal) and not (price.is_finite() and price >= 0):
+                raise ValueError(f"{name} is {price}: use a non-negative amount")
+
     def of(self, wanted: dict[str, str]) -> tuple[ModelPrices, dict[str, str]]:
         """Return the prices for these dimensions, and the dimensions without a price."""
         prices, missing = self, dict(wanted)
@@ -110,7 +116,7 @@ class PriceTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     models: dict[str, ModelPrices]
     version: str | None = None
     """Stored with each cost, for `reprice`; by default the file's name."""
-    currency: str = "USD"
+    currency: Literal["USD"] = "USD"
 
     def key(self, provider: str, model: str) -> str | None:
         """Return the key of a model's prices: the exact name, else the longest matching pattern."""
@@ -137,29 +143,7 @@ def read_prices(path: str | Path) -> PriceTable:
         raise PriceFileError(f"prices {path}: {error.strerror or error}") from error
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise PriceFileError(f"prices {path}: {error}; see docs/cost.md for the format") from error
-    _check(path, table)
     return table if table.version else msgspec.structs.replace(table, version=path.stem)
-
-
-def _check(path: Path, table: PriceTable) -> None:
-    if table.currency != "USD":
-        raise PriceFileError(f"prices {path}: currency {table.currency!r}: only USD is supported")
-    for name, prices in table.models.items():
-        _check_model(path, name, prices)
-
-
-def _check_model(path: Path, name: str, prices: ModelPrices) -> None:
-    for field, price in msgspec.structs.asdict(prices).items():
-        _check_price(path, f"{name}.{field}", price)
-    for tool, price in prices.tools.items():
-        _check_price(path, f"{name}.tools.{tool}", price)
-    for tier, other in prices.tiers.items():
-        _check_model(path, f"{name}.tiers.{tier}", other)
-
-
-def _check_price(path: Path, name: str, price: object) -> None:
-    if isinstance(price, Decimal) and not (price.is_finite() and price >= 0):
-        raise PriceFileError(f"prices {path}: models.{name} is {price}: use a non-negative amount")
 
 
 class Pricer:
