@@ -5,12 +5,9 @@ Your client reports its requests and responses; everything else is as for the SD
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
-from functools import partial
+from collections.abc import Mapping
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
 import msgspec
@@ -18,8 +15,6 @@ from opentelemetry import context as otel_context
 
 from callspan.agent.arguments import Time, moment, offset
 from callspan.agent.call_ids import call_begun
-from callspan.agent.context import Within
-from callspan.agent.decorators import Block, decorated
 from callspan.agent.misuse import UsageError, installed_or_warn, refuse
 from callspan.fail_open import fail_open
 from callspan.observe.call import Call
@@ -33,14 +28,12 @@ from callspan.wiring import WIRING
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-_P = ParamSpec("_P")
-_R = TypeVar("_R")
 _START: Final = fail_open("start recording a call")
 _FEED: Final = fail_open("record the data of a client")
 _END: Final = fail_open("finish recording a call")
 
 
-class RecordedCall(Block):
+class RecordedCall:
     """One call recorded manually, see `record_call`. Methods have no effect after its end, or with an invalid `at`.
 
     Example:
@@ -56,8 +49,6 @@ class RecordedCall(Block):
         self._call: Call | None = None
         self._outer = otel_context.Context()
         self._inner: otel_context.Context | None = None
-        self._sent: Callable[[], Mapping[str, object] | bytes | None] | None = None
-        """Returns the request of a decorated function."""
 
     def __repr__(self) -> str:
         """Return its id and state."""
@@ -151,42 +142,6 @@ class RecordedCall(Block):
                 call.set_streaming(False)
                 call.data(msgspec.json.decode(encode_json(body)))
 
-    def __call__(self, function: Callable[_P, _R]) -> Callable[_P, _R]:
-        """Decorate a function so that each of its calls is recorded, see `record_call`."""
-        signature = None
-        with _FEED:
-            signature = inspect.signature(function)
-        return decorated(function, partial(self._fresh, signature))
-
-    def _fresh(self, signature: inspect.Signature | None, /, *args: object, **kwargs: object) -> RecordedCall:
-        call = RecordedCall(self._endpoint, self._info)
-        if self._endpoint is not None:
-            call._sent = partial(_body_of, self._endpoint.message_key, signature, args, kwargs)
-        return call
-
-    def _prepare(self) -> None:
-        if self._call is None:
-            self._start(current=False)
-
-    def _advance(self) -> AbstractContextManager[None]:
-        return nullcontext() if self._inner is None else Within(self._inner)
-
-    def _exhausted(self, error: BaseException | None) -> None:
-        call = self._call
-        if not isinstance(error, GeneratorExit):
-            self.end(error)
-        elif call is not None:
-            with _END:
-                call.leave()
-
-    def _returned(self, result: object) -> None:
-        call = self._call
-        if result is not None and (call is None or not call.chunks):
-            self.response(result)
-
-    def _yielded(self, item: object) -> None:
-        self.chunk(item)
-
     def __enter__(self) -> Self:
         """Start the call; its span is the current one within the block."""
         if self._call is not None and not self._call.ended:
@@ -201,7 +156,7 @@ class RecordedCall(Block):
             raise
         return self
 
-    def _start(self, *, current: bool = True) -> None:
+    def _start(self) -> None:
         try:
             start_ns = None if self._at is None else moment(self._at)
         except UsageError as misuse:
@@ -219,13 +174,8 @@ class RecordedCall(Block):
                     timeline = Timeline(start_ns, start_ns)
                     self._call = Call(factory, self._endpoint, self._info, timeline=timeline, is_past=True)
                 call_begun(otel_context.get_current(), self._call.named)
-                if current:
-                    self._inner = self._call.span.within(self._outer)
-                    otel_context.attach(self._inner)
-        if self._call is not None and self._sent is not None:
-            with _FEED:
-                if (body := self._sent()) is not None:
-                    self.request(body)
+                self._inner = self._call.span.within(self._outer)
+                otel_context.attach(self._inner)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -261,86 +211,11 @@ class RecordedCall(Block):
         self.__exit__(kind, error, trace)
 
 
-def _body_of(
-    key: str, signature: inspect.Signature | None, args: Sequence[object], kwargs: Mapping[str, object]
-) -> Mapping[str, object] | bytes | None:
-    """Return the request body in the arguments of a function; None if there is none.
-
-    `key` is the name of the messages in a body of the API.
-    """
-    passed, model = _named(signature, args, kwargs)
-    messages = next(
-        (passed[name] for name in (key, *_MESSAGES) if isinstance(passed.get(name), str | list | tuple)), None
-    )
-    if messages is None:
-        body = next((value for value in passed.values() if isinstance(value, Mapping | bytes)), None)
-        if body is not None:
-            return body if model is None or not isinstance(body, Mapping) else {"model": model, **body}
-        messages = _unnamed_messages(key, passed)
-    if isinstance(messages, str) and key == "messages":
-        messages = [{"role": "user", "content": messages}]
-    found = {"model": model, key: messages}
-    return {name: value for name, value in found.items() if value is not None} or None
-
-
-def _named(
-    signature: inspect.Signature | None, args: Sequence[object], kwargs: Mapping[str, object]
-) -> tuple[dict[str, object], str | None]:
-    """Return the arguments by name, without `self`, and the model, which may be a default value."""
-    default = None if signature is None else signature.parameters.get("model")
-    passed: dict[str, object] = {}
-    for name, value, kind in _bound(signature, args, kwargs):
-        if kind is inspect.Parameter.VAR_KEYWORD:
-            passed.update(value)
-        elif kind is inspect.Parameter.VAR_POSITIONAL:
-            passed.update({f"{name} {place}": one for place, one in enumerate(value)})
-        elif name not in _OWNERS:
-            passed[name] = value
-    model = passed.pop("model", None if default is None else default.default)
-    return passed, model if isinstance(model, str) else None
-
-
-def _bound(
-    signature: inspect.Signature | None, args: Sequence[object], kwargs: Mapping[str, object]
-) -> list[tuple[str, Any, object]]:
-    """Return name, value and kind of the arguments; unnamed if the signature is unknown or does not match."""
-    unnamed: list[tuple[str, Any, object]] = [
-        ("", args, inspect.Parameter.VAR_POSITIONAL),
-        ("", kwargs, inspect.Parameter.VAR_KEYWORD),
-    ]
-    if signature is None:
-        return unnamed
-    try:
-        bound = signature.bind(*args, **kwargs).arguments
-    except TypeError:
-        return unnamed  # the function itself will raise
-    return [(name, value, signature.parameters[name].kind) for name, value in bound.items()]
-
-
-def _unnamed_messages(key: str, passed: Mapping[str, object]) -> object:
-    """Return the first list of messages (objects or, for other APIs, strings), else the only string, or None."""
-    kind: type = Mapping if key == "messages" else str
-    for value in passed.values():
-        if isinstance(value, list | tuple) and value and all(isinstance(one, Mapping | kind) for one in value):
-            return value
-    texts = [value for value in passed.values() if isinstance(value, str)]
-    return texts[0] if len(texts) == 1 else None
-
-
-_OWNERS: Final = frozenset({"self", "cls"})
-_MESSAGES: Final = ("messages", "input", "prompt")
-"""Names of function arguments with messages, for any API."""
-
-
 def record_call(
     *, provider: str, api: Api = "chat_completions", model: str | None = None, server: str | None = None,
     client: str | None = None, stream: bool | None = None, at: Time | None = None,
 ) -> RecordedCall:  # fmt: skip
-    """Record a call of your own client: a context manager for `with` and `async with`, or a decorator.
-
-    The arguments of a decorated function provide the request body: `messages`, `input` or `prompt` by name, as list or
-    string, with `model`; else the first mapping or bytes; else the first list of messages, or the only string, with
-    `model`. Its result is the response body; the items of a generator or async generator are the events of a stream.
+    """Record a call of your own client: a context manager for `with` and `async with`.
 
     Args:
         provider: Value of `gen_ai.provider.name`, such as `vllm`.
@@ -354,7 +229,7 @@ def record_call(
         at: Start time of a past call, for example from a log: Unix nanoseconds (int), Unix seconds (float) or a
             datetime with a time zone; with an invalid time nothing is recorded. The times of its first token and end
             are those of `first_token(at=)` and `end(at=)`, else unknown. It is priced as of its day, and counts in no
-            metric of this process. A decorated function is always recorded at the time of its call.
+            metric of this process.
 
     Returns:
         The call; without `instrument()` it records nothing.
@@ -366,10 +241,6 @@ def record_call(
         >>> with callspan.record_call(provider="vllm", api="chat_completions", model="m", stream=True) as call:
         ...     call.request({"model": "m", "stream": True, "messages": [{"role": "user", "content": "Hi"}]})
         ...     call.chunk({"choices": [{"index": 0, "delta": {"content": "Hello!"}}]})
-        >>> @callspan.record_call(provider="my_gateway")
-        ... def complete(body: dict[str, object]) -> dict[str, object]:
-        ...     return {"choices": [{"message": {"role": "assistant", "content": "Hello!"}}]}
-        >>> _ = complete({"model": "m", "messages": [{"role": "user", "content": "Hi"}]})
     """
     endpoint = registry.by_api(api)
     if endpoint is None:

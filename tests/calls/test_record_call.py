@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
-from collections.abc import AsyncIterator, Iterator
 from contextlib import closing
 from datetime import datetime, timezone
 from decimal import Decimal
@@ -154,76 +152,7 @@ CHUNKS = [{"choices": [{"index": 0, "delta": {"content": text}}]} for text in ("
 LAST = {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}
 
 
-def test_a_decorated_function_is_recorded_on_each_call(seen: Captured) -> None:
-    class Client:
-        @callspan.record_call(provider="mine")
-        def complete(self, body: dict[str, object]) -> dict[str, object]:
-            """Ask."""
-            assert trace.get_current_span().get_span_context().is_valid
-            return ANSWER
-
-    @callspan.record_call(provider="mine")
-    async def ask(body: dict[str, object]) -> dict[str, object]:
-        return ANSWER
-
-    assert Client().complete(BODY) is ANSWER
-    assert Client().complete(body=BODY) is ANSWER
-    assert asyncio.run(ask(BODY)) is ANSWER
-    assert Client.complete.__doc__ == "Ask."
-    assert [(call.provider, call.request.model, call.text, call.outcome) for call in seen.records] == [
-        ("mine", "m", "Hello!", "success")
-    ] * 3
-    assert len({call.call_id for call in seen.records}) == 3
-
-
-def test_a_decorated_generator_is_a_stream(seen: Captured) -> None:
-    @callspan.record_call(provider="mine")
-    def stream(body: dict[str, object], fail: bool = False) -> Iterator[object]:
-        yield from CHUNKS
-        if fail:
-            raise ConnectionError("cut")
-        yield LAST
-
-    @callspan.record_call(provider="mine")
-    async def streaming(body: dict[str, object]) -> AsyncIterator[object]:
-        for chunk in (*CHUNKS, LAST):
-            yield chunk
-
-    async def read() -> list[object]:
-        return [chunk async for chunk in streaming(BODY)]
-
-    outside = trace.get_current_span()
-    found = []
-    for chunk in stream(BODY):
-        assert trace.get_current_span() is outside
-        found.append(chunk)
-    assert found == [*CHUNKS, LAST]
-    assert asyncio.run(read()) == [*CHUNKS, LAST]
-    early = stream(BODY)
-    assert next(early) is CHUNKS[0]  # type: ignore[call-overload]
-    early.close()  # type: ignore[attr-defined]
-    with pytest.raises(ConnectionError):
-        list(stream(BODY, fail=True))
-    ends = [(call.text, call.outcome, call.stream.end if call.stream else None) for call in seen.records]
-    assert ends == [
-        ("Hello!", "success", "complete"),
-        ("Hello!", "success", "complete"),
-        ("Hel", "cancelled", "closed"),
-        ("Hello!", "error", "error"),
-    ]
-
-
 def test_without_instrumenting_nothing_is_recorded_and_everything_runs_alike() -> None:
-    @callspan.record_call(provider="mine")
-    def complete(body: dict[str, object]) -> dict[str, object]:
-        return ANSWER
-
-    @callspan.record_call(provider="mine")
-    def stream(body: dict[str, object]) -> Iterator[object]:
-        yield from CHUNKS
-
-    assert complete(BODY) is ANSWER
-    assert list(stream(BODY)) == CHUNKS
     with callspan.record_call(provider="vllm") as call:
         call.request(CHAT)
         call.attempt_started()
@@ -231,61 +160,6 @@ def test_without_instrumenting_nothing_is_recorded_and_everything_runs_alike() -
         call.chunk({})
         call.response({})
         assert call.call_id is None
-
-
-def test_a_decorated_function_may_take_model_and_messages_instead_of_a_body(seen: Captured) -> None:
-    """By name, as a list or as text; a whole body, a second text or another list is not mistaken for them."""
-    mine: Any = callspan.record_call(provider="mine")
-
-    @mine
-    def create(*, model: str, messages: object, options: object = None, key: str = "k") -> object:
-        return ANSWER
-
-    @mine
-    def ask(question: str, model: str = "m", system: str = "Be short.") -> object:
-        return ANSWER
-
-    @mine
-    def chat(user_id: str, history: object, *more: object, **rest: object) -> object:
-        return ANSWER
-
-    @mine
-    def prompted(tenant: str, prompt: str) -> object:
-        return ANSWER
-
-    class Client:
-        @mine
-        async def send(self, messages: object, model: str) -> object:
-            return ANSWER
-
-    create(model="m", messages=SENT, options={"a": 1})
-    create(model="m", messages="Hi", key="other")
-    ask("Hi")
-    chat("u1", SENT, "x", model="m")
-    chat("u1", (), **BODY)
-    chat("u1", {"messages": SENT}, model="m")
-    asyncio.run(Client().send(tuple(SENT), "m"))
-    sent = [msgspec.json.decode(call.request.body) for call in seen.records]
-    assert sent == [{"model": "m", "messages": SENT}] * 7
-    prompted("t1", "Hi")
-    chat("u1", ["no", "messages"], "which text?")
-    assert [bytes(call.request.body) for call in seen.records[7:]] == [
-        b'{"messages":[{"role":"user","content":"Hi"}]}', b"",
-    ]  # fmt: skip
-
-
-def test_arguments_that_do_not_fit_are_an_error_of_the_function_alone(
-    seen: Captured, caplog: pytest.LogCaptureFixture
-) -> None:
-    @callspan.record_call(provider="mine")
-    def ask(question: str) -> None: ...
-
-    with pytest.raises(TypeError, match="missing 1 required"):
-        ask()  # type: ignore[call-arg]
-    with pytest.raises(TypeError, match="unexpected keyword"):
-        ask(body=BODY)  # type: ignore[call-arg]
-    assert [call.request.model for call in seen.records] == [None, "m"]
-    assert caplog.records == []
 
 
 S = 1_000_000_000

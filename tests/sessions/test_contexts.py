@@ -261,7 +261,7 @@ RETURNED = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("decorator", [session, timestep, tool, callspan.record_call(provider="mine")])
+@pytest.mark.parametrize("decorator", [session, timestep, tool])
 @pytest.mark.parametrize(("function", "kind"), RETURNED)
 def test_a_block_lasts_until_what_its_function_returned_ends(
     decorator: Any, function: Any, kind: type, seen: Seen
