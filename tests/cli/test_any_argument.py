@@ -126,16 +126,6 @@ WRONG = [
         "show a b c", "calls --rewards --failed", "calls --follow --sort cost", "teapot", "prune", "export openai",
         "export csv --dry-run", "export openai --dry-run --meta seed", "export openai --dry-run --max-cost much",
     )),
-    # Former spellings name the present one.
-    ("tail -f", "tail is gone: write callspan calls --follow.\n"),
-    ("rewards --unjoined", "rewards is gone: write callspan calls --rewards.\n"),
-    ("diff a b", "diff is gone: write callspan show A B.\n"),
-    ("prune --older-than 1d", "prune is gone: write callspan delete --older-than TIME.\n"),
-    ("recover a.db b.db", "recover is gone: write callspan import --damaged FILE --into NEW.\n"),
-    ("calls --outcome error", "--outcome is gone: write --status WORD.\n"),
-    ("stats --error", "--error is gone: write --failed.\n"),
-    ("sessions --min-time 1s", "--min-time is gone: write --min-duration TIME.\n"),
-    ("delete --tag trial", "--tag is gone: write --meta tags=TAG.\n"),
 ]  # fmt: skip
 
 
@@ -145,9 +135,3 @@ def test_wrong_usage_is_exit_code_2_and_says_what_is_wrong(arguments: str, said:
     answer = CliRunner().invoke(callspan, arguments.split())
     assert (answer.exit_code, answer.stdout) == (2, "")
     assert said in answer.stderr
-
-
-@pytest.mark.parametrize("option", ["--meta tags=a", "--status success", "--status in_progress", "--min-duration 1s"])
-@pytest.mark.usefixtures("place")
-def test_the_present_spelling_of_former_options_is_one(option: str) -> None:
-    assert CliRunner().invoke(callspan, ["calls", *option.split()]).exit_code != 2

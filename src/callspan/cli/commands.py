@@ -21,21 +21,6 @@ _COMMANDS: Final = (
 )
 """The sub-commands in the order of the help text; each has a module of its name."""
 _KEYWORDS: Final = {"import": "import_records"}
-_MOVED: Final = {
-    "tail": "callspan calls --follow",
-    "rewards": "callspan calls --rewards",
-    "diff": "callspan show A B",
-    "prune": "callspan delete --older-than TIME",
-    "recover": "callspan import --damaged FILE --into NEW",
-    "--outcome": "--status WORD",
-    "--error": "--failed",
-    "--no-error": "--status success",
-    "--in-progress": "--status in_progress",
-    "--min-time": "--min-duration TIME",
-    "--oldest-first": "--reverse",
-    "--tag": "--meta tags=TAG",
-}
-"""The present spelling of former sub-commands and options."""
 _EPILOG: Final = """\b
 Examples:
   callspan run app.py                  record the calls of an application
@@ -70,9 +55,8 @@ class _Commands(click.Group):
         return list(_COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Return the sub-command of that name; None if there is none. Raises UsageError for a former one."""
-        if cmd_name in _MOVED:
-            raise _moved(cmd_name, ctx)
+        """Return the sub-command of that name; None if there is none."""
+        del ctx
         if cmd_name not in _COMMANDS:
             return None
         if cmd_name == "run":
@@ -90,13 +74,7 @@ class _Commands(click.Group):
         except BrokenPipeError:
             _forget_output()
             raise click.exceptions.Exit(_PIPE_BROKEN) from None
-        except click.NoSuchOption as error:
-            raise _moved(error.option_name, error.ctx) if error.option_name in _MOVED else error from None
         return result
-
-
-def _moved(former: str, ctx: click.Context | None) -> click.UsageError:
-    return click.UsageError(f"{former} is gone: write {_MOVED[former]}.", ctx)
 
 
 def _forget_output() -> None:
