@@ -32,7 +32,7 @@ MORE = [
     "~nobody/x.db", "a=b", "=", "{}", "[]", "null", "last", "locked/x.db",
 ]  # fmt: skip
 FIRST = {
-    "delete": ["--older-than", "9000d", "--yes"], "ship": ["--timeout", "0.1"], "export": ["openai", "--dry-run"],
+    "delete": ["--older-than", "9000d", "--yes"], "export": ["openai", "--dry-run"],
     "replay": ["nobody"], "report": ["-o", "page.html"], "demo": ["--live"],
 }  # fmt: skip
 """What each needs besides, so that the option under test is what decides."""

@@ -101,7 +101,7 @@ class Service:
         for worker in self.workers.values():
             worker.send_signal(signal.SIGTERM)
         assert [worker.wait(120) for worker in self.workers.values()] == [0, 0], self.said()
-        shipped = self.command("ship", "--timeout", "120")
+        shipped = self.command("ship")
         assert shipped.returncode == 0, shipped.stdout + shipped.stderr
         self.provider.close()
         self.log.close()

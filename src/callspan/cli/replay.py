@@ -15,7 +15,7 @@ from callspan.cli.command_context import Command, CommandContext
 from callspan.cli.json_rows import call_row, call_rows
 from callspan.cli.safe_text import clean_lines
 from callspan.cli.screen import Screen
-from callspan.cli.values import HTTP_URL, SECONDS
+from callspan.cli.values import HTTP_URL
 from callspan.cost import priced
 from callspan.formatting import UNKNOWN, duration, money
 from callspan.providers.registry import by_api, wire_of
@@ -34,10 +34,7 @@ _REPLAYED: Final = frozenset({"messages", "chat_completions", "responses", "comp
 @click.argument("ident", metavar="CALL")
 @click.option("--model", metavar="NAME", help="Send the request to this model instead.")
 @click.option("--base-url", type=HTTP_URL, metavar="URL", help="Send the request to this URL instead.")
-@click.option("--timeout", "timeout_s", type=SECONDS, metavar="S", default=120.0, help="In seconds. Default: 120.")
-def replay_command(
-    context: CommandContext, ident: str, model: str | None, base_url: str | None, timeout_s: float
-) -> None:
+def replay_command(context: CommandContext, ident: str, model: str | None, base_url: str | None) -> None:
     """Send a recorded request again with the same JSON, and show both answers. It may cost money.
 
     CALL is a call's id, the beginning of it, or its span id. The API key is that of the SDK (OPENAI_API_KEY,
@@ -49,7 +46,7 @@ def replay_command(
             context.no_match(f"{ident} is a session: name one of its calls.")
         (row,) = call_rows(reader, [before])
     try:
-        after = priced(resend(before, model=model, base_url=base_url, timeout_s=timeout_s))
+        after = priced(resend(before, model=model, base_url=base_url))
     except ResendError as error:
         context.fail(error_text(error))
     if context.json:
@@ -88,7 +85,7 @@ class ResendError(Exception):
     """The recorded request cannot be sent again. The message says why, and what to do."""
 
 
-def resend(call: CallRecord, *, model: str | None, base_url: str | None, timeout_s: float) -> CallRecord:
+def resend(call: CallRecord, *, model: str | None, base_url: str | None) -> CallRecord:
     """Send the recorded request and return the record of the new call, whether it succeeds or fails.
 
     Raises ResendError if the request was not recorded completely, the SDK or its key is missing, or the host would
@@ -103,7 +100,7 @@ def resend(call: CallRecord, *, model: str | None, base_url: str | None, timeout
     if call.api not in _REPLAYED or endpoint is None:
         raise ResendError(f"{call.api} is not an API that can be replayed")
     sdk = _profile(call)
-    client, errors = _client(sdk, call, base_url, timeout_s)
+    client, errors = _client(sdk, call, base_url)
     path = sdk.prefix + endpoint.path.removeprefix("/v1")
     # Inline, so that the complete new output is in the record.
     with capture(media="inline") as captured:
@@ -150,7 +147,7 @@ def _profile(call: CallRecord) -> SdkProfile:
     return known or PROFILES[wire_of(call.api)]
 
 
-def _client(sdk: SdkProfile, call: CallRecord, base_url: str | None, timeout_s: float) -> tuple[Any, type[Exception]]:
+def _client(sdk: SdkProfile, call: CallRecord, base_url: str | None) -> tuple[Any, type[Exception]]:
     try:
         module = importlib.import_module(sdk.name)
     except ImportError as error:
@@ -158,7 +155,7 @@ def _client(sdk: SdkProfile, call: CallRecord, base_url: str | None, timeout_s: 
     failure: type[Exception] = getattr(module, f"{sdk.title}Error")
     make: Callable[..., Any] = getattr(module, sdk.title)
     try:
-        client = make(base_url=base_url, timeout=timeout_s)
+        client = make(base_url=base_url)
     except failure as error:
         raise ResendError(error_text(error)) from error
     host = client.base_url.host

@@ -8,7 +8,6 @@ import click
 
 from callspan.cli.command_context import Command, CommandContext
 from callspan.cli.progress import progress
-from callspan.cli.values import SECONDS
 from callspan.formatting import plural
 from callspan.safe_urls import safe_name
 from callspan.stores import split_urls
@@ -19,14 +18,11 @@ if TYPE_CHECKING:
 _TIMEOUT_S: Final = 86_400.0
 _EPILOG: Final = """\
 callspan ship
-callspan --store postgresql://me@db/calls ship --timeout 60"""
+callspan --store postgresql://me@db/calls ship"""
 
 
 @click.command("ship", cls=Command, short_help="Deliver records that wait on disk.", epilog=_EPILOG)
-@click.option(
-    "--timeout", "timeout_s", type=SECONDS, metavar="S", help="Stop after S seconds for each store. Default: a day."
-)
-def ship_command(context: CommandContext, timeout_s: float | None) -> None:
+def ship_command(context: CommandContext) -> None:
     """Deliver waiting records to the stores. Exit code 1 if some still wait or are damaged.
 
     Records that other stores still need are kept for those.
@@ -39,7 +35,7 @@ def ship_command(context: CommandContext, timeout_s: float | None) -> None:
     for url in urls:
         name = safe_name(url)
         with progress(f"records to {name}", shown=not context.json) as tell:
-            done[name] = leftovers.deliver(url, timeout_s=timeout_s or _TIMEOUT_S, progress=tell)
+            done[name] = leftovers.deliver(url, timeout_s=_TIMEOUT_S, progress=tell)
         if records := sum(one.records for one in leftovers.waiting(url)):
             left[name] = records
     foreign = [str(path) for path in leftovers.foreign_segments(urls)]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 import time
 from collections.abc import Callable, Sequence
@@ -25,8 +24,6 @@ else:
 META: Final = "meta:"
 """Before a key of metadata, by which rows are grouped."""
 _MAX: Final = 2**53
-_MAX_S: Final = 365 * 86_400.0
-_MIN_S: Final = 0.1
 _LAST_NS: Final = 2**63 - 1
 """The largest time that stores can hold, in the year 2262."""
 _NS_PER_S: Final = 1_000_000_000
@@ -63,13 +60,6 @@ def _at_least(least: int) -> Callable[[str], int]:
         return min(number, _MAX)
 
     return read
-
-
-def _seconds(text: str) -> float:
-    seconds = float(text)
-    if math.isnan(seconds) or seconds < _MIN_S:
-        raise ValueError
-    return min(seconds, _MAX_S)
 
 
 def _money(text: str) -> Decimal:
@@ -130,7 +120,6 @@ def grouping(names: Sequence[str]) -> Value:
 
 COUNT: Final = Value("N", _at_least(0), "write a whole number")
 POSITIVE: Final = Value("N", _at_least(1), "write a whole number from 1")
-SECONDS: Final = Value("seconds", _seconds, "write a number of seconds, at least 0.1")
 
 
 class _File(click.Path):
