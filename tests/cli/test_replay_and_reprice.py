@@ -43,10 +43,10 @@ def test_what_cannot_be_sent_again_is_reported_before_anything_is_sent(
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        ([], "1 of 3 calls got a new cost, $0.0003 together"),
-        (["--dry-run"], "1 of 3 calls would get a new cost, $0.0003 together"),
-        (["--all"], "2 of 3 calls got a new cost, $0.0006 together"),
-        (["--no-failed"], "1 of 2 calls got a new cost, $0.0003 together"),
+        ([], "1 of 3 calls got a new cost"),
+        (["--dry-run"], "1 of 3 calls would get a new cost"),
+        (["--all"], "2 of 3 calls got a new cost"),
+        (["--no-failed"], "1 of 2 calls got a new cost"),
         (["--failed"], "0 of 1 calls got a new cost"),
     ],
 )
@@ -59,7 +59,4 @@ def test_the_output_of_reprice(store: str, tmp_path: Path, arguments: list[str],
         made("b", request=Request(model="m"), usage=Usage(input_tokens=100), cost=Cost(usd=Decimal(9), source="v1")),
         made("c", request=Request(model="nobody\x1b"), outcome="error"),
     )
-    out = ask("--store", store, "reprice", "--prices", str(prices), *arguments).out
-    assert out.splitlines()[0] == expected
-    unpriced = "no price or no tokens: nobody\ufffd (1)"
-    assert (unpriced in out) == ("--no-failed" not in arguments)
+    assert ask("--store", store, "reprice", "--prices", str(prices), *arguments).out == f"{expected}\n"

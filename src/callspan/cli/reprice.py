@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from decimal import Decimal
 from pathlib import Path
 from typing import Final
 
@@ -19,7 +17,7 @@ from callspan.cli.values import EXISTING_FILE
 from callspan.cost import PriceFileError, Pricer, pricer_for, repriced
 from callspan.cost.price_table import PROVIDER
 from callspan.cost.published import is_installed
-from callspan.formatting import count, exact, money
+from callspan.formatting import count
 from callspan.records import CallRecord, Cost
 from callspan.safe_urls import error_text
 from callspan.settings_loader import load
@@ -42,43 +40,31 @@ def reprice_command(
     A cost that the provider reported is never changed.
     """
     pricer = _pricer(context, prices)
-    changes = CostChanges()
+    calls = changed = 0
     with context.reader() as reader, progress("calls", shown=not context.json) as tell:
         which = msgspec.structs.replace(context.resolved(reader, which), newest_first=False)
         total = reader.count_calls(which)
 
         def versions() -> Iterator[CallRecord]:
-            for number, call in enumerate(reader.calls(which), 1):
-                tell(number, total)
+            nonlocal calls, changed
+            for calls, call in enumerate(reader.calls(which), 1):
+                tell(calls, total)
                 cost = _new_cost(pricer, call, every=every)
-                changes.count(call, cost)
                 if cost is not None and cost != call.cost:
+                    changed += 1
                     yield repriced(call, cost)
 
         if dry_run:
             deque(versions(), maxlen=0)
         else:
             _store(context, reader.name).write(versions())
-    _report(context, changes, dry_run=dry_run)
-
-
-@dataclass
-class CostChanges:
-    """Counts of the calls checked and of the costs that change."""
-
-    calls: int = 0
-    changed: list[Decimal] = field(default_factory=list)
-    """The new costs."""
-    unknown: Counter[str] = field(default_factory=Counter)
-    """Number of calls without a price, by model."""
-
-    def count(self, call: CallRecord, cost: Cost | None) -> None:
-        """Count a call and its new cost; None: the cost stays as it is."""
-        self.calls += 1
-        if cost is not None and cost != call.cost:
-            self.changed.append(cost.usd)
-        elif cost is None and call.cost is None and call.outcome not in {"in_progress", "interrupted"}:
-            self.unknown[call.model or "unknown"] += 1
+    if context.json:
+        context.emit({"calls": calls, "changed": changed, "written": not dry_run})
+    elif not calls:
+        context.no_match(f"No such calls in {context.store_name}.")
+    else:
+        done = "would get" if dry_run else "got"
+        context.screen.line((f"{count(changed)} of {count(calls)} calls {done} a new cost", "bold"))
 
 
 def _store(context: CommandContext, name: str) -> Store:
@@ -101,27 +87,3 @@ def _new_cost(pricer: Pricer, call: CallRecord, *, every: bool) -> Cost | None:
     if call.cost is not None and (not every or call.cost.source == PROVIDER):
         return None
     return pricer.cost(call)
-
-
-def _report(context: CommandContext, changes: CostChanges, *, dry_run: bool) -> None:
-    total = sum(changes.changed, Decimal(0)) if changes.changed else None
-    if context.json:
-        context.emit(
-            {
-                "calls": changes.calls,
-                "changed": len(changes.changed),
-                "cost_usd": exact(total),
-                "unknown": dict(changes.unknown.most_common()),
-                "written": not dry_run,
-            }
-        )
-        return
-    if not changes.calls:
-        context.no_match(f"No such calls in {context.store_name}.")
-    done = "would get" if dry_run else "got"
-    worth = f", {money(total)} together" if total is not None else ""
-    context.screen.line(
-        (f"{count(len(changes.changed))} of {count(changes.calls)} calls {done} a new cost{worth}", "bold")
-    )
-    for model, number in changes.unknown.most_common():
-        context.screen.line(("no price or no tokens: ", "yellow"), f"{model} ({count(number)})")
