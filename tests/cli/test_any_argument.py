@@ -124,7 +124,7 @@ WRONG = [
     *((arguments, "Usage: callspan") for arguments in (
         "--store teapot://x calls", "calls --since yesterday-ish", "calls --limit 0", "stats --by weather",
         "show a b c", "calls --rewards --failed", "calls --follow --sort cost", "teapot", "prune", "export openai",
-        "export csv --dry-run", "export openai --dry-run --meta seed", "export openai --dry-run --max-cost much",
+        "export csv --dry-run", "export openai --dry-run --meta seed", "export openai --dry-run --min-cost much",
     )),
 ]  # fmt: skip
 

@@ -93,6 +93,9 @@ EVERY = ["cut", "in-u1", "in-u2", "out-u1", "out-u2"]
         (["--user", "u1", "--task", "t-u2"], []),
         (["--session", "s-u1", "--user", "u1"], ["in-u1"]),
         (["--session", "s-u1", "--user", "u2"], []),
+        (["--model", "in-u1"], ["in-u1"]),
+        (["--success", "--min-score", "0.4", "--objective", "style"], ["in-u1", "in-u2"]),
+        (["--failure"], []),
     ],
 )
 def test_an_export_has_what_the_labels_select(

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from callspan import open_store
-from callspan.datasets import Options, Selection, Statistics, export
+from callspan.datasets import Options, Statistics, export
+from callspan.stores import CallFilter, Scoring, scored
 from tests.support.world import World
 
 Json = dict[str, Any]
@@ -53,11 +54,12 @@ def exported(world: World, tmp_path: Path) -> Iterator[Export]:
     """Export what the world holds, and read the file back."""
     numbers = count(1)
 
-    def run(format_name: str, *, options: Options | None = None, **choice: Any) -> Exported:
+    def run(format_name: str, *, options: Options = Options(), **choice: Any) -> Exported:  # noqa: B008 - immutable
         number = next(numbers)
-        reader = open_store(world.write(tmp_path / f"{number}.db"))
+        scoring = Scoring(**{name: choice.pop(name) for name in [*choice] if name in Scoring.__struct_fields__})
+        reader = scored(open_store(world.write(tmp_path / f"{number}.db")), scoring)
         target = tmp_path / f"{number}.jsonl"
-        statistics = export(reader, format_name, target, Selection(**choice), options or Options())
+        statistics = export(reader, format_name, target, CallFilter(**choice), options)
         assert not target.exists() or target.stat().st_mode & 0o777 == 0o600, "for nobody else"
         reader.close()
         rows = [json.loads(line) for line in target.read_text().splitlines()] if target.exists() else []

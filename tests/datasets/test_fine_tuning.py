@@ -6,6 +6,8 @@ import json
 import time
 from typing import Any
 
+import pytest
+
 from callspan.datasets import Options
 from tests.support.formats import check_fine_tuning
 
@@ -70,28 +72,35 @@ def response(number: int, text: str) -> dict[str, Any]:
     return {"id": f"resp_{number}", "output": [{"type": "message", "role": "assistant", "content": content}]}
 
 
-def test_the_calls_of_a_conversation_are_one_in_order_of_time(world: World, exported: Export) -> None:
-    """Also where another session has a part of it."""
-    for session_id in ("s1", "s2"):
-        world.session(session_id)
-    for number, session_id in enumerate(("s1", "s2", "s1")):
-        sent = {"model": "m", "input": f"Question {number}", "conversation": {"id": "conv_1"}}
-        world.call("responses", sent, response(number, f"Answer {number}"), session_id)
-    found = exported("openai")
-    lengths = {str(row["messages"][-1]["content"]): len(row["messages"]) for row in found.rows}
-    assert lengths == {"Answer 0": 2, "Answer 1": 4, "Answer 2": 6}
+def links(kind: str, number: int) -> dict[str, Any]:
+    """What a request of the Responses API says of those before it."""
+    if kind == "conversation":
+        return {"conversation": {"id": "conv_1"}}
+    return {"previous_response_id": f"resp_{number - 1}"} if number else {}
+
+
+@pytest.mark.parametrize("kind", ["conversation", "response"])
+def test_a_call_has_the_earlier_messages_of_its_session_also_of_calls_that_were_not_selected(
+    world: World, exported: Export, kind: str
+) -> None:
+    world.session("s1")
+    for number, model in enumerate(("small", "big", "small")):
+        sent = {"model": model, "input": f"Question {number}", **links(kind, number)}
+        world.call("responses", sent, response(number, f"Answer {number}"), "s1")
+    found = exported("openai", model="small")
+    texts = [text for number in range(3) for text in (f"Question {number}", f"Answer {number}")]
+    assert [[m["content"] for m in row["messages"]] for row in found.rows] == [texts[:2], texts]
     assert not found.dropped
 
 
-def test_a_history_that_is_partly_recorded_is_reported(world: World, exported: Export) -> None:
-    """The call before is in no session; of what it continues itself nothing is recorded."""
+@pytest.mark.parametrize("kind", ["conversation", "response"])
+def test_a_history_that_is_not_in_the_session_is_reported_once(world: World, exported: Export, kind: str) -> None:
     world.session("s1")
-    world.call("responses", {"model": "m", "input": "Two?", "previous_response_id": "resp_1"}, response(2, "2"))
-    sent = {"model": "m", "input": "Three?", "previous_response_id": "resp_2"}
-    world.call("responses", sent, response(3, "3"), "s1")
-    found = exported("openai", session_ids=("s1",))
-    (row,) = found.rows
-    assert [m["content"] for m in row["messages"]] == ["Two?", "2", "Three?", "3"]
+    for number in range(3):
+        sent = {"model": "m", "input": f"Question {number}", **links(kind, number)}
+        world.call("responses", sent, response(number, f"Answer {number}"), "s1" if number else None)
+    found = exported("openai", session_id="s1")
+    assert [m["content"] for m in found.rows[-1]["messages"]] == ["Question 1", "Answer 1", "Question 2", "Answer 2"]
     assert found.dropped == {"history only the provider remembers": 1}
 
 

@@ -10,38 +10,20 @@ from typing import Final
 import click
 
 from callspan.cli.command_context import Command, CommandContext
-from callspan.cli.filters import Filter, filters_of
+from callspan.cli.filters import Filter, filters
 from callspan.cli.progress import progress
 from callspan.cli.screen import styled
-from callspan.cli.values import COUNT, FILE, KEY_VALUE, POSITIVE, USD
+from callspan.cli.values import FILE, POSITIVE
 from callspan.conversion import converter
-from callspan.datasets import FORMATS, Options, Selection, Statistics, export
+from callspan.datasets import FORMATS, Options, Statistics, export
 from callspan.formatting import count, plural, reward
 from callspan.output_file import is_stream, written_to
 from callspan.records import REWARD
+from callspan.stores import CallFilter
 
 _EPILOG: Final = """\
 callspan export openai-session -o train.jsonl --min-reward 0.5 --success
 callspan export preferences -o pairs.jsonl --margin 0.2 --pair-by seed"""
-_SELECTION: Final = (
-    Filter("--session", "session_ids", "ID", multiple=True),
-    Filter("--model", "models", "NAME", multiple=True),
-    Filter("--provider", "providers", "NAME", multiple=True),
-    *filters_of("since_ns", "until_ns", "user", "name", "group", "experiment", "task", "text"),
-    Filter("--meta", "meta", "KEY=VALUE", type=KEY_VALUE, multiple=True),
-    Filter("--min-reward", "min_reward", "R", type=float),
-    Filter("--max-reward", "max_reward", "R", type=float),
-    Filter("--objective", "objective", "NAME", default=REWARD),
-    Filter("--min-score", "min_score", "S", type=float),
-    Filter("--max-cost", "max_cost", "USD", type=USD),
-    Filter("--max-tokens", "max_tokens", "N", type=COUNT),
-    Filter("--success/--failure", "success", default=None),
-    Filter("--achievement", "achievements", "NAME", multiple=True),
-    Filter("--without-achievement", "without_achievements", "NAME", multiple=True),
-    Filter("--min-achievements", "min_achievements", "N", type=COUNT),
-    Filter("--without-cut-off", "without_cut_off", is_flag=True),
-)
-
 
 _HELP: Final = f"""\
 Write a dataset, and report the omitted and unrepresentable parts. FORMAT: {", ".join(FORMATS)}."""
@@ -50,7 +32,7 @@ Write a dataset, and report the omitted and unrepresentable parts. FORMAT: {", "
 @click.command(
     "export",
     cls=Command,
-    params=[*_SELECTION],
+    filters=[*filters(), Filter("--success/--failure", "success", default=None)],
     help=_HELP,
     short_help="Write datasets: fine-tuning rows, pairs, Parquet.",
     epilog=_EPILOG,
@@ -59,30 +41,39 @@ Write a dataset, and report the omitted and unrepresentable parts. FORMAT: {", "
 @click.option("-o", "--output", type=FILE, metavar="FILE", help="File; - for stdout.")
 @click.option("--dry-run", is_flag=True, help="Write nothing; show what would be written.")
 @click.option("--limit", type=POSITIVE, metavar="N", help="Write at most N rows.")
+@click.option("--without-cut-off", is_flag=True, help="Leave out answers that were cut off.")
 @click.option("--reasoning", is_flag=True, help="Keep reasoning (OpenAI rejects it).")
-@click.option("--metadata", is_flag=True, help="Add ids and rewards (OpenAI rejects them).")
+@click.option("--metadata", "has_metadata", is_flag=True, help="Add ids and rewards (OpenAI rejects them).")
 @click.option("--pair-by", metavar="KEY", default="task_id", help="Pair by task_id or this metadata.")
 @click.option("--margin", type=float, metavar="R", default=0.0, help="Pairs: least difference of rewards.")
 @click.option(
     "--format", "pair_format", type=click.Choice(["openai", "trl"]), default="openai", help="Pairs: whose fields."
 )
 def export_command(
-    context: CommandContext, format_name: str, output: Path | None, dry_run: bool, **given: object
+    context: CommandContext,
+    which: CallFilter,
+    format_name: str,
+    output: Path | None,
+    *,
+    dry_run: bool,
+    has_metadata: bool,
+    **given: object,
 ) -> None:
     """Check the options that belong together, and write the dataset."""
     if output is None and not dry_run:
         raise click.UsageError("Give the output file with -o FILE, or use --dry-run.")
     target = None if dry_run else output
-    choice = converter(Selection)({name: given[name] for name in Selection.__struct_fields__})
-    options = converter(Options)({name: given[name] for name in Options.__struct_fields__ if name in given})
+    objective = (*context.scoring.objectives, REWARD)[0]
+    options = converter(Options)({**given, "metadata": has_metadata, "objective": objective})
     with context.reader() as reader, progress("sessions", shown=not context.json) as tell:
 
         def show(statistics: Statistics) -> None:
             tell(statistics.sessions, statistics.sessions_found, f"{statistics.rows:,} rows of sessions")
 
+        which = context.resolved(reader, which)
         with nullcontext(None) if target is None else written_to(target, context.files()) as place:
-            statistics = export(reader, format_name, place, choice, options, progress=show)
-    _report(context, statistics, target, choice.objective)
+            statistics = export(reader, format_name, place, which, options, progress=show)
+    _report(context, statistics, target, objective)
 
 
 def _report(context: CommandContext, statistics: Statistics, target: Path | None, objective: str) -> None:

@@ -74,11 +74,6 @@ def filters(*without: str, scores: bool = True, sort: bool = False) -> list[clic
     return [*chosen, *(_SCORES if scores else ()), *([_SORT] if sort else [])]
 
 
-def filters_of(*fields: str) -> list[click.Option]:
-    """Return the options of these fields of `CallFilter`."""
-    return [option for option in _CALLS if option.name in fields]
-
-
 def selected(options: dict[str, object]) -> tuple[CallFilter, Scoring]:
     """Remove the filter options and `--sort` from the options of a command; return their selection."""
     given = {name: options.pop(name) for name in [*options] if name in _OF_CALLS}

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from callspan.datasets.exporting import FORMATS, export
-from callspan.datasets.selection import Options, Selection, Statistics
+from callspan.datasets.selection import Options, Statistics
 
-__all__ = ["FORMATS", "Options", "Selection", "Statistics", "export"]
+__all__ = ["FORMATS", "Options", "Statistics", "export"]
 
 
 def __dir__() -> list[str]:

@@ -8,26 +8,20 @@ from importlib import import_module
 from itertools import islice
 from pathlib import Path
 from types import ModuleType
-from typing import Final, Literal, NamedTuple, TypeAlias
+from typing import Final, NamedTuple, TypeAlias
+
+import msgspec
 
 from callspan.datasets.fine_tuning import Row, rows_per_call, rows_per_session
 from callspan.datasets.lineage import turns
 from callspan.datasets.preferences import preference_rows
-from callspan.datasets.selection import (
-    Episode,
-    Options,
-    Selection,
-    Statistics,
-    calls_outside_sessions,
-    episodes,
-    is_cut_off,
-)
+from callspan.datasets.selection import Episode, Options, Outside, Statistics, episodes, is_cut_off
 from callspan.datasets.trajectories import rollout_rows, trajectory_rows
 from callspan.formatting import exact
 from callspan.output_file import replacement
-from callspan.records import CallRecord, SessionRecord, encode_json
+from callspan.records import CallRecord, encode_json
 from callspan.settings import SettingError
-from callspan.stores import Reader, SessionSummary
+from callspan.stores import CallFilter, Reader
 
 PREFERENCES: Final = "preferences"
 _GROUP: Final = 1000
@@ -45,16 +39,13 @@ and `session_metadata` are JSON."""
 Rows: TypeAlias = Callable[[Iterable[Episode], Options, Statistics], Iterator[Row]]
 Progress: TypeAlias = Callable[[Statistics], None]
 _LINE_ENDS: Final = tuple((chr(code).encode(), f"\\u{code:04x}".encode()) for code in (0x85, 0x2028, 0x2029))
-_NO_SESSION: Final = SessionSummary(
-    session=SessionRecord(session_id="", seen_ns=0), timesteps=0, calls=0, errors=0, events=0, models=[]
-)
 
 
 def table_rows(found: Iterable[Episode], options: Options, statistics: Statistics) -> Iterator[Row]:
     """Yield one flat row per call; unknown values are None."""
     for episode in found:
         positions = episode.step_positions()
-        for turn in turns(episode, statistics.dropped, reasoning=options.reasoning):
+        for turn in turns(episode, options, statistics):
             statistics.messages += len(turn.messages) + 1
             statistics.count_call(turn.call)
             statistics.cut_off += is_cut_off(turn.call)
@@ -117,8 +108,7 @@ class Format(NamedTuple):
 
     about: str
     rows: Rows
-    loose: Literal["one", "all", "none"]
-    """Calls outside sessions: each as a separate session, all as one session, or excluded."""
+    outside: Outside
     parquet: bool = False
 
 
@@ -137,12 +127,15 @@ def export(
     reader: Reader,
     format_name: str,
     target: Path | None,
-    selection: Selection = Selection(),  # noqa: B008 - immutable
+    which: CallFilter = CallFilter(),  # noqa: B008 - immutable
     options: Options = Options(),  # noqa: B008 - immutable
     *,
     progress: Progress | None = None,
 ) -> Statistics:
     """Write the selected calls to `target`, if given, and return the statistics.
+
+    A session is selected if one of its calls is; model and provider select among its calls too. For minimum scores,
+    `reader` is that of `callspan.stores.scored`. Order and limit of `which` do not apply.
 
     The target is replaced when the new file is complete; it is unchanged after a failure, or if there are no rows.
 
@@ -152,9 +145,10 @@ def export(
 
     Example:
         >>> from pathlib import Path
-        >>> from callspan.datasets import Selection, export
+        >>> from callspan.datasets import export
+        >>> from callspan.stores import CallFilter
         >>> store = callspan.open_store("sqlite:///recorded.db")
-        >>> export(store, "openai", Path("train.jsonl"), Selection(models=("m",))).rows
+        >>> export(store, "openai", Path("train.jsonl"), CallFilter(model="m")).rows
         1
         >>> store.close()
     """
@@ -165,8 +159,9 @@ def export(
     chosen = FORMATS[format_name]
     statistics = Statistics()
     report: Progress = progress or (lambda _: None)
-    sources = _with_progress(_sources(reader, chosen, selection, statistics), statistics, report)
-    limited = islice(_counted(chosen.rows(sources, options, statistics), statistics, report), selection.limit)
+    which = msgspec.structs.replace(which, sort="start", newest_first=False, limit=None, offset=0)
+    sources = _with_progress(episodes(reader, which, chosen.outside, statistics), statistics, report)
+    limited = islice(_counted(chosen.rows(sources, options, statistics), statistics, report), options.limit)
     if target is None:
         deque(limited, maxlen=0)
     else:
@@ -174,7 +169,7 @@ def export(
             (write_parquet if chosen.parquet else _write_lines)(limited, fresh.path)
             if statistics.rows:
                 fresh.commit()
-    _count_remaining(selection.limit, statistics)
+    _count_remaining(options.limit, statistics)
     return statistics
 
 
@@ -183,13 +178,6 @@ def _count_remaining(limit: int | None, statistics: Statistics) -> None:
     remaining = statistics.sessions_found - statistics.sessions
     if statistics.stopped_at_limit and remaining:
         statistics.left_out["session: not checked because of the limit"] = remaining
-
-
-def _sources(reader: Reader, chosen: Format, selection: Selection, statistics: Statistics) -> Iterator[Episode]:
-    yield from episodes(reader, selection, statistics)
-    found = calls_outside_sessions(reader, selection, statistics, wanted=chosen.loose != "none")
-    for calls in [found] if chosen.loose == "all" else ([call] for call in found):
-        yield Episode(_NO_SESSION, calls, [], reader.history)
 
 
 def _with_progress(found: Iterable[Episode], statistics: Statistics, progress: Progress) -> Iterator[Episode]:

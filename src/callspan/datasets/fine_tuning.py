@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TypeAlias
 
 from callspan.datasets.chat_messages import ChatMessage, called_tools, flaw, tool_name
-from callspan.datasets.lineage import Leaves, Tools, Turn, Turns, turns
+from callspan.datasets.lineage import Leaves, Tools, Turn, turns
 from callspan.datasets.selection import Episode, Options, Statistics, is_cut_off
 
 Row: TypeAlias = dict[str, object]
@@ -22,7 +22,7 @@ def rows_per_call(found: Iterable[Episode], options: Options, statistics: Statis
     """
     for episode in found:
         known = Tools()
-        for turn in turns(episode, statistics.dropped, reasoning=options.reasoning):
+        for turn in turns(episode, options, statistics):
             known.add(turn)
             tools = _with_called_tools(turn, known.along(turn))
             yield from _row(turn, tools, {turn.answer_node: is_cut_off(turn.call)}, (episode, options, statistics))
@@ -36,7 +36,7 @@ def rows_per_session(found: Iterable[Episode], options: Options, statistics: Sta
     train on these too, and in each row on the messages that forks share.
     """
     for episode in found:
-        every = Turns(episode, statistics.dropped, reasoning=options.reasoning)
+        every = list(turns(episode, options, statistics))
         leaves, known, answers = Leaves(), Tools(), dict[bytes, bool]()
         for number, turn in enumerate(every):
             leaves.add(turn, number)

@@ -8,33 +8,32 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable, Iterator
-from functools import cached_property
+from collections.abc import Iterator
 from typing import Final, NamedTuple
 
 import msgspec
 
 from callspan.datasets.chat_messages import ChatCall, ChatMessage, Dropped, canonical, chat_call, tool_name
-from callspan.datasets.selection import Episode
-from callspan.records import CallRecord, Request
+from callspan.datasets.selection import Episode, Options, Statistics, checked_calls
+from callspan.records import CallRecord
 from callspan.stores import KEEPS_INSTRUCTIONS
 
 _ROOT: Final = b""
 _UNRECORDED_HISTORY: Final = "history only the provider remembers"
-_MAX_TURNS: Final = 5_000
-_MAX_MESSAGES: Final = 2_000_000
-_EMPTY_REQUEST: Final = Request()
-"""Replaces the request of turns in memory, which their messages repeat."""
 
 
 class Turn(NamedTuple):
     """One call in its conversation."""
 
     call: CallRecord
-    messages: list[ChatMessage]
-    """The whole prompt, including messages of earlier calls that the provider stored."""
-    nodes: list[bytes]
-    """The node of each message of the prompt."""
+    """Without its conversation and the body of its request."""
+    before: Turn | None
+    """The turn whose messages the provider puts before those of the request."""
+    new: list[ChatMessage]
+    """The messages after those of `before`."""
+    new_nodes: list[bytes]
+    instructions: ChatMessage | None
+    """The system message that all begin with."""
     answer: ChatMessage
     answer_node: bytes
     tools: list[dict[str, object]]
@@ -43,113 +42,95 @@ class Turn(NamedTuple):
     @property
     def whole(self) -> list[ChatMessage]:
         """All messages, the answer last."""
-        return [*self.messages, self.answer]
+        return [message for turn in self._chain() for message in (*turn.new, turn.answer)]
 
     @property
     def path(self) -> list[bytes]:
-        """All nodes, the answer's last."""
-        return [*self.nodes, self.answer_node]
+        """The nodes of all messages."""
+        return [node for turn in self._chain() for node in (*turn.new_nodes, turn.answer_node)]
+
+    @property
+    def messages(self) -> list[ChatMessage]:
+        """The whole prompt, including messages of earlier calls that the provider stored."""
+        return self.whole[:-1]
+
+    def backwards(self) -> Iterator[tuple[bytes, ChatMessage]]:
+        """Yield the nodes and messages of the prompt, the last first."""
+        turn = self
+        yield from zip(reversed(turn.new_nodes), reversed(turn.new), strict=True)
+        while turn.before is not None:
+            turn = turn.before
+            yield turn.answer_node, turn.answer
+            yield from zip(reversed(turn.new_nodes), reversed(turn.new), strict=True)
+
+    def _chain(self) -> list[Turn]:
+        chain = [self]
+        while (before := chain[-1].before) is not None:
+            chain.append(before)
+        return chain[::-1]
 
 
-def turns(episode: Episode, dropped: Dropped, *, reasoning: bool = False) -> Iterator[Turn]:
-    """Yield the calls of one session, in order, each with its whole conversation; calls without content are omitted.
+def turns(
+    episode: Episode, options: Options, statistics: Statistics, *, reasoning: bool | None = None
+) -> Iterator[Turn]:
+    """Yield the exported calls of one session, in order, each with its whole conversation; count the others.
 
-    Messages that the provider stored are taken from the earlier calls, including those of other sessions.
+    `reasoning` replaces that of the options.
     """
-    builder = _TurnBuilder(episode, reasoning=reasoning)
-    for call in episode.calls:
-        turn = builder.turn(call, dropped)
-        if turn is not None:
+    builder = _TurnBuilder(episode, reasoning=options.reasoning if reasoning is None else reasoning)
+    for call, is_exported in checked_calls(episode, options, statistics):
+        turn = builder.turn(call, statistics.dropped if is_exported else Counter())
+        if is_exported and turn is not None:
             yield turn
 
 
 class _TurnBuilder:
-    """Builds the turns of a session from its calls and the earlier calls that they continue."""
+    """Builds the turns of a session. Equal messages are one object: a long session repeats its history often."""
 
     def __init__(self, episode: Episode, *, reasoning: bool) -> None:
-        self._history, self._reasoning = episode.history, reasoning
-        self._by_response: dict[str, Turn] = {}
-        """The newest turns, by response id."""
-        self._messages = 0
-        """The number of their messages."""
-        self._in_conversation: dict[str, Turn | None] = {}
-        """The turn before each call of a provider's conversation, by call id."""
-        self._calls = episode.calls
-        self._looked_up: set[str] = set()
+        self._reader, self._reasoning = episode.reader, reasoning
+        self._newest: dict[str, Turn] = {}
+        """By the id of the response, and of the provider's conversation."""
+        self._shared: dict[bytes, ChatMessage] = {}
 
     def turn(self, call: CallRecord, dropped: Dropped) -> Turn | None:
         """Return the call with its whole conversation; None if it has no content."""
         chat = chat_call(call, dropped, reasoning=self._reasoning)
         if chat is None:
             return None
-        turn = _turn(call, chat, self._before(call, dropped))
+        turn = self._made(call, chat, self._before(call, dropped))
         if call.response is not None and call.response.id:
-            bare = msgspec.structs.replace(call, request=_EMPTY_REQUEST, response=None)
-            self._keep(call.response.id, turn._replace(call=bare))
+            self._newest[call.response.id] = turn
+        if call.request.conversation_id is not None and call.outcome == "success":
+            self._newest[call.request.conversation_id] = turn
         return turn
 
-    def _keep(self, response_id: str, turn: Turn) -> None:
-        """Keep a turn for calls that continue it, and discard the oldest ones."""
-        replaced = self._by_response.pop(response_id, None)
-        self._by_response[response_id] = turn
-        self._messages += len(turn.messages) - (len(replaced.messages) if replaced is not None else 0)
-        while len(self._by_response) > _MAX_TURNS or (self._messages > _MAX_MESSAGES and len(self._by_response) > 1):
-            self._messages -= len(self._by_response.pop(next(iter(self._by_response))).messages)
-
-    @cached_property
-    def _newest(self) -> dict[str | None, CallRecord]:
-        """The newest call of each conversation in this session."""
-        return {call.request.conversation_id: call for call in self._calls}
-
     def _before(self, call: CallRecord, dropped: Dropped) -> Turn | None:
-        """Return the recorded turn that a call continues, if any."""
+        """Return the turn of this session that a call continues, if any; count a history that is not in the session."""
         link, conversation_id = call.request.continues, call.request.conversation_id
-        if link is None:
-            if conversation_id is not None and call.call_id not in self._in_conversation:
-                self._look_up_conversation(self._newest.get(conversation_id, call), dropped)
-            return self._in_conversation.get(call.call_id)
-        if link not in self._by_response and call.call_id not in self._looked_up:
-            self._look_up(call, dropped)
-        if link not in self._by_response:
+        before = self._newest.get(link or conversation_id or "")
+        if before is None and (link or (conversation_id and self._reader.history(call, limit=1).calls)):
             dropped[_UNRECORDED_HISTORY] += 1
-        return self._by_response.get(link)
+        return before
 
-    def _look_up(self, call: CallRecord, dropped: Dropped) -> None:
-        """Add the calls that a call continues, oldest first."""
-        before = self._history(call).calls
-        self._looked_up.update([call.call_id, *(one.call_id for one in before)])
-        for one in before:
-            self.turn(one, Counter())
-        if before and before[0].request.continues is not None:
-            dropped[_UNRECORDED_HISTORY] += 1
-
-    def _look_up_conversation(self, newest: CallRecord, dropped: Dropped) -> None:
-        """Add the calls of a provider's conversation up to the newest one in this session."""
-        history = self._history(newest)
-        last: Turn | None = None
-        for call in [*history.calls, newest]:
-            if call.request.continues is None:
-                self._in_conversation[call.call_id] = last
-            last = self.turn(call, Counter()) or last
-        if history.more:
-            dropped[_UNRECORDED_HISTORY] += 1
-
-
-class Turns(Iterable[Turn]):
-    """The turns of one session, for several iterations; a long session is read again by each."""
-
-    def __init__(self, episode: Episode, dropped: Dropped, *, reasoning: bool = False) -> None:
-        """Dropped content is counted once."""
-        self._episode, self._dropped, self._reasoning = episode, dropped, reasoning
-        is_short = isinstance(episode.calls, list)
-        self._list = [*turns(episode, dropped, reasoning=reasoning)] if is_short else None
-
-    def __iter__(self) -> Iterator[Turn]:
-        """Yield the turns in order."""
-        if self._list is not None:
-            return iter(self._list)
-        dropped, self._dropped = self._dropped, Counter()
-        return turns(self._episode, dropped, reasoning=self._reasoning)
+    def _made(self, call: CallRecord, chat: ChatCall, before: Turn | None) -> Turn:
+        keeps = call.api in KEEPS_INSTRUCTIONS
+        tools = before.tools if before is not None and keeps and not chat.tools else chat.tools
+        prompt = chat.prompt
+        if before is not None:
+            before, prompt = _continued(before, prompt, keeps=keeps)
+        instructions = _instructions(prompt) if before is None else before.instructions
+        node = _ROOT if before is None else before.answer_node
+        new: list[ChatMessage] = []
+        nodes: list[bytes] = []
+        for message in prompt:
+            digest = _digest(message)
+            node = _node(node, digest)
+            nodes.append(node)
+            shared = self._shared.setdefault(digest, message)
+            new.append(shared if shared == message else message)
+        answer_node, parallel = _node(node, _digest(chat.answer)), chat.parallel_tool_calls
+        return Turn(_bare(call), before, new, nodes, instructions, chat.answer, answer_node, tools, parallel)
 
 
 class Tools:
@@ -179,7 +160,7 @@ class Leaves:
 
     def add(self, turn: Turn, number: int) -> None:
         """Add the turn with this number."""
-        for node in reversed(turn.nodes):
+        for node, _ in turn.backwards():
             if node in self._continued:
                 break  # all nodes before it are in the set too
             self._continued.add(node)
@@ -191,37 +172,32 @@ class Leaves:
         return frozenset(number for node, number in self._last.items() if node not in self._continued)
 
 
-def _turn(call: CallRecord, chat: ChatCall, before: Turn | None) -> Turn:
-    keeps = call.api in KEEPS_INSTRUCTIONS
-    messages, nodes, new = ([], [], chat.prompt) if before is None else _continued(before, chat.prompt, keeps=keeps)
-    tools = before.tools if before is not None and keeps and not chat.tools else chat.tools
-    node = nodes[-1] if nodes else _ROOT
-    for message in new:
-        node = _node(node, message)
-        nodes.append(node)
-    messages += new
-    return Turn(call, messages, nodes, chat.answer, _node(node, chat.answer), tools, chat.parallel_tool_calls)
+def _bare(call: CallRecord) -> CallRecord:
+    request = msgspec.structs.replace(call.request, body=msgspec.Raw())
+    return msgspec.structs.replace(call, conversation=None, request=request)
 
 
-def _continued(
-    before: Turn, prompt: list[ChatMessage], *, keeps: bool
-) -> tuple[list[ChatMessage], list[bytes], list[ChatMessage]]:
-    """Return the earlier messages, their nodes, and the new messages of a call that continues another.
+def _continued(before: Turn, prompt: list[ChatMessage], *, keeps: bool) -> tuple[Turn | None, list[ChatMessage]]:
+    """Return the turn whose messages a call continues, and the messages after them.
 
-    Instructions are those of the new call, unless the API keeps the old ones. If they differ, all nodes are new.
+    Instructions are those of the new call, unless the API keeps the old ones. If they differ, all messages are new.
     """
-    own, old = _instructions(prompt), _instructions(before.messages)
+    own, old = _instructions(prompt), before.instructions
     if own is None and (keeps or old is None):
-        return before.whole, before.path, prompt
+        return before, prompt
     if own == old:
-        return before.whole, before.path, prompt[1:]
+        return before, prompt[1:]
     earlier = before.whole[1:] if old else before.whole
-    return [], [], [*([own] if own else []), *earlier, *(prompt[1:] if own else prompt)]
+    return None, [*([own] if own else []), *earlier, *(prompt[1:] if own else prompt)]
 
 
 def _instructions(messages: list[ChatMessage]) -> ChatMessage | None:
     return messages[0] if messages and messages[0]["role"] == "system" else None
 
 
-def _node(parent: bytes, message: ChatMessage) -> bytes:
-    return hashlib.sha256(parent + hashlib.sha256(canonical(message)).digest()).digest()
+def _digest(message: ChatMessage) -> bytes:
+    return hashlib.sha256(canonical(message)).digest()
+
+
+def _node(parent: bytes, digest: bytes) -> bytes:
+    return hashlib.sha256(parent + digest).digest()

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
+from operator import itemgetter
 from typing import Final
 
-from callspan.datasets.chat_messages import ChatMessage, arguments_of, call_ids, called_tools, flaw
+from callspan.datasets.chat_messages import ChatMessage, Dropped, arguments_of, call_ids, called_tools, flaw
 from callspan.datasets.fine_tuning import Row
 from callspan.datasets.lineage import Turn, turns
-from callspan.datasets.selection import Episode, Options, Statistics, is_cut_off
+from callspan.datasets.selection import Episode, Options, Statistics, checked_calls, is_cut_off
 from callspan.records import REWARD, SessionRecord
 
 _FIELDS: Final = ("task_id", "group_id", "name")
@@ -24,36 +25,44 @@ def preference_rows(found: Iterable[Episode], options: Options, statistics: Stat
     Sessions without a common prompt, or with equal answers, give no pair. Ids of tool calls are ignored.
     """
     for key, group in _by_task(found, options, statistics).items():
-        ranked = sorted(group, key=lambda episode: episode.score or 0.0, reverse=True)
-        best = ranked[0]
+        ranked = sorted(group, key=itemgetter(1), reverse=True)
+        best, most = ranked[0]
         if len(ranked) == 1:
             statistics.left_out["pair: only one session of its task"] += 1
         answers: _Answers | None = None
-        for worse in ranked[1:]:
-            difference = (best.score or 0.0) - (worse.score or 0.0)
-            if difference <= 0 or difference < options.margin:
+        for worse, score in ranked[1:]:
+            if most <= score or most - score < options.margin:
                 statistics.left_out["pair: rewards too alike"] += 1
                 continue
-            answers = answers or _Answers(best, options, statistics)
-            pair = answers.first_difference(worse, options, statistics)
+            answers = answers or _Answers(best, options, statistics.dropped)
+            pair = answers.first_difference(worse, statistics.dropped)
             if isinstance(pair, str):
                 statistics.left_out[f"pair: {pair}"] += 1
                 continue
             statistics.messages += len(pair[0].messages) + 2
             statistics.trained += 2
             statistics.cut_off += sum(is_cut_off(turn.call) for turn in pair)
-            yield _preference_row(key, *pair, (best, worse), options)
+            row = _row_for_trl(*pair) if options.pair_format == "trl" else _row_for_openai(*pair)
+            if options.metadata:
+                row["metadata"] = {"task": key, "sessions": [best.id, worse.id], "rewards": [most, score]}
+            yield row
 
 
-def _by_task(found: Iterable[Episode], options: Options, statistics: Statistics) -> dict[str, list[Episode]]:
-    groups: dict[str, list[Episode]] = defaultdict(list)
+def _by_task(
+    found: Iterable[Episode], options: Options, statistics: Statistics
+) -> dict[str, list[tuple[Episode, float]]]:
+    """Return the sessions with a fitting call, and their scores; their calls are read again for the pairs."""
+    groups: dict[str, list[tuple[Episode, float]]] = defaultdict(list)
     for episode in found:
-        key = _key(episode.summary.session, options.pair_by)
-        if key is None or episode.score is None:
-            missing = options.pair_by if key is None else "reward" if episode.objective == REWARD else "score"
+        checked = [fits for _, fits in checked_calls(episode, options, statistics)]
+        key, score = _key(episode.summary.session, options.pair_by), episode.summary.score(options.objective)
+        if not any(checked):
+            continue
+        if key is None or score is None:
+            missing = options.pair_by if key is None else "reward" if options.objective == REWARD else "score"
             statistics.left_out[f"session: no {missing}"] += 1
             continue
-        groups[key].append(episode)
+        groups[key].append((episode, score))
     return groups
 
 
@@ -65,15 +74,16 @@ def _key(session: SessionRecord, pair_by: str) -> str | None:
 class _Answers:
     """The first answers of the best session of a task, by the node of their prompt."""
 
-    def __init__(self, best: Episode, options: Options, statistics: Statistics) -> None:
+    def __init__(self, best: Episode, options: Options, dropped: Dropped) -> None:
+        self._options = options
         self._by_prompt: dict[bytes, Turn] = {}
-        for turn in turns(best, statistics.dropped, reasoning=options.reasoning):
+        for turn in self._turns(best, dropped):
             self._by_prompt.setdefault(_prompt(turn), turn)
 
-    def first_difference(self, worse: Episode, options: Options, statistics: Statistics) -> tuple[Turn, Turn] | str:
+    def first_difference(self, worse: Episode, dropped: Dropped) -> tuple[Turn, Turn] | str:
         """Return the turns of both sessions with the first prompt that they answer differently, or a reason."""
         reason = "no prompt with different answers"
-        for turn in turns(worse, statistics.dropped, reasoning=options.reasoning):
+        for turn in self._turns(worse, dropped):
             better = self._by_prompt.get(_prompt(turn))
             if better is None or better.answer_node == turn.answer_node:
                 continue
@@ -83,17 +93,13 @@ class _Answers:
             reason = invalid
         return reason
 
+    def _turns(self, episode: Episode, dropped: Dropped) -> Iterator[Turn]:
+        """Yield the turns of a session, whose calls have been counted."""
+        return turns(episode, self._options, Statistics(dropped=dropped))
+
 
 def _prompt(turn: Turn) -> bytes:
-    return turn.nodes[-1] if turn.nodes else b""
-
-
-def _preference_row(key: str, good: Turn, bad: Turn, pair: tuple[Episode, Episode], options: Options) -> Row:
-    row = _row_for_trl(good, bad) if options.pair_format == "trl" else _row_for_openai(good, bad)
-    if options.metadata:
-        sessions = [episode.id for episode in pair]
-        row["metadata"] = {"task": key, "sessions": sessions, "rewards": [episode.score for episode in pair]}
-    return row
+    return next((node for node, _ in turn.backwards()), b"")
 
 
 def _row_for_openai(good: Turn, bad: Turn) -> Row:

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timezone
 from decimal import Decimal
+from itertools import takewhile
 from typing import Final
 
 import msgspec
@@ -47,13 +48,12 @@ class Tokens(msgspec.Struct, frozen=True, kw_only=True):
 def rollout_rows(found: Iterable[Episode], options: Options, statistics: Statistics) -> Iterator[Row]:
     """Yield one row per session; its steps are the calls with known token ids, in order."""
     for episode in found:
-        every = turns(episode, statistics.dropped, reasoning=options.reasoning)
         rewards = _step_rewards(episode)
-        rows = (_step(turn, rewards, episode, statistics) for turn in every)
-        # As JSON, which needs a tenth of the memory.
-        steps = [msgspec.Raw(encode_json(step)) for step in rows if step is not None]
-        if not steps:
+        found_steps = [_step(turn, rewards, episode, statistics) for turn in turns(episode, options, statistics)]
+        steps = [step for step in found_steps if step is not None]
+        if found_steps and not steps:
             statistics.left_out["session: no call with token ids"] += 1
+        if not steps:
             continue
         session = episode.summary.session
         statistics.messages += len(steps)
@@ -62,7 +62,7 @@ def rollout_rows(found: Iterable[Episode], options: Options, statistics: Statist
             "example_id": session.task_id,
             "group_id": session.group_id,
             "task": session.name,
-            "reward": episode.score,
+            "reward": episode.summary.score(options.objective),
             "steps": steps,
             "info": session.metadata,
             "stop_condition": session.outcome,
@@ -112,7 +112,7 @@ def _step(turn: Turn, rewards: Mapping[str | None, float], episode: Episode, sta
 def _step_rewards(episode: Episode) -> Mapping[str | None, float]:
     """Return the sum of the rewards of each timestep with a reward."""
     found: dict[str | None, float] = {}
-    for item in episode.events:
+    for item in episode.events():
         amount = getattr(item, "reward", None)
         if item.timestep_id is not None and amount is not None:
             found[item.timestep_id] = found.get(item.timestep_id, 0.0) + amount
@@ -137,15 +137,14 @@ def trajectory_rows(found: Iterable[Episode], options: Options, statistics: Stat
     """Yield one trajectory per session."""
     for episode in found:
         steps, totals = _Steps(statistics.dropped, episode.step_positions()), _Totals()
-        for turn in turns(episode, statistics.dropped, reasoning=True):
+        for turn in turns(episode, options, statistics, reasoning=True):
             steps.add(turn)
             totals.add(turn)
             statistics.count_call(turn.call)
             statistics.cut_off += is_cut_off(turn.call)
         if not totals.calls:
-            statistics.left_out["session: content was not kept"] += 1
             continue
-        steps.add_tool_events(episode.events)
+        steps.add_tool_events(episode.events())
         statistics.messages += len(steps.steps)
         statistics.trained += totals.calls
         yield _trajectory(episode, totals, steps.steps, options)
@@ -181,12 +180,11 @@ def _plus(total: int | None, value: int | None) -> int | None:
 
 
 class _Steps:
-    """The steps of one trajectory; complete steps are stored as JSON."""
+    """The steps of one trajectory."""
 
     def __init__(self, dropped: Counter[str], positions: Mapping[str, int]) -> None:
         """`positions` has the position of each timestep of the session, by id."""
-        self.steps: list[Row | msgspec.Raw] = []
-        self._last: Row | None = None
+        self.steps: list[Row] = []
         self._observed: set[str | None] = set()
         self._dropped = dropped
         self._positions = positions
@@ -196,10 +194,11 @@ class _Steps:
 
     def add(self, turn: Turn) -> None:
         """Add the new messages of a request, then the answer."""
-        for message, node in zip(turn.messages, turn.nodes, strict=True):
-            if node not in self._nodes:
-                self._nodes.add(node)
-                self._add_message(message, turn)
+        # All messages before a known node are known.
+        unknown = [*takewhile(lambda pair: pair[0] not in self._nodes, turn.backwards())]
+        for node, message in reversed(unknown):
+            self._nodes.add(node)
+            self._add_message(message, turn)
         self._nodes.add(turn.answer_node)
         self._seen.add(canonical(turn.answer))
         step = self._agent_step(turn.answer)
@@ -241,21 +240,13 @@ class _Steps:
         if call_id in self._open_calls:
             self._observe(call_id, content)
         # Truncated or rewritten histories may repeat a result.
-        elif self._last is not None and self._last["source"] == "agent" and call_id not in self._observed:
-            self._results(self._last).append({"content": content})
+        elif self.steps and self.steps[-1]["source"] == "agent" and call_id not in self._observed:
+            self._results(self.steps[-1]).append({"content": content})
 
     def _observe(self, call_id: str | None, content: object) -> None:
         step = self._open_calls.pop(call_id or "")
         self._observed.add(call_id)
         self._results(step).append({"source_call_id": call_id, "content": content})
-        self._seal(step)
-
-    def _seal(self, step: Row) -> None:
-        """Convert a step to JSON if it has all its results and is not the last one, to save memory."""
-        calls = step.get("tool_calls")
-        is_open = isinstance(calls, list) and any(str(call["tool_call_id"]) in self._open_calls for call in calls)
-        if step is not self._last and not is_open:
-            self.steps[int(str(step["step_id"])) - 1] = msgspec.Raw(encode_json(step))
 
     @staticmethod
     def _results(step: Row) -> list[Row]:
@@ -267,9 +258,6 @@ class _Steps:
         step: Row = {"step_id": len(self.steps) + 1, "source": source}
         step["message"] = content_of(message.get("content") or message.get("refusal"), self._dropped)
         self.steps.append(step)
-        before, self._last = self._last, step
-        if before is not None:
-            self._seal(before)
         return step
 
     def _agent_step(self, message: ChatMessage) -> Row:
@@ -313,7 +301,7 @@ def _metrics(turn: Turn) -> Row:
     return {name: value for name, value in metrics.items() if value is not None}
 
 
-def _trajectory(episode: Episode, totals: _Totals, steps: Sequence[Row | msgspec.Raw], options: Options) -> Row:
+def _trajectory(episode: Episode, totals: _Totals, steps: Sequence[Row], options: Options) -> Row:
     session, summary, cost = episode.summary.session, episode.summary, totals.cost
     metrics: Row = {
         "total_prompt_tokens": totals.prompt,
