@@ -38,7 +38,7 @@ class Exported:
         self.rows = rows
         self.statistics = statistics
         self.left_out: Counter[str] = statistics.left_out
-        self.dropped: Counter[str] = +statistics.dropped
+        self.dropped: Counter[str] = statistics.dropped
 
 
 Export = Callable[..., Exported]

@@ -35,7 +35,7 @@ def test_one_row_per_session_has_each_message_once(world: World, exported: Expor
     assert [m["role"] for m in row["messages"]] == ["system", "user", *["assistant", "tool", "tool"] * 3, "assistant"]
     assert [m["weight"] for m in row["messages"] if m["role"] == "assistant"] == [1, 1, 1, 1]
     assert row["tools"] == TOOLS
-    assert (found.statistics.rows, found.statistics.messages, found.statistics.trained) == (1, 12, 4)
+    assert (found.statistics.rows, found.statistics.messages, found.statistics.trained_messages) == (1, 12, 4)
     assert not found.dropped
     assert not found.left_out
 

@@ -91,12 +91,11 @@ def test_answers_that_were_cut_off_are_in_and_counted_or_left_out(world: World, 
     cut_off(world)
     found = exported(name)
     assert found.rows
-    assert found.statistics.cut_off == 2
-    assert found.statistics.as_json()["cut_off_answers"] == 2
+    assert found.statistics.cut_off_answers == 2
     assert not found.left_out
     without = exported(name, options=WHOLE)
     assert not without.rows
-    assert without.statistics.cut_off == 0
+    assert without.statistics.cut_off_answers == 0
     assert without.left_out["call: cut off"] == 2
 
 
@@ -104,8 +103,8 @@ def test_an_answer_that_was_cut_off_counts_where_it_is_trained_on(world: World, 
     world.session("s1")
     half = world.chat(question(), "Half an", "s1", choice={"finish_reason": "length"})
     world.chat([*question(), half, *question("Go on.")], "answer.", "s1")
-    assert exported("openai").statistics.cut_off == 1
-    assert exported("openai-session").statistics.cut_off == 1
+    assert exported("openai").statistics.cut_off_answers == 1
+    assert exported("openai-session").statistics.cut_off_answers == 1
     (row,) = exported("openai-session", options=WHOLE).rows
     assert [message.get("weight") for message in row["messages"]] == [None, 0, None, 1]
 
@@ -130,7 +129,7 @@ def test_what_the_limit_leaves_is_counted_as_far_as_it_is_known(world: World, ex
     found = exported("openai", options=Options(limit=1))
     assert found.statistics.stopped_at_limit
     assert found.left_out == {"session: not checked because of the limit": 3}
-    assert exported("preferences", options=Options(limit=1)).statistics.as_json()["stopped_at_limit"] is True
+    assert exported("preferences", options=Options(limit=1)).statistics.stopped_at_limit
     assert not exported("openai", options=Options(limit=5)).statistics.stopped_at_limit
 
 

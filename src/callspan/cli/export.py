@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Final
 
 import click
+import msgspec
 
 from callspan.cli.command_context import Command, CommandContext
 from callspan.cli.filters import Filter, filters
@@ -16,7 +17,7 @@ from callspan.cli.screen import styled
 from callspan.cli.values import FILE, POSITIVE
 from callspan.conversion import converter
 from callspan.datasets import FORMATS, Options, Statistics, export
-from callspan.formatting import count, plural, reward
+from callspan.formatting import count, plural
 from callspan.output_file import is_stream, written_to
 from callspan.records import REWARD
 from callspan.stores import CallFilter
@@ -73,49 +74,46 @@ def export_command(
         which = context.resolved(reader, which)
         with nullcontext(None) if target is None else written_to(target, context.files()) as place:
             statistics = export(reader, format_name, place, which, options, progress=show)
-    _report(context, statistics, target, objective)
+    _report(context, statistics, target)
 
 
-def _report(context: CommandContext, statistics: Statistics, target: Path | None, objective: str) -> None:
+def _report(context: CommandContext, statistics: Statistics, target: Path | None) -> None:
     if target is not None and is_stream(target):
         # Messages of the command would be mixed with the rows.
         click.echo(plural(statistics.rows, "row"), err=True)
         for line in _left_out(statistics):
             click.echo(styled(*line).plain, err=True)
     elif context.json:
-        context.emit({"file": None if target is None else str(target), **statistics.as_json()})
+        context.emit({"file": None if target is None else str(target), **msgspec.to_builtins(statistics)})
     else:
-        _print_statistics(context, statistics, target, objective)
+        _print_statistics(context, statistics, target)
     if not statistics.rows:
         context.no_match(f"Nothing in {context.store_name} matches.")
 
 
-def _print_statistics(context: CommandContext, statistics: Statistics, target: Path | None, objective: str) -> None:
-    screen, summary = context.screen, statistics.as_json()
+def _print_statistics(context: CommandContext, statistics: Statistics, target: Path | None) -> None:
+    screen = context.screen
     where = "would be written" if target is None else f"written to {target}"
     screen.paragraph(
         f"{plural(statistics.rows, 'row')} {where}" if statistics.rows else "no rows, nothing written", "bold"
     )
     screen.line(
         f"  {count(statistics.sessions_kept)} of {count(statistics.sessions)} sessions, "
-        f"{count(statistics.messages)} messages, {count(statistics.trained)} of them to train on"
+        f"{count(statistics.messages)} messages, {count(statistics.trained_messages)} of them to train on"
     )
-    spread = summary["reward"]
-    if isinstance(spread, dict):
-        screen.line(f"  {objective}  " + ", ".join(f"{word} {reward(value)}" for word, value in spread.items()))
     for line in _left_out(statistics):
         screen.line(*line)
 
 
 def _left_out(statistics: Statistics) -> Iterator[tuple[tuple[str, str] | str, ...]]:
     """Yield lines about answers that were cut off, and about omitted rows."""
-    number = statistics.cut_off
+    number = statistics.cut_off_answers
     if number:
         cut = "1 answer that was" if number == 1 else f"{count(number)} answers that were"
         yield (f"  {cut} cut off {'is' if number == 1 else 'are'} in", "yellow"), " (see --without-cut-off)"
     elif statistics.rows:
         yield ("  no answer that was cut off is in",)
-    for title, counts in (("left out", statistics.left_out), ("not in this format", +statistics.dropped)):
+    for title, counts in (("left out", statistics.left_out), ("not in this format", statistics.dropped)):
         for reason, times in counts.most_common():
             yield (f"  {title}: ", "yellow"), f"{reason} ({count(times)})"
     if statistics.stopped_at_limit:

@@ -47,8 +47,7 @@ def table_rows(found: Iterable[Episode], options: Options, statistics: Statistic
         positions = episode.step_positions()
         for turn in turns(episode, options, statistics):
             statistics.messages += len(turn.messages) + 1
-            statistics.count_call(turn.call)
-            statistics.cut_off += is_cut_off(turn.call)
+            statistics.cut_off_answers += is_cut_off(turn.call)
             row = _row(turn.call, episode, positions)
             row["messages"] = encode_json(turn.messages).decode()
             row["answer"] = encode_json(turn.answer).decode()

@@ -64,7 +64,8 @@ def _row(
         statistics.left_out[f"row: {reason}"] += 1
         return
     called = {name for message in turn.whole for name in called_tools(message)}
-    statistics.dropped["definition of a tool that was called"] += len(called - {tool_name(tool) for tool in tools})
+    if missing := called - {tool_name(tool) for tool in tools}:
+        statistics.dropped["definition of a tool that was called"] += len(missing)
     messages = [_with_weight(message, node in trained) for message, node in zip(turn.whole, turn.path, strict=True)]
     row: Row = {"messages": messages}
     if tools:
@@ -73,8 +74,9 @@ def _row(
             row["parallel_tool_calls"] = turn.parallel_tool_calls
     if options.metadata:
         row["metadata"] = _metadata(episode, turn)
-    _count(messages, turn, statistics)
-    statistics.cut_off += sum(trained.get(node, False) for node in turn.path)
+    statistics.messages += len(messages)
+    statistics.trained_messages += sum(message.get("weight") == 1 for message in messages)
+    statistics.cut_off_answers += sum(trained.get(node, False) for node in turn.path)
     yield row
 
 
@@ -98,9 +100,3 @@ def _metadata(episode: Episode, turn: Turn) -> Row:
         "model": turn.call.request.model,
         "task_id": session.task_id,
     } | ({"scores": episode.scores} if episode.scores else {})
-
-
-def _count(messages: Sequence[ChatMessage], turn: Turn, statistics: Statistics) -> None:
-    statistics.messages += len(messages)
-    statistics.trained += sum(message.get("weight") == 1 for message in messages)
-    statistics.count_call(turn.call)

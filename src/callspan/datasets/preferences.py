@@ -40,8 +40,8 @@ def preference_rows(found: Iterable[Episode], options: Options, statistics: Stat
                 statistics.left_out[f"pair: {pair}"] += 1
                 continue
             statistics.messages += len(pair[0].messages) + 2
-            statistics.trained += 2
-            statistics.cut_off += sum(is_cut_off(turn.call) for turn in pair)
+            statistics.trained_messages += 2
+            statistics.cut_off_answers += sum(is_cut_off(turn.call) for turn in pair)
             row = _row_for_trl(*pair) if options.pair_format == "trl" else _row_for_openai(*pair)
             if options.metadata:
                 row["metadata"] = {"task": key, "sessions": [best.id, worse.id], "rewards": [most, score]}

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
 from functools import partial
-from statistics import fmean, median
 from typing import Final, Literal, NamedTuple
 
 import msgspec
 
 from callspan.providers.base import MEDIA_APIS
 from callspan.records import REWARD, CallRecord, SessionRecord
-from callspan.stores import CallFilter, Event, Reader, SessionSummary, known_sum
+from callspan.stores import CallFilter, Event, Reader, SessionSummary
 
 _NOT_GENERATING: Final = frozenset({"embeddings", "decisions", "moderation", "retrieval", "evaluation"})
 _NO_SESSION: Final = SessionSummary(
@@ -48,9 +46,8 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     """Maximum number of rows."""
 
 
-@dataclass
-class Statistics:
-    """Counts of one export, updated while it runs."""
+class Statistics(msgspec.Struct, kw_only=True):
+    """Counts of one export, updated while it runs; a plain structure of JSON."""
 
     sessions_found: int = 0
     """Sessions to check."""
@@ -61,55 +58,16 @@ class Statistics:
     """Checked calls."""
     rows: int = 0
     messages: int = 0
-    trained: int = 0
+    trained_messages: int = 0
     """Assistant messages with weight 1."""
-    input_tokens: int | None = None
-    """None if unknown, or not counted by the format."""
-    output_tokens: int | None = None
-    rewards: list[float] = field(default_factory=list)
-    cut_off: int = 0
+    cut_off_answers: int = 0
     """Number of answers to train on that were cut off, by the token limit or with their stream."""
     stopped_at_limit: bool = False
     """Whether the limit of rows was reached."""
-    left_out: Counter[str] = field(default_factory=Counter)
+    left_out: Counter[str] = msgspec.field(default_factory=Counter)
     """Number of excluded sessions, calls, rows or pairs, by reason."""
-    dropped: Counter[str] = field(default_factory=Counter)
+    dropped: Counter[str] = msgspec.field(default_factory=Counter)
     """Number of parts that the format cannot represent, by kind."""
-    models: Counter[str] | None = None
-    """Number of calls by model; None if not counted by the format."""
-
-    def count_call(self, call: CallRecord) -> None:
-        """Count the model and the tokens of a call in a row."""
-        self.models = Counter() if self.models is None else self.models
-        self.models[call.request.model or "unknown"] += 1
-        if call.usage is not None:
-            self.input_tokens = known_sum((self.input_tokens, call.usage.input_tokens))
-            self.output_tokens = known_sum((self.output_tokens, call.usage.output_tokens))
-
-    def as_json(self) -> dict[str, object]:
-        """Return the counts as plain JSON. `reward` is None without rewards."""
-        return {
-            "sessions": self.sessions,
-            "sessions_kept": self.sessions_kept,
-            "calls": self.calls,
-            "rows": self.rows,
-            "messages": self.messages,
-            "trained_messages": self.trained,
-            "input_tokens": self.input_tokens,
-            "output_tokens": self.output_tokens,
-            "reward": _spread(self.rewards),
-            "models": None if self.models is None else dict(self.models.most_common()),
-            "cut_off_answers": self.cut_off,
-            "stopped_at_limit": self.stopped_at_limit,
-            "left_out": dict(self.left_out.most_common()),
-            "dropped": dict((+self.dropped).most_common()),
-        }
-
-
-def _spread(values: list[float]) -> dict[str, float] | None:
-    if not values:
-        return None
-    return {"min": min(values), "median": median(values), "mean": fmean(values), "max": max(values)}
 
 
 class Episode(NamedTuple):

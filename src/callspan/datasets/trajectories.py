@@ -88,9 +88,8 @@ def _step(turn: Turn, rewards: Mapping[str | None, float], episode: Episode, sta
     if tokens is None:
         statistics.left_out["call: no token ids"] += 1
         return None
-    statistics.trained += 1
-    statistics.cut_off += is_cut_off(turn.call)
-    statistics.count_call(turn.call)
+    statistics.trained_messages += 1
+    statistics.cut_off_answers += is_cut_off(turn.call)
     cut = turn.call.response.truncated if turn.call.response else False
     return {
         "prompt": turn.messages,
@@ -140,13 +139,12 @@ def trajectory_rows(found: Iterable[Episode], options: Options, statistics: Stat
         for turn in turns(episode, options, statistics, reasoning=True):
             steps.add(turn)
             totals.add(turn)
-            statistics.count_call(turn.call)
-            statistics.cut_off += is_cut_off(turn.call)
+            statistics.cut_off_answers += is_cut_off(turn.call)
         if not totals.calls:
             continue
         steps.add_tool_events(episode.events())
         statistics.messages += len(steps.steps)
-        statistics.trained += totals.calls
+        statistics.trained_messages += totals.calls
         yield _trajectory(episode, totals, steps.steps, options)
 
 
