@@ -27,13 +27,7 @@ from callspan.stores import Event, exact_sum, known_sum
 _PROMPT_IDS: Final = ("prompt_token_ids", "prompt_ids")
 _SOURCES: Final = {"system": "system", "developer": "system", "user": "user", "assistant": "agent"}
 _US_PER_NS: Final = 1000
-_MEDIA_TYPES: Final = {
-    ".png": "image/png",
-    ".jpg": "image/jpeg",
-    ".jpeg": "image/jpeg",
-    ".gif": "image/gif",
-    ".webp": "image/webp",
-}
+_MEDIA_TYPES: Final = frozenset({"image/png", "image/jpeg", "image/gif", "image/webp"})
 
 
 class Tokens(msgspec.Struct, frozen=True, kw_only=True):
@@ -316,14 +310,12 @@ def _trajectory(episode: Episode, totals: _Totals, steps: Sequence[Row], options
         "model_name": totals.models.most_common(1)[0][0],
         "tool_definitions": list(totals.tools.values()) or None,
     }
-    failed = summary.calls - totals.calls
     row: Row = {
         "schema_version": "ATIF-v1.7",
         "session_id": session.session_id,
         "trajectory_id": session.session_id,
         "agent": _known(agent),
         "steps": steps,
-        "notes": f"{failed} calls of this session failed or were not selected." if failed > 0 else None,
         "final_metrics": _known(metrics),
         "extra": _known(
             {
@@ -364,18 +356,9 @@ def _content_part(item: object, dropped: Counter[str]) -> dict[str, object] | No
     kind = text_at(item, "type")
     if kind == "text":
         return {"type": "text", "text": text_at(item, "text") or ""}
-    url = text_at(item, "image_url", "url") if kind == "image_url" else None
-    media_type = _media_type(url) if url else None
-    if media_type is None:
+    url = (text_at(item, "image_url", "url") or "") if kind == "image_url" else ""
+    media_type = url.removeprefix("data:").partition(";")[0]
+    if media_type not in _MEDIA_TYPES:
         dropped[f"{kind} of a trajectory"] += 1
         return None
     return {"type": "image", "source": {"media_type": media_type, "path": url}}
-
-
-def _media_type(url: str) -> str | None:
-    if url.startswith("data:"):
-        given = url[len("data:") :].partition(";")[0]
-        return given if given in _MEDIA_TYPES.values() else None
-    # Not parsed as a URL, because recorded text may be invalid.
-    path = url.partition("?")[0].partition("#")[0].lower()
-    return next((kind for suffix, kind in _MEDIA_TYPES.items() if path.endswith(suffix)), None)
