@@ -267,6 +267,13 @@ def test_times_are_those_of_the_calls_own_request_as_far_as_it_saw_them() -> Non
     assert merged([ENDED, ANSWER]).timing == merged([ANSWER, ENDED]).timing == ANSWER.timing
 
 
+def test_a_response_that_ends_within_the_providers_second_lasted_as_long_as_its_request_saw() -> None:
+    ended = msgspec.structs.replace(ENDED, timing=Timing(start_ns=10 * S, duration_ns=0))
+    seen = msgspec.structs.replace(CREATED, timing=Timing(start_ns=10 * S + S // 2, headers_ns=7, last_chunk_ns=9))
+    for order in itertools.permutations([seen, ended, ended]):
+        assert merged(order).timing.duration_ns == 9
+
+
 def test_the_last_that_was_seen_counts_and_what_it_lacks_is_kept() -> None:
     """In any order."""
     used = Usage(input_tokens=3, output_tokens=5)

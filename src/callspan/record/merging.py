@@ -137,5 +137,6 @@ def _timing(lower: CallRecord, higher: CallRecord) -> Timing:
         return end
     if end.duration_ns is None:  # providers do not state how long a batch line took
         return start
-    # The provider's clock differs from ours.
-    return replace(start, duration_ns=max(end.start_ns + end.duration_ns - start.start_ns, 0))
+    # The provider's clock differs from ours and has a resolution of one second.
+    measured_ns = max(start.headers_ns or 0, start.last_chunk_ns or 0)
+    return replace(start, duration_ns=max(end.start_ns + end.duration_ns - start.start_ns, measured_ns))
