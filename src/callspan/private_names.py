@@ -19,13 +19,8 @@ from callspan.sdk_profiles import SDKS
 SSE: Final = "sse"
 """The current event, a local variable of `Stream.__stream__`. Without it `[DONE]` is not detected: a chat stream
 without a finish reason counts as cut off."""
-MCP_CLIENT: Final = "client"
-"""The client of an MCP server, a variable of the function made by `mcp_tool`. Without it the server has no name."""
 RUNNER_PARAMS: Final = "_params"
 """The call parameters of anthropic's tool runner. Without it a loop has no name."""
-RUNNER_CLOSED: Final = "_closed"
-"""Whether anthropic's tool runner was closed. Without it a runner that was closed early counts as stopped by its step
-limit."""
 
 MODULES: Final = (
     *(f"{sdk}.{module}" for sdk in SDKS for module in ("_base_client", "_streaming")),
@@ -65,10 +60,6 @@ RAW_STREAM: Final = PrivateName(
     ),
     "the helper is treated as the stream", "errors that openai's stream helpers raise themselves",
 )  # fmt: skip
-HELPER_TAG: Final = PrivateName(
-    "get_helper_tag", ("anthropic.lib._stainless_helpers",), "tools of MCP servers count as functions",
-    "that the tools of `mcp_tool` are of MCP servers",
-)  # fmt: skip
 BASE_URL: Final = PrivateName(
     "_base_url", _of_sdks("_base_client", "BaseClient"), "the public `base_url` is read, which costs more"
 )
@@ -105,7 +96,7 @@ URI: Final = PrivateName(
 )
 OLD_URI: Final = "wsuri"
 READ: Final = (
-    RAW_STREAM, HELPER_TAG, BASE_URL, RESOURCE_CLIENT, SPAN_NAME, OPEN_TELEMETRY,
+    RAW_STREAM, BASE_URL, RESOURCE_CLIENT, SPAN_NAME, OPEN_TELEMETRY,
     ATTRIBUTES, BOUNDED_DICT, MAX_VALUE_LEN, MAXLEN, LIMITS, EVENT, ADD_EVENT,
     INTERNAL, URI,
     METER_PROVIDER, PROXY_METER_PROVIDER,

@@ -163,7 +163,6 @@ def check(seen: Captured, script: Play) -> None:
     # A call of a tool that there is not is answered, but runs nothing.
     ran = Counter(tool.data["arguments"]["city"] for tool in tools if tool.data and tool.name == "weather")
     assert ran == Counter(script.ran), script.seed
-    assert agents[0].metadata["outcome"] in {"success", "step_limit", "cancelled", "error", "refused"}
 
 
 @pytest.fixture(autouse=True)

@@ -47,7 +47,7 @@ def test_a_loop_is_an_agent_below_the_step_with_its_turns_and_tools(
         agent: [chat, "execute_tool weather", "execute_tool weather", chat],
     }  # fmt: skip
     (row,) = rows(seen, "agent")
-    assert (row.name, row.metadata["outcome"], row.metadata["model"]) == (CLAUDE, "success", CLAUDE)
+    assert (row.name, row.error) == (CLAUDE, None)
     paris, oslo = rows(seen, "tool")
     assert [tool.data for tool in (paris, oslo)] == [
         {"arguments": {"city": city}, "result": f"Sunny in {city}"} for city in ("Paris", "Oslo")
@@ -58,7 +58,7 @@ def test_a_loop_is_an_agent_below_the_step_with_its_turns_and_tools(
         assert event.timestep_id == seen.timesteps[0].timestep_id
         assert event.duration_ns > 0
     assert paris.system == CLAUDE
-    assert paris.metadata["provider"] == row.metadata["provider"] == seen.records[0].provider
+    assert paris.metadata["provider"] == seen.records[0].provider
     assert len(seen.timesteps) == 2  # its start and its end: a loop is no timestep
     assert seen.timesteps[-1].totals is not None
     assert (seen.timesteps[-1].totals.calls, seen.timesteps[-1].totals.tools) == (2, 2)
@@ -109,7 +109,6 @@ class Ending(NamedTuple):
     how: str = "run"
     tool: Any = sunny
     options: dict[str, Any] = {}  # noqa: RUF012 - never changed
-    outcome: str = "success"
     data: Any = None
     """Of the tool's row; None: there is none."""
     error: str | None = None
@@ -122,31 +121,27 @@ FAILED = {**SUNNY, "result": "ValueError('no weather in Paris')"}
 CANCELLED = "asyncio.exceptions.CancelledError"
 ENDINGS: dict[str, Ending] = {
     "anthropic run": Ending(data=SUNNY),
-    "anthropic step limit": Ending(options={"max_iterations": 1}, outcome="step_limit", data=SUNNY),
+    "anthropic step limit": Ending(options={"max_iterations": 1}, data=SUNNY),
     "anthropic tool error": Ending(tool=_fail, data=FAILED, error="tool_error"),
     "anthropic final turn": Ending("final", data=SUNNY),
-    "anthropic close": Ending("close", outcome="cancelled"),
-    "anthropic break": Ending("break", outcome="cancelled"),
-    "anthropic interrupt": Ending(
-        tool=_interrupt, outcome="cancelled", data=ASKED, error="KeyboardInterrupt", raises=KeyboardInterrupt
-    ),
+    "anthropic close": Ending("close"),
+    "anthropic break": Ending("break"),
+    "anthropic interrupt": Ending(tool=_interrupt, data=ASKED, error="KeyboardInterrupt", raises=KeyboardInterrupt),
     "openai run": Ending(data=SUNNY),
     "openai streamed": Ending(options={"stream": True}, data=SUNNY),
     "openai eager": Ending(options={"stream": True, "eager": True}, data=SUNNY),
     "openai final turn": Ending("final", data=SUNNY),
     "openai iterated": Ending("all", data=SUNNY),
-    "openai step limit": Ending(options={"max_steps": 1}, outcome="step_limit", raises=RuntimeError),
-    "openai cancelled": Ending(
-        tool=_cancel, outcome="cancelled", data=ASKED, error=CANCELLED, raises=asyncio.CancelledError
-    ),
-    "openai tool error": Ending(tool=_fail, outcome="error", data=ASKED, error="ValueError", raises=RuntimeError),
-    "openai break": Ending("break", outcome="cancelled"),
-    "openai close": Ending("close", outcome="cancelled"),
+    "openai step limit": Ending(options={"max_steps": 1}, raises=RuntimeError),
+    "openai cancelled": Ending(tool=_cancel, data=ASKED, error=CANCELLED, raises=asyncio.CancelledError),
+    "openai tool error": Ending(tool=_fail, data=ASKED, error="ValueError", raises=RuntimeError),
+    "openai break": Ending("break"),
+    "openai close": Ending("close"),
 }
 
 
 @pytest.mark.parametrize("name", ENDINGS)
-def test_every_ending_has_its_outcome_and_every_run_of_a_tool_is_recorded_once(
+def test_a_loop_ends_with_its_error_and_every_run_of_a_tool_is_recorded_once(
     name: str, mode: Mode, run: Run, seen: Captured
 ) -> None:
     ending, sdk = ENDINGS[name], name.partition(" ")[0]
@@ -167,7 +162,7 @@ def test_every_ending_has_its_outcome_and_every_run_of_a_tool_is_recorded_once(
     gc.collect()
     (agent,) = rows(seen, "agent")
     model = "claude-sonnet-5" if sdk == "anthropic" else "gpt-5"
-    assert (agent.name, agent.metadata["outcome"]) == (model, ending.outcome)
+    assert (agent.name, agent.error is not None) == (model, ending.raises != ())
     tools = rows(seen, "tool")
     assert [one.data for one in tools] == [ending.data] * (ending.data is not None)
     assert [one.error and one.error.type for one in tools] == [ending.error] * len(tools)
@@ -197,7 +192,6 @@ def test_a_loop_that_is_cancelled_in_its_tool_ends_with_it(mode: Mode, run: Run,
 
     run(body)
     (agent,), (tool,) = rows(seen, "agent"), rows(seen, "tool")
-    assert agent.metadata["outcome"] == "cancelled"
     assert tool.error.kind == agent.error.kind == "cancelled"
     assert tool.data == {"arguments": {"city": "Paris"}}
 
@@ -226,7 +220,7 @@ def test_a_loop_whose_caller_raises_at_a_stream_is_closed_by_its_event_loop(
     run(body)
     gc.collect()
     assert [one.exc_value for one in unraisable] == []
-    assert [row.metadata["outcome"] for row in rows(seen, "agent")] == ["cancelled"]
+    assert [row.error for row in rows(seen, "agent")] == [None]
 
 
 @pytest.mark.parametrize("content", ["metadata", "off"])
@@ -264,7 +258,6 @@ def test_a_candidate_of_a_decision_is_a_tool(refuses: bool, mode: Mode, run: Run
     runner = kind(observe=lambda: of("A fork."), candidates=candidates)
     run(lambda: mode.wait(runner.run(mode.openai(), {"model": "gpt-6-luna", "input": "Find the exit."})))
     (agent,), (tool,) = rows(seen, "agent"), rows(seen, "tool")
-    assert agent.metadata["outcome"] == ("refused" if refuses else "success")
     assert (tool.name, tool.tool_call_id) == ("north", f"{seen.records[0].call_id}:north")
     call = "decisions gpt-6-luna"
     assert tree(seen)[f"invoke_agent {agent.name}"] == [call, "execute_tool north", call]

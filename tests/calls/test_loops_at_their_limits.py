@@ -1,11 +1,10 @@
-"""Tool loops used in unusual ways: ids used again, tools run after the end, suppressed blocks, words of errors."""
+"""Tool loops used in unusual ways: ids used again, tools run after the end, suppressed blocks."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import anthropic
 import pytest
 from opentelemetry.instrumentation.utils import suppress_instrumentation
 
@@ -102,14 +101,6 @@ def test_what_runs_in_a_suppressed_block_is_recorded_without_a_span(
     assert use is suppressed_tool or seen.spans == []
 
 
-def test_the_words_of_a_provider_are_no_outcome(mode: Mode, seen: Captured) -> None:
-    refusal = {"type": "invalid_request_error", "message": "max_steps is unknown; the plan was cancelled"}
-    mode.provider.reply(status=400, raw={"type": "error", "error": refusal})
-    with pytest.raises(anthropic.BadRequestError):
-        loops.of_anthropic(mode, sunny).until_done()
-    assert [one.metadata["outcome"] for one in rows(seen, "agent")] == ["error"]
-
-
 def test_a_loop_that_was_not_started_does_not_hide_the_one_that_runs(mode: Mode, seen: Captured) -> None:
     mode.provider.reply(tool_calls=[request()])
     runner = loops.of_openai(mode, sunny)
@@ -120,34 +111,11 @@ def test_a_loop_that_was_not_started_does_not_hide_the_one_that_runs(mode: Mode,
     assert rows(seen, "tool")[0].duration_ns
 
 
-def outcomes(seen: Captured) -> list[tuple[str, str | None]]:
-    return [(row.name, row.metadata.get("outcome")) for row in rows(seen, "agent")]
-
-
-def test_the_outcome_of_a_block_is_that_of_its_last_loop(mode: Mode, seen: Captured) -> None:
-    mode.provider.reply(status=500)
-    with callspan.invoke_agent("forecaster"):
-        with pytest.raises(anthropic.InternalServerError):
-            loops.of_anthropic(mode, sunny).until_done()
-        loops.of_anthropic(mode, sunny).until_done()
-    assert outcomes(seen) == [("claude-sonnet-5", "success"), ("forecaster", "success")]
-
-
 def test_a_loop_that_outlives_its_block_stays_below_its_span(mode: Mode, seen: Captured) -> None:
     mode.provider.reply(tool_calls=[request()])
     with callspan.invoke_agent("forecaster"):
         runner = loops.of_anthropic(mode, sunny)
         next(runner)
     runner.until_done()
-    assert outcomes(seen) == [("forecaster", None)]
-    assert [span.name for span in seen.spans].count("invoke_agent forecaster") == 1
+    assert loops.tree(seen)["invoke_agent forecaster"] == ["invoke_agent claude-sonnet-5"]
     assert runs(seen) == [("Paris", "Sunny in Paris")]
-
-
-def test_of_a_loop_whose_last_turns_are_not_observed_no_outcome_is_known(mode: Mode, seen: Captured) -> None:
-    mode.provider.reply(tool_calls=[request()])
-    runner = loops.of_anthropic(mode, sunny)
-    next(runner)
-    callspan.uninstrument()
-    list(runner)
-    assert [outcome for _, outcome in outcomes(seen)] in ([None], [])

@@ -131,7 +131,7 @@ def test_without_the_private_names_of_tools_a_loop_is_an_agent_still(
         else:
             loops.of_openai(mode, str).run(mode.openai(), loops.RESPONSES)
         (agent,) = loops.rows(seen, "agent")
-    assert agent.metadata["outcome"] == "success"
+    assert agent.error is None
     assert loops.rows(seen, "tool") == []
 
 

@@ -115,13 +115,13 @@ def test_an_agent_is_shown_with_the_sums_of_its_calls_and_what_ran_in_it_below(s
     place = Place(session_id="s")
     found = tree(
         store,
-        event("agent", -1, name="triage", span_id="a", duration_ns=9 * SECOND, metadata={"outcome": "step_limit"}),
+        event("agent", -1, name="triage", span_id="a", duration_ns=9 * SECOND),
         event("tool", 1, name="look", span_id="b", parent_span_id="a"),
         made("c", span_id="c", parent_span_id="b", place=place, **priced),
         made("d", at_ns=START_NS + SECOND, span_id="d", place=place, **priced),
     )
     shown = [line[17:] for line in found]
-    assert shown[0] == "agent triage  1 call  3→2  $0.50  9.00 s  step_limit"
+    assert shown[0] == "agent triage  1 call  3→2  $0.50  9.00 s"
     assert [len(line) - len(line.lstrip()) for line in shown] == [0, 4, 4, 0]
 
 

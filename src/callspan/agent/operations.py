@@ -261,20 +261,13 @@ class Agent(Operation):
     ) -> None:
         super().__init__(name, given, owner, labels)
         self.description = as_text(description)
-        self._loop_metadata: dict[str, object] = {}
-        """Metadata of the SDK's tool loop that it represents."""
-        self._has_loop = False
-        """Whether it represents such a loop."""
 
     def _fresh(self, name: str, arguments: Mapping[str, object]) -> Operation:
         given = arguments if self._input is None else self._input
         return Agent(self.name or name, given, self._owner, self._labels, self.description)
 
-    def _check_open(self) -> None:
-        """Accept the tools of a loop at any time: it may outlive the block in which it started."""
-
     def _own_metadata(self) -> Mapping[str, object]:
-        return without_none({**self._loop_metadata, "description": self.description})
+        return without_none({"description": self.description})
 
 
 class Guardrail(Operation):

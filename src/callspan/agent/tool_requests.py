@@ -22,26 +22,17 @@ class Answer:
     """The answer of an ended call; its tool calls are read on first use."""
 
     __slots__ = (
-        "_api", "_response", "_tool_calls", "call_id", "end_ns", "is_whole", "model", "params", "provider",
-        "started_ids",
+        "_api", "_response", "_tool_calls", "call_id", "end_ns", "provider", "started_ids",
     )  # fmt: skip
 
     def __init__(self, record: CallRecord) -> None:
         self._api = record.api
         self._response = record.response
         self.call_id, self.provider = record.call_id, record.provider
-        self.model, self.params = record.request.model, record.request.params
-        self.is_whole = record.outcome == "success"
         self._tool_calls: list[ToolCall] | None = None
         self.end_ns = record.timing.start_ns + (record.timing.duration_ns or 0)
         self.started_ids: set[str | None] = {None}
         """The ids of the tool calls whose tools have started."""
-
-    @property
-    def finish_reason(self) -> str | None:
-        """The provider's finish reason of the first choice."""
-        reasons = [] if self._response is None else self._response.finish_reasons
-        return reasons[0] if reasons else None
 
     def open(self) -> list[ToolCall]:
         """Return the tool calls for the application whose tools have not started."""

@@ -277,13 +277,11 @@ def _agent_line(event: EventRecord, calls: Sequence[CallRecord]) -> Text:
     """Return the line of an agent with the sums of its calls."""
     sums = summary(calls)
     used, cost = tokens(sums.input_tokens, sums.output_tokens), sums.cost_usd
-    outcome = event.metadata.get("outcome")
     return styled(
         _event_line(event),
         f" {plural(len(calls), 'call')}  {used}" if calls else "",
         f"  {money(cost)}" if cost is not None else "",
         f"  {duration(event.duration_ns)}" if event.duration_ns is not None else "",
-        (f"  {outcome}" if isinstance(outcome, str) and outcome != "success" and not event.error else "", "yellow"),
     )
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import sys
 from collections.abc import Callable
 from functools import partial
 from types import TracebackType
@@ -20,8 +19,6 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 _START: Final = fail_open("start the agent of a tool loop")
-_MCP: Final = "mcp_tool"
-"""The SDK's tag of the tools that it makes of those of MCP servers."""
 _DIAGNOSTICS: Final = "on_diagnostic"
 _TOOL_USE: Final = "tool_use"
 _PARAMS_AT: Final = 2
@@ -31,30 +28,24 @@ _RUN: Final = fail_open("record the run of a tool")
 
 def observe_loop(original: Function, *_: object, **__: object) -> Function:
     """Return a replacement of a runner's generator: all that runs while it advances belongs to the loop's agent."""
-    return HookSteps(step=_START, begin=_beginner(original), returned=_within).around(original)
+    return HookSteps(step=_START, begin=_loop, returned=_within).around(original)
 
 
 def observe_run(original: Function, *_: object, **__: object) -> Function:
-    """Return a replacement of a runner's method that runs the whole loop."""
-    steps = HookSteps(
-        step=_START, begin=_beginner(original), enter=Loop.start, returned=Loop.on_return, raised=Loop.end
-    )  # fmt: skip
-    return steps.around(original)
+    """Return a replacement of a runner's method that runs the whole loop, and reports its actions."""
 
-
-def _beginner(original: Function) -> Callable[..., Loop | None]:
-    """Return a function that begins a loop, and receives the runner's diagnostics, if any."""
-    is_diagnosed = _DIAGNOSTICS in parameters(original)
-
-    def begin(args: tuple[Any, ...], _: object, kwargs: dict[str, Any]) -> Loop | None:
-        if HOOK_CONTEXT.factory() is None:
-            return None
-        loop = Loop(args[0], value_of(partial(_model, args, kwargs)))
-        if is_diagnosed:
+    def begin(args: tuple[Any, ...], runner: object, kwargs: dict[str, Any]) -> Loop | None:
+        loop = _loop(args, runner, kwargs)
+        if loop is not None and _DIAGNOSTICS in parameters(original):
             kwargs[_DIAGNOSTICS] = partial(_diagnosed, loop, kwargs.get(_DIAGNOSTICS))
         return loop
 
-    return begin
+    steps = HookSteps(step=_START, begin=begin, enter=Loop.start, returned=Loop.on_return, raised=Loop.end)
+    return steps.around(original)
+
+
+def _loop(args: tuple[Any, ...], _: object, kwargs: dict[str, Any]) -> Loop | None:
+    return None if HOOK_CONTEXT.factory() is None else Loop(args[0], value_of(partial(_model, args, kwargs)))
 
 
 def _model(args: tuple[Any, ...], kwargs: dict[str, Any]) -> str | None:
@@ -98,22 +89,11 @@ def _block(state: tuple[Loop, Any, Any], _: object) -> _ToolBlock:
 
 
 def _ran(loop: Loop, tool: Any, block: Any) -> LoopTool:
-    helpers: Any = sys.modules.get(names.HELPER_TAG.where[0])
-    tag_of = getattr(helpers, names.HELPER_TAG.name, None)
-    facts: dict[str, object] = {"toolset": getattr(block, "toolset_name", None)}
-    if tag_of is not None and tag_of(tool) == _MCP:
-        facts |= {"tool_type": "extension", "server": value_of(partial(_server, tool))}
-    run = LoopTool(loop.agent, str(block.id), block.name, block.input, **facts)
+    toolset = getattr(block, "toolset_name", None)
+    run = LoopTool(loop.agent, str(block.id), block.name, block.input, toolset=toolset)
     run.start()
     run.describe(partial(getattr, tool, "description", None))
     return run
-
-
-def _server(tool: Any) -> str | None:
-    """Return the name of the MCP server that has a tool, as its client states it in `mcp` 2 and later."""
-    held = dict(zip(tool.func.__code__.co_freevars, tool.func.__closure__ or (), strict=False))
-    name = getattr(getattr(held[names.MCP_CLIENT].cell_contents, "server_info", None), "name", None)
-    return name if isinstance(name, str) else None
 
 
 def _function(args: tuple[Any, ...], item: Any, _kwargs: object) -> LoopTool | None:

@@ -12,7 +12,7 @@ from typing import Final, NamedTuple, TypeAlias
 from callspan.record.events import AGENT_START, EventRecord, ScopeRecord, SessionRecord, TimestepRecord
 from callspan.semconv import gen_ai
 from callspan.semconv import llm as llm_tables
-from callspan.semconv.call import CONVERSATION_ID, EXCEPTION_TYPE, STEP_INDEX
+from callspan.semconv.call import EXCEPTION_TYPE, STEP_INDEX
 from callspan.semconv.content_attributes import Attributes, SpanContent
 from callspan.semconv.events import (
     ERROR,
@@ -77,12 +77,6 @@ _TOTALS: Final = (
 
 _METADATA: Final = json_row("callspan.metadata", attrgetter("metadata"), when="metadata")
 _TOOL_CALL: Final = text_row("gen_ai.tool.call.id", "tool_call_id")
-_TOOL_LOOP: Final = (
-    Row(gen_ai.PROVIDER_NAME, STRING, in_metadata("provider"), "The provider whose SDK runs the loop."),
-    Row(
-        CONVERSATION_ID, STRING, in_metadata("conversation_id"), "The client's conversation id, outside a session."
-    ),
-)  # fmt: skip
 _IN_AND_OUT: Final = data_rows({"input": ("callspan.input", ""), "output": ("callspan.output", "")})
 
 
@@ -174,7 +168,7 @@ TOOL: Final = _tables(
         *WITHIN,
     ),
     end=(
-        *_TOOL_LOOP,
+        Row(gen_ai.PROVIDER_NAME, STRING, in_metadata("provider"), "The provider whose answer requested it."),
         Row("gen_ai.tool.description", STRING, in_metadata("description")),
         Row("anthropic.toolset.name", STRING, in_metadata("toolset")),
         Row("mcp.server.name", STRING, in_metadata("server")),
@@ -192,17 +186,9 @@ AGENT: Final = _tables(
         Row("gen_ai.agent.description", STRING, in_metadata("description"), if_empty=True),
         *WITHIN,
     ),
-    end=(
-        *_TOOL_LOOP,
-        Row(
-            "gen_ai.output.type", STRING, in_metadata("output_type"),
-            "Of the first call of a tool loop.",
-        ),
-        Row(gen_ai.REQUEST_MODEL, STRING, in_metadata("model"), "Of the first call of a tool loop."),
-        Row("callspan.outcome", STRING, in_metadata("outcome"), "How a tool loop ended."),
-    ),
+    end=(),
     content=_IN_AND_OUT,
-)  # fmt: skip
+)
 GUARDRAIL: Final = _tables(
     "guardrail",
     "GUARDRAIL",

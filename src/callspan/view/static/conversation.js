@@ -117,11 +117,10 @@ export const turnOf = (entry, context) => {
     turnBox("tool", clock(entry.start_ms), [toolRun(entry)], { data: { entry: entry.id } })
   ];
   const drawn = EVENTS[entry.kind]?.(entry) || turnBox("", entry.kind, [h("p", null, strong(entry.record.name || ""), " ",
-    entry.record.error ? mark("error", entry.record.error.message || entry.record.error.type) : outcomeOf(entry.record), " ", brief(entry.record.data))]);
+    entry.record.error ? mark("error", entry.record.error.message || entry.record.error.type) : "", " ", brief(entry.record.data))]);
   drawn.dataset.entry = entry.id;
   return [drawn];
 };
-export const outcomeOf = record => (["success", undefined].includes(record.metadata?.outcome) ? "" : mark("cancelled", oneLine(record.metadata.outcome)));
 const role = record => (record.message_type === "question" ? "user" : record.message_type);
 
 export const instructionsBox = (found, sub) => {

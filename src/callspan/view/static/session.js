@@ -6,7 +6,7 @@ import { axisOf, callPieces, dot, gapsOf, span, toolPiece } from "./bars.js";
 import { roving } from "./keys.js";
 import { isMarked, readMore, redraw, showKeys, title, toMark } from "./app.js";
 import { callMarks, cost, lastedMs, outcome, scores, sessionMarks, titleOf } from "./rows.js";
-import { actionText, contextOf, instructionsBox, observationText, outcomeOf, rewardText, scoreLine, turnOf } from "./conversation.js";
+import { actionText, contextOf, instructionsBox, observationText, rewardText, scoreLine, turnOf } from "./conversation.js";
 import { ratingBox } from "./rate.js";
 import { isEpisode } from "./episode.js";
 import { quoted } from "./filters.js";
@@ -57,7 +57,7 @@ const label = entry => {
   if (entry.kind === "guardrail") return [record.metadata?.triggered ? mark("triggered") : soft("passed "), " ", oneLine(record.name || "")];
   if (entry.kind === "environment") return [record.reward !== undefined && [rewardText(record.reward), " "], soft(observationText(entry))];
   const failed = record.error && mark("error", record.error.type);
-  if (entry.kind === "agent") return [strong(oneLine(record.name || "")), " ", failed || outcomeOf(record), soft(entry.inside?.length ? ` ${plural(entry.inside.length, "call")}` : "")];
+  if (entry.kind === "agent") return [strong(oneLine(record.name || "")), " ", failed, soft(entry.inside?.length ? ` ${plural(entry.inside.length, "call")}` : "")];
   return [oneLine(record.name || ""), " ", failed, soft(record.data === undefined ? "" : actionText(entry))];
 };
 
