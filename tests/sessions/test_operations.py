@@ -91,11 +91,6 @@ def test_a_guardrail_records_whether_it_was_triggered(seen: Seen) -> None:
         "openinference.span.kind": "GUARDRAIL",
         "callspan.input": '"darn"',
         "callspan.output": '{"word":"darn"}',
-        "gen_ai.input.messages": [{"role": "user", "parts": ["darn"]}],
-        "gen_ai.output.messages": [
-            {"role": "tool", "name": "profanity", "parts": ['{"word":"darn"}', '{"triggered":true}'],
-             "finish_reason": "stop"},
-        ],
     }  # fmt: skip
     assert "callspan.guardrail.triggered" not in silent.attributes
     assert parent_of(silent) == seen.the("invoke_agent triage").context.span_id
@@ -120,10 +115,6 @@ def test_a_handoff_records_sender_and_receiver(seen: Seen) -> None:
         "gen_ai.tool.call.id": "call_9",
         "openinference.span.kind": "CHAIN",
         "callspan.input": '{"why":"refund"}',
-        "gen_ai.input.messages": [{"role": "assistant", "name": "triage", "parts": ['{"why":"refund"}']}],
-        "gen_ai.output.messages": [
-            {"role": "tool", "name": "billing", "parts": ["handoff to billing"], "finish_reason": "stop"}
-        ],
     }
     assert parent_of(span) == seen.the("invoke_agent triage").context.span_id
     assert parent_of(seen.the("handoff support")) == seen.the("timestep").context.span_id
@@ -175,13 +166,20 @@ def test_openinference_has_the_input_and_output_of_every_span_of_an_agent() -> N
     shown = {span.name: dict(span.attributes or {}) for span in seen.spans}
     assert len(shown) == 6
     for name, attributes in shown.items():
-        for side in ("input", "output"):
-            known = attributes.get(f"gen_ai.{side}.messages") or attributes[f"gen_ai.tool.call.{_OF_TOOL[side]}"]
-            assert attributes[f"{side}.value"] == known, name
+        for side, sources in _SOURCES.items():
+            known = next(attributes[source] for source in sources if source in attributes)
+            assert attributes[f"{side}.value"] == ("false" if known is False else known), name
             assert attributes[f"{side}.mime_type"] == "application/json"
 
 
-_OF_TOOL = {"input": "arguments", "output": "result"}
+_SOURCES = {
+    "input": (
+        "gen_ai.input.messages", "gen_ai.tool.call.arguments", "callspan.input", "callspan.observation.before",
+    ),
+    "output": (
+        "gen_ai.output.messages", "gen_ai.tool.call.result", "callspan.guardrail.triggered", "callspan.observation",
+    ),
+}  # fmt: skip
 ASKED: Any = {"model": "gpt-5", "messages": [{"role": "user", "content": "Where to?"}]}
 EAST, WEST, UP = {"to": "east"}, {"to": "west"}, {"to": "up"}
 

@@ -166,10 +166,11 @@ END: Final = Table(
 
 
 def _copied(value: str, mime_type: str, *names: str) -> Put:
-    """Return the source that copies the first of the `gen_ai.*` attributes of these names, if it fits."""
+    """Return the source that copies the first of the attributes of these names, if it fits."""
 
     def put(attributes: Attributes, _: object, shown: SpanContent) -> None:
         found = next((attributes[name] for name in names if name in attributes), None)
+        found = str(found).lower() if isinstance(found, bool) else found
         if isinstance(found, str) and len(found) <= shown.budget.left:
             attributes[value], attributes[mime_type] = found, _JSON_TYPE
             shown.budget.spend(len(found))
@@ -177,15 +178,21 @@ def _copied(value: str, mime_type: str, *names: str) -> Put:
     return Put(put)
 
 
-_INPUT: Final = _copied(_INPUT_VALUE, _INPUT_MIME_TYPE, "gen_ai.input.messages", "gen_ai.tool.call.arguments")
-_OUTPUT: Final = _copied(_OUTPUT_VALUE, _OUTPUT_MIME_TYPE, "gen_ai.output.messages", "gen_ai.tool.call.result")
+_INPUT: Final = _copied(
+    _INPUT_VALUE, _INPUT_MIME_TYPE, "gen_ai.input.messages", "gen_ai.tool.call.arguments", "callspan.input",
+    "callspan.observation.before",
+)  # fmt: skip
+_OUTPUT: Final = _copied(
+    _OUTPUT_VALUE, _OUTPUT_MIME_TYPE, "gen_ai.output.messages", "gen_ai.tool.call.result", "callspan.output",
+    "callspan.observation", "callspan.guardrail.triggered",
+)  # fmt: skip
 SCOPE_VALUES: Final = Table(
     Row(_INPUT_VALUE, JSON, _INPUT),
     Row(_INPUT_MIME_TYPE, STRING, _INPUT),
     Row(_OUTPUT_VALUE, JSON, _OUTPUT),
     Row(_OUTPUT_MIME_TYPE, STRING, _OUTPUT),
 )
-"""Attributes of the spans of sessions, timesteps and operations, set after their `gen_ai.*` ones."""
+"""Attributes of the spans of sessions, timesteps and operations, set after their other ones."""
 
 
 def kind_row(kind: str) -> Row:

@@ -1,4 +1,4 @@
-"""Scope messages: the first input and the last output of a session, timestep, agent or operation, as messages."""
+"""Scope messages: the first input and the last output of a session, timestep or agent, as messages."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ from callspan.semconv.content_attributes import (
     TOOL,
     Attributes,
     ByteBudget,
-    SpanContent,
     answer_messages,
     message_json,
     messages_json,
@@ -23,7 +22,6 @@ from callspan.semconv.content_attributes import (
     put_json,
 )
 from callspan.semconv.gen_ai import INPUT_MESSAGES, OUTPUT_MESSAGES
-from callspan.semconv.table import JSON, Put, Row
 
 _Json: TypeAlias = dict[str, object]
 _Answer: TypeAlias = tuple[str, Sequence[Message]]
@@ -185,47 +183,6 @@ def _environment(record: EventRecord, room: int) -> _Json | None:
         parts.append({"type": "text", "content": f"reward: {record.reward}"})
     is_empty = not parts and end == "continue"
     return None if is_empty else {"role": TOOL, "name": "environment", "parts": parts, "finish_reason": end}
-
-
-def _operation_input(record: EventRecord, room: int) -> _Json | None:
-    """Return the input of a guardrail, handoff or environment step as a message."""
-    given = _given(record, "before" if record.event_type == "environment" else "input")
-    if given is None:
-        return None
-    if record.event_type == "environment":
-        return {"role": TOOL, "name": "environment", "parts": [_text(given, room)]}
-    if record.event_type == "handoff":
-        return {**_incoming(given, room, record.system), "role": "assistant"}
-    return _incoming(given, room, None)
-
-
-def _operation_output(record: EventRecord, room: int) -> _Json | None:
-    """Return its output, which is not the model's, so that its role is `tool`."""
-    if record.event_type == "environment":
-        return _environment(record, room)
-    said = [_given(record, "output")]
-    if record.event_type == "guardrail" and (triggered := record.metadata.get("triggered")) is not None:
-        said.append({"triggered": triggered})
-    if record.event_type == "handoff" and record.name is not None:
-        said.append(f"handoff to {record.name}")
-    parts = [_text(one, room) for one in said if one is not None]
-    name = {} if record.name is None else {"name": record.name}
-    return {"role": TOOL, **name, "parts": parts, "finish_reason": "stop"} if parts else None
-
-
-def _put_operation_messages(attributes: Attributes, record: EventRecord, shown: SpanContent) -> None:
-    for name, message_in in ((OUTPUT_MESSAGES, _operation_output), (INPUT_MESSAGES, _operation_input)):
-        message = message_in(record, shown.budget.room)
-        if message is not None:
-            put_json(attributes, name, [message], shown.budget)
-
-
-_PUT_MESSAGES: Final = Put(_put_operation_messages)
-OPERATION_MESSAGES: Final = (
-    Row(OUTPUT_MESSAGES, JSON, _PUT_MESSAGES, "Output, as a message with the role `tool`.", content=True),
-    Row(INPUT_MESSAGES, JSON, _PUT_MESSAGES, content=True),
-)
-"""Guardrails, handoffs and environment steps as messages, which backends render as a conversation."""
 
 
 def _given(record: EventRecord, name: str) -> object:

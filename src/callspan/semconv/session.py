@@ -23,7 +23,6 @@ from callspan.semconv.events import (
     WITHIN,
 )
 from callspan.semconv.openinference import kind_row
-from callspan.semconv.scope_messages import OPERATION_MESSAGES
 from callspan.semconv.table import (
     BOOLEAN,
     DOUBLE,
@@ -155,7 +154,7 @@ ENVIRONMENT: Final = _tables(
     "CHAIN",
     start=WITHIN,
     end=(REWARD_OF_ENVIRONMENT, *TERMINATED),
-    content=(*STATES, *OPERATION_MESSAGES),
+    content=STATES,
 )
 TOOL: Final = _tables(
     "execute_tool",
@@ -198,7 +197,7 @@ GUARDRAIL: Final = _tables(
         *WITHIN,
     ),
     end=(Row("callspan.guardrail.triggered", BOOLEAN, in_metadata("triggered")),),
-    content=(*_IN_AND_OUT, *OPERATION_MESSAGES),
+    content=_IN_AND_OUT,
 )
 HANDOFF: Final = _tables(
     "handoff",
@@ -210,7 +209,7 @@ HANDOFF: Final = _tables(
         *WITHIN,
     ),
     end=(),
-    content=(*_IN_AND_OUT, *OPERATION_MESSAGES),
+    content=_IN_AND_OUT,
 )
 _EVENTS: Final = {
     "environment": ENVIRONMENT,
