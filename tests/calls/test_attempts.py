@@ -54,14 +54,11 @@ def assert_log_agrees(record: CallRecord, log: Sequence[ReceivedRequest]) -> Non
     at_least = max(request.time_ns - (attempt.end_ns or 0) for attempt, request in pairs)
     at_most = min(request.time_ns - attempt.start_ns for attempt, request in pairs)
     assert at_least <= at_most
-    for (before, arrived), (after, arrived_next) in pairwise(pairs):
+    for before, after in pairwise(attempts):
         assert before.end_ns is not None
         assert before.end_ns <= after.start_ns
         assert before.wait_s is not None
-        assert before.planned_wait_s is not None
         assert before.wait_s == (after.start_ns - before.end_ns) / 1e9
-        assert before.wait_s >= before.planned_wait_s
-        assert (arrived_next.time_ns - arrived.time_ns) / 1e9 >= before.planned_wait_s
     assert attempts[-1].wait_s is None
 
 
@@ -84,7 +81,7 @@ def test_a_rate_limit_an_error_and_then_an_answer(shaped: Wire, run: Run, seen: 
     run(lambda: shaped.call(shaped.client(max_retries=2)))
     record = the_call(seen)
     assert shown(record) == [(429, "rate_limit", "req_1"), (500, "server", "req_2"), (200, None, "req_3")]
-    assert [attempt.planned_wait_s for attempt in record.attempts] == [0.006, 0.003, None]
+    assert all((one.wait_s or 0) >= planned for one, planned in zip(record.attempts, (0.006, 0.003), strict=False))
     assert (record.retries, record.rate_limited) == (2, True)
     assert_log_agrees(record, shaped.mode.provider.requests)
     attributes = dict(seen.spans[0].attributes or {})
@@ -138,7 +135,7 @@ def test_waits_are_those_the_sdk_has_slept(plain: Wire, run: Run, seen: Captured
     run(lambda: plain.call(plain.client(max_retries=2)))
     record = the_call(seen)
     assert len(slept) == 2
-    assert [attempt.planned_wait_s for attempt in record.attempts] == [*slept, None]
+    assert all((one.wait_s or 0) >= wait for one, wait in zip(record.attempts, slept, strict=False))
     assert_log_agrees(record, plain.mode.provider.requests)
 
 
@@ -211,7 +208,7 @@ def test_cancelled_or_interrupted_during_the_wait(
     record = the_call(seen)
     assert record.outcome == "cancelled"
     (attempt,) = record.attempts
-    assert (attempt.status, attempt.planned_wait_s, attempt.wait_s) == (429, 20.0, None)
+    assert (attempt.status, attempt.wait_s) == (429, None)
     assert (record.retries, record.rate_limited) == (0, True)
     assert record.error is not None
     assert record.error.kind == "cancelled"

@@ -149,8 +149,8 @@ def test_show_says_which_part_it_shows(long: str) -> None:
 
 
 TRIES = [
-    Attempt(number=1, start_ns=0, status=429, planned_wait_s=0.5, request_id="req-1"),
-    Attempt(number=2, start_ns=SECOND, error_type="ConnectError", planned_wait_s=0.0),
+    Attempt(number=1, start_ns=0, status=429, wait_s=0.5, request_id="req-1"),
+    Attempt(number=2, start_ns=SECOND, error_type="ConnectError", wait_s=0.0),
     Attempt(number=3, start_ns=2 * SECOND),
     Attempt(number=4, start_ns=61 * SECOND, status=200),
 ]

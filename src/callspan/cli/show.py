@@ -227,7 +227,7 @@ def _facts(call: CallRecord, position: object) -> Iterator[tuple[str, str | None
 
 def _attempt(attempt: Attempt) -> str:
     status = str(attempt.status) if attempt.status is not None else attempt.error_type or "no answer"
-    wait = "" if attempt.planned_wait_s is None else f", then waited {duration(attempt.planned_wait_s * 1e9)}"
+    wait = "" if attempt.wait_s is None else f", then waited {duration(attempt.wait_s * 1e9)}"
     request = f", request {attempt.request_id}" if attempt.request_id else ""
     return f"{status} at {duration(attempt.start_ns)}{wait}{request}"
 

@@ -113,10 +113,6 @@ HOOKS: Final[tuple[Hook, ...]] = (
         "_build_request", _of_sdks("_base_client:BaseClient"), request.BUILD.around, "request bodies",
         reads={"options": 1},
     ),
-    Hook(
-        "_calculate_retry_timeout", _of_sdks("_base_client:BaseClient"), request.WAIT.around,
-        "planned waits between attempts",
-    ),
     *_both(
         "__stream__", _of_sdks("_streaming:{Async}Stream"), streams.READER.around,
         "errors of {sync} streams; they end when closed or collected",

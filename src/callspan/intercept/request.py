@@ -1,7 +1,7 @@
 """Requests: observes the SDKs' request method: the start of every call, and the end of a plain one.
 
-Every method, helper and raw call of both SDKs goes through `APIClient.request`; it builds the body, processes the
-response and plans retries. Sync and async use the same logic with thin drivers.
+Every method, helper and raw call of both SDKs goes through `APIClient.request`; it builds the body, sends it,
+again where that fails, and processes the response. Sync and async use the same logic with thin drivers.
 """
 
 from __future__ import annotations
@@ -37,7 +37,6 @@ _OPEN: Final = fail_open("start observing a call")
 _CLOSE: Final = fail_open("finish observing a call")
 _ATTACH_RESPONSE: Final = fail_open("observe a response")
 _BODY: Final = fail_open("read a request body")
-_WAIT: Final = fail_open("note a planned wait")
 _REQUEST: Final = "request"
 
 
@@ -244,14 +243,6 @@ def _built(state: tuple[OpenCall, Any, Any], built: Any) -> None:
     opened.body_seen = True
 
 
-def _current(_args: object, _client: object, _kwargs: object) -> OpenCall | None:
-    return CURRENT_CALL.get()
-
-
-def _will_wait(opened: OpenCall, seconds: float) -> None:
-    opened.call.attempts.planned_wait(float(seconds))
-
-
 REQUEST: Final = HookSteps(
     step=_OPEN, begin=_opened, enter=OpenCall.enter, returned=OpenCall.finish, raised=OpenCall.raised
 )  # fmt: skip
@@ -260,5 +251,3 @@ RESPONSE: Final = HookSteps(step=_ATTACH_RESPONSE, begin=_identified)
 """Observes the final HTTP response before `_process_response`."""
 BUILD: Final = HookSteps(step=_BODY, begin=_building, returned=_built)
 """Records the body around `_build_request`."""
-WAIT: Final = HookSteps(step=_WAIT, begin=_current, returned=_will_wait)
-"""Records the wait, in seconds, that `_calculate_retry_timeout` returns."""

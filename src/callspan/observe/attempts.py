@@ -1,4 +1,4 @@
-"""Attempts: the requests of a call, their answers and planned waits."""
+"""Attempts: the requests of a call, their answers and the waits between them."""
 
 from __future__ import annotations
 
@@ -30,7 +30,6 @@ class _OpenAttempt(msgspec.Struct, eq=False):
     headers: Mapping[str, str] = {}
     body: Callable[[], bytes] | None = None
     exception: str | None = None
-    planned_wait_s: float | None = None
 
 
 class AttemptLog:
@@ -78,11 +77,6 @@ class AttemptLog:
         """Record that the last request raised an exception of this class."""
         if self._attempts:
             self._attempts[-1].end_ns, self._attempts[-1].exception = self._now_ns() - self._zero_ns, exception
-
-    def planned_wait(self, seconds: float) -> None:
-        """Record the wait the SDK decided on before the next request."""
-        if self._attempts:
-            self._attempts[-1].planned_wait_s = seconds
 
     def sent_retries(self, text: str | None) -> None:
         """Record the retry count in the last request's headers, which the application may have set itself."""
@@ -148,7 +142,6 @@ def _record(number: int, attempt: _OpenAttempt, after: _OpenAttempt | None, now_
         error_type=error and error[1],
         request_id=rate_limits.request_id(headers) if headers else None,
         retry_after_s=rate_limits.retry_after_s(headers, now_s) if error and headers else None,
-        planned_wait_s=attempt.planned_wait_s,
         wait_s=None if after is None or end_ns is None else (after.start_ns - end_ns) / 1e9,
         rate_limits=rate_limits.rate_limits(headers, now_s) if headers else None,
     )

@@ -78,8 +78,6 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults
     request_id: str | None = None
     retry_after_s: float | None = None
     """Wait requested by the response headers."""
-    planned_wait_s: float | None = None
-    """Wait that the SDK chose before the next attempt."""
     rate_limits: RateLimits | None = None
     end_ns: int | None = None
     """The end of the response body or stream, an error response, or an exception."""

@@ -149,7 +149,6 @@ _ATTEMPT: Final = (
     text_row("error.type", "error_type"),
     text_row(REQUEST_ID, "request_id"),
     Row("llm.attempt.retry_after_s", DOUBLE, "retry_after_s"),
-    Row("llm.attempt.planned_wait_s", DOUBLE, "planned_wait_s"),
     Row("llm.attempt.wait_s", DOUBLE, "wait_s"),
     *rate_limit_rows("requests", "rate_limits.requests"),
     *rate_limit_rows("tokens", "rate_limits.tokens"),
