@@ -16,9 +16,6 @@ from typing import Any, Final, NamedTuple
 from callspan.fail_open import Once, log
 from callspan.sdk_profiles import SDKS
 
-SSE: Final = "sse"
-"""The current event, a local variable of `Stream.__stream__`. Without it `[DONE]` is not detected: a chat stream
-without a finish reason counts as cut off."""
 RUNNER_PARAMS: Final = "_params"
 """The call parameters of anthropic's tool runner. Without it a loop has no name."""
 

@@ -286,7 +286,7 @@ STOPS: dict[str, tuple[list[str], dict[str, Any], str]] = {
     "it just stops": (CUT_OFF, {"text": "I am well today.", "end_after": 4}, "cut_off"),
     "before the last event": (CUT_OFF[2:], {"text": "I am well today.", "end_after": -1}, "cut_off"),
     "no finish reason and no [DONE]": (CUT_OFF[:2], {"raw": BEGUN}, "cut_off"),
-    "no finish reason": (CUT_OFF[:2], {"raw": [*BEGUN, "[DONE]"]}, "complete"),
+    "no finish reason": (CUT_OFF[:2], {"raw": [*BEGUN, "[DONE]"]}, "cut_off"),
     "one choice of two": (CUT_OFF[:1], {"raw": [chunk("b", index=1), chunk("", "stop")]}, "cut_off"),
 }
 

@@ -5,8 +5,8 @@
 2. A response belongs to the caller once `request` has returned it: until then its first end waits. That of one which a
    middleware has replaced waits forever, and data read from it belongs to no call.
 3. The loss of a reader or response may be reported by a finalizer, on any thread and under any lock. It is queued.
-4. A stream that has signalled its end (`[DONE]`, `message_stop`) is complete, even if it is then closed or dropped; one
-   that ends normally without that signal is `cut_off`. The call's accumulator knows the signal.
+4. A stream that has signalled its end (finish reasons, `message_stop`) is complete, even if it is then closed or
+   dropped; one that ends normally without that signal is `cut_off`. The call's accumulator knows the signal.
 
 Nothing is attached to objects the caller sees: observers are found by `id()` of the response while that exists. They
 refer to the response and its reader weakly, so that these can be collected.

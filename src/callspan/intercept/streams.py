@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import AsyncIterator, Iterator
-from types import FrameType, GeneratorType
+from types import GeneratorType
 from typing import Any, Final
 
 from callspan import private_names as names
@@ -20,7 +20,6 @@ from callspan.intercept.responses import CURRENT_CALL, ResponseObserver, observe
 
 _OBSERVE: Final = fail_open("observe a stream")
 _OBSERVE_HELPER: Final = fail_open("observe a stream helper")
-_COMPLETED: Final = fail_open("detect the end of a stream")
 _REQUEST_USAGE: Final = fail_open("request the usage of a stream")
 
 
@@ -88,7 +87,8 @@ def _read(inner: Iterator[object], response: object) -> Iterator[object]:
     # Of the iterators that another library may return, many cannot be referred to weakly.
     items = inner if isinstance(inner, GeneratorType) and not hides else _shown(inner, hides=hides)
     observer.reader = weakref.ref(items)
-    frame = _frame_of(inner)  # a reference keeps its variables after the generator's end
+    # Keeps what the reader has of the response: an HTTP library closes it where that is collected.
+    frame = getattr(inner, "gi_frame", None)
     try:
         yield from items
     except GeneratorExit:
@@ -97,30 +97,14 @@ def _read(inner: Iterator[object], response: object) -> Iterator[object]:
     except BaseException as error:
         observer.failed(error)
         raise
-    _completed(observer, frame)
+    observer.completed()
+    del frame
 
 
 def _shown(inner: Iterator[object], *, hides: bool) -> Iterator[object]:
     for item in inner:
         if not (hides and is_usage_chunk(item)):
             yield item
-
-
-def _completed(observer: ResponseObserver, frame: object) -> None:
-    """Report the normal end of the SDK's reader with this frame."""
-    with _COMPLETED:
-        # The SDK leaves its loop at `[DONE]` without passing it on: it is only in the loop's local variable.
-        if not observer.call.stream_complete and isinstance(frame, FrameType):
-            event = frame.f_locals.get(names.SSE)
-            if str(getattr(event, "data", "")).startswith("[DONE]"):
-                observer.call.signalled_end()
-    observer.completed()
-
-
-def _frame_of(reader: object) -> object:
-    """Return the frame of a generator; None once it has ended, or of anything else."""
-    frame = getattr(reader, "gi_frame", None)
-    return getattr(reader, "ag_frame", None) if frame is None else frame
 
 
 def _events(inner: Iterator[object], response: object) -> Iterator[object]:
@@ -137,12 +121,10 @@ def _events(inner: Iterator[object], response: object) -> Iterator[object]:
 class _AsyncReader:
     """An async iterator over the SDK's; not a generator, whose finalization would race with that of the inner one."""
 
-    __slots__ = ("__weakref__", "_frame", "_inner", "_observer", "_response", "running")
+    __slots__ = ("__weakref__", "_inner", "_observer", "_response", "running")
 
     def __init__(self, inner: AsyncIterator[object], response: object) -> None:
         self._inner = inner
-        self._frame = _frame_of(inner)
-        """A reference keeps its variables after the generator's end."""
         self._response = response
         self._observer: ResponseObserver | None = None
         self.running = False
@@ -179,11 +161,9 @@ class _AsyncReader:
         return observer
 
     def _ended(self, observer: ResponseObserver) -> None:
-        frame, self._frame = self._frame, None
-        _completed(observer, frame)
+        observer.completed()
 
     def _failed(self, observer: ResponseObserver, error: BaseException) -> None:
-        self._frame = None  # it refers to the stream, which refers to this
         observer.failed(error)
 
     def __getattr__(self, name: str) -> Any:
