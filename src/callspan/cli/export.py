@@ -26,15 +26,12 @@ _EPILOG: Final = """\
 callspan export openai-session -o train.jsonl --min-reward 0.5 --success
 callspan export preferences -o pairs.jsonl --margin 0.2 --pair-by seed"""
 
-_HELP: Final = f"""\
-Write a dataset, and report the omitted and unrepresentable parts. FORMAT: {", ".join(FORMATS)}."""
-
 
 @click.command(
     "export",
     cls=Command,
     filters=[*filters(), Filter("--success/--failure", "success", default=None)],
-    help=_HELP,
+    help=f"FORMAT: {', '.join(FORMATS)}.",
     short_help="Write datasets: fine-tuning rows, pairs, Parquet.",
     epilog=_EPILOG,
 )
