@@ -29,7 +29,7 @@ from callspan.semconv.table import (
     STRING,
     STRINGS,
     From,
-    Parameters,
+    Parameter,
     Put,
     Row,
     Seconds,
@@ -42,7 +42,6 @@ from callspan.semconv.table import (
     output_type,
     output_type_of_modalities,
     output_type_of_text,
-    parameter,
     reasoning_level,
     service_tier,
 )
@@ -161,33 +160,33 @@ START: Final = Table(
 """Start attributes, for samplers."""
 
 END: Final = Table(
-    Row("gen_ai.request.temperature", DOUBLE, parameter("temperature", read=as_float)),
-    Row("gen_ai.request.top_p", DOUBLE, parameter("top_p", read=as_float)),
-    Row("gen_ai.request.top_k", INT, parameter("top_k", read=as_int)),
-    Row("gen_ai.request.frequency_penalty", DOUBLE, parameter("frequency_penalty", read=as_float)),
-    Row("gen_ai.request.presence_penalty", DOUBLE, parameter("presence_penalty", read=as_float)),
-    Row("gen_ai.request.max_tokens", INT, parameter(*MAX_TOKENS, read=as_int)),
-    Row("gen_ai.request.seed", INT, parameter("seed", read=as_int)),
-    Row("gen_ai.request.choice.count", INT, parameter("n", read=choice_count)),
-    Row(
-        "gen_ai.request.stop_sequences", STRINGS, parameter("stop", "stop_sequences", read=as_texts),
-        content=True,
+    Row("gen_ai.request.temperature", DOUBLE, Parameter("temperature", as_float)),
+    Row("gen_ai.request.top_p", DOUBLE, Parameter("top_p", as_float)),
+    Row("gen_ai.request.top_k", INT, Parameter("top_k", as_int)),
+    Row("gen_ai.request.frequency_penalty", DOUBLE, Parameter("frequency_penalty", as_float)),
+    Row("gen_ai.request.presence_penalty", DOUBLE, Parameter("presence_penalty", as_float)),
+    *(Row("gen_ai.request.max_tokens", INT, Parameter(name, as_int)) for name in MAX_TOKENS),
+    Row("gen_ai.request.seed", INT, Parameter("seed", as_int)),
+    Row("gen_ai.request.choice.count", INT, Parameter("n", choice_count)),
+    *(
+        Row("gen_ai.request.reasoning.level", STRING, Parameter(name, reasoning_level))
+        for name in ("reasoning_effort", "reasoning", "output_config")
     ),
-    Row(
-        "gen_ai.request.reasoning.level", STRING,
-        parameter("reasoning_effort", "reasoning", "output_config", read=reasoning_level),
+    Row("gen_ai.request.previous_response.id", STRING, Parameter("previous_response_id", as_text)),
+    Row("gen_ai.request.encoding_formats", STRINGS, Parameter("encoding_format", as_texts)),
+    Row("gen_ai.embeddings.dimension.count", INT, Parameter("dimensions", as_int)),
+    *(
+        Row(
+            "gen_ai.output.type", STRING, Parameter(name, read),
+            "Requested, or made by the endpoint: `text`, `json`, `image`, `speech`.",
+        )
+        for name, read in (
+            ("response_format", output_type), ("text", output_type_of_text), ("modalities", output_type_of_modalities),
+        )
     ),
-    Row(
-        "gen_ai.request.previous_response.id", STRING, parameter("previous_response_id", read=as_text),
-    ),
-    Row("gen_ai.request.encoding_formats", STRINGS, parameter("encoding_format", read=as_texts)),
-    Row("gen_ai.embeddings.dimension.count", INT, parameter("dimensions", read=as_int)),
-    Row(
-        "gen_ai.output.type", STRING,
-        Parameters(
-            {"response_format": output_type, "text": output_type_of_text, "modalities": output_type_of_modalities}
-        ),
-        "Requested, or made by the endpoint: `text`, `json`, `image`, `speech`.",
+    *(
+        Row("gen_ai.request.stop_sequences", STRINGS, Parameter(name, as_texts), content=True)
+        for name in ("stop", "stop_sequences")
     ),
     Row("gen_ai.output.type", STRING, From("request.params", _message_format), apis=_MESSAGES),
     Row("gen_ai.output.type", STRING, lambda record: _OUTPUT_TYPES[record.api], apis=tuple(_OUTPUT_TYPES)),

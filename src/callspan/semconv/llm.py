@@ -28,13 +28,13 @@ from callspan.semconv.table import (
     MAX_TOKENS,
     STRING,
     From,
+    Parameter,
     Put,
     Row,
     Table,
     as_float,
     as_int,
     as_scalar,
-    parameter,
 )
 
 _META: Final = "llm.meta."
@@ -148,11 +148,11 @@ END: Final = Table(
     Row("llm.latency", INT, _LATENCIES, "Milliseconds of the attempt that got the response."),
     Row("llm.retries", INT, "retries"),
     Row("llm.rate_limited", BOOLEAN, "rate_limited"),
-    Row("llm.temperature", DOUBLE, parameter("temperature", read=as_float)),
-    Row("llm.top_p", DOUBLE, parameter("top_p", read=as_float)),
-    Row("llm.frequency_penalty", DOUBLE, parameter("frequency_penalty", read=as_float)),
-    Row("llm.presence_penalty", DOUBLE, parameter("presence_penalty", read=as_float)),
-    Row("llm.request.max_tokens", INT, parameter(*MAX_TOKENS, read=as_int)),
+    Row("llm.temperature", DOUBLE, Parameter("temperature", as_float)),
+    Row("llm.top_p", DOUBLE, Parameter("top_p", as_float)),
+    Row("llm.frequency_penalty", DOUBLE, Parameter("frequency_penalty", as_float)),
+    Row("llm.presence_penalty", DOUBLE, Parameter("presence_penalty", as_float)),
+    *(Row("llm.request.max_tokens", INT, Parameter(name, as_int)) for name in MAX_TOKENS),
     Row(
         "llm.user", STRING, _user,
         "The end user, as sent: `user`, `safety_identifier`, or Messages' `metadata.user_id`.",

@@ -32,16 +32,6 @@ _SCALARS: Final = (bool, int, float)
 _OUTPUT_TYPES: Final = {"text": "text", "json_object": "json", "json_schema": "json"}
 
 
-class Parameters(NamedTuple):
-    """Source: request parameters by their names on the wire; the last one sent wins.
-
-    Attributes of adjacent rows are set in the order in which the parameters were sent.
-    """
-
-    readers: Mapping[str, Callable[[Any], object]]
-    """Convert the values as sent; None sets no attribute."""
-
-
 class Seconds(NamedTuple):
     """Source: nanoseconds at a path in the record, as seconds."""
 
@@ -54,16 +44,18 @@ class Constant(NamedTuple):
     value: str
 
 
+class Parameter(NamedTuple):
+    """Source: a function of a request parameter, by its name on the wire; not called if it was not sent."""
+
+    name: str
+    read: Callable[[Any], object]
+
+
 class From(NamedTuple):
     """Source: a function of the value at a path in the record; not called if the value is absent or empty."""
 
     path: str
     read: Callable[[Any], object]
-
-
-def parameter(*names: str, read: Callable[[Any], object]) -> Parameters:
-    """Return the source for a parameter with one or several names."""
-    return Parameters(dict.fromkeys(names, read))
 
 
 class Put(NamedTuple):
@@ -78,7 +70,7 @@ class SetByCode(NamedTuple):
     where: str
 
 
-Source: TypeAlias = str | Callable[[Any], object] | Seconds | Constant | From | Parameters | Put | SetByCode
+Source: TypeAlias = str | Callable[[Any], object] | Seconds | Constant | From | Parameter | Put | SetByCode
 """The source of a value. A string is a path of fields in the record; `[-1]` after a field is its last item."""
 
 
@@ -154,7 +146,7 @@ def _compiled(rows: Sequence[Row]) -> _Put:
 
 def _condition(row: Row) -> str:
     conditions = []
-    if row.content is not None and not isinstance(row.source, Parameters):
+    if row.content is not None:
         conditions.append("has_content" if row.content else "not has_content")
     if row.apis:
         conditions.append(f"record.api in {tuple(row.apis)!r}")
@@ -173,7 +165,7 @@ def _kind(row: Row) -> object:
     """Return the key by which adjacent rows share code."""
     if isinstance(row.source, str):
         return row.source.rpartition(".")[0]
-    return type(row.source) if isinstance(row.source, Parameters) else row.source
+    return Parameter if isinstance(row.source, Parameter) else row.source
 
 
 def _lines(rows: Sequence[Row], names: dict[str, object]) -> list[str]:
@@ -189,11 +181,8 @@ def _lines(rows: Sequence[Row], names: dict[str, object]) -> list[str]:
             return [f"    attributes[{row.name!r}] = {found.value!r}"]
         case From():
             return _of_owner(found.path, _set(row, f"{_named(found.read, names)}(owner)"))
-        case Parameters():
-            with_content, without = _readers(rows), _readers([row for row in rows if not row.content])
-            readers = f"{_named(with_content, names)} if has_content else {_named(without, names)}"
-            put = f"{_named(_put_parameters, names)}(attributes, record.request.params, {readers})"
-            return _under("record.request.params", [f"    {put}"])
+        case Parameter():
+            return _of_owner("request.params", [line for row in rows for line in _parameter_lines(row, names)])
         case Put():
             return [f"    {_named(found.put, names)}(attributes, record, shown)"]
     return _set(row, f"{_named(found, names)}(record)")
@@ -215,6 +204,11 @@ def _field_lines(rows: Sequence[Row]) -> list[str]:
     return _of_owner(path, fields)
 
 
+def _parameter_lines(row: Row, names: dict[str, object]) -> list[str]:
+    name, read = cast("Parameter", row.source)
+    return _under(f"{name!r} in owner", _set(row, f"{_named(read, names)}(owner[{name!r}])"))
+
+
 def _of_owner(path: str, lines: list[str]) -> list[str]:
     """Wrap lines of code so that `owner` is the object at the path; skipped if that is absent or empty."""
     first, *deeper = _accesses(path) if path else ["record"]
@@ -233,26 +227,6 @@ def _named(value: object, names: dict[str, object]) -> str:
     name = f"given{len(names)}"
     names[name] = value
     return name
-
-
-def _readers(rows: Sequence[Row]) -> dict[str, tuple[str, Callable[[Any], object]]]:
-    return {
-        parameter: (row.name, read)
-        for row in rows
-        if isinstance(row.source, Parameters)
-        for parameter, read in row.source.readers.items()
-    }
-
-
-def _put_parameters(
-    attributes: dict[str, object],
-    parameters: Mapping[str, object],
-    readers: Mapping[str, tuple[str, Callable[[Any], object]]],
-) -> None:
-    for parameter, value in parameters.items():
-        reader = readers.get(parameter)
-        if reader is not None and (read := reader[1](value)) is not None:
-            attributes[reader[0]] = read
 
 
 def text_row(name: str, path: str, about: str = "") -> Row:
