@@ -172,16 +172,13 @@ def test_what_costs_nothing_is_not_counted(provider: ScriptedProvider, client: o
 
 def test_a_websocket_of_another_kind_is_counted(counted: Counted, caplog: pytest.LogCaptureFixture) -> None:
     """It is not recorded, and not changed."""
-    server = pytest.importorskip("websockets.sync.server").serve(lambda _: None, "127.0.0.1", 0)
-    serving = threading.Thread(target=server.serve_forever)
-    serving.start()
-    host, port = server.socket.getsockname()
     connect = pytest.importorskip("websockets.sync.client").connect
     agent = {"user_agent_header": "OpenAI/Python 3.57.0"}
-    with connect(f"ws://{host}:{port}/v1/new/kind", **agent) as connection:
-        assert "recv" not in vars(connection)
-    server.shutdown()
-    serving.join()
+    with pytest.importorskip("websockets.sync.server").serve(lambda _: None, "127.0.0.1", 0) as server:
+        threading.Thread(target=server.serve_forever).start()
+        host, port = server.socket.getsockname()
+        with connect(f"ws://{host}:{port}/v1/new/kind", **agent) as connection:
+            assert "recv" not in vars(connection)
     assert counted() == {"WEBSOCKET /v1/new/kind": 1}
     assert "not recorded: WEBSOCKET /v1/new/kind" in caplog.text
 
