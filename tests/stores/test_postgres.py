@@ -11,12 +11,13 @@ from contextlib import closing
 import pytest
 from msgspec.structs import replace
 from tests.support.commands import ask as command
+from tests.support.rig import until
 
-from callspan import open_store
+from callspan import erase, open_store
 from callspan.records import FORMAT, CallRecord
 from callspan.stores import Rejected, Sink, StoreError, find_store
 
-from .conftest import Delivery, Records
+from .conftest import Delivery, Records, left
 
 psycopg = pytest.importorskip("psycopg", reason="needs psycopg: pip install 'callspan[postgres]'")
 pytestmark = pytest.mark.postgres
@@ -128,3 +129,19 @@ def test_a_locked_table_is_said_to_be_locked(store: Delivery) -> None:
         other.execute("LOCK TABLE sessions IN ACCESS EXCLUSIVE MODE")
         said = command("--store", store.url, "doctor")
     assert "locked by another process" in " ".join(said.out.split())
+
+
+def test_a_deletion_waits_for_who_writes_and_then_finds_what_was_written(store: Delivery, records: Records) -> None:
+    """Else a writer that has not seen the deletion stores again what was erased."""
+    store.write(records.call(call_id="c"))
+    waits = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
+    with ThreadPoolExecutor(2) as threads, psycopg.connect(store.url) as other:
+        other.execute("LOCK TABLE contents IN SHARE MODE")  # up to here a writer gets
+        writing = threads.submit(store.write, records.call(call_id="c", seen_ns=1, answer="Late."))
+        until(lambda: ask(store.url, waits) == [(1,)])
+        deleting = threads.submit(erase, store.url, calls=["c"])
+        until(lambda: ask(store.url, waits) == [(2,)])
+        other.rollback()
+        writing.result(20)
+        deleting.result(20)
+    assert left(store.url) == (set(), set())
