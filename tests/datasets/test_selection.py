@@ -99,6 +99,19 @@ def test_answers_that_were_cut_off_are_in_and_counted_or_left_out(world: World, 
     assert without.left_out["call: cut off"] == 2
 
 
+@pytest.mark.parametrize("name", TEXT_FORMATS)
+def test_a_session_of_which_no_call_fits_is_counted_and_takes_no_part(
+    world: World, exported: Export, name: str
+) -> None:
+    cut_off(world)
+    world.session("failed", 2.0, task_id="maze")
+    world.chat(question(), "?", "failed", outcome="error")
+    found = exported(name)
+    assert found.rows
+    assert found.left_out == {"call: outcome error": 1, "session: no call that fits": 1}
+    assert (found.statistics.sessions, found.statistics.sessions_kept, found.statistics.calls) == (3, 2, 3)
+
+
 def test_an_answer_that_was_cut_off_counts_where_it_is_trained_on(world: World, exported: Export) -> None:
     world.session("s1")
     half = world.chat(question(), "Half an", "s1", choice={"finish_reason": "length"})
