@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime, timezone
 from decimal import Decimal, localcontext
 from functools import cache
+from operator import attrgetter
 from types import ModuleType
 from typing import Any, Final, NamedTuple, TypeAlias
 
@@ -57,7 +58,7 @@ _CACHED: Final[Mapping[str, str]] = {
 }
 """Those that it needs, even if they are 0, where the input was cached and has several modalities."""
 _TOKENS: Final = frozenset({"input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens"})
-_OTHERS: Final = tuple(name for name in (*_COUNTERS, *_CACHED) if name not in _TOKENS)
+_other_counts: Final = attrgetter(*(name for name in (*_COUNTERS, *_CACHED) if name not in _TOKENS))
 _MTOK: Final = 1_000_000
 _SECOND_NS: Final = 1_000_000_000
 _MINUTE_NS: Final = 60 * _SECOND_NS
@@ -126,7 +127,7 @@ class _Prices(NamedTuple):
         is_known = min(read, written, output) >= 0 and read + written <= tokens <= self.most and output <= _MAX_COUNT
         if not is_known or usage.input_tokens is None or usage.input_audio_seconds or usage.hosted_tools:
             return None
-        if any(getattr(usage, name) for name in _OTHERS):
+        if any(_other_counts(usage)):
             return None
         # Tokens with a separate price are not part of the price for the whole.
         counts = {"cache_read_mtok": read, "cache_write_mtok": written}
