@@ -14,13 +14,18 @@ from callspan.testing.provider.answer import Answer
 from callspan.testing.provider.openai_responses import RESPONSES
 from callspan.testing.provider.rendering import ROUTES, Rendering, Route, find_route
 from callspan.testing.provider.server import Connection
+from tests.support.provider import bedrock
 from tests.support.provider.batches import BATCHES, MESSAGE_BATCHES, Batches
+from tests.support.provider.forms import form_fields
 from tests.support.provider.media import FILES, IMAGES, SPEECH, TRANSCRIPTIONS, TRANSLATIONS
+from tests.support.provider.messages import MESSAGE
 from tests.support.provider.moderations import MODERATIONS
 from tests.support.provider.responses_socket import ResponsesSocket
 
 _ROUTES = (
+    MESSAGE,
     *ROUTES,
+    bedrock.INVOKE,
     Route("WEBSOCKET", re.compile(r"/responses$"), RESPONSES),
     Route("POST", re.compile(r"/moderations$"), MODERATIONS),
     Route("POST", re.compile(r"/images/(?:generations|edits|variations)$"), IMAGES),
@@ -37,7 +42,7 @@ _ROUTES = (
 
 
 class FullProvider(testing.ScriptedProvider):
-    """Also answers for batches, media, moderations, and over websockets of the Responses API.
+    """Also answers for batches, forms of media, moderations, Bedrock, and over websockets of the Responses API.
 
     Each request of a batch uses up one reply.
     """
@@ -46,6 +51,12 @@ class FullProvider(testing.ScriptedProvider):
         super().__init__()
         self._batches = Batches(lambda: self.url, self._script, _ROUTES)
 
+    def _answer(self, request: ReceivedRequest) -> Rendering:
+        kind = request.headers.get("content-type", "")
+        if kind.startswith("multipart/form-data"):
+            request = replace(request, json=form_fields(kind, request.content))
+        return super()._answer(request)
+
     def _rendering(self, request: ReceivedRequest) -> Rendering:
         found, named = find_route(request, _ROUTES) or (None, {})
         inference = found is not None and found.inference
@@ -53,7 +64,8 @@ class FullProvider(testing.ScriptedProvider):
         if found is not None:
             reply = self._batches.reply_to(request, reply, found.wire)
             reply = _as_file(Answer(request, reply, "", named), found)
-        return self._rendered(request, reply, found, named)
+        rendering = self._rendered(request, reply, found, named)
+        return bedrock.framed(rendering) if found is bedrock.INVOKE and rendering.events is not None else rendering
 
     def _socket(self, request: ReceivedRequest) -> Callable[[Connection], None] | None:
         return partial(self._serve_socket, request) if request.path.endswith("/responses") else super()._socket(request)

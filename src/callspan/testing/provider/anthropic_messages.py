@@ -1,4 +1,4 @@
-"""Anthropic's Messages and text completions, as bodies and events, with their errors and headers.
+"""Anthropic's Messages, as bodies and events, with their errors and headers.
 
 Wire reference: https://docs.anthropic.com/en/api/messages
 """
@@ -39,15 +39,6 @@ _ERRORS = {
 }
 _STOP_REASONS = {"stop": "end_turn", "length": "max_tokens", "tool_calls": "tool_use", "content_filter": "refusal"}
 _RESET = "2030-01-01T00:00:00Z"
-_REFUSAL: Json = {
-    "type": "refusal",
-    "category": None,
-    "explanation": None,
-    "fallback_credit_token": "scripted",
-    "fallback_has_prefill_claim": False,
-    "recommended_model": None,
-}
-
 _EMPTY: dict[str, Json] = {
     "thinking": {"thinking": "", "signature": ""},
     "text": {"text": ""},
@@ -93,11 +84,6 @@ def _usage(reply: Reply) -> Json:
     }
 
 
-def _has_credit(answer: Answer) -> bool:
-    """Whether the client accepts a fallback to another model."""
-    return "fallback" in answer.request.headers.get("anthropic-beta", "")
-
-
 def _message(answer: Answer) -> Json:
     choice = answer.completions[0]
     body: dict[str, object] = {
@@ -108,7 +94,6 @@ def _message(answer: Answer) -> Json:
         "content": _content(choice),
         "stop_reason": _stop_reason(choice),
         "stop_sequence": None,
-        **({"stop_details": _REFUSAL} if _stop_reason(choice) == "refusal" and _has_credit(answer) else {}),
     }
     return with_usage(body, answer.reply, _usage(answer.reply))
 

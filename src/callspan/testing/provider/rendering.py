@@ -1,11 +1,8 @@
-"""Rendering: the status, headers, and body or events of an answer, with AWS event frames for Bedrock."""
+"""Rendering: the status, headers, and body or events of an answer."""
 
 from __future__ import annotations
 
-import base64
 import re
-import struct
-import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from http import HTTPStatus
@@ -19,7 +16,6 @@ from callspan.testing.provider.answer import (
     StreamEvent,
     Wire,
     encode,
-    member,
     models,
 )
 from callspan.testing.provider.anthropic_messages import ANTHROPIC, COUNT_TOKENS, MESSAGES
@@ -31,9 +27,6 @@ if TYPE_CHECKING:
     from callspan.testing.provider.server import Connection
 
 _MODELS = Wire(OPENAI, models)
-MEDIA_TYPE = "application/vnd.amazon.eventstream"
-_TEXT = 7
-"""The type number of a header that is a string."""
 
 
 class EventEncoder(Protocol):
@@ -60,7 +53,6 @@ ROUTES = (
     Route("POST", re.compile(r"/messages/count_tokens$"), COUNT_TOKENS, inference=False),
     Route("POST", re.compile(r"/messages$"), MESSAGES),
     Route("POST", re.compile(r"/models/(?P<model>[^/:]+):(?:streamR|r)awPredict$"), MESSAGES),
-    Route("POST", re.compile(r"/model/(?P<model>[^/]+)/invoke(?:-with-response-stream)?$"), MESSAGES),
     Route("GET", re.compile(r"/responses/(?P<id>[^/]+)$"), RESPONSES, inference=False),
     Route("POST", re.compile(r"/responses/(?P<id>[^/]+)/cancel$"), RESPONSES, inference=False),
     Route("GET", re.compile(r"/models$"), _MODELS, inference=False),
@@ -151,9 +143,8 @@ def _stream(answer: Answer, family: Family, events: list[StreamEvent], body: Jso
         events = [*events[: reply.error_after], family.error_event(answer.error)]
     if reply.end_after is not None:
         events = events[: reply.end_after]
-    aws = answer.request.path.endswith("/invoke-with-response-stream")
-    headers = _headers(answer, family, MEDIA_TYPE if aws else "text/event-stream; charset=utf-8")
-    return Rendering(reply, reply.status, headers, b"", events, body, event_frame if aws else None)
+    headers = _headers(answer, family, "text/event-stream; charset=utf-8")
+    return Rendering(reply, reply.status, headers, b"", events, body)
 
 
 def _raw_type(raw: bytes) -> str:
@@ -178,29 +169,3 @@ def event_bytes(event: StreamEvent, *, malformed: bool = False) -> bytes:
         data = data[: len(data) // 2]
     name = b"" if event.name is None else b"event: " + event.name.encode() + b"\n"
     return name + b"data: " + data + b"\n\n"
-
-
-def event_frame(event: StreamEvent, *, malformed: bool = False) -> bytes:
-    """An event in Bedrock's format: base64 in JSON in a frame; `malformed` sends only half of its data."""
-    data = event.data.encode() if isinstance(event.data, str) else encode(event.data)
-    error = member(event.data, "error") if not isinstance(event.data, str) and event.name == "error" else {}
-    if error:
-        kind = str(error.get("type"))
-        headers = {":message-type": "exception", ":exception-type": kind, ":content-type": "application/json"}
-        return _frame(headers, encode({"message": error.get("message")}))
-    if malformed:
-        data = data[: len(data) // 2]
-    headers = {":event-type": "chunk", ":content-type": "application/json", ":message-type": "event"}
-    return _frame(headers, encode({"bytes": base64.b64encode(data).decode()}))
-
-
-def _frame(headers: dict[str, str], payload: bytes) -> bytes:
-    head = b"".join(_header(name, value) for name, value in headers.items())
-    prelude = struct.pack("!II", 12 + len(head) + len(payload) + 4, len(head))
-    message = prelude + struct.pack("!I", zlib.crc32(prelude)) + head + payload
-    return message + struct.pack("!I", zlib.crc32(message))
-
-
-def _header(name: str, value: str) -> bytes:
-    text = value.encode()
-    return struct.pack("!B", len(name)) + name.encode() + struct.pack("!BH", _TEXT, len(text)) + text

@@ -5,12 +5,9 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from email.parser import BytesHeaderParser
-from email.policy import HTTP
 from typing import TypedDict
 
 Json = Mapping[str, object]
-_ARRAY = "[]"
 
 
 @dataclass(frozen=True)
@@ -33,7 +30,7 @@ class ReceivedRequest:
     content: bytes
     """The body as received; empty if there was none."""
     json: object
-    """The body as JSON, or the fields of a form, with files as `{"filename", "type", "bytes"}`; else None."""
+    """The body as JSON; else None."""
     time_ns: int
     """The time of its receipt, on the monotonic clock (`time.monotonic_ns`)."""
 
@@ -290,26 +287,3 @@ class Script:
         """The number of single replies left."""
         with self._lock:
             return sum(not line.repeat for line in self._lines)
-
-
-def form_fields(content_type: str, content: bytes) -> dict[str, object]:
-    """Return the fields of a form by name; files as name, type and size."""
-    boundary = b"--" + content_type.partition("boundary=")[2].strip('"').encode()
-    fields: dict[str, object] = {}
-    for part in content.split(boundary)[1:-1]:
-        head, _, data = part.removeprefix(b"\r\n").partition(b"\r\n\r\n")
-        headers = BytesHeaderParser(policy=HTTP).parsebytes(head + b"\r\n\r\n")
-        disposition = headers["content-disposition"]
-        if disposition is None:
-            continue
-        data = data.removesuffix(b"\r\n")
-        name, filename = disposition.params.get("name", ""), disposition.params.get("filename")
-        value: object = data.decode("utf-8", "replace")
-        if filename is not None:
-            value = {"filename": filename, "type": headers.get_content_type(), "bytes": len(data)}
-        known = fields.setdefault(name.removesuffix(_ARRAY), []) if name.endswith(_ARRAY) else None
-        if isinstance(known, list):
-            known.append(value)
-        else:
-            fields[name] = value
-    return fields

@@ -30,7 +30,6 @@ from callspan.testing.provider.script import (
     Reply,
     ReplyFields,
     Script,
-    form_fields,
 )
 from callspan.testing.provider.stored_responses import StoredResponses
 
@@ -150,9 +149,8 @@ class Connection(BaseHTTPRequestHandler):
     def _read(self) -> ReceivedRequest:
         content = self._read_content()
         address = urlsplit(self.path)
-        kind = self.headers.get("content-type", "")
         try:
-            json = form_fields(kind, content) if kind.startswith("multipart/form-data") else _json(content)
+            json = _json(content)
         except msgspec.DecodeError:
             json = None
         return ReceivedRequest(
