@@ -3,34 +3,30 @@
 from __future__ import annotations
 
 import time
-from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, closing, contextmanager, suppress
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
-from typing import Any, Final, Literal, NamedTuple
+from typing import Any, Final
 
 import msgspec
 
 from callspan.conversion import converter
-from callspan.record.codec import NO_RECORD, decode
-from callspan.record.events import Record, record_key
+from callspan.delivery import leftovers
 from callspan.record.plain_json import clean
 from callspan.safe_urls import error_text
 from callspan.settings import SettingError
 from callspan.spool import erasing as spool_erasing
 from callspan.spool.directory import foreign_segments_in
-from callspan.stores.base import CallIds, DeletionResult, DeletionScope, EmptyStoreError, RecordCounts, StoreError
+from callspan.stores.base import DeletionScope, EmptyStoreError, RecordCounts, StoreError
 from callspan.stores.clickhouse import ClickHouse
-from callspan.stores.columns import TABLES
 from callspan.stores.erased import names
 from callspan.stores.filters import CallFilter
 from callspan.stores.jsonl import JsonLines
 from callspan.stores.protocol import SqlStore, Store
 from callspan.stores.reader import Reader
-from callspan.stores.scratch import scratch_reader
 from callspan.stores.spools import directories_for
 from callspan.stores.sqlite import SQLite
-from callspan.stores.urls import driver_errors, find_store, split_urls
+from callspan.stores.urls import driver_errors, find_store, readable, split_urls
 
 _EVERY: Final = CallFilter()
 _convert_filter: Final = converter(CallFilter)
@@ -46,7 +42,7 @@ class ErasureCounts(RecordCounts, frozen=True, kw_only=True):
     """The numbers of records erased from one store, or in a dry run of those that would be."""
 
     store: str
-    """The store's name; `spool` for undelivered records."""
+    """The store's name, or `spool`."""
     left: str | None = None
     """Why records remain, if any do."""
     copies: bool = False
@@ -64,7 +60,7 @@ class Receipt(msgspec.Struct, frozen=True, kw_only=True):
     dry_run: bool
     erased_ns: int
     stores: list[ErasureCounts]
-    """SQLite and Postgres stores in the given order, then the spool."""
+    """SQLite and Postgres stores in the given order, then the spool if something remains there."""
     by_hand: dict[str, list[str]]
     """Instructions for other stores, by name: the SQL for ClickHouse; empty if nothing can be deleted there."""
 
@@ -72,14 +68,6 @@ class Receipt(msgspec.Struct, frozen=True, kw_only=True):
     def is_complete(self) -> bool:
         """Whether nothing remains in SQLite, Postgres and the spool."""
         return all(one.left is None for one in self.stores)
-
-
-class _Selection(NamedTuple):
-    """The records to erase."""
-
-    scope: DeletionScope
-    failures: Mapping[SqlStore | _SpoolRecords, str]
-    """The errors of stores that could not be read."""
 
 
 def erase(
@@ -92,12 +80,12 @@ def erase(
     dry_run: bool = False,
     vacuum: bool = False,
 ) -> Receipt:
-    """Delete records from SQLite and Postgres stores, and undelivered records of all named stores from their spools.
+    """Delete records from SQLite and Postgres stores, after delivering to them what ended processes left.
 
     A session that matches the filter is deleted with all its records, a matching call by itself. If the filter has a
     condition on calls (a model, an error, a text), only calls are deleted. If its only condition is a user, events,
-    tools, messages and rewards with that user in their own metadata are deleted too. Records of deleted sessions and
-    calls that started earlier and arrive later are not stored.
+    tools, messages and rewards with that user in their own metadata are deleted too. Earlier records of the sessions,
+    calls and user that wait for any of the stores are overwritten, and not stored if they arrive later.
 
     Args:
         stores: URLs or paths of stores.
@@ -130,16 +118,18 @@ def erase(
     some = _ids(sessions), _ids(calls)
     _require_one_selection(which, some, older_than_ns)
     urls = split_urls(stores)
-    found = list(map(find_store, urls))
-    sql_stores, spool = _sql_stores(found, which), _SpoolRecords(urls)
+    sql_stores = _sql_stores(urls, which)
+    failures = {store: error for url, store in sql_stores.items() if (error := _delivery_error(url)) is not None}
     if older_than_ns is not None:
-        selected = _Selection(DeletionScope(older_than_ns=older_than_ns, erased_ns=time.time_ns()), {})
+        scope = DeletionScope(older_than_ns=older_than_ns, erased_ns=time.time_ns())
     else:
-        selected = _select([spool, *sql_stores], which, some)
-    erased = [_attempt(one, selected, dry_run=dry_run, vacuum=vacuum) for one in sql_stores]
-    erased.append(_attempt(spool, selected, dry_run=dry_run))
-    by_hand = {store.name: _by_hand(store, selected.scope) for store in found if not isinstance(store, SqlStore)}
-    return Receipt(dry_run=dry_run, erased_ns=selected.scope.erased_ns, stores=erased, by_hand=by_hand)
+        scope = _select(sql_stores.values(), which, some, failures)
+    erased = [_attempt(one, scope, failures.get(one), dry_run=dry_run, vacuum=vacuum) for one in sql_stores.values()]
+    if older_than_ns is None and (left := _left_in_spool(urls, scope, dry_run=dry_run)) is not None:
+        erased.append(ErasureCounts(store=SPOOL, left=left))
+    others = [find_store(url) for url in urls if url not in sql_stores]
+    by_hand = {store.name: _by_hand(store, scope) for store in others}
+    return Receipt(dry_run=dry_run, erased_ns=scope.erased_ns, stores=erased, by_hand=by_hand)
 
 
 def _checked(which: CallFilter) -> CallFilter:
@@ -164,109 +154,49 @@ def _require_one_selection(
         raise SettingError("erase: older_than_ns cannot be combined with other conditions; use until_ns of the filter")
 
 
-def _sql_stores(found: Iterable[Store], which: CallFilter) -> list[SqlStore]:
-    """Return the SQLite and Postgres stores. Raises SettingError if a filter needs one and there is none."""
-    sql_stores = [store for store in found if isinstance(store, SqlStore)]
-    if not sql_stores and which != _EVERY:
-        others = ", ".join(one.name for one in found)
+def _sql_stores(urls: Sequence[str], which: CallFilter) -> dict[str, SqlStore]:
+    """Return the SQLite and Postgres stores, by URL. Raises SettingError if a filter needs one and there is none."""
+    stores = readable(urls)
+    if not stores and which != _EVERY:
+        others = ", ".join(find_store(url).name for url in urls)
         raise SettingError(f"a filter needs a SQLite or Postgres store, not {others}: name ids instead")
-    return sql_stores
+    return stores
+
+
+def _delivery_error(url: str) -> str | None:
+    """Deliver to a store what ended processes left for it; return why it takes no more."""
+    try:
+        return leftovers.deliver(url).error
+    except _errors() as error:
+        return error_text(error)
 
 
 def _ids(given: str | Collection[str] | None) -> frozenset[str] | None:
     return None if given is None else frozenset(map(clean, [given] if isinstance(given, str) else given))
 
 
-def whole_ids(
-    stores: str | Path | Iterable[str | Path], sessions: Collection[str], calls: Collection[str]
-) -> tuple[frozenset[str], frozenset[str]]:
-    """Return the full ids of sessions and calls given by unique prefixes, if one of the stores knows them.
-
-    Raises KeyError of (`session` or `call`, id) for an unknown or ambiguous id, StoreError for an unknown id if a store
-    could not be read, SettingError for an invalid URL.
-    """
-    urls = split_urls(stores)
-    sql_stores = [store for store in map(find_store, urls) if isinstance(store, SqlStore)]
-    if not sql_stores:
-        return frozenset(sessions), frozenset(calls)
-    with ExitStack() as opened:
-        readers = _Readers([_SpoolRecords(urls), *sql_stores], opened)
-        return (
-            frozenset(_whole(readers, "session", ident, _session_id) for ident in sessions),
-            frozenset(_whole(readers, "call", ident, _call_id) for ident in calls),
-        )
-
-
-def _whole(
-    readers: _Readers, kind: Literal["session", "call"], ident: str, find: Callable[[Reader, str], list[str]]
-) -> str:
-    if not ident:
-        raise KeyError(kind, ident)
-    known = readers.each(lambda reader: find(reader, ident))
-    # An id that is known in full may also be a prefix of another one.
-    if ident in known or readers.each(lambda reader: [ident] * reader.is_erased(kind, ident)):
-        return ident
-    if not known and readers.failures:
-        raise StoreError("; ".join(readers.failures.values()))
-    if len(known) != 1:
-        raise KeyError(kind, ident)
-    return known.pop()
-
-
-def _session_id(reader: Reader, ident: str) -> list[str]:
-    found = reader.session(ident)
-    return [] if found is None else [found.session.session_id]
-
-
-def _call_id(reader: Reader, ident: str) -> list[str]:
-    found = reader.call(ident)
-    # A trace may have several calls.
-    return [] if found is None or (found.trace_id == ident and found.call_id != ident) else [found.call_id]
-
-
-class _SpoolRecords:
-    """The undelivered records of stores."""
-
-    name = SPOOL
-
-    def __init__(self, urls: Sequence[str]) -> None:
-        self._directories = [*dict.fromkeys(directory for url in urls for directory in directories_for(url))]
-
-    def records(self) -> Iterator[Record]:
-        """Yield the records, including delivered ones that are still on disk."""
-        for directory in self._directories:
-            for payload in spool_erasing.payloads_in(directory):
-                with suppress(*NO_RECORD):
-                    yield decode(payload)
-
-    def remove(self, scope: DeletionScope, *, dry_run: bool = False, vacuum: bool = False) -> DeletionResult:
-        """Erase the records of a scope, except by age: those are delivered, and deleted later."""
-        del vacuum
-        if scope.older_than_ns is not None:
-            return DeletionResult()
-        keys = Counter({record_key(record): 1 for record in self.records() if scope.covers(record)})
-        kinds = Counter(kind for kind, _ in keys)
-        numbers: dict[str, Any] = {table.name: kinds[kind] for kind, table in TABLES.items()}
-        for directory in () if dry_run else self._directories:
+def _left_in_spool(urls: Iterable[str], scope: DeletionScope, *, dry_run: bool) -> str | None:
+    """Overwrite the records of a scope that wait for the stores; return what remains, None if nothing does."""
+    directories = list(dict.fromkeys(directory for url in urls for directory in directories_for(url)))
+    try:
+        for directory in () if dry_run else directories:
             spool_erasing.erase(directory, lambda payload: names(payload, scope))
-        foreign = [path for directory in self._directories for path in foreign_segments_in(directory)]
-        left = f"files of another version were not searched: {', '.join(map(str, foreign))}" if foreign else None
-        return DeletionResult(**numbers, left=left)
+    except OSError as error:
+        return error_text(error)
+    foreign = [path for directory in directories for path in foreign_segments_in(directory)]
+    return f"files of another version were not searched: {', '.join(map(str, foreign))}" if foreign else None
 
 
 class _Readers:
-    """The readers of several stores. Errors are collected in `failures`."""
+    """The readers of several stores. Errors are added to `failures`."""
 
-    def __init__(self, stores: Iterable[SqlStore | _SpoolRecords], opened: ExitStack) -> None:
+    def __init__(self, stores: Iterable[SqlStore], opened: ExitStack, failures: dict[SqlStore, str]) -> None:
         """The readers are closed with `opened`."""
-        self.failures: dict[SqlStore | _SpoolRecords, str] = {}
-        self._open: dict[SqlStore | _SpoolRecords, Reader] = {}
+        self.failures = failures
+        self._open: dict[SqlStore, Reader] = {}
         for store in stores:
             with self._noting(store):
-                if isinstance(store, SqlStore):
-                    self._open[store] = opened.enter_context(closing(store.reader()))
-                else:
-                    self._open[store] = opened.enter_context(scratch_reader(store.records()))
+                self._open[store] = opened.enter_context(closing(store.reader()))
 
     def each(self, read: Callable[[Reader], Iterable[str]]) -> set[str]:
         """Return the results of all readers."""
@@ -277,7 +207,7 @@ class _Readers:
         return found
 
     @contextmanager
-    def _noting(self, store: SqlStore | _SpoolRecords) -> Iterator[None]:
+    def _noting(self, store: SqlStore) -> Iterator[None]:
         try:
             yield
         except EmptyStoreError:
@@ -287,40 +217,25 @@ class _Readers:
 
 
 def _select(
-    stores: Iterable[SqlStore | _SpoolRecords], which: CallFilter, some: Sequence[frozenset[str] | None]
-) -> _Selection:
-    """Return the selected records. The spool comes first: records delivered meanwhile are then found in their store."""
+    stores: Iterable[SqlStore],
+    which: CallFilter,
+    some: Sequence[frozenset[str] | None],
+    failures: dict[SqlStore, str],
+) -> DeletionScope:
+    """Return the records to erase; adds the errors of stores that cannot be read to `failures`."""
     sessions, calls = (one or frozenset() for one in some)
     of_sessions = not calls and _selects_sessions(which)
     with ExitStack() as opened:
-        readers = _Readers(stores, opened)
+        readers = _Readers(stores, opened, failures)
         if which == _EVERY and not (sessions and calls):
             whole, single = {*sessions}, {*calls}
         else:
             single = readers.each(lambda reader: _calls_in(reader, which, sessions, calls))
             whole = readers.each(lambda reader: reader.session_ids(which)) if of_sessions else set()
             whole = whole & sessions if sessions else whole
-        if of_sessions and which != _EVERY and (which.since_ns, which.until_ns) == (None, None):
-            whole |= _all_selected(readers, which, single)
         single |= readers.each(lambda reader: (one.call_id for one in reader.ids_in(whole)))
         user = which.user if which == CallFilter(user=which.user) and not (sessions or calls) else None
-        scope = DeletionScope(frozenset(whole), frozenset(single), user, erased_ns=time.time_ns())
-        return _Selection(scope, readers.failures)
-
-
-def _all_selected(readers: _Readers, which: CallFilter, selected: set[str]) -> set[str]:
-    """Return the sessions of the matching calls that have no others."""
-    known = len(readers.failures)
-    touched = readers.each(lambda reader: _sessions_of(reader.ids(which)))
-    mixed = readers.each(
-        lambda reader: _sessions_of(one for one in reader.ids_in(touched) if one.call_id not in selected)
-    )
-    # If a store failed just now, the other calls of its sessions are unknown.
-    return touched - mixed if len(readers.failures) == known else set()
-
-
-def _sessions_of(calls: Iterable[CallIds]) -> set[str]:
-    return {one.session_id for one in calls if one.session_id is not None}
+        return DeletionScope(frozenset(whole), frozenset(single), user, erased_ns=time.time_ns())
 
 
 def _selects_sessions(which: CallFilter) -> bool:
@@ -338,20 +253,19 @@ def _errors() -> tuple[type[Exception], ...]:
 
 
 def _attempt(
-    store: SqlStore | _SpoolRecords, selected: _Selection, *, dry_run: bool, vacuum: bool = False
+    store: SqlStore, scope: DeletionScope, failure: str | None, *, dry_run: bool, vacuum: bool
 ) -> ErasureCounts:
-    """Erase the selected records from a store, or count them."""
-    left = [] if store not in selected.failures else [selected.failures[store]]
+    """Erase the records of a scope from a store, or count them."""
     try:
-        removed = store.remove(selected.scope, dry_run=dry_run, vacuum=vacuum)
+        removed = store.remove(scope, dry_run=dry_run, vacuum=vacuum)
     except EmptyStoreError:
         return ErasureCounts(store=store.name)
     except _errors() as error:
         return ErasureCounts(store=store.name, left=error_text(error))
-    left += [] if removed.left is None else [removed.left]
+    left = "; ".join(one for one in (failure, removed.left) if one is not None)
     counts: dict[str, Any] = {name: getattr(removed, name) for name in RecordCounts.__struct_fields__}
     copies = isinstance(store, SQLite) and any(counts.values()) and not (vacuum or dry_run)
-    return ErasureCounts(store=store.name, **counts, left="; ".join(left) or None, copies=copies)
+    return ErasureCounts(store=store.name, **counts, left=left or None, copies=copies)
 
 
 def _by_hand(store: Store, scope: DeletionScope) -> list[str]:

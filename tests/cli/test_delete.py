@@ -60,11 +60,14 @@ def test_the_receipt_as_json_is_that_of_the_plan(full: str) -> None:
     assert (done["dry_run"], done["complete"], done["stores"][0]["calls"]) == (False, True, 1)
 
 
-def test_an_ambiguous_prefix_deletes_nothing(full: str) -> None:
+def test_an_id_of_several_or_of_something_else_deletes_nothing(full: str) -> None:
     before = left(full)
-    for kind, prefix in (("sessions", ["session-"]), ("calls", ["--call", "call-"])):
-        answer = ask("--store", full, "delete", *prefix, "--yes")
-        assert (answer.code, f"2 {kind} begin with" in answer.err) == (1, True)
+    for given, why in (
+        ("session-", "2 sessions begin with"), ("--call call-", "2 calls begin with"), ("t-1", "t-1 is no session"),
+        ("call-a", "call-a is no session"), ("--call session-a", "session-a is no call"),
+    ):  # fmt: skip
+        answer = ask("--store", full, "delete", *given.split(), "--yes")
+        assert (answer.code, why in answer.err) == (1, True)
     assert left(full) == before
 
 

@@ -6,7 +6,7 @@ import sqlite3
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, nullcontext
 from itertools import count
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from msgspec.structs import replace
 import callspan
 from callspan import SettingError, erase, import_records, open_store
 from callspan.erasing import ErasureCounts, Receipt
+from callspan.file_lock import locked
 from callspan.records import (
     FORMAT,
     EventRecord,
@@ -57,7 +58,9 @@ def of_user(records: Records) -> list[Record]:
         MessageRecord(message_id="m", session_id="hers", message_type="t", content=CANARY, time_ns=START_NS),
         records.session("by-metadata", start_ns=START_NS),
         records.call(said(f"{CANARY} twice"), call_id="b", session_id="by-metadata", metadata=hers),
-        EventRecord(event_id="e", session_id="by-metadata", event_type="x", time_ns=START_NS, data={"x": CANARY}),
+        EventRecord(
+            event_id="e", session_id="by-metadata", event_type="x", time_ns=START_NS, data={"x": CANARY}, metadata=hers
+        ),
         records.session("mixed", start_ns=START_NS),
         records.call(said(f"{CANARY} here"), f"{CANARY} there", call_id="c", session_id="mixed", metadata=hers),
         RewardRecord(reward_id="r", call_id="c", value=1, source="human", annotation=CANARY, time_ns=START_NS),
@@ -80,8 +83,8 @@ def test_all_of_a_user_goes_and_nothing_else_does(store: Delivery, records: Reco
     removed = first(erase(store.url, CallFilter(user="u1")))
     assert replace(removed, copies=False) == first(planned)
     assert removed.copies == store.url.startswith("sqlite")
-    assert (removed.sessions, removed.calls, removed.messages, removed.events, removed.rewards) == (2, 4, 1, 1, 1)
-    assert left(store.url) == ({"mixed"}, {"d", "f"})
+    assert (removed.sessions, removed.calls, removed.messages, removed.events, removed.rewards) == (1, 4, 1, 1, 1)
+    assert left(store.url) == ({"by-metadata", "mixed"}, {"d", "f"})
     assert not rows_with(store.url, tmp_path)
     assert first(erase(store.url, CallFilter(user="u1"))).total == 0
 
@@ -123,14 +126,14 @@ def test_what_arrives_late_of_it_is_not_stored_and_what_happens_later_is(store: 
     again.write(*late)
     again.close()
     assert list(store.read().rewards()) == []
-    assert left(store.url) == ({"mixed"}, {"d", "f"})
+    assert left(store.url) == ({"by-metadata", "mixed"}, {"d", "f"})
     now_ns = time.time_ns()
     store.write(replace(rating, reward_id="r4", time_ns=now_ns))
     assert [one.reward_id for one in store.read().rewards()] == ["r4"]
     goes_on = records.call(said("new"), call_id="new", session_id="hers", at_s=(now_ns - START_NS) / SECOND + 60)
     store.write(goes_on, records.session("hers", version=now_ns, start_ns=now_ns, user_id="u1"), *late)
     store.write(*late)
-    assert left(store.url) == ({"hers", "mixed"}, {"d", "f", "new"})
+    assert left(store.url) == ({"hers", "by-metadata", "mixed"}, {"d", "f", "new"})
     reader = store.read()
     found = reader.session("hers")
     assert (found.session.seen_ns, found.session.metadata, found.calls) == (now_ns, {}, 1)
@@ -235,8 +238,8 @@ def test_a_store_that_cannot_erase_is_named_and_a_broken_one_says_so(
     conditions = [" OR user_id = 'u1'"] * 2 + [" OR JSONExtractString(metadata, 'user_id') = 'u1'"] * 4
     assert all(map(str.endswith, statements, conditions))
     assert not receipt.is_complete
-    assert [one.left is None for one in receipt.stores] == [False, True, True]
-    assert left(url) == ({"mixed"}, {"d", "f"})
+    assert [one.left is None for one in receipt.stores] == [False, True]
+    assert left(url) == ({"by-metadata", "mixed"}, {"d", "f"})
 
 
 def test_free_space_is_overwritten_also_where_sqlite_would_leave_it(
@@ -285,7 +288,11 @@ def test_a_reader_that_holds_the_log_is_said(
 
 
 @pytest.mark.parametrize("state", ["whole", "damaged", "of another format"])
-def test_what_waits_goes_too(state: str, tmp_path: Path, deliver: Callable[[str], Delivery], records: Records) -> None:
+@pytest.mark.parametrize("held", [False, True])
+def test_what_waits_goes_too(
+    state: str, held: bool, tmp_path: Path, deliver: Callable[[str], Delivery], records: Records
+) -> None:
+    """What ended processes left is delivered first; what a running one holds is overwritten."""
     url, hers = f"sqlite:///{tmp_path}/calls.db", records.call(call_id="c", session_id="hers", answer=CANARY)
     deliver(url).write(hers)
     payload, formats = encode(hers), [f'"schema_version":{number}'.encode() for number in (FORMAT, FORMAT - 1)]
@@ -295,10 +302,11 @@ def test_what_waits_goes_too(state: str, tmp_path: Path, deliver: Callable[[str]
     if state == "damaged":
         with segment.open("r+b") as file:
             file.write(b"damaged!")
-    receipt = erase(url, sessions=["hers"])
+    with locked(segment) if held else nullcontext():
+        receipt = erase(url, sessions=["hers"])
     assert (receipt.stores[0].calls, receipt.is_complete) == (1, True)
-    assert CANARY not in segment.read_text()
-    assert "others" in segment.read_text()
+    assert bytes_of(tmp_path / "calls.db.spool") == 0
+    assert "others" in (segment.read_text() if held else left(url)[0])
 
 
 def test_what_waits_in_a_segment_of_another_version_stays_as_it_is_and_is_said(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from functools import partial
-from typing import Final
+from typing import Final, Literal, TypeAlias
 
 import click
 import msgspec
@@ -15,10 +15,12 @@ from callspan.cli.command_context import Command, CommandContext
 from callspan.cli.filters import filters
 from callspan.cli.safe_text import clean, clean_lines
 from callspan.cli.values import MOMENT
-from callspan.erasing import ErasureCounts, Receipt, whole_ids
+from callspan.erasing import ErasureCounts, Receipt
 from callspan.formatting import plural
-from callspan.stores import CallFilter, split_urls
+from callspan.records import CallRecord
+from callspan.stores import CallFilter, Reader, SqlStore, find_store, split_urls
 
+_Kind: TypeAlias = Literal["session", "call"]
 _EPILOG: Final = """\
 callspan delete --user u1 --dry-run
 callspan delete --older-than 30d --yes"""
@@ -58,15 +60,7 @@ def delete_command(
     """
     if not (ids or calls or older_ns) and which == CallFilter():
         raise click.UsageError("Say what to delete: SESSION, --call, --user or another filter, or --older-than.")
-    for url in split_urls(context.store):
-        context.deliver(url)
-    try:
-        chosen, single = whole_ids(context.store, ids, calls)
-    except KeyError as error:
-        kind, ident = error.args
-        with context.reader() as reader:
-            context.named(reader, ident)  # says which ids begin so
-        context.no_match(f"No {kind} {ident} in {context.store_name}, or several ids begin so.")
+    chosen, single = _whole_ids(context, "session", ids), _whole_ids(context, "call", calls)
     act = partial(erase, context.store, which, sessions=chosen or None, calls=single or None, older_than_ns=older_ns)
     act = partial(act, vacuum=vacuum)
     if dry_run or not yes:
@@ -77,6 +71,24 @@ def delete_command(
         if not _fits_nothing(planned):
             _confirm(clean_lines("\n".join(_lines(planned))))
     _show(context, act())
+
+
+def _whole_ids(context: CommandContext, kind: _Kind, ids: Sequence[str]) -> list[str]:
+    """Return the full ids of sessions or calls given by unique prefixes. Ends the command where one names none."""
+    if not (ids and any(isinstance(find_store(url), SqlStore) for url in split_urls(context.store))):
+        return [*ids]
+    with context.reader() as reader:
+        return [_whole(context, reader, kind, ident) for ident in ids]
+
+
+def _whole(context: CommandContext, reader: Reader, kind: _Kind, ident: str) -> str:
+    if reader.is_erased(kind, ident):  # it may also be the beginning of another
+        return ident
+    named = context.named(reader, ident)
+    whole = named.call_id if isinstance(named, CallRecord) else named.session.session_id
+    if isinstance(named, CallRecord) != (kind == "call") or not whole.startswith(ident):
+        context.no_match(f"{ident} is no {kind}: it names {whole}.")
+    return whole
 
 
 def _fits_nothing(receipt: Receipt) -> bool:

@@ -7,19 +7,12 @@ stands, and so are those of rejected records, which have no checksum.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
 from callspan.spool.directory import REJECTED_FILE, segments_in
 from callspan.spool.segment import lines_in, opened
-
-
-def payloads_in(directory: Path) -> Iterator[bytes]:
-    """Yield the records in the segments of a directory, delivered ones too. Raises OSError."""
-    for path in segments_in(directory):
-        with suppress(FileNotFoundError):
-            yield from (line.payload for line in lines_in(path.read_bytes(), 0) if line.payload)
 
 
 def erase(directory: Path, is_gone: Callable[[bytes], bool]) -> int:
