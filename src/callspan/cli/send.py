@@ -125,21 +125,23 @@ def _report(context: CommandContext, sender: Sender, spans: RecordedSpans, failu
     left = {"unsampled": len(spans.unsampled), "unended": len(spans.unended)}
     refused = sender.refusals.total()
     if context.json:
-        counts = {"sent": sender.sent, "sent_before": sender.before, "refused": refused}
+        counts = {"sent": sender.sent, "refused": refused}
         why = {"reasons": dict(sender.refusals), "unavailable": failure}
         context.emit({"receiver": sender.receiver.name, **counts, **left, **why})
-    elif sender.found or any(left.values()) or failure is not None:
-        context.screen.paragraph(" ".join(_lines(sender, left, failure)))
     else:
-        context.screen.paragraph(f"Nothing is new in {context.store_name}.")
+        context.screen.paragraph(" ".join(_lines(context, sender, left, failure)))
     if refused or failure is not None:
         raise click.exceptions.Exit(1)
 
 
-def _lines(sender: Sender, left: Mapping[str, int], failure: str | None) -> Iterator[str]:
-    yield f"{plural(sender.sent, 'span')} sent to {sender.receiver.name}."
+def _lines(context: CommandContext, sender: Sender, left: Mapping[str, int], failure: str | None) -> Iterator[str]:
+    if sender.sent or sender.refusals or failure is not None:
+        yield f"{plural(sender.sent, 'span')} sent to {sender.receiver.name}."
+    else:
+        yield f"Nothing is new in {context.store_name}."
+    # Their number is not known: of what was sent before, only the newest records are read again.
     if sender.before:
-        yield f"{plural(sender.before, 'span')} sent before (--again sends them again)."
+        yield "--again sends what was sent before."
     if left["unsampled"]:
         yield f"{left['unsampled']} not sampled."
     if left["unended"]:
