@@ -119,6 +119,14 @@ def test_ship_without_records_succeeds(store: str) -> None:
     assert "Nothing waits." in ask("--store", store, "ship").out
 
 
+def test_the_process_of_doctor_stays_instrumented(tmp_path: Path) -> None:
+    """As that of a notebook, or of an application that runs the command by click."""
+    handle = callspan.instrument(stores=tmp_path / "calls.jsonl", sdks="openai")
+    ask("doctor")
+    assert repr(handle).startswith("<Handle in force ")
+    handle.uninstrument()
+
+
 def test_a_store_that_does_not_exist_is_not_made(store: str, tmp_path: Path) -> None:
     assert store_check(store) == (None, f"{NOT_YET}: it is made with the first record")
     assert store_check(store.replace("/calls", "/new/place/calls"))[0] is None

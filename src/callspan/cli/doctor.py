@@ -129,13 +129,14 @@ def _version(distribution: str) -> str | None:
 
 
 def _hooks() -> Iterator[Check]:
-    """Patch the SDKs in this process, report the status of each patch, and remove the patches."""
+    """Patch the SDKs in this process, report the status of each patch, and restore what was there before."""
     import callspan
     from callspan.intercept.patching import late_modules
     from callspan.wiring import WIRING
     from callspan.wiring.pipeline import Providers
 
-    handle = WIRING.install(Settings(), Providers(), SDKS)
+    before = WIRING.pipeline
+    WIRING.install(Settings(), Providers(), SDKS)
     try:
         for sdk in SDKS:
             version = _version(sdk)
@@ -155,7 +156,7 @@ def _hooks() -> Iterator[Check]:
                 lost = "not recorded are" if status.state == "missing" else "hooked; may be lost:"
                 yield Check("SDKs", status.name, "warning", f"{status.state}: {lost} {status.without}")
     finally:
-        handle.uninstrument()
+        WIRING.restore(before)
 
 
 def _private_names() -> Iterator[Check]:
