@@ -27,7 +27,7 @@ def as_it_is_now(hook: patching.Hook) -> patching.Hook:
     if names & GONE:
         return msgspec.structs.replace(hook, where=tuple(f"{where}_gone" for where in hook.where))
     if {f"~{name}" for name in names} & GONE:
-        return msgspec.structs.replace(hook, reads=("gone",))
+        return msgspec.structs.replace(hook, reads={**hook.reads, "gone": 9})
     return hook
 
 
