@@ -103,26 +103,30 @@ def exact_mean(values: list[float]) -> float:
 def check_group(row: dict[str, Any], sessions: Made) -> None:
     from scipy import stats
 
+    found = {one["measure"]: one for one in row["measures"]}
     known = [one["success"] for one in sessions if one["success"] is not None]
-    assert (row["sessions"], row["judged"], row["successes"]) == (len(sessions), len(known), sum(known))
+    success = found["success"]
+    assert (row["sessions"], success["n"], success["sum"] or 0) == (len(sessions), len(known), sum(known))
     if known:
         bounds = stats.binomtest(sum(known), len(known)).proportion_ci(method="wilson")
-        assert (row["success_low"], row["success_high"]) == pytest.approx((bounds.low, bounds.high), abs=1e-12)
+        assert (success["low"], success["high"]) == pytest.approx((bounds.low, bounds.high), abs=1e-12)
     judged = [exact_mean(one["judge"]) for one in sessions if one["judge"]]
     rewards = [one["reward"] for one in sessions if one["reward"] is not None]
     values = {name: some for name, some in (("judge", judged), ("reward", rewards)) if some}
-    assert {name: one["count"] for name, one in row["scores"].items()} == {
-        name: len(some) for name, some in values.items()
-    }
+    scores = {name: one for name, one in found.items() if one["kind"] == "score"}
+    assert {name: one["n"] for name, one in scores.items()} == {name: len(some) for name, some in values.items()}
     means = {name: exact_mean(some) for name, some in values.items()}
-    assert {name: one["mean"] for name, one in row["scores"].items()} == pytest.approx(means, abs=1e-12)
+    assert {name: one["mean"] for name, one in scores.items()} == pytest.approx(means, abs=1e-12)
     calls = [call for one in sessions for call in one["calls"]]
-    assert row["calls"] == {"sum": len(calls), "mean": len(calls) / len(sessions), "count": len(sessions)}
-    assert row["input_tokens"]["sum"] == sum(call["in"] for call in calls)
+    assert found["calls"] == {
+        "kind": "sum", "measure": "calls", "sum": len(calls), "mean": len(calls) / len(sessions), "low": None,
+        "high": None, "n": len(sessions),
+    }  # fmt: skip
+    assert found["input_tokens"]["sum"] == sum(call["in"] for call in calls)
     spent = sum(call["usd"] for call in calls)
-    assert Decimal(row["cost_usd"]["sum"]) == spent
-    assert Fraction(row["cost_usd"]["mean"]) == pytest.approx(Fraction(spent) / len(sessions), rel=1e-24)
-    assert row["duration_ms"]["sum"] == sum(one["lasted"] for one in sessions) / 10**6
+    assert Decimal(found["cost_usd"]["sum"]) == spent
+    assert Fraction(found["cost_usd"]["mean"]) == pytest.approx(Fraction(spent) / len(sessions), rel=1e-24)
+    assert found["duration_ms"]["sum"] == sum(one["lasted"] for one in sessions) / 10**6
 
 
 KEYS: dict[str, Callable[[dict[str, Any]], list[Any]]] = {

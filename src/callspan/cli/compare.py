@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from decimal import Decimal
 from typing import Final
 
 import click
 
 from callspan.cli.command_context import Command, CommandContext
 from callspan.cli.filters import filters
-from callspan.cli.group_table import bounds, plain, shown_measure
+from callspan.cli.group_table import measure_row, value_text
 from callspan.cli.safe_text import clean
 from callspan.cli.screen import Cell, Column, reward_style
-from callspan.comparison.differences import Difference, Number, compare_groups, parse_selector
+from callspan.comparison.differences import Difference, compare_groups, parse_selector
 from callspan.comparison.groups import Group
-from callspan.comparison.intervals import MIN_VALUES, Interval
+from callspan.comparison.intervals import MIN_VALUES
+from callspan.comparison.measures import Number
 from callspan.formatting import UNKNOWN, plural, reward
 from callspan.records import REWARD
 from callspan.stores import CallFilter
@@ -72,30 +72,9 @@ def _size(group: Group) -> dict[str, object]:
 
 
 def _row(one: Difference) -> dict[str, object]:
-    unit = _unit(one)
-    return {
-        "kind": one.kind,
-        "measure": unit.replace("_ns", "_ms") or one.name,
-        "a": plain(unit, one.first),
-        "b": plain(unit, one.second),
-        "difference": plain(unit, one.difference),
-        **bounds(_scaled(unit, one.interval)),
-        "n": list(one.numbers),
-        "paired": one.paired,
-        "too_few": one.is_too_few,
-    }
-
-
-def _unit(one: Difference) -> str:
-    """Return the name of a sum; nothing for a score, which may have the same name."""
-    return one.name if one.kind == "sum" else ""
-
-
-def _scaled(unit: str, interval: Interval | None) -> Interval | None:
-    """Return an interval of times in milliseconds, another as it is."""
-    if interval is None or not unit.endswith("_ns"):
-        return interval
-    return Interval(interval.low / 1e6, interval.high / 1e6)
+    values = {"a": one.first, "b": one.second, "difference": one.difference}
+    rest = {"n": list(one.numbers), "paired": one.paired, "too_few": one.is_too_few}
+    return measure_row(one.measure, values, one.interval) | rest
 
 
 def _print(context: CommandContext, groups: tuple[Group, Group], found: list[Difference], both: int) -> None:
@@ -109,22 +88,12 @@ def _print(context: CommandContext, groups: tuple[Group, Group], found: list[Dif
 
 
 def _name(one: Difference) -> str:
-    return f"score {one.name}" if one.kind == "score" and one.name != REWARD else _WORDS.get(one.name, one.name)
+    kind, name = one.measure
+    return f"score {name}" if kind == "score" and name != REWARD else _WORDS.get(name, name)
 
 
 def _number(one: Difference) -> str:
     return f"{one.numbers[0]:,} tasks" if one.paired else "{:,}, {:,}".format(*one.numbers)
-
-
-def _shown(one: Difference, value: Number | None) -> str:
-    if value is None:
-        return UNKNOWN
-    match one.kind:
-        case "success":
-            return f"{100 * float(value):.0f} %"
-        case "score":
-            return reward(float(value))
-    return shown_measure(one.name, value)
 
 
 def _difference(one: Difference) -> Cell:
@@ -136,18 +105,18 @@ def _difference(one: Difference) -> Cell:
     if one.interval is None:
         return text
     low, high = (_signed(one, bound).removesuffix(_POINTS) for bound in one.interval)
-    is_seen = one.kind != "sum" and not one.interval.low <= 0 <= one.interval.high
+    is_seen = one.measure.kind != "sum" and not one.interval.low <= 0 <= one.interval.high
     return f"{text} ({low} to {high})", reward_style(float(one.difference)) if is_seen else ""
 
 
 def _signed(one: Difference, value: Number) -> str:
-    match one.kind:
+    match one.measure.kind:
         case "success":
             return f"{100 * float(value):+.0f}{_POINTS}"
         case "score":
             return reward(float(value))
-    size = abs(value) if isinstance(value, Decimal) else abs(float(value))
-    return f"{'-' if value < 0 else '+'}{shown_measure(one.name, size)}"
+    size = -value if value < 0 else value
+    return f"{'-' if value < 0 else '+'}{value_text(one.measure, size)}"
 
 
 def _footer(found: list[Difference], both: int) -> list[str]:
@@ -162,8 +131,8 @@ def _footer(found: list[Difference], both: int) -> list[str]:
 
 _COLUMNS: Final = (
     Column("", _name),
-    Column("A", lambda one: _shown(one, one.first), right=True),
-    Column("B", lambda one: _shown(one, one.second), right=True),
+    Column("A", lambda one: value_text(one.measure, one.first), right=True),
+    Column("B", lambda one: value_text(one.measure, one.second), right=True),
     Column("difference", _difference, shrinks=True),
     Column("n", _number, right=True),
 )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
 from functools import partial
 from typing import Final
@@ -10,13 +10,14 @@ from typing import Final
 from callspan.cli.command_context import CommandContext
 from callspan.cli.paging import print_page
 from callspan.cli.screen import Cell, Column, key_columns, reward_style
-from callspan.comparison.differences import Number
-from callspan.comparison.groups import MEASURES, Amount, Group, group_sessions, objectives_of
+from callspan.comparison.groups import Group, group_sessions
 from callspan.comparison.intervals import Interval
+from callspan.comparison.measures import SUCCESS, Measure, Number, measures_of, objectives_of, summed
 from callspan.formatting import UNKNOWN, count, duration, exact, money, reward, short_count, tokens
 from callspan.stores import SessionSummary
 
 _NS_PER_MS: Final = 1e6
+_COST: Final = Measure("sum", "cost_usd")
 _FOOTER: Final = "each: the mean of a session; in brackets 95 % intervals (success: Wilson; means: BCa bootstrap)"
 
 
@@ -34,12 +35,12 @@ def _print_table(context: CommandContext, keys: Sequence[str], groups: Sequence[
     columns = (
         *key_columns(keys),
         Column("sessions", lambda group: count(len(group.sessions)), right=True),
-        Column("success", lambda group: share(group.success_rate, group.success_interval), right=True),
-        *(Column(objective, partial(_score, objective), right=True) for objective in objectives),
+        Column("success", partial(_judged, SUCCESS), right=True),
+        *(Column(name, partial(_judged, Measure("score", name)), right=True) for name in objectives),
         _each("steps", "steps"),
         _each("calls", "calls"),
         Column("tokens each", _tokens, right=True),
-        Column("cost", lambda group: shown_measure("cost_usd", group.amount("cost_usd").sum), right=True),
+        Column("cost", lambda group: value_text(_COST, summed(_COST, group.sessions).sum), right=True),
         _each("cost", "cost_usd"),
         _each("time", "duration_ns"),
     )
@@ -47,74 +48,61 @@ def _print_table(context: CommandContext, keys: Sequence[str], groups: Sequence[
     context.screen.paragraph(_FOOTER)
 
 
-def _score(objective: str, group: Group) -> Cell:
-    found = group.mean(objective)
-    if found is None:
+def _judged(measure: Measure, group: Group) -> Cell:
+    """Return a success rate or mean score with its interval, such as `80 % (49 to 94)`."""
+    found = summed(measure, group.sessions)
+    if found.mean is None:
         return None
-    return f"{reward(found.mean)}{between(found.interval)}", reward_style(found.mean)
+    bounds = "" if found.interval is None else " ({} to {})".format(*(_bound(measure, one) for one in found.interval))
+    style = reward_style(float(found.mean)) if measure.kind == "score" else ""
+    return f"{value_text(measure, found.mean)}{bounds}", style
+
+
+def _bound(measure: Measure, value: float) -> str:
+    return f"{100 * value:.0f}" if measure.kind == "success" else f"{value:+.3g}"
 
 
 def _each(name: str, measure: str) -> Column:
-    return Column(f"{name} each", lambda group: shown_measure(measure, group.amount(measure).mean), right=True)
+    one = Measure("sum", measure)
+    return Column(f"{name} each", lambda group: value_text(one, summed(one, group.sessions).mean), right=True)
 
 
 def _tokens(group: Group) -> Cell:
-    means = [group.amount(name).mean for name in ("input_tokens", "output_tokens")]
+    means = [summed(Measure("sum", name), group.sessions).mean for name in ("input_tokens", "output_tokens")]
     return tokens(*(None if one is None else round(one) for one in means))
 
 
-def share(rate: float | None, interval: Interval | None) -> str:
-    """Return a share in percent with its interval, such as `80 % (49 to 94)`."""
-    if rate is None:
-        return UNKNOWN
-    return f"{100 * rate:.0f} %" + (f" ({100 * interval.low:.0f} to {100 * interval.high:.0f})" if interval else "")
-
-
-def between(interval: Interval | None) -> str:
-    """Return an interval in brackets; nothing for None."""
-    return "" if interval is None else f" ({interval.low:+.3g} to {interval.high:+.3g})"
-
-
 def _row(keys: Sequence[str], group: Group) -> dict[str, object]:
-    scores = {}
-    for objective in objectives_of(group.sessions):
-        found = group.mean(objective)
-        if found is not None:
-            scores[objective] = {"mean": found.mean, "count": found.count, **bounds(found.interval)}
-    return {
-        **dict(zip(keys, group.keys, strict=True)),
-        "sessions": len(group.sessions),
-        "successes": group.successes,
-        "judged": len(group.judged),
-        "success_rate": group.success_rate,
-        **{f"success_{name}": value for name, value in bounds(group.success_interval).items()},
-        "scores": scores,
-        **{name.replace("_ns", "_ms"): _amount(name, group.amount(name)) for name in MEASURES},
-    }
+    rows = []
+    for measure in measures_of(group.sessions):
+        found = summed(measure, group.sessions)
+        values = {"sum": found.sum, "mean": found.mean}
+        rows.append(measure_row(measure, values, found.interval) | {"n": found.number})
+    return {**dict(zip(keys, group.keys, strict=True)), "sessions": len(group.sessions), "measures": rows}
 
 
-def bounds(interval: Interval | None) -> dict[str, float | None]:
-    """Return the bounds of an interval for JSON."""
-    return {"low": interval.low if interval else None, "high": interval.high if interval else None}
+def measure_row(measure: Measure, values: Mapping[str, Number | None], interval: Interval | None) -> dict[str, object]:
+    """Return the values and the interval of a measure for JSON: money as exact text, times in milliseconds."""
+    bounds = {"low": interval.low, "high": interval.high} if interval else {"low": None, "high": None}
+    name = measure.name.replace("_ns", "_ms") if measure.is_time else measure.name
+    found = {key: _plain(measure, value) for key, value in {**values, **bounds}.items()}
+    return {"kind": measure.kind, "measure": name, **found}
 
 
-def _amount(name: str, amount: Amount) -> dict[str, object]:
-    return {"sum": plain(name, amount.sum), "mean": plain(name, amount.mean), "count": amount.count}
-
-
-def plain(name: str, value: Number | None) -> object:
-    """Return the value of a measure for JSON: money as exact text, times in milliseconds."""
+def _plain(measure: Measure, value: Number | None) -> object:
     if isinstance(value, Decimal):
         return exact(value)
-    return value / _NS_PER_MS if value is not None and name.endswith("_ns") else value
+    return value / _NS_PER_MS if value is not None and measure.is_time else value
 
 
-def shown_measure(name: str, value: Number | None) -> str:
-    """Return the value of a measure in a table."""
-    if name == "cost_usd":
-        return money(None if value is None else Decimal(str(value)))
-    return duration(_float(value)) if name.endswith("_ns") else short_count(_float(value))
-
-
-def _float(value: Number | None) -> float | None:
-    return None if value is None else float(value)
+def value_text(measure: Measure, value: Number | None) -> str:
+    """Return a value of a measure in a table."""
+    if value is None:
+        return UNKNOWN
+    if measure.kind == "success":
+        return f"{100 * float(value):.0f} %"
+    if measure.kind == "score":
+        return reward(float(value))
+    if measure == _COST:
+        return money(Decimal(str(value)))
+    return duration(float(value)) if measure.is_time else short_count(float(value))

@@ -3,23 +3,17 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
-from functools import partial
-from operator import methodcaller
-from typing import Literal, NamedTuple, TypeAlias
+from typing import NamedTuple
 
 import msgspec
 
-from callspan.comparison.groups import MEASURES, Group, checked_session_grouping, measure_of, objectives_of, values_of
+from callspan.comparison.groups import Group, checked_session_grouping, groups_of
 from callspan.comparison.intervals import MIN_VALUES, Interval, of_mean, of_means, of_shares
-from callspan.records import mean_of, written
-from callspan.stores import SessionSummary, exact_sum
-
-Kind: TypeAlias = Literal["success", "score", "sum"]
-"""Distinguishes objectives from sums of the same name."""
-Number: TypeAlias = float | Decimal
-_Value: TypeAlias = Callable[[SessionSummary], Number | None]
+from callspan.comparison.measures import Kind, Measure, Number, mean, measures_of, values_of
+from callspan.records import written
+from callspan.stores import SessionSummary
 
 
 class GroupSelector(NamedTuple):
@@ -35,7 +29,7 @@ class GroupSelector(NamedTuple):
 
     def matches(self, summary: SessionSummary) -> bool:
         """Return whether a session is in the group."""
-        return self.value in values_of(summary, self.by)
+        return self.value in groups_of(summary, self.by)
 
 
 def parse_selector(text: str, like: GroupSelector | None = None) -> GroupSelector:
@@ -52,8 +46,7 @@ def parse_selector(text: str, like: GroupSelector | None = None) -> GroupSelecto
 class Difference(msgspec.Struct, frozen=True, kw_only=True):
     """One measure of two groups."""
 
-    kind: Kind
-    name: str
+    measure: Measure
     first: Number | None
     """The mean over the sessions of A, or over the tasks if paired; None if unknown for all."""
     second: Number | None
@@ -82,35 +75,22 @@ class Difference(msgspec.Struct, frozen=True, kw_only=True):
 
 def compare_groups(first: Group, second: Group) -> list[Difference]:
     """Return the differences of two groups: success, each score, then the sums."""
-    objectives = objectives_of([*first.sessions, *second.sessions])
-    return [
-        _difference("success", "success", first, second, _succeeded),
-        *(_difference("score", name, first, second, methodcaller("score", name)) for name in objectives),
-        *(_difference("sum", name, first, second, partial(_measure, name)) for name in MEASURES),
-    ]
+    measures = measures_of([*first.sessions, *second.sessions])
+    return [_difference(one, first.sessions, second.sessions) for one in measures]
 
 
-def _succeeded(summary: SessionSummary) -> float | None:
-    return None if summary.succeeded is None else float(summary.succeeded)
-
-
-def _measure(name: str, summary: SessionSummary) -> Number | None:
-    return measure_of(summary, name)
-
-
-def _difference(kind: Kind, name: str, first: Group, second: Group, value: _Value) -> Difference:
-    tasks, others = _by_task(first.sessions, value), _by_task(second.sessions, value)
+def _difference(measure: Measure, first: Sequence[SessionSummary], second: Sequence[SessionSummary]) -> Difference:
+    tasks, others = _by_task(measure, first), _by_task(measure, second)
     both = sorted(tasks.keys() & others.keys())
     paired = len(both) >= MIN_VALUES
     if paired:
         a, b = [tasks[task] for task in both], [others[task] for task in both]
         interval = of_mean([float(y) - float(x) for x, y in zip(a, b, strict=True)])
     else:
-        a, b = _known(first.sessions, value), _known(second.sessions, value)
-        interval = _apart(kind, [*map(float, a)], [*map(float, b)])
-    means, numbers = (_mean(a), _mean(b)), (len(a), len(b))
+        a, b = values_of(measure, first), values_of(measure, second)
+        interval = _apart(measure.kind, [*map(float, a)], [*map(float, b)])
     return Difference(
-        kind=kind, name=name, first=means[0], second=means[1], numbers=numbers, paired=paired, interval=interval
+        measure=measure, first=mean(a), second=mean(b), numbers=(len(a), len(b)), paired=paired, interval=interval
     )
 
 
@@ -120,23 +100,11 @@ def _apart(kind: Kind, first: Sequence[float], second: Sequence[float]) -> Inter
     return of_means(first, second)
 
 
-def _by_task(sessions: Iterable[SessionSummary], value: _Value) -> Mapping[str, Number]:
+def _by_task(measure: Measure, sessions: Iterable[SessionSummary]) -> Mapping[str, Number]:
     """Return the mean by task."""
     found: dict[str, list[Number]] = defaultdict(list)
     for one in sessions:
-        number = value(one)
+        number = measure.of(one)
         if one.session.task_id is not None and number is not None:
             found[one.session.task_id].append(number)
-    return {task: mean for task, values in found.items() if (mean := _mean(values)) is not None}
-
-
-def _known(sessions: Iterable[SessionSummary], value: _Value) -> list[Number]:
-    return [number for one in sessions if (number := value(one)) is not None]
-
-
-def _mean(values: Sequence[Number]) -> Number | None:
-    amounts = [value for value in values if isinstance(value, Decimal)]
-    if amounts:
-        total = exact_sum(amounts)
-        return None if total is None else total / len(amounts)
-    return mean_of([float(value) for value in values])
+    return {task: made for task, values in found.items() if (made := mean(values)) is not None}

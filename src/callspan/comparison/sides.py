@@ -8,7 +8,7 @@ from typing import Final, Literal
 
 import msgspec
 
-from callspan.comparison.groups import MEASURES, measure_of
+from callspan.comparison.measures import SUMS
 from callspan.records import (
     CallRecord,
     Conversation,
@@ -104,7 +104,7 @@ def side_of_session(summary: SessionSummary, calls: Iterable[CallRecord]) -> Sid
         "models": ", ".join(summary.models) or None,
         "reward": summary.reward,
         **_named("score", scores),
-        **{name: measure_of(summary, name) for name in MEASURES},
+        **{one.name: one.of(summary) for one in SUMS},
         **_named("meta", session.metadata),
     }
     parameters: dict[str, object] = {}

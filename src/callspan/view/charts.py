@@ -9,7 +9,8 @@ from typing import Final, Literal, TypeAlias
 
 import msgspec
 
-from callspan.comparison.groups import Group, group_sessions, objectives_of
+from callspan.comparison.groups import Group, group_sessions
+from callspan.comparison.measures import objectives_of
 from callspan.records import REWARD, mean_of
 from callspan.stores import CallFilter, Reader, Summary
 from callspan.view.source import BadQueryError, View
@@ -103,7 +104,7 @@ def scores(view: View) -> Scores:
         objectives=objectives,
         objective=objective,
         points=[point for group in groups for point in _points(group, objective)],
-        means={group.keys[0]: mean_of(group.scores(objective)) for group in groups if group.keys[0] is not None},
+        means={group.keys[0]: _mean(group, objective) for group in groups if group.keys[0] is not None},
         more=len(found) > _SESSIONS,
     )
 
@@ -130,6 +131,10 @@ def _unit(times: Iterable[tuple[int | None, int | None]]) -> Unit:
 
 def _time_of(one: Summary) -> str:
     return one.key or ""
+
+
+def _mean(group: Group, objective: str) -> float | None:
+    return mean_of([score for one in group.sessions if (score := one.score(objective)) is not None])
 
 
 def _points(group: Group, objective: str) -> Iterable[Point]:
