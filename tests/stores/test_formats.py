@@ -73,7 +73,7 @@ def test_a_store_of_another_format_is_refused_and_not_changed(
     sentence = (OF_FILES if url.startswith("sqlite") else SENTENCE).format(found.path or found.name, other, FORMAT)
     attempts: list[Callable[[], Any]] = [
         sink.open, *[lambda: sink.deliver([records.session()])] * 2, lambda: open_store(url),
-        lambda: found.try_out(records.session()),
+        found.try_out,
     ]  # fmt: skip
     for attempt in attempts:
         with pytest.raises(OtherFormatError) as refused:

@@ -49,7 +49,7 @@ _OURS: Final = "callspan"
 
 @click.command("doctor", cls=Command, short_help="Check hooks, stores, OTLP and settings.", epilog=_EPILOG)
 def doctor_command(context: CommandContext) -> None:
-    """Check SDKs, hooks, other instrumentations, stores (by a test record), OTLP and settings.
+    """Check SDKs, hooks, other instrumentations, stores, OTLP and settings.
 
     Exit code 1 if a check failed. Passwords are not shown.
     """
@@ -96,7 +96,7 @@ class Check(NamedTuple):
 def every_check(stores: str) -> Iterator[Check]:
     """Yield all checks; `stores` is a comma list of URLs.
 
-    Has each existing store take a test record, of which nothing stays. Creates no file.
+    Begins to write to each existing store. Creates no file.
     """
     yield from _hooks()
     yield from _private_names()

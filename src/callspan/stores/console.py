@@ -27,9 +27,8 @@ class Console(Store):
         """Return the sink."""
         return ConsoleStore()
 
-    def try_out(self, record: Record) -> str:
+    def try_out(self) -> str:
         """Print nothing."""
-        del record
         return "calls are printed on standard error"
 
 

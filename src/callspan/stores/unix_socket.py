@@ -43,9 +43,8 @@ class UnixSocket(PathStore):
         """Return the sink, not connected."""
         return UnixSocketStore(self.path, self.options)
 
-    def try_out(self, record: Record) -> str:
+    def try_out(self) -> str:
         """Connect, and send nothing, because a sent record cannot be recalled. Raises OSError if no process listens."""
-        del record
         with closing(UnixSocketStore(self.path, self.options)) as sink:
             sink.open()
         return "a process listens; no record was sent, because it could not be recalled"
