@@ -22,7 +22,7 @@ Progress: TypeAlias = Callable[[int, int, str], None]
 _MB: Final = 1_000_000
 _MAX_BYTES: Final = 20 * _MB
 _OF_SESSIONS: Final = 0.8
-"""Sessions take at most this share of the bytes, calls outside of them what is left."""
+"""Sessions take at most this share of the bytes where there are calls outside of them, which take what is left."""
 
 
 class Contents(msgspec.Struct):
@@ -78,6 +78,8 @@ class _Report:
 
     def __init__(self, reader: Reader, which: CallFilter, progress: Progress) -> None:
         sums = list(reader.summary("model", which, latencies=False))
+        self._which_outside = msgspec.structs.replace(which, in_session=False)
+        outside = reader.summary("provider", self._which_outside, latencies=False)
         self.contents = Contents(
             store=reader.name,
             command=shlex.join(["callspan", "--store", reader.name]),
@@ -90,6 +92,7 @@ class _Report:
             output_tokens=known_sum(one.output_tokens for one in sums),
             cost_usd=exact(exact_sum(one.cost_usd for one in sums)),
             calls_without_cost=sum(one.calls_without_cost for one in sums),
+            outside=sum(one.calls for one in outside),
         )
         self._reader, self._which, self._progress = reader, which, progress
         self._left = self.contents.max_bytes
@@ -129,7 +132,7 @@ class _Report:
     def _sessions(self) -> list[list[msgspec.Raw]]:
         """Return the pages of each of the newest sessions that fit."""
         found: list[list[msgspec.Raw]] = []
-        room = int(self._left * _OF_SESSIONS)
+        room = int(self._left * _OF_SESSIONS) if self.contents.outside else self._left
         for summary in self._summaries():
             self.contents.sessions += 1
             if self.contents.missing_sessions or (pages := self._whole(summary.session.session_id, room)) is None:
@@ -168,15 +171,13 @@ class _Report:
 
     def _outside(self) -> dict[str, object]:
         """Return the newest calls outside of sessions."""
-        which = msgspec.structs.replace(self._which, in_session=False)
         rows, known = list[msgspec.Raw](), dict[str, dict[str, object]]()
-        for call in self._reader.calls(which):
+        for call in self._reader.calls(self._which_outside):
             made = encoder.encode(session.call_entry(call, ConversationReader(), known))
             self._left -= len(made)
             if self._left < 0:
                 break
             rows.append(msgspec.Raw(made))
-        self.contents.outside = sum(one.calls for one in self._reader.summary("provider", which, latencies=False))
         self.contents.missing_outside = self.contents.outside - len(rows)
         return {"rows": rows, "instructions": known}
 
