@@ -28,7 +28,7 @@ from callspan.stores.urls import scheme_of
         ("SQLITE:///calls.db", "sqlite", "calls.db"),
         ("jsonl:///calls.jsonl?max_bytes=10", "jsonl", "calls.jsonl"),
         ("unix:///run/x.sock", "unix", "/run/x.sock"),
-        ("unix:////run/x.sock?timeout_s=1", "unix", "/run/x.sock"),
+        ("unix:////run/x.sock", "unix", "/run/x.sock"),
         ("calls.db", "sqlite", "calls.db"),
         ("/var/calls.sqlite", "sqlite", "/var/calls.sqlite"),
         (" calls.jsonl ", "jsonl", "calls.jsonl"),

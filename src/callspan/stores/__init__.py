@@ -28,7 +28,7 @@ from callspan.stores.filters import CallFilter, SessionFilter
 from callspan.stores.history import KEEPS_INSTRUCTIONS, whole_conversation
 from callspan.stores.named import named_by
 from callspan.stores.new_messages import ConversationReader, NewMessages, instructions, spoken
-from callspan.stores.protocol import FileStore, Options, ServerStore, Sink, SqlStore, Store
+from callspan.stores.protocol import FileStore, ServerStore, Sink, SqlStore, Store
 from callspan.stores.reader import Reader
 from callspan.stores.scores import ScoredReader, Scoring, call_scores, scored
 from callspan.stores.sent import SentVersions
@@ -53,7 +53,6 @@ __all__ = [
     "Grouping",
     "History",
     "NewMessages",
-    "Options",
     "Order",
     "Reader",
     "Record",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import closing
 from hashlib import sha256
 from itertools import islice
@@ -11,9 +11,6 @@ from pathlib import Path
 from typing import Any, ClassVar, Final, Protocol, cast
 from urllib.parse import SplitResult, parse_qsl, urlsplit
 
-import msgspec
-
-from callspan.conversion import converter
 from callspan.forks import late_attribute
 from callspan.record.events import Record
 from callspan.safe_urls import names_user, safe_name, unescaped
@@ -33,14 +30,6 @@ _CREDENTIALS: Final = frozenset({"user", "username", "password"})
 _UNESCAPED: Final = (
     "write / as %2F, ? as %3F, # as %23, @ as %40 and % as %25 in the user and password, and a space as %20"
 )
-
-
-class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The options of a store, in the query of its URL. A store with options has a subclass with a field for each.
-
-    A value is read as the type of its field says: `int`, `float`, `bool`, `str`, a `Literal`. An option that is not
-    there, or a value that is not of the type, makes the URL invalid.
-    """
 
 
 class Sink(Protocol):
@@ -84,19 +73,19 @@ def _refused(sink: Sink, records: Sequence[Record]) -> list[Record]:
 class Store:
     """A store that a URL names. Making one checks its URL, and opens, connects and creates nothing.
 
-    Subclasses set `example`, and `options_type` where there are options, and have a method `sink`.
+    Subclasses set `example`, and `option_names` where there are options, and have a method `sink`.
 
     Attributes:
         url: The URL, with its password.
         name: The URL without user, password and query, fit for logs; sinks and readers have the same.
-        options: The options in the URL.
+        options: The options in the query of the URL, as texts.
         path: The path of a store that is a file or a socket; else None.
     """
 
     example: ClassVar[str]
     """A URL of such a store, for messages."""
-    options_type: ClassVar[type[Options] | None] = Options
-    """The type of its options; None: the query is the driver's."""
+    option_names: ClassVar[Collection[str] | None] = ()
+    """The names of its options; None: the query is the driver's."""
     extra: ClassVar[str | None] = None
     """The optional dependency of callspan that it needs, such as `postgres`."""
     driver_errors: ClassVar[tuple[str, ...]] = ()
@@ -107,10 +96,13 @@ class Store:
     """Whether `path` is a file with records; its spool is beside it."""
 
     def __init__(self, url: str) -> None:
-        """Raises SettingError for a URL with an option that is unknown or has an invalid value."""
+        """Raises SettingError for a URL with an unknown option."""
         self.name, self.url = safe_name(url), url
         self.path: Path | None = None
-        self.options = self._options()
+        query = "" if self.option_names is None else split_url(url).query
+        self.options = dict(parse_qsl(query, keep_blank_values=True))
+        if not self.options.keys() <= {*(self.option_names or ())}:
+            raise self.option_error()
         self.retain_days: float | None = None
         """The setting, for a store that deletes by itself; None: it keeps everything."""
         self.syncs = False
@@ -156,6 +148,12 @@ class Store:
         """Return the error for this URL, which names it without its password."""
         return SettingError(f"{SETTING}: {self.name} {text}")
 
+    def option_error(self) -> SettingError:
+        """Return the error for an unknown option or an invalid value, which may be a secret: it names options only."""
+        given = ", ".join(name for name, value in self.options.items() if value)
+        known = ", ".join(self.option_names or ()) or "none"
+        return self.error(f"has an unknown option, or an invalid value of one: {given}; there are: {known}")
+
     def load(self, place: str) -> Callable[..., Any]:
         """Return what `module:name` says, imported now. Raises SettingError where a package that it needs is missing.
 
@@ -169,21 +167,6 @@ class Store:
             needed = f'{error.name or self.extra}, which is not installed: pip install "callspan[{self.extra}]"'
             raise SettingError(f"{SETTING}: {self.extra} needs {needed}") from error
         return found
-
-    def _options(self) -> Options:
-        kind = self.options_type
-        if kind is None:
-            return Options()
-        query = split_url(self.url).query
-        try:
-            return converter(kind, strict=False)(dict(parse_qsl(query, keep_blank_values=True)))
-        except msgspec.ValidationError:
-            # Report names only: a value may be a secret, and the error would quote it.
-            given = ", ".join(dict(parse_qsl(query)))
-            known = ", ".join(kind.__struct_fields__) or "none"
-            raise self.error(
-                f"has an unknown option, or an invalid value of one: {given}; there are: {known}"
-            ) from None
 
 
 class PathStore(Store):

@@ -9,43 +9,32 @@ import socket
 from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import Annotated, Final, cast
+from typing import Final, cast
 from urllib.parse import SplitResult
-
-import msgspec
 
 from callspan.record.events import Record
 from callspan.stores.base import on_error
 from callspan.stores.payloads import line_of
-from callspan.stores.protocol import Options, PathStore, Sink
+from callspan.stores.protocol import PathStore, Sink
 
 PROTOCOL_VERSION: Final = 1
 """Version of the line format; receivers reject an unknown one."""
 
-_CONNECT_S: Final = 5.0
-
-
-class UnixSocketOptions(Options, frozen=True, kw_only=True):
-    """The options of a Unix socket."""
-
-    timeout_s: Annotated[float, msgspec.Meta(gt=0, le=3600)] = 10.0
-    """Maximum time of each send, in seconds."""
+_CONNECT_S, _SEND_S = 5.0, 10.0
 
 
 class UnixSocket(PathStore):
     """A socket that another process listens on; it cannot be read."""
 
     example = "unix:///run/receiver.sock"
-    options_type = UnixSocketOptions
-    options: UnixSocketOptions
 
     def sink(self) -> Sink:
         """Return the sink, not connected."""
-        return UnixSocketStore(self.path, self.options)
+        return UnixSocketStore(self.path)
 
     def try_out(self) -> str:
         """Connect, and send nothing, because a sent record cannot be recalled. Raises OSError if no process listens."""
-        with closing(UnixSocketStore(self.path, self.options)) as sink:
+        with closing(UnixSocketStore(self.path)) as sink:
             sink.open()
         return "a process listens; no record was sent, because it could not be recalled"
 
@@ -55,18 +44,14 @@ class UnixSocket(PathStore):
         return path if split.netloc else Path("/", path)
 
 
-_DEFAULTS: Final = UnixSocketOptions()
-
-
 class UnixSocketStore:
     """A sink without its own cursors: delivery is at least once, and receivers deduplicate by the record's key."""
 
     batch_records = 100
 
-    def __init__(self, path: str | Path, options: UnixSocketOptions = _DEFAULTS) -> None:
+    def __init__(self, path: str | Path) -> None:
         """Connect to nothing yet."""
         self.path = Path(path)
-        self._timeout_s = options.timeout_s
         self._socket: socket.socket | None = None
 
     def open(self) -> None:
@@ -74,9 +59,9 @@ class UnixSocketStore:
         self.close()
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         with on_error(self.close):
-            self._socket.settimeout(min(_CONNECT_S, self._timeout_s))
+            self._socket.settimeout(_CONNECT_S)
             self._socket.connect(str(self.path))
-            self._socket.settimeout(self._timeout_s)
+            self._socket.settimeout(_SEND_S)
 
     def deliver(self, records: Sequence[Record]) -> None:
         """Send all records. Raises OSError, also for a timeout or a closed connection; it connects again then."""

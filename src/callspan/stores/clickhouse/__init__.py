@@ -26,7 +26,7 @@ class ClickHouse(ServerStore):
     """Tables in a ClickHouse database. The query of its URL is the driver's."""
 
     example = "clickhouse://user@host/database"
-    options_type = None
+    option_names = None
     extra = "clickhouse"
     driver_errors = ("clickhouse_connect.driver.exceptions:ClickHouseError",)
 

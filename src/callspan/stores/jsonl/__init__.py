@@ -4,38 +4,35 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import Annotated, Final
-
-from msgspec import Meta
+from pathlib import Path
+from typing import Final
 
 from callspan.record.codec import NO_RECORD, decode
 from callspan.record.events import Record
 from callspan.record.formats import FORMAT, OtherFormatError, check_file
 from callspan.stores.base import no_file
 from callspan.stores.jsonl.sink import JsonLinesSink, files_of
-from callspan.stores.protocol import FileStore, Options, Sink
+from callspan.stores.protocol import FileStore, Sink
 
 _FORMAT: Final = re.compile(rb'"schema_version":\d+')
 _TODAYS: Final = b'"schema_version":%d' % FORMAT
 
 
-class JsonLinesOptions(Options, frozen=True, kw_only=True):
-    """The options of a JSON Lines store."""
-
-    max_bytes: Annotated[int, Meta(ge=0)] = 0
-    """Size after which the file is rotated; 0: never."""
-
-
 class JsonLines(FileStore):
-    """A file with one record per line."""
+    """A file with one record per line, rotated after `max_bytes`; 0: never."""
 
     example = "jsonl:///calls.jsonl"
-    options_type = JsonLinesOptions
-    options: JsonLinesOptions
+    option_names = ("max_bytes",)
+
+    def __init__(self, url: str, path: Path | None = None) -> None:
+        """Raises SettingError also for `max_bytes` that is no number."""
+        super().__init__(url, path)
+        if not self.options.get("max_bytes", "0").isdecimal():
+            raise self.option_error()
 
     def sink(self) -> Sink:
         """Return the sink, not opened."""
-        return JsonLinesSink(self.path, max_bytes=self.options.max_bytes)
+        return JsonLinesSink(self.path, max_bytes=int(self.options.get("max_bytes", "0")))
 
     def try_out(self) -> str:
         """Open the file for appending, and write nothing: a program that follows it would see it. Raises StoreError."""

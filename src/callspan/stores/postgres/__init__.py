@@ -11,7 +11,7 @@ class Postgres(SqlStore, ServerStore):
     example = "postgresql://user@host/database"
     sink_type = "callspan.stores.postgres.store:PostgresStore"
     database_type = "callspan.stores.postgres.database:PostgresDatabase"
-    options_type = None
+    option_names = None
     extra = "postgres"
     driver_errors = ("psycopg:Error",)
 
