@@ -18,7 +18,6 @@ FILES: Final[dict[str, int]] = {
     "tests/calls/test_runtimes.py": 2,
     "tests/calls/test_websocket_processes.py": 2,
     "tests/datasets/test_trl.py": 0,
-    "tests/fuzz/test_search.py": 0,
     "tests/otel/test_backend.py": 0,
     "tests/otel/test_celery.py": 0,
     "tests/otel/test_collector.py": 0,

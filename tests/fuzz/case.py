@@ -64,8 +64,6 @@ class Case:
     """memory (a transport of ours) or socket (a server on loopback, with the HTTP library's own transport)."""
     profile: str = "default"
     """Which settings callspan has."""
-    sabotage: str | None = None
-    """A fault put into callspan, by which the fuzzer is tested."""
 
     def blob(self) -> str:
         """Return the case as one word for a command line."""

@@ -15,7 +15,6 @@ from callspan.intercept.responses import CURRENT_CALL
 from callspan.settings_loader import load
 from callspan.testing import Captured, capture
 from tests.fuzz.case import Case
-from tests.fuzz.sabotage import sabotaged
 from tests.fuzz.stored import Stored
 from tests.support.spans_of_records import differences
 
@@ -80,10 +79,9 @@ class Observed:
         seen = self._capture(case.profile)
         self._warned.clear()
         before = otel_context.get_current()
-        with sabotaged(case.sabotage):
-            result: dict[str, Any] = worker.run(case)
-            gc.collect()
-            result["wrong"] = self._wrong(case, seen, result["calls"])
+        result: dict[str, Any] = worker.run(case)
+        gc.collect()
+        result["wrong"] = self._wrong(case, seen, result["calls"])
         if otel_context.get_current() != before or CURRENT_CALL.get() is not None:
             result["wrong"].append("a context was left attached")
             otel_context._RUNTIME_CONTEXT._current_context.set(before)  # type: ignore[attr-defined]

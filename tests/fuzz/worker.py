@@ -109,7 +109,7 @@ class Worker:
         key = (case.sdk, case.colour, case.retries)
         if key not in self._callers:
             self._callers[key] = self._made(case)
-        # What the answer to another case has set: a fault that is put in may keep the client from seeing it.
+        # What the answer to another case has set.
         self._callers[key].client._client.cookies.clear()
         return self._callers[key]
 

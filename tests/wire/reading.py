@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from callspan.providers import registry
-from callspan.providers.base import Endpoint, ResponseInfo
 from callspan.records import (
     CallRecord,
     Conversation,
@@ -23,10 +20,8 @@ from callspan.records import (
     ToolResult,
     Usage,
 )
-from tests.wire.corpus import Exchange
 from tests.wire.facts import Facts, Tool
 from tests.wire.oracle import ROLES, SETTINGS, TOOL_ROLES
-from tests.wire.sse import chunks
 
 CALLER_RUNS = {"function", "custom"}
 ORDERED = {"responses", "messages"}
@@ -38,46 +33,6 @@ COUNTERS = (
     "output_audio_tokens", "output_text_tokens", "output_image_tokens", "accepted_prediction_tokens",
     "rejected_prediction_tokens", "web_search_requests", "web_fetch_requests", "cost_usd",
 )  # fmt: skip
-
-
-def adapter_of(exchange: Exchange) -> Endpoint:
-    """Return the adapter of the recorded endpoint."""
-    endpoint = registry.by_api(exchange.endpoint)
-    if endpoint is None:
-        raise LookupError(f"no adapter for {exchange.endpoint}")
-    return endpoint
-
-
-def read_by_adapter(exchange: Exchange) -> Facts:
-    """Return the facts that the adapter alone finds in the parsed JSON of an exchange."""
-    endpoint = adapter_of(exchange)
-    body = body_through(endpoint, exchange)
-    facts = Facts(api=endpoint.api)
-    _take_request(facts, endpoint.request(exchange.request))
-    if body is None:
-        _take_conversation(facts, endpoint.conversation(exchange.request, None))
-        return facts
-    found: ResponseInfo = endpoint.response_info(body)
-    _take_error(facts, found.error)
-    _take_conversation(facts, endpoint.conversation(exchange.request, body))
-    if exchange.status == 200:
-        _take_response(facts, found.response)
-        _take_usage(facts, found.usage)
-    return facts
-
-
-def body_through(endpoint: Endpoint, exchange: Exchange) -> object:
-    """Return the parsed body; of a stream, what the adapter's accumulator folds its chunks into."""
-    if exchange.stream and not exchange.body.lstrip().startswith("{"):
-        accumulator = endpoint.accumulator()
-        for chunk in chunks(exchange.body):
-            accumulator.add(chunk)
-        return accumulator.body()
-    try:
-        body: object = json.loads(exchange.body)
-    except ValueError:
-        return None
-    return body
 
 
 def read_from_record(record: CallRecord, conversation: Conversation) -> Facts:

@@ -104,17 +104,6 @@ def test_the_application_gets_the_same_answers_again(recorded: Recorded) -> None
             assert provider.unused == []
 
 
-def test_the_replayed_calls_record_as_the_first_ones_did(recorded: Recorded) -> None:
-    with replay(recorded.url) as provider, capture() as captured:
-        application(provider.openai_url, provider.anthropic_url)
-
-    def facts(call: CallRecord) -> tuple[object, ...]:
-        answer = call.conversation.output if call.conversation else None
-        return call.api, call.outcome, call.usage, answer, call.response and call.response.finish_reasons
-
-    assert [facts(call) for call in captured.records] == [facts(call) for call in recorded.calls]
-
-
 def test_requests_in_another_order_get_their_own_answers_and_changed_ones_the_next(
     recorded: Recorded,
 ) -> None:
