@@ -155,31 +155,6 @@ def test_each_kind_of_block_is_a_part_and_an_unknown_one_is_kept_as_received(blo
     assert sent("messages", block) == [part]
 
 
-def test_a_message_of_another_type_is_kept() -> None:
-    assert endpoint("messages").conversation({"messages": ["odd", {"content": "x"}]}, None).input == [
-        Message(role="unknown", parts=[UnknownPart(data="odd")]),
-        Message(role="unknown", parts=[Text(text="x")]),
-    ]
-
-
-CALL = {"id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}}
-RUN = {"type": "python", "name": "run", "arguments": "1+1", "output": "2"}
-
-
-@pytest.mark.parametrize(
-    ("message", "part"),
-    [
-        ({"audio": {"id": "audio_1", "data": DATA, "transcript": "abc", "expires_at": 9}},
-         Media(modality="audio", sha256=SHA, size=15, data=DATA, file_id="audio_1")),
-        ({"tool_calls": [CALL]}, ToolCall(id="c", name="f", arguments="{}", tool_type="function")),
-        ({"executed_tools": [RUN]}, ToolCall(name="run", arguments="1+1", tool_type="python", extra={"output": "2"})),
-    ],
-)  # fmt: skip
-def test_an_answer_without_text_has_log_probabilities_on_no_part(message: dict[str, Any], part: Part) -> None:
-    choice = {"index": 0, "message": {"role": "assistant", **message}, "logprobs": {"content": [{"token": "x"}]}}
-    assert endpoint("chat_completions").conversation(None, {"choices": [choice]}).output[0].parts == [part]
-
-
 FUNCTION = {"type": "function_call", "call_id": "call_1", "name": "f", "arguments": "{}"}
 HOSTED = {"type": "web_search_call", "id": "ws_1", "status": "completed"}
 SHELL = {"type": "shell_call", "call_id": "call_1", "action": {"commands": ["ls"]}}
@@ -243,10 +218,3 @@ def test_what_the_assistant_did_in_a_row_is_one_message_and_results_are_their_ow
         Message(role="tool", parts=[ToolResult(id="call_2", content=picture, tool_type="custom")]),
         Message(role="user", parts=[Text(text="on")]),
     ]
-
-
-def test_a_picture_that_is_not_there_is_none() -> None:
-    item = {"type": "image_generation_call", "id": "ig_1", "status": "in_progress"}
-    (call,) = endpoint("responses").conversation(None, {"output": [item]}).output[0].parts
-    assert isinstance(call, ToolCall)
-    assert (call.tool_type, call.incomplete) == ("image_generation", True)

@@ -15,7 +15,7 @@ from tests.support.bodies import endpoint, folded
 from callspan.providers.base import Endpoint
 from callspan.providers.registry import APIS
 from callspan.record.codec import encode_json
-from callspan.records import Conversation, Message, Text
+from callspan.records import Message, Text
 
 Json = dict[str, Any]
 Cut = tuple[Json, list[Json]]
@@ -460,15 +460,3 @@ def spoil(value: object) -> None:
         for item in value.values() if isinstance(value, dict) else value:
             spoil(item)
         value.clear()
-
-
-@pytest.mark.parametrize("reader", ENDPOINTS, ids=lambda reader: reader.api)
-def test_a_fresh_accumulator_is_empty_and_its_own(reader: Endpoint) -> None:
-    first, second = reader.accumulator(), reader.accumulator()
-    assert first is not second
-    assert first.body() is None
-    assert not first.complete
-    first.add({"id": "a", "object": "response", "choices": [], "output": []})
-    assert second.body() is None
-    assert reader.conversation(None, None) == Conversation()
-    assert not any(reader.response_info(None).response.finish_reasons)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import tracemalloc
 from collections.abc import Mapping
 from importlib import import_module
 
@@ -11,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from callspan.providers.rate_limits import rate_limits, relevant_headers, request_id, retry_after_s
+from callspan.providers.rate_limits import rate_limits, request_id, retry_after_s
 from callspan.records import RateLimit, RateLimits
 
 httpx = import_module("httpx2" if importlib.util.find_spec("httpx2") else "httpx")
@@ -62,6 +61,8 @@ def test_rate_limits_of_each_family() -> None:
     assert rate_limits(MISTRAL, NOW_S) == RateLimits(
         requests=RateLimit(limit=60, remaining=59), tokens=RateLimit(limit=2000000, remaining=1999893)
     )
+    repeated = rate_limits({"x-ratelimit-remaining-requests": "4999, 4999"}, NOW_S)
+    assert repeated == RateLimits(requests=RateLimit(remaining=4999))
 
 
 @pytest.mark.parametrize(
@@ -81,15 +82,6 @@ def test_rate_limits_of_each_family() -> None:
 )  # fmt: skip
 def test_each_form_of_a_reset_is_seconds_and_another_is_absent(value: str, seconds: float | None) -> None:
     assert reset_s(value) == (None if seconds is None else pytest.approx(seconds, rel=1e-9))
-
-
-@pytest.mark.parametrize(
-    ("value", "count"), [("5000, 5000", 5000), ("10;w=1", None), ("many", None), ("", None), ("0", 0)]
-)
-def test_a_count_is_a_whole_number_or_absent(value: str, count: int | None) -> None:
-    limits = rate_limits({"x-ratelimit-remaining-requests": value}, NOW_S)
-
-    assert limits == RateLimits(requests=RateLimit(remaining=count))
 
 
 @pytest.mark.parametrize(
@@ -135,14 +127,3 @@ def test_any_header_values_are_read(headers: dict[str, str]) -> None:
     assert wait_s is None or wait_s >= 0
     for limit in (limits and limits.requests, limits and limits.tokens):
         assert limit is None or limit.reset_s is None or limit.reset_s >= 0
-
-
-def test_the_cache_of_header_names_is_bounded() -> None:
-    tracemalloc.start()
-    for number in range(20_000):
-        assert relevant_headers([(f"x-made-up-{number}".encode(), b"1")]) == {}
-    assert relevant_headers([(b"x" * 1_000_000, b"1")]) == {}
-    kept, _ = tracemalloc.get_traced_memory()
-    tracemalloc.stop()
-    assert kept < 200_000
-    assert relevant_headers([(b"x-request-id", b"r")]) == {"x-request-id": "r"}

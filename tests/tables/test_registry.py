@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.support.processes import ran
 
 from callspan.providers import registry, routes
 
@@ -72,28 +69,3 @@ def test_requests_that_fetch_a_response_are_told_from_others(request_: str) -> N
 @given(st.text(), st.text())
 def test_any_method_and_path_get_a_response(method: str, path: str) -> None:
     assert registry.endpoint_for(method, path) is None or method in {"post", "POST"}
-
-
-def test_no_pattern_is_there_twice() -> None:
-    assert len({path.pattern for path in routes.PATHS}) == len(routes.PATHS)
-
-
-OVER_SOCKETS = {"realtime", "live", "realtime_translations"}
-
-
-def test_every_endpoint_is_found_by_its_api_and_its_path() -> None:
-    assert set(APIS) <= set(registry.APIS)
-    for api in registry.APIS:
-        endpoint = registry.by_api(api)
-        assert endpoint is not None
-        assert endpoint.api == api
-        found = registry.endpoint_for("post", endpoint.path)
-        assert (found and found.api) == (None if api in OVER_SOCKETS else api)
-
-
-def test_importing_the_registry_imports_no_adapter(tmp_path: Path) -> None:
-    code = (
-        "import sys, callspan.providers.registry; "
-        "print([name for name in sys.modules if {'anthropic', 'openai'} & {*name.split('.')}])"
-    )
-    assert ran("-c", code, cwd=tmp_path).stdout == "[]\n"

@@ -100,29 +100,6 @@ def test_token_ids_of_servers_that_return_them() -> None:
     assert folded("chat_completions", *numbered)["choices"][0]["token_ids"] == [0, 1]
 
 
-def test_choices_are_messages_in_order_with_their_reasons() -> None:
-    choices = [
-        {"index": 1, "message": {"role": "assistant", "content": "b"}, "finish_reason": "length"},
-        {"index": 0, "message": {"role": "assistant", "content": "a"}, "finish_reason": "stop"},
-    ]
-    assert endpoint("chat_completions").conversation(None, {"choices": choices}).output == [
-        Message(role="assistant", parts=[Text(text="a")], finish_reason="stop"),
-        Message(role="assistant", parts=[Text(text="b")], finish_reason="length"),
-    ]
-
-
-@pytest.mark.parametrize("depth", [50, 5000])
-@pytest.mark.parametrize("place", ["message", "call", "head", "logprobs"])
-def test_json_of_any_depth_costs_only_itself(place: str, depth: int) -> None:
-    deep: Json = {"x": "a"}
-    for _ in range(depth):
-        deep = {"x": deep}
-    extra = {"message": {"provider_specific_fields": deep}, "call": {"tool_calls": [{"index": 0, "function": deep}]}}
-    whole = chunk({"content": "Hi", **extra.get(place, {})}, **({"logprobs": deep} if place == "logprobs" else {}))
-    whole |= {"usage": deep} if place == "head" else {}
-    assert folded("chat_completions", *[whole] * 3)["choices"][0]["message"]["content"] == "HiHiHi"
-
-
 # Responses
 
 RESPONSE = {"id": "resp_1", "object": "response", "model": "gpt-5", "status": "in_progress", "output": []}
@@ -242,12 +219,6 @@ def test_events_of_a_response_make_items(events: list[Json], output: list[Json])
     assert shown == output
 
 
-def test_an_error_is_a_body_without_output_and_without_what_is_about_the_event() -> None:
-    assert folded("responses", {"error": "gone"}) == {"object": "response", "error": "gone"}
-    stated = {"code": "server_error", "message": "no"}
-    assert folded("responses", {"type": "error", "sequence_number": 1, **stated})["error"] == stated
-
-
 # Anthropic's messages
 
 
@@ -347,35 +318,3 @@ def test_only_content_counts_as_the_first_token(api: str, one: Any, carries: boo
     warm.add(FIRST[api])
     assert warm.add(one) is carries
     assert carries or "a" in str(warm.body())
-
-
-HARMLESS: dict[str, list[Any]] = {
-    "chat_completions": [
-        {}, {"choices": None}, {"choices": {}}, {"choices": [None, 3, "x"]}, {"choices": [{}]}, {"choices": [[]]},
-        {"choices": [{"delta": None}]}, {"choices": [{"index": "0", "delta": {"content": 3}}]},
-        {"choices": [{"index": -4, "delta": {"tool_calls": {"id": 3}}}]},
-        {"choices": [{"index": True, "delta": {"tool_calls": [None, "x"]}}]},
-        {"choices": [{"delta": {"function_call": "x", "audio": "y", "reasoning_details": "z"}}]},
-        {"choices": [{"delta": {"reasoning_details": [None, {"index": True}]}}], "usage": "many"},
-        {"choices": [{"logprobs": 3, "token_ids": "x", "finish_reason": 9}], "x_groq": None},
-    ],
-    "responses": [
-        None, 3, [], {}, {"type": 3}, event("created"), event("created", response=3), event("completed", response=None),
-        event("output_item.added", item=None), event("output_item.done", item=[], output_index="x"),
-        event("output_text.delta", delta=None), event("output_text.delta", delta={"a": 1}),
-        event("output_text.done", text=3), event("content_part.added", part=None),
-        event("output_text.annotation.added", annotation=None), event("web_search_call.searching", item_id="ws_1"),
-        event("something_new", data={}), {"type": "keepalive"},
-    ],
-}  # fmt: skip
-PIECES = {
-    "chat_completions": (A, B),
-    "responses": (text("a"), text("b")),
-}
-
-
-@pytest.mark.parametrize(("api", "odd"), [(api, odd) for api, chunks in HARMLESS.items() for odd in chunks])
-def test_invalid_and_unknown_events_are_harmless(api: str, odd: Any) -> None:
-    first, second = PIECES[api]
-    for chunks in ((odd, first, second), (first, odd, second), (first, second, odd)):
-        assert parts_of(api, *chunks)[-1] == Text(text="ab")
