@@ -174,54 +174,6 @@ def test_within_a_block_no_scope_shows_more(enter: Callable[[Any], Any], ask: Ca
     assert [record.text for record in seen.records] == [None, None, None, SECRET]
 
 
-def test_a_block_within_a_session_does_not_end_its_level(ask: Callable[[], None]) -> None:
-    """What continues after its end has the level in force."""
-    with capture() as seen:
-        with callspan.content("off"):
-            session = callspan.session("tenant", session_id="s").start()
-        with callspan.content("metadata"):
-            ask()
-        ask()
-        session.end()
-        with callspan.session(session_id="s"):
-            ask()
-    assert [record.content_level for record in seen.records] == ["off", "off", "full"]
-
-
-OTHERS = 2_100
-"""More sessions than any table of them remembers."""
-
-
-@pytest.mark.parametrize("given", ["own", None])
-def test_what_is_open_keeps_its_level_and_counts_on_however_many_others_end(given: str | None) -> None:
-    with capture() as seen:
-        with callspan.content("off"):
-            own = callspan.session("own", session_id=given).start(current=False)
-        plain = callspan.session("plain").start(current=False)
-        first = plain.timestep().start(current=False)
-        first.reward(1.0)
-        with callspan.content("off"):
-            step = plain.timestep().start(current=False)
-        for number in range(OTHERS):
-            with callspan.session(session_id=f"other {number}") as other, other.timestep():
-                pass
-        callspan.reward(1.0, session_id=own.id, annotation=SECRET)
-        callspan.reward(0.5, timestep_id=step.id, annotation=SECRET)
-        with callspan.session(session_id=own.id) as again, callspan.session("below", parent=own.id) as below:
-            again.event("seen", SECRET)
-            below.event("seen", SECRET)
-        own.end(ValueError(SECRET))
-        with callspan.session(session_id=plain.id) as again, again.timestep() as third:
-            third.reward(2.0)
-        plain.end()
-    assert SECRET not in everywhere(seen)
-    assert {one.content_level for one in seen.sessions if one.session_id == own.id} == {"off"}
-    of_step = next(one for one in seen.rewards if one.timestep_id == step.id)
-    assert (of_step.session_id, of_step.timestep, third.index) == (plain.id, 1, 2)
-    totals: Any = [one for one in seen.sessions if one.session_id == plain.id][-1].totals
-    assert (totals.timesteps, totals.reward) == (3, 3.5)
-
-
 def test_what_nobody_ends_is_not_kept() -> None:
     with capture():
         callspan.session("dropped").start(current=False).timestep().start(current=False)

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from opentelemetry.context import get_current
-from opentelemetry.instrumentation.utils import is_instrumentation_enabled, suppress_instrumentation
 from tests.sessions.conftest import parent_of
 from tests.support.scale import scaled
 
@@ -113,24 +112,6 @@ def test_a_decorated_generator_is_covered_by_its_iteration_and_leaves_the_consum
         assert step.state == "ended"
     assert seen.ended(TimestepRecord)[0].outcome == "success"
     assert parent_of(seen.the("execute_tool inside")) == seen.the("timestep ask").context.span_id
-
-
-def test_a_decorated_generator_is_suppressed_where_it_is_advanced_in_a_suppressed_block(seen: Seen) -> None:
-    del seen
-
-    @timestep("ask")
-    def ask() -> Iterator[bool]:
-        while True:
-            yield is_instrumentation_enabled()
-
-    with session("s"):
-        running = ask()
-        found = [next(running)]
-        with suppress_instrumentation():
-            found.append(next(running))
-        found.append(next(running))
-        running.close()
-    assert found == [True, False, True]
 
 
 def test_a_decorated_generator_that_is_dropped_or_closed_ends(seen: Seen) -> None:

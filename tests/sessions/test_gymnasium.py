@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from tests.sessions.conftest import failed
 
-from callspan import current_session, current_timestep
+from callspan import current_session
 from callspan.records import EventRecord, MessageRecord, SessionRecord, TimestepRecord
 from callspan.testing import capture
 
@@ -83,20 +83,6 @@ def test_an_episode_of_a_real_environment_is_a_session_with_a_step_for_each_turn
     assert worlds[0].data["info"] == {"prob": 1.0}
 
 
-def test_the_turn_is_current_between_steps_and_nothing_is_after_the_end(seen: Seen, lake: Traced) -> None:
-    assert current_session() is None
-    lake.reset()
-    for index, action in enumerate(WAY):
-        assert current_timestep() is lake.timestep
-        assert current_timestep().index == index
-        assert current_session() is lake.session
-        lake.step(action)
-    assert current_session() is current_timestep() is None
-    assert lake.timestep is None
-    lake.session.outcome(success=True)
-    assert seen.of(SessionRecord)[-1].success is True
-
-
 def test_an_episode_reset_or_closed_before_its_end_is_abandoned(seen: Seen) -> None:
     env = traced(Corridor())
     env.reset(seed=1)
@@ -152,29 +138,3 @@ def test_a_recorder_that_fails_or_is_off_does_not_reach_the_environment(enabled:
         assert env.unwrapped.place == 3
         env.close()
     assert (failed() != {}) is enabled
-
-
-class OddEnv(gymnasium.Env[Any, Any]):
-    """An environment that answers in another way than Gymnasium asks of it."""
-
-    observation_space = gymnasium.spaces.Discrete(2)
-    action_space = gymnasium.spaces.Discrete(2)
-    answers: Any = ((0, 1.0, False, {}), None, (0, 1.0, {}, [], {}), "odd", [0, 1.0, False, False, {}])
-
-    def __init__(self) -> None:
-        self.left = list(self.answers)
-
-    def reset(self, **_options: Any) -> Any:
-        return 0
-
-    def step(self, _action: Any) -> Any:
-        return self.left.pop(0)
-
-
-def test_invalid_results_of_an_environment_are_returned_unchanged() -> None:
-    with capture():
-        env = traced(OddEnv())
-        assert env.reset() == 0
-        for answer in OddEnv.answers:
-            assert env.step(1) is answer
-        env.close()

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from contextlib import ExitStack, closing
+from contextlib import ExitStack
 from datetime import datetime, timedelta, timezone
-from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -14,13 +13,11 @@ import msgspec
 import pytest
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.trace import NonRecordingSpan, SpanContext, SpanKind, StatusCode, TraceFlags, use_span
-from tests.sessions.conftest import failed, parent_of
+from tests.sessions.conftest import parent_of
 from tests.support.programs import REMOTE
 
-import callspan
 from callspan import add_callback, current_session, current_timestep, feedback, metadata, reward, session, tool
 from callspan.records import EventRecord, MessageRecord, Record, RewardRecord, SessionRecord, TimestepRecord
-from callspan.testing import capture
 
 if TYPE_CHECKING:
     from tests.sessions.conftest import Seen
@@ -266,30 +263,6 @@ def test_nanoseconds_seconds_and_datetimes_mean_the_same(seen: Seen, given: Any)
     assert event.time_ns == T0
 
 
-def test_a_store_orders_events_by_the_given_times_not_by_writing(tmp_path: Path) -> None:
-    """Written backwards, read forwards; at equal times in the order of writing."""
-    url = f"sqlite:///{tmp_path / 'records.db'}"
-    handle = callspan.instrument(stores=url)
-    with callspan.session("log", at=T0) as own:
-        with own.timestep("second", at=T0 + 2 * SECOND) as step:
-            step.event("d", at=T0 + 3 * SECOND)
-            step.event("c", at=T0 + 2 * SECOND)
-            step.end(at=T0 + 4 * SECOND)
-        with own.timestep("first", at=T0) as step:
-            step.event("a", at=T0)
-            step.event("b", at=T0)
-            step.end(at=T0 + SECOND)
-        own.end(at=T0 + 5 * SECOND)
-    handle.uninstrument()
-    with closing(callspan.open_store(url)) as reader:
-        events: list[Any] = list(reader.events(own.id))
-        assert [one.event_type for one in events] == ["a", "b", "c", "d"]
-        assert [step.name for step in reader.timesteps(own.id)] == ["first", "second"]
-        summary = reader.session(own.id)
-    assert summary is not None
-    assert (summary.session.start_ns, summary.session.end_ns) == (T0, T0 + 5 * SECOND)
-
-
 def test_metadata_around_is_on_every_row_and_the_innermost_wins(seen: Seen) -> None:
     with (
         metadata(application="shop", purpose="outer", colour="red"),
@@ -327,20 +300,6 @@ def test_what_a_callback_returns_is_processed_too(seen: Seen) -> None:
         take_away()
     assert [sorted(event.metadata) for event in seen.of(EventRecord)] == [["password"], []]
     assert "hunter2" not in repr(seen.records)
-
-
-def test_a_redactor_that_fails_costs_content_and_no_record() -> None:
-    def fail(record: Record) -> Record:
-        raise ValueError("odd record")
-
-    with capture(redact=fail) as seen, session("s") as own, own.timestep() as step, step.tool("t") as run:
-        step.action("SESAME")
-        run.result = "SESAME"
-    assert (own.state, step.state, step.index) == ("ended", "ended", 0)
-    assert len(seen.everything) == 7
-    assert all("redactor_failed" in {note.why for note in record.redactions} for record in seen.everything)
-    assert "SESAME" not in repr(seen.everything) + "".join(span.to_json() for span in seen.spans)
-    assert failed() != {}
 
 
 def test_each_point_is_called_with_its_record(seen: Seen) -> None:

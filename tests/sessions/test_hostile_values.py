@@ -6,10 +6,8 @@ import inspect
 from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime, timezone
 from decimal import Decimal
-from pathlib import Path
 from typing import Any, Final
 
-import openai
 import pytest
 from tests.sessions.conftest import failed, logged_misuse
 from tests.support.scale import scaled
@@ -17,7 +15,7 @@ from tests.support.scale import scaled
 import callspan
 from callspan import Session, Timestep
 from callspan.records import decode, encode
-from callspan.testing import ScriptedProvider, capture
+from callspan.testing import capture
 
 HUGE: Final = 10**5000
 
@@ -165,23 +163,3 @@ def test_any_value_anywhere_is_recorded_and_harms_nothing(place: str, parameter:
     assert len({one.session_id for one in seen.sessions if one.outcome}) >= len(some)
     for record in seen.everything:
         assert encode(decode(encode(record))) == encode(record)
-
-
-def test_any_metadata_leaves_a_call_complete_in_a_store(tmp_path: Path) -> None:
-    failed()
-    url = f"sqlite:///{tmp_path / 'calls.db'}"
-    with ScriptedProvider() as provider, capture(stores=url) as seen:
-        client = openai.OpenAI(base_url=provider.openai_url, api_key="x", max_retries=0)
-        for name, make in VALUES.items():
-            provider.reply(f"an answer to {name}")
-            with (
-                callspan.metadata(user_id=make(), extra={"given": make()}),
-                callspan.session(metadata={"m": make()}),
-            ):
-                client.chat.completions.create(model="m", messages=[{"role": "user", "content": name}])
-        spans = [dict(span.attributes or {}) for span in seen.spans]
-    assert failed() == {}
-    calls = list(callspan.open_store(url).calls())
-    assert sorted(str(call.text) for call in calls) == sorted(f"an answer to {name}" for name in VALUES)
-    assert all(call.metadata for call in calls if call.text != "an answer to NaN")
-    assert sum("llm.completions" in span or "gen_ai.output.messages" in span for span in spans) >= len(VALUES)

@@ -2,32 +2,27 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
 from contextvars import Context
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from tests.sessions.conftest import raised_misuse
-from tests.sessions.counting import calls_made_by
 
 import callspan
 from callspan import (
     Session,
     Timestep,
     UsageError,
-    copy_context,
     current_session,
     feedback,
     reward,
     session,
     timestep,
-    tool,
 )
-from callspan.records import EventRecord, MessageRecord, RewardRecord, SessionRecord, TimestepRecord
+from callspan.records import EventRecord, MessageRecord, RewardRecord, SessionRecord
 
 if TYPE_CHECKING:
     from tests.sessions.conftest import Seen
@@ -72,72 +67,28 @@ MISUSES: dict[str, tuple[str, Callable[[Session], object]]] = {
     "a reward outside a session": ("outside a session", lambda own: Context().run(reward, 1)),
     "a step in a session that never started": (NOT_STARTED, lambda own: once(session("n").timestep())),
     "an event in a session that never started": (NOT_STARTED, lambda own: session("n").event("x")),
-    "a reward in a session that never started": (NOT_STARTED, lambda own: session("n").reward(1)),
-    "an event in a step that never started": (NOT_STARTED, lambda own: own.timestep().event("x")),
     "a tool in a step that never started": (NOT_STARTED, lambda own: once(own.timestep().tool("t"))),
     "an event in an ended step": (OVER, lambda own: ended_step(own).event("x")),
-    "a message in an ended step": (OVER, lambda own: ended_step(own).observation("x")),
-    "what an environment says in an ended step": (OVER, lambda own: ended_step(own).environment("x")),
     "a tool in an ended step": (OVER, lambda own: once(ended_step(own).tool("t"))),
-    "an agent in an ended step": (OVER, lambda own: once(ended_step(own).invoke_agent("a"))),
-    "a handoff in an ended step": (OVER, lambda own: ended_step(own).handoff("b")),
-    "a timed environment in an ended step": (OVER, lambda own: once(ended_step(own).environment_step())),
     "a step in an ended session": (OVER, lambda own: once(ended_session().timestep())),
-    "an event in an ended session": (OVER, lambda own: ended_session().event("x")),
     "a session that starts again": ("started only once", lambda own: twice(session("again"))),
-    "a step that starts again": ("started only once", lambda own: twice(own.timestep())),
     "a tool that starts again": ("started only once", lambda own: twice(own.tool("t"))),
     "a session that starts while it runs": ("started only once", lambda own: own.start()),
     "an event without a type": ("needs a type", lambda own: own.event("")),
     "a message without a kind": ("needs a kind", lambda own: own.message("x", "")),
     "a reward that is no number": ("finite", lambda own: own.reward("high")),  # type: ignore[arg-type]
-    "a reward that is infinite": ("finite", lambda own: own.reward(float("inf"))),
     "a reward by id that is no number": ("finite", lambda own: reward(ODD, session_id="x")),
-    "an outcome that is no number": ("finite", lambda own: own.outcome(reward=ODD)),
-    "an environment's reward that is no number": ("finite", lambda own: own.environment(reward=ODD)),
     "a result that is no number": ("finite", set_wrong_result),
     "feedback that is no number": ("finite", lambda own: feedback("c", ODD)),
-    "feedback for no call": ("feedback needs a call", lambda own: feedback("", 1)),
+    "feedback for no call": ("feedback needs a call", lambda own: feedback("x" * 201, 1)),
     "a reward for what can be no call": ("feedback needs a call", lambda own: reward(1, call_id=object())),
-    "a time that is none": ("a time must be", lambda own: own.event("x", at=ODD)),
     "a time without a zone": ("a time must be", lambda own: own.event("x", at=NAIVE)),
     **{
         f"{at} as a time": ("a time must be", lambda own, at=at: own.event("x", at=at))
-        for at in (1_700_000_000, 10**17 - 1, -1, 2**63, float("nan"), float("inf"), -0.5, "2026-11-20")
+        for at in (1_700_000_000, -1, 2**63, float("nan"), "2026-11-20")
     },
-    "a start that is no time": ("a time must be", lambda own: once(session("s", at=ODD))),
     "an end before the start": ("must not be before the start", end_before_the_start),
 }
-
-
-def plainly(do: Callable[[], object]) -> None:
-    do()
-
-
-def in_a_task(do: Callable[[], object]) -> None:
-    async def body() -> None:
-        await asyncio.sleep(0)
-        do()
-
-    async def main() -> None:
-        await asyncio.create_task(body())
-
-    asyncio.run(main())
-
-
-def in_a_thread(do: Callable[[], object]) -> None:
-    with ThreadPoolExecutor(1) as pool:
-        pool.submit(copy_context(do)).result()
-
-
-def in_a_generator(do: Callable[[], object]) -> None:
-    @tool("around")
-    def items() -> Iterator[int]:
-        yield 1
-        do()
-        yield 2
-
-    assert list(items()) == [1, 2]
 
 
 def lines(caplog: pytest.LogCaptureFixture) -> list[str]:
@@ -159,14 +110,11 @@ def test_misuse_is_logged_once_and_does_nothing(seen: Seen, caplog: pytest.LogCa
     assert (totals.reward, totals.rewards) == (None, {})
 
 
-@pytest.mark.parametrize("shape", [plainly, in_a_task, in_a_thread, in_a_generator])
 @pytest.mark.parametrize("what", MISUSES)
-def test_misuse_raises_where_it_is_asked_to(
-    seen: Seen, what: str, shape: Callable[[Callable[[], object]], None]
-) -> None:
+def test_misuse_raises_where_it_is_asked_to(seen: Seen, what: str) -> None:
     said, do = MISUSES[what]
     with raised_misuse(), session("s") as own, pytest.raises(UsageError, match=said):
-        shape(lambda: do(own))
+        do(own)
     assert current_session() is None
     assert [record.outcome for record in seen.ended(SessionRecord) if record.name == "s"] == ["success"]
 
@@ -175,26 +123,6 @@ def test_misuse_raises_where_it_is_asked_to(
 def test_disabled_callspan_ignores_misuse(switched_off: None, nothing_warned: list[str], what: str) -> None:
     with session("s") as own:
         MISUSES[what][1](own)
-
-
-def test_names_and_ids_of_other_types_become_text(seen: Seen) -> None:
-    """Whatever is handed in: the record can be read back, which `seen` tries with each."""
-    odd: Any = 7
-    with session(odd, session_id=odd, user_id=odd, group_id=odd, task_id=odd, experiment=odd) as own:
-        own.update(status=odd, metadata={odd: odd})
-        with own.timestep(odd, turn="3") as step:  # type: ignore[arg-type]
-            step.message(odd, odd, odd, odd, odd, [odd])
-            step.event(odd, odd, odd, system=odd, call=odd)
-            step.reward(odd, odd, odd, odd, label=odd, event=odd)
-            with step.tool(odd, call={"id": odd, "name": odd}):
-                pass
-        reward(odd, session_id=odd, call_id=odd, objective=odd, label=odd, source=odd, annotation=odd)
-    assert own.id == "7"
-    assert seen.ended(SessionRecord)[0].user_id == "7"
-    assert seen.ended(TimestepRecord)[0].turn == 3
-    assert seen.of(MessageRecord)[0].causal_influence == ["7"]
-    assert seen.of(EventRecord)[0].event_type == "7"
-    assert seen.ended(SessionRecord)[0].totals.rewards == {"7": 7}
 
 
 @pytest.mark.parametrize("odd", ["text", 7, [1, 2], {"callspan-next-step": "x", "traceparent": "00-zz"}])
@@ -251,17 +179,3 @@ def test_switched_off_by_the_environment_is_silent(
 ) -> None:
     monkeypatch.setenv(*variable.split("="))
     use()
-
-
-def plain(number: int = 1, *, twice: bool = False) -> int:
-    return number * 2 if twice else number
-
-
-@pytest.mark.parametrize(("decorator", "limit"), [(tool, 110), (timestep, 110), (session, 116)])
-def test_decorated_functions_stay_fast_where_nothing_records(
-    switched_off: None, decorator: Callable[[Callable[..., int]], Callable[..., int]], limit: int
-) -> None:
-    decorated = decorator(plain)
-    with session("s"):
-        assert decorated(3, twice=True) == 6
-        assert calls_made_by(decorated) - calls_made_by(plain) <= limit

@@ -8,7 +8,6 @@ import openai
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.trace import NonRecordingSpan, SpanContext, use_span
 from tests.sessions.conftest import Seen, elsewhere, logged_misuse, parent_of
 from tests.support.programs import REMOTE
@@ -51,14 +50,6 @@ def test_a_reward_has_the_ids_that_are_given_else_the_current_place(
     assert seen.ended(TimestepRecord)[0].totals.rewards == seen.ended(SessionRecord)[0].totals.rewards == counted
 
 
-def test_an_outcome_after_the_end_is_in_the_totals_of_the_next_record(seen: Seen) -> None:
-    with session("s") as own, own.timestep() as step:
-        step.reward(1)
-    own.outcome(reward=7, success=True)
-    assert seen.ended(SessionRecord)[0].totals.reward == 1
-    assert (seen.of(SessionRecord)[-1].totals.reward, seen.of(SessionRecord)[-1].success) == (7, True)
-
-
 @pytest.mark.parametrize(
     ("label", "value"),
     [
@@ -84,17 +75,6 @@ def read(seen: Seen) -> Any:
 
 def rewards(span: ReadableSpan) -> dict[str, object]:
     return {key: value for key, value in (span.attributes or {}).items() if key.startswith("callspan.reward")}
-
-
-def test_an_event_has_one_reward_however_often_it_is_judged(seen: Seen) -> None:
-    with session("s") as own, own.timestep() as step:
-        event = step.environment("x", reward=1)
-        step.reward(5, event=event, source="judge")
-        action = step.action("north")
-        step.reward(0.25, event=action)
-        step.reward(9, event=action)
-    assert seen.ended(TimestepRecord)[0].totals.reward == 1.25
-    assert seen.ended(SessionRecord)[0].totals.reward == read(seen).reward == 1.25
 
 
 _AMOUNTS = st.sampled_from([-1.0, 0.0, 0.25, 3.0])
@@ -291,17 +271,3 @@ def test_a_session_continued_in_another_trace_is_linked_to_the_first(seen: Seen)
     assert parent_of(inner) == second.context.span_id
     links = [[link.context.span_id for link in span.links] for span in (first, second, inner)]
     assert links == [[], [first.context.span_id], []]
-
-
-@pytest.mark.parametrize("settings", [{"content": "metadata"}, {"content_on_spans": False}])
-def test_evaluations_have_no_text_where_spans_have_none(settings: dict[str, Any]) -> None:
-    """That of the request which brings the feedback is linked."""
-    with capture(**settings) as captured:
-        with callspan.session("chat") as session:
-            pass
-        with TracerProvider().get_tracer("web").start_as_current_span("POST /feedback") as request:
-            callspan.reward(1, session_id=session.id, annotation="secret words")
-    (shown,) = evaluations(Seen(captured))
-    assert "secret words" not in "".join(span.to_json() for span in captured.spans)
-    assert shown.attributes["gen_ai.evaluation.score.value"] == 1.0
-    assert [link.context for link in shown.links] == [request.get_span_context()]

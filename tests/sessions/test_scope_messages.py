@@ -83,16 +83,3 @@ def test_an_agents_span_has_its_input_and_output(ask: Callable[..., None]) -> No
     ((came_in, came_out),) = on(seen, "invoke_workflow s")
     assert ("user", '{"goal":"key"}') in came_in
     assert came_out == [("assistant", "Going north.")]
-
-
-@pytest.mark.parametrize(
-    "settings", [{"content": "metadata"}, {"content": "off"}, {"content_on_spans": False}, {"log_events": True}]
-)
-def test_no_messages_are_on_the_span_if_content_is_off(ask: Callable[..., None], settings: dict[str, Any]) -> None:
-    with capture(**settings) as seen, callspan.session("s") as session, session.timestep() as step:
-        step.observation("a wall")
-        ask("North.")
-        step.action("north")
-        step.environment("a door", reward=1)
-    shown = [name for span in seen.spans for name in span.attributes or {} if name in (IN, OUT)]
-    assert bool(shown) is ("log_events" in settings)

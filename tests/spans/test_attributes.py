@@ -20,10 +20,8 @@ from callspan.records import (
     CallRecord,
     Conversation,
     Cost,
-    EventRecord,
     Media,
     Message,
-    MessageRecord,
     Part,
     Place,
     RateLimit,
@@ -32,7 +30,6 @@ from callspan.records import (
     Refusal,
     Request,
     Response,
-    RewardRecord,
     Stream,
     Text,
     Timing,
@@ -41,9 +38,8 @@ from callspan.records import (
     UnknownPart,
     Usage,
 )
-from callspan.semconv import events, openinference
-from callspan.semconv.call import Projection, attempt_span_attributes
-from callspan.semconv.content_attributes import ByteBudget, SpanContent
+from callspan.semconv import openinference
+from callspan.semconv.call import Projection
 
 MESSAGES = [{"role": "system", "content": "Be terse."}, {"role": "user", "name": "ann", "content": "Weather in Paris?"}]
 TOOL = {"type": "function", "name": "weather", "description": "d", "parameters": {"type": "object"}}
@@ -220,20 +216,6 @@ def test_raw_prompts_are_what_the_wire_had_under_any_name(api: str, body: object
     assert (shown and json.loads(shown)) == prompts
 
 
-def test_a_message_without_text_is_not_in_the_prompt() -> None:
-    conversation = Conversation(
-        system=[Text(text="Rules.")],
-        input=[
-            Message(role="user", parts=[Text(text="Go")]),
-            Message(role="assistant", parts=[ToolCall(id="1", name="f", arguments="{}")]),
-            Message(role="tool", parts=[ToolResult(id="1", content=[{"type": "text", "text": "42"}])]),
-        ],
-    )
-    assert (
-        projected(BARE, conversation, vocabularies=("llm",))["llm.prompts"] == "system: Rules.\n\nuser: Go\n\ntool: 42"
-    )
-
-
 def test_openinference_lists_parts_that_are_not_text_one_by_one() -> None:
     parts = [Reasoning(text="hm"), Text(text="x"), Refusal(text="No."), Media(modality="image", url="u"), Reasoning()]
     conversation = Conversation(input=[Message(role="user", parts=parts)])
@@ -331,50 +313,3 @@ def test_tokens_per_second_are_those_of_the_successful_attempt(
     timing = Timing(start_ns=1, **{f"{name}_ns": seconds * SECOND for name, seconds in times_s.items()})
     of = msgspec.structs.replace(BARE, usage=Usage(output_tokens=tokens), timing=timing)
     assert projected(of).get("callspan.output_tokens_per_second") == rate
-
-
-@pytest.mark.parametrize(
-    ("number", "fields", "attributes"),
-    [
-        (1, {}, {}),
-        (3, {}, {"http.request.resend_count": 2}),
-        (1, {"server_address": "h", "server_port": 1, "place": Place(session_id="s")},
-         {"server.address": "h", "server.port": 1, "session.id": "s"}),
-    ],
-)  # fmt: skip
-def test_an_attempt_as_a_span(number: int, fields: dict[str, Any], attributes: dict[str, Any]) -> None:
-    record = msgspec.structs.replace(BARE, **fields)
-    found = attempt_span_attributes(record, Attempt(number=number, start_ns=0, status=500))
-    base = {"llm.attempt.number": number, "http.request.method": "POST", "http.response.status_code": 500}
-    assert found == base | attributes
-
-
-def event(kind: str, **fields: Any) -> EventRecord:
-    return EventRecord(event_id="e", event_type=kind, time_ns=1, **fields)
-
-
-@pytest.mark.parametrize(
-    ("one", "name", "attributes", "content"),
-    [
-        (event("environment", data={"after": [1], "before": None, "info": "i"}, reward=0.0), "callspan.environment",
-         {"callspan.event.id": "e", "callspan.reward": 0.0},
-         {"callspan.observation": "[1]", "callspan.observation.before": "null", "callspan.info": '"i"'}),
-        (event("action", data=None), "callspan.action", {"callspan.event.id": "e"}, {}),
-        (event("mine", data=0), "callspan.mine", {"callspan.event.id": "e"}, {"callspan.event.data": "0"}),
-        (MessageRecord(message_id="m", message_type="x", time_ns=1), "callspan.message",
-         {"callspan.message.id": "m", "callspan.message.type": "x"}, {}),
-        (RewardRecord(reward_id="r", time_ns=1, value=0.0, annotation="why"), "gen_ai.evaluation.result",
-         {"gen_ai.evaluation.name": "reward", "gen_ai.evaluation.score.value": 0.0, "callspan.reward.id": "r",
-          "callspan.reward.scope": "event"}, {"gen_ai.evaluation.explanation": "why"}),
-    ],
-)  # fmt: skip
-def test_events_messages_and_rewards_as_span_events(
-    one: EventRecord | MessageRecord | RewardRecord, name: str, attributes: dict[str, Any], content: dict[str, Any]
-) -> None:
-    assert events.event_name(one) == name
-    for room, has_content, shown in (
-        (1_000, True, attributes | content),
-        (0, True, attributes),
-        (9, False, attributes),
-    ):
-        assert events.event_attributes(one, SpanContent(ByteBudget(room, room), has_content=has_content)) == shown

@@ -90,8 +90,3 @@ def test_user_agent_prompt_and_tags_are_those_of_the_other_instrumentation(
     assert record.metadata == metadata
     assert record.place.session_id == ("c1" if len(attributes) > 5 else None)
     assert "Rome" not in str(record)
-
-
-@pytest.mark.parametrize(("start", "end", "duration"), [(5, 9, 4), (5, None, None), (9, 5, 0), (5, 5, 0)])
-def test_durations_are_never_negative(start: int, end: int | None, duration: int | None) -> None:
-    assert known({NAME: "chat"}, start_ns=start, end_ns=end).timing.duration_ns == duration

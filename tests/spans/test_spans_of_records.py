@@ -13,7 +13,6 @@ import pytest
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags, use_span
 from tests.support.programs import REMOTE, demo, everything, run_all, support_desk
-from tests.support.scale import scaled
 from tests.support.spans_of_records import session_differences
 
 import callspan
@@ -42,11 +41,6 @@ SETTINGS: list[dict[str, Any]] = [
 def test_a_span_is_a_function_of_its_record(provider: ScriptedProvider, program: Any) -> None:
     for settings in SETTINGS:
         assert differing(provider, program, settings) == [], settings
-
-
-@pytest.mark.parametrize("settings", scaled(SETTINGS[:1], SETTINGS), ids=str)
-def test_the_spans_of_the_demo_are_functions_of_its_records(provider: ScriptedProvider, settings: Any) -> None:
-    assert differing(provider, demo, settings) == []
 
 
 @pytest.mark.parametrize("program", [support_desk, demo])
