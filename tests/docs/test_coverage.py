@@ -14,7 +14,6 @@ import pytest
 
 from callspan.providers.registry import endpoint_for
 from callspan.providers.routes import find, is_free
-from tests.support.pages import ROOT
 from tests.support.scale import FULL
 from tests.support.sdk_methods import ROWS, Method, is_read, methods_of, row_of
 
@@ -90,11 +89,3 @@ def posted(method: Method) -> str | None:
         found = POST.search("".join(linecache.getlines(code.co_filename)[code.co_firstlineno - 1 : last]))
         return None if found is None else found[1]
     return None
-
-
-def test_pages_name_every_sdk_and_the_versions_that_were_read(sdk: str) -> None:
-    assert is_read(sdk)
-    (settings,) = re.findall(r"`sdks` \([^)]*\)", (ROOT / "docs/settings.md").read_text())
-    assert f'"{sdk}"' in settings
-    (description,) = re.findall('^description = "(.*)"$', (ROOT / "pyproject.toml").read_text(), re.MULTILINE)
-    assert sdk in description

@@ -50,6 +50,12 @@ def test_the_agent_reaches_its_goal_step_by_step(tmp_path: Path) -> None:
     assert session["steps"][-1]["terminated"] is True
 
 
+def test_a_conversation_of_three_requests_is_one_session(tmp_path: Path) -> None:
+    assert "I am sorry. (parcel 4711 is refunded)" in run("support_desk.py", tmp_path)
+    (session,) = ask(tmp_path, "sessions")
+    assert (session["session_id"], session["timesteps"], session["calls"]) == ("conversation-1", 3, 3)
+
+
 def test_the_jaeger_example_sends_the_trace_its_page_describes(receiver: OtlpReceiver, tmp_path: Path) -> None:
     out = run("jaeger/app.py", tmp_path, OTEL_EXPORTER_OTLP_ENDPOINT=receiver.url)
     assert f"Sent the trace to {receiver.url}" in out

@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import re
 from importlib.metadata import metadata
 from pathlib import Path
 
-import openai
-
-import callspan
 from callspan import Settings
 from callspan.cost.price_table import read_prices
 from callspan.settings_loader import variables
-from callspan.testing import Captured, Reply, ScriptedProvider
-from tests.support.commands import ask
-from tests.support.pages import ROOT, examples, links, pages, readme
+from callspan.testing import Captured, Reply
+from tests.support.pages import ROOT, links, pages, readme
 
 
 def rows() -> dict[str, str]:
@@ -48,11 +43,6 @@ def test_every_document_can_be_reached_from_the_readme() -> None:
     assert set((ROOT / "docs").glob("*.md")) <= set(pages())
 
 
-def test_json_in_the_documents_is_json() -> None:
-    found = [block for page in pages() for block in re.findall(r"```json\n(.*?)```", page.read_text(), re.DOTALL)]
-    assert len([json.loads(block) for block in found]) >= 2
-
-
 def test_the_price_file_of_the_documents_is_taken(tmp_path: Path) -> None:
     (block,) = re.findall(r"```json\n(.*?)```", (ROOT / "docs/cost.md").read_text(), re.DOTALL)
     file = tmp_path / "prices.json"
@@ -77,50 +67,3 @@ def test_every_field_of_a_scripted_reply_and_property_of_a_capture_is_documented
 def test_every_extra_is_documented() -> None:
     table = (ROOT / "docs/support.md").read_text().partition("## Extras")[2].partition("##")[0]
     assert named(table) == set(metadata("callspan").get_all("Provides-Extra") or ())
-
-
-def test_every_test_that_a_document_names_is_there() -> None:
-    named = {path for page in pages() for path in re.findall(r"`(tests/[\w/]+\.py)", page.read_text(encoding="utf-8"))}
-    assert [path for path in sorted(named) if not (ROOT / path).is_file()] == []
-
-
-RECIPE = 'callspan.feedback(page["call_id"], label="thumbs_up"'
-
-
-def test_a_rating_of_the_page_is_found_and_compared(tmp_path: Path) -> None:
-    (recipe,) = [one.code for one in examples(ROOT / "docs/evaluation.md") if RECIPE in one.code]
-    store = f"sqlite:///{tmp_path / 'calls.db'}"
-    handle = callspan.instrument(stores=store)
-    with ScriptedProvider() as provider, openai.OpenAI(base_url=provider.openai_url, api_key="k") as client:
-        for number in range(3):
-            for label, experiment in (("thumbs_up", "liked"), ("thumbs_down", "disliked")):
-                rated = recipe.replace("thumbs_up", label).replace('task_id="t9"', f'task_id="t{number}"')
-                with callspan.metadata(experiment=experiment):
-                    exec(rated, {"callspan": callspan, "client": client})
-    assert handle.force_flush()
-    handle.uninstrument()
-
-    liked = ask("--store", store, "calls", "--label", "thumbs_up", "--json").json
-    best = ask("--store", store, "calls", "--objective", "feedback", "--min-score", "1", "--json").json
-    assert len(liked) == 3
-    assert {row["call_id"] for row in liked} == {row["call_id"] for row in best}
-    compared = ask("--store", store, "compare", "meta:experiment=liked", "=disliked", "--json").json
-    (feedback,) = [row for row in compared["measures"] if row["measure"] == "feedback"]
-    assert (feedback["a"], feedback["b"], feedback["n"]) == (1.0, 0.0, [3, 3])
-
-
-def test_every_lock_is_in_the_table_and_those_reported_as_reentrant_are() -> None:
-    source, page = ROOT / "src/callspan", (ROOT / "docs/architecture.md").read_text()
-    made = {
-        file.relative_to(source).as_posix(): kinds
-        for file in source.rglob("*.py")
-        if (kinds := set(re.findall(r"\b(R?Lock)\(\)", file.read_text())))
-    }
-
-    def listed(kind: str) -> set[str]:
-        (row,) = re.findall(rf"^\| {kind} \| (.*) \|$", page, re.MULTILINE)
-        return set(re.findall(r"`([\w/]+\.py)`", row))
-
-    # `forks` makes plain locks anew for others.
-    assert listed("reentrant") == {name for name, kinds in made.items() if "RLock" in kinds}
-    assert listed("never taken by a call") == {name for name, kinds in made.items() if kinds == {"Lock"}}

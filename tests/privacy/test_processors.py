@@ -19,7 +19,6 @@ from callspan.delivery.recorder import Recorder
 from callspan.fail_open import failures, forget_failures
 from callspan.process import callbacks
 from callspan.process.processors import caller_processors, within
-from callspan.record.codec import encode_json
 from callspan.records import (
     Attempt,
     CallRecord,
@@ -28,7 +27,6 @@ from callspan.records import (
     MessageRecord,
     Place,
     Record,
-    Redaction,
     Request,
     Response,
     RewardRecord,
@@ -38,7 +36,6 @@ from callspan.records import (
     Timing,
     encode,
 )
-from callspan.settings import Content
 from tests.support.records import made, raw
 
 SAID = {"role": "user", "content": "SESAME"}
@@ -115,22 +112,6 @@ def test_without_content_the_outline_stays_and_what_was_taken_out_is_listed() ->
     assert {note.why for note in kept.redactions} == {"content"}
 
 
-@pytest.mark.parametrize(
-    ("record", "what"),
-    [
-        (msgspec.structs.replace(EVENT, data={"move": "SESAME"}, reward=1.0), "data"),
-        (msgspec.structs.replace(MESSAGE, content="SESAME"), "content"),
-        (RewardRecord(reward_id="r", time_ns=1, value=0.5, annotation="SESAME"), "annotation"),
-    ],
-)
-def test_what_was_taken_out_of_other_records_is_named_with_its_size_and_hash(record: Record, what: str) -> None:
-    encoded = encode_json(getattr(record, what))
-    for content, digest in (("metadata", hashlib.sha256(encoded).hexdigest()), ("off", None)):
-        kept = applied(record, content=content)
-        assert kept.redactions == [Redaction(what=what, why="content", original_bytes=len(encoded), sha256=digest)]
-        assert getattr(kept, what) is None
-
-
 def test_the_longer_body_is_removed_first_and_both_if_needed() -> None:
     assert [note.why for note in applied(CALL, max_record_bytes=200).redactions] == ["size"]
     kept: Any = within(CALL, 10)
@@ -186,38 +167,6 @@ def test_kinds_are_types_of_events_and_messages_else_kinds_of_records(
     assert found == received
 
 
-class _OwnEvent(EventRecord, frozen=True, kw_only=True, tag="event"):
-    """An application's record with a field of its own."""
-
-    note: str = "secret"
-
-
-@pytest.mark.parametrize("content", ["full", "off"])
-def test_a_record_of_a_subclass_is_processed_as_one_of_its_kind(hooked: Any, content: Content) -> None:
-    given = _OwnEvent(**{name: getattr(EVENT, name) for name in EVENT.__struct_fields__} | {"data": "x" * 9_000})
-    hooked("before_record", lambda _: given)
-    found = applied(EVENT, content=content, max_record_bytes=2_000)
-    assert type(found) is EventRecord
-    assert [note.why for note in found.redactions] == ["size" if content == "full" else "content"]
-    assert (found.data is None) == (content == "off")
-    data = encode(found)
-    assert len(data) < 4_000
-    assert b"secret" not in data
-
-
-def test_each_callback_gets_the_record_returned_by_the_previous_one(hooked: Any) -> None:
-    hooked("before_record", lambda record: msgspec.structs.replace(record, name="a"))
-    hooked("before_record", lambda record: msgspec.structs.replace(record, name=f"{record.name}b"))
-    assert callbacks.call("before_record", EVENT) == msgspec.structs.replace(EVENT, name="ab")
-
-
-def test_a_coroutine_function_is_refused_as_a_callback() -> None:
-    async def callback(_: Record) -> None: ...
-
-    with pytest.raises(TypeError, match="cannot be awaited"):
-        callbacks.add_callback("event", callback)  # type: ignore[arg-type]
-
-
 DATA = bytes(range(256)) * 4
 TEXT = base64.b64encode(DATA).decode()
 
@@ -252,15 +201,6 @@ def test_media_are_found_however_deep_and_what_is_beside_them_stays() -> None:
     assert json.loads(bytes(kept.request.body)) == {"messages": expected, "model": "m"}
 
 
-@pytest.mark.parametrize(
-    ("stated", "mime"), [("png", "image/png"), ("jpeg", "image/jpeg"), ("webp", "image/webp"), (None, "image/png")]
-)
-def test_the_format_of_a_picture_is_reported_as_a_type(stated: str | None, mime: str) -> None:
-    item = {"type": "image_generation_call", "result": TEXT} | ({"output_format": stated} if stated else {})
-    kept = applied(made(api="responses", response=Response(body=raw({"output": [item]}))))
-    assert json.loads(bytes(kept.response.body))["output"][0]["result"] == reference(mime)
-
-
 # The application's redactor
 
 
@@ -293,14 +233,6 @@ def test_a_failing_redactor_loses_the_content_and_never_keeps_it(redactor: Calla
     assert "metadata" in {note.what for note in kept.redactions}
     assert {note.why for note in kept.redactions} == {"redactor_failed"}
     assert failures() == {"redact a record with the application's redactor": 1}
-
-
-def test_an_interrupt_passes_through_the_redactor() -> None:
-    def interrupt(record: Any) -> Any:
-        raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        applied(CALL, interrupt)
 
 
 @pytest.mark.parametrize("body", [b'{"a":"\\ud800"}', b"SESAME"], ids=["half a character", "text"])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -16,12 +15,10 @@ from callspan.process.content import UNREADABLE, decoded
 from callspan.process.redaction import redacted
 from callspan.process.secrets import MASK, MAX_SEARCHED, MAX_SETTINGS_SEARCHED, mask_record, masked_error
 from callspan.providers.error_kinds import MAX_MESSAGE_BYTES, MAX_WORD_BYTES, error_info
-from callspan.record.codec import exact_json
 from callspan.record.content_level import without_content
 from callspan.record.plain_json import plain
-from callspan.records import CallRecord, ErrorInfo, EventRecord, Request, Response, decode, encode
+from callspan.records import CallRecord, ErrorInfo, EventRecord, Request, Response, encode
 from callspan.safe_urls import without_passwords
-from tests.support.machine import slowness
 from tests.support.records import made, raw, session
 
 PARTS = ("a1B2c3D4e5F6g7H8i9J0k1L2m3N4", "hunter2hunter2hunter2")
@@ -99,13 +96,6 @@ def test_a_secret_across_a_cut_is_not_kept_in_part(name: str, secret: str) -> No
         assert not leaks(kept(text)), (before, kept(text)[-200:])
 
 
-def test_types_and_codes_are_searched_too_and_never_cut_by_a_long_message() -> None:
-    error = ErrorInfo(kind="auth", type=SECRETS[0], code=SECRETS[1], request_id=SECRETS[2], message="word " * 50_000)
-    kept = masked_error(error)
-    assert (kept.type, kept.code, kept.request_id) == (MASK, MASK, MASK)
-    assert masked_error(msgspec.structs.replace(error, type="mine.Error")).type == "mine.Error"
-
-
 @pytest.mark.parametrize("where", ["metadata", "params", "body", "answer", "event"])
 def test_texts_with_urls_beyond_the_bound_are_cut_and_say_so(where: str) -> None:
     urls = [f"see https://user:{PARTS[1]}@host/{number} and more, a text of some length" for number in range(20_000)]
@@ -128,20 +118,6 @@ def test_texts_with_urls_beyond_the_bound_are_cut_and_say_so(where: str) -> None
     assert sum(len(text) for text in urls) > 4 * MAX_SETTINGS_SEARCHED
 
 
-def test_texts_without_urls_are_kept_whole_however_long() -> None:
-    note = "a note " * 100_000
-    assert mask_record(session(metadata={"note": note})).metadata["note"] == note
-
-
-def test_the_search_time_of_a_hostile_record_is_bounded() -> None:
-    hostile = ["://" + "a:" * 100_000, "https://" + "?a=" * 500_000, "eyJ" * 1_000_000, "://" * 1_000_000]
-    error = ErrorInfo(kind="x", type="eyJ-" * 500_000, message="password " * 500_000, body={"a": hostile, "b": hostile})
-    record = session(metadata={"a": hostile, "b": [hostile]}, error=error)
-    began = time.process_time()
-    mask_record(record)
-    assert time.process_time() - began < 0.5 * slowness()
-
-
 BAD_BODIES = {
     "no UTF-8": b'{"messages":[{"role":"user","content":"\xff SESAME"}],"a":"\xff"}',
     "half a surrogate pair": b'{"messages":[{"role":"user","content":"\\ud800 SESAME"}]}',
@@ -151,23 +127,6 @@ BAD_BODIES = {
     "no JSON": b"SESAME \xff",
     "cut": b'{"a":"SESAME',
 }
-
-
-@pytest.mark.parametrize("name", BAD_BODIES)
-@pytest.mark.parametrize("encoded_by_sdk", [True, False])
-def test_an_invalid_body_is_kept_in_a_form_every_store_accepts_and_is_redacted(name: str, encoded_by_sdk: bool) -> None:
-    if encoded_by_sdk and "UTF-8" in name:
-        pytest.skip("the SDKs encode to UTF-8")
-    sent = BAD_BODIES[name]
-    value = {"messages": [{"role": "user", "content": "\ud800 SESAME", "deep": [[[]]]}]} if encoded_by_sdk else None
-    body = msgspec.Raw(exact_json(sent, value))
-    record = made(api="responses", request=Request(body=body, tool_names=["t"]))
-    payload = encode(mask_record(record))
-    assert decode(payload) == mask_record(record)
-    kept = redacted(mask_record(record), redact_texts(mine))
-    assert b"SESAME" not in encode(kept)
-    assert b"[mine]" in encode(kept) or not encoded_by_sdk
-    assert bytes(decode(encode(kept)).request.body)
 
 
 def mine(text: str) -> str:

@@ -77,7 +77,6 @@ def check_preference(row: Any) -> None:
     assert row["preferred_output"] != row["non_preferred_output"]
 
 
-_ROLLOUT_STEP = {"prompt", "completion", "tokens", "reward", "trajectory_id", "call_id"}
 _IDS = _several({"type": "integer", "minimum": 0})
 _MASK = {"type": "array", "items": {"enum": [0, 1]}}
 _TOKENS = _closed(
@@ -86,25 +85,6 @@ _TOKENS = _closed(
     completion_logprobs={"type": ["array", "null"], "items": {"type": "number", "maximum": 0}},
     is_truncated={"type": "boolean"},
 )  # fmt: skip
-
-
-def check_rollout(row: Any) -> None:
-    """Raise unless it is a rollout: per step as many masks as ids, and a log-probability for each or for none."""
-    assert row["steps"]
-    for step in row["steps"]:
-        assert set(step) == _ROLLOUT_STEP
-        tokens = step["tokens"]
-        jsonschema.validate(tokens, _TOKENS)
-        assert len(tokens["prompt_mask"]) == len(tokens["prompt_ids"])
-        assert len(tokens["completion_mask"]) == len(tokens["completion_ids"])
-        assert set(tokens["prompt_mask"]) == {0}, "nothing of a prompt is trained on"
-        assert set(tokens["completion_mask"]) == {1}
-        assert len(tokens["completion_logprobs"] or tokens["completion_ids"]) == len(tokens["completion_ids"])
-        assert step["trajectory_id"] == row["trajectory_id"]
-        _check_order(step["prompt"])
-        for message in step["completion"]:
-            jsonschema.validate(message, _ASSISTANT)
-    jsonschema.validate(row["reward"], {"type": ["number", "null"]})
 
 
 def _check_order(messages: list[dict[str, Any]]) -> None:
