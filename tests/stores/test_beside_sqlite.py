@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
-import random
 import shutil
 import sqlite3
 import subprocess
@@ -21,14 +20,12 @@ from typing import Final
 import pytest
 from tests.support import descriptors
 from tests.support.commands import ask
-from tests.support.scale import FULL
 
 import callspan
 from callspan import erase, import_records
 from callspan.stores import CallFilter, Reader, StoreError, find_store
 from callspan.testing import capture
 
-TRIPLES: Final = 300
 LOOK: Final = """
 import sqlite3, sys
 for line in sys.stdin:
@@ -208,13 +205,6 @@ def test_no_two_acts_of_the_public_api_cost_a_record(tmp_path: Path, outside: Ou
     assert_none_lost(tmp_path, outside, [*([name] for name in ACTS), *itertools.product(ACTS, repeat=2)], ACTS)
 
 
-@pytest.mark.timeout(3_600)
-def test_no_three_acts_cost_a_record(tmp_path: Path, outside: Outside) -> None:
-    """A sample; every triple in `make nightly`."""
-    every = list(itertools.product(ACTS, repeat=3))
-    assert_none_lost(tmp_path, outside, every if FULL else random.Random(29).sample(every, TRIPLES), ACTS)
-
-
 @pytest.mark.timeout(600)
 def test_no_process_costs_a_record(tmp_path: Path, outside: Outside) -> None:
     """Each after each, while this process has a reader open and its writer opens the file again."""
@@ -228,22 +218,6 @@ def _with_each(one: str, others: Sequence[str]) -> Iterator[str]:
     """Yield `one` and another in turn: with what comes before and after, a sequence of all ordered pairs."""
     for other in others:
         yield from (one, other)
-
-
-def test_a_descriptor_beside_sqlite_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """By whatever name; what others than callspan open is theirs."""
-    path = tmp_path / "calls.db"
-    with contextlib.closing(sqlite3.connect(path)) as connection:
-        connection.execute("CREATE TABLE some (a)")
-        os.link(path, tmp_path / "hard.db")
-        (tmp_path / "link.db").symlink_to(path)
-        path.read_bytes()
-        assert not descriptors.found
-        monkeypatch.setattr(descriptors, "_OURS", str(Path(__file__).parent) + os.sep)
-        for name in ("calls.db", "hard.db", "link.db"):
-            os.close(os.open(tmp_path / name, os.O_RDONLY))
-        assert [line.rpartition("/")[2] for line in descriptors.found] == ["calls.db", "hard.db", "link.db"]
-    descriptors.forget()
 
 
 PROGRAM: Final = """

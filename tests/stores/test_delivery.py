@@ -6,23 +6,17 @@ import contextlib
 import json
 from collections import Counter
 from decimal import Decimal
-from functools import partial
 from pathlib import Path
 from typing import Final, get_args
 
 import msgspec
 import pytest
-from tests.support.rig import DownSink
 
-from callspan import Settings, open_store
-from callspan.delivery import leftovers
-from callspan.delivery.recorder import Recorder
+from callspan import open_store
 from callspan.record.codec import NO_RECORD
 from callspan.records import FORMAT, Cost, Request, Response, Timing, Usage, encode
 from callspan.spool.losses import read_losses
-from callspan.spool.spool import Spool
-from callspan.stores import CallFilter, Grouping, Rejected, find_store
-from callspan.stores.spools import target_of
+from callspan.stores import CallFilter, Grouping, Rejected
 
 from .conftest import Delivery, Records, spool_of
 
@@ -57,22 +51,6 @@ def test_several_stores_get_the_same_records_from_one_spool_and_what_is_none_is_
     assert {one.call_id for one in calls} == {line["call_id"] for line in lines if line["kind"] == "call"}
     assert last.call_id in {one.call_id for one in calls}
     assert len(events) == 3
-
-
-def test_what_there_was_no_time_for_is_not_delivered(
-    tmp_path: Path, records: Records, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    url, root = f"jsonl:///{tmp_path}/b.jsonl", tmp_path / "spool"
-    monkeypatch.setenv("CALLSPAN_SPOOL_DIR", str(root))
-    down = Spool([root], {target_of(find_store(url)): partial(DownSink, tmp_path / "down")})
-    for _ in range(2):
-        assert down.append(encode(records.call()))
-        assert not down.close(0.0)
-    recorder = Recorder(Settings(stores=(url,), spool_dir=root))
-    assert not recorder.flush(0.0)
-    assert leftovers.deliver(url, timeout_s=0.0).error == "there was no time for more"
-    assert recorder.flush(20.0)
-    assert len((tmp_path / "b.jsonl").read_text().splitlines()) == 2
 
 
 def test_a_store_url_with_a_password_shows_it_nowhere(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -16,23 +16,19 @@ import pytest
 from msgspec.structs import replace
 
 import callspan
-from callspan import SettingError, erase, import_records, open_store
+from callspan import SettingError, erase, open_store
 from callspan.erasing import ErasureCounts, Receipt
 from callspan.file_lock import locked
 from callspan.records import (
     FORMAT,
     EventRecord,
     MessageRecord,
-    Place,
     Record,
-    Response,
     RewardRecord,
-    SessionRecord,
     TimestepRecord,
     encode,
 )
 from callspan.stores import CallFilter
-from callspan.stores.sqlite import file
 from callspan.testing import ScriptedProvider
 
 from .conftest import SECOND, START_NS, Delivery, Records, left, run, spool_of, waiting
@@ -242,35 +238,6 @@ def test_a_store_that_cannot_erase_is_named_and_a_broken_one_says_so(
     assert left(url) == ({"by-metadata", "mixed"}, {"d", "f"})
 
 
-def test_free_space_is_overwritten_also_where_sqlite_would_leave_it(
-    tmp_path: Path, deliver: Callable[[str], Delivery], records: Records, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Each connection begins as one of an SQLite that was built without it; rows and index entries move about."""
-    connect = file._connected
-
-    def without(*arguments: object, **named: object) -> sqlite3.Connection:
-        connection = connect(*arguments, **named)  # type: ignore[arg-type]
-        connection.execute("PRAGMA secure_delete=OFF")
-        return connection
-
-    monkeypatch.setattr(file, "_connected", without)
-    path = tmp_path / "calls.db"
-    store = deliver(f"sqlite:///{path}")
-    for number in range(120):
-        user = f"canary-{number * 7919 % 120}" if number % 3 else f"user-{number * 7919 % 120}"
-        session = records.session(f"{user}-session", start_ns=START_NS, user_id=user, metadata={"name": user})
-        texts = [f"{user} says {place} {'x' * (number * place % 700)}" for place in range(5)]
-        store.write(
-            session, *(records.call(said(*texts[: place + 1]), session_id=f"{user}-session") for place in range(5))
-        )
-    with closing(open_store(path)) as reader:
-        chosen = [one for one in reader.session_ids(CallFilter()) if one.startswith("canary")]  # type: ignore[attr-defined]
-    store.close()
-    assert bytes_of(tmp_path, "canary") > 1000
-    assert first(erase(path, sessions=chosen, vacuum=True)).sessions == 80
-    assert bytes_of(tmp_path, "canary") == 0
-
-
 def test_a_reader_that_holds_the_log_is_said(
     tmp_path: Path, deliver: Callable[[str], Delivery], records: Records, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -307,35 +274,6 @@ def test_what_waits_goes_too(
     assert (receipt.stores[0].calls, receipt.is_complete) == (1, True)
     assert bytes_of(tmp_path / "calls.db.spool") == 0
     assert "others" in (segment.read_text() if held else left(url)[0])
-
-
-def test_what_waits_in_a_segment_of_another_version_stays_as_it_is_and_is_said(
-    tmp_path: Path, deliver: Callable[[str], Delivery], records: Records
-) -> None:
-    url, call = f"sqlite:///{tmp_path}/calls.db", records.call(call_id="c")
-    deliver(url).write(call)
-    ours = waiting(url, tmp_path / "calls.db.spool", encode(call))
-    theirs = ours.rename(ours.with_name(ours.name.replace(".v1.", ".v2.")))
-    before = theirs.read_bytes()
-    receipt = erase(url, calls=["c"])
-    assert (receipt.stores[0].calls, receipt.is_complete) == (1, False)
-    assert theirs.name in str(receipt.stores[-1].left)
-    assert theirs.read_bytes() == before
-
-
-def test_rejected_records_go_too(tmp_path: Path, records: Records) -> None:
-    url = f"sqlite:///{tmp_path}/calls.db"
-    spool = spool_of(tmp_path / "calls.db.spool", url)
-    for record in of_user(records):
-        spool.append(encode(record))
-    spool.append(b'{"kind":"call","call_id":"z","place":{"session_id":"hers"},"x":"%b"}' % CANARY.encode())
-    spool.append(b'{"kind":"call","call_id":"z","place":{"session_id":"other"},"x":"a line of another"}')
-    assert spool.close(20)
-    rejected = spool.directory / "rejected.jsonl"
-    assert CANARY in rejected.read_text()
-    erase(url, CallFilter(user="u1"))
-    assert CANARY not in rejected.read_text()
-    assert "a line of another" in rejected.read_text()
 
 
 @pytest.mark.parametrize("cut", [0, 5])
@@ -433,40 +371,3 @@ def test_an_id_finds_and_erases_what_was_recorded_with_it(url: str, ident: str) 
     assert (receipt.stores[0].calls, receipt.is_complete) == (1, True)
     with closing(open_store(url)) as reader:
         assert list(reader.calls()) == list(reader.rewards()) == []
-
-
-def of_another_program(records: Records, nul: str) -> list[Record]:
-    """Records of every kind; a program that does not replace NUL wrote them."""
-    place = Place(session_id=nul, timestep_id=nul)
-    return [
-        SessionRecord(session_id=nul, seen_ns=1, start_ns=START_NS, user_id=nul, metadata={"run": nul}),
-        TimestepRecord(timestep_id=nul, session_id=nul, seen_ns=1, index=0, user_step_id=nul, start_ns=START_NS),
-        EventRecord(event_id=nul, session_id=nul, event_type="seen", time_ns=START_NS),
-        MessageRecord(message_id=nul, session_id=nul, message_type="note", time_ns=START_NS, content=nul),
-        RewardRecord(reward_id=nul, call_id=f"response {nul}", value=1.0, scope="call", time_ns=START_NS),
-        records.call(call_id=nul, place=place, response=Response(id=f"response {nul}")),
-    ]
-
-
-def test_an_id_with_nul_of_another_program_finds_and_erases_its_records(
-    url: str, records: Records, tmp_path: Path
-) -> None:
-    nul = "a\0b"
-    lines = tmp_path / "other.jsonl"
-    lines.write_bytes(b"".join(encode(one) + b"\n" for one in of_another_program(records, nul)))
-    assert b"\\u0000" in lines.read_bytes()
-    for _ in range(2):
-        assert set(import_records(lines, url).records.values()) == {1}
-    with closing(open_store(url)) as reader:
-        call, session, step = reader.call(nul), reader.session(nul), reader.timestep(nul)
-        assert (session.calls, session.timesteps, session.events, step.timestep_id) == (1, 1, 3, call.place.timestep_id)
-        assert len(list(reader.events(nul))) == 3
-        assert len(list(reader.stored(EventRecord, [nul]))) == 1
-        assert [one.value for one in reader.rewards(call)] == [1.0]
-        by_metadata = CallFilter(metadata=(("run", nul),))
-        for which in (CallFilter(session_id=nul), CallFilter(timestep_id=nul), CallFilter(user=nul), by_metadata):
-            assert [one.call_id for one in reader.calls(which)] == [call.call_id]
-    assert erase(url, sessions=nul).stores[0].total == 6
-    assert set(import_records(lines, url).records.values()) == {1}
-    with closing(open_store(url)) as reader:
-        assert reader.session(nul) is reader.call(nul) is reader.timestep(nul) is None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import socket
 from collections.abc import Callable, Sequence
 from decimal import Decimal
@@ -22,66 +21,46 @@ CALLS = [
     (CallFilter(user="u1"), "own inherited"),
     (CallFilter(user="u2"), "other"),
     (CallFilter(user="sent"), "alone"),
-    (CallFilter(user="nobody"), ""),
     (CallFilter(name="gridworld"), "own inherited other"),
     (CallFilter(group="g1"), "own inherited"),
     (CallFilter(task="t1"), "own inherited"),
     (CallFilter(experiment="x1"), "own inherited"),
-    (CallFilter(experiment="x1", user="u2"), ""),
-    (CallFilter(experiment="x2"), "other"),
     (CallFilter(metadata=(("seed", "7"),)), "inherited"),
-    (CallFilter(metadata=(("seed", "8"),)), "own"),
     (CallFilter(metadata=(("seed", "7"), ("variant", "b"))), "inherited"),
-    (CallFilter(metadata=(("variant", "b"),)), "own inherited"),
     (CallFilter(metadata=(("debug", "true"),)), "other"),
     (CallFilter(metadata=(("rate", "0.5"),)), "other"),
     (CallFilter(metadata=(("tags", "x"),)), "alone"),
-    (CallFilter(metadata=(("tags", "z"),)), ""),
     (CallFilter(metadata=(("run_id", "r1"),)), "alone"),
-    (CallFilter(metadata=(("run_id", "r2"),)), "other"),
     (CallFilter(metadata=(("deep", "{}"),)), ""),
     (CallFilter(metadata=(("deep.a", "1"),)), "other"),
-    (CallFilter(metadata=(("deep.a", "2"),)), ""),
     (CallFilter(metadata=(("deep.b.c.d", "x"),)), "other"),
     (CallFilter(metadata=(("deep.list", "y"),)), "other"),
-    (CallFilter(metadata=(("deep.list.0", "x"),)), ""),
-    (CallFilter(metadata=(("deep.a.b", "1"),)), ""),
     (CallFilter(metadata=(("eval.run", "3"),)), "own"),
     (CallFilter(metadata=(("a.b", "plain"),)), "inherited own"),
     (CallFilter(metadata=(("a.b", "nested"),)), ""),
-    (CallFilter(metadata=(("a.b.", "nested"),)), ""),
     (CallFilter(metadata=(("extra.seed", "8"),)), "own"),
     (CallFilter(metadata=(("it's :odd", 'a"b'),)), "other"),
-    (CallFilter(metadata=(("missing", ""),)), ""),
     (CallFilter(timestep_id="t-1"), "own"),
     (CallFilter(timestep_id="my-step"), "own"),
     (CallFilter(timestep_id="no-step"), ""),
 ]
 SESSIONS = [
     (SessionFilter(user="u1"), "s1"),
-    (SessionFilter(name="gridworld"), "s1 s2"),
     (SessionFilter(group="g1"), "s1"),
-    (SessionFilter(task="t1"), "s1"),
-    (SessionFilter(experiment="x2"), "s2"),
     (SessionFilter(metadata=(("seed", "7"), ("variant", "b"))), "s1"),
     (SessionFilter(metadata=(("seed", "8"),)), ""),
     (SessionFilter(metadata=(("deep.b.c.d", "x"), ("deep.a", "1"))), "s2"),
     (SessionFilter(metadata=(("a.b", "plain"),)), "s1"),
-    (SessionFilter(user="u1", experiment="x2"), ""),
     (CallFilter(user="u2", model="gpt-5"), "s2"),
     (CallFilter(user="u2", model="another"), ""),
     (SessionFilter(), "s1 s2"),
 ]
 SUMS = [
     ("user", {"u1": 2, "u2": 1, "sent": 1}),
-    ("name", {"gridworld": 3, None: 1}),
     ("experiment", {"x1": 2, "x2": 1, None: 1}),
     ("hour", {"2025-10-09T08:00Z": 4}),
-    ("minute", {"2025-10-09T08:53Z": 4}),
     ("meta:seed", {"7": 1, "8": 1, None: 2}),
     ("meta:variant", {"b": 2, None: 2}),
-    ("meta:run_id", {"r1": 1, "r2": 1, None: 2}),
-    ("meta:debug", {"true": 1, None: 3}),
     ("meta:tags", {'["x","y"]': 1, None: 3}),
     ("meta:deep", {None: 4}),
     ("meta:deep.a", {"1": 1, None: 3}),
@@ -156,19 +135,14 @@ FOUND_CALLS = [
     ("--status error", "unknown"),
     ("--finish length", "cut dear"),
     ("--finish max_tokens", "cut"),
-    ("--finish stop", "whole off gone tiny storm"),
-    ("--finish guessed", ""),
     ("--stream-end cut_off", "off"),
     ("--stream-end closed", "gone"),
     ("--retries 1", "dear storm"),
-    ("--retries 4", "storm"),
     ("--rate-limited", "storm"),
     ("--min-cost 0.01", "whole dear"),
     ("--min-cost 2.5", "dear"),
     ("--min-cost 0.000000000123", "whole cut off gone dear tiny storm"),
-    ("--min-cost 0.000000000124", "whole cut off gone dear storm"),
     ("--min-duration 2s", "dear storm"),
-    ("--min-duration 9000ms", "dear"),
     ("--finish length --min-cost 1 --retries 1", "dear"),
 ]
 FOUND_SESSIONS = [
@@ -176,12 +150,9 @@ FOUND_SESSIONS = [
     ("--finish length", "s-cut s-plain"),
     ("--stream-end cut_off", "s-cut"),
     ("--cut-off", "s-cut"),
-    ("--retries 2", "s-storm"),
     ("--rate-limited", "s-storm"),
     ("--failed", "s-storm"),
-    ("--no-failed", "s-cut s-plain"),
     ("--min-cost 2", "s-plain"),
-    ("--min-duration 60s", "s-plain"),
     ("--min-duration 8s", "s-storm s-plain"),
     ("--until 2025-10-09T08:53:22Z", "s-plain"),
     ("--session s-cut", "s-cut"),
@@ -280,10 +251,7 @@ def test_no_list_is_silently_short(store: Delivery, records: Records, monkeypatc
     ("said", "asked"),
     [
         ("Die STRASSE", "straße"),
-        ("die Straße", "STRASSE"),
-        ("GROẞ", "gross"),
         ("ο δρόμος είναι", "ΔΡΌΜΟΣ"),  # noqa: RUF001
-        ("Ο ΔΡΌΜΟΣ", "δρόμος"),  # noqa: RUF001
         ("δρόμοσ", "δρόμος"),
         ("İstanbul", "İSTANBUL"),
     ],
@@ -293,10 +261,6 @@ def test_texts_are_found_whatever_their_case(said: str, asked: str, store: Deliv
     assert [one.call_id for one in store.read().calls(CallFilter(text=asked))] == ["c"]
 
 
-LOOKUPS = [
-    "trace_id", "span_id", "response_id", "request_id", "user_id", "run_id", "batch_id", "continues", "conversation_id",
-    "timestep_id", "organization_id", "model_req", "workflow_id",
-]  # fmt: skip
 CONDITIONED = {
     "step": CallFilter(timestep_id="x-1234"),
     "workflow": CallFilter(metadata=(("workflow_id", "x-1234"),)),
@@ -329,22 +293,6 @@ def test_readers_look_up_by_an_index(found: str, tmp_path: Path, deliver: Callab
         plan = [str(row[3]) for row in reader._database.tuples(sql, values)]
         assert f"SEARCH c USING INDEX calls_{found} ({'timestep' if found == 'step' else found}_id=?)" in plan, plan
         assert not any(step.startswith("SCAN c") for step in plan), plan
-
-
-@pytest.mark.postgres
-def test_postgres_looks_ids_and_tags_up_in_an_index(
-    postgres_url: str, records: Records, deliver: Callable[[str], Delivery]
-) -> None:
-    deliver(postgres_url).write(*[records.call(trace_id=f"{number:032x}") for number in range(50)])
-    psycopg = pytest.importorskip("psycopg")
-    with psycopg.connect(postgres_url) as connection:
-        # A small table is read as a whole, whatever indexes there are.
-        connection.execute("SET enable_seqscan = off")
-        for condition in (*(f"{column} = 'x'" for column in LOOKUPS), """tags @> '["x"]'"""):
-            rows = connection.execute(f"EXPLAIN SELECT * FROM calls WHERE {condition}".encode())
-            plan = "\n".join(str(row[0]) for row in rows)
-            assert re.search(rf"Index Cond: \({re.escape(condition)}", plan), plan
-            assert "Seq Scan" not in plan
 
 
 def test_sessions_are_found_by_their_outcome_and_success(store: Delivery, records: Records) -> None:

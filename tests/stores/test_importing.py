@@ -14,8 +14,7 @@ import pytest
 from tests.support.commands import ask
 
 from callspan import SettingError, import_records, open_store
-from callspan.records import FORMAT, Record, Stream, Timing, encode
-from callspan.stores import CallFilter
+from callspan.records import FORMAT, Record, Timing, encode
 
 from .conftest import SECOND, START_NS, Delivery, Records, clickhouse, run
 
@@ -113,38 +112,6 @@ def test_an_earlier_layout_is_refused_with_the_way_to_load_it_and_loaded(
     for path in (into, tmp_path / "lines.db"):
         with closing(open_store(path)) as reader:
             assert [bytes(one.request.body) for one in reader.calls()] == bodies(tmp_path / "wanted.db")
-
-
-@pytest.mark.parametrize("layout", [13, 14])
-def test_bodies_come_from_a_file_of_an_earlier_layout(tmp_path: Path, layout: int) -> None:
-    """13: each value once for the whole store, histories are chains. 14: ids for the whole store."""
-    old, new = tmp_path / "old.db", tmp_path / "new.db"
-    with closing(sqlite3.connect(old)) as connection:
-        connection.executescript(Path(__file__).with_name(f"format_{layout}.sql").read_text())
-    imported = import_records(old, new)
-    assert (imported.records["calls"], imported.bodies) == (3, 0)
-    with closing(open_store(new)) as reader:
-        calls = list(reader.calls(CallFilter(newest_first=False)))
-    asked = [[message["content"] for message in json.loads(bytes(call.request.body))["messages"]] for call in calls]
-    assert asked[0] == ["Be brief.", "Hi"]
-    assert asked[2] == ["Be brief.", "Hi", "Answer 0", "Hi", "Answer 1", "Again"]
-    answers = [json.loads(bytes(call.response.body))["choices"][0]["message"]["content"] for call in calls]
-    assert answers == ["Answer 0", "Answer 1", "Answer 2"]
-
-
-def test_former_words_are_read_as_those_of_today(tmp_path: Path, deliver: Deliver) -> None:
-    records, old, new = Records(), tmp_path / "old.jsonl", tmp_path / "new.db"
-    store = deliver(f"jsonl:///{old}")
-    store.write(
-        records.call([], at_s=1, stream=Stream(end="dropped", chunks=3, complete=False)),
-        records.call([], at_s=2, part="started", outcome="started", response=None),
-    )
-    store.close()
-    import_records(f"jsonl:///{old}", new)
-    with closing(open_store(new)) as reader:
-        begun, call = reader.calls()
-    assert call.stream == Stream(end="closed", chunks=3, complete=False)
-    assert begun.outcome == "in_progress"
 
 
 @pytest.mark.clickhouse

@@ -6,7 +6,6 @@ import contextlib
 import os
 import pwd
 import re
-import shutil
 import subprocess
 import sys
 import threading
@@ -23,7 +22,6 @@ from tests.support.scale import FULL, scaled
 
 from callspan import open_store
 from callspan.records import encode
-from callspan.stores import StoreError, find_store
 
 from .conftest import Records, spool_of
 from .servers import PostgresServer, TcpProxy
@@ -147,11 +145,6 @@ def admin(server: PostgresServer, *statements: str) -> None:
                     break
 
 
-def psql() -> str:
-    programs = PostgresServer.programs()
-    return shutil.which("psql") or str(programs / "psql")
-
-
 DISCONNECT = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'callspan'"
 
 
@@ -184,17 +177,6 @@ Outage = Callable[..., Outcome]
 def test_restart(postgres_server: PostgresServer, postgres_url: str, outage: Outage) -> None:
     restart = postgres_server.restart_at_once
     all_stored(postgres_url, outage(postgres_url, restart, restart))
-
-
-def test_read_only(postgres_server: PostgresServer, postgres_url: str, outage: Outage) -> None:
-    change = "ALTER ROLE callspan {} default_transaction_read_only"
-    outcome = outage(
-        postgres_url,
-        lambda: admin(postgres_server, change.format("SET") + " = on", DISCONNECT),
-        lambda: admin(postgres_server, change.format("RESET"), DISCONNECT),
-    )
-    all_stored(postgres_url, outcome)
-    was_patient(outcome)
 
 
 @pytest.fixture
@@ -230,57 +212,6 @@ def test_full_disk(small_disk: Path, postgres_url: str, outage: Outage) -> None:
     was_patient(outcome)
 
 
-def test_dropped_table_and_its_remedy(
-    postgres_server: PostgresServer, postgres_url: str, schema: str, outage: Outage
-) -> None:
-    """What the warning says is done to the letter, and all that came since the drop arrives."""
-    read: list[str] = []
-
-    def end() -> None:
-        with pytest.raises(StoreError) as raised:
-            stored(postgres_url)
-        read.append(str(raised.value))
-        program = [sys.executable, "-m", "callspan.stores.schema", "postgres"]
-        script = subprocess.run(program, capture_output=True, check=True)
-        subprocess.run([psql(), "-q", postgres_url], input=script.stdout, capture_output=True, check=False)
-
-    outcome = outage(postgres_url, lambda: admin(postgres_server, f"DROP TABLE {schema}.calls CASCADE"), end)
-    expected = "; restore it from a backup, or create it: python -m callspan.stores.schema postgres"
-    assert expected in read[0]
-    assert any(expected in message for message in outcome.warnings)
-    was_patient(outcome)
-    assert set(outcome.during) <= set(stored(postgres_url))
-
-
-def test_dropped_schema(postgres_server: PostgresServer, postgres_url: str, schema: str, outage: Outage) -> None:
-    outcome = outage(
-        postgres_url,
-        lambda: admin(postgres_server, f"DROP SCHEMA {schema} CASCADE"),
-        lambda: admin(postgres_server, f"CREATE SCHEMA {schema}"),
-    )
-    assert outcome.warnings
-    assert set(outcome.during) <= set(stored(postgres_url))
-
-
-def test_all_connections_used_up(postgres_server: PostgresServer, postgres_url: str, outage: Outage) -> None:
-    with contextlib.ExitStack() as held:
-
-        def begin() -> None:
-            first = held.enter_context(psycopg.connect(postgres_server.url, autocommit=True))
-            deadline = time.monotonic() + 3
-            while time.monotonic() < deadline:
-                try:
-                    held.enter_context(psycopg.connect(postgres_server.url))
-                except psycopg.OperationalError:
-                    # The store's own connection goes last, and its place is taken before it comes back.
-                    if not first.execute(DISCONNECT.encode()).fetchall():
-                        return
-
-        outcome = outage(postgres_url, begin, held.close)
-    all_stored(postgres_url, outcome)
-    was_patient(outcome)
-
-
 def test_a_password_that_is_changed_is_never_printed(
     postgres_server: PostgresServer, user_url: str, tmp_path: Path, outage: Outage
 ) -> None:
@@ -313,13 +244,3 @@ def test_network_cut(postgres_server: PostgresServer, postgres_url: str, how: st
     if how == "cut":
         was_patient(outcome)
         assert proxy.connections <= 2 * ATTEMPTS_IN_OUTAGE
-
-
-@pytest.mark.parametrize(("query", "idle"), [("", "15"), ("&keepalives_idle=77", "77")])
-def test_a_dead_connection_is_noticed_by_the_system(postgres_url: str, query: str, idle: str) -> None:
-    """Where the other side is gone without a word, in half a minute or so instead of two hours."""
-    sink = find_store(f"{postgres_url}{query}").sink()
-    sink.open()
-    parameters = sink._database.connection.info.get_parameters()  # type: ignore[attr-defined]
-    assert parameters["keepalives_idle"] == idle
-    sink.close()

@@ -180,32 +180,6 @@ class Lines(stores.ServerStore):
     assert raised.value.__cause__ is None
 
 
-def test_two_distributions_with_one_scheme_are_an_error(
-    scheme: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.syspath_prepend(install(tmp_path / "other", scheme, name="callspan-twin"))
-    with pytest.raises(stores.SettingError, match=r"callspan-(twin|lines) 1.2 and callspan-(twin|lines) 1.2"):
-        find_store(f"{scheme}:///x")
-    with pytest.raises(stores.SettingError, match=f"of other distributions: .*{scheme}://"):
-        find_store("nobody://x")
-
-
-def test_stores_of_one_database_that_differ_in_their_options_are_two(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    code = """
-from callspan import stores
-class Lines(stores.ServerStore):
-    example = "x://host"
-    option_names = ("table",)
-"""
-    server = broken(code, tmp_path, monkeypatch).replace(":///x.lines", "://ann:{}@host/db{}")
-    one, two, again = (server.format(*more) for more in (("x", ""), ("x", "?table=secret7"), ("y", "")))
-    identities = [find_store(url).identity for url in (one, two, again)]
-    assert identities[0] == identities[2] != identities[1]
-    assert "secret7" not in identities[1]
-
-
 def test_the_socket_gets_each_record_as_a_line_once_somebody_listens(tmp_path: Path, records: Records) -> None:
     sink = find_store(f"unix://{tmp_path}/r.sock").sink()
     with pytest.raises(FileNotFoundError):

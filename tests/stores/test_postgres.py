@@ -49,12 +49,6 @@ def test_the_view_shows_the_messages_by_role(store: Delivery, records: Records) 
     ]
 
 
-def test_large_columns_are_compressed_with_lz4(store: Delivery) -> None:
-    table = "'contents'::regclass"
-    sql = f"SELECT attcompression FROM pg_attribute WHERE attrelid = {table} AND attname IN ('text', 'data')"
-    assert ask(store.url, sql) == [("l",), ("l",)]
-
-
 def test_writers_at_once_lose_nothing_and_keep_the_bodies_that_they_share(
     postgres_url: str, deliver: Callable[[str], Delivery], records: Records
 ) -> None:

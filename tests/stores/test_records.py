@@ -16,7 +16,6 @@ from hypothesis import strategies as st
 from tests.support.provider.media import png
 
 from callspan.record.bounded import fit_json, newest_that_fit
-from callspan.record.content_level import at_level
 from callspan.record.events import record_key
 from callspan.record.formats import format_in
 from callspan.record.ids import response_call_id
@@ -43,7 +42,6 @@ from callspan.records import (
     decode,
     encode,
 )
-from callspan.settings import STRICTNESS, Content
 
 RECORDS: list[Record] = [
     CallRecord(
@@ -149,23 +147,13 @@ def test_any_bytes_are_read_without_an_error(magic: bytes, rest: bytes, size: in
     assert fields.keys() <= {"mime", "seconds"}
 
 
-JSON = st.recursive(
-    st.none() | st.booleans() | st.integers(-(10**6), 10**6) | st.text(max_size=30),
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=6), inner, max_size=4),
-    max_leaves=15,
-)
-
-
 @pytest.mark.parametrize(
     ("value", "limit", "kept"),
     [
         (list(range(1_000)), 60, '{"callspan_truncated":{"bytes":3891}}'),
-        (list(range(1_000)), 36, "{}"),
         (list(range(1_000)), 2, "{}"),
         (list(range(1_000)), 1, "0"),
         ("x" * 50, 20, '"…[cut: 50 bytes]"'),
-        (None, 4, "null"),
-        ([], 2, "[]"),
     ],
 )
 def test_what_cannot_be_shortened_is_replaced_by_its_size(value: object, limit: int, kept: str) -> None:
@@ -180,15 +168,9 @@ def test_what_cannot_be_shortened_is_replaced_by_its_size(value: object, limit: 
     ("sizes", "limit", "start"),
     [
         ([], 10, 0),
-        ([99], 10, 0),
-        ([1, 1], 10, 1),
-        ([1, 99], 10, 1),
         ([1, 1, 1, 1], 10, 1),
-        ([1, 5, 5, 1], 10, 2),
         ([1, 5, 3, 1], 10, 1),
-        ([1, 1, 9, 1], 10, 1),
         ([1, 4, 9, 1], 10, 2),
-        ([5, 1, 1, 6], 10, 3),
         ([0, 0, 0, 0], 0, 1),
     ],
 )
@@ -240,23 +222,6 @@ ANSWER = CallRecord(
     usage=Usage(input_tokens=3, output_tokens=4), cost=Cost(usd=Decimal("0.5"), source="t"),
     timing=Timing(start_ns=9 * S, duration_ns=5 * S),
 )  # fmt: skip
-
-
-@pytest.mark.parametrize("levels", list(itertools.product(STRICTNESS, repeat=3)))
-def test_no_version_has_content_that_the_level_of_another_forbids(levels: tuple[Content, ...]) -> None:
-    """In every order, and with repetitions; what was removed is listed."""
-    failed = msgspec.structs.replace(ENDED, error=ErrorInfo(kind="unknown", type="failed", message="SECRET"))
-    versions = [at_level(one, level) for one, level in zip((CREATED, failed, ANSWER), levels, strict=True)]
-    found = set()
-    for order in itertools.permutations(versions):
-        whole = order[0]
-        for record in [*order[1:], *order]:
-            whole = decode(encode(merged([whole, record])))  # type: ignore[assignment]
-        assert whole.content_level == max(levels)
-        assert (bytes(whole.request.body) == bytes(CREATED.request.body)) == (max(levels) == "full")
-        assert whole.error is None
-        found.add(encode(whole))
-    assert len(found) == 1
 
 
 def test_times_are_those_of_the_calls_own_request_as_far_as_it_saw_them() -> None:

@@ -13,7 +13,6 @@ import pytest
 
 from callspan import erase, open_store
 from callspan.records import CallRecord, EventRecord, Place, Response, RewardRecord, TimestepRecord
-from callspan.stores import ScoredReader, Scoring
 
 from .conftest import START_NS, Delivery, Records, run
 
@@ -158,17 +157,6 @@ def test_lists_are_filtered_and_sorted_by_scores_and_show_them(judged: str) -> N
     assert re.search(r"feedback\n.*\+0\n", run(judged, "calls", "--objective", "feedback"))
 
 
-def test_only_sessions_with_enough_score_are_summed(tmp_path: Path, records: Records) -> None:
-    store = Delivery(f"sqlite:///{tmp_path}/calls.db")
-    store.write(*(records.session(f"s{number}") for number in range(450)), score(1, "judge", 0.8, session_id="s7"))
-    reader, asked = store.read(), list[str]()
-    reader._database.connection.set_trace_callback(asked.append)
-    scored = ScoredReader(reader, Scoring(objectives=("judge",), min_score=0.5))
-    assert [one.session.session_id for one in scored.sessions()] == ["s7"]
-    assert sum("FROM messages" in sql for sql in asked) == 1
-    store.close()
-
-
 def test_what_users_liked_is_exported_and_pairs_are_ranked_by_an_objective(judged: str, tmp_path: Path) -> None:
     target = tmp_path / "rows.jsonl"
 
@@ -181,8 +169,6 @@ def test_what_users_liked_is_exported_and_pairs_are_ranked_by_an_objective(judge
     assert liked[0]["metadata"]["scores"] == {"judge": 0.8, "feedback": 1.0}
     (pair,) = exported("preferences", "--objective", "judge", "--margin", "0.5")
     assert pair["preferred_output"][0]["content"] == "East."
-    rollouts = run(judged, "export", "preferences", "--dry-run", "--objective", "judge")
-    assert "judge  min +0.2" in rollouts
 
 
 def test_lists_are_filtered_by_a_label_and_show_it(store: Delivery, records: Records) -> None:

@@ -9,10 +9,9 @@ import socket
 import sqlite3
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -28,8 +27,6 @@ import callspan
 from callspan.testing import Captured, ScriptedProvider, capture
 
 from .conftest import Delivery, Records
-
-HI: Any = [{"role": "user", "content": "Hi"}]
 
 
 @pytest.fixture
@@ -240,39 +237,6 @@ def sent_to(url: str, address: str | None, *options: str, **environment: str) ->
         return ask("--store", url, "send", *([] if address is None else ["--otlp", address]), *options)
 
 
-def test_a_receiver_that_drips_its_answer_does_not_hold_the_command(url: str, record: Callable[..., Captured]) -> None:
-    record(loose)
-    with dripping() as address:
-        began_s = time.monotonic()
-        done = sent_to(url, address, OTEL_EXPORTER_OTLP_TIMEOUT="0.5")
-        assert time.monotonic() - began_s < 5
-    assert done.code == 1
-    assert "no complete answer within 0.5 s" in said(done)
-
-
-@contextmanager
-def dripping() -> Iterator[str]:
-    """Answer a request byte by byte until the block ends; yield the address."""
-    server, over = socket.create_server(("127.0.0.1", 0)), threading.Event()
-
-    def drip() -> None:
-        connection, _ = server.accept()
-        with connection, suppress(OSError):
-            connection.recv(1 << 20)
-            connection.sendall(b"HTTP/1.1 200 OK\r\ncontent-length: 1000000\r\n\r\n")
-            while not over.wait(0.1):
-                connection.sendall(b" ")
-
-    thread = threading.Thread(target=drip)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.getsockname()[1]}"
-    finally:
-        over.set()
-        thread.join()
-        server.close()
-
-
 def test_what_is_refused_is_found_and_the_rest_arrives(
     url: str, record: Callable[..., Captured], receiver: OtlpReceiver
 ) -> None:
@@ -408,24 +372,6 @@ def test_what_had_not_ended_is_sent_as_interrupted_once_its_process_is_gone(
     assert chain[0].attributes["callspan.totals.calls"] == 2
     assert chain[0].attributes["callspan.totals.input_tokens"] > 0
     assert chain[0].attributes["callspan.outcome"] == "interrupted"
-
-
-def test_an_agent_outside_sessions_is_sent_with_what_its_calls_have_said(
-    url: str, record: Callable[..., Captured], receiver: OtlpReceiver
-) -> None:
-    """The calls were sent while it ran."""
-
-    def lone(provider: ScriptedProvider) -> None:
-        client = openai.OpenAI(api_key="k", base_url=provider.openai_url)
-        with client, callspan.invoke_agent("lone"):
-            client.chat.completions.create(model="m", messages=HI)
-            assert callspan.instrument().force_flush(20_000)
-            assert send(url, receiver).code == 0
-            shift(url, -120)
-
-    seen = record(lone)
-    assert send(url, receiver).code == 0
-    assert differing(seen, receiver) == []
 
 
 @on_every_store

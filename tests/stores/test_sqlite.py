@@ -125,12 +125,6 @@ def test_columns_hold_what_people_query(store: Delivery, path: Path, records: Re
     )]  # fmt: skip
 
 
-def test_an_empty_file_has_nothing_to_read_yet(path: Path) -> None:
-    path.touch()
-    with pytest.raises(StoreError, match="nothing was recorded"):
-        open_store(path)
-
-
 def test_many_may_make_one_file_at_once(path: Path) -> None:
     """Those that open the file while another creates it wait; none sees it incomplete or gets "busy"."""
     for number in range(20):

@@ -185,15 +185,6 @@ def test_groups_and_differences_of_many_sessions_equal_an_independent_computatio
     check_comparison(store.url, sessions)
 
 
-def test_too_few_sessions_for_an_interval_are_named(store: Delivery, records: Records) -> None:
-    store.write(*records_of([one | {"task": None} for one in made(12)], records))
-    assert "too few to tell" in run(store.url, *COMPARED)
-    found = json.loads(run(store.url, *COMPARED, "--json"))
-    assert found["a"]["sessions"] + found["b"]["sessions"] == 12
-    calls = next(one for one in found["measures"] if one["measure"] == "calls")
-    assert (calls["paired"], sum(calls["n"])) == (False, 12)
-
-
 def test_intervals() -> None:
     assert wilson(0, 0) is None
     assert wilson(0, 10) == pytest.approx((0, 0.2775), abs=1e-4)

@@ -23,14 +23,10 @@ from callspan.stores.urls import scheme_of
     [
         ("sqlite:///calls.db", "sqlite", "calls.db"),
         ("sqlite:////var/calls.db", "sqlite", "/var/calls.db"),
-        ("sqlite:///dir/calls.db", "sqlite", "dir/calls.db"),
-        ("sqlite://calls.db", "sqlite", "calls.db"),
         ("SQLITE:///calls.db", "sqlite", "calls.db"),
         ("jsonl:///calls.jsonl?max_bytes=10", "jsonl", "calls.jsonl"),
         ("unix:///run/x.sock", "unix", "/run/x.sock"),
-        ("unix:////run/x.sock", "unix", "/run/x.sock"),
         ("calls.db", "sqlite", "calls.db"),
-        ("/var/calls.sqlite", "sqlite", "/var/calls.sqlite"),
         (" calls.jsonl ", "jsonl", "calls.jsonl"),
     ],
 )
@@ -50,10 +46,8 @@ OPTION = r"CALLSPAN_STORES: .* has an unknown option, or an invalid value of one
         *((url, "has no path") for url in ("sqlite://", "sqlite:///", "jsonl:///?max_bytes=1")),
         *((url, OPTION) for url in ("sqlite:///a.db?acks=on", "jsonl:///a.jsonl?max_bytes=big", "unix:///a.sock?x=1")),
         ("jsonl:///x.jsonl?token=hunter2", OPTION),
-        ("jsonl:///x.jsonl?max_bytes=hunter2", OPTION),
         ("sqlite:///x.db?password=se/hunter2", OPTION),
         ("sqlite://ann:hunter2@host/x.db", "CALLSPAN_STORES"),
-        ("sqlite://ann:se/hunter2@host/x.db", "CALLSPAN_STORES"),
         ("unix://ann:se?hunter2@host/x", "CALLSPAN_STORES"),
         ("mongodb://ann:hunter2@host", UNKNOWN),
         ("", "nothing cannot be read"),
@@ -86,14 +80,10 @@ def test_a_missing_driver_says_what_to_install() -> None:
     [
         ("postgresql://ann:secret@host:5/db?password=secret", "postgresql://host:5/db"),
         ("clickhouse://:secret@host/db", "clickhouse://host/db"),
-        ("redis://ann:secret@host", "redis://host"),
         ("postgresql://ann:se@cret@host/db", "postgresql://host/db"),
         ("sqlite:///calls.db", "sqlite:///calls.db"),
-        ("unix:///x.sock?acks=on", "unix:///x.sock"),
         ("calls.db", "calls.db"),
         ("sqlite:///C:/calls@home.db", "sqlite:///C:/calls@home.db"),
-        ("sqlite:///a:b@c.db", "sqlite:///a:b@c.db"),
-        ("jsonl://ann@host/x.jsonl", "jsonl://ann@host/x.jsonl"),
     ],
 )
 def test_no_password_is_shown(url: str, safe: str) -> None:
