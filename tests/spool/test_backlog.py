@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,6 @@ import openai
 import pytest
 
 import callspan
-from callspan import open_store
 from callspan.testing import ScriptedProvider
 from tests.support.commands import ask as in_process
 from tests.support.processes import plain_environment
@@ -132,25 +131,6 @@ def test_a_deleted_file_next_to_its_spool_is_not_reported_as_new(tmp_path: Path)
         assert "nothing was recorded there yet" not in answer.err
     (tmp_path / "calls.db.spool").rmdir()
     assert "nothing was recorded there yet" in in_process("--store", f"sqlite:///{tmp_path}/calls.db", "calls").err
-
-
-def test_a_flush_takes_over_where_nothing_was_recorded_yet(tmp_path: Path) -> None:
-    store = f"sqlite:///{tmp_path}/calls.db"
-    killed(store)
-    code = "import sys, callspan; sys.exit(not callspan.instrument(stores=sys.argv[1]).force_flush())"
-    assert subprocess.run([sys.executable, "-c", code, store], timeout=60, check=False).returncode == 0
-    assert not list((tmp_path / "calls.db.spool").rglob("*.segment*"))
-    with closing(open_store(store)) as reader:
-        assert reader.count_calls() == 3
-
-
-def test_a_reader_of_the_python_api_delivers_where_it_is_asked_to(tmp_path: Path) -> None:
-    store = f"sqlite:///{tmp_path}/calls.db"
-    killed(f"{store},{DEAD}")
-    reader = open_store(store, deliver=True)
-    assert reader.count_calls() == 3
-    reader.close()
-    assert len(list((tmp_path / "calls.db.spool").rglob("*.segment"))) == 1
 
 
 @contextmanager

@@ -13,18 +13,14 @@ from typing import Any
 
 import openai
 import pytest
-from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.sdk.trace.export import SimpleSpanProcessor
-from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 import callspan
 from callspan.records import FORMAT
 from callspan.spool.losses import Loss, Losses, add_losses
 from callspan.spool.segment import OWN_SUFFIX, SUFFIX
 from callspan.stores import find_store
-from callspan.stores.unix_socket import PROTOCOL_VERSION
 from callspan.testing import ScriptedProvider
-from tests.conftest import Instrument, Read
+from tests.conftest import Instrument
 from tests.support.calls import QUESTION
 from tests.support.commands import ask as in_process
 from tests.support.left_behind import directory_of
@@ -34,29 +30,9 @@ from .recorders import killed
 
 pytestmark = pytest.mark.usefixtures("no_settings")
 
-DOCS = Path(__file__).resolve().parents[2] / "docs"
-
 
 def lines(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_bytes().splitlines()] if path.exists() else []
-
-
-def test_ten_megabytes_of_prompt_are_on_the_record_and_not_on_the_span(
-    provider: ScriptedProvider, instrumented: Instrument, reading: Read, tmp_path: Path
-) -> None:
-    """The span is exported within its limits; the record holds all of the body."""
-    exporter = InMemorySpanExporter()
-    own = TracerProvider()
-    own.add_span_processor(SimpleSpanProcessor(exporter))
-    handle = instrumented(tracer_provider=own, stores=f"sqlite:///{tmp_path}/calls.db")
-    long = "x" * 10_000_000
-    with openai.OpenAI(api_key="k", base_url=provider.openai_url) as client:
-        client.chat.completions.create(model="gpt-5", messages=[{"role": "user", "content": long}])
-    assert handle.force_flush(30_000)
-    (span,) = exporter.get_finished_spans()
-    assert len(span.to_json()) < 400_000
-    (record,) = reading(f"sqlite:///{tmp_path}/calls.db").calls()
-    assert bytes(record.request.body) == provider.requests[0].content
 
 
 def test_no_write_is_left_to_a_task_that_could_be_lost(
@@ -116,12 +92,6 @@ def test_the_console_gets_one_line_per_call_and_no_content_that_is_off(
     assert stderr[0].isprintable()
     assert ("'How are you?' -> 'I am" in stderr[0]) is (content == "full")
     assert "error bad_input" in stderr[-1]
-
-
-def test_the_version_of_the_lines_is_written_down() -> None:
-    """A socket's lines match their documentation, and the schema has the version of the records."""
-    assert f'{{"protocol_version": {PROTOCOL_VERSION},' in (DOCS / "production.md").read_text()
-    assert json.loads((DOCS / "call_record.schema.json").read_text())["title"].endswith(f"schema {FORMAT}")
 
 
 def content(directory: Path) -> dict[str, bytes]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import gc
 import json
 import multiprocessing
 import os
@@ -14,18 +13,15 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
-from types import FrameType
 
 import pytest
 
-from callspan import forks
 from callspan.spool import directory as places
 from callspan.spool import erasing
-from callspan.spool.destination import Destination
-from callspan.spool.losses import LOSSES_FILE, Loss, LossCounter, Losses, add_losses, read_losses
+from callspan.spool.losses import LOSSES_FILE, Loss, Losses, add_losses, read_losses
 from callspan.spool.segment import OWN_SUFFIX, is_locked, line_of, lines_in
 from callspan.spool.spool import Spool
 from tests.support.rig import (
@@ -99,41 +95,6 @@ def test_a_store_that_exits_is_tried_again(tmp_path: Path) -> None:
     assert spool.flush(20)
     assert spool.close(20)
     assert sink.keys() == ["kept"]
-
-
-def test_an_exception_within_an_append_loses_no_other_record(tmp_path: Path) -> None:
-    sink = FileSink(tmp_path / "out")
-    spool = spool_of(tmp_path / "spool", one=sink)
-    spool.append(record("first"))
-    acknowledged = ["first"]
-
-    class Interrupt(BaseException):
-        pass
-
-    def raising_at(line: int) -> Callable[..., object]:
-        events = iter(range(1000))
-
-        def trace(frame: object, event: str, argument: object) -> object:
-            if next(events) == line:
-                raise Interrupt
-            return trace
-
-        return trace
-
-    gc.collect()  # else what other tests have left may be collected within an append
-    for line in range(60):
-        key = f"k{line}"
-        try:
-            sys.settrace(raising_at(line))
-            spool.append(record(key))
-            sys.settrace(None)
-            acknowledged.append(key)
-        except Interrupt:
-            sys.settrace(None)
-        spool.append(record(f"after{line}"))
-        acknowledged.append(f"after{line}")
-    assert spool.close(20)
-    assert set(acknowledged) <= set(sink.keys())
 
 
 def test_appends_in_signal_handlers_are_kept_once(tmp_path: Path) -> None:
@@ -251,37 +212,6 @@ def test_the_descriptor_is_none_of_the_standard_streams(tmp_path: Path) -> None:
     assert [key_of(line.payload or b"") for line in lines_in(segment.read_bytes(), 0)] == ["a", "b"]
 
 
-def test_many_leftover_segments_take_few_descriptors(tmp_path: Path) -> None:
-    down = DownSink(tmp_path / "out")
-    first = spool_of(tmp_path / "spool", one=down)
-    for number in range(40):
-        first.append(record(f"k{number}"))
-        first.close(0)
-    assert len(places.segments_in(first.directory)) == 40
-    until(lambda: not _held_segments(first.directory))  # its threads end beside
-    second = spool_of(tmp_path / "spool", one=down)
-    second.append(record("now"))
-    until(lambda: second.counters()["retried"] > 2)
-    assert len(_held_segments(first.directory)) <= 9
-    down.up.set()
-    until(lambda: second.flush(1) and len(down.keys()) == 41)
-    assert second.close(20)
-    assert sorted(down.keys()) == sorted([*(f"k{number}" for number in range(40)), "now"])
-
-
-def _held_segments(directory: Path) -> list[Path]:
-    """Descriptors of segments in the directory; spools of other tests may hold theirs."""
-    links = [path for path in Path("/proc/self/fd").iterdir() if _link(path).endswith(".segment")]
-    return [path for path in links if _link(path).startswith(f"{directory}/")]
-
-
-def _link(path: Path) -> str:
-    try:
-        return str(path.readlink())
-    except OSError:
-        return ""
-
-
 def descriptors() -> int:
     return len([*Path("/proc/self/fd").iterdir()])
 
@@ -389,52 +319,6 @@ def test_sqlite_survives_forks_during_deliveries(tmp_path: Path) -> None:
         assert sorted(rows(tmp_path / f"{name}.db")) == sorted(keys)
         with closing(sqlite3.connect(tmp_path / f"{name}.db")) as connection:
             assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
-
-
-def test_no_store_is_opened_for_the_first_time_during_a_fork(tmp_path: Path) -> None:
-    imported, opened = threading.Event(), threading.Event()
-
-    class Sink(SqliteSink):
-        def open(self) -> None:
-            opened.set()
-            super().open()
-
-    def imports_its_driver() -> Destination:
-        assert imported.wait(20)
-        return Sink(tmp_path / "a.db")
-
-    spool = Spool([tmp_path / "spool"], {target("a"): imports_its_driver})
-    spool.append(record("k"))
-    spool.before_fork()
-    imported.set()
-    assert not opened.wait(0.3)
-    spool.after_fork_in_parent()
-    assert spool.close(20)
-    assert rows(tmp_path / "a.db") == ["k"]
-
-
-def test_a_spool_that_begins_while_another_thread_forks_begins_anew_in_the_child(tmp_path: Path) -> None:
-    out = FileSink(tmp_path / "out")
-    spool = spool_of(tmp_path / "spool", one=out)
-
-    class Listener:
-        def before_fork(self) -> None:
-            appending.start()
-            appending.join(0.3)
-
-        def after_fork_in_parent(self) -> None: ...
-
-        def after_fork_in_child(self) -> None: ...
-
-        def at_exit(self, timeout_s: float) -> None: ...
-
-    appending = threading.Thread(target=spool.append, args=(record("parent"),))
-    listener = Listener()
-    forks.register(listener)
-    in_child(lambda: spool.append(record("child")) and spool.close(20))
-    appending.join()
-    assert spool.close(20)
-    assert sorted(out.keys()) == ["child", "parent"]
 
 
 def test_a_directory_that_is_deleted_is_made_again_and_loses_nothing(
@@ -556,47 +440,6 @@ def test_beside_what_another_user_has_ones_own_is_found(tmp_path: Path) -> None:
     os.close(descriptor)
 
 
-def test_the_place_for_a_full_disk_may_be_another_users(tmp_path: Path) -> None:
-    """Anybody may make the one in `/tmp`."""
-    if os.geteuid() != 0:
-        pytest.skip("only root can be several users")
-    root = tmp_path / "root"
-    root.mkdir()
-    for name, owner in (("theirs", 0), ("mine", 12_345)):
-        (root / name).mkdir(mode=0o700)
-        os.chown(root / name, owner, -1)
-    descriptor = os.open(root, os.O_DIRECTORY)
-
-    def records_and_counts() -> bool:
-        os.setuid(12_345)
-        os.fchdir(descriptor)
-        spool = spool_of(Path("mine"), fallback=[Path("theirs")], one=FileSink(Path("mine", "out")))
-        return spool.append(record("a")) and spool.flush(20) and spool.counters()["spool_bytes"] > 0
-
-    in_child(records_and_counts)
-    os.close(descriptor)
-
-
-def test_who_writes_losses_waits_for_those_that_another_thread_writes(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    begun, counter = threading.Event(), LossCounter(tmp_path)
-
-    def slow(directory: Path, losses: Losses) -> None:
-        begun.set()
-        time.sleep(0.2)
-        add_losses(directory, losses)
-
-    monkeypatch.setattr("callspan.spool.losses.add_losses", slow)
-    counter.add("dropped", "cap")
-    thread = threading.Thread(target=counter.write)
-    thread.start()
-    assert begun.wait(10)
-    assert counter.write()
-    assert read_losses(tmp_path).dropped["cap"].count == 1
-    thread.join()
-
-
 def test_a_reader_deletes_a_delivered_segment_of_a_killed_process(tmp_path: Path) -> None:
     out = FileSink(tmp_path / "out")
     pid = os.fork()
@@ -611,32 +454,6 @@ def test_a_reader_deletes_a_delivered_segment_of_a_killed_process(tmp_path: Path
     deliver_left(tmp_path / "spool", "one", out)
     assert places.segments_in(directory) == []
     assert out.keys() == ["a"]
-
-
-@pytest.mark.timeout(20)
-def test_a_signal_handler_that_interrupts_the_writing_of_losses_neither_waits_nor_loses_any(tmp_path: Path) -> None:
-    counter, said = LossCounter(tmp_path), []
-
-    def handler(*_: object) -> None:
-        counter.add("dropped", "second")
-        said.append(counter.write())
-
-    def interrupt(frame: FrameType, event: str, _: object) -> None:
-        if event == "call" and frame.f_code.co_name == "read_losses":  # the file is locked
-            sys.setprofile(None)
-            signal.raise_signal(signal.SIGUSR1)
-
-    before = signal.signal(signal.SIGUSR1, handler)
-    counter.add("dropped", "first")
-    sys.setprofile(interrupt)
-    try:
-        assert counter.write()
-    finally:
-        sys.setprofile(None)
-        signal.signal(signal.SIGUSR1, before)
-    assert said == [False], "what was interrupted is not written yet"
-    assert counter.write()
-    assert {name: loss.count for name, loss in read_losses(tmp_path).dropped.items()} == {"first": 1, "second": 1}
 
 
 class HangsInParent(HangingSink):
@@ -701,33 +518,6 @@ def test_no_child_keeps_the_lock_that_a_thread_held_as_it_was_forked(tmp_path: P
         thread.join(5)
         assert not thread.is_alive()
         assert not is_locked(segment)
-
-
-def test_no_thread_of_a_closed_spool_waits_for_a_fork_that_is_over(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    spool, over = spool_of(tmp_path / "spool", ends=SqliteSink(tmp_path / "a.db")), threading.Event()
-    monkeypatch.setattr("callspan.spool.spool._GRACE_S", 5.0)
-
-    def begin_and_end() -> None:
-        while not over.is_set():
-            spool.append(record("a"))
-            spool.close(5)
-
-    interval_s = sys.getswitchinterval()
-    thread = threading.Thread(target=begin_and_end)
-    sys.setswitchinterval(1e-6)
-    try:
-        thread.start()
-        deadline = time.monotonic() + 3
-        while time.monotonic() < deadline:
-            spool.before_fork()
-            spool.after_fork_in_parent()
-    finally:
-        sys.setswitchinterval(interval_s)
-        over.set()
-    thread.join(30)
-    until(lambda: not any(one.name == "callspan-x://ends" for one in threading.enumerate()))
 
 
 def test_a_child_of_multiprocessing_delivers_as_it_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
