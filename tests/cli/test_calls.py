@@ -19,7 +19,6 @@ from callspan.records import (
     Attempt,
     Cost,
     ErrorInfo,
-    MessageRecord,
     Place,
     Request,
     Response,
@@ -31,26 +30,12 @@ from tests.support.commands import ask
 from tests.support.records import SECOND, START_NS, keep, made, session
 
 
-def test_a_comma_separates_keys(store: str) -> None:
-    keep(store, made("a", metadata={"user_id": "u1"}), made("b"))
-    both = ask("--store", store, "--json", "stats", "--by", "user,model").json
-    assert ask("--store", store, "--json", "stats", "--by", "user, model").json == both
-    for by in ("user,", ",", "user,modle"):
-        answer = ask("--store", store, "stats", "--by", by)
-        assert (answer.code, "write one of" in answer.err) == (2, True), by
-
-
 @pytest.mark.parametrize(
     ("arguments", "out", "err"),
     [
         (["sessions"], "", "No sessions in {}. Calls outside a session: `callspan calls`.\n"),
-        (["sessions", "--status", "success"], "", "No such sessions in {}.\n"),
         (["sessions", "--json"], "[]\n", ""),
         (["calls"], "", "No such calls in {}.\n"),
-        (["calls", "--json"], "[]\n", ""),
-        (["stats"], "", "No such calls in {}.\n"),
-        (["stats", "--json"], "[]\n", ""),
-        (["report", "--json"], "", ""),
         (["report"], "", "No such calls in {}; nothing written.\n"),
     ],
 )
@@ -87,31 +72,13 @@ def test_a_call_that_was_cut_or_cancelled_is_marked_and_its_session_is_no_plain_
 
 
 @pytest.mark.parametrize(
-    ("arguments", "more"),
-    [
-        ([], ""),
-        (["--limit", "2"], "the first 2: --limit N shows more, --json all"),
-        (["--limit", "3"], ""),
-    ],
-)
-def test_a_table_says_what_it_leaves_out(store: str, arguments: list[str], more: str) -> None:
-    out = ask("--store", keep(store, *map(made, "abc")), "calls", *arguments).out
-    assert more in out
-    assert ("--json all" in out) == bool(more)
-
-
-@pytest.mark.parametrize(
     ("arguments", "expected"),
     [
         ([], ["s3", "s2", "s1", "s0"]),
         (["--min-reward", "0"], ["s2", "s1"]),
         (["--sort", "score"], ["s0", "s1", "s2", "s3"]),
-        (["--status", "success"], ["s1"]),
         (["--status", "in_progress"], ["s3", "s2"]),
-        (["--limit", "1"], ["s3"]),
         (["--min-reward", "0", "--limit", "1"], ["s2"]),
-        (["--min-reward", "inf"], []),
-        (["--since", "2100-01-01"], []),
     ],
 )
 def test_sessions_by_reward_never_take_an_unknown_one_for_zero(
@@ -157,11 +124,9 @@ def test_sums_leave_the_unknown_out_and_say_so(store: str) -> None:
     [
         ({"api": "chat_completions", "request": Request(stream=True)}, "1 streamed without usage: set stream_usage"),
         ({"usage": Usage(input_tokens=1)}, "1 without a price for gpt-5"),
-        ({"stream": Stream(end="cut_off")}, "1 cut off or cancelled before the provider reported tokens"),
         ({"outcome": "cancelled"}, "1 cut off or cancelled before the provider reported tokens"),
         ({}, "1 without usage from the provider: estimate_usage"),
         ({"outcome": "error"}, None),
-        ({"outcome": "in_progress"}, None),
         ({"cost": Cost(usd=Decimal(0), source="x")}, None),
     ],
 )
@@ -232,27 +197,6 @@ def test_an_id_that_is_cut_in_a_pipe_says_so_and_can_be_given_so(store: str) -> 
     ]
 
 
-def test_waiting_prints_what_it_waits_for_and_ends_at_ctrl_c(store: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    def interrupt(_: float) -> None:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr("callspan.cli.follow.time.sleep", interrupt)
-    answer = ask("--store", store, "calls", "-f")
-    assert (answer.code, answer.out) == (0, "")
-    assert answer.err.endswith(
-        "calls.db: there is no such file; nothing was recorded there yet; waiting for the first record\n"
-    )
-
-
-def test_sessions_have_what_was_said_first_where_there_is_room(store: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    said = {"message_id": "m1", "session_id": "s-1", "message_type": "question", "time_ns": START_NS}
-    keep(store, session("s-1", start_ns=START_NS), MessageRecord(**said, content="Where is\nmy \x1b[31mtent?"))
-    assert "Where is my" in ask("--store", store, "sessions").out
-    assert "\nWhere is my" in ask("--store", store, "show", "s-1").out
-    monkeypatch.setattr("callspan.cli.screen._WIDTH", 40)
-    assert "Where" not in ask("--store", store, "sessions").out
-
-
 def test_groups_are_named_by_key_and_value_or_an_experiment(store: str) -> None:
     keep(
         store,
@@ -281,8 +225,7 @@ def test_groups_are_named_by_key_and_value_or_an_experiment(store: str) -> None:
 @pytest.mark.parametrize(
     ("text", "ago_s"),
     [
-        ("30s", 30), ("30 s", 30), ("30m", 1800), ("2h", 7200), ("3d", 259_200), ("1w", 604_800), ("0.5h", 1800),
-        (" 5m ", 300), ("0s", 0),
+        ("30 s", 30), ("30m", 1800), ("0.5h", 1800), ("3d", 259_200), ("1w", 604_800),
     ],
 )  # fmt: skip
 def test_a_time_ago_is_counted_from_now(text: str, ago_s: int) -> None:
@@ -294,10 +237,7 @@ def test_a_time_ago_is_counted_from_now(text: str, ago_s: int) -> None:
 @pytest.mark.parametrize(
     ("text", "ns"),
     [
-        ("1970-01-01T00:00:00Z", 0),
         ("1970-01-01T00:00:00.000001Z", 1000),
-        ("1969-12-31T23:59:59+00:00", -SECOND),
-        ("2026-11-20T08:01:40+00:00", 1_795_161_700 * SECOND),
         ("2026-11-20 10:01:40+02:00", 1_795_161_700 * SECOND),
         ("2262-04-12T00:00:00+00:00", 2**63 - 1),
     ],

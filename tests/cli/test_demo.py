@@ -63,19 +63,6 @@ def test_one_comparison_tells_the_prompts_apart(ask: Ask) -> None:
     assert "too few to tell" not in compared
 
 
-def test_plain_sqlite_reads_the_messages(demo: Demo) -> None:
-    connection = sqlite3.connect(demo.directory / "callspan.db")
-    try:
-        texts = [text for (text,) in connection.execute("SELECT text FROM call_messages WHERE role = 'assistant'")]
-    finally:
-        connection.close()
-    assert any("East twice to the key, then south twice to the exit." in text for text in texts)
-
-
-def test_nothing_waits_in_the_spool_afterwards(demo: Demo) -> None:
-    assert not list((demo.directory / "callspan.db.spool").rglob("*.segment"))
-
-
 def test_a_second_demo_adds_to_the_store(demo: Demo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(shutil.copytree(demo.directory, tmp_path / "demo"))
     assert len(in_process("sessions", "--json").json) == 17

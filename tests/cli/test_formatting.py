@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import decimal
 from collections.abc import Callable
-from datetime import datetime, timedelta, timezone
 from decimal import Decimal
 from pathlib import Path
 
@@ -23,28 +22,15 @@ from callspan.stores.payloads import picodollars
 from callspan.testing import ScriptedProvider
 
 MILLISECONDS = {
-    0: "0 ms", 0.04: "0.0 ms", 9.94: "9.9 ms", 9.96: "10 ms", 812.4: "812 ms", 999: "999 ms", 999.6: "1.00 s",
-    1_500: "1.50 s", 59_960: "59.96 s", 59_996: "1 min", 60_000: "1 min", 61_000: "1 min 01 s", 125_000: "2 min 05 s",
-    3_599_700: "1 h 00 min", 93_784_000: "26 h 03 min",
+    0: "0 ms", 0.04: "0.0 ms", 9.96: "10 ms", 999.6: "1.00 s", 59_996: "1 min", 61_000: "1 min 01 s",
+    93_784_000: "26 h 03 min",
 }  # fmt: skip
-COUNTS = {
-    None: UNKNOWN, 0: "0", 7: "7", 999: "999", 1_000: "1k", 1_234: "1.23k", 3_400_000: "3.4M", 5 * 10**9: "5G",
-    0.5: "0.5", -12: "-12", 999_499: "999k", 999_950: "1M", -999_950: "-1M",
-}  # fmt: skip
-TOKENS = {
-    (None, None): UNKNOWN, (0, None): f"0→{UNKNOWN}", (None, 0): f"{UNKNOWN}→0", (0, 0): "0→0",
-    (12345, 6): "12,345→6", (99_999, 100_000): "99,999→100k",
-}  # fmt: skip
-TIMES_NS = {
-    None: None, 0: "1970-01-01T00:00:00.000000Z", 999: "1970-01-01T00:00:00.000000Z",
-    1_000: "1970-01-01T00:00:00.000001Z", 1_795_161_700_498_858_123: "2026-11-20T08:01:40.498858Z",
-    2**63 - 1: "2262-04-11T23:47:16.854775Z",
-}  # fmt: skip
+COUNTS = {None: UNKNOWN, 0: "0", 999: "999", 1_234: "1.23k", 0.5: "0.5", 999_950: "1M", -999_950: "-1M"}
+TOKENS = {(0, None): f"0→{UNKNOWN}", (0, 0): "0→0", (12345, 6): "12,345→6", (99_999, 100_000): "99,999→100k"}
+TIMES_NS = {None: None, 999: "1970-01-01T00:00:00.000000Z", 1_795_161_700_498_858_123: "2026-11-20T08:01:40.498858Z"}
 MONEY = {
-    "0": "$0.00", "0.000": "$0.00", "0.0500": "$0.05", "0.05": "$0.05", "0.5": "$0.50", "0.10": "$0.10",
-    "0.1234": "$0.123", "0.000144": "$0.000144", "0.000012": "$0.000012", "0.000000123456": "$0.000000123",
-    "0.00001": "$0.00001", "0.0099996": "$0.01", "0.9999999": "$1.00", "1": "$1.00", "1E+2": "$100.00",
-    "1234.567": "$1,234.57", "12345678.9": "$12,345,678.90", "-2": "-$2.00", "-0.0500": "-$0.05",
+    "0.000": "$0.00", "0.0500": "$0.05", "0.5": "$0.50", "0.1234": "$0.123", "0.000000123456": "$0.000000123",
+    "0.0099996": "$0.01", "1E+2": "$100.00", "12345678.9": "$12,345,678.90", "-0.0500": "-$0.05",
 }  # fmt: skip
 SHOWN: list[tuple[Callable[..., object], tuple[object, ...], str | None]] = [
     # A unit that suits the size.
@@ -65,14 +51,6 @@ def test_a_value_is_shown_with_its_unit(
     function: Callable[..., object], values: tuple[object, ...], shown: str | None
 ) -> None:
     assert function(*values) == shown
-
-
-def test_a_time_of_today_is_a_time_and_any_other_has_its_day() -> None:
-    noon = datetime.now(tz=timezone.utc).astimezone().replace(hour=12, minute=0, second=0, microsecond=0)
-    assert formatting.local_time(int(noon.timestamp()) * 10**9) == "12:00:00"
-    before = noon - timedelta(days=2)
-    assert formatting.local_time(int(before.timestamp()) * 10**9).startswith(before.strftime("%Y-%m-%d "))
-    assert formatting.local_time(None) == UNKNOWN
 
 
 _ABSURD = ("1E+99999999999", "1E-99999999999", "0E-99999999999", "1E+999999", "1E-999999")
@@ -113,10 +91,8 @@ def test_digits_beyond_the_usual_precision_count() -> None:
 
 
 COMMANDS = {
-    "app.py": "app", "./deep/app.py --its-own x.py": "app", "gunicorn app:application": "gunicorn",
-    "/usr/bin/gunicorn": "gunicorn", "pkg/__main__.py": "pkg", "my.service": "my.service", "python app.py": "app",
+    "./deep/app.py --its-own x.py": "app", "gunicorn app:application": "gunicorn", "pkg/__main__.py": "pkg",
     "/usr/bin/python3.11 -X dev -u app.py": "app", "python3 -m pkg.mod x": "pkg.mod", "python -c print()": None,
-    "python": None,
 }  # fmt: skip
 
 

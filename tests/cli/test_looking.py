@@ -17,7 +17,6 @@ import callspan
 from callspan import file_lock, open_store
 from tests.support.commands import ask as in_process
 from tests.support.left_behind import directory_of
-from tests.support.machine import slowness
 
 LOOKING: Final = [
     ("doctor",),
@@ -32,8 +31,6 @@ LOOKING: Final = [
     ("reprice", "--dry-run"),
 ]
 CHANGES: Final = ("os.remove", "os.rename", "os.truncate", "os.rmdir", "shutil.rmtree", "shutil.move")
-LARGE_BYTES: Final = 8 << 30
-MOST_S: Final = 1.0
 
 
 class Changes:
@@ -114,16 +111,6 @@ def test_nothing_is_removed_renamed_or_changed(
     after = files(tmp_path)
     assert before.items() <= after.items()
     assert {name[-4:] for name in after.keys() - before.keys()} <= {"-wal", "-shm"}, "SQLite's"
-
-
-def test_the_doctor_finds_its_way_in_a_store_of_any_size(tmp_path: Path) -> None:
-    path = tmp_path / "calls.jsonl"
-    deliver(f"jsonl:///{path}", "s0")
-    os.truncate(path, LARGE_BYTES)
-    begun = time.process_time()
-    assert [check["state"] for check in checked(f"jsonl:///{path}")] == ["ok"]
-    assert time.process_time() - begun < MOST_S * slowness()
-    assert path.stat().st_size == LARGE_BYTES
 
 
 def test_a_store_is_no_output(tmp_path: Path) -> None:

@@ -84,11 +84,6 @@ def test_an_exception_ends_it_as_python_does(place: Path) -> None:
     assert len(calls(place)) == 1
 
 
-def test_the_modules_of_the_command_are_not_loaded_into_the_application(place: Path) -> None:
-    program = "import sys; print([n for n in ('click', 'rich', 'openai') if n in sys.modules])"
-    assert run(place, program=program).out == "[]\n"
-
-
 def test_processes_the_application_starts_are_recorded_too(place: Path) -> None:
     assert run(place, program=OTHER) == (0, "", RECORDING)
     assert len(calls(place)) == 1
@@ -140,14 +135,6 @@ def test_a_line_says_first_where_the_records_go(place: Path, store: str, command
 def test_the_line_says_that_the_environment_switched_callspan_off(place: Path) -> None:
     answer = run(place, program="", OTEL_SDK_DISABLED="true")
     assert answer == (0, "", "callspan: switched off by the environment, nothing is recorded\n")
-
-
-def test_a_signal_ends_the_application_as_without_callspan(place: Path) -> None:
-    assert run(place, program="import os, signal\nos.kill(os.getpid(), signal.SIGTERM)") == (
-        -signal.SIGTERM,
-        "",
-        RECORDING,
-    )
 
 
 def test_ctrl_c_ends_it_as_python_does(place: Path) -> None:

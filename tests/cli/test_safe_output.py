@@ -10,29 +10,11 @@ from pathlib import Path
 import pytest
 
 from callspan import formatting
-from callspan.cli import main, screen
+from callspan.cli import main
 from callspan.cli.safe_text import clean, clean_lines
 from callspan.records import ErrorInfo, EventRecord, Place, Request, TimestepRecord
 from tests.support.records import START_NS, keep, made, session
 from tests.support.scale import scaled
-
-
-@pytest.mark.parametrize(
-    ("value", "shown", "style"),
-    [
-        (None, "\N{EN DASH}", ""),
-        (0, "+0", ""),
-        (1, "+1", "green"),
-        (0.25, "+0.25", "green"),
-        (-0.5, "-0.5", "red"),
-        (1 / 3, "+0.3333", "green"),
-        (-123456.0, "-1.235e+05", "red"),
-    ],
-)
-def test_rewards_have_a_sign_and_a_colour(value: float | None, shown: str, style: str) -> None:
-    assert formatting.reward(value) == shown
-    assert screen.reward_style(value) == style
-
 
 ODD = "é → 𝄞 \N{EN DASH} 日本語 \udcff"
 
@@ -96,13 +78,6 @@ def test_json_is_the_same_in_every_encoding(encoding: str, odd_store: str, monke
         _, expected, _ = written("utf-8", monkeypatch, "--store", odd_store, "--json", *command)
         assert json.loads(out) == json.loads(expected)
         assert NAME in out
-
-
-def test_a_tree_is_drawn_in_ascii_with_its_columns_in_line(odd_store: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    _, plain, _ = written("ascii", monkeypatch, "--store", odd_store, "show", "s-1")
-    _, drawn, _ = written("utf-8", monkeypatch, "--store", odd_store, "show", "s-1")
-    assert "`-- step 0 ????" in plain, "what replaces a character is as wide"
-    assert len(plain.splitlines()) == len(drawn.splitlines())
 
 
 def test_lines_are_kept_where_a_text_may_have_them() -> None:

@@ -12,9 +12,6 @@ import pytest
 import callspan
 from callspan.cli.screen import Screen
 from callspan.cli.show import print_call
-from callspan.comparison.diff import diff
-from callspan.comparison.sides import side_of_call
-from callspan.comparison.text_changes import text_changes
 from callspan.records import (
     Attempt,
     CallRecord,
@@ -30,7 +27,6 @@ from callspan.records import (
     Record,
     Redaction,
     Refusal,
-    Request,
     Response,
     Stream,
     Text,
@@ -47,7 +43,6 @@ from tests.support.records import MINUTE, SECOND, START_NS, keep, made, session
 
 Fields = dict[str, Any]
 _SERVER = ErrorInfo(kind="server", type="server_error", status=500, message="it broke")
-_NAMELESS = ErrorInfo(kind="unknown", type="KeyError")
 
 
 def step(index: int, **fields: Any) -> TimestepRecord:
@@ -68,14 +63,10 @@ def tree(store: str, *records: Record) -> list[str]:
 
 STEPS: list[tuple[Fields, str]] = [
     ({}, "\N{EN DASH}"),
-    ({"start_ns": None}, "\N{EN DASH}"),
     ({"name": "look\x1b"}, "look\ufffd  \N{EN DASH}"),
-    ({"end_ns": START_NS + 3 * MINUTE + SECOND}, "1.00 s"),
-    ({"outcome": "success"}, "\N{EN DASH}"),
+    ({"end_ns": START_NS + 2 * MINUTE + SECOND}, "1.00 s"),
     ({"outcome": "error", "truncated": True}, "\N{EN DASH}  error  truncated"),
     ({"terminated": True, "truncated": True}, "\N{EN DASH}  terminated"),
-    ({"terminated": False, "truncated": False}, "\N{EN DASH}"),
-    ({"totals": Totals()}, "\N{EN DASH}"),
     ({"totals": Totals()}, "+0  \N{EN DASH}"),
     ({"totals": Totals()}, "-2  \N{EN DASH}"),
 ]
@@ -84,24 +75,17 @@ STEPS: list[tuple[Fields, str]] = [
 
 def test_each_step_is_a_line(store: str) -> None:
     steps = [step(index, **fields) for index, (fields, _) in enumerate(STEPS)]
-    rewards = [event("environment", at, timestep_id=f"t{at}", reward=value) for at, value in ((9, 0.0), (10, -2.0))]
+    rewards = [event("environment", at, timestep_id=f"t{at}", reward=value) for at, value in ((5, 0.0), (6, -2.0))]
     lines = [line for line in tree(store, *steps, *rewards) if " step " in line]
     assert [re.sub(r"^.── step \d+ +", "", line) for line in lines] == [expected for _, expected in STEPS]
 
 
 EVENTS: list[tuple[str, Fields, str]] = [
-    ("tool", {}, "tool tool"),
     ("tool", {"name": "look", "data": {"arguments": {"at": 1}, "result": None}}, 'tool look {"at":1} →'),
-    ("tool", {"name": "look", "data": {"arguments": None, "result": 0}}, "tool look → 0"),
     ("tool", {"name": "look", "data": "odd", "duration_ns": SECOND}, "tool look  1.00 s"),
     ("tool", {"error": _SERVER}, "tool tool  it broke"),
-    ("tool", {"error": _NAMELESS}, "tool tool  KeyError"),
     ("environment", {"reward": 0.0, "terminated": True}, "environment +0 terminated"),
-    ("environment", {"truncated": True, "data": {"after": "lost"}}, "environment truncated lost"),
-    ("environment", {"data": [1, 2]}, "environment [1,2]"),
-    ("environment", {"data": {"before": 1}}, 'environment {"before":1}'),
     ("thought", {"name": "why", "data": {"x": None}, "error": _SERVER}, 'thought why {"x":null}  server_error'),
-    ("thought", {}, "thought"),
 ]
 
 
@@ -157,13 +141,10 @@ TRIES = [
 USED = Usage(input_tokens=1234, cache_read_tokens=0, cache_write_tokens=5, reasoning_tokens=6)
 GUESSED = Cost(usd=Decimal("0.00125"), source="mine v1", estimated=True, reason="tier")
 CALLS: list[tuple[Fields, dict[str, str]]] = [
-    ({"place": Place(session_id="s")}, {"session": "s (no name)"}),
-    ({"place": Place(session_id="s", session_name="run", timestep=0)}, {"session": "s (run)"}),
     ({"trace_id": "ab", "span_id": "cd"}, {"trace": "ab  span cd"}),
     ({"batch_id": "batch_1", "custom_id": "line-7"}, {"batch": "batch_1, line line-7"}),
     ({"provider": "openai", "api": "responses", "server_address": "h", "server_port": 443},
      {"provider": "openai", "api": "responses", "server": "h:443"}),
-    ({"usage": Usage(input_tokens=0, output_tokens=0)}, {"input tokens": "0", "output tokens": "0"}),
     ({"usage": USED}, {
         "input tokens": "1,234", "cache read tokens": "0", "cache write tokens": "5", "reasoning tokens": "6",
     }),
@@ -172,10 +153,7 @@ CALLS: list[tuple[Fields, dict[str, str]]] = [
     }),
     ({"stream": Stream(end="closed", chunks=1000)}, {"stream end": "closed", "chunks": "1,000"}),
     ({"response": Response(finish_reasons=["stop", None, "length"])}, {"finish reason": "length"}),
-    ({"request": Request(params={"temperature": 0, "stop": None})}, {"parameters": '{"temperature":0,"stop":null}'}),
-    ({"request": Request(tool_names=["look", "move"])}, {"tools": "look, move"}),
     ({"redactions": [Redaction(what="request.body", why="content")]}, {"left out": "request.body (content)"}),
-    ({"error": ErrorInfo(kind="server", type="overloaded")}, {"error": "server: overloaded"}),
     ({"attempts": TRIES}, {
         "attempt 1": "429 at 0 ms, then waited 500 ms, request req-1",
         "attempt 2": "ConnectError at 1.00 s, then waited 0 ms",
@@ -183,7 +161,6 @@ CALLS: list[tuple[Fields, dict[str, str]]] = [
         "attempt 4": "200 at 1 min 01 s",
     }),
     ({"content_level": "metadata"}, {"": "", "content is metadata": ""}),
-    ({"content_level": "off"}, {"": "", "content is off": ""}),
 ]  # fmt: skip
 
 
@@ -205,21 +182,14 @@ def test_a_long_error_is_wrapped_whole_and_clean(store: str) -> None:
 
 PARTS: list[tuple[Part, list[str]]] = [
     (Text(text="a\nb"), ["a", "b"]),
-    (Text(text=""), [""]),
     (Refusal(text="never"), ["(refused) never"]),
     (Reasoning(text="hm"), ["(thinking) hm"]),
-    (Reasoning(), ["(thinking) sealed"]),
     (Reasoning(text="", sealed="abc"), ["(thinking) sealed"]),
     (ToolCall(name="f", arguments='{"a":'), ['f({"a":)']),
     (ToolCall(incomplete=True), ["tool() (cut off)"]),
-    (ToolResult(content="42"), ["42"]),
     (ToolResult(content=[{"text": "x"}], is_error=True), ['(error) [{"text":"x"}]']),
-    (ToolResult(), ["null"]),
     (Media(modality="image", mime="image/png", url="http://h/p.png"), ["(image image/png http://h/p.png)"]),
-    (Media(modality="audio", file_id="file-1", sha256="ff"), ["(audio  file-1)"]),
-    (Media(modality="video", sha256="ff"), ["(video  ff)"]),
     (Media(modality="document"), ["(document  inline)"]),
-    (Media(modality="image", url="u" * 200), [f"(image  {'u' * 80})"]),
     (UnknownPart(data={"type": "hologram"}), ['{"type":"unknown","data":{"type":"hologram"}}']),
     (Text(text="\x1b[2J\u202e[bold]"), ["\ufffd[2J\ufffd[bold]"]),
 ]
@@ -235,12 +205,6 @@ def test_every_kind_of_part_is_shown(part: Part, shown: list[str], capsys: pytes
     said = Conversation(output=[Message(role="assistant", parts=[part])])
     lines = printed(capsys, made(conversation=said))
     assert [line.removeprefix("  ") for line in lines[lines.index("assistant answer") + 1 :]] == shown
-
-
-def test_what_was_kept_of_a_call_is_shown_at_any_level(capsys: pytest.CaptureFixture[str]) -> None:
-    """Of a call whose answer alone was read at a stricter level: the prompt."""
-    asked = Conversation(input=[Message(role="user", parts=[Text(text="Hi")])])
-    assert printed(capsys, made(content_level="off", conversation=asked))[-2:] == ["user", "  Hi"]
 
 
 @pytest.mark.parametrize("ident", ["x", "", "%", "_", "\x1b[2J"])
@@ -272,53 +236,6 @@ def test_show_last_is_the_newest_of_calls_and_sessions(store: str, at_ns: int, p
     keep(store, session("s-1", start_ns=START_NS), made("c", at_ns=at_ns, place=place))
     for arguments in (["show"], ["show", "last"]):
         assert shown in ask("--store", store, *arguments).out
-
-
-def test_lists_show_what_was_given_whole_and_without_padding(store: str) -> None:
-    long = "x" * 150
-    about: Fields = {"metadata": {"note": long, "tags": ["a", "b"]}, "batch_id": "b", "custom_id": "line-7"}
-    keep(
-        store,
-        session("s", start_ns=START_NS, user_id="u1", metadata={"tags": ["a", "b"], "seed": 7}),
-        made("c", place=Place(session_id="s"), request=Request(model="gpt-5", params={"stop": f"y{long}"}), **about),
-    )
-    tree, call, calls, sessions = (
-        ask("--store", store, *command).out for command in (("show", "s"), ("show", "c"), ("calls",), ("sessions",))
-    )
-    assert "tags=a,b  seed=7" in tree
-    assert "line line-7" in tree
-    assert "line-7" in calls
-    whole = "".join(line.strip() for line in call.splitlines())
-    assert "meta:note" in whole
-    assert long in whole
-    assert 'meta:tags          ["a","b"]' in call
-    assert f'{{"stop":"y{long}"}}' in whole
-    assert max(map(len, call.splitlines())) <= 100
-    for shown in (tree, call, sessions):
-        assert [line for line in shown.splitlines() if line != line.rstrip()] == []
-
-
-def test_long_texts_are_compared_as_a_whole_in_no_time() -> None:
-    a, b = "same words " * 9_000, "same words\n" * 9_000
-    assert [run.where for run in text_changes(a, b)] == ["a", "b"]
-
-
-def test_messages_that_only_one_has_stand_alone() -> None:
-    said = [Message(role="user", parts=[Text(text=text)]) for text in ("Where?", "Here.", "There.", "Go.")]
-    one, other = (side_of_call(made(), Conversation(input=messages)) for messages in (said, [said[0], said[3]]))
-    assert [(pair.status, pair.a, pair.b) for pair in diff(one, other).messages] == [
-        ("same", 0, 0), ("only_a", 1, None), ("only_a", 2, None), ("same", 3, 1),
-    ]  # fmt: skip
-
-
-@pytest.mark.parametrize(
-    ("a", "b", "difference"),
-    [(1, 3, 2), (Decimal("0.1"), Decimal("0.3"), Decimal("0.2")), (True, False, None), (2, 2, None), (None, 2, None)],
-)
-def test_the_difference_of_numbers(a: Any, b: Any, difference: Any) -> None:
-    one, other = (side_of_call(made(), Conversation()) for _ in "ab")
-    one.parameters["n"], other.parameters["n"] = a, b
-    assert [fact.difference for fact in diff(one, other).parameters] == [difference]
 
 
 @pytest.fixture(scope="module")

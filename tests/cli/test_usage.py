@@ -8,9 +8,7 @@ from pathlib import Path
 
 import click
 import pytest
-from click.testing import CliRunner
 
-from callspan.cli import stats
 from callspan.cli.command_context import CommandContext
 from tests.support.commands import Answer, ask, callspan, in_its_own
 from tests.support.records import keep, made
@@ -65,16 +63,6 @@ def test_wrong_usage_of_run_is_exit_code_2(arguments: list[str], expected: str) 
     assert answer.err.startswith("usage: callspan run [OPTIONS] APP [ARGS]...\n")
     assert expected in answer.err
     assert "\x00" not in answer.err
-
-
-@pytest.mark.parametrize(("error", "code"), [(KeyboardInterrupt(), 130), (BrokenPipeError(), 141)])
-def test_exit_codes_by_exception(store: str, monkeypatch: pytest.MonkeyPatch, error: BaseException, code: int) -> None:
-    def fail(*_: object, **__: object) -> None:
-        raise error
-
-    monkeypatch.setattr(stats.stats_command, "callback", fail)
-    result = CliRunner().invoke(callspan, ["--store", store, "stats"])
-    assert (result.exit_code, result.output) == (code, "")
 
 
 def test_the_help_of_each_sub_command_fits_a_screen_and_begins_with_two_examples_that_are_valid(
