@@ -97,19 +97,6 @@ def test_the_session_with_the_best_reward_and_its_last_words(start: Callable[[],
     assert "so far +1.4" in reader.words("region", "Conversation")
 
 
-def test_what_a_user_has_here(start: Callable[[], Reader]) -> None:
-    reader = start()
-    reader.activate("link", "demo", among=reader.within("treegrid", "Sessions"))
-    reader.reads("region", "Sums", "3 sessions")
-    sums = reader.words("region", "Sums")
-    number = re.search(r"(\d+) calls", sums)
-    assert number is not None
-    assert re.search(r"\$0\.00\d+\* cost", sums), "some of the calls have no price"
-    reader.activate("link", number[0])
-    reader.within("grid", "Calls").wait_for()
-    assert reader.within("grid", "Calls").get_by_role("row").count() == int(number[1]) + 1
-
-
 def test_the_first_difference_of_two_rollouts(start: Callable[[], Reader]) -> None:
     reader = start()
     reader.activate("link", "compare the best and the worst")
@@ -117,13 +104,3 @@ def test_the_first_difference_of_two_rollouts(start: Callable[[], Reader]) -> No
     assert "grid-" in reader.words("columnheader", re.compile("^A "))
     assert "+1.4" in reader.words("columnheader", re.compile("^A "))
     assert "\N{MINUS SIGN}1.05" in reader.words("columnheader", re.compile("^B "))
-
-
-def test_two_sessions_are_marked_and_compared_without_keys(start: Callable[[], Reader]) -> None:
-    reader = start()
-    reader.activate("link", "grid-13")
-    reader.activate("button", "mark to compare")
-    reader.within("link", "Sessions").first.click()
-    reader.activate("link", "grid-12")
-    reader.activate("button", "compare with the marked one")
-    reader.within("table", "Comparison").wait_for()

@@ -12,7 +12,7 @@ from callspan.records import Attempt, ErrorInfo, Place, Response, TimestepRecord
 from tests.support.delivery import START_NS
 from tests.support.records import SECOND, raw
 
-from .conftest import Delivery, Page, Records, Show, arguments
+from .conftest import Delivery, Records, arguments
 from .tabs import Open, browser, event, faults, tab
 
 __all__ = ["browser", "tab"]
@@ -177,24 +177,6 @@ def test_course_and_conversation_belong_together(told: Delivery, tab: Open) -> N
     assert "1 retry" in page.inner_text("[role=treeitem][data-id=c1]")
 
 
-def test_an_agent_has_the_calls_and_the_cost_of_what_ran_in_it(store: Delivery, records: Records, tab: Open) -> None:
-    def spans(span: str, above: str | None) -> dict[str, Any]:
-        return {"trace_id": "a" * 32, "span_id": span * 16, "parent_span_id": above and above * 16}
-
-    store.write(
-        records.session("s1", start_ns=START_NS, end_ns=START_NS + 20 * SECOND),
-        event("s1", 0, "agent", name="planner", duration_ns=8 * SECOND, **spans("1", None)),
-        records.call(call_id="c1", session_id="s1", at_s=1, **spans("2", "1")),
-        event("s1", 2, "tool", name="look", duration_ns=SECOND, **spans("3", "1")),
-        records.call(call_id="c2", session_id="s1", at_s=3, **spans("4", "3")),
-        records.call(call_id="c3", session_id="s1", at_s=9, **spans("5", None)),
-    )
-    one = tab(store.url, "session/s1", "[role=treeitem]")
-    planner = one.tab.get_by_role("treeitem").filter(has_text="planner").inner_text()
-    assert "2 calls" in planner
-    assert "$0.000025" in planner
-
-
 def test_an_episode_opens_with_its_last_step_and_the_curve_of_its_rewards(
     told: Delivery, records: Records, tab: Open
 ) -> None:
@@ -211,42 +193,6 @@ def test_an_episode_opens_with_its_last_step_and_the_curve_of_its_rewards(
     one.press("j")
     assert page.get_attribute("[role=row][aria-selected=true]", "data-first") == "0", "the first key, the first step"
     assert "step 1" in page.inner_text("[aria-label=Conversation]")
-
-
-MANY_IDLE_TIMES = """async () => {
-  const { axisOf, gapsOf } = await import("/static/bars.js");
-  const runs = Array.from({ length: 100 }, (_, at) => [at * 60000, 1000]), axis = axisOf(0, 100 * 60000, gapsOf(runs));
-  return runs.map(([at]) => axis.at(at));
-}"""
-
-
-def test_a_course_goes_forward_however_many_idle_times_are_cut_out(told: Delivery, tab: Open) -> None:
-    places = tab(told.url).tab.evaluate(MANY_IDLE_TIMES)
-    assert places == sorted(set(places))
-
-
-LARGE = """async rewards => {
-  const { largeOf } = await import("/static/rewards.js");
-  return rewards.filter(one => Math.abs(one) >= largeOf(rewards));
-}"""
-
-
-def test_rewards_stand_out_where_most_are_smaller(told: Delivery, tab: Open) -> None:
-    one = tab(told.url)
-    for rewards, found in (
-        ([-0.02, -0.02, 0.98, -0.02, -1.5], [0.98, -1.5]),
-        ([0.45, -0.05, 0.95], [0.95]),
-        ([1, 1, 1, 1], []),
-        ([0, 0], []),
-    ):
-        assert one.tab.evaluate(LARGE, rewards) == found
-
-
-def test_a_narrow_comparison_names_both(told: Delivery, tab: Open) -> None:
-    one = tab(told.url, "compare?a=chat&b=bad", ".row.pair", viewport={"width": 360, "height": 800})
-    assert [one.tab.is_visible(f".table > .row.head [href='#/session/{name}']") for name in ("chat", "bad")] == [
-        True
-    ] * 2
 
 
 def test_by_keyboard_alone(told: Delivery, tab: Open) -> None:
@@ -298,17 +244,6 @@ def test_everybody_can_read_it(told: Delivery, tab: Open, scheme: str, width: in
     assert dark is (scheme == "dark")
 
 
-def test_a_server_that_ended_is_said_and_what_was_read_stays(browser: Any, told: Delivery, show: Show) -> None:
-    page = Page(told.url)
-    tab = browser.new_page()
-    tab.goto(f"http://127.0.0.1:{page.port}/?token={page.token}")
-    tab.wait_for_selector("text=live")
-    page.close()
-    tab.wait_for_selector(".state:has-text('not live since')", timeout=SOON_MS)
-    assert tab.locator(".row.session").count() == 4
-    tab.close()
-
-
 def test_numbers_words_and_commands_are_written_as_they_are(told: Delivery, tab: Open) -> None:
     one = tab(told.url)
 
@@ -343,12 +278,3 @@ def test_a_store_that_has_gone_is_said_beside_what_was_read(told: Delivery, tab:
     one.tab.click(".state button", timeout=SOON_MS)
     one.tab.wait_for_selector("main >> text=there is no such file")
     one.console.clear()  # the browser names each answer of 503
-
-
-def test_a_dark_page_is_printed_on_white(told: Delivery, tab: Open) -> None:
-    one = tab(told.url, "", ".row.session", color_scheme="dark")
-    colours = "() => [document.body, document.querySelector('.row.session')].map(box => getComputedStyle(box).color)"
-    shown = one.tab.evaluate(colours)
-    one.tab.emulate_media(media="print")
-    assert one.tab.evaluate(colours) != shown
-    assert one.tab.evaluate(colours) == ["rgb(27, 31, 36)"] * 2

@@ -131,11 +131,6 @@ def test_a_port_that_is_taken_ends_it(store: Delivery, records: Records) -> None
         assert f"127.0.0.1:{port}: Address already in use" in refused("--store", store.url, "view", "--port", str(port))
 
 
-def test_an_address_of_traces_needs_its_place(store: Delivery) -> None:
-    result = CliRunner().invoke(callspan, ["--store", store.url, "view", "--trace-url", "http://localhost/trace"])
-    assert (result.exit_code, "{trace_id}" in result.output) == (2, True)
-
-
 def test_it_prints_the_address_where_there_is_no_browser_and_ends_with_ctrl_c(
     store: Delivery, records: Records, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -162,11 +157,3 @@ def test_the_browser_gets_a_private_file_and_no_token_among_its_arguments(
         while not (seen.exists() and browser.url in seen.read_text()) and time.monotonic() < deadline:
             time.sleep(0.02)
     assert seen.read_text() == f'600\n<meta http-equiv="refresh" content="0; url={browser.url}">'
-
-
-def test_it_says_which_extra_it_needs(store: Delivery, records: Records) -> None:
-    store.write(records.session("s1", start_ns=1))
-    code = "import sys; sys.modules['starlette'] = None; from callspan.cli import main; main()"
-    command = [sys.executable, "-c", code, "--store", store.url, "view"]
-    done = subprocess.run(command, check=False, capture_output=True, text=True)
-    assert (done.returncode, 'pip install "callspan[cli]"' in done.stderr) == (1, True), done.stderr

@@ -87,12 +87,6 @@ def test_what_cannot_be_compared_is_said(page: Page) -> None:
     assert page.ask("/api/compare?a=s00").status == 400
 
 
-def test_sessions_that_are_compared_in_part_are_not_called_equal(page: Page, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("callspan.view.compare._CALLS", 0)
-    found = page.get("/api/compare?a=s00&b=s01")
-    assert (found["first"], found["cut"], found["messages"]) == ("", 0, [])
-
-
 def rated(page: Page, **given: Any) -> Any:
     answer = page.ask("/api/rate", "POST", json.dumps(given))
     return answer.json if answer.status == 200 else (answer.status, answer.json["error"])

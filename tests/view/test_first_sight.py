@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import re
-import socket
 
-import msgspec
-
-from callspan.records import ErrorInfo, Response, Timing
+from callspan.records import ErrorInfo, Response
 from tests.support.delivery import START_NS
 from tests.support.records import SECOND
 
@@ -50,14 +47,6 @@ def test_a_group_has_its_name_its_versions_and_the_errors_of_its_members(
     assert "user%3Au1" in one.tab.url
 
 
-def test_a_store_without_sessions_leads_to_its_calls(store: Delivery, records: Records, tab: Open) -> None:
-    store.write(records.call(call_id="c1"))
-    one = tab(store.url, "", "main a:has-text('1 call')")
-    assert "Nothing recorded yet" not in one.tab.inner_text("main")
-    one.tab.click("main a:has-text('1 call')")
-    one.tab.wait_for_selector(".row.call[data-id=c1]")
-
-
 def test_where_content_is_off_a_line_says_so(store: Delivery, records: Records, tab: Open) -> None:
     store.write(records.call(call_id="c1", session_id="s1", content_level="off", response=Response()))
     one = tab(store.url, "session/s1", "text=content is off")
@@ -72,14 +61,3 @@ def test_a_rating_of_a_call_is_shown_by_itself(store: Delivery, records: Records
     one.tab.click("form.rate button[title='thumbs up']")
     one.tab.wait_for_selector("[aria-label=Messages] >> text=polite")
     assert one.tab.input_value("form.rate [aria-label=Note]") == ""
-
-
-def test_a_call_that_was_interrupted_is_not_drawn_until_now(store: Delivery, records: Records, tab: Open) -> None:
-    gone: dict[str, object] = {"host": socket.gethostname(), "pid": 2**22 + 1}
-    call = records.call(part="started", outcome="in_progress", session_id="s1", response=None, **gone)
-    begun = msgspec.structs.replace(call, timing=Timing(start_ns=START_NS))
-    store.write(records.session("s1", start_ns=START_NS, **gone), begun)
-    one = tab(store.url, "session/s1", ".mark:has-text('interrupted')")
-    assert one.tab.locator(".track i.wait, .track i.model").count() == 0
-    one.open("", ".row.session")
-    assert one.tab.locator(".row.session i.wait, .row.session i.model").count() == 0

@@ -13,7 +13,6 @@ from click.testing import CliRunner
 from callspan import open_store
 from callspan.datasets import export
 from callspan.formatting import json_block, shown
-from callspan.records import CallRecord
 from callspan.view import report as reports
 from callspan.view.report import write_report
 from tests.support.commands import callspan
@@ -148,18 +147,6 @@ def test_of_a_large_store_the_newest_sessions_are_whole_in_it_and_all_in_the_sum
     assert 5 < len(outside) < 40
     assert f"{30 - len(inside)} of 30 sessions and {40 - len(outside)} of 40 calls" in found["missing"]
     assert len(page[page.index('id="data"') : page.index("</script>")]) < 64_000
-
-
-def test_a_session_that_began_before_the_requested_time_is_there_with_a_later_call(
-    world: World, report: Report
-) -> None:
-    world.session("s1", name="long")
-    world.chat(QUESTION, "early", "s1")
-    world.chat(QUESTION, "late", "s1")
-    late = max(record.timing.start_ns for record in world.records if isinstance(record, CallRecord))
-    page = report(since_ns=late)
-    (row,) = sessions(page)
-    assert (row["name"], len(entries(page)["s1"])) == ("long", 2)
 
 
 def test_the_command_writes_the_page_and_says_how_large(

@@ -66,21 +66,6 @@ def test_sessions_are_opened_and_their_calls_too(world: World, report: Report, s
     tab.wait_for_selector("h1:has-text('call 2 of 3')")
 
 
-def test_tool_calls_stand_beside_their_results_and_rewards_in_their_steps(
-    world: World, report: Report, show: Callable[..., Any]
-) -> None:
-    play(world)
-    report()
-    tab = show("session/s1")
-    tab.get_by_role("tree", name="Course").get_by_text("terminated").wait_for()
-    assert "wall" in tab.inner_text(".box")
-    go(tab, "calls")
-    assert tab.locator(".row.call").count() == 3
-    go(tab, "charts")
-    tab.wait_for_selector(".sums table")
-    assert tab.locator("section.strip").count() == 4
-
-
 @pytest.mark.parametrize(("scheme", "width"), [("dark", 1440), ("light", 360)])
 def test_everybody_can_read_it(world: World, report: Report, show: Callable[..., Any], scheme: str, width: int) -> None:
     play(world)
@@ -89,31 +74,3 @@ def test_everybody_can_read_it(world: World, report: Report, show: Callable[...,
     for place in PLACES:
         go(tab, place)
         assert faults(tab) == [], place
-
-
-def test_it_works_in_a_frame_that_may_keep_nothing(
-    world: World, report: Report, show: Callable[..., Any], tmp_path: Path
-) -> None:
-    judged(world)
-    report()
-    frame = tmp_path / "frame.html"
-    frame.write_text('<iframe sandbox="allow-scripts" src="report.html" width="900" height="500"></iframe>')
-    tab = show()
-    tab.goto(frame.as_uri())
-    tab.frame_locator("iframe").get_by_role("link", name="Who is bob?").wait_for()
-
-
-def test_it_prints_whole_pages(world: World, report: Report, show: Callable[..., Any]) -> None:
-    world.session("s1")
-    for number in range(60):
-        world.chat([{"role": "user", "content": f"question {number}"}], f"answer {number}", "s1")
-    report()
-    tab = show("session/s1", viewport={"width": 720, "height": 600})
-    tab.wait_for_selector("[role=treeitem]", state="attached")
-    tab.emulate_media(media="print")
-    for name in ("Course", "Conversation"):
-        box = tab.locator(f"[aria-label={name}]")
-        assert box.is_visible()
-        assert box.evaluate("box => box.scrollHeight <= box.clientHeight + 1"), f"{name} is cut"
-    assert tab.evaluate("() => document.documentElement.scrollHeight") > 4000
-    assert not tab.locator("footer.keys").is_visible()
