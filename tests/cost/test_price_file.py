@@ -56,17 +56,13 @@ def test_models_the_file_does_not_name_keep_their_published_price(tmp_path: Path
     ("content", "expected"),
     [
         ("{", "truncated"),
-        ("[]", "object"),
-        ({"models": {"m": {}}}, "input"),
         ({"models": {"m": {"input": 1, "inputs": 2}}}, "inputs"),
         ({"models": {"m": {"input": "-1"}}}, "input is -1"),
         (
             {"models": {"m": {"input": 1, "tiers": {"flex": {"input": -1}}}}},
             "input is -1: use a non-negative amount - at `$.models[...].tiers",
         ),
-        ({"models": {"m": {"input": "NaN"}}}, "input is NaN"),
         ({"models": {"m": {"input": 1, "tools": {"web_search": -2}}}}, "web_search is -2"),
-        ({"models": {"m": {"input": "cheap"}}}, "models"),
         ({"models": {}, "currency": "EUR"}, "EUR"),
     ],
 )

@@ -114,11 +114,8 @@ def gateway(**stated: str) -> Body:
 _STATED_KEY: Final = {"is_byok": True, "cost_details": {"upstream_inference_cost": 0.036}}
 _STATED: Final[list[tuple[str, Body, str | None, bool]]] = [
     ("OpenRouter", stated({"cost": 0.00015}), "0.00015", False),
-    ("OpenRouter, of its own", stated({"cost": 0.95, "cost_details": {"upstream_inference_cost": 0.7}}), "0.95", False),
     ("OpenRouter, with the user's key", stated({"cost": 0.0018, **_STATED_KEY}), "0.0378", False),
     ("OpenRouter, with the user's key without a fee", stated({"cost": 0, **_STATED_KEY}), "0.036", False),
-    ("OpenRouter, only its fee", stated({"cost": 0.0018, "is_byok": True}), None, False),
-    ("a free model", stated({"cost": 0}), "0", False),
     ("Perplexity", stated({"cost": {"request_cost": 0.005, "total_cost": 0.006}}), "0.006", False),
     ("Perplexity, in another currency", stated({"cost": {"currency": "EUR", "total_cost": 0.006}}), None, False),
     ("LLM Gateway", stated({"cost_usd_total": 0.000125, "cost_usd_input": 0.000025}), "0.000125", False),
@@ -126,7 +123,6 @@ _STATED: Final[list[tuple[str, Body, str | None, bool]]] = [
     ("DeepInfra", stated({"estimated_cost": 0.0000123}), "0.0000123", True),
     ("Vercel", stated({}, **gateway(cost="0.0045405", marketCost="0.0045405")), "0.0045405", False),
     ("Vercel, with the user's key", stated({}, **gateway(cost="0", marketCost="0.0045405")), None, False),
-    ("a word", stated({"cost": "free"}), None, False),
     ("less than nothing", stated({"cost_in_usd_ticks": -5}), None, False),
 ]  # fmt: skip
 
@@ -143,7 +139,6 @@ def test_what_a_server_states_is_the_cost(server: str, answer: Body, usd: str | 
         ({"x-litellm-response-cost": "2.6e-05"}, (Decimal("0.000026"), True)),
         ({"x-aimlapi-usd-spent": "0.0042"}, (Decimal("0.0042"), False)),
         ({"x-litellm-response-cost": "0.0"}, (None, False)),
-        ({"x-litellm-response-cost": "None"}, (None, False)),
         ({}, (None, False)),
     ],
 )

@@ -49,21 +49,15 @@ def tells(call_id: str) -> dict[str, Any]:
     ("messages", "reason"),
     [
         ([USER, ANSWER], None),
-        ([ANSWER], None),
-        ([USER, asks("a")], None),
         ([USER, asks("a", "b"), tells("b"), tells("a"), ANSWER], None),
         ([USER, asks("a", content="text too"), tells("a"), ANSWER], None),
         ([USER, {"role": "assistant", "content": None, "refusal": "no"}], None),
         ([], "no answer"),
-        ([USER], "no answer"),
         ([USER, asks("a"), tells("a")], "no answer"),
         ([USER, asks("a"), ANSWER], "a tool call without its result"),
-        ([USER, asks("a", "b"), tells("a"), USER, ANSWER], "a tool call without its result"),
         ([USER, tells("a"), ANSWER], "a tool result without its call"),
-        ([USER, asks("a"), tells("b"), ANSWER], "a tool result without its call"),
         ([USER, asks("a"), tells("a"), tells("a"), ANSWER], "a tool result without its call"),
         ([USER, {"role": "assistant", "content": ""}], "an empty assistant message"),
-        ([USER, {"role": "assistant", "content": None, "tool_calls": []}], "an empty assistant message"),
         ([USER, {"role": "assistant", "content": "", "reasoning_content": "hm"}], "an empty assistant message"),
     ],
 )
@@ -88,11 +82,8 @@ FUNCTION = {"type": "function", "function": {"name": "f", "parameters": {"type":
          {"type": "function", "function": {"name": "f", "parameters": {}}}, {}),
         ({"type": "custom", "name": "f", "format": {"type": "text"}},
          {"type": "custom", "custom": {"name": "f", "format": {"type": "text"}}}, {}),
-        ({"type": "custom", "custom": {"name": "g"}}, {"type": "custom", "custom": {"name": "g"}}, {}),
         ({"type": "web_search"}, None, {"hosted tool: web_search": 1}),
-        ({"name": "x"}, None, {"hosted tool: unknown": 1}),
         ("text", None, {"tool definition of unknown form": 1}),
-        (None, None, {"tool definition of unknown form": 1}),
     ],
 )  # fmt: skip
 def test_definitions_of_every_api(tool: object, written: Any, dropped: dict[str, int]) -> None:
@@ -115,19 +106,16 @@ SOUND = "data:audio/wav;base64,AAAA"
          {"type": "image_url", "image_url": {"url": "https://h/x.png"}}, None),
         (Media(modality="image", mime="image/png", data=BYTES), {"type": "image_url", "image_url": {"url": URL}}, None),
         (Media(modality="image", sha256="0" * 64), None, "image kept by reference only"),
-        (Media(modality="image"), None, "image of a kind chat messages cannot hold"),
         (Media(modality="audio", mime="audio/wav", url=SOUND),
          {"type": "input_audio", "input_audio": {"data": "AAAA", "format": "wav"}}, None),
         (Media(modality="audio", mime="audio/mpeg", data="BBBB"),
          {"type": "input_audio", "input_audio": {"data": "BBBB", "format": "mp3"}}, None),
-        (Media(modality="audio", mime="audio/flac", data="BBBB"), None, "audio of a kind chat messages cannot hold"),
         (Media(modality="audio", mime="audio/wav", url="https://h/x.wav"), None,
          "audio of a kind chat messages cannot hold"),
         (Media(modality="document", file_id="f"), {"type": "file", "file": {"file_id": "f"}}, None),
         (Media(modality="document", mime="application/pdf", data="CC"),
          {"type": "file", "file": {"file_data": "data:application/pdf;base64,CC"}}, None),
         (Media(modality="document", url="https://h/x.pdf"), None, "document of a kind chat messages cannot hold"),
-        (Media(modality="video", url="https://h/x.mp4"), None, "video of a kind chat messages cannot hold"),
     ],
 )  # fmt: skip
 def test_media_are_parts_or_reported_as_missing(media: Media, part: Any, dropped: str | None) -> None:
@@ -189,7 +177,6 @@ def said(output: list[Part], *messages: Message) -> CallRecord:
     ("parts", "fields", "dropped"),
     [
         ([Text(text="a"), Text(text="b")], {"content": "ab"}, {}),
-        ([], {"content": ""}, {}),
         ([Refusal(text="no"), Refusal(text="never")], {"content": None, "refusal": "no\nnever"}, {}),
         ([Reasoning(text="hm"), Text(text="a")], {"content": "a"}, {"reasoning": 1}),
         ([Reasoning(text="hm", signature="s"), Reasoning(sealed="x")], {"content": ""},
@@ -215,9 +202,6 @@ def test_an_answer_as_a_chat_message(parts: list[Part], fields: dict[str, Any], 
     [
         (None, "", 0),
         ("text", "text", 0),
-        ({"a": 1}, '{"a":1}', 0),
-        (7, "7", 0),
-        ([], "", 0),
         ([{"type": "text", "text": "a"}], "a", 0),
         ([{"type": "input_text", "text": "a"}, {"type": "output_text"}],
          [{"type": "text", "text": "a"}, {"type": "text", "text": ""}], 0),
@@ -235,7 +219,6 @@ def test_a_tool_result_is_text(content: object, expected: object, dropped: int) 
     ("role", "written", "dropped"),
     [
         ("user", "user", {}),
-        ("developer", "developer", {}),
         ("human", "user", {}),
         ("critic", "user", {"role critic": 1}),
     ],
@@ -291,13 +274,3 @@ def test_refusals_and_other_choices(world: World) -> None:
     found, dropped = converted(world.call("chat_completions", {"messages": [USER]}, {"choices": choices}))
     assert found.answer == messages[0]
     assert dropped == {"other choices of one answer": 1}
-
-
-def test_images_and_errors_dropped_from_tool_results_are_reported(world: World) -> None:
-    result = {"type": "tool_result", "tool_use_id": "t1", "is_error": True}
-    result["content"] = [{"type": "text", "text": "oops"}, {"type": "image", "source": {"type": "url", "url": "x"}}]
-    used = {"role": "assistant", "content": [{"type": "tool_use", "id": "t1", "name": "look", "input": {}}]}
-    request = {"messages": [{"role": "user", "content": "Go"}, used, {"role": "user", "content": [result]}]}
-    found, dropped = converted(world.call("messages", request, {"role": "assistant", "content": "So."}))
-    assert found.prompt[2] == {"role": "tool", "tool_call_id": "t1", "content": "oops"}
-    assert dropped == {"error mark of a tool result": 1, "part of a tool result that is no text": 1}

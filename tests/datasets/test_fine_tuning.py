@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from typing import Any
 
 import pytest
@@ -102,22 +101,6 @@ def test_a_history_that_is_not_in_the_session_is_reported_once(world: World, exp
     found = exported("openai", session_id="s1")
     assert [m["content"] for m in found.rows[-1]["messages"]] == ["Question 1", "Answer 1", "Question 2", "Answer 2"]
     assert found.dropped == {"history only the provider remembers": 1}
-
-
-def test_a_long_chain_takes_time_in_proportion(world: World, exported: Export) -> None:
-    """Each message is compared once, not once for every call after it."""
-    world.session("s1")
-    for number in range(2000):
-        link = {"previous_response_id": f"resp_{number - 1}"} if number else {}
-        sent = {"model": "m", "input": f"Question {number}", "instructions": "Rule.", **link}
-        world.call("responses", sent, response(number, f"Answer {number}"), "s1")
-    before_s = time.process_time()
-    found = exported("openai-session")
-    assert time.process_time() - before_s < 15.0
-    (row,) = found.rows
-    assert len(row["messages"]) == 4001
-    assert sum(m.get("weight", 0) for m in row["messages"]) == 2000
-    assert not found.dropped
 
 
 def test_instructions_that_change_within_a_chain_are_those_of_each_call(world: World, exported: Export) -> None:

@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 import json
-import uuid
 from pathlib import Path
 from typing import Any
 
 import msgspec
-import openai
 import pytest
 
-import callspan
-from callspan import SettingError, open_store
-from callspan.datasets import Options, export
-from callspan.testing import ReceivedRequest, Reply, ScriptedProvider
+from callspan import SettingError
+from callspan.datasets import Options
 from tests.support.commands import ask
 from tests.support.formats import check_preference
-from tests.support.scale import scaled
 
 from .conftest import TOOLS, Export, World, asking, tool_call
 
@@ -70,55 +65,6 @@ def test_sessions_may_be_one_task_by_their_metadata(world: World, exported: Expo
     play(world, "c", "up", 0.0, task_id=None, metadata={"seed": 8})
     (row,) = exported("preferences", options=Options(pair_by="seed", metadata=True)).rows
     assert row["metadata"] == {"task": "7", "sessions": ["a", "b"], "rewards": [1.0, 0.0]}
-
-
-def rollouts(url: str, spool: Path, number: int) -> None:
-    """Rollouts of an agent with tools on one task; the odd ones move west, for less. All ids are random."""
-
-    def think(request: ReceivedRequest) -> Reply:
-        results = [message for message in request.body["messages"] if message["role"] == "tool"]
-        way = {"way": "west" if rollout % 2 else "east"}
-        calls = [{"name": "look", "arguments": {}}, {"name": "move", "arguments": way}][len(results) :][:1]
-        made = [{**call, "id": f"call_{uuid.uuid4().hex}"} for call in calls]
-        return Reply(tool_calls=made) if made else Reply(text=f"I am done, {rollout}.")
-
-    handle = callspan.instrument(stores=url, spool_dir=spool)
-    with ScriptedProvider() as provider, openai.OpenAI(base_url=provider.openai_url, api_key="any") as client:
-        provider.reply(responder=think, repeat=True)
-        for rollout in range(number):
-            with callspan.session("agent", task_id="maze") as session:
-                messages: list[Any] = [*START]
-                while calls := answered(client, messages):
-                    messages += [{"role": "tool", "tool_call_id": one["id"], "content": "a fork"} for one in calls]
-                session.reward(0.1 if rollout % 2 else 1.0 - rollout / 1000)
-    assert handle.force_flush(60_000)
-    handle.uninstrument()
-
-
-def answered(client: openai.OpenAI, messages: list[Any]) -> list[dict[str, Any]]:
-    """Add the model's answer to the messages, and return its tool calls."""
-    answer = client.chat.completions.create(model="gpt-5", messages=messages, tools=TOOLS)  # type: ignore[arg-type]
-    messages.append(answer.choices[0].message.model_dump(exclude_none=True))
-    return messages[-1].get("tool_calls", [])
-
-
-def test_of_many_rollouts_each_pair_stands_at_the_first_real_difference(tmp_path: Path) -> None:
-    """No pair is equal but for ids."""
-    url, number = f"sqlite:///{tmp_path}/rollouts.db", scaled(30, 200)
-    rollouts(url, tmp_path / "spool", number)
-    reader = open_store(url)
-    statistics = export(reader, "preferences", tmp_path / "pairs.jsonl")
-    reader.close()
-    rows = [json.loads(line) for line in (tmp_path / "pairs.jsonl").read_text().splitlines()]
-    assert len(rows) == number - 1
-    assert not statistics.left_out
-    for row in rows:
-        check_preference(row)
-        better, worse = (row[name][0] for name in ("preferred_output", "non_preferred_output"))
-        moved = "tool_calls" in better and better["tool_calls"][0]["function"] != worse["tool_calls"][0]["function"]
-        assert moved or better["content"] != worse["content"]
-        assert len(row["input"]["messages"]) == (4 if moved else 6)
-    assert sum(len(row["input"]["messages"]) == 4 for row in rows) == number // 2
 
 
 @pytest.mark.parametrize(

@@ -44,16 +44,12 @@ def question(text: str = "?") -> list[dict[str, Any]]:
         ({"min_reward": 0.5}, ["good", "better"]),
         ({"min_score": 0.5, "objectives": ("helpful",)}, ["dark"]),
         ({"success": True}, ["good", "better"]),
-        ({"success": False}, ["bad"]),
         ({"metadata": (("seed", "7"),)}, ["good", "better"]),
         ({"model": "gpt-5-mini"}, ["good"]),
-        ({"model": "gpt-5-1"}, ["good", "better", "bad", "dark", "loose"]),
         ({"provider": "groq"}, ["bad"]),
         ({"session_id": "good"}, ["good", "better"]),
         ({"text": "bette"}, ["good", "better"]),
-        ({"min_reward": 0.0, "model": "gpt-5"}, ["better"]),
         ({"since_ns": START_NS + 10**15}, []),
-        ({"until_ns": START_NS}, []),
     ],
 )
 def test_the_filters_of_the_lists_select_sessions_and_calls(
