@@ -7,7 +7,6 @@ nothing of the code under test.
 from __future__ import annotations
 
 import json
-from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field, fields
 from decimal import Decimal
@@ -96,7 +95,6 @@ class Facts:
 
 
 NAMES = tuple(each.name for each in fields(Facts))
-VERDICTS = ("right", "wrong", "absent", "spurious")
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,9 +114,8 @@ class Difference:
 
 @dataclass(slots=True)
 class Score:
-    """Verdicts over many exchanges."""
+    """What differs in many exchanges."""
 
-    counts: dict[str, Counter[str]] = field(default_factory=lambda: {name: Counter() for name in NAMES})
     differences: list[Difference] = field(default_factory=list)
 
     def add(self, exchange: str, expected: Facts, got: Facts, names: Iterable[str] = NAMES) -> None:
@@ -126,27 +123,14 @@ class Score:
         for name in names:
             wire, read = getattr(expected, name), spelled_like(getattr(expected, name), getattr(got, name))
             verdict = judge(wire, read)
-            if verdict is None:
-                continue
-            self.counts[name][verdict] += 1
-            if verdict != "right":
+            if verdict not in (None, "right"):
                 self.differences.append(Difference(exchange, name, verdict, wire, read))
 
-    def table(self) -> str:
-        """Return the counts of each fact, and a last line with their sums."""
-        total: Counter[str] = Counter()
-        lines = [f"{'fact':<28}" + "".join(f"{verdict:>10}" for verdict in VERDICTS)]
-        for name, count in self.counts.items():
-            total += count
-            if count:
-                lines.append(f"{name:<28}" + "".join(f"{count[verdict]:>10}" for verdict in VERDICTS))
-        return "\n".join([*lines, f"{'all facts':<28}" + "".join(f"{total[verdict]:>10}" for verdict in VERDICTS)])
-
     def report(self, most: int = 40) -> str:
-        """Return the table and the first differences, one per line."""
+        """Return the first differences, one per line."""
         shown = [str(difference) for difference in self.differences[:most]]
         left = len(self.differences) - len(shown)
-        return "\n".join([self.table(), "", *shown, *([f"... and {left} more"] if left > 0 else [])])
+        return "\n".join([*shown, *([f"... and {left} more"] if left > 0 else [])])
 
 
 def judge(expected: object, got: object) -> str | None:
