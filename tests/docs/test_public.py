@@ -35,20 +35,6 @@ def test_every_setting_is_an_argument_that_the_signature_and_the_documentation_s
     assert set(SettingArguments.__annotations__) == set(callspan.Settings.__struct_fields__)
 
 
-DIRECTORIES = """
-import callspan, callspan.datasets, callspan.records, callspan.testing
-for it in (callspan, callspan.datasets, callspan.records, callspan.testing):
-    every = [getattr(it, name) for name in it.__all__]
-    print(it.__name__, *(name for name in sorted(set(dir(it)) - set(it.__all__)) if not name.startswith("_")))
-"""
-
-
-def test_completion_of_a_module_shows_only_what_is_for_users(tmp_path: Path) -> None:
-    shown = ran("-c", DIRECTORIES, cwd=tmp_path)
-    names = ["callspan testing", "callspan.datasets", "callspan.records", "callspan.testing"]
-    assert shown.stdout.splitlines() == names
-
-
 IMPORT = """
 import sys, threading
 before = set(sys.modules)

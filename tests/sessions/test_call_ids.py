@@ -70,12 +70,6 @@ def raw(response: Any) -> Any:
 WAYS: dict[str, Callable[[openai.OpenAI, anthropic.Anthropic], Any]] = {
     "chat": lambda client, _: client.chat.completions.create(**CHAT),
     "chat stream": lambda client, _: read(client.chat.completions.create(**CHAT, stream=True)),
-    "chat raw": lambda client, _: raw(client.chat.completions.with_raw_response.create(**CHAT)),
-    "chat helper": lambda client, _: helper(
-        client.chat.completions.stream(**CHAT), lambda stream: stream.get_final_completion()
-    ),
-    "responses": lambda client, _: client.responses.create(model="gpt-5", input="Hi"),
-    "responses stream": lambda client, _: read(client.responses.create(model="gpt-5", input="Hi", stream=True)),
     "responses helper": lambda client, _: helper(
         client.responses.stream(model="gpt-5", input="Hi"), lambda stream: stream.get_final_response()
     ),
@@ -84,10 +78,8 @@ WAYS: dict[str, Callable[[openai.OpenAI, anthropic.Anthropic], Any]] = {
         client.responses.create(model="gpt-5", input="Hi", background=True, stream=True)
     ),
     "embeddings raw": lambda client, _: raw(client.embeddings.with_raw_response.create(model="e", input="Hi")),
-    "embeddings": lambda client, _: client.embeddings.create(model="e", input="Hi"),
     "messages": lambda _, claude: claude.messages.create(**MESSAGE),
     "messages stream": lambda _, claude: read(claude.messages.create(**MESSAGE, stream=True)),
-    "messages raw": lambda _, claude: raw(claude.messages.with_raw_response.create(**MESSAGE)),
     "messages helper": lambda _, claude: helper(
         claude.messages.stream(**MESSAGE), lambda stream: stream.get_final_message()
     ),
