@@ -10,7 +10,6 @@ from typing import Final
 
 FILES: Final[dict[str, int]] = {
     "tests/calls/test_budgets.py": 0,
-    "tests/calls/test_drift.py": 2,
     "tests/calls/test_leaks.py": 2,
     "tests/calls/test_loop_scripts.py": 2,
     "tests/calls/test_memory.py": 0,
