@@ -6,12 +6,10 @@ import json
 import signal
 from contextlib import closing
 from pathlib import Path
-from typing import Final
 
 import pytest
 
 import callspan
-from tests.support import sdks
 from tests.support.processes import ran
 
 QUIET = ("-W", "ignore::DeprecationWarning")
@@ -61,17 +59,6 @@ def test_a_child_forked_while_locks_were_held_records_its_calls(tmp_path: Path) 
     assert done.stdout.strip() == "['child', 'parent']"
 
 
-@pytest.mark.timeout(700)
-def test_children_forked_while_another_thread_makes_its_first_calls_neither_hang_nor_lose_or_double_a_call(
-    tmp_path: Path,
-) -> None:
-    sdks.needs("openai", "1.66", "the Responses API")
-    pytest.importorskip("genai_prices")
-    storm = Path(__file__).with_name("fork_storm.py")
-    done = ran(*QUIET, str(storm), "30", cwd=tmp_path, timeout_s=600)
-    assert done.stdout.strip() == "[]"
-
-
 PROGRAM = """
 import os, sys
 import openai
@@ -103,45 +90,6 @@ def test_a_stream_half_read_at_exit_is_one_cancelled_call(ending: str, tmp_path:
     assert call.outcome == "cancelled"
     assert (call.stream.end, call.stream.chunks) == ("closed", 4)
     assert json.loads(bytes(call.response.body))["choices"][0]["message"]["content"]
-
-
-FIRST_CALLS: Final = """
-import contextlib
-import sys
-import threading
-import anthropic
-import openai
-import callspan
-from callspan.testing import ScriptedProvider
-
-sys.setswitchinterval(1e-6)
-messages = [{"role": "user", "content": "Hi"}]
-with ScriptedProvider() as provider:
-    provider.reply(text="I am well.", repeat=True)
-    chat = openai.OpenAI(api_key="k", base_url=provider.openai_url).chat.completions.create
-    ask = anthropic.Anthropic(api_key="k", base_url=provider.anthropic_url).messages.create
-    handle = callspan.instrument(stores="sqlite:///calls.db")
-    barrier = threading.Barrier(8)
-
-    def call(create, **given):
-        barrier.wait()
-        create(model="m", messages=messages, **given)
-
-    threads = [threading.Thread(target=call, args=[chat]) for _ in range(4)]
-    threads += [threading.Thread(target=call, args=[ask], kwargs={"max_tokens": 9}) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert handle.force_flush()
-with contextlib.closing(callspan.open_store("sqlite:///calls.db")) as store:
-    print(*(f"{call.outcome} {call.usage is not None}" for call in store.calls()), sep="\\n")
-"""
-
-
-def test_first_calls_of_several_threads_at_once_are_recorded(tmp_path: Path) -> None:
-    done = ran("-c", FIRST_CALLS, cwd=tmp_path)
-    assert done.stdout.splitlines() == ["success True"] * 8
 
 
 APPLICATION = """
@@ -202,31 +150,3 @@ def test_while_the_process_ends_spans_are_sent_and_the_signal_takes_its_effect(t
     done = ran("-m", "callspan.cli", "run", "app.py", threads, cwd=tmp_path, code=-signal.SIGTERM)
     assert done.stdout.split() == ["last"]
     assert "Could not" not in done.stderr
-
-
-GEVENT = """
-from gevent import monkey; monkey.patch_all()
-import os, signal
-import gevent
-"""
-
-
-def test_while_all_greenlets_of_gevent_wait_streams_are_ended_and_spans_sent(tmp_path: Path) -> None:
-    """Its hub runs the handler then, in which nothing may wait."""
-    pytest.importorskip("gevent", reason="gevent is not installed")
-    raises = "os.kill(os.getpid(), signal.SIGTERM)"
-    native = "monkey.get_original('_thread', 'start_new_thread'), monkey.get_original('time', 'sleep')"
-    idle = f"start, sleep = {native}\nstart(lambda: (sleep(0.5), {raises}), ())\ngevent.sleep(20)"
-    (tmp_path / "app.py").write_text(
-        GEVENT + INSTRUMENTED + APPLICATION.replace(raises, idle).replace("SimpleSpanP", "BatchSpanP")
-    )
-    done = ran("app.py", cwd=tmp_path, code=-signal.SIGTERM)
-    assert sorted(done.stdout.split("\n"))[1:] == ["chat cut", "chat whole"], done.stderr
-    assert "Could not" not in done.stderr
-
-
-INSTRUMENTED = """
-import callspan
-from callspan.wiring import WIRING
-WIRING.flush_before_sigterm(callspan.instrument(stores="sqlite:///calls.db").settings)
-"""

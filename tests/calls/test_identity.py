@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import copy
-import functools
 import inspect
 import pickle
 from collections.abc import Callable
 from typing import Any
-from unittest import mock
 
 import anthropic
 import openai
@@ -104,44 +102,6 @@ def test_hooks_left_for_an_open_stream_are_removed_at_the_next_uninstrument(
     callspan.instrument()
     callspan.uninstrument()
     assert response.close is bare
-
-
-def test_hooks_left_for_a_stream_and_wrapped_by_others_are_not_touched(
-    provider: ScriptedProvider, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    response, closed = sdks.http_of("openai").Response, []
-    with capture() as seen, openai.OpenAI(api_key="k", base_url=provider.openai_url) as client:
-        stream = client.chat.completions.create(**CHAT, stream=True)
-        callspan.uninstrument()
-        left = response.close
-
-        @functools.wraps(left)
-        def close(self: Any) -> None:
-            closed.append(self)
-            left(self)
-
-        monkeypatch.setattr(response, "close", close)
-        list(stream)
-        assert len(seen.records) == 1
-    handle = callspan.instrument()
-    with openai.OpenAI(api_key="k", base_url=provider.openai_url) as client:
-        list(client.chat.completions.create(**CHAT, stream=True))
-    handle.uninstrument()
-    assert response.close is close
-    assert len({id(each) for each in closed}) == 2
-
-
-def test_a_patched_class_is_put_back_as_it_was(sdk: str, mode: Mode, run: Run, seen: Captured) -> None:
-    """A test that patches the base client itself while we have patched it."""
-    base = base_of(sdk)
-    owner = base.AsyncAPIClient if mode.is_async else base.SyncAPIClient
-    ours = vars(owner)["request"]
-    kind = mock.AsyncMock if mode.is_async else mock.MagicMock
-    with mock.patch.object(owner, "request", kind(return_value="mocked")):
-        assert run(lambda: mode.wait(ask(client_of(mode, sdk)))) == "mocked"
-    assert vars(owner)["request"] is ours
-    run(lambda: mode.wait(ask(client_of(mode, sdk))))
-    assert the_call(seen).outcome == "success"
 
 
 def test_a_subclass_that_overrides_request_is_called_once_per_call(
