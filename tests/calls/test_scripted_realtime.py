@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
-import subprocess
-import sys
 from typing import Any
 
 import pytest
 
-from callspan.testing import Captured, ReceivedRequest, Reply, ScriptedProvider
-from tests.calls.sockets import ConnectionClosed, exceptions
+from callspan.testing import Captured, ReceivedRequest, Reply
 from tests.support import sdks
 from tests.support.calls import Run
 from tests.support.mode import Mode
@@ -93,28 +89,6 @@ def test_a_turn_of_the_user_is_transcribed_and_answered(
     assert [message.text for message in answer.conversation.input] == ["How are you?"]
 
 
-def test_a_barge_in_begins_the_turn_of_the_next_reply(mode: Mode, run: Run, seen: Captured) -> None:
-    mode.provider.reply(text="Let me", audio=0.5, interrupted=True, tool_calls=[{"name": "look"}])
-    mode.provider.reply(heard="Stop.", text="Sorry.")
-
-    async def body(client: Client) -> None:
-        await client.send("response.create")
-        await client.until("response.done")
-        await client.send("input_audio_buffer.append", audio=SECOND)
-        await client.until("response.done")
-
-    client = run(lambda: talk(mode, body))
-    begun = client.kinds.index("input_audio_buffer.speech_started")
-    assert client.kinds.count("input_audio_buffer.speech_started") == 1
-    assert client.kinds[begun - 1] == "response.output_audio.delta"
-    assert client.kinds[begun + 1] == "response.output_audio.done"
-    (turn,) = [event for event in client.events if event["type"] == "input_audio_buffer.committed"]
-    assert turn["item_id"] == client.events[begun]["item_id"]
-    assert TRANSCRIBED not in client.kinds, "the session does not ask for it"
-    assert [record.finish_reason for record in seen.records] == ["turn_detected", "completed"]
-    assert [record.tool_calls for record in seen.records] == [[], []]
-
-
 def test_every_event_is_as_the_sdk_declares_it(mode: Mode, run: Run) -> None:
     from openai.types.realtime import RealtimeServerEvent
     from pydantic import TypeAdapter
@@ -168,44 +142,3 @@ def test_the_provider_shows_what_the_client_sent_and_replies_choose_by_it(mode: 
     assert texts == ["e1", "La."]
     assert [request.method for request in mode.provider.requests] == ["GET", "WEBSOCKET", "WEBSOCKET"]
     assert mode.provider.requests[-1].body == {"type": "response.create", "response": {"instructions": "Sing."}}
-
-
-def test_a_reply_that_hangs_and_a_handshake_that_is_refused(mode: Mode, run: Run) -> None:
-    mode.provider.reply(hang=True)
-    mode.provider.reply(text="Here.")
-
-    async def body(client: Client) -> None:
-        await client.send("response.create")
-        await client.send("response.create")
-        answer = await client.until("response.done")
-        assert answer["response"]["output"][0]["content"][0]["text"] == "Here."
-        mode.provider.reply(status=401, on=lambda request: request.is_upgrade)
-        with pytest.raises(exceptions.InvalidStatus, match="401"):
-            await talk(mode, None)
-
-    client = run(lambda: talk(mode, body))
-    assert client.kinds.count("response.created") == 1
-
-
-def test_an_error_of_a_responder_ends_the_session_and_fails_the_test() -> None:
-    def raises(request: ReceivedRequest) -> Reply:
-        raise ZeroDivisionError
-
-    async def body(client: Client) -> None:
-        await client.send("response.create")
-        with pytest.raises(ConnectionClosed):
-            await client.until("response.done")
-
-    provider = ScriptedProvider()
-    provider.reply(responder=raises)
-    with Mode("sync", provider) as mode:
-        asyncio.run(talk(mode, body))
-    with pytest.raises(ZeroDivisionError):
-        provider.close()
-
-
-def test_websockets_are_imported_for_sessions_only() -> None:
-    code = "import sys; from callspan.testing import ScriptedProvider; ScriptedProvider().close(); print(*sys.modules)"
-    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
-    assert "callspan.testing.provider.server" in found
-    assert "websockets" not in found
