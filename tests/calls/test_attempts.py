@@ -129,24 +129,6 @@ def test_a_refused_connection_and_then_an_answer(shaped: Wire, run: Run, seen: C
     assert request.retry_count == (1 if counts(record) else None)
 
 
-def test_waits_are_those_the_sdk_has_slept(plain: Wire, run: Run, seen: Captured, slept: list[float]) -> None:
-    """Without a word of the server: exponential, with jitter."""
-    plain.script({"status": 500}, {"status": 503}, WELL)
-    run(lambda: plain.call(plain.client(max_retries=2)))
-    record = the_call(seen)
-    assert len(slept) == 2
-    assert all((one.wait_s or 0) >= wait for one, wait in zip(record.attempts, slept, strict=False))
-    assert_log_agrees(record, plain.mode.provider.requests)
-
-
-@pytest.fixture
-def slept(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """What the SDKs sleep, noted and slept."""
-    waits: list[float] = []
-    on_sleep(monkeypatch, waits.append)
-    return waits
-
-
 def on_sleep(monkeypatch: pytest.MonkeyPatch, hear: Callable[[float], None]) -> None:
     """Observe every sleep of the SDKs, just before they really sleep."""
 

@@ -60,8 +60,6 @@ def test_responses_that_continue_what_the_provider_keeps(
         assert [call.request.conversation_id for call in calls] == [None if continues[1] else "conv_1"] * 3
         whole = whole_conversation(calls[2], reader.history(calls[2]))
         assert [message.text for message in (*whole.input, *whole.output)] == WHOLE
-    shown = pytest.importorskip("tests.support.commands").ask("--store", store, "show", calls[2].call_id).out
-    assert f"response    {ids[2]}\nrequest     {calls[2].request_id}\n" in shown
 
 
 def test_a_link_that_leads_nowhere_is_stated(mode: Mode, run: Run, store: str) -> None:
@@ -81,30 +79,3 @@ def test_a_link_that_leads_nowhere_is_stated(mode: Mode, run: Run, store: str) -
     with reading(store) as (reader, calls):
         assert [call.outcome for call in calls] == ["success", "success", "error"]
         assert [reader.history(call).missing for call in calls] == ["resp_elsewhere"] * 3
-
-
-def test_background_responses_that_continue_each_other(mode: Mode, run: Run, store: str) -> None:
-    """In a process that fetches what another program created, the response says what it continues."""
-
-    async def created() -> list[str]:
-        client, ids = mode.openai(), []
-        for number in range(2):
-            links = {"previous_response_id": ids[-1]} if ids else {}
-            ids.append(await respond(mode, client, number, background=True, **links))
-        return ids
-
-    async def fetched() -> None:
-        client = mode.openai()
-        last = await respond(mode, client, 2, background=True, previous_response_id=ids[1])
-        for response_id in (*ids, last) * 2:
-            await mode.wait(client.responses.retrieve(response_id))
-
-    ids = run(created)
-    with capture(stores=store):
-        run(fetched)
-    with reading(store) as (reader, calls):
-        assert [call.outcome for call in calls] == ["success"] * 3
-        (last,) = [call for call in calls if call.text == "Answer 2"]
-        history = reader.history(last)
-        assert [call.text for call in history.calls] == ["Answer 0", "Answer 1"]
-        assert (history.missing, history.more) == (None, False)

@@ -47,20 +47,15 @@ def block_delta(**fields: Any) -> dict[str, Any]:
 
 MESSAGE = {"type": "message_start", "message": {"id": "m", "role": "assistant", "content": [], "model": "c"}}
 ITEM = {"type": "message", "id": "msg", "role": "assistant", "content": []}
-CALL = {"type": "function_call", "id": "fc", "call_id": "c", "name": "f", "arguments": ""}
 PLACE = {"output_index": 0, "content_index": 0}
 
 SHAPES = {
     "chat text": Shape("chat_completions", [chat(role="assistant")], lambda word: chat(content=word), []),
-    "chat reasoning": Shape("chat_completions", [], lambda word: chat(reasoning_content=word), []),
     "chat arguments": Shape(
         "chat_completions",
         [chat(tool_calls=[{"index": 0, "id": "c", "function": {"name": "f", "arguments": ""}}])],
         lambda word: chat(tool_calls=[{"index": 0, "function": {"arguments": word}}]),
         [],
-    ),
-    "completions text": Shape(
-        "completions", [], lambda word: {"id": "x", "model": "m", "choices": [{"index": 0, "text": word}]}, []
     ),
     "messages text": Shape(
         "messages",
@@ -68,28 +63,10 @@ SHAPES = {
         lambda word: block_delta(type="text_delta", text=word),
         [{"type": "message_stop"}],
     ),
-    "messages thinking": Shape(
-        "messages",
-        [MESSAGE, block(type="thinking", thinking="")],
-        lambda word: block_delta(type="thinking_delta", thinking=word),
-        [],
-    ),
-    "messages arguments": Shape(
-        "messages",
-        [MESSAGE, block(type="tool_use", id="t", name="f", input={})],
-        lambda word: block_delta(type="input_json_delta", partial_json=word),
-        [],
-    ),
     "responses text": Shape(
         "responses",
         [{"type": "response.output_item.added", "output_index": 0, "item": ITEM}],
         lambda word: {"type": "response.output_text.delta", "item_id": "msg", **PLACE, "delta": word},
-        [],
-    ),
-    "responses arguments": Shape(
-        "responses",
-        [{"type": "response.output_item.added", "output_index": 0, "item": CALL}],
-        lambda word: {"type": "response.function_call_arguments.delta", "item_id": "fc", **PLACE, "delta": word},
         [],
     ),
 }

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import stat
 import subprocess
 import sys
@@ -244,20 +243,3 @@ def test_several_processes_count_together_and_doctor_names_it(provider: Scripted
     assert check["state"] == "warning"
     assert (check["name"], check["detail"].partition(",")[0]) == ("POST /v1/new_thing", "9 times")
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
-
-
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
-def test_what_was_noted_before_a_fork_is_counted_once(
-    provider: ScriptedProvider, client: openai.OpenAI, counted: Counted
-) -> None:
-    provider.reply(raw={"id": "x"}, on=lambda request: True, repeat=True)
-    post(client, "/before")
-    child = os.fork()
-    if child == 0:
-        with openai.OpenAI(api_key="k", base_url=provider.openai_url) as own:
-            post(own, "/child")
-        counted()
-        os._exit(0)
-    assert os.waitpid(child, 0)[1] == 0
-    post(client, "/after")
-    assert counted() == {"POST /v1/before": 1, "POST /v1/child": 1, "POST /v1/after": 1}

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-from importlib import import_module
 from typing import Any
 
 import pytest
@@ -99,43 +97,16 @@ async def fetched(mode: Mode, sdk: str) -> None:
         await mode.wait(responses.retrieve("resp_1"))
 
 
-async def of_batch(mode: Mode, sdk: str) -> None:
-    """Two readings of a line whose answer has the runs."""
-    answer: dict[str, Any] = {"result": {"type": "succeeded", "message": MESSAGES}}
-    path = "/msgbatch_1/results"
-    if sdk == "openai":
-        answer, path = {"response": {"status_code": 200, "body": RESPONSES}, "error": None}, "/file-out/content"
-    mode.provider.reply(raw=json.dumps({"custom_id": "a", **answer}).encode(), on=path, repeat=True)
-    url = f"{mode.provider.url}/v1/messages/batches/msgbatch_1/results"
-    mode.provider.reply(raw={"id": "msgbatch_1", "results_url": url}, on="/msgbatch_1", repeat=True)
-    for _ in range(2):
-        if sdk == "openai":
-            await mode.wait(mode.openai().files.content("file-out"))
-        else:
-            await mode.all(await mode.wait(mode.anthropic().messages.batches.results("msgbatch_1")))
-
-
-async def over_socket(mode: Mode, sdk: str) -> None:
-    del sdk
-    sockets = import_module("tests.calls.sockets")
-    async with sockets.connected(mode) as connection:
-        await connection.create()
-        await connection.until()
-
-
 @pytest.mark.parametrize(
     ("way", "sdk"),
-    [
-        (streamed, "anthropic"), (streamed, "openai"), (fetched, "openai"), (of_batch, "anthropic"),
-        (of_batch, "openai"), (over_socket, "openai"),
-    ],
+    [(streamed, "anthropic"), (streamed, "openai"), (fetched, "openai")],
     ids=lambda value: getattr(value, "__name__", value),
-)  # fmt: skip
+)
 def test_they_are_recorded_once_however_the_answer_comes(
     way: Any, sdk: str, mode: Mode, run: Run, seen: Captured
 ) -> None:
     sdks.needs("openai", "3.30", "what these answers need")
-    if way not in (fetched, of_batch):
+    if way is streamed:
         mode.provider.reply(raw=MESSAGES if sdk == "anthropic" else RESPONSES)
     run(lambda: way(mode, sdk))
     search, lookup = rows(seen, "tool")
@@ -144,8 +115,7 @@ def test_they_are_recorded_once_however_the_answer_comes(
     assert lookup.data == {"arguments": {"city": "Oslo"}, "result": "down"}
     assert {row.call_id for row in (search, lookup)} == {call.call_id}
     spans = [span.name for span in seen.spans if span.name.startswith("execute_tool")]
-    # The result of a batch has no span of its own, and then its tools have none.
-    assert spans == ([] if "batch" in way.__name__ else ["execute_tool web_search", "execute_tool lookup"])
+    assert spans == ["execute_tool web_search", "execute_tool lookup"]
     above = {name for name, below in tree(seen).items() if "execute_tool lookup" in below}
     assert all(name.startswith(("chat", "fetch")) for name in above), above
 

@@ -104,22 +104,6 @@ def work():
         said.append(wrong(lambda: one.with_options(max_retries=0).chat.completions.create(**CHAT)))
         return [*said, path.call_count, [json.loads(call.request.content) for call in path.calls]]
 """
-VCR = """
-import tempfile, httpx, vcr
-
-def work():
-    # Recorded once and played thrice: what comes back is the recording, and the network is not asked again.
-    cassette = tempfile.mkdtemp() + "/calls.yaml"
-    said = []
-    for _ in range(2):
-        with vcr.use_cassette(cassette, record_mode="once", allow_playback_repeats=True) as played:
-            one = openai.OpenAI(**OPENAI, http_client=httpx.Client())
-            said.append(one.chat.completions.create(**CHAT).choices[0].message.content)
-            with one.chat.completions.create(**CHAT, stream=True) as stream:
-                said.append([chunk.choices[0].delta.content for chunk in stream if chunk.choices])
-            said.append(played.play_count)
-    return said
-"""
 
 
 class Stage:
@@ -175,8 +159,3 @@ def test_gevent(stage: Stage) -> None:
 def test_respx(stage: Stage) -> None:
     pytest.importorskip("respx", reason="respx is not installed")
     assert stage.outcomes(PROGRAM.format(first="", work=RESPX)) == ["error", "success", "success"]
-
-
-def test_vcr(stage: Stage) -> None:
-    pytest.importorskip("vcr", reason="vcrpy is not installed")
-    assert stage.outcomes(PROGRAM.format(first="", work=VCR)) == ["success"] * 4
