@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import signal
 import urllib.request
 from contextlib import ExitStack
 from pathlib import Path
@@ -41,7 +40,7 @@ service:
 
 
 class Collector:
-    """A Collector as a process of its own, from its construction on; it may be stopped and started again.
+    """A Collector as a process of its own, while it is open.
 
     What it takes it hands on at once to the receiver, by gRPC, and answers when that has answered. It has its usual
     limit of 4 MiB a message by gRPC.
@@ -56,19 +55,9 @@ class Collector:
         (place / "collector.yaml").write_text(
             _CONFIG.format(grpc=grpc, http=http, prometheus=self._prometheus, onward=receiver.serve_grpc())
         )
-        self.start()
-
-    def start(self) -> None:
-        """Start it, and return when it takes connections."""
         command = [str(BINARY), "--config", str(self._place / "collector.yaml")]
         started = running(command, self._place / "collector.log", lambda: answers(self.addresses["http"]))
-        self._process = self._running.enter_context(started)
-
-    def stop(self) -> None:
-        """End it as an orchestrator does."""
-        self._process.send_signal(signal.SIGTERM)
-        self._process.wait(timeout=20)
-        self._running.close()
+        self._running.enter_context(started)
 
     def scrape(self) -> list[tuple[str, dict[str, str], float]]:
         """What Prometheus reads from it: name, labels, value."""
@@ -80,7 +69,7 @@ class Collector:
         return self
 
     def __exit__(self, *error: object) -> None:
-        self.stop()
+        self._running.close()
 
 
 def _sample(line: str) -> tuple[str, dict[str, str], float]:

@@ -148,7 +148,7 @@ def test_agents_tools_handoffs_and_guardrails_of_openai_agents_are_nested_as_its
 def test_a_run_of_openai_agents_is_one_trace_and_one_session(environment: str) -> None:
     scenes = run_by_agents(environment)
     for name, found in scenes.items():
-        runs = {"in_a_group": 2, "in_threads": 3, "many": 200}.get(name.partition(":")[2], 1)
+        runs = {"in_a_group": 2, "many": 200}.get(name.partition(":")[2], 1)
         assert found["traces"] == len(found["roots"]) == runs, name
     for api in ("responses", "chat"):
         assert scenes[f"{api}:in_a_group"]["sessions"] == ["group-7"]

@@ -92,13 +92,6 @@ def test_the_distributions_default_protocol_has_its_exporter(stage: Stage, fresh
     assert len(stage.spans) == 2
 
 
-def test_without_stores_there_are_spans_and_no_file(stage: Stage, fresh: Path) -> None:
-    del stage.environment["CALLSPAN_STORES"]
-    instrumented(stage, fresh, "1")
-    assert len(stage.spans) == 2
-    assert not list(stage.place.iterdir())
-
-
 def test_the_exporter_is_found_by_its_name(stage: Stage, fresh: Path) -> None:
     instrumented(stage, fresh, "1", OTEL_TRACES_EXPORTER="otlp,callspan")
     assert len(stage.spans) == len(stage.calls()) == 2

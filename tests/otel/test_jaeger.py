@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
 import urllib.parse
 import urllib.request
 from collections import Counter
@@ -13,14 +12,9 @@ from pathlib import Path
 from typing import Any, Final
 
 import pytest
-from google.protobuf.json_format import MessageToDict
-from opentelemetry.proto.trace.v1.trace_pb2 import Span as SentSpan
 
-from callspan import Settings
-from callspan.records import decode
 from tests.support.demo import DEMO_SPANS, SPOKEN
-from tests.support.launching import APPS, Stage, answers, free_port, python_of, running
-from tests.support.spans_of_records import of_records
+from tests.support.launching import Stage, answers, free_port, running
 
 pytestmark = [pytest.mark.timeout(120)]
 
@@ -116,65 +110,3 @@ def test_the_demos_trace_is_there_with_parents_kinds_events_and_status(
     assert refused["attributes"]["http.response.status_code"] == "400"
     (retried,) = [span for span in spans.values() if "http.request.resend_count" in span["attributes"]]
     assert "llm.attempt" in {event["name"] for event in retried["events"]}
-
-
-def test_late_rewards_and_spans_that_outlast_their_parent_have_no_warnings(stage: Stage, jaeger: Jaeger) -> None:
-    program = f"""
-import callspan
-handle = callspan.instrument(otlp={jaeger.addresses["http/protobuf"]!r})
-with callspan.session("game") as session, session.timestep() as step:
-    tool = step.tool("move").start(current=False)
-    step.handoff("other")
-tool.end()
-step.reward(1)
-callspan.reward(2, session_id=session.id)
-assert handle.force_flush()
-"""
-    done = stage.run("python", "-c", program, OTEL_SERVICE_NAME="late")
-    assert done.returncode == 0, done.stderr
-    spans = jaeger.spans("late")
-    assert sorted(span["name"] for span in spans) == [
-        "evaluation reward", "evaluation reward", "execute_tool move", "handoff other", "invoke_workflow game",
-        "timestep",
-    ]  # fmt: skip
-    assert [span["name"] for span in spans if _WARNINGS in span["attributes"]] == []
-
-
-@pytest.mark.timeout(300)
-def test_spans_of_openai_agents_are_those_of_its_records(stage: Stage, jaeger: Jaeger) -> None:
-    python = python_of("frameworks/openai-agents")
-    store = stage.place / "runs.jsonl"
-    done = subprocess.run(
-        [python, APPS / "frameworks" / "openai_agents_runs.py", "send", str(store), jaeger.addresses["http/protobuf"]],
-        env={**stage.environment, "OTEL_SERVICE_NAME": "agents", "OTEL_BSP_MAX_QUEUE_SIZE": "10000"},
-        cwd=stage.place, capture_output=True, text=True, timeout=250, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    shown = {span["spanId"]: shape(span) for span in jaeger.spans("agents") if not span["name"].startswith("MCP ")}
-    records = [one for one in map(decode, store.read_bytes().splitlines()) if getattr(one, "span_id", None)]
-    made = {ident: shape(as_json(span)) for ident, span in of_records(records, Settings()).items()}
-    assert len(made) > 500
-    assert {ident: shown.pop(ident) for ident in made} == made
-    # A session that is continued updates its row, which names the span of its first run.
-    assert [span["name"] for span in shown.values()] == ["invoke_workflow chat"]
-
-
-def as_json(encoded: bytes) -> dict[str, Any]:
-    """A span in OTLP's JSON, with its ids in hex."""
-    span = SentSpan.FromString(encoded)
-    found = MessageToDict(span, use_integers_for_enums=True)
-    return {**found, "traceId": span.trace_id.hex(), "parentSpanId": span.parent_span_id.hex()}
-
-
-def shape(span: dict[str, Any]) -> dict[str, Any]:
-    """The facts of a span, without the order of attributes."""
-    attributes = span.get("attributes", [])
-    if isinstance(attributes, list):
-        attributes = {one["key"]: next(iter(one["value"].values())) for one in attributes}
-    return {
-        **{name: span.get(name) or None for name in ("traceId", "parentSpanId", "name", "kind")},
-        "times": (span["startTimeUnixNano"], span["endTimeUnixNano"]),
-        "status": span.get("status", {}),
-        "attributes": attributes,
-        "events": [(event["name"], event["timeUnixNano"]) for event in span.get("events", [])],
-    }

@@ -97,16 +97,3 @@ def test_the_other_instrumentation_is_named_in_one_warning(scenes: Scenes, named
     assert result["found"] == [distribution]
     warned = {check["name"]: check for check in result["doctor"] if check["state"] == "warning"}
     assert f"{distribution} {warned[distribution]['detail']}. {warned[distribution]['advice']}" == f"{warnings[0]}."
-
-
-def test_doctor_names_those_that_are_only_installed_by_what_would_turn_them_on(scenes: Scenes) -> None:
-    """In a process in which only the first is on."""
-    named, distribution = next(iter(ONE_SPAN.items()))
-    checks = {check["name"]: check for check in beside(scenes, named, "ours-first")["doctor"]}
-    every = {*ONE_SPAN.values(), *TWO_SPANS.values()}
-    assert every <= set(checks)
-    for name in every - {distribution}:
-        assert checks[name]["state"] == "warning"
-        assert checks[name]["detail"].startswith("opentelemetry-instrument turns it on")
-        assert checks[name]["advice"].startswith("OTEL_PYTHON_DISABLED_INSTRUMENTATIONS=")
-    assert "callspan" not in checks

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
-import threading
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -26,7 +25,7 @@ from agents import (
 )
 from agents.exceptions import InputGuardrailTripwireTriggered, UserError
 from agents.mcp import MCPServerStdio
-from agents.tracing import SpanData, TracingProcessor, custom_span, get_trace_provider, trace
+from agents.tracing import TracingProcessor, custom_span, trace
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.trace import StatusCode
 
@@ -49,15 +48,6 @@ def add(a: int, b: int) -> int:
     return a + b
 server.run()
 """
-
-
-class Novel(SpanData):
-    """Data of a type that callspan does not know."""
-
-    type = "novel"
-
-    def export(self) -> dict[str, Any]:
-        return {"type": self.type}
 
 
 class Own(TracingProcessor):
@@ -246,24 +236,6 @@ async def under_one_trace(cast: Cast, provider: ScriptedProvider) -> None:
         await Runner.run(cast.agent("two"), "Hi")
 
 
-async def while_handling(cast: Cast, provider: ScriptedProvider) -> None:
-    try:
-        int("of the application")
-    except ValueError:
-        await Runner.run(cast.agent("guide"), "Hi")
-
-
-async def in_threads(cast: Cast, provider: ScriptedProvider) -> None:
-    def ask() -> None:
-        asyncio.run(plain(Cast(provider, OpenAIChatCompletionsModel), provider))
-
-    threads = [threading.Thread(target=ask) for _ in range(3)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        await asyncio.to_thread(thread.join)
-
-
 async def many(cast: Cast, provider: ScriptedProvider) -> None:
     def model(request: Any) -> Reply:
         """Ask for the tool with the run's own city first."""
@@ -288,11 +260,6 @@ async def mcp_tools(cast: Cast, provider: ScriptedProvider) -> None:
         await Runner.run(cast.agent("guide", mcp_servers=[server]), "Hi")
 
 
-async def novel_span(cast: Cast, provider: ScriptedProvider) -> None:
-    with trace("novel"), get_trace_provider().create_span(Novel()):
-        await Runner.run(cast.agent("guide"), "Hi")
-
-
 async def content_off(cast: Cast, provider: ScriptedProvider) -> None:
     provider.reply(calls(("weather", {"city": "Oslo"})))
     with callspan.content("off"):
@@ -303,7 +270,7 @@ SCENES: dict[str, Callable[[Cast, ScriptedProvider], Awaitable[None]]] = {
     scene.__name__: scene
     for scene in (
         plain, parallel_tools, handoffs, agents_as_tools, streamed, tripwire, max_turns, tool_error, cancelled,
-        in_a_session, in_a_group, under_one_trace, while_handling, in_threads, mcp_tools, novel_span, content_off, many,
+        in_a_session, in_a_group, under_one_trace, mcp_tools, content_off, many,
     )
 }  # fmt: skip
 
@@ -339,16 +306,6 @@ async def _one(scene: Callable[[Cast, ScriptedProvider], Awaitable[None]], kind:
         await scene(cast, provider)
 
 
-def send(store: str, endpoint: str) -> None:
-    """Play every scene on Responses; its spans go to a receiver, its records to a store."""
-    set_trace_processors([])
-    handle = callspan.instrument(stores=store, otlp=endpoint)
-    for name, scene in SCENES.items():
-        with ScriptedProvider() as provider, callspan.metadata(scene=name):
-            asyncio.run(_one(scene, OpenAIResponsesModel, provider))
-    assert handle.force_flush()
-
-
 def left(store: str) -> None:
     """Play a run in which a tool switches callspan off."""
     set_trace_processors([])
@@ -369,8 +326,8 @@ def left(store: str) -> None:
 
 
 if __name__ == "__main__":
-    if other := {"send": send, "left": left}.get("".join(sys.argv[1:2])):
-        sys.exit(other(*sys.argv[2:]))
+    if sys.argv[1:2] == ["left"]:
+        sys.exit(left(sys.argv[2]))
     kinds = {"responses": OpenAIResponsesModel, "chat": OpenAIChatCompletionsModel}
     wanted = sys.argv[1:] or SCENES
     found = {f"{api}:{scene}": played(scene, kind) for api, kind in kinds.items() for scene in wanted}
