@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import random
 import signal
-import socket
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -108,25 +107,6 @@ def test_timeouts_are_attempts(shaped: Wire, run: Run, seen: Captured) -> None:
     first = record.attempts[0]
     assert first.end_ns is not None
     assert (first.headers_ns, first.end_ns - first.start_ns >= 0.1e9) == (None, True)
-
-
-def test_a_refused_connection_and_then_an_answer(shaped: Wire, run: Run, seen: Captured) -> None:
-    shaped.script(WELL)
-    with socket.socket() as closed:
-        closed.bind(("127.0.0.1", 0))
-        ports = [closed.getsockname()[1]]
-
-        def redirect(request: Any) -> None:
-            if ports:
-                request.url = request.url.copy_with(port=ports.pop())
-
-        run(lambda: shaped.call(watched(shaped, shaped.client(max_retries=1), redirect)))
-    record = the_call(seen)
-    assert shown(record) == [(None, "connection", None), (200, None, "req_1")]
-    assert record.attempts[0].error_type == "ConnectError"
-    assert (record.retries, record.outcome) == (1, "success")
-    (request,) = shaped.mode.provider.requests
-    assert request.retry_count == (1 if counts(record) else None)
 
 
 def on_sleep(monkeypatch: pytest.MonkeyPatch, hear: Callable[[float], None]) -> None:

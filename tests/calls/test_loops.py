@@ -175,27 +175,6 @@ def test_a_loop_ends_with_its_error_and_every_run_of_a_tool_is_recorded_once(
     assert ("request" in heard) == (sdk == "openai")
 
 
-def test_a_loop_that_is_cancelled_in_its_tool_ends_with_it(mode: Mode, run: Run, seen: Captured) -> None:
-    if not mode.is_async:
-        pytest.skip("a task is cancelled")
-    mode.provider.reply(tool_calls=[loops.request()])
-    tasks: list[asyncio.Task[Any]] = []
-
-    async def hang(city: str) -> str:
-        tasks[0].cancel()
-        await asyncio.sleep(60)
-        return ""
-
-    async def body() -> None:
-        tasks.append(asyncio.ensure_future(loops.of_anthropic(mode, hang).until_done()))
-        await asyncio.gather(*tasks, return_exceptions=True)
-
-    run(body)
-    (agent,), (tool,) = rows(seen, "agent"), rows(seen, "tool")
-    assert tool.error.kind == agent.error.kind == "cancelled"
-    assert tool.data == {"arguments": {"city": "Paris"}}
-
-
 def test_a_loop_whose_caller_raises_at_a_stream_is_closed_by_its_event_loop(
     mode: Mode, run: Run, seen: Captured, monkeypatch: pytest.MonkeyPatch
 ) -> None:

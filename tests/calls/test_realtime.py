@@ -329,39 +329,6 @@ def test_tools_are_called_and_their_results_are_the_next_request(mode: Mode, run
     assert [message.role for message in second.conversation.input] == ["tool"]
 
 
-def test_the_events_of_the_beta_are_read_too(mode: Mode, run: Run, seen: Captured) -> None:
-    settings = {
-        "model": "gpt-4o-realtime-preview", "input_audio_transcription": {"model": "whisper-1"}, "audio": None,
-        "turn_detection": {"type": "server_vad"}, "input_audio_format": "g711_ulaw",
-    }  # fmt: skip
-    about = {"response_id": "resp_1", "item_id": "i", "output_index": 0, "content_index": 0}
-    content = [{"type": "audio", "transcript": "I am well."}]
-    output = [{"id": "i", "type": "message", "role": "assistant", "content": content}]
-    script = [
-        session(**settings),
-        *(
-            one if "added" not in one["type"] else {**one, "type": "conversation.item.created"}
-            for one in speech("item_1")
-        ),
-        *transcribed("item_1", "Hello."),
-        event("response.created", response=response("resp_1", output_audio_format="g711_ulaw", audio=None)),
-        event("response.audio_transcript.delta", **about, delta="I am well."),
-        event("response.audio.delta", **about, delta=SECOND),
-        event("response.done", response=response("resp_1", status="completed", output=output, usage=USAGE, audio=None)),
-    ]
-
-    run(lambda: listened(mode, script))
-    (record,), (transcription,) = by_api(seen), by_api(seen, "transcriptions")
-    assert transcription.request.model == "whisper-1"
-    assert record.conversation is not None
-    assert [message.text for message in record.conversation.input] == ["Hello."]
-    assert record.conversation.input[0].parts[1] == Media(modality="audio", mime="audio/pcmu", seconds=1.5)
-    assert record.text == "I am well."
-    assert record.conversation.output[0].parts[1] == Media(
-        modality="audio", mime="audio/pcmu", size=48_000, seconds=6.0
-    )
-
-
 def test_no_content_is_kept_where_it_is_off(mode: Mode, run: Run, seen: Captured) -> None:
     prompt = {"input": {"transcription": {"model": "whisper-1", "prompt": "canary one"}}}
     script = [
@@ -476,3 +443,36 @@ def test_audio_is_counted_however_its_message_is_written(mode: Mode, run: Run, s
     assert record.conversation is not None
     sizes = [part.size for message in record.conversation.output for part in message.parts if isinstance(part, Media)]
     assert sum(size or 0 for size in sizes) == 6 * 48_000 + 7
+
+
+def test_the_events_of_the_beta_are_read_too(mode: Mode, run: Run, seen: Captured) -> None:
+    settings = {
+        "model": "gpt-4o-realtime-preview", "input_audio_transcription": {"model": "whisper-1"}, "audio": None,
+        "turn_detection": {"type": "server_vad"}, "input_audio_format": "g711_ulaw",
+    }  # fmt: skip
+    about = {"response_id": "resp_1", "item_id": "i", "output_index": 0, "content_index": 0}
+    content = [{"type": "audio", "transcript": "I am well."}]
+    output = [{"id": "i", "type": "message", "role": "assistant", "content": content}]
+    script = [
+        session(**settings),
+        *(
+            one if "added" not in one["type"] else {**one, "type": "conversation.item.created"}
+            for one in speech("item_1")
+        ),
+        *transcribed("item_1", "Hello."),
+        event("response.created", response=response("resp_1", output_audio_format="g711_ulaw", audio=None)),
+        event("response.audio_transcript.delta", **about, delta="I am well."),
+        event("response.audio.delta", **about, delta=SECOND),
+        event("response.done", response=response("resp_1", status="completed", output=output, usage=USAGE, audio=None)),
+    ]
+
+    run(lambda: listened(mode, script))
+    (record,), (transcription,) = by_api(seen), by_api(seen, "transcriptions")
+    assert transcription.request.model == "whisper-1"
+    assert record.conversation is not None
+    assert [message.text for message in record.conversation.input] == ["Hello."]
+    assert record.conversation.input[0].parts[1] == Media(modality="audio", mime="audio/pcmu", seconds=1.5)
+    assert record.text == "I am well."
+    assert record.conversation.output[0].parts[1] == Media(
+        modality="audio", mime="audio/pcmu", size=48_000, seconds=6.0
+    )

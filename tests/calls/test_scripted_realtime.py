@@ -4,17 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-import pytest
-
-from callspan.testing import Captured, ReceivedRequest, Reply
+from callspan.testing import ReceivedRequest, Reply
 from tests.support import sdks
 from tests.support.calls import Run
 from tests.support.mode import Mode
 from tests.support.realtime_server import SECOND, USAGE
 
 sdks.needs_module("openai", "2.30", "realtime over a base URL of one's own")
-QUARTER = SECOND[: len(SECOND) // 4]
-TRANSCRIBED = "conversation.item.input_audio_transcription.completed"
 
 
 class Client:
@@ -48,45 +44,6 @@ async def talk(mode: Mode, body: Any) -> Client:
         client = Client(mode, connection)
         await body(client)
         return client
-
-
-TURNS: dict[str, dict[str, Any]] = {
-    "detected": {},
-    "detected, asked": {"turn_detection": {"type": "server_vad", "create_response": False}},
-    "committed": {"turn_detection": None},
-}
-
-
-@pytest.mark.parametrize("turn", TURNS)
-@pytest.mark.parametrize("usage", [None, {"type": "duration", "seconds": 0.5}])
-def test_a_turn_of_the_user_is_transcribed_and_answered(
-    turn: str, usage: Any, mode: Mode, run: Run, seen: Captured
-) -> None:
-    mode.provider.reply(heard="How are you?", heard_s=0.5, heard_usage=usage, text="I am well.", audio=0.5)
-
-    async def body(client: Client) -> None:
-        await client.listens(**TURNS[turn])
-        for _ in range(3):
-            await client.send("input_audio_buffer.append", audio=QUARTER)
-        if turn == "committed":
-            await client.send("input_audio_buffer.commit")
-        await client.until(TRANSCRIBED)
-        asked = {} if turn == "detected" else {"metadata": {"asked": "yes"}}
-        if asked:
-            await client.send("response.create", response=asked)
-        answer = await client.until("response.done")
-        assert answer["response"]["metadata"] == asked.get("metadata"), "nothing answers before it is asked"
-
-    client = run(lambda: talk(mode, body))
-    spoken = [event for event in client.events if ".speech_" in event["type"]]
-    times = [(event.get("audio_start_ms"), event.get("audio_end_ms")) for event in spoken]
-    assert times == ([] if turn == "committed" else [(0, None), (None, 500)])
-    transcription, answer = sorted(seen.records, key=lambda record: record.api, reverse=True)
-    assert transcription.text == "How are you?"
-    assert (transcription.usage and transcription.usage.input_audio_seconds) == (None if usage is None else 0.5)
-    assert answer.text == "I am well."
-    assert answer.conversation is not None
-    assert [message.text for message in answer.conversation.input] == ["How are you?"]
 
 
 def test_every_event_is_as_the_sdk_declares_it(mode: Mode, run: Run) -> None:
