@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
-import gc
-import json
 import sqlite3
 import time
 from contextlib import closing
 from pathlib import Path
-from typing import Any
 
 import openai
 import pytest
@@ -29,28 +25,6 @@ from tests.support.scale import scaled
 from .recorders import killed
 
 pytestmark = pytest.mark.usefixtures("no_settings")
-
-
-def lines(path: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in path.read_bytes().splitlines()] if path.exists() else []
-
-
-def test_no_write_is_left_to_a_task_that_could_be_lost(
-    provider: ScriptedProvider, instrumented: Instrument, tmp_path: Path
-) -> None:
-    """The loop is closed and garbage collected right after the call: its record is written all the same."""
-    handle = instrumented(stores=f"jsonl:///{tmp_path}/calls.jsonl")
-
-    async def body() -> int:
-        async with openai.AsyncOpenAI(api_key="k", base_url=provider.openai_url) as client:
-            before = len(asyncio.all_tasks())
-            await client.chat.completions.create(model="gpt-5", messages=QUESTION)
-            return len(asyncio.all_tasks()) - before
-
-    assert asyncio.run(body()) == 0, "no task of ours"
-    gc.collect()
-    assert handle.force_flush(60_000)
-    assert len(lines(tmp_path / "calls.jsonl")) == 1
 
 
 def test_a_flush_of_a_store_that_hangs_returns_in_time_and_a_second_end_is_harmless(

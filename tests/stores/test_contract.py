@@ -131,14 +131,6 @@ def snapshot(store: Delivery) -> object:
     )
 
 
-def test_many_sessions_are_listed_whole_and_in_order(store: Delivery, records: Records) -> None:
-    """More than are asked for in one query."""
-    store.write(*[records.call(session_id=f"s{number:04}", at_s=number) for number in range(450)])
-    listed = list(store.read().sessions())
-    assert [one.session.session_id for one in listed] == [f"s{number:04}" for number in reversed(range(450))]
-    assert {one.calls for one in listed} == {1}
-
-
 def test_unknown_values_stay_unknown(store: Delivery, records: Records) -> None:
     """None is never 0 or an empty text, in columns and in sums."""
     lonely = CallRecord(call_id=records.new_id(), timing=Timing(start_ns=START_NS))
@@ -389,12 +381,6 @@ def test_sessions_are_listed_newest_first_with_their_counts(store: Delivery, rec
     assert reader.session("un") == unannounced
     assert reader.session("nothing") is None
     assert reader.session("") is None
-
-
-def test_a_session_known_only_from_its_events_is_not_listed(store: Delivery, records: Records) -> None:
-    store.write(EventRecord(event_id="e1", session_id="ghost", event_type="x", time_ns=1))
-    assert list(store.read().sessions()) == []
-    assert len(list(store.read().events("ghost"))) == 1
 
 
 _KILLED: Final = """

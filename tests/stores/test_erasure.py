@@ -291,12 +291,6 @@ def test_a_rejected_record_of_any_id_goes_too(tmp_path: Path, records: Records, 
     assert CANARY not in rejected.read_text()
 
 
-def test_single_calls_take_no_session_with_them(store: Delivery, records: Records) -> None:
-    store.write(*of_user(records))
-    assert first(erase(store.url, CallFilter(user="u1"), calls=["b"])).calls == 1
-    assert left(store.url) == ({"hers", "by-metadata", "mixed"}, set("acdef"))
-
-
 def test_while_others_write_what_was_erased_stays_gone_and_theirs_stays(
     url: str, deliver: Callable[[str], Delivery], records: Records
 ) -> None:

@@ -270,28 +270,6 @@ def test_what_is_said_twice_in_a_continued_conversation_is_new_twice() -> None:
     assert [[shown(message) for message in one.messages] for one in found] == [["user: yes"]] * 3
 
 
-def test_a_window_of_the_last_messages_and_a_whole_conversation() -> None:
-    with FullProvider() as provider, capture() as seen:
-        client = openai.OpenAI(base_url=provider.openai_url, api_key="k", max_retries=0)
-        for texts in (["a", "b"], ["b", "c"]):
-            sent: Any = [
-                {"role": "system", "content": "Be brief."},
-                *({"role": "user", "content": text} for text in texts),
-            ]
-            client.chat.completions.create(model="gpt-5", messages=sent)
-        first = client.responses.create(model="gpt-5", input="yes")
-        client.responses.create(model="gpt-5", input="yes", previous_response_id=first.id)
-    *windows, begun, continued = seen.records
-    assert [ConversationReader().add(one).sent_before for one in windows] == [0, 0]
-    reader = ConversationReader()
-    assert [[one.text for one in reader.add(call).messages] for call in windows] == [["a", "b"], ["c"]]
-    reader = ConversationReader()
-    reader.add(begun, is_whole=True)
-    whole = whole_conversation(continued, History([begun]))
-    new = reader.add(msgspec.structs.replace(continued, conversation=whole), is_whole=True)
-    assert (new.sent_before, [one.text for one in new.messages], new.before) == (2, ["yes"], begun)
-
-
 def rewarded(number: int, value: float, event_type: str = "environment") -> EventRecord:
     return EventRecord(
         event_id=f"e{number}", session_id="a", event_type=event_type, time_ns=START_NS + number, reward=value

@@ -4,19 +4,14 @@ from __future__ import annotations
 
 import itertools
 import random
-import signal
-import subprocess
-import sys
 from collections import ChainMap
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from decimal import Decimal
 from operator import or_
-from pathlib import Path
 from typing import Any
 
 import msgspec
-import openai
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -40,7 +35,6 @@ from callspan.records import (
     Usage,
 )
 from callspan.stores import CallFilter
-from callspan.testing import ScriptedProvider
 
 from .conftest import SECOND, START_NS, Delivery, Records, raw
 
@@ -188,24 +182,6 @@ def test_versions_of_a_background_response_in_any_order_are_one_call(
     assert sums.cost_usd == Decimal("0.25") * len(orders)
 
 
-def test_a_response_in_progress_is_listed_until_another_writer_brings_its_end(
-    store: Delivery, url: str, deliver: Deliver
-) -> None:
-    """It is no error and no success."""
-    other = deliver(url)
-    store.write(CREATED)
-    reader = store.read()
-    which = CallFilter(outcome="in_progress")
-    assert [call.call_id for call in reader.calls(which)] == [BASE.call_id]
-    assert not list(reader.calls(CallFilter(errors=True))) + list(reader.calls(CallFilter(errors=False)))
-    (sums,) = reader.summary("model")
-    assert (sums.calls, sums.errors, sums.cancelled, sums.input_tokens, sums.p50_ms) == (1, 0, 0, None, None)
-    other.write(ENDED)
-    assert not list(store.read().calls(which))
-    (half,) = store.read().calls(CallFilter(errors=False))
-    assert (half.part, half.usage, half.timing.duration_ns) == ("ended", None, 3 * SECOND)
-
-
 CANARY = "open sesame"
 
 
@@ -286,59 +262,3 @@ def test_messages_belong_to_the_session_of_the_merged_call_and_go_with_it(
     assert found.text == "q!"
     erase(url, **{"sessions": session_id} if session_id else {"calls": "c"})
     assert texts(url) == []
-
-
-def test_a_call_that_leaves_a_session_takes_only_its_own_messages(store: Delivery, url: str, records: Records) -> None:
-    beside = records.call([{"role": "user", "content": "shared"}], "stays", session_id="s")
-    store.write(beside, said(records, "shared", "s", part="requested"))
-    store.write(said(records, "shared", None, part="ended"))
-    assert {text for owner, text in texts(url) if owner == "s:s"} == {"shared", "stays"}
-    assert bytes(store.read().call(beside.call_id).request.body) == bytes(beside.request.body)
-    erase(url, calls="c")
-    assert {text for _, text in texts(url)} == {"shared", "stays"}
-
-
-PROCESS = """
-import os, signal, sys
-from pathlib import Path
-import callspan, openai
-
-store, spool, url, job, *does = sys.argv[1:]
-callspan.instrument(stores=store, spool_dir=spool)
-client = openai.OpenAI(base_url=url, api_key="k", max_retries=0)
-for what in does:
-    if what == "create":
-        with callspan.session("jobs", session_id="jobs"):
-            answer = client.responses.create(model="gpt-5", input="Hi", background=True)
-        Path(job).write_text(answer.id)
-    elif what == "poll":
-        client.responses.retrieve(Path(job).read_text())
-    else:
-        list(client.responses.retrieve(Path(job).read_text(), stream=True, starting_after=3))
-os.kill(os.getpid(), signal.SIGKILL)
-"""
-
-
-@pytest.mark.timeout(300)
-@pytest.mark.skipif(not hasattr(openai.OpenAI, "responses"), reason="needs the Responses API")
-def test_a_response_that_three_killed_processes_saw_is_one_call(
-    url: str, provider: ScriptedProvider, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Created by one, polled by all, and delivered in the opposite order: its tokens and cost count once."""
-    provider.reply(text="Well.", polls=2, input_tokens=1000, output_tokens=100)
-    (tmp_path / "prices.json").write_text('{"version": "t", "models": {"gpt-5": {"input": "2", "output": "8"}}}')
-    monkeypatch.setenv("CALLSPAN_PRICES", str(tmp_path / "prices.json"))
-    for name, does in (("0", "create poll"), ("1", "poll poll poll"), ("2", "poll read")):
-        given = [url, str(tmp_path / name), provider.openai_url, str(tmp_path / "job"), *does.split()]
-        process = subprocess.run([sys.executable, "-c", PROCESS, *given], check=False)
-        assert process.returncode == -signal.SIGKILL
-    for name in "210":
-        monkeypatch.setenv("CALLSPAN_SPOOL_DIR", str(tmp_path / name))
-        open_store(url, deliver=True).close()
-    with closing(open_store(url)) as reader:
-        (call,) = reader.calls()
-        (sums,) = reader.summary("model")
-    assert (call.outcome, call.text, call.place.session_id) == ("success", "Well.", "jobs")
-    assert (sums.calls, sums.input_tokens, sums.cost_usd) == (1, 1000, Decimal("0.0028"))
-    assert call.cost.usd == Decimal("0.0028")
-    assert [message.text for message in (call.conversation.input if call.conversation else [])] == ["Hi"]

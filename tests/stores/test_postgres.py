@@ -15,7 +15,7 @@ from tests.support.rig import until
 
 from callspan import erase, open_store
 from callspan.records import FORMAT, CallRecord
-from callspan.stores import Rejected, Sink, StoreError, find_store
+from callspan.stores import Rejected, Sink, find_store
 
 from .conftest import Delivery, Records, left
 
@@ -73,11 +73,6 @@ def test_writers_at_once_lose_nothing_and_keep_the_bodies_that_they_share(
         for call in calls:
             found = reader.call(call.call_id)
             assert (found.request.body, found.response) == (call.request.body, call.response)
-
-
-def test_a_database_without_tables_is_a_clear_error(postgres_url: str) -> None:
-    with pytest.raises(StoreError, match="no callspan tables"):
-        open_store(postgres_url)
 
 
 def test_an_unreachable_server_is_an_error_without_the_password() -> None:

@@ -237,13 +237,3 @@ def test_a_response_that_ends_within_the_providers_second_lasted_as_long_as_its_
     seen = msgspec.structs.replace(CREATED, timing=Timing(start_ns=10 * S + S // 2, headers_ns=7, last_chunk_ns=9))
     for order in itertools.permutations([seen, ended, ended]):
         assert merged(order).timing.duration_ns == 9
-
-
-def test_the_last_that_was_seen_counts_and_what_it_lacks_is_kept() -> None:
-    """In any order."""
-    used = Usage(input_tokens=3, output_tokens=5)
-    second = msgspec.structs.replace(ANSWER, seen_ns=21 * S, usage=used, cost=None, response=Response(id="resp_1"))
-    for order in itertools.permutations([CREATED, ANSWER, second, second]):
-        whole = merged(order)
-        assert whole.seen_ns == 21 * S
-        assert (whole.usage, whole.response and whole.response.body) == (used, ANSWER.response and ANSWER.response.body)
