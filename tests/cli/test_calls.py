@@ -185,18 +185,6 @@ def test_a_prefix_of_several_ids_says_so_everywhere(store: str) -> None:
         assert "2 calls begin with '01a211'" in answer.out + answer.err, command
 
 
-def test_an_id_that_is_cut_in_a_pipe_says_so_and_can_be_given_so(store: str) -> None:
-    call_id, session_id = "01a211da-9261-7c3e-aaaa", "0e5510da-9261-7c3e-aaaa"
-    keep(
-        store, session(session_id, start_ns=START_NS), made(call_id, place=Place(session_id=session_id)), made("other")
-    )
-    assert "01a211da-9261…" in ask("--store", store, "calls").out
-    assert ask("--store", store, "show", "01a211da-9261…", "--json").json["call_id"] == call_id
-    assert [row["call_id"] for row in ask("--store", store, "calls", "--session", "0e5510…", "--json").json] == [
-        call_id
-    ]
-
-
 def test_groups_are_named_by_key_and_value_or_an_experiment(store: str) -> None:
     keep(
         store,

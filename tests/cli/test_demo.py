@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import sqlite3
 from collections.abc import Callable
 from pathlib import Path
@@ -61,15 +60,6 @@ def test_one_comparison_tells_the_prompts_apart(ask: Ask) -> None:
     assert " ".join(success.split()) == "success 33 % 100 % +67 points (+17 to +100) 6 tasks"
     assert " ".join(reward.split()) == "reward -0.2583 +1.383 +1.642 (+0.4417 to +2.442) 6 tasks"
     assert "too few to tell" not in compared
-
-
-def test_a_second_demo_adds_to_the_store(demo: Demo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(shutil.copytree(demo.directory, tmp_path / "demo"))
-    assert len(in_process("sessions", "--json").json) == 17
-    answer = in_process("demo", "--json")
-    assert answer.code == 0
-    assert len(in_process("sessions", "--json").json) == 34
-    assert len(in_process("sessions", "--since", answer.json["since"], "--json").json) == 17
 
 
 def test_a_file_of_another_application_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

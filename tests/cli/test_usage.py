@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import shlex
-import sqlite3
 from pathlib import Path
 
 import click
 import pytest
 
-from callspan.cli.command_context import CommandContext
 from tests.support.commands import Answer, ask, callspan, in_its_own
-from tests.support.records import keep, made
 
 
 def without_click(place: Path, *arguments: str) -> Answer:
@@ -82,11 +79,3 @@ def test_the_help_of_each_sub_command_fits_a_screen_and_begins_with_two_examples
         examples = [shlex.split(line.split("   ")[0]) for line in lines[2:4]]
         for words in (example[example.index(name) + 1 :] for example in examples):
             command.make_context(name, words, resilient_parsing=False)
-
-
-def test_a_driver_that_fails_while_reading_is_said_with_the_name_of_the_store(store: str) -> None:
-    keep(store, made())
-    context = CommandContext(store, json=False)
-    with pytest.raises(click.ClickException) as failed, context.reader():
-        raise sqlite3.OperationalError("disk I/O error")
-    assert str(failed.value.message) == f"{store} cannot be read: disk I/O error"

@@ -49,16 +49,6 @@ def test_a_session_is_a_trajectory_with_results_in_the_step_of_their_calls(world
     assert (sums["total_cost_usd"], sums["total_prompt_tokens"]) == (0.003, 30), "money digit by digit"
 
 
-def test_arguments_that_are_not_an_object_are_kept_beside_an_empty_one(world: World, exported: Export) -> None:
-    world.session("s1")
-    broken = {"id": "c1", "type": "function", "function": {"name": "look", "arguments": '{"at": "ea'}}
-    world.chat([{"role": "user", "content": "Go"}], asking(broken), "s1")
-    (row,) = exported("atif").rows
-    check_trajectory(row)
-    (call,) = row["steps"][-1]["tool_calls"]
-    assert (call["arguments"], call["extra"]) == ({}, {"arguments_text": '{"at": "ea'})
-
-
 def test_a_history_that_was_rewritten_is_copied_context(world: World, exported: Export) -> None:
     world.session("s1")
     question = {"role": "user", "content": "Long story?"}

@@ -6,7 +6,6 @@ import http.client
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -120,15 +119,6 @@ def test_records_that_wait_for_a_store_that_does_not_exist_are_shown(records: Re
         assert browser.sessions() == ["s1"]
     assert "Delivered 1 record" in browser.errors
     assert "no records yet" not in browser.errors
-
-
-def test_a_port_that_is_taken_ends_it(store: Delivery, records: Records) -> None:
-    store.write(records.session("s1", start_ns=1))
-    with socket.socket() as other:
-        other.bind(("127.0.0.1", 0))
-        other.listen(1)
-        port = other.getsockname()[1]
-        assert f"127.0.0.1:{port}: Address already in use" in refused("--store", store.url, "view", "--port", str(port))
 
 
 def test_it_prints_the_address_where_there_is_no_browser_and_ends_with_ctrl_c(

@@ -55,13 +55,6 @@ def test_tables_are_by_one_key(page: Page) -> None:
     assert page.ask("/api/table").status == 400
 
 
-def test_scores_by_day(page: Page) -> None:
-    scores = page.get("/api/scores")
-    assert (scores["unit"], scores["objective"], scores["more"]) == ("day", "reward", False)
-    assert scores["means"] == {"2026-01-01": 0.4, "2026-01-02": 0.5, "2026-01-03": 0.6, "2026-01-04": 0.7}
-    assert len(scores["points"]) == 2 * PER_VERSION
-
-
 @pytest.mark.parametrize(("a", "b", "kind"), [("s00", "s01", "session"), ("c00", "c01", "call")])
 def test_two_are_compared_and_the_first_difference_is_named(page: Page, a: str, b: str, kind: str) -> None:
     found = page.get(f"/api/compare?a={a}&b={b}")

@@ -66,6 +66,20 @@ def test_a_picture_that_was_kept_inline_is_shown_unless_it_may_hold_a_script(
     assert (part["mime"], part.get("data")) == (mime, data)
 
 
+@pytest.mark.parametrize("name", ["sessions", "calls"])
+def test_pages_behind_the_first_one_are_longer(
+    records: Records, shown: Shown, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    for limit, rows in (("_FIRST", 2), ("_ROWS", 4), ("_AT_ONCE", 3)):
+        monkeypatch.setattr(f"callspan.view.{name}.{limit}", rows, raising=name == "sessions" or limit != "_AT_ONCE")
+    page = shown(*(records.call(session_id=f"s{number}", at_s=number) for number in range(6)))
+    first = page.get(f"/api/{name}?q=sort:duration")
+    following = page.get(f"/api/{name}?q=sort:duration&after={first['next']}")
+    assert [len(first["rows"]), len(following["rows"]), following["next"]] == [2, 4, None]
+    assert isinstance(first["next"], str), "a browser would round its numbers"
+    assert len({row["id"] for row in (*first["rows"], *following["rows"])}) == 6
+
+
 def test_a_call_says_what_is_new_and_which_call_had_the_rest(conversation: Page) -> None:
     page = conversation.get("/api/call?id=c2")
     assert texts(page["turn"]["new"]) == ["And tomorrow?"]
