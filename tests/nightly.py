@@ -27,7 +27,7 @@ FILES: Final[dict[str, int]] = {
     "tests/otel/test_web_service.py": 2,
     "tests/sessions/test_memory.py": 0,
     "tests/stores/test_beside_sqlite.py": 2,
-    "tests/stores/test_chaos.py": 0,
+    "tests/stores/test_soak.py": 0,
     "tests/stores/test_large_readers.py": 0,
     "tests/stores/test_outages.py": 0,
     "tests/stores/test_sql_examples.py": 0,

@@ -1,7 +1,7 @@
 """Run everything there is, one step after the other, with one line of the result for each.
 
     python -m tools.nightly                 every step
-    python -m tools.nightly outages chaos   the steps whose names contain one of these
+    python -m tools.nightly outages soak    the steps whose names contain one of these
 
 A step that fails stops no other one; the exit code is then 1. The output of each lies under .cache/nightly/.
 """

@@ -85,14 +85,6 @@ def _run_suppressed(target: Callable[[], object]) -> None:
             stack.close()
 
 
-def _log(write: Callable[..., object], *values: object) -> None:
-    """Log on an ending background thread, ignoring exceptions of log handlers."""
-    try:
-        write(*values)
-    except BaseException:  # noqa: BLE001 - the thread has no caller
-        return
-
-
 class AtomicFlag(dict[str, bool]):
     """A lock-free flag that exactly one of several threads and signal handlers can clear.
 
@@ -267,7 +259,7 @@ class Worker:
             self._unstarted.set()
             if self._waiting or self._later:
                 self._ensure_thread()  # the next thread continues
-            _log(report, _WORK.what, error)
+            report(_WORK.what, error)
 
     def _run(self) -> None:
         while True:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import gc
 import json
 import multiprocessing
 import os
@@ -13,15 +14,16 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
+from types import FrameType
 
 import pytest
 
 from callspan.spool import directory as places
 from callspan.spool import erasing
-from callspan.spool.losses import LOSSES_FILE, Loss, Losses, add_losses, read_losses
+from callspan.spool.losses import LOSSES_FILE, Loss, LossCounter, Losses, add_losses, read_losses
 from callspan.spool.segment import OWN_SUFFIX, is_locked, line_of, lines_in
 from callspan.spool.spool import Spool
 from tests.support.rig import (
@@ -538,3 +540,95 @@ def test_a_child_of_multiprocessing_delivers_as_it_ends(tmp_path: Path, monkeypa
     process.join(30)
     assert sink.keys() == ["parent", "first", "last"]
     assert spool.close(20)
+
+
+def test_an_exception_within_an_append_loses_no_other_record(tmp_path: Path) -> None:
+    sink = FileSink(tmp_path / "out")
+    spool = spool_of(tmp_path / "spool", one=sink)
+    spool.append(record("first"))
+    acknowledged = ["first"]
+
+    class Interrupt(BaseException):
+        pass
+
+    def raising_at(line: int) -> Callable[..., object]:
+        events = iter(range(1000))
+
+        def trace(frame: object, event: str, argument: object) -> object:
+            if next(events) == line:
+                raise Interrupt
+            return trace
+
+        return trace
+
+    gc.collect()  # else what other tests have left may be collected within an append
+    for line in range(60):
+        key = f"k{line}"
+        try:
+            sys.settrace(raising_at(line))
+            spool.append(record(key))
+            sys.settrace(None)
+            acknowledged.append(key)
+        except Interrupt:
+            sys.settrace(None)
+        spool.append(record(f"after{line}"))
+        acknowledged.append(f"after{line}")
+    assert spool.close(20)
+    assert set(acknowledged) <= set(sink.keys())
+
+
+def test_many_leftover_segments_take_few_descriptors(tmp_path: Path) -> None:
+    down = DownSink(tmp_path / "out")
+    first = spool_of(tmp_path / "spool", one=down)
+    for number in range(40):
+        first.append(record(f"k{number}"))
+        first.close(0)
+    assert len(places.segments_in(first.directory)) == 40
+    until(lambda: not _held_segments(first.directory))  # its threads end beside
+    second = spool_of(tmp_path / "spool", one=down)
+    second.append(record("now"))
+    until(lambda: second.counters()["retried"] > 2)
+    assert len(_held_segments(first.directory)) <= 9
+    down.up.set()
+    until(lambda: second.flush(1) and len(down.keys()) == 41)
+    assert second.close(20)
+    assert sorted(down.keys()) == sorted([*(f"k{number}" for number in range(40)), "now"])
+
+
+def _held_segments(directory: Path) -> list[Path]:
+    """Descriptors of segments in the directory; spools of other tests may hold theirs."""
+    links = [path for path in Path("/proc/self/fd").iterdir() if _link(path).endswith(".segment")]
+    return [path for path in links if _link(path).startswith(f"{directory}/")]
+
+
+def _link(path: Path) -> str:
+    try:
+        return str(path.readlink())
+    except OSError:
+        return ""
+
+
+@pytest.mark.timeout(20)
+def test_a_signal_handler_that_interrupts_the_writing_of_losses_neither_waits_nor_loses_any(tmp_path: Path) -> None:
+    counter, said = LossCounter(tmp_path), []
+
+    def handler(*_: object) -> None:
+        counter.add("dropped", "second")
+        said.append(counter.write())
+
+    def interrupt(frame: FrameType, event: str, _: object) -> None:
+        if event == "call" and frame.f_code.co_name == "read_losses":  # the file is locked
+            sys.setprofile(None)
+            signal.raise_signal(signal.SIGUSR1)
+
+    before = signal.signal(signal.SIGUSR1, handler)
+    counter.add("dropped", "first")
+    sys.setprofile(interrupt)
+    try:
+        assert counter.write()
+    finally:
+        sys.setprofile(None)
+        signal.signal(signal.SIGUSR1, before)
+    assert said == [False], "what was interrupted is not written yet"
+    assert counter.write()
+    assert {name: loss.count for name, loss in read_losses(tmp_path).dropped.items()} == {"first": 1, "second": 1}

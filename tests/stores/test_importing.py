@@ -14,7 +14,7 @@ import pytest
 from tests.support.commands import ask
 
 from callspan import SettingError, import_records, open_store
-from callspan.records import FORMAT, Record, Timing, encode
+from callspan.records import FORMAT, Record, Stream, Timing, encode
 
 from .conftest import SECOND, START_NS, Delivery, Records, clickhouse, run
 
@@ -205,3 +205,18 @@ def test_rows_of_clickhouse_age_by_the_servers_own_ttl(clickhouse_url: str, deli
             client.command(f"OPTIMIZE TABLE {table} FINAL")
         assert client.query("SELECT call_id FROM calls").result_rows == [("late",)]
         assert client.query("SELECT count() FROM events").result_rows == [(0,)]
+
+
+def test_former_words_are_read_as_those_of_today(tmp_path: Path, deliver: Deliver) -> None:
+    records, old, new = Records(), tmp_path / "old.jsonl", tmp_path / "new.db"
+    store = deliver(f"jsonl:///{old}")
+    store.write(
+        records.call([], at_s=1, stream=Stream(end="dropped", chunks=3, complete=False)),
+        records.call([], at_s=2, part="started", outcome="started", response=None),
+    )
+    store.close()
+    import_records(f"jsonl:///{old}", new)
+    with closing(open_store(new)) as reader:
+        begun, call = reader.calls()
+    assert call.stream == Stream(end="closed", chunks=3, complete=False)
+    assert begun.outcome == "in_progress"

@@ -1,6 +1,6 @@
-"""One worker of the chaos: makes calls, batches and background responses, and notes each that has returned.
+"""One worker of the soak and of the chaos: makes calls in sessions, and notes each that has returned.
 
-Run as a script: chaos_worker.py STORE SPOOL PROVIDER NOTES NAME. SIGTERM ends it.
+Run as a script: soak_worker.py soak|chaos STORES SPOOL PROVIDER NOTES NAME. SIGUSR1 reloads, SIGTERM ends it.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import os
 import signal
 import sys
 import time
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -18,40 +19,59 @@ import openai
 
 import callspan
 
+CAPS = {"soak": 700_000, "chaos": 1 << 30}
+"""Bytes of the spool: a soak reaches them in each outage."""
 BATCH_LINES = 20
+PAUSE_S = 0.11
+"""Between two calls of the soak, so that it leaves the machine to others."""
 FILLING = "filling " * 400
+READ_EVERY_S = 30.0
 
 
 class Worker:
     """The clients, the settings and the notes of one worker."""
 
-    def __init__(self, store: str, spool: str, provider: str, notes: Path, name: str) -> None:
-        self.notes = notes
+    def __init__(self, mode: str, stores: str, spool: str, provider: str, notes: Path, name: str) -> None:
+        self._cap = CAPS[mode]
+        self.stores, self.spool, self.notes = stores.split(","), spool, notes
         self.name = f"{name}-{os.getpid()}"
         self.openai = openai.OpenAI(base_url=f"{provider}/v1", api_key="k", max_retries=0)
         self.anthropic = anthropic.Anthropic(base_url=provider, api_key="k", max_retries=0)
-        self.stopping = False
+        self.stopping = self.reloading = False
         self._read: set[str] = set()
         self._count = 0
         signal.signal(signal.SIGTERM, self._stop)
-        callspan.instrument(stores=store, spool_dir=spool, flush_on_sigterm=False)
+        signal.signal(signal.SIGUSR1, self._reload)
+        self.instrument()
         # Its existence says that signals are handled.
         self._file = os.open(notes / self.name, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
 
     def _stop(self, *_: object) -> None:
         self.stopping = True
 
+    def _reload(self, *_: object) -> None:
+        self.reloading = True
+
+    def instrument(self) -> None:
+        callspan.instrument(stores=self.stores, spool_dir=self.spool, spool_max_bytes=self._cap, flush_on_sigterm=False)
+
+    def reload(self) -> None:
+        """Close the stores and open them again."""
+        self.reloading = False
+        callspan.uninstrument()
+        self.instrument()
+
     def key(self) -> str:
         self._count += 1
         return f"{self.name}-{self._count}"
 
-    def note(self, kind: str, key: str) -> None:
+    def note(self, kind: str, key: str, begun_ns: int) -> None:
         """Keep what has returned: the operating system has it when this returns."""
-        os.write(self._file, f"{kind} {key}\n".encode())
+        os.write(self._file, f"{kind} {key} {begun_ns} {time.time_ns()}\n".encode())
 
     def call(self) -> None:
         """One call, plain or streamed, of one of the SDKs."""
-        key = self.key()
+        key, begun_ns = self.key(), time.time_ns()
         asked: dict[str, Any] = {"model": "m", "messages": [{"role": "user", "content": f"{key} {FILLING}"}]}
         stream = self._count % 3 == 0
         with callspan.metadata(run_id=key):
@@ -61,24 +81,25 @@ class Worker:
                 answer = self.anthropic.messages.create(**asked, max_tokens=9, stream=stream)
             if stream:
                 list(answer)
-        self.note("call", key)
+        self.note("call", key, begun_ns)
 
-    def episode(self) -> None:
+    def episode(self, calls: int, pause_s: float) -> None:
         """One session of a few steps."""
-        key = self.key()
+        key, begun_ns = self.key(), time.time_ns()
         with callspan.session("soak", session_id=key):
-            for _ in range(6):
+            for _ in range(calls):
                 with callspan.timestep():
                     self.call()
-        self.note("session", key)
+                time.sleep(pause_s)
+        self.note("session", key, begun_ns)
 
     def background(self) -> None:
-        key = self.key()
+        key, begun_ns = self.key(), time.time_ns()
         with callspan.metadata(run_id=key):
             answer = self.openai.responses.create(model="m", input=key, background=True)
         while answer.status not in ("completed", "failed"):
             answer = self.openai.responses.retrieve(answer.id)
-        self.note("call", key)
+        self.note("call", key, begun_ns)
 
     def create_batch(self) -> None:
         key = self.key()
@@ -106,6 +127,7 @@ class Worker:
             if path.name in self._read:
                 continue
             sdk, batch_id, key = path.read_text().split()
+            begun_ns = time.time_ns()
             if sdk == "anthropic":
                 while self.anthropic.messages.batches.retrieve(batch_id).processing_status != "ended":
                     time.sleep(0.01)
@@ -116,20 +138,34 @@ class Worker:
                 _ = self.openai.files.content(output).text
             self._read.add(path.name)
             for number in range(BATCH_LINES):
-                self.note("line", f"{key}-{number}")
+                self.note("line", f"{key}-{number}", begun_ns)
 
-    def run(self) -> None:
+    def soak(self) -> None:
+        """Make calls until the end; read the store from time to time."""
+        read_at = time.monotonic()
+        while not self.stopping:
+            self.episode(4, PAUSE_S)
+            if self.reloading:
+                self.reload()
+            if time.monotonic() >= read_at:
+                read_at = time.monotonic() + READ_EVERY_S
+                with closing(callspan.open_store(self.stores[0])) as reader:
+                    next(iter(reader.calls()), None)
+
+    def chaos(self) -> None:
         """Everything at once, as fast as it goes."""
         turns = 0
         while not self.stopping:
             turns += 1
-            self.episode()
+            self.episode(6, 0.0)
             self.background()
             if turns % 3 == 0:
                 self.create_batch()
             self.read_batches()
+            if self.reloading:
+                self.reload()
 
 
 if __name__ == "__main__":
-    store, spool, provider, notes, name = sys.argv[1:]
-    Worker(store, spool, provider, Path(notes), name).run()
+    mode, stores, spool, provider, notes, name = sys.argv[1:]
+    getattr(Worker(mode, stores, spool, provider, Path(notes), name), mode)()

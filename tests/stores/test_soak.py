@@ -1,0 +1,339 @@
+"""A service with two workers under faults, and its ledger: nothing missing, doubled or wrong but what is counted.
+
+The soak: two stores, kills, reloads, locks, outages, the cap of the spool, commands and readers beside it. The chaos:
+batches and background responses as fast as it goes, and workers that read the same results while they are killed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+from statistics import median
+from typing import Final, NamedTuple
+
+import pytest
+from tests.support.provider import FullProvider
+from tests.support.rig import until
+
+import callspan
+from callspan import Settings, open_store
+from callspan.records import CallRecord
+from callspan.safe_urls import safe_name
+from callspan.spool.losses import Loss, Losses, read_losses
+from callspan.stores import Reader
+from callspan.stores.spools import spool_directory
+
+from .servers import PostgresServer, TcpProxy
+from .soak_worker import FILLING
+
+MINUTES: Final = 10
+WARM: Final = 0.4
+"""Part of the time after which memory is looked at."""
+SLOPE_MIB: Final = 2.5
+"""How much memory may grow a minute; caches still fill: those of spans with 4,096 calls."""
+ALLOCATOR: Final = {"MALLOC_ARENA_MAX": "1", "MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}
+"""What is freed goes back to the system: else the slope is that of the heaps that glibc keeps for each thread."""
+CALLS: Final = 5000
+IN_FLIGHT: Final = 40
+"""Records that a kill may leave counted, of the store that is down, although they are delivered: a segment's."""
+COMMANDS: Final = (
+    ("doctor",), ("delete", "--older-than", "30d", "--yes"), ("calls", "--limit", "5"), ("stats",),
+    ("sessions", "--limit", "5"),
+)  # fmt: skip
+
+
+class Noted(NamedTuple):
+    """What a worker noted: when it began and when it returned, Unix nanoseconds."""
+
+    begun_ns: int
+    returned_ns: int
+
+
+class Service:
+    """Two workers, their provider, and what they noted."""
+
+    def __init__(self, mode: str, place: Path, stores: list[str]) -> None:
+        self.mode, self.place, self.stores = mode, place, stores
+        self.spool, self.notes = place / "spool", place / "notes"
+        self.notes.mkdir()
+        (place / "batches").mkdir()
+        self.log = (place / "log").open("wb")
+        self.provider = FullProvider()
+        self.provider.reply(text="Fine.", input_tokens=10, output_tokens=5, repeat=True)
+        self.directory = spool_directory(Settings(spool_dir=self.spool), stores)
+        self.kills = 0
+        self.workers = {name: self._start(name) for name in "ab"}
+
+    def _start(self, name: str) -> subprocess.Popen[bytes]:
+        script = str(Path(__file__).with_name("soak_worker.py"))
+        arguments = [self.mode, ",".join(self.stores), str(self.spool), self.provider.url, str(self.notes), name]
+        program = [sys.executable, "-W", "ignore", script, *arguments]
+        environment = os.environ | ALLOCATOR
+        worker = subprocess.Popen(program, stdout=subprocess.DEVNULL, stderr=self.log, env=environment)
+        until((self.notes / f"{name}-{worker.pid}").exists, 120)
+        return worker
+
+    def kill(self, name: str) -> None:
+        """Kill a worker and start it again."""
+        self.workers[name].kill()
+        self.workers[name].wait()
+        self.kills += 1
+        self.workers[name] = self._start(name)
+
+    def after_calls(self, number: int) -> int:
+        """Wait until so many calls have returned; return how many."""
+        deadline = time.monotonic() + 300
+        while (made := len(self.noted("call"))) < number:
+            assert time.monotonic() < deadline, self.said()
+            time.sleep(0.5)
+        return made
+
+    def end(self) -> None:
+        """End the workers, and deliver what they left."""
+        for worker in self.workers.values():
+            worker.send_signal(signal.SIGTERM)
+        assert [worker.wait(120) for worker in self.workers.values()] == [0, 0], self.said()
+        shipped = self.command("ship")
+        assert shipped.returncode == 0, shipped.stdout + shipped.stderr
+        self.provider.close()
+        self.log.close()
+
+    def command(self, *arguments: str, store: str | None = None) -> subprocess.CompletedProcess[str]:
+        """Run a command as users do."""
+        program = [sys.executable, "-m", "callspan.cli", "--store", store or ",".join(self.stores), *arguments]
+        environment = os.environ | {"CALLSPAN_SPOOL_DIR": str(self.spool)}
+        done = subprocess.run(program, capture_output=True, text=True, check=False, env=environment, timeout=300)
+        assert "Traceback" not in done.stderr, done.stderr
+        return done
+
+    def said(self) -> str:
+        return (self.place / "log").read_text(errors="replace")[-5000:]
+
+    def noted(self, kind: str) -> dict[str, Noted]:
+        """Return what has returned, by key; the first time, of what several workers did."""
+        found: dict[str, Noted] = {}
+        for path in self.notes.iterdir():
+            for line in path.read_text().split("\n")[:-1]:
+                word, key, begun, returned = line.split()
+                if word == kind:
+                    found.setdefault(key, Noted(int(begun), int(returned)))
+        return found
+
+
+class Stored(NamedTuple):
+    """The calls of one store by their keys, and what is wrong."""
+
+    calls: dict[str, CallRecord]
+    """Those with an end: a call of which only the start arrived is missing."""
+    sessions: set[str]
+    doubled: list[str]
+
+
+def stored(url: str) -> Stored:
+    found: dict[str, CallRecord] = {}
+    doubled = list[str]()
+    with contextlib.closing(open_store(url)) as reader:
+        for call in reader.calls():
+            if call.outcome == "in_progress":
+                continue
+            key = str(call.custom_id or call.metadata.get("run_id"))
+            doubled += [key] if key in found else []
+            found[key] = call
+        sessions = {one.session.session_id for one in reader.sessions() if one.session.end_ns is not None}
+    return Stored(found, sessions, doubled)
+
+
+def wrong(key: str, call: CallRecord) -> bool:
+    """Return whether a call that has returned differs from what the provider answered."""
+    usage = call.usage and (call.usage.input_tokens, call.usage.output_tokens)
+    unknown = call.api == "chat_completions" and call.request.stream
+    return call.outcome != "success" or usage not in ((10, 5), *((None,) if unknown else ()))
+
+
+def bodies(reader: Reader, keys: list[str], calls: dict[str, CallRecord]) -> list[str]:
+    """Return those whose whole request is not there, though it is not said that it was left out."""
+    lacking = []
+    for key in keys:
+        call = reader.call(calls[key].call_id)
+        whole = call is not None and f"{key} {FILLING}".encode() in bytes(call.request.body)
+        if not whole and not (call is not None and any(one.why == "size" for one in call.redactions)):
+            lacking.append(key)
+    return lacking
+
+
+class Account(NamedTuple):
+    """The ledger of one store."""
+
+    store: str
+    acknowledged: int
+    missing: list[Noted]
+    missing_sessions: list[Noted]
+    lost: Loss
+
+
+def account(service: Service, url: str, losses: Losses) -> Account:
+    """Compare what has returned with what one store has and what is counted for it."""
+    calls, sessions, found = service.noted("call"), service.noted("session"), stored(url)
+    assert found.doubled == []
+    assert [key for key in calls if key in found.calls and wrong(key, found.calls[key])] == []
+    there = sorted(calls.keys() & found.calls.keys())
+    with contextlib.closing(open_store(url)) as reader:
+        assert bodies(reader, random.Random(1).sample(there, min(8, len(there))), found.calls) == []
+    name, lost = safe_name(url), Loss()
+    for loss in (*losses.dropped.values(), losses.given_up.get(name, Loss())):
+        lost.add(loss)
+    return Account(
+        name,
+        len(calls),
+        [noted for key, noted in calls.items() if key not in found.calls],
+        [noted for key, noted in sessions.items() if key not in found.sessions],
+        lost,
+    )
+
+
+class Memory:
+    """Resident memory of a worker that is never killed."""
+
+    def __init__(self) -> None:
+        self._samples: list[tuple[float, float]] = []
+
+    def sample(self, pid: int) -> None:
+        with contextlib.suppress(OSError):
+            pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+            self._samples.append((time.monotonic() / 60, pages * os.sysconf("SC_PAGE_SIZE") / 2**20))
+
+    def slope(self, warm: float) -> float:
+        """Return MiB a minute after this part of the time: the median slope between samples of its two halves."""
+        later = self._samples[int(len(self._samples) * warm) :]
+        half = len(later) // 2
+        return median((y2 - y1) / (x2 - x1) for (x1, y1), (x2, y2) in zip(later[:half], later[half:], strict=False))
+
+
+def lock(path: Path, seconds: float) -> None:
+    """Lock a SQLite file as another application does."""
+    with contextlib.closing(sqlite3.connect(path, timeout=10, isolation_level=None)) as connection:
+        connection.execute("BEGIN IMMEDIATE")
+        time.sleep(seconds)
+        connection.execute("COMMIT")
+
+
+class Faults:
+    """What happens to the service, by the second."""
+
+    def __init__(self, service: Service, proxy: TcpProxy, server: PostgresServer) -> None:
+        self.service, self.proxy, self.server = service, proxy, server
+        self.memory = Memory()
+        self._commands = 0
+        self.done: Counter[str] = Counter()
+
+    def run(self, seconds: float) -> None:
+        began, second = time.monotonic(), 0
+        while time.monotonic() < began + seconds:
+            second += 1
+            for name, fits in (
+                ("outage", second % 60 == 15), ("healed", second % 60 == 45), ("restart", second % 120 == 100),
+                ("kill", second % 40 == 30), ("reload", second % 50 == 12), ("lock", second % 30 == 20),
+                ("command", second % 20 == 8), ("reader", second % 5 == 0),
+            ):  # fmt: skip
+                if fits:
+                    getattr(self, name)()
+                    self.done[name] += 1
+            self.memory.sample(self.service.workers["a"].pid)
+            time.sleep(max(0.0, began + second - time.monotonic()))
+        self.proxy.heal()
+
+    def outage(self) -> None:
+        self.proxy.cut()
+
+    def healed(self) -> None:
+        # A busy machine takes longer to reach the cap.
+        until(lambda: bool(read_losses(self.service.directory).given_up), 300)
+        self.proxy.heal()
+
+    def restart(self) -> None:
+        self.server.restart_at_once()
+
+    def kill(self) -> None:
+        self.service.kill("b")
+
+    def reload(self) -> None:
+        for worker in self.service.workers.values():
+            worker.send_signal(signal.SIGUSR1)
+
+    def lock(self) -> None:
+        lock(self.service.place / "calls.db", 3.0)
+
+    def command(self) -> None:
+        stores = [None, *self.service.stores]
+        self.service.command(*COMMANDS[self._commands % len(COMMANDS)], store=stores[self._commands % len(stores)])
+        self._commands += 1
+
+    def reader(self) -> None:
+        with contextlib.closing(open_store(self.service.stores[0])) as reader:
+            next(iter(reader.calls()), None)
+
+
+@pytest.mark.postgres
+@pytest.mark.timeout(60 * (2 * MINUTES + 15))
+def test_a_soak_loses_doubles_and_changes_nothing_but_what_is_counted(
+    postgres_server: PostgresServer, postgres_url: str, tmp_path: Path
+) -> None:
+    """While Postgres is unavailable the spool reaches its cap: only its records go, each counted with its own time."""
+    proxy = TcpProxy(postgres_server.port)
+    postgres = postgres_url.replace(f":{postgres_server.port}", f":{proxy.port}")
+    service = Service("soak", tmp_path, [f"sqlite:///{tmp_path}/calls.db", postgres])
+    until(lambda: bool(service.noted("session")), 120)
+    faults = Faults(service, proxy, postgres_server)
+    faults.run(60 * MINUTES)
+    service.end()
+    losses = read_losses(service.directory)
+    accounts = [account(service, url, losses) for url in service.stores]
+    slope = faults.memory.slope(WARM)
+    print(f"| {MINUTES:g} minutes: {dict(faults.done)}, memory {slope:+.3f} MiB a minute |")
+    for one in accounts:
+        print(
+            f"| {one.store}: {one.acknowledged:,} calls, {len(one.missing):,} missing, "
+            f"{len(one.missing_sessions)} sessions missing, {one.lost.count:,} records counted |"
+        )
+    healthy, down = accounts
+    assert (healthy.missing, healthy.missing_sessions, healthy.lost.count) == ([], [], 0), healthy.store
+    assert down.missing, "the cap was reached"
+    # Steps and events are counted too, and what a killed process has counted in its last second is not.
+    assert len(down.missing) + len(down.missing_sessions) <= down.lost.count + IN_FLIGHT * service.kills
+    for noted in (*down.missing, *down.missing_sessions):
+        assert down.lost.first_ns <= noted.returned_ns
+        assert noted.begun_ns <= down.lost.last_ns
+    assert slope <= SLOPE_MIB
+    proxy.close()
+
+
+@pytest.mark.timeout(1800)
+def test_chaos_of_every_kind_of_work_loses_nothing_and_has_each_line_once(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/calls.db"
+    service, chance = Service("chaos", tmp_path, [url]), random.Random(5)
+    made = 0
+    while made < CALLS:
+        # By calls, not by time: on a busy machine a worker would be killed before it has done anything.
+        made = service.after_calls(made + chance.randint(30, 200))
+        service.kill(chance.choice("ab"))
+        service.command("calls", "--limit", "5")
+        with contextlib.closing(callspan.open_store(url)) as reader:
+            assert next(iter(reader.calls()), None) is not None
+    service.end()
+    found, losses = stored(url), read_losses(service.directory)
+    calls, lines, sessions = (service.noted(kind) for kind in ("call", "line", "session"))
+    print(f"| {len(calls)} calls, {len(lines)} lines, {service.kills} kills |")
+    assert found.doubled == []
+    assert [key for key in (*calls, *lines) if key not in found.calls] == []
+    assert [key for key in (*calls, *lines) if wrong(key, found.calls[key])] == []
+    assert [key for key in sessions if key not in found.sessions] == []
+    losses.unrecorded.clear()  # requests that are no calls are counted there
+    assert not losses
