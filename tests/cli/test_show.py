@@ -12,6 +12,8 @@ import pytest
 import callspan
 from callspan.cli.screen import Screen
 from callspan.cli.show import print_call
+from callspan.comparison.diff import diff
+from callspan.comparison.sides import side_of_call
 from callspan.records import (
     Attempt,
     CallRecord,
@@ -236,6 +238,29 @@ def test_show_last_is_the_newest_of_calls_and_sessions(store: str, at_ns: int, p
     keep(store, session("s-1", start_ns=START_NS), made("c", at_ns=at_ns, place=place))
     for arguments in (["show"], ["show", "last"]):
         assert shown in ask("--store", store, *arguments).out
+
+
+def test_messages_that_only_one_has_stand_alone() -> None:
+    said = [Message(role="user", parts=[Text(text=text)]) for text in ("Where?", "Here.", "There.", "Go.")]
+    one, other = (side_of_call(made(), Conversation(input=messages)) for messages in (said, [said[0], said[3]]))
+    assert [(pair.status, pair.a, pair.b) for pair in diff(one, other).messages] == [
+        ("same", 0, 0), ("only_a", 1, None), ("only_a", 2, None), ("same", 3, 1),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "status", "difference"),
+    [
+        (Decimal("0.1"), Decimal("0.3"), "differs", Decimal("0.2")),
+        (3, 1, "differs", -2),
+        (True, False, "differs", None),
+        (None, 2, "only_b", None),
+    ],
+)
+def test_the_difference_of_two_facts(a: Any, b: Any, status: str, difference: Any) -> None:
+    one, other = (side_of_call(made(), Conversation()) for _ in "ab")
+    one.parameters["n"], other.parameters["n"] = a, b
+    assert [(fact.status, fact.difference) for fact in diff(one, other).parameters] == [(status, difference)]
 
 
 @pytest.fixture(scope="module")

@@ -77,7 +77,6 @@ def ran(*types: str) -> Body:
 
 _BILLED_TO: Final = {"type": "billing_policy", "bill_to": "user_profile"}
 _CREDIT: Final = {"fallback_credit": {"status": {"type": "redeemed"}}}
-_NO_CREDIT: Final = {"fallback_credit": {"status": {"type": "not_applied", "reason": "expired"}}}
 _BATCH: Final = {"batch_id": "batch_1"}
 _FRESH: Final = {"input_tokens": 1000, "cache_read_input_tokens": 2000, "cache_creation_input_tokens": 400}
 _BY_LIFE: Final = {"cache_creation": {"ephemeral_5m_input_tokens": 300, "ephemeral_1h_input_tokens": 100}}

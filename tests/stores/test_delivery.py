@@ -70,19 +70,14 @@ def test_a_store_url_with_a_password_shows_it_nowhere(tmp_path: Path, caplog: py
 _DEEP: Final = b"[" * 5_000 + b"]" * 5_000
 _BODIES: Final = {
     "too deep": b'{"messages":' + _DEEP + b"}",
-    "too deep in a message": b'{"messages":[{"role":"user","content":' + _DEEP + b"}]}",
     "half a surrogate pair": rb'{"messages":[{"role":"user","content":"\ud800"}]}',
     "a NUL": rb'{"messages":[{"role":"user","content":"a\u0000b"}]}',
     "a number of 400 digits": b'{"messages":[{"role":"user","content":' + b"9" * 400 + b"}]}",
-    "NaN": b'{"messages":[{"role":"user","content":NaN}]}',
     "no JSON": b"hello",
     "no UTF-8": b'{"messages":[{"role":"user","content":"\xff\xfe"}]}',
     "a key twice": b'{"messages":[],"messages":[{"role":"user"}]}',
     "a list": b"[1,2]",
-    "a text": b'"x"',
-    "null": b"null",
     "messages that are none": b'{"messages":[1,null,"x",[2],{"role":{"a":1},"content":[{"type":5,"text":{"x":1}}]}]}',
-    "an object of messages": b'{"messages":{"a":1}}',
 }
 _FIELDS: Final[dict[str, dict[str, object]]] = {
     "more tokens than 63 bits": {"usage": Usage(input_tokens=2**70, output_tokens=-5)},
@@ -90,7 +85,6 @@ _FIELDS: Final[dict[str, dict[str, object]]] = {
         f"a cost of {usd}": {"cost": Cost(usd=Decimal(usd), source="mine")}
         for usd in ("Infinity", "NaN", "sNaN", "1E+400", "1E-400", "1E+999999", "1E-999999", "1E+9999999999", "-1")
     },
-    "a time before 1970": {"timing": Timing(start_ns=-5)},
     "a time behind 2262": {"timing": Timing(start_ns=2**63 + 5)},
     "an id of nothing": {"call_id": ""},
     "an id with a NUL": {"call_id": "a\0b"},
@@ -100,14 +94,11 @@ _PAYLOADS: Final = {
     "metadata too deep": _CALL + b'"metadata":{"a":' + _DEEP + b"}}",
     "an unknown field too deep": _CALL + b'"new_field":' + _DEEP + b"}",
     "no request": _CALL + b'"request":null}',
-    "no response": _CALL + b'"response":null}',
-    "an unknown number of 300 digits": _CALL + b'"new_field":' + b"9" * 300 + b"}",
     "an unknown half of a pair": _CALL + rb'"new_field":"\ud800"}',
     "half a pair as id": rb'{"kind":"call","schema_version":%d,"call_id":"\ud800","timing":{"start_ns":1}}' % FORMAT,
     "a version beyond 63 bits": b'{"kind":"session","session_id":"s","schema_version":%d,"seen_ns":%s}'
     % (FORMAT, b"9" * 20),
     "nothing": b"",
-    "no object": b"[]",
     "bytes": bytes(range(256)),
 }
 

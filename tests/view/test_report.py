@@ -168,16 +168,6 @@ def test_the_command_writes_the_page_and_says_how_large(
     assert "3 calls, 2 sessions," in output.output
     written, named = (re.sub(r'"at_ms":[\d.e+]+', "", path.read_text()) for path in (tmp_path / "report.html", target))
     assert written == named  # but for when each was made
-    opened: list[str] = []
-    monkeypatch.setattr("webbrowser.open", lambda url: opened.append(url) or False)
-    output = CliRunner().invoke(callspan, ["--store", url, "report", "-o", "r.html", "--open"])
-    assert opened == [target.resolve().as_uri()]
-    assert "No browser was found: open the file yourself." in output.output
-    none = CliRunner().invoke(
-        callspan, ["--store", url, "report", "-o", str(tmp_path / "n.html"), "--model", "nope", "--since", "1s"]
-    )
-    assert none.exit_code == 1
-    assert not (tmp_path / "n.html").exists()
 
 
 @pytest.mark.parametrize("text", HOSTILE)
