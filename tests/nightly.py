@@ -10,6 +10,7 @@ from typing import Final
 
 FILES: Final[dict[str, int]] = {
     "tests/calls/test_budgets.py": 0,
+    "tests/calls/test_drift.py": 2,
     "tests/calls/test_leaks.py": 2,
     "tests/calls/test_loop_scripts.py": 2,
     "tests/calls/test_memory.py": 0,
@@ -27,9 +28,9 @@ FILES: Final[dict[str, int]] = {
     "tests/otel/test_web_service.py": 2,
     "tests/sessions/test_memory.py": 0,
     "tests/stores/test_beside_sqlite.py": 2,
-    "tests/stores/test_soak.py": 0,
     "tests/stores/test_large_readers.py": 0,
     "tests/stores/test_outages.py": 0,
+    "tests/stores/test_soak.py": 0,
     "tests/stores/test_sql_examples.py": 0,
     "tests/view/test_acceptance.py": 0,
     "tests/view/test_browser.py": 0,

@@ -21,6 +21,19 @@ import pytest
 pytestmark = pytest.mark.usefixtures("no_settings")
 
 _BENCH = Path(__file__).resolve().parents[2] / "bench"
+_PROGRAM = """
+import json, sys
+sys.path.insert(0, sys.argv[1])
+from columns import columns
+from rows import BARE, DEFAULT, FLOOR, SQLITE, provider, rows
+from timing import measure
+column = next(column for column in columns() if column.name == sys.argv[2])
+tracing = provider()
+wanted = [row for row in rows(column, tracing) if row.name in (BARE, FLOOR, DEFAULT, SQLITE)]
+measured = measure(column, wanted, seconds=6, least=7)
+low = {name: min(values) for name, values in measured.rounds.items()}
+print(json.dumps({"bare": low[BARE], "floor": low[FLOOR], "default": low[DEFAULT], "sqlite": low[SQLITE]}))
+"""
 
 _COUNTING = """
 import gc, json, sys
@@ -46,6 +59,11 @@ for row in rows(column, provider()):
 print(json.dumps({"bare": counted[BARE], "floor": counted[FLOOR], "default": counted[DEFAULT],
                   "sqlite": counted[SQLITE]}))
 """
+
+
+def costs(column: str) -> dict[str, Any]:
+    """CPU nanoseconds per unit of each row: the least of its rounds, since load only ever adds."""
+    return _run(_PROGRAM, column)
 
 
 def calls(column: str) -> dict[str, Any]:
@@ -92,6 +110,31 @@ def test_a_long_history_is_read_with_few_calls_for_each_message() -> None:
     """99 messages of 2 KB: most of them are not shown, and none is worth more than reading it once."""
     short, long = calls("openai plain sync"), calls("openai 200 KB request")
     assert long["default"] - long["bare"] <= short["default"] - short["bare"] + 99 * 12
+
+
+@pytest.mark.parametrize("column", ["openai plain sync", "anthropic plain async"])
+def test_a_plain_call_costs_a_few_raw_spans(column: str) -> None:
+    """Spans only, both vocabularies, content on; then with every record handed to SQLite's spool."""
+    cost = costs(column)
+    floor = cost["floor"] - cost["bare"]
+    assert cost["default"] - cost["bare"] <= 8 * floor
+    assert cost["sqlite"] - cost["bare"] <= 12 * floor
+
+
+# 28 blocks of 33 streams, each of them a tenth of a second on a slow machine.
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize(
+    ("column", "part"), [("openai 500-chunk stream sync", 0.15), ("anthropic 500-event stream sync", 0.4)]
+)
+def test_a_chunk_costs_a_small_part_of_what_the_sdk_spends_on_it(column: str, part: float) -> None:
+    """The call's own cost included, spread over its chunks."""
+    cost = costs(column)
+    assert cost["default"] - cost["bare"] <= part * cost["bare"]
+
+
+def test_a_timestep_with_an_event_costs_a_few_raw_spans() -> None:
+    cost = costs("session, timesteps with an event")
+    assert cost["default"] <= 8 * cost["floor"]
 
 
 def printed(program: str) -> int:

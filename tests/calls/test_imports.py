@@ -6,12 +6,25 @@ Slow tests are named in one place.
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
+import callspan
+from tests.nightly import FILES
 from tests.support import sdks
 from tests.support.processes import ran
 
+SOURCE = Path(callspan.__file__).parent
+ELSEWHERE = ("cli", "testing", "datasets", "reports", "environments")
+"""Never on a caller's path, nor in a thread of ours."""
+DECLARED = {
+    "opening.py: callspan.delivery": "within open_store(deliver=True)",
+    "otlp/providers.py: opentelemetry.sdk._logs": "within instrument(otlp=...)",
+    "otlp/providers.py: opentelemetry.sdk._logs.export": "within instrument(otlp=...)",
+    "otlp/providers.py: opentelemetry.sdk.metrics": "within instrument(otlp=...)",
+    "otlp/providers.py: opentelemetry.sdk.metrics.export": "within instrument(otlp=...)",
+}
 FIRST_CALLS = """
 import sys, time
 import openai, anthropic
@@ -68,9 +81,40 @@ print(sorted(late))
 """
 
 
+def inside_functions() -> Iterator[str]:
+    for path in sorted(SOURCE.rglob("*.py")):
+        where, text = path.relative_to(SOURCE), path.read_text()
+        if where.parts[0] in ELSEWHERE or not re.search(r"(^[ \t]+|[:;][ \t]*)(from|import)\b", text, re.MULTILINE):
+            continue
+        for function in ast.walk(ast.parse(text)):
+            if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef):
+                for node in ast.walk(function):
+                    if isinstance(node, ast.ImportFrom):
+                        yield f"{where.as_posix()}: {node.module}"
+                    elif isinstance(node, ast.Import):
+                        yield from (f"{where.as_posix()}: {alias.name}" for alias in node.names)
+
+
+def test_functions_import_nothing_that_is_not_declared_here() -> None:
+    assert sorted(set(inside_functions())) == sorted(DECLARED)
+
+
 def test_the_first_calls_of_a_process_import_nothing_for_us(tmp_path: Path) -> None:
     sdks.needs("openai", "1.66", "the Responses API")
     assert ran("-c", FIRST_CALLS, cwd=tmp_path, timeout_s=180).stdout == "[]\n"
+
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_at_most_thirty_files_are_left_to_the_night_and_all_of_them_are_there() -> None:
+    assert len(FILES) <= 30
+    assert [file for file in FILES if not (ROOT / file).is_file()] == []
+
+
+PUBLIC = re.compile(r"callspan\.(records|stores|datasets|(testing|environments)(\..*)?)")
+MOST_PRIVATE = 77
+"""Files of tests that import other modules of callspan; the aim is 45: properties and tables."""
 
 
 def imported(path: Path) -> Iterator[str]:
@@ -80,3 +124,26 @@ def imported(path: Path) -> Iterator[str]:
             yield "." * node.level + (node.module or "")
         elif isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
+
+
+def files_of_tests() -> dict[str, list[str]]:
+    """Return what each file of tests imports, by its path."""
+    return {path.relative_to(ROOT).as_posix(): [*imported(path)] for path in sorted((ROOT / "tests").rglob("*.py"))}
+
+
+def test_ever_fewer_files_of_tests_import_what_no_user_sees() -> None:
+    private = [
+        file
+        for file, modules in files_of_tests().items()
+        if any(module.startswith("callspan.") and not PUBLIC.fullmatch(module) for module in modules)
+    ]
+    assert len(private) <= MOST_PRIVATE, private
+
+
+def test_no_file_of_tests_imports_another() -> None:
+    """What two of them need is in a helper."""
+    sharing = {
+        file: module for file, modules in files_of_tests().items() for module in modules
+        if module.rpartition(".")[2].startswith("test_")
+    }  # fmt: skip
+    assert sharing == {}

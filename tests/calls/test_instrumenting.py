@@ -2,23 +2,35 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import logging
 import os
+import socket
+import sqlite3
+import sys
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
+from decimal import Decimal
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import pytest
 
 import callspan
 import callspan.testing
-from callspan import AnthropicInstrumentor, OpenAIInstrumentor, SettingError, open_store
+from callspan import AnthropicInstrumentor, OpenAIInstrumentor, SettingError, Settings, open_store, wiring
+from callspan.delivery.recorder import Recorder
 from callspan.fail_open import forget_failures
-from callspan.records import Record
+from callspan.process.processed import ProcessedRecord
+from callspan.records import CallRecord, Record, Request, Usage, encode
+from callspan.sdk_profiles import SDKS
 from callspan.settings_loader import forget_warnings
 from callspan.wiring import WIRING
 from callspan.wiring.pipeline import Providers
+from tests.support.processed import processed
 from tests.support.records import made
 
 
@@ -87,6 +99,7 @@ def test_settings_of_the_code_after_automatic_instrumentation_are_no_warning(
     ("given", "expected"),
     [
         ({"stores": "jsonl:///other.jsonl"}, ("off", ("jsonl:///other.jsonl",), redact)),
+        ({"service": "s"}, ("off", None, redact)),
         ({"redact": None, "content": None, "service": "s"}, ("off", None, redact)),
         ({"content": "full"}, ("full", None, redact)),
         ({"redact": False}, ("off", None, None)),
@@ -139,9 +152,19 @@ def test_the_application_changes_what_an_entry_point_has_set(store: str, monkeyp
     ("given", "named"),
     [
         ({"sdks": "opanai"}, "^sdks='opanai': use some of openai, anthropic"),
+        ({"sdks": ["openai", "cohere"]}, "^sdks='cohere'"),
+        ({"sdks": 3}, "^sdks=3"),
+        ({"sdks": [None]}, "^sdks=None"),
         ({"redact": "x"}, "^redact='x': use a function"),
+        ({"redact": True}, "^redact=True"),
         ({"tracer_provider": "x"}, "^tracer_provider='x'.*get_tracer"),
+        ({"meter_provider": 3}, "^meter_provider=3"),
+        ({"logger_provider": object()}, "^logger_provider=a value of type object"),
+        ({"stores": Path("calls")}, "^stores: unknown kind of store 'calls'"),
         ({"stores": "postgresql://u:pass/word-8@h/db"}, "^stores: .*write / as %2F"),
+        *(({"stores": f"postgresql://u:word-8{end}@127.0.0.1:9/db"}, "% as %25") for end in ("%zz", "%", "%00x", "%2")),
+        ({"stores": "jsonl:///a.jsonl?max_bytes=big"}, "^stores: .*max_bytes$"),
+        ({"otlp": 5}, "^otlp: "),
         ({"otlp": "http://u:pass/word-8@h"}, "^otlp: "),
         ({"prices": "none.json"}, "^prices: .*none.json"),
     ],
@@ -203,6 +226,135 @@ def test_what_was_in_force_is_in_force_again_after_a_capture() -> None:
     assert repr(handle).startswith("<Handle in force ")
 
 
+CLOSING_S = 0.8
+
+
+def undo_each() -> None:
+    for sdk in SDKS:
+        WIRING.remove_sdk(sdk)
+
+
+@pytest.mark.parametrize("change", [lambda: callspan.instrument(content="off"), callspan.uninstrument, undo_each])
+def test_no_thread_waits_for_the_stores_that_another_thread_closes(
+    change: Callable[[], object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(wiring, "_CLOSE_TIMEOUT_S", CLOSING_S)
+    # What waits for a locked file is not delivered in time.
+    other = sqlite3.connect(tmp_path / "calls.db", isolation_level=None)
+    other.execute("BEGIN EXCLUSIVE")
+    callspan.instrument(stores=f"sqlite:///{tmp_path}/calls.db")
+    WIRING.write(made())
+    closes = threading.Thread(target=change)
+    began = time.monotonic()
+    closes.start()
+    time.sleep(0.2)
+    assert closes.is_alive()
+    callspan.instrument(content="metadata")
+    took = time.monotonic() - began
+    closes.join()
+    assert time.monotonic() - began > CLOSING_S
+    assert took < CLOSING_S
+    other.close()
+    for thread in threading.enumerate():
+        if str(tmp_path) in thread.name:
+            thread.join(10)  # it may log that the file was locked
+            assert not thread.is_alive()
+    forget_failures()
+
+
+def test_a_record_appended_as_the_stores_close_is_delivered_soon(tmp_path: Path) -> None:
+    # While the store's file is locked, it closes without what it was to deliver.
+    path = tmp_path / "calls.db"
+    one = Recorder(Settings(stores=(str(path),)))
+    one.write(processed(made("first")))
+    one.flush(10.0)
+    other = sqlite3.connect(path, isolation_level=None)
+    other.execute("BEGIN EXCLUSIVE")
+    one.write(processed(made("early")))
+    closes = threading.Thread(target=one.retire, args=(0.5,))
+    closes.start()
+    time.sleep(0.1)
+    one.write(processed(made("late")))
+    closes.join()
+    other.close()
+    deadline = time.monotonic() + 10
+    # Read without callspan, whose readers deliver.
+    with contextlib.closing(sqlite3.connect(path)) as reader:
+        while (found := reader.execute("SELECT count(*) FROM calls").fetchone()) != (
+            3,
+        ) and time.monotonic() < deadline:
+            time.sleep(0.05)
+    assert found == (3,)
+    forget_failures()
+
+
+def test_a_record_for_stores_to_which_another_thread_adds_one_leaves_no_thread_behind(tmp_path: Path) -> None:
+    first, second = str(tmp_path / "first.db"), str(tmp_path / "second.db")
+    one = Recorder(Settings(stores=(first,)))
+    one.write(processed(made("before")))
+
+    def add(frame: FrameType, event: str, _: object) -> None:
+        if event == "call" and frame.f_code is encode.__code__:  # the spool is chosen
+            sys.setprofile(None)
+            replaced = one.add_stores((second,))
+            assert replaced is not None
+            assert replaced.close(10)
+
+    sys.setprofile(add)
+    one.write(processed(made("late")))
+    sys.setprofile(None)
+    deadline = time.monotonic() + 10
+    while any(first in thread.name for thread in threading.enumerate()) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not any(first in thread.name for thread in threading.enumerate())
+    assert stored(first) == {"before", "late"}
+
+
+def add_exporter(failing: str, other: str) -> callspan.CallRecordExporter:
+    callspan.instrument(stores=failing)
+    WIRING.write(made("early"))
+    return callspan.CallRecordExporter(other)
+
+
+def instrument_later(failing: str, other: str) -> callspan.CallRecordExporter:
+    exporter = callspan.CallRecordExporter(failing)
+    WIRING.write(made("early"))
+    callspan.instrument(stores=other)
+    return exporter
+
+
+@pytest.mark.parametrize("change", [add_exporter, instrument_later])
+def test_an_exporters_flush_waits_for_what_a_failing_store_lacked_before_a_change(
+    change: Callable[[str, str], callspan.CallRecordExporter], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(wiring, "_CLOSE_TIMEOUT_S", 0.2)
+    path, received = tmp_path / "calls.sock", b""
+    exporter = change(f"unix://{path}", f"{tmp_path}/calls.jsonl")
+    WIRING.write(made("late"))
+    assert not exporter.force_flush(100)
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(path))
+        server.listen()
+        assert exporter.force_flush(20_000)
+        server.setblocking(False)
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                with server.accept()[0] as connection:
+                    received += connection.recv(1 << 16)
+    assert [name in received for name in (b'"early"', b'"late"')] == [True, True]
+
+
+def test_of_two_urls_of_one_store_the_first_tells_what_was_priced(tmp_path: Path) -> None:
+    prices = tmp_path / "prices.json"
+    prices.write_text(json.dumps({"models": {"m": {"input": "2", "output": "4"}}}))
+    path, told = tmp_path / "calls.db", list[ProcessedRecord[Record]]()
+    one = Recorder(Settings(stores=(f"sqlite:///{path}", str(path)), prices=prices), priced=told.append)
+    usage = Usage(input_tokens=1_000_000, output_tokens=0)
+    one.write(processed(made("a", request=Request(model="m"), usage=usage, outcome="success")))
+    one.retire(10.0)
+    assert [record.record.cost.usd for record in told if isinstance(record.record, CallRecord)] == [Decimal(2)]
+
+
 # Parts
 
 
@@ -225,7 +377,10 @@ class Provider:
     [
         ((True, True), True),
         ((False, True), False),
+        ((True, False), False),
+        ((None, True), False),
         ((OSError("gone"), True), False),
+        ((True, TypeError("odd")), False),
     ],
 )
 def test_every_provider_is_flushed_also_after_one_that_cannot(answers: tuple[object, object], flushed: bool) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
+import hashlib
 import json
 import random
 from contextlib import AbstractAsyncContextManager
@@ -476,3 +477,40 @@ def test_the_events_of_the_beta_are_read_too(mode: Mode, run: Run, seen: Capture
     assert record.conversation.output[0].parts[1] == Media(
         modality="audio", mime="audio/pcmu", size=48_000, seconds=6.0
     )
+
+
+def test_a_loss_that_only_a_send_notices_cuts_the_open_response_off_and_fails_the_next_create(
+    mode: Mode, run: Run, seen: Captured
+) -> None:
+    async def body() -> None:
+        with serving([session(), "recv", "drop"]) as part:
+            async with connected(mode, part.url) as socket:
+                await socket.send(CREATE)
+                part.done.wait(5)
+                with contextlib.suppress(ConnectionClosed):
+                    for _ in range(1000):
+                        await socket.send({"type": "input_audio_buffer.clear"})
+                        await asyncio.sleep(0.005)
+                with pytest.raises(ConnectionClosed):
+                    await socket.send(CREATE)
+
+    with contextlib.suppress(ConnectionClosed):
+        run(body)
+    unsent, cut_off = seen.records  # as they end
+    assert cut_off.stream is not None
+    assert (cut_off.outcome, cut_off.stream.end) == ("error", "cut_off")
+    assert unsent.error is not None
+    assert (unsent.outcome, unsent.error.kind, unsent.stream) == ("error", "connection", None)
+    assert {span.context.span_id for span in seen.spans} >= {int(one.span_id or "0", 16) for one in seen.records}
+
+
+def test_audio_is_hashed_where_media_are_kept_inline(mode: Mode, run: Run) -> None:
+    script = [session(), created("resp_1"), *spoken("resp_1", "Hi.", seconds=20), *done("resp_1", "Hi."), "drop"]
+    sounds = [one["delta"] for one in script if one != "drop" and one["type"] == "response.output_audio.delta"]
+    with capture(media="inline") as seen, contextlib.suppress(ConnectionClosed):
+        run(lambda: listened(mode, script))
+    (record,) = seen.records
+    assert record.conversation is not None
+    ((_, audio),) = [message.parts for message in record.conversation.output]
+    digest = hashlib.sha256(b"".join(map(base64.b64decode, sounds))).hexdigest()
+    assert audio == Media(modality="audio", mime="audio/pcm", size=20 * 48_000, seconds=20.0, sha256=digest)

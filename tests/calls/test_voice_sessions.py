@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import contextlib
+import random
 from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 import pytest
 
 import callspan
-from callspan.testing import Captured
+from callspan.testing import Captured, capture
 from tests.calls.sockets import ConnectionClosed, Socket, by_api, connected, listened
 from tests.support import sdks
 from tests.support.calls import Run, body_returned
 from tests.support.mode import Mode
 from tests.support.realtime_server import SECOND, event
-from tests.support.socket_server import Part, serving
+from tests.support.scale import scaled
+from tests.support.socket_server import Part, next_of, serving
 
 sdks.needs_module("openai", "2.30", "realtime over a base URL of one's own")
 sdks.needs_module("openai", "3.50", "live.connect")
@@ -254,3 +256,42 @@ def test_a_translation_is_one_call_without_usage(mode: Mode, run: Run, seen: Cap
     made = body_returned(record)
     assert made["turns"][1] == {"role": "assistant", "elapsed_ms": 800, "text": "Guten Tag."}
     assert made["audio"] == {"callspan_media": {"bytes": 48_000, "mime": "audio/pcm", "seconds": 1.0}}
+
+
+def generated(seed: int, length: int) -> tuple[list[Any], list[str], int]:
+    """A session of so many events, the texts of its delegated responses, and how many decisions it makes."""
+    pick, script, texts, decisions = random.Random(seed), [started()], [], 0
+    while len(script) < length:
+        roll = pick.random()
+        if roll < 0.2:
+            texts.append(f"Answer {len(texts)}.")
+            script += delegated(f"resp_{len(texts)}", texts[-1])
+        elif roll < 0.3:
+            decisions += 1
+            script.append(decided("no"))
+        elif roll < 0.35:
+            script.append(pick.choice(["", "no json", "[1]", '{"type":7}', event("session.of_tomorrow")]))
+        else:
+            script.append(
+                pick.choice([audio(), heard("input", "naïve"), heard("output", "🎉"), used(seconds=len(script))])
+            )
+    return [*script, pick.choice([closed(seconds=length), "drop", "close"])], texts, decisions
+
+
+async def talk(mode: Mode, part: Part, length: int) -> list[Any]:
+    """What the application sees: every message and exception, in order."""
+    async with live(mode, part) as connection:
+        return [await next_of(mode, connection.connection) for _ in range(length)]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_application_sees_what_it_would_without(seed: int, mode: Mode, run: Run) -> None:
+    script, texts, decisions = generated(seed, scaled(200, 10_000))
+    with serving(script) as part:
+        bare = run(lambda: talk(mode, part, len(script)))
+        with capture() as seen:
+            assert run(lambda: talk(mode, part, len(script))) == bare
+            assert [record.text for record in by_api(seen, "responses")] == texts
+            assert len(by_api(seen, "decisions")) == decisions
+            assert len(by_api(seen, "live")) == 1
+            assert len(seen.records) == len(seen.spans) == len(texts) + decisions + 1

@@ -19,7 +19,7 @@ import openai
 import pytest
 
 import callspan
-from callspan.testing import Captured, capture
+from callspan.testing import Captured, ScriptedProvider, capture
 from tests.support import realtime_server as voice
 from tests.support import sdks
 from tests.support.processes import ran
@@ -134,6 +134,49 @@ def create(connection: Any) -> None:
     connection.send({"type": "response.create", "model": "gpt-5", "input": "Hi"})
 
 
+class _ImpatientError(Exception):
+    """What the application's time limit raises."""
+
+
+@pytest.mark.skipif(sdks.version("websockets") < (14,), reason="websockets 13 cannot receive after an interrupted wait")
+def test_a_time_limit_of_the_application_interrupts_a_wait_and_nothing_else(
+    provider: ScriptedProvider, seen: Captured
+) -> None:
+    provider.reply(text="Hi.")
+    provider.reply(text="one two three", chunk_delay_s=0.05)
+
+    def expired(*_: object) -> None:
+        raise _ImpatientError
+
+    before = signal.signal(signal.SIGALRM, expired)
+    interrupted = 0
+    try:
+        with (
+            openai.OpenAI(api_key="k", base_url=provider.openai_url) as client,
+            client.responses.connect() as connection,
+        ):
+            create(connection)
+            while connection.recv().type != "response.completed":  # the first events take the SDK a second
+                pass
+            create(connection)
+            kind = None
+            while kind != "response.completed":
+                signal.setitimer(signal.ITIMER_REAL, 0.02)
+                try:
+                    kind = connection.recv().type
+                except _ImpatientError:
+                    interrupted += 1
+                finally:
+                    signal.setitimer(signal.ITIMER_REAL, 0)
+    finally:
+        signal.signal(signal.SIGALRM, before)
+    assert interrupted
+    assert [(record.outcome, record.text) for record in seen.records] == [
+        ("success", "Hi."),
+        ("success", "one two three"),
+    ]
+
+
 def held() -> int:
     """Bytes that callspan holds of what was made since tracing began."""
     gc.collect()
@@ -141,6 +184,27 @@ def held() -> int:
     tests = tracemalloc.Filter(False, f"{Path(callspan.__file__).parent}/testing/*")
     found = tracemalloc.take_snapshot().filter_traces([ours, tests]).statistics("filename")
     return sum(one.size for one in found)
+
+
+def test_connections_at_rest_and_open_responses_are_small(provider: ScriptedProvider, seen: Captured) -> None:
+    number, text = 10, "x" * 200_000
+    with openai.OpenAI(api_key="k", base_url=provider.openai_url) as client:
+        connections = [client.responses.connect().enter() for _ in range(number)]
+        for events in (events_of(text, 2), events_of(text, 2)[:-1]):
+            tracemalloc.start()
+            for connection in connections:
+                provider.reply(raw=events)
+                create(connection)
+                for _ in events:
+                    connection.recv()
+            assert len(seen.spans) == (number if events[-1]["type"] == "response.completed" else 0)
+            seen._exporter.clear()
+            seen._all.clear()
+            open_text = 0 if events[-1]["type"] == "response.completed" else 2 * len(text)
+            assert held() / number < (64 << 10) + 2 * open_text
+            tracemalloc.stop()
+        for connection in connections:
+            connection.close()
 
 
 def connected(client: Any, surface: str) -> Any:

@@ -110,6 +110,19 @@ def test_an_error_has_status_code_and_limits_of_its_event(mode: Mode, run: Run, 
     assert (record.rate_limits.requests.limit, record.retries) == (10000, None)
 
 
+def test_of_more_than_64_creates_without_an_answer_the_oldest_is_cut_off(mode: Mode, run: Run, seen: Captured) -> None:
+    async def body() -> None:
+        mode.provider.reply(hang=True)
+        async with connected(mode) as socket:
+            for number in range(66):
+                await socket.create(input=str(number))
+
+    run(body)
+    ends = [(record.stream and record.stream.end, body_sent(record)["input"]) for record in seen.records]
+    assert [given for end, given in ends if end == "cut_off"] == ["0", "1"]
+    assert [end for end, _ in ends].count("closed") == 64
+
+
 def test_a_reconnect_cuts_off_what_ran_and_sends_what_was_queued(mode: Mode, run: Run, seen: Captured) -> None:
     second = json.dumps({"type": "response.create", "model": "gpt-5", "input": "second"})
     opened: list[Socket] = []
@@ -133,6 +146,20 @@ def test_a_reconnect_cuts_off_what_ran_and_sends_what_was_queued(mode: Mode, run
     assert lost.stream is not None
     assert (lost.stream.end, lost.outcome) == ("cut_off", "error")
     assert (found.text, body_sent(found)["input"]) == ("Found.", "second")
+
+
+def test_messages_queued_before_the_connection_are_calls_when_they_are_sent(
+    mode: Mode, run: Run, seen: Captured
+) -> None:
+    async def body() -> None:
+        manager = mode.openai().responses.connect()
+        needs_queue(manager)
+        manager.send({"type": "response.create", "model": "gpt-5", "input": "early"})
+        async with mode.entered(manager) as connection:
+            await Socket(mode, connection).until()
+
+    run(body)
+    assert body_sent(the_call(seen))["input"] == "early"
 
 
 CREATES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
@@ -161,6 +188,23 @@ def test_a_connection_that_fails_to_open_is_the_applications_exception(
 
     run(body)
     assert seen.everything == []
+
+
+def test_a_suppressed_create_has_a_record_and_no_span(mode: Mode, run: Run, seen: Captured) -> None:
+    from opentelemetry.instrumentation.utils import suppress_instrumentation
+
+    async def body() -> None:
+        mode.provider.reply(text="Hidden.")
+        mode.provider.reply(text="Shown.")
+        async with connected(mode) as socket:
+            with suppress_instrumentation():
+                await socket.create()
+            await socket.create()
+            await socket.until()
+            await socket.until()
+
+    run(body)
+    assert [(call.text, call.span_id is None) for call in seen.records] == [("Hidden.", True), ("Shown.", False)]
 
 
 def azure(mode: Mode) -> Any:

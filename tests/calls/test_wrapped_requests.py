@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
+import openai
 import pytest
 import wrapt
 from opentelemetry import trace
@@ -78,6 +79,13 @@ def on_the_base_without_a_trace(wrapping: Wrapping, client: Any) -> None:
     base.request = wrapping.wrapper(base.request)
 
 
+def on_the_base_in_a_circle(wrapping: Wrapping, client: Any) -> None:
+    """It says that it wraps itself, so that what is innermost cannot be found."""
+    on_the_base_without_a_trace(wrapping, client)
+    base: Any = base_of(client)
+    base.request.__wrapped__ = base.request
+
+
 def by_wrapt(wrapping: Wrapping, client: Any) -> None:
     def around(wrapped: Any, instance: object, args: Any, kwargs: Any) -> Any:
         return wrapping.wrapper(wrapped)(*args, **kwargs)
@@ -85,7 +93,14 @@ def by_wrapt(wrapping: Wrapping, client: Any) -> None:
     wrapt.wrap_function_wrapper(type(client), "request", around)
 
 
-WAYS = [on_the_class, on_the_client, on_the_base, on_the_base_without_a_trace, by_wrapt]
+def by_an_override_of_a_kept_function(wrapping: Wrapping, client: Any) -> None:
+    client.__class__ = type("Own", (type(client),), {"request": wrapping.wrapper(base_of(client).request)})  # type: ignore[attr-defined]
+
+
+WAYS = [
+    on_the_class, on_the_client, on_the_base, on_the_base_without_a_trace, on_the_base_in_a_circle, by_wrapt,
+    by_an_override_of_a_kept_function,
+]  # fmt: skip
 
 
 @contextmanager
@@ -128,10 +143,47 @@ def test_each_call_has_one_record_whoever_wraps_its_request_first(
                 await asked(mode, client)
                 assert wrapping.calls == 2
                 assert [(call.outcome, call.text) for call in seen.records] == [("success", "I am well.")] * 2
-                is_outside = is_first and way is on_the_base_without_a_trace
+                is_outside = is_first and way in (on_the_base_without_a_trace, on_the_base_in_a_circle)
                 assert len(seen.spans) == (0 if suppresses and not is_outside else 2)
             await asked(mode, client)
             assert len(seen.records) == 2
+
+    run(body)
+
+
+def test_a_wrapper_that_is_removed_leaves_calls_recorded(sdk: str, mode: Mode, run: Run) -> None:
+    """It restores the function that it has found, which callspan did not see then."""
+    mode.provider.reply(text="I am well.", repeat=True)
+
+    async def body() -> None:
+        client = client_of(mode, sdk)
+        with fresh_classes(client):
+            kept = type(client).request
+            on_the_class(Wrapping(suppresses=False), client)
+            with capture() as seen:
+                type(client).request = kept
+                await asked(mode, client)
+                assert len(seen.records) == 2
+
+    run(body)
+
+
+def test_a_hook_that_other_code_was_put_over_stays_and_is_used_again(sdk: str, mode: Mode, run: Run) -> None:
+    mode.provider.reply(text="I am well.", repeat=True)
+
+    async def body() -> None:
+        client = client_of(mode, sdk)
+        function: Any = base_of(client).request  # type: ignore[attr-defined]
+        code = function.__code__
+        with capture():
+            ours = function.__code__
+            function.__code__ = ours.replace(co_firstlineno=1)
+        await asked(mode, client)
+        with capture() as seen:
+            await asked(mode, client)
+            assert len(seen.records) == 2
+            function.__code__ = ours
+        assert function.__code__ is code
 
     run(body)
 
@@ -176,6 +228,74 @@ def test_a_suppressed_call_has_a_record_and_counts_in_its_session_and_has_no_spa
     assert seen.sessions[-1].totals.calls == 2
 
 
+def test_requests_of_a_redactor_that_runs_in_a_thread_of_callspans_are_not_recorded(provider: ScriptedProvider) -> None:
+    asked: list[Any] = []
+    with Mode("sync", provider) as mode:
+        client = mode.openai()
+
+        def redact(record: Record) -> Record:
+            if threading.current_thread() is not threading.main_thread() and not asked:
+                asked.append(ask(client))
+            return record
+
+        with capture(redact=redact) as seen:
+            stream = ask(client, stream=True)
+            next(stream)
+            del stream
+            gc.collect()
+            assert [call.outcome for call in seen.records] == ["cancelled"]
+    assert len(asked) == 1
+
+
+class Items:
+    """The items of a stream, in an object that no weak reference can refer to."""
+
+    __slots__ = ("_items",)
+
+    def __init__(self, items: Any) -> None:
+        self._items = items
+
+    def __iter__(self) -> Items:
+        return self
+
+    def __next__(self) -> Any:
+        return next(self._items)
+
+
+class AsyncItems:
+    """As `Items`."""
+
+    __slots__ = ("_items",)
+
+    def __init__(self, items: Any) -> None:
+        self._items = items
+
+    def __aiter__(self) -> AsyncItems:
+        return self
+
+    async def __anext__(self) -> Any:
+        return await self._items.__anext__()
+
+
+@pytest.mark.parametrize("hides", [False, True])
+def test_a_stream_whose_reader_another_library_has_replaced_is_recorded(
+    *, hides: bool, mode: Mode, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stream, items = (openai.AsyncStream, AsyncItems) if mode.is_async else (openai.Stream, Items)
+    original: Any = vars(stream)["__stream__"]
+    monkeypatch.setattr(stream, "__stream__", lambda self: items(original(self)))
+    mode.provider.reply(text="I am well.")
+
+    async def body() -> None:
+        with capture(stream_usage=hides) as seen:
+            chunks = await mode.all(await mode.wait(ask(mode.openai(), stream=True)))
+            assert "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices) == "I am well."
+        call = the_call(seen)
+        assert (call.outcome, call.text, call.usage is not None) == ("success", "I am well.", hides)
+
+    run(body)
+
+
 @pytest.fixture
 def native(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], list[ReadableSpan]]]:
     """The spans that go to the global provider, where the SDK's own go; ours have a provider of their own here."""
@@ -205,22 +325,3 @@ def test_there_is_one_span_per_call_and_it_is_callspans(
     run(body)
     the_call(seen)
     assert native() == []
-
-
-def test_requests_of_a_redactor_that_runs_in_a_thread_of_callspans_are_not_recorded(provider: ScriptedProvider) -> None:
-    asked: list[Any] = []
-    with Mode("sync", provider) as mode:
-        client = mode.openai()
-
-        def redact(record: Record) -> Record:
-            if threading.current_thread() is not threading.main_thread() and not asked:
-                asked.append(ask(client))
-            return record
-
-        with capture(redact=redact) as seen:
-            stream = ask(client, stream=True)
-            next(stream)
-            del stream
-            gc.collect()
-            assert [call.outcome for call in seen.records] == ["cancelled"]
-    assert len(asked) == 1

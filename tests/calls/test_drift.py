@@ -1,0 +1,334 @@
+"""Future SDKs and HTTP libraries: hooked functions with other parameters, other results, or other types.
+
+Each hook stands around a changed original, once with callspan and once without, and calls must come to the same.
+"""
+
+from __future__ import annotations
+
+import functools
+import gc
+import importlib
+import inspect
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from typing import Any, Final
+
+import anthropic._base_client
+import pytest
+
+import callspan
+from callspan.intercept.patching import HOOKS as EVERY
+from callspan.intercept.patching import Hook
+from callspan.testing import Captured, ScriptedProvider, capture
+from tests.calls import loops
+from tests.support import sdks
+from tests.support.calls import CHAT, MESSAGE, Run, ask, client_of
+from tests.support.mode import Mode
+from tests.support.scale import scaled
+
+Function = Callable[..., Any]
+HOOKS = [hook for hook in EVERY if not hook.late]
+SAMPLE = [hook for hook in HOOKS if hook.attribute in ("request", "__stream__")]
+
+
+def name_of(hook: Hook) -> str:
+    return f"{owner_of(hook)}.{hook.attribute}"
+
+
+def owner_of(hook: Hook) -> str:
+    return hook.where[0].partition(":")[2]
+
+
+def module_of(sdk: str, hook: Hook) -> Any:
+    names = {where.partition(":")[0] for where in hook.where}
+    own = next((name for name in names if name.startswith(f"{sdk}.")), None)
+    return sdks.http_of(sdk) if own is None else importlib.import_module(own)
+
+
+def place(sdk: str, hook: Hook) -> type:
+    """The class in whose dictionary the hooked function lies."""
+    owner = getattr(module_of(sdk, hook), owner_of(hook))
+    return next(kind for kind in owner.__mro__ if hook.attribute in vars(kind))
+
+
+@contextmanager
+def replaced(owner: type, name: str, change: Callable[[Any], Any]) -> Iterator[None]:
+    """What `change` makes of a class's attribute, in its place."""
+    original = vars(owner)[name]
+    setattr(owner, name, change(original))
+    try:
+        yield
+    finally:
+        setattr(owner, name, original)
+
+
+# How an original changes, and how its caller does.
+
+
+def more_keywords(original: Function) -> Function:
+    def changed(self: Any, *args: Any, extra: str = "", **kwargs: Any) -> Any:
+        assert extra == "more"
+        return original(self, *args, **kwargs)
+
+    return signed(changed, original, inspect.Parameter("extra", inspect.Parameter.KEYWORD_ONLY), at=None)
+
+
+def more_positions(original: Function) -> Function:
+    def changed(self: Any, extra: str = "", *args: Any, **kwargs: Any) -> Any:
+        assert extra == "more"
+        return original(self, *args, **kwargs)
+
+    return signed(changed, original, inspect.Parameter("extra", inspect.Parameter.POSITIONAL_OR_KEYWORD), at=1)
+
+
+def signed(changed: Function, original: Function, parameter: inspect.Parameter, at: int | None) -> Function:
+    known = list(inspect.signature(original).parameters.values())
+    known.insert(len(known) if at is None else at, parameter)
+    changed.__signature__ = inspect.Signature(known)  # type: ignore[attr-defined]
+    return changed
+
+
+def giving_keywords(function: Function) -> Function:
+    @functools.wraps(function)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        return function(*args, extra="more", **kwargs)
+
+    return call
+
+
+def giving_positions(function: Function) -> Function:
+    @functools.wraps(function)
+    def call(self: Any, *args: Any, **kwargs: Any) -> Any:
+        return function(self, "more", *args, **kwargs)
+
+    return call
+
+
+class DriftedError(Exception):
+    """What a changed original raises."""
+
+
+def in_its_place(original: Function, work: Callable[[], None]) -> Function:
+    """A function of the original's colour that does something else."""
+
+    def changed(*args: Any, **kwargs: Any) -> None:
+        work()
+
+    async def waited(*args: Any, **kwargs: Any) -> None:
+        work()
+
+    return waited if inspect.iscoroutinefunction(original) else changed
+
+
+def nothing(original: Function) -> Function:
+    return in_its_place(original, lambda: None)
+
+
+def raising(original: Function) -> Function:
+    def fail() -> None:
+        raise DriftedError("as it is now")
+
+    return in_its_place(original, fail)
+
+
+def coroutine(original: Function) -> Function:
+    async def changed(*args: Any, **kwargs: Any) -> Any:
+        result = original(*args, **kwargs)
+        return await result if inspect.isawaitable(result) else result
+
+    return changed
+
+
+def plain(original: Function) -> Function:
+    def changed(*args: Any, **kwargs: Any) -> Any:
+        return original(*args, **kwargs)
+
+    return changed
+
+
+def partial_property(original: Function) -> Any:
+    return property(lambda self: functools.partial(original, self))
+
+
+class Frozen:
+    """A function that lies in the class as an object, as compiled ones do."""
+
+    def __init__(self, original: Function) -> None:
+        self._original = original
+
+    def __get__(self, instance: object, owner: type | None = None) -> Function:
+        return functools.partial(self._original, instance)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self._original(*args, **kwargs)
+
+
+# What callers do, and what comes of it.
+
+
+async def plainly(mode: Mode, client: Any) -> str:
+    return type(await mode.wait(ask(client))).__name__
+
+
+async def streamed(mode: Mode, client: Any) -> str:
+    return " ".join([type(item).__name__ for item in await mode.all(await mode.wait(ask(client, stream=True)))])
+
+
+async def left_early(mode: Mode, client: Any) -> str:
+    stream = await mode.wait(ask(client, stream=True))
+    first = await mode.next(stream)
+    await mode.wait(stream.close())
+    return type(first).__name__
+
+
+async def read_raw(mode: Mode, client: Any) -> str:
+    owner, request = (client.chat.completions, CHAT) if hasattr(client, "chat") else (client.messages, MESSAGE)
+    async with mode.entered(owner.with_streaming_response.create(**request)) as response:
+        return str(len(await mode.wait(response.read())))
+
+
+WAYS = (plainly, streamed, left_early, read_raw)
+
+
+WITHOUT_HEADERS: Final = (
+    {"open_telemetry": {"propagation": False}}
+    if "open_telemetry" in inspect.signature(anthropic.Anthropic).parameters
+    else {}
+)
+"""Without callspan the SDK's own span would read the headers of a request that is none, before anything else does."""
+
+
+def outcomes(run: Run, mode: Mode, sdk: str) -> list[str]:
+    """What the caller has of each way: a value, or the exception with its causes."""
+
+    async def body() -> list[str]:
+        received = []
+        mode.provider.reply(status=429, retry_after_s=0.001)
+        for way in WAYS:
+            client = client_of(mode, sdk, max_retries=1, **({} if sdk == "openai" else WITHOUT_HEADERS))
+            try:
+                received.append(await way(mode, client))
+            except Exception as error:  # noqa: BLE001 - whatever it is, it must be the same
+                received.append(" < ".join(f"{type(one).__name__}: {one}" for one in chain(error)))
+        return received
+
+    results: list[str] = run(body)
+    return results
+
+
+def chain(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__
+
+
+def compared(
+    run: Run, mode: Mode, sdk: str, hook: Hook, change: Function, giving: Function | None = None
+) -> tuple[list[str], Captured, str]:
+    """The outcomes, the same with callspan as without; what was captured, and the state of the hook."""
+    owner = place(sdk, hook)
+
+    def caller() -> AbstractContextManager[None]:
+        return ExitStack() if giving is None else replaced(owner, hook.attribute, giving)  # type: ignore[return-value]
+
+    with replaced(owner, hook.attribute, change):
+        with caller():
+            bare = outcomes(run, mode, sdk)
+        with capture() as seen:
+            states = {status.name: status.state for status in callspan.patch_status() if status.sdk == sdk}
+            with caller():
+                assert outcomes(run, mode, sdk) == bare
+            gc.collect()
+        # A test may have imported the HTTP library that this SDK is not built on, too.
+        return bare, seen, states[f"{module_of(sdk, hook).__name__}.{name_of(hook)}"]
+
+
+def concerns(hook: Hook, mode: Mode) -> bool:
+    """Whether calls of this colour come by."""
+    other = "Sync" if mode.is_async else "Async"
+    names = name_of(hook)
+    return not (
+        names.startswith(other)
+        or (mode.is_async and owner_of(hook) in ("Stream", "Client"))
+        or hook.attribute in (("close", "iter_bytes") if mode.is_async else ("aclose", "aiter_bytes"))
+    )
+
+
+NEW_PARAMETERS = [(more_keywords, giving_keywords), (more_positions, giving_positions)]
+
+
+@pytest.mark.parametrize(("change", "giving"), NEW_PARAMETERS)
+@pytest.mark.parametrize("hook", scaled(SAMPLE, HOOKS), ids=name_of)
+def test_a_hooked_function_with_a_new_parameter_gets_it_and_calls_are_recorded(
+    hook: Hook, change: Function, giving: Function, sdk: str, mode: Mode, run: Run, caplog: pytest.LogCaptureFixture
+) -> None:
+    if not concerns(hook, mode):
+        return
+    mode.provider.reply(text="I am well.", repeat=True)
+    with caplog.at_level(logging.WARNING):
+        bare, seen, state = compared(run, mode, sdk, hook, change, giving)
+    assert [text for text in bare if "Error" in text] == []
+    assert state == "on"
+    records = seen.records
+    assert len(records) == len(seen.spans) == len(WAYS)
+    assert [record.stream.end if record.stream else None for record in records] == [None, "complete", "closed", None]
+    assert all(record.response is not None and record.response.body_bytes for record in records[:2])
+    assert [len(record.attempts) for record in records] == [2, 1, 1, 1]
+    # The caller of `request` here looks like an instrumentation of somebody else.
+    other = "instruments the same SDKs"
+    assert all(other in message for message in caplog.messages), "a parameter that is passed on is no news"
+
+
+@pytest.mark.parametrize("at", [1, 4], ids=["first", "last"])
+def test_a_tool_is_found_beside_a_new_positional_parameter(at: int, mode: Mode, run: Run) -> None:
+    sdks.needs("anthropic", "2.10", "these tool runners")
+    owner = importlib.import_module("anthropic.lib.tools._beta_runner").BaseToolRunner
+    extra = inspect.Parameter("extra", inspect.Parameter.POSITIONAL_OR_KEYWORD)
+
+    def changed(original: Function) -> Function:
+        return signed(lambda *args: original(*args[:at], *args[at + 1 :]), original, extra, at)
+
+    def giving(original: Function) -> Function:
+        return lambda *args: original(*args[:at], "more", *args[at:])
+
+    mode.provider.reply(tool_calls=[loops.request()])
+    mode.provider.reply(text="I am well.")
+    with replaced(owner, "_tool_use_span", changed), capture() as seen:
+        with replaced(owner, "_tool_use_span", giving):
+            run(lambda: mode.wait(loops.of_anthropic(mode, str).until_done()))
+        (tool,) = loops.rows(seen, "tool")
+    assert (tool.name, tool.tool_call_id) == ("weather", "call_1")
+
+
+CHANGES: list[Any] = [nothing, raising, coroutine, plain, partial_property, Frozen]
+
+
+@pytest.mark.parametrize("change", scaled([raising, coroutine, partial_property], CHANGES))
+# A coroutine that the SDK does not expect is awaited by nobody, without us too.
+@pytest.mark.filterwarnings("ignore:.*was never awaited", "ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.parametrize("hook", HOOKS, ids=name_of)
+def test_whatever_a_hooked_function_is_the_caller_gets_the_same_as_without_callspan(
+    change: Function, hook: Hook, sdk: str, mode: Mode, run: Run
+) -> None:
+    if not concerns(hook, mode):
+        return
+    # Of its own: what a changed function leaves unasked for is no answer for the next.
+    with ScriptedProvider() as mode.provider:
+        mode.provider.reply(text="I am well.", repeat=True)
+        _, seen, state = compared(run, mode, sdk, hook, change)
+    assert state == ("missing" if change is partial_property else state)
+    assert len(seen.records) <= len(WAYS)
+    # What is no function is left alone; what the SDK would have to await, and does not, has no end.
+    if change is not coroutine and (hook.attribute, change) != ("request", partial_property):
+        assert len(seen.records) == len(WAYS), "every call has a record, whatever became of it"
+
+
+def test_every_replacement_is_made_by_the_one_guarded_factory() -> None:
+    from callspan.intercept import hooks
+
+    for hook in EVERY:
+        for original in (lambda self, *args, **kwargs: None, coroutine(lambda self, *args, **kwargs: None)):
+            made: Any = hook.make(original, hook.reads, is_async=hook.is_async)
+            assert made.__code__.co_filename == hooks.__file__
+            assert made.__wrapped__ is original
