@@ -71,15 +71,6 @@ def test_every_sub_command_ends_as_with_utf_8(
         assert "error: " in err.lower() or code != 2
 
 
-@pytest.mark.parametrize("encoding", ["ascii", "cp1252", "euc_jp"])
-def test_json_is_the_same_in_every_encoding(encoding: str, odd_store: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    for command in (["calls"], ["sessions"], ["show", "s-1"]):
-        _, out, _ = written(encoding, monkeypatch, "--store", odd_store, "--json", *command)
-        _, expected, _ = written("utf-8", monkeypatch, "--store", odd_store, "--json", *command)
-        assert json.loads(out) == json.loads(expected)
-        assert NAME in out
-
-
 def test_lines_are_kept_where_a_text_may_have_them() -> None:
     assert clean("one\ntwo\tthree\r\n") == "one two three "
     assert clean_lines("one\ntwo\x1b[0m") == "one\ntwo\N{REPLACEMENT CHARACTER}[0m"

@@ -18,16 +18,11 @@ from callspan.records import (
     Place,
     Record,
     RewardRecord,
-    SessionRecord,
     TimestepRecord,
 )  # fmt: skip
 from tests.support.delivery import START_NS, Delivery, Records
 from tests.support.records import SECOND
 
-EPISODE: Final = "episode"
-"""Id of the session with steps alone."""
-EPISODE_START_NS: Final = 1_700_000_000 * 10**9
-_STEP_NS: Final = 10**7
 TURNS: Final = 50
 SESSIONS: Final = 20
 ORIGINALS: Final = TURNS * SESSIONS
@@ -182,31 +177,6 @@ def long_agent(records: Records) -> Iterator[Record]:
         # Its requests have all of their history.
         request = msgspec.structs.replace(made.request, continues=None, conversation_id=None)
         yield msgspec.structs.replace(made, request=request)
-
-
-def episode(steps: int) -> Iterator[Record]:
-    """Yield an episode with an action and a reward in each step; runs of ten steps have the same."""
-    start_ns, end_ns = EPISODE_START_NS, EPISODE_START_NS + steps * _STEP_NS
-    yield SessionRecord(
-        session_id=EPISODE, seen_ns=start_ns, name=EPISODE, start_ns=start_ns, end_ns=end_ns, outcome="success"
-    )
-    for number in range(steps):
-        yield from _step(number, start_ns + number * _STEP_NS)
-
-
-def _step(number: int, start_ns: int) -> Iterator[Record]:
-    step_id, run = f"episode-step-{number:06}", number // 10
-    yield TimestepRecord(
-        timestep_id=step_id, session_id=EPISODE, seen_ns=start_ns, index=number, start_ns=start_ns,
-        end_ns=start_ns + _STEP_NS, outcome="success",
-    )  # fmt: skip
-    action = {"action": f"move {('north', 'east', 'south', 'west')[run % 4]}"}
-    after = {"after": {"x": number % 17, "y": number % 13}}
-    for at, (kind, reward, data) in enumerate((("action", None, action), ("environment", run % 3 - 1.0, after)), 1):
-        yield EventRecord(
-            event_id=f"{step_id}-{kind}", session_id=EPISODE, timestep_id=step_id, timestep=number, event_type=kind,
-            time_ns=start_ns + at * _STEP_NS // 3, reward=reward, data=data,
-        )  # fmt: skip
 
 
 def _call(records: Records, history: list[object], answer: str, place: Place, at_s: int) -> CallRecord:

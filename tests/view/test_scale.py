@@ -12,7 +12,8 @@ import pytest
 
 from callspan.view.server import PAGES
 from callspan.view.source import StoreSource
-from tests.support.large_file import EPISODE_START_NS, make_sessions
+from tests.support.delivery import START_NS
+from tests.support.large_file import make_sessions
 from tests.support.machine import slowness
 
 from .conftest import Delivery, Records, access_to
@@ -20,7 +21,7 @@ from .tabs import Open, browser, event, tab
 
 __all__ = ["browser", "tab"]
 CALLS = 1_000_000
-FIRST_NS = EPISODE_START_NS + 1
+FIRST_NS = START_NS + 1
 LINES = ("", "user:user-7", "failed", "min-cost:0.0001", "sort:cost", "sort:duration", "sort:tokens")
 PAGES_AND_BARS = (
     ("now", {}, 1.0),
