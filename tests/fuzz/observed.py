@@ -33,7 +33,6 @@ def _profiles() -> dict[str, dict[str, Any]]:
         "off": {"content": "off"},
         "kept": {"media": "inline"},
         "stored": {"stores": f"sqlite:///{directory}/calls.db", "spool_dir": f"{directory}/spool"},
-        "lines": {"stores": f"jsonl:///{directory}/calls.jsonl", "spool_dir": f"{directory}/lines"},
     }  # fmt: skip
 
 
@@ -111,7 +110,7 @@ class Observed:
         wrong += [f"a record ends as {record.outcome}" for record in records if record.outcome not in _ENDS]
         wrong += [f"span {span.name} has no end" for span in spans if span.end_time is None]
         if case.profile in self._stores:
-            wrong += self._stores[case.profile].wrong(records, spans)
+            wrong += self._stores[case.profile].wrong(records)
         native = [span.name for span in self._native.get_finished_spans() if "count_tokens" not in span.name]
         if calls and any(name.endswith(("messages.create", "messages.stream")) for name in native):
             wrong.append(f"the SDK's own span beside ours: {native}")

@@ -50,7 +50,7 @@ LOOPS = ("runner", "iterator", "thread")
 """Ways that call the model again with what the tools returned, or may."""
 CHANGES = ("drop", "double", "swap", "damage", "damage", "name")
 ODD_PAYLOADS = ('{"a":', "", " ", "null", "[]", "1", "nonsense", "[DONE] ")
-PROFILES = ("default", "default", "default", "everything", "metadata", "off", "kept", "stored", "stored", "lines")
+PROFILES = ("default", "default", "default", "everything", "metadata", "off", "kept", "stored", "stored")
 
 
 @st.composite

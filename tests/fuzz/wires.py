@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 Events = list[tuple[str | None, Any]]
@@ -262,11 +261,6 @@ def failure(sdk: str) -> Any:
     """The body of a refusal."""
     error = {"message": "Not now.", "type": "rate_limit_error", "param": None, "code": "slow_down"}
     return {"error": error} if sdk == "openai" else {"type": "error", "error": error, "request_id": "req_1"}
-
-
-def as_text(payload: Any) -> str:
-    """The JSON of a body or of an event; what is no JSON as it stands."""
-    return payload if isinstance(payload, str) else json.dumps(payload, ensure_ascii=False)
 
 
 def whole_of(way: str, flavour: str) -> Any:
