@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from callspan import metadata, open_store, session
-from callspan.records import CallRecord
+from callspan.records import CallRecord, encode
 from callspan.testing import Captured, capture
 from tests.support import sdks
-from tests.support.calls import Run
+from tests.support.calls import Run, spoiled
 from tests.support.mode import Mode
 
 pytestmark = [
@@ -206,3 +206,23 @@ def test_answers_are_read_by_their_type(found: Any, api: str, mode: Mode, run: R
     run(body)
     (call,) = seen.records
     assert (call.api, call.usage and call.usage.input_tokens) == (api, 30)
+
+
+def test_lines_with_invalid_values_cost_no_other_line(
+    sdk: str, mode: Mode, run: Run, caplog: pytest.LogCaptureFixture
+) -> None:
+    good = json.dumps({**LINES[sdk][0], "custom_id": "good"})
+    lines = [text for line in spoiled(LINES[sdk][0]) for text in (good, json.dumps(line), "", "no JSON")]
+    raw = "\n".join(lines).encode()
+
+    async def body() -> None:
+        answer(mode, sdk, raw)
+        client, path = (mode.openai(), PATHS[sdk]) if sdk == "openai" else (mode.anthropic(), RESULTS_PATH)
+        assert (await mode.wait(client.get(path, cast_to=sdks.http_of(sdk).Response))).content == raw
+
+    with capture(content="metadata") as seen:
+        run(body)
+        assert caplog.messages == []
+    (call,) = [call for call in seen.records if call.custom_id == "good"]
+    assert (call.outcome, call.usage and call.usage.total_tokens) == ("success", 35)
+    assert b"One." not in b"".join(map(encode, seen.everything))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
@@ -153,6 +154,22 @@ def text_of(record: CallRecord) -> str:
 INVALID: list[Any] = [
     None, [], {}, "", -1, True, 1e308, 10**30, "\ud800", [None], ["a"], {"id": []}, "2026-99-99T00:00:00Z"
 ]  # fmt: skip
+
+
+def spoiled(body: Any) -> Iterator[Any]:
+    """Yield a JSON body with one of its values missing or invalid, for each value at any depth; and invalid bodies."""
+    yield from INVALID
+    for *path, last in places(body):
+        for invalid in (*INVALID, ...):
+            changed = copy.deepcopy(body)
+            holder = changed
+            for key in path:
+                holder = holder[key]
+            if invalid is ...:
+                del holder[last]
+            else:
+                holder[last] = invalid
+            yield changed
 
 
 def places(value: Any, *path: Any) -> Iterator[tuple[Any, ...]]:
