@@ -23,6 +23,7 @@ import pytest
 
 from callspan.spool import directory as places
 from callspan.spool import erasing
+from callspan.spool.destination import Destination
 from callspan.spool.losses import LOSSES_FILE, Loss, LossCounter, Losses, add_losses, read_losses
 from callspan.spool.segment import OWN_SUFFIX, is_locked, line_of, lines_in
 from callspan.spool.spool import Spool
@@ -632,3 +633,73 @@ def test_a_signal_handler_that_interrupts_the_writing_of_losses_neither_waits_no
     assert said == [False], "what was interrupted is not written yet"
     assert counter.write()
     assert {name: loss.count for name, loss in read_losses(tmp_path).dropped.items()} == {"first": 1, "second": 1}
+
+
+def test_no_store_is_opened_for_the_first_time_during_a_fork(tmp_path: Path) -> None:
+    imported, opened = threading.Event(), threading.Event()
+
+    class Sink(SqliteSink):
+        def open(self) -> None:
+            opened.set()
+            super().open()
+
+    def imports_its_driver() -> Destination:
+        assert imported.wait(20)
+        return Sink(tmp_path / "a.db")
+
+    spool = Spool([tmp_path / "spool"], {target("a"): imports_its_driver})
+    spool.append(record("k"))
+    spool.before_fork()
+    imported.set()
+    assert not opened.wait(0.3)
+    spool.after_fork_in_parent()
+    assert spool.close(20)
+    assert rows(tmp_path / "a.db") == ["k"]
+
+
+def test_the_place_for_a_full_disk_may_be_another_users(tmp_path: Path) -> None:
+    """Anybody may make the one in `/tmp`."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can be several users")
+    root = tmp_path / "root"
+    root.mkdir()
+    for name, owner in (("theirs", 0), ("mine", 12_345)):
+        (root / name).mkdir(mode=0o700)
+        os.chown(root / name, owner, -1)
+    descriptor = os.open(root, os.O_DIRECTORY)
+
+    def records_and_counts() -> bool:
+        os.setuid(12_345)
+        os.fchdir(descriptor)
+        spool = spool_of(Path("mine"), fallback=[Path("theirs")], one=FileSink(Path("mine", "out")))
+        return spool.append(record("a")) and spool.flush(20) and spool.counters()["spool_bytes"] > 0
+
+    in_child(records_and_counts)
+    os.close(descriptor)
+
+
+def test_no_thread_of_a_closed_spool_waits_for_a_fork_that_is_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spool, over = spool_of(tmp_path / "spool", ends=SqliteSink(tmp_path / "a.db")), threading.Event()
+    monkeypatch.setattr("callspan.spool.spool._GRACE_S", 5.0)
+
+    def begin_and_end() -> None:
+        while not over.is_set():
+            spool.append(record("a"))
+            spool.close(5)
+
+    interval_s = sys.getswitchinterval()
+    thread = threading.Thread(target=begin_and_end)
+    sys.setswitchinterval(1e-6)
+    try:
+        thread.start()
+        deadline = time.monotonic() + 3
+        while time.monotonic() < deadline:
+            spool.before_fork()
+            spool.after_fork_in_parent()
+    finally:
+        sys.setswitchinterval(interval_s)
+        over.set()
+    thread.join(30)
+    until(lambda: not any(one.name == "callspan-x://ends" for one in threading.enumerate()))

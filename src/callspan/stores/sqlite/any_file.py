@@ -15,7 +15,6 @@ import msgspec
 from callspan.record.call import CallRecord
 from callspan.record.events import RECORD_TYPES, Record
 from callspan.record.formats import FORMAT
-from callspan.stores import bodies
 from callspan.stores.base import no_file
 from callspan.stores.bodies import DAMAGE, is_hash_of
 from callspan.stores.call_rows import json_of, owner_of_row, record_of, request_body, response_body, with_bodies
@@ -39,13 +38,10 @@ class AnyFile:
         self.cut_off: list[str] = []
         """Tables of which an unknown number of rows could not be read."""
         self.lost_bodies = 0
-        self._number = "n"
 
     def records(self) -> Iterator[Record | None]:
         """Yield the record of each row; None for a row that cannot be read. Raises sqlite3.Error unless damaged."""
         there = {str(row[0]) for row in self._connection.execute("SELECT name FROM sqlite_master")}
-        if any(row["name"] == "id" for row in self._connection.execute("PRAGMA table_info(contents)")):
-            self._number = "id"  # layout 14
         for table in TABLES.values():
             if table.name in there:
                 for row in self._rows_of(table.name):
@@ -85,46 +81,15 @@ class AnyFile:
         self.cut_off.append(table)
 
     def _request_body(self, row: Values) -> msgspec.Raw | None:
-        return (
-            self._chained_request(row)
-            if _is_chained(row)
-            else request_body(row, partial(self._contents, owner_of_row(row)))
-        )
+        return request_body(row, partial(self._contents, owner_of_row(row)))
 
     def _response_body(self, row: Values) -> msgspec.Raw | None:
-        if not _is_chained(row):
-            return response_body(row, partial(self._contents, owner_of_row(row)))
-        return None if row["output"] is None else msgspec.Raw(self._value("id", row["output"]))
+        return response_body(row, partial(self._contents, owner_of_row(row)))
 
     def _contents(self, owner: str, ranges: Sequence[tuple[int, int]]) -> dict[int, tuple[bytes, bytes]]:
-        number = self._number
-        sql = f"SELECT {number}, hash, role, text, data FROM contents WHERE owner = ? AND {number} BETWEEN ? AND ?"
+        sql = "SELECT n, hash, role, text, data FROM contents WHERE owner = ? AND n BETWEEN ? AND ?"
         rows = (row for ends in ranges for row in self._connection.execute(sql, (owner, *ends)))
-        return {row[number]: (row["hash"], _checked(row)) for row in rows}
-
-    def _chained_request(self, row: Values) -> msgspec.Raw | None:
-        if row["request"] is None:
-            return None
-        skeleton = self._value("id", row["request"])
-        return msgspec.Raw(bodies.join(skeleton, self._chain(row["ctx"]), partial(self._value, "hash")))
-
-    def _chain(self, node: object) -> list[bytes]:
-        """Return the messages of a history, the last of which is a node. Raises KeyError if one does not exist."""
-        found: list[bytes] = []
-        while node:
-            row = self._connection.execute("SELECT parent, content FROM ctx WHERE id = ?", (node,)).fetchone()
-            if row is None or row["parent"] >= node:
-                raise KeyError(node)
-            found.append(self._value("id", row["content"]))
-            node = row["parent"]
-        return found[::-1]
-
-    def _value(self, column: str, key: object) -> bytes:
-        sql = f"SELECT hash, role, text, data FROM content WHERE {column} = ?"
-        row = self._connection.execute(sql, (key,)).fetchone()
-        if row is None:
-            raise KeyError(key)
-        return _checked(row)
+        return {row["n"]: (row["hash"], _checked(row)) for row in rows}
 
     def _counted(self, reference: object, read: Callable[[], msgspec.Raw | None]) -> msgspec.Raw | None:
         body = _readable(read)
@@ -142,11 +107,6 @@ def _checked(row: Values) -> bytes:
     if not is_hash_of(cast("bytes", row["hash"]), json):
         raise ValueError("its content does not match its hash")
     return json
-
-
-def _is_chained(row: Values) -> bool:
-    """Return whether a row is of a layout up to 13: each value once in `content`, a history as a chain in `ctx`."""
-    return "ctx" in row
 
 
 def _readable(read: Callable[[], _T]) -> _T | None:
