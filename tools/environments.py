@@ -25,12 +25,15 @@ CAPTURE = (
     "hypothesis>=6.100", "trio", "opentelemetry-exporter-otlp-proto-common",
 )  # fmt: skip
 """What the tests of captured calls and the fuzzer need beside the SDKs."""
+# Both SDKs hand their HTTP client an argument that httpx 0.28 lacks.
+FLOOR = [
+    "-e", ".", *CAPTURE, "openai==1.40.0", "anthropic==0.34.0", "groq==1.0.0", "httpx<0.28",
+    "opentelemetry-api==1.35.0", "opentelemetry-sdk==1.35.0", "opentelemetry-instrumentation==0.56b0",
+]  # fmt: skip
+"""The oldest versions that pyproject.toml allows."""
 ENVIRONMENTS: dict[str, list[str]] = {
-    # The oldest that pyproject.toml allows. Both SDKs hand their HTTP client an argument that httpx 0.28 lacks.
-    "sdks/floor": [
-        "-e", ".", *CAPTURE, "openai==1.40.0", "anthropic==0.34.0", "groq==1.0.0", "httpx<0.28",
-        "opentelemetry-api==1.35.0", "opentelemetry-sdk==1.35.0", "opentelemetry-instrumentation==0.56b0",
-    ],
+    "sdks/floor": FLOOR,
+    "sdks/oldest-python": FLOOR,
     "sdks/older": ["-e", ".", *CAPTURE, "openai[aiohttp]==1.109.1", "anthropic[aiohttp]==0.125.0", "groq==1.0.0"],
     "sdks/recent": [
         "-e", ".", *CAPTURE, "openai[aiohttp,realtime]==2.54.0", "anthropic[aiohttp]==1.17.0", "groq==1.0.0",
@@ -63,7 +66,7 @@ ENVIRONMENTS: dict[str, list[str]] = {
     "frameworks/celery": ["-e", ".[openai,anthropic,otlp]", "celery"],
     "trainers/trl": ["transformers", "datasets", "jinja2", ALONE, "trl"],  # no torch
 }  # fmt: skip
-PYTHONS = {"3.10": ("sdks/floor", "sdks/older", "sdks/recent"), "3.13": ("sdks/lanes", "sdks/newest")}
+PYTHONS = {"3.10": ("sdks/oldest-python", "sdks/older", "sdks/recent"), "3.13": ("sdks/lanes", "sdks/newest")}
 """Environments of a version of Python that may not be that of `.venv`."""
 
 
@@ -71,9 +74,15 @@ def interpreter(name: str) -> str:
     """Return the Python of an environment, from pyenv or the PATH; the running one if there is none."""
     for version, names in PYTHONS.items():
         if name in names:
-            of_pyenv = [*Path.home().glob(f".pyenv/versions/{version}.*/bin/python")]
-            return str(of_pyenv[0]) if of_pyenv else shutil.which(f"python{version}") or sys.executable
+            of_pyenv = map(str, Path.home().glob(f".pyenv/versions/{version}.*/bin/python"))
+            found = filter(None, (*of_pyenv, shutil.which(f"python{version}")))
+            return next((one for one in found if runs(one)), sys.executable)
     return sys.executable
+
+
+def runs(python: str) -> bool:
+    """Return whether an interpreter starts: a shim of pyenv may not."""
+    return subprocess.run([python, "-c", ""], capture_output=True, check=False).returncode == 0
 
 
 def make(place: Path, packages: list[str], python: str = sys.executable) -> None:

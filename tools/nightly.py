@@ -40,7 +40,7 @@ def steps() -> Iterator[tuple[str, list[str]]]:
     yield "Postgres and ClickHouse", [python, *PYTEST, "2", "-m", "(postgres or clickhouse) and not nightly"]
     for file, processes in FILES.items():
         yield file, [python, *PYTEST, str(processes), file]
-    for name in ("floor", "older", "recent", "lanes", "newest"):
+    for name in ("oldest-python", "older", "recent", "lanes", "newest"):
         yield f"SDKs, {name}", [f".venv-sdks/{name}/bin/python", *PYTEST, "2", "-m", QUICK, "tests/calls"]
         yield f"fuzzer, SDKs, {name}", [f".venv-sdks/{name}/bin/python", "-m", "tests.fuzz", "--number", "300"]
     yield "fuzzer, 2,600 cases", [python, "-m", "tests.fuzz", "--number", "2600"]
