@@ -234,7 +234,7 @@ class SqlStore(Store):
         """Begin to write, see `Store.try_out`."""
         with closing(self.database(writes=True, wait_s=_TRIAL_S)) as database, database.transaction():
             database.run("UPDATE sessions SET seen_ns = seen_ns WHERE 1 = 0")
-        return "it can be written; nothing was"
+        return "can be written"
 
     def database(self, *, writes: bool = False, wait_s: float | None = None) -> Database:
         """Connect to the store; nothing is created. `wait_s`: the time for each answer; None: any.
