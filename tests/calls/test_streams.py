@@ -108,11 +108,10 @@ def test_items_are_handed_on_at_once_and_one_span_lasts_as_long_as_they_come(
 
     first, whole = run(body)
     assert first < whole / 2
-    sent = the_call(seen).stream
-    assert sent is not None
+    the_call(seen)
     (span,) = seen.spans
-    # Not as long as the caller took: what it does after the last item is its own.
-    assert ((span.end_time or 0) - (span.start_time or 0)) / 1e9 >= 0.03 * (sent.chunks - 1)
+    # Between six words; the caller's time also has what it does after the last item.
+    assert ((span.end_time or 0) - (span.start_time or 0)) / 1e9 >= 5 * 0.03
 
 
 def test_a_stream_never_holds_the_callers_context(
