@@ -275,6 +275,22 @@ def test_a_block_lasts_until_what_its_function_returned_ends(
     assert all(a.end_time >= b.end_time for a, b in zip(blocks, seen.named("execute_tool inside"), strict=True))
 
 
+@pytest.mark.filterwarnings("ignore:coroutine .* was never awaited")
+@pytest.mark.parametrize("decorator", [session, timestep, tool])
+@pytest.mark.parametrize("function", [function for function, _ in RETURNED if not isinstance(function, partial)])
+def test_what_a_function_returned_and_nobody_begins_ends_its_block_when_it_is_collected(
+    decorator: Any, function: Any, seen: Seen
+) -> None:
+    """A partial of a coroutine function is one itself: its block has not begun then."""
+    with session("s", session_id="outer"):
+        before = len(seen.spans)
+        decorated = decorator(function)
+        decorated("good")
+        gc.collect()
+        assert len(seen.spans) == before + 1
+        assert seen.spans[-1].status.is_ok
+
+
 def test_sessions_may_end_in_the_order_they_started_or_be_current_in_turn(seen: Seen) -> None:
     del seen
     first = session("first").start()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import sys
+import weakref
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Callable, Generator, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -36,11 +37,11 @@ class Block:
     def _exhausted(self, error: BaseException | None) -> None:
         """End a generator's block; `error` is its exception, `GeneratorExit` if it was closed before its end."""
 
+    def _abandoned(self) -> None:
+        """End soon, unless it has ended: what its function returned was collected. Safe in a finalizer."""
+
     def _returned(self, result: object) -> None:
         """Receive the function's result."""
-
-    def _yielded(self, item: object) -> None:
-        """Receive an item of the generator."""
 
 
 class BlockDecorator(Block, ABC):
@@ -137,7 +138,10 @@ def _plain(function: Callable[..., Any], opener: Callable[..., Any]) -> Callable
             block.__exit__(None, None, None)
             return result
         attach(outer)
-        return functools.wraps(function)(continued(lambda: result, lambda: block))()
+        made = functools.wraps(function)(continued(lambda: result, lambda: block))()
+        # Nothing in it runs, not even at its end, if nobody begins it.
+        weakref.finalize(made, block._abandoned).atexit = False
+        return made
 
     return call
 
@@ -187,7 +191,6 @@ def around_generator(function: Callable[..., Any], opener: Callable[..., Any]) -
                     if stop.value is not None:
                         block._returned(stop.value)
                     return stop.value
-                block._yielded(item)
                 try:
                     advance = partial(inner.send, (yield item))
                 except GeneratorExit:
@@ -216,7 +219,6 @@ def around_async_generator(function: Callable[..., Any], opener: Callable[..., A
                         item = await advance
                 except StopAsyncIteration:
                     return
-                block._yielded(item)
                 try:
                     advance = inner.asend((yield item))
                 except GeneratorExit:

@@ -184,6 +184,10 @@ class Scope(Block, ABC):
     def _exhausted(self, error: BaseException | None) -> None:
         self.end(None if isinstance(error, GeneratorExit) else error)
 
+    def _abandoned(self) -> None:
+        if self.state == "running":
+            self._end_later(None)
+
     def _admit(self, at: Time | None) -> int:
         """Return the start time. Raises UsageError if it must not start, or the time is invalid."""
         if self.state != "new":
