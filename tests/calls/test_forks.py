@@ -6,6 +6,7 @@ import json
 import signal
 import subprocess
 import sys
+import threading
 from contextlib import closing, suppress
 from pathlib import Path
 
@@ -204,6 +205,32 @@ def test_a_long_call_is_in_progress_and_interrupted_once_its_process_is_killed(
     (call,) = (call for call in reading(store).calls() if call.outcome == "interrupted")
     assert b'"long"' in bytes(call.request.body)
     assert call.span_id
+
+
+def test_its_first_version_has_no_content_that_its_block_forbids(
+    provider: ScriptedProvider, instrumented: Instrument, reading: Read, tmp_path: Path
+) -> None:
+    """Another thread writes it, outside of the block."""
+    store = f"sqlite:///{tmp_path}/calls.db"
+    instrumented(stores=store)
+    provider.reply(text="SESAME", delay_s=2.5)
+
+    def ask() -> None:
+        with callspan.content("off"), openai.OpenAI(api_key="k", base_url=provider.openai_url) as client:
+            client.chat.completions.create(model="gpt-5", messages=[{"role": "user", "content": "SESAME"}])
+
+    def begun() -> bool:
+        with suppress(StoreError):
+            return [call.outcome for call in reading(store).calls()] == ["in_progress"]
+        return False
+
+    asking = threading.Thread(target=ask)
+    asking.start()
+    until(begun)
+    kept = [path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()]
+    asking.join()
+    assert kept
+    assert not any(b"SESAME" in some for some in kept)
 
 
 @pytest.mark.parametrize("background", [False, True])
