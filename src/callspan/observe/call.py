@@ -158,7 +158,6 @@ class Call:
         self.explicit = ExplicitTimes(is_past=True) if is_past else None
         """The times that the application gives; None if it gives none."""
         self._is_measured, self._is_told = not is_past, False
-        self._is_announced = not self.is_certain
         self._input = None
         self._conversation = self._wire = self._processed = self._over = None
         self.forget_response()
@@ -188,6 +187,7 @@ class Call:
                 self.span = NO_SPAN if factory.spans is None else factory.spans.start(begun)
             except reported(_START_SPAN):
                 self.span = NO_SPAN
+        self._is_announced = not self.is_certain
         # list.append is atomic, so the first item is the accepted end, without a lock.
         self._endings = []
         if begun is not None and self._is_measured and metrics is not None and metrics.are_wanted():

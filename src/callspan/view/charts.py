@@ -10,8 +10,8 @@ from typing import Final, Literal, TypeAlias
 import msgspec
 
 from callspan.comparison.groups import Group, group_sessions
-from callspan.comparison.measures import objectives_of
-from callspan.records import REWARD, mean_of
+from callspan.comparison.measures import Measure, Number, mean, objectives_of, values_of
+from callspan.records import REWARD
 from callspan.stores import CallFilter, Reader, Summary
 from callspan.view.source import BadQueryError, View
 
@@ -62,7 +62,7 @@ class Scores(msgspec.Struct):
     objectives: list[str]
     objective: str | None
     points: list[Point]
-    means: dict[str, float | None]
+    means: dict[str, Number | None]
     """The mean of each time."""
     more: bool
     """Whether there are older sessions, which are left out."""
@@ -98,13 +98,13 @@ def scores(view: View) -> Scores:
     unit = _unit([(one.session.start_ns, one.session.start_ns) for one in some])
     objectives = objectives_of(some)
     objective = view.query.get("objective") or next(iter(objectives), REWARD)
-    groups = group_sessions(some, [unit])
+    groups, score = group_sessions(some, [unit]), Measure("score", objective)
     return Scores(
         unit=unit,
         objectives=objectives,
         objective=objective,
         points=[point for group in groups for point in _points(group, objective)],
-        means={group.keys[0]: _mean(group, objective) for group in groups if group.keys[0] is not None},
+        means={group.keys[0]: mean(values_of(score, group.sessions)) for group in groups if group.keys[0] is not None},
         more=len(found) > _SESSIONS,
     )
 
@@ -131,10 +131,6 @@ def _unit(times: Iterable[tuple[int | None, int | None]]) -> Unit:
 
 def _time_of(one: Summary) -> str:
     return one.key or ""
-
-
-def _mean(group: Group, objective: str) -> float | None:
-    return mean_of([score for one in group.sessions if (score := one.score(objective)) is not None])
 
 
 def _points(group: Group, objective: str) -> Iterable[Point]:
