@@ -9,9 +9,11 @@ from callspan.cost import Pricer
 from callspan.record.content_level import without_content
 from callspan.records import CallRecord, Cost, Request, Response, Timing, Usage
 from tests.support.bodies import endpoint, folded
-from tests.support.records import START_NS, made
+from tests.support.records import made
 
 Body = Mapping[str, Any]
+START_NS: Final = 1_795_000_000_000_000_000
+"""A time at which the prices of today are in force."""
 _PROVIDERS: Final = {"messages": "anthropic", "responses": "openai", "chat_completions": "openai"}
 
 
@@ -33,4 +35,5 @@ def counted(model: str | None = "gpt-4o", provider: str = "openai", **fields: An
     """Return a call of `model` at `provider` with these counts of tokens; `tier` is that of the answer."""
     usage = fields.pop("usage", Usage(**{name: fields.pop(name) for name in list(fields) if "tokens" in name}))
     about = {"request": Request(model=model), "response": Response(service_tier=fields.pop("tier", None))}
-    return made(**({"call_id": "c1", "provider": provider, "api": "chat_completions", "usage": usage} | about | fields))
+    given = {"call_id": "c1", "at_ns": START_NS, "provider": provider, "api": "chat_completions", "usage": usage}
+    return made(**(given | about | fields))

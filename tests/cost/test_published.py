@@ -15,10 +15,9 @@ import pytest
 from callspan.cost import priced
 from callspan.cost.published import PriceList, published_cost
 from callspan.records import Timing, Usage
-from tests.support.records import START_NS
 from tests.support.scale import scaled
 
-from .answers import counted
+from .answers import START_NS, counted
 
 pytest.importorskip("genai_prices", reason="needs published prices: pip install 'callspan[cost]'")
 

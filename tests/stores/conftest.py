@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from tests.support.commands import run
-from tests.support.delivery import START_NS, Delivery, Records
-from tests.support.records import SECOND, raw
+from tests.support.records import SECOND, START_NS, Delivery, Records, raw
 
 from callspan import open_store
 from callspan.delivery.store_sink import StoreSink

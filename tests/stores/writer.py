@@ -7,7 +7,7 @@ from pathlib import Path
 
 sys.path.append(str(Path(__file__).resolve().parents[2]))
 
-from tests.support.delivery import Delivery, Records
+from tests.support.records import Delivery, Records
 
 url, number = sys.argv[1:]
 delivery, records = Delivery(url), Records()

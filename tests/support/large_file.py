@@ -20,8 +20,7 @@ from callspan.records import (
     RewardRecord,
     TimestepRecord,
 )  # fmt: skip
-from tests.support.delivery import START_NS, Delivery, Records
-from tests.support.records import SECOND
+from tests.support.records import SECOND, START_NS, Delivery, Records
 
 TURNS: Final = 50
 SESSIONS: Final = 20

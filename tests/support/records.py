@@ -3,14 +3,39 @@
 from __future__ import annotations
 
 import json
+from decimal import Decimal
+from itertools import count
 from typing import Any
 
 import msgspec
 
-from callspan.records import CallRecord, Record, Request, SessionRecord, Timing, decode, encode
-from callspan.stores import find_store
+from callspan import open_store
+from callspan.records import (
+    Attempt,
+    CallRecord,
+    Cost,
+    ErrorInfo,
+    EventRecord,
+    MessageRecord,
+    Place,
+    RateLimit,
+    RateLimits,
+    Record,
+    Redaction,
+    Request,
+    Response,
+    RewardRecord,
+    SessionRecord,
+    Stream,
+    TimestepRecord,
+    Timing,
+    Usage,
+    decode,
+    encode,
+)
+from callspan.stores import Reader, Sink, find_store
 
-START_NS = 1_795_000_000_000_000_000
+START_NS = 1_760_000_000_000_000_000
 SECOND = 1_000_000_000
 MINUTE = 60 * SECOND
 
@@ -33,8 +58,109 @@ def raw(value: object) -> msgspec.Raw:
 
 def keep(url: str, *records: Record) -> str:
     """Deliver records to a store as a shipper does; return its URL."""
-    sink = find_store(url).sink()
-    sink.open()
-    sink.deliver([decode(encode(record)) for record in records])
-    sink.close()
+    delivery = Delivery(url)
+    delivery.write(*records)
+    delivery.close()
     return url
+
+
+class Records:
+    """Chats of which all is known that a provider states; every id is new unless given."""
+
+    def __init__(self) -> None:
+        self._numbers = count(1)
+
+    def new_id(self) -> str:
+        return f"01990000-0000-7000-8000-{next(self._numbers):012x}"
+
+    def call(
+        self,
+        messages: object = None,
+        answer: str = "Hello there.",
+        *,
+        call_id: str | None = None,
+        model: str = "gpt-5",
+        session_id: str | None = None,
+        at_s: float = 0,
+        **fields: object,
+    ) -> CallRecord:
+        sent = [{"role": "user", "content": "Hi"}] if messages is None else messages
+        request = {"model": model, "messages": sent, "temperature": 0.5}
+        response = {
+            "id": "chatcmpl-1",
+            "object": "chat.completion",
+            "model": f"{model}-2025-08-07",
+            "choices": [{"index": 0, "message": {"role": "assistant", "content": answer}, "finish_reason": "stop"}],
+            "usage": {"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 15},
+        }
+        given: dict[str, object] = {
+            "provider": "openai",
+            "api": "chat_completions",
+            "trace_id": "0af7651916cd43dd8448eb211c80319c",
+            "span_id": f"{next(self._numbers):016x}",
+            "place": Place(session_id=session_id),
+            "request": Request(model=model, params={"temperature": 0.5}, message_count=1, body=raw(request)),
+            "response": Response(
+                id="chatcmpl-1", model=f"{model}-2025-08-07", finish_reasons=["stop"], body=raw(response)
+            ),
+            "usage": Usage(input_tokens=10, output_tokens=5, total_tokens=15, raw={"prompt_tokens": 10}),
+            "cost": Cost(usd=Decimal("0.0000123"), source="table-1"),
+            "timing": Timing(start_ns=START_NS + int(at_s * SECOND), duration_ns=SECOND, first_token_ns=SECOND // 4),
+            "attempts": [Attempt(number=1, start_ns=5, status=200, request_id="req_1")],
+            "retries": 0,
+        }
+        return made(call_id or self.new_id(), **(given | fields))
+
+    def session(self, session_id: str = "s1", version: int = 1, **fields: object) -> SessionRecord:
+        return session(session_id, seen_ns=version, **fields)
+
+    def every_kind(self) -> list[Record]:
+        """One record of each kind with every field that a store has a column for, and some it has not."""
+        return [
+            self.session(
+                name="gridworld", start_ns=START_NS, user_id="u1", metadata={"seed": 7, "deep": {"a": [1, None]}}
+            ),
+            TimestepRecord(timestep_id="t1", session_id="s1", seen_ns=1, index=0, start_ns=START_NS, terminated=False),
+            self.call(
+                session_id="s1",
+                stream=Stream(end="closed", chunks=3),
+                outcome="cancelled",
+                error=ErrorInfo(kind="cancelled", type="CancelledError", body={"a": 1}),
+                metadata={"run": "r1"},
+                redactions=[Redaction(what="request.body", why="media")],
+                rate_limits=RateLimits(requests=RateLimit(limit=5, remaining=4, reset_s=0.25)),
+            ),
+            EventRecord(
+                event_id="e1", session_id="s1", timestep_id="t1", timestep=0, event_type="environment",
+                time_ns=START_NS + 1, sequence=1, data={"after": [1, 2, {"x": None}]}, reward=0.5, terminated=False,
+            ),
+            MessageRecord(
+                message_id="m1", session_id="s1", message_type="observation", sender="env", receiver="agent",
+                time_ns=START_NS + 2, content={"grid": [[0, 1]]}, causal_influence=["e1"],
+            ),
+            RewardRecord(
+                reward_id="r1", session_id="s1", event_id="e1", value=0.5, source="environment", time_ns=START_NS + 3
+            ),
+        ]  # fmt: skip
+
+
+class Delivery:
+    """A store under test: its sink, fed as the shipper feeds it, and readers of it."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self.sink: Sink = find_store(url).sink()
+        self.sink.open()
+        self._readers: list[Reader] = []
+
+    def write(self, *records: Record | bytes) -> None:
+        self.sink.deliver([decode(one if isinstance(one, bytes) else encode(one)) for one in records])
+
+    def read(self) -> Reader:
+        self._readers.append(open_store(self.url))
+        return self._readers[-1]
+
+    def close(self) -> None:
+        self.sink.close()
+        for reader in self._readers:
+            reader.close()

@@ -22,7 +22,7 @@ from callspan.records import (
     Usage,
 )
 from tests.support.bodies import endpoint, with_conversation
-from tests.support.records import SECOND, START_NS, keep, raw
+from tests.support.records import SECOND, START_NS, keep, made, raw
 
 
 class World:
@@ -63,7 +63,7 @@ class World:
         number, reads = next(self._clock), endpoint(api)
         facts = reads.response_info(response)
         answer = msgspec.structs.replace(facts.response, truncated=facts.truncated) if response else Response()
-        made = {
+        given: dict[str, Any] = {
             "call_id": f"01990000-0000-7000-8000-{number:012x}",
             "provider": "anthropic" if api == "messages" else "openai",
             "api": api,
@@ -75,8 +75,9 @@ class World:
             "cost": Cost(usd=Decimal("0.001"), source="test"),
             "timing": Timing(start_ns=START_NS + number * SECOND, duration_ns=SECOND // 2),
         }
-        self.records.append(CallRecord(**(made | fields)))
-        return with_conversation(self.records[-1])  # type: ignore[arg-type]
+        call = made(**(given | fields))
+        self.records.append(call)
+        return with_conversation(call)
 
     def chat(
         self, messages: list[dict[str, Any]], answer: str | dict[str, Any], session_id: str | None = None, **fields: Any

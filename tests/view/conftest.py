@@ -23,7 +23,7 @@ from callspan.stores import CallFilter
 from callspan.view.report import write_report
 from callspan.view.server import application
 from callspan.view.source import Access
-from tests.support.delivery import Delivery, Records
+from tests.support.records import Delivery, Records
 from tests.support.world import World
 
 __all__ = ["Delivery", "Records", "arguments", "chosen"]

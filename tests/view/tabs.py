@@ -10,8 +10,7 @@ from typing import Any
 import pytest
 
 from callspan.records import EventRecord
-from tests.support.delivery import START_NS
-from tests.support.records import SECOND
+from tests.support.records import SECOND, START_NS
 
 from .conftest import Page
 

@@ -9,8 +9,7 @@ from typing import Any
 import pytest
 
 from callspan.records import Attempt, ErrorInfo, Place, Response, TimestepRecord
-from tests.support.delivery import START_NS
-from tests.support.records import SECOND, raw
+from tests.support.records import SECOND, START_NS, raw
 
 from .conftest import Delivery, Records, arguments
 from .tabs import Open, browser, event, faults, tab

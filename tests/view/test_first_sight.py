@@ -5,8 +5,7 @@ from __future__ import annotations
 import re
 
 from callspan.records import ErrorInfo, Response
-from tests.support.delivery import START_NS
-from tests.support.records import SECOND
+from tests.support.records import SECOND, START_NS
 
 from .conftest import Delivery, Records
 from .tabs import Open, browser, tab

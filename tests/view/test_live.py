@@ -10,7 +10,7 @@ import pytest
 from callspan import erase
 from callspan.records import RewardRecord
 from tests.stores.conftest import postgres_server, postgres_url
-from tests.support.delivery import START_NS
+from tests.support.records import START_NS
 
 from .conftest import Delivery, Records, Show, Shown
 

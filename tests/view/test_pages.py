@@ -10,8 +10,7 @@ from urllib.parse import quote
 import pytest
 
 from callspan.records import ErrorInfo, EventRecord, RewardRecord, Timing
-from tests.support.delivery import START_NS
-from tests.support.records import SECOND
+from tests.support.records import SECOND, START_NS
 
 from .conftest import Page, Records, Shown, arguments, chosen
 

@@ -12,9 +12,9 @@ import pytest
 
 from callspan.view.server import PAGES
 from callspan.view.source import StoreSource
-from tests.support.delivery import START_NS
 from tests.support.large_file import make_sessions
 from tests.support.machine import slowness
+from tests.support.records import START_NS
 
 from .conftest import Delivery, Records, access_to
 from .tabs import Open, browser, event, tab

@@ -12,7 +12,6 @@ from callspan.records import CallRecord, Cost, Place, Timing
 from callspan.testing import capture
 from tests.support import sdks
 from tests.support.commands import ask
-from tests.support.delivery import START_NS
 from tests.support.realtime_server import (
     USAGE,
     added,
@@ -26,7 +25,7 @@ from tests.support.realtime_server import (
     spoken,
     transcribed,
 )
-from tests.support.records import SECOND, made
+from tests.support.records import SECOND, START_NS, made
 from tests.support.socket_server import serving
 
 from .conftest import Delivery, Records, Show
