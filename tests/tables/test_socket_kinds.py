@@ -13,7 +13,7 @@ from tests.support.realtime_server import added, answer, created, event, session
 from tests.support.scale import scaled
 
 from callspan.providers import registry
-from callspan.providers.sockets import MESSAGES, SocketKind, Turn
+from callspan.providers.sockets import SocketKind, Turn
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers(-5, 5) | st.floats() | st.text(max_size=5),
@@ -82,14 +82,8 @@ class Observer:
             return
         self._kind.counted(json.dumps(given))
         for each in (self._kind.repeated(), given):
-            for turn, one in [] if each is None else self._pieces(each):
-                self._read(turn, one)
-
-    def _pieces(self, given: dict[str, Any]) -> list[tuple[Turn, dict[str, Any]]]:
-        turn = self._kind.running(given)
-        if turn is not None and MESSAGES not in given:
-            return [(turn, given)]
-        return [(step.turn, step.event) for step in self._kind.received(given, 1)]
+            for step in [] if each is None else self._kind.received(each, 1):
+                self._read(step.turn, step.event)
 
     def _read(self, turn: Turn, given: dict[str, Any]) -> None:
         endpoint = registry.by_api(turn.api)

@@ -19,7 +19,7 @@ from opentelemetry import context as otel_context
 
 from callspan import private_names as names
 from callspan.agent.call_ids import call_begun
-from callspan.fail_open import fail_open, reported
+from callspan.fail_open import fail_open
 from callspan.intercept.client_info import sdk_of
 from callspan.intercept.hooks import HOOK_CONTEXT, Function, HookSteps, Reads
 from callspan.intercept.other_requests import path_template
@@ -99,15 +99,13 @@ class _Connection:
 
     def replace(self, connection: Any, *, is_async: bool) -> None:
         """Replace the functions of the connection."""
+        calls = self._calls
         send = HookSteps(step=_SEND, begin=self._sending, returned=_sent, raised=self._not_sent)
+        receive = HookSteps(step=_RECEIVE, begin=lambda *_: calls, returned=SocketCalls.received, raised=_not_received)
         close = HookSteps(step=_CLOSE, begin=self._closing, returned=_closed, raised=_closed)
-        replaced = {
-            "send": send.around(connection.send, {"message": 0}, is_async=is_async),
-            "close": close.around(connection.close, is_async=is_async),
-        }
-        receiver = _async_receiver if is_async else _receiver
-        for name, function in {**replaced, "recv": receiver(connection.recv, self._calls)}.items():
-            setattr(connection, name, function)
+        connection.send = send.around(connection.send, {"message": 0}, is_async=is_async)
+        connection.recv = receive.around(connection.recv, is_async=is_async)
+        connection.close = close.around(connection.close, is_async=is_async)
 
     def _begun(self, turn: Turn) -> Call | None:
         """Start a call in the current context; None if it must not be observed."""
@@ -149,47 +147,9 @@ def _closed(calls: SocketCalls, result: object) -> None:
     calls.ended("closed")
 
 
-def _receiver(recv: Function, calls: SocketCalls) -> Function:
-    """Return a function that receives as `recv` does; written out, because it runs for each message."""
-    received = calls.received
-
-    def observed(*args: Any, **kwargs: Any) -> Any:
-        try:
-            message = recv(*args, **kwargs)
-        except BaseException as error:
-            _raised(calls, error)
-            raise
-        try:
-            received(message)
-        except reported(_RECEIVE):
-            pass
-        return message
-
-    return observed
-
-
-def _async_receiver(recv: Function, calls: SocketCalls) -> Function:
-    received = calls.received
-
-    async def observed(*args: Any, **kwargs: Any) -> Any:
-        try:
-            message = await recv(*args, **kwargs)
-        except BaseException as error:
-            _raised(calls, error)
-            raise
-        try:
-            received(message)
-        except reported(_RECEIVE):
-            pass
-        return message
-
-    return observed
-
-
-def _raised(calls: SocketCalls, error: BaseException) -> None:
+def _not_received(calls: SocketCalls, error: BaseException) -> None:
     """Take what `recv` raises: the end of the connection, or only of the wait."""
-    with _RECEIVE:
-        exceptions = sys.modules["websockets.exceptions"]
-        if isinstance(error, exceptions.ConnectionClosed):
-            is_proper = isinstance(error, exceptions.ConnectionClosedOK)
-            calls.ended("closed" if calls.is_closing else "cut_off", error, is_proper=is_proper)
+    exceptions = sys.modules["websockets.exceptions"]
+    if isinstance(error, exceptions.ConnectionClosed):
+        is_proper = isinstance(error, exceptions.ConnectionClosedOK)
+        calls.ended("closed" if calls.is_closing else "cut_off", error, is_proper=is_proper)

@@ -82,8 +82,7 @@ class SocketCalls:
 
     def received(self, message: str | bytes) -> None:
         """Take a message before the application has it."""
-        kind = self._kind
-        event = kind.counted(message) if len(message) > LONG else None
+        event = self._kind.counted(message) if len(message) > LONG else None
         if event is REPEATED or self._inherited:
             return
         if event is None:
@@ -91,21 +90,18 @@ class SocketCalls:
                 event = _DECODE(message)
             except (ValueError, RecursionError):
                 event = decoded(message)
-        if event is None or type(event.get("type")) is not str:
-            return
-        turn = kind.running(event)
-        if turn is None or self._sent:
+        if event is not None and type(event.get("type")) is str:
             self._take(event)
-        elif turn.call is not None:
-            turn.call.chunk(event)
 
     def _take(self, event: Json) -> None:
         """Take an event of any kind, after what was sent and counted before it."""
-        with suppress(IndexError):  # a thread that closes the connection takes from it too
-            while True:
-                self._kind.sent(*self._sent.popleft())
-        for one in (self._kind.repeated(), event):
-            for step in self._kind.received(one, time.perf_counter_ns()) if one is not None else ():
+        if self._sent:
+            with suppress(IndexError):  # a thread that closes the connection takes from it too
+                while True:
+                    self._kind.sent(*self._sent.popleft())
+        counted = self._kind.repeated()
+        for one in (event,) if counted is None else (counted, event):
+            for step in self._kind.received(one, time.perf_counter_ns()):
                 self._do(step)
 
     def ended(self, how: str, error: BaseException | None = None, *, is_proper: bool = False) -> None:

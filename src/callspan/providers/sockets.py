@@ -79,8 +79,5 @@ class SocketKind(Protocol):
     def repeated(self) -> Json | None:
         """Return one event for the messages that were only counted since it was asked last; None: there were none."""
 
-    def running(self, event: Json, /) -> Turn | None:
-        """Return the call of which an event is just one more piece; None if it may be anything else."""
-
     def received(self, event: Json, at_ns: int, /) -> list[Step]:
         """Return what is to be done with a received event."""

@@ -18,10 +18,6 @@ from callspan.providers.wire_json import mapping, text
 CREATE: Final = "response.create"
 _CREATED: Final = "response.created"
 _ENDS: Final = ("response.completed", "response.failed", "response.incomplete", "response.cancelled")
-_PIECES: Final = frozenset(
-    f"response.{name}.delta"
-    for name in ("output_text", "function_call_arguments", "reasoning_summary_text", "reasoning_text", "refusal")
-)
 _OWN: Final = frozenset({"type", "stream_id"})
 """What a create has besides the body of a request."""
 _MAX_LANES: Final = 64
@@ -83,11 +79,6 @@ class ResponseLanes:
 
     def repeated(self) -> None:
         """Return that none was only counted."""
-
-    def running(self, event: Json) -> Turn | None:
-        """Return the response of which an event is a piece of text."""
-        lane = self._lanes.get(_lane_of(event)) if event["type"] in _PIECES else None
-        return None if lane is None else lane.running
 
     def received(self, event: Json, at_ns: int) -> list[Step]:
         """Return what is to be done with an event."""

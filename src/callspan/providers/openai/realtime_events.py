@@ -21,10 +21,6 @@ from callspan.record.media_reference import MEDIA_KEY
 _AUDIO: Final = ("response.output_audio.delta", "response.audio.delta")
 _CREATE: Final = "response.create"
 _DONE: Final = "response.done"
-_PIECES: Final = frozenset(
-    f"response.{name}.delta"
-    for name in ("output_text", "output_audio_transcript", "function_call_arguments", "text", "audio_transcript")
-)
 _TRANSCRIPTION: Final = "conversation.item.input_audio_transcription."
 _NOT_SETTINGS: Final = frozenset({"id", "object", "type", "expires_at", "client_secret", "include", "tracing"})
 _OF_ITEM: Final = frozenset({"event_id", "item_id", "content_index", "transcript"})
@@ -86,11 +82,6 @@ class RealtimeEvents:
         del frame
         if isinstance(turn, _Response):
             self._waiting.append(turn)
-
-    def running(self, event: Json) -> Turn | None:
-        """Return the response of which an event is a piece of text."""
-        identity = event.get("response_id")
-        return self._running.get(identity) if event["type"] in _PIECES and isinstance(identity, str) else None
 
     def received(self, event: Json, at_ns: int) -> list[Step]:
         """Return what is to be done with an event."""

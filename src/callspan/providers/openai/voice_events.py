@@ -21,7 +21,6 @@ _INPUT_AUDIO: Final = "session.input_audio.append"
 _START: Final = "session.start"
 _BEGINS: Final = ("session.started", "session.created")
 _UPDATED: Final = "session.updated"
-_PIECES: Final = ("session.input_transcript.delta", "session.output_transcript.delta")
 _NOT_SETTINGS: Final = frozenset({"id", "object", "type", "expires_at", "status", "client_secret"})
 
 
@@ -70,10 +69,6 @@ class TranslationEvents:
     def repeated(self) -> Json | None:
         """Return one event for the messages of audio that were only counted."""
         return self._output.repeated() or self._input.repeated()
-
-    def running(self, event: Json) -> Turn | None:
-        """Return the session where an event is a piece of its transcript."""
-        return self._session if event["type"] in _PIECES and not self._is_over else None
 
     def received(self, event: Json, at_ns: int) -> list[Step]:
         """Return what is to be done with an event."""
