@@ -36,7 +36,10 @@ def replacement(target: Path) -> Iterator[Replacement]:
     """
     if target.is_symlink() or (target.exists() and not target.is_file()):
         raise OSError(errno.EINVAL, "a device, pipe, directory or link is not replaced", str(target))
-    descriptor, name = tempfile.mkstemp(dir=target.parent, prefix=".callspan-", suffix=".part")
+    try:
+        descriptor, name = tempfile.mkstemp(dir=target.parent, prefix=".callspan-", suffix=".part")
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(target)) from None
     os.close(descriptor)
     fresh = Replacement(Path(name), target)
     try:

@@ -20,10 +20,9 @@ from .conftest import chat_call
 def test_a_place_that_cannot_be_written_is_named(store: str, tmp_path: Path) -> None:
     keep(store, chat_call("a"))
     for command in (["export", "openai"], ["report"]):
-        answer = ask("--store", store, *command, "-o", str(tmp_path / "no" / "such" / "file"))
-        assert answer.code == 1
-        assert answer.err.startswith(f"Error: {tmp_path}")
-        assert "No such file" in answer.err
+        output = tmp_path / "no" / "such" / "file"
+        answer = ask("--store", store, *command, "-o", str(output))
+        assert (answer.code, answer.err.replace("\n", "")) == (1, f"Error: {output}: No such file or directory")
 
 
 @pytest.fixture(scope="module")
