@@ -219,7 +219,7 @@ def _error(error: ErrorAnswer) -> Json:
 def _headers(request_id: str, status: int) -> dict[str, str]:
     return {
         "x-request-id": request_id,
-        "openai-processing-ms": "42",
+        "openai-processing-ms": "1",
         "openai-version": "2020-10-01",
         "x-ratelimit-limit-requests": "10000",
         "x-ratelimit-limit-tokens": "2000000",
