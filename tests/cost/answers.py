@@ -1,11 +1,12 @@
-"""Calls made of the bodies of a request and its answer, as a provider sends them, or of counts of tokens."""
+"""Calls made of the bodies of a request and its answer, as a provider sends them, or of counts, and their cost."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Final
 
-from callspan.cost import Pricer
+from callspan.cost import Pricer, read_prices
 from callspan.record.content_level import without_content
 from callspan.records import CallRecord, Cost, Request, Response, Timing, Usage
 from tests.support.bodies import endpoint, folded
@@ -26,9 +27,9 @@ def call_of(api: str, request: Body, answer: Body | list[Body], level: str = "fu
     return record if level == "full" else without_content(record, keep_outline=level == "metadata", why="content")
 
 
-def cost_of(api: str, request: Body, answer: Body | list[Body], level: str = "full", **fields: Any) -> Cost | None:
-    """Return what one exchange costs by published prices."""
-    return Pricer().cost(call_of(api, request, answer, level, **fields))
+def cost_of(record: CallRecord, prices: Path | None = None) -> Cost | None:
+    """Return what a call costs by this price file, else by published prices."""
+    return Pricer(None if prices is None else read_prices(prices)).cost(record)
 
 
 def counted(model: str | None = "gpt-4o", provider: str = "openai", **fields: Any) -> CallRecord:

@@ -1,4 +1,4 @@
-"""Every dimension of a price that the types of both SDKs have: priced right, or marked as a guess."""
+"""Every dimension of a price that the types of both SDKs have, public reports of wrong costs, and costs as stated."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple, get_type_hints
 
 import pytest
+from openai import OpenAI
 
-from callspan.cost import Pricer, read_prices
-from callspan.cost.dimensions import DIMENSIONS
 from callspan.records import Cost
+from callspan.testing import ScriptedProvider, capture
 from tests.support.scale import FULL
 from tests.support.sdk_methods import is_read
 
@@ -163,7 +163,7 @@ def check(cost: Cost | None, price: Price) -> None:
 @pytest.mark.parametrize("level", ["full", "metadata", "off"])
 @pytest.mark.parametrize("price", PRICES, ids=lambda price: f"{price.api}: {price.about}")
 def test_every_dimension_is_priced_or_marked_at_every_content_level(price: Price, level: str) -> None:
-    check(cost_of(price.api, price.request, price.answer, level, **price.fields), price)
+    check(cost_of(call_of(price.api, price.request, price.answer, level, **price.fields)), price)
 
 
 OWN: Final = {
@@ -198,8 +198,146 @@ OWN_PRICES: Final = (
 @pytest.mark.parametrize("price", OWN_PRICES, ids=lambda price: f"{price.api}: {price.about}")
 def test_a_price_file_may_have_any_dimension(tmp_path: Path, price: Price) -> None:
     (tmp_path / "own.json").write_text(json.dumps({"models": {"*": OWN, "jp.anthropic.*": {"input": 14}}}))
-    call = call_of(price.api, price.request, price.answer, **price.fields)
-    check(Pricer(read_prices(tmp_path / "own.json")).cost(call), price)
+    check(cost_of(call_of(price.api, price.request, price.answer, **price.fields), tmp_path / "own.json"), price)
+
+
+class Report(NamedTuple):
+    """A wrong cost or count elsewhere, of a call by one of these SDKs."""
+
+    link: str
+    reported: str
+    api: str
+    request: Body
+    answer: Body | list[Body]
+    usd: str
+    counted: Body
+    """Counters of the usage."""
+
+
+def claude(model: str, **usage: object) -> Body:
+    return {"type": "message", "content": [], "model": model, "usage": {"input_tokens": 0, "output_tokens": 0, **usage}}
+
+
+def gpt(model: str, tier: str, **usage: object) -> Body:
+    return {"object": "response", "status": "completed", "output": [], "model": model, "service_tier": tier,
+            "usage": usage}  # fmt: skip
+
+
+_PRIORITY: Final = {"model": "gpt-4.1", "service_tier": "priority"}
+_SONNET: Final = "claude-sonnet-4-5"
+REPORTS: Final = (
+    Report(
+        "https://github.com/BerriAI/litellm/issues/31837",
+        "priority was asked for and default served: billed as priority",
+        "responses", _PRIORITY, gpt("gpt-4.1", "default", input_tokens=9, output_tokens=1, total_tokens=10),
+        "0.000026", {},
+    ),
+    Report(
+        "https://github.com/BerriAI/litellm/issues/37046",
+        "priority was served and billed as default",
+        "responses", _PRIORITY, gpt("gpt-4.1-2025-04-14", "priority", input_tokens=9, output_tokens=1),
+        "0.0000455", {},
+    ),
+    Report(
+        "https://github.com/langchain-ai/langchainjs/pull/11195",
+        "a gateway states the input in the last event of a stream only: counted as none",
+        "messages", {"model": _SONNET, "stream": True},
+        [
+            {"type": "message_start", "message": {"type": "message", "model": _SONNET, "content": [],
+                                                  "usage": {"input_tokens": 0, "output_tokens": 0}}},
+            {"type": "message_delta", "delta": {"stop_reason": "end_turn"},
+             "usage": {"input_tokens": 100, "cache_read_input_tokens": 900, "output_tokens": 20}},
+            {"type": "message_stop"},
+        ],
+        "0.00087", {"input_tokens": 1000, "cache_read_tokens": 900, "output_tokens": 20},
+    ),
+    Report(
+        "https://github.com/browser-use/browser-use/issues/5305",
+        "tokens written to the cache are charged as input too",
+        "messages", {"model": _SONNET},
+        claude(_SONNET, input_tokens=1200, cache_read_input_tokens=500, cache_creation_input_tokens=300),
+        "0.004875", {"input_tokens": 2000},
+    ),
+    Report(
+        "https://github.com/latitude-dev/latitude-llm/pull/4051",
+        "cached and reasoning tokens are charged twice",
+        "responses", {"model": "gpt-5.1"},
+        gpt("gpt-5.1-2025-11-13", "default", input_tokens=10000, output_tokens=1000, total_tokens=11000,
+                 input_tokens_details={"cached_tokens": 8000}, output_tokens_details={"reasoning_tokens": 600}),
+        "0.0135", {"input_tokens": 10000, "output_tokens": 1000},
+    ),
+    Report(
+        "https://github.com/ls1intum/edutelligence/issues/892",
+        "cached input costs the full price beside its own, and writing to the cache nothing",
+        "responses", {"model": "gpt-5.6-sol"},
+        gpt("gpt-5.6-sol", "default", input_tokens=1000, output_tokens=100, total_tokens=1100,
+                 input_tokens_details={"cached_tokens": 500, "cache_write_tokens": 400}),
+        "0.0046", {"input_tokens": 1000},
+    ),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("report", REPORTS, ids=lambda report: report.link.removeprefix("https://github.com/"))
+def test_what_was_reported_wrong_elsewhere_is_right_here(report: Report) -> None:
+    call = call_of(report.api, report.request, report.answer)
+    usage, cost = call.usage, cost_of(call)
+    assert cost is not None
+    assert (cost.usd, cost.estimated) == (Decimal(report.usd), False)
+    assert {name: getattr(usage, name) for name in report.counted} == report.counted
+
+
+_CHAT: Final = {"object": "chat.completion", "choices": [{"index": 0, "message": {"content": "Hi"}}]}
+_TOKENS: Final = {"prompt_tokens": 9, "completion_tokens": 3, "total_tokens": 12}
+
+
+def stated(usage: Body, **beside: Any) -> Body:
+    return _CHAT | {"usage": _TOKENS | usage} | beside
+
+
+def gateway(**stated: str) -> Body:
+    message = {"content": "Hi", "provider_metadata": {"gateway": stated}}
+    return {"choices": [{"index": 0, "message": message}]}
+
+
+_STATED_KEY: Final = {"is_byok": True, "cost_details": {"upstream_inference_cost": 0.036}}
+_STATED: Final[list[tuple[str, Body, str | None, bool]]] = [
+    ("OpenRouter", stated({"cost": 0.00015}), "0.00015", False),
+    ("OpenRouter, with the user's key", stated({"cost": 0.0018, **_STATED_KEY}), "0.0378", False),
+    ("OpenRouter, with the user's key without a fee", stated({"cost": 0, **_STATED_KEY}), "0.036", False),
+    ("Perplexity", stated({"cost": {"request_cost": 0.005, "total_cost": 0.006}}), "0.006", False),
+    ("Perplexity, in another currency", stated({"cost": {"currency": "EUR", "total_cost": 0.006}}), None, False),
+    ("LLM Gateway", stated({"cost_usd_total": 0.000125, "cost_usd_input": 0.000025}), "0.000125", False),
+    ("xAI", stated({"cost_in_usd_ticks": 37756000}), "0.0037756", False),
+    ("DeepInfra", stated({"estimated_cost": 0.0000123}), "0.0000123", True),
+    ("Vercel", stated({}, **gateway(cost="0.0045405", marketCost="0.0045405")), "0.0045405", False),
+    ("Vercel, with the user's key", stated({}, **gateway(cost="0", marketCost="0.0045405")), None, False),
+    ("less than nothing", stated({"cost_in_usd_ticks": -5}), None, False),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("server", "answer", "usd", "estimated"), _STATED, ids=[row[0] for row in _STATED])
+def test_what_a_server_states_is_the_cost(server: str, answer: Body, usd: str | None, estimated: bool) -> None:
+    cost = cost_of(call_of("chat_completions", {}, answer, provider="elsewhere"))
+    assert (cost and (cost.usd, cost.source, cost.estimated)) == (usd and (Decimal(usd), "provider", estimated)), server
+
+
+@pytest.mark.parametrize(
+    ("headers", "stated"),
+    [
+        ({"x-litellm-response-cost": "2.6e-05"}, (Decimal("0.000026"), True)),
+        ({"x-aimlapi-usd-spent": "0.0042"}, (Decimal("0.0042"), False)),
+        ({"x-litellm-response-cost": "0.0"}, (None, False)),
+        ({}, (None, False)),
+    ],
+)
+def test_a_gateway_may_state_it_in_a_header(headers: dict[str, str], stated: object) -> None:
+    with ScriptedProvider() as provider, capture() as seen:
+        provider.reply(headers=dict(headers))
+        with OpenAI(api_key="k", base_url=provider.openai_url) as client:
+            client.chat.completions.create(model="gpt-5", messages=[{"role": "user", "content": "Hi"}])
+    usage = seen.records[0].usage
+    assert usage is not None
+    assert (usage.cost_usd, usage.cost_estimated) == stated
 
 
 REQUESTS: Final = (
@@ -235,8 +373,8 @@ COUNTED: Final = {
     "cache_creation_input_tokens", "cache_read_input_tokens", "server_tool_use", "iterations",
 }  # fmt: skip
 """Fields of usage that `providers` counts."""
-ASKED: Final = {one.requested[0] for one in DIMENSIONS if one.requested}
-STATED: Final = {one.stated[0] for one in DIMENSIONS if one.stated}
+ASKED: Final = {field for price in PRICES for field in price.request}
+STATED: Final = {field for price in PRICES for field in price.answer["usage"]}
 
 
 def class_at(place: str) -> Any:
@@ -248,13 +386,13 @@ def class_at(place: str) -> Any:
 
 
 @pytest.mark.parametrize("place", REQUESTS)
-def test_what_a_request_asks_for_is_a_dimension_or_has_no_price(place: str) -> None:
+def test_what_a_request_asks_for_has_a_row_above_or_no_price(place: str) -> None:
     fields = {name for name in get_type_hints(class_at(place)) if ABOUT_PRICES.search(name)}
     assert fields - ASKED - NO_PRICE.keys() == set()
 
 
 @pytest.mark.parametrize("place", USAGES)
-def test_what_a_usage_states_is_counted_or_a_dimension(place: str) -> None:
+def test_what_a_usage_states_is_counted_or_has_a_row_above(place: str) -> None:
     assert set(class_at(place).model_fields) - STATED - COUNTED == set()
 
 

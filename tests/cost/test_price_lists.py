@@ -1,0 +1,336 @@
+"""Prices: exactly what the published list calculates, the user's own file before it, and `callspan reprice`."""
+
+from __future__ import annotations
+
+import json
+import random
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import closing
+from datetime import datetime, timezone
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from callspan import open_store
+from callspan.cost.published import PriceList
+from callspan.records import CallRecord, Cost, Timing, Usage
+from tests.support.commands import ask
+from tests.support.left_behind import leave_behind
+from tests.support.records import keep
+from tests.support.scale import scaled
+
+from .answers import START_NS, call_of, cost_of, counted
+
+genai_prices = pytest.importorskip("genai_prices", reason="needs published prices: pip install 'callspan[cost]'")
+
+
+@pytest.mark.parametrize(
+    ("record", "usd"),
+    [
+        (counted(input_tokens=10, cache_read_tokens=50), None),
+        (counted("no-such-model", input_tokens=10, output_tokens=5), None),
+        (counted("gpt-4o", "ollama", input_tokens=10, output_tokens=5), None),
+        (counted(None, input_tokens=10, output_tokens=5), None),
+        (counted(input_tokens=1000, outcome="cancelled"), "0.0025"),
+        (counted(input_tokens=1000, server_address="gateway.example"), "0.0025"),
+        (counted(usage=Usage(input_tokens=1000, estimated=True)), "0.0025"),
+    ],
+    ids=["contradictory", "model", "provider", "no model", "cut", "behind a gateway", "counted by us"],
+)
+def test_an_uncertain_cost_is_unknown_or_marked_as_estimated(record: CallRecord, usd: str | None) -> None:
+    cost = cost_of(record)
+    assert (cost and (cost.usd, cost.estimated)) == (usd and (Decimal(usd), True))
+
+
+def test_without_the_package_there_is_no_cost_and_no_error() -> None:
+    code = (
+        "import sys; sys.modules['genai_prices'] = None\n"
+        "from callspan.cost import priced\n"
+        "from callspan.records import CallRecord, Request, Timing, Usage\n"
+        "print(priced(CallRecord(call_id='c', provider='openai', request=Request(model='gpt-4o'),"
+        " usage=Usage(input_tokens=5), timing=Timing(start_ns=1))).cost)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.strip() == "None"
+
+
+SPOKEN: dict[str, Any] = {
+    "input_tokens": 132, "input_audio_tokens": 13, "input_image_tokens": 0, "cache_read_tokens": 64,
+    "cache_read_audio_tokens": 4, "cache_read_image_tokens": 0, "output_tokens": 121, "output_audio_tokens": 91,
+}  # fmt: skip
+"""Millionths of a dollar: 59 * 4 + 60 * 0.4 for text, 9 * 32 + 4 * 0.4 for audio, 30 * 16 + 91 * 64 for the answer."""
+
+
+@pytest.mark.parametrize(
+    ("model", "usage", "usd"),
+    [
+        ("gpt-image-1",
+         Usage(input_tokens=50, input_image_tokens=40, output_tokens=100, output_image_tokens=100), "0.00445"),
+        ("gpt-image-1.5", Usage(input_tokens=50, output_tokens=100, output_image_tokens=90), "0.00323"),
+        ("whisper-1", Usage(input_audio_seconds=12.5), "0.00125"),
+        ("gpt-realtime", Usage(**SPOKEN), "0.0068536"),
+        ("gpt-realtime", Usage(**SPOKEN | {"cache_read_audio_tokens": 0}), "0.0069656"),
+        ("gpt-realtime", Usage(**SPOKEN | {"cache_read_audio_tokens": None}), None),
+        ("gpt-4o", Usage(input_audio_seconds=12.5), None),
+        ("dall-e-3", Usage(output_images=1), None),
+        ("gpt-image-1", Usage(input_tokens=5, output_tokens=1, raw={"svg_usage": {"input_tokens": 9}}), None),
+    ],
+)  # fmt: skip
+def test_images_and_sound_are_priced_by_what_was_counted(model: str, usage: Usage, usd: str | None) -> None:
+    for _ in range(2):
+        found = cost_of(counted(model, usage=usage))
+        assert (None if found is None else found.usd) == (None if usd is None else Decimal(usd))
+
+
+def test_a_batch_is_priced_as_one_and_where_the_list_has_no_such_price_half_is_a_guess() -> None:
+    """The list has batch prices of some models, from some day on."""
+    counts = {"input_tokens": 100_000, "output_tokens": 10_000, "batch_id": "b"}
+
+    def cost(model: str, provider: str, host: str, **fields: object) -> tuple[Decimal, bool]:
+        found = cost_of(counted(model, provider, server_address=host, **{**counts, **fields}))
+        assert found is not None
+        return found.usd, found.estimated
+
+    anthropic = "api.anthropic.com"
+    listed = cost("claude-sonnet-4-5", "anthropic", anthropic, tier="batch")
+    assert listed == (Decimal("0.225"), False)
+    assert cost("claude-sonnet-4-5", "anthropic", "gateway.example", tier="batch") == (Decimal("0.225"), True)
+    long_ago = Timing(start_ns=1_700_000_000_000_000_000)
+    assert cost("claude-sonnet-4-20250514", "anthropic", anthropic, timing=long_ago) == (Decimal("0.225"), True)
+    whole = cost("davinci-002", "openai", "api.openai.com", batch_id=None)
+    assert cost("davinci-002", "openai", "api.openai.com") == (whole[0] / 2, True)
+
+
+_NAMES = {"web_search_requests": "web_searches"}
+Asked = tuple[tuple[str, str], ...]
+_SECOND = 1_000_000_000
+
+
+def by_the_list(provider: str, model: str, asked: Asked, start_ns: int, usage: Usage) -> Decimal | None:
+    counts = {_NAMES.get(name, name): count for name in usage.__struct_fields__ if (count := getattr(usage, name))}
+    try:
+        found = genai_prices.calc_price(
+            genai_prices.Usage(**counts),
+            model_ref=model,
+            provider_id=provider,
+            genai_request_timestamp=datetime.fromtimestamp(start_ns // _SECOND, tz=timezone.utc),
+            price_context=dict(asked) or None,
+        )
+    except (LookupError, ValueError):
+        return None
+    return Decimal(found.total_price)
+
+
+def usages(chance: random.Random) -> Iterator[Usage]:
+    """Counts as providers state them, and some that contradict one another."""
+    for most in (10, 5_000, 150_000, 210_000, 1_200_000):
+        tokens = chance.randrange(1, most)
+        read, written = chance.randrange(tokens), chance.randrange(tokens // 2 + 1)
+        yield Usage(input_tokens=tokens, output_tokens=chance.randrange(most))
+        yield Usage(input_tokens=tokens, output_tokens=7, cache_read_tokens=read)
+        yield Usage(
+            input_tokens=tokens + read + written, output_tokens=chance.randrange(most), cache_read_tokens=read,
+            cache_write_tokens=written, cache_write_1h_tokens=written // 3, web_search_requests=chance.randrange(2),
+        )  # fmt: skip
+        yield Usage(input_tokens=tokens, input_audio_tokens=tokens // 2, cache_read_tokens=tokens // 4, output_tokens=1)
+        yield Usage(input_tokens=tokens, cache_write_tokens=written, cache_write_5m_tokens=written // 2)
+
+
+def models() -> list[tuple[str, Any]]:
+    return [(provider.id, model) for provider in genai_prices.data_snapshot.get_snapshot().providers
+            for model in provider.models]  # fmt: skip
+
+
+@pytest.mark.parametrize("part", range(scaled(1, 16)))
+def test_every_model_costs_what_the_list_says_digit_by_digit(part: int) -> None:
+    chance, prices, kept = random.Random(part), PriceList(genai_prices), 0
+    for provider, model in models()[part::16]:
+        asked = chance.choice([(), (("service_tier", "flex"),), (("speed", "fast"),)])
+        for turn in range(2):
+            for usage in usages(chance):
+                start_ns = START_NS + turn * _SECOND
+                found = prices.usd((provider, model.id), asked, start_ns, usage)
+                expected = by_the_list(provider, model.id, asked, start_ns, usage)
+                assert str(found) == str(expected), (provider, model.id, asked, usage)
+                kept += 1
+    assert kept
+
+
+def test_prices_that_change_at_a_date_are_those_of_the_calls_own_time() -> None:
+    prices = PriceList(genai_prices)
+    usage = Usage(input_tokens=1000, output_tokens=500)
+    dated = [(provider, model) for provider, model in models() if isinstance(model.prices, list)]
+    assert dated
+    for provider, model in dated:
+        for year in (2023, 2024, 2025, 2026):
+            for hour in (2, 17):
+                start_ns = int(datetime(year, 9, 6, hour, 40, tzinfo=timezone.utc).timestamp()) * _SECOND
+                found = prices.usd((provider, model.id), (), start_ns, usage)
+                assert str(found) == str(by_the_list(provider, model.id, (), start_ns, usage))
+
+
+# The user's own file.
+
+
+def written(path: Path, value: object) -> Path:
+    path.write_text(value if isinstance(value, str) else json.dumps(value))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("provider", "model", "usd"),
+    [
+        ("openai", "gpt-5", 1), ("openai", "gpt-5-mini-2025", 2), ("openai", "gpt-5-mini", 3),
+        ("azure.ai.openai", "gpt-5", 4), ("openai", "llama", 5),
+    ],
+)  # fmt: skip
+def test_a_name_takes_precedence_over_a_pattern_and_a_longer_pattern_over_a_shorter(
+    tmp_path: Path, provider: str, model: str, usd: int
+) -> None:
+    rows = {"gpt-5*": 1, "gpt-5-mini*": 2, "gpt-5-mini": 3, "azure.ai.openai/gpt-5*": 4, "*": 5}
+    path = written(tmp_path / "p.json", {"models": {name: {"input": price} for name, price in rows.items()}})
+    assert cost_of(counted(model, provider, input_tokens=1_000_000), path) == Cost(usd=Decimal(usd), source="p")
+
+
+def test_models_the_file_does_not_name_keep_their_published_price(tmp_path: Path) -> None:
+    path = written(tmp_path / "p.json", {"models": {"other": {"input": 1}}})
+    cost = cost_of(counted("gpt-4o", input_tokens=1000), path)
+    assert cost is not None
+    assert cost.source.startswith("genai-prices")
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        ("{", "truncated"),
+        ({"models": {"m": {"input": 1, "inputs": 2}}}, "inputs"),
+        ({"models": {"m": {"input": "-1"}}}, "input is -1"),
+        (
+            {"models": {"m": {"input": 1, "tiers": {"flex": {"input": -1}}}}},
+            "input is -1: use a non-negative amount - at `$.models[...].tiers",
+        ),
+        ({"models": {"m": {"input": 1, "tools": {"web_search": -2}}}}, "web_search is -2"),
+        ({"models": {}, "currency": "EUR"}, "EUR"),
+    ],
+)
+def test_a_file_that_is_wrong_is_refused_with_its_name_and_what_is_wrong(
+    tmp_path: Path, content: object, expected: str
+) -> None:
+    store = keep(f"sqlite:///{tmp_path}/calls.db", counted("m", "x"))
+    answer = ask("--store", store, "reprice", "--prices", str(written(tmp_path / "prices.json", content)))
+    assert answer.code == 2
+    assert {"prices.json" in answer.err, expected in answer.err} == {True}, answer.err
+
+
+AMOUNTS = st.decimals(min_value=0, max_value=1000, places=9)
+COUNTS = st.integers(0, 10**12)
+
+
+@given(AMOUNTS, AMOUNTS, COUNTS, COUNTS)
+def test_no_digit_of_money_is_ever_lost(
+    tmp_path_factory: pytest.TempPathFactory, price: Decimal, other: Decimal, sent: int, received: int
+) -> None:
+    models = {"m": {"input": str(price), "output": str(other)}}
+    path = written(tmp_path_factory.mktemp("prices") / "p.json", {"models": models})
+    cost = cost_of(counted("m", "x", input_tokens=sent, output_tokens=received), path)
+    assert cost is not None
+    billionths = int(price.scaleb(9)) * sent + int(other.scaleb(9)) * received
+    assert cost.usd.scaleb(15) == billionths
+
+
+def test_a_batch_has_prices_of_its_own_and_without_them_half_is_a_guess(tmp_path: Path) -> None:
+    """Whatever service tier the answer names."""
+    models = {"m": {"input": 10, "tiers": {"batch": {"input": 4}, "flex": {"input": 5}}}, "n": {"input": "0.1"}}
+    path = written(tmp_path / "p.json", {"models": models})
+
+    def cost(model: str, tier: str | None, batch_id: str | None = "batch_1") -> tuple[Decimal, bool]:
+        found = cost_of(counted(model, "elsewhere", tier=tier, batch_id=batch_id, input_tokens=1_000_001), path)
+        assert found is not None
+        return found.usd, found.estimated
+
+    assert cost("m", None, None) == (Decimal("10.00001"), False)
+    assert cost("m", "default") == cost("m", "flex") == (Decimal("4.000004"), False)
+    assert cost("n", "default") == cost("n", "batch") == (Decimal("0.05000005"), True)
+
+
+def test_a_price_file_that_disappeared_costs_no_record(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Of the records that a process has left behind: they have published prices, and one warning says so."""
+    url = f"sqlite:///{tmp_path}/calls.db"
+    leave_behind(url, counted("nobody-knows", input_tokens=1))
+    monkeypatch.setenv("CALLSPAN_PRICES", str(tmp_path / "missing.json"))
+    with closing(open_store(url, deliver=True)) as reader:
+        assert [one.cost for one in reader.calls()] == [None]
+    assert "Could not read the price file" in caplog.text
+
+
+# `callspan reprice`: new costs, in a store.
+
+
+PRICES = {"version": "v1", "models": {"m": {"input": "0.003", "output": "0.29"}}}
+
+
+@pytest.fixture
+def prices(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.delenv("CALLSPAN_PRICES", raising=False)
+    return str(written(tmp_path / "prices.json", PRICES))
+
+
+def costs(url: str) -> dict[str, Cost | None]:
+    with closing(open_store(url)) as reader:
+        return {call.call_id: call.cost for call in reader.calls()}
+
+
+def reprice(url: str, *arguments: str) -> Any:
+    return ask("--store", url, "reprice", "--json", *arguments).json
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> str:
+    return f"sqlite:///{tmp_path}/calls.db"
+
+
+def test_a_dimension_that_was_not_priced_when_a_call_was_recorded_is_repaired(store: str) -> None:
+    asked = {"model": "claude-opus-4-8", "speed": "fast", "inference_geo": "us"}
+    usage = {"input_tokens": 1000, "output_tokens": 100, "speed": "fast", "inference_geo": "us"}
+    answer = {"type": "message", "content": [], "model": "claude-opus-4-8", "usage": usage}
+    old = Cost(usd=Decimal("0.0075"), source="genai-prices 0.1")
+    keep(store, call_of("messages", asked, answer, "off", cost=old))
+    assert reprice(store, "--all")["changed"] == 1
+    (cost,) = costs(store).values()
+    assert cost is not None
+    assert (cost.usd, cost.estimated, cost.reason) == (Decimal("0.015"), True, "no price for inference_geo=us")
+
+
+def test_calls_without_a_cost_get_one_and_all_but_stated_ones_on_request(store: str, prices: str) -> None:
+    old, stated = Cost(usd=Decimal("0.5"), source="v0"), Cost(usd=Decimal("0.7"), source="provider")
+    keep(
+        store,
+        counted("m", "x", call_id="a", input_tokens=1, output_tokens=1),
+        counted("m", "x", call_id="b", input_tokens=1, cost=old),
+        counted("dark", "x", call_id="c", input_tokens=1),
+        counted("m", "x", call_id="d", usage=Usage(input_tokens=1, cost_usd=Decimal("0.7")), cost=stated),
+    )
+    output = reprice(store, "--prices", prices)
+    assert output == {"calls": 4, "changed": 1, "written": True}
+    new = Cost(usd=Decimal("0.000000293"), source="v1")
+    assert costs(store) == {"a": new, "b": old, "c": None, "d": stated}
+    assert [reprice(store, "--all", "--prices", prices)["changed"] for _ in range(2)] == [1, 0]
+    assert costs(store) == {"a": new, "b": Cost(usd=Decimal("0.000000003"), source="v1"), "c": None, "d": stated}
+
+
+def test_everything_else_of_a_call_stays(store: str, prices: str) -> None:
+    keep(store, counted("m", "x", call_id="a", input_tokens=1, metadata={"deep": [1, {"x": None}]}))
+    before = next(iter(open_store(store).calls()))
+    reprice(store, "--prices", prices)
+    after = next(iter(open_store(store).calls()))
+    names = [name for name in after.__struct_fields__ if name not in {"cost", "seen_ns"}]
+    assert [getattr(after, name) for name in names] == [getattr(before, name) for name in names]
+    assert after.seen_ns
