@@ -1,18 +1,37 @@
-"""Fine-tuning rows: accepted by trainers, each message once, each response trained on once."""
+"""Fine-tuning rows: accepted by trainers, each message once, each response trained on once, of every API."""
 
 from __future__ import annotations
 
+import base64
 import json
+from collections import Counter
+from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from callspan.datasets import Options
+import callspan
+from callspan import open_store
+from callspan.datasets import Options, export
+from callspan.stores import CallFilter
 from tests.support.formats import check_fine_tuning
+from tests.wire import corpus
+from tests.wire.replay import Replayer
 
-from .conftest import TOOLS, Export, World, asking, tool_call
+from .conftest import TOOLS, Export, Json, World, asking, tool_call
 
 SYSTEM = {"role": "system", "content": "Play."}
+USER = {"role": "user", "content": "q"}
+ANSWER = {"role": "assistant", "content": "a"}
+
+
+def asks(*ids: str, content: str | None = None) -> Json:
+    return asking(*(tool_call("f", {}, one) for one in ids), content=content)
+
+
+def tells(call_id: str) -> Json:
+    return {"role": "tool", "tool_call_id": call_id, "content": "r"}
 
 
 def play(world: World, session_id: str = "s1", turns: int = 3) -> None:
@@ -118,12 +137,6 @@ def test_instructions_that_change_within_a_chain_are_those_of_each_call(world: W
         assert [m["content"] for m in row["messages"]] == [*([rule] if rule else []), *texts]
 
 
-def test_what_trainers_refuse_is_left_out_and_counted(world: World, exported: Export) -> None:
-    world.chat([asking(tool_call("look", {}, "c1")), {"role": "user", "content": "?"}], "So.")
-    found = exported("openai")
-    assert (found.rows, found.left_out) == ([], {"row: a tool call without its result": 1})
-
-
 def test_calls_that_failed_were_cut_or_hold_no_content_are_not_exported(world: World, exported: Export) -> None:
     question = [{"role": "user", "content": "?"}]
     world.chat(question, "half", outcome="cancelled")
@@ -164,3 +177,279 @@ def test_a_tool_that_was_called_is_defined_though_the_last_request_left_it_out(w
             check_fine_tuning(row)
         assert found.rows[-1]["tools"] == TOOLS
         assert not found.dropped
+
+
+# Conversions: what the requests and answers of every API are as messages of a chat.
+
+
+@pytest.mark.parametrize(
+    ("messages", "reason"),
+    [
+        ([USER, ANSWER], None),
+        ([USER, asks("a", "b"), tells("b"), tells("a"), ANSWER], None),
+        ([USER, asks("a", content="text too"), tells("a"), ANSWER], None),
+        ([USER, {"role": "assistant", "content": None, "refusal": "no"}], None),
+        ([USER, asks("a"), ANSWER], "a tool call without its result"),
+        ([USER, tells("a"), ANSWER], "a tool result without its call"),
+        ([USER, asks("a"), tells("a"), tells("a"), ANSWER], "a tool result without its call"),
+        ([USER, {"role": "assistant", "content": ""}], "an empty assistant message"),
+    ],
+)
+def test_messages_that_trainers_refuse_are_left_out_and_counted(
+    world: World, exported: Export, messages: list[Json], reason: str | None
+) -> None:
+    world.chat(messages[:-1], messages[-1])
+    found = exported("openai")
+    assert len(found.rows) == (reason is None)
+    assert found.left_out == ({} if reason is None else {f"row: {reason}": 1})
+
+
+FUNCTION = {"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}
+CUSTOM = {"name": "f", "format": {"type": "text"}}
+MISSING = {"definition of a tool that was called": 1}
+
+
+@pytest.mark.parametrize(
+    ("tool", "written", "dropped"),
+    [
+        (FUNCTION, FUNCTION, {}),
+        ({"type": "function", "name": "f", "parameters": {}, "strict": None, "description": "d"},
+         {"type": "function", "function": {"name": "f", "parameters": {}, "description": "d"}}, {}),
+        ({"type": "function", "name": "f", "strict": False},
+         {"type": "function", "function": {"name": "f", "strict": False}}, {}),
+        ({"name": "f", "input_schema": {"a": 1}, "description": "d", "cache_control": {}},
+         {"type": "function", "function": {"name": "f", "parameters": {"a": 1}, "description": "d"}}, {}),
+        ({"type": "custom", "name": "f", "input_schema": {}},
+         {"type": "function", "function": {"name": "f", "parameters": {}}}, {}),
+        ({"type": "custom", **CUSTOM}, {"type": "custom", "custom": CUSTOM}, {}),
+        ({"type": "custom", "custom": CUSTOM}, {"type": "custom", "custom": CUSTOM}, {}),
+        ({"type": "web_search"}, None, {"hosted tool: web_search": 1}),
+    ],
+)  # fmt: skip
+def test_definitions_of_tools_of_every_api(
+    world: World, exported: Export, tool: object, written: Any, dropped: dict[str, int]
+) -> None:
+    world.chat([USER], asks("a"), tools=[tool])
+    found = exported("openai")
+    assert found.rows[0].get("tools", []) == ([] if written is None else [written])
+    assert found.dropped == dropped | ({} if written else MISSING)
+
+
+BYTES = base64.b64encode(b"picture").decode()
+URL = f"data:image/png;base64,{BYTES}"
+PDF = f"data:application/pdf;base64,{BYTES}"
+REFERENCE = {"callspan_media": {"sha256": "0" * 64, "mime": "image/png", "bytes": 9}}
+LINK = {"url": "https://h/x.png"}
+SOUND = {"data": BYTES, "format": "wav"}
+MUSIC = {"data": BYTES, "format": "mp3"}
+
+
+def of_anthropic(kind: str, mime: str) -> Json:
+    return {"type": kind, "source": {"type": "base64", "media_type": mime, "data": BYTES}}
+
+
+@pytest.mark.parametrize(
+    ("api", "part", "written"),
+    [
+        ("chat_completions", {"type": "image_url", "image_url": LINK}, {"image_url": LINK}),
+        ("chat_completions", {"type": "image_url", "image_url": {"url": URL}}, {"image_url": {"url": URL}}),
+        ("chat_completions", {"type": "image_url", "image_url": {"url": REFERENCE}}, "image kept by reference only"),
+        ("chat_completions", {"type": "input_audio", "input_audio": SOUND}, {"input_audio": SOUND}),
+        ("chat_completions", {"type": "input_audio", "input_audio": MUSIC}, {"input_audio": MUSIC}),
+        ("chat_completions", {"type": "audio_url", "audio_url": LINK}, "audio of a kind chat messages cannot hold"),
+        ("chat_completions", {"type": "file", "file": {"file_id": "f"}}, {"file": {"file_id": "f"}}),
+        ("chat_completions", {"type": "file", "file": {"file_data": PDF}}, {"file": {"file_data": PDF}}),
+        ("responses", {"type": "input_image", "image_url": URL}, {"image_url": {"url": URL}}),
+        ("responses", {"type": "input_file", "file_data": PDF}, {"file": {"file_data": PDF}}),
+        ("responses", {"type": "input_file", "file_url": "https://h/x.pdf"},
+         "document of a kind chat messages cannot hold"),
+        ("messages", of_anthropic("image", "image/png"), {"image_url": {"url": URL}}),
+        ("messages", of_anthropic("document", "application/pdf"), {"file": {"file_data": PDF}}),
+    ],
+)  # fmt: skip
+def test_media_are_parts_or_counted_as_missing(
+    world: World, exported: Export, api: str, part: Any, written: Json | str
+) -> None:
+    request = {"input" if api == "responses" else "messages": [{"role": "user", "content": [part]}]}
+    answers: dict[str, Json] = {
+        "chat_completions": {"choices": [{"index": 0, "message": ANSWER}]},
+        "responses": {"output": [{"type": "message", **ANSWER}]},
+        "messages": ANSWER,
+    }
+    world.call(api, request, answers[api])
+    found = exported("openai")
+    content = found.rows[0]["messages"][0]["content"]
+    if isinstance(written, str):
+        assert (content, found.dropped) == ("", {written: 1})
+    else:
+        assert (content, found.dropped) == ([{"type": next(iter(written)), **written}], {})
+
+
+def chat_answer(**message: Any) -> Json:
+    return {"choices": [{"index": 0, "message": {"role": "assistant", "content": None, **message}}]}
+
+
+def parts_answer(*parts: Json, **items: Json) -> Json:
+    return {"output": [*items.values(), {"type": "message", "role": "assistant", "content": [*parts]}]}
+
+
+def blocks_answer(*blocks: Json) -> Json:
+    return {"role": "assistant", "content": [*blocks]}
+
+
+TEXT_A = {"type": "text", "text": "a"}
+CALL_F = {"type": "function", "function": {"name": "f", "arguments": ""}}
+CALL_C = {"type": "custom", "custom": {"name": "f", "input": "x"}}
+
+
+@pytest.mark.parametrize(
+    ("api", "body", "fields", "dropped"),
+    [
+        ("messages", blocks_answer(TEXT_A, {"type": "text", "text": "b"}), {"content": "ab"}, {}),
+        ("responses", parts_answer({"type": "refusal", "refusal": "no"}, {"type": "refusal", "refusal": "never"}),
+         {"content": None, "refusal": "no\nnever"}, {}),
+        ("messages", blocks_answer({"type": "thinking", "thinking": "hm"}, TEXT_A), {"content": "a"}, {"reasoning": 1}),
+        ("messages", blocks_answer({"type": "thinking", "thinking": "hm", "signature": "s"},
+                                   {"type": "redacted_thinking", "data": "x"}, TEXT_A),
+         {"content": "a"}, {"reasoning": 1, "signatures of reasoning": 1}),
+        ("messages", blocks_answer({**TEXT_A, "citations": [1]}), {"content": "a"}, {"citations": 1}),
+        ("messages", blocks_answer({"type": "new"}, TEXT_A), {"content": "a"}, {"parts of unknown kind": 1}),
+        ("chat_completions", chat_answer(tool_calls=[{"id": "k", **CALL_F}]),
+         {"content": None, "tool_calls": [{"id": "k", **CALL_F, "function": {"name": "f", "arguments": "{}"}}]},
+         MISSING),
+        ("chat_completions", chat_answer(tool_calls=[CALL_C]),
+         {"content": None, "tool_calls": [{"id": "call_1", **CALL_C}]}, MISSING),
+        ("responses", parts_answer({"type": "output_text", "text": "a"}, search={"type": "web_search_call", "id": "k"}),
+         {"content": "a"}, {"hosted tool call: web_search": 1}),
+    ],
+)  # fmt: skip
+def test_an_answer_as_a_chat_message(
+    world: World, exported: Export, api: str, body: Json, fields: Json, dropped: dict[str, int]
+) -> None:
+    world.call(api, {"messages": [USER], "input": "q"}, body)
+    found = exported("openai")
+    assert found.rows[0]["messages"][-1] == {"role": "assistant", "weight": 1} | fields
+    assert found.dropped == dropped
+
+
+@pytest.mark.parametrize(
+    ("content", "expected", "dropped"),
+    [
+        (None, "", 0),
+        ("text", "text", 0),
+        ([{"type": "text", "text": "a"}], "a", 0),
+        ([{"type": "input_text", "text": "a"}, {"type": "output_text"}],
+         [{"type": "text", "text": "a"}, {"type": "text", "text": ""}], 0),
+        ([{"type": "image"}, "odd", {"type": "text", "text": "a"}], "a", 2),
+    ],
+)  # fmt: skip
+def test_a_tool_result_is_text(world: World, exported: Export, content: object, expected: object, dropped: int) -> None:
+    world.chat([USER, asks("k"), {**tells("k"), "content": content}], "x")
+    found = exported("openai")
+    assert found.rows[0]["messages"][2] == {"role": "tool", "tool_call_id": "k", "content": expected}
+    assert found.dropped["part of a tool result that is no text"] == dropped
+
+
+@pytest.mark.parametrize(("role", "dropped"), [("user", {}), ("human", {}), ("critic", {"role critic": 1})])
+def test_unknown_roles_are_users_and_counted(
+    world: World, exported: Export, role: str, dropped: dict[str, int]
+) -> None:
+    world.chat([{"role": role, "content": "q", "name": "n"}], "x")
+    found = exported("openai")
+    assert found.rows[0]["messages"][0] == {"role": "user", "content": "q", "name": "n"}
+    assert found.dropped == dropped
+
+
+def test_messages_api_becomes_chat_with_results_after_their_calls(world: World, exported: Export) -> None:
+    system = [{"type": "text", "text": "One."}, {"type": "text", "text": "Two."}]
+    used = [
+        {"type": "text", "text": "Looking."},
+        {"type": "tool_use", "id": "t1", "name": "look", "input": {"at": "east"}},
+        {"type": "tool_use", "id": "t2", "name": "look", "input": {}},
+    ]
+    results = [
+        {"type": "tool_result", "tool_use_id": "t1", "content": "wall"},
+        {"type": "tool_result", "tool_use_id": "t2", "content": [{"type": "text", "text": "floor"}]},
+        {"type": "text", "text": "Hurry."},
+    ]
+    request = {
+        "system": system,
+        "messages": [
+            {"role": "user", "content": "Go"}, {"role": "assistant", "content": used},
+            {"role": "user", "content": results},
+        ],
+        "tools": [{"name": "look", "description": "Look.", "input_schema": {"type": "object"}}],
+        "tool_choice": {"type": "auto", "disable_parallel_tool_use": True},
+    }  # fmt: skip
+    world.call("messages", request, {**blocks_answer({"type": "text", "text": "Done."}), "stop_reason": "end_turn"})
+    found = exported("openai")
+    (row,) = found.rows
+    calls = [tool_call("look", {"at": "east"}, "t1"), tool_call("look", {}, "t2")]
+    calls[0]["function"]["arguments"] = '{"at":"east"}'
+    assert row["messages"] == [
+        {"role": "system", "content": system},
+        {"role": "user", "content": "Go"},
+        {"role": "assistant", "content": "Looking.", "tool_calls": calls, "weight": 0},
+        {"role": "tool", "tool_call_id": "t1", "content": "wall"},
+        {"role": "tool", "tool_call_id": "t2", "content": "floor"},
+        {"role": "user", "content": "Hurry."},
+        {"role": "assistant", "content": "Done.", "weight": 1},
+    ]
+    function = {"name": "look", "description": "Look.", "parameters": {"type": "object"}}
+    assert row["tools"] == [{"type": "function", "function": function}]
+    assert row["parallel_tool_calls"] is False
+    assert not found.dropped
+
+
+def test_of_several_choices_the_first_is_the_answer(world: World, exported: Export) -> None:
+    choices = [
+        {"index": at, "message": {"role": "assistant", "content": text}} for at, text in enumerate(("No.", "Yes."))
+    ]
+    world.call("chat_completions", {"messages": [USER]}, {"choices": choices})
+    found = exported("openai")
+    assert found.rows[0]["messages"][-1]["content"] == "No."
+    assert found.dropped == {"other choices of one answer": 1}
+
+
+@pytest.mark.filterwarnings("ignore:The model .* is deprecated:DeprecationWarning")
+def test_every_recorded_call_is_a_row_of_what_was_sent_or_has_a_reason(tmp_path: Path) -> None:
+    """Of chat: the very messages, unless something is reported as dropped."""
+    store, target = f"sqlite:///{tmp_path}/recorded.db", tmp_path / "row.jsonl"
+    answered = [one for one in corpus.load() if one.inference and one.status == 200 and one.endpoint != "embeddings"]
+    handle = callspan.instrument(stores=store, spool_dir=tmp_path / "spool")
+    with Replayer(asynchronous=False) as replayer:
+        for exchange in answered:
+            with callspan.session(session_id=exchange.id):
+                replayer.play(exchange)
+    assert handle.force_flush()
+    handle.uninstrument()
+    outcomes, same = Counter[bool](), 0
+    with closing(open_store(store)) as reader:
+        for exchange in answered:
+            found = export(reader, "openai", target, CallFilter(session_id=exchange.id))
+            assert found.rows or found.left_out, exchange.id
+            outcomes[found.rows == 1] += 1
+            if not found.rows:
+                continue
+            row = json.loads(target.read_text())
+            if not MISSING.keys() & found.dropped.keys():
+                check_fine_tuning(row)
+            if exchange.endpoint == "chat_completions" and not found.dropped and exchange.request is not None:
+                sent: Any = exchange.request["messages"]
+                assert [meaning(one) for one in row["messages"][:-1]] == [meaning(one) for one in sent]
+                same += 1
+    assert outcomes[True] > 0.9 * outcomes.total()
+    assert same > (300 if corpus.IS_WHOLE else 30)
+
+
+def meaning(message: Json) -> Json:
+    """A message without what means nothing: nulls, empty lists, one text in a list, marks of caches, missing types."""
+    keys = ("role", "content", "tool_calls", "tool_call_id")
+    found = {key: message[key] for key in keys if message.get(key) not in (None, [], "")}
+    if isinstance(found.get("content"), list):
+        parts = [{k: v for k, v in part.items() if k in {"type", part["type"]}} for part in found["content"]]
+        only_text = len(parts) == 1 and parts[0]["type"] == "text"
+        found["content"] = parts[0]["text"] if only_text else [part for part in parts if part.get("text") != ""]
+    if "tool_calls" in found:
+        found["tool_calls"] = [(call.get("id"), call["function"]) for call in found["tool_calls"]]
+    return found
