@@ -13,8 +13,7 @@ from contextlib import closing
 from dataclasses import asdict
 
 from tests.fuzz.case import from_blob
-from tests.fuzz.pair import Pair
-from tests.fuzz.search import search
+from tests.fuzz.search import Pair, search
 
 
 def main() -> int:

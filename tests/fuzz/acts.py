@@ -1,4 +1,7 @@
-"""Acts: what a caller does with a call's result, in sync and async code, with everything it observes in one log."""
+"""Acts: what a caller does with a call's result, in sync and async code.
+
+Everything that can be observed of a value or an exception is in one log, as JSON that two processes can compare.
+"""
 
 from __future__ import annotations
 
@@ -6,11 +9,12 @@ import asyncio
 import contextlib
 import gc
 import inspect
+import re
 import threading
 from collections.abc import Awaitable, Callable, Coroutine
+from types import ModuleType
 from typing import Any
 
-from tests.fuzz import describe
 from tests.fuzz.case import Act, Case
 from tests.fuzz.transport import Log, Script
 from tests.fuzz.ways import WAYS, Caller
@@ -27,6 +31,12 @@ _ATTRIBUTES = (
     "http_response",
     "response",
 )
+_ADDRESS = re.compile(r"0x[0-9a-fA-F]{6,}")
+_ID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
+_PORT = re.compile(r"127\.0\.0\.1:\d+")
+_DEEPEST = 8
+_OF_ERRORS = ("status_code", "body", "code", "param", "type", "request_id", "message")
+_SCALARS = (str, int, float, bool, bytes, type(None))
 
 
 def drive(body: Coroutine[Any, Any, Any]) -> Any:
@@ -59,7 +69,7 @@ class Consumer:
         with contextlib.suppress(asyncio.CancelledError):
             await asyncio.wait([task])
         if not task.cancelled() and task.exception() is not None:
-            self.log("raised", "task", describe.error(task.exception()))
+            self.log("raised", "task", as_error(task.exception()))
         self.log("was cancelled", task.cancelled())
 
     async def _whole(self) -> None:
@@ -67,10 +77,10 @@ class Consumer:
 
         async def call() -> None:
             made = WAYS[case.sdk][case.way](self.caller, case.wrap, case.request)
-            self.log("made", describe.name_of(type(made)))
+            self.log("made", name_of(type(made)))
             self.result = await self._wait(made)
             if not self._is_manager(self.result):
-                self.log("returned", describe.value(self.result))
+                self.log("returned", as_value(self.result))
 
         await self._attempt("call", call)
         if self.result is None:
@@ -102,7 +112,7 @@ class Consumer:
             await self._acts(found)
 
     async def _inside(self, found: Any) -> None:
-        self.log("entered", describe.value(found))
+        self.log("entered", as_value(found))
         await self._acts(found)
         if self.case.leave == "raise":
             raise ValueError("the caller's own")
@@ -128,11 +138,11 @@ class Consumer:
         elif name == "next":
             for _ in range(act.count + 1):
                 item = await self._wait(anext(found) if self.caller.is_async else next(found))
-                self.log("item", describe.value(item))
+                self.log("item", as_value(item))
                 del item
         elif name == "parse":
             parsed = await self._wait(found.parse())
-            self.log("parsed", describe.value(parsed))
+            self.log("parsed", as_value(parsed))
             if hasattr(parsed, "__next__") or hasattr(parsed, "__anext__"):
                 box[0] = parsed
         elif name in _PIECES and self.case.wire == "socket":
@@ -145,16 +155,16 @@ class Consumer:
     async def _look(self, found: Any, name: str) -> None:
         if name == "final":
             method = next((m for m in _FINAL if hasattr(found, m)), _FINAL[0])
-            self.log(method, describe.value(await self._wait(getattr(found, method)())))
+            self.log(method, as_value(await self._wait(getattr(found, method)())))
         elif name == "attributes":
             for one in _ATTRIBUTES:
-                self.log(one, describe.value(getattr(found, one, "no such attribute")))
+                self.log(one, as_value(getattr(found, one, "no such attribute")))
         elif name == "close":
             aclose = getattr(found, "aclose", None) if self.caller.is_async else None
-            self.log("closes", describe.value(await self._wait((aclose or found.close)())))
+            self.log("closes", as_value(await self._wait((aclose or found.close)())))
         else:
             seen = getattr(found, name)
-            self.log(name, describe.value(await self._wait(seen() if callable(seen) else seen)))
+            self.log(name, as_value(await self._wait(seen() if callable(seen) else seen)))
 
     def _reader(self, found: Any, name: str) -> Any:
         """The response itself can be read in four ways; a stream shows it as `response`."""
@@ -188,10 +198,10 @@ class Consumer:
             else:
                 seen.extend(pieces)
         finally:
-            self.log("read", describe.value(seen[0][:0].join(seen) if seen else None))
+            self.log("read", as_value(seen[0][:0].join(seen) if seen else None))
 
     def _see(self, item: Any, act: Act, number: int) -> None:
-        self.log("item", describe.value(item))
+        self.log("item", as_value(item))
         if act.name == "raise" and number > act.count:
             raise ValueError("the caller's own")
 
@@ -199,10 +209,10 @@ class Consumer:
         try:
             await body()
         except asyncio.CancelledError as error:
-            self.log("raised", name, describe.error(error))
+            self.log("raised", name, as_error(error))
             raise
         except (StopIteration, StopAsyncIteration, Exception) as error:  # noqa: BLE001 - whatever it is, it is compared
-            self.log("raised", name, describe.error(error))
+            self.log("raised", name, as_error(error))
 
     async def _wait(self, value: Any) -> Any:
         return await value if self.caller.is_async and inspect.isawaitable(value) else value
@@ -210,3 +220,82 @@ class Consumer:
     @staticmethod
     def _is_manager(value: Any) -> bool:
         return type(value).__name__.endswith(("Manager", "ContextManager"))
+
+
+def as_text(value: object) -> str:
+    """Return a representation without addresses and random ids; what raises in it is said instead."""
+    try:
+        shown = repr(value)
+    except Exception as error:  # noqa: BLE001 - whatever the SDK raises is compared too
+        shown = f"<repr: {type(error).__name__}: {error}>"
+    return _comparable(shown)
+
+
+def _comparable(text: str) -> str:
+    return _PORT.sub("127.0.0.1:0", _ID.sub("<id>", _ADDRESS.sub("0x", text)))
+
+
+def name_of(kind: type) -> str:
+    """Return the full name of a class."""
+    return f"{kind.__module__}.{kind.__qualname__}"
+
+
+def as_value(found: object) -> object:
+    """Return what can be seen of a result, a chunk or an item."""
+    if isinstance(found, _SCALARS):
+        return [type(found).__name__, as_text(found)]
+    seen: list[object] = [name_of(type(found)), as_text(found)]
+    for method in ("model_dump", "to_dict"):
+        dump = getattr(found, method, None)
+        if callable(dump):
+            seen.append([method, _called(dump)])
+            break
+    if hasattr(found, "_request_id"):
+        seen.append(["request id", as_text(getattr(found, "_request_id", None))])
+    if hasattr(found, "model_fields_set"):
+        seen.append(["set", as_text(sorted(found.model_fields_set))])
+    if hasattr(found, "status_code") and hasattr(found, "headers"):
+        seen.append(["http", as_text(found.status_code), as_text(list(_items(found.headers)))])
+    return seen
+
+
+def _items(headers: Any) -> Any:
+    return getattr(headers, "multi_items", headers.items)()
+
+
+def _called(function: Any) -> str:
+    try:
+        return as_text(function())
+    except Exception as error:  # noqa: BLE001 - an SDK model may refuse to be dumped
+        return f"<{type(error).__name__}: {as_text(error)}>"
+
+
+def as_error(raised: BaseException | None, depth: int = 0) -> object:
+    """Return what can be seen of an exception with its causes and contexts, and where each came from outside us."""
+    if raised is None:
+        return None
+    if depth > _DEEPEST:
+        return "deeper"
+    return {
+        "type": name_of(type(raised)),
+        "said": _comparable(_message_of(raised)),
+        "args": [as_text(one) for one in raised.args],
+        "has": {name: as_text(getattr(raised, name)) for name in _OF_ERRORS if hasattr(raised, name)},
+        "notes": [as_text(note) for note in getattr(raised, "__notes__", ())],
+        "hides context": raised.__suppress_context__,
+        "cause": as_error(raised.__cause__, depth + 1),
+        "context": as_error(raised.__context__, depth + 1),
+    }
+
+
+def _message_of(raised: BaseException) -> str:
+    try:
+        return str(raised)
+    except Exception as failed:  # noqa: BLE001 - some exceptions cannot say what they are
+        return f"<{type(failed).__name__}>"
+
+
+def http_of(base: Any) -> ModuleType:
+    """Return the HTTP library an SDK is built on, by its `_base_client`."""
+    library: ModuleType = getattr(base, "httpx2", None) or base.httpx
+    return library

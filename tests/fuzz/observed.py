@@ -1,21 +1,24 @@
-"""The instrumented side of a worker: the same case with callspan on, and what callspan made of it."""
+"""The instrumented side of a worker: the same case with callspan on, and what callspan recorded and stored of it."""
 
 from __future__ import annotations
 
+import contextvars
 import gc
+import json
 import logging
 import tempfile
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from typing import Any
 
-from opentelemetry import context as otel_context
+import msgspec
 from opentelemetry.sdk.trace import ReadableSpan
 
-from callspan.intercept.responses import CURRENT_CALL
-from callspan.settings_loader import load
+from callspan import open_store
+from callspan.records import CallRecord, decode, encode
+from callspan.stores import EmptyStoreError
 from callspan.testing import Captured, capture
+from callspan.wiring import WIRING
 from tests.fuzz.case import Case
-from tests.fuzz.stored import Stored
 from tests.support.spans_of_records import differences
 
 _ENDS = frozenset({"success", "error", "timeout", "cancelled"})
@@ -36,6 +39,11 @@ def _profiles() -> dict[str, dict[str, Any]]:
     }  # fmt: skip
 
 
+_FLUSH_S = 30.0
+_NOT_COMPARED = ("cost", "conversation")
+"""What is computed on the way to the store, or from the bodies."""
+_STAYS = "callspan_last_call"
+"""The context variable of `callspan.last_call_id()`."""
 _UNRECOGNIZED = "A response of "
 """Begins the warning of a body that follows no API, which mutated ones do not."""
 
@@ -51,6 +59,50 @@ class _Listener(logging.Handler):
             return
         if record.levelno >= logging.WARNING or message.startswith("Could not"):
             self._messages.append(f"{record.name}: {message}")
+
+
+class Stored:
+    """The store of one profile, asked after every case."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._rows = 0
+
+    def wrong(self, records: list[CallRecord]) -> list[str]:
+        """Return what differs between the store and what was captured, after everything was delivered."""
+        pipeline = WIRING.pipeline
+        if pipeline is None or not pipeline.recorder.flush(_FLUSH_S):
+            return ["the store has not taken everything"]
+        try:
+            reader = open_store(self._url)
+        except EmptyStoreError:
+            return ["there is no store"] if records else []
+        with closing(reader):
+            rows, self._rows = reader.count_calls() - self._rows, reader.count_calls()
+            found = [] if rows == len(records) else [f"{len(records)} records, {rows} rows"]
+            for record in records:
+                row = reader.call(record.call_id)
+                found += ["a record has no row"] if row is None else _differences(record, row)
+            return found
+
+
+def _differences(record: CallRecord, row: CallRecord) -> list[str]:
+    ours, theirs = _fields(decode(encode(record))), _fields(row)
+    return [
+        f"the row's {name} is not the record's: {str(theirs[name])[:300]} != {str(ours[name])[:300]}"
+        for name in ours
+        if ours[name] != theirs[name] and name not in _NOT_COMPARED
+    ]
+
+
+def _fields(record: Any) -> dict[str, Any]:
+    """Every field of a record, bodies as what their JSON says."""
+    found = msgspec.structs.asdict(record)
+    for side in ("request", "response"):
+        body = bytes(found[side].body) if found[side] is not None else b""
+        found[f"{side}.body"] = json.loads(body) if body else None
+        found[side] = found[side] and msgspec.structs.replace(found[side], body=msgspec.Raw(b""))
+    return found
 
 
 class Observed:
@@ -77,14 +129,14 @@ class Observed:
         """Run a case, and add what is wrong with what was recorded of it."""
         seen = self._capture(case.profile)
         self._warned.clear()
-        before = otel_context.get_current()
-        result: dict[str, Any] = worker.run(case)
+        within = contextvars.copy_context()
+        before = dict(within)
+        result: dict[str, Any] = within.run(worker.run, case)
         gc.collect()
         result["wrong"] = self._wrong(case, seen, result["calls"])
-        if otel_context.get_current() != before or CURRENT_CALL.get() is not None:
-            result["wrong"].append("a context was left attached")
-            otel_context._RUNTIME_CONTEXT._current_context.set(before)  # type: ignore[attr-defined]
-            CURRENT_CALL.set(None)
+        changed = {var.name for var, value in within.items() if value and value != before.get(var)}
+        if changed - {_STAYS}:
+            result["wrong"].append(f"a context was left attached: {sorted(changed)}")
         seen._exporter.clear()
         seen._all.clear()
         return result
@@ -105,8 +157,8 @@ class Observed:
             wrong.append(f"{calls} calls, {len(spans)} spans")
         if {f"{span.context.span_id:016x}" for span in spans if span.context} != {r.span_id for r in records}:
             wrong.append("spans and records do not belong together")
-        settings = load(self._profiles[case.profile], {}, warn=False)
-        wrong += [f"the span of a record: {one}" for one in differences(spans, records, settings)]
+        settings = self._profiles[case.profile]
+        wrong += [f"the span of a record: {one}" for one in differences(spans, records, **settings)]
         wrong += [f"a record ends as {record.outcome}" for record in records if record.outcome not in _ENDS]
         wrong += [f"span {span.name} has no end" for span in spans if span.end_time is None]
         if case.profile in self._stores:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from contextlib import closing
 
-from tests.fuzz.pair import Pair
-from tests.fuzz.search import search
+from tests.fuzz.search import Pair, search
 
 SEED, CASES = 17, 100
 

@@ -19,11 +19,9 @@ import time
 import warnings
 from typing import Any
 
-from tests.fuzz import describe
-from tests.fuzz.acts import Consumer, drive
+from tests.fuzz.acts import Consumer, as_text, drive, http_of, name_of
 from tests.fuzz.case import Case, from_dict
-from tests.fuzz.sockets import Server, connections_of
-from tests.fuzz.transport import Script, transport_of
+from tests.fuzz.transport import Script, Server, connections_of, transport_of
 from tests.fuzz.ways import WAYS, Caller, reaches_a_model
 
 SDKS = ("openai", "anthropic")
@@ -36,7 +34,7 @@ class Worker:
         self._log: list[Any] = []
         self._requests: list[bool] = []
         self._callers: dict[tuple[str, str, int], Caller] = {}
-        self._scripts = {sdk: Script(describe.http_of(importlib.import_module(f"{sdk}._base_client"))) for sdk in SDKS}
+        self._scripts = {sdk: Script(http_of(importlib.import_module(f"{sdk}._base_client"))) for sdk in SDKS}
         self._server = Server()
         self._tls = ssl.create_default_context()
         for sdk in SDKS:
@@ -69,7 +67,7 @@ class Worker:
             sys.unraisablehook = hook
         return {
             "log": self._log, "requests": len(self._requests), "calls": sum(self._requests), "noise": sorted(noise),
-            "warned": [f"{one.category.__name__}: {describe.text(str(one.message))}" for one in warned],
+            "warned": [f"{one.category.__name__}: {as_text(str(one.message))}" for one in warned],
         }  # fmt: skip
 
     def _consume(self, case: Case, script: Script, noise: list[str]) -> None:
@@ -84,7 +82,7 @@ class Worker:
 
         async def whole() -> None:
             loop = asyncio.get_running_loop()
-            loop.set_exception_handler(lambda _loop, seen: noise.append(describe.text(seen.get("message"))))
+            loop.set_exception_handler(lambda _loop, seen: noise.append(as_text(seen.get("message"))))
             await Consumer(case, caller, script, self._note).run()
             for _ in range(3):
                 gc.collect()
@@ -178,7 +176,7 @@ def _make_waits_visible(base: Any, note: Any) -> None:
 
 
 def _unraised(seen: Any) -> str:
-    return f"{describe.name_of(seen.exc_type)}: {describe.text(str(seen.exc_value))}"
+    return f"{name_of(seen.exc_type)}: {as_text(str(seen.exc_value))}"
 
 
 def _tracing() -> Any:

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Iterator
 from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
 from opentelemetry.proto.trace.v1.trace_pb2 import Span as SentSpan
 from opentelemetry.sdk.trace import ReadableSpan
+from typing_extensions import Unpack
 
-from callspan import Settings
 from callspan.otlp.recorded import readable
 from callspan.providers.registry import conversation_of
 from callspan.record.events import record_key, start_id
@@ -17,6 +17,8 @@ from callspan.semconv.call import Projection
 from callspan.semconv.scope_spans import ScopeSpanOptions
 from callspan.semconv.session_spans import SpanRebuilder
 from callspan.semconv.spans import Span, span_of_call
+from callspan.settings import SettingArguments, Settings
+from callspan.settings_loader import load
 
 
 def sent(span: ReadableSpan) -> SentSpan:
@@ -38,8 +40,11 @@ def of_record(record: CallRecord, settings: Settings) -> bytes | None:
     return None if span is None else encoded(span)
 
 
-def differences(spans: Iterable[ReadableSpan], records: Iterable[CallRecord], settings: Settings) -> Iterator[str]:
-    """Yield what differs, span by span; spans without a record are left out."""
+def differences(
+    spans: Iterable[ReadableSpan], records: Iterable[CallRecord], **arguments: Unpack[SettingArguments]
+) -> Iterator[str]:
+    """Yield what differs under these settings, span by span; spans without a record are left out."""
+    settings = load(arguments, {}, warn=False)
     of_id = {record.span_id: record for record in records}
     for span in spans:
         context = span.get_span_context()

@@ -1,6 +1,7 @@
-"""The recorded exchanges, one typed value for each: the sample beside this file, or the whole corpus.
+"""The recorded exchanges, one typed value for each, and the events of their streams.
 
-The whole corpus is no part of the project. At full scale it is read where it lies beside the project.
+They are the sample beside this file. At full scale they are the whole corpus where it lies beside the project, of
+which it is no part.
 """
 
 from __future__ import annotations
@@ -8,7 +9,8 @@ from __future__ import annotations
 import functools
 import gzip
 import json
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +19,7 @@ from tests.support.scale import FULL
 SAMPLE = Path(__file__).with_name("sample.jsonl.gz")
 WHOLE = Path(__file__).resolve().parents[3] / "shared" / "wire" / "exchanges.jsonl.gz"
 IS_WHOLE = FULL and WHOLE.is_file()
+_LINE_END = re.compile(r"\r\n|\n|\r")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -69,3 +72,46 @@ def load() -> tuple[Exchange, ...]:
 def select(wanted: Callable[[Exchange], bool]) -> list[Exchange]:
     """Return the exchanges that `wanted` accepts, in the order of the corpus."""
     return [exchange for exchange in load() if wanted(exchange)]
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One server-sent event: its name (`message` where none is given) and its data lines, joined."""
+
+    name: str
+    data: str
+
+    def json(self) -> object:
+        """Return the data as JSON; None where it is none."""
+        try:
+            value: object = json.loads(self.data)
+        except ValueError:
+            return None
+        return value
+
+
+def events(text: str) -> Iterator[Event]:
+    """Yield the events of a stream; an event that no blank line ends is dropped, as the standard says."""
+    name, data = "message", list[str]()
+    for line in _LINE_END.split(text):
+        if not line:
+            if data:
+                yield Event(name, "\n".join(data))
+            name, data = "message", []
+            continue
+        field, _, value = line.partition(":")
+        value = value.removeprefix(" ")
+        if field == "data":
+            data.append(value)
+        elif field == "event":
+            name = value
+
+
+def chunks(text: str) -> Iterator[dict[str, object]]:
+    """Yield the JSON objects a provider sent, up to its `[DONE]`; pings carry nothing and are left out."""
+    for event in events(text):
+        if event.data.startswith("[DONE]"):
+            return
+        value = event.json()
+        if isinstance(value, dict) and value.get("type") != "ping":
+            yield value

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields
 from decimal import Decimal
 
 
@@ -97,40 +97,15 @@ class Facts:
 NAMES = tuple(each.name for each in fields(Facts))
 
 
-@dataclass(frozen=True, slots=True)
-class Difference:
-    """One fact that is not as the wire states it."""
-
-    exchange: str
-    fact: str
-    verdict: str
-    expected: object
-    got: object
-
-    def __str__(self) -> str:
-        expected, got = (shortened(value) for value in (self.expected, self.got))
-        return f"{self.exchange} {self.fact}: {self.verdict}: wire {expected}, got {got}"
-
-
-@dataclass(slots=True)
-class Score:
-    """What differs in many exchanges."""
-
-    differences: list[Difference] = field(default_factory=list)
-
-    def add(self, exchange: str, expected: Facts, got: Facts, names: Iterable[str] = NAMES) -> None:
-        """Compare what one exchange states with what was understood of it."""
-        for name in names:
-            wire, read = getattr(expected, name), spelled_like(getattr(expected, name), getattr(got, name))
-            verdict = judge(wire, read)
-            if verdict not in (None, "right"):
-                self.differences.append(Difference(exchange, name, verdict, wire, read))
-
-    def report(self, most: int = 40) -> str:
-        """Return the first differences, one per line."""
-        shown = [str(difference) for difference in self.differences[:most]]
-        left = len(self.differences) - len(shown)
-        return "\n".join([*shown, *([f"... and {left} more"] if left > 0 else [])])
+def differences(exchange: str, expected: Facts, got: Facts) -> list[str]:
+    """Return a line for each fact that was understood in another way than the wire states it."""
+    found = []
+    for name in NAMES:
+        wire, read = getattr(expected, name), spelled_like(getattr(expected, name), getattr(got, name))
+        verdict = judge(wire, read)
+        if verdict not in (None, "right"):
+            found.append(f"{exchange} {name}: {verdict}: wire {shortened(wire)}, got {shortened(read)}")
+    return found
 
 
 def judge(expected: object, got: object) -> str | None:
