@@ -1,15 +1,18 @@
-"""Usage in OpenAI's form from all its servers: each counter; missing ones stay unknown."""
+"""Usage: each counter in the form of every server, those estimated where the setting asks, and the notes of chunks."""
 
 from __future__ import annotations
 
 from decimal import Decimal
 from typing import Any
 
+import anthropic
 import msgspec
+import openai
 import pytest
 from tests.support.bodies import endpoint
 
 from callspan.records import Usage
+from callspan.testing import ScriptedProvider, capture
 
 Json = dict[str, Any]
 
@@ -139,3 +142,55 @@ def test_output_includes_what_the_total_does_or_is_marked_as_estimated(
 )
 def test_counts_of_anthropic_that_contradict_each_other_are_estimated(counted: Any, estimated: bool) -> None:
     assert read(counted, "messages").estimated is estimated
+
+
+LOOK: Json = {"id": "call_1", "type": "function", "function": {"name": "look", "arguments": '{"a":1}'}}
+RESULT: Json = {"role": "tool", "tool_call_id": "call_1"}
+
+
+@pytest.mark.parametrize(
+    ("message", "tokens"),
+    [
+        ({"content": ""}, 0),
+        ({"content": "x" * 8}, 2),
+        ({"content": "x" * 9}, 3),
+        ({"content": "wörld \u4e16\u754c"}, 2 + 2),
+        ({"role": "assistant", "refusal": "x" * 4}, 1),
+        ({"role": "assistant", "reasoning_content": "x" * 12}, 3),
+        ({"role": "assistant", "reasoning_details": [{"type": "reasoning.encrypted", "data": "x" * 400}]}, 0),
+        ({"role": "assistant", "tool_calls": [LOOK]}, 1 + 2),
+        ({**RESULT, "content": "x" * 8}, 2),
+        ({**RESULT, "content": [{"type": "text", "text": "a"}]}, 7),
+        ({"content": [{"type": "image_url", "image_url": {"url": "http://x/y"}}, {"type": "new", "x": "x" * 99}]}, 0),
+    ],
+)
+def test_tokens_estimated_for_each_kind_of_part(provider: ScriptedProvider, message: Json, tokens: int) -> None:
+    """Four for a message, and those of the texts of its parts and of the definitions of tools."""
+    said = {"role": "assistant", "content": "x" * 16}
+    tools: Any = [{"type": "function", "function": {"name": "look"}}]
+    messages: Any = [{"role": "user", **message}, {"role": "user", "content": "x"}]
+    provider.reply(raw={"id": "c", "object": "chat.completion", "choices": [{"index": 0, "message": said}]})
+    with capture(estimate_usage=True) as seen, openai.OpenAI(base_url=provider.openai_url, api_key="k") as client:
+        client.chat.completions.create(model="m", messages=messages, tools=tools)
+    (record,) = seen.records
+    assert record.usage == Usage(
+        input_tokens=(4 + tokens) + (4 + 1) + 12, output_tokens=4 + 4, total_tokens=21 + tokens + 8, estimated=True
+    )
+
+
+def test_a_note_of_a_chunk_says_event_and_choice_in_the_words_of_the_provider(provider: ScriptedProvider) -> None:
+    delta = {"type": "response.output_text.delta", "output_index": 1, "content_index": 0, "delta": "x", "item_id": "i"}
+    block = {"type": "content_block_delta", "index": 2, "delta": {"type": "text_delta", "text": "x"}}
+    provider.reply(raw=[{"id": "c", "choices": [{"index": 3, "delta": {"content": "x"}}]}])
+    provider.reply(raw=[delta])
+    provider.reply(raw=[block])
+    with capture(chunk_log=9) as seen:
+        with openai.OpenAI(base_url=provider.openai_url, api_key="k") as client:
+            list(client.chat.completions.create(model="m", messages=[], stream=True))
+            list(client.responses.create(model="m", input="?", stream=True))
+        with anthropic.Anthropic(base_url=provider.anthropic_url, api_key="k") as claude:
+            list(claude.messages.create(model="m", max_tokens=9, messages=[], stream=True))
+    streams = [record.stream for record in seen.records]
+    assert [[(note.event, note.choice, note.content) for note in stream.log] for stream in streams if stream] == [
+        [(None, 3, True)], [("response.output_text.delta", 1, True)], [("content_block_delta", 2, True)],
+    ]  # fmt: skip
