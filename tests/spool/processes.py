@@ -17,9 +17,10 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
+from tests.support.rig import DownSink, FileSink, HangingSink, SqliteSink, record, spool_of, until
+
 from callspan.spool import shipper
 from callspan.spool import spool as spools
-from tests.support.rig import DownSink, FileSink, HangingSink, SqliteSink, record, spool_of, until
 
 PACE = 20
 """Records between two looks whether the healthy store has them: far less than the cap waits for it."""

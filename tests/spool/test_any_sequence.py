@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from tests.support.rig import SqliteSink, key_of, listing, record, rows, spool_of, target
 
 from callspan.spool import directory as places
 from callspan.spool import leftover
 from callspan.spool.destination import Rejected
 from callspan.spool.spool import Spool
-from tests.support.rig import SqliteSink, key_of, listing, record, rows, spool_of, target
 
 STEPS = st.lists(
     st.one_of(

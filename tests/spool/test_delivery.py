@@ -1,30 +1,50 @@
-"""Delivery: every record to every store, in time, also if one of them fails or is of another format."""
+"""Delivery: every record reaches every store, in time, by its own process, by the next one or by a reading command."""
 
 from __future__ import annotations
 
+import json
+import os
+import shutil
+import signal
 import sqlite3
+import subprocess
+import sys
 import time
-from contextlib import closing
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import Any
 
 import openai
 import pytest
-
-import callspan
-from callspan.records import FORMAT
-from callspan.spool.losses import Loss, Losses, add_losses
-from callspan.spool.segment import OWN_SUFFIX, SUFFIX
-from callspan.stores import find_store
-from callspan.testing import ScriptedProvider
 from tests.conftest import Instrument
 from tests.support.calls import QUESTION
 from tests.support.commands import ask as in_process
-from tests.support.left_behind import directory_of
+from tests.support.left_behind import (
+    count_loss,
+    killed,
+    leave_behind,
+    losses_of,
+    of_another_version,
+    start,
+)
+from tests.support.processes import plain_environment
+from tests.support.readers import coming_and_going
+from tests.support.records import Records
 from tests.support.scale import scaled
 
-from .recorders import killed
+import callspan
+from callspan.records import FORMAT
+from callspan.stores import find_store
+from callspan.testing import ScriptedProvider
 
 pytestmark = pytest.mark.usefixtures("no_settings")
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> str:
+    return f"sqlite:///{tmp_path}/calls.db"
 
 
 def test_a_flush_of_a_store_that_hangs_returns_in_time_and_a_second_end_is_harmless(
@@ -68,10 +88,6 @@ def test_the_console_gets_one_line_per_call_and_no_content_that_is_off(
     assert "error bad_input" in stderr[-1]
 
 
-def content(directory: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in directory.iterdir() if path.is_file()}
-
-
 def record(stores: str) -> bool:
     """Record one call in this process; return whether every store has it."""
     handle = callspan.instrument(stores=stores)
@@ -83,9 +99,44 @@ def record(stores: str) -> bool:
         handle.uninstrument()
 
 
-@pytest.fixture
-def store(tmp_path: Path) -> str:
-    return f"sqlite:///{tmp_path}/calls.db"
+ODD = (b'{"kind":"call"}', b"no JSON", b"[]", b"null", b'{"kind":"call","schema_version":99}')
+LATER = '{"kind": "call", "schema_version": 99}'
+
+
+def test_several_stores_get_the_same_records_and_what_is_none_is_kept_with_the_reason(tmp_path: Path) -> None:
+    first, second = f"sqlite:///{tmp_path}/a.db", f"jsonl:///{tmp_path}/b.jsonl"
+    records, both = Records(), f"{first},{second}"
+    made, last = records.every_kind(), records.call()
+    directory = leave_behind(both, *made, *made, *ODD, last).parent
+    assert in_process("--store", both, "ship").code == 0
+    rejected = [json.loads(line) for line in (directory / "rejected.jsonl").read_text().splitlines()]
+    refused = ['{"kind": "call"}', '"no JSON"', "[]", "null", LATER]
+    assert Counter((one["store"], json.dumps(one["record"])) for one in rejected) == Counter(
+        (url, record) for url in (first, second) for record in refused
+    )
+    assert all("not a record: " in one["reason"] for one in rejected)
+    counted = {name: loss.count for name, loss in losses_of(both).rejected.items()}
+    assert counted == {first: len(ODD), second: len(ODD)}
+    lines = [json.loads(line) for line in (tmp_path / "b.jsonl").read_text().splitlines()]
+    with closing(callspan.open_store(first)) as reader:
+        calls, events = list(reader.calls()), list(reader.events("s1"))
+    assert {one.call_id for one in calls} == {line["call_id"] for line in lines if line["kind"] == "call"}
+    assert last.call_id in {one.call_id for one in calls}
+    assert len(events) == 3
+
+
+def test_a_store_url_with_a_password_shows_it_nowhere(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    pytest.importorskip("psycopg")
+    url = "postgresql://ann:hunter2@127.0.0.1:1/db"
+    handle = callspan.instrument(stores=url, spool_dir=tmp_path / "spool")
+    with callspan.record_call(provider="mine", model="m"):
+        pass
+    assert not handle.force_flush(700)
+    handle.uninstrument()
+    assert "Connection refused" in caplog.text
+    files = [path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()]
+    assert "hunter2" not in caplog.text
+    assert not any(b"hunter2" in data or b"ann" in data for data in files)
 
 
 @pytest.fixture
@@ -93,20 +144,25 @@ def theirs(tmp_path: Path, store: str) -> Path:
     """The segment that a process of another version has left."""
     killed(store)
     (tmp_path / "calls.db").unlink(missing_ok=True)
-    (segment,) = directory_of(store).glob(f"*{SUFFIX}")
-    return segment.rename(segment.with_name(segment.name.replace(OWN_SUFFIX, f".v9{SUFFIX}")))
+    (segment,) = segments(tmp_path)
+    return of_another_version(segment)
+
+
+def segments(place: Path) -> list[Path]:
+    return list((place / "calls.db.spool").rglob("*.segment"))
 
 
 def test_segments_of_another_version_are_said_and_left_and_hide_nothing_else(store: str, theirs: Path) -> None:
-    add_losses(theirs.parent, Losses(dropped={"cap": Loss(2, 1, 2)}, unrecorded={"POST /v1/unknown": Loss(3, 1, 2)}))
-    before = content(theirs.parent)
+    count_loss(store, "dropped", "cap")
+    count_loss(store, "unrecorded", "POST /v1/unknown")
+    before = [(path, path.read_bytes()) for path in sorted(theirs.parent.iterdir())]
     shipped = in_process("--store", store, "ship", "--json")
     assert (shipped.code, shipped.json["other_versions"], shipped.json["waiting"]) == (1, [str(theirs)], {})
     doctor = in_process("--store", store, "doctor", "--json")
     said = {check["name"]: check["detail"] for check in doctor.json["checks"]}
     assert (doctor.code, said["another version"]) == (0, f"{theirs} is left alone")
     assert said.keys() >= {"dropped: cap", "POST /v1/unknown"}
-    assert content(theirs.parent) == before
+    assert [(path, path.read_bytes()) for path in sorted(theirs.parent.iterdir())] == before
     theirs.unlink()
     assert not in_process("--store", store, "ship", "--json").json["other_versions"]
 
@@ -121,7 +177,7 @@ def test_what_a_process_of_today_leaves_beside_them_is_delivered(store: str, the
         assert in_process("--store", store, by).code == (by == "ship")
     with closing(callspan.open_store(store)) as reader:
         assert reader.count_calls() == 3 + (by == "process")
-    assert list(theirs.parent.glob(f"*{SUFFIX}")) == [theirs]
+    assert list(theirs.parent.glob("*.segment")) == [theirs]
     assert theirs.read_bytes() == before
 
 
@@ -154,3 +210,161 @@ def sqlite_of(path: Path, other: int) -> None:
     sink.close()
     with closing(sqlite3.connect(path)) as connection:
         connection.execute(f"PRAGMA user_version={other}")
+
+
+DEAD = "postgresql://me:geheim@127.0.0.1:1/db"
+
+
+@pytest.fixture(params=["", "," + DEAD], ids=["alone", "beside a dead one"])
+def left_behind(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[str, Path]:
+    """What is appended to the URL of the store, and a copy of the spool that a killed process left beside it."""
+    killed(f"sqlite:///{tmp_path}/calls.db{request.param}")
+    return request.param, Path(shutil.copytree(tmp_path / "calls.db.spool", tmp_path / "copy"))
+
+
+READING: list[tuple[tuple[str, ...], Callable[[Any], int]]] = [
+    (("calls", "--json"), len),
+    (("show", "last", "--json"), lambda found: len(found["loose_calls"])),
+    (("stats", "--json"), lambda found: found[0]["calls"]),
+    (("sessions", "--json"), lambda found: found[0]["calls"]),
+    (("report", "-o", "{}/report.html", "--json"), lambda found: found["calls"]),
+    (("export", "openai", "-o", "{}/rows.jsonl", "--json"), lambda found: found["rows"]),
+]
+"""Commands that read, and how many calls each shows."""
+
+
+def test_every_command_that_reads_delivers_first(store: str, tmp_path: Path, left_behind: tuple[str, Path]) -> None:
+    also, copy = left_behind
+    for command, counted in READING:
+        for file in tmp_path.glob("calls.db*"):
+            shutil.rmtree(file) if file.is_dir() else file.unlink()
+        shutil.copytree(copy, tmp_path / "calls.db.spool")
+        answer = in_process("--store", store, *(word.format(tmp_path) for word in command))
+        assert answer.code == 0, answer.err
+        assert answer.err.startswith("Delivered "), command
+        assert counted(answer.json) == 3, command
+        assert len(segments(tmp_path)) == (1 if also else 0), "it is left to the store that does not have it"
+        again = in_process("--store", store, "calls", "--json")
+        assert (len(again.json), again.err) == (3, "")
+
+
+def test_what_a_running_process_cannot_deliver_is_reported(store: str, tmp_path: Path) -> None:
+    (tmp_path / "calls.db").mkdir()
+    process = start(store, 3, "wait")
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ready\n"
+    try:
+        process.send_signal(signal.SIGSTOP)
+        (tmp_path / "calls.db").rmdir()
+        answer = in_process("--store", store, "calls", "--json")
+        assert answer.code == 1
+        # Three calls and the session around them, which is written at its start and at its end.
+        assert "records wait in" in answer.err
+        assert "a running process has them" in answer.err
+    finally:
+        process.send_signal(signal.SIGCONT)
+        process.communicate(timeout=60)
+    assert len(in_process("--store", store, "calls", "--json").json) == 3
+
+
+def test_a_store_that_takes_nothing_is_read_and_the_reason_reported(store: str, tmp_path: Path) -> None:
+    killed(store)
+    for path in tmp_path.glob("calls.db*"):
+        if path.is_file():
+            path.unlink()
+    (tmp_path / "calls.db").write_bytes(b"not a database, by far" * 100)
+    answer = in_process("--store", store, "calls")
+    assert answer.code == 1
+    assert "another kind of file" in answer.err
+    assert "records wait in" in answer.err
+
+
+def test_many_short_processes_lose_nothing(store: str, tmp_path: Path) -> None:
+    """Too short to deliver: some are killed, some end by themselves, five at once, while others read."""
+    count = scaled(5, 40)
+    with coming_and_going(tmp_path / "calls.db"):
+        for begun in range(0, count, 5):
+            running = [start(store, 5, "kill" if number % 2 else "end") for number in range(begun, begun + 5)]
+            for process in running:
+                process.communicate(timeout=100)
+    assert sum(row["calls"] for row in in_process("--store", store, "stats", "--json").json) == 5 * count
+    assert not segments(tmp_path)
+
+
+@pytest.mark.parametrize("chosen", ["one", "--older-than 2100-01-01"])
+def test_what_waits_is_deleted_from_every_store_and_does_not_come_back(chosen: str, tmp_path: Path) -> None:
+    stores = f"sqlite:///{tmp_path}/calls.db,sqlite:///{tmp_path}/other.db"
+    killed(stores)
+    answer = in_process("--store", stores, "delete", *chosen.split(), "--yes", "--json")
+    assert (answer.code, answer.json["stores"][0]["calls"], answer.json["stores"][0]["sessions"]) == (0, 3, 1)
+    for store in stores.split(","):
+        for listed in ("sessions", "calls"):
+            assert in_process("--store", store, listed, "--json").json == []
+
+
+def test_a_deleted_file_next_to_its_spool_is_not_reported_as_new(tmp_path: Path) -> None:
+    (tmp_path / "calls.db.spool").mkdir()
+    for command in (("calls",), ("delete", "--older-than", "1d", "--yes")):
+        answer = in_process("--store", f"sqlite:///{tmp_path}/calls.db", *command)
+        assert answer.code == 1
+        assert f"but its spool {tmp_path}/calls.db.spool is there: the file was deleted or moved" in answer.err
+        assert "nothing was recorded there yet" not in answer.err
+    (tmp_path / "calls.db.spool").rmdir()
+    assert "nothing was recorded there yet" in in_process("--store", f"sqlite:///{tmp_path}/calls.db", "calls").err
+
+
+@contextmanager
+def followed(directory: Path) -> Iterator[subprocess.Popen[str]]:
+    """`calls --follow` of the store in a directory, until it is interrupted."""
+    # A shell that runs the tests in the background may ignore SIGINT, which children inherit.
+    start = (
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); from callspan.cli import main; main()"
+    )
+    command = [sys.executable, "-c", start, "calls", "--follow", "--json"]
+    with subprocess.Popen(
+        command, cwd=directory, env=plain_environment(PYTHONUNBUFFERED="1"), stdout=subprocess.PIPE, text=True
+    ) as process:
+        try:
+            yield process
+            os.kill(process.pid, signal.SIGINT)
+            assert process.wait(20) == 0
+        finally:
+            process.kill()
+
+
+def next_output(process: subprocess.Popen[str]) -> str:
+    """The answer of the next call that it shows."""
+    assert process.stdout is not None
+    line = process.stdout.readline()
+    assert "\x1b" not in line
+    return str(json.loads(line)["output"])
+
+
+def ask(directory: Path, question: str) -> None:
+    """One call, recorded and delivered."""
+    handle = callspan.instrument(stores=f"sqlite:///{directory}/callspan.db", spool_dir=directory / "spool")
+    with ScriptedProvider() as provider:
+        provider.reply(f"Answer to {question} \x1b[31m")
+        with openai.OpenAI(base_url=provider.openai_url, api_key="any") as client:
+            client.responses.create(model="gpt-5", input=question)
+    assert handle.force_flush(20_000)
+    handle.uninstrument()
+
+
+def test_calls_show_as_they_finish_until_it_is_interrupted(tmp_path: Path) -> None:
+    ask(tmp_path, "Before?")
+    with followed(tmp_path) as process:
+        assert next_output(process).startswith("Answer to Before?")
+        for question in ("One?", "Two?"):
+            ask(tmp_path, question)
+            assert next_output(process).startswith(f"Answer to {question}")
+
+
+def test_what_killed_processes_leave_meanwhile_shows_too(tmp_path: Path) -> None:
+    """Also where nothing but a spool was there at the beginning."""
+    store = f"sqlite:///{tmp_path}/callspan.db"
+    killed(store, 1)
+    with followed(tmp_path) as process:
+        assert next_output(process) == "Hello 0"
+        killed(store, 2)
+        assert [next_output(process) for _ in range(2)] == ["Hello 0", "Hello 1"]

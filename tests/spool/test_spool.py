@@ -20,13 +20,6 @@ from pathlib import Path
 from types import FrameType
 
 import pytest
-
-from callspan.spool import directory as places
-from callspan.spool import erasing
-from callspan.spool.destination import Destination
-from callspan.spool.losses import LOSSES_FILE, Loss, LossCounter, Losses, add_losses, read_losses
-from callspan.spool.segment import OWN_SUFFIX, is_locked, line_of, lines_in
-from callspan.spool.spool import Spool
 from tests.support.rig import (
     DownSink,
     FileSink,
@@ -43,6 +36,13 @@ from tests.support.rig import (
     target,
     until,
 )
+
+from callspan.spool import directory as places
+from callspan.spool import erasing
+from callspan.spool.destination import Destination
+from callspan.spool.losses import LOSSES_FILE, Loss, LossCounter, Losses, add_losses, read_losses
+from callspan.spool.segment import OWN_SUFFIX, is_locked, line_of, lines_in
+from callspan.spool.spool import Spool
 
 
 def test_a_dead_store_costs_a_healthy_one_nothing(tmp_path: Path) -> None:

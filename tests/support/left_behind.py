@@ -1,16 +1,35 @@
-"""Left behind: records on disk, as a process leaves them that ends before any store has them."""
+"""Left behind: records on disk, as a process leaves them that ends before any store has them; and such processes."""
 
 from __future__ import annotations
 
+import re
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 from callspan import Settings
 from callspan.records import Record, encode
 from callspan.spool import directory as places
-from callspan.spool.losses import read_losses
+from callspan.spool.losses import Kind, Loss, Losses, add_losses, read_losses
 from callspan.spool.segment import Segment
 from callspan.stores import find_store, split_urls
 from callspan.stores.spools import spool_directory, target_of
+
+_PROGRAM = """
+import os, sys, callspan
+handle = callspan.instrument(stores=sys.argv[1])
+with callspan.session("s", session_id="one"):
+    for number in range(int(sys.argv[2])):
+        with callspan.record_call(provider="mine", model="m") as call:
+            call.request({"model": "m", "messages": [{"role": "user", "content": "Hi"}]})
+            call.response({"choices": [{"message": {"role": "assistant", "content": f"Hello {number}"}}]})
+if sys.argv[3] == "wait":
+    print("ready", flush=True)
+    sys.stdin.read()
+if sys.argv[3] == "kill":
+    os.kill(os.getpid(), 9)
+"""
 
 
 def directory_of(stores: str, settings: Settings | None = None) -> Path:
@@ -18,17 +37,47 @@ def directory_of(stores: str, settings: Settings | None = None) -> Path:
     return spool_directory(settings or Settings(), split_urls(stores))
 
 
+def losses_of(stores: str, settings: Settings | None = None) -> Losses:
+    """Return the losses that were counted in that directory."""
+    return read_losses(directory_of(stores, settings))
+
+
+def count_loss(stores: str, kind: Kind, name: str) -> None:
+    """Count a loss in that directory, as a process does that loses a record."""
+    add_losses(directory_of(stores), Losses(**{kind: {name: Loss(2, 1, 2)}}))
+
+
 def unrecorded(stores: str) -> dict[str, int]:
     """Return what was counted as not recorded in that directory: number of requests by method and path."""
-    return {path: loss.count for path, loss in read_losses(directory_of(stores)).unrecorded.items()}
+    return {path: loss.count for path, loss in losses_of(stores).unrecorded.items()}
 
 
-def leave_behind(stores: str, *records: Record, settings: Settings | None = None) -> Path:
-    """Leave records for a comma list of stores; return their directory."""
+def leave_behind(stores: str, *records: Record | bytes, settings: Settings | None = None) -> Path:
+    """Leave records, or lines that may be none, for a comma list of stores; return their segment."""
     directory = directory_of(stores, settings)
     places.create(directory, [target_of(find_store(url)) for url in split_urls(stores)])
     segment = Segment.create(directory, places.keys_of(directory))
     for record in records:
-        segment.append(encode(record), segment.size)
+        segment.append(record if isinstance(record, bytes) else encode(record), segment.size)
     segment.close()
-    return directory
+    return segment.path
+
+
+def of_another_version(segment: Path) -> Path:
+    """Rename a segment as if a process of another version had written it; return its path."""
+    return segment.rename(segment.with_name(re.sub(r"\.v\d+\.", ".v9.", segment.name)))
+
+
+def start(stores: str, count: int, end: str) -> subprocess.Popen[str]:
+    """Start a process that records so many calls in a session and then ends, waits or is killed."""
+    command = [sys.executable, "-c", _PROGRAM, stores, str(count), end]
+    return subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    )
+
+
+def killed(stores: str, count: int = 3) -> None:
+    """Run one that is killed."""
+    process = start(stores, count, "kill")
+    process.communicate(timeout=60)
+    assert process.returncode == -signal.SIGKILL

@@ -1,1 +1,0 @@
-"""The spool: real files, real processes, real kills."""
