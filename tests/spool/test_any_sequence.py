@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tests.support.rig import SqliteSink, key_of, listing, record, rows, spool_of, target
+from tests.support.rig import SqliteSink, deliver_left, key_of, record, rows, spool_of, until
 
-from callspan.spool import directory as places
-from callspan.spool import leftover
-from callspan.spool.destination import Rejected
-from callspan.spool.spool import Spool
+from callspan.stores import Rejected
 
 STEPS = st.lists(
     st.one_of(
@@ -30,49 +29,49 @@ STEPS = st.lists(
 )
 
 
-class Weather:
-    """What befalls the sinks; shared by all of them, as one database server is."""
+class Faults:
+    """Faults to come; shared by all sinks, as one database server is."""
 
     def __init__(self) -> None:
         self.outages = 0
         self.lost_answers = 0
 
 
-class MoodySink(SqliteSink):
-    """Fails before or after its commit as the weather has it, and knows poison."""
+class FaultySink(SqliteSink):
+    """Fails before or after its commit while there are faults to come, and rejects poison."""
 
-    def __init__(self, path: Path, weather: Weather) -> None:
+    def __init__(self, path: Path, faults: Faults) -> None:
         super().__init__(path, batch_records=5)
-        self._weather = weather
+        self._faults = faults
 
     def deliver(self, payloads: Sequence[bytes]) -> None:
-        if self._weather.outages:
-            self._weather.outages -= 1
+        if self._faults.outages:
+            self._faults.outages -= 1
             raise ConnectionError("down")
         if any(key_of(payload).startswith("poison") for payload in payloads):
             raise Rejected("poison")
         super().deliver(payloads)
-        if self._weather.lost_answers:
-            self._weather.lost_answers -= 1
+        if self._faults.lost_answers:
+            self._faults.lost_answers -= 1
             raise ConnectionError("committed, but the answer was lost")
 
 
-class Story:
-    """Tells one story and remembers what must have arrived."""
+class Scenario:
+    """Does what the steps say, and remembers what must have arrived."""
 
     def __init__(self, root: Path) -> None:
         self.root = root / "spool"
         self.databases = {name: root / f"{name}.db" for name in "ab"}
-        self.weather = Weather()
+        self.faults = Faults()
         self.good: list[str] = []
         self.poison: list[str] = []
         self.spool = self._new()
 
-    def _new(self) -> Spool:
+    def _new(self) -> Any:
         return spool_of(self.root, max_bytes=1 << 20, **{name: self.sink(name) for name in self.databases})
 
-    def sink(self, name: str) -> MoodySink:
-        return MoodySink(self.databases[name], self.weather)
+    def sink(self, name: str) -> FaultySink:
+        return FaultySink(self.databases[name], self.faults)
 
     def step(self, what: str, amount: int) -> None:
         if what in {"append", "large", "poison"}:
@@ -82,9 +81,9 @@ class Story:
                 assert self.spool.append(record(key, 40_000 if what == "large" else 100))
                 expected.append(key)
         elif what == "outage":
-            self.weather.outages += amount
+            self.faults.outages += amount
         elif what == "lost answer":
-            self.weather.lost_answers += amount
+            self.faults.lost_answers += amount
         elif what == "flush":
             self._until_delivered(self.spool.flush)
         else:
@@ -102,9 +101,14 @@ class Story:
 
     def _tear(self, size: int) -> None:
         """A process died within a write: a segment ends with half a frame."""
-        for path in places.segments_in(self.spool.directory):
+        for path in self.spool.directory.glob("*.segment"):
             with path.open("ab") as file:
                 file.write(b"0123456 torn"[:size])
+
+
+def delivers_all(scenario: Scenario, name: str) -> bool:
+    """Deliver what is left for a sink; return whether it took everything."""
+    return deliver_left(scenario.root, name, scenario.sink(name), timeout_s=30).error is None
 
 
 @given(steps=STEPS)
@@ -112,14 +116,13 @@ class Story:
 def test_any_sequence_of_spool_operations_loses_nothing(
     tmp_path_factory: pytest.TempPathFactory, steps: list[tuple[str, int]]
 ) -> None:
-    story = Story(tmp_path_factory.mktemp("story"))
+    scenario = Scenario(tmp_path_factory.mktemp("scenario"))
     for what, amount in steps:
-        story.step(what, amount)
-    story.spool.close(60)
-    for name, database in story.databases.items():
-        while any(places.waiting(one, target(name).key(story.root)) for one in listing(story.root, target(name))):
-            leftover.deliver(listing(story.root, target(name)), target(name), story.sink(name), timeout_s=30)
-        assert sorted(rows(database)) == sorted(story.good)
+        scenario.step(what, amount)
+    scenario.spool.close(60)
+    for name, database in scenario.databases.items():
+        until(partial(delivers_all, scenario, name), 120)
+        assert sorted(rows(database)) == sorted(scenario.good)
     # A crash after a rejection, before the cursor moved: it is rejected again.
-    rejected = {one for path in story.root.glob("*/rejected.jsonl") for one in path.read_text().splitlines()}
-    assert len(rejected) == len(story.poison) * len(story.databases)
+    rejected = {one for path in scenario.root.glob("*/rejected.jsonl") for one in path.read_text().splitlines()}
+    assert len(rejected) == len(scenario.poison) * len(scenario.databases)

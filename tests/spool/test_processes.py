@@ -9,11 +9,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from functools import partial
 from pathlib import Path
 
 import pytest
+from tests.support.left_behind import losses_in
 from tests.support.rig import (
     DownSink,
     FileSink,
@@ -28,10 +29,6 @@ from tests.support.rig import (
     until,
 )
 from tests.support.scale import scaled
-
-from callspan.spool import directory as places
-from callspan.spool import leftover, shipper
-from callspan.spool.losses import read_losses
 
 ROOT = Path(__file__).parents[2]
 ROUNDS = scaled(2, 12)
@@ -68,6 +65,15 @@ def start(tmp_path: Path) -> Iterator[Callable[[str], Neighbour]]:
         yield started
 
 
+def bytes_in(directory: Path) -> int:
+    """The bytes of its segments; one that is deleted meanwhile has none."""
+    found = 0
+    for path in directory.glob("*.segment"):
+        with suppress(FileNotFoundError):
+            found += path.stat().st_size
+    return found
+
+
 @pytest.mark.parametrize(
     ("holder", "dead"), [("idle", "refuses"), ("idle", "hangs"), ("killed", "refuses"), ("gone", "hangs")]
 )
@@ -86,19 +92,22 @@ def test_whoever_holds_the_room_the_healthy_store_gets_everything(
     made = [f"a{number}" for number in range(FULL)]
     made += [f"{name}{number}" for name, count in (("b", 50), ("c", 150), ("d", 150)) for number in range(count)]
     (directory,) = listing(tmp_path / "spool", target("healthy"))
-    until(lambda: places.size_of(directory) <= MAX_BYTES)
+    until(lambda: bytes_in(directory) <= MAX_BYTES)
     assert set(FileSink(tmp_path / "healthy").keys()) == set(made)  # a kill may double
-    assert not read_losses(directory).dropped
+    assert not losses_in(directory).dropped
     if holder == "idle":
         assert first.tell("close") == "closed"
     assert [one.tell("close") for one in (second, third)] == ["closed"] * 2
     sink = FileSink(tmp_path / "dead")
-    until(lambda: not any(one.held for one in places.waiting(directory, target("dead").key(tmp_path / "spool"))))
-    leftover.deliver([directory], target("dead"), sink, timeout_s=10)
+
+    def accounts_for_all() -> bool:
+        """Deliver what no process holds any more; then the dead store has each record, or it is given up."""
+        assert deliver_left(tmp_path / "spool", "dead", sink).error is None
+        return len(sink.keys()) + losses_in(directory).given_up["x://dead"].count == len(made)
+
+    until(accounts_for_all)
     assert len(sink.keys()) == len(set(sink.keys()))
-    losses = read_losses(directory)
-    assert not losses.dropped
-    assert len(sink.keys()) + losses.given_up["x://dead"].count == len(made)
+    assert not losses_in(directory).dropped
     assert len(sink.keys()) > 30
 
 
@@ -106,7 +115,7 @@ def test_a_store_that_is_behind_for_a_moment_loses_nothing_to_the_backlog_of_ano
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("callspan.spool.spool._TIDY_S", 0.0)
-    monkeypatch.setattr(shipper, "_IDLE_S", 0.05)
+    monkeypatch.setattr("callspan.spool.shipper._IDLE_S", 0.05)
     behind, down = FileSink(tmp_path / "behind"), DownSink(tmp_path / "down")
     locked = HangingSink(tmp_path / "behind")
     first = spool_of(tmp_path / "spool", max_bytes=MAX_BYTES, behind=locked, down=FileSink(tmp_path / "down"))
@@ -118,12 +127,12 @@ def test_a_store_that_is_behind_for_a_moment_loses_nothing_to_the_backlog_of_ano
         assert second.append(record(key, 1000))
         if key.endswith("9"):
             until(partial(behind.has, key))
-    until(lambda: places.size_of(first.directory) <= MAX_BYTES)
+    until(lambda: bytes_in(first.directory) <= MAX_BYTES)
     locked.freed.set()
     down.up.set()
     assert first.flush(20)
     assert second.flush(20)
-    losses = read_losses(first.directory)
+    losses = losses_in(first.directory)
     assert set(losses.given_up) == {"x://down"}
     assert sorted(behind.keys()) == sorted(["a", *keys])
     first.close(5)

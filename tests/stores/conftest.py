@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Callable, Iterator
 from contextlib import closing
-from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,17 +14,11 @@ from tests.support.commands import run
 from tests.support.records import SECOND, START_NS, Delivery, Records, raw
 
 from callspan import open_store
-from callspan.delivery.store_sink import StoreSink
-from callspan.spool.directory import create, directory_of, keys_of
-from callspan.spool.segment import Segment
-from callspan.spool.spool import Spool
-from callspan.stores import find_store
-from callspan.stores.spools import target_of
 
 if TYPE_CHECKING:
     from .servers import PostgresServer
 
-__all__ = ["SECOND", "START_NS", "Delivery", "Records", "clickhouse", "left", "raw", "run", "spool_of", "waiting"]
+__all__ = ["SECOND", "START_NS", "Delivery", "Records", "clickhouse", "left", "raw", "run"]
 
 _SCHEMAS = count(1)
 
@@ -34,23 +27,6 @@ def left(url: str) -> tuple[set[str], set[str]]:
     """The ids of the sessions and calls that are there."""
     with closing(open_store(url)) as reader:
         return {one.session.session_id for one in reader.sessions()}, {one.call_id for one in reader.calls()}
-
-
-def spool_of(root: Path, *urls: str) -> Spool:
-    """The spool of some stores."""
-    return Spool([root], {target_of(store): partial(StoreSink, store) for store in map(find_store, urls)})
-
-
-def waiting(url: str, root: Path, *payloads: bytes) -> Path:
-    """Leave a segment with records for a store, and return it."""
-    target = target_of(find_store(url))
-    directory = directory_of(root, [target])
-    create(directory, [target])
-    segment = Segment.create(directory, keys_of(directory))
-    for payload in payloads:
-        segment.append(payload, segment.size)
-    segment.close()
-    return segment.path
 
 
 @pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
@@ -99,9 +75,9 @@ def clickhouse_url(tmp_path: Path) -> str:
 
 def clickhouse(url: str) -> Any:
     """A client of the embedded engine, to be closed."""
-    from callspan.stores.clickhouse.connection import connect
+    from clickhouse_connect.driver import create_client
 
-    return closing(connect(url))
+    return closing(create_client(dsn=url.partition("+")[2]))
 
 
 @pytest.fixture(scope="session")

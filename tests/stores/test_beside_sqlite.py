@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
-import shutil
 import sqlite3
 import subprocess
 import sys
@@ -140,27 +139,6 @@ ACTS: Final[dict[str, Act]] = {
 }
 
 
-def process(*arguments: str) -> Act:
-    """An act of another process."""
-
-    def run(application: Application) -> None:
-        done = [argument.format(application) for argument in arguments]
-        subprocess.run(done, capture_output=True, check=True, env=os.environ | {"CALLSPAN_STORES": application.url})
-
-    return run
-
-
-CALLSPAN: Final = (sys.executable, "-m", "callspan.cli")
-PROCESSES: Final[dict[str, Act]] = {
-    "doctor": process(*CALLSPAN, "doctor"),
-    "calls": process(*CALLSPAN, "calls"),
-    "older": process(*CALLSPAN, "delete", "--older-than", "300d", "--yes"),
-    "sqlite3": process("sqlite3", "{0.path}", "SELECT count(*) FROM calls"),
-}
-if shutil.which("sqlite3") is None:
-    del PROCESSES["sqlite3"]
-
-
 @pytest.fixture(scope="module")
 def outside() -> Iterator[Outside]:
     started = Outside()
@@ -169,9 +147,8 @@ def outside() -> Iterator[Outside]:
 
 
 @pytest.fixture(autouse=True)
-def _no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in [name for name in os.environ if name.startswith(("CALLSPAN_", "OTEL_"))]:
-        monkeypatch.delenv(name)
+def _no_settings(no_settings: None) -> None:
+    """Every act as in a process without settings."""
 
 
 def lost(place: Path, outside: Outside, acts: Sequence[Act]) -> int:
@@ -190,34 +167,16 @@ def lost(place: Path, outside: Outside, acts: Sequence[Act]) -> int:
         application.end()
 
 
-def assert_none_lost(place: Path, outside: Outside, cases: Sequence[Sequence[str]], acts: dict[str, Act]) -> None:
+@pytest.mark.timeout(3_600)
+def test_no_two_acts_of_the_public_api_cost_a_record(tmp_path: Path, outside: Outside) -> None:
+    cases = [*((name,) for name in ACTS), *itertools.product(ACTS, repeat=2)]
     missing = {
         names: number
-        for case, names in enumerate(map(tuple, cases))
-        if (number := lost(place / str(case), outside, [acts[name] for name in names]))
+        for case, names in enumerate(cases)
+        if (number := lost(tmp_path / str(case), outside, [ACTS[name] for name in names]))
     }
     assert not missing
     assert not descriptors.found
-
-
-@pytest.mark.timeout(3_600)
-def test_no_two_acts_of_the_public_api_cost_a_record(tmp_path: Path, outside: Outside) -> None:
-    assert_none_lost(tmp_path, outside, [*([name] for name in ACTS), *itertools.product(ACTS, repeat=2)], ACTS)
-
-
-@pytest.mark.timeout(600)
-def test_no_process_costs_a_record(tmp_path: Path, outside: Outside) -> None:
-    """Each after each, while this process has a reader open and its writer opens the file again."""
-    names = list(PROCESSES)
-    pairs = [name for place, one in enumerate(names) for name in (one, *_with_each(one, names[place + 1 :]))]
-    case = ["keep_a_reader", *itertools.chain.from_iterable(("instrument_again", name) for name in (*pairs, names[0]))]
-    assert_none_lost(tmp_path, outside, [case], ACTS | PROCESSES)
-
-
-def _with_each(one: str, others: Sequence[str]) -> Iterator[str]:
-    """Yield `one` and another in turn: with what comes before and after, a sequence of all ordered pairs."""
-    for other in others:
-        yield from (one, other)
 
 
 PROGRAM: Final = """

@@ -8,10 +8,24 @@ import socket
 from collections.abc import Callable, Sequence
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import pytest
+from tests.support.records import raw
 
-from callspan.records import Attempt, Cost, Place, Record, Request, Response, Stream, TimestepRecord, Timing, Usage
+from callspan.records import (
+    Attempt,
+    Cost,
+    ErrorInfo,
+    Place,
+    Record,
+    Request,
+    Response,
+    Stream,
+    TimestepRecord,
+    Timing,
+    Usage,
+)
 from callspan.stores import CallFilter, Reader, SessionFilter, database
 from callspan.stores import reader as readers
 
@@ -247,18 +261,41 @@ def test_no_list_is_silently_short(store: Delivery, records: Records, monkeypatc
         assert back == listed[::-1], sort
 
 
-@pytest.mark.parametrize(
-    ("said", "asked"),
-    [
-        ("Die STRASSE", "straße"),
-        ("ο δρόμος είναι", "ΔΡΌΜΟΣ"),  # noqa: RUF001
-        ("δρόμοσ", "δρόμος"),
-        ("İstanbul", "İSTANBUL"),
-    ],
-)
-def test_texts_are_found_whatever_their_case(said: str, asked: str, store: Delivery, records: Records) -> None:
-    store.write(records.call([{"role": "user", "content": said}], call_id="c"), records.call(call_id="other"))
-    assert [one.call_id for one in store.read().calls(CallFilter(text=asked))] == ["c"]
+ASKED = {"role": "user", "content": "Where is the RED key?"}
+MAT = {"role": "assistant", "content": "Under the mat"}
+OPENS = {"id": "k", "type": "function", "function": {"name": "open_door", "arguments": '{"door":"north"}'}}
+TALKS: dict[str, list[dict[str, Any]]] = {
+    "system": [{"role": "system", "content": "Speak like a pirate"}, ASKED],
+    "first": [ASKED, MAT],
+    "second": [ASKED, MAT, {"role": "user", "content": "100%"}],
+    "tool": [{"role": "assistant", "content": None, "tool_calls": [OPENS]}],
+    "wide": [{"role": "user", "content": "STRASSE\u00a0\u0130 Ünder_score"}],
+    "long": [{"role": "user", "content": "x " * 3_000 + "needle at the end"}],
+    "greek": [{"role": "user", "content": "ο δρόμος είναι"}],  # noqa: RUF001
+    "sigma": [{"role": "user", "content": "δρόμοσ"}],
+    "turkish": [{"role": "user", "content": "İstanbul"}],
+}
+FOUND: dict[str, str] = {
+    "red key": "system first second", "RED KEY?": "system first second", "pirate": "system", "100%": "second",
+    "under the mat": "first second", "_": "tool wide", "ünder_s": "wide", "ÜNDER_S": "wide", "straße": "wide",
+    "open_door(": "tool", "north": "tool", "needle at the END": "long", "ΔΡΌΜΟΣ": "greek sigma",
+    "δρόμος": "greek sigma", "İSTANBUL": "turkish",
+    **dict.fromkeys(
+        ("1%0", "under_s", "hidden-field", "shovel", "assistant", "no such words", "'; DROP TABLE calls; --"), ""
+    ),
+}  # fmt: skip
+
+
+def test_text_is_looked_for_in_messages_only_whatever_its_case(store: Delivery, records: Records) -> None:
+    body = {"model": "m", "messages": [ASKED | {"content": "q"}], "user": "hidden-field", "tools": [{"name": "shovel"}]}
+    store.write(
+        *(records.call(messages, call_id=name) for name, messages in TALKS.items()),
+        records.call(call_id="settings", request=Request(body=raw(body)), answer="Indeed."),
+        records.call(call_id="empty", request=Request(), response=None),
+    )
+    reader = store.read()
+    found = {text: {call.call_id for call in reader.calls(CallFilter(text=text))} for text in FOUND}
+    assert found == {text: set(names.split()) for text, names in FOUND.items()}
 
 
 CONDITIONED = {
@@ -338,3 +375,40 @@ def test_a_call_without_an_end_is_interrupted_once_its_process_is_gone(store: De
     assert every == {call_id: outcome for outcome, ids in found.items() for call_id in ids}
     assert {call_id: call.outcome for call_id in every if (call := reader.call(call_id))} == every
     assert reader.count_calls(CallFilter(outcome="interrupted")) == 1
+
+
+def test_calls_are_filtered(store: Delivery, records: Records) -> None:
+    failed = {"outcome": "error", "error": ErrorInfo(kind="server", type="500", message="Straße gesperrt")}
+    made = [
+        records.call(at_s=0, session_id="a", answer="The QUICK fox"),
+        records.call(at_s=1, session_id="a", model="claude", provider="anthropic"),
+        records.call([{"role": "user", "content": [{"type": "text", "text": "Straße"}]}], at_s=2, **failed),
+        records.call(at_s=3, outcome="in_progress", part="started", place=Place(session_id="b", timestep_id="t9")),
+    ]
+    store.write(*made)
+    reader = store.read()
+
+    def chosen(**which: object) -> list[int]:
+        found = reader.calls(CallFilter(**which))  # type: ignore[arg-type]
+        return [[one.call_id for one in made].index(one.call_id) for one in found]
+
+    assert chosen() == [3, 2, 1, 0]
+    assert chosen(newest_first=False, limit=2, offset=1) == [1, 2]
+    assert chosen(offset=3) == [0]
+    assert chosen(session_id="a") == [1, 0]
+    assert chosen(in_session=True) == [3, 1, 0]
+    assert chosen(in_session=False) == [2]
+    assert sum(one.calls for one in reader.summary("session", CallFilter(in_session=False))) == 1
+    assert chosen(timestep_id="t9") == [3]
+    assert chosen(model="claude") == chosen(model="claude-2025-08-07") == [1]
+    assert chosen(provider="openai", errors=True) == [2]
+    assert chosen(errors=False) == [1, 0]
+    assert chosen(since_ns=START_NS + SECOND, until_ns=START_NS + 3 * SECOND) == [2, 1]
+    assert chosen(text="quick") == [0]
+    assert chosen(error_text="STRASSE G") == chosen(error_text="500") == [2]
+    assert chosen(error_text="quick") == chosen(error_text="%") == chosen(error_text="{part}' OR 1 = 1 --") == []
+    for hostile in ("5\0", "5\ud800"):
+        for name in ("text", "error_text", "user", "model", "session_id"):
+            assert chosen(**{name: hostile}) == chosen(**{name: hostile}, limit=1) == []
+        assert chosen(metadata=(("k", hostile),)) == []
+    assert reader.count_calls(CallFilter(session_id="a", limit=1)) == 2

@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 import psycopg
 import pytest
+from tests.support.left_behind import open_spool
 from tests.support.readers import coming_and_going
 from tests.support.rig import until
 from tests.support.scale import FULL, scaled
@@ -23,7 +24,7 @@ from tests.support.scale import FULL, scaled
 from callspan import open_store
 from callspan.records import encode
 
-from .conftest import Records, spool_of
+from .conftest import Records
 from .servers import PostgresServer, TcpProxy
 
 pytestmark = pytest.mark.postgres
@@ -49,7 +50,7 @@ class Traffic:
     def __init__(self, place: Path, url: str) -> None:
         self.healthy = f"sqlite:///{place}/healthy.db"
         self.url = url
-        self.spool = spool_of(place / "spool", self.healthy, url)
+        self.spool = open_spool(place / "spool", self.healthy, url)
         self.sent: list[str] = []
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import socket
 import sqlite3
@@ -19,6 +18,7 @@ import openai
 import pytest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span as SentSpan
 from tests.support.commands import Answer, ask
+from tests.support.processes import plain_environment
 from tests.support.programs import everything, loose, support_desk
 from tests.support.receiver import OtlpReceiver
 from tests.support.spans_of_records import sent
@@ -39,12 +39,6 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 on_every_store = pytest.mark.parametrize(
     "url", ["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)], indirect=True
 )
-
-
-@pytest.fixture
-def receiver() -> Iterator[OtlpReceiver]:
-    with OtlpReceiver() as running:
-        yield running
 
 
 @pytest.fixture
@@ -212,10 +206,6 @@ def test_what_was_not_sampled_or_has_not_ended_is_counted_apart(
     assert "--again sends what was sent before. 1 not sampled. 2 not ended." in said(send(url, receiver))
 
 
-def bare_environment() -> dict[str, str]:
-    return {name: value for name, value in os.environ.items() if not name.startswith(("OTEL_", "CALLSPAN_"))}
-
-
 def test_a_receiver_that_does_not_listen_is_named_with_the_reason(
     url: str, record: Callable[..., Captured], receiver: OtlpReceiver
 ) -> None:
@@ -275,7 +265,7 @@ def test_the_receivers_words_are_one_safe_line_without_our_headers(
 @contextmanager
 def following(url: str, receiver: OtlpReceiver) -> Iterator[subprocess.Popen[str]]:
     command = [sys.executable, "-m", "callspan.cli", "--store", url, "send", "--follow", "--otlp", receiver.url]
-    environment = bare_environment() | {"OTEL_EXPORTER_OTLP_TIMEOUT": "2"}
+    environment = plain_environment(OTEL_EXPORTER_OTLP_TIMEOUT="2")
     with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) as process:
         try:
             yield process
@@ -350,7 +340,7 @@ def test_what_had_not_ended_is_sent_as_interrupted_once_its_process_is_gone(
     """Nothing is written to the store then. It had no tracer provider: its spans are nested by ids of their own."""
     command = [sys.executable, "-c", LEFT, provider.openai_url, url, str(tmp_path / "spool")]
     pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
-    with subprocess.Popen(command, env=bare_environment(), **pipes) as process:
+    with subprocess.Popen(command, env=plain_environment(), **pipes) as process:
         try:
             assert process.stdout.readline() == "waits\n"
             assert send(url, receiver).code == 0

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import random
+import re
 import signal
 import sqlite3
 import subprocess
@@ -17,19 +18,17 @@ import time
 from collections import Counter
 from pathlib import Path
 from statistics import median
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import pytest
+from tests.support.left_behind import losses_of
 from tests.support.provider import FullProvider
 from tests.support.rig import until
 
 import callspan
 from callspan import Settings, open_store
 from callspan.records import CallRecord
-from callspan.safe_urls import safe_name
-from callspan.spool.losses import Loss, Losses, read_losses
 from callspan.stores import Reader
-from callspan.stores.spools import spool_directory
 
 from .servers import PostgresServer, TcpProxy
 from .soak_worker import FILLING
@@ -68,7 +67,7 @@ class Service:
         self.log = (place / "log").open("wb")
         self.provider = FullProvider()
         self.provider.reply(text="Fine.", input_tokens=10, output_tokens=5, repeat=True)
-        self.directory = spool_directory(Settings(spool_dir=self.spool), stores)
+        self.settings = Settings(spool_dir=self.spool)
         self.kills = 0
         self.workers = {name: self._start(name) for name in "ab"}
 
@@ -113,6 +112,10 @@ class Service:
         done = subprocess.run(program, capture_output=True, text=True, check=False, env=environment, timeout=300)
         assert "Traceback" not in done.stderr, done.stderr
         return done
+
+    def losses(self) -> Any:
+        """What was counted as lost."""
+        return losses_of(",".join(self.stores), self.settings)
 
     def said(self) -> str:
         return (self.place / "log").read_text(errors="replace")[-5000:]
@@ -176,10 +179,14 @@ class Account(NamedTuple):
     acknowledged: int
     missing: list[Noted]
     missing_sessions: list[Noted]
-    lost: Loss
+    lost: int
+    """How many records were counted."""
+    first_ns: int
+    last_ns: int
+    """When the first and the last of them were lost."""
 
 
-def account(service: Service, url: str, losses: Losses) -> Account:
+def account(service: Service, url: str, losses: Any) -> Account:
     """Compare what has returned with what one store has and what is counted for it."""
     calls, sessions, found = service.noted("call"), service.noted("session"), stored(url)
     assert found.doubled == []
@@ -187,15 +194,16 @@ def account(service: Service, url: str, losses: Losses) -> Account:
     there = sorted(calls.keys() & found.calls.keys())
     with contextlib.closing(open_store(url)) as reader:
         assert bodies(reader, random.Random(1).sample(there, min(8, len(there))), found.calls) == []
-    name, lost = safe_name(url), Loss()
-    for loss in (*losses.dropped.values(), losses.given_up.get(name, Loss())):
-        lost.add(loss)
+    name = re.sub(r"callspan@|\?.*", "", url)
+    lost = [*losses.dropped.values(), *(loss for store, loss in losses.given_up.items() if store == name)]
     return Account(
         name,
         len(calls),
         [noted for key, noted in calls.items() if key not in found.calls],
         [noted for key, noted in sessions.items() if key not in found.sessions],
-        lost,
+        sum(one.count for one in lost),
+        min((one.first_ns for one in lost), default=0),
+        max((one.last_ns for one in lost), default=0),
     )
 
 
@@ -255,7 +263,7 @@ class Faults:
 
     def healed(self) -> None:
         # A busy machine takes longer to reach the cap.
-        until(lambda: bool(read_losses(self.service.directory).given_up), 300)
+        until(lambda: bool(self.service.losses().given_up), 300)
         self.proxy.heal()
 
     def restart(self) -> None:
@@ -294,23 +302,23 @@ def test_a_soak_loses_doubles_and_changes_nothing_but_what_is_counted(
     faults = Faults(service, proxy, postgres_server)
     faults.run(60 * MINUTES)
     service.end()
-    losses = read_losses(service.directory)
+    losses = service.losses()
     accounts = [account(service, url, losses) for url in service.stores]
     slope = faults.memory.slope(WARM)
     print(f"| {MINUTES:g} minutes: {dict(faults.done)}, memory {slope:+.3f} MiB a minute |")
     for one in accounts:
         print(
             f"| {one.store}: {one.acknowledged:,} calls, {len(one.missing):,} missing, "
-            f"{len(one.missing_sessions)} sessions missing, {one.lost.count:,} records counted |"
+            f"{len(one.missing_sessions)} sessions missing, {one.lost:,} records counted |"
         )
     healthy, down = accounts
-    assert (healthy.missing, healthy.missing_sessions, healthy.lost.count) == ([], [], 0), healthy.store
+    assert (healthy.missing, healthy.missing_sessions, healthy.lost) == ([], [], 0), healthy.store
     assert down.missing, "the cap was reached"
     # Steps and events are counted too, and what a killed process has counted in its last second is not.
-    assert len(down.missing) + len(down.missing_sessions) <= down.lost.count + IN_FLIGHT * service.kills
+    assert len(down.missing) + len(down.missing_sessions) <= down.lost + IN_FLIGHT * service.kills
     for noted in (*down.missing, *down.missing_sessions):
-        assert down.lost.first_ns <= noted.returned_ns
-        assert noted.begun_ns <= down.lost.last_ns
+        assert down.first_ns <= noted.returned_ns
+        assert noted.begun_ns <= down.last_ns
     assert slope <= SLOPE_MIB
     proxy.close()
 
@@ -328,7 +336,7 @@ def test_chaos_of_every_kind_of_work_loses_nothing_and_has_each_line_once(tmp_pa
         with contextlib.closing(callspan.open_store(url)) as reader:
             assert next(iter(reader.calls()), None) is not None
     service.end()
-    found, losses = stored(url), read_losses(service.directory)
+    found, losses = stored(url), service.losses()
     calls, lines, sessions = (service.noted(kind) for kind in ("call", "line", "session"))
     print(f"| {len(calls)} calls, {len(lines)} lines, {service.kills} kills |")
     assert found.doubled == []

@@ -337,3 +337,67 @@ def test_sums_of_extreme_amounts_are_exact(store: Delivery, tmp_path: Path, fiel
         (expected,) = map(rounded, definition.summary("day"))
     for which in (CallFilter(), CallFilter(since_ns=0)):
         assert [*map(rounded, reader.summary("day", which))] == [expected]
+
+
+def test_sums_are_exact_and_failed_calls_do_not_lower_averages(store: Delivery, records: Records) -> None:
+    """Costs as decimals beyond picodollars; latencies of successes only; calls without usage left out."""
+    tiny = Decimal("0.00000000000000000001")
+    timing = {"start_ns": START_NS, "duration_ns": 9 * SECOND}
+    store.write(
+        *[records.call(at_s=i, cost=Cost(usd=Decimal("0.1"), source="x")) for i in range(10)],
+        records.call(at_s=20, cost=Cost(usd=tiny, source="x")),
+        records.call(outcome="error", usage=None, cost=None, retries=2, timing=Timing(**timing)),
+        records.call(model="other", cost=Cost(usd=Decimal(10) ** 9, source="x")),
+    )
+    first, other = store.read().summary("model")
+    assert first.key == "gpt-5"
+    assert (first.calls, first.errors, first.calls_without_cost, first.retries) == (12, 1, 1, 2)
+    assert first.cost_usd == Decimal("1.00000000000000000001")
+    assert (first.input_tokens, first.output_tokens, first.cache_read_tokens) == (110, 55, None)
+    assert (first.p50_ms, first.p95_ms, first.ttft_p50_ms) == (1000, 1000, 250)
+    assert (first.first_ns, first.last_ns) == (START_NS, START_NS + 21 * SECOND)
+    assert other.cost_usd == Decimal(10) ** 9
+
+
+def test_sums_are_grouped_with_true_percentiles(store: Delivery, records: Records) -> None:
+    for number, milliseconds in enumerate([100, 5, 1, 2, 50]):
+        timing = Timing(start_ns=START_NS + (number // 3) * 86_400 * SECOND, duration_ns=milliseconds * 1_000_000)
+        store.write(records.call(session_id="a" if number < 4 else None, timing=timing))
+    store.write(records.call(provider="anthropic", session_id="a"))
+    reader = store.read()
+    assert [(one.key, one.calls) for one in reader.summary("day")] == [("2025-10-09", 4), ("2025-10-10", 2)]
+    assert [(one.key, one.calls) for one in reader.summary("session")] == [("a", 5), (None, 1)]
+    openai, other = reader.summary("provider")
+    assert (openai.key, openai.calls, openai.p50_ms, openai.p95_ms) == ("openai", 5, 5, pytest.approx(90))
+    assert (other.key, other.calls) == ("anthropic", 1)
+    (only,) = reader.summary("provider", CallFilter(session_id="a", provider="openai"))
+    assert only.calls == 4
+
+
+def test_sessions_are_listed_newest_first_with_their_counts(store: Delivery, records: Records) -> None:
+    store.write(
+        records.session("old", start_ns=START_NS, end_ns=START_NS + 1, outcome="success"),
+        records.session("new", start_ns=START_NS + SECOND, end_ns=START_NS + 2 * SECOND, outcome="error"),
+        records.call(session_id="new", at_s=1),
+        records.call(session_id="new", at_s=5, model="claude", outcome="timeout"),
+        records.call(session_id="unannounced", at_s=0.5),
+        EventRecord(event_id="e1", session_id="new", event_type="environment", time_ns=1, reward=1.5),
+        RewardRecord(reward_id="r1", session_id="new", event_id="e1", value=1.5, time_ns=2),
+        RewardRecord(reward_id="r2", session_id="new", value=1.0, time_ns=3),
+        RewardRecord(reward_id="r3", session_id="new", objective="style", value=7.0, time_ns=3),
+        RewardRecord(reward_id="r4", session_id="old", event_id="e1", value=1.5, time_ns=2),
+        RewardRecord(reward_id="r5", session_id="old", scope="session", value=9.0, time_ns=3),
+    )
+    reader = store.read()
+    new, unannounced, old = reader.sessions()
+    assert [one.session.session_id for one in (new, unannounced, old)] == ["new", "unannounced", "old"]
+    assert (new.calls, new.errors, new.events, new.models) == (2, 1, 4, ["claude", "gpt-5"])
+    assert (new.reward, old.reward, unannounced.reward) == (2.5, 9.0, None)
+    assert new.last_ns == START_NS + 6 * SECOND
+    assert (new.input_tokens, old.input_tokens, old.cost_usd) == (20, None, None)
+    assert [one.session.session_id for one in reader.sessions(limit=1)] == ["new"]
+    assert [one.session.session_id for one in reader.sessions(since_ns=START_NS + 1)] == ["new", "unannounced"]
+    assert reader.session("ne") == new
+    assert reader.session("un") == unannounced
+    assert reader.session("nothing") is None
+    assert reader.session("") is None

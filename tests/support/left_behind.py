@@ -6,13 +6,16 @@ import re
 import signal
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 from callspan import Settings
+from callspan.delivery.store_sink import StoreSink
 from callspan.records import Record, encode
 from callspan.spool import directory as places
 from callspan.spool.losses import Kind, Loss, Losses, add_losses, read_losses
 from callspan.spool.segment import Segment
+from callspan.spool.spool import Spool
 from callspan.stores import find_store, split_urls
 from callspan.stores.spools import spool_directory, target_of
 
@@ -42,6 +45,11 @@ def losses_of(stores: str, settings: Settings | None = None) -> Losses:
     return read_losses(directory_of(stores, settings))
 
 
+def losses_in(directory: Path) -> Losses:
+    """Return the losses that were counted in a directory of a spool."""
+    return read_losses(directory)
+
+
 def count_loss(stores: str, kind: Kind, name: str) -> None:
     """Count a loss in that directory, as a process does that loses a record."""
     add_losses(directory_of(stores), Losses(**{kind: {name: Loss(2, 1, 2)}}))
@@ -61,6 +69,11 @@ def leave_behind(stores: str, *records: Record | bytes, settings: Settings | Non
         segment.append(record if isinstance(record, bytes) else encode(record), segment.size)
     segment.close()
     return segment.path
+
+
+def open_spool(root: Path, *urls: str) -> Spool:
+    """Return a spool of some stores, as a process has it."""
+    return Spool([root], {target_of(store): partial(StoreSink, store) for store in map(find_store, urls)})
 
 
 def of_another_version(segment: Path) -> Path:

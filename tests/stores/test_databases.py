@@ -1,0 +1,294 @@
+"""What is particular to SQLite's file and to a Postgres server."""
+
+from __future__ import annotations
+
+import json
+import random
+import sqlite3
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from decimal import Decimal
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+from msgspec.structs import replace
+from tests.support.commands import ask as command
+from tests.support.rig import until
+
+from callspan import Settings, erase, open_store
+from callspan.delivery.store_sink import store_of
+from callspan.records import FORMAT, CallRecord, Cost, Request
+from callspan.stores import Rejected, Sink, StoreError, find_store
+
+from .conftest import SECOND, Delivery, Records, left, raw
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "calls.db"
+
+
+@pytest.fixture
+def file(path: Path, deliver: Callable[[str], Delivery]) -> Delivery:
+    return deliver(f"sqlite:///{path}")
+
+
+@pytest.fixture
+def server(postgres_url: str, deliver: Callable[[str], Delivery]) -> Delivery:
+    return deliver(postgres_url)
+
+
+def ask(store: Path | str, sql: str) -> list[tuple[object, ...]]:
+    """Rows of a file or a server, as people who write SQL see them."""
+    if isinstance(store, Path):
+        with closing(sqlite3.connect(store)) as connection:
+            return connection.execute(sql).fetchall()
+    with connect(store) as connection:
+        found: list[tuple[object, ...]] = connection.execute(sql.encode()).fetchall()
+        return found
+
+
+def connect(url: str, **options: bool) -> Any:
+    import psycopg
+
+    return psycopg.connect(url, **options)
+
+
+def test_the_file_is_for_its_owner_only_and_marked(file: Delivery, path: Path, records: Records) -> None:
+    file.write(records.call())
+    for one in path.parent.iterdir():
+        assert one.stat().st_mode & 0o777 == 0o600, one
+    assert ask(path, "PRAGMA application_id") == [(0x43535031,)]
+    assert ask(path, "PRAGMA user_version") == [(FORMAT,)]
+    assert ask(path, "PRAGMA journal_mode") == [("wal",)]
+
+
+def test_equal_content_of_a_session_is_stored_once_across_processes(
+    path: Path, deliver: Callable[[str], Delivery], records: Records
+) -> None:
+    tools = [{"type": "function", "function": {"name": "f", "description": "d" * 500}}]
+    request = Request(body=raw({"messages": [{"role": "user", "content": "same"}], "tools": tools}))
+    for _ in range(2):
+        calls = [records.call(request=request, session_id=one) for one in ("s1", "s1", "s2")]
+        deliver(f"sqlite:///{path}").write(*calls)
+    assert ask(path, "SELECT count(*) FROM calls") == [(6,)]
+    assert ask(path, "SELECT owner, count(*) FROM contents GROUP BY 1") == [("s:s1", 4), ("s:s2", 4)]
+
+
+def test_a_growing_history_is_a_few_ranges(file: Delivery, path: Path, records: Records) -> None:
+    """Of two conversations that take turns, each with a message that it has again and again."""
+    sent: dict[str, list[dict[str, str]]] = {"one": [], "other": []}
+    for turn in range(40):
+        for name, history in sent.items():
+            history += [{"role": "user", "content": "go on"}, {"role": "assistant", "content": f"{name} {turn}"}]
+            file.write(records.call(history, f"{name} {turn + 1}", call_id=f"{name}-{turn}", session_id="s1"))
+    assert ask(path, "SELECT max(json_array_length(contents)) FROM calls") <= [(4,)]
+    found = file.read().call("other-39")
+    assert json.loads(bytes(found.request.body))["messages"] == sent["other"]
+
+
+@pytest.mark.parametrize(("fsync", "level"), [("none", 1), ("always", 2)])
+def test_what_is_to_survive_a_power_failure_is_synced_with_each_batch(tmp_path: Path, fsync: Any, level: int) -> None:
+    sink = store_of(f"sqlite:///{tmp_path}/calls.db", Settings(fsync=fsync)).sink()
+    sink.open()
+    assert sink._database.connection.execute("PRAGMA synchronous").fetchone() == (level,)  # type: ignore[attr-defined]
+    sink.close()
+
+
+def test_a_failed_batch_leaves_nothing_behind(file: Delivery, path: Path, records: Records) -> None:
+    """The disk is full in the middle of a batch; the same batch is stored whole once there is room."""
+    connection = file.sink._database.connection  # type: ignore[attr-defined]
+    calls = [records.call(answer="x" * 50_000 + str(number)) for number in range(20)]
+    connection.execute(f"PRAGMA max_page_count={connection.execute('PRAGMA page_count').fetchone()[0] + 10}")
+    with pytest.raises(StoreError, match="full; make room"):
+        file.sink.deliver(calls)
+    assert ask(path, "SELECT count(*) FROM calls") == ask(path, "SELECT count(*) FROM contents") == [(0,)]
+    connection.execute("PRAGMA max_page_count=1000000")
+    file.sink.deliver(calls)
+    assert ask(path, "SELECT count(*) FROM calls") == [(20,)]
+
+
+def test_a_reader_cannot_write(file: Delivery, path: Path) -> None:
+    reader = open_store(path)
+    with pytest.raises(StoreError, match="readonly"):
+        list(reader._database.rows("DELETE FROM calls"))
+    reader.close()
+
+
+@pytest.mark.parametrize("kind", ["application", "kind of file"])
+def test_a_file_of_somebody_else_is_left_alone(path: Path, kind: str) -> None:
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("CREATE TABLE theirs (a)")
+    if kind == "kind of file":
+        path.write_bytes(b"no database at all" * 100)
+    before = path.read_bytes()
+    for opener in (find_store(f"sqlite:///{path}").sink().open, partial(open_store, path)):
+        with pytest.raises(StoreError, match=f"another {kind}"):
+            opener()
+    assert path.read_bytes() == before
+
+
+def test_columns_hold_what_people_query(file: Delivery, path: Path, records: Records) -> None:
+    file.write(records.call(session_id="s"))
+    columns = (
+        "session_id, provider, api, model_req, model_resp, finish_reason, outcome, http_status, retries, "
+        "end_ns - start_ns, ttft_ns, in_tok, out_tok, cache_read_tok, cost_usd, cost_picousd, price_v, params"
+    )
+    assert ask(path, f"SELECT {columns} FROM calls") == [(
+        "s", "openai", "chat_completions", "gpt-5", "gpt-5-2025-08-07", "stop", "success", 200, 0,
+        SECOND, SECOND // 4, 10, 5, None, "0.0000123", 12_300_000, "table-1", '{"temperature":0.5}',
+    )]  # fmt: skip
+
+
+def open_together(sinks: Sequence[Sink]) -> None:
+    gate = threading.Barrier(len(sinks))
+
+    def opened(sink: Sink) -> None:
+        gate.wait(30)
+        sink.open()
+        sink.close()
+
+    with ThreadPoolExecutor(len(sinks)) as pool:
+        list(pool.map(opened, sinks))
+
+
+def test_many_may_make_one_file_at_once(path: Path) -> None:
+    """Those that open the file while another creates it wait; none sees it incomplete or gets "busy"."""
+    for number in range(20):
+        made = path.with_name(f"{number}.db")
+        open_together([find_store(str(made)).sink() for _ in range(10)])
+        assert ask(made, "PRAGMA journal_mode") == [("wal",)]
+
+
+def test_a_file_deleted_or_replaced_while_open_is_created_again(file: Delivery, path: Path, records: Records) -> None:
+    """Else rows would go to a file that nobody can find; the failure makes the spool deliver the batch again."""
+    file.write(records.call())
+    for one in path.parent.glob("calls.db*"):
+        one.unlink()
+    with pytest.raises(OSError, match="deleted or replaced"):
+        file.write(records.call())
+    file.sink.open()
+    file.write(records.call())
+    assert file.read().count_calls() == 1
+
+
+def test_the_view_has_the_sums_by_session_hour_model_and_provider(file: Delivery, path: Path, records: Records) -> None:
+    file.write(
+        records.call(session_id="a"),
+        records.call(session_id="a", cost=Cost(usd=Decimal("1E-20"), source="mine")),
+        records.call(session_id="a", model="gpt-4o", at_s=7200, outcome="timeout", usage=None, cost=None),
+        records.call(session_id=None, outcome="cancelled"),
+    )
+    sql = """
+        SELECT coalesce(session_id, '-'), model, provider, calls, errors, cancelled, in_tok, exact_costs, costs
+          FROM call_sums ORDER BY 1, hour"""
+    assert ask(path, sql) == [
+        ("-", "gpt-5", "openai", 1, 0, 1, 10, 1, 1),
+        ("a", "gpt-5", "openai", 2, 0, 0, 20, 1, 2),
+        ("a", "gpt-4o", "openai", 1, 1, 0, None, 0, 0),
+    ]
+
+
+@pytest.mark.postgres
+def test_money_is_numeric_and_json_can_be_used(server: Delivery, records: Records) -> None:
+    server.write(records.call())
+    ((cost, temperature),) = ask(server.url, "SELECT sum(cost_usd)::text, max(params->>'temperature') FROM calls")
+    assert (cost, temperature) == ("0.0000123", "0.5")
+
+
+@pytest.mark.postgres
+def test_the_view_shows_the_messages_by_role(server: Delivery, records: Records) -> None:
+    sent = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Weather?"}]
+    server.write(records.call(sent, answer="Sunny."))
+    assert ask(server.url, "SELECT position, direction, role, text FROM call_messages ORDER BY position") == [
+        (0, "in", "system", "Be brief."),
+        (1, "in", "user", "Weather?"),
+        (2, "out", "assistant", "Sunny."),
+    ]
+
+
+@pytest.mark.postgres
+def test_writers_at_once_lose_nothing_and_keep_the_bodies_that_they_share(
+    postgres_url: str, deliver: Callable[[str], Delivery], records: Records
+) -> None:
+    """The same calls outside of sessions, whose contents no lock of a session guards; the same texts in a session."""
+    writers = [deliver(postgres_url) for _ in range(4)]
+    calls = []
+
+    def write(batches: Iterable[Sequence[CallRecord]]) -> None:
+        for done in [pool.submit(one.write, *batch) for one, batch in zip(writers, batches, strict=True)]:
+            done.result()
+
+    with ThreadPoolExecutor(len(writers)) as pool:
+        for number in range(25):
+            alone = [records.call(answer=f"Answer {number} {one}") for one in range(8)]
+            write([replace(one, seen_ns=1 + newer) for one in alone] for newer in range(4))
+            inside = [records.call(answer=f"same {number} {one}", session_id="s") for one in range(8)]
+            write([replace(one, call_id=f"{by} {one.call_id}") for one in inside[:: by % 2 or -1]] for by in range(4))
+            calls += alone
+    assert ask(postgres_url, "SELECT count(*) FROM calls") == [(25 * 8 * 5,)]
+    assert ask(postgres_url, "SELECT count(*) FROM contents WHERE owner = 's:s'") == [(25 * 8 + 2,)]
+    with closing(open_store(postgres_url)) as reader:
+        for call in calls:
+            found = reader.call(call.call_id)
+            assert (found.request.body, found.response) == (call.request.body, call.response)
+
+
+@pytest.mark.postgres
+def test_an_unreachable_server_is_an_error_without_the_password() -> None:
+    store = find_store("postgresql://ann:secret@127.0.0.1:1/db")
+    with pytest.raises(Exception, match="refused") as refused:
+        store.sink().open()
+    assert "secret" not in str(refused.value) + store.name
+
+
+@pytest.mark.postgres
+def test_a_session_id_too_long_for_an_index_is_rejected_and_blocks_nothing(server: Delivery, records: Records) -> None:
+    """Postgres calls it a limit, not bad data; a batch that was tried for ever would stop all others."""
+    long = "".join(random.Random(1).choices("0123456789abcdef", k=20_000))
+    with pytest.raises(Rejected):
+        server.write(records.call(session_id=long))
+    server.write(records.call(session_id="a"))
+    assert ask(server.url, "SELECT session_id FROM calls") == [("a",)]
+
+
+@pytest.mark.postgres
+def test_many_processes_may_make_the_tables_at_once(postgres_url: str) -> None:
+    """Also where the server's default gives every transaction a snapshot of its own beginning."""
+    with connect(postgres_url, autocommit=True) as admin:
+        admin.execute("ALTER ROLE callspan SET default_transaction_isolation = 'serializable'")
+    try:
+        open_together([find_store(postgres_url).sink() for _ in range(8)])
+    finally:
+        with connect(postgres_url, autocommit=True) as admin:
+            admin.execute("ALTER ROLE callspan RESET default_transaction_isolation")
+    assert ask(postgres_url, "SELECT version FROM callspan_layout") == [(FORMAT,)]
+
+
+@pytest.mark.postgres
+def test_a_locked_table_is_said_to_be_locked(server: Delivery) -> None:
+    with connect(server.url) as other:
+        other.execute("LOCK TABLE sessions IN ACCESS EXCLUSIVE MODE")
+        said = command("--store", server.url, "doctor")
+    assert "locked by another process" in " ".join(said.out.split())
+
+
+@pytest.mark.postgres
+def test_a_deletion_waits_for_who_writes_and_then_finds_what_was_written(server: Delivery, records: Records) -> None:
+    """Else a writer that has not seen the deletion stores again what was erased."""
+    server.write(records.call(call_id="c"))
+    waits = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
+    with ThreadPoolExecutor(2) as threads, connect(server.url) as other:
+        other.execute("LOCK TABLE contents IN SHARE MODE")  # up to here a writer gets
+        writing = threads.submit(server.write, records.call(call_id="c", seen_ns=1, answer="Late."))
+        until(lambda: ask(server.url, waits) == [(1,)])
+        deleting = threads.submit(erase, server.url, calls=["c"])
+        until(lambda: ask(server.url, waits) == [(2,)])
+        other.rollback()
+        writing.result(20)
+        deleting.result(20)
+    assert left(server.url) == (set(), set())
