@@ -32,8 +32,7 @@ from callspan.records import (
     Response,
     RewardRecord,
 )
-from callspan.stores import ORDERS, CallFilter, History, Order, Reader, whole_conversation
-from callspan.stores.new_messages import ConversationReader
+from callspan.stores import ORDERS, CallFilter, ConversationReader, History, Order, Reader, whole_conversation
 from callspan.testing import ScriptedProvider, capture
 
 from .conftest import SECOND, START_NS, Delivery, Records, raw, run
