@@ -8,7 +8,7 @@ from typing import Any, Final
 from weakref import WeakValueDictionary
 
 from callspan.agent.decorators import Block
-from callspan.agent.operations import TOOL_ERROR, Agent, Tool, without_none
+from callspan.agent.operations import TOOL_ERROR, Agent, Labels, Tool, without_none
 from callspan.agent.scope import ActiveScope
 from callspan.fail_open import value_of
 from callspan.record.call import ErrorInfo
@@ -77,26 +77,22 @@ class LoopTool(Tool):
     """One run of a tool of a loop."""
 
     def __init__(
-        self, agent: Agent, tool_call_id: str, name: str | None, given: object = None, **sdk_metadata: object
+        self, agent: Agent, tool_call_id: str, name: str | None, given: object = None, toolset: str | None = None
     ) -> None:
-        """`sdk_metadata` is added to the metadata of the running code; None values are omitted."""
-        super().__init__(name, tool_call_id, given, agent)
+        provider = agent._answers[-1].provider if agent._answers else None
+        labels = Labels(metadata={"provider": provider, "toolset": toolset})
+        super().__init__(name, given, agent, labels, tool_call_id)
         self._is_automatic = True
-        self._sdk_metadata = sdk_metadata
         self.failed = False
         """Whether the SDK reports a failure to the model."""
 
     def describe(self, description: Callable[[], object]) -> None:
         """Add the tool's description, if content is kept."""
         if self._content_level == "full":
-            self._sdk_metadata["description"] = value_of(description)
+            self._info.update(without_none({"description": value_of(description)}))
 
     def _failure(self, error: BaseException | None) -> ErrorInfo | None:
         return super()._failure(error) or (TOOL_ERROR if self.failed else None)
-
-    def _own_metadata(self) -> Mapping[str, object]:
-        answers = self._owner._answers if self._owner is not None else ()
-        return without_none({**self._sdk_metadata, "provider": answers[-1].provider if answers else None})
 
 
 def running_loop(runner: object) -> Loop | None:

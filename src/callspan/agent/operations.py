@@ -60,7 +60,6 @@ class Labels(NamedTuple):
 
 
 _NO_LABELS: Final = Labels()
-_NO_METADATA: Final[Mapping[str, object]] = {}
 
 
 class Operation(Scope, BlockDecorator):
@@ -84,13 +83,18 @@ class Operation(Scope, BlockDecorator):
     _reads_arguments = True
 
     def __init__(
-        self, name: str | None = None, given: object = None, owner: Scope | None = None, labels: Labels = _NO_LABELS
+        self,
+        name: str | None = None,
+        given: object = None,
+        owner: Scope | None = None,
+        labels: Labels = _NO_LABELS,
+        tool_call_id: str | None = None,
     ) -> None:
         super().__init__(owner)
         self._info = as_dict(labels.metadata)
         self._labels = labels
         self.id = new_id()
-        self._tool_call_id: str | None = None
+        self._tool_call_id = tool_call_id
         self._input = given
         self._output: object = _ABSENT
         self.name = as_text(name)
@@ -153,15 +157,11 @@ class Operation(Scope, BlockDecorator):
             data=data or None,
             tool_call_id=self._tool_call_id,
             error=self._failure(error),
-            metadata={**self._info, **own} if (own := self._own_metadata()) else self._info,
+            metadata=self._info,
         )
 
     def _failure(self, error: BaseException | None) -> ErrorInfo | None:
         return application_error(error if error is not None else self.error)
-
-    def _own_metadata(self) -> Mapping[str, object]:
-        """Return the metadata that this kind of operation adds."""
-        return _NO_METADATA
 
 
 class Tool(Operation):
@@ -184,22 +184,8 @@ class Tool(Operation):
     _start_kind = TOOL_START
     _fields = ("arguments", "result")
 
-    name: str
+    name: str | None
     """The tool's name: as given, else as in the model's tool call."""
-
-    def __init__(
-        self,
-        name: str | None = None,
-        call: object = None,
-        arguments: object = None,
-        owner: Scope | None = None,
-        labels: Labels = _NO_LABELS,
-    ) -> None:
-        requested = None if isinstance(call, str) else call
-        given = tool_call_field(requested, "arguments") if arguments is None else arguments
-        super().__init__(as_text(name) or _text(tool_call_field(requested, "name")) or "tool", given, owner, labels)
-        self._given = (name, call, arguments)
-        self._tool_call_id = call if isinstance(call, str) else _text(tool_call_field(requested, "id"))
 
     @property
     def tool_call_id(self) -> str | None:
@@ -213,10 +199,6 @@ class Tool(Operation):
 
     result = Operation.output
     """The result; None before it is set."""
-
-    def _fresh(self, name: str, arguments: Mapping[str, object]) -> Operation:
-        given, call, own = self._given
-        return Tool(given or name, call, arguments if own is None else own, self._owner, self._labels)
 
     def _announce(self, runtime: Runtime, base: Context) -> None:
         self._read_arguments()
@@ -251,24 +233,6 @@ class Agent(Operation):
     _excluded_from_io = False
     _is_exchange = True
 
-    def __init__(
-        self,
-        name: str | None = None,
-        given: object = None,
-        owner: Scope | None = None,
-        labels: Labels = _NO_LABELS,
-        description: str | None = None,
-    ) -> None:
-        super().__init__(name, given, owner, labels)
-        self.description = as_text(description)
-
-    def _fresh(self, name: str, arguments: Mapping[str, object]) -> Operation:
-        given = arguments if self._input is None else self._input
-        return Agent(self.name or name, given, self._owner, self._labels, self.description)
-
-    def _own_metadata(self) -> Mapping[str, object]:
-        return without_none({"description": self.description})
-
 
 class Guardrail(Operation):
     """One check of an input or output: a span `guardrail {name}` and an event `guardrail`.
@@ -277,20 +241,15 @@ class Guardrail(Operation):
     """
 
     _kind = "guardrail"
-
-    def __init__(
-        self, name: str | None = None, given: object = None, owner: Scope | None = None, labels: Labels = _NO_LABELS
-    ) -> None:
-        super().__init__(name, given, owner, labels)
-        self.triggered: bool | None = None
+    triggered: bool | None = None
 
     def _returned(self, result: object) -> None:
         super()._returned(result)
         if isinstance(result, bool):
             self.triggered = result
 
-    def _own_metadata(self) -> Mapping[str, object]:
-        return without_none({"triggered": as_bool(self.triggered)})
+    def _note_end(self) -> None:
+        self._info.update(without_none({"triggered": as_bool(self.triggered)}))
 
 
 class Handoff(Operation):
@@ -421,7 +380,11 @@ class Operations:
             >>> add(1, 2)
             3
         """
-        return Tool(name, call, arguments, self._operations_owner, Labels(metadata, system, sequence))
+        requested = None if isinstance(call, str) else call
+        name = as_text(name) or _text(tool_call_field(requested, "name"))
+        given = tool_call_field(requested, "arguments") if arguments is None else arguments
+        labels = Labels(metadata, system, sequence)
+        return Tool(name, given, self._operations_owner, labels, _call_id(call))
 
     def invoke_agent(
         self,
@@ -450,7 +413,8 @@ class Operations:
             >>> with callspan.invoke_agent("planner", input="Plan a trip.") as agent:
             ...     agent.output = ["book a train"]
         """
-        return Agent(name, input, self._operations_owner, Labels(metadata, system, sequence), description)
+        about = as_dict(metadata) | without_none({"description": as_text(description)})
+        return Agent(name, input, self._operations_owner, Labels(about, system, sequence))
 
     def guardrail(
         self,
@@ -502,8 +466,7 @@ class Operations:
             >>> with callspan.session("support"), callspan.invoke_agent("triage"):
             ...     event_id = callspan.handoff("billing", reason="a question about an invoice")
         """
-        handoff = Handoff(to, reason, self._operations_owner, Labels(system=sender))
-        handoff._tool_call_id = call if isinstance(call, str) else as_text(tool_call_field(call, "id"))
+        handoff = Handoff(to, reason, self._operations_owner, Labels(system=sender), _call_id(call))
         handoff.start(current=False, at=at)
         handoff.end()
         return handoff.id
@@ -524,6 +487,11 @@ def _member(value: object, name: str) -> object:
     if isinstance(value, Mapping):
         return value.get(name)
     return value_of(functools.partial(getattr, value, name, None))
+
+
+def _call_id(call: object) -> str | None:
+    """Return the id of a tool call, which may be given itself."""
+    return call if isinstance(call, str) else _text(tool_call_field(call, "id"))
 
 
 def _text(value: object) -> str | None:

@@ -30,10 +30,6 @@ class RunTool(Tool):
 
     _is_named_late = True
 
-    def __init__(self, name: str | None) -> None:
-        super().__init__(name)
-        self._server: str | None = None
-
     def ran(self, arguments: object, result: object, server: str | None) -> None:
         """Note arguments and result, and the name of its MCP server; None where the run keeps them to itself."""
         if arguments is not None:
@@ -41,10 +37,8 @@ class RunTool(Tool):
             self._read_arguments()
         if result is not None:
             self.result = result
-        self._server = server
-
-    def _own_metadata(self) -> Mapping[str, object]:
-        return without_none({"server": self._server, "tool_type": None if self._server is None else "extension"})
+        if server is not None:
+            self._info |= {"server": server, "tool_type": "extension"}
 
 
 class RunHandoff(Handoff):
