@@ -125,7 +125,7 @@ def test_disabled_callspan_ignores_misuse(switched_off: None, nothing_warned: li
         MISUSES[what][1](own)
 
 
-@pytest.mark.parametrize("odd", ["text", 7, [1, 2], {"callspan-next-step": "x", "traceparent": "00-zz"}])
+@pytest.mark.parametrize("odd", ["text", 7, [1, 2], {"callspan-session-name": 7, "traceparent": "00-zz"}])
 def test_an_invalid_carrier_makes_a_new_session(seen: Seen, odd: Any) -> None:
     with session("s", carrier=odd) as own:
         reward(1, carrier=odd)

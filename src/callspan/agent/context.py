@@ -10,10 +10,11 @@ import functools
 import inspect
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
 from types import TracebackType
-from typing import Any, ClassVar, Final, NamedTuple, ParamSpec, TypeAlias, TypeVar, cast
+from typing import Any, ClassVar, Final, ParamSpec, TypeAlias, TypeVar, cast
 from urllib.parse import quote, unquote
 
 from opentelemetry.context import Context, attach, get_current, set_value
@@ -42,9 +43,7 @@ Carrier: TypeAlias = dict[str, str]
 _TRACE: Final = "traceparent"
 _ID: Final = "callspan-session"
 _NAME: Final = "callspan-session-name"
-_NEXT: Final = "callspan-next-step"
 _TRACEPARENT: Final = re.compile("00-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})")
-_INDEX: Final = re.compile("[0-9]{1,18}")
 
 
 def current_metadata() -> dict[str, object]:
@@ -187,25 +186,15 @@ class content(ContextBlock):  # noqa: N801 - reads as a statement: with callspan
         return with_block(outer, strictest(self._setting, block_of(outer)))
 
 
-class Within:
-    """Context manager that attaches an OpenTelemetry context for a block, within the current content blocks."""
-
-    __slots__ = ("_before", "_context")
-
-    def __init__(self, context: Context) -> None:
-        self._context = context
-
-    def __enter__(self) -> None:
-        """Attach the context."""
-        self._before = get_current()
-        block = strictest(block_of(self._context), block_of(self._before))
-        attach(with_block(self._context, block))
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Restore the previous context."""
-        attach(self._before)
+@contextmanager
+def _attached(context: Context) -> Iterator[None]:
+    """Attach an OpenTelemetry context for a block, within the current content blocks."""
+    before = get_current()
+    attach(with_block(context, strictest(block_of(context), block_of(before))))
+    try:
+        yield
+    finally:
+        attach(before)
 
 
 def copy_context(function: Callable[_P, _R]) -> Callable[_P, _R]:
@@ -226,12 +215,12 @@ def copy_context(function: Callable[_P, _R]) -> Callable[_P, _R]:
     captured = get_current()
 
     async def run_coroutine(coroutine: Any) -> Any:
-        with Within(captured):
+        with _attached(captured):
             return await coroutine
 
     @functools.wraps(function)
     def run(*args: Any, **kwargs: Any) -> Any:
-        with Within(captured):
+        with _attached(captured):
             result = function(*args, **kwargs)
         return run_coroutine(result) if inspect.iscoroutine(result) else result
 
@@ -242,18 +231,9 @@ def copy_context(function: Callable[_P, _R]) -> Callable[_P, _R]:
     return cast("Callable[_P, _R]", run_async if inspect.iscoroutinefunction(function) else run)
 
 
-class CarrierState(NamedTuple):
-    """The parsed fields of a carrier."""
-
-    session_id: str | None = None
-    name: str | None = None
-    next_index: int = 0
-    span: SpanRef | None = None
-
-
-def carrier_of(session_id: str, name: str | None, next_index: int, span: SessionSpan) -> Carrier:
+def carrier_of(session_id: str, name: str | None, span: SessionSpan) -> Carrier:
     """Return the carrier of a session."""
-    carrier = {_ID: session_id, _NEXT: str(next_index)}
+    carrier = {_ID: session_id}
     if name is not None:
         carrier[_NAME] = quote(name)
     if span.trace_id is not None and span.span_id is not None:
@@ -261,19 +241,16 @@ def carrier_of(session_id: str, name: str | None, next_index: int, span: Session
     return carrier
 
 
-def read_carrier(carrier: Mapping[str, str] | None) -> CarrierState:
-    """Parse a carrier. Keys are case-insensitive; invalid fields are ignored.
+def read_carrier(carrier: Mapping[str, str] | None) -> SpanRef:
+    """Return the session and span in a carrier. Keys are case-insensitive; invalid fields are ignored.
 
     Accepts any mapping, such as the headers of a request; anything else is an empty carrier.
     """
     items = plain(value_of(partial(dict[object, object], carrier))) if carrier is not None else None
     fields = {key.lower(): str(value) for key, value in items.items()} if isinstance(items, dict) else {}
-    next_index, name = fields.get(_NEXT, ""), fields.get(_NAME)
+    name = fields.get(_NAME)
     place = Place(session_id=fields.get(_ID), session_name=None if name is None else unquote(name))
     trace = _TRACEPARENT.fullmatch(fields.get(_TRACE, ""))
-    return CarrierState(
-        session_id=place.session_id,
-        name=place.session_name,
-        next_index=int(next_index) if _INDEX.fullmatch(next_index) else 0,
-        span=trace and SpanRef(trace_id=trace[1], span_id=trace[2], sampled=bool(int(trace[3], 16) & 1), place=place),
-    )
+    if trace is None:
+        return SpanRef(place=place)
+    return SpanRef(trace_id=trace[1], span_id=trace[2], sampled=bool(int(trace[3], 16) & 1), place=place)

@@ -123,26 +123,21 @@ def _sum(left: int | None, right: int | None) -> int | None:
 class Episode:
     """The counters of one session id. Safe from any thread and from signal handlers."""
 
-    __slots__ = ("__weakref__", "_is_seen", "_open", "_sequence", "_time_ns", "id", "running", "span", "steps")
+    __slots__ = ("__weakref__", "_indices", "_is_seen", "_open", "_sequence", "_time_ns", "id", "running", "span")
 
-    def __init__(self, session_id: str, first_index: int = 0) -> None:
+    def __init__(self, session_id: str) -> None:
         self.id = session_id
         self.running = RunningTotals()
-        self.steps = first_index
-        """The index of the next timestep."""
         self.span: SpanRef | None = None
         """The span of the newest session with this id, if any was recorded."""
         self._is_seen = False
         self._open: WeakSet[Scope] = WeakSet()
-        self._sequence = count()
+        self._indices, self._sequence = count(), count()
         self._time_ns = 0
 
     def next_index(self) -> int:
-        """Return the index of the next timestep."""
-        with _LOCK:
-            index = self.steps
-            self.steps = index + 1
-            return index
+        """Return the index of the next timestep, from 0."""
+        return next(self._indices)
 
     def next_sequence(self) -> int:
         """Return the next sequence number of events and messages, from 0."""
@@ -174,7 +169,7 @@ class Episode:
             _ended.put(self.id, self)
 
 
-def episode_of(session_id: str | None, first_index: int = 0) -> Episode:
+def episode_of(session_id: str | None) -> Episode:
     """Return the episode of a session id; for None a new one with a generated id.
 
     Open sessions keep their episodes alive. The episodes of the last 2,048 ended sessions are kept too, so that a
@@ -185,7 +180,7 @@ def episode_of(session_id: str | None, first_index: int = 0) -> Episode:
     with _LOCK:
         episode = EPISODES.get(session_id)
         if episode is None:
-            episode = EPISODES[session_id] = Episode(session_id, first_index)
+            episode = EPISODES[session_id] = Episode(session_id)
         return episode
 
 

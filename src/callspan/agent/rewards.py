@@ -13,7 +13,7 @@ import msgspec
 
 from callspan.agent.arguments import Time, as_text, moment, reward_value
 from callspan.agent.call_ids import target_id, target_of_span
-from callspan.agent.context import CarrierState, current_metadata, read_carrier
+from callspan.agent.context import current_metadata, read_carrier
 from callspan.agent.episode import open_level, open_scopes, span_of_session, span_of_step
 from callspan.agent.misuse import UsageError, installed_or_warn, or_unrecorded
 from callspan.agent.runtime import CALL_SPANS
@@ -65,7 +65,7 @@ def reward(  # noqa: PLR0913 - its target and its fields
     sent, call = read_carrier(carrier), target_id(call_id)
     if call is None and call_id is not None:
         raise UsageError(_NO_CALL)
-    session, step, event = as_text(session_id) or sent.session_id, as_text(timestep_id), as_text(event_id)
+    session, step, event = as_text(session_id) or sent.place.session_id, as_text(timestep_id), as_text(event_id)
     current, span = None, _span_of_call(call) or span_of_step(step)
     if span is not None:
         place = msgspec.structs.replace(span.place, session_id=session or span.place.session_id)
@@ -132,7 +132,7 @@ def feedback(  # noqa: PLR0913 - its target and its fields
         raise UsageError(_NO_CALL)
     span = _span_of_call(call_id)
     record = reward_record(
-        Place(session_id=sent.session_id) if span is None else span.place,
+        (span or sent).place,
         RewardArguments(value, objective, label, source, annotation, at),
         "call",
         call_id=call_id,
@@ -184,12 +184,12 @@ def reward_record(
     )
 
 
-def _emit_late(record: RewardRecord, target: SpanRef | None, carrier: CarrierState) -> None:
+def _emit_late(record: RewardRecord, target: SpanRef | None, carrier: SpanRef) -> None:
     """Record a reward outside the scope of its target, and export it as a child of the target's span."""
     runtime = installed_or_warn()
     if runtime is not None:
         with fail_open("record a reward"):
-            target = target or carrier.span or span_of_session(record.session_id)
+            target = target or (carrier if carrier.trace_id is not None else span_of_session(record.session_id))
             processed = runtime.process(record, open_level(record.session_id, record.timestep_id))
             runtime.write(runtime.spans.export_reward(processed, target))
 

@@ -71,13 +71,13 @@ class Session(EventRecorder):
         super().__init__()
         self._identity = identity
         self._carrier = read_carrier(identity.carrier)
-        self._is_remote = self._carrier.session_id is not None
+        self._is_remote = self._carrier.place.session_id is not None
         """Whether it continues a session of another process, which has its span and ends it."""
         self._is_update = self._is_remote
         """Whether its record already has a start, from another process or an earlier session with the same id."""
-        self._episode = episode_of(self._carrier.session_id or identity.session_id, self._carrier.next_index)
+        self._episode = episode_of(self._carrier.place.session_id or identity.session_id)
         self._at = identity.at
-        self.id, self.name = self._episode.id, identity.name or self._carrier.name
+        self.id, self.name = self._episode.id, identity.name or self._carrier.place.session_name
         self._place = Place(session_id=self.id, session_name=self.name)
         self._running = self._episode.running
         self._info = as_dict(identity.metadata)
@@ -140,7 +140,7 @@ class Session(EventRecorder):
 
     def carrier(self) -> Carrier:
         """Return the argument `carrier` of `callspan.session` that continues this session in another process."""
-        return carrier_of(self.id, self.name, self._episode.steps, self._span)
+        return carrier_of(self.id, self.name, self._span)
 
     def _fresh(self, name: str, arguments: Mapping[str, object]) -> Session:  # noqa: ARG002
         """Return a new session like this one, for one call of a function."""
@@ -179,7 +179,7 @@ class Session(EventRecorder):
         record = msgspec.structs.replace(self._record(), start_ns=self._start_ns)
         first = runtime.process(record, self._level, None if self._is_update else "session_start")
         self._processed_name = first.record.name
-        remote = _remote_span(runtime, self._carrier.span)
+        remote = _remote_span(runtime, self._carrier)
         if remote is None:
             self._begin_span(first, base, link=_remote_span(runtime, self._episode.span))
         else:
