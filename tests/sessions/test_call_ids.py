@@ -117,8 +117,13 @@ def test_a_call_made_in_tasks_and_threads_is_the_last_one_of_its_session(provide
                 other = await asyncio.create_task(ask(client))
                 assert mine != other == callspan.last_call_id()
                 with session.timestep():
-                    assert callspan.last_call_id() == mine, "nothing was begun below this step"
-            assert callspan.last_call_id() == mine
+                    assert callspan.last_call_id() == other, "nothing was begun below this step"
+            with callspan.session("without calls"):
+                assert callspan.last_call_id() is None
+            last = await ask(client)
+            assert last is not None
+            await asyncio.create_task(ask(client))
+            assert callspan.last_call_id() == last, "outside of sessions only this context counts"
 
     with capture() as seen:
         contextvars.Context().run(asyncio.run, main(seen))

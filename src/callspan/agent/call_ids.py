@@ -9,8 +9,7 @@ import weakref
 from collections.abc import Iterator
 from contextvars import ContextVar
 from functools import partial
-from itertools import count
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 from uuid import UUID
 
 import msgspec
@@ -27,25 +26,22 @@ from callspan.record.ids import response_call_id
 from callspan.sdk_profiles import SDKS
 from callspan.spans.session import SpanRef
 
-StartedCall: TypeAlias = tuple[int, list[str], str | None]
-"""A started call: its position among all calls, its id (see `Call.named`), and the id of its session."""
-
 MAX_ID_LENGTH: Final = 200
 _RESPONSES: Final = ("http_response", "response", "_response")
 """Attributes with the HTTP response, in the readers, raw responses and stream helpers of the SDKs."""
 CALL_IDS: Final[dict[int, tuple[weakref.ref[Any], list[str]]]] = {}
 """The call id (see `Call.named`) of each live object returned by a call, by the object's `id()`."""
-_LAST_CALL: Final[ContextVar[StartedCall | None]] = ContextVar("callspan_last_call", default=None)
-_ORDER: Final = count()
+_LAST_CALL: Final[ContextVar[list[str] | None]] = ContextVar("callspan_last_call", default=None)
+"""The id (see `Call.named`) of the newest call outside of sessions, timesteps and operations."""
 
 
 def call_begun(context: Context, named: list[str]) -> None:
-    """Note the start of a call in the current context, for itself and all its sessions, timesteps and tools."""
+    """Note the start of a call for all its sessions, timesteps and tools, else for the current context."""
     scope: Any = context.get(SCOPE)
-    started = (next(_ORDER), named, None if scope is None else scope._place.session_id)
-    _LAST_CALL.set(started)
+    if scope is None:
+        _LAST_CALL.set(named)
     while scope is not None:
-        scope._last_call = started
+        scope._last_call = named
         scope = scope._above or (None if scope._base is None else scope._base.get(SCOPE))
 
 
@@ -149,20 +145,19 @@ def call_of(identity: object) -> str | None:
 
 
 def last_call_id() -> str | None:
-    """Return the id of the newest call started in this context, or inside its current session or timestep, if any.
+    """Return the id of the newest call in the current tool, timestep or session, the innermost with a call, if any.
 
-    Inside a session or timestep, calls of other tasks and threads count too (`asyncio.gather`, `asyncio.to_thread`);
-    calls of other sessions do not. `callspan.call_id(response)` is exact and independent of the context: outside a
-    session, a pooled thread may return an earlier call.
+    Calls of other tasks and threads count too (`asyncio.gather`, `asyncio.to_thread`). Outside of sessions it is the
+    newest call started there in this context; a pooled thread may return an earlier one. `callspan.call_id(response)`
+    is exact and independent of the context.
 
     Example:
         >>> with callspan.session("chat"):
         ...     _ = client.chat.completions.create(model="m", messages=[{"role": "user", "content": "Hi"}])
         ...     page = {"call_id": callspan.last_call_id()}
     """
-    last, scope = _LAST_CALL.get(), current_scope()
-    if scope is not None:
-        # A pooled thread may have made calls of other sessions.
-        is_foreign = last is None or last[2] != scope._place.session_id
-        last = max((one for one in (None if is_foreign else last, scope._last_call) if one), default=None)
-    return None if last is None else last[1][0] or None
+    scope = current_scope()
+    while scope is not None and scope._last_call is None and scope._above is not None:
+        scope = scope._above
+    named = _LAST_CALL.get() if scope is None else scope._last_call
+    return None if named is None else named[0] or None

@@ -40,7 +40,6 @@ from callspan.spans.session import NO_SPAN
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-    from callspan.agent.call_ids import StartedCall
     from callspan.agent.event_recorder import EventRecorder
 
 _V = TypeVar("_V")
@@ -99,8 +98,8 @@ class Scope(Block, ABC):
         """The metadata."""
         self._answers: Sequence[Answer] = ()
         """The answers of the last call that ended inside, and of calls that ran in parallel to it."""
-        self._last_call: StartedCall | None = None
-        """The newest call inside."""
+        self._last_call: list[str] | None = None
+        """The id (see `Call.named`) of the newest call inside."""
 
     @property
     def _inner(self) -> Context | None:
