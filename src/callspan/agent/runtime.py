@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from typing import Final, TypeVar
 
 import msgspec
@@ -27,29 +26,25 @@ _was_set: list[bool] = []
 """Not empty once `instrument()` or `uninstrument()` has run in this process."""
 
 
-def not_measured(processed: ProcessedRecord[Record], start_ns: int) -> None:
-    """Measure nothing."""
-
-
 class Runtime(msgspec.Struct, frozen=True, kw_only=True):
     """The functions and settings that `callspan.instrument()` provides to the session API."""
 
     write: Callable[[ProcessedRecord[Record]], None]
     """Stores and measures a record; never raises."""
-    write_unmeasured: Callable[[ProcessedRecord[Record]], None] | None = None
-    """Stores a record whose times were given by the application; by default `write`."""
-    writes_starts: Callable[[], object] = partial(bool, True)
+    write_unmeasured: Callable[[ProcessedRecord[Record]], None]
+    """Stores a record whose times were given by the application."""
+    writes_starts: Callable[[], object]
     """Returns a true value if the start of a tool is to be written."""
     spans: SessionSpans
     processors: Callable[[Content], Processors]
     """Returns the processors for a record: the stricter of its own and the current content level."""
-    content: Content = "full"
+    content: Content
     """The setting `content`."""
-    trace_per_timestep: bool = False
-    service: str | None = None
-    session_ended: Callable[[ProcessedRecord[Record], int], None] = not_measured
+    trace_per_timestep: bool
+    service: str | None
+    session_ended: Callable[[ProcessedRecord[Record], int], None]
     """Measures an ended session, given the start of its span in Unix nanoseconds; never raises."""
-    run_again: Callable[[Callable[[], object]], object] = bool
+    run_again: Callable[[Callable[[], object]], object]
     """Runs an interrupted end again, on another thread."""
 
     def process(self, record: _R, level: Content, point: Point | None = None) -> ProcessedRecord[_R]:

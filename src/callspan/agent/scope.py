@@ -380,8 +380,8 @@ class Scope(Block, ABC):
     def _write(self, processed: ProcessedRecord[Record]) -> None:
         runtime = self._runtime
         if runtime is not None:
-            unmeasured = runtime.write_unmeasured if self._has_given_times else None
-            (unmeasured or runtime.write)(processed)
+            write = runtime.write_unmeasured if self._has_given_times else runtime.write
+            write(processed)
 
     def _span_ids(self) -> dict[str, Any]:
         """Return the span's ids as fields of a record."""
