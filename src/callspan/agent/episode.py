@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import count
 from threading import RLock
@@ -40,40 +40,20 @@ renew_locks(sys.modules[__name__], "_LOCK")
 class RunningTotals:
     """Sums of calls, tools, timesteps and rewards. Thread-safe."""
 
-    __slots__ = (
-        "_calls", "_errors", "_input_tokens", "_model_ns", "_output_tokens", "_rewarded", "_rewards", "_timesteps",
-        "_tool_ns", "_tools",
-    )  # fmt: skip
+    __slots__ = ("_rewarded", "_rewards", "_sums")
 
     def __init__(self) -> None:
-        self._calls = self._errors = self._tools = self._timesteps = self._model_ns = self._tool_ns = 0
-        self._input_tokens: int | None = None
-        self._output_tokens: int | None = None
+        self._sums: dict[str, int] = {}
         self._rewards = NO_REWARD
         self._rewarded: dict[str, None] = {}
         """Ids of the newest events with a reward, in order."""
 
-    def add_call(self, record: CallRecord) -> None:
-        """Count an ended call."""
-        usage = record.usage
+    def add(self, sums: Mapping[str, int | None]) -> None:
+        """Add to sums by their names in `Totals`; None is unknown."""
         with _LOCK:
-            self._calls += 1
-            self._errors += record.outcome in FAILED
-            self._model_ns += record.timing.duration_ns or 0
-            if usage is not None:
-                self._input_tokens = _sum(self._input_tokens, usage.input_tokens)
-                self._output_tokens = _sum(self._output_tokens, usage.output_tokens)
-
-    def add_tool(self, duration_ns: int) -> None:
-        """Count a tool run."""
-        with _LOCK:
-            self._tools += 1
-            self._tool_ns += duration_ns
-
-    def add_timesteps(self, number: int) -> None:
-        """Count started timesteps."""
-        with _LOCK:
-            self._timesteps += number
+            for name, amount in sums.items():
+                if amount is not None:
+                    self._sums[name] = self._sums.get(name, 0) + amount
 
     def add_reward(self, record: EventRecord | RewardRecord) -> None:
         """Add a reward, if it has a value."""
@@ -102,22 +82,20 @@ class RunningTotals:
         """Return the sums so far."""
         with _LOCK:
             rewards = self._rewards
-            return Totals(
-                calls=self._calls,
-                errors=self._errors,
-                tools=self._tools,
-                timesteps=self._timesteps,
-                input_tokens=self._input_tokens,
-                output_tokens=self._output_tokens,
-                reward=rewards.reward,
-                rewards=rewards.means if rewards.others else {},
-                model_ns=self._model_ns,
-                tool_ns=self._tool_ns,
-            )
+            others = rewards.means if rewards.others else {}
+            return Totals(**self._sums, reward=rewards.reward, rewards=others)
 
 
-def _sum(left: int | None, right: int | None) -> int | None:
-    return left if right is None else right if left is None else left + right
+def sums_of_call(record: CallRecord) -> dict[str, int | None]:
+    """Return the sums to which an ended call adds."""
+    usage = record.usage
+    return {
+        "calls": 1,
+        "errors": int(record.outcome in FAILED),
+        "model_ns": record.timing.duration_ns,
+        "input_tokens": None if usage is None else usage.input_tokens,
+        "output_tokens": None if usage is None else usage.output_tokens,
+    }
 
 
 class Episode:

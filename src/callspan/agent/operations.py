@@ -11,7 +11,6 @@ from opentelemetry.context import Context
 
 from callspan.agent.arguments import SupportsBool, Time, as_bool, as_dict, as_int, as_text, reward_value
 from callspan.agent.decorators import BlockDecorator
-from callspan.agent.episode import RunningTotals
 from callspan.agent.misuse import UsageError, or_unrecorded, refuse
 from callspan.agent.runtime import Runtime
 from callspan.agent.scope import Scope
@@ -219,7 +218,7 @@ class Tool(Operation):
         # The time of a tool inside a tool is part of the outer tool's time.
         if self._above is not None:
             duration_ns = 0 if self._above._kind == "tool" else self._lasted_ns or 0
-            self._above._add_to_totals(RunningTotals.add_tool, duration_ns)
+            self._above._add_to_totals({"tools": 1, "tool_ns": duration_ns})
 
 
 class Agent(Operation):

@@ -9,10 +9,10 @@ from __future__ import annotations
 import contextvars
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, TypeAlias
 
 import msgspec
 from opentelemetry.context import Context, attach, get_current, set_value
@@ -21,7 +21,7 @@ from opentelemetry.instrumentation.utils import is_instrumentation_enabled
 from callspan.agent.arguments import Time, moment, offset
 from callspan.agent.context import SCOPE, block_of, content_of, metadata_of, with_block, within_block
 from callspan.agent.decorators import Block
-from callspan.agent.episode import RunningTotals
+from callspan.agent.episode import RunningTotals, sums_of_call
 from callspan.agent.misuse import UsageError, installed_or_warn, refuse
 from callspan.agent.runtime import Runtime
 from callspan.agent.tool_requests import MAX_PARALLEL, Answer
@@ -42,7 +42,6 @@ if TYPE_CHECKING:
 
     from callspan.agent.event_recorder import EventRecorder
 
-_V = TypeVar("_V")
 CallEnded: TypeAlias = Callable[[ProcessedRecord[CallRecord], Conversation | None], None]
 """Called with an ended call and its messages."""
 _EMPTY_PLACE: Final = Place()
@@ -290,16 +289,13 @@ class Scope(Block, ABC):
         if conversation is not None:
             self._observe(processed, conversation)
         answer, start_ns = Answer(record), record.timing.start_ns
+        self._add_to_totals(sums_of_call(record))
         scope: Scope | None = self
-        is_inside_tool = False
         while scope is not None:
-            if not is_inside_tool:
-                parallel = [one for one in scope._answers if one.end_ns > start_ns]
-                scope._answers = [*parallel[1 - MAX_PARALLEL :], answer]
-                is_inside_tool = scope._kind == "tool"  # the tools requested by its calls run inside it
-            if scope._running is not None:
-                scope._running.add_call(record)
-            scope = scope._above
+            parallel = [one for one in scope._answers if one.end_ns > start_ns]
+            scope._answers = [*parallel[1 - MAX_PARALLEL :], answer]
+            # The tools requested by the calls of a tool run inside it.
+            scope = None if scope._kind == "tool" else scope._above
 
     def _count_reward(self, record: EventRecord | RewardRecord) -> None:
         """Add a reward to the totals of this scope and the enclosing ones; a session's reward only to its own."""
@@ -308,16 +304,19 @@ class Scope(Block, ABC):
         if running is not None and not running.is_counted(record):
             return
         is_of_session = isinstance(record, RewardRecord) and record.scope == "session"
-        scope = session if is_of_session else self
-        if scope is not None:
-            scope._add_to_totals(RunningTotals.add_reward, record)
+        for running in (session if session is not None and is_of_session else self)._totals_around():
+            running.add_reward(record)
 
-    def _add_to_totals(self, add: Callable[[RunningTotals, _V], object], amount: _V) -> None:
+    def _add_to_totals(self, sums: Mapping[str, int | None]) -> None:
         """Add to the totals of this scope and the enclosing ones."""
+        for running in self._totals_around():
+            running.add(sums)
+
+    def _totals_around(self) -> Iterator[RunningTotals]:
         scope: Scope | None = self
         while scope is not None:
             if scope._running is not None:
-                add(scope._running, amount)
+                yield scope._running
             scope = scope._above
 
     def _sequence(self) -> int | None:

@@ -9,7 +9,7 @@ import msgspec
 from opentelemetry.context import Context
 
 from callspan.agent.arguments import Time, as_dict, as_int, as_text
-from callspan.agent.episode import OPEN_STEPS, STEP_SPANS, RunningTotals
+from callspan.agent.episode import OPEN_STEPS, STEP_SPANS
 from callspan.agent.event_recorder import EventRecorder
 from callspan.agent.misuse import UsageError
 from callspan.agent.runtime import Runtime
@@ -104,7 +104,7 @@ class Timestep(EventRecorder):
         self.index = session._episode.next_index()
         self._place = msgspec.structs.replace(parent._place, timestep_id=self.id, timestep=self.index)
         session._open_steps[self.id] = OPEN_STEPS[self.id] = self
-        parent._add_to_totals(RunningTotals.add_timesteps, 1)
+        parent._add_to_totals({"timesteps": 1})
         return current
 
     def _announce(self, runtime: Runtime, base: Context) -> None:
