@@ -62,7 +62,6 @@ class Timestep(EventRecorder):
         self._at, self._turn = at, as_int(turn)
         self.name, self.step_id = as_text(name), as_text(step_id) or None
         self._info = as_dict(metadata)
-        self._session: Session | None = None
         self.index = -1
         self._terminated: bool | None = None
         self._truncated: bool | None = None
@@ -74,8 +73,8 @@ class Timestep(EventRecorder):
 
     @property
     def session(self) -> Session | None:
-        """The session it belongs to; None before the start."""
-        return self._session
+        """The session it belongs to; of one that was created without a session, None before its start."""
+        return cast("Session | None", self._owner)
 
     @property
     def _step(self) -> Timestep:
@@ -100,7 +99,6 @@ class Timestep(EventRecorder):
 
     def _enter(self, current: Context) -> Context:
         current, session, parent = super()._enter(current), cast("Session", self._owner), cast("Scope", self._above)
-        self._session = session
         self.index = session._episode.next_index()
         self._place = msgspec.structs.replace(parent._place, timestep_id=self.id, timestep=self.index)
         session._open_steps[self.id] = OPEN_STEPS[self.id] = self
@@ -108,7 +106,7 @@ class Timestep(EventRecorder):
         return current
 
     def _announce(self, runtime: Runtime, base: Context) -> None:
-        session = cast("Session", self._session)
+        session = cast("Session", self._owner)
         link = session._last_span if runtime.trace_per_timestep and self._above is session else None
         processed = runtime.process(self._record(), self._level, "timestep_start")
         self._begin_span(processed, base, link=link, root=link is not None, workflow=session._processed_name)
@@ -117,22 +115,21 @@ class Timestep(EventRecorder):
         self._write(with_span(processed, self._span))
 
     def _note_end(self) -> None:
-        if self._session is not None:
-            self._session._open_steps.pop(self.id, None)
+        cast("Session", self._owner)._open_steps.pop(self.id, None)
         STEP_SPANS.put(self.id, span_ref(self._span, self._place))
         OPEN_STEPS.pop(self.id, None)
 
     def _record(self) -> TimestepRecord:
-        session, above = self._session, self._above
+        session, parent = cast("Session", self._owner), cast("Scope", self._above)
         record = TimestepRecord(
             timestep_id=self.id,
-            session_id=self._place.session_id or "",
-            seen_ns=0 if session is None else session._episode.next_time_ns(),
+            session_id=session.id,
+            seen_ns=session._episode.next_time_ns(),
             index=self.index,
             user_step_id=self.step_id,
             name=self.name,
             turn=self._turn,
-            parent_timestep_id=None if above is None else above._place.timestep_id,
+            parent_timestep_id=parent._place.timestep_id,
             start_ns=self._start_ns,
             metadata=dict(self._info),
             terminated=self._terminated,
