@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from typing import Any, Final
 from weakref import WeakValueDictionary
 
 from callspan.agent.decorators import Block
 from callspan.agent.operations import TOOL_ERROR, Agent, Labels, Tool, without_none
-from callspan.agent.scope import ActiveScope
 from callspan.fail_open import value_of
 from callspan.record.call import ErrorInfo
 
@@ -59,7 +59,7 @@ class Loop(Block):
     def _prepare(self) -> None:
         self.start(current=False)
 
-    def _advance(self) -> ActiveScope:
+    def _advance(self) -> AbstractContextManager[None]:
         return self.agent.using()
 
     def _exhausted(self, error: BaseException | None) -> None:

@@ -10,6 +10,7 @@ import contextvars
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, TypeAlias
@@ -168,16 +169,23 @@ class Scope(Block, ABC):
             self._end_later(error)
             raise
 
-    def using(self) -> ActiveScope:
-        """Return a context manager that makes this the current scope for a block, without starting or ending it."""
-        return ActiveScope(self)
+    @contextmanager
+    def using(self) -> Iterator[None]:
+        """Make this the current scope for a block, without starting or ending it. A context manager; not reusable."""
+        outer = get_current()
+        attach(within_block(self._inner or outer, outer))
+        try:
+            yield
+        finally:
+            if is_within(current_scope(), self):
+                restore(outer)
 
     def _prepare(self) -> None:
         if self.state == "new":
             self.start(current=False)
 
-    def _advance(self) -> ActiveScope:
-        return ActiveScope(self)
+    def _advance(self) -> AbstractContextManager[None]:
+        return self.using()
 
     def _exhausted(self, error: BaseException | None) -> None:
         self.end(None if isinstance(error, GeneratorExit) else error)
@@ -453,25 +461,3 @@ def _still_open(context: Context) -> Context:
         context = scope._outer
         scope = scope_of(context)
     return context
-
-
-class ActiveScope:
-    """Context manager that makes a scope current for a block, without starting or ending it."""
-
-    __slots__ = ("_outer", "_scope")
-
-    def __init__(self, scope: Scope) -> None:
-        self._scope = scope
-        self._outer = get_current()
-
-    def __enter__(self) -> None:
-        """Make the scope current."""
-        self._outer = get_current()
-        attach(within_block(self._scope._inner or self._outer, self._outer))
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Restore the previous current scope."""
-        if is_within(current_scope(), self._scope):
-            restore(self._outer)
