@@ -13,11 +13,10 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 import gymnasium
 import msgspec
 
-from callspan.agent.operations import EnvironmentStep
+from callspan.agent.operations import without_none
 from callspan.agent.sessions import Identity, Session
 from callspan.agent.timesteps import Timestep
 from callspan.fail_open import fail_open, value_of
-from callspan.record.bounded import text_attribute
 
 if TYPE_CHECKING:
     Env: TypeAlias = gymnasium.Env[Any, Any]
@@ -28,7 +27,6 @@ else:
 _MAX_ELEMENTS: Final = 1024
 _RECORD: Final = fail_open("record a step of an environment")
 _MAX_DEPTH: Final = 16
-_CHARACTERS_PER_ELEMENT: Final = 16
 ABANDONED: Final = "abandoned"
 """Outcome of an episode that was reset or closed before its end."""
 
@@ -95,7 +93,8 @@ class Traced(_Wrapper):
         result = self.env.reset(seed=seed, options=options)
         with _RECORD:
             observation = self._state(result[0])
-            metadata = {**(self._identity.metadata or {}), **_about(seed, options)}
+            about = without_none({"seed": seed, "options": options or None})
+            metadata = {**(self._identity.metadata or {}), **about}
             self.session = Session(msgspec.structs.replace(self._identity, metadata=metadata))
             self.session.start()
             self.session.observation(observation)
@@ -111,7 +110,11 @@ class Traced(_Wrapper):
         with nullcontext() if self.timestep is None else self.timestep.environment_step() as world:
             result = self.env.step(action)
             with _RECORD:
-                over = self._record(world, *result)
+                observation, reward, terminated, truncated, info = result
+                over = bool(terminated or truncated)
+                if world is not None:
+                    about = self._state(info) or None
+                    world.set_result(self._state(observation), reward, terminated, truncated, about)
         self._turn(over=over)
         return result
 
@@ -119,15 +122,6 @@ class Traced(_Wrapper):
         """End the open session, and close the environment."""
         self._abandon()
         super().close()
-
-    def _record(
-        self, world: EnvironmentStep | None, observation: Any, reward: Any, terminated: Any, truncated: Any, info: Any
-    ) -> bool:
-        """Record the result of a step; return whether the episode is over."""
-        if world is not None:
-            result = {"reward": reward, "terminated": terminated, "truncated": truncated}
-            world.set_result(self._state(observation), info=self._state(info) or None, **result)
-        return bool(terminated or truncated)
 
     def _turn(self, *, over: bool) -> None:
         """Close the timestep, and open the next one or, if the episode is over, close the session."""
@@ -165,19 +159,11 @@ def _name(env: Env) -> str:
     return spec.id if spec is not None else type(env.unwrapped).__name__
 
 
-def _about(seed: int | None, options: Mapping[str, object] | None) -> dict[str, object]:
-    about: dict[str, object] = {} if seed is None else {"seed": seed}
-    return {**about, "options": dict(options)} if options else about
-
-
 def state_json(state: object, max_elements: int, depth: int = 0) -> object:
     """Return a state as plain values: arrays as lists, larger ones than `max_elements` as shape, type and range.
 
-    Strings are truncated to 16 bytes per element, lists to `max_elements` items and a note of their length. Other
-    values are unchanged.
+    Lists are truncated to `max_elements` items and a note of their length. Other values are unchanged.
     """
-    if isinstance(state, str):
-        return text_attribute(state, max_elements * _CHARACTERS_PER_ELEMENT)
     if depth >= _MAX_DEPTH:
         return "<too deep>"
     if isinstance(state, Mapping):
