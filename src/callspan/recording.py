@@ -42,7 +42,7 @@ class RecordedCall:
         ...     call.response({"choices": [{"message": {"role": "assistant", "content": "Hello!"}}]})
     """
 
-    def __init__(self, endpoint: Endpoint | None, info: CallInfo, at: Time | None = None) -> None:
+    def __init__(self, endpoint: Endpoint, info: CallInfo, at: Time | None = None) -> None:
         self._endpoint = endpoint
         self._at = at
         self._info = info
@@ -52,8 +52,7 @@ class RecordedCall:
 
     def __repr__(self) -> str:
         """Return its id and state."""
-        started = self._call is not None or self._inner is not None
-        state = "new" if not started else "running" if self._call and not self._call.ended else "ended"
+        state = "new" if self._call is None else "ended" if self._call.ended else "running"
         return f"<RecordedCall {self.call_id} {state}>"
 
     @property
@@ -125,7 +124,13 @@ class RecordedCall:
                 refuse(misuse)
                 return
             call.state_times().duration_ns = duration_ns
-        self._end(call, error, duration_ns)
+        with _END:
+            self._restore()
+        with _END:
+            if error is None:
+                call.end(at_ns=duration_ns)
+            else:
+                call.fail(error, at_ns=duration_ns)
 
     def chunk(self, data: object) -> None:
         """Record one parsed event of a stream."""
@@ -163,16 +168,12 @@ class RecordedCall:
             refuse(misuse)
             return
         with _START:
-            hook_context = WIRING.hook_context
-            factory = hook_context.factory()
+            factory = WIRING.hook_context.factory()
             if factory is None:
                 installed_or_warn()
-            elif self._endpoint is not None:
-                if start_ns is None:
-                    self._call = Call(factory, self._endpoint, self._info)
-                else:
-                    timeline = Timeline(start_ns, start_ns)
-                    self._call = Call(factory, self._endpoint, self._info, timeline=timeline, is_past=True)
+            else:
+                times = None if start_ns is None else Timeline(start_ns, start_ns)
+                self._call = Call(factory, self._endpoint, self._info, timeline=times, is_past=times is not None)
                 call_begun(otel_context.get_current(), self._call.named)
                 self._inner = self._call.span.within(self._outer)
                 otel_context.attach(self._inner)
@@ -190,15 +191,6 @@ class RecordedCall:
         """Restore the context from before the block."""
         if otel_context.get_current() is self._inner:
             otel_context.attach(self._outer)
-
-    def _end(self, call: Call, error: BaseException | None, at_ns: int | None = None) -> None:
-        with _END:
-            self._restore()
-        with _END:
-            if error is None:
-                call.end(at_ns=at_ns)
-            else:
-                call.fail(error, at_ns=at_ns)
 
     async def __aenter__(self) -> Self:
         """As `with`."""
