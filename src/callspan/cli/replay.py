@@ -18,7 +18,7 @@ from callspan.cli.screen import Screen
 from callspan.cli.values import HTTP_URL
 from callspan.cost import priced
 from callspan.formatting import UNKNOWN, duration, money
-from callspan.providers.registry import by_api, wire_of
+from callspan.providers.registry import wire_of
 from callspan.records import CallRecord
 from callspan.safe_urls import error_text
 from callspan.sdk_profiles import PROFILES, SdkProfile
@@ -26,8 +26,11 @@ from callspan.sdk_profiles import PROFILES, SdkProfile
 _EPILOG: Final = """\
 callspan replay 01a1f810-d13f --model gpt-5-mini
 callspan replay 01a1f810-d13f --base-url http://localhost:8000/v1"""
-_REPLAYED: Final = frozenset({"messages", "chat_completions", "responses", "completions"})
-"""The APIs that answer in words."""
+_REPLAYED: Final = {
+    "messages": "/messages", "chat_completions": "/chat/completions", "responses": "/responses",
+    "completions": "/completions",
+}  # fmt: skip
+"""The paths of the APIs that answer in words."""
 
 
 @click.command("replay", cls=Command, short_help="Send a recorded request again; compare both outputs.", epilog=_EPILOG)
@@ -96,12 +99,11 @@ def resend(call: CallRecord, *, model: str | None, base_url: str | None) -> Call
     body = _body(call)
     if model is not None:
         body["model"] = model
-    endpoint = by_api(call.api)
-    if call.api not in _REPLAYED or endpoint is None:
+    if call.api not in _REPLAYED:
         raise ResendError(f"{call.api} is not an API that can be replayed")
     sdk = _profile(call)
     client, errors = _client(sdk, call, base_url)
-    path = sdk.prefix + endpoint.path.removeprefix("/v1")
+    path = sdk.prefix + _REPLAYED[call.api]
     # Inline, so that the complete new output is in the record.
     with capture(media="inline") as captured:
         try:

@@ -117,10 +117,6 @@ class Endpoint(Protocol):
         """Value of `gen_ai.operation.name`: `chat`, `text_completion`, `embeddings`, ..."""
 
     @property
-    def path(self) -> str:
-        """Suffix of the logical path, such as `/chat/completions`."""
-
-    @property
     def message_key(self) -> str:
         """Key of the request body that holds the growing history (messages, input, prompt)."""
 

@@ -45,7 +45,7 @@ class GenericBody:
 
     def __init__(self, api: str) -> None:
         """`api` is the path without ids."""
-        self.api = self.path = api
+        self.api = api
 
     def request(self, body: object) -> Request:
         """Return the model; other fields of the request may be content."""

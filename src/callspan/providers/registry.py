@@ -34,7 +34,7 @@ _PLACES: Final[dict[str, tuple[str, str]]] = {
     "image_edits": ("openai.media", "ImageEdits"),
     "image_variations": ("openai.media", "ImageVariations"),
     "transcriptions": ("openai.media", "Transcriptions"),
-    "translations": ("openai.media", "Translations"),
+    "translations": ("openai.media", "Transcriptions"),
     "speech": ("openai.media", "Speech"),
     "live": ("openai.voice_sessions", "LiveSession"),
     "realtime_translations": ("openai.voice_sessions", "SpeechTranslation"),
@@ -138,7 +138,7 @@ def _leniently_decoded(data: bytes | str) -> object:
 @cache
 def _endpoint(api: str) -> Endpoint:
     module, name = _PLACES[api]
-    return cast("Endpoint", getattr(late_import(f"callspan.providers.{module}"), name)())
+    return cast("Endpoint", getattr(late_import(f"callspan.providers.{module}"), name)(api))
 
 
 def generic(api: str) -> Endpoint:
@@ -149,4 +149,4 @@ def generic(api: str) -> Endpoint:
 @cache
 def fetch() -> Endpoint:
     """Return the endpoint of requests that fetch or cancel a background response."""
-    return cast("Endpoint", late_import("callspan.providers.openai.responses").ResponseFetch())
+    return cast("Endpoint", late_import("callspan.providers.openai.responses").ResponseFetch("responses"))

@@ -13,7 +13,7 @@ import msgspec
 
 from callspan.providers.anthropic.message_fold import MessageFold
 from callspan.providers.anthropic.parts import conversation
-from callspan.providers.base import Api, Operation, ResponseInfo, parameters
+from callspan.providers.base import Operation, ResponseInfo, parameters
 from callspan.providers.error_kinds import error_in, error_info
 from callspan.providers.stated_cost import stated_cost
 from callspan.providers.wire_json import (
@@ -44,11 +44,12 @@ _MESSAGE_FIELDS: Final = frozenset({"content", "stop_reason"})
 class Messages:
     """The Messages API. Satisfies `callspan.providers.base.Endpoint`; has no state."""
 
-    api: Api = "messages"
     operation: Operation = "chat"
-    path: str = "/v1/messages"
     message_key: str = "messages"
     accumulator = MessageFold
+
+    def __init__(self, api: str) -> None:
+        self.api = api
 
     def request(self, body: object) -> Request:
         """Return model, stream, parameters and counts of a request; large parameters stay only in its body."""

@@ -108,6 +108,9 @@ class OpenAIEndpoint:
     message_key = "input"
     """The key of the messages in a request."""
 
+    def __init__(self, api: str) -> None:
+        self.api = api
+
     def request(self, body: object) -> Request:
         """Return model, stream, parameters and counts of a request, without its body. Total."""
         if not isinstance(body, dict):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
-from callspan.providers.base import Api, Operation, ResponseInfo
+from callspan.providers.base import Operation, ResponseInfo
 from callspan.providers.fold.chat import ChatFold
 from callspan.providers.media_parts import media
 from callspan.providers.openai.base import OpenAIEndpoint, response_error, unix_time
@@ -40,9 +40,7 @@ _CALL_FIELDS: Final = frozenset({"id", "type", "function", "custom", "index", "i
 class ChatCompletions(OpenAIEndpoint):
     """The chat endpoint of OpenAI and compatible servers. Stateless."""
 
-    api: Api = "chat_completions"
     operation: Operation = "chat"
-    path = "/chat/completions"
     message_key = "messages"
     accumulator = ChatFold
 

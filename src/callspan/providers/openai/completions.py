@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from callspan.providers.base import Api, Operation, ResponseInfo
+from callspan.providers.base import Operation, ResponseInfo
 from callspan.providers.fold.chat import CompletionFold
 from callspan.providers.openai.base import OpenAIEndpoint
 from callspan.providers.openai.chat import choices_info, in_order
@@ -14,9 +14,7 @@ from callspan.record.messages import Conversation, Message, Part, Text
 class Completions(OpenAIEndpoint):
     """The legacy completions endpoint. Stateless."""
 
-    api: Api = "completions"
     operation: Operation = "text_completion"
-    path = "/completions"
     message_key = "prompt"
     accumulator = CompletionFold
 

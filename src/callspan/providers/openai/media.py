@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Final
 
 import msgspec
 
-from callspan.providers.base import Api, Operation, ResponseInfo
+from callspan.providers.base import Operation, ResponseInfo
 from callspan.providers.error_kinds import error_in
 from callspan.providers.fold.events import EventFold, Place
 from callspan.providers.fold.merge import Json, merge
@@ -71,11 +71,9 @@ class TranscriptFold(EventFold):
 
 
 class Transcriptions(OpenAIEndpoint):
-    """The transcription endpoint: speech to text in its own language. Stateless."""
+    """The endpoints for transcriptions, and for translations: speech to text, in its own language or English."""
 
-    api: Api = "transcriptions"
     operation: Operation = "generate_content"
-    path = "/audio/transcriptions"
     message_key = "file"
     returns_files = True
     accumulator = TranscriptFold
@@ -99,13 +97,6 @@ class Transcriptions(OpenAIEndpoint):
             input=[Message(role="user", parts=parts)] if parts else [],
             output=[] if transcript is None else [Message(role="assistant", parts=[Text(text=transcript)])],
         )
-
-
-class Translations(Transcriptions):
-    """The translation endpoint: speech in any language to English text. Stateless."""
-
-    api: Api = "translations"
-    path = "/audio/translations"
 
 
 class SpeechFold:
@@ -160,9 +151,7 @@ class SpeechFold:
 class Speech(OpenAIEndpoint):
     """The endpoint that speaks a text. Stateless."""
 
-    api: Api = "speech"
     operation: Operation = "generate_content"
-    path = "/audio/speech"
     returns_files = True
     accumulator = SpeechFold
 
@@ -208,9 +197,7 @@ class ImageFold(EventFold):
 class Images(OpenAIEndpoint):
     """The endpoint that generates images. Stateless."""
 
-    api: Api = "images"
     operation: Operation = "generate_content"
-    path = "/images/generations"
     message_key = "prompt"
     accumulator = ImageFold
 
@@ -227,9 +214,6 @@ class Images(OpenAIEndpoint):
 class ImageEdits(Images):
     """The endpoint that edits images. Stateless."""
 
-    api: Api = "image_edits"
-    path = "/images/edits"
-
     def conversation(self, request: object, response: object) -> Conversation:
         """Return the prompt with the images and masks as a user's message, and each image as an answer."""
         given = [*_listed(request, "image"), *_listed(request, "images"), *_listed(request, "mask")]
@@ -243,8 +227,6 @@ class ImageEdits(Images):
 class ImageVariations(ImageEdits):
     """The endpoint that varies an image. Stateless."""
 
-    api: Api = "image_variations"
-    path = "/images/variations"
     message_key = "image"
 
 

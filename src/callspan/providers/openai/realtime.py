@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Final
 
 import msgspec
 
-from callspan.providers.base import Api, ResponseInfo
+from callspan.providers.base import ResponseInfo
 from callspan.providers.fold.events import Place
 from callspan.providers.openai.audio_frames import BYTES, Audio
 from callspan.providers.openai.responses import Responses
@@ -73,8 +73,6 @@ class RealtimeFold(ResponsesFold):
 class Realtime(Responses):
     """A response of a realtime session. Stateless."""
 
-    api: Api = "realtime"
-    path = "/realtime"
     accumulator = RealtimeFold
 
     def request(self, body: object) -> Request:

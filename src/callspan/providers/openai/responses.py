@@ -7,7 +7,7 @@ from typing import Final, TypeAlias
 
 import msgspec
 
-from callspan.providers.base import Api, Operation, ResponseInfo
+from callspan.providers.base import Operation, ResponseInfo
 from callspan.providers.hosted_tools import is_of_application
 from callspan.providers.media_parts import media
 from callspan.providers.openai.base import OpenAIEndpoint, response_error, unix_time
@@ -52,9 +52,7 @@ _OF_USER: Final = ("mcp_approval_response", "item_reference")
 class Responses(OpenAIEndpoint):
     """The Responses endpoint. Stateless."""
 
-    api: Api = "responses"
     operation: Operation = "chat"
-    path = "/responses"
     accumulator = ResponsesFold
 
     def request(self, body: object) -> Request:
@@ -123,7 +121,6 @@ class ResponseFetch(Responses):
     """A request for an existing response; its operation is not inference."""
 
     operation: Operation = "fetch_response"
-    path = "/responses/{id}"
 
 
 def _conversation_id(body: object) -> str | None:

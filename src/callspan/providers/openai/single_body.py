@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from callspan.providers.base import Api, Operation, ResponseInfo
+from callspan.providers.base import Operation, ResponseInfo
 from callspan.providers.fold.last import LastBody
 from callspan.providers.openai.base import OpenAIEndpoint
 from callspan.providers.openai.chat import choices_info
@@ -33,9 +33,7 @@ class SingleBodyEndpoint(OpenAIEndpoint):
 class Embeddings(SingleBodyEndpoint):
     """Embeddings, `/embeddings`. Vectors are never read. Stateless."""
 
-    api: Api = "embeddings"
     operation: Operation = "embeddings"
-    path = "/embeddings"
     holds = "data"
 
     def conversation(self, request: object, response: object) -> Conversation:  # noqa: ARG002 - vectors say nothing
@@ -49,9 +47,7 @@ class Decisions(SingleBodyEndpoint):
     The questions are one more user message after the input, each as its JSON; so is each answer.
     """
 
-    api: Api = "decisions"
     operation: Operation = "decisions"
-    path = "/decisions"
     holds = "answers"
 
     def response_info(self, body: object) -> ResponseInfo:
@@ -78,9 +74,7 @@ class Decisions(SingleBodyEndpoint):
 class Moderations(SingleBodyEndpoint):
     """Moderations, `/moderations`, which have no usage and are free. Flagged input is no refusal. Stateless."""
 
-    api: Api = "moderations"
     operation: Operation = "moderation"
-    path = "/moderations"
     holds = "results"
 
     def conversation(self, request: object, response: object) -> Conversation:

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import msgspec
 
-from callspan.providers.base import Api, Operation, ResponseInfo
+from callspan.providers.base import Operation, ResponseInfo
 from callspan.providers.openai.audio_frames import BYTES, Audio
 from callspan.providers.openai.base import OpenAIEndpoint, response_error
 from callspan.providers.openai.parts import parts_of
@@ -86,9 +86,7 @@ class SessionFold:
 class LiveSession(OpenAIEndpoint):
     """A live session. Stateless."""
 
-    api: Api = "live"
     operation: Operation = "generate_content"
-    path = "/live/sessions"
     accumulator: Any = SessionFold
 
     def request(self, body: object) -> Request:
@@ -115,7 +113,7 @@ class LiveSession(OpenAIEndpoint):
 
     def conversation(self, request: object, response: object) -> Conversation:
         """Return the model's last turn as output, and all others as input; either may be None."""
-        given = Responses().conversation(request, None)
+        given = Responses("responses").conversation(request, None)
         turns = [_message(turn) for turn in objects(response, "turns")]
         last = max((at for at, turn in enumerate(turns) if turn.role == "assistant"), default=len(turns))
         before = [turn for at, turn in enumerate(turns) if at != last]
@@ -135,6 +133,4 @@ class TranslationFold(SessionFold):
 class SpeechTranslation(LiveSession):
     """A translation of speech while it is spoken. The wire states no usage. Stateless."""
 
-    api: Api = "realtime_translations"
-    path = "/realtime/translations"
     accumulator = TranslationFold
