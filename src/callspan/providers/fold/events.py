@@ -6,15 +6,14 @@ A table says for each type of event where its news belong; one interpreter reads
 from __future__ import annotations
 
 from collections.abc import Mapping
+from io import StringIO
 from typing import Any, ClassVar, Final, Literal, NamedTuple, TypeAlias
 
 from callspan.providers.error_kinds import error_in
 from callspan.providers.fold.merge import (
     LISTED,
-    MAX_PIECES,
     Entries,
     Json,
-    Pieces,
     carries,
     extend,
     fuller,
@@ -83,7 +82,7 @@ class EventFold:
         self._settled: set[int] = set()
         """The entries that the stream cannot stop within."""
         self._done: set[int] = set()
-        self._open: dict[object, tuple[Place, str, object, str, object, Pieces]] = {}
+        self._open: dict[object, tuple[Place, str, object, str, object, StringIO]] = {}
         """The texts that grow, by type of event: its place, and the fields with the numbers of the entry, and these."""
 
     @property
@@ -109,15 +108,13 @@ class EventFold:
             kind = news.get("type")
         # Most events continue the text of the one before.
         if type(kind) is str and kind in self._open:
-            place, outer, number, inner, part, pieces = self._open[kind]
+            place, outer, number, inner, part, growing = self._open[kind]
             piece = news.get(place.field)
             is_next = type(piece) is str and event.get(outer) == number and event.get(inner) == part
             if is_next and piece and "error" not in event and not event.get(_LOGPROBS):
                 if place.rest:
                     self._take_rest(event, place)
-                pieces.append(piece)
-                if len(pieces) > MAX_PIECES:
-                    pieces.join_some()
+                growing.write(piece)
                 return True
         return self._take(event, news, kind)
 
@@ -219,10 +216,10 @@ class EventFold:
     def _grow(self, event: Json, value: Any, place: Place, entry: Json, kind: object) -> bool:
         carried = merge(entry, {place.name: value})
         extend(entry, _logprobs(event))
-        pieces = entry.get(place.name)
+        growing = entry.get(place.name)
         outer, inner = (place.lists[0][1], place.lists[-1][1]) if place.lists else ("", "")
-        if type(pieces) is Pieces and (not place.lists or type(event.get(outer)) is int):
-            self._open[kind] = (place, outer, event.get(outer), inner, event.get(inner), pieces)
+        if type(growing) is StringIO and (not place.lists or type(event.get(outer)) is int):
+            self._open[kind] = (place, outer, event.get(outer), inner, event.get(inner), growing)
         return carried
 
     def body(self) -> Json | None:

@@ -1,13 +1,14 @@
 """Merge: adds the data of one event to a body.
 
-Until the body is read, a text under construction is a list of its pieces, and a list whose entries have numbers is a
-dictionary of them.
+Until the body is read, a text under construction is a `StringIO`, and a list whose entries have numbers is a dictionary
+of them.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from io import StringIO
 from itertools import islice
 from typing import Any, Final, TypeAlias
 
@@ -36,28 +37,8 @@ _ALWAYS_CONTENT: Final = frozenset({"annotations", "delta", "executed_tools", "i
 _NAMED_TEXTS: Final = TEXTS | {"b64_json", "name"}
 _JOINED: Final = frozenset({"annotations", "content", "data", "logprobs", "output", "segments", "summary"})
 """Lists that events build, and a later event states as a whole."""
-MAX_PIECES: Final = 1000
 _MAX_SEARCHED: Final = 128
 _MAX_DEPTH: Final = 8
-
-
-class Pieces(list[str]):
-    """A text under construction: the pieces after those that are already joined."""
-
-    __slots__ = ("_joined",)
-
-    def __init__(self, begin: str) -> None:
-        super().__init__((begin,))
-        self._joined: list[str] = []
-
-    def join_some(self) -> None:
-        """Join the pieces, each of which has about 50 bytes of overhead."""
-        self._joined.append("".join(self))
-        self.clear()
-
-    def text(self) -> str:
-        """Return the text so far."""
-        return "".join([*self._joined, *self])
 
 
 class Entries(dict[int, Any]):
@@ -77,12 +58,10 @@ def merge(known: Json, news: Mapping[str, Any], *, last: bool = False) -> bool:
                 known.setdefault(key, None)
             continue
         held = known.get(key)
-        if type(held) is Pieces and type(value) is str:
+        if type(held) is StringIO and type(value) is str:
             if value:
-                held.append(value)
+                held.write(value)
                 carried = True
-                if len(held) > MAX_PIECES:
-                    held.join_some()
         elif isinstance(held, dict) and isinstance(value, dict):
             carried = merge(held, value, last=last) or carried
         elif last:
@@ -102,7 +81,8 @@ def _put(known: Json, key: str, value: Any) -> None:
         _put_list(known, key, value)
     elif key in TEXTS and isinstance(value, str):
         if value:
-            known[key] = Pieces((held if isinstance(held, str) else "") + value)
+            known[key] = text = StringIO()
+            text.write((held if isinstance(held, str) else "") + value)
     elif key == _WITH_LISTED and isinstance(value, dict):
         known[key] = {}
         merge(known[key], value)
@@ -114,7 +94,7 @@ def _put_list(known: Json, key: str, value: list[Any] | str) -> None:
     """Merge a list, or a text where a list is known: a text among parts is one of them."""
     held = known.get(key)
     if type(held) is not list:
-        held = known[key] = _as_part(held.text()) if type(held) is Pieces else []
+        held = known[key] = _as_part(held.getvalue()) if type(held) is StringIO else []
     _merge_list(held, _as_part(value) if isinstance(value, str) else value)
 
 
@@ -187,8 +167,8 @@ def carries(key: str, value: object, depth: int = 0) -> bool:
 
 def whole(value: Any) -> Any:
     """Return a copy of a value in which nothing is under construction."""
-    if isinstance(value, Pieces):
-        return value.text()
+    if isinstance(value, StringIO):
+        return value.getvalue()
     if isinstance(value, Entries):
         return [whole(value[number]) for number in sorted(value)]
     if isinstance(value, dict):
