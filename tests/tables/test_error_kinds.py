@@ -185,7 +185,10 @@ CLASSIFIED: list[tuple[str, tuple[Any, ...]]] = [
 
 @pytest.mark.parametrize(("kind", "stated"), CLASSIFIED)
 def test_an_error_has_its_kind_and_may_be_retried_or_not(kind: str, stated: tuple[Any, ...]) -> None:
-    assert classify(*stated) == (kind, kind in RETRYABLE)
+    status, error_type, code, message, *exception = stated
+    body = {"type": error_type, "code": code, "message": message}
+    found = error_info(status=status, body=body, exception=exception[0] if exception else None)
+    assert (classify(*stated), found.kind, found.retryable) == (kind, kind, kind in RETRYABLE)
 
 
 OPENAI = {"message": "Incorrect key.", "type": "invalid_request_error", "param": "model", "code": "invalid_api_key"}
@@ -257,7 +260,7 @@ def test_every_status_error_of_the_sdks_is_classified_by_its_class_alone(name: s
     sdk = pytest.importorskip(name)
     classes = [each for each in list(vars(sdk).values()) if getattr(each, "__base__", None) is sdk.APIStatusError]
 
-    kinds = {each.__name__: classify(None, None, None, None, f"{name}.{each.__name__}")[0] for each in classes}
+    kinds = {each.__name__: classify(None, None, None, None, f"{name}.{each.__name__}") for each in classes}
 
     assert len(kinds) >= 8
     assert "unknown" not in kinds.values(), kinds

@@ -150,12 +150,10 @@ def _record(number: int, attempt: _OpenAttempt, after: _OpenAttempt | None, now_
 def _error(attempt: _OpenAttempt) -> tuple[str, str]:
     """Return callspan's error kind and the `error.type` of a failed attempt."""
     if attempt.exception is not None:
-        return classify(attempt.status, None, None, None, attempt.exception)[0], attempt.exception
+        return classify(attempt.status, None, None, None, attempt.exception), attempt.exception
     content = value_of(attempt.body) if attempt.body is not None else None
     attempt.body = None
-    info = masked_error(
-        error_info(status=attempt.status, body=_json(content), exception=None, message=None, request_id=None)
-    )
+    info = masked_error(error_info(status=attempt.status, body=_json(content)))
     return info.kind, info.type
 
 

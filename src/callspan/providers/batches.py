@@ -47,7 +47,7 @@ def _messages_result(custom_id: str, result: dict[str, object]) -> ResultLine:
     if kind == "succeeded":
         return ResultLine(custom_id, mapping(result, "message"), "success")
     if kind == "errored":
-        error = _error(None, result.get("error"), None)
+        error = error_info(body=result.get("error"))
         return ResultLine(custom_id, None, "error", error, request_id=error.request_id)
     return _unanswered(custom_id, kind, None)
 
@@ -58,7 +58,7 @@ def _file_result(custom_id: str, found: dict[str, object]) -> ResultLine:
         return _unanswered(custom_id, text(error, "code"), error)
     status, request_id, body = integer(response, "status_code"), text(response, "request_id"), mapping(response, "body")
     if status is not None and status >= _CLIENT_ERRORS:
-        failed = _error(status, body, request_id)
+        failed = error_info(status=status, body=body, request_id=request_id)
         return ResultLine(custom_id, None, "error", failed, status, request_id)
     return ResultLine(custom_id, body, "success", None, status, request_id)
 
@@ -70,12 +70,8 @@ def _unanswered(custom_id: str, why: str | None, error: object) -> ResultLine:
         if word in why:
             about = ErrorInfo(kind=outcome, type=why, message=text(error, "message"), code=text(error, "code"))
             return ResultLine(custom_id, None, outcome, about)
-    about = _error(None, error, None) if error else ErrorInfo(kind="unknown", type=why)
+    about = error_info(body=error) if error else ErrorInfo(kind="unknown", type=why)
     return ResultLine(custom_id, None, "error", about)
-
-
-def _error(status: int | None, body: object, request_id: str | None) -> ErrorInfo:
-    return error_info(status=status, body=body, exception=None, message=None, request_id=request_id)
 
 
 def endpoint_of(line: ResultLine) -> Endpoint:

@@ -178,19 +178,36 @@ def _is_about_event(key: str, value: object) -> bool:
 
 def classify(
     status: int | None, error_type: str | None, code: str | None, message: str | None, exception: str | None = None
-) -> tuple[str, bool]:
-    """Return the kind of an error (see `ErrorInfo.kind`) and whether the same request may succeed later.
+) -> str:
+    """Return the kind of an error, see `ErrorInfo.kind`.
 
     `status` is the HTTP status, `error_type` and `code` the provider's words, `exception` a class name with or without
     its module. All may be None; if nothing is known the kind is `unknown`. Never raises.
     """
-    kind = _kind(status, error_type, code, message, None if exception is None else _class_name(exception))
-    return kind, kind in _RETRYABLE
+    name = None if exception is None else _class_name(exception)
+    if name in _BY_EXCEPTION:
+        return _BY_EXCEPTION[name]
+    words = [_folded(word) for word in (code, error_type) if word]
+    for word in words:
+        if word in _BY_WORD:
+            return _BY_WORD[word]
+    status = _effective_status(status, code)
+    if message and (status is None or status < _SERVER_ERRORS):
+        for kind, pattern in _MESSAGES:
+            if pattern.search(message):
+                return kind
+    if status is not None and status >= _CLIENT_ERRORS:
+        return _STATUSES.get(status) or ("bad_input" if status < _SERVER_ERRORS else "server")
+    for word in (*words, _folded(name or "")):
+        if word in _BY_REPEATED or word.startswith("invalid"):
+            return _BY_REPEATED.get(word, "bad_input")
+    return "unknown"
 
 
 def error_info(
-    *, status: int | None, body: object, exception: str | None, message: str | None, request_id: str | None
-) -> ErrorInfo:
+    *, status: int | None = None, body: object, exception: str | None = None, message: str | None = None,
+    request_id: str | None = None,
+) -> ErrorInfo:  # fmt: skip
     """Return the facts of an error.
 
     `body` is the parsed error body (complete, or only its inner `error`), its text, or None. `exception` is the
@@ -202,12 +219,12 @@ def error_info(
     inner = _inner(outer)
     word, code, detail = _word(inner), _code(inner), _short(text(inner, "details", "error_code"))
     text_of_error = _message(inner) or _message(outer) or (body if isinstance(body, str) and body else None) or message
-    kind, retryable = classify(status, word, code or detail, text_of_error, exception)
+    kind = classify(status, word, code or detail, text_of_error, exception)
     specific = None if code is None or code.isdigit() else code
     return ErrorInfo(
         kind=kind,
         type=specific or word or _class_or_status(exception, status),
-        retryable=retryable,
+        retryable=kind in _RETRYABLE,
         exception=exception,
         message=None if text_of_error is None else capped(text_of_error),
         code=code or detail,
@@ -239,26 +256,6 @@ def _kept_body(body: object) -> object:
         return capped(body)
     size = len(encode_json(body))
     return plain(body) if size <= MAX_BODY_BYTES else {"callspan_truncated": {"bytes": size}}
-
-
-def _kind(status: int | None, error_type: str | None, code: str | None, message: str | None, name: str | None) -> str:
-    if name in _BY_EXCEPTION:
-        return _BY_EXCEPTION[name]
-    words = [_folded(word) for word in (code, error_type) if word]
-    for word in words:
-        if word in _BY_WORD:
-            return _BY_WORD[word]
-    status = _effective_status(status, code)
-    if message and (status is None or status < _SERVER_ERRORS):
-        for kind, pattern in _MESSAGES:
-            if pattern.search(message):
-                return kind
-    if status is not None and status >= _CLIENT_ERRORS:
-        return _STATUSES.get(status) or ("bad_input" if status < _SERVER_ERRORS else "server")
-    for word in (*words, _folded(name or "")):
-        if word in _BY_REPEATED or word.startswith("invalid"):
-            return _BY_REPEATED.get(word, "bad_input")
-    return "unknown"
 
 
 def _effective_status(status: int | None, code: str | None) -> int | None:

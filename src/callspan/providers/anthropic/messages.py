@@ -172,7 +172,7 @@ def response_error(body: object) -> ErrorInfo | None:
     if not error:
         return None
     whole = {"type": "error", "error": error, "request_id": text(body, "request_id")}
-    return error_info(status=None, body=whole, exception=None, message=None, request_id=None)
+    return error_info(body=whole)
 
 
 def with_iterations(usage: Usage, listed: object) -> Usage:

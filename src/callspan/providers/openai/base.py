@@ -90,7 +90,7 @@ def response_error(body: object) -> ErrorInfo | None:
 
 def error_of(error: object) -> ErrorInfo:
     """Return the description of one error object or text."""
-    return error_info(status=_status(error), body=error, exception=None, message=None, request_id=None)
+    return error_info(status=_status(error), body=error)
 
 
 def _status(error: object) -> int | None:
