@@ -18,9 +18,7 @@ class MessageFold(EventFold):
 
     entries = "content"
     ends = frozenset({"message_stop"})
-    cut = "tool_use"
     defaults: ClassVar = {"type": "message", "role": "assistant", "content": []}
-    failed: ClassVar = {"type": "error"}
     places: ClassVar = {
         "message_start": Place((), "message", "", "begin"),
         "message": Place((), "", "", "done"),

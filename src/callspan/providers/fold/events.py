@@ -38,6 +38,8 @@ _ABOUT_EVENT: Final = frozenset(
 _LOGPROBS: Final = "logprobs"
 _RENAMED: Final = {"created_at": "created"}
 _BODY: Final = -1
+_CALLS: Final = ("_call", "tool_use")
+"""How the types of entries end that are incomplete if the stream stops within them."""
 
 
 class Place(NamedTuple):
@@ -67,11 +69,7 @@ class EventFold:
     """The list of the body that is built entry by entry."""
     carrying: ClassVar[frozenset[Verb]] = frozenset({"begin", "grow", "last", "whole", "done"})
     """The verbs of news that count as content."""
-    cut: ClassVar[str] = "_call"
-    """How the types of entries end that are incomplete if the stream stops within them."""
     defaults: ClassVar[Json] = {}
-    failed: ClassVar[Json] = {}
-    """The fields beside an error if nothing else was received."""
 
     def __init__(self) -> None:
         self._ended = self._begun = False
@@ -228,7 +226,7 @@ class EventFold:
         It is a new object. Incomplete entries are marked by `"incomplete": true`.
         """
         if not self._body and not self._final:
-            return {**self.failed, **detached(self._error)} if self._error else None
+            return detached(self._error) or None
         entries = self._body.get(self.entries)
         body: Json = whole({key: value for key, value in self._body.items() if key != self.entries})
         if isinstance(entries, Entries):
@@ -246,7 +244,7 @@ class EventFold:
 
     def _is_cut(self, number: int, entry: Json) -> bool:
         is_open = number not in self._settled and not self.complete
-        return is_open and str(entry.get("type", "")).endswith(self.cut)
+        return is_open and str(entry.get("type", "")).endswith(_CALLS)
 
 
 def _numbered(known: Json, name: str) -> Entries:

@@ -30,7 +30,6 @@ class ResponsesFold(EventFold):
     ends = _ENDS
     carrying: ClassVar = frozenset({"grow"})
     defaults: ClassVar = {"object": "response", "output": []}
-    failed: ClassVar = {"object": "response"}
     places: ClassVar = {
         **{f"response.{status}": Place((), "response", "", "begin") for status in ("created", "queued", "in_progress")},
         **{end: Place((), "response", "", "done") for end in _ENDS},
