@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import fcntl
 import gc
+import logging
 import os
 import signal
 import ssl
+import sys
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
@@ -23,7 +25,6 @@ from callspan.stores import Reader
 from callspan.testing import ScriptedProvider
 from tests.nightly import FILES
 from tests.support import descriptors
-from tests.support.logs import nothing_is_warned_of
 from tests.support.processes import plain_environment
 from tests.support.provider import FullProvider
 from tests.support.scale import FULL, scaled
@@ -94,11 +95,38 @@ def _nothing_left_open() -> Iterator[None]:
         assert not [str(one.message) for one in caught if issubclass(one.category, ResourceWarning)]
 
 
+class _LogCollector(logging.Handler):
+    def __init__(self, messages: list[str]) -> None:
+        super().__init__(logging.WARNING)
+        self._messages = messages
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._messages.append(f"{record.name}: {record.getMessage()}")
+
+
 @pytest.fixture
-def nothing_warned() -> Iterator[list[str]]:
-    """Fail the test if anybody warns of anything while it runs; what was heard so far."""
-    with nothing_is_warned_of() as messages:
+def nothing_warned(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+    """Fail the test if anything is logged at WARNING or above, by whichever logger, or a warning is issued.
+
+    What Python cannot raise (in finalizers and threads) counts as well. Gives what was heard so far.
+    """
+    messages: list[str] = []
+    root, handler = logging.getLogger(), _LogCollector(messages)
+    level, disabled = root.level, root.manager.disable
+    monkeypatch.setattr(
+        sys, "unraisablehook", lambda seen: messages.append(f"unraisable: {seen.exc_value!r} in {seen.object!r}")
+    )
+    root.addHandler(handler)
+    root.setLevel(min(level or logging.WARNING, logging.WARNING))
+    logging.disable(logging.NOTSET)
+    with warnings.catch_warnings():
+        warnings.simplefilter("default")
+        warnings.showwarning = lambda message, category, *_, **__: messages.append(f"{category.__name__}: {message}")
         yield messages
+    root.removeHandler(handler)
+    root.setLevel(level)
+    logging.disable(disabled)
+    assert messages == []
 
 
 @pytest.fixture

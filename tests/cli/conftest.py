@@ -12,8 +12,8 @@ from click.testing import CliRunner
 from callspan.records import CallRecord, Request, Response
 from tests.support.commands import Answer, callspan
 from tests.support.commands import ask as in_process
-from tests.support.demo import Demo
 from tests.support.processes import plain_environment
+from tests.support.programs import Demo
 from tests.support.records import made, raw
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from tests.support.commands import Answer, in_its_own
 from tests.support.commands import ask as in_process
-from tests.support.demo import Demo
+from tests.support.programs import Demo
 
 Ask = Callable[..., Answer]
 

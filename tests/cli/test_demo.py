@@ -11,7 +11,7 @@ import pytest
 
 from tests.support.commands import Answer, in_its_own
 from tests.support.commands import ask as in_process
-from tests.support.demo import VOICE_CALLS, Demo
+from tests.support.programs import VOICE_CALLS, Demo
 
 Ask = Callable[..., Answer]
 

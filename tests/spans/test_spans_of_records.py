@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import anthropic
 import msgspec
+import openai
 import pytest
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags, use_span
-from tests.support.programs import REMOTE, demo, everything, run_all, support_desk
+from tests.support.programs import REMOTE, everything, run_all, support_desk
 from tests.support.spans_of_records import session_differences
 
 import callspan
 from callspan import open_store, redact_texts
+from callspan.cli import demo_agent
 from callspan.records import EventRecord, MessageRecord, Record, SpanLink
 from callspan.semconv import call, events, gen_ai, llm, openinference, scope_messages, session
 from callspan.semconv.table import Row, Table
@@ -29,6 +33,30 @@ from callspan.testing import ScriptedProvider, capture
 def provider() -> Iterator[ScriptedProvider]:
     with ScriptedProvider() as scripted:
         yield scripted
+
+
+def demo(provider: ScriptedProvider) -> None:
+    """What `callspan demo` plays."""
+    demo_agent.script_demo(provider)
+    one, two, three, *rollouts = demo_agent.worlds()
+    with openai.OpenAI(api_key="k", base_url=provider.openai_url) as client:
+        demo_agent.play_with_openai(client, one, is_spoken=False)
+
+    async def at_once() -> None:
+        async with (
+            anthropic.AsyncAnthropic(api_key="k", base_url=provider.anthropic_url) as claude,
+            openai.AsyncOpenAI(api_key="k", base_url=provider.openai_url) as policy,
+        ):
+            await asyncio.gather(
+                demo_agent.play_with_anthropic(claude, two, hasty=False),
+                demo_agent.play_with_anthropic(claude, three, hasty=True),
+                *(
+                    demo_agent.play_rollout(policy, world, model="m", number=number)
+                    for number, world in enumerate(rollouts)
+                ),
+            )
+
+    asyncio.run(at_once())
 
 
 SETTINGS: list[dict[str, Any]] = [

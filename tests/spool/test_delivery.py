@@ -30,8 +30,8 @@ from tests.support.left_behind import (
     start,
 )
 from tests.support.processes import plain_environment
-from tests.support.readers import coming_and_going
 from tests.support.records import Records
+from tests.support.rig import coming_and_going
 from tests.support.scale import scaled
 
 import callspan

@@ -24,8 +24,7 @@ from tests.support.large_file import (
     make_session,
     make_sessions,
 )
-from tests.support.machine import slowness
-from tests.support.scale import scaled
+from tests.support.scale import scaled, slowness
 
 from .conftest import SECOND, Delivery, Records, clickhouse
 

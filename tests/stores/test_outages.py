@@ -17,8 +17,7 @@ from typing import NamedTuple
 import psycopg
 import pytest
 from tests.support.left_behind import open_spool
-from tests.support.readers import coming_and_going
-from tests.support.rig import until
+from tests.support.rig import coming_and_going, until
 from tests.support.scale import FULL, scaled
 
 from callspan import open_store

@@ -1,23 +1,38 @@
-"""Programs of agents: all that has a span of its own, a support desk, and what `callspan demo` plays."""
+"""Programs of agents: all that has a span of its own, a support desk, and facts of a run of `callspan demo`."""
 
 from __future__ import annotations
 
-import asyncio
-from typing import Any
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, NamedTuple
 
-import anthropic
 import openai
 import pytest
 from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags, TraceState, use_span
 
 import callspan
-from callspan.cli import demo_agent
 from callspan.testing import ScriptedProvider
+from tests.support import sdks
 
 REMOTE = SpanContext(
     0xA << 120, 0xB << 56, is_remote=True, trace_flags=TraceFlags(3), trace_state=TraceState([("vendor", "1")])
 )
 QUESTION: Any = [{"role": "user", "content": "Hi"}]
+VOICE_CALLS = 2 if find_spec("websockets") and sdks.version("websockets") >= (15,) and sdks.OPENAI >= (2, 30) else 0
+"""Calls of the demo by voice: what the user says, and the answer."""
+SPOKEN = ("chat gpt-realtime", "generate_content whisper-1")
+"""Names of their spans."""
+DEMO_SPANS = 100 + VOICE_CALLS
+
+
+class Demo(NamedTuple):
+    """One run of `callspan demo` in a directory of its own."""
+
+    directory: Path
+
+    @property
+    def store(self) -> str:
+        return f"sqlite:///{self.directory / 'callspan.db'}"
 
 
 def run_all() -> None:
@@ -65,30 +80,6 @@ def support_desk(provider: ScriptedProvider) -> None:
             raise RuntimeError("half")
         session.outcome(reward=2, success=True, status="won")
     callspan.reward(0.7, session_id=session.id, objective="late", annotation="later")
-
-
-def demo(provider: ScriptedProvider) -> None:
-    """What `callspan demo` plays."""
-    demo_agent.script_demo(provider)
-    one, two, three, *rollouts = demo_agent.worlds()
-    with openai.OpenAI(api_key="k", base_url=provider.openai_url) as client:
-        demo_agent.play_with_openai(client, one, is_spoken=False)
-
-    async def at_once() -> None:
-        async with (
-            anthropic.AsyncAnthropic(api_key="k", base_url=provider.anthropic_url) as claude,
-            openai.AsyncOpenAI(api_key="k", base_url=provider.openai_url) as policy,
-        ):
-            await asyncio.gather(
-                demo_agent.play_with_anthropic(claude, two, hasty=False),
-                demo_agent.play_with_anthropic(claude, three, hasty=True),
-                *(
-                    demo_agent.play_rollout(policy, world, model="m", number=number)
-                    for number, world in enumerate(rollouts)
-                ),
-            )
-
-    asyncio.run(at_once())
 
 
 def everything(provider: ScriptedProvider) -> None:

@@ -1,21 +1,25 @@
-"""Real sinks for the spool's tests: a SQLite file and a text file, and ways in which they fail."""
+"""Real sinks for the spool's tests, ways in which they fail, and readers beside those that write."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sqlite3
+import subprocess
+import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import ClassVar
 
+from callspan import open_store
 from callspan.spool import directory as places
 from callspan.spool import leftover, shipper
 from callspan.spool.destination import Destination
 from callspan.spool.directory import Target
 from callspan.spool.spool import Spool
-from callspan.stores import Rejected
+from callspan.stores import CallFilter, EmptyStoreError, Rejected
 
 shipper._LINGER_S = 0.05  # type: ignore[misc]
 
@@ -177,3 +181,42 @@ def until(condition: Callable[[], bool], timeout_s: float = 20.0) -> None:
     while not condition():
         assert time.monotonic() < deadline, "waited in vain"
         time.sleep(0.005)
+
+
+_PAUSE_S = 0.02
+_OTHER = f"""
+import pathlib, select, sqlite3, sys
+path = pathlib.Path(sys.argv[1])
+while not select.select([sys.stdin], [], [], {_PAUSE_S})[0]:
+    if path.exists():
+        connection = sqlite3.connect(path, timeout=30)
+        connection.execute("SELECT count(*) FROM sqlite_master").fetchall()
+        connection.close()
+"""
+
+
+@contextlib.contextmanager
+def coming_and_going(path: Path) -> Iterator[None]:
+    """Open, read and close the file all the time while the block runs; errors of reading fail the test."""
+    stop, errors = threading.Event(), list[Exception]()
+
+    def read() -> None:
+        while not stop.wait(_PAUSE_S):
+            try:
+                with contextlib.closing(open_store(path)) as reader:
+                    list(reader.calls(CallFilter(limit=3)))
+            except EmptyStoreError:
+                continue
+            except Exception as error:  # noqa: BLE001 - reported below
+                errors.append(error)
+
+    thread = threading.Thread(target=read)
+    other = subprocess.Popen([sys.executable, "-c", _OTHER, str(path)], stdin=subprocess.PIPE)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+        other.communicate(timeout=60)
+    assert (errors, other.returncode) == ([], 0)

@@ -13,8 +13,8 @@ import pytest
 from callspan.view.server import PAGES
 from callspan.view.source import StoreSource
 from tests.support.large_file import make_sessions
-from tests.support.machine import slowness
 from tests.support.records import START_NS
+from tests.support.scale import slowness
 
 from .conftest import Delivery, Records, access_to
 from .tabs import Open, browser, event, tab

@@ -1,0 +1,349 @@
+"""Real backends that get the demo by OTLP: Jaeger and Phoenix, asked through their APIs, and a Collector.
+
+Jaeger is the one on the PATH; behind the Collector stand the tests' receiver and Prometheus.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import re
+import shutil
+import subprocess
+import time
+import urllib.parse
+import urllib.request
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib import import_module
+from pathlib import Path
+from typing import Any, Final
+
+import opentelemetry._logs._internal as logs_api
+import opentelemetry.metrics._internal as metrics_api
+import opentelemetry.trace as traces_api
+import pytest
+from google.protobuf.json_format import MessageToDict
+from opentelemetry.exporter.otlp.proto.common._log_encoder import encode_logs
+from opentelemetry.exporter.otlp.proto.common.metrics_encoder import encode_metrics
+from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
+from opentelemetry.util._once import Once
+
+from tests.support.commands import ask
+from tests.support.launching import BIN, ROOT, Stage, answers, free_port, python_of, running
+from tests.support.programs import DEMO_SPANS, SPOKEN, VOICE_CALLS
+from tests.support.receiver import OtlpReceiver, items
+
+pytestmark = [pytest.mark.timeout(300)]
+
+ABOVE: Final = {("chat", "timestep"), ("execute_tool", "timestep"), ("timestep", "invoke_workflow")}
+"""What a span of the demo is and what its parent is, but for those of its voice."""
+
+
+def read_json(url: str) -> Any:
+    with urllib.request.urlopen(url, timeout=10) as response:
+        return json.load(response)
+
+
+_INTERNAL, _CLIENT, _ERROR = 1, 3, 2
+_WARNINGS: Final = "@jaeger@warnings"
+"""Attribute that Jaeger adds to a span that its page marks."""
+_JAEGER: Final = """\
+extensions:
+  jaeger_storage: {{ backends: {{ memory: {{ memory: {{ max_traces: 1000 }} }} }} }}
+  jaeger_query:
+    storage: {{ traces: memory }}
+    http: {{ endpoint: "127.0.0.1:{query}" }}
+    grpc: {{ endpoint: "127.0.0.1:{query_grpc}" }}
+receivers:
+  otlp:
+    protocols:
+      grpc: {{ endpoint: "127.0.0.1:{grpc}" }}
+      http: {{ endpoint: "127.0.0.1:{http}" }}
+exporters:
+  jaeger_storage_exporter: {{ trace_storage: memory }}
+service:
+  extensions: [jaeger_storage, jaeger_query]
+  telemetry: {{ logs: {{ level: warn }}, metrics: {{ level: none }} }}
+  pipelines:
+    traces: {{ receivers: [otlp], exporters: [jaeger_storage_exporter] }}
+"""
+
+
+@contextmanager
+def jaeger(place: Path) -> Iterator[tuple[dict[str, str], str]]:
+    """A running Jaeger 2: where it takes spans by each protocol, and the address of its query API."""
+    binary = shutil.which("jaeger")
+    if binary is None:
+        pytest.skip("no Jaeger: there is no jaeger on the PATH")
+    ports = {name: free_port() for name in ("grpc", "http", "query", "query_grpc")}
+    config, api = place / "jaeger.yaml", f"http://127.0.0.1:{ports['query']}/api/v3"
+    config.write_text(_JAEGER.format(**ports))
+    addresses = {"grpc": f"http://127.0.0.1:{ports['grpc']}", "http/protobuf": f"http://127.0.0.1:{ports['http']}"}
+    with running([binary, "--config", str(config)], place / "jaeger.log", lambda: answers(f"{api}/services")):
+        yield addresses, api
+
+
+def spans_in_jaeger(api: str, service: str) -> dict[str, dict[str, Any]]:
+    """The spans of a service by their ids, with those attributes that are text, numbers or flags as a dictionary."""
+    wanted = {
+        "query.service_name": service, "query.num_traces": "1000", "query.start_time_min": "2020-01-01T00:00:00Z",
+        "query.start_time_max": "2100-01-01T00:00:00Z",
+    }  # fmt: skip
+    found = read_json(f"{api}/traces?{urllib.parse.urlencode(wanted)}")["result"]["resourceSpans"]
+    spans = [span for one in found for scope in one["scopeSpans"] for span in scope["spans"]]
+    for span in spans:
+        span["attributes"] = {one["key"]: next(iter(one["value"].values())) for one in span.get("attributes", ())}
+    return {span["spanId"]: span for span in spans}
+
+
+@pytest.mark.parametrize("protocol", ["grpc", "http/protobuf"])
+def test_jaeger_has_the_demos_traces_with_parents_kinds_events_and_status(
+    stage: Stage, tmp_path: Path, protocol: str
+) -> None:
+    with jaeger(tmp_path) as (addresses, api):
+        done = stage.run(
+            "callspan", "--store", stage.store, "demo", "--json",
+            OTEL_EXPORTER_OTLP_ENDPOINT=addresses[protocol], OTEL_EXPORTER_OTLP_PROTOCOL=protocol,
+        )  # fmt: skip
+        assert (done.returncode, done.stderr) == (0, "")
+        assert "callspan-demo" in read_json(f"{api}/services")["services"]
+        spans = spans_in_jaeger(api, "callspan-demo")
+    assert (len({span["traceId"] for span in spans.values()}), len(spans)) == (17, DEMO_SPANS)
+    spans = {ident: span for ident, span in spans.items() if span["name"] not in SPOKEN}
+    assert Counter(span["name"].split()[0] for span in spans.values()) == {
+        "chat": 39, "timestep": 36, "execute_tool": 8, "invoke_workflow": 17
+    }  # fmt: skip
+    names: dict[str | None, str] = {ident: span["name"].split()[0] for ident, span in spans.items()}
+    above = {(names[ident], names.get(span.get("parentSpanId"))) for ident, span in spans.items()}
+    assert above == {*ABOVE, ("invoke_workflow", None)}
+    for span in spans.values():
+        assert span["kind"] == (_CLIENT if span["name"].startswith("chat") else _INTERNAL)
+        assert _WARNINGS not in span["attributes"]
+    (refused,) = [span for span in spans.values() if span.get("status", {}).get("code") == _ERROR]
+    assert refused["attributes"]["http.response.status_code"] == "400"
+    (retried,) = [span for span in spans.values() if "http.request.resend_count" in span["attributes"]]
+    assert "llm.attempt" in {event["name"] for event in retried["events"]}
+
+
+@contextmanager
+def phoenix(place: Path) -> Iterator[str]:
+    """The address of a running Phoenix."""
+    port, binary = free_port(), Path(python_of("backend")).with_name("phoenix")
+    url = f"http://127.0.0.1:{port}"
+    environment = {
+        **os.environ,
+        "PHOENIX_WORKING_DIR": str(place),
+        "PHOENIX_HOST": "127.0.0.1",
+        "PHOENIX_PORT": str(port),
+        "PHOENIX_GRPC_PORT": str(free_port()),
+        "PHOENIX_TELEMETRY_ENABLED": "false",
+    }
+    with running([str(binary), "serve"], place / "phoenix.log", lambda: answers(f"{url}/healthz"), environment):
+        yield url
+
+
+def in_phoenix(url: str, path: str, wanted: int = 0) -> list[dict[str, Any]]:
+    """All spans or sessions, as soon as there are so many."""
+    deadline = time.monotonic() + 20
+    found: list[dict[str, Any]] = []
+    while len(found) < wanted or not found:
+        found = read_json(f"{url}/v1/projects/default/{path}")["data"]
+        if time.monotonic() > deadline:
+            break
+        time.sleep(0.2)
+    return found
+
+
+@pytest.mark.parametrize("commands", [[["demo"]], [["demo"], ["send"]]], ids=["exporter", "send"])
+def test_phoenix_understands_kinds_parents_models_tokens_messages_sessions_and_errors(
+    tmp_path: Path, commands: list[list[str]]
+) -> None:
+    with phoenix(tmp_path) as url:
+        environment = {**os.environ, "OTEL_METRICS_EXPORTER": "none"}  # Phoenix takes spans only
+        if ["send"] not in commands:
+            environment["OTEL_EXPORTER_OTLP_ENDPOINT"] = url
+        for command in commands:
+            to = ["--otlp", url] if command == ["send"] else []
+            done = subprocess.run(
+                [str(BIN / "callspan"), "--store", f"sqlite:///{tmp_path / 'calls.db'}", *command, *to],
+                cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False, env=environment,
+            )  # fmt: skip
+            assert done.returncode == 0, done.stderr
+        spans = [span for span in in_phoenix(url, "spans?limit=500", DEMO_SPANS) if span["name"] not in SPOKEN]
+        sessions = {session["session_id"] for session in in_phoenix(url, "sessions")}
+    assert Counter(span["span_kind"] for span in spans) == {"LLM": 39, "TOOL": 8, "CHAIN": 53}
+    names = {span["context"]["span_id"]: span["name"].split()[0] for span in spans}
+    assert {(span["name"].split()[0], names[span["parent_id"]]) for span in spans if span["parent_id"]} == ABOVE
+    assert {span["name"] for span in spans if not span["parent_id"]} == {"invoke_workflow gridworld"}
+    named = {span["attributes"].get("session.id") for span in spans}
+    assert None not in named
+    assert sessions == named
+    check_calls([span for span in spans if span["span_kind"] == "LLM"])
+
+
+def check_calls(calls: list[dict[str, Any]]) -> None:
+    """Models, tokens and messages; the refused call is an error, and the stopped stream is none."""
+    models = {span["attributes"]["llm.model_name"] for span in calls}
+    assert models == {"gpt-5-mini", "gpt-4.1-mini", "claude-haiku-4-5", "my-policy-4b"}
+    (refused,) = [span for span in calls if span["status_code"] == "ERROR"]
+    assert "max_tokens" in refused["status_message"]
+    assert "exception" in {event["name"] for event in refused["events"]}
+    finished = [span["attributes"] for span in calls if span["status_code"] != "ERROR"]
+    for attributes in finished:
+        assert attributes["llm.token_count.prompt"] > 0
+        assert attributes["llm.token_count.completion"] > 0
+        assert attributes["llm.input_messages.0.message.role"] in ("system", "user", "tool")
+    assert any(name.endswith("tool_call.function.name") for attributes in finished for name in attributes)
+    assert sum(attributes.get("llm.token_count.prompt_details.cache_read", 0) for attributes in finished) > 0
+    stopped = [span for span in calls if span["attributes"].get("callspan.outcome") == "cancelled"]
+    assert [span["status_code"] for span in stopped] == ["UNSET"]
+
+
+COLLECTOR: Final = ROOT / ".cache/otelcol/otelcol"
+_COLLECTOR: Final = """\
+receivers:
+  otlp:
+    protocols:
+      grpc: {{ endpoint: "127.0.0.1:{grpc}" }}
+      http: {{ endpoint: "127.0.0.1:{http}" }}
+exporters:
+  otlp_grpc:
+    endpoint: "{onward}"
+    tls: {{ insecure: true }}
+    compression: none
+    timeout: 20s
+    sending_queue: {{ enabled: false }}
+    retry_on_failure: {{ enabled: false }}
+  prometheus: {{ endpoint: "127.0.0.1:{prometheus}" }}
+service:
+  telemetry: {{ logs: {{ level: warn }}, metrics: {{ level: none }} }}
+  pipelines:
+    traces: {{ receivers: [otlp], exporters: [otlp_grpc] }}
+    metrics: {{ receivers: [otlp], exporters: [otlp_grpc, prometheus] }}
+    logs: {{ receivers: [otlp], exporters: [otlp_grpc] }}
+"""
+"""What it takes it hands on at once by gRPC, and answers when that has answered."""
+SIGNALS = ("spans", "logs", "metrics")
+EVENT = "gen_ai.client.inference.operation.details"
+GLOBAL_PROVIDERS = (
+    (traces_api, "_TRACER_PROVIDER"), (metrics_api, "_METER_PROVIDER"), (logs_api, "_LOGGER_PROVIDER")
+)  # fmt: skip
+
+
+@pytest.fixture
+def collector(tmp_path: Path, receiver: OtlpReceiver) -> Iterator[dict[str, int]]:
+    """A running Collector; its ports."""
+    if not COLLECTOR.exists():
+        pytest.fail("no OpenTelemetry Collector: build it with `make .cache/otelcol/otelcol`")
+    ports, config = {name: free_port() for name in ("grpc", "http", "prometheus")}, tmp_path / "collector.yaml"
+    config.write_text(_COLLECTOR.format(**ports, onward=receiver.serve_grpc()))
+    command = [str(COLLECTOR), "--config", str(config)]
+    with running(command, tmp_path / "collector.log", lambda: answers(f"http://127.0.0.1:{ports['http']}")):
+        yield ports
+
+
+@pytest.fixture
+def global_providers(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """None at first: a process sets them once, and those of an earlier test would send to its collector."""
+    for api, name in GLOBAL_PROVIDERS:
+        monkeypatch.setattr(api, name, None)
+        monkeypatch.setattr(api, f"{name}_SET_ONCE", Once())
+    yield
+    for api, name in GLOBAL_PROVIDERS:
+        if (provider := getattr(api, name)) is not None:
+            provider.shutdown()
+
+
+class Held:
+    """What the exporters of this process were given, as they encode it; taken down beside their work."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, protocol: str) -> None:
+        self.requests: list[Any] = []
+        self.metrics: list[Any] = []
+        for module, name, encode, kept in (
+            ("trace_exporter", "OTLPSpanExporter", encode_spans, self.requests),
+            ("_log_exporter", "OTLPLogExporter", encode_logs, self.requests),
+            ("metric_exporter", "OTLPMetricExporter", encode_metrics, self.metrics),
+        ):
+            exporter = getattr(import_module(f"opentelemetry.exporter.otlp.proto.{protocol}.{module}"), name)
+            monkeypatch.setattr(exporter, "export", _also(exporter.export, encode, kept))
+
+
+def _also(export: Any, encode: Any, kept: list[Any]) -> Any:
+    def both(self: Any, batch: Any, **options: Any) -> Any:
+        kept.append(encode(batch))
+        return export(self, batch, **options)
+
+    return both
+
+
+def whole(requests: list[Any]) -> list[Any]:
+    """All that requests hold, each with its resource, in an order of its own."""
+    found = [(resource, one) for signal in SIGNALS for resource, _, one in items(requests, signal)]
+    return sorted(([MessageToDict(part) for part in each] for each in found), key=str)
+
+
+def play_demo(place: Path, monkeypatch: pytest.MonkeyPatch, collector: dict[str, int], protocol: str) -> Held:
+    """Run the demo in this process, with the receiver in environment variables."""
+    held = Held(monkeypatch, protocol)
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", f"http://127.0.0.1:{collector[protocol]}")
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc" if protocol == "grpc" else "http/protobuf")
+    monkeypatch.setenv("CALLSPAN_LOG_EVENTS", "on")
+    done = ask("--store", f"sqlite:///{place / 'calls.db'}", "demo", "--json")
+    assert (done.code, done.err) == (0, "")
+    return held
+
+
+@pytest.mark.parametrize("protocol", ["http", "grpc"])
+@pytest.mark.usefixtures("global_providers")
+def test_a_collector_gets_the_demo_whole_with_the_values_the_process_held(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, collector: dict[str, int], receiver: OtlpReceiver, protocol: str
+) -> None:
+    held = play_demo(tmp_path, monkeypatch, collector, protocol)
+    assert whole(receiver.requests) == whole([*held.requests, *held.metrics])
+    assert len(receiver.spans) == DEMO_SPANS
+    assert {span.resource["service.name"] for span in receiver.spans} == {"callspan-demo"}
+    assert [name for name, _, _ in receiver.logs].count(EVENT) == 39 + VOICE_CALLS
+    assert len({metric.name for metric in receiver.metrics}) >= 16
+
+
+DOCUMENTED = re.compile(r"\b((?:callspan|gen_ai)_(?:client|records|agent)_\w+?)(?=[{\[)\s])")
+Sample = tuple[str, dict[str, str], float]
+"""Name, labels, value."""
+
+
+def sample(line: str) -> Sample:
+    found: Any = re.fullmatch(r"(\w+)(?:\{(.*)\})? (\S+)", line)
+    assert found is not None, line
+    return found[1], dict(re.findall(r'(\w+)="((?:[^"\\]|\\.)*)"', found[2] or "")), float(found[3])
+
+
+def sum_of(samples: list[Sample], wanted: str) -> float:
+    return sum(value for name, _, value in samples if name == wanted)
+
+
+@pytest.mark.usefixtures("global_providers")
+def test_prometheus_shows_the_names_units_and_values_that_the_alerts_ask_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, collector: dict[str, int]
+) -> None:
+    held = play_demo(tmp_path, monkeypatch, collector, "http")
+    with urllib.request.urlopen(f"http://127.0.0.1:{collector['prometheus']}/metrics", timeout=10) as response:
+        lines = response.read().decode().splitlines()
+    samples = [sample(line) for line in lines if line and not line.startswith("#")]
+    asked = "\n".join(re.findall(r"```promql\n(.*?)```", (ROOT / "docs/alerts.md").read_text(), re.DOTALL))
+    names = {name for name, _, _ in samples}
+    queried = set(DOCUMENTED.findall(asked)) - {"gen_ai_client_token_type"}
+    assert len(queried) > 10
+    assert queried <= names, queried - names
+    labels = {label for _, found, _ in samples for label in found}
+    split_by = set(re.findall(r"\b((?:callspan|gen_ai)_\w+)", asked)) - queried
+    assert split_by <= labels, split_by - labels
+    assert sum_of(samples, "callspan_client_retries_total") == 1
+    assert sum_of(samples, "gen_ai_client_operation_duration_seconds_count") == 39 + VOICE_CALLS
+    last = {metric["name"]: metric for _, metric in whole(held.metrics[-1:])}
+    durations = [point["sum"] for point in last["gen_ai.client.operation.duration"]["histogram"]["dataPoints"]]
+    assert math.isclose(sum_of(samples, "gen_ai_client_operation_duration_seconds_sum"), sum(durations))
+    assert {found["job"] for name, found, _ in samples if name.startswith("gen_ai_")} == {"callspan-demo"}
