@@ -1,7 +1,4 @@
-"""Realtime sessions: each response and each transcription is one call, and the application sees what it would without.
-
-A session has 200 events, at full scale 10,000.
-"""
+"""Realtime sessions: each response and each transcription is one call; those of the scripted provider."""
 
 from __future__ import annotations
 
@@ -10,7 +7,6 @@ import base64
 import contextlib
 import hashlib
 import json
-import random
 from contextlib import AbstractAsyncContextManager
 from typing import Any
 
@@ -18,7 +14,7 @@ import pytest
 
 import callspan
 from callspan.records import Media, Text
-from callspan.testing import Captured, capture
+from callspan.testing import Captured, ReceivedRequest, Reply, capture
 from tests.calls import sockets
 from tests.calls.sockets import ConnectionClosed, Socket, by_api
 from tests.support import sdks
@@ -37,14 +33,13 @@ from tests.support.realtime_server import (
     spoken,
     transcribed,
 )
-from tests.support.scale import scaled
-from tests.support.socket_server import next_of, serving
+from tests.support.socket_server import serving
 
 sdks.needs_module("openai", "2.30", "realtime over a base URL of one's own")
-if sdks.version("websockets") < (14,):
-    pytest.skip("websockets 13 loses what was received before a drop", allow_module_level=True)
+sdks.needs_module("websockets", "14", "what was received before a drop")
 CREATE: dict[str, Any] = {"type": "response.create"}
 DONE = "response.done"
+SING = {"instructions": "Sing."}
 
 
 def connected(mode: Mode, url: str | None = None, **options: Any) -> AbstractAsyncContextManager[Socket]:
@@ -81,19 +76,14 @@ def test_a_create_is_a_call_with_the_settings_of_the_session_and_its_own(mode: M
     assert (record.api, record.operation, record.provider, record.outcome) == ("realtime", "chat", "openai", "success")
     assert (record.place.session_name, record.metadata) == ("voice", {"user_id": "ann"})
     sent = body_sent(record)
-    assert (record.request.model, sent["instructions"], sent["tools"][0]["name"]) == (
-        "gpt-realtime",
-        "Be kind.",
-        "look",
-    )
+    assert record.request.model == "gpt-realtime"
+    assert (sent["instructions"], sent["tools"][0]["name"]) == ("Be kind.", "look")
     assert [one["content"][0]["text"] for one in sent["input"]] == ["How are you?"]
     assert {"id", "client_secret", "type"}.isdisjoint(sent)
     assert record.conversation is not None
     ((spoken_text, audio),) = [message.parts for message in record.conversation.output]
-    assert (spoken_text, audio) == (
-        Text(text="I am well."),
-        Media(modality="audio", mime="audio/pcm", size=48_000, seconds=1.0),
-    )
+    assert spoken_text == Text(text="I am well.")
+    assert audio == Media(modality="audio", mime="audio/pcm", size=48_000, seconds=1.0)
     assert (record.text, record.finish_reason) == ("I am well.", "completed")
     assert (record.stream and record.stream.end, record.stream and record.stream.complete) == ("complete", True)
     (span,) = [span for span in seen.spans if span.name == "chat gpt-realtime"]
@@ -129,17 +119,10 @@ def test_speech_of_the_user_begins_a_response_and_is_transcribed_by_another_mode
         "input_token_details": {"audio_tokens": 18, "text_tokens": 2},
     }  # fmt: skip
     script = [
-        session(),
-        *speech("item_1"),
-        "recv",
-        created("resp_1"),
-        *transcribed("item_1", "Hello", " there.", usage=tokens),
-        *spoken("resp_1", "Hi."),
-        *done("resp_1", "Hi."),
-        *speech("item_2", 2000, 2500),
-        *transcribed("item_2", "Bye."),
-        *answer("resp_2", "Bye."),
-    ]
+        session(), *speech("item_1"), "recv", created("resp_1"),
+        *transcribed("item_1", "Hello", " there.", usage=tokens), *spoken("resp_1", "Hi."), *done("resp_1", "Hi."),
+        *speech("item_2", 2000, 2500), *transcribed("item_2", "Bye."), *answer("resp_2", "Bye."),
+    ]  # fmt: skip
 
     async def body() -> None:
         with serving(script) as part, callspan.session("call"):
@@ -159,9 +142,8 @@ def test_speech_of_the_user_begins_a_response_and_is_transcribed_by_another_mode
     assert (first.request.continues, second.request.continues) == (None, "resp_1")
     assert {record.place.session_name for record in seen.records} == {"call"}
     by_tokens, by_seconds = by_api(seen, "transcriptions")
-    assert (by_tokens.request.model, by_tokens.text, by_tokens.operation) == (
-        "gpt-4o-transcribe", "Hello there.", "generate_content",
-    )  # fmt: skip
+    assert (by_tokens.request.model, by_tokens.operation) == ("gpt-4o-transcribe", "generate_content")
+    assert by_tokens.text == "Hello there."
     assert by_tokens.usage is not None
     assert (by_tokens.usage.input_audio_tokens, by_tokens.usage.output_tokens) == (18, 5)
     assert by_seconds.usage is not None
@@ -236,26 +218,16 @@ def test_every_end_is_recorded_once(name: str, mode: Mode, run: Run, seen: Captu
 def test_responses_run_at_the_same_time_and_creates_are_told_apart_by_their_metadata(
     mode: Mode, run: Run, seen: Captured
 ) -> None:
-    one, two = {"conversation": "none", "metadata": {"topic": "one"}}, {"metadata": {"topic": "two"}}
+    one, two = {"metadata": {"topic": "one"}}, {"metadata": {"topic": "two"}}
+    first, second = spoken("resp_1", "First."), spoken("resp_2", "Second.")
     script = [
-        session(),
-        "recv",
-        "recv",
-        created("resp_2", metadata={"topic": "two"}),
-        created("resp_1", metadata={"topic": "one"}, conversation_id=None),
-        *spoken("resp_1", "First."),
-        *spoken("resp_2", "Second."),
-        *done("resp_2", "Second.", metadata={"topic": "two"}),
-        *done("resp_1", "First.", metadata={"topic": "one"}),
-    ]
-
-    sends = [{**CREATE, "response": one}, {**CREATE, "response": two}]
+        session(), "recv", "recv", created("resp_2", **two), created("resp_1", **one, conversation_id=None), *first,
+        *second, *done("resp_2", "Second.", **two), *done("resp_1", "First.", **one),
+    ]  # fmt: skip
+    sends = [{**CREATE, "response": {"conversation": "none", **one}}, {**CREATE, "response": two}]
     run(lambda: listened(mode, script, DONE, DONE, sends=sends))
-    assert {(record.text, body_sent(record)["metadata"]["topic"]) for record in seen.records} == {
-        ("First.", "one"),
-        ("Second.", "two"),
-    }
-    assert len(seen.records) == 2
+    topics = [(record.text, body_sent(record)["metadata"]["topic"]) for record in seen.records]
+    assert sorted(topics, key=str) == [("First.", "one"), ("Second.", "two")]
 
 
 def test_a_create_that_the_server_refuses_fails_and_other_errors_end_nothing(
@@ -278,10 +250,9 @@ def test_a_create_that_the_server_refuses_fails_and_other_errors_end_nothing(
                 await socket.until(DONE)
 
     run(body)
-    found = [(record.outcome, record.error and record.error.code, record.text) for record in by_api(seen)]
-    assert sorted(found, key=str) == sorted(
-        [("success", None, "Hi."), ("error", busy["code"], None), ("error", "bad", None)], key=str
-    )
+    found = {(record.outcome, record.error and record.error.code, record.text) for record in by_api(seen)}
+    assert found == {("success", None, "Hi."), ("error", busy["code"], None), ("error", "bad", None)}
+    assert len(seen.records) == 3
 
 
 def test_what_is_replayed_is_no_second_call(mode: Mode, run: Run, seen: Captured) -> None:
@@ -357,83 +328,17 @@ def test_credentials_of_tools_are_masked(mode: Mode, run: Run, seen: Captured) -
     assert "hush" not in repr([span.to_json() for span in seen.spans])
 
 
-class Script:
-    """A generated session: its events, and what is to be recorded of it."""
-
-    def __init__(self, seed: int, length: int) -> None:
-        self._random = random.Random(seed)
-        self.steps: list[Any] = [session()]
-        self.sends = 0
-        self.texts: dict[str, str] = {}
-        self.transcripts: list[str] = []
-        while len(self.steps) < length:
-            self._turn(len(self.texts) + len(self.transcripts))
-        self.steps.append(self._random.choice(["close", "drop"]))
-
-    def _turn(self, number: int) -> None:
-        pick, name = self._random, f"resp_{number}"
-        if pick.random() < 0.4:
-            said = f"Question {number}?"
-            self.steps += [*speech(f"item_{number}"), *transcribed(f"item_{number}", said)]
-            self.transcripts.append(said)
-            return
-        if pick.random() < 0.5:
-            self.steps.append("recv")
-            self.sends += 1
-        words = [pick.choice(["Yes", " naïve", " 你好", "\n", ' "so"', " 🎉"]) for _ in range(pick.randrange(1, 5))]
-        status = pick.choice(["completed", "cancelled", "incomplete", "failed"])
-        noise = [
-            event("rate_limits.updated", rate_limits=[]),
-            "",
-            "no json",
-            "[1]",
-            '{"type":7}',
-            event("response.of_tomorrow"),
-        ]
-        self.steps += [created(name), *spoken(name, *words), pick.choice(noise), *done(name, *words, status=status)]
-        self.texts[name] = "".join(words)
-
-
-async def talk(mode: Mode, url: str, script: Script) -> list[Any]:
-    """What the application sees: every message and exception, in order."""
-    log: list[Any] = []
-    async with connected(mode, url) as socket:
-        for step in script.steps:
-            if step == "recv":
-                await socket.send(CREATE)
-            else:
-                log.append(await next_of(mode, socket.connection))
-    return log
-
-
-@pytest.mark.parametrize("seed", range(3))
-def test_each_generation_of_a_session_is_one_call_and_the_application_sees_what_it_would_without(
-    seed: int, mode: Mode, run: Run
-) -> None:
-    script = Script(seed, scaled(200, 10_000))
-    with serving(script.steps) as part:
-        bare = run(lambda: talk(mode, part.url, script)), part.received[:]
-        part.received.clear()
-        with capture() as seen:
-            assert (run(lambda: talk(mode, part.url, script)), part.received) == bare
-            assert {record.response and record.response.id: record.text for record in by_api(seen)} == script.texts
-            assert [record.text for record in by_api(seen, "transcriptions")] == script.transcripts
-            assert len(seen.records) == len(seen.spans) == len(script.texts) + len(script.transcripts)
-            assert all(record.usage is not None for record in seen.records)
-
-
 def test_audio_is_counted_however_its_message_is_written(mode: Mode, run: Run, seen: Captured) -> None:
     """With and without spaces, as bytes, with the id behind the sound, of another item, odd in size, or empty."""
     begun = spoken("resp_1", "Hi.")
     sound = begun[-1]
     named = {key: value for key, value in sound.items() if key != "response_id"}
     tight = {"separators": (",", ":")}
+    sizes = [{**sound, "delta": base64.b64encode(bytes(size)).decode()} for size in (0, 1, 2, 3, 1)]
     pieces = [
         json.dumps(sound), json.dumps(sound, **tight), json.dumps(sound, **tight).encode(),
         json.dumps({**named, "response_id": "resp_1"}), json.dumps({**sound, "item_id": "another"}, **tight),
-        *(
-            json.dumps({**sound, "delta": base64.b64encode(bytes(size)).decode()}, **tight) for size in (0, 1, 2, 3, 1)
-        ),
+        *(json.dumps(one, **tight) for one in sizes),
     ]  # fmt: skip
     script = [session(), created("resp_1"), *begun, *pieces, "drop"]
     with contextlib.suppress(ConnectionClosed):
@@ -442,8 +347,8 @@ def test_audio_is_counted_however_its_message_is_written(mode: Mode, run: Run, s
     assert record.stream is not None
     assert record.stream.chunks == 1 + len([one for one in begun if one["type"].startswith("response.")]) + len(pieces)
     assert record.conversation is not None
-    sizes = [part.size for message in record.conversation.output for part in message.parts if isinstance(part, Media)]
-    assert sum(size or 0 for size in sizes) == 6 * 48_000 + 7
+    parts = [part for message in record.conversation.output for part in message.parts if isinstance(part, Media)]
+    assert sum(part.size or 0 for part in parts) == 6 * 48_000 + 7
 
 
 def test_the_events_of_the_beta_are_read_too(mode: Mode, run: Run, seen: Captured) -> None:
@@ -454,18 +359,14 @@ def test_the_events_of_the_beta_are_read_too(mode: Mode, run: Run, seen: Capture
     about = {"response_id": "resp_1", "item_id": "i", "output_index": 0, "content_index": 0}
     content = [{"type": "audio", "transcript": "I am well."}]
     output = [{"id": "i", "type": "message", "role": "assistant", "content": content}]
+    *spoke, item = speech("item_1")
     script = [
-        session(**settings),
-        *(
-            one if "added" not in one["type"] else {**one, "type": "conversation.item.created"}
-            for one in speech("item_1")
-        ),
-        *transcribed("item_1", "Hello."),
+        session(**settings), *spoke, {**item, "type": "conversation.item.created"}, *transcribed("item_1", "Hello."),
         event("response.created", response=response("resp_1", output_audio_format="g711_ulaw", audio=None)),
         event("response.audio_transcript.delta", **about, delta="I am well."),
         event("response.audio.delta", **about, delta=SECOND),
         event("response.done", response=response("resp_1", status="completed", output=output, usage=USAGE, audio=None)),
-    ]
+    ]  # fmt: skip
 
     run(lambda: listened(mode, script))
     (record,), (transcription,) = by_api(seen), by_api(seen, "transcriptions")
@@ -514,3 +415,62 @@ def test_audio_is_hashed_where_media_are_kept_inline(mode: Mode, run: Run) -> No
     ((_, audio),) = [message.parts for message in record.conversation.output]
     digest = hashlib.sha256(b"".join(map(base64.b64decode, sounds))).hexdigest()
     assert audio == Media(modality="audio", mime="audio/pcm", size=20 * 48_000, seconds=20.0, sha256=digest)
+
+
+def test_every_event_of_the_scripted_provider_is_as_the_sdk_declares_it(mode: Mode, run: Run) -> None:
+    from openai.types.realtime import RealtimeServerEvent
+    from pydantic import TypeAdapter
+
+    usage = {"type": "duration", "seconds": 1.0}
+    mode.provider.reply(
+        heard="Hi.", heard_usage=usage, text="Well.", audio=bytes(20_000), tool_calls=[{"name": "look"}]
+    )
+    mode.provider.reply(text="One", interrupted=True, usage=USAGE)
+    mode.provider.reply(finish_reason="length", text="One")
+    mode.provider.reply(status=429, error_code="rate_limit_exceeded")
+    update = {"type": "realtime", "audio": {"input": {"transcription": {"model": "whisper-1"}}}}
+    create = {**CREATE, "event_id": "mine"}
+    frames: list[tuple[dict[str, Any], str | None]] = [
+        # what is sent, the event that is waited for
+        ({"type": "session.update", "session": update}, None),
+        ({"type": "input_audio_buffer.append", "audio": SECOND}, DONE),
+        *[(create, end) for end in (DONE, DONE, "error")],
+        ({"type": "conversation.item.truncate", "item_id": "i", "content_index": 0, "audio_end_ms": 1}, None),
+        ({"type": "input_audio_buffer.clear"}, "input_audio_buffer.cleared"),
+        ({"type": "response.cancel"}, "error"),
+    ]
+
+    async def body() -> list[dict[str, Any]]:
+        events: list[Any] = []
+        async with connected(mode) as socket:
+            for frame, last in frames:
+                await socket.send(frame)
+                events += [] if last is None else await socket.until(last)
+        return [one.to_dict() for one in events]
+
+    events = run(body)
+    declared: TypeAdapter[Any] = TypeAdapter(RealtimeServerEvent)
+    for one in events:
+        declared.validate_python(one)
+    sound = [one["delta"] for one in events if one["type"] == "response.output_audio.delta"]
+    assert [len(delta) for delta in sound] == [16_000, 10_668]
+    refused, unexpected = [one["error"] for one in events if one["type"] == "error"]
+    assert (refused["code"], refused["event_id"]) == ("rate_limit_exceeded", "mine")
+    assert "response.cancel" in unexpected["message"]
+
+
+def test_the_scripted_provider_shows_what_the_client_sent_and_replies_choose_by_it(mode: Mode, run: Run) -> None:
+    def by_instructions(request: ReceivedRequest) -> bool:
+        return request.body.get("response") == SING
+
+    mode.provider.reply(text="La.", on=by_instructions)
+    mode.provider.reply(responder=lambda request: Reply(text=str(request.body["event_id"])), on="/realtime")
+
+    async def body() -> list[str]:
+        async with connected(mode) as socket:
+            ends = [(await asked(socket, **one))[-1] for one in ({"event_id": "e1"}, {"response": SING})]
+        return [end.response.output[0].content[0].text for end in ends]
+
+    assert run(body) == ["e1", "La."]
+    assert [request.method for request in mode.provider.requests] == ["GET", "WEBSOCKET", "WEBSOCKET"]
+    assert mode.provider.requests[-1].body == {"type": "response.create", "response": SING}

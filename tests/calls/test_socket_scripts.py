@@ -1,6 +1,6 @@
-"""Generated conversations over websockets: what the application sees is untouched, and each generation is one call.
+"""Generated scripts of each kind of websocket: what the application sees is untouched, and each generation is one call.
 
-Each has 200 frames, at full scale 10,000.
+Each has 200 frames, at full scale 10,000, and ends as one of `ENDINGS`.
 """
 
 from __future__ import annotations
@@ -8,22 +8,28 @@ from __future__ import annotations
 import asyncio
 import json
 import random
-from collections import deque
+from collections import Counter, deque
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import pytest
 
 from callspan.records import CallRecord
-from callspan.testing import Captured, capture
+from callspan.testing import capture
 from tests.calls.sockets import connected
+from tests.support import realtime_server as voice
 from tests.support import sdks
 from tests.support.calls import Run, body_sent
 from tests.support.mode import Mode
+from tests.support.realtime_server import event
 from tests.support.scale import scaled
 from tests.support.socket_server import next_of, serving
 
+sdks.needs_module("websockets", "14", "what was received before a drop")
+
 Side = Literal["client", "server", "close", "drop", "own close"]
+Steps = list[tuple[Side, Any]]
 WORDS = ("Yes", " no", " naïve", " 你好", ' "quoted"', "\n", " 🎉", " \u2028", " end.")
 ENDINGS: tuple[Side, ...] = ("close", "drop", "own close")
 
@@ -56,25 +62,17 @@ class Generation:
 
 
 class Conversation:
-    """A script for both sides, made of a seed: about so many frames, and one of the endings."""
+    """A script of Responses for both sides: about so many frames."""
 
-    def __init__(self, seed: int, frames: int) -> None:
-        self.steps: list[tuple[Side, Any]] = []
+    def __init__(self, pick: random.Random, frames: int) -> None:
+        self.steps: Steps = []
         self.generations: list[Generation] = []
-        self._random = random.Random(seed)
+        self._random = pick
         self._waiting: dict[str | None, deque[Generation]] = {lane: deque() for lane in (None, "a", "b.1")}
         self._running: dict[str | None, Generation] = {}
         self._last: dict[str | None, str] = {}
         while len(self.steps) < frames:
             self._step()
-        self.ending = self._random.choice(ENDINGS)
-        self.steps.append((self.ending, None))
-
-    @property
-    def script(self) -> list[Any]:
-        """The part of the server."""
-        steps = ((side, frame) for side, frame in self.steps if side != "own close")
-        return [{"client": "recv", "server": frame}.get(side, side) for side, frame in steps]
 
     def _step(self) -> None:
         lane = self._random.choice(list(self._waiting))
@@ -177,10 +175,6 @@ class Conversation:
         self.steps.append(("server", text.encode() if self._random.random() < 0.05 else text))
 
 
-if sdks.version("websockets") < (14,):
-    pytest.skip("websockets 13 loses what was received before a drop", allow_module_level=True)
-FRAMES = scaled(200, 10_000)
-SEEDS = range(6)
 Log = list[Any]
 
 
@@ -189,11 +183,11 @@ def raw(connection: Any) -> Any:
     return getattr(connection, "send_raw", None) or connection._connection.send
 
 
-async def talk(mode: Mode, url: str, conversation: Conversation) -> Log:
+async def talk(mode: Mode, url: str, surface: str, options: dict[str, Any], steps: Steps) -> Log:
     """What the application sees: every message and exception, in order."""
     log: Log = []
-    async with connected(mode, url=url) as socket:
-        for side, frame in conversation.steps:
+    async with connected(mode, surface, url, **options) as socket:
+        for side, frame in steps:
             if side == "client":
                 await mode.wait(raw(socket.connection)(json.dumps(frame)))
             elif side == "server":
@@ -217,31 +211,37 @@ async def received(mode: Mode, connection: Any, *, patient: bool) -> Any:
     return await mode.wait(connection.recv_bytes())
 
 
-def played(mode: Mode, run: Run, conversation: Conversation) -> tuple[Log, list[str | bytes]]:
+def played(mode: Mode, run: Run, surface: str, options: dict[str, Any], steps: Steps) -> tuple[Log, list[str | bytes]]:
     """What both sides see."""
-    with serving(conversation.script) as part:
-        log = run(lambda: talk(mode, part.url, conversation))
+    script = [{"client": "recv", "server": frame}.get(side, side) for side, frame in steps if side != "own close"]
+    with serving(script) as part:
+        log = run(lambda: talk(mode, part.url, surface, options, steps))
         part.done.wait(10)
     return log, part.received
 
 
-@pytest.mark.parametrize("seed", SEEDS)
-def test_each_generation_is_one_call_and_the_application_sees_what_it_would_without(
+CUTS = {
+    # outcome, end of the stream, reason of what runs or waits when the connection ends
+    "close": ("success", "cut_off", None),
+    "drop": ("error", "cut_off", None),
+    "own close": ("cancelled", "closed", None),
+}
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_each_response_is_one_call_and_the_application_sees_what_it_would_without(
     seed: int, mode: Mode, run: Run
 ) -> None:
-    conversation = Conversation(seed, FRAMES)
-    bare = played(mode, run, conversation)
+    conversation, ending = Conversation(random.Random(seed), scaled(200, 10_000)), ENDINGS[seed % 3]
+    steps: Steps = [*conversation.steps, (ending, None)]
+    bare = played(mode, run, "responses.connect", {}, steps)
     with capture() as seen:
-        assert played(mode, run, conversation) == bare
-        check(conversation, seen)
-
-
-def check(conversation: Conversation, seen: Captured) -> None:
-    records = {number_of(record): record for record in seen.records}
-    assert len(records) == len(seen.records) == len(seen.spans)
+        assert played(mode, run, "responses.connect", {}, steps) == bare
+        records = {number_of(record): record for record in seen.records}
+        assert len(records) == len(seen.records) == len(seen.spans)
     assert records.keys() == {one.number for one in conversation.generations}
     for one in conversation.generations:
-        check_one(one, records[one.number], conversation.ending)
+        check_one(one, records[one.number], ending)
 
 
 def number_of(record: CallRecord) -> int:
@@ -259,12 +259,6 @@ ENDS = {
     "error": ("error", "error", None),
     "refused": ("error", "error", None),
 }
-CUTS = {
-    "close": ("success", "cut_off", None),
-    "drop": ("error", "cut_off", None),
-    "own close": ("cancelled", "closed", None),
-}
-"""Of one that runs or waits when the connection ends."""
 
 
 def check_one(one: Generation, record: CallRecord, ending: str) -> None:
@@ -285,3 +279,107 @@ def check_one(one: Generation, record: CallRecord, ending: str) -> None:
     assert (usage and (usage.input_tokens, usage.output_tokens)) == (
         one.usage and (one.usage["input_tokens"], one.usage["output_tokens"])
     )
+
+
+Fact = tuple[str, str | None, str, tuple[int | None, float | None] | None]
+"""Of a call: API, text, outcome, tokens and seconds as the wire states them."""
+
+
+def from_server(*frames: Any) -> Steps:
+    return [("server", json.dumps(frame) if isinstance(frame, dict) else frame) for frame in frames]
+
+
+def noise(pick: random.Random) -> Steps:
+    """A frame that belongs to no call."""
+    frames = ["", "no json", "[1]", '{"type":7}', event("response.of_tomorrow"), event("rate_limits.updated")]
+    return from_server(pick.choice(frames))
+
+
+def realtime(pick: random.Random, frames: int, cut: str) -> tuple[Steps, list[Fact]]:
+    """The user's speech with its transcripts, and answers, of which some are requested; the last one is cut off."""
+    steps, facts = from_server(voice.session()), []
+    outcomes = {"completed": "success", "cancelled": "cancelled", "incomplete": "success", "failed": "error"}
+    while len(steps) < frames:
+        name = f"{len(facts)}"
+        if pick.random() < 0.4:
+            steps += from_server(*voice.speech(f"item_{name}"), *voice.transcribed(f"item_{name}", f"{name}?"))
+            facts.append(("transcriptions", f"{name}?", "success", (None, 1.5)))
+            continue
+        if pick.random() < 0.5:
+            steps.append(("client", {"type": "response.create"}))
+        words, status = pick.choices(WORDS, k=3), pick.choice(list(outcomes))
+        steps += from_server(voice.created(name), *voice.spoken(name, *words)) + noise(pick)
+        steps += from_server(*voice.done(name, *words, status=status))
+        facts.append(("realtime", "".join(words), outcomes[status], (voice.USAGE["total_tokens"], None)))  # type: ignore[arg-type]
+    steps += from_server(voice.created("last"), *voice.spoken("last", "I am"))
+    return steps, [*facts, ("realtime", "I am", cut, None)]
+
+
+def live(pick: random.Random, frames: int, cut: str) -> tuple[Steps, list[Fact]]:
+    """Both sides' speech, delegated responses of which the last is cut off, decisions, totals of seconds."""
+    steps, facts, said, seconds = from_server(voice.started()), [], "", 0
+    while len(steps) < frames:
+        roll = pick.random()
+        if roll < 0.2:
+            steps += from_server(*voice.delegated(f"resp_{len(facts)}", *WORDS[:3]))
+            facts.append(("responses", "".join(WORDS[:3]), "success", (12, None)))
+        elif roll < 0.3:
+            steps += from_server(voice.decided("no"))
+            facts.append(("decisions", '{"type":"choice","choice":"no"}', "success", (6, None)))
+        elif roll < 0.4:
+            steps += noise(pick)
+        elif roll < 0.6:
+            said += "🎉"
+            steps += from_server(voice.heard("output", "🎉"))
+        elif roll < 0.7:
+            said = " 你好"
+            steps += from_server(voice.heard("input", "naïve"), voice.heard("output", said))
+        elif roll < 0.8:
+            seconds = len(steps)
+            steps += from_server(voice.used(seconds=seconds))
+        else:
+            steps += from_server(voice.sounded())
+    steps += from_server(*voice.delegated("last", "It")[:2])
+    return steps, [*facts, ("responses", "It", cut, None), ("live", said, cut, (None, seconds))]
+
+
+def translation(pick: random.Random, frames: int, cut: str) -> tuple[Steps, list[Fact]]:
+    """Both sides' speech at the same time, without any usage."""
+    steps, said = from_server(event("session.created", session=voice.TRANSLATION)), ""
+    while len(steps) < frames:
+        word, side = pick.choice(WORDS), pick.choice(["input", "output"])
+        said += word if side == "output" else ""
+        steps += from_server(voice.translated(side, word, len(steps)))
+        steps += noise(pick) if pick.random() < 0.2 else from_server(voice.sounded())
+    return steps, [("realtime_translations", said, cut, None)]
+
+
+Script = Callable[[random.Random, int, str], tuple[Steps, list[Fact]]]
+KINDS: dict[Script, tuple[str, str, dict[str, Any]]] = {
+    # the version of openai that has it, how it is opened
+    realtime: ("2.30", "realtime.connect", {"model": "gpt-realtime"}),
+    live: ("3.50", "live.connect", {}),
+    translation: ("3.50", "realtime.translations.connect", {"model": "gpt-realtime-translate"}),
+}
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+@pytest.mark.parametrize("kind", KINDS)
+def test_each_generation_by_voice_is_one_call_and_the_application_sees_what_it_would_without(
+    kind: Script, ending: Side, mode: Mode, run: Run
+) -> None:
+    version, surface, options = KINDS[kind]
+    sdks.needs("openai", version, surface)
+    steps, facts = kind(random.Random(len(ending)), scaled(200, 10_000), CUTS[ending][0])
+    steps.append((ending, None))
+    bare = played(mode, run, surface, options, steps)
+    with capture() as seen:
+        assert played(mode, run, surface, options, steps) == bare
+        assert Counter(map(fact_of, seen.records)) == Counter(facts)
+        assert len(seen.spans) == len(facts)
+
+
+def fact_of(record: CallRecord) -> Fact:
+    usage = record.usage
+    counts = None if usage is None else (usage.total_tokens, usage.input_audio_seconds)
+    return record.api, record.text, record.outcome, counts

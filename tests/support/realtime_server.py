@@ -1,4 +1,4 @@
-"""The events that a server sends in realtime sessions."""
+"""The events that a server sends in realtime sessions, in live ones and in translations."""
 
 from __future__ import annotations
 
@@ -39,6 +39,20 @@ USAGE = {
     },
     "output_token_details": {"text_tokens": 30, "audio_tokens": 91},
 }
+LIVE: dict[str, Any] = {
+    "id": "live_1",
+    "object": "live.session",
+    "model": "gpt-live-1",
+    "status": "active",
+    "expires_at": 1,
+    "instructions": "Be kind.",
+    "audio": {"format": {"type": "audio/pcm", "rate": 16000}},
+    "delegation": {"type": "responses", "responses": {"model": "gpt-5", "instructions": "Know all."}},
+}
+TRANSLATION: dict[str, Any] = {
+    "id": "sess_9", "type": "translation", "model": "gpt-realtime-translate", "expires_at": 1,
+    "audio": {"output": {"language": "de"}},
+}  # fmt: skip
 _NUMBERS = count(1)
 
 
@@ -111,3 +125,49 @@ def speech(identity: str, start_ms: int = 0, end_ms: int = 1500) -> list[dict[st
         event("input_audio_buffer.committed", item_id=identity, previous_item_id=None),
         added(identity, "user", [{"type": "input_audio", "transcript": None}]),
     ]
+
+
+def heard(side: str, text: str, start_ms: int = 0, end_ms: int = 10) -> dict[str, Any]:
+    return event(f"session.{side}_transcript.delta", delta=text, start_ms=start_ms, end_ms=end_ms)
+
+
+def used(**usage: Any) -> dict[str, Any]:
+    return event("session.usage.updated", usage=usage)
+
+
+def started(**fields: Any) -> dict[str, Any]:
+    return event("session.started", session={**LIVE, **fields})
+
+
+def closed(reason: str = "close_requested", **usage: Any) -> dict[str, Any]:
+    return event("session.closed", reason=reason, session=LIVE, usage=usage)
+
+
+def sounded() -> dict[str, Any]:
+    return event("session.output_audio.delta", delta=SECOND)
+
+
+def delegated(name: str, *words: str) -> list[dict[str, Any]]:
+    """A response that the session delegates: its snapshots have neither input nor output."""
+    shown = {"id": name, "object": "response", "model": "gpt-5", "output": []}
+    about = {"item_id": "m", "output_index": 0, "content_index": 0}
+    usage = {"input_tokens": 9, "output_tokens": 3, "total_tokens": 12}
+    events = [
+        {"type": "response.created", "response": {**shown, "status": "in_progress"}},
+        *({"type": "response.output_text.delta", **about, "delta": word} for word in words),
+        {"type": "response.completed", "response": {**shown, "status": "completed", "usage": usage}},
+    ]
+    return [event("response.event", delegation_id=f"of {name}", event=one) for one in events]
+
+
+def decided(answer: str) -> dict[str, Any]:
+    decision = {
+        "id": "dec_1", "object": "decision", "model": "gpt-5-nano", "answers": [{"type": "choice", "choice": answer}],
+        "usage": {"input_tokens": 5, "output_tokens": 1, "total_tokens": 6},
+    }  # fmt: skip
+    return event("decision.event", event={"type": "decision.completed", "decision": decision}, trigger_id="t")
+
+
+def translated(side: str, delta: str, elapsed_ms: int) -> dict[str, Any]:
+    """A word of a translation, whose sides speak at the same time."""
+    return event(f"session.{side}_transcript.delta", delta=delta, elapsed_ms=elapsed_ms)
