@@ -11,6 +11,7 @@ from typing import Any
 import openai
 import pytest
 
+from callspan import settings_loader
 from callspan.delivery import recorder
 from callspan.observe import unrecognized
 from callspan.testing import Captured, ScriptedProvider, capture
@@ -73,6 +74,7 @@ def shaped(request: pytest.FixtureRequest, plain: Wire) -> Wire:
 def unwarned() -> None:
     """Let warnings that come once in a process come again."""
     recorder.forget_warnings()
+    settings_loader.forget_warnings()
     unrecognized.forget_warnings()
 
 

@@ -1,16 +1,19 @@
-"""Settings: argument beats environment beats default, and every wrong value is named."""
+"""Settings: argument beats environment beats default, every wrong value is named; those of usage in calls."""
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from msgspec.structs import astuple, replace
 
+import callspan
 from callspan import SettingError, Settings
-from callspan.settings_loader import forget_warnings, load, variables
+from callspan.testing import capture
+from tests.support.calls import CHAT, Run, Wire, the_call
+from tests.support.mode import Mode
 
 STANDARD = "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT"
 LOADED: list[tuple[dict[str, object] | None, dict[str, str], dict[str, object]]] = [
@@ -48,9 +51,28 @@ LOADED: list[tuple[dict[str, object] | None, dict[str, str], dict[str, object]]]
 ]  # fmt: skip
 
 
+Load = Callable[..., Settings]
+
+
+@pytest.fixture
+def load(no_settings: None, unwarned: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Load:
+    """Instrument with arguments and variables, and return the settings that were in force."""
+    monkeypatch.chdir(tmp_path)
+
+    def loaded(arguments: dict[str, Any] | None = None, environment: dict[str, str] | None = None) -> Settings:
+        with monkeypatch.context() as patched:
+            for name, value in (environment or {}).items():
+                patched.setenv(name, value)
+            handle = callspan.instrument(**(arguments or {}))
+        handle.uninstrument()
+        return handle.settings
+
+    return loaded
+
+
 @pytest.mark.parametrize(("arguments", "environment", "fields"), LOADED)
 def test_an_argument_comes_before_callspans_variable_the_conventions_and_the_default(
-    arguments: dict[str, object] | None, environment: dict[str, str], fields: dict[str, object]
+    arguments: dict[str, object] | None, environment: dict[str, str], fields: dict[str, object], load: Load
 ) -> None:
     assert load(arguments, environment) == replace(Settings(), **fields)
 
@@ -92,9 +114,9 @@ def test_the_table_of_invalid_values_has_every_setting() -> None:
 
 
 @pytest.mark.parametrize(("name", "value"), TABLE, ids=[f"{name}-{number}" for number, (name, _) in enumerate(TABLE)])
-def test_an_invalid_argument_is_an_error_that_names_it(name: str, value: object) -> None:
+def test_an_invalid_argument_is_an_error_that_names_it(name: str, value: Any) -> None:
     with pytest.raises(SettingError, match=f"^{name}="):
-        load({name: value}, {})
+        callspan.instrument(**{name: value})
 
 
 CLEAR: dict[str, list[tuple[object, object]]] = {
@@ -115,42 +137,37 @@ CLEAR: dict[str, list[tuple[object, object]]] = {
 
 
 @pytest.mark.parametrize("name", CLEAR)
-def test_a_value_whose_meaning_is_clear_is_taken(name: str) -> None:
+def test_a_value_whose_meaning_is_clear_is_taken(name: str, load: Load) -> None:
     for value, taken in CLEAR[name]:
-        assert getattr(load({name: value}, {}), name) == taken, value
+        assert getattr(load({name: value}), name) == taken, value
 
 
-@pytest.fixture
-def warnings(caplog: pytest.LogCaptureFixture) -> Iterator[list[str]]:
-    """What has been warned of, once each."""
-    forget_warnings()
-    with caplog.at_level(logging.WARNING):
-        yield caplog.messages
-    forget_warnings()
+def variable_of(name: str) -> str:
+    return "OTEL_SERVICE_NAME" if name == "service" else f"CALLSPAN_{name.upper()}"
 
 
 TEXTS = [
-    (name, value) for name, value in TABLE if isinstance(value, str) and value.strip(" \0") and name in variables()
+    (name, value)
+    for name, value in TABLE
+    if isinstance(value, str) and value.strip(" \0") and name != "content_on_spans"
 ]
 
 
 @pytest.mark.parametrize(("name", "value"), TEXTS)
 def test_an_invalid_variable_is_ignored_alone(
-    name: str, value: str, caplog: pytest.LogCaptureFixture, warnings: None
+    name: str, value: str, load: Load, caplog: pytest.LogCaptureFixture
 ) -> None:
-    caplog.clear()
-    forget_warnings()
-    variable = variables()[name]
+    variable = variable_of(name)
     environment = {"CALLSPAN_SPOOL_MAX_BYTES": "5k", "CALLSPAN_LOG_EVENTS": "on", "CALLSPAN_MEDIA": "inline"}
-    expected = load(None, {key: text for key, text in environment.items() if key != variable})
-    settings = [load(None, {**environment, variable: value}) for _ in range(3)][-1]
+    valid = {"spool_max_bytes": 5120, "log_events": True, "media": "inline"}
+    settings = [load(None, {**environment, variable: value}) for _ in range(2)][-1]
     default = "off" if name == "content" else getattr(Settings(), name)
-    assert settings == replace(expected, **{name: default})
-    assert len(caplog.messages) == 1, "once in a process"
-    assert caplog.messages[0].startswith(f"{variable}=")
+    assert settings == replace(Settings(), **{**valid, name: default})
+    (message,) = caplog.messages  # once in a process
+    assert message.startswith(f"{variable}=")
 
 
-def test_an_invalid_content_setting_means_off(caplog: pytest.LogCaptureFixture, warnings: None) -> None:
+def test_an_invalid_content_setting_means_off(load: Load, caplog: pytest.LogCaptureFixture) -> None:
     assert load(None, {"CALLSPAN_CONTENT": "some", "CALLSPAN_FSYNC": "banana"}).content == "off"
     assert load(None, {"CALLSPAN_CONTENT": "some", STANDARD: "SPAN_ONLY"}).content == "off"
     assert load(None, {STANDARD: "loud"}).content == "off"
@@ -164,18 +181,16 @@ def test_an_invalid_content_setting_means_off(caplog: pytest.LogCaptureFixture, 
 @pytest.mark.parametrize(
     "value", ["hunter2-secret", "sk-proj-" + "x" * 40, "postgresql://u:secret@h/db", "a\nb=secret1"]
 )
-def test_no_value_that_could_be_a_secret_is_printed(
-    value: str, caplog: pytest.LogCaptureFixture, warnings: None
-) -> None:
+def test_no_value_that_could_be_a_secret_is_printed(value: Any, load: Load, caplog: pytest.LogCaptureFixture) -> None:
     for name in ("CALLSPAN_CONTENT", "CALLSPAN_FSYNC", "CALLSPAN_MAX_SPAN_BYTES", "CALLSPAN_VOCABULARIES"):
         load(None, {name: value})
         assert name in caplog.text
     with pytest.raises(SettingError) as refused:
-        load({"media": value}, {})
+        callspan.instrument(media=value)
     assert value not in caplog.text + str(refused.value)
 
 
-def test_unknown_variables_are_warned_of_once(caplog: pytest.LogCaptureFixture, warnings: None) -> None:
+def test_unknown_variables_are_warned_of_once(load: Load, caplog: pytest.LogCaptureFixture) -> None:
     environment = {"CALLSPAN_CONTENTS": "off", "CALLSPAN_TEAPOT": "sk-secret", "callspan_stores": "x", "CALLSPANS": "1"}
     for _ in range(2):
         assert load(None, environment) == Settings()
@@ -186,21 +201,101 @@ def test_unknown_variables_are_warned_of_once(caplog: pytest.LogCaptureFixture, 
     ]
 
 
-def test_invalid_stores_of_the_environment_are_left_out(caplog: pytest.LogCaptureFixture, warnings: None) -> None:
-    def check(value: object) -> None:
-        if "bad" in str(value):
-            raise SettingError("CALLSPAN_STORES: there is no such thing")
-
-    checks = {"stores": check, "prices": check}
-    environment = {"CALLSPAN_STORES": "a.db,bad.db,c.db", "CALLSPAN_PRICES": "bad.json"}
-    settings = load(None, environment, checks=checks)
+def test_well_formed_values_that_cannot_be_used_are_left_out_of_the_environment(
+    load: Load, caplog: pytest.LogCaptureFixture
+) -> None:
+    environment = {"CALLSPAN_STORES": "a.db,bad://x,c.db", "CALLSPAN_PRICES": "bad.json"}
+    settings = load(None, environment)
     assert (settings.stores, settings.prices) == (("a.db", "c.db"), None)
-    assert [text.partition(":")[0] for text in caplog.messages] == ["CALLSPAN_STORES", "CALLSPAN_PRICES"]
-    for name, value in (("stores", ["a.db", "bad.db"]), ("prices", "bad.json")):
-        with pytest.raises(SettingError, match=f"^{name}: .*there is no such thing"):
-            load({name: value}, {}, checks=checks)
+    assert [text.partition("=")[0].partition(":")[0] for text in caplog.messages] == list(environment)
+    for name, value in (("stores", ["a.db", "bad://x"]), ("prices", "bad.json")):
+        arguments: dict[str, Any] = {name: value}
+        with pytest.raises(SettingError, match=f"^{name}"):
+            callspan.instrument(**arguments)
 
 
 def test_an_unknown_argument_is_named() -> None:
     with pytest.raises(TypeError, match="no setting contents"):
-        load({"contents": "full"}, {})
+        callspan.instrument(contents="full")  # type: ignore[call-overload]
+
+
+REQUESTED = {"include_usage": True}
+STREAMS: dict[str, tuple[dict[str, Any], dict[str, Any] | None, bool, bool]] = {
+    # what the caller gives, stream_options as sent, whether usage is known, whether the caller sees its chunk
+    "nothing": ({}, REQUESTED, True, False),
+    "requested": ({"stream_options": REQUESTED}, REQUESTED, True, True),
+    "disabled": ({"stream_options": {"include_usage": False}}, {"include_usage": False}, False, False),
+    "others": (
+        {"stream_options": {"include_obfuscation": False}}, {"include_obfuscation": False, **REQUESTED}, True, False,
+    ),
+    "extra body": ({"extra_body": {"stream_options": {"x": 1}}}, {"x": 1}, False, False),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", STREAMS)
+def test_usage_is_requested_where_the_caller_says_nothing_of_it_and_its_chunk_is_hidden(
+    name: str, mode: Mode, run: Run
+) -> None:
+    given, sent, known, visible = STREAMS[name]
+    wire = Wire("chat_completions", mode, "stream")
+    for _ in range(2):
+        mode.provider.reply(text="I am well.", input_tokens=11, output_tokens=4)
+    bare = [chunk.choices for chunk in run(lambda: wire.call(**given))]
+    wire.received = []
+    with capture(stream_usage=True) as seen:
+        chunks = run(lambda: wire.call(**given))
+        record = the_call(seen)
+    assert mode.provider.requests[-1].body["stream_options"] == sent
+    assert (record.usage and (record.usage.input_tokens, record.usage.output_tokens)) == ((11, 4) if known else None)
+    assert [chunk.choices for chunk in chunks] == bare, "the same chunks as without it"
+    assert (chunks[-1].choices == [] and chunks[-1].usage is not None) == visible
+    assert wire.received_text() == "I am well."
+
+
+@pytest.mark.parametrize("how", ["plain", "raw", "completions", "unset"])
+def test_nothing_else_is_changed(how: str, mode: Mode, run: Run) -> None:
+    async def body() -> None:
+        client = mode.openai()
+        if how == "plain":
+            await mode.wait(client.chat.completions.create(**CHAT))
+        elif how == "raw":
+            raw = await mode.wait(client.chat.completions.with_raw_response.create(**CHAT, stream=True))
+            await mode.all(await mode.wait(raw.parse()))
+        elif how == "completions":
+            await mode.all(await mode.wait(client.completions.create(model="m", prompt="hi", stream=True)))
+        else:
+            await Wire("chat_completions", mode).read()
+
+    with capture(stream_usage=how != "unset") as seen:
+        run(body)
+        the_call(seen)
+    assert "stream_options" not in mode.provider.requests[0].body
+
+
+@pytest.mark.parametrize("question", ["How are you?", "How are you? \ud800"], ids=["text", "lone surrogate"])
+@pytest.mark.parametrize("shape", ["plain", "stream"])
+def test_missing_usage_is_estimated_when_requested_and_marked(shape: str, question: str, mode: Mode, run: Run) -> None:
+    """The SDK sends a lone surrogate as an escape, which strict readers of JSON refuse."""
+    mode.provider.reply(text="I am quite well, thank you.", usage={})
+    messages = [{"role": "user", "content": question}]
+    with capture(estimate_usage=True) as seen:
+        try:
+            run(lambda: Wire("chat_completions", mode, shape).call(messages=messages))
+        except UnicodeEncodeError:
+            pytest.skip("this version refuses to send it")
+        record = the_call(seen)
+    assert record.usage is not None
+    assert record.usage.estimated
+    assert 4 <= (record.usage.input_tokens or 0) <= 14
+    assert 5 <= (record.usage.output_tokens or 0) <= 14
+    assert (seen.spans[0].attributes or {})["callspan.usage.estimated"] is True
+
+
+def test_what_the_provider_reported_is_never_estimated(mode: Mode, run: Run) -> None:
+    mode.provider.reply(text="I am well.", input_tokens=1000, output_tokens=0)
+    with capture(estimate_usage=True) as seen:
+        run(Wire("chat_completions", mode).ask)
+        record = the_call(seen)
+    assert record.usage is not None
+    assert (record.usage.input_tokens, record.usage.output_tokens) == (1000, 0)
+    assert not record.usage.estimated
