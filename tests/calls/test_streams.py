@@ -1,7 +1,4 @@
-"""Streaming: the caller's stream is as without callspan, its record as that of a plain call; its start, its chunks.
-
-Dropped streams end on a background thread: no other call waits for their redactor.
-"""
+"""Streaming: the caller's stream is as without callspan, its record as that of a plain call; chunks; helpers."""
 
 from __future__ import annotations
 
@@ -9,7 +6,6 @@ import asyncio
 import gc
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +14,16 @@ import openai
 import pytest
 from opentelemetry import trace
 from opentelemetry.sdk.trace import TracerProvider
+from pydantic import BaseModel
 
 import callspan
 from callspan import add_callback
 from callspan.records import CallRecord, encode
 from callspan.testing import Captured, ScriptedProvider
 from tests.conftest import Instrument, Read
-from tests.support.calls import CHAT, QUESTION, Run, Wire, the_call
+from tests.support import sdks
+from tests.support.calls import CHAT, MESSAGE, QUESTION, REQUESTS, Run, Wire, caught, parsing, text_of, the_call
+from tests.support.mode import Mode
 
 pytestmark = pytest.mark.usefixtures("no_settings")
 
@@ -182,62 +181,143 @@ def test_chunks_are_noted_up_to_the_limit_without_content_and_not_at_all_by_defa
 LONG_S = 20
 
 
-class Slow:
-    """A redactor that takes as long as the test wants it to, for streams that were dropped."""
+def test_no_call_waits_for_a_slow_redactor_of_a_dropped_stream(
+    provider: ScriptedProvider, instrumented: Instrument, tmp_path: Path
+) -> None:
+    """Dropped streams end on a thread of callspan's."""
+    begun, may_end = threading.Event(), threading.Event()
+    redacted: list[tuple[str, str]] = []
 
-    def __init__(self) -> None:
-        self.begun, self.may_end = threading.Event(), threading.Event()
-        self.redacted: list[tuple[str, str]] = []
-
-    def __call__(self, record: Any) -> Any:
+    def redact(record: Any) -> Any:
         if isinstance(record, CallRecord) and record.outcome == "cancelled":
-            self.begun.set()
-            assert self.may_end.wait(LONG_S)
+            begun.set()
+            assert may_end.wait(LONG_S)
         if isinstance(record, CallRecord) and record.outcome != "in_progress":
-            self.redacted.append((record.outcome, threading.current_thread().name))
+            redacted.append((record.outcome, threading.current_thread().name))
         return record
 
+    def others() -> None:
+        client.chat.completions.create(**CHAT)
+        list(client.chat.completions.create(**CHAT, stream=True))
+        with callspan.session() as session, session.timestep() as step:
+            step.reward(1.0)
+            client.chat.completions.create(**CHAT)
+        with callspan.record_call(provider="mine") as call:
+            call.request({"model": "m", "messages": QUESTION})
 
-@pytest.fixture
-def slow() -> Slow:
-    return Slow()
-
-
-@pytest.fixture
-def url(slow: Slow, tmp_path: Path) -> Iterator[str]:
-    with ScriptedProvider() as provider:
-        provider.reply(text="one two three", repeat=True)
-        handle = callspan.instrument(redact=slow, stores=f"jsonl:///{tmp_path}/calls.jsonl")
-        try:
-            yield provider.openai_url
-        finally:
-            slow.may_end.set()
-            assert handle.force_flush()
-            handle.uninstrument()
-
-
-def others(client: openai.OpenAI) -> None:
-    """What an application does meanwhile: each of it used to carry out the ends that were noted."""
-    client.chat.completions.create(model="gpt-5", messages=QUESTION)
-    list(client.chat.completions.create(model="gpt-5", messages=QUESTION, stream=True))
-    with callspan.session() as session, session.timestep() as step:
-        step.reward(1.0)
-        client.chat.completions.create(model="gpt-5", messages=QUESTION)
-    with callspan.record_call(provider="mine") as call:
-        call.request({"model": "m", "messages": QUESTION})
-
-
-def test_no_call_waits_for_a_slow_redactor_of_a_dropped_stream(url: str, slow: Slow) -> None:
-    with openai.OpenAI(api_key="k", base_url=url) as client:
-        next(iter(client.chat.completions.create(model="gpt-5", messages=QUESTION, stream=True)))
+    provider.reply(text="one two three", repeat=True)
+    handle = instrumented(redact=redact, stores=f"jsonl:///{tmp_path}/calls.jsonl")
+    with openai.OpenAI(api_key="k", base_url=provider.openai_url) as client:
+        next(iter(client.chat.completions.create(**CHAT, stream=True)))
         gc.collect()
-        others(client)
-        assert slow.begun.wait(LONG_S)
-        others(client)
+        others()
+        assert begun.wait(LONG_S)
+        others()
         # Had one of them waited, it would have done so until the redactor gave up.
-        assert [outcome for outcome, _ in slow.redacted] == ["success"] * 8
-        assert {thread for _, thread in slow.redacted} == {"MainThread"}
-        slow.may_end.set()
-        assert callspan.instrument().force_flush()
-    ended = [thread for outcome, thread in slow.redacted if outcome == "cancelled"]
-    assert ended == ["callspan-deferred-ends"]
+        assert redacted == [("success", "MainThread")] * 8
+        may_end.set()
+        assert handle.force_flush()
+    assert [thread for outcome, thread in redacted if outcome == "cancelled"] == ["callspan-deferred-ends"]
+
+
+class Weather(BaseModel):
+    degrees: int
+
+
+HELPERS = ("chat", "responses", "messages", "beta messages")
+FINALS = ("get_final_completion", "get_final_response", "get_final_message")
+
+
+def helper(name: str, mode: Mode, *, parses: bool) -> Any:
+    """The stream of a helper of an SDK, whose answer is to be parsed or not."""
+    if name == "chat":
+        return parsing(mode).stream(**CHAT, **({"response_format": Weather} if parses else {}))
+    if name == "responses":
+        sdks.needs("openai", "1.70", "parsed streams of Responses")
+        return mode.openai().responses.stream(**REQUESTS["responses"], **({"text_format": Weather} if parses else {}))
+    if parses:
+        sdks.needs("anthropic", "1.0", "parsed streams")
+    client = mode.anthropic()
+    if name == "beta messages":
+        sdks.needs_name(client, "beta.messages.stream")
+        client = client.beta
+    return client.messages.stream(**MESSAGE, **({"output_format": Weather} if parses else {}))
+
+
+async def used(mode: Mode, manager: Any, use: str) -> None:
+    """Use the stream of a helper: iterate over it, unless `use` says something else."""
+    async with mode.entered(manager) as stream:
+        if use == "text":
+            if not hasattr(stream, "text_stream"):
+                pytest.skip("only messages have a stream of text")
+            await mode.all(stream.text_stream)
+        elif use == "until done":
+            await mode.wait(stream.until_done())
+        elif use == "final":
+            method = next(name for name in FINALS if hasattr(stream, name))
+            await mode.wait(getattr(stream, method)())
+        elif use != "unread":
+            async for _ in mode.items(stream):
+                if use == "left":
+                    break
+                if use == "raises":
+                    raise KeyError("of the application")
+
+
+@pytest.mark.parametrize("use", ["iterated", "text", "until done", "final", "left", "unread", "raises"])
+@pytest.mark.parametrize("name", HELPERS)
+def test_each_use_of_a_helper_has_its_end(name: str, use: str, mode: Mode, run: Run, seen: Captured) -> None:
+    is_left = use in ("left", "unread", "raises")
+    mode.provider.reply(text="I am well.", **({"chunk_delay_s": 60} if is_left else {}))
+    raised = caught(run, lambda: used(mode, helper(name, mode, parses=False), use))
+    assert isinstance(raised, KeyError if use == "raises" else type(None))
+    record = the_call(seen)
+    assert record.stream is not None
+    assert record.error is None
+    if is_left:
+        assert (record.outcome, record.stream.end) == ("cancelled", "closed")
+        assert (record.stream.chunks == 0) == (use == "unread")
+    else:
+        assert (record.outcome, record.stream.end, record.stream.complete) == ("success", "complete", True)
+        assert text_of(record) == "I am well."
+
+
+ANSWERS: dict[str, tuple[tuple[str, ...], dict[str, Any], str | None, str | None]] = {
+    # helpers, what is scripted, kind of the error, its class
+    "parsed": (HELPERS[:3], {"text": '{"degrees": 21}'}, None, None),
+    "unparsable chat": (HELPERS[:1], {"text": "It is warm."}, "unknown", None),  # the SDK raises a plain ValueError
+    "unparsable": (HELPERS[1:3], {"text": "It is warm."}, "parsing", None),
+    "cut": (
+        HELPERS[:1], {"text": '{"degrees":', "finish_reason": "length"}, "parsing", "openai.LengthFinishReasonError",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("use", ["iterated", "until done", "final"])
+@pytest.mark.parametrize(("answer", "name"), [(answer, name) for answer in ANSWERS for name in ANSWERS[answer][0]])
+def test_an_answer_that_cannot_be_parsed_is_an_error_of_the_call(
+    answer: str, name: str, use: str, mode: Mode, run: Run, seen: Captured
+) -> None:
+    _, reply, kind, exception = ANSWERS[answer]
+    mode.provider.reply(**reply)
+    raised = caught(run, lambda: used(mode, helper(name, mode, parses=True), use))
+    record = the_call(seen)
+    assert record.stream is not None
+    assert (raised is None, record.error and record.error.kind) == (kind is None, kind)
+    assert (record.outcome, record.stream.end) == (("success", "complete") if kind is None else ("error", "error"))
+    assert exception is None or (record.error and record.error.exception) == exception
+
+
+def test_resuming_a_stored_response_makes_no_second_call(mode: Mode, run: Run, seen: Captured) -> None:
+    sdks.needs("openai", "2.0", "the resumption of a stream")
+
+    async def body() -> None:
+        client = mode.openai()
+        response = await mode.wait(client.responses.create(model="gpt-5", input="hi"))
+        await mode.all(await mode.wait(client.responses.retrieve(response.id, stream=True)))
+        async with mode.entered(client.responses.stream(response_id=response.id)) as stream:
+            await mode.all(stream)
+
+    run(body)
+    assert len(seen.records) == 1
+    assert len(mode.provider.requests) == 3
