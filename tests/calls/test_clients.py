@@ -1,0 +1,356 @@
+"""Clients: platforms and other SDKs, HTTP clients, their requests that are no attempts, middleware of anthropic."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from importlib import metadata
+from typing import Any
+
+import anthropic
+import openai
+import pytest
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+
+import callspan
+from callspan.testing import Captured
+from tests.support import sdks
+from tests.support.calls import (
+    CHAT,
+    MESSAGE,
+    QUESTION,
+    Run,
+    ask,
+    bedrock,
+    caught,
+    client_class,
+    client_of,
+    text_of,
+    the_call,
+)
+from tests.support.mode import Mode
+
+PLATFORMS: dict[str, tuple[dict[str, Any], str, str, str]] = {
+    # class of the client: what it needs, path of its URL, name of the provider, what is in the paths of its requests
+    "AnthropicBedrock": ({}, "", "aws.bedrock", "/model/claude-sonnet-5/invoke"),
+    "AnthropicVertex": (
+        {"region": "us-east5", "project_id": "p", "access_token": "t"}, "/v1", "gcp.vertex_ai", "awPredict",
+    ),
+    "AnthropicFoundry": ({"api_key": "k"}, "/anthropic", "azure.ai.inference", "/anthropic/v1/messages"),
+    "AnthropicBedrockMantle": ({"api_key": "k", "aws_region": "us-east-1"}, "", "aws.bedrock", "/v1/messages"),
+    "AzureOpenAI": ({"api_key": "k", "api_version": "2024-10-21"}, "", "azure.ai.openai", "/deployments/gpt-5/"),
+    "BedrockOpenAI": ({"api_key": "k", "aws_region": "us-east-1"}, "/v1", "aws.bedrock", "/chat/completions"),
+}  # fmt: skip
+
+
+def client_on(platform: str, mode: Mode) -> Any:
+    if platform == "AnthropicBedrock":
+        return bedrock(mode)
+    if platform == "AnthropicVertex":
+        pytest.importorskip("google.auth", reason="google-auth is not installed")
+    options, path, _, _ = PLATFORMS[platform]
+    url = {"azure_endpoint" if platform == "AzureOpenAI" else "base_url": f"{mode.provider.url}{path}"}
+    kind = client_class(anthropic if platform.startswith("Anthropic") else openai, platform, mode)
+    return mode.keep(kind(**options, **url, max_retries=0))
+
+
+@pytest.mark.parametrize("platform", PLATFORMS)
+def test_a_call_on_a_platform_is_one_of_that_platform_in_its_own_framing(
+    platform: str, stream: bool, mode: Mode, run: Run, seen: Captured
+) -> None:
+    _, _, name, path = PLATFORMS[platform]
+    mode.provider.reply(text="I am quite well.", input_tokens=20, cache_read_tokens=5, output_tokens=4)
+
+    async def body() -> str:
+        client = client_on(platform, mode)
+        result = await mode.wait(ask(client, stream=stream))
+        if stream:
+            await mode.all(result)
+        return "gpt-5" if hasattr(client, "chat") else "claude-sonnet-5"
+
+    model = run(body)
+    record = the_call(seen)
+    assert (record.provider, record.outcome, text_of(record)) == (name, "success", "I am quite well.")
+    assert record.request.model == model, "read before the platform takes it out of the body"
+    assert record.stream is None or (record.stream.end, record.stream.complete) == ("complete", True)
+    assert path in mode.provider.requests[0].path
+    assert [attempt.status for attempt in record.attempts] == [200]
+    if record.api == "messages":
+        assert record.usage is not None
+        counts = record.usage.input_tokens, record.usage.cache_read_tokens, record.usage.output_tokens
+        assert counts == (20, 5, 4), "Anthropic's rule on any platform"
+
+
+def test_an_exception_frame_of_bedrock_is_an_error_and_keeps_the_text(mode: Mode, run: Run, seen: Captured) -> None:
+    sdks.needs("anthropic", "2.0", "errors out of Bedrock's exception frames")
+    mode.provider.reply(text="one two three four", error_after=5, error_type="throttlingException", message="slow")
+
+    async def body() -> None:
+        await mode.all(await mode.wait(bedrock(mode).messages.create(**MESSAGE, stream=True)))
+
+    with pytest.raises(anthropic.APIError):
+        run(body)
+    record = the_call(seen)
+    assert record.outcome == "error"
+    assert text_of(record)
+
+
+LLAMA: dict[str, Any] = {"model": "llama", "messages": QUESTION}
+
+
+GROQ: dict[str, tuple[str, str, str | None, int]] = {
+    # API, outcome, end of the stream, retries
+    "plain": ("chat_completions", "success", None, 0),
+    "retried": ("chat_completions", "success", None, 1),
+    "failed": ("chat_completions", "error", None, 0),
+    "streamed": ("chat_completions", "success", "complete", 0),
+    "closed": ("chat_completions", "cancelled", "closed", 0),
+    "raw": ("chat_completions", "success", None, 0),
+    "embedded": ("embeddings", "success", None, 0),
+    "heard": ("transcriptions", "success", None, 0),
+}
+
+
+async def ask_groq(mode: Mode, way: str) -> None:
+    kind = getattr(pytest.importorskip("groq"), "AsyncGroq" if mode.is_async else "Groq")
+    client = mode.keep(kind(api_key="gsk-test", base_url=mode.provider.groq_url, max_retries=1))
+    if way == "embedded":
+        await mode.wait(client.embeddings.create(model="llama", input="Where to?"))
+    elif way == "heard":
+        await mode.wait(client.audio.transcriptions.create(model="llama", file=("a.wav", b"sound")))
+    elif way == "raw":
+        await mode.wait(client.chat.completions.with_raw_response.create(**LLAMA))
+    elif way in ("streamed", "closed"):
+        stream = await mode.wait(client.chat.completions.create(**LLAMA, stream=True))
+        await (mode.all(stream) if way == "streamed" else mode.next(stream))
+        await mode.wait(stream.close())
+    else:
+        await mode.wait(client.chat.completions.create(**LLAMA))
+
+
+@pytest.mark.parametrize("way", GROQ)
+def test_every_way_and_ending_of_groq_is_one_span_and_one_record(
+    way: str, mode: Mode, run: Run, seen: Captured
+) -> None:
+    if way in ("retried", "failed"):
+        mode.provider.reply(status=429 if way == "retried" else 400, retry_after_s=0.001)
+    mode.provider.reply(text="East", input_tokens=12, output_tokens=3)
+    raised = caught(run, lambda: ask_groq(mode, way))
+    assert type(raised).__name__ == ("BadRequestError" if way == "failed" else "NoneType")
+    record = the_call(seen)
+    assert (record.api, record.outcome, record.stream and record.stream.end, record.retries) == GROQ[way]
+    assert (record.provider, record.request.model) == ("groq", "llama")
+    assert (record.sdk or "").startswith("groq/1.")
+    assert (seen.spans[0].attributes or {})["gen_ai.provider.name"] == "groq"
+    if way == "plain":
+        assert record.usage is not None
+        assert (record.usage.input_tokens, record.usage.output_tokens) == (12, 3)
+
+
+def test_its_instrumentor_patches_it_alone_and_restores_it(mode: Mode, run: Run) -> None:
+    exporter, provider = InMemorySpanExporter(), TracerProvider()
+    client = pytest.importorskip("groq")._base_client.SyncAPIClient
+    original = vars(client)["request"]
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    instrumentor = callspan.GroqInstrumentor()
+    instrumentor.instrument(tracer_provider=provider)
+    try:
+        assert {status.sdk for status in callspan.patch_status()} == {"groq"}
+        assert {status.state for status in callspan.patch_status()} == {"on"}
+        run(lambda: ask_groq(mode, "plain"))
+    finally:
+        instrumentor.uninstrument()
+    assert len(exporter.get_finished_spans()) == 1
+    assert vars(client)["request"] is original
+
+
+def test_every_profile_has_its_instrumentor_entry_point_and_extra() -> None:
+    points = {point.name: point.value for point in metadata.entry_points(group="opentelemetry_instrumentor")}
+    for sdk in ("openai", "anthropic", "groq"):
+        name = points[f"callspan-{sdk}"].partition(":")[2]
+        (requirement,) = getattr(callspan, name)().instrumentation_dependencies()
+        assert requirement.startswith(f"{sdk} >=")
+        assert sdk in (metadata.metadata("callspan").get_all("Provides-Extra") or [])
+
+
+def aiohttp(mode: Mode, sdk: str) -> Any:
+    module: Any = openai if sdk == "openai" else anthropic
+    if not mode.is_async or not hasattr(module, "DefaultAioHttpClient"):
+        pytest.skip(f"{mode.name} clients of {sdk} {module.__version__} have no aiohttp transport")
+    try:
+        return module.DefaultAioHttpClient()
+    except (ImportError, RuntimeError) as missing:
+        pytest.skip(f"the aiohttp transport of this version needs another package: {missing}")
+
+
+def older(mode: Mode, sdk: str) -> Any:
+    if sdk != "openai":
+        pytest.skip("anthropic takes no client of another library")
+    sdks.needs("openai", "3.0", "a newer HTTP library beside which the older one is accepted")
+    httpx = pytest.importorskip("httpx", reason="the older HTTP library is not installed")
+    return httpx.AsyncClient() if mode.is_async else httpx.Client()
+
+
+def overriding(mode: Mode, sdk: str) -> Any:
+    """One that overrides `send` and calls the library's."""
+    library = sdks.http_of(sdk)
+
+    class Own(library.Client):  # type: ignore[name-defined,misc]
+        def send(self, request: Any, **kwargs: Any) -> Any:
+            return super().send(request, **kwargs)
+
+    class OwnAsync(library.AsyncClient):  # type: ignore[name-defined,misc]
+        async def send(self, request: Any, **kwargs: Any) -> Any:
+            return await super().send(request, **kwargs)
+
+    return OwnAsync() if mode.is_async else Own()
+
+
+@pytest.mark.parametrize("http_client", [aiohttp, older, overriding])
+def test_calls_of_any_http_client_are_captured_with_their_attempts(
+    http_client: Callable[[Mode, str], Any], stream: bool, sdk: str, mode: Mode, run: Run, seen: Captured
+) -> None:
+    mode.provider.reply(status=429, retry_after_s=0.001)
+    mode.provider.reply(text="I am well.")
+
+    async def body() -> None:
+        client = client_of(mode, sdk, max_retries=1, http_client=http_client(mode, sdk))
+        result = await mode.wait(ask(client, stream=stream))
+        if stream:
+            await mode.all(result)
+
+    run(body)
+    record = the_call(seen)
+    assert (record.outcome, text_of(record)) == ("success", "I am well.")
+    assert [attempt.status for attempt in record.attempts] == [429, 200]
+
+
+def test_a_request_of_the_transport_within_a_call_is_not_an_attempt(mode: Mode, run: Run, seen: Captured) -> None:
+    """As an exchange of tokens does it: another request over the same library, while the call is running."""
+    library = sdks.http_of("openai")
+    url = f"{mode.provider.openai_url}/models"
+
+    class Exchange(library.Auth):  # type: ignore[name-defined,misc]
+        def sync_auth_flow(self, request: Any) -> Any:
+            with library.Client() as other:
+                other.get(url)
+            yield request
+
+        async def async_auth_flow(self, request: Any) -> Any:
+            async with library.AsyncClient() as other:
+                await other.get(url)
+            yield request
+
+    kind = library.AsyncClient if mode.is_async else library.Client
+    run(lambda: mode.wait(mode.openai(http_client=kind(auth=Exchange())).chat.completions.create(**CHAT)))
+    record = the_call(seen)
+    assert len(mode.provider.requests) == 2
+    assert len(record.attempts) == 1
+
+
+@pytest.mark.parametrize("raw", [False, True], ids=["parsed", "raw"])
+def test_compressed_answers_are_read(raw: bool, stream: bool, mode: Mode, run: Run, seen: Captured) -> None:
+    mode.provider.reply(text="I am well.", gzip=True)
+
+    async def body() -> None:
+        chat = mode.openai().chat.completions
+        if raw:
+            async with mode.entered(chat.with_streaming_response.create(**CHAT, stream=stream)) as response:
+                await (mode.all(response.iter_lines()) if stream else mode.wait(response.json()))
+            return
+        result = await mode.wait(chat.create(**CHAT, stream=stream))
+        if stream:
+            await mode.all(result)
+
+    run(body)
+    record = the_call(seen)
+    assert (record.outcome, text_of(record)) == ("success", "I am well.")
+
+
+Behaviour = Callable[[Any, Callable[[], Awaitable[Any]]], Awaitable[Any]]
+
+
+async def asked_through(mode: Mode, behaviour: Behaviour, *, stream: bool = False) -> Any:
+    """The answer to a client of anthropic whose middleware behaves so, or all of its stream."""
+    sdks.needs("anthropic", "0.125", "middleware")
+
+    async def handle_async(request: Any, call_next: Any) -> Any:
+        return await behaviour(request, lambda: call_next(request))
+
+    def handle(request: Any, call_next: Any) -> Any:
+        async def later() -> Any:
+            return call_next(request)
+
+        step = behaviour(request, later)
+        try:
+            step.send(None)  # type: ignore[attr-defined] # a coroutine that awaits nothing but `later`
+        except StopIteration as done:
+            return done.value
+        raise AssertionError("a sync middleware cannot wait")
+
+    client = mode.anthropic(middleware=[handle_async if mode.is_async else handle])
+    result = await mode.wait(client.messages.create(**MESSAGE, stream=stream))
+    return await mode.all(result) if stream else result
+
+
+@pytest.mark.parametrize("replaces", [False, True], ids=["passes", "replaces"])
+def test_a_middleware_that_passes_or_replaces_the_response_is_followed(
+    replaces: bool, stream: bool, mode: Mode, run: Run, seen: Captured
+) -> None:
+    """A new HTTP response in place of the one that came: a copy of its bytes under another object."""
+    mode.provider.reply(text="I am well.")
+
+    async def behaviour(request: Any, call_next: Any) -> Any:
+        came = await call_next()
+        if not replaces:
+            return came
+        old = came.http_response
+        content = (await old.aread()) if mode.is_async else old.read()
+        headers = {"content-type": old.headers["content-type"]}
+        kind = sdks.http_of("anthropic").Response
+        came.http_response = kind(200, headers=headers, content=content, request=old.request)
+        return came
+
+    run(lambda: asked_through(mode, behaviour, stream=stream))
+    record = the_call(seen)
+    assert (record.outcome, text_of(record), len(record.attempts)) == ("success", "I am well.", 1)
+
+
+def test_a_middleware_that_answers_itself_is_a_call_without_attempts(mode: Mode, run: Run, seen: Captured) -> None:
+    from anthropic.types import Message, TextBlock, Usage
+
+    kept = Message(
+        id="msg_kept", type="message", role="assistant", model="claude-sonnet-5", stop_reason="end_turn",
+        content=[TextBlock(type="text", text="From the cache.")], usage=Usage(input_tokens=3, output_tokens=4),
+    )  # fmt: skip
+
+    async def answers(request: Any, call_next: Any) -> Any:
+        return kept
+
+    assert run(lambda: asked_through(mode, answers)) is kept
+    assert mode.provider.requests == []
+    record = the_call(seen)
+    assert (record.outcome, text_of(record), record.attempts) == ("success", "From the cache.", [])
+    assert record.usage is not None
+    assert record.usage.input_tokens == 3
+
+
+def test_a_middleware_that_calls_twice_is_one_call_of_the_answer_that_the_caller_gets(
+    stream: bool, mode: Mode, run: Run, seen: Captured
+) -> None:
+    mode.provider.reply(text="first", input_tokens=5, output_tokens=1)
+    mode.provider.reply(text="second", input_tokens=6, output_tokens=2)
+
+    async def twice(request: Any, call_next: Any) -> Any:
+        first = await call_next()
+        if stream:
+            await mode.wait(first.close())
+        return await call_next()
+
+    run(lambda: asked_through(mode, twice, stream=stream))
+    record = the_call(seen)
+    assert (record.outcome, text_of(record)) == ("success", "second")
+    assert record.usage is not None
+    assert (record.usage.input_tokens, record.usage.output_tokens) == (6, 2)
+    assert ([one.status for one in record.attempts], record.retries) == ([200, 200], 0)
