@@ -1,25 +1,30 @@
-"""Endpoints other than chat: moderations, images, sound."""
+"""Endpoints other than chat; bodies that no adapter recognizes are flagged, never an empty success."""
 
 from __future__ import annotations
 
 import hashlib
 import io
+import logging
+from operator import attrgetter
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import openai
 import pytest
 from openai.resources.audio import transcriptions
 
-from callspan.records import Media
+import callspan
+from callspan.records import CallRecord, Media
 from callspan.testing import Captured
 from tests.support import sdks
-from tests.support.calls import Run, body_returned, body_sent, the_call
+from tests.support.calls import APIS, Run, Wire, body_returned, body_sent, the_call
 from tests.support.mode import Mode
 from tests.support.provider.media import wav
 
-pytestmark = pytest.mark.filterwarnings("ignore:deprecated:DeprecationWarning")
-"""The newest SDK deprecates translations."""
+pytestmark = [
+    pytest.mark.usefixtures("unwarned"),
+    pytest.mark.filterwarnings("ignore:deprecated:DeprecationWarning"),  # the newest SDK deprecates translations
+]
 SOUND = wav()
 PROMPT = "Is this harmless?"
 WHISPER = {"model": "whisper-1", "file": ("a.wav", SOUND)}
@@ -39,22 +44,15 @@ def reference(data: bytes, **fields: Any) -> dict[str, Any]:
 
 
 SOUND_REFERENCE = reference(SOUND, mime="audio/wav", seconds=0.5)
-endpoints = pytest.mark.parametrize("path", ENDPOINTS)
-
-
-def method_of(client: Any, path: str) -> Any:
-    sdks.needs_name(client, path)
-    for name in path.split("."):
-        client = getattr(client, name)
-    return client
 
 
 async def called(mode: Mode, path: str, retries: int = 0, **options: Any) -> Any:
-    method = method_of(mode.openai(max_retries=retries), path)
-    return await mode.wait(method(**{**ENDPOINTS[path][2], **options}))
+    client = mode.openai(max_retries=retries)
+    sdks.needs_name(client, path)
+    return await mode.wait(attrgetter(path)(client)(**{**ENDPOINTS[path][2], **options}))
 
 
-@endpoints
+@pytest.mark.parametrize("path", ENDPOINTS)
 def test_one_span_and_one_record(path: str, mode: Mode, run: Run, seen: Captured) -> None:
     api, operation, request = ENDPOINTS[path]
     run(lambda: called(mode, path))
@@ -258,3 +256,98 @@ def test_a_stream_of_any_ending_has_the_body_of_a_plain_call_as_far_as_it_came(
         assert ending == "read" or record.usage is None or record.usage.output_images == 0
     elif ending in ("read", "closed"):
         assert body_returned(record)["text"] == record.text == ("A cat." if ending == "read" else "Hello")
+
+
+GEMINI: Final = {
+    "candidates": [{"content": {"role": "model", "parts": [{"text": "Well."}]}, "finishReason": "STOP"}],
+    "usageMetadata": {"promptTokenCount": 4, "candidatesTokenCount": 2, "totalTokenCount": 6},
+    "modelVersion": "gemini-3",
+}
+FOREIGN: Final = [
+    GEMINI,
+    {"model": "llama", "message": {"role": "assistant", "content": "Well."}, "done": True},
+    {"output": {"message": {"role": "assistant", "content": [{"text": "Well."}]}}, "stopReason": "end_turn"},
+    "<html>Log in</html>",
+    {},
+    [1],
+]
+KNOWN: Final[dict[str, list[Any]]] = {
+    "chat_completions": [
+        {"choices": [{"message": {"content": ""}}]},
+        {"id": "c1", "object": "chat.completion", "choices": []},
+        {"error": {"message": "no"}},
+    ],
+    "completions": [{"choices": [{"text": ""}]}, {"error": {"message": "no"}}],
+    "embeddings": [{"data": [{"embedding": [0.5]}]}, {"object": "list", "data": []}],
+    "decisions": [{"answers": []}],
+    "images": [{"data": [{"b64_json": "aGk="}]}, {"created": 1, "data": []}],
+    "image_edits": [{"data": [{"url": "https://a.example.com/i.png"}]}],
+    "image_variations": [{"data": []}],
+    "moderations": [{"results": []}],
+    "realtime": [{"status": "completed", "output": []}, {"object": "realtime.response", "output": []}],
+    "live": [{"id": "live_1", "turns": []}],
+    "realtime_translations": [{"id": "sess_1", "turns": []}],
+    "speech": [{"audio": {"callspan_media": {"bytes": 1}}}],
+    "transcriptions": [{"text": ""}, {"text": "Well.", "segments": []}],
+    "translations": [{"text": "Well."}],
+    "messages": [{"type": "message", "content": []}, {"content": [{"type": "text", "text": "Well."}]}],
+    "responses": [{"output": []}, {"status": "queued"}, {"object": "response.compaction", "output": []}],
+}
+
+
+def by_hand(api: Any, body: object = None, chunks: list[Any] | None = None) -> None:
+    with callspan.record_call(provider="google", api=api, model="m") as call:
+        call.request({"model": "m", "contents": []})
+        for chunk in chunks or ():
+            call.chunk(chunk)
+        if chunks is None:
+            call.response(body)
+
+
+def flag(record: CallRecord) -> bool:
+    assert record.response is not None
+    return record.response.unrecognized
+
+
+@pytest.mark.parametrize("api", KNOWN)
+def test_what_an_adapter_does_not_know_is_flagged_and_warned_of_once(
+    api: str, seen: Captured, caplog: pytest.LogCaptureFixture
+) -> None:
+    for body in FOREIGN:
+        by_hand(api, body)
+    by_hand(api, chunks=[GEMINI, GEMINI])
+    assert [(record.outcome, flag(record)) for record in seen.records] == [("success", True)] * (len(FOREIGN) + 1)
+    assert {(span.attributes or {})["callspan.response.unrecognized"] for span in seen.spans} == {True}
+    (warning,) = [one.getMessage() for one in caplog.records if one.levelno == logging.WARNING]
+    assert all(word in warning for word in ("google", api, "candidates"))
+    assert "Well." not in warning
+
+
+@pytest.mark.parametrize("api", KNOWN)
+def test_null_and_a_detail_alone_are_no_success(api: str, seen: Captured) -> None:
+    by_hand(api, None)
+    by_hand(api, {"detail": "Not Found"})
+    found = [(record.outcome, record.error.message) for record in seen.records if record.error is not None]
+    assert found == [("error", "The body of the response is null."), ("error", "Not Found")]
+    assert not any(flag(record) for record in seen.records if record.response is not None)
+
+
+@pytest.mark.parametrize("api", KNOWN)
+def test_what_an_adapter_knows_is_not_flagged(api: str, seen: Captured, caplog: pytest.LogCaptureFixture) -> None:
+    for body in KNOWN[api]:
+        by_hand(api, body)
+    assert [flag(record) for record in seen.records] == [False] * len(KNOWN[api])
+    assert not [one for one in caplog.records if one.levelno >= logging.WARNING]
+    assert not any("callspan.response.unrecognized" in (span.attributes or {}) for span in seen.spans)
+
+
+def test_calls_that_are_read_are_not_flagged(stream: bool, mode: Mode, run: Run, seen: Captured) -> None:
+    async def body() -> None:
+        result = await mode.wait(mode.openai().completions.create(model="m", prompt="Hi", stream=stream))
+        if stream:
+            await mode.all(result)
+        for api in APIS:
+            await Wire(api, mode, "stream" if stream else "plain").call()
+
+    run(body)
+    assert [flag(record) for record in seen.records] == [False] * 4
