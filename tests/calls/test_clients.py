@@ -28,6 +28,7 @@ from tests.support.calls import (
     client_of,
     text_of,
     the_call,
+    usage_of,
 )
 from tests.support.mode import Mode
 
@@ -77,8 +78,7 @@ def test_a_call_on_a_platform_is_one_of_that_platform_in_its_own_framing(
     assert path in mode.provider.requests[0].path
     assert [attempt.status for attempt in record.attempts] == [200]
     if record.api == "messages":
-        assert record.usage is not None
-        counts = record.usage.input_tokens, record.usage.cache_read_tokens, record.usage.output_tokens
+        counts = usage_of(record).input_tokens, usage_of(record).cache_read_tokens, usage_of(record).output_tokens
         assert counts == (20, 5, 4), "Anthropic's rule on any platform"
 
 
@@ -144,8 +144,7 @@ def test_every_way_and_ending_of_groq_is_one_span_and_one_record(
     assert (record.sdk or "").startswith("groq/1.")
     assert (seen.spans[0].attributes or {})["gen_ai.provider.name"] == "groq"
     if way == "plain":
-        assert record.usage is not None
-        assert (record.usage.input_tokens, record.usage.output_tokens) == (12, 3)
+        assert (usage_of(record).input_tokens, usage_of(record).output_tokens) == (12, 3)
 
 
 def test_its_instrumentor_patches_it_alone_and_restores_it(mode: Mode, run: Run) -> None:
@@ -332,8 +331,7 @@ def test_a_middleware_that_answers_itself_is_a_call_without_attempts(mode: Mode,
     assert mode.provider.requests == []
     record = the_call(seen)
     assert (record.outcome, text_of(record), record.attempts) == ("success", "From the cache.", [])
-    assert record.usage is not None
-    assert record.usage.input_tokens == 3
+    assert usage_of(record).input_tokens == 3
 
 
 def test_a_middleware_that_calls_twice_is_one_call_of_the_answer_that_the_caller_gets(
@@ -351,6 +349,5 @@ def test_a_middleware_that_calls_twice_is_one_call_of_the_answer_that_the_caller
     run(lambda: asked_through(mode, twice, stream=stream))
     record = the_call(seen)
     assert (record.outcome, text_of(record)) == ("success", "second")
-    assert record.usage is not None
-    assert (record.usage.input_tokens, record.usage.output_tokens) == (6, 2)
+    assert (usage_of(record).input_tokens, usage_of(record).output_tokens) == (6, 2)
     assert ([one.status for one in record.attempts], record.retries) == ([200, 200], 0)

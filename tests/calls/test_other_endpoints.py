@@ -17,7 +17,7 @@ import callspan
 from callspan.records import CallRecord, Media
 from callspan.testing import Captured
 from tests.support import sdks
-from tests.support.calls import APIS, Run, Wire, body_returned, body_sent, the_call
+from tests.support.calls import APIS, Run, Wire, body_returned, body_sent, conversation_of, the_call, usage_of
 from tests.support.mode import Mode
 from tests.support.provider.media import wav
 
@@ -61,9 +61,8 @@ def test_one_span_and_one_record(path: str, mode: Mode, run: Run, seen: Captured
     (span,) = seen.spans
     assert span.name == (f"{operation} m" if "model" in request else operation)
     assert (span.attributes or {})["gen_ai.operation.name"] == operation
-    assert record.conversation is not None
-    assert record.conversation.input[0].text == PROMPT
-    assert record.conversation.output[0].text is not None
+    assert conversation_of(record).input[0].text == PROMPT
+    assert conversation_of(record).output[0].text is not None
     states_usage = api != "moderations"
     assert (record.usage is not None) <= states_usage
     assert ("gen_ai.usage.input_tokens" in (span.attributes or {})) <= states_usage
@@ -112,8 +111,7 @@ def test_a_transcript_of_any_format_is_its_text(form: str, raw: bool, mode: Mode
     assert (record.outcome, record.error) == ("success", None)
     assert body_returned(record)["text"] == record.text == "42"
     if form.endswith("json"):
-        assert record.usage is not None
-        assert (record.usage.input_tokens, record.usage.input_audio_seconds) == (None, 1)
+        assert (usage_of(record).input_tokens, usage_of(record).input_audio_seconds) == (None, 1)
         assert (seen.spans[0].attributes or {})["callspan.usage.input_audio_seconds"] == 1
     else:
         assert record.usage is None
@@ -144,9 +142,8 @@ def test_speech_is_a_reference_to_what_was_read(way: str, mode: Mode, run: Run, 
         assert body_returned(record)["audio"]["callspan_media"]["sha256"] == hashlib.sha256(sound).hexdigest()
         return
     assert (record.outcome, body_returned(record)) == ("success", {"audio": SOUND_REFERENCE})
-    assert record.conversation is not None
-    assert record.conversation.input[0].text == PROMPT
-    (part,) = record.conversation.output[0].parts
+    assert conversation_of(record).input[0].text == PROMPT
+    (part,) = conversation_of(record).output[0].parts
     assert isinstance(part, Media)
     assert (part.modality, part.mime, part.seconds, part.size) == ("audio", "audio/wav", 0.5, len(SOUND))
     assert (seen.spans[0].attributes or {})["gen_ai.output.type"] == "speech"
@@ -167,8 +164,7 @@ def test_speech_in_events_has_its_usage(way: str, mode: Mode, run: Run, seen: Ca
 
     run(body)
     record = the_call(seen)
-    assert record.usage is not None
-    assert (record.usage.input_tokens, record.usage.output_tokens) == (5, 40)
+    assert (usage_of(record).input_tokens, usage_of(record).output_tokens) == (5, 40)
     assert body_returned(record)["audio"] == SOUND_REFERENCE
 
 
@@ -178,8 +174,7 @@ def test_several_images_and_a_mask_are_references_in_order(mode: Mode, run: Run,
     record = the_call(seen)
     sizes = [one["callspan_media"]["bytes"] for one in body_sent(record)["image"]]
     assert (sizes, body_sent(record)["mask"]) == ([3, 3], reference(b"three"))
-    assert record.conversation is not None
-    given = [part for part in record.conversation.input[0].parts if isinstance(part, Media)]
+    given = [part for part in conversation_of(record).input[0].parts if isinstance(part, Media)]
     hashes = [hashlib.sha256(data).hexdigest() for data in (b"one", b"two", b"three")]
     assert [part.sha256 for part in given] == hashes
     assert record.request.params == {}
@@ -189,14 +184,12 @@ def test_images_are_media(mode: Mode, run: Run, seen: Captured) -> None:
     mode.provider.reply(text="A striped cat on a mat.")
     run(lambda: called(mode, "images.generate", n=2))
     record = the_call(seen)
-    assert record.conversation is not None
-    assert len(record.conversation.output) == 2
-    image, _ = record.conversation.output[0].parts
+    assert len(conversation_of(record).output) == 2
+    image, _ = conversation_of(record).output[0].parts
     assert isinstance(image, Media)
     assert (image.modality, image.mime) == ("image", "image/png")
     assert image.sha256 is not None
-    assert record.usage is not None
-    assert record.usage.output_images == 2
+    assert usage_of(record).output_images == 2
     attributes = seen.spans[0].attributes or {}
     assert (attributes["gen_ai.output.type"], attributes["callspan.usage.output_images"]) == ("image", 2)
 
@@ -244,10 +237,9 @@ def test_a_stream_of_any_ending_has_the_body_of_a_plain_call_as_far_as_it_came(
     assert record.stream.chunks == len(events)
     is_image = path.startswith("images")
     if ending == "read":
-        assert record.usage is not None
-        assert (record.usage.input_tokens, record.usage.output_tokens) == (9, 196)
+        assert (usage_of(record).input_tokens, usage_of(record).output_tokens) == (9, 196)
         assert record.timing.first_token_ns is not None
-        assert record.usage.output_images == (1 if is_image else None)
+        assert usage_of(record).output_images == (1 if is_image else None)
     if is_image and ending in ("read", "closed"):
         (image,) = body_returned(record)["data"]
         pixels = image["b64_json"]["callspan_media"]

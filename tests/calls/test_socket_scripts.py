@@ -17,14 +17,13 @@ import pytest
 
 from callspan.records import CallRecord
 from callspan.testing import capture
-from tests.calls.sockets import connected
 from tests.support import realtime_server as voice
 from tests.support import sdks
 from tests.support.calls import Run, body_sent
 from tests.support.mode import Mode
 from tests.support.realtime_server import event
 from tests.support.scale import scaled
-from tests.support.socket_server import next_of, serving
+from tests.support.socket_server import connected, next_of, serving
 
 sdks.needs_module("websockets", "14", "what was received before a drop")
 

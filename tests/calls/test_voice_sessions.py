@@ -10,9 +10,8 @@ import pytest
 
 import callspan
 from callspan.testing import Captured
-from tests.calls.sockets import ConnectionClosed, Socket, by_api, connected, listened
 from tests.support import sdks
-from tests.support.calls import Run, body_returned
+from tests.support.calls import Run, body_returned, conversation_of, usage_of
 from tests.support.mode import Mode
 from tests.support.realtime_server import (
     TRANSLATION,
@@ -26,7 +25,7 @@ from tests.support.realtime_server import (
     translated,
     used,
 )
-from tests.support.socket_server import Part, serving
+from tests.support.socket_server import ConnectionClosed, Part, Socket, by_api, connected, listened, serving
 
 sdks.needs_module("openai", "3.50", "live.connect")
 sdks.needs_module("websockets", "14", "what was received before a drop")
@@ -78,9 +77,8 @@ def test_a_live_session_is_one_call_with_the_last_total_of_its_seconds(mode: Mod
     ]
     assert made["audio"] == {"callspan_media": {"bytes": 48_000, "mime": "audio/pcm", "seconds": 1.5}}
     assert session.text == "One moment. It is nine."
-    assert session.conversation is not None
-    assert [message.text for message in session.conversation.input] == ["What is the time?", "Thanks."]
-    assert [part.text for part in session.conversation.system] == ["Be kind."]  # type: ignore[union-attr]
+    assert [message.text for message in conversation_of(session).input] == ["What is the time?", "Thanks."]
+    assert [part.text for part in conversation_of(session).system] == ["Be kind."]  # type: ignore[union-attr]
     (response,), (decision,) = by_api(seen, "responses"), by_api(seen, "decisions")
     assert (response.text, response.request.model) == ("It is nine.", "gpt-5")
     assert (response.usage and response.usage.total_tokens, decision.usage and decision.usage.total_tokens) == (12, 6)
@@ -170,8 +168,7 @@ def test_every_end_of_a_live_session_is_recorded_once(name: str, mode: Mode, run
         run(body)
     (record,), (response,) = by_api(seen, "live"), by_api(seen, "responses")
     assert len(seen.spans) == 2
-    assert record.usage is not None
-    assert (record.outcome, record.stream and record.stream.end, record.usage.input_audio_seconds) == ENDS[name]
+    assert (record.outcome, record.stream and record.stream.end, usage_of(record).input_audio_seconds) == ENDS[name]
     assert (record.text, record.response and record.response.refused) == ("Hi.", name == "content")
     assert (response.text, response.stream and response.stream.complete) == ("It", False)
 
@@ -191,8 +188,7 @@ def test_a_translation_is_one_call_without_usage(mode: Mode, run: Run, seen: Cap
     (record,) = seen.records
     assert (record.api, record.outcome, record.usage) == ("realtime_translations", "success", None)
     assert (record.request.model, record.text) == ("gpt-realtime-translate", "Guten Tag.")
-    assert record.conversation is not None
-    assert [message.text for message in record.conversation.input] == ["Good day."]
+    assert [message.text for message in conversation_of(record).input] == ["Good day."]
     made = body_returned(record)
     assert made["turns"][1] == {"role": "assistant", "elapsed_ms": 800, "text": "Guten Tag."}
     assert made["audio"] == {"callspan_media": {"bytes": 48_000, "mime": "audio/pcm", "seconds": 1.0}}

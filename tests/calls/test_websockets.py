@@ -13,10 +13,10 @@ from opentelemetry import trace
 
 import callspan
 from callspan.testing import Captured, Reply, ScriptedProvider, capture
-from tests.calls.sockets import Socket, connected, exceptions, needs_queue
 from tests.support import sdks
-from tests.support.calls import Run, body_sent, client_class, the_call
+from tests.support.calls import Run, body_sent, client_class, conversation_of, the_call
 from tests.support.mode import Mode
+from tests.support.socket_server import Socket, connected, exceptions, needs_queue
 
 FACTS = attrgetter(
     "conversation.input", "conversation.system", "text", "usage", "stream", "outcome", "finish_reason", "sdk",
@@ -87,8 +87,7 @@ def test_a_create_that_only_warms_up_is_a_call_without_output(
     run(body)
     record = the_call(seen)
     assert (record.outcome, record.finish_reason) == ("success", "completed")
-    assert record.conversation is not None
-    assert (record.conversation.output, record.usage and record.usage.output_tokens) == ([], 0)
+    assert (conversation_of(record).output, record.usage and record.usage.output_tokens) == ([], 0)
 
 
 def test_an_error_has_status_code_and_limits_of_its_event(mode: Mode, run: Run, seen: Captured) -> None:

@@ -11,7 +11,7 @@ import anthropic
 import pytest
 from opentelemetry.trace import StatusCode
 
-from callspan.records import CallRecord
+from callspan.records import CallRecord, Conversation, Usage
 from callspan.testing import Captured
 from tests.support import sdks
 from tests.support.mode import Mode
@@ -147,8 +147,8 @@ def the_call(seen: Captured) -> CallRecord:
 
 
 def text_of(record: CallRecord) -> str:
-    assert record.conversation is not None
-    return "".join(getattr(part, "text", "") or "" for message in record.conversation.output for part in message.parts)
+    parts = [part for message in conversation_of(record).output for part in message.parts]
+    return "".join(getattr(part, "text", "") or "" for part in parts)
 
 
 INVALID: list[Any] = [
@@ -178,6 +178,16 @@ def places(value: Any, *path: Any) -> Iterator[tuple[Any, ...]]:
     for key, inner in named:
         yield (*path, key)
         yield from places(inner, *path, key)
+
+
+def usage_of(record: CallRecord) -> Usage:
+    assert record.usage is not None
+    return record.usage
+
+
+def conversation_of(record: CallRecord) -> Conversation:
+    assert record.conversation is not None
+    return record.conversation
 
 
 def body_sent(record: CallRecord) -> Any:

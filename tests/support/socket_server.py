@@ -1,15 +1,26 @@
-"""A server on loopback that plays its part of websockets, and what the application receives of it."""
+"""Websockets: a server on loopback that plays its part, and the application with a client of either colour."""
 
 from __future__ import annotations
 
 import json
 import socket
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from operator import attrgetter
 from typing import Any
 
+import pytest
+
+from callspan.records import CallRecord
+from callspan.testing import Captured
+from tests.support import sdks
 from tests.support.mode import Mode
+
+exceptions = pytest.importorskip("websockets.exceptions", reason="websockets come with openai[realtime]")
+sdks.needs_module("openai", "2.30", "responses.connect")
+ConnectionClosed: type[Exception] = exceptions.ConnectionClosed
+ENDS = ("response.completed", "response.failed", "response.incomplete", "error")
 
 
 class Part:
@@ -23,8 +34,6 @@ class Part:
         self._script = script
 
     def play(self, connection: Any) -> None:
-        from websockets.exceptions import ConnectionClosed
-
         self.path = connection.request.path
         try:
             for step in self._script:
@@ -63,9 +72,66 @@ def serving(script: list[Any]) -> Iterator[Part]:
 
 async def next_of(mode: Mode, connection: Any) -> Any:
     """The next message, or the exception where the connection is closed."""
-    from websockets.exceptions import ConnectionClosed
-
     try:
         return await mode.wait(connection.recv_bytes())
     except ConnectionClosed as error:
         return type(error).__name__, str(error)
+
+
+class Socket:
+    """An open connection of either colour."""
+
+    def __init__(self, mode: Mode, connection: Any) -> None:
+        self.mode = mode
+        self.connection = connection
+
+    async def create(self, **fields: Any) -> None:
+        await self.send({"type": "response.create", "model": "gpt-5", "input": "Hi", **fields})
+
+    async def send(self, frame: dict[str, Any]) -> None:
+        await self.mode.wait(self.connection.send(frame))
+
+    async def recv(self) -> Any:
+        return await self.mode.wait(self.connection.recv())
+
+    async def until(self, *kinds: str) -> list[Any]:
+        """The events up to the first of these types, by default up to the end of a response."""
+        events: list[Any] = []
+        while not events or events[-1].type not in (kinds or ENDS):
+            events.append(await self.recv())
+        return events
+
+
+@asynccontextmanager
+async def connected(
+    mode: Mode, surface: str = "responses.connect", url: str | None = None, client: Any = None, **options: Any
+) -> AsyncIterator[Socket]:
+    """A session with the scripted provider, with a server of this URL, or of this client."""
+    urls = {} if url is None else {"base_url": url, "websocket_base_url": url.replace("http", "ws")}
+    connect = attrgetter(surface)(client or mode.openai(**urls))
+    async with mode.entered(connect(**options)) as connection:
+        yield Socket(mode, connection)
+
+
+async def listened(
+    mode: Mode, surface: str, script: list[Any], *lasts: str, sends: Iterable[dict[str, Any]] = (), **options: Any
+) -> None:
+    """Send these frames to a server that plays a script, and listen up to each of its events in turn."""
+    with serving(script) as part:
+        async with connected(mode, surface, part.url, **options) as socket:
+            for frame in sends:
+                await socket.send(frame)
+            for last in lasts:
+                await socket.until(last)
+
+
+def by_api(seen: Captured, api: str = "realtime") -> list[CallRecord]:
+    """The calls of an API, by their beginning."""
+    found = [record for record in seen.records if record.api == api]
+    return sorted(found, key=lambda record: record.timing.start_ns)
+
+
+def needs_queue(manager: Any) -> None:
+    """Skip the test where this version of the SDK queues no messages."""
+    if not hasattr(manager, "send"):
+        pytest.skip("this openai queues no messages for a websocket")
