@@ -18,18 +18,18 @@ from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.trace import TracerProvider
 
 import callspan
+from tests.conftest import Instrument
 
 CHUNKS = 100_000
 LETTERS = 5
 
 
 class Shape(NamedTuple):
-    """A stream: its API, what comes before the pieces, a piece, and what comes after them."""
+    """A stream: its API, what comes before the pieces, and a piece."""
 
     api: Any
     before: list[dict[str, Any]]
     piece: Callable[[str], dict[str, Any]]
-    after: list[dict[str, Any]]
 
 
 def chat(**delta: Any) -> dict[str, Any]:
@@ -50,24 +50,21 @@ ITEM = {"type": "message", "id": "msg", "role": "assistant", "content": []}
 PLACE = {"output_index": 0, "content_index": 0}
 
 SHAPES = {
-    "chat text": Shape("chat_completions", [chat(role="assistant")], lambda word: chat(content=word), []),
+    "chat text": Shape("chat_completions", [chat(role="assistant")], lambda word: chat(content=word)),
     "chat arguments": Shape(
         "chat_completions",
         [chat(tool_calls=[{"index": 0, "id": "c", "function": {"name": "f", "arguments": ""}}])],
         lambda word: chat(tool_calls=[{"index": 0, "function": {"arguments": word}}]),
-        [],
     ),
     "messages text": Shape(
         "messages",
         [MESSAGE, block(type="text", text="")],
         lambda word: block_delta(type="text_delta", text=word),
-        [{"type": "message_stop"}],
     ),
     "responses text": Shape(
         "responses",
         [{"type": "response.output_item.added", "output_index": 0, "item": ITEM}],
         lambda word: {"type": "response.output_text.delta", "item_id": "msg", **PLACE, "delta": word},
-        [],
     ),
 }
 
@@ -77,23 +74,7 @@ def words(count: int) -> Iterator[str]:
     return (f" {number % 10_000:04}" for number in range(count))
 
 
-@pytest.fixture
-def instrumented() -> Iterator[Callable[..., None]]:
-    handles: list[callspan.Handle] = []
-
-    def instrument(**settings: Any) -> None:
-        handles.append(
-            callspan.instrument(tracer_provider=TracerProvider(), meter_provider=MeterProvider(), **settings)
-        )
-        tell(SHAPES["chat text"], 100)
-        handles[-1].force_flush(30_000)
-
-    yield instrument
-    for handle in handles:
-        handle.uninstrument()
-
-
-def tell(shape: Shape, count: int, running: Callable[[], None] = lambda: None) -> None:
+def tell(shape: Shape, count: int, running: Callable[[], object] = lambda: None) -> None:
     """One stream of so many pieces; `running` is called before it ends."""
     with callspan.record_call(provider="p", api=shape.api, model="m", stream=True) as call:
         for event in shape.before:
@@ -101,40 +82,28 @@ def tell(shape: Shape, count: int, running: Callable[[], None] = lambda: None) -
         for word in words(count):
             call.chunk(shape.piece(word))
         running()
-        for event in shape.after:
-            call.chunk(event)
 
 
-class Costs(NamedTuple):
-    """Bytes per byte of text."""
+def ready(instrumented: Instrument, **settings: Any) -> None:
+    """Instrument, and let the first stream make what is made once."""
+    handle = instrumented(tracer_provider=TracerProvider(), meter_provider=MeterProvider(), **settings)
+    tell(SHAPES["chat text"], 100)
+    handle.force_flush(30_000)
 
-    running: float
-    ending: float
 
-
-def costs(shape: Shape, count: int) -> Costs:
-    peaks: list[int] = []
+def costs(shape: Shape, count: int) -> tuple[float, float]:
+    """Bytes per byte of text, while the stream runs and at its end."""
+    found: list[int] = []
     gc.collect()
     tracemalloc.start()
     try:
         before = tracemalloc.get_traced_memory()[0]
-        tell(shape, count, lambda: peaks.append(tracemalloc.get_traced_memory()[1] - before))
-        whole = tracemalloc.get_traced_memory()[1] - before
+        tell(shape, count, lambda: found.append(tracemalloc.get_traced_memory()[1] - before))
+        found.append(tracemalloc.get_traced_memory()[1] - before)
     finally:
         tracemalloc.stop()
-    return Costs(peaks[0] / (count * LETTERS), whole / (count * LETTERS))
-
-
-@pytest.mark.parametrize("name", SHAPES)
-def test_a_very_long_stream_costs_little_more_than_its_text_and_grows_no_faster(
-    name: str, instrumented: Callable[..., None]
-) -> None:
-    """In memory while it runs, and in functions called."""
-    instrumented()
-    assert calls_of(SHAPES[name], 20_000) < 10.5 * calls_of(SHAPES[name], 2_000)
-    running = costs(SHAPES[name], CHUNKS).running
-    assert running < 1.5
-    assert running < 1.1 * costs(SHAPES[name], 10_000).running
+    running, ending = (size / (count * LETTERS) for size in found)
+    return running, ending
 
 
 def calls_of(shape: Shape, count: int) -> int:
@@ -153,10 +122,23 @@ def calls_of(shape: Shape, count: int) -> int:
     return number
 
 
+@pytest.mark.parametrize("name", SHAPES)
+def test_a_very_long_stream_costs_little_more_than_its_text_and_grows_no_faster(
+    name: str, instrumented: Instrument
+) -> None:
+    """In memory while it runs, and in functions called."""
+    ready(instrumented)
+    assert calls_of(SHAPES[name], 20_000) < 10.5 * calls_of(SHAPES[name], 2_000)
+    running, _ = costs(SHAPES[name], CHUNKS)
+    assert running < 1.5
+    assert running < 1.1 * costs(SHAPES[name], 10_000)[0]
+
+
 @pytest.mark.parametrize("stores", [False, True], ids=["spans", "a store"])
 def test_the_end_of_a_very_long_stream_costs_a_few_times_its_text(
-    stores: bool, tmp_path: Path, instrumented: Callable[..., None]
+    stores: bool, tmp_path: Path, instrumented: Instrument
 ) -> None:
     """For a moment: put together, encoded, looked into for what goes on the span; and as a line of the spool."""
-    instrumented(**({"stores": f"jsonl:///{tmp_path}/c.jsonl"} if stores else {}))
-    assert costs(SHAPES["chat text"], CHUNKS).ending < 5
+    ready(instrumented, **({"stores": f"jsonl:///{tmp_path}/c.jsonl"} if stores else {}))
+    _, ending = costs(SHAPES["chat text"], CHUNKS)
+    assert ending < 5
