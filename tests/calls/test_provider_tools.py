@@ -43,49 +43,21 @@ RESPONSES: dict[str, Any] = {
 }  # fmt: skip
 
 
-def ask(mode: Mode, sdk: str) -> Any:
+async def asked(mode: Mode, sdk: str, answer: Any, **options: Any) -> None:
+    """Ask for this answer, and read it to its end."""
+    mode.provider.reply(raw=answer)
     if sdk == "anthropic":
-        mode.provider.reply(raw=MESSAGES)
-        return mode.wait(mode.anthropic().messages.create(**MESSAGE))
-    sdks.needs_name(mode.openai(), "responses")
-    mode.provider.reply(raw=RESPONSES)
-    return mode.wait(mode.openai().responses.create(model="gpt-5", input="Rain in Oslo?"))
-
-
-@pytest.mark.parametrize("sdk", ["anthropic", "openai"])
-def test_each_is_a_span_below_the_call_and_a_row(sdk: str, mode: Mode, run: Run, seen: Captured) -> None:
-    async def body() -> None:
-        with callspan.session("trip"), callspan.timestep():
-            await ask(mode, sdk)
-
-    run(body)
-    search, lookup = rows(seen, "tool")
-    (call,) = seen.records
-    assert (search.name, lookup.name) == ("web_search", "lookup")
-    assert search.data["arguments"].get("query") == "Oslo"
-    assert lookup.data == {"arguments": {"city": "Oslo"}, "result": "down"}
-    assert (search.error, lookup.error and lookup.error.type) == (None, "tool_error")
-    assert (lookup.metadata["server"], lookup.metadata["tool_type"]) == ("atlas", "extension")
-    for row in (search, lookup):
-        assert (row.call_id, row.duration_ns) == (call.call_id, None)
-        assert (row.session_id, row.timestep_id) == (call.place.session_id, call.place.timestep_id)
-    (chat,) = [span.name for span in seen.spans if span.name.startswith("chat")]
-    assert tree(seen)[chat] == ["execute_tool web_search", "execute_tool lookup"]
-    (span,) = [one for one in seen.spans if one.name == "execute_tool lookup"]
-    assert span.attributes is not None
-    assert (span.attributes["gen_ai.tool.type"], span.attributes["mcp.server.name"]) == ("extension", "atlas")
-
-
-async def streamed(mode: Mode, sdk: str) -> None:
-    if sdk == "anthropic":
-        await mode.all(await mode.wait(mode.anthropic().messages.create(**MESSAGE, stream=True)))
+        result = await mode.wait(mode.anthropic().messages.create(**MESSAGE, **options))
     else:
-        await mode.all(await mode.wait(mode.openai().responses.create(model="gpt-5", input="Rain?", stream=True)))
+        sdks.needs_name(mode.openai(), "responses")
+        result = await mode.wait(mode.openai().responses.create(model="gpt-5", input="Rain in Oslo?", **options))
+    if options:
+        await mode.all(result)
 
 
-async def fetched(mode: Mode, sdk: str) -> None:
+async def fetched(mode: Mode) -> None:
     """An answer in the background, which the second of three polls is the first to find."""
-    del sdk
+    sdks.needs("openai", "3.30", "what these answers need")
     ended = {**RESPONSES, "background": True}
     waiting = {**ended, "status": "queued", "output": [], "usage": None}
     for answer in (waiting, ended, ended):
@@ -97,27 +69,41 @@ async def fetched(mode: Mode, sdk: str) -> None:
         await mode.wait(responses.retrieve("resp_1"))
 
 
-@pytest.mark.parametrize(
-    ("way", "sdk"),
-    [(streamed, "anthropic"), (streamed, "openai"), (fetched, "openai")],
-    ids=lambda value: getattr(value, "__name__", value),
-)
-def test_they_are_recorded_once_however_the_answer_comes(
-    way: Any, sdk: str, mode: Mode, run: Run, seen: Captured
+@pytest.mark.parametrize("way", ["plain", "streamed", "fetched"])
+def test_each_is_a_span_below_the_call_and_a_row_however_the_answer_comes(
+    way: str, sdk: str, mode: Mode, run: Run, seen: Captured
 ) -> None:
-    sdks.needs("openai", "3.30", "what these answers need")
-    if way is streamed:
-        mode.provider.reply(raw=MESSAGES if sdk == "anthropic" else RESPONSES)
-    run(lambda: way(mode, sdk))
+    if (way, sdk) == ("fetched", "anthropic"):
+        pytest.skip("messages are not fetched")
+    if (way, sdk) == ("streamed", "openai"):
+        sdks.needs("openai", "3.30", "what these answers need")
+
+    async def body() -> None:
+        with callspan.session("trip"), callspan.timestep():
+            if way == "fetched":
+                await fetched(mode)
+            else:
+                answer = MESSAGES if sdk == "anthropic" else RESPONSES
+                await asked(mode, sdk, answer, **({"stream": True} if way == "streamed" else {}))
+
+    run(body)
     search, lookup = rows(seen, "tool")
     (call,) = seen.records
     assert (search.name, lookup.name) == ("web_search", "lookup")
+    assert search.data["arguments"].get("query") == "Oslo"
     assert lookup.data == {"arguments": {"city": "Oslo"}, "result": "down"}
-    assert {row.call_id for row in (search, lookup)} == {call.call_id}
-    spans = [span.name for span in seen.spans if span.name.startswith("execute_tool")]
-    assert spans == ["execute_tool web_search", "execute_tool lookup"]
-    above = {name for name, below in tree(seen).items() if "execute_tool lookup" in below}
-    assert all(name.startswith(("chat", "fetch")) for name in above), above
+    assert (search.error, lookup.error and lookup.error.type) == (None, "tool_error")
+    assert (lookup.metadata["server"], lookup.metadata["tool_type"]) == ("atlas", "extension")
+    for row in (search, lookup):
+        assert (row.call_id, row.duration_ns) == (call.call_id, None)
+        assert row.time_ns > call.timing.start_ns
+        assert (row.session_id, row.timestep_id) == (call.place.session_id, call.place.timestep_id)
+    (above,) = [name for name, below in tree(seen).items() if "execute_tool lookup" in below]
+    assert above.startswith(("chat", "fetch"))
+    assert tree(seen)[above] == ["execute_tool web_search", "execute_tool lookup"]
+    (span,) = [one for one in seen.spans if one.name == "execute_tool lookup"]
+    assert span.attributes is not None
+    assert (span.attributes["gen_ai.tool.type"], span.attributes["mcp.server.name"]) == ("extension", "atlas")
 
 
 def test_those_of_a_stream_that_is_left_are_recorded_once_as_far_as_they_came(
@@ -194,12 +180,9 @@ OF_THE_APPLICATION = [
 async def answered(mode: Mode, blocks: list[dict[str, Any]]) -> None:
     """Ask for an answer with the blocks of a tool, of the SDK that has such blocks."""
     if len(blocks) == 2:
-        mode.provider.reply(raw={**MESSAGES, "content": [*blocks, {"type": "text", "text": "Rain."}]})
-        await mode.wait(mode.anthropic().messages.create(**MESSAGE))
-        return
-    sdks.needs_name(mode.openai(), "responses")
-    mode.provider.reply(raw={**RESPONSES, "output": [*blocks, *RESPONSES["output"][2:]]})
-    await mode.wait(mode.openai().responses.create(model="gpt-5", input="Rain in Oslo?"))
+        await asked(mode, "anthropic", {**MESSAGES, "content": [*blocks, {"type": "text", "text": "Rain."}]})
+    else:
+        await asked(mode, "openai", {**RESPONSES, "output": [*blocks, *RESPONSES["output"][2:]]})
 
 
 @pytest.mark.parametrize("tool", TOOLS, ids=lambda tool: f"{tool[0]} {len(tool[1])}")
@@ -227,7 +210,7 @@ def test_what_the_application_answers_is_none_of_the_providers(
 
 def test_no_content_of_them_is_kept_where_the_setting_forbids_it(mode: Mode, run: Run) -> None:
     with capture(content="off") as seen:
-        run(lambda: ask(mode, "anthropic"))
+        run(lambda: asked(mode, "anthropic", MESSAGES))
         search, lookup = rows(seen, "tool")
         assert (search.data, lookup.data) == (None, None)
         assert "Oslo" not in str(seen.everything) + str([span.attributes for span in seen.spans])
