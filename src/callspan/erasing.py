@@ -15,8 +15,7 @@ from callspan.delivery import leftovers
 from callspan.record.plain_json import clean
 from callspan.safe_urls import error_text
 from callspan.settings import SettingError
-from callspan.spool import erasing as spool_erasing
-from callspan.spool.directory import foreign_segments_in
+from callspan.spool import directory as places
 from callspan.stores.base import DeletionScope, EmptyStoreError, RecordCounts, StoreError
 from callspan.stores.clickhouse import ClickHouse
 from callspan.stores.erased import names
@@ -180,10 +179,10 @@ def _left_in_spool(urls: Iterable[str], scope: DeletionScope, *, dry_run: bool) 
     directories = list(dict.fromkeys(directory for url in urls for directory in directories_for(url)))
     try:
         for directory in () if dry_run else directories:
-            spool_erasing.erase(directory, lambda payload: names(payload, scope))
+            places.erase(directory, lambda payload: names(payload, scope))
     except OSError as error:
         return error_text(error)
-    foreign = [path for directory in directories for path in foreign_segments_in(directory)]
+    foreign = [path for directory in directories for path in places.foreign_segments_in(directory)]
     return f"files of another version were not searched: {', '.join(map(str, foreign))}" if foreign else None
 
 

@@ -18,8 +18,7 @@ from callspan.agent.call_ids import call_begun
 from callspan.agent.misuse import UsageError, installed_or_warn, refuse
 from callspan.fail_open import fail_open
 from callspan.observe.call import Call
-from callspan.observe.explicit_times import ExplicitTimes
-from callspan.observe.ports import CallInfo, Timeline
+from callspan.observe.ports import CallInfo, ExplicitTimes, Timeline
 from callspan.providers import registry
 from callspan.providers.base import Api, Endpoint
 from callspan.record.codec import encodable, encode_json

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from callspan.record.agents import Agents, is_agent
 from callspan.record.call import (
     Attempt,
     CallRecord,
@@ -23,6 +22,7 @@ from callspan.record.call import (
 )
 from callspan.record.codec import decode, encode, encode_json
 from callspan.record.events import (
+    Agents,
     EventRecord,
     MessageRecord,
     Record,
@@ -30,6 +30,7 @@ from callspan.record.events import (
     SessionRecord,
     TimestepRecord,
     Totals,
+    is_agent,
 )
 from callspan.record.formats import FORMAT, OtherFormatError
 from callspan.record.ids import new_id

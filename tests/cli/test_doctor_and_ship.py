@@ -8,7 +8,7 @@ import pytest
 
 import callspan
 from callspan.cli import doctor
-from callspan.cli.store_check import NOT_YET, store_check
+from callspan.cli.doctor import NOT_YET, store_check
 from callspan.delivery.leftovers import waiting
 from callspan.delivery.recorder import forget_warnings
 from callspan.spool import directory

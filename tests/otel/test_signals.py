@@ -22,8 +22,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 import callspan
-from callspan.otlp.providers import make_provider
-from callspan.otlp.variables import wanted_signals
+from callspan.otlp.providers import make_provider, wanted_signals
 from callspan.testing import ScriptedProvider
 from tests.support.launching import APPS, Stage
 from tests.support.receiver import OtlpReceiver, items, plain

@@ -38,8 +38,8 @@ from tests.support.rig import (
 )
 
 from callspan.spool import directory as places
-from callspan.spool import erasing
-from callspan.spool.destination import Destination
+from callspan.spool.delivering import Destination
+from callspan.spool.directory import erase
 from callspan.spool.losses import LOSSES_FILE, Loss, LossCounter, Losses, add_losses, read_losses
 from callspan.spool.segment import OWN_SUFFIX, is_locked, line_of, lines_in
 from callspan.spool.spool import Spool
@@ -298,7 +298,7 @@ def test_erased_records_are_not_delivered_and_appends_go_on(tmp_path: Path) -> N
     spool = spool_of(tmp_path / "spool", one=down)
     for number in range(10):
         spool.append(record(f"k{number}"))
-    assert erasing.erase(spool.directory, lambda payload: key_of(payload) in {"k3", "k7"}) == 2
+    assert erase(spool.directory, lambda payload: key_of(payload) in {"k3", "k7"}) == 2
     spool.append(record("after"))
     down.up.set()
     assert spool.close(20)

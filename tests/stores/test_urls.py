@@ -22,7 +22,7 @@ from tests.support.left_behind import leave_behind
 import callspan
 from callspan import SettingError, open_store, stores
 from callspan.safe_urls import error_text, safe_name, without_passwords
-from callspan.spool.destination import reason
+from callspan.spool.delivering import reason
 from callspan.stores import find_store
 from callspan.stores.spools import target_of
 from callspan.stores.urls import scheme_of

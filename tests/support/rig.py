@@ -16,7 +16,7 @@ from typing import ClassVar
 from callspan import open_store
 from callspan.spool import directory as places
 from callspan.spool import leftover, shipper
-from callspan.spool.destination import Destination
+from callspan.spool.delivering import Destination
 from callspan.spool.directory import Target
 from callspan.spool.spool import Spool
 from callspan.stores import CallFilter, EmptyStoreError, Rejected

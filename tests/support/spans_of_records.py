@@ -14,9 +14,8 @@ from callspan.providers.registry import conversation_of
 from callspan.record.events import record_key, start_id
 from callspan.records import CallRecord, Record, decode, encode
 from callspan.semconv.call import Projection
-from callspan.semconv.scope_spans import ScopeSpanOptions
 from callspan.semconv.session_spans import SpanRebuilder
-from callspan.semconv.spans import Span, span_of_call
+from callspan.semconv.spans import ScopeSpanOptions, Span, span_of_call
 from callspan.settings import SettingArguments, Settings
 from callspan.settings_loader import load
 

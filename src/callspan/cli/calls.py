@@ -1,8 +1,11 @@
-"""`callspan calls`: a table of calls."""
+"""`callspan calls`: a table of calls, also as they end, or of rewards and feedback."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import itertools
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Final
 
@@ -12,19 +15,28 @@ import msgspec
 from callspan.cli.call_text import call_tokens, outcome_text, result_text
 from callspan.cli.command_context import Command, CommandContext
 from callspan.cli.filters import filters
-from callspan.cli.follow import LAST, follow_calls
-from callspan.cli.json_rows import call_rows, short_ids
+from callspan.cli.json_rows import call_rows, record_fields, short_ids
 from callspan.cli.paging import TABLE_ROWS, limit_option, print_page
-from callspan.cli.rewards import list_rewards
+from callspan.cli.safe_text import clean
 from callspan.cli.screen import Cell, Column, reward_style
 from callspan.cost.unknown import why_unknown
-from callspan.formatting import duration, local_time, money, reward
-from callspan.records import CallRecord
+from callspan.formatting import UNKNOWN, duration, local_time, money, reward
+from callspan.records import CallRecord, RewardRecord
 from callspan.stores import CallFilter, Reader, ScoredReader, Scoring, ids_of
 
 _EPILOG: Final = """\
 callspan calls --failed --since 2h
 callspan calls --sort duration --user u1"""
+
+LAST: Final = 10
+"""Calls that are shown at first."""
+_POLL_S: Final = 0.5
+_OVERLAP_NS: Final = 600_000_000_000
+"""How far to look back: a call is sorted by its start but stored at its end."""
+_DELIVER_EVERY: Final = 10
+"""Polls between deliveries of records that ended processes left."""
+_MODEL, _TOKENS, _TIME = 17, 12, 7
+"""Fixed widths of columns, so that later lines align with earlier ones."""
 
 
 @click.command(
@@ -101,3 +113,98 @@ def _score(reader: Reader, objective: str, call: CallRecord) -> Cell:
     value = reader.scores_of(ids).get(objective)
     labels = reader.labels_of(ids).get(objective, ()) if value is None else ()
     return ", ".join(dict.fromkeys(labels)) or reward(value), reward_style(value)
+
+
+def follow_calls(context: CommandContext, which: CallFilter, number: int) -> None:
+    """Show the last calls, one line each, oldest first, and new ones as they end; with --json a JSON object a line.
+
+    Ctrl-C ends it.
+    """
+    polls = _polls(context)
+    with suppress(KeyboardInterrupt):
+        next(polls)
+        reason = context.why_empty()
+        if reason is not None and not context.json:
+            click.echo(clean(f"{reason}; waiting for the first record"), err=True)
+        while context.why_empty() is not None:
+            next(polls)
+        _follow(context, which, number, polls)
+
+
+def _polls(context: CommandContext) -> Iterator[None]:
+    """Yield now and then, and deliver more seldom what ended processes left."""
+    for poll in itertools.count():
+        if poll % _DELIVER_EVERY == 0:
+            context.deliver()
+        yield
+        time.sleep(_POLL_S)
+
+
+def _follow(context: CommandContext, which: CallFilter, number: int, polls: Iterator[None]) -> None:
+    with context.reader() as reader:
+        which = context.resolved(reader, which)
+        began_ns = time.time_ns()
+        last = list(reader.calls(msgspec.structs.replace(which, limit=number)))
+        shown = {call.call_id for call in last}
+        running = {call.call_id for call in last if call.outcome == "in_progress"}
+        for call in reversed(last):
+            _show(context, reader, call)
+        for _ in polls:
+            # Those that ran at first, whenever they began, and those that ended since.
+            ended = [call for call in map(reader.call, running) if call is not None and call.outcome != "in_progress"]
+            since_ns = max(which.since_ns or 0, time.time_ns() - _OVERLAP_NS)
+            recent = reader.calls(msgspec.structs.replace(which, since_ns=since_ns))
+            ended += [
+                call
+                for call in recent
+                if call.call_id not in shown and call.outcome != "in_progress" and _end_ns(call) >= began_ns
+            ]
+            for call in sorted(ended, key=_end_ns):
+                _show(context, reader, call)
+            shown.update(call.call_id for call in ended)
+            running.difference_update(call.call_id for call in ended)
+
+
+def _end_ns(call: CallRecord) -> int:
+    return call.timing.start_ns + (call.timing.duration_ns or 0)
+
+
+def _show(context: CommandContext, reader: Reader, call: CallRecord) -> None:
+    if context.json:
+        context.emit(*call_rows(reader, [call]))
+        return
+    context.screen.line(
+        (local_time(call.timing.start_ns), "dim"),
+        f"  {call.model or UNKNOWN:<{_MODEL}}",
+        f"  {call_tokens(call):>{_TOKENS}}",
+        f"  {duration(call.timing.duration_ns):>{_TIME}}  ",
+        outcome_text(call),
+        (f"  {result_text(call)}", "dim"),
+    )
+
+
+def list_rewards(context: CommandContext, limit: int | None) -> None:
+    """List rewards and feedback with their targets, newest first."""
+    table = partial(context.screen.table, _COLUMNS)
+    with context.reader() as reader:
+        if not print_page(context, reader.rewards(), limit, json_rows=partial(map, record_fields), table=table):
+            context.no_match(f"No rewards in {context.store_name}.")
+
+
+def _target(record: RewardRecord) -> str:
+    """Return the narrowest target of a reward."""
+    named = {
+        "event": record.event_id, "call": record.call_id, "step": record.timestep_id, "session": record.session_id,
+    }  # fmt: skip
+    return next((f"{kind} {ident}" for kind, ident in named.items() if ident is not None), UNKNOWN)
+
+
+_COLUMNS: Final = (
+    Column("given", lambda one: local_time(one.time_ns)),
+    Column("objective", lambda one: (one.objective, "magenta"), shrinks=True),
+    Column("value", lambda one: (reward(one.value), reward_style(one.value)), right=True),
+    Column("label", lambda one: one.label, shrinks=True),
+    Column("for", lambda one: (_target(one), "cyan")),
+    Column("source", lambda one: one.source, shrinks=True),
+    Column("comment", lambda one: (one.annotation or UNKNOWN, "dim"), shrinks=True),
+)

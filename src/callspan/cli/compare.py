@@ -12,9 +12,8 @@ from callspan.cli.group_table import measure_row, value_text
 from callspan.cli.safe_text import clean
 from callspan.cli.screen import Cell, Column, reward_style
 from callspan.comparison.differences import Difference, compare_groups, parse_selector
-from callspan.comparison.groups import Group
+from callspan.comparison.groups import Group, Number
 from callspan.comparison.intervals import MIN_VALUES
-from callspan.comparison.measures import Number
 from callspan.formatting import UNKNOWN, plural, reward
 from callspan.records import REWARD
 from callspan.stores import CallFilter

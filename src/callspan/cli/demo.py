@@ -29,7 +29,7 @@ from callspan.cli.demo_agent import (
 from callspan.cli.run import DEFAULT_STORE
 from callspan.cli.safe_text import clean
 from callspan.formatting import iso
-from callspan.otlp.variables import otlp_is_named
+from callspan.otlp.providers import otlp_is_named
 from callspan.safe_urls import safe_name
 from callspan.service import service_name
 

@@ -1,4 +1,4 @@
-"""`callspan doctor`: checks the hooks, other instrumentations, and the delivery of spans and records."""
+"""`callspan doctor`: checks the hooks, other instrumentations, the stores, and the delivery of spans and records."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from importlib import metadata
 from itertools import groupby
 from operator import attrgetter
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Final, Literal, NamedTuple, TypeAlias
 
 import click
@@ -17,12 +18,11 @@ from rich.table import Table
 from rich.text import Text as RichText
 
 from callspan import SettingError, Settings, private_names
-from callspan.cli.command_context import Command, CommandContext
+from callspan.cli.command_context import Command, CommandContext, store_errors
 from callspan.cli.safe_text import clean
-from callspan.cli.store_check import NOT_YET, refusal_of, store_check
 from callspan.formatting import iso, plural
 from callspan.intercept import other_instrumentations as others
-from callspan.otlp.variables import (
+from callspan.otlp.providers import (
     SIGNALS,
     address_of,
     otlp_is_named,
@@ -30,12 +30,12 @@ from callspan.otlp.variables import (
     wanted_signals,
 )
 from callspan.private_names import MODULES, READ
-from callspan.safe_urls import safe_name
+from callspan.safe_urls import error_text, safe_name
 from callspan.sdk_profiles import SDKS
 from callspan.settings_loader import environment_problems, load, variables
 from callspan.spool.directory import fallback_roots, is_on_network, oldest, size_of, stores_of
 from callspan.spool.losses import LOSSES_FILE, read_losses
-from callspan.stores import split_urls
+from callspan.stores import EmptyStoreError, Store, find_store, split_urls
 
 _MARKS: Final = {"ok": ("✓", "green"), "note": ("·", "dim"), "warning": ("!", "yellow"), "failed": ("✗", "bold red")}
 _LOST: Final = ("dropped", "given_up", "rejected", "damaged")
@@ -45,6 +45,8 @@ callspan doctor
 CALLSPAN_STORES=postgresql://me@db/calls callspan doctor --json"""
 State: TypeAlias = Literal["ok", "note", "warning", "failed"]
 _OURS: Final = "callspan"
+
+NOT_YET: Final = "does not exist yet"
 
 
 @click.command("doctor", cls=Command, short_help="Check hooks, stores, OTLP and settings.", epilog=_EPILOG)
@@ -315,3 +317,39 @@ def _settings(settings: Settings) -> Iterator[Check]:
             origin = f"{variable} or --store" if name == "stores" else variable
             yield Check("settings", name, "note", f"{shown}  ({origin})")
     yield Check("settings", "others", "note", "defaults; arguments of instrument() in an application are not seen here")
+
+
+def store_check(url: str) -> tuple[str | None, str]:
+    """Return (error, observation); the error is None if the check passed.
+
+    A store that does not exist yet is not created: the observation then begins with `NOT_YET`.
+    """
+    try:
+        store = find_store(url)
+        store.sink()
+        return None, store.try_out() or "not tried out: its store has no trial"
+    except EmptyStoreError:
+        return _could_be_made(store)
+    except store_errors(SettingError) as error:
+        return error_text(error), ""
+
+
+def _could_be_made(store: Store) -> tuple[str | None, str]:
+    if store.path is not None and store.path.is_dir():
+        return f"{store.path} is a directory: name a file in it", ""
+    if store.path is not None and (refused := refusal_of(store.path.absolute().parent)) is not None:
+        return f"it does not exist, and cannot be made: {refused}", ""
+    return None, f"{NOT_YET}: it is made with the first record"
+
+
+def refusal_of(directory: Path) -> str | None:
+    """Return why no file can be made in a directory, or in the nearest above it that exists; None: one was made.
+
+    Permissions do not tell it: root has them all, also in `/proc` and on a disk that is mounted read-only.
+    """
+    existing = next(one for one in (directory, *directory.parents) if one.exists())
+    try:
+        with TemporaryFile(dir=existing):
+            return None
+    except OSError as error:
+        return f"no file can be made in {existing} ({error.strerror})"

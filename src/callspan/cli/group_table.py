@@ -10,9 +10,17 @@ from typing import Final
 from callspan.cli.command_context import CommandContext
 from callspan.cli.paging import print_page
 from callspan.cli.screen import Cell, Column, key_columns, reward_style
-from callspan.comparison.groups import Group, group_sessions
+from callspan.comparison.groups import (
+    SUCCESS,
+    Group,
+    Measure,
+    Number,
+    group_sessions,
+    measures_of,
+    objectives_of,
+    summed,
+)
 from callspan.comparison.intervals import Interval
-from callspan.comparison.measures import SUCCESS, Measure, Number, measures_of, objectives_of, summed
 from callspan.formatting import UNKNOWN, count, duration, exact, money, reward, short_count, tokens
 from callspan.stores import SessionSummary
 

@@ -19,7 +19,7 @@ from typing import Final, NoReturn
 from callspan import SettingError
 from callspan.cli.safe_text import clean, clean_lines
 from callspan.fail_open import fail_open
-from callspan.otlp.variables import otlp_is_named
+from callspan.otlp.providers import otlp_is_named
 from callspan.safe_urls import error_text, safe_name
 from callspan.service import SERVICE_FOR_RUN, service_of_command
 from callspan.settings_loader import environment_for_run, load

@@ -17,10 +17,10 @@ from callspan.cli.progress import progress
 from callspan.cli.safe_text import clean
 from callspan.cli.values import HTTP_URL
 from callspan.formatting import plural
+from callspan.otlp.providers import endpoint_at, endpoint_of
 from callspan.otlp.receiver import Receiver, UnavailableError
 from callspan.otlp.recorded import RecordedSpans
 from callspan.otlp.sender import Sender
-from callspan.otlp.variables import endpoint_at, endpoint_of
 from callspan.safe_urls import error_text
 from callspan.settings_loader import load
 from callspan.stores import SentVersions, SqlStore, find_store, first_readable

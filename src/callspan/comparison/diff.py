@@ -1,21 +1,31 @@
-"""Diff: compares two calls or two sessions: fields, parameters, tools and messages, and their first difference."""
+"""Diff: compares two calls or two sessions: fields, parameters, tools and messages, with the runs that differ."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from decimal import Decimal
 from difflib import SequenceMatcher
-from itertools import zip_longest
-from typing import Literal, TypeAlias
+from itertools import groupby, zip_longest
+from operator import itemgetter
+from typing import Final, Literal, NamedTuple, TypeAlias
 
 import msgspec
 
 from callspan.comparison.sides import Side, text_of
-from callspan.comparison.text_changes import TextRun, text_changes
-from callspan.records import Message
+from callspan.formatting import UNKNOWN, count, duration, money
+from callspan.records import Message, encode_json
 
 Section: TypeAlias = Literal["parameters", "tools", "messages"]
 Status: TypeAlias = Literal["same", "differs", "only_a", "only_b"]
+
+STATUS_WORDS: Final = {"same": "same", "differs": "differs", "only_a": "only in A", "only_b": "only in B"}
+
+Unit: TypeAlias = Literal["words", "lines"]
+Where: TypeAlias = Literal["both", "a", "b"]
+_PIECES: Final = {"words": re.compile(r"\s*\w+|\s*[^\w\s]|\s+"), "lines": re.compile(r"[^\n]*\n|[^\n]+")}
+_MAX_PIECES: Final = 2_000
+"""Longer texts are compared by lines, and texts of more lines not at all, because the time grows quadratically."""
 
 
 class Fact(msgspec.Struct, frozen=True, kw_only=True):
@@ -134,3 +144,86 @@ def _by_role(a: Sequence[Message], b: Sequence[Message]) -> Iterator[tuple[int |
             continue
         yield from ((x, None) for x in range(a_start, a_end))
         yield from ((None, y) for y in range(b_start, b_end))
+
+
+def name_text(name: str) -> str:
+    """Return the name of a field without its unit; names of scores and metadata are unchanged."""
+    return name if ":" in name else name.removesuffix("_ns").removesuffix("_usd").replace("_", " ")
+
+
+def value_text(name: str, value: object) -> str:
+    """Return the value of the field of this name as text."""
+    match value:
+        case None:
+            return UNKNOWN
+        case bool():
+            return "yes" if value else "no"
+        case Decimal():
+            return money(value)
+        case int() if name.endswith("_ns"):
+            return duration(value)
+        case int():
+            return count(value)
+        case float():
+            return f"{value:.4g}"
+        case str():
+            return value
+    return encode_json(value).decode()
+
+
+def against_text(fact: Fact) -> str:
+    """Return B relative to A: a percentage for times, costs and tokens, else a difference or a word."""
+    difference = fact.difference
+    if difference is None:
+        return STATUS_WORDS[fact.status]
+    if fact.name.endswith(("_ns", "_usd", "_tokens")) and isinstance(fact.a, (int, Decimal)) and fact.a > 0:
+        return f"{100 * float(difference) / float(fact.a):+.0f} %"
+    return f"{difference:+,.4g}" if isinstance(difference, float) else f"{difference:+,}"
+
+
+def first_difference_text(found: Diff) -> str:
+    """Return a sentence about the first difference of parameters, tools and messages."""
+    if found.first_difference is None:
+        return "Parameters, tools and messages are equal."
+    section, place = found.first_difference
+    if section == "messages":
+        return f"First difference: message {place + 1}, {found.messages[place].role}."
+    rows = found.parameters if section == "parameters" else found.tools
+    return f"First difference: {section.removesuffix('s')} {rows[place].name}."
+
+
+class TextRun(NamedTuple):
+    """A run of text that is in both texts, or only in one."""
+
+    where: Where
+    text: str
+
+
+def text_changes(a: str, b: str, unit: Unit = "words") -> list[TextRun]:
+    """Return the runs of both texts in order; those of A joined are A, and likewise for B.
+
+    Example:
+        >>> text_changes("a red tent", "a blue tent")
+        [TextRun(where='both', text='a '), TextRun(where='a', text='red'), TextRun(where='b', text='blue'), ...]
+    """
+    pieces = _PIECES[unit].findall(a), _PIECES[unit].findall(b)
+    if max(map(len, pieces)) > _MAX_PIECES:
+        return text_changes(a, b, "lines") if unit == "words" else _joined([("a", a), ("b", b)])
+    return _joined(_runs(*pieces))
+
+
+def _runs(a: list[str], b: list[str]) -> Iterator[tuple[Where, str]]:
+    for kind, a_start, a_end, b_start, b_end in SequenceMatcher(None, a, b, autojunk=False).get_opcodes():
+        if kind == "equal":
+            yield "both", "".join(a[a_start:a_end])
+            continue
+        yield "a", "".join(a[a_start:a_end])
+        yield "b", "".join(b[b_start:b_end])
+
+
+def _joined(runs: Iterable[tuple[Where, str]]) -> list[TextRun]:
+    joined = (
+        TextRun(where, "".join(text for _, text in group))
+        for where, group in groupby(filter(itemgetter(1), runs), itemgetter(0))
+    )
+    return [*joined]

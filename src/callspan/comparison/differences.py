@@ -9,9 +9,18 @@ from typing import NamedTuple
 
 import msgspec
 
-from callspan.comparison.groups import Group, checked_session_grouping, groups_of
+from callspan.comparison.groups import (
+    Group,
+    Kind,
+    Measure,
+    Number,
+    checked_session_grouping,
+    groups_of,
+    mean,
+    measures_of,
+    values_of,
+)
 from callspan.comparison.intervals import MIN_VALUES, Interval, of_mean, of_means, of_shares
-from callspan.comparison.measures import Kind, Measure, Number, mean, measures_of, values_of
 from callspan.records import written
 from callspan.stores import SessionSummary
 

@@ -8,7 +8,7 @@ from typing import Final, Literal
 
 import msgspec
 
-from callspan.comparison.measures import SUMS
+from callspan.comparison.groups import SUMS
 from callspan.records import (
     CallRecord,
     Conversation,

@@ -1,17 +1,17 @@
 """Price dimensions: the properties besides model and counts on which a price depends, such as the service tier.
 
 They are parameters of the request, its host or its model, or fields of the answer's usage, so that records have them at
-every content level (see `callspan.record.parameters`). A cost without a price for one of them is marked as an estimate,
-with the reason.
+every content level (see `record.content_level`). A cost without a price for one of them is marked as an estimate, with
+the reason. Some providers charge about a tenth more for regional endpoints than for global ones.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from decimal import Decimal
 from typing import Final, NamedTuple
 
-from callspan.cost.regions import BEDROCK, GLOBAL, region_of
 from callspan.record.call import CallRecord
 from callspan.record.usage import Cost
 
@@ -26,6 +26,23 @@ WEB_SEARCH: Final = "web_search"
 _SEARCH_OPTIONS: Final = "web_search_options"
 _SEARCH_MODEL: Final = "-search-"
 """Part of the names of models that always search the web."""
+
+GLOBAL: Final = "global"
+UNKNOWN: Final = "unknown"
+"""Region of a host that is not the provider's, such as a proxy, and of a custom inference profile."""
+BEDROCK: Final = "aws.bedrock"
+_OPENAI: Final = "openai"
+_PROFILE: Final = re.compile(r"(?:^|/)(global|apac|us-gov|[a-z]{2})\.[a-z]")
+"""The region in the id of an inference profile, which may be an ARN."""
+_CUSTOM_PROFILE: Final = re.compile("arn:.+(?:application-inference-profile|provisioned-model|custom-model[a-z-]*)/")
+_IN_HOST: Final = {
+    BEDROCK: re.compile(r"^[a-z-]+\.([a-z]{2}(?:-[a-z]+)+-[0-9])\.(?:amazonaws\.com(?:\.cn)?|api\.aws)"),
+    "gcp.vertex_ai": re.compile(
+        r"^(?:(?P<one>[a-z]+-[a-z]+[0-9]+)-)?aiplatform(?:\.(?P<several>[a-z]+)\.rep)?\.googleapis\.com"
+    ),
+    _OPENAI: re.compile(r"^(?:([a-z]{2})\.)?api\.openai\.com"),
+}
+"""The region in the host, for providers whose prices depend on it; a host without one is global."""
 
 
 class Dimension(NamedTuple):
@@ -139,3 +156,28 @@ def _word(value: object, path: tuple[str, ...]) -> str | None:
     if isinstance(value, list) and len(value) == 1:
         value = value[0]
     return value if path and isinstance(value, str) else None
+
+
+def region_of(record: CallRecord) -> str | None:
+    """Return the region, such as `us` or `us-east5`; None if prices do not depend on it or the host is unknown."""
+    model = (record.provider == BEDROCK and record.request.model) or ""
+    profile = _PROFILE.search(model)
+    if profile is not None:
+        return profile[1]
+    return UNKNOWN if _CUSTOM_PROFILE.match(model) else _region_in_host(record.provider, record.server_address)
+
+
+def in_global_region(model: str) -> str:
+    """Return the id of Bedrock's global profile for the model."""
+    path, slash, name = model.rpartition("/")
+    return f"{path}{slash}{GLOBAL}.{_PROFILE.sub(lambda found: found[0][-1], name)}"
+
+
+def _region_in_host(provider: str, host: str | None) -> str | None:
+    pattern = _IN_HOST.get(provider)
+    if pattern is None or host is None:
+        return None
+    found = pattern.fullmatch(host)
+    if found is None:
+        return None if provider == _OPENAI else UNKNOWN
+    return next(filter(None, found.groups()), GLOBAL)

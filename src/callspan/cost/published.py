@@ -23,14 +23,15 @@ from callspan.cost.dimensions import (
     BATCH,
     PROCESSING,
     REGION,
+    UNKNOWN,
     WEB_SEARCH,
     cost_with_reasons,
     dimensions,
+    in_global_region,
     missing_prices,
     models_of,
     tool_runs,
 )
-from callspan.cost.regions import UNKNOWN, in_global_region
 from callspan.fail_open import fail_open
 from callspan.forks import LATE_IMPORTS, late_import
 from callspan.record.call import CallRecord

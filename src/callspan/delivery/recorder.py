@@ -12,8 +12,7 @@ from typing import Final, TypeAlias
 from callspan.background import Worker
 from callspan.cost.price_table import PriceFileError, pricer_for
 from callspan.delivery.leftovers import deliver as deliver_left
-from callspan.delivery.retaining import Retention, retains
-from callspan.delivery.store_sink import StoreSink, store_of
+from callspan.delivery.store_sink import Retention, StoreSink, retains, store_of
 from callspan.fail_open import Once, fail_open, log, report
 from callspan.process import callbacks
 from callspan.process.processed import ProcessedRecord
@@ -21,7 +20,7 @@ from callspan.process.processors import delivery_processors
 from callspan.record import codec
 from callspan.record.events import Record
 from callspan.settings import SettingError, Settings
-from callspan.spool.destination import Destination
+from callspan.spool.delivering import Destination
 from callspan.spool.directory import Target, is_on_network
 from callspan.spool.shipper import SinkState
 from callspan.spool.spool import Spool

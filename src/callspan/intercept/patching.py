@@ -24,8 +24,16 @@ from callspan import private_names as names
 from callspan.fail_open import fail_open, log
 from callspan.forks import renew_locks
 from callspan.intercept import http_hooks, openai_agents, other_requests, raw, request, streams, tool_loops, websockets
-from callspan.intercept.code_hooks import CodeHook, innermost
-from callspan.intercept.hooks import HOOK_CONTEXT, VARIADIC, Function, Reads, observe_data, parameters
+from callspan.intercept.hooks import (
+    HOOK_CONTEXT,
+    VARIADIC,
+    CodeHook,
+    Function,
+    Reads,
+    innermost,
+    observe_data,
+    parameters,
+)
 from callspan.providers import registry
 from callspan.sdk_profiles import PROFILES, SDKS, Sdk
 from callspan.settings import InvalidValueError, SettingError, words_of

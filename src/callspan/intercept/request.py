@@ -17,8 +17,7 @@ from callspan.fail_open import fail_open, reported
 from callspan.intercept import other_instrumentations
 from callspan.intercept.body_parsers import file_body_of, form_bytes, is_form, read_file
 from callspan.intercept.client_info import call_info
-from callspan.intercept.code_hooks import calls_hook
-from callspan.intercept.hooks import HOOK_CONTEXT, HookSteps
+from callspan.intercept.hooks import HOOK_CONTEXT, HookSteps, calls_hook
 from callspan.intercept.other_requests import request_name, route_other
 from callspan.intercept.responses import (
     CURRENT_CALL,

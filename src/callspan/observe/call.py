@@ -19,11 +19,9 @@ from callspan.errors import call_error, outcome_of
 from callspan.fail_open import fail_open, reported
 from callspan.observe import background_responses
 from callspan.observe.attempts import TOO_MANY_REQUESTS, AttemptLog
-from callspan.observe.chunk_log import chunk_note
-from callspan.observe.explicit_times import ExplicitTimes
 from callspan.observe.forms import form_fields
 from callspan.observe.lines import LineReader
-from callspan.observe.ports import NO_SPAN, CallFactory, CallInfo, CallSpanHandle, Timeline
+from callspan.observe.ports import NO_SPAN, CallFactory, CallInfo, CallSpanHandle, ExplicitTimes, Timeline
 from callspan.observe.token_estimates import estimated
 from callspan.observe.unrecognized import flag_unrecognized
 from callspan.process.processed import ProcessedRecord
@@ -32,7 +30,7 @@ from callspan.providers import registry
 from callspan.providers.base import NOT_RECOGNIZED, NULL_BODY, Accumulator, Endpoint, ResponseInfo
 from callspan.providers.hosted_tools import has_runs
 from callspan.providers.stated_cost import with_header_cost
-from callspan.providers.wire_json import text
+from callspan.providers.wire_json import integer, objects, text
 from callspan.record.call import (
     NO_BODY,
     CallRecord,
@@ -561,3 +559,18 @@ def failure(error: BaseException, *, in_stream: bool = True) -> tuple[StreamEnd 
     outcome = outcome_of(error, info)
     how: StreamEnd = "cancelled" if outcome == "cancelled" else "error"
     return how if in_stream else None, outcome, info
+
+
+def chunk_note(chunk: object, offset_ns: int, *, content: bool) -> ChunkNote:
+    """Return the note of a chunk that came at an offset from the start of its call."""
+    return ChunkNote(offset_ns=offset_ns, event=text(chunk, "type"), choice=_choice(chunk), content=content)
+
+
+def _choice(chunk: object) -> int | None:
+    """Return the index of a chunk's choice (chat), output item (Responses) or content block (Messages)."""
+    indexes = (
+        integer(next(objects(chunk, "choices"), None), "index"),
+        integer(chunk, "output_index"),
+        integer(chunk, "index"),
+    )
+    return next((index for index in indexes if index is not None), None)

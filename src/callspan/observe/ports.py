@@ -1,17 +1,17 @@
-"""Ports: the interfaces of a call: clocks, facts known before the request, and the factory with its recorder."""
+"""Ports: the interfaces of a call: clocks, given times, facts known before the request, and the factory."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import msgspec
 
 from callspan.background import LRUCache
 from callspan.process.processed import ProcessedRecord
 from callspan.process.processors import Processors
-from callspan.record.call import CallRecord, Place
+from callspan.record.call import CallRecord, Place, Timing
 from callspan.record.messages import Conversation
 from callspan.record.span_handle import SpanHandle
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from callspan.process_end import ForkedWorkers
     from callspan.spans.call import CallSpans
     from callspan.spans.instruments import CallMetrics
+
 
 _MAX_ENDS: Final = 16_384
 
@@ -127,3 +128,22 @@ class CallFactory(msgspec.Struct, frozen=True, kw_only=True):
     ) -> CallSpanHandle:
         """Start the span of a finished call, see `CallSpans.start_later`."""
         return (self.spans and self.spans.start_later(processed, context, call)) or NO_SPAN
+
+
+class ExplicitTimes(msgspec.Struct, eq=False):
+    """Offsets from the start of a call, in nanoseconds; None: not given."""
+
+    is_past: bool = False
+    """Whether its start is given too, so that no time was observed."""
+    duration_ns: int | None = None
+    first_token_ns: int | None = None
+
+    def applied(self, fields: dict[str, Any]) -> dict[str, Any]:
+        """Return the fields `timing` and `attempts` of a record with these times; of a past call no other is known."""
+        timing, attempts = fields["timing"], fields["attempts"]
+        if self.is_past:
+            timing = Timing(start_ns=timing.start_ns, duration_ns=self.duration_ns, server_ns=timing.server_ns)
+            attempts = [msgspec.structs.replace(one, headers_ns=None, end_ns=None, wait_s=None) for one in attempts]
+        if self.first_token_ns is not None:
+            timing = msgspec.structs.replace(timing, first_token_ns=self.first_token_ns)
+        return {**fields, "timing": timing, "attempts": attempts}

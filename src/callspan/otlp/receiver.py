@@ -13,7 +13,7 @@ from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 from opentelemetry.util.re import parse_env_headers
 
-from callspan.otlp.variables import make_exporter, protocol_of, variable_of
+from callspan.otlp.providers import make_exporter, protocol_of, variable_of
 from callspan.safe_urls import HIDDEN, error_text, is_http_url, safe_name, without_passwords
 from callspan.settings import SettingError
 

@@ -33,10 +33,8 @@ from callspan.record.messages import Conversation
 from callspan.semconv import gen_ai
 from callspan.semconv.call import Projection
 from callspan.semconv.content_attributes import Attributes
-from callspan.semconv.scope_spans import ScopeSpanOptions
-from callspan.semconv.session_spans import SpanRebuilder
-from callspan.semconv.span_ids import with_derived_ids
-from callspan.semconv.spans import Span, spans_of_attempts
+from callspan.semconv.session_spans import SpanRebuilder, with_derived_ids
+from callspan.semconv.spans import ScopeSpanOptions, Span, spans_of_attempts
 from callspan.service import instance_id
 from callspan.settings import Settings
 from callspan.spans.call import context_of

@@ -27,7 +27,7 @@ _PLACES: Final[dict[str, tuple[str, str]]] = {
     "realtime": ("openai.realtime", "Realtime"),
     "messages": ("anthropic.messages", "Messages"),
     "embeddings": ("openai.single_body", "Embeddings"),
-    "completions": ("openai.completions", "Completions"),
+    "completions": ("openai.chat", "Completions"),
     "decisions": ("openai.single_body", "Decisions"),
     "moderations": ("openai.single_body", "Moderations"),
     "images": ("openai.media", "Images"),

@@ -1,12 +1,10 @@
-"""Records of the agent and its environment: sessions, timesteps, events, messages, rewards.
-
-Each is written as it happens and may arrive in any order, even long after its session has ended. A later version
-(`seen_ns`) updates a session or timestep; a field that is absent from it keeps its earlier value.
-"""
+"""Records of the agent and its environment: sessions, timesteps, events, messages, rewards; the agents of a session."""
 
 from __future__ import annotations
 
-from typing import Final, Literal, TypeAlias, get_args
+from collections import defaultdict
+from collections.abc import Iterable
+from typing import Final, Literal, TypeAlias, TypeGuard, get_args
 
 import msgspec
 
@@ -282,3 +280,40 @@ def record_key(record: Record) -> tuple[str, str]:
     """Return (kind, id), the identity of a record in every store."""
     kind, name = _KEYS[type(record)]
     return kind, getattr(record, name)
+
+
+class Agents:
+    """The agents of one session. Calls of a nested agent also count as calls of the agents around it."""
+
+    def __init__(self, records: Iterable[object]) -> None:
+        spans = [one for one in records if isinstance(one, CallRecord | EventRecord) and one.span_id is not None]
+        self._parents = {one.span_id: one.parent_span_id for one in spans}
+        self._agents = {one.span_id for one in spans if is_agent(one)}
+        self._calls: dict[str | None, list[CallRecord]] = defaultdict(list)
+        for call in spans:
+            if isinstance(call, CallRecord):
+                for agent in self._enclosing_agents(call):
+                    self._calls[agent].append(call)
+
+    def depth(self, record: object) -> int:
+        """Return the number of agents around a record."""
+        return len(self._enclosing_agents(record))
+
+    def calls(self, agent: EventRecord) -> list[CallRecord]:
+        """Return the calls made inside an agent."""
+        return self._calls[agent.span_id] if agent.span_id is not None else []
+
+    def _enclosing_agents(self, record: object) -> list[str | None]:
+        found: list[str | None] = []
+        above = getattr(record, "parent_span_id", None)
+        for _ in self._parents:  # bounded, even if parents form a cycle
+            if above is None:
+                break
+            found += [above] if above in self._agents else []
+            above = self._parents.get(above)
+        return found
+
+
+def is_agent(record: object) -> TypeGuard[EventRecord]:
+    """Return whether a record is the event of an agent."""
+    return isinstance(record, EventRecord) and record.event_type == "agent"

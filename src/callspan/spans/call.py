@@ -1,21 +1,21 @@
 """Call spans: one CLIENT span per call, started with the attributes for samplers and ended with the record.
 
-Attributes are set in one step, with the same result as by the SDK. The SDK checks the type, length and name of every
-value, which for the forty attributes of a call takes as long as everything else about its span. The values here have
-plain types, unless a callback changed the record, so one check of all types is enough.
+If another library's LLM span is open, the call sets its attributes on that span instead of starting a second one.
+OpenTelemetry's GenAI utilities mark the context for this purpose, and so does callspan if they are imported; other
+spans are recognised by their attributes. No package is required.
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from opentelemetry import context as otel_context
 from opentelemetry import trace
 from opentelemetry._logs import LoggerProvider
 from opentelemetry.attributes import BoundedAttributes
-from opentelemetry.context import Context
+from opentelemetry.context import Context, get_value, set_value
 from opentelemetry.trace import (
     DEFAULT_TRACE_STATE,
     INVALID_SPAN_CONTEXT,
@@ -41,11 +41,10 @@ from callspan.record.ids import new_span_id
 from callspan.record.messages import Conversation
 from callspan.record.span_handle import OWN_SPAN, SpanHandle
 from callspan.semconv import call, gen_ai
-from callspan.semconv.call import Projection
+from callspan.semconv.call import CALL_ID, Projection
 from callspan.semconv.content_attributes import Attributes, AttributeValue
 from callspan.semconv.spans import spans_of_attempts
 from callspan.settings import Settings
-from callspan.spans import adopted
 from callspan.spans.log_events import CallLogEvents
 
 _TRACER: Final = fail_open("get a tracer")
@@ -59,6 +58,18 @@ _ONE_STEP: Final = fail_open("set attributes on a span in one step")
 _ABSENT: Final = object()
 _SDK: Final = "opentelemetry.sdk.trace"
 _SCALARS: Final = frozenset({str, bool, int, float})
+
+_INFERENCE: Final = "opentelemetry.genai.client.inference.context"
+_MARKS: Final = (_INFERENCE, "opentelemetry.genai.client.embedding.context")
+_CALLS: Final = (
+    ("gen_ai.operation.name", ("chat", "text_completion", "generate_content", "embeddings")),
+    ("openinference.span.kind", ("LLM", "EMBEDDING")),
+    ("llm.request.type", ("chat", "completion", "embedding")),
+)
+"""Attributes that identify the span of a call: the conventions', OpenInference's and OpenLLMetry's."""
+_OWN_MARK: Final = "callspan.inference"
+_UTIL: Final = "opentelemetry.util.genai.invocation"
+_MARK: Final = fail_open("mark the span of a call for OpenTelemetry's utilities")
 
 
 def trace_id() -> str | None:
@@ -121,7 +132,7 @@ class CallSpan(CallSpanHandle):
             inner = trace.set_span_in_context(self._span, context)
             if self.trace_id is None and self.span_id is not None:
                 inner = otel_context.set_value(OWN_SPAN, self.span_id, inner)
-            return adopted.with_mark(inner) if adopted.UTIL in sys.modules else inner
+            return _with_mark(inner) if _UTIL in sys.modules else inner
         except reported(_CURRENT):
             return context
 
@@ -188,7 +199,7 @@ class CallSpans:
             context = otel_context.get_current()
             parent = trace.get_current_span(context)
             if parent is not trace.INVALID_SPAN:
-                outer, above = adopted.outer_span(parent), parent.get_span_context()
+                outer, above = _outer_span(parent), parent.get_span_context()
         except reported(_LOOK):
             outer = None
         if outer is not None:
@@ -311,3 +322,31 @@ def _room(bounded: object, attributes: Attributes) -> dict[str, AttributeValue] 
         if type(value) not in _SCALARS and not (type(value) is tuple and _SCALARS.issuperset(map(type, value))):
             return None
     return room
+
+
+def _outer_span(span: Span) -> Span | None:
+    """Return the current span if it is an LLM span that can represent this call, else None.
+
+    A span represents only one call: a span that already has the attributes of a call is not used.
+    """
+    if not span.is_recording():
+        return None
+    attributes: Mapping[str, object] = getattr(span, "attributes", None) or {}
+    return None if CALL_ID in attributes or not (_is_marked() or _is_call(attributes)) else span
+
+
+def _is_marked() -> bool:
+    own = get_value(_OWN_MARK)
+    return any((mark := get_value(name)) is not None and mark is not own for name in _MARKS)
+
+
+def _is_call(attributes: Mapping[str, object]) -> bool:
+    return any(attributes.get(name) in values for name, values in _CALLS)
+
+
+def _with_mark(context: Context) -> Context:
+    """Return `context` marked as inside an LLM span, for libraries that check it; `_UTIL` must be imported."""
+    with _MARK:
+        data = sys.modules[_UTIL].InferenceData()
+        return set_value(_OWN_MARK, data, set_value(_INFERENCE, data, context))
+    return context

@@ -29,7 +29,7 @@ from callspan.record.call import Place
 from callspan.record.events import EventRecord, MessageRecord, Record, RewardRecord, ScopeRecord
 from callspan.record.span_handle import OWN_SPAN, SpanHandle
 from callspan.semconv import session as semconv
-from callspan.semconv.scope_spans import (
+from callspan.semconv.spans import (
     ScopeSpan,
     ScopeSpanOptions,
     evaluation,

@@ -1,4 +1,7 @@
-"""Delivering: one batch of a segment to one store; a record that the store can never take is rejected."""
+"""Delivering: one batch of a segment to its destination, usually a store.
+
+A record that the store can never take is rejected.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ from typing import Final, NamedTuple, TypeAlias
 import msgspec
 
 from callspan.fail_open import fail_open
-from callspan.spool.destination import Destination, Rejected, reason
+from callspan.safe_urls import whole_words, without_passwords
 from callspan.spool.directory import REJECTED_FILE
 from callspan.spool.losses import Kind
 from callspan.spool.segment import Segment, lines_in, opened
@@ -25,6 +28,8 @@ _CURSOR: Final = fail_open("write a cursor; after a crash some records are deliv
 
 Rejection: TypeAlias = tuple[bytes, str]
 """A record that a store can never take, and why."""
+
+_MAX_REASON: Final = 400
 
 
 class BatchResult(NamedTuple):
@@ -113,3 +118,55 @@ def reject(directory: Path, store: str, payload: bytes, why: str) -> None:
     line = msgspec.json.encode({"store": store, "reason": why, "record": msgspec.Raw(record)})
     with opened(directory / REJECTED_FILE, os.O_WRONLY | os.O_CREAT | os.O_APPEND) as descriptor:
         os.write(descriptor, line + b"\n")
+
+
+class Rejected(Exception):  # noqa: N818 - what a store says of a record
+    """The store can never take a record of the batch."""
+
+    def __init__(self, reason: str, record: object = None) -> None:
+        """`record` is the one, as it was delivered; None: the store does not know which, and is given parts."""
+        super().__init__(reason)
+        self.record = record
+
+
+class Destination:
+    """The destination of the records in a spool. Used by one thread at a time, never by the application's.
+
+    Delivery is at least once: after a failure a sink gets a record again, from any process.
+    """
+
+    closes_before_fork: bool = False
+    """True for SQLite: it would believe to hold in a child the locks that it has in the parent."""
+    batch_records: int = 100
+
+    def open(self) -> None:
+        """Connect, and create missing tables or files. Called before the first delivery and after each failure."""
+
+    def deliver(self, payloads: Sequence[bytes]) -> None:
+        """Store all records durably, or raise and store none.
+
+        Raises Rejected for a record that it can never take; after any other exception a retry may succeed.
+        """
+        raise NotImplementedError
+
+    def tend(self, waits_since_ns: int | None) -> float | None:
+        """Do other work on the store for a moment, where nothing is to be delivered.
+
+        Nothing that is newer than `waits_since_ns` (Unix time) may be deleted: parts of it may still wait. Returns in
+        how many seconds more is due; None: nothing is.
+        """
+        del waits_since_ns
+        return None
+
+    def close(self) -> None:
+        """Close files and connections; `open` may follow."""
+
+
+def reason(error: BaseException) -> str:
+    """Return why a store failed, as a short text without passwords."""
+    if isinstance(error, OSError) and error.strerror:
+        text = f"{error.strerror}: {error.filename}" if error.filename else error.strerror
+    else:
+        text = next(iter(str(error).strip().splitlines()), "") or type(error).__name__
+    text = without_passwords(text)
+    return text if len(text) <= _MAX_REASON else whole_words(text, _MAX_REASON).rstrip() + "…"

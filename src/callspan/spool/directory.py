@@ -9,7 +9,8 @@ import os
 import stat
 import tempfile
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import suppress
 from functools import cache
 from hashlib import sha256
 from math import inf
@@ -273,3 +274,27 @@ def adopt(path: Path) -> Segment | None:
     """Lock a segment that an ended process has left; None where a process holds it, or for stores that are unknown."""
     keys = keys_of(path.parent)
     return Segment.adopt(path, keys) if keys else None
+
+
+def erase(directory: Path, is_gone: Callable[[bytes], bool]) -> int:
+    """Erase the records of which `is_gone` is true, delivered or not, and return how many. Raises OSError.
+
+    Also those of running processes. A line becomes as many spaces: offsets stay, and readers pass over it. A damaged
+    line is looked at as it stands, and so are those of rejected records, which have no checksum.
+    """
+    return sum(_erase_in(path, is_gone) for path in (*segments_in(directory), directory / REJECTED_FILE))
+
+
+def _erase_in(path: Path, is_gone: Callable[[bytes], bool]) -> int:
+    erased = 0
+    # A descriptor of its own: a write through the one that appends would append.
+    with suppress(FileNotFoundError), opened(path, os.O_RDWR) as descriptor:
+        data = os.pread(descriptor, os.fstat(descriptor).st_size, 0)
+        for start, end, whole in lines_in(data, 0):
+            payload = data[start : end - 1] if whole is None else whole
+            if payload and is_gone(payload):
+                os.pwrite(descriptor, b" " * (end - 1 - start), start)
+                erased += 1
+        if erased:
+            os.fsync(descriptor)
+    return erased

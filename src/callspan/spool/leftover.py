@@ -15,8 +15,7 @@ import msgspec
 from callspan.fail_open import Attempt
 from callspan.safe_urls import without_passwords
 from callspan.spool import directory as places
-from callspan.spool.delivering import BatchResult, Delivery
-from callspan.spool.destination import Destination
+from callspan.spool.delivering import BatchResult, Delivery, Destination
 from callspan.spool.directory import Target
 from callspan.spool.losses import Loss, Losses, add_losses
 from callspan.spool.segment import Segment

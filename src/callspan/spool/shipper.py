@@ -20,8 +20,7 @@ from callspan.background import thread
 from callspan.fail_open import fail_open, log, report
 from callspan.formatting import plural
 from callspan.safe_urls import without_passwords
-from callspan.spool.delivering import Delivery
-from callspan.spool.destination import Destination, reason
+from callspan.spool.delivering import Delivery, Destination, reason
 from callspan.spool.directory import Target, lacks, waiting
 from callspan.spool.segment import Segment
 

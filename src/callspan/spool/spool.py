@@ -20,7 +20,7 @@ from callspan import forks
 from callspan.fail_open import fail_open, log, reported
 from callspan.safe_urls import error_text
 from callspan.spool import directory as places
-from callspan.spool.destination import Destination
+from callspan.spool.delivering import Destination
 from callspan.spool.directory import Target
 from callspan.spool.losses import Kind, LossCounter
 from callspan.spool.segment import LINE_BYTES, Segment

@@ -6,13 +6,14 @@ from callspan.record.codec import decode, encode
 from callspan.record.events import Record
 from callspan.record.interrupted import INTERRUPTED
 from callspan.settings import SettingError
-from callspan.spool.destination import Rejected
+from callspan.spool.delivering import Rejected
 from callspan.stores.aggregates import exact_sum, is_error, known_sum, percentile_ms
 from callspan.stores.base import (
     IN_PROGRESS,
     ORDERS,
     CallIds,
     EmptyStoreError,
+    Entry,
     Event,
     Grouping,
     History,
@@ -21,9 +22,12 @@ from callspan.stores.base import (
     SessionSummary,
     StoreError,
     Summary,
+    duration_of,
+    end_of,
     ids_of,
+    start_of,
+    step_of,
 )
-from callspan.stores.entries import Entry, duration_of, end_of, start_of, step_of
 from callspan.stores.filters import CallFilter, SessionFilter
 from callspan.stores.history import KEEPS_INSTRUCTIONS, whole_conversation
 from callspan.stores.named import named_by

@@ -1,4 +1,4 @@
-"""Base: the `Reader` protocol of stores, its filters, and the types it returns."""
+"""Base: the `Reader` protocol of stores, its filters, the types it returns, and the times of a session's entries."""
 
 from __future__ import annotations
 
@@ -37,6 +37,9 @@ IN_PROGRESS: Final = "in_progress"
 """The word for the outcome of a session that has none."""
 MOST_CALLS: Final = 1000
 """Most calls that are followed from one back to the calls before it."""
+
+Entry: TypeAlias = CallRecord | Event
+"""The records in a session."""
 
 
 @contextmanager
@@ -283,3 +286,25 @@ class History(NamedTuple):
     """Id of the response that no recorded call has: only the provider has the messages before it."""
     more: bool = False
     """There are still earlier calls, which were not read."""
+
+
+def start_of(entry: Entry) -> int:
+    """Return the start of a call or event in Unix nanoseconds."""
+    return entry.timing.start_ns if isinstance(entry, CallRecord) else entry.time_ns
+
+
+def duration_of(entry: Entry) -> int | None:
+    """Return the duration in nanoseconds; None for an instant, or an entry that still runs."""
+    if isinstance(entry, CallRecord):
+        return entry.timing.duration_ns
+    return entry.duration_ns if isinstance(entry, EventRecord) else None
+
+
+def end_of(entry: Entry) -> int:
+    """Return the end in Unix nanoseconds; of an entry without a duration its start."""
+    return start_of(entry) + (duration_of(entry) or 0)
+
+
+def step_of(entry: Entry) -> str | None:
+    """Return the id of the timestep an entry belongs to; None: it belongs to the session itself."""
+    return entry.place.timestep_id if isinstance(entry, CallRecord) else entry.timestep_id

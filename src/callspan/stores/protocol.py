@@ -15,7 +15,7 @@ from callspan.forks import late_attribute
 from callspan.record.events import Record
 from callspan.safe_urls import names_user, safe_name, unescaped
 from callspan.settings import SettingError
-from callspan.spool.destination import Rejected
+from callspan.spool.delivering import Rejected
 from callspan.stores.base import DeletionResult, DeletionScope, on_error
 from callspan.stores.database import Database
 from callspan.stores.reader import Reader

@@ -13,7 +13,7 @@ from callspan.providers.registry import decoded
 from callspan.providers.wire_json import number, objects, text
 from callspan.record.call import CallRecord
 from callspan.record.messages import Media, Message, UnknownPart
-from callspan.stores.entries import Entry, start_of
+from callspan.stores.base import Entry, start_of
 
 _REALTIME: Final = "realtime"
 _VOICE: Final = frozenset({_REALTIME, "live", "realtime_translations"})

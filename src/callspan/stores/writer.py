@@ -17,7 +17,7 @@ from callspan.record.call import CallRecord
 from callspan.record.events import RECORD_TYPES, Record, record_key
 from callspan.record.merging import merged_scope
 from callspan.safe_urls import error_text
-from callspan.spool.destination import Rejected
+from callspan.spool.delivering import Rejected
 from callspan.stores.bodies import Piece
 from callspan.stores.call_rows import exact_call, record_of
 from callspan.stores.columns import CALLS, TABLES, Table

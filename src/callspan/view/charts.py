@@ -9,8 +9,7 @@ from typing import Final, Literal, TypeAlias
 
 import msgspec
 
-from callspan.comparison.groups import Group, group_sessions
-from callspan.comparison.measures import Measure, Number, mean, objectives_of, values_of
+from callspan.comparison.groups import Group, Measure, Number, group_sessions, mean, objectives_of, values_of
 from callspan.records import REWARD
 from callspan.stores import CallFilter, Reader, Summary
 from callspan.view.source import BadQueryError, View

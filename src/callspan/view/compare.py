@@ -7,10 +7,19 @@ from typing import Final
 
 import msgspec
 
-from callspan.comparison.diff import Fact, Pair, Status, diff
-from callspan.comparison.diff_text import STATUS_WORDS, against_text, first_difference_text, name_text, value_text
+from callspan.comparison.diff import (
+    STATUS_WORDS,
+    Fact,
+    Pair,
+    Status,
+    TextRun,
+    against_text,
+    diff,
+    first_difference_text,
+    name_text,
+    value_text,
+)
 from callspan.comparison.sides import Side, read_side, text_of
-from callspan.comparison.text_changes import TextRun
 from callspan.stores import SessionSummary, named_by
 from callspan.view.source import BadQueryError, View
 

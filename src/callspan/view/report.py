@@ -1,20 +1,26 @@
-"""Report: the page as one file, with the server's answers about the selected calls and sessions."""
+"""Report: the page as one file, with the server's answers about the selected calls and sessions.
+
+It has the page's HTML, styles and modules, the data, and a policy that allows no more.
+"""
 
 from __future__ import annotations
 
+import base64
+import hashlib
+import re
 import shlex
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from importlib import resources
 from pathlib import Path
 from typing import Final, TypeAlias
 
 import msgspec
 
-from callspan.formatting import exact, plural
+from callspan.formatting import exact, json_block, plural
 from callspan.output_file import replacement
 from callspan.stores import CallFilter, ConversationReader, Reader, Scoring, SessionSummary, exact_sum, known_sum
 from callspan.view import charts, session
-from callspan.view.report_file import html
 from callspan.view.source import Access, View, encoder
 
 Progress: TypeAlias = Callable[[int, int, str], None]
@@ -23,6 +29,13 @@ _MB: Final = 1_000_000
 _MAX_BYTES: Final = 20 * _MB
 _OF_SESSIONS: Final = 0.8
 """Sessions take at most this share of the bytes where there are calls outside of them, which take what is left."""
+
+_IMPORT: Final = re.compile(r'^import (\{.*\}) from "\./(\w+)\.js";$', re.MULTILINE)
+_EXPORT: Final = re.compile(r"^export (?=(?:const|class) (\w+))", re.MULTILINE)
+_DEFAULT: Final = re.compile(r"^export default ", re.MULTILINE)
+_LINKED: Final = re.compile(r'^<(?:link rel="stylesheet"|script|a href="#/compare").*\n', re.MULTILINE)
+_FIRST: Final = "report"
+"""The module that answers where otherwise the server does."""
 
 
 class Contents(msgspec.Struct):
@@ -191,3 +204,63 @@ def _missing(found: Contents) -> str:
     ]
     which = " and ".join(filter(None, parts))
     return f"cut at {found.max_bytes // _MB} MB: the oldest are missing, {which}" if which else ""
+
+
+def html(data: Iterable[bytes]) -> Iterator[bytes]:
+    """Yield the file; `data` are the pieces of a JSON text that the script reads."""
+    style, script = _styles(), _script()
+    head, _, body = _LINKED.sub("", _text("index.html")).partition("</head>")
+    start, _, end = body.partition("</body>")
+    policy = (
+        f"default-src 'none'; script-src '{_digest(script)}'; style-src '{_digest(style)}'; img-src data:; "
+        "base-uri 'none'; form-action 'none'"
+    )
+    first, rest = head.split("\n", 4)[:4], head.split("\n", 4)[4]
+    meta = f'<meta http-equiv="Content-Security-Policy" content="{policy}">'
+    yield "\n".join([*first, meta, rest]).encode()
+    yield f"<style>{style}</style>\n</head>{start}".encode()
+    yield b'<script type="application/json" id="data">'
+    yield from map(json_block, data)
+    yield f'</script>\n<script type="module">{script}</script>\n</body>{end}'.encode()
+
+
+def _styles() -> str:
+    names = re.findall(r'href="/static/(\w+\.css)"', _text("index.html"))
+    return "\n".join(map(_text, names))
+
+
+def _script() -> str:
+    """Return the modules as one: each is a function that returns its exports, behind those that it needs."""
+    static = resources.files(__package__).joinpath("static")
+    names = sorted(one.name.removesuffix(".js") for one in static.iterdir() if one.name.endswith(".js"))
+    sources = {name: _text(f"{name}.js") for name in (_FIRST, *names)}
+    ordered: list[str] = []
+
+    def place(name: str) -> None:
+        for _, needed in _IMPORT.findall(sources[name]):
+            if needed not in ordered:
+                place(needed)
+        if name not in ordered:
+            ordered.append(name)
+
+    for name in sources:
+        place(name)
+    return "const modules = Object.create(null);\n" + "\n".join(_module(name, sources[name]) for name in ordered)
+
+
+def _module(name: str, source: str) -> str:
+    exported = _EXPORT.findall(source)
+    text = _EXPORT.sub("", _IMPORT.sub(r"const \1 = modules.\2;", source))
+    if _DEFAULT.search(text):
+        text = _DEFAULT.sub("const made = ", text)
+        exported.append("default: made")
+    text = text.replace("import(`./${place.page}.js`)", "modules[place.page]")
+    return f"modules.{name} = (() => {{\n{text}\nreturn {{ {', '.join(exported)} }};\n}})();"
+
+
+def _text(name: str) -> str:
+    return resources.files(__package__).joinpath("static").joinpath(name).read_text(encoding="utf-8")
+
+
+def _digest(content: str) -> str:
+    return "sha256-" + base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()

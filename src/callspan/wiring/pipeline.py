@@ -26,7 +26,7 @@ from callspan.delivery.recorder import Listener, Recorder
 from callspan.fail_open import fail_open, value_of
 from callspan.observe.deferred_ends import DeferredEnds
 from callspan.observe.ports import CallFactory, SeenAnswers
-from callspan.otlp.variables import SIGNALS, Signal
+from callspan.otlp.providers import SIGNALS, Signal
 from callspan.process.processed import ProcessedRecord
 from callspan.process.processors import Processors, caller_processors
 from callspan.process.redaction import Redactor
@@ -34,7 +34,7 @@ from callspan.process_end import ForkedWorkers
 from callspan.record.call import CallRecord, Place
 from callspan.record.events import Record
 from callspan.record.messages import Conversation
-from callspan.semconv.scope_spans import ScopeSpanOptions
+from callspan.semconv.spans import ScopeSpanOptions
 from callspan.service import service_name
 from callspan.settings import Content, SettingError, Settings, shown, strictest
 from callspan.spans.call import CallSpans, context_of, tracer_of

@@ -1,4 +1,4 @@
-"""Chat completions: requests and responses of `/chat/completions`, their choices, and their messages as typed parts."""
+"""Chat completions and legacy completions: requests, responses, their choices, and their messages as typed parts."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from typing import Final
 
 from callspan.providers.base import Operation, ResponseInfo
-from callspan.providers.fold.chat import ChatFold
+from callspan.providers.fold.chat import ChatFold, CompletionFold
 from callspan.providers.media_parts import media
 from callspan.providers.openai.base import OpenAIEndpoint, response_error, unix_time
-from callspan.providers.openai.parts import list_or_none, parts_of
+from callspan.providers.openai.parts import list_or_none, parts_of, prompt_messages
 from callspan.providers.openai.usage import usage_of
 from callspan.providers.wire_json import detached, dig, flag, integer, items, mapping, objects, text, word, words
 from callspan.record.call import Response
@@ -269,3 +269,29 @@ def choices_info(body: object, *, refused: bool = False, holds: str = "choices")
         refused=refused or CONTENT_FILTER in meant,
         recognized=error is not None or is_held,
     )
+
+
+class Completions(OpenAIEndpoint):
+    """The legacy completions endpoint. Stateless."""
+
+    operation: Operation = "text_completion"
+    message_key = "prompt"
+    accumulator = CompletionFold
+
+    def response_info(self, body: object) -> ResponseInfo:
+        """Return the info of a complete or folded response. Total."""
+        return choices_info(body)
+
+    def conversation(self, request: object, response: object) -> Conversation:
+        """Return each prompt as a user's message and each choice as an assistant's."""
+        return Conversation(
+            input=prompt_messages(dig(request, "prompt")),
+            output=[_answer(choice) for choice in in_order(response)],
+        )
+
+
+def _answer(choice: dict[str, object]) -> Message:
+    completion = text(choice, "text")
+    logprobs = choice.get("logprobs")
+    parts: list[Part] = [Text(text=completion, logprobs=detached(logprobs) if logprobs else None)] if completion else []
+    return Message(role="assistant", parts=parts, finish_reason=word(choice, "finish_reason"))

@@ -11,8 +11,7 @@ import msgspec
 from callspan.providers.base import ResponseInfo
 from callspan.providers.fold.events import Place
 from callspan.providers.openai.audio_frames import BYTES, Audio
-from callspan.providers.openai.responses import Responses
-from callspan.providers.openai.responses_fold import CONTENT, ResponsesFold
+from callspan.providers.openai.responses import CONTENT, Responses, ResponsesFold
 from callspan.providers.sockets import Json
 from callspan.providers.wire_json import count, dig, mapping, objects
 from callspan.record.call import Request

@@ -1,33 +1,33 @@
-"""Sink for ClickHouse: each record is one flat row, with its bodies.
-
-Delivery is at least once, and idempotent: rows of one key are one after the server's merges.
-"""
+"""Sink for ClickHouse, over HTTP or in this process: each record is one flat row, with its bodies."""
 
 # ruff: noqa: S608 - only our own names and conditions are put into SQL; values are parameters
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from math import ceil
 from typing import Any, Final
 
 import msgspec
+from clickhouse_connect.driver import create_client
 from clickhouse_connect.driver.client import Client
-from clickhouse_connect.driver.exceptions import DatabaseError
+from clickhouse_connect.driver.exceptions import ClickHouseError, DatabaseError, OperationalError
 
 from callspan.record.call import CallRecord
 from callspan.record.events import RECORD_TYPES, Record, record_key
+from callspan.record.formats import check_format
 from callspan.safe_urls import error_text, safe_name
-from callspan.spool.destination import Rejected
+from callspan.spool.delivering import Rejected
 from callspan.stores import payloads
-from callspan.stores.base import check_layout, on_error
+from callspan.stores.base import StoreError, check_layout, on_error
 from callspan.stores.bodies import DAMAGE
 from callspan.stores.call_rows import record_of, with_bodies
-from callspan.stores.clickhouse.connection import CODE, connect, explaining, layout, make_tables
 from callspan.stores.columns import TABLES, Table
 from callspan.stores.payloads import bodies_of, combined
+from callspan.stores.schema import statements
 
 _INSERT: Final = {
     "async_insert": 0,
@@ -52,6 +52,21 @@ SELECT * FROM calls WHERE startsWith(call_id, {{id:String}})
   OR {" OR ".join(f"{name} = {{id:String}}" for name in _OTHER_IDS)}
  ORDER BY call_id = {{id:String}} DESC, startsWith(call_id, {{id:String}}) DESC, start_ns, call_id, version DESC
  LIMIT 1 BY call_id LIMIT 2"""
+
+_CONNECT_S: Final = 10
+_ANSWER_S: Final = 60
+CODE: Final = re.compile(r"[Cc]ode: (\d+)")
+_ERRNO: Final = re.compile(r"(?:\[Errno -?\d+\] |Error\(\d+, ')([A-Z][\w ]+)")
+_ADVICE: Final = {
+    60: "a table was dropped: restore it from a backup, or create it: python -m callspan.stores.schema clickhouse",
+    81: "the database does not exist (dropped?); create it: CREATE DATABASE",
+    164: "this user, or the server, is read-only",
+    242: "the table is read-only; has the server lost its Keeper?",
+    243: "the server's disk is full; make room",
+    497: "grant the right to this user",
+    516: "user or password is wrong",
+}
+"""What to do, by the code of an error."""
 
 
 class ClickHouseSink:
@@ -177,3 +192,56 @@ def _record_of(table: Table, row: Mapping[str, Any]) -> Record | None:
     with suppress(*DAMAGE):
         return _call_of(row) if table.kind == "call" else record_of(table, row, RECORD_TYPES[table.kind])
     return None
+
+
+def connect(url: str) -> Client:
+    """Return a client of the server a store's URL names; `clickhouse+chdb:///directory` is the embedded engine.
+
+    Raises clickhouse_connect's exceptions if it cannot be reached.
+    """
+    dsn = url.partition("+")[2] if url.lower().startswith("clickhouse+") else url
+    if dsn.startswith("chdb:"):
+        return create_client(dsn=dsn)
+    return create_client(
+        dsn=dsn,
+        autogenerate_session_id=False,
+        connect_timeout=_CONNECT_S,
+        send_receive_timeout=_ANSWER_S,
+    )
+
+
+def layout(client: Client) -> int:
+    """Return the format of the tables; 0 if there are none."""
+    if not client.command("EXISTS TABLE callspan_layout"):
+        return 0
+    return int(str(client.query("SELECT max(version) FROM callspan_layout").result_rows[0][0]))
+
+
+def make_tables(client: Client, name: str) -> bool:
+    """Create the tables, return whether there were none. Safe to repeat after a failure and to run concurrently.
+
+    Raises OtherFormatError for tables of another format.
+    """
+    found = layout(client)
+    if found:
+        check_format(name, found)
+        return False
+    for statement in statements("clickhouse"):
+        client.command(statement)
+    return True
+
+
+@contextmanager
+def explaining(name: str) -> Iterator[None]:
+    """Context manager that replaces known ClickHouse errors by a StoreError that says what to do."""
+    try:
+        yield
+    except ClickHouseError as error:
+        found = CODE.search(str(error))
+        advice = None if found is None else _ADVICE.get(int(found[1]))
+        if advice is None:
+            # The driver's message includes a page of text of its HTTP library.
+            if why := _ERRNO.search(str(error)):
+                raise OperationalError(why[1]) from error
+            raise
+        raise StoreError(f"{name}: {advice}") from error

@@ -18,8 +18,7 @@ from callspan.stores import bodies
 from callspan.stores.columns import CALLS, REFERENCES, Table
 from callspan.stores.contents import Numbers, lane_end, pieces_of
 from callspan.stores.database import Values
-from callspan.stores.postgres.connection import REMOVAL_LOCK, explaining
-from callspan.stores.postgres.database import PostgresDatabase
+from callspan.stores.postgres.database import REMOVAL_LOCK, PostgresDatabase, explaining
 from callspan.stores.rewards import needs_join
 from callspan.stores.rows import Row, on_conflict
 from callspan.stores.schema import type_of
