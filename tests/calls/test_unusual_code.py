@@ -178,6 +178,34 @@ def test_a_stream_outlives_its_loop_and_ends_once(provider: ScriptedProvider, se
     assert len(seen.records) == 1
 
 
+# Trio warns of every generator that is not read to its last item, as the SDKs leave theirs.
+@pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.parametrize("how", ["plain", "stream", "cancelled"])
+def test_calls_under_trio_are_recorded(how: str, sdk: str, provider: ScriptedProvider, seen: Captured) -> None:
+    trio = pytest.importorskip("trio", reason="trio is not installed")
+    provider.reply(status=429, retry_after_s=0.001)
+    provider.reply(text="I am well.", first_token_delay_s=60 if how == "cancelled" else 0)
+
+    async def body() -> None:
+        mode = Mode("async", provider)
+        result = await ask(client_of(mode, sdk, max_retries=1), stream=how != "plain")
+        if how == "stream":
+            await mode.all(result)
+        if how == "cancelled":
+            with trio.move_on_after(0.2) as scope:
+                await mode.all(result)
+            assert scope.cancelled_caught
+        await mode.close()
+
+    trio.run(body)
+    record = the_call(seen)
+    assert [attempt.status for attempt in record.attempts] == [429, 200]
+    if how == "cancelled":
+        assert (record.outcome, record.stream and record.stream.end) == ("cancelled", "cancelled")
+    else:
+        assert (record.outcome, text_of(record)) == ("success", "I am well.")
+
+
 def test_a_stream_requested_in_extra_body_is_as_without_callspan(mode: Mode, run: Run) -> None:
     """`extra_body` asks for a stream the SDK does not expect, and hands on as text."""
 
