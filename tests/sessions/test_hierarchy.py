@@ -308,10 +308,10 @@ def test_each_point_is_called_with_its_record(seen: Seen) -> None:
         "session_end": 1,
         "timestep_start": 2,
         "timestep_end": 2,
-        "event": 2,
+        "event": 3,
         "message": 1,
-        "before_record": 10,
-        "after_record": 10,
+        "before_record": 11,
+        "after_record": 11,
     }
     called: list[str] = []
     with ExitStack() as added:
@@ -322,8 +322,9 @@ def test_each_point_is_called_with_its_record(seen: Seen) -> None:
             own.timestep().start()  # left open: closed with its session, and its callback called
             with own.timestep() as step, step.tool("t"):
                 step.action(1)
+                step.handoff("billing")  # has no record at its start, but a span
     assert Counter(called) == expected
-    assert len(seen.records) == 10
+    assert len(seen.records) == 11
     with pytest.raises(ValueError, match="'nowhere'; one of session_start"):
         add_callback("nowhere", print)  # type: ignore[arg-type]
 

@@ -130,7 +130,7 @@ class Operation(Scope, BlockDecorator):
         record, kind = self._record(None, None), self._start_kind
         if kind is None or (self._excluded_from_io and not runtime.writes_starts()):
             # Only an agent's span has content at its start.
-            self._begin_span(runtime.process(msgspec.structs.replace(record, data=None), self._level), base)
+            self._begin_span(runtime.without_callbacks(msgspec.structs.replace(record, data=None), self._level), base)
             return
         first = msgspec.structs.replace(record, event_id=start_id(self.id), event_type=kind)
         processed = runtime.process(first, self._level)
