@@ -26,18 +26,15 @@ class Loop(Block):
         self._runner = runner
         self.agent = Agent(model)
         self.agent._is_automatic = True
-        self.is_running = False
 
     def start(self, *, current: bool = True) -> None:
         """Start the agent."""
         self.agent.start(current=current)
-        self.is_running = True
         if running_loop(self._runner) is None:  # otherwise the busy runner will refuse
             LOOPS[id(self._runner)] = self
 
     def end(self, error: BaseException | None = None) -> None:
         """End the agent."""
-        self.is_running = False
         self.agent.end(error)
 
     def on_return(self, _: object) -> None:
@@ -66,11 +63,9 @@ class Loop(Block):
         # At the end of an event loop, runners raise while they are closed.
         if not isinstance(error, GeneratorExit) and not isinstance(getattr(error, "__context__", None), GeneratorExit):
             self.end(error)
-            return
-        self.is_running = False
-        # The garbage collector may have closed it, so the span is ended on another thread.
-        if self.agent.state == "running":
-            self.agent._end_later(None)
+        else:
+            # The garbage collector may have closed it, so the span is ended on another thread.
+            self.agent._abandoned()
 
 
 class LoopTool(Tool):
@@ -98,4 +93,4 @@ class LoopTool(Tool):
 def running_loop(runner: object) -> Loop | None:
     """Return the recorded loop of a running runner, or None."""
     loop = LOOPS.get(id(runner))
-    return loop if loop is not None and loop.is_running else None
+    return loop if loop is not None and loop.agent.state == "running" else None
