@@ -21,9 +21,8 @@ from callspan.spans.session import SessionSpans, SpanRef
 _R = TypeVar("_R", bound=Record)
 CALL_SPANS: Final[LRUCache[str, SpanRef]] = LRUCache(4096)
 """The spans of recent calls by call id, for feedback and later answers."""
-_installed: list[Runtime] = []
-_was_set: list[bool] = []
-"""Not empty once `instrument()` or `uninstrument()` has run in this process."""
+_installed: list[Runtime | None] = []
+"""The current runtime; None after `uninstrument()`, empty before the first `instrument()` of this process."""
 
 
 class Runtime(msgspec.Struct, frozen=True, kw_only=True):
@@ -58,14 +57,12 @@ class Runtime(msgspec.Struct, frozen=True, kw_only=True):
 
 def install(runtime: Runtime) -> None:
     """Make `runtime` the current one; open sessions keep the one they started with."""
-    _was_set[:] = [True]
     _installed[:] = [runtime]
 
 
 def remove() -> None:
     """Remove the runtime: sessions that start from now on record nothing."""
-    _was_set[:] = [True]
-    _installed.clear()
+    _installed[:] = [None]
 
 
 def installed() -> Runtime | None:
@@ -75,10 +72,9 @@ def installed() -> Runtime | None:
 
 def never_instrumented() -> bool:
     """Return True while neither `instrument()` nor `uninstrument()` has run in this process."""
-    return not _was_set
+    return not _installed
 
 
 def forget() -> None:
     """Return to the state of a new process. For tests."""
-    _was_set.clear()
     _installed.clear()
