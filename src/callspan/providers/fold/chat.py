@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import re
 from typing import Final
 
 from callspan.providers.error_kinds import error_in
 from callspan.providers.fold.merge import Entries, Json, extend, is_json, merge, whole
+from callspan.providers.media_parts import from_base64
 from callspan.providers.wire_json import detached, integer, mapping
 from callspan.record.messages import LENGTH, normalised
 
@@ -140,13 +140,8 @@ def _finished_call(call: Json, was_cut: bool) -> Json:
 
 def _one_base64(joined: str) -> str:
     """Return joined base64 pieces, each possibly padded, as one base64 text; other text unchanged."""
-    pieces = _PADDED.findall(joined)
-    if len(pieces) <= 1:
-        return joined
-    try:
-        return base64.b64encode(b"".join(base64.b64decode(piece, validate=True) for piece in pieces)).decode()
-    except (binascii.Error, ValueError):
-        return joined
+    pieces = [from_base64(piece) for piece in _PADDED.findall(joined)]
+    return joined if None in pieces else base64.b64encode(b"".join(filter(None, pieces))).decode()
 
 
 class CompletionFold(ChatFold):

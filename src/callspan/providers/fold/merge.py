@@ -32,7 +32,6 @@ LISTED: Final = {
     "token_id": "token_ids",
 }  # fmt: skip
 """One in each event is a list in a whole body."""
-_WITH_LISTED: Final = "provider_specific_fields"
 _ALWAYS_CONTENT: Final = frozenset({"annotations", "delta", "executed_tools", "images"})
 _NAMED_TEXTS: Final = TEXTS | {"b64_json", "name"}
 _JOINED: Final = frozenset({"annotations", "content", "data", "logprobs", "output", "segments", "summary"})
@@ -83,10 +82,10 @@ def _put(known: Json, key: str, value: Any) -> None:
         if value:
             known[key] = text = StringIO()
             text.write((held if isinstance(held, str) else "") + value)
-    elif key == _WITH_LISTED and isinstance(value, dict):
+    elif isinstance(value, dict):
         known[key] = {}
         merge(known[key], value)
-    elif isinstance(value, dict) or (not held and (value or key not in known)):
+    elif not held and (value or key not in known):
         known[key] = detached(value)
 
 
