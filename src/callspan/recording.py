@@ -15,6 +15,7 @@ from opentelemetry import context as otel_context
 
 from callspan.agent.arguments import Time, moment, offset
 from callspan.agent.call_ids import call_begun
+from callspan.agent.context import EitherWith
 from callspan.agent.misuse import UsageError, installed_or_warn, refuse
 from callspan.fail_open import fail_open
 from callspan.observe.call import Call
@@ -32,7 +33,7 @@ _FEED: Final = fail_open("record the data of a client")
 _END: Final = fail_open("finish recording a call")
 
 
-class RecordedCall:
+class RecordedCall(EitherWith):
     """One call recorded manually, see `record_call`. Methods have no effect after its end, or with an invalid `at`.
 
     Example:
@@ -95,10 +96,8 @@ class RecordedCall:
         if call is None or call.ended:
             return
         if at is not None:
-            try:
-                offset_ns: int | None = offset(at, call.record.timing.start_ns)
-            except UsageError as misuse:
-                refuse(misuse)
+            offset_ns = offset(at, call.record.timing.start_ns)
+            if offset_ns is None:
                 return
             times = call.state_times()
         else:
@@ -117,10 +116,8 @@ class RecordedCall:
             return
         duration_ns = None
         if at is not None and not call.ended:
-            try:
-                duration_ns = offset(at, call.record.timing.start_ns)
-            except UsageError as misuse:
-                refuse(misuse)
+            duration_ns = offset(at, call.record.timing.start_ns)
+            if duration_ns is None:
                 return
             call.state_times().duration_ns = duration_ns
         with _END:
@@ -190,16 +187,6 @@ class RecordedCall:
         """Restore the context from before the block."""
         if otel_context.get_current() is self._inner:
             otel_context.attach(self._outer)
-
-    async def __aenter__(self) -> Self:
-        """As `with`."""
-        return self.__enter__()
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """As `with`."""
-        self.__exit__(kind, error, trace)
 
 
 def record_call(

@@ -146,8 +146,7 @@ def current_session() -> Session | None:
         True
     """
     scope = current_scope()
-    session = scope.session if scope is not None else None
-    return session if isinstance(session, Session) else None
+    return None if scope is None else scope.session
 
 
 def current_timestep() -> Timestep | None:
@@ -159,5 +158,4 @@ def current_timestep() -> Timestep | None:
         'answer'
     """
     scope = current_scope()
-    step = scope._step if scope is not None else None
-    return step if isinstance(step, Timestep) else None
+    return None if scope is None else scope._step

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta, timezone
 from functools import partial
 from typing import Final, Protocol, TypeAlias
 
-from callspan.agent.misuse import UsageError
+from callspan.agent.misuse import UsageError, refuse
 from callspan.fail_open import value_of
 from callspan.record.plain_json import clean, plain
 
@@ -29,14 +29,6 @@ class SupportsBool(Protocol):
 
     def __bool__(self) -> bool:
         """Return the truth value."""
-
-
-def as_float(value: object) -> float | None:
-    """Return a number as a float, also from NumPy and one-element tensors; None if it is not a finite number."""
-    if isinstance(value, str):
-        return None
-    read = value if type(value) is float else value_of(partial(float, value))  # type: ignore[arg-type]
-    return read if read is not None and math.isfinite(read) else None
 
 
 def as_int(value: object) -> int | None:
@@ -79,9 +71,14 @@ def as_texts(values: Iterable[str] | str) -> list[str]:
 
 
 def reward_value(value: object) -> float | None:
-    """Return a reward as a float, None for None. Raises UsageError for anything but a finite number."""
-    amount = None if value is None else as_float(value)
-    if amount is None and value is not None:
+    """Return a reward as a float, also from NumPy and one-element tensors; None for None.
+
+    Raises UsageError for anything but a finite number.
+    """
+    if value is None:
+        return None
+    amount = value if type(value) is float else value_of(partial(float, value))  # type: ignore[arg-type]
+    if amount is None or not math.isfinite(amount) or isinstance(value, str):
         raise UsageError("a reward must be a finite number")
     return amount
 
@@ -100,11 +97,15 @@ def moment(at: Time | None) -> int:
     return read
 
 
-def offset(at: Time, start_ns: int) -> int:
-    """Return the nanoseconds from `start_ns` to `at`. Raises UsageError if `at` is earlier."""
-    offset_ns = moment(at) - start_ns
-    if offset_ns < 0:
-        raise UsageError("an end or first token must not be before the start (`at`)")
+def offset(at: Time, start_ns: int) -> int | None:
+    """Return the nanoseconds from `start_ns` to `at`; None for misuse: no valid time, or an earlier one."""
+    try:
+        offset_ns = moment(at) - start_ns
+        if offset_ns < 0:
+            raise UsageError("an end or first token must not be before the start (`at`)")
+    except UsageError as misuse:
+        refuse(misuse)
+        return None
     return offset_ns
 
 

@@ -11,7 +11,7 @@ import inspect
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from types import TracebackType
 from typing import Any, ClassVar, Final, ParamSpec, TypeAlias, TypeVar, cast
@@ -51,8 +51,7 @@ def current_metadata() -> dict[str, object]:
 
     Fields that are not standard ones are in `extra`.
     """
-    found: Any = get_current().get(_METADATA)
-    return dict(found) if found else {}
+    return dict(metadata_of(get_current()))
 
 
 def metadata_of(context: Context) -> Mapping[str, object]:
@@ -63,9 +62,8 @@ def metadata_of(context: Context) -> Mapping[str, object]:
 
 def with_metadata(context: Context, fields: dict[str, object]) -> Context:
     """Return `context` with its metadata updated by `fields`, except None values."""
-    outer = cast("dict[str, object]", context.get(_METADATA) or {})
-    merged = dict(outer)
-    extra = dict(cast("dict[str, object]", outer.get("extra") or {}))
+    merged = dict(metadata_of(context))
+    extra = dict(cast("dict[str, object]", merged.get("extra") or {}))
     if isinstance(given := fields.get("extra"), dict):
         extra.update(dict.items(given))
     for name, value in fields.items():
@@ -74,6 +72,23 @@ def with_metadata(context: Context, fields: dict[str, object]) -> Context:
     if extra:
         merged["extra"] = extra
     return set_value(_METADATA, merged, context)
+
+
+class EitherWith:
+    """A context manager that is one for `async with` too."""
+
+    __slots__ = ()
+
+    async def __aenter__(self: AbstractContextManager[_R]) -> _R:
+        """As `with`."""
+        return self.__enter__()
+
+    async def __aexit__(
+        self: AbstractContextManager[object],
+        kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None,
+    ) -> None:  # fmt: skip
+        """As `with`."""
+        self.__exit__(kind, error, trace)
 
 
 class ContextBlock(ABC):

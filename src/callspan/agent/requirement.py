@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from types import TracebackType
 from typing import Any, Final, ParamSpec, TypeVar
 
 from opentelemetry.context import Context, set_value
 
-from callspan.agent.context import SCOPE, ContextBlock
+from callspan.agent.context import SCOPE, ContextBlock, EitherWith
 from callspan.agent.decorators import Block, decorated
 
 _P = ParamSpec("_P")
@@ -24,7 +23,7 @@ def lacks_session(context: Context) -> bool:
     return scope is None or scope.session is None
 
 
-class SessionRequirement(ContextBlock, Block):
+class SessionRequirement(ContextBlock, EitherWith, Block):
     """A block in which calls are recorded only inside a session, see `callspan.session`.
 
     Also a decorator for functions, coroutines, generators and async generators. It applies to tasks, and to threads
@@ -36,16 +35,6 @@ class SessionRequirement(ContextBlock, Block):
 
     def _within(self, outer: Context) -> Context:
         return set_value(_REQUIRED, True, outer)
-
-    async def __aenter__(self) -> None:
-        """As `with`."""
-        self.__enter__()
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """As `with`."""
-        self.__exit__(kind, error, trace)
 
     def __call__(self, function: Callable[_P, _R]) -> Callable[_P, _R]:
         """Return the function with such a block around each call, or around each advance of a generator."""

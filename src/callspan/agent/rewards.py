@@ -66,7 +66,7 @@ def reward(  # noqa: PLR0913 - its target and its fields
     if call is None and call_id is not None:
         raise UsageError(_NO_CALL)
     session, step, event = as_text(session_id) or sent.place.session_id, as_text(timestep_id), as_text(event_id)
-    current, span = None, _span_of_call(call) or span_of_step(step)
+    current, span = None, CALL_SPANS.get(call or "") or span_of_step(step)
     if span is not None:
         place = msgspec.structs.replace(span.place, session_id=session or span.place.session_id)
     elif session or step or call or event:
@@ -130,7 +130,7 @@ def feedback(  # noqa: PLR0913 - its target and its fields
         call_id = target_of_span(trace_id, span_id)
     if not call_id:
         raise UsageError(_NO_CALL)
-    span = _span_of_call(call_id)
+    span = CALL_SPANS.get(call_id)
     record = reward_record(
         (span or sent).place,
         RewardArguments(value, objective, label, source, annotation, at),
@@ -192,7 +192,3 @@ def _emit_late(record: RewardRecord, target: SpanRef | None, carrier: SpanRef) -
             target = target or (carrier if carrier.trace_id is not None else span_of_session(record.session_id))
             processed = runtime.process(record, open_level(record.session_id, record.timestep_id))
             runtime.write(runtime.spans.export_reward(processed, target))
-
-
-def _span_of_call(call_id: str | None) -> SpanRef | None:
-    return None if call_id is None else CALL_SPANS.get(call_id)

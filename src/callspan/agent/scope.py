@@ -20,7 +20,7 @@ from opentelemetry.context import Context, attach, get_current, set_value
 from opentelemetry.instrumentation.utils import is_instrumentation_enabled
 
 from callspan.agent.arguments import Time, moment, offset
-from callspan.agent.context import SCOPE, block_of, content_of, metadata_of, with_block, within_block
+from callspan.agent.context import SCOPE, EitherWith, block_of, content_of, metadata_of, with_block, within_block
 from callspan.agent.decorators import Block
 from callspan.agent.episode import RunningTotals, sums_of_call
 from callspan.agent.misuse import UsageError, installed_or_warn, refuse
@@ -41,7 +41,8 @@ from callspan.spans.session import NO_SPAN
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-    from callspan.agent.event_recorder import EventRecorder
+    from callspan.agent.sessions import Session
+    from callspan.agent.timesteps import Timestep
 
 CallEnded: TypeAlias = Callable[[ProcessedRecord[CallRecord], Conversation | None], None]
 """Called with an ended call and its messages."""
@@ -53,7 +54,7 @@ _OBSERVE: Final = fail_open("keep the input or output of a session")
 _END: Final = fail_open("end a session, timestep or tool")
 
 
-class Scope(Block, ABC):
+class Scope(EitherWith, Block, ABC):
     """A part of an agent's work that starts once, is current for the running code, and ends once.
 
     Used with `with`, `async with`, or `start()` and `end()`. Only the first end counts. An exception in the block is
@@ -115,12 +116,12 @@ class Scope(Block, ABC):
         return self._level if self._runtime is None else strictest(self._level, self._runtime.content)
 
     @property
-    def session(self) -> Scope | None:
+    def session(self) -> Session | None:
         """The session this belongs to; None for an operation outside a session."""
         return None if self._above is None else self._above.session
 
     @property
-    def _step(self) -> EventRecorder | None:
+    def _step(self) -> Timestep | None:
         """The timestep this is or belongs to; None outside a timestep."""
         return None if self._above is None else self._above._step
 
@@ -155,10 +156,8 @@ class Scope(Block, ABC):
         if self.state != "running":
             return
         if at is not None:
-            try:
-                self._lasted_ns = offset(at, self._start_ns)
-            except UsageError as misuse:
-                refuse(misuse)
+            self._lasted_ns = offset(at, self._start_ns)
+            if self._lasted_ns is None:
                 return
             self._has_given_times = True
         try:
@@ -401,14 +400,6 @@ class Scope(Block, ABC):
         return self.start()
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.end(error)
-
-    async def __aenter__(self) -> Self:
-        return self.start()
-
-    async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.end(error)
