@@ -72,7 +72,7 @@ def _part(block: object) -> Part:
     if reader is None and kind.endswith(_TOOL_USE):
         reader = _tool_call
     if reader is None and kind.endswith(_TOOL_RESULT):
-        reader = _hosted_result
+        reader = _tool_result
     part = None if reader is None else reader(block)
     return UnknownPart(data=detached(block)) if part is None else part
 
@@ -84,11 +84,8 @@ def _text(block: _Block) -> Part | None:
 
 
 def _thinking(block: _Block) -> Part:
-    return Reasoning(text=text(block, "thinking") or None, signature=text(block, "signature") or None)
-
-
-def _sealed(block: _Block) -> Part:
-    return Reasoning(sealed=text(block, "data"))
+    thought, signature = text(block, "thinking") or None, text(block, "signature") or None
+    return Reasoning(text=thought, signature=signature, sealed=text(block, "data"))
 
 
 def _tool_call(block: _Block) -> Part:
@@ -113,18 +110,12 @@ def _tool_type(kind: str, name: str | None) -> str:
 
 
 def _tool_result(block: _Block) -> Part:
-    return ToolResult(
-        id=text(block, "tool_use_id"), content=detached(block.get("content")), is_error=flag(block, "is_error")
-    )
-
-
-def _hosted_result(block: _Block) -> Part:
-    failed = (text(block, "content", "type") or "").endswith("_error")
+    kind, failed = text(block, "type") or "", (text(block, "content", "type") or "").endswith("_error")
     return ToolResult(
         id=text(block, "tool_use_id"),
         content=detached(block.get("content")),
         is_error=True if failed else flag(block, "is_error"),
-        tool_type=(text(block, "type") or "").removesuffix(_TOOL_RESULT),
+        tool_type="function" if kind == "tool_result" else kind.removesuffix(_TOOL_RESULT),
     )
 
 
@@ -135,7 +126,7 @@ def _upload(block: _Block) -> Part:
 _READERS: Final[dict[str, Callable[[_Block], Part | None]]] = {
     "text": _text,
     "thinking": _thinking,
-    "redacted_thinking": _sealed,
+    "redacted_thinking": _thinking,
     "tool_use": _tool_call,
     "tool_result": _tool_result,
     "image": media_of_source,

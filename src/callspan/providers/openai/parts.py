@@ -85,14 +85,9 @@ def _refusal(item: _Fields) -> Part | None:
 
 def _reasoning(item: _Fields) -> Part | None:
     thought = item.get("thinking")
-    found = text_of(item.get("text") if thought is None else thought)
-    signature = text(item, "signature") or None
-    return Reasoning(text=found or None, signature=signature) if found or signature else None
-
-
-def _sealed(item: _Fields) -> Part | None:
-    sealed = text(item, "data")
-    return Reasoning(sealed=sealed) if sealed else None
+    found = text_of(item.get("text") if thought is None else thought) or None
+    signature, sealed = text(item, "signature") or None, text(item, "data") or None
+    return Reasoning(text=found, signature=signature, sealed=sealed) if found or signature or sealed else None
 
 
 def _by_url(key: str, modality: str) -> _Reader:
@@ -124,7 +119,7 @@ _READERS: Final[dict[str, _Reader]] = {
     "thinking": _reasoning,
     "reasoning": _reasoning,
     "reasoning_text": _reasoning,
-    "redacted_thinking": _sealed,
+    "redacted_thinking": _reasoning,
     "image_url": _by_url("image_url", "image"),
     "input_image": _by_url("image_url", "image"),
     "video_url": _by_url("video_url", "video"),
