@@ -6,6 +6,7 @@ Adapters are imported when their SDK is patched, or else when first used: import
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from functools import cache, lru_cache
 from typing import Final, cast
 
@@ -20,6 +21,8 @@ from callspan.record.messages import Conversation
 from callspan.sdk_profiles import Wire
 
 _MAX_PATHS: Final = 128
+_DECODERS: Final[tuple[Callable[[bytes | str], object], ...]] = (msgspec.json.decode, json.loads)
+"""The second one accepts what SDKs send and the first one rejects: lone surrogates, NaN."""
 
 _PLACES: Final[dict[str, tuple[str, str]]] = {
     "chat_completions": ("openai.chat", "ChatCompletions"),
@@ -31,7 +34,7 @@ _PLACES: Final[dict[str, tuple[str, str]]] = {
     "decisions": ("openai.single_body", "Decisions"),
     "moderations": ("openai.single_body", "Moderations"),
     "images": ("openai.media", "Images"),
-    "image_edits": ("openai.media", "ImageEdits"),
+    "image_edits": ("openai.media", "Images"),
     "image_variations": ("openai.media", "ImageVariations"),
     "transcriptions": ("openai.media", "Transcriptions"),
     "translations": ("openai.media", "Transcriptions"),
@@ -121,18 +124,12 @@ def decoded(body: msgspec.Raw | bytes | str) -> object:
     data = body if isinstance(body, str) else bytes(body)
     if not data:
         return None
-    try:
-        return msgspec.json.decode(data)
-    except (msgspec.DecodeError, ValueError, RecursionError):
-        return _leniently_decoded(data)
-
-
-def _leniently_decoded(data: bytes | str) -> object:
-    """Parse JSON that msgspec rejects and the SDKs send: lone surrogates, NaN."""
-    try:
-        return json.loads(data)
-    except (ValueError, RecursionError):
-        return None
+    for decode in _DECODERS:
+        try:
+            return decode(data)
+        except (msgspec.DecodeError, ValueError, RecursionError):
+            continue
+    return None
 
 
 @cache

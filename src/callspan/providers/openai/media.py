@@ -195,7 +195,7 @@ class ImageFold(EventFold):
 
 
 class Images(OpenAIEndpoint):
-    """The endpoint that generates images. Stateless."""
+    """The endpoints that generate or edit images. Stateless."""
 
     operation: Operation = "generate_content"
     message_key = "prompt"
@@ -207,14 +207,6 @@ class Images(OpenAIEndpoint):
         return bare_info(body, recognized=recognized, usage=_image_usage(body), created=unix_time(body, "created"))
 
     def conversation(self, request: object, response: object) -> Conversation:
-        """Return the prompt as a user's message, and each image as an assistant's; either may be None."""
-        return Conversation(input=prompt_messages(dig(request, "prompt")), output=_outputs(response))
-
-
-class ImageEdits(Images):
-    """The endpoint that edits images. Stateless."""
-
-    def conversation(self, request: object, response: object) -> Conversation:
         """Return the prompt with the images and masks as a user's message, and each image as an answer."""
         given = [*_listed(request, "image"), *_listed(request, "images"), *_listed(request, "mask")]
         prompt = word(request, "prompt")
@@ -224,7 +216,7 @@ class ImageEdits(Images):
         return Conversation(input=message, output=_outputs(response))
 
 
-class ImageVariations(ImageEdits):
+class ImageVariations(Images):
     """The endpoint that varies an image. Stateless."""
 
     message_key = "image"
