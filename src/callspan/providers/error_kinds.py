@@ -215,15 +215,17 @@ def error_info(
     type (Anthropic), or its code or type (OpenAI and compatible servers), else the class of the exception, else the
     status, else `_OTHER`. Messages are truncated to `MAX_MESSAGE_BYTES`.
     """
-    outer = _outer(body)
-    inner = _inner(outer)
+    # Google's OpenAI-compatible endpoint returns a list.
+    outer = next(iter(items(body)), body)
+    inner = mapping(outer, "error") or outer
     word, code, detail = _word(inner), _code(inner), _short(text(inner, "details", "error_code"))
     text_of_error = _message(inner) or _message(outer) or (body if isinstance(body, str) and body else None) or message
     kind = classify(status, word, code or detail, text_of_error, exception)
     specific = None if code is None or code.isdigit() else code
+    general = _class_name(exception) if exception else "_OTHER" if status is None else str(status)
     return ErrorInfo(
         kind=kind,
-        type=specific or word or _class_or_status(exception, status),
+        type=specific or word or general,
         retryable=kind in _RETRYABLE,
         exception=exception,
         message=None if text_of_error is None else capped(text_of_error),
@@ -264,23 +266,8 @@ def _effective_status(status: int | None, code: str | None) -> int | None:
     return int(found[0]) if found else status
 
 
-def _class_or_status(exception: str | None, status: int | None) -> str:
-    if exception:
-        return _class_name(exception)
-    return "_OTHER" if status is None else str(status)
-
-
 def _class_name(exception: str) -> str:
     return exception.rpartition(".")[2]
-
-
-def _outer(body: object) -> object:
-    """Return the body, unwrapped from the list in which Google's OpenAI-compatible endpoint returns it."""
-    return next(iter(items(body)), body)
-
-
-def _inner(outer: object) -> object:
-    return mapping(outer, "error") or outer
 
 
 def _word(inner: object) -> str | None:

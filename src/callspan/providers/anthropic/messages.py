@@ -110,8 +110,23 @@ class Messages:
         )
 
     def response_info(self, body: object) -> ResponseInfo:
-        """Return the info of a complete or folded response."""
-        return response_info(body)
+        """Return identity, stop reason, usage and error of a complete or folded body; accepts any JSON."""
+        reason, error, is_message = word(body, "stop_reason"), response_error(body), _is_message(body)
+        counted = mapping(body, "usage")
+        return ResponseInfo(
+            response=Response(
+                id=word(body, "id"),
+                model=word(body, "model"),
+                finish_reasons=[reason] if is_message else [],
+                service_tier=text(counted, "service_tier"),
+            ),
+            usage=_with_container(usage(counted), body),
+            error=error,
+            truncated=reason in _TRUNCATED,
+            refused=reason == "refusal",
+            compacted=_is_compacted(body),
+            recognized=is_message or error is not None,
+        )
 
     def conversation(self, request: object, response: object) -> Conversation:
         """Return the messages of both bodies, typed. Either may be None."""
@@ -126,26 +141,6 @@ def _has_compaction(message: object) -> bool:
 
 def _tool_names(body: object) -> list[str]:
     return [name for tool in objects(body, "tools") if (name := tool_name(tool))]
-
-
-def response_info(body: object) -> ResponseInfo:
-    """Return identity, stop reason, usage and error of a complete or folded body; accepts any JSON."""
-    reason, error, is_message = word(body, "stop_reason"), response_error(body), _is_message(body)
-    counted = mapping(body, "usage")
-    return ResponseInfo(
-        response=Response(
-            id=word(body, "id"),
-            model=word(body, "model"),
-            finish_reasons=[reason] if is_message else [],
-            service_tier=text(counted, "service_tier"),
-        ),
-        usage=_with_container(usage(counted), body),
-        error=error,
-        truncated=reason in _TRUNCATED,
-        refused=reason == "refusal",
-        compacted=_is_compacted(body),
-        recognized=is_message or error is not None,
-    )
 
 
 def _with_container(counted: Usage | None, body: object) -> Usage | None:

@@ -46,7 +46,9 @@ _CALL: Final = "_call"
 _RESULT: Final = ("_call_output", "_output")
 _NOT_EXTRA: Final = frozenset({"type", "id", "call_id", "name", "incomplete"})
 
-_NAMED: Final = ("function", "custom")
+_NAMED: Final = ("function", "custom_tool")
+_TYPES: Final = {"custom_tool": "custom"}
+"""Types of tools that other APIs call by another name."""
 _OF_USER: Final = ("mcp_approval_response", "item_reference")
 
 _ITEM: Final = (("output", "output_index"),)
@@ -308,14 +310,10 @@ def _call(item: _Fields, tool_type: str) -> ToolCall:
         id=text(item, "call_id") or text(item, "id") or None,
         name=text(item, "name") or (None if tool_type in _NAMED else tool_type),
         arguments=json_text(None if at is None else item[at]),
-        tool_type=tool_type,
+        tool_type=_TYPES.get(tool_type, tool_type),
         incomplete=flag(item, "incomplete") is True or text(item, "status") in _CUT,
         extra=extra or None,
     )
-
-
-def _custom_call(item: _Fields) -> list[Part]:
-    return [_call(item, "custom")]
 
 
 def _image_call(item: _Fields) -> list[Part]:
@@ -332,18 +330,16 @@ def _picture_mime(item: _Fields) -> str | None:
 
 def _result(item: _Fields, kind: str) -> ToolResult:
     suffix = next(suffix for suffix in _RESULT if kind.endswith(suffix))
-    named = kind.removesuffix(suffix)
-    tool_type = "custom" if named == "custom_tool" else named
+    tool_type = kind.removesuffix(suffix)
     content = item.get("output", item.get("tools"))
     return ToolResult(
         id=text(item, "call_id") or text(item, "id") or None,
         content=detached(content),
-        tool_type=tool_type,
+        tool_type=_TYPES.get(tool_type, tool_type),
     )
 
 
 _READERS: Final[dict[str, Callable[[_Fields], list[Part]]]] = {
     "reasoning": _reasoning,
-    "custom_tool_call": _custom_call,
     "image_generation_call": _image_call,
 }
