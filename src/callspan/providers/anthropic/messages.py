@@ -172,24 +172,11 @@ def usage(counted: dict[str, object] | None) -> Usage | None:
 
 
 def _usage(counted: dict[str, object]) -> Usage:
-    by_life = (
-        count(counted, "cache_creation", "ephemeral_5m_input_tokens"),
-        count(counted, "cache_creation", "ephemeral_1h_input_tokens"),
-    )
-    read, write = count(counted, "cache_read_input_tokens"), count(counted, "cache_creation_input_tokens")
-    if write is None and by_life != (None, None):
-        write = (by_life[0] or 0) + (by_life[1] or 0)
-    fresh, output = count(counted, "input_tokens"), count(counted, "output_tokens")
-    stated = stated_cost(counted, None)
-    total_input = None if fresh is None else fresh + (read or 0) + (write or 0)
+    tokens, stated = _tokens(counted), stated_cost(counted, None)
+    total_input, output = tokens["input_tokens"], tokens["output_tokens"]
     return Usage(
-        input_tokens=total_input,
-        output_tokens=output,
+        **tokens,
         total_tokens=None if total_input is None or output is None else total_input + output,
-        cache_read_tokens=read,
-        cache_write_tokens=write,
-        cache_write_5m_tokens=by_life[0],
-        cache_write_1h_tokens=by_life[1],
         reasoning_tokens=count(counted, "output_tokens_details", "thinking_tokens"),
         web_search_requests=count(counted, "server_tool_use", "web_search_requests"),
         web_fetch_requests=count(counted, "server_tool_use", "web_fetch_requests"),
@@ -197,6 +184,24 @@ def _usage(counted: dict[str, object]) -> Usage:
         cost_estimated=stated is not None and stated.estimated,
         raw=detached_object(counted),
     )
+
+
+def _tokens(counted: object) -> dict[str, Any]:
+    """Return the counters of tokens, by their names in `Usage` and `UsageIteration`."""
+    short = count(counted, "cache_creation", "ephemeral_5m_input_tokens")
+    long = count(counted, "cache_creation", "ephemeral_1h_input_tokens")
+    read, write = count(counted, "cache_read_input_tokens"), count(counted, "cache_creation_input_tokens")
+    if write is None and (short, long) != (None, None):
+        write = (short or 0) + (long or 0)
+    fresh = count(counted, "input_tokens")
+    return {
+        "input_tokens": None if fresh is None else fresh + (read or 0) + (write or 0),
+        "output_tokens": count(counted, "output_tokens"),
+        "cache_read_tokens": read,
+        "cache_write_tokens": write,
+        "cache_write_5m_tokens": short,
+        "cache_write_1h_tokens": long,
+    }
 
 
 def _is_message(body: object) -> bool:
@@ -215,20 +220,9 @@ def response_error(body: object) -> ErrorInfo | None:
 def with_iterations(usage: Usage, listed: object) -> Usage:
     """Return the usage with the runs that the top level leaves out, and with their tokens."""
     given = listed[:_MAX_ITERATIONS] if isinstance(listed, list) else []
-    runs = [_iteration(entry, kind) for entry in given if (kind := text(entry, "type")) and kind not in _SAMPLED]
+    runs = [
+        UsageIteration(kind=kind, model=text(entry, "model") or None, **_tokens(entry))
+        for entry in given
+        if (kind := text(entry, "type")) and kind not in _SAMPLED
+    ]
     return with_added(msgspec.structs.replace(usage, iterations=runs), map(usage_of_iteration, runs))
-
-
-def _iteration(entry: object, kind: str) -> UsageIteration:
-    read, write = count(entry, "cache_read_input_tokens"), count(entry, "cache_creation_input_tokens")
-    fresh = count(entry, "input_tokens")
-    return UsageIteration(
-        kind=kind,
-        model=text(entry, "model") or None,
-        input_tokens=None if fresh is None else fresh + (read or 0) + (write or 0),
-        output_tokens=count(entry, "output_tokens"),
-        cache_read_tokens=read,
-        cache_write_tokens=write,
-        cache_write_5m_tokens=count(entry, "cache_creation", "ephemeral_5m_input_tokens"),
-        cache_write_1h_tokens=count(entry, "cache_creation", "ephemeral_1h_input_tokens"),
-    )
