@@ -90,30 +90,17 @@ _WORDS: Final = {
 }
 """Codes and types of the providers; compared case-insensitively, ignoring `_` and `-`."""
 
-_MESSAGES: Final = (
-    (
-        "context_length",
-        re.compile(
-            r"prompt is too long|input is too long|exceeds? (the )?context (limit|window)|maximum context length"
-            r"|context length exceeded|context_length_exceeded|exceeds the maximum number of tokens",
-            re.IGNORECASE,
-        ),
+_MESSAGES: Final = {
+    "context_length": (
+        r"prompt is too long|input is too long|exceeds? (the )?context (limit|window)|maximum context length"
+        r"|context length exceeded|context_length_exceeded|exceeds the maximum number of tokens"
     ),
-    (
-        "quota",
-        re.compile(
-            r"credit balance is too low|exceeded your current quota|insufficient (balance|credits|funds)"
-            r"|billing hard limit",
-            re.IGNORECASE,
-        ),
+    "quota": (
+        r"credit balance is too low|exceeded your current quota|insufficient (balance|credits|funds)"
+        r"|billing hard limit"
     ),
-    (
-        "content_filter",
-        re.compile(
-            r"content management policy|content filtering policy|our safety system|usage policies", re.IGNORECASE
-        ),
-    ),
-)
+    "content_filter": r"content management policy|content filtering policy|our safety system|usage policies",
+}
 """Patterns for errors that some providers distinguish only in the message, under a general type."""
 
 _STATUSES: Final = {
@@ -193,7 +180,7 @@ def classify(
             return _BY_WORD[word]
     status = _effective_status(status, code)
     if message and (status is None or status < _SERVER_ERRORS):
-        for kind, pattern in _MESSAGES:
+        for kind, pattern in _PATTERNS.items():
             if pattern.search(message):
                 return kind
     if status is not None and status >= _CLIENT_ERRORS:
@@ -298,3 +285,4 @@ def _folded(word: str) -> str:
 
 _BY_WORD: Final = {_folded(word): kind for kind, words in _WORDS.items() for word in words.split()}
 _BY_REPEATED: Final = {_folded(word): kind for kind, words in _REPEATED.items() for word in words.split()}
+_PATTERNS: Final = {kind: re.compile(pattern, re.IGNORECASE) for kind, pattern in _MESSAGES.items()}

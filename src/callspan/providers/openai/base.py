@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final
 
-from callspan.providers.base import ResponseInfo, parameters
+from callspan.providers.base import Operation, ResponseInfo, parameters
 from callspan.providers.error_kinds import error_in, error_info
+from callspan.providers.openai.usage import usage_of
 from callspan.providers.wire_json import (
     dig,
     integer,
@@ -13,9 +15,10 @@ from callspan.providers.wire_json import (
     objects,
     text,
     word,
+    words,
 )
 from callspan.record.call import ErrorInfo, Request, Response
-from callspan.record.messages import tool_name
+from callspan.record.messages import CONTENT_FILTER, LENGTH, normalised, tool_name
 from callspan.record.usage import Usage
 
 _UNEXPLAINED: Final = ErrorInfo(kind="unknown", type="error")
@@ -47,15 +50,6 @@ _CONTENT: Final = frozenset(
     }
 )
 _TEMPLATE: Final = ("id", "version")
-
-
-def bare_info(
-    body: object, *, recognized: bool, usage: Usage | None = None, created: int | None = None
-) -> ResponseInfo:
-    """Return the info of a response without choices or a model; an error is always `recognized`."""
-    error = response_error(body)
-    response = Response(created=created)
-    return ResponseInfo(response=response, usage=usage, error=error, recognized=recognized or error is not None)
 
 
 def unix_time(body: object, *keys: str) -> int | None:
@@ -107,6 +101,11 @@ class OpenAIEndpoint:
 
     message_key = "input"
     """The key of the messages in a request."""
+    holds = "choices"
+    """A key that every response has."""
+    held_type: type = list
+    operation: Operation = "generate_content"
+    _usage: Callable[[object], Usage | None] = staticmethod(usage_of)
 
     def __init__(self, api: str) -> None:
         self.api = api
@@ -124,6 +123,39 @@ class OpenAIEndpoint:
             if type(messages) is list and messages and type(messages[0]) is dict
             else _message_count(messages),
             tool_names=_tool_names(body) if "tools" in body or "functions" in body else None,
+        )
+
+    def response_info(self, body: object) -> ResponseInfo:
+        """Return the info of a complete or folded response, as far as it states it. Total."""
+        reasons: list[str | None] = []
+        meant: set[str] = set()
+        refused = False
+        for choice in in_order(body):
+            reason, message = word(choice, "finish_reason"), choice.get("message")
+            reasons.append(reason)
+            if reason is not None:
+                meant.add(normalised(reason))
+            if isinstance(message, dict) and message.get("refusal"):
+                refused = refused or word(message, "refusal") is not None
+        identity, model, tier, fingerprint = words(body, "id", "model", "service_tier", "system_fingerprint")
+        error = response_error(body)
+        held = body.get(self.holds) if isinstance(body, dict) else None
+        # A folded stream always has (empty) choices, but an id only if received.
+        is_held = isinstance(held, self.held_type) and (held != [] or self.holds != "choices" or identity is not None)
+        return ResponseInfo(
+            response=Response(
+                id=identity,
+                model=model,
+                created=unix_time(body, "created"),
+                finish_reasons=reasons,
+                service_tier=tier,
+                system_fingerprint=fingerprint,
+            ),
+            usage=self._usage(body),
+            error=error,
+            truncated=LENGTH in meant,
+            refused=refused or CONTENT_FILTER in meant,
+            recognized=error is not None or is_held,
         )
 
 
@@ -151,3 +183,16 @@ def _tool_names(body: object) -> list[str] | None:
     names = [tool_name(tool) for tool in objects(body, "tools")]
     names += [text(function, "name") for function in items(body, "functions")]
     return [name for name in names if name]
+
+
+def in_order(body: object) -> list[dict[str, object]]:
+    """Return the choices of a response in order of their index; one without an index has that of its position."""
+    choices = body.get("choices") if type(body) is dict else None
+    if type(choices) is list and len(choices) == 1 and type(choices[0]) is dict:
+        return choices
+    choices = [choice for choice in items(body, "choices") if isinstance(choice, dict)]
+    if len(choices) <= 1:
+        return choices
+    placed = list(enumerate(choices))
+    placed.sort(key=lambda entry: entry[0] if (index := integer(entry[1], "index")) is None else index)
+    return [choice for _, choice in placed]

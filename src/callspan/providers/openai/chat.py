@@ -5,18 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
-from callspan.providers.base import Operation, ResponseInfo
+from callspan.providers.base import Operation
 from callspan.providers.fold.chat import ChatFold, CompletionFold
 from callspan.providers.media_parts import media
-from callspan.providers.openai.base import OpenAIEndpoint, response_error, unix_time
+from callspan.providers.openai.base import OpenAIEndpoint, in_order
 from callspan.providers.openai.parts import list_or_none, parts_of, prompt_messages
-from callspan.providers.openai.usage import usage_of
-from callspan.providers.wire_json import detached, dig, flag, integer, items, mapping, objects, text, word, words
-from callspan.record.call import Response
+from callspan.providers.wire_json import detached, dig, flag, mapping, objects, text, word
 from callspan.record.codec import json_text
 from callspan.record.messages import (
-    CONTENT_FILTER,
-    LENGTH,
     Conversation,
     Media,
     Message,
@@ -27,7 +23,6 @@ from callspan.record.messages import (
     ToolCall,
     ToolResult,
     UnknownPart,
-    normalised,
 )
 
 _REASONING: Final = ("reasoning_content", "reasoning", "reasoning_text", "thinking")
@@ -43,10 +38,6 @@ class ChatCompletions(OpenAIEndpoint):
     operation: Operation = "chat"
     message_key = "messages"
     accumulator = ChatFold
-
-    def response_info(self, body: object) -> ResponseInfo:
-        """Return the info of a complete or folded response. Total."""
-        return choices_info(body)
 
     def conversation(self, request: object, response: object) -> Conversation:
         """Return the messages of both bodies; either may be None or any JSON."""
@@ -222,65 +213,12 @@ def _with_logprobs(parts: list[Part], logprobs: object) -> list[Part]:
     return parts
 
 
-def in_order(body: object) -> list[dict[str, object]]:
-    """Return the choices of a response in order of their index; one without an index has that of its position."""
-    choices = body.get("choices") if type(body) is dict else None
-    if type(choices) is list and len(choices) == 1 and type(choices[0]) is dict:
-        return choices
-    choices = [choice for choice in items(body, "choices") if isinstance(choice, dict)]
-    if len(choices) <= 1:
-        return choices
-    placed = list(enumerate(choices))
-    placed.sort(key=lambda entry: entry[0] if (index := integer(entry[1], "index")) is None else index)
-    return [choice for _, choice in placed]
-
-
-def choices_info(body: object, *, refused: bool = False, holds: str = "choices") -> ResponseInfo:
-    """Return the info of a response with choices.
-
-    `refused`: its content is a refusal. `holds`: key of the list that every response of this API has.
-    """
-    reasons: list[str | None] = []
-    meant: set[str] = set()
-    for choice in in_order(body):
-        reason, message = word(choice, "finish_reason"), choice.get("message")
-        reasons.append(reason)
-        if reason is not None:
-            meant.add(normalised(reason))
-        if isinstance(message, dict) and message.get("refusal"):
-            refused = refused or word(message, "refusal") is not None
-    identity, model, tier, fingerprint = words(body, "id", "model", "service_tier", "system_fingerprint")
-    error = response_error(body)
-    held = body.get(holds) if isinstance(body, dict) else None
-    # A folded stream always has (empty) choices, but an id only if received.
-    is_held = isinstance(held, list) and (bool(held) or holds != "choices" or identity is not None)
-    return ResponseInfo(
-        response=Response(
-            id=identity,
-            model=model,
-            created=unix_time(body, "created"),
-            finish_reasons=reasons,
-            service_tier=tier,
-            system_fingerprint=fingerprint,
-        ),
-        usage=usage_of(body),
-        error=error,
-        truncated=LENGTH in meant,
-        refused=refused or CONTENT_FILTER in meant,
-        recognized=error is not None or is_held,
-    )
-
-
 class Completions(OpenAIEndpoint):
     """The legacy completions endpoint. Stateless."""
 
     operation: Operation = "text_completion"
     message_key = "prompt"
     accumulator = CompletionFold
-
-    def response_info(self, body: object) -> ResponseInfo:
-        """Return the info of a complete or folded response. Total."""
-        return choices_info(body)
 
     def conversation(self, request: object, response: object) -> Conversation:
         """Return each prompt as a user's message and each choice as an assistant's."""

@@ -12,13 +12,12 @@ from typing import Any, ClassVar, Final
 
 import msgspec
 
-from callspan.providers.base import Operation, ResponseInfo
 from callspan.providers.error_kinds import error_in
 from callspan.providers.fold.events import EventFold, Place
 from callspan.providers.fold.merge import Json, merge
 from callspan.providers.media_parts import from_base64, media
-from callspan.providers.openai.base import OpenAIEndpoint, bare_info, unix_time
-from callspan.providers.openai.parts import prompt_messages
+from callspan.providers.openai.base import OpenAIEndpoint
+from callspan.providers.openai.parts import image_mime, prompt_messages
 from callspan.providers.openai.usage import usage_of
 from callspan.providers.wire_json import (
     detached,
@@ -70,21 +69,27 @@ class TranscriptFold(EventFold):
         return body
 
 
+def _sound_usage(body: object) -> Usage | None:
+    """Return the usage of a transcript: tokens, or seconds of audio."""
+    usage, seconds = usage_of(body), number(body, "usage", "seconds")
+    if usage is None or seconds is None or seconds < 0:
+        return usage
+    return msgspec.structs.replace(usage, input_audio_seconds=seconds)
+
+
 class Transcriptions(OpenAIEndpoint):
     """The endpoints for transcriptions, and for translations: speech to text, in its own language or English."""
 
-    operation: Operation = "generate_content"
     message_key = "file"
+    holds = "text"
+    held_type = str
     returns_files = True
+    _usage = staticmethod(_sound_usage)
     accumulator = TranscriptFold
 
     def request(self, body: object) -> Request:
         """Return model, stream and parameters of a request, without its body. Total."""
         return msgspec.structs.replace(super().request(body), message_count=1)
-
-    def response_info(self, body: object) -> ResponseInfo:
-        """Return usage and error of an answer, which has no model. Total."""
-        return bare_info(body, recognized=text(body, "text") is not None, usage=_sound_usage(body))
 
     def conversation(self, request: object, response: object) -> Conversation:
         """Return the audio with the prompt as a user's message, and the transcript; either may be None."""
@@ -151,13 +156,10 @@ class SpeechFold:
 class Speech(OpenAIEndpoint):
     """The endpoint that speaks a text. Stateless."""
 
-    operation: Operation = "generate_content"
+    holds = "audio"
+    held_type = dict
     returns_files = True
     accumulator = SpeechFold
-
-    def response_info(self, body: object) -> ResponseInfo:
-        """Return usage and error of an answer; only events have a usage, and there is no model. Total."""
-        return bare_info(body, recognized=mapping(body, "audio") is not None, usage=usage_of(body))
 
     def conversation(self, request: object, response: object) -> Conversation:
         """Return the text as a user's message, the instructions, and the audio; either may be None."""
@@ -168,14 +170,6 @@ class Speech(OpenAIEndpoint):
             input=prompt_messages(dig(request, "input")),
             output=[] if sound is None else [Message(role="assistant", parts=[sound])],
         )
-
-
-def _sound_usage(body: object) -> Usage | None:
-    """Return the usage of a transcript: tokens, or seconds of audio."""
-    usage, seconds = usage_of(body), number(body, "usage", "seconds")
-    if usage is None or seconds is None or seconds < 0:
-        return usage
-    return msgspec.structs.replace(usage, input_audio_seconds=seconds)
 
 
 class ImageFold(EventFold):
@@ -194,17 +188,33 @@ class ImageFold(EventFold):
         return number not in self._settled
 
 
+def _image_usage(body: object) -> Usage | None:
+    """Return the usage of an answer, with the number of its complete images.
+
+    Where the output has no parts all of it is image tokens: events state it so, as did answers before they had parts.
+    The usage of the model that draws SVG (`svg_usage`) has other prices: it is kept in `raw` alone.
+    """
+    counted = usage_of(body)
+    count = sum(1 for image in items(body, "data") if mapping(image) is not None and not dig(image, _INCOMPLETE))
+    if counted is None and not count:
+        return None
+    usage = counted or Usage()
+    raw, svg = usage.raw, mapping(body, "svg_usage")
+    if svg is not None:
+        raw = {**(raw or {}), "svg_usage": detached(svg)}
+    image_tokens = usage.output_image_tokens
+    if image_tokens is None and usage.output_text_tokens is None:
+        image_tokens = usage.output_tokens
+    return msgspec.structs.replace(usage, output_images=count, output_image_tokens=image_tokens, raw=raw)
+
+
 class Images(OpenAIEndpoint):
     """The endpoints that generate or edit images. Stateless."""
 
-    operation: Operation = "generate_content"
     message_key = "prompt"
+    holds = "data"
     accumulator = ImageFold
-
-    def response_info(self, body: object) -> ResponseInfo:
-        """Return time, usage and error of an answer, which has no model. Total."""
-        recognized = isinstance(dig(body, "data"), list)
-        return bare_info(body, recognized=recognized, usage=_image_usage(body), created=unix_time(body, "created"))
+    _usage = staticmethod(_image_usage)
 
     def conversation(self, request: object, response: object) -> Conversation:
         """Return the prompt with the images and masks as a user's message, and each image as an answer."""
@@ -230,9 +240,7 @@ def _listed(request: object, key: str) -> list[object]:
 
 def _outputs(body: object) -> list[Message]:
     """Return one message per image, with the revised prompt if the provider returns it."""
-    kind = word(body, "output_format")
-    mime = None if kind is None else f"image/{kind}"
-    messages = []
+    messages, mime = [], image_mime(body)
     for image in objects(body, "data"):
         found = media("image", image.get(_IMAGE) or image.get("url"), mime=mime)
         parts: list[Part] = [] if found is None else [found]
@@ -240,23 +248,3 @@ def _outputs(body: object) -> list[Message]:
             parts.append(Text(text=revised))
         messages.append(Message(role="assistant", parts=parts))
     return messages
-
-
-def _image_usage(body: object) -> Usage | None:
-    """Return the usage of an answer, with the number of its complete images.
-
-    Where the output has no parts all of it is image tokens: events state it so, as did answers before they had parts.
-    The usage of the model that draws SVG (`svg_usage`) has other prices: it is kept in `raw` alone.
-    """
-    counted = usage_of(body)
-    count = sum(1 for image in items(body, "data") if mapping(image) is not None and not dig(image, _INCOMPLETE))
-    if counted is None and not count:
-        return None
-    usage = counted or Usage()
-    raw, svg = usage.raw, mapping(body, "svg_usage")
-    if svg is not None:
-        raw = {**(raw or {}), "svg_usage": detached(svg)}
-    image_tokens = usage.output_image_tokens
-    if image_tokens is None and usage.output_text_tokens is None:
-        image_tokens = usage.output_tokens
-    return msgspec.structs.replace(usage, output_images=count, output_image_tokens=image_tokens, raw=raw)

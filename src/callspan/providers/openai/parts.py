@@ -24,6 +24,12 @@ def audio_mime(sound: object) -> str | None:
     return _FORMATS.get(audio_format, f"audio/{audio_format}") if audio_format else None
 
 
+def image_mime(fields: object) -> str | None:
+    """Return the MIME type of images by the `output_format` beside them, or None."""
+    image_format = text(fields, "output_format")
+    return f"image/{image_format}" if image_format else None
+
+
 def url_of(value: object) -> object:
     """Return the URL of an `image_url` or similar field, a text or an object with `url`."""
     return dig(value, "url") if mapping(value) is not None and mapping(value, MEDIA_KEY) is None else value

@@ -13,7 +13,7 @@ from callspan.providers.fold.merge import Json
 from callspan.providers.hosted_tools import is_of_application
 from callspan.providers.media_parts import media
 from callspan.providers.openai.base import OpenAIEndpoint, response_error, unix_time
-from callspan.providers.openai.parts import parts_of
+from callspan.providers.openai.parts import image_mime, parts_of
 from callspan.providers.openai.usage import usage_of
 from callspan.providers.wire_json import detached, flag, items, objects, of_type, text, word
 from callspan.record.call import ErrorInfo, Outcome, Request, Response
@@ -318,14 +318,9 @@ def _call(item: _Fields, tool_type: str) -> ToolCall:
 
 def _image_call(item: _Fields) -> list[Part]:
     """Yield the image separately from its tool call."""
-    picture = media("image", item.get("result"), part=item, mime=_picture_mime(item))
+    picture = media("image", item.get("result"), part=item, mime=image_mime(item))
     call = _call({key: value for key, value in item.items() if key != "result"}, "image_generation")
     return [call] if picture is None else [call, picture]
-
-
-def _picture_mime(item: _Fields) -> str | None:
-    image_format = text(item, "output_format")
-    return f"image/{image_format}" if image_format else None
 
 
 def _result(item: _Fields, kind: str) -> ToolResult:

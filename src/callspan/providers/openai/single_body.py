@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import msgspec
+
 from callspan.providers.base import Operation, ResponseInfo
 from callspan.providers.fold.last import LastBody
 from callspan.providers.openai.base import OpenAIEndpoint
-from callspan.providers.openai.chat import choices_info
 from callspan.providers.openai.parts import parts_of, prompt_messages
 from callspan.providers.openai.responses import item_messages
 from callspan.providers.wire_json import dig, items, mapping, text
@@ -18,16 +19,9 @@ from callspan.record.messages import Conversation, Message, Part, Refusal, Text
 class SingleBodyEndpoint(OpenAIEndpoint):
     """The base of these endpoints."""
 
-    holds: str
-    """A key that every response has."""
-
     def accumulator(self) -> LastBody:
         """Return a fresh accumulator."""
         return LastBody(mapping)
-
-    def response_info(self, body: object) -> ResponseInfo:
-        """Return id, model, usage and error of an answer, as far as it states them. Total."""
-        return choices_info(body, holds=self.holds)
 
 
 class Embeddings(SingleBodyEndpoint):
@@ -52,8 +46,9 @@ class Decisions(SingleBodyEndpoint):
 
     def response_info(self, body: object) -> ResponseInfo:
         """Return model, usage and error of an answer; one question that was declined makes it a refusal. Total."""
-        refused = any(text(answer, "type") == "refusal" for answer in items(body, "answers"))
-        return choices_info(body, refused=refused, holds=self.holds)
+        info = super().response_info(body)
+        declined = any(text(answer, "type") == "refusal" for answer in items(body, "answers"))
+        return msgspec.structs.replace(info, refused=True) if declined else info
 
     def conversation(self, request: object, response: object) -> Conversation:
         """Return the input with the questions about it, and the answers; either side may be None."""
