@@ -5,11 +5,9 @@ from __future__ import annotations
 import gzip
 import threading
 import time
-import zlib
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from types import TracebackType
 from typing import Any, Final
 
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest, ExportLogsServiceResponse
@@ -27,7 +25,6 @@ from opentelemetry.proto.metrics.v1.metrics_pb2 import Metric
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
-from opentelemetry.sdk.trace.sampling import Sampler
 from typing_extensions import Self
 
 _SIGNALS: Final[dict[str, tuple[Any, Any]]] = {
@@ -42,7 +39,6 @@ class ReceivedSpan:
 
     def __init__(self, span: Span, scope: str, resource: dict[str, Any]) -> None:
         self.name = span.name
-        self.kind = Span.SpanKind.Name(span.kind).removeprefix("SPAN_KIND_")
         self.scope = scope
         self.resource = resource
         self.trace_id = span.trace_id.hex()
@@ -51,12 +47,10 @@ class ReceivedSpan:
         self.attributes = plain(span.attributes)
         self.events = [(event.name, plain(event.attributes)) for event in span.events]
         self.start_ns, self.end_ns = span.start_time_unix_nano, span.end_time_unix_nano
-        self.links = [link.span_id.hex() for link in span.links]
         self.status = ("UNSET", "OK", "ERROR")[span.status.code]
-        self.status_text = span.status.message
 
     def __repr__(self) -> str:
-        return f"<{self.name} {self.kind} by {self.scope}>"
+        return f"<{self.name} by {self.scope}>"
 
 
 class OtlpReceiver:
@@ -74,8 +68,6 @@ class OtlpReceiver:
         """Status, details and trailing metadata."""
         self.headers: list[dict[str, str]] = []
         """Those of every request, with lower-case names."""
-        self.pause_s = 0.0
-        """How long it takes for each answer."""
         self.refused: list[int] = []
         """Sizes of the requests that were refused, decompressed."""
         self.raw: list[bytes] = []
@@ -92,11 +84,11 @@ class OtlpReceiver:
         """The base address for `OTEL_EXPORTER_OTLP_ENDPOINT`."""
         return f"http://127.0.0.1:{self._http.server_address[1]}"
 
-    def tracer_provider(self, sampler: Sampler | None = None) -> TracerProvider:
+    def tracer_provider(self) -> TracerProvider:
         """Return a provider whose spans are sent here as they end. Needs OpenTelemetry's exporter."""
         from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 
-        provider = TracerProvider(sampler=sampler)
+        provider = TracerProvider()
         provider.add_span_processor(SimpleSpanProcessor(OTLPSpanExporter(endpoint=f"{self.url}/v1/traces")))
         return provider
 
@@ -120,7 +112,6 @@ class OtlpReceiver:
         if request is None:
             return 404, b""
         parsed = request.FromString(body)
-        time.sleep(self.pause_s)
         with self._news:
             self.raw.append(body)
             status = self.statuses.get(path, self.status)
@@ -172,9 +163,7 @@ class OtlpReceiver:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()
 
 
@@ -207,11 +196,8 @@ def _handler(receiver: OtlpReceiver) -> type[BaseHTTPRequestHandler]:
 
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["content-length"]))
-            encoding = self.headers.get("content-encoding")
-            if encoding == "gzip":
+            if self.headers.get("content-encoding") == "gzip":
                 body = gzip.decompress(body)
-            elif encoding == "deflate":
-                body = zlib.decompress(body)
             receiver.headers.append({name.lower(): value for name, value in self.headers.items()})
             status, answer = receiver.take(self.path, body)
             self.send_response(status)

@@ -25,12 +25,6 @@ def needs(name: str, since: str, what: str) -> None:
         pytest.skip(f"{name} has {what} since {since}")
 
 
-def until(name: str, before: str, what: str) -> None:
-    """Skip the test where the SDK is newer than what it is about."""
-    if version(name) >= tuple(map(int, before.split("."))):
-        pytest.skip(f"{what} ended with {name} {before}")
-
-
 def http_of(name: str) -> ModuleType:
     """The HTTP library the SDK is built on: httpx2, or httpx in older versions."""
     base: Any = import_module(f"{name}._base_client")

@@ -1,4 +1,4 @@
-"""Batches of the scripted provider: files that are uploaded, batches that are created, and their results as lines.
+"""Batches of the scripted provider: forms that upload files, batches that are created, and their results as lines.
 
 Each request of a batch uses up one reply of the script, in order, when the batch is created.
 
@@ -9,8 +9,11 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from email.message import Message
+from email.parser import BytesHeaderParser
+from email.policy import HTTP
 from http import HTTPStatus
 from typing import Any
 
@@ -24,6 +27,33 @@ from callspan.testing.provider.script import Json, Script
 
 BATCHES, MESSAGE_BATCHES = Wire(OPENAI, lambda _: {}), Wire(ANTHROPIC, lambda _: {})
 """Files and batches; their answers are made by `Batches`."""
+
+
+def form_parts(content_type: str, content: bytes) -> Iterator[tuple[Message, bytes]]:
+    """Yield the parts of a form: headers and data."""
+    boundary = b"--" + content_type.partition("boundary=")[2].strip('"').encode()
+    for part in content.split(boundary)[1:-1]:
+        head, _, data = part.removeprefix(b"\r\n").partition(b"\r\n\r\n")
+        yield BytesHeaderParser(policy=HTTP).parsebytes(head + b"\r\n\r\n"), data.removesuffix(b"\r\n")
+
+
+def form_fields(content_type: str, content: bytes) -> dict[str, object]:
+    """Return the fields of a form by name; files as name, type and size."""
+    fields: dict[str, object] = {}
+    for headers, data in form_parts(content_type, content):
+        disposition: Any = headers["content-disposition"]
+        if disposition is None:
+            continue
+        name, filename = disposition.params.get("name", ""), disposition.params.get("filename")
+        value: object = data.decode("utf-8", "replace")
+        if filename is not None:
+            value = {"filename": filename, "type": headers.get_content_type(), "bytes": len(data)}
+        known = fields.setdefault(name.removesuffix("[]"), []) if name.endswith("[]") else None
+        if isinstance(known, list):
+            known.append(value)
+        else:
+            fields[name] = value
+    return fields
 
 
 @dataclass
@@ -69,7 +99,7 @@ class Batches:
     def _answer(self, request: ReceivedRequest, reply: Reply) -> Json | bytes:
         *_, owner, last = request.path.split("/")
         if last == "files":
-            return {"id": self._keep(_file_content(request)), "object": "file"}
+            return {"id": self._keep(_file_of(request)), "object": "file"}
         if last == "batches":
             return self._create(request.body, reply)
         if last in ("content", "results"):
@@ -126,8 +156,7 @@ def _jsonl(values: list[Json]) -> bytes:
     return b"".join(encode(value) + b"\n" for value in values)
 
 
-def _file_content(request: ReceivedRequest) -> bytes:
+def _file_of(request: ReceivedRequest) -> bytes:
     """Return the content of the file of a form."""
-    boundary = b"--" + request.headers["content-type"].partition("boundary=")[2].strip('"').encode()
-    parts = [part.removeprefix(b"\r\n").partition(b"\r\n\r\n") for part in request.content.split(boundary)[1:-1]]
-    return next(data.removesuffix(b"\r\n") for head, _, data in parts if b"filename=" in head)
+    parts = form_parts(request.headers["content-type"], request.content)
+    return next(data for headers, data in parts if "filename=" in headers["content-disposition"])
