@@ -1,7 +1,9 @@
-"""Processes: forks, SIGTERM, exits with open streams, and calls that a killed process had begun."""
+"""Processes and threads: forks, SIGTERM, exits with open streams, and calls that a killed process had begun."""
 
 from __future__ import annotations
 
+import contextvars
+import gc
 import json
 import signal
 import subprocess
@@ -9,15 +11,19 @@ import sys
 import threading
 from contextlib import closing, suppress
 from pathlib import Path
+from typing import Any
 
 import openai
 import pytest
+from opentelemetry import context as otel_context
+from opentelemetry.instrumentation.utils import is_instrumentation_enabled
 
 import callspan
 from callspan.stores import StoreError
-from callspan.testing import ScriptedProvider
+from callspan.testing import ScriptedProvider, capture
 from tests.conftest import Instrument, Read
 from tests.support import sdks
+from tests.support.calls import CHAT
 from tests.support.processes import plain_environment, ran
 from tests.support.rig import until
 
@@ -67,6 +73,63 @@ with contextlib.closing(callspan.open_store("sqlite:///calls.db")) as store:
 def test_a_child_forked_while_locks_were_held_records_its_calls(tmp_path: Path) -> None:
     done = ran(*QUIET, "-c", FORKING, cwd=tmp_path)
     assert done.stdout.strip() == "['child', 'parent']"
+
+
+DROPPING = """
+import _thread, gc, json, os
+import openai
+import callspan
+from callspan.testing import ScriptedProvider
+
+def refuse(*given):
+    raise RuntimeError("can't create new thread at interpreter shutdown")
+
+_thread.start_new_thread = refuse
+handle = callspan.instrument(stores="jsonl:///" + os.path.abspath("calls.jsonl"))
+provider = ScriptedProvider()
+client = openai.OpenAI(api_key="k", base_url=provider.openai_url)
+
+def drop(model):
+    next(client.chat.completions.create(model=model, messages=[], stream=True))
+    gc.collect()
+
+drop("parent")
+if os.fork() == 0:
+    drop("child")
+    os._exit(not handle.force_flush(30_000))
+_, status = os.wait()
+assert status == 0, status
+assert handle.force_flush(30_000)
+provider.close()
+lines = [json.loads(line) for line in open("calls.jsonl")]
+print(sorted(line["request"]["model"] for line in lines if line["outcome"] == "cancelled"))
+"""
+
+
+def test_where_no_thread_can_be_started_a_flush_ends_the_streams_that_its_own_process_dropped(tmp_path: Path) -> None:
+    assert ran(*QUIET, "-c", DROPPING, cwd=tmp_path).stdout == "['child', 'parent']\n"
+
+
+REQUEST = contextvars.ContextVar("request", default="none")
+
+
+def test_a_dropped_stream_ends_on_a_thread_with_an_empty_context_that_makes_no_spans(client: openai.OpenAI) -> None:
+    found: list[object] = []
+
+    def look(record: Any) -> Any:
+        if record.part == "ended":
+            found.extend((REQUEST.get(), otel_context.get_value("request"), is_instrumentation_enabled()))
+        return record
+
+    REQUEST.set("mine")
+    token = otel_context.attach(otel_context.set_value("request", "mine"))
+    with capture(redact=look) as seen:
+        next(client.chat.completions.create(**CHAT, stream=True))
+        gc.collect()
+        assert [record.outcome for record in seen.records] == ["cancelled"]
+        assert is_instrumentation_enabled()
+    otel_context.detach(token)
+    assert found == ["none", None, False]
 
 
 PROGRAM = """
@@ -160,6 +223,34 @@ def test_while_the_process_ends_spans_are_sent_and_the_signal_takes_its_effect(t
     done = ran("-m", "callspan.cli", "run", "app.py", threads, cwd=tmp_path, code=-signal.SIGTERM)
     assert done.stdout.split() == ["last"]
     assert "Could not" not in done.stderr
+
+
+HANDLING = """
+import os, signal, threading, callspan
+
+os.environ.update(OTEL_TRACES_EXPORTER="none", OTEL_METRICS_EXPORTER="none")
+
+def instrument():
+    callspan.instrument(otlp="http://127.0.0.1:9")
+
+for before in (signal.SIG_DFL, signal.SIG_IGN, lambda number, frame: None):
+    signal.signal(signal.SIGTERM, before)
+    found = []
+    other = threading.Thread(target=instrument)
+    other.start()
+    other.join()
+    for act in (bool, instrument, callspan.uninstrument):
+        act()
+        found.append(signal.getsignal(signal.SIGTERM) is before)
+    print(*found)
+"""
+
+
+def test_only_a_signal_without_a_handler_is_handled_by_the_main_thread_until_uninstrumenting(
+    tmp_path: Path,
+) -> None:
+    lines = ran("-c", HANDLING, cwd=tmp_path).stdout.splitlines()
+    assert lines == ["True False True", "True True True", "True True True"]
 
 
 ASKING = """

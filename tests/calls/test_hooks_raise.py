@@ -6,6 +6,7 @@ The doubles are small real objects put where the part belongs; nothing of ours i
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 from typing import Any, NoReturn
@@ -139,17 +140,30 @@ def test_a_part_of_callspan_that_raises(
     assert fail_open.failures() or not part.startswith("the endpoint")
 
 
-def test_a_redactor_that_raises_loses_the_content_and_keeps_none(colour: str, provider: ScriptedProvider) -> None:
-    def redact(record: Record) -> Record:
-        raise RuntimeError("a bug of the user's")
+def test_a_redactor_that_raises_loses_the_content_and_keeps_none(
+    colour: str, provider: ScriptedProvider, caplog: pytest.LogCaptureFixture
+) -> None:
+    """One warning; neither its words nor those of the application's exception, which may quote a key, are logged."""
+    words = f"a bug of the {colour} user's"
 
-    with capture(redact=redact) as seen:
-        assert use(provider, colour) == WELL
+    def redact(record: Record) -> Record:
+        raise RuntimeError(words)
+
+    with capture(redact=redact) as seen, caplog.at_level(logging.DEBUG, logger="callspan"):
+        try:
+            int("sk-the-applications-key")
+        except ValueError:
+            assert use(provider, colour) == WELL
         for record in seen.records:
             assert bytes(record.request.body) == b""
             assert record.response is None or bytes(record.response.body) == b""
         assert len(seen.records) == 2
         assert not any("well" in str(value) for span in seen.spans for value in (span.attributes or {}).values())
+    assert [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING] == [
+        "Could not redact a record with the application's redactor (RuntimeError); the call is not affected"
+    ]
+    assert caplog.text.count("RuntimeError") > 2
+    assert not any(secret in caplog.text for secret in (words, "the-applications-key"))
 
 
 class BrokenProcessor(SpanProcessor):

@@ -9,10 +9,12 @@ from __future__ import annotations
 import asyncio
 import signal
 import sys
+import threading
 from _thread import interrupt_main
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import copy_context
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Any, Final
@@ -258,15 +260,61 @@ def test_interrupts_inside_callspan(
     assert not faults, "\n".join(faults)
 
 
-def test_a_redactor_that_exits_costs_content_and_no_record(provider: ScriptedProvider, clients: Clients) -> None:
-    def exits(record: Any) -> Any:
-        if record.part == "ended":
-            raise SystemExit(3)
+class Limit:
+    """Raises as a signal's handler, by a method or by being called."""
+
+    def method(self, number: int, frame: FrameType | None) -> None:
+        raise TimeLimitError
+
+    __call__ = method
+
+
+HANDLERS: Final[dict[str, Any]] = {
+    "function": interrupt, "method": Limit().method, "object": Limit(), "partial": partial(interrupt),
+}  # fmt: skip
+PASSED: Final = {
+    **{kind.__name__: kind for kind in (KeyboardInterrupt, SystemExit, GeneratorExit, asyncio.CancelledError)},
+    **dict.fromkeys(HANDLERS, TimeLimitError),
+}
+
+
+@pytest.mark.parametrize("how", PASSED)
+def test_an_interrupt_of_a_redactor_costs_content_and_no_record(
+    how: str, provider: ScriptedProvider, clients: Clients
+) -> None:
+    """And one of a callback costs nothing."""
+    main = threading.get_ident()
+
+    def interrupted(record: Any) -> Any:
+        if record.part == "ended" and threading.get_ident() == main:
+            if how in HANDLERS:
+                signal.raise_signal(signal.SIGUSR2)
+            raise PASSED[how]
         return record
 
-    with capture(redact=exits) as seen:
-        with pytest.raises(SystemExit):
-            plain(clients)
-        (call,) = ended(seen)
+    before = signal.signal(signal.SIGUSR2, HANDLERS.get(how, interrupt))
+    try:
+        with capture(redact=interrupted) as seen:
+            with pytest.raises(PASSED[how]):
+                plain(clients)
+            (call,) = ended(seen)
+        with capture() as later:
+            remove = callspan.add_callback("after_record", interrupted)
+            with pytest.raises(PASSED[how]):
+                plain(clients)
+            remove()
+            assert [one.outcome for one in ended(later)] == ["success"]
+    finally:
+        signal.signal(signal.SIGUSR2, before)
     assert call.usage is not None or call.outcome == "success"
     assert "Hi" not in str(call.request.body)
+
+
+def test_the_same_exception_without_a_signal_is_a_fault_of_the_callback(clients: Clients) -> None:
+    def fails(record: object) -> None:
+        raise TimeLimitError
+
+    with capture(), handlers():
+        remove = callspan.add_callback("after_record", fails)
+        plain(clients)
+        remove()
