@@ -8,19 +8,21 @@ from __future__ import annotations
 import gzip
 from collections.abc import Callable, Iterator
 from functools import cache
+from itertools import accumulate, pairwise
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from callspan.intercept.body_parsers import EventParser
 from callspan.testing import Captured, capture
 from tests.calls import transports
 from tests.support.calls import CHAT, MESSAGE, Run, text_of, the_call
 from tests.support.mode import Mode
 from tests.support.scale import scaled
 
+NOWHERE: Any = SimpleNamespace(openai_url="http://localhost/v1")
 TEXT = "Grüße: I am 😀 well, thank you."
 ASK: dict[str, dict[str, Any]] = {"openai": CHAT, "anthropic": MESSAGE}
 
@@ -250,17 +252,20 @@ LINE = st.sampled_from(
 )
 
 
-def payloads(pieces: list[bytes]) -> list[bytes]:
-    events = EventParser()
-    found = [payload for piece in pieces for payload in events.feed(piece)]
-    return found + events.end()
-
-
 @given(lines=st.lists(LINE, max_size=9), end=END, cuts=st.lists(st.integers(1, 6), max_size=60))
-def test_any_split_of_events_gives_the_same_payloads(lines: list[bytes], end: bytes, cuts: list[int]) -> None:
-    whole = b"".join(line + end for line in lines)
-    pieces, at = [], 0
-    for size in cuts:
-        pieces.append(whole[at : at + size])
-        at += size
-    assert payloads([*pieces, whole[at:]]) == payloads([whole])
+def test_however_events_are_cut_the_record_is_the_same(lines: list[bytes], end: bytes, cuts: list[int]) -> None:
+    """The application reads the bytes, and parses none of them."""
+    sent = b"".join(line + end for line in lines)
+    at = [0, *accumulate(cuts), len(sent)]
+    pieces = [sent[start:stop] for start, stop in pairwise(at)]
+
+    def read(*parts: bytes) -> tuple[object, ...]:
+        with capture() as seen, Mode("sync", NOWHERE) as mode:
+            made = transports.client(mode, "openai", transports.answer("openai", *parts))
+            with made.chat.completions.with_streaming_response.create(**CHAT, stream=True) as response:
+                assert b"".join(response.iter_bytes()) == sent
+            record = the_call(seen)
+        assert record.stream is not None
+        return record.stream.chunks, record.stream.end, record.response and bytes(record.response.body)
+
+    assert read(*pieces) == read(sent)
