@@ -1,17 +1,22 @@
-"""Attempts of retried calls, compared with the log of the server; many calls at once; spans of attempts."""
+"""Attempts of retried calls, compared with the log of the server; many calls at once; failed calls and their errors."""
 
 from __future__ import annotations
 
 import asyncio
+import gc
 import random
+import re
 import signal
 import time
+import traceback
+import weakref
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
+from pathlib import Path
 from threading import Lock
-from types import FrameType
+from types import FrameType, TracebackType
 from typing import Any, Final
 
 import anthropic
@@ -22,10 +27,12 @@ from opentelemetry import trace
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.trace import SpanKind, StatusCode
 
+import callspan
 from callspan.records import CallRecord
 from callspan.testing import Captured, ReceivedRequest, Reply, ScriptedProvider, capture
 from tests.support import sdks
-from tests.support.calls import Run, Wire, the_call
+from tests.support.calls import CHAT, Run, Wire, caught, the_call
+from tests.support.mode import Mode
 from tests.support.scale import scaled
 
 pytestmark = pytest.mark.usefixtures("short_waits")
@@ -275,13 +282,21 @@ def by_kind(seen: Captured) -> tuple[ReadableSpan, list[ReadableSpan]]:
     return call, sorted(attempts, key=lambda span: span.start_time or 0)
 
 
-def test_each_attempt_is_a_child_of_the_call(shaped: Wire, run: Run, traced: Captured) -> None:
+def test_each_attempt_is_a_child_of_the_call_and_never_current(shaped: Wire, run: Run, traced: Captured) -> None:
+    """What an instrumentation of the HTTP client would make is a child of the call, too."""
+    current: list[int] = []
+
+    def look(_: Any) -> None:
+        current.append(trace.get_current_span().get_span_context().span_id)
+
     shaped.script(LIMITED, BROKEN, WELL)
-    run(lambda: shaped.call(shaped.client(max_retries=2)))
+    run(lambda: shaped.call(watched(shaped, shaped.client(max_retries=2), look)))
+    assert trace.get_current_span() is trace.INVALID_SPAN
     call, attempts = by_kind(traced)
     assert [span.name for span in attempts] == ["POST"] * 3
     assert {span.kind for span in attempts} == {SpanKind.CLIENT}
     assert call.context is not None
+    assert current == [call.context.span_id] * 3
     for span in attempts:
         assert span.parent is not None
         assert span.parent.span_id == call.context.span_id
@@ -297,16 +312,120 @@ def test_each_attempt_is_a_child_of_the_call(shaped: Wire, run: Run, traced: Cap
     assert not any(name.startswith(("gen_ai.", "llm.request")) for each in attributes for name in each)
 
 
-def test_they_are_never_current(plain: Wire, run: Run, traced: Captured) -> None:
-    """What an instrumentation of the HTTP client would make is a child of the call."""
-    current: list[int] = []
+# Failed calls.
 
-    def look(_: Any) -> None:
-        current.append(trace.get_current_span().get_span_context().span_id)
+FAILED: Final[dict[str, dict[str, Any]]] = {
+    "status": {"status": 400, "message": "Nothing doing."},
+    "hang": {"hang": True},
+    "malformed": {"text": "one two three", "malformed": True},
+    "cut": {"text": "one two three", "body_cut": True},
+}
 
-    plain.script(LIMITED, BROKEN, WELL)
-    run(lambda: plain.call(watched(plain, plain.client(max_retries=2), look)))
-    call, _ = by_kind(traced)
-    assert call.context is not None
-    assert current == [call.context.span_id] * 3
-    assert trace.get_current_span() is trace.INVALID_SPAN
+
+def failing(wire: Wire, run: Run, failure: str) -> BaseException:
+    wire.mode.provider.reply(**FAILED[failure])
+    raised = caught(run, lambda: wire.call(wire.client(timeout=0.1) if failure == "hang" else None))
+    assert raised is not None
+    return raised
+
+
+def test_code_parameter_and_body_are_kept(mode: Mode, run: Run, seen: Captured) -> None:
+    body = {"error": {"message": "Bad.", "type": "invalid_request_error", "param": "temperature", "code": "too_hot"}}
+    mode.provider.reply(status=400, raw=body)
+    assert caught(run, Wire("chat_completions", mode).call) is not None
+    info = the_call(seen).error
+    assert info is not None
+    assert (info.type, info.code, info.param, info.message is not None) == ("too_hot", "too_hot", "temperature", True)
+    assert info.body == body["error"]
+
+
+def test_a_body_cut_off_is_tried_again(plain: Wire, run: Run, seen: Captured) -> None:
+    plain.script(FAILED["cut"], {"text": "well"})
+    run(lambda: plain.call(plain.client(max_retries=1)))
+    record = the_call(seen)
+    assert [(attempt.status, attempt.error_kind) for attempt in record.attempts] == [(None, "connection"), (200, None)]
+    assert (record.retries, record.outcome) == (1, "success")
+
+
+@pytest.mark.parametrize(
+    ("stated", "server_ns"),
+    [("42", 42_000_000), ("7.5", 7_500_000), ("0", 0), ("", None), ("soon", None), ("-3", None), (None, None)],
+)
+def test_the_time_of_the_server_is_what_it_states(
+    stated: str | None, server_ns: int | None, provider: ScriptedProvider, seen: Captured
+) -> None:
+    provider.reply(headers={"openai-processing-ms": stated})
+    with Mode("sync", provider) as mode:
+        mode.openai().chat.completions.create(**CHAT)
+    assert the_call(seen).timing.server_ns == server_ns
+    shown = (seen.spans[0].attributes or {}).get("callspan.answer.server_s")
+    assert shown == (None if server_ns is None else server_ns / 1e9)
+
+
+OURS: Final = (str(Path(callspan.__file__).parent), "wrapt")
+VARYING: Final = re.compile(r"req_\w+|\b[0-9a-f]{8,}\b|127\.0\.0\.1:\d+")
+
+
+def frames(trace: TracebackType | None) -> list[str]:
+    """Functions on the way to the error, without those of callspan and wrapt."""
+    return [
+        f"{Path(frame.filename).name}:{frame.name}"
+        for frame in traceback.extract_tb(trace)
+        if not any(part in frame.filename for part in OURS)
+    ]
+
+
+def picture(error: BaseException | None) -> object:
+    """All of an exception that must not change: class, words, fields, where it came from, what caused it."""
+    if error is None:
+        return None
+    fields = {name: type(value).__name__ for name, value in vars(error).items()}
+    return (
+        type(error),
+        VARYING.sub("", str(error)),
+        len(error.args),
+        fields,
+        frames(error.__traceback__),
+        error.__suppress_context__,
+        getattr(error, "__notes__", None),
+        picture(error.__cause__),
+        picture(error.__context__),
+    )
+
+
+def check_failure(failure: str, shaped: Wire, seen: Captured, raised: str) -> None:
+    record = the_call(seen)
+    assert record.error is not None
+    outcome, kind, retryable = {
+        "status": ("error", "bad_input", False), "hang": ("timeout", "timeout", True),
+        "malformed": ("error", "parsing", False), "cut": ("error", "connection", True),
+    }[failure]  # fmt: skip
+    assert (record.outcome, record.error.kind, record.error.retryable) == (outcome, kind, retryable)
+    # The caller parses a raw response himself, later.
+    assert (record.error.exception or raised).endswith(raised)
+    headers_were_well = failure == "malformed" or (failure == "cut" and shaped.shape == "stream")
+    status = 400 if failure == "status" else 200 if headers_were_well else None
+    assert [attempt.status for attempt in record.attempts] == [status]
+    if failure == "cut":
+        assert record.attempts[0].error_kind == "connection"
+        assert [event.name for event in seen.spans[0].events].count("llm.attempt") == 1
+    if failure == "malformed" and shaped.shape == "raw":
+        assert record.response is None or not bytes(record.response.body)
+
+
+@pytest.mark.parametrize("failure", FAILED)
+def test_a_failure_is_one_error_whose_exception_is_as_without_callspan_and_not_kept_alive(
+    failure: str, shaped: Wire, run: Run
+) -> None:
+    bare = picture(failing(shaped, run, failure))
+    with capture() as seen:
+        error: BaseException | None = failing(shaped, run, failure)
+        assert picture(error) == bare
+        check_failure(failure, shaped, seen, type(error).__name__)
+    gone = weakref.ref(error)  # type: ignore[arg-type]
+    error = None
+    # What has a finalizer goes first, and what it held with the next round; a thread of ours may hold it for a moment.
+    deadline = time.monotonic() + 5
+    while gone() is not None and time.monotonic() < deadline:
+        gc.collect()
+    assert gone() is None

@@ -280,9 +280,26 @@ def chunk(text: str, finish_reason: str | None = None, index: int = 0) -> dict[s
     return {"id": "c1", "object": "chunk", "model": "m", "choices": [choice]}
 
 
+def stating(status: str, **fields: Any) -> list[dict[str, Any]]:
+    """The events of a response that states its end."""
+    response = {
+        "id": "resp_1", "object": "response", "created_at": 1, "model": "gpt-5", "output": [],
+        "parallel_tool_calls": True, "tool_choice": "auto", "tools": [], "status": "in_progress",
+    }  # fmt: skip
+    return [
+        {"type": "response.created", "sequence_number": 0, "response": response},
+        {"type": f"response.{status}", "sequence_number": 1, "response": {**response, "status": status, **fields}},
+    ]
+
+
+USED = {"input_tokens": 3, "output_tokens": 2, "total_tokens": 5}
+FAILED = stating("failed", usage=USED, error={"code": "server_error", "message": "no"})
+INCOMPLETE = stating("incomplete", usage=USED, incomplete_details={"reason": "max_output_tokens"})
 BEGUN = [chunk("I am "), chunk("well.")]
 STOPS: dict[str, tuple[list[str], dict[str, Any], str]] = {
     # APIs, what is scripted, the end of the stream
+    "it states a failure": (["responses"], {"raw": FAILED}, "complete"),
+    "it states its limit": (["responses"], {"raw": INCOMPLETE}, "complete"),
     "it just stops": (CUT_OFF, {"text": "I am well today.", "end_after": 4}, "cut_off"),
     "before the last event": (CUT_OFF[2:], {"text": "I am well today.", "end_after": -1}, "cut_off"),
     "no finish reason and no [DONE]": (CUT_OFF[:2], {"raw": BEGUN}, "cut_off"),
@@ -292,7 +309,7 @@ STOPS: dict[str, tuple[list[str], dict[str, Any], str]] = {
 
 
 @pytest.mark.parametrize(("api", "name"), [(api, name) for name, (apis, _, _) in STOPS.items() for api in apis])
-def test_a_stream_without_its_last_event_is_cut_off_and_a_success(
+def test_a_stream_without_its_last_event_is_cut_off_and_a_success_unless_it_states_a_failure(
     api: str, name: str, mode: Mode, run: Run, seen: Captured
 ) -> None:
     _, reply, end = STOPS[name]
@@ -304,9 +321,13 @@ def test_a_stream_without_its_last_event_is_cut_off_and_a_success(
     run(body)
     record = the_call(seen)
     assert record.stream is not None
-    assert (record.outcome, record.error) == ("success", None)
+    failed = name == "it states a failure"
+    assert (record.outcome, record.error is None) == ("error" if failed else "success", not failed)
     assert (record.stream.end, record.stream.complete) == (end, end == "complete")
     assert (seen.spans[0].attributes or {})["callspan.stream.end"] == end
+    if end == "complete":
+        assert record.usage is not None
+        assert record.usage.input_tokens == 3
     if name.startswith("no finish"):
         assert record.response is not None
         assert (text_of(record), record.response.finish_reasons) == ("I am well.", [None])
@@ -329,33 +350,6 @@ def test_the_bytes_of_a_raw_response_tell_its_end_as_far_as_they_are_parsed(
     record = the_call(seen)
     assert record.stream is not None
     assert (record.outcome, record.stream.end, record.stream.complete) == ("success", "complete", complete)
-
-
-ENDED = {
-    "failed": ({"status": "failed", "error": {"code": "server_error", "message": "no"}}, "error"),
-    "incomplete": ({"status": "incomplete", "incomplete_details": {"reason": "max_output_tokens"}}, "success"),
-}
-
-
-@pytest.mark.parametrize("how", ENDED)
-def test_a_response_that_says_it_failed_or_was_cut_is_reported_as_such(
-    how: str, mode: Mode, run: Run, seen: Captured
-) -> None:
-    fields, outcome = ENDED[how]
-    response = {
-        "id": "resp_1", "object": "response", "created_at": 1, "model": "gpt-5", "output": [],
-        "parallel_tool_calls": True, "tool_choice": "auto", "tools": [],
-        "usage": {"input_tokens": 3, "output_tokens": 2, "total_tokens": 5},
-    }  # fmt: skip
-    mode.provider.reply(raw=[
-        {"type": "response.created", "sequence_number": 0, "response": {**response, "status": "in_progress"}},
-        {"type": f"response.{how}", "sequence_number": 1, "response": {**response, **fields}},
-    ])  # fmt: skip
-    run(lambda: Wire("responses", mode).read())
-    record = the_call(seen)
-    assert (record.outcome, record.usage and record.usage.input_tokens) == (outcome, 3)
-    assert record.stream is not None
-    assert record.stream.complete
 
 
 @pytest.mark.parametrize("stream", [False, True], ids=["plain", "stream"])
