@@ -5,62 +5,48 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
-import os
-import socket
 import sqlite3
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from decimal import Decimal
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
+import openai
 import pytest
+from opentelemetry.metrics import NoOpMeterProvider
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+from opentelemetry.trace import NoOpTracerProvider
 
 import callspan
-import callspan.testing
-from callspan import AnthropicInstrumentor, OpenAIInstrumentor, SettingError, Settings, open_store, wiring
-from callspan.delivery.recorder import Recorder
-from callspan.fail_open import forget_failures
-from callspan.process.processed import ProcessedRecord
-from callspan.records import CallRecord, Record, Request, Usage, encode
-from callspan.sdk_profiles import SDKS
-from callspan.settings_loader import forget_warnings
-from callspan.wiring import WIRING
-from callspan.wiring.pipeline import Providers
-from tests.support.processed import processed
-from tests.support.records import made
+from callspan import AnthropicInstrumentor, GroqInstrumentor, OpenAIInstrumentor, SettingError, open_store
+from callspan.records import Record
+from callspan.testing import ScriptedProvider, capture
+from tests.support.calls import CHAT
+from tests.support.processes import ran
+from tests.support.rig import until
 
 
-def stored(url: str) -> set[str]:
-    """The ids of the calls in a store."""
-    reader = open_store(url)
-    found = {call.call_id for call in reader.calls()}
-    reader.close()
-    return found
+def stored(url: str) -> set[str | None]:
+    """The models of the calls in a store."""
+    with contextlib.closing(open_store(url)) as reader:
+        return {call.request.model for call in reader.calls()}
 
 
-def forget() -> None:
-    callspan.uninstrument()
-    forget_failures()
-    forget_warnings()
+def record(model: str, **usage: int) -> None:
+    with callspan.record_call(provider="p", model=model) as call:
+        call.response({"choices": [], "usage": usage})
 
 
 @pytest.fixture(autouse=True)
-def _clean(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> Iterator[None]:
+def _clean(
+    no_settings: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> Iterator[None]:
     caplog.set_level(logging.WARNING)
-    for name in list(os.environ):
-        if name.startswith(("CALLSPAN_", "OTEL_", "OPENAI_", "ANTHROPIC_")):
-            monkeypatch.delenv(name)
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
-    # An exporter's stores stay for the life of a process; one that never answers would hold up every later flush.
-    monkeypatch.setattr(WIRING, "_exporter_stores", ())
-    monkeypatch.setattr(WIRING, "_exporter", None)
-    forget()
     yield
-    forget()
+    callspan.uninstrument()
 
 
 @pytest.fixture
@@ -69,16 +55,22 @@ def store(tmp_path: Path) -> str:
 
 
 NONE: Any = ()
+redacted: list[Record] = []
 
 
 def redact(record: Record) -> Record:
+    redacted.append(record)
     return record
 
 
-def in_force() -> tuple[object, ...]:
-    assert WIRING.pipeline is not None
-    settings, parts = WIRING.pipeline.settings, WIRING.pipeline.providers
-    return settings.content, settings.stores, parts.redact, parts.tracer_provider
+def content_of_a_call(provider: ScriptedProvider) -> str:
+    """What the record of a call of the SDK has of its content."""
+    found: list[Any] = []
+    remove = callspan.add_callback("after_record", found.append, kinds=["call"])
+    with openai.OpenAI(api_key="k", base_url=provider.openai_url) as client:
+        client.chat.completions.create(**CHAT)
+    remove()
+    return "full" if found[-1].request.body else "metadata" if found[-1].request.roles else "off"
 
 
 def test_settings_of_the_code_after_automatic_instrumentation_are_no_warning(
@@ -96,24 +88,26 @@ def test_settings_of_the_code_after_automatic_instrumentation_are_no_warning(
 
 
 @pytest.mark.parametrize(
-    ("given", "expected"),
+    ("given", "content", "stores", "is_redacted"),
     [
-        ({"stores": "jsonl:///other.jsonl"}, ("off", ("jsonl:///other.jsonl",), redact)),
-        ({"service": "s"}, ("off", None, redact)),
-        ({"redact": None, "content": None, "service": "s"}, ("off", None, redact)),
-        ({"content": "full"}, ("full", None, redact)),
-        ({"redact": False}, ("off", None, None)),
-        ({"stores": []}, ("off", (), redact)),
+        ({"stores": "console://"}, "off", ("console://",), True),
+        ({"service": "s"}, "off", None, True),
+        ({"redact": None, "content": None, "service": "t"}, "off", None, True),
+        ({"content": "full"}, "full", None, True),
+        ({"redact": False}, "off", None, False),
+        ({"stores": []}, "off", (), True),
     ],
 )
 def test_settings_not_given_are_unchanged(
-    given: dict[str, Any], expected: tuple[object, ...], store: str, caplog: pytest.LogCaptureFixture
-) -> None:
-    callspan.instrument(content="off", redact=redact, stores=store, sdks=NONE)
-    callspan.instrument(**given)
-    content, stores, redactor, _ = in_force()
-    assert (content, stores, redactor) == (expected[0], (store,) if expected[1] is None else expected[1], expected[2])
-    assert WIRING.hook_context.content == expected[0]
+    given: dict[str, Any], content: str, stores: tuple[str, ...] | None, is_redacted: bool, store: str,
+    provider: ScriptedProvider, caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
+    callspan.instrument(content="off", redact=redact, stores=store)
+    handle = callspan.instrument(**given)
+    assert (handle.settings.content, handle.settings.stores) == (content, (store,) if stores is None else stores)
+    redacted.clear()
+    assert content_of_a_call(provider) == content
+    assert bool(redacted) == is_redacted
     assert len(caplog.messages) == 1
     callspan.instrument(**given)
     assert len(caplog.messages) == 1, "warned of once"
@@ -130,8 +124,8 @@ def test_the_environment_is_not_read_again(monkeypatch: pytest.MonkeyPatch) -> N
     callspan.instrument(content="off", sdks=NONE)
     monkeypatch.setenv("CALLSPAN_CONTENT", "full")
     monkeypatch.setenv("CALLSPAN_STORES", "console://")
-    callspan.instrument(service="s")
-    assert in_force()[:2] == ("off", ())
+    settings = callspan.instrument(service="s").settings
+    assert (settings.content, settings.stores) == ("off", ())
 
 
 def test_the_application_changes_what_an_entry_point_has_set(store: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -139,11 +133,11 @@ def test_the_application_changes_what_an_entry_point_has_set(store: str, monkeyp
     one = OpenAIInstrumentor()
     one.instrument()
     try:
-        callspan.instrument(stores=store)
-        assert in_force() == ("metadata", (store,), None, None)
-        assert WIRING.patches.wanted == {"openai"}
+        settings = callspan.instrument(stores=store).settings
+        assert (settings.content, settings.stores) == ("metadata", (store,))
+        assert {status.sdk for status in callspan.patch_status()} == {"openai"}
         callspan.instrument(sdks=("anthropic",))
-        assert WIRING.patches.wanted == {"openai", "anthropic"}
+        assert {status.sdk for status in callspan.patch_status()} == {"openai", "anthropic"}
     finally:
         one.uninstrument()
 
@@ -170,12 +164,10 @@ def test_the_application_changes_what_an_entry_point_has_set(store: str, monkeyp
     ],
 )
 def test_a_wrong_argument_changes_nothing(given: dict[str, Any], named: str) -> None:
-    callspan.instrument(content="off", sdks=NONE)
-    before = WIRING.pipeline
+    handle = callspan.instrument(content="off", sdks=NONE)
     with pytest.raises(SettingError, match=named) as refused:
         callspan.instrument(content="full", **given)
-    assert WIRING.pipeline is before
-    assert WIRING.hook_context.content == "off"
+    assert repr(handle).startswith("<Handle in force ")
     assert "word-8" not in str(refused.value)
 
 
@@ -185,7 +177,7 @@ def test_a_wrong_argument_changes_nothing(given: dict[str, Any], named: str) -> 
         {"CALLSPAN_STORES": "teapot://u:pass/word-8@h/db,{store},postgresql://u:pass/word-8@h/db"},
         {"CALLSPAN_STORES": "{store}?unknown=on,{store}"},
         {"CALLSPAN_STORES": "{store}", "CALLSPAN_PRICES": "/no/such/prices.json"},
-        {"CALLSPAN_STORES": "{store}", "CALLSPAN_FSYNC": "banana", "CALLSPAN_MAX_RECORD_BYTES": "-5"},
+        {"CALLSPAN_STORES": "{store}", "CALLSPAN_FSYNC": "fig", "CALLSPAN_MAX_RECORD_BYTES": "-5"},
     ],
 )
 def test_an_invalid_environment_never_raises(
@@ -196,7 +188,7 @@ def test_an_invalid_environment_never_raises(
         monkeypatch.setenv(name, value.format(store=store))
     handle = callspan.instrument(sdks=NONE)
     assert (handle.settings.content, handle.settings.stores) == ("off", (store,))
-    WIRING.write(made("a"))
+    record("a")
     assert handle.force_flush(60_000)
     assert stored(store) == {"a"}
     # Threads that deliver, those of earlier tests too, may warn of their stores at any moment.
@@ -210,156 +202,180 @@ def test_uninstrument_of_a_replaced_handle_does_nothing() -> None:
     old = callspan.instrument(sdks=NONE, content="off")
     new = callspan.instrument(sdks=NONE, content="metadata")
     old.uninstrument()
-    assert WIRING.pipeline is not None
+    assert (repr(old)[:16], repr(new)[:16]) == ("<Handle replaced", "<Handle in force")
     assert (old.settings.content, new.settings.content) == ("off", "metadata")
     assert old.force_flush(100)
     assert old.counters() == {}
     new.uninstrument()
-    assert WIRING.pipeline is None
+    assert repr(new).startswith("<Handle replaced")
 
 
-def test_what_was_in_force_is_in_force_again_after_a_capture() -> None:
-    handle = callspan.instrument(sdks=NONE, content="off")
-    with callspan.testing.capture(content="full"):
-        assert WIRING.hook_context.content == "full"
-    assert WIRING.hook_context.content == "off"
+def test_what_was_in_force_is_in_force_again_after_a_capture(provider: ScriptedProvider) -> None:
+    handle = callspan.instrument(content="off")
+    with capture(content="full"):
+        assert content_of_a_call(provider) == "full"
+    assert content_of_a_call(provider) == "off"
     assert repr(handle).startswith("<Handle in force ")
 
 
-CLOSING_S = 0.8
-
-
 def undo_each() -> None:
-    for sdk in SDKS:
-        WIRING.remove_sdk(sdk)
+    for kind in (OpenAIInstrumentor, AnthropicInstrumentor, GroqInstrumentor):
+        kind().uninstrument()
+
+
+def instrument_each() -> None:
+    for kind in (OpenAIInstrumentor, AnthropicInstrumentor, GroqInstrumentor):
+        kind().instrument(skip_dep_check=True)
+
+
+@contextlib.contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """What waits for a file that is locked is not delivered in time."""
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        yield
 
 
 @pytest.mark.parametrize("change", [lambda: callspan.instrument(content="off"), callspan.uninstrument, undo_each])
 def test_no_thread_waits_for_the_stores_that_another_thread_closes(
-    change: Callable[[], object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    change: Callable[[], object], tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(wiring, "_CLOSE_TIMEOUT_S", CLOSING_S)
-    # What waits for a locked file is not delivered in time.
-    other = sqlite3.connect(tmp_path / "calls.db", isolation_level=None)
-    other.execute("BEGIN EXCLUSIVE")
+    instrument_each()
     callspan.instrument(stores=f"sqlite:///{tmp_path}/calls.db")
-    WIRING.write(made())
     closes = threading.Thread(target=change)
-    began = time.monotonic()
-    closes.start()
-    time.sleep(0.2)
-    assert closes.is_alive()
-    callspan.instrument(content="metadata")
-    took = time.monotonic() - began
+    with locked(tmp_path / "calls.db"):
+        record("m")
+        closes.start()
+        time.sleep(0.2)
+        assert closes.is_alive()
+        callspan.instrument(content="metadata")
+        assert closes.is_alive()
     closes.join()
-    assert time.monotonic() - began > CLOSING_S
-    assert took < CLOSING_S
-    other.close()
-    for thread in threading.enumerate():
-        if str(tmp_path) in thread.name:
-            thread.join(10)  # it may log that the file was locked
-            assert not thread.is_alive()
-    forget_failures()
+    undo_each()
 
 
-def test_a_record_appended_as_the_stores_close_is_delivered_soon(tmp_path: Path) -> None:
-    # While the store's file is locked, it closes without what it was to deliver.
+def test_a_record_appended_as_the_stores_close_is_delivered_soon(tmp_path: Path, provider: ScriptedProvider) -> None:
+    """They close without what a locked file did not take in five seconds; the last record comes just before."""
     path = tmp_path / "calls.db"
-    one = Recorder(Settings(stores=(str(path),)))
-    one.write(processed(made("first")))
-    one.flush(10.0)
-    other = sqlite3.connect(path, isolation_level=None)
-    other.execute("BEGIN EXCLUSIVE")
-    one.write(processed(made("early")))
-    closes = threading.Thread(target=one.retire, args=(0.5,))
-    closes.start()
-    time.sleep(0.1)
-    one.write(processed(made("late")))
-    closes.join()
-    other.close()
-    deadline = time.monotonic() + 10
+    handle = callspan.instrument(stores=path)
+    record("first")
+    assert handle.force_flush()
+    with openai.OpenAI(api_key="k", base_url=provider.openai_url) as client, locked(path):
+        stream = client.chat.completions.create(**CHAT, stream=True)
+        closes = threading.Thread(target=callspan.uninstrument)
+        closes.start()
+        until(lambda: not callspan.patch_status())
+        assert closes.is_alive()
+        time.sleep(4.7)
+        list(stream)
+        closes.join()
     # Read without callspan, whose readers deliver.
     with contextlib.closing(sqlite3.connect(path)) as reader:
-        while (found := reader.execute("SELECT count(*) FROM calls").fetchone()) != (
-            3,
-        ) and time.monotonic() < deadline:
-            time.sleep(0.05)
-    assert found == (3,)
-    forget_failures()
+        ended = "SELECT count(*) FROM calls WHERE outcome = 'success'"
+        until(lambda: reader.execute(ended).fetchone() == (2,))
+
+
+ADDING = """
+import contextlib, sys, threading, time
+import callspan
+from callspan.records import encode
+
+first, second = sys.argv[1:]
+
+def record(name):
+    with callspan.record_call(provider="p", model=name):
+        pass
+
+def add(frame, event, argument):
+    if event == "call" and frame.f_code is encode.__code__:  # the spool is chosen
+        sys.setprofile(None)
+        adding = threading.Thread(target=callspan.CallRecordExporter, args=(second,))
+        adding.start()
+        adding.join()
+
+callspan.instrument(stores=first)
+record("before")
+sys.setprofile(add)
+record("late")
+sys.setprofile(None)
+deadline = time.monotonic() + 10
+while any(first in thread.name for thread in threading.enumerate()) and time.monotonic() < deadline:
+    time.sleep(0.05)
+print(any(first in thread.name for thread in threading.enumerate()))
+with contextlib.closing(callspan.open_store(first)) as store:
+    print(sorted(call.request.model for call in store.calls()))
+"""
 
 
 def test_a_record_for_stores_to_which_another_thread_adds_one_leaves_no_thread_behind(tmp_path: Path) -> None:
-    first, second = str(tmp_path / "first.db"), str(tmp_path / "second.db")
-    one = Recorder(Settings(stores=(first,)))
-    one.write(processed(made("before")))
-
-    def add(frame: FrameType, event: str, _: object) -> None:
-        if event == "call" and frame.f_code is encode.__code__:  # the spool is chosen
-            sys.setprofile(None)
-            replaced = one.add_stores((second,))
-            assert replaced is not None
-            assert replaced.close(10)
-
-    sys.setprofile(add)
-    one.write(processed(made("late")))
-    sys.setprofile(None)
-    deadline = time.monotonic() + 10
-    while any(first in thread.name for thread in threading.enumerate()) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert not any(first in thread.name for thread in threading.enumerate())
-    assert stored(first) == {"before", "late"}
+    done = ran("-c", ADDING, str(tmp_path / "first.db"), str(tmp_path / "second.db"), cwd=tmp_path)
+    assert done.stdout.splitlines() == ["False", "['before', 'late']"]
 
 
-def add_exporter(failing: str, other: str) -> callspan.CallRecordExporter:
+FLUSHING = """
+import contextlib, socket, sys
+import callspan
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+
+order, failing, other = sys.argv[1:]
+
+def record(name):
+    with callspan.record_call(provider="p", model=name):
+        pass
+
+if order == "exporter later":
     callspan.instrument(stores=failing)
-    WIRING.write(made("early"))
-    return callspan.CallRecordExporter(other)
-
-
-def instrument_later(failing: str, other: str) -> callspan.CallRecordExporter:
+    record("early")
+    exporter = callspan.CallRecordExporter(other)
+else:
     exporter = callspan.CallRecordExporter(failing)
-    WIRING.write(made("early"))
+    provider = TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    theirs = {"gen_ai.operation.name": "chat", "gen_ai.provider.name": "p", "gen_ai.request.model": "early"}
+    provider.get_tracer("theirs").start_span("chat", attributes=theirs).end()
     callspan.instrument(stores=other)
-    return exporter
+record("late")
+assert not exporter.force_flush(100)
+received = b""
+with socket.socket(socket.AF_UNIX) as server:
+    server.bind(failing.removeprefix("unix://"))
+    server.listen()
+    assert exporter.force_flush(20_000)
+    server.setblocking(False)
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            with server.accept()[0] as connection:
+                received += connection.recv(1 << 16)
+print([name in received for name in (b'"early"', b'"late"')])
+"""
 
 
-@pytest.mark.parametrize("change", [add_exporter, instrument_later])
-def test_an_exporters_flush_waits_for_what_a_failing_store_lacked_before_a_change(
-    change: Callable[[str, str], callspan.CallRecordExporter], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(wiring, "_CLOSE_TIMEOUT_S", 0.2)
-    path, received = tmp_path / "calls.sock", b""
-    exporter = change(f"unix://{path}", f"{tmp_path}/calls.jsonl")
-    WIRING.write(made("late"))
-    assert not exporter.force_flush(100)
-    with socket.socket(socket.AF_UNIX) as server:
-        server.bind(str(path))
-        server.listen()
-        assert exporter.force_flush(20_000)
-        server.setblocking(False)
-        with contextlib.suppress(BlockingIOError):
-            while True:
-                with server.accept()[0] as connection:
-                    received += connection.recv(1 << 16)
-    assert [name in received for name in (b'"early"', b'"late"')] == [True, True]
+@pytest.mark.parametrize("order", ["exporter later", "exporter first"])
+def test_an_exporters_flush_waits_for_what_a_failing_store_lacked_before_a_change(order: str, tmp_path: Path) -> None:
+    done = ran("-c", FLUSHING, order, f"unix://{tmp_path}/calls.sock", f"{tmp_path}/calls.jsonl", cwd=tmp_path)
+    assert done.stdout == "[True, True]\n"
 
 
-def test_of_two_urls_of_one_store_the_first_tells_what_was_priced(tmp_path: Path) -> None:
+def test_of_two_urls_of_one_store_the_first_measures_what_was_priced(tmp_path: Path) -> None:
     prices = tmp_path / "prices.json"
     prices.write_text(json.dumps({"models": {"m": {"input": "2", "output": "4"}}}))
-    path, told = tmp_path / "calls.db", list[ProcessedRecord[Record]]()
-    one = Recorder(Settings(stores=(f"sqlite:///{path}", str(path)), prices=prices), priced=told.append)
-    usage = Usage(input_tokens=1_000_000, output_tokens=0)
-    one.write(processed(made("a", request=Request(model="m"), usage=usage, outcome="success")))
-    one.retire(10.0)
-    assert [record.record.cost.usd for record in told if isinstance(record.record, CallRecord)] == [Decimal(2)]
+    path, reader = tmp_path / "calls.db", InMemoryMetricReader()
+    meters = MeterProvider([reader])
+    handle = callspan.instrument(stores=(f"sqlite:///{path}", str(path)), prices=prices, meter_provider=meters)
+    record("m", prompt_tokens=1_000_000, completion_tokens=0)
+    assert handle.force_flush()
+    text = json.loads(reader.get_metrics_data().to_json())
+    points = {
+        metric["name"]: metric["data"]["data_points"]
+        for resource in text["resource_metrics"] for scope in resource["scope_metrics"] for metric in scope["metrics"]
+    }  # fmt: skip
+    (cost,) = points["callspan.client.cost"]
+    assert cost.get("sum", cost.get("value")) == 2
 
 
-# Parts
-
-
-class Provider:
-    """A provider of somebody else's that answers, or raises, as it likes."""
+class FlushedTracers(NoOpTracerProvider):
+    """A provider of somebody else's whose flush answers, or raises."""
 
     def __init__(self, answer: object) -> None:
         self._answer = answer
@@ -370,6 +386,10 @@ class Provider:
         if isinstance(self._answer, Exception):
             raise self._answer
         return self._answer
+
+
+class FlushedMeters(FlushedTracers, NoOpMeterProvider):
+    """The same for metrics."""
 
 
 @pytest.mark.parametrize(
@@ -384,7 +404,7 @@ class Provider:
     ],
 )
 def test_every_provider_is_flushed_also_after_one_that_cannot(answers: tuple[object, object], flushed: bool) -> None:
-    tracer, meter = (Provider(answer) for answer in answers)
-    parts: Any = Providers(tracer_provider=tracer, meter_provider=meter)  # type: ignore[arg-type]
-    assert parts.flush(1.5) == flushed
-    assert tracer.requested == meter.requested == [1500]
+    tracers, meters = FlushedTracers(answers[0]), FlushedMeters(answers[1])
+    handle = callspan.instrument(tracer_provider=tracers, meter_provider=meters, sdks=NONE)
+    assert handle.force_flush(1500) == flushed
+    assert [1000 < timeout <= 1500 for timeout in (*tracers.requested, *meters.requested)] == [True, True]
