@@ -30,11 +30,10 @@ from tests.support.rig import until
 pytestmark = pytest.mark.usefixtures("no_settings")
 QUIET = ("-W", "ignore::DeprecationWarning")
 FORKING = """
-import contextlib, os, sys, threading
+import contextlib, os, threading
 import openai
 import callspan
 from callspan.testing import ScriptedProvider
-from callspan.wiring import WIRING
 
 callspan.instrument(stores="sqlite:///calls.db")
 provider = ScriptedProvider()
@@ -48,29 +47,31 @@ ask("parent")
 held = threading.Event()
 release = threading.Event()
 
-def hold():
-    with WIRING._lock, WIRING.patches._lock:
-        held.set()
-        release.wait()
+def stores():
+    held.set()
+    release.wait()
+    yield "sqlite:///calls.db"
 
-threading.Thread(target=hold, daemon=True).start()
+changing = threading.Thread(target=lambda: callspan.instrument(stores=stores()))
+changing.start()
 held.wait()
 child = os.fork()
 if child == 0:
     ask("child")
-    WIRING.flush(10)
-    os._exit(0)
+    os._exit(not callspan.instrument().force_flush(10_000))
 _, status = os.waitpid(child, 0)
 release.set()
+changing.join()
 assert status == 0, status
-assert WIRING.flush(10)
+assert callspan.instrument().force_flush(10_000)
 provider.close()
 with contextlib.closing(callspan.open_store("sqlite:///calls.db")) as store:
     print(sorted(call.request.model for call in store.calls()))
 """
 
 
-def test_a_child_forked_while_locks_were_held_records_its_calls(tmp_path: Path) -> None:
+def test_a_child_forked_while_a_lock_was_held_records_its_calls(tmp_path: Path) -> None:
+    """Another thread is within `instrument()`."""
     done = ran(*QUIET, "-c", FORKING, cwd=tmp_path)
     assert done.stdout.strip() == "['child', 'parent']"
 
