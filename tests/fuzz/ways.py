@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
 
+from pydantic import BaseModel
+
 
 @dataclass
 class Caller:
@@ -111,9 +113,7 @@ def _message(request: str) -> dict[str, Any]:
 
 
 def _wrapped(owner: Any, wrap: str) -> Any:
-    names = {"none": None, "raw": "with_raw_response", "streaming": "with_streaming_response"}
-    name = names[wrap]
-    return owner if name is None else getattr(owner, name)
+    return owner if wrap == "none" else getattr(owner, f"with_{wrap}_response")
 
 
 def _found(client: Any, *paths: str) -> Any:
@@ -150,29 +150,15 @@ def _form(**fixed: Any) -> Callable[[str], dict[str, Any]]:
     return options
 
 
-def _point() -> Any:
-    from pydantic import BaseModel
+class Point(BaseModel):
+    """What `parse` is asked for."""
 
-    class Point(BaseModel):
-        """What `parse` is asked for."""
-
-        x: int
-        y: int = 0
-
-    Point.__module__, Point.__qualname__ = __name__, "Point"
-    return Point
-
-
-_POINT: list[Any] = []
+    x: int
+    y: int = 0
 
 
 def _parsed(made: Callable[[str], dict[str, Any]], name: str) -> Callable[[str], dict[str, Any]]:
-    def options(request: str) -> dict[str, Any]:
-        if not _POINT:
-            _POINT.append(_point())
-        return {**made(request), name: _POINT[0]}
-
-    return options
+    return lambda request: {**made(request), name: Point}
 
 
 def _post(path: str, made: Callable[[str], dict[str, Any]], kind: str) -> Call:

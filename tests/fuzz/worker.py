@@ -17,6 +17,7 @@ import ssl
 import sys
 import time
 import warnings
+from types import SimpleNamespace
 from typing import Any
 
 from tests.fuzz.acts import Consumer, as_text, drive, http_of, name_of
@@ -155,24 +156,15 @@ def _has(caller: Caller, way: str) -> bool:
 def _make_waits_visible(base: Any, note: Any) -> None:
     """Waits between attempts are noted, not waited for, and have no chance in them."""
 
-    class Time:
-        def __getattr__(self, name: str) -> Any:
-            return getattr(time, name)
+    def sleep(seconds: float) -> None:
+        note("waits", round(seconds, 6))
 
-        @staticmethod
-        def sleep(seconds: float) -> None:
-            note("waits", round(seconds, 6))
-
-    class Anyio:
-        def __getattr__(self, name: str) -> Any:
-            return getattr(anyio, name)
-
-        @staticmethod
-        async def sleep(seconds: float) -> None:
-            note("waits", round(seconds, 6))
+    async def sleep_later(seconds: float) -> None:
+        sleep(seconds)
 
     anyio = importlib.import_module("anyio")
-    base.time, base.anyio, base.random = Time(), Anyio(), lambda: 0.5
+    base.time, base.random = SimpleNamespace(**vars(time) | {"sleep": sleep}), lambda: 0.5
+    base.anyio = SimpleNamespace(**vars(anyio) | {"sleep": sleep_later})
 
 
 def _unraised(seen: Any) -> str:
