@@ -7,7 +7,6 @@ nothing of the code under test.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from decimal import Decimal
 
@@ -95,45 +94,31 @@ class Facts:
 
 
 NAMES = tuple(each.name for each in fields(Facts))
+TOOLS = ("tool_calls", "hosted_tools")
 
 
 def differences(exchange: str, expected: Facts, got: Facts) -> list[str]:
     """Return a line for each fact that was understood in another way than the wire states it."""
     found = []
     for name in NAMES:
-        wire, read = getattr(expected, name), spelled_like(getattr(expected, name), getattr(got, name))
-        verdict = judge(wire, read)
-        if verdict not in (None, "right"):
-            found.append(f"{exchange} {name}: {verdict}: wire {shortened(wire)}, got {shortened(read)}")
+        wire, read = getattr(expected, name), getattr(got, name)
+        if name in TOOLS and len(wire) == len(read):
+            read = tuple(_spelled(one, other) for one, other in zip(wire, read, strict=True))
+        if is_stated(wire) != is_stated(read) or (is_stated(wire) and (wire != read or type(wire) is not type(read))):
+            found.append(f"{exchange} {name}: wire {shortened(wire)}, got {shortened(read)}")
     return found
 
 
-def judge(expected: object, got: object) -> str | None:
-    """Return the verdict, or None where neither states anything. An empty text counts as a statement."""
-    wire, read = expected not in (None, ()), got not in (None, ())
-    if not wire and not read:
-        return None
-    if wire and not read:
-        return "absent"
-    if read and not wire:
-        return "spurious"
-    return "right" if expected == got and type(expected) is type(got) else "wrong"
-
-
-def spelled_like(expected: object, got: object) -> object:
-    """Return `got` with the arguments of its tools in canonical JSON where the wire gave objects.
-
-    A name or arguments that the wire does not state for a hosted tool are free: readers may name it.
-    """
-    if not _are_tools(expected) or not _are_tools(got):
-        return got
-    wire, read = list(_tools(expected)), list(_tools(got))
-    if len(wire) != len(read):
-        return got
-    return tuple(_spelled(one, other) for one, other in zip(wire, read, strict=True))
+def is_stated(value: object) -> bool:
+    """Whether the wire states a fact. An empty text counts as a statement."""
+    return value not in (None, ())
 
 
 def _spelled(wire: Tool, read: Tool) -> Tool:
+    """Return a tool that was read with its arguments in canonical JSON where the wire gave an object.
+
+    A name or arguments that the wire does not state for a hosted tool are free: readers may name it.
+    """
     arguments = canonical(read.arguments) if wire.is_object else read.arguments
     hosted = wire.kind not in {"function", "custom"}
     return Tool(
@@ -143,14 +128,6 @@ def _spelled(wire: Tool, read: Tool) -> Tool:
         kind=wire.kind if wire.kind == "hosted" and read.kind not in {"function", "custom"} else read.kind,
         is_object=wire.is_object,
     )
-
-
-def _are_tools(value: object) -> bool:
-    return isinstance(value, tuple) and bool(value) and isinstance(value[0], Tool)
-
-
-def _tools(value: object) -> Iterable[Tool]:
-    return (tool for tool in value if isinstance(tool, Tool)) if isinstance(value, tuple) else ()
 
 
 def canonical(text: str | None) -> str | None:

@@ -21,18 +21,14 @@ from opentelemetry.sdk.trace import ReadableSpan
 from callspan.records import (
     CallRecord,
     Conversation,
-    ErrorInfo,
     Message,
     Part,
     Reasoning,
     Record,
     Refusal,
-    Request,
-    Response,
     Text,
     ToolCall,
     ToolResult,
-    Usage,
 )
 from callspan.testing import capture
 from tests.support.scale import scaled
@@ -71,12 +67,16 @@ CALLER_RUNS = {"function", "custom"}
 ORDERED = {"responses", "messages"}
 ORDER: dict[type, str] = {Text: "text", Reasoning: "reasoning", ToolCall: "tool_call", ToolResult: "tool_result"}
 P = TypeVar("P", bound=Part)
-COUNTERS = (
-    "input_tokens", "output_tokens", "total_tokens", "cache_read_tokens", "cache_write_tokens", "cache_write_5m_tokens",
-    "cache_write_1h_tokens", "reasoning_tokens", "input_audio_tokens", "input_text_tokens", "input_image_tokens",
-    "output_audio_tokens", "output_text_tokens", "output_image_tokens", "accepted_prediction_tokens",
-    "rejected_prediction_tokens", "web_search_requests", "web_fetch_requests", "cost_usd",
-)  # fmt: skip
+COPIED: dict[str, dict[str, str]] = {
+    "request": {"stream": "stream", "request_model": "model", "message_count": "message_count"},
+    "response": {
+        "response_id": "id", "response_model": "model", "created": "created", "status": "status",
+        "service_tier": "service_tier", "system_fingerprint": "system_fingerprint",
+    },
+    "error": {"error_type": "type", "error_code": "code", "error_param": "param", "error_message": "message"},
+    "usage": {name: name for name in facts.NAMES if name.endswith(("_tokens", "_requests", "cost_usd"))},
+}  # fmt: skip
+"""Facts that parts of a record state as they are, and their fields."""
 
 
 @functools.lru_cache(maxsize=2 * len(APIS))
@@ -100,43 +100,15 @@ def expected_facts(exchange: Exchange, outcome: Outcome, entry: str) -> facts.Fa
 
 def facts_of(record: CallRecord, conversation: Conversation) -> Facts:
     """Return the facts that a finished record and its typed messages state."""
-    facts = Facts(api=record.api)
-    take_request(facts, record.request)
-    take_conversation(facts, conversation)
-    take_error(facts, record.error)
-    if record.response is not None:
-        take_response(facts, record.response)
-    take_usage(facts, record.usage)
-    return facts
-
-
-def take_request(facts: Facts, request: Request) -> None:
-    facts.stream = request.stream
-    facts.request_model = request.model
-    facts.message_count = request.message_count
-    facts.tool_names = tuple(request.tool_names or ())
-    facts.request_params = tuple((key, request.params[key]) for key in SETTINGS if request.params.get(key) is not None)
-
-
-def take_response(facts: Facts, response: Response) -> None:
-    facts.response_id = response.id
-    facts.response_model = response.model
-    facts.created = response.created
-    facts.status = response.status
-    facts.finish_reasons = tuple(response.finish_reasons)
-    facts.service_tier = response.service_tier
-    facts.system_fingerprint = response.system_fingerprint
-
-
-def take_usage(facts: Facts, usage: Usage | None) -> None:
-    for name in COUNTERS if usage is not None else ():
-        setattr(facts, name, getattr(usage, name))
-
-
-def take_error(facts: Facts, error: ErrorInfo | None) -> None:
-    if error is not None:
-        facts.error_type, facts.error_code = error.type, error.code
-        facts.error_param, facts.error_message = error.param, error.message
+    found, request = Facts(api=record.api), record.request
+    for part, names in COPIED.items():
+        for fact, name in names.items() if getattr(record, part) is not None else ():
+            setattr(found, fact, getattr(getattr(record, part), name))
+    found.tool_names = tuple(request.tool_names or ())
+    found.request_params = tuple((key, request.params[key]) for key in SETTINGS if request.params.get(key) is not None)
+    found.finish_reasons = () if record.response is None else tuple(record.response.finish_reasons)
+    take_conversation(found, conversation)
+    return found
 
 
 def take_conversation(facts: Facts, conversation: Conversation) -> None:
@@ -374,5 +346,5 @@ def test_every_exchange_is_read_and_answers_of_models_state_their_model() -> Non
 
 def test_no_fact_is_vacuous_every_one_is_reported_by_some_exchange() -> None:
     read = [oracle.truth(each) for each in corpus.load()]
-    stated = {name for found in read for name in facts.NAMES if facts.judge(getattr(found, name), None) is not None}
+    stated = {name for found in read for name in facts.NAMES if facts.is_stated(getattr(found, name))}
     assert set(facts.NAMES) - stated == set()
