@@ -49,7 +49,9 @@ ON_RESPONSES += ("close", "attributes", "drop", "content")
 LOOPS = ("runner", "iterator", "thread")
 """Ways that call the model again with what the tools returned, or may."""
 CHANGES = ("drop", "double", "swap", "damage", "damage", "name")
+ODD_BODIES = (b"", b"null", b"[]", b"<html>", b"\xff\xfe", b'{"a"', b"data: {}\n\n", b"\n" * 9, b'"\\ud800"')
 ODD_PAYLOADS = ('{"a":', "", " ", "null", "[]", "1", "nonsense", "[DONE] ")
+FRAMINGS = ("",) * 6 + ("comment", "retry", "id", "many lines", "no space", "bom", "no end", "blank")
 PROFILES = ("default", "default", "default", "everything", "metadata", "off", "kept", "stored", "stored")
 
 
@@ -108,11 +110,7 @@ def answers(draw: Any, case: Case) -> Answer:
     if kind == "failure":
         body, streamed = _json(draw(damaged(wires.failure(case.sdk)))), False
     elif kind == "text":
-        body = draw(
-            st.sampled_from(
-                (b"", b"null", b"[]", b"<html>", b"\xff\xfe", b'{"a"', b"data: {}\n\n", b"\n" * 9, b'"\\ud800"')
-            )
-        )
+        body = draw(st.sampled_from(ODD_BODIES))
     elif streamed and kind != "whole for stream":
         body = _framed(draw, draw(damaged_events(wires.events_of(case.way, flavour), case.sdk)))
     else:
@@ -196,17 +194,12 @@ def _change_event(draw: Any, events: wires.Events, at: int, act: str) -> None:
 
 def _framed(draw: Any, events: wires.Events) -> bytes:
     end = draw(st.sampled_from(("\n", "\n", "\n", "\r\n", "\r")))
-    odd = draw(
-        st.sampled_from(("",) * 6 + ("comment", "retry", "id", "many lines", "no space", "bom", "no end", "blank"))
-    )
+    odd = draw(st.sampled_from(FRAMINGS))
+    extra = {"comment": ": ping", "retry": "retry: 10", "id": "id: 1", "blank": ""}.get(odd)
     lines: list[str] = ["\ufeff"] if odd == "bom" else []
     for name, payload in events:
         content = payload if isinstance(payload, str) else _json(payload).decode("utf-8", "surrogatepass")
-        lines += (
-            [{"comment": ": ping", "retry": "retry: 10", "id": "id: 1", "blank": ""}[odd]]
-            if odd in ("comment", "retry", "id", "blank")
-            else []
-        )
+        lines += [] if extra is None else [extra]
         lines += [] if name is None else [f"event: {name}"]
         parts = content.split(", ", 1) if odd == "many lines" else [content]
         lines += [f"data:{'' if odd == 'no space' else ' '}{part}" for part in parts]
@@ -246,7 +239,7 @@ def pieces(draw: Any, body: bytes, _compressed: bool) -> list[Chunk]:
     how = draw(st.sampled_from(("one", "lines", "lines", "cuts", "cuts", "single bytes")))
     if how == "one" or not body:
         chunks = [body] if body else []
-    elif how == "single bytes" and len(body) < 700:
+    elif how == "single bytes" and len(body) < 1000:
         chunks = [body[i : i + 1] for i in range(len(body))]
     elif how == "cuts":
         cuts = sorted(draw(st.lists(st.integers(0, len(body)), min_size=1, max_size=6)))
