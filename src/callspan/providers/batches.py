@@ -7,13 +7,18 @@ from typing import Final, NamedTuple
 from callspan.providers import registry
 from callspan.providers.base import Endpoint
 from callspan.providers.error_kinds import error_info
-from callspan.providers.wire_json import integer, mapping, objects, text
+from callspan.providers.wire_json import integer, mapping, text
 from callspan.record.call import ErrorInfo, Outcome
 
 _CLIENT_ERRORS: Final = 400
 _ENDS: Final[dict[str, Outcome]] = {"expired": "timeout", "cancel": "cancelled"}
 """Outcomes of requests that were not sent to a model, by the provider's word."""
-_OBJECTS: Final = {"chat.completion": "chat_completions", "response": "responses", "text_completion": "completions"}
+_OBJECTS: Final = {
+    "chat.completion": "chat_completions",
+    "response": "responses",
+    "text_completion": "completions",
+    "list": "embeddings",
+}
 _UNKNOWN: Final = "unknown"
 
 
@@ -76,8 +81,5 @@ def _unanswered(custom_id: str, why: str | None, error: object) -> ResultLine:
 
 def endpoint_of(line: ResultLine) -> Endpoint:
     """Return the endpoint that reads the answer of a line, by its type; the generic one if that is unknown."""
-    api, kind = line.api, text(line.body, "object")
-    if api is None and kind == "list" and any(text(one, "object") == "embedding" for one in objects(line.body, "data")):
-        api = "embeddings"
-    known = registry.by_api(api or _OBJECTS.get(kind or "", ""))
+    known = registry.by_api(line.api or _OBJECTS.get(text(line.body, "object") or "", ""))
     return known or registry.generic(_UNKNOWN)

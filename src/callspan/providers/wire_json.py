@@ -154,8 +154,6 @@ def detached_object(value: dict[str, object], depth: int = 0) -> dict[str, objec
 
 
 def _copied(value: object, depth: int) -> object:
-    if isinstance(value, _SCALARS):
-        return value
     if depth >= _MAX_DEPTH:
         return "<too deep>"
     if isinstance(value, dict):

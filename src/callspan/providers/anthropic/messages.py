@@ -165,16 +165,9 @@ def usage(counted: dict[str, object] | None) -> Usage | None:
     """
     if not counted:
         return None
-    found = _usage(counted)
-    if contradicts_itself(found):
-        found = msgspec.structs.replace(found, estimated=True)
-    return with_iterations(found, counted["iterations"]) if counted.get("iterations") else found
-
-
-def _usage(counted: dict[str, object]) -> Usage:
     tokens, stated = _tokens(counted), stated_cost(counted, None)
     total_input, output = tokens["input_tokens"], tokens["output_tokens"]
-    return Usage(
+    found = Usage(
         **tokens,
         total_tokens=None if total_input is None or output is None else total_input + output,
         reasoning_tokens=count(counted, "output_tokens_details", "thinking_tokens"),
@@ -184,6 +177,9 @@ def _usage(counted: dict[str, object]) -> Usage:
         cost_estimated=stated is not None and stated.estimated,
         raw=detached_object(counted),
     )
+    if contradicts_itself(found):
+        found = msgspec.structs.replace(found, estimated=True)
+    return with_iterations(found, counted["iterations"]) if counted.get("iterations") else found
 
 
 def _tokens(counted: object) -> dict[str, Any]:

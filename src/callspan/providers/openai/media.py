@@ -121,9 +121,6 @@ class SpeechFold:
         """Fold in one event; True if it carried audio."""
         if not isinstance(chunk, dict):
             return False
-        if isinstance(chunk.get("audio"), dict):
-            self.complete, self._fields = True, detached(chunk)
-            return True
         if (error := error_in(chunk)) is not None:
             self._fields.setdefault("error", detached(error))
             return False

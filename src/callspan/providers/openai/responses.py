@@ -172,8 +172,9 @@ class Responses(OpenAIEndpoint):
         output = [] if response is None else _output(response)
         if not isinstance(request, dict):
             return Conversation(output=output)
+        given = request.get("instructions")  # items, if a stored prompt is used
         return Conversation(
-            system=_instructions(request["instructions"]) if "instructions" in request else [],
+            system=item_parts(given) if isinstance(given, list) else parts_of(given),
             input=_input(request.get("input")),
             output=output,
             tools=list(map(detached, objects(request, "tools"))) if "tools" in request else [],
@@ -208,11 +209,6 @@ def _has_refusal(output: object) -> bool:
         if of_type(content, "refusal") is not None:
             return True
     return False
-
-
-def _instructions(given: object) -> list[Part]:
-    """Return the instructions as parts: a text, or items if a stored prompt is used."""
-    return item_parts(given) if isinstance(given, list) else parts_of(given)
 
 
 def _input(given: object) -> list[Message]:
