@@ -6,9 +6,9 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterator
 from contextvars import ContextVar
 from functools import partial
+from itertools import chain
 from typing import Any, Final
 from uuid import UUID
 
@@ -81,7 +81,9 @@ def call_id(of: object) -> str | None:
         >>> answer = client.chat.completions.create(model="m", messages=[{"role": "user", "content": "Hi"}])
         >>> page = {"answer": answer.choices[0].message.content, "call_id": callspan.call_id(answer)}
     """
-    for one in _with_responses(of):
+    # Attributes of an object of the application may raise anything.
+    responses = (value_of(partial(getattr, of, name, None)) for name in _RESPONSES)
+    for one in chain((of,), responses):
         made = CALL_IDS.get(id(one))
         if made is not None and made[0]() is one:
             return made[1][0] or None
@@ -90,15 +92,6 @@ def call_id(of: object) -> str | None:
         if known is not None:
             return known
     return None
-
-
-def _with_responses(of: object) -> Iterator[object]:
-    yield of
-    for name in _RESPONSES:
-        # Attributes of an object of the application may raise anything.
-        response = value_of(lambda name=name: getattr(of, name, None))  # type: ignore[misc]
-        if response is not None:
-            yield response
 
 
 def target_id(of: object) -> str | None:

@@ -52,17 +52,6 @@ def word(value: object, key: str) -> str | None:
     return found if found.isascii() else encodable(found)
 
 
-def words(value: object, *keys: str) -> list[str | None]:
-    """Return what `word` returns for each of these keys."""
-    fields = value if isinstance(value, dict) else {}
-    found: list[str | None] = []
-    for key in keys:
-        given = fields.get(key)
-        written = given if isinstance(given, str) and given else None
-        found.append(written if written is None or written.isascii() else encodable(written))
-    return found
-
-
 def unix_ns(seconds: object) -> int | None:
     """Return a provider's Unix time in seconds as nanoseconds; None unless it is between 1970 and 2262."""
     if not isinstance(seconds, int) or isinstance(seconds, bool):

@@ -15,7 +15,6 @@ from callspan.providers.wire_json import (
     objects,
     text,
     word,
-    words,
 )
 from callspan.record.call import ErrorInfo, Request, Response
 from callspan.record.messages import CONTENT_FILTER, LENGTH, normalised, tool_name
@@ -137,19 +136,18 @@ class OpenAIEndpoint:
                 meant.add(normalised(reason))
             if isinstance(message, dict) and message.get("refusal"):
                 refused = refused or word(message, "refusal") is not None
-        identity, model, tier, fingerprint = words(body, "id", "model", "service_tier", "system_fingerprint")
-        error = response_error(body)
+        identity, error = word(body, "id"), response_error(body)
         held = body.get(self.holds) if isinstance(body, dict) else None
         # A folded stream always has (empty) choices, but an id only if received.
         is_held = isinstance(held, self.held_type) and (held != [] or self.holds != "choices" or identity is not None)
         return ResponseInfo(
             response=Response(
                 id=identity,
-                model=model,
+                model=word(body, "model"),
                 created=unix_time(body, "created"),
                 finish_reasons=reasons,
-                service_tier=tier,
-                system_fingerprint=fingerprint,
+                service_tier=word(body, "service_tier"),
+                system_fingerprint=word(body, "system_fingerprint"),
             ),
             usage=self._usage(body),
             error=error,

@@ -43,7 +43,7 @@ _ARGUMENTS: Final = ("arguments", "input", "action", "code", "queries")
 """Fields in which items of tool calls have the arguments; the first present one is used."""
 _CUT: Final = ("incomplete", "in_progress")
 _CALL: Final = "_call"
-_RESULT: Final = ("_call_output", "_output")
+_RESULT: Final = "_output"
 _NOT_EXTRA: Final = frozenset({"type", "id", "call_id", "name", "incomplete"})
 
 _NAMED: Final = ("function", "custom_tool")
@@ -320,8 +320,7 @@ def _image_call(item: _Fields) -> list[Part]:
 
 
 def _result(item: _Fields, kind: str) -> ToolResult:
-    suffix = next(suffix for suffix in _RESULT if kind.endswith(suffix))
-    tool_type = kind.removesuffix(suffix)
+    tool_type = kind.removesuffix(_RESULT).removesuffix(_CALL)
     content = item.get("output", item.get("tools"))
     return ToolResult(
         id=text(item, "call_id") or text(item, "id") or None,
