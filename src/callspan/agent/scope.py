@@ -311,19 +311,18 @@ class Scope(EitherWith, Block, ABC):
         if running is not None and not running.is_counted(record):
             return
         is_of_session = isinstance(record, RewardRecord) and record.scope == "session"
-        for running in (session if session is not None and is_of_session else self)._totals_around():
-            running.add_reward(record)
+        scope: Scope | None = session if is_of_session else self
+        while scope is not None:
+            if scope._running is not None:
+                scope._running.add_reward(record)
+            scope = scope._above
 
     def _add_to_totals(self, sums: Mapping[str, int | None]) -> None:
         """Add to the totals of this scope and the enclosing ones."""
-        for running in self._totals_around():
-            running.add(sums)
-
-    def _totals_around(self) -> Iterator[RunningTotals]:
         scope: Scope | None = self
         while scope is not None:
             if scope._running is not None:
-                yield scope._running
+                scope._running.add(sums)
             scope = scope._above
 
     def _sequence(self) -> int | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 import msgspec
 from opentelemetry.context import Context
@@ -45,6 +45,9 @@ class Timestep(EventRecorder):
     """Index within the session in this process, from 0; -1 before the start."""
     step_id: str | None
     """The application's own id, if given."""
+    _owner: Session
+    """Its session; None before the start of one that was created without a session."""
+    _above: Scope
     _kind = "timestep"
     _end_point = "timestep_end"
 
@@ -74,7 +77,7 @@ class Timestep(EventRecorder):
     @property
     def session(self) -> Session | None:
         """The session it belongs to; of one that was created without a session, None before its start."""
-        return cast("Session | None", self._owner)
+        return self._owner
 
     @property
     def _step(self) -> Timestep:
@@ -91,14 +94,14 @@ class Timestep(EventRecorder):
 
     def _admit(self, at: Time | None) -> int:
         scope = current_scope()
-        if self._owner is None and scope is not None:
+        if self._owner is None and scope is not None and scope.session is not None:
             self._owner = scope.session
         if self._owner is None:
             raise UsageError("a timestep must be started inside `with callspan.session(...)`")
         return super()._admit(at)
 
     def _enter(self, current: Context) -> Context:
-        current, session, parent = super()._enter(current), cast("Session", self._owner), cast("Scope", self._above)
+        current, session, parent = super()._enter(current), self._owner, self._above
         self.index = session._episode.next_index()
         self._place = msgspec.structs.replace(parent._place, timestep_id=self.id, timestep=self.index)
         session._open_steps[self.id] = OPEN_STEPS[self.id] = self
@@ -106,7 +109,7 @@ class Timestep(EventRecorder):
         return current
 
     def _announce(self, runtime: Runtime, base: Context) -> None:
-        session = cast("Session", self._owner)
+        session = self._owner
         link = session._last_span if runtime.trace_per_timestep and self._above is session else None
         processed = runtime.process(self._record(), self._level, "timestep_start")
         self._begin_span(processed, base, link=link, root=link is not None, workflow=session._processed_name)
@@ -115,12 +118,12 @@ class Timestep(EventRecorder):
         self._write(with_span(processed, self._span))
 
     def _note_end(self) -> None:
-        cast("Session", self._owner)._open_steps.pop(self.id, None)
+        self._owner._open_steps.pop(self.id, None)
         STEP_SPANS.put(self.id, span_ref(self._span, self._place))
         OPEN_STEPS.pop(self.id, None)
 
     def _record(self) -> TimestepRecord:
-        session, parent = cast("Session", self._owner), cast("Scope", self._above)
+        session, parent = self._owner, self._above
         record = TimestepRecord(
             timestep_id=self.id,
             session_id=session.id,
