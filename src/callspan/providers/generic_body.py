@@ -63,7 +63,6 @@ class GenericBody:
         usage = messages_usage(counted) if is_messages else usage_of(held)
         return ResponseInfo(response=Response(id=word(held, "id"), model=word(held, "model")), usage=usage)
 
-    def conversation(self, request: object, response: object) -> Conversation:
+    def conversation(self, *_: object) -> Conversation:
         """Return no messages: where they are is unknown."""
-        del request, response
         return Conversation()

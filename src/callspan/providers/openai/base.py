@@ -167,8 +167,8 @@ def _params(body: dict[object, object]) -> dict[str, object]:
 
 
 def _message_count(messages: object) -> int | None:
-    """Return the number of messages; one text or one array of token ids is one message."""
-    if isinstance(messages, str):
+    """Return the number of messages; one text, file or array of token ids is one message."""
+    if isinstance(messages, str | dict):
         return 1
     if not isinstance(messages, list):
         return None

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
+import msgspec
+
 from callspan.providers.base import Operation
 from callspan.providers.fold.chat import ChatFold, CompletionFold
 from callspan.providers.media_parts import media
@@ -82,7 +84,9 @@ def response_message(choice: dict[str, object]) -> Message:
     parts = _parts(fields)
     logprobs = choice.get("logprobs")
     if logprobs and isinstance(logprobs, dict) and any(logprobs.values()):
-        parts = _with_logprobs(parts, detached(logprobs))
+        at = next((at for at, part in enumerate(parts) if isinstance(part, Text)), None)
+        if at is not None:
+            parts[at] = msgspec.structs.replace(parts[at], logprobs=detached(logprobs))
     return Message(
         role=role if isinstance(role := fields.get("role"), str) and role else "assistant",
         parts=parts,
@@ -202,15 +206,6 @@ def _tool_result(fields: dict[str, object], role: str) -> ToolResult:
 def _sound(audio: dict[str, object]) -> Media | UnknownPart:
     found = media("audio", dig(audio, "data"), part=audio, file_id=text(audio, "id") or None)
     return UnknownPart(data={"audio": detached(audio)}) if found is None else found
-
-
-def _with_logprobs(parts: list[Part], logprobs: object) -> list[Part]:
-    """Return the parts with the log probabilities of the choice on the first text."""
-    for position, part in enumerate(parts):
-        if isinstance(part, Text):
-            with_them = Text(text=part.text, annotations=part.annotations, logprobs=logprobs)
-            return [*parts[:position], with_them, *parts[position + 1 :]]
-    return parts
 
 
 class Completions(OpenAIEndpoint):

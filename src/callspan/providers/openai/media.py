@@ -29,7 +29,6 @@ from callspan.providers.wire_json import (
     text,
     word,
 )
-from callspan.record.call import Request
 from callspan.record.media_reference import HEADER_BYTES, described_reference
 from callspan.record.messages import Conversation, Message, Part, Text
 from callspan.record.usage import Usage
@@ -86,10 +85,6 @@ class Transcriptions(OpenAIEndpoint):
     returns_files = True
     _usage = staticmethod(_sound_usage)
     accumulator = TranscriptFold
-
-    def request(self, body: object) -> Request:
-        """Return model, stream and parameters of a request, without its body. Total."""
-        return msgspec.structs.replace(super().request(body), message_count=1)
 
     def conversation(self, request: object, response: object) -> Conversation:
         """Return the audio with the prompt as a user's message, and the transcript; either may be None."""
