@@ -1,8 +1,10 @@
-"""Attributes of a call in every vocabulary: exact names, types and values, what is absent, and their bounds."""
+"""Attributes of a call in every vocabulary, of spans of other instrumentations, and put on a span in one step."""
 
 from __future__ import annotations
 
 import json
+import logging
+from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,7 @@ import msgspec
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
+from opentelemetry.sdk.trace import Span, SpanLimits, TracerProvider
 from tests.support.records import SECOND, made, raw
 
 from callspan import Settings
@@ -40,6 +43,8 @@ from callspan.records import (
 )
 from callspan.semconv import openinference
 from callspan.semconv.call import Projection
+from callspan.semconv.records_from_spans import call_of
+from callspan.spans.call import add_event, put_attributes
 
 MESSAGES = [{"role": "system", "content": "Be terse."}, {"role": "user", "name": "ann", "content": "Weather in Paris?"}]
 TOOL = {"type": "function", "name": "weather", "description": "d", "parameters": {"type": "object"}}
@@ -313,3 +318,170 @@ def test_tokens_per_second_are_those_of_the_successful_attempt(
     timing = Timing(start_ns=1, **{f"{name}_ns": seconds * SECOND for name, seconds in times_s.items()})
     of = msgspec.structs.replace(BARE, usage=Usage(output_tokens=tokens), timing=timing)
     assert projected(of).get("callspan.output_tokens_per_second") == rate
+
+
+def read(attributes: dict[str, Any], **about: Any) -> CallRecord | None:
+    given = {"trace_id": "t", "span_id": "s", "parent_span_id": None, "start_ns": 5, "end_ns": 9, "failed": False}
+    return call_of(attributes, **(given | {"scope": "lib"} | about))
+
+
+NAME, KIND, TYPE = "gen_ai.operation.name", "openinference.span.kind", "llm.request.type"
+CALLS: dict[tuple[str, str], list[dict[str, Any]]] = {
+    ("chat", "chat_completions"): [
+        {NAME: "chat"}, {NAME: "generate_content"}, {KIND: "LLM"}, {TYPE: "chat"}, {NAME: "", TYPE: "chat"},
+        {NAME: 5, KIND: "LLM"},
+    ],
+    ("text_completion", "completions"): [{NAME: "text_completion"}, {TYPE: "completion"}],
+    ("embeddings", "embeddings"): [{NAME: "embeddings"}, {KIND: "EMBEDDING"}, {TYPE: "embedding"}],
+}  # fmt: skip
+OTHERS: list[dict[str, Any]] = [
+    {NAME: "invoke_agent", KIND: "LLM"}, {NAME: "execute_tool"}, {KIND: "CHAIN", TYPE: "chat"}, {KIND: "llm"},
+    {TYPE: "rerank"}, {"gen_ai.request.model": "gpt-5"}, {"http.method": "POST"}, {},
+]  # fmt: skip
+
+
+def known(attributes: dict[str, Any], **about: Any) -> CallRecord:
+    record = read(attributes, **about)
+    assert record is not None
+    return record
+
+
+def test_which_spans_are_calls() -> None:
+    for operation, spans in CALLS.items():
+        for record in map(known, spans):
+            assert (record.operation, record.api) == operation
+    assert [read(attributes) for attributes in OTHERS] == [None] * len(OTHERS)
+
+
+OFFICIAL = {
+    "gen_ai.operation.name": "chat", "gen_ai.provider.name": "openai", "gen_ai.request.model": "gpt-5",
+    "gen_ai.conversation.id": "c1", "user.id": "u1", "gen_ai.agent.id": "asst_1", "gen_ai.prompt.name": "greet",
+    "gen_ai.prompt.version": "2", "gen_ai.workflow.name": "support",
+}  # fmt: skip
+OPENINFERENCE = {
+    "openinference.span.kind": "LLM", "llm.system": "openai", "llm.model_name": "gpt-5", "session.id": "c1",
+    "user.id": "u1", "metadata": '{"country": "Rome"}', "tag.tags": ("vip", "beta"),
+    "llm.prompt_template.template": "Weather in {city}?", "llm.prompt_template.variables": '{"city": "Rome"}',
+    "llm.prompt_template.version": "v1.0", "input.value": "Weather in Rome?",
+}  # fmt: skip
+TRACELOOP = {
+    "llm.request.type": "chat", "gen_ai.system": "OpenAI", "gen_ai.request.model": "gpt-5",
+    "traceloop.association.properties.user_id": "u1", "traceloop.association.properties.session_id": "c1",
+    "traceloop.association.properties.chat_id": "77", "traceloop.workflow.name": "joke_creation",
+    "traceloop.prompt.key": "greet", "traceloop.prompt.version": 3,
+}  # fmt: skip
+LOGFIRE = {
+    "gen_ai.operation.name": "chat", "gen_ai.system": "openai", "gen_ai.request.model": "gpt-5",
+    "logfire.msg_template": "Chat Completion with {request_data[model]!r}", "logfire.span_type": "span",
+    "logfire.tags": ("LLM",), "request_data": '{"messages": [], "model": "gpt-5"}', "session.id": "c1",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("attributes", "metadata"),
+    [
+        (
+            OFFICIAL,
+            {"user_id": "u1", "agent_id": "asst_1", "workflow_name": "support", "prompt_id": "greet",
+             "prompt_version": "2"},
+        ),
+        (OPENINFERENCE, {"user_id": "u1", "prompt_version": "v1.0", "tags": ["vip", "beta"]}),
+        (TRACELOOP, {"user_id": "u1", "workflow_name": "joke_creation", "prompt_id": "greet", "prompt_version": 3}),
+        (LOGFIRE, {"tags": ["LLM"]}),
+        ({"gen_ai.operation.name": "chat", "user.id": ""}, {}),
+        ({"gen_ai.operation.name": "chat", "gen_ai.user": "u2"}, {"user_id": "u2"}),
+    ],
+)  # fmt: skip
+def test_user_agent_prompt_and_tags_are_those_of_the_other_instrumentation(
+    attributes: dict[str, Any], metadata: dict[str, Any]
+) -> None:
+    """As the official instrumentations, OpenInference, OpenLLMetry and Logfire write them; never any content."""
+    record = known(attributes)
+    assert record.metadata == metadata
+    assert record.place.session_id == ("c1" if len(attributes) > 5 else None)
+    assert "Rome" not in str(record)
+
+
+NAMES = st.sampled_from([f"llm.{letter}" for letter in "abcdefghijkl"])
+VALUES: st.SearchStrategy[Any] = (
+    st.text(max_size=12)
+    | st.integers()
+    | st.floats(allow_nan=False)
+    | st.booleans()
+    | st.lists(st.text(max_size=12), max_size=3).map(tuple)
+)
+ATTRIBUTES = st.dictionaries(NAMES, VALUES, max_size=10)
+LIMITS = st.sampled_from(
+    [
+        SpanLimits(),
+        SpanLimits(max_span_attributes=6),
+        SpanLimits(max_event_attributes=6),
+        SpanLimits(max_events=1),
+        SpanLimits(max_attribute_length=5),
+        SpanLimits(max_attributes=0),
+    ]
+)
+
+
+def a_span(limits: SpanLimits, begun_with: dict[str, Any]) -> Span:
+    span = TracerProvider(span_limits=limits).get_tracer("t").start_span("s", attributes=begun_with)
+    assert isinstance(span, Span)
+    return span
+
+
+def events(span: Span) -> list[tuple[str, dict[str, Any], int, int]]:
+    return [
+        (event.name, dict(event.attributes or {}), event.dropped_attributes, event.timestamp) for event in span.events
+    ]
+
+
+def shown(span: Span) -> tuple[dict[str, Any], int]:
+    return dict(span.attributes or {}), span.dropped_attributes
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _quiet() -> Iterator[None]:
+    """The SDK warns of each value it cuts or drops."""
+    logger = logging.getLogger("opentelemetry")
+    before = logger.level
+    logger.setLevel(logging.ERROR)
+    yield
+    logger.setLevel(before)
+
+
+@given(limits=LIMITS, before=ATTRIBUTES, attributes=ATTRIBUTES)
+def test_a_span_shows_what_setting_each_would_show(
+    limits: SpanLimits, before: dict[str, Any], attributes: dict[str, Any]
+) -> None:
+    at_once, one_by_one = a_span(limits, before), a_span(limits, before)
+    put_attributes(at_once, attributes)
+    one_by_one.set_attributes(attributes)
+    assert shown(at_once) == shown(one_by_one)
+
+
+@given(limits=LIMITS, several=st.lists(ATTRIBUTES, max_size=3))
+def test_events_are_what_the_sdk_would_make_of_them(limits: SpanLimits, several: list[dict[str, Any]]) -> None:
+    ours, theirs = a_span(limits, {}), a_span(limits, {})
+    for number, attributes in enumerate(several):
+        add_event(ours, f"event {number}", attributes, number)
+        theirs.add_event(f"event {number}", attributes, number)
+    assert events(ours) == events(theirs)
+    assert ours.dropped_events == theirs.dropped_events
+
+
+class _Odd:
+    def __str__(self) -> str:
+        return "odd"
+
+
+@pytest.mark.parametrize("value", [["a", 1], _Odd(), ("a", _Odd()), (("a",),), {"a": _Odd()}, None, b"a", (1, 2.5)])
+def test_values_set_by_a_callback_are_converted_by_the_sdk(value: Any) -> None:
+    """An exporter that cannot write one value loses the spans of others with it."""
+    ours, theirs = a_span(SpanLimits(), {}), a_span(SpanLimits(), {})
+    given = {"plain": 1, "hooked": value}
+    put_attributes(ours, given)
+    add_event(ours, "event", given, 1)
+    theirs.set_attributes(given)
+    theirs.add_event("event", given, 1)
+    assert shown(ours) == shown(theirs)
+    assert events(ours) == events(theirs)
