@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import openai
 import pytest
 from opentelemetry.sdk.trace import ReadableSpan
 
@@ -15,7 +16,7 @@ from callspan.agent import misuse, runtime
 from callspan.agent.episode import EPISODES, OPEN_STEPS, forgotten
 from callspan.fail_open import failures, forget_failures
 from callspan.records import EventRecord, Record, decode, encode
-from callspan.testing import Captured, capture
+from callspan.testing import Captured, ScriptedProvider, capture
 
 elsewhere = forgotten
 """Context manager of a process that has seen none of these sessions, steps and calls."""
@@ -95,6 +96,21 @@ def seen(caplog: pytest.LogCaptureFixture) -> Iterator[Seen]:
             decode(encode(record))
     assert failed() == {}
     assert [entry for entry in caplog.records if entry.levelno >= logging.ERROR] == []
+
+
+@pytest.fixture
+def chat(provider: ScriptedProvider) -> Iterator[Callable[..., None]]:
+    """Make a chat completion that gets this answer."""
+    with openai.OpenAI(api_key="k", base_url=provider.openai_url, max_retries=0) as client:
+
+        def call(answer: str, messages: list[Any] | None = None, **given: Any) -> None:
+            provider.reply(text=answer)
+            sent = messages or [{"role": "user", "content": answer}]
+            made = client.chat.completions.create(model="gpt-5", messages=sent, **given)
+            if given.get("stream"):
+                list(made)
+
+        yield call
 
 
 @pytest.fixture

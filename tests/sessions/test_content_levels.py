@@ -3,35 +3,19 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import ExitStack, nullcontext
 from threading import Thread
 from typing import Any
 
-import openai
 import pytest
 from tests.sessions.conftest import open_scopes
 from tests.support.processed import everywhere
 
 import callspan
-from callspan.testing import ScriptedProvider, capture
+from callspan.testing import capture
 
 SECRET = "open sesame"
-
-
-@pytest.fixture
-def ask() -> Iterator[Callable[[], None]]:
-    """Make a call whose prompt and answer are secret."""
-    with (
-        ScriptedProvider() as provider,
-        openai.OpenAI(base_url=provider.openai_url, api_key="k", max_retries=0) as client,
-    ):
-
-        def asked() -> None:
-            provider.reply(text=SECRET)
-            client.chat.completions.create(model="m", messages=[{"role": "user", "content": SECRET}])
-
-        yield asked
 
 
 def begun(**known: Any) -> Any:
@@ -119,23 +103,23 @@ def test_whatever_a_session_is_given_later_has_its_level(act: Callable[[Any], ob
     assert {record.content_level for record in seen.sessions} == {"off"}
 
 
-def test_calls_in_a_session_have_its_level_and_so_has_feedback_on_them(ask: Callable[[], None]) -> None:
+def test_calls_in_a_session_have_its_level_and_so_has_feedback_on_them(chat: Callable[..., None]) -> None:
     """Feedback while it is open; after its end, and that of a call outside, it has the level in force."""
     with capture() as seen:
         with callspan.content("off"):
             session = callspan.session("tenant").start()
-        ask()
+        chat(SECRET)
         with session.timestep():
-            ask()
+            chat(SECRET)
         for record in seen.records:
             with callspan.content("full"):
                 callspan.feedback(record.call_id, annotation=SECRET)
                 callspan.reward(1.0, call_id=record.call_id, annotation=SECRET)
         session.end()
         with session.using():
-            ask()
+            chat(SECRET)
         assert SECRET not in everywhere(seen)
-        ask()
+        chat(SECRET)
         callspan.feedback(seen.records[0].call_id, annotation=SECRET)
     assert [record.content_level for record in seen.records] == ["off", "off", "off", "full"]
     assert seen.records[-1].text == SECRET
@@ -144,11 +128,11 @@ def test_calls_in_a_session_have_its_level_and_so_has_feedback_on_them(ask: Call
 
 @pytest.mark.parametrize("setting", ["full", "metadata", "off"])
 @pytest.mark.parametrize("block", ["full", "metadata", "off", None])
-def test_a_record_states_the_stricter_level(setting: Any, block: Any, ask: Callable[[], None]) -> None:
+def test_a_record_states_the_stricter_level(setting: Any, block: Any, chat: Callable[..., None]) -> None:
     with capture(content=setting) as seen, ExitStack() as stack:
         stack.enter_context(nullcontext() if block is None else callspan.content(block))
         with callspan.session("s", session_id="s"):
-            ask()
+            chat(SECRET)
         expected = max(setting, block or "full")
         assert seen.records[0].content_level == expected
     assert {record.content_level for record in seen.sessions} == {expected}
@@ -157,19 +141,19 @@ def test_a_record_states_the_stricter_level(setting: Any, block: Any, ask: Calla
 @pytest.mark.parametrize(
     "enter", [lambda own: own.timestep(), lambda own: own.using(), lambda own: own.tool("t", arguments=SECRET)]
 )
-def test_within_a_block_no_scope_shows_more(enter: Callable[[Any], Any], ask: Callable[[], None]) -> None:
+def test_within_a_block_no_scope_shows_more(enter: Callable[[Any], Any], chat: Callable[..., None]) -> None:
     """A scope that was begun outside the block is entered, bound or ended within it."""
     with capture() as seen:
         session = callspan.session("tenant").start(current=False)
         with session.using():
-            bound = callspan.copy_context(ask)
+            bound = callspan.copy_context(chat)
         with callspan.content("off"):
             with enter(session):
-                ask()
-            bound()
+                chat(SECRET)
+            bound(SECRET)
             session.end()
-            ask()
-        ask()
+            chat(SECRET)
+        chat(SECRET)
     assert [record.content_level for record in seen.records] == ["off", "off", "off", "full"]
     assert [record.text for record in seen.records] == [None, None, None, SECRET]
 

@@ -1,9 +1,10 @@
-"""Several agents in one program: runs, guardrails, handoffs, and tools joined to the model's requests."""
+"""Several agents in one program: runs, guardrails, handoffs, tools joined to requests, and their messages."""
 
 from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import anthropic
@@ -20,6 +21,8 @@ from callspan.testing import Captured, ScriptedProvider, capture
 
 if TYPE_CHECKING:
     from tests.sessions.conftest import Seen
+
+
 INSIDE = {"session.id", "gen_ai.conversation.id", "callspan.step.id", "callspan.step.index"}
 
 
@@ -255,3 +258,63 @@ def test_a_tool_is_joined_only_where_one_request_is_open(provider: ScriptedProvi
         with session.tool("move", arguments=EAST):
             pass  # the model has gone on
     assert joined(seen) == [None, "call_2", "call_1", None, None, None]
+
+
+SYSTEM, TASK = "You move a robot.", "Fetch the key."
+MESSAGES: list[Any] = [{"role": "system", "content": SYSTEM}, {"role": "user", "content": TASK}]
+IN, OUT = "gen_ai.input.messages", "gen_ai.output.messages"
+
+
+def on(seen: Captured, name: str) -> list[tuple[list[tuple[str, str]], list[tuple[str, str]]]]:
+    """Roles and texts of what went in and came out, of each span of a name, in the order of their ends."""
+    found = [span.attributes or {} for span in seen.spans if span.name == name]
+    return [(_texts(attributes, IN), _texts(attributes, OUT)) for attributes in found]
+
+
+def _texts(attributes: Any, name: str) -> list[tuple[str, str]]:
+    messages = json.loads(attributes.get(name, "[]"))
+    assert all("finish_reason" in message for message in messages) or name == IN
+    return [(message["role"], " | ".join(part["content"] for part in message["parts"])) for message in messages]
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_session_shows_first_what_it_was_sent_and_last_what_it_returned(
+    chat: Callable[..., None], stream: bool
+) -> None:
+    with capture() as seen, callspan.session("robot") as session:
+        session.observation({"at": [0, 0]})
+        for number in range(3):
+            with session.timestep() as step:
+                more = [{"role": "assistant", "content": "Yes"}, {"role": "user", "content": f"{number}?"}]
+                chat(f"I go {number}.", [*MESSAGES, *more] if number else MESSAGES, stream=stream)
+                step.action([number])
+                step.environment([number, 1], reward=0.5, terminated=number == 2)
+    (session_shown,) = on(seen, "invoke_workflow robot")
+    assert session_shown == (
+        [("system", SYSTEM), ("user", '{"at":[0,0]}'), ("user", TASK)],
+        [("assistant", "[2]"), ("tool", "[2,1] | reward: 0.5")],
+    )
+    first, second, _ = on(seen, "timestep")
+    assert first == (
+        [("system", SYSTEM), ("user", TASK)], [("assistant", "[0]"), ("tool", "[0,1] | reward: 0.5")]
+    )  # fmt: skip
+    assert second[0] == [("system", SYSTEM), ("user", "1?")], "what is new in this step"
+    last = json.loads(next(dict(s.attributes or {}) for s in seen.spans if s.name == "invoke_workflow robot")[OUT])
+    assert [message["finish_reason"] for message in last] == ["action", "terminated"]
+    assert [message.get("name") for message in last] == [None, "environment"]
+
+
+def test_an_agents_span_has_its_input_and_output(chat: Callable[..., None]) -> None:
+    with capture() as seen, callspan.session("s") as session:
+        with session.invoke_agent("planner", input={"goal": "key"}) as agent:
+            chat("North.", MESSAGES)
+            agent.output = {"plan": ["north"]}
+        with session.invoke_agent("actor"):
+            chat("Going north.", MESSAGES)
+    assert on(seen, "invoke_agent planner") == [
+        ([("system", SYSTEM), ("user", '{"goal":"key"}')], [("assistant", '{"plan":["north"]}')])
+    ]
+    assert on(seen, "invoke_agent actor") == [([("system", SYSTEM), ("user", TASK)], [("assistant", "Going north.")])]
+    ((came_in, came_out),) = on(seen, "invoke_workflow s")
+    assert ("user", '{"goal":"key"}') in came_in
+    assert came_out == [("assistant", "Going north.")]

@@ -1,9 +1,14 @@
-"""Rewards: one definition on spans, in totals and where read; after the end they are children of their target span."""
+"""Rewards: one definition on spans, in totals and where read; which call made what the application holds."""
 
 from __future__ import annotations
 
+import asyncio
+import contextvars
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
+import anthropic
 import openai
 import pytest
 from hypothesis import given, settings
@@ -16,7 +21,7 @@ import callspan
 from callspan import Session, feedback, reward, session
 from callspan.records import EventRecord, RewardRecord, SessionRecord, TimestepRecord
 from callspan.stores import aggregates
-from callspan.testing import ScriptedProvider, capture
+from callspan.testing import Captured, ScriptedProvider, capture
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import ReadableSpan
@@ -172,12 +177,6 @@ def test_tokens_of_calls_add_up_and_unreported_ones_are_unknown(
     assert shown["callspan.totals.model_s"] == pytest.approx(whole.model_ns / 1e9)
 
 
-def ask(provider: ScriptedProvider) -> None:
-    provider.reply(text="Old pond.")
-    with openai.OpenAI(api_key="k", base_url=provider.openai_url, max_retries=0) as client:
-        client.chat.completions.create(model="gpt-5", messages=[{"role": "user", "content": "Write a haiku."}])
-
-
 def evaluations(seen: Seen) -> list[ReadableSpan]:
     return [span for span in seen.spans if span.name.startswith("evaluation ")]
 
@@ -205,10 +204,10 @@ def test_a_reward_after_the_end_is_a_child_span_of_the_session(seen: Seen) -> No
     assert shown.attributes == {**event.attributes, "openinference.span.kind": "EVALUATOR"}
 
 
-def test_each_late_reward_is_a_child_of_its_target(seen: Seen, provider: ScriptedProvider) -> None:
+def test_each_late_reward_is_a_child_of_its_target(seen: Seen, chat: Callable[..., None]) -> None:
     """By object and by id: the step's below the step, the call's below the call, with the answer's id."""
     with callspan.session("game") as session, session.timestep() as step:
-        ask(provider)
+        chat("Old pond.")
     call = seen.the("chat gpt-5")
     step.reward(1, objective="by object")
     callspan.reward(2, timestep_id=step.id, objective="by id")
@@ -230,13 +229,13 @@ def test_each_late_reward_is_a_child_of_its_target(seen: Seen, provider: Scripte
     }.items() <= seen.the("evaluation of the call").attributes.items()
 
 
-def test_late_reports_of_an_unsampled_scope_are_not_sampled(seen: Seen, provider: ScriptedProvider) -> None:
+def test_late_reports_of_an_unsampled_scope_are_not_sampled(seen: Seen, chat: Callable[..., None]) -> None:
     """By object and by id, of a session, a step or a call."""
     calls: list[Any] = []
     remove = callspan.add_callback("after_record", calls.append, kinds=["call"])
     unsampled = NonRecordingSpan(SpanContext(REMOTE.trace_id, REMOTE.span_id, is_remote=True))
     with use_span(unsampled), callspan.session("quiet") as session, session.timestep() as step:
-        ask(provider)
+        chat("Old pond.")
         session.reward(1)
     remove()
     session.reward(2)
@@ -271,3 +270,140 @@ def test_a_session_continued_in_another_trace_is_linked_to_the_first(seen: Seen)
     assert parent_of(inner) == second.context.span_id
     links = [[link.context.span_id for link in span.links] for span in (first, second, inner)]
     assert links == [[], [first.context.span_id], []]
+
+
+MESSAGES: Any = [{"role": "user", "content": "Hi"}]
+CHAT: Any = {"model": "gpt-5", "messages": MESSAGES}
+MESSAGE: Any = {"model": "claude-sonnet-5", "max_tokens": 9, "messages": MESSAGES}
+
+
+@pytest.fixture
+def client(provider: ScriptedProvider) -> Iterator[openai.OpenAI]:
+    with openai.OpenAI(api_key="k", base_url=provider.openai_url, max_retries=0) as opened:
+        yield opened
+
+
+@pytest.fixture
+def claude(provider: ScriptedProvider) -> anthropic.Anthropic:
+    return anthropic.Anthropic(api_key="k", base_url=provider.url, max_retries=0)
+
+
+def read_through(stream: Any) -> Any:
+    """Read a stream to its end while its call is asked for, and return it."""
+    early = callspan.call_id(stream)
+    assert early is not None
+    for _ in stream:
+        assert callspan.call_id(stream) == early
+    return stream
+
+
+def read_late(stream: Any) -> Any:
+    """Read a stream whose first event says what its call is named."""
+    list(stream)
+    return stream
+
+
+def helper(manager: Any, final: Callable[[Any], Any]) -> Any:
+    """Use a stream helper; its stream, the HTTP response and the final object are of one call."""
+    with manager as stream:
+        stream_id = callspan.call_id(read_through(stream))
+        made = final(stream)
+    assert stream_id == callspan.call_id(made) is not None
+    return stream
+
+
+def raw(response: Any) -> Any:
+    assert callspan.call_id(response) == callspan.call_id(response.parse()) == callspan.call_id(response.http_response)
+    return response
+
+
+WAYS: dict[str, Callable[[openai.OpenAI, anthropic.Anthropic], Any]] = {
+    "chat": lambda client, _: client.chat.completions.create(**CHAT),
+    "chat stream": lambda client, _: read_through(client.chat.completions.create(**CHAT, stream=True)),
+    "responses helper": lambda client, _: helper(
+        client.responses.stream(model="gpt-5", input="Hi"), lambda stream: stream.get_final_response()
+    ),
+    "responses background": lambda client, _: client.responses.create(model="gpt-5", input="Hi", background=True),
+    "responses background stream": lambda client, _: read_late(
+        client.responses.create(model="gpt-5", input="Hi", background=True, stream=True)
+    ),
+    "embeddings raw": lambda client, _: raw(client.embeddings.with_raw_response.create(model="e", input="Hi")),
+    "messages": lambda _, claude: claude.messages.create(**MESSAGE),
+    "messages stream": lambda _, claude: read_through(claude.messages.create(**MESSAGE, stream=True)),
+    "messages helper": lambda _, claude: helper(
+        claude.messages.stream(**MESSAGE), lambda stream: stream.get_final_message()
+    ),
+}
+
+
+def test_what_a_call_returned_tells_its_id_on_every_way(client: openai.OpenAI, claude: anthropic.Anthropic) -> None:
+    """Exactly, also beside calls of the same kind, in another thread, and after its end."""
+    with capture() as seen:
+        for name, way in WAYS.items():
+            way(client, claude)
+            made = way(client, claude)
+            own, newest = seen.records[-1], callspan.last_call_id()
+            way(client, claude)
+            with ThreadPoolExecutor(1) as threads:
+                assert threads.submit(callspan.call_id, made).result() == own.call_id == newest, name
+    assert callspan.call_id("no call") is None
+    assert callspan.call_id(object()) is None
+    assert callspan.last_call_id() is not None
+
+
+def test_a_call_made_in_tasks_and_threads_is_the_last_one_of_its_session(provider: ScriptedProvider) -> None:
+    async def ask(client: openai.AsyncOpenAI) -> str | None:
+        await client.chat.completions.create(**CHAT)
+        return callspan.last_call_id()
+
+    async def main(seen: Captured) -> None:
+        async with openai.AsyncOpenAI(api_key="k", base_url=provider.openai_url, max_retries=0) as client:
+            assert callspan.last_call_id() is None
+            with callspan.session("s") as session:
+                with session.timestep():
+                    await asyncio.gather(ask(client), ask(client))
+                    assert callspan.last_call_id() == max(seen.records, key=lambda one: one.timing.start_ns).call_id
+                mine = await ask(client)
+                other = await asyncio.create_task(ask(client))
+                assert mine != other == callspan.last_call_id()
+                with session.timestep():
+                    assert callspan.last_call_id() == other, "nothing was begun below this step"
+            with callspan.session("without calls"):
+                assert callspan.last_call_id() is None
+            last = await ask(client)
+            assert last is not None
+            await asyncio.create_task(ask(client))
+            assert callspan.last_call_id() == last, "outside of sessions only this context counts"
+
+    with capture() as seen:
+        contextvars.Context().run(asyncio.run, main(seen))
+
+
+TARGETS: dict[str, Callable[[Any, Any], Any]] = {
+    "object": lambda answer, _: answer,
+    "response id": lambda answer, _: answer.id,
+    "request id": lambda _, own: own.request_id,
+    "call id": lambda _, own: own.call_id,
+}
+
+
+def test_feedback_takes_what_the_application_holds(client: openai.OpenAI) -> None:
+    with capture() as seen:
+        answer = client.chat.completions.create(**CHAT)
+        own = seen.records[0]
+        for name, target in TARGETS.items():
+            callspan.feedback(target(answer, own), 1.0, objective=name)
+            callspan.reward(1.0, call_id=target(answer, own), objective=f"reward {name}")
+        callspan.feedback(trace_id=own.trace_id, span_id=own.span_id, value=1.0, objective="span")
+        numbers = {"trace_id": int(own.trace_id or "", 16), "span_id": int(own.span_id or "", 16)}
+        callspan.feedback(**numbers, label="as OpenTelemetry has them")
+        stream = client.chat.completions.create(**CHAT, stream=True)
+        callspan.feedback(stream, label="while it is read")
+        list(stream)
+        callspan.reward(0.5, event_id="0b5e2f66-5a2e-7d1c-8e29-6b7e8c1c1d10", objective="event")
+        callspan.feedback("of another process", 1.0)
+    *of_calls, streamed, event, foreign = seen.rewards
+    assert len(of_calls) == 2 * len(TARGETS) + 2
+    assert {one.call_id for one in of_calls} == {own.call_id}
+    assert (streamed.call_id, foreign.call_id) == (seen.records[1].call_id, "of another process")
+    assert (event.event_id, event.scope) == ("0b5e2f66-5a2e-7d1c-8e29-6b7e8c1c1d10", "event")
