@@ -15,13 +15,13 @@ from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from tests.privacy.canaries import FOUND, Program
+from tests.support import sdks
+from tests.support.commands import ask
 
 import callspan
 from callspan.records import Record, encode
 from callspan.testing import ScriptedProvider
-from tests.privacy.canaries import FOUND, Program
-from tests.support import sdks
-from tests.support.commands import ask
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),

@@ -10,10 +10,10 @@ import anthropic
 import openai
 import pytest
 from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
+from tests.support.commands import ask as in_process
 
 import callspan
 from callspan.testing import ScriptedProvider, capture
-from tests.support.commands import ask as in_process
 
 pytestmark = pytest.mark.usefixtures("no_settings")
 

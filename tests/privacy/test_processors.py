@@ -13,6 +13,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from tests.support.records import made, raw
 
 from callspan import Settings, redact_texts
 from callspan.delivery.recorder import Recorder
@@ -35,7 +36,6 @@ from callspan.records import (
     Timing,
     encode,
 )
-from tests.support.records import made, raw
 
 SAID = {"role": "user", "content": "SESAME"}
 TOOL = {"type": "function", "function": {"name": "open", "description": "SESAME"}}

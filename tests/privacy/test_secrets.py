@@ -4,15 +4,35 @@ from __future__ import annotations
 
 import json
 import re
-from typing import Any
+import time
+from collections.abc import Callable
+from typing import Any, Final
 
+import msgspec
 import pytest
-
-from callspan import Settings
-from callspan.process.processors import caller_processors
-from callspan.process.secrets import MASK, mask_settings, mask_text, masked_error
-from callspan.records import ErrorInfo, Record, Request, Response, encode
 from tests.support.records import made, raw, session
+
+from callspan import Settings, redact_texts
+from callspan.cli.command_context import _first_line
+from callspan.process.content import UNREADABLE, decoded
+from callspan.process.processors import caller_processors
+from callspan.process.redaction import redacted
+from callspan.process.secrets import (
+    MASK,
+    MAX_SEARCHED,
+    MAX_SETTINGS_SEARCHED,
+    mask_record,
+    mask_settings,
+    mask_text,
+    masked_error,
+)
+from callspan.providers.error_kinds import MAX_MESSAGE_BYTES, MAX_WORD_BYTES, classify, error_info
+from callspan.providers.hosts import provider_of
+from callspan.record.content_level import without_content
+from callspan.record.plain_json import plain
+from callspan.records import CallRecord, ErrorInfo, EventRecord, Record, Request, Response, encode
+from callspan.safe_urls import without_passwords
+from callspan.sdk_profiles import PROFILES
 
 PREFIXES = ["ek", "gsk", "hf", "ghp", "gho", "ghs", "r8", "pplx", "xai", "csk", "tvly", "nvapi", "fw", "whsec"]
 KEYS = [
@@ -164,23 +184,6 @@ def kept(record: Record, **settings: Any) -> Any:
     return caller_processors(Settings(**settings)).process(record).record
 
 
-@pytest.mark.parametrize("content", ["full", "metadata", "off"])
-def test_a_key_in_settings_and_error_is_in_no_byte_of_the_record(content: Any) -> None:
-    key = "sk-test-0123456789abcdef"
-    settings = {"api_key": "plainsecret", "headers": {"Authorization": "plainsecret"}}
-    details = {"message": f"key {key}", "details": [key], "api_key": "plainsecret"}
-    record = made(
-        request=Request(params=settings, body=raw({"model": "m", "messages": [], **settings})),
-        error=ErrorInfo(kind="auth", type="x", message=f"Incorrect API key provided: {key}", body={"error": details}),
-        metadata={"password": "plainsecret", "run": 1},
-    )
-    found = kept(record, content=content)
-    assert key.encode() not in encode(found)
-    assert b"plainsecret" not in encode(found)
-    assert {note.why for note in found.redactions} >= {"secret"}
-    assert found.metadata["run"] == 1
-
-
 TOOL = {"type": "mcp", "server_label": "s"}
 GUARDED = {"tools": [{**TOOL, "headers": {"X-Key": "plainsecret"}}]}
 CREDENTIALS: list[tuple[str, dict[str, Any]]] = [
@@ -228,3 +231,161 @@ def test_tools_that_an_answer_repeats_are_masked_and_its_pieces_of_text_stay(sen
     assert {name: body[name] for name in answer} == answer
     assert [note.what for note in found.redactions] == sides
     assert not sent or json.loads(bytes(found.request.body))["input"] == [{"token": "said"}]
+
+
+SIZES: Final = (10_000, 40_000)
+"""Lengths of texts."""
+NOISE_S: Final = 0.02
+SEEDS: Final = (
+    # The beginnings of secrets and labels, and what nearly is one.
+    "eyJ", "eyJaaaaaaaaa.", "eyJ-", "sk-", "AKIA", "bearer  ", "password ", "x-token", "api key provided ", "data:",
+    "-----BEGIN PRIVATE KEY-----", "X-X-X-", "token: ", ">\n", "?a=", "&token", "eyJaaaaaaaa.aaaaaaaa-", "eyJa.",
+    "sk-a ", 'password   "', "bearer ", "://a:", "?key", "&-token=", "gsk_", "xoxb-", "-----BEGIN A B C ", "ya29.",
+    "Authorization: Bearer ", "secretsecret", "a.b-c_", "sk_live_", "Cookie:", "://", "a:@", "http://a",
+    # What repetitions are made of.
+    "bedrock.", "a", "A", "a ", " ", "\t", "\n", "\r\n", " \n", ".", "-", "_", "=", ":", '"', "'", "\\", "a-", "a_",
+    "\ud800", "é", "exceed", "prompt is too ",
+)  # fmt: skip
+USES: Final[tuple[Callable[[str], object], ...]] = (
+    mask_text,
+    without_passwords,
+    lambda text: mask_settings({"server_url": f"https://{text}", text: text}),
+    lambda text: classify(400, text, text, text, text),
+    lambda text: provider_of("OpenAI", text, PROFILES["openai"]),
+)
+
+
+def seconds(use: Callable[[str], object], text: str) -> float:
+    """The least processor time of several runs."""
+    taken = []
+    for _ in range(3):
+        began = time.process_time()
+        use(text)
+        taken.append(time.process_time() - began)
+    return min(taken)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_searching_takes_time_in_proportion_to_the_text(seed: str) -> None:
+    """Four times the text takes less than eight times the time, halfway from 4 to the 16 of a quadratic pattern."""
+    short, long = (seed * (size // len(seed)) + "\x07" for size in SIZES)
+    for use in USES:
+        took = seconds(use, long)
+        assert took <= NOISE_S or took <= 8 * seconds(use, short), (use, seed)
+
+
+PARTS = ("a1B2c3D4e5F6g7H8i9J0k1L2m3N4", "hunter2hunter2hunter2")
+"""What is secret in the texts below, in pieces of which four characters tell too much."""
+SECRETS = (
+    f"sk-proj-{PARTS[0]}",
+    f"gsk_{PARTS[0]}",
+    f"AIza{PARTS[0]}",
+    f"https://user:{PARTS[1]}@host/v1",
+    f"https://host/v1?api-key={PARTS[0]}",
+    f"Authorization: Bearer {PARTS[0]}",
+    f"password={PARTS[1]}",
+    f'"api_key": "{PARTS[0]}"',
+    f"eyJhbGciOiJIUzI1NiJ9.{PARTS[0]}.{PARTS[1]}",
+    f"-----BEGIN PRIVATE KEY-----\n{PARTS[0]}\n-----END PRIVATE KEY-----",
+)
+
+
+def leaks(text: str) -> list[str]:
+    """The pieces of secrets in a text."""
+    return [part[at : at + 6] for part in PARTS for at in range(len(part) - 5) if part[at : at + 6] in text]
+
+
+def of_provider(**fields: Any) -> str:
+    return json.dumps(msgspec.to_builtins(masked_error(error_info(
+        status=401, **{"body": None, "exception": None, "message": None, "request_id": None} | fields)
+    )), ensure_ascii=False)  # fmt: skip
+
+
+class Described:
+    """An object of the application that says more of itself than is kept."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    def __repr__(self) -> str:
+        return self._text
+
+
+def metadata(value: object) -> str:
+    record = session(metadata={"a": plain(value)})
+    return encode(mask_record(record)).decode()
+
+
+CUTS: dict[str, tuple[int, Callable[[str], str]]] = {
+    "message": (MAX_MESSAGE_BYTES, lambda text: of_provider(message=text)),
+    "message of a body": (MAX_MESSAGE_BYTES, lambda text: of_provider(body={"error": {"message": text}})),
+    "text of a body": (MAX_MESSAGE_BYTES, lambda text: of_provider(body=text)),
+    "deep in a body": (MAX_MESSAGE_BYTES, lambda text: of_provider(body={"error": {"inner": [{"x": text}]}})),
+    "a body's key": (MAX_MESSAGE_BYTES, lambda text: of_provider(body={"error": {text: 1}})),
+    "code": (MAX_WORD_BYTES, lambda text: of_provider(body={"error": {"code": text}})),
+    "type": (MAX_WORD_BYTES, lambda text: of_provider(body={"error": {"type": text}})),
+    "parameter": (MAX_WORD_BYTES, lambda text: of_provider(body={"error": {"param": text}})),
+    "request id": (MAX_WORD_BYTES, lambda text: of_provider(request_id=text)),
+    "an application's error": (
+        MAX_SEARCHED,
+        lambda text: str(masked_error(ErrorInfo(kind="unknown", type="X", message=text)).message),
+    ),
+    "the description of an object": (200, lambda text: metadata(Described(text))),
+    "a driver's error": (4096, without_passwords),
+    "a driver's error in a command": (500, lambda text: _first_line(RuntimeError(text))),
+}
+URLS_ONLY = ("the description of an object", "a driver's error", "a driver's error in a command")
+"""Where only passwords in URLs are masked."""
+
+
+@pytest.mark.parametrize(
+    ("name", "secret"),
+    [(name, secret) for name in CUTS for secret in SECRETS if name not in URLS_ONLY or "@" in secret],
+)
+def test_a_secret_across_a_cut_is_not_kept_in_part(name: str, secret: str) -> None:
+    bound, kept = CUTS[name]
+    step = 1 if bound < MAX_MESSAGE_BYTES else 4
+    for before in range(bound - len(secret) - 3, bound + 3, step):
+        text = ("word " * (bound // 5 + 1))[:before] + " " + secret + " more" * 20
+        assert not leaks(kept(text)), (before, kept(text)[-200:])
+
+
+@pytest.mark.parametrize("where", ["metadata", "params", "body", "answer", "event"])
+def test_texts_with_urls_beyond_the_bound_are_cut_and_say_so(where: str) -> None:
+    urls = [f"see https://user:{PARTS[1]}@host/{number} and more, a text of some length" for number in range(20_000)]
+    settings = {"password": "p", "server_url": urls}
+    body = raw({"model": "m", "tools": [settings], "messages": []})
+    call = made(api="responses", request=Request(tool_names=["t"]))
+    record: Any = {
+        "metadata": msgspec.structs.replace(call, metadata=settings),
+        "params": msgspec.structs.replace(call, request=Request(params=settings)),
+        "body": msgspec.structs.replace(call, request=Request(tool_names=["t"], body=body)),
+        "answer": msgspec.structs.replace(
+            call, request=Request(tool_names=["t"], params=settings, body=body), response=Response(body=body)
+        ),
+        "event": EventRecord(event_id="e", event_type="x", time_ns=1, metadata=settings),
+    }[where]
+    kept = encode(mask_record(record)).decode()
+    assert not leaks(kept)
+    assert "[cut: " in kept
+    assert kept.count("/1 and more") + kept.count("/2 and more") > 0, "what is within the bound is there"
+    assert sum(len(text) for text in urls) > 4 * MAX_SETTINGS_SEARCHED
+
+
+def test_a_body_that_is_not_utf_8_is_unreadable_and_loses_only_itself() -> None:
+    body = msgspec.Raw(b'{"messages":[{"role":"user","content":"\xff SESAME"}],"a":"\xff"}')
+    assert decoded(body) is UNREADABLE
+    call = made(
+        api="responses", metadata={"password": "p", "seed": 7},
+        request=Request(model="m", body=body, tool_names=["t"], params={"api_key": "k", "temperature": 1}),
+    )  # fmt: skip
+    kept = mask_record(call)
+    assert isinstance(kept, CallRecord)
+    assert (kept.metadata, kept.request.params) == ({"password": MASK, "seed": 7}, {"api_key": MASK, "temperature": 1})
+    bare = without_content(call, keep_outline=True)
+    assert isinstance(bare, CallRecord)
+    assert (bare.request.model, bare.request.roles) == ("m", ["user"])
+    assert redacted(call, redact_texts(lambda text: text.replace("SESAME", "[mine]"))).metadata == {
+        "password": "p",
+        "seed": 7,
+    }
