@@ -22,7 +22,7 @@ LOGS = ROOT / ".cache" / "nightly"
 LIMIT_S = 3600
 PYTEST = ("-m", "pytest", "-n")
 QUICK = "not nightly and not postgres and not clickhouse"
-SAMPLING = ("support.scale", "hypothesis", "tests.wire", "docs.running")
+SAMPLING = ("support.scale", "hypothesis", "tests.wire")
 """Imports of tests that do more at full scale."""
 
 

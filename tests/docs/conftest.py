@@ -1,23 +1,139 @@
-"""Where examples run: in this interpreter or, at full scale, in environments installed as the pages say."""
+"""Where examples run: as a reader would, here or, at full scale, in environments installed as the pages say."""
 
 from __future__ import annotations
 
 import fcntl
+import os
+import shutil
+import sqlite3
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, suppress
 from hashlib import sha256
 from pathlib import Path
+from typing import Final, NamedTuple
 
 import pytest
-from tools import environments
-
-from tests.docs.running import Workplace
 from tests.support.pages import ROOT, Example
 from tests.support.processes import plain_environment
 from tests.support.provider import FullProvider
 from tests.support.receiver import OtlpReceiver
 from tests.support.scale import FULL
+from tools import environments
+
+from callspan import open_store
+from callspan.stores import EmptyStoreError
+from callspan.testing import ScriptedProvider
+
+_SPANS: Final = "spans.txt"
+_RECEIVER: Final = "http://localhost:4318"
+"""Where the pages have their readers send spans."""
+_PROLOGUE: Final = f"""\
+def _count_spans():
+    import atexit, pathlib
+    from opentelemetry import trace
+    from opentelemetry.sdk.trace import TracerProvider
+    from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+    from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+    memory = InMemorySpanExporter()
+    provider = TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(memory))
+    trace.set_tracer_provider(provider)
+    atexit.register(lambda: pathlib.Path({_SPANS!r}).write_text(str(len(memory.get_finished_spans()))))
+_count_spans()
+"""
+"""Counts the spans of a Python example; those of commands arrive at the receiver."""
+
+
+class Seen(NamedTuple):
+    """What a run left behind."""
+
+    calls: int
+    sessions: int
+    spans: int
+    output: str
+
+
+class Workplace:
+    """A directory in which examples run, with what they need around them."""
+
+    def __init__(self, place: Path, python: Path, provider: ScriptedProvider, receiver: OtlpReceiver) -> None:
+        self.place = place
+        self.receiver = receiver
+        self.python = python
+        self.output = ""
+        self.environment = plain_environment(
+            PATH=f"{python.parent}{os.pathsep}/usr/bin{os.pathsep}/bin",
+            OPENAI_API_KEY="sk-example",
+            ANTHROPIC_API_KEY="sk-ant-example",
+            OPENAI_BASE_URL=provider.openai_url,
+            ANTHROPIC_BASE_URL=provider.anthropic_url,
+            OTEL_EXPORTER_OTLP_ENDPOINT=receiver.url,
+            OTEL_EXPORTER_OTLP_PROTOCOL="http/protobuf",
+            PYTHONWARNINGS="error::DeprecationWarning:__main__",
+        )
+
+    def seen(self) -> Seen:
+        """Return what has been left behind so far."""
+        counted = self.place / _SPANS
+        spans = len(self.receiver.spans) + (int(counted.read_text()) if counted.exists() else 0)
+        self._deliver()
+        calls, sessions = _rows(self.place / "callspan.db")
+        return Seen(calls, sessions, spans, self.output)
+
+    def run(self, run: Sequence[Example]) -> None:
+        """Run Python examples as one program, or the command lines of one other; what fails fails the test."""
+        if run[0].kind == "python":
+            code = "\n".join(example.code for example in run)
+            self._run([str(self.python), "-c", _PROLOGUE + code], code)
+            return
+        for example in run:
+            # One shell for all lines, so that `export` holds; the receiver stands for the one on this machine.
+            script = "\n".join(example.commands).replace(_RECEIVER, self.receiver.url)
+            self._run(["/bin/bash", "-euc", script], script)
+
+    def forget_spans(self) -> None:
+        """Count the spans of a Python example anew."""
+        (self.place / _SPANS).unlink(missing_ok=True)
+
+    def save(self, examples: Sequence[Example]) -> None:
+        """Save what a page has its readers save."""
+        for example in examples:
+            if "file" in example.directives:
+                (self.place / example.directives["file"]).write_text(example.code)
+            if example.page.parent.parent == ROOT / "examples":
+                for beside in example.page.parent.glob("*.py"):
+                    shutil.copy(beside, self.place)
+
+    def _deliver(self) -> None:
+        """Deliver what waits on disk: on a busy machine a short process ends before its records are in the store."""
+        with suppress(EmptyStoreError):
+            open_store(f"sqlite:///{self.place / 'callspan.db'}", deliver=True).close()
+
+    def _run(self, command: list[str], shown: str) -> None:
+        done = subprocess.run(
+            command, cwd=self.place, env=self.environment, capture_output=True, text=True, timeout=120, check=False,
+            stdin=subprocess.DEVNULL,
+        )  # fmt: skip
+        self.output += done.stdout + done.stderr
+        assert done.returncode == 0, f"{shown}\nexit code {done.returncode}\n{done.stdout}{done.stderr}"
+        assert "Traceback" not in done.stderr, f"{shown}\n{done.stderr}"
+
+
+def copy_store(demo: Path, place: Path) -> None:
+    """Give a workplace the store of the demo."""
+    shutil.copy(demo / "callspan.db", place)
+
+
+def _rows(database: Path) -> tuple[int, int]:
+    if not database.exists():
+        return 0, 0
+    with closing(sqlite3.connect(database)) as connection:
+        (calls,) = connection.execute("SELECT count(*) FROM calls WHERE outcome <> 'started'").fetchone()
+        (sessions,) = connection.execute("SELECT count(*) FROM sessions").fetchone()
+    return calls, sessions
+
 
 SDKS = ("openai", "anthropic")
 BESIDE = ("callspan", "callspan[otlp]")

@@ -11,11 +11,11 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+from tests.support.scale import FULL
+from tests.support.sdk_methods import ROWS, Method, is_read, methods_of, row_of
 
 from callspan.providers.registry import endpoint_for
 from callspan.providers.routes import find, is_free
-from tests.support.scale import FULL
-from tests.support.sdk_methods import ROWS, Method, is_read, methods_of, row_of
 
 LEAST = {"openai": 300, "anthropic": 300, "groq": 15}
 SDKS = tuple(LEAST)

@@ -1,22 +1,35 @@
-"""The public surface: sorted, complete, lazy; importing it does no work."""
+"""Public names, pages and docstrings: complete, documented, with examples that work; importing does no work."""
 
 from __future__ import annotations
 
+import dataclasses
+import doctest
 import inspect
 import re
+from collections.abc import Iterator
+from importlib.metadata import metadata
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
+import openai
 import pytest
+from tests.support.commands import ask
+from tests.support.pages import ROOT, links, pages, readme
+from tests.support.processes import ran
+from tests.support.records import keep, made
 
 import callspan
 import callspan.testing
-from callspan import records, stores
+from callspan import Settings, datasets, records, stores
+from callspan.records import Usage
 from callspan.settings import SettingArguments
-from tests.support.processes import ran
+from callspan.settings_loader import variables
+from callspan.testing import Captured, Reply, ScriptedProvider
 
 
-@pytest.mark.parametrize("module", [callspan, callspan.testing, records, stores])
-def test_the_public_names_exist_and_are_documented(module: object) -> None:
+@pytest.mark.parametrize("module", [records, stores])
+def test_public_types_and_functions_without_an_example_are_documented(module: object) -> None:
     for name in module.__all__:  # type: ignore[attr-defined]
         thing = getattr(module, name)
         if inspect.isclass(thing) or inspect.isfunction(thing):
@@ -43,7 +56,7 @@ loaded = set(sys.modules) - before
 assert threading.active_count() == 1
 heavy = {"openai", "anthropic", "wrapt", "msgspec", "opentelemetry", "sqlite3", "click", "rich"} & loaded
 assert not heavy, heavy
-import callspan.wiring
+callspan.instrument
 sdks = {"openai", "anthropic", "sqlite3", "psycopg", "click", "rich"} & set(sys.modules)
 assert not sdks, sdks
 assert threading.active_count() == 1
@@ -71,3 +84,98 @@ def test_neither_importing_nor_instrumenting_loads_an_sdk_opens_a_file_or_starts
     program: str, tmp_path: Path
 ) -> None:
     ran("-c", program, cwd=tmp_path)
+
+
+_HI: Any = [{"role": "user", "content": "Hi"}]
+PUBLIC = [(module, name) for module in (callspan, callspan.testing) for name in module.__all__]
+PUBLIC += [(datasets, "export")]
+
+
+@pytest.fixture
+def names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, object]]:
+    """What examples may use: a client of a provider that says "Hello!", and a store with one recorded call."""
+    monkeypatch.chdir(tmp_path)
+    # The stores of an exporter stay with the process, whatever is instrumented later.
+    monkeypatch.setattr("callspan.wiring.WIRING._exporter_stores", ())
+    with ScriptedProvider() as provider:
+        provider.reply(text="Hello!", usage={"input_tokens": 9, "output_tokens": 3}, repeat=True)
+        with openai.OpenAI(base_url=provider.openai_url, api_key="any") as client:
+            callspan.instrument(stores="recorded.db")
+            client.chat.completions.create(model="m", messages=_HI)
+            callspan.uninstrument()
+            yield {"callspan": callspan, "openai": openai, "client": client, "provider": provider}
+            callspan.uninstrument()
+
+
+@pytest.mark.parametrize(("module", "name"), PUBLIC, ids=[name for _, name in PUBLIC])
+def test_every_public_name_has_a_working_example(module: ModuleType, name: str, names: dict[str, object]) -> None:
+    documentation = inspect.getdoc(getattr(module, name)) or ""
+    test = doctest.DocTestParser().get_doctest(documentation, dict(names), name, None, None)
+    assert test.examples, f"{name} has no example"
+    output: list[str] = []
+    runner = doctest.DocTestRunner(optionflags=doctest.NORMALIZE_WHITESPACE)
+    results = runner.run(test, out=output.append, clear_globs=False)
+    if isinstance(client := test.globs.get("client"), openai.OpenAI):
+        client.close()
+    assert results.failed == 0, "".join(output)
+
+
+def rows() -> dict[str, str]:
+    page = (ROOT / "docs/settings.md").read_text()
+    return {match[1]: match[2] for match in re.finditer(r"^\| `(\w+)` \| ([^|]*) \|", page, re.MULTILINE)}
+
+
+def test_every_setting_is_documented_and_no_other() -> None:
+    assert set(rows()) == set(Settings.__struct_fields__)
+
+
+def test_every_variable_is_documented_and_none_that_is_not_read() -> None:
+    shown = rows()
+    assert [one for setting, one in variables().items() if f"`{one}`" not in shown[setting]] == []
+    known = {*variables().values(), "CALLSPAN_SCALE"}
+    for page in [*ROOT.glob("*.md"), *sorted((ROOT / "docs").rglob("*.md"))]:
+        assert set(re.findall(r"`?(CALLSPAN_[A-Z_]+)`?", page.read_text())) <= known, page.name
+
+
+def test_links_between_documents_lead_somewhere() -> None:
+    for page in [*ROOT.glob("*.md"), *sorted((ROOT / "docs").rglob("*.md"))]:
+        assert [str(target) for target in links(page) if not target.exists()] == [], page.name
+
+
+def test_every_document_can_be_reached_from_the_readme() -> None:
+    """By links on the README itself: nobody looks for a page that he has not heard of."""
+    missing = {page.name for page in (ROOT / "docs").rglob("*.md")} - {page.name for page in links(readme())}
+    assert missing == set()
+    assert set((ROOT / "docs").glob("*.md")) <= set(pages())
+
+
+def test_the_price_file_of_the_documents_is_taken(tmp_path: Path) -> None:
+    (block,) = re.findall(r"```json\n(.*?)```", (ROOT / "docs/cost.md").read_text(), re.DOTALL)
+    file = tmp_path / "prices.json"
+    file.write_text(block)
+    store = keep(
+        f"sqlite:///{tmp_path}/calls.db", made(provider="openai", usage=Usage(input_tokens=8, output_tokens=1))
+    )
+    assert ask("--store", store, "reprice", "--prices", str(file)).code == 0
+    (call,) = ask("--store", store, "--json", "calls").json
+    assert call["cost_usd"] == "0.00002"
+    assert "contract-7" in ask("--store", store, "show", call["call_id"]).out
+
+
+def named(table: str) -> set[str]:
+    """The names in the first column."""
+    rows = re.findall(r"^\| (`[^|]+) \|", table, re.MULTILINE)
+    return {name for row in rows for name in re.findall(r"`(\w+)`", row)}
+
+
+def test_every_field_of_a_scripted_reply_and_property_of_a_capture_is_documented() -> None:
+    page = (ROOT / "docs/testing.md").read_text()
+    properties = {name for name, member in vars(Captured).items() if isinstance(member, property)}
+    fields = page.partition("### The fields of a reply")[2].partition("###")[0]
+    assert named(fields) == {field.name for field in dataclasses.fields(Reply)}
+    assert named(page.partition("| `seen.`")[2]) == properties
+
+
+def test_every_extra_is_documented() -> None:
+    table = (ROOT / "docs/support.md").read_text().partition("## Extras")[2].partition("##")[0]
+    assert named(table) == set(metadata("callspan").get_all("Provides-Extra") or ())
