@@ -28,8 +28,6 @@ FILES: Final[dict[str, int]] = {
     "tests/stores/test_large_stores.py": 0,
     "tests/stores/test_outages.py": 0,
     "tests/stores/test_soak.py": 0,
-    "tests/view/test_acceptance.py": 0,
     "tests/view/test_browser.py": 0,
-    "tests/view/test_report_browser.py": 0,
     "tests/view/test_scale.py": 0,
 }

@@ -1,32 +1,35 @@
-"""A store with sessions, and the page's server in this process, over real HTTP on loopback."""
+"""A store with sessions, its page served in this process over real HTTP, tabs of a browser on it, and reports."""
 
 from __future__ import annotations
 
 import http.client
 import json
+import shutil
 import socket
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import ExitStack, closing
+from decimal import Decimal
+from importlib import resources
 from itertools import count
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import msgspec
 import pytest
 import uvicorn
+from tests.support.commands import ask
+from tests.support.records import SECOND, START_NS, Delivery, Records
+from tests.support.world import World
 
 from callspan import open_store
 from callspan.cli.command_context import store_errors
 from callspan.cli.view import arguments, chosen
-from callspan.records import Record
-from callspan.stores import CallFilter
-from callspan.view.report import write_report
-from callspan.view.server import application
+from callspan.records import Cost, ErrorInfo, EventRecord, Place, Record, TimestepRecord, Timing, Totals, Usage
+from callspan.view.server import PAGES, application
 from callspan.view.source import Access
-from tests.support.records import Delivery, Records
-from tests.support.world import World
 
-__all__ = ["Delivery", "Records", "arguments", "chosen"]
+__all__ = ["PAGES", "Delivery", "Records", "arguments", "chosen"]
 
 
 class Answer(NamedTuple):
@@ -52,16 +55,11 @@ def access_to(url: str) -> Access:
     )  # fmt: skip
 
 
-class Page:
-    """A server of a store's page, and a browser's requests to it."""
+class Visitor:
+    """A browser's requests to a page."""
 
-    def __init__(self, url: str) -> None:
-        self.socket = socket.create_server(("127.0.0.1", 0), backlog=64)
-        self.port = self.socket.getsockname()[1]
-        app, self.token = application(access_to(url), self.port)
-        self.server = uvicorn.Server(uvicorn.Config(app, log_level="error", timeout_graceful_shutdown=1))
-        self.thread = threading.Thread(target=self.server.run, kwargs={"sockets": [self.socket]})
-        self.thread.start()
+    def __init__(self, port: int, token: str) -> None:
+        self.port, self.token = port, token
         self.cookie = self.key = ""
 
     def ask(self, path: str, method: str = "GET", body: str | None = None, **headers: str) -> Answer:
@@ -84,6 +82,19 @@ class Page:
         answer = self.ask(path)
         assert answer.status == 200, answer.body
         return answer.json
+
+
+class Page(Visitor):
+    """A server of a store's page, and a browser's requests to it."""
+
+    def __init__(self, url: str) -> None:
+        self.socket = socket.create_server(("127.0.0.1", 0), backlog=64)
+        port = self.socket.getsockname()[1]
+        app, token = application(access_to(url), port)
+        super().__init__(port, token)
+        self.server = uvicorn.Server(uvicorn.Config(app, log_level="error", timeout_graceful_shutdown=1))
+        self.thread = threading.Thread(target=self.server.run, kwargs={"sockets": [self.socket]})
+        self.thread.start()
 
     def close(self) -> None:
         self.server.should_exit = True
@@ -144,11 +155,120 @@ def report(world: World, tmp_path: Path) -> Report:
     """Write what the world holds as a page, at `report.html` of the test's directory, and return it."""
     numbers = count(1)
 
-    def write(**which: Any) -> str:
+    def write(*options: str) -> str:
         target = tmp_path / "report.html"
-        with closing(open_store(world.write(tmp_path / f"{next(numbers)}.db"))) as reader:
-            write_report(reader, target, CallFilter(**which))
+        answer = ask("--store", world.write(tmp_path / f"{next(numbers)}.db"), "report", "-o", str(target), *options)
+        assert answer.code == 0, answer.err
         assert target.stat().st_mode & 0o777 == 0o600, "for nobody else"
         return target.read_text(encoding="utf-8")
 
     return write
+
+
+QUESTION = [{"role": "user", "content": "?"}]
+
+
+def play(world: World) -> None:
+    """Two sessions, one of which fails, and a call outside."""
+    world.session("s1", reward=1.0, success=True, name="maze", metadata={"seed": 7})
+    start = START_NS + 100 * SECOND
+    step = TimestepRecord(timestep_id="t1", session_id="s1", seen_ns=1, index=0, start_ns=start, terminated=True)
+    world.records.append(msgspec.structs.replace(step, end_ns=start + SECOND, totals=Totals(reward=0.5)))
+    place = Place(session_id="s1", timestep_id="t1", timestep=0)
+    timing = Timing(start_ns=start, duration_ns=SECOND, first_token_ns=SECOND // 4)
+    world.chat(QUESTION, "Left.", "s1", place=place, timing=timing, retries=1)
+    world.event("s1", timestep_id="t1", event_type="environment", reward=0.5, data={"after": "a wall"})
+    world.event("s1", timestep_id="t1", event_type="tool", name="look", data={"arguments": {"a": 1}, "result": "wall"})
+    world.session("s2", reward=-1.0, success=False, outcome="failure")
+    error = ErrorInfo(kind="rate_limit", type="rate_limit_error", status=429, message="Slow down.")
+    world.chat(QUESTION, "?", "s2", outcome="error", error=error, usage=None, cost=None, model="gpt-6")
+    dear = Cost(usd=Decimal("0.0000000001"), source="t")
+    world.chat(QUESTION, "Loose.", usage=Usage(input_tokens=0), cost=dear)
+
+
+WIDER = """() => Math.max(...["html", "main"].map(name => {
+  const box = document.querySelector(name);
+  return box.scrollWidth - box.clientWidth;
+}))"""
+
+
+def faults(tab: Any) -> list[object]:
+    """Return what keeps somebody from reading a page, by axe; also that it is wider than the window."""
+    axe = resources.files(pytest.importorskip("axe_core_python")).joinpath("axe.min.js").read_text()
+    found = tab.evaluate(f"async () => {{ {axe}; return (await axe.run(document)).violations }}")
+    named = [(one["id"], [node["html"] for node in one["nodes"]]) for one in found]
+    return [*named, "wider"] if tab.evaluate(WIDER) > 0 else named
+
+
+class Tab:
+    """A tab of the browser on a page or a report, and what its console said."""
+
+    def __init__(self, context: Any, base: str, token: str = "") -> None:
+        self.console: list[str] = []
+        self.requested: list[str] = []
+        self.tab = context.new_page()
+        self.tab.on("console", lambda message: self.console.append(message.text))
+        self.tab.on("pageerror", lambda error: self.console.append(str(error)))
+        self.tab.on("request", lambda request: self.requested.append(request.url))
+        self.base = base
+        self.tab.goto(f"{base}?token={token}" if token else base)
+        self.tab.wait_for_url(base)  # the page has read the key from its address
+
+    def open(self, place: str, selector: str) -> None:
+        self.tab.goto(f"{self.base}#/{place}")
+        self.tab.wait_for_selector(selector)
+
+    def press(self, *keys: str) -> None:
+        for key in keys:
+            self.tab.keyboard.press(key)
+
+
+Open = Callable[..., Tab]
+"""Opens a tab on the page of a store, at a place."""
+NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """Headless Chromium; without one on the PATH, the tests are skipped."""
+    found = next((path for name in NAMES if (path := shutil.which(name))), None)
+    if found is None:
+        pytest.skip("needs headless Chromium on the PATH")
+    sync_api = pytest.importorskip("playwright.sync_api")
+    with sync_api.sync_playwright() as playwright:
+        launched = playwright.chromium.launch(executable_path=found, args=["--no-sandbox"])
+        yield launched
+        launched.close()
+
+
+@pytest.fixture
+def tab(browser: Any) -> Iterator[Open]:
+    """Open a tab on the page of a store or on a report, at a place that is there once it shows a selector.
+
+    At the end its console is empty, and it has asked nobody else.
+    """
+    opened: list[Tab] = []
+    with ExitStack() as ends:
+
+        def start(url: str, place: str = "", selector: str = "", **options: Any) -> Tab:
+            context = browser.new_context(**({"viewport": {"width": 1440, "height": 900}} | options))
+            ends.callback(context.close)
+            if url.startswith("file:"):
+                opened.append(Tab(context, url))
+            else:
+                page = ends.enter_context(closing(Page(url)))
+                opened.append(Tab(context, f"http://127.0.0.1:{page.port}/", page.token))
+            if selector:
+                opened[-1].open(place, selector)
+            return opened[-1]
+
+        yield start
+        for one in opened:
+            assert one.console == []
+            assert [url for url in one.requested if not url.startswith((one.base, "data:"))] == []
+            one.tab.close()
+
+
+def event(session_id: str, at_s: float, event_type: str, **fields: Any) -> EventRecord:
+    made = {"event_id": f"{session_id}-{event_type[:5]}-{at_s}", "time_ns": START_NS + int(at_s * SECOND)}
+    return EventRecord(**(made | {"session_id": session_id, "event_type": event_type} | fields))

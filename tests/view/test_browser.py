@@ -1,20 +1,21 @@
-"""The page in a real browser: live, by keyboard alone, in the dark, on a phone, to screen readers, hostile texts."""
+"""The page and the report in a real browser: live, by keyboard alone, in the dark, on a phone, hostile texts."""
 
 from __future__ import annotations
 
+import os
+import re
+import subprocess
+import sys
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.support.records import SECOND, START_NS, raw
+from tests.support.world import World
+from tests.view.conftest import QUESTION, Delivery, Open, Records, Report, arguments, event, faults, play
 
 from callspan.records import Attempt, ErrorInfo, Place, Response, TimestepRecord
-from tests.support.records import SECOND, START_NS, raw
-
-from .conftest import Delivery, Records, arguments
-from .tabs import Open, browser, event, faults, tab
-
-__all__ = ["browser", "tab"]
 
 MS = 1_000_000
 SOON_MS = 20_000
@@ -277,3 +278,155 @@ def test_a_store_that_has_gone_is_said_beside_what_was_read(told: Delivery, tab:
     one.tab.click(".state button", timeout=SOON_MS)
     one.tab.wait_for_selector("main >> text=there is no such file")
     one.console.clear()  # the browser names each answer of 503
+
+
+def test_a_long_course_comes_in_by_scrolling_and_by_keys(store: Delivery, records: Records, tab: Open) -> None:
+    made = [event("s1", 0, "note", event_id=f"e{number:04}", time_ns=START_NS + number) for number in range(2500)]
+    store.write(records.session("s1", start_ns=START_NS), *made)
+    one = tab(store.url, "session/s1", ".entry[data-id=e0999]")
+    one.press("j", "End")
+    one.tab.wait_for_selector(".entry[data-id=e1999]")
+    one.tab.evaluate("document.querySelector('[aria-label=Conversation]').scrollTop = 1e9")
+    one.tab.wait_for_selector(".entry[data-id=e2499]")
+    found = one.tab.evaluate("[...document.querySelectorAll('.entry[data-id]')].map(row => row.dataset.id)")
+    assert found == [record.event_id for record in made]
+    assert one.tab.evaluate("document.activeElement.dataset.id") == "e0999"
+    store.write(event("s1", 0, "note", event_id="live", time_ns=START_NS + 9999))
+    one.tab.wait_for_selector(".entry[data-id=live]")
+
+
+MOST = 3
+"""Activations from the start page to an answer."""
+
+
+class Reader:
+    """Somebody who activates what has a role and a name; each way begins at the start page."""
+
+    def __init__(self, tab: Any) -> None:
+        self._tab = tab
+        self.activations = 0
+
+    def activate(self, role: str, name: str, *, among: Any = None) -> None:
+        self.activations += 1
+        (among or self._tab).get_by_role(role, name=name).first.click()
+
+    def reads(self, role: str, name: str, text: str) -> None:
+        """Wait until a text stands in what has this role and name."""
+        self._tab.get_by_role(role, name=name).filter(has_text=text).first.wait_for(timeout=5000)
+        assert self.activations <= MOST
+
+    def words(self, role: str, name: str | re.Pattern[str]) -> str:
+        return str(self._tab.get_by_role(role, name=name).first.inner_text())
+
+    def within(self, role: str, name: str | re.Pattern[str], **options: bool) -> Any:
+        return self._tab.get_by_role(role, name=name, **options)
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The store of `callspan demo`, whose last line names the page."""
+    place = tmp_path_factory.mktemp("demo")
+    environment = os.environ | {"CALLSPAN_STORES": "sqlite:///callspan.db", "XDG_STATE_HOME": str(place)}
+    command = [sys.executable, "-m", "callspan.cli", "demo"]
+    done = subprocess.run(command, cwd=place, env=environment, check=True, capture_output=True, text=True)
+    assert "callspan view --open" in done.stdout.splitlines()[-1]
+    return f"sqlite:///{place}/callspan.db"
+
+
+@pytest.fixture
+def reader(tab: Open, demo: str) -> Reader:
+    return Reader(tab(demo, "", "text=live").tab)
+
+
+def test_the_failed_call_and_its_reason(reader: Reader) -> None:
+    reader.activate("link", "bad input 400", among=reader.within("region", "Now"))
+    reader.reads("region", "Messages", "max_tokens: must be greater than or equal to 1")
+
+
+def test_the_retried_call(reader: Reader) -> None:
+    reader.activate("link", "Calls", among=reader.within("navigation", "Pages"))
+    reader.within("grid", "Calls").wait_for()  # the first page has such a button too
+    reader.activate("button", "retried")
+    reader.within("button", "retried", pressed=True).wait_for()
+    reader.activate("row", "1 retry", among=reader.within("grid", "Calls"))
+    reader.reads("region", "Facts", "then waited")
+
+
+def test_the_session_with_the_best_reward_and_its_last_words(reader: Reader) -> None:
+    reader.activate("button", "scores")
+    reader.within("columnheader", "scores ↓").wait_for()
+    # The worst come first.
+    reader.within("treegrid", "Sessions").get_by_role("link", name="grid-").last.click()
+    reader.activations += 1
+    reader.within("grid", "Steps").wait_for()
+    assert "+1.4" in reader.words("region", "Course")
+    reader.within("grid", "Steps").get_by_role("row").last.click()
+    reader.activations += 1
+    reader.reads("region", "Conversation", "assistant")
+    assert "so far +1.4" in reader.words("region", "Conversation")
+
+
+def test_the_first_difference_of_two_rollouts(reader: Reader) -> None:
+    reader.activate("link", "compare the best and the worst")
+    reader.reads("region", "Compared", "First difference")
+    assert "grid-" in reader.words("columnheader", re.compile("^A "))
+    assert "+1.4" in reader.words("columnheader", re.compile("^A "))
+    assert "\N{MINUS SIGN}1.05" in reader.words("columnheader", re.compile("^B "))
+
+
+PLACES_OF_A_REPORT = (
+    "", "session/s1", "calls", "charts", "?q=failed", "?q=retries:1", "nowhere", "session/none",
+    "find?q=x",
+)  # fmt: skip
+
+
+def judged(world: World) -> None:
+    """Sessions of two users with two versions of a prompt, on two days; a judge scored two of them."""
+    day = 24 * 3600 * SECOND
+    for number, (user, version, reward) in enumerate((("ann", 3, 1.0), ("ann", 4, 0.0), ("bob", 4, 1.0))):
+        metadata = {"prompt_version": version}
+        start = START_NS + number * day // 2
+        world.session(f"s{number}", reward, user_id=user, start_ns=start, success=reward > 0, metadata=metadata)
+        world.chat([{"role": "user", "content": f"Who is {user}?"}], f"First of {user}.", f"s{number}")
+        world.chat(QUESTION, f"Last of {user}.", f"s{number}", choice={"finish_reason": "length"})
+        world.chat(QUESTION, "", f"s{number}")
+    world.reward("s0", 0.8, objective="judge")
+    world.reward("s2", 0.4, objective="judge")
+    world.chat(QUESTION, "Loose.")
+
+
+@pytest.fixture
+def saved(tmp_path: Path) -> str:
+    """The address of the report."""
+    return (tmp_path / "report.html").as_uri()
+
+
+def test_a_report_opens_sessions_and_their_calls(world: World, report: Report, saved: str, tab: Open) -> None:
+    judged(world)
+    report()
+    one = tab(saved, "", ".row.session")
+    assert one.tab.locator(".row.session").count() == 3
+    assert "All of it." in one.tab.inner_text("section.band")
+    assert not one.tab.locator("form").filter(visible=True).count(), "nothing to filter by"
+    one.open("?q=user:ann", "text=This works with the store: callspan --store")
+    one.open("", ".row.session")
+    one.tab.get_by_role("link", name="Who is bob?").click()
+    one.tab.get_by_role("tree", name="Course").get_by_text("Last of bob.").wait_for()
+    one.tab.get_by_role("link", name="gpt-5").first.click()
+    one.tab.wait_for_selector("h1:has-text('call 1 of 3')")
+    assert "not in this file" in one.tab.inner_text("main")
+    one.press("]")
+    one.tab.wait_for_selector("h1:has-text('call 2 of 3')")
+
+
+@pytest.mark.parametrize(("scheme", "width"), [("dark", 1440), ("light", 360)])
+def test_everybody_can_read_a_report(
+    world: World, report: Report, saved: str, tab: Open, scheme: str, width: int
+) -> None:
+    play(world)
+    report()
+    one = tab(saved, color_scheme=scheme, viewport={"width": width, "height": 800}, reduced_motion="reduce")
+    for place in PLACES_OF_A_REPORT:
+        one.open(place, "main")
+        one.tab.wait_for_timeout(150)
+        assert faults(one.tab) == [], place

@@ -2,25 +2,34 @@
 
 from __future__ import annotations
 
-import json
-import os
 import re
+import resource
 from pathlib import Path
+from typing import Any
 
 import pytest
-from click.testing import CliRunner
-
-from callspan import open_store
-from callspan.datasets import export
-from callspan.formatting import json_block, shown
-from callspan.view import report as reports
-from callspan.view.report import write_report
-from tests.support.commands import callspan
+from tests.support.commands import ask
 from tests.support.reading import Reading, data, entries, sessions
 from tests.support.world import World
+from tests.view.conftest import QUESTION, Report, play
 
-from .conftest import Delivery, Records, Report
-from .worlds import HOSTILE, QUESTION, fill, play
+from callspan.records import ErrorInfo
+
+HOSTILE = [
+    "<script>document.title='owned'</script>",
+    "</script><script>document.title='owned'</script>",
+    "<img src=x onerror=\"document.title='owned'\">",
+    '" onmouseover="document.title=\'owned\'" x="',
+    "<!--<script>",
+    "]]><svg onload=document.title='owned'>",
+    "[click](javascript:document.title='owned') **bold** `code`",
+    "\x1b[31mred\x1b[0m \x1b]8;;http://evil.example\x07link\x1b]8;;\x07",
+    "left\u202eright\u202c \u200bhidden \u2028 line",
+    "${alert(1)} {{7*7}} %s",
+    "data:text/html,<script>document.title='owned'</script>",
+    "<svg onload=\"document.title='owned'\"><style>*{}</style></svg>",
+    "</title></style></template>\u2029\u0085",
+]
 
 
 def test_sessions_come_with_their_steps_calls_and_events(world: World, report: Report) -> None:
@@ -68,11 +77,11 @@ def test_sessions_with_a_selected_call_are_whole_and_nothing_else_is_in_it(world
     play(world)
     world.chat(QUESTION, "aside-words", "s1", model="gpt-6")
     world.chat(QUESTION, "unselected", model="gpt-6")
-    assert [row["id"] for row in sessions(report(session_id="s2"))] == ["s2"]
-    page = report(errors=True)
+    assert [row["id"] for row in sessions(report("--session", "s2"))] == ["s2"]
+    page = report("--failed")
     assert [row["id"] for row in sessions(page)] == ["s2"]
     assert not {word for word in ("maze", "Left.", "Loose.", "aside-words", "unselected") if word in page}
-    page = report(model="gpt-5")
+    page = report("--model", "gpt-5")
     assert data(page)["contents"]["calls"] == 2
     inside = entries(page)
     assert {one["call"]["label"] for one in inside["s1"] if one["call"]} == {"Left.", "aside-words"}
@@ -80,49 +89,20 @@ def test_sessions_with_a_selected_call_are_whole_and_nothing_else_is_in_it(world
     assert "unselected" not in page
 
 
-def test_a_page_is_written_completely_or_not_at_all(world: World, tmp_path: Path) -> None:
-    reader = open_store(world.write(tmp_path / "calls.db"))
-    target = tmp_path / "report.html"
-    write_report(reader, target)
-    assert not target.exists(), "an empty store has no report"
+def test_a_page_is_written_completely_or_not_at_all(world: World, report: Report, tmp_path: Path) -> None:
     play(world)
-    reader = open_store(world.write(tmp_path / "more.db"))
-    with pytest.raises(OSError, match="nowhere"):
-        write_report(reader, tmp_path / "nowhere" / "report.html")
-
-    def fail(*_: int) -> None:
-        raise KeyboardInterrupt
-
+    report()
+    target, store = tmp_path / "report.html", tmp_path / "1.db"
     target.write_text("old")
-    with pytest.raises(KeyboardInterrupt):
-        write_report(reader, target, progress=fail)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))  # as a disk that is full
+    try:
+        answer = ask("--store", str(store), "report", "-o", str(target))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert (answer.code, "File too large" in answer.err) == (1, True)
     assert target.read_text() == "old"
-    assert not list(tmp_path.glob("*.part"))
-
-
-@pytest.mark.parametrize("target", ["pipe", "link", "dangling"])
-def test_neither_library_function_replaces_what_is_no_file(store: Delivery, tmp_path: Path, target: str) -> None:
-    store.write(Records().call())
-    path = _made(tmp_path, target)
-    before = path.lstat()
-    reader = open_store(store.url)
-    with pytest.raises(OSError, match="is not replaced"):
-        write_report(reader, path)
-    with pytest.raises(OSError, match="is not replaced"):
-        export(reader, "openai", path)
-    reader.close()
-    assert (path.lstat().st_ino, path.lstat().st_mode) == (before.st_ino, before.st_mode)
-    assert not list(tmp_path.glob("*.part"))
-
-
-def _made(directory: Path, kind: str) -> Path:
-    path = directory / kind
-    if kind == "pipe":
-        os.mkfifo(path)
-    else:
-        (directory / "file").write_text("mine")
-        path.symlink_to("file" if kind == "link" else "nowhere")
-    return path
+    assert not list(tmp_path.glob("*.part")) + list(tmp_path.glob(".*.part"))
 
 
 def test_of_a_large_store_the_newest_sessions_are_whole_in_it_and_all_in_the_sums(
@@ -134,7 +114,7 @@ def test_of_a_large_store_the_newest_sessions_are_whole_in_it_and_all_in_the_sum
             world.chat(QUESTION, "x" * 100, f"s{number:02}")
     for _ in range(40):
         world.chat(QUESTION, "x" * 100)
-    monkeypatch.setattr(reports, "_MAX_BYTES", 60_000)
+    monkeypatch.setattr("callspan.view.report._MAX_BYTES", 60_000)
     monkeypatch.setattr("callspan.view.session._ROWS", 3)  # a whole session has two pages
     page = report()
     found, inside = data(page)["contents"], entries(page)
@@ -149,25 +129,29 @@ def test_of_a_large_store_the_newest_sessions_are_whole_in_it_and_all_in_the_sum
     assert len(page[page.index('id="data"') : page.index("</script>")]) < 64_000
 
 
-def test_the_command_writes_the_page_and_says_how_large(
-    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_command_says_what_it_has_written(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     play(world)
     url, target = world.write(tmp_path / "calls.db"), tmp_path / "r.html"
-    result = CliRunner().invoke(callspan, ["--store", url, "report", "-o", str(target), "--json"])
-    assert json.loads(result.stdout) == {
-        "file": str(target),
-        "bytes": target.stat().st_size,
-        "calls": 3,
-        "sessions": 2,
-        "missing_sessions": 0,
-        "missing_outside": 0,
-    }
+    counts = {"calls": 3, "sessions": 2, "missing_sessions": 0, "missing_outside": 0}
+    said = ask("--store", url, "report", "-o", str(target), "--json").json
+    assert said == {"file": str(target), "bytes": target.stat().st_size, **counts}
     monkeypatch.chdir(tmp_path)
-    output = CliRunner().invoke(callspan, ["--store", url, "report"])
-    assert "3 calls, 2 sessions," in output.output
+    assert "3 calls, 2 sessions," in ask("--store", url, "report").out
     written, named = (re.sub(r'"at_ms":[\d.e+]+', "", path.read_text()) for path in (tmp_path / "report.html", target))
     assert written == named  # but for when each was made
+
+
+def fill(world: World, text: str) -> None:
+    """Put a text everywhere a page could show it."""
+    world.session("s1", reward=1.0, name=text, metadata={text: text}, outcome=text)
+    error = ErrorInfo(kind=text, type=text, message=text, status=400)
+    message: list[dict[str, Any]] = [{"role": "user", "content": text}]
+    world.chat(message, text, "s1", model=text)
+    world.chat(message, text, "s1", model=text, outcome="error", error=error)
+    world.event("s1", event_type=text, name=text, data={text: text})
+    world.event("s1", event_type="tool", name=text, data={"arguments": {"a": text}, "result": text})
+    world.session("s2", reward=0.5, name=text)
+    world.reward("s2", 1.0, scope="call", label=text, objective=text)
 
 
 @pytest.mark.parametrize("text", HOSTILE)
@@ -185,10 +169,3 @@ def test_no_recorded_text_becomes_markup_and_no_control_character_is_left(
         assert not [name for name in attributes if name.startswith("on") or name in {"style", "src"}]
     assert sessions(page)[1]["name"], "the rows are JSON still"
     assert not re.search("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b\u2028\u202a-\u202e\u2066-\u2069]", page)
-
-
-def test_what_a_text_says_stays_readable() -> None:
-    assert shown("a <b> \x1b[31mc\n d") == "a <b> \N{REPLACEMENT CHARACTER}[31mc d"
-    assert shown("abcdef", 4) == "abc…"
-    hostile = '{"a":"</script><!--&\u2028\u202e"}'.encode()
-    assert json_block(hostile) == rb'{"a":"\u003c/script\u003e\u003c!--\u0026\u2028\u202e"}'

@@ -1,14 +1,28 @@
-"""Who may see the page: one browser, through the printed address, from this machine's own page."""
+"""The server and `callspan view`: who may see the page, that it is live, what is printed, and how it ends."""
 
 from __future__ import annotations
 
-from urllib.parse import quote
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from urllib.parse import quote, urlsplit
 
 import pytest
+from tests.stores.conftest import postgres_server, postgres_url
+from tests.support.commands import ask
+from tests.support.left_behind import leave_behind
+from tests.support.reading import entries, sessions
+from tests.support.records import START_NS
+from tests.view.conftest import PAGES, Delivery, Page, Records, Show, Shown, Visitor
 
-from callspan.view.server import PAGES
-
-from .conftest import Delivery, Page, Records, Shown
+from callspan import erase
+from callspan.records import RewardRecord
 
 
 @pytest.fixture
@@ -94,3 +108,153 @@ def test_what_a_query_says_wrong_is_said(page: Page) -> None:
         for name in ("sessions", "calls", "session"):
             answer = page.ask(f"/api/{name}?id=s1&after={quote(after)}")
             assert (answer.status, answer.json["error"]) == (400, "after is no number"), (name, after)
+
+
+__all__ = ["postgres_server", "postgres_url"]
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
+def written(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Delivery]:
+    is_file = request.param == "sqlite"
+    url = f"sqlite:///{tmp_path}/calls.db" if is_file else str(request.getfixturevalue("postgres_url"))
+    delivery = Delivery(url)
+    yield delivery
+    delivery.close()
+
+
+def test_that_something_was_written_is_said_at_once(written: Delivery, records: Records, show: Show) -> None:
+    page = show(written.url)
+
+    def version() -> str:
+        return str(page.get("/api/version")["version"])
+
+    before = version()
+    assert version() == before
+    written.write(records.session("new", start_ns=START_NS))
+    assert (after := version()) != before
+    assert [row["id"] for row in page.get("/api/sessions")["rows"]] == ["new"]
+    assert version() == after
+    written.write(RewardRecord(reward_id="r1", session_id="new", scope="session", value=1.0, time_ns=START_NS))
+    assert version() != after
+
+
+def test_a_store_that_goes_is_said_and_its_return_too(records: Records, shown: Shown, tmp_path: Path) -> None:
+    page, path = shown(records.session("s1", start_ns=START_NS)), tmp_path / "calls.db"
+    assert page.get("/api/version")["version"]
+    path.rename(tmp_path / "moved.db")
+    assert "no such file" in page.get("/api/version")["error"]
+    assert page.ask("/api/sessions").status == 503
+    (tmp_path / "moved.db").rename(path)
+    assert page.get("/api/version")["version"]
+
+
+def test_an_erased_session_says_so(store: Delivery, records: Records, shown: Shown) -> None:
+    page = shown(records.session("s1", start_ns=START_NS), records.session("s2", start_ns=START_NS))
+    assert page.get("/api/session?id=s1")["session"]["id"] == "s1"
+    erase(store.url, sessions="s1")
+    answer = page.ask("/api/session?id=s1")
+    assert (answer.status, "erased" in answer.json["error"]) == (404, True)
+    assert [row["id"] for row in page.get("/api/sessions")["rows"]] == ["s2"]
+
+
+VIEW = (sys.executable, "-m", "callspan.cli")
+
+
+class Viewer(Visitor):
+    """A browser that has opened the address that `callspan view` printed."""
+
+    errors = ""
+    """What the command wrote to stderr, and its exit code, after its end."""
+    code: int | None = None
+
+    def __init__(self, url: str) -> None:
+        super().__init__(urlsplit(url).port or 0, url.partition("token=")[2])
+        self.url = url
+        self.enter()
+
+    def sessions(self) -> list[str]:
+        """The ids of the sessions on the page."""
+        return [row["id"] for row in self.get("/api/sessions")["rows"]]
+
+
+@contextmanager
+def viewed(store: str, *options: str, **environment: str) -> Iterator[Viewer]:
+    """A browser on the page of a `callspan view` that is ended by Ctrl-C."""
+    command, variables = [*VIEW, "--store", store, "--json", "view", *options], {**os.environ, **environment}
+    with subprocess.Popen(command, env=variables, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        browser = Viewer(json.loads(process.stdout.readline())["url"])  # from here on the server handles signals
+        try:
+            yield browser
+        finally:
+            process.send_signal(signal.SIGINT)
+            _, browser.errors = process.communicate(timeout=20)
+            browser.code = process.returncode
+
+
+def test_the_page_is_saved_as_one_file_for_its_owner(store: Delivery, records: Records, tmp_path: Path) -> None:
+    store.write(records.session("s1", start_ns=1), records.call(call_id="c1", session_id="s1"))
+    target = tmp_path / "page.html"
+    target.write_text("older")
+    target.chmod(0o644)
+    done = ask("--store", store.url, "view", "--save", str(target))
+    assert (done.code, "1 call, 1 session" in " ".join(done.out.split())) == (0, True), done.err
+    saved = target.read_text(encoding="utf-8")
+    assert [row["id"] for row in sessions(saved)] == ["s1"]
+    assert [one["call"]["id"] for one in entries(saved)["s1"] if one["call"]] == ["c1"]
+    assert target.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_store_without_records_is_waited_for_and_one_beside_it_named(
+    store: Delivery, records: Records, tmp_path: Path
+) -> None:
+    store.write(records.session("s1", start_ns=1))
+    late = f"sqlite:///{tmp_path}/late.db"
+    for stores in (late, f"{late},jsonl:///{tmp_path}/calls.jsonl"):
+        answer = ask("--store", stores, "calls")
+        assert (answer.code, f"name it with --store {store.url}" in answer.err.replace("\n", " ")) == (1, True)
+    with viewed(late) as browser:
+        assert browser.get("/api/sessions")["waits"] is True
+        with closing(Delivery(late)) as delivery:
+            delivery.write(records.session("s2", start_ns=1))
+        assert browser.sessions() == ["s2"]
+    beside = f"There is {store.url[10:]} beside it: name it with --store {store.url}"
+    assert browser.errors == f"It has no records yet. {beside}\n"
+
+
+def test_records_that_wait_for_a_store_that_does_not_exist_are_shown(records: Records, tmp_path: Path) -> None:
+    """A process that was killed before its first delivery has left them."""
+    url = f"sqlite:///{tmp_path}/late.db"
+    leave_behind(url, records.session("s1", start_ns=1))
+    assert not (tmp_path / "late.db").exists()
+    with viewed(url) as browser:
+        assert browser.sessions() == ["s1"]
+    assert "Delivered 1 record" in browser.errors
+    assert "no records yet" not in browser.errors
+
+
+def test_it_prints_the_address_where_there_is_no_browser_and_ends_with_ctrl_c(
+    store: Delivery, records: Records, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.write(records.session("s1", start_ns=1))
+    for name in ("DISPLAY", "BROWSER"):
+        monkeypatch.delenv(name, raising=False)
+    with viewed(store.url, "--open", PATH=str(tmp_path)) as browser:
+        assert b"callspan" in browser.ask("/").body
+        assert browser.sessions() == ["s1"]
+    assert browser.code in {0, 130, -signal.SIGINT}
+    assert browser.errors == "No browser was found: open the address yourself.\n"
+
+
+def test_the_browser_gets_a_private_file_and_no_token_among_its_arguments(
+    store: Delivery, records: Records, tmp_path: Path
+) -> None:
+    store.write(records.session("s1", start_ns=1))
+    seen, program = tmp_path / "seen", tmp_path / "browser"
+    program.write_text(f'#!/bin/sh\nfile="${{1#file://}}"\nstat -c %a "$file" > {seen}\ncat "$file" >> {seen}\n')
+    program.chmod(0o700)
+    with viewed(store.url, "--open", BROWSER=f"{program} %s") as browser:
+        deadline = time.monotonic() + 20
+        while not (seen.exists() and browser.url in seen.read_text()) and time.monotonic() < deadline:
+            time.sleep(0.02)
+    assert seen.read_text() == f'600\n<meta http-equiv="refresh" content="0; url={browser.url}">'

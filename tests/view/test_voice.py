@@ -7,9 +7,6 @@ from typing import Any
 
 import msgspec
 import pytest
-
-from callspan.records import CallRecord, Cost, Place, Timing
-from callspan.testing import capture
 from tests.support import sdks
 from tests.support.commands import ask
 from tests.support.realtime_server import (
@@ -27,9 +24,11 @@ from tests.support.realtime_server import (
 )
 from tests.support.records import SECOND, START_NS, made
 from tests.support.socket_server import serving
+from tests.view.conftest import Delivery, Records, Show
+from tests.view.conftest import event as happened
 
-from .conftest import Delivery, Records, Show
-from .tabs import event as happened
+from callspan.records import CallRecord, Cost, Place, Timing
+from callspan.testing import capture
 
 sdks.needs_module("openai", "2.30", "realtime over a base URL of one's own")
 
