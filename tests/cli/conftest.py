@@ -8,13 +8,12 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
-
-from callspan.records import CallRecord, Request, Response
-from tests.support.commands import Answer, callspan
-from tests.support.commands import ask as in_process
+from tests.support.commands import callspan
 from tests.support.processes import plain_environment
 from tests.support.programs import Demo
 from tests.support.records import made, raw
+
+from callspan.records import CallRecord, Request, Response
 
 
 @pytest.fixture(autouse=True)
@@ -31,16 +30,6 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Demo:
     )
     assert (result.exit_code, result.stderr) == (0, "")
     return made
-
-
-@pytest.fixture
-def ask(demo: Demo) -> Any:
-    """Ask the command about the demo's store."""
-
-    def ask(*arguments: str) -> Answer:
-        return in_process("--store", demo.store, *arguments)
-
-    return ask
 
 
 @pytest.fixture

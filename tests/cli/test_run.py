@@ -1,25 +1,17 @@
-"""`callspan run` and the instrumentors: an application runs as without callspan, and is recorded."""
+"""`callspan run`: an application runs as without callspan, and is recorded; and the demo, read back."""
 
 from __future__ import annotations
 
 import shlex
 import signal
+import sqlite3
 import sys
 from pathlib import Path
 from typing import Any
 
-import anthropic
-import openai
 import pytest
-from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.sdk.trace.export import SimpleSpanProcessor
-from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
-
-from callspan import AnthropicInstrumentor, OpenAIInstrumentor
-from callspan.testing import ScriptedProvider
-from tests.support.calls import QUESTION
-from tests.support.commands import Answer, in_its_own
-from tests.support.commands import ask as in_process
+from tests.support.commands import Answer, ask, in_its_own
+from tests.support.programs import VOICE_CALLS, Demo
 
 ASKING = """
 import openai
@@ -56,8 +48,8 @@ def run(place: Path, *arguments: str, program: str = APPLICATION, **env: str) ->
 def calls(place: Path, *, store: str = "callspan.db") -> list[dict[str, Any]]:
     url = str(place / store)
     # A busy machine may not deliver everything in the time an ending process takes for it.
-    assert in_process("--store", url, "ship").code == 0
-    answer = in_process("--store", url, "calls", "--reverse", "--json")
+    assert ask("--store", url, "ship").code == 0
+    answer = ask("--store", url, "calls", "--reverse", "--json")
     assert answer.code == 0
     found: list[dict[str, Any]] = answer.json
     return found
@@ -123,29 +115,70 @@ def test_ctrl_c_ends_it_as_python_does(place: Path) -> None:
     assert answer.err.endswith("KeyboardInterrupt\n")
 
 
-KINDS = {"openai": OpenAIInstrumentor, "anthropic": AnthropicInstrumentor}
+@pytest.fixture(scope="module")
+def page(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """What the demo prints, in a directory where nothing is yet."""
+    answer = in_its_own("demo", cwd=tmp_path_factory.mktemp("page"))
+    assert (answer.code, answer.err) == (0, "")
+    return answer.out
 
 
-@pytest.mark.parametrize("sdk", KINDS)
-def test_an_instrumentor_sees_its_own_sdk_and_no_other(sdk: str, provider: ScriptedProvider) -> None:
-    """Instrumented twice it is instrumented once; uninstrumented it sees nothing."""
-    exporter = InMemorySpanExporter()
-    own = TracerProvider()
-    own.add_span_processor(SimpleSpanProcessor(exporter))
-    instrumentor = KINDS[sdk]()
+def test_the_page_shows_the_last_session_and_three_commands_in_40_lines_without_colours(page: str) -> None:
+    for part in (
+        "$ callspan show last", "gridworld  success  +1.3", "step 0", "gpt-5-mini", "1 retry", "tool look",
+        "sqlite:///callspan.db", "callspan send --otlp http://localhost:4318 ",
+    ):  # fmt: skip
+        assert part in page
+    assert len(page.splitlines()) <= 40
+    assert max(map(len, page.splitlines())) <= 100
+    assert "\x1b" not in page
+    commands = [line.split("callspan ", 1)[1].split("  ")[0] for line in page.splitlines()[-3:]]
+    assert commands == ["calls --failed", "compare meta:prompt_version=1 =2", "view --open"]
 
-    def calls() -> None:
-        with openai.OpenAI(api_key="k", base_url=provider.openai_url) as client:
-            client.chat.completions.create(model="gpt-5", messages=QUESTION)
-        with anthropic.Anthropic(api_key="k", base_url=provider.anthropic_url) as claude:
-            claude.messages.create(model="claude-sonnet-5", max_tokens=9, messages=QUESTION)
 
-    instrumentor.instrument(tracer_provider=own)
-    instrumentor.instrument(tracer_provider=own)
-    try:
-        calls()
-    finally:
-        instrumentor.uninstrument()
-    calls()
-    assert [(span.attributes or {})["llm.vendor"] for span in exporter.get_finished_spans()] == [sdk]
-    assert any(sdk in requirement for requirement in instrumentor.instrumentation_dependencies())
+def test_one_comparison_tells_the_prompts_apart(demo: Demo) -> None:
+    compared = ask("--store", demo.store, "compare", "meta:prompt_version=1", "=2").out
+    (success,) = [line for line in compared.splitlines() if line.startswith("success")]
+    (reward,) = [line for line in compared.splitlines() if line.startswith("reward")]
+    assert " ".join(success.split()) == "success 33 % 100 % +67 points (+17 to +100) 6 tasks"
+    assert " ".join(reward.split()) == "reward -0.2583 +1.383 +1.642 (+0.4417 to +2.442) 6 tasks"
+    assert "too few to tell" not in compared
+
+
+def test_a_file_of_another_application_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    connection = sqlite3.connect("callspan.db")
+    connection.execute("CREATE TABLE notes (text)")
+    connection.close()
+    before = Path("callspan.db").read_bytes()
+    answer = ask("demo")
+    assert answer.code == 1
+    assert "another application" in answer.err
+    assert "--store" in answer.err
+    assert Path("callspan.db").read_bytes() == before
+
+
+def test_live_without_keys_says_what_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    answer = ask("demo", "--live")
+    assert answer.code == 1
+    assert "OPENAI_API_KEY" in answer.err
+    assert not Path("callspan.db").exists()
+
+
+@pytest.mark.parametrize("installed", [True, False])
+def test_the_last_agent_is_asked_by_voice_where_websockets_is_installed(
+    installed: bool, demo: Demo, tmp_path: Path
+) -> None:
+    store = demo.store
+    if not installed:
+        old = tmp_path / "websockets-14.0.dist-info"
+        old.mkdir()
+        (old / "METADATA").write_text("Metadata-Version: 2.1\nName: websockets\nVersion: 14.0\n")
+        assert in_its_own("demo", "--json", cwd=tmp_path).code == 0
+        store = f"sqlite:///{tmp_path / 'callspan.db'}"
+    sessions = ask("--store", store, "sessions", "--json").json
+    (session,) = [row for row in sessions if row["metadata"]["seed"] == 7]
+    calls = ask("--store", store, "calls", "--session", session["session_id"], "--json").json
+    spoken = sorted(call["api"] for call in calls if "realtime" in call["model"] or call["api"] == "transcriptions")
+    assert spoken == (["realtime", "transcriptions"] if installed and VOICE_CALLS else [])

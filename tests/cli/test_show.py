@@ -8,40 +8,26 @@ from typing import Any
 
 import openai
 import pytest
+from tests.support.commands import ask
+from tests.support.records import MINUTE, SECOND, START_NS, keep, made, raw, session
 
 import callspan
-from callspan.cli.screen import Screen
-from callspan.cli.show import print_call
-from callspan.comparison.diff import diff
-from callspan.comparison.sides import side_of_call
 from callspan.records import (
     Attempt,
-    CallRecord,
-    Conversation,
     Cost,
     ErrorInfo,
     EventRecord,
-    Media,
-    Message,
-    Part,
     Place,
-    Reasoning,
     Record,
     Redaction,
-    Refusal,
+    Request,
     Response,
     Stream,
-    Text,
     TimestepRecord,
-    ToolCall,
-    ToolResult,
     Totals,
-    UnknownPart,
     Usage,
 )
 from callspan.testing import ScriptedProvider
-from tests.support.commands import ask
-from tests.support.records import MINUTE, SECOND, START_NS, keep, made, session
 
 Fields = dict[str, Any]
 _SERVER = ErrorInfo(kind="server", type="server_error", status=500, message="it broke")
@@ -65,7 +51,7 @@ def tree(store: str, *records: Record) -> list[str]:
 
 STEPS: list[tuple[Fields, str]] = [
     ({}, "\N{EN DASH}"),
-    ({"name": "look\x1b"}, "look\ufffd  \N{EN DASH}"),
+    ({"name": "look\nup\x1b"}, "look up\ufffd  \N{EN DASH}"),
     ({"end_ns": START_NS + 2 * MINUTE + SECOND}, "1.00 s"),
     ({"outcome": "error", "truncated": True}, "\N{EN DASH}  error  truncated"),
     ({"terminated": True, "truncated": True}, "\N{EN DASH}  terminated"),
@@ -182,31 +168,43 @@ def test_a_long_error_is_wrapped_whole_and_clean(store: str) -> None:
     assert not {"\x1b", "\x07"} & set(shown)
 
 
-PARTS: list[tuple[Part, list[str]]] = [
-    (Text(text="a\nb"), ["a", "b"]),
-    (Refusal(text="never"), ["(refused) never"]),
-    (Reasoning(text="hm"), ["(thinking) hm"]),
-    (Reasoning(text="", sealed="abc"), ["(thinking) sealed"]),
-    (ToolCall(name="f", arguments='{"a":'), ['f({"a":)']),
-    (ToolCall(incomplete=True), ["tool() (cut off)"]),
-    (ToolResult(content=[{"text": "x"}], is_error=True), ['(error) [{"text":"x"}]']),
-    (Media(modality="image", mime="image/png", url="http://h/p.png"), ["(image image/png http://h/p.png)"]),
-    (Media(modality="document"), ["(document  inline)"]),
-    (UnknownPart(data={"type": "hologram"}), ['{"type":"unknown","data":{"type":"hologram"}}']),
-    (Text(text="\x1b[2J\u202e[bold]"), ["\ufffd[2J\ufffd[bold]"]),
+ASKED = [
+    {"type": "image", "source": {"type": "url", "url": "http://h/p.png"}},
+    {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": "QUJD"}},
+    {"type": "tool_result", "tool_use_id": "t", "content": [{"type": "text", "text": "x"}], "is_error": True},
 ]
+SAID = [
+    {"type": "text", "text": "a\r\nb\tc"}, {"type": "thinking", "thinking": "hm"},
+    {"type": "redacted_thinking", "data": "abc"}, {"type": "tool_use", "id": "t", "name": "f", "input": {"a": 1}},
+    {"type": "hologram"}, {"type": "text", "text": "\x1b[2J\u202e[bold]"},
+]  # fmt: skip
+CUT = {"id": "1", "type": "function", "function": {"arguments": '{"a":'}}
+PARTS = """
+user
+  (image  http://h/p.png)
+  (image image/png b5d4045c3f466fa91fe2cc6abe79232a1a57cdf104f7a26e716e0a1e2789df78)
+  (error) [{"type":"text","text":"x"}]
+
+assistant answer
+  a
+  b c
+  (thinking) hm
+  (thinking) sealed
+  f({"a":1})
+  {"type":"unknown","data":{"type":"hologram"}}
+  \ufffd[2J\ufffd[bold]
+"""
 
 
-def printed(capsys: pytest.CaptureFixture[str], call: CallRecord) -> list[str]:
-    print_call(Screen(), call)
-    return [line.rstrip() for line in capsys.readouterr().out.splitlines()]
-
-
-@pytest.mark.parametrize(("part", "shown"), PARTS)
-def test_every_kind_of_part_is_shown(part: Part, shown: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    said = Conversation(output=[Message(role="assistant", parts=[part])])
-    lines = printed(capsys, made(conversation=said))
-    assert [line.removeprefix("  ") for line in lines[lines.index("assistant answer") + 1 :]] == shown
+def test_every_kind_of_part_is_shown(store: str) -> None:
+    sent = Request(model="m", body=raw({"model": "m", "messages": [{"role": "user", "content": ASKED}]}))
+    answer = Response(body=raw({"role": "assistant", "content": SAID}))
+    message = {"role": "assistant", "refusal": "never", "tool_calls": [{**CUT, "incomplete": True}]}
+    refused = Response(body=raw({"choices": [{"index": 0, "message": message}]}))
+    keep(store, made("a", provider="anthropic", api="messages", request=sent, response=answer))
+    keep(store, made("b", provider="openai", api="chat_completions", response=refused))
+    assert ask("--store", store, "show", "a").out.endswith(PARTS)
+    assert ask("--store", store, "show", "b").out.endswith('answer\n  (refused) never\n  tool({"a":) (cut off)\n')
 
 
 @pytest.mark.parametrize("ident", ["x", "", "%", "_", "\x1b[2J"])
@@ -240,27 +238,35 @@ def test_show_last_is_the_newest_of_calls_and_sessions(store: str, at_ns: int, p
         assert shown in ask("--store", store, *arguments).out
 
 
-def test_messages_that_only_one_has_stand_alone() -> None:
-    said = [Message(role="user", parts=[Text(text=text)]) for text in ("Where?", "Here.", "There.", "Go.")]
-    one, other = (side_of_call(made(), Conversation(input=messages)) for messages in (said, [said[0], said[3]]))
-    assert [(pair.status, pair.a, pair.b) for pair in diff(one, other).messages] == [
-        ("same", 0, 0), ("only_a", 1, None), ("only_a", 2, None), ("same", 3, 1),
-    ]  # fmt: skip
+DIFFERENCES = """
+parameters   A    B    B against A
+n            3    1    -2
+temperature  0.1  0.3  +0.2
+stream       yes  no   differs
+top p        \N{EN DASH}    2    only in B
+
+1 message the same
+
+user  only in A
+  [-Here.-]
+
+user  only in A
+  [-There.-]
+
+1 message the same
+
+First difference: parameter n.
+"""
 
 
-@pytest.mark.parametrize(
-    ("a", "b", "status", "difference"),
-    [
-        (Decimal("0.1"), Decimal("0.3"), "differs", Decimal("0.2")),
-        (3, 1, "differs", -2),
-        (True, False, "differs", None),
-        (None, 2, "only_b", None),
-    ],
-)
-def test_the_difference_of_two_facts(a: Any, b: Any, status: str, difference: Any) -> None:
-    one, other = (side_of_call(made(), Conversation()) for _ in "ab")
-    one.parameters["n"], other.parameters["n"] = a, b
-    assert [(fact.status, fact.difference) for fact in diff(one, other).parameters] == [(status, difference)]
+def test_two_calls_differ_in_parameters_and_in_messages_that_only_one_has(store: str) -> None:
+    one: Fields = {"n": 3, "temperature": 0.1, "stream": True, "top_p": None}
+    other: Fields = {"n": 1, "temperature": 0.3, "stream": False, "top_p": 2}
+    for call_id, params, texts in (("a", one, ["Where?", "Here.", "There.", "Go."]), ("b", other, ["Where?", "Go."])):
+        body = {"model": "m", "messages": [{"role": "user", "content": text} for text in texts], **params}
+        sent = Request(model="m", params=params, body=raw(body))
+        keep(store, made(call_id, provider="openai", api="chat_completions", request=sent))
+    assert ask("--store", store, "show", "a", "b").out.endswith(DIFFERENCES)
 
 
 @pytest.fixture(scope="module")

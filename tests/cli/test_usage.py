@@ -1,14 +1,21 @@
-"""`callspan run`, the options before a sub-command, exit codes, and what is gone."""
+"""Usage: options, examples of the help, exit codes; no argument makes the command fail with a traceback."""
 
 from __future__ import annotations
 
+import re
 import shlex
+import socket
+from collections.abc import Iterator
+from importlib import metadata
 from pathlib import Path
 
 import click
 import pytest
-
+from click.testing import CliRunner
 from tests.support.commands import Answer, ask, callspan, in_its_own
+from tests.support.programs import Demo
+from tests.support.records import START_NS, keep, made, session
+from tests.support.scale import FULL, scaled
 
 
 def without_click(place: Path, *arguments: str) -> Answer:
@@ -79,3 +86,191 @@ def test_the_help_of_each_sub_command_fits_a_screen_and_begins_with_two_examples
         examples = [shlex.split(line.split("   ")[0]) for line in lines[2:4]]
         for words in (example[example.index(name) + 1 :] for example in examples):
             command.make_context(name, words, resilient_parsing=False)
+
+
+LONG = "x" * 100_000
+TELLING = [
+    "", " ", "-1", "nan", "9" * 5000, "\udcff", "\ud800", "directory.db", "no/such/directory/file", LONG,
+    "foo://x", "http://[::1", "clickhouse://127.0.0.1:x/y", "sqlite:///notes.db", "a\x00b.db", "0001-01-01",
+    "99999999999999d", ",",
+]  # fmt: skip
+MORE = [
+    "0", "999999999999999999999999", "1e400", "inf", "-inf", "directory", "notes.txt", "notes.db",
+    "bad.jsonl",
+    "loop", "link", "http://x:99999/", "http://x:abc", "sqlite://", "sqlite:///",
+    "sqlite:///directory", "sqlite:////proc/x/y.db", "sqlite:///a\x00b.db", "sqlite:///\udcff\ud800.db", "x\udcff.db",
+    "jsonl:///bad.jsonl", "jsonl:///directory", "jsonl:///x?acks=maybe", "unix://", f"unix:///{'s' * 300}",
+    "postgresql://[", "postgresql://127.0.0.1:1/x", "postgresql://127.0.0.1:x/x", "clickhouse://127.0.0.1:1/x",
+    "clickhouse://[", "console://", "://", f"sqlite:///{LONG}.db", ",,foo", "2026-13-45", "99999-01-01",
+    "9999-12-31T23:59:59+14:00", "1e9d", "12:00", "é→𝄞", "%", "'; drop table calls; --", "\x1b[31m", "-", "--", "~",
+    "~nobody/x.db", "a=b", "=", "{}", "[]", "null", "last", "locked/x.db",
+]  # fmt: skip
+FIRST = {
+    "delete": ["--older-than", "9000d", "--yes"], "export": ["openai", "--dry-run"],
+    "replay": ["nobody"], "report": ["-o", "page.html"], "demo": ["--live"],
+}  # fmt: skip
+"""What each needs besides, so that the option under test is what decides."""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _nothing_is_served() -> Iterator[None]:
+    """A port that is taken ends `view`, which would serve its page until it is interrupted."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        FIRST["view"] = ["--port", str(taken.getsockname()[1])]
+        yield
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A directory with a store and with what is none."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    keep("sqlite:///callspan.db", session("s", start_ns=START_NS), made("c"))
+    for name in ("directory", "directory.db"):
+        (tmp_path / name).mkdir()
+    for name in ("notes.txt", "notes.db"):
+        (tmp_path / name).write_text("These are notes. " * 200)
+    (tmp_path / "bad.jsonl").write_bytes(b'{"x":\n\xff\x00\n[]\nnull\n')
+    (tmp_path / "loop").symlink_to("loop")
+    # Not those of the machine: who runs the tests may be allowed to replace them.
+    (tmp_path / "link").symlink_to("notes.txt")
+    return tmp_path
+
+
+def options() -> Iterator[tuple[str, click.Parameter]]:
+    """Every option and argument that takes a value; what several sub-commands share is tried with each of them."""
+    context = click.Context(callspan)
+    for name in callspan.list_commands(context):
+        command = callspan.get_command(context, name)
+        assert command is not None
+        yield from ((name, one) for one in command.params if not (isinstance(one, click.Option) and one.is_flag))
+
+
+def command_lines(values: list[str]) -> Iterator[list[str]]:
+    for name, parameter in options():
+        for value in values:
+            first = FIRST.get(name, [])
+            if isinstance(parameter, click.Argument):
+                yield [name, *first[1:], "--", value]
+            elif (name, parameter.opts[-1], value) != ("view", "--port", "0"):  # any port that is free
+                yield [name, *first, parameter.opts[-1], value]
+    for value in values:
+        yield from (["--store", value, "calls"], [value], [f"--{value}", "calls"], ["calls", f"--{value}"])
+
+
+def is_new(arguments: list[str], seen: set[tuple[str, str]]) -> bool:
+    """Whether the value has not been tried with an option of that name yet."""
+    what = ("".join(arguments[-2:-1]), arguments[-1])
+    return what not in seen and not seen.add(what)
+
+
+def check(arguments: list[str]) -> None:
+    result = CliRunner().invoke(callspan, arguments)
+    shown = [word[:60] for word in arguments]
+    assert result.exception is None or isinstance(result.exception, SystemExit), (shown, result.exception)
+    assert result.exit_code in (0, 1, 2), shown
+    assert "Traceback" not in result.output, shown
+    assert result.exit_code == 0 or result.stderr or result.stdout, shown
+
+
+@pytest.mark.timeout(400)
+@pytest.mark.usefixtures("place")
+def test_no_option_value_causes_a_traceback() -> None:
+    """The telling values once for each name of an option; at night all, and the telling ones with each sub-command."""
+    seen: set[tuple[str, str]] = set()
+    for arguments in command_lines(scaled(TELLING, [*TELLING, *MORE])):
+        if is_new(arguments, seen) or (FULL and arguments[-1] in TELLING):
+            check(arguments)
+
+
+def test_a_deleted_working_directory_causes_no_traceback(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    for arguments in (["calls"], ["ship"], ["delete", "--older-than", "1d", "--yes"], ["run", "app.py"], ["report"]):
+        check(arguments)
+
+
+WRONG = [
+    *((f"{command} --store foo://x", "unknown kind of store 'foo://x'")
+      for command in ("ship", "delete --older-than 1d", "calls", "calls -f", "export atif --dry-run")),
+    *((arguments, "Usage: callspan") for arguments in (
+        "--store teapot://x calls", "calls --since yesterday-ish", "calls --limit 0", "stats --by weather",
+        "show a b c", "calls --rewards --failed", "calls --follow --sort cost", "teapot", "prune", "export openai",
+        "export csv --dry-run", "export openai --dry-run --meta seed", "export openai --dry-run --min-cost much",
+    )),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("arguments", "said"), WRONG)
+@pytest.mark.usefixtures("place")
+def test_wrong_usage_is_exit_code_2_and_says_what_is_wrong(arguments: str, said: str) -> None:
+    answer = CliRunner().invoke(callspan, arguments.split())
+    assert (answer.exit_code, answer.stdout) == (2, "")
+    assert said in answer.stderr
+
+
+def test_json_keys_are_stable(demo: Demo) -> None:
+    assert set(ask("--store", demo.store, "calls", "--limit", "1", "--json").json[0]) == {
+        "call_id", "session_id", "session_name", "timestep_position", "timestep_id", "trace_id", "span_id", "start",
+        "start_ns", "provider", "api", "operation", "model", "response_model", "outcome", "error_type", "error_kind",
+        "error_message", "http_status", "retries", "rate_limited", "stream", "stream_end", "finish_reasons",
+        "input_tokens", "output_tokens", "cache_read_tokens", "reasoning_tokens", "cost_usd", "cost_reason",
+        "duration_ms", "first_token_ms", "server_ms", "output", "unrecognized", "user", "metadata", "response_id",
+        "request_id", "batch_id", "custom_id", "content_level", "finish_reason",
+    }  # fmt: skip
+
+
+def test_the_store_may_be_named_before_or_after_the_sub_command(demo: Demo, tmp_path: Path) -> None:
+    assert ask("calls", "--store", demo.store, "--json").code == 0
+    assert ask("--json", "--store", demo.store, "calls").json
+    assert in_its_own("calls", "--json", cwd=tmp_path, env={"CALLSPAN_STORES": demo.store}).code == 0
+
+
+@pytest.mark.parametrize("command", ["sessions", "calls", "show x", "stats", "delete --older-than 1d --yes"])
+def test_a_missing_store_is_a_clear_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    answer = ask(*command.split())
+    assert (answer.code, answer.out) == (1, "")
+    assert "callspan.db" in answer.err
+    assert "Traceback" not in answer.err
+    assert "callspan run app.py" in answer.err
+    assert "--store" in answer.err
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_reading_command_ignores_invalid_settings_of_the_environment(tmp_path: Path) -> None:
+    answer = in_its_own("calls", cwd=tmp_path, env={"CALLSPAN_MEDIA": "carrier pigeon"})
+    assert (answer.code, "no such file" in answer.err) == (1, True), "the command itself has run"
+
+
+def test_only_the_readable_stores_of_the_environment_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("CALLSPAN_STORES", "teapot://u:pass/word-8@h/db,b.db")
+    answer = ask("calls")
+    assert (answer.code, "teapot" in answer.err, "b.db: there is no such file" in answer.err) == (1, True, True)
+    monkeypatch.setenv("CALLSPAN_STORES", "teapot://u:pass/word-8@h/db")
+    refused = ask("calls")
+    assert (refused.code, "teapot" in refused.err) == (2, True), "no other store is read instead"
+    assert "word-8" not in answer.err + refused.err
+
+
+def test_version_is_that_of_the_package() -> None:
+    assert ask("--version").out == f"callspan {metadata.version('callspan')}\n"
+
+
+def test_doctor_finds_sdks_hooks_and_a_store_that_keeps_records(demo: Demo) -> None:
+    answer = ask("--store", demo.store, "doctor", "--json")
+    assert answer.code == 0
+    found = {(check["area"], check["name"]): check for check in answer.json["checks"]}
+    hooks = {}
+    for sdk in ("openai", "anthropic"):
+        check = found["SDKs", sdk]
+        assert check["state"] == "ok"
+        set_ = re.search(r", (\d+) of \1 hooks can be set$", check["detail"])
+        assert set_
+        hooks[sdk] = int(set_[1])
+    assert hooks["openai"] > hooks["anthropic"], "those of websockets and webhooks are looked at too"
+    (store,) = [check for (area, _), check in found.items() if area == "stores"]
+    assert (store["state"], store["detail"]) == ("ok", "can be written")

@@ -1,19 +1,21 @@
-"""The command's output: closed pipes, Ctrl-C, pagers, narrow and dumb terminals."""
+"""The command's output: closed pipes, Ctrl-C, colours, narrow terminals."""
 
 from __future__ import annotations
 
 import os
 import pty
+import re
 import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-
 from tests.support.processes import plain_environment
-from tests.support.records import keep, made
+from tests.support.records import keep, made, session
 from tests.support.scale import scaled
+
+from callspan.records import Place, Response, Stream
 
 COMMAND = [sys.executable, "-m", "callspan.cli"]
 
@@ -93,6 +95,24 @@ def test_an_interrupt_is_exit_code_130(directory: Path) -> None:
 def test_colours_are_for_terminals_that_want_them(directory: Path) -> None:
     assert "\x1b[36m" in on_a_terminal(directory, "calls", "--limit", "3")
     assert "\x1b[36m" not in on_a_terminal(directory, "calls", "--limit", "3", NO_COLOR="1")
+
+
+def test_what_was_cut_or_cancelled_and_a_session_with_it_is_no_plain_success(tmp_path: Path) -> None:
+    cut, place = Response(finish_reasons=["max_tokens"]), Place(session_id="s")
+    keep(
+        f"sqlite:///{tmp_path}/callspan.db",
+        made("a", response=cut, place=place), made("b", stream=Stream(end="cut_off"), place=place),
+        made("c", outcome="cancelled", place=place), session("s", outcome="success"),
+        made("d", place=Place(session_id="whole")), session("whole", outcome="success"),
+        made("e", response=Response(unrecognized=True)),
+    )  # fmt: skip
+    yellow, green = "\x1b[33m", "\x1b[32m"
+    calls, sessions = (on_a_terminal(tmp_path, command, COLUMNS="120") for command in ("calls", "sessions"))
+    for mark in ("cut by length", "cut off", "cancelled"):
+        assert f"{yellow}{mark}" in calls
+    assert f"{green}success, not recognized" in calls
+    assert re.search(rf"whole\S*\s+{re.escape(green)}success", sessions)
+    assert f"{yellow}success, 1 cut by length, 1 cut off, 1 cancelled" in sessions
 
 
 @pytest.mark.parametrize("columns", scaled(["40", "200"], ["40", "60", "80", "200"]))

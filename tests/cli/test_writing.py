@@ -1,16 +1,78 @@
-"""`callspan delete`: erases what its filters select, after a confirmation, and prints a receipt."""
+"""`callspan export`, `report`, `replay`, `delete`: what they write, send and erase, and what they say."""
 
 from __future__ import annotations
 
+import json
+import os
+from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
+from tests.cli.conftest import chat_call
+from tests.support.commands import ask
+from tests.support.commands import callspan as the_command
+from tests.support.records import START_NS, keep, made, session
 
 from callspan import open_store
-from callspan.records import Place, TimestepRecord
-from tests.support.commands import ask, callspan
-from tests.support.records import START_NS, keep, made, session
+from callspan.datasets import export
+from callspan.records import Place, Redaction, Request, TimestepRecord
+
+
+def test_a_place_that_cannot_be_written_is_named(store: str, tmp_path: Path) -> None:
+    keep(store, chat_call("a"))
+    for command in (["export", "openai"], ["report"]):
+        output = tmp_path / "no" / "such" / "file"
+        answer = ask("--store", store, *command, "-o", str(output))
+        assert (answer.code, answer.err.replace("\n", "")) == (1, f"Error: {output}: No such file or directory")
+
+
+def test_an_export_writes_what_is_selected_and_says_how_much(store: str, tmp_path: Path) -> None:
+    keep(store, chat_call("a", metadata={"of": "u1"}), chat_call("b", "Right.", metadata={"of": "u2"}))
+    output = tmp_path / "rows.jsonl"
+    command = ("--store", store, "export", "openai", "-o", str(output), "--metadata", "--meta")
+    answer = ask(*command, "of=u3")
+    assert (answer.code, answer.out.startswith("no rows, nothing written"), output.exists()) == (1, True, False)
+    answer = ask(*command, "of=u2")
+    said = " ".join(answer.out.split())
+    assert (answer.code, said.startswith("1 row"), " written to " in said) == (0, True, True)
+    (row,) = map(json.loads, output.read_text().splitlines())
+    assert (row["messages"][-1]["content"], row["metadata"]["model"]) == ("Right.", "gpt-5")
+
+
+@pytest.mark.parametrize("kind", ["pipe", "link", "dangling"])
+def test_the_library_replaces_nothing_that_is_no_file(store: str, tmp_path: Path, kind: str) -> None:
+    path = tmp_path / kind
+    if kind == "pipe":
+        os.mkfifo(path)
+    else:
+        (tmp_path / "file").write_text("mine")
+        path.symlink_to("file" if kind == "link" else "nowhere")
+    before = path.lstat()
+    with closing(open_store(keep(store, chat_call("a")))) as reader, pytest.raises(OSError, match="is not replaced"):
+        export(reader, "openai", path)
+    assert (path.lstat().st_ino, path.lstat().st_mode) == (before.st_ino, before.st_mode)
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        ({"request": Request(model="m")}, "record with content='full'"),
+        ({"redactions": [Redaction(what="request.body", why="size")]}, "was not kept in full (size)"),
+        (
+            {"redactions": [Redaction(what="request.a", why="secret"), Redaction(what="request.b", why="redactor")]},
+            "was not kept in full (redactor, secret)",
+        ),
+        ({"api": "teapots\x1b"}, "teapots\ufffd is not an API that can be replayed"),
+    ],
+)
+def test_what_cannot_be_sent_again_is_reported_before_anything_is_sent(
+    store: str, fields: dict[str, Any], expected: str
+) -> None:
+    answer = ask("--store", keep(store, chat_call("a", **fields)), "replay", "a", "--base-url", "http://127.0.0.1:9")
+    assert (answer.code, answer.out) == (1, "")
+    assert expected in answer.err
 
 
 @pytest.fixture
@@ -47,10 +109,10 @@ def test_it_says_what_it_would_delete_asks_on_a_terminal_and_wants_yes_elsewhere
     answer = ask(*command)
     assert (answer.code, "--yes" in answer.err) == (2, True)
     monkeypatch.setattr("callspan.cli.delete._is_terminal", lambda: True)
-    refused = CliRunner().invoke(callspan, command, input="n\n")
+    refused = CliRunner().invoke(the_command, command, input="n\n")
     assert (refused.exit_code, f"{planned} would be deleted" in refused.stderr) == (1, True)
     assert left(full) == before
-    assert CliRunner().invoke(callspan, command, input="y\n").exit_code == 0
+    assert CliRunner().invoke(the_command, command, input="y\n").exit_code == 0
     assert left(full) == rest
 
 

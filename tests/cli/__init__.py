@@ -1,1 +1,0 @@
-"""The sub-commands of `callspan`, on small stores made for each test."""

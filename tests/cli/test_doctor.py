@@ -1,0 +1,233 @@
+"""`callspan doctor` and `ship`: what they find; commands that look change nothing of what an application owns."""
+
+from __future__ import annotations
+
+import fcntl
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Final
+
+import pytest
+from tests.support.commands import ask
+from tests.support.left_behind import directory_of, leave_behind
+from tests.support.receiver import OtlpReceiver
+from tests.support.records import keep, made
+
+import callspan
+from callspan import open_store
+
+
+def checked(urls: str = "", area: str = "") -> list[dict[str, str]]:
+    """What `doctor` finds, or what of an area."""
+    found = ask(*(("--store", urls) if urls else ()), "doctor", "--json").json["checks"]
+    return [check for check in found if area in ("", check["area"])]
+
+
+def test_a_setting_that_is_no_default_is_reported_with_where_it_comes_from(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CALLSPAN_CONTENT", "metadata")
+    everything = checked("postgresql://me:secret@127.0.0.1:9/d?password=secret")
+    found = {check["name"]: check["detail"] for check in everything}
+    assert found["content"] == "metadata  (CALLSPAN_CONTENT)"
+    assert found["stores"] == "postgresql://127.0.0.1:9/d  (CALLSPAN_STORES or --store)"
+    assert "media" not in found
+    assert "secret" not in str(everything)
+
+
+def test_an_invalid_setting_fails_its_check_and_the_others_continue(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CALLSPAN_FSYNC", "perhaps")
+    monkeypatch.setenv("CALLSPAN_STORES", "teapot://x,postgresql://u:pass/word-8@h/db,console://")
+    found = checked("console://")
+    wrong = [check["detail"] for check in found if check["name"] == "environment" and check["state"] == "failed"]
+    named = [detail.partition("=")[0].partition(":")[0] for detail in wrong]
+    assert named == ["CALLSPAN_STORES"] * 2 + ["CALLSPAN_FSYNC"]
+    assert "word-8" not in str(found)
+    assert found[-2]["name"] == "others", "the settings in force are listed"
+
+
+@pytest.mark.parametrize("endpoint", ["http://u:pass/word-8@h", "ba nana"])
+def test_an_endpoint_that_is_not_an_address_fails_its_check(endpoint: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint)
+    found = checked(area="spans")
+    assert [check["state"] for check in found] == ["failed", "note", "note"]
+    assert "is not a valid address" in found[0]["detail"]
+    assert "pass" not in str(found)
+
+
+@pytest.mark.parametrize("protocol", ["http/protobuf", "grpc"])
+@pytest.mark.parametrize(("status", "state"), [(200, "ok"), (401, "failed")])
+def test_a_receiver_of_traces_is_asked(
+    status: int, state: str, protocol: str, receiver: OtlpReceiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    receiver.status = status
+    url = f"http://{receiver.serve_grpc()}" if protocol == "grpc" else receiver.url
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_PROTOCOL", protocol)
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", url)
+    monkeypatch.setenv("OTEL_METRICS_EXPORTER", "none")
+    spans = checked(area="spans")
+    states = {check["name"]: check["state"] for check in spans}
+    assert states == {"OTLP traces": state, "OTLP metrics": "note", "OTLP logs": "note"}, spans
+
+
+@pytest.mark.parametrize("protocol", ["http/protobuf", "grpc"])
+def test_a_receiver_that_nobody_reaches_fails_and_no_password_is_shown(
+    protocol: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_PROTOCOL", protocol)
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://user:secret@127.0.0.1:9")
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "1")
+    spans = checked(area="spans")
+    assert [check["state"] for check in spans] == ["failed", "note", "note"]
+    assert "secret" not in str(spans)
+
+
+def test_what_waits_is_reported_and_shipped(store: str) -> None:
+    keep(store)
+    leave_behind(store, made("late"))
+    answer = ask("--store", store, "ship", "--json")
+    assert (answer.code, answer.json["waiting"]) == (0, {})
+    assert [result["delivered"] for result in answer.json["stores"].values()] == [1]
+    assert ask("--store", store, "show", "late", "--json").json["call_id"] == "late"
+
+
+def test_ship_says_what_could_not_be_delivered(store: str, tmp_path: Path) -> None:
+    leave_behind(store, made("late"))
+    (tmp_path / "calls.db").mkdir()
+    answer = ask("--store", store, "ship")
+    assert (answer.code, "1 record still waits" in " ".join(answer.out.split())) == (1, True)
+
+
+def test_a_store_that_does_not_exist_is_not_made(store: str, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    urls = [store, *(store.replace("/calls", f"/{place}/calls") for place in ("new/place", "file"))]
+    found = [(check["state"], check["detail"]) for check in checked(",".join(urls), "stores")]
+    not_yet = ("note", "does not exist yet: it is made with the first record")
+    reason = f"no file can be made in {tmp_path / 'file'} (Not a directory)"
+    assert found == [not_yet, not_yet, ("failed", f"it does not exist, and cannot be made: {reason}")]
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs /proc, where not even root can make a file")
+def test_a_store_and_a_spool_that_can_never_exist_fail_in_doctor(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CALLSPAN_SPOOL_DIR", "/proc/spool")
+    answer = ask("--store", "sqlite:////proc/a.db", "doctor", "--json")
+    failed = {one["name"]: one["detail"] for one in answer.json["checks"] if one["state"] == "failed"}
+    assert answer.code == 1
+    assert "cannot be made: no file can be made in /proc" in failed["sqlite:////proc/a.db"]
+    assert "no file can be made in /proc" in failed["spool"]
+
+
+def test_a_spool_on_a_network_file_system_fails_in_doctor_and_is_warned_of_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Also one that is mounted on demand, which is listed after another one at the same place."""
+    share, mounts = tmp_path / "share", tmp_path / "mounts"
+    mounts.write_text(f"overlay / overlay rw 0 0\nauto {share} autofs rw 0 0\nserver:/x {share} nfs4 rw 0 0\n")
+    monkeypatch.setattr("callspan.spool.directory._MOUNTS", mounts)
+    store = f"sqlite:///{share}/calls.db"
+    callspan.instrument(stores=store)
+    callspan.instrument(content="off")
+    callspan.uninstrument()
+    assert caplog.text.count("on a network file system") == 1
+    (failed,) = [check for check in checked(store) if check["name"] == "spool"]
+    assert (failed["state"], "is on a network file system" in failed["detail"]) == ("failed", True)
+
+
+LOOKING: Final = [
+    "doctor", "calls", "sessions", "show s0", "stats", "report -o -", "export openai -o -", "delete s0 --dry-run",
+    "delete --older-than 1d --dry-run", "reprice --dry-run",
+]  # fmt: skip
+
+
+@pytest.fixture
+def owned(tmp_path: Path) -> str:
+    """A store of two sessions, with files beside it that belong to the application."""
+    url = f"sqlite:///{tmp_path}/calls.db"
+    deliver(url, "s0", "s1")
+    for name in (".1", ".part", ".cursor", ".lock", ".rejected", "-journal", ".bak"):
+        path = tmp_path / f"calls.db{name}"
+        if not path.exists() and not name.endswith(("1", "journal")):
+            path.write_bytes(b"{}")
+    return url
+
+
+def deliver(url: str, *sessions: str) -> None:
+    """Record these sessions as an application does."""
+    handle = callspan.instrument(stores=url)
+    for ident in sessions:
+        with callspan.session("s", session_id=ident):
+            pass
+    assert handle.force_flush(30_000)
+    handle.uninstrument()
+
+
+def files(directory: Path) -> dict[str, bytes]:
+    return {str(path): path.read_bytes() for path in directory.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize("command", LOOKING)
+def test_nothing_is_removed_renamed_or_changed(owned: str, command: str, tmp_path: Path) -> None:
+    before = files(tmp_path)
+    assert ask("--store", owned, *command.split()).code <= 1
+    after = files(tmp_path)
+    assert before.items() <= after.items()
+    assert {name[-4:] for name in after.keys() - before.keys()} <= {"-wal", "-shm"}, "SQLite's"
+
+
+def test_a_store_is_no_output(tmp_path: Path) -> None:
+    """Nor by another name."""
+    store = tmp_path / "calls.db"
+    deliver(str(store), "s0")
+    (tmp_path / "link").symlink_to(store)
+    before = store.read_bytes()
+    for command in (("report",), ("export", "openai")):
+        for output in (store, tmp_path / "link"):
+            answer = ask("--store", str(store), *command, "-o", str(output))
+            assert answer.code == 1
+            assert "the store itself; name another file" in answer.err
+    assert store.read_bytes() == before
+
+
+@pytest.fixture
+def locked(owned: str, tmp_path: Path) -> Iterator[str]:
+    """The store, locked by another process."""
+    program = "import sqlite3, sys; one = sqlite3.connect(sys.argv[1]); one.execute('BEGIN IMMEDIATE'); "
+    path = tmp_path / "calls.db"
+    process = subprocess.Popen(
+        [sys.executable, "-c", f"{program} print(flush=True); sys.stdin.read()", str(path)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    assert process.stdout is not None
+    process.stdout.readline()
+    yield owned
+    process.communicate(timeout=30)
+
+
+def test_a_locked_store_is_said_to_be_locked_and_nothing_stays(locked: str, tmp_path: Path) -> None:
+    before = files(tmp_path)
+    begun = time.monotonic()
+    (check,) = checked(locked, "stores")
+    assert "locked by another process" in check["detail"]
+    assert time.monotonic() - begun < 10
+    assert files(tmp_path) == before
+    with closing(open_store(locked)) as reader:
+        assert {one.session.session_id for one in reader.sessions()} == {"s0", "s1"}
+
+
+def test_what_waits_is_shown_for_each_store(tmp_path: Path) -> None:
+    """Not what the directory holds: one store has it all."""
+    both = f"sqlite:///{tmp_path}/calls.db,jsonl:///{tmp_path}/calls.jsonl"
+    handle = callspan.instrument(stores=both)
+    with (tmp_path / "calls.jsonl.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with callspan.session("s"):
+            pass
+        assert not handle.force_flush(1_000)
+        sqlite, jsonl = (check["detail"] for check in checked(both, "stores"))
+    handle.uninstrument()
+    assert "wait" not in sqlite
+    assert f"2 records wait for it in {directory_of(both)}" in jsonl
