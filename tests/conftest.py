@@ -30,6 +30,7 @@ from tests.support.provider import FullProvider
 from tests.support.scale import FULL, scaled
 
 if TYPE_CHECKING:
+    from tests.support.launching import Stage
     from tests.support.receiver import OtlpReceiver
 
 Instrument = Callable[..., Handle]
@@ -141,6 +142,13 @@ def receiver() -> Iterator[OtlpReceiver]:
 
     with OtlpReceiver() as running:
         yield running
+
+
+@pytest.fixture
+def stage(tmp_path: Path, provider: ScriptedProvider, receiver: OtlpReceiver) -> Stage:
+    from tests.support.launching import Stage  # with the receiver
+
+    return Stage(tmp_path, provider, receiver)
 
 
 @pytest.fixture

@@ -1,10 +1,13 @@
-"""Secrets: no data leaving the process contains any, even if they are echoed."""
+"""Secrets and media: no data leaving the process contains a secret, even if echoed, and media go by reference."""
 
 from __future__ import annotations
 
 import base64
+import hashlib
+import json
 import logging
 import re
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +17,7 @@ import pytest
 from opentelemetry.sdk.trace import TracerProvider
 
 import callspan
+from callspan import open_store
 from callspan.testing import ScriptedProvider
 from tests.support.receiver import OtlpReceiver
 
@@ -150,3 +154,65 @@ def test_with_a_redactor_what_tools_and_the_environment_echo_is_nowhere_either(
     assert kept.count(b"[mine]") > 10
     assert b'"kind":"call"' in kept
     assert b"as it is" in kept, "what is no secret is there"
+
+
+PIXELS = bytes(range(256)) * 200
+ENCODED = base64.b64encode(PIXELS).decode()
+DIGEST = hashlib.sha256(PIXELS).hexdigest()
+
+
+def ask(provider: ScriptedProvider, sdk: str, content: list[Any]) -> None:
+    """Make one call of either SDK with this content."""
+    messages: Any = [{"role": "user", "content": content}]
+    if sdk == "anthropic":
+        with anthropic.Anthropic(api_key="k", base_url=provider.anthropic_url) as claude:
+            claude.messages.create(model="claude-test", max_tokens=9, messages=messages)
+        return
+    with openai.OpenAI(api_key="k", base_url=provider.openai_url) as client:
+        if sdk == "responses":
+            client.responses.create(model="gpt-5", input=messages)
+        else:
+            client.chat.completions.create(model="gpt-5", messages=messages)
+
+
+MEDIA: list[tuple[str, str, dict[str, Any]]] = [
+    ("openai", "image/png", {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{ENCODED}"}}),
+    ("openai", "audio/wav", {"type": "input_audio", "input_audio": {"data": ENCODED, "format": "wav"}}),
+    ("responses", "application/pdf",
+     {"type": "input_file", "filename": "a.pdf", "file_data": f"data:application/pdf;base64,{ENCODED}"}),
+    ("anthropic", "image/png",
+     {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": ENCODED}}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("inline", [False, True])
+@pytest.mark.parametrize(("sdk", "mime", "part"), MEDIA)
+def test_media_goes_by_reference_to_receiver_and_store(
+    receiver: OtlpReceiver,
+    provider: ScriptedProvider,
+    tmp_path: Path,
+    sdk: str,
+    mime: str,
+    part: Any,
+    inline: bool,
+) -> None:
+    """Or whole to the store alone, where that is set."""
+    kind = {"openai": "text", "responses": "input_text", "anthropic": "text"}[sdk]
+    store, tracing = f"sqlite:///{tmp_path / 'a.db'}", receiver.tracer_provider()
+    handle = callspan.instrument(stores=store, tracer_provider=tracing, media="inline" if inline else "reference")
+    ask(provider, sdk, [{"type": kind, "text": "What is this?"}, part])
+    handle.uninstrument()
+    tracing.shutdown()
+    piece, whole = ENCODED[1000:1200].encode(), ENCODED.encode()
+    assert whole in provider.requests[0].content, "the provider got it whole"
+    with closing(open_store(store)) as reader:
+        (call,) = reader.calls()
+        body = bytes(call.request.body)
+    assert (whole in body, piece in body, DIGEST.encode() in body) == (inline, inline, not inline)
+    attributes = receiver.spans[-1].attributes
+    parts = json.loads(attributes["gen_ai.input.messages"])[0]["parts"]
+    assert parts[0] == {"type": "text", "content": "What is this?"}
+    assert parts[1]["uri"] == f"urn:sha256:{DIGEST}"
+    assert (parts[1]["mime_type"], parts[1]["size"]) == (mime, len(PIXELS))
+    assert "callspan.truncated_bytes" not in attributes, "nothing was cut: what it stands for is elsewhere"
+    assert not any(piece in each for each in receiver.raw)

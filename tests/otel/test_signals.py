@@ -1,28 +1,26 @@
-"""Spans, metrics and log events: sent by `otlp=`, `callspan run` and `callspan demo`, with their schema versions."""
+"""Spans, metrics and log events: to where `otlp=` and `callspan run` send them, in which batches, and their content."""
 
 from __future__ import annotations
 
 import contextlib
 import json
-import subprocess
-import sys
-import threading
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import openai
 import pytest
-from opentelemetry._logs import LogRecord, SeverityNumber
+from opentelemetry._logs import SeverityNumber
 from opentelemetry.sdk._logs import LoggerProvider
 from opentelemetry.sdk._logs.export import InMemoryLogRecordExporter, SimpleLogRecordProcessor
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor, SpanExporter, SpanExportResult
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 import callspan
-from callspan.otlp.providers import make_provider, wanted_signals
+from callspan import ByteBoundedExporter
 from callspan.testing import ScriptedProvider
 from tests.support.launching import APPS, Stage
 from tests.support.receiver import OtlpReceiver, items, plain
@@ -46,14 +44,6 @@ def resources(receiver: OtlpReceiver) -> list[dict[str, Any]]:
     return [plain(resource.attributes) for resource, _, _ in every]
 
 
-def events(stage: Stage) -> list[str]:
-    return [name for name, _, _ in stage.receiver.logs]
-
-
-def metrics(stage: Stage) -> set[str]:
-    return {metric.name for metric in stage.receiver.metrics}
-
-
 def test_processes_that_the_application_starts_have_its_name_and_an_instance_of_their_own(stage: Stage) -> None:
     (stage.place / "parent.py").write_text(f"""
 import subprocess, sys
@@ -69,10 +59,15 @@ subprocess.run([sys.executable, {SCRIPT!r}, "1"], check=True)
     assert len({one["service.instance.id"] for one in found}) == 2
 
 
-@pytest.mark.parametrize(("service", "name"), [(None, "shop"), ("till", "till")])
+NONE = {"OTEL_METRICS_EXPORTER": "none", "OTEL_LOGS_EXPORTER": " None "}
+WARNED = "log_events is on, but no logger provider is set"
+
+
+@pytest.mark.parametrize(("service", "name", "variables"), [(None, "shop", {}), ("till", "till", NONE)])
 def test_otlp_sends_all_three_where_the_application_has_none_of_its_own(
-    service: str | None, name: str, stage: Stage
+    service: str | None, name: str, variables: dict[str, str], stage: Stage
 ) -> None:
+    """But for those that a variable turns off, although an address is given."""
     (stage.place / "shop.py").write_text(f"""
 import callspan
 from calling import ask
@@ -81,10 +76,12 @@ ask("Hi")
 print(handle.force_flush(5_000))
 import os; os._exit(0)
 """)
-    done = stage.run("python", "shop.py")
-    assert (done.stdout, done.stderr) == ("True\n", "")
-    assert len(stage.spans) == events(stage).count(EVENT) == 1
-    assert metrics(stage) >= CALL_METRICS
+    done = stage.run("python", "shop.py", **variables)
+    assert (done.stdout, done.stderr.partition(":")[0]) == ("True\n", WARNED if variables else "")
+    metrics, events = {one.name for one in stage.receiver.metrics}, [kind for kind, _, _ in stage.receiver.logs]
+    assert len(stage.spans) == 1
+    assert events.count(EVENT) == (0 if variables else 1)
+    assert metrics == set() if variables else metrics >= CALL_METRICS
     assert {found["service.name"] for found in resources(stage.receiver)} == {name}
 
 
@@ -134,23 +131,7 @@ print(handle.force_flush())
     assert "404" in done.stderr
 
 
-def test_none_turns_a_signal_off_even_where_an_address_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("OTEL_METRICS_EXPORTER", "none")
-    monkeypatch.setenv("OTEL_LOGS_EXPORTER", " None ")
-    assert wanted_signals("http://127.0.0.1:9") == ["traces"]
-
-
-def test_a_short_outage_is_outlasted(receiver: OtlpReceiver) -> None:
-    receiver.statuses["/v1/traces"] = 503
-    provider = make_provider("traces", receiver.url)
-    provider.get_tracer("test").start_span("one").end()
-    threading.Timer(0.3, receiver.statuses.clear).start()
-    assert provider.force_flush()
-    provider.shutdown()
-    assert (len(receiver.refused), len(receiver.spans)) == (1, 1)
-
-
-def test_without_otlp_no_exporter_is_loaded_and_no_thread_runs() -> None:
+def test_without_otlp_no_exporter_is_loaded_and_no_thread_runs(stage: Stage) -> None:
     program = """
 import json, sys, threading
 import callspan
@@ -158,40 +139,117 @@ callspan.instrument(log_events=True)
 sdk = [name for name in sys.modules if name.startswith(("opentelemetry.sdk.metrics", "opentelemetry.exporter"))]
 print(json.dumps([threading.active_count(), sdk]))
 """
-    done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
-    assert json.loads(done.stdout)[0] == 1
-    assert json.loads(done.stdout)[1] == []
+    done = stage.run("python", "-c", program)
+    assert json.loads(done.stdout) == [1, []], done.stderr
 
 
-DEVELOPMENT = "https://opentelemetry.io/schemas/gen-ai-dev/1.42.0-dev"
-RELEASED = "https://opentelemetry.io/schemas/1.37.0"
+def test_the_global_provider_may_be_set_after_instrument(stage: Stage) -> None:
+    program = """
+import callspan
+from calling import ask
+from opentelemetry import trace
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+
+exporter, provider = InMemorySpanExporter(), TracerProvider()
+provider.add_span_processor(SimpleSpanProcessor(exporter))
+callspan.instrument()
+trace.set_tracer_provider(provider)
+ask("Hi")
+print([span.name for span in exporter.get_finished_spans()])
+"""
+    done = stage.run("python", "-c", program)
+    assert done.stdout.strip() == "['chat gpt-5']", done.stderr
+
+
+@pytest.mark.parametrize(
+    "otlp",
+    ["nonsense", "localhost:4318", "http://", 4318, "htp://me:hunter2@here", "grpc://localhost:4317", ["http://a"]],
+)
+def test_an_invalid_url_is_an_error_that_says_what_to_give_and_shows_no_password(otlp: Any) -> None:
+    with pytest.raises(callspan.SettingError, match=r"otlp.*http://localhost:4318") as raised:
+        callspan.instrument(otlp=otlp)
+    assert "hunter2" not in str(raised.value)
 
 
 @pytest.mark.parametrize("protocol", ["http/protobuf", "grpc"])
-def test_spans_and_log_events_are_sent_in_batches_that_a_receiver_accepts(
-    protocol: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_spans_and_log_events_are_sent_in_batches_that_a_receiver_accepts(stage: Stage, protocol: str) -> None:
     """What alone is too large is lost alone, and is no success."""
-    monkeypatch.setenv("OTEL_EXPORTER_OTLP_PROTOCOL", protocol)
+    program = """
+import callspan
+from opentelemetry import _logs, trace
+callspan.instrument(otlp=True, stores=(), log_events=True)
+def sent(*sizes):
+    for size in sizes:
+        trace.get_tracer("test").start_span("one", attributes={"text": "ä" * (size // 2)}).end()
+    return trace.get_tracer_provider().force_flush()
+print(sent(*[20_000] * 300), sent(10, 4 << 20, 10), sent(10))
+for number in range(200):
+    text = [{"content": f"{number}" + "ä" * 20_000}]
+    _logs.get_logger("test").emit(_logs.LogRecord(attributes={"gen_ai.input.messages": text}))
+_logs.get_logger_provider().force_flush()
+"""
     with OtlpReceiver(max_bytes=4 << 20) as picky:
         address = picky.url if protocol != "grpc" else f"http://{picky.serve_grpc()}"
-        monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", address)
-        spans: Any = make_provider("traces", otlp=True)
-        for sizes, is_accepted in (((20_000,) * 300, True), ((10, 4 << 20, 10), False), ((10,), True)):
-            for size in sizes:
-                spans.get_tracer("test").start_span("one", attributes={"text": "ä" * (size // 2)}).end()
-            assert spans.force_flush() == is_accepted
-        logs: Any = make_provider("logs", otlp=True)
-        for number in range(200):
-            text = [{"content": f"{number}" + "ä" * 20_000}]
-            logs.get_logger("test").emit(LogRecord(attributes={"gen_ai.input.messages": text}))
-        logs.force_flush()
-        spans.shutdown()
-        logs.shutdown()
+        variables = {"OTEL_EXPORTER_OTLP_PROTOCOL": protocol, "OTEL_EXPORTER_OTLP_ENDPOINT": address}
+        done = stage.run("python", "-c", program, **variables)
+        assert done.stdout == "True False True\n", done.stderr
         assert (len(picky.spans), len(picky.logs)) == (303, 200)
         assert len(picky.refused) == (1 if protocol != "grpc" else 0)
 
 
+class Sizes(SpanExporter):
+    """An exporter that keeps the number of items of each batch, and refuses the first `refused`."""
+
+    def __init__(self, refused: int = 0) -> None:
+        self.seen: list[int] = []
+        self.ended: list[str] = []
+        self._refused = refused
+
+    def export(self, spans: Any) -> SpanExportResult:
+        self.seen.append(len(spans))
+        return SpanExportResult.FAILURE if len(self.seen) <= self._refused else SpanExportResult.SUCCESS
+
+    def force_flush(self, timeout_millis: int = 30_000) -> bool:
+        self.ended.append(f"flush {timeout_millis}")
+        return False
+
+    def shutdown(self) -> None:
+        self.ended.append("shutdown")
+
+
+def item(size: int, **other: Any) -> Any:
+    return SimpleNamespace(attributes={"text": "x" * size}, **other)
+
+
+@pytest.mark.parametrize(
+    ("batch", "sizes"),
+    [
+        ([item(900)] * 3, [2, 1]),
+        ([item(10), item(9000), item(10)], [1, 1, 1]),
+        ([item(1, events=[item(900)])] * 3, [1, 1, 1]),
+        ([SimpleNamespace(log_record=item(1, body={"said": ["\ud83d" * 900, b"y" * 900]}))] * 2, [1, 1]),
+    ],
+)
+def test_batches_are_cut_by_the_bytes_of_what_they_hold(batch: list[Any], sizes: list[int]) -> None:
+    behind = Sizes()
+    assert ByteBoundedExporter(behind, 3000).export(batch) is SpanExportResult.SUCCESS
+    assert behind.seen == sizes
+
+
+def test_a_batch_fails_if_a_part_does_and_its_other_parts_are_sent() -> None:
+    behind = Sizes(refused=1)
+    bounded = ByteBoundedExporter(behind, 3000)
+    assert bounded.export([item(2000), item(2000)]) is SpanExportResult.FAILURE
+    assert behind.seen == [1, 1]
+    assert bounded.force_flush(7) is False
+    bounded.shutdown()
+    assert behind.ended == ["flush 7", "shutdown"]
+
+
+DEVELOPMENT = "https://opentelemetry.io/schemas/gen-ai-dev/1.42.0-dev"
+RELEASED = "https://opentelemetry.io/schemas/1.37.0"
 HI: Any = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hi"}]
 
 
@@ -205,28 +263,23 @@ class Exported:
             InMemorySpanExporter(),
             InMemoryMetricReader(),
         )
-        self._tracing, self._logging, self._metering = TracerProvider(), LoggerProvider(), MeterProvider([self.metrics])
-        self._logging.add_log_record_processor(SimpleLogRecordProcessor(self._logs))
-        self._tracing.add_span_processor(SimpleSpanProcessor(self._spans))
+        tracing, logging, metering = TracerProvider(), LoggerProvider(), MeterProvider([self.metrics])
+        logging.add_log_record_processor(SimpleLogRecordProcessor(self._logs))
+        tracing.add_span_processor(SimpleSpanProcessor(self._spans))
+        self.providers = {"tracer_provider": tracing, "logger_provider": logging, "meter_provider": metering}
 
-    def call(self, client: Any = None, **settings: Any) -> None:
-        options = {"api_key": "k", "base_url": self._provider.openai_url, "max_retries": 0, **(client or {})}
+    def call(self, retries: int = 0, **settings: Any) -> None:
+        options: dict[str, Any] = {"api_key": "k", "base_url": self._provider.openai_url, "max_retries": retries}
         with self.instrumented(**settings), openai.OpenAI(**options) as opened:
             opened.chat.completions.create(model="gpt-5", messages=HI)
 
     @contextlib.contextmanager
     def instrumented(self, **settings: Any) -> Iterator[None]:
-        handle = callspan.instrument(
-            tracer_provider=self._tracing, logger_provider=self._logging, meter_provider=self._metering, **settings
-        )
+        handle = callspan.instrument(**self.providers, **settings)
         try:
             yield
         finally:
             handle.uninstrument()
-
-    def close(self) -> None:
-        self._logging.shutdown()
-        self._metering.shutdown()
 
     @property
     def logs(self) -> list[Any]:
@@ -237,25 +290,16 @@ class Exported:
         return [log.log_record for log in self.logs]
 
     @property
-    def event(self) -> Any:
-        (event,) = self.events
-        return event
-
-    @property
     def spans(self) -> list[Any]:
         return list(self._spans.get_finished_spans())
-
-    @property
-    def span(self) -> Any:
-        (span,) = self.spans
-        return span
 
 
 @pytest.fixture
 def exported(provider: ScriptedProvider) -> Iterator[Exported]:
     made = Exported(provider)
     yield made
-    made.close()
+    made.providers["logger_provider"].shutdown()
+    made.providers["meter_provider"].shutdown()
 
 
 @pytest.mark.parametrize("events", [True, False])
@@ -265,7 +309,7 @@ def test_every_signal_names_the_state_of_the_conventions_it_follows(
     provider.reply(status=500)
     with exported.instrumented(log_events=events, attempt_spans=True):
         with callspan.session("s") as session, session.timestep() as step:
-            exported.call({"max_retries": 1}, log_events=events, attempt_spans=True)
+            exported.call(1, log_events=events, attempt_spans=True)
             with step.tool("look"):
                 step.environment([1], reward=1.0)
         callspan.reward(0.5, session_id=session.id)
@@ -286,9 +330,8 @@ def test_the_event_has_the_content_structured_and_lies_in_the_span(
     """Where content is kept."""
     provider.reply(text="Hello.")
     exported.call(log_events=True, content=content)
-    event = exported.event
-    assert event.event_name == "gen_ai.client.inference.operation.details"
-    assert event.span_id == exported.span.context.span_id
+    (event,), (span,) = exported.events, exported.spans
+    assert (event.event_name, event.span_id) == (EVENT, span.context.span_id)
     assert event.attributes["gen_ai.request.model"] == "gpt-5"
     assert event.attributes["gen_ai.usage.input_tokens"] > 0
     if content == "full":
@@ -301,8 +344,9 @@ def test_the_event_has_the_content_structured_and_lies_in_the_span(
 def test_event_only_keeps_content_off_spans(exported: Exported, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT", "EVENT_ONLY")
     exported.call()
-    assert "gen_ai.input.messages" in exported.event.attributes
-    assert not {"gen_ai.input.messages", "llm.prompts", "llm.completions"} & set(exported.span.attributes)
+    (event,), (span,) = exported.events, exported.spans
+    assert "gen_ai.input.messages" in event.attributes
+    assert not {"gen_ai.input.messages", "llm.prompts", "llm.completions"} & set(span.attributes)
 
 
 FAILURES: dict[str, dict[str, Any]] = {
@@ -320,16 +364,16 @@ def test_a_failed_call_has_the_event_of_its_exception(
     provider.reply(**FAILURES[failure])
     with contextlib.suppress(openai.OpenAIError):
         exported.call(log_events=True, content=content)
-    details, exception = exported.events
+    (details, exception), (span,) = exported.events, exported.spans
     assert exception.event_name == "gen_ai.client.operation.exception"
     assert (exception.severity_number, details.severity_number) == (SeverityNumber.WARN, SeverityNumber.DEBUG)
-    assert (exception.trace_id, exception.span_id) == (exported.span.context.trace_id, exported.span.context.span_id)
-    shown = next(event for event in exported.span.events if event.name == "exception")
-    assert exception.timestamp == shown.timestamp == exported.span.end_time
+    assert (exception.trace_id, exception.span_id) == (span.context.trace_id, span.context.span_id)
+    shown = next(event for event in span.events if event.name == "exception")
+    assert exception.timestamp == shown.timestamp == span.end_time
     named = {name: value for name, value in exception.attributes.items() if name.startswith("exception.")}
     assert named == dict(shown.attributes)
     assert ("exception.message" in named) is (content == "full")
     assert named["exception.type"]
-    assert exception.attributes["error.type"] == exported.span.attributes["error.type"]
+    assert exception.attributes["error.type"] == span.attributes["error.type"]
     assert exception.attributes["gen_ai.request.model"] == "gpt-5"
     assert ("no question" in str(exception.attributes)) is (content == "full")
