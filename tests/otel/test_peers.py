@@ -94,6 +94,6 @@ def test_the_other_instrumentation_is_named_in_one_warning(scenes: Scenes, named
     warnings = [message for message in result["heard"] if distribution in message]
     assert len(warnings) == 1
     assert "instruments the same SDKs as callspan" in warnings[0]
-    assert result["found"] == [distribution]
-    warned = {check["name"]: check for check in result["doctor"] if check["state"] == "warning"}
-    assert f"{distribution} {warned[distribution]['detail']}. {warned[distribution]['advice']}" == f"{warnings[0]}."
+    (check,) = result["doctor"]
+    assert (check["name"], check["state"]) == (distribution, "warning")
+    assert f"{distribution} {check['detail']}. {check['advice']}" == f"{warnings[0]}."
