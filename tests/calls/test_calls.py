@@ -26,8 +26,8 @@ from callspan.testing import Captured, ScriptedProvider, capture
 from tests.conftest import Instrument
 from tests.support import sdks
 from tests.support.calls import QUESTION, Run, Wire, the_call
+from tests.support.captured import everywhere
 from tests.support.mode import Mode
-from tests.support.processed import everywhere
 
 pytestmark = pytest.mark.usefixtures("no_settings")
 
