@@ -11,14 +11,17 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from tests.support.commands import run
-from tests.support.records import SECOND, START_NS, Delivery, Records, raw
+from tests.support.records import SECOND, START_NS, Delivery, Records, event, message, raw, reward, step
 
 from callspan import open_store
 
 if TYPE_CHECKING:
     from .servers import PostgresServer
 
-__all__ = ["SECOND", "START_NS", "Delivery", "Records", "clickhouse", "left", "raw", "run"]
+__all__ = [
+    "SECOND", "START_NS", "Delivery", "Records", "clickhouse", "event", "left", "message", "raw", "reward", "run",
+    "step",
+]  # fmt: skip
 
 _SCHEMAS = count(1)
 

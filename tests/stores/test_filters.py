@@ -22,14 +22,13 @@ from callspan.records import (
     Request,
     Response,
     Stream,
-    TimestepRecord,
     Timing,
     Usage,
 )
 from callspan.stores import CallFilter, Reader, SessionFilter, database
 from callspan.stores import reader as readers
 
-from .conftest import SECOND, START_NS, Delivery, Records, run
+from .conftest import SECOND, START_NS, Delivery, Records, run, step
 
 CALLS = [
     (CallFilter(user="u1"), "own inherited"),
@@ -97,7 +96,7 @@ def reader(store: Delivery, records: Records) -> Reader:
     store.write(
         records.session("s1", **named, **one, metadata=own),
         records.session("s2", **named, user_id="u2", experiment="x2", metadata=run),
-        TimestepRecord(timestep_id="t-1", session_id="s1", seen_ns=1, index=0, user_step_id="my-step"),
+        step("t-1", session_id="s1", user_step_id="my-step"),
         records.call(
             call_id="own",
             place=Place(session_id="s1", session_name="gridworld", timestep_id="t-1"),

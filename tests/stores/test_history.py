@@ -26,16 +26,14 @@ from callspan.records import (
     ErrorInfo,
     EventRecord,
     Message,
-    MessageRecord,
     Place,
     Request,
     Response,
-    RewardRecord,
 )
 from callspan.stores import ORDERS, CallFilter, ConversationReader, History, Order, Reader, whole_conversation
 from callspan.testing import ScriptedProvider, capture
 
-from .conftest import SECOND, START_NS, Delivery, Records, raw, run
+from .conftest import SECOND, START_NS, Delivery, Records, event, message, raw, reward, run
 
 
 class Chain:
@@ -269,24 +267,16 @@ def test_what_is_said_twice_in_a_continued_conversation_is_new_twice() -> None:
 
 
 def rewarded(number: int, value: float, event_type: str = "environment") -> EventRecord:
-    return EventRecord(
-        event_id=f"e{number}", session_id="a", event_type=event_type, time_ns=START_NS + number, reward=value
-    )
+    return event(f"e{number}", session_id="a", event_type=event_type, time_ns=START_NS + number, reward=value)
 
 
 def test_lists_show_what_was_said_first_what_ran_and_why_calls_failed(store: Delivery, records: Records) -> None:
     error = ErrorInfo(kind="rate_limit", type="RateLimitError", status=429)
     say = [{"role": "system", "content": "Be short."}, {"role": "user", "content": "Where is\n my parcel?"}]
-    tool = EventRecord(
-        event_id="t1", session_id="a", event_type="tool", name="look", time_ns=START_NS + 9 * SECOND, duration_ns=5
-    )
-    asked = MessageRecord(
-        message_id="m1", session_id="b", message_type="question", time_ns=START_NS, content="Is it sold?"
-    )
+    tool = event("t1", session_id="a", event_type="tool", name="look", time_ns=START_NS + 9 * SECOND, duration_ns=5)
+    asked = message("m1", "Is it sold?", session_id="b", message_type="question")
     again = [
-        RewardRecord(
-            reward_id=f"again{number}", session_id="a", event_id=event_id, value=8.0, scope=scope, time_ns=START_NS + 4
-        )
+        reward(f"again{number}", 8.0, session_id="a", event_id=event_id, scope=scope, time_ns=START_NS + 4)
         for number, (event_id, scope) in enumerate([(rewarded(1, 0.5).event_id, "event"), (None, "call")])
     ]
     store.write(

@@ -94,6 +94,18 @@ def test_a_store_of_another_format_is_refused_and_not_changed(
     assert content() == before
 
 
+@pytest.mark.parametrize("other", OTHERS)
+def test_json_lines_of_another_format_are_refused_and_not_changed(tmp_path: Path, records: Records, other: int) -> None:
+    path = tmp_path / "a.jsonl"
+    line = encode(records.call()).replace(b'"schema_version":%d' % FORMAT, b'"schema_version":%d' % other)
+    path.write_bytes(b"no record\n" + line + b"\n")
+    before = path.read_bytes()
+    with pytest.raises(OtherFormatError) as refused:
+        find_store(f"jsonl:///{path}").sink().open()
+    assert str(refused.value) == SENTENCE.format(path, other, FORMAT)
+    assert path.read_bytes() == before
+
+
 ROOT = Path(__file__).parents[2]
 
 

@@ -28,7 +28,6 @@ from callspan.records import (
     Request,
     Response,
     SessionRecord,
-    TimestepRecord,
     Timing,
     Totals,
     Trace,
@@ -36,7 +35,7 @@ from callspan.records import (
 )
 from callspan.stores import CallFilter
 
-from .conftest import SECOND, START_NS, Delivery, Records, raw
+from .conftest import SECOND, START_NS, Delivery, Records, raw, step
 
 Deliver = Callable[[str], Delivery]
 LEVELS = ("full", "metadata", "off")
@@ -117,9 +116,9 @@ def test_a_session_that_is_opened_again_names_one_span(store: Delivery) -> None:
 
 
 def test_versions_of_a_timestep_merge_in_any_order(store: Delivery) -> None:
-    ended = TimestepRecord(timestep_id="t", session_id="s1", seen_ns=8, index=3, end_ns=START_NS + 9, terminated=False)
-    begun = TimestepRecord(timestep_id="t", session_id="s1", seen_ns=2, index=3, start_ns=START_NS)
-    amended = TimestepRecord(timestep_id="t", session_id="s1", seen_ns=4, index=3, terminated=True)
+    ended = step("t", session_id="s1", seen_ns=8, index=3, start_ns=None, end_ns=START_NS + 9, terminated=False)
+    begun = step("t", session_id="s1", seen_ns=2, index=3)
+    amended = step("t", session_id="s1", seen_ns=4, index=3, start_ns=None, terminated=True)
     for one in (ended, begun, amended):
         store.write(one)
     assert list(store.read().timesteps("s1")) == [replace(ended, start_ns=START_NS)]
@@ -182,6 +181,29 @@ def test_versions_of_a_background_response_in_any_order_are_one_call(
     assert sums.cost_usd == Decimal("0.25") * len(orders)
 
 
+OWN = replace(ANSWER, seen_in="call", pid=7, timing=Timing(start_ns=START_NS - 2 * SECOND, first_token_ns=SECOND))
+SEEN = replace(CREATED, timing=Timing(start_ns=START_NS + SECOND // 2, headers_ns=7, last_chunk_ns=9))
+TIMES = {
+    "its own request's, as far as it saw them": (
+        [replace(OWN, part="started", response=CREATED.response, timing=Timing(start_ns=OWN.timing.start_ns)), OWN],
+        OWN.timing,
+    ),
+    "the answer's, where no request was seen": ([ENDED, ANSWER], ANSWER.timing),
+    "as long as its request saw, where it ends within the provider's second": (
+        [SEEN, *[replace(ENDED, timing=Timing(start_ns=START_NS, duration_ns=0))] * 2],
+        replace(SEEN.timing, duration_ns=9),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", TIMES)
+def test_times_of_versions_in_any_order(store: Delivery, name: str) -> None:
+    versions, timing = TIMES[name]
+    for number, order in enumerate(itertools.permutations(versions)):
+        store.write(*(replace(one, call_id=f"c{number}") for one in order))
+        assert store.read().call(f"c{number}").timing == timing
+
+
 CANARY = "open sesame"
 
 
@@ -211,9 +233,9 @@ def test_no_version_keeps_what_another_forbids(
 ) -> None:
     """Whichever of both is the stricter one, comes first, or comes in one batch with the other."""
     store = deliver(url)
-    for levels, step, at_once in itertools.product([(loose, strict), (strict, loose)], (1, -1), (True, False)):
+    for levels, direction, at_once in itertools.product([(loose, strict), (strict, loose)], (1, -1), (True, False)):
         pair = zip(made(records), levels, strict=True)
-        versions: list[Any] = [replace(at_level(one, level), content_level=level) for one, level in pair][::step]
+        versions: list[Any] = [replace(at_level(one, level), content_level=level) for one, level in pair][::direction]
         for batch in [versions] if at_once else [[one] for one in versions]:
             store.write(*batch)
         store.write(*versions)

@@ -25,11 +25,8 @@ from callspan import SettingError, erase, open_store
 from callspan.records import (
     FORMAT,
     EventRecord,
-    MessageRecord,
     Place,
     Record,
-    RewardRecord,
-    TimestepRecord,
     Timing,
     encode,
 )
@@ -37,7 +34,7 @@ from callspan.stores import CallFilter, SqlStore, find_store
 from callspan.stores.removal import Keep
 from callspan.testing import ScriptedProvider
 
-from .conftest import SECOND, START_NS, Delivery, Records, left, run
+from .conftest import SECOND, START_NS, Delivery, Records, event, left, message, reward, run, step
 
 CANARY = "the canary sings at dawn"
 
@@ -58,15 +55,13 @@ def of_user(records: Records) -> list[Record]:
     return [
         records.session("hers", start_ns=START_NS, user_id="u1", metadata={"note": CANARY}),
         records.call(said(CANARY), call_id="a", session_id="hers"),
-        MessageRecord(message_id="m", session_id="hers", message_type="t", content=CANARY, time_ns=START_NS),
+        message("m", CANARY, session_id="hers"),
         records.session("by-metadata", start_ns=START_NS),
         records.call(said(f"{CANARY} twice"), call_id="b", session_id="by-metadata", metadata=hers),
-        EventRecord(
-            event_id="e", session_id="by-metadata", event_type="x", time_ns=START_NS, data={"x": CANARY}, metadata=hers
-        ),
+        event("e", session_id="by-metadata", data={"x": CANARY}, metadata=hers),
         records.session("mixed", start_ns=START_NS),
         records.call(said(f"{CANARY} here"), f"{CANARY} there", call_id="c", session_id="mixed", metadata=hers),
-        RewardRecord(reward_id="r", call_id="c", value=1, source="human", annotation=CANARY, time_ns=START_NS),
+        reward("r", call_id="c", source="human", annotation=CANARY),
         records.call(said("another user"), call_id="d", session_id="mixed", metadata={"user_id": "u2"}),
         records.call(said(f"{CANARY} outside"), call_id="e", metadata=hers),
         records.call(said("nobody's"), call_id="f"),
@@ -118,12 +113,12 @@ def test_what_arrives_late_of_it_is_not_stored_and_what_happens_later_is(store: 
     store.write(*of_user(records))
     erase(store.url, CallFilter(user="u1"))
     unseen = records.call(said(CANARY), call_id="late", session_id="hers", at_s=5)
-    step = TimestepRecord(timestep_id="t", session_id="hers", seen_ns=1, index=0, start_ns=START_NS)
-    rating = RewardRecord(reward_id="r2", call_id="e", value=0, source="human", time_ns=START_NS)
+    begun = step("t", session_id="hers")
+    rating = reward("r2", 0, call_id="e", source="human")
     answer = records.call(said(CANARY), CANARY, call_id="e", part="answered", seen_in="fetch", seen_ns=time.time_ns())
     assert answer.is_merged  # type: ignore[attr-defined]
     by_response = replace(rating, reward_id="r3", call_id="chatcmpl-1", annotation=CANARY)
-    late = [*of_user(records), unseen, step, rating, by_response, answer]
+    late = [*of_user(records), unseen, begun, rating, by_response, answer]
     store.write(*late)
     again = Delivery(store.url)  # another process
     again.write(*late)
@@ -148,11 +143,11 @@ def alone(user: str) -> list[Record]:
     """What carries a user in its own metadata, in no session of hers."""
     hers, judged = {"metadata": {"user_id": user}, "time_ns": START_NS}, {"source": "human", "annotation": CANARY}
     return [
-        EventRecord(event_id="tool", event_type="tool", data={"arguments": CANARY}, **hers),
-        EventRecord(event_id="in", session_id="s", event_type="guardrail", data={"x": CANARY}, **hers),
-        MessageRecord(message_id="m", message_type="t", content=CANARY, **hers),
-        RewardRecord(reward_id="r", call_id="c", value=1, **judged, **hers),
-        RewardRecord(reward_id="of-tool", event_id="tool", value=1, **judged, time_ns=START_NS),
+        event("tool", event_type="tool", data={"arguments": CANARY}, **hers),
+        event("in", session_id="s", event_type="guardrail", data={"x": CANARY}, **hers),
+        message("m", CANARY, **hers),
+        reward("r", call_id="c", **judged, **hers),
+        reward("of-tool", event_id="tool", **judged),
     ]
 
 
@@ -164,7 +159,7 @@ def test_what_only_carries_the_user_goes_too_and_does_not_come_late(
     store.write(
         records.session("s", start_ns=START_NS),
         records.call(said("of nobody"), call_id="c", session_id="s"),
-        EventRecord(event_id="theirs", event_type="tool", time_ns=START_NS, metadata=other),
+        event("theirs", event_type="tool", metadata=other),
         *alone(user),
     )
     planned = first(erase(store.url, CallFilter(user=user), dry_run=True))
@@ -174,7 +169,7 @@ def test_what_only_carries_the_user_goes_too_and_does_not_come_late(
     store.write(*alone(user))
     assert not rows_with(store.url, tmp_path)
     assert [one.event_id for one in store.read().events(None) if isinstance(one, EventRecord)] == ["theirs"]
-    later = EventRecord(event_id="later", event_type="tool", time_ns=time.time_ns(), metadata={"user_id": user})
+    later = event("later", event_type="tool", time_ns=time.time_ns(), metadata={"user_id": user})
     store.write(later)
     assert first(erase(store.url, CallFilter(user=user), dry_run=True)).events == 1
 
@@ -412,22 +407,22 @@ def test_what_is_over_goes_and_what_goes_on_stays(url: str, deliver: Deliver, re
     running = {"part": "started", "outcome": "in_progress", "response": None, "usage": None}
     deliver(url).write(
         session(records, "old", 1, 2), call(records, "in-old", 1, "old"), call(records, "late-in-old", 3, "old"),
-        TimestepRecord(timestep_id="t", session_id="old", seen_ns=at(1), index=0, start_ns=at(1)),
-        EventRecord(event_id="e", session_id="old", event_type="x", time_ns=at(1)),
-        RewardRecord(reward_id="of-event", event_id="e", value=1, source="human", time_ns=at(99)),
+        step("t", session_id="old", seen_ns=at(1), start_ns=at(1)),
+        event("e", session_id="old", time_ns=at(1)),
+        reward("of-event", event_id="e", source="human", time_ns=at(99)),
         session(records, "ended-lately", 1, 90), call(records, "in-lately", 1, "ended-lately"),
         session(records, "goes-on", 1, 2), call(records, "in-goes-on", 90, "goes-on"),
         session(records, "crashed", 1, **gone), call(records, "in-crashed", 1, "crashed"),
         session(records, "runs", 1, **here), call(records, "in-runs", 1, "runs"),
         session(records, "no-end", 1), call(records, "in-no-end", 99, "no-end"),
         call(records, "old-in-no-end", 1, "no-end"), call(records, "goes-on-in-no-end", 1, "no-end", seen_ns=at(99)),
-        *(EventRecord(event_id=f"at-{day}", session_id="no-end", event_type="x", time_ns=at(day)) for day in (1, 99)),
-        TimestepRecord(timestep_id="over", session_id="no-end", index=0, seen_ns=at(2), start_ns=at(1), end_ns=at(2)),
-        TimestepRecord(timestep_id="open", session_id="no-end", index=1, seen_ns=at(1), start_ns=at(1)),
+        *(event(f"at-{day}", session_id="no-end", time_ns=at(day)) for day in (1, 99)),
+        step("over", session_id="no-end", seen_ns=at(2), start_ns=at(1), end_ns=at(2)),
+        step("open", session_id="no-end", index=1, seen_ns=at(1), start_ns=at(1)),
         call(records, "alone-old", 1, answer="the canary sings"), call(records, "alone-new", 90),
         call(records, "runs-alone", 1, **running),
         call(records, "orphan", 1, "never-recorded"), call(records, "orphan-new", 90, "never-recorded"),
-        RewardRecord(reward_id="old-alone", value=1, source="human", time_ns=at(1)),
+        reward("old-alone", source="human", time_ns=at(1)),
     )  # fmt: skip
     assert retain(url)
     sessions = {"ended-lately", "goes-on", "runs", "no-end", "never-recorded"}
@@ -474,7 +469,7 @@ def test_only_content_goes_of_what_is_younger(url: str, deliver: Deliver, record
     store.write(
         session(records, "old", 50, 51, metadata={"seed": 7}),
         *(call(records, f"c{number}", 50, "old") for number in range(150)),
-        EventRecord(event_id="e", session_id="old", event_type="x", time_ns=at(50), data={"text": "secret words"}),
+        event("e", session_id="old", time_ns=at(50), data={"text": "secret words"}),
         call(records, "new", 95),
     )
     keep = Keep(NOW - 2 * DAY, NOW - 90 * DAY, NOW - 30 * DAY)
@@ -486,8 +481,8 @@ def test_only_content_goes_of_what_is_younger(url: str, deliver: Deliver, record
     assert (old.content_level, bytes(old.request.body), old.usage.input_tokens) == ("metadata", b"", 10)
     assert {one.why for one in old.redactions} == {"retention"}
     assert bytes(reader.call("new").request.body)
-    (event,) = reader.events("old")
-    assert event.data is None
+    (found,) = reader.events("old")
+    assert found.data is None
     assert reader.session("old").session.metadata == {"seed": 7}
 
 

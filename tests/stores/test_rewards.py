@@ -12,13 +12,13 @@ from typing import Any
 import pytest
 
 from callspan import erase, open_store
-from callspan.records import CallRecord, EventRecord, Place, Response, RewardRecord, TimestepRecord
+from callspan.records import CallRecord, Place, Response, RewardRecord
 
-from .conftest import START_NS, Delivery, Records, run
+from .conftest import START_NS, Delivery, Records, event, reward, run, step
 
 
 def given(reward_id: str, number: int, **target: Any) -> RewardRecord:
-    return RewardRecord(reward_id=reward_id, objective="feedback", value=1.0, time_ns=START_NS + number, **target)
+    return reward(reward_id, objective="feedback", time_ns=START_NS + number, **target)
 
 
 def test_a_reward_by_any_id_of_a_call_belongs_to_it_once_it_is_recorded(
@@ -29,7 +29,7 @@ def test_a_reward_by_any_id_of_a_call_belongs_to_it_once_it_is_recorded(
     store.write(*(given(name, number, call_id=ident) for number, (name, ident) in enumerate(names.items())))
     assert json.loads(run(url, "calls", "--rewards", "--json"))[0]["call_id"] == "1" * 16
     assert "call chatcmpl-1" in run(url, "calls", "--rewards")
-    store.write(call, TimestepRecord(timestep_id="t", session_id="s", index=0, seen_ns=1, start_ns=START_NS))
+    store.write(call, step("t", session_id="s"))
     reader = store.read()
     assert {one.reward_id for one in reader.rewards(call)} == {*names}
     inside = [event for event in reader.events("s") if isinstance(event, RewardRecord)]
@@ -47,8 +47,8 @@ def test_it_is_joined_whichever_comes_first(url: str, store: Delivery, records: 
         response = Response(id=f"resp_{number}", model="m")
         some = (
             records.call(call_id=call_id, place=Place(session_id=of, timestep_id=step_id), response=response),
-            EventRecord(event_id=event_id, session_id=of, timestep_id=step_id, event_type="x", time_ns=START_NS),
-            TimestepRecord(timestep_id=step_id, session_id=of, index=0, seen_ns=1, start_ns=START_NS),
+            event(event_id, session_id=of, timestep_id=step_id),
+            step(step_id, session_id=of),
             (
                 given(f"by-call {number}", 1, call_id=f"resp_{number}"),
                 given(f"by-event {number}", 1, event_id=event_id),
@@ -88,10 +88,10 @@ def test_a_reward_is_erased_with_the_call_that_it_belongs_to(
 
 def test_a_reward_is_of_one_session_that_of_the_narrowest_it_names(store: Delivery, records: Records) -> None:
     store.write(
-        EventRecord(event_id="e", session_id="of-event", event_type="x", time_ns=START_NS),
+        event("e", session_id="of-event"),
         records.call(call_id="c", place=Place(session_id="of-call")),
         records.call(call_id="outside", at_s=1, response=Response(id="alone", model="m")),
-        TimestepRecord(timestep_id="t", session_id="of-step", index=0, seen_ns=1, start_ns=START_NS),
+        step("t", session_id="of-step"),
         given("r1", 1, timestep_id="t", call_id="chatcmpl-1"),
         given("r2", 2, timestep_id="t", call_id="c", event_id="e"),
         given("r3", 3, timestep_id="t", call_id="alone", event_id="unknown"),
@@ -102,9 +102,7 @@ def test_a_reward_is_of_one_session_that_of_the_narrowest_it_names(store: Delive
 
 
 def score(number: int, objective: str, value: float, scope: str = "event", **target: Any) -> RewardRecord:
-    return RewardRecord(
-        reward_id=f"r{number}", objective=objective, value=value, scope=scope, time_ns=START_NS + number, **target
-    )  # type: ignore[arg-type]
+    return reward(f"r{number}", value, objective=objective, scope=scope, time_ns=START_NS + number, **target)
 
 
 @pytest.fixture
@@ -176,9 +174,7 @@ def test_lists_are_filtered_by_a_label_and_show_it(store: Delivery, records: Rec
     url, question = store.url, [{"role": "user", "content": "Which way?"}]
 
     def said(number: int, label: str, scope: Any, **target: str) -> RewardRecord:
-        return RewardRecord(
-            reward_id=f"r{number}", objective="feedback", label=label, scope=scope, time_ns=START_NS, **target
-        )
+        return reward(f"r{number}", None, objective="feedback", label=label, scope=scope, **target)
 
     store.write(
         *(records.session(name, start_ns=START_NS) for name in ("s", "t")),

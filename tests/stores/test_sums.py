@@ -26,20 +26,17 @@ from callspan.comparison.intervals import of_mean, of_means, of_shares, wilson
 from callspan.records import (
     CallRecord,
     Cost,
-    EventRecord,
     Place,
     Record,
     Request,
     Response,
-    RewardRecord,
     SessionRecord,
-    TimestepRecord,
     Timing,
     Usage,
 )
 from callspan.stores import CallFilter, Reader, Summary, find_store
 
-from .conftest import SECOND, START_NS, Delivery, Records, run
+from .conftest import SECOND, START_NS, Delivery, Records, event, reward, run, step
 
 Made = list[dict[str, Any]]
 
@@ -87,10 +84,7 @@ def records_of(sessions: Made, records: Records) -> list[Record]:
         values = [("judge", value, "event") for value in one["judge"]]
         values += [("reward", one["reward"], "session")] if one["reward"] is not None else []
         found += [
-            RewardRecord(
-                reward_id=f"{one['id']}-{number}", session_id=one["id"], objective=name, value=value, scope=scope,
-                time_ns=start + number,
-            )
+            reward(f"{one['id']}-{number}", value, session_id=one["id"], objective=name, scope=scope, time_ns=start)
             for number, (name, value, scope) in enumerate(values)
         ]  # fmt: skip
     return found
@@ -262,16 +256,18 @@ def episode_of(of: str, has_session: bool, rewards: list[dict[str, Any]]) -> Ite
     if has_session:
         yield SessionRecord(session_id=session_id, seen_ns=1, start_ns=START_NS, end_ns=START_NS + SECOND)
     for index, end_ns in enumerate((None, START_NS + 9)):
-        yield TimestepRecord(
-            timestep_id=f"{of}t{index}", session_id=session_id, seen_ns=1, index=index, start_ns=START_NS, end_ns=end_ns
-        )
-    yield EventRecord(event_id=f"{of}e", session_id=session_id, event_type="tool", time_ns=START_NS, reward=0.25)
+        yield step(f"{of}t{index}", session_id=session_id, index=index, end_ns=end_ns)
+    yield event(f"{of}e", session_id=session_id, event_type="tool", reward=0.25)
     for number, drawn in enumerate(rewards):
-        yield RewardRecord(
-            reward_id=f"{of}r{number}", session_id=f"{of}{drawn['session']}", scope=drawn["scope"],
-            event_id=drawn["event"] and f"{of}e", objective=drawn["objective"], value=drawn["value"],
+        yield reward(
+            f"{of}r{number}",
+            drawn["value"],
+            session_id=f"{of}{drawn['session']}",
+            scope=drawn["scope"],
+            event_id=drawn["event"] and f"{of}e",
+            objective=drawn["objective"],
             time_ns=START_NS + drawn["at"],
-        )  # fmt: skip
+        )
 
 
 @settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -381,12 +377,12 @@ def test_sessions_are_listed_newest_first_with_their_counts(store: Delivery, rec
         records.call(session_id="new", at_s=1),
         records.call(session_id="new", at_s=5, model="claude", outcome="timeout"),
         records.call(session_id="unannounced", at_s=0.5),
-        EventRecord(event_id="e1", session_id="new", event_type="environment", time_ns=1, reward=1.5),
-        RewardRecord(reward_id="r1", session_id="new", event_id="e1", value=1.5, time_ns=2),
-        RewardRecord(reward_id="r2", session_id="new", value=1.0, time_ns=3),
-        RewardRecord(reward_id="r3", session_id="new", objective="style", value=7.0, time_ns=3),
-        RewardRecord(reward_id="r4", session_id="old", event_id="e1", value=1.5, time_ns=2),
-        RewardRecord(reward_id="r5", session_id="old", scope="session", value=9.0, time_ns=3),
+        event("e1", session_id="new", time_ns=1, reward=1.5),
+        reward("r1", 1.5, session_id="new", event_id="e1", time_ns=2),
+        reward("r2", session_id="new", time_ns=3),
+        reward("r3", 7.0, session_id="new", objective="style", time_ns=3),
+        reward("r4", 1.5, session_id="old", event_id="e1", time_ns=2),
+        reward("r5", 9.0, session_id="old", scope="session", time_ns=3),
     )
     reader = store.read()
     new, unannounced, old = reader.sessions()

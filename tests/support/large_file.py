@@ -14,13 +14,10 @@ from callspan.records import (
     Attempt,
     CallRecord,
     ErrorInfo,
-    EventRecord,
     Place,
     Record,
-    RewardRecord,
-    TimestepRecord,
 )  # fmt: skip
-from tests.support.records import SECOND, START_NS, Delivery, Records
+from tests.support.records import SECOND, START_NS, Delivery, Records, event, reward, step
 
 TURNS: Final = 50
 SESSIONS: Final = 20
@@ -155,9 +152,9 @@ def _agent(records: Records, number: int) -> Iterator[Record]:
         seen = f"Room {turn} of agent {number}. " + _WORDS * (15 if turn % 10 == 0 else 1)
         history = [*history, {"role": "assistant", "content": answer}, {"role": "user", "content": seen}]
     if number % 2:
-        yield RewardRecord(
-            reward_id=records.new_id(), session_id=session_id, objective="reward", scope="session",
-            value=number / SESSIONS, time_ns=START_NS + (began + TURNS) * SECOND,
+        yield reward(
+            records.new_id(), number / SESSIONS, session_id=session_id, scope="session",
+            time_ns=START_NS + (began + TURNS) * SECOND,
         )  # fmt: skip
 
 
@@ -202,12 +199,11 @@ def _call(records: Records, history: list[object], answer: str, place: Place, at
 
 def _turn(records: Records, place: Place, at_s: int) -> Iterator[Record]:
     start_ns = START_NS + at_s * SECOND
-    yield TimestepRecord(
-        timestep_id=str(place.timestep_id), session_id=str(place.session_id), seen_ns=1,
-        index=place.timestep or 0, start_ns=start_ns, end_ns=start_ns + SECOND, outcome="success", terminated=False,
+    yield step(
+        str(place.timestep_id), session_id=place.session_id, index=place.timestep or 0, start_ns=start_ns,
+        end_ns=start_ns + SECOND, outcome="success", terminated=False,
     )  # fmt: skip
-    yield EventRecord(
-        event_id=records.new_id(), session_id=place.session_id, timestep_id=place.timestep_id, timestep=place.timestep,
-        event_type="environment", time_ns=start_ns + SECOND // 2, sequence=place.timestep, data={"room": at_s},
-        reward=(at_s % 7) / 7,
+    yield event(
+        records.new_id(), session_id=place.session_id, timestep_id=place.timestep_id, timestep=place.timestep,
+        time_ns=start_ns + SECOND // 2, sequence=place.timestep, data={"room": at_s}, reward=(at_s % 7) / 7,
     )  # fmt: skip

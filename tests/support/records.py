@@ -51,6 +51,28 @@ def session(session_id: str = "session-1", **fields: Any) -> SessionRecord:
     return SessionRecord(**({"session_id": session_id, "seen_ns": 1} | fields))
 
 
+def step(timestep_id: str = "t1", **fields: Any) -> TimestepRecord:
+    """The first step of a session."""
+    given = {"timestep_id": timestep_id, "session_id": "s1", "seen_ns": 1, "index": 0, "start_ns": START_NS}
+    return TimestepRecord(**(given | fields))
+
+
+def event(event_id: str = "e1", **fields: Any) -> EventRecord:
+    """What an environment did."""
+    return EventRecord(**({"event_id": event_id, "event_type": "environment", "time_ns": START_NS} | fields))
+
+
+def reward(reward_id: str = "r1", value: float | None = 1.0, **fields: Any) -> RewardRecord:
+    """A reward of whatever is named."""
+    return RewardRecord(**({"reward_id": reward_id, "value": value, "time_ns": START_NS} | fields))
+
+
+def message(message_id: str = "m1", content: object = None, **fields: Any) -> MessageRecord:
+    """A message between an environment and an agent."""
+    given = {"message_id": message_id, "message_type": "observation", "time_ns": START_NS, "content": content}
+    return MessageRecord(**(given | fields))
+
+
 def raw(value: object) -> msgspec.Raw:
     """JSON as the SDKs send it."""
     return msgspec.Raw(json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode())
@@ -120,7 +142,7 @@ class Records:
             self.session(
                 name="gridworld", start_ns=START_NS, user_id="u1", metadata={"seed": 7, "deep": {"a": [1, None]}}
             ),
-            TimestepRecord(timestep_id="t1", session_id="s1", seen_ns=1, index=0, start_ns=START_NS, terminated=False),
+            step(terminated=False),
             self.call(
                 session_id="s1",
                 stream=Stream(end="closed", chunks=3),
@@ -130,17 +152,15 @@ class Records:
                 redactions=[Redaction(what="request.body", why="media")],
                 rate_limits=RateLimits(requests=RateLimit(limit=5, remaining=4, reset_s=0.25)),
             ),
-            EventRecord(
-                event_id="e1", session_id="s1", timestep_id="t1", timestep=0, event_type="environment",
-                time_ns=START_NS + 1, sequence=1, data={"after": [1, 2, {"x": None}]}, reward=0.5, terminated=False,
+            event(
+                session_id="s1", timestep_id="t1", timestep=0, time_ns=START_NS + 1, sequence=1,
+                data={"after": [1, 2, {"x": None}]}, reward=0.5, terminated=False,
             ),
-            MessageRecord(
-                message_id="m1", session_id="s1", message_type="observation", sender="env", receiver="agent",
-                time_ns=START_NS + 2, content={"grid": [[0, 1]]}, causal_influence=["e1"],
+            message(
+                "m1", {"grid": [[0, 1]]}, session_id="s1", sender="env", receiver="agent", time_ns=START_NS + 2,
+                causal_influence=["e1"],
             ),
-            RewardRecord(
-                reward_id="r1", session_id="s1", event_id="e1", value=0.5, source="environment", time_ns=START_NS + 3
-            ),
+            reward("r1", 0.5, session_id="s1", event_id="e1", source="environment", time_ns=START_NS + 3),
         ]  # fmt: skip
 
 

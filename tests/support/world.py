@@ -12,17 +12,15 @@ import msgspec
 from callspan.records import (
     CallRecord,
     Cost,
-    EventRecord,
     Place,
     Record,
     Response,
-    RewardRecord,
     SessionRecord,
     Timing,
     Usage,
 )
 from tests.support.bodies import endpoint, with_conversation
-from tests.support.records import SECOND, START_NS, keep, made, raw
+from tests.support.records import SECOND, START_NS, event, keep, made, raw, reward
 
 
 class World:
@@ -40,17 +38,12 @@ class World:
         return session_id
 
     def reward(self, session_id: str, value: float, **fields: Any) -> None:
-        given = {
-            "reward_id": f"r{next(self._clock)}",
-            "session_id": session_id,
-            "scope": "session",
-            "time_ns": START_NS,
-        }
-        self.records.append(RewardRecord(**(given | {"value": value} | fields)))
+        given = {"session_id": session_id, "scope": "session"}
+        self.records.append(reward(f"r{next(self._clock)}", value, **(given | fields)))
 
     def event(self, session_id: str, **fields: Any) -> None:
-        given = {"event_id": f"e{next(self._clock)}", "session_id": session_id, "event_type": "environment"}
-        self.records.append(EventRecord(time_ns=START_NS + next(self._clock), **(given | fields)))
+        given = {"event_id": f"e{next(self._clock)}", "time_ns": START_NS + next(self._clock)}
+        self.records.append(event(session_id=session_id, **(given | fields)))
 
     def call(
         self,
