@@ -27,6 +27,13 @@ from tests.support.calls import CHAT
 from tests.support.processes import ran
 from tests.support.rig import until
 
+INSTRUMENTORS = (OpenAIInstrumentor, AnthropicInstrumentor, GroqInstrumentor)
+
+
+def undo_each() -> None:
+    for kind in INSTRUMENTORS:
+        kind().uninstrument()
+
 
 def stored(url: str) -> set[str | None]:
     """The models of the calls in a store."""
@@ -46,6 +53,7 @@ def _clean(
     caplog.set_level(logging.WARNING)
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     yield
+    undo_each()
     callspan.uninstrument()
 
 
@@ -73,18 +81,19 @@ def content_of_a_call(provider: ScriptedProvider) -> str:
     return "full" if found[-1].request.body else "metadata" if found[-1].request.roles else "off"
 
 
-def test_settings_of_the_code_after_automatic_instrumentation_are_no_warning(
-    store: str, caplog: pytest.LogCaptureFixture
+def test_an_application_changes_what_automatic_instrumentation_has_set_without_a_warning(
+    store: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """As `opentelemetry-instrument` does, before an application with `callspan.instrument(stores=...)`."""
+    monkeypatch.setenv("CALLSPAN_CONTENT", "metadata")
     OpenAIInstrumentor().instrument(skip_dep_check=True)
-    AnthropicInstrumentor().instrument(skip_dep_check=True)
-    callspan.instrument(stores=store, stream_usage=True)
+    settings = callspan.instrument(stores=store, stream_usage=True).settings
+    assert (settings.content, settings.stores) == ("metadata", (store,))
+    assert {status.sdk for status in callspan.patch_status()} == {"openai"}
     assert caplog.messages == []
-    callspan.instrument(stream_usage=False)
+    callspan.instrument(sdks=("anthropic",), stream_usage=False)
+    assert {status.sdk for status in callspan.patch_status()} == {"openai", "anthropic"}
     assert len(caplog.messages) == 1
-    OpenAIInstrumentor().uninstrument()
-    AnthropicInstrumentor().uninstrument()
 
 
 @pytest.mark.parametrize(
@@ -126,20 +135,6 @@ def test_the_environment_is_not_read_again(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setenv("CALLSPAN_STORES", "console://")
     settings = callspan.instrument(service="s").settings
     assert (settings.content, settings.stores) == ("off", ())
-
-
-def test_the_application_changes_what_an_entry_point_has_set(store: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("CALLSPAN_CONTENT", "metadata")
-    one = OpenAIInstrumentor()
-    one.instrument()
-    try:
-        settings = callspan.instrument(stores=store).settings
-        assert (settings.content, settings.stores) == ("metadata", (store,))
-        assert {status.sdk for status in callspan.patch_status()} == {"openai"}
-        callspan.instrument(sdks=("anthropic",))
-        assert {status.sdk for status in callspan.patch_status()} == {"openai", "anthropic"}
-    finally:
-        one.uninstrument()
 
 
 @pytest.mark.parametrize(
@@ -218,16 +213,6 @@ def test_what_was_in_force_is_in_force_again_after_a_capture(provider: ScriptedP
     assert repr(handle).startswith("<Handle in force ")
 
 
-def undo_each() -> None:
-    for kind in (OpenAIInstrumentor, AnthropicInstrumentor, GroqInstrumentor):
-        kind().uninstrument()
-
-
-def instrument_each() -> None:
-    for kind in (OpenAIInstrumentor, AnthropicInstrumentor, GroqInstrumentor):
-        kind().instrument(skip_dep_check=True)
-
-
 @contextlib.contextmanager
 def locked(path: Path) -> Iterator[None]:
     """What waits for a file that is locked is not delivered in time."""
@@ -240,7 +225,8 @@ def locked(path: Path) -> Iterator[None]:
 def test_no_thread_waits_for_the_stores_that_another_thread_closes(
     change: Callable[[], object], tmp_path: Path
 ) -> None:
-    instrument_each()
+    for kind in INSTRUMENTORS:
+        kind().instrument(skip_dep_check=True)
     callspan.instrument(stores=f"sqlite:///{tmp_path}/calls.db")
     closes = threading.Thread(target=change)
     with locked(tmp_path / "calls.db"):
@@ -251,7 +237,6 @@ def test_no_thread_waits_for_the_stores_that_another_thread_closes(
         callspan.instrument(content="metadata")
         assert closes.is_alive()
     closes.join()
-    undo_each()
 
 
 def test_a_record_appended_as_the_stores_close_is_delivered_soon(tmp_path: Path, provider: ScriptedProvider) -> None:
