@@ -397,7 +397,7 @@ def test_a_directory_that_another_user_may_have_made_is_neither_read_nor_tidied(
     theirs = spool_of(root, one=DownSink(tmp_path / "down"))
     assert theirs.append(record("theirs"))
     theirs.close(0)
-    stray = theirs.directory / "gone.v1.segment.key.cursor"
+    stray = theirs.directory / "gone.segment.key.cursor"
     stray.touch()
     spool = spool_of(tmp_path / "spool", fallback=[root], one=FileSink(tmp_path / "out"))
     root.chmod(0o777)

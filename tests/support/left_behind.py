@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import signal
 import subprocess
 import sys
@@ -11,7 +10,7 @@ from pathlib import Path
 
 from callspan import Settings
 from callspan.delivery.store_sink import StoreSink
-from callspan.records import Record, encode
+from callspan.records import FORMAT, Record, encode
 from callspan.spool import directory as places
 from callspan.spool.losses import Kind, Loss, Losses, add_losses, read_losses
 from callspan.spool.segment import Segment
@@ -77,8 +76,13 @@ def open_spool(root: Path, *urls: str) -> Spool:
 
 
 def of_another_version(segment: Path) -> Path:
-    """Rename a segment as if a process of another version had written it; return its path."""
-    return segment.rename(segment.with_name(re.sub(r"\.v\d+\.", ".v9.", segment.name)))
+    """Rename a segment as if a process of the format before had written it; return its path.
+
+    Its name states the format of its records, which every store would reject in today's.
+    """
+    before, today, after = segment.name.partition(f".v{FORMAT}.")
+    assert today
+    return segment.rename(segment.with_name(f"{before}.v{FORMAT - 1}.{after}"))
 
 
 def start(stores: str, count: int, end: str) -> subprocess.Popen[str]:

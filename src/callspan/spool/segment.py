@@ -2,7 +2,7 @@
 
 A line is `crc32 json` and its end: eight hexadecimal digits, a space, one record. Damage costs the lines that it
 touches; a line without its end was never acknowledged. The writer holds a lock on the file; once that process is gone,
-another one may adopt it. The name of the file carries the version of this format.
+another one may adopt it. The name of the file carries the format of its records.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from typing import Final, NamedTuple
 from zlib import crc32
 
 from callspan.file_lock import try_lock, unlock
+from callspan.record.formats import FORMAT
 
-VERSION: Final = 1
 SUFFIX: Final = ".segment"
-OWN_SUFFIX: Final = f".v{VERSION}{SUFFIX}"
-"""Segments of another version have another one and are left alone."""
+OWN_SUFFIX: Final = f".v{FORMAT}{SUFFIX}"
+"""Segments of another format have another one and are left alone: each store would reject their records."""
 CURSOR_SUFFIX: Final = ".cursor"
 
 _DIGITS: Final = 8
