@@ -79,25 +79,48 @@ def test_what_no_store_has_taken_stays_and_the_new_record_is_dropped_and_counted
     assert read_losses(spool.directory).dropped["cap"].count == kept.count(False)
 
 
-class ExitingSink(FileSink):
-    """Ends the process, as it thinks, in its first delivery."""
+class TextlessError(Exception):
+    """Has no text that can be read."""
 
-    has_exited = False
+    def __str__(self) -> str:
+        raise RuntimeError("no text")
+
+
+class BusyError(Exception):
+    """Says when to come again, as a header does."""
+
+    retry_after_s = "soon"
+
+
+class OddSink(FileSink):
+    """Raises an error in its first delivery; exits, as it thinks, whenever it is closed or may do other work."""
+
+    def __init__(self, path: Path, error: BaseException) -> None:
+        super().__init__(path)
+        self.errors = [error]
 
     def deliver(self, payloads: Sequence[bytes]) -> None:
-        if not self.has_exited:
-            self.has_exited = True
-            sys.exit("I give up")
+        if self.errors:
+            raise self.errors.pop()
         super().deliver(payloads)
 
+    def tend(self, waits_since_ns: int | None) -> float | None:
+        sys.exit(f"nothing to do since {waits_since_ns}")
 
-def test_a_store_that_exits_is_tried_again(tmp_path: Path) -> None:
-    sink = ExitingSink(tmp_path / "out")
+    def close(self) -> None:
+        sys.exit("never")
+
+
+@pytest.mark.parametrize("error", [SystemExit("I give up"), TextlessError(), BusyError()], ids=type)
+def test_whatever_a_store_raises_it_is_tried_again(tmp_path: Path, error: BaseException) -> None:
+    sink = OddSink(tmp_path / "out", error)
     spool = spool_of(tmp_path / "spool", one=sink)
-    spool.append(record("kept"))
-    assert spool.flush(20)
+    for key in ("first", "second"):
+        spool.append(record(key))
+        assert spool.flush(20)
+        time.sleep(0.2)
     assert spool.close(20)
-    assert sink.keys() == ["kept"]
+    assert sink.keys() == ["first", "second"]
 
 
 def test_appends_in_signal_handlers_are_kept_once(tmp_path: Path) -> None:

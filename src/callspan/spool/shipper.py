@@ -12,6 +12,7 @@ import random
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
@@ -38,6 +39,15 @@ _LOOK_S: Final = 5.0
 _WARN_S: Final = 300.0
 """Minimum time between two warnings, also if the store recovers and fails again."""
 _CHANCE: Final = random.SystemRandom()
+
+
+@contextmanager
+def _surviving(what: str) -> Iterator[None]:
+    """Report whatever a store's own code raises on the store's thread, on which no interrupt comes."""
+    try:
+        yield
+    except BaseException as error:  # noqa: BLE001 - a store may raise `SystemExit`
+        report(what, error)
 
 
 class SinkState(NamedTuple):
@@ -153,14 +163,12 @@ class Shipper:
             moved = self.woken = self._is_hurried = False
             try:
                 moved = self._round()
+                if not moved:
+                    self._rest()
             except BaseException as error:  # noqa: BLE001 - a store may raise `SystemExit`, and records wait
                 report(f"deliver records to {self.target.name}", error, level=logging.DEBUG)
                 self._recover(error)
-            else:
-                if not moved:
-                    self._rest()
-        with self._using:
-            self._close()
+        self._close_alone()
 
     def _round(self) -> bool:
         """Deliver all segments of this process, the oldest first, and one of an ended one; return whether any moved."""
@@ -220,12 +228,14 @@ class Shipper:
         # Before `retried`: a flush that sees the attempt counted knows that the store is failing.
         self.failures += 1
         self.retried += 1
-        self.error = without_passwords(f"{type(error).__name__}: {error}")
-        with self._using:
-            self._close()
-        self._warn(error)
+        self.error, retry_after_s = type(error).__name__, 0.0
+        self._close_alone()
+        with _surviving(f"read why {self.target.name} failed"):
+            self.error = without_passwords(f"{self.error}: {error}")
+            retry_after_s = float(getattr(error, "retry_after_s", None) or 0.0)
+        with _surviving(f"count what waits for {self.target.name}"):
+            self._warn(error)
         self._spool.tell()
-        retry_after_s: float = getattr(error, "retry_after_s", None) or 0.0
         self._sleep(max(longest * _CHANCE.uniform(0.5, 1.0), min(retry_after_s, _MAX_RETRY_AFTER_S)))
 
     def _warn(self, error: BaseException) -> None:
@@ -236,6 +246,10 @@ class Shipper:
             waits = sum(one.records for one in waiting(directory, self.target.key(directory.parent)))
             text = "%s is unavailable (%s): %s, kept in %s; retrying"
             log(logging.WARNING, text, self.target.name, reason(error), plural(waits, "record", "wait"), directory)
+
+    def _close_alone(self) -> None:
+        with _surviving(f"close {self.target.name}"), self._using:
+            self._close()
 
     def _close(self) -> None:
         if self._delivery is not None:
