@@ -6,8 +6,10 @@ import asyncio
 import gc
 import inspect
 import sys
+import time
 from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from functools import partial
 from types import AsyncGeneratorType, CoroutineType, GeneratorType
 from typing import TYPE_CHECKING, Any
@@ -289,6 +291,36 @@ def test_what_a_function_returned_and_nobody_begins_ends_its_block_when_it_is_co
         gc.collect()
         assert len(seen.spans) == before + 1
         assert seen.spans[-1].status.is_ok
+
+
+@pytest.mark.parametrize("decorator", [session, timestep, tool])
+def test_what_a_function_returned_and_nobody_reads_to_its_end_ends_its_block_after_its_own_end(
+    decorator: Any, seen: Seen
+) -> None:
+    def words() -> Iterator[str]:
+        try:
+            yield from ("one", "two")
+        finally:
+            with tool("inside"):
+                time.sleep(0.01)
+
+    with session("s"):
+        for _ in decorator(returning(lambda _: words()))("good"):
+            break
+        gc.collect()
+    (inside,) = seen.named("execute_tool inside")
+    (block,) = (span for span in seen.spans if span.context.span_id == parent_of(inside))
+    assert block.end_time >= inside.end_time
+
+
+def test_a_generator_that_a_function_returns_again_and_again_goes_on_until_it_is_closed() -> None:
+    numbers = (number for number in range(9))
+    following = tool(lambda: numbers)
+    assert [next(following()) for _ in range(3)] == [0, 1, 2]
+    gc.collect()
+    with closing(following()) as some:
+        assert next(some) == 3
+    assert list(numbers) == []
 
 
 def test_sessions_may_end_in_the_order_they_started_or_be_current_in_turn(seen: Seen) -> None:

@@ -10,6 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Callable, Generator, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from functools import partial
+from operator import methodcaller
 from types import AsyncGeneratorType, CoroutineType, GeneratorType
 from typing import Any, ClassVar, Final, ParamSpec, Protocol, TypeVar, cast, overload
 
@@ -138,12 +139,30 @@ def _plain(function: Callable[..., Any], opener: Callable[..., Any]) -> Callable
             block.__exit__(None, None, None)
             return result
         attach(outer)
-        made = functools.wraps(function)(continued(lambda: result, lambda: block))()
-        # Nothing in it runs, not even at its end, if nobody begins it.
-        weakref.finalize(made, block._abandoned).atexit = False
-        return made
+        return _continuation(function, block, [result])
 
     return call
+
+
+def _continuation(function: Callable[..., Any], block: Block, held: list[Any]) -> Any:
+    """Return a coroutine or generator that continues the block in the one that the function has returned."""
+
+    def begin() -> Block:
+        abandoned.detach()
+        return block
+
+    def close(inner: Generator[Any, Any, Any]) -> None:
+        if known() is not None:  # one that is collected lets go of the other, which someone else may have too
+            inner.close()
+
+    continued = _CONTINUED[type(held[0])]
+    continued = partial(continued, close=close) if continued is around_generator else continued
+    made = functools.wraps(function)(continued(held.pop, begin))()
+    known = weakref.ref(made)
+    # Nothing in it runs, not even at its end, if nobody begins it.
+    abandoned = weakref.finalize(made, block._abandoned)
+    abandoned.atexit = False
+    return made
 
 
 def _continued_coroutine(function: Callable[..., Any], opener: Callable[..., Any]) -> Callable[..., Any]:
@@ -173,8 +192,13 @@ def _coroutine(function: Callable[..., Any], opener: Callable[..., Any]) -> Call
 # Each advance of a generator may run in another task, and it may never be resumed: no context is attached at a yield.
 
 
-def around_generator(function: Callable[..., Any], opener: Callable[..., Any]) -> Callable[..., Any]:
-    """Return a function that returns the generator of `function` with a block around it."""
+def around_generator(
+    function: Callable[..., Any], opener: Callable[..., Any], close: Callable[[Any], object] = methodcaller("close")
+) -> Callable[..., Any]:
+    """Return a function that returns the generator of `function` with a block around it.
+
+    `close` is called with the wrapped generator when the other is closed or collected before its end.
+    """
 
     def call(*args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
         block = opener(*args, **kwargs)
@@ -195,7 +219,8 @@ def around_generator(function: Callable[..., Any], opener: Callable[..., Any]) -
                     advance = partial(inner.send, (yield item))
                 except GeneratorExit:
                     with block._advance():
-                        inner.close()
+                        close(inner)
+                        del inner, advance
                     raise
                 except BaseException as error:  # noqa: BLE001 - the wrapped generator gets it
                     advance = partial(inner.throw, error)
@@ -231,7 +256,7 @@ def around_async_generator(function: Callable[..., Any], opener: Callable[..., A
     return call
 
 
-_CONTINUED: Final = {
+_CONTINUED: Final[dict[type, Callable[..., Callable[..., Any]]]] = {
     CoroutineType: _continued_coroutine, GeneratorType: around_generator, AsyncGeneratorType: around_async_generator,
 }  # fmt: skip
 """Continues the block of a plain function in the coroutine or generator that it has returned."""
