@@ -72,7 +72,9 @@ class EventFold:
     defaults: ClassVar[Json] = {}
 
     def __init__(self) -> None:
-        self._ended = self._begun = False
+        self.terminated = False
+        """True once its last event was received, which in some APIs follows the signal of the end."""
+        self._begun = False
         self._body: Json = {}
         self._final: Json = {}
         self._error: Json = {}
@@ -86,12 +88,7 @@ class EventFold:
     @property
     def complete(self) -> bool:
         """True once the stream has signalled its end."""
-        return self._ended or bool(self._body.get("stop_reason"))
-
-    @property
-    def terminated(self) -> bool:
-        """True once its last event was received, which in some APIs follows the signal."""
-        return self._ended
+        return self.terminated or bool(self._body.get("stop_reason"))
 
     def add(self, event: object) -> bool:
         """Fold in one parsed event; return True if it carried content (text, reasoning, refusal, tool call).
@@ -125,7 +122,7 @@ class EventFold:
             place = Place(BLOCK, "", "delta", "grow", (kind.removesuffix("_delta"),))
         if place is None:
             return isinstance(kind, str) and kind.endswith(".delta") and bool(event.get("delta"))
-        self._ended = self._ended or kind in self.ends
+        self.terminated = self.terminated or kind in self.ends
         value: Any = news.get(place.field) if place.field else news
         fits = isinstance(value, str if place.name and place.name not in LISTED else dict)
         if place.rest and (fits or kind is not None):
@@ -146,12 +143,12 @@ class EventFold:
             is_body = isinstance(body.get(self.entries), list) or body.get("object", "") == self.defaults.get("object")
             if not place.field and not is_body:
                 return False
-            self._ended, self._final = True, detached(body)
+            self.terminated, self._final = True, detached(body)
         elif self._begun:
             # Each of these events repeats instructions and tools; only the status is new.
             merge(self._body, {"status": body.get("status")}, last=True)
         else:
-            self._begun, self._ended = True, self._ended or bool(word(body, "stop_reason"))
+            self._begun, self.terminated = True, self.terminated or bool(word(body, "stop_reason"))
             begun = detached(body)
             self._settled.update(_numbered(begun, self.entries))
             self._body = {**begun, **self._body}
@@ -179,7 +176,7 @@ class EventFold:
         entry.update(joined)
         if place.verb == "done":
             self._done.add(number)
-            self._ended = self._ended or not place.lists
+            self.terminated = self.terminated or not place.lists
         if place.verb != "begin" and len(place.lists) == 1:
             self._settled.add(number)
         return carries("", news)
