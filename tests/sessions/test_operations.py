@@ -260,6 +260,18 @@ def test_a_tool_is_joined_only_where_one_request_is_open(provider: ScriptedProvi
     assert joined(seen) == [None, "call_2", "call_1", None, None, None]
 
 
+def test_a_call_inside_a_tool_leaves_the_requests_around_it_open(provider: ScriptedProvider) -> None:
+    provider.reply(tool_calls=moves(("call_1", EAST), ("call_2", WEST)))
+    provider.reply(text="Done.")
+    with capture() as seen, callspan.session("gridworld") as session, session.timestep() as step:
+        ask(provider)
+        with step.tool("move", arguments=EAST):
+            ask(provider)
+        with step.tool("move", arguments=WEST):
+            pass
+    assert joined(seen) == ["call_1", "call_2"]
+
+
 SYSTEM, TASK = "You move a robot.", "Fetch the key."
 MESSAGES: list[Any] = [{"role": "system", "content": SYSTEM}, {"role": "user", "content": TASK}]
 IN, OUT = "gen_ai.input.messages", "gen_ai.output.messages"
