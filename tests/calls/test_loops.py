@@ -1,33 +1,22 @@
-"""Tool loops of the SDKs: each run is an agent, its calls and tools are below it, whatever ends it.
-
-Generated scripts do the same with callspan as without: 8, at full scale 1,000.
-"""
+"""Tool loops of the SDKs: each run is an agent, its calls and tools are below it, whatever ends it."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import gc
-import json
-import logging
-import random
-import re
 import sys
-import threading
-from collections import Counter
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import pytest
 
 import callspan
-from callspan.testing import Captured, ScriptedProvider, capture
+from callspan.testing import Captured, capture
 from tests.calls import loops
 from tests.calls.loops import ANSWER, DECISION, RESPONSES, rows, tree
 from tests.support import sdks
 from tests.support.calls import Run
 from tests.support.mode import Mode
-from tests.support.scale import scaled
 
 CLAUDE = "claude-sonnet-5"
 
@@ -115,7 +104,7 @@ async def drive(sdk: str, mode: Mode, tool: Any, how: str, heard: list[str], **o
 
 
 class Ending(NamedTuple):
-    """How a loop is driven, and what its rows say."""
+    """How a loop is driven, and what its rows say. `tests/fuzz` compares loops with those without callspan."""
 
     how: str = "run"
     tool: Any = sunny
@@ -124,6 +113,8 @@ class Ending(NamedTuple):
     """Of the tool's row; None: there is none."""
     error: str | None = None
     raises: Any = ()
+    calls: tuple[str, ...] = ("weather",)
+    """The tools that the first answer requests; one that there is not runs nothing."""
 
 
 SUNNY: dict[str, Any] = {"arguments": {"city": "Paris"}, "result": "Sunny in Paris"}
@@ -140,7 +131,9 @@ ENDINGS: dict[str, Ending] = {
     "anthropic interrupt": Ending(tool=_interrupt, data=ASKED, error="KeyboardInterrupt", raises=KeyboardInterrupt),
     "openai run": Ending(data=SUNNY),
     "openai streamed": Ending(options={"stream": True}, data=SUNNY),
-    "openai eager": Ending(options={"stream": True, "eager": True}, data=SUNNY),
+    "openai eager": Ending(options={"stream": True, "eager": True}, data=SUNNY, calls=("weather",) * 3),
+    "openai unknown tool": Ending(calls=("unknown",), raises=RuntimeError),
+    "anthropic unknown tool": Ending(calls=("unknown",)),
     "openai final turn": Ending("final", data=SUNNY),
     "openai iterated": Ending("all", data=SUNNY),
     "openai step limit": Ending(options={"max_steps": 1}, raises=RuntimeError),
@@ -151,6 +144,7 @@ ENDINGS: dict[str, Ending] = {
 }
 
 
+@pytest.mark.filterwarnings("ignore:Tool 'unknown' not found:UserWarning")
 @pytest.mark.parametrize("name", ENDINGS)
 def test_a_loop_ends_with_its_error_and_every_run_of_a_tool_is_recorded_once(
     name: str, mode: Mode, run: Run, seen: Captured
@@ -158,7 +152,8 @@ def test_a_loop_ends_with_its_error_and_every_run_of_a_tool_is_recorded_once(
     ending, sdk = ENDINGS[name], name.partition(" ")[0]
     if sdk == "openai":
         pytest.importorskip("openai.lib.responses_tool_runner", reason="this openai has no tool runners")
-    mode.provider.reply(tool_calls=[loops.request()])
+    requests = [loops.request(number=number, name=name) for number, name in enumerate(ending.calls)]
+    mode.provider.reply(tool_calls=requests)
     mode.provider.reply(text="It is sunny.")
     heard: list[str] = []
 
@@ -175,7 +170,7 @@ def test_a_loop_ends_with_its_error_and_every_run_of_a_tool_is_recorded_once(
     model = "claude-sonnet-5" if sdk == "anthropic" else "gpt-5"
     assert (agent.name, agent.error is not None) == (model, ending.raises != ())
     tools = rows(seen, "tool")
-    assert [one.data for one in tools] == [ending.data] * (ending.data is not None)
+    assert [one.data for one in tools] == [ending.data] * (len(ending.calls) if ending.data is not None else 0)
     assert [one.error and one.error.type for one in tools] == [ending.error] * len(tools)
     assert all(one.duration_ns > 0 for one in tools)
     assert len(tools) == len(rows(seen, "tool_start"))
@@ -251,159 +246,3 @@ def test_a_candidate_of_a_decision_is_a_tool(refuses: bool, mode: Mode, run: Run
     assert (tool.name, tool.tool_call_id) == ("north", f"{seen.records[0].call_id}:north")
     call = "decisions gpt-6-luna"
     assert tree(seen)[f"invoke_agent {agent.name}"] == [call, "execute_tool north", call]
-
-
-_SCRIPTS = scaled(8, 1_000)
-_IDS = re.compile(r"\b(?:msg|resp|fc|req|toolu)_\w+")
-_ACTS = ("return", "return", "return", "raise", "wait", "cancel", "hang", "time out", "interrupt")
-_CUTS: tuple[dict[str, Any], ...] = ({}, {}, {}, {"cut_after": 3}, {"error_after": 4}, {"status": 500})
-APPROVAL = {
-    "type": "mcp_approval_request",
-    "id": "mcpr_1",
-    "name": "lookup",
-    "arguments": "{}",
-    "server_label": "atlas",
-}
-ASKS: dict[str, Any] = {
-    "id": "resp_1", "object": "response", "created_at": 1, "model": "gpt-5", "status": "completed",
-    "output": [APPROVAL], "parallel_tool_calls": True, "tool_choice": "auto", "tools": [],
-    "usage": {"input_tokens": 3, "output_tokens": 2, "total_tokens": 5},
-}  # fmt: skip
-
-
-class Play:
-    """One script, played once."""
-
-    def __init__(self, seed: int, provider: ScriptedProvider) -> None:
-        chance, self.seed = random.Random(seed), seed
-        self.sdk = chance.choice(["anthropic", "openai"])
-        self.mode = Mode(chance.choice(["sync", "async"]), provider)
-        self.stream = chance.random() < 0.4
-        self.eager = self.stream and chance.random() < 0.5
-        self.drive = chance.choice(["run", "run", "all", "break", "close"])
-        self.steps = chance.choice([None, None, 1, 2])
-        self.acts: dict[str, str] = {}
-        self.approves = chance.choice([None, True, False])
-        if self.sdk == "openai" and not self.stream and self.approves is not None:
-            provider.reply(raw=ASKS)
-        number = 0
-        for _ in range(chance.randrange(3)):
-            calls = []
-            for _ in range(chance.randrange(1, 4)):
-                number += 1
-                self.acts[f"city {number}"] = chance.choice(_ACTS)
-                calls.append(loops.request(f"city {number}", number, chance.choice(["weather"] * 9 + ["unknown"])))
-            provider.reply(tool_calls=calls, **(chance.choice(_CUTS) if self.stream else {}))
-        provider.reply(text="It is sunny.", **(chance.choice(_CUTS) if self.stream else {}))
-        self.told: list[Any] = []
-        self.ran: list[str] = []
-        self._tasks: list[asyncio.Task[None]] = []
-        self._lock = threading.Lock()
-
-    def tool(self, city: str) -> Any:
-        with self._lock:
-            self.ran.append(city)
-        act = self.acts[city]
-        if act == "raise":
-            raise ValueError(city)
-        if act == "interrupt":
-            raise asyncio.CancelledError
-        return self._later(city, act) if self.mode.is_async else f"Sunny in {city}"
-
-    async def _later(self, city: str, act: str) -> str:
-        if act == "cancel":
-            self._tasks[0].cancel()
-        if act == "hang":
-            asyncio.get_running_loop().call_later(0.02, self._tasks[0].cancel)
-            await asyncio.sleep(60)
-        if act == "time out":
-            await asyncio.wait_for(asyncio.sleep(60), 0.01)
-        if act in {"cancel", "wait"}:
-            await asyncio.sleep(0)
-        return f"Sunny in {city}"
-
-    def _approve(self, asked: Any) -> bool:
-        self.told.append(asked.name)
-        return bool(self.approves)
-
-    async def _approved(self, asked: Any) -> bool:
-        return self._approve(asked)
-
-    async def played(self) -> None:
-        """Play it in a task of its own, which a tool may cancel."""
-        self._tasks.append(asyncio.ensure_future(self._drive()))
-        for result in await asyncio.gather(*self._tasks, return_exceptions=True):
-            if isinstance(result, BaseException):
-                self.told.append((type(result).__qualname__, _IDS.sub("id", str(result))))
-        self._tasks.clear()  # an exception keeps the frames in which it was raised, and with them the loop
-        await self.mode.close()
-
-    async def _drive(self) -> None:
-        if self.sdk == "anthropic":
-            options: dict[str, Any] = {"run_tools_eagerly": True} if self.eager else {}
-            turns: Any = loops.of_anthropic(
-                self.mode, self.tool, stream=self.stream, max_iterations=self.steps or 9, **options
-            )
-        else:
-            runner = loops.of_openai(self.mode, self.tool)
-            options = {"max_steps": self.steps or 9, "stream": self.stream, "eager": self.eager}
-            if self.approves is not None:
-                options["approve_mcp"] = self._approved if self.mode.is_async else self._approve
-            if self.drive == "run":
-                self.told.append(
-                    (await self.mode.wait(runner.run(self.mode.openai(), RESPONSES, **options))).output_text
-                )
-                return
-            turns = runner.iterate(self.mode.openai(), RESPONSES, **options)
-        await self._iterate(turns)
-
-    async def _iterate(self, turns: Any) -> None:
-        if self.drive == "run":
-            self.told.append((await self.mode.wait(turns.until_done())).stop_reason)
-            return
-        async for turn in self.mode.items(turns):
-            self.told.append(type(turn).__name__)
-            if self.sdk == "anthropic" and self.stream:
-                async for event in self.mode.items(turn):
-                    self.told.append(event.type)
-            if self.drive != "all":
-                break
-        if self.drive == "close":
-            await self.mode.wait(turns.aclose() if hasattr(turns, "aclose") else turns.close())
-
-
-def play(seed: int, seen: Callable[[Play], None] | None = None) -> tuple[Any, ...]:
-    """What a script does: what the application gets, the tools that run in order, and the requests."""
-    with ScriptedProvider() as provider:
-        script = Play(seed, provider)
-        asyncio.run(script.played())
-        gc.collect()
-        if seen is not None:
-            seen(script)
-        sent = [json.loads(_IDS.sub("id", json.dumps(request.body))) for request in provider.requests]
-        # Functions that run in threads of a pool may begin in any order.
-        ran = sorted(script.ran) if script.eager else script.ran
-        return script.told, ran, sent
-
-
-def check(seen: Captured, script: Play) -> None:
-    spans = Counter(span.name.partition(" ")[0] for span in seen.spans)
-    tools, agents = rows(seen, "tool"), rows(seen, "agent")
-    assert spans["invoke_agent"] == len(agents) == len(rows(seen, "agent_start")) == 1
-    assert spans["execute_tool"] == len(tools)
-    assert spans["chat"] == len(seen.records) == len(script.mode.provider.requests)
-    # A call of a tool that there is not is answered, but runs nothing.
-    ran = Counter(tool.data["arguments"]["city"] for tool in tools if tool.data and tool.name == "weather")
-    assert ran == Counter(script.ran), script.seed
-
-
-@pytest.mark.filterwarnings("ignore")
-@pytest.mark.timeout(1200)
-def test_scripts_do_the_same_with_callspan_and_every_run_is_recorded_once(caplog: pytest.LogCaptureFixture) -> None:
-    pytest.importorskip("openai.lib.responses_tool_runner", reason="this openai has no tool runners")
-    caplog.set_level(logging.CRITICAL)  # the SDKs log each exception of a tool
-    for seed in range(1, 1 + _SCRIPTS):
-        bare = play(seed)
-        with capture() as seen:
-            observed = play(seed, lambda script: check(seen, script))
-        assert observed == bare, f"seed {seed}"
