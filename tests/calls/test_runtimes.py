@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
-from collections.abc import Iterator
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
@@ -13,6 +10,7 @@ import pytest
 
 import callspan
 from callspan.testing import ScriptedProvider
+from tests.support.processes import ran
 
 pytestmark = pytest.mark.usefixtures("no_settings")
 
@@ -106,56 +104,40 @@ def work():
 """
 
 
-class Stage:
-    """Runs a program with and without callspan against one provider."""
+@pytest.fixture
+def outcomes(tmp_path: Path, provider: ScriptedProvider, store: str) -> Callable[..., list[str]]:
+    """How each recorded call of a program ended, which prints the same with and without callspan."""
 
-    def __init__(self, directory: Path, provider: ScriptedProvider) -> None:
-        self._store = f"sqlite:///{directory}/calls.db"
-        self._provider = provider
-
-    def outcomes(self, program: str, *options: str) -> list[str]:
-        """How each recorded call ended. What the program prints is the same with and without callspan."""
-        bare, observed = (self._run(program, store, *options) for store in ("", self._store))
-        assert observed == bare
-        with closing(callspan.open_store(self._store)) as reader:
+    def found(program: str, *options: str) -> list[str]:
+        arguments = (*options, "-c", program, provider.url)
+        bare, observed = (ran(*arguments, url, cwd=tmp_path) for url in ("", store))
+        assert (observed.stdout, observed.stderr, bare.stderr) == (bare.stdout, "", "")
+        with closing(callspan.open_store(store)) as reader:
             return sorted(call.outcome for call in reader.calls())
 
-    def _run(self, program: str, store: str, *options: str) -> object:
-        done = subprocess.run(
-            [sys.executable, *options, "-c", program, self._provider.url, store],
-            capture_output=True, text=True, check=False, timeout=110,
-        )  # fmt: skip
-        assert (done.returncode, done.stderr) == (0, "")
-        return json.loads(done.stdout)
-
-
-@pytest.fixture
-def stage(tmp_path: Path) -> Iterator[Stage]:
-    with ScriptedProvider() as provider:
-        yield Stage(tmp_path, provider)
+    return found
 
 
 ALL = ["cancelled", "cancelled", "cancelled", "error", *["success"] * 5]
+PROGRAMS: dict[str, tuple[str, str, list[str]]] = {
+    # by module that is needed: what comes first, the work, how its calls end
+    "uvloop": ("", UVLOOP, ["cancelled", "cancelled", "success", "success"]),
+    # Everything is patched before anything is imported, our own threads and locks with it.
+    "gevent": (
+        "from gevent import monkey; monkey.patch_all(); import gevent.pool", GEVENT,
+        ["cancelled"] * 6 + ["error"] * 6 + ["success"] * 18,
+    ),
+    "respx": ("", RESPX, ["error", "success", "success"]),
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("option", ["-OO", "-Werror"])
-def test_options_of_the_interpreter(option: str, stage: Stage) -> None:
-    assert stage.outcomes(PROGRAM.format(first="", work=PLAIN), option) == ALL
+def test_options_of_the_interpreter(option: str, outcomes: Callable[..., list[str]]) -> None:
+    assert outcomes(PROGRAM.format(first="", work=PLAIN), option) == ALL
 
 
-def test_uvloop(stage: Stage) -> None:
-    pytest.importorskip("uvloop", reason="uvloop is not installed")
-    assert stage.outcomes(PROGRAM.format(first="", work=UVLOOP)) == ["cancelled", "cancelled", "success", "success"]
-
-
-def test_gevent(stage: Stage) -> None:
-    """Everything is patched before anything is imported, our own threads and locks with it."""
-    pytest.importorskip("gevent", reason="gevent is not installed")
-    first = "from gevent import monkey; monkey.patch_all(); import gevent.pool"
-    ends = stage.outcomes(PROGRAM.format(first=first, work=GEVENT))
-    assert ends == ["cancelled"] * 6 + ["error"] * 6 + ["success"] * 18
-
-
-def test_respx(stage: Stage) -> None:
-    pytest.importorskip("respx", reason="respx is not installed")
-    assert stage.outcomes(PROGRAM.format(first="", work=RESPX)) == ["error", "success", "success"]
+@pytest.mark.parametrize("module", PROGRAMS)
+def test_calls_of_other_runtimes(module: str, outcomes: Callable[..., list[str]]) -> None:
+    pytest.importorskip(module, reason=f"{module} is not installed")
+    first, work, ends = PROGRAMS[module]
+    assert outcomes(PROGRAM.format(first=first, work=work)) == ends
