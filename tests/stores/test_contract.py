@@ -346,6 +346,7 @@ _FIELDS: Final[dict[str, dict[str, object]]] = {
     "a time behind 2262": {"timing": Timing(start_ns=2**63 + 5)},
     "an id of nothing": {"call_id": ""},
     "an id with a NUL": {"call_id": "a\0b"},
+    "half a pair in an id": {"call_id": "a\ud800b", "service": "\ud800"},
 }
 _CALL: Final = b'{"kind":"call","schema_version":%d,"call_id":"x","timing":{"start_ns":1},' % FORMAT
 _PAYLOADS: Final = {
