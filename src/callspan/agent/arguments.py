@@ -78,7 +78,7 @@ def reward_value(value: object) -> float | None:
     if value is None:
         return None
     amount = value if type(value) is float else value_of(partial(float, value))  # type: ignore[arg-type]
-    if amount is None or not math.isfinite(amount) or isinstance(value, str):
+    if amount is None or not math.isfinite(amount):
         raise UsageError("a reward must be a finite number")
     return amount
 
