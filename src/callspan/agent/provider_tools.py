@@ -18,17 +18,16 @@ from callspan.providers.hosted_tools import ProviderRun, runs_at_provider
 from callspan.record.call import CallRecord
 from callspan.record.events import EventRecord
 from callspan.record.messages import Conversation
-from callspan.spans.session import NO_SPAN
+from callspan.spans.session import NO_SPAN, SpanRef
 
 _RECORD: Final = fail_open("record a tool that ran at the provider")
 
 
 def record_provider_tools(runtime: Runtime, wire: Conversation, record: CallRecord) -> None:
     """Record each tool that the provider ran within a call, as a child of the call's span if it has one."""
-    parent = None
-    if record.trace_id is not None and record.span_id is not None:
-        call = runtime.spans.remote(record.trace_id, record.span_id, sampled=record.sampled is not False)
-        parent = call.within(Context())
+    sampled = record.sampled is not False
+    call = runtime.spans.remote(SpanRef(trace_id=record.trace_id, span_id=record.span_id, sampled=sampled))
+    parent = None if call is None else call.within(Context())
     seen: set[str] = set()
     for run in runs_at_provider(wire.output):
         name = str(run.position) if run.call.id is None or run.call.id in seen else run.call.id

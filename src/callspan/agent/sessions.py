@@ -26,7 +26,7 @@ from callspan.record.call import Place
 from callspan.record.events import Record, SessionRecord, TimestepRecord, Totals
 from callspan.record.span_handle import with_span_ids
 from callspan.settings import Content, strictest
-from callspan.spans.session import NO_SPAN, SessionSpan, SpanRef, span_ref
+from callspan.spans.session import NO_SPAN, span_ref
 
 
 class Identity(msgspec.Struct, frozen=True, kw_only=True):
@@ -88,10 +88,6 @@ class Session(EventRecorder):
         self._open_steps: dict[str, Timestep] = {}
         self._parent_id: str | None = None
         self._success: bool | None = None
-
-    def __repr__(self) -> str:
-        """Return its id, name and state."""
-        return f"<Session {self.id} name={self.name!r} {self.state}>"
 
     @property
     def session(self) -> Session | None:
@@ -179,9 +175,9 @@ class Session(EventRecorder):
         record = msgspec.structs.replace(self._record(), start_ns=self._start_ns)
         first = runtime.process(record, self._level, None if self._is_update else "session_start")
         self._processed_name = first.record.name
-        remote = _remote_span(runtime, self._carrier)
+        remote = runtime.spans.remote(self._carrier)
         if remote is None:
-            self._begin_span(first, base, link=_remote_span(runtime, self._episode.span))
+            self._begin_span(first, base, link=runtime.spans.remote(self._episode.span))
         else:
             self._span = remote
         self._last_span = self._span
@@ -234,12 +230,6 @@ class Session(EventRecorder):
             return record  # absent fields keep the values of the first start
         record = msgspec.structs.replace(record, start_ns=self._start_ns, host=_host(), pid=os.getpid())
         return with_span_ids(record, self._span)
-
-
-def _remote_span(runtime: Runtime, ref: SpanRef | None) -> SessionSpan | None:
-    if ref is None or ref.trace_id is None or ref.span_id is None:
-        return None
-    return runtime.spans.remote(ref.trace_id, ref.span_id, sampled=ref.sampled)
 
 
 @functools.cache

@@ -185,9 +185,11 @@ class SessionSpans:
             set_own_ids(made, context)
         return made
 
-    def remote(self, trace_id: str, span_id: str, *, sampled: bool = True) -> SessionSpan:
-        """Return a handle for a span of another process, usable only as a parent; its ids are hexadecimal."""
-        span = NonRecordingSpan(context_of(trace_id, span_id, sampled=sampled))
+    def remote(self, ref: SpanRef | None) -> SessionSpan | None:
+        """Return a handle for a span that another process has or that has ended, usable only as a parent or link."""
+        if ref is None or ref.trace_id is None or ref.span_id is None:
+            return None
+        span = NonRecordingSpan(context_of(ref.trace_id, ref.span_id, sampled=ref.sampled))
         return SessionSpan(span, ScopeSpan(self._options, None), self)
 
     def export_reward(self, processed: ProcessedRecord[Record], target: SpanRef | None) -> ProcessedRecord[Record]:
