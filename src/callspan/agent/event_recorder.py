@@ -41,6 +41,10 @@ class EventRecorder(Scope, BlockDecorator, Operations):
         self._running = RunningTotals()
         self._status: str | None = None
 
+    def __repr__(self) -> str:
+        """Return its id, name and state."""
+        return f"<{type(self).__name__} {self.id} name={self.name!r} {self.state}>"
+
     def update(self, status: str | None = None, metadata: Mapping[str, object] | None = None) -> None:
         """Set a status of your own as the outcome, and merge metadata by key; written immediately.
 

@@ -37,10 +37,6 @@ class Loop(Block):
         """End the agent."""
         self.agent.end(error)
 
-    def on_return(self, _: object) -> None:
-        """End the loop of a runner that returned normally."""
-        self.end()
-
     def on_diagnostic(self, diagnostic: Mapping[str, Any]) -> None:
         """Record the run of a candidate that a decision selected, which openai's runner states afterwards."""
         name = diagnostic["call_id"]

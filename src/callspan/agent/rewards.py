@@ -29,7 +29,6 @@ _NO_CALL: Final = "feedback needs a call: pass its result, its id, or the provid
 _NO_TARGET: Final = "a reward outside a session needs a target: session_id, timestep_id, event_id or call_id"
 _LABEL_VALUES: Final = {"thumbs_up": 1.0, "thumbs_down": 0.0, "true": 1.0, "false": 0.0}
 """The values of yes/no labels, in lower case."""
-_NO_METADATA: Final[Mapping[str, object]] = {}
 
 
 @or_unrecorded
@@ -160,7 +159,7 @@ def reward_record(
     *,
     event_id: str | None = None,
     call_id: str | None = None,
-    metadata: Mapping[str, object] = _NO_METADATA,
+    metadata: Mapping[str, object] | None = None,
 ) -> RewardRecord:
     """Return the record of a new reward. Raises UsageError for an invalid number or time."""
     amount, label, time_ns = reward_value(given.value), as_text(given.label), moment(given.at)
@@ -180,7 +179,7 @@ def reward_record(
         annotation=as_text(given.annotation),
         scope=scope,
         time_ns=time_ns,
-        metadata=dict(metadata),
+        metadata=dict(metadata or {}),
     )
 
 

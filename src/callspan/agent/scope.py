@@ -10,7 +10,7 @@ import contextvars
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, TypeAlias
@@ -183,8 +183,7 @@ class Scope(EitherWith, Block, ABC):
         if self.state == "new":
             self.start(current=False)
 
-    def _advance(self) -> AbstractContextManager[None]:
-        return self.using()
+    _advance = using
 
     def _exhausted(self, error: BaseException | None) -> None:
         self.end(None if isinstance(error, GeneratorExit) else error)

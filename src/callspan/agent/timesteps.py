@@ -70,10 +70,6 @@ class Timestep(EventRecorder):
         self._truncated: bool | None = None
         self.id = new_id()
 
-    def __repr__(self) -> str:
-        """Return its id, index, name and state."""
-        return f"<Timestep {self.id} index={self.index} name={self.name!r} {self.state}>"
-
     @property
     def session(self) -> Session | None:
         """The session it belongs to; of one that was created without a session, None before its start."""

@@ -40,7 +40,7 @@ def observe_run(original: Function, *_: object, **__: object) -> Function:
             kwargs[_DIAGNOSTICS] = partial(_diagnosed, loop, kwargs.get(_DIAGNOSTICS))
         return loop
 
-    steps = HookSteps(step=_START, begin=begin, enter=Loop.start, returned=Loop.on_return, raised=Loop.end)
+    steps = HookSteps(step=_START, begin=begin, enter=Loop.start, returned=lambda loop, _: loop.end(), raised=Loop.end)
     return steps.around(original)
 
 
