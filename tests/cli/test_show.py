@@ -174,7 +174,7 @@ ASKED = [
     {"type": "tool_result", "tool_use_id": "t", "content": [{"type": "text", "text": "x"}], "is_error": True},
 ]
 SAID = [
-    {"type": "text", "text": "a\r\nb\tc"}, {"type": "thinking", "thinking": "hm"},
+    {"type": "text", "text": "a\nb\tc\rd"}, {"type": "thinking", "thinking": "hm"},
     {"type": "redacted_thinking", "data": "abc"}, {"type": "tool_use", "id": "t", "name": "f", "input": {"a": 1}},
     {"type": "hologram"}, {"type": "text", "text": "\x1b[2J\u202e[bold]"},
 ]  # fmt: skip
@@ -187,7 +187,7 @@ user
 
 assistant answer
   a
-  b c
+  b cd
   (thinking) hm
   (thinking) sealed
   f({"a":1})
