@@ -36,6 +36,7 @@ class WithDump:
     [
         (float("nan"), None),
         ("a\ud800b\0", "a�b�"),
+        ("a\0", "a�"),
         ({1: {2}}, {"1": [2]}),
         (dt.datetime(2026, 1, 2, tzinfo=dt.timezone.utc), "2026-01-02T00:00:00+00:00"),
         (b"bytes\xff", "Ynl0ZXP/"),
