@@ -58,7 +58,7 @@ def test_however_a_process_ends_no_record_is_lost(stage: Stage, ending: str, cod
 
 @pytest.mark.parametrize("how", ["fork", "spawn", "os-fork"])
 def test_forked_workers_send_their_spans_and_keep_their_records(stage: Stage, how: str) -> None:
-    done = stage.run("opentelemetry-instrument", "python", str(APPS / "forked.py"), "3", how)
+    done = stage.run("opentelemetry-instrument", "python", SCRIPT, "3", how)
     assert done.returncode == 0, done.stderr
     assert len(stage.calls()) == 4
     assert len(stage.receiver.wait_for(4)) == 4

@@ -1,4 +1,4 @@
-"""Servers with several workers under `opentelemetry-instrument`: every span arrives, every record is kept.
+"""Servers and Celery's workers under `opentelemetry-instrument`: every span arrives, every record is kept.
 
 They are run for real as processes of their own, ended normally, by SIGTERM and by `kill -9`.
 """
@@ -8,12 +8,16 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import subprocess
 import time
+from pathlib import Path
 from typing import Final, NamedTuple
 
 import pytest
 
-from tests.support.launching import Served, Stage
+from tests.support.launching import Served, Stage, python_of, running
+
+pytestmark = [pytest.mark.timeout(300)]
 
 
 class Server(NamedTuple):
@@ -21,18 +25,17 @@ class Server(NamedTuple):
 
     command: tuple[str, ...]
     paths: tuple[str, ...]
-    workers: int = 2
-    earlier: int = 0
-    """Calls that the master makes before it forks: the spool and the batches of spans are in use then."""
+    is_calling: bool = False
+    """Whether the master makes a call before it forks: the spool and the batches of spans are in use then."""
 
     def ask(self, server: Served, count: int) -> list[str]:
         """Ask each path so many times at once; one call each."""
         return server.get_all([f"{path}{number}" for path in self.paths for number in range(count)])
 
 
-def gunicorn(app: str, *options: str, workers: int = 2) -> tuple[str, ...]:
+def gunicorn(app: str, *options: str) -> tuple[str, ...]:
     server = ("opentelemetry-instrument", "gunicorn", app, "--bind", "127.0.0.1:{port}")
-    return (*server, "--workers", str(workers), *options)
+    return (*server, "--workers", "2", *options)
 
 
 UVICORN_ALONE: Final = ("opentelemetry-instrument", "uvicorn", "web:app", "--port", "{port}")
@@ -40,7 +43,7 @@ WEB, WSGI = ("/plain?question=", "/stream?question="), ("/ask?",)
 UVICORN = Server((*UVICORN_ALONE, "--workers", "2"), WEB)
 GUNICORN = Server(gunicorn("wsgi:application", "--preload"), WSGI)
 REPLACING = GUNICORN._replace(command=(*GUNICORN.command, "--max-requests", "4"))
-CALLING = Server(gunicorn("wsgi_preloaded:application", "--preload", workers=3), WSGI, workers=3, earlier=1)
+CALLING = GUNICORN._replace(is_calling=True)
 of_either = pytest.mark.parametrize("server", [UVICORN, GUNICORN], ids=["uvicorn", "gunicorn"])
 
 
@@ -65,9 +68,9 @@ def processes(served: Served, wanted: int) -> set[str]:
     ],
 )
 def test_workers_send_what_they_recorded_when_they_end(stage: Stage, server: Server, signal_number: int) -> None:
-    expected = 16 * len(server.paths) + server.earlier
-    with stage.serving(*server.command) as served:
-        assert len(processes(served, server.workers)) >= server.workers
+    expected = 16 * len(server.paths) + server.is_calling
+    with stage.serving(*server.command, **({"ASK_FIRST": "yes"} if server.is_calling else {})) as served:
+        assert len(processes(served, 2)) >= 2
         for _ in range(4):
             assert all(server.ask(served, 4))
         output = served.stop(signal_number)
@@ -142,3 +145,66 @@ def test_records_of_workers_survive_kill_9(stage: Stage, server: Server) -> None
         os.killpg(served.process.pid, signal.SIGKILL)
         served.process.wait(timeout=10)
         assert len(stage.calls_of_the_killed(len(asked))) == len(asked)
+
+
+CELERY: Final = (
+    "opentelemetry-instrument", "celery", "-A", "celery_app", "worker", "--pool", "prefork", "--concurrency", "2",
+    "--loglevel", "WARNING",
+)  # fmt: skip
+SEND: Final = "import sys, celery_app; print(len(celery_app.send(int(sys.argv[1]))))"
+
+
+class Celery:
+    """Celery's environment for a stage, its worker and what that has said."""
+
+    def __init__(self, stage: Stage, *options: str) -> None:
+        self._stage, self._said = stage, stage.place / "said"
+        self._binaries = Path(python_of("frameworks/celery")).parent
+        stage.environment["PATH"] = os.pathsep.join((str(self._binaries), stage.environment["PATH"]))
+        stage.environment["CELERY_PLACE"] = str(stage.place)
+        stage.environment["OTEL_BSP_SCHEDULE_DELAY"] = "60000"  # so that spans are there at the end, or lost
+        for name in ("queue", "results"):
+            (stage.place / name).mkdir()
+        command = [str(self._binaries / CELERY[0]), *CELERY[1:], *options]
+        self.working = running(command, self._said, lambda: True, stage.environment)
+
+    def send(self, count: int) -> int:
+        """Have so many tasks done, by a process that has no callspan; the number of processes that did them."""
+        done = self._stage.run(str(self._binaries / "python"), "-c", SEND, str(count))
+        assert done.returncode == 0, f"{done.stderr}\nthe worker said:\n{self._said.read_text()}"
+        return int(done.stdout)
+
+    def end(self, worker: subprocess.Popen[bytes], signal_number: int) -> str:
+        """Have the worker end as a signal asks it to; what it said."""
+        worker.send_signal(signal_number)
+        try:
+            worker.wait(150)
+        except subprocess.TimeoutExpired:
+            pytest.fail(f"it goes on; it said:\n{self._said.read_text()}")
+        return self._said.read_text()
+
+
+@pytest.mark.parametrize(
+    ("signal_number", "options", "fewest"),
+    [(signal.SIGTERM, (), 1), (signal.SIGQUIT, (), 1), (signal.SIGTERM, ("--max-tasks-per-child", "2"), 4)],
+    ids=["warm", "cold", "replaced after two tasks"],
+)
+def test_workers_of_celery_send_what_they_recorded_when_they_end(
+    stage: Stage, signal_number: int, options: tuple[str, ...], fewest: int
+) -> None:
+    celery = Celery(stage, *options)
+    with celery.working as worker:
+        assert celery.send(8) >= fewest
+        output = celery.end(worker, signal_number)
+    assert len(stage.calls()) == 16, output
+    assert len(stage.receiver.wait_for(16)) == 16, output
+    assert len({span.span_id for span in stage.spans}) == 16
+
+
+def test_records_of_workers_of_celery_survive_kill_9(stage: Stage) -> None:
+    celery = Celery(stage)
+    with celery.working as worker:
+        celery.send(6)
+        os.killpg(worker.pid, signal.SIGKILL)
+        worker.wait(30)
+    assert len(stage.calls_of_the_killed(12)) == 12

@@ -1,23 +1,52 @@
-"""A plain script: makes calls, of both SDKs if it simply ends, and ends in the requested way."""
+"""A plain script: makes calls, of both SDKs if it simply ends, and ends in the requested way, or leaves them to others.
 
+`fork`, `spawn` and `os-fork`: a master makes a call, and its children the others, as Celery's prefork pool does.
+"""
+
+import multiprocessing
 import os
 import signal
 import sys
 
+from calling import ask, ask_claude
+
 
 def main(count: int, ending: str) -> None:
-    if ending == "late-instrumentation":
-        import openai  # noqa: F401
-        from opentelemetry.instrumentation.auto_instrumentation import initialize
-
-        initialize()
-    if ending == "suppressed":
+    if ending in ("fork", "spawn", "os-fork"):
+        ask("from the master")
+        in_children(count, ending)
+    elif ending == "suppressed":
         from opentelemetry.instrumentation.utils import suppress_instrumentation
 
         with suppress_instrumentation():
             calls(count, both=False)
+    else:
+        calls(count, both=ending == "return")
+        end(ending)
+
+
+def calls(count: int, *, both: bool) -> None:
+    for number in range(count):
+        ask(f"question {number}")
+        if both:
+            ask_claude(f"question {number}")
+
+
+def in_children(count: int, how: str) -> None:
+    if how == "os-fork":
+        child = os.fork()
+        if child == 0:
+            calls(count, both=False)
+            sys.exit(0)
+        os.waitpid(child, 0)
         return
-    calls(count, both=ending in ("return", "late-instrumentation"))
+    with multiprocessing.get_context(how).Pool(2) as pool:
+        pool.map(ask, [f"question {number}" for number in range(count)], chunksize=1)
+        pool.close()
+        pool.join()
+
+
+def end(ending: str) -> None:
     if ending == "graceful-sigterm":
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     if "sigterm" in ending:
@@ -25,15 +54,6 @@ def main(count: int, ending: str) -> None:
         signal.pause()
     if ending == "sigkill":
         os.kill(os.getpid(), signal.SIGKILL)
-
-
-def calls(count: int, *, both: bool) -> None:
-    from calling import ask, ask_claude
-
-    for number in range(count):
-        ask(f"question {number}")
-        if both:
-            ask_claude(f"question {number}")
 
 
 if __name__ == "__main__":

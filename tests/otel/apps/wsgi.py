@@ -1,10 +1,13 @@
-"""A WSGI application whose every request is one call."""
+"""A WSGI application whose every request is one call. With `ASK_FIRST` it has asked before the server forks."""
 
 import os
 from collections.abc import Callable, Iterable
 from typing import Any
 
 from calling import ask
+
+if "ASK_FIRST" in os.environ:
+    ask("asked by the master")
 
 
 def application(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
