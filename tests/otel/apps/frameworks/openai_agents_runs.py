@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import openai
@@ -25,7 +24,8 @@ from agents import (
 )
 from agents.exceptions import InputGuardrailTripwireTriggered, UserError
 from agents.mcp import MCPServerStdio
-from agents.tracing import TracingProcessor, custom_span, trace
+from agents.tracing import custom_span, trace
+from agents.tracing.processors import BatchTraceProcessor
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.trace import StatusCode
 
@@ -34,9 +34,6 @@ from callspan.testing import Reply, ScriptedProvider, capture
 
 NAMES = {"agent": "invoke_agent", "function": "execute_tool", "handoff": "handoff", "guardrail": "guardrail"}
 MODELS = ("response", "generation")
-STARTS = tuple(NAMES.values())
-
-
 MCP_SERVER = """
 try:
     from mcp.server.mcpserver import MCPServer
@@ -50,24 +47,14 @@ server.run()
 """
 
 
-class Own(TracingProcessor):
-    """Keeps the package's own spans."""
+class Own:
+    """Keeps the package's own spans, as an exporter of theirs."""
 
     def __init__(self) -> None:
         self.spans: list[Any] = []
 
-    def on_trace_start(self, trace: Any) -> None: ...
-
-    def on_trace_end(self, trace: Any) -> None: ...
-
-    def on_span_start(self, span: Any) -> None: ...
-
-    def on_span_end(self, span: Any) -> None:
-        self.spans.append(span)
-
-    def shutdown(self) -> None: ...
-
-    def force_flush(self) -> None: ...
+    def export(self, items: list[Any]) -> None:
+        self.spans += [one for one in items if hasattr(one, "span_data")]
 
 
 def paths(spans: dict[Any, tuple[Any, str | None]]) -> list[str]:
@@ -92,7 +79,7 @@ def of_package(span: Any) -> str | None:
 def of_callspan(span: ReadableSpan) -> str | None:
     if span.name.startswith("chat "):
         return "chat"
-    return span.name if span.name.startswith(STARTS) else None
+    return span.name if span.name.startswith(tuple(NAMES.values())) else None
 
 
 @function_tool
@@ -133,110 +120,95 @@ async def brief(context: Any, agent: Any, output: Any) -> GuardrailFunctionOutpu
     return GuardrailFunctionOutput(output_info=None, tripwire_triggered=False)
 
 
-class Cast:
-    """Agents of one provider."""
-
-    def __init__(self, provider: ScriptedProvider, kind: Any) -> None:
-        self.client = openai.AsyncOpenAI(
-            api_key="sk-test", base_url=provider.openai_url, max_retries=0, timeout=60
-        )  # 200 at once need more than the five seconds that it allows to connect
-        self._kind = kind
-
-    def agent(self, name: str, **options: Any) -> Agent[Any]:
-        return Agent(name=name, model=self._kind(model="gpt-5", openai_client=self.client), **options)
-
-
-@contextmanager
-def failing(*kinds: type[BaseException]) -> Iterator[None]:
-    """Expect one of these exceptions."""
-    try:
-        yield
-    except kinds:
-        return
-    raise AssertionError(f"none of {kinds} was raised")
-
-
 def calls(*tools: tuple[str, dict[str, Any]]) -> Reply:
     made = [{"name": name, "arguments": given, "id": f"call_{at}_{name}"} for at, (name, given) in enumerate(tools)]
     return Reply(tool_calls=made)
 
 
-async def plain(cast: Cast, provider: ScriptedProvider) -> None:
-    await Runner.run(cast.agent("guide"), "Hi")
+OSLO = calls(("weather", {"city": "Oslo"}))
 
 
-async def parallel_tools(cast: Cast, provider: ScriptedProvider) -> None:
-    provider.reply(calls(("weather", {"city": "Oslo"}), ("slow", {"n": 3}), ("slow", {"n": 1}), ("forgiven", {})))
-    await Runner.run(cast.agent("guide", tools=[weather, slow, forgiven]), "Hi")
+class Cast:
+    """Agents of one provider, and their runs."""
+
+    def __init__(self, provider: ScriptedProvider, kind: Any) -> None:
+        self.client = openai.AsyncOpenAI(
+            api_key="sk-test", base_url=provider.openai_url, max_retries=0, timeout=60
+        )  # 200 at once need more than the five seconds that it allows to connect
+        self.provider, self._kind = provider, kind
+
+    def agent(self, name: str = "guide", **options: Any) -> Agent[Any]:
+        return Agent(name=name, model=self._kind(model="gpt-5", openai_client=self.client), **options)
+
+    async def run(
+        self, *replies: Reply, said: str = "Hi", fails: Any = (), options: dict[str, Any] | None = None, **agent: Any
+    ) -> Any:
+        """Script these replies and run an agent, which ends with one of the exceptions `fails`, if there is any."""
+        for reply in replies:
+            self.provider.reply(reply)
+        try:
+            result = await Runner.run(self.agent(**agent), said, **(options or {}))
+        except fails:
+            return None
+        assert not fails, "nothing was raised"
+        return result.final_output
 
 
-async def handoffs(cast: Cast, provider: ScriptedProvider) -> None:
-    provider.reply(calls(("transfer_to_billing", {})))
-    provider.reply(calls(("weather", {"city": "Bonn"})))
+async def handoffs(cast: Cast) -> None:
     billing = cast.agent("billing", tools=[weather], output_guardrails=[brief])
-    await Runner.run(cast.agent("triage", handoffs=[billing], input_guardrails=[polite]), "Hi")
+    replies = calls(("transfer_to_billing", {})), calls(("weather", {"city": "Bonn"}))
+    await cast.run(*replies, name="triage", handoffs=[billing], input_guardrails=[polite])
 
 
-async def agents_as_tools(cast: Cast, provider: ScriptedProvider) -> None:
-    provider.reply(calls(("ask_expert", {"input": "What?"})))
-    provider.reply(calls(("weather", {"city": "Rome"})))
-    expert = cast.agent("expert", tools=[weather])
-    guide = cast.agent("guide", tools=[expert.as_tool("ask_expert", "Ask the expert.")])
-    await Runner.run(guide, "Hi")
+async def agents_as_tools(cast: Cast) -> None:
+    expert = cast.agent("expert", tools=[weather]).as_tool("ask_expert", "Ask the expert.")
+    await cast.run(calls(("ask_expert", {"input": "What?"})), calls(("weather", {"city": "Rome"})), tools=[expert])
 
 
-async def streamed(cast: Cast, provider: ScriptedProvider) -> None:
-    provider.reply(calls(("weather", {"city": "Oslo"})))
-    result = Runner.run_streamed(cast.agent("guide", tools=[weather]), "Hi")
-    async for _ in result.stream_events():
+async def streamed(cast: Cast) -> None:
+    cast.provider.reply(OSLO)
+    async for _ in Runner.run_streamed(cast.agent(tools=[weather]), "Hi").stream_events():
         pass
 
 
-async def tripwire(cast: Cast, provider: ScriptedProvider) -> None:
-    with failing(InputGuardrailTripwireTriggered):
-        await Runner.run(cast.agent("guide", input_guardrails=[polite]), "You idiot")
-
-
-async def max_turns(cast: Cast, provider: ScriptedProvider) -> None:
-    provider.reply(tool_calls=[{"name": "weather", "arguments": {"city": "Oslo"}}], repeat=True)
-    with failing(MaxTurnsExceeded):
-        await Runner.run(cast.agent("guide", tools=[weather]), "Hi", max_turns=2)
-
-
-async def tool_error(cast: Cast, provider: ScriptedProvider) -> None:
-    provider.reply(calls(("broken", {})))
-    with failing(ValueError, UserError):
-        await Runner.run(cast.agent("guide", tools=[broken]), "Hi")
-
-
-async def cancelled(cast: Cast, provider: ScriptedProvider) -> None:
-    provider.reply(calls(("slow", {"n": 500})))
-    task = asyncio.create_task(Runner.run(cast.agent("guide", tools=[slow]), "Hi"))
-    while not provider.requests:
+async def cancelled(cast: Cast) -> None:
+    running = cast.run(calls(("slow", {"n": 500})), tools=[slow], fails=asyncio.CancelledError)
+    task = asyncio.create_task(running)
+    while not cast.provider.requests:
         await asyncio.sleep(0.01)
     await asyncio.sleep(0.2)
     task.cancel()
-    with failing(asyncio.CancelledError):
-        await task
+    await task
 
 
-async def in_a_session(cast: Cast, provider: ScriptedProvider) -> None:
+async def in_a_session(cast: Cast) -> None:
     with callspan.session("support", session_id="mine") as session, session.timestep():
-        await Runner.run(cast.agent("guide"), "Hi")
+        await cast.run()
 
 
-async def in_a_group(cast: Cast, provider: ScriptedProvider) -> None:
+async def in_a_group(cast: Cast) -> None:
     for _ in range(2):
-        await Runner.run(cast.agent("guide"), "Hi", run_config=RunConfig(workflow_name="chat", group_id="group-7"))
+        await cast.run(options={"run_config": RunConfig(workflow_name="chat", group_id="group-7")})
 
 
-async def under_one_trace(cast: Cast, provider: ScriptedProvider) -> None:
+async def under_one_trace(cast: Cast) -> None:
     with trace("two runs"), custom_span("outer", {}):
-        await Runner.run(cast.agent("one"), "Hi")
-        await Runner.run(cast.agent("two"), "Hi")
+        await cast.run(name="one")
+        await cast.run(name="two")
 
 
-async def many(cast: Cast, provider: ScriptedProvider) -> None:
+async def mcp_tools(cast: Cast) -> None:
+    command: Any = {"command": sys.executable, "args": ["-c", MCP_SERVER]}
+    async with MCPServerStdio(params=command, name="sums", client_session_timeout_seconds=60) as server:
+        await cast.run(calls(("add", {"a": 1, "b": 2})), mcp_servers=[server])
+
+
+async def content_off(cast: Cast) -> None:
+    with callspan.content("off"):
+        await cast.run(OSLO, tools=[weather])
+
+
+async def many(cast: Cast) -> None:
     def model(request: Any) -> Reply:
         """Ask for the tool with the run's own city first."""
         given = request.body.get("input") or request.body.get("messages")
@@ -244,45 +216,49 @@ async def many(cast: Cast, provider: ScriptedProvider) -> None:
         done = any(one.get("type") == "function_call_output" or one.get("role") == "tool" for one in given)
         return Reply(text=f"rain in {city}") if done else calls(("weather", {"city": city}))
 
-    provider.reply(responder=model, repeat=True)
-
     async def one(number: int) -> None:
-        result = await Runner.run(cast.agent(f"guide {number}", tools=[weather]), f"city {number}")
-        assert result.final_output == f"rain in city {number}"
+        answer = await cast.run(said=f"city {number}", name=f"guide {number}", tools=[weather])
+        assert answer == f"rain in city {number}"
 
+    cast.provider.reply(responder=model, repeat=True)
     await asyncio.gather(*map(one, range(200)))
 
 
-async def mcp_tools(cast: Cast, provider: ScriptedProvider) -> None:
-    provider.reply(calls(("add", {"a": 1, "b": 2})))
-    command: Any = {"command": sys.executable, "args": ["-c", MCP_SERVER]}
-    async with MCPServerStdio(params=command, name="sums", client_session_timeout_seconds=60) as server:
-        await Runner.run(cast.agent("guide", mcp_servers=[server]), "Hi")
-
-
-async def content_off(cast: Cast, provider: ScriptedProvider) -> None:
-    provider.reply(calls(("weather", {"city": "Oslo"})))
-    with callspan.content("off"):
-        await Runner.run(cast.agent("guide", tools=[weather]), "Hi")
-
-
-SCENES: dict[str, Callable[[Cast, ScriptedProvider], Awaitable[None]]] = {
+PARALLEL = calls(("weather", {"city": "Oslo"}), ("slow", {"n": 3}), ("slow", {"n": 1}), ("forgiven", {}))
+SCENES: dict[str, Callable[[Cast], Awaitable[Any]]] = {
+    "plain": lambda cast: cast.run(),
+    "parallel_tools": lambda cast: cast.run(PARALLEL, tools=[weather, slow, forgiven]),
+    "tripwire": lambda cast: cast.run(
+        said="You idiot", input_guardrails=[polite], fails=InputGuardrailTripwireTriggered
+    ),
+    "max_turns": lambda cast: cast.run(
+        OSLO, OSLO, tools=[weather], options={"max_turns": 2}, fails=MaxTurnsExceeded
+    ),
+    "tool_error": lambda cast: cast.run(calls(("broken", {})), tools=[broken], fails=(ValueError, UserError)),
+} | {
     scene.__name__: scene
     for scene in (
-        plain, parallel_tools, handoffs, agents_as_tools, streamed, tripwire, max_turns, tool_error, cancelled,
-        in_a_session, in_a_group, under_one_trace, mcp_tools, content_off, many,
+        handoffs, agents_as_tools, streamed, cancelled, in_a_session, in_a_group, under_one_trace, mcp_tools,
+        content_off, many,
     )
 }  # fmt: skip
+
+
+async def play(scene: Callable[[Cast], Awaitable[Any]], kind: Any, provider: ScriptedProvider) -> None:
+    cast = Cast(provider, kind)
+    async with cast.client:
+        await scene(cast)
 
 
 def played(scene: str, kind: Any) -> dict[str, Any]:
     """Play one scene; return both trees, and what was recorded."""
     own = Own()
-    set_trace_processors([own])
+    processor = BatchTraceProcessor(own)
+    set_trace_processors([processor])
     with capture() as seen, ScriptedProvider() as provider:
-        asyncio.run(_one(SCENES[scene], kind, provider))
+        asyncio.run(play(SCENES[scene], kind, provider))
+    processor.shutdown()
     spans = seen.spans
-    tools = [event for event in seen.events if event.event_type == "tool"]
     return {
         "theirs": paths({one.span_id: (one.parent_id, of_package(one)) for one in own.spans}),
         "ours": paths({one.context.span_id: (one.parent and one.parent.span_id, of_callspan(one)) for one in spans}),
@@ -295,15 +271,10 @@ def played(scene: str, kind: Any) -> dict[str, Any]:
         "sessions": sorted({session.session_id for session in seen.sessions}),
         "tools": sorted(
             [one.name, one.tool_call_id, json.dumps(one.data, sort_keys=True), (one.metadata or {}).get("server")]
-            for one in tools
+            for one in seen.events
+            if one.event_type == "tool"
         ),
     }
-
-
-async def _one(scene: Callable[[Cast, ScriptedProvider], Awaitable[None]], kind: Any, provider: Any) -> None:
-    cast = Cast(provider, kind)
-    async with cast.client:
-        await scene(cast, provider)
 
 
 def left(store: str) -> None:
@@ -317,18 +288,14 @@ def left(store: str) -> None:
         handle.uninstrument()
         return "left"
 
-    async def scene(cast: Cast, provider: ScriptedProvider) -> None:
-        provider.reply(calls(("leave", {})))
-        await Runner.run(cast.agent("guide", tools=[leave]), "Hi")
-
     with ScriptedProvider() as provider:
-        asyncio.run(_one(scene, OpenAIResponsesModel, provider))
+        scene = play(lambda cast: cast.run(calls(("leave", {})), tools=[leave]), OpenAIResponsesModel, provider)
+        asyncio.run(scene)
 
 
 if __name__ == "__main__":
     if sys.argv[1:2] == ["left"]:
         sys.exit(left(sys.argv[2]))
     kinds = {"responses": OpenAIResponsesModel, "chat": OpenAIChatCompletionsModel}
-    wanted = sys.argv[1:] or SCENES
-    found = {f"{api}:{scene}": played(scene, kind) for api, kind in kinds.items() for scene in wanted}
+    found = {f"{api}:{scene}": played(scene, kind) for api, kind in kinds.items() for scene in SCENES}
     print("RESULT " + json.dumps(found))

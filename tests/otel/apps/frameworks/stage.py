@@ -1,8 +1,8 @@
 """The stage of a framework: a scripted provider, the scenes, and what came of each as JSON.
 
-The kind of a scene is the last part of its name: `plain`, `streamed`, `tools`, `structured`, `retried`, `left` (a
-stream that is left early), `cancelled` (a call that never answers) or `two` (two calls at once). In a scene that is
-`traced` the framework's own tracing is on.
+The kind of a scene is the last part of its name: `plain`, `tools`, `structured`, `retried` or `cancelled` (a call that
+never answers). One that is `left` is of a stream, and one of `two` asks twice at once. In a scene that is `traced` the
+framework's own tracing is on.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ import gc
 import inspect
 import json
 import logging
+import os
 import sys
 import tempfile
-import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager
+from contextlib import aclosing, closing
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -35,6 +35,10 @@ import callspan
 from callspan.stores import EmptyStoreError
 from callspan.testing import ReceivedRequest, Reply, ScriptedProvider
 
+os.environ |= {
+    "AGNO_TELEMETRY": "false", "CREWAI_DISABLE_TELEMETRY": "true", "CREWAI_TRACING_ENABLED": "false",
+    "LANGSMITH_TRACING": "false", "LITELLM_LOCAL_MODEL_COST_MAP": "True", "OTEL_SDK_DISABLED": "false",
+}  # fmt: skip
 OPERATION = "gen_ai.operation.name"
 Scene = Callable[[Callable[..., Any]], Any]
 """What is played with a function that makes a model, a client or an agent of the framework."""
@@ -59,44 +63,59 @@ def weather(city: str) -> str:
     return f"rain in {city}"
 
 
-def in_threads(ask: Callable[[str], Any]) -> list[Any]:
-    """Ask two things at once, in threads that have the caller's context."""
-    with ThreadPoolExecutor(2) as pool:
-        return list(pool.map(callspan.copy_context(ask), ("Hi", "Ho")))
+def scenes(
+    ask: Scene,
+    stream: Callable[[Any], Iterator[Any] | AsyncIterator[Any]] | None = None,
+    ask_async: Callable[[Any], Awaitable[Any]] | None = None,
+    kind: str = "plain",
+) -> dict[str, Scene]:
+    """The scenes that every framework has: asked once, as a stream, left after its first text, and twice at once."""
+
+    def in_threads(make: Any) -> Any:
+        with ThreadPoolExecutor(2) as pool:
+            return list(pool.map(callspan.copy_context(lambda _: ask(make)), "12"))
+
+    async def at_once(make: Any) -> Any:
+        assert ask_async is not None
+        return await asyncio.gather(ask_async(make), ask_async(make))
+
+    found: dict[str, Scene] = {kind: ask, f"two:{kind}": in_threads if ask_async is None else at_once}
+    if stream is not None:
+        found |= {
+            f"streamed:{kind}": lambda make: _items(stream(make)),
+            f"left:{kind}": lambda make: _items(stream(make), is_left=True),
+        }
+    return found
 
 
-@contextmanager
-def websocket_server(play: Callable[[Any, list[str]], None]) -> Iterator[tuple[str, list[str]]]:
-    """A server that plays with each connection; its address, and the types of the events that it received."""
-    from websockets.exceptions import ConnectionClosed
-    from websockets.sync.server import serve
-
-    received: list[str] = []
-
-    def handler(connection: Any) -> None:
-        try:
-            play(connection, received)
-        except ConnectionClosed:
-            return
-
-    with serve(handler, "127.0.0.1", 0, max_size=None) as server:
-        threading.Thread(target=server.serve_forever).start()
-        yield f"ws://127.0.0.1:{server.socket.getsockname()[1]}/v1", received
-        server.shutdown()
+def _items(stream: Any, *, is_left: bool = False) -> Any:
+    """All items of a stream; the first that is not empty where it is left."""
+    if isinstance(stream, AsyncIterator):
+        return _async_items(stream, is_left)
+    return next(item for item in stream if item) if is_left else list(stream)
 
 
-def script(provider: ScriptedProvider, scene: str) -> None:
+async def _async_items(stream: Any, is_left: bool) -> list[Any]:
+    found = []
+    async with aclosing(stream):
+        async for item in stream:
+            found.append(item)
+            if is_left and item:
+                break
+    return found
+
+
+def script(provider: ScriptedProvider, kind: str) -> None:
     """Put the replies of a scene in place."""
-    if scene == "tools":
+    if kind == "tools":
         provider.reply(tool_calls=[{"name": "weather", "arguments": {"city": "Paris"}, "id": "call_1"}])
         provider.reply(text="It rains in Paris.")
-    elif scene == "retried":
-        provider.reply(tool_calls=[{"name": "City", "arguments": {"name": "Paris"}, "id": "call_0"}])
-        provider.reply(responder=matching_reply, repeat=True)
-    elif scene == "structured":
+    elif kind in ("structured", "retried"):
+        if kind == "retried":
+            provider.reply(tool_calls=[{"name": "City", "arguments": {"name": "Paris"}, "id": "call_0"}])
         provider.reply(responder=matching_reply, repeat=True)
     else:
-        provider.reply(text="One, two, three.", delay_s=20 * (scene == "cancelled"), repeat=True)
+        provider.reply(text="One, two, three.", delay_s=20 * (kind == "cancelled"), repeat=True)
 
 
 def matching_reply(request: ReceivedRequest) -> Reply:
@@ -110,41 +129,39 @@ def matching_reply(request: ReceivedRequest) -> Reply:
     return Reply(tool_calls=[{"name": name, "arguments": CITY, "id": "call_1"}])
 
 
-def run(makers: Mapping[str, Callable[..., Any]], scenes: Mapping[str, Scene]) -> None:
-    """Play every scene with what each maker makes, with callspan on if the command line says `on`; print the results.
+def play(makers: Mapping[str, Callable[..., Any]], scenes: Mapping[str, Scene]) -> None:
+    """Play every scene with what each maker makes, with callspan on if the command line ends with `on`; print it all.
 
     A maker gets the provider and the options of a scene. A scene may be a coroutine function.
     """
-    exporter = InMemorySpanExporter()
-    provider = TracerProvider()
+    exporter, provider, messages = InMemorySpanExporter(), TracerProvider(), list[str]()
     provider.add_span_processor(SimpleSpanProcessor(exporter))
     trace.set_tracer_provider(provider)
-    messages: list[str] = []
     listener = logging.Handler(logging.WARNING)
     listener.emit = lambda record: messages.append(record.getMessage())  # type: ignore[method-assign]
     logging.getLogger("callspan").addHandler(listener)
     with tempfile.TemporaryDirectory() as directory:
         store = f"sqlite:///{directory}/calls.db"
-        handle = callspan.instrument(stores=store) if sys.argv[1] == "on" else None
-
-        def outcomes() -> list[str]:
-            """How the calls in the store ended, the newest first."""
-            if handle is not None:
-                handle.force_flush()
-            try:
-                with closing(callspan.open_store(store)) as reader:
-                    return [call.outcome for call in reader.calls()]
-            except EmptyStoreError:
-                return []
-
+        handle = callspan.instrument(stores=store) if sys.argv[-1] == "on" else None
         results = {
-            f"{maker}:{name}": _play(name, scene, make, exporter, outcomes)
+            f"{maker}:{name}": _play(name, scene, make, exporter, partial(_outcomes, handle, store))
             for maker, make in makers.items()
             for name, scene in scenes.items()
         }
         if handle is not None:
             handle.uninstrument()
     print("\nRESULT " + json.dumps({"scenes": results, "heard": messages}))
+
+
+def _outcomes(handle: callspan.Handle | None, store: str) -> list[str]:
+    """How the calls in the store ended, the newest first."""
+    if handle is not None:
+        handle.force_flush()
+    try:
+        with closing(callspan.open_store(store)) as reader:
+            return [call.outcome for call in reader.calls()]
+    except EmptyStoreError:
+        return []
 
 
 def _play(
@@ -161,8 +178,9 @@ def _play(
         requests = [one for one in provider.requests if not one.is_upgrade and not one.path.endswith("/count_tokens")]
     gc.collect()
     recorded = outcomes()  # it waits for the ends of streams that were left
-    calls = _of_calls(exporter)
-    above = [_above(span, exporter.get_finished_spans()) for span in calls]
+    spans = exporter.get_finished_spans()
+    calls = [span for span in spans if (span.attributes or {}).get(OPERATION) == "chat"]
+    above = [_above(span, spans) for span in calls]
     return {
         "result": result,
         "wire": [request.path for request in requests],
@@ -172,11 +190,6 @@ def _play(
         "under_caller": sum(caller.get_span_context().span_id in parents for parents in above),
         "parents": sorted({name for parents in above for name in parents.values()} - {"caller"}),
     }
-
-
-def _of_calls(exporter: InMemorySpanExporter) -> list[ReadableSpan]:
-    """The LLM spans, whoever has made them; each should have the id of our call."""
-    return [span for span in exporter.get_finished_spans() if (span.attributes or {}).get(OPERATION) == "chat"]
 
 
 def _above(span: ReadableSpan, spans: Iterable[ReadableSpan]) -> dict[int, str]:
