@@ -6,13 +6,13 @@ A table says for each type of event where its news belong; one interpreter reads
 from __future__ import annotations
 
 from collections.abc import Mapping
-from io import StringIO
 from typing import Any, ClassVar, Final, Literal, NamedTuple, TypeAlias
 
 from callspan.providers.error_kinds import error_in
 from callspan.providers.fold.merge import (
     LISTED,
     Entries,
+    GrowingText,
     Json,
     carries,
     extend,
@@ -82,7 +82,7 @@ class EventFold:
         self._settled: set[int] = set()
         """The entries that the stream cannot stop within."""
         self._done: set[int] = set()
-        self._open: dict[object, tuple[Place, str, object, str, object, StringIO]] = {}
+        self._open: dict[object, tuple[Place, str, object, str, object, GrowingText]] = {}
         """The texts that grow, by type of event: its place, and the fields with the numbers of the entry, and these."""
 
     @property
@@ -109,7 +109,7 @@ class EventFold:
             if is_next and piece and "error" not in event and not event.get(_LOGPROBS):
                 if place.rest:
                     self._take_rest(event, place)
-                growing.write(piece)
+                growing.add(piece)
                 return True
         return self._take(event, news, kind)
 
@@ -213,7 +213,7 @@ class EventFold:
         extend(entry, _logprobs(event))
         growing = entry.get(place.name)
         outer, inner = (place.lists[0][1], place.lists[-1][1]) if place.lists else ("", "")
-        if type(growing) is StringIO and (not place.lists or type(event.get(outer)) is int):
+        if type(growing) is GrowingText and (not place.lists or type(event.get(outer)) is int):
             self._open[kind] = (place, outer, event.get(outer), inner, event.get(inner), growing)
         return carried
 
