@@ -22,7 +22,6 @@ FILES: Final[dict[str, int]] = {
     "tests/otel/test_peers.py": 2,
     "tests/otel/test_servers.py": 0,
     "tests/otel/test_web_service.py": 2,
-    "tests/sessions/test_memory.py": 0,
     "tests/stores/test_beside_sqlite.py": 2,
     "tests/stores/test_large_stores.py": 0,
     "tests/stores/test_outages.py": 0,

@@ -10,13 +10,13 @@ from typing import Any
 
 import openai
 import pytest
+from tests.support.calls import APIS, Wire
+from tests.support.mode import Mode
 
 from callspan import settings_loader
 from callspan.delivery import recorder
 from callspan.observe import unrecognized
 from callspan.testing import Captured, ScriptedProvider, capture
-from tests.support.calls import APIS, Wire
-from tests.support.mode import Mode
 
 
 @pytest.fixture

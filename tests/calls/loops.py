@@ -6,9 +6,9 @@ from typing import Any
 
 import anthropic
 import pytest
+from tests.support.mode import Mode
 
 from callspan.testing import Captured
-from tests.support.mode import Mode
 
 MESSAGE: dict[str, Any] = {
     "model": "claude-sonnet-5", "max_tokens": 64, "messages": [{"role": "user", "content": "Which weather?"}],

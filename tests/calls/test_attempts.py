@@ -26,14 +26,14 @@ import pytest
 from opentelemetry import trace
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.trace import SpanKind, StatusCode
-
-import callspan
-from callspan.records import CallRecord
-from callspan.testing import Captured, ReceivedRequest, Reply, ScriptedProvider, capture
 from tests.support import sdks
 from tests.support.calls import CHAT, Run, Wire, caught, the_call
 from tests.support.mode import Mode
 from tests.support.scale import scaled
+
+import callspan
+from callspan.records import CallRecord
+from callspan.testing import Captured, ReceivedRequest, Reply, ScriptedProvider, capture
 
 pytestmark = pytest.mark.usefixtures("short_waits")
 LIMITED = {"status": 429, "headers": {"retry-after-ms": "6"}}

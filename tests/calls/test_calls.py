@@ -17,17 +17,16 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
+from tests.conftest import Instrument
+from tests.support import sdks
+from tests.support.calls import QUESTION, Run, Wire, everywhere, the_call
+from tests.support.mode import Mode
 
 import callspan
 from callspan import open_store
 from callspan.records import CallRecord, encode
 from callspan.stores import CallFilter, Reader, whole_conversation
 from callspan.testing import Captured, ScriptedProvider, capture
-from tests.conftest import Instrument
-from tests.support import sdks
-from tests.support.calls import QUESTION, Run, Wire, the_call
-from tests.support.captured import everywhere
-from tests.support.mode import Mode
 
 pytestmark = pytest.mark.usefixtures("no_settings")
 

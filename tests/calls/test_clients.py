@@ -12,9 +12,6 @@ import pytest
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
-
-import callspan
-from callspan.testing import Captured
 from tests.support import sdks
 from tests.support.calls import (
     CHAT,
@@ -31,6 +28,9 @@ from tests.support.calls import (
     usage_of,
 )
 from tests.support.mode import Mode
+
+import callspan
+from callspan.testing import Captured
 
 PLATFORMS: dict[str, tuple[dict[str, Any], str, str, str]] = {
     # class of the client: what it needs, path of its URL, name of the provider, what is in the paths of its requests

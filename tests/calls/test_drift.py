@@ -17,14 +17,14 @@ from typing import Any, Final
 
 import anthropic._base_client
 import pytest
-
-import callspan
-from callspan.testing import Captured, ScriptedProvider, capture
 from tests.calls import loops
 from tests.support import sdks
 from tests.support.calls import CHAT, MESSAGE, Run, ask, client_of
 from tests.support.mode import Mode
 from tests.support.scale import scaled
+
+import callspan
+from callspan.testing import Captured, ScriptedProvider, capture
 
 Function = Callable[..., Any]
 

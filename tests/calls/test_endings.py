@@ -10,13 +10,13 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, NamedTuple
 
 import pytest
-
-from callspan.records import CallRecord
-from callspan.testing import Captured, ScriptedProvider, capture
 from tests.calls import transports
 from tests.support import sdks
 from tests.support.calls import QUESTION, REQUESTS, Run, Wire, ask, bedrock, caught, client_of, text_of, the_call
 from tests.support.mode import Mode
+
+from callspan.records import CallRecord
+from callspan.testing import Captured, ScriptedProvider, capture
 
 TEXT = "one two three four five six seven"
 CHUNKS = {"chat_completions": 9, "responses": 15, "messages": 12}

@@ -18,14 +18,14 @@ import anthropic
 import openai
 import pydantic
 import pytest
-
-import callspan
-from callspan.testing import Captured, ScriptedProvider, capture
 from tests.support import sdks
 from tests.support.calls import CHAT, MESSAGE, QUESTION, REQUESTS, Run, Wire, ask, client_of, parsing, text_of, the_call
 from tests.support.mode import Mode
 from tests.support.processes import ran
 from tests.support.scale import scaled
+
+import callspan
+from callspan.testing import Captured, ScriptedProvider, capture
 
 ANSWER = '{"city": "Paris"}'
 PATHS = {"chat_completions": "/chat/completions", "responses": "/responses", "messages": "/v1/messages"}

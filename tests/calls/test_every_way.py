@@ -24,14 +24,14 @@ from typing import Any, NamedTuple
 import anthropic
 import openai
 import pytest
+from tests.support import sdks
+from tests.support.mode import Mode
 
 import callspan
 from callspan import open_store
 from callspan.records import CallRecord
 from callspan.stores import CallFilter
 from callspan.testing import ScriptedProvider
-from tests.support import sdks
-from tests.support.mode import Mode
 
 pytestmark = [
     pytest.mark.usefixtures("no_settings"),

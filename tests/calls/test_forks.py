@@ -17,15 +17,15 @@ import openai
 import pytest
 from opentelemetry import context as otel_context
 from opentelemetry.instrumentation.utils import is_instrumentation_enabled
-
-import callspan
-from callspan.stores import StoreError
-from callspan.testing import ScriptedProvider, capture
 from tests.conftest import Instrument, Read
 from tests.support import sdks
 from tests.support.calls import CHAT
 from tests.support.processes import plain_environment, ran
 from tests.support.rig import until
+
+import callspan
+from callspan.stores import StoreError
+from callspan.testing import ScriptedProvider, capture
 
 pytestmark = pytest.mark.usefixtures("no_settings")
 QUIET = ("-W", "ignore::DeprecationWarning")

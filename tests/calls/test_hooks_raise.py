@@ -19,6 +19,8 @@ from opentelemetry.context import Context
 from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor, SpanExporter, SpanExportResult
 from opentelemetry.sdk.trace.sampling import Sampler
+from tests.support.calls import Wire
+from tests.support.mode import Mode
 
 import callspan
 from callspan import fail_open
@@ -27,8 +29,6 @@ from callspan.records import Record
 from callspan.semconv.call import Projection
 from callspan.testing import ScriptedProvider, capture
 from callspan.wiring import WIRING
-from tests.support.calls import Wire
-from tests.support.mode import Mode
 
 
 @pytest.fixture

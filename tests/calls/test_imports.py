@@ -10,10 +10,11 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-import callspan
 from tests.nightly import FILES
 from tests.support import sdks
 from tests.support.processes import ran
+
+import callspan
 
 SOURCE = Path(callspan.__file__).parent
 ELSEWHERE = ("cli", "testing", "datasets", "reports", "environments")

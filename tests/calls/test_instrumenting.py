@@ -18,14 +18,14 @@ from opentelemetry.metrics import NoOpMeterProvider
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from opentelemetry.trace import NoOpTracerProvider
+from tests.support.calls import CHAT
+from tests.support.processes import ran
+from tests.support.rig import until
 
 import callspan
 from callspan import AnthropicInstrumentor, GroqInstrumentor, OpenAIInstrumentor, SettingError, open_store
 from callspan.records import Record
 from callspan.testing import ScriptedProvider, capture
-from tests.support.calls import CHAT
-from tests.support.processes import ran
-from tests.support.rig import until
 
 INSTRUMENTORS = (OpenAIInstrumentor, AnthropicInstrumentor, GroqInstrumentor)
 

@@ -22,11 +22,11 @@ from typing import Any, Final
 import anthropic
 import openai
 import pytest
+from tests.support.scale import scaled
 
 import callspan
 from callspan.records import CallRecord
 from callspan.testing import Captured, ScriptedProvider, capture
-from tests.support.scale import scaled
 
 OURS: Final = str(Path(callspan.__file__).parent)
 TESTING: Final = str(Path(OURS, "testing"))

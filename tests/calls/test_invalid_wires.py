@@ -15,12 +15,12 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-
-from callspan.testing import Captured, capture
 from tests.calls import transports
 from tests.support.calls import CHAT, MESSAGE, Run, text_of, the_call
 from tests.support.mode import Mode
 from tests.support.scale import scaled
+
+from callspan.testing import Captured, capture
 
 NOWHERE: Any = SimpleNamespace(openai_url="http://localhost/v1")
 TEXT = "Grüße: I am 😀 well, thank you."

@@ -13,13 +13,13 @@ from typing import Any
 import openai
 import pytest
 from opentelemetry.trace import SpanKind
+from tests.support import sdks
+from tests.support.calls import Run, spoiled
+from tests.support.mode import Mode
 
 from callspan import metadata, open_store, session
 from callspan.records import CallRecord, Place, encode
 from callspan.testing import Captured, capture
-from tests.support import sdks
-from tests.support.calls import Run, spoiled
-from tests.support.mode import Mode
 
 pytestmark = [
     pytest.mark.skipif(sdks.OPENAI < (1, 79), reason="openai has background responses since 1.79"),

@@ -21,15 +21,15 @@ import openai
 import pytest
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.trace import TracerProvider
-
-import callspan
-from callspan.records import new_id
-from callspan.testing import capture
 from tests.calls import transports
 from tests.support import sdks
 from tests.support.calls import CHAT, REQUESTS, Wire
 from tests.support.mode import Mode
 from tests.support.scale import scaled
+
+import callspan
+from callspan.records import new_id
+from callspan.testing import capture
 
 ERROR_EVENT = b'event: error\ndata: {"type":"error","error":{"type":"overloaded_error","message":"no"}}\n\n'
 WIRES = {sdk: transports.wire_of(sdk, "one two three") for sdk in ("openai", "anthropic")}

@@ -9,14 +9,14 @@ import sys
 from typing import Any, NamedTuple
 
 import pytest
-
-import callspan
-from callspan.testing import Captured, capture
 from tests.calls import loops
 from tests.calls.loops import ANSWER, DECISION, RESPONSES, rows, tree
 from tests.support import sdks
 from tests.support.calls import Run
 from tests.support.mode import Mode
+
+import callspan
+from callspan.testing import Captured, capture
 
 CLAUDE = "claude-sonnet-5"
 

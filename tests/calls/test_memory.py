@@ -1,4 +1,4 @@
-"""A very long stream: memory is bounded by its text, and work per chunk is the same as for a short one.
+"""Memory of a very long stream is bounded by its text, with the same work per chunk; that of a session does not grow.
 
 The chunks are as long as a provider's: five letters, one token with the preceding space. They are passed to
 `record_call`, so that only callspan's memory is measured, not an SDK's.
@@ -7,19 +7,23 @@ The chunks are as long as a provider's: five letters, one token with the precedi
 from __future__ import annotations
 
 import gc
+import resource
 import sys
 import tracemalloc
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 from opentelemetry.sdk.metrics import MeterProvider
-from opentelemetry.sdk.trace import TracerProvider
-
-import callspan
+from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
 from tests.conftest import Instrument
 
+import callspan
+from callspan import Session
+
+STATM = Path("/proc/self/statm")
 CHUNKS = 100_000
 LETTERS = 5
 
@@ -142,3 +146,40 @@ def test_the_end_of_a_very_long_stream_costs_a_few_times_its_text(
     ready(instrumented, **({"stores": f"jsonl:///{tmp_path}/c.jsonl"} if stores else {}))
     _, ending = costs(SHAPES["chat text"], CHUNKS)
     assert ending < 5
+
+
+@pytest.mark.timeout(900)
+@pytest.mark.skipif(not STATM.exists(), reason="reads the resident size from /proc")
+@pytest.mark.parametrize("trace_per", ["session", "timestep"])
+def test_a_very_long_session_takes_no_more_memory_than_a_long_one(trace_per: str) -> None:
+    provider = TracerProvider()
+    provider.add_span_processor(BatchSpanProcessor(Nowhere()))
+    handle = callspan.instrument(tracer_provider=provider, trace_per=trace_per)
+    try:
+        with callspan.session("endless") as own:
+            walk(own, 10_000)
+            before = resident_mib()
+            walk(own, 30_000)
+            grown = resident_mib() - before
+    finally:
+        handle.uninstrument()
+        provider.shutdown()
+    assert grown < 1.5, "MiB: 50 bytes a step would be an object that is kept"
+
+
+def walk(own: Session, steps: int) -> None:
+    for index in range(steps):
+        own.observation(index)
+        with own.timestep() as step, callspan.tool("move") as run:
+            run.result = index
+            step.environment(index, reward=1.0)
+
+
+def resident_mib() -> float:
+    gc.collect()
+    return int(STATM.read_text().split()[1]) * resource.getpagesize() / 2**20
+
+
+class Nowhere(SpanExporter):
+    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+        return SpanExportResult.SUCCESS

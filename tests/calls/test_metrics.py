@@ -24,12 +24,12 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
+from tests.support.calls import CHAT, REQUESTS, Run, Wire, caught
+from tests.support.mode import Mode
 
 import callspan
 from callspan.records import CallRecord
 from callspan.testing import ScriptedProvider
-from tests.support.calls import CHAT, REQUESTS, Run, Wire, caught
-from tests.support.mode import Mode
 
 pytestmark = pytest.mark.usefixtures("short_waits")
 SECONDS: Final = [0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92]

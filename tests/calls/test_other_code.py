@@ -22,15 +22,15 @@ from opentelemetry.instrumentation.utils import suppress_instrumentation
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
-
-import callspan
-from callspan.records import Record
-from callspan.testing import Captured, ScriptedProvider, capture
 from tests.calls import transports
 from tests.support import sdks
 from tests.support.calls import CHAT, MESSAGE, Run, ask, caught, client_of, text_of, the_call
 from tests.support.mode import Mode
 from tests.support.scale import scaled
+
+import callspan
+from callspan.records import Record
+from callspan.testing import Captured, ScriptedProvider, capture
 
 LONG = "one two three four five six seven eight nine ten"
 

@@ -12,14 +12,14 @@ from typing import Any, Final
 import openai
 import pytest
 from openai.resources.audio import transcriptions
-
-import callspan
-from callspan.records import CallRecord, Media
-from callspan.testing import Captured
 from tests.support import sdks
 from tests.support.calls import APIS, Run, Wire, body_returned, body_sent, conversation_of, the_call, usage_of
 from tests.support.mode import Mode
 from tests.support.provider.media import wav
+
+import callspan
+from callspan.records import CallRecord, Media
+from callspan.testing import Captured
 
 pytestmark = [
     pytest.mark.usefixtures("unwarned"),

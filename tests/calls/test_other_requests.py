@@ -14,13 +14,13 @@ from typing import Any
 import openai
 import pytest
 from openai._legacy_response import HttpxBinaryResponseContent
+from tests.support.calls import Run, body_returned, body_sent, the_call
+from tests.support.left_behind import directory_of, unrecorded
+from tests.support.mode import Mode
 
 import callspan
 from callspan import open_store
 from callspan.testing import Captured, ScriptedProvider, capture
-from tests.support.calls import Run, body_returned, body_sent, the_call
-from tests.support.left_behind import directory_of, unrecorded
-from tests.support.mode import Mode
 
 ANSWER = {"id": "x1", "model": "m-1", "usage": {"input_tokens": 3, "output_tokens": 4}}
 Counted = Callable[[], dict[str, int]]

@@ -10,6 +10,9 @@ from contextlib import suppress
 
 import pytest
 from msgspec.structs import replace
+from tests.support.calls import Wire, text_of
+from tests.support.mode import Mode
+from tests.support.scale import scaled
 
 import callspan
 from callspan import private_names
@@ -18,9 +21,6 @@ from callspan.intercept import patching
 from callspan.intercept.patching import HOOKS, Hook
 from callspan.private_names import READ, PrivateName
 from callspan.testing import ScriptedProvider, capture
-from tests.support.calls import Wire, text_of
-from tests.support.mode import Mode
-from tests.support.scale import scaled
 
 WEBSOCKETS = {"websockets.asyncio.client", "websockets.sync.client"}
 for module in {where.partition(":")[0] for row in READ for where in row.where} | WEBSOCKETS:

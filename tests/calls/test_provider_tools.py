@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-
-import callspan
-from callspan.testing import Captured, capture
 from tests.calls.loops import MESSAGE, rows, tree
 from tests.support import sdks
 from tests.support.calls import Run
 from tests.support.mode import Mode
+
+import callspan
+from callspan.testing import Captured, capture
 
 PAGES = [{"type": "web_search_result", "url": "https://example.com", "title": "Weather", "encrypted_content": "x"}]
 MESSAGES: dict[str, Any] = {

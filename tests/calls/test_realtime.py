@@ -11,10 +11,6 @@ from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 import pytest
-
-import callspan
-from callspan.records import Media, Text
-from callspan.testing import Captured, ReceivedRequest, Reply, capture
 from tests.support import sdks
 from tests.support import socket_server as sockets
 from tests.support.calls import Run, body_sent, conversation_of, usage_of
@@ -33,6 +29,10 @@ from tests.support.realtime_server import (
     transcribed,
 )
 from tests.support.socket_server import ConnectionClosed, Socket, by_api, serving
+
+import callspan
+from callspan.records import Media, Text
+from callspan.testing import Captured, ReceivedRequest, Reply, capture
 
 sdks.needs_module("openai", "2.30", "realtime over a base URL of one's own")
 sdks.needs_module("websockets", "14", "what was received before a drop")

@@ -19,13 +19,13 @@ from opentelemetry import trace
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from opentelemetry.trace import StatusCode
+from tests.support.calls import CHAT, QUESTION, Run, text_of, the_call, usage_of
+from tests.support.mode import Mode
 
 import callspan
 from callspan import UsageError
 from callspan.records import CallRecord, Timing
 from callspan.testing import Captured, capture
-from tests.support.calls import CHAT, QUESTION, Run, text_of, the_call, usage_of
-from tests.support.mode import Mode
 
 
 def record(mode: Mode, **options: Any) -> Any:

@@ -7,10 +7,10 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from tests.support.processes import ran
 
 import callspan
 from callspan.testing import ScriptedProvider
-from tests.support.processes import ran
 
 pytestmark = pytest.mark.usefixtures("no_settings")
 

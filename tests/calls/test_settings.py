@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 from msgspec.structs import astuple, replace
+from tests.support.calls import CHAT, Run, Wire, the_call, usage_of
+from tests.support.mode import Mode
 
 import callspan
 from callspan import SettingError, Settings
 from callspan.testing import capture
-from tests.support.calls import CHAT, Run, Wire, the_call, usage_of
-from tests.support.mode import Mode
 
 STANDARD = "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT"
 LOADED: list[tuple[dict[str, object] | None, dict[str, str], dict[str, object]]] = [

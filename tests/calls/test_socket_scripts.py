@@ -14,9 +14,6 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import pytest
-
-from callspan.records import CallRecord
-from callspan.testing import capture
 from tests.support import realtime_server as voice
 from tests.support import sdks
 from tests.support.calls import Run, body_sent
@@ -24,6 +21,9 @@ from tests.support.mode import Mode
 from tests.support.realtime_server import event
 from tests.support.scale import scaled
 from tests.support.socket_server import connected, next_of, serving
+
+from callspan.records import CallRecord
+from callspan.testing import capture
 
 sdks.needs_module("websockets", "14", "what was received before a drop")
 

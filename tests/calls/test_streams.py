@@ -15,15 +15,15 @@ import pytest
 from opentelemetry import trace
 from opentelemetry.sdk.trace import TracerProvider
 from pydantic import BaseModel
+from tests.conftest import Instrument, Read
+from tests.support import sdks
+from tests.support.calls import CHAT, MESSAGE, QUESTION, REQUESTS, Run, Wire, caught, parsing, text_of, the_call
+from tests.support.mode import Mode
 
 import callspan
 from callspan import add_callback
 from callspan.records import CallRecord, encode
 from callspan.testing import Captured, ScriptedProvider
-from tests.conftest import Instrument, Read
-from tests.support import sdks
-from tests.support.calls import CHAT, MESSAGE, QUESTION, REQUESTS, Run, Wire, caught, parsing, text_of, the_call
-from tests.support.mode import Mode
 
 pytestmark = pytest.mark.usefixtures("no_settings")
 

@@ -7,9 +7,6 @@ from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 import pytest
-
-import callspan
-from callspan.testing import Captured
 from tests.support import sdks
 from tests.support.calls import Run, body_returned, conversation_of, usage_of
 from tests.support.mode import Mode
@@ -26,6 +23,9 @@ from tests.support.realtime_server import (
     used,
 )
 from tests.support.socket_server import ConnectionClosed, Part, Socket, by_api, connected, listened, serving
+
+import callspan
+from callspan.testing import Captured
 
 sdks.needs_module("openai", "3.50", "live.connect")
 sdks.needs_module("websockets", "14", "what was received before a drop")

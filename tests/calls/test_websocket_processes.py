@@ -15,15 +15,15 @@ from typing import Any
 
 import openai
 import pytest
-
-import callspan
-from callspan.testing import Captured, ScriptedProvider
 from tests.support import realtime_server as voice
 from tests.support import sdks
 from tests.support.processes import ran
 from tests.support.realtime_server import created, done, speech, spoken, transcribed
 from tests.support.scale import scaled
 from tests.support.socket_server import serving
+
+import callspan
+from callspan.testing import Captured, ScriptedProvider
 
 pytest.importorskip("websockets")
 SOAK = scaled(10_000, 200_000)

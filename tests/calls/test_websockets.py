@@ -10,13 +10,13 @@ from typing import Any
 import openai
 import pytest
 from opentelemetry import trace
-
-import callspan
-from callspan.testing import Captured, Reply, ScriptedProvider, capture
 from tests.support import sdks
 from tests.support.calls import Run, body_sent, client_class, conversation_of, the_call
 from tests.support.mode import Mode
 from tests.support.socket_server import Socket, connected, exceptions, needs_queue
+
+import callspan
+from callspan.testing import Captured, Reply, ScriptedProvider, capture
 
 FACTS = attrgetter(
     "conversation.input", "conversation.system", "text", "usage", "stream", "outcome", "finish_reason", "sdk",

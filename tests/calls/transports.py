@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
-from callspan.testing import ScriptedProvider
 from tests.support import sdks
 from tests.support.mode import Mode
+
+from callspan.testing import ScriptedProvider
 
 EVENT_STREAM = {"content-type": "text/event-stream"}
 

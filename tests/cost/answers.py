@@ -6,11 +6,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
+from tests.support.bodies import endpoint, folded
+from tests.support.records import made
+
 from callspan.cost import Pricer, read_prices
 from callspan.record.content_level import without_content
 from callspan.records import CallRecord, Cost, Request, Response, Timing, Usage
-from tests.support.bodies import endpoint, folded
-from tests.support.records import made
 
 Body = Mapping[str, Any]
 START_NS: Final = 1_795_000_000_000_000_000

@@ -11,11 +11,11 @@ from typing import Any, Final, NamedTuple, get_type_hints
 
 import pytest
 from openai import OpenAI
+from tests.support.scale import FULL
+from tests.support.sdk_methods import is_read
 
 from callspan.records import Cost
 from callspan.testing import ScriptedProvider, capture
-from tests.support.scale import FULL
-from tests.support.sdk_methods import is_read
 
 from .answers import Body, call_of, cost_of
 

@@ -16,14 +16,14 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-
-from callspan import open_store
-from callspan.cost.published import PriceList
-from callspan.records import CallRecord, Cost, Timing, Usage
 from tests.support.commands import ask
 from tests.support.left_behind import leave_behind
 from tests.support.records import keep
 from tests.support.scale import scaled
+
+from callspan import open_store
+from callspan.cost.published import PriceList
+from callspan.records import CallRecord, Cost, Timing, Usage
 
 from .answers import START_NS, call_of, cost_of, counted
 

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.support.world import World
 
 from callspan import open_store
 from callspan.datasets import Options, Statistics, export
 from callspan.stores import CallFilter, Scoring, scored
-from tests.support.world import World
 
 Json = dict[str, Any]
 

@@ -10,14 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.support.formats import check_fine_tuning
+from tests.wire import corpus
+from tests.wire.replay import Replayer
 
 import callspan
 from callspan import open_store
 from callspan.datasets import Options, export
 from callspan.stores import CallFilter
-from tests.support.formats import check_fine_tuning
-from tests.wire import corpus
-from tests.wire.replay import Replayer
 
 from .conftest import TOOLS, Export, Json, World, asking, tool_call
 

@@ -8,11 +8,11 @@ from typing import Any
 
 import msgspec
 import pytest
+from tests.support.commands import ask
+from tests.support.formats import check_preference
 
 from callspan import SettingError
 from callspan.datasets import Options
-from tests.support.commands import ask
-from tests.support.formats import check_preference
 
 from .conftest import TOOLS, Export, World, asking, tool_call
 

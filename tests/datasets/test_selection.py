@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.support.commands import ask
+from tests.support.records import START_NS
 
 from callspan import SettingError, open_store
 from callspan.datasets import FORMATS, Options, export
 from callspan.records import Stream
-from tests.support.commands import ask
-from tests.support.records import START_NS
 
 from .conftest import Export, World
 

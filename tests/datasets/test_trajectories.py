@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.support.formats import check_trajectory
 
 from callspan import SettingError, open_store
 from callspan.datasets import Options, export, exporting
 from callspan.records import Place
-from tests.support.formats import check_trajectory
 
 from .conftest import TOOLS, Export, World, asking, tool_call
 

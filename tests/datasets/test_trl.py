@@ -7,10 +7,10 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from tests.support.launching import python_of
 
 from callspan import open_store
 from callspan.datasets import Options, export
-from tests.support.launching import python_of
 
 from .conftest import TOOLS, World, asking, tool_call
 

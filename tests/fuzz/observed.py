@@ -12,14 +12,14 @@ from typing import Any
 
 import msgspec
 from opentelemetry.sdk.trace import ReadableSpan
+from tests.fuzz.case import Case
+from tests.support.spans_of_records import differences
 
 from callspan import open_store
 from callspan.records import CallRecord, decode, encode
 from callspan.stores import EmptyStoreError
 from callspan.testing import Captured, capture
 from callspan.wiring import WIRING
-from tests.fuzz.case import Case
-from tests.support.spans_of_records import differences
 
 _ENDS = frozenset({"success", "error", "timeout", "cancelled"})
 

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 from hypothesis import HealthCheck, Phase, given, seed, settings
-
 from tests.fuzz.case import Case
 from tests.fuzz.strategies import cases
 

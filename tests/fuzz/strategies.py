@@ -9,7 +9,6 @@ import zlib
 from typing import Any
 
 from hypothesis import strategies as st
-
 from tests.fuzz import wires
 from tests.fuzz.case import Act, Answer, Case, Chunk
 from tests.fuzz.ways import WAYS, is_streamed

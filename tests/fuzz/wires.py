@@ -11,9 +11,10 @@ from itertools import product
 from typing import Any
 from urllib.request import ProxyHandler, Request, build_opener
 
-from callspan.testing import Choice, Reply
 from tests.support.provider import FullProvider
 from tests.wire.corpus import events
+
+from callspan.testing import Choice, Reply
 
 Events = list[tuple[str | None, Any]]
 """Name and payload of each server-sent event."""

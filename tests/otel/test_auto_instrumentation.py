@@ -5,7 +5,6 @@ from __future__ import annotations
 import signal
 
 import pytest
-
 from tests.support.launching import APPS, Stage
 
 SCRIPT = str(APPS / "script.py")

@@ -30,7 +30,6 @@ from opentelemetry.exporter.otlp.proto.common._log_encoder import encode_logs
 from opentelemetry.exporter.otlp.proto.common.metrics_encoder import encode_metrics
 from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
 from opentelemetry.util._once import Once
-
 from tests.support.commands import ask
 from tests.support.launching import BIN, ROOT, Stage, answers, free_port, python_of, running
 from tests.support.programs import DEMO_SPANS, SPOKEN, VOICE_CALLS

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.support.launching import APPS, python_of
 
 import callspan
 from callspan.records import EventRecord
-from tests.support.launching import APPS, python_of
 
 pytestmark = [pytest.mark.timeout(300)]
 

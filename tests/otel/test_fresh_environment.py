@@ -13,10 +13,10 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from tests.support.launching import APPS, Stage
 from tools import environments
 
 from callspan import open_store
-from tests.support.launching import APPS, Stage
 
 pytestmark = [pytest.mark.timeout(600)]
 

@@ -6,10 +6,10 @@ import json
 from typing import Any, TypeAlias
 
 import pytest
-
-from callspan.testing import ScriptedProvider
 from tests.support.launching import APPS, Stage, python_of
 from tests.support.receiver import OtlpReceiver
+
+from callspan.testing import ScriptedProvider
 
 pytestmark = [pytest.mark.xdist_group("peers")]
 

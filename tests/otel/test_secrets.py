@@ -15,11 +15,11 @@ import anthropic
 import openai
 import pytest
 from opentelemetry.sdk.trace import TracerProvider
+from tests.support.receiver import OtlpReceiver
 
 import callspan
 from callspan import open_store
 from callspan.testing import ScriptedProvider
-from tests.support.receiver import OtlpReceiver
 
 KEY = "sk-proj-SECRETKEYSECRETKEY0123456789"
 ANTHROPIC_KEY = "sk-ant-api03-SECRETKEYSECRETKEY9876543210"

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 import pytest
-
 from tests.support.launching import Served, Stage, python_of, running
 
 pytestmark = [pytest.mark.timeout(300)]

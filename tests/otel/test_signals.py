@@ -18,12 +18,12 @@ from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor, SpanExporter, SpanExportResult
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from tests.support.launching import APPS, Stage
+from tests.support.receiver import OtlpReceiver, items, plain
 
 import callspan
 from callspan import ByteBoundedExporter
 from callspan.testing import ScriptedProvider
-from tests.support.launching import APPS, Stage
-from tests.support.receiver import OtlpReceiver, items, plain
 
 SCRIPT = str(APPS / "script.py")
 EVENT = "gen_ai.client.inference.operation.details"

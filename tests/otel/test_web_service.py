@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any, Final
 
 import pytest
+from tests.support.launching import Served, Stage
+from tests.support.pages import ROOT, examples
 
 from callspan.records import SessionRecord
 from callspan.stores import find_store
 from callspan.testing import ReceivedRequest, ScriptedProvider
-from tests.support.launching import Served, Stage
-from tests.support.pages import ROOT, examples
 
 PAGE: Final = ROOT / "docs" / "production.md"
 WORKERS: Final = ("uvicorn", "service:app", "--port", "{port}", "--workers", "4")

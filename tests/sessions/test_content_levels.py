@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from tests.sessions.conftest import open_scopes
-from tests.support.captured import everywhere
+from tests.support.calls import everywhere
 
 import callspan
 from callspan.testing import capture

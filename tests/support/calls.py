@@ -10,11 +10,11 @@ from typing import Any
 import anthropic
 import pytest
 from opentelemetry.trace import StatusCode
-
-from callspan.records import CallRecord, Conversation, Usage
-from callspan.testing import Captured
 from tests.support import sdks
 from tests.support.mode import Mode
+
+from callspan.records import CallRecord, Conversation, Usage, encode
+from callspan.testing import Captured
 
 Run = Callable[[Callable[[], Awaitable[Any]]], Any]
 APIS = ("chat_completions", "responses", "messages")
@@ -218,3 +218,8 @@ def bedrock(mode: Mode) -> Any:
     kind = client_class(anthropic, "AnthropicBedrock", mode)
     keys = {"aws_access_key": "AKIATEST", "aws_secret_key": "secret", "aws_region": "us-east-1"}
     return mode.keep(kind(**keys, base_url=mode.provider.url, max_retries=0))
+
+
+def everywhere(seen: Captured) -> str:
+    """Return every byte of every span and record."""
+    return "".join([*(span.to_json() for span in seen.spans), *(encode(record).decode() for record in seen.everything)])

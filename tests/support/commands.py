@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from click.testing import CliRunner
+from tests.support.processes import plain_environment
 
 from callspan.cli.commands import callspan
-from tests.support.processes import plain_environment
 
 __all__ = ["Answer", "Ask", "ask", "callspan", "in_its_own", "run"]
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Final
 
 import msgspec
+from tests.support.records import SECOND, START_NS, Delivery, Records, event, reward, step
 
 from callspan.records import (
     Attempt,
@@ -17,7 +18,6 @@ from callspan.records import (
     Place,
     Record,
 )  # fmt: skip
-from tests.support.records import SECOND, START_NS, Delivery, Records, event, reward, step
 
 TURNS: Final = 50
 SESSIONS: Final = 20

@@ -17,11 +17,11 @@ from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 import pytest
+from tests.support.receiver import OtlpReceiver, ReceivedSpan
 
 from callspan import CallRecord, open_store
 from callspan.stores import EmptyStoreError
 from callspan.testing import ScriptedProvider
-from tests.support.receiver import OtlpReceiver, ReceivedSpan
 
 _GIVEN: set[int] = set()
 BIN = Path(sys.executable).parent

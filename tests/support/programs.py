@@ -9,10 +9,10 @@ from typing import Any, NamedTuple
 import openai
 import pytest
 from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags, TraceState, use_span
+from tests.support import sdks
 
 import callspan
 from callspan.testing import ScriptedProvider
-from tests.support import sdks
 
 REMOTE = SpanContext(
     0xA << 120, 0xB << 56, is_remote=True, trace_flags=TraceFlags(3), trace_state=TraceState([("vendor", "1")])

@@ -11,11 +11,11 @@ from operator import attrgetter
 from typing import Any
 
 import pytest
+from tests.support import sdks
+from tests.support.mode import Mode
 
 from callspan.records import CallRecord
 from callspan.testing import Captured
-from tests.support import sdks
-from tests.support.mode import Mode
 
 exceptions = pytest.importorskip("websockets.exceptions", reason="websockets come with openai[realtime]")
 sdks.needs_module("openai", "2.30", "responses.connect")

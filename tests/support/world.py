@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+from tests.support.bodies import endpoint, with_conversation
+from tests.support.records import SECOND, START_NS, event, keep, made, raw, reward
 
 from callspan.records import (
     CallRecord,
@@ -19,8 +21,6 @@ from callspan.records import (
     Timing,
     Usage,
 )
-from tests.support.bodies import endpoint, with_conversation
-from tests.support.records import SECOND, START_NS, event, keep, made, raw, reward
 
 
 class World:

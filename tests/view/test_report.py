@@ -9,9 +9,8 @@ from typing import Any
 
 import pytest
 from tests.support.commands import ask
-from tests.support.reading import Reading, data, entries, sessions
 from tests.support.world import World
-from tests.view.conftest import QUESTION, Report, play
+from tests.view.conftest import QUESTION, Reading, Report, data, entries, play, sessions
 
 from callspan.records import ErrorInfo
 

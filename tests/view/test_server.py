@@ -17,9 +17,8 @@ import pytest
 from tests.stores.conftest import postgres_server, postgres_url
 from tests.support.commands import ask
 from tests.support.left_behind import leave_behind
-from tests.support.reading import entries, sessions
 from tests.support.records import START_NS
-from tests.view.conftest import PAGES, Delivery, Page, Records, Show, Shown, Visitor
+from tests.view.conftest import PAGES, Delivery, Page, Records, Show, Shown, Visitor, entries, sessions
 
 from callspan import erase
 from callspan.records import RewardRecord

@@ -24,9 +24,8 @@ from typing import Any
 import anthropic
 import httpx2
 import openai
-from typing_extensions import Self
-
 from tests.wire.corpus import Exchange
+from typing_extensions import Self
 
 ENTRIES = ("create", "beta", "raw", "read", "lines", "post")
 

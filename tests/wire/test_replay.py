@@ -17,6 +17,13 @@ from typing import Any, TypeVar
 
 import pytest
 from opentelemetry.sdk.trace import ReadableSpan
+from tests.support.scale import scaled
+from tests.support.spans_of_records import differences
+from tests.wire import corpus, facts, oracle
+from tests.wire.corpus import Exchange
+from tests.wire.facts import Facts, Tool
+from tests.wire.oracle import ROLES, SETTINGS, TOOL_ROLES
+from tests.wire.replay import ENTRIES, HELPED, Outcome, Replayer
 
 from callspan.records import (
     CallRecord,
@@ -31,13 +38,6 @@ from callspan.records import (
     ToolResult,
 )
 from callspan.testing import capture
-from tests.support.scale import scaled
-from tests.support.spans_of_records import differences
-from tests.wire import corpus, facts, oracle
-from tests.wire.corpus import Exchange
-from tests.wire.facts import Facts, Tool
-from tests.wire.oracle import ROLES, SETTINGS, TOOL_ROLES
-from tests.wire.replay import ENTRIES, HELPED, Outcome, Replayer
 
 pytestmark = pytest.mark.filterwarnings("ignore:The model .* is deprecated:DeprecationWarning")
 MODES = pytest.mark.parametrize("asynchronous", [False, True], ids=["sync", "async"])

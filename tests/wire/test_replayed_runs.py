@@ -11,14 +11,14 @@ from typing import Any
 import anthropic
 import openai
 import pytest
+from tests.support.commands import Answer
+from tests.support.commands import ask as ask_command
 
 import callspan
 from callspan.records import CallRecord
 from callspan.stores import CallFilter
 from callspan.testing import ReplayError, ScriptedProvider, capture, replay
 from callspan.testing.replaying import Match
-from tests.support.commands import Answer
-from tests.support.commands import ask as ask_command
 
 LOOK = {"type": "function", "function": {"name": "look", "parameters": {"type": "object", "properties": {}}}}
 

@@ -10,10 +10,10 @@ import anthropic
 import httpx2
 import openai
 import pytest
-
-from callspan.testing import ReceivedRequest, Reply, ScriptedProvider
 from tests.support.provider import FullProvider
 from tests.wire.corpus import events, load
+
+from callspan.testing import ReceivedRequest, Reply, ScriptedProvider
 
 PATHS = {
     "chat_completions": "/v1/chat/completions",

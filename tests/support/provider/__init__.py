@@ -12,6 +12,10 @@ from dataclasses import replace
 from functools import partial
 from http import HTTPStatus
 
+from tests.support.provider.batches import BATCHES, MESSAGE_BATCHES, Batches, form_fields
+from tests.support.provider.media import FILES, IMAGES, SPEECH, TRANSCRIPTIONS, TRANSLATIONS
+from tests.support.provider.responses_socket import ResponsesSocket
+
 from callspan import testing
 from callspan.testing import ReceivedRequest
 from callspan.testing.provider.answer import OPENAI, Answer, StreamEvent, Wire, encode, input_count, member
@@ -20,9 +24,6 @@ from callspan.testing.provider.openai_responses import RESPONSES
 from callspan.testing.provider.rendering import ROUTES, Rendering, Route, find_route
 from callspan.testing.provider.script import Json
 from callspan.testing.provider.server import Connection
-from tests.support.provider.batches import BATCHES, MESSAGE_BATCHES, Batches, form_fields
-from tests.support.provider.media import FILES, IMAGES, SPEECH, TRANSCRIPTIONS, TRANSLATIONS
-from tests.support.provider.responses_socket import ResponsesSocket
 
 __all__ = ["FullProvider"]
 

@@ -1,1 +1,0 @@
-"""What tests of several folders need: no file here has a test."""
