@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
@@ -300,16 +301,29 @@ def test_a_long_call_is_in_progress_and_interrupted_once_its_process_is_killed(
     assert call.span_id
 
 
-def test_its_first_version_has_no_content_that_its_block_forbids(
-    provider: ScriptedProvider, instrumented: Instrument, reading: Read, tmp_path: Path
+def redacted_there(record: Any) -> Any:
+    """Redact as a service does that has its tenant in a context variable."""
+    return callspan.redact_texts(lambda text: text.replace(CONTENT.get(), "-"))(record)
+
+
+CONTENT = contextvars.ContextVar("CONTENT", default="nothing")
+
+
+@pytest.mark.parametrize("redact", [None, redacted_there])
+def test_its_first_version_has_no_content_that_is_forbidden_where_it_began(
+    redact: Any, provider: ScriptedProvider, instrumented: Instrument, reading: Read, tmp_path: Path
 ) -> None:
-    """Another thread writes it, outside of the block."""
+    """Another thread writes it, outside of the block, where variables have other values."""
     store = f"sqlite:///{tmp_path}/calls.db"
-    instrumented(stores=store)
+    instrumented(stores=store, redact=redact)
     provider.reply(text="SESAME", delay_s=2.5)
 
     def ask() -> None:
-        with callspan.content("off"), openai.OpenAI(api_key="k", base_url=provider.openai_url) as client:
+        CONTENT.set("SESAME")
+        with (
+            callspan.content("full" if redact else "off"),
+            openai.OpenAI(api_key="k", base_url=provider.openai_url) as client,
+        ):
             client.chat.completions.create(model="gpt-5", messages=[{"role": "user", "content": "SESAME"}])
 
     def begun() -> bool:
@@ -340,3 +354,51 @@ def test_its_answer_is_the_same_call(
     assert handle.force_flush(30_000)
     (call,) = reading(store).calls()
     assert call.outcome == ("in_progress" if background else "success")
+
+
+def credentials() -> str:
+    time.sleep(2.5)
+    return "token"
+
+
+def azure(provider: ScriptedProvider) -> openai.AzureOpenAI:
+    return openai.AzureOpenAI(azure_ad_token_provider=credentials, base_url=provider.openai_url, api_version="preview")
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_background_response_whose_credentials_took_long_is_one_call(
+    stream: bool, provider: ScriptedProvider, instrumented: Instrument, reading: Read, tmp_path: Path
+) -> None:
+    """Before its request is made, nobody knows that the answer will have its id."""
+    sdks.needs("openai", "1.66", "the Responses API")
+    store = f"sqlite:///{tmp_path}/calls.db"
+    handle = instrumented(stores=store)
+    with azure(provider) as client:
+        answer: Any = client.responses.create(model="gpt-5", input="Hi", background=True, stream=stream)
+        if stream:
+            list(answer)
+    assert handle.force_flush(30_000)
+    assert len(list(reading(store).calls())) == 1
+
+
+def test_a_response_whose_credentials_took_long_is_in_progress_once_it_was_requested(
+    provider: ScriptedProvider, instrumented: Instrument, reading: Read, tmp_path: Path
+) -> None:
+    sdks.needs("openai", "1.66", "the Responses API")
+    store = f"sqlite:///{tmp_path}/calls.db"
+    instrumented(stores=store)
+    provider.reply(delay_s=4)
+
+    def ask() -> None:
+        with azure(provider) as client:
+            client.responses.create(model="gpt-5", input="Hi")
+
+    def begun() -> bool:
+        with suppress(StoreError):
+            return [call.outcome for call in reading(store).calls()] == ["in_progress"]
+        return False
+
+    asking = threading.Thread(target=ask)
+    asking.start()
+    until(begun)
+    asking.join()

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
+from contextvars import Context, copy_context
 from functools import partial
 from typing import Any, ClassVar, Final, NamedTuple
 
@@ -81,8 +82,8 @@ class Call:
     """
 
     __slots__ = (
-        "__weakref__", "_accumulator", "_add", "_body", "_call_ended", "_complete", "_content_ns", "_conversation",
-        "_endings", "_factory", "_first_ns", "_gap_ns", "_input", "_is_announced", "_is_measured", "_is_told",
+        "__weakref__", "_accumulator", "_add", "_begun_in", "_body", "_call_ended", "_complete", "_content_ns",
+        "_conversation", "_endings", "_factory", "_first_ns", "_gap_ns", "_input", "_is_measured", "_is_told",
         "_last_event", "_last_ns", "_notes", "_now_ns", "_over", "_processed", "_request", "_terminated", "_unseen",
         "_wire", "_zero_ns", "attempts", "chunks", "endpoint", "explicit", "has_body", "hides_usage", "is_raw", "named",
         "record", "span", "streaming",
@@ -185,7 +186,8 @@ class Call:
                 self.span = NO_SPAN if factory.spans is None else factory.spans.start(begun)
             except reported(_START_SPAN):
                 self.span = NO_SPAN
-        self._is_announced = not self.is_certain
+        self._begun_in: Context | None = copy_context() if self.is_certain else None
+        """Where it began, if its first version is still to be written: a redactor may read variables there."""
         # list.append is atomic, so the first item is the accepted end, without a lock.
         self._endings = []
         if begun is not None and self._is_measured and metrics is not None and metrics.are_wanted():
@@ -225,19 +227,20 @@ class Call:
                 request = self.endpoint.request(body) or self._request
             except reported(_READ_REQUEST):
                 request = self._request
-            self._request = msgspec.structs.replace(
+            request = msgspec.structs.replace(
                 request, model=request.model or self._request.model, stream=self.streaming,
                 body_bytes=len(content) if body_bytes is None else body_bytes or None, body=msgspec.Raw(exact),
             )  # fmt: skip
+            if self.is_certain and request.params.get("background") is True:
+                self.named[:] = [""]  # its answer or its first event has the id of the call
+            self._request = request
             if self.span.wants_content:
                 self._input = self.endpoint.conversation(body, None)
                 if len(content) > _LARGE_BYTES:
                     self._input = without_media_bytes(self._input)
         except reported(_READ_REQUEST):
             self._input = None
-        if self.is_certain and self._request.params.get("background") is True:
-            self.named[:] = [""]  # its answer or its first event has the id of the call
-        elif self.streaming and announce:
+        if self.streaming and announce:
             self.announce()
 
     def forget_request(self) -> None:
@@ -247,10 +250,20 @@ class Call:
     def announce(self) -> None:
         """Write the first version, unless that is done: the call is seen while it runs, and after its process has died.
 
-        That of a background response waits for its id. Safe from any thread.
+        That of a background response waits for its id, and that of any response for its request, which may ask for
+        one. Safe from any thread.
         """
-        if not self._is_announced and self.named != [""]:
+        # In this order: `sent` and `_add_first` change them in the other one.
+        is_sent = self._request.body is not NO_BODY or self.endpoint.api != "responses"
+        if is_sent and self.named != [""] and self._begun_in is not None:
             self._announce(self._first_version())
+
+    def announce_from_elsewhere(self) -> bool:
+        """Do the same on another thread, in the context in which the call began; return whether it is too early."""
+        begun_in = self._begun_in
+        if begun_in is not None:
+            begun_in.copy().run(self.announce)
+        return self._begun_in is not None and self.named != [""]
 
     def _first_version(self) -> CallRecord:
         request = self._request
@@ -261,7 +274,7 @@ class Call:
     def _announce(self, started: CallRecord) -> None:
         if self._endings:
             return
-        self._is_announced = True
+        self._begun_in = None
         factory = self._factory
         if factory.recorder.writes_starts():
             factory.recorder.write(factory.processors.process(started))
@@ -312,8 +325,9 @@ class Call:
         if self._factory.chunk_log and not (self.explicit is not None and self.explicit.is_past):
             self._add = self._add_and_note
         carried = self._add(data)
-        if not self._is_announced and self._request.body is not NO_BODY:
+        if self._begun_in is not None and self._request.body is not NO_BODY:
             started = background_responses.begun(self._first_version(), self.endpoint, self._accumulator.body())
+            self._begun_in = None
             self.named[:] = [started.call_id]
             self._announce(started)
         return carried
@@ -441,7 +455,7 @@ class Call:
         if wants_content:
             self._conversation = messages if is_same else registry.conversation_of(shown)
         self._processed = processed
-        self._body = self._input = None
+        self._body = self._input = self._begun_in = None
         self._request = self.record.request
         return processed
 

@@ -81,7 +81,8 @@ class DeferredEnds:
                 self._watch()
                 continue
             with _ANNOUNCE:
-                call.announce()
+                if call.announce_from_elsewhere():
+                    self._watch()
 
     @property
     def under_way(self) -> bool:
