@@ -7,12 +7,13 @@ interpreter runs its Python handler where it next looks for signals.
 from __future__ import annotations
 
 import asyncio
+import json
 import signal
 import sys
 import threading
 from _thread import interrupt_main
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import copy_context
 from functools import partial
 from pathlib import Path
@@ -68,9 +69,10 @@ ARRIVED: Final = Arrived()
 class Lines:
     """Counts the lines of callspan that the calling thread executes; at one of them a signal arrives."""
 
-    def __init__(self, at: int | None = None, number: int = signal.SIGINT) -> None:
+    def __init__(self, at: int | None = None, number: int = signal.SIGINT, within: str | None = None) -> None:
+        """`within`: only those of functions of this name."""
         self.count = 0
-        self._at, self._number = at, number
+        self._at, self._number, self._within = at, number, within
 
     def __enter__(self) -> None:
         sys.settrace(self._around)
@@ -84,7 +86,8 @@ class Lines:
 
     def _inside(self, frame: FrameType, event: str, argument: object) -> Any:
         # Before the first instruction of `__exit__` nothing written in Python can guard a block against an interrupt.
-        if event == "line" and frame.f_code.co_name != "__exit__":
+        name = frame.f_code.co_name
+        if event == "line" and name != "__exit__" and self._within in (None, name):
             self.count += 1
             if self.count == self._at:
                 sys.settrace(None)
@@ -318,3 +321,20 @@ def test_the_same_exception_without_a_signal_is_a_fault_of_the_callback(clients:
         remove = callspan.add_callback("after_record", fails)
         plain(clients)
         remove()
+
+
+def test_a_line_of_a_batch_whose_writing_was_cut_off_is_recorded_when_it_is_read_again(
+    provider: ScriptedProvider, clients: Clients
+) -> None:
+    names = ["a", "b", "c"]
+    body = {"object": "chat.completion", "model": "gpt-5", "choices": []}
+    lines = [{"custom_id": name, "response": {"status_code": 200, "body": body}, "error": None} for name in names]
+    provider.reply(raw="".join(f"{json.dumps(one)}\n" for one in lines).encode(), on="/content", repeat=True)
+    lost = []
+    for at in range(1, 9):
+        with capture() as seen:
+            with handlers(), suppress(KeyboardInterrupt), Lines(at, within="write"):
+                clients.openai.files.content(f"file-{at}")
+            clients.openai.files.content(f"file-{at}")
+            lost += [(at, name) for name in names if name not in {call.custom_id for call in seen.records}]
+    assert lost == []

@@ -80,8 +80,9 @@ def record_webhook(factory: CallFactory, server: CallInfo, response_id: str, sta
     """Write the end of a background response that a webhook states, at a Unix time; its answer is fetched later."""
     at_ns = time.time_ns() if at_ns is None else at_ns
     record = background_responses.end_of(server, response_id, status, at_ns)
-    if record is not None and factory.seen.is_first(f"webhook {record.call_id}"):
+    if record is not None and not factory.seen.has(f"webhook {record.call_id}"):
         factory.recorder.write(factory.processors.process(record))
+        factory.seen.is_first(f"webhook {record.call_id}")
 
 
 class GenericCall(Call):
@@ -164,10 +165,13 @@ class BatchResults(Call):
 
     def _write(self, found: ResultLine) -> None:
         factory, (record, endpoint) = self._factory, _answered(self.record, self._owner, found)
+        if factory.seen.has(record.call_id):
+            return
         processed = factory.processors.process(record)
+        factory.recorder.write(processed)
+        # Only now: a line that an interrupt cut off is taken when it is read again.
         if not factory.seen.is_first(record.call_id):
             return
-        factory.recorder.write(processed)
         if factory.metrics is not None:
             factory.metrics.observed(processed)
         if self._call_ended is not None:

@@ -86,6 +86,10 @@ class SeenAnswers:
     def __init__(self) -> None:
         self._ends: LRUCache[str, object] = LRUCache(_MAX_ENDS)
 
+    def has(self, end: str) -> bool:
+        """Return whether an end has been recorded."""
+        return self._ends.get(end) is not None
+
     def is_first(self, end: str) -> bool:
         """Return whether an end has not been recorded yet; it is from now on."""
         return self._ends.claim(end, object())
