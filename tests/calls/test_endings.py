@@ -333,12 +333,18 @@ def test_a_stream_without_its_last_event_is_cut_off_and_a_success_unless_it_stat
         assert (text_of(record), record.response.finish_reasons) == ("I am well.", [None])
 
 
-@pytest.mark.parametrize(("text", "complete"), [("I am well.", True), ("x" * (9 << 20), False)])
+@pytest.mark.parametrize(
+    ("text", "reason", "end", "complete"),
+    [
+        ("I am well.", "stop", "complete", True), ("I am well.", None, "cut_off", False),
+        ("x" * (9 << 20), "stop", "complete", False),
+    ],
+)  # fmt: skip
 def test_the_bytes_of_a_raw_response_tell_its_end_as_far_as_they_are_parsed(
-    text: str, complete: bool, mode: Mode, run: Run, seen: Captured
+    text: str, reason: str | None, end: str, complete: bool, mode: Mode, run: Run, seen: Captured
 ) -> None:
-    """Copies are parsed up to 8 MiB an event: what follows is unknown, and not cut off."""
-    wire = "".join(f"data: {event}\n\n" for event in (json.dumps(chunk(text)), "[DONE]"))
+    """As its chunks do. Copies are parsed up to 8 MiB an event: what follows is unknown, and not cut off."""
+    wire = "".join(f"data: {event}\n\n" for event in (json.dumps(chunk(text, reason)), "[DONE]"))
     mode.provider.reply(raw=wire.encode(), headers={"content-type": "text/event-stream"})
 
     async def body() -> None:
@@ -349,7 +355,7 @@ def test_the_bytes_of_a_raw_response_tell_its_end_as_far_as_they_are_parsed(
     run(body)
     record = the_call(seen)
     assert record.stream is not None
-    assert (record.outcome, record.stream.end, record.stream.complete) == ("success", "complete", complete)
+    assert (record.outcome, record.stream.end, record.stream.complete) == ("success", end, complete)
 
 
 @pytest.mark.parametrize("stream", [False, True], ids=["plain", "stream"])

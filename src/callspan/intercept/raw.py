@@ -162,9 +162,7 @@ class _Copy:
 
     def _parse(self, payloads: list[bytes]) -> None:
         for payload in payloads:
-            if payload.startswith(_DONE):
-                self._observer.call.signalled_end()
-            elif payload.strip():
+            if payload.strip() and not payload.startswith(_DONE):
                 with _COPY:
                     # Invalid JSON is an error of the provider, which the reader sees, not one of callspan.
                     data = value_of(partial(json.loads, payload))

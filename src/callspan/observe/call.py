@@ -351,10 +351,6 @@ class Call:
         self.explicit = self.explicit or ExplicitTimes()
         return self.explicit
 
-    def signalled_end(self) -> None:
-        """Record the terminal `[DONE]` of a stream, which is not a chunk."""
-        self._complete = self._terminated = True
-
     def mark_partially_observed(self) -> None:
         """Record that a part of the stream was not observed: whether it signalled its end is unknown."""
         self._unseen = True
