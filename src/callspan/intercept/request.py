@@ -109,8 +109,7 @@ class OpenCall:
         is_open = getattr(response, "is_closed", False) is not True
         self.read = None if is_open else response
         if observer is not None or is_open or self.call.is_raw or not self.call.is_certain or self.call.streaming:
-            self.observer = ResponseObserver(self.call)
-            self.observer.attach(response, is_open=is_open)
+            self.observer = ResponseObserver(self.call, response, is_open=is_open)
         # Else it has no later events, and its JSON comes to `data` while this is the current call.
 
     def _forget_response(self) -> None:

@@ -40,13 +40,18 @@ class ResponseObserver:
     """Observes one response of a call. Methods raise nothing but interrupts, unless documented."""
 
     __slots__ = (
-        "_first", "_identity", "_is_open", "_response", "_waits", "call", "data", "is_read_by_sdk",
-        "pass_rest", "reader",
+        "_first", "_identity", "_is_open", "_waits", "call", "data", "is_read_by_sdk", "pass_rest", "reader",
+        "response",
     )  # fmt: skip
 
-    def __init__(self, call: Call) -> None:
+    def __init__(self, call: Call, response: object, *, is_open: bool) -> None:
+        """Register as the observer of the response until that is collected.
+
+        A closed response was already read: its collection is no end. Raises TypeError for an object without support
+        for weak references.
+        """
         self.call = call
-        self.data: Callable[[object], None] = call.chunk if call.streaming else call.whole
+        self.data: Callable[[object], object] = call.chunk if call.streaming else call.whole
         """Takes each parsed body or chunk; bound once, because it is called for every chunk."""
         self.reader: weakref.ref[Any] | None = None
         """The iterator that reads the response: its stream, once it has begun, or its bytes."""
@@ -57,26 +62,13 @@ class ResponseObserver:
         self._waits = True
         self._first: Callable[[], object] | None = None
         """The first end, while it waits."""
-        self._response: Callable[[], object] = _nothing
-        self._identity = 0
-        self._is_open = True
-
-    def attach(self, response: object, *, is_open: bool = True) -> None:
-        """Register as the observer of the response until it is collected.
-
-        A closed response was already read: its collection is no end. Raises TypeError for an object without support
-        for weak references.
-        """
         self._is_open, self._identity = is_open, id(response)
-        self._response = weakref.ref(response, self._collected)
+        self.response = weakref.ref(response, self._collected)
+        """Returns the response; None if it was collected."""
         before = OBSERVERS.get(self._identity)
         OBSERVERS[self._identity] = self
         if before is not None:
             before.lost()  # a transport may return one response for several calls
-
-    def response(self) -> object:
-        """Return the response; None if it was collected."""
-        return self._response()
 
     def _collected(self, reference: object, observers: dict[int, ResponseObserver] = OBSERVERS) -> None:
         # The argument keeps a reference to the observers for interpreter shutdown, when module globals are cleared.
@@ -88,7 +80,7 @@ class ResponseObserver:
 
     def detach(self) -> None:
         """Let neither data nor an end of the response reach the call: another one has replaced it."""
-        self._waits, self.data = True, _ignored
+        self._waits, self.data = True, bool
 
     def hold(self) -> None:
         """Let the first end wait for `release`."""
@@ -146,14 +138,6 @@ class ResponseObserver:
 def is_running(reader: object) -> bool:
     """Return whether a generator, or an async reader of callspan, is running."""
     return any(getattr(reader, name, None) is True for name in ("running", "gi_running", "ag_running"))
-
-
-def _ignored(data: object) -> None:
-    """Receive the data of a replaced response and drop it."""
-
-
-def _nothing() -> None:
-    """Stand for a response that is not there."""
 
 
 def observer_of(response: object) -> ResponseObserver | None:
