@@ -196,7 +196,7 @@ def test_why_a_response_ended(fields: dict[str, Any], reason: str | None, mark: 
     body = {"id": "resp_1", "object": "response", "status": "completed", "output": [], **fields}
     facts = endpoint("responses").response_info(body)
     assert facts.response.finish_reasons == [reason]
-    assert (facts.truncated, facts.refused) == (mark == "truncated", mark == "refused")
+    assert (facts.response.truncated, facts.response.refused) == (mark == "truncated", mark == "refused")
 
 
 def test_what_the_assistant_did_in_a_row_is_one_message_and_results_are_their_own() -> None:

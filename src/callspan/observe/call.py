@@ -539,9 +539,8 @@ class Call:
         if body is not None:
             encoded = encode_json(body)
             fields["response"] = msgspec.structs.replace(
-                info.response, truncated=info.truncated, refused=info.refused, compacted=info.compacted,
-                body_bytes=len(encoded), body=msgspec.Raw(encoded),
-            )  # fmt: skip
+                info.response, body_bytes=len(encoded), body=msgspec.Raw(encoded)
+            )
         usage = info.usage
         if self._factory.estimates:
             usage = estimated(self.endpoint, self._request.body, body, usage)

@@ -225,6 +225,5 @@ def _response(line: ResultLine, info: ResponseInfo) -> Response | None:
         return None
     body = encode_json(line.body)
     return msgspec.structs.replace(
-        info.response, truncated=info.truncated, refused=info.refused, compacted=info.compacted,
-        unrecognized=not info.recognized, body_bytes=len(body), body=msgspec.Raw(body),
-    )  # fmt: skip
+        info.response, unrecognized=not info.recognized, body_bytes=len(body), body=msgspec.Raw(body)
+    )

@@ -53,10 +53,6 @@ class ResponseInfo(msgspec.Struct, frozen=True, kw_only=True):
     """The provider's counters; None if the body has none."""
     error: ErrorInfo | None = None
     """The error in the body, of a failed response or an error event. `"error": null` is no error."""
-    truncated: bool = False
-    """The model stopped at a length limit."""
-    refused: bool = False
-    """The response is a refusal or was filtered."""
     background: bool = False
     """The provider works on the response without its request: other requests may fetch it."""
     outcome: Outcome | None = None
@@ -65,8 +61,6 @@ class ResponseInfo(msgspec.Struct, frozen=True, kw_only=True):
     """Of a background response: the id of the response that it continues."""
     conversation_id: str | None = None
     """Of a background response: the conversation that it belongs to."""
-    compacted: bool = False
-    """The conversation was compacted, or parts of it left out, for this response."""
     recognized: bool = True
     """False if nothing in the body belongs to this API, because it follows another API or none."""
 

@@ -119,12 +119,12 @@ class Messages:
                 model=word(body, "model"),
                 finish_reasons=[reason] if is_message else [],
                 service_tier=text(counted, "service_tier"),
+                truncated=reason in _TRUNCATED,
+                refused=reason == "refusal",
+                compacted=_is_compacted(body),
             ),
             usage=_with_container(usage(counted), body),
             error=error,
-            truncated=reason in _TRUNCATED,
-            refused=reason == "refusal",
-            compacted=_is_compacted(body),
             recognized=is_message or error is not None,
         )
 

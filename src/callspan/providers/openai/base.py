@@ -148,11 +148,11 @@ class OpenAIEndpoint:
                 finish_reasons=reasons,
                 service_tier=word(body, "service_tier"),
                 system_fingerprint=word(body, "system_fingerprint"),
+                truncated=LENGTH in meant,
+                refused=refused or CONTENT_FILTER in meant,
             ),
             usage=self._usage(body),
             error=error,
-            truncated=LENGTH in meant,
-            refused=refused or CONTENT_FILTER in meant,
             recognized=error is not None or is_held,
         )
 

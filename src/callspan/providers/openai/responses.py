@@ -154,6 +154,9 @@ class Responses(OpenAIEndpoint):
                 system_fingerprint=word(fields, "system_fingerprint"),
                 status=status,
                 completed=unix_time(fields, "completed_at") if background else None,
+                truncated=meant == LENGTH,
+                refused=meant == CONTENT_FILTER or _has_refusal(output),
+                compacted=of_type(output, _COMPACTION) is not None,
             ),
             background=background,
             continues=word(fields, "previous_response_id") if background else None,
@@ -161,9 +164,6 @@ class Responses(OpenAIEndpoint):
             outcome=_OUTCOMES.get(status or "") if background else None,
             usage=usage_of(body),
             error=error,
-            truncated=meant == LENGTH,
-            refused=meant == CONTENT_FILTER or _has_refusal(output),
-            compacted=of_type(output, _COMPACTION) is not None,
             recognized=known or error is not None,
         )
 

@@ -48,7 +48,8 @@ class Decisions(SingleBodyEndpoint):
         """Return model, usage and error of an answer; one question that was declined makes it a refusal. Total."""
         info = super().response_info(body)
         declined = any(text(answer, "type") == "refusal" for answer in items(body, "answers"))
-        return msgspec.structs.replace(info, refused=True) if declined else info
+        response = msgspec.structs.replace(info.response, refused=declined)
+        return msgspec.structs.replace(info, response=response)
 
     def conversation(self, request: object, response: object) -> Conversation:
         """Return the input with the questions about it, and the answers; either side may be None."""

@@ -104,9 +104,9 @@ class LiveSession(OpenAIEndpoint):
         return ResponseInfo(
             response=Response(
                 id=word(body, "id"), model=word(body, "model"), status=word(body, "status"), finish_reasons=[reason],
+                refused=reason == "content",
             ),
             usage=None if not usage else Usage(raw=detached(usage), input_audio_seconds=seconds if known else None),
-            refused=reason == "content",
             error=error,
             recognized=isinstance(dig(body, "turns"), list) or error is not None,
         )  # fmt: skip
