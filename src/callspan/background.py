@@ -130,9 +130,9 @@ class LRUCache(Generic[_K, _V]):
         if len(known) > self._limit:
             known.popitem(last=False)
 
-    def claim(self, key: _K, value: _V) -> bool:
-        """Set a value unless the key has one; return whether it was set."""
-        known = self._known
+    def is_first(self: LRUCache[_K, object], key: _K) -> bool:
+        """Return whether a key was not there yet; it is from now on, with a value of its own."""
+        known, value = self._known, object()
         mine = known.setdefault(key, value) is value
         self._renew(key)
         if len(known) > self._limit:

@@ -80,7 +80,7 @@ def record_webhook(factory: CallFactory, server: CallInfo, response_id: str, sta
     """Write the end of a background response that a webhook states, at a Unix time; its answer is fetched later."""
     at_ns = time.time_ns() if at_ns is None else at_ns
     record = background_responses.end_of(server, response_id, status, at_ns)
-    if record is not None and not factory.seen.has(f"webhook {record.call_id}"):
+    if record is not None and factory.seen.get(f"webhook {record.call_id}") is None:
         factory.recorder.write(factory.processors.process(record))
         factory.seen.is_first(f"webhook {record.call_id}")
 
@@ -165,7 +165,7 @@ class BatchResults(Call):
 
     def _write(self, found: ResultLine) -> None:
         factory, (record, endpoint) = self._factory, _answered(self.record, self._owner, found)
-        if factory.seen.has(record.call_id):
+        if factory.seen.get(record.call_id) is not None:
             return
         processed = factory.processors.process(record)
         factory.recorder.write(processed)

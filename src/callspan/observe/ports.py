@@ -26,8 +26,6 @@ if TYPE_CHECKING:
     from callspan.spans.instruments import CallMetrics
 
 
-_MAX_ENDS: Final = 16_384
-
 CallEnded: TypeAlias = Callable[[ProcessedRecord[CallRecord], Conversation | None], None]
 """Adds a call to the totals of its session and timestep, and its messages, None if they may not be exported."""
 
@@ -77,24 +75,6 @@ class CallInfo(msgspec.Struct, frozen=True, kw_only=True):
     """The caller requested the raw response and may read its bytes directly."""
 
 
-class SeenAnswers:
-    """Which ends and lines this process has recorded: the next one who reads them makes no span and measures nothing.
-
-    A forgotten response is recorded once more, as a version of the same record. Safe from any thread.
-    """
-
-    def __init__(self) -> None:
-        self._ends: LRUCache[str, object] = LRUCache(_MAX_ENDS)
-
-    def has(self, end: str) -> bool:
-        """Return whether an end has been recorded."""
-        return self._ends.get(end) is not None
-
-    def is_first(self, end: str) -> bool:
-        """Return whether an end has not been recorded yet; it is from now on."""
-        return self._ends.claim(end, object())
-
-
 class CallFactory(msgspec.Struct, frozen=True, kw_only=True):
     """Creates calls and receives their records, for one content level of an `instrument()`. Safe from any thread."""
 
@@ -106,8 +86,11 @@ class CallFactory(msgspec.Struct, frozen=True, kw_only=True):
     recorder: Recorder
     workers: ForkedWorkers
     ends: DeferredEnds
-    seen: SeenAnswers
-    """The ends that other requests than the calls' own have told of."""
+    seen: LRUCache[str, object]
+    """Ends and lines that this process has recorded: who reads them next makes no span and measures nothing.
+
+    A forgotten one is recorded once more, as a version of the same record.
+    """
     ambient: Callable[[], tuple[Place | None, CallEnded | None, dict[str, object]]]
     """Returns the ids of the current session and timestep, the function for the ended call, and the metadata."""
     keep: Callable[[CallRecord], object]

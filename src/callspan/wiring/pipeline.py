@@ -20,12 +20,12 @@ from callspan.agent.context import content_of
 from callspan.agent.provider_tools import record_provider_tools
 from callspan.agent.runtime import CALL_SPANS, Runtime
 from callspan.agent.scope import ambient
-from callspan.background import Worker
+from callspan.background import LRUCache, Worker
 from callspan.cost import published
 from callspan.delivery.recorder import Listener, Recorder
 from callspan.fail_open import fail_open, value_of
 from callspan.observe.deferred_ends import DeferredEnds
-from callspan.observe.ports import CallFactory, SeenAnswers
+from callspan.observe.ports import CallFactory
 from callspan.otlp.providers import SIGNALS, Signal
 from callspan.process.processed import ProcessedRecord
 from callspan.process.processors import Processors, caller_processors
@@ -49,6 +49,7 @@ _GLOBAL: Final[tuple[tuple[str, Callable[[], object]], ...]] = (
     ("logger_provider", _logs.get_logger_provider),
 )
 
+_MAX_SEEN: Final = 16_384
 _FLUSHES: Final = Worker("callspan-flush")
 _LOAD_STORES: Final = fail_open("import the delivery to stores")
 
@@ -70,7 +71,7 @@ class Pipeline:
             for level in {strictest(settings.content, level) for level in get_args(Content)}
         }
         spans = {level: self._spans(level) for level in self._processors}
-        self._seen = SeenAnswers()
+        self._seen: LRUCache[str, object] = LRUCache(_MAX_SEEN)
         self.factories: Mapping[Content, CallFactory] = {level: self._factory(level, spans[level]) for level in spans}
         """The call factory for each content level at least as strict as the setting."""
         self.runtime = Runtime(

@@ -110,13 +110,13 @@ class RealtimeEvents:
             return []
         turn, steps = self._running.get(identity), []
         if turn is None:
-            if not self._is_first(identity):
+            if not self._seen.is_first(identity):
                 return []
             turn, is_new = self._begun(identity, response)
             steps += [Step("begin", turn)] if is_new else []
         if kind == "response.output_item.added":
             self._pending.pop(text(event, "item", "id") or "", None)
-            self._is_first(text(event, "item", "id"))
+            self._seen.is_first(text(event, "item", "id"))
         steps.append(Step("chunk", turn, self._audio.event_of(event) if kind in _AUDIO else event))
         if kind == _DONE:
             self._running.pop(identity, None)
@@ -172,7 +172,7 @@ class RealtimeEvents:
         elif step == "truncated":
             cut = {key: event[key] for key in event if key != "event_id"}
             _remembered(self._pending, f"truncated {identity}", cut)
-        elif item is not None and step in _MADE and self._is_first(identity):
+        elif item is not None and step in _MADE and self._seen.is_first(identity):
             kept = _remembered(self._pending, identity, detached(item))
             if any("audio" in str(part.get("type")) for part in objects(kept, "content")):
                 _remembered(self._items, identity, kept)
@@ -201,7 +201,7 @@ class RealtimeEvents:
         key = item, integer(event, "content_index") or 0
         turn, steps = self._transcriptions.get(key), []
         if turn is None:
-            if not self._is_first(key):
+            if not self._seen.is_first(key):
                 return []
             settings, speech = mapping(self._input("transcription")) or {}, mapping(self._items.get(item)) or {}
             audio = next((part[MEDIA_KEY] for part in objects(speech, "content") if MEDIA_KEY in part), None)
@@ -227,10 +227,6 @@ class RealtimeEvents:
             part["transcript"] = transcript
         for turn in self._running.values():
             turn.body = _body(turn)
-
-    def _is_first(self, identity: object) -> bool:
-        """Return whether an id is seen for the first time."""
-        return self._seen.claim(identity, object())
 
 
 def _body(turn: _Response) -> Json:
