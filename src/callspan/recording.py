@@ -19,7 +19,7 @@ from callspan.agent.context import EitherWith
 from callspan.agent.misuse import UsageError, installed_or_warn, refuse
 from callspan.fail_open import fail_open
 from callspan.observe.call import Call
-from callspan.observe.ports import CallInfo, ExplicitTimes, Timeline
+from callspan.observe.ports import CallInfo, ExplicitTimes
 from callspan.providers import registry
 from callspan.providers.base import Api, Endpoint
 from callspan.record.codec import encodable, encode_json
@@ -168,8 +168,7 @@ class RecordedCall(EitherWith):
             if factory is None:
                 installed_or_warn()
             else:
-                times = None if start_ns is None else Timeline(start_ns, start_ns)
-                self._call = Call(factory, self._endpoint, self._info, timeline=times, is_past=times is not None)
+                self._call = Call(factory, self._endpoint, self._info, past_ns=start_ns)
                 call_begun(otel_context.get_current(), self._call.named)
                 self._inner = self._call.span.within(self._outer)
                 otel_context.attach(self._inner)

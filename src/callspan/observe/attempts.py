@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
@@ -14,6 +15,7 @@ from callspan.providers.error_kinds import classify, error_info
 from callspan.record.call import Attempt, ErrorInfo, RateLimits, Timing
 
 TOO_MANY_REQUESTS: Final = 429
+_now_ns: Final = time.perf_counter_ns
 _FIRST_ERROR: Final = 400
 _MAX_BODY_BYTES: Final = 64 << 10
 _BROKEN: Final = ("connection", "timeout")
@@ -38,11 +40,10 @@ class AttemptLog:
     Offsets are nanoseconds since the start of the call.
     """
 
-    __slots__ = ("_attempts", "_now_ns", "_rate_limited", "_zero_ns", "headers", "limits", "sdk_retries")
+    __slots__ = ("_attempts", "_rate_limited", "_zero_ns", "headers", "limits", "sdk_retries")
 
-    def __init__(self, now_ns: Callable[[], int], zero_ns: int) -> None:
-        """`zero_ns` is the start of the call, by the clock `now_ns`."""
-        self._now_ns = now_ns
+    def __init__(self, zero_ns: int) -> None:
+        """`zero_ns` is the monotonic time of the call's start."""
         self._zero_ns = zero_ns
         self._attempts: list[_OpenAttempt] = []
         self._rate_limited = False
@@ -55,7 +56,7 @@ class AttemptLog:
 
     def started(self) -> None:
         """Record that a request is about to be sent."""
-        self._attempts.append(_OpenAttempt(self._now_ns() - self._zero_ns))
+        self._attempts.append(_OpenAttempt(_now_ns() - self._zero_ns))
         self.headers = {}
 
     def headers_received(
@@ -66,7 +67,7 @@ class AttemptLog:
         `body` returns the body of an error response after it was read; called at the end of the call, may raise.
         """
         if self._attempts:
-            last, offset_ns = self._attempts[-1], self._now_ns() - self._zero_ns
+            last, offset_ns = self._attempts[-1], _now_ns() - self._zero_ns
             last.headers_ns, last.status, last.headers = offset_ns, status, headers
             self.headers = headers
             if status >= _FIRST_ERROR:
@@ -76,7 +77,7 @@ class AttemptLog:
     def failed(self, exception: str) -> None:
         """Record that the last request raised an exception of this class."""
         if self._attempts:
-            self._attempts[-1].end_ns, self._attempts[-1].exception = self._now_ns() - self._zero_ns, exception
+            self._attempts[-1].end_ns, self._attempts[-1].exception = _now_ns() - self._zero_ns, exception
 
     def sent_retries(self, text: str | None) -> None:
         """Record the retry count in the last request's headers, which the application may have set itself."""

@@ -22,7 +22,7 @@ from callspan.observe import background_responses
 from callspan.observe.attempts import TOO_MANY_REQUESTS, AttemptLog
 from callspan.observe.forms import form_fields
 from callspan.observe.lines import LineReader
-from callspan.observe.ports import NO_SPAN, CallFactory, CallInfo, CallSpanHandle, ExplicitTimes, Timeline
+from callspan.observe.ports import NO_SPAN, CallFactory, CallInfo, CallSpanHandle, ExplicitTimes
 from callspan.observe.token_estimates import estimated
 from callspan.observe.unrecognized import flag_unrecognized
 from callspan.process.processed import ProcessedRecord
@@ -61,6 +61,7 @@ _START_SPAN: Final = fail_open("start a span")
 _READ_AMBIENT: Final = fail_open("read the session and metadata around a call")
 _NOTHING_AROUND: Final[tuple[None, None, dict[str, object]]] = (None, None, {})
 _NOWHERE: Final = Place()
+_now_ns: Final = time.perf_counter_ns
 _LARGE_BYTES: Final = 65_536
 """A first version has no larger request, and while a call runs, no bytes of media are kept beside a larger one."""
 
@@ -84,7 +85,7 @@ class Call:
     __slots__ = (
         "__weakref__", "_accumulator", "_add", "_begun_in", "_body", "_call_ended", "_complete", "_content_ns",
         "_conversation", "_endings", "_factory", "_first_ns", "_gap_ns", "_input", "_is_measured", "_is_told",
-        "_last_event", "_last_ns", "_notes", "_now_ns", "_over", "_processed", "_request", "_terminated", "_unseen",
+        "_last_event", "_last_ns", "_notes", "_over", "_processed", "_request", "_terminated", "_unseen",
         "_wire", "_zero_ns", "attempts", "chunks", "endpoint", "explicit", "has_body", "hides_usage", "is_raw", "named",
         "record", "span", "streaming",
     )  # fmt: skip
@@ -105,18 +106,18 @@ class Call:
 
     def __init__(
         self, factory: CallFactory, endpoint: Endpoint, info: CallInfo, *, alone: bool = False,
-        timeline: Timeline | None = None, is_past: bool = False, call_id: str | None = None,
+        began_ns: int | None = None, past_ns: int | None = None, call_id: str | None = None,
     ) -> None:  # fmt: skip
         """Begin a call, with its span started in the current context.
 
-        `alone` True: there is neither a session nor metadata around it. `timeline`: its times; None: those of the
-        clocks. `is_past`: its other times are explicit, and it is in no metric. `call_id`: made of the provider's id.
+        `alone` True: there is neither a session nor metadata around it. `began_ns`: the monotonic time of its start,
+        if that is earlier. `past_ns`: the Unix time of its start; its other times are explicit, and it is in no metric.
+        `call_id`: made of the provider's id.
         """
-        if timeline is None:
-            start_ns, self._now_ns = time.time_ns(), time.perf_counter_ns
-        else:
-            start_ns, self._now_ns = timeline.wall_ns, timeline.now_ns
-        self._zero_ns = self._now_ns()
+        self._zero_ns = _now_ns() if began_ns is None else began_ns
+        start_ns = time.time_ns() if past_ns is None else past_ns
+        if began_ns is not None:
+            start_ns -= _now_ns() - began_ns
         self._factory = factory
         self.endpoint = endpoint
         if factory.workers.forked:
@@ -125,6 +126,7 @@ class Call:
             place, self._call_ended, metadata = _NOTHING_AROUND if alone else factory.ambient()
         except reported(_READ_AMBIENT):
             place, self._call_ended, metadata = _NOTHING_AROUND
+        is_past = past_ns is not None
         self._request = Request(model=info.model, stream=info.stream)
         # More than fifteen keywords in one call go through a dictionary, which takes five times as long.
         self.record = CallRecord(
@@ -153,7 +155,7 @@ class Call:
         self.is_raw = info.raw
         self.hides_usage = False
         """Whether callspan requested the last chunk of the stream and hides it from the caller."""
-        self.attempts = AttemptLog(self._now_ns, self._zero_ns)
+        self.attempts = AttemptLog(self._zero_ns)
         self.explicit = ExplicitTimes(is_past=True) if is_past else None
         """The times that the application gives; None if it gives none."""
         self._is_measured, self._is_told = not is_past, False
@@ -210,7 +212,7 @@ class Call:
 
     def offset_ns(self) -> int:
         """Return the monotonic time since the start."""
-        return self._now_ns() - self._zero_ns
+        return _now_ns() - self._zero_ns
 
     def sent(self, content: bytes, body: object, body_bytes: int | None = None, *, announce: bool = True) -> None:
         """Record the request as sent: its exact bytes, and the same as plain JSON.
@@ -296,7 +298,7 @@ class Call:
         if self._endings:
             return
         # The timing is updated inline, because a method call is a large part of the cost of a chunk.
-        now_ns, last_ns = self._now_ns(), self._last_ns
+        now_ns, last_ns = _now_ns(), self._last_ns
         self._last_ns = now_ns
         self.chunks += 1
         if last_ns is None:
@@ -315,7 +317,7 @@ class Call:
         """Record chunks that were only counted, as one: when each of them came is not known."""
         if not self._endings and self._add is not None:
             self.chunks += number
-            self._last_ns = self._now_ns()
+            self._last_ns = _now_ns()
             with _READ_CHUNK:
                 self._add(data)
 
@@ -376,7 +378,7 @@ class Call:
         endings = self._endings
         if endings:
             return
-        ending = Ending(how, outcome, error, self._now_ns() - self._zero_ns if at_ns is None else at_ns)
+        ending = Ending(how, outcome, error, _now_ns() - self._zero_ns if at_ns is None else at_ns)
         try:
             endings.append(ending)
             if endings[0] is ending:

@@ -1,8 +1,7 @@
-"""Ports: the interfaces of a call: clocks, given times, facts known before the request, and the factory."""
+"""Ports: the interfaces of a call: given times, facts known before the request, and the factory."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
@@ -28,21 +27,6 @@ if TYPE_CHECKING:
 
 CallEnded: TypeAlias = Callable[[ProcessedRecord[CallRecord], Conversation | None], None]
 """Adds a call to the totals of its session and timestep, and its messages, None if they may not be exported."""
-
-
-class Timeline:
-    """The clock of one call: stopped at the time that is given for the present data, else running."""
-
-    __slots__ = ("at_ns", "wall_ns")
-
-    def __init__(self, at_ns: int, wall_ns: int | None = None) -> None:
-        """The call begins at the monotonic time `at_ns`, in Unix time `wall_ns`; None: at the same moment."""
-        self.at_ns: int | None = at_ns
-        self.wall_ns = time.time_ns() - (time.perf_counter_ns() - at_ns) if wall_ns is None else wall_ns
-
-    def now_ns(self) -> int:
-        """Return the monotonic time."""
-        return time.perf_counter_ns() if self.at_ns is None else self.at_ns
 
 
 class CallSpanHandle(SpanHandle):
@@ -121,7 +105,7 @@ class ExplicitTimes(msgspec.Struct, eq=False):
     """Offsets from the start of a call, in nanoseconds; None: not given."""
 
     is_past: bool = False
-    """Whether its start is given too, so that no time was observed."""
+    """Whether its start is given too, so that the times that were observed are not its own."""
     duration_ns: int | None = None
     first_token_ns: int | None = None
 
@@ -130,7 +114,9 @@ class ExplicitTimes(msgspec.Struct, eq=False):
         timing, attempts = fields["timing"], fields["attempts"]
         if self.is_past:
             timing = Timing(start_ns=timing.start_ns, duration_ns=self.duration_ns, server_ns=timing.server_ns)
-            attempts = [msgspec.structs.replace(one, headers_ns=None, end_ns=None, wait_s=None) for one in attempts]
+            attempts = [
+                msgspec.structs.replace(one, start_ns=0, headers_ns=None, end_ns=None, wait_s=None) for one in attempts
+            ]
         if self.first_token_ns is not None:
             timing = msgspec.structs.replace(timing, first_token_ns=self.first_token_ns)
         return {**fields, "timing": timing, "attempts": attempts}

@@ -18,7 +18,7 @@ from callspan.errors import call_error, outcome_of
 from callspan.fail_open import fail_open, value_of
 from callspan.forks import in_child
 from callspan.observe.call import Call
-from callspan.observe.ports import CallFactory, CallInfo, Timeline
+from callspan.observe.ports import CallFactory, CallInfo
 from callspan.providers import rate_limits, registry
 from callspan.providers.error_kinds import error_info
 from callspan.providers.sockets import LONG, MESSAGES, REPEATED, Json, SocketKind, Step, Turn
@@ -162,12 +162,8 @@ def start(factory: CallFactory, info: CallInfo, turn: Turn) -> Call | None:
         call_id = response_call_id(info.provider, turn.identity)
     if endpoint is None or (call_id is not None and not factory.seen.is_first(f"begun {call_id}")):
         return None
-    clock = None if turn.begun_ns is None else Timeline(turn.begun_ns)
     info = msgspec.structs.replace(info, model=text(turn.body, "model"), stream=True)
-    call = Call(factory, endpoint, info, timeline=clock, call_id=call_id)
-    if clock is not None:
-        clock.at_ns = None
-    return call
+    return Call(factory, endpoint, info, began_ns=turn.begun_ns, call_id=call_id)
 
 
 def _take_body(call: Call, turn: Turn) -> None:
