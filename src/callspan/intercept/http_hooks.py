@@ -19,7 +19,6 @@ from callspan.providers.rate_limits import relevant_headers
 
 _ATTEMPT: Final = fail_open("observe an attempt")
 _MARK: Final = b"x-stainless-lang"
-_COUNT: Final = b"x-stainless-retry-count"
 _CLOSED: Final = fail_open("detect the close of a response")
 
 
@@ -28,18 +27,10 @@ def _sending(_args: object, request: Any, _kwargs: object) -> OpenCall | None:
     opened = CURRENT_CALL.get()
     if opened is None:
         return None
-    attempts = opened.call.attempts
-    if request is opened.built and opened.built_retries is not None:
-        attempts.started()
-        attempts.sdk_retries = opened.built_retries
-    else:
-        # Raw headers are read once, because httpx decodes all of them for each lookup by name.
-        sent = {name.lower(): value for name, value in request.headers.raw}
-        if _MARK not in sent:
-            return None
-        attempts.started()
-        count = sent.get(_COUNT)
-        attempts.sent_retries(None if count is None else count.decode("latin-1"))
+    # Raw headers are read, because httpx decodes all of them for a lookup by name.
+    if request is not opened.built and _MARK not in {name.lower() for name, _ in request.headers.raw}:
+        return None
+    opened.call.attempts.started(opened.built_retries)
     # The attempt has started even if the following code fails.
     try:
         if opened.inject:

@@ -51,7 +51,7 @@ class OpenCall:
         self.built: object = None
         """The last request built by the SDK."""
         self.built_retries: int | None = None
-        """Number of the SDK's retry it was built for."""
+        """Number of the SDK's retry it was built for; None: this version does not tell it."""
         self.body_seen = False
         """Whether `_build_request` has provided the body; else the HTTP request does."""
         self.call = call
@@ -199,9 +199,6 @@ def _identified(args: tuple[Any, ...], response: object, kwargs: dict[str, Any])
     if opened is None:
         _note_unseen(args[0], kwargs.get("options"))
     else:
-        retries = kwargs.get("retries_taken")
-        if isinstance(retries, int):
-            opened.call.attempts.sdk_retries = retries
         opened.attach_response(response)
 
 

@@ -40,22 +40,22 @@ class AttemptLog:
     Offsets are nanoseconds since the start of the call.
     """
 
-    __slots__ = ("_attempts", "_rate_limited", "_zero_ns", "headers", "limits", "sdk_retries")
+    __slots__ = ("_attempts", "_rate_limited", "_sdk_retries", "_zero_ns", "headers", "limits")
 
     def __init__(self, zero_ns: int) -> None:
         """`zero_ns` is the monotonic time of the call's start."""
         self._zero_ns = zero_ns
         self._attempts: list[_OpenAttempt] = []
         self._rate_limited = False
-        self.sdk_retries: int | None = None
-        """The SDK's own number of retries; None if unknown."""
+        self._sdk_retries: int | None = None
         self.headers: Mapping[str, str] = {}
         """The headers of the last response, as far as they are read."""
         self.limits: RateLimits | None = None
         """The rate limits that an event contained, where there are no responses."""
 
-    def started(self) -> None:
-        """Record that a request is about to be sent."""
+    def started(self, sdk_retries: int | None = None) -> None:
+        """Record that a request is about to be sent; `sdk_retries`: the SDK's own number of its retry, if known."""
+        self._sdk_retries = sdk_retries
         self._attempts.append(_OpenAttempt(_now_ns() - self._zero_ns))
         self.headers = {}
 
@@ -79,11 +79,6 @@ class AttemptLog:
         if self._attempts:
             self._attempts[-1].end_ns, self._attempts[-1].exception = _now_ns() - self._zero_ns, exception
 
-    def sent_retries(self, text: str | None) -> None:
-        """Record the retry count in the last request's headers, which the application may have set itself."""
-        if text is not None and text.isdecimal() and int(text) < len(self._attempts):
-            self.sdk_retries = int(text)
-
     def fields(self, start_ns: int, duration_ns: int, error: ErrorInfo | None) -> dict[str, Any]:
         """Return the fields that the attempts add to the record of a call that began at `start_ns` (Unix nanoseconds).
 
@@ -93,7 +88,7 @@ class AttemptLog:
         timing, opened = Timing(start_ns=start_ns, duration_ns=duration_ns), self._attempts
         if not opened:
             return {
-                "timing": timing, "retries": self.sdk_retries, "rate_limited": None, "attempts": [],
+                "timing": timing, "retries": None, "rate_limited": None, "attempts": [],
                 "rate_limits": self.limits,
             }  # fmt: skip
         last = opened[-1]
@@ -120,7 +115,7 @@ class AttemptLog:
             limits = self.limits
         return {
             "timing": timing,
-            "retries": len(opened) - 1 if self.sdk_retries is None else self.sdk_retries,
+            "retries": len(opened) - 1 if self._sdk_retries is None else self._sdk_retries,
             "rate_limited": self._rate_limited,
             "attempts": records,
             "rate_limits": limits,
