@@ -133,7 +133,7 @@ class RecordedCall(EitherWith):
         call = self._call
         if call is not None:
             call.set_streaming(True)
-            call.data(data)
+            call.chunk(data)
 
     def response(self, body: object) -> None:
         """Record the parsed response body, which is copied."""
@@ -141,7 +141,7 @@ class RecordedCall(EitherWith):
         if call is not None:
             with _FEED:
                 call.set_streaming(False)
-                call.data(msgspec.json.decode(encode_json(body)))
+                call.whole(msgspec.json.decode(encode_json(body)))
 
     def __enter__(self) -> Self:
         """Start the call; its span is the current one within the block."""

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 
 Function: TypeAlias = Callable[..., Any]
+Returned: TypeAlias = Callable[[Any, Any], object]
 Reads: TypeAlias = Mapping[str, int]
 """Parameters of a function that a hook reads, each with its usual position, counting the instance."""
 
@@ -52,8 +53,9 @@ class HookSteps(msgspec.Struct, frozen=True, kw_only=True):
     begin: Callable[[tuple[Any, ...], Any, dict[str, Any]], object]
     """Takes the arguments, the instance first; the first parameter that the hook reads, else the instance; and the
     keyword arguments. Returns the argument of the other steps, None: nothing to observe."""
-    returned: Callable[[Any, Any], object] | None = None
-    """Takes the result; returns its replacement for the caller, or None for the result itself."""
+    returned: Returned | None = None
+    """Takes the result; returns its replacement for the caller, or None for the result itself. Without it, only `begin`
+    is a step."""
     raised: Callable[[Any, BaseException], object] | None = None
     """Takes the exception, which is raised to the caller."""
     enter: Callable[[Any], object] | None = None
@@ -67,12 +69,13 @@ class HookSteps(msgspec.Struct, frozen=True, kw_only=True):
         """
         name = next(iter(reads), "")
         at = position(name, reads, original)
-        if self.returned is None and self.raised is None:
+        returned = self.returned
+        if returned is None:
             hooked = _before(original, self, name, at)
         elif is_async or inspect.iscoroutinefunction(original):
-            hooked = _around_async(original, self, name, at)
+            hooked = _around_async(original, self, returned, name, at)
         else:
-            hooked = _around(original, self, name, at)
+            hooked = _around(original, self, returned, name, at)
         return update_wrapper(hooked, original)
 
 
@@ -154,8 +157,8 @@ def _before(original: Function, steps: HookSteps, name: str, at: int) -> Functio
     return hooked
 
 
-def _around(original: Function, steps: HookSteps, name: str, at: int) -> Function:
-    begin, enter, returned, step = steps.begin, steps.enter or bool, steps.returned or _nothing, steps.step
+def _around(original: Function, steps: HookSteps, returned: Returned, name: str, at: int) -> Function:
+    begin, enter, step = steps.begin, steps.enter or bool, steps.step
 
     def hooked(*args: Any, **kwargs: Any) -> Any:
         try:
@@ -179,8 +182,8 @@ def _around(original: Function, steps: HookSteps, name: str, at: int) -> Functio
     return hooked
 
 
-def _around_async(original: Function, steps: HookSteps, name: str, at: int) -> Function:
-    begin, enter, returned, step = steps.begin, steps.enter or bool, steps.returned or _nothing, steps.step
+def _around_async(original: Function, steps: HookSteps, returned: Returned, name: str, at: int) -> Function:
+    begin, enter, step = steps.begin, steps.enter or bool, steps.step
 
     async def hooked(*args: Any, **kwargs: Any) -> Any:
         try:
@@ -208,10 +211,6 @@ def _raised(steps: HookSteps, state: object, error: BaseException) -> None:
     if steps.raised is not None:
         with steps.step:
             steps.raised(state, error)
-
-
-def _nothing(state: object, result: object) -> None:
-    """Return no replacement."""
 
 
 class HookContext:

@@ -57,11 +57,8 @@ def route_other(client: object, options: Any) -> StartOther | None:
 
 def _generic(client: object, options: Any) -> StartOther:
     endpoint = registry.generic(_path_of(client, options))
-    return partial(GenericCall, endpoint=endpoint, unrecorded=_counter(client, options))
-
-
-def _counter(client: object, options: Any) -> Callable[[], object]:
-    return partial(HOOK_CONTEXT.unrecorded, request_name(client, options))
+    unrecorded = partial(HOOK_CONTEXT.unrecorded, request_name(client, options))
+    return partial(GenericCall, endpoint=endpoint, unrecorded=unrecorded)
 
 
 def request_name(client: object, options: Any) -> str:

@@ -69,7 +69,7 @@ class OpenCall:
     def enter(self) -> None:
         """Make the call current. Raises only interrupts."""
         try:
-            self._outer, self._outer_call = otel_context.get_current(), CURRENT_CALL.get()
+            self._outer_call = CURRENT_CALL.get()
             CURRENT_CALL.set(self)
             if self.call.is_certain:
                 call_begun(self._outer, self.call.named)
@@ -143,7 +143,7 @@ class OpenCall:
     def _take(self, body: object) -> None:
         if body is None:  # no JSON, or one that the caller has still to parse
             self.call.mark_partially_observed()
-        self.call.data(body)
+        self.call.whole(body)
 
     def _is_unfinished(self, result: object, response: Any) -> bool:
         call = self.call

@@ -196,11 +196,6 @@ class Call:
             self._over = metrics.begun(begun)
 
     @property
-    def data(self) -> Callable[[object], None]:
-        """The function that takes received JSON: each chunk of a stream, or the body of a plain response."""
-        return self.chunk if self.streaming else self.whole
-
-    @property
     def ended(self) -> bool:
         """True once the call has ended, or is being ended."""
         return bool(self._endings)

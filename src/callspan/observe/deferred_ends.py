@@ -33,9 +33,8 @@ _LONG_S: Final = 1.0
 class DeferredEnds:
     """The calls of a process, and the ends and first versions left to a background thread. Takes no lock."""
 
-    def __init__(self, worker: Worker | None = None) -> None:
-        """`worker` runs the ends; None: a new background worker."""
-        self.worker = worker or Worker("callspan-deferred-ends")
+    def __init__(self) -> None:
+        self.worker = Worker("callspan-deferred-ends")
         self._exit_registered = False
         self._unwatched = AtomicFlag(is_set=True)
         """Set while no look at the open calls is due."""
