@@ -222,11 +222,10 @@ _Hooks: TypeAlias = Sequence[tuple[Hook, str]]
 class _Patch(msgspec.Struct, eq=False):
     owner: Any
     """A class, or a module."""
-    attribute: str
+    hook: Hook
     original: Any
     replacement: Any
     """The function that calls the hook; the original if the hook is in its code."""
-    keep_while_streaming: bool
     code: CodeHook | None = None
     sdks: set[str] = set()
     """The patched SDKs that use the function; empty if it was left in place, and passes everything through."""
@@ -235,8 +234,8 @@ class _Patch(msgspec.Struct, eq=False):
         """Restore the original; False if the function cannot be restored now, and still calls the hook."""
         if self.code is not None:
             return self.code.remove()
-        if _own(self.owner, self.attribute) is self.replacement:
-            setattr(self.owner, self.attribute, self.original)
+        if _own(self.owner, self.hook.attribute) is self.replacement:
+            setattr(self.owner, self.hook.attribute, self.original)
         return True
 
 
@@ -285,7 +284,7 @@ class Patches:
             self._status.pop(sdk, None)
             for place, patch in reversed(list(self._patches.items())):
                 patch.sdks.discard(sdk)
-                if not (patch.sdks or (patch.keep_while_streaming and under_way)) and patch.remove():
+                if not (patch.sdks or (patch.hook.keep_while_streaming and under_way)) and patch.remove():
                     del self._patches[place]
 
     def status(self) -> list[HookStatus]:
@@ -361,9 +360,9 @@ class Patches:
         make = partial(hook.make, reads=hook.reads, is_async=hook.is_async)
         if function is not None:
             code = CodeHook(function, make)
-            patch = _Patch(owner, hook.attribute, code.original, function, hook.keep_while_streaming, code)
+            patch = _Patch(owner, hook, code.original, function, code)
         else:
-            patch = _Patch(owner, hook.attribute, original, make(original), hook.keep_while_streaming)
+            patch = _Patch(owner, hook, original, make(original))
             setattr(owner, hook.attribute, patch.replacement)
         self._patches[owner, hook.attribute] = patch
         return patch
