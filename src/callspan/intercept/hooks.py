@@ -250,7 +250,7 @@ class HookContext:
     def warn_about_other_tracers(self) -> None:
         """Warn of other instrumentations at the first call, when they are in place."""
         with _LOOK:
-            other_instrumentations.warn_once(other_instrumentations.found())
+            other_instrumentations.warn_once()
         self.warned_about_other_tracers = True
 
 

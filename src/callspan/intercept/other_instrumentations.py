@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Iterable
 from typing import Any, Final
 
 from callspan import private_names as names
@@ -49,9 +48,9 @@ def found() -> list[str]:
     return sorted(name for module, name in _NAMES if module in sys.modules)
 
 
-def warn_once(names: Iterable[str]) -> None:
-    """Warn of each other instrumentation once per process."""
-    fresh = [name for name in sorted(set(names)) if _warned.first(name)]
+def warn_once() -> None:
+    """Warn of each other instrumentation in this process once."""
+    fresh = [name for name in found() if _warned.first(name)]
     if fresh:
         log(logging.WARNING, "%s %s. %s", " and ".join(fresh), MEANS, REMEDY)
 
