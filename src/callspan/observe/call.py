@@ -84,7 +84,7 @@ class Call:
 
     __slots__ = (
         "__weakref__", "_accumulator", "_add", "_begun_in", "_body", "_call_ended", "_complete", "_content_ns",
-        "_conversation", "_endings", "_factory", "_first_ns", "_gap_ns", "_input", "_is_measured", "_is_told",
+        "_conversation", "_endings", "_factory", "_first_ns", "_gap_ns", "_input", "_is_measured",
         "_last_event", "_last_ns", "_notes", "_over", "_processed", "_request", "_terminated", "_unseen",
         "_wire", "_zero_ns", "attempts", "chunks", "endpoint", "explicit", "has_body", "hides_usage", "is_raw", "named",
         "record", "span", "streaming",
@@ -158,7 +158,7 @@ class Call:
         self.attempts = AttemptLog(self._zero_ns)
         self.explicit = ExplicitTimes(is_past=True) if is_past else None
         """The times that the application gives; None if it gives none."""
-        self._is_measured, self._is_told = not is_past, False
+        self._is_measured = not is_past
         self._input = None
         self._conversation = self._wire = self._processed = self._over = None
         self.forget_response()
@@ -411,16 +411,17 @@ class Call:
             factory.metrics.observed(processed)
         if self._over is not None:
             self._over()
-        if not self._is_told:
-            self._is_told = True
-            try:
-                if self._call_ended is not None:
-                    self._call_ended(processed, self._conversation)
-                if self._wire is not None:
-                    factory.tools_ran(self._wire, record)
-            except reported(_TOTALS):
-                self._wire = None
-        self._processed = self._conversation = self._wire = None
+        # Taken away first: what an interrupt cuts off here is not added once more.
+        call_ended, self._call_ended = self._call_ended, None
+        wire, self._wire = self._wire, None
+        try:
+            if call_ended is not None:
+                call_ended(processed, self._conversation)
+            if wire is not None:
+                factory.tools_ran(wire, record)
+        except reported(_TOTALS):
+            pass
+        self._processed = self._conversation = None
 
     def _finish_again(self, ending: Ending) -> None:
         try:

@@ -58,7 +58,7 @@ class DeferredEnds:
     def track(self, call: Call) -> None:
         """Know a call from its begin, until it is collected."""
         if not self._exit_registered:
-            first_at_exit(self.at_exit)
+            first_at_exit(partial(self.end_open, _AT_EXIT_S))
             self._exit_registered = True
         # Removed without a frame of Python's: an interrupt that came in there would be lost.
         self._calls[id(call)] = weakref.ref(call, partial(self._calls.pop, id(call)))
@@ -87,10 +87,6 @@ class DeferredEnds:
     def under_way(self) -> bool:
         """True while a call of this process has not ended."""
         return bool(self._open())
-
-    def at_exit(self) -> None:
-        """End all calls that have not ended as closed, because the process ends."""
-        self.end_open(_AT_EXIT_S)
 
     def end_open(self, timeout_s: float) -> None:
         """End every call that has not ended as closed; wait for those being ended on other threads."""
