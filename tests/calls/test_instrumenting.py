@@ -183,11 +183,11 @@ def test_an_invalid_environment_never_raises(
         monkeypatch.setenv(name, value.format(store=store))
     handle = callspan.instrument(sdks=NONE)
     assert (handle.settings.content, handle.settings.stores) == ("off", (store,))
+    # Threads that deliver, those of earlier tests too, may warn of their stores at any moment.
+    messages = [record.getMessage() for record in caplog.records if record.thread == threading.get_ident()]
     record("a")
     assert handle.force_flush(60_000)
     assert stored(store) == {"a"}
-    # Threads that deliver, those of earlier tests too, may warn of their stores at any moment.
-    messages = [record.getMessage() for record in caplog.records if record.thread == threading.get_ident()]
     assert messages
     assert all(text.startswith("CALLSPAN_") for text in messages)
     assert "word-8" not in caplog.text

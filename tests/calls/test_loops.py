@@ -101,6 +101,7 @@ async def drive(sdk: str, mode: Mode, tool: Any, how: str, heard: list[str], **o
             break
     if how == "close":
         await mode.wait(turns.aclose() if hasattr(turns, "aclose") else turns.close())
+    del turns  # pydantic may keep this frame for as long as the tool, which the runner has: a cycle it shows to nobody
 
 
 class Ending(NamedTuple):
