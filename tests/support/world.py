@@ -55,7 +55,7 @@ class World:
     ) -> CallRecord:
         number, reads = next(self._clock), endpoint(api)
         facts = reads.response_info(response)
-        answer = msgspec.structs.replace(facts.response, truncated=facts.truncated) if response else Response()
+        answer = facts.response if response else Response()
         given: dict[str, Any] = {
             "call_id": f"01990000-0000-7000-8000-{number:012x}",
             "provider": "anthropic" if api == "messages" else "openai",
