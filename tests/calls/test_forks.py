@@ -282,23 +282,25 @@ def test_a_long_call_is_in_progress_and_interrupted_once_its_process_is_killed(
     provider.reply(hang=True)
     store = f"sqlite:///{tmp_path}/calls.db"
 
-    def outcomes() -> list[str]:
-        with suppress(StoreError):  # nothing is recorded yet
-            return [call.outcome for call in reading(store).calls()]
-        return []
-
     command = [sys.executable, "-c", ASKING, store, provider.openai_url, process]
     with subprocess.Popen(command, env=plain_environment(), stdout=subprocess.PIPE, text=True) as running:
         assert running.stdout is not None
         asking = running.pid if process == "alone" else int(running.stdout.readline())
         try:
-            until(lambda: sorted(outcomes()) == ["in_progress", *["success"] * answered], 45)
+            until(lambda: sorted(outcomes(reading, store)) == ["in_progress", *["success"] * answered], 45)
         finally:
             subprocess.run(["kill", "-9", str(asking)], check=True)
-    assert sorted(outcomes()) == ["interrupted", *["success"] * answered]
+    assert sorted(outcomes(reading, store)) == ["interrupted", *["success"] * answered]
     (call,) = (call for call in reading(store).calls() if call.outcome == "interrupted")
     assert b'"long"' in bytes(call.request.body)
     assert call.span_id
+
+
+def outcomes(reading: Read, store: str) -> list[str]:
+    """The outcomes of the calls in a store; none where nothing is recorded yet."""
+    with suppress(StoreError):
+        return [call.outcome for call in reading(store).calls()]
+    return []
 
 
 def redacted_there(record: Any) -> Any:
@@ -316,25 +318,22 @@ def test_its_first_version_has_no_content_that_is_forbidden_where_it_began(
     """Another thread writes it, outside of the block, where variables have other values."""
     store = f"sqlite:///{tmp_path}/calls.db"
     instrumented(stores=store, redact=redact)
-    provider.reply(text="SESAME", delay_s=2.5)
+    provider.reply(hang=True)
 
     def ask() -> None:
         CONTENT.set("SESAME")
         with (
             callspan.content("full" if redact else "off"),
-            openai.OpenAI(api_key="k", base_url=provider.openai_url) as client,
+            openai.OpenAI(api_key="k", base_url=provider.openai_url, max_retries=0) as client,
+            suppress(openai.APIConnectionError),
         ):
             client.chat.completions.create(model="gpt-5", messages=[{"role": "user", "content": "SESAME"}])
 
-    def begun() -> bool:
-        with suppress(StoreError):
-            return [call.outcome for call in reading(store).calls()] == ["in_progress"]
-        return False
-
     asking = threading.Thread(target=ask)
     asking.start()
-    until(begun)
+    until(lambda: outcomes(reading, store) == ["in_progress"])
     kept = [path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()]
+    provider.close()
     asking.join()
     assert kept
     assert not any(b"SESAME" in some for some in kept)
@@ -362,7 +361,8 @@ def credentials() -> str:
 
 
 def azure(provider: ScriptedProvider) -> openai.AzureOpenAI:
-    return openai.AzureOpenAI(azure_ad_token_provider=credentials, base_url=provider.openai_url, api_version="preview")
+    about = {"base_url": provider.openai_url, "api_version": "preview", "max_retries": 0}
+    return openai.AzureOpenAI(azure_ad_token_provider=credentials, **about)
 
 
 @pytest.mark.parametrize("stream", [False, True])
@@ -387,18 +387,14 @@ def test_a_response_whose_credentials_took_long_is_in_progress_once_it_was_reque
     sdks.needs("openai", "1.66", "the Responses API")
     store = f"sqlite:///{tmp_path}/calls.db"
     instrumented(stores=store)
-    provider.reply(delay_s=4)
+    provider.reply(hang=True)
 
     def ask() -> None:
-        with azure(provider) as client:
+        with azure(provider) as client, suppress(openai.APIConnectionError):
             client.responses.create(model="gpt-5", input="Hi")
-
-    def begun() -> bool:
-        with suppress(StoreError):
-            return [call.outcome for call in reading(store).calls()] == ["in_progress"]
-        return False
 
     asking = threading.Thread(target=ask)
     asking.start()
-    until(begun)
+    until(lambda: outcomes(reading, store) == ["in_progress"])
+    provider.close()
     asking.join()
