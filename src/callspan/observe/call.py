@@ -159,8 +159,7 @@ class Call:
         self.explicit = ExplicitTimes(is_past=True) if is_past else None
         """The times that the application gives; None if it gives none."""
         self._is_measured = not is_past
-        self._input = None
-        self._conversation = self._wire = self._processed = self._over = None
+        self._input = self._conversation = self._wire = self._processed = self._over = None
         self.forget_response()
         self.span = NO_SPAN
         self._begin()
