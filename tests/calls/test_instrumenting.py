@@ -53,7 +53,7 @@ def record(model: str, **usage: int) -> None:
 
 @pytest.fixture(autouse=True)
 def _clean(
-    no_settings: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    no_settings: None, unwarned: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> Iterator[None]:
     caplog.set_level(logging.WARNING)
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
