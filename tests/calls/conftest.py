@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator
+import inspect
+from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
-from typing import Any
 
 import openai
 import pytest
@@ -17,6 +17,24 @@ from callspan import settings_loader
 from callspan.delivery import recorder
 from callspan.observe import unrecognized
 from callspan.testing import Captured, ScriptedProvider, capture
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
+    """Run a test that is a coroutine to its end, and close its clients in its event loop."""
+    if not inspect.iscoroutinefunction(pyfuncitem.obj):
+        return None
+    given = pyfuncitem.funcargs
+
+    async def whole() -> None:
+        try:
+            await pyfuncitem.obj(**{name: given[name] for name in inspect.signature(pyfuncitem.obj).parameters})
+        finally:
+            if "mode" in given:
+                await given["mode"].close()
+
+    asyncio.run(whole())
+    return True
 
 
 @pytest.fixture
@@ -85,19 +103,3 @@ def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
         base = import_module(f"{sdk}._base_client")
         monkeypatch.setattr(base, "INITIAL_RETRY_DELAY", 0.004)
         monkeypatch.setattr(base, "MAX_RETRY_DELAY", 0.004)
-
-
-@pytest.fixture
-def run(mode: Mode) -> Callable[[Callable[[], Awaitable[Any]]], Any]:
-    """Run a test's body to its end and close its clients."""
-
-    def runner(body: Callable[[], Awaitable[Any]]) -> Any:
-        async def whole() -> Any:
-            try:
-                return await body()
-            finally:
-                await mode.close()
-
-        return asyncio.run(whole())
-
-    return runner

@@ -27,7 +27,7 @@ from opentelemetry import trace
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.trace import SpanKind, StatusCode
 from tests.support import sdks
-from tests.support.calls import CHAT, Run, Wire, caught, the_call
+from tests.support.calls import CHAT, Wire, caught, the_call
 from tests.support.mode import Mode
 from tests.support.scale import scaled
 
@@ -82,9 +82,9 @@ def watched(wire: Wire, client: Any, act: Callable[[Any], None]) -> Any:
     return client
 
 
-def test_a_rate_limit_an_error_and_then_an_answer(shaped: Wire, run: Run, seen: Captured) -> None:
+async def test_a_rate_limit_an_error_and_then_an_answer(shaped: Wire, seen: Captured) -> None:
     shaped.script(LIMITED, BROKEN, WELL)
-    run(lambda: shaped.call(shaped.client(max_retries=2)))
+    await shaped.call(shaped.client(max_retries=2))
     record = the_call(seen)
     assert shown(record) == [(429, "rate_limit", "req_1"), (500, "server", "req_2"), (200, None, "req_3")]
     assert all((one.wait_s or 0) >= planned for one, planned in zip(record.attempts, (0.006, 0.003), strict=False))
@@ -96,7 +96,7 @@ def test_a_rate_limit_an_error_and_then_an_answer(shaped: Wire, run: Run, seen: 
     assert attributes["callspan.request_id"] == "req_3"
 
 
-def test_timeouts_are_attempts(shaped: Wire, run: Run, seen: Captured) -> None:
+async def test_timeouts_are_attempts(shaped: Wire, seen: Captured) -> None:
     """The first two requests wait a tenth of a second and no longer; a loaded machine answers the third."""
     shaped.script({"hang": True}, {"hang": True}, WELL)
     patience = [0.1, 0.1]
@@ -105,7 +105,7 @@ def test_timeouts_are_attempts(shaped: Wire, run: Run, seen: Captured) -> None:
         if patience:
             request.extensions["timeout"] = {**request.extensions["timeout"], "read": patience.pop()}
 
-    run(lambda: shaped.call(watched(shaped, shaped.client(max_retries=2), shorten)))
+    await shaped.call(watched(shaped, shaped.client(max_retries=2), shorten))
     record = the_call(seen)
     assert shown(record) == [(None, "timeout", None), (None, "timeout", None), (200, None, "req_3")]
     assert [attempt.error_type for attempt in record.attempts] == ["ReadTimeout", "ReadTimeout", None]
@@ -144,14 +144,17 @@ class ClockOf:
         return getattr(self._module, name)
 
 
-def test_cancelled_or_interrupted_during_the_wait(
-    shaped: Wire, run: Run, seen: Captured, monkeypatch: pytest.MonkeyPatch
+async def test_cancelled_or_interrupted_during_the_wait(
+    shaped: Wire, seen: Captured, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A task is cancelled; a signal's handler raises while the SDK sleeps."""
     shaped.script({"status": 429, "headers": {"retry-after-ms": "20000"}})
     client = shaped.client(max_retries=1)
 
-    async def cancelled() -> None:
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    if shaped.mode.is_async:
         waits = asyncio.Event()
         on_sleep(monkeypatch, lambda _seconds: waits.set())
         task = asyncio.create_task(shaped.call(client))
@@ -159,12 +162,6 @@ def test_cancelled_or_interrupted_during_the_wait(
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
-
-    def interrupt(number: int, frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    if shaped.mode.is_async:
-        run(cancelled)
     else:
         before = signal.signal(signal.SIGALRM, interrupt)
         on_sleep(monkeypatch, lambda _seconds: signal.setitimer(signal.ITIMER_REAL, 0.02))
@@ -173,7 +170,7 @@ def test_cancelled_or_interrupted_during_the_wait(
                 shaped.call(client).send(None)
         finally:
             signal.signal(signal.SIGALRM, before)
-            run(shaped.mode.close)
+            await shaped.mode.close()
     record = the_call(seen)
     assert record.outcome == "cancelled"
     (attempt,) = record.attempts
@@ -248,9 +245,7 @@ def text_of(record: CallRecord) -> str:
 
 
 @pytest.mark.parametrize("shape", ["plain", "stream"])
-def test_many_tasks_or_threads_share_a_client(
-    shape: str, plain: Wire, run: Run, seen: Captured, chance: Chance
-) -> None:
+async def test_many_tasks_or_threads_share_a_client(shape: str, plain: Wire, seen: Captured, chance: Chance) -> None:
     plain.shape = shape
     client = plain.client(max_retries=MAX_RETRIES)
 
@@ -258,14 +253,11 @@ def test_many_tasks_or_threads_share_a_client(
         question: Any = [{"role": "user", "content": f"q{number}"}]
         await asyncio.gather(plain.call(client, messages=question), return_exceptions=True)
 
-    async def body() -> None:
-        if plain.mode.is_async:
-            await asyncio.gather(*map(one, range(CALLS)))
-            return
+    if plain.mode.is_async:
+        await asyncio.gather(*map(one, range(CALLS)))
+    else:
         with ThreadPoolExecutor(CALLS) as pool:
             list(pool.map(lambda number: asyncio.run(one(number)), range(CALLS)))
-
-    run(body)
     assert_nobody_elses(seen, chance)
 
 
@@ -282,7 +274,7 @@ def by_kind(seen: Captured) -> tuple[ReadableSpan, list[ReadableSpan]]:
     return call, sorted(attempts, key=lambda span: span.start_time or 0)
 
 
-def test_each_attempt_is_a_child_of_the_call_and_never_current(shaped: Wire, run: Run, traced: Captured) -> None:
+async def test_each_attempt_is_a_child_of_the_call_and_never_current(shaped: Wire, traced: Captured) -> None:
     """What an instrumentation of the HTTP client would make is a child of the call, too."""
     current: list[int] = []
 
@@ -290,7 +282,7 @@ def test_each_attempt_is_a_child_of_the_call_and_never_current(shaped: Wire, run
         current.append(trace.get_current_span().get_span_context().span_id)
 
     shaped.script(LIMITED, BROKEN, WELL)
-    run(lambda: shaped.call(watched(shaped, shaped.client(max_retries=2), look)))
+    await shaped.call(watched(shaped, shaped.client(max_retries=2), look))
     assert trace.get_current_span() is trace.INVALID_SPAN
     call, attempts = by_kind(traced)
     assert [span.name for span in attempts] == ["POST"] * 3
@@ -322,26 +314,26 @@ FAILED: Final[dict[str, dict[str, Any]]] = {
 }
 
 
-def failing(wire: Wire, run: Run, failure: str) -> BaseException:
+async def failing(wire: Wire, failure: str) -> BaseException:
     wire.mode.provider.reply(**FAILED[failure])
-    raised = caught(run, lambda: wire.call(wire.client(timeout=0.1) if failure == "hang" else None))
+    raised = await caught(wire.call(wire.client(timeout=0.1) if failure == "hang" else None))
     assert raised is not None
     return raised
 
 
-def test_code_parameter_and_body_are_kept(mode: Mode, run: Run, seen: Captured) -> None:
+async def test_code_parameter_and_body_are_kept(mode: Mode, seen: Captured) -> None:
     body = {"error": {"message": "Bad.", "type": "invalid_request_error", "param": "temperature", "code": "too_hot"}}
     mode.provider.reply(status=400, raw=body)
-    assert caught(run, Wire("chat_completions", mode).call) is not None
+    assert await caught(Wire("chat_completions", mode).call()) is not None
     info = the_call(seen).error
     assert info is not None
     assert (info.type, info.code, info.param, info.message is not None) == ("too_hot", "too_hot", "temperature", True)
     assert info.body == body["error"]
 
 
-def test_a_body_cut_off_is_tried_again(plain: Wire, run: Run, seen: Captured) -> None:
+async def test_a_body_cut_off_is_tried_again(plain: Wire, seen: Captured) -> None:
     plain.script(FAILED["cut"], {"text": "well"})
-    run(lambda: plain.call(plain.client(max_retries=1)))
+    await plain.call(plain.client(max_retries=1))
     record = the_call(seen)
     assert [(attempt.status, attempt.error_kind) for attempt in record.attempts] == [(None, "connection"), (200, None)]
     assert (record.retries, record.outcome) == (1, "success")
@@ -414,12 +406,12 @@ def check_failure(failure: str, shaped: Wire, seen: Captured, raised: str) -> No
 
 
 @pytest.mark.parametrize("failure", FAILED)
-def test_a_failure_is_one_error_whose_exception_is_as_without_callspan_and_not_kept_alive(
-    failure: str, shaped: Wire, run: Run
+async def test_a_failure_is_one_error_whose_exception_is_as_without_callspan_and_not_kept_alive(
+    failure: str, shaped: Wire
 ) -> None:
-    bare = picture(failing(shaped, run, failure))
+    bare = picture(await failing(shaped, failure))
     with capture() as seen:
-        error: BaseException | None = failing(shaped, run, failure)
+        error: BaseException | None = await failing(shaped, failure)
         assert picture(error) == bare
         check_failure(failure, shaped, seen, type(error).__name__)
     gone = weakref.ref(error)  # type: ignore[arg-type]

@@ -19,7 +19,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 from tests.conftest import Instrument
 from tests.support import sdks
-from tests.support.calls import QUESTION, Run, Wire, everywhere, the_call
+from tests.support.calls import QUESTION, Wire, everywhere, the_call
 from tests.support.mode import Mode
 
 import callspan
@@ -39,18 +39,14 @@ def shown(seen: Captured) -> dict[str, Any]:
     return dict(span.attributes or {})
 
 
-def test_a_call_is_one_span_under_the_callers_own(wire: Wire, run: Run, seen: Captured) -> None:
+async def test_a_call_is_one_span_under_the_callers_own(wire: Wire, seen: Captured) -> None:
     """One local call: exactly one finished span, the right parent, and the SDK's own object for the caller."""
     wire.mode.provider.reply(text="I am well.")
     tracer = TracerProvider().get_tracer("application")
-
-    async def body() -> Any:
-        with tracer.start_as_current_span("mine") as mine:
-            result = await wire.ask()
-            assert trace.get_current_span() is mine, "the caller's span is current again"
-        return mine.get_span_context(), result
-
-    context, result = run(body)
+    with tracer.start_as_current_span("mine") as mine:
+        result = await wire.ask()
+        assert trace.get_current_span() is mine, "the caller's span is current again"
+    context = mine.get_span_context()
     the_call(seen)
     (span,) = seen.spans
     assert span.parent is not None
@@ -59,16 +55,16 @@ def test_a_call_is_one_span_under_the_callers_own(wire: Wire, run: Run, seen: Ca
     assert "I am well." in result.model_dump_json()
 
 
-def test_the_provider_gets_our_traceparent_only_where_it_is_switched_on(wire: Wire, run: Run) -> None:
+async def test_the_provider_gets_our_traceparent_only_where_it_is_switched_on(wire: Wire) -> None:
     """With the switch every request carries the call's span as its parent; without it none of openai's does.
 
     Anthropic's SDK sends one by default, unless its own setting disables it: that setting is respected.
     """
     with capture(propagate=True) as seen:
-        run(wire.ask)
+        await wire.ask()
         record = the_call(seen)
     with capture(propagate=False):
-        run(wire.ask)
+        await wire.ask()
     sent, unsent = [request.headers.get("traceparent") for request in wire.mode.provider.requests]
     assert sent is not None
     assert sent.rpartition("-")[0] == f"00-{record.trace_id}-{record.span_id}"
@@ -81,11 +77,11 @@ LIMITS = {"x-ratelimit-limit-requests": "60", "x-ratelimit-remaining-requests": 
 
 
 @pytest.mark.parametrize("status", [200, 429])
-def test_six_attributes_say_what_is_left_of_the_limits(status: int, mode: Mode, run: Run, seen: Captured) -> None:
+async def test_six_attributes_say_what_is_left_of_the_limits(status: int, mode: Mode, seen: Captured) -> None:
     """Limit, remaining and reset of requests and of tokens, with an answer and with a refusal."""
     mode.provider.reply(status=status, headers=LIMITS)
     with nullcontext() if status == 200 else pytest.raises(openai.RateLimitError):
-        run(Wire("chat_completions", mode).ask)
+        await Wire("chat_completions", mode).ask()
     found = {name: value for name, value in shown(seen).items() if name.startswith("llm.rate_limiting.")}
     assert found == {
         "llm.rate_limiting.requests.limit": 60, "llm.rate_limiting.requests.remaining": 59,
@@ -94,20 +90,16 @@ def test_six_attributes_say_what_is_left_of_the_limits(status: int, mode: Mode, 
     }  # fmt: skip
 
 
-def test_a_clock_set_back_during_a_call_makes_no_duration_negative(
-    wire: Wire, run: Run, seen: Captured, monkeypatch: pytest.MonkeyPatch
+async def test_a_clock_set_back_during_a_call_makes_no_duration_negative(
+    wire: Wire, seen: Captured, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The wall clock goes back an hour while a stream is read: every duration is still one."""
     wire.mode.provider.reply(text="one two three")
     real = time.time_ns
-
-    async def body() -> None:
-        with callspan.session("s") as session, session.timestep():
-            stream = await wire.stream()
-            monkeypatch.setattr(time, "time_ns", lambda: real() - 3_600_000_000_000)
-            await wire.mode.all(stream)
-
-    run(body)
+    with callspan.session("s") as session, session.timestep():
+        stream = await wire.stream()
+        monkeypatch.setattr(time, "time_ns", lambda: real() - 3_600_000_000_000)
+        await wire.mode.all(stream)
     (record,) = seen.records
     timing = record.timing
     offsets = [0, timing.answer_ns, timing.headers_ns, timing.first_chunk_ns, timing.last_chunk_ns, timing.duration_ns]
@@ -121,8 +113,8 @@ def test_a_clock_set_back_during_a_call_makes_no_duration_negative(
 
 
 @pytest.mark.parametrize("sampled", [True, False])
-def test_every_call_is_a_line_and_a_span_and_without_sampling_still_a_line(
-    sampled: bool, wire: Wire, run: Run, instrumented: Instrument, tmp_path: Path
+async def test_every_call_is_a_line_and_a_span_and_without_sampling_still_a_line(
+    sampled: bool, wire: Wire, instrumented: Instrument, tmp_path: Path
 ) -> None:
     """Each JSON line has the ids of its span; sampled out there are lines all the same."""
     exporter = InMemorySpanExporter()
@@ -130,7 +122,7 @@ def test_every_call_is_a_line_and_a_span_and_without_sampling_still_a_line(
     own.add_span_processor(SimpleSpanProcessor(exporter))
     handle = instrumented(tracer_provider=own, stores=f"jsonl:///{tmp_path}/calls.jsonl")
     for _ in range(2):
-        run(wire.ask)
+        await wire.ask()
     assert handle.force_flush(60_000)
     lines = [json.loads(line) for line in (tmp_path / "calls.jsonl").read_bytes().splitlines()]
     assert len({line["call_id"] for line in lines}) == 2
@@ -145,16 +137,12 @@ def prompt_of(attributes: dict[str, Any]) -> dict[str, str]:
     return {name.removeprefix(prefix): value for name, value in attributes.items() if name.startswith(prefix)}
 
 
-def test_a_prompt_has_the_name_and_version_that_the_application_gives_it(wire: Wire, run: Run, seen: Captured) -> None:
+async def test_a_prompt_has_the_name_and_version_that_the_application_gives_it(wire: Wire, seen: Captured) -> None:
     """From the metadata, under the conventions' names, as texts; without a name there is no version."""
-
-    async def body() -> None:
-        with callspan.metadata(prompt_version=2):
-            await wire.ask()
-            with callspan.metadata(prompt_id="greet"):
-                await wire.read()
-
-    run(body)
+    with callspan.metadata(prompt_version=2):
+        await wire.ask()
+        with callspan.metadata(prompt_id="greet"):
+            await wire.read()
     found = [prompt_of(dict(span.attributes or {})) for span in seen.spans]
     assert found == [{}, {"name": "greet", "version": "2"}]
 
@@ -210,21 +198,17 @@ def _message(*blocks: dict[str, Any], **fields: Any) -> dict[str, Any]:
         ([FAILED, TEXT], [TEXT], {"context_management": {"applied_edits": []}}, False),
     ],
 )
-def test_a_conversation_that_was_compacted_for_a_message_is_marked(
-    sent: list[Any], blocks: list[Any], fields: dict[str, Any], compacted: bool, mode: Mode, run: Run, seen: Captured
+async def test_a_conversation_that_was_compacted_for_a_message_is_marked(
+    sent: list[Any], blocks: list[Any], fields: dict[str, Any], compacted: bool, mode: Mode, seen: Captured
 ) -> None:
     """By a summary in the answer or among the messages, or by what was cleared; never false."""
     sdks.needs_name(mode.anthropic(), "beta.messages")
     mode.provider.reply(raw=_message(*blocks, **fields))
     history = [*QUESTION, *([{"role": "assistant", "content": sent}, *QUESTION] if sent else [])]
-
-    async def body() -> None:
-        create = mode.anthropic().beta.messages.create
-        edits = {"edits": [{"type": "compact_20260112"}]}
-        request = {"model": "claude-sonnet-5", "max_tokens": 9, "messages": history, "context_management": edits}
-        await mode.wait(create(**request))
-
-    run(body)
+    create = mode.anthropic().beta.messages.create
+    edits = {"edits": [{"type": "compact_20260112"}]}
+    request = {"model": "claude-sonnet-5", "max_tokens": 9, "messages": history, "context_management": edits}
+    await mode.wait(create(**request))
     assert shown(seen).get("gen_ai.conversation.compacted") == (True if compacted else None)
     record = the_call(seen)
     assert record.response is not None
@@ -232,7 +216,7 @@ def test_a_conversation_that_was_compacted_for_a_message_is_marked(
     assert record.outcome == "success"
 
 
-def test_a_conversation_that_was_compacted_for_a_response_is_marked(mode: Mode, run: Run, seen: Captured) -> None:
+async def test_a_conversation_that_was_compacted_for_a_response_is_marked(mode: Mode, seen: Captured) -> None:
     """The call that compacts, those that send what it returned, and those that are compacted on the way."""
     sdks.needs_name(mode.openai(), "responses.compact")
     compact = {"id": "resp_1", "object": "response.compaction", "created_at": 1, "output": [COMPACTION],
@@ -241,15 +225,11 @@ def test_a_conversation_that_was_compacted_for_a_response_is_marked(mode: Mode, 
     mode.provider.reply(text="well")
     mode.provider.reply(text="well")
     mode.provider.reply(raw={**compact, "object": "response", "model": "gpt-5", "status": "completed"})
-
-    async def body() -> None:
-        responses = mode.openai().responses
-        await mode.wait(responses.compact(model="gpt-5", input="How are you?"))
-        await mode.wait(responses.create(model="gpt-5", input=[COMPACTION, *QUESTION]))
-        await mode.wait(responses.create(model="gpt-5", input=QUESTION))
-        await mode.wait(responses.create(model="gpt-5", input=QUESTION))
-
-    run(body)
+    responses = mode.openai().responses
+    await mode.wait(responses.compact(model="gpt-5", input="How are you?"))
+    await mode.wait(responses.create(model="gpt-5", input=[COMPACTION, *QUESTION]))
+    await mode.wait(responses.create(model="gpt-5", input=QUESTION))
+    await mode.wait(responses.create(model="gpt-5", input=QUESTION))
     marks = [(span.attributes or {}).get("gen_ai.conversation.compacted") for span in seen.spans]
     assert marks == [True, True, None, True]
 
@@ -257,11 +237,11 @@ def test_a_conversation_that_was_compacted_for_a_response_is_marked(mode: Mode, 
 # Calls without their content.
 
 
-def test_a_thousand_messages_are_a_short_record_in_metadata_mode(mode: Mode, run: Run) -> None:
+async def test_a_thousand_messages_are_a_short_record_in_metadata_mode(mode: Mode) -> None:
     """Their number and roles, their size and hash; not one of their words."""
     many: list[Any] = [{"role": "user", "content": f"{SECRET} {number} " * 20} for number in range(1000)]
     with capture(content="metadata") as seen:
-        run(lambda: Wire("chat_completions", mode).ask(messages=many))
+        await Wire("chat_completions", mode).ask(messages=many)
         record, texts = the_call(seen), everywhere(seen)
     assert "sesame" not in texts
     assert (record.request.message_count, record.request.roles) == (1000, ["user"] * 1000)
@@ -296,20 +276,14 @@ async def respond(mode: Mode, client: Any, number: int, *, stream: bool = False,
 
 @continuing
 @pytest.mark.parametrize("link", ["previous_response_id", "conversation"])
-def test_responses_that_continue_what_the_provider_keeps(
-    link: str, stream: bool, mode: Mode, run: Run, store: str
-) -> None:
-    async def body() -> list[str]:
+async def test_responses_that_continue_what_the_provider_keeps(link: str, stream: bool, mode: Mode, store: str) -> None:
+    with capture(stores=store):
         client, ids = mode.openai(), []
         for number in range(3):
             links: dict[str, Any] = {link: ids[-1]} if ids else {}
             if link == "conversation":
                 links = {link: "conv_1" if number else {"id": "conv_1"}}
             ids.append(await respond(mode, client, number, stream=stream, **links))
-        return ids
-
-    with capture(stores=store):
-        ids = run(body)
     continues = [None, *ids[:2]] if link == "previous_response_id" else [None] * 3
     with reading(store) as (reader, calls):
         assert [call.response and call.response.id for call in calls] == ids
@@ -320,20 +294,16 @@ def test_responses_that_continue_what_the_provider_keeps(
 
 
 @continuing
-def test_a_link_that_leads_nowhere_is_stated(mode: Mode, run: Run, store: str) -> None:
+async def test_a_link_that_leads_nowhere_is_stated(mode: Mode, store: str) -> None:
     """Another program got the response, or the provider has deleted it."""
     error = {"type": "invalid_request_error", "code": "previous_response_not_found", "message": "There is none."}
-
-    async def body() -> None:
+    with capture(stores=store):
         client, last = mode.openai(), "resp_elsewhere"
         for number in (1, 2):
             last = await respond(mode, client, number, previous_response_id=last)
         mode.provider.reply(status=400, raw={"error": error})
         with pytest.raises(openai.BadRequestError):
             await respond(mode, client, 3, previous_response_id=last)
-
-    with capture(stores=store):
-        run(body)
     with reading(store) as (reader, calls):
         assert [call.outcome for call in calls] == ["success", "success", "error"]
         assert [reader.history(call).missing for call in calls] == ["resp_elsewhere"] * 3

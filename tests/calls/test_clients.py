@@ -17,7 +17,6 @@ from tests.support.calls import (
     CHAT,
     MESSAGE,
     QUESTION,
-    Run,
     ask,
     bedrock,
     caught,
@@ -57,20 +56,14 @@ def client_on(platform: str, mode: Mode) -> Any:
 
 
 @pytest.mark.parametrize("platform", PLATFORMS)
-def test_a_call_on_a_platform_is_one_of_that_platform_in_its_own_framing(
-    platform: str, stream: bool, mode: Mode, run: Run, seen: Captured
+async def test_a_call_on_a_platform_is_one_of_that_platform_in_its_own_framing(
+    platform: str, stream: bool, mode: Mode, seen: Captured
 ) -> None:
     _, _, name, path = PLATFORMS[platform]
     mode.provider.reply(text="I am quite well.", input_tokens=20, cache_read_tokens=5, output_tokens=4)
-
-    async def body() -> str:
-        client = client_on(platform, mode)
-        result = await mode.wait(ask(client, stream=stream))
-        if stream:
-            await mode.all(result)
-        return "gpt-5" if hasattr(client, "chat") else "claude-sonnet-5"
-
-    model = run(body)
+    client = client_on(platform, mode)
+    await mode.whole(ask(client, stream=stream))
+    model = "gpt-5" if hasattr(client, "chat") else "claude-sonnet-5"
     record = the_call(seen)
     assert (record.provider, record.outcome, text_of(record)) == (name, "success", "I am quite well.")
     assert record.request.model == model, "read before the platform takes it out of the body"
@@ -82,15 +75,11 @@ def test_a_call_on_a_platform_is_one_of_that_platform_in_its_own_framing(
         assert counts == (20, 5, 4), "Anthropic's rule on any platform"
 
 
-def test_an_exception_frame_of_bedrock_is_an_error_and_keeps_the_text(mode: Mode, run: Run, seen: Captured) -> None:
+async def test_an_exception_frame_of_bedrock_is_an_error_and_keeps_the_text(mode: Mode, seen: Captured) -> None:
     sdks.needs("anthropic", "2.0", "errors out of Bedrock's exception frames")
     mode.provider.reply(text="one two three four", error_after=5, error_type="throttlingException", message="slow")
-
-    async def body() -> None:
-        await mode.all(await mode.wait(bedrock(mode).messages.create(**MESSAGE, stream=True)))
-
     with pytest.raises(anthropic.APIError):
-        run(body)
+        await mode.whole(bedrock(mode).messages.create(**MESSAGE, stream=True))
     record = the_call(seen)
     assert record.outcome == "error"
     assert text_of(record)
@@ -130,13 +119,11 @@ async def ask_groq(mode: Mode, way: str) -> None:
 
 
 @pytest.mark.parametrize("way", GROQ)
-def test_every_way_and_ending_of_groq_is_one_span_and_one_record(
-    way: str, mode: Mode, run: Run, seen: Captured
-) -> None:
+async def test_every_way_and_ending_of_groq_is_one_span_and_one_record(way: str, mode: Mode, seen: Captured) -> None:
     if way in ("retried", "failed"):
         mode.provider.reply(status=429 if way == "retried" else 400, retry_after_s=0.001)
     mode.provider.reply(text="East", input_tokens=12, output_tokens=3)
-    raised = caught(run, lambda: ask_groq(mode, way))
+    raised = await caught(ask_groq(mode, way))
     assert type(raised).__name__ == ("BadRequestError" if way == "failed" else "NoneType")
     record = the_call(seen)
     assert (record.api, record.outcome, record.stream and record.stream.end, record.retries) == GROQ[way]
@@ -147,7 +134,7 @@ def test_every_way_and_ending_of_groq_is_one_span_and_one_record(
         assert (usage_of(record).input_tokens, usage_of(record).output_tokens) == (12, 3)
 
 
-def test_its_instrumentor_patches_it_alone_and_restores_it(mode: Mode, run: Run) -> None:
+async def test_its_instrumentor_patches_it_alone_and_restores_it(mode: Mode) -> None:
     exporter, provider = InMemorySpanExporter(), TracerProvider()
     client = pytest.importorskip("groq")._base_client.SyncAPIClient
     original = vars(client)["request"]
@@ -157,7 +144,7 @@ def test_its_instrumentor_patches_it_alone_and_restores_it(mode: Mode, run: Run)
     try:
         assert {status.sdk for status in callspan.patch_status()} == {"groq"}
         assert {status.state for status in callspan.patch_status()} == {"on"}
-        run(lambda: ask_groq(mode, "plain"))
+        await ask_groq(mode, "plain")
     finally:
         instrumentor.uninstrument()
     assert len(exporter.get_finished_spans()) == 1
@@ -207,25 +194,19 @@ def overriding(mode: Mode, sdk: str) -> Any:
 
 
 @pytest.mark.parametrize("http_client", [aiohttp, older, overriding])
-def test_calls_of_any_http_client_are_captured_with_their_attempts(
-    http_client: Callable[[Mode, str], Any], stream: bool, sdk: str, mode: Mode, run: Run, seen: Captured
+async def test_calls_of_any_http_client_are_captured_with_their_attempts(
+    http_client: Callable[[Mode, str], Any], stream: bool, sdk: str, mode: Mode, seen: Captured
 ) -> None:
     mode.provider.reply(status=429, retry_after_s=0.001)
     mode.provider.reply(text="I am well.")
-
-    async def body() -> None:
-        client = client_of(mode, sdk, max_retries=1, http_client=http_client(mode, sdk))
-        result = await mode.wait(ask(client, stream=stream))
-        if stream:
-            await mode.all(result)
-
-    run(body)
+    client = client_of(mode, sdk, max_retries=1, http_client=http_client(mode, sdk))
+    await mode.whole(ask(client, stream=stream))
     record = the_call(seen)
     assert (record.outcome, text_of(record)) == ("success", "I am well.")
     assert [attempt.status for attempt in record.attempts] == [429, 200]
 
 
-def test_a_request_of_the_transport_within_a_call_is_not_an_attempt(mode: Mode, run: Run, seen: Captured) -> None:
+async def test_a_request_of_the_transport_within_a_call_is_not_an_attempt(mode: Mode, seen: Captured) -> None:
     """As an exchange of tokens does it: another request over the same library, while the call is running."""
     library = sdks.http_of("openai")
     url = f"{mode.provider.openai_url}/models"
@@ -242,27 +223,21 @@ def test_a_request_of_the_transport_within_a_call_is_not_an_attempt(mode: Mode, 
             yield request
 
     kind = library.AsyncClient if mode.is_async else library.Client
-    run(lambda: mode.wait(mode.openai(http_client=kind(auth=Exchange())).chat.completions.create(**CHAT)))
+    await mode.wait(mode.openai(http_client=kind(auth=Exchange())).chat.completions.create(**CHAT))
     record = the_call(seen)
     assert len(mode.provider.requests) == 2
     assert len(record.attempts) == 1
 
 
 @pytest.mark.parametrize("raw", [False, True], ids=["parsed", "raw"])
-def test_compressed_answers_are_read(raw: bool, stream: bool, mode: Mode, run: Run, seen: Captured) -> None:
+async def test_compressed_answers_are_read(raw: bool, stream: bool, mode: Mode, seen: Captured) -> None:
     mode.provider.reply(text="I am well.", gzip=True)
-
-    async def body() -> None:
-        chat = mode.openai().chat.completions
-        if raw:
-            async with mode.entered(chat.with_streaming_response.create(**CHAT, stream=stream)) as response:
-                await (mode.all(response.iter_lines()) if stream else mode.wait(response.json()))
-            return
-        result = await mode.wait(chat.create(**CHAT, stream=stream))
-        if stream:
-            await mode.all(result)
-
-    run(body)
+    chat = mode.openai().chat.completions
+    if raw:
+        async with mode.entered(chat.with_streaming_response.create(**CHAT, stream=stream)) as response:
+            await (mode.all(response.iter_lines()) if stream else mode.wait(response.json()))
+    else:
+        await mode.whole(chat.create(**CHAT, stream=stream))
     record = the_call(seen)
     assert (record.outcome, text_of(record)) == ("success", "I am well.")
 
@@ -289,13 +264,12 @@ async def asked_through(mode: Mode, behaviour: Behaviour, *, stream: bool = Fals
         raise AssertionError("a sync middleware cannot wait")
 
     client = mode.anthropic(middleware=[handle_async if mode.is_async else handle])
-    result = await mode.wait(client.messages.create(**MESSAGE, stream=stream))
-    return await mode.all(result) if stream else result
+    return await mode.whole(client.messages.create(**MESSAGE, stream=stream))
 
 
 @pytest.mark.parametrize("replaces", [False, True], ids=["passes", "replaces"])
-def test_a_middleware_that_passes_or_replaces_the_response_is_followed(
-    replaces: bool, stream: bool, mode: Mode, run: Run, seen: Captured
+async def test_a_middleware_that_passes_or_replaces_the_response_is_followed(
+    replaces: bool, stream: bool, mode: Mode, seen: Captured
 ) -> None:
     """A new HTTP response in place of the one that came: a copy of its bytes under another object."""
     mode.provider.reply(text="I am well.")
@@ -311,12 +285,12 @@ def test_a_middleware_that_passes_or_replaces_the_response_is_followed(
         came.http_response = kind(200, headers=headers, content=content, request=old.request)
         return came
 
-    run(lambda: asked_through(mode, behaviour, stream=stream))
+    await asked_through(mode, behaviour, stream=stream)
     record = the_call(seen)
     assert (record.outcome, text_of(record), len(record.attempts)) == ("success", "I am well.", 1)
 
 
-def test_a_middleware_that_answers_itself_is_a_call_without_attempts(mode: Mode, run: Run, seen: Captured) -> None:
+async def test_a_middleware_that_answers_itself_is_a_call_without_attempts(mode: Mode, seen: Captured) -> None:
     from anthropic.types import Message, TextBlock, Usage
 
     kept = Message(
@@ -327,15 +301,15 @@ def test_a_middleware_that_answers_itself_is_a_call_without_attempts(mode: Mode,
     async def answers(request: Any, call_next: Any) -> Any:
         return kept
 
-    assert run(lambda: asked_through(mode, answers)) is kept
+    assert await asked_through(mode, answers) is kept
     assert mode.provider.requests == []
     record = the_call(seen)
     assert (record.outcome, text_of(record), record.attempts) == ("success", "From the cache.", [])
     assert usage_of(record).input_tokens == 3
 
 
-def test_a_middleware_that_calls_twice_is_one_call_of_the_answer_that_the_caller_gets(
-    stream: bool, mode: Mode, run: Run, seen: Captured
+async def test_a_middleware_that_calls_twice_is_one_call_of_the_answer_that_the_caller_gets(
+    stream: bool, mode: Mode, seen: Captured
 ) -> None:
     mode.provider.reply(text="first", input_tokens=5, output_tokens=1)
     mode.provider.reply(text="second", input_tokens=6, output_tokens=2)
@@ -346,7 +320,7 @@ def test_a_middleware_that_calls_twice_is_one_call_of_the_answer_that_the_caller
             await mode.wait(first.close())
         return await call_next()
 
-    run(lambda: asked_through(mode, twice, stream=stream))
+    await asked_through(mode, twice, stream=stream)
     record = the_call(seen)
     assert (record.outcome, text_of(record)) == ("success", "second")
     assert (usage_of(record).input_tokens, usage_of(record).output_tokens) == (6, 2)

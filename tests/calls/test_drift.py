@@ -19,7 +19,7 @@ import anthropic._base_client
 import pytest
 from tests.calls import loops
 from tests.support import sdks
-from tests.support.calls import CHAT, MESSAGE, Run, ask, client_of
+from tests.support.calls import CHAT, MESSAGE, ask, client_of
 from tests.support.mode import Mode
 from tests.support.scale import scaled
 
@@ -205,22 +205,18 @@ WITHOUT_HEADERS: Final = (
 """Without callspan the SDK's own span would read the headers of a request that is none, before anything else does."""
 
 
-def outcomes(run: Run, mode: Mode, sdk: str) -> list[str]:
+async def outcomes(mode: Mode, sdk: str) -> list[str]:
     """What the caller has of each way: a value, or the exception with its causes."""
-
-    async def body() -> list[str]:
-        received = []
-        mode.provider.reply(status=429, retry_after_s=0.001)
-        for way in WAYS:
-            client = client_of(mode, sdk, max_retries=1, **({} if sdk == "openai" else WITHOUT_HEADERS))
-            try:
-                received.append(await way(mode, client))
-            except Exception as error:  # noqa: BLE001 - whatever it is, it must be the same
-                received.append(" < ".join(f"{type(one).__name__}: {one}" for one in chain(error)))
-        return received
-
-    results: list[str] = run(body)
-    return results
+    received: list[str] = []
+    mode.provider.reply(status=429, retry_after_s=0.001)
+    for way in WAYS:
+        client = client_of(mode, sdk, max_retries=1, **({} if sdk == "openai" else WITHOUT_HEADERS))
+        try:
+            received.append(await way(mode, client))
+        except Exception as error:  # noqa: BLE001 - whatever it is, it must be the same
+            received.append(" < ".join(f"{type(one).__name__}: {one}" for one in chain(error)))
+    await mode.close()
+    return received
 
 
 def chain(error: BaseException | None) -> Iterator[BaseException]:
@@ -229,8 +225,8 @@ def chain(error: BaseException | None) -> Iterator[BaseException]:
         error = error.__cause__
 
 
-def compared(
-    run: Run, mode: Mode, sdk: str, hook: str, change: Function, giving: Function | None = None
+async def compared(
+    mode: Mode, sdk: str, hook: str, change: Function, giving: Function | None = None
 ) -> tuple[list[str], Captured, str]:
     """The outcomes, the same with callspan as without; what was captured, and the state of the hook."""
     owner, attribute = place(sdk, hook), hook.partition(".")[2]
@@ -240,11 +236,11 @@ def compared(
 
     with replaced(owner, attribute, change):
         with caller():
-            bare = outcomes(run, mode, sdk)
+            bare = await outcomes(mode, sdk)
         with capture() as seen:
             states = {status.name: status.state for status in callspan.patch_status() if status.sdk == sdk}
             with caller():
-                assert outcomes(run, mode, sdk) == bare
+                assert await outcomes(mode, sdk) == bare
             gc.collect()
         # A test may have imported the HTTP library that this SDK is not built on, too.
         return bare, seen, states[f"{module_of(sdk, hook).__name__}.{hook}"]
@@ -265,14 +261,14 @@ NEW_PARAMETERS = [(more_keywords, giving_keywords), (more_positions, giving_posi
 
 @pytest.mark.parametrize(("change", "giving"), NEW_PARAMETERS)
 @pytest.mark.parametrize("hook", scaled(SAMPLE, HOOKS))
-def test_a_hooked_function_with_a_new_parameter_gets_it_and_calls_are_recorded(
-    hook: str, change: Function, giving: Function, sdk: str, mode: Mode, run: Run, caplog: pytest.LogCaptureFixture
+async def test_a_hooked_function_with_a_new_parameter_gets_it_and_calls_are_recorded(
+    hook: str, change: Function, giving: Function, sdk: str, mode: Mode, caplog: pytest.LogCaptureFixture
 ) -> None:
     if not concerns(hook, mode):
         return
     mode.provider.reply(text="I am well.", repeat=True)
     with caplog.at_level(logging.WARNING):
-        bare, seen, state = compared(run, mode, sdk, hook, change, giving)
+        bare, seen, state = await compared(mode, sdk, hook, change, giving)
     assert [text for text in bare if "Error" in text] == []
     assert state == "on"
     records = seen.records
@@ -286,7 +282,7 @@ def test_a_hooked_function_with_a_new_parameter_gets_it_and_calls_are_recorded(
 
 
 @pytest.mark.parametrize("at", [1, 4], ids=["first", "last"])
-def test_a_tool_is_found_beside_a_new_positional_parameter(at: int, mode: Mode, run: Run) -> None:
+async def test_a_tool_is_found_beside_a_new_positional_parameter(at: int, mode: Mode) -> None:
     sdks.needs("anthropic", "2.10", "these tool runners")
     owner = importlib.import_module("anthropic.lib.tools._beta_runner").BaseToolRunner
     extra = inspect.Parameter("extra", inspect.Parameter.POSITIONAL_OR_KEYWORD)
@@ -301,7 +297,7 @@ def test_a_tool_is_found_beside_a_new_positional_parameter(at: int, mode: Mode, 
     mode.provider.reply(text="I am well.")
     with replaced(owner, "_tool_use_span", changed), capture() as seen:
         with replaced(owner, "_tool_use_span", giving):
-            run(lambda: mode.wait(loops.of_anthropic(mode, str).until_done()))
+            await mode.wait(loops.of_anthropic(mode, str).until_done())
         (tool,) = loops.rows(seen, "tool")
     assert (tool.name, tool.tool_call_id) == ("weather", "call_1")
 
@@ -313,15 +309,15 @@ CHANGES: list[Any] = [nothing, raising, coroutine, plain, partial_property, Froz
 # A coroutine that the SDK does not expect is awaited by nobody, without us too.
 @pytest.mark.filterwarnings("ignore:.*was never awaited", "ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("hook", HOOKS)
-def test_whatever_a_hooked_function_is_the_caller_gets_the_same_as_without_callspan(
-    change: Function, hook: str, sdk: str, mode: Mode, run: Run
+async def test_whatever_a_hooked_function_is_the_caller_gets_the_same_as_without_callspan(
+    change: Function, hook: str, sdk: str, mode: Mode
 ) -> None:
     if not concerns(hook, mode):
         return
     # Of its own: what a changed function leaves unasked for is no answer for the next.
     with ScriptedProvider() as mode.provider:
         mode.provider.reply(text="I am well.", repeat=True)
-        _, seen, state = compared(run, mode, sdk, hook, change)
+        _, seen, state = await compared(mode, sdk, hook, change)
     assert state == ("missing" if change is partial_property else state)
     assert len(seen.records) <= len(WAYS)
     # What is no function is left alone; what the SDK would have to await, and does not, has no end.

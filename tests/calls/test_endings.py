@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gc
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, NamedTuple
@@ -12,7 +11,7 @@ from typing import Any, NamedTuple
 import pytest
 from tests.calls import transports
 from tests.support import sdks
-from tests.support.calls import QUESTION, REQUESTS, Run, Wire, ask, bedrock, caught, client_of, text_of, the_call
+from tests.support.calls import QUESTION, REQUESTS, Wire, ask, bedrock, caught, client_of, text_of, the_call
 from tests.support.mode import Mode
 
 from callspan.records import CallRecord
@@ -115,9 +114,6 @@ async def dropped(wire: Wire) -> None:
     stream = await wire.stream()
     for _ in range(6):
         await wire.next(stream)
-    del stream
-    gc.collect()
-    await asyncio.sleep(0)
 
 
 async def dropped_by_an_error_of_the_application(wire: Wire) -> None:
@@ -127,13 +123,10 @@ async def dropped_by_an_error_of_the_application(wire: Wire) -> None:
 
     with contextlib.suppress(KeyError):
         await read()
-    gc.collect()
 
 
 async def never_read(wire: Wire) -> None:
-    stream = await wire.stream()
-    del stream
-    gc.collect()
+    await wire.stream()
 
 
 async def cancelled(wire: Wire, work: Callable[[], Awaitable[Any]], is_there: Callable[[], object]) -> None:
@@ -145,8 +138,6 @@ async def cancelled(wire: Wire, work: Callable[[], Awaitable[Any]], is_there: Ca
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    del task
-    gc.collect()
 
 
 async def cancelled_while_waiting(wire: Wire) -> None:
@@ -216,17 +207,17 @@ ENDINGS: dict[str, Ending] = {
 
 
 @pytest.mark.parametrize("name", ENDINGS)
-def test_each_ending_is_one_span_and_one_record_with_what_was_received(
-    name: str, wire: Wire, run: Run, seen: Captured
+async def test_each_ending_is_one_span_and_one_record_with_what_was_received(
+    name: str, wire: Wire, seen: Captured
 ) -> None:
     ending = ENDINGS[name]
     for status in ending.attempts:
         good = {"text": TEXT, "input_tokens": 11, "output_tokens": 4, **ending.reply}
         wire.mode.provider.reply(**(good if status in (200, None) else {"status": status, "retry_after_s": 0.001}))
     wire.options["max_retries"] = len(ending.attempts) - 1
-    raised = caught(run, lambda: ending.act(wire))
+    raised = await caught(ending.act(wire))
     check_raised(raised, ending, wire.api)
-    gc.collect()
+    await wire.mode.collect()
     record = the_call(seen)
     assert (record.api, record.outcome, record.error and record.error.kind) == (wire.api, ending.outcome, ending.error)
     assert json.loads(bytes(record.request.body))["model"] == REQUESTS[wire.api]["model"]
@@ -309,16 +300,12 @@ STOPS: dict[str, tuple[list[str], dict[str, Any], str]] = {
 
 
 @pytest.mark.parametrize(("api", "name"), [(api, name) for name, (apis, _, _) in STOPS.items() for api in apis])
-def test_a_stream_without_its_last_event_is_cut_off_and_a_success_unless_it_states_a_failure(
-    api: str, name: str, mode: Mode, run: Run, seen: Captured
+async def test_a_stream_without_its_last_event_is_cut_off_and_a_success_unless_it_states_a_failure(
+    api: str, name: str, mode: Mode, seen: Captured
 ) -> None:
     _, reply, end = STOPS[name]
     mode.provider.reply(**reply)
-
-    async def body() -> None:
-        await mode.all(await mode.wait(open_stream(api, mode)))
-
-    run(body)
+    await mode.all(await mode.wait(open_stream(api, mode)))
     record = the_call(seen)
     assert record.stream is not None
     failed = name == "it states a failure"
@@ -340,39 +327,30 @@ def test_a_stream_without_its_last_event_is_cut_off_and_a_success_unless_it_stat
         ("x" * (9 << 20), "stop", "complete", False),
     ],
 )  # fmt: skip
-def test_the_bytes_of_a_raw_response_tell_its_end_as_far_as_they_are_parsed(
-    text: str, reason: str | None, end: str, complete: bool, mode: Mode, run: Run, seen: Captured
+async def test_the_bytes_of_a_raw_response_tell_its_end_as_far_as_they_are_parsed(
+    text: str, reason: str | None, end: str, complete: bool, mode: Mode, seen: Captured
 ) -> None:
     """As its chunks do. Copies are parsed up to 8 MiB an event: what follows is unknown, and not cut off."""
     wire = "".join(f"data: {event}\n\n" for event in (json.dumps(chunk(text, reason)), "[DONE]"))
     mode.provider.reply(raw=wire.encode(), headers={"content-type": "text/event-stream"})
-
-    async def body() -> None:
-        create = mode.openai().chat.completions.with_streaming_response.create
-        async with mode.entered(create(model="gpt-5", messages=QUESTION, stream=True)) as response:
-            await mode.all(response.iter_bytes())
-
-    run(body)
+    create = mode.openai().chat.completions.with_streaming_response.create
+    async with mode.entered(create(model="gpt-5", messages=QUESTION, stream=True)) as response:
+        await mode.all(response.iter_bytes())
     record = the_call(seen)
     assert record.stream is not None
     assert (record.outcome, record.stream.end, record.stream.complete) == ("success", end, complete)
 
 
 @pytest.mark.parametrize("stream", [False, True], ids=["plain", "stream"])
-def test_a_client_made_before_instrumenting_is_seen_and_a_stream_of_then_is_not(
-    stream: bool, wire: Wire, run: Run
-) -> None:
-    async def body() -> None:
-        client = wire.client()
-        before = await wire.stream(client) if stream else None
-        with capture() as seen:
-            if before is not None:
-                assert len(await wire.mode.all(before)) > 3
-                assert seen.records == []
-            await wire.ask(client)
-            assert the_call(seen).outcome == "success"
-
-    run(body)
+async def test_a_client_made_before_instrumenting_is_seen_and_a_stream_of_then_is_not(stream: bool, wire: Wire) -> None:
+    client = wire.client()
+    before = await wire.stream(client) if stream else None
+    with capture() as seen:
+        if before is not None:
+            assert len(await wire.mode.all(before)) > 3
+            assert seen.records == []
+        await wire.ask(client)
+        assert the_call(seen).outcome == "success"
 
 
 # Ends within the SDKs' readers.
@@ -404,64 +382,48 @@ class Slow:
         self.handler = lambda request: library.Response(200, headers=transports.EVENT_STREAM, stream=Pieces())
 
 
-def test_a_task_cancelled_while_the_rest_is_drained_is_cancelled(mode: Mode, run: Run, seen: Captured) -> None:
+async def test_a_task_cancelled_while_the_rest_is_drained_is_cancelled(mode: Mode, seen: Captured) -> None:
     """After `[DONE]` the openai SDK reads what is left, and closes the response in there, with that in flight."""
     sdks.needs("openai", "3.51", "draining")
     if not mode.is_async:
         pytest.skip("threads are not cancelled")
-
-    async def body() -> None:
-        slow = Slow("openai", ends=False)
-        task = asyncio.ensure_future(mode.all(await streamed(mode, "openai", slow.handler)))
-        await slow.reached.wait()
-        task.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await task
-
-    run(body)
+    slow = Slow("openai", ends=False)
+    task = asyncio.ensure_future(mode.all(await streamed(mode, "openai", slow.handler)))
+    await slow.reached.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
     record = the_call(seen)
     assert (record.outcome, record.text) == ("cancelled", TEXT)
 
 
-def test_a_stream_closed_while_another_task_closes_it_has_one_end(
-    sdk: str, mode: Mode, run: Run, seen: Captured
-) -> None:
+async def test_a_stream_closed_while_another_task_closes_it_has_one_end(sdk: str, mode: Mode, seen: Captured) -> None:
     """Both are at the same response at once: the reader at its end, and a clean-up."""
     if not mode.is_async:
         pytest.skip("threads are not cancelled")
-
-    async def body() -> None:
-        slow = Slow(sdk, ends=True)
-        stream = await streamed(mode, sdk, slow.handler)
-        await mode.next(stream)
-        reading = asyncio.ensure_future(mode.all(stream))
-        await slow.reached.wait()
-        await stream.close()
-        assert seen.records == [], "the reader is still about it"
-        reading.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await reading
-
-    run(body)
+    slow = Slow(sdk, ends=True)
+    stream = await streamed(mode, sdk, slow.handler)
+    await mode.next(stream)
+    reading = asyncio.ensure_future(mode.all(stream))
+    await slow.reached.wait()
+    await stream.close()
+    assert seen.records == [], "the reader is still about it"
+    reading.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await reading
     assert the_call(seen).outcome == "cancelled"
 
 
-def test_the_last_event_read_from_the_response_of_a_stream_is_kept(
-    sdk: str, mode: Mode, run: Run, seen: Captured
-) -> None:
+async def test_the_last_event_read_from_the_response_of_a_stream_is_kept(sdk: str, mode: Mode, seen: Captured) -> None:
     """It waits for the next one, which never comes: the application reads bytes, stops, and closes the response."""
     mode.provider.reply(text=TEXT)
     read: list[str] = []
-
-    async def body() -> None:
-        response = (await mode.wait(ask(client_of(mode, sdk), stream=True))).response
-        lines = response.aiter_lines() if mode.is_async else response.iter_lines()
-        async for line in mode.items(lines):
-            read.append(line)
-            if not line and "five" in "".join(read):
-                break
-        await mode.wait(response.aclose() if mode.is_async else response.close())
-
-    run(body)
+    response = (await mode.wait(ask(client_of(mode, sdk), stream=True))).response
+    lines = response.aiter_lines() if mode.is_async else response.iter_lines()
+    async for line in mode.items(lines):
+        read.append(line)
+        if not line and "five" in "".join(read):
+            break
+    await mode.wait(response.aclose() if mode.is_async else response.close())
     record = the_call(seen)
     assert (record.outcome, text_of(record).strip()) == ("cancelled", "one two three four five")

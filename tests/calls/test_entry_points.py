@@ -19,7 +19,7 @@ import openai
 import pydantic
 import pytest
 from tests.support import sdks
-from tests.support.calls import CHAT, MESSAGE, QUESTION, REQUESTS, Run, Wire, ask, client_of, parsing, text_of, the_call
+from tests.support.calls import CHAT, MESSAGE, QUESTION, REQUESTS, Wire, ask, client_of, parsing, text_of, the_call
 from tests.support.mode import Mode
 from tests.support.processes import ran
 from tests.support.scale import scaled
@@ -104,9 +104,9 @@ ENTRY_POINTS: dict[str, Callable[[Wire], Awaitable[None]]] = {
 
 
 @pytest.mark.parametrize("name", ENTRY_POINTS)
-def test_every_entry_point_gives_one_complete_call(name: str, wire: Wire, run: Run, seen: Captured) -> None:
+async def test_every_entry_point_gives_one_complete_call(name: str, wire: Wire, seen: Captured) -> None:
     wire.mode.provider.reply(text=ANSWER, input_tokens=9, output_tokens=3)
-    run(lambda: ENTRY_POINTS[name](wire))
+    await ENTRY_POINTS[name](wire)
     record = the_call(seen)
     assert (record.outcome, record.error, record.retries) == ("success", None, 0)
     assert (record.api, text_of(record)) == (wire.api, ANSWER)
@@ -115,20 +115,16 @@ def test_every_entry_point_gives_one_complete_call(name: str, wire: Wire, run: R
     assert record.stream is None or (record.stream.complete, record.stream.end) == (True, "complete")
 
 
-def test_requests_that_are_not_inference_make_no_span(mode: Mode, run: Run, seen: Captured) -> None:
+async def test_requests_that_are_not_inference_make_no_span(mode: Mode, seen: Captured) -> None:
     for path in ("/batches", "/files"):
         mode.provider.reply(raw={"object": "list", "data": [], "has_more": False}, on=path)
-
-    async def body() -> None:
-        await mode.all(await mode.wait(mode.openai().models.list()))
-        await mode.wait(mode.openai().files.list())
-        client = mode.anthropic()
-        if hasattr(client.messages, "count_tokens"):
-            await mode.wait(client.messages.count_tokens(model="claude-sonnet-5", messages=QUESTION))
-        if hasattr(client.messages, "batches"):
-            await mode.wait(client.messages.batches.list())
-
-    run(body)
+    await mode.all(await mode.wait(mode.openai().models.list()))
+    await mode.wait(mode.openai().files.list())
+    client = mode.anthropic()
+    if hasattr(client.messages, "count_tokens"):
+        await mode.wait(client.messages.count_tokens(model="claude-sonnet-5", messages=QUESTION))
+    if hasattr(client.messages, "batches"):
+        await mode.wait(client.messages.batches.list())
     assert (seen.spans, seen.records) == ([], [])
 
 
@@ -207,29 +203,25 @@ def base_of(sdk: str) -> Any:
 COPIES: list[Callable[[Any], Any]] = [copy.copy, copy.deepcopy, lambda value: pickle.loads(pickle.dumps(value))]
 
 
-def test_results_and_streams_are_exactly_the_sdks_own_have_no_callspan_attributes_and_are_copied_whole(
-    sdk: str, mode: Mode, run: Run, seen: Captured
+async def test_results_and_streams_are_exactly_the_sdks_own_have_no_callspan_attributes_and_are_copied_whole(
+    sdk: str, mode: Mode, seen: Captured
 ) -> None:
     module: Any = openai if sdk == "openai" else anthropic
-
-    async def body() -> None:
-        client = client_of(mode, sdk)
-        before = set(vars(client))
-        answer = await mode.wait(ask(client))
-        assert (type(answer).__name__, type(answer).__module__.split(".")[0]) == (
-            "ChatCompletion" if sdk == "openai" else "Message", sdk,
-        )  # fmt: skip
-        stream = await mode.wait(ask(client, stream=True))
-        assert type(stream) is (module.AsyncStream if mode.is_async else module.Stream)
-        assert type(stream.response) is sdks.http_of(sdk).Response
-        await mode.all(stream)
-        assert set(vars(client)) - before <= {"chat", "messages"}, "cached properties of the SDK's"
-        assert [name for name in vars(stream) if "callspan" in name] == []
-        resource = client.chat.completions if sdk == "openai" else client.messages
-        raw = await mode.wait(resource.with_raw_response.create(**(CHAT if sdk == "openai" else MESSAGE)))
-        check_copies(await mode.wait(raw.parse()), raw.http_response)
-
-    run(body)
+    client = client_of(mode, sdk)
+    before = set(vars(client))
+    answer = await mode.wait(ask(client))
+    assert (type(answer).__name__, type(answer).__module__.split(".")[0]) == (
+        "ChatCompletion" if sdk == "openai" else "Message", sdk,
+    )  # fmt: skip
+    stream = await mode.wait(ask(client, stream=True))
+    assert type(stream) is (module.AsyncStream if mode.is_async else module.Stream)
+    assert type(stream.response) is sdks.http_of(sdk).Response
+    await mode.all(stream)
+    assert set(vars(client)) - before <= {"chat", "messages"}, "cached properties of the SDK's"
+    assert [name for name in vars(stream) if "callspan" in name] == []
+    resource = client.chat.completions if sdk == "openai" else client.messages
+    raw = await mode.wait(resource.with_raw_response.create(**(CHAT if sdk == "openai" else MESSAGE)))
+    check_copies(await mode.wait(raw.parse()), raw.http_response)
     assert len(seen.records) == 3
 
 
@@ -260,20 +252,17 @@ def test_coroutine_functions_and_signatures_stay_what_they_are(sdk: str) -> None
         assert look() == before
 
 
-def test_uninstrumenting_in_the_middle_of_a_stream_lets_it_end(mode: Mode, run: Run) -> None:
+async def test_uninstrumenting_in_the_middle_of_a_stream_lets_it_end(mode: Mode) -> None:
     mode.provider.reply(text="one two three")
     held: list[Any] = []
-
-    async def body() -> str:
+    with capture() as seen:
         stream = await mode.wait(mode.openai().chat.completions.create(**CHAT, stream=True))
         first = await mode.next(stream)
         callspan.uninstrument()
         chunks = [first, *await mode.all(stream)]
         held.append(stream)
-        return "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices)
-
-    with capture() as seen:
-        assert run(body) == "one two three", "the caller's stream is whole"
+        text = "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices)
+        assert text == "one two three", "the caller's stream is whole"
         record = the_call(seen)
     assert record.stream is not None
     assert record.stream.end == "complete", "it was observed from before"

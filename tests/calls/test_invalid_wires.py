@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.calls import transports
-from tests.support.calls import CHAT, MESSAGE, Run, text_of, the_call
+from tests.support.calls import CHAT, MESSAGE, text_of, the_call
 from tests.support.mode import Mode
 from tests.support.scale import scaled
 
@@ -126,14 +126,12 @@ READINGS = [("stream", wire) for wire in WIRES] + [
 
 
 @pytest.mark.parametrize(("how", "wire"), READINGS)
-def test_an_invalid_stream_is_recorded_as_the_caller_got_it(
-    sdk: str, wire: str, how: str, mode: Mode, run: Run
-) -> None:
+async def test_an_invalid_stream_is_recorded_as_the_caller_got_it(sdk: str, wire: str, how: str, mode: Mode) -> None:
     sent = WIRES[wire](whole(sdk))
     for size in SIZES:
-        bare = run(lambda size=size: read(mode, sdk, sent, size, how))
+        bare = await read(mode, sdk, sent, size, how)
         with capture() as seen:
-            ours = run(lambda size=size: read(mode, sdk, sent, size, how))
+            ours = await read(mode, sdk, sent, size, how)
             record = the_call(seen)
         assert ours.items == bare.items
         if how == "stream":
@@ -146,13 +144,13 @@ def test_an_invalid_stream_is_recorded_as_the_caller_got_it(
 
 @pytest.mark.parametrize("how", ["stream", "raw", "response"])
 @pytest.mark.parametrize("damage", ["no such encoding", "cut short"])
-def test_a_damaged_content_encoding_is_recorded_as_the_caller_got_it(
-    sdk: str, damage: str, how: str, mode: Mode, run: Run
+async def test_a_damaged_content_encoding_is_recorded_as_the_caller_got_it(
+    sdk: str, damage: str, how: str, mode: Mode
 ) -> None:
     sent = whole(sdk) if damage == "no such encoding" else gzip.compress(whole(sdk))[:-40]
-    bare = run(lambda: read(mode, sdk, sent, 7, how, "gzip"))
+    bare = await read(mode, sdk, sent, 7, how, "gzip")
     with capture() as seen:
-        ours = run(lambda: read(mode, sdk, sent, 7, how, "gzip"))
+        ours = await read(mode, sdk, sent, 7, how, "gzip")
         record = the_call(seen)
     assert ours.items == bare.items
     raised = "Error" in bare.items[-1] if bare.items else False
@@ -205,12 +203,12 @@ WAYS = [(how, kind) for how in ("plain", "raw", "streaming") for kind in ("appli
 
 @pytest.mark.parametrize(("how", "content_type"), scaled([WAYS[0], WAYS[3]], WAYS))
 @pytest.mark.parametrize("body", BODIES)
-def test_an_invalid_body_reaches_the_caller_and_is_one_call(
-    sdk: str, body: str, how: str, content_type: str, mode: Mode, run: Run
+async def test_an_invalid_body_reaches_the_caller_and_is_one_call(
+    sdk: str, body: str, how: str, content_type: str, mode: Mode
 ) -> None:
-    bare = run(lambda: ask(mode, sdk, BODIES[body], how, content_type))
+    bare = await ask(mode, sdk, BODIES[body], how, content_type)
     with capture() as seen:
-        assert run(lambda: ask(mode, sdk, BODIES[body], how, content_type)) == bare
+        assert await ask(mode, sdk, BODIES[body], how, content_type) == bare
         record = the_call(seen)
     if body == "no utf-8" and content_type == "text/plain" and how == "plain":
         return  # handed on as a text with replacement characters, which is JSON
@@ -230,8 +228,8 @@ def test_an_invalid_body_reaches_the_caller_and_is_one_call(
         assert record.response.model == "m"
 
 
-def test_invalid_json_is_not_reported_as_an_error_of_callspan(
-    stream: bool, sdk: str, mode: Mode, run: Run, seen: Captured, nothing_warned: list[str]
+async def test_invalid_json_is_not_reported_as_an_error_of_callspan(
+    stream: bool, sdk: str, mode: Mode, seen: Captured, nothing_warned: list[str]
 ) -> None:
     """A caller of a raw response may read anything; only errors of callspan are logged."""
     body = b'data: {"a":\n\ndata: nonsense\n\n' if stream else b"<html>"
@@ -242,7 +240,7 @@ def test_invalid_json_is_not_reported_as_an_error_of_callspan(
         async with mode.entered(owner.with_streaming_response.create(**ASK[sdk], stream=stream)) as response:
             return await mode.all(response.iter_bytes())
 
-    assert run(read) == [body]
+    assert await read() == [body]
     assert len(seen.records) == 1
 
 

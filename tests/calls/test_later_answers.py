@@ -14,7 +14,7 @@ import openai
 import pytest
 from opentelemetry.trace import SpanKind
 from tests.support import sdks
-from tests.support.calls import Run, spoiled
+from tests.support.calls import spoiled
 from tests.support.mode import Mode
 
 from callspan import metadata, open_store, session
@@ -54,9 +54,9 @@ def versions(seen: Captured) -> list[tuple[str, str]]:
     return [(record.part, record.outcome) for record in seen.everything if isinstance(record, CallRecord)]
 
 
-def test_a_queued_response_is_in_progress(mode: Mode, run: Run, seen: Captured) -> None:
+async def test_a_queued_response_is_in_progress(mode: Mode, seen: Captured) -> None:
     """No tokens, no success, no error; the span has the status."""
-    run(lambda: mode.wait(create(mode.openai())))
+    await mode.wait(create(mode.openai()))
     record = the_record(seen)
     assert (record.outcome, record.usage, record.error, record.part) == ("in_progress", None, None, "requested")
     assert (record.response and record.response.status) == "queued"
@@ -68,10 +68,10 @@ def test_a_queued_response_is_in_progress(mode: Mode, run: Run, seen: Captured) 
     assert span.status.is_unset
 
 
-def test_polls_complete_the_call_once(mode: Mode, run: Run, seen: Captured) -> None:
+async def test_polls_complete_the_call_once(mode: Mode, seen: Captured) -> None:
     """Five polls, tokens once: on the record, and on the one span of the fetch that found the answer."""
     mode.provider.reply(text="I am well.", polls=2, input_tokens=30, output_tokens=5)
-    run(lambda: created_and(mode, lambda client, job: poll(mode, client, job, 5)))
+    await created_and(mode, lambda client, job: poll(mode, client, job, 5))
     record = the_record(seen)
     assert versions(seen) == [("requested", "in_progress"), ("answered", "success")]
     assert record.usage is not None
@@ -99,7 +99,7 @@ ENDS: dict[str, tuple[str, str, str | None]] = {
 
 
 @pytest.mark.parametrize("name", ENDS)
-def test_a_response_that_has_ended_says_how_whoever_finds_it(name: str, mode: Mode, run: Run, seen: Captured) -> None:
+async def test_a_response_that_has_ended_says_how_whoever_finds_it(name: str, mode: Mode, seen: Captured) -> None:
     """A failed one is an error of the call; the fetch itself has succeeded."""
     reason, outcome, finish = ENDS[name]
     mode.provider.reply(text="I am", finish_reason=reason, polls=9 if name == "cancelled" else 0)
@@ -112,7 +112,7 @@ def test_a_response_that_has_ended_says_how_whoever_finds_it(name: str, mode: Mo
             await mode.all(await mode.wait(client.responses.retrieve(job, stream=True, **more)))
         await poll(mode, client, job, 2)
 
-    run(lambda: created_and(mode, act))
+    await created_and(mode, act)
     record = the_record(seen)
     assert versions(seen) == [("requested", "in_progress"), ("answered", outcome)]
     assert (record.error is None, record.usage is None) == (outcome != "error", name == "cancelled")
@@ -121,31 +121,27 @@ def test_a_response_that_has_ended_says_how_whoever_finds_it(name: str, mode: Mo
     assert [span.name for span in seen.spans] == ["chat gpt-5", "fetch_response"]
 
 
-def test_a_call_that_is_not_known_here_is_made_of_its_answer(mode: Mode, run: Run) -> None:
+async def test_a_call_that_is_not_known_here_is_made_of_its_answer(mode: Mode) -> None:
     """Another process created the response: its record and this one have the same id."""
     mode.provider.reply(text="Well.", polls=0)
-
-    async def body() -> None:
-        client = mode.openai()
-        with capture() as other:
-            job = await mode.wait(create(client))
-        with capture() as seen:
-            await poll(mode, client, job.id, 2)
-        record = the_record(seen)
-        assert (record.call_id, record.part) == (the_record(other).call_id, "answered")
-        assert (record.outcome, record.text, record.place) == ("success", "Well.", Place())
-        (span,) = seen.spans
-        assert (span.name, span.links) == ("fetch_response", ())
-
-    run(body)
+    client = mode.openai()
+    with capture() as other:
+        job = await mode.wait(create(client))
+    with capture() as seen:
+        await poll(mode, client, job.id, 2)
+    record = the_record(seen)
+    assert (record.call_id, record.part) == (the_record(other).call_id, "answered")
+    assert (record.outcome, record.text, record.place) == ("success", "Well.", Place())
+    (span,) = seen.spans
+    assert (span.name, span.links) == ("fetch_response", ())
 
 
 SECRET = "whsec_c2VjcmV0"
 
 
 @pytest.mark.parametrize(("reason", "outcome"), [("stop", "success"), ("failed", "error")])
-def test_a_webhook_sets_outcome_and_end_and_a_fetch_the_answer(
-    mode: Mode, run: Run, seen: Captured, reason: str, outcome: str
+async def test_a_webhook_sets_outcome_and_end_and_a_fetch_the_answer(
+    mode: Mode, seen: Captured, reason: str, outcome: str
 ) -> None:
     """Webhooks come several times; the event is the SDK's."""
     sdks.needs("openai", "1.99", "webhooks")
@@ -161,42 +157,34 @@ def test_a_webhook_sets_outcome_and_end_and_a_fetch_the_answer(
         await poll(mode, client, job, 2)
         client.webhooks.unwrap(payload, headers)
 
-    run(lambda: created_and(mode, act, webhook_secret=SECRET))
+    await created_and(mode, act, webhook_secret=SECRET)
     assert versions(seen) == [("requested", "in_progress"), ("ended", outcome), ("answered", outcome)]
     record = the_record(seen)
     assert (record.outcome, record.text, len(seen.spans)) == (outcome, "Well.", 2)
 
 
-def test_other_webhooks_and_wrong_signatures_make_nothing(mode: Mode, run: Run, seen: Captured) -> None:
+async def test_other_webhooks_and_wrong_signatures_make_nothing(mode: Mode, seen: Captured) -> None:
     """An event of another kind, and one that is refused."""
     sdks.needs("openai", "1.99", "webhooks")
-
-    async def body() -> None:
-        client = mode.openai(webhook_secret=SECRET)
-        job = await mode.wait(client.responses.create(model="gpt-5", input="How are you?"))
-        payload, headers = mode.provider.webhook(job.id, "whsec_b3RoZXI=")
-        with pytest.raises(openai.InvalidWebhookSignatureError):
-            client.webhooks.unwrap(payload, headers)
-
-    run(body)
+    client = mode.openai(webhook_secret=SECRET)
+    job = await mode.wait(client.responses.create(model="gpt-5", input="How are you?"))
+    payload, headers = mode.provider.webhook(job.id, "whsec_b3RoZXI=")
+    with pytest.raises(openai.InvalidWebhookSignatureError):
+        client.webhooks.unwrap(payload, headers)
     assert versions(seen) == [("ended", "success")]
 
 
-def test_several_processes_that_read_the_same_answer_make_one_row(mode: Mode, run: Run, store: str) -> None:
+async def test_several_processes_that_read_the_same_answer_make_one_row(mode: Mode, store: str) -> None:
     """Each writes the same version of the record; each may have a span of its fetch."""
     mode.provider.reply(text="Well.", polls=0)
-
-    async def body() -> None:
-        client = mode.openai()
-        with capture(stores=store) as first:
-            job = await mode.wait(create(client))
-            await poll(mode, client, job.id, 2)
-        assert versions(first) == [("requested", "in_progress"), ("answered", "success")]
-        with capture(stores=store) as later:
-            await poll(mode, client, job.id, 2)
-        assert (versions(later), len(later.spans)) == ([("answered", "success")], 1)
-
-    run(body)
+    client = mode.openai()
+    with capture(stores=store) as first:
+        job = await mode.wait(create(client))
+        await poll(mode, client, job.id, 2)
+    assert versions(first) == [("requested", "in_progress"), ("answered", "success")]
+    with capture(stores=store) as later:
+        await poll(mode, client, job.id, 2)
+    assert (versions(later), len(later.spans)) == ([("answered", "success")], 1)
     with closing(open_store(store)) as reader:
         (call,) = reader.calls()
         (sums,) = reader.summary("model")
@@ -286,15 +274,11 @@ def by_line(seen: Captured) -> dict[str | None, CallRecord]:
 
 
 @pytest.mark.parametrize("way", ["typed", "raw", "streamed", "lines", "text"])
-def test_each_line_is_a_call_however_it_is_read(mode: Mode, run: Run, seen: Captured, sdk: str, way: str) -> None:
+async def test_each_line_is_a_call_however_it_is_read(mode: Mode, seen: Captured, sdk: str, way: str) -> None:
     """With answer, usage and the error of each, in the session around the reader. No process need know the batch."""
-
-    async def body() -> None:
-        answer(mode, sdk, jsonl(LINES[sdk]))
-        with session("nightly", session_id="s-1"), metadata(owner="me"):
-            await read(mode, sdk, way)
-
-    run(body)
+    answer(mode, sdk, jsonl(LINES[sdk]))
+    with session("nightly", session_id="s-1"), metadata(owner="me"):
+        await read(mode, sdk, way)
     calls = by_line(seen)
     assert {name: call.outcome for name, call in calls.items()} == {
         "a": "success", "b": "error", "c": "timeout", "d": "cancelled"
@@ -310,68 +294,53 @@ def test_each_line_is_a_call_however_it_is_read(mode: Mode, run: Run, seen: Capt
     assert [span.name for span in seen.spans] == ["invoke_workflow nightly"]
 
 
-def test_lines_that_are_read_again_make_no_second_row(mode: Mode, run: Run, store: str, sdk: str) -> None:
+async def test_lines_that_are_read_again_make_no_second_row(mode: Mode, store: str, sdk: str) -> None:
     """In this process nothing is written twice; another one writes the same rows."""
-
-    async def body() -> None:
-        answer(mode, sdk, jsonl(LINES[sdk]))
-        for _ in range(2):
-            with capture(stores=store) as seen:
-                for way in ("typed", "streamed"):
-                    await read(mode, sdk, way)
-            written = [one for one in seen.everything if isinstance(one, CallRecord)]
-            assert len(written) == 4
-
-    run(body)
+    answer(mode, sdk, jsonl(LINES[sdk]))
+    for _ in range(2):
+        with capture(stores=store) as seen:
+            for way in ("typed", "streamed"):
+                await read(mode, sdk, way)
+        written = [one for one in seen.everything if isinstance(one, CallRecord)]
+        assert len(written) == 4
     with closing(open_store(store)) as reader:
         assert len(list(reader.calls())) == 4
         (sums,) = [one for one in reader.summary("model") if one.input_tokens]
         assert sums.input_tokens == 30
 
 
-def test_a_reader_that_breaks_off_leaves_what_it_has_read(mode: Mode, run: Run, seen: Captured) -> None:
+async def test_a_reader_that_breaks_off_leaves_what_it_has_read(mode: Mode, seen: Captured) -> None:
     """The next one has the rest; no line is written twice."""
     lines = [{**RESULTS[0], "custom_id": f"line-{number}"} for number in range(40)]
-
-    async def body() -> None:
-        answer(mode, "anthropic", jsonl(lines))
-        batches = mode.anthropic().messages.batches
-        decoder = await mode.wait(batches.results("msgbatch_1"))
-        for _ in range(7):
-            await mode.next(decoder)
-        await mode.wait(decoder.http_response.aclose() if mode.is_async else decoder.close())
-        assert 7 <= len(seen.records) < 40
-        assert len(await mode.all(await mode.wait(batches.results("msgbatch_1")))) == 40
-
-    run(body)
+    answer(mode, "anthropic", jsonl(lines))
+    batches = mode.anthropic().messages.batches
+    decoder = await mode.wait(batches.results("msgbatch_1"))
+    for _ in range(7):
+        await mode.next(decoder)
+    await mode.wait(decoder.http_response.aclose() if mode.is_async else decoder.close())
+    assert 7 <= len(seen.records) < 40
+    assert len(await mode.all(await mode.wait(batches.results("msgbatch_1")))) == 40
     assert len([one for one in seen.everything if isinstance(one, CallRecord)]) == len(by_line(seen)) == 40
 
 
-def test_the_caller_gets_the_bytes_of_the_provider(mode: Mode, run: Run, seen: Captured) -> None:
+async def test_the_caller_gets_the_bytes_of_the_provider(mode: Mode, seen: Captured) -> None:
     """Line ends of any kind, empty lines, no line end at the end, and a line that is no JSON cost no other line."""
     good = json.dumps(RESULTS[2]).encode()
     pieces = [good, b"", b"no JSON", json.dumps({**RESULTS[3], "custom_id": "b\u00e4"}).encode()]
     raw = b"\r\n".join(pieces)
-
-    async def body() -> bytes:
-        answer(mode, "anthropic", raw)
-        manager = mode.anthropic().messages.batches.with_streaming_response.results("msgbatch_1")
-        async with mode.entered(manager) as response:
-            return b"".join(await mode.all(response.iter_bytes(7)))
-
-    assert run(body) == raw
+    answer(mode, "anthropic", raw)
+    manager = mode.anthropic().messages.batches.with_streaming_response.results("msgbatch_1")
+    async with mode.entered(manager) as response:
+        assert b"".join(await mode.all(response.iter_bytes(7))) == raw
     assert {call.custom_id: call.outcome for call in seen.records} == {"c": "timeout", "b\u00e4": "cancelled"}
 
 
 @pytest.mark.parametrize("content", [b"PNG\x00\n\x00" * 20_000, b'{"messages": []}\n' * 9, b""])
-def test_files_without_results_make_nothing(
-    mode: Mode, run: Run, seen: Captured, content: bytes, caplog: pytest.LogCaptureFixture
+async def test_files_without_results_make_nothing(
+    mode: Mode, seen: Captured, content: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async def body() -> None:
-        answer(mode, "openai", content)
-        assert (await mode.wait(mode.openai().files.content("file-out"))).content == content
-
-    run(body)
+    answer(mode, "openai", content)
+    assert (await mode.wait(mode.openai().files.content("file-out"))).content == content
     assert (seen.everything, seen.spans, caplog.messages) == ([], [], [])
 
 
@@ -384,30 +353,23 @@ def test_files_without_results_make_nothing(
         ({"object": "a.new.thing", "usage": MESSAGE["usage"]}, "unknown"),
     ],
 )  # fmt: skip
-def test_answers_are_read_by_their_type(found: Any, api: str, mode: Mode, run: Run, seen: Captured) -> None:
-    async def body() -> None:
-        answer(mode, "openai", jsonl([file_line("a", found)]))
-        await mode.wait(mode.openai().files.content("file-out"))
-
-    run(body)
+async def test_answers_are_read_by_their_type(found: Any, api: str, mode: Mode, seen: Captured) -> None:
+    answer(mode, "openai", jsonl([file_line("a", found)]))
+    await mode.wait(mode.openai().files.content("file-out"))
     call = the_record(seen)
     assert (call.api, call.usage and call.usage.input_tokens) == (api, 30)
 
 
-def test_lines_with_invalid_values_cost_no_other_line(
-    sdk: str, mode: Mode, run: Run, caplog: pytest.LogCaptureFixture
+async def test_lines_with_invalid_values_cost_no_other_line(
+    sdk: str, mode: Mode, caplog: pytest.LogCaptureFixture
 ) -> None:
     good = json.dumps({**LINES[sdk][0], "custom_id": "good"})
     lines = [text for line in spoiled(LINES[sdk][0]) for text in (good, json.dumps(line), "", "no JSON")]
     raw = "\n".join(lines).encode()
-
-    async def body() -> None:
+    with capture(content="metadata") as seen:
         answer(mode, sdk, raw)
         client, path = (mode.openai(), PATHS[sdk]) if sdk == "openai" else (mode.anthropic(), RESULTS_PATH)
         assert (await mode.wait(client.get(path, cast_to=sdks.http_of(sdk).Response))).content == raw
-
-    with capture(content="metadata") as seen:
-        run(body)
         assert caplog.messages == []
     (call,) = [call for call in seen.records if call.custom_id == "good"]
     assert (call.outcome, call.usage and call.usage.total_tokens) == ("success", 35)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gc
 import sys
 from typing import Any, NamedTuple
 
@@ -12,7 +11,6 @@ import pytest
 from tests.calls import loops
 from tests.calls.loops import ANSWER, DECISION, RESPONSES, rows, tree
 from tests.support import sdks
-from tests.support.calls import Run
 from tests.support.mode import Mode
 
 import callspan
@@ -30,17 +28,14 @@ def sunny(city: str) -> str:
     return f"Sunny in {city}"
 
 
-def test_a_loop_is_an_agent_below_the_step_with_its_turns_and_tools(
-    stream: bool, mode: Mode, run: Run, seen: Captured
+async def test_a_loop_is_an_agent_below_the_step_with_its_turns_and_tools(
+    stream: bool, mode: Mode, seen: Captured
 ) -> None:
     mode.provider.reply(tool_calls=[loops.request(), loops.request("Oslo", 2)])
     mode.provider.reply(text="It is sunny.")
-
-    async def body() -> Any:
-        with callspan.session("trip") as session, session.timestep():
-            return await mode.wait(loops.of_anthropic(mode, sunny, stream=stream).until_done())
-
-    assert run(body).content[0].text == "It is sunny."
+    with callspan.session("trip") as session, session.timestep():
+        last = await mode.wait(loops.of_anthropic(mode, sunny, stream=stream).until_done())
+    assert last.content[0].text == "It is sunny."
     agent, chat = f"invoke_agent {CLAUDE}", f"chat {CLAUDE}"
     assert tree(seen) == {
         "": ["invoke_workflow trip"], "invoke_workflow trip": ["timestep"], "timestep": [agent],
@@ -147,8 +142,8 @@ ENDINGS: dict[str, Ending] = {
 
 @pytest.mark.filterwarnings("ignore:Tool 'unknown' not found:UserWarning")
 @pytest.mark.parametrize("name", ENDINGS)
-def test_a_loop_ends_with_its_error_and_every_run_of_a_tool_is_recorded_once(
-    name: str, mode: Mode, run: Run, seen: Captured
+async def test_a_loop_ends_with_its_error_and_every_run_of_a_tool_is_recorded_once(
+    name: str, mode: Mode, seen: Captured
 ) -> None:
     ending, sdk = ENDINGS[name], name.partition(" ")[0]
     if sdk == "openai":
@@ -157,16 +152,9 @@ def test_a_loop_ends_with_its_error_and_every_run_of_a_tool_is_recorded_once(
     mode.provider.reply(tool_calls=requests)
     mode.provider.reply(text="It is sunny.")
     heard: list[str] = []
-
-    async def body() -> None:
-        with callspan.session("trip"), callspan.timestep(), contextlib.suppress(ending.raises):
-            await drive(sdk, mode, ending.tool, ending.how, heard, **ending.options)
-        for _ in range(3):
-            gc.collect()
-            await asyncio.sleep(0)  # an abandoned async generator is closed by the event loop
-
-    run(body)
-    gc.collect()
+    with callspan.session("trip"), callspan.timestep(), contextlib.suppress(ending.raises):
+        await drive(sdk, mode, ending.tool, ending.how, heard, **ending.options)
+    await mode.collect()
     (agent,) = rows(seen, "agent")
     model = "claude-sonnet-5" if sdk == "anthropic" else "gpt-5"
     assert (agent.name, agent.error is not None) == (model, ending.raises != ())
@@ -182,8 +170,8 @@ def test_a_loop_ends_with_its_error_and_every_run_of_a_tool_is_recorded_once(
     assert ("request" in heard) == (sdk == "openai")
 
 
-def test_a_loop_whose_caller_raises_at_a_stream_is_closed_by_its_event_loop(
-    mode: Mode, run: Run, seen: Captured, monkeypatch: pytest.MonkeyPatch
+async def test_a_loop_whose_caller_raises_at_a_stream_is_closed_by_its_event_loop(
+    mode: Mode, seen: Captured, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if not mode.is_async:
         pytest.skip("a generator is closed where it is dropped")
@@ -196,25 +184,19 @@ def test_a_loop_whose_caller_raises_at_a_stream_is_closed_by_its_event_loop(
             async for _ in stream:
                 raise ValueError("of the application")
 
-    async def body() -> None:
-        with contextlib.suppress(ValueError):  # whose frames are released here
-            await use()
-        for _ in range(3):
-            gc.collect()  # the runner refers to its generators, which refer to it
-            await asyncio.sleep(0)
-
-    run(body)
-    gc.collect()
+    with contextlib.suppress(ValueError):  # whose frames are released here
+        await use()
+    await mode.collect()
     assert [one.exc_value for one in unraisable] == []
     assert [row.error for row in rows(seen, "agent")] == [None]
 
 
 @pytest.mark.parametrize("content", ["metadata", "off"])
-def test_no_content_is_kept_of_a_loop_where_the_setting_forbids_it(content: Any, mode: Mode, run: Run) -> None:
+async def test_no_content_is_kept_of_a_loop_where_the_setting_forbids_it(content: Any, mode: Mode) -> None:
     mode.provider.reply(tool_calls=[loops.request("Atlantis")])
     mode.provider.reply(text="It is sunny.")
     with capture(content=content) as seen:
-        run(lambda: mode.wait(loops.of_anthropic(mode, sunny).until_done()))
+        await mode.wait(loops.of_anthropic(mode, sunny).until_done())
         (tool,) = rows(seen, "tool")
         assert (tool.name, tool.tool_call_id, tool.data) == ("weather", "call_1", None)
         shown = str([(span.name, span.attributes) for span in seen.spans]) + str(seen.everything)
@@ -223,7 +205,7 @@ def test_no_content_is_kept_of_a_loop_where_the_setting_forbids_it(content: Any,
 
 
 @pytest.mark.parametrize("refuses", [False, True])
-def test_a_candidate_of_a_decision_is_a_tool(refuses: bool, mode: Mode, run: Run, seen: Captured) -> None:
+async def test_a_candidate_of_a_decision_is_a_tool(refuses: bool, mode: Mode, seen: Captured) -> None:
     runners = pytest.importorskip("openai.lib.decisions_tool_runner", reason="this openai has no tool runners")
     refused = {**DECISION, "answers": [{"type": "refusal", "name": "next_action"}]}
     done = {**DECISION, "answers": [{**ANSWER, "choice": "done"}]}
@@ -242,7 +224,7 @@ def test_a_candidate_of_a_decision_is_a_tool(refuses: bool, mode: Mode, run: Run
 
     kind = runners.AsyncDecisionsToolRunner if mode.is_async else runners.DecisionsToolRunner
     runner = kind(observe=lambda: of("A fork."), candidates=candidates)
-    run(lambda: mode.wait(runner.run(mode.openai(), {"model": "gpt-6-luna", "input": "Find the exit."})))
+    await mode.wait(runner.run(mode.openai(), {"model": "gpt-6-luna", "input": "Find the exit."}))
     (agent,), (tool,) = rows(seen, "agent"), rows(seen, "tool")
     assert (tool.name, tool.tool_call_id) == ("north", f"{seen.records[0].call_id}:north")
     call = "decisions gpt-6-luna"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gc
 import os
 import re
 import subprocess
@@ -24,7 +23,7 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
-from tests.support.calls import CHAT, REQUESTS, Run, Wire, caught
+from tests.support.calls import CHAT, REQUESTS, Wire, caught
 from tests.support.mode import Mode
 
 import callspan
@@ -95,9 +94,9 @@ def model_of(wire: Wire) -> str:
     return str(REQUESTS[wire.api]["model"])
 
 
-def test_duration_and_tokens_have_the_conventions_names_and_buckets(plain: Wire, run: Run, measured: Meters) -> None:
+async def test_duration_and_tokens_have_the_conventions_names_and_buckets(plain: Wire, measured: Meters) -> None:
     plain.script({"text": "well", "input_tokens": 11, "output_tokens": 4})
-    run(plain.call)
+    await plain.call()
     points = measured.read()
     (duration,) = points[DURATION]
     assert list(duration.explicit_bounds) == SECONDS
@@ -138,11 +137,11 @@ def test_times_are_those_of_the_record_in_seconds(
     assert times == (pytest.approx(expected) if stream else {})
 
 
-def test_what_is_left_of_a_rate_limit_is_the_last_that_was_reported(mode: Mode, run: Run, measured: Meters) -> None:
+async def test_what_is_left_of_a_rate_limit_is_the_last_that_was_reported(mode: Mode, measured: Meters) -> None:
     wire = Wire("chat_completions", mode)
     for left in ("9", "4"):
         wire.script({"headers": {"x-ratelimit-limit-requests": "10", "x-ratelimit-remaining-requests": left}})
-        run(wire.call)
+        await wire.call()
     name = "callspan.client.rate_limit.remaining"
     assert measured.values(name, callspan__rate_limit__unit="requests", gen_ai__request__model="gpt-5") == [4]
     assert measured.values("callspan.client.rate_limit.limit", callspan__rate_limit__unit="requests") == [10]
@@ -151,14 +150,14 @@ def test_what_is_left_of_a_rate_limit_is_the_last_that_was_reported(mode: Mode, 
 ALERTS: Final = Path(__file__).resolve().parents[2] / "docs/alerts.md"
 
 
-def test_retries_rate_limits_and_errors_are_counted_with_bounded_attributes(
-    shaped: Wire, run: Run, measured: Meters
+async def test_retries_rate_limits_and_errors_are_counted_with_bounded_attributes(
+    shaped: Wire, measured: Meters
 ) -> None:
     """Every query of the page on alerts asks for a metric there is, as an OTLP receiver of Prometheus names it."""
     shaped.script(LIMITED, LIMITED, {"text": "well"}, {"status": 400}, {"status": 529})
-    run(lambda: shaped.call(shaped.client(max_retries=2)))
+    await shaped.call(shaped.client(max_retries=2))
     for _ in range(2):
-        assert caught(run, shaped.call) is not None
+        assert await caught(shaped.call()) is not None
     split = {"gen_ai__provider__name": shaped.sdk, "gen_ai__request__model": model_of(shaped)}
     assert measured.values("callspan.client.retries", **split) == [2]
     assert measured.values("callspan.client.rate_limit.hits", **split) == [2]
@@ -209,11 +208,11 @@ HOW = {"closed": {"callspan.outcome", "callspan.stream.end"}, "failed": {"error.
 
 
 @pytest.mark.parametrize("name", ENDINGS)
-def test_every_ending_counts_the_call_out(name: str, plain: Wire, run: Run, measured: Meters) -> None:
+async def test_every_ending_counts_the_call_out(name: str, plain: Wire, measured: Meters) -> None:
     reply, act, outcome = ENDINGS[name]
     plain.mode.provider.reply(**reply)
-    assert (caught(run, lambda: act(plain)) is None) == (outcome is not None)
-    gc.collect()
+    assert (await caught(act(plain)) is None) == (outcome is not None)
+    await plain.mode.collect()
     callspan.instrument(meter_provider=measured.provider).force_flush(5_000)
     assert measured.running() == 0
     (duration,) = measured.read()[DURATION]

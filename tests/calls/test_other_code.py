@@ -24,7 +24,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from tests.calls import transports
 from tests.support import sdks
-from tests.support.calls import CHAT, MESSAGE, Run, ask, caught, client_of, text_of, the_call
+from tests.support.calls import CHAT, MESSAGE, ask, caught, client_of, text_of, the_call
 from tests.support.mode import Mode
 from tests.support.scale import scaled
 
@@ -77,8 +77,8 @@ def family(error: BaseException | None) -> list[str]:
 
 
 @pytest.mark.parametrize("error", RAISED, ids=lambda error: type(error).__name__)
-def test_whatever_a_transport_raises_reaches_the_caller_as_without_callspan(
-    stream: bool, sdk: str, error: BaseException, mode: Mode, run: Run
+async def test_whatever_a_transport_raises_reaches_the_caller_as_without_callspan(
+    stream: bool, sdk: str, error: BaseException, mode: Mode
 ) -> None:
     """In place of a response, or after the first half of a stream."""
     begun = transports.wire_of(sdk, LONG).partition(b"six")[0] + b'"}}\n\n'
@@ -88,13 +88,11 @@ def test_whatever_a_transport_raises_reaches_the_caller_as_without_callspan(
 
     async def body() -> None:
         handler = transports.answer(sdk, begun, error) if stream else fail
-        result = await mode.wait(ask(transports.client(mode, sdk, handler), stream=stream))
-        if stream:
-            await mode.all(result)
+        await mode.whole(ask(transports.client(mode, sdk, handler), stream=stream))
 
-    bare = caught(run, body)
+    bare = await caught(body())
     with capture() as seen:
-        ours = caught(run, body)
+        ours = await caught(body())
         record = the_call(seen)
     assert family(ours) == family(bare)
     assert (ours is error) == (bare is error)
@@ -173,17 +171,13 @@ def test_calls_under_trio_are_recorded(how: str, sdk: str, provider: ScriptedPro
         assert (record.outcome, text_of(record)) == ("success", "I am well.")
 
 
-def test_a_stream_requested_in_extra_body_is_as_without_callspan(mode: Mode, run: Run) -> None:
+async def test_a_stream_requested_in_extra_body_is_as_without_callspan(mode: Mode) -> None:
     """`extra_body` asks for a stream the SDK does not expect, and hands on as text."""
-
-    async def body() -> Any:
-        return await mode.wait(mode.openai().chat.completions.create(**CHAT, extra_body={"stream": True}))
-
-    for _ in range(2):
-        mode.provider.reply(text="I am well.")
-    bare = type(run(body))
+    mode.provider.reply(text="I am well.", repeat=True)
+    create = partial(mode.openai().chat.completions.create, **CHAT, extra_body={"stream": True})
+    bare = type(await mode.wait(create()))
     with capture() as seen:
-        assert type(run(body)) is bare
+        assert type(await mode.wait(create())) is bare
         assert the_call(seen).outcome == "success"
 
 
@@ -285,101 +279,82 @@ ORDERS = [(True, True), (False, False), (True, False), (False, True)]
 
 @pytest.mark.parametrize(("is_first", "suppresses"), scaled(ORDERS[:2], ORDERS))
 @pytest.mark.parametrize("way", WAYS)
-def test_each_call_has_one_record_whoever_wraps_its_request_first(
-    way: Callable[[Wrapping, Any], None], *, is_first: bool, suppresses: bool, sdk: str, mode: Mode, run: Run
+async def test_each_call_has_one_record_whoever_wraps_its_request_first(
+    way: Callable[[Wrapping, Any], None], *, is_first: bool, suppresses: bool, sdk: str, mode: Mode
 ) -> None:
     mode.provider.reply(text="I am well.", repeat=True)
     wrapping = Wrapping(suppresses=suppresses)
-
-    async def body() -> None:
-        client = client_of(mode, sdk)
-        with fresh_classes(client):
-            if is_first:
+    client = client_of(mode, sdk)
+    with fresh_classes(client):
+        if is_first:
+            way(wrapping, client)
+        with capture() as seen:
+            if not is_first:
                 way(wrapping, client)
-            with capture() as seen:
-                if not is_first:
-                    way(wrapping, client)
-                await asked(mode, client)
-                assert wrapping.calls == 2
-                assert [(call.outcome, call.text) for call in seen.records] == [("success", "I am well.")] * 2
-                is_outside = is_first and way in (on_the_base_without_a_trace, on_the_base_in_a_circle)
-                assert len(seen.spans) == (0 if suppresses and not is_outside else 2)
             await asked(mode, client)
-            assert len(seen.records) == 2
+            assert wrapping.calls == 2
+            assert [(call.outcome, call.text) for call in seen.records] == [("success", "I am well.")] * 2
+            is_outside = is_first and way in (on_the_base_without_a_trace, on_the_base_in_a_circle)
+            assert len(seen.spans) == (0 if suppresses and not is_outside else 2)
+        await asked(mode, client)
+        assert len(seen.records) == 2
 
-    run(body)
 
-
-def test_a_wrapper_that_is_removed_leaves_calls_recorded(sdk: str, mode: Mode, run: Run) -> None:
+async def test_a_wrapper_that_is_removed_leaves_calls_recorded(sdk: str, mode: Mode) -> None:
     """It restores the function that it has found, which callspan did not see then."""
     mode.provider.reply(text="I am well.", repeat=True)
-
-    async def body() -> None:
-        client = client_of(mode, sdk)
-        with fresh_classes(client):
-            kept = type(client).request
-            on_the_class(Wrapping(suppresses=False), client)
-            with capture() as seen:
-                type(client).request = kept
-                await asked(mode, client)
-                assert len(seen.records) == 2
-
-    run(body)
-
-
-def test_a_hook_that_other_code_was_put_over_stays_and_is_used_again(sdk: str, mode: Mode, run: Run) -> None:
-    mode.provider.reply(text="I am well.", repeat=True)
-
-    async def body() -> None:
-        client = client_of(mode, sdk)
-        function: Any = base_of(client).request  # type: ignore[attr-defined]
-        code = function.__code__
-        with capture():
-            ours = function.__code__
-            function.__code__ = ours.replace(co_firstlineno=1)
-        await asked(mode, client)
+    client = client_of(mode, sdk)
+    with fresh_classes(client):
+        kept = type(client).request
+        on_the_class(Wrapping(suppresses=False), client)
         with capture() as seen:
+            type(client).request = kept
             await asked(mode, client)
             assert len(seen.records) == 2
-            function.__code__ = ours
-        assert function.__code__ is code
-
-    run(body)
 
 
-def test_a_call_that_does_not_come_through_the_sdks_request_is_counted(
-    sdk: str, mode: Mode, run: Run, unwarned: None, caplog: pytest.LogCaptureFixture
+async def test_a_hook_that_other_code_was_put_over_stays_and_is_used_again(sdk: str, mode: Mode) -> None:
+    mode.provider.reply(text="I am well.", repeat=True)
+    client = client_of(mode, sdk)
+    function: Any = base_of(client).request  # type: ignore[attr-defined]
+    code = function.__code__
+    with capture():
+        ours = function.__code__
+        function.__code__ = ours.replace(co_firstlineno=1)
+    await asked(mode, client)
+    with capture() as seen:
+        await asked(mode, client)
+        assert len(seen.records) == 2
+        function.__code__ = ours
+    assert function.__code__ is code
+
+
+async def test_a_call_that_does_not_come_through_the_sdks_request_is_counted(
+    sdk: str, mode: Mode, unwarned: None, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A client class that sends with code of its own."""
     mode.provider.reply(text="I am well.", repeat=True)
-
-    async def body() -> None:
-        client = client_of(mode, sdk)
-        function: Any = base_of(client).request  # type: ignore[attr-defined]
-        own = type(function)(
-            function.__code__, function.__globals__, "request", function.__defaults__, function.__closure__
-        )
-        own.__kwdefaults__ = function.__kwdefaults__
-        client.__class__ = type("Own", (type(client),), {"request": own})
-        with capture() as seen:
-            await asked(mode, client)
-            assert seen.records == []
-
-    run(body)
+    client = client_of(mode, sdk)
+    function: Any = base_of(client).request  # type: ignore[attr-defined]
+    own = type(function)(
+        function.__code__, function.__globals__, "request", function.__defaults__, function.__closure__
+    )
+    own.__kwdefaults__ = function.__kwdefaults__
+    client.__class__ = type("Own", (type(client),), {"request": own})
+    with capture() as seen:
+        await asked(mode, client)
+        assert seen.records == []
     path = "/v1/chat/completions" if sdk == "openai" else "/v1/messages"
     warned = [message for message in caplog.messages if "not recorded" in message]
     assert len(warned) == 1
     assert f"POST {path} by Own.request" in warned[0]
 
 
-def test_a_suppressed_call_has_a_record_and_counts_in_its_session_and_has_no_span(
-    sdk: str, mode: Mode, run: Run, seen: Captured
+async def test_a_suppressed_call_has_a_record_and_counts_in_its_session_and_has_no_span(
+    sdk: str, mode: Mode, seen: Captured
 ) -> None:
-    async def body() -> None:
-        with callspan.session("episode"), suppress_instrumentation():
-            await asked(mode, client_of(mode, sdk))
-
-    run(body)
+    with callspan.session("episode"), suppress_instrumentation():
+        await asked(mode, client_of(mode, sdk))
     found = [(call.outcome, call.span_id, call.place.session_name) for call in seen.records]
     assert found == [("success", None, "episode")] * 2
     assert [span.name for span in seen.spans] == ["invoke_workflow episode"]
@@ -421,23 +396,19 @@ class AsyncItems:
 
 
 @pytest.mark.parametrize("hides", [False, True])
-def test_a_stream_whose_reader_another_library_has_replaced_is_recorded(
-    *, hides: bool, mode: Mode, run: Run, monkeypatch: pytest.MonkeyPatch
+async def test_a_stream_whose_reader_another_library_has_replaced_is_recorded(
+    *, hides: bool, mode: Mode, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stream: Any = openai.AsyncStream if mode.is_async else openai.Stream
     items: Any = AsyncItems if mode.is_async else partial(map, lambda item: item)
     original = vars(stream)["__stream__"]
     monkeypatch.setattr(stream, "__stream__", lambda self: items(original(self)))
     mode.provider.reply(text="I am well.")
-
-    async def body() -> None:
-        with capture(stream_usage=hides) as seen:
-            chunks = await mode.all(await mode.wait(ask(mode.openai(), stream=True)))
-            assert "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices) == "I am well."
-        call = the_call(seen)
-        assert (call.outcome, call.text, call.usage is not None) == ("success", "I am well.", hides)
-
-    run(body)
+    with capture(stream_usage=hides) as seen:
+        chunks = await mode.all(await mode.wait(ask(mode.openai(), stream=True)))
+        assert "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices) == "I am well."
+    call = the_call(seen)
+    assert (call.outcome, call.text, call.usage is not None) == ("success", "I am well.", hides)
 
 
 @pytest.fixture
@@ -453,19 +424,16 @@ def native(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], list[Readab
 
 
 @pytest.mark.parametrize("how", ["plain", "stream", "helper"])
-def test_there_is_one_span_per_call_and_it_is_callspans(
-    how: str, mode: Mode, run: Run, seen: Captured, native: Callable[[], list[ReadableSpan]]
+async def test_there_is_one_span_per_call_and_it_is_callspans(
+    how: str, mode: Mode, seen: Captured, native: Callable[[], list[ReadableSpan]]
 ) -> None:
-    async def body() -> None:
-        messages = mode.anthropic().messages
-        if how == "helper":
-            async with mode.entered(messages.stream(**MESSAGE)) as stream:
-                await mode.wait(stream.until_done())
-        elif how == "stream":
-            await mode.all(await mode.wait(messages.create(**MESSAGE, stream=True)))
-        else:
-            await mode.wait(messages.create(**MESSAGE))
-
-    run(body)
+    messages = mode.anthropic().messages
+    if how == "helper":
+        async with mode.entered(messages.stream(**MESSAGE)) as stream:
+            await mode.wait(stream.until_done())
+    elif how == "stream":
+        await mode.all(await mode.wait(messages.create(**MESSAGE, stream=True)))
+    else:
+        await mode.wait(messages.create(**MESSAGE))
     the_call(seen)
     assert native() == []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import logging
+from contextlib import nullcontext
 from operator import attrgetter
 from pathlib import Path
 from typing import Any, Final
@@ -13,7 +14,7 @@ import openai
 import pytest
 from openai.resources.audio import transcriptions
 from tests.support import sdks
-from tests.support.calls import APIS, Run, Wire, body_returned, body_sent, conversation_of, the_call, usage_of
+from tests.support.calls import APIS, Wire, body_returned, body_sent, conversation_of, the_call, usage_of
 from tests.support.mode import Mode
 from tests.support.provider.media import wav
 
@@ -53,9 +54,9 @@ async def called(mode: Mode, path: str, retries: int = 0, **options: Any) -> Any
 
 
 @pytest.mark.parametrize("path", ENDPOINTS)
-def test_one_span_and_one_record(path: str, mode: Mode, run: Run, seen: Captured) -> None:
+async def test_one_span_and_one_record(path: str, mode: Mode, seen: Captured) -> None:
     api, operation, request = ENDPOINTS[path]
-    run(lambda: called(mode, path))
+    await called(mode, path)
     record = the_call(seen)
     assert (record.api, record.operation, record.outcome, record.error) == (api, operation, "success", None)
     (span,) = seen.spans
@@ -69,8 +70,8 @@ def test_one_span_and_one_record(path: str, mode: Mode, run: Run, seen: Captured
 
 
 @pytest.mark.parametrize("kind", ["bytes", "named", "buffer", "path", "open"])
-def test_a_file_in_memory_is_a_reference_and_an_open_one_only_a_name(
-    kind: str, mode: Mode, run: Run, seen: Captured, tmp_path: Path
+async def test_a_file_in_memory_is_a_reference_and_an_open_one_only_a_name(
+    kind: str, mode: Mode, seen: Captured, tmp_path: Path
 ) -> None:
     path = tmp_path / "a.wav"
     path.write_bytes(SOUND)
@@ -80,7 +81,7 @@ def test_a_file_in_memory_is_a_reference_and_an_open_one_only_a_name(
         mode.provider.reply(status=500, retry_after_s=0.001)
     with path.open("rb") as opened:
         files = {"bytes": SOUND, "named": ("a.wav", SOUND), "buffer": buffer, "path": path, "open": opened}
-        run(lambda: called(mode, "audio.transcriptions.create", retries=1, file=files[kind]))
+        await called(mode, "audio.transcriptions.create", retries=1, file=files[kind])
     record = the_call(seen)
     assert (record.outcome, record.retries) == ("success", int(kind == "bytes"))
     received = mode.provider.requests[-1]
@@ -96,17 +97,13 @@ def test_a_file_in_memory_is_a_reference_and_an_open_one_only_a_name(
 
 @pytest.mark.parametrize("raw", [False, True])
 @pytest.mark.parametrize("form", ["text", "srt", "json", "verbose_json"])
-def test_a_transcript_of_any_format_is_its_text(form: str, raw: bool, mode: Mode, run: Run, seen: Captured) -> None:
+async def test_a_transcript_of_any_format_is_its_text(form: str, raw: bool, mode: Mode, seen: Captured) -> None:
     if form in ("text", "srt") and not hasattr(transcriptions, "_get_response_format_type"):
         pytest.skip("this openai reads a transcript like a number as JSON")
     mode.provider.reply(text="42")
-
-    async def body() -> Any:
-        owner = mode.openai().audio.transcriptions
-        owner = owner.with_raw_response if raw else owner
-        return await mode.wait(owner.create(**WHISPER, response_format=form))
-
-    run(body)
+    owner = mode.openai().audio.transcriptions
+    owner = owner.with_raw_response if raw else owner
+    await mode.wait(owner.create(**WHISPER, response_format=form))
     record = the_call(seen)
     assert (record.outcome, record.error) == ("success", None)
     assert body_returned(record)["text"] == record.text == "42"
@@ -121,19 +118,17 @@ SPEECH: dict[str, Any] = {"model": "gpt-4o-mini-tts", "voice": "alloy", "input":
 
 
 @pytest.mark.parametrize("way", ["plain", "raw", "streaming", "left"])
-def test_speech_is_a_reference_to_what_was_read(way: str, mode: Mode, run: Run, seen: Captured) -> None:
-    async def body() -> bytes:
-        speech = mode.openai().audio.speech
-        if way in ("streaming", "left"):
-            async with mode.entered(speech.with_streaming_response.create(**SPEECH, response_format="wav")) as response:
-                pieces = mode.items(response.iter_bytes(16))
+async def test_speech_is_a_reference_to_what_was_read(way: str, mode: Mode, seen: Captured) -> None:
+    speech, sound = mode.openai().audio.speech, b""
+    if way in ("streaming", "left"):
+        async with mode.entered(speech.with_streaming_response.create(**SPEECH, response_format="wav")) as response:
+            async for piece in mode.items(response.iter_bytes(16)):
+                sound += piece
                 if way == "left":
-                    return bytes(await pieces.__anext__())
-                return b"".join([piece async for piece in pieces])
+                    break
+    else:
         owner = speech.with_raw_response if way == "raw" else speech
-        return bytes((await mode.wait(owner.create(**SPEECH, response_format="wav"))).content)
-
-    sound = run(body)
+        sound = (await mode.wait(owner.create(**SPEECH, response_format="wav"))).content
     assert sound == (SOUND[:16] if way == "left" else SOUND)
     record = the_call(seen)
     assert (record.api, record.error, record.usage) == ("speech", None, None)
@@ -150,27 +145,23 @@ def test_speech_is_a_reference_to_what_was_read(way: str, mode: Mode, run: Run, 
 
 
 @pytest.mark.parametrize("way", ["plain", "streaming"])
-def test_speech_in_events_has_its_usage(way: str, mode: Mode, run: Run, seen: Captured) -> None:
+async def test_speech_in_events_has_its_usage(way: str, mode: Mode, seen: Captured) -> None:
     mode.provider.reply(input_tokens=5, output_tokens=40)
     request: dict[str, Any] = {**SPEECH, "extra_body": {"stream_format": "sse"}}
-
-    async def body() -> None:
-        speech = mode.openai().audio.speech
-        if way == "plain":
-            await mode.wait(speech.create(**request))
-            return
+    speech = mode.openai().audio.speech
+    if way == "plain":
+        await mode.wait(speech.create(**request))
+    else:
         async with mode.entered(speech.with_streaming_response.create(**request)) as response:
-            assert [line async for line in mode.items(response.iter_lines())]
-
-    run(body)
+            assert await mode.all(response.iter_lines())
     record = the_call(seen)
     assert (usage_of(record).input_tokens, usage_of(record).output_tokens) == (5, 40)
     assert body_returned(record)["audio"] == SOUND_REFERENCE
 
 
-def test_several_images_and_a_mask_are_references_in_order(mode: Mode, run: Run, seen: Captured) -> None:
+async def test_several_images_and_a_mask_are_references_in_order(mode: Mode, seen: Captured) -> None:
     sdks.needs("openai", "1.76", "several images")
-    run(lambda: called(mode, "images.edit", image=[b"one", ("b.png", b"two")], mask=b"three"))
+    await called(mode, "images.edit", image=[b"one", ("b.png", b"two")], mask=b"three")
     record = the_call(seen)
     sizes = [one["callspan_media"]["bytes"] for one in body_sent(record)["image"]]
     assert (sizes, body_sent(record)["mask"]) == ([3, 3], reference(b"three"))
@@ -180,9 +171,9 @@ def test_several_images_and_a_mask_are_references_in_order(mode: Mode, run: Run,
     assert record.request.params == {}
 
 
-def test_images_are_media(mode: Mode, run: Run, seen: Captured) -> None:
+async def test_images_are_media(mode: Mode, seen: Captured) -> None:
     mode.provider.reply(text="A striped cat on a mat.")
-    run(lambda: called(mode, "images.generate", n=2))
+    await called(mode, "images.generate", n=2)
     record = the_call(seen)
     assert len(conversation_of(record).output) == 2
     image, _ = conversation_of(record).output[0].parts
@@ -209,27 +200,19 @@ ENDINGS: dict[str, tuple[dict[str, Any], str, str]] = {
 
 @pytest.mark.parametrize("ending", ENDINGS)
 @pytest.mark.parametrize("path", STREAMING)
-def test_a_stream_of_any_ending_has_the_body_of_a_plain_call_as_far_as_it_came(
-    path: str, ending: str, mode: Mode, run: Run, seen: Captured
+async def test_a_stream_of_any_ending_has_the_body_of_a_plain_call_as_far_as_it_came(
+    path: str, ending: str, mode: Mode, seen: Captured
 ) -> None:
     sdks.needs("openai", "1.99", "streams of images")
     reply, outcome, end = ENDINGS[ending]
     mode.provider.reply(**reply)
-
-    async def body() -> list[Any]:
-        stream = await called(mode, path, stream=True, **STREAMING[path])
-        if ending != "closed":
-            return await mode.all(stream)
-        first = await mode.next(stream)
-        await mode.wait(stream.close())
-        return [first]
-
-    if ending == "error event":
-        with pytest.raises(openai.APIError, match="No more"):
-            run(body)
-        events = [None]
-    else:
-        events = run(body)
+    stream, events = await called(mode, path, stream=True, **STREAMING[path]), []
+    with pytest.raises(openai.APIError, match="No more") if ending == "error event" else nullcontext():
+        async for event in mode.items(stream):
+            events.append(event)
+            if ending == "closed":
+                break
+    await mode.wait(stream.close())
     record = the_call(seen)
     assert (record.outcome, record.request.stream, record.error is None) == (outcome, True, outcome != "error")
     assert record.stream is not None
@@ -333,13 +316,8 @@ def test_what_an_adapter_knows_is_not_flagged(api: str, seen: Captured, caplog: 
     assert not any("callspan.response.unrecognized" in (span.attributes or {}) for span in seen.spans)
 
 
-def test_calls_that_are_read_are_not_flagged(stream: bool, mode: Mode, run: Run, seen: Captured) -> None:
-    async def body() -> None:
-        result = await mode.wait(mode.openai().completions.create(model="m", prompt="Hi", stream=stream))
-        if stream:
-            await mode.all(result)
-        for api in APIS:
-            await Wire(api, mode, "stream" if stream else "plain").call()
-
-    run(body)
+async def test_calls_that_are_read_are_not_flagged(stream: bool, mode: Mode, seen: Captured) -> None:
+    await mode.whole(mode.openai().completions.create(model="m", prompt="Hi", stream=stream))
+    for api in APIS:
+        await Wire(api, mode, "stream" if stream else "plain").call()
     assert [flag(record) for record in seen.records] == [False] * 4

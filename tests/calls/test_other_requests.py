@@ -14,7 +14,7 @@ from typing import Any
 import openai
 import pytest
 from openai._legacy_response import HttpxBinaryResponseContent
-from tests.support.calls import Run, body_returned, body_sent, the_call
+from tests.support.calls import body_returned, body_sent, the_call
 from tests.support.left_behind import directory_of, unrecorded
 from tests.support.mode import Mode
 
@@ -48,19 +48,15 @@ def raw_options() -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("form", ["plain", "raw", "text"])
-def test_a_post_whose_answer_states_usage_is_a_call(sdk: str, form: str, mode: Mode, run: Run, seen: Captured) -> None:
+async def test_a_post_whose_answer_states_usage_is_a_call(sdk: str, form: str, mode: Mode, seen: Captured) -> None:
     """With path, model, usage, both bodies, its session and a span."""
     sent = {"model": "m", "question": "Hi"}
-
-    async def body() -> None:
-        path = "/new_thing/thing_0123" if sdk == "openai" else "/v1/new_thing/thing_0123"
-        mode.provider.reply(raw=ANSWER, on=path)
-        kind = str if form == "text" else object
-        options = raw_options() if form == "raw" else {}
-        with callspan.session("s", session_id="s-1"):
-            await mode.wait(getattr(mode, sdk)().post(path, body=sent, cast_to=kind, options=options))
-
-    run(body)
+    path = "/new_thing/thing_0123" if sdk == "openai" else "/v1/new_thing/thing_0123"
+    mode.provider.reply(raw=ANSWER, on=path)
+    kind = str if form == "text" else object
+    options = raw_options() if form == "raw" else {}
+    with callspan.session("s", session_id="s-1"):
+        await mode.wait(getattr(mode, sdk)().post(path, body=sent, cast_to=kind, options=options))
     (call,) = seen.records
     assert (call.api, call.operation, call.outcome) == ("/v1/new_thing/{id}", "generate_content", "success")
     assert (call.request.model, call.response and call.response.model) == ("m", "m-1")
@@ -75,17 +71,13 @@ def test_a_post_whose_answer_states_usage_is_a_call(sdk: str, form: str, mode: M
     assert dict(outer.attributes or {})["callspan.totals.input_tokens"] == 3
 
 
-def test_of_a_stream_the_last_event_with_usage_counts(mode: Mode, run: Run, seen: Captured) -> None:
+async def test_of_a_stream_the_last_event_with_usage_counts(mode: Mode, seen: Captured) -> None:
     events = [{"text": "a"}, {"response": {**ANSWER, "usage": {"input_tokens": 3}}}, {"response": ANSWER}, {"end": 1}]
     mode.provider.reply(raw=events, on="/new_thing")
-
-    async def body() -> None:
-        kind: Any = openai.AsyncStream if mode.is_async else openai.Stream
-        options: dict[str, Any] = {"cast_to": object, "stream": True, "stream_cls": kind[object]}
-        stream = await mode.wait(mode.openai().post("/new_thing", body={"stream": True}, **options))
-        assert len(await mode.all(stream)) == 4
-
-    run(body)
+    kind: Any = openai.AsyncStream if mode.is_async else openai.Stream
+    options: dict[str, Any] = {"cast_to": object, "stream": True, "stream_cls": kind[object]}
+    stream = await mode.wait(mode.openai().post("/new_thing", body={"stream": True}, **options))
+    assert len(await mode.all(stream)) == 4
     call = the_call(seen)
     assert (call.usage and call.usage.total_tokens, call.stream and call.stream.chunks) == (7, 4)
     assert len(seen.everything) == 1

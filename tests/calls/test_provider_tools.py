@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 from tests.calls.loops import MESSAGE, rows, tree
 from tests.support import sdks
-from tests.support.calls import Run
 from tests.support.mode import Mode
 
 import callspan
@@ -70,23 +69,19 @@ async def fetched(mode: Mode) -> None:
 
 
 @pytest.mark.parametrize("way", ["plain", "streamed", "fetched"])
-def test_each_is_a_span_below_the_call_and_a_row_however_the_answer_comes(
-    way: str, sdk: str, mode: Mode, run: Run, seen: Captured
+async def test_each_is_a_span_below_the_call_and_a_row_however_the_answer_comes(
+    way: str, sdk: str, mode: Mode, seen: Captured
 ) -> None:
     if (way, sdk) == ("fetched", "anthropic"):
         pytest.skip("messages are not fetched")
     if (way, sdk) == ("streamed", "openai"):
         sdks.needs("openai", "3.30", "what these answers need")
-
-    async def body() -> None:
-        with callspan.session("trip"), callspan.timestep():
-            if way == "fetched":
-                await fetched(mode)
-            else:
-                answer = MESSAGES if sdk == "anthropic" else RESPONSES
-                await asked(mode, sdk, answer, **({"stream": True} if way == "streamed" else {}))
-
-    run(body)
+    with callspan.session("trip"), callspan.timestep():
+        if way == "fetched":
+            await fetched(mode)
+        else:
+            answer = MESSAGES if sdk == "anthropic" else RESPONSES
+            await asked(mode, sdk, answer, **({"stream": True} if way == "streamed" else {}))
     search, lookup = rows(seen, "tool")
     (call,) = seen.records
     assert (search.name, lookup.name) == ("web_search", "lookup")
@@ -106,22 +101,16 @@ def test_each_is_a_span_below_the_call_and_a_row_however_the_answer_comes(
     assert (span.attributes["gen_ai.tool.type"], span.attributes["mcp.server.name"]) == ("extension", "atlas")
 
 
-def test_those_of_a_stream_that_is_left_are_recorded_once_as_far_as_they_came(
-    mode: Mode, run: Run, seen: Captured
-) -> None:
+async def test_those_of_a_stream_that_is_left_are_recorded_once_as_far_as_they_came(mode: Mode, seen: Captured) -> None:
     """The first has its result, the second was only requested, and no result is made up for it."""
     mode.provider.reply(raw=MESSAGES)
-
-    async def body() -> None:
-        stream = await mode.wait(mode.anthropic().messages.create(**MESSAGE, stream=True))
-        last = MESSAGES["content"].index(next(one for one in MESSAGES["content"] if one["type"] == "mcp_tool_use"))
-        chunks = mode.items(stream)
-        async for chunk in chunks:
-            if chunk.type == "content_block_stop" and chunk.index == last:
-                break
-        await mode.wait(stream.close())
-
-    run(body)
+    stream = await mode.wait(mode.anthropic().messages.create(**MESSAGE, stream=True))
+    last = MESSAGES["content"].index(next(one for one in MESSAGES["content"] if one["type"] == "mcp_tool_use"))
+    chunks = mode.items(stream)
+    async for chunk in chunks:
+        if chunk.type == "content_block_stop" and chunk.index == last:
+            break
+    await mode.wait(stream.close())
     search, lookup = rows(seen, "tool")
     assert (search.name, lookup.name) == ("web_search", "lookup")
     assert (search.data["result"], "result" in lookup.data) == (PAGES, False)
@@ -186,11 +175,11 @@ async def answered(mode: Mode, blocks: list[dict[str, Any]]) -> None:
 
 
 @pytest.mark.parametrize("tool", TOOLS, ids=lambda tool: f"{tool[0]} {len(tool[1])}")
-def test_each_tool_has_its_arguments_and_its_result(
-    tool: tuple[str, list[dict[str, Any]], str, Any], mode: Mode, run: Run, seen: Captured
+async def test_each_tool_has_its_arguments_and_its_result(
+    tool: tuple[str, list[dict[str, Any]], str, Any], mode: Mode, seen: Captured
 ) -> None:
     name, blocks, given, result = tool
-    run(lambda: answered(mode, blocks))
+    await answered(mode, blocks)
     (row,) = rows(seen, "tool")
     data = row.data or {}
     assert (row.name, data.get("result"), row.error) == (name, result, None)
@@ -201,16 +190,16 @@ def test_each_tool_has_its_arguments_and_its_result(
 
 
 @pytest.mark.parametrize("blocks", OF_THE_APPLICATION, ids=lambda blocks: blocks[0]["type"])
-def test_what_the_application_answers_is_none_of_the_providers(
-    blocks: list[dict[str, Any]], mode: Mode, run: Run, seen: Captured
+async def test_what_the_application_answers_is_none_of_the_providers(
+    blocks: list[dict[str, Any]], mode: Mode, seen: Captured
 ) -> None:
-    run(lambda: answered(mode, blocks))
+    await answered(mode, blocks)
     assert rows(seen, "tool") == []
 
 
-def test_no_content_of_them_is_kept_where_the_setting_forbids_it(mode: Mode, run: Run) -> None:
+async def test_no_content_of_them_is_kept_where_the_setting_forbids_it(mode: Mode) -> None:
     with capture(content="off") as seen:
-        run(lambda: asked(mode, "anthropic", MESSAGES))
+        await asked(mode, "anthropic", MESSAGES)
         search, lookup = rows(seen, "tool")
         assert (search.data, lookup.data) == (None, None)
         assert "Oslo" not in str(seen.everything) + str([span.attributes for span in seen.spans])

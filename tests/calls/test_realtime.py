@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from tests.support import sdks
 from tests.support import socket_server as sockets
-from tests.support.calls import Run, body_sent, conversation_of, usage_of
+from tests.support.calls import body_sent, conversation_of, usage_of
 from tests.support.mode import Mode
 from tests.support.realtime_server import (
     SECOND,
@@ -58,19 +58,15 @@ async def asked(socket: Socket, **frame: Any) -> list[Any]:
     return await socket.until(DONE)
 
 
-def test_a_create_is_a_call_with_the_settings_of_the_session_and_its_own(mode: Mode, run: Run, seen: Captured) -> None:
+async def test_a_create_is_a_call_with_the_settings_of_the_session_and_its_own(mode: Mode, seen: Captured) -> None:
     settings = {"type": "realtime", "instructions": "Be brief.", "tools": [{"type": "function", "name": "look"}]}
     mode.provider.reply(text="I am well.", audio=1.0)
-
-    async def body() -> None:
-        async with connected(mode) as socket:
-            given = {"type": "message", "role": "user", "content": [{"type": "input_text", "text": "How are you?"}]}
-            await socket.send({"type": "session.update", "session": settings})
-            await socket.send({"type": "conversation.item.create", "item": given})
-            with callspan.session("voice"), callspan.metadata(user_id="ann"):
-                await asked(socket, response={"instructions": "Be kind."})
-
-    run(body)
+    async with connected(mode) as socket:
+        given = {"type": "message", "role": "user", "content": [{"type": "input_text", "text": "How are you?"}]}
+        await socket.send({"type": "session.update", "session": settings})
+        await socket.send({"type": "conversation.item.create", "item": given})
+        with callspan.session("voice"), callspan.metadata(user_id="ann"):
+            await asked(socket, response={"instructions": "Be kind."})
     (record,) = seen.records
     assert (record.api, record.operation, record.provider, record.outcome) == ("realtime", "chat", "openai", "success")
     assert (record.place.session_name, record.metadata) == ("voice", {"user_id": "ann"})
@@ -88,16 +84,12 @@ def test_a_create_is_a_call_with_the_settings_of_the_session_and_its_own(mode: M
     assert (span.attributes or {})["callspan.call_id"] == record.call_id
 
 
-def test_usage_is_by_modality_and_absent_where_nothing_states_it(mode: Mode, run: Run, seen: Captured) -> None:
+async def test_usage_is_by_modality_and_absent_where_nothing_states_it(mode: Mode, seen: Captured) -> None:
     mode.provider.reply(text="Hi.", audio=1.0, usage=USAGE)
     mode.provider.reply(text="Hi.", audio=1.0, usage={})
-
-    async def body() -> None:
-        async with connected(mode) as socket:
-            await asked(socket)
-            await asked(socket)
-
-    run(body)
+    async with connected(mode) as socket:
+        await asked(socket)
+        await asked(socket)
     first, second = by_api(seen)
     usage = first.usage
     assert usage is not None
@@ -109,8 +101,8 @@ def test_usage_is_by_modality_and_absent_where_nothing_states_it(mode: Mode, run
     assert second.usage is None
 
 
-def test_speech_of_the_user_begins_a_response_and_is_transcribed_by_another_model(
-    mode: Mode, run: Run, seen: Captured
+async def test_speech_of_the_user_begins_a_response_and_is_transcribed_by_another_model(
+    mode: Mode, seen: Captured
 ) -> None:
     tokens = {
         "type": "tokens", "input_tokens": 20, "output_tokens": 5, "total_tokens": 25,
@@ -121,17 +113,13 @@ def test_speech_of_the_user_begins_a_response_and_is_transcribed_by_another_mode
         *transcribed("item_1", "Hello", " there.", usage=tokens), *spoken("resp_1", "Hi."), *done("resp_1", "Hi."),
         *speech("item_2", 2000, 2500), *transcribed("item_2", "Bye."), *answer("resp_2", "Bye."),
     ]  # fmt: skip
-
-    async def body() -> None:
-        with serving(script) as part, callspan.session("call"):
-            async with connected(mode, part.url) as socket:
-                await socket.until("conversation.item.added")
-                await asyncio.sleep(0.05)
-                await socket.send({"type": "output_audio_buffer.clear"})
-                await socket.until(DONE)
-                await socket.until(DONE)
-
-    run(body)
+    with serving(script) as part, callspan.session("call"):
+        async with connected(mode, part.url) as socket:
+            await socket.until("conversation.item.added")
+            await asyncio.sleep(0.05)
+            await socket.send({"type": "output_audio_buffer.clear"})
+            await socket.until(DONE)
+            await socket.until(DONE)
     first, second = by_api(seen)
     (message,) = conversation_of(first).input
     assert message.parts == [Text(text="Hello there."), Media(modality="audio", mime="audio/pcm", seconds=1.5)]
@@ -150,14 +138,14 @@ def test_speech_of_the_user_begins_a_response_and_is_transcribed_by_another_mode
     assert 50_000_000 <= (by_tokens.timing.first_token_ns or 0) <= (by_tokens.timing.duration_ns or 0)
 
 
-def test_a_session_of_transcription_has_only_transcriptions(mode: Mode, run: Run, seen: Captured) -> None:
+async def test_a_session_of_transcription_has_only_transcriptions(mode: Mode, seen: Captured) -> None:
     failed = event(
         "conversation.item.input_audio_transcription.failed", item_id="item_2", content_index=0,
         error={"type": "server_error", "code": "audio_unintelligible", "message": "What?"},
     )  # fmt: skip
     script = [session(type="transcription", model=None), *speech("item_1"), *transcribed("item_1", "One."), failed]
 
-    run(lambda: listened(mode, script, failed["type"], extra_query={"intent": "transcription"}))
+    await listened(mode, script, failed["type"], extra_query={"intent": "transcription"})
     whole, broken = seen.records
     assert (whole.api, whole.text, whole.request.model) == ("transcriptions", "One.", "gpt-4o-transcribe")
     assert (broken.outcome, broken.error and broken.error.code) == ("error", "audio_unintelligible")
@@ -186,11 +174,10 @@ ENDS = {
 
 
 @pytest.mark.parametrize("name", ENDS)
-def test_every_end_is_recorded_once(name: str, mode: Mode, run: Run, seen: Captured) -> None:
+async def test_every_end_is_recorded_once(name: str, mode: Mode, seen: Captured) -> None:
     spoken_only = {"raw": [created("resp_1"), *spoken("resp_1", "I am")]}
     mode.provider.reply(text="I am", audio=1.0, usage=USAGE, **SCRIPTS.get(name, spoken_only))
-
-    async def body() -> None:
+    with contextlib.suppress(ConnectionClosed, ZeroDivisionError, asyncio.TimeoutError):
         async with connected(mode) as socket:
             await socket.send(CREATE)
             await socket.until("response.done" if name in SCRIPTS else "response.output_audio.delta")
@@ -198,9 +185,6 @@ def test_every_end_is_recorded_once(name: str, mode: Mode, run: Run, seen: Captu
                 raise ZeroDivisionError
             if name == "task" and mode.is_async:
                 await asyncio.wait_for(socket.connection.recv(), 0.01)
-
-    with contextlib.suppress(ConnectionClosed, ZeroDivisionError, asyncio.TimeoutError):
-        run(body)
     (record,) = seen.records
     assert len(seen.spans) == 1
     assert record.stream is not None
@@ -211,8 +195,8 @@ def test_every_end_is_recorded_once(name: str, mode: Mode, run: Run, seen: Captu
     assert (record.usage is not None) == (record.stream.end == "complete")
 
 
-def test_responses_run_at_the_same_time_and_creates_are_told_apart_by_their_metadata(
-    mode: Mode, run: Run, seen: Captured
+async def test_responses_run_at_the_same_time_and_creates_are_told_apart_by_their_metadata(
+    mode: Mode, seen: Captured
 ) -> None:
     one, two = {"metadata": {"topic": "one"}}, {"metadata": {"topic": "two"}}
     first, second = spoken("resp_1", "First."), spoken("resp_2", "Second.")
@@ -221,14 +205,12 @@ def test_responses_run_at_the_same_time_and_creates_are_told_apart_by_their_meta
         *second, *done("resp_2", "Second.", **two), *done("resp_1", "First.", **one),
     ]  # fmt: skip
     sends = [{**CREATE, "response": {"conversation": "none", **one}}, {**CREATE, "response": two}]
-    run(lambda: listened(mode, script, DONE, DONE, sends=sends))
+    await listened(mode, script, DONE, DONE, sends=sends)
     topics = [(record.text, body_sent(record)["metadata"]["topic"]) for record in seen.records]
     assert sorted(topics, key=str) == [("First.", "one"), ("Second.", "two")]
 
 
-def test_a_create_that_the_server_refuses_fails_and_other_errors_end_nothing(
-    mode: Mode, run: Run, seen: Captured
-) -> None:
+async def test_a_create_that_the_server_refuses_fails_and_other_errors_end_nothing(mode: Mode, seen: Captured) -> None:
     busy = {"type": "invalid_request_error", "code": "conversation_already_has_active_response", "message": "Busy."}
     other = {"type": "invalid_request_error", "code": "item_truncate_invalid_item_id", "message": "No such item."}
     named = {"type": "invalid_request_error", "code": "bad", "message": "Bad.", "event_id": "mine"}
@@ -236,67 +218,55 @@ def test_a_create_that_the_server_refuses_fails_and_other_errors_end_nothing(
         session(), created("resp_1"), "recv", event("error", error=busy), event("error", error=other), "recv",
         event("error", error=named), *spoken("resp_1", "Hi."), *done("resp_1", "Hi."),
     ]  # fmt: skip
-
-    async def body() -> None:
-        with serving(script) as part:
-            async with connected(mode, part.url) as socket:
-                await socket.until("response.created")
-                await socket.send(CREATE)
-                await socket.send({**CREATE, "event_id": "mine"})
-                await socket.until(DONE)
-
-    run(body)
+    with serving(script) as part:
+        async with connected(mode, part.url) as socket:
+            await socket.until("response.created")
+            await socket.send(CREATE)
+            await socket.send({**CREATE, "event_id": "mine"})
+            await socket.until(DONE)
     found = {(record.outcome, record.error and record.error.code, record.text) for record in by_api(seen)}
     assert found == {("success", None, "Hi."), ("error", busy["code"], None), ("error", "bad", None)}
     assert len(seen.records) == 3
 
 
-def test_what_is_replayed_is_no_second_call(mode: Mode, run: Run, seen: Captured) -> None:
+async def test_what_is_replayed_is_no_second_call(mode: Mode, seen: Captured) -> None:
     again = [created("resp_1"), *done("resp_1", "Hi."), *transcribed("item_1", "Hello.")]
     script = [session(), *speech("item_1"), *transcribed("item_1", "Hello."), *answer("resp_1", "Hi."), *again]
 
     script.append(event("rate_limits.updated", rate_limits=[]))
-    run(lambda: listened(mode, script, "rate_limits.updated"))
+    await listened(mode, script, "rate_limits.updated")
     assert sorted(record.api for record in seen.records) == ["realtime", "transcriptions"]
 
 
-def test_an_answer_that_was_interrupted_is_in_the_next_request(mode: Mode, run: Run, seen: Captured) -> None:
+async def test_an_answer_that_was_interrupted_is_in_the_next_request(mode: Mode, seen: Captured) -> None:
     mode.provider.reply(text="I am", audio=1.0, interrupted=True)
     mode.provider.reply(heard="Wait!", text="Yes?", audio=1.0)
-
-    async def body() -> None:
-        async with connected(mode) as socket:
-            (item,) = (await asked(socket))[-1].response.output
-            heard = {"item_id": item.id, "content_index": 0, "audio_end_ms": 400}
-            await socket.send({"type": "conversation.item.truncate", **heard})
-            await socket.send({"type": "input_audio_buffer.append", "audio": SECOND})
-            await socket.until(DONE)
-
-    run(body)
+    async with connected(mode) as socket:
+        (item,) = (await asked(socket))[-1].response.output
+        heard = {"item_id": item.id, "content_index": 0, "audio_end_ms": 400}
+        await socket.send({"type": "conversation.item.truncate", **heard})
+        await socket.send({"type": "input_audio_buffer.append", "audio": SECOND})
+        await socket.until(DONE)
     given = body_sent(by_api(seen)[1])["input"]
     assert [one["type"] for one in given] == ["conversation.item.truncated", "message"]
     assert given[0]["audio_end_ms"] == 400
 
 
-def test_tools_are_called_and_their_results_are_the_next_request(mode: Mode, run: Run, seen: Captured) -> None:
+async def test_tools_are_called_and_their_results_are_the_next_request(mode: Mode, seen: Captured) -> None:
     result = {"type": "function_call_output", "call_id": "call_1", "output": "A tree."}
     mode.provider.reply(tool_calls=[{"name": "look", "arguments": {"at": "it"}, "id": "call_1"}])
     mode.provider.reply(text="A tree.", audio=1.0)
-
-    async def body() -> None:
-        async with connected(mode) as socket:
-            await asked(socket)
-            await socket.send({"type": "conversation.item.create", "item": result})
-            await asked(socket)
-
-    run(body)
+    async with connected(mode) as socket:
+        await asked(socket)
+        await socket.send({"type": "conversation.item.create", "item": result})
+        await asked(socket)
     first, second = by_api(seen)
     assert [(one.name, one.arguments, one.id) for one in first.tool_calls] == [("look", '{"at":"it"}', "call_1")]
     assert first.finish_reason == "tool_calls"
     assert [message.role for message in conversation_of(second).input] == ["tool"]
 
 
-def test_no_content_is_kept_where_it_is_off(mode: Mode, run: Run, seen: Captured) -> None:
+async def test_no_content_is_kept_where_it_is_off(mode: Mode, seen: Captured) -> None:
     prompt = {"input": {"transcription": {"model": "whisper-1", "prompt": "canary one"}}}
     script = [
         session(instructions="canary two", audio=prompt), *speech("item_1"), created("resp_1"),
@@ -304,7 +274,7 @@ def test_no_content_is_kept_where_it_is_off(mode: Mode, run: Run, seen: Captured
     ]  # fmt: skip
 
     with callspan.content("off"):
-        run(lambda: listened(mode, script))
+        await listened(mode, script)
     assert len(seen.records) == 2
     assert all(record.usage is not None for record in seen.records)
     assert "canary" not in repr(seen.records)
@@ -312,7 +282,7 @@ def test_no_content_is_kept_where_it_is_off(mode: Mode, run: Run, seen: Captured
     assert not any(b"canary" in bytes(record.request.body) for record in seen.records)
 
 
-def test_audio_is_counted_however_its_message_is_written(mode: Mode, run: Run, seen: Captured) -> None:
+async def test_audio_is_counted_however_its_message_is_written(mode: Mode, seen: Captured) -> None:
     """With and without spaces, as bytes, with the id behind the sound, of another item, odd in size, or empty."""
     begun = spoken("resp_1", "Hi.")
     sound = begun[-1]
@@ -326,7 +296,7 @@ def test_audio_is_counted_however_its_message_is_written(mode: Mode, run: Run, s
     ]  # fmt: skip
     script = [session(), created("resp_1"), *begun, *pieces, "drop"]
     with contextlib.suppress(ConnectionClosed):
-        run(lambda: listened(mode, script))
+        await listened(mode, script)
     (record,) = seen.records
     assert record.stream is not None
     assert record.stream.chunks == 1 + len([one for one in begun if one["type"].startswith("response.")]) + len(pieces)
@@ -334,7 +304,7 @@ def test_audio_is_counted_however_its_message_is_written(mode: Mode, run: Run, s
     assert sum(part.size or 0 for part in parts) == 6 * 48_000 + 7
 
 
-def test_the_events_of_the_beta_are_read_too(mode: Mode, run: Run, seen: Captured) -> None:
+async def test_the_events_of_the_beta_are_read_too(mode: Mode, seen: Captured) -> None:
     settings = {
         "model": "gpt-4o-realtime-preview", "input_audio_transcription": {"model": "whisper-1"}, "audio": None,
         "turn_detection": {"type": "server_vad"}, "input_audio_format": "g711_ulaw",
@@ -351,7 +321,7 @@ def test_the_events_of_the_beta_are_read_too(mode: Mode, run: Run, seen: Capture
         event("response.done", response=response("resp_1", status="completed", output=output, usage=USAGE, audio=None)),
     ]  # fmt: skip
 
-    run(lambda: listened(mode, script))
+    await listened(mode, script)
     (record,), (transcription,) = by_api(seen), by_api(seen, "transcriptions")
     assert transcription.request.model == "whisper-1"
     assert [message.text for message in conversation_of(record).input] == ["Hello."]
@@ -362,23 +332,19 @@ def test_the_events_of_the_beta_are_read_too(mode: Mode, run: Run, seen: Capture
     )
 
 
-def test_a_loss_that_only_a_send_notices_cuts_the_open_response_off_and_fails_the_next_create(
-    mode: Mode, run: Run, seen: Captured
+async def test_a_loss_that_only_a_send_notices_cuts_the_open_response_off_and_fails_the_next_create(
+    mode: Mode, seen: Captured
 ) -> None:
-    async def body() -> None:
-        with serving([session(), "recv", "drop"]) as part:
-            async with connected(mode, part.url) as socket:
+    with contextlib.suppress(ConnectionClosed), serving([session(), "recv", "drop"]) as part:
+        async with connected(mode, part.url) as socket:
+            await socket.send(CREATE)
+            part.done.wait(5)
+            with contextlib.suppress(ConnectionClosed):
+                for _ in range(1000):
+                    await socket.send({"type": "input_audio_buffer.clear"})
+                    await asyncio.sleep(0.005)
+            with pytest.raises(ConnectionClosed):
                 await socket.send(CREATE)
-                part.done.wait(5)
-                with contextlib.suppress(ConnectionClosed):
-                    for _ in range(1000):
-                        await socket.send({"type": "input_audio_buffer.clear"})
-                        await asyncio.sleep(0.005)
-                with pytest.raises(ConnectionClosed):
-                    await socket.send(CREATE)
-
-    with contextlib.suppress(ConnectionClosed):
-        run(body)
     unsent, cut_off = seen.records  # as they end
     assert cut_off.stream is not None
     assert (cut_off.outcome, cut_off.stream.end) == ("error", "cut_off")
@@ -387,18 +353,18 @@ def test_a_loss_that_only_a_send_notices_cuts_the_open_response_off_and_fails_th
     assert {span.context.span_id for span in seen.spans} >= {int(one.span_id or "0", 16) for one in seen.records}
 
 
-def test_audio_is_hashed_where_media_are_kept_inline(mode: Mode, run: Run) -> None:
+async def test_audio_is_hashed_where_media_are_kept_inline(mode: Mode) -> None:
     script = [session(), created("resp_1"), *spoken("resp_1", "Hi.", seconds=20), *done("resp_1", "Hi."), "drop"]
     sounds = [one["delta"] for one in script if one != "drop" and one["type"] == "response.output_audio.delta"]
     with capture(media="inline") as seen, contextlib.suppress(ConnectionClosed):
-        run(lambda: listened(mode, script))
+        await listened(mode, script)
     (record,) = seen.records
     ((_, audio),) = [message.parts for message in conversation_of(record).output]
     digest = hashlib.sha256(b"".join(map(base64.b64decode, sounds))).hexdigest()
     assert audio == Media(modality="audio", mime="audio/pcm", size=20 * 48_000, seconds=20.0, sha256=digest)
 
 
-def test_every_event_of_the_scripted_provider_is_as_the_sdk_declares_it(mode: Mode, run: Run) -> None:
+async def test_every_event_of_the_scripted_provider_is_as_the_sdk_declares_it(mode: Mode) -> None:
     from openai.types.realtime import RealtimeServerEvent
     from pydantic import TypeAdapter
 
@@ -420,16 +386,12 @@ def test_every_event_of_the_scripted_provider_is_as_the_sdk_declares_it(mode: Mo
         ({"type": "input_audio_buffer.clear"}, "input_audio_buffer.cleared"),
         ({"type": "response.cancel"}, "error"),
     ]
-
-    async def body() -> list[dict[str, Any]]:
-        events: list[Any] = []
-        async with connected(mode) as socket:
-            for frame, last in frames:
-                await socket.send(frame)
-                events += [] if last is None else await socket.until(last)
-        return [one.to_dict() for one in events]
-
-    events = run(body)
+    events: list[Any] = []
+    async with connected(mode) as socket:
+        for frame, last in frames:
+            await socket.send(frame)
+            events += [] if last is None else await socket.until(last)
+    events = [one.to_dict() for one in events]
     declared: TypeAdapter[Any] = TypeAdapter(RealtimeServerEvent)
     for one in events:
         declared.validate_python(one)
@@ -440,18 +402,14 @@ def test_every_event_of_the_scripted_provider_is_as_the_sdk_declares_it(mode: Mo
     assert "response.cancel" in unexpected["message"]
 
 
-def test_the_scripted_provider_shows_what_the_client_sent_and_replies_choose_by_it(mode: Mode, run: Run) -> None:
+async def test_the_scripted_provider_shows_what_the_client_sent_and_replies_choose_by_it(mode: Mode) -> None:
     def by_instructions(request: ReceivedRequest) -> bool:
         return request.body.get("response") == SING
 
     mode.provider.reply(text="La.", on=by_instructions)
     mode.provider.reply(responder=lambda request: Reply(text=str(request.body["event_id"])), on="/realtime")
-
-    async def body() -> list[str]:
-        async with connected(mode) as socket:
-            ends = [(await asked(socket, **one))[-1] for one in ({"event_id": "e1"}, {"response": SING})]
-        return [end.response.output[0].content[0].text for end in ends]
-
-    assert run(body) == ["e1", "La."]
+    async with connected(mode) as socket:
+        ends = [(await asked(socket, **one))[-1] for one in ({"event_id": "e1"}, {"response": SING})]
+    assert [end.response.output[0].content[0].text for end in ends] == ["e1", "La."]
     assert [request.method for request in mode.provider.requests] == ["GET", "WEBSOCKET", "WEBSOCKET"]
     assert mode.provider.requests[-1].body == {"type": "response.create", "response": SING}

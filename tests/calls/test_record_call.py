@@ -19,7 +19,7 @@ from opentelemetry import trace
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from opentelemetry.trace import StatusCode
-from tests.support.calls import CHAT, QUESTION, Run, text_of, the_call, usage_of
+from tests.support.calls import CHAT, QUESTION, text_of, the_call, usage_of
 from tests.support.mode import Mode
 
 import callspan
@@ -40,26 +40,20 @@ def facts(call: CallRecord) -> object:
     return msgspec.json.decode(msgspec.json.encode(found))
 
 
-def test_a_call_recorded_by_hand_is_recorded_as_through_the_sdk(
-    stream: bool, mode: Mode, run: Run, seen: Captured
-) -> None:
+async def test_a_call_recorded_by_hand_is_recorded_as_through_the_sdk(stream: bool, mode: Mode, seen: Captured) -> None:
     """The bodies and chunks are those that the SDK gets for the same request."""
     mode.provider.reply(text="I am well.", input_tokens=11, output_tokens=4)
-
-    async def body() -> None:
-        chat = mode.openai().chat.completions
-        request = {**CHAT, **({"stream": True} if stream else {})}
-        result = await mode.wait(chat.create(**request))
-        chunks = await mode.all(result) if stream else []
-        async with record(mode, model="gpt-5", stream=stream) as call:
-            call.request(mode.provider.requests[0].content)
-            if stream:
-                for chunk in chunks:
-                    call.chunk(chunk.to_dict(mode="json", exclude_unset=True))
-            else:
-                call.response(result.to_dict(mode="json", exclude_unset=True))
-
-    run(body)
+    chat = mode.openai().chat.completions
+    request = {**CHAT, **({"stream": True} if stream else {})}
+    result = await mode.wait(chat.create(**request))
+    chunks = await mode.all(result) if stream else []
+    async with record(mode, model="gpt-5", stream=stream) as call:
+        call.request(mode.provider.requests[0].content)
+        if stream:
+            for chunk in chunks:
+                call.chunk(chunk.to_dict(mode="json", exclude_unset=True))
+        else:
+            call.response(result.to_dict(mode="json", exclude_unset=True))
     sdk, hand = seen.records
     assert facts(hand) == facts(sdk)
     assert hand.provider == "vllm"
@@ -69,20 +63,17 @@ def test_a_call_recorded_by_hand_is_recorded_as_through_the_sdk(
     assert not {name for name in names if not name.startswith(("http.", "llm.", "callspan."))}
 
 
-def test_what_is_reported_is_in_the_record(mode: Mode, run: Run, seen: Captured) -> None:
-    async def body() -> None:
-        async with record(mode, api="messages", server="https://gpu-1/v1", client="mine/1.0", model="m") as call:
-            call.request({"model": "m", "max_tokens": 3, "messages": QUESTION})
-            call.attempt_started()
-            call.response_headers(200, {"Request-ID": "req_1"})
-            call.response({
-                "id": "msg_1", "model": "m", "role": "assistant", "stop_reason": "end_turn",
-                "content": [{"type": "text", "text": "Well."}],
-                "usage": {"input_tokens": 3, "cache_read_input_tokens": 2, "output_tokens": 1},
-            })  # fmt: skip
-            assert call.call_id
-
-    run(body)
+async def test_what_is_reported_is_in_the_record(mode: Mode, seen: Captured) -> None:
+    async with record(mode, api="messages", server="https://gpu-1/v1", client="mine/1.0", model="m") as call:
+        call.request({"model": "m", "max_tokens": 3, "messages": QUESTION})
+        call.attempt_started()
+        call.response_headers(200, {"Request-ID": "req_1"})
+        call.response({
+            "id": "msg_1", "model": "m", "role": "assistant", "stop_reason": "end_turn",
+            "content": [{"type": "text", "text": "Well."}],
+            "usage": {"input_tokens": 3, "cache_read_input_tokens": 2, "output_tokens": 1},
+        })  # fmt: skip
+        assert call.call_id
     call = the_call(seen)
     assert (call.api, call.sdk, call.server_address, call.server_port) == ("messages", "mine/1.0", "gpu-1", 443)
     assert text_of(call) == "Well."
@@ -90,34 +81,25 @@ def test_what_is_reported_is_in_the_record(mode: Mode, run: Run, seen: Captured)
     assert [(attempt.status, attempt.request_id) for attempt in call.attempts] == [(200, "req_1")]
 
 
-def test_the_span_is_current_within_the_block_and_below_session_and_timestep(
-    mode: Mode, run: Run, seen: Captured
-) -> None:
-    async def body() -> str:
-        with callspan.session("s") as session, session.timestep():
-            before = trace.get_current_span()
-            async with record(mode) as call:
-                call.request(CHAT)
-                inside = trace.get_current_span().get_span_context().span_id
-            assert trace.get_current_span() is before
-        return f"{inside:016x}"
-
-    span_id = run(body)
+async def test_the_span_is_current_within_the_block_and_below_session_and_timestep(mode: Mode, seen: Captured) -> None:
+    with callspan.session("s") as session, session.timestep():
+        before = trace.get_current_span()
+        async with record(mode) as call:
+            call.request(CHAT)
+            inside = trace.get_current_span().get_span_context().span_id
+        assert trace.get_current_span() is before
+    span_id = f"{inside:016x}"
     (call,) = seen.records
     assert (call.span_id, call.place.session_name, call.place.timestep) == (span_id, "s", 0)
 
 
-def test_an_exception_passes_and_keeps_what_came(mode: Mode, run: Run, seen: Captured) -> None:
+async def test_an_exception_passes_and_keeps_what_came(mode: Mode, seen: Captured) -> None:
     problem = ValueError("broken pipe")
-
-    async def body() -> None:
+    with pytest.raises(ValueError, match="broken pipe") as raised:
         async with record(mode) as call:
             call.request({**CHAT, "stream": True})
             call.chunk({"choices": [{"index": 0, "delta": {"content": "Hal"}}]})
             raise problem
-
-    with pytest.raises(ValueError, match="broken pipe") as raised:
-        run(body)
     assert raised.value is problem
     call = the_call(seen)
     assert (call.outcome, call.error and call.error.exception) == ("error", "ValueError")
@@ -126,13 +108,10 @@ def test_an_exception_passes_and_keeps_what_came(mode: Mode, run: Run, seen: Cap
 
 
 @pytest.mark.parametrize("odd", [b"no json", b"[1]", {"messages": 3}, {"stream": object()}])
-def test_invalid_requests_lose_content_and_never_the_call(odd: Any, mode: Mode, run: Run, seen: Captured) -> None:
-    async def body() -> None:
-        async with record(mode) as call:
-            call.request(odd)
-            call.chunk(7)
-
-    run(body)
+async def test_invalid_requests_lose_content_and_never_the_call(odd: Any, mode: Mode, seen: Captured) -> None:
+    async with record(mode) as call:
+        call.request(odd)
+        call.chunk(7)
     assert the_call(seen).provider == "vllm"
 
 
@@ -288,24 +267,21 @@ def models(seen: Captured) -> list[str | None]:
     return [call.request.model for call in seen.records]
 
 
-def test_calls_and_streams_outside_a_session_run_unrecorded(mode: Mode, run: Run, seen: Captured) -> None:
+async def test_calls_and_streams_outside_a_session_run_unrecorded(mode: Mode, seen: Captured) -> None:
     """Where a stream begins decides, wherever it is read."""
 
     async def call(model: str, **options: Any) -> Any:
         return await mode.wait(mode.openai().chat.completions.create(model=model, messages=QUESTION, **options))
 
-    async def body() -> None:
-        async with mode.entered(callspan.session(require=True)):
-            assert (await call("none")).choices[0].message.content
-            outside = await call("none", stream=True)
-            with callspan.session("s"):
-                await call("plain")
-                inside = await call("stream", stream=True)
-                assert await mode.all(outside)
-            assert await mode.all(inside)
-        await call("after")
-
-    run(body)
+    async with mode.entered(callspan.session(require=True)):
+        assert (await call("none")).choices[0].message.content
+        outside = await call("none", stream=True)
+        with callspan.session("s"):
+            await call("plain")
+            inside = await call("stream", stream=True)
+            assert await mode.all(outside)
+        assert await mode.all(inside)
+    await call("after")
     assert models(seen) == ["plain", "stream", "after"]
     chats = [span.name for span in seen.spans if span.name.startswith("chat")]
     assert chats == ["chat plain", "chat stream", "chat after"]

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from msgspec.structs import astuple, replace
-from tests.support.calls import CHAT, Run, Wire, the_call, usage_of
+from tests.support.calls import CHAT, Wire, the_call, usage_of
 from tests.support.mode import Mode
 
 import callspan
@@ -233,17 +233,17 @@ STREAMS: dict[str, tuple[dict[str, Any], dict[str, Any] | None, bool, bool]] = {
 
 
 @pytest.mark.parametrize("name", STREAMS)
-def test_usage_is_requested_where_the_caller_says_nothing_of_it_and_its_chunk_is_hidden(
-    name: str, mode: Mode, run: Run
+async def test_usage_is_requested_where_the_caller_says_nothing_of_it_and_its_chunk_is_hidden(
+    name: str, mode: Mode
 ) -> None:
     given, sent, known, visible = STREAMS[name]
     wire = Wire("chat_completions", mode, "stream")
     for _ in range(2):
         mode.provider.reply(text="I am well.", input_tokens=11, output_tokens=4)
-    bare = [chunk.choices for chunk in run(lambda: wire.call(**given))]
+    bare = [chunk.choices for chunk in await wire.call(**given)]
     wire.received = []
     with capture(stream_usage=True) as seen:
-        chunks = run(lambda: wire.call(**given))
+        chunks = await wire.call(**given)
         record = the_call(seen)
     assert mode.provider.requests[-1].body["stream_options"] == sent
     assert (record.usage and (record.usage.input_tokens, record.usage.output_tokens)) == ((11, 4) if known else None)
@@ -253,8 +253,8 @@ def test_usage_is_requested_where_the_caller_says_nothing_of_it_and_its_chunk_is
 
 
 @pytest.mark.parametrize("how", ["plain", "raw", "completions", "unset"])
-def test_nothing_else_is_changed(how: str, mode: Mode, run: Run) -> None:
-    async def body() -> None:
+async def test_nothing_else_is_changed(how: str, mode: Mode) -> None:
+    with capture(stream_usage=how != "unset") as seen:
         client = mode.openai()
         if how == "plain":
             await mode.wait(client.chat.completions.create(**CHAT))
@@ -265,9 +265,6 @@ def test_nothing_else_is_changed(how: str, mode: Mode, run: Run) -> None:
             await mode.all(await mode.wait(client.completions.create(model="m", prompt="hi", stream=True)))
         else:
             await Wire("chat_completions", mode).read()
-
-    with capture(stream_usage=how != "unset") as seen:
-        run(body)
         the_call(seen)
     assert "stream_options" not in mode.provider.requests[0].body
 
@@ -275,13 +272,13 @@ def test_nothing_else_is_changed(how: str, mode: Mode, run: Run) -> None:
 @pytest.mark.parametrize(
     ("shape", "question"), [("plain", "How are you?"), ("stream", "How are you?"), ("plain", "How are you? \ud800")]
 )
-def test_missing_usage_is_estimated_when_requested_and_marked(shape: str, question: str, mode: Mode, run: Run) -> None:
+async def test_missing_usage_is_estimated_when_requested_and_marked(shape: str, question: str, mode: Mode) -> None:
     """The SDK sends a lone surrogate as an escape, which strict readers of JSON refuse."""
     mode.provider.reply(text="I am quite well, thank you.", usage={})
     messages = [{"role": "user", "content": question}]
     with capture(estimate_usage=True) as seen:
         try:
-            run(lambda: Wire("chat_completions", mode, shape).call(messages=messages))
+            await Wire("chat_completions", mode, shape).call(messages=messages)
         except UnicodeEncodeError:
             pytest.skip("this version refuses to send it")
         record = the_call(seen)
@@ -291,10 +288,10 @@ def test_missing_usage_is_estimated_when_requested_and_marked(shape: str, questi
     assert (seen.spans[0].attributes or {})["callspan.usage.estimated"] is True
 
 
-def test_what_the_provider_reported_is_never_estimated(mode: Mode, run: Run) -> None:
+async def test_what_the_provider_reported_is_never_estimated(mode: Mode) -> None:
     mode.provider.reply(text="I am well.", input_tokens=1000, output_tokens=0)
     with capture(estimate_usage=True) as seen:
-        run(Wire("chat_completions", mode).ask)
+        await Wire("chat_completions", mode).ask()
         record = the_call(seen)
     assert (usage_of(record).input_tokens, usage_of(record).output_tokens) == (1000, 0)
     assert not usage_of(record).estimated

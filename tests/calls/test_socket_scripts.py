@@ -16,7 +16,7 @@ from typing import Any, Literal
 import pytest
 from tests.support import realtime_server as voice
 from tests.support import sdks
-from tests.support.calls import Run, body_sent
+from tests.support.calls import body_sent
 from tests.support.mode import Mode
 from tests.support.realtime_server import event
 from tests.support.scale import scaled
@@ -210,11 +210,11 @@ async def received(mode: Mode, connection: Any, *, patient: bool) -> Any:
     return await mode.wait(connection.recv_bytes())
 
 
-def played(mode: Mode, run: Run, surface: str, options: dict[str, Any], steps: Steps) -> tuple[Log, list[str | bytes]]:
+async def played(mode: Mode, surface: str, options: dict[str, Any], steps: Steps) -> tuple[Log, list[str | bytes]]:
     """What both sides see."""
     script = [{"client": "recv", "server": frame}.get(side, side) for side, frame in steps if side != "own close"]
     with serving(script) as part:
-        log = run(lambda: talk(mode, part.url, surface, options, steps))
+        log = await talk(mode, part.url, surface, options, steps)
         part.done.wait(10)
     return log, part.received
 
@@ -228,14 +228,12 @@ CUTS = {
 
 
 @pytest.mark.parametrize("seed", range(6))
-def test_each_response_is_one_call_and_the_application_sees_what_it_would_without(
-    seed: int, mode: Mode, run: Run
-) -> None:
+async def test_each_response_is_one_call_and_the_application_sees_what_it_would_without(seed: int, mode: Mode) -> None:
     conversation, ending = Conversation(random.Random(seed), scaled(200, 10_000)), ENDINGS[seed % 3]
     steps: Steps = [*conversation.steps, (ending, None)]
-    bare = played(mode, run, "responses.connect", {}, steps)
+    bare = await played(mode, "responses.connect", {}, steps)
     with capture() as seen:
-        assert played(mode, run, "responses.connect", {}, steps) == bare
+        assert await played(mode, "responses.connect", {}, steps) == bare
         records = {number_of(record): record for record in seen.records}
         assert len(records) == len(seen.records) == len(seen.spans)
     assert records.keys() == {one.number for one in conversation.generations}
@@ -364,16 +362,16 @@ KINDS: dict[Script, tuple[str, str, dict[str, Any]]] = {
 
 @pytest.mark.parametrize("ending", ENDINGS)
 @pytest.mark.parametrize("kind", KINDS)
-def test_each_generation_by_voice_is_one_call_and_the_application_sees_what_it_would_without(
-    kind: Script, ending: Side, mode: Mode, run: Run
+async def test_each_generation_by_voice_is_one_call_and_the_application_sees_what_it_would_without(
+    kind: Script, ending: Side, mode: Mode
 ) -> None:
     version, surface, options = KINDS[kind]
     sdks.needs("openai", version, surface)
     steps, facts = kind(random.Random(len(ending)), scaled(200, 10_000), CUTS[ending][0])
     steps.append((ending, None))
-    bare = played(mode, run, surface, options, steps)
+    bare = await played(mode, surface, options, steps)
     with capture() as seen:
-        assert played(mode, run, surface, options, steps) == bare
+        assert await played(mode, surface, options, steps) == bare
         assert Counter(map(fact_of, seen.records)) == Counter(facts)
         assert len(seen.spans) == len(facts)
 

@@ -17,7 +17,7 @@ from opentelemetry.sdk.trace import TracerProvider
 from pydantic import BaseModel
 from tests.conftest import Instrument, Read
 from tests.support import sdks
-from tests.support.calls import CHAT, MESSAGE, QUESTION, REQUESTS, Run, Wire, caught, parsing, text_of, the_call
+from tests.support.calls import CHAT, MESSAGE, QUESTION, REQUESTS, Wire, caught, parsing, text_of, the_call
 from tests.support.mode import Mode
 
 import callspan
@@ -40,7 +40,7 @@ SAYS: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("says", SAYS)
-def test_a_streamed_answer_makes_the_record_of_a_plain_one(says: str, wire: Wire, run: Run, seen: Captured) -> None:
+async def test_a_streamed_answer_makes_the_record_of_a_plain_one(says: str, wire: Wire, seen: Captured) -> None:
     """The same answer, plain and streamed: the same conversation, usage, reasons and span but for the stream's own.
 
     The whole record, folded body and raw usage included, but for delivery and ids that the provider makes up.
@@ -48,9 +48,9 @@ def test_a_streamed_answer_makes_the_record_of_a_plain_one(says: str, wire: Wire
     usage: dict[str, Any] = {"stream_options": {"include_usage": True}} if wire.api == "chat_completions" else {}
     for _ in range(2):
         wire.mode.provider.reply(**SAYS[says])
-    run(wire.ask)
+    await wire.ask()
     wire.shape = "stream"
-    run(lambda: wire.call(**usage))
+    await wire.call(**usage)
     plain, streamed = seen.records
     first, second = (dict(span.attributes or {}) for span in seen.spans)
     for name in ("llm.prompts", "llm.completions", "llm.finish_reason", "gen_ai.output.messages",
@@ -90,23 +90,16 @@ def bare(value: Any) -> Any:
     return [bare(item) for item in value] if isinstance(value, list) else value
 
 
-def test_items_are_handed_on_at_once_and_one_span_lasts_as_long_as_they_come(
-    wire: Wire, run: Run, seen: Captured
-) -> None:
+async def test_items_are_handed_on_at_once_and_one_span_lasts_as_long_as_they_come(wire: Wire, seen: Captured) -> None:
     """The first item is with the caller long before the last was sent; the one span ends once, after the last."""
     wire.mode.provider.reply(text="one two three four five six", chunk_delay_s=0.03)
-
-    async def body() -> tuple[float, float]:
-        stream = await wire.stream()
-        begun = time.monotonic()
-        await wire.next(stream)
-        first = time.monotonic() - begun
-        assert seen.spans == []
-        await wire.read(stream)
-        return first, time.monotonic() - begun
-
-    first, whole = run(body)
-    assert first < whole / 2
+    stream = await wire.stream()
+    begun = time.monotonic()
+    await wire.next(stream)
+    first = time.monotonic() - begun
+    assert seen.spans == []
+    await wire.read(stream)
+    assert first < (time.monotonic() - begun) / 2
     the_call(seen)
     (span,) = seen.spans
     # Between six words; the caller's time also has what it does after the last item.
@@ -266,10 +259,10 @@ async def used(mode: Mode, manager: Any, use: str) -> None:
 
 @pytest.mark.parametrize("use", ["iterated", "text", "until done", "final", "left", "unread", "raises"])
 @pytest.mark.parametrize("name", HELPERS)
-def test_each_use_of_a_helper_has_its_end(name: str, use: str, mode: Mode, run: Run, seen: Captured) -> None:
+async def test_each_use_of_a_helper_has_its_end(name: str, use: str, mode: Mode, seen: Captured) -> None:
     is_left = use in ("left", "unread", "raises")
     mode.provider.reply(text="I am well.", **({"chunk_delay_s": 60} if is_left else {}))
-    raised = caught(run, lambda: used(mode, helper(name, mode, parses=False), use))
+    raised = await caught(used(mode, helper(name, mode, parses=False), use))
     assert isinstance(raised, KeyError if use == "raises" else type(None))
     record = the_call(seen)
     assert record.stream is not None
@@ -295,12 +288,12 @@ ANSWERS: dict[str, tuple[tuple[str, ...], dict[str, Any], str | None, str | None
 
 @pytest.mark.parametrize("use", ["iterated", "until done", "final"])
 @pytest.mark.parametrize(("answer", "name"), [(answer, name) for answer in ANSWERS for name in ANSWERS[answer][0]])
-def test_an_answer_that_cannot_be_parsed_is_an_error_of_the_call(
-    answer: str, name: str, use: str, mode: Mode, run: Run, seen: Captured
+async def test_an_answer_that_cannot_be_parsed_is_an_error_of_the_call(
+    answer: str, name: str, use: str, mode: Mode, seen: Captured
 ) -> None:
     _, reply, kind, exception = ANSWERS[answer]
     mode.provider.reply(**reply)
-    raised = caught(run, lambda: used(mode, helper(name, mode, parses=True), use))
+    raised = await caught(used(mode, helper(name, mode, parses=True), use))
     record = the_call(seen)
     assert record.stream is not None
     assert (raised is None, record.error and record.error.kind) == (kind is None, kind)
@@ -308,16 +301,12 @@ def test_an_answer_that_cannot_be_parsed_is_an_error_of_the_call(
     assert exception is None or (record.error and record.error.exception) == exception
 
 
-def test_resuming_a_stored_response_makes_no_second_call(mode: Mode, run: Run, seen: Captured) -> None:
+async def test_resuming_a_stored_response_makes_no_second_call(mode: Mode, seen: Captured) -> None:
     sdks.needs("openai", "2.0", "the resumption of a stream")
-
-    async def body() -> None:
-        client = mode.openai()
-        response = await mode.wait(client.responses.create(model="gpt-5", input="hi"))
-        await mode.all(await mode.wait(client.responses.retrieve(response.id, stream=True)))
-        async with mode.entered(client.responses.stream(response_id=response.id)) as stream:
-            await mode.all(stream)
-
-    run(body)
+    client = mode.openai()
+    response = await mode.wait(client.responses.create(model="gpt-5", input="hi"))
+    await mode.all(await mode.wait(client.responses.retrieve(response.id, stream=True)))
+    async with mode.entered(client.responses.stream(response_id=response.id)) as stream:
+        await mode.all(stream)
     assert len(seen.records) == 1
     assert len(mode.provider.requests) == 3

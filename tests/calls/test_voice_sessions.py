@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from tests.support import sdks
-from tests.support.calls import Run, body_returned, conversation_of, usage_of
+from tests.support.calls import body_returned, conversation_of, usage_of
 from tests.support.mode import Mode
 from tests.support.realtime_server import (
     TRANSLATION,
@@ -57,9 +57,9 @@ async def heard_out(mode: Mode, script: list[Any], *sends: dict[str, Any], last:
     await listened(mode, "live.connect", script, last, sends=sends)
 
 
-def test_a_live_session_is_one_call_with_the_last_total_of_its_seconds(mode: Mode, run: Run, seen: Captured) -> None:
+async def test_a_live_session_is_one_call_with_the_last_total_of_its_seconds(mode: Mode, seen: Captured) -> None:
     with callspan.session("support"):
-        run(lambda: heard_out(mode, ["recv", *WHOLE], START))
+        await heard_out(mode, ["recv", *WHOLE], START)
     (session,) = by_api(seen, "live")
     assert (session.outcome, session.finish_reason) == ("success", "close_requested")
     assert session.request.model == "gpt-live-1"
@@ -88,53 +88,47 @@ def test_a_live_session_is_one_call_with_the_last_total_of_its_seconds(mode: Mod
     assert {record.place.session_name for record in seen.records} == {"support"}
 
 
-def test_a_session_that_two_connections_see_is_recorded_once(mode: Mode, run: Run, seen: Captured) -> None:
-    async def body() -> None:
-        with serving(WHOLE) as part:
-            async with live(mode, part) as connection:
-                async with live(mode, part, "sideband.connect", session_id="live_1") as sideband:
-                    await sideband.until(CLOSED)
-                await connection.until(CLOSED)
-
-    run(body)
+async def test_a_session_that_two_connections_see_is_recorded_once(mode: Mode, seen: Captured) -> None:
+    with serving(WHOLE) as part:
+        async with live(mode, part) as connection:
+            async with live(mode, part, "sideband.connect", session_id="live_1") as sideband:
+                await sideband.until(CLOSED)
+            await connection.until(CLOSED)
     assert sorted(record.api for record in seen.records) == ["decisions", "live", "responses"]
     assert len(seen.spans) == 3
 
 
-def test_a_sideband_knows_its_session_by_its_path_and_a_fork_is_one_of_its_own(
-    mode: Mode, run: Run, seen: Captured
+async def test_a_sideband_knows_its_session_by_its_path_and_a_fork_is_one_of_its_own(
+    mode: Mode, seen: Captured
 ) -> None:
-    async def body() -> None:
-        with serving([used(seconds=3), closed(seconds=4)]) as part:
-            for session_id in ("live_7", "live_8"):
-                async with live(mode, part, "sideband.connect", session_id=session_id) as sideband:
-                    await sideband.until(CLOSED)
-        with serving([started(id="live_2"), closed(seconds=4)]) as part:
-            async with live(mode, part, "forks.connect", session_id="live_1") as fork:
-                await fork.until(CLOSED)
-
-    run(body)
+    with serving([used(seconds=3), closed(seconds=4)]) as part:
+        for session_id in ("live_7", "live_8"):
+            async with live(mode, part, "sideband.connect", session_id=session_id) as sideband:
+                await sideband.until(CLOSED)
+    with serving([started(id="live_2"), closed(seconds=4)]) as part:
+        async with live(mode, part, "forks.connect", session_id="live_1") as fork:
+            await fork.until(CLOSED)
     assert len({record.call_id for record in seen.records}) == len(seen.records) == 3
     assert {record.usage and record.usage.input_audio_seconds for record in seen.records} == {4.0}
     assert {(record.api, record.outcome) for record in seen.records} == {("live", "success")}
 
 
-def test_a_start_that_the_server_refuses_is_a_failed_call(mode: Mode, run: Run, seen: Captured) -> None:
+async def test_a_start_that_the_server_refuses_is_a_failed_call(mode: Mode, seen: Captured) -> None:
     error = {"type": "invalid_request_error", "code": "unknown_parameter", "message": "No."}
-    run(lambda: heard_out(mode, ["recv", event("error", error=error)], START, last="error"))
+    await heard_out(mode, ["recv", event("error", error=error)], START, last="error")
     (record,) = seen.records
     assert (record.outcome, record.error and record.error.code) == ("error", "unknown_parameter")
     assert record.request.model == "gpt-live-1"
 
 
-def test_credentials_anywhere_in_the_settings_of_a_session_are_masked(mode: Mode, run: Run, seen: Captured) -> None:
+async def test_credentials_anywhere_in_the_settings_of_a_session_are_masked(mode: Mode, seen: Captured) -> None:
     tools = [{"type": "mcp", "server_label": "m", "authorization": "hush-1"}]
     settings = {
         "delegation": {"type": "responses", "responses": {"model": "gpt-5", "tools": tools}},
         "client": {"authorization": "hush-2", "tools": tools},
         "triggers": [{"url": "https://example.com", "headers": {"X-Own": "hush-3"}}],
     }
-    run(lambda: heard_out(mode, [started(**settings), closed(seconds=4)]))
+    await heard_out(mode, [started(**settings), closed(seconds=4)])
     (record,) = seen.records
     assert record.request.tool_names == ["m"]
     assert b"triggers" in bytes(record.request.body)
@@ -152,20 +146,15 @@ ENDS = {
 
 
 @pytest.mark.parametrize("name", ENDS)
-def test_every_end_of_a_live_session_is_recorded_once(name: str, mode: Mode, run: Run, seen: Captured) -> None:
+async def test_every_end_of_a_live_session_is_recorded_once(name: str, mode: Mode, seen: Captured) -> None:
     script = [started(), heard("output", "Hi."), *delegated("resp_1", "It")[:2], used(seconds=3)]
     if name != "raises":
         script.append(closed(name, seconds=4))
-
-    async def body() -> None:
-        with serving(script) as part:
-            async with live(mode, part) as connection:
-                await connection.until("session.usage.updated" if name == "raises" else CLOSED)
-                if name == "raises":
-                    raise ZeroDivisionError
-
-    with contextlib.suppress(ConnectionClosed, ZeroDivisionError):
-        run(body)
+    with contextlib.suppress(ConnectionClosed, ZeroDivisionError), serving(script) as part:
+        async with live(mode, part) as connection:
+            await connection.until("session.usage.updated" if name == "raises" else CLOSED)
+            if name == "raises":
+                raise ZeroDivisionError
     (record,), (response,) = by_api(seen, "live"), by_api(seen, "responses")
     assert len(seen.spans) == 2
     assert (record.outcome, record.stream and record.stream.end, usage_of(record).input_audio_seconds) == ENDS[name]
@@ -173,7 +162,7 @@ def test_every_end_of_a_live_session_is_recorded_once(name: str, mode: Mode, run
     assert (response.text, response.stream and response.stream.complete) == ("It", False)
 
 
-def test_a_translation_is_one_call_without_usage(mode: Mode, run: Run, seen: Captured) -> None:
+async def test_a_translation_is_one_call_without_usage(mode: Mode, seen: Captured) -> None:
     script = [
         event("session.created", session=TRANSLATION),
         translated("input", "Good", 200),
@@ -184,7 +173,7 @@ def test_a_translation_is_one_call_without_usage(mode: Mode, run: Run, seen: Cap
         event("session.closed"),
     ]
     surface = "realtime.translations.connect"
-    run(lambda: listened(mode, surface, script, CLOSED, model="gpt-realtime-translate"))
+    await listened(mode, surface, script, CLOSED, model="gpt-realtime-translate")
     (record,) = seen.records
     assert (record.api, record.outcome, record.usage) == ("realtime_translations", "success", None)
     assert (record.request.model, record.text) == ("gpt-realtime-translate", "Guten Tag.")

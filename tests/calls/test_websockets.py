@@ -11,7 +11,7 @@ import openai
 import pytest
 from opentelemetry import trace
 from tests.support import sdks
-from tests.support.calls import Run, body_sent, client_class, conversation_of, the_call
+from tests.support.calls import body_sent, client_class, conversation_of, the_call
 from tests.support.mode import Mode
 from tests.support.socket_server import Socket, connected, exceptions, needs_queue
 
@@ -26,25 +26,18 @@ FACTS = attrgetter(
 """What does not depend on time, ids and transport."""
 
 
-def test_a_response_over_a_websocket_is_recorded_as_over_a_stream(mode: Mode, run: Run) -> None:
+async def test_a_response_over_a_websocket_is_recorded_as_over_a_stream(mode: Mode) -> None:
     fields = {"instructions": "Be brief.", "temperature": 0.5, "input": [{"role": "user", "content": "How are you?"}]}
     reply = Reply(text="I am well today.", reasoning="Hm.", tool_calls=[{"name": "look", "arguments": {"at": "it"}}])
-
-    async def over_websocket() -> None:
+    with capture() as seen:
         mode.provider.reply(reply)
         async with connected(mode) as socket:
             await socket.create(**fields)
             await socket.until()
-
-    async def over_stream() -> None:
-        mode.provider.reply(reply)
-        await mode.all(await mode.wait(mode.openai().responses.create(model="gpt-5", stream=True, **fields)))
-
-    with capture() as seen:
-        run(over_websocket)
         socket_record = the_call(seen)
     with capture() as seen:
-        run(over_stream)
+        mode.provider.reply(reply)
+        await mode.all(await mode.wait(mode.openai().responses.create(model="gpt-5", stream=True, **fields)))
         stream_record = the_call(seen)
     assert FACTS(socket_record) == FACTS(stream_record)
     assert body_sent(socket_record) | {"stream": True} == body_sent(stream_record)
@@ -58,17 +51,13 @@ def test_a_response_over_a_websocket_is_recorded_as_over_a_stream(mode: Mode, ru
     assert timing.first_token_ns <= (timing.last_chunk_ns or 0) <= (timing.duration_ns or 0)
 
 
-def test_parent_session_and_metadata_are_those_of_where_a_create_is_sent(mode: Mode, run: Run, seen: Captured) -> None:
+async def test_parent_session_and_metadata_are_those_of_where_a_create_is_sent(mode: Mode, seen: Captured) -> None:
     tracer = trace.get_tracer("application")
-
-    async def body() -> None:
-        async with connected(mode) as socket:
-            with callspan.session("first"), callspan.metadata(user_id="ann"):
-                await socket.create()
-            with callspan.session("second"), tracer.start_as_current_span("reading"), callspan.metadata(user_id="bob"):
-                await socket.until()
-
-    run(body)
+    async with connected(mode) as socket:
+        with callspan.session("first"), callspan.metadata(user_id="ann"):
+            await socket.create()
+        with callspan.session("second"), tracer.start_as_current_span("reading"), callspan.metadata(user_id="bob"):
+            await socket.until()
     (record,) = seen.records
     first = next(session for session in seen.sessions if session.name == "first")
     assert (record.place.session_id, record.metadata) == (first.session_id, {"user_id": "ann"})
@@ -76,28 +65,22 @@ def test_parent_session_and_metadata_are_those_of_where_a_create_is_sent(mode: M
 
 
 @pytest.mark.parametrize("field", [{"generate": False}, {"prewarm": True}])
-def test_a_create_that_only_warms_up_is_a_call_without_output(
-    field: dict[str, bool], mode: Mode, run: Run, seen: Captured
+async def test_a_create_that_only_warms_up_is_a_call_without_output(
+    field: dict[str, bool], mode: Mode, seen: Captured
 ) -> None:
-    async def body() -> None:
-        async with connected(mode) as socket:
-            await socket.create(**field)
-            await socket.until()
-
-    run(body)
+    async with connected(mode) as socket:
+        await socket.create(**field)
+        await socket.until()
     record = the_call(seen)
     assert (record.outcome, record.finish_reason) == ("success", "completed")
     assert (conversation_of(record).output, record.usage and record.usage.output_tokens) == ([], 0)
 
 
-def test_an_error_has_status_code_and_limits_of_its_event(mode: Mode, run: Run, seen: Captured) -> None:
-    async def body() -> None:
-        mode.provider.reply(status=429)
-        async with connected(mode) as socket:
-            await socket.create()
-            await socket.until()
-
-    run(body)
+async def test_an_error_has_status_code_and_limits_of_its_event(mode: Mode, seen: Captured) -> None:
+    mode.provider.reply(status=429)
+    async with connected(mode) as socket:
+        await socket.create()
+        await socket.until()
     record = the_call(seen)
     assert record.error is not None
     assert (record.error.kind, record.error.status, record.error.code) == ("rate_limit", 429, "rate_limit_exceeded")
@@ -109,55 +92,44 @@ def test_an_error_has_status_code_and_limits_of_its_event(mode: Mode, run: Run, 
     assert (record.rate_limits.requests.limit, record.retries) == (10000, None)
 
 
-def test_of_more_than_64_creates_without_an_answer_the_oldest_is_cut_off(mode: Mode, run: Run, seen: Captured) -> None:
-    async def body() -> None:
-        mode.provider.reply(hang=True)
-        async with connected(mode) as socket:
-            for number in range(66):
-                await socket.create(input=str(number))
-
-    run(body)
+async def test_of_more_than_64_creates_without_an_answer_the_oldest_is_cut_off(mode: Mode, seen: Captured) -> None:
+    mode.provider.reply(hang=True)
+    async with connected(mode) as socket:
+        for number in range(66):
+            await socket.create(input=str(number))
     ends = [(record.stream and record.stream.end, body_sent(record)["input"]) for record in seen.records]
     assert [given for end, given in ends if end == "cut_off"] == ["0", "1"]
     assert [end for end, _ in ends].count("closed") == 64
 
 
-def test_a_reconnect_cuts_off_what_ran_and_sends_what_was_queued(mode: Mode, run: Run, seen: Captured) -> None:
+async def test_a_reconnect_cuts_off_what_ran_and_sends_what_was_queued(mode: Mode, seen: Captured) -> None:
     second = json.dumps({"type": "response.create", "model": "gpt-5", "input": "second"})
     opened: list[Socket] = []
 
     def reconnecting(_: object) -> None:
         opened[0].connection._send_queue.enqueue(second)  # as `send` does meanwhile
 
-    async def body() -> None:
-        needs_queue(mode.openai().responses.connect())
-        mode.provider.reply(text="Lost.", cut_after=4)
-        mode.provider.reply(text="Found.")
-        async with connected(mode, on_reconnecting=reconnecting, initial_delay=0.01) as socket:
-            opened.append(socket)
-            await socket.create(input="first")
-            async for event in mode.items(socket.connection):
-                if event.type == "response.completed":
-                    return
-
-    run(body)
+    needs_queue(mode.openai().responses.connect())
+    mode.provider.reply(text="Lost.", cut_after=4)
+    mode.provider.reply(text="Found.")
+    async with connected(mode, on_reconnecting=reconnecting, initial_delay=0.01) as socket:
+        opened.append(socket)
+        await socket.create(input="first")
+        async for event in mode.items(socket.connection):
+            if event.type == "response.completed":
+                break
     lost, found = sorted(seen.records, key=lambda record: record.timing.start_ns)
     assert lost.stream is not None
     assert (lost.stream.end, lost.outcome) == ("cut_off", "error")
     assert (found.text, body_sent(found)["input"]) == ("Found.", "second")
 
 
-def test_messages_queued_before_the_connection_are_calls_when_they_are_sent(
-    mode: Mode, run: Run, seen: Captured
-) -> None:
-    async def body() -> None:
-        manager = mode.openai().responses.connect()
-        needs_queue(manager)
-        manager.send({"type": "response.create", "model": "gpt-5", "input": "early"})
-        async with mode.entered(manager) as connection:
-            await Socket(mode, connection).until()
-
-    run(body)
+async def test_messages_queued_before_the_connection_are_calls_when_they_are_sent(mode: Mode, seen: Captured) -> None:
+    manager = mode.openai().responses.connect()
+    needs_queue(manager)
+    manager.send({"type": "response.create", "model": "gpt-5", "input": "early"})
+    async with mode.entered(manager) as connection:
+        await Socket(mode, connection).until()
     assert body_sent(the_call(seen))["input"] == "early"
 
 
@@ -170,39 +142,32 @@ CREATES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
 
 @pytest.mark.parametrize("surface", CREATES)
 @pytest.mark.parametrize("refused", [True, False], ids=["refused", "nobody listens"])
-def test_a_connection_that_fails_to_open_is_the_applications_exception(
-    refused: bool, surface: str, mode: Mode, run: Run, seen: Captured
+async def test_a_connection_that_fails_to_open_is_the_applications_exception(
+    refused: bool, surface: str, mode: Mode, seen: Captured
 ) -> None:
     options, create = CREATES[surface]
-
-    async def body() -> None:
-        mode.provider.reply(status=401, on=lambda request: request.is_upgrade)
-        urls = {} if refused else {"base_url": "http://127.0.0.1:1/v1"}
-        manager = attrgetter(surface)(mode.openai(**urls))(**options)
-        needs_queue(manager)
-        manager.send(create)
-        with pytest.raises(exceptions.InvalidStatus if refused else ConnectionRefusedError):
-            async with mode.entered(manager):
-                pass
-
-    run(body)
+    mode.provider.reply(status=401, on=lambda request: request.is_upgrade)
+    urls = {} if refused else {"base_url": "http://127.0.0.1:1/v1"}
+    manager = attrgetter(surface)(mode.openai(**urls))(**options)
+    needs_queue(manager)
+    manager.send(create)
+    with pytest.raises(exceptions.InvalidStatus if refused else ConnectionRefusedError):
+        async with mode.entered(manager):
+            pass
     assert seen.everything == []
 
 
-def test_a_suppressed_create_has_a_record_and_no_span(mode: Mode, run: Run, seen: Captured) -> None:
+async def test_a_suppressed_create_has_a_record_and_no_span(mode: Mode, seen: Captured) -> None:
     from opentelemetry.instrumentation.utils import suppress_instrumentation
 
-    async def body() -> None:
-        mode.provider.reply(text="Hidden.")
-        mode.provider.reply(text="Shown.")
-        async with connected(mode) as socket:
-            with suppress_instrumentation():
-                await socket.create()
+    mode.provider.reply(text="Hidden.")
+    mode.provider.reply(text="Shown.")
+    async with connected(mode) as socket:
+        with suppress_instrumentation():
             await socket.create()
-            await socket.until()
-            await socket.until()
-
-    run(body)
+        await socket.create()
+        await socket.until()
+        await socket.until()
     assert [(call.text, call.span_id is None) for call in seen.records] == [("Hidden.", True), ("Shown.", False)]
 
 
@@ -216,20 +181,16 @@ def azure(mode: Mode) -> Any:
     ("client_of", "surface", "name"),
     [(Mode.openai, "beta.responses.connect", "openai"), (azure, "responses.connect", "azure.ai.openai")],
 )
-def test_other_surfaces_and_clients_are_the_same(
-    client_of: Any, surface: str, name: str, mode: Mode, run: Run, seen: Captured
+async def test_other_surfaces_and_clients_are_the_same(
+    client_of: Any, surface: str, name: str, mode: Mode, seen: Captured
 ) -> None:
     """An event that belongs to no call is sent too."""
-
-    async def body() -> None:
-        client = client_of(mode)
-        sdks.needs_name(client, surface)
-        async with connected(mode, surface, client=client) as socket:
-            await socket.create()
-            await socket.send({"type": "response.inject", "response_id": "r", "input": []})
-            await socket.until()
-
-    run(body)
+    client = client_of(mode)
+    sdks.needs_name(client, surface)
+    async with connected(mode, surface, client=client) as socket:
+        await socket.create()
+        await socket.send({"type": "response.inject", "response_id": "r", "input": []})
+        await socket.until()
     assert (the_call(seen).outcome, seen.records[0].provider) == ("success", name)
 
 

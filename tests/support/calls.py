@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Iterator
 from typing import Any
 
 import anthropic
@@ -16,7 +16,6 @@ from tests.support.mode import Mode
 from callspan.records import CallRecord, Conversation, Usage, encode
 from callspan.testing import Captured
 
-Run = Callable[[Callable[[], Awaitable[Any]]], Any]
 APIS = ("chat_completions", "responses", "messages")
 QUESTION: list[Any] = [{"role": "user", "content": "How are you?"}]
 CHAT: dict[str, Any] = {"model": "gpt-5", "messages": QUESTION}
@@ -37,20 +36,15 @@ def ask(client: Any, **options: Any) -> Any:
     return client.messages.create(**{**MESSAGE, **options})
 
 
-def caught(run: Run, body: Callable[[], Awaitable[Any]]) -> BaseException | None:
-    """Return what reaches the caller; caught within the loop, because a loop does not hand every exception on."""
-
-    async def catching() -> BaseException | None:
-        try:
-            await body()
-        except pytest.skip.Exception:
-            raise
-        except BaseException as error:  # noqa: BLE001 - the very object is looked at
-            return error
-        return None
-
-    found: BaseException | None = run(catching)
-    return found
+async def caught(work: Awaitable[Any]) -> BaseException | None:
+    """Return what is raised to the caller of the work."""
+    try:
+        await work
+    except pytest.skip.Exception:
+        raise
+    except BaseException as error:  # noqa: BLE001 - the very object is looked at
+        return error
+    return None
 
 
 class Wire:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import inspect
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -62,6 +63,18 @@ class Mode:
     async def all(self, stream: Any) -> list[Any]:
         """Every item of a stream."""
         return [item async for item in self.items(stream)]
+
+    async def whole(self, value: Any) -> Any:
+        """The result of a call of either colour; the items of a stream."""
+        result = await self.wait(value)
+        return await self.all(result) if isinstance(result, Iterator | AsyncIterator) else result
+
+    async def collect(self) -> None:
+        """Collect what was dropped; an async generator is closed by its loop, and only then what it refers to."""
+        for _ in range(3):
+            gc.collect()
+            for _ in range(4):
+                await asyncio.sleep(0)
 
     @asynccontextmanager
     async def entered(self, manager: Any) -> AsyncIterator[Any]:
