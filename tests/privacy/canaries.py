@@ -16,6 +16,10 @@ import callspan
 from callspan.testing import ScriptedProvider
 
 FOUND = re.compile(r"canary_([a-z0-9]+)_")
+KEY, CLAUDES_KEY = "sk-proj-SECRETKEYSECRETKEY0123456789", "sk-ant-api03-SECRETKEYSECRETKEY9876543210"
+HEADER, USER, PASSWORD = "header-SECRETVALUE-5150", "urluser-SECRET", "urlpass-SECRET-42"
+SECRETS = (KEY, CLAUDES_KEY, HEADER, USER, PASSWORD)
+"""What authenticates the clients: nowhere outside the process, even where the provider repeats it."""
 KINDS: list[Callable[[Program], None]] = []
 
 
@@ -25,8 +29,10 @@ class Program:
     def __init__(self, provider: ScriptedProvider) -> None:
         self.provider = provider
         self.used: dict[str, None] = {}
-        self.openai = openai.OpenAI(api_key="k", base_url=provider.openai_url, max_retries=0)
-        self.anthropic = anthropic.Anthropic(api_key="k", base_url=provider.anthropic_url, max_retries=0)
+        self.host = f"{USER}:{PASSWORD}@{provider.url.removeprefix('http://')}"
+        options: Any = {"max_retries": 0, "default_headers": {"x-internal": HEADER}}
+        self.openai = openai.OpenAI(api_key=KEY, base_url=f"http://{self.host}/v1", **options)
+        self.anthropic = anthropic.Anthropic(api_key=CLAUDES_KEY, base_url=f"http://{self.host}", **options)
 
     def __call__(self, label: str) -> str:
         """Return the canary of a place; `label` is lower-case letters and digits."""
@@ -117,9 +123,13 @@ def chat_stream(c: Program) -> None:
 
 @kind
 def chat_error(c: Program) -> None:
-    c.provider.reply(status=400, message=c("errormessage"), error_type="invalid_request_error")
+    echo = f"{c('errormessage')}: no {KEY}. Authorization: Bearer {KEY}; http://{c.host}/v1"
+    c.provider.reply(status=400, message=echo, error_type="invalid_request_error")
     with suppress(openai.APIError):
-        c.openai.chat.completions.create(**chat_body(c, "failed"))
+        c.openai.chat.completions.create(**chat_body(c, "failed"), extra_headers={"x-api-key": HEADER})
+    c.provider.reply(status=500, message=echo, retry_after_s=0.001)
+    client = c.openai.with_options(max_retries=1)
+    client.chat.completions.create(model="gpt-x", messages=user(c("retried")))
 
 
 @kind
@@ -137,7 +147,8 @@ def chat_cut_off(c: Program) -> None:
 
 def response_body(c: Program, of: str) -> dict[str, Any]:
     function = {"type": "function", "name": c(f"rtool{of}"), "description": c(f"rtooldesc{of}"), "parameters": {}}
-    server = {"server_label": c(f"mcplabel{of}"), "server_url": f"https://{c(f'mcpurl{of}')}.example"}
+    secret = {"authorization": KEY, "headers": {"x": HEADER}}
+    server = {"server_label": c(f"mcplabel{of}"), "server_url": f"https://{c(f'mcpurl{of}')}.example", **secret}
     return {
         "model": "gpt-x",
         "instructions": c(f"instructions{of}"),
@@ -287,7 +298,7 @@ def message_stream(c: Program) -> None:
 
 @kind
 def message_error(c: Program) -> None:
-    c.provider.reply(status=529, message=c("aerror"))
+    c.provider.reply(status=529, message=f"{c('aerror')}, x-api-key: {CLAUDES_KEY}")
     with suppress(anthropic.APIError):
         c.anthropic.messages.create(**message_body(c, "me"))
 

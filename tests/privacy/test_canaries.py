@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+from base64 import b64encode
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
-from tests.privacy.canaries import FOUND, Program
+from tests.privacy.canaries import FOUND, SECRETS, Program
 from tests.support import sdks
 from tests.support.commands import ask
 
@@ -40,8 +41,8 @@ _METADATA = re.compile(
 """What it sets by `callspan.metadata`, or as the metadata of its sessions, steps, messages and events."""
 _FACTS = re.compile("toolname.*|definedtool.*|rtool[a-z]*|atool[a-z]*|mcplabel.*")
 """Names of tools and of MCP servers, at the level `metadata`."""
-
-
+_FIELDS = re.compile("toolparam.*|argkey.*|infokey|metakey|objective")
+"""Keys of objects, which are no texts: also of the totals of rewards, by their objectives."""
 _NOT_RECORDED = {"batchmeta", "batched0", "batched1", "abatched0", "abatched1", "batchmode0", "batchmode1"}
 """What no record has: the requests of a batch."""
 
@@ -58,9 +59,14 @@ def _wrong_type(record: Record) -> Any:
     return {"content": repr(record)}
 
 
+def _masking(text: str) -> str:
+    return FOUND.sub("[mine]", text)
+
+
 SETTINGS: dict[str, tuple[dict[str, Any], tuple[re.Pattern[str], ...]]] = {
     "off": ({"content": "off"}, (_NAMES, _METADATA)),
     "metadata": ({"content": "metadata"}, (_NAMES, _METADATA, _FACTS)),
+    "a redactor of texts": ({"redact": callspan.redact_texts(_masking)}, (_FIELDS,)),
     "a redactor that raises": ({"redact": _failing}, ()),
     "a redactor that returns nothing": ({"redact": _none}, ()),
     "a redactor that returns another type": ({"redact": _wrong_type}, ()),
@@ -85,6 +91,7 @@ def everything(
         log_events=True,
         vocabularies=("llm", "gen_ai", "openinference"),
         chunk_log=5,
+        attempt_spans=True,
         **settings,
     )
     program = Program(provider)
@@ -118,6 +125,12 @@ def _text(path: Path) -> str:
     return path.read_bytes().decode("utf-8", "replace")
 
 
+def _leaked(channels: dict[str, str]) -> list[tuple[str, str]]:
+    """Where which of the secrets is, plain or in base64."""
+    forms = [(secret, form) for secret in SECRETS for form in (secret, b64encode(secret.encode()).decode())]
+    return [(secret, channel) for secret, form in forms for channel, text in channels.items() if form in text]
+
+
 def _seen(channels: dict[str, str]) -> dict[str, set[str]]:
     seen: dict[str, set[str]] = {}
     for channel, text in channels.items():
@@ -137,6 +150,7 @@ def test_the_program_carries_canaries_everywhere(
     assert not masked & seen.keys()
     missing = program.used.keys() - seen.keys() - masked
     assert missing <= _NOT_RECORDED
+    assert _leaked(channels) == []
 
 
 @pytest.mark.parametrize("name", SETTINGS)
@@ -152,3 +166,7 @@ def test_no_canary_leaves_the_process(
         if label in program.used and not any(one.fullmatch(label) for one in kept)
     }
     assert left == {}
+    assert _leaked(channels) == []
+    masked = sum(text.count("[mine]") for text in channels.values())
+    lost = any("redactor_failed" in text for text in channels.values())
+    assert (masked > 1000, lost) == ((True, False) if name == "a redactor of texts" else (False, "redact" in settings))

@@ -11,7 +11,9 @@ from functools import reduce
 from pathlib import Path
 from typing import Any
 
+import anthropic
 import msgspec
+import openai
 import pytest
 from tests.support.records import made, raw
 
@@ -36,6 +38,7 @@ from callspan.records import (
     Timing,
     encode,
 )
+from callspan.testing import ScriptedProvider, capture
 
 SAID = {"role": "user", "content": "SESAME"}
 TOOL = {"type": "function", "function": {"name": "open", "description": "SESAME"}}
@@ -161,6 +164,44 @@ def test_media_are_found_however_deep_and_what_is_beside_them_stays() -> None:
     kept = applied(made(api="messages", request=Request(body=raw({"messages": deep, "model": "m"}))))
     expected = [[{"a": [{"type": "base64", "data": reference(None)}, "words", 3, None]}], reference("image/png")]
     assert json.loads(bytes(kept.request.body)) == {"messages": expected, "model": "m"}
+
+
+MEDIA: list[tuple[str, str, dict[str, Any]]] = [
+    ("chat", "image/png", {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{TEXT}"}}),
+    ("chat", "audio/wav", {"type": "input_audio", "input_audio": {"data": TEXT, "format": "wav"}}),
+    ("responses", "application/pdf",
+     {"type": "input_file", "filename": "a.pdf", "file_data": f"data:application/pdf;base64,{TEXT}"}),
+    ("messages", "image/png", {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": TEXT}}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("inline", [False, True])
+@pytest.mark.parametrize(("api", "mime", "part"), MEDIA)
+def test_media_are_references_on_spans_and_unless_set_in_records(
+    provider: ScriptedProvider, api: str, mime: str, part: Any, inline: bool
+) -> None:
+    question = {"type": "input_text" if api == "responses" else "text", "text": "What is this?"}
+    sent: Any = [{"role": "user", "content": [question, part]}]
+    with (
+        capture(media="inline" if inline else "reference") as seen,
+        openai.OpenAI(api_key="k", base_url=provider.openai_url) as client,
+        anthropic.Anthropic(api_key="k", base_url=provider.anthropic_url) as claude,
+    ):
+        if api == "messages":
+            claude.messages.create(model="m", max_tokens=9, messages=sent)
+        elif api == "responses":
+            client.responses.create(model="m", input=sent)
+        else:
+            client.chat.completions.create(model="m", messages=sent)
+    (record,), (span,), digest = seen.records, seen.spans, hashlib.sha256(DATA).hexdigest()
+    assert TEXT.encode() in provider.requests[0].content, "the provider got it whole"
+    body = bytes(record.request.body).decode()
+    assert (TEXT in body, digest in body) == (inline, not inline)
+    attributes = span.attributes or {}
+    shown = json.loads(str(attributes["gen_ai.input.messages"]))[0]["parts"][1]
+    assert (shown["uri"], shown["mime_type"], shown["size"]) == (f"urn:sha256:{digest}", mime, len(DATA))
+    assert "callspan.truncated_bytes" not in attributes, "nothing was cut: what it stands for is elsewhere"
+    assert TEXT[:200] not in span.to_json()
 
 
 # The application's redactor
