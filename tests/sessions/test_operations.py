@@ -152,6 +152,33 @@ def test_decorated_functions_record_arguments_and_results(seen: Seen) -> None:
     ]
 
 
+@pytest.mark.parametrize("bound", [classmethod, staticmethod])
+@pytest.mark.parametrize("decorate", [tool, invoke_agent("f"), session, callspan.timestep, session(require=True)])
+def test_decorators_may_stand_above_and_below_those_that_bind_a_method(seen: Seen, decorate: Any, bound: Any) -> None:
+    def f(*args: object) -> tuple[object, ...]:
+        return args
+
+    class Desk:
+        above, below = decorate(bound(f)), bound(decorate(f))
+
+    received = {classmethod: (Desk, "a"), staticmethod: ("a",)}
+    with session("s"):
+        for owner in (Desk, Desk()):
+            assert owner.above("a") == owner.below("a") == received[bound]
+
+
+def test_the_class_of_a_method_is_no_argument(seen: Seen) -> None:
+    class Desk:
+        @tool
+        @classmethod
+        def add(cls, word: str) -> str:
+            return word
+
+    assert Desk.add("a") == "a"
+    (event,) = seen.of(EventRecord)
+    assert (event.name, event.data) == ("add", {"arguments": {"word": "a"}, "result": "a"})
+
+
 def test_openinference_has_the_input_and_output_of_every_span_of_an_agent() -> None:
     """Phoenix shows nothing of a span without these."""
     both = ("gen_ai", "openinference")

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Final, Literal, ParamSpec, TypeVar, overload
 
 from callspan.agent.arguments import Time, as_text
-from callspan.agent.decorators import or_decorator
+from callspan.agent.decorators import is_function, or_decorator
 from callspan.agent.operations import Operations
 from callspan.agent.requirement import SessionRequirement
 from callspan.agent.scope import current_scope
@@ -83,7 +83,7 @@ def session(  # noqa: PLR0913 - the fields of a session
         'conversation-7'
     """
     identity = Identity(
-        name=None if callable(name) else as_text(name),
+        name=None if is_function(name) else as_text(name),
         session_id=as_text(session_id),
         user_id=as_text(user_id),
         group_id=as_text(group_id),
@@ -98,7 +98,7 @@ def session(  # noqa: PLR0913 - the fields of a session
         if name is not None or identity != Identity():
             raise TypeError("session(require=True) opens no session and accepts no other argument")
         return SessionRequirement()
-    if callable(name):
+    if is_function(name):
         return Session(identity)(name)
     return Session(identity)
 

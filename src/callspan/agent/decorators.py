@@ -12,7 +12,7 @@ from contextlib import ExitStack, contextmanager
 from functools import partial
 from operator import methodcaller
 from types import AsyncGeneratorType, CoroutineType, GeneratorType
-from typing import Any, ClassVar, Final, ParamSpec, Protocol, TypeVar, cast, overload
+from typing import Any, ClassVar, Final, ParamSpec, Protocol, TypeGuard, TypeVar, cast, overload
 
 from opentelemetry.context import attach, get_current
 
@@ -21,6 +21,8 @@ from callspan.fail_open import fail_open
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
+_RECEIVERS: Final = ("self", "cls")
+"""First parameters that are no arguments."""
 
 
 class Block:
@@ -59,7 +61,7 @@ class BlockDecorator(Block, ABC):
 
     def __call__(self, function: Callable[_P, _R]) -> Callable[_P, _R]:
         """Return the function with a block around each call; it lasts until a returned coroutine or generator ends."""
-        return decorated(function, _opener(self, function))
+        return decorated(function, partial(_opener, self))
 
 
 _BlockDecorator_co = TypeVar("_BlockDecorator_co", bound=BlockDecorator, covariant=True)
@@ -81,13 +83,24 @@ def or_decorator(opens: Callable[_Given, _BlockDecorator_co]) -> Opener[_Given, 
 
     @functools.wraps(opens)
     def opener(*args: Any, **kwargs: Any) -> Any:
-        return opens()(args[0]) if args and callable(args[0]) else opens(*args, **kwargs)  # type: ignore[call-arg]
+        return opens()(args[0]) if args and is_function(args[0]) else opens(*args, **kwargs)  # type: ignore[call-arg]
 
     return cast("Opener[_Given, _BlockDecorator_co]", opener)
 
 
-def decorated(function: Callable[_P, _R], opener: Callable[..., Any]) -> Callable[_P, _R]:
-    """Return a function of the same kind and signature, with the block made by `opener` around each call."""
+def is_function(value: object) -> TypeGuard[Callable[..., Any]]:
+    """Return whether a decorator is applied to a value: to a function, or to a method as a class body has it."""
+    return callable(value) or isinstance(value, classmethod)
+
+
+def decorated(function: Callable[_P, _R], opener_of: Callable[..., Callable[..., Any]]) -> Callable[_P, _R]:
+    """Return a function of the same kind and signature, with a block around each call.
+
+    `opener_of` returns for a function what makes the blocks of its calls.
+    """
+    if isinstance(function, classmethod | staticmethod):
+        return cast("Callable[_P, _R]", type(function)(decorated(function.__func__, opener_of)))
+    opener = opener_of(function)
     if inspect.isasyncgenfunction(function):
         wrap = around_async_generator
     elif inspect.isgeneratorfunction(function):
@@ -119,7 +132,9 @@ def _named(signature: inspect.Signature, args: tuple[Any, ...], kwargs: dict[str
         arguments = signature.bind(*args, **kwargs).arguments
     except TypeError:
         return {}  # wrong arguments: the function itself will raise
-    arguments.pop("self", None)
+    first = next(iter(signature.parameters), None)
+    if first in _RECEIVERS:
+        arguments.pop(first, None)
     return arguments
 
 

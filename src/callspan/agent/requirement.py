@@ -38,4 +38,4 @@ class SessionRequirement(ContextBlock, EitherWith, Block):
 
     def __call__(self, function: Callable[_P, _R]) -> Callable[_P, _R]:
         """Return the function with such a block around each call, or around each advance of a generator."""
-        return decorated(function, lambda *_, **__: SessionRequirement())
+        return decorated(function, lambda _: lambda *_, **__: SessionRequirement())
