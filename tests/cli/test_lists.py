@@ -24,11 +24,8 @@ from callspan.records import (
     Attempt,
     Cost,
     ErrorInfo,
-    Place,
     Request,
-    Response,
     RewardRecord,
-    Stream,
     Usage,
 )
 from callspan.service import main_name, service_of_command
@@ -54,24 +51,6 @@ def test_commands_on_an_empty_store_end_with_exit_code_1(
     answer = ask("--store", keep(store), *arguments)
     assert answer == (1, out, err.format(store))
     assert not (tmp_path / "report.html").exists()
-
-
-def test_a_call_that_was_cut_or_cancelled_is_marked_and_its_session_is_no_plain_success(store: str) -> None:
-    cut = Response(finish_reasons=["max_tokens"])
-    keep(
-        store,
-        made("a", response=cut, place=Place(session_id="s")),
-        made("b", stream=Stream(end="cut_off"), place=Place(session_id="s")),
-    )
-    keep(store, made("c", outcome="cancelled", place=Place(session_id="s")), session("s", outcome="success"))
-    keep(store, made("d", place=Place(session_id="whole")), session("whole", outcome="success"))
-    keep(store, made("e", response=Response(unrecognized=True)))
-    marks = {"a": "cut by length", "b": "cut off", "c": "cancelled", "e": "success, not recognized"}
-    for call_id, mark in marks.items():
-        for command in (("calls",), ("show", call_id)):
-            assert mark in ask("--store", store, *command).out
-    assert "success, 1 cut by length, 1 cut off, 1 cancelled" in ask("--store", store, "sessions").out
-    assert "3 calls, 1 cut by length, 1 cut off, 1 cancelled" in ask("--store", store, "show", "s").out
 
 
 @pytest.mark.parametrize(

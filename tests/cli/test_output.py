@@ -97,7 +97,7 @@ def test_colours_are_for_terminals_that_want_them(directory: Path) -> None:
     assert "\x1b[36m" not in on_a_terminal(directory, "calls", "--limit", "3", NO_COLOR="1")
 
 
-def test_what_was_cut_or_cancelled_and_a_session_with_it_is_no_plain_success(tmp_path: Path) -> None:
+def test_what_was_cut_or_cancelled_is_marked_and_a_session_with_it_is_no_plain_success(tmp_path: Path) -> None:
     cut, place = Response(finish_reasons=["max_tokens"]), Place(session_id="s")
     keep(
         f"sqlite:///{tmp_path}/callspan.db",
@@ -107,12 +107,15 @@ def test_what_was_cut_or_cancelled_and_a_session_with_it_is_no_plain_success(tmp
         made("e", response=Response(unrecognized=True)),
     )  # fmt: skip
     yellow, green = "\x1b[33m", "\x1b[32m"
-    calls, sessions = (on_a_terminal(tmp_path, command, COLUMNS="120") for command in ("calls", "sessions"))
+    commands = (["calls"], ["sessions"], ["show", "s"], ["show", "a"])
+    calls, sessions, tree, call = (on_a_terminal(tmp_path, *command, COLUMNS="120") for command in commands)
     for mark in ("cut by length", "cut off", "cancelled"):
         assert f"{yellow}{mark}" in calls
+        assert f"{yellow}, 1 {mark}" in tree
     assert f"{green}success, not recognized" in calls
     assert re.search(rf"whole\S*\s+{re.escape(green)}success", sessions)
     assert f"{yellow}success, 1 cut by length, 1 cut off, 1 cancelled" in sessions
+    assert "cut by length" in call
 
 
 @pytest.mark.parametrize("columns", scaled(["40", "200"], ["40", "60", "80", "200"]))
