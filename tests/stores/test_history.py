@@ -4,36 +4,22 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
-import sys
-import textwrap
-from collections.abc import Callable
 from contextlib import closing
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import anthropic
 import msgspec
-import openai
 import pytest
-from tests.support.provider import FullProvider
+from tests.support.bodies import with_conversation
+from tests.support.world import World
 
 from callspan import erase, open_store
 from callspan.datasets import export
-from callspan.records import (
-    CallRecord,
-    ErrorInfo,
-    EventRecord,
-    Message,
-    Place,
-    Request,
-    Response,
-)
+from callspan.records import CallRecord, ErrorInfo, EventRecord, Place, Request, Response
 from callspan.stores import ORDERS, CallFilter, ConversationReader, History, Order, Reader, whole_conversation
-from callspan.testing import ScriptedProvider, capture
 
-from .conftest import SECOND, START_NS, Delivery, Records, event, message, raw, reward, run
+from .conftest import SECOND, START_NS, Delivery, Records, event, message, raw, reward, run, step
 
 
 class Chain:
@@ -192,78 +178,57 @@ def test_show_prints_the_whole_conversation_and_says_what_is_missing(store: Deli
     assert [row["call_id"] for row in listed] == ["call-20", "call-21"]
 
 
-LOOK = [{"name": "look", "arguments": {"at": "east"}}]
+SYSTEM = {"role": "system", "content": "Be brief."}
+ASKED = {"role": "user", "content": "Where?"}
 
 
-def by_chat(provider: ScriptedProvider) -> None:
-    client = openai.OpenAI(base_url=provider.openai_url, api_key="k", max_retries=0)
-    messages: list[Any] = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Where?"}]
-    for _ in range(2):
-        answer = client.chat.completions.create(model="gpt-5", messages=messages).choices[0].message
-        messages.append(answer.model_dump(exclude_none=True))
-        messages += [{"role": "tool", "tool_call_id": one.id, "content": "a door"} for one in answer.tool_calls or ()]
+def looks(arguments: str) -> dict[str, Any]:
+    called = {"id": "c1", "type": "function", "function": {"name": "look", "arguments": arguments}}
+    return {"role": "assistant", "content": "Let me look.", "tool_calls": [called]}
 
 
-def by_messages(provider: ScriptedProvider) -> None:
-    client = anthropic.Anthropic(base_url=provider.anthropic_url, api_key="k", max_retries=0)
-    messages: list[Any] = [{"role": "user", "content": "Where?"}]
-    for _ in range(2):
-        answer = client.messages.create(model="claude-opus-5", max_tokens=9, system="Be brief.", messages=messages)
-        asked = [block.id for block in answer.content if block.type == "tool_use"]
-        results = [{"type": "tool_result", "tool_use_id": one, "content": "a door"} for one in asked]
-        sent_again = [block for block in answer.content if block.type != "thinking"]
-        messages += [
-            {"role": "assistant", "content": sent_again},
-            *([{"role": "user", "content": results}] if results else []),
-        ]
+SAID = {"type": "text", "text": "Let me look."}
+USE = {"type": "tool_use", "id": "c1", "name": "look", "input": {"at": "east"}}
+USED = {"type": "tool_result", "tool_use_id": "c1", "content": "a door"}
+THOUGHT = {"type": "thinking", "thinking": "A door may be there.", "signature": "s"}
+ITEMS = [
+    {"type": "reasoning", "id": "rs_1", "summary": []},
+    {"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": "Let me look."}]},
+    {"type": "function_call", "call_id": "c1", "name": "look", "arguments": '{"at":"east"}'},
+]
+LOOPS: dict[str, tuple[str, list[Any], dict[str, Any], list[Any]]] = {
+    "chat_completions": (
+        "messages", [SYSTEM, ASKED],
+        {"choices": [{"index": 0, "message": looks('{"at": "east"}') | {"reasoning_content": "A door may be there."}}]},
+        [looks('{"at":"east"}'), {"role": "tool", "tool_call_id": "c1", "content": "a door"}],
+    ),
+    "messages": (
+        "messages", [ASKED], {"role": "assistant", "content": [THOUGHT, SAID | {"citations": [{}]}, USE]},
+        [{"role": "assistant", "content": [SAID, USE]}, {"role": "user", "content": [USED]}],
+    ),
+    "responses": (
+        "input", [SYSTEM, ASKED], {"id": "resp_1", "output": ITEMS},
+        [*ITEMS, {"type": "function_call_output", "call_id": "c1", "output": "a door"}],
+    ),
+}  # fmt: skip
+"""By API: the field of the messages, the first ones, the answer, and what the next request adds to them."""
 
 
-def by_responses(provider: ScriptedProvider) -> None:
-    client = openai.OpenAI(base_url=provider.openai_url, api_key="k", max_retries=0)
-    items: list[Any] = [{"role": "user", "content": "Where?"}]
-    for _ in range(2):
-        answer = client.responses.create(model="gpt-5", instructions="Be brief.", input=items)
-        items += answer.output
-        asked = [item.call_id for item in answer.output if item.type == "function_call"]
-        items += [{"type": "function_call_output", "call_id": one, "output": "a door"} for one in asked]
-
-
-def by_continued_responses(provider: ScriptedProvider) -> None:
-    client = openai.OpenAI(base_url=provider.openai_url, api_key="k", max_retries=0)
-    first = client.responses.create(model="gpt-5", instructions="Be brief.", input="Where?")
-    (asked,) = [item.call_id for item in first.output if item.type == "function_call"]
-    result: Any = [{"type": "function_call_output", "call_id": asked, "output": "a door"}]
-    client.responses.create(model="gpt-5", instructions="Be brief.", input=result, previous_response_id=first.id)
-
-
-def shown(message: Message) -> str:
-    return f"{message.role}: {message.text or ' '.join(type(part).__name__ for part in message.parts)}"
-
-
-@pytest.mark.parametrize("loop", [by_chat, by_messages, by_responses, by_continued_responses])
-def test_a_loop_is_one_conversation_without_repetition(loop: Callable[[ScriptedProvider], None]) -> None:
-    with FullProvider() as provider, capture() as seen:
-        provider.reply(text="Let me look.", tool_calls=LOOK, reasoning="A door may be there.")
-        provider.reply("A door.")
-        loop(provider)
-        first, second = map(ConversationReader().add, seen.records)
-    assert [shown(one)[-6:] for one in first.messages][-1] == "Where?"
-    assert (first.sent_before, second.instructions) == (0, [])
-    assert second.before is first.call or loop is by_continued_responses
+@pytest.mark.parametrize("api", LOOPS)
+def test_a_loop_is_one_conversation_without_repetition(api: str) -> None:
+    field, asked, answer, added = LOOPS[api]
+    world, reader = World(), ConversationReader()
+    first, second = (reader.add(world.call(api, {field: sent}, answer)) for sent in (asked, [*asked, *added]))
+    assert [message.text for message in first.messages] == ["Where?"]
+    assert (first.sent_before, second.instructions, second.before) == (0, [], first.call)
     (result,) = second.messages
     assert [type(part).__name__ for part in result.parts] == ["ToolResult"]
-    assert [one.text for one in second.answers] == ["A door."]
 
 
-def test_what_is_said_twice_in_a_continued_conversation_is_new_twice() -> None:
-    with FullProvider() as provider, capture() as seen:
-        client = openai.OpenAI(base_url=provider.openai_url, api_key="k", max_retries=0)
-        provider.reply("And?", repeat=True)
-        last = client.responses.create(model="gpt-5", input="yes")
-        for _ in range(2):
-            last = client.responses.create(model="gpt-5", input="yes", previous_response_id=last.id)
-        found = [*map(ConversationReader().add, seen.records)]
-    assert [[shown(message) for message in one.messages] for one in found] == [["user: yes"]] * 3
+def test_what_is_said_twice_in_a_continued_conversation_is_new_twice(chain: Chain) -> None:
+    reader, links = ConversationReader(), ({}, {"previous_response_id": "resp_0"}, {"previous_response_id": "resp_1"})
+    calls = [with_conversation(chain.responses(number, link | {"input": "yes"})) for number, link in enumerate(links)]
+    assert [[message.text for message in reader.add(call).messages] for call in calls] == [["yes"]] * 3
 
 
 def rewarded(number: int, value: float, event_type: str = "environment") -> EventRecord:
@@ -323,47 +288,33 @@ def test_pages_of_sessions_begin_where_the_one_before_ended(store: Delivery, rec
     assert len(every) == 7
 
 
-_WORKER = """
-    import sys
-    import callspan
-    from datetime import datetime, timedelta, timezone
-    store, spool, first = sys.argv[1], sys.argv[2], int(sys.argv[3])
-    handle = callspan.instrument(stores=store, spool_dir=spool)
-    with callspan.session("chat", session_id="chat"):
-        for place in (first, first + 2):
-            at = datetime(2026, 11, 20, tzinfo=timezone.utc) + timedelta(seconds=place)
-            with callspan.timestep(turn=7, at=at):
-                body = {"model": "m", "messages": [{"role": "user", "content": f"message {place}"}]}
-                answer = {"role": "assistant", "content": f"answer {place}"}
-                with callspan.record_call(provider="mine", api="chat_completions") as call:
-                    call.request(body)
-                    call.response({"id": f"r{place}", "model": "m",
-                                   "choices": [{"index": 0, "message": answer, "finish_reason": "stop"}]})
-    assert handle.force_flush(100_000)
-"""
-
-
-def test_steps_are_numbered_by_their_position_whatever_process_began_them(url: str, tmp_path: Path) -> None:
-    for first in (0, 1):
-        arguments = [sys.executable, "-c", textwrap.dedent(_WORKER), url, str(tmp_path / "spool"), str(first)]
-        subprocess.run(arguments, check=True, timeout=120)
-    with closing(open_store(url)) as reader:
-        steps = list(reader.timesteps("chat"))
-        positions = reader.step_positions(["chat", "no such session"])
-        assert [step.index for step in steps] == [0, 0, 1, 1]
-        assert [positions[step.timestep_id] for step in steps] == [0, 1, 2, 3]
-        export(reader, "atif", tmp_path / "atif.jsonl")
+def test_steps_are_numbered_by_their_position_whatever_process_began_them(
+    url: str, store: Delivery, records: Records, tmp_path: Path
+) -> None:
+    """Two processes have begun theirs by turns, each with an index of its own."""
+    for place in (0, 2, 1, 3):
+        sent = [{"role": "user", "content": f"message {place}"}]
+        store.write(
+            step(f"t{place}", session_id="chat", index=place // 2, turn=7, start_ns=START_NS + place * SECOND),
+            records.call(
+                sent, call_id=f"c{place}", place=Place(session_id="chat", timestep_id=f"t{place}"), at_s=place
+            ),
+        )
+    reader = store.read()
+    steps = list(reader.timesteps("chat"))
+    positions = reader.step_positions(["chat", "no such session"])
+    assert [step.index for step in steps] == [0, 0, 1, 1]
+    assert [positions[step.timestep_id] for step in steps] == [0, 1, 2, 3]
     shown = json.loads(run(url, "show", "chat", "--json"))["steps"]
     assert [(one["position"], one["index"], one["turn"]) for one in shown] == [
         (0, 0, 7), (1, 0, 7), (2, 1, 7), (3, 1, 7)
     ]  # fmt: skip
     assert [[call["timestep_position"] for call in one["calls"]] for one in shown] == [[0], [1], [2], [3]]
     calls = json.loads(run(url, "calls", "--json", "--reverse"))
-    assert [(one["response_id"], one["timestep_position"]) for one in calls] == [
-        ("r0", 0), ("r2", 2), ("r1", 1), ("r3", 3)
-    ]  # fmt: skip
+    assert [one["timestep_position"] for one in calls] == [0, 1, 2, 3]
     assert re.findall(r"step (\d)", run(url, "show", "chat")) == ["0", "1", "2", "3"]
-    assert "(chat, step 2)" in run(url, "show", calls[1]["call_id"])
-    assert json.loads(run(url, "show", calls[1]["call_id"], "--json"))["timestep_position"] == 2
+    assert "(no name, step 2)" in run(url, "show", "c2")
+    assert json.loads(run(url, "show", "c2", "--json"))["timestep_position"] == 2
+    export(reader, "atif", tmp_path / "atif.jsonl")
     exported = json.loads((tmp_path / "atif.jsonl").read_text())["steps"]
-    assert [one["extra"]["timestep_position"] for one in exported if one["source"] == "agent"] == [0, 2, 1, 3]
+    assert [one["extra"]["timestep_position"] for one in exported if one["source"] == "agent"] == [0, 1, 2, 3]
