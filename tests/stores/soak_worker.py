@@ -5,7 +5,6 @@ Run as a script: soak_worker.py soak|chaos STORES SPOOL PROVIDER NOTES NAME. SIG
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import sys
@@ -21,7 +20,6 @@ import callspan
 
 CAPS = {"soak": 700_000, "chaos": 1 << 30}
 """Bytes of the spool: a soak reaches them in each outage."""
-BATCH_LINES = 20
 PAUSE_S = 0.11
 """Between two calls of the soak, so that it leaves the machine to others."""
 FILLING = "filling " * 400
@@ -38,7 +36,6 @@ class Worker:
         self.openai = openai.OpenAI(base_url=f"{provider}/v1", api_key="k", max_retries=0)
         self.anthropic = anthropic.Anthropic(base_url=provider, api_key="k", max_retries=0)
         self.stopping = self.reloading = False
-        self._read: set[str] = set()
         self._count = 0
         signal.signal(signal.SIGTERM, self._stop)
         signal.signal(signal.SIGUSR1, self._reload)
@@ -101,45 +98,6 @@ class Worker:
             answer = self.openai.responses.retrieve(answer.id)
         self.note("call", key, begun_ns)
 
-    def create_batch(self) -> None:
-        key = self.key()
-        asked = {"model": "m", "max_tokens": 9, "messages": [{"role": "user", "content": "Hi"}]}
-        names = [f"{key}-{number}" for number in range(BATCH_LINES)]
-        if self._count % 2:
-            requests: Any = [{"custom_id": name, "params": asked} for name in names]
-            made = self.anthropic.messages.batches.create(requests=requests).id
-            known = ("anthropic", made, key)
-        else:
-            line = {"method": "POST", "url": "/v1/chat/completions", "body": asked}
-            content = "\n".join(json.dumps({"custom_id": name, **line}) for name in names).encode()
-            file_id = self.openai.files.create(file=("in.jsonl", content), purpose="batch").id
-            batch = self.openai.batches.create(
-                input_file_id=file_id, endpoint="/v1/chat/completions", completion_window="24h"
-            )
-            known = ("openai", batch.id, key)
-        fresh = self.notes.parent / "batches" / f".{key}"
-        fresh.write_text(" ".join(known))
-        fresh.rename(fresh.with_name(key))
-
-    def read_batches(self) -> None:
-        """Read the results of every batch of every worker, each once in this process."""
-        for path in sorted((self.notes.parent / "batches").glob("[!.]*")):
-            if path.name in self._read:
-                continue
-            sdk, batch_id, key = path.read_text().split()
-            begun_ns = time.time_ns()
-            if sdk == "anthropic":
-                while self.anthropic.messages.batches.retrieve(batch_id).processing_status != "ended":
-                    time.sleep(0.01)
-                list(self.anthropic.messages.batches.results(batch_id))
-            else:
-                while not (output := self.openai.batches.retrieve(batch_id).output_file_id):
-                    time.sleep(0.01)
-                _ = self.openai.files.content(output).text
-            self._read.add(path.name)
-            for number in range(BATCH_LINES):
-                self.note("line", f"{key}-{number}", begun_ns)
-
     def soak(self) -> None:
         """Make calls until the end; read the store from time to time."""
         read_at = time.monotonic()
@@ -153,15 +111,10 @@ class Worker:
                     next(iter(reader.calls()), None)
 
     def chaos(self) -> None:
-        """Everything at once, as fast as it goes."""
-        turns = 0
+        """Calls and background responses, as fast as it goes."""
         while not self.stopping:
-            turns += 1
             self.episode(6, 0.0)
             self.background()
-            if turns % 3 == 0:
-                self.create_batch()
-            self.read_batches()
             if self.reloading:
                 self.reload()
 
