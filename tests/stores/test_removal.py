@@ -14,7 +14,6 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import openai
 import pytest
 from msgspec.structs import replace
@@ -22,19 +21,12 @@ from tests.support.left_behind import leave_behind
 
 import callspan
 from callspan import SettingError, erase, open_store
-from callspan.records import (
-    FORMAT,
-    EventRecord,
-    Place,
-    Record,
-    Timing,
-    encode,
-)
+from callspan.records import FORMAT, CallRecord, EventRecord, Place, Record, Request, Timing, encode
 from callspan.stores import CallFilter, SqlStore, find_store
 from callspan.stores.removal import Keep
 from callspan.testing import ScriptedProvider
 
-from .conftest import SECOND, START_NS, Delivery, Records, event, left, message, reward, run, step
+from .conftest import SECOND, START_NS, Delivery, Records, event, left, message, raw, reward, run, step
 
 CANARY = "the canary sings at dawn"
 
@@ -174,24 +166,20 @@ def test_what_only_carries_the_user_goes_too_and_does_not_come_late(
     assert first(erase(store.url, CallFilter(user=user), dry_run=True)).events == 1
 
 
-def test_contents_that_others_use_stay(store: Delivery, records: Records) -> None:
-    """Also big values of a request that only its skeleton refers to."""
-    schema = {"type": "json_schema", "json_schema": {"name": "n", "schema": {"title": "x" * 400}}}
+def test_contents_that_other_calls_of_the_session_use_stay(store: Delivery, records: Records) -> None:
+    """Also large values of a request that only its skeleton refers to."""
     tools = [{"type": "function", "function": {"name": "f", "description": "y" * 300}}]
 
-    def call(call_id: str, *texts: str) -> Record:
-        made = records.call(said(*texts), call_id=call_id)
-        body = msgspec.json.decode(made.request.body) | {"response_format": schema, "tools": tools}
-        request = msgspec.structs.replace(made.request, body=msgspec.Raw(msgspec.json.encode(body)))
-        return msgspec.structs.replace(made, request=request)
+    def call(call_id: str, *texts: str) -> CallRecord:
+        request = Request(body=raw({"messages": said(*texts), "tools": tools}))
+        return records.call(call_id=call_id, session_id="s", request=request)
 
-    kept = call("kept", "Hi")
-    store.write(call("gone", "Hi", "Hello there.", "More"), kept)
+    kept, more = call("kept", "Hi"), ("Hi", "Hello there.", "More")
+    store.write(call("gone", *more), kept)
     assert first(erase(store.url, calls=["gone"])).calls == 1
-    (found,) = store.read().calls()
-    assert bytes(found.request.body) == bytes(kept.request.body)
-    store.write(again := call("again", "Hi", "Hello there.", "More"))
-    assert bytes(store.read().call("again").request.body) == bytes(again.request.body)
+    store.write(again := call("again", *more))
+    for one in (kept, again):
+        assert bytes(store.read().call(one.call_id).request.body) == bytes(one.request.body)
 
 
 def test_what_selects_nothing_deletes_nothing(
@@ -304,8 +292,8 @@ def test_while_others_write_what_was_erased_stays_gone_and_theirs_stays(
             if (seconds := time.monotonic() - begun) > 60 or (seconds > 3 and len(gone) > 3):
                 return
             texts = said(f"shared {number % 3}", "An answer", CANARY)
-            hers = records.call(texts, call_id=f"hers {number}", metadata={"user_id": "u1"})
-            theirs = records.call(texts[:2], call_id=f"theirs {number}", metadata={"user_id": "u2"})
+            hers = records.call(texts, call_id=f"hers {number}", session_id="s", metadata={"user_id": "u1"})
+            theirs = records.call(texts[:2], call_id=f"theirs {number}", session_id="s", metadata={"user_id": "u2"})
             writer.write(hers, theirs)
             kept.add(theirs.call_id)
 
