@@ -331,27 +331,7 @@ def test_readers_look_up_by_an_index(found: str, tmp_path: Path, deliver: Callab
         assert not any(step.startswith("SCAN c") for step in plan), plan
 
 
-def test_sessions_are_found_by_their_outcome_and_success(store: Delivery, records: Records) -> None:
-    over: dict[str, object] = {"start_ns": START_NS, "end_ns": START_NS + 1, "outcome": "success"}
-    store.write(
-        records.session("good", **over),
-        records.session("bad", **over, success=False),
-        records.session("open", start_ns=START_NS),
-        records.session("killed", start_ns=START_NS, host=socket.gethostname(), pid=2**22 + 1),
-    )
-    reader = store.read()
-    for conditions, expected in (
-        ({"session_outcome": "success"}, ["bad", "good"]),
-        ({"session_outcome": "in_progress"}, ["open"]),
-        ({"session_outcome": "interrupted"}, ["killed"]),
-        ({"success": True}, ["good"]),
-        ({"success": False}, ["bad"]),
-    ):
-        found = reader.sessions(which=CallFilter(**conditions), limit=9)
-        assert sorted(one.session.session_id for one in found) == expected
-
-
-def test_a_call_without_an_end_is_interrupted_once_its_process_is_gone(store: Delivery, records: Records) -> None:
+def test_what_has_no_end_is_interrupted_once_its_process_is_gone(store: Delivery, records: Records) -> None:
     begun: dict[str, object] = {"part": "started", "outcome": "in_progress", "response": None, "usage": None}
     host, gone = socket.gethostname(), 2**22 + 1
     waits: dict[str, object] = {"part": "requested", "outcome": "in_progress", "host": host, "pid": gone}
@@ -361,6 +341,9 @@ def test_a_call_without_an_end_is_interrupted_once_its_process_is_gone(store: De
         records.call(call_id="elsewhere", **begun, host="another", pid=gone),
         records.call(call_id="in the background", **waits),
         records.call(call_id="over", host=host, pid=gone),
+        records.session("open", start_ns=START_NS),
+        records.session("left", start_ns=START_NS, host=host, pid=gone),
+        records.session("ended", start_ns=START_NS, end_ns=START_NS + 1, host=host, pid=gone, outcome="success"),
     )
     reader = store.read()
     found = {
@@ -374,6 +357,9 @@ def test_a_call_without_an_end_is_interrupted_once_its_process_is_gone(store: De
     assert every == {call_id: outcome for outcome, ids in found.items() for call_id in ids}
     assert {call_id: call.outcome for call_id in every if (call := reader.call(call_id))} == every
     assert reader.count_calls(CallFilter(outcome="interrupted")) == 1
+    for outcome, expected in (("in_progress", "open"), ("interrupted", "left"), ("success", "ended")):
+        (one,) = reader.sessions(which=CallFilter(session_outcome=outcome), limit=9)
+        assert one.session.session_id == expected
 
 
 def test_calls_are_filtered(store: Delivery, records: Records) -> None:
