@@ -62,24 +62,16 @@ def test_every_kind_of_record_is_read_back_as_it_was_written(store: Delivery, re
 
 
 def test_records_are_found_by_their_whole_ids_alone(store: Delivery, records: Records) -> None:
-    """Without bodies; ids with quotes and prefixes of ids are like others."""
-    session, step, call_record, *more = records.every_kind()
-    assert isinstance(call_record, CallRecord)
-    (event,) = (one for one in more if isinstance(one, EventRecord))
-    other = records.session("s1\"'\\ é", name="other")
-    unanswered = records.call(response=None)
-    store.write(session, step, call_record, unanswered, other, event, records.session("s10"))
+    """Without bodies."""
+    session, step, call, *_ = records.every_kind()
+    assert isinstance(call, CallRecord)
+    store.write(session, step, call, records.session("s10"))
     reader = store.read()
-    assert list(reader.stored(SessionRecord, ["s1"])) == [session]
-    several = reader.stored(SessionRecord, ["s1", "none", other.session_id])
-    assert sorted(one.session_id for one in several) == ["s1", other.session_id]
+    assert list(reader.stored(SessionRecord, ["s1", "none"])) == [session]
     assert list(reader.stored(TimestepRecord, ["t1"])) == [step]
-    ids = [call_record.call_id, unanswered.call_id, *(f"c{number}" for number in range(500))]
-    calls = {one.call_id: one for one in reader.stored(CallRecord, ids)}
-    assert [bytes(calls[one].request.body) for one in ids[:2]] == [b"", b""]
-    assert calls[ids[0]].place == call_record.place
-    assert list(reader.stored(EventRecord, [event.event_id])) == [event]
-    assert [*reader.stored(CallRecord, ["c"]), *reader.stored(SessionRecord, [])] == []
+    (found,) = reader.stored(CallRecord, [*(f"c{number}" for number in range(500)), call.call_id])
+    assert (found.place, bytes(found.request.body)) == (call.place, b"")
+    assert list(reader.stored(CallRecord, [call.call_id[:-1]])) == []
     last = chr(sys.maxunicode)
     assert (reader.session(last), reader.call(last), reader.call("\ud7ff")) == (None, None, None)
 

@@ -10,7 +10,6 @@ import socket
 import subprocess
 import sys
 import traceback
-from contextlib import closing
 from itertools import count
 from pathlib import Path
 
@@ -28,7 +27,7 @@ from callspan.stores.spools import target_of
 from callspan.stores.urls import scheme_of
 from callspan.testing import ScriptedProvider
 
-from .conftest import Delivery, Records
+from .conftest import Records
 
 
 @pytest.mark.parametrize(
@@ -232,22 +231,6 @@ def test_one_that_rejects_something_that_it_was_not_given_loses_that_record_alon
     assert [json.loads(line)["call_id"] for line in (tmp_path / "calls.lines").read_text().splitlines()] == ["a", "b"]
     (kept,) = segment.with_name("rejected.jsonl").read_text().splitlines()
     assert json.loads(kept)["record"]["call_id"] == "poison"
-
-
-def test_where_it_cannot_erase_the_receipt_says_so_and_alone_it_is_refused(
-    scheme: str, tmp_path: Path, records: Records
-) -> None:
-    own = f"{scheme}:///{tmp_path}/calls.lines"
-    delivery = Delivery(f"sqlite:///{tmp_path}/calls.db")
-    delivery.write(records.session("s1"), records.call(session_id="s1"))
-    delivery.close()
-    both = f"sqlite:///{tmp_path}/calls.db,{own}"
-    done = ask("--store", both, "delete", "s1", "--yes")
-    assert (done.code, "nothing can be deleted there" in " ".join((done.out + done.err).split())) == (0, True)
-    with closing(open_store(f"sqlite:///{tmp_path}/calls.db")) as reader:
-        assert reader.count_calls() == 0
-    done = ask("--store", own, "delete", "--user", "u1", "--yes")
-    assert (done.code, "a filter needs a SQLite or Postgres store" in " ".join(done.err.split())) == (2, True)
 
 
 @pytest.mark.parametrize(
