@@ -23,17 +23,7 @@ from tests.support.scale import scaled
 
 from callspan import open_store
 from callspan.comparison.intervals import of_mean, of_means, of_shares, wilson
-from callspan.records import (
-    CallRecord,
-    Cost,
-    Place,
-    Record,
-    Request,
-    Response,
-    SessionRecord,
-    Timing,
-    Usage,
-)
+from callspan.records import CallRecord, Cost, Place, Record, Request, Response, SessionRecord, Timing, Usage
 from callspan.stores import CallFilter, Reader, Summary, find_store
 
 from .conftest import SECOND, START_NS, Delivery, Records, event, reward, run, step
@@ -310,64 +300,64 @@ def rounded(summary: Summary) -> dict[str, object]:
     return {name: float(f"{value:.9g}") if isinstance(value, float) else value for name, value in fields.items()}
 
 
+def costs(*amounts: str) -> list[Cost]:
+    return [Cost(usd=Decimal(usd), source="x") for usd in amounts]
+
+
 @pytest.mark.parametrize(
-    "fields",
+    ("field", "values", "summed"),
     [
-        {"cost": [Cost(usd=Decimal(9000000), source="x")] * 3},
-        {"cost": [Cost(usd=Decimal(usd), source="x") for usd in ("1E-50", "0.1", "12345678901234567890.5")]},
-        {"cost": [Cost(usd=Decimal(usd), source="x") for usd in ("1E+40", "1E-7", "-3")]},
-        {"usage": [Usage(input_tokens=2**62), Usage(input_tokens=2**62), Usage(output_tokens=2**63 - 1)]},
-        {"timing": [Timing(start_ns=START_NS, duration_ns=2**62, first_token_ns=number) for number in (0, 1, 7)]},
-        {"retries": [0, None, 2**31]},
+        ("cost", costs(*["9000000"] * 3), {"cost_usd": Decimal(27_000_000)}),
+        (
+            "cost",
+            costs("1E-50", "0.1", "12345678901234567890.5"),
+            {"cost_usd": Decimal(f"12345678901234567890.6{'0' * 48}1")},
+        ),
+        ("cost", costs("1E+40", "1E-7", "-3"), {"cost_usd": Decimal(f"{'9' * 39}7.0000001")}),
+        (
+            "usage",
+            [Usage(input_tokens=2**62), Usage(input_tokens=2**62), Usage(output_tokens=2**63 - 1)],
+            {"input_tokens": None},
+        ),
+        (
+            "timing",
+            [Timing(start_ns=START_NS, duration_ns=2**62, first_token_ns=number) for number in (0, 1, 7)],
+            {"p50_ms": pytest.approx(2**62 / 10**6), "ttft_p50_ms": 1e-6},
+        ),
+        ("retries", [0, None, 2**31], {"retries": 2**31}),
     ],
     ids=["dear", "tiny", "huge", "tokens", "times", "retries"],
 )
-def test_sums_of_extreme_amounts_are_exact(store: Delivery, tmp_path: Path, fields: dict[str, list[object]]) -> None:
-    ((name, values),) = fields.items()
+def test_sums_of_extreme_amounts_are_exact(
+    store: Delivery, field: str, values: list[object], summed: dict[str, object]
+) -> None:
     bare = CallRecord(call_id="", outcome="success", timing=Timing(start_ns=START_NS))
-    made = [msgspec.structs.replace(bare, call_id=f"c{at}", **{name: value}) for at, value in enumerate(values)]
+    made = [msgspec.structs.replace(bare, call_id=f"c{at}", **{field: value}) for at, value in enumerate(values)]
     store.write(*made)
     reader = store.read()
     assert list(reader.calls(CallFilter(newest_first=False))) == made, "the records stay whole"
-    with defined(tmp_path, made) as definition:
-        (expected,) = map(rounded, definition.summary("day"))
-    for which in (CallFilter(), CallFilter(since_ns=0)):
-        assert [*map(rounded, reader.summary("day", which))] == [expected]
-
-
-def test_sums_are_exact_and_failed_calls_do_not_lower_averages(store: Delivery, records: Records) -> None:
-    """Costs as decimals beyond picodollars; latencies of successes only; calls without usage left out."""
-    tiny = Decimal("0.00000000000000000001")
-    timing = {"start_ns": START_NS, "duration_ns": 9 * SECOND}
-    store.write(
-        *[records.call(at_s=i, cost=Cost(usd=Decimal("0.1"), source="x")) for i in range(10)],
-        records.call(at_s=20, cost=Cost(usd=tiny, source="x")),
-        records.call(outcome="error", usage=None, cost=None, retries=2, timing=Timing(**timing)),
-        records.call(model="other", cost=Cost(usd=Decimal(10) ** 9, source="x")),
-    )
-    first, other = store.read().summary("model")
-    assert first.key == "gpt-5"
-    assert (first.calls, first.errors, first.calls_without_cost, first.retries) == (12, 1, 1, 2)
-    assert first.cost_usd == Decimal("1.00000000000000000001")
-    assert (first.input_tokens, first.output_tokens, first.cache_read_tokens) == (110, 55, None)
-    assert (first.p50_ms, first.p95_ms, first.ttft_p50_ms) == (1000, 1000, 250)
-    assert (first.first_ns, first.last_ns) == (START_NS, START_NS + 21 * SECOND)
-    assert other.cost_usd == Decimal(10) ** 9
+    (found,) = reader.summary("day")
+    assert {name: getattr(found, name) for name in summed} == summed
 
 
 def test_sums_are_grouped_with_true_percentiles(store: Delivery, records: Records) -> None:
+    """Latencies are those of successes: a failed call lowers no average."""
     for number, milliseconds in enumerate([100, 5, 1, 2, 50]):
         timing = Timing(start_ns=START_NS + (number // 3) * 86_400 * SECOND, duration_ns=milliseconds * 1_000_000)
         store.write(records.call(session_id="a" if number < 4 else None, timing=timing))
     store.write(records.call(provider="anthropic", session_id="a"))
+    failed = Timing(start_ns=START_NS, duration_ns=9 * SECOND)
+    store.write(records.call(session_id="b", outcome="error", usage=None, cost=None, retries=2, timing=failed))
     reader = store.read()
-    assert [(one.key, one.calls) for one in reader.summary("day")] == [("2025-10-09", 4), ("2025-10-10", 2)]
-    assert [(one.key, one.calls) for one in reader.summary("session")] == [("a", 5), (None, 1)]
+    assert [(one.key, one.calls) for one in reader.summary("day")] == [("2025-10-09", 5), ("2025-10-10", 2)]
+    assert [(one.key, one.calls) for one in reader.summary("session")] == [("a", 5), (None, 1), ("b", 1)]
     openai, other = reader.summary("provider")
-    assert (openai.key, openai.calls, openai.p50_ms, openai.p95_ms) == ("openai", 5, 5, pytest.approx(90))
+    assert (openai.key, openai.calls, openai.p50_ms, openai.p95_ms) == ("openai", 6, 5, pytest.approx(90))
+    assert (openai.errors, openai.calls_without_cost, openai.retries, openai.input_tokens) == (1, 1, 2, 50)
+    assert (openai.first_ns, openai.last_ns) == (START_NS, START_NS + 86_400 * SECOND + 50_000_000)
     assert (other.key, other.calls) == ("anthropic", 1)
     (only,) = reader.summary("provider", CallFilter(session_id="a", provider="openai"))
-    assert only.calls == 4
+    assert (only.calls, only.ttft_p50_ms) == (4, None)
 
 
 def test_sessions_are_listed_newest_first_with_their_counts(store: Delivery, records: Records) -> None:
