@@ -25,5 +25,4 @@ FILES: Final[dict[str, int]] = {
     "tests/stores/test_outages.py": 0,
     "tests/stores/test_soak.py": 0,
     "tests/view/test_browser.py": 0,
-    "tests/view/test_scale.py": 0,
 }

@@ -1,9 +1,10 @@
-"""Large stores: commands and every SQL example of the documents keep to their bars of time and memory."""
+"""Large stores: commands, pages and every SQL example of the documents keep to their bars of time and memory."""
 
 from __future__ import annotations
 
 import os
 import re
+import resource
 import sqlite3
 import subprocess
 import sys
@@ -11,7 +12,8 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
+from urllib.parse import urlencode
 
 import pytest
 from tests.support.large_file import (
@@ -23,14 +25,16 @@ from tests.support.large_file import (
     make_chats,
     make_session,
     make_sessions,
-)
+)  # fmt: skip
 from tests.support.scale import scaled, slowness
+from tests.view.conftest import Page, Show, show
 
 from .conftest import SECOND, Delivery, Records, clickhouse
 
 CALLS = 1_000_000
 RSS_MB = 300
 pytestmark = [pytest.mark.timeout(1800)]
+__all__ = ["show"]
 
 
 @pytest.fixture(scope="module")
@@ -60,6 +64,40 @@ def test_a_command_over_a_large_file(large: Path, arguments: tuple[str, ...], cp
     cost = min(run(large, *arguments) for _ in range(2))
     assert cost.rss_mb < RSS_MB
     assert cost.cpu_s < cpu_s * slowness()
+
+
+LINES = ("", "user:user-7", "failed", "min-cost:0.0001", "sort:cost", "sort:duration", "sort:tokens")
+PAGES_AND_BARS = (
+    ("now", {}, 1.0),
+    *((page, {"q": line}, 1.5) for page in ("sessions", "calls") for line in LINES),
+    ("charts", {"q": ""}, 5.0),
+    ("table", {"q": "", "by": "user"}, 5.0),
+    ("table", {"q": "", "by": "model"}, 5.0),
+    ("scores", {"q": ""}, 5.0),
+)
+"""Each with the seconds of CPU that it may take with so many calls."""
+
+
+def read(page: Page, name: str, query: dict[str, Any], at_most_s: float) -> Any:
+    """The JSON of a page that takes no more CPU than this."""
+    began = time.process_time()
+    answer = page.ask(f"/api/{name}?{urlencode(query)}")
+    took_s = time.process_time() - began
+    print(f"| {name} {query} | {took_s:.2f} s CPU, {len(answer.body):,} bytes |")
+    assert answer.status == 200, answer.body
+    assert took_s < at_most_s * slowness(), (name, query)
+    return answer.json
+
+
+def test_the_pages_of_a_million_calls(large: Path, show: Show) -> None:
+    page = show(f"sqlite:///{large}")
+    Path("/proc/self/clear_refs").write_text("5")  # forgets the peak of the tests before
+    before_kb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    for name, query, at_most_s in PAGES_AND_BARS:
+        following = read(page, name, query, at_most_s).get("next")
+        if following is not None:
+            read(page, name, {**query, "after": following}, at_most_s)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before_kb < 200_000
 
 
 def test_10000_sessions_are_erased_in_15_seconds(tmp_path: Path) -> None:
