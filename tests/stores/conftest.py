@@ -1,13 +1,20 @@
-"""Fixtures of the store tests: records of every kind, a small agent, and ways to deliver them."""
+"""Stores under test: new ones of each kind, a real Postgres on loopback, and a proxy that can cut its connections."""
 
 from __future__ import annotations
 
 import importlib.util
+import os
+import shutil
+import socket
+import struct
+import subprocess
+import tempfile
+import threading
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 from tests.support.commands import run
@@ -15,12 +22,9 @@ from tests.support.records import SECOND, START_NS, Delivery, Records, event, me
 
 from callspan import open_store
 
-if TYPE_CHECKING:
-    from .servers import PostgresServer
-
 __all__ = [
-    "SECOND", "START_NS", "Delivery", "Records", "clickhouse", "event", "left", "message", "raw", "reward", "run",
-    "step",
+    "SECOND", "START_NS", "Delivery", "PostgresServer", "Records", "TcpProxy", "clickhouse", "event", "left", "message",
+    "raw", "reward", "run", "step",
 ]  # fmt: skip
 
 _SCHEMAS = count(1)
@@ -83,10 +87,137 @@ def clickhouse(url: str) -> Any:
     return closing(create_client(dsn=url.partition("+")[2]))
 
 
+class PostgresServer:
+    """A cluster in a directory of its own; started by `start`, all gone after `remove`."""
+
+    @staticmethod
+    def programs() -> Path | None:
+        """Return the directory of initdb and pg_ctl: of the PATH, else the newest of a distribution; None if absent."""
+        found = shutil.which("initdb")
+        if found is not None and shutil.which("pg_ctl") is not None:
+            return Path(found).parent
+        places = [path.parent for path in Path("/usr/lib/postgresql").glob("*/bin/initdb")]
+        return max(places, key=lambda place: float(place.parent.name), default=None)
+
+    def __init__(self, programs: Path) -> None:
+        self._programs = programs
+        self.directory = Path(tempfile.mkdtemp(prefix="callspan-pg-"))
+        # Postgres refuses to run as root.
+        self._user = "nobody" if os.geteuid() == 0 else None
+        if self._user is not None:
+            shutil.chown(self.directory, self._user)
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = free.getsockname()[1]
+        self._run("initdb", "-D", self._data, "-A", "trust", "-U", "callspan", "--no-sync", "-E", "UTF8")
+
+    @property
+    def url(self) -> str:
+        return f"postgresql://callspan@127.0.0.1:{self.port}/postgres"
+
+    def start(self) -> None:
+        options = f"-c listen_addresses=127.0.0.1 -c fsync=off -p {self.port} -k {self.directory}"
+        self._control("-w", "-o", options, "-l", str(self.directory / "log"), "start")
+
+    def restart_at_once(self) -> None:
+        """Stop without any goodbye and start again, as after a crash."""
+        self._control("-m", "immediate", "-w", "stop")
+        self.start()
+
+    def remove(self) -> None:
+        self._control("-m", "fast", "-w", "stop")
+        shutil.rmtree(self.directory)
+
+    @property
+    def _data(self) -> str:
+        return str(self.directory / "data")
+
+    def _control(self, *arguments: str) -> None:
+        self._run("pg_ctl", "-D", self._data, *arguments)
+
+    def _run(self, program: str, *arguments: str) -> None:
+        # Output goes nowhere: the server would keep a pipe open.
+        subprocess.run(
+            (str(self._programs / program), *arguments),
+            check=True,
+            user=self._user,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            timeout=60,
+            cwd=self.directory,
+        )
+
+
+_RESET = struct.pack("ii", 1, 0)
+
+
+class TcpProxy:
+    """Forwards to a port until it is changed."""
+
+    def __init__(self, port: int) -> None:
+        self._to = port
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self._listener.getsockname()[1]
+        self._flows = threading.Event()
+        self._flows.set()
+        self._refuses = False
+        self._lock = threading.Lock()
+        self._sockets: set[socket.socket] = set()
+        self.connections = 0
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def cut(self) -> None:
+        """Reset every connection, and each new one at once."""
+        self._refuses = True
+        with self._lock:
+            sockets, self._sockets = self._sockets, set()
+        for one in sockets:
+            with suppress(OSError):
+                one.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+                one.shutdown(socket.SHUT_RDWR)
+            one.close()
+
+    def stall(self) -> None:
+        """Take what is sent, and pass nothing on."""
+        self._flows.clear()
+
+    def heal(self) -> None:
+        """Forward again."""
+        self._refuses = False
+        self._flows.set()
+
+    def close(self) -> None:
+        self.cut()
+        self._flows.set()
+        self._listener.close()
+
+    def _accept(self) -> None:
+        with suppress(OSError):
+            while True:
+                near, _ = self._listener.accept()
+                self.connections += 1
+                if self._refuses:
+                    near.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+                    near.close()
+                    continue
+                far = socket.create_connection(("127.0.0.1", self._to))
+                with self._lock:
+                    self._sockets |= {near, far}
+                for one, other in ((near, far), (far, near)):
+                    threading.Thread(target=self._pump, args=(one, other), daemon=True).start()
+
+    def _pump(self, source: socket.socket, target: socket.socket) -> None:
+        with suppress(OSError):
+            while data := source.recv(65_536):
+                self._flows.wait()
+                target.sendall(data)
+        for one in (source, target):
+            with suppress(OSError):
+                one.shutdown(socket.SHUT_RDWR)
+
+
 @pytest.fixture(scope="session")
 def postgres_server() -> Iterator[PostgresServer]:
-    from .servers import PostgresServer
-
     needs_module("psycopg", "pip install 'callspan[postgres]'")
     programs = PostgresServer.programs()
     if programs is None:

@@ -23,8 +23,7 @@ from tests.support.scale import FULL, scaled
 from callspan import open_store
 from callspan.records import encode
 
-from .conftest import Records
-from .servers import PostgresServer, TcpProxy
+from .conftest import PostgresServer, Records, TcpProxy
 
 pytestmark = pytest.mark.postgres
 SECRET = "Tr0ub4dor"

@@ -30,7 +30,7 @@ from callspan import Settings, open_store
 from callspan.records import CallRecord
 from callspan.stores import Reader
 
-from .servers import PostgresServer, TcpProxy
+from .conftest import PostgresServer, TcpProxy
 from .soak_worker import FILLING
 
 MINUTES: Final = 10
