@@ -13,18 +13,7 @@ from typing import Any
 import pytest
 from tests.support.records import raw
 
-from callspan.records import (
-    Attempt,
-    Cost,
-    ErrorInfo,
-    Place,
-    Record,
-    Request,
-    Response,
-    Stream,
-    Timing,
-    Usage,
-)
+from callspan.records import Attempt, Cost, ErrorInfo, Place, Record, Request, Response, Stream, Timing, Usage
 from callspan.stores import CallFilter, Reader, SessionFilter, database
 from callspan.stores import reader as readers
 
@@ -334,6 +323,7 @@ def test_readers_look_up_by_an_index(found: str, tmp_path: Path, deliver: Callab
 def test_what_has_no_end_is_interrupted_once_its_process_is_gone(store: Delivery, records: Records) -> None:
     begun: dict[str, object] = {"part": "started", "outcome": "in_progress", "response": None, "usage": None}
     host, gone = socket.gethostname(), 2**22 + 1
+    over: dict[str, object] = {"end_ns": START_NS + 1, "host": host, "pid": gone, "outcome": "success"}
     waits: dict[str, object] = {"part": "requested", "outcome": "in_progress", "host": host, "pid": gone}
     store.write(
         records.call(call_id="runs", **begun, host=host, pid=os.getpid()),
@@ -343,7 +333,8 @@ def test_what_has_no_end_is_interrupted_once_its_process_is_gone(store: Delivery
         records.call(call_id="over", host=host, pid=gone),
         records.session("open", start_ns=START_NS),
         records.session("left", start_ns=START_NS, host=host, pid=gone),
-        records.session("ended", start_ns=START_NS, end_ns=START_NS + 1, host=host, pid=gone, outcome="success"),
+        records.session("ended", **over),
+        records.session("failed", **over, success=False),
     )
     reader = store.read()
     found = {
@@ -357,8 +348,11 @@ def test_what_has_no_end_is_interrupted_once_its_process_is_gone(store: Delivery
     assert every == {call_id: outcome for outcome, ids in found.items() for call_id in ids}
     assert {call_id: call.outcome for call_id in every if (call := reader.call(call_id))} == every
     assert reader.count_calls(CallFilter(outcome="interrupted")) == 1
-    for outcome, expected in (("in_progress", "open"), ("interrupted", "left"), ("success", "ended")):
-        (one,) = reader.sessions(which=CallFilter(session_outcome=outcome), limit=9)
+    for conditions, expected in (
+        ({"session_outcome": "in_progress"}, "open"), ({"session_outcome": "interrupted"}, "left"),
+        ({"success": True}, "ended"), ({"success": False}, "failed"),
+    ):  # fmt: skip
+        (one,) = reader.sessions(which=CallFilter(**conditions), limit=9)
         assert one.session.session_id == expected
 
 
