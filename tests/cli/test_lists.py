@@ -63,9 +63,7 @@ def test_commands_on_an_empty_store_end_with_exit_code_1(
         (["--min-reward", "0", "--limit", "1"], ["s2"]),
     ],
 )
-def test_sessions_by_reward_never_take_an_unknown_one_for_zero(
-    store: str, arguments: list[str], expected: list[str]
-) -> None:
+def test_an_unknown_reward_is_not_zero(store: str, arguments: list[str], expected: list[str]) -> None:
     ends: list[dict[str, Any]] = [{"outcome": "error"}, {"outcome": "success"}, {}, {}]
     sessions = [session(f"s{at}", start_ns=START_NS + at, **fields) for at, fields in enumerate(ends)]
     rewards = [
@@ -304,9 +302,7 @@ def test_the_service_name_from_the_command_line(command: str, name: str | None) 
 
 
 @pytest.mark.parametrize(("arguments", "name"), [(["/x/app.py"], "app"), (["-c"], None), ([""], None), ([], None)])
-def test_the_service_name_inside_a_process(
-    arguments: list[str], name: str | None, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_name_inside_a_process(arguments: list[str], name: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
     assert main_name(arguments) == name
     monkeypatch.setenv("CALLSPAN_RUN_SERVICE", "shop")
     assert main_name(arguments) == "shop"

@@ -167,9 +167,7 @@ def test_live_without_keys_says_what_is_missing(tmp_path: Path, monkeypatch: pyt
 
 
 @pytest.mark.parametrize("installed", [True, False])
-def test_the_last_agent_is_asked_by_voice_where_websockets_is_installed(
-    installed: bool, demo: Demo, tmp_path: Path
-) -> None:
+def test_the_last_agent_is_asked_by_voice_where_it_can_be(installed: bool, demo: Demo, tmp_path: Path) -> None:
     store = demo.store
     if not installed:
         old = tmp_path / "websockets-14.0.dist-info"

@@ -77,9 +77,7 @@ def test_wrong_usage_of_run_is_exit_code_2(arguments: list[str], expected: str) 
     assert "\x00" not in answer.err
 
 
-def test_the_help_of_each_sub_command_fits_a_screen_and_begins_with_two_examples_that_are_valid(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_help_fits_a_screen_and_begins_with_two_examples(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "80")
     (tmp_path / "mine.json").touch()

@@ -67,9 +67,7 @@ def test_the_library_replaces_nothing_that_is_no_file(store: str, tmp_path: Path
         ({"api": "teapots\x1b"}, "teapots\ufffd is not an API that can be replayed"),
     ],
 )
-def test_what_cannot_be_sent_again_is_reported_before_anything_is_sent(
-    store: str, fields: dict[str, Any], expected: str
-) -> None:
+def test_what_cannot_be_sent_again_is_reported_first(store: str, fields: dict[str, Any], expected: str) -> None:
     answer = ask("--store", keep(store, chat_call("a", **fields)), "replay", "a", "--base-url", "http://127.0.0.1:9")
     assert (answer.code, answer.out) == (1, "")
     assert expected in answer.err

@@ -190,9 +190,7 @@ def written(path: Path, value: object) -> Path:
         ("azure.ai.openai", "gpt-5", 4), ("openai", "llama", 5),
     ],
 )  # fmt: skip
-def test_a_name_takes_precedence_over_a_pattern_and_a_longer_pattern_over_a_shorter(
-    tmp_path: Path, provider: str, model: str, usd: int
-) -> None:
+def test_a_name_goes_before_patterns_and_longer_ones_first(tmp_path: Path, provider: str, model: str, usd: int) -> None:
     rows = {"gpt-5*": 1, "gpt-5-mini*": 2, "gpt-5-mini": 3, "azure.ai.openai/gpt-5*": 4, "*": 5}
     path = written(tmp_path / "p.json", {"models": {name: {"input": price} for name, price in rows.items()}})
     assert cost_of(counted(model, provider, input_tokens=1_000_000), path) == Cost(usd=Decimal(usd), source="p")
@@ -219,9 +217,7 @@ def test_models_the_file_does_not_name_keep_their_published_price(tmp_path: Path
         ({"models": {}, "currency": "EUR"}, "EUR"),
     ],
 )
-def test_a_file_that_is_wrong_is_refused_with_its_name_and_what_is_wrong(
-    tmp_path: Path, content: object, expected: str
-) -> None:
+def test_a_wrong_file_is_refused_with_its_name_and_why(tmp_path: Path, content: object, expected: str) -> None:
     store = keep(f"sqlite:///{tmp_path}/calls.db", counted("m", "x"))
     answer = ask("--store", store, "reprice", "--prices", str(written(tmp_path / "prices.json", content)))
     assert answer.code == 2

@@ -71,9 +71,7 @@ def test_one_row_per_call_trains_on_its_own_answer_only(world: World, exported: 
     assert "parallel_tool_calls" not in rows[-1]
 
 
-def test_a_session_that_forked_has_a_row_for_each_end_and_trains_on_nothing_twice(
-    world: World, exported: Export
-) -> None:
+def test_a_fork_has_a_row_for_each_end_and_trains_on_nothing_twice(world: World, exported: Export) -> None:
     world.session("s1")
     first = {"role": "user", "content": "A number?"}
     answer = world.chat([first], "7", "s1")
@@ -98,9 +96,7 @@ def links(kind: str, number: int) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("kind", ["conversation", "response"])
-def test_a_call_has_the_earlier_messages_of_its_session_also_of_calls_that_were_not_selected(
-    world: World, exported: Export, kind: str
-) -> None:
+def test_a_call_has_the_messages_of_earlier_calls_not_selected_too(world: World, exported: Export, kind: str) -> None:
     world.session("s1")
     for number, model in enumerate(("small", "big", "small")):
         sent = {"model": model, "input": f"Question {number}", **links(kind, number)}
@@ -351,9 +347,7 @@ def test_a_tool_result_is_text(world: World, exported: Export, content: object, 
 
 
 @pytest.mark.parametrize(("role", "dropped"), [("user", {}), ("human", {}), ("critic", {"role critic": 1})])
-def test_unknown_roles_are_users_and_counted(
-    world: World, exported: Export, role: str, dropped: dict[str, int]
-) -> None:
+def test_unknown_roles_are_counted_users(world: World, exported: Export, role: str, dropped: dict[str, int]) -> None:
     world.chat([{"role": role, "content": "q", "name": "n"}], "x")
     found = exported("openai")
     assert found.rows[0]["messages"][0] == {"role": "user", "content": "q", "name": "n"}

@@ -123,9 +123,7 @@ def test_trl_pairs_have_no_tools_where_there_are_none_and_ids_on_request(world: 
     }
 
 
-def test_the_command_writes_pairs_for_trl_and_only_pairs_have_that_form(
-    world: World, exported: Export, tmp_path: Path
-) -> None:
+def test_the_command_writes_pairs_and_nothing_else_for_trl(world: World, exported: Export, tmp_path: Path) -> None:
     play(world, "good", "left", 1.0)
     play(world, "bad", "right", 0.0)
     store, target = world.write(tmp_path / "w.db"), tmp_path / "pairs.jsonl"
@@ -136,9 +134,7 @@ def test_the_command_writes_pairs_for_trl_and_only_pairs_have_that_form(
         exported("openai", options=TRL)
 
 
-def test_two_conversations_by_turns_in_one_session_are_each_compared_by_themselves(
-    world: World, exported: Export
-) -> None:
+def test_conversations_by_turns_are_each_compared_by_themselves(world: World, exported: Export) -> None:
     for session_id, reward, found in (("good", 1.0, "a door"), ("bad", 0.0, "nothing")):
         world.session(session_id, reward, task_id="maze")
         agents = [[{"role": "user", "content": f"Agent {number}."}] for number in range(2)]

@@ -52,9 +52,7 @@ def question(text: str = "?") -> list[dict[str, Any]]:
         ({"since_ns": START_NS + 10**15}, []),
     ],
 )
-def test_the_filters_of_the_lists_select_sessions_and_calls(
-    exported: Export, choice: dict[str, Any], kept: list[str]
-) -> None:
+def test_filters_of_lists_select_sessions_and_calls(exported: Export, choice: dict[str, Any], kept: list[str]) -> None:
     """Those that they do not select are not left out: nobody asked for them."""
     found = exported("openai", **choice)
     assert [row["messages"][0]["content"] for row in found.rows] == kept
@@ -96,9 +94,7 @@ def test_answers_that_were_cut_off_are_in_and_counted_or_left_out(world: World, 
 
 
 @pytest.mark.parametrize("name", TEXT_FORMATS)
-def test_a_session_of_which_no_call_fits_is_counted_and_takes_no_part(
-    world: World, exported: Export, name: str
-) -> None:
+def test_a_session_of_which_no_call_fits_is_counted_and_left_out(world: World, exported: Export, name: str) -> None:
     cut_off(world)
     world.session("failed", 2.0, task_id="maze")
     world.chat(question(), "?", "failed", outcome="error")
@@ -119,9 +115,7 @@ def test_an_answer_that_was_cut_off_counts_where_it_is_trained_on(world: World, 
 
 
 @pytest.mark.parametrize("name", TEXT_FORMATS)
-def test_calls_outside_sessions_are_counted_where_only_sessions_are_exported(
-    world: World, exported: Export, name: str
-) -> None:
+def test_calls_outside_are_counted_where_sessions_are_exported(world: World, exported: Export, name: str) -> None:
     cut_off(world)
     for number in range(3):
         world.chat(question(f"{number}"), "Loose.", body={"prompt_token_ids": [1]}, choice=TOKENS)
@@ -143,9 +137,7 @@ def test_what_the_limit_leaves_is_counted_as_far_as_it_is_known(world: World, ex
 
 
 @pytest.mark.parametrize("target", ["file", "stdout", "none"])
-def test_the_command_says_what_it_left_out_and_whether_cut_off_answers_are_in(
-    world: World, tmp_path: Path, target: str
-) -> None:
+def test_the_command_says_what_is_left_out_and_cut_off(world: World, tmp_path: Path, target: str) -> None:
     cut_off(world)
     world.chat(question(), "half", outcome="cancelled")
     store = world.write(tmp_path / "w.db")

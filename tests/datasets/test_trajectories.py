@@ -149,9 +149,7 @@ def test_a_table_of_calls_reads_back_with_its_types(world: World, tmp_path: Path
     assert (outside["reward"], outside["input_tokens"], outside["cost_usd"], outside["session_id"]) == (None,) * 4
 
 
-def test_without_pyarrow_the_table_says_what_to_install(
-    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_without_pyarrow_it_says_what_to_install(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "pyarrow", None)
     world.chat(QUESTION, "x")
     with pytest.raises(SettingError, match=r"pip install .callspan\[datasets\]"):

@@ -279,9 +279,7 @@ JSON_CONTENT = ("llm.prompts.raw", "llm.completions.raw", "gen_ai.input.messages
     cap=st.integers(min_value=2, max_value=600) | st.integers(600, 4_000),
     span=st.integers(min_value=0, max_value=4_000),
 )
-def test_any_text_under_any_caps_gives_valid_json_within_them(
-    api: tuple[str, str], texts: list[str], cap: int, span: int
-) -> None:
+def test_any_text_is_valid_json_within_any_caps(api: tuple[str, str], texts: list[str], cap: int, span: int) -> None:
     wire = [{"role": "user", "type": "text", "text": text, "content": text} for text in texts]
     typed = [Message(role="user", parts=[Text(text=text)]) for text in texts]
     sent, answer = raw({"messages": wire}), raw({api[1]: wire})
@@ -312,9 +310,7 @@ def test_any_text_under_any_caps_gives_valid_json_within_them(
         (None, {"answer": 1, "duration": 3}, None),
     ],
 )
-def test_tokens_per_second_are_those_of_the_successful_attempt(
-    tokens: int | None, times_s: dict[str, int], rate: float | None
-) -> None:
+def test_tokens_per_second_are_of_the_answer(tokens: int | None, times_s: dict[str, int], rate: float | None) -> None:
     timing = Timing(start_ns=1, **{f"{name}_ns": seconds * SECOND for name, seconds in times_s.items()})
     of = msgspec.structs.replace(BARE, usage=Usage(output_tokens=tokens), timing=timing)
     assert projected(of).get("callspan.output_tokens_per_second") == rate
@@ -392,9 +388,7 @@ LOGFIRE = {
         ({"gen_ai.operation.name": "chat", "gen_ai.user": "u2"}, {"user_id": "u2"}),
     ],
 )  # fmt: skip
-def test_user_agent_prompt_and_tags_are_those_of_the_other_instrumentation(
-    attributes: dict[str, Any], metadata: dict[str, Any]
-) -> None:
+def test_users_prompts_and_tags_of_other_instrumentations(attributes: dict[str, Any], metadata: dict[str, Any]) -> None:
     """As the official instrumentations, OpenInference, OpenLLMetry and Logfire write them; never any content."""
     record = known(attributes)
     assert record.metadata == metadata
@@ -450,9 +444,7 @@ def _quiet() -> Iterator[None]:
 
 
 @given(limits=LIMITS, before=ATTRIBUTES, attributes=ATTRIBUTES)
-def test_a_span_shows_what_setting_each_would_show(
-    limits: SpanLimits, before: dict[str, Any], attributes: dict[str, Any]
-) -> None:
+def test_a_span_is_as_set_one_by_one(limits: SpanLimits, before: dict[str, Any], attributes: dict[str, Any]) -> None:
     at_once, one_by_one = a_span(limits, before), a_span(limits, before)
     put_attributes(at_once, attributes)
     one_by_one.set_attributes(attributes)

@@ -72,9 +72,7 @@ def test_a_span_is_a_function_of_its_record(provider: ScriptedProvider, program:
 
 
 @pytest.mark.parametrize("program", [support_desk, demo])
-def test_the_spans_of_a_session_are_made_of_what_a_store_has(
-    provider: ScriptedProvider, tmp_path: Path, program: Any
-) -> None:
+def test_spans_of_sessions_are_made_of_stored_records(provider: ScriptedProvider, tmp_path: Path, program: Any) -> None:
     """But for costs computed at delivery, and rewards that came after its end: the span could not have them."""
     url, settings = f"sqlite:///{tmp_path}/calls.db", {}
     with capture(stores=url, spool_dir=tmp_path / "spool", **settings) as seen:

@@ -113,9 +113,7 @@ def delivers_all(scenario: Scenario, name: str) -> bool:
 
 @given(steps=STEPS)
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-def test_any_sequence_of_spool_operations_loses_nothing(
-    tmp_path_factory: pytest.TempPathFactory, steps: list[tuple[str, int]]
-) -> None:
+def test_any_sequence_loses_nothing(tmp_path_factory: pytest.TempPathFactory, steps: list[tuple[str, int]]) -> None:
     scenario = Scenario(tmp_path_factory.mktemp("scenario"))
     for what, amount in steps:
         scenario.step(what, amount)

@@ -47,9 +47,7 @@ def store(tmp_path: Path) -> str:
     return f"sqlite:///{tmp_path}/calls.db"
 
 
-def test_a_flush_of_a_store_that_hangs_returns_in_time_and_a_second_end_is_harmless(
-    provider: ScriptedProvider, tmp_path: Path
-) -> None:
+def test_a_flush_beside_a_hanging_store_returns_in_time(provider: ScriptedProvider, tmp_path: Path) -> None:
     """Nobody answers: the flush says so, at once where the store failed before; ending twice does nothing more."""
     handle = callspan.instrument(stores=f"unix://{tmp_path}/nobody.sock", spool_dir=tmp_path / "spool")
     with openai.OpenAI(api_key="k", base_url=provider.openai_url) as client:

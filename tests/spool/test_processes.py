@@ -77,9 +77,7 @@ def bytes_in(directory: Path) -> int:
 @pytest.mark.parametrize(
     ("holder", "dead"), [("idle", "refuses"), ("idle", "hangs"), ("killed", "refuses"), ("gone", "hangs")]
 )
-def test_whoever_holds_the_room_the_healthy_store_gets_everything(
-    holder: str, dead: str, tmp_path: Path, start: Callable[[str], Neighbour]
-) -> None:
+def test_a_healthy_store_gets_all(holder: str, dead: str, tmp_path: Path, start: Callable[[str], Neighbour]) -> None:
     first, second, third = (start(dead) for _ in range(3))
     assert first.tell(f"append a {FULL}") == str(FULL)
     if holder == "killed":
@@ -111,9 +109,7 @@ def test_whoever_holds_the_room_the_healthy_store_gets_everything(
     assert len(sink.keys()) > 30
 
 
-def test_a_store_that_is_behind_for_a_moment_loses_nothing_to_the_backlog_of_another(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_backlog_costs_another_store_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("callspan.spool.spool._TIDY_S", 0.0)
     monkeypatch.setattr("callspan.spool.shipper._IDLE_S", 0.05)
     behind, down = FileSink(tmp_path / "behind"), DownSink(tmp_path / "down")

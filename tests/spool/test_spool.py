@@ -347,9 +347,7 @@ def test_sqlite_survives_forks_during_deliveries(tmp_path: Path) -> None:
             assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
 
 
-def test_a_directory_that_is_deleted_is_made_again_and_loses_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_deleted_directory_is_made_again_and_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("callspan.spool.spool._TIDY_S", 0.0)
     sink = DownSink(tmp_path / "out")
     spool = spool_of(tmp_path / "spool", one=sink)
@@ -391,9 +389,7 @@ def test_losses_of_many_names_fit_into_their_file(tmp_path: Path) -> None:
     assert sum(loss.count for loss in read_losses(tmp_path).dropped.values()) == 1000
 
 
-def test_with_sync_the_directories_of_a_new_segment_are_synced_before_its_first_record_returns(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_with_sync_a_new_segment_has_its_directories_synced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Else a power failure leaves records in a file, or a directory, that has no name."""
     synced: list[int] = []
 
@@ -410,9 +406,7 @@ def test_with_sync_the_directories_of_a_new_segment_are_synced_before_its_first_
     assert spool.close(20)
 
 
-def test_a_directory_that_another_user_may_have_made_is_neither_read_nor_tidied(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_another_users_directory_is_neither_read_nor_tidied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Anybody may make the one in `/tmp` where records wait if the usual one cannot be written."""
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     monkeypatch.setattr("callspan.spool.spool._TIDY_S", 0.0)
@@ -701,9 +695,7 @@ def test_the_place_for_a_full_disk_may_be_another_users(tmp_path: Path) -> None:
     os.close(descriptor)
 
 
-def test_no_thread_of_a_closed_spool_waits_for_a_fork_that_is_over(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_no_thread_of_a_closed_spool_waits_for_a_past_fork(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     spool, over = spool_of(tmp_path / "spool", ends=SqliteSink(tmp_path / "a.db")), threading.Event()
     monkeypatch.setattr("callspan.spool.spool._GRACE_S", 5.0)
 

@@ -185,7 +185,7 @@ BODIES = st.dictionaries(
 
 @given(body=BODIES | JSON, answer=JSON)
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_any_body_comes_back_with_its_bytes_and_its_key_order(
+def test_any_body_keeps_its_bytes_and_key_order(
     store: Delivery, records: Records, body: object, answer: object
 ) -> None:
     made = records.call(request=Request(body=raw(body)), response=Response(body=raw(answer)))
@@ -261,9 +261,7 @@ runpy.run_module("callspan.cli", run_name="__main__")
 """A command that is killed as it begins to write down how far it has come."""
 
 
-def test_a_kill_between_the_commit_and_the_spools_cursor_doubles_nothing_and_brings_nothing_back(
-    url: str, tmp_path: Path, records: Records, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_kill_after_the_commit(url: str, tmp_path: Path, records: Records, monkeypatch: pytest.MonkeyPatch) -> None:
     """The next process delivers the batch again: what is there stays as it is, what was erased meanwhile stays gone."""
     spool = tmp_path / "spool"
     monkeypatch.setenv("CALLSPAN_SPOOL_DIR", str(spool))

@@ -67,9 +67,7 @@ def test_the_file_is_for_its_owner_only_and_marked(file: Delivery, path: Path, r
     assert ask(path, "PRAGMA journal_mode") == [("wal",)]
 
 
-def test_equal_content_of_a_session_is_stored_once_across_processes(
-    path: Path, deliver: Callable[[str], Delivery], records: Records
-) -> None:
+def test_equal_content_is_stored_once(path: Path, deliver: Callable[[str], Delivery], records: Records) -> None:
     tools = [{"type": "function", "function": {"name": "f", "description": "d" * 500}}]
     request = Request(body=raw({"messages": [{"role": "user", "content": "same"}], "tools": tools}))
     for _ in range(2):
@@ -212,9 +210,7 @@ def test_the_view_shows_the_messages_by_role(server: Delivery, records: Records)
 
 
 @pytest.mark.postgres
-def test_writers_at_once_lose_nothing_and_keep_the_bodies_that_they_share(
-    postgres_url: str, deliver: Callable[[str], Delivery], records: Records
-) -> None:
+def test_writers_at_once_lose_nothing(postgres_url: str, deliver: Callable[[str], Delivery], records: Records) -> None:
     """The same calls outside of sessions, whose contents no lock of a session guards; the same texts in a session."""
     writers = [deliver(postgres_url) for _ in range(4)]
     calls = []

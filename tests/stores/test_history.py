@@ -288,9 +288,7 @@ def test_pages_of_sessions_begin_where_the_one_before_ended(store: Delivery, rec
     assert len(every) == 7
 
 
-def test_steps_are_numbered_by_their_position_whatever_process_began_them(
-    url: str, store: Delivery, records: Records, tmp_path: Path
-) -> None:
+def test_steps_are_numbered_by_their_position(url: str, store: Delivery, records: Records, tmp_path: Path) -> None:
     """Two processes have begun theirs by turns, each with an index of its own."""
     for place in (0, 2, 1, 3):
         sent = [{"role": "user", "content": f"message {place}"}]

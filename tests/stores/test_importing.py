@@ -66,9 +66,7 @@ MAKE = {"sqlite": run_sqlite, "postgresql": run_postgres}
 
 
 @pytest.mark.parametrize("other", OTHERS)
-def test_a_store_of_another_format_is_refused_and_not_changed(
-    url: str, records: Records, store: Delivery, other: int
-) -> None:
+def test_another_format_is_refused_and_not_changed(url: str, records: Records, store: Delivery, other: int) -> None:
     """By writers, readers, the removal of records and the test of `doctor`."""
     store.write(records.call())
     store.close()
@@ -215,9 +213,7 @@ def test_it_becomes_what_a_store_of_its_own_would_show_and_again_changes_nothing
     assert later.records["calls"] == 3
 
 
-def test_rotated_files_come_too_and_damaged_lines_are_counted(
-    tmp_path: Path, deliver: Deliver, wanted: list[object]
-) -> None:
+def test_rotated_files_come_and_damage_is_counted(tmp_path: Path, deliver: Deliver, wanted: list[object]) -> None:
     path = tmp_path / "a.jsonl"
     store = deliver(f"jsonl:///{path}?max_bytes=30000")
     for record in made(Records()):
@@ -231,9 +227,7 @@ def test_rotated_files_come_too_and_damaged_lines_are_counted(
     assert content(tmp_path / "into.db") == wanted
 
 
-def test_an_earlier_layout_is_refused_with_the_way_to_load_it_and_loaded(
-    tmp_path: Path, deliver: Deliver, wanted: list[object]
-) -> None:
+def test_an_earlier_layout_is_refused_and_loaded(tmp_path: Path, deliver: Deliver, wanted: list[object]) -> None:
     """Of a file that lacks columns of today and has others; and JSON Lines of an earlier format."""
     old = tmp_path / "old.db"
     store = deliver(f"sqlite:///{old}")
@@ -325,9 +319,7 @@ def test_commands_that_read_say_how_to_load_it(url: str, command: str, tmp_path:
 
 
 @pytest.mark.clickhouse
-def test_a_call_is_shown_from_clickhouse_by_any_of_its_ids(
-    clickhouse_url: str, deliver: Deliver, records: Records
-) -> None:
+def test_clickhouse_shows_a_call_by_any_of_its_ids(clickhouse_url: str, deliver: Deliver, records: Records) -> None:
     store = deliver(clickhouse_url)
     begun = records.call(call_id="one-1", part="started", outcome="in_progress", span_id="ab" * 8)
     whole = records.call([{"role": "user", "content": "Grüße"}], "42 is the answer", call_id="one-1", span_id="ab" * 8)

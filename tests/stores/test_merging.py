@@ -159,9 +159,7 @@ ANSWER = replace(
 
 
 @pytest.mark.parametrize("together", [True, False])
-def test_versions_of_a_background_response_in_any_order_are_one_call(
-    store: Delivery, together: bool, records: Records
-) -> None:
+def test_versions_of_a_background_response_are_one_call(store: Delivery, together: bool, records: Records) -> None:
     """In one batch or one by one, each twice, next to other calls; sums count it once."""
     orders = list(itertools.permutations([CREATED, ENDED, ANSWER]))
     for number, order in enumerate(orders):
@@ -271,9 +269,7 @@ def moved(records: Records) -> Iterator[tuple[CallRecord, CallRecord]]:
 
 @pytest.mark.parametrize("at_once", [False, True])
 @pytest.mark.parametrize("number", range(4))
-def test_messages_belong_to_the_session_of_the_merged_call_and_go_with_it(
-    store: Delivery, url: str, records: Records, number: int, at_once: bool
-) -> None:
+def test_contents_go_with_their_owner(store: Delivery, url: str, records: Records, number: int, at_once: bool) -> None:
     versions = list(moved(records))[number]
     for batch in [versions] if at_once else [[one] for one in versions]:
         store.write(*batch)

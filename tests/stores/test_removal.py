@@ -144,9 +144,7 @@ def alone(user: str) -> list[Record]:
 
 
 @pytest.mark.parametrize("user", ["u1", 'a "quoted" o\'clock\\'])
-def test_what_only_carries_the_user_goes_too_and_does_not_come_late(
-    store: Delivery, records: Records, tmp_path: Path, user: str
-) -> None:
+def test_what_only_carries_the_user_goes_too(store: Delivery, records: Records, tmp_path: Path, user: str) -> None:
     other = {"user_id": "another"}
     store.write(
         records.session("s", start_ns=START_NS),
@@ -182,9 +180,7 @@ def test_contents_that_other_calls_of_the_session_use_stay(store: Delivery, reco
         assert bytes(store.read().call(one.call_id).request.body) == bytes(one.request.body)
 
 
-def test_what_selects_nothing_deletes_nothing(
-    tmp_path: Path, deliver: Callable[[str], Delivery], records: Records
-) -> None:
+def test_no_selection_deletes_nothing(tmp_path: Path, deliver: Callable[[str], Delivery], records: Records) -> None:
     url = f"sqlite:///{tmp_path}/calls.db"
     deliver(url).write(*of_user(records))
     before = left(url)
@@ -210,9 +206,7 @@ def test_what_selects_nothing_deletes_nothing(
     assert left(url) == ({"mixed"}, {"c", "d", "e", "f"})
 
 
-def test_a_store_that_cannot_erase_is_named_and_a_broken_one_says_so(
-    tmp_path: Path, deliver: Callable[[str], Delivery], records: Records
-) -> None:
+def test_a_store_without_erasing_is_named(tmp_path: Path, deliver: Callable[[str], Delivery], records: Records) -> None:
     url, broken = f"sqlite:///{tmp_path}/calls.db", tmp_path / "broken.db"
     deliver(url).write(*of_user(records))
     broken.write_bytes(b"no database at all" * 100)
@@ -280,9 +274,7 @@ def test_a_rejected_record_of_any_id_goes_too(tmp_path: Path, records: Records, 
     assert CANARY not in rejected.read_text()
 
 
-def test_while_others_write_what_was_erased_stays_gone_and_theirs_stays(
-    url: str, deliver: Callable[[str], Delivery], records: Records
-) -> None:
+def test_erased_stays_gone_beside_writers(url: str, deliver: Callable[[str], Delivery], records: Records) -> None:
     """Contents are shared by both users, so that those of the one are erased while those of the other are written."""
     writer, kept, gone = deliver(url), set[str](), set[str]()
     begun = time.monotonic()

@@ -21,9 +21,7 @@ def given(reward_id: str, number: int, **target: Any) -> RewardRecord:
     return reward(reward_id, objective="feedback", time_ns=START_NS + number, **target)
 
 
-def test_a_reward_by_any_id_of_a_call_belongs_to_it_once_it_is_recorded(
-    url: str, store: Delivery, records: Records
-) -> None:
+def test_a_reward_by_any_id_of_a_call_belongs_to_it(url: str, store: Delivery, records: Records) -> None:
     call = records.call(call_id="c", place=Place(session_id="s"), span_id="1" * 16)
     names = {"own": "c", "response": "chatcmpl-1", "request": "req_1", "span": "1" * 16}
     store.write(*(given(name, number, call_id=ident) for number, (name, ident) in enumerate(names.items())))
@@ -73,9 +71,7 @@ def shared(records: Records) -> list[CallRecord]:
 
 
 @pytest.mark.parametrize(("erased", "rewards"), [("replay", ["r"]), ("own", [])])
-def test_a_reward_is_erased_with_the_call_that_it_belongs_to(
-    erased: str, rewards: list[str], url: str, store: Delivery, records: Records
-) -> None:
+def test_it_goes_with_its_call(erased: str, rewards: list[str], url: str, store: Delivery, records: Records) -> None:
     store.write(*shared(records), given("r", 9, call_id="resp_1"))
     assert erase(url, calls=[erased]).stores[0].rewards == 1 - len(rewards)
     assert [one.reward_id for one in store.read().rewards()] == rewards

@@ -99,9 +99,7 @@ def without_later(span: SentSpan) -> SentSpan:
 
 
 @on_every_store
-def test_what_is_sent_equals_what_was_exported(
-    url: str, record: Callable[..., Captured], receiver: OtlpReceiver
-) -> None:
+def test_sent_equals_exported(url: str, record: Callable[..., Captured], receiver: OtlpReceiver) -> None:
     seen = record(support_desk, everything, loose)
     done = send(url, receiver)
     assert done.code == 0, done.out + done.err
@@ -161,9 +159,7 @@ def test_a_second_run_sends_what_is_new(url: str, record: Callable[..., Captured
         assert {span.span_id for span in other.spans} >= {span.span_id for span in receiver.spans[len(first.spans) :]}
 
 
-def test_a_background_call_is_sent_with_its_answer(
-    url: str, record: Callable[..., Captured], receiver: OtlpReceiver
-) -> None:
+def test_a_background_call_has_its_answer(url: str, record: Callable[..., Captured], receiver: OtlpReceiver) -> None:
     def background(provider: ScriptedProvider) -> None:
         with openai.OpenAI(api_key="k", base_url=provider.openai_url) as client:
             waits = client.responses.create(model="m", input="Hi", background=True)
@@ -206,9 +202,7 @@ def test_what_was_not_sampled_or_has_not_ended_is_counted_apart(
     assert "--again sends what was sent before. 1 not sampled. 2 not ended." in said(send(url, receiver))
 
 
-def test_a_receiver_that_does_not_listen_is_named_with_the_reason(
-    url: str, record: Callable[..., Captured], receiver: OtlpReceiver
-) -> None:
+def test_a_receiver_that_is_down_is_named(url: str, record: Callable[..., Captured], receiver: OtlpReceiver) -> None:
     seen = record(loose)
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
@@ -227,9 +221,7 @@ def sent_to(url: str, address: str | None, *options: str, **environment: str) ->
         return ask("--store", url, "send", *([] if address is None else ["--otlp", address]), *options)
 
 
-def test_what_is_refused_is_found_and_the_rest_arrives(
-    url: str, record: Callable[..., Captured], receiver: OtlpReceiver
-) -> None:
+def test_what_is_refused_is_found(url: str, record: Callable[..., Captured], receiver: OtlpReceiver) -> None:
     seen = record(support_desk, loose)
     receiver.max_bytes = max(sent(span).ByteSize() for span in seen.spans)
     done = send(url, receiver)
@@ -241,9 +233,7 @@ def test_what_is_refused_is_found_and_the_rest_arrives(
     assert len(receiver.spans) == len(seen.spans)
 
 
-def test_the_receivers_words_are_one_safe_line_without_our_headers(
-    url: str, record: Callable[..., Captured], receiver: OtlpReceiver
-) -> None:
+def test_the_receivers_words_are_safe(url: str, record: Callable[..., Captured], receiver: OtlpReceiver) -> None:
     record(loose)
     address = f"http://{receiver.serve_grpc()}"
     receiver.status, receiver.refusal = 500, ("PERMISSION_DENIED", "no\r\n\x1b[31m way for sesame-123", ())
@@ -275,9 +265,7 @@ def following(url: str, receiver: OtlpReceiver) -> Iterator[subprocess.Popen[str
 
 
 @on_every_store
-def test_following_goes_on_after_an_outage_and_sends_each_span_once(
-    url: str, record: Callable[..., Captured], receiver: OtlpReceiver
-) -> None:
+def test_following_goes_on_after_an_outage(url: str, record: Callable[..., Captured], receiver: OtlpReceiver) -> None:
     seen = [*record(support_desk).spans]
     with following(url, receiver) as process:
         assert len(receiver.wait_for(len(seen))) == len(seen)
@@ -302,9 +290,7 @@ def shift(url: str, seconds: int, where: str = "") -> None:
             database.execute(f"UPDATE {table} SET stored_ns = stored_ns + ? {where}", (seconds * 10**9,))
 
 
-def test_rows_of_a_transaction_that_lasted_up_to_a_minute_are_sent(
-    url: str, record: Callable[..., Captured], receiver: OtlpReceiver
-) -> None:
+def test_rows_of_a_long_transaction_are_sent(url: str, record: Callable[..., Captured], receiver: OtlpReceiver) -> None:
     """It says to have written them before what was sent already."""
     first = record(loose)
     shift(url, 3600)
@@ -334,9 +320,7 @@ with callspan.session("s", session_id="own") as session, session.timestep(), cal
 """
 
 
-def test_what_had_not_ended_is_sent_as_interrupted_once_its_process_is_gone(
-    url: str, provider: ScriptedProvider, receiver: OtlpReceiver, tmp_path: Path
-) -> None:
+def test_what_had_no_end_is_sent(url: str, provider: ScriptedProvider, receiver: OtlpReceiver, tmp_path: Path) -> None:
     """Nothing is written to the store then. It had no tracer provider: its spans are nested by ids of their own."""
     command = [sys.executable, "-c", LEFT, provider.openai_url, url, str(tmp_path / "spool")]
     pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}

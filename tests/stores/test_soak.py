@@ -290,9 +290,7 @@ class Faults:
 
 @pytest.mark.postgres
 @pytest.mark.timeout(60 * (2 * MINUTES + 15))
-def test_a_soak_loses_doubles_and_changes_nothing_but_what_is_counted(
-    postgres_server: PostgresServer, postgres_url: str, tmp_path: Path
-) -> None:
+def test_a_soak_loses_only_what_is_counted(postgres_server: PostgresServer, postgres_url: str, tmp_path: Path) -> None:
     """While Postgres is unavailable the spool reaches its cap: only its records go, each counted with its own time."""
     proxy = TcpProxy(postgres_server.port)
     postgres = postgres_url.replace(f":{postgres_server.port}", f":{proxy.port}")

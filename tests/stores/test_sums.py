@@ -160,9 +160,7 @@ COMPARED = ("compare", "meta:prompt_version=3", "=4")
 
 
 @pytest.mark.timeout(600)
-def test_groups_and_differences_of_many_sessions_equal_an_independent_computation(
-    store: Delivery, records: Records
-) -> None:
+def test_groups_and_differences_equal_an_independent_computation(store: Delivery, records: Records) -> None:
     sessions = made(scaled(200, 10_000))
     find_store(store.url).write(records_of(sessions, records))
     check_groups(store.url, sessions)

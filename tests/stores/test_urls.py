@@ -216,9 +216,7 @@ def test_calls_are_recorded_and_not_read(scheme: str, tmp_path: Path) -> None:
     assert (shown.code, "cannot be read" in " ".join(shown.err.split())) == (2, True)
 
 
-def test_one_that_rejects_something_that_it_was_not_given_loses_that_record_alone(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, records: Records
-) -> None:
+def test_a_vague_rejection_costs_one_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, records: Records) -> None:
     """An id, a copy: which of the records it is about is searched for."""
     name = f"picky{next(_SCHEMES)}"
     refuses = "        for record in records:\n            if getattr(record, 'call_id', None) == 'poison':\n"
@@ -266,9 +264,7 @@ def test_one_that_fails_to_load_is_an_error_of_an_argument_and_a_warning_of_the_
 
 
 @pytest.mark.parametrize("query", ["colour=hunter2", "end=lf&colour=hunter2", "hunter2"])
-def test_an_option_that_it_has_not_is_refused_without_its_value(
-    query: str, scheme: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_option_it_lacks_is_refused_without_value(query: str, scheme: str, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(stores.SettingError, match="there are: end") as raised:
         callspan.instrument(stores=f"{scheme}:///calls.lines?{query}")
     assert "hunter2" not in str(raised.value)
@@ -276,9 +272,7 @@ def test_an_option_that_it_has_not_is_refused_without_its_value(
     assert stores_in_use() == ()
 
 
-def test_an_exception_of_its_own_code_is_an_error_without_the_text_which_may_quote_the_url(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_error_of_its_own_is_shown_without_the_url(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     code = """
 from callspan import stores
 class Lines(stores.ServerStore):

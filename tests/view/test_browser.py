@@ -87,9 +87,7 @@ def told(store: Delivery, records: Records) -> Delivery:
     return store
 
 
-def test_what_is_recorded_comes_in_and_nothing_moves_while_somebody_reads(
-    told: Delivery, records: Records, tab: Open
-) -> None:
+def test_what_comes_in_moves_nothing_that_is_read(told: Delivery, records: Records, tab: Open) -> None:
     one = tab(told.url, viewport={"width": 1440, "height": 300})
     told.write(*(records.session(f"old{number}", start_ns=START_NS + number * SECOND) for number in range(9)))
     one.open("", "text=live")
@@ -131,9 +129,7 @@ def test_every_page_is_live(told: Delivery, records: Records, tab: Open, place: 
     one.tab.wait_for_selector(comes, timeout=SOON_MS)
 
 
-def test_a_store_without_records_is_waited_for_and_shown_when_it_has_some(
-    records: Records, tab: Open, tmp_path: Path
-) -> None:
+def test_a_store_without_records_fills_by_itself(records: Records, tab: Open, tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/late.db"
     one = tab(url)
     for place in ("calls", "charts", ""):
@@ -145,9 +141,7 @@ def test_a_store_without_records_is_waited_for_and_shown_when_it_has_some(
     one.tab.wait_for_selector(".state:has-text('1 session, 1 call')")
 
 
-def test_what_was_opened_chosen_and_written_stays_while_a_page_is_drawn_again(
-    told: Delivery, records: Records, tab: Open
-) -> None:
+def test_what_was_chosen_and_written_stays_as_a_page_is_redrawn(told: Delivery, records: Records, tab: Open) -> None:
     one = tab(told.url, "session/chat", "[data-entry=c2]")
     one.tab.wait_for_selector("text=live")
     one.tab.click("[aria-label=Conversation] summary")
@@ -177,9 +171,7 @@ def test_course_and_conversation_belong_together(told: Delivery, tab: Open) -> N
     assert "1 retry" in page.inner_text("[role=treeitem][data-id=c1]")
 
 
-def test_an_episode_opens_with_its_last_step_and_the_curve_of_its_rewards(
-    told: Delivery, records: Records, tab: Open
-) -> None:
+def test_an_episode_opens_with_its_last_step_and_reward_curve(told: Delivery, records: Records, tab: Open) -> None:
     told.write(records.call(call_id="after", session_id="episode", at_s=125, answer="we are there"))
     one = tab(told.url, "session/episode", ".bigcurve")
     page = one.tab

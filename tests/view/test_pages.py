@@ -58,9 +58,7 @@ def test_a_session_is_one_conversation_without_repetition(conversation: Page) ->
 
 
 @pytest.mark.parametrize(("mime", "data"), [("image/png", "YSBi"), ("image/svg+xml", None)])
-def test_a_picture_that_was_kept_inline_is_shown_unless_it_may_hold_a_script(
-    records: Records, shown: Shown, mime: str, data: str | None
-) -> None:
+def test_inline_pictures_are_shown_but_no_scripts(records: Records, shown: Shown, mime: str, data: str | None) -> None:
     picture = {"type": "image_url", "image_url": {"url": f"data:{mime};base64,YSBi"}}
     page = shown(records.call(call_id="c1", messages=[{"role": "user", "content": [picture]}]))
     (part,) = page.get("/api/call?id=c1")["turn"]["new"][0]["parts"]
@@ -68,9 +66,7 @@ def test_a_picture_that_was_kept_inline_is_shown_unless_it_may_hold_a_script(
 
 
 @pytest.mark.parametrize("name", ["sessions", "calls"])
-def test_pages_behind_the_first_one_are_longer(
-    records: Records, shown: Shown, monkeypatch: pytest.MonkeyPatch, name: str
-) -> None:
+def test_later_pages_are_longer(records: Records, shown: Shown, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     for limit, rows in (("_FIRST", 2), ("_ROWS", 4), ("_AT_ONCE", 3)):
         monkeypatch.setattr(f"callspan.view.{name}.{limit}", rows, raising=name == "sessions" or limit != "_AT_ONCE")
     page = shown(*(records.call(session_id=f"s{number}", at_s=number) for number in range(6)))
@@ -301,9 +297,7 @@ def test_only_the_page_itself_may_rate(page: Page) -> None:
 ERROR = ErrorInfo(kind="rate_limit", type="RateLimitError", status=429)
 
 
-def test_a_group_has_its_name_its_versions_and_the_errors_of_its_members(
-    store: Delivery, records: Records, tab: Open
-) -> None:
+def test_a_group_has_its_name_versions_and_errors(store: Delivery, records: Records, tab: Open) -> None:
     for number in range(5):
         at_ns, name = START_NS + number * SECOND, f"s{number}"
         about = {"group_id": "trial", "metadata": {"prompt_version": "v2"}, "user_id": f"u{number % 2}"}

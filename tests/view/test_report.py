@@ -104,9 +104,7 @@ def test_a_page_is_written_completely_or_not_at_all(world: World, report: Report
     assert not list(tmp_path.glob("*.part")) + list(tmp_path.glob(".*.part"))
 
 
-def test_of_a_large_store_the_newest_sessions_are_whole_in_it_and_all_in_the_sums(
-    world: World, report: Report, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_of_a_large_store_the_newest_are_whole(world: World, report: Report, monkeypatch: pytest.MonkeyPatch) -> None:
     for number in range(30):
         world.session(f"s{number:02}", reward=1.0)
         for _ in range(4):
@@ -154,9 +152,7 @@ def fill(world: World, text: str) -> None:
 
 
 @pytest.mark.parametrize("text", HOSTILE)
-def test_no_recorded_text_becomes_markup_and_no_control_character_is_left(
-    world: World, report: Report, text: str
-) -> None:
+def test_no_text_becomes_markup_and_no_control_is_left(world: World, report: Report, text: str) -> None:
     fill(world, "harmless")
     expected = [tag for tag, _ in Reading(report()).elements]
     world.records.clear()

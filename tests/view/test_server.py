@@ -204,9 +204,7 @@ def test_the_page_is_saved_as_one_file_for_its_owner(store: Delivery, records: R
     assert target.stat().st_mode & 0o777 == 0o600
 
 
-def test_a_store_without_records_is_waited_for_and_one_beside_it_named(
-    store: Delivery, records: Records, tmp_path: Path
-) -> None:
+def test_an_empty_store_is_waited_for_and_another_named(store: Delivery, records: Records, tmp_path: Path) -> None:
     store.write(records.session("s1", start_ns=1))
     late = f"sqlite:///{tmp_path}/late.db"
     for stores in (late, f"{late},jsonl:///{tmp_path}/calls.jsonl"):
@@ -245,9 +243,7 @@ def test_it_prints_the_address_where_there_is_no_browser_and_ends_with_ctrl_c(
     assert browser.errors == "No browser was found: open the address yourself.\n"
 
 
-def test_the_browser_gets_a_private_file_and_no_token_among_its_arguments(
-    store: Delivery, records: Records, tmp_path: Path
-) -> None:
+def test_the_browser_gets_a_private_file_and_no_token(store: Delivery, records: Records, tmp_path: Path) -> None:
     store.write(records.session("s1", start_ns=1))
     seen, program = tmp_path / "seen", tmp_path / "browser"
     program.write_text(f'#!/bin/sh\nfile="${{1#file://}}"\nstat -c %a "$file" > {seen}\ncat "$file" >> {seen}\n')
