@@ -103,6 +103,26 @@ def test_whatever_a_session_is_given_later_has_its_level(act: Callable[[Any], ob
     assert {record.content_level for record in seen.sessions} == {"off"}
 
 
+@pytest.mark.parametrize("act", ACTS.values(), ids=ACTS)
+@pytest.mark.parametrize(
+    ("at_its_start", "later"),
+    [
+        ({"content": "full"}, {"content": "off"}),
+        ({"content": "off"}, {"content": "full"}),
+        ({}, {"redact": callspan.redact_texts(lambda _: "")}),
+    ],
+)
+def test_settings_that_change_apply_to_an_open_session(
+    at_its_start: Any, later: Any, act: Callable[[Any], object]
+) -> None:
+    with capture(**at_its_start) as seen:
+        session = callspan.session("tenant", session_id="s").start(current=False)
+        callspan.instrument(**later)
+        act(session)
+        session.end()
+    assert SECRET not in everywhere(seen)
+
+
 def test_calls_in_a_session_have_its_level_and_so_has_feedback_on_them(chat: Callable[..., None]) -> None:
     """Feedback while it is open; after its end, and that of a call outside, it has the level in force."""
     with capture() as seen:

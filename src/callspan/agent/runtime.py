@@ -48,15 +48,19 @@ class Runtime(msgspec.Struct, frozen=True, kw_only=True):
 
     def process(self, record: _R, level: Content, point: Point | None = None) -> ProcessedRecord[_R]:
         """Process a record, see `Processors.process`; `level` is the content level of its scope or call."""
-        return self.processors(level).process(record, point)
+        return self._in_force(level).process(record, point)
 
     def without_callbacks(self, record: _R, level: Content) -> ProcessedRecord[_R]:
         """Process a record without callbacks, if it is exported but not stored."""
-        return self.processors(level).without_callbacks(record)
+        return self._in_force(level).without_callbacks(record)
+
+    def _in_force(self, level: Content) -> Processors:
+        """Return the processors of the current settings: those of an open session may have changed since its start."""
+        return (installed() or self).processors(level)
 
 
 def install(runtime: Runtime) -> None:
-    """Make `runtime` the current one; open sessions keep the one they started with."""
+    """Make `runtime` the current one; open sessions write where they started, what the new one's processors return."""
     _installed[:] = [runtime]
 
 

@@ -24,7 +24,7 @@ from callspan.agent.context import SCOPE, EitherWith, block_of, content_of, meta
 from callspan.agent.decorators import Block
 from callspan.agent.episode import RunningTotals, sums_of_call
 from callspan.agent.misuse import UsageError, installed_or_warn, refuse
-from callspan.agent.runtime import Runtime
+from callspan.agent.runtime import Runtime, installed
 from callspan.agent.tool_requests import MAX_PARALLEL, Answer
 from callspan.fail_open import fail_open
 from callspan.process.callbacks import Point
@@ -112,8 +112,9 @@ class Scope(EitherWith, Block, ABC):
 
     @property
     def _content_level(self) -> Content:
-        """The content level of its start, including the setting, for records after its end."""
-        return self._level if self._runtime is None else strictest(self._level, self._runtime.content)
+        """The content level for its own record: of its start, or the current setting if that is stricter."""
+        runtime = installed() or self._runtime
+        return self._level if runtime is None else strictest(self._level, runtime.content)
 
     @property
     def session(self) -> Session | None:
@@ -216,7 +217,7 @@ class Scope(EitherWith, Block, ABC):
         base, block = self._enter(outside), block_of(outside)
         self._base = with_block(base, block)
         if self._runtime is not None:
-            self._level = strictest(block, content_of(base), self._own_level())
+            self._level = strictest(self._runtime.content, block, content_of(base), self._own_level())
             with _START:
                 self._announce(self._runtime, self._base)
         self.state = "running"
