@@ -171,7 +171,7 @@ OWN: Final = {
     "tiers": {
         "speed=fast": {"input": 20, "tiers": {"inference_geo=us": {"input": 22}}},
         "inference_geo=us": {"input": 11},
-        "bill_to=user_profile": {"input": 0},
+        "bill_to=user_profile": {"input": 0, "tiers": {"speed=fast": {"input": 1}}},
         "completion_window=8h": {"input": 5},
         "region=us-east5": {"input": 12},
         "region=eu": {"input": 13},
@@ -183,6 +183,7 @@ OWN_PRICES: Final = (
     message("in one country", "0.011", inference_geo="us"),
     message("fast in one country", "0.022", speed="fast", inference_geo="us"),
     message("another organisation pays", "0", billing_policy=_BILLED_TO),
+    message("another organisation pays for fast", "0.001", speed="fast", billing_policy=_BILLED_TO),
     message("in another country", "0.01", "inference_geo=eu", inference_geo="eu"),
     response("in eight hours", "0.005", background_options={"completion_window": "8h"}),
     response("a container", "0.04", answer=ran("code_interpreter_call")),

@@ -78,14 +78,13 @@ class ModelPrices(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
                 raise ValueError(f"{name} is {price}: use a non-negative amount")
 
     def of(self, wanted: dict[str, str]) -> tuple[ModelPrices, dict[str, str]]:
-        """Return the prices for these dimensions, and the dimensions without a price."""
-        prices, missing = self, dict(wanted)
+        """Return the prices for these dimensions, and the dimensions without a price, of which there are fewest."""
+        found = [(self, wanted)]
         for name, value in wanted.items():
-            key = value if name in _BARE else f"{name}={value}"
-            if key in prices.tiers:
-                prices = prices.tiers[key]
-                del missing[name]
-        return prices, missing
+            tier = self.tiers.get(value if name in _BARE else f"{name}={value}")
+            if tier is not None:
+                found.append(tier.of({other: wanted[other] for other in wanted if other != name}))
+        return min(found, key=lambda one: len(one[1]))
 
     def usd(self, usage: Usage) -> Decimal | None:
         """Return the exact amount; None if required counts are unknown or contradictory."""
