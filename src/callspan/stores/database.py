@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import Any, Final, NamedTuple, Protocol, TypeAlias
+from typing import Any, ClassVar, Final, NamedTuple, TypeAlias
 
 import msgspec
 
@@ -18,12 +19,13 @@ _AT_ONCE: Final = 200
 
 
 class Dialect(NamedTuple):
-    """The SQL of one kind of database, about calls `c` and their contents `t`; `{…}` is filled in."""
+    """The SQL of one kind of database, about calls `c` and their contents `t`; `{…}` is filled in.
+
+    Both kinds have the function `callspan_label(metadata, key)`, see `label_of` in `callspan.record.labels`.
+    """
 
     day: str
     """The UTC day of a call's start, ISO text."""
-    hour: str
-    """Its UTC hour, as `2026-11-20T08:00Z`."""
     minute: str
     """Its UTC minute, as `2026-11-20T08:05Z`."""
     cost: str
@@ -40,73 +42,57 @@ class Dialect(NamedTuple):
     """Whether a call `c` has a message, in contents `t`, of which a condition `{contains}` is true."""
     is_deflated: bool
     """Whether the column `data` of contents is deflated."""
-    at: str
-    """The value of metadata in a column `{json}` at a path of parameters, joined by `step`; the first that there is
-    counts. In this and the next, `@` is the value of a key, and `{value}` a parameter."""
-    step: str
-    first: str
-    """The first of the values `{values}` that there is."""
-    label: str
-    """The text that a key is grouped under, NULL where it has none."""
     has: str
-    """Whether a key has the value, or a list with it."""
-
-    def label_of(self, json: str, key: str, parameter: str) -> str:
-        """Return the SQL for the label of a key, whose parameter has this name."""
-        return self.label.replace("@", self._value(json, key, parameter))
-
-    def has_value(self, json: str, key: str, parameter: str, value: str) -> str:
-        """Return the SQL condition that a key has the value of a parameter."""
-        return self.has.replace("@", self._value(json, key, parameter)).replace("{value}", value)
-
-    def _value(self, json: str, key: str, parameter: str) -> str:
-        paths = [[parameter], ["'extra'", parameter]]
-        if "." in key:
-            nested = [f"{parameter}_{number}" for number, _ in enumerate(key.split("."))]
-            paths += [nested, ["'extra'", *nested]]
-        values = (self.at.format(json=json, path=self.step.join(path)) for path in paths)
-        return self.first.format(values=", ".join(values), json=json, key=parameter)
+    """Whether a key of metadata, `{at}` its column and the key, has the text `{value}`, or a list with it."""
 
 
-class Database(Protocol):
+class Database(ABC):
     """A connection of its own, used by one thread at a time; SQL has `:name` parameters.
 
     Raises StoreError for errors that have a remedy, else those of the driver.
     """
 
-    @property
-    def name(self) -> str:
-        """The store's URL without its password."""
+    dialect: ClassVar[Dialect]
+    """The SQL in which it differs from others."""
+    name: str
+    """The store's URL without its password."""
+    remedy: str
+    """What to do about a damaged record."""
+    connection: Any
+    """The driver's connection."""
 
-    @property
-    def remedy(self) -> str:
-        """What to do about a damaged record."""
-
-    @property
-    def dialect(self) -> Dialect:
-        """The SQL in which it differs from others."""
-
-    def rows(self, sql: str, values: Values = ...) -> Iterator[Values]:
+    def rows(self, sql: str, values: Values = NO_VALUES) -> Iterator[Values]:
         """Yield the rows of a query."""
+        with self._explaining():
+            yield from self._execute(sql, bound(values), by_name=True)
 
-    def tuples(self, sql: str, values: Values = ...) -> Iterator[tuple[Any, ...]]:
+    def tuples(self, sql: str, values: Values = NO_VALUES) -> Iterator[tuple[Any, ...]]:
         """Yield the rows of a query as plain tuples."""
+        with self._explaining():
+            yield from self._execute(sql, bound(values))
 
-    def run(self, sql: str, values: Values = ...) -> int:
+    def run(self, sql: str, values: Values = NO_VALUES) -> int:
         """Run a statement; return the number of rows that it changed."""
+        with self._explaining():
+            return int(self._execute(sql, bound(values)).rowcount)
 
+    @abstractmethod
     def many(self, sql: str, rows: Iterable[Values]) -> None:
         """Run a statement for each of these values."""
 
+    @abstractmethod
     def transaction(self, *, alone: bool = False) -> AbstractContextManager[object]:
         """Commit the block's writes, or roll them back. `alone`: no process delivers records meanwhile."""
 
+    @abstractmethod
     def try_lock(self, name: str) -> bool:
         """Take a lock of this name until the connection is closed; return False if another process has it."""
 
+    @abstractmethod
     def version(self) -> str:
         """Return a text that differs when something was written since."""
 
+    @abstractmethod
     def finish(self, *, vacuum: bool = False) -> str | None:
         """Remove deleted bytes from the disk, with `vacuum` also copies in pages in use.
 
@@ -115,6 +101,15 @@ class Database(Protocol):
 
     def close(self) -> None:
         """Close the connection."""
+        self.connection.close()
+
+    @abstractmethod
+    def _execute(self, sql: str, values: dict[str, Any], *, by_name: bool = False) -> Any:
+        """Return a cursor over the rows of a statement, each a tuple, or `by_name` a row by its columns."""
+
+    @abstractmethod
+    def _explaining(self) -> AbstractContextManager[None]:
+        """Return a context manager that replaces known errors by a StoreError with its remedy."""
 
 
 def bound(values: Values) -> dict[str, Any]:

@@ -183,12 +183,6 @@ def of_calls(which: SessionFilter) -> CallFilter | None:
     return None if found == CallFilter() else found
 
 
-def key_parameters(name: str, key: str) -> dict[str, object]:
-    """Return the values of the parameters of a key of metadata."""
-    parts = enumerate(key.split(".")) if "." in key else ()
-    return {name: key, **{f"{name}_{number}": part for number, part in parts}}
-
-
 def call_condition(which: CallFilter, dialect: Dialect) -> str:
     """Return the condition on calls `c`; `parameters` returns its parameters."""
     return " AND ".join(_call_conditions(which, dialect)) or "1 = 1"
@@ -214,9 +208,9 @@ def _labels(which: CallFilter, dialect: Dialect) -> Iterator[str]:
             yield inherited if mine is None else f"({mine} = :{name} OR ({mine} IS NULL AND {inherited}))"
     for number, (key, _) in enumerate(which.metadata):
         name, value = f":key{number}", f":value{number}"
-        inherited = dialect.in_sessions.format(condition=dialect.has_value("s.metadata", key, name, value))
-        known = own_label(key, dialect, name)
-        mine = f"{known} = {value}" if key in _COLUMNS else dialect.has_value("c.metadata", key, name, value)
+        inherited = dialect.in_sessions.format(condition=dialect.has.format(at=f"s.metadata, {name}", value=value))
+        known = own_label(key, name)
+        mine = f"{known} = {value}" if key in _COLUMNS else dialect.has.format(at=f"c.metadata, {name}", value=value)
         yield f"({mine} OR ({known} IS NULL AND {inherited}))"
 
 
@@ -250,8 +244,8 @@ def _kinds(which: CallFilter) -> Iterator[str]:
 def session_condition(which: SessionFilter, dialect: Dialect) -> str | None:
     """Return the condition on sessions `s`; None for all sessions."""
     found = [text for name, text in _SESSION.items() if getattr(which, name) is not None]
-    for number, (key, _) in enumerate(which.metadata):
-        found.append(dialect.has_value("s.metadata", key, f":key{number}", f":value{number}"))
+    for number, _ in enumerate(which.metadata):
+        found.append(dialect.has.format(at=f"s.metadata, :key{number}", value=f":value{number}"))
     return " AND ".join(found) or None
 
 
@@ -269,12 +263,10 @@ def parameters(which: SessionFilter, gone: Iterable[int] = ()) -> dict[str, obje
         if (part := getattr(which, name, None)) is not None:
             values[name] = part.casefold()
     for number, (key, value) in enumerate(which.metadata):
-        values |= key_parameters(f"key{number}", key) | {f"value{number}": value}
+        values |= {f"key{number}": key, f"value{number}": value}
     return values
 
 
-def own_label(key: str, dialect: Dialect, parameter: str) -> str:
+def own_label(key: str, parameter: str) -> str:
     """Return the SQL expression of a call's own value for a key: a column if there is one, else its metadata."""
-    if key in _COLUMNS:
-        return f"c.{key}"
-    return dialect.label_of("c.metadata", key, parameter)
+    return f"c.{key}" if key in _COLUMNS else f"callspan_label(c.metadata, {parameter})"

@@ -155,12 +155,8 @@ def _in_lists(ids: Collection[str], most: int) -> list[Sequence[str]]:
 
 def _of_user(database: Database) -> dict[str, str]:
     """Return, by table, the conditions on records with `:user` in their own metadata, and on the rewards of these."""
-    found = {
-        table: _HAS_USER.format(
-            has=database.dialect.has_value("x.metadata", "user_id", ":key", ":user"), table=table.name, key=table.key
-        )
-        for table in _WITH_USERS
-    }
+    has = database.dialect.has.format(at="x.metadata, 'user_id'", value=":user")
+    found = {table: _HAS_USER.format(table=table.name, key=table.key, has=has) for table in _WITH_USERS}
     targets = [f"{table.key} IN ({found[table]})" for table in (EVENTS, TIMESTEPS)]
     return {table.name: f"{table.key} IN ({sql})" for table, sql in found.items()} | {
         "rewards": " OR ".join((f"reward_id IN ({found[REWARDS]})", *targets))
@@ -172,7 +168,7 @@ def _of_user_alone(database: Database, scope: DeletionScope, *, dry_run: bool) -
     for name, of_user in () if scope.user is None else _of_user(database).items():
         table = next(table for table in _WITH_USERS if table.name == name)
         sql = f"SELECT {table.key} FROM {name} WHERE ({of_user}) AND ({_CHOSEN[name]}) IS NOT TRUE"
-        keys = [row[0] for row in database.tuples(sql, {"key": "user_id", "user": scope.user})]
+        keys = [row[0] for row in database.tuples(sql, {"user": scope.user})]
         for chosen, names in in_parts(keys, table.key):
             if dry_run:
                 yield Counter({name: len(names)})

@@ -18,7 +18,7 @@ from callspan.stores.aggregates import Latencies, exact_sum, latencies_of
 from callspan.stores.base import Grouping, Summary
 from callspan.stores.columns import PICO
 from callspan.stores.database import Database, Dialect, Values
-from callspan.stores.filters import FAILED, key_parameters, own_label
+from callspan.stores.filters import FAILED, own_label
 
 META: Final = "meta:"
 """Prefix of a metadata key to group by."""
@@ -79,7 +79,7 @@ def summed(
     """
     dialect = database.dialect
     keys = [_group(dialect, by, number) for number, by in enumerate(groupings)]
-    values = {**values, **_grouping_parameters(groupings)}
+    values = {**values, **{f"{_BY}{number}": by.removeprefix(META) for number, by in enumerate(groupings)}}
     columns = [*more, *(f"{_times(dialect, column)} AS {name}" for name, column in _TIMES.items() if latencies)]
     sql = _SUMS.format(
         keys=_keyed(keys), positions=", ".join(str(number + 1) for number, _ in enumerate(keys)), where=where,
@@ -135,7 +135,7 @@ def _group(dialect: Dialect, by: str, number: int) -> str:
         "provider": "c.provider",
         "session": "c.session_id",
         "day": dialect.day,
-        "hour": dialect.hour,
+        "hour": f"substr({dialect.minute}, 1, 13) || ':00Z'",
         "minute": dialect.minute,
         "user": "coalesce(c.user_id, s.user_id)",
         "name": "coalesce(c.session_name, s.name)",
@@ -144,15 +144,7 @@ def _group(dialect: Dialect, by: str, number: int) -> str:
     if by in columns:
         return columns[by]
     key, parameter = by.removeprefix(META), f":{_BY}{number}"
-    return f"coalesce({own_label(key, dialect, parameter)}, {dialect.label_of('s.metadata', key, parameter)})"
-
-
-def _grouping_parameters(groupings: Sequence[str]) -> dict[str, object]:
-    """Return the values of the parameters of groupings."""
-    values: dict[str, object] = {}
-    for number, by in enumerate(groupings):
-        values |= key_parameters(f"{_BY}{number}", by.removeprefix(META)) if by.startswith(META) else {}
-    return values
+    return f"coalesce({own_label(key, parameter)}, callspan_label(s.metadata, {parameter}))"
 
 
 def _keyed(keys: Sequence[str]) -> str:

@@ -5,20 +5,20 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from math import ceil
 from typing import Any, Final
 
 import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
-from psycopg.rows import dict_row
+from psycopg.rows import dict_row, tuple_row
 from psycopg.types.string import TextLoader
 
 from callspan.background import on_own_thread
 from callspan.record.formats import check_format
 from callspan.safe_urls import error_text, safe_name
 from callspan.stores.base import StoreError, check_layout, on_error
-from callspan.stores.database import NO_VALUES, Dialect, Values, bound
+from callspan.stores.database import Database, Dialect, Values, bound
 from callspan.stores.schema import statements
 
 _PARAMETER: Final = re.compile(r"(?<![:\w]):([a-z_][a-z_0-9]*)")
@@ -47,12 +47,9 @@ _NO_DATABASE: Final = re.compile(r'database "[^"]*" does not exist')
 
 _NO_WRITER: Final = f"SELECT pg_advisory_xact_lock({REMOVAL_LOCK})"
 """Waits for the writers, who take the same lock shared before anything else, and for other removals."""
-_DAY: Final = "to_char(to_timestamp(c.start_ns / 1000000000) AT TIME ZONE 'UTC', 'YYYY-MM-DD')"
-_HOUR: Final = _DAY.replace("DD'", 'DD"T"HH24:00Z\'')
 POSTGRES: Final = Dialect(
-    day=_DAY,
-    hour=_HOUR,
-    minute=_HOUR.replace(":00Z", ":MIZ"),
+    day="to_char(to_timestamp(c.start_ns / 1000000000) AT TIME ZONE 'UTC', 'YYYY-MM-DD')",
+    minute="""to_char(to_timestamp(c.start_ns / 1000000000) AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI"Z"')""",
     cost="""coalesce(c.cost_picousd,
       CAST(floor(CASE WHEN c.cost_usd > 9e6 THEN 9e18 ELSE nullif(c.cost_usd, 'NaN') * 1e12 END) AS bigint))""",
     array="json_agg({values})",
@@ -72,17 +69,14 @@ POSTGRES: Final = Dialect(
    WHERE EXISTS (SELECT FROM jsonb_array_elements(k.contents) r, unnest(h.numbers) i
                   WHERE i BETWEEN (r ->> 1)::bigint AND (r ->> 2)::bigint))""",
     is_deflated=False,
-    at="nullif(({json} -> {path}::text)::text, 'null')",
-    step="::text -> ",
-    first="coalesce({values})::json",
-    label="CASE json_typeof(@) WHEN 'object' THEN NULL ELSE @ #>> ARRAY[]::text[] END",
-    has="""CASE json_typeof(@) WHEN 'object' THEN false
-  WHEN 'array' THEN EXISTS (SELECT 1 FROM json_array_elements(@) e WHERE e #>> ARRAY[]::text[] = {value})
-  ELSE @ #>> ARRAY[]::text[] = {value} END""",
+    has="""CASE json_typeof(callspan_value({at})) WHEN 'object' THEN false
+  WHEN 'array' THEN EXISTS (SELECT 1 FROM json_array_elements(callspan_value({at})) e
+    WHERE e #>> ARRAY[]::text[] = {value})
+  ELSE callspan_value({at}) #>> ARRAY[]::text[] = {value} END""",
 )
 
 
-class PostgresDatabase:
+class PostgresDatabase(Database):
     """The `Database` of a server, over a connection of `callspan.stores.postgres.database`."""
 
     dialect = POSTGRES
@@ -91,7 +85,8 @@ class PostgresDatabase:
 
     def __init__(self, name: str, connection: psycopg.Connection) -> None:
         """The connection is closed with this."""
-        self.name, self.connection = name, connection
+        self.name = name
+        self.connection: psycopg.Connection = connection
 
     @classmethod
     def open(
@@ -118,24 +113,9 @@ class PostgresDatabase:
             connection.execute("SET jit = off")
         return cls(name, connection)
 
-    def rows(self, sql: str, values: Values = NO_VALUES) -> Iterator[Values]:
-        """Yield the rows of a query."""
-        with explaining(self.name), self.connection.cursor(row_factory=dict_row) as cursor:
-            yield from cursor.execute(to_query(sql), bound(values) or None)
-
-    def tuples(self, sql: str, values: Values = NO_VALUES) -> Iterator[tuple[Any, ...]]:
-        """Yield the rows of a query as plain tuples."""
-        with explaining(self.name), self.connection.cursor() as cursor:
-            yield from cursor.execute(to_query(sql), bound(values) or None)
-
-    def run(self, sql: str, values: Values = NO_VALUES) -> int:
-        """Run a statement; return the number of rows that it changed."""
-        with explaining(self.name):
-            return self.connection.execute(to_query(sql), bound(values) or None).rowcount
-
     def many(self, sql: str, rows: Iterable[Values]) -> None:
         """Run a statement for each of these values."""
-        with explaining(self.name), self.connection.cursor() as cursor:
+        with self._explaining(), self.connection.cursor() as cursor:
             cursor.executemany(to_query(sql), [*map(bound, rows)])
 
     @contextmanager
@@ -159,9 +139,12 @@ class PostgresDatabase:
         """Do nothing: the server gives the space back."""
         del vacuum
 
-    def close(self) -> None:
-        """Close the connection."""
-        self.connection.close()
+    def _execute(self, sql: str, values: dict[str, Any], *, by_name: bool = False) -> Any:
+        rows: Any = dict_row if by_name else tuple_row
+        return self.connection.cursor(row_factory=rows).execute(to_query(sql), values or None)
+
+    def _explaining(self) -> AbstractContextManager[None]:
+        return explaining(self.name)
 
 
 def _is_of_application(_: logging.LogRecord) -> bool:

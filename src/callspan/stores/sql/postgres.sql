@@ -34,3 +34,23 @@ SELECT c.call_id, c.session_id, (r ->> 0)::bigint + t.n - (r ->> 1)::bigint AS p
   JOIN contents t ON t.owner = coalesce('s:' || c.session_id, 'c:' || c.call_id)
    AND t.n BETWEEN (r ->> 1)::bigint AND (r ->> 2)::bigint
  WHERE (r ->> 0)::bigint >= -1;
+-- The value of a key of metadata, see `callspan.record.labels`: its own, else that in `extra`, else `b` in the object `a`
+-- for the key `a.b`. A number in a key is no place in a list.
+CREATE FUNCTION callspan_at(metadata json, path text[]) RETURNS json LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+  WITH RECURSIVE at (value, depth) AS (
+    SELECT metadata, 0 UNION ALL SELECT value -> path[depth + 1], depth + 1 FROM at WHERE depth < cardinality(path))
+  SELECT value FROM at WHERE depth = cardinality(path)
+$$;
+CREATE FUNCTION callspan_value(metadata json, key text) RETURNS json LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+  SELECT coalesce(nullif((metadata -> key)::text, 'null'), nullif((metadata -> 'extra' -> key)::text, 'null'),
+    CASE WHEN position('.' in key) = 0 THEN NULL
+      WHEN key ~ '\.[0-9]' THEN coalesce(nullif(callspan_at(metadata, string_to_array(key, '.'))::text, 'null'),
+        nullif(callspan_at(metadata -> 'extra', string_to_array(key, '.'))::text, 'null'))
+      ELSE coalesce(nullif((metadata #> string_to_array(key, '.'))::text, 'null'),
+        nullif((metadata -> 'extra' #> string_to_array(key, '.'))::text, 'null')) END)::json
+$$;
+-- The text that a key is grouped under, NULL where it has none.
+CREATE FUNCTION callspan_label(metadata json, key text) RETURNS text LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+  SELECT CASE json_typeof(callspan_value(metadata, key)) WHEN 'object' THEN NULL
+    ELSE callspan_value(metadata, key) #>> '{}' END
+$$;

@@ -6,7 +6,7 @@ import os
 import sqlite3
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,10 +16,9 @@ from callspan.file_lock import try_lock, unlock
 from callspan.forks import in_child
 from callspan.record.labels import label_of, labels
 from callspan.stores.base import no_file
-from callspan.stores.database import NO_VALUES, Dialect, Values, bound
+from callspan.stores.database import Database, Dialect, Values, bound
 from callspan.stores.sqlite.file import BUSY_MS, explaining, forbid, open_existing, open_for_reading, remedy, statuses
 
-_CHUNK: Final = 500
 _INHERITED: Final = "it was open when this process was forked, and SQLite has no locks in the child"
 _READERS_S: Final = 3.0
 """How long to wait for readers, which keep the WAL from being emptied."""
@@ -29,11 +28,9 @@ _HELD: Final = (
     "{path}-wal still has the deleted records: another process reads it; SQLite empties it when the last process closes"
     " the file, or once that one has ended: sqlite3 {path} 'PRAGMA wal_checkpoint(TRUNCATE)'"
 )
-_HOUR: Final = "strftime('%Y-%m-%dT%H:00Z', c.start_ns / 1000000000, 'unixepoch')"
 SQLITE: Final = Dialect(
     day="date(c.start_ns / 1000000000, 'unixepoch')",
-    hour=_HOUR,
-    minute=_HOUR.replace(":00Z", ":%MZ"),
+    minute="strftime('%Y-%m-%dT%H:%MZ', c.start_ns / 1000000000, 'unixepoch')",
     cost="coalesce(c.cost_picousd, CAST(c.cost_usd * 1e12 AS integer))",
     array="json_group_array({values})",
     items="SELECT value FROM json_each(:items)",
@@ -51,16 +48,11 @@ SQLITE: Final = Dialect(
    WHERE h.owner = coalesce('s:' || c.session_id, 'c:' || c.call_id)
      AND i.value BETWEEN json_extract(r.value, '$[1]') AND json_extract(r.value, '$[2]'))""",
     is_deflated=True,
-    # By functions that know the paths.
-    at="",
-    step="",
-    first="{json}, {key}",
-    label="callspan_label(@)",
-    has="callspan_has(@, {value})",
+    has="callspan_has({at}, {value})",
 )
 
 
-class SQLiteDatabase:
+class SQLiteDatabase(Database):
     """The `Database` of a file, over a connection of `callspan.stores.sqlite.file`."""
 
     dialect = SQLITE
@@ -69,7 +61,8 @@ class SQLiteDatabase:
         """The connection is closed with this."""
         self.name = f"sqlite:///{path}"
         self.remedy = remedy(path)
-        self._path, self.connection = path, connection
+        self._path = path
+        self.connection: sqlite3.Connection = connection
         self._locks: list[int] = []
         self._is_open = True
         in_child(self, _inherit)
@@ -88,28 +81,9 @@ class SQLiteDatabase:
             found.connection.create_function(name, arguments, function, deterministic=True)
         return found
 
-    def rows(self, sql: str, values: Values = NO_VALUES) -> Iterator[Values]:
-        """Yield the rows of a query."""
-        cursor = self.connection.cursor()
-        cursor.row_factory = sqlite3.Row
-        with explaining(self._path):
-            cursor.execute(sql, bound(values))
-            while chunk := cursor.fetchmany(_CHUNK):
-                yield from chunk
-
-    def tuples(self, sql: str, values: Values = NO_VALUES) -> Iterator[tuple[Any, ...]]:
-        """Yield the rows of a query as plain tuples."""
-        with explaining(self._path):
-            yield from self.connection.cursor().execute(sql, bound(values))
-
-    def run(self, sql: str, values: Values = NO_VALUES) -> int:
-        """Run a statement; return the number of rows that it changed."""
-        with explaining(self._path):
-            return self.connection.execute(sql, bound(values)).rowcount
-
     def many(self, sql: str, rows: Iterable[Values]) -> None:
         """Run a statement for each of these values."""
-        with explaining(self._path):
+        with self._explaining():
             self.connection.executemany(sql, map(bound, rows))
 
     @contextmanager
@@ -149,12 +123,21 @@ class SQLiteDatabase:
 
     def close(self) -> None:
         """Close the file, and let go of its locks."""
-        self.connection.close()
+        super().close()
         self._is_open = False
         while self._locks:
             lock = self._locks.pop()
             unlock(lock)
             os.close(lock)
+
+    def _execute(self, sql: str, values: dict[str, Any], *, by_name: bool = False) -> sqlite3.Cursor:
+        cursor = self.connection.cursor()
+        if by_name:
+            cursor.row_factory = sqlite3.Row
+        return cursor.execute(sql, values)
+
+    def _explaining(self) -> AbstractContextManager[None]:
+        return explaining(self._path)
 
 
 def _inherit(database: SQLiteDatabase) -> None:
