@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import socket
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from itertools import chain
 from typing import Any, Final, NamedTuple
 
@@ -25,8 +25,10 @@ from callspan.stores.rewards import CALL_IDS
 _SESSIONS_AT_ONCE, _CALLS_AT_ONCE, _ROWS_AT_ONCE = 100, 2_000, 100
 """Maximum numbers of sessions and calls in a transaction that deletes them, of rows in one that deletes contents."""
 _CONTENT: Final = "contents"
+_WANTED: Final = ("wanted_sessions", "wanted_calls")
+"""Temporary tables with the ids to delete at some time."""
 _GONE: Final = ("gone_sessions", "gone_calls")
-"""Temporary tables with the ids to delete."""
+"""Temporary tables with the ids to delete in this transaction."""
 _SESSION: Final = "session_id IN (SELECT id FROM gone_sessions)"
 _CALL: Final = "call_id IN (SELECT id FROM gone_calls)"
 _OTHER_IDS: Final = " UNION ".join(
@@ -42,6 +44,8 @@ _REWARDS: Final = f"""{_SESSION} OR {_CALL}
 _TARGETS: Final = f"""SELECT timestep_id FROM timesteps WHERE {_SESSION}
 UNION SELECT event_id FROM events WHERE {_SESSION} OR {_CALL}"""
 """Other targets of rewards: timesteps and events."""
+_REMEMBERED: Final = (("call", "SELECT id FROM gone_calls"), ("call", _OTHER_IDS), (TARGET, _TARGETS))
+"""Queries for the ids of records that go, which late records may name, with their kinds."""
 _CHOSEN: Final = {
     "rewards": _REWARDS,
     "events": f"{_SESSION} OR {_CALL}",
@@ -54,7 +58,7 @@ _CHOSEN: Final = {
 _WITH_USERS: Final = (REWARDS, EVENTS, TIMESTEPS, MESSAGES)
 """Tables whose rows may carry a user in their metadata alone, in the order of deletion."""
 _HAS_USER: Final = "SELECT x.{key} FROM {table} x WHERE {has}"
-_ADD_CALLS: Final = f"INSERT INTO gone_calls SELECT call_id FROM calls WHERE {_SESSION} ON CONFLICT DO NOTHING"
+_CALLS_OF_SESSIONS: Final = f"SELECT call_id FROM calls WHERE {_SESSION}"
 _RUNS: Final = "c.outcome = 'in_progress'"
 _ENDED: Final = "coalesce(s.end_ns, s.start_ns)"
 _LIVES: Final = "s.host = :host AND replace(:living, ',' || s.pid || ',', '') <> :living"
@@ -63,7 +67,8 @@ _OLD_SESSIONS: Final = f"""
 SELECT s.session_id FROM sessions s
  WHERE {_ENDED} < :before AND s.seen_ns < :before
    AND (s.end_ns IS NOT NULL OR (s.seen_ns < :quiet AND ({_LIVES}) IS NOT TRUE))
-   AND NOT EXISTS (SELECT 1 FROM calls c WHERE c.session_id = s.session_id AND ({_STAYS}))"""
+   AND NOT EXISTS (SELECT 1 FROM calls c WHERE c.session_id = s.session_id AND ({_STAYS}))
+ ORDER BY {_ENDED}"""
 """Sessions in which nothing has happened since `:before`, and that have ended or are interrupted."""
 _BY_ITSELF: Final = """NOT EXISTS (
   SELECT 1 FROM sessions s WHERE s.session_id = {table}.session_id AND s.end_ns IS NOT NULL)"""
@@ -72,7 +77,7 @@ _OLD_CALLS: Final = f"SELECT call_id FROM calls c WHERE NOT ({_STAYS}) AND {_BY_
 _IS_OVER: Final = """(end_ns IS NOT NULL OR NOT EXISTS (
   SELECT 1 FROM sessions s WHERE s.session_id = timesteps.session_id))"""
 _OLD_OTHERS: Final = {
-    table.name: f"{time} < :before AND {_BY_ITSELF.format(table=table.name)}"
+    table: f"{time} < :before AND {_BY_ITSELF.format(table=table.name)}"
     for table, time in (
         (TIMESTEPS, f"{_IS_OVER} AND coalesce(end_ns, start_ns)"),
         *((one, "time_ns") for one in (EVENTS, MESSAGES, REWARDS)),
@@ -84,10 +89,8 @@ _CONTENTS: Final = (
     "DELETE FROM contents WHERE owner IN (SELECT 's:' || id FROM gone_sessions)",
     "DELETE FROM contents WHERE owner IN (SELECT 'c:' || id FROM gone_calls)",
 )
-_BESIDE: Final = f"""
-SELECT DISTINCT session_id FROM calls WHERE {_CALL} AND session_id IS NOT NULL
-   AND session_id NOT IN (SELECT id FROM gone_sessions)"""
-"""Sessions that stay, or go later, and lose calls."""
+_BESIDE: Final = f"SELECT DISTINCT session_id FROM calls WHERE {_CALL} AND session_id IS NOT NULL"
+"""Sessions that stay and lose calls."""
 _TO_REDUCE: Final = """
 SELECT * FROM {table} WHERE {key} IN (
   SELECT {key} FROM {table} WHERE {key} > :last AND ({full}) AND ({chosen}) ORDER BY {key} LIMIT :most)
@@ -105,85 +108,147 @@ class Keep(NamedTuple):
     """Delete the content of sessions that ended before this Unix time; None: of no session."""
 
 
+class _Wanted(NamedTuple):
+    """What to delete."""
+
+    sessions: str
+    """The query for the ids of sessions, which go with all that is in them."""
+    calls: str
+    """The query for the ids of calls, which go with what names them."""
+    others: Mapping[Table, str]
+    """The conditions on records that go by themselves."""
+    values: Values
+    """The parameters of these."""
+    after: Sequence[str] = ()
+    """Statements to run in each transaction, after its ids were deleted."""
+    erased_ns: int | None = None
+    """When this was decided, Unix time: the store remembers the ids; None: it does not."""
+
+
 def remove(database: Database, scope: DeletionScope, *, dry_run: bool = False, vacuum: bool = False) -> DeletionResult:
     """Delete the chosen records and remember their ids; or delete all old ones, in batches. `dry_run`: only count."""
     if scope.older_than_ns is not None:
-        parts = _old(database, scope.older_than_ns, scope.older_than_ns, dry_run=dry_run)
+        wanted = _old(database, scope.older_than_ns, scope.older_than_ns)
     else:
-        parts = chain(
-            _counted(database, scope) if dry_run else _chosen(database, scope),
-            _of_user_alone(database, scope, dry_run=dry_run),
-        )
-    counts = sum(parts, Counter[str]())
-    numbers: dict[str, Any] = {table.name: counts[table.name] for table in TABLES.values()}
+        wanted = _named(database, scope)
     if dry_run:
-        return DeletionResult(**numbers)
-    return DeletionResult(**numbers, contents=counts[_CONTENT], left=database.finish(vacuum=vacuum))
-
-
-def _counted(database: Database, scope: DeletionScope) -> Iterator[Counter[str]]:
-    """Yield the counts of the chosen records."""
+        return DeletionResult(**_counted(database, wanted))
     with database.transaction(alone=True):
-        _choose(database, scope.sessions, scope.calls)
-        database.run(_ADD_CALLS)
-        yield _take(database, dry_run=True)
-
-
-def _chosen(database: Database, scope: DeletionScope) -> Iterator[Counter[str]]:
-    """Delete the chosen records, in transactions of some calls each; yield the counts of each."""
-    with database.transaction(alone=True):
-        _choose(database, ())
         _remember(database, digests(scope), scope.erased_ns)
-    parts: list[tuple[Sequence[str], Sequence[str]]]
-    parts = [((), some) for some in _in_lists(scope.calls, _CALLS_AT_ONCE)]
-    parts += [(some, ()) for some in _in_lists(scope.sessions, _SESSIONS_AT_ONCE)]
-    for sessions, calls in parts:
-        has_more = True
-        while has_more:
-            with database.transaction(alone=True):
-                _choose(database, sessions, calls)
-                has_more = _add_calls_of_sessions(database)
-                _remember_others(database, scope.erased_ns)
-                some = _take(database, finally_sessions=not has_more)
-            yield some
+    counts = sum(_deleted(database, wanted), Counter[str]())
+    numbers: dict[str, Any] = {name: counts[name] for name in (*_CHOSEN, _CONTENT)}
+    return DeletionResult(**numbers, left=database.finish(vacuum=vacuum))
 
 
-def _in_lists(ids: Collection[str], most: int) -> list[Sequence[str]]:
-    known = sorted(ids)
-    return [known[start : start + most] for start in range(0, len(known), most)]
+def _named(database: Database, scope: DeletionScope) -> _Wanted:
+    """Return what a scope names by ids and a user."""
+    with database.transaction():
+        for name, ids in zip(_WANTED, (scope.sessions, scope.calls), strict=True):
+            _temporary(database, name)
+            database.many(f"INSERT INTO {name} VALUES (:id)", [{"id": one} for one in ids])
+    sessions, calls = (f"SELECT id FROM {name}" for name in _WANTED)
+    after = [
+        f"DELETE FROM {wanted} WHERE id IN (SELECT id FROM {gone})" for wanted, gone in zip(_WANTED, _GONE, strict=True)
+    ]
+    others = {} if scope.user is None else _of_user(database)
+    return _Wanted(sessions, calls, others, {"user": scope.user}, after, scope.erased_ns)
 
 
-def _of_user(database: Database) -> dict[str, str]:
-    """Return, by table, the conditions on records with `:user` in their own metadata, and on the rewards of these."""
+def _of_user(database: Database) -> dict[Table, str]:
+    """Return the conditions on records with `:user` in their own metadata, and on the rewards of these."""
     has = database.dialect.has.format(at="x.metadata, 'user_id'", value=":user")
-    found = {table: _HAS_USER.format(table=table.name, key=table.key, has=has) for table in _WITH_USERS}
-    targets = [f"{table.key} IN ({found[table]})" for table in (EVENTS, TIMESTEPS)]
-    return {table.name: f"{table.key} IN ({sql})" for table, sql in found.items()} | {
-        "rewards": " OR ".join((f"reward_id IN ({found[REWARDS]})", *targets))
+    found = {
+        table: f"{table.key} IN ({_HAS_USER.format(table=table.name, key=table.key, has=has)})" for table in _WITH_USERS
     }
+    return found | {REWARDS: " OR ".join(found[table] for table in (REWARDS, EVENTS, TIMESTEPS))}
 
 
-def _of_user_alone(database: Database, scope: DeletionScope, *, dry_run: bool) -> Iterator[Counter[str]]:
-    """Delete, or count, a user's records that are not among the chosen ones, in small transactions."""
-    for name, of_user in () if scope.user is None else _of_user(database).items():
-        table = next(table for table in _WITH_USERS if table.name == name)
-        sql = f"SELECT {table.key} FROM {name} WHERE ({of_user}) AND ({_CHOSEN[name]}) IS NOT TRUE"
-        keys = [row[0] for row in database.tuples(sql, {"user": scope.user})]
-        for chosen, names in in_parts(keys, table.key):
-            if dry_run:
-                yield Counter({name: len(names)})
-                continue
-            with database.transaction(alone=True):
-                if table in (EVENTS, TIMESTEPS):
-                    _remember(database, [digest_of_id(TARGET, str(key)) for key in names.values()], scope.erased_ns)
-                some = Counter({name: database.run(f"DELETE FROM {name} WHERE {chosen}", names)})
-            yield some
+def _old(database: Database, before_ns: int, quiet_ns: int) -> _Wanted:
+    """Return what is from before a time."""
+    host = socket.gethostname()
+    living = {pid for _, pid in database.tuples(_RUNNING, {"host": host}) if not is_gone(host, pid)}
+    texts = {"host": host, "living": "".join(f",{pid}," for pid in living)}
+    values = {"before": before_ns, "quiet": min(before_ns, quiet_ns), **texts}
+    return _Wanted(_OLD_SESSIONS, _OLD_CALLS, _OLD_OTHERS, values)
 
 
-def _choose(database: Database, sessions: Collection[str], calls: Collection[str] = ()) -> None:
+def _counted(database: Database, wanted: _Wanted) -> dict[str, Any]:
+    """Return the numbers of wanted records, by table."""
+    found: dict[str, Any] = {}
+    with database.transaction(alone=True):
+        _choose_all(database, wanted)
+        database.run(f"INSERT INTO gone_calls {_CALLS_OF_SESSIONS} ON CONFLICT DO NOTHING")
+        for table in TABLES.values():
+            where = f"({_CHOSEN[table.name]}) OR ({wanted.others.get(table, '1 = 0')})"
+            found[table.name] = next(
+                database.tuples(f"SELECT count(*) FROM {table.name} WHERE {where}", wanted.values)
+            )[0]
+    return found
+
+
+def _deleted(database: Database, wanted: _Wanted) -> Iterator[Counter[str]]:
+    """Delete wanted records, in transactions of some each; yield the counts of each."""
+    has_more = True
+    while has_more:
+        with database.transaction(alone=True):
+            counts = _delete_sessions(database, wanted) or _delete_calls(database, wanted)
+            has_more = counts is not None
+            counts = counts or _delete_others(database, wanted)
+        yield counts
+        has_more = has_more or counts.total() > 0
+
+
+def _delete_sessions(database: Database, wanted: _Wanted) -> Counter[str] | None:
+    """Delete some sessions, each with the last of its calls; return the counts, None if there are none."""
     _temporary(database, *_GONE)
-    for name, ids in zip(_GONE, (sessions, calls), strict=True):
-        database.many(f"INSERT INTO {name} VALUES (:id)", [{"id": one} for one in ids])
+    if not database.run(f"INSERT INTO gone_sessions {wanted.sessions} LIMIT {_SESSIONS_AT_ONCE}", wanted.values):
+        return None
+    some = f"INSERT INTO gone_calls {_CALLS_OF_SESSIONS} LIMIT {_CALLS_AT_ONCE}"
+    if database.run(some) >= _CALLS_AT_ONCE:
+        database.run("DELETE FROM gone_sessions")
+    return _delete_chosen(database, wanted)
+
+
+def _delete_calls(database: Database, wanted: _Wanted) -> Counter[str] | None:
+    """Delete some calls; return the counts, None if there are none."""
+    if not database.run(f"INSERT INTO gone_calls {wanted.calls} LIMIT {_CALLS_AT_ONCE}", wanted.values):
+        return None
+    beside = [str(row[0]) for row in database.tuples(_BESIDE)]
+    counts = _delete_chosen(database, wanted)
+    counts[_CONTENT] += sum(trim(database, owner_of("", session_id)) for session_id in beside)
+    return counts
+
+
+def _delete_chosen(database: Database, wanted: _Wanted) -> Counter[str]:
+    """Delete the records with the ids in the temporary tables."""
+    if wanted.erased_ns is not None:
+        erased = {digest_of_id(kind, str(row[0])) for kind, sql in _REMEMBERED for row in database.tuples(sql)}
+        _remember(database, erased, wanted.erased_ns)
+    counts = Counter({table: database.run(f"DELETE FROM {table} WHERE {chosen}") for table, chosen in _CHOSEN.items()})
+    counts[_CONTENT] = sum(map(database.run, _CONTENTS))
+    for sql in wanted.after:
+        database.run(sql)
+    return counts
+
+
+def _delete_others(database: Database, wanted: _Wanted) -> Counter[str]:
+    """Delete some of the records that go by themselves, of the first table that has any."""
+    for table, condition in wanted.others.items():
+        sql = f"SELECT {table.key} FROM {table.name} WHERE {condition} LIMIT {_CALLS_AT_ONCE}"
+        keys = [str(row[0]) for row in database.tuples(sql, wanted.values)]
+        if wanted.erased_ns is not None and table in (EVENTS, TIMESTEPS):
+            _remember(database, [digest_of_id(TARGET, key) for key in keys], wanted.erased_ns)
+        for chosen, names in in_parts(keys, table.key):
+            database.run(f"DELETE FROM {table.name} WHERE {chosen}", names)
+        if keys:
+            return Counter({table.name: len(keys)})
+    return Counter()
+
+
+def _choose_all(database: Database, wanted: _Wanted) -> None:
+    _temporary(database, *_GONE)
+    for name, sql in zip(_GONE, (wanted.sessions, wanted.calls), strict=True):
+        database.run(f"INSERT INTO {name} {sql}", wanted.values)
 
 
 def retain(database: Database, keep: Keep) -> Iterator[int]:
@@ -194,84 +259,17 @@ def retain(database: Database, keep: Keep) -> Iterator[int]:
     if not database.try_lock("retain"):
         return
     changed = 0
-    if keep.before_ns is not None:
-        for some in _old(database, keep.before_ns, keep.quiet_ns):
-            changed += some.total()
-            yield some.total()
-    if keep.content_before_ns is not None:
-        for number in _reduced(database, keep.content_before_ns, keep.quiet_ns):
-            changed += number
-            yield number
+    for number in chain(_removed(database, keep), _reduced(database, keep)):
+        changed += number
+        yield number
     if changed:
         database.finish()
 
 
-def _old(database: Database, before_ns: int, quiet_ns: int, *, dry_run: bool = False) -> Iterator[Counter[str]]:
-    """Delete old records, in transactions of some sessions and calls each; yield the counts of each."""
-    values = _ages(database, before_ns, quiet_ns)
-    yield from _take_others(database, values, dry_run=dry_run)
-    limits = ("", "") if dry_run else (f" ORDER BY {_ENDED} LIMIT {_SESSIONS_AT_ONCE}", f" LIMIT {_CALLS_AT_ONCE}")
-    while True:
-        with database.transaction(alone=True):
-            _temporary(database, *_GONE)
-            found = 0
-            for name, sql, limit in zip(_GONE, (_OLD_SESSIONS, _OLD_CALLS), limits, strict=True):
-                found += database.run(f"INSERT INTO {name} {sql}{limit}", values)
-            has_more = not dry_run and _add_calls_of_sessions(database)
-            if dry_run:
-                database.run(_ADD_CALLS)
-            counts = _take(database, dry_run=dry_run, finally_sessions=not has_more)
-        yield counts
-        if not found or dry_run:
-            return
-
-
-def _take_others(database: Database, values: Values, *, dry_run: bool) -> Iterator[Counter[str]]:
-    for table in (TIMESTEPS, EVENTS, MESSAGES, REWARDS):
-        condition, number = _OLD_OTHERS[table.name], _CALLS_AT_ONCE
-        if not dry_run:
-            some = f"SELECT {table.key} FROM {table.name} WHERE {condition} LIMIT {_CALLS_AT_ONCE}"
-            condition = f"{table.key} IN ({some})"
-        while number == _CALLS_AT_ONCE:
-            with database.transaction(alone=True):
-                number = _delete(database, table.name, condition, values, dry_run=dry_run)
-            yield Counter({table.name: number})
-
-
-def _ages(database: Database, before_ns: int, quiet_ns: int) -> dict[str, object]:
-    """Return the parameters of the conditions on old records."""
-    host = socket.gethostname()
-    living = {pid for _, pid in database.tuples(_RUNNING, {"host": host}) if not is_gone(host, pid)}
-    texts = {"host": host, "living": "".join(f",{pid}," for pid in living)}
-    return {"before": before_ns, "quiet": min(before_ns, quiet_ns), **texts}
-
-
-def _take(database: Database, *, dry_run: bool = False, finally_sessions: bool = True) -> Counter[str]:
-    """Delete, or count, the records with the ids in the temporary tables; a session with the last of its calls."""
-    beside = [] if dry_run else [str(row[0]) for row in database.tuples(_BESIDE)]
-    if not finally_sessions:
-        # Their contents go with the sessions.
-        beside = []
-        database.run("DELETE FROM gone_sessions")
-    counts = Counter({
-        table: _delete(database, table, chosen, {}, dry_run=dry_run) for table, chosen in _CHOSEN.items()
-    })  # fmt: skip
-    if not dry_run:
-        counts[_CONTENT] = sum(database.run(sql) for sql in _CONTENTS)
-        counts[_CONTENT] += sum(trim(database, owner_of("", session_id)) for session_id in beside)
-    return counts
-
-
-def _add_calls_of_sessions(database: Database) -> bool:
-    """Add the next calls of the chosen sessions to the ids to delete; return whether there are more."""
-    found = database.run(f"{_ADD_CALLS.replace(' ON CONFLICT', f' LIMIT {_CALLS_AT_ONCE} ON CONFLICT')}")
-    return found >= _CALLS_AT_ONCE
-
-
-def _delete(database: Database, table: str, condition: str, values: Values, *, dry_run: bool) -> int:
-    if dry_run:
-        return int(next(database.tuples(f"SELECT count(*) FROM {table} WHERE {condition}", values))[0])
-    return database.run(f"DELETE FROM {table} WHERE {condition}", values)
+def _removed(database: Database, keep: Keep) -> Iterator[int]:
+    if keep.before_ns is not None:
+        for counts in _deleted(database, _old(database, keep.before_ns, keep.quiet_ns)):
+            yield counts.total()
 
 
 def _temporary(database: Database, *tables: str) -> None:
@@ -280,28 +278,21 @@ def _temporary(database: Database, *tables: str) -> None:
         database.run(f"DELETE FROM {name}")
 
 
-def _remember_others(database: Database, erased_ns: int) -> None:
-    """Remember the other ids of erased records."""
-    others = [digest_of_id("call", str(row[0])) for row in database.tuples(_OTHER_IDS)]
-    others += [digest_of_id(TARGET, str(row[0])) for row in database.tuples(_TARGETS)]
-    calls = [digest_of_id("call", str(row[0])) for row in database.tuples("SELECT id FROM gone_calls")]
-    _remember(database, {*others, *calls}, erased_ns)
-
-
 def _remember(database: Database, erased: Collection[bytes], erased_ns: int) -> None:
     sql = "INSERT INTO erased (id, time_ns) VALUES (:id, :time_ns) ON CONFLICT (id) DO UPDATE SET time_ns = :time_ns"
     database.many(sql, [{"id": found, "time_ns": erased_ns} for found in erased])
 
 
-def _reduced(database: Database, before_ns: int, quiet_ns: int) -> Iterator[int]:
+def _reduced(database: Database, keep: Keep) -> Iterator[int]:
     """Delete the content of old records; yield the number of changed records of each transaction."""
-    values = {**_ages(database, before_ns, quiet_ns), "most": _ROWS_AT_ONCE}
+    if keep.content_before_ns is None:
+        return
+    wanted = _old(database, keep.content_before_ns, keep.quiet_ns)
+    values = {**wanted.values, "most": _ROWS_AT_ONCE}
     with database.transaction(alone=True):
-        _temporary(database, *_GONE)
-        for name, sql in zip(_GONE, (_OLD_SESSIONS, _OLD_CALLS), strict=True):
-            database.run(f"INSERT INTO {name} {sql}", values)
+        _choose_all(database, wanted)
     for table in TABLES.values():
-        chosen = " OR ".join(filter(None, (_CHOSEN[table.name], _OLD_OTHERS.get(table.name))))
+        chosen = " OR ".join(filter(None, (_CHOSEN[table.name], wanted.others.get(table))))
         full = " OR ".join(f"{name} IS NOT NULL" for name in CONTENTS[table.name])
         full += " OR content_level = 'full'" if table.kind == "call" else ""
         sql = _TO_REDUCE.format(table=table.name, key=table.key, full=full, chosen=chosen)
@@ -316,14 +307,12 @@ def _reduced(database: Database, before_ns: int, quiet_ns: int) -> Iterator[int]
             last = rows[-1][0] if rows else None
 
 
-def _trim(database: Database, calls: Collection[str]) -> None:
+def _trim(database: Database, calls: Sequence[str]) -> None:
     """Delete the contents of calls that do not refer to them any more."""
-    owners = set[str]()
-    for call_id in calls:
-        row = next(database.tuples("SELECT session_id FROM calls WHERE call_id = :id", {"id": call_id}))
-        owners.add(owner_of(call_id, row[0]))
-    for owner in owners:
-        trim(database, owner)
+    for chosen, names in in_parts(calls, "call_id"):
+        owners = database.tuples(f"SELECT call_id, session_id FROM calls WHERE {chosen}", names)
+        for owner in {owner_of(*ids) for ids in owners}:
+            trim(database, owner)
 
 
 def _reduce(database: Database, table: Table, key: str, record: Record | None) -> bool:
