@@ -12,7 +12,7 @@ from typing import Any, Final, NamedTuple, get_type_hints
 import pytest
 from openai import OpenAI
 from tests.support.scale import FULL
-from tests.support.sdk_methods import is_read
+from tests.support.sdks import is_read
 
 from callspan.records import Cost
 from callspan.testing import ScriptedProvider, capture

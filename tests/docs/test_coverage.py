@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import inspect
-import linecache
+import pkgutil
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from importlib import import_module, metadata
-from types import ModuleType
-from typing import Any
+from typing import Any, Final, NamedTuple
 
 import pytest
+from tests.support import sdks
 from tests.support.scale import FULL
-from tests.support.sdk_methods import ROWS, Method, is_read, methods_of, row_of
 
 from callspan.providers.registry import endpoint_for
 from callspan.providers.routes import find, is_free
@@ -22,6 +21,64 @@ SDKS = tuple(LEAST)
 ENDS = ("cancel", "hangup", "refer", "reject")
 """They end what another method has begun."""
 POST = re.compile(r'self\._post\(\s*(?:path_template\(\s*)?f?"([^"]+)"')
+TABLE: Final = re.compile(r"\| (\w+) \| (`[^|]+) \| ([^|]*)\|")
+COUNTED: Final = """
+| openai | `vector_stores` search | |
+| openai | `batches` create; `fine_tuning.jobs` create; `fine_tuning.alpha.graders` run; `evals.runs` create | |
+| openai | `videos` create, edit, extend, remix, create_and_poll; `beta.chatkit.sessions` create | |
+| openai | `beta.agents.sessions` create, stream; `beta.agents.sessions.events` create, stream | |
+| openai | `beta.agents.automations.invocations` create | |
+| openai | `beta.threads` create_and_run, create_and_run_stream | |
+| openai | `beta.threads.runs` create, create_and_stream, stream | |
+| openai | `beta.threads.runs` submit_tool_outputs, submit_tool_outputs_stream | |
+| openai | `realtime.calls` create, accept, hangup, refer, reject; `realtime.client_secrets` create | |
+| openai | `realtime.translations.client_secrets` create; `beta.realtime.sessions` create | |
+| openai | `beta.realtime.transcription_sessions` create | |
+| openai | `live` create; `live.sessions` accept, fork, hangup, refer, reject | |
+| openai | `realtime.sessions` create; `realtime.transcription_sessions` create | older versions only |
+| anthropic | `completions` create | older versions only |
+| anthropic | `messages.batches` create; `beta.messages.batches` create; `beta.dreams` create | |
+| anthropic | `beta.sessions` create; `beta.sessions.events` send, stream, list; `beta.deployments` run | |
+| groq | `batches` create | |
+"""
+"""Methods that are counted and not recorded, in the form of the page."""
+
+
+class Row(NamedTuple):
+    """What is said of a method."""
+
+    is_recorded: bool
+    is_older: bool
+    """Exists only in older versions."""
+
+
+class Method(NamedTuple):
+    """One method of an installed SDK."""
+
+    resource: str
+    name: str
+    function: Callable[..., Any]
+
+
+def rows(sdk: str) -> Iterator[tuple[tuple[str, str], Row]]:
+    """The methods that the page and the table above name, by resource and name."""
+    for table, is_recorded in ((sdks.COVERAGE.read_text().partition("<!-- methods -->")[2], True), (COUNTED, False)):
+        for of, methods, note in TABLE.findall(table):
+            for resource, names in re.findall(r"`([\w.]+)` ([\w, ]+)", methods) if of == sdk else ():
+                row = Row(is_recorded, "older versions only" in note)
+                yield from (((resource, name), row) for name in names.split(", "))
+
+
+def methods_of(sdk: str) -> Iterator[Method]:
+    """The methods of all resources; the asynchronous ones have the same."""
+    resources, kind = import_module(f"{sdk}.resources"), import_module(f"{sdk}._resource").SyncAPIResource
+    for found in pkgutil.walk_packages(resources.__path__, f"{sdk}.resources."):
+        names = found.name.split(".")[2:]
+        resource = ".".join(names[:-1] if len(names) > 1 and names[-1] == names[-2] else names)
+        for owner in vars(import_module(found.name)).values():
+            if inspect.isclass(owner) and issubclass(owner, kind) and owner.__module__ == found.name:
+                functions = {name: each for name, each in vars(owner).items() if inspect.isfunction(each)}
+                yield from (Method(resource, *one) for one in functions.items() if not one[0].startswith("_"))
 
 
 @pytest.fixture(params=SDKS)
@@ -31,61 +88,36 @@ def sdk(request: pytest.FixtureRequest) -> str:
     A release of an SDK is nothing that a change to this project should wait for.
     """
     name: str = request.param
-    if not FULL and not is_read(name):
+    if not FULL and not sdks.is_read(name):
         pytest.skip(f"{name} {metadata.version(name)} is not the version that the page names")
     return name
 
 
 def test_each_name_of_a_row_is_a_method_of_its_own(sdk: str) -> None:
-    found = list(methods_of(sdk))
+    found = {(method.resource, method.name) for method in methods_of(sdk)}
     assert len(found) > LEAST[sdk]
-    names = {(method.resource, method.name) for method in found}
-    for row in ROWS:
-        if row.sdk == sdk and not row.older:
-            assert [name for name in row.methods if (row.resource, name) not in names] == []
-            assert all(row_of(Method(sdk, row.resource, name)) is row for name in row.methods)
+    named = [name for name, _ in rows(sdk)]
+    assert len(set(named)) == len(named)
+    assert [name for name, row in rows(sdk) if name not in found and not row.is_older] == []
 
 
 def test_what_a_method_posts_is_recorded_counted_or_free_as_its_row_says(sdk: str) -> None:
     """By the path to which its own source posts; what has no row is free."""
-    recorded = others = 0
+    recorded, others, row_of = 0, 0, dict(rows(sdk))
     for method in methods_of(sdk):
-        row, path = row_of(method), posted(method)
-        if path is None:
+        row = row_of.get((method.resource, method.name))
+        posted = POST.search(inspect.getsource(inspect.unwrap(method.function)))
+        if posted is None:
             continue
+        path, said = posted[1], f"{method.resource}.{method.name} posts to {posted[1]}"
         found = find("post", path)
         kind = None if found is None else found.path.kind
         is_recorded = row is not None and row.is_recorded
         recorded, others = recorded + is_recorded, others + (not is_recorded)
-        taken = bool(endpoint_for("post", path)) or kind == "fetch"
-        assert taken == is_recorded, f"{method} posts to {path}"
+        assert (bool(endpoint_for("post", path)) or kind == "fetch") == is_recorded, said
         if not is_recorded and (row is None or method.name in ENDS):
-            assert kind == "no inference" or (kind is None and is_free(path)), f"{method} posts to {path}"
+            assert kind == "no inference" or (kind is None and is_free(path)), said
         elif not is_recorded:
-            assert kind == "not recorded", f"{method} posts to {path}"
+            assert kind == "not recorded", said
     assert recorded + others > LEAST[sdk] / 10
     assert others > LEAST[sdk] / 10 - 1
-
-
-def functions_of(method: Method) -> Iterator[tuple[Any, ModuleType]]:
-    """The function of a method, and its module, as imported."""
-    name = method.resource.rsplit(".", 1)[-1]
-    for place in (f"{method.sdk}.resources.{method.resource}.{name}", f"{method.sdk}.resources.{method.resource}"):
-        try:
-            module = import_module(place)
-        except ModuleNotFoundError:
-            continue
-        for kind in vars(module).values():
-            own = inspect.isclass(kind) and kind.__module__ == place and not kind.__name__.startswith("Async")
-            if own and method.name in vars(kind):
-                yield vars(kind)[method.name], module
-
-
-def posted(method: Method) -> str | None:
-    """The path a method posts to, ids in it as they are named; None: it posts to none."""
-    for function, _ in functions_of(method):
-        code = inspect.unwrap(function).__code__
-        last = max(line for *_, line in code.co_lines() if line)
-        found = POST.search("".join(linecache.getlines(code.co_filename)[code.co_firstlineno - 1 : last]))
-        return None if found is None else found[1]
-    return None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from importlib import import_module, metadata
+from pathlib import Path
 from types import ModuleType
 from typing import Any, Final
 
@@ -15,8 +16,16 @@ def version(name: str) -> tuple[int, ...]:
     return tuple(int(number) for number in re.findall(r"\d+", metadata.version(name))[:3])
 
 
+COVERAGE: Final = Path(__file__).parents[2] / "docs" / "records.md"
+"""The page that names the methods that are recorded, and the versions that have them."""
 OPENAI: Final = version("openai")
 ANTHROPIC: Final = version("anthropic")
+
+
+def is_read(name: str) -> bool:
+    """Whether that page names the installed version of an SDK."""
+    installed = ".".join(metadata.version(name).split(".")[:2])
+    return f"{name} {installed}" in COVERAGE.read_text().partition("<!-- methods -->")[0]
 
 
 def needs(name: str, since: str, what: str) -> None:
