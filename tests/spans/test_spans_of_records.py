@@ -16,7 +16,7 @@ import pytest
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags, use_span
 from tests.support.programs import REMOTE, everything, run_all, support_desk
-from tests.support.spans_of_records import session_differences
+from tests.support.spans_of_records import differences
 
 import callspan
 from callspan import open_store, redact_texts
@@ -24,7 +24,6 @@ from callspan.cli import demo_agent
 from callspan.records import EventRecord, MessageRecord, Record, SpanLink
 from callspan.semconv import call, events, gen_ai, llm, openinference, scope_messages, session
 from callspan.semconv.table import Row, Table
-from callspan.settings_loader import load
 from callspan.stores import CallFilter, Reader, SessionSummary
 from callspan.testing import ScriptedProvider, capture
 
@@ -74,12 +73,12 @@ def test_a_span_is_a_function_of_its_record(provider: ScriptedProvider, program:
 @pytest.mark.parametrize("program", [support_desk, demo])
 def test_spans_of_sessions_are_made_of_stored_records(provider: ScriptedProvider, tmp_path: Path, program: Any) -> None:
     """But for costs computed at delivery, and rewards that came after its end: the span could not have them."""
-    url, settings = f"sqlite:///{tmp_path}/calls.db", {}
-    with capture(stores=url, spool_dir=tmp_path / "spool", **settings) as seen:
+    url = f"sqlite:///{tmp_path}/calls.db"
+    with capture(stores=url, spool_dir=tmp_path / "spool") as seen:
         program(provider)
     with closing(open_store(url)) as reader:
         records = [record for summary in reader.sessions() for record in stored(reader, summary)]
-    found = [*session_differences(seen.spans, records, load(settings, {}))]
+    found = [*differences(seen.spans, records)]
     assert not [one for one in found if "callspan.reward.late" not in one]
     assert len(found) == (1 if program is support_desk else 0)
 
@@ -100,7 +99,7 @@ def differing(provider: ScriptedProvider, program: Any, settings: Any) -> list[s
     with capture(**settings) as seen:
         program(provider)
     assert len(seen.spans) > 8
-    return [*session_differences(seen.spans, seen.everything, load(settings, {}))]
+    return [*differences(seen.spans, seen.everything, **settings)]
 
 
 def link_to(span: ReadableSpan) -> SpanLink:

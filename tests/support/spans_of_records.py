@@ -1,4 +1,4 @@
-"""What differs between the spans of calls, as OpenTelemetry's exporter sends them, and those made of their records."""
+"""What differs between spans, as OpenTelemetry's exporter sends them, and those made of their records."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from callspan.record.events import record_key, start_id
 from callspan.records import CallRecord, Record, decode, encode
 from callspan.semconv.call import Projection
 from callspan.semconv.session_spans import SpanRebuilder
-from callspan.semconv.spans import ScopeSpanOptions, Span, span_of_call
+from callspan.semconv.spans import ScopeSpanOptions, Span
 from callspan.settings import SettingArguments, Settings
 from callspan.settings_loader import load
 
@@ -28,30 +28,6 @@ def sent(span: ReadableSpan) -> SentSpan:
 def encoded(span: Span) -> bytes:
     """Return what OpenTelemetry's exporter sends of a span made of a record."""
     return sent(readable(span)).SerializeToString()
-
-
-def of_record(record: CallRecord, settings: Settings) -> bytes | None:
-    """Return the encoded span of a record, as it is read back from the spool."""
-    read = decode(encode(record))
-    assert isinstance(read, CallRecord)
-    shows_content = settings.content == "full" and settings.content_on_spans
-    span = span_of_call(read, Projection(settings), conversation_of(read) if shows_content else None)
-    return None if span is None else encoded(span)
-
-
-def differences(
-    spans: Iterable[ReadableSpan], records: Iterable[CallRecord], **arguments: Unpack[SettingArguments]
-) -> Iterator[str]:
-    """Yield what differs under these settings, span by span; spans without a record are left out."""
-    settings = load(arguments, {}, warn=False)
-    of_id = {record.span_id: record for record in records}
-    for span in spans:
-        context = span.get_span_context()
-        record = None if context is None else of_id.get(f"{context.span_id:016x}")
-        if record is not None:
-            made, theirs = of_record(record, settings), sent(span)
-            if made != theirs.SerializeToString():
-                yield f"{span.name}: {_difference(made, theirs)}"
 
 
 def of_records(records: Iterable[Record], settings: Settings) -> dict[str, bytes]:
@@ -70,9 +46,11 @@ def of_records(records: Iterable[Record], settings: Settings) -> dict[str, bytes
     return made
 
 
-def session_differences(spans: Iterable[ReadableSpan], records: Iterable[Record], settings: Settings) -> Iterator[str]:
+def differences(
+    spans: Iterable[ReadableSpan], records: Iterable[Record], **arguments: Unpack[SettingArguments]
+) -> Iterator[str]:
     """Yield what differs between spans and those of the records, and which of them the other side lacks."""
-    made = of_records(records, settings)
+    made = of_records(records, load(arguments, {}, warn=False))
     for span in spans:
         theirs = sent(span)
         ours = made.pop(theirs.span_id.hex(), None)

@@ -263,7 +263,7 @@ def replay(chosen: Sequence[Exchange], *, asynchronous: bool, pieces: int | None
             wrong += facts.differences(each.id, wire, read)
             wrong += complaints(each, record, span, body, entry)
             wrong += tool_checks(each, span, tools)
-        wrong += differences(seen.spans, seen.records)
+        wrong += differences(spans, seen.records)
     assert not wrong, "\n".join([f"{len(chosen)} exchanges", *wrong[:40]])
 
 
