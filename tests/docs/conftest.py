@@ -5,8 +5,6 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
-import sqlite3
-import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, suppress
@@ -15,8 +13,9 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 import pytest
+from tests.support.launching import Stage
 from tests.support.pages import ROOT, Example
-from tests.support.processes import plain_environment
+from tests.support.processes import ran
 from tests.support.provider import FullProvider
 from tests.support.receiver import OtlpReceiver
 from tests.support.scale import FULL
@@ -55,34 +54,29 @@ class Seen(NamedTuple):
     output: str
 
 
-class Workplace:
+class Workplace(Stage):
     """A directory in which examples run, with what they need around them."""
 
     def __init__(self, place: Path, python: Path, provider: ScriptedProvider, receiver: OtlpReceiver) -> None:
-        self.place = place
-        self.receiver = receiver
+        super().__init__(place, provider, receiver)
+        for name in ("PYTHONPATH", "OTEL_METRICS_EXPORTER", "OTEL_LOGS_EXPORTER", "CALLSPAN_STORES"):
+            del self.environment[name]
+        self.environment["PATH"] = f"{python.parent}{os.pathsep}/usr/bin{os.pathsep}/bin"
+        self.environment["PYTHONWARNINGS"] = "error::DeprecationWarning:__main__"
+        self.store = f"sqlite:///{place / 'callspan.db'}"
         self.python = python
         self.output = ""
-        self.environment = plain_environment(
-            PATH=f"{python.parent}{os.pathsep}/usr/bin{os.pathsep}/bin",
-            OPENAI_API_KEY="sk-example",
-            ANTHROPIC_API_KEY="sk-ant-example",
-            OPENAI_BASE_URL=provider.openai_url,
-            ANTHROPIC_BASE_URL=provider.anthropic_url,
-            OTEL_EXPORTER_OTLP_ENDPOINT=receiver.url,
-            OTEL_EXPORTER_OTLP_PROTOCOL="http/protobuf",
-            PYTHONWARNINGS="error::DeprecationWarning:__main__",
-        )
 
     def seen(self) -> Seen:
-        """Return what has been left behind so far."""
+        """Return what has been left behind so far: a short process may end before its records are in the store."""
         counted = self.place / _SPANS
         spans = len(self.receiver.spans) + (int(counted.read_text()) if counted.exists() else 0)
-        self._deliver()
-        calls, sessions = _rows(self.place / "callspan.db")
+        calls, sessions = len(self.calls()), 0
+        with suppress(EmptyStoreError), closing(open_store(self.store)) as reader:
+            sessions = len(list(reader.sessions()))
         return Seen(calls, sessions, spans, self.output)
 
-    def run(self, run: Sequence[Example]) -> None:
+    def play(self, run: Sequence[Example]) -> None:
         """Run Python examples as one program, or the command lines of one other; what fails fails the test."""
         if run[0].kind == "python":
             code = "\n".join(example.code for example in run)
@@ -106,16 +100,8 @@ class Workplace:
                 for beside in example.page.parent.glob("*.py"):
                     shutil.copy(beside, self.place)
 
-    def _deliver(self) -> None:
-        """Deliver what waits on disk: on a busy machine a short process ends before its records are in the store."""
-        with suppress(EmptyStoreError):
-            open_store(f"sqlite:///{self.place / 'callspan.db'}", deliver=True).close()
-
     def _run(self, command: list[str], shown: str) -> None:
-        done = subprocess.run(
-            command, cwd=self.place, env=self.environment, capture_output=True, text=True, timeout=120, check=False,
-            stdin=subprocess.DEVNULL,
-        )  # fmt: skip
+        done = self.run(*command, timeout_s=120)
         self.output += done.stdout + done.stderr
         assert done.returncode == 0, f"{shown}\nexit code {done.returncode}\n{done.stdout}{done.stderr}"
         assert "Traceback" not in done.stderr, f"{shown}\n{done.stderr}"
@@ -124,15 +110,6 @@ class Workplace:
 def copy_store(demo: Path, place: Path) -> None:
     """Give a workplace the store of the demo."""
     shutil.copy(demo / "callspan.db", place)
-
-
-def _rows(database: Path) -> tuple[int, int]:
-    if not database.exists():
-        return 0, 0
-    with closing(sqlite3.connect(database)) as connection:
-        (calls,) = connection.execute("SELECT count(*) FROM calls WHERE outcome <> 'started'").fetchone()
-        (sessions,) = connection.execute("SELECT count(*) FROM sessions").fetchone()
-    return calls, sessions
 
 
 SDKS = ("openai", "anthropic")
@@ -152,8 +129,7 @@ def demo_store(once_per_run: Callable[[str, Callable[[Path], object]], Path]) ->
 
 def _demo(place: Path) -> None:
     place.mkdir()
-    command = [sys.executable, "-m", "callspan.cli", "demo"]
-    subprocess.run(command, cwd=place, env=plain_environment(), check=True, capture_output=True)
+    ran("-m", "callspan.cli", "demo", cwd=place)
 
 
 @pytest.fixture

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import operator
-import subprocess
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,7 +11,7 @@ import pytest
 from tests.docs.conftest import Seen, Workplace, copy_store
 from tests.support.commands import ask as in_process
 from tests.support.pages import EFFECTS, ROOT, Example, examples, install_lines, pages
-from tests.support.processes import plain_environment
+from tests.support.processes import ran
 from tests.support.receiver import OtlpReceiver, ReceivedSpan
 from tests.support.scale import FULL
 
@@ -96,7 +94,7 @@ def _before(example: Example) -> list[Example]:
 def _check(run: Sequence[Example], where: Workplace, stated: Sequence[Example]) -> None:
     where.forget_spans()
     before = where.seen()
-    where.run(run)
+    where.play(run)
     after = where.seen()
     for effect in ("calls", "sessions", "spans"):
         if all(effect in example.directives for example in stated):
@@ -120,16 +118,8 @@ pytestmark = pytest.mark.usefixtures("no_settings")
 
 
 def output_of(example: str, directory: Path, **env: str) -> str:
-    done = subprocess.run(
-        [sys.executable, "-W", "error", str(ROOT / "examples" / example)],
-        cwd=directory,
-        env=plain_environment(**env),
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert (done.returncode, done.stderr) == (0, "")
+    done = ran("-W", "error", str(ROOT / "examples" / example), cwd=directory, **env)
+    assert done.stderr == ""
     return done.stdout
 
 

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from click.testing import CliRunner
-from tests.support.processes import plain_environment
+from tests.support.processes import ran
 
 from callspan.cli.commands import callspan
 
@@ -40,15 +38,7 @@ def ask(*arguments: str) -> Answer:
 
 def in_its_own(*arguments: str, cwd: Path, env: Mapping[str, str] | None = None) -> Answer:
     """The command as people start it."""
-    done = subprocess.run(
-        [sys.executable, "-m", "callspan.cli", *arguments],
-        cwd=cwd,
-        env=plain_environment(**(env or {})),
-        capture_output=True,
-        text=True,
-        timeout=100,
-        check=False,
-    )
+    done = ran("-m", "callspan.cli", *arguments, cwd=cwd, code=None, **(env or {}))
     return Answer(done.returncode, done.stdout, done.stderr)
 
 

@@ -10,14 +10,16 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def ran(*arguments: str, cwd: Path, code: int = 0, timeout_s: float = 100) -> subprocess.CompletedProcess[str]:
-    """What an interpreter did with these arguments, without settings of OpenTelemetry; it ended with this code."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("OTEL_")}
+def ran(
+    *arguments: str, cwd: Path, code: int | None = 0, timeout_s: float = 100, **environment: str
+) -> subprocess.CompletedProcess[str]:
+    """What an interpreter did with these arguments, without settings but these; any exit code will do if it is None."""
+    path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
     done = subprocess.run(
         [sys.executable, *arguments], capture_output=True, text=True, timeout=timeout_s, check=False, cwd=cwd,
-        env={**kept, "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), kept.get("PYTHONPATH")]))},
+        env=plain_environment(PYTHONPATH=path) | environment, stdin=subprocess.DEVNULL,
     )  # fmt: skip
-    assert done.returncode == code, done.stderr
+    assert done.returncode == code or code is None, done.stderr
     return done
 
 
