@@ -11,7 +11,7 @@ from decimal import Decimal
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.support.provider.media import png
+from tests.support.provider.media import PNG
 
 from callspan.record.bounded import fit_json, newest_that_fit
 from callspan.record.media_reference import header_fields
@@ -67,7 +67,7 @@ def sound(seconds: float = 0.5, rate: int = 8000) -> bytes:
 _SOUND = sound()
 _FLAC = b"fLaC\0\0\0\x22" + b"\0" * 10 + (44_100 << 44 | 88_200).to_bytes(8, "big") + b"\0" * 16
 _FORMATS: dict[str, tuple[bytes, dict[str, object]]] = {
-    "png": (png(), {"mime": "image/png"}),
+    "png": (PNG, {"mime": "image/png"}),
     "gif": (b"GIF89a\x10\0\x20\0", {"mime": "image/gif"}),
     "jpeg": (b"\xff\xd8\xff\xe0\0\x04", {"mime": "image/jpeg"}),
     "webp": (b"RIFF\0\0\0\0WEBPVP8 ", {"mime": "image/webp"}),
@@ -76,7 +76,7 @@ _FORMATS: dict[str, tuple[bytes, dict[str, object]]] = {
     "flac": (_FLAC, {"mime": "audio/flac", "seconds": 2.0}),
     "mp3": (b"ID3\x04", {"mime": "audio/mpeg"}),
     "pdf": (b"%PDF-1.7", {"mime": "application/pdf"}),
-    "a cut png": (png()[:18], {"mime": "image/png"}),
+    "a cut png": (PNG[:18], {"mime": "image/png"}),
     "a wav that says nothing": (b"RIFF\0\0\0\0WAVEdata\x01\0\0\0", {"mime": "audio/wav"}),
     "text": (b"Hello.", {}),
     "nothing": (b"", {}),

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import base64
-import struct
-import zlib
+import io
+import wave
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -12,9 +12,6 @@ from callspan.testing import Reply
 from callspan.testing.provider.answer import OPENAI, Answer, StreamEvent, Wire, objects, typed, with_usage, words
 from callspan.testing.provider.script import Json
 
-_SIDE = 8
-_RATE = 8000
-_SECONDS = 0.5
 _TEXTS = ("text", "srt", "vtt")
 
 
@@ -26,15 +23,8 @@ class File(NamedTuple):
     """Its media type."""
 
 
-def png() -> bytes:
-    """A black square of eight pixels' side."""
-
-    def chunk(name: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
-
-    header = struct.pack(">IIBBBBB", _SIDE, _SIDE, 8, 0, 0, 0, 0)
-    rows = zlib.compress((b"\0" + b"\0" * _SIDE) * _SIDE)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
+PNG = base64.b64decode("iVBORw0KGgoAAAANSUhEUgAAAAgAAAAICAAAAADhZOFXAAAADElEQVR4nGNgoA4AAABIAAEuuDx+AAAAAElFTkSuQmCC")
+"""A black square of eight pixels' side."""
 
 
 def _image_usage(reply: Reply) -> Json:
@@ -58,7 +48,7 @@ def _settings(answer: Answer) -> Json:
 
 def _images(answer: Answer) -> Json:
     revised = {} if answer.reply.text is None else {"revised_prompt": answer.reply.text}
-    image = {"b64_json": base64.b64encode(png()).decode(), **revised}
+    image = {"b64_json": base64.b64encode(PNG).decode(), **revised}
     count = int(str(answer.request.body.get("n") or 1))
     body = {"created": answer.created_s, "data": [image] * count, **_settings(answer)}
     return with_usage(body, answer.reply, _image_usage(answer.reply))
@@ -84,11 +74,11 @@ IMAGES = Wire(OPENAI, _images, _image_events)
 
 def wav() -> bytes:
     """Half a second of silence."""
-    data = b"\0\0" * int(_RATE * _SECONDS)
-    about = struct.pack("<4sIHHIIHH", b"fmt ", 16, 1, 1, _RATE, _RATE * 2, 2, 16)
-    return (
-        struct.pack("<4sI4s", b"RIFF", 36 + len(data), b"WAVE") + about + struct.pack("<4sI", b"data", len(data)) + data
-    )
+    made = io.BytesIO()
+    with wave.open(made, "wb") as file:
+        file.setparams((1, 2, 8000, 0, "NONE", ""))
+        file.writeframes(bytes(8000))
+    return made.getvalue()
 
 
 def _text(answer: Answer) -> str:
