@@ -15,7 +15,7 @@ import pytest
 from tests.support.commands import ask
 from tests.support.left_behind import directory_of, leave_behind
 from tests.support.receiver import OtlpReceiver
-from tests.support.records import keep, made
+from tests.support.records import made
 
 import callspan
 from callspan import open_store
@@ -82,15 +82,6 @@ def test_an_unreachable_receiver_fails_without_its_password(protocol: str, monke
     assert "secret" not in str(spans)
 
 
-def test_what_waits_is_reported_and_shipped(store: str) -> None:
-    keep(store)
-    leave_behind(store, made("late"))
-    answer = ask("--store", store, "ship", "--json")
-    assert (answer.code, answer.json["waiting"]) == (0, {})
-    assert [result["delivered"] for result in answer.json["stores"].values()] == [1]
-    assert ask("--store", store, "show", "late", "--json").json["call_id"] == "late"
-
-
 def test_ship_says_what_could_not_be_delivered(store: str, tmp_path: Path) -> None:
     leave_behind(store, made("late"))
     (tmp_path / "calls.db").mkdir()
@@ -142,13 +133,9 @@ LOOKING: Final = [
 
 @pytest.fixture
 def owned(tmp_path: Path) -> str:
-    """A store of two sessions, with files beside it that belong to the application."""
+    """A store of two sessions."""
     url = f"sqlite:///{tmp_path}/calls.db"
     deliver(url, "s0", "s1")
-    for name in (".1", ".part", ".cursor", ".lock", ".rejected", "-journal", ".bak"):
-        path = tmp_path / f"calls.db{name}"
-        if not path.exists() and not name.endswith(("1", "journal")):
-            path.write_bytes(b"{}")
     return url
 
 

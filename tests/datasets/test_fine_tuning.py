@@ -358,41 +358,26 @@ def test_messages_api_becomes_chat_with_results_after_their_calls(world: World, 
     system = [{"type": "text", "text": "One."}, {"type": "text", "text": "Two."}]
     used = [
         {"type": "text", "text": "Looking."},
-        {"type": "tool_use", "id": "t1", "name": "look", "input": {"at": "east"}},
-        {"type": "tool_use", "id": "t2", "name": "look", "input": {}},
+        *({"type": "tool_use", "id": one, "name": "look", "input": {"at": one}} for one in ("t1", "t2")),
     ]
-    results = [
-        {"type": "tool_result", "tool_use_id": "t1", "content": "wall"},
-        {"type": "tool_result", "tool_use_id": "t2", "content": [{"type": "text", "text": "floor"}]},
-        {"type": "text", "text": "Hurry."},
+    results = [{"type": "tool_result", "tool_use_id": one, "content": f"saw {one}"} for one in ("t2", "t1")]
+    asked = [USER, {"role": "assistant", "content": used}, {"role": "user", "content": [*results, TEXT_A]}]
+    choice = {"type": "auto", "disable_parallel_tool_use": True}
+    tools = [{"name": "look", "input_schema": {"type": "object"}}]
+    world.call("messages", {"system": system, "messages": asked, "tools": tools, "tool_choice": choice}, ANSWER)
+    (row,) = exported("openai").rows
+    called = row["messages"][2]
+    assert [json.loads(call["function"]["arguments"]) for call in called.pop("tool_calls")] == [
+        {"at": "t1"},
+        {"at": "t2"},
     ]
-    request = {
-        "system": system,
-        "messages": [
-            {"role": "user", "content": "Go"}, {"role": "assistant", "content": used},
-            {"role": "user", "content": results},
-        ],
-        "tools": [{"name": "look", "description": "Look.", "input_schema": {"type": "object"}}],
-        "tool_choice": {"type": "auto", "disable_parallel_tool_use": True},
-    }  # fmt: skip
-    world.call("messages", request, {**blocks_answer({"type": "text", "text": "Done."}), "stop_reason": "end_turn"})
-    found = exported("openai")
-    (row,) = found.rows
-    calls = [tool_call("look", {"at": "east"}, "t1"), tool_call("look", {}, "t2")]
-    calls[0]["function"]["arguments"] = '{"at":"east"}'
     assert row["messages"] == [
-        {"role": "system", "content": system},
-        {"role": "user", "content": "Go"},
-        {"role": "assistant", "content": "Looking.", "tool_calls": calls, "weight": 0},
-        {"role": "tool", "tool_call_id": "t1", "content": "wall"},
-        {"role": "tool", "tool_call_id": "t2", "content": "floor"},
-        {"role": "user", "content": "Hurry."},
-        {"role": "assistant", "content": "Done.", "weight": 1},
-    ]
-    function = {"name": "look", "description": "Look.", "parameters": {"type": "object"}}
-    assert row["tools"] == [{"type": "function", "function": function}]
+        {"role": "system", "content": system}, USER, {"role": "assistant", "content": "Looking.", "weight": 0},
+        {"role": "tool", "tool_call_id": "t2", "content": "saw t2"},
+        {"role": "tool", "tool_call_id": "t1", "content": "saw t1"},
+        {"role": "user", "content": "a"}, {**ANSWER, "weight": 1},
+    ]  # fmt: skip
     assert row["parallel_tool_calls"] is False
-    assert not found.dropped
 
 
 def test_of_several_choices_the_first_is_the_answer(world: World, exported: Export) -> None:

@@ -309,7 +309,7 @@ def costs(*amounts: str) -> list[Cost]:
         (
             "cost",
             costs("1E-50", "0.1", "12345678901234567890.5"),
-            {"cost_usd": Decimal(f"12345678901234567890.6{'0' * 48}1")},
+            {"cost_usd": Decimal(f"12345678901234567890.6{'0' * 48}1"), "calls_without_cost": 0},
         ),
         ("cost", costs("1E+40", "1E-7", "-3"), {"cost_usd": Decimal(f"{'9' * 39}7.0000001")}),
         (
