@@ -232,27 +232,22 @@ def test_a_vague_rejection_costs_one_record(tmp_path: Path, monkeypatch: pytest.
 
 
 @pytest.mark.parametrize(
-    ("code", "cause", "why"),
+    ("code", "why"),
     [
-        ("import no_such_driver", ModuleNotFoundError, "ModuleNotFoundError: No module named 'no_such_driver'"),
-        ("raise RuntimeError('no licence')", RuntimeError, "RuntimeError: no licence"),
-        ("x = 1", AttributeError, "AttributeError: module"),
-        ("Lines = dict", None, "is no callspan.stores.Store"),
+        ("import no_such_driver", "ModuleNotFoundError: No module named 'no_such_driver'"),
+        ("raise RuntimeError('no licence')", "RuntimeError: no licence"),
+        ("x = 1", "AttributeError: module"),
+        ("Lines = dict", "is no callspan.stores.Store"),
     ],
 )
 def test_one_that_fails_to_load_is_an_error_of_an_argument_and_a_warning_of_the_environment(
-    code: str,
-    cause: type[Exception] | None,
-    why: str,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    caplog: pytest.LogCaptureFixture,
+    code: str, why: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     url = broken(code, tmp_path, monkeypatch)
     with pytest.raises(stores.SettingError, match=r"callspan-broken 1\.2") as raised:
         callspan.instrument(stores=url)
     assert why in str(raised.value)
-    assert cause is None or isinstance(raised.value.__cause__, cause)
+    assert (raised.value.__cause__ is None) is ("Error" not in why)
     monkeypatch.setenv("CALLSPAN_STORES", f"{url},console://")
     with caplog.at_level(logging.WARNING):
         assert stores_in_use() == ("console://",)
