@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.support.formats import check_fine_tuning
 from tests.wire import corpus
 from tests.wire.replay import Replayer
 
@@ -19,7 +18,7 @@ from callspan import open_store
 from callspan.datasets import Options, export
 from callspan.stores import CallFilter
 
-from .conftest import TOOLS, Export, Json, World, asking, tool_call
+from .conftest import TOOLS, Export, Json, World, asking, check_fine_tuning, tool_call
 
 SYSTEM = {"role": "system", "content": "Play."}
 USER = {"role": "user", "content": "q"}

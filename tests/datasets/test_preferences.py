@@ -9,12 +9,11 @@ from typing import Any
 import msgspec
 import pytest
 from tests.support.commands import ask
-from tests.support.formats import check_preference
 
 from callspan import SettingError
 from callspan.datasets import Options
 
-from .conftest import TOOLS, Export, World, asking, tool_call
+from .conftest import TOOLS, Export, World, asking, check_preference, tool_call
 
 START = [{"role": "system", "content": "Play."}, {"role": "user", "content": "Begin."}]
 

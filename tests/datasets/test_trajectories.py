@@ -8,13 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.support.formats import check_trajectory
 
 from callspan import SettingError, open_store
 from callspan.datasets import Options, export, exporting
 from callspan.records import Place
 
-from .conftest import TOOLS, Export, World, asking, tool_call
+from .conftest import TOOLS, Export, World, asking, check_trajectory, tool_call
 
 
 def agent(world: World) -> None:
