@@ -6,12 +6,11 @@ import re
 from decimal import Decimal
 from typing import Any
 
-import openai
 import pytest
 from tests.support.commands import ask
 from tests.support.records import MINUTE, SECOND, START_NS, keep, made, raw, session
+from tests.support.world import World
 
-import callspan
 from callspan.records import (
     Attempt,
     Cost,
@@ -27,7 +26,6 @@ from callspan.records import (
     Totals,
     Usage,
 )
-from callspan.testing import ScriptedProvider
 
 Fields = dict[str, Any]
 _SERVER = ErrorInfo(kind="server", type="server_error", status=500, message="it broke")
@@ -269,22 +267,16 @@ def test_two_calls_differ_in_parameters_and_in_messages_that_only_one_has(store:
     assert ask("--store", store, "show", "a", "b").out.endswith(DIFFERENCES)
 
 
-@pytest.fixture(scope="module")
-def rollouts(tmp_path_factory: pytest.TempPathFactory) -> str:
+@pytest.fixture
+def rollouts(store: str) -> str:
     """Two sessions that differ in their last answer."""
-    store = f"sqlite:///{tmp_path_factory.mktemp('diff') / 'calls.db'}"
-    with ScriptedProvider() as provider, openai.OpenAI(api_key="k", base_url=provider.openai_url) as client:
-        handle = callspan.instrument(stores=store)
-        for name, answers in (("a", ["North.", "East."]), ("b", ["North.", "West."])):
-            messages: list[Any] = [{"role": "user", "content": "Where to?"}]
-            with callspan.session(name, session_id=f"rollout-{name}", metadata={"prompt": name}):
-                for answer in answers:
-                    provider.reply(answer)
-                    done = client.chat.completions.create(model="gpt-5", messages=messages, seed=len(name))
-                    said = done.choices[0].message.model_dump(exclude_none=True)
-                    messages += [said, {"role": "user", "content": "?"}]
-        handle.uninstrument()
-    return store
+    world = World()
+    for name, last in (("a", "East."), ("b", "West.")):
+        world.session(f"rollout-{name}", metadata={"prompt": name})
+        messages: list[Fields] = [{"role": "user", "content": "Where to?"}]
+        for answer in ("North.", last):
+            messages += [world.chat(messages, answer, f"rollout-{name}"), {"role": "user", "content": "?"}]
+    return keep(store, *world.records)
 
 
 def test_two_sessions(rollouts: str) -> None:
