@@ -99,7 +99,10 @@ def test_several_stores_get_the_same_records_and_what_is_none_is_kept_with_the_r
     records, both = Records(), f"{first},{second}"
     made, last = records.every_kind(), records.call()
     directory = leave_behind(both, *made, *made, *ODD, last).parent
-    assert in_process("--store", both, "ship").code == 0
+    shipped = in_process("--store", both, "ship", "--json")
+    assert shipped.code == 0
+    delivered = [(one["delivered"], one["rejected"]) for one in shipped.json["stores"].values()]
+    assert delivered == [(2 * len(made) + 1, len(ODD))] * 2
     rejected = [json.loads(line) for line in (directory / "rejected.jsonl").read_text().splitlines()]
     refused = ['{"kind": "call"}', '"no JSON"', "[]", "null", LATER]
     assert Counter((one["store"], json.dumps(one["record"])) for one in rejected) == Counter(
