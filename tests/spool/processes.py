@@ -17,10 +17,7 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-from tests.support.rig import DownSink, FileSink, HangingSink, SqliteSink, record, spool_of, until
-
-from callspan.spool import shipper
-from callspan.spool import spool as spools
+from tests.support.rig import DownSink, FileSink, HangingSink, SqliteSink, look_often, record, spool_of, until
 
 PACE = 20
 """Records between two looks whether the healthy store has them: far less than the cap waits for it."""
@@ -54,7 +51,7 @@ def _acknowledgements(root: Path) -> int:
 
 
 def neighbour(root: Path, dead: str, max_bytes: int) -> None:
-    shipper._IDLE_S = shipper._LOOK_S = spools._TIDY_S = 0.2  # type: ignore[misc]
+    look_often()
     sink = DownSink(root / "dead") if dead == "refuses" else HangingSink(root / "dead")
     healthy = FileSink(root / "healthy", 100)
     spool = spool_of(root / "spool", max_bytes=max_bytes, healthy=healthy, dead=sink)
