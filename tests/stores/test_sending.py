@@ -202,23 +202,19 @@ def test_what_was_not_sampled_or_has_not_ended_is_counted_apart(
     assert "--again sends what was sent before. 1 not sampled. 2 not ended." in said(send(url, receiver))
 
 
-def test_a_receiver_that_is_down_is_named(url: str, record: Callable[..., Captured], receiver: OtlpReceiver) -> None:
+def test_a_receiver_that_is_down_is_named(
+    url: str, record: Callable[..., Captured], receiver: OtlpReceiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
     seen = record(loose)
-    with socket.socket() as closed:
+    with socket.socket() as closed, monkeypatch.context() as patch:
         closed.bind(("127.0.0.1", 0))
         nowhere = f"http://127.0.0.1:{closed.getsockname()[1]}"
-        done = sent_to(url, nowhere, OTEL_EXPORTER_OTLP_TIMEOUT="3")
-        assert done.code == 1
-        assert f"0 spans sent to {nowhere}/v1/traces. It is unavailable (Connection refused)" in said(done)
+        patch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "3")
+        done = ask("--store", url, "send", "--otlp", nowhere)
+    assert done.code == 1
+    assert f"0 spans sent to {nowhere}/v1/traces. It is unavailable (Connection refused)" in said(done)
     assert send(url, receiver).code == 0
     assert len(receiver.spans) == len(seen.spans)
-
-
-def sent_to(url: str, address: str | None, *options: str, **environment: str) -> Answer:
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in environment.items():
-            patch.setenv(name, value)
-        return ask("--store", url, "send", *([] if address is None else ["--otlp", address]), *options)
 
 
 def test_what_is_refused_is_found(url: str, record: Callable[..., Captured], receiver: OtlpReceiver) -> None:
@@ -233,22 +229,23 @@ def test_what_is_refused_is_found(url: str, record: Callable[..., Captured], rec
     assert len(receiver.spans) == len(seen.spans)
 
 
-def test_the_receivers_words_are_safe(url: str, record: Callable[..., Captured], receiver: OtlpReceiver) -> None:
+def test_the_receivers_words_are_safe(
+    url: str, record: Callable[..., Captured], receiver: OtlpReceiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One line without control characters, without our headers."""
     record(loose)
-    address = f"http://{receiver.serve_grpc()}"
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", f"http://{receiver.serve_grpc()}")
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc")
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_HEADERS", "authorization=Bearer%20sesame-123")
     receiver.status, receiver.refusal = 500, ("PERMISSION_DENIED", "no\r\n\x1b[31m way for sesame-123", ())
-    environment = {
-        "OTEL_EXPORTER_OTLP_PROTOCOL": "grpc", "OTEL_EXPORTER_OTLP_HEADERS": "authorization=Bearer%20sesame-123",
-        "OTEL_EXPORTER_OTLP_ENDPOINT": address,
-    }  # fmt: skip
-    done = sent_to(url, None, **environment)
+    done = ask("--store", url, "send")
     assert done.code == 1
     assert "PERMISSION_DENIED" in said(done)
     assert "way for ***" in said(done)
     assert "\x1b" not in done.out + done.err
     assert "sesame" not in done.out + done.err
     receiver.status = 200
-    assert sent_to(url, None, **environment).code == 0
+    assert ask("--store", url, "send").code == 0
     assert receiver.headers[-1]["authorization"] == "Bearer sesame-123"
 
 
