@@ -20,14 +20,7 @@ from callspan import formatting
 from callspan.amounts import as_number
 from callspan.formatting import UNKNOWN, exact, money
 from callspan.providers.openai.usage import usage_of
-from callspan.records import (
-    Attempt,
-    Cost,
-    ErrorInfo,
-    Request,
-    RewardRecord,
-    Usage,
-)
+from callspan.records import Attempt, Cost, ErrorInfo, Request, RewardRecord, Usage
 from callspan.service import main_name, service_of_command
 from callspan.stores.aggregates import exact_sum
 from callspan.stores.filters import whole_pico
@@ -56,10 +49,8 @@ def test_commands_on_an_empty_store_end_with_exit_code_1(
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        ([], ["s3", "s2", "s1", "s0"]),
         (["--min-reward", "0"], ["s2", "s1"]),
         (["--sort", "score"], ["s0", "s1", "s2", "s3"]),
-        (["--status", "in_progress"], ["s3", "s2"]),
         (["--min-reward", "0", "--limit", "1"], ["s2"]),
     ],
 )

@@ -18,17 +18,7 @@ from tests.support.commands import ask
 from tests.support.processes import ran
 
 from callspan import SettingError, erase, import_records, open_store
-from callspan.records import (
-    FORMAT,
-    CallRecord,
-    OtherFormatError,
-    Record,
-    RewardRecord,
-    Stream,
-    Timing,
-    decode,
-    encode,
-)
+from callspan.records import FORMAT, CallRecord, OtherFormatError, Record, RewardRecord, Stream, Timing, decode, encode
 from callspan.stores import CallFilter, find_store
 
 from .conftest import SECOND, START_NS, Delivery, Records, clickhouse, run

@@ -15,10 +15,7 @@ from tests.support.provider.media import PNG
 
 from callspan.record.bounded import fit_json, newest_that_fit
 from callspan.record.media_reference import header_fields
-from callspan.records import (
-    EventRecord,
-    encode,
-)
+from callspan.records import EventRecord, encode
 
 
 class Broken:
