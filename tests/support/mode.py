@@ -7,41 +7,25 @@ import gc
 import inspect
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import anthropic
 import openai
 from typing_extensions import Self
 
-from callspan.testing import ScriptedProvider
+if TYPE_CHECKING:
+    from callspan.testing import ScriptedProvider
 
 
-class Mode:
-    """Sync or async clients behind the same awaitable face."""
+class Colour:
+    """Sync or async calls behind the same awaitable face."""
 
-    def __init__(self, name: str, provider: ScriptedProvider) -> None:
+    def __init__(self, name: str) -> None:
         self.name = name
-        self.provider = provider
-        self._open: list[Any] = []
 
     @property
     def is_async(self) -> bool:
         return self.name == "async"
-
-    def openai(self, **options: Any) -> Any:
-        kind = openai.AsyncOpenAI if self.is_async else openai.OpenAI
-        given = {"base_url": self.provider.openai_url, "max_retries": 0, **options}
-        return self.keep(kind(api_key="sk-test", **given))
-
-    def anthropic(self, **options: Any) -> Any:
-        kind = anthropic.AsyncAnthropic if self.is_async else anthropic.Anthropic
-        given = {"base_url": self.provider.anthropic_url, "max_retries": 0, **options}
-        return self.keep(kind(api_key="sk-ant-test", **given))
-
-    def keep(self, client: Any) -> Any:
-        """Close the client with the test."""
-        self._open.append(client)
-        return client
 
     async def wait(self, value: Any) -> Any:
         """The result of a call of either colour."""
@@ -85,6 +69,30 @@ class Mode:
         else:
             with manager as value:
                 yield value
+
+
+class Mode(Colour):
+    """Clients of one colour, of a scripted provider."""
+
+    def __init__(self, name: str, provider: ScriptedProvider) -> None:
+        super().__init__(name)
+        self.provider = provider
+        self._open: list[Any] = []
+
+    def openai(self, **options: Any) -> Any:
+        kind = openai.AsyncOpenAI if self.is_async else openai.OpenAI
+        given = {"base_url": self.provider.openai_url, "max_retries": 0, **options}
+        return self.keep(kind(api_key="sk-test", **given))
+
+    def anthropic(self, **options: Any) -> Any:
+        kind = anthropic.AsyncAnthropic if self.is_async else anthropic.Anthropic
+        given = {"base_url": self.provider.anthropic_url, "max_retries": 0, **options}
+        return self.keep(kind(api_key="sk-ant-test", **given))
+
+    def keep(self, client: Any) -> Any:
+        """Close the client with the test."""
+        self._open.append(client)
+        return client
 
     def __enter__(self) -> Self:
         return self

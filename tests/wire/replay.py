@@ -24,6 +24,7 @@ from typing import Any
 import anthropic
 import httpx2
 import openai
+from tests.support.mode import Colour
 from tests.wire.corpus import Exchange
 from typing_extensions import Self
 
@@ -51,6 +52,7 @@ TIMEOUT_S = 60.0
 HAVE_BETA = ("messages", "count_tokens")
 SEEN = (openai.OpenAIError, anthropic.AnthropicError, ValueError, TypeError, RuntimeError)
 """What callers of the SDKs see of recorded answers; anything else is a failure of the test."""
+STREAMS = (openai.Stream, openai.AsyncStream, anthropic.Stream, anthropic.AsyncStream)
 LOCAL = ("localhost", "127.0.0.1")
 
 
@@ -122,7 +124,8 @@ class Replayer:
         self._asynchronous = asynchronous
         self._entry = entry
         self._clients: dict[str, Any] = {}
-        self._loop = asyncio.new_event_loop() if asynchronous else None
+        self._colour = Colour("async" if asynchronous else "sync")
+        self._loop = asyncio.new_event_loop()
         if asynchronous:
             self._http: Any = httpx2.AsyncClient(transport=httpx2.MockTransport(self.wire.asynchronous))
         else:
@@ -132,21 +135,25 @@ class Replayer:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        if self._loop is None:
-            self._http.close()
-        else:
-            self._loop.run_until_complete(self._http.aclose())
-            self._loop.close()
+        close = self._http.aclose if self._asynchronous else self._http.close
+        self._loop.run_until_complete(self._colour.wait(close()))
+        self._loop.close()
 
     def play(self, exchange: Exchange) -> Outcome:
         """Return what the caller of this exchange gets."""
         self.wire.exchange = exchange
         self.wire.sent.clear()
         entry = "create" if self._entry == "beta" and exchange.endpoint not in HAVE_BETA else self._entry
-        call = call_of(entry, self._client(exchange), exchange)
-        if self._loop is None:
-            return _play_sync(entry, call)
-        return self._loop.run_until_complete(_play_async(entry, call))
+        return self._loop.run_until_complete(self._played(entry, call_of(entry, self._client(exchange), exchange)))
+
+    async def _played(self, entry: str, call: Callable[[], Any]) -> Outcome:
+        taken: list[Any] = []
+        try:
+            async for piece in pieces_of(self._colour, entry, call()):
+                taken.append(plain(piece))
+        except SEEN as error:
+            return Outcome(taken, f"{type(error).__module__}.{type(error).__qualname__}", str(error))
+        return Outcome(taken)
 
     def sent_body(self) -> object:
         """Return the JSON body of the last request, as it left the SDK; None where it had none."""
@@ -183,30 +190,6 @@ def base_path(path: str) -> str:
 
 def _class(module: Any, name: str, asynchronous: bool) -> Any:
     return getattr(module, f"Async{name}" if asynchronous else name)
-
-
-def _play_sync(entry: str, call: Callable[[], Any]) -> Outcome:
-    taken: list[Any] = []
-    try:
-        for piece in pieces_of(entry, call()):
-            taken.append(plain(piece))
-    except SEEN as error:
-        return _failed(taken, error)
-    return Outcome(taken)
-
-
-async def _play_async(entry: str, call: Callable[[], Any]) -> Outcome:
-    taken: list[Any] = []
-    try:
-        async for piece in async_pieces_of(entry, call()):
-            taken.append(plain(piece))
-    except SEEN as error:
-        return _failed(taken, error)
-    return Outcome(taken)
-
-
-def _failed(taken: list[Any], error: Exception) -> Outcome:
-    return Outcome(taken, f"{type(error).__module__}.{type(error).__qualname__}", str(error))
 
 
 def plain(result: Any) -> Any:
@@ -259,43 +242,21 @@ def _arguments(method: Callable[..., Any], request: dict[str, Any]) -> dict[str,
     return {**known, **({"extra_body": unknown} if unknown else {})}
 
 
-def pieces_of(entry: str, given: Any) -> Iterator[Any]:
-    """Yield what a caller takes from a synchronous call: its value, or its chunks or lines one by one."""
-    if entry == "raw":
-        given = given.parse()
-    if entry in {"read", "lines"}:
-        with given as response:
-            yield from response.iter_lines() if entry == "lines" else [response.read()]
-    elif entry == "helper":
-        with given as stream:
-            yield from stream
-    elif isinstance(given, openai.Stream | anthropic.Stream):
-        yield from given
-    else:
-        yield given
-
-
-async def async_pieces_of(entry: str, given: Any) -> AsyncIterator[Any]:
-    """Yield what a caller takes from an asynchronous call."""
-    if entry in {"read", "lines"}:
-        async with given as response:
+async def pieces_of(colour: Colour, entry: str, given: Any) -> AsyncIterator[Any]:
+    """Yield what a caller takes from a call of either colour: its value, or its chunks or lines one by one."""
+    if entry in {"read", "lines", "helper"}:
+        async with colour.entered(given) as entered:
             if entry == "read":
-                yield await response.read()
-            else:
-                async for line in response.iter_lines():
-                    yield line
+                yield await colour.wait(entered.read())
+                return
+            async for piece in colour.items(entered.iter_lines() if entry == "lines" else entered):
+                yield piece
         return
-    if entry == "helper":
-        async with given as stream:
-            async for event in stream:
-                yield event
-        return
-    given = await given
+    given = await colour.wait(given)
     if entry == "raw":
-        given = given.parse()
-        given = await given if inspect.isawaitable(given) else given
-    if isinstance(given, openai.AsyncStream | anthropic.AsyncStream):
-        async for chunk in given:
+        given = await colour.wait(given.parse())
+    if isinstance(given, STREAMS):
+        async for chunk in colour.items(given):
             yield chunk
     else:
         yield given
