@@ -17,20 +17,14 @@ import urllib.request
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib import import_module
 from pathlib import Path
 from typing import Any, Final
 
-import opentelemetry._logs._internal as logs_api
-import opentelemetry.metrics._internal as metrics_api
-import opentelemetry.trace as traces_api
 import pytest
 from google.protobuf.json_format import MessageToDict
-from opentelemetry.exporter.otlp.proto.common._log_encoder import encode_logs
-from opentelemetry.exporter.otlp.proto.common.metrics_encoder import encode_metrics
-from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
-from opentelemetry.util._once import Once
-from tests.support.commands import ask
+from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
+from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from tests.support.launching import BIN, ROOT, Stage, answers, free_port, python_of, running
 from tests.support.programs import DEMO_SPANS, SPOKEN, VOICE_CALLS
 from tests.support.receiver import OtlpReceiver, items
@@ -226,57 +220,25 @@ service:
 """
 """What it takes it hands on at once by gRPC, and answers when that has answered."""
 SIGNALS = ("spans", "logs", "metrics")
+PROTOBUF = "application/x-protobuf"
 EVENT = "gen_ai.client.inference.operation.details"
-GLOBAL_PROVIDERS = (
-    (traces_api, "_TRACER_PROVIDER"), (metrics_api, "_METER_PROVIDER"), (logs_api, "_LOGGER_PROVIDER")
-)  # fmt: skip
+PATHS = {
+    ExportTraceServiceRequest: "/v1/traces", ExportLogsServiceRequest: "/v1/logs",
+    ExportMetricsServiceRequest: "/v1/metrics",
+}  # fmt: skip
 
 
 @pytest.fixture
-def collector(tmp_path: Path, receiver: OtlpReceiver) -> Iterator[dict[str, int]]:
-    """A running Collector; its ports."""
+def collector(tmp_path: Path) -> Iterator[tuple[dict[str, int], OtlpReceiver]]:
+    """A running Collector: its ports, and what is behind it."""
     if not COLLECTOR.exists():
         pytest.fail("no OpenTelemetry Collector: build it with `make .cache/otelcol/otelcol`")
     ports, config = {name: free_port() for name in ("grpc", "http", "prometheus")}, tmp_path / "collector.yaml"
-    config.write_text(_COLLECTOR.format(**ports, onward=receiver.serve_grpc()))
-    command = [str(COLLECTOR), "--config", str(config)]
-    with running(command, tmp_path / "collector.log", lambda: answers(f"http://127.0.0.1:{ports['http']}")):
-        yield ports
-
-
-@pytest.fixture
-def global_providers(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """None at first: a process sets them once, and those of an earlier test would send to its collector."""
-    for api, name in GLOBAL_PROVIDERS:
-        monkeypatch.setattr(api, name, None)
-        monkeypatch.setattr(api, f"{name}_SET_ONCE", Once())
-    yield
-    for api, name in GLOBAL_PROVIDERS:
-        if (provider := getattr(api, name)) is not None:
-            provider.shutdown()
-
-
-class Held:
-    """What the exporters of this process were given, as they encode it; taken down beside their work."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, protocol: str) -> None:
-        self.requests: list[Any] = []
-        self.metrics: list[Any] = []
-        for module, name, encode, kept in (
-            ("trace_exporter", "OTLPSpanExporter", encode_spans, self.requests),
-            ("_log_exporter", "OTLPLogExporter", encode_logs, self.requests),
-            ("metric_exporter", "OTLPMetricExporter", encode_metrics, self.metrics),
-        ):
-            exporter = getattr(import_module(f"opentelemetry.exporter.otlp.proto.{protocol}.{module}"), name)
-            monkeypatch.setattr(exporter, "export", _also(exporter.export, encode, kept))
-
-
-def _also(export: Any, encode: Any, kept: list[Any]) -> Any:
-    def both(self: Any, batch: Any, **options: Any) -> Any:
-        kept.append(encode(batch))
-        return export(self, batch, **options)
-
-    return both
+    with OtlpReceiver() as behind:
+        config.write_text(_COLLECTOR.format(**ports, onward=behind.serve_grpc()))
+        command = [str(COLLECTOR), "--config", str(config)]
+        with running(command, tmp_path / "collector.log", lambda: answers(f"http://127.0.0.1:{ports['http']}")):
+            yield ports, behind
 
 
 def whole(requests: list[Any]) -> list[Any]:
@@ -285,28 +247,29 @@ def whole(requests: list[Any]) -> list[Any]:
     return sorted(([MessageToDict(part) for part in each] for each in found), key=str)
 
 
-def play_demo(place: Path, monkeypatch: pytest.MonkeyPatch, collector: dict[str, int], protocol: str) -> Held:
-    """Run the demo in this process, with the receiver in environment variables."""
-    held = Held(monkeypatch, protocol)
-    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", f"http://127.0.0.1:{collector[protocol]}")
-    monkeypatch.setenv("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc" if protocol == "grpc" else "http/protobuf")
-    monkeypatch.setenv("CALLSPAN_LOG_EVENTS", "on")
-    done = ask("--store", f"sqlite:///{place / 'calls.db'}", "demo", "--json")
-    assert (done.code, done.err) == (0, "")
-    return held
+def play_demo(stage: Stage, collector: dict[str, int]) -> None:
+    """Run the demo before the tests' receiver, and have the Collector take each request that came there."""
+    done = stage.run(
+        "callspan", "--store", stage.store, "demo", "--json",
+        OTEL_METRICS_EXPORTER="otlp", OTEL_LOGS_EXPORTER="otlp", CALLSPAN_LOG_EVENTS="on",
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, "")
+    for sent in stage.receiver.requests:
+        url, headers = f"http://127.0.0.1:{collector['http']}{PATHS[type(sent)]}", {"content-type": PROTOBUF}
+        with urllib.request.urlopen(urllib.request.Request(url, sent.SerializeToString(), headers)) as answer:
+            assert answer.status == 200
 
 
-@pytest.mark.parametrize("protocol", ["http", "grpc"])
-@pytest.mark.usefixtures("global_providers")
-def test_a_collector_gets_the_demo_whole_with_the_values_the_process_held(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, collector: dict[str, int], receiver: OtlpReceiver, protocol: str
+def test_a_collector_takes_everything_that_the_demo_sends(
+    stage: Stage, collector: tuple[dict[str, int], OtlpReceiver]
 ) -> None:
-    held = play_demo(tmp_path, monkeypatch, collector, protocol)
-    assert whole(receiver.requests) == whole([*held.requests, *held.metrics])
-    assert len(receiver.spans) == DEMO_SPANS
-    assert {span.resource["service.name"] for span in receiver.spans} == {"callspan-demo"}
-    assert [name for name, _, _ in receiver.logs].count(EVENT) == 39 + VOICE_CALLS
-    assert len({metric.name for metric in receiver.metrics}) >= 16
+    ports, behind = collector
+    play_demo(stage, ports)
+    assert whole(behind.requests) == whole(stage.receiver.requests)
+    assert len(behind.spans) == DEMO_SPANS
+    assert {span.resource["service.name"] for span in behind.spans} == {"callspan-demo"}
+    assert [name for name, _, _ in behind.logs].count(EVENT) == 39 + VOICE_CALLS
+    assert len({metric.name for metric in behind.metrics}) >= 16
 
 
 DOCUMENTED = re.compile(r"\b((?:callspan|gen_ai)_(?:client|records|agent)_\w+?)(?=[{\[)\s])")
@@ -324,12 +287,12 @@ def sum_of(samples: list[Sample], wanted: str) -> float:
     return sum(value for name, _, value in samples if name == wanted)
 
 
-@pytest.mark.usefixtures("global_providers")
 def test_prometheus_shows_the_names_units_and_values_that_the_alerts_ask_for(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, collector: dict[str, int]
+    stage: Stage, collector: tuple[dict[str, int], OtlpReceiver]
 ) -> None:
-    held = play_demo(tmp_path, monkeypatch, collector, "http")
-    with urllib.request.urlopen(f"http://127.0.0.1:{collector['prometheus']}/metrics", timeout=10) as response:
+    ports, _ = collector
+    play_demo(stage, ports)
+    with urllib.request.urlopen(f"http://127.0.0.1:{ports['prometheus']}/metrics", timeout=10) as response:
         lines = response.read().decode().splitlines()
     samples = [sample(line) for line in lines if line and not line.startswith("#")]
     asked = "\n".join(re.findall(r"```promql\n(.*?)```", (ROOT / "docs/alerts.md").read_text(), re.DOTALL))
@@ -342,7 +305,8 @@ def test_prometheus_shows_the_names_units_and_values_that_the_alerts_ask_for(
     assert split_by <= labels, split_by - labels
     assert sum_of(samples, "callspan_client_retries_total") == 1
     assert sum_of(samples, "gen_ai_client_operation_duration_seconds_count") == 39 + VOICE_CALLS
-    last = {metric["name"]: metric for _, metric in whole(held.metrics[-1:])}
+    measured = [one for one in stage.receiver.requests if isinstance(one, ExportMetricsServiceRequest)]
+    last = {metric["name"]: metric for _, metric in whole(measured[-1:])}
     durations = [point["sum"] for point in last["gen_ai.client.operation.duration"]["histogram"]["dataPoints"]]
     assert math.isclose(sum_of(samples, "gen_ai_client_operation_duration_seconds_sum"), sum(durations))
     assert {found["job"] for name, found, _ in samples if name.startswith("gen_ai_")} == {"callspan-demo"}
