@@ -12,7 +12,6 @@ FILES: Final[dict[str, int]] = {
     "tests/calls/test_budgets.py": 0,
     "tests/calls/test_drift.py": 2,
     "tests/calls/test_leaks.py": 2,
-    "tests/calls/test_memory.py": 0,
     "tests/calls/test_runtimes.py": 2,
     "tests/calls/test_websocket_processes.py": 2,
     "tests/datasets/test_trl.py": 0,

@@ -6,6 +6,7 @@ from typing import Any
 
 import anthropic
 import pytest
+from tests.support import sdks
 from tests.support.mode import Mode
 
 from callspan.testing import Captured
@@ -41,6 +42,7 @@ def request(city: str = "Paris", number: int = 1, name: str = "weather") -> dict
 
 def of_anthropic(mode: Mode, run: Any, client: Any = None, **options: Any) -> Any:
     """A tool runner of Messages whose tool `weather` is `run`."""
+    sdks.needs("anthropic", "2.10", "these tool runners")
 
     def weather(city: str) -> str:
         """Say the weather."""

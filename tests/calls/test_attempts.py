@@ -331,14 +331,6 @@ async def test_code_parameter_and_body_are_kept(mode: Mode, seen: Captured) -> N
     assert info.body == body["error"]
 
 
-async def test_a_body_cut_off_is_tried_again(plain: Wire, seen: Captured) -> None:
-    plain.script(FAILED["cut"], {"text": "well"})
-    await plain.call(plain.client(max_retries=1))
-    record = the_call(seen)
-    assert [(attempt.status, attempt.error_kind) for attempt in record.attempts] == [(None, "connection"), (200, None)]
-    assert (record.retries, record.outcome) == (1, "success")
-
-
 @pytest.mark.parametrize(
     ("stated", "server_ns"),
     [("42", 42_000_000), ("7.5", 7_500_000), ("0", 0), ("", None), ("soon", None), ("-3", None), (None, None)],

@@ -7,17 +7,12 @@ import json
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, nullcontext
-from pathlib import Path
 from typing import Any
 
 import openai
 import pytest
 from opentelemetry import trace
 from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.sdk.trace.export import SimpleSpanProcessor
-from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
-from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
-from tests.conftest import Instrument
 from tests.support import sdks
 from tests.support.calls import QUESTION, Wire, everywhere, the_call
 from tests.support.mode import Mode
@@ -110,25 +105,6 @@ async def test_a_clock_set_back_during_a_call_makes_no_duration_negative(
         assert (span.end_time or 0) >= (span.start_time or 0) > 0, span.name
     for scope in [*seen.sessions, *seen.timesteps]:
         assert scope.end_ns is None or scope.end_ns >= (scope.start_ns or 0)
-
-
-@pytest.mark.parametrize("sampled", [True, False])
-async def test_every_call_is_a_line_and_a_span_and_without_sampling_still_a_line(
-    sampled: bool, wire: Wire, instrumented: Instrument, tmp_path: Path
-) -> None:
-    """Each JSON line has the ids of its span; sampled out there are lines all the same."""
-    exporter = InMemorySpanExporter()
-    own = TracerProvider() if sampled else TracerProvider(sampler=ALWAYS_OFF)
-    own.add_span_processor(SimpleSpanProcessor(exporter))
-    handle = instrumented(tracer_provider=own, stores=f"jsonl:///{tmp_path}/calls.jsonl")
-    for _ in range(2):
-        await wire.ask()
-    assert handle.force_flush(60_000)
-    lines = [json.loads(line) for line in (tmp_path / "calls.jsonl").read_bytes().splitlines()]
-    assert len({line["call_id"] for line in lines}) == 2
-    spans = {f"{span.context.span_id:016x}" for span in exporter.get_finished_spans() if span.context is not None}
-    assert spans == ({line["span_id"] for line in lines} if sampled else set())
-    assert all(line["request"]["body"] for line in lines)
 
 
 def prompt_of(attributes: dict[str, Any]) -> dict[str, str]:

@@ -229,19 +229,6 @@ async def test_a_request_of_the_transport_within_a_call_is_not_an_attempt(mode: 
     assert len(record.attempts) == 1
 
 
-@pytest.mark.parametrize("raw", [False, True], ids=["parsed", "raw"])
-async def test_compressed_answers_are_read(raw: bool, stream: bool, mode: Mode, seen: Captured) -> None:
-    mode.provider.reply(text="I am well.", gzip=True)
-    chat = mode.openai().chat.completions
-    if raw:
-        async with mode.entered(chat.with_streaming_response.create(**CHAT, stream=stream)) as response:
-            await (mode.all(response.iter_lines()) if stream else mode.wait(response.json()))
-    else:
-        await mode.whole(chat.create(**CHAT, stream=stream))
-    record = the_call(seen)
-    assert (record.outcome, text_of(record)) == ("success", "I am well.")
-
-
 Behaviour = Callable[[Any, Callable[[], Awaitable[Any]]], Awaitable[Any]]
 
 
@@ -306,22 +293,3 @@ async def test_a_middleware_that_answers_itself_is_a_call_without_attempts(mode:
     record = the_call(seen)
     assert (record.outcome, text_of(record), record.attempts) == ("success", "From the cache.", [])
     assert usage_of(record).input_tokens == 3
-
-
-async def test_a_middleware_that_calls_twice_is_one_call_of_the_answer_that_the_caller_gets(
-    stream: bool, mode: Mode, seen: Captured
-) -> None:
-    mode.provider.reply(text="first", input_tokens=5, output_tokens=1)
-    mode.provider.reply(text="second", input_tokens=6, output_tokens=2)
-
-    async def twice(request: Any, call_next: Any) -> Any:
-        first = await call_next()
-        if stream:
-            await mode.wait(first.close())
-        return await call_next()
-
-    await asked_through(mode, twice, stream=stream)
-    record = the_call(seen)
-    assert (record.outcome, text_of(record)) == ("success", "second")
-    assert (usage_of(record).input_tokens, usage_of(record).output_tokens) == (6, 2)
-    assert ([one.status for one in record.attempts], record.retries) == ([200, 200], 0)

@@ -84,18 +84,6 @@ async def closed_after_the_last_event(wire: Wire) -> None:
     await wire.mode.wait(stream.close())
 
 
-async def closed(wire: Wire) -> None:
-    stream = await wire.stream()
-    for _ in range(6):
-        await wire.next(stream)
-    await wire.mode.wait(stream.close())
-
-
-async def closed_by_with(wire: Wire) -> None:
-    async with wire.mode.entered(await wire.stream()) as stream:
-        await wire.next(stream)
-
-
 async def closed_by_an_error_of_the_application(wire: Wire) -> None:
     problem = RuntimeError("of the application")
     stream = await wire.stream()
@@ -110,12 +98,6 @@ async def closed_by_an_error_of_the_application(wire: Wire) -> None:
     assert raised.value is problem
 
 
-async def dropped(wire: Wire) -> None:
-    stream = await wire.stream()
-    for _ in range(6):
-        await wire.next(stream)
-
-
 async def dropped_by_an_error_of_the_application(wire: Wire) -> None:
     async def read() -> None:
         await wire.next(await wire.stream())
@@ -123,10 +105,6 @@ async def dropped_by_an_error_of_the_application(wire: Wire) -> None:
 
     with contextlib.suppress(KeyError):
         await read()
-
-
-async def never_read(wire: Wire) -> None:
-    await wire.stream()
 
 
 async def cancelled(wire: Wire, work: Callable[[], Awaitable[Any]], is_there: Callable[[], object]) -> None:
@@ -191,12 +169,12 @@ ENDINGS: dict[str, Ending] = {
     "read whole and closed": Ending(closed_after_its_end, "success", "complete"),
     "closed after the last event": Ending(closed_after_the_last_event, "success", "complete"),
     "read by another thread": Ending(read_by_another_thread, "success", "complete"),
-    "closed": Ending(closed, "cancelled", "closed", 6),
-    "closed by with": Ending(closed_by_with, "cancelled", "closed", 1, reply=SLOW),
+    "closed": Ending(lambda wire: wire.leave("closed", 6), "cancelled", "closed", 6),
+    "closed by with": Ending(lambda wire: wire.leave("block"), "cancelled", "closed", 1, reply=SLOW),
     "closed by an error": Ending(closed_by_an_error_of_the_application, "cancelled", "closed", 1),
-    "dropped": Ending(dropped, "cancelled", "closed", 6),
+    "dropped": Ending(lambda wire: wire.leave("dropped", 6), "cancelled", "closed", 6),
     "dropped by an error": Ending(dropped_by_an_error_of_the_application, "cancelled", "closed", 1),
-    "never read": Ending(never_read, "cancelled", "closed", 0),
+    "never read": Ending(lambda wire: wire.leave("dropped", 0), "cancelled", "closed", 0),
     "cancelled reading": Ending(cancelled_while_reading, "cancelled", "cancelled", error="cancelled", reply=SLOW),
     "cancelled between chunks": Ending(cancelled_between_chunks, "cancelled", "closed", 1),
     "connection cut": Ending(read_whole, "error", "error", error="connection", raises="any", reply={"cut_after": 6}),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _thread
 import contextvars
 import gc
 import json
@@ -10,7 +11,8 @@ import subprocess
 import sys
 import threading
 import time
-from contextlib import closing, suppress
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -22,94 +24,67 @@ from tests.conftest import Instrument, Read
 from tests.support import sdks
 from tests.support.calls import CHAT
 from tests.support.processes import plain_environment, ran
-from tests.support.rig import until
+from tests.support.rig import in_child, until
 
 import callspan
 from callspan.stores import StoreError
 from callspan.testing import ScriptedProvider, capture
 
 pytestmark = pytest.mark.usefixtures("no_settings")
-QUIET = ("-W", "ignore::DeprecationWarning")
-FORKING = """
-import contextlib, os, threading
-import openai
-import callspan
-from callspan.testing import ScriptedProvider
-
-callspan.instrument(stores="sqlite:///calls.db")
-provider = ScriptedProvider()
-
-def ask(name):
-    with openai.OpenAI(api_key="k", base_url=provider.openai_url) as client:
-        for _ in client.chat.completions.create(model=name, messages=[], stream=True):
-            pass
-
-ask("parent")
-held = threading.Event()
-release = threading.Event()
-
-def stores():
-    held.set()
-    release.wait()
-    yield "sqlite:///calls.db"
-
-changing = threading.Thread(target=lambda: callspan.instrument(stores=stores()))
-changing.start()
-held.wait()
-child = os.fork()
-if child == 0:
-    ask("child")
-    os._exit(not callspan.instrument().force_flush(10_000))
-_, status = os.waitpid(child, 0)
-release.set()
-changing.join()
-assert status == 0, status
-assert callspan.instrument().force_flush(10_000)
-provider.close()
-with contextlib.closing(callspan.open_store("sqlite:///calls.db")) as store:
-    print(sorted(call.request.model for call in store.calls()))
-"""
+forks = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of Python, as this process has threads
 
 
-def test_a_child_forked_while_a_lock_was_held_records_its_calls(tmp_path: Path) -> None:
+def models(store: str) -> list[str | None]:
+    with closing(callspan.open_store(store)) as reader:
+        return sorted(str(call.request.model) for call in reader.calls() if call.outcome != "in_progress")
+
+
+@forks
+def test_a_child_forked_while_a_lock_was_held_records_its_calls(
+    provider: ScriptedProvider, instrumented: Instrument, store: str
+) -> None:
     """Another thread is within `instrument()`."""
-    done = ran(*QUIET, "-c", FORKING, cwd=tmp_path)
-    assert done.stdout.strip() == "['child', 'parent']"
+    held, release = threading.Event(), threading.Event()
+
+    def ask(name: str) -> bool:
+        with openai.OpenAI(api_key="k", base_url=provider.openai_url) as client:
+            list(client.chat.completions.create(model=name, messages=[], stream=True))
+        return callspan.instrument().force_flush(10_000)
+
+    def stores() -> Iterator[str]:
+        held.set()
+        release.wait()
+        yield store
+
+    instrumented(stores=store)
+    assert ask("parent")
+    changing = threading.Thread(target=lambda: instrumented(stores=stores()))
+    changing.start()
+    held.wait()
+    in_child(lambda: ask("child"))
+    release.set()
+    changing.join()
+    assert models(store) == ["child", "parent"]
 
 
-DROPPING = """
-import _thread, gc, json, os
-import openai
-import callspan
-from callspan.testing import ScriptedProvider
+@forks
+def test_where_no_thread_can_be_started_a_flush_ends_the_streams_that_its_own_process_dropped(
+    provider: ScriptedProvider, instrumented: Instrument, store: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise RuntimeError("can't create new thread at interpreter shutdown")
 
-def refuse(*given):
-    raise RuntimeError("can't create new thread at interpreter shutdown")
+    def drop(model: str) -> bool:
+        with openai.OpenAI(api_key="k", base_url=provider.openai_url) as client:
+            next(client.chat.completions.create(model=model, messages=[], stream=True))
+        gc.collect()
+        return handle.force_flush(30_000)
 
-_thread.start_new_thread = refuse
-handle = callspan.instrument(stores="jsonl:///" + os.path.abspath("calls.jsonl"))
-provider = ScriptedProvider()
-client = openai.OpenAI(api_key="k", base_url=provider.openai_url)
-
-def drop(model):
-    next(client.chat.completions.create(model=model, messages=[], stream=True))
-    gc.collect()
-
-drop("parent")
-if os.fork() == 0:
-    drop("child")
-    os._exit(not handle.force_flush(30_000))
-_, status = os.wait()
-assert status == 0, status
-assert handle.force_flush(30_000)
-provider.close()
-lines = [json.loads(line) for line in open("calls.jsonl")]
-print(sorted(line["request"]["model"] for line in lines if line["outcome"] == "cancelled"))
-"""
-
-
-def test_where_no_thread_can_be_started_a_flush_ends_the_streams_that_its_own_process_dropped(tmp_path: Path) -> None:
-    assert ran(*QUIET, "-c", DROPPING, cwd=tmp_path).stdout == "['child', 'parent']\n"
+    monkeypatch.setattr(_thread, "start_new_thread", refuse)
+    handle = instrumented(stores=store)
+    in_child(lambda: drop("child"))
+    assert drop("parent")
+    assert models(store) == ["child", "parent"]
 
 
 REQUEST = contextvars.ContextVar("request", default="none")
@@ -272,35 +247,50 @@ ask("long")
 """
 
 
+@pytest.fixture
+def outcomes(reading: Read, store: str) -> Callable[[], list[str]]:
+    """The outcomes of the calls in the store; none where nothing is recorded yet."""
+
+    def found() -> list[str]:
+        with suppress(StoreError):
+            return sorted(call.outcome for call in reading(store).calls())
+        return []
+
+    return found
+
+
 @pytest.mark.parametrize("process", ["alone", "child"])
 def test_a_long_call_is_in_progress_and_interrupted_once_its_process_is_killed(
-    process: str, provider: ScriptedProvider, reading: Read, tmp_path: Path
+    process: str, provider: ScriptedProvider, reading: Read, outcomes: Callable[[], list[str]], store: str
 ) -> None:
     answered = 1 if process == "alone" else 3
     for _ in range(answered):
         provider.reply(text="At once.")
     provider.reply(hang=True)
-    store = f"sqlite:///{tmp_path}/calls.db"
-
     command = [sys.executable, "-c", ASKING, store, provider.openai_url, process]
     with subprocess.Popen(command, env=plain_environment(), stdout=subprocess.PIPE, text=True) as running:
         assert running.stdout is not None
         asking = running.pid if process == "alone" else int(running.stdout.readline())
         try:
-            until(lambda: sorted(outcomes(reading, store)) == ["in_progress", *["success"] * answered], 45)
+            until(lambda: outcomes() == ["in_progress", *["success"] * answered], 45)
         finally:
             subprocess.run(["kill", "-9", str(asking)], check=True)
-    assert sorted(outcomes(reading, store)) == ["interrupted", *["success"] * answered]
+    assert outcomes() == ["interrupted", *["success"] * answered]
     (call,) = (call for call in reading(store).calls() if call.outcome == "interrupted")
     assert b'"long"' in bytes(call.request.body)
     assert call.span_id
 
 
-def outcomes(reading: Read, store: str) -> list[str]:
-    """The outcomes of the calls in a store; none where nothing is recorded yet."""
-    with suppress(StoreError):
-        return [call.outcome for call in reading(store).calls()]
-    return []
+@contextmanager
+def hanging(ask: Callable[[], None], provider: ScriptedProvider, outcomes: Callable[[], list[str]]) -> Iterator[None]:
+    """A call in another thread, from when it is in progress in the store; its connection is lost with the block."""
+    provider.reply(hang=True)
+    asking = threading.Thread(target=ask)
+    asking.start()
+    until(lambda: outcomes() == ["in_progress"])
+    yield
+    provider.close()
+    asking.join()
 
 
 def redacted_there(record: Any) -> Any:
@@ -313,46 +303,21 @@ CONTENT = contextvars.ContextVar("CONTENT", default="nothing")
 
 @pytest.mark.parametrize("redact", [None, redacted_there])
 def test_its_first_version_has_no_content_that_is_forbidden_where_it_began(
-    redact: Any, provider: ScriptedProvider, instrumented: Instrument, reading: Read, tmp_path: Path
-) -> None:
+    redact: Any, provider: ScriptedProvider, client: openai.OpenAI, instrumented: Instrument, store: str,
+    outcomes: Callable[[], list[str]], tmp_path: Path,
+) -> None:  # fmt: skip
     """Another thread writes it, outside of the block, where variables have other values."""
-    store = f"sqlite:///{tmp_path}/calls.db"
     instrumented(stores=store, redact=redact)
-    provider.reply(hang=True)
 
     def ask() -> None:
         CONTENT.set("SESAME")
-        with (
-            callspan.content("full" if redact else "off"),
-            openai.OpenAI(api_key="k", base_url=provider.openai_url, max_retries=0) as client,
-            suppress(openai.APIConnectionError),
-        ):
+        with callspan.content("full" if redact else "off"), suppress(openai.APIConnectionError):
             client.chat.completions.create(model="gpt-5", messages=[{"role": "user", "content": "SESAME"}])
 
-    asking = threading.Thread(target=ask)
-    asking.start()
-    until(lambda: outcomes(reading, store) == ["in_progress"])
-    kept = [path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()]
-    provider.close()
-    asking.join()
+    with hanging(ask, provider, outcomes):
+        kept = [path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()]
     assert kept
     assert not any(b"SESAME" in some for some in kept)
-
-
-@pytest.mark.parametrize("background", [False, True])
-def test_its_answer_is_the_same_call(
-    background: bool, provider: ScriptedProvider, instrumented: Instrument, reading: Read, tmp_path: Path
-) -> None:
-    """That of a background response has its id from the answer, so nothing is written before it."""
-    sdks.needs("openai", "1.66", "the Responses API")
-    store = f"sqlite:///{tmp_path}/calls.db"
-    handle = instrumented(stores=store)
-    provider.reply(text="Late.", delay_s=1.3)
-    with openai.OpenAI(api_key="k", base_url=provider.openai_url) as client:
-        client.responses.create(model="gpt-5", input="Hi", background=background)
-    assert handle.force_flush(30_000)
-    (call,) = reading(store).calls()
-    assert call.outcome == ("in_progress" if background else "success")
 
 
 def credentials() -> str:
@@ -365,36 +330,41 @@ def azure(provider: ScriptedProvider) -> openai.AzureOpenAI:
     return openai.AzureOpenAI(azure_ad_token_provider=credentials, **about)
 
 
-@pytest.mark.parametrize("stream", [False, True])
-def test_a_background_response_whose_credentials_took_long_is_one_call(
-    stream: bool, provider: ScriptedProvider, instrumented: Instrument, reading: Read, tmp_path: Path
-) -> None:
-    """Before its request is made, nobody knows that the answer will have its id."""
+SLOW: list[tuple[str, dict[str, Any], str]] = [
+    # what takes long, how it is asked, the outcome
+    ("answer", {}, "success"),
+    ("answer", {"background": True}, "in_progress"),
+    ("credentials", {"background": True}, "in_progress"),
+    ("credentials", {"background": True, "stream": True}, "success"),
+]
+
+
+@pytest.mark.parametrize(("slow", "options", "outcome"), SLOW)
+def test_a_response_that_took_long_is_one_call(
+    slow: str, options: dict[str, Any], outcome: str, provider: ScriptedProvider, client: openai.OpenAI,
+    instrumented: Instrument, store: str, outcomes: Callable[[], list[str]],
+) -> None:  # fmt: skip
+    """One in the background has its id from the answer: before its request is made, nobody knows that it will."""
     sdks.needs("openai", "1.66", "the Responses API")
-    store = f"sqlite:///{tmp_path}/calls.db"
     handle = instrumented(stores=store)
-    with azure(provider) as client:
-        answer: Any = client.responses.create(model="gpt-5", input="Hi", background=True, stream=stream)
-        if stream:
+    provider.reply(text="Late.", delay_s=1.3 if slow == "answer" else 0)
+    with azure(provider) if slow == "credentials" else client as asking:
+        answer: Any = asking.responses.create(model="gpt-5", input="Hi", **options)
+        if "stream" in options:
             list(answer)
     assert handle.force_flush(30_000)
-    assert len(list(reading(store).calls())) == 1
+    assert outcomes() == [outcome]
 
 
 def test_a_response_whose_credentials_took_long_is_in_progress_once_it_was_requested(
-    provider: ScriptedProvider, instrumented: Instrument, reading: Read, tmp_path: Path
+    provider: ScriptedProvider, instrumented: Instrument, store: str, outcomes: Callable[[], list[str]]
 ) -> None:
     sdks.needs("openai", "1.66", "the Responses API")
-    store = f"sqlite:///{tmp_path}/calls.db"
     instrumented(stores=store)
-    provider.reply(hang=True)
 
     def ask() -> None:
         with azure(provider) as client, suppress(openai.APIConnectionError):
             client.responses.create(model="gpt-5", input="Hi")
 
-    asking = threading.Thread(target=ask)
-    asking.start()
-    until(lambda: outcomes(reading, store) == ["in_progress"])
-    provider.close()
-    asking.join()
+    with hanging(ask, provider, outcomes):
+        pass

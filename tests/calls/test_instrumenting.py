@@ -62,11 +62,6 @@ def _clean(
     callspan.uninstrument()
 
 
-@pytest.fixture
-def store(tmp_path: Path) -> str:
-    return f"sqlite:///{tmp_path / 'calls.db'}"
-
-
 NONE: Any = ()
 redacted: list[Record] = []
 

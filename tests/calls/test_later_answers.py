@@ -6,7 +6,6 @@ Each line that is read, in whichever way, is the record of one call, without a s
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable, Callable
 from contextlib import closing
 from typing import Any
 
@@ -27,13 +26,11 @@ pytestmark = [
 ]
 
 
-def create(client: Any, **more: Any) -> Any:
-    return client.responses.create(**{"model": "gpt-5", "input": "How are you?", "background": True, **more})
-
-
-async def created_and(mode: Mode, act: Callable[[Any, str], Awaitable[Any]], **options: Any) -> None:
+async def created(mode: Mode, **options: Any) -> tuple[Any, str]:
+    """A client and the id of a response that it has created."""
     client = mode.openai(**options)
-    await act(client, (await mode.wait(create(client))).id)
+    job = await mode.wait(client.responses.create(model="gpt-5", input="How are you?", background=True))
+    return client, job.id
 
 
 async def poll(mode: Mode, client: Any, response_id: str, times: int) -> None:
@@ -54,32 +51,25 @@ def versions(seen: Captured) -> list[tuple[str, str]]:
     return [(record.part, record.outcome) for record in seen.everything if isinstance(record, CallRecord)]
 
 
-async def test_a_queued_response_is_in_progress(mode: Mode, seen: Captured) -> None:
-    """No tokens, no success, no error; the span has the status."""
-    await mode.wait(create(mode.openai()))
-    record = the_record(seen)
-    assert (record.outcome, record.usage, record.error, record.part) == ("in_progress", None, None, "requested")
-    assert (record.response and record.response.status) == "queued"
-    (span,) = seen.spans
-    shown = attributes(seen)
-    assert (shown["gen_ai.response.status"], shown["callspan.outcome"]) == ("queued", "in_progress")
-    assert shown["callspan.call_id"] == shown["llm.item_id"] == record.call_id
-    assert "gen_ai.usage.input_tokens" not in shown
-    assert span.status.is_unset
-
-
 async def test_polls_complete_the_call_once(mode: Mode, seen: Captured) -> None:
-    """Five polls, tokens once: on the record, and on the one span of the fetch that found the answer."""
+    """Until then it has no tokens, no success, no error. Tokens come once, with the fetch that found the answer."""
     mode.provider.reply(text="I am well.", polls=2, input_tokens=30, output_tokens=5)
-    await created_and(mode, lambda client, job: poll(mode, client, job, 5))
+    client, job = await created(mode)
+    queued, shown = the_record(seen), attributes(seen)
+    assert (queued.outcome, queued.usage, queued.error, queued.part) == ("in_progress", None, None, "requested")
+    assert (queued.response and queued.response.status) == "queued"
+    assert (shown["gen_ai.response.status"], shown["callspan.outcome"]) == ("queued", "in_progress")
+    assert shown["callspan.call_id"] == shown["llm.item_id"] == queued.call_id
+    assert seen.spans[0].status.is_unset
+    await poll(mode, client, job, 5)
     record = the_record(seen)
     assert versions(seen) == [("requested", "in_progress"), ("answered", "success")]
     assert record.usage is not None
     assert (record.outcome, record.usage.total_tokens, record.text) == ("success", 35, "I am well.")
     assert (record.request.model, record.response and record.response.status) == ("gpt-5", "completed")
-    created, fetched = seen.spans
+    asked, fetched = seen.spans
     assert (fetched.name, fetched.kind, len(fetched.links)) == ("fetch_response", SpanKind.CLIENT, 1)
-    assert fetched.links[0].context.span_id == created.get_span_context().span_id
+    assert fetched.links[0].context.span_id == asked.get_span_context().span_id
     shown = attributes(seen, 1)
     assert (shown["gen_ai.usage.input_tokens"], shown["gen_ai.usage.output_tokens"]) == (30, 5)
     assert (shown["gen_ai.operation.name"], shown["gen_ai.response.status"]) == ("fetch_response", "completed")
@@ -103,37 +93,19 @@ async def test_a_response_that_has_ended_says_how_whoever_finds_it(name: str, mo
     """A failed one is an error of the call; the fetch itself has succeeded."""
     reason, outcome, finish = ENDS[name]
     mode.provider.reply(text="I am", finish_reason=reason, polls=9 if name == "cancelled" else 0)
-
-    async def act(client: Any, job: str) -> None:
-        if name == "cancelled":
-            await mode.wait(client.responses.cancel(job))
-        if name.startswith("streamed"):
-            more = {"starting_after": 4} if "event" in name else {}
-            await mode.all(await mode.wait(client.responses.retrieve(job, stream=True, **more)))
-        await poll(mode, client, job, 2)
-
-    await created_and(mode, act)
+    client, job = await created(mode)
+    if name == "cancelled":
+        await mode.wait(client.responses.cancel(job))
+    if name.startswith("streamed"):
+        more = {"starting_after": 4} if "event" in name else {}
+        await mode.whole(client.responses.retrieve(job, stream=True, **more))
+    await poll(mode, client, job, 2)
     record = the_record(seen)
     assert versions(seen) == [("requested", "in_progress"), ("answered", outcome)]
     assert (record.error is None, record.usage is None) == (outcome != "error", name == "cancelled")
     assert finish is None or (record.response and record.response.finish_reasons) == [finish]
     assert record.stream is None
     assert [span.name for span in seen.spans] == ["chat gpt-5", "fetch_response"]
-
-
-async def test_a_call_that_is_not_known_here_is_made_of_its_answer(mode: Mode) -> None:
-    """Another process created the response: its record and this one have the same id."""
-    mode.provider.reply(text="Well.", polls=0)
-    client = mode.openai()
-    with capture() as other:
-        job = await mode.wait(create(client))
-    with capture() as seen:
-        await poll(mode, client, job.id, 2)
-    record = the_record(seen)
-    assert (record.call_id, record.part) == (the_record(other).call_id, "answered")
-    assert (record.outcome, record.text, record.place) == ("success", "Well.", Place())
-    (span,) = seen.spans
-    assert (span.name, span.links) == ("fetch_response", ())
 
 
 SECRET = "whsec_c2VjcmV0"
@@ -146,18 +118,15 @@ async def test_a_webhook_sets_outcome_and_end_and_a_fetch_the_answer(
     """Webhooks come several times; the event is the SDK's."""
     sdks.needs("openai", "1.99", "webhooks")
     mode.provider.reply(text="Well.", finish_reason=reason, polls=9)
-
-    async def act(client: Any, job: str) -> None:
-        payload, headers = mode.provider.webhook(job, SECRET)
-        for _ in range(2):
-            assert client.webhooks.unwrap(payload, headers).data.id == job
-        half = the_record(seen)
-        assert (half.outcome, half.usage, half.timing.duration_ns is None) == (outcome, None, False)
-        assert len(seen.spans) == 1
-        await poll(mode, client, job, 2)
-        client.webhooks.unwrap(payload, headers)
-
-    await created_and(mode, act, webhook_secret=SECRET)
+    client, job = await created(mode, webhook_secret=SECRET)
+    payload, headers = mode.provider.webhook(job, SECRET)
+    for _ in range(2):
+        assert client.webhooks.unwrap(payload, headers).data.id == job
+    half = the_record(seen)
+    assert (half.outcome, half.usage, half.timing.duration_ns is None) == (outcome, None, False)
+    assert len(seen.spans) == 1
+    await poll(mode, client, job, 2)
+    client.webhooks.unwrap(payload, headers)
     assert versions(seen) == [("requested", "in_progress"), ("ended", outcome), ("answered", outcome)]
     record = the_record(seen)
     assert (record.outcome, record.text, len(seen.spans)) == (outcome, "Well.", 2)
@@ -175,16 +144,18 @@ async def test_other_webhooks_and_wrong_signatures_make_nothing(mode: Mode, seen
 
 
 async def test_several_processes_that_read_the_same_answer_make_one_row(mode: Mode, store: str) -> None:
-    """Each writes the same version of the record; each may have a span of its fetch."""
+    """Each writes the same version of the record, one that does not know the call too; each has a span of its fetch."""
     mode.provider.reply(text="Well.", polls=0)
-    client = mode.openai()
     with capture(stores=store) as first:
-        job = await mode.wait(create(client))
-        await poll(mode, client, job.id, 2)
+        client, job = await created(mode)
+        await poll(mode, client, job, 2)
     assert versions(first) == [("requested", "in_progress"), ("answered", "success")]
     with capture(stores=store) as later:
-        await poll(mode, client, job.id, 2)
-    assert (versions(later), len(later.spans)) == ([("answered", "success")], 1)
+        await poll(mode, client, job, 2)
+    assert versions(later) == [("answered", "success")]
+    record, (span,) = the_record(later), later.spans
+    assert (record.call_id, record.text, record.place) == (the_record(first).call_id, "Well.", Place())
+    assert (span.name, span.links) == ("fetch_response", ())
     with closing(open_store(store)) as reader:
         (call,) = reader.calls()
         (sums,) = reader.summary("model")
@@ -323,18 +294,6 @@ async def test_a_reader_that_breaks_off_leaves_what_it_has_read(mode: Mode, seen
     assert len([one for one in seen.everything if isinstance(one, CallRecord)]) == len(by_line(seen)) == 40
 
 
-async def test_the_caller_gets_the_bytes_of_the_provider(mode: Mode, seen: Captured) -> None:
-    """Line ends of any kind, empty lines, no line end at the end, and a line that is no JSON cost no other line."""
-    good = json.dumps(RESULTS[2]).encode()
-    pieces = [good, b"", b"no JSON", json.dumps({**RESULTS[3], "custom_id": "b\u00e4"}).encode()]
-    raw = b"\r\n".join(pieces)
-    answer(mode, "anthropic", raw)
-    manager = mode.anthropic().messages.batches.with_streaming_response.results("msgbatch_1")
-    async with mode.entered(manager) as response:
-        assert b"".join(await mode.all(response.iter_bytes(7))) == raw
-    assert {call.custom_id: call.outcome for call in seen.records} == {"c": "timeout", "b\u00e4": "cancelled"}
-
-
 @pytest.mark.parametrize("content", [b"PNG\x00\n\x00" * 20_000, b'{"messages": []}\n' * 9, b""])
 async def test_files_without_results_make_nothing(
     mode: Mode, seen: Captured, content: bytes, caplog: pytest.LogCaptureFixture
@@ -363,14 +322,16 @@ async def test_answers_are_read_by_their_type(found: Any, api: str, mode: Mode, 
 async def test_lines_with_invalid_values_cost_no_other_line(
     sdk: str, mode: Mode, caplog: pytest.LogCaptureFixture
 ) -> None:
-    good = json.dumps({**LINES[sdk][0], "custom_id": "good"})
-    lines = [text for line in spoiled(LINES[sdk][0]) for text in (good, json.dumps(line), "", "no JSON")]
-    raw = "\n".join(lines).encode()
+    """Empty ones and such as are no JSON neither; the last one needs no line end, and all get to the caller."""
+    first, last = (json.dumps({**LINES[sdk][0], "custom_id": name}) for name in ("first", "l\u00e4st"))
+    odd = [text for line in spoiled(LINES[sdk][0]) for text in (json.dumps(line), "", "no JSON")]
+    raw = "\r\n".join([first, *odd, last]).encode()
     with capture(content="metadata") as seen:
         answer(mode, sdk, raw)
         client, path = (mode.openai(), PATHS[sdk]) if sdk == "openai" else (mode.anthropic(), RESULTS_PATH)
         assert (await mode.wait(client.get(path, cast_to=sdks.http_of(sdk).Response))).content == raw
         assert caplog.messages == []
-    (call,) = [call for call in seen.records if call.custom_id == "good"]
-    assert (call.outcome, call.usage and call.usage.total_tokens) == ("success", 35)
+    calls = {call.custom_id: call for call in seen.records}
+    for call in (calls["first"], calls["l\u00e4st"]):
+        assert (call.outcome, call.usage and call.usage.total_tokens) == ("success", 35)
     assert b"One." not in b"".join(map(encode, seen.everything))

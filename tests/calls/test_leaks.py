@@ -103,15 +103,6 @@ async def close(asking: Asking) -> None:
     await asking.mode.wait(stream.close())
 
 
-async def leave_with(asking: Asking) -> None:
-    async with asking.mode.entered(await asking.stream()) as stream:
-        await asking.mode.next(stream)
-
-
-async def never_read(asking: Asking) -> None:
-    await asking.stream()
-
-
 async def raise_within(asking: Asking) -> None:
     with contextlib.suppress(KeyError):
         async with asking.mode.entered(await asking.stream()):
@@ -157,8 +148,8 @@ ENDINGS: dict[str, tuple[Callable[[Asking], Awaitable[None]], tuple[bytes | str,
     "broken off": (break_off, ()),
     "broken off and resumed": (break_and_resume, ()),
     "closed twice": (close, ()),
-    "left with its block": (leave_with, ()),
-    "never read": (never_read, ()),
+    "left with its block": (lambda asking: asking.leave("block"), ()),
+    "never read": (lambda asking: asking.leave("dropped", 0), ()),
     "exception of the consumer": (raise_within, ()),
     "error event": (fail, (ERROR_EVENT,)),
     "connection cut": (fail, ("cut",)),

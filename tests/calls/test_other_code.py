@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import functools
 import gc
 import inspect
-import queue
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
@@ -102,45 +99,6 @@ async def test_whatever_a_transport_raises_reaches_the_caller_as_without_callspa
     else:
         assert record.outcome == ("error" if isinstance(error, Exception) else "cancelled")
         assert record.error is not None
-
-
-def test_a_stream_may_be_closed_by_another_thread_while_it_is_read(provider: ScriptedProvider, seen: Captured) -> None:
-    provider.reply(text=LONG, chunk_delay_s=0.02)
-    received: queue.Queue[object] = queue.Queue()
-    with openai.OpenAI(api_key="k", base_url=provider.openai_url, max_retries=0) as client:
-        stream = client.chat.completions.create(**CHAT, stream=True)
-
-        def read() -> None:
-            with contextlib.suppress(Exception):
-                for chunk in stream:
-                    received.put(chunk)
-
-        reader = threading.Thread(target=read)
-        reader.start()
-        for _ in range(3):
-            received.get(timeout=30)
-        stream.close()
-        reader.join(30)
-    record = the_call(seen)
-    assert record.outcome in ("error", "cancelled")
-    assert LONG.startswith(text_of(record))
-
-
-def test_a_stream_outlives_its_loop_and_ends_once(provider: ScriptedProvider, seen: Captured) -> None:
-    """As in a notebook, or where `asyncio.run` is used once for each step."""
-    provider.reply(text=LONG)
-    held: list[Any] = []
-
-    async def begin() -> None:
-        client = openai.AsyncOpenAI(api_key="k", base_url=provider.openai_url)
-        stream = await client.chat.completions.create(**CHAT, stream=True)
-        await stream.__anext__()
-        held.extend([client, stream])
-
-    asyncio.run(begin())
-    held.clear()
-    gc.collect()
-    assert len(seen.records) == 1
 
 
 # Trio warns of every generator that is not read to its last item, as the SDKs leave theirs.

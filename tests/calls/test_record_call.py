@@ -288,8 +288,8 @@ async def test_calls_and_streams_outside_a_session_run_unrecorded(mode: Mode, se
     assert len(mode.provider.requests) == 5
 
 
-def test_a_step_tool_or_agent_counts_as_the_session_it_is_in(client: openai.OpenAI) -> None:
-    with capture() as seen, callspan.session(require=True):
+def test_a_step_tool_or_agent_counts_as_the_session_it_is_in(client: openai.OpenAI, seen: Captured) -> None:
+    with callspan.session(require=True):
         with callspan.tool("t"), callspan.invoke_agent("a"):
             ask(client, "none")
         with callspan.session("s") as session, session.timestep() as step, step.tool("t"):
@@ -300,29 +300,26 @@ def test_a_step_tool_or_agent_counts_as_the_session_it_is_in(client: openai.Open
     assert models(seen) == ["step", "joined"]
 
 
-def test_tasks_and_copied_contexts_follow_it_and_bare_threads_do_not(client: openai.OpenAI) -> None:
-    async def tasks() -> None:
-        async with callspan.session(require=True):
-            await asyncio.to_thread(ask, client, "none")
-            async with callspan.session("s"):
-                await asyncio.gather(*(asyncio.to_thread(ask, client, "task") for _ in range(2)))
-        await asyncio.to_thread(ask, client, "after")
-
-    with capture() as seen, ThreadPoolExecutor() as pool:
-        asyncio.run(tasks())
-        with callspan.session(require=True):
-            pool.submit(callspan.copy_context(ask), client, "none").result()
-            pool.submit(ask, client, "bare").result()
-            with callspan.session("s"):
-                pool.submit(callspan.copy_context(ask), client, "copied").result()
+async def test_tasks_and_copied_contexts_follow_it_and_bare_threads_do_not(
+    client: openai.OpenAI, seen: Captured
+) -> None:
+    async with callspan.session(require=True):
+        await asyncio.to_thread(ask, client, "none")
+        async with callspan.session("s"):
+            await asyncio.gather(*(asyncio.to_thread(ask, client, "task") for _ in range(2)))
+    await asyncio.to_thread(ask, client, "after")
+    with ThreadPoolExecutor() as pool, callspan.session(require=True):
+        pool.submit(callspan.copy_context(ask), client, "none").result()
+        pool.submit(ask, client, "bare").result()
+        with callspan.session("s"):
+            pool.submit(callspan.copy_context(ask), client, "copied").result()
     assert models(seen) == ["task", "task", "after", "bare", "copied"]
 
 
-def test_it_opens_no_session_and_is_a_decorator_that_takes_nothing_else(client: openai.OpenAI) -> None:
-    with capture() as seen:
-        callspan.session(require=True)(ask)(client, "none")
-        with callspan.session(require=True):
-            assert callspan.current_session() is None
-        assert seen.everything == []
+def test_it_opens_no_session_and_is_a_decorator_that_takes_nothing_else(client: openai.OpenAI, seen: Captured) -> None:
+    callspan.session(require=True)(ask)(client, "none")
+    with callspan.session(require=True):
+        assert callspan.current_session() is None
+    assert seen.everything == []
     with pytest.raises(TypeError, match="accepts no other argument"):
         callspan.session("s", require=True)  # type: ignore[call-overload]

@@ -15,7 +15,7 @@ import pytest
 from opentelemetry import trace
 from opentelemetry.sdk.trace import TracerProvider
 from pydantic import BaseModel
-from tests.conftest import Instrument, Read
+from tests.conftest import Instrument
 from tests.support import sdks
 from tests.support.calls import CHAT, MESSAGE, QUESTION, REQUESTS, Wire, caught, parsing, text_of, the_call
 from tests.support.mode import Mode
@@ -23,7 +23,7 @@ from tests.support.mode import Mode
 import callspan
 from callspan import add_callback
 from callspan.records import CallRecord, encode
-from callspan.testing import Captured, ScriptedProvider
+from callspan.testing import Captured, ScriptedProvider, capture
 
 pytestmark = pytest.mark.usefixtures("no_settings")
 
@@ -129,17 +129,16 @@ def test_a_stream_never_holds_the_callers_context(
 
 @pytest.mark.parametrize(("characters", "kept"), [(10, True), (65_536, False)])
 def test_a_stream_that_begins_is_a_record_with_its_question_unless_that_is_long(
-    characters: int, kept: bool, provider: ScriptedProvider, instrumented: Instrument
+    characters: int, kept: bool, client: openai.OpenAI, instrumented: Instrument
 ) -> None:
     """Callbacks get it without any store."""
     records: list[CallRecord] = []
     remove = add_callback("after_record", records.append)  # type: ignore[arg-type]
     instrumented(stores=())
     question: Any = [{"role": "user", "content": "x" * characters}]
-    with openai.OpenAI(base_url=provider.openai_url, api_key="k") as client:
-        stream = client.chat.completions.create(model="gpt-5", messages=question, stream=True)
-        assert [record.outcome for record in records] == ["in_progress"]
-        list(stream)
+    stream = client.chat.completions.create(model="gpt-5", messages=question, stream=True)
+    assert [record.outcome for record in records] == ["in_progress"]
+    list(stream)
     remove()
     assert [record.outcome for record in records] == ["in_progress", "success"]
     assert (b"xxx" in bytes(records[0].request.body)) is kept
@@ -149,15 +148,12 @@ def test_a_stream_that_begins_is_a_record_with_its_question_unless_that_is_long(
     ("limit", "content"), [(0, "full"), (2, "full"), (1000, "full"), (1000, "metadata"), (1000, "off")]
 )
 def test_chunks_are_noted_up_to_the_limit_without_content_and_not_at_all_by_default(
-    limit: int, content: str, provider: ScriptedProvider, instrumented: Instrument, reading: Read, tmp_path: Path
+    limit: int, content: Any, provider: ScriptedProvider, client: openai.OpenAI
 ) -> None:
-    settings = {"chunk_log": limit} if limit else {}
-    handle = instrumented(stores=f"sqlite:///{tmp_path}/calls.db", content=content, **settings)
     provider.reply(text="sesame two three four five")
-    with openai.OpenAI(base_url=provider.openai_url, api_key="k", max_retries=0) as client:
+    with capture(content=content, **({"chunk_log": limit} if limit else {})) as seen:
         read = len(list(client.chat.completions.create(**CHAT, stream=True)))
-    assert handle.force_flush(30_000)
-    (record,) = reading(f"{tmp_path}/calls.db").calls()
+        record = the_call(seen)
     assert record.stream is not None
     notes = record.stream.log
     assert record.stream.chunks == read

@@ -108,6 +108,17 @@ class Wire:
             self.received.append(item)
         return self.received
 
+    async def leave(self, how: str, after: int = 1) -> None:
+        """Leave a new stream after so many items: `closed`, left with its `block`, or `dropped`."""
+        stream = await self.stream()
+        for _ in range(after):
+            await self.next(stream)
+        if how == "closed":
+            await self.mode.wait(stream.close())
+        elif how == "block":
+            async with self.mode.entered(stream):
+                pass
+
     def received_text(self) -> str:
         """The text of the items that the caller has had."""
         return "".join(_text_of_item(item) for item in self.received)
