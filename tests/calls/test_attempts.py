@@ -398,9 +398,7 @@ def check_failure(failure: str, shaped: Wire, seen: Captured, raised: str) -> No
 
 
 @pytest.mark.parametrize("failure", FAILED)
-async def test_a_failure_is_one_error_whose_exception_is_as_without_callspan_and_not_kept_alive(
-    failure: str, shaped: Wire
-) -> None:
+async def test_a_failure_raises_what_it_would_without_callspan_and_is_not_kept(failure: str, shaped: Wire) -> None:
     bare = picture(await failing(shaped, failure))
     with capture() as seen:
         error: BaseException | None = await failing(shaped, failure)

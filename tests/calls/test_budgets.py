@@ -287,9 +287,7 @@ def calls_of(shape: Shape, count: int) -> int:
 
 
 @pytest.mark.parametrize("name", SHAPES)
-def test_a_very_long_stream_costs_little_more_than_its_text_and_grows_no_faster(
-    name: str, instrumented: Instrument
-) -> None:
+def test_a_long_stream_costs_little_more_than_its_text_and_grows_no_faster(name: str, instrumented: Instrument) -> None:
     """In memory while it runs, and in functions called."""
     ready(instrumented)
     assert calls_of(SHAPES[name], 20_000) < 10.5 * calls_of(SHAPES[name], 2_000)

@@ -56,9 +56,7 @@ def client_on(platform: str, mode: Mode) -> Any:
 
 
 @pytest.mark.parametrize("platform", PLATFORMS)
-async def test_a_call_on_a_platform_is_one_of_that_platform_in_its_own_framing(
-    platform: str, stream: bool, mode: Mode, seen: Captured
-) -> None:
+async def test_calls_on_platforms_are_framed_as_theirs(platform: str, stream: bool, mode: Mode, seen: Captured) -> None:
     _, _, name, path = PLATFORMS[platform]
     mode.provider.reply(text="I am quite well.", input_tokens=20, cache_read_tokens=5, output_tokens=4)
     client = client_on(platform, mode)
@@ -255,7 +253,7 @@ async def asked_through(mode: Mode, behaviour: Behaviour, *, stream: bool = Fals
 
 
 @pytest.mark.parametrize("replaces", [False, True], ids=["passes", "replaces"])
-async def test_a_middleware_that_passes_or_replaces_the_response_is_followed(
+async def test_the_response_of_a_middleware_is_followed(
     replaces: bool, stream: bool, mode: Mode, seen: Captured
 ) -> None:
     """A new HTTP response in place of the one that came: a copy of its bytes under another object."""

@@ -309,9 +309,7 @@ CHANGES: list[Any] = [nothing, raising, coroutine, plain, partial_property, Froz
 # A coroutine that the SDK does not expect is awaited by nobody, without us too.
 @pytest.mark.filterwarnings("ignore:.*was never awaited", "ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("hook", HOOKS)
-async def test_whatever_a_hooked_function_is_the_caller_gets_the_same_as_without_callspan(
-    change: Function, hook: str, sdk: str, mode: Mode
-) -> None:
+async def test_callers_get_the_same_of_changed_functions(change: Function, hook: str, sdk: str, mode: Mode) -> None:
     if not concerns(hook, mode):
         return
     # Of its own: what a changed function leaves unasked for is no answer for the next.

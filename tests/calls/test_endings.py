@@ -185,9 +185,7 @@ ENDINGS: dict[str, Ending] = {
 
 
 @pytest.mark.parametrize("name", ENDINGS)
-async def test_each_ending_is_one_span_and_one_record_with_what_was_received(
-    name: str, wire: Wire, seen: Captured
-) -> None:
+async def test_each_ending_is_one_span_and_record_of_what_was_received(name: str, wire: Wire, seen: Captured) -> None:
     ending = ENDINGS[name]
     for status in ending.attempts:
         good = {"text": TEXT, "input_tokens": 11, "output_tokens": 4, **ending.reply}
@@ -278,9 +276,7 @@ STOPS: dict[str, tuple[list[str], dict[str, Any], str]] = {
 
 
 @pytest.mark.parametrize(("api", "name"), [(api, name) for name, (apis, _, _) in STOPS.items() for api in apis])
-async def test_a_stream_without_its_last_event_is_cut_off_and_a_success_unless_it_states_a_failure(
-    api: str, name: str, mode: Mode, seen: Captured
-) -> None:
+async def test_a_stream_without_its_last_event_is_cut_off(api: str, name: str, mode: Mode, seen: Captured) -> None:
     _, reply, end = STOPS[name]
     mode.provider.reply(**reply)
     await mode.all(await mode.wait(open_stream(api, mode)))

@@ -221,9 +221,7 @@ def locked(path: Path) -> Iterator[None]:
 
 
 @pytest.mark.parametrize("change", [lambda: callspan.instrument(content="off"), callspan.uninstrument, undo_each])
-def test_no_thread_waits_for_the_stores_that_another_thread_closes(
-    change: Callable[[], object], tmp_path: Path
-) -> None:
+def test_no_thread_waits_for_stores_that_another_thread_closes(change: Callable[[], object], tmp_path: Path) -> None:
     for kind in INSTRUMENTORS:
         kind().instrument(skip_dep_check=True)
     callspan.instrument(stores=f"sqlite:///{tmp_path}/calls.db")

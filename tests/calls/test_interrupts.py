@@ -282,9 +282,7 @@ PASSED: Final = {
 
 
 @pytest.mark.parametrize("how", PASSED)
-def test_an_interrupt_of_a_redactor_costs_content_and_no_record(
-    how: str, provider: ScriptedProvider, clients: Clients
-) -> None:
+def test_an_interrupted_redactor_costs_only_content(how: str, provider: ScriptedProvider, clients: Clients) -> None:
     """And one of a callback costs nothing."""
     main = threading.get_ident()
 
@@ -323,7 +321,7 @@ def test_the_same_exception_without_a_signal_is_a_fault_of_the_callback(clients:
         remove()
 
 
-def test_a_line_of_a_batch_whose_writing_was_cut_off_is_recorded_when_it_is_read_again(
+def test_a_batch_line_that_was_cut_off_is_recorded_when_read_again(
     provider: ScriptedProvider, clients: Clients
 ) -> None:
     names = ["a", "b", "c"]

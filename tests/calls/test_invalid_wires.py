@@ -144,9 +144,7 @@ async def test_an_invalid_stream_is_recorded_as_the_caller_got_it(sdk: str, wire
 
 @pytest.mark.parametrize("how", ["stream", "raw", "response"])
 @pytest.mark.parametrize("damage", ["no such encoding", "cut short"])
-async def test_a_damaged_content_encoding_is_recorded_as_the_caller_got_it(
-    sdk: str, damage: str, how: str, mode: Mode
-) -> None:
+async def test_a_damaged_encoding_is_recorded_as_the_caller_got_it(sdk: str, damage: str, how: str, mode: Mode) -> None:
     sent = whole(sdk) if damage == "no such encoding" else gzip.compress(whole(sdk))[:-40]
     bare = await read(mode, sdk, sent, 7, how, "gzip")
     with capture() as seen:

@@ -112,7 +112,7 @@ SECRET = "whsec_c2VjcmV0"
 
 
 @pytest.mark.parametrize(("reason", "outcome"), [("stop", "success"), ("failed", "error")])
-async def test_a_webhook_sets_outcome_and_end_and_a_fetch_the_answer(
+async def test_a_webhook_sets_the_end_and_a_fetch_the_answer(
     mode: Mode, seen: Captured, reason: str, outcome: str
 ) -> None:
     """Webhooks come several times; the event is the SDK's."""
@@ -319,9 +319,7 @@ async def test_answers_are_read_by_their_type(found: Any, api: str, mode: Mode, 
     assert (call.api, call.usage and call.usage.input_tokens) == (api, 30)
 
 
-async def test_lines_with_invalid_values_cost_no_other_line(
-    sdk: str, mode: Mode, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_invalid_lines_cost_no_other_line(sdk: str, mode: Mode, caplog: pytest.LogCaptureFixture) -> None:
     """Empty ones and such as are no JSON neither; the last one needs no line end, and all get to the caller."""
     first, last = (json.dumps({**LINES[sdk][0], "custom_id": name}) for name in ("first", "l\u00e4st"))
     odd = [text for line in spoiled(LINES[sdk][0]) for text in (json.dumps(line), "", "no JSON")]

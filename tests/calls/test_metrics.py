@@ -157,9 +157,7 @@ async def test_what_is_left_of_a_rate_limit_is_the_last_that_was_reported(mode: 
 ALERTS: Final = Path(__file__).resolve().parents[2] / "docs/alerts.md"
 
 
-async def test_retries_rate_limits_and_errors_are_counted_with_bounded_attributes(
-    shaped: Wire, measured: Meters
-) -> None:
+async def test_retries_limits_and_errors_are_counted_with_bounded_attributes(shaped: Wire, measured: Meters) -> None:
     """Every query of the page on alerts asks for a metric there is, as an OTLP receiver of Prometheus names it."""
     shaped.script(LIMITED, LIMITED, {"text": "well"}, {"status": 400}, {"status": 529})
     await shaped.call(shaped.client(max_retries=2))

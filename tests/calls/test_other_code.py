@@ -74,7 +74,7 @@ def family(error: BaseException | None) -> list[str]:
 
 
 @pytest.mark.parametrize("error", RAISED, ids=lambda error: type(error).__name__)
-async def test_whatever_a_transport_raises_reaches_the_caller_as_without_callspan(
+async def test_what_a_transport_raises_reaches_the_caller(
     stream: bool, sdk: str, error: BaseException, mode: Mode
 ) -> None:
     """In place of a response, or after the first half of a stream."""
@@ -308,9 +308,7 @@ async def test_a_call_that_does_not_come_through_the_sdks_request_is_counted(
     assert f"POST {path} by Own.request" in warned[0]
 
 
-async def test_a_suppressed_call_has_a_record_and_counts_in_its_session_and_has_no_span(
-    sdk: str, mode: Mode, seen: Captured
-) -> None:
+async def test_a_suppressed_call_counts_in_its_session_and_has_no_span(sdk: str, mode: Mode, seen: Captured) -> None:
     with callspan.session("episode"), suppress_instrumentation():
         await asked(mode, client_of(mode, sdk))
     found = [(call.outcome, call.span_id, call.place.session_name) for call in seen.records]

@@ -70,9 +70,7 @@ async def test_one_span_and_one_record(path: str, mode: Mode, seen: Captured) ->
 
 
 @pytest.mark.parametrize("kind", ["bytes", "named", "buffer", "path", "open"])
-async def test_a_file_in_memory_is_a_reference_and_an_open_one_only_a_name(
-    kind: str, mode: Mode, seen: Captured, tmp_path: Path
-) -> None:
+async def test_a_file_is_a_reference_or_only_a_name(kind: str, mode: Mode, seen: Captured, tmp_path: Path) -> None:
     path = tmp_path / "a.wav"
     path.write_bytes(SOUND)
     buffer = io.BytesIO(SOUND)
@@ -200,9 +198,7 @@ ENDINGS: dict[str, tuple[dict[str, Any], str, str]] = {
 
 @pytest.mark.parametrize("ending", ENDINGS)
 @pytest.mark.parametrize("path", STREAMING)
-async def test_a_stream_of_any_ending_has_the_body_of_a_plain_call_as_far_as_it_came(
-    path: str, ending: str, mode: Mode, seen: Captured
-) -> None:
+async def test_streams_have_the_body_of_a_plain_call_so_far(path: str, ending: str, mode: Mode, seen: Captured) -> None:
     sdks.needs("openai", "1.99", "streams of images")
     reply, outcome, end = ENDINGS[ending]
     mode.provider.reply(**reply)

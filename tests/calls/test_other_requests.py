@@ -83,9 +83,7 @@ async def test_of_a_stream_the_last_event_with_usage_counts(mode: Mode, seen: Ca
     assert len(seen.everything) == 1
 
 
-def test_the_same_object_answered_twice_is_one_record_and_the_last_usage_wins(
-    provider: ScriptedProvider, client: openai.OpenAI, store: str
-) -> None:
+def test_an_object_answered_twice_is_one_record(provider: ScriptedProvider, client: openai.OpenAI, store: str) -> None:
     """One row, one span, and the totals of the session have it once."""
     with capture(stores=store) as seen, callspan.session("s", session_id="s-1"):
         for tokens in (4, 9):
@@ -197,9 +195,7 @@ def test_what_is_kept_of_a_path_has_no_id_no_query_and_nothing_of_a_gateway(
     assert counted() == {f"POST {shown}": 1}
 
 
-def test_no_more_than_so_many_paths_are_named(
-    provider: ScriptedProvider, client: openai.OpenAI, counted: Counted
-) -> None:
+def test_only_so_many_paths_are_named(provider: ScriptedProvider, client: openai.OpenAI, counted: Counted) -> None:
     letters = "abcdefghijklmnopqrstuvwxyz"
     provider.reply(raw={"id": "x"}, on=lambda request: True, repeat=True)
     for letter in letters:

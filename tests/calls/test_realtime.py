@@ -101,7 +101,7 @@ async def test_usage_is_by_modality_and_absent_where_nothing_states_it(mode: Mod
     assert second.usage is None
 
 
-async def test_speech_of_the_user_begins_a_response_and_is_transcribed_by_another_model(
+async def test_speech_of_the_user_begins_a_response_and_another_model_transcribes_it(
     mode: Mode, seen: Captured
 ) -> None:
     tokens = {
@@ -195,9 +195,7 @@ async def test_every_end_is_recorded_once(name: str, mode: Mode, seen: Captured)
     assert (record.usage is not None) == (record.stream.end == "complete")
 
 
-async def test_responses_run_at_the_same_time_and_creates_are_told_apart_by_their_metadata(
-    mode: Mode, seen: Captured
-) -> None:
+async def test_responses_run_at_the_same_time_and_metadata_tells_creates_apart(mode: Mode, seen: Captured) -> None:
     one, two = {"metadata": {"topic": "one"}}, {"metadata": {"topic": "two"}}
     first, second = spoken("resp_1", "First."), spoken("resp_2", "Second.")
     script = [
@@ -332,9 +330,7 @@ async def test_the_events_of_the_beta_are_read_too(mode: Mode, seen: Captured) -
     )
 
 
-async def test_a_loss_that_only_a_send_notices_cuts_the_open_response_off_and_fails_the_next_create(
-    mode: Mode, seen: Captured
-) -> None:
+async def test_a_loss_that_only_a_send_notices_cuts_off_and_fails_the_next_create(mode: Mode, seen: Captured) -> None:
     with contextlib.suppress(ConnectionClosed), serving([session(), "recv", "drop"]) as part:
         async with connected(mode, part.url) as socket:
             await socket.send(CREATE)

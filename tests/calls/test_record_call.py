@@ -300,9 +300,7 @@ def test_a_step_tool_or_agent_counts_as_the_session_it_is_in(client: openai.Open
     assert models(seen) == ["step", "joined"]
 
 
-async def test_tasks_and_copied_contexts_follow_it_and_bare_threads_do_not(
-    client: openai.OpenAI, seen: Captured
-) -> None:
+async def test_tasks_and_copied_contexts_follow_it_bare_threads_do_not(client: openai.OpenAI, seen: Captured) -> None:
     async with callspan.session(require=True):
         await asyncio.to_thread(ask, client, "none")
         async with callspan.session("s"):

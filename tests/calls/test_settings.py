@@ -233,9 +233,7 @@ STREAMS: dict[str, tuple[dict[str, Any], dict[str, Any] | None, bool, bool]] = {
 
 
 @pytest.mark.parametrize("name", STREAMS)
-async def test_usage_is_requested_where_the_caller_says_nothing_of_it_and_its_chunk_is_hidden(
-    name: str, mode: Mode
-) -> None:
+async def test_usage_is_requested_where_the_caller_does_not_and_its_chunk_is_hidden(name: str, mode: Mode) -> None:
     given, sent, known, visible = STREAMS[name]
     wire = Wire("chat_completions", mode, "stream")
     for _ in range(2):

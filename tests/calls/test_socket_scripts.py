@@ -228,7 +228,7 @@ CUTS = {
 
 
 @pytest.mark.parametrize("seed", range(6))
-async def test_each_response_is_one_call_and_the_application_sees_what_it_would_without(seed: int, mode: Mode) -> None:
+async def test_each_response_is_one_call_and_seen_as_without(seed: int, mode: Mode) -> None:
     conversation, ending = Conversation(random.Random(seed), scaled(200, 10_000)), ENDINGS[seed % 3]
     steps: Steps = [*conversation.steps, (ending, None)]
     bare = await played(mode, "responses.connect", {}, steps)
@@ -362,9 +362,7 @@ KINDS: dict[Script, tuple[str, str, dict[str, Any]]] = {
 
 @pytest.mark.parametrize("ending", ENDINGS)
 @pytest.mark.parametrize("kind", KINDS)
-async def test_each_generation_by_voice_is_one_call_and_the_application_sees_what_it_would_without(
-    kind: Script, ending: Side, mode: Mode
-) -> None:
+async def test_each_generation_by_voice_is_one_call_and_seen_as_without(kind: Script, ending: Side, mode: Mode) -> None:
     version, surface, options = KINDS[kind]
     sdks.needs("openai", version, surface)
     steps, facts = kind(random.Random(len(ending)), scaled(200, 10_000), CUTS[ending][0])

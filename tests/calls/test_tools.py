@@ -23,9 +23,7 @@ def sunny(city: str) -> str:
     return f"Sunny in {city}"
 
 
-async def test_a_loop_is_an_agent_below_the_step_with_its_turns_and_tools(
-    stream: bool, mode: Mode, seen: Captured
-) -> None:
+async def test_a_loop_is_an_agent_below_the_step_with_turns_and_tools(stream: bool, mode: Mode, seen: Captured) -> None:
     mode.provider.reply(tool_calls=[loops.request(), loops.request("Oslo", 2)])
     mode.provider.reply(text="It is sunny.")
     with callspan.session("trip") as session, session.timestep():
@@ -137,7 +135,7 @@ ENDINGS: dict[str, Ending] = {
 
 @pytest.mark.filterwarnings("ignore:Tool 'unknown' not found:UserWarning")
 @pytest.mark.parametrize("name", ENDINGS)
-async def test_a_loop_ends_with_its_error_and_every_run_of_a_tool_is_recorded_once(
+async def test_a_loop_ends_with_its_error_and_records_every_run_of_a_tool(
     name: str, mode: Mode, seen: Captured
 ) -> None:
     ending, sdk = ENDINGS[name], name.partition(" ")[0]
@@ -285,9 +283,7 @@ async def fetched(mode: Mode) -> None:
 
 
 @pytest.mark.parametrize("way", ["plain", "streamed", "fetched"])
-async def test_each_is_a_span_below_the_call_and_a_row_however_the_answer_comes(
-    way: str, sdk: str, mode: Mode, seen: Captured
-) -> None:
+async def test_provider_tools_are_spans_and_rows_in_any_answer(way: str, sdk: str, mode: Mode, seen: Captured) -> None:
     if (way, sdk) == ("fetched", "anthropic"):
         pytest.skip("messages are not fetched")
     if (way, sdk) == ("streamed", "openai"):
@@ -406,9 +402,7 @@ async def test_each_tool_has_its_arguments_and_its_result(
 
 
 @pytest.mark.parametrize("blocks", OF_THE_APPLICATION, ids=lambda blocks: blocks[0]["type"])
-async def test_what_the_application_answers_is_none_of_the_providers(
-    blocks: list[dict[str, Any]], mode: Mode, seen: Captured
-) -> None:
+async def test_tools_of_the_application_are_left_out(blocks: list[dict[str, Any]], mode: Mode, seen: Captured) -> None:
     await answered(mode, blocks)
     assert rows(seen, "tool") == []
 

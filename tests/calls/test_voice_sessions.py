@@ -98,9 +98,7 @@ async def test_a_session_that_two_connections_see_is_recorded_once(mode: Mode, s
     assert len(seen.spans) == 3
 
 
-async def test_a_sideband_knows_its_session_by_its_path_and_a_fork_is_one_of_its_own(
-    mode: Mode, seen: Captured
-) -> None:
+async def test_a_sideband_knows_its_session_by_its_path_and_a_fork_has_its_own(mode: Mode, seen: Captured) -> None:
     with serving([used(seconds=3), closed(seconds=4)]) as part:
         for session_id in ("live_7", "live_8"):
             async with live(mode, part, "sideband.connect", session_id=session_id) as sideband:

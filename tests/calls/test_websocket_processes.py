@@ -131,9 +131,7 @@ class _ImpatientError(Exception):
 
 
 @pytest.mark.skipif(sdks.version("websockets") < (14,), reason="websockets 13 cannot receive after an interrupted wait")
-def test_a_time_limit_of_the_application_interrupts_a_wait_and_nothing_else(
-    provider: ScriptedProvider, seen: Captured
-) -> None:
+def test_a_time_limit_of_the_application_interrupts_only_a_wait(provider: ScriptedProvider, seen: Captured) -> None:
     provider.reply(text="Hi.")
     provider.reply(text="one two three", chunk_delay_s=0.05)
 

@@ -65,9 +65,7 @@ async def test_parent_session_and_metadata_are_those_of_where_a_create_is_sent(m
 
 
 @pytest.mark.parametrize("field", [{"generate": False}, {"prewarm": True}])
-async def test_a_create_that_only_warms_up_is_a_call_without_output(
-    field: dict[str, bool], mode: Mode, seen: Captured
-) -> None:
+async def test_a_warm_up_is_a_call_without_output(field: dict[str, bool], mode: Mode, seen: Captured) -> None:
     async with connected(mode) as socket:
         await socket.create(**field)
         await socket.until()
@@ -142,9 +140,7 @@ CREATES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
 
 @pytest.mark.parametrize("surface", CREATES)
 @pytest.mark.parametrize("refused", [True, False], ids=["refused", "nobody listens"])
-async def test_a_connection_that_fails_to_open_is_the_applications_exception(
-    refused: bool, surface: str, mode: Mode, seen: Captured
-) -> None:
+async def test_a_failed_open_is_the_applications_error(refused: bool, surface: str, mode: Mode, seen: Captured) -> None:
     options, create = CREATES[surface]
     mode.provider.reply(status=401, on=lambda request: request.is_upgrade)
     urls = {} if refused else {"base_url": "http://127.0.0.1:1/v1"}
@@ -181,9 +177,7 @@ def azure(mode: Mode) -> Any:
     ("client_of", "surface", "name"),
     [(Mode.openai, "beta.responses.connect", "openai"), (azure, "responses.connect", "azure.ai.openai")],
 )
-async def test_other_surfaces_and_clients_are_the_same(
-    client_of: Any, surface: str, name: str, mode: Mode, seen: Captured
-) -> None:
+async def test_other_surfaces_are_the_same(client_of: Any, surface: str, name: str, mode: Mode, seen: Captured) -> None:
     """An event that belongs to no call is sent too."""
     client = client_of(mode)
     sdks.needs_name(client, surface)
@@ -202,9 +196,7 @@ HOSTS = {
 
 
 @pytest.mark.parametrize("url", HOSTS)
-def test_a_connection_that_no_sdk_has_opened_counts_by_its_host(
-    url: str, provider: ScriptedProvider, seen: Captured
-) -> None:
+def test_a_connection_without_an_sdk_counts_by_its_host(url: str, provider: ScriptedProvider, seen: Captured) -> None:
     from websockets.sync.client import connect
 
     address = ("127.0.0.1", int(provider.url.rpartition(":")[2]))
