@@ -19,6 +19,7 @@ from functools import partial
 from pathlib import Path
 from types import AsyncGeneratorType, CoroutineType, GeneratorType
 from typing import TYPE_CHECKING, Any
+from weakref import WeakSet
 
 import pytest
 from opentelemetry.context import get_current
@@ -445,3 +446,21 @@ def test_two_processes_add_steps_to_one_session_at_once(tmp_path: Path, provider
     own_steps = {step.timestep_id for step in steps}
     assert {call.place.timestep_id for call in calls} < own_steps
     assert len({call.pid for call in calls}) == 2
+
+
+def test_sessions_that_take_turns_let_go_of_their_ended_steps() -> None:
+    """As two environments do that one loop plays: each starts its next step while the other's is current."""
+    known: WeakSet[callspan.Timestep] = WeakSet()
+    with capture():
+        sessions = [session(name).start() for name in "ab"]
+        current = [one.timestep().start() for one in sessions]
+        for _ in range(20):
+            for at, one in enumerate(sessions):
+                current[at].end()
+                current[at] = one.timestep().start()
+                known.add(current[at])
+        gc.collect()
+        assert len(known) <= 4
+        for one in sessions:
+            one.end()
+        assert current_session() is None

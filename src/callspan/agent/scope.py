@@ -164,6 +164,8 @@ class Scope(EitherWith, Block, ABC):
         try:
             self._leave(error)
             self.state = "ended"
+            if self._outer is not None:
+                self._outer = _still_open(self._outer)  # lets go of scopes that ended
             self._finish(error)
         except BaseException:
             self._end_later(error)
