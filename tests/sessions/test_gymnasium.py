@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import copy
+import pickle
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from tests.sessions.conftest import failed
+from tests.sessions.conftest import failed, parent_of
 
-from callspan import current_session
+from callspan import current_session, current_timestep, metadata, session
 from callspan.records import EventRecord, MessageRecord, SessionRecord, TimestepRecord
 from callspan.testing import capture
 
@@ -108,6 +110,47 @@ def test_an_environment_that_raises_leaves_the_turn_open_and_the_error_on_record
     (failed,) = [event for event in seen.of(EventRecord) if event.error is not None]
     assert (failed.event_type, failed.error.type, failed.timestep) == ("environment", "ValueError", 0)
     assert [step.index for step in seen.ended(TimestepRecord)] == [0, 1]
+
+
+def test_episodes_of_several_environments_are_beside_each_other(seen: Seen) -> None:
+    """In the scope around them, with the metadata of the code that resets; after one the other is current again."""
+    first, second, third = (traced(Corridor(2), name=name) for name in "abc")
+    with session("training") as training, training.timestep() as epoch:
+        first.reset()
+        with metadata(worker=2):
+            second.reset()
+        for _ in range(3):
+            first.step(0)
+            second.step(0)
+            if first.timestep is None:
+                first.reset()
+        second.close()
+        third.reset()
+        third.close()
+        assert current_session() is first.session
+        first.close()
+        assert current_timestep() is epoch
+    episodes = [one for one in seen.ended(SessionRecord) if one.name != "training"]
+    assert {one.name: one.metadata for one in episodes} == {"a": {}, "b": {"extra": {"worker": 2}}, "c": {}}
+    assert {one.parent_session_id for one in episodes} == {training.id}
+    (around,) = [int(one.span_id, 16) for one in seen.ended(TimestepRecord) if one.timestep_id == epoch.id]
+    assert {parent_of(span) for name in "abc" for span in seen.named(f"invoke_workflow {name}")} == {around}
+
+
+@pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy, lambda env: pickle.loads(pickle.dumps(env))])
+def test_a_copy_of_an_environment_plays_on_and_records_from_its_next_reset(
+    seen: Seen, lake: Traced, copied: Callable[[Traced], Traced]
+) -> None:
+    """As a tree search copies it, or a worker gets it."""
+    lake.reset(seed=7)
+    lake.step(1)
+    branch = copied(lake)
+    assert branch.step(1)[0] == 8
+    assert [event.event_type for event in seen.of(EventRecord)] == ["action", "environment"]
+    branch.reset()
+    branch.close()
+    lake.close()
+    assert [one.outcome for one in seen.ended(SessionRecord)] == ["abandoned"] * 2
 
 
 def test_large_observations_are_described_instead_of_kept(seen: Seen) -> None:

@@ -9,11 +9,16 @@ from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from weakref import WeakSet
 
 import gymnasium
 import msgspec
+from opentelemetry.context import attach, get_current, set_value
+from opentelemetry.trace import get_current_span, set_span_in_context
 
+from callspan.agent.context import SCOPE
 from callspan.agent.operations import without_none
+from callspan.agent.scope import Scope, scope_of
 from callspan.agent.sessions import Identity, Session
 from callspan.agent.timesteps import Timestep
 from callspan.fail_open import fail_open, value_of
@@ -27,6 +32,8 @@ else:
 _MAX_ELEMENTS: Final = 1024
 _RECORD: Final = fail_open("record a step of an environment")
 _MAX_DEPTH: Final = 16
+_EPISODES: Final[WeakSet[Scope]] = WeakSet()
+"""The sessions and turns of environments."""
 ABANDONED: Final = "abandoned"
 """Outcome of an episode that was reset or closed before its end."""
 
@@ -82,6 +89,10 @@ class Traced(_Wrapper):
         self.timestep: Timestep | None = None
         """The current timestep; None between episodes."""
 
+    def __getstate__(self) -> dict[str, object]:
+        """Return the state of a copy, which records nothing before its first reset."""
+        return {**self.__dict__, "session": None, "timestep": None}
+
     def using(self) -> AbstractContextManager[None]:
         """Return a context manager that makes the timestep current in another thread or task than that of `step`."""
         scope = self.timestep or self.session
@@ -95,8 +106,7 @@ class Traced(_Wrapper):
             observation = self._state(result[0])
             about = without_none({"seed": seed, "options": options or None})
             metadata = {**(self._identity.metadata or {}), **about}
-            self.session = Session(msgspec.structs.replace(self._identity, metadata=metadata))
-            self.session.start()
+            self.session = _started(Session(msgspec.structs.replace(self._identity, metadata=metadata)))
             self.session.observation(observation)
             self._next_turn(self.session)
         return result
@@ -139,6 +149,7 @@ class Traced(_Wrapper):
     def _next_turn(self, session: Session) -> None:
         self.timestep = session.timestep()
         self.timestep.start()
+        _EPISODES.add(self.timestep)
 
     def _abandon(self) -> None:
         """Close the open session with the outcome `abandoned`."""
@@ -152,6 +163,20 @@ class Traced(_Wrapper):
 
     def _state(self, state: object) -> object:
         return state_json(state, self._max_elements)
+
+
+def _started(session: Session) -> Session:
+    """Start the session in the scope around all episodes: those of other environments are beside it."""
+    current = around = get_current()
+    scope = scope_of(current)
+    while scope is not None and scope in _EPISODES and scope._outer is not None:
+        around = scope._outer
+        scope = scope_of(around)
+    attach(set_value(SCOPE, scope, set_span_in_context(get_current_span(around), current)))
+    session.start()
+    session._outer = current
+    _EPISODES.add(session)
+    return session
 
 
 def _name(env: Env) -> str:
