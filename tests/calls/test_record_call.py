@@ -81,6 +81,22 @@ async def test_what_is_reported_is_in_the_record(mode: Mode, seen: Captured) -> 
     assert [(attempt.status, attempt.request_id) for attempt in call.attempts] == [(200, "req_1")]
 
 
+@pytest.mark.parametrize("starts", [True, False])
+def test_answers_are_attempts_whether_or_not_their_starts_are_reported(starts: bool, seen: Captured) -> None:
+    with callspan.record_call(provider="mine") as call:
+        call.request({"model": "m", "messages": QUESTION})
+        for status, headers in ((429, {"Retry-After": "2"}), (200, {"X-Request-Id": "req_2"})):
+            if starts:
+                call.attempt_started()
+            call.response_headers(status, headers)
+    made = the_call(seen)
+    assert (made.retries, made.rate_limited) == (1, True)
+    assert [(one.status, one.retry_after_s, one.request_id) for one in made.attempts] == [
+        (429, 2.0, None), (200, None, "req_2"),
+    ]  # fmt: skip
+    assert [one.wait_s is not None for one in made.attempts] == [starts, False]
+
+
 async def test_the_span_is_current_within_the_block_and_below_session_and_timestep(mode: Mode, seen: Captured) -> None:
     with callspan.session("s") as session, session.timestep():
         before = trace.get_current_span()

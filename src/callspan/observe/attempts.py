@@ -66,13 +66,20 @@ class AttemptLog:
 
         `body` returns the body of an error response after it was read; called at the end of the call, may raise.
         """
-        if self._attempts:
-            last, offset_ns = self._attempts[-1], _now_ns() - self._zero_ns
-            last.headers_ns, last.status, last.headers = offset_ns, status, headers
-            self.headers = headers
-            if status >= _FIRST_ERROR:
-                last.end_ns, last.body = offset_ns, body
-                self._rate_limited = self._rate_limited or status == TOO_MANY_REQUESTS
+        last, offset_ns = self._unanswered(), _now_ns() - self._zero_ns
+        last.headers_ns, last.status, last.headers = offset_ns, status, headers
+        self.headers = headers
+        if status >= _FIRST_ERROR:
+            last.end_ns, last.body = offset_ns, body
+            self._rate_limited = self._rate_limited or status == TOO_MANY_REQUESTS
+
+    def _unanswered(self) -> _OpenAttempt:
+        """Return the last attempt; a new one if it has an answer, because a manual call may not report starts."""
+        last = self._attempts[-1] if self._attempts else None
+        if last is None or last.status is not None:
+            last = _OpenAttempt(0 if last is None else last.headers_ns or 0)
+            self._attempts.append(last)
+        return last
 
     def failed(self, exception: str) -> None:
         """Record that the last request raised an exception of this class."""
@@ -138,7 +145,8 @@ def _record(number: int, attempt: _OpenAttempt, after: _OpenAttempt | None, now_
         error_type=error and error[1],
         request_id=rate_limits.request_id(headers) if headers else None,
         retry_after_s=rate_limits.retry_after_s(headers, now_s) if error and headers else None,
-        wait_s=None if after is None or end_ns is None else (after.start_ns - end_ns) / 1e9,
+        # 0 if the start was not reported.
+        wait_s=None if after is None or end_ns is None else (after.start_ns - end_ns) / 1e9 or None,
         rate_limits=rate_limits.rate_limits(headers, now_s) if headers else None,
     )
 
