@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 import msgspec
 from opentelemetry import context as otel_context
 
-from callspan.agent.arguments import Time, moment, offset
+from callspan.agent.arguments import Time, as_text, moment, offset
 from callspan.agent.call_ids import call_begun
 from callspan.agent.context import EitherWith
 from callspan.agent.misuse import UsageError, installed_or_warn, refuse
@@ -22,7 +22,7 @@ from callspan.observe.call import Call
 from callspan.observe.ports import CallInfo, ExplicitTimes
 from callspan.providers import registry
 from callspan.providers.base import Api, Endpoint
-from callspan.record.codec import encodable, encode_json
+from callspan.record.codec import encode_json
 from callspan.wiring import WIRING
 
 if TYPE_CHECKING:
@@ -223,10 +223,10 @@ def record_call(
     if endpoint is None:
         known = ", ".join(sorted(registry.APIS))
         raise ValueError(f"record_call: api={api!r} is unknown; use one of {known}")
-    address = urlsplit(server or "")
+    address = urlsplit(as_text(server) or "")
     info = CallInfo(
-        provider=encodable(provider), sdk=None if client is None else encodable(client),
-        model=None if model is None else encodable(model), stream=stream, server_address=address.hostname,
+        provider=as_text(provider) or "unknown", sdk=as_text(client), model=as_text(model), stream=stream,
+        server_address=address.hostname,
         server_port=address.port or {"https": 443, "http": 80}.get(address.scheme),
     )  # fmt: skip
     return RecordedCall(endpoint, info, at)

@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from datetime import datetime, timezone
 from decimal import Decimal
+from enum import Enum
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,10 @@ import callspan
 from callspan import UsageError
 from callspan.records import CallRecord, Timing
 from callspan.testing import Captured, capture
+
+
+class Provider(Enum):
+    VLLM = 1
 
 
 def record(mode: Mode, **options: Any) -> Any:
@@ -129,6 +134,18 @@ async def test_invalid_requests_lose_content_and_never_the_call(odd: Any, mode: 
         call.request(odd)
         call.chunk(7)
     assert the_call(seen).provider == "vllm"
+
+
+def test_names_and_the_server_are_read_as_text(seen: Captured) -> None:
+    """As the SDK's client has its server, and a program its models."""
+    given: dict[str, Any] = {"provider": Provider.VLLM, "model": 7, "client": Decimal("1.5")}
+    with openai.OpenAI(api_key="k", base_url="http://gpu-1:8000/v1") as client:
+        server: Any = client.base_url
+    with callspan.record_call(**given, server=server) as call:
+        call.response({"choices": []})
+    made = the_call(seen)
+    assert (made.provider, made.request.model, made.sdk) == ("Provider.VLLM", "7", "1.5")
+    assert (made.server_address, made.server_port) == ("gpu-1", 8000)
 
 
 def test_an_unknown_api_is_an_error_that_names_the_known_ones() -> None:

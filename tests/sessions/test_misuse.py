@@ -222,6 +222,13 @@ class Endless(Mapping[str, object]):
         return 1
 
 
+class Unreadable(Endless):
+    def __getitem__(self, key: str) -> object:
+        raise OSError("no connection")
+
+    __iter__ = __len__ = __getitem__  # type: ignore[assignment]
+
+
 def nested(make: Callable[[object], object], depth: int = 2_000) -> object:
     value: object = 1
     for _ in range(depth):
@@ -253,6 +260,7 @@ VALUES: Final[dict[str, Callable[[], object]]] = {
     "unspeakable key": lambda: {Unspeakable(): 1},
     "unspeakable text": lambda: Text("x"),
     "unspeakable table": lambda: Table(a=1),
+    "unreadable mapping": Unreadable,
     "class": lambda: Unspeakable,
     "complex": lambda: 1j,
     "old time": lambda: datetime(1, 1, 1, tzinfo=timezone.utc),

@@ -483,9 +483,8 @@ def without_none(values: Mapping[str, object]) -> dict[str, object]:
 def _member(value: object, name: str) -> object:
     if value is None or isinstance(value, str):
         return None
-    if isinstance(value, Mapping):
-        return value.get(name)
-    return value_of(functools.partial(getattr, value, name, None))
+    read = value.get if isinstance(value, Mapping) else functools.partial(getattr, value)
+    return value_of(functools.partial(read, name, None))
 
 
 def _call_id(call: object) -> str | None:
