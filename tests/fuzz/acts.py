@@ -12,11 +12,10 @@ import inspect
 import re
 import threading
 from collections.abc import Awaitable, Callable, Coroutine
-from types import ModuleType
 from typing import Any
 
 from tests.fuzz.case import Act, Case
-from tests.fuzz.transport import Log, Script
+from tests.fuzz.transport import PORT, RANDOM_ID, Log, Script
 from tests.fuzz.ways import WAYS, Caller
 
 _FINAL = ("until_done", "get_final_message", "get_final_completion", "get_final_response", "get_final_text")
@@ -32,8 +31,6 @@ _ATTRIBUTES = (
     "response",
 )
 _ADDRESS = re.compile(r"0x[0-9a-fA-F]{6,}")
-_ID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
-_PORT = re.compile(r"127\.0\.0\.1:\d+")
 _DEEPEST = 8
 _OF_ERRORS = ("status_code", "body", "code", "param", "type", "request_id", "message")
 _SCALARS = (str, int, float, bool, bytes, type(None))
@@ -232,7 +229,7 @@ def as_text(value: object) -> str:
 
 
 def _comparable(text: str) -> str:
-    return _PORT.sub("127.0.0.1:0", _ID.sub("<id>", _ADDRESS.sub("0x", text)))
+    return PORT.sub("127.0.0.1:0", RANDOM_ID.sub("<id>", _ADDRESS.sub("0x", text)))
 
 
 def name_of(kind: type) -> str:
@@ -293,9 +290,3 @@ def _message_of(raised: BaseException) -> str:
         return str(raised)
     except Exception as failed:  # noqa: BLE001 - some exceptions cannot say what they are
         return f"<{type(failed).__name__}>"
-
-
-def http_of(base: Any) -> ModuleType:
-    """Return the HTTP library an SDK is built on, by its `_base_client`."""
-    library: ModuleType = getattr(base, "httpx2", None) or base.httpx
-    return library

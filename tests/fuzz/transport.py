@@ -15,9 +15,9 @@ from tests.fuzz.case import Answer, Case, Chunk
 
 Log = Callable[..., None]
 _VARIES = {"traceparent", "tracestate", "idempotency-key"}
-_RANDOM = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
+RANDOM_ID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 _PATIENCE_S = 20.0
-_PORT = re.compile(rb"127\.0\.0\.1:\d+")
+PORT = re.compile(r"127\.0\.0\.1:\d+")
 _FRAMING = ("content-length", "transfer-encoding")
 _WITHOUT_BODY = (204, 304)
 _INFORMATIONAL = 200
@@ -38,7 +38,7 @@ class Script:
 
     def answer(self, request: Any) -> Any:
         """Return the response of the next answer. Raises what the answer says."""
-        self.log("sent", request.method, str(request.url), headers_of(request), _bytes_of(request))
+        self.log("sent", request.method, str(request.url), headers_of(request), comparable_body(request.content))
         answer = self.answers.pop(0) if self.answers else Answer(500, [("content-type", "text/plain")])
         if answer.error is not None:
             raise self.error(answer.error, request)
@@ -74,17 +74,13 @@ def headers_of(request: Any) -> list[tuple[str, str]]:
 def comparable_headers(raw: Iterable[tuple[bytes, bytes]]) -> list[tuple[str, str]]:
     """Return headers as they came, what varies made equal."""
     headers = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in raw]
-    kept = [(name, _RANDOM.sub("<id>", value)) for name, value in headers if name.lower() not in _VARIES]
+    kept = [(name, RANDOM_ID.sub("<id>", value)) for name, value in headers if name.lower() not in _VARIES]
     return [*kept, *sorted((name.lower(), "<varies>") for name, _ in headers if name.lower() in _VARIES)]
-
-
-def _bytes_of(request: Any) -> str:
-    return comparable_body(request.content)
 
 
 def comparable_body(content: bytes) -> str:
     """Return the bytes of a body, one character each, random ids made equal."""
-    return _RANDOM.sub("<id>", content.decode("latin-1"))
+    return RANDOM_ID.sub("<id>", content.decode("latin-1"))
 
 
 def _body(script: Script, answer: Answer, request: Any) -> Any:
@@ -167,7 +163,7 @@ class Server:
         headers: list[tuple[bytes, bytes]] = []
         while (line := reader.readline()) not in (b"\r\n", b""):
             name, _, value = line.rstrip(b"\r\n").partition(b": ")
-            headers.append((name, _PORT.sub(b"127.0.0.1:0", value)))
+            headers.append((name, PORT.sub("127.0.0.1:0", value.decode("latin-1")).encode("latin-1")))
         size = next((int(value) for name, value in headers if name.lower() == b"content-length"), 0)
         self._log("sent", first.decode("latin-1"), comparable_headers(headers), comparable_body(reader.read(size)))
         answer = self._answers.pop(0) if self._answers else Answer(500, [("content-type", "text/plain")])
@@ -203,5 +199,5 @@ def connections_of(client: Any) -> list[str]:
     """
     transport = getattr(client._client, "_transport", None)
     pool = getattr(transport, "_pool", None)
-    shown = (re.sub(r"127\.0\.0\.1:\d+", "", repr(one)) for one in getattr(pool, "connections", ()))
+    shown = (PORT.sub("", repr(one)) for one in getattr(pool, "connections", ()))
     return sorted(one for one in shown if "ACTIVE" in one)

@@ -20,10 +20,11 @@ import warnings
 from types import SimpleNamespace
 from typing import Any
 
-from tests.fuzz.acts import Consumer, as_text, drive, http_of, name_of
+from tests.fuzz.acts import Consumer, as_text, drive, name_of
 from tests.fuzz.case import Case, from_dict
 from tests.fuzz.transport import Script, Server, connections_of, transport_of
 from tests.fuzz.ways import WAYS, Caller, reaches_a_model
+from tests.support.sdks import http_of
 
 SDKS = ("openai", "anthropic")
 
@@ -35,7 +36,7 @@ class Worker:
         self._log: list[Any] = []
         self._requests: list[bool] = []
         self._callers: dict[tuple[str, str, int], Caller] = {}
-        self._scripts = {sdk: Script(http_of(importlib.import_module(f"{sdk}._base_client"))) for sdk in SDKS}
+        self._scripts = {sdk: Script(http_of(sdk)) for sdk in SDKS}
         self._server = Server()
         self._tls = ssl.create_default_context()
         for sdk in SDKS:

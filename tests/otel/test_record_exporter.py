@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
@@ -18,6 +16,7 @@ from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from tests.support.processes import ran
 
 import callspan
 from callspan import CallRecordExporter, Handle, open_store
@@ -156,11 +155,7 @@ EXPECTED = "[('app', 'request'), ('callspan', 'chat'), ('callspan', 'chat'), ('s
 def test_callspans_sql_makes_no_span_and_the_applications_does(tmp_path: Path) -> None:
     pytest.importorskip("opentelemetry.instrumentation.sqlite3")
     pytest.importorskip("opentelemetry.instrumentation.threading")
-    done = subprocess.run(
-        [sys.executable, "-c", PROGRAM], capture_output=True, text=True, timeout=60, check=False, cwd=tmp_path
-    )
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.strip() == EXPECTED
+    assert ran("-c", PROGRAM, cwd=tmp_path).stdout.strip() == EXPECTED
 
 
 BOUNDED = {

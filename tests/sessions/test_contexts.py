@@ -346,22 +346,13 @@ def test_sessions_may_end_in_the_order_they_started_or_be_current_in_turn(seen: 
     third.end()
 
 
-@pytest.fixture
-def store(tmp_path: Path) -> str:
-    return f"sqlite:///{tmp_path / 'records.db'}"
-
-
 def read(url: str) -> closing[Reader]:
-    return closing(callspan.open_store(url))
+    """The store, with what a dead process left behind, as for any next process."""
+    return closing(callspan.open_store(url, deliver=True))
 
 
 def run(program: str, *arguments: str) -> subprocess.Popen[bytes]:
     return subprocess.Popen([sys.executable, "-c", textwrap.dedent(program), *arguments])
-
-
-def delivered(url: str) -> None:
-    """Deliver what a dead process left behind, as any next process does."""
-    callspan.open_store(url, deliver=True).close()
 
 
 VICTIM = """
@@ -384,10 +375,10 @@ VICTIM = """
 
 
 def test_a_killed_process_leaves_everything_so_far_and_the_session_interrupted(
-    store: str, provider: ScriptedProvider
+    tmp_path: Path, provider: ScriptedProvider
 ) -> None:
+    store = f"sqlite:///{tmp_path / 'records.db'}"
     assert run(VICTIM, store, provider.openai_url).wait(60) == -signal.SIGKILL
-    delivered(store)
     with read(store) as reader:
         summary = reader.session("doomed")
         assert summary is not None
