@@ -5,8 +5,7 @@
 from __future__ import annotations
 
 import re
-from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from decimal import Decimal
 from typing import Any, Final, cast, get_args
 
@@ -34,7 +33,7 @@ SELECT {{keys}}, count(*) AS calls,
   sum(CASE WHEN lower(c.finish_reason) IN ({_LENGTH_WORDS}) THEN 1 ELSE 0 END) AS cut_by_length,
   CAST(sum(c.in_tok) AS bigint) AS input_tokens, CAST(sum(c.out_tok) AS bigint) AS output_tokens,
   CAST(sum(c.cache_read_tok) AS bigint) AS cache_read_tokens, CAST(sum(c.reasoning_tok) AS bigint) AS reasoning_tokens,
-  sum(c.cost_picousd) AS pico, count(c.cost_usd) AS priced, count(c.cost_picousd) AS exact,
+  sum(c.cost_picousd) AS pico, count(c.cost_usd) AS priced,
   CAST(sum(c.retries) AS bigint) AS retries, min(c.start_ns) AS first_ns,
   max(coalesce(c.end_ns, c.start_ns)) AS last_ns{{more}}
 FROM {{source}} WHERE {{where}} GROUP BY {{positions}} ORDER BY count(*) DESC, {{order}}
@@ -45,6 +44,7 @@ _SUMMED: Final = (
 )
 """Columns of a row of sums that are fields of `Summary`."""
 _TIMES: Final = {"durations": "duration_ns", "first_tokens": "ttft_ns"}
+_SUCCESS: Final = "c.outcome = 'success'"
 _BY: Final = "label_key"
 _OF_SESSION: Final = re.compile(r"\bs\.")
 _JOINED: Final = "calls c LEFT JOIN sessions s ON s.session_id = c.session_id"
@@ -80,23 +80,24 @@ def summed(
     dialect = database.dialect
     keys = [_group(dialect, by, number) for number, by in enumerate(groupings)]
     values = {**values, **{f"{_BY}{number}": by.removeprefix(META) for number, by in enumerate(groupings)}}
-    columns = [*more, *(f"{_times(dialect, column)} AS {name}" for name, column in _TIMES.items() if latencies)]
+    columns = [*more, f"{_array(dialect, 'cost_usd', 'c.cost_picousd IS NULL')} AS others"]
+    for name, column in _TIMES.items() if latencies else ():
+        columns.append(f"{_array(dialect, column, _SUCCESS)} AS {name}")
     sql = _SUMS.format(
         keys=_keyed(keys), positions=", ".join(str(number + 1) for number, _ in enumerate(keys)), where=where,
         source=_source(keys), order=", ".join(f"coalesce({key}, '')" for key in keys),
         more="".join(f", {column}" for column in columns),
     )  # fmt: skip
-    rows = list(database.rows(sql, values))
-    # These are rare, and finding them costs another scan.
-    inexact = any(row["priced"] != row["exact"] for row in rows)
-    beside = _inexact_costs(database, keys, where, values) if inexact else {}
-    for row in rows:
-        cost = None if row["pico"] is None else EXACT.divide(Decimal(str(row["pico"])), PICO)
+    for row in database.rows(sql, values):
         group = tuple(cast("str | None", row[f"group{number}"]) for number, _ in enumerate(keys))
-        if group in beside:
-            cost = exact_sum([*beside[group], cost])
         times = _latencies(row) if latencies else _NO_LATENCIES
-        yield Summary(keys=group, **_sums(row), cost_usd=cost, **times._asdict()), row
+        yield Summary(keys=group, **_sums(row), cost_usd=_cost(row), **times._asdict()), row
+
+
+def _cost(row: Values) -> Decimal | None:
+    """Return the exact cost of a group, of which some may not be exact in picodollars."""
+    pico = None if row["pico"] is None else EXACT.divide(Decimal(str(row["pico"])), PICO)
+    return exact_sum([pico, *msgspec.json.decode(cast("str", row["others"] or "[]"), type=list[Decimal])])
 
 
 def _sums(row: Values) -> dict[str, Any]:
@@ -104,23 +105,10 @@ def _sums(row: Values) -> dict[str, Any]:
     return known | {"calls_without_cost": known["calls"] - cast("int", row["priced"])}
 
 
-def _inexact_costs(
-    database: Database, keys: Sequence[str], where: str, values: Values
-) -> Mapping[tuple[str | None, ...], list[Decimal]]:
-    """Return the costs that are not exact in picodollars, by group."""
-    found: dict[tuple[str | None, ...], list[Decimal]] = defaultdict(list)
-    sql = (
-        f"SELECT c.cost_usd AS usd, {_keyed(keys)} FROM {_source(keys)} "
-        f"WHERE {where} AND c.cost_picousd IS NULL AND c.cost_usd IS NOT NULL"
-    )
-    for usd, *group in database.tuples(sql, values):
-        found[tuple(group)].append(Decimal(str(usd)))
-    return found
-
-
-def _times(dialect: Dialect, column: str) -> str:
+def _array(dialect: Dialect, column: str, condition: str) -> str:
+    """Return the SQL for the known values of a column in a group, where a condition is true, as a JSON array."""
     array = dialect.array.format(values=f"c.{column}")
-    return f"{array} FILTER (WHERE c.outcome = 'success' AND c.{column} IS NOT NULL)"
+    return f"{array} FILTER (WHERE {condition} AND c.{column} IS NOT NULL)"
 
 
 def _latencies(row: Values) -> Latencies:
