@@ -6,6 +6,8 @@ import asyncio
 import contextvars
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import anthropic
@@ -16,11 +18,12 @@ from hypothesis import strategies as st
 from opentelemetry.trace import NonRecordingSpan, SpanContext, use_span
 from tests.sessions.conftest import Seen, elsewhere, logged_misuse, parent_of
 from tests.support.programs import REMOTE
+from tests.support.records import keep
 
 import callspan
-from callspan import Session, feedback, reward, session
+from callspan import Session, feedback, open_store, reward, session
+from callspan.record import reward_sums
 from callspan.records import EventRecord, RewardRecord, SessionRecord, TimestepRecord
-from callspan.stores import aggregates
 from callspan.testing import Captured, ScriptedProvider, capture
 
 if TYPE_CHECKING:
@@ -73,11 +76,6 @@ def test_a_label_that_says_yes_or_no_is_a_number(seen: Seen, label: Any, value: 
 SPAN = "invoke_workflow s"
 
 
-def read(seen: Seen) -> Any:
-    """What a reader makes of the session's events."""
-    return aggregates.rewards_of([one for one in seen.records if isinstance(one, EventRecord | RewardRecord)])
-
-
 def rewards(span: ReadableSpan) -> dict[str, object]:
     return {key: value for key, value in (span.attributes or {}).items() if key.startswith("callspan.reward")}
 
@@ -98,19 +96,20 @@ def test_spans_totals_and_readers_agree_on_any_episode(acts: list[tuple[str, flo
     with capture() as captured, logged_misuse(), session("s") as own:
         _play(own, acts)
     seen = Seen(captured)
-    found = read(seen)
+    given = [one for one in seen.records if isinstance(one, EventRecord | RewardRecord)]
+    found = reward_sums.total(reward_sums.counted(given))
     totals = seen.ended(SessionRecord)[-1].totals
     assert (totals.reward, totals.rewards) == (found.reward, found.means)
     expected = {} if found.reward is None else {"callspan.reward": found.reward}
     expected |= {f"callspan.reward.{name}": value for name, value in found.means.items()}
     assert rewards(seen.the(SPAN)) == expected
-    records = seen.ended(TimestepRecord)
-    given = aggregates.rewards_by_step(
-        [one for one in seen.records if isinstance(one, EventRecord | RewardRecord)],
-        {one.timestep_id: one.parent_timestep_id for one in records},
-    )
-    for one in records:
-        assert aggregates.with_rewards(one, given).totals == one.totals
+    with (
+        TemporaryDirectory() as place,
+        closing(open_store(keep(f"sqlite:///{place}/calls.db", *seen.records))) as reader,
+    ):
+        assert reader.session(own.id).reward == found.reward  # type: ignore[union-attr]
+        steps = {one.timestep_id: one.totals for one in reader.timesteps(own.id)}
+    assert steps == {one.timestep_id: one.totals for one in seen.ended(TimestepRecord)}
 
 
 def _play(own: Session, acts: list[tuple[str, float, str]]) -> None:

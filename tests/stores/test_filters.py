@@ -10,11 +10,12 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from tests.support.records import raw
 
 from callspan.records import Attempt, Cost, ErrorInfo, Place, Record, Request, Response, Stream, Timing, Usage
-from callspan.stores import CallFilter, Reader, SessionFilter, database
+from callspan.stores import CallFilter, Reader, database
 from callspan.stores import reader as readers
 
 from .conftest import SECOND, START_NS, Delivery, Records, run, step
@@ -47,15 +48,15 @@ CALLS = [
     (CallFilter(timestep_id="no-step"), ""),
 ]
 SESSIONS = [
-    (SessionFilter(user="u1"), "s1"),
-    (SessionFilter(group="g1"), "s1"),
-    (SessionFilter(metadata=(("seed", "7"), ("variant", "b"))), "s1"),
-    (SessionFilter(metadata=(("seed", "8"),)), ""),
-    (SessionFilter(metadata=(("deep.b.c.d", "x"), ("deep.a", "1"))), "s2"),
-    (SessionFilter(metadata=(("a.b", "plain"),)), "s1"),
+    (CallFilter(user="u1"), "s1"),
+    (CallFilter(group="g1"), "s1"),
+    (CallFilter(metadata=(("seed", "7"), ("variant", "b"))), "s1"),
+    (CallFilter(metadata=(("seed", "8"),)), ""),
+    (CallFilter(metadata=(("deep.b.c.d", "x"), ("deep.a", "1"))), "s2"),
+    (CallFilter(metadata=(("a.b", "plain"),)), "s1"),
     (CallFilter(user="u2", model="gpt-5"), "s2"),
     (CallFilter(user="u2", model="another"), ""),
-    (SessionFilter(), "s1 s2"),
+    (CallFilter(), "s1 s2"),
 ]
 SUMS = [
     ("user", {"u1": 2, "u2": 1, "sent": 1}),
@@ -110,8 +111,8 @@ def test_calls_and_sessions_are_found_and_summed(reader: Reader) -> None:
         assert sum(one.calls for one in reader.summary("model", which, latencies=False)) == len(expected), which
     for wanted, names in SESSIONS:
         expected = names.split()
-        assert {one.session.session_id for one in reader.sessions(which=wanted)} == set(expected), wanted
-        assert len(list(reader.sessions(which=wanted, limit=1))) == min(1, len(expected)), wanted
+        assert {one.session.session_id for one in reader.sessions(wanted)} == set(expected), wanted
+        assert len(list(reader.sessions(msgspec.structs.replace(wanted, limit=1)))) == min(1, len(expected)), wanted
     for known in ("t-1", "my-step"):
         step = reader.timestep(known)
         assert (step.timestep_id, step.session_id, step.user_step_id) == ("t-1", "s1", "my-step")
@@ -352,7 +353,7 @@ def test_what_has_no_end_is_interrupted_once_its_process_is_gone(store: Delivery
         ({"session_outcome": "in_progress"}, "open"), ({"session_outcome": "interrupted"}, "left"),
         ({"success": True}, "ended"), ({"success": False}, "failed"),
     ):  # fmt: skip
-        (one,) = reader.sessions(which=CallFilter(**conditions), limit=9)
+        (one,) = reader.sessions(CallFilter(**conditions))
         assert one.session.session_id == expected
 
 

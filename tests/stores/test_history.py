@@ -280,9 +280,9 @@ def test_pages_of_sessions_begin_where_the_one_before_ended(store: Delivery, rec
     store.write(*(records.call(session_id=f"s{number}", at_s=number % 3, retries=number % 2) for number in range(5)))
     reader = store.read()
     which = CallFilter(sort=sort)
-    every = [one.session.session_id for one in reader.sessions(which=which)]
+    every = [one.session.session_id for one in reader.sessions(which)]
     found: list[str] = []
-    while page := list(reader.sessions(which=which, offset=len(found), limit=2)):
+    while page := list(reader.sessions(CallFilter(sort=sort, offset=len(found), limit=2))):
         found += [one.session.session_id for one in page]
     assert found == every
     assert len(every) == 7

@@ -337,7 +337,7 @@ def test_an_id_finds_and_erases_what_was_recorded_with_it(url: str, ident: str) 
         for which in (CallFilter(session_id=ident), CallFilter(group=ident), CallFilter(text="where IS")):
             assert whole in {one.place.session_id for one in reader.calls(which)}
         assert {one.call_id for one in reader.calls(CallFilter(user=ident))} >= {outside}
-        assert [one.session.session_id for one in reader.sessions(which=CallFilter(user=ident))] == [whole]
+        assert [one.session.session_id for one in reader.sessions(CallFilter(user=ident))] == [whole]
     assert erase(url, sessions=ident).stores[0].sessions == 1
     with closing(open_store(url)) as reader:
         assert (reader.session(ident), reader.is_erased("session", ident)) == (None, True)

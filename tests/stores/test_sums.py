@@ -379,8 +379,9 @@ def test_sessions_are_listed_newest_first_with_their_counts(store: Delivery, rec
     assert (new.reward, old.reward, unannounced.reward) == (2.5, 9.0, None)
     assert new.last_ns == START_NS + 6 * SECOND
     assert (new.input_tokens, old.input_tokens, old.cost_usd) == (20, None, None)
-    assert [one.session.session_id for one in reader.sessions(limit=1)] == ["new"]
-    assert [one.session.session_id for one in reader.sessions(since_ns=START_NS + 1)] == ["new", "unannounced"]
+    assert [one.session.session_id for one in reader.sessions(CallFilter(limit=1))] == ["new"]
+    later = reader.sessions(CallFilter(since_ns=START_NS + 1))
+    assert [one.session.session_id for one in later] == ["new", "unannounced"]
     assert reader.session("ne") == new
     assert reader.session("un") == unannounced
     assert reader.session("nothing") is None

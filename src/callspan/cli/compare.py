@@ -50,7 +50,7 @@ def compare_command(context: CommandContext, which: CallFilter, first: str, seco
     with context.reader() as reader:
         which = context.resolved(reader, which)
         both = 0
-        for summary in reader.sessions(since_ns=which.since_ns, which=which):
+        for summary in reader.sessions(which):
             is_in = [choice.matches(summary) for choice in (a, b)]
             both += all(is_in)
             for group in (group for group, here in zip(groups, is_in, strict=True) if here):

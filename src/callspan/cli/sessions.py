@@ -52,7 +52,7 @@ def sessions_command(
     """
     with context.reader() as reader:
         which = context.resolved(reader, which)
-        fitting = reader.sessions(since_ns=which.since_ns, which=which)
+        fitting = reader.sessions(which)
         if keys:
             found = print_groups(context, fitting, keys, limit)
         else:

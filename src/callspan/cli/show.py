@@ -119,7 +119,7 @@ def _from_clickhouse(context: CommandContext, ident: str) -> CallRecord | None:
 
 def _last(context: CommandContext, reader: Reader) -> SessionSummary | CallRecord:
     """Return the newest session, or the newest call if it is outside of sessions and began later."""
-    summary = next(reader.sessions(limit=1), None)
+    summary = next(reader.sessions(CallFilter(limit=1)), None)
     call = next(reader.calls(CallFilter(limit=1)), None)
     if summary is None:
         return call or context.no_match(f"There is nothing in {context.store_name} yet.")

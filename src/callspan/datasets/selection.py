@@ -100,7 +100,7 @@ class Episode(NamedTuple):
 
 def episodes(reader: Reader, which: CallFilter, outside: Outside, statistics: Statistics) -> Iterator[Episode]:
     """Yield the selected sessions, oldest first, then the selected calls outside sessions."""
-    found = list(reader.sessions(since_ns=which.since_ns, which=which))
+    found = list(reader.sessions(which))
     statistics.sessions_found = len(found)
     for summary in reversed(found):
         statistics.sessions += 1

@@ -75,7 +75,7 @@ class Sender:
 
     def _send_left(self, spans: RecordedSpans) -> None:
         """Send the sessions of ended processes, each once, unless a later record arrives."""
-        for summary in spans.reader.sessions(which=CallFilter(session_outcome=INTERRUPTED)):
+        for summary in spans.reader.sessions(CallFilter(session_outcome=INTERRUPTED)):
             left = {f"left {summary.session.session_id}": summary.last_ns or 0}
             if self._sent.versions([*left]) != left:
                 self._send([spans.of_session(summary)])

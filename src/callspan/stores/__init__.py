@@ -28,13 +28,13 @@ from callspan.stores.base import (
     start_of,
     step_of,
 )
-from callspan.stores.filters import CallFilter, SessionFilter
+from callspan.stores.filters import CallFilter
 from callspan.stores.history import KEEPS_INSTRUCTIONS, whole_conversation
 from callspan.stores.named import named_by
 from callspan.stores.new_messages import ConversationReader, NewMessages, instructions, spoken
 from callspan.stores.protocol import FileStore, ServerStore, Sink, SqlStore, Store
 from callspan.stores.reader import Reader
-from callspan.stores.scores import ScoredReader, Scoring, call_scores, scored
+from callspan.stores.scores import ScoredReader, Scoring, scored
 from callspan.stores.sent import SentVersions
 from callspan.stores.sums import GROUPINGS, META
 from callspan.stores.urls import driver_errors, find_store, first_readable, split_urls
@@ -66,7 +66,6 @@ __all__ = [
     "Scoring",
     "SentVersions",
     "ServerStore",
-    "SessionFilter",
     "SessionSummary",
     "SettingError",
     "Sink",
@@ -75,7 +74,6 @@ __all__ = [
     "StoreError",
     "Summary",
     "VoiceTurn",
-    "call_scores",
     "cut_of",
     "decode",
     "driver_errors",

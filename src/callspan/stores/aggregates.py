@@ -4,29 +4,19 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from decimal import Decimal, localcontext
 from typing import Final, NamedTuple, TypeVar
 
 import msgspec
 
 from callspan.amounts import EXACT, is_amount
-from callspan.record import reward_sums
 from callspan.record.call import FAILED, CallRecord
-from callspan.record.events import (
-    EventRecord,
-    MessageRecord,
-    RewardRecord,
-    SessionRecord,
-    TimestepRecord,
-    record_key,
-)
+from callspan.record.events import RewardRecord, SessionRecord, record_key
 from callspan.record.interrupted import INTERRUPTED
-from callspan.record.reward_sums import RewardSums
 from callspan.stores.base import Event
 from callspan.stores.columns import MAX_COUNT
 
-_Summed = TypeVar("_Summed", SessionRecord, TimestepRecord)
 _Run = TypeVar("_Run", SessionRecord, CallRecord)
 ANNOUNCED: Final = frozenset({"tool", "agent"})
 """Types of events that have a start event too, where they are long."""
@@ -69,49 +59,6 @@ def exact_sum(values: Iterable[Decimal | None]) -> Decimal | None:
 def is_error(outcome: str | None) -> bool:
     """Return whether a call failed; cancelled and running calls have not."""
     return outcome in FAILED
-
-
-def rewards_of(events: Iterable[Event], *, of_calls: bool = False, rewarded: Collection[str] = ()) -> RewardSums:
-    """Return the sums of a session's rewards, see `reward_sums.sums_of`. The order of `events` does not matter.
-
-    `rewarded` are the ids of events with a reward of their own that are not among `events`.
-    """
-    return reward_sums.total(counted(events, rewarded), of_calls=of_calls)
-
-
-def rewards_by_step(events: Iterable[Event], parents: Mapping[str, str | None]) -> dict[str, RewardSums]:
-    """Return the sums of a session's rewards by timestep, late ones included. The order of `events` does not matter.
-
-    `parents` has the parent of each nested step: rewards of a nested step also count in the enclosing step.
-    """
-    found: dict[str, RewardSums] = {}
-    for record in counted(events):
-        timestep_id = None if isinstance(record, RewardRecord) and record.scope == "session" else record.timestep_id
-        seen: set[str] = set()
-        while timestep_id is not None and timestep_id not in seen:
-            seen.add(timestep_id)
-            found[timestep_id] = found.get(timestep_id, reward_sums.NO_REWARD).plus(reward_sums.sums_of(record))
-            timestep_id = parents.get(timestep_id)
-    return found
-
-
-def with_rewards(step: TimestepRecord, rewards: Mapping[str, RewardSums]) -> TimestepRecord:
-    """Return a timestep with its sums of `rewards_by_step`; a step with unknown totals gets none."""
-    return rewarded(step, rewards.get(step.timestep_id, reward_sums.NO_REWARD))
-
-
-def rewarded(record: _Summed, sums: RewardSums) -> _Summed:
-    """Return a session or timestep with these sums; one with unknown totals gets none."""
-    if record.totals is None:
-        return record
-    totals = msgspec.structs.replace(record.totals, reward=sums.reward, rewards=sums.means)
-    return msgspec.structs.replace(record, totals=totals)
-
-
-def counted(events: Iterable[Event], rewarded: Collection[str] = ()) -> Iterator[EventRecord | RewardRecord]:
-    """Yield the records that count in the sums, in order, see `reward_sums.counted`."""
-    found = (item for item in sorted(events, key=event_order) if not isinstance(item, MessageRecord))
-    return reward_sums.counted(found, rewarded)
 
 
 def as_read(record: _Run) -> _Run:

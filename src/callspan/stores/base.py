@@ -237,6 +237,8 @@ class SessionSummary(CallSums, frozen=True, kw_only=True):
     """The values given for each other objective, also to its calls."""
     active_ns: int | None = None
     """Nanoseconds in which a call or a tool of it ran, those at the same time once; None if no such time is known."""
+    last_call_ns: int | None = None
+    """Unix time in nanoseconds of the end of its last call, of its start if it has none."""
     last_ns: int | None = None
     """Unix time in nanoseconds of the last that happened in it."""
 
@@ -261,8 +263,8 @@ class SessionSummary(CallSums, frozen=True, kw_only=True):
 
     @property
     def duration_ns(self) -> int | None:
-        """Its duration, up to its last record if it has not ended; None if its start is unknown."""
-        start, end = self.session.start_ns, self.session.end_ns or self.last_ns
+        """Its duration, up to the end of its last call if it has not ended; None if that or its start is unknown."""
+        start, end = self.session.start_ns, self.session.end_ns or self.last_call_ns
         return None if start is None or end is None else max(0, end - start)
 
 

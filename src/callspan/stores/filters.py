@@ -20,8 +20,12 @@ from callspan.stores.columns import PICO
 from callspan.stores.database import Dialect
 
 
-class SessionFilter(msgspec.Struct, frozen=True, kw_only=True):
-    """Which sessions: all conditions must hold; None is no condition."""
+class CallFilter(msgspec.Struct, frozen=True, kw_only=True):
+    """Which calls or sessions: all conditions must hold; None is no condition.
+
+    Of sessions: those with such a call; `session_id`, `since_ns` and `until_ns` are then of the session, and with
+    `errors=False` none of its calls failed.
+    """
 
     user: str | None = None
     """The user; for a call: `user_id` of its metadata, else as sent to the provider, else of its session."""
@@ -46,14 +50,6 @@ class SessionFilter(msgspec.Struct, frozen=True, kw_only=True):
     """At least this duration in nanoseconds."""
     sort: Order = "start"
     """The order, largest first, then newest first; those whose value is unknown are last."""
-
-
-class CallFilter(SessionFilter, frozen=True, kw_only=True):
-    """Which calls: all conditions must hold; None is no condition.
-
-    Of sessions: those with such a call; `session_id`, `since_ns` and `until_ns` are then of the session, and with
-    `errors=False` none of its calls failed.
-    """
 
     session_id: str | None = None
     """Of the session of this whole id."""
@@ -94,9 +90,9 @@ class CallFilter(SessionFilter, frozen=True, kw_only=True):
     error_text: str | None = None
     """Part of the type or the message of the error of a call that failed, case-insensitive."""
     limit: int | None = None
-    """At most this number of calls; None: all."""
+    """At most this number; None: all."""
     offset: int = 0
-    """Skip this number of calls first."""
+    """Skip this number first."""
     newest_first: bool = True
     """Newest or oldest first; with another order largest or smallest first."""
     content: Content = "all"
@@ -144,8 +140,8 @@ _FLAGS: Final = {
     "cut_off": "(coalesce(c.stream_end, '') = 'cut_off')",
 }
 _OF_SESSION_ITSELF: Final = frozenset(
-    {*SessionFilter.__struct_fields__, "session_id", "since_ns", "until_ns", "in_session", "limit", "offset"}
-    | {"newest_first", "content"}
+    {*_SESSION, "metadata", "min_cost_usd", "min_duration_ns", "sort", "session_id", "since_ns", "until_ns"}
+    | {"in_session", "limit", "offset", "newest_first", "content"}
 )
 """Fields of a `CallFilter` that for sessions are not about one of its calls."""
 _USERS_STEP: Final = "IN (SELECT t.timestep_id FROM timesteps t WHERE t.user_step_id = :timestep_id)"
@@ -174,10 +170,8 @@ def whole_pico(usd: Decimal) -> int | None:
     return int(EXACT.multiply(usd, PICO)) if usd.copy_abs() < _MOST_PICO // PICO else most
 
 
-def of_calls(which: SessionFilter) -> CallFilter | None:
+def of_calls(which: CallFilter) -> CallFilter | None:
     """Return the conditions for one of a session's calls; None if there are none."""
-    if not isinstance(which, CallFilter):
-        return None
     fields = {name: getattr(which, name) for name in CallFilter.__struct_fields__ if name not in _OF_SESSION_ITSELF}
     found = CallFilter(**fields | {"errors": which.errors or None})
     return None if found == CallFilter() else found
@@ -241,7 +235,7 @@ def _kinds(which: CallFilter) -> Iterator[str]:
         yield f"lower(c.finish_reason) IN ({words})" if words else "c.finish_reason = :finish"
 
 
-def session_condition(which: SessionFilter, dialect: Dialect) -> str | None:
+def session_condition(which: CallFilter, dialect: Dialect) -> str | None:
     """Return the condition on sessions `s`; None for all sessions."""
     found = [text for name, text in _SESSION.items() if getattr(which, name) is not None]
     for number, _ in enumerate(which.metadata):
@@ -249,10 +243,10 @@ def session_condition(which: SessionFilter, dialect: Dialect) -> str | None:
     return " AND ".join(found) or None
 
 
-def parameters(which: SessionFilter, gone: Iterable[int] = ()) -> dict[str, object]:
+def parameters(which: CallFilter, gone: Iterable[int] = ()) -> dict[str, object]:
     """Return the values of the parameters of these conditions; `gone` are the processes of this host that ended."""
     named = (*_SESSION, *_PLAIN, "outcome", "timestep_id", "finish")
-    values: dict[str, object] = {name: value for name in named if (value := getattr(which, name, None)) is not None}
+    values: dict[str, object] = {name: value for name in named if (value := getattr(which, name)) is not None}
     if which.success is not None:
         values["success"] = int(which.success)
     if values.keys() & {"session_outcome", "outcome"}:
@@ -260,7 +254,7 @@ def parameters(which: SessionFilter, gone: Iterable[int] = ()) -> dict[str, obje
     if which.min_cost_usd is not None:
         values["min_cost"] = whole_pico(which.min_cost_usd)
     for name in ("text", "error_text"):
-        if (part := getattr(which, name, None)) is not None:
+        if (part := getattr(which, name)) is not None:
             values[name] = part.casefold()
     for number, (key, value) in enumerate(which.metadata):
         values |= {f"key{number}": key, f"value{number}": value}

@@ -33,7 +33,7 @@ def named_by(reader: Reader, ident: str) -> SessionSummary | CallRecord:
 def _ambiguous(reader: Reader, ident: str) -> str | None:
     """Return which ids have this prefix, if several sessions or several calls have; among the newest."""
     listed = {
-        "sessions": (summary.session.session_id for summary in reader.sessions(limit=_LIMIT)),
+        "sessions": (summary.session.session_id for summary in reader.sessions(CallFilter(limit=_LIMIT))),
         "calls": (call.call_id for call in reader.calls(CallFilter(limit=_LIMIT, content="none"))),
     }
     for kind, ids in listed.items():

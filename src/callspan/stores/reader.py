@@ -13,6 +13,7 @@ from typing import Any, Final, Literal, NamedTuple, TypeVar
 
 from callspan.record.call import CallRecord
 from callspan.record.events import EventRecord, MessageRecord, Record, RewardRecord, TimestepRecord, start_id
+from callspan.record.reward_sums import NO_REWARD
 from callspan.stores import aggregates, filters, rewards, session_summaries
 from callspan.stores.base import (
     MOST_CALLS,
@@ -34,9 +35,7 @@ from callspan.stores.erased import digest_of_id
 from callspan.stores.filters import (
     TOKENS,
     CallFilter,
-    SessionFilter,
     call_condition,
-    of_calls,
     session_condition,
 )
 from callspan.stores.history import follow
@@ -134,38 +133,22 @@ class Reader:
             sql = f"SELECT call_id, session_id FROM calls WHERE {chosen}"
             yield from map(CallIds._make, self._database.tuples(sql, names))
 
-    def sessions(
-        self,
-        *,
-        since_ns: int | None = None,
-        limit: int | None = None,
-        which: SessionFilter = _EVERY,
-        offset: int = 0,
-    ) -> Iterator[SessionSummary]:
-        """Yield sessions, newest first unless sorted. Those known only from their calls match no filter of labels.
-
-        Of a `CallFilter`, see there: sessions with such a call.
-        """
-        ids = self._listed_sessions(since_ns, limit, which, offset)
+    def sessions(self, which: CallFilter = _EVERY) -> Iterator[SessionSummary]:
+        """Yield sessions, newest first unless sorted. Those known only from their calls match no filter of labels."""
+        ids = self._listed_sessions(which)
         while some := list(islice(ids, _SESSIONS_AT_ONCE)):
             yield from session_summaries.session_summaries(self._database, some)
 
     def _listed_calls(self, which: CallFilter) -> Iterator[CallIds]:
         """Yield the ids of the calls to read, in order."""
-        where, values = self._where(which)
         order = filters.order_of(which.sort, self._database.dialect.cost)
+        where = call_condition(which, self._database.dialect)
         query = _Query("c.call_id, c.session_id", "calls c", where, order, descending=which.newest_first)
-        return (CallIds(*row[:2]) for row in self._in_pages(query, values, which.limit, which.offset))
+        return (CallIds(*row[:2]) for row in self._in_pages(query, which))
 
-    def _listed_sessions(
-        self, since_ns: int | None, limit: int | None, which: SessionFilter, offset: int
-    ) -> Iterator[str]:
+    def _listed_sessions(self, which: CallFilter) -> Iterator[str]:
         """Yield the ids of the sessions to read, in order."""
-        source = session_source(which, self._database.dialect)
-        values = self._parameters(which) | ({} if since_ns is None else {"since_ns": since_ns})
-        where = source.where if "since_ns" not in values else f"{source.where} AND at >= :since_ns"
-        query = _Query("session_id", source.sql, where, source.order)
-        return (row[0] for row in self._in_pages(query, values, limit, offset))
+        return (row[0] for row in self._in_pages(_query_of_sessions(which, self._database.dialect), which))
 
     def session(self, session_id: str) -> SessionSummary | None:
         """Return one session by its id or a unique prefix; None if there is none."""
@@ -194,7 +177,7 @@ class Reader:
         return session_summaries.first_words(self._database, session_ids)
 
     def courses(self, session_ids: Sequence[str]) -> Mapping[str, Sequence[Run]]:
-        """Return when the calls and tools of each of these sessions ran, in order; for sessions with few of them."""
+        """Return when the calls and tools of each of these sessions ran, in order."""
         return session_summaries.courses(self._database, session_ids)
 
     def reward_curves(self, session_ids: Sequence[str]) -> Mapping[str, Sequence[tuple[int, float]]]:
@@ -203,12 +186,6 @@ class Reader:
         for chosen, names in in_parts(session_ids):
             found |= rewards.reward_curve(self._database, chosen, names)
         return found
-
-    def session_scores(self) -> Mapping[str, Mapping[str, float]]:
-        """Return the scores of each session that has any, by objective, see `SessionSummary.score`."""
-        every = "session_id IS NOT NULL"
-        sums = rewards.sums_by_session(self._database, every, {}, rewards.given(self._database, every, {}))
-        return {session_id: one.by_objective for session_id, one in sums.items()}
 
     def timestep(self, timestep_id: str) -> TimestepRecord | None:
         """Return one timestep by its id or the application's own id (the first of several); else None."""
@@ -224,7 +201,8 @@ class Reader:
         sums = rewards.sums_by_step(self._database, session_id, parents)
         sql = f"SELECT * FROM timesteps WHERE session_id = :id ORDER BY {_STEP_ORDER}"
         for row in self._database.rows(sql, {"id": session_id}):
-            yield aggregates.with_rewards(record_of(TIMESTEPS, row, TimestepRecord), sums)
+            step = record_of(TIMESTEPS, row, TimestepRecord)
+            yield rewards.rewarded(step, sums.get(step.timestep_id, NO_REWARD))
 
     def step_positions(self, session_ids: Sequence[str]) -> Mapping[str, int]:
         """Return the position of each timestep of these sessions, by the timestep's id.
@@ -309,19 +287,20 @@ class Reader:
     _summed_where = _where
     """The same for the calls that are counted."""
 
-    def _parameters(self, which: SessionFilter) -> dict[str, object]:
+    def _parameters(self, which: CallFilter) -> dict[str, object]:
         values = filters.parameters(which)
-        if filters.UNENDED & {which.session_outcome, getattr(which, "outcome", None)}:
+        if filters.UNENDED & {which.session_outcome, which.outcome}:
             host = str(values["host"])
             unended = self._database.tuples(filters.PROCESSES, {"host": host})
             return filters.parameters(which, [pid for (pid,) in unended if aggregates.is_gone(host, pid)])
         return values
 
-    def _in_pages(self, query: _Query, values: Values, limit: int | None, offset: int) -> Iterator[tuple[Any, ...]]:
+    def _in_pages(self, query: _Query, which: CallFilter) -> Iterator[tuple[Any, ...]]:
         """Yield a query's rows in order.
 
         Each page begins where the one before it ended: drivers of servers hold all rows of a result.
         """
+        values, limit, offset = self._parameters(which), which.limit, which.offset
         names = {f"last{number}": key for number, key in enumerate(query.order)}
         last: dict[str, object] = {}
         # A limited query needs no quick first page.
@@ -342,88 +321,56 @@ class Reader:
         return (exact or found)[0] if exact or len(found) == 1 else None
 
 
-class SessionSource(NamedTuple):
-    """The sessions `found` as a subquery, with `at` (their start) and the sort key; and their order."""
-
-    sql: str
-    where: str
-    order: tuple[str, ...]
-
-
 _NOTHING: Final = "CAST(NULL AS bigint)"
-_LATEST: Final = (
-    ("calls", "max(coalesce(t.end_ns, t.start_ns))"),
-    ("timesteps", "max(coalesce(t.end_ns, t.start_ns))"),
-    ("events", "max(t.time_ns)"),
-    ("messages", "max(t.time_ns)"),
-    ("rewards", "max(t.time_ns)"),
-)
-"""Tables of records in a session, and their time columns."""
-_RUNS: Final = """
-t.session_id IN (SELECT x.session_id FROM {table} x WHERE x.session_id IS NOT NULL GROUP BY x.session_id
-  EXCEPT SELECT s.session_id FROM sessions s WHERE s.end_ns IS NOT NULL)
-"""
-"""Sessions without an end: the time of an ended one does not depend on its records. An index alone is enough."""
-_ENDED: Final = "coalesce(max(ended), max(latest), max(recorded)) - coalesce(max(recorded), min(called))"
-_MEASURES: Final = {
-    "cost": "CAST(sum(spent) AS bigint)",
-    "duration": f"CASE WHEN {_ENDED} < 0 THEN 0 ELSE {_ENDED} END",
-    "tokens": "CAST(sum(used) AS bigint)",
-    "retries": "CAST(sum(retried) AS bigint)",
-}
 _OF_CALLS: Final = {
     "cost": "CAST(sum({cost}) AS bigint)",
-    "duration": _NOTHING,
+    "duration": "max(coalesce(c.end_ns, c.start_ns))",
     "tokens": f"CAST(sum({TOKENS}) AS bigint)",
     "retries": "CAST(sum(c.retries) AS bigint)",
 }
-"""Summed by session here already: an index has the calls in this order, and few rows are left to be joined."""
-_COLUMN_OF: Final = {"cost": "spent", "duration": "latest", "tokens": "used", "retries": "retried"}
+"""What sessions are sorted and limited by, of the calls of one; of the duration its end."""
+_LASTED: Final = "coalesce(max(ended), max(duration)) - coalesce(max(recorded), min(called))"
+_MEASURES: Final = {name: f"CAST(sum({name}) AS bigint)" for name in _OF_CALLS} | {
+    "duration": f"CASE WHEN {_LASTED} < 0 THEN 0 ELSE {_LASTED} END"
+}
 
 
-def session_source(which: SessionFilter, dialect: Dialect) -> SessionSource:
-    """Return the sessions that fit and the ids of those that are known only from their calls."""
-    sessions = session_condition(which, dialect)
-    calls = "1 = 1" if sessions is None else dialect.in_sessions.format(condition=sessions)
-    needed = {which.sort} - {"start"}
-    found = list(_with_calls(which, dialect))
-    if which.min_cost_usd is not None:
-        needed.add("cost")
-        found.append("cost >= :min_cost")
-    if which.min_duration_ns is not None:
-        needed.add("duration")
-        found.append("duration >= :min_duration_ns")
-    names = sorted(needed)
-    own = ["s.session_id", "1 AS known", "s.start_ns AS recorded", f"{_NOTHING} AS called", "s.end_ns AS ended"]
-    of_call = ["c.session_id", "1", _NOTHING, "min(c.start_ns)", _NOTHING]
-    own += [f"{_NOTHING} AS {_COLUMN_OF[name]}" for name in names]
-    of_call += [_OF_CALLS[name].format(cost=dialect.cost) for name in names]
-    parts = [f"SELECT {', '.join(own)} FROM sessions s WHERE {sessions or '1 = 1'}"]
-    of_calls = f"SELECT {', '.join(of_call)} FROM calls c WHERE c.session_id IS NOT NULL AND {calls}"
-    parts.append(f"{of_calls} GROUP BY c.session_id")
-    if "duration" in needed:
-        for table, time in _LATEST:
-            last = [time if name == "duration" else _NOTHING for name in names]
-            columns = ", ".join(["t.session_id", "0", _NOTHING, _NOTHING, _NOTHING, *last])
-            running = _RUNS.format(table=table)
-            parts.append(f"SELECT {columns} FROM {table} t WHERE {running} GROUP BY t.session_id")
+def _query_of_sessions(which: CallFilter, dialect: Dialect) -> _Query:
+    """Return the query for the ids of sessions, also of those that are known only from their calls."""
+    condition = session_condition(which, dialect)
+    of_sessions = condition or "1 = 1"
+    of_calls = "1 = 1" if condition is None else dialect.in_sessions.format(condition=condition)
+    least = {"cost": which.min_cost_usd, "duration": which.min_duration_ns}
+    names = [name for name in _OF_CALLS if name == which.sort or least.get(name) is not None]
+    unknown = "".join(f", {_NOTHING} AS {name}" for name in names)
+    known = "".join(f", {_OF_CALLS[name].format(cost=dialect.cost)}" for name in names)
     measures = "".join(f", {_MEASURES[name]} AS {name}" for name in names)
-    sql = f"""(SELECT session_id, coalesce(max(recorded), min(called), 0) AS at{measures} FROM (
-      {" UNION ALL ".join(parts)}) starts GROUP BY session_id HAVING max(known) = 1) found"""
-    first = () if which.sort == "start" else (f"coalesce({which.sort}, -1)",)
-    return SessionSource(sql, " AND ".join(found) or "1 = 1", (*first, "at", "session_id"))
+    # The calls are grouped by themselves: an index has them in this order, and few rows are left to be joined.
+    found = f"""(SELECT session_id, coalesce(max(recorded), min(called), 0) AS at{measures} FROM (
+      SELECT s.session_id, s.start_ns AS recorded, {_NOTHING} AS called, s.end_ns AS ended{unknown}
+        FROM sessions s WHERE {of_sessions}
+      UNION ALL SELECT c.session_id, {_NOTHING}, min(c.start_ns), {_NOTHING}{known}
+        FROM calls c WHERE c.session_id IS NOT NULL AND {of_calls} GROUP BY c.session_id) starts
+      GROUP BY session_id) found"""
+    order = "at" if which.sort == "start" else f"coalesce({which.sort}, -1)"
+    where = " AND ".join(_of_session(which, dialect)) or "1 = 1"
+    return _Query("session_id", found, where, (*dict.fromkeys((order, "at", "session_id")),))
 
 
-def _with_calls(which: SessionFilter, dialect: Dialect) -> Iterator[str]:
-    """Yield the conditions on sessions `found` that are about their calls, their id and their start."""
-    if not isinstance(which, CallFilter):
-        return
+def _of_session(which: CallFilter, dialect: Dialect) -> Iterator[str]:
+    """Yield the conditions on sessions `found` that are about their calls, their id, their times and sums."""
     if which.session_id is not None:
         yield "session_id = :session_id"
+    if which.since_ns is not None:
+        yield "at >= :since_ns"
     if which.until_ns is not None:
         yield "at > 0 AND at < :until_ns"
-    of_sessions = "session_id {} (SELECT c.session_id FROM calls c WHERE c.session_id IS NOT NULL AND {})"
+    if which.min_cost_usd is not None:
+        yield "cost >= :min_cost"
+    if which.min_duration_ns is not None:
+        yield "duration >= :min_duration_ns"
+    of_calls = "session_id {} (SELECT c.session_id FROM calls c WHERE c.session_id IS NOT NULL AND {})"
     if which.errors is False:
-        yield of_sessions.format("NOT IN", call_condition(CallFilter(errors=True), dialect))
-    if (of_one := of_calls(which)) is not None:
-        yield of_sessions.format("IN", call_condition(of_one, dialect))
+        yield of_calls.format("NOT IN", call_condition(CallFilter(errors=True), dialect))
+    if (of_one := filters.of_calls(which)) is not None:
+        yield of_calls.format("IN", call_condition(of_one, dialect))

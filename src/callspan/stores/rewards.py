@@ -10,17 +10,18 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, TypeVar
+
+import msgspec
 
 from callspan.record import reward_sums
 from callspan.record.call import CallRecord
-from callspan.record.events import EventRecord, Record, RewardRecord, TimestepRecord, record_key
-from callspan.stores import aggregates
-from callspan.stores.base import Event
+from callspan.record.events import EventRecord, Record, RewardRecord, SessionRecord, TimestepRecord, record_key
 from callspan.stores.call_rows import record_of
 from callspan.stores.columns import REWARDS
 from callspan.stores.database import Database, Values, items
 
+_Summed = TypeVar("_Summed", SessionRecord, TimestepRecord)
 CALL_IDS: Final = ("call_id", "response_id", "request_id", "span_id")
 """Other ids by which a reward may name a call; an id that its process does not know is kept as given."""
 
@@ -80,9 +81,9 @@ def _ids_of(record: Record) -> tuple[str | None, ...]:
 
 
 def given(database: Database, chosen: str, names: Values) -> dict[str, list[RewardRecord]]:
-    """Return the rewards of the chosen sessions and of everything in them, by session."""
+    """Return the rewards of the chosen sessions and of everything in them, in order, by session."""
     found: dict[str, list[RewardRecord]] = defaultdict(list)
-    for row in database.rows(f"SELECT * FROM rewards WHERE {chosen}", names):
+    for row in database.rows(f"SELECT * FROM rewards WHERE {chosen} ORDER BY time_ns, reward_id", names):
         found[str(row["session_id"])].append(record_of(REWARDS, row, RewardRecord))
     return found
 
@@ -113,7 +114,7 @@ def sums_by_session(
     twice = _rewarded_twice(database, chosen, names, records)
     found: dict[str, reward_sums.RewardSums] = defaultdict(lambda: reward_sums.NO_REWARD)
     for key, some in records.items():
-        found[key] = aggregates.rewards_of(some, of_calls=True, rewarded=twice[key])
+        found[key] = reward_sums.total(reward_sums.counted(some, twice[key]), of_calls=True)
     equal = "GROUP BY session_id, reward"
     for key, value, number in _own_rewards(database, "session_id, reward, count(*)", chosen, names, equal):
         found[key] = found[key].plus(reward_sums.times(value, number))
@@ -123,14 +124,33 @@ def sums_by_session(
 def sums_by_step(
     database: Database, session_id: str, parents: Mapping[str, str | None]
 ) -> dict[str, reward_sums.RewardSums]:
-    """Return the sums of a session by timestep, see `aggregates.rewards_by_step`."""
+    """Return the sums of a session by timestep, late rewards included.
+
+    `parents` has the parent of each nested step: rewards of a nested step also count in the enclosing step.
+    """
     chosen, names = "session_id = :id", {"id": session_id}
-    records: list[Event] = [*given(database, chosen, names)[session_id]]
+    records: list[EventRecord | RewardRecord] = [*given(database, chosen, names)[session_id]]
     # There may be very many: this takes a fifth of `record_of`.
     fields = _STEP.split(", ")
     own = _own_rewards(database, _STEP, chosen, names)
     records += (EventRecord(**dict(zip(fields, row, strict=True))) for row in own)
-    return aggregates.rewards_by_step(records, parents)
+    found: dict[str, reward_sums.RewardSums] = {}
+    for record in reward_sums.counted(records):
+        timestep_id = None if isinstance(record, RewardRecord) and record.scope == "session" else record.timestep_id
+        seen: set[str] = set()
+        while timestep_id is not None and timestep_id not in seen:
+            seen.add(timestep_id)
+            found[timestep_id] = found.get(timestep_id, reward_sums.NO_REWARD).plus(reward_sums.sums_of(record))
+            timestep_id = parents.get(timestep_id)
+    return found
+
+
+def rewarded(record: _Summed, sums: reward_sums.RewardSums) -> _Summed:
+    """Return a session or timestep with these sums; one with unknown totals gets none."""
+    if record.totals is None:
+        return record
+    totals = msgspec.structs.replace(record.totals, reward=sums.reward, rewards=sums.means)
+    return msgspec.structs.replace(record, totals=totals)
 
 
 def reward_curve(database: Database, chosen: str, names: Values) -> dict[str, list[tuple[int, float]]]:
@@ -142,7 +162,7 @@ def reward_curve(database: Database, chosen: str, names: Values) -> dict[str, li
     for session_id, *order, value in _own_rewards(database, own, chosen, names):
         found[session_id].append((*order, value))
     for session_id, some in records.items():
-        for one in aggregates.counted(some, twice[session_id]):
+        for one in reward_sums.counted(some, twice[session_id]):
             if isinstance(one, RewardRecord) and reward_sums.sums_of(one).events is not None:
                 found[session_id].append((one.time_ns, 0, *record_key(one), one.value))
     return {

@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from itertools import chain, islice
 from math import inf
-from typing import Final, NamedTuple, TypeAlias
+from typing import Final, TypeVar
 
 import msgspec
 
-from callspan.record.reward_sums import REWARD, mean_of
+from callspan.record.reward_sums import REWARD, exact_total, mean
+from callspan.stores import rewards
 from callspan.stores.base import CallIds
 from callspan.stores.database import Values, items
-from callspan.stores.filters import CallFilter, SessionFilter
+from callspan.stores.filters import CallFilter
 from callspan.stores.reader import Reader
 
-_ByObjective: TypeAlias = dict[str, dict[str, list[str]]]
-"""Labels by id and objective."""
+_T = TypeVar("_T")
 _NONE: Final[Mapping[str, float]] = {}
 
 
@@ -61,20 +61,39 @@ class ScoredReader(Reader):
         self._scoring = scoring
 
     @cached_property
-    def _of_sessions(self) -> Mapping[str, Mapping[str, float]]:
-        return self.session_scores()
+    def _of_sessions(self) -> dict[str, dict[str, float]]:
+        every = "session_id IS NOT NULL"
+        given = rewards.given(self._database, every, {})
+        sums = rewards.sums_by_session(self._database, every, {}, given)
+        return {session_id: one.by_objective for session_id, one in sums.items()}
 
     @cached_property
     def _of_calls(self) -> dict[str, dict[str, float]]:
-        return call_scores(self, self._scoring.judged)
+        values: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
+        for one in self.rewards():
+            is_of_call = one.scope == "call" and one.call_id is not None
+            if is_of_call and one.value is not None and one.objective in self._scoring.judged:
+                values[str(one.call_id)][one.objective].append(one.value)
+        return {
+            call_id: {name: mean(exact_total(some), len(some)) for name, some in by_objective.items()}
+            for call_id, by_objective in values.items()
+        }
 
     @cached_property
-    def _labels(self) -> Labels:
-        return labels_of(self, self._scoring.objectives)
+    def _labels(self) -> dict[tuple[str, str], dict[str, list[str]]]:
+        """The labels by objective that were given to a call, to a session and its events, or in a session to any."""
+        found: dict[tuple[str, str], dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
+        for one in self.rewards():
+            if one.label and one.objective in (self._scoring.objectives or (one.objective,)):
+                own = ("call", one.call_id) if one.scope == "call" else ("session", one.session_id)
+                for kind, ident in (own, ("within", one.session_id)):
+                    if ident is not None:
+                        found[kind, ident][one.objective].append(one.label)
+        return found
 
     def labels_of(self, call: CallIds) -> Mapping[str, Sequence[str]]:
         """Return the labels of a call by their objectives, else those of its session."""
-        return self._labels.calls.get(call.call_id) or self._labels.sessions.get(call.session_id or "", {})
+        return self._labels.get(("call", call.call_id)) or self._labels.get(("session", call.session_id or ""), {})
 
     def scores_of(self, call: CallIds) -> dict[str, float]:
         """Return the scores of a call by their objectives, else those of its session, and the reward of the session."""
@@ -87,8 +106,8 @@ class ScoredReader(Reader):
         return self._is_enough(earned, self.scores_of(call)) and self._has_label(self.labels_of(call))
 
     def _has(self, session_id: str) -> bool:
-        scores = self._of_sessions.get(session_id, {})
-        return self._is_enough(scores.get(REWARD), scores) and self._has_label(self._labels.within.get(session_id, {}))
+        scores, given = self._of_sessions.get(session_id, {}), self._labels.get(("within", session_id), {})
+        return self._is_enough(scores.get(REWARD), scores) and self._has_label(given)
 
     def _has_label(self, given: Mapping[str, Sequence[str]]) -> bool:
         return self._scoring.label is None or self._scoring.label in chain.from_iterable(given.values())
@@ -99,67 +118,26 @@ class ScoredReader(Reader):
             return False
         return least is None or all(name in scores and scores[name] >= least for name in self._scoring.judged)
 
-    def _place(self, scores: Mapping[str, float], sign: int = 1) -> float:
-        """Return the sort key of a score: those without one are last."""
-        return sign * scores.get(self._scoring.judged[0], sign * inf)
-
     def _listed_calls(self, which: CallFilter) -> Iterator[CallIds]:
         every = super()._listed_calls(msgspec.structs.replace(which, limit=None, offset=0))
-        found: Iterable[CallIds] = filter(self._fits, every)
-        if self._scoring.sorts:
-            sign = 1 if which.newest_first else -1
-            found = sorted(found, key=lambda one: self._place(self.scores_of(one), sign))
-        return islice(found, which.offset, None if which.limit is None else which.offset + which.limit)
+        return self._page(filter(self._fits, every), self.scores_of, which)
 
-    def _listed_sessions(
-        self, since_ns: int | None, limit: int | None, which: SessionFilter, offset: int
-    ) -> Iterator[str]:
-        found: Iterable[str] = filter(self._has, super()._listed_sessions(since_ns, None, which, 0))
+    def _listed_sessions(self, which: CallFilter) -> Iterator[str]:
+        every = super()._listed_sessions(msgspec.structs.replace(which, limit=None, offset=0))
+        lowest_first = msgspec.structs.replace(which, newest_first=True)
+        return self._page(filter(self._has, every), lambda one: self._of_sessions.get(one, _NONE), lowest_first)
+
+    def _page(
+        self, found: Iterable[_T], scores_of: Callable[[_T], Mapping[str, float]], which: CallFilter
+    ) -> Iterator[_T]:
+        """Yield a page of ids, sorted by their scores if that is wanted: those without one are last."""
         if self._scoring.sorts:
-            # The newest of the same score is first as it is.
-            found = sorted(found, key=lambda one: self._place(self._of_sessions.get(one, _NONE)))
-        return islice(found, offset, None if limit is None else offset + limit)
+            name, sign = self._scoring.judged[0], 1 if which.newest_first else -1
+            found = sorted(found, key=lambda one: sign * scores_of(one).get(name, sign * inf))
+        return islice(found, which.offset, None if which.limit is None else which.offset + which.limit)
 
     def _summed_where(self, which: CallFilter) -> tuple[str, Values]:
         if not self._scoring.chooses:
             return super()._summed_where(which)
         ids = [one.call_id for one in self.ids(which) if self._fits(one)]
         return f"c.call_id IN ({self._database.dialect.items})", items(ids)
-
-
-class Labels(NamedTuple):
-    """The labels that were given."""
-
-    calls: _ByObjective
-    """To calls themselves."""
-    sessions: _ByObjective
-    """To sessions and their events."""
-    within: _ByObjective
-    """Both, by session."""
-
-
-def labels_of(reader: Reader, objectives: Collection[str]) -> Labels:
-    """Return the labels with these objectives; of all, where none is named."""
-    given = [one for one in reader.rewards() if one.label and (not objectives or one.objective in objectives)]
-    found = Labels({}, {}, {})
-    for one in given:
-        ident = one.call_id if one.scope == "call" else one.session_id
-        own = found.calls if one.scope == "call" else found.sessions
-        for by_id, key in ((own, ident), (found.within, one.session_id)):
-            if key is not None and one.label:
-                by_id.setdefault(key, {}).setdefault(one.objective, []).append(one.label)
-    return found
-
-
-def call_scores(reader: Reader, objectives: Collection[str]) -> dict[str, dict[str, float]]:
-    """Return the mean of each of these objectives by the id of the call, of the calls that were given one."""
-    values: dict[tuple[str, str], list[float]] = defaultdict(list)
-    for one in reader.rewards():
-        if one.scope == "call" and one.value is not None and one.call_id is not None and one.objective in objectives:
-            values[one.call_id, one.objective].append(one.value)
-    found: dict[str, dict[str, float]] = defaultdict(dict)
-    for (call_id, objective), some in values.items():
-        mean = mean_of(some)
-        if mean is not None:
-            found[call_id][objective] = mean
-    return found

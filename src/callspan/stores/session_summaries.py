@@ -21,8 +21,6 @@ from callspan.stores.database import Database, Values, in_parts
 from callspan.stores.filters import FAILED
 from callspan.stores.sums import MODEL, summed
 
-_MAX_RUNS: Final = 256
-"""A session with more calls and tools has no course."""
 _WORDS: Final = 160
 """Characters of the first words."""
 _NO_CALLS: Final = CallSums(calls=0, errors=0)
@@ -39,7 +37,6 @@ UNION ALL SELECT e.session_id, 'tool', e.time_ns, e.duration_ns, NULL,
     CASE WHEN e.error IS NULL THEN NULL ELSE 'error' END, NULL
   FROM events e WHERE e.{chosen} AND coalesce(e.event_type, '') = 'tool') runs ORDER BY began, lasted
 """
-_COUNT: Final = "SELECT session_id, count(*) FROM {table} WHERE {chosen} GROUP BY session_id"
 _ERRORS: Final = f"""
 SELECT c.session_id, c.call_id, c.error_kind, c.http_status FROM calls c
  WHERE c.{{chosen}} AND {FAILED} ORDER BY c.start_ns, c.call_id
@@ -92,11 +89,12 @@ def _summarized(database: Database, ids: Sequence[str], chosen: str, names: Valu
     for session_id in ids:
         of_calls, row = sums.get(session_id, (None, None))
         session = _session_record(session_id, rows.get(session_id), of_calls)
-        last = [session.start_ns, session.end_ns, *times[session_id], *(one.time_ns for one in records[session_id])]
-        last += [of_calls.last_ns] if of_calls is not None else []
+        last_call_ns = None if of_calls is None else of_calls.last_ns
+        last = [session.start_ns, session.end_ns, last_call_ns, *times[session_id]]
+        last += (one.time_ns for one in records[session_id])
         yield SessionSummary(
             # Rewards may arrive after its end and from other processes.
-            session=aggregates.as_read(aggregates.rewarded(session, sums_of_rewards[session_id])),
+            session=aggregates.as_read(rewards.rewarded(session, sums_of_rewards[session_id])),
             timesteps=numbers["timesteps", session_id],
             events=numbers["events", session_id] + numbers["messages", session_id] + len(records[session_id]),
             models=[] if row is None else _models(row),
@@ -105,6 +103,7 @@ def _summarized(database: Database, ids: Sequence[str], chosen: str, names: Valu
             reward=sums_of_rewards[session_id].reward,
             scores=sums_of_rewards[session_id].scores,
             active_ns=active.get(session_id),
+            last_call_ns=last_call_ns,
             last_ns=max((time for time in last if time is not None), default=None),
         )
 
@@ -151,13 +150,8 @@ def courses(database: Database, session_ids: Sequence[str]) -> Mapping[str, Sequ
     """Return when the calls and tools of each of these sessions ran, see `Reader.courses`."""
     found: dict[str, list[Run]] = defaultdict(list)
     for chosen, names in in_parts(session_ids):
-        numbers: dict[str, int] = defaultdict(int)
-        for table in ("calls", "events"):
-            for session_id, number in database.tuples(_COUNT.format(table=table, chosen=chosen), names):
-                numbers[session_id] += number
-        for some, of_short in in_parts([one for one, number in numbers.items() if number <= _MAX_RUNS]):
-            for session_id, *run in database.tuples(_RUNS.format(chosen=some), of_short):
-                found[session_id].append(Run._make(run))
+        for session_id, *run in database.tuples(_RUNS.format(chosen=chosen), names):
+            found[session_id].append(Run._make(run))
     return found
 
 

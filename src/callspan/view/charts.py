@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Iterable
-from itertools import islice
 from typing import Final, Literal, TypeAlias
 
 import msgspec
@@ -92,7 +91,7 @@ def table(view: View) -> SumsTable:
 def scores(view: View) -> Scores:
     """Return scores of the newest sessions that `q` selects, of the `objective`, by time."""
     reader, which = view.chosen()
-    found = [*islice(reader.sessions(since_ns=which.since_ns, which=which, limit=_SESSIONS + 1), _SESSIONS + 1)]
+    found = [*reader.sessions(msgspec.structs.replace(which, limit=_SESSIONS + 1))]
     some = found[:_SESSIONS]
     unit = _unit([(one.session.start_ns, one.session.start_ns) for one in some])
     objectives = objectives_of(some)

@@ -118,7 +118,7 @@ def _exact(reader: Reader, which: CallFilter) -> list[IdMatch]:
     word = which.text or ""
     is_id = len(word) >= _MIN_ID_LENGTH and " " not in word
     session, call = (reader.session(word), reader.call(word)) if is_id else (None, None)
-    user = None if not word else next(reader.sessions(which=CallFilter(user=word), limit=1), None)
+    user = None if not word else next(reader.sessions(CallFilter(user=word, limit=1)), None)
     found = [] if session is None else [IdMatch("session", session.session.session_id)]
     found += [] if call is None else [IdMatch("call", call.call_id)]
     return found + ([] if user is None else [IdMatch("user", word)])

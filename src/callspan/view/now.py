@@ -82,9 +82,7 @@ def page(view: View) -> NowPage:
     return NowPage(
         at_ms=now_ns / 1e6,
         hour=_hour(reader, now_ns),
-        running=session_rows(
-            reader, list(reader.sessions(which=CallFilter(session_outcome=IN_PROGRESS), limit=_MAX_ROWS))
-        ),
+        running=session_rows(reader, list(reader.sessions(CallFilter(session_outcome=IN_PROGRESS, limit=_MAX_ROWS)))),
         worth=_worth(reader, now_ns - 24 * _HOUR_NS),
     )
 

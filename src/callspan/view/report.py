@@ -173,7 +173,7 @@ class _Report:
     def _summaries(self) -> Iterator[SessionSummary]:
         """Yield the sessions, then those that have such calls, but began earlier, or are of no such label."""
         listed = set[str]()
-        for one in self._reader.sessions(since_ns=self._which.since_ns, which=self._which):
+        for one in self._reader.sessions(self._which):
             listed.add(one.session.session_id)
             yield one
         if self._which == CallFilter():

@@ -22,6 +22,8 @@ _MAX_POINTS: Final = 64
 """Of a curve of rewards in a list."""
 _MAX_EVENTS: Final = 10_000
 """A session with more has no curve in a list."""
+_MAX_RUNS: Final = 256
+"""A session with more calls and events has no course."""
 _OF_SUMMARY: Final = (
     *("outcome", "succeeded", "errors", "first_error", "cancelled", "cut_off", "cut_by_length", "retries", "reward"),
     *("scores", "calls", "input_tokens", "output_tokens", "calls_without_cost", "models"),
@@ -52,7 +54,7 @@ def page(view: View) -> SessionsPage:
     """Return a page of the sessions that the filter line `q` selects; `after` is how many come before."""
     (reader, which), offset = view.chosen(), view.after()
     most = _ROWS if offset else _FIRST
-    found = reader.sessions(since_ns=which.since_ns, which=which, offset=offset, limit=most + 1)
+    found = reader.sessions(msgspec.structs.replace(which, offset=offset, limit=most + 1))
     rows: list[Row] = []
     while some := list(islice(found, min(_AT_ONCE, most - len(rows)))):
         rows += session_rows(reader, some)
@@ -71,7 +73,8 @@ def session_rows(
     if curves is None:
         curves = reader.reward_curves([key for one, key in zip(found, ids, strict=True) if one.events <= _MAX_EVENTS])
     drawn = {key: [value for _, value in curve] for key, curve in curves.items() if len(curve) > 1}
-    courses = reader.courses([one for one in ids if one not in drawn])
+    short = [key for one, key in zip(found, ids, strict=True) if one.calls + one.events <= _MAX_RUNS]
+    courses = reader.courses([key for key in short if key not in drawn])
     return [
         _row(one, words.get(key), courses.get(key, []), thinned(drawn.get(key, []), _MAX_POINTS))
         for one, key in zip(found, ids, strict=True)
