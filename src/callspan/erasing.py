@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from contextlib import ExitStack, closing, contextmanager
+from collections.abc import Callable, Collection, Iterable, Sequence
+from contextlib import closing
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 
@@ -186,55 +186,40 @@ def _left_in_spool(urls: Iterable[str], scope: DeletionScope, *, dry_run: bool) 
     return f"files of another version were not searched: {', '.join(map(str, foreign))}" if foreign else None
 
 
-class _Readers:
-    """The readers of several stores. Errors are added to `failures`."""
-
-    def __init__(self, stores: Iterable[SqlStore], opened: ExitStack, failures: dict[SqlStore, str]) -> None:
-        """The readers are closed with `opened`."""
-        self.failures = failures
-        self._open: dict[SqlStore, Reader] = {}
-        for store in stores:
-            with self._noting(store):
-                self._open[store] = opened.enter_context(closing(store.reader()))
-
-    def each(self, read: Callable[[Reader], Iterable[str]]) -> set[str]:
-        """Return the results of all readers."""
-        found = set[str]()
-        for store, reader in self._open.items():
-            with self._noting(store):
-                found.update(read(reader))
-        return found
-
-    @contextmanager
-    def _noting(self, store: SqlStore) -> Iterator[None]:
-        try:
-            yield
-        except EmptyStoreError:
-            return  # an empty store has no records
-        except _errors() as error:
-            self.failures[store] = error_text(error)
-
-
 def _select(
-    stores: Iterable[SqlStore],
+    stores: Collection[SqlStore],
     which: CallFilter,
     some: Sequence[frozenset[str] | None],
     failures: dict[SqlStore, str],
 ) -> DeletionScope:
     """Return the records to erase; adds the errors of stores that cannot be read to `failures`."""
     sessions, calls = (one or frozenset() for one in some)
-    of_sessions = not calls and _selects_sessions(which)
-    with ExitStack() as opened:
-        readers = _Readers(stores, opened, failures)
-        if which == _EVERY and not (sessions and calls):
-            whole, single = {*sessions}, {*calls}
-        else:
-            single = readers.each(lambda reader: _calls_in(reader, which, sessions, calls))
-            whole = readers.each(lambda reader: reader.session_ids(which)) if of_sessions else set()
-            whole = whole & sessions if sessions else whole
-        single |= readers.each(lambda reader: (one.call_id for one in reader.ids_in(whole)))
-        user = which.user if which == CallFilter(user=which.user) and not (sessions or calls) else None
-        return DeletionScope(frozenset(whole), frozenset(single), user, erased_ns=time.time_ns())
+    if which == _EVERY and not (sessions and calls):
+        whole, single = {*sessions}, {*calls}
+    else:
+        single = _in_each(stores, lambda reader: _calls_in(reader, which, sessions, calls), failures)
+        of_sessions = not calls and _selects_sessions(which)
+        whole = _in_each(stores, lambda reader: reader.session_ids(which), failures) if of_sessions else set()
+        whole = whole & sessions if sessions else whole
+    single |= _in_each(stores, lambda reader: (one.call_id for one in reader.ids_in(whole)), failures)
+    user = which.user if which == CallFilter(user=which.user) and not (sessions or calls) else None
+    return DeletionScope(frozenset(whole), frozenset(single), user, erased_ns=time.time_ns())
+
+
+def _in_each(
+    stores: Iterable[SqlStore], read: Callable[[Reader], Iterable[str]], failures: dict[SqlStore, str]
+) -> set[str]:
+    """Return what is found in all stores; an empty store has nothing."""
+    found = set[str]()
+    for store in stores:
+        try:
+            with closing(store.reader()) as reader:
+                found.update(read(reader))
+        except EmptyStoreError:
+            continue
+        except _errors() as error:
+            failures[store] = error_text(error)
+    return found
 
 
 def _selects_sessions(which: CallFilter) -> bool:
@@ -256,13 +241,12 @@ def _attempt(
 ) -> ErasureCounts:
     """Erase the records of a scope from a store, or count them."""
     try:
-        removed = store.remove(scope, dry_run=dry_run, vacuum=vacuum)
+        counts, held = store.remove(scope, dry_run=dry_run, vacuum=vacuum)
     except EmptyStoreError:
         return ErasureCounts(store=store.name)
     except _errors() as error:
         return ErasureCounts(store=store.name, left=error_text(error))
-    left = "; ".join(one for one in (failure, removed.left) if one is not None)
-    counts: dict[str, Any] = {name: getattr(removed, name) for name in RecordCounts.__struct_fields__}
+    left = "; ".join(one for one in (failure, held) if one is not None)
     copies = isinstance(store, SQLite) and any(counts.values()) and not (vacuum or dry_run)
     return ErasureCounts(store=store.name, **counts, left=left or None, copies=copies)
 

@@ -118,15 +118,6 @@ class RecordCounts(msgspec.Struct, frozen=True, kw_only=True):
     rewards: int = 0
 
 
-class DeletionResult(RecordCounts, frozen=True, kw_only=True):
-    """The number of deleted records of each kind."""
-
-    contents: int = 0
-    """Contents that no record referred to any more."""
-    left: str | None = None
-    """The reason why deleted bytes may still be on disk; None if they are not, or only the server can know."""
-
-
 class CallIds(NamedTuple):
     """The ids of one call."""
 

@@ -188,8 +188,8 @@ def ranges_of_call(call: StoredCall) -> list[tuple[int, int]]:
     return single + [(first, last) for _, first, last in ranges_in(call.contents)]
 
 
-def trim(database: Database, owner: str) -> int:
-    """Delete the contents of an owner that none of its calls refers to; return their number."""
+def trim(database: Database, owner: str) -> None:
+    """Delete the contents of an owner that none of its calls refers to."""
     column = "session_id" if owner.startswith("s:") else "call_id"
     condition = "" if column == "session_id" else " AND session_id IS NULL"
     sql = f"SELECT {STORED_CALL} FROM calls WHERE {column} = :id{condition}"  # noqa: S608
@@ -200,4 +200,3 @@ def trim(database: Database, owner: str) -> int:
     numbers = database.tuples("SELECT n FROM contents WHERE owner = :owner", {"owner": owner})
     gone = [{"owner": owner, "n": number} for (number,) in numbers if number not in kept]
     database.many("DELETE FROM contents WHERE owner = :owner AND n = :n", gone)
-    return len(gone)

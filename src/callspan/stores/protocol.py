@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from hashlib import sha256
 from itertools import islice
@@ -16,7 +16,7 @@ from callspan.record.events import Record
 from callspan.safe_urls import names_user, safe_name, unescaped
 from callspan.settings import SettingError
 from callspan.spool.delivering import Rejected
-from callspan.stores.base import DeletionResult, DeletionScope, on_error
+from callspan.stores.base import DeletionScope, on_error
 from callspan.stores.database import Database
 from callspan.stores.reader import Reader
 from callspan.stores.removal import Keep, remove, retain
@@ -258,8 +258,10 @@ class SqlStore(Store):
         with on_error(database.close):
             return SentVersions(database, receiver)
 
-    def remove(self, scope: DeletionScope, *, dry_run: bool = False, vacuum: bool = False) -> DeletionResult:
-        """Delete the records of a scope; `dry_run`: count them; `vacuum`: rewrite a file. Raises as `database`."""
+    def remove(
+        self, scope: DeletionScope, *, dry_run: bool = False, vacuum: bool = False
+    ) -> tuple[Mapping[str, int], str | None]:
+        """Delete the records of a scope, see `remove`; `vacuum`: rewrite a file. Raises as `database`."""
         with closing(self.database(writes=True)) as database:
             return remove(database, scope, dry_run=dry_run, vacuum=vacuum)
 

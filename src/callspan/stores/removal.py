@@ -8,12 +8,12 @@ import socket
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from itertools import chain
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 from callspan.record.content_level import at_level
 from callspan.record.events import Record
 from callspan.stores.aggregates import is_gone
-from callspan.stores.base import DeletionResult, DeletionScope
+from callspan.stores.base import DeletionScope
 from callspan.stores.call_rows import keyed_records
 from callspan.stores.columns import CONTENTS, EVENTS, MESSAGES, REFERENCES, REWARDS, TABLES, TIMESTEPS, Table
 from callspan.stores.contents import owner_of, trim
@@ -24,7 +24,6 @@ from callspan.stores.rewards import CALL_IDS
 
 _SESSIONS_AT_ONCE, _CALLS_AT_ONCE, _ROWS_AT_ONCE = 100, 2_000, 100
 """Maximum numbers of sessions and calls in a transaction that deletes them, of rows in one that deletes contents."""
-_CONTENT: Final = "contents"
 _WANTED: Final = ("wanted_sessions", "wanted_calls")
 """Temporary tables with the ids to delete at some time."""
 _GONE: Final = ("gone_sessions", "gone_calls")
@@ -125,19 +124,24 @@ class _Wanted(NamedTuple):
     """When this was decided, Unix time: the store remembers the ids; None: it does not."""
 
 
-def remove(database: Database, scope: DeletionScope, *, dry_run: bool = False, vacuum: bool = False) -> DeletionResult:
-    """Delete the chosen records and remember their ids; or delete all old ones, in batches. `dry_run`: only count."""
+def remove(
+    database: Database, scope: DeletionScope, *, dry_run: bool = False, vacuum: bool = False
+) -> tuple[Counter[str], str | None]:
+    """Delete the chosen records and remember their ids; or delete all old ones, in batches. `dry_run`: only count.
+
+    Return the number of records by table, and why deleted bytes may still be on disk; None if they are not, or only the
+    server can know.
+    """
     if scope.older_than_ns is not None:
         wanted = _old(database, scope.older_than_ns, scope.older_than_ns)
     else:
         wanted = _named(database, scope)
     if dry_run:
-        return DeletionResult(**_counted(database, wanted))
+        return _counted(database, wanted), None
     with database.transaction(alone=True):
         _remember(database, digests(scope), scope.erased_ns)
     counts = sum(_deleted(database, wanted), Counter[str]())
-    numbers: dict[str, Any] = {name: counts[name] for name in (*_CHOSEN, _CONTENT)}
-    return DeletionResult(**numbers, left=database.finish(vacuum=vacuum))
+    return counts, database.finish(vacuum=vacuum)
 
 
 def _named(database: Database, scope: DeletionScope) -> _Wanted:
@@ -172,9 +176,9 @@ def _old(database: Database, before_ns: int, quiet_ns: int) -> _Wanted:
     return _Wanted(_OLD_SESSIONS, _OLD_CALLS, _OLD_OTHERS, values)
 
 
-def _counted(database: Database, wanted: _Wanted) -> dict[str, Any]:
+def _counted(database: Database, wanted: _Wanted) -> Counter[str]:
     """Return the numbers of wanted records, by table."""
-    found: dict[str, Any] = {}
+    found = Counter[str]()
     with database.transaction(alone=True):
         _choose_all(database, wanted)
         database.run(f"INSERT INTO gone_calls {_CALLS_OF_SESSIONS} ON CONFLICT DO NOTHING")
@@ -215,7 +219,8 @@ def _delete_calls(database: Database, wanted: _Wanted) -> Counter[str] | None:
         return None
     beside = [str(row[0]) for row in database.tuples(_BESIDE)]
     counts = _delete_chosen(database, wanted)
-    counts[_CONTENT] += sum(trim(database, owner_of("", session_id)) for session_id in beside)
+    for session_id in beside:
+        trim(database, owner_of("", session_id))
     return counts
 
 
@@ -225,8 +230,7 @@ def _delete_chosen(database: Database, wanted: _Wanted) -> Counter[str]:
         erased = {digest_of_id(kind, str(row[0])) for kind, sql in _REMEMBERED for row in database.tuples(sql)}
         _remember(database, erased, wanted.erased_ns)
     counts = Counter({table: database.run(f"DELETE FROM {table} WHERE {chosen}") for table, chosen in _CHOSEN.items()})
-    counts[_CONTENT] = sum(map(database.run, _CONTENTS))
-    for sql in wanted.after:
+    for sql in (*_CONTENTS, *wanted.after):
         database.run(sql)
     return counts
 

@@ -20,7 +20,7 @@ from callspan.conversion import converter
 from callspan.record.codec import encode_json
 from callspan.record.events import RECORD_TYPES, Record
 from callspan.record.messages import Conversation
-from callspan.stores.columns import MAX_COUNT, STORED, TABLES, Form, Table
+from callspan.stores.columns import MAX_COUNT, TABLES, Form, Table
 
 Cell: TypeAlias = str | int | float | bytes | bytearray | None
 Row: TypeAlias = dict[str, Cell]
@@ -38,15 +38,6 @@ _ELSEWHERE: Final = (msgspec.Raw, Conversation | None)
 _PLAIN: Final = (str, bool, float)
 _CELLS: Final[frozenset[type]] = frozenset(_PLAIN)
 _JSON: Final[Form] = "json"
-
-
-def on_conflict(table: Table) -> str:
-    """Return the ON CONFLICT clause: replace by the merged row, or keep the first row."""
-    start = f"ON CONFLICT ({table.key}) DO "
-    if not table.merges:
-        return f"{start}NOTHING"
-    sets = ", ".join(f"{name} = excluded.{name}" for name in (*table.names, STORED) if name != table.key)
-    return f"{start}UPDATE SET {sets}"
 
 
 _Field: TypeAlias = tuple[str, str | None, Form, frozenset[type], object]

@@ -8,7 +8,7 @@ Every row has a key, so that batches may be repeated. All writers write in the s
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial, reduce
 from operator import itemgetter
 from typing import Any, ClassVar, Final, Generic, NamedTuple, TypeAlias, TypeVar
@@ -22,7 +22,7 @@ from callspan.stores.bodies import Piece
 from callspan.stores.call_rows import exact_call, record_of
 from callspan.stores.columns import CALLS, TABLES, Table
 from callspan.stores.contents import Numbers, StoredCall, owner_of, release, stored_calls, to_write
-from callspan.stores.database import Database, Values, in_parts
+from callspan.stores.database import Database, in_parts
 from callspan.stores.erased import digests_of, is_erased
 from callspan.stores.payloads import PreparedCall, prepared, row_of
 from callspan.stores.rewards import join
@@ -86,11 +86,10 @@ class SqlSink(Generic[_D]):
                 batch[kind][key].append(record)
         replaced = self._write_calls(database, batch.pop(_CALL, {}))
         for kind, by_key in sorted(batch.items()):
-            table = TABLES[kind]
-            rows = (
-                self._merged(database, table, by_key) if table.merges else (row_of(one) for one, *_ in by_key.values())
-            )
-            self._insert(database, table, sorted(rows, key=itemgetter(table.key)))
+            if TABLES[kind].merges:
+                self._merge(database, TABLES[kind], by_key)
+            else:
+                self._replace(database, TABLES[kind], [], (row_of(one) for one, *_ in by_key.values()))
         now = stored_calls(database, sorted(replaced))
         trimmed = [release(database, before, call_id, now.get(call_id)) for call_id, before in replaced.items()]
         join(database, records)
@@ -98,7 +97,7 @@ class SqlSink(Generic[_D]):
 
     def _write_calls(self, database: _D, versions: Mapping[str, Sequence[CallRecord]]) -> dict[str, StoredCall]:
         """Write calls and their contents; return the rows that were replaced."""
-        self._lock(database, versions)
+        self._lock(database, (f"{CALLS.kind}:{call_id}" for call_id in versions))
         there = stored_calls(database, sorted(versions))
         rows: dict[str, CallRow] = {}
         for call_id, some in versions.items():
@@ -108,9 +107,7 @@ class SqlSink(Generic[_D]):
         self._lock(database, (row.owner for row in rows.values() if row.owner.startswith("s:")))
         found = self._store_contents(database, [*rows.values()])
         replaced = {call_id: there[call_id] for call_id in rows if call_id in there}
-        for chosen, names in in_parts([*replaced], CALLS.key):
-            database.run(f"DELETE FROM calls WHERE {chosen}", names)
-        self._insert(database, CALLS, sorted(found, key=itemgetter(CALLS.key)))
+        self._replace(database, CALLS, [*replaced], found)
         return replaced
 
     def _store_contents(self, database: _D, rows: Sequence[CallRow]) -> list[Row]:
@@ -125,21 +122,21 @@ class SqlSink(Generic[_D]):
         self._add_contents(database, new)
         return found
 
-    def _merged(self, database: _D, table: Table, versions: Mapping[str, Sequence[Record]]) -> Iterator[Row]:
-        """Yield the rows of sessions or timesteps, merged with the stored ones."""
-        kind = RECORD_TYPES[table.kind]
-        there = {
-            str(row[table.key]): record_of(table, row, kind) for row in self._stored(database, table, sorted(versions))
-        }
-        for key, some in versions.items():
-            known = [there[key]] if key in there else []
-            scopes: list[Any] = [*known, *some]
-            yield row_of(reduce(merged_scope, scopes))
+    def _merge(self, database: _D, table: Table, versions: Mapping[str, Sequence[Any]]) -> None:
+        """Write sessions or timesteps, merged with the stored ones."""
+        self._lock(database, (f"{table.kind}:{key}" for key in versions))
+        there: dict[str, list[Any]] = {}
+        for chosen, names in in_parts([*versions], table.key):
+            for row in database.rows(f"SELECT * FROM {table.name} WHERE {chosen}", names):
+                there[str(row[table.key])] = [record_of(table, row, RECORD_TYPES[table.kind])]
+        rows = [row_of(reduce(merged_scope, [*there.get(key, []), *some])) for key, some in versions.items()]
+        self._replace(database, table, [*there], rows)
 
-    def _stored(self, database: _D, table: Table, keys: Sequence[str], suffix: str = "") -> Iterator[Values]:
-        """Yield the stored rows with these keys, in this order."""
-        for chosen, names in in_parts(keys, table.key):
-            yield from database.rows(f"SELECT * FROM {table.name} WHERE {chosen} ORDER BY {table.key}{suffix}", names)
+    def _replace(self, database: _D, table: Table, known: Sequence[str], rows: Iterable[Row]) -> None:
+        """Insert rows of a table, in place of those with the known keys."""
+        for chosen, names in in_parts(known, table.key):
+            database.run(f"DELETE FROM {table.name} WHERE {chosen}", names)
+        self._insert(database, table, sorted(rows, key=itemgetter(table.key)))
 
     def _lock(self, database: _D, names: Iterable[str]) -> None:
         """Have others wait who lock one of these names, until the transaction ends."""
@@ -153,7 +150,7 @@ class SqlSink(Generic[_D]):
         raise NotImplementedError
 
     def _insert(self, database: _D, table: Table, rows: Sequence[Row]) -> None:
-        """Insert rows of a table, see `rows.on_conflict`."""
+        """Insert rows of a table; one whose key is there stays out."""
         raise NotImplementedError
 
 

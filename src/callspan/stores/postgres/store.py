@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from typing import Final, cast
 
@@ -17,10 +17,9 @@ from callspan.safe_urls import safe_name
 from callspan.stores import bodies
 from callspan.stores.columns import CALLS, REFERENCES, Table
 from callspan.stores.contents import Numbers, lane_end, pieces_of
-from callspan.stores.database import Values
 from callspan.stores.postgres.database import REMOVAL_LOCK, PostgresDatabase, explaining
 from callspan.stores.rewards import needs_join
-from callspan.stores.rows import Row, on_conflict
+from callspan.stores.rows import Row
 from callspan.stores.schema import type_of
 from callspan.stores.writer import CallRow, NewContent, SqlSink
 
@@ -60,18 +59,6 @@ class PostgresStore(SqlSink[PostgresDatabase]):
             kind = "" if any(map(needs_join, records)) else "_shared"
             database.run(f"SELECT pg_advisory_xact_lock{kind}({REMOVAL_LOCK})")
             self._write(database, records)
-
-    def _stored(
-        self, database: PostgresDatabase, table: Table, keys: Sequence[str], suffix: str = ""
-    ) -> Iterator[Values]:
-        """Yield the stored rows, which stay locked until the transaction ends."""
-        # Only existing rows can be locked: of two processes that insert the same key, one waits here for the other.
-        sql = (
-            f"INSERT INTO {table.name} ({table.key}, seen_ns, schema_v) SELECT unnest(%s::text[]), 0, 1"
-            f" ON CONFLICT DO NOTHING RETURNING {table.key}"
-        )
-        fresh = {row[0] for row in database.connection.execute(sql.encode(), (list(keys),))}
-        return super()._stored(database, table, [key for key in keys if key not in fresh], f"{suffix} FOR UPDATE")
 
     def _lock(self, database: PostgresDatabase, names: Iterable[str]) -> None:
         if found := sorted(set(names)):
@@ -124,4 +111,4 @@ def _statement(table: Table) -> bytes:
     given = ", ".join(f"{name} {'text' if kind in _JSON else kind}" for name, kind in types.items())
     chosen = ", ".join(f"{name}::{kind}" if kind in _JSON else name for name, kind in types.items())
     sql = f"INSERT INTO {table.name} ({', '.join(types)}) SELECT {chosen} FROM json_to_recordset(%s) AS given({given})"
-    return f"{sql} {on_conflict(table)}".encode()
+    return f"{sql} ON CONFLICT DO NOTHING".encode()

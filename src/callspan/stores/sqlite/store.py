@@ -17,7 +17,7 @@ from callspan.stores import bodies
 from callspan.stores.base import StoreError, on_error
 from callspan.stores.columns import TABLES, Table
 from callspan.stores.contents import Numbers
-from callspan.stores.rows import Row, on_conflict
+from callspan.stores.rows import Row
 from callspan.stores.sqlite.database import SQLiteDatabase
 from callspan.stores.sqlite.file import Inode, explaining, forbid, log_of, open_for_writing
 from callspan.stores.writer import CallRow, NewContent, SqlSink
@@ -126,6 +126,6 @@ def _statement(name: str, columns: Sequence[str]) -> tuple[str, Sequence[int]]:
     flags, conflict = set[str](), ""
     if (table := next((one for one in TABLES.values() if one.name == name), None)) is not None:
         flags = {column.name for column in table.columns if column.form == "flag"}
-        conflict = on_conflict(table)
+        conflict = "ON CONFLICT DO NOTHING"
     sql = f"INSERT INTO {name} ({', '.join(columns)}) VALUES ({', '.join('?' * len(columns))}) {conflict}"  # noqa: S608
     return sql, [place for place, column in enumerate(columns) if column in flags]
