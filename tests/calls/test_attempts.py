@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import random
 import re
 import signal
 import time
 import traceback
 import weakref
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from pathlib import Path
-from threading import Lock
 from types import FrameType, TracebackType
 from typing import Any, Final
 
@@ -27,7 +24,7 @@ from opentelemetry import trace
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.trace import SpanKind, StatusCode
 from tests.support import sdks
-from tests.support.calls import CHAT, Wire, caught, the_call
+from tests.support.calls import CHAT, Wire, caught, conversation_of, the_call
 from tests.support.mode import Mode
 from tests.support.scale import scaled
 
@@ -182,72 +179,48 @@ async def test_cancelled_or_interrupted_during_the_wait(
 
 CALLS: Final = scaled(24, 50)
 MAX_RETRIES: Final = 3
-FAILURES: Final = (200, 200, 429, 500, 503, 409)
+FAILURES: Final = (500, 429, 503, 409)
 
 
-class Chance:
-    """Answers by the question and by luck, and remembers what it has answered to whom."""
+def statuses(question: str) -> list[int]:
+    """What is answered to a question, in order: its number says how many failures."""
+    failures = int(question.removeprefix("q")) % (MAX_RETRIES + 2)
+    return [*FAILURES[:failures], 200][: MAX_RETRIES + 1]
 
-    def __init__(self) -> None:
-        self.answers: dict[str, list[tuple[int, str]]] = {}
-        self.log: dict[str, list[ReceivedRequest]] = {}
-        self._luck = random.Random(20261120)
-        self._lock = Lock()
+
+class Log(dict[str, list[ReceivedRequest]]):
+    """Answers questions, and has the requests of each."""
 
     def __call__(self, request: ReceivedRequest) -> Reply:
-        question = question_of(request)
-        with self._lock:
-            status = self._luck.choice(FAILURES)
-            earlier = self.answers.setdefault(question, [])
-            earlier.append((status, f"req_{question}_{len(earlier) + 1}"))
-            self.log.setdefault(question, []).append(request)
-        name = earlier[-1][1]
+        messages: Any = request.body["messages"]
+        question = messages[0]["content"]
+        sent = self.setdefault(question, [])
+        sent.append(request)
+        name = f"req_{question}_{len(sent)}"
         headers = {"x-request-id": name, "request-id": name, "retry-after-ms": "2"}
-        return Reply(text=f"answer {question}", status=status, headers=headers)
+        return Reply(text=f"answer {question}", status=statuses(question)[len(sent) - 1], headers=headers)
 
 
-def question_of(request: ReceivedRequest) -> str:
-    messages: Any = request.body["messages"]
-    content: Any = messages[0]["content"]
-    return str(content)
-
-
-@pytest.fixture
-def chance(provider: ScriptedProvider) -> Iterator[Chance]:
-    answers = Chance()
-    provider.reply(responder=answers, repeat=True)
-    yield answers
-    statuses = Counter(status for each in answers.answers.values() for status, _ in each)
-    assert len(statuses) == len(set(FAILURES)), "the dice have shown every failure"
-
-
-def assert_nobody_elses(seen: Captured, chance: Chance) -> None:
+def assert_nobody_elses(seen: Captured, log: Log) -> None:
     """Each record has the attempts that its own question was answered with, all of them, in order."""
     records = seen.records
-    assert len(records) == len(seen.spans) == CALLS
+    assert len(records) == len(seen.spans) == len(log) == CALLS
     assert {record.call_id for record in records} == {dict(span.attributes or {})["llm.item_id"] for span in seen.spans}
     for record in records:
-        question = text_of(record)
-        expected = chance.answers.pop(question)
+        (message,) = conversation_of(record).input
+        question = message.text or ""
+        expected = [(status, f"req_{question}_{number}") for number, status in enumerate(statuses(question), 1)]
         assert [(attempt.status, attempt.request_id) for attempt in record.attempts] == expected
-        assert record.retries == len(expected) - 1
         assert record.rate_limited == any(status == 429 for status, _ in expected)
         assert record.outcome == ("success" if expected[-1][0] == 200 else "error")
-        assert_log_agrees(record, chance.log.pop(question))
-    assert not chance.log
-    chance.answers = {"all": [(status, "") for status in set(FAILURES)]}
-
-
-def text_of(record: CallRecord) -> str:
-    assert record.conversation is not None
-    (message,) = record.conversation.input
-    return "".join(getattr(part, "text", None) or "" for part in message.parts)
+        assert_log_agrees(record, log.pop(question))
 
 
 @pytest.mark.parametrize("shape", ["plain", "stream"])
-async def test_many_tasks_or_threads_share_a_client(shape: str, plain: Wire, seen: Captured, chance: Chance) -> None:
+async def test_many_tasks_or_threads_share_a_client(shape: str, plain: Wire, seen: Captured) -> None:
     plain.shape = shape
-    client = plain.client(max_retries=MAX_RETRIES)
+    client, log = plain.client(max_retries=MAX_RETRIES), Log()
+    plain.mode.provider.reply(responder=log, repeat=True)
 
     async def one(number: int) -> None:
         question: Any = [{"role": "user", "content": f"q{number}"}]
@@ -258,7 +231,7 @@ async def test_many_tasks_or_threads_share_a_client(shape: str, plain: Wire, see
     else:
         with ThreadPoolExecutor(CALLS) as pool:
             list(pool.map(lambda number: asyncio.run(one(number)), range(CALLS)))
-    assert_nobody_elses(seen, chance)
+    assert_nobody_elses(seen, log)
 
 
 @pytest.fixture

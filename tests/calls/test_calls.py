@@ -1,12 +1,11 @@
-"""Calls end to end: one span with the right parent, and the facts of the call on span, record and in the store."""
+"""Calls end to end: one span with the right parent, and the facts of the call on span and record."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import time
-from collections.abc import Iterator
-from contextlib import closing, contextmanager, nullcontext
+from contextlib import nullcontext
 from typing import Any
 
 import openai
@@ -18,9 +17,7 @@ from tests.support.calls import QUESTION, Wire, everywhere, the_call
 from tests.support.mode import Mode
 
 import callspan
-from callspan import open_store
-from callspan.records import CallRecord, encode
-from callspan.stores import CallFilter, Reader, whole_conversation
+from callspan.records import encode
 from callspan.testing import Captured, ScriptedProvider, capture
 
 pytestmark = pytest.mark.usefixtures("no_settings")
@@ -227,59 +224,20 @@ async def test_a_thousand_messages_are_a_short_record_in_metadata_mode(mode: Mod
     assert note.sha256 == hashlib.sha256(mode.provider.requests[0].content).hexdigest()
 
 
-# Calls that continue what the provider keeps: in the store their conversations are whole again.
-
-continuing = pytest.mark.skipif(sdks.OPENAI < (1, 107), reason="openai has conversations since 1.107")
-WHOLE = [f"{what} {number}" for number in range(3) for what in ("Question", "Answer")]
-
-
-@contextmanager
-def reading(store: str) -> Iterator[tuple[Reader, list[CallRecord]]]:
-    """A reader, and all calls, oldest first."""
-    with closing(open_store(store)) as reader:
-        yield reader, [*reader.calls(CallFilter(newest_first=False))]
-
-
-async def respond(mode: Mode, client: Any, number: int, *, stream: bool = False, **links: Any) -> str:
-    """One question; returns the id of the response."""
-    mode.provider.reply(text=f"Answer {number}")
-    question = f"Question {number}"
-    answer = await mode.wait(client.responses.create(model="gpt-5", input=question, stream=stream, **links))
-    if not stream:
-        return str(answer.id)
-    return str([event.response.id async for event in mode.items(answer) if hasattr(event, "response")][-1])
-
-
-@continuing
+@pytest.mark.skipif(sdks.OPENAI < (1, 107), reason="openai has conversations since 1.107")
 @pytest.mark.parametrize("link", ["previous_response_id", "conversation"])
-async def test_responses_that_continue_what_the_provider_keeps(link: str, stream: bool, mode: Mode, store: str) -> None:
-    with capture(stores=store):
-        client, ids = mode.openai(), []
-        for number in range(3):
-            links: dict[str, Any] = {link: ids[-1]} if ids else {}
-            if link == "conversation":
-                links = {link: "conv_1" if number else {"id": "conv_1"}}
-            ids.append(await respond(mode, client, number, stream=stream, **links))
+async def test_responses_that_continue_what_the_provider_keeps(
+    link: str, stream: bool, mode: Mode, seen: Captured
+) -> None:
+    """The links with which `tests/stores/test_history.py` makes them whole again."""
+    client, ids = mode.openai(), list[str]()
+    for number in range(3):
+        links: dict[str, Any] = {link: ids[-1]} if ids else {}
+        if link == "conversation":
+            links = {link: "conv_1" if number else {"id": "conv_1"}}
+        answer = await mode.whole(client.responses.create(model="gpt-5", input="Hi", stream=stream, **links))
+        ids.append(answer[0].response.id if stream else answer.id)
     continues = [None, *ids[:2]] if link == "previous_response_id" else [None] * 3
-    with reading(store) as (reader, calls):
-        assert [call.response and call.response.id for call in calls] == ids
-        assert [call.request.continues for call in calls] == continues
-        assert [call.request.conversation_id for call in calls] == [None if continues[1] else "conv_1"] * 3
-        whole = whole_conversation(calls[2], reader.history(calls[2]))
-        assert [message.text for message in (*whole.input, *whole.output)] == WHOLE
-
-
-@continuing
-async def test_a_link_that_leads_nowhere_is_stated(mode: Mode, store: str) -> None:
-    """Another program got the response, or the provider has deleted it."""
-    error = {"type": "invalid_request_error", "code": "previous_response_not_found", "message": "There is none."}
-    with capture(stores=store):
-        client, last = mode.openai(), "resp_elsewhere"
-        for number in (1, 2):
-            last = await respond(mode, client, number, previous_response_id=last)
-        mode.provider.reply(status=400, raw={"error": error})
-        with pytest.raises(openai.BadRequestError):
-            await respond(mode, client, 3, previous_response_id=last)
-    with reading(store) as (reader, calls):
-        assert [call.outcome for call in calls] == ["success", "success", "error"]
-        assert [reader.history(call).missing for call in calls] == ["resp_elsewhere"] * 3
+    assert [call.response and call.response.id for call in seen.records] == ids
+    assert [call.request.continues for call in seen.records] == continues
+    assert [call.request.conversation_id for call in seen.records] == [None if continues[1] else "conv_1"] * 3

@@ -54,17 +54,12 @@ def _fresh_counts() -> Iterator[None]:
     fail_open.forget_failures()
 
 
-def use(provider: ScriptedProvider, colour: str) -> list[str]:
-    """The texts of a plain and a streamed call, in that colour of the SDK."""
-
-    async def texts() -> list[str]:
-        wire = Wire("chat_completions", Mode(colour, provider))
-        plain = await wire.ask()
-        await wire.read()
-        await wire.mode.close()
-        return [plain.choices[0].message.content or "", wire.received_text()]
-
-    return asyncio.run(texts())
+async def texts(mode: Mode) -> list[str]:
+    """Of a plain and a streamed call."""
+    wire = Wire("chat_completions", mode)
+    plain = await wire.ask()
+    await wire.read()
+    return [plain.choices[0].message.content or "", wire.received_text()]
 
 
 WELL = ["I am well.", "I am well."]
@@ -125,18 +120,11 @@ SPANS_AND_RECORDS = {"the vocabulary at the end", *(f"the endpoint's {step}" for
 """Where both calls are there by identity, each with its span."""
 
 
-@pytest.fixture(params=["sync", "async"])
-def colour(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
-
-
 @pytest.mark.parametrize("part", BREAKS)
-def test_a_part_of_callspan_that_raises(
-    part: str, colour: str, provider: ScriptedProvider, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_part_of_callspan_that_raises(part: str, mode: Mode, monkeypatch: pytest.MonkeyPatch) -> None:
     with capture(estimate_usage=True) as seen, callspan.metadata(purpose="test"):
         BREAKS[part](monkeypatch)
-        assert use(provider, colour) == WELL
+        assert await texts(mode) == WELL
         if part == "the table of endpoints":
             assert seen.records == []
         elif part.startswith("the vocabulary"):
@@ -149,11 +137,11 @@ def test_a_part_of_callspan_that_raises(
     assert fail_open.failures() or not part.startswith("the endpoint")
 
 
-def test_a_redactor_that_raises_loses_the_content_and_keeps_none(
-    colour: str, provider: ScriptedProvider, caplog: pytest.LogCaptureFixture
+async def test_a_redactor_that_raises_loses_the_content_and_keeps_none(
+    mode: Mode, caplog: pytest.LogCaptureFixture
 ) -> None:
     """One warning; neither its words nor those of the application's exception, which may quote a key, are logged."""
-    words = f"a bug of the {colour} user's"
+    words = f"a bug of the {mode.name} user's"
 
     def redact(record: Record) -> Record:
         raise RuntimeError(words)
@@ -162,7 +150,7 @@ def test_a_redactor_that_raises_loses_the_content_and_keeps_none(
         try:
             int("sk-the-applications-key")
         except ValueError:
-            assert use(provider, colour) == WELL
+            assert await texts(mode) == WELL
         for record in seen.records:
             assert bytes(record.request.body) == b""
             assert record.response is None or bytes(record.response.body) == b""
@@ -234,11 +222,11 @@ MAKES: dict[str, Callable[[], trace.TracerProvider]] = {
 
 
 @pytest.mark.parametrize("make", MAKES)
-def test_a_part_of_opentelemetry_that_raises(make: str, colour: str, provider: ScriptedProvider, tmp_path: Any) -> None:
+async def test_a_part_of_opentelemetry_that_raises(make: str, mode: Mode, tmp_path: Any) -> None:
     """The record never depends on the span."""
     handle = callspan.instrument(tracer_provider=MAKES[make](), stores=f"jsonl:///{tmp_path}/calls.jsonl")
     try:
-        assert use(provider, colour) == WELL
+        assert await texts(mode) == WELL
         handle.force_flush(60_000)
         lines = (tmp_path / "calls.jsonl").read_text().splitlines()
         assert sum('"I am well."' in line for line in lines) == 2
@@ -246,25 +234,23 @@ def test_a_part_of_opentelemetry_that_raises(make: str, colour: str, provider: S
         handle.uninstrument()
 
 
-def test_an_attach_that_raises_costs_no_record(provider: ScriptedProvider, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_attach_that_raises_costs_no_record(mode: Mode, monkeypatch: pytest.MonkeyPatch) -> None:
     with capture() as seen:
         with monkeypatch.context() as patched:
             patched.setattr(otel_context, "attach", boom)
-            assert use(provider, "sync") == WELL
-        assert use(provider, "sync") == WELL
+            assert await texts(mode) == WELL
+        assert await texts(mode) == WELL
     outcomes = [record.outcome for record in seen.records]
     assert (outcomes, len(seen.spans)) == (["success"] * 4, 4)
     assert trace.get_current_span() is trace.INVALID_SPAN
 
 
-def test_a_store_that_cannot_be_written(
-    colour: str, provider: ScriptedProvider, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_store_that_cannot_be_written(mode: Mode, tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))  # where the records wait then
     (tmp_path / "file").write_text("in the way")
     handle = callspan.instrument(stores=f"sqlite:///{tmp_path}/file/calls.db")
     try:
-        assert use(provider, colour) == WELL
+        assert await texts(mode) == WELL
     finally:
         handle.uninstrument()
 

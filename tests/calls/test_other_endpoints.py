@@ -14,7 +14,7 @@ import openai
 import pytest
 from openai.resources.audio import transcriptions
 from tests.support import sdks
-from tests.support.calls import APIS, Wire, body_returned, body_sent, conversation_of, the_call, usage_of
+from tests.support.calls import body_returned, body_sent, conversation_of, the_call, usage_of
 from tests.support.mode import Mode
 from tests.support.provider.media import wav
 
@@ -310,10 +310,3 @@ def test_what_an_adapter_knows_is_not_flagged(api: str, seen: Captured, caplog: 
     assert [flag(record) for record in seen.records] == [False] * len(KNOWN[api])
     assert not [one for one in caplog.records if one.levelno >= logging.WARNING]
     assert not any("callspan.response.unrecognized" in (span.attributes or {}) for span in seen.spans)
-
-
-async def test_calls_that_are_read_are_not_flagged(stream: bool, mode: Mode, seen: Captured) -> None:
-    await mode.whole(mode.openai().completions.create(model="m", prompt="Hi", stream=stream))
-    for api in APIS:
-        await Wire(api, mode, "stream" if stream else "plain").call()
-    assert [flag(record) for record in seen.records] == [False] * 4

@@ -153,20 +153,6 @@ async def test_a_failed_open_is_the_applications_error(refused: bool, surface: s
     assert seen.everything == []
 
 
-async def test_a_suppressed_create_has_a_record_and_no_span(mode: Mode, seen: Captured) -> None:
-    from opentelemetry.instrumentation.utils import suppress_instrumentation
-
-    mode.provider.reply(text="Hidden.")
-    mode.provider.reply(text="Shown.")
-    async with connected(mode) as socket:
-        with suppress_instrumentation():
-            await socket.create()
-        await socket.create()
-        await socket.until()
-        await socket.until()
-    assert [(call.text, call.span_id is None) for call in seen.records] == [("Hidden.", True), ("Shown.", False)]
-
-
 def azure(mode: Mode) -> Any:
     url = f"{mode.provider.url}/openai/v1"
     urls = {"base_url": url, "websocket_base_url": url.replace("http", "ws")}
