@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import pwd
 import re
 import subprocess
@@ -36,8 +35,6 @@ class Outcome(NamedTuple):
     """What a run through an outage gave."""
 
     sent: list[str]
-    during: list[str]
-    """Sent after the beginning of the outage."""
     warnings: list[str]
     retried: int
 
@@ -92,7 +89,7 @@ def _through_an_outage(
         until(lambda: traffic.delivered() > 10)
         time.sleep(BEFORE_S)
         begin()
-        before, retried = len(traffic.sent), traffic.retried()
+        retried = traffic.retried()
         time.sleep(OUTAGE_S)
         retried = traffic.retried() - retried
         so_far = set(traffic.sent)
@@ -107,11 +104,9 @@ def _through_an_outage(
     assert traffic.spool.close(10)
     assert sorted(stored(traffic.healthy)) == sorted(traffic.sent)
     assert SECRET not in caplog.text
-    name = os.environ["PYTEST_CURRENT_TEST"].partition("::")[2].partition(" ")[0]
-    print(f"| {name} | {len(traffic.sent)} calls, {len(traffic.sent) - before} of them since, {retried} attempts |")
     logged = [record.getMessage() for record in caplog.records if record.name == "callspan"]
     warnings = [message for message in logged if "healthy" not in message]
-    return Outcome(traffic.sent, traffic.sent[before:], warnings, retried)
+    return Outcome(traffic.sent, warnings, retried)
 
 
 def stored(url: str) -> list[str]:
