@@ -115,15 +115,11 @@ def test_ctrl_c_ends_it_as_python_does(place: Path) -> None:
     assert answer.err.endswith("KeyboardInterrupt\n")
 
 
-@pytest.fixture(scope="module")
-def page(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """What the demo prints, in a directory where nothing is yet."""
-    answer = in_its_own("demo", cwd=tmp_path_factory.mktemp("page"))
+def test_the_demo_shows_the_last_session_and_three_commands_in_40_lines_without_colours(tmp_path: Path) -> None:
+    """In a directory where nothing is yet."""
+    answer = in_its_own("demo", cwd=tmp_path)
     assert (answer.code, answer.err) == (0, "")
-    return answer.out
-
-
-def test_the_page_shows_the_last_session_and_three_commands_in_40_lines_without_colours(page: str) -> None:
+    page = answer.out
     for part in (
         "$ callspan show last", "gridworld  success  +1.3", "step 0", "gpt-5-mini", "1 retry", "tool look",
         "sqlite:///callspan.db", "callspan send --otlp http://localhost:4318 ",

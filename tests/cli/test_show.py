@@ -95,9 +95,8 @@ def test_an_agent_is_shown_with_the_sums_of_its_calls_and_what_ran_in_it_below(s
     assert [len(line) - len(line.lstrip()) for line in shown] == [0, 4, 4, 0]
 
 
-@pytest.fixture
-def long(store: str) -> str:
-    """Three steps, the last within the second, each with a call and an event half a second later."""
+def test_show_says_which_part_it_shows(store: str) -> None:
+    """Of three steps, the last within the second, each with a call and an event half a second later."""
     records: list[Record] = [session("s", start_ns=START_NS)]
     for at, parent in enumerate((None, None, "t1")):
         begun = START_NS + at * SECOND
@@ -106,16 +105,12 @@ def long(store: str) -> str:
             made(f"call-{at}", at_ns=begun, place=Place(session_id="s", timestep_id=f"t{at}")),
             event("action", at * SECOND + SECOND // 2, timestep_id=f"t{at}"),
         ]
-    return keep(store, *records)
-
-
-def test_show_says_which_part_it_shows(long: str) -> None:
-    assert "entries" not in ask("--store", long, "show").out
-    output = ask("--store", long, "show", "s", "--limit", "3").out
+    assert "entries" not in ask("--store", keep(store, *records), "show").out
+    output = ask("--store", store, "show", "s", "--limit", "3").out
     assert output.splitlines()[-1] == "the first 3 of 6 entries: --limit N shows more, --json all"
     assert re.findall(r"step (\d)", output) == ["0", "1"], "the steps that had begun"
     assert "3 calls" in output, "the head speaks of the whole session"
-    assert len(ask("--store", long, "show", "s", "--json", "--limit", "2").json["steps"][0]["calls"]) == 1
+    assert len(ask("--store", store, "show", "s", "--json", "--limit", "2").json["steps"][0]["calls"]) == 1
 
 
 TRIES = [

@@ -97,34 +97,16 @@ def test_json_lines_of_another_format_are_refused_and_not_changed(tmp_path: Path
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.fixture(scope="module")
-def validator() -> Draft202012Validator:
+def test_the_schema_is_that_of_the_records(records: Records) -> None:
     schema = msgspec.json.decode((ROOT / "docs" / "call_record.schema.json").read_bytes())
     Draft202012Validator.check_schema(schema)
-    return Draft202012Validator(schema)
-
-
-def test_records_of_every_kind_follow_it(validator: Draft202012Validator, records: Records) -> None:
+    validator = Draft202012Validator(schema)
     for record in [*records.every_kind(), records.call(part="started", outcome="in_progress", response=None)]:
         validator.validate(msgspec.json.decode(encode(record)))
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        {"kind": "nonsense"},
-        {"call_id": None},
-        {"outcome": "ok"},
-        {"cost": {"usd": 0.1, "source": "x"}},
-    ],
-)
-def test_what_breaks_the_schema_is_refused(
-    validator: Draft202012Validator, records: Records, change: dict[str, object]
-) -> None:
     line = msgspec.json.decode(encode(records.call()))
-    assert validator.is_valid(line)
     assert validator.is_valid(line | {"brand_new": 1})
-    assert not validator.is_valid(line | change)
+    for wrong in ({"kind": "nonsense"}, {"call_id": None}, {"outcome": "ok"}, {"cost": {"usd": 0.1, "source": "x"}}):
+        assert not validator.is_valid(line | wrong), wrong
 
 
 def test_records_of_earlier_versions_can_still_be_read() -> None:

@@ -8,20 +8,19 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from urllib.parse import quote, urlsplit
 
 import pytest
-from tests.stores.conftest import postgres_server, postgres_url
+from tests.stores.conftest import deliver, postgres_server, postgres_url, url
 from tests.support.commands import ask
 from tests.support.left_behind import leave_behind
-from tests.support.records import START_NS
+from tests.support.records import START_NS, reward
 from tests.view.conftest import PAGES, Delivery, Page, Records, Show, Shown, Visitor, entries, sessions
 
 from callspan import erase
-from callspan.records import RewardRecord
 
 
 @pytest.fixture
@@ -109,20 +108,13 @@ def test_what_a_query_says_wrong_is_said(page: Page) -> None:
             assert (answer.status, answer.json["error"]) == (400, "after is no number"), (name, after)
 
 
-__all__ = ["postgres_server", "postgres_url"]
+__all__ = ["deliver", "postgres_server", "postgres_url", "url"]
 
 
-@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
-def written(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Delivery]:
-    is_file = request.param == "sqlite"
-    url = f"sqlite:///{tmp_path}/calls.db" if is_file else str(request.getfixturevalue("postgres_url"))
-    delivery = Delivery(url)
-    yield delivery
-    delivery.close()
-
-
-def test_that_something_was_written_is_said_at_once(written: Delivery, records: Records, show: Show) -> None:
-    page = show(written.url)
+def test_that_something_was_written_is_said_at_once(
+    url: str, deliver: Callable[[str], Delivery], records: Records, show: Show
+) -> None:
+    written, page = deliver(url), show(url)
 
     def version() -> str:
         return str(page.get("/api/version")["version"])
@@ -133,7 +125,7 @@ def test_that_something_was_written_is_said_at_once(written: Delivery, records: 
     assert (after := version()) != before
     assert [row["id"] for row in page.get("/api/sessions")["rows"]] == ["new"]
     assert version() == after
-    written.write(RewardRecord(reward_id="r1", session_id="new", scope="session", value=1.0, time_ns=START_NS))
+    written.write(reward(session_id="new", scope="session"))
     assert version() != after
 
 
