@@ -23,11 +23,12 @@ from tests.support.records import SECOND, START_NS, Delivery, Records, event, me
 from callspan import open_store
 
 __all__ = [
-    "SECOND", "START_NS", "Delivery", "PostgresServer", "Records", "TcpProxy", "clickhouse", "event", "left", "message",
-    "raw", "reward", "run", "step",
+    "SECOND", "START_NS", "Deliver", "Delivery", "PostgresServer", "Records", "TcpProxy", "clickhouse", "event", "left",
+    "message", "raw", "reward", "run", "step",
 ]  # fmt: skip
 
 _SCHEMAS = count(1)
+Deliver = Callable[[str], Delivery]
 
 
 def left(url: str) -> tuple[set[str], set[str]]:
@@ -48,7 +49,7 @@ def records() -> Records:
 
 
 @pytest.fixture
-def deliver(tmp_path: Path) -> Iterator[Callable[[str], Delivery]]:
+def deliver(tmp_path: Path) -> Iterator[Deliver]:
     """Open a store by its URL; closed at the end."""
     opened: list[Delivery] = []
 
@@ -62,7 +63,7 @@ def deliver(tmp_path: Path) -> Iterator[Callable[[str], Delivery]]:
 
 
 @pytest.fixture
-def store(url: str, deliver: Callable[[str], Delivery]) -> Delivery:
+def store(url: str, deliver: Deliver) -> Delivery:
     return deliver(url)
 
 

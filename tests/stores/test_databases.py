@@ -6,7 +6,7 @@ import json
 import random
 import sqlite3
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from decimal import Decimal
@@ -24,7 +24,7 @@ from callspan.delivery.store_sink import store_of
 from callspan.records import FORMAT, CallRecord, Cost, Request
 from callspan.stores import Rejected, Sink, StoreError, find_store
 
-from .conftest import SECOND, Delivery, Records, left, raw
+from .conftest import SECOND, Deliver, Delivery, Records, left, raw
 
 
 @pytest.fixture
@@ -33,12 +33,12 @@ def path(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def file(path: Path, deliver: Callable[[str], Delivery]) -> Delivery:
+def file(path: Path, deliver: Deliver) -> Delivery:
     return deliver(f"sqlite:///{path}")
 
 
 @pytest.fixture
-def server(postgres_url: str, deliver: Callable[[str], Delivery]) -> Delivery:
+def server(postgres_url: str, deliver: Deliver) -> Delivery:
     return deliver(postgres_url)
 
 
@@ -67,7 +67,7 @@ def test_the_file_is_for_its_owner_only_and_marked(file: Delivery, path: Path, r
     assert ask(path, "PRAGMA journal_mode") == [("wal",)]
 
 
-def test_equal_content_is_stored_once(path: Path, deliver: Callable[[str], Delivery], records: Records) -> None:
+def test_equal_content_is_stored_once(path: Path, deliver: Deliver, records: Records) -> None:
     tools = [{"type": "function", "function": {"name": "f", "description": "d" * 500}}]
     request = Request(body=raw({"messages": [{"role": "user", "content": "same"}], "tools": tools}))
     for _ in range(2):
@@ -210,7 +210,7 @@ def test_the_view_shows_the_messages_by_role(server: Delivery, records: Records)
 
 
 @pytest.mark.postgres
-def test_writers_at_once_lose_nothing(postgres_url: str, deliver: Callable[[str], Delivery], records: Records) -> None:
+def test_writers_at_once_lose_nothing(postgres_url: str, deliver: Deliver, records: Records) -> None:
     """The same calls outside of sessions, whose contents no lock of a session guards; the same texts in a session."""
     writers = [deliver(postgres_url) for _ in range(4)]
     calls = []

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from callspan.records import Attempt, Cost, ErrorInfo, Place, Record, Request, R
 from callspan.stores import CallFilter, Reader, database
 from callspan.stores import reader as readers
 
-from .conftest import SECOND, START_NS, Delivery, Records, run, step
+from .conftest import SECOND, START_NS, Deliver, Delivery, Records, run, step
 
 CALLS = [
     (CallFilter(user="u1"), "own inherited"),
@@ -311,7 +311,7 @@ def test_a_call_is_found_by_every_id_it_is_known_by(store: Delivery, records: Re
 
 
 @pytest.mark.parametrize("found", CONDITIONED)
-def test_readers_look_up_by_an_index(found: str, tmp_path: Path, deliver: Callable[[str], Delivery]) -> None:
+def test_readers_look_up_by_an_index(found: str, tmp_path: Path, deliver: Deliver) -> None:
     reader = deliver(f"sqlite:///{tmp_path}/calls.db").read()
     where, values = reader._where(CONDITIONED[found])
     for order in ("", " ORDER BY start_ns DESC, call_id DESC LIMIT 20"):

@@ -21,7 +21,7 @@ from callspan import SettingError, erase, import_records, open_store
 from callspan.records import FORMAT, CallRecord, OtherFormatError, Record, RewardRecord, Stream, Timing, decode, encode
 from callspan.stores import CallFilter, find_store
 
-from .conftest import SECOND, START_NS, Delivery, Records, clickhouse, run
+from .conftest import SECOND, START_NS, Deliver, Delivery, Records, clickhouse, run
 
 OTHERS = [1, FORMAT - 1, FORMAT + 1]
 SENTENCE = (
@@ -134,9 +134,6 @@ def test_the_printed_script_creates_the_tables(tmp_path: Path) -> None:
     assert made[0] == made[1] != []
     # The file is complete for a writer that opens it next.
     Delivery(f"sqlite:///{printed}").close()
-
-
-Deliver = Callable[[str], Delivery]
 
 
 def made(records: Records, calls: int = 250) -> list[Record]:

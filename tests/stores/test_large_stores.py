@@ -29,7 +29,7 @@ from tests.support.large_file import (
 from tests.support.scale import scaled, slowness
 from tests.view.conftest import Page, Show, show
 
-from .conftest import SECOND, Delivery, Records, clickhouse
+from .conftest import SECOND, Deliver, Records, clickhouse
 
 CALLS = 1_000_000
 RSS_MB = 300
@@ -270,7 +270,7 @@ def _title(example: Example) -> str:
 
 
 @pytest.mark.postgres
-def test_the_examples_on_postgres(postgres_url: str, deliver: Callable[[str], Delivery]) -> None:
+def test_the_examples_on_postgres(postgres_url: str, deliver: Deliver) -> None:
     deliver(postgres_url).write(*agents(Records()))
     psycopg = pytest.importorskip("psycopg")
     with psycopg.connect(postgres_url) as connection:
@@ -297,7 +297,7 @@ def test_the_examples_on_postgres(postgres_url: str, deliver: Callable[[str], De
 
 
 @pytest.mark.clickhouse
-def test_the_examples_on_clickhouse(clickhouse_url: str, deliver: Callable[[str], Delivery]) -> None:
+def test_the_examples_on_clickhouse(clickhouse_url: str, deliver: Deliver) -> None:
     store = deliver(clickhouse_url)
     store.write(*agents(Records()))
     store.close()

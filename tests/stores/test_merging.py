@@ -35,9 +35,8 @@ from callspan.records import (
 )
 from callspan.stores import CallFilter
 
-from .conftest import SECOND, START_NS, Delivery, Records, raw, step
+from .conftest import SECOND, START_NS, Deliver, Delivery, Records, raw, step
 
-Deliver = Callable[[str], Delivery]
 LEVELS = ("full", "metadata", "off")
 """From the least strict to the strictest."""
 NAMES = itertools.count(10**6)

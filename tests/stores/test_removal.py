@@ -7,7 +7,6 @@ import os
 import socket
 import sqlite3
 import time
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from itertools import count
@@ -26,7 +25,7 @@ from callspan.stores import CallFilter, SqlStore, find_store
 from callspan.stores.removal import Keep
 from callspan.testing import ScriptedProvider
 
-from .conftest import SECOND, START_NS, Delivery, Records, event, left, message, raw, reward, run, step
+from .conftest import SECOND, START_NS, Deliver, Delivery, Records, event, left, message, raw, reward, run, step
 
 CANARY = "the canary sings at dawn"
 
@@ -180,7 +179,7 @@ def test_contents_that_other_calls_of_the_session_use_stay(store: Delivery, reco
         assert bytes(store.read().call(one.call_id).request.body) == bytes(one.request.body)
 
 
-def test_no_selection_deletes_nothing(tmp_path: Path, deliver: Callable[[str], Delivery], records: Records) -> None:
+def test_no_selection_deletes_nothing(tmp_path: Path, deliver: Deliver, records: Records) -> None:
     url = f"sqlite:///{tmp_path}/calls.db"
     deliver(url).write(*of_user(records))
     before = left(url)
@@ -206,7 +205,7 @@ def test_no_selection_deletes_nothing(tmp_path: Path, deliver: Callable[[str], D
     assert left(url) == ({"mixed"}, {"c", "d", "e", "f"})
 
 
-def test_a_store_without_erasing_is_named(tmp_path: Path, deliver: Callable[[str], Delivery], records: Records) -> None:
+def test_a_store_without_erasing_is_named(tmp_path: Path, deliver: Deliver, records: Records) -> None:
     url, broken = f"sqlite:///{tmp_path}/calls.db", tmp_path / "broken.db"
     deliver(url).write(*of_user(records))
     broken.write_bytes(b"no database at all" * 100)
@@ -223,7 +222,7 @@ def test_a_store_without_erasing_is_named(tmp_path: Path, deliver: Callable[[str
 
 
 def test_a_reader_that_holds_the_log_is_said(
-    tmp_path: Path, deliver: Callable[[str], Delivery], records: Records, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, deliver: Deliver, records: Records, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("callspan.stores.sqlite.database._READERS_S", 0.1)
     path = tmp_path / "calls.db"
@@ -240,9 +239,7 @@ def test_a_reader_that_holds_the_log_is_said(
 
 @pytest.mark.parametrize("state", ["whole", "damaged", "of another format"])
 @pytest.mark.parametrize("held", [False, True])
-def test_what_waits_goes_too(
-    state: str, held: bool, tmp_path: Path, deliver: Callable[[str], Delivery], records: Records
-) -> None:
+def test_what_waits_goes_too(state: str, held: bool, tmp_path: Path, deliver: Deliver, records: Records) -> None:
     """What ended processes left is delivered first; what a running one holds is overwritten."""
     url, hers = f"sqlite:///{tmp_path}/calls.db", records.call(call_id="c", session_id="hers", answer=CANARY)
     deliver(url).write(hers)
@@ -274,7 +271,7 @@ def test_a_rejected_record_of_any_id_goes_too(tmp_path: Path, records: Records, 
     assert CANARY not in rejected.read_text()
 
 
-def test_erased_stays_gone_beside_writers(url: str, deliver: Callable[[str], Delivery], records: Records) -> None:
+def test_erased_stays_gone_beside_writers(url: str, deliver: Deliver, records: Records) -> None:
     """Contents are shared by both users, so that those of the one are erased while those of the other are written."""
     writer, kept, gone = deliver(url), set[str](), set[str]()
     begun = time.monotonic()
@@ -351,7 +348,6 @@ def test_an_id_finds_and_erases_what_was_recorded_with_it(url: str, ident: str) 
 DAY = 86_400 * SECOND
 NOW = START_NS + 100 * DAY
 KEEP = Keep(NOW - 2 * DAY, NOW - 30 * DAY)
-Deliver = Callable[[str], Delivery]
 
 
 def retained(url: str, keep: Keep = KEEP) -> Any:

@@ -26,7 +26,7 @@ from tests.support.spans_of_records import sent
 import callspan
 from callspan.testing import Captured, ScriptedProvider, capture
 
-from .conftest import Delivery, Records
+from .conftest import Deliver, Records
 
 
 @pytest.fixture
@@ -41,8 +41,11 @@ on_every_store = pytest.mark.parametrize(
 )
 
 
+Play = Callable[..., Captured]
+
+
 @pytest.fixture
-def record(url: str, tmp_path: Path, provider: ScriptedProvider) -> Callable[..., Captured]:
+def record(url: str, tmp_path: Path, provider: ScriptedProvider) -> Play:
     """Plays programs, recorded in the store."""
 
     def play(*programs: Callable[[ScriptedProvider], object], **settings: Any) -> Captured:
@@ -99,7 +102,7 @@ def without_later(span: SentSpan) -> SentSpan:
 
 
 @on_every_store
-def test_sent_equals_exported(url: str, record: Callable[..., Captured], receiver: OtlpReceiver) -> None:
+def test_sent_equals_exported(url: str, record: Play, receiver: OtlpReceiver) -> None:
     seen = record(support_desk, everything, loose)
     done = send(url, receiver)
     assert done.code == 0, done.out + done.err
@@ -140,7 +143,7 @@ def test_the_settings_of_the_environment_say_what_spans_show(
             assert differing(seen, receiver) == [], settings
 
 
-def test_a_second_run_sends_what_is_new(url: str, record: Callable[..., Captured], receiver: OtlpReceiver) -> None:
+def test_a_second_run_sends_what_is_new(url: str, record: Play, receiver: OtlpReceiver) -> None:
     def more(provider: ScriptedProvider) -> None:
         with callspan.session("s", session_id="own"), callspan.tool("later"):
             loose(provider)
@@ -159,7 +162,7 @@ def test_a_second_run_sends_what_is_new(url: str, record: Callable[..., Captured
         assert {span.span_id for span in other.spans} >= {span.span_id for span in receiver.spans[len(first.spans) :]}
 
 
-def test_a_background_call_has_its_answer(url: str, record: Callable[..., Captured], receiver: OtlpReceiver) -> None:
+def test_a_background_call_has_its_answer(url: str, record: Play, receiver: OtlpReceiver) -> None:
     def background(provider: ScriptedProvider) -> None:
         with openai.OpenAI(api_key="k", base_url=provider.openai_url) as client:
             waits = client.responses.create(model="m", input="Hi", background=True)
@@ -176,7 +179,7 @@ def test_a_background_call_has_its_answer(url: str, record: Callable[..., Captur
 
 
 def test_what_was_not_sampled_or_has_not_ended_is_counted_apart(
-    url: str, deliver: Callable[[str], Delivery], records: Records, receiver: OtlpReceiver
+    url: str, deliver: Deliver, records: Records, receiver: OtlpReceiver
 ) -> None:
     ids = {"trace_id": "a" * 32, "parent_span_id": None}
     deliver(url).write(
@@ -203,7 +206,7 @@ def test_what_was_not_sampled_or_has_not_ended_is_counted_apart(
 
 
 def test_a_receiver_that_is_down_is_named(
-    url: str, record: Callable[..., Captured], receiver: OtlpReceiver, monkeypatch: pytest.MonkeyPatch
+    url: str, record: Play, receiver: OtlpReceiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen = record(loose)
     with socket.socket() as closed, monkeypatch.context() as patch:
@@ -217,7 +220,7 @@ def test_a_receiver_that_is_down_is_named(
     assert len(receiver.spans) == len(seen.spans)
 
 
-def test_what_is_refused_is_found(url: str, record: Callable[..., Captured], receiver: OtlpReceiver) -> None:
+def test_what_is_refused_is_found(url: str, record: Play, receiver: OtlpReceiver) -> None:
     seen = record(support_desk, loose)
     receiver.max_bytes = max(sent(span).ByteSize() for span in seen.spans)
     done = send(url, receiver)
@@ -230,7 +233,7 @@ def test_what_is_refused_is_found(url: str, record: Callable[..., Captured], rec
 
 
 def test_the_receivers_words_are_safe(
-    url: str, record: Callable[..., Captured], receiver: OtlpReceiver, monkeypatch: pytest.MonkeyPatch
+    url: str, record: Play, receiver: OtlpReceiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One line without control characters, without our headers."""
     record(loose)
@@ -262,7 +265,7 @@ def following(url: str, receiver: OtlpReceiver) -> Iterator[subprocess.Popen[str
 
 
 @on_every_store
-def test_following_goes_on_after_an_outage(url: str, record: Callable[..., Captured], receiver: OtlpReceiver) -> None:
+def test_following_goes_on_after_an_outage(url: str, record: Play, receiver: OtlpReceiver) -> None:
     seen = [*record(support_desk).spans]
     with following(url, receiver) as process:
         assert len(receiver.wait_for(len(seen))) == len(seen)
@@ -287,7 +290,7 @@ def shift(url: str, seconds: int, where: str = "") -> None:
             database.execute(f"UPDATE {table} SET stored_ns = stored_ns + ? {where}", (seconds * 10**9,))
 
 
-def test_rows_of_a_long_transaction_are_sent(url: str, record: Callable[..., Captured], receiver: OtlpReceiver) -> None:
+def test_rows_of_a_long_transaction_are_sent(url: str, record: Play, receiver: OtlpReceiver) -> None:
     """It says to have written them before what was sent already."""
     first = record(loose)
     shift(url, 3600)
@@ -346,7 +349,7 @@ def test_what_had_no_end_is_sent(url: str, provider: ScriptedProvider, receiver:
 
 
 @on_every_store
-def test_one_process_sends_to_a_receiver(url: str, record: Callable[..., Captured], receiver: OtlpReceiver) -> None:
+def test_one_process_sends_to_a_receiver(url: str, record: Play, receiver: OtlpReceiver) -> None:
     seen = record(loose)
     with following(url, receiver):
         assert len(receiver.wait_for(len(seen.spans))) == len(seen.spans)

@@ -8,13 +8,13 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from urllib.parse import quote, urlsplit
 
 import pytest
-from tests.stores.conftest import deliver, postgres_server, postgres_url, url
+from tests.stores.conftest import Deliver, deliver, postgres_server, postgres_url, url
 from tests.support.commands import ask
 from tests.support.left_behind import leave_behind
 from tests.support.records import START_NS, reward
@@ -111,9 +111,7 @@ def test_what_a_query_says_wrong_is_said(page: Page) -> None:
 __all__ = ["deliver", "postgres_server", "postgres_url", "url"]
 
 
-def test_that_something_was_written_is_said_at_once(
-    url: str, deliver: Callable[[str], Delivery], records: Records, show: Show
-) -> None:
+def test_that_something_was_written_is_said_at_once(url: str, deliver: Deliver, records: Records, show: Show) -> None:
     written, page = deliver(url), show(url)
 
     def version() -> str:
