@@ -238,9 +238,7 @@ SHOWN: list[tuple[Callable[..., object], tuple[object, ...], str | None]] = [
 
 
 @pytest.mark.parametrize(("function", "values", "shown"), SHOWN)
-def test_a_value_is_shown_with_its_unit(
-    function: Callable[..., object], values: tuple[object, ...], shown: str | None
-) -> None:
+def test_a_value_has_its_unit(function: Callable[..., object], values: tuple[object, ...], shown: str | None) -> None:
     assert function(*values) == shown
 
 

@@ -190,9 +190,7 @@ def test_a_tool_that_was_called_is_defined_though_the_last_request_left_it_out(w
         ([USER, {"role": "assistant", "content": ""}], "an empty assistant message"),
     ],
 )
-def test_messages_that_trainers_refuse_are_left_out_and_counted(
-    world: World, exported: Export, messages: list[Json], reason: str | None
-) -> None:
+def test_refused_messages_are_counted(world: World, exported: Export, messages: list[Json], reason: str | None) -> None:
     world.chat(messages[:-1], messages[-1])
     found = exported("openai")
     assert len(found.rows) == (reason is None)
@@ -262,9 +260,7 @@ def of_anthropic(kind: str, mime: str) -> Json:
         ("messages", of_anthropic("document", "application/pdf"), {"file": {"file_data": PDF}}),
     ],
 )  # fmt: skip
-def test_media_are_parts_or_counted_as_missing(
-    world: World, exported: Export, api: str, part: Any, written: Json | str
-) -> None:
+def test_media_are_parts_or_missing(world: World, exported: Export, api: str, part: Any, written: Json | str) -> None:
     request = {"input" if api == "responses" else "messages": [{"role": "user", "content": [part]}]}
     answers: dict[str, Json] = {
         "chat_completions": {"choices": [{"index": 0, "message": ANSWER}]},

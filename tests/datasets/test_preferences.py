@@ -75,7 +75,7 @@ def test_sessions_may_be_one_task_by_their_metadata(world: World, exported: Expo
         ({"answer": "right"}, {}),
     ],
 )
-def test_the_reason_why_two_sessions_give_no_pair_is_counted_once(
+def test_no_pair_has_one_reason(
     world: World, exported: Export, worse: dict[str, str], left_out: dict[str, int]
 ) -> None:
     """The ids of calls differ, as a provider makes them."""

@@ -185,9 +185,7 @@ BODIES = st.dictionaries(
 
 @given(body=BODIES | JSON, answer=JSON)
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_any_body_keeps_its_bytes_and_key_order(
-    store: Delivery, records: Records, body: object, answer: object
-) -> None:
+def test_any_body_keeps_bytes_and_key_order(store: Delivery, records: Records, body: object, answer: object) -> None:
     made = records.call(request=Request(body=raw(body)), response=Response(body=raw(answer)))
     store.write(made)
     with closing(open_store(store.url)) as reader:  # there are many examples

@@ -206,9 +206,7 @@ def test_full_disk(small_disk: Path, postgres_url: str, outage: Outage) -> None:
     was_patient(outcome)
 
 
-def test_a_password_that_is_changed_is_never_printed(
-    postgres_server: PostgresServer, user_url: str, tmp_path: Path, outage: Outage
-) -> None:
+def test_no_password_is_printed(postgres_server: PostgresServer, user_url: str, tmp_path: Path, outage: Outage) -> None:
     change = "ALTER ROLE app PASSWORD '{}'"
     shown: list[str] = []
 

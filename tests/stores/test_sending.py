@@ -178,9 +178,7 @@ def test_a_background_call_has_its_answer(url: str, record: Play, receiver: Otlp
     assert (span.span_id, span.attributes["callspan.outcome"]) == (f"{seen.spans[0].context.span_id:016x}", "success")
 
 
-def test_what_was_not_sampled_or_has_not_ended_is_counted_apart(
-    url: str, deliver: Deliver, records: Records, receiver: OtlpReceiver
-) -> None:
+def test_unsampled_and_open_are_counted(url: str, deliver: Deliver, records: Records, receiver: OtlpReceiver) -> None:
     ids = {"trace_id": "a" * 32, "parent_span_id": None}
     deliver(url).write(
         records.session("s1", start_ns=5, **ids, span_id="1" * 16, sampled=True, host="elsewhere", pid=1),

@@ -326,9 +326,7 @@ def costs(*amounts: str) -> list[Cost]:
     ],
     ids=["dear", "tiny", "huge", "tokens", "times", "retries"],
 )
-def test_sums_of_extreme_amounts_are_exact(
-    store: Delivery, field: str, values: list[object], summed: dict[str, object]
-) -> None:
+def test_extreme_sums_are_exact(store: Delivery, field: str, values: list[object], summed: dict[str, object]) -> None:
     bare = CallRecord(call_id="", outcome="success", timing=Timing(start_ns=START_NS))
     made = [msgspec.structs.replace(bare, call_id=f"c{at}", **{field: value}) for at, value in enumerate(values)]
     store.write(*made)

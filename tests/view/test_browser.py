@@ -412,9 +412,7 @@ def test_a_report_opens_sessions_and_their_calls(world: World, report: Report, s
 
 
 @pytest.mark.parametrize(("scheme", "width"), [("dark", 1440), ("light", 360)])
-def test_everybody_can_read_a_report(
-    world: World, report: Report, saved: str, tab: Open, scheme: str, width: int
-) -> None:
+def test_everybody_reads_a_report(world: World, report: Report, saved: str, tab: Open, scheme: str, width: int) -> None:
     play(world)
     report()
     one = tab(saved, color_scheme=scheme, viewport={"width": width, "height": 800}, reduced_motion="reduce")
