@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta, timezone
 from functools import partial
-from typing import Final, Protocol, TypeAlias
+from typing import Any, Final, Protocol, TypeAlias
 
 from callspan.agent.misuse import UsageError, refuse
 from callspan.fail_open import value_of
@@ -71,16 +71,21 @@ def as_texts(values: Iterable[str] | str) -> list[str]:
 
 
 def reward_value(value: object) -> float | None:
-    """Return a reward as a float, also from NumPy and one-element tensors; None for None.
+    """Return a reward as a float, also from arrays and tensors of one element; None for None.
 
     Raises UsageError for anything but a finite number.
     """
     if value is None:
         return None
-    amount = value if type(value) is float else value_of(partial(float, value))  # type: ignore[arg-type]
+    amount = value if type(value) is float else value_of(partial(_as_float, value))
     if amount is None or not math.isfinite(amount):
         raise UsageError("a reward must be a finite number")
     return amount
+
+
+def _as_float(value: Any) -> float:
+    # NumPy converts only an array without dimensions by itself.
+    return float(value.item() if hasattr(value, "item") else value)
 
 
 def moment(at: Time | None) -> int:
