@@ -84,6 +84,7 @@ MISUSES: dict[str, tuple[str, Callable[[Session], object]]] = {
     "a reward by id that is no number": ("finite", lambda own: reward(ODD, session_id="x")),
     "a result that is no number": ("finite", set_wrong_result),
     "feedback that is no number": ("finite", lambda own: feedback("c", ODD)),
+    "feedback for a flag": ("feedback needs a call", lambda own: feedback(True, 1)),
     "feedback for no call": ("feedback needs a call", lambda own: feedback("x" * 201, 1)),
     "a reward for what can be no call": ("feedback needs a call", lambda own: reward(1, call_id=object())),
     "a time without a zone": ("a time must be", lambda own: own.event("x", at=NAIVE)),

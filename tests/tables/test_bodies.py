@@ -289,6 +289,11 @@ def test_each_counter_is_read(usage: Json, expected: Json) -> None:
     assert counts == expected
 
 
+def test_usage_may_be_stated_in_the_words_of_groq() -> None:
+    found = endpoint("chat_completions").response_info({"choices": [], "x_groq": {"usage": {"prompt_tokens": 3}}})
+    assert found.usage.input_tokens == 3
+
+
 @pytest.mark.parametrize(
     ("cost", "expected"),
     [
