@@ -103,6 +103,8 @@ class OpenAIEndpoint:
     holds = "choices"
     """A key that every response has."""
     held_type: type = list
+    content = _CONTENT
+    """The keys of a request that are content, so that they are no parameters."""
     operation: Operation = "generate_content"
     _usage: Callable[[object], Usage | None] = staticmethod(usage_of)
 
@@ -117,7 +119,7 @@ class OpenAIEndpoint:
         return Request(
             model=model if type(model) is str and model and model.isascii() else word(body, "model"),
             stream=body.get("stream") is True,
-            params=_params(body),
+            params=_params(body, self.content),
             message_count=len(messages)
             if type(messages) is list and messages and type(messages[0]) is dict
             else _message_count(messages),
@@ -157,8 +159,8 @@ class OpenAIEndpoint:
         )
 
 
-def _params(body: dict[object, object]) -> dict[str, object]:
-    params = parameters(body, _CONTENT)
+def _params(body: dict[object, object], content: frozenset[str]) -> dict[str, object]:
+    params = parameters(body, content)
     prompt = body.get("prompt")
     if isinstance(prompt, dict):
         # A template of the provider: its variables are content.

@@ -3,29 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import islice
 from typing import Any, ClassVar, Final
-
-import msgspec
 
 from callspan.providers.base import ResponseInfo
 from callspan.providers.fold.events import Place
 from callspan.providers.openai.audio_frames import BYTES, Audio
 from callspan.providers.openai.responses import CONTENT, Responses, ResponsesFold
 from callspan.providers.sockets import Json
-from callspan.providers.wire_json import count, dig, mapping, objects
-from callspan.record.call import Request
+from callspan.providers.wire_json import count, dig, mapping
 from callspan.record.media_reference import MEDIA_KEY
 from callspan.record.messages import Conversation
 
+_AUDIO: Final = ("output_audio", "audio")
 _DONE: Final = "response.done"
 _TEXTS: Final = (
     ("text", "text", ("message", "text")),
     ("output_audio_transcript", "transcript", ("message", "output_audio")),
     ("audio_transcript", "transcript", ("message", "audio")),
 )
-_WITH_PROMPTS: Final = frozenset({"audio", "input_audio_transcription"})
-"""Settings that may have a prompt, so that they are no parameters."""
+_SOUND: Final = "sound"
+"""The reference to the audio of a part so far, in an event with audio."""
 _PARTS: Final = ("response.content_part.added", "response.content_part.done")
 """Their parts have other types than those of the items."""
 
@@ -35,50 +32,34 @@ class RealtimeFold(ResponsesFold):
 
     ends = frozenset({_DONE})
     defaults: ClassVar = {"object": "realtime.response", "output": []}
-    failed: ClassVar = {"object": "realtime.response"}
     places: ClassVar = {
         **{kind: place for kind, place in ResponsesFold.places.items() if kind not in _PARTS},
         _DONE: Place((), "response", "", "done"),
         **{f"response.{text}.delta": Place(CONTENT, "delta", name, "grow", kinds) for text, name, kinds in _TEXTS},
+        **{f"response.{kind}.delta": Place(CONTENT, _SOUND, "", "last", ("message", kind)) for kind in _AUDIO},
         **{f"response.{text}.done": Place(CONTENT, name, name, "whole", kinds) for text, name, kinds in _TEXTS},
     }
 
     def __init__(self) -> None:
         super().__init__()
-        self._audio: dict[tuple[int, int], Audio] = {}
+        self._audio: dict[tuple[int | None, int | None], Audio] = {}
 
     def add(self, event: object) -> bool:
         """Fold in one event; True if it carried text, audio or a part of a tool call."""
         if type(event) is not dict or BYTES not in event:
             return ResponsesFold.add(self, event)
-        place = count(event, "output_index") or 0, count(event, "content_index") or 0
-        self._audio.setdefault(place, Audio()).add(event)
+        audio = self._audio.setdefault((count(event, "output_index"), count(event, "content_index")), Audio())
+        audio.add(event)
+        audio_format = dig(self._body, "audio", "output", "format") or dig(self._body, "output_audio_format")
+        ResponsesFold.add(self, {**event, _SOUND: audio.reference(audio_format)})
         return True
-
-    def body(self) -> Json | None:
-        """Return the response so far, with a reference to its audio in each part that has some."""
-        body = super().body()
-        audio_format = dig(body, "audio", "output", "format") or dig(body, "output_audio_format")
-        for (output, content), audio in self._audio.items():
-            item = next(islice(objects(body, "output"), output, None), None)
-            if item is not None and isinstance(parts := item.setdefault("content", []), list):
-                if content >= len(parts):
-                    parts.append({"type": "output_audio"})
-                if isinstance(part := parts[min(content, len(parts) - 1)], dict):
-                    part |= audio.reference(audio_format)
-        return body
 
 
 class Realtime(Responses):
     """A response of a realtime session. Stateless."""
 
     accumulator = RealtimeFold
-
-    def request(self, body: object) -> Request:
-        """Return model, parameters and counts of a request, without its body. Total."""
-        request = super().request(body)
-        params = {name: value for name, value in request.params.items() if name not in _WITH_PROMPTS}
-        return msgspec.structs.replace(request, params=params)
+    content = Responses.content | {"audio", "input_audio_transcription"}  # which may have a prompt
 
     def response_info(self, body: object) -> ResponseInfo:
         """Return the info of a response, whose reason and error are in its details. Total."""

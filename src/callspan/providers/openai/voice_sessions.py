@@ -10,24 +10,29 @@ from typing import Any, Final
 
 import msgspec
 
-from callspan.providers.base import Operation, ResponseInfo
+from callspan.providers.base import ResponseInfo
+from callspan.providers.fold.merge import GrowingText, whole
 from callspan.providers.openai.audio_frames import BYTES, Audio
-from callspan.providers.openai.base import OpenAIEndpoint, response_error
+from callspan.providers.openai.base import OpenAIEndpoint
 from callspan.providers.openai.parts import parts_of
 from callspan.providers.openai.responses import Responses
 from callspan.providers.sockets import Json
 from callspan.providers.wire_json import detached, dig, mapping, number, objects, text, word
-from callspan.record.call import Request, Response
+from callspan.record.call import Request
 from callspan.record.messages import Conversation, Message
 from callspan.record.usage import Usage
 
 CLOSED: Final = "session.closed"
 _INPUT: Final = "session.input_"
 _TRANSCRIPT: Final = "_transcript.delta"
-_TIMES: Final = ("start_ms", "end_ms", "elapsed_ms")
-_WITH_CONTENT: Final = frozenset({"audio", "client", "delegation", "triggers"})
-"""Settings that may have prompts and tools, so that they are no parameters."""
+_NOT_SETTINGS: Final = ("id", "object", "type", "expires_at", "status", "client_secret", "include", "tracing")
 _OF_SESSION: Final = ("id", "object", "type", "model", "expires_at", "audio")
+_OF_EVENT: Final = ("usage", "reason")
+
+
+def settings_of(session: Json) -> Json:
+    """Return the settings of a session, as the body of its request."""
+    return {key: value for key, value in session.items() if key not in _NOT_SETTINGS and value is not None}
 
 
 class SessionFold:
@@ -39,7 +44,7 @@ class SessionFold:
     def __init__(self) -> None:
         self.complete = False
         self._body: Json = {}
-        self._turns: list[tuple[Json, list[str]]] = []
+        self._turns: list[Json] = []
         self._audio: dict[str, Audio] = {}
 
     def add(self, event: object) -> bool:
@@ -47,69 +52,71 @@ class SessionFold:
         if not isinstance(event, dict):
             return False
         kind = text(event, "type") or ""
-        side = "input_audio" if kind.startswith(_INPUT) else "audio"
+        side, role = ("input_audio", "user") if kind.startswith(_INPUT) else ("audio", "assistant")
         if BYTES in event:
             self._audio.setdefault(side, Audio()).add(event)
-            return side == "audio"
-        if kind.endswith(_TRANSCRIPT):
-            self._transcribe("user" if kind.startswith(_INPUT) else "assistant", event)
-            return side == "audio"
-        session = mapping(event, "session") or {}
-        self._body |= {key: detached(session[key]) for key in _OF_SESSION if key in session}
-        for key in ("usage", "reason"):
-            if key in event:
-                self._body[key] = detached(event[key])
-        self.complete = self.complete or kind == CLOSED
-        return False
+        elif kind.endswith(_TRANSCRIPT):
+            self._transcribe(role, event)
+        else:
+            self._body |= _taken(mapping(event, "session") or {}, _OF_SESSION) | _taken(event, _OF_EVENT)
+            self.complete = self.complete or kind == CLOSED
+            return False
+        return role == "assistant"
 
     def _transcribe(self, role: str, event: Json) -> None:
-        near = self._turns[-1:] if self.is_in_turns else reversed(self._turns)
-        turn, pieces = next((one for one in near if one[0]["role"] == role), ({}, []))
-        if not turn:
-            turn["role"] = role
-            turn |= {key: event[key] for key in ("start_ms",) if key in event}
-            self._turns.append((turn, pieces))
-        turn |= {key: event[key] for key in _TIMES[1:] if key in event}
-        pieces.append(text(event, "delta") or "")
+        near = self._turns[-1:] if self.is_in_turns else self._turns
+        turn = next((one for one in near if one["role"] == role), None)
+        if turn is None:
+            turn = {"role": role, **_taken(event, ("start_ms",)), "text": GrowingText()}
+            self._turns.append(turn)
+        for key in ("end_ms", "elapsed_ms"):
+            if key in event:
+                turn[key] = event[key]
+        turn["text"].add(text(event, "delta") or "")
 
     def body(self) -> Json | None:
         """Return the session so far; None if nothing was received."""
         if not (self._body or self._turns or self._audio):
             return None
-        turns = [{**turn, "text": "".join(pieces)} for turn, pieces in self._turns]
         audio_format = dig(self._body, "audio", "format") or {"type": "audio/pcm"}
         references = {side: audio.reference(audio_format) for side, audio in self._audio.items()}
         settings = {key: value for key, value in self._body.items() if key != "audio"}
-        return {**settings, "status": "closed" if self.complete else "active", "turns": turns, **references}
+        status = "closed" if self.complete else "active"
+        return {**settings, "status": status, "turns": whole(self._turns), **references}
+
+
+def _taken(holder: Json, keys: tuple[str, ...]) -> Json:
+    return {key: detached(holder[key]) for key in keys if key in holder}
+
+
+def _usage_of(body: object) -> Usage | None:
+    """Return the usage of a session by its seconds alone, since no session is priced by tokens."""
+    usage, seconds = mapping(body, "usage"), number(body, "usage", "seconds")
+    known = seconds is not None and seconds >= 0
+    return Usage(raw=detached(usage), input_audio_seconds=seconds if known else None) if usage else None
 
 
 class LiveSession(OpenAIEndpoint):
     """A live session. Stateless."""
 
-    operation: Operation = "generate_content"
+    holds = "turns"
+    content = OpenAIEndpoint.content | {"audio", "client", "delegation", "triggers"}  # which have prompts and tools
+    _usage = staticmethod(_usage_of)
     accumulator: Any = SessionFold
 
     def request(self, body: object) -> Request:
         """Return model, parameters and delegated tools of a session, without its body. Total."""
         request = super().request(body)
-        params = {name: value for name, value in request.params.items() if name not in _WITH_CONTENT}
         delegated = super().request(dig(body, "delegation", "responses"))
-        return msgspec.structs.replace(request, params=params, tool_names=delegated.tool_names)
+        return msgspec.structs.replace(request, tool_names=delegated.tool_names)
 
     def response_info(self, body: object) -> ResponseInfo:
         """Return id, model and use of a session. Total."""
-        reason, usage = word(body, "reason"), mapping(body, "usage")
-        seconds, error = number(usage, "seconds"), response_error(body)
-        known = seconds is not None and seconds >= 0
-        return ResponseInfo(
-            response=Response(
-                id=word(body, "id"), model=word(body, "model"), status=word(body, "status"), finish_reasons=[reason],
-                refused=reason == "content",
-            ),
-            usage=None if not usage else Usage(raw=detached(usage), input_audio_seconds=seconds if known else None),
-            error=error,
-            recognized=isinstance(dig(body, "turns"), list) or error is not None,
-        )  # fmt: skip
+        info, reason = super().response_info(body), word(body, "reason")
+        response = msgspec.structs.replace(
+            info.response, status=word(body, "status"), finish_reasons=[reason], refused=reason == "content"
+        )
+        return msgspec.structs.replace(info, response=response)
 
     def conversation(self, request: object, response: object) -> Conversation:
         """Return the model's last turn as output, and all others as input; either may be None."""
