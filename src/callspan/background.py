@@ -130,6 +130,10 @@ class LRUCache(Generic[_K, _V]):
         if len(known) > self._limit:
             known.popitem(last=False)
 
+    def pop(self, key: _K) -> _V | None:
+        """Remove an entry and return its value; None if there is none."""
+        return self._known.pop(key, None)
+
     def is_first(self: LRUCache[_K, object], key: _K) -> bool:
         """Return whether a key was not there yet; it is from now on, with a value of its own."""
         known, value = self._known, object()

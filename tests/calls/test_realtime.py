@@ -18,6 +18,7 @@ from tests.support.mode import Mode
 from tests.support.realtime_server import (
     SECOND,
     USAGE,
+    added,
     answer,
     created,
     done,
@@ -234,6 +235,37 @@ async def test_what_is_replayed_is_no_second_call(mode: Mode, seen: Captured) ->
     script.append(event("rate_limits.updated", rate_limits=[]))
     await listened(mode, script, "rate_limits.updated")
     assert sorted(record.api for record in seen.records) == ["realtime", "transcriptions"]
+
+
+async def test_a_response_beside_the_conversation_takes_nothing_from_the_next_one(mode: Mode, seen: Captured) -> None:
+    beside = {"conversation": "none", "metadata": {"topic": "beside"}}
+    script = [
+        session(), added("item_1", "user", [{"type": "input_text", "text": "Hello."}]), "recv",
+        *answer("resp_1", "Kind.", metadata=beside["metadata"]), "recv", *answer("resp_2", "Hi."),
+    ]  # fmt: skip
+    with serving(script) as part:
+        async with connected(mode, part.url) as socket:
+            await socket.until("conversation.item.added")
+            await asked(socket, response=beside)
+            await asked(socket)
+    assert [[one.text for one in conversation_of(record).input] for record in by_api(seen)] == [["Hello."], ["Hello."]]
+    assert [record.request.continues for record in by_api(seen)] == [None, None]
+
+
+async def test_an_end_of_speech_that_comes_again_is_not_the_start_of_the_next_response(
+    mode: Mode, seen: Captured
+) -> None:
+    *spoke, committed, item = speech("item_1")
+    script = [session(), *spoke, item, *answer("resp_1", "Hi."), committed, "recv", *answer("resp_2", "Hello?")]
+    with serving(script) as part:
+        async with connected(mode, part.url) as socket:
+            await socket.until("input_audio_buffer.committed")
+            await asyncio.sleep(0.5)
+            await socket.send({"type": "input_audio_buffer.clear"})
+            await socket.until(DONE)
+    second = seen.records[-1]
+    assert second.text == "Hello?"
+    assert (second.timing.duration_ns or 0) < 500_000_000
 
 
 async def test_an_answer_that_was_interrupted_is_in_the_next_request(mode: Mode, seen: Captured) -> None:

@@ -11,6 +11,7 @@ from tests.support import sdks
 from tests.support.calls import body_returned, conversation_of, usage_of
 from tests.support.mode import Mode
 from tests.support.realtime_server import (
+    SECOND,
     TRANSLATION,
     closed,
     decided,
@@ -109,6 +110,20 @@ async def test_a_sideband_knows_its_session_by_its_path_and_a_fork_has_its_own(m
     assert len({record.call_id for record in seen.records}) == len(seen.records) == 3
     assert {record.usage and record.usage.input_audio_seconds for record in seen.records} == {4.0}
     assert {(record.api, record.outcome) for record in seen.records} == {("live", "success")}
+
+
+async def test_a_sideband_hears_both_sides_and_an_error_of_its_own_ends_nothing(mode: Mode, seen: Captured) -> None:
+    sent = [event("session.input_audio.append", audio=SECOND) for _ in range(3)]
+    script = [event("error", error={"code": "unknown_parameter", "message": "No."})]
+    script += [*sent, *(sounded() for _ in range(2)), closed(seconds=4)]
+    with serving(script) as part:
+        async with live(mode, part, "sideband.connect", session_id="live_1") as sideband:
+            await sideband.until(CLOSED)
+    (record,) = seen.records
+    made = body_returned(record)
+    assert (record.outcome, record.stream and record.stream.chunks) == ("success", 6)
+    sizes = [made[side]["callspan_media"]["bytes"] for side in ("input_audio", "audio")]
+    assert sizes == [3 * 48_000, 2 * 48_000]
 
 
 async def test_a_start_that_the_server_refuses_is_a_failed_call(mode: Mode, seen: Captured) -> None:

@@ -10,8 +10,8 @@ The application gets the very messages and exceptions, in their order. Each mess
 
 from __future__ import annotations
 
-import contextvars
 import sys
+from functools import partial
 from typing import Any, Final
 from urllib.parse import parse_qs
 
@@ -46,20 +46,17 @@ _AGENT: Final = "/Python "
 def observe_handshake(original: Function, reads: Reads, *, is_async: bool = False) -> Function:
     """Return a replacement of `ClientConnection.handshake` that observes known paths and counts others."""
 
-    def opened(state: tuple[Any, SocketKind | None], _: object) -> None:
-        connection, kind = state
-        info = _info(connection)
-        if info is not None and kind is None and HOOK_CONTEXT.factory() is not None:
+    def opened(connection: Any, _: object) -> None:
+        info, kind = _info(connection), _kind(connection)
+        if info is not None and kind is not None:
+            _observe(connection, SocketCalls(kind, partial(_begun, info)), is_async=is_async)
+        elif info is not None and HOOK_CONTEXT.factory() is not None:
             HOOK_CONTEXT.unrecorded(f"{_METHOD} {path_template(_uri(connection).path)}")
-        elif info is not None and kind is not None:
-            _Connection(info, kind).replace(connection, is_async=is_async)
 
-    steps = HookSteps(step=_OPEN, begin=_opening, returned=opened)
-    return steps.around(original, reads, is_async=is_async)
+    def opening(_args: object, connection: object, _kwargs: object) -> object:
+        return connection if HOOK_CONTEXT.factories else None
 
-
-def _opening(_args: object, connection: object, _kwargs: object) -> tuple[Any, SocketKind | None] | None:
-    return (connection, _kind(connection, hashes_audio=HOOK_CONTEXT.hashes_audio)) if HOOK_CONTEXT.factories else None
+    return HookSteps(step=_OPEN, begin=opening, returned=opened).around(original, reads, is_async=is_async)
 
 
 def _info(connection: Any) -> CallInfo | None:
@@ -77,11 +74,11 @@ def _info(connection: Any) -> CallInfo | None:
     return CallInfo(provider=provider, sdk=sdk, server_address=uri.host, server_port=uri.port, stream=True)
 
 
-def _kind(connection: Any, *, hashes_audio: bool) -> SocketKind | None:
+def _kind(connection: Any) -> SocketKind | None:
     uri = _uri(connection)
     given = parse_qs(uri.query or "")
     model = next((given[name][0] for name in _MODELS if name in given), None)
-    return registry.socket_kind(uri.path, model, hashes_audio=hashes_audio)
+    return registry.socket_kind(uri.path, model, hashes_audio=HOOK_CONTEXT.hashes_audio)
 
 
 def _uri(connection: Any) -> Any:
@@ -89,67 +86,56 @@ def _uri(connection: Any) -> Any:
     return getattr(protocol, names.URI.name, None) or getattr(protocol, names.OLD_URI)
 
 
-class _Connection:
-    """An observed connection. Does not refer to it."""
-
-    def __init__(self, info: CallInfo, kind: SocketKind) -> None:
-        self._info = info
-        self._opened_in = contextvars.copy_context()
-        self._calls = SocketCalls(kind, lambda turn: self._opened_in.copy().run(self._begun, turn))
-
-    def replace(self, connection: Any, *, is_async: bool) -> None:
-        """Replace the functions of the connection."""
-        calls = self._calls
-        send = HookSteps(step=_SEND, begin=self._sending, returned=_sent, raised=self._not_sent)
-        receive = HookSteps(step=_RECEIVE, begin=lambda *_: calls, returned=SocketCalls.received, raised=_not_received)
-        close = HookSteps(step=_CLOSE, begin=self._closing, returned=_closed, raised=_closed)
-        connection.send = send.around(connection.send, {"message": 0}, is_async=is_async)
-        connection.recv = receive.around(connection.recv, is_async=is_async)
-        connection.close = close.around(connection.close, is_async=is_async)
-
-    def _begun(self, turn: Turn) -> Call | None:
-        """Start a call in the current context; None if it must not be observed."""
-        factory = HOOK_CONTEXT.factory()
-        if factory is None:
-            return None
-        if not HOOK_CONTEXT.warned_about_other_tracers:
-            HOOK_CONTEXT.warn_about_other_tracers()
-        call = start(factory, self._info, turn)
-        if call is not None:
-            call_begun(otel_context.get_current(), call.named)
-        return call
-
-    def _sending(self, _: object, message: object, *__: object) -> Turn | None:
-        return self._calls.sending(message, self._begun)
-
-    def _not_sent(self, turn: Turn, error: BaseException) -> None:
-        # A cancelled message may have been sent, a failed one was not.
-        if isinstance(error, Exception):
-            self._calls.not_sent(turn, error)
-            if isinstance(error, sys.modules["websockets.exceptions"].ConnectionClosed):
-                self._calls.lost = error
-        else:
-            _sent(turn)
-
-    def _closing(self, *_: object) -> SocketCalls:
-        self._calls.is_closing = True
-        return self._calls
+def _observe(connection: Any, calls: SocketCalls, *, is_async: bool) -> None:
+    """Replace the functions of a connection. Its calls do not refer to it."""
+    send = HookSteps(
+        step=_SEND,
+        begin=lambda _, message, __: calls.sending(message),
+        returned=calls.sent,
+        raised=partial(_not_sent, calls),
+    )
+    receive = HookSteps(step=_RECEIVE, begin=lambda *_: calls, returned=SocketCalls.received, raised=_not_received)
+    close = HookSteps(step=_CLOSE, begin=lambda *_: _closing(calls), returned=_closed, raised=_closed)
+    connection.send = send.around(connection.send, {"message": 0}, is_async=is_async)
+    connection.recv = receive.around(connection.recv, is_async=is_async)
+    connection.close = close.around(connection.close, is_async=is_async)
 
 
-def _sent(turn: Turn, result: object = None) -> None:
-    del result
-    if (call := turn.call) is not None:
-        call.announce()
+def _begun(info: CallInfo, turn: Turn) -> Call | None:
+    """Start a call in the current context; None if it must not be observed."""
+    factory = HOOK_CONTEXT.factory()
+    if factory is None:
+        return None
+    if not HOOK_CONTEXT.warned_about_other_tracers:
+        HOOK_CONTEXT.warn_about_other_tracers()
+    call = start(factory, info, turn)
+    if call is not None:
+        call_begun(otel_context.get_current(), call.named)
+    return call
+
+
+def _not_sent(calls: SocketCalls, turn: Turn, error: BaseException) -> None:
+    # A cancelled message may have been sent, a failed one was not.
+    if isinstance(error, Exception):
+        calls.not_sent(turn, error)
+        if isinstance(error, sys.modules["websockets.exceptions"].ConnectionClosed):
+            calls.lost = error
+    else:
+        calls.sent(turn)
+
+
+def _closing(calls: SocketCalls) -> SocketCalls:
+    calls.is_closing = True
+    return calls
 
 
 def _closed(calls: SocketCalls, result: object) -> None:
     del result
-    calls.ended("closed")
+    calls.ended()
 
 
 def _not_received(calls: SocketCalls, error: BaseException) -> None:
     """Take what `recv` raises: the end of the connection, or only of the wait."""
     exceptions = sys.modules["websockets.exceptions"]
     if isinstance(error, exceptions.ConnectionClosed):
-        is_proper = isinstance(error, exceptions.ConnectionClosedOK)
-        calls.ended("closed" if calls.is_closing else "cut_off", error, is_proper=is_proper)
+        calls.ended(error, is_proper=isinstance(error, exceptions.ConnectionClosedOK))

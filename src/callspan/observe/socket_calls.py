@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable
-from contextlib import suppress
+from contextvars import copy_context
 from typing import Any, Final, TypeAlias
 
 import msgspec
@@ -29,11 +29,11 @@ from callspan.record.ids import response_call_id
 _END: Final = fail_open("end the calls of a websocket")
 _DECODE: Final = msgspec.json.Decoder(dict[str, Any]).decode
 """Reads most messages; those that it refuses may be valid for an SDK."""
-_FIRST_ERROR: Final = 400
+_HTTP_ERRORS: Final = range(400, 600)
 _MAX_OPEN: Final = 64
 
 Start: TypeAlias = Callable[[Turn], "Call | None"]
-"""Begins the call that the provider has begun by itself; None: it is not to be observed."""
+"""Begins a call in the current context; None: it is not to be observed."""
 
 
 class SocketCalls:
@@ -46,6 +46,8 @@ class SocketCalls:
         """What a send raised, since the connection was lost; what was received before may still be read."""
         self._kind = kind
         self._start = start
+        self._opened_in = copy_context()
+        """Where the calls begin that the provider begins by itself."""
         self._sent: deque[tuple[Json, Turn | None]] = deque()
         """What was sent since a frame was received: only the receiving thread changes what the kind knows."""
         self._open: dict[Turn, Call] = {}
@@ -57,7 +59,7 @@ class SocketCalls:
         self._inherited = True
         self._open = {}
 
-    def sending(self, message: object, start: Start) -> Turn | None:
+    def sending(self, message: object) -> Turn | None:
         """Take a frame that is about to be sent; return the call that it begins, if it does."""
         if self._inherited or not isinstance(message, str | bytes | bytearray):
             return None
@@ -67,18 +69,22 @@ class SocketCalls:
             return None
         turn = self._kind.create(frame)
         if turn is not None:
-            self._begun(turn, start(turn))
+            self._begin(turn)
         self._sent.append((frame, turn))
-        return turn if turn is not None and turn.call is not None else None
+        return turn
+
+    def sent(self, turn: Turn, result: object = None) -> None:
+        """Write the first version of the call of a create that was sent."""
+        del result
+        if (call := self._open.get(turn)) is not None:
+            call.announce()
 
     def not_sent(self, turn: Turn, error: Exception) -> None:
         """End the call of a create that could not be sent."""
         turn.is_withdrawn = True
         call = self._close(turn)
         if call is not None:
-            _take_body(call, turn)
-            info = call_error(error)
-            call.end(how=None, outcome=outcome_of(error, info), error=info)
+            call.fail(error, in_stream=False)
 
     def received(self, message: str | bytes) -> None:
         """Take a message before the application has it."""
@@ -91,41 +97,42 @@ class SocketCalls:
             except (ValueError, RecursionError):
                 event = decoded(message)
         if event is not None and type(event.get("type")) is str:
+            while self._sent:
+                frame, turn = self._sent.popleft()
+                if turn is None or not turn.is_withdrawn:
+                    self._kind.sent(frame, turn)
+            while (counted := self._kind.repeated()) is not None:
+                self._take(counted)
             self._take(event)
 
     def _take(self, event: Json) -> None:
-        """Take an event of any kind, after what was sent and counted before it."""
-        if self._sent:
-            with suppress(IndexError):  # a thread that closes the connection takes from it too
-                while True:
-                    self._kind.sent(*self._sent.popleft())
-        counted = self._kind.repeated()
-        for one in (event,) if counted is None else (counted, event):
-            for step in self._kind.received(one, time.perf_counter_ns()):
-                self._do(step)
+        for step in self._kind.received(event, time.perf_counter_ns()):
+            self._do(step)
 
-    def ended(self, how: str, error: BaseException | None = None, *, is_proper: bool = False) -> None:
-        """End what is open: `how` is `closed` or `cut_off`; `is_proper`: the provider closed without an error."""
-        if self._open and (counted := self._kind.repeated()) is not None:
+    def ended(self, error: BaseException | None = None, *, is_proper: bool = False) -> None:
+        """End what is open, by the exception of a lost connection; `is_proper`: the provider closed without an error.
+
+        The calls are `closed` where the application closes the connection, which was not lost before, else `cut_off`.
+        """
+        while (counted := self._kind.repeated()) is not None:
             self._take(counted)
-        if how == "closed" and self.lost is not None:
-            how, error = "cut_off", self.lost
+        is_closed, error = self.is_closing and self.lost is None, error or self.lost
         for turn in list(self._open):
             call = self._close(turn)
             if call is not None:
                 with _END:
-                    _take_body(call, turn)
-                    _abandon(call, how, error, is_proper=is_proper)
+                    if is_closed:
+                        call.leave()
+                    else:
+                        _cut_off(call, error, is_proper=is_proper)
 
     def _do(self, step: Step) -> None:
         action, turn, event, outcome = step
         if action == "begin":
-            self._begun(turn, self._start(turn))
-        call = turn.call
+            self._opened_in.copy().run(self._begin, turn)
+        call = self._open.get(turn)
         if call is None:
             return
-        if turn.body:
-            _take_body(call, turn)
         if action == "begin":
             call.announce()
         elif action == "chunk" and MESSAGES in event:
@@ -139,17 +146,21 @@ class SocketCalls:
             else:
                 call.end(outcome=outcome)
 
-    def _begun(self, turn: Turn, call: Call | None) -> None:
+    def _begin(self, turn: Turn) -> None:
+        call = self._start(turn)
         if call is None:
             return
-        turn.call = self._open[turn] = call
+        self._open[turn] = call
         _take_body(call, turn)
         if len(self._open) > _MAX_OPEN and (oldest := self._close(next(iter(self._open)))) is not None:
             oldest.end(how="cut_off")
 
     def _close(self, turn: Turn) -> Call | None:
-        turn.call = None
-        return self._open.pop(turn, None)
+        """Return the call, if it is open, with all that is known of its request."""
+        call = self._open.pop(turn, None)
+        if call is not None:
+            _take_body(call, turn)
+        return call
 
 
 def start(factory: CallFactory, info: CallInfo, turn: Turn) -> Call | None:
@@ -187,20 +198,12 @@ def _fail(call: Call, event: Json) -> None:
     headers = {str(name).lower(): value for name, value in sent.items() if isinstance(value, str)}
     call.attempts.limits = rate_limits.rate_limits(headers, time.time())
     body = {"error": {key: value for key, value in error.items() if key != "headers"}}
-    info = error_info(
-        status=status if status is not None and status >= _FIRST_ERROR else None,
-        body=body,
-        exception=None,
-        message=None,
-        request_id=rate_limits.request_id(headers),
-    )
-    call.end(how="error", outcome="timeout" if info.kind == "timeout" else "error", error=info)
+    known = status if status in _HTTP_ERRORS else None
+    info = error_info(status=known, body=body, request_id=rate_limits.request_id(headers))
+    call.end(how="error", error=info)
 
 
-def _abandon(call: Call, how: str, error: BaseException | None, *, is_proper: bool) -> None:
-    if how != "cut_off":
-        call.leave()
-        return
+def _cut_off(call: Call, error: BaseException | None, *, is_proper: bool) -> None:
     # A connection that is closed properly is as a stream that just stops, unless nothing came at all.
     cause = None if is_proper and call.chunks else error
     info = None if cause is None else value_of(lambda: call_error(cause))

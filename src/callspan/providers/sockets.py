@@ -6,7 +6,8 @@ clocks, keeps no frame, and any JSON object gives a result.
 
 from __future__ import annotations
 
-from typing import Any, Final, Literal, NamedTuple, Protocol, TypeAlias
+from dataclasses import dataclass
+from typing import Any, Final, Literal, NamedTuple, TypeAlias
 
 from callspan.record.call import Outcome
 
@@ -25,24 +26,20 @@ LONG: Final = 1000
 """Messages of audio are longer."""
 
 
+@dataclass(eq=False)
 class Turn:
-    """One call of a connection: what a kind knows of it, and what observes it."""
+    """One call of a connection, as far as its kind knows it."""
 
     api: str
     """The API whose adapter reads its bodies."""
-    call: Any = None
-    """What observes it; None: nothing does."""
     body: Json
     """The body of its request, as far as it is known. What came in meanwhile is in it."""
     identity: str | None = None
     """The provider's id of a call that other connections and processes may see too; None: it is of this one alone."""
     begun_ns: int | None = None
     """The monotonic time of its start, if that is before its first step."""
-    is_withdrawn = False
+    is_withdrawn: bool = False
     """Whether its create could not be sent."""
-
-    def __init__(self, body: Json) -> None:
-        self.body = body
 
 
 class Step(NamedTuple):
@@ -55,7 +52,7 @@ class Step(NamedTuple):
     """Of an end."""
 
 
-class SocketKind(Protocol):
+class SocketKind:
     """The calls of one connection. One thread at a time calls `sent` and `received`, any thread `create`.
 
     Events have a type; all else in them may be any JSON.
@@ -64,20 +61,26 @@ class SocketKind(Protocol):
     mark: str
     """What is in the text of each sent frame that is to be read."""
 
-    def create(self, frame: Json, /) -> Turn | None:
+    def create(self, frame: Json) -> Turn | None:
         """Return the call that a frame begins which is about to be sent; None: none. Changes nothing."""
+        del frame
+        return None
 
-    def sent(self, frame: Json, turn: Turn | None, /) -> None:
+    def sent(self, frame: Json, turn: Turn | None) -> None:
         """Take a frame that was sent, with what `create` has returned for it."""
 
-    def counted(self, message: str | bytes, /) -> Json | None:
+    def counted(self, message: str | bytes) -> Json | None:
         """Return a short event that stands for a long message of audio, which is not parsed; None for any other.
 
-        `REPEATED` for one that is like the last: `repeated` tells of it.
+        `REPEATED` for one that is like an earlier one: `repeated` tells of it.
         """
+        del message
+        return None
 
     def repeated(self) -> Json | None:
-        """Return one event for the messages that were only counted since it was asked last; None: there were none."""
+        """Return one event for messages that were only counted since it was asked last; None: there are no more."""
+        return None
 
-    def received(self, event: Json, at_ns: int, /) -> list[Step]:
+    def received(self, event: Json, at_ns: int) -> list[Step]:
         """Return what is to be done with a received event."""
+        raise NotImplementedError

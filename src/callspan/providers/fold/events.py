@@ -31,8 +31,8 @@ _NESTED: Final = "content_block_delta"
 """The event whose delta has the type; one of an unknown type is kept on its block."""
 _ABOUT_EVENT: Final = frozenset(
     {
-        "delta", "error", "index", "logprobs", "obfuscation", "partial_image_index", "segment_id", "sequence_number",
-        "type",
+        "content_index", "delta", "error", "event_id", "index", "item_id", "logprobs", "obfuscation",
+        "partial_image_index", "segment_id", "sequence_number", "type",
     }
 )  # fmt: skip
 _LOGPROBS: Final = "logprobs"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from base64 import b64decode
+from contextlib import suppress
 from hashlib import sha256
 from typing import Any, Final
 
@@ -17,7 +18,6 @@ BYTES: Final = "bytes"
 """How many bytes of audio there are, in the event that stands for a message of audio."""
 _BASE64: Final = "base64"
 """The audio itself, in that event, where it is to be hashed."""
-_MAX_HEAD: Final = 512
 _SAMPLES: Final = {"audio/pcm": (2, 24_000), "audio/pcmu": (1, 8_000), "audio/pcma": (1, 8_000)}
 """Bytes of a sample of one channel, and how many a second has where the format does not say."""
 _OLD_FORMATS: Final = {"pcm16": "audio/pcm", "g711_ulaw": "audio/pcmu", "g711_alaw": "audio/pcma"}
@@ -26,16 +26,13 @@ _OLD_FORMATS: Final = {"pcm16": "audio/pcm", "g711_ulaw": "audio/pcmu", "g711_al
 class AudioFrames:
     """Recognises the messages of audio of one connection."""
 
-    def __init__(self, kinds: str, field: str, needs: str = "type", *, hashes: bool = False) -> None:
-        """`kinds`: a pattern of the types of their events. `field`: the one with base64. `needs`: one before it.
-
-        `hashes`: the audio of each is hashed, so that none is only counted.
-        """
-        name = r'"event_id"\s*:\s*"[^"]*"\s*,\s*'
-        head = rf'\s*{{\s*(?:{name})?"type"\s*:\s*"({kinds})"\s*,\s*(?:{name})?'
-        self._text = re.compile(head), f'"{field}"', '"', "=", '"}'
-        self._bytes = re.compile(head.encode()), f'"{field}"'.encode(), b'"', b"=", b'"}'
-        self._field, self._needs, self._hashes = field, needs, hashes
+    def __init__(self, *kinds: str, field: str, hashes: bool = False) -> None:
+        """`kinds`: the types of their events. `field`: the one with base64. `hashes`: each is read, to be hashed."""
+        name, either = r'"event_id"\s*:\s*"[^"]*"\s*,\s*', "|".join(map(re.escape, kinds))
+        head = rf'\s*{{\s*(?:{name})?"type"\s*:\s*"({either})"\s*,\s*(?:{name})?'
+        self._text = re.compile(head), '"}', "="
+        self._bytes = re.compile(head.encode()), b'"}', b"="
+        self._field, self._hashes = field, hashes
         self._last: Json = {}
         """The event that the last message was read as, without its audio."""
         self._like: tuple[int, int, Any, Any, Any, Any] = (0, 0, None, "", "", "")
@@ -48,19 +45,19 @@ class AudioFrames:
 
         One that differs from the last only in its audio and the id of its event is `REPEATED`: see `repeated`.
         """
-        if self._hashes:
-            return None
         begin, end, fields, head, tail, padding = self._like
         if message[begin:end] == fields and message.startswith(head) and message.endswith(tail):
             self._number += 1
             self._size += (len(message) - end - 2) * 3 // 4 - message.count(padding, -4)
             return REPEATED
-        return self._read(message)
+        return None if self._hashes else self._read(message)
 
     def repeated(self) -> Json | None:
         """Return one event for the messages that were only counted since it was asked last; None: there were none."""
+        if not self._number:
+            return None
         number, size, self._number, self._size = self._number, self._size, 0, 0
-        return {**self._last, BYTES: size, MESSAGES: number} if number else None
+        return {**self._last, BYTES: size, MESSAGES: number}
 
     def event_of(self, event: Json) -> Json:
         """Return a parsed event with the number of bytes in place of its audio, unless it has that already."""
@@ -72,30 +69,22 @@ class AudioFrames:
         return {**rest, BYTES: size, **({_BASE64: audio} if self._hashes else {})}
 
     def _read(self, message: Any) -> Json | None:
-        pattern, field, quote, padding, tail = self._text if isinstance(message, str) else self._bytes
+        pattern, tail, padding = self._text if isinstance(message, str) else self._bytes
         head = pattern.match(message)
         if head is None:
             return None
-        at = message.find(field, head.end(), _MAX_HEAD)
-        begin = message.find(quote, at + len(field)) + 1
-        end = message.find(quote, begin)
-        event = _event(head[1], message[head.end() : at]) if at > 0 and 0 < begin <= end else {}
-        if self._needs not in event:
+        event: Json = {}
+        with suppress(ValueError, RecursionError):
+            event = msgspec.json.decode(message)
+        audio = event.get(self._field)
+        if not isinstance(audio, str):
             return None
-        if not self._number and message[end:] == tail:  # its audio is its last field
-            fields = message[head.end() : begin]
-            self._last, self._like = event, (head.end(), begin, fields, message[: head.end(1)], tail, padding)
-        return {**event, BYTES: (end - begin) * 3 // 4 - message.count(padding, max(begin, end - 2), end)}
-
-
-def _event(kind: Any, fields: Any) -> Json:
-    """Return an event of a type from the text of its other fields; empty if that is none."""
-    name, others = (one if isinstance(one, str) else one.decode("utf-8", "replace") for one in (kind, fields))
-    try:
-        event: Json = msgspec.json.decode(f'{{"type":"{name}",{others.rstrip(", ")}}}'.replace(",}", "}"))
-    except msgspec.DecodeError:
-        return {}
-    return event
+        counted, last = self.event_of(event), f'"{self._field}":"{audio}"}}'
+        is_last = message.endswith(last if isinstance(message, str) else last.encode("utf-8", "replace"))
+        if is_last and not self._number:
+            begin, end = head.end(), len(message) - len(audio) - len(tail)
+            self._last, self._like = counted, (begin, end, message[begin:end], message[: head.end(1)], tail, padding)
+        return counted
 
 
 class Audio:

@@ -37,6 +37,8 @@ _INCOMPLETE: Final = "incomplete"
 _IMAGE: Final = "b64_json"
 _IMAGE_STREAMS: Final = ("image_generation", "image_edit")
 _DATA: Final = (("data", ""),)
+_HEARD: Final = "conversation.item.input_audio_transcription"
+"""Of events of a realtime session."""
 
 
 class TranscriptFold(EventFold):
@@ -46,6 +48,9 @@ class TranscriptFold(EventFold):
         "transcript.text.delta": Place((), "delta", "text", "grow", rest=True),
         "transcript.text.segment": Place((), "", "segment", "grow"),
         "transcript.text.done": Place((), "text", "text", "done", rest=True),
+        f"{_HEARD}.delta": Place((), "delta", "text", "grow", rest=True),
+        f"{_HEARD}.segment": Place((), "", "segment", "grow"),
+        f"{_HEARD}.completed": Place((), "transcript", "text", "done", rest=True),
         None: Place((), "text", "text", "done", rest=True),
     }
 
