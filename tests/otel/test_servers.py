@@ -44,7 +44,7 @@ def gunicorn(app: str, *options: str) -> tuple[str, ...]:
 UVICORN_ALONE: Final = ("opentelemetry-instrument", "uvicorn", "web:app", "--port", "{port}")
 WEB, WSGI = ("/plain?question=", "/stream?question="), ("/ask?",)
 UVICORN = Server((*UVICORN_ALONE, "--workers", "2"), WEB)
-GUNICORN = Server(gunicorn("wsgi:application", "--preload"), WSGI)
+GUNICORN = Server(gunicorn("web:application", "--preload"), WSGI)
 REPLACING = GUNICORN._replace(command=(*GUNICORN.command, "--max-requests", "4"))
 CALLING = GUNICORN._replace(is_calling=True)
 of_either = pytest.mark.parametrize("server", [UVICORN, GUNICORN], ids=["uvicorn", "gunicorn"])

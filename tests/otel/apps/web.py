@@ -1,9 +1,14 @@
-"""A FastAPI application: one plain answer, one streamed to the browser as it comes."""
+"""A FastAPI application, with a plain answer and one streamed to the browser, and a WSGI one whose requests are calls.
+
+With `ASK_FIRST` it has asked before the server forks.
+"""
 
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Iterable
+from typing import Any
 
 import openai
+from calling import ask
 from fastapi import FastAPI
 from fastapi.responses import StreamingResponse
 from opentelemetry import trace
@@ -42,3 +47,14 @@ async def stream(question: str) -> StreamingResponse:
         await client.close()
 
     return StreamingResponse(pieces(), media_type="text/plain")
+
+
+if "ASK_FIRST" in os.environ:
+    ask("asked by the master")
+
+
+def application(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+    if environ["PATH_INFO"] != "/process":
+        ask(environ["QUERY_STRING"])
+    start_response("200 OK", [("content-type", "text/plain")])
+    return [str(os.getpid()).encode()]
