@@ -57,13 +57,6 @@ def stage(stage: Stage, fresh: Path) -> Stage:
     return stage
 
 
-def instrumented(stage: Stage, fresh: Path, calls: str, **environment: str) -> str:
-    """Run the script under `opentelemetry-instrument`; what it said on standard error."""
-    done = stage.run(str(fresh / "opentelemetry-instrument"), "python", SCRIPT, calls, **environment)
-    assert done.returncode == 0, done.stderr
-    return done.stderr
-
-
 def said(command: Path, *arguments: str, place: Path | None = None) -> subprocess.CompletedProcess[str]:
     """Run a command of an environment with nothing around it."""
     environment = {"PATH": "/usr/bin:/bin"}
@@ -79,22 +72,30 @@ def test_there_is_nothing_but_what_the_extras_bring(fresh: Path) -> None:
     assert "No module named 'click'" in done.stderr
 
 
-def test_an_unchanged_script_sends_its_spans_and_keeps_its_records(stage: Stage, fresh: Path) -> None:
-    output = instrumented(stage, fresh, "2")
-    assert len(stage.spans) == len(stage.calls()) == 4
+@pytest.mark.parametrize(
+    ("command", "variables"),
+    [
+        (("opentelemetry-instrument", "python"), {}),
+        (("opentelemetry-instrument", "python"), {"OTEL_TRACES_EXPORTER": "otlp,callspan"}),
+        (("callspan", "run"), {}),
+    ],
+    ids=["instrumented", "the exporter by its name", "run without click"],
+)
+def test_an_unchanged_script_sends_its_spans_and_keeps_its_records(
+    stage: Stage, fresh: Path, command: tuple[str, ...], variables: dict[str, str]
+) -> None:
+    done = stage.run(str(fresh / command[0]), *command[1:], SCRIPT, "1", **variables)
+    assert done.returncode == 0, done.stderr
+    assert len(stage.spans) == len(stage.calls()) == 2
     assert {span.attributes["gen_ai.provider.name"] for span in stage.spans} == {"anthropic", "openai"}
-    assert not output
+    assert done.stderr.startswith("callspan: recording to ") if "run" in command else not done.stderr
 
 
 def test_the_distributions_default_protocol_has_its_exporter(stage: Stage, fresh: Path) -> None:
     del stage.environment["OTEL_EXPORTER_OTLP_PROTOCOL"]
-    instrumented(stage, fresh, "1", OTEL_EXPORTER_OTLP_ENDPOINT=f"http://{stage.receiver.serve_grpc()}")
-    assert len(stage.spans) == 2
-
-
-def test_the_exporter_is_found_by_its_name(stage: Stage, fresh: Path) -> None:
-    instrumented(stage, fresh, "1", OTEL_TRACES_EXPORTER="otlp,callspan")
-    assert len(stage.spans) == len(stage.calls()) == 2
+    command, address = str(fresh / "opentelemetry-instrument"), f"http://{stage.receiver.serve_grpc()}"
+    done = stage.run(command, "python", SCRIPT, "1", OTEL_EXPORTER_OTLP_ENDPOINT=address)
+    assert (done.returncode, len(stage.spans)) == (0, 2), done.stderr
 
 
 def test_an_application_runs_with_nothing_but_the_base_installation(base_only: Path, tmp_path: Path) -> None:
@@ -102,13 +103,6 @@ def test_an_application_runs_with_nothing_but_the_base_installation(base_only: P
     done = said(base_only / "callspan", "run", "app.py", place=tmp_path)
     assert (done.returncode, done.stdout) == (0, "started\n")
     assert done.stderr.startswith("callspan: recording to sqlite:///callspan.db; ")
-
-
-def test_an_unchanged_script_is_recorded_by_run_without_click(stage: Stage, fresh: Path) -> None:
-    done = stage.run(str(fresh / "callspan"), "run", SCRIPT, "1")
-    assert done.returncode == 0, done.stderr
-    assert len(stage.spans) == len(stage.calls()) == 2
-    assert done.stderr.startswith("callspan: recording to ")
 
 
 ONE_CALL_EACH = """
