@@ -98,7 +98,7 @@ class Observer:
 
 
 @pytest.mark.parametrize("path", [*EVENTS, "/realtime/translations"])
-@settings(max_examples=scaled(100, 2000))
+@settings(max_examples=scaled(100, 1000))
 @given(st.data())
 def test_any_event_gives_a_result(path: str, data: st.DataObject) -> None:
     observer = Observer(kind_of(path))
