@@ -13,13 +13,13 @@ import msgspec
 import openai
 import pytest
 from tests.support.commands import ask
-from tests.support.records import SECOND, START_NS, keep, made, session
+from tests.support.records import SECOND, START_NS, keep, made, reward, session
 
 import callspan
 from callspan import formatting
 from callspan.amounts import as_number
 from callspan.formatting import UNKNOWN, exact, money
-from callspan.records import Attempt, Cost, ErrorInfo, Request, RewardRecord, Usage
+from callspan.records import Attempt, Cost, ErrorInfo, Request, Usage
 from callspan.service import main_name, service_of_command
 from callspan.stores.aggregates import exact_sum
 from callspan.stores.filters import whole_pico
@@ -56,10 +56,8 @@ def test_commands_on_an_empty_store_end_with_exit_code_1(
 def test_an_unknown_reward_is_not_zero(store: str, arguments: list[str], expected: list[str]) -> None:
     ends: list[dict[str, Any]] = [{"outcome": "error"}, {"outcome": "success"}, {}, {}]
     sessions = [session(f"s{at}", start_ns=START_NS + at, **fields) for at, fields in enumerate(ends)]
-    rewards = [
-        RewardRecord(reward_id=f"r{at}", session_id=f"s{at}", value=value, scope="session", time_ns=START_NS)
-        for at, value in enumerate([-1.0, 0.0, 0.5])
-    ]
+    given = enumerate([-1.0, 0.0, 0.5])
+    rewards = [reward(f"r{at}", value, session_id=f"s{at}", scope="session") for at, value in given]
     answer = ask("--store", keep(store, *sessions, *rewards), "sessions", "--json", *arguments)
     assert [row["session_id"] for row in answer.json] == expected
     assert answer.code == (0 if expected else 1)

@@ -13,11 +13,11 @@ from click.testing import CliRunner
 from tests.cli.conftest import chat_call
 from tests.support.commands import ask
 from tests.support.commands import callspan as the_command
-from tests.support.records import START_NS, keep, made, session
+from tests.support.records import START_NS, keep, made, session, step
 
 from callspan import open_store
 from callspan.datasets import export
-from callspan.records import Place, Redaction, Request, TimestepRecord
+from callspan.records import Place, Redaction, Request
 
 
 def test_a_place_that_cannot_be_written_is_named(store: str, tmp_path: Path) -> None:
@@ -79,7 +79,7 @@ def full(store: str) -> str:
         store,
         session("session-a", start_ns=START_NS, name="grid"),
         session("session-b", start_ns=START_NS),
-        TimestepRecord(timestep_id="t-1", session_id="session-a", seen_ns=1, index=0),
+        step("t-1", session_id="session-a"),
         made("call-a", place=Place(session_id="session-a")),
         made("call-b", place=Place(session_id="session-b")),
     )

@@ -17,17 +17,17 @@ from itertools import count
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import msgspec
 import pytest
 import uvicorn
 from tests.support.commands import ask
-from tests.support.records import SECOND, START_NS, Delivery, Records
+from tests.support.records import SECOND, START_NS, Delivery, Records, step
+from tests.support.records import event as happened
 from tests.support.world import World
 
 from callspan import open_store
 from callspan.cli.command_context import store_errors
 from callspan.cli.view import arguments, chosen
-from callspan.records import Cost, ErrorInfo, EventRecord, Place, Record, TimestepRecord, Timing, Totals, Usage
+from callspan.records import Cost, ErrorInfo, EventRecord, Place, Record, Timing, Totals, Usage
 from callspan.view.server import PAGES, application
 from callspan.view.source import Access
 
@@ -174,8 +174,8 @@ def play(world: World) -> None:
     """Two sessions, one of which fails, and a call outside."""
     world.session("s1", reward=1.0, success=True, name="maze", metadata={"seed": 7})
     start = START_NS + 100 * SECOND
-    step = TimestepRecord(timestep_id="t1", session_id="s1", seen_ns=1, index=0, start_ns=start, terminated=True)
-    world.records.append(msgspec.structs.replace(step, end_ns=start + SECOND, totals=Totals(reward=0.5)))
+    over = {"start_ns": start, "end_ns": start + SECOND, "terminated": True}
+    world.records.append(step(**over, totals=Totals(reward=0.5)))
     place = Place(session_id="s1", timestep_id="t1", timestep=0)
     timing = Timing(start_ns=start, duration_ns=SECOND, first_token_ns=SECOND // 4)
     world.chat(QUESTION, "Left.", "s1", place=place, timing=timing, retries=1)
@@ -273,7 +273,7 @@ def tab(browser: Any) -> Iterator[Open]:
 
 def event(session_id: str, at_s: float, event_type: str, **fields: Any) -> EventRecord:
     made = {"event_id": f"{session_id}-{event_type[:5]}-{at_s}", "time_ns": START_NS + int(at_s * SECOND)}
-    return EventRecord(**(made | {"session_id": session_id, "event_type": event_type} | fields))
+    return happened(**(made | {"session_id": session_id, "event_type": event_type} | fields))
 
 
 class Reading(HTMLParser):

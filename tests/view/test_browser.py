@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.support.records import SECOND, START_NS, raw
+from tests.support.records import SECOND, START_NS, raw, step
 from tests.support.world import World
 from tests.view.conftest import QUESTION, Delivery, Open, Records, Report, arguments, event, faults, play
 
-from callspan.records import Attempt, ErrorInfo, Place, Response, TimestepRecord
+from callspan.records import Attempt, ErrorInfo, Place, Response
 
 MS = 1_000_000
 SOON_MS = 20_000
@@ -72,17 +72,15 @@ def told(store: Delivery, records: Records) -> Delivery:
         records.session("episode", start_ns=START_NS + 120 * SECOND, name="grid", task_id="pick", outcome="success"),
     )  # fmt: skip
     for number, reward in enumerate((-0.02, -0.02, 0.98)):
-        at_s, step = 121 + number, f"s{number}"
-        place = Place(session_id="episode", timestep_id=step)
+        at_s, step_id = 121 + number, f"s{number}"
+        place = Place(session_id="episode", timestep_id=step_id)
         store.write(
-            TimestepRecord(
-                timestep_id=step, session_id="episode", seen_ns=1, index=number, start_ns=START_NS + at_s * SECOND
-            ),
+            step(step_id, session_id="episode", index=number, start_ns=START_NS + at_s * SECOND),
             records.call(
                 call_id=f"p{number}", place=place, at_s=at_s, answer="south", messages=done if number == 2 else SENT
             ),
-            event("episode", at_s + 0.2, "action", timestep_id=step, data={"move": "south"}),
-            event("episode", at_s + 0.3, "environment", timestep_id=step, reward=reward, data={"after": "at 1"}),
+            event("episode", at_s + 0.2, "action", timestep_id=step_id, data={"move": "south"}),
+            event("episode", at_s + 0.3, "environment", timestep_id=step_id, reward=reward, data={"after": "at 1"}),
         )
     return store
 

@@ -11,10 +11,10 @@ from urllib.parse import quote
 
 import pytest
 from tests.support.commands import run
-from tests.support.records import SECOND, START_NS
+from tests.support.records import SECOND, START_NS, event, reward
 from tests.view.conftest import Delivery, Open, Page, Records, Shown, arguments, chosen
 
-from callspan.records import ErrorInfo, EventRecord, Record, Response, RewardRecord, Timing
+from callspan.records import ErrorInfo, Record, Response, Timing
 
 SYSTEM = {"role": "system", "content": "Be short."}
 ASK = {"role": "user", "content": "Where is my parcel?"}
@@ -32,13 +32,12 @@ def texts(messages: list[dict[str, Any]]) -> list[str]:
 @pytest.fixture
 def conversation(records: Records, shown: Shown) -> Page:
     """Two calls, the second with the first and its answer; then one that asks for a tool, and one with its result."""
-    helpful = {"reward_id": "r1", "scope": "session", "objective": "helpful", "value": 1.0}
     return shown(
         records.session("s1", start_ns=START_NS, end_ns=START_NS + 9 * SECOND, name="support", user_id="mara"),
         records.call(call_id="c1", session_id="s1", messages=[SYSTEM, ASK], answer="In Leipzig."),
         records.call(call_id="c2", session_id="s1", at_s=2, messages=[SYSTEM, ASK, ANSWER, AGAIN], answer="In Jena."),
         records.call(call_id="c3", session_id="s1", at_s=4, messages=[SYSTEM, ASK, ANSWER, AGAIN, USES_TOOL, RESULT]),
-        RewardRecord(session_id="s1", time_ns=START_NS + 99 * SECOND, **helpful),
+        reward(session_id="s1", scope="session", objective="helpful", time_ns=START_NS + 99 * SECOND),
     )
 
 
@@ -91,7 +90,7 @@ def test_a_call_says_what_is_new_and_which_call_had_the_rest(conversation: Page)
 
 def test_a_long_session_comes_in_pages_without_gap_or_repetition(records: Records, shown: Shown) -> None:
     made = [
-        EventRecord(event_id=f"e{number:04}", session_id="s1", event_type="note", time_ns=START_NS + number // 7)
+        event(f"e{number:04}", session_id="s1", event_type="note", time_ns=START_NS + number // 7)
         for number in range(2100)
     ]
     page, after, found = shown(records.session("s1", start_ns=START_NS), *made), "", list[str]()
@@ -195,7 +194,7 @@ def page(records: Records, shown: Shown) -> Page:
             records.call(
                 [{"role": "user", "content": "Where?"}], answer, call_id=f"c{number:02}", session_id=session_id
             ),
-            RewardRecord(reward_id=f"r{number}", session_id=session_id, time_ns=end_ns, value=number / 10),
+            reward(f"r{number}", number / 10, session_id=session_id, time_ns=end_ns),
         ]
     return shown(*found)
 
