@@ -74,14 +74,6 @@ async def parse(wire: Wire) -> None:
         await wire.mode.wait(parsing(wire.mode).parse(**CHAT, response_format=Weather))
 
 
-async def beta_messages(wire: Wire) -> None:
-    if wire.api != "messages":
-        pytest.skip("openai has no beta of them")
-    client = wire.client()
-    sdks.needs_name(client, "beta.messages")
-    await wire.mode.wait(client.beta.messages.create(**REQUESTS["messages"]))
-
-
 ENTRY_POINTS: dict[str, Callable[[Wire], Awaitable[None]]] = {
     "raw": partial(raw, parses=0),
     "raw parsed": partial(raw, parses=1),
@@ -99,7 +91,6 @@ ENTRY_POINTS: dict[str, Callable[[Wire], Awaitable[None]]] = {
     "posted for the HTTP response": partial(posted, cast_to=lambda sdk: sdks.http_of(sdk).Response),
     "with options": with_options,
     "parse": parse,
-    "beta": beta_messages,
 }
 
 
