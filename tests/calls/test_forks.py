@@ -34,11 +34,6 @@ pytestmark = pytest.mark.usefixtures("no_settings")
 forks = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of Python, as this process has threads
 
 
-def models(store: str) -> list[str | None]:
-    with closing(callspan.open_store(store)) as reader:
-        return sorted(str(call.request.model) for call in reader.calls() if call.outcome != "in_progress")
-
-
 def ends_in_time() -> bool:
     """Have a process ended that hangs, as with a lock that another thread of its parent holds."""
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
@@ -48,7 +43,7 @@ def ends_in_time() -> bool:
 
 @forks
 def test_a_child_forked_while_a_lock_was_held_records_its_calls(
-    provider: ScriptedProvider, instrumented: Instrument, store: str
+    provider: ScriptedProvider, instrumented: Instrument, reading: Read, store: str
 ) -> None:
     """Another thread is within `instrument()`."""
     held, release = threading.Event(), threading.Event()
@@ -73,27 +68,28 @@ def test_a_child_forked_while_a_lock_was_held_records_its_calls(
     finally:
         release.set()
         changing.join()
-    assert models(store) == ["child", "parent"]
+    assert sorted(str(call.request.model) for call in reading(store).calls()) == ["child", "parent"]
 
 
 @forks
 def test_where_no_thread_can_be_started_a_flush_ends_the_streams_that_its_own_process_dropped(
-    provider: ScriptedProvider, instrumented: Instrument, store: str, monkeypatch: pytest.MonkeyPatch
+    provider: ScriptedProvider, instrumented: Instrument, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(*_: object) -> None:
         raise RuntimeError("can't create new thread at interpreter shutdown")
 
-    def drop(model: str) -> bool:
+    def drop(model: str) -> None:
         with openai.OpenAI(api_key="k", base_url=provider.openai_url) as client:
             next(client.chat.completions.create(model=model, messages=[], stream=True))
         gc.collect()
-        return handle.force_flush(30_000)
 
     monkeypatch.setattr(_thread, "start_new_thread", refuse)
-    handle = instrumented(stores=store)
-    in_child(lambda: drop("child"))
-    assert drop("parent")
-    assert models(store) == ["child", "parent"]
+    handle = instrumented(stores=f"jsonl:///{tmp_path}/calls.jsonl")
+    drop("parent")
+    in_child(lambda: drop("child") is None and handle.force_flush(30_000))
+    assert handle.force_flush(30_000)
+    lines = map(json.loads, (tmp_path / "calls.jsonl").read_text().splitlines())
+    assert sorted(line["request"]["model"] for line in lines if line["outcome"] == "cancelled") == ["child", "parent"]
 
 
 REQUEST = contextvars.ContextVar("request", default="none")

@@ -182,7 +182,8 @@ def test_an_invalid_environment_never_raises(
     for name, value in variables.items():
         monkeypatch.setenv(name, value.format(store=store))
     handle = callspan.instrument(sdks=NONE)
-    assert (handle.settings.content, handle.settings.stores) == ("off", (store,))
+    settings = handle.settings
+    assert (settings.content, settings.stores, settings.prices) == ("off", (store,), None)
     messages = said(caplog)
     record("a")
     assert handle.force_flush(60_000)

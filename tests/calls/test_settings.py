@@ -201,19 +201,6 @@ def test_unknown_variables_are_warned_of_once(load: Load, caplog: pytest.LogCapt
     ]
 
 
-def test_well_formed_values_that_cannot_be_used_are_left_out_of_the_environment(
-    load: Load, caplog: pytest.LogCaptureFixture
-) -> None:
-    environment = {"CALLSPAN_STORES": "a.db,bad://x,c.db", "CALLSPAN_PRICES": "bad.json"}
-    settings = load(None, environment)
-    assert (settings.stores, settings.prices) == (("a.db", "c.db"), None)
-    assert [text.partition("=")[0].partition(":")[0] for text in caplog.messages] == list(environment)
-    for name, value in (("stores", ["a.db", "bad://x"]), ("prices", "bad.json")):
-        arguments: dict[str, Any] = {name: value}
-        with pytest.raises(SettingError, match=f"^{name}"):
-            callspan.instrument(**arguments)
-
-
 def test_an_unknown_argument_is_named() -> None:
     with pytest.raises(TypeError, match="no setting contents"):
         callspan.instrument(contents="full")  # type: ignore[call-overload]

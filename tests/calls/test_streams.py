@@ -106,24 +106,20 @@ async def test_items_are_handed_on_at_once_and_one_span_lasts_as_long_as_they_co
     assert ((span.end_time or 0) - (span.start_time or 0)) / 1e9 >= 5 * 0.03
 
 
-def test_a_stream_never_holds_the_callers_context(
+async def test_a_stream_never_holds_the_callers_context(
     provider: ScriptedProvider, seen: Captured, nothing_warned: list[str]
 ) -> None:
     """Between chunks the caller's own span is current; a stream closed in another task's context raises nothing."""
     provider.reply(text="one two three four")
     tracer = TracerProvider().get_tracer("application")
-
-    async def body() -> None:
-        async with openai.AsyncOpenAI(api_key="k", base_url=provider.openai_url) as client:
-            with tracer.start_as_current_span("mine") as mine:
-                stream = await client.chat.completions.create(model="gpt-5", messages=QUESTION, stream=True)
-                async for _ in stream:
-                    assert trace.get_current_span() is mine
-                    break
-            assert trace.get_current_span() is trace.INVALID_SPAN
-            await asyncio.create_task(stream.close())
-
-    asyncio.run(body())
+    async with openai.AsyncOpenAI(api_key="k", base_url=provider.openai_url) as client:
+        with tracer.start_as_current_span("mine") as mine:
+            stream = await client.chat.completions.create(model="gpt-5", messages=QUESTION, stream=True)
+            async for _ in stream:
+                assert trace.get_current_span() is mine
+                break
+        assert trace.get_current_span() is trace.INVALID_SPAN
+        await asyncio.create_task(stream.close())
     assert the_call(seen).outcome == "cancelled"
 
 
