@@ -84,6 +84,7 @@ async def test_a_rate_limit_an_error_and_then_an_answer(shaped: Wire, seen: Capt
     record = the_call(seen)
     assert shown(record) == [(429, "rate_limit", "req_1"), (500, "server", "req_2"), (200, None, "req_3")]
     assert all((one.wait_s or 0) >= planned for one, planned in zip(record.attempts, (0.006, 0.003), strict=False))
+    assert [one.retry_after_s for one in record.attempts] == [0.006, 0.003, None]
     assert (record.retries, record.rate_limited) == (2, True)
     assert_log_agrees(record, shaped.mode.provider.requests)
     attributes = dict(seen.spans[0].attributes or {})
