@@ -164,12 +164,6 @@ def command_lines(values: list[str]) -> Iterator[list[str]]:
         yield from (["--store", value, "calls"], [value], [f"--{value}", "calls"], ["calls", f"--{value}"])
 
 
-def is_new(arguments: list[str], seen: set[tuple[str, str]]) -> bool:
-    """Whether the value has not been tried with an option of that name yet."""
-    what = ("".join(arguments[-2:-1]), arguments[-1])
-    return what not in seen and not seen.add(what)
-
-
 def check(arguments: list[str]) -> None:
     result = CliRunner().invoke(callspan, arguments)
     shown = [word[:60] for word in arguments]
@@ -183,9 +177,11 @@ def check(arguments: list[str]) -> None:
 @pytest.mark.usefixtures("place")
 def test_no_option_value_causes_a_traceback() -> None:
     """The telling values once for each name of an option; at night all, and the telling ones with each sub-command."""
-    seen: set[tuple[str, str]] = set()
+    seen = set[tuple[str, ...]]()
     for arguments in command_lines(scaled(TELLING, [*TELLING, *MORE])):
-        if is_new(arguments, seen) or (FULL and arguments[-1] in TELLING):
+        option_and_value = (*arguments[-2:],)
+        if option_and_value not in seen or (FULL and arguments[-1] in TELLING):
+            seen.add(option_and_value)
             check(arguments)
 
 
