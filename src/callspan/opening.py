@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from callspan.stores import urls as stores
 from callspan.stores.reader import Reader
+from callspan.stores.urls import first_readable, readable
 
 
 def open_store(urls: str | Path | Iterable[str | Path], *, deliver: bool = False) -> Reader:
@@ -31,10 +31,10 @@ def open_store(urls: str | Path | Iterable[str | Path], *, deliver: bool = False
         ['Hello!']
         >>> reader.close()
     """
-    split = stores.split_urls(urls)
+    url = first_readable(urls)
     if deliver:
         # Imported here, because that takes longer than opening a store.
         from callspan.delivery import leftovers
 
-        leftovers.deliver(stores.first_readable(split))
-    return stores.open_store(split)
+        leftovers.deliver(url)
+    return readable([url])[url].reader()

@@ -125,7 +125,9 @@ def test_calls_and_sessions_are_found_and_summed(reader: Reader) -> None:
             found = list(reader.summary(two, latencies=latencies))
             assert {one.keys: one.calls for one in found} == sums_of_two, two
             assert all(one.p50_ms == (1000 if latencies else None) for one in found)
-    for by in ("users", "meta:", "", (), ("user", "users")):
+    assert [(one.keys, one.calls, one.p50_ms) for one in reader.summary(())] == [((), 4, 1000)]
+    assert list(reader.summary((), CallFilter(user="nobody"))) == []
+    for by in ("users", "meta:", "", ("user", "users")):
         with pytest.raises(
             ValueError, match="use model, provider, session, day, hour, minute, user, name, experiment or meta:KEY"
         ):

@@ -7,7 +7,7 @@ from callspan.record.events import Record
 from callspan.record.interrupted import INTERRUPTED
 from callspan.settings import SettingError
 from callspan.spool.delivering import Rejected
-from callspan.stores.aggregates import exact_sum, is_error, known_sum, percentile_ms
+from callspan.stores.aggregates import exact_sum, is_error, known_sum
 from callspan.stores.base import (
     IN_PROGRESS,
     ORDERS,
@@ -91,7 +91,6 @@ __all__ = [
     "known_sum",
     "minute_cost",
     "named_by",
-    "percentile_ms",
     "scored",
     "seconds_of",
     "split_urls",

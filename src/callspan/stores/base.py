@@ -160,7 +160,7 @@ class CallSums(msgspec.Struct, frozen=True, kw_only=True):
 class Summary(CallSums, frozen=True, kw_only=True):
     """Sums over a group of calls; those without a value are left out of averages."""
 
-    keys: tuple[str | None, ...]
+    keys: tuple[str | None, ...] = ()
     """Value of each grouping: model, provider, session id, day (UTC, ISO), or a label; None: the calls without one."""
     cache_read_tokens: int | None = None
     """Sum of tokens read from the prompt cache."""
@@ -257,17 +257,6 @@ class SessionSummary(CallSums, frozen=True, kw_only=True):
         """Its duration, up to the end of its last call if it has not ended; None if that or its start is unknown."""
         start, end = self.session.start_ns, self.session.end_ns or self.last_call_ns
         return None if start is None or end is None else max(0, end - start)
-
-
-class Times(NamedTuple):
-    """The times of one call; None where unknown."""
-
-    model: str | None
-    """The requested model, else the responding one."""
-    duration_ns: int | None
-    """Duration in nanoseconds."""
-    first_token_ns: int | None
-    """Time to the first token in nanoseconds."""
 
 
 class History(NamedTuple):

@@ -18,7 +18,7 @@ from callspan.record.merging import merged, order, order_of
 from callspan.stores.bodies import Piece
 from callspan.stores.columns import REFERENCES
 from callspan.stores.database import Database, in_parts
-from callspan.stores.payloads import PreparedCall, combined
+from callspan.stores.payloads import PreparedCall, combined, owner_of
 from callspan.stores.rows import Row
 
 Range: TypeAlias = list[int]
@@ -30,11 +30,6 @@ _LANE_BITS: Final = 16
 _ranges = msgspec.json.Decoder(list[Range])
 STORED_CALL: Final = "part, seen_ns, session_id, content_level, request, output, contents"
 """The columns of a `StoredCall`."""
-
-
-def owner_of(call_id: str, session_id: str | None) -> str:
-    """Return the owner of a call's contents."""
-    return f"c:{call_id}" if session_id is None else f"s:{session_id}"
 
 
 class StoredCall(NamedTuple):

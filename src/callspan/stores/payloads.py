@@ -69,6 +69,8 @@ def row_of(record: Record) -> Row:
 class PreparedCall(msgspec.Struct, frozen=True, gc=False):
     """The parts of a call's row that all SQL stores share."""
 
+    owner: str
+    """The owner of its contents."""
     row: Row
     request: bodies.Parts | None
     """None without a body."""
@@ -80,7 +82,13 @@ def prepared(call: CallRecord) -> PreparedCall:
     """Return the row of a call and the pieces of its bodies."""
     sent, answer = bodies_of(call)
     parts = bodies.split(sent, message_key(call.api)) if sent else None
-    return PreparedCall(row_of(call), parts, bodies.answer_piece(answer) if answer else None)
+    owner = owner_of(call.call_id, call.place.session_id)
+    return PreparedCall(owner, row_of(call), parts, bodies.answer_piece(answer) if answer else None)
+
+
+def owner_of(call_id: str, session_id: str | None) -> str:
+    """Return the owner of a call's contents."""
+    return f"c:{call_id}" if session_id is None else f"s:{session_id}"
 
 
 def _derived(record: CallRecord) -> tuple[Cell, ...]:

@@ -25,7 +25,6 @@ from callspan.stores.base import (
     Run,
     SessionSummary,
     Summary,
-    Times,
     start_of,
 )
 from callspan.stores.call_rows import call_of, read_calls, record_of
@@ -39,7 +38,7 @@ from callspan.stores.filters import (
     session_condition,
 )
 from callspan.stores.history import follow
-from callspan.stores.sums import MODEL, checked_groupings, summed
+from callspan.stores.sums import checked_groupings, summed
 
 _R = TypeVar("_R", bound=Record)
 _EVERY: Final = CallFilter()
@@ -257,16 +256,11 @@ class Reader:
     ) -> Iterator[Summary]:
         """Yield sums over calls, largest number of calls first. Percentiles are the slowest part and optional.
 
-        `by` is a `Grouping` or `meta:KEY`, or several of them. Raises ValueError for anything else.
+        `by` is a `Grouping` or `meta:KEY`, or several of them; none: all calls are one group. Raises ValueError for
+        anything else.
         """
         where, values = self._summed_where(which)
         yield from (one for one, _ in summed(self._database, checked_groupings(by), where, values, latencies=latencies))
-
-    def times(self, which: CallFilter = _EVERY) -> Iterator[Times]:
-        """Yield the times of the calls that succeeded, in any order."""
-        where, values = self._summed_where(which)
-        sql = f"SELECT {MODEL}, c.duration_ns, c.ttft_ns FROM calls c WHERE {where} AND c.outcome = 'success'"
-        yield from map(Times._make, self._database.tuples(sql, values))
 
     def stored(self, kind: type[_R], ids: Sequence[str]) -> Iterator[_R]:
         """Yield the records of a type with one of these whole ids, without bodies, in any order."""

@@ -16,10 +16,10 @@ from callspan.stores.aggregates import is_gone
 from callspan.stores.base import DeletionScope
 from callspan.stores.call_rows import keyed_records
 from callspan.stores.columns import CONTENTS, EVENTS, MESSAGES, REFERENCES, REWARDS, TABLES, TIMESTEPS, Table
-from callspan.stores.contents import owner_of, trim
+from callspan.stores.contents import trim
 from callspan.stores.database import Database, Values, in_parts
 from callspan.stores.erased import TARGET, digest_of_id, digests
-from callspan.stores.payloads import row_of
+from callspan.stores.payloads import owner_of, row_of
 from callspan.stores.rewards import CALL_IDS
 
 _SESSIONS_AT_ONCE, _CALLS_AT_ONCE, _ROWS_AT_ONCE = 100, 2_000, 100

@@ -74,7 +74,7 @@ def session_summaries(database: Database, ids: Sequence[str]) -> Iterator[Sessio
 
 
 def _summarized(database: Database, ids: Sequence[str], chosen: str, names: Values) -> Iterator[SessionSummary]:
-    models = f"{database.dialect.array.format(values=f'DISTINCT {MODEL}')} AS models"
+    models = f"{database.dialect.array.format(values=f'DISTINCT {MODEL}')} FILTER (WHERE {MODEL} IS NOT NULL) AS models"
     sums = {one.key: (one, row) for one, row in summed(database, ["session"], f"c.{chosen}", names, more=[models])}
     rows = {row["session_id"]: row for row in database.rows(f"SELECT * FROM sessions WHERE {chosen}", names)}
     numbers: dict[tuple[str, str], int] = defaultdict(int)
@@ -109,8 +109,7 @@ def _summarized(database: Database, ids: Sequence[str], chosen: str, names: Valu
 
 
 def _models(row: Values) -> list[str]:
-    found = msgspec.json.decode(cast("str", row["models"]), type=list[str | None])
-    return sorted(model for model in found if model is not None)
+    return sorted(msgspec.json.decode(cast("str", row["models"] or "[]"), type=list[str]))
 
 
 def _session_record(session_id: str, row: Values | None, sums: Summary | None) -> SessionRecord:

@@ -45,6 +45,8 @@ _SUMMED: Final = (
 """Columns of a row of sums that are fields of `Summary`."""
 _TIMES: Final = {"durations": "duration_ns", "first_tokens": "ttft_ns"}
 _SUCCESS: Final = "c.outcome = 'success'"
+_ALL: Final = "'all'"
+"""The key of all calls together."""
 _BY: Final = "label_key"
 _OF_SESSION: Final = re.compile(r"\bs\.")
 _JOINED: Final = "calls c LEFT JOIN sessions s ON s.session_id = c.session_id"
@@ -52,9 +54,8 @@ _NO_LATENCIES: Final = Latencies()
 
 
 def checked_groupings(by: str | Sequence[str]) -> tuple[str, ...]:
-    """Return one or several valid groupings. Raises ValueError if there is none, or an invalid one."""
-    found = tuple(map(checked_grouping, [by] if isinstance(by, str) else by))
-    return found or (checked_grouping(""),)
+    """Return the groupings. Raises ValueError if one is invalid."""
+    return tuple(map(checked_grouping, [by] if isinstance(by, str) else by))
 
 
 def checked_grouping(by: str) -> str:
@@ -78,7 +79,7 @@ def summed(
     The largest number of calls is first. `more` are other columns of the rows.
     """
     dialect = database.dialect
-    keys = [_group(dialect, by, number) for number, by in enumerate(groupings)]
+    keys = [_group(dialect, by, number) for number, by in enumerate(groupings)] or [_ALL]
     values = {**values, **{f"{_BY}{number}": by.removeprefix(META) for number, by in enumerate(groupings)}}
     columns = [*more, f"{_array(dialect, 'cost_usd', 'c.cost_picousd IS NULL')} AS others"]
     for name, column in _TIMES.items() if latencies else ():
@@ -89,7 +90,7 @@ def summed(
         more="".join(f", {column}" for column in columns),
     )  # fmt: skip
     for row in database.rows(sql, values):
-        group = tuple(cast("str | None", row[f"group{number}"]) for number, _ in enumerate(keys))
+        group = tuple(cast("str | None", row[f"group{number}"]) for number, _ in enumerate(groupings))
         times = _latencies(row) if latencies else _NO_LATENCIES
         yield Summary(keys=group, **_sums(row), cost_usd=_cost(row), **times._asdict()), row
 

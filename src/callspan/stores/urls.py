@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterable
 from importlib import metadata, resources
 from pathlib import Path
-from typing import Final
+from typing import Final, cast
 
 from callspan.fail_open import is_interrupt
 from callspan.forks import LATE_IMPORTS, late_attribute
@@ -14,7 +14,6 @@ from callspan.safe_urls import error_text, safe_name
 from callspan.settings import SettingError
 from callspan.settings import split_urls as split_text
 from callspan.stores.protocol import SETTING, PathStore, SqlStore, Store, path_of
-from callspan.stores.reader import Reader
 
 ENTRY_POINTS: Final = "callspan.stores"
 """Group of the entry points of stores of other distributions, by the scheme of their URLs."""
@@ -48,10 +47,7 @@ def find_store(url: str) -> Store:
     scheme = _SUFFIXES.get(Path(url).suffix.lower())
     if scheme is None:
         raise _unknown(url)
-    kind = _own(scheme)
-    if not issubclass(kind, PathStore):
-        raise _unknown(url)
-    return kind(f"{scheme}:///{url}", path_of(url))
+    return cast("type[PathStore]", _kind(f"{scheme}://"))(f"{scheme}:///{url}", path_of(url))
 
 
 def scheme_of(url: str) -> str:
@@ -68,19 +64,9 @@ def driver_errors() -> tuple[type[Exception], ...]:
 
 def _kind(url: str) -> type[Store]:
     scheme = scheme_of(url)
-    if scheme in _STORES:
-        return _own(scheme)
-    kind = _found.get(scheme)
-    if kind is None:
-        kind = _found[scheme] = _others(url)
-    return kind
-
-
-def _own(scheme: str) -> type[Store]:
-    kind = _found.get(scheme)
-    if kind is None:
-        kind = _found[scheme] = late_attribute(_STORES[scheme])
-    return kind
+    if scheme not in _found:
+        _found[scheme] = late_attribute(_STORES[scheme]) if scheme in _STORES else _others(url)
+    return _found[scheme]
 
 
 def _entry_points(url: str) -> list[metadata.EntryPoint]:
@@ -150,16 +136,6 @@ def load_sinks(urls: Iterable[str]) -> None:
     resources.files(__package__)  # imports its readers on first use
 
 
-def open_store(urls: str | Path | Iterable[str | Path]) -> Reader:
-    """Return a reader of the first of these stores, given by URL or path, that is read. Close it after use.
-
-    Raises:
-        SettingError: None of them is SQLite or Postgres.
-        StoreError: It cannot be opened, for example because the file is missing.
-    """
-    return _first_readable(urls)[1].reader()
-
-
 def readable(urls: Iterable[str]) -> dict[str, SqlStore]:
     """Return those of the stores that are read, by URL, in order."""
     stores = {url: find_store(url) for url in urls}
@@ -168,13 +144,9 @@ def readable(urls: Iterable[str]) -> dict[str, SqlStore]:
 
 def first_readable(urls: str | Path | Iterable[str | Path]) -> str:
     """Return the URL of the first of these stores that is read. Raises SettingError if none is."""
-    return _first_readable(urls)[0]
-
-
-def _first_readable(urls: str | Path | Iterable[str | Path]) -> tuple[str, SqlStore]:
     split = split_urls(urls)
-    for found in readable(split).items():
-        return found
+    for url in readable(split):
+        return url
     names = ", ".join(map(safe_name, split)) or "nothing"
     loads = next((url for url in split if scheme_of(find_store(url).url) in _LOADED), None)
     if loads is None:
@@ -184,7 +156,7 @@ def _first_readable(urls: str | Path | Iterable[str | Path]) -> tuple[str, SqlSt
 
 
 def _forms() -> str:
-    return ", ".join(dict.fromkeys(_own(scheme).example for scheme in _STORES))
+    return ", ".join(dict.fromkeys(_kind(f"{scheme}://").example for scheme in _STORES))
 
 
 def _unknown(url: str) -> SettingError:

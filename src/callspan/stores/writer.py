@@ -11,7 +11,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial, reduce
 from operator import itemgetter
-from typing import Any, ClassVar, Final, Generic, NamedTuple, TypeAlias, TypeVar
+from typing import Any, ClassVar, Final, Generic, TypeAlias, TypeVar
 
 from callspan.record.call import CallRecord
 from callspan.record.events import RECORD_TYPES, Record, record_key
@@ -21,7 +21,7 @@ from callspan.spool.delivering import Rejected
 from callspan.stores.bodies import Piece
 from callspan.stores.call_rows import exact_call, record_of
 from callspan.stores.columns import CALLS, TABLES, Table
-from callspan.stores.contents import Numbers, StoredCall, owner_of, release, stored_calls, to_write
+from callspan.stores.contents import Numbers, StoredCall, release, stored_calls, to_write
 from callspan.stores.database import Database, in_parts
 from callspan.stores.erased import digests_of, is_erased
 from callspan.stores.payloads import PreparedCall, prepared, row_of
@@ -33,13 +33,6 @@ NewContent: TypeAlias = tuple[str, int, Piece]
 """The owner, the number and the value of a content."""
 _CALL: Final = "call"
 _ANY_ERASED: Final = "SELECT 1 FROM erased LIMIT 1"
-
-
-class CallRow(NamedTuple):
-    """A call to write, and the owner of its contents."""
-
-    owner: str
-    call: PreparedCall
 
 
 class SqlSink(Generic[_D]):
@@ -99,24 +92,24 @@ class SqlSink(Generic[_D]):
         """Write calls and their contents; return the rows that were replaced."""
         self._lock(database, (f"{CALLS.kind}:{call_id}" for call_id in versions))
         there = stored_calls(database, sorted(versions))
-        rows: dict[str, CallRow] = {}
+        rows: dict[str, PreparedCall] = {}
         for call_id, some in versions.items():
             record = to_write(there.get(call_id), some, partial(exact_call, database, call_id))
             if record is not None:
-                rows[call_id] = CallRow(owner_of(call_id, record.place.session_id), prepared(record))
+                rows[call_id] = prepared(record)
         self._lock(database, (row.owner for row in rows.values() if row.owner.startswith("s:")))
         found = self._store_contents(database, [*rows.values()])
         replaced = {call_id: there[call_id] for call_id in rows if call_id in there}
         self._replace(database, CALLS, [*replaced], found)
         return replaced
 
-    def _store_contents(self, database: _D, rows: Sequence[CallRow]) -> list[Row]:
+    def _store_contents(self, database: _D, rows: Sequence[PreparedCall]) -> list[Row]:
         """Store the contents of calls that their owners do not have yet; return the rows of the calls."""
         numbers = self._numbers(database, rows)
         new: list[NewContent] = []
         found: list[Row] = []
         for row in rows:
-            added, whole = numbers[row.owner].add(row.call)
+            added, whole = numbers[row.owner].add(row)
             new += ((row.owner, number, part) for number, part in added)
             found.append(whole)
         self._add_contents(database, new)
@@ -141,7 +134,7 @@ class SqlSink(Generic[_D]):
     def _lock(self, database: _D, names: Iterable[str]) -> None:
         """Have others wait who lock one of these names, until the transaction ends."""
 
-    def _numbers(self, database: _D, rows: Sequence[CallRow]) -> Mapping[str, Numbers]:
+    def _numbers(self, database: _D, rows: Sequence[PreparedCall]) -> Mapping[str, Numbers]:
         """Return the numbers of the contents of these calls, by owner."""
         raise NotImplementedError
 

@@ -12,11 +12,11 @@ from typing import Final, Literal, TypeAlias
 
 import msgspec
 
+from callspan.opening import open_store
 from callspan.providers.registry import endpoint_for
 from callspan.record.call import CallRecord
 from callspan.stores.filters import CallFilter
 from callspan.stores.reader import Reader
-from callspan.stores.urls import open_store
 from callspan.testing.provider import ReceivedRequest, Reply, ScriptedProvider
 
 Match: TypeAlias = Literal["body", "order"]

@@ -9,7 +9,7 @@ import msgspec
 
 from callspan.formatting import exact, in_ms
 from callspan.records import CallRecord
-from callspan.stores import IN_PROGRESS, CallFilter, Reader, exact_sum, known_sum, percentile_ms
+from callspan.stores import IN_PROGRESS, CallFilter, Reader, Summary
 from callspan.view.calls import call_rows
 from callspan.view.sessions import session_rows
 from callspan.view.source import Row, View
@@ -90,17 +90,18 @@ def page(view: View) -> NowPage:
 def _hour(reader: Reader, now_ns: int) -> Hour:
     last = now_ns // _MINUTE_NS
     which = CallFilter(since_ns=(last - _MINUTES + 1) * _MINUTE_NS)
-    sums = {one.first_ns // _MINUTE_NS: one for one in reader.summary("minute", which, latencies=False) if one.first_ns}
-    times = sorted(one.duration_ns for one in reader.times(which) if one.duration_ns is not None)
+    total = next(reader.summary((), which), Summary(calls=0, errors=0))
+    minutes = reader.summary("minute", which, latencies=False)
+    calls = {one.first_ns // _MINUTE_NS: one.calls for one in minutes if one.first_ns}
     return Hour(
-        calls=sum(one.calls for one in sums.values()),
-        cost_usd=exact(exact_sum(one.cost_usd for one in sums.values())),
-        calls_without_cost=sum(one.calls_without_cost for one in sums.values()),
-        errors=sum(one.errors for one in sums.values()),
-        p50_ms=percentile_ms(times, 0.5),
-        p95_ms=percentile_ms(times, 0.95),
-        retries=known_sum(one.retries for one in sums.values()),
-        minutes=[sums[minute].calls if minute in sums else 0 for minute in range(last - _MINUTES + 1, last + 1)],
+        calls=total.calls,
+        cost_usd=exact(total.cost_usd),
+        calls_without_cost=total.calls_without_cost,
+        errors=total.errors,
+        p50_ms=total.p50_ms,
+        p95_ms=total.p95_ms,
+        retries=total.retries,
+        minutes=[calls.get(minute, 0) for minute in range(last - _MINUTES + 1, last + 1)],
     )
 
 

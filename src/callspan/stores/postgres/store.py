@@ -17,11 +17,12 @@ from callspan.safe_urls import safe_name
 from callspan.stores import bodies
 from callspan.stores.columns import CALLS, REFERENCES, Table
 from callspan.stores.contents import Numbers, lane_end, pieces_of
+from callspan.stores.payloads import PreparedCall
 from callspan.stores.postgres.database import REMOVAL_LOCK, PostgresDatabase, explaining
 from callspan.stores.rewards import needs_join
 from callspan.stores.rows import Row
 from callspan.stores.schema import type_of
-from callspan.stores.writer import CallRow, NewContent, SqlSink
+from callspan.stores.writer import NewContent, SqlSink
 
 _BEHIND_ALL: Final = 2**63 - 1
 _JSON: Final = ("json", "jsonb")
@@ -65,10 +66,10 @@ class PostgresStore(SqlSink[PostgresDatabase]):
             sql = "SELECT pg_advisory_xact_lock(hashtextextended(name, 0)) FROM unnest(%s::text[]) name"
             database.connection.execute(sql, (found,))
 
-    def _numbers(self, database: PostgresDatabase, rows: Sequence[CallRow]) -> Mapping[str, Numbers]:
+    def _numbers(self, database: PostgresDatabase, rows: Sequence[PreparedCall]) -> Mapping[str, Numbers]:
         cursor = database.connection.cursor()
         known: dict[str, dict[bytes, int]] = {row.owner: {} for row in rows}
-        wanted = [*{(row.owner, part.hash) for row in rows for part in pieces_of(row.call)}]
+        wanted = [*{(row.owner, part.hash) for row in rows for part in pieces_of(row)}]
         sql = (
             "SELECT t.owner, t.hash, t.n FROM unnest(%s::text[], %s::bytea[]) AS w(owner, hash)"
             " JOIN contents t ON t.owner = w.owner AND t.hash = w.hash"

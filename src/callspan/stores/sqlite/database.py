@@ -15,9 +15,9 @@ import msgspec
 from callspan.file_lock import try_lock, unlock
 from callspan.forks import in_child
 from callspan.record.labels import label_of, labels
-from callspan.stores.base import no_file
 from callspan.stores.database import Database, Dialect, Values, bound
-from callspan.stores.sqlite.file import BUSY_MS, explaining, forbid, open_existing, open_for_reading, remedy, statuses
+from callspan.stores.sqlite import file
+from callspan.stores.sqlite.file import BUSY_MS, explaining, forbid, remedy, statuses
 
 _INHERITED: Final = "it was open when this process was forked, and SQLite has no locks in the child"
 _READERS_S: Final = 3.0
@@ -73,10 +73,9 @@ class SQLiteDatabase(Database):
 
         Raises StoreError for a missing file or one of another application, sqlite3.Error or OSError.
         """
-        if not path.is_file():
-            raise no_file(path)
         wait_s = BUSY_MS / 1000 if wait_s is None else wait_s
-        found = cls(path, open_existing(path, wait_s) if writes else open_for_reading(path, wait_s))
+        connect = file.open_for_writing if writes else file.open_for_reading
+        found = cls(path, connect(path, wait_s=wait_s))
         for name, arguments, function in _FUNCTIONS:
             found.connection.create_function(name, arguments, function, deterministic=True)
         return found

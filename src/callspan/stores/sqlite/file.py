@@ -37,19 +37,28 @@ _GONE: Final = "restore the file from a backup, or move it away: a new one is ma
 _ELSEWHERE: Final = "name another file, restore this one from a backup, or try `.recover` of sqlite.org's sqlite3"
 
 
-def open_for_writing(path: Path, *, syncs: bool = False) -> sqlite3.Connection:
-    """Return a connection to the file; a missing file is created (0600), with its directories.
+def open_for_writing(
+    path: Path, *, creates: bool = False, syncs: bool = False, wait_s: float = BUSY_MS / 1000
+) -> sqlite3.Connection:
+    """Return a connection to the file, which waits so long for the locks of others.
 
-    `syncs`: a transaction is on the disk when it is committed.
-    Raises StoreError for a file of another application or format, else sqlite3.Error or OSError.
+    `creates`: a missing file is created (0600), with its directories. `syncs`: a transaction is on the disk when it is
+    committed. Raises StoreError for a missing file or one of another application or format, else sqlite3.Error or
+    OSError.
     """
+    if not (creates or path.is_file()):
+        raise no_file(path)
     _refuse_unsafe(path)
     make_private(path.parent)
     with explaining(path):
         _refuse_others(path)
-        connection = _connected(path, "mode=rw") if path.exists() else _created(path)
+        connection = _connected(path, "mode=rw", wait_s) if path.exists() else _created(path)
         with on_error(connection.close):
-            _prepare(connection, path, syncs=syncs)
+            if creates:
+                _make_tables(connection, path)
+            check_layout(str(path), _checked_version(connection, path))
+            connection.execute(f"PRAGMA synchronous={'FULL' if syncs else 'NORMAL'}")
+            connection.execute("PRAGMA secure_delete=ON")
     return connection
 
 
@@ -101,23 +110,6 @@ def _inode(path: Path) -> Inode | None:
     except OSError:
         return None
     return status.st_dev, status.st_ino
-
-
-def open_existing(path: Path, wait_s: float) -> sqlite3.Connection:
-    """Return a connection for writing; `wait_s` is the timeout for locks. Nothing is created.
-
-    Raises StoreError if the file is missing, without tables, of another format or not callspan's.
-    """
-    if not path.is_file():
-        raise no_file(path)
-    _refuse_unsafe(path)
-    with explaining(path):
-        _refuse_others(path)
-        connection = _connected(path, "mode=rw", wait_s)
-        with on_error(connection.close):
-            check_layout(str(path), _checked_version(connection, path))
-            _set_durability(connection, syncs=False)
-    return connection
 
 
 def open_for_reading(path: Path, wait_s: float = BUSY_MS / 1000) -> sqlite3.Connection:
@@ -185,8 +177,7 @@ def _lies_still(path: Path) -> bool:
     return not os.access(path.parent, os.W_OK) and os.access(path, os.R_OK) and not log.exists()
 
 
-def _prepare(connection: sqlite3.Connection, path: Path, *, syncs: bool) -> None:
-    connection.execute(f"PRAGMA busy_timeout={BUSY_MS}")
+def _make_tables(connection: sqlite3.Connection, path: Path) -> None:
     if _checked_version(connection, path) == 0:
         _write_ahead(connection)
         connection.execute("BEGIN IMMEDIATE")
@@ -195,12 +186,6 @@ def _prepare(connection: sqlite3.Connection, path: Path, *, syncs: bool) -> None
             if _checked_version(connection, path) == 0:
                 for statement in (*statements("sqlite"), *MARKS):
                     connection.execute(statement)
-    _set_durability(connection, syncs=syncs)
-
-
-def _set_durability(connection: sqlite3.Connection, *, syncs: bool) -> None:
-    connection.execute(f"PRAGMA synchronous={'FULL' if syncs else 'NORMAL'}")
-    connection.execute("PRAGMA secure_delete=ON")
 
 
 def _write_ahead(connection: sqlite3.Connection) -> None:

@@ -17,10 +17,11 @@ from callspan.stores import bodies
 from callspan.stores.base import StoreError, on_error
 from callspan.stores.columns import TABLES, Table
 from callspan.stores.contents import Numbers
+from callspan.stores.payloads import PreparedCall
 from callspan.stores.rows import Row
 from callspan.stores.sqlite.database import SQLiteDatabase
 from callspan.stores.sqlite.file import Inode, explaining, forbid, log_of, open_for_writing
-from callspan.stores.writer import CallRow, NewContent, SqlSink
+from callspan.stores.writer import NewContent, SqlSink
 
 _LOST: Final = (
     "its -wal was deleted while this process wrote to it (does it have two copies of SQLite, or open the file itself?)"
@@ -49,7 +50,7 @@ class SQLiteStore(SqlSink[SQLiteDatabase]):
     def open(self) -> None:
         """Open or create the file. Raises StoreError, sqlite3.Error or OSError."""
         self.close()
-        self._database = SQLiteDatabase(self.path, open_for_writing(self.path, syncs=self._syncs))
+        self._database = SQLiteDatabase(self.path, open_for_writing(self.path, creates=True, syncs=self._syncs))
         self._inode, self._log = self._inode_there(), log_of(self.path)
         self._data_version = -1
 
@@ -84,7 +85,7 @@ class SQLiteStore(SqlSink[SQLiteDatabase]):
             self._known.clear()
             self._data_version = version
 
-    def _numbers(self, database: SQLiteDatabase, rows: Sequence[CallRow]) -> Mapping[str, Numbers]:
+    def _numbers(self, database: SQLiteDatabase, rows: Sequence[PreparedCall]) -> Mapping[str, Numbers]:
         for owner in {row.owner for row in rows}.difference(self._known):
             by_hash = dict(
                 database.tuples("SELECT hash, n FROM contents WHERE owner = :owner ORDER BY n", {"owner": owner})
