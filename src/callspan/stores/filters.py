@@ -6,9 +6,9 @@ A new condition is a field here, with its SQL and its parameter.
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from decimal import Decimal
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
@@ -134,17 +134,21 @@ _PLAIN: Final = {
     "stream_end": "c.stream_end = :stream_end",
     "min_retries": "c.retries >= :min_retries",
     "min_duration_ns": "c.duration_ns >= :min_duration_ns",
+    "timestep_id": """(c.timestep_id = :timestep_id
+      OR c.timestep_id IN (SELECT t.timestep_id FROM timesteps t WHERE t.user_step_id = :timestep_id))""",
 }
 _FLAGS: Final = {
-    "rate_limited": "coalesce(c.rate_limited, false)",
-    "cut_off": "(coalesce(c.stream_end, '') = 'cut_off')",
+    "in_session": ("c.session_id IS NOT NULL", "c.session_id IS NULL"),
+    "errors": (FAILED, "c.outcome = 'success'"),
+    "rate_limited": ("coalesce(c.rate_limited, false)", "NOT coalesce(c.rate_limited, false)"),
+    "cut_off": ("coalesce(c.stream_end, '') = 'cut_off'", "coalesce(c.stream_end, '') <> 'cut_off'"),
 }
+"""The conditions where a field is true, and where it is false."""
 _OF_SESSION_ITSELF: Final = frozenset(
     {*_SESSION, "metadata", "min_cost_usd", "min_duration_ns", "sort", "session_id", "since_ns", "until_ns"}
     | {"in_session", "limit", "offset", "newest_first", "content"}
 )
 """Fields of a `CallFilter` that for sessions are not about one of its calls."""
-_USERS_STEP: Final = "IN (SELECT t.timestep_id FROM timesteps t WHERE t.user_step_id = :timestep_id)"
 _OWN: Final = {"name": "c.session_name", "user": "c.user_id"}
 """The labels that calls share with their sessions."""
 _COLUMNS: Final = frozenset({"user_id", "organization_id", "project_id", "run_id", "agent_id", "workflow_id"})
@@ -170,6 +174,12 @@ def whole_pico(usd: Decimal) -> int | None:
     return int(EXACT.multiply(usd, PICO)) if usd.copy_abs() < _MOST_PICO // PICO else most
 
 
+_CONVERTED: Final[Mapping[str, Callable[[Any], object]]] = {
+    "success": int, "min_cost_usd": whole_pico, "text": str.casefold, "error_text": str.casefold,
+}  # fmt: skip
+"""The fields whose parameters have other values, and what gives them."""
+
+
 def of_calls(which: CallFilter) -> CallFilter | None:
     """Return the conditions for one of a session's calls; None if there are none."""
     fields = {name: getattr(which, name) for name in CallFilter.__struct_fields__ if name not in _OF_SESSION_ITSELF}
@@ -186,9 +196,7 @@ def _call_conditions(which: CallFilter, dialect: Dialect) -> Iterator[str]:
     yield from (text for name, text in _PLAIN.items() if getattr(which, name) is not None)
     yield from _kinds(which)
     if which.min_cost_usd is not None:
-        yield f"{dialect.cost} >= :min_cost"
-    if which.timestep_id is not None:
-        yield f"(c.timestep_id = :timestep_id OR c.timestep_id {_USERS_STEP})"
+        yield f"{dialect.cost} >= :min_cost_usd"
     yield from _labels(which, dialect)
     yield from _texts(which, dialect)
 
@@ -221,15 +229,11 @@ def _texts(which: CallFilter, dialect: Dialect) -> Iterator[str]:
 
 def _kinds(which: CallFilter) -> Iterator[str]:
     """Yield the conditions on the kind of calls."""
-    if which.in_session is not None:
-        yield f"c.session_id IS {'NOT NULL' if which.in_session else 'NULL'}"
-    if which.errors is not None:
-        yield FAILED if which.errors else "c.outcome = 'success'"
+    for name, (is_so, is_not) in _FLAGS.items():
+        if (wanted := getattr(which, name)) is not None:
+            yield is_so if wanted else is_not
     if which.outcome is not None:
         yield f"{_OUTCOME if which.outcome in UNENDED else 'c.outcome'} = :outcome"
-    for name, text in _FLAGS.items():
-        if (wanted := getattr(which, name)) is not None:
-            yield text if wanted else f"NOT {text}"
     if which.finish is not None:
         words = ", ".join(map(repr, sorted(WORDS.get(which.finish, ()))))
         yield f"lower(c.finish_reason) IN ({words})" if words else "c.finish_reason = :finish"
@@ -245,17 +249,12 @@ def session_condition(which: CallFilter, dialect: Dialect) -> str | None:
 
 def parameters(which: CallFilter, gone: Iterable[int] = ()) -> dict[str, object]:
     """Return the values of the parameters of these conditions; `gone` are the processes of this host that ended."""
-    named = (*_SESSION, *_PLAIN, "outcome", "timestep_id", "finish")
-    values: dict[str, object] = {name: value for name in named if (value := getattr(which, name)) is not None}
-    if which.success is not None:
-        values["success"] = int(which.success)
+    values: dict[str, object] = {}
+    for name in (*_SESSION, *_PLAIN, "outcome", "finish", "min_cost_usd", "text", "error_text"):
+        if (value := getattr(which, name)) is not None:
+            values[name] = _CONVERTED[name](value) if name in _CONVERTED else value
     if values.keys() & {"session_outcome", "outcome"}:
         values |= {"host": socket.gethostname(), "gone": "".join(f",{pid}," for pid in gone)}
-    if which.min_cost_usd is not None:
-        values["min_cost"] = whole_pico(which.min_cost_usd)
-    for name in ("text", "error_text"):
-        if (part := getattr(which, name)) is not None:
-            values[name] = part.casefold()
     for number, (key, value) in enumerate(which.metadata):
         values |= {f"key{number}": key, f"value{number}": value}
     return values

@@ -360,7 +360,7 @@ def _of_session(which: CallFilter, dialect: Dialect) -> Iterator[str]:
     if which.until_ns is not None:
         yield "at > 0 AND at < :until_ns"
     if which.min_cost_usd is not None:
-        yield "cost >= :min_cost"
+        yield "cost >= :min_cost_usd"
     if which.min_duration_ns is not None:
         yield "duration >= :min_duration_ns"
     of_calls = "session_id {} (SELECT c.session_id FROM calls c WHERE c.session_id IS NOT NULL AND {})"
