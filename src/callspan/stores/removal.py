@@ -149,7 +149,7 @@ def _named(database: Database, scope: DeletionScope) -> _Wanted:
     with database.transaction():
         for name, ids in zip(_WANTED, (scope.sessions, scope.calls), strict=True):
             _temporary(database, name)
-            database.many(f"INSERT INTO {name} VALUES (:id)", [{"id": one} for one in ids])
+            database.many(f"INSERT INTO {name} VALUES (:id)", [{"id": one} for one in sorted(ids)])
     sessions, calls = (f"SELECT id FROM {name}" for name in _WANTED)
     after = [
         f"DELETE FROM {wanted} WHERE id IN (SELECT id FROM {gone})" for wanted, gone in zip(_WANTED, _GONE, strict=True)
