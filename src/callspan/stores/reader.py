@@ -318,11 +318,14 @@ class Reader:
 _NOTHING: Final = "CAST(NULL AS bigint)"
 _OF_CALLS: Final = {
     "cost": "CAST(sum({cost}) AS bigint)",
-    "duration": "max(coalesce(c.end_ns, c.start_ns))",
+    "duration": """max(CASE WHEN c.session_id NOT IN (SELECT s.session_id FROM sessions s WHERE s.end_ns IS NOT NULL)
+      THEN coalesce(c.end_ns, c.start_ns) END)""",
     "tokens": f"CAST(sum({TOKENS}) AS bigint)",
     "retries": "CAST(sum(c.retries) AS bigint)",
 }
-"""What sessions are sorted and limited by, of the calls of one; of the duration its end."""
+"""What sessions are sorted and limited by, of the calls of one; for the duration the end of the last one.
+
+That is looked up only where the session has no end: an index is enough otherwise."""
 _LASTED: Final = "coalesce(max(ended), max(duration)) - coalesce(max(recorded), min(called))"
 _MEASURES: Final = {name: f"CAST(sum({name}) AS bigint)" for name in _OF_CALLS} | {
     "duration": f"CASE WHEN {_LASTED} < 0 THEN 0 ELSE {_LASTED} END"
