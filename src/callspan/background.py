@@ -134,14 +134,19 @@ class LRUCache(Generic[_K, _V]):
         """Remove an entry and return its value; None if there is none."""
         return self._known.pop(key, None)
 
-    def is_first(self: LRUCache[_K, object], key: _K) -> bool:
-        """Return whether a key was not there yet; it is from now on, with a value of its own."""
-        known, value = self._known, object()
-        mine = known.setdefault(key, value) is value
+    def setdefault(self, key: _K, value: _V) -> _V:
+        """Return the value of a key, which is this one if there was none, and mark the entry as used."""
+        known = self._known
+        held = known.setdefault(key, value)
         self._renew(key)
         if len(known) > self._limit:
             known.popitem(last=False)
-        return mine
+        return held
+
+    def is_first(self: LRUCache[_K, object], key: _K) -> bool:
+        """Return whether a key was not there yet; it is from now on, with a value of its own."""
+        value = object()
+        return self.setdefault(key, value) is value
 
     def _renew(self, key: _K) -> None:
         try:

@@ -381,6 +381,22 @@ async def test_a_loss_that_only_a_send_notices_cuts_off_and_fails_the_next_creat
     assert {span.context.span_id for span in seen.spans} >= {int(one.span_id or "0", 16) for one in seen.records}
 
 
+@pytest.mark.parametrize("media", ["reference", "inline"])
+async def test_audio_within_an_item_is_never_kept(media: Any, mode: Mode) -> None:
+    content = [{"type": "input_audio", "audio": SECOND, "transcript": "Hello."}]
+    given = [{"type": "message", "role": "user", "content": content}]
+    script = [session(), added("item_1", "user", content), *answer("resp_1", "Hi."), "recv", *answer("resp_2", "Hi.")]
+    with capture(media=media) as seen, serving(script) as part:
+        async with connected(mode, part.url) as socket:
+            await socket.until(DONE)
+            await asked(socket, response={"input": given})
+    digest = hashlib.sha256(base64.b64decode(SECOND)).hexdigest() if media == "inline" else None
+    sound = Media(modality="audio", mime="audio/pcm", size=48_000, seconds=1.0, sha256=digest)
+    for record in by_api(seen):
+        assert SECOND[:100].encode() not in bytes(record.request.body)
+        assert [message.parts for message in conversation_of(record).input] == [[Text(text="Hello."), sound]]
+
+
 async def test_audio_is_hashed_where_media_are_kept_inline(mode: Mode) -> None:
     script = [session(), created("resp_1"), *spoken("resp_1", "Hi.", seconds=20), *done("resp_1", "Hi."), "drop"]
     sounds = [one["delta"] for one in script if one != "drop" and one["type"] == "response.output_audio.delta"]

@@ -68,6 +68,20 @@ class AudioFrames:
         rest = {key: value for key, value in event.items() if key != self._field}
         return {**rest, BYTES: size, **({_BASE64: audio} if self._hashes else {})}
 
+    def by_reference(self, item: Any, audio_format: object) -> Any:
+        """Return an item with references in place of the audio of its parts."""
+        if not isinstance(item, dict) or not isinstance(item.get("content"), list):
+            return item
+        return {**item, "content": [self._part(part, audio_format) for part in item["content"]]}
+
+    def _part(self, part: Any, audio_format: object) -> Any:
+        if not isinstance(part, dict) or not isinstance(part.get(self._field), str):
+            return part
+        audio = Audio()
+        audio.add(self.event_of(part))
+        rest = {key: value for key, value in part.items() if key != self._field}
+        return {**rest, **audio.reference(audio_format)}
+
     def _read(self, message: Any) -> Json | None:
         pattern, tail, padding = self._text if isinstance(message, str) else self._bytes
         head = pattern.match(message)

@@ -10,7 +10,7 @@ Wire reference: https://platform.openai.com/docs/guides/realtime-conversations
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Final
+from typing import Any, Final
 
 from callspan.background import LRUCache
 from callspan.providers.openai.audio_frames import AudioFrames, audio_reference
@@ -51,6 +51,7 @@ class RealtimeEvents(Creates[_Response]):
         self._last_id: str | None = None
         self._speech_ended_ns: int | None = None
         self._audio = AudioFrames(*_AUDIO, field="delta", hashes=hashes_audio)
+        self._parts = AudioFrames(field="audio", hashes=hashes_audio)
         # A method of its own would cost as much as to count a message.
         self.counted, self.repeated = self._audio.counted, self._audio.repeated  # type: ignore[method-assign]
 
@@ -58,7 +59,10 @@ class RealtimeEvents(Creates[_Response]):
         """Return the response that a create requests."""
         if frame.get("type") != CREATE:
             return None
-        return _Response(settings_of(self._session), mapping(frame, "response") or {}, text(frame, "event_id"))
+        overrides = {**(mapping(frame, "response") or {})}
+        if "input" in overrides:
+            overrides["input"] = list(map(self._kept, items(overrides, "input")))
+        return _Response(settings_of(self._session), overrides, text(frame, "event_id"))
 
     def received(self, event: Json, at_ns: int) -> list[Step]:
         """Return what is to be done with an event."""
@@ -139,13 +143,8 @@ class RealtimeEvents(Creates[_Response]):
             self._waiting.remove(found)
         return found
 
-    def _item(self, identity: str | None) -> Json:
-        """Return what is known of an item."""
-        known = self._items.get(identity)
-        if known is None:
-            known = {}
-            self._items.put(identity, known)
-        return known
+    def _kept(self, item: Any) -> Any:
+        return self._parts.by_reference(item, self._input("format"))
 
     def _of_item(self, event: Json, step: str) -> None:
         item = mapping(event, "item")
@@ -155,14 +154,15 @@ class RealtimeEvents(Creates[_Response]):
         elif step == "truncated":
             self._pending.put(f"truncated {identity}", {key: event[key] for key in event if key != "event_id"})
         elif item is not None and step in _MADE and self._seen.is_first(identity):
-            self._pending.put(identity, item)
-            if any("audio" in str(part.get("type")) for part in objects(item, "content")):
-                known = self._item(identity)
-                known["content"] = item["content"]
-                next(objects(item, "content")).update(self._sound(known))
+            kept = self._kept(item)
+            self._pending.put(identity, kept)
+            if any("audio" in str(part.get("type")) for part in objects(kept, "content")):
+                known = self._items.setdefault(identity, {})
+                known["content"] = kept["content"]
+                next(objects(kept, "content")).update(self._sound(known))
 
     def _of_speech(self, event: Json, kind: str, at_ns: int) -> None:
-        known = self._item(text(event, "item_id"))
+        known = self._items.setdefault(text(event, "item_id"), {})
         known |= {key: event[key] for key in ("audio_start_ms", "audio_end_ms") if key in event}
         if kind.endswith((".speech_stopped", ".committed")) and "ended_ns" not in known:
             known["ended_ns"] = self._speech_ended_ns = at_ns
@@ -179,7 +179,7 @@ class RealtimeEvents(Creates[_Response]):
         return dig(self._session, "audio", "input", name) or dig(self._session, f"input_audio_{name}")
 
     def _of_transcription(self, event: Json, step: str) -> list[Step]:
-        known, place = self._item(text(event, "item_id")), integer(event, "content_index") or 0
+        known, place = self._items.setdefault(text(event, "item_id"), {}), integer(event, "content_index") or 0
         key = text(event, "item_id"), place
         turn, steps = self._transcriptions.get(key), list[Step]()
         if turn is None:
