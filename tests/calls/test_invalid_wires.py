@@ -6,8 +6,9 @@ Every answer is read twice, without callspan and with it; the two must be the sa
 from __future__ import annotations
 
 import gzip
+import json
 from collections.abc import Callable, Iterator
-from functools import cache
+from functools import cache, partial
 from itertools import accumulate, pairwise
 from types import SimpleNamespace
 from typing import Any
@@ -153,6 +154,47 @@ async def test_a_damaged_encoding_is_recorded_as_the_caller_got_it(sdk: str, dam
     assert ours.items == bare.items
     raised = "Error" in bare.items[-1] if bare.items else False
     assert record.outcome == ("error" if raised else "success")
+
+
+ANSWERS: dict[str, dict[str, Any]] = {
+    "openai": {
+        "choices": [{"index": 0, "message": {"role": "assistant", "content": TEXT}, "finish_reason": "stop"}],
+        "usage": {"prompt_tokens": 5, "completion_tokens": 2, "total_tokens": 7},
+    },
+    "anthropic": {
+        "type": "message", "role": "assistant", "content": [{"type": "text", "text": TEXT}], "stop_reason": "end_turn",
+        "usage": {"input_tokens": 5, "output_tokens": 2},
+    },
+}  # fmt: skip
+NO_EVENTS: dict[str, Callable[[str], bytes]] = {
+    "a whole answer": lambda sdk: json.dumps(ANSWERS[sdk]).encode(),
+    "an error": lambda sdk: b'{"error": {"message": "slow down", "type": "rate_limit_error"}}',
+    "events": whole,
+    "no json": lambda sdk: b'{"choices": [',
+}
+
+
+@pytest.mark.parametrize("sent", NO_EVENTS)
+async def test_json_instead_of_a_stream_is_recorded_though_the_caller_gets_nothing_of_it(
+    sdk: str, sent: str, mode: Mode
+) -> None:
+    """Some gateways answer so, others only state the type; the SDKs' streams then have no item, and no exception."""
+    handler = transports.answer(sdk, *cut(NO_EVENTS[sent](sdk), 50), headers={"content-type": "application/json"})
+    made = transports.client(mode, sdk, handler)
+    create = partial((made.chat.completions if sdk == "openai" else made.messages).create, **ASK[sdk], stream=True)
+    bare = [repr(item) for item in await mode.all(await mode.wait(create()))]
+    with capture() as seen:
+        assert [repr(item) for item in await mode.all(await mode.wait(create()))] == bare
+        record = the_call(seen)
+    assert record.stream is not None
+    assert record.stream.chunks == len(bare)
+    if sent == "an error":
+        assert record.error is not None
+        assert (record.outcome, record.error.kind, record.error.message) == ("error", "rate_limit", "slow down")
+    else:
+        is_whole = sent != "no json"
+        assert (record.outcome, text_of(record)) == ("success", TEXT if is_whole else "")
+        assert record.stream.end == ("complete" if is_whole else "cut_off")
 
 
 BODIES: dict[str, bytes] = {

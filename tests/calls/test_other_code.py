@@ -21,7 +21,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from tests.calls import transports
 from tests.support import sdks
-from tests.support.calls import CHAT, MESSAGE, ask, caught, client_of, text_of, the_call
+from tests.support.calls import MESSAGE, REQUESTS, Wire, ask, caught, client_of, text_of, the_call
 from tests.support.mode import Mode
 from tests.support.scale import scaled
 
@@ -129,14 +129,29 @@ def test_calls_under_trio_are_recorded(how: str, sdk: str, provider: ScriptedPro
         assert (record.outcome, text_of(record)) == ("success", "I am well.")
 
 
-async def test_a_stream_requested_in_extra_body_is_as_without_callspan(mode: Mode) -> None:
-    """`extra_body` asks for a stream the SDK does not expect, and hands on as text."""
+@pytest.mark.parametrize("how", ["plain", "raw", "streaming"])
+async def test_a_stream_requested_in_extra_body_is_as_without_callspan(
+    how: str, wire: Wire, nothing_warned: list[str]
+) -> None:
+    """`extra_body` asks for a stream the SDK does not expect, and hands on as text: its record has the answer."""
+    mode, owner = wire.mode, wire.resource()
     mode.provider.reply(text="I am well.", repeat=True)
-    create = partial(mode.openai().chat.completions.create, **CHAT, extra_body={"stream": True})
-    bare = type(await mode.wait(create()))
+    asked: dict[str, Any] = {**REQUESTS[wire.api], "extra_body": {"stream": True}}
+
+    async def received() -> Any:
+        if how == "plain":
+            return await mode.wait(owner.create(**asked))
+        if how == "raw":
+            return (await mode.wait(owner.with_raw_response.create(**asked))).text
+        async with mode.entered(owner.with_streaming_response.create(**asked)) as response:
+            return await mode.wait(response.read())
+
+    bare = type(await received())
     with capture() as seen:
-        assert type(await mode.wait(create())) is bare
-        assert the_call(seen).outcome == "success"
+        assert type(await received()) is bare
+        record = the_call(seen)
+    assert (record.outcome, record.stream, text_of(record)) == ("success", None, "I am well.")
+    assert nothing_warned == []
 
 
 def base_of(client: Any) -> type:

@@ -100,11 +100,19 @@ class FileBody:
 
 
 def file_body_of(endpoint: Endpoint | None, response: Any) -> FileBody | None:
-    """Return the collector of a response's bytes; None if the response is JSON."""
-    if not getattr(endpoint, "returns_files", False) or endpoint is None:
-        return None
+    """Return the collector of a response's bytes; None if the response is JSON.
+
+    A request of `extra_body`, or a gateway, may make a stream of an answer that is plain for the SDK.
+    """
     mime = _mime(response)
-    return None if mime is not None and mime.endswith(_JSON) else FileBody(endpoint.accumulator(), mime)
+    if endpoint is None or not (mime == _EVENTS or getattr(endpoint, "returns_files", False)):
+        return None
+    return None if is_json(response) else FileBody(endpoint.accumulator(), mime)
+
+
+def is_json(response: Any) -> bool:
+    """Return whether a response says that it is JSON."""
+    return (_mime(response) or "").endswith(_JSON)
 
 
 def read_file(endpoint: Endpoint | None, result: object, response: Any) -> object:

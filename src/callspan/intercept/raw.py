@@ -14,7 +14,7 @@ from functools import partial
 from typing import Any, Final
 
 from callspan.fail_open import fail_open, value_of
-from callspan.intercept.body_parsers import EventParser, file_body_of
+from callspan.intercept.body_parsers import EventParser, file_body_of, is_json
 from callspan.intercept.hooks import HookSteps
 from callspan.intercept.responses import OBSERVERS, ResponseObserver, parsing_error
 from callspan.record.call import ErrorInfo
@@ -32,14 +32,19 @@ def _begin(_args: object, response: object, _kwargs: object) -> ResponseObserver
 
 
 def _replacement(observer: ResponseObserver, pieces: Any) -> Iterator[bytes] | AsyncIterator[bytes] | None:
-    """Return an observed iterator over `pieces`; None: use the pieces directly, because the SDK's stream reads them."""
+    """Return an observed iterator over `pieces`; None: use the pieces directly, because the SDK's stream reads them.
+
+    The SDK's stream finds no event in JSON, which some gateways send instead: an error, or the whole answer.
+    """
     is_async = isinstance(pieces, AsyncIterator)
     if not is_async and not isinstance(pieces, Iterator):
         return None
     if observer.call.byte_reader is None:
         if observer.is_reading():
             observer.is_read_by_sdk = True
-            return None
+            if not is_json(observer.response()):
+                return None
+            return _observed_async(pieces, observer) if is_async else _observed(pieces, observer)
         # `streaming`: the caller reads the response of an SDK's stream directly.
         if not (observer.call.is_raw or observer.call.streaming):
             return None
@@ -82,15 +87,41 @@ def _takers(observer: ResponseObserver) -> tuple[Callable[[bytes], None], Callab
     """Return two functions: one for each piece that is read, and one to call after the last piece."""
     if (reader := observer.call.byte_reader) is not None:
         return reader.add, observer.completed
+    if observer.is_read_by_sdk:
+        answer = _WholeAnswer(observer)
+        return answer.add, answer.completed
     copy = _Copy(observer)
     return copy.add, copy.completed
 
 
 def _broken_off(observer: ResponseObserver, error: BaseException) -> None:
+    if observer.is_read_by_sdk:
+        return  # its stream reports how it ended
     if isinstance(error, GeneratorExit):
         observer.lost()
     else:
         observer.failed(error)
+
+
+class _WholeAnswer:
+    """The JSON that answers the request of a stream."""
+
+    __slots__ = ("_held", "_observer")
+
+    def __init__(self, observer: ResponseObserver) -> None:
+        self._observer = observer
+        self._held: list[bytes] = []
+
+    def add(self, piece: bytes) -> None:
+        """Add a piece, unless there are events in spite of the type of the response."""
+        if not self._observer.call.chunks:
+            self._held.append(piece)
+
+    def completed(self) -> None:
+        """Pass the answer on."""
+        body = value_of(partial(json.loads, b"".join(self._held)))
+        if isinstance(body, dict) and not self._observer.call.chunks:
+            self._observer.whole(body)
 
 
 class _Copy:

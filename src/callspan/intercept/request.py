@@ -133,7 +133,7 @@ class OpenCall:
                     call_made(response, self.call.named)
                 if self._is_unfinished(result, response):
                     return
-                is_file = file_body_of(self.call.endpoint, response) is not None
+                is_file = file_body_of(self.call.endpoint, self.read if response is None else response) is not None
                 error = None if is_file else body_error(result, response)
         try:
             self.call.end(how=None, error=error)
@@ -156,8 +156,9 @@ class OpenCall:
             return False
         awaited = not call.streaming and not call.has_body
         if awaited and (self.observer is None or getattr(response, "is_closed", True)):
-            file = read_file(self.call.endpoint, result, response)
-            self._take(body_of(result, response if received is None else received) if file is None else file)
+            answer = response if received is None else received
+            file = read_file(self.call.endpoint, result, answer)
+            self._take(body_of(result, answer) if file is None else file)
         if call.has_body or self.observer is None:
             return False
         self.observer.release()

@@ -82,6 +82,11 @@ class ResponseObserver:
         """Let neither data nor an end of the response reach the call: another one has replaced it."""
         self._waits, self.data = True, bool
 
+    def whole(self, body: object) -> None:
+        """Take the complete body that came instead of a stream, unless another response has replaced this one."""
+        if self.data is not bool:
+            self.call.whole(body)
+
     def hold(self) -> None:
         """Let the first end wait for `release`."""
         self._waits = True
