@@ -348,12 +348,17 @@ def test_output_includes_what_the_total_does_or_is_marked_as_estimated(
         assert found.raw["completion_tokens"] == stated[1]
 
 
+KEPT = {"ephemeral_5m_input_tokens": 1, "ephemeral_1h_input_tokens": 2}
+
+
 @pytest.mark.parametrize(
     ("counted", "estimated"),
     [
         ({"input_tokens": 3, "cache_read_input_tokens": 4000, "output_tokens": 5}, False),
         ({"output_tokens": 5, "output_tokens_details": {"thinking_tokens": 6}}, True),
         ({"cache_creation_input_tokens": 1, "cache_creation": {"ephemeral_1h_input_tokens": 2}}, True),
+        ({"cache_creation_input_tokens": 3, "cache_creation": KEPT}, False),
+        ({"cache_creation_input_tokens": 9, "cache_creation": KEPT}, True),
     ],
 )
 def test_counts_of_anthropic_that_contradict_each_other_are_estimated(counted: Any, estimated: bool) -> None:

@@ -31,7 +31,7 @@ _HTTP_ERROR: Final = re.compile("[45][0-9][0-9]")
 _RETRYABLE: Final = frozenset({"rate_limit", "timeout", "connection", "overloaded", "server"})
 
 _EXCEPTIONS: Final = {
-    "cancelled": "CancelledError GeneratorExit KeyboardInterrupt SystemExit",
+    "cancelled": "Cancelled CancelledError GeneratorExit KeyboardInterrupt SystemExit",
     "timeout": (
         "APITimeoutError TimeoutError TimeoutException ReadTimeout ConnectTimeout WriteTimeout PoolTimeout"
         " ServerTimeoutError SocketTimeoutError ConnectionTimeoutError"

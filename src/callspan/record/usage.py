@@ -127,7 +127,10 @@ _PARTS: Final = (
 
 
 def contradicts_itself(usage: Usage) -> bool:
-    """Return whether a counter is smaller than one of its parts."""
+    """Return whether a counter is smaller than one of its parts, or writes to the cache are not the sum of theirs.
+
+    The last event of a stream states the writes anew, but not how long they are kept.
+    """
     for name, parts in _PARTS:
         whole = getattr(usage, name)
         if whole is not None:
@@ -135,6 +138,9 @@ def contradicts_itself(usage: Usage) -> bool:
                 count = getattr(usage, part)
                 if count is not None and count > whole:
                     return True
+    short, long, written = usage.cache_write_5m_tokens, usage.cache_write_1h_tokens, usage.cache_write_tokens
+    if None not in (short, long, written) and (short or 0) + (long or 0) != written:
+        return True
     total = usage.total_tokens
     return total is not None and total < (usage.input_tokens or 0) + (usage.output_tokens or 0)
 
