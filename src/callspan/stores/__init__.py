@@ -11,7 +11,6 @@ from callspan.stores.aggregates import exact_sum, is_error, known_sum
 from callspan.stores.base import (
     IN_PROGRESS,
     ORDERS,
-    CallIds,
     EmptyStoreError,
     Entry,
     Event,
@@ -48,7 +47,6 @@ __all__ = [
     "META",
     "ORDERS",
     "CallFilter",
-    "CallIds",
     "ConversationReader",
     "EmptyStoreError",
     "Entry",

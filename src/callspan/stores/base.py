@@ -11,13 +11,7 @@ from typing import Final, Literal, NamedTuple, TypeAlias, get_args
 import msgspec
 
 from callspan.record.call import CallRecord
-from callspan.record.events import (
-    EventRecord,
-    MessageRecord,
-    Record,
-    RewardRecord,
-    SessionRecord,
-)
+from callspan.record.events import EventRecord, MessageRecord, Record, RewardRecord, SessionRecord
 from callspan.record.formats import StoreError as StoreError  # noqa: PLC0414 - its place for stores
 from callspan.record.formats import check_format
 from callspan.record.labels import labels

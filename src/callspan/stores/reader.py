@@ -31,12 +31,7 @@ from callspan.stores.call_rows import call_of, read_calls, record_of
 from callspan.stores.columns import EVENTS, MESSAGES, REWARDS, TABLES, TIMESTEPS, Table
 from callspan.stores.database import Database, Dialect, Values, in_parts
 from callspan.stores.erased import digest_of_id
-from callspan.stores.filters import (
-    TOKENS,
-    CallFilter,
-    call_condition,
-    session_condition,
-)
+from callspan.stores.filters import TOKENS, CallFilter, call_condition, session_condition
 from callspan.stores.history import follow
 from callspan.stores.sums import checked_groupings, summed
 
