@@ -180,7 +180,6 @@ ENDINGS: dict[str, Ending] = {
     "connection cut": Ending(read_whole, "error", "error", error="connection", raises="any", reply={"cut_after": 6}),
     "error event": Ending(read_whole, "error", "error", error="overloaded", raises="APIError",
                           reply={"error_after": 6, "error_type": "overloaded_error"}),
-    "JSON for events": Ending(read_whole, "success", "cut_off", 0, reply={"json_where_sse_due": True}),
 }  # fmt: skip
 
 
@@ -209,6 +208,16 @@ async def test_each_ending_is_one_span_and_record_of_what_was_received(name: str
     if ending.outcome == "success" and ending.end != "cut_off":
         assert record.usage is not None or wire.api == "chat_completions"
         assert (record.text, record.error) == (TEXT, None)
+
+
+async def test_json_where_events_are_due_is_the_answer(wire: Wire, seen: Captured) -> None:
+    """Of which the caller gets nothing."""
+    wire.mode.provider.reply(text=TEXT, json_where_sse_due=True)
+    assert await wire.read() == []
+    record = the_call(seen)
+    assert (record.outcome, record.text, record.usage is None) == ("success", TEXT, False)
+    assert record.stream is not None
+    assert (record.stream.end, record.stream.complete, record.stream.chunks) == ("complete", False, 0)
 
 
 def check_raised(raised: BaseException | None, ending: Ending, api: str) -> None:

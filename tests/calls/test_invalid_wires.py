@@ -6,7 +6,6 @@ Every answer is read twice, without callspan and with it; the two must be the sa
 from __future__ import annotations
 
 import gzip
-import json
 from collections.abc import Callable, Iterator
 from functools import cache, partial
 from itertools import accumulate, pairwise
@@ -156,18 +155,7 @@ async def test_a_damaged_encoding_is_recorded_as_the_caller_got_it(sdk: str, dam
     assert record.outcome == ("error" if raised else "success")
 
 
-ANSWERS: dict[str, dict[str, Any]] = {
-    "openai": {
-        "choices": [{"index": 0, "message": {"role": "assistant", "content": TEXT}, "finish_reason": "stop"}],
-        "usage": {"prompt_tokens": 5, "completion_tokens": 2, "total_tokens": 7},
-    },
-    "anthropic": {
-        "type": "message", "role": "assistant", "content": [{"type": "text", "text": TEXT}], "stop_reason": "end_turn",
-        "usage": {"input_tokens": 5, "output_tokens": 2},
-    },
-}  # fmt: skip
 NO_EVENTS: dict[str, Callable[[str], bytes]] = {
-    "a whole answer": lambda sdk: json.dumps(ANSWERS[sdk]).encode(),
     "an error": lambda sdk: b'{"error": {"message": "slow down", "type": "rate_limit_error"}}',
     "events": whole,
     "no json": lambda sdk: b'{"choices": [',
