@@ -138,7 +138,7 @@ async def test_a_stream_requested_in_extra_body_is_as_without_callspan(
     """`extra_body` asks for a stream the SDK does not expect, and hands on as text: its record has the answer."""
     mode, owner = wire.mode, wire.resource()
     mode.provider.reply(text="I am well.", repeat=True)
-    asked: dict[str, Any] = {**REQUESTS[wire.api], "extra_body": {"stream": True}}
+    asked: dict[str, Any] = {**REQUESTS[wire.api], "extra_body": {"stream": True, "top_k": 7}}
 
     async def received() -> Any:
         if how == "plain":
@@ -153,6 +153,7 @@ async def test_a_stream_requested_in_extra_body_is_as_without_callspan(
         assert type(await received()) is bare
         record = the_call(seen)
     assert (record.outcome, record.stream, text_of(record)) == ("success", None, "I am well.")
+    assert record.request.params["top_k"] == 7
     assert nothing_warned == []
 
 

@@ -217,7 +217,10 @@ async def test_a_candidate_of_a_decision_is_a_tool(refuses: bool, mode: Mode, se
 
     kind = runners.AsyncDecisionsToolRunner if mode.is_async else runners.DecisionsToolRunner
     runner = kind(observe=lambda: of("A fork."), candidates=candidates)
-    await mode.wait(runner.run(mode.openai(), {"model": "gpt-6-luna", "input": "Find the exit."}))
+    heard: list[Any] = []
+    request = {"model": "gpt-6-luna", "input": "Find the exit."}
+    await mode.wait(runner.run(mode.openai(), request, on_diagnostic=heard.append))
+    assert heard, "the application's own observer"
     (agent,), (tool,) = rows(seen, "agent"), rows(seen, "tool")
     assert (tool.name, tool.tool_call_id) == ("north", f"{seen.records[0].call_id}:north")
     call = "decisions gpt-6-luna"
