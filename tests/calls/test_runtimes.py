@@ -1,15 +1,21 @@
-"""Options of the interpreter and another event loop: a small program, in a process, with and without callspan."""
+"""Options of the interpreter, another event loop, greenlets: a program in a process, with and without callspan."""
 
 from __future__ import annotations
 
+import json
+import signal
 from contextlib import closing
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from tests.support.processes import ran
 
 import callspan
 from callspan.testing import ScriptedProvider
+
+if TYPE_CHECKING:
+    from tests.support.receiver import OtlpReceiver
 
 pytestmark = pytest.mark.usefixtures("no_settings")
 
@@ -72,3 +78,49 @@ def test_a_program_prints_the_same_and_its_calls_are_recorded(
     with closing(callspan.open_store(store)) as reader:
         ends = sorted(call.outcome for call in reader.calls())
     assert ends == ["cancelled", "cancelled", "cancelled", "error", *["success"] * 5]
+
+
+GREENLETS = """
+# Everything is patched before anything is imported, callspan's threads and locks with it.
+from gevent import monkey; monkey.patch_all()
+import gevent.pool, json, os, signal, sys, time
+url, store = sys.argv[1:]
+if store:
+    import callspan
+    callspan.instrument(stores=store, otlp=True)
+import openai
+client = openai.OpenAI(api_key="k", base_url=url + "/v1", max_retries=0)
+
+def ask(_):
+    asked = dict(model="gpt-5", messages=[{"role": "user", "content": "How are you?"}])
+    with client.chat.completions.create(**asked, stream=True) as stream:
+        said = "".join(chunk.choices[0].delta.content or "" for chunk in stream if chunk.choices)
+    return [client.chat.completions.create(**asked).choices[0].message.content, said]
+
+print(json.dumps(gevent.pool.Pool(4).map(ask, range(6))), flush=True)
+
+def end():
+    monkey.get_original("time", "sleep")(0.5)
+    os.kill(os.getpid(), signal.SIGTERM)
+
+gevent.get_hub().threadpool.spawn(end)
+time.sleep(30)
+"""
+
+
+def test_greenlets_are_told_apart_and_a_signal_while_all_wait_sends_their_spans(
+    tmp_path: Path, provider: ScriptedProvider, receiver: OtlpReceiver, store: str
+) -> None:
+    pytest.importorskip("gevent", reason="gevent is not installed")
+    bare, observed = (
+        ran(
+            "-c", GREENLETS, provider.url, url, cwd=tmp_path, code=-signal.SIGTERM,
+            OTEL_EXPORTER_OTLP_ENDPOINT=receiver.url, OTEL_METRICS_EXPORTER="none", OTEL_LOGS_EXPORTER="none",
+        )
+        for url in ("", store)
+    )  # fmt: skip
+    assert (observed.stdout, observed.stderr) == (bare.stdout, "")
+    assert len(json.loads(observed.stdout)) == 6
+    assert len(receiver.spans) == 12
+    with closing(callspan.open_store(store)) as reader:
+        assert [call.outcome for call in reader.calls()] == ["success"] * 12
