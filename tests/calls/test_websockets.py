@@ -10,6 +10,7 @@ from typing import Any
 import openai
 import pytest
 from opentelemetry import trace
+from opentelemetry.instrumentation.utils import suppress_instrumentation
 from tests.support import sdks
 from tests.support.calls import body_sent, client_class, conversation_of, the_call
 from tests.support.mode import Mode
@@ -173,6 +174,18 @@ async def test_a_failed_open_is_the_applications_error(refused: bool, surface: s
         async with mode.entered(manager):
             pass
     assert seen.everything == []
+
+
+async def test_a_suppressed_create_has_a_record_and_no_span(mode: Mode, seen: Captured) -> None:
+    mode.provider.reply(text="Hidden.")
+    mode.provider.reply(text="Shown.")
+    async with connected(mode) as socket:
+        with suppress_instrumentation():
+            await socket.create()
+        await socket.create()
+        await socket.until()
+        await socket.until()
+    assert [(call.text, call.span_id is None) for call in seen.records] == [("Hidden.", True), ("Shown.", False)]
 
 
 def azure(mode: Mode) -> Any:
