@@ -111,7 +111,8 @@ async def talk(url: str) -> list[str]:
                 kinds.append(each.type)
                 if kinds.count("agent_end") == 2:
                     break
-    return [kind for kind in kinds if not kind.startswith(("raw", "history"))]
+    # Sorted: the tool runs in a task of its own, whose events come before or after the end of the answer.
+    return sorted(kind for kind in kinds if not kind.startswith(("raw", "history")))
 
 
 async def listen(http: str, socket: str, *, is_streamed: bool) -> AsyncIterator[str]:
