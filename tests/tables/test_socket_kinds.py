@@ -162,3 +162,14 @@ def test_an_error_that_names_nothing_is_that_of_the_only_create() -> None:
     assert steps(kind, event("error", error={"code": "server_error", "param": None})) == [("fail", first)]
     (turn,) = begun(kind, second)
     assert {one for _, one in steps(kind, *answer("resp_2", "Hi."))} == {turn}
+
+
+@pytest.mark.parametrize("path", ["/realtime", "/responses"])
+def test_a_create_whose_send_fails_after_a_frame_came_is_not_the_one_that_is_answered(path: str) -> None:
+    """The receiver takes what was sent while a send still waits for the network."""
+    kind = kind_of(path)
+    (withdrawn,) = begun(kind, {"type": "response.create"})
+    withdrawn.is_withdrawn = True
+    (first, own), *_ = steps(kind, {"type": "response.created", "response": {"id": "resp_1"}})
+    assert (first, own is withdrawn) == ("begin", False)
+    assert steps(kind, event("error", error={"code": "server_error", "param": None})) in ([], [("fail", own)])

@@ -98,9 +98,7 @@ class SocketCalls:
                 event = decoded(message)
         if event is not None and type(event.get("type")) is str:
             while self._sent:
-                frame, turn = self._sent.popleft()
-                if turn is None or not turn.is_withdrawn:
-                    self._kind.sent(frame, turn)
+                self._kind.sent(*self._sent.popleft())
             while (counted := self._kind.repeated()) is not None:
                 self._take(counted)
             self._take(event)

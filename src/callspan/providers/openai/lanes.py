@@ -46,6 +46,10 @@ class Creates(SocketKind, Generic[_T]):
         if turn is not None:
             self._waiting.append(turn)
 
+    def _unanswered(self) -> list[_T]:
+        """Return the creates that wait. A send may fail after its create was taken, while a frame came."""
+        return [turn for turn in self._waiting if not turn.is_withdrawn]
+
     def _run(self, name: str | None, turn: _T) -> None:
         self._running[name] = turn
         if len(self._running) > _MAX_RUNNING:
@@ -129,7 +133,7 @@ class ResponseLanes(Creates[_Response]):
 
     def _next(self, lane: str | None) -> _Response | None:
         """Return the create that is answered next."""
-        return next((turn for turn in self._waiting if turn.lane == lane), None)
+        return next((turn for turn in self._unanswered() if turn.lane == lane), None)
 
     def _over(self, turn: _Response) -> None:
         del self._running[turn.lane]

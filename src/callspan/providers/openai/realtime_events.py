@@ -107,9 +107,9 @@ class RealtimeEvents(Creates[_Response]):
 
     def _answered(self, response: Json) -> _Response | None:
         """Take the create that a response answers: by its metadata if it has some, else the first."""
-        metadata = response.get("metadata") or None
-        same = [turn for turn in self._waiting if (turn.overrides.get("metadata") or None) == metadata]
-        return self._taken(same or ([] if metadata else self._waiting))
+        metadata, waiting = response.get("metadata") or None, self._unanswered()
+        same = [turn for turn in waiting if (turn.overrides.get("metadata") or None) == metadata]
+        return self._taken(same or ([] if metadata else waiting))
 
     def _begin(self, identity: str, turn: _Response) -> None:
         """Take the beginning of a response, which makes the body of its request."""
@@ -130,10 +130,10 @@ class RealtimeEvents(Creates[_Response]):
     def _refused(self, event: Json) -> list[Step]:
         """Return the end of a create that the server refuses; all other errors leave what runs as it is."""
         error = mapping(event, "error") or {}
-        named, param = text(error, "event_id"), text(error, "param")
-        is_only_one = len(self._waiting) == 1 and not self._running and param is None
+        named, param, waiting = text(error, "event_id"), text(error, "param"), self._unanswered()
+        is_only_one = len(waiting) == 1 and not self._running and param is None
         is_about = is_only_one or (param or "").startswith("response") or error.get("code") == _BUSY
-        turn = self._taken(one for one in self._waiting if (is_about if named is None else named == one.event_id))
+        turn = self._taken(one for one in waiting if (is_about if named is None else named == one.event_id))
         return [] if turn is None else [Step("fail", turn, event)]
 
     def _taken(self, creates: Iterable[_Response]) -> _Response | None:
