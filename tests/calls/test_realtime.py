@@ -362,16 +362,21 @@ async def test_the_events_of_the_beta_are_read_too(mode: Mode, seen: Captured) -
     )
 
 
+async def send_until_lost(socket: Socket) -> None:
+    """Send until the loss of the connection is noticed, then a create, which is not sent."""
+    with contextlib.suppress(ConnectionClosed):
+        for _ in range(1000):
+            await socket.send({"type": "input_audio_buffer.clear"})
+            await asyncio.sleep(0.005)
+    with pytest.raises(ConnectionClosed):
+        await socket.send(CREATE)
+
+
 async def test_a_create_that_was_not_sent_is_not_the_one_that_is_answered(mode: Mode, seen: Captured) -> None:
     with serving([session(), *answer("resp_1", "Hi."), "drop"]) as part:
         async with connected(mode, part.url) as socket:
             part.done.wait(5)
-            with contextlib.suppress(ConnectionClosed):
-                for _ in range(1000):
-                    await socket.send({"type": "input_audio_buffer.clear"})
-                    await asyncio.sleep(0.005)
-            with pytest.raises(ConnectionClosed):
-                await socket.send(CREATE)
+            await send_until_lost(socket)
             await socket.until(DONE)
     unsent, answered = seen.records
     assert (unsent.outcome, unsent.stream) == ("error", None)
@@ -383,12 +388,7 @@ async def test_a_loss_that_only_a_send_notices_cuts_off_and_fails_the_next_creat
         async with connected(mode, part.url) as socket:
             await socket.send(CREATE)
             part.done.wait(5)
-            with contextlib.suppress(ConnectionClosed):
-                for _ in range(1000):
-                    await socket.send({"type": "input_audio_buffer.clear"})
-                    await asyncio.sleep(0.005)
-            with pytest.raises(ConnectionClosed):
-                await socket.send(CREATE)
+            await send_until_lost(socket)
     unsent, cut_off = seen.records  # as they end
     assert cut_off.stream is not None
     assert (cut_off.outcome, cut_off.stream.end) == ("error", "cut_off")
