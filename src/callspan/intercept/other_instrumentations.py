@@ -31,8 +31,6 @@ _NAMES: Final = (
     ("logfire._internal.integrations.llm_providers.llm_provider", "logfire"),
 )
 """Their modules, and the distributions."""
-DISTRIBUTIONS: Final = tuple(name for _, name in _NAMES)
-"""Names of their packages, as in the warning."""
 MEANS: Final = (
     "instruments the same SDKs as callspan: the work is done twice, and a call has two spans if the other span is "
     "not current during the call, or none of callspan's if the other suppresses further instrumentation"
