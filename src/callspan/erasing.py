@@ -18,7 +18,7 @@ from callspan.settings import SettingError
 from callspan.spool import directory as places
 from callspan.stores.base import DeletionScope, EmptyStoreError, RecordCounts, StoreError
 from callspan.stores.clickhouse import ClickHouse
-from callspan.stores.erased import names
+from callspan.stores.erased import is_in_scope
 from callspan.stores.filters import CallFilter
 from callspan.stores.jsonl import JsonLines
 from callspan.stores.protocol import SqlStore, Store
@@ -43,9 +43,9 @@ class ErasureCounts(RecordCounts, frozen=True, kw_only=True):
     store: str
     """The store's name, or `spool`."""
     left: str | None = None
-    """Why records remain, if any do."""
+    """The reason why records remain, if any do."""
     copies: bool = False
-    """Whether used pages of its file may still contain copies of deleted bytes, until the file is rewritten."""
+    """Whether pages of its file may contain copies of deleted bytes until the file is rewritten."""
 
     @property
     def total(self) -> int:
@@ -132,7 +132,7 @@ def erase(
 
 
 def _checked(which: CallFilter) -> CallFilter:
-    """Return the filter with its conditions only. Empty texts are no condition."""
+    """Return only the conditions of a filter. Empty texts are no conditions."""
     try:
         which = _convert_filter(msgspec.to_builtins(which))
     except msgspec.ValidationError as error:
@@ -145,7 +145,7 @@ def _checked(which: CallFilter) -> CallFilter:
 def _require_one_selection(
     which: CallFilter, some: tuple[frozenset[str] | None, ...], older_than_ns: int | None
 ) -> None:
-    """Raise SettingError if nothing selects records, or an age is combined with other conditions."""
+    """Raise SettingError if nothing is selected, or an age is combined with other conditions."""
     is_all = which == _EVERY and some == (None, None)
     if frozenset() in some or (is_all and older_than_ns is None):
         raise SettingError("erase: nothing is selected; name sessions, calls or a filter")
@@ -154,7 +154,7 @@ def _require_one_selection(
 
 
 def _sql_stores(urls: Sequence[str], which: CallFilter) -> dict[str, SqlStore]:
-    """Return the SQLite and Postgres stores, by URL. Raises SettingError if a filter needs one and there is none."""
+    """Return the SQLite and Postgres stores by URL. Raises SettingError if a filter requires one and there is none."""
     stores = readable(urls)
     if not stores and which != _EVERY:
         others = ", ".join(find_store(url).name for url in urls)
@@ -163,7 +163,7 @@ def _sql_stores(urls: Sequence[str], which: CallFilter) -> dict[str, SqlStore]:
 
 
 def _delivery_error(url: str) -> str | None:
-    """Deliver to a store what ended processes left for it; return why it takes no more."""
+    """Deliver to a store the records that ended processes left; return the error if that fails."""
     try:
         return leftovers.deliver(url).error
     except _errors() as error:
@@ -175,11 +175,11 @@ def _ids(given: str | Collection[str] | None) -> frozenset[str] | None:
 
 
 def _left_in_spool(urls: Iterable[str], scope: DeletionScope, *, dry_run: bool) -> str | None:
-    """Overwrite the records of a scope that wait for the stores; return what remains, None if nothing does."""
+    """Overwrite the waiting records of a scope; return what remains, or None."""
     directories = list(dict.fromkeys(directory for url in urls for directory in directories_for(url)))
     try:
         for directory in () if dry_run else directories:
-            places.erase(directory, lambda payload: names(payload, scope))
+            places.erase(directory, lambda payload: is_in_scope(payload, scope))
     except OSError as error:
         return error_text(error)
     foreign = [path for directory in directories for path in places.foreign_segments_in(directory)]
@@ -192,7 +192,7 @@ def _select(
     some: Sequence[frozenset[str] | None],
     failures: dict[SqlStore, str],
 ) -> DeletionScope:
-    """Return the records to erase; adds the errors of stores that cannot be read to `failures`."""
+    """Return the records to erase; add the errors of unreadable stores to `failures`."""
     sessions, calls = (one or frozenset() for one in some)
     if which == _EVERY and not (sessions and calls):
         whole, single = {*sessions}, {*calls}
@@ -209,7 +209,7 @@ def _select(
 def _in_each(
     stores: Iterable[SqlStore], read: Callable[[Reader], Iterable[str]], failures: dict[SqlStore, str]
 ) -> set[str]:
-    """Return what is found in all stores; an empty store has nothing."""
+    """Return the results from all stores."""
     found = set[str]()
     for store in stores:
         try:
@@ -223,7 +223,7 @@ def _in_each(
 
 
 def _selects_sessions(which: CallFilter) -> bool:
-    """Return whether the filter has only conditions that apply to sessions: labels and times."""
+    """Return whether the filter has only conditions on sessions: labels and times."""
     return msgspec.structs.replace(which, **_SESSION_CONDITIONS, metadata=()) == _EVERY
 
 
@@ -252,7 +252,7 @@ def _attempt(
 
 
 def _by_hand(store: Store, scope: DeletionScope) -> list[str]:
-    """Return the instructions for a store that callspan only writes."""
+    """Return the instructions for a write-only store."""
     if isinstance(store, ClickHouse):
         return store.deletion(scope)
     return [_BY_HAND] if isinstance(store, JsonLines) else []

@@ -1,4 +1,4 @@
-"""Opening: opens a store for reading, optionally after delivering the records of ended processes to it."""
+"""Opening: opens a store for reading, optionally after delivering to it the records left by ended processes."""
 
 from __future__ import annotations
 

@@ -125,7 +125,7 @@ def was_patient(outcome: Outcome) -> None:
     assert outcome.retried <= ATTEMPTS_IN_OUTAGE, "tried too often"
     reasons = [re.sub(r"\d[\d,]* records? waits? .*", "", message) for message in outcome.warnings]
     assert len(reasons) == len(set(reasons)) <= 4, reasons
-    assert sum("takes records again" in message for message in outcome.warnings) == 1
+    assert sum("accepts records again" in message for message in outcome.warnings) == 1
 
 
 def admin(server: PostgresServer, *statements: str) -> None:

@@ -22,7 +22,7 @@ import callspan
 from callspan import SettingError, erase, open_store
 from callspan.records import FORMAT, CallRecord, EventRecord, Place, Record, Request, Timing, encode
 from callspan.stores import CallFilter, SqlStore, find_store
-from callspan.stores.removal import Keep
+from callspan.stores.removal import RetentionTimes
 from callspan.testing import ScriptedProvider
 
 from .conftest import SECOND, START_NS, Deliver, Delivery, Records, event, left, message, raw, reward, run, step
@@ -347,17 +347,17 @@ def test_an_id_finds_and_erases_what_was_recorded_with_it(url: str, ident: str) 
 
 DAY = 86_400 * SECOND
 NOW = START_NS + 100 * DAY
-KEEP = Keep(NOW - 2 * DAY, NOW - 30 * DAY)
+KEEP = RetentionTimes(NOW - 2 * DAY, NOW - 30 * DAY)
 
 
-def retained(url: str, keep: Keep = KEEP) -> Any:
+def retained(url: str, keep: RetentionTimes = KEEP) -> Any:
     """Delete what is old in steps; yields how much each deleted."""
     store = find_store(url)
     assert isinstance(store, SqlStore)
     return store.retain(keep)
 
 
-def retain(url: str, keep: Keep = KEEP) -> int:
+def retain(url: str, keep: RetentionTimes = KEEP) -> int:
     return sum(retained(url, keep))
 
 
@@ -463,7 +463,7 @@ def test_only_content_goes_of_what_is_younger(url: str, deliver: Deliver, record
         event("e", session_id="old", time_ns=at(50), data={"text": "secret words"}),
         call(records, "new", 95),
     )
-    keep = Keep(NOW - 2 * DAY, NOW - 90 * DAY, NOW - 30 * DAY)
+    keep = RetentionTimes(NOW - 2 * DAY, NOW - 90 * DAY, NOW - 30 * DAY)
     assert retain(url, keep) == 151
     assert retain(url, keep) == 0
     reader = store.read()

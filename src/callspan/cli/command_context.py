@@ -30,7 +30,7 @@ from callspan.stores import (
     driver_errors,
     find_store,
     first_readable,
-    named_by,
+    look_up,
     scored,
     split_urls,
 )
@@ -168,7 +168,7 @@ class CommandContext:
     def named(self, reader: Reader, ident: str) -> SessionSummary | CallRecord:
         """Return the session or call with this id, or a unique prefix of it. Ends the command if there is none."""
         try:
-            return named_by(reader, ident)
+            return look_up(reader, ident)
         except LookupError as error:
             self.no_match(str(error.args[0]))
 

@@ -1,1 +1,1 @@
-"""Delivery: takes processed records, and records that ended processes left, to the stores."""
+"""Delivery: delivers processed records, and records left by ended processes, to the stores."""

@@ -1,4 +1,4 @@
-"""Leftovers: delivers the records that ended processes left for a store, and reports those that still wait."""
+"""Leftovers: delivers the records left by ended processes to a store, and lists those that still wait."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from callspan.stores.spools import directories_for, roots_for, target_of
 from callspan.stores.urls import find_store
 
 TIMEOUT_S: Final = 30.0
-"""Maximum time in seconds that a reader spends on it."""
+"""Time limit in seconds before a store is read."""
 
 
 def deliver(
     url: str, *, timeout_s: float = TIMEOUT_S, progress: Progress | None = None, settings: Settings | None = None
 ) -> Result:
-    """Deliver the records that wait for a store, unless a running process holds them. Raises SettingError: invalid URL.
+    """Deliver the records that wait for a store, unless a running process holds them.
 
-    `settings` None: those of the environment.
+    `settings` None: those of the environment. Raises SettingError for an invalid URL.
     """
     settings = settings or load(warn=False)
     store, directories = store_of(url, settings), directories_for(url, settings)
@@ -42,7 +42,7 @@ def waiting(url: str, settings: Settings | None = None) -> list[WaitingSegment]:
 
 
 def other_directories(urls: Sequence[str]) -> Iterator[Path]:
-    """Yield the directories with segments that a process with exactly these stores does not deliver by itself."""
+    """Yield the directories with segments that a process with exactly these stores would not deliver."""
     targets = [target_of(find_store(url)) for url in urls]
     for directory in places.directories_in([root for url in urls for root in roots_for(url)]):
         mine = {target.key(directory.parent) for target in targets}
@@ -51,6 +51,6 @@ def other_directories(urls: Sequence[str]) -> Iterator[Path]:
 
 
 def foreign_segments(urls: Sequence[str]) -> list[Path]:
-    """Return the segments of other versions of the format in the directories of these stores."""
+    """Return the segments of other format versions in the directories of these stores."""
     found = dict.fromkeys(directory for url in urls for directory in directories_for(url))
     return [path for directory in found for path in places.foreign_segments_in(directory)]

@@ -36,7 +36,7 @@ _SHOW: Final = fail_open("show a record to a listener")
 _COUNT: Final = fail_open("count a call that leaves no record")
 _UNRECORDED: Final = "not recorded: %s (logged once). `callspan doctor` counts them; see docs/records.md"
 _ON_NETWORK: Final = (
-    "records wait in %s, on a network file system, whose locks cannot be relied on: "
+    "records wait in %s, on a network file system, where locks are unreliable: "
     "set CALLSPAN_SPOOL_DIR to a directory on a local disk"
 )
 _warned: Final = Once()
@@ -45,7 +45,7 @@ Listener: TypeAlias = Callable[[ProcessedRecord[Record]], None]
 
 
 def forget_warnings() -> None:
-    """Warn of every unrecorded path again. For tests."""
+    """Forget the unrecorded paths that were logged. For tests."""
     _warned.forget()
 
 
@@ -62,16 +62,16 @@ class Recorder:
         self.spool = self._spool_of(self.stores)
         """None without stores."""
         self.refused = 0
-        """Number of records that were not written because no processor had returned them."""
+        """Number of records that were not written because they had not passed the processors."""
         self.in_use = True
-        """False once replaced by another recorder: running calls are still recorded, but nothing stays open."""
+        """False once replaced by another recorder, which still records running calls but keeps nothing open."""
 
     def writes_starts(self) -> bool:
         """Return whether a store, a listener or a callback receives the first version of a call."""
         return bool(self.stores or self._listeners) or not callbacks.REGISTERED.keys().isdisjoint(_FOR_RECORDS)
 
     def add_stores(self, urls: tuple[str, ...]) -> Spool | None:
-        """Add stores, from the next record on; return the spool to close, if any."""
+        """Add stores for all further records; return the spool to close, if any."""
         added = tuple(url for url in urls if url not in self.stores)
         if not added:
             return None
@@ -80,9 +80,9 @@ class Recorder:
         return before
 
     def write(self, processed: ProcessedRecord[Record]) -> None:
-        """Append a record: when this returns, the operating system has it. Anything but a processed one is refused.
+        """Append a processed record, which the operating system has on return; anything else is refused.
 
-        Then the listeners and the callbacks of `after_record` are called.
+        Then call the listeners and the `after_record` callbacks.
         """
         if type(processed) is not ProcessedRecord:
             self._refuse(processed)
@@ -103,7 +103,7 @@ class Recorder:
         report(_KEEP.what, TypeError(f"{type(value).__name__} did not pass the processors"))
 
     def note_unrecorded(self, path: str) -> None:
-        """Count a request that may cost money and leaves no record, by its method and its path without ids."""
+        """Count a request that may cost money but leaves no record, by method and path without ids."""
         with _COUNT:
             if _warned.first(path):
                 log(logging.WARNING, _UNRECORDED, path)
@@ -111,9 +111,9 @@ class Recorder:
                 self.spool.count("unrecorded", path)
 
     def flush(self, timeout_s: float) -> bool:
-        """Wait until every store has every record so far; False if that took too long.
+        """Wait until every store has every record so far; False on timeout.
 
-        While its threads do not run, deliver the records that were left for these stores.
+        If no threads are running, deliver the records left for these stores.
         """
         if (spool := self.spool) is None:
             return True
@@ -127,14 +127,14 @@ class Recorder:
         return all(result.error is None for result in results)
 
     def retire(self, timeout_s: float) -> None:
-        """Deliver records until the timeout, now and shortly after each new record; the rest waits."""
+        """Deliver records until the timeout, and later records soon after they are written; the rest waits on disk."""
         self.in_use = False
         if self.spool is not None:
             self.spool.close(timeout_s)
 
     def _deliver_late(self, spool: Spool) -> None:
-        """Deliver records of calls that ended after `retire` or `add_stores` had begun, and close their spool."""
-        # One that was appended as the spool closed waits on disk, where no thread of the spool delivers it.
+        """Deliver records of calls that ended during or after `retire` or `add_stores`, and close their spool."""
+        # A record appended while the spool closed waits on disk, and no thread of the spool delivers it.
         self.flush(_CLOSE_TIMEOUT_S)
         spool.close(_CLOSE_TIMEOUT_S)
 
@@ -148,7 +148,7 @@ class Recorder:
         return () if self.spool is None else self.spool.states()
 
     def drops(self) -> Mapping[str, int]:
-        """Return how many records were dropped before any store could have them, by reason."""
+        """Return the number of records dropped before any store had them, by reason."""
         drops = {} if self.spool is None else self.spool.drops()
         return {**drops, "unprocessed": self.refused} if self.refused else drops
 
@@ -158,7 +158,7 @@ class Recorder:
         settings, sinks = self._settings, dict[Target, Callable[[], Destination]]()
         for store in (store_of(url, settings) for url in urls):
             sinks.setdefault(target_of(store), partial(self._sink, store, None if sinks else self._priced))
-        # The second of stores that were added to: what it has left is delivered from there.
+        # The root before stores were added may still have records.
         roots = [*dict.fromkeys([*roots_of(settings, urls), *roots_of(settings, settings.stores)])]
         if is_on_network(roots[0]) and _warned.first(roots[0]):
             log(logging.WARNING, _ON_NETWORK, roots[0])

@@ -1,6 +1,6 @@
 """Store sink: decodes and prices the records of a spool for a store, off the caller's thread.
 
-Between deliveries it deletes old records, or only their content, in batches.
+Between deliveries it deletes expired records and contents in batches.
 """
 
 from __future__ import annotations
@@ -18,31 +18,31 @@ from callspan.record.events import Record
 from callspan.settings import Settings
 from callspan.spool.delivering import Destination, Rejected
 from callspan.stores.protocol import SqlStore, Store
-from callspan.stores.removal import Keep
+from callspan.stores.removal import RetentionTimes
 from callspan.stores.urls import find_store
 
 _AT_A_STRETCH_NS: Final = 250_000
 _PAUSE_S: Final = 0.000_05
-"""Sleep between records, longer than waking a thread takes."""
+"""Pause between records, longer than it takes to wake a thread."""
 
 _IDLE_S: Final = 60.0
-"""How long after a pass the next one begins."""
+"""Pause between two passes."""
 _DAY_NS: Final = 86_400 * 10**9
 _GRAIN_NS: Final = 3600 * 10**9
 """Records that expire within this time are deleted together, because each deletion scans all contents."""
 _QUIET_NS: Final = 2 * _DAY_NS
-"""A session without an end is not treated as ended earlier; a background response may take a day."""
+"""Minimum time without activity after which a session without an end expires: a background response may take a day."""
 
 
 def store_of(url: str, settings: Settings) -> Store:
-    """Return the store of a URL, with the settings that it follows by itself. Raises SettingError."""
+    """Return the store of a URL, with the settings that it applies itself. Raises SettingError."""
     store = find_store(url)
     store.retain_days, store.syncs = settings.retain_days, settings.fsync == "always"
     return store
 
 
 class StoreSink(Destination):
-    """The sink of a store, as a spool uses it."""
+    """The sink of a store as the destination of a spool."""
 
     def __init__(
         self,
@@ -53,10 +53,10 @@ class StoreSink(Destination):
         retention: Retention | None = None,
         pauses: bool = False,
     ) -> None:
-        """`priced` is called with each record that was changed on the way, once it is stored.
+        """`priced` is called with each record that processing changed, once it is stored.
 
-        `pauses`: sleep between records, so that threads of the application can make calls. Raises SettingError where
-        something that the store needs is not installed.
+        `pauses`: pause between records, so that the application's threads can run. Raises SettingError if a package
+        that the store requires is missing.
         """
         self._sink = store.sink()
         self._process = delivery_processors(prices).run
@@ -70,15 +70,15 @@ class StoreSink(Destination):
         self._sink.open()
 
     def deliver(self, payloads: Sequence[bytes]) -> None:
-        """Store all records, priced."""
-        # A full batch means that the store is behind: do not sleep.
+        """Price and store all records."""
+        # A full batch means that the store is behind: do not pause.
         pauses = self._pauses and len(payloads) < self.batch_records
         written = [self._decoded(payload, pauses=pauses) for payload in payloads]
         records = [self._process(record) for record in written]
         try:
             self._sink.deliver(records)
         except Rejected as error:
-            # Of a store that names anything else, it is searched for.
+            # If the store names no record of the batch, it is bisected.
             named = (payload for payload, record in zip(payloads, records, strict=True) if record is error.record)
             raise Rejected(str(error), next(named, None)) from error
         if self._priced is not None:
@@ -88,8 +88,8 @@ class StoreSink(Destination):
 
     def _decoded(self, payload: bytes, *, pauses: bool) -> Record:
         if pauses and time.perf_counter_ns() - self._paused_ns > _AT_A_STRETCH_NS:
-            # A store releases the GIL for microseconds only, too short for a caller's thread to wake up:
-            # it would wait until the batch is stored, or for the switch interval of 5 ms.
+            # A store releases the GIL only for microseconds, too short to wake a caller's thread,
+            # which would wait for the whole batch or for the switch interval of 5 ms.
             time.sleep(_PAUSE_S)
             self._paused_ns = time.perf_counter_ns()
         try:
@@ -98,7 +98,7 @@ class StoreSink(Destination):
             raise Rejected(f"not a record: {error}", payload) from error
 
     def tend(self, waits_since_ns: int | None) -> float | None:
-        """Delete a batch of old records."""
+        """Delete a batch of expired records."""
         return None if self._retention is None else self._retention.tend(waits_since_ns)
 
     def close(self) -> None:
@@ -109,12 +109,12 @@ class StoreSink(Destination):
 
 
 def retains(settings: Settings) -> bool:
-    """Return whether something is deleted by itself."""
+    """Return whether records or contents expire."""
     return {settings.retain_days, settings.retain_content_days} != {None}
 
 
 def _before(now_ns: int, until_ns: int, days: float | None) -> int | None:
-    """Return the time that was `days` ago, at most `until_ns`, rounded down; None without a limit."""
+    """Return the time `days` ago, at most `until_ns`, rounded down; None without a limit."""
     if days is None:
         return None
     span = int(days * _DAY_NS)
@@ -126,18 +126,18 @@ class Retention:
     """The retention of one store in one process. Used by the thread that delivers to the store."""
 
     def __init__(self, store: SqlStore, settings: Settings) -> None:
-        """Do nothing yet."""
+        """`tend` does the work."""
         self._store = store
         self._settings = settings
         self._pass: Iterator[int] | None = None
         self._passed: tuple[int | None, int | None] = (None, None)
-        """The time limits of the last pass."""
+        """The limits of the last pass."""
         self._next = 0.0
         self._has_deleted = False
         self._failing = fail_open(f"delete old records from {store.name}")
 
     def tend(self, waits_since_ns: int | None) -> float:
-        """Delete a batch, if one is due; return the seconds until the next one. Deliveries come first."""
+        """Delete a batch if due; return the seconds until the next one. Deliveries come first."""
         if self._next <= time.monotonic():
             self._next = time.monotonic() + _IDLE_S
             changed = None
@@ -159,13 +159,13 @@ class Retention:
             log(logging.WARNING, text, self._store.name, *days)
 
     def close(self) -> None:
-        """Abandon the pass; deleted records stay deleted."""
+        """Abandon the current pass."""
         steps, self._pass = self._pass, None
         if isinstance(steps, Generator):
             steps.close()
 
     def _begun(self, waits_since_ns: int | None) -> Iterator[int] | None:
-        """Return the batches of a pass; None where nothing has become old since the last one."""
+        """Return the batches of a pass; None if nothing has expired since the last one."""
         now = time.time_ns()
         until = now if waits_since_ns is None else min(now, waits_since_ns)
         days = self._settings.retain_days, self._settings.retain_content_days
@@ -173,4 +173,4 @@ class Retention:
         if (before, content_before) == self._passed:
             return None
         self._passed = before, content_before
-        return self._store.retain(Keep(now - _QUIET_NS, before, content_before))
+        return self._store.retain(RetentionTimes(now - _QUIET_NS, before, content_before))

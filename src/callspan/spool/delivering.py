@@ -1,6 +1,6 @@
-"""Delivering: one batch of a segment to its destination, usually a store.
+"""Delivering: delivers one batch of a segment to its destination, usually a store.
 
-A record that the store can never take is rejected.
+A record that can never be stored is rejected.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from callspan.spool.losses import Kind
 from callspan.spool.segment import Segment, lines_in, opened
 
 DATA_ERRORS: Final = (ValueError, TypeError, LookupError, ArithmeticError, AttributeError, RecursionError)
-"""Exceptions that a record causes, not a file, a network or a database."""
+"""Exceptions caused by a record rather than by a file, a network or a database."""
 MAX_FAILURES: Final = 5
-"""After so many of them in a row the batch is bisected."""
+"""Number of consecutive `DATA_ERRORS` after which a batch is bisected."""
 _CURSOR: Final = fail_open("write a cursor; after a crash some records are delivered again")
 
 
 Rejection: TypeAlias = tuple[bytes, str]
-"""A record that a store can never take, and why."""
+"""A record that can never be stored, and the reason."""
 
 _MAX_REASON: Final = 400
 
@@ -39,26 +39,26 @@ class BatchResult(NamedTuple):
     rejected: int = 0
     damaged: int = 0
     has_more: bool = False
-    """Whether the segment already had more when the batch was read."""
+    """Whether the segment had more lines when the batch was read."""
 
     @property
     def lost(self) -> list[tuple[Kind, int]]:
-        """The numbers of records that the store will not have."""
+        """The number of records that the store will never have, by kind."""
         both: tuple[tuple[Kind, int], ...] = (("rejected", self.rejected), ("damaged", self.damaged))
         return [one for one in both if one[1]]
 
 
 class Delivery:
-    """Delivers the batches of segments to one store, which it opens. For one thread."""
+    """Delivers batches of segments to one store, which it opens. For one thread."""
 
     def __init__(self, store: str, sink: Destination) -> None:
         self.store, self.sink = store, sink
         self.is_open = False
         self.data_errors = 0
-        """How many batches in a row have failed by a `DATA_ERRORS`."""
+        """Number of consecutive batches that failed with `DATA_ERRORS`."""
 
     def deliver(self, segment: Segment, key: str) -> BatchResult:
-        """Deliver the next batch, and move the store's cursor behind it. Raises the exceptions of the store."""
+        """Deliver the next batch and move the store's cursor past it. Raises the store's exceptions."""
         if not self.is_open:
             self.sink.open()
             self.is_open = True
@@ -68,11 +68,11 @@ class Delivery:
             return BatchResult()
         lines = list(islice(lines_in(data, start), self.sink.batch_records))
         if any(line.payload is None for line in lines):
-            # A line that another process erases at this moment looks damaged.
+            # A line that another process is erasing looks damaged.
             lines = list(islice(lines_in(segment.read(start), start), len(lines)))
         rejected = self._deliver([line.payload for line in lines if line.payload])
         self.data_errors = 0
-        # Only now, so that a failure after a rejection does not reject the same record again.
+        # Written last, so that a failure after a rejection does not reject the same record again.
         for payload, why in rejected:
             reject(segment.path.parent, self.store, payload, why)
         with _CURSOR:
@@ -82,12 +82,12 @@ class Delivery:
         return BatchResult(records, len(rejected), damaged, lines[-1].end < size)
 
     def close(self) -> None:
-        """Close the store; the next batch opens it again."""
+        """Close the store; the next batch reopens it."""
         self.is_open = False
         self.sink.close()
 
     def _deliver(self, payloads: Sequence[bytes]) -> list[Rejection]:
-        """Deliver some records; return those that the store rejects."""
+        """Deliver records; return the rejected ones."""
         if not payloads:
             return []
         try:
@@ -100,7 +100,7 @@ class Delivery:
         return []
 
     def _divide(self, payloads: Sequence[bytes], error: Exception) -> list[Rejection]:
-        """Deliver all but the record that an error is about; it is searched for if need be."""
+        """Deliver all records except the one that caused an error, found by bisection if unknown."""
         known = error.record if isinstance(error, Rejected) else None
         if known is None and len(payloads) > 1:
             middle = len(payloads) // 2
@@ -110,7 +110,7 @@ class Delivery:
 
 
 def reject(directory: Path, store: str, payload: bytes, why: str) -> None:
-    """Keep a record that a store can never take, with the reason. Raises OSError."""
+    """Append a record that can never be stored, with the reason, to `rejected.jsonl`. Raises OSError."""
     try:
         record = msgspec.json.format(payload, indent=0)
     except (msgspec.DecodeError, RecursionError):
@@ -120,23 +120,23 @@ def reject(directory: Path, store: str, payload: bytes, why: str) -> None:
         os.write(descriptor, line + b"\n")
 
 
-class Rejected(Exception):  # noqa: N818 - what a store says of a record
-    """The store can never take a record of the batch."""
+class Rejected(Exception):  # noqa: N818 - part of the public interface of stores
+    """A record of the batch can never be stored."""
 
     def __init__(self, reason: str, record: object = None) -> None:
-        """`record` is the one, as it was delivered; None: the store does not know which, and is given parts."""
+        """`record` is the rejected record as it was delivered; None if unknown: then the batch is bisected."""
         super().__init__(reason)
         self.record = record
 
 
 class Destination:
-    """The destination of the records in a spool. Used by one thread at a time, never by the application's.
+    """The destination of records. Used by one thread at a time, never by the application's threads.
 
-    Delivery is at least once: after a failure a sink gets a record again, from any process.
+    Delivery is at least once: after a failure any process may deliver a record again.
     """
 
     closes_before_fork: bool = False
-    """True for SQLite: it would believe to hold in a child the locks that it has in the parent."""
+    """True for SQLite, which would assume in a child that it holds the locks of the parent."""
     batch_records: int = 100
 
     def open(self) -> None:
@@ -145,15 +145,15 @@ class Destination:
     def deliver(self, payloads: Sequence[bytes]) -> None:
         """Store all records durably, or raise and store none.
 
-        Raises Rejected for a record that it can never take; after any other exception a retry may succeed.
+        Raises Rejected for a record that can never be stored; after any other exception a retry may succeed.
         """
         raise NotImplementedError
 
     def tend(self, waits_since_ns: int | None) -> float | None:
-        """Do other work on the store for a moment, where nothing is to be delivered.
+        """Do a short piece of maintenance while there is nothing to deliver.
 
-        Nothing that is newer than `waits_since_ns` (Unix time) may be deleted: parts of it may still wait. Returns in
-        how many seconds more is due; None: nothing is.
+        It must not delete anything newer than `waits_since_ns` (Unix time), parts of which may still wait. Returns the
+        seconds until more is due, or None.
         """
         del waits_since_ns
         return None
@@ -163,7 +163,7 @@ class Destination:
 
 
 def reason(error: BaseException) -> str:
-    """Return why a store failed, as a short text without passwords."""
+    """Return the reason for a store's failure, as a short text without passwords."""
     if isinstance(error, OSError) and error.strerror:
         text = f"{error.strerror}: {error.filename}" if error.filename else error.strerror
     else:

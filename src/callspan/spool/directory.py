@@ -1,6 +1,6 @@
-"""Directory: the place where records wait for one set of stores; lists the stores and the waiting records of each.
+"""Directory: where records wait for one set of stores.
 
-Its name is the hash of the stores, and a file in it lists them, so that whoever finds it knows whom it is for.
+Its name is a hash of the stores, and a file in it lists them, so that any process that finds it knows its stores.
 """
 
 from __future__ import annotations
@@ -36,23 +36,23 @@ REJECTED_FILE: Final = "rejected.jsonl"
 _DIGITS: Final = 16
 _KEY_DIGITS: Final = 12
 _OTHERS: Final = stat.S_IRWXG | stat.S_IRWXO
-_SHARED_MEMORY: Final = Path("/dev/shm")  # noqa: S108 - a directory of one's own in it
+_SHARED_MEMORY: Final = Path("/dev/shm")  # noqa: S108 - a private directory is created in it
 _MOUNTS: Final = Path("/proc/self/mounts")
 _NETWORK: Final = ("nfs", "cifs", "smb", "9p", "ceph", "gluster", "lustre", "afs", "fuse.sshfs", "fuse.s3fs", "gpfs")
 
 
 class Target(NamedTuple):
-    """A store, as far as a spool knows one."""
+    """A store, as the spool identifies it."""
 
     name: str
-    """Its URL without user, password and query, for people."""
+    """Its URL without user, password and query, for messages."""
     identity: str
-    """Its URL without user and password; parameters are a hash."""
+    """Its URL without user and password; parameters are hashed."""
     path: Path | None = None
-    """The file of a store that is one."""
+    """Its file, if it is one."""
 
     def listed_as(self, root: Path) -> str:
-        """Return the line for it in the directories below a root; a file beside the root may be moved with it."""
+        """Return its line in the list of stores. A file beside the root is listed by name, so that both can move."""
         if self.path is None:
             return self.identity
         path = self.path.absolute()
@@ -61,12 +61,12 @@ class Target(NamedTuple):
 
     @cache  # noqa: B019 - of the few stores of a process
     def key(self, root: Path) -> str:
-        """Return the short name of its cursors there."""
+        """Return the short name of its cursors below a root."""
         return key_of(self.listed_as(root))
 
 
 def key_of(listed: str) -> str:
-    """Return the short name of a store's cursors, by its line in the list of stores."""
+    """Return the short name of a store's cursors, given its line in the list of stores."""
     return sha256(os.fsencode(listed)).hexdigest()[:_KEY_DIGITS]
 
 
@@ -77,7 +77,7 @@ def directory_of(root: Path, stores: Collection[Target]) -> Path:
 
 
 def create(directory: Path, stores: Collection[Target], *, sync: bool = False) -> None:
-    """Create a directory for its owner only, with the list of its stores; `sync`: on the disk. Raises OSError."""
+    """Create a private directory with the list of its stores; `sync`: sync it to disk. Raises OSError."""
     made = make_private(directory)
     for one in made if sync else ():
         sync_directory(one.parent)
@@ -97,13 +97,13 @@ def create(directory: Path, stores: Collection[Target], *, sync: bool = False) -
 
 
 def sync_directory(directory: Path) -> None:
-    """Have the names of the files in a directory survive a power failure. Raises OSError."""
+    """Sync the file names of a directory to disk. Raises OSError."""
     with opened(directory.resolve(), os.O_RDONLY | os.O_DIRECTORY) as descriptor:
         os.fsync(descriptor)
 
 
 def _check_own(directory: Path) -> None:
-    """Raise OSError for a directory that another user owns or may enter, as anybody may make one in `/tmp`."""
+    """Raise OSError if another user owns or may enter a directory: anyone can create one in `/tmp`."""
     found = directory.lstat()
     if not stat.S_ISDIR(found.st_mode):
         raise NotADirectoryError(f"{directory} is not a directory")
@@ -114,7 +114,7 @@ def _check_own(directory: Path) -> None:
 
 
 def stores_of(directory: Path) -> list[str]:
-    """Return the list of a directory's stores; empty where it has none that can be read."""
+    """Return the list of a directory's stores; empty if there is none or it is unreadable."""
     try:
         return os.fsdecode((directory / STORES_FILE).read_bytes()).splitlines()
     except OSError:
@@ -127,19 +127,19 @@ def keys_of(directory: Path) -> frozenset[str]:
 
 
 def fallback_roots() -> list[Path]:
-    """Return the roots that are used where the usual one cannot be written: temporary files, then shared memory."""
+    """Return the roots to use if the usual one is not writable: in the temporary directory, then in shared memory."""
     own = f"callspan-{os.geteuid()}"
     shared = [_SHARED_MEMORY / own] if _SHARED_MEMORY.is_dir() else []
     return [Path(tempfile.gettempdir()) / own, *shared]
 
 
 def is_in_memory(directory: Path) -> bool:
-    """Return whether a directory takes memory, not room on a disk."""
+    """Return whether a directory is in memory instead of on a disk."""
     return directory.is_relative_to(_SHARED_MEMORY)
 
 
 def directories_in(roots: Sequence[Path]) -> Iterator[Path]:
-    """Yield the directories of all sets of stores below these roots; none below one that another user may have made."""
+    """Yield the directories of all sets of stores below these roots, except roots of other users."""
     shared = fallback_roots()
     for root in dict.fromkeys(roots):
         try:
@@ -152,7 +152,7 @@ def directories_in(roots: Sequence[Path]) -> Iterator[Path]:
 
 
 def segments_in(directory: Path) -> list[Path]:
-    """Return the segments of this version, the oldest first. Raises OSError."""
+    """Return the segments of this version, oldest first. Raises OSError."""
     return sorted(path for path in _files(directory) if path.name.endswith(OWN_SUFFIX))
 
 
@@ -171,17 +171,17 @@ def remove_stray_cursors(directory: Path) -> None:
 
 
 def lacks(segment: Path, key: str) -> bool:
-    """Return whether a store lacks a part of a segment that is for it."""
+    """Return whether a store lacks a part of a segment that is meant for it."""
     return key in keys_of(segment.parent) and read_cursor(segment, key) < _size(segment)
 
 
 def size_of(directory: Path) -> int:
-    """Return the bytes of all segments of this version, whichever process writes them. Raises OSError."""
+    """Return the size of all segments of this version, of all processes. Raises OSError."""
     return sum(_size(path) for path in segments_in(directory))
 
 
-def untaken_in(directory: Path) -> int:
-    """Return the bytes that no store has. Raises OSError."""
+def unstored_bytes(directory: Path) -> int:
+    """Return the number of bytes that no store has. Raises OSError."""
     keys = keys_of(directory)
     return sum(
         max(0, _size(path) - max((read_cursor(path, key) for key in keys), default=0))
@@ -189,11 +189,11 @@ def untaken_in(directory: Path) -> int:
     )
 
 
-def above(directory: Path, limit: int) -> Iterator[tuple[Path, frozenset[str]]]:
-    """Yield what to give up for which stores, as much as it takes to come below a limit. Raises OSError.
+def excess_segments(directory: Path, limit: int) -> Iterator[tuple[Path, frozenset[str]]]:
+    """Yield segments to delete until the directory is below a limit, each with the stores that lack it. Raises OSError.
 
-    Only segments that some store has: first those that all have, then those that only the store furthest behind lacks,
-    the oldest first. One that is behind for a moment comes last.
+    Only segments that some store has are deleted: first those that every store has, then those that only the store
+    furthest behind lacks, oldest first. Segments of a store that is just a little behind come last.
     """
     keys, behind, lackers = keys_of(directory), Counter[str](), dict[Path, frozenset[str]]()
     sizes = {path: _size(path) for path in segments_in(directory)}
@@ -209,7 +209,7 @@ def above(directory: Path, limit: int) -> Iterator[tuple[Path, frozenset[str]]]:
 
 
 def oldest(directory: Path, key: str | None) -> int | None:
-    """Return when the oldest segment was created that a store lacks, or that exists where `key` is None."""
+    """Return the creation time of the oldest segment that a store lacks; with `key` None, of the oldest of all."""
     paths = (path for path in segments_in(directory) if key is None or read_cursor(path, key) < _size(path))
     return next(map(created_ns, paths), None)
 
@@ -222,7 +222,7 @@ def _size(path: Path) -> int:
 
 
 def _files(directory: Path) -> list[Path]:
-    # Not by `glob`, which leaves a compiled pattern for each directory in the cache of `re`.
+    # Not `glob`, which leaves a compiled pattern per directory in the cache of `re`.
     try:
         return list(directory.iterdir())
     except (FileNotFoundError, NotADirectoryError, PermissionError):
@@ -230,16 +230,16 @@ def _files(directory: Path) -> list[Path]:
 
 
 class WaitingSegment(NamedTuple):
-    """The records of one segment that a store does not have."""
+    """The records of a segment that a store lacks."""
 
     path: Path
     records: int
     held: bool
-    """Whether a running process holds the segment, and delivers it."""
+    """Whether a running process holds the segment and delivers it."""
 
 
 def waiting(directory: Path, key: str) -> list[WaitingSegment]:
-    """Return the segments of a directory with records that wait for a store, the oldest first. Raises OSError."""
+    """Return the segments with records that wait for a store, oldest first. Raises OSError."""
     return [
         WaitingSegment(path, records, is_locked(path))
         for path in segments_in(directory)
@@ -248,7 +248,7 @@ def waiting(directory: Path, key: str) -> list[WaitingSegment]:
 
 
 def count_records(path: Path, offset: int) -> int:
-    """Return how many records a segment has from an offset on; 0 for another user's. Raises OSError."""
+    """Return the number of records in a segment after an offset; 0 if it is another user's. Raises OSError."""
     try:
         with path.open("rb") as file:
             file.seek(offset)
@@ -258,41 +258,41 @@ def count_records(path: Path, offset: int) -> int:
 
 
 def is_on_network(directory: Path) -> bool:
-    """Return whether a directory lies on a network file system, where locks and appends cannot be relied on."""
+    """Return whether a directory is on a network file system, where locks and appends are unreliable."""
     try:
         mounts = [line.split()[1:3] for line in _MOUNTS.read_text(encoding="utf-8").splitlines()]
     except (OSError, UnicodeDecodeError):
         return False  # not Linux
     place = directory.resolve()
     holding = [(path, kind) for path, kind in mounts if place.is_relative_to(path.replace(r"\040", " "))]
-    # The last of several at one place is the one in use, as on a mount that is made on demand.
+    # Of several mounts at one place the last is in use, as with automounts.
     _, kind = max(reversed(holding), key=lambda mount: len(mount[0]), default=("", ""))
     return kind.startswith(_NETWORK)
 
 
 def adopt(path: Path) -> Segment | None:
-    """Lock a segment that an ended process has left; None where a process holds it, or for stores that are unknown."""
+    """Lock a segment left by an ended process; None if a process holds it or its stores are unknown."""
     keys = keys_of(path.parent)
     return Segment.adopt(path, keys) if keys else None
 
 
-def erase(directory: Path, is_gone: Callable[[bytes], bool]) -> int:
-    """Erase the records of which `is_gone` is true, delivered or not, and return how many. Raises OSError.
+def erase(directory: Path, is_erased: Callable[[bytes], bool]) -> int:
+    """Erase the records for which `is_erased` is true, delivered or not; return their number. Raises OSError.
 
-    Also those of running processes. A line becomes as many spaces: offsets stay, and readers pass over it. A damaged
-    line is looked at as it stands, and so are those of rejected records, which have no checksum.
+    Includes the segments of running processes. A line is overwritten with spaces, so that offsets stay and readers skip
+    it. Damaged lines and rejected records, which have no checksum, are passed to `is_erased` as they are.
     """
-    return sum(_erase_in(path, is_gone) for path in (*segments_in(directory), directory / REJECTED_FILE))
+    return sum(_erase_in(path, is_erased) for path in (*segments_in(directory), directory / REJECTED_FILE))
 
 
-def _erase_in(path: Path, is_gone: Callable[[bytes], bool]) -> int:
+def _erase_in(path: Path, is_erased: Callable[[bytes], bool]) -> int:
     erased = 0
-    # A descriptor of its own: a write through the one that appends would append.
+    # A separate descriptor: a write through an appending one would append.
     with suppress(FileNotFoundError), opened(path, os.O_RDWR) as descriptor:
         data = os.pread(descriptor, os.fstat(descriptor).st_size, 0)
         for start, end, whole in lines_in(data, 0):
             payload = data[start : end - 1] if whole is None else whole
-            if payload and is_gone(payload):
+            if payload and is_erased(payload):
                 os.pwrite(descriptor, b" " * (end - 1 - start), start)
                 erased += 1
         if erased:

@@ -1,6 +1,6 @@
-"""Leftover: delivers to one store what ended processes have left for it, as a reading command does before it reads.
+"""Leftover: delivers the records left by ended processes to one store, as commands do before they read it.
 
-The records that other stores still lack stay where they are.
+Records that other stores still lack stay in the spool.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ Progress: TypeAlias = Callable[[int], object]
 
 
 class Result(msgspec.Struct):
-    """What was delivered."""
+    """The result of a delivery."""
 
     delivered: int = 0
     rejected: int = 0
     damaged: int = 0
     directories: list[Path] = []
-    """Those with records that were delivered."""
+    """Directories from which records were delivered."""
     error: str | None = None
-    """Why the store took no more."""
+    """The error that ended the delivery, if any."""
 
 
 def deliver(
@@ -47,7 +47,7 @@ def deliver(
     timeout_s: float,
     progress: Progress | None = None,
 ) -> Result:
-    """Deliver everything that waits for a store and that no running process holds; a failure is tried three times."""
+    """Deliver all records that wait for a store and that no running process holds; try three times on failure."""
     store = _Deliverer(Delivery(target.name, sink), time.monotonic() + timeout_s, progress)
     try:
         for directory in directories:
@@ -72,19 +72,19 @@ class _Deliverer:
             return
         try:
             has_more = not segment.has(key, segment.size)
-            while has_more and self._goes_on():
+            while has_more and self._may_continue():
                 has_more = self._deliver(segment, key)
         finally:
             segment.release()
 
-    def _goes_on(self) -> bool:
+    def _may_continue(self) -> bool:
         if time.monotonic() < self._deadline:
             return self._failures < _MAX_FAILURES
         self.result.error = self.result.error or _TIME_OVER
         return False
 
     def _deliver(self, segment: Segment, key: str) -> bool:
-        """Deliver a batch, or note why the store does not take it; return whether to try another one."""
+        """Deliver a batch or note the error; return whether to try another one."""
         attempt, done = Attempt(f"deliver records to {self._delivery.store}"), BatchResult(has_more=True)
         with attempt:
             done = self._delivery.deliver(segment, key)

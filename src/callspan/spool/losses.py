@@ -1,8 +1,8 @@
-"""Losses: the records that a spool directory lost, counted in a file of fixed size.
+"""Losses: counts of lost records, in a file of fixed size in the spool directory.
 
-They are summed in memory and written at most once a second. The file is made with the directory, so that a full disk
-does not stop it. It has two lines, as those of a segment: each write goes over the older one, and a kill in its middle
-leaves the other.
+They are summed in memory and written at most once a second. The file is created with the directory, so that a full disk
+does not prevent it. It has two lines in the format of segments. Each write replaces the older one, so that a kill
+during a write leaves the other intact.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _EVERY_S: Final = 1.0
 _WARN_S: Final = 60.0
 _MAX_NAMES: Final = 24
 _NAME_BYTES: Final = 160
-"""Of a name; with so many names of each kind, everything fits into a line."""
+"""Size limit of a name, so that all names fit into a line."""
 _OTHERS: Final = "others"
 Kind: TypeAlias = Literal["dropped", "given_up", "rejected", "damaged", "unrecorded"]
 _WARNINGS: Final[dict[Kind, str]] = {
@@ -47,15 +47,15 @@ _SAY: Final = fail_open("report lost records on standard error")
 
 
 class Loss(msgspec.Struct):
-    """How many were lost, and when."""
+    """The number of lost records, with times."""
 
     count: int = 0
     first_ns: int = 0
-    """When the first of them was, Unix time."""
+    """Time of the first loss, Unix time."""
     last_ns: int = 0
 
     def add(self, other: Loss) -> None:
-        """Add another one."""
+        """Add another loss."""
         self.count += other.count
         self.first_ns = min(self.first_ns or other.first_ns, other.first_ns or self.first_ns)
         self.last_ns = max(self.last_ns, other.last_ns)
@@ -66,23 +66,23 @@ class Loss(msgspec.Struct):
 
 
 class Losses(msgspec.Struct):
-    """Losses by kind, then by the store, the reason, the path or the thread."""
+    """Losses by kind and name."""
 
     dropped: dict[str, Loss] = {}
-    """Records that no store has, by the reason."""
+    """Records that no store has, by reason."""
     given_up: dict[str, Loss] = {}
     """Records that other stores have, by the store that lacks them."""
     rejected: dict[str, Loss] = {}
-    """Records that a store can never take, by the store; they are in `rejected.jsonl`."""
+    """Records that can never be stored, by store; they are in `rejected.jsonl`."""
     damaged: dict[str, Loss] = {}
-    """Damaged lines, by the store that was to have them."""
+    """Damaged lines, by the store that lacks them."""
     unrecorded: dict[str, Loss] = {}
-    """Requests that may cost money and left no record, by method and path."""
+    """Requests without a record that may cost money, by method and path."""
     writes: int = 0
-    """How often the file was written."""
+    """Number of writes of the file."""
 
     def add(self, kind: Kind, name: str, loss: Loss) -> None:
-        """Add a loss; beyond some twenty names of a kind they are summed as others."""
+        """Add a loss. After 24 names of a kind, further ones are summed as `others`."""
         known: dict[str, Loss] = getattr(self, kind)
         name = name.encode("ascii", "backslashreplace")[:_NAME_BYTES].decode()
         key = name if name in known or len(known) < _MAX_NAMES else _OTHERS
@@ -95,7 +95,7 @@ class Losses(msgspec.Struct):
                 self.add(kind, name, loss)
 
     def __bool__(self) -> bool:
-        """Return whether there are any."""
+        """Return whether there are any losses."""
         return any(getattr(self, kind) for kind in _KINDS)
 
 
@@ -104,7 +104,7 @@ _decode: Final = msgspec.json.Decoder(Losses).decode
 
 
 def read_losses(directory: Path) -> Losses:
-    """Return the losses of a directory; none where the file is missing or damaged."""
+    """Return the losses of a directory; none if the file is missing or damaged."""
     try:
         lines = list(lines_in((directory / LOSSES_FILE).read_bytes(), 0))
         found = [_decode(line.payload) for line in lines if line.payload]
@@ -114,7 +114,7 @@ def read_losses(directory: Path) -> Losses:
 
 
 def add_losses(directory: Path, losses: Losses) -> None:
-    """Add to the file of a directory, which is made where it is missing. Raises OSError."""
+    """Add losses to the file of a directory, which is created if missing. Raises OSError."""
     with opened(directory / LOSSES_FILE, os.O_RDWR | os.O_CREAT) as descriptor:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         try:
@@ -126,7 +126,7 @@ def add_losses(directory: Path, losses: Losses) -> None:
             known.writes += 1
             os.pwrite(descriptor, _line_of(known), known.writes % 2 * _HALF_BYTES)
         finally:
-            # Closing would not do: a child that was forked meanwhile has the file open too.
+            # Closing is not enough: a child forked meanwhile also has the file open.
             unlock(descriptor)
 
 
@@ -135,21 +135,21 @@ def _line_of(losses: Losses) -> bytes:
 
 
 class LossCounter:
-    """Counts the losses of this process at a directory, and warns of them. Safe from any thread and signal handler."""
+    """Counts the losses of this process and logs warnings. Safe in any thread and signal handler."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
-        """Where they are written."""
+        """The directory of the file."""
         self._unwritten: deque[tuple[Kind, str, Loss]] = deque()
         self._is_writing = False
         self._writing = threading.RLock()
-        """Held while what was taken is written: who writes then knows that everything is."""
+        """Held during a write, so that `write` returns only once everything is written."""
         self._taken: list[tuple[Kind, str, Loss]] = []
         self._warned: dict[tuple[Kind, str], float] = {}
         self._total = Losses()
 
     def add(self, kind: Kind, name: str, count: int = 1, since_ns: int | None = None) -> None:
-        """Count a loss; it is written within a second or two. `since_ns`: when the first of it was recorded."""
+        """Count a loss, written within two seconds. `since_ns`: when its first record was recorded."""
         now_ns = time.time_ns()
         loss = Loss(count, since_ns or now_ns, now_ns)
         self._unwritten.append((kind, name, loss))
@@ -160,17 +160,17 @@ class LossCounter:
             _LATER.put_later(_EVERY_S, self._write_later)
 
     def totals(self, kind: Kind) -> dict[str, int]:
-        """Return the counts of this process, by name."""
+        """Return the counts of this process by name."""
         return {name: loss.count for name, loss in dict(getattr(self._total, kind)).items()}
 
     def write(self) -> bool:
-        """Write the counts so far; False if they cannot be written, or in a signal handler that interrupts this."""
+        """Write the counts; False on failure, and in a signal handler that interrupts a write."""
         with self._writing:
-            if self._taken:  # the file is locked by what was interrupted
+            if self._taken:  # the interrupted write holds the file lock
                 return False
             try:
                 while self._unwritten:
-                    with suppress(IndexError):  # a signal handler writes too
+                    with suppress(IndexError):  # a signal handler may have taken it
                         self._taken.append(self._unwritten.popleft())
                 if self._taken:
                     add_losses(self.directory, self._sum_taken())
@@ -190,12 +190,14 @@ class LossCounter:
         return losses
 
     def report_unwritten(self) -> None:
-        """Write the counts; report those that cannot be written on standard error, because the process ends."""
+        """Write the counts as the process ends; report them on standard error if that fails."""
         with _SAY:
             if not self.write():
                 lost = sum(loss.count for kind, _, loss in self._unwritten if kind in ("dropped", "given_up"))
                 if lost:
-                    sys.stderr.write(f"callspan: {plural(lost, 'record')} were lost, which no file counts\n")
+                    sys.stderr.write(
+                        f"callspan: lost {plural(lost, 'record')}; the loss could not be written to a file\n"
+                    )
 
     def _write_later(self) -> None:
         self._is_writing = False

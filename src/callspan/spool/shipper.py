@@ -1,7 +1,7 @@
-"""Shipper: a thread for each store, which delivers to it at its own pace and disturbs no other.
+"""Shipper: a thread for each store, which delivers independently of all others.
 
-After a failure it closes the sink, waits (50 ms, doubling to 30 s, with jitter, or as long as the server asks), opens
-it again and delivers the batch again.
+After a failure it closes the sink, waits (50 ms, doubling to 30 s, with jitter, or as long as the server requests),
+reopens it and delivers the batch again.
 """
 
 from __future__ import annotations
@@ -32,18 +32,18 @@ _MIN_WAIT_S: Final = 0.05
 _MAX_WAIT_S: Final = 30.0
 _MAX_RETRY_AFTER_S: Final = 600.0
 _LINGER_S: Final = 0.5
-"""For so long a batch accumulates: each costs its store much more than the records in it."""
+"""Time to collect a batch, whose fixed cost is much higher than that of its records."""
 _IDLE_S: Final = 5.0
 _LOOK_S: Final = 5.0
-"""So often it looks for what ended processes have left."""
+"""Interval between searches for segments of ended processes."""
 _WARN_S: Final = 300.0
-"""Minimum time between two warnings, also if the store recovers and fails again."""
+"""Minimum time between two warnings, even if the store recovers and fails again."""
 _CHANCE: Final = random.SystemRandom()
 
 
 @contextmanager
 def _surviving(what: str) -> Iterator[None]:
-    """Report whatever a store's own code raises on the store's thread, on which no interrupt comes."""
+    """Report any exception of a store's code on its thread, which receives no interrupts."""
     try:
         yield
     except BaseException as error:  # noqa: BLE001 - a store may raise `SystemExit`
@@ -55,28 +55,28 @@ class SinkState(NamedTuple):
 
     name: str
     delivered: int
-    """Records delivered to it by this process."""
+    """Number of records that this process has delivered to it."""
     retried: int
-    """Failures followed by a retry."""
+    """Number of failures followed by a retry."""
     rejected: int
     error: str | None
     """Text of the last failure; None once it accepts records again."""
     oldest_s: float | None = None
-    """Maximum time in seconds that the oldest record has waited; None if none waits."""
+    """Upper bound in seconds of the oldest record's waiting time; None if none waits."""
     given_up: int = 0
-    """Records that this process gave up for it at the cap."""
+    """Number of records that this process gave up for it at the cap."""
 
 
 class Shipper:
-    """Delivers the segments of a spool to one store from a daemon thread of its own."""
+    """Delivers the segments of a spool to one store, on its own daemon thread."""
 
     def __init__(self, target: Target, make: Callable[[], Destination], spool: Spool) -> None:
-        """`make` returns the sink, not opened; it is called on the thread, since it imports the store's driver."""
+        """`make` returns the unopened sink. It runs on the thread, because it imports the store's driver."""
         self.target = target
         self.delivered = self.retried = self.rejected = self.failures = 0
         self.error: str | None = None
         self.woken = False
-        """Whether it was notified since it last looked; set by those who do so."""
+        """Whether it was woken since its last round; set by callers of `wake`."""
         self.adopted: Segment | None = None
         """The segment of an ended process that is being delivered."""
         self._left: Iterator[Path] = iter(())
@@ -84,39 +84,39 @@ class Shipper:
         self._make, self._spool = make, spool
         self._delivery: Delivery | None = None
         self._using = threading.Lock()
-        """Held while the sink is used, and during a fork."""
+        """Held while the sink is in use, and during a fork."""
         self._is_forking = False
         self._is_stopping = self._is_hurried = False
-        # Safe in a signal handler in the middle of another `put`, as the lock of an Event is not.
+        # Unlike an Event, it may be used in a signal handler that interrupts another `put`.
         self._signals: queue.SimpleQueue[None] = queue.SimpleQueue()
         self.wake: Final = partial(self._signals.put, None)
         self._failing_since = self._warn_at = 0.0
-        """When the first failure was logged, by the monotonic clock; 0: it works, or nothing was logged."""
+        """Monotonic time of the first logged failure; 0 if it works or no failure was logged."""
         self._thread = thread(self._run, f"callspan-{target.name}")
 
     def start(self) -> None:
-        """Start the thread. Raises RuntimeError while the interpreter ends."""
+        """Start the thread. Raises RuntimeError during interpreter shutdown."""
         self._thread.start()
 
     def hurry(self, *, looks: bool = False) -> None:
-        """Deliver at once, even while waiting after a failure; `looks`: also what was left."""
+        """Deliver at once, even while waiting after a failure; `looks`: also search for segments of ended processes."""
         self._look_at = 0.0 if looks else self._look_at
         self.woken = self._is_hurried = True
         self.wake()
 
     def stop(self) -> None:
-        """Ask the thread to end after the current batch."""
+        """End the thread after the current batch."""
         self._is_stopping = True
         self.wake()
 
     def join(self, timeout_s: float) -> bool:
-        """Return whether the thread has ended within the time, or was never started."""
+        """Return whether the thread ended within the timeout or was never started."""
         if self._thread.ident is not None:
             self._thread.join(max(0.0, timeout_s))
         return not self._thread.is_alive()
 
     def key(self, segment: Segment) -> str:
-        """Return the short name of the store's cursor at a segment."""
+        """Return the short name of the store's cursor for a segment."""
         return self.target.key(segment.path.parent.parent)
 
     def lacks(self, segment: Segment) -> bool:
@@ -129,7 +129,7 @@ class Shipper:
         return any(lacks(path, self.target.key(path.parent.parent)) for path in paths)
 
     def count_lacking(self, segment: Segment) -> int:
-        """Return how many records of a segment the store lacks."""
+        """Return the number of records of a segment that the store lacks."""
         key = self.key(segment)
         return sum(bool(line.payload) for line in segment.lines(segment.cursor(key))) if key in segment.keys else 0
 
@@ -141,9 +141,9 @@ class Shipper:
         return SinkState(name, self.delivered, self.retried, self.rejected, self.error, age_s, given_up)
 
     def close_before_fork(self, deadline: float) -> bool:
-        """Close a sink that may not be open across a fork; False where it is in use until the deadline."""
+        """Close a sink that may not be open during a fork; False if it stays in use until the deadline."""
         delivery = self._delivery
-        # One that is not made yet may be one that has to be closed.
+        # A sink that is still being created may have to be closed, too.
         if delivery is not None and not delivery.sink.closes_before_fork:
             return True
         if not self._using.acquire(timeout=max(0.0, deadline - time.monotonic())):
@@ -153,7 +153,7 @@ class Shipper:
         return True
 
     def release_after_fork(self) -> None:
-        """Let the thread of the parent go on."""
+        """Let the parent's thread continue."""
         if self._is_forking:
             self._is_forking = False
             self._using.release()
@@ -171,14 +171,14 @@ class Shipper:
         self._close_alone()
 
     def _round(self) -> bool:
-        """Deliver all segments of this process, the oldest first, and one of an ended one; return whether any moved."""
+        """Deliver the segments of this process, oldest first, and one of an ended process; return whether any moved."""
         self._spool.tidy()
         moved = [self._ship_all(segment) for segment in self._spool.segments()]
         moved.append(self._ship_left())
         self.failures, self.error = 0, None
         if self._failing_since:
             since, self._failing_since = self._failing_since, 0.0
-            log(logging.WARNING, "%s takes records again, after %.1f s", self.target.name, time.monotonic() - since)
+            log(logging.WARNING, "%s accepts records again, after %.1f s", self.target.name, time.monotonic() - since)
         return any(moved)
 
     def _ship_all(self, segment: Segment) -> bool:
@@ -188,7 +188,7 @@ class Shipper:
         return moved
 
     def _ship_left(self) -> bool:
-        """Deliver the next segment that an ended process has left; one at a time is open."""
+        """Deliver the next segment of an ended process. Only one is open at a time."""
         now = time.monotonic()
         if now >= self._look_at:
             self._look_at, self._left = now + _LOOK_S, self._spool.left()
@@ -206,7 +206,7 @@ class Shipper:
 
     def _ship(self, segment: Segment) -> bool:
         """Deliver a batch; return whether to deliver another one immediately."""
-        delivery = self._made()
+        delivery = self._get_delivery()
         with self._using:
             done = delivery.deliver(segment, self.key(segment))
         self.delivered += done.records
@@ -217,15 +217,15 @@ class Shipper:
             self._spool.remove_if_delivered(segment)
         return done.has_more
 
-    def _made(self) -> Delivery:
-        """Return the delivery; it is made while no fork waits for it, since its driver takes long to import."""
+    def _get_delivery(self) -> Delivery:
+        """Return the delivery. Creating it takes no lock, because a fork must not wait for the import of a driver."""
         if self._delivery is None:
             self._delivery = Delivery(self.target.name, self._make())
         return self._delivery
 
     def _recover(self, error: BaseException) -> None:
         longest = min(_MAX_WAIT_S, _MIN_WAIT_S * 2.0 ** min(self.failures, 16))
-        # Before `retried`: a flush that sees the attempt counted knows that the store is failing.
+        # Before `retried`, so that a flush that sees the retry also sees the failure.
         self.failures += 1
         self.retried += 1
         self.error, retry_after_s = type(error).__name__, 0.0
@@ -235,7 +235,7 @@ class Shipper:
             retry_after_s = float(getattr(error, "retry_after_s", None) or 0.0)
         with _surviving(f"count what waits for {self.target.name}"):
             self._warn(error)
-        self._spool.tell()
+        self._spool.notify()
         self._sleep(max(longest * _CHANCE.uniform(0.5, 1.0), min(retry_after_s, _MAX_RETRY_AFTER_S)))
 
     def _warn(self, error: BaseException) -> None:
@@ -257,14 +257,14 @@ class Shipper:
                 self._delivery.close()
 
     def _rest(self) -> None:
-        self._spool.tell()
+        self._spool.notify()
         if self._is_hurried or self._is_stopping:
             return
         if self._wait(self._tend()):
             self._sleep(_LINGER_S)
 
     def _tend(self) -> float:
-        """Let the sink do other work; return how long to wait for records."""
+        """Let the sink do maintenance; return how long to wait for records."""
         if self._delivery is None or not self._delivery.is_open:
             return _IDLE_S
         with fail_open(f"tend {self.target.name}"), self._using:
@@ -273,7 +273,7 @@ class Shipper:
         return _IDLE_S
 
     def _sleep(self, seconds: float) -> None:
-        """Wait regardless of appends; a flush or a stop ends the wait."""
+        """Wait regardless of appends; a flush or stop ends the wait."""
         self.woken = True
         deadline = time.monotonic() + seconds
         while (left := deadline - time.monotonic()) > 0 and not (self._is_hurried or self._is_stopping):

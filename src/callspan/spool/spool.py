@@ -1,7 +1,7 @@
-"""Spool: a record is appended as a line on the caller's thread; a thread for each store delivers it.
+"""Spool: appends each record as a line on the caller's thread; a thread for each store delivers it.
 
-Nothing waits for a store. Forks, threads, `kill -9` and exits without clean-up lose nothing that was appended: another
-process with the same stores, or a reading command, delivers the segments that an ended process has left.
+Callers never wait for a store. Forks, threads, `kill -9` and exits without clean-up lose no appended record: another
+process with the same stores, or a reading command, delivers the segments of an ended process.
 """
 
 from __future__ import annotations
@@ -28,30 +28,30 @@ from callspan.spool.shipper import Shipper, SinkState
 
 SEGMENT_BYTES: Final = 16 << 20
 _MIN_SEGMENTS: Final = 8
-"""Minimum number of segments below the cap, so that only a part of it is given up at a time."""
+"""Minimum number of segments within the cap, so that only a part of them is given up at a time."""
 _TIDY_S: Final = 5.0
 _MAX_IN_MEMORY: Final = 64 << 20
-"""The cap of a directory in shared memory."""
+"""The cap in shared memory."""
 _MEASURE_S: Final = 0.1
 _RETRY_S: Final = 30.0
-"""A directory that could not be written is tried again after this time."""
+"""Time after which an unwritable directory is tried again."""
 _SETTLE_S: Final = 1.0
-"""Time for healthy stores to take the last batch, before a full disk has a segment given up."""
+"""Time for healthy stores to take the last batch before a segment is given up on a full disk."""
 _FULL: Final = (errno.ENOSPC, errno.EDQUOT)
 _FORK_S: Final = 0.2
 _LOOK_S: Final = 0.05
 _NEW_FAILURES: Final = 2
-"""Failures after which a flush gives up a store that failed before; the first may have begun before it."""
+"""New failures after which a flush stops waiting for a failing store. The first may have started before the flush."""
 _GRACE_S: Final = 0.1
 _APPEND: Final = fail_open("keep a record")
 _TIDY: Final = fail_open("tidy the spool")
 
 
 class Spool:
-    """The spool of a process; any number of processes may share its directory. Thread-safe.
+    """The spool of a process. Any number of processes may share its directory. Thread-safe.
 
-    Construction does nothing; the first append creates the directory (0700), the segment (0600) and the threads. After
-    `close`, an append begins anew. In a forked child everything begins anew: the parent's segments are the parent's.
+    The first append, also after `close` and in a forked child, creates the directory (0700), a segment (0600) and the
+    threads. A child never uses the parent's segments.
     """
 
     def __init__(
@@ -62,50 +62,49 @@ class Spool:
         sync: bool = False,
         max_bytes: int = 1 << 30,
     ) -> None:
-        """`roots` has the usual root of directories, then others for when it cannot be written.
+        """`roots` are the usual root of directories and the fallbacks if it is not writable.
 
-        `sinks` makes the sink of each store, not opened, on a thread of its own. `sync`: each append is on the disk
-        when it returns.
+        `sinks` are called on the thread of each store to create its sink. `sync`: sync each append to disk.
         """
         self._directories = [places.directory_of(root, sinks.keys()) for root in roots]
         self.directory = self._directories[0]
-        """Where records usually wait."""
+        """The usual directory."""
         self._sinks = dict(sinks)
         self._sync, self._max_bytes = sync, max_bytes
         self._segment_bytes = min(SEGMENT_BYTES, max(1, max_bytes // _MIN_SEGMENTS))
         self._in_use: list[Target] = []
-        """The stores that could not be closed before a fork."""
+        """Stores that could not be closed before a fork."""
         self._begin()
-        # Before the first lock is taken: a child forked while another thread holds it could never take it.
+        # Before the first use of a lock: a child forked while another thread holds it could never take it.
         forks.register(self)
 
     def _begin(self) -> None:
         self._lock = threading.RLock()
-        """Held while a record is appended, or a segment added or removed; reentrant for signal handlers."""
+        """Held while a record is appended or a segment added or removed; reentrant for signal handlers."""
         self._adopting = threading.Lock()
-        """Held while a segment is adopted, and during a fork; never by an append."""
+        """Held while a segment is adopted and during a fork, but never by an append."""
         self._changed = threading.Condition()
         self._segments: dict[Path, Segment] = {}
         self._active: Segment | None = None
         self._size = 0
-        """The size of the active segment when it was last read."""
+        """The last known size of the active segment."""
         self._shippers: tuple[Shipper, ...] = ()
         self._running: tuple[Shipper, ...] = ()
-        """Those, and earlier ones that still deliver after `close`."""
+        """`_shippers`, and earlier ones that still deliver after `close`."""
         self.is_started = False
-        """Whether its threads deliver."""
+        """Whether its threads are running."""
         self._place = self.directory
         """The directory in use."""
         self._limit, self._used, self._measure_at = self._max_bytes, 0, 0.0
         self._bad_until: dict[Path, float] = {}
         self._full_at: dict[Path, int] = {}
-        """The size of directories whose disk was full. A segment that some store has is deleted each time."""
+        """The target size of directories whose disk was full, which makes `tidy` delete a segment."""
         self._tidy_at = 0.0
         self._appended = 0
         self.losses = LossCounter(self.directory)
 
     def append(self, payload: bytes) -> bool:
-        """Append one record; True: the operating system has it. Never raises. Not for finalizers."""
+        """Append a record; return whether the operating system has it. Never raises. Not for finalizers."""
         try:
             with self._lock:
                 kept = self._write(payload)
@@ -125,13 +124,13 @@ class Spool:
         if self._used + size > self._limit and not self._has_room(size):
             return self._drop("cap")
         for _ in self._directories:
-            reason = self._written(payload, size)
+            reason = self._try_write(payload, size)
             if reason is None:
                 return True
         return self._drop(reason or "error")
 
-    def _written(self, payload: bytes, size: int) -> str | None:
-        """Append a line to the directory that is in use; return why that cannot be."""
+    def _try_write(self, payload: bytes, size: int) -> str | None:
+        """Append a line to the directory in use; return the reason if that fails, else None."""
         try:
             segment = self._segment_for(size)
             segment.append(payload, self._size)
@@ -158,7 +157,7 @@ class Spool:
         return self._rotate()
 
     def _rotate(self) -> Segment:
-        """Begin a segment in the first directory that can be written. Raises OSError."""
+        """Start a segment in the first writable directory. Raises OSError."""
         now = time.monotonic()
         place = next((one for one in self._directories if self._bad_until.get(one, 0.0) <= now), self.directory)
         self._place = place
@@ -169,7 +168,7 @@ class Spool:
         self._seal()
         self._segments[fresh.path] = self._active = fresh
         self.losses.directory = place
-        # Other processes write here too, and their bytes count towards the cap.
+        # Bytes of other processes count towards the cap.
         self._limit, self._used, self._measure_at = self._limit_of(place), places.size_of(place), 0.0
         return fresh
 
@@ -177,7 +176,7 @@ class Spool:
         return min(self._max_bytes, _MAX_IN_MEMORY) if places.is_in_memory(directory) else self._max_bytes
 
     def _leave_directory(self, error: OSError) -> None:
-        """Write the next records to another directory, for a while."""
+        """Write the next records to another directory for a while."""
         if not self._bad_until:
             log(logging.WARNING, "The spool directory %s cannot be written (%s); records wait in %s", self.directory,
                 error_text(error), " or ".join(map(str, self._directories[1:])) or "no other one")  # fmt: skip
@@ -191,39 +190,39 @@ class Spool:
         active, self._active = self._active, None
         if active is not None:
             active.seal()
-            if not active.size:  # on a full disk each append would leave one
+            if not active.size:  # on a full disk each append would leave an empty one
                 self._segments.pop(active.path, None)
                 active.remove()
 
     def _has_room(self, size: int) -> bool:
-        """Return whether a record may be appended above the cap; records that some store has are given up for it.
+        """Return whether a record may be appended above the cap: `tidy` will give up records that some store has.
 
-        Which process has written that makes no difference, nor whether the other stores fail, hang, or are slow.
+        It makes no difference which process wrote those, or whether the other stores fail, hang or are slow.
         """
         now = time.monotonic()
         if now >= self._measure_at:
             self._measure_at, self._tidy_at = now + _MEASURE_S, 0.0
-            self._used = places.untaken_in(self._place)
+            self._used = places.unstored_bytes(self._place)
         return self._used + size <= self._limit
 
     def tidy(self) -> None:
-        """Keep below the cap, and in the right directory; every few seconds, and soon after the cap is reached."""
+        """Enforce the cap and the right directory, every few seconds and soon after the cap is reached."""
         now = time.monotonic()
         if now < self._tidy_at or not self.is_started:
             return
         self._tidy_at = now + _TIDY_S
         with _TIDY:
             self._seal_if_misplaced(now)
-            # A fallback root may be another user's.
+            # A fallback root may belong to another user.
             trusted = {*places.directories_in([one.parent for one in self._directories])}
             for directory in trusted.intersection(self._directories):
                 places.remove_stray_cursors(directory)
                 limit = self._limit_of(directory)
-                for path, lackers in places.above(directory, min(limit, self._full_at.pop(directory, limit))):
+                for path, lackers in places.excess_segments(directory, min(limit, self._full_at.pop(directory, limit))):
                     self._give_up(path, lackers)
 
     def _seal_if_misplaced(self, now: float) -> None:
-        """Begin a new segment where somebody has deleted this one, or the usual directory is to be tried again."""
+        """Start a new segment if this one was deleted or it is time to try the usual directory again."""
         active = self._active
         can_return = self._place != self.directory and self._bad_until.get(self.directory, 0.0) <= now
         if active is not None and (can_return or active.is_deleted()):
@@ -232,7 +231,7 @@ class Spool:
                     self._seal()
 
     def _give_up(self, path: Path, lackers: frozenset[str]) -> None:
-        """Delete a segment that only these stores lack; another process does so with its own."""
+        """Delete a segment that only these stores lack, unless another process holds it."""
         with self._lock:
             if self._active is not None and self._active.path == path:
                 self._seal()
@@ -248,7 +247,7 @@ class Spool:
         segment.remove()
 
     def segments(self) -> list[Segment]:
-        """Return the open segments of this process, the oldest first."""
+        """Return the open segments of this process, oldest first."""
         return sorted(self._segments.copy().values(), key=lambda segment: segment.path.name)
 
     def remove_if_delivered(self, segment: Segment) -> None:
@@ -268,7 +267,7 @@ class Spool:
                     yield from places.segments_in(directory)
 
     def adopt(self, path: Path, shipper: Shipper) -> Segment | None:
-        """Lock a segment that an ended process has left; a child that is forked meanwhile knows it and closes it."""
+        """Lock a segment of an ended process for a shipper, whose forked children close it."""
         with self._adopting:
             shipper.adopted = places.adopt(path)
         return shipper.adopted
@@ -276,8 +275,8 @@ class Spool:
     def flush(self, timeout_s: float) -> bool:
         """Wait until every store has all records that this process has appended so far; False on timeout.
 
-        Those that a closed spool with some of these stores has left count, too.
-        False at once if every store that lacks records failed before and has failed again since.
+        Includes the records of a closed spool with some of these stores. Returns False early if all stores that lack
+        records were failing before and have failed again.
         """
         deadline = time.monotonic() + timeout_s
         goals = [(segment, segment.size) for segment in self.segments()]
@@ -287,7 +286,7 @@ class Spool:
             shipper.hurry(looks=bool(left))
         self.losses.write()
         while behind := [one for one in self._shippers if self._is_behind(one, goals) or one.lacks_any(left)]:
-            # One that the first append has started meanwhile has not failed.
+            # A shipper started meanwhile by the first append has not failed.
             known = [(shipper, *before.get(shipper, (False, 0))) for shipper in behind]
             failed = all(had_failed and one.retried - retried >= _NEW_FAILURES for one, had_failed, retried in known)
             if failed or time.monotonic() >= deadline:
@@ -306,24 +305,24 @@ class Spool:
         )
 
     def waits_since_ns(self, target: Target | None = None) -> int | None:
-        """Return since when the oldest record waits for a store, or for any, in whichever process; None: none waits."""
+        """Return since when the oldest record of any process waits for this or any store; None if none waits."""
         found = [places.oldest(one, target and target.key(one.parent)) for one in self._directories]
         return min((since_ns for since_ns in found if since_ns), default=None)
 
     def count(self, kind: Kind, name: str) -> None:
-        """Count a call without a record, in the file of the usual directory."""
+        """Count a call without a record in the file of losses."""
         if not self._appended:
             places.create(self.directory, self._sinks.keys())
         forks.await_exit()
         self.losses.add(kind, name)
 
-    def tell(self) -> None:
-        """Wake whoever waits for a delivery."""
+    def notify(self) -> None:
+        """Wake the threads that wait for a delivery."""
         with self._changed:
             self._changed.notify_all()
 
     def close(self, timeout_s: float) -> bool:
-        """Deliver records until the timeout, and end the threads; the rest waits on disk for another process."""
+        """Deliver records until the timeout and end the threads. The rest waits on disk for another process."""
         deadline = time.monotonic() + timeout_s
         segments = self._segments.copy()
         _LEFT.update(segments)
@@ -354,7 +353,7 @@ class Spool:
         """Return counts since the start of this process.
 
         `appended`, `dropped.<reason>`, `shipped.<store>`, `given_up.<store>` (records that other stores have),
-        `retried`, `rejected`, `damaged`, and of now `spool_bytes` (of all processes) and `oldest_unshipped_ms`.
+        `retried`, `rejected`, `damaged`, and the current `spool_bytes` (of all processes) and `oldest_unshipped_ms`.
         """
         states = self.states()
         counts = Counter({"appended": self._appended})
@@ -369,7 +368,7 @@ class Spool:
         return counts
 
     def drops(self) -> dict[str, int]:
-        """Return how many records this process has dropped for all stores, by the reason."""
+        """Return the number of records that this process has dropped for all stores, by reason."""
         return self.losses.totals("dropped")
 
     def states(self) -> list[SinkState]:
@@ -392,7 +391,7 @@ class Spool:
         self._shippers = shippers
 
     def at_exit(self, timeout_s: float) -> None:
-        """Deliver for a limited time as the process ends. Appends still reach the disk."""
+        """Deliver for a limited time as the process ends. Later appends still reach the disk."""
         if self.is_started:
             deadline = time.monotonic() + timeout_s
             self.flush(timeout_s)
@@ -400,38 +399,38 @@ class Spool:
         self.losses.report_unwritten()
 
     def before_fork(self) -> None:
-        """Close files and connections before a fork, for at most 0.2 s, between appends."""
+        """Between appends, close files and connections, within 0.2 s."""
         deadline = time.monotonic() + _FORK_S
-        # First: an append may be starting the threads.
+        # Taken first, because an append may be starting the threads.
         self._lock.acquire()
         self._adopting.acquire()
         self._in_use = [one.target for one in self._running if not one.close_before_fork(deadline)]
 
     def after_fork_in_parent(self) -> None:
-        """Go on."""
+        """Resume."""
         for shipper in self._running:
             shipper.release_after_fork()
         self._adopting.release()
         self._lock.release()
 
     def after_fork_in_child(self) -> None:
-        """Leave the parent's files and connections to the parent; the next append begins anew."""
-        # Never collected: closing the parent's connections would close them in the parent too.
+        """Leave files and connections to the parent and start anew."""
+        # Keeps them from being collected, which would close the parent's connections.
         _INHERITED.append(self._running)
         _LEFT.clear()
         for segment in (*self._segments.values(), *(one.adopted for one in self._running)):
             if segment is not None:
                 segment.close_in_child()
         for target in self._in_use:
-            # SQLite would count the parent's locks as the child's: other processes deliver the child's records.
-            self._sinks[target] = _not_here
+            # SQLite would take the parent's locks for the child's. Other processes deliver the child's records.
+            self._sinks[target] = _refuse_in_child
         self._begin()
 
 
 _INHERITED: Final[list[tuple[Shipper, ...]]] = []
 _LEFT: Final[set[Path]] = set()
-"""Segments of this process whose spool is closed, or closing."""
+"""Segments of this process whose spool is closed or closing."""
 
 
-def _not_here() -> Destination:
+def _refuse_in_child() -> Destination:
     raise OSError("it was in use when this process was forked; another process delivers")

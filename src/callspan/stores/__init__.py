@@ -1,4 +1,4 @@
-"""Stores: what keeps records, found by the scheme of its URL. What a store of your own needs is named here."""
+"""Stores: where records are kept, each found by the scheme of its URL. A custom store needs no other module."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from callspan.stores.base import (
 )
 from callspan.stores.filters import CallFilter
 from callspan.stores.history import KEEPS_INSTRUCTIONS, whole_conversation
-from callspan.stores.named import named_by
+from callspan.stores.lookup import look_up
 from callspan.stores.new_messages import ConversationReader, NewMessages, instructions, spoken
 from callspan.stores.protocol import FileStore, ServerStore, Sink, SqlStore, Store
 from callspan.stores.reader import Reader
@@ -87,8 +87,8 @@ __all__ = [
     "is_realtime",
     "is_voice",
     "known_sum",
+    "look_up",
     "minute_cost",
-    "named_by",
     "scored",
     "seconds_of",
     "split_urls",

@@ -1,4 +1,4 @@
-"""Base: the `Reader` protocol of stores, its filters, the types it returns, and the times of a session's entries."""
+"""Base: the types that readers of stores return, the scope of a deletion, and the times of a session's entries."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ Content: TypeAlias = Literal["all", "response", "none"]
 IN_PROGRESS: Final = "in_progress"
 """The word for the outcome of a session that has none."""
 MOST_CALLS: Final = 1000
-"""Most calls that are followed from one back to the calls before it."""
+"""Limit on the earlier calls that are followed back from a call."""
 
 Entry: TypeAlias = CallRecord | Event
 """The records in a session."""
@@ -38,7 +38,7 @@ Entry: TypeAlias = CallRecord | Event
 
 @contextmanager
 def on_error(close: Callable[[], object]) -> Iterator[None]:
-    """Close what was opened if the block raises."""
+    """Call `close` if the block raises."""
     try:
         yield
     except BaseException:
@@ -69,12 +69,12 @@ def check_layout(name: str, layout: int) -> None:
 
 
 def session_of(record: Record) -> str | None:
-    """Return the id of the session that a record is of, or is; None: of none."""
+    """Return the session id of a record; None outside of sessions."""
     return record.place.session_id if isinstance(record, CallRecord) else record.session_id
 
 
 def users_of(record: Record) -> list[str]:
-    """Return the users that a record itself carries."""
+    """Return the users named by the record itself, not by its session."""
     if isinstance(record, CallRecord | SessionRecord):
         user = record.user if isinstance(record, CallRecord) else record.user_id
         return [] if user is None else [user]
@@ -82,27 +82,27 @@ def users_of(record: Record) -> list[str]:
 
 
 class DeletionScope(NamedTuple):
-    """What to delete: sessions with everything in them and single calls, by whole ids, or everything before a time."""
+    """Records to delete: sessions with all their records and single calls, by full id, or everything before a time."""
 
     sessions: frozenset[str] = frozenset()
-    """With all calls, timesteps, events, messages and rewards in them."""
+    """Deleted with all their calls, timesteps, events, messages and rewards."""
     calls: frozenset[str] = frozenset()
-    """With the events, messages and rewards that name them. Those of the sessions may be among them."""
+    """Deleted with the events, messages and rewards that name them. They may include calls of `sessions`."""
     user: str | None = None
-    """Include events, timesteps, messages and rewards with this user in their own metadata."""
+    """Also deletes events, timesteps, messages and rewards with this user in their own metadata."""
     older_than_ns: int | None = None
-    """Everything from before this Unix time, and nothing else."""
+    """Deletes everything before this Unix time; excludes all other fields."""
     erased_ns: int = 0
-    """When this was decided, Unix time: the store remembers the ids, and takes nothing of them from before it again."""
+    """Unix time of the decision. The store remembers the ids and rejects their records from before it."""
 
     def covers(self, record: Record) -> bool:
-        """Return whether a record is of the user, one of the sessions, one of the calls, or about one."""
+        """Return whether a record belongs to the user, a session or a call of the scope, or refers to such a call."""
         is_named = getattr(record, "call_id", None) in self.calls or session_of(record) in self.sessions
         return is_named or self.user in users_of(record)
 
 
 class RecordCounts(msgspec.Struct, frozen=True, kw_only=True):
-    """Numbers of records, by their table."""
+    """Numbers of records, by table."""
 
     sessions: int = 0
     calls: int = 0
@@ -127,7 +127,7 @@ def ids_of(call: CallRecord) -> CallIds:
 
 
 class CallSums(msgspec.Struct, frozen=True, kw_only=True):
-    """Sums over calls. A value that no call has is None, never 0."""
+    """Sums over calls. A value is None, never 0, if no call has it."""
 
     calls: int
     """Number of calls."""
@@ -136,9 +136,9 @@ class CallSums(msgspec.Struct, frozen=True, kw_only=True):
     cancelled: int = 0
     """Number of calls with outcome cancelled."""
     cut_off: int = 0
-    """Number of calls whose stream stopped without its end."""
+    """Number of calls whose stream stopped without its terminal event."""
     cut_by_length: int = 0
-    """Number of calls whose answer ended at the limit of tokens."""
+    """Number of calls whose answer reached the token limit."""
     input_tokens: int | None = None
     """Sum, cached tokens included."""
     output_tokens: int | None = None
@@ -155,17 +155,17 @@ class Summary(CallSums, frozen=True, kw_only=True):
     """Sums over a group of calls; those without a value are left out of averages."""
 
     keys: tuple[str | None, ...] = ()
-    """Value of each grouping: model, provider, session id, day (UTC, ISO), or a label; None: the calls without one."""
+    """Value of each grouping: model, provider, session id, day (UTC, ISO), or a label; None for calls without one."""
     cache_read_tokens: int | None = None
     """Sum of tokens read from the prompt cache."""
     reasoning_tokens: int | None = None
     """Sum of output tokens of reasoning."""
     p50_ms: float | None = None
-    """Of the calls that succeeded; None where none has one, or where latencies were not requested."""
+    """Median latency of successful calls; None if there are none or latencies were not requested."""
     p95_ms: float | None = None
-    """As `p50_ms`."""
+    """95th percentile, as `p50_ms`."""
     ttft_p50_ms: float | None = None
-    """Median time to the first token, of calls that succeeded and have one."""
+    """Median time to the first token of the successful calls that have one."""
     first_ns: int | None = None
     """Start of the first call, Unix nanoseconds."""
     last_ns: int | None = None
@@ -194,11 +194,11 @@ class Run(NamedTuple):
     kind: Literal["call", "tool"]
     start_ns: int
     duration_ns: int | None
-    """Nanoseconds; None while it runs, or where unknown."""
+    """Nanoseconds; None while it runs or if unknown."""
     first_token_ns: int | None = None
-    """Nanoseconds from the start to the first token; None where unknown, and for tools."""
+    """Nanoseconds from the start to the first token; None if unknown and for tools."""
     outcome: str | None = None
-    """Of a call; of a tool `error` where it failed, else None."""
+    """The outcome of a call; `error` for a tool that failed, else None."""
     retries: int | None = None
     """The SDK's retries of a call."""
 
@@ -207,25 +207,25 @@ class SessionSummary(CallSums, frozen=True, kw_only=True):
     """One session with its counts, and the sums over its calls."""
 
     session: SessionRecord
-    """Its outcome reads `interrupted` where its process died before its end."""
+    """Its outcome is `interrupted` if its process exited before the session ended."""
     timesteps: int
     """Number of timesteps."""
     first_error: CallError | None = None
-    """Why the first call failed that did; None: none failed."""
+    """Error of the first failed call; None if no call failed."""
     events: int
-    """Number of events, messages and rewards; the start of a run that has ended is not counted."""
+    """Number of events, messages and rewards. A run that has ended counts once, without its start event."""
     models: list[str]
     """The models of its calls, sorted."""
     reward: float | None = None
-    """The last reward given to the session itself, else the sum of its events' rewards (objective `reward`)."""
+    """The last reward of the session itself, else the sum of its events' rewards (objective `reward`)."""
     scores: dict[str, Score] = {}
-    """The values given for each other objective, also to its calls."""
+    """Scores of each other objective, including those of its calls."""
     active_ns: int | None = None
-    """Nanoseconds in which a call or a tool of it ran, those at the same time once; None if no such time is known."""
+    """Nanoseconds during which any of its calls or tools ran, overlaps counted once; None if unknown."""
     last_call_ns: int | None = None
-    """Unix time in nanoseconds of the end of its last call, of its start if it has none."""
+    """Unix time in nanoseconds at which its last call ended, or started if it has no end."""
     last_ns: int | None = None
-    """Unix time in nanoseconds of the last that happened in it."""
+    """Unix time in nanoseconds of its last activity."""
 
     @property
     def outcome(self) -> str:
@@ -234,53 +234,53 @@ class SessionSummary(CallSums, frozen=True, kw_only=True):
 
     @property
     def succeeded(self) -> bool | None:
-        """Its own success, else that of its outcome; None if neither is known."""
+        """Its recorded success, else whether its outcome is `success`; None if neither is known."""
         session = self.session
         if session.success is not None or session.outcome is None:
             return session.success
         return session.outcome == "success"
 
     def score(self, objective: str = REWARD) -> float | None:
-        """Return its reward, or the mean of another objective; None if nothing was given for it."""
+        """Return its reward, or the mean score of another objective; None if it has none."""
         if objective == REWARD:
             return self.reward
         return self.scores[objective].mean if objective in self.scores else None
 
     @property
     def duration_ns(self) -> int | None:
-        """Its duration, up to the end of its last call if it has not ended; None if that or its start is unknown."""
+        """Its duration, or the time until its last call ended if it is unended; None if unknown."""
         start, end = self.session.start_ns, self.session.end_ns or self.last_call_ns
         return None if start is None or end is None else max(0, end - start)
 
 
 class History(NamedTuple):
-    """The recorded calls that a call continues at the provider, as far as the links can be followed."""
+    """The recorded calls that a call continues at the provider, as far back as they are linked."""
 
     calls: list[CallRecord]
-    """Oldest first, with their conversations; the call itself is not among them."""
+    """Oldest first, with their conversations, without the call itself."""
     missing: str | None = None
-    """Id of the response that no recorded call has: only the provider has the messages before it."""
+    """Id of the response at which the links end because no recorded call has it."""
     more: bool = False
-    """There are still earlier calls, which were not read."""
+    """Whether the limit left earlier calls unread."""
 
 
 def start_of(entry: Entry) -> int:
-    """Return the start of a call or event in Unix nanoseconds."""
+    """Return the start of a call or event, Unix nanoseconds."""
     return entry.timing.start_ns if isinstance(entry, CallRecord) else entry.time_ns
 
 
 def duration_of(entry: Entry) -> int | None:
-    """Return the duration in nanoseconds; None for an instant, or an entry that still runs."""
+    """Return the duration in nanoseconds; None for an instant or an entry that is still running."""
     if isinstance(entry, CallRecord):
         return entry.timing.duration_ns
     return entry.duration_ns if isinstance(entry, EventRecord) else None
 
 
 def end_of(entry: Entry) -> int:
-    """Return the end in Unix nanoseconds; of an entry without a duration its start."""
+    """Return the end, Unix nanoseconds; the start if the entry has no duration."""
     return start_of(entry) + (duration_of(entry) or 0)
 
 
 def step_of(entry: Entry) -> str | None:
-    """Return the id of the timestep an entry belongs to; None: it belongs to the session itself."""
+    """Return the id of the entry's timestep; None if it belongs to the session directly."""
     return entry.place.timestep_id if isinstance(entry, CallRecord) else entry.timestep_id

@@ -1,9 +1,9 @@
-"""Bodies: a request or response split into pieces that are stored once, and joined again.
+"""Bodies: splits requests and responses into pieces that are stored once, and joins them again.
 
-Each message of a request and each large value becomes a piece, the rest stays in a small skeleton that is itself a
-piece. Everything is exact: each piece keeps its JSON bytes. A message that a history has several times is a piece each
-time, so that a history that grows by some messages refers to the pieces of the one before it, and to a few more.
-Next to a piece is its human-readable text, the same for every provider, for search and SQL queries.
+Each message of a request and each large value becomes a piece; the rest is a small skeleton, itself a piece. Pieces
+keep their exact JSON bytes. A message that occurs several times in a history is a separate piece each time, so that a
+growing history refers to the pieces of the previous one and to a few new ones. Beside each piece is its human-readable
+text, in the same form for every provider, for search and SQL queries.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ _HASH_BYTES: Final = 16
 _ANSWER: Final = b"answer"
 _MIN_EXTRACTED: Final = 16
 _BEGINNING: Final = 40
-"""Length of the prefix of a text that is searched for first."""
+"""Length of the prefix of a text that is searched first."""
 _LIFTED: Final = b"\x1a"
-"""Marks a text that was moved out of the JSON, `<0x1A>start,length;`. JSON text never has this byte unescaped."""
+"""Replaces a text moved out of the JSON, as `<0x1A>start,length;`. JSON never contains this byte unescaped."""
 
 _MESSAGE: Final = b'{"role":"%b","content":%b}'
 _LEVEL, _WINDOW, _MEMORY = 3, 12, 5
-"""zlib parameters. Level 3: lazy matching takes a tenth more time for 1 %. A window of 4 KB: that of 32 KB takes 256 KB
-of memory, and nine times as long for small data."""
+"""zlib parameters. Level 3, because lazy matching takes 10 % longer and saves 1 %. A 4 KB window, because 32 KB takes
+256 KB of memory and nine times as long for small data."""
 _MARK: Final = re.compile(rb"\x1a(\d+),(\d+);")
 _ROLE_CONTENT: Final = ("role", "content")
 _FROM_JSON: Final = ""
@@ -44,12 +44,12 @@ _Kind: TypeAlias = Literal["value", "piece", "history", "text"]
 _Skeleton: TypeAlias = list[tuple[str, _Kind, msgspec.Raw]]
 
 DAMAGE: Final = (zlib.error, msgspec.MsgspecError, ValueError, TypeError, IndexError)
-"""Exceptions that decoders raise for damaged contents."""
+"""Exceptions of decoders for damaged contents."""
 
 _raw_object = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _raw_array = msgspec.json.Decoder(list[msgspec.Raw])
 _KNOWN_BYTES, _KNOWN_ENTRIES = 1024, 1024
-"""Size limit and number of the pieces whose hashes are cached (1 MB at most): requests repeat earlier pieces."""
+"""Size limit and number of pieces whose hashes are cached (at most 1 MB): requests repeat earlier pieces."""
 _encode = msgspec.json.encode
 _skeletons = msgspec.json.Decoder(list[tuple[str, str, msgspec.Raw]])
 _MAX_DEPTH: Final = 32
@@ -70,25 +70,25 @@ _ROLE_OF_TYPE: Final = {
 
 
 class StoredPiece(NamedTuple):
-    """A piece as stored in a row: its text has its own column; the JSON is stored without it."""
+    """A piece as stored in a row: the text has its own column and is removed from the JSON."""
 
     role: str | None
     text: str | None
-    """The whole human-readable text; None if there is none."""
+    """The human-readable text, or None."""
     left: bytes | None
-    """The JSON, with the place of each long text in `text` instead of it; None for a message of only role and text."""
+    """The JSON, with references into `text` in place of long texts; None for a message of only role and text."""
 
 
 class Piece(msgspec.Struct, gc=False):
     """One value, stored once for all calls of its owner that refer to it."""
 
     hash: bytes
-    """The beginning of the SHA-256 of the exact JSON, then a counter of equal messages of a history."""
+    """The truncated SHA-256 of the exact JSON, followed by a counter for equal messages of a history."""
     json: bytes
     role: str | None = None
-    """Role of the message; empty: as in the JSON; None if the piece is not a message."""
+    """Role of the message; empty to take it from the JSON; None if the piece is no message."""
     stored: StoredPiece | None = None
-    """What `to_row` has returned for it: made once for all stores."""
+    """The result of `to_row`, computed once for all stores."""
 
 
 class Parts(msgspec.Struct, frozen=True, gc=False):
@@ -96,30 +96,30 @@ class Parts(msgspec.Struct, frozen=True, gc=False):
 
     skeleton: Piece
     history: list[Piece]
-    """Messages in order; the next call usually begins with the same ones."""
+    """Messages in order. The next call usually starts with the same ones."""
     others: list[Piece]
-    """Large values of the body: tools, schemas."""
+    """Large values of the body, such as tools and schemas."""
     system: Piece | None
-    """The system prompt given apart from the messages."""
+    """The system prompt, if separate from the messages."""
 
 
 def piece(json: bytes, role: str | None = None) -> Piece:
-    """Return the piece that holds this JSON."""
+    """Return the piece of this JSON."""
     return Piece(_digest(json), json, role)
 
 
 def answer_piece(json: bytes) -> Piece:
-    """Return the piece of an answer; it is never shared with the request, even if the JSON is the same."""
+    """Return the piece of an answer, which is never shared with a request, even if the JSON is equal."""
     return Piece(_digest(json) + _ANSWER, json, "assistant")
 
 
 def is_hash_of(found: bytes, json: bytes) -> bool:
-    """Return whether a piece with this hash holds this JSON."""
+    """Return whether a piece with this hash has this JSON."""
     return found[:_HASH_BYTES] == _digest(json)
 
 
 def _piece_again(json: bytes, role: str | None = None) -> Piece:
-    """Return the piece of JSON that other requests probably have too: its hash is cached."""
+    """Return the piece of JSON that other requests probably repeat, with its hash cached."""
     return Piece(_known_digest(json) if len(json) <= _KNOWN_BYTES else _digest(json), json, role)
 
 
@@ -131,7 +131,7 @@ _known_digest = lru_cache(_KNOWN_ENTRIES)(_digest)
 
 
 def split(body: bytes, message_key: str | None) -> Parts:
-    """Split a request body into parts. A body that is not a JSON object is stored unsplit in the skeleton."""
+    """Split a request body into parts. A body that is no JSON object becomes the skeleton."""
     try:
         fields = _raw_object.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError):
@@ -158,9 +158,9 @@ def split(body: bytes, message_key: str | None) -> Parts:
 
 
 def _each_once(history: list[Piece]) -> list[Piece]:
-    """Have each of several equal messages be a piece of its own, and a small one another piece behind another message.
+    """Give each of several equal messages its own piece, and a small message one per preceding message.
 
-    So the pieces of a history that grows follow each other, also where several histories have the same small messages.
+    This keeps the numbers of a growing history consecutive even if several histories share small messages.
     """
     before = b""
     for part in history:
@@ -199,7 +199,7 @@ def join(skeleton: bytes, history: Sequence[bytes], find: Callable[[bytes], byte
 
 
 def to_row(part: Piece) -> StoredPiece:
-    """Return a piece in stored form."""
+    """Return the stored form of a piece."""
     found = part.stored
     if found is None:
         found = part.stored = _stored(part)
@@ -219,7 +219,7 @@ def _stored(part: Piece) -> StoredPiece:
 
 
 def _message(value: object, json: bytes) -> tuple[str, str] | None:
-    """Return (role, text) of a message with only these two fields; None for others and for other JSON formatting."""
+    """Return role and text of a message with only these two fields; None for others and other JSON formatting."""
     if not isinstance(value, dict) or len(value) != len(_ROLE_CONTENT):
         return None
     role, text = map(value.get, _ROLE_CONTENT)
@@ -238,13 +238,13 @@ def from_row(role: str | None, text: str | None, left: bytes | None) -> bytes:
 
 
 def deflated(data: bytes) -> bytes:
-    """Return data in the compressed form of SQLite files."""
+    """Return data as compressed in SQLite files."""
     press = zlib.compressobj(_LEVEL, wbits=_WINDOW, memLevel=_MEMORY)
     return press.compress(data) + press.flush()
 
 
 def inflated(data: bytes | None) -> bytes | None:
-    """Return the inflated value; None for None. Raises zlib.error."""
+    """Return the decompressed value; None for None. Raises zlib.error."""
     return None if data is None else zlib.decompress(data)
 
 
@@ -253,7 +253,7 @@ def _message_json(role: str, text: str) -> bytes:
 
 
 def _extracted(json: bytes, fragments: Sequence[Fragment]) -> bytes:
-    """Return the JSON with each long text that occurs once replaced by its position in the complete text."""
+    """Return the JSON in which each long text that occurs once is replaced by its position in the complete text."""
     start = 0
     for fragment in fragments:
         length = len(fragment.text)
@@ -267,11 +267,11 @@ def _extracted(json: bytes, fragments: Sequence[Fragment]) -> bytes:
 
 
 def _only_place(json: bytes, needle: bytes) -> int | None:
-    """Return the index of the only occurrence; None if there is none or several."""
+    """Return the index of the only occurrence; None if there is none or more than one."""
     beginning = needle[:_BEGINNING]
     place = json.find(beginning)
     if place >= 0 and json.find(beginning, place + 1) < 0:
-        # The usual case: searching for the prefix only is much faster.
+        # The usual case. Searching only for the prefix is much faster.
         return place if json.startswith(needle, place) else None
     before, found, after = json.partition(needle)
     return len(before) if found and needle not in after else None
@@ -295,21 +295,21 @@ class Fragment(NamedTuple):
 
     text: str
     verbatim: bool = True
-    """True where the JSON holds this very string."""
+    """Whether the JSON contains exactly this string."""
 
 
 _LINE_END: Final = Fragment("\n", verbatim=False)
 
 
 def fragments(value: object) -> list[Fragment]:
-    """Return the pieces of the texts in `value`, with line ends between texts and tool calls as `name(arguments)`."""
+    """Return the texts in `value` as fragments, one line each, with tool calls as `name(arguments)`."""
     found: list[Fragment] = []
     _add_lines(value, 0, found)
     return found
 
 
 def role_of(value: object) -> str:
-    """Return the role of an element of a request's history, else the role that its type implies."""
+    """Return the role of an element of a request's history, else the role implied by its type."""
     if mapping(value) is None:
         return "user"
     kind = text(value, "type") or ""

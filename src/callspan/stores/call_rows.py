@@ -1,4 +1,4 @@
-"""Call rows: makes records of rows; those of calls with their bodies, which are put together from contents."""
+"""Call rows: restores records from rows, and the bodies of calls from contents."""
 
 # ruff: noqa: S608 - SQL text holds only constant column names and conditions; values are parameters
 
@@ -19,12 +19,12 @@ from callspan.stores import bodies
 from callspan.stores.base import Content, StoreError
 from callspan.stores.columns import CALLS, Table
 from callspan.stores.contents import ranges_in
-from callspan.stores.database import Database, Values, in_parts
+from callspan.stores.database import Database, Values, in_batches
 from callspan.stores.payloads import owner_of
 from callspan.stores.rows import converted, to_tree
 
 Contents: TypeAlias = Callable[[Sequence[tuple[int, int]]], Mapping[int, tuple[bytes, bytes]]]
-"""Returns the hash and the exact JSON of the contents of a call in these ranges of numbers, by number."""
+"""Returns the hash and the exact JSON of the contents of a call in these ranges, by number."""
 _R = TypeVar("_R", bound=Record)
 _RANGES_AT_ONCE: Final = 100
 _ENDS: Final = ("first", "last")
@@ -36,19 +36,19 @@ def record_of(table: Table, row: Values, kind: type[_R]) -> _R:
 
 
 def read_calls(database: Database, ids: Sequence[str], content: Content) -> Iterator[CallRecord]:
-    """Yield the calls of these ids, with these bodies, in this order; without those that the store does not have."""
-    for chosen, names in in_parts(ids, "call_id"):
+    """Yield the calls with these ids, in this order, with the bodies of `content`. Unknown ids are skipped."""
+    for chosen, names in in_batches(ids, "call_id"):
         rows = {row["call_id"]: row for row in database.rows(f"SELECT * FROM calls WHERE {chosen}", names)}
         yield from (call_of(database, rows[one], content) for one in names.values() if one in rows)
 
 
 def exact_call(database: Database, call_id: str) -> CallRecord | None:
-    """Return the call with exactly this id; None if there is none."""
+    """Return the call with exactly this id, or None."""
     return next(read_calls(database, [call_id], "all"), None)
 
 
 def keyed_records(database: Database, table: Table, sql: str, values: Values) -> Iterator[tuple[str, Record | None]]:
-    """Yield the key and record of rows, None for a damaged one; a call has its bodies, if these can be read."""
+    """Yield the key and record of each row; None for a damaged record. Calls have their bodies if readable."""
     for row in database.rows(sql, values):
         yield str(row[table.key]), _undamaged(database, table, row)
 
@@ -64,7 +64,7 @@ def _undamaged(database: Database, table: Table, row: Values) -> Record | None:
 
 
 def call_of(database: Database, row: Values, content: Content = "all") -> CallRecord:
-    """Return the call of a row, with these bodies and its conversation. Raises StoreError where it is damaged."""
+    """Return the call of a row with its conversation and the bodies of `content`. Raises StoreError if damaged."""
     contents = partial(contents_of, database, owner_of_row(row))
     try:
         record = record_of(CALLS, row, CallRecord)
@@ -80,7 +80,7 @@ def call_of(database: Database, row: Values, content: Content = "all") -> CallRe
 
 
 def with_bodies(record: CallRecord, request: msgspec.Raw | None, response: msgspec.Raw | None) -> CallRecord:
-    """Return a call with its bodies, where they are known, and its conversation."""
+    """Return a call with its conversation and those of its bodies that are known."""
     if request is not None:
         record = msgspec.structs.replace(record, request=msgspec.structs.replace(record.request, body=request))
     if response is not None and record.response is not None:
@@ -89,7 +89,7 @@ def with_bodies(record: CallRecord, request: msgspec.Raw | None, response: msgsp
 
 
 def request_body(row: Values, contents: Contents) -> msgspec.Raw | None:
-    """Return the body; None if there is none, or if a part was deleted in between."""
+    """Return the body; None if there is none or a part of it was deleted meanwhile."""
     if row["request"] is None:
         return None
     try:
@@ -103,7 +103,7 @@ def request_body(row: Values, contents: Contents) -> msgspec.Raw | None:
 
 
 def response_body(row: Values, contents: Contents) -> msgspec.Raw | None:
-    """Return the body; None if there is none, or if it was deleted in between."""
+    """Return the body; None if there is none or it was deleted meanwhile."""
     output = cast("int | None", row["output"])
     if output is None:
         return None
@@ -112,16 +112,16 @@ def response_body(row: Values, contents: Contents) -> msgspec.Raw | None:
 
 
 def owner_of_row(row: Values) -> str:
-    """Return the owner of the contents of a call's row."""
+    """Return the owner of the contents of the call in a row."""
     return owner_of(str(row["call_id"]), cast("str | None", row["session_id"]))
 
 
 def contents_of(database: Database, owner: str, ranges: Sequence[tuple[int, int]]) -> dict[int, tuple[bytes, bytes]]:
-    """Return the hash and the exact JSON of the contents of an owner in these ranges of numbers, by number."""
+    """Return the hash and the exact JSON of an owner's contents in these ranges, by number."""
     found: dict[int, tuple[bytes, bytes]] = {}
     for start in range(0, len(ranges), _RANGES_AT_ONCE):
         some = [*enumerate(ranges[start : start + _RANGES_AT_ONCE])]
-        # The owner in each: else SQLite reads all that the owner has.
+        # The owner is repeated in each condition: otherwise SQLite reads all contents of the owner.
         where = " OR ".join(f"(owner = :owner AND n BETWEEN :first{at} AND :last{at})" for at, _ in some)
         names = {f"{name}{at}": one for at, pair in some for name, one in zip(_ENDS, pair, strict=True)}
         sql = f"SELECT n, hash, role, text, data FROM contents WHERE {where}"

@@ -1,8 +1,9 @@
 """Columns: the layout of the tables, defined once for every SQL store; column names are a public interface.
 
-Each column is one row here: its name, the field of the record it holds, and its form. From them come the DDL of SQLite,
-Postgres and ClickHouse (`callspan.stores.schema`), the rows (`callspan.stores.rows`) and the list in `docs/sql.md`.
-A new field is one row, and the next `FORMAT`: stores of another format are refused, see `callspan.record.formats`.
+Each column is one line here: its name, the field of the record that it holds, and its form. The DDL of SQLite, Postgres
+and ClickHouse (`callspan.stores.schema`), the rows (`callspan.stores.rows`) and the list in `docs/sql.md` are made from
+it. A new field takes one line and the next `FORMAT`: stores of another format are rejected, see
+`callspan.record.formats`.
 """
 
 from __future__ import annotations
@@ -12,12 +13,12 @@ from functools import cache, partial
 from typing import Final, Literal, NamedTuple, TypeAlias
 
 PICO: Final = Decimal(10) ** 12
-"""Picodollars in a dollar."""
+"""Picodollars per dollar."""
 REFERENCES: Final = ("request", "output", "contents")
-"""Columns of `calls` that refer to contents, by numbers or ranges of them, see `callspan.stores.contents`."""
+"""Columns of `calls` that refer to contents by number or range, see `callspan.stores.contents`."""
 STORED: Final = "stored_ns"
-"""Column of every table of SQLite and Postgres: when the row was last written, by the store's own clock. No field of a
-record has it."""
+"""Column of every table in SQLite and Postgres: when the row was last written, by the store's clock. It is not part of
+the record."""
 CONTENTS: Final = {
     "calls": (*REFERENCES, "error_message"),
     "sessions": ("error",),
@@ -26,13 +27,13 @@ CONTENTS: Final = {
     "messages": ("content",),
     "rewards": ("annotation",),
 }
-"""Columns that have the texts of a record, by table, if only one of them is not NULL; `extra` may then have more."""
+"""Columns with the content of a record, by table. If any of them is set, `extra` may also have content."""
 
 Form: TypeAlias = Literal["text", "word", "int", "count", "flag", "real", "decimal", "json", "labels"]
-"""A `word` is text that takes few different values; a `count` is summed and at most `MAX_COUNT`; `labels` are a JSON
-array of texts, in Postgres as `jsonb`."""
+"""A `word` is text with few distinct values; a `count` can be summed and is at most `MAX_COUNT`; `labels` are a JSON
+array of strings, in Postgres `jsonb`."""
 MAX_COUNT: Final = 2**40
-"""Larger token counts are invalid: they stay in the record but are left out of sums, which would overflow."""
+"""Larger token counts are invalid: they stay in the record but not in sums, which would overflow."""
 
 
 class Column(NamedTuple):
@@ -40,7 +41,7 @@ class Column(NamedTuple):
 
     name: str
     path: tuple[str, ...]
-    """Path of the field in the record; empty for a computed column, which is not read back."""
+    """Path of the field in the record; empty for a computed column, which readers ignore."""
     form: Form
     required: bool = False
     """Never NULL."""
@@ -56,9 +57,9 @@ class Table(NamedTuple):
     """Tag of the record."""
     key: str
     columns: tuple[Column, ...]
-    """In the order of the table; `extra` follows them."""
+    """In table order, without `extra`, which follows them."""
     merges: bool = False
-    """True: a row is replaced by one merged with it; False: it stays."""
+    """Whether a new version is merged with the stored row; otherwise the stored row stays."""
 
     def __hash__(self) -> int:
         """Return the hash of the kind: tables are keys of caches, and hashing all columns would be slow."""

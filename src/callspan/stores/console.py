@@ -1,4 +1,4 @@
-"""Sink for the console: one line per finished call on standard error, for debugging; it cannot be read."""
+"""Console: one line per finished call on standard error, for debugging."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _OUTPUT_BYTES: Final = 80
 
 
 class Console(Store):
-    """Standard error; it cannot be read."""
+    """Standard error; write-only."""
 
     example = "console://"
 

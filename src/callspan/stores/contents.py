@@ -1,8 +1,8 @@
 """Contents: the messages and large values of calls, stored once for each session, or for each call outside of one.
 
-`contents` has a row for each, with its owner, `s:SESSION` or `c:CALL`: that of the call's row at the time. They never
-move: a call that comes to another session has its contents written again there. They are numbered within their owner;
-the numbers of messages of a history follow each other, so that a call refers to it by few ranges.
+Each is a row of `contents` with its owner, `s:SESSION` or `c:CALL`, as the call's row says when it is written. Contents
+never move: if a call changes its session, they are written again for the new one. They are numbered within their owner.
+Messages of one history have consecutive numbers, so that a call refers to them by few ranges.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from callspan.record.codec import encode_json
 from callspan.record.merging import merged, order, order_of
 from callspan.stores.bodies import Piece
 from callspan.stores.columns import REFERENCES
-from callspan.stores.database import Database, in_parts
+from callspan.stores.database import Database, in_batches
 from callspan.stores.payloads import PreparedCall, combined, owner_of
 from callspan.stores.rows import Row
 
 Range: TypeAlias = list[int]
-"""The position of a message in the request, and the numbers of it and of the last of those that follow it.
+"""The position of a message in the request, its number, and the number of the last consecutive message.
 
--1: the system prompt; below: no message. The position of the answer is behind the last message.
+Position -1 is the system prompt; lower ones are no messages. The answer has the position after the last message.
 """
 _LANE_BITS: Final = 16
 _ranges = msgspec.json.Decoder(list[Range])
@@ -33,7 +33,7 @@ STORED_CALL: Final = "part, seen_ns, session_id, content_level, request, output,
 
 
 class StoredCall(NamedTuple):
-    """The stored row of a call, before another version is written."""
+    """The row of a call before another version is written."""
 
     part: Any
     seen_ns: int | None
@@ -45,14 +45,14 @@ class StoredCall(NamedTuple):
 
     @property
     def has_contents(self) -> bool:
-        """Whether it refers to any."""
+        """Whether it refers to any contents."""
         return (self.request, self.output) != (None, None)
 
 
 def to_write(
     there: StoredCall | None, versions: Sequence[CallRecord], read: Callable[[], CallRecord | None]
 ) -> CallRecord | None:
-    """Return the call to write, of the row that is there and new versions; None if it stays. `read` reads the row."""
+    """Return the call to write, given the stored row and new versions; None to keep the row, which `read` returns."""
     if there is None:
         return merged(versions)
     levels = {one.content_level for one in versions}
@@ -65,14 +65,15 @@ def to_write(
 class Numbers:
     """The numbers of an owner's contents.
 
-    Those of histories are positive, in lanes: a message follows the last one of its history, or begins a lane of
-    its own where another history went on. All others are negative.
+    Those of histories are positive, in lanes: a message gets the number after the last one of its history, or starts a
+    new lane if another history already continued there. All others are negative.
     """
 
     def __init__(self, by_hash: dict[bytes, int], some: Sequence[int]) -> None:
-        """`by_hash` has at least those that are looked for.
+        """`by_hash` contains at least the requested contents.
 
-        `some`, ascending, has at least the smallest and the largest of all, and the last in each lane of those by hash.
+        `some`, ascending, contains at least the smallest and largest number of all, and the last one in each lane of
+        `by_hash`.
         """
         self.by_hash = by_hash
         self._last = {number >> _LANE_BITS: number for number in some}
@@ -80,7 +81,7 @@ class Numbers:
         self._lowest = min((0, *some[:1]))
 
     def add(self, row: PreparedCall) -> tuple[list[tuple[int, Piece]], Row]:
-        """Return the contents of a call that its owner does not have yet, with their numbers, and its whole row."""
+        """Return the contents of a call that are new to its owner, with their numbers, and its complete row."""
         new: list[tuple[int, Piece]] = []
         ranges: list[Range] = []
         request = output = None
@@ -135,7 +136,7 @@ class Numbers:
 
 
 def lane_end(number: int) -> int:
-    """Return the first number behind the lane of a number."""
+    """Return the first number after the lane of a number."""
     return ((number >> _LANE_BITS) + 1) << _LANE_BITS
 
 
@@ -156,16 +157,16 @@ def ranges_in(cell: object) -> list[Range]:
 
 
 def stored_calls(database: Database, call_ids: Sequence[str]) -> dict[str, StoredCall]:
-    """Return the stored rows of these calls, by id; calls that the store does not have are omitted."""
+    """Return the stored rows of these calls by id, without unknown ids."""
     found: dict[str, StoredCall] = {}
-    for chosen, names in in_parts(call_ids, "call_id"):
+    for chosen, names in in_batches(call_ids, "call_id"):
         rows = database.tuples(f"SELECT call_id, {STORED_CALL} FROM calls WHERE {chosen}", names)  # noqa: S608
         found |= {call_id: StoredCall(*cells) for call_id, *cells in rows}
     return found
 
 
 def release(database: Database, there: StoredCall, call_id: str, now: StoredCall | None) -> str | None:
-    """Delete the contents that a call no longer refers to after a change of its row; return their owner."""
+    """Delete the contents that a changed call no longer refers to; return their owner, None if nothing changes."""
     if not there.has_contents:
         return None
     owner = owner_of(call_id, there.session_id)
@@ -178,13 +179,13 @@ def release(database: Database, there: StoredCall, call_id: str, now: StoredCall
 
 
 def ranges_of_call(call: StoredCall) -> list[tuple[int, int]]:
-    """Return the first and last numbers of the contents that a call refers to."""
+    """Return the ranges of contents that a call refers to, as first and last number."""
     single = [(one, one) for one in (call.request, call.output) if one is not None]
     return single + [(first, last) for _, first, last in ranges_in(call.contents)]
 
 
 def trim(database: Database, owner: str) -> None:
-    """Delete the contents of an owner that none of its calls refers to."""
+    """Delete the contents of an owner that no call refers to."""
     column = "session_id" if owner.startswith("s:") else "call_id"
     condition = "" if column == "session_id" else " AND session_id IS NULL"
     sql = f"SELECT {STORED_CALL} FROM calls WHERE {column} = :id{condition}"  # noqa: S608
@@ -194,4 +195,4 @@ def trim(database: Database, owner: str) -> None:
         kept.update(range(first, last + 1))
     numbers = database.tuples("SELECT n FROM contents WHERE owner = :owner", {"owner": owner})
     gone = [{"owner": owner, "n": number} for (number,) in numbers if number not in kept]
-    database.many("DELETE FROM contents WHERE owner = :owner AND n = :n", gone)
+    database.run_many("DELETE FROM contents WHERE owner = :owner AND n = :n", gone)

@@ -12,52 +12,52 @@ import msgspec
 from callspan.record.plain_json import clean
 
 Values: TypeAlias = Mapping[str, object]
-"""A row by its columns, or the values of `:name` parameters."""
+"""A row by column name, or the values of `:name` parameters."""
 NO_VALUES: Final[Values] = {}
 _AT_ONCE: Final = 200
-"""Ids per query; few, so that the next query finds the pages of these sessions in SQLite's cache."""
+"""Ids per query. Few, so that the next query finds the pages of these sessions in SQLite's cache."""
 
 
 class Dialect(NamedTuple):
-    """The SQL of one kind of database, about calls `c` and their contents `t`; `{…}` is filled in.
+    """SQL fragments of one kind of database, for calls `c` and their contents `t`, with `{…}` to fill in.
 
-    Both kinds have the function `callspan_label(metadata, key)`, see `label_of` in `callspan.record.labels`.
+    Both kinds define the function `callspan_label(metadata, key)`, see `label_of` in `callspan.record.labels`.
     """
 
     day: str
-    """The UTC day of a call's start, ISO text."""
+    """The UTC day on which a call started, in ISO format."""
     minute: str
-    """Its UTC minute, as `2026-11-20T08:05Z`."""
+    """The UTC minute, such as `2026-11-20T08:05Z`."""
     cost: str
-    """The cost of a call in whole picodollars, rounded down; NULL for no cost."""
+    """The cost of a call in whole picodollars, rounded down; NULL without a cost."""
     array: str
-    """The known `{values}` of a group as the text of a JSON array."""
+    """The `{values}` of a group as JSON array text."""
     items: str
-    """The texts in the JSON array `:items`."""
+    """The strings in the JSON array `:items`."""
     contains: str
     """Whether a `{text}` contains a case-folded `{part}`."""
     in_sessions: str
-    """Whether the session of a call is one, `s`, that matches a `{condition}`."""
+    """Whether the session `s` of a call matches a `{condition}`."""
     has_message: str
-    """Whether a call `c` has a message, in contents `t`, of which a condition `{contains}` is true."""
+    """Whether any message of a call `c`, in contents `t`, matches the condition `{contains}`."""
     is_deflated: bool
-    """Whether the column `data` of contents is deflated."""
+    """Whether the column `data` of contents is compressed."""
     has: str
-    """Whether a key of metadata, `{at}` its column and the key, has the text `{value}`, or a list with it."""
+    """Whether the metadata value at `{at}` (column, key) is the text `{value}` or a list that contains it."""
 
 
 class Database(ABC):
-    """A connection of its own, used by one thread at a time; SQL has `:name` parameters.
+    """A connection for one thread at a time. SQL has `:name` parameters.
 
-    Raises StoreError for errors that have a remedy, else those of the driver.
+    Raises StoreError for errors with advice, else the driver's errors.
     """
 
     dialect: ClassVar[Dialect]
-    """The SQL in which it differs from others."""
+    """The SQL specific to this kind of database."""
     name: str
     """The store's URL without its password."""
     remedy: str
-    """What to do about a damaged record."""
+    """Advice for a damaged record."""
     connection: Any
     """The driver's connection."""
 
@@ -77,26 +77,26 @@ class Database(ABC):
             return int(self._execute(sql, bound(values)).rowcount)
 
     @abstractmethod
-    def many(self, sql: str, rows: Iterable[Values]) -> None:
-        """Run a statement for each of these values."""
+    def run_many(self, sql: str, rows: Iterable[Values]) -> None:
+        """Run a statement once for each of these rows of parameters."""
 
     @abstractmethod
     def transaction(self, *, alone: bool = False) -> AbstractContextManager[object]:
-        """Commit the block's writes, or roll them back. `alone`: no process delivers records meanwhile."""
+        """Commit the block's writes, or roll them back if it raises. `alone`: all deliveries wait meanwhile."""
 
     @abstractmethod
     def try_lock(self, name: str) -> bool:
-        """Take a lock of this name until the connection is closed; return False if another process has it."""
+        """Take the lock of this name until the connection is closed; return False if another process has it."""
 
     @abstractmethod
     def version(self) -> str:
-        """Return a text that differs when something was written since."""
+        """Return a text that changes with every write."""
 
     @abstractmethod
     def finish(self, *, vacuum: bool = False) -> str | None:
-        """Remove deleted bytes from the disk, with `vacuum` also copies in pages in use.
+        """Remove deleted bytes from the disk, with `vacuum` also copies in pages that are in use.
 
-        Return why it could not; None if it could, or if the server does it.
+        Return the reason if that failed, else None. Servers do this by themselves.
         """
 
     def close(self) -> None:
@@ -105,25 +105,25 @@ class Database(ABC):
 
     @abstractmethod
     def _execute(self, sql: str, values: dict[str, Any], *, by_name: bool = False) -> Any:
-        """Return a cursor over the rows of a statement, each a tuple, or `by_name` a row by its columns."""
+        """Return a cursor over the rows of a statement: tuples, or mappings by column name if `by_name`."""
 
     @abstractmethod
     def _explaining(self) -> AbstractContextManager[None]:
-        """Return a context manager that replaces known errors by a StoreError with its remedy."""
+        """Return a context manager that replaces known errors by a StoreError with advice."""
 
 
 def bound(values: Values) -> dict[str, Any]:
-    """Return the values of parameters; characters that no store accepts are replaced as in records, see `clean`."""
+    """Return the values of parameters, with invalid characters replaced as in records, see `clean`."""
     return {name: clean(one) if isinstance(one, str) else one for name, one in values.items()}
 
 
 def items(ids: Iterable[str]) -> Values:
-    """Return the value of `Dialect.items`."""
+    """Return the parameter of `Dialect.items`."""
     return {"items": msgspec.json.encode([*map(clean, ids)]).decode()}
 
 
-def in_parts(ids: Sequence[object], key: str = "session_id") -> Iterator[tuple[str, dict[str, object]]]:
-    """Yield the condition that a column has one of some ids, with its parameters, until there were all."""
+def in_batches(ids: Sequence[object], key: str = "session_id") -> Iterator[tuple[str, dict[str, object]]]:
+    """Yield conditions that a column equals one of these ids, with parameters, in batches of ids."""
     for start in range(0, len(ids), _AT_ONCE):
         names: dict[str, object] = {f"id{number}": one for number, one in enumerate(ids[start : start + _AT_ONCE])}
         yield f"{key} IN ({', '.join(f':{name}' for name in names)})", names

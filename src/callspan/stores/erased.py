@@ -1,4 +1,4 @@
-"""Erased: a store remembers a hash of each id that was erased from it, so that no late delivery brings it back."""
+"""Erased: hashes of erased ids, which a store remembers so that no late delivery restores their records."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ _CALL: Final = "call"
 _SESSION: Final = "session"
 _USER: Final = "user"
 TARGET: Final = "target"
-"""A timestep or event, which a reward may name without its session."""
+"""Kind of a timestep or event, which a reward may name without its session."""
 
 
 def digests(scope: DeletionScope) -> list[bytes]:
-    """Return the hashes that a store remembers of a deletion, sorted; none of one by age."""
+    """Return the sorted hashes that a store remembers of a deletion; none for a deletion by age."""
     kinds = ((_SESSION, scope.sessions), (_CALL, scope.calls), (_USER, [] if scope.user is None else [scope.user]))
     return sorted(digest_of_id(kind, one) for kind, ids in kinds for one in ids)
 
 
 def digests_of(record: Record) -> list[bytes]:
-    """Return the hashes that a store may remember of a record's call, session, users and target."""
+    """Return the hashes of a record's call, session, users and target."""
     ids = [(_CALL, getattr(record, "call_id", None)), (_SESSION, session_of(record))]
     ids += ((_USER, one) for one in users_of(record))
     if isinstance(record, RewardRecord):
@@ -40,16 +40,16 @@ def digests_of(record: Record) -> list[bytes]:
 
 
 def is_erased(record: Record, erased_ns: Callable[[bytes], int | None]) -> bool:
-    """Return whether a record is of something that was erased after the record had begun.
+    """Return whether a record belongs to an id that was erased after the record began. Later records may reuse it.
 
-    `erased_ns` returns when something was erased, Unix time; None if it was not. An id may go on after that.
+    `erased_ns` returns the Unix time at which a hash was erased, or None.
     """
     times = (erased_ns(found) for found in digests_of(record))
-    return any(gone_ns is not None and happened_ns(record) < gone_ns for gone_ns in times)
+    return any(gone_ns is not None and began_ns(record) < gone_ns for gone_ns in times)
 
 
-def names(payload: bytes, scope: DeletionScope) -> bool:
-    """Return whether a record, as JSON, is in a scope; damaged JSON is if it contains one of the ids or the user."""
+def is_in_scope(payload: bytes, scope: DeletionScope) -> bool:
+    """Return whether a record, as JSON, is in a scope. Damaged JSON is if it contains one of the ids or the user."""
     try:
         return scope.covers(decode(payload))
     except NO_RECORD:
@@ -67,7 +67,7 @@ _rejected: Final = msgspec.json.Decoder(_Rejected).decode
 
 
 def _text_of(payload: bytes) -> bytes:
-    """Return the damaged record in a line of rejected ones; any other payload as it is."""
+    """Return the damaged record in a line of rejected records; any other payload unchanged."""
     try:
         return _rejected(payload).record.encode()
     except NO_RECORD:
@@ -81,8 +81,8 @@ def _unescaped(text: bytes) -> str:
         return text.decode(errors="replace")
 
 
-def happened_ns(record: Record) -> int:
-    """Return when a record's call, session or event began, Unix time; 0 if unknown."""
+def began_ns(record: Record) -> int:
+    """Return when a record's call, session or event began, Unix time in nanoseconds; 0 if unknown."""
     if isinstance(record, CallRecord):
         return record.timing.start_ns
     if isinstance(record, SCOPE_TYPES):
@@ -91,5 +91,5 @@ def happened_ns(record: Record) -> int:
 
 
 def digest_of_id(kind: str, ident: str) -> bytes:
-    """Return the hash that a store remembers of an erased `session`, `call`, `user` or `target`."""
+    """Return the hash of an id; `kind` is `session`, `call`, `user` or `target`."""
     return hashlib.sha256(clean(f"{kind} {ident}").encode()).digest()[:_BYTES]

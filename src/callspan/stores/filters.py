@@ -1,4 +1,4 @@
-"""Filters: the conditions that select calls and sessions, and their SQL. A call without a label has its session's.
+"""Filters: the conditions that select calls and sessions, and their SQL. Calls inherit the labels of their session.
 
 A new condition is a field here, with its SQL and its parameter.
 """
@@ -21,14 +21,14 @@ from callspan.stores.database import Dialect
 
 
 class CallFilter(msgspec.Struct, frozen=True, kw_only=True):
-    """Which calls or sessions: all conditions must hold; None is no condition.
+    """Selects calls or sessions that meet all conditions; None is no condition.
 
-    Of sessions: those with such a call; `session_id`, `since_ns` and `until_ns` are then of the session, and with
-    `errors=False` none of its calls failed.
+    A session matches if any of its calls matches, but `session_id`, `since_ns` and `until_ns` then refer to the session
+    itself, and `errors=False` requires that none of its calls failed.
     """
 
     user: str | None = None
-    """The user; for a call: `user_id` of its metadata, else as sent to the provider, else of its session."""
+    """The user. For a call: `user_id` of its metadata, else the user sent to the provider, else the session's."""
     name: str | None = None
     """The session's name."""
     group: str | None = None
@@ -38,33 +38,33 @@ class CallFilter(msgspec.Struct, frozen=True, kw_only=True):
     experiment: str | None = None
     """The session's experiment."""
     session_outcome: str | None = None
-    """The outcome of the session; `in_progress` without one, `interrupted` where its process ended before it did."""
+    """The outcome of the session: `in_progress` without one, `interrupted` if its process exited before it ended."""
     success: bool | None = None
     """Whether the session succeeded, see `SessionSummary.succeeded`."""
     metadata: tuple[tuple[str, str], ...] = ()
-    """Keys and their values as text (`7`, `true`); a list has each of its values. Of a call: its own metadata, else
-    that of its session."""
+    """Keys with their values as text (`7`, `true`). A list matches each of its values. Calls without the key inherit
+    it from their session."""
     min_cost_usd: Decimal | None = None
-    """At least this cost in US dollars, in whole picodollars; of a session, of its calls together."""
+    """Minimum cost in US dollars, rounded down to picodollars; for a session the sum of its calls."""
     min_duration_ns: int | None = None
-    """At least this duration in nanoseconds."""
+    """Minimum duration in nanoseconds."""
     sort: Order = "start"
-    """The order, largest first, then newest first; those whose value is unknown are last."""
+    """Sort key: largest first, then newest first; unknown values last."""
 
     session_id: str | None = None
-    """Of the session of this whole id."""
+    """Full id of the session."""
     in_session: bool | None = None
-    """True: only calls of a session, any; False: only calls outside of sessions."""
+    """True: only calls in sessions; False: only calls outside of sessions."""
     timestep_id: str | None = None
-    """Of a timestep, or the application's own id of one."""
+    """Id of the timestep, or the application's own id of it."""
     response_id: str | None = None
     """The provider's id of the response."""
     conversation_id: str | None = None
-    """Of the provider's conversation, `conversation` of the Responses API."""
+    """The provider's conversation id, `conversation` in the Responses API."""
     model: str | None = None
-    """Requested or response model, full name."""
+    """Full name of the requested or responding model."""
     provider: str | None = None
-    """Provider name of the conventions, such as `openai`."""
+    """Provider name from the semantic conventions, such as `openai`."""
     since_ns: int | None = None
     """Started at this time or later, Unix nanoseconds."""
     until_ns: int | None = None
@@ -72,43 +72,43 @@ class CallFilter(msgspec.Struct, frozen=True, kw_only=True):
     errors: bool | None = None
     """True: only calls whose outcome is error or timeout; False: only successes."""
     outcome: str | None = None
-    """How the call ended, one of `callspan.records.Outcome`."""
+    """Outcome of the call, one of `callspan.records.Outcome`."""
     finish: str | None = None
-    """Its `finish_reason`: a provider's word, or `stop`, `length`, `tool_calls`, `content_filter` for all of theirs."""
+    """`finish_reason`: a provider's value; `stop`, `length`, `tool_calls`, `content_filter` match all equivalents."""
     stream_end: str | None = None
-    """How its stream ended, one of `callspan.record.call.Stream`."""
+    """How the stream ended, one of `callspan.record.call.Stream`."""
     min_retries: int | None = None
-    """At least so many retries."""
+    """Minimum number of retries."""
     rate_limited: bool | None = None
-    """True: only calls of which an attempt got a 429; False: only other calls."""
+    """True: only calls with an attempt that got a 429; False: only other calls."""
     cut_off: bool | None = None
-    """True: only streams that stopped without their terminal event; False: only other calls."""
+    """True: only streams without a terminal event; False: only other calls."""
     batch_id: str | None = None
-    """The provider's id of a batch, of which the calls are the lines."""
+    """The provider's id of the batch whose lines the calls are."""
     text: str | None = None
-    """Part of a message's text, case-insensitive."""
+    """Substring of a message, case-insensitive."""
     error_text: str | None = None
-    """Part of the type or the message of the error of a call that failed, case-insensitive."""
+    """Substring of the error type or message of a failed call, case-insensitive."""
     limit: int | None = None
-    """At most this number; None: all."""
+    """Maximum number of results; None: all."""
     offset: int = 0
-    """Skip this number first."""
+    """Number of results to skip."""
     newest_first: bool = True
-    """Newest or oldest first; with another order largest or smallest first."""
+    """Newest or oldest first; with another sort key, largest or smallest first."""
     content: Content = "all"
-    """Calls are read several times faster without the bodies of their requests."""
+    """Bodies to read. Calls are read several times faster without request bodies."""
 
 
 UNENDED: Final = frozenset({IN_PROGRESS, INTERRUPTED})
-"""Outcomes of sessions and calls without an end in the store: they are told apart by their process."""
+"""Outcomes of sessions and calls without a stored end. Whether their process is alive distinguishes them."""
 PROCESSES: Final = """
 SELECT DISTINCT pid FROM sessions WHERE outcome IS NULL AND end_ns IS NULL AND host = :host
  UNION SELECT DISTINCT pid FROM calls WHERE part = 'started' AND host = :host"""
-"""The processes of this host that have not ended their sessions or calls."""
-_OF_GONE: Final = "{0}.host = :host AND replace(:gone, ',' || {0}.pid || ',', '') <> :gone"
-_IS_GONE: Final = f"s.end_ns IS NULL AND {_OF_GONE.format('s')}"
-_IS_INTERRUPTED: Final = f"c.part = 'started' AND c.response_id IS NULL AND {_OF_GONE.format('c')}"
-_OUTCOME: Final = f"CASE WHEN {_IS_INTERRUPTED} THEN {INTERRUPTED!r} ELSE c.outcome END"
+"""The processes of this host that have unended sessions or calls."""
+_PROCESS_EXITED: Final = "{0}.host = :host AND replace(:exited, ',' || {0}.pid || ',', '') <> :exited"
+_SESSION_INTERRUPTED: Final = f"s.end_ns IS NULL AND {_PROCESS_EXITED.format('s')}"
+_CALL_INTERRUPTED: Final = f"c.part = 'started' AND c.response_id IS NULL AND {_PROCESS_EXITED.format('c')}"
+_OUTCOME: Final = f"CASE WHEN {_CALL_INTERRUPTED} THEN {INTERRUPTED!r} ELSE c.outcome END"
 _SUCCESS: Final = "coalesce(s.success, s.outcome = 'success')"
 _SESSION: Final = {
     "user": "s.user_id = :user",
@@ -117,11 +117,11 @@ _SESSION: Final = {
     "task": "s.task_id = :task",
     "experiment": "s.experiment = :experiment",
     "session_outcome": f"""coalesce(s.outcome,
-      CASE WHEN {_IS_GONE} THEN {INTERRUPTED!r} ELSE {IN_PROGRESS!r} END) = :session_outcome""",
+      CASE WHEN {_SESSION_INTERRUPTED} THEN {INTERRUPTED!r} ELSE {IN_PROGRESS!r} END) = :session_outcome""",
     "success": f"CASE WHEN {_SUCCESS} THEN 1 WHEN NOT ({_SUCCESS}) THEN 0 END = :success",
 }
 FAILED: Final = "c.outcome IN ('error', 'timeout')"
-"""The condition that a call `c` failed."""
+"""Whether a call `c` failed."""
 _PLAIN: Final = {
     "session_id": "c.session_id = :session_id",
     "response_id": "c.response_id = :response_id",
@@ -143,24 +143,24 @@ _FLAGS: Final = {
     "rate_limited": ("coalesce(c.rate_limited, false)", "NOT coalesce(c.rate_limited, false)"),
     "cut_off": ("coalesce(c.stream_end, '') = 'cut_off'", "coalesce(c.stream_end, '') <> 'cut_off'"),
 }
-"""The conditions where a field is true, and where it is false."""
-_OF_SESSION_ITSELF: Final = frozenset(
+"""The conditions for a field that is true, and false."""
+_SESSION_FIELDS: Final = frozenset(
     {*_SESSION, "metadata", "min_cost_usd", "min_duration_ns", "sort", "session_id", "since_ns", "until_ns"}
     | {"in_session", "limit", "offset", "newest_first", "content"}
 )
-"""Fields of a `CallFilter` that for sessions are not about one of its calls."""
-_OWN: Final = {"name": "c.session_name", "user": "c.user_id"}
-"""The labels that calls share with their sessions."""
+"""Fields of a `CallFilter` that apply to a session itself, not to its calls."""
+_SHARED: Final = {"name": "c.session_name", "user": "c.user_id"}
+"""The labels that calls and sessions share."""
 _COLUMNS: Final = frozenset({"user_id", "organization_id", "project_id", "run_id", "agent_id", "workflow_id"})
-_MOST_PICO: Final = 9 * 10**18
-"""Larger amounts count as this one where calls are sorted by their cost: a sum of 63 bits has no room for them."""
+_MAX_PICO: Final = 9 * 10**18
+"""Larger amounts are capped here when sorting by cost, because sums have 63 bits."""
 TOKENS: Final = """
 CASE WHEN coalesce(c.in_tok, c.out_tok) IS NULL THEN NULL ELSE coalesce(c.in_tok, 0) + coalesce(c.out_tok, 0) END
 """
 
 
 def order_of(sort: Order, cost: str) -> tuple[str, ...]:
-    """Return the keys that calls `c` are sorted by; `cost` is their cost in whole picodollars."""
+    """Return the sort keys of calls `c`; `cost` is their cost in whole picodollars."""
     values = {"cost": cost, "duration": "c.duration_ns", "tokens": TOKENS.strip(), "retries": "c.retries"}
     first = () if sort == "start" else (f"coalesce({values[sort]}, -1)",)
     return (*first, "c.start_ns", "c.call_id")
@@ -170,25 +170,25 @@ def whole_pico(usd: Decimal) -> int | None:
     """Return an amount in whole picodollars, rounded down; None for NaN and infinities."""
     if not usd.is_finite():
         return None
-    most = _MOST_PICO if usd > 0 else -_MOST_PICO
-    return int(EXACT.multiply(usd, PICO)) if usd.copy_abs() < _MOST_PICO // PICO else most
+    most = _MAX_PICO if usd > 0 else -_MAX_PICO
+    return int(EXACT.multiply(usd, PICO)) if usd.copy_abs() < _MAX_PICO // PICO else most
 
 
 _CONVERTED: Final[Mapping[str, Callable[[Any], object]]] = {
     "success": int, "min_cost_usd": whole_pico, "text": str.casefold, "error_text": str.casefold,
 }  # fmt: skip
-"""The fields whose parameters have other values, and what gives them."""
+"""Conversions of fields whose SQL parameters differ from their values."""
 
 
-def of_calls(which: CallFilter) -> CallFilter | None:
-    """Return the conditions for one of a session's calls; None if there are none."""
-    fields = {name: getattr(which, name) for name in CallFilter.__struct_fields__ if name not in _OF_SESSION_ITSELF}
+def conditions_on_calls(which: CallFilter) -> CallFilter | None:
+    """Return the conditions that any call of a session must meet; None if there are none."""
+    fields = {name: getattr(which, name) for name in CallFilter.__struct_fields__ if name not in _SESSION_FIELDS}
     found = CallFilter(**fields | {"errors": which.errors or None})
     return None if found == CallFilter() else found
 
 
 def call_condition(which: CallFilter, dialect: Dialect) -> str:
-    """Return the condition on calls `c`; `parameters` returns its parameters."""
+    """Return the condition on calls `c`, with the parameters of `parameters`."""
     return " AND ".join(_call_conditions(which, dialect)) or "1 = 1"
 
 
@@ -202,11 +202,11 @@ def _call_conditions(which: CallFilter, dialect: Dialect) -> Iterator[str]:
 
 
 def _labels(which: CallFilter, dialect: Dialect) -> Iterator[str]:
-    """Yield the conditions on labels, which a call may have from its session."""
+    """Yield the conditions on labels, which calls may inherit from their session."""
     for name, session in _SESSION.items():
         if getattr(which, name) is not None:
             inherited = dialect.in_sessions.format(condition=session)
-            mine = _OWN.get(name)
+            mine = _SHARED.get(name)
             yield inherited if mine is None else f"({mine} = :{name} OR ({mine} IS NULL AND {inherited}))"
     for number, (key, _) in enumerate(which.metadata):
         name, value = f":key{number}", f":value{number}"
@@ -217,7 +217,7 @@ def _labels(which: CallFilter, dialect: Dialect) -> Iterator[str]:
 
 
 def _texts(which: CallFilter, dialect: Dialect) -> Iterator[str]:
-    """Yield the conditions that texts contain others."""
+    """Yield the conditions on substrings."""
     if which.text is not None:
         yield dialect.has_message.format(contains=dialect.contains.format(text="t.text", part=":text"))
     if which.error_text is not None:
@@ -228,7 +228,7 @@ def _texts(which: CallFilter, dialect: Dialect) -> Iterator[str]:
 
 
 def _kinds(which: CallFilter) -> Iterator[str]:
-    """Yield the conditions on the kind of calls."""
+    """Yield the conditions on flags and outcomes."""
     for name, (is_so, is_not) in _FLAGS.items():
         if (wanted := getattr(which, name)) is not None:
             yield is_so if wanted else is_not
@@ -240,26 +240,26 @@ def _kinds(which: CallFilter) -> Iterator[str]:
 
 
 def session_condition(which: CallFilter, dialect: Dialect) -> str | None:
-    """Return the condition on sessions `s`; None for all sessions."""
+    """Return the condition on sessions `s`; None without conditions."""
     found = [text for name, text in _SESSION.items() if getattr(which, name) is not None]
     for number, _ in enumerate(which.metadata):
         found.append(dialect.has.format(at=f"s.metadata, :key{number}", value=f":value{number}"))
     return " AND ".join(found) or None
 
 
-def parameters(which: CallFilter, gone: Iterable[int] = ()) -> dict[str, object]:
-    """Return the values of the parameters of these conditions; `gone` are the processes of this host that ended."""
+def parameters(which: CallFilter, exited: Iterable[int] = ()) -> dict[str, object]:
+    """Return the parameters of these conditions; `exited` are processes of this host that have exited."""
     values: dict[str, object] = {}
     for name in (*_SESSION, *_PLAIN, "outcome", "finish", "min_cost_usd", "text", "error_text"):
         if (value := getattr(which, name)) is not None:
             values[name] = _CONVERTED[name](value) if name in _CONVERTED else value
     if values.keys() & {"session_outcome", "outcome"}:
-        values |= {"host": socket.gethostname(), "gone": "".join(f",{pid}," for pid in gone)}
+        values |= {"host": socket.gethostname(), "exited": "".join(f",{pid}," for pid in exited)}
     for number, (key, value) in enumerate(which.metadata):
         values |= {f"key{number}": key, f"value{number}": value}
     return values
 
 
 def own_label(key: str, parameter: str) -> str:
-    """Return the SQL expression of a call's own value for a key: a column if there is one, else its metadata."""
+    """Return the SQL of a call's own value for a metadata key, from its column if it has one."""
     return f"c.{key}" if key in _COLUMNS else f"callspan_label(c.metadata, {parameter})"

@@ -1,7 +1,7 @@
 """History: the recorded calls that a call continues at the provider, and the messages of the whole conversation.
 
 A call names the response that it continues (`request.continues`) or its conversation (`request.conversation_id`). The
-provider puts its messages of them before those of the request, so the call's own messages are only the last ones.
+provider prepends their messages to those of the request, which therefore has only the last ones.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ if TYPE_CHECKING:
     from callspan.stores.reader import Reader
 
 KEEPS_INSTRUCTIONS: Final = frozenset({"messages"})
-"""APIs that keep the system prompt and tools of the first request too. Others take them from each request."""
+"""APIs that also keep the system prompt and tools of the first request. Others need them in each request."""
 
 
 def follow(reader: Reader, call: CallRecord, limit: int) -> History:
-    """Return the recorded calls before a call, at most `limit` of them. Ends where links lead back to a call."""
+    """Return the recorded calls before a call, at most `limit`. A cycle of links ends the search."""
     newest_first: list[CallRecord] = []
     seen = {call.call_id}
     at = call
@@ -43,14 +43,14 @@ def follow(reader: Reader, call: CallRecord, limit: int) -> History:
     if conversation is None:
         return History(newest_first[::-1])
     left = limit - len(newest_first)
-    # Failed calls added nothing to it.
+    # Failed calls added nothing to the conversation.
     earlier = CallFilter(conversation_id=conversation, until_ns=at.timing.start_ns, errors=False, limit=left + 1)
     found = [one for one in reader.calls(earlier) if one.call_id not in seen]
     return History([*found[:left][::-1], *newest_first[::-1]], more=len(found) > left)
 
 
 def whole_conversation(call: CallRecord, history: History) -> Conversation:
-    """Return the messages of a call after those of the earlier calls, if there are any."""
+    """Return the messages of the earlier calls, followed by those of a call."""
     own = call.conversation or Conversation()
     before: list[Message] = []
     for one in history.calls:
@@ -62,7 +62,7 @@ def whole_conversation(call: CallRecord, history: History) -> Conversation:
 
 
 def _with_instructions(own: Conversation, before: list[CallRecord]) -> Conversation:
-    """Return the conversation with the system prompt and tools of the newest call that sent any."""
+    """Return the conversation with the system prompt and tools of the latest call that sent them."""
     for one in reversed(before):
         kept = one.conversation
         if kept is not None:

@@ -1,6 +1,6 @@
-"""Importing: loads the records of JSON Lines, of ClickHouse and of SQLite files into a store that is read.
+"""Importing: loads the records of JSON Lines, ClickHouse and SQLite files into a readable store.
 
-It may be repeated, also after it was killed: a store that has a version of a record takes no older one, nor the same.
+It may be repeated, even after it was killed: a store ignores versions that are not newer than its own.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from callspan.record.events import Record, record_key
 from callspan.settings import SettingError
 from callspan.stores.clickhouse import ClickHouse
 from callspan.stores.columns import TABLES
-from callspan.stores.erased import happened_ns
+from callspan.stores.erased import began_ns
 from callspan.stores.jsonl import JsonLines
 from callspan.stores.protocol import SqlStore, Store
 from callspan.stores.sqlite import SQLite
@@ -27,24 +27,24 @@ from callspan.stores.urls import find_store
 
 
 class ImportCounts(msgspec.Struct, kw_only=True):
-    """The counts of one source."""
+    """The result of importing one source."""
 
     source: str
     """The name of the store."""
     records: dict[str, int]
-    """The number of records that were read and taken, by table; of JSON Lines each version counts."""
+    """Number of imported records by table. In JSON Lines each version counts."""
     unreadable: int = 0
-    """Lines and rows without a record, and records that the store refused."""
+    """Number of lines and rows without a valid record, and of records that the store rejected."""
     bodies: int = 0
-    """Requests and answers of records of a SQLite file that could not be read."""
+    """Number of unreadable request and response bodies in a SQLite file."""
     cut_off: list[str] = []
-    """Tables of a damaged file of which an unknown number of rows could not be read."""
+    """Tables of a damaged file with an unknown number of unreadable rows."""
 
 
 def import_records(
     source: str | Path, into: str | Path, *, since_ns: int | None = None, damaged: bool = False
 ) -> ImportCounts:
-    """Load the records of a store into another one, and return how many.
+    """Load the records of a store into another one and return their numbers.
 
     Args:
         source: The URL or path of JSON Lines, ClickHouse or a SQLite file.
@@ -53,7 +53,7 @@ def import_records(
         damaged: Read the intact rows of a SQLite file that is damaged.
 
     Raises:
-        SettingError: A store cannot be read from, or loaded into.
+        SettingError: The source cannot be imported, or the target cannot be imported into.
         StoreError: A store is unusable; a driver raises its own errors.
 
     Example:
@@ -88,9 +88,9 @@ def _load(found: Store, records: Iterable[Record | None], target: SqlStore, sinc
         for record in records:
             if record is None:
                 counts["unreadable"] += 1
-            elif since_ns is None or happened_ns(record) >= since_ns:
+            elif since_ns is None or began_ns(record) >= since_ns:
                 counts[TABLES[record_key(record)[0]].name] += 1
-                yield _with_present_names(record)
+                yield _with_current_names(record)
 
     refused = target.write(wanted())
     for record in refused:
@@ -99,8 +99,8 @@ def _load(found: Store, records: Iterable[Record | None], target: SqlStore, sinc
     return ImportCounts(source=found.name, records=by_table, unreadable=counts["unreadable"] + len(refused))
 
 
-def _with_present_names(record: Record) -> Record:
-    """Return a record with the present names: `started` was in progress, `dropped` closed by the garbage collector."""
+def _with_current_names(record: Record) -> Record:
+    """Return a record with current names instead of the former `started` and `dropped`."""
     if isinstance(record, CallRecord) and record.outcome == "started":
         record = replace(record, outcome="in_progress")
     if isinstance(record, CallRecord) and record.stream is not None and record.stream.end == "dropped":

@@ -1,4 +1,4 @@
-"""JSON Lines: a file with one record per line. It is written, and loaded into another store by `callspan import`."""
+"""JSON Lines: a file with one record per line, which `callspan import` loads into readable stores."""
 
 from __future__ import annotations
 
@@ -24,23 +24,23 @@ _APPEND: Final = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
 
 
 class JsonLines(FileStore):
-    """A file with one record per line, rotated after `max_bytes`; 0: never."""
+    """A file with one record per line, rotated at `max_bytes`; 0: never."""
 
     example = "jsonl:///calls.jsonl"
     option_names = ("max_bytes",)
 
     def __init__(self, url: str, path: Path | None = None) -> None:
-        """Raises SettingError also for `max_bytes` that is no number."""
+        """Raises SettingError also if `max_bytes` is no number."""
         super().__init__(url, path)
         if not self.options.get("max_bytes", "0").isdecimal():
             raise self.option_error()
 
     def sink(self) -> Sink:
-        """Return the sink, not opened."""
+        """Return the sink, unopened."""
         return JsonLinesSink(self.path, max_bytes=int(self.options.get("max_bytes", "0")))
 
     def try_out(self) -> str:
-        """Open the file for appending, and write nothing: a program that follows it would see it. Raises StoreError."""
+        """Open the file for appending without writing, which programs that follow it would see. Raises StoreError."""
         if not self.path.is_file():
             raise no_file(self.path)
         check_file(self.path)
@@ -48,7 +48,7 @@ class JsonLines(FileStore):
         return "the file can be appended to; nothing was written"
 
     def records(self) -> Iterator[Record | None]:
-        """Yield the record of each line, rotated files first; None for a line that has none. Raises StoreError."""
+        """Yield the record of each line, rotated files first; None for an invalid line. Raises StoreError."""
         there = [path for path in files_of(self.path) if path.is_file()]
         if not there:
             raise no_file(self.path)
@@ -58,7 +58,7 @@ class JsonLines(FileStore):
 
 
 def _record_in(line: bytes) -> Record | None:
-    """Return the record in a line, also of an earlier format whose fields are still known; else None."""
+    """Return the record in a line, also of an earlier format with only known fields; None if invalid."""
     try:
         return decode(line)
     except OtherFormatError:
@@ -68,23 +68,23 @@ def _record_in(line: bytes) -> Record | None:
 
 
 class JsonLinesSink:
-    """A sink that only appends, by the file's name: one that was renamed is followed by a new one.
+    """A sink that appends by file name, so that a renamed file is replaced by a new one.
 
-    A batch that is delivered again, after a crash, has its lines again. `max_bytes` is the size after which the file is
-    rotated: renamed to `<name>.1`, `.2`, ..., and a new one started. 0 never rotates.
+    A batch that is delivered again after a crash has its lines twice. At `max_bytes` the file is rotated: renamed to
+    `<name>.1`, `.2`, ..., and a new one started. 0 never rotates.
     """
 
     batch_records = 100
 
     def __init__(self, path: Path, *, max_bytes: int = 0) -> None:
-        """`path` and its side files are created on `open`, for their owner only."""
+        """`path` and its lock file are created by `open`, for their owner only."""
         self._path = path
         self._max_bytes = max_bytes
         self._lock = path.with_name(path.name + ".lock")
-        """Held by the process that writes."""
+        """Locked by the process that writes."""
 
     def open(self) -> None:
-        """Create the file if needed. Raises OSError, OtherFormatError for lines of another format."""
+        """Create the file if needed. Raises OSError; OtherFormatError if its lines have another format."""
         make_private(self._path.parent)
         check_file(self._path)
         os.close(os.open(self._path, _APPEND, _MODE))
@@ -108,7 +108,7 @@ class JsonLinesSink:
 
 
 def files_of(path: Path) -> list[Path]:
-    """Return the rotated files, oldest first, then the one that is being written, which may not exist."""
+    """Return the rotated files, oldest first, then the current one, which may not exist."""
     prefix = path.name + "."
     names = [file.name for file in path.parent.iterdir()] if path.parent.is_dir() else []
     numbers = [name[len(prefix) :] for name in names if name.startswith(prefix)]
@@ -117,7 +117,7 @@ def files_of(path: Path) -> list[Path]:
 
 
 def _append(path: Path, data: bytes) -> None:
-    """Append complete lines in one write, behind the end of a torn one; a short write is undone. Raises OSError."""
+    """Append complete lines in one write, ending a torn line first. A short write is undone. Raises OSError."""
     descriptor = os.open(path, _APPEND, _MODE)
     try:
         size = os.fstat(descriptor).st_size

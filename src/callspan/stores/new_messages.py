@@ -1,4 +1,4 @@
-"""New messages: finds the messages that each call adds to a conversation; most calls repeat the earlier ones."""
+"""New messages: finds the messages that each call adds to a conversation. Most calls repeat earlier ones."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from callspan.record.messages import INSTRUCTION_ROLES, Message, Part, Reasoning
 
 
 def instructions(call: CallRecord) -> list[Part]:
-    """Return the instructions of a request, given apart from its messages or among them."""
+    """Return the instructions of a request, both separate and among its messages."""
     if call.conversation is None:
         return []
     among = (one for one in call.conversation.input if one.role in INSTRUCTION_ROLES)
@@ -21,33 +21,33 @@ def instructions(call: CallRecord) -> list[Part]:
 
 
 def spoken(call: CallRecord) -> list[Message]:
-    """Return the messages of a request that are no instructions."""
+    """Return the messages of a request without instructions."""
     messages = call.conversation.input if call.conversation is not None else []
     return [one for one in messages if one.role not in INSTRUCTION_ROLES]
 
 
 class NewMessages(NamedTuple):
-    """One call, without the messages that earlier calls have sent or returned."""
+    """A call without the messages that earlier calls have sent or returned."""
 
     call: CallRecord
     instructions: list[Part]
-    """Its instructions, if they are not those of the call before."""
+    """Its instructions, if they differ from those of the previous call."""
     messages: list[Message]
-    """The messages that no call before it had, in order."""
+    """Its new messages, in order."""
     sent_before: int
-    """How many messages it repeats; instructions don't count."""
+    """Number of repeated messages, without instructions."""
     before: CallRecord | None
-    """The call that sent the last of them, or whose answer it was; None: unknown, or none."""
+    """The call that sent or returned the last repeated message; None if there is none or it is unknown."""
     answers: list[Message]
-    """Its own answers, one for each choice."""
+    """Its answers, one per choice."""
 
 
 class ConversationReader:
-    """Finds the new messages of calls that are given one after the other, oldest first.
+    """Finds the new messages of calls, which are added oldest first.
 
-    A message is repeated if it and all before it are equal to those of an earlier call, an answer among them counted;
-    reasoning, annotations and finish reasons are no difference, as requests repeat an answer without them. Of a request
-    that sends only the last messages those are repeated that were sent at all, but for the last one.
+    A message is repeated if it and all messages before it equal those of an earlier call, including its answer.
+    Reasoning, annotations and finish reasons are ignored, because requests repeat answers without them. In a request
+    that sends only the latest messages, all that were sent before are repeated, except the last.
 
     Example:
         >>> reader = ConversationReader()
@@ -57,16 +57,16 @@ class ConversationReader:
 
     def __init__(self) -> None:
         self._known: dict[bytes, CallRecord | None] = {}
-        """The hash of each part that was sent or returned, and of all before it, and the call that had it last."""
+        """By hash of a part and everything before it: the last call that sent or returned it."""
         self._seen: set[bytes] = set()
-        """The hashes of messages alone."""
+        """Hashes of messages without their history."""
         self._instructions: list[Part] = []
 
     def add(self, call: CallRecord, *, is_whole: bool = False) -> NewMessages:
         """Return the messages that a call adds to the earlier ones.
 
-        `is_whole`: its messages begin with those of the calls that it continues at its provider, which sends only new
-        ones otherwise.
+        `is_whole`: its messages include those of the calls that it continues at the provider; otherwise it has only
+        the new ones.
         """
         messages, answers = spoken(call), call.conversation.output if call.conversation is not None else []
         node = b"" if is_whole else _root(call)
@@ -99,7 +99,7 @@ class ConversationReader:
 
 
 def _root(call: CallRecord) -> bytes:
-    """Return the key of the history before a call's first message: empty, or kept by the provider."""
+    """Return the key of the history before a call's first message; empty unless the provider keeps it."""
     request = call.request
     if request.continues is not None:
         return request.continues.encode()
@@ -107,7 +107,10 @@ def _root(call: CallRecord) -> bytes:
 
 
 def _nodes(before: bytes, message: Message) -> list[bytes]:
-    """Return the hash of all before a message, and of it and each part; one answer may be sent again as several."""
+    """Return the hash of the history before a message, then after each of its parts.
+
+    By part, because one answer may be sent again as several messages.
+    """
     found = [before]
     for part in _compared(message.parts):
         compared = msgspec.json.encode([message.role, message.name, part])
@@ -129,7 +132,7 @@ def _compared(parts: Iterable[Part]) -> Iterable[object]:
 
 
 def _arguments(text: str | None) -> object:
-    """Return arguments as an object: a request may write them with other spaces than the answer."""
+    """Return the decoded arguments: a request may format them differently than the answer."""
     try:
         return msgspec.json.decode(text or "{}")
     except msgspec.DecodeError:

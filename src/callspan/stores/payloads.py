@@ -1,4 +1,4 @@
-"""Payloads: the JSON of one record as a validated value, its row and its bodies; and as one line of JSON."""
+"""Payloads: a record as a row with its bodies, and as one line of JSON."""
 
 from __future__ import annotations
 
@@ -26,20 +26,17 @@ _FINDABLE: Final = frozenset({*_IDS, "tags", EXTRA})
 _NO_LABELS: Final = (None,) * (len(_IDS) + 1)
 _INT_LIMIT: Final = 2**63
 _LARGE_COST_USD: Final = 10_000
-"""Calls this expensive are summed separately: a thousand of them would overflow 63 bits of picodollars."""
+"""More expensive calls are summed separately: a thousand of them would overflow 63 bits of picodollars."""
 _SPACES: Final = bytes.maketrans(b"\n\r", b"  ")
 
 
 def bodies_of(call: CallRecord) -> tuple[bytes, bytes]:
-    """Return the JSON of request and response as sent; each empty if it was not recorded."""
+    """Return the JSON of the request and the response; empty if not recorded."""
     return bytes(call.request.body), b"" if call.response is None else bytes(call.response.body)
 
 
 def combined(known: CallRecord | None, others: Iterable[Record]) -> CallRecord | None:
-    """Return the `known` call of a background response, merged with other versions.
-
-    None if nothing changes.
-    """
+    """Return a known call merged with other versions; None if nothing changes."""
     versions = [record for record in (known, *others) if isinstance(record, CallRecord)]
     whole = _without_conversation(merged(versions))
     is_known = known is not None and encode(whole) == encode(_without_conversation(known))
@@ -51,7 +48,7 @@ def _without_conversation(record: CallRecord) -> CallRecord:
 
 
 def row_of(record: Record) -> Row:
-    """Return the columns of a record that are not NULL, but for those of its bodies."""
+    """Return the columns of a record that are not NULL, without those of its bodies."""
     if (
         isinstance(record, EventRecord)
         and record.timestep_id is not None
@@ -67,10 +64,10 @@ def row_of(record: Record) -> Row:
 
 
 class PreparedCall(msgspec.Struct, frozen=True, gc=False):
-    """The parts of a call's row that all SQL stores share."""
+    """A call's row and bodies, the same for all SQL stores."""
 
     owner: str
-    """The owner of its contents."""
+    """Owner of its contents."""
     row: Row
     request: bodies.Parts | None
     """None without a body."""
@@ -92,7 +89,7 @@ def owner_of(call_id: str, session_id: str | None) -> str:
 
 
 def _derived(record: CallRecord) -> tuple[Cell, ...]:
-    """Return the computed columns of a call; None for those whose inputs are unknown."""
+    """Return the computed columns of a call; None for unknown values."""
     status = record.error.status if record.error else None
     if status is None and record.attempts:
         status = record.attempts[-1].status
@@ -122,7 +119,7 @@ def _fitting(number: int) -> int | None:
 
 
 def picodollars(usd: Decimal) -> int | None:
-    """Return the amount in whole picodollars; None if that is not exact or would overflow sums."""
+    """Return the amount in whole picodollars; None if that is inexact or would overflow sums."""
     if not is_amount(usd) or usd.copy_abs() >= _LARGE_COST_USD:
         return None
     pico = EXACT.multiply(usd, PICO)
@@ -130,15 +127,15 @@ def picodollars(usd: Decimal) -> int | None:
 
 
 def message_key(api: str) -> str | None:
-    """Return the key of an endpoint's request body that holds the growing history; None for an unknown endpoint."""
+    """Return the key of the message history in an endpoint's request body; None for an unknown endpoint."""
     endpoint = by_api(api)
     return None if endpoint is None else endpoint.message_key
 
 
 def line_of(record: Record) -> bytes:
-    """Return a record (a call with its conversation) as JSON on one line.
+    """Return a record as one line of JSON, a call with its conversation.
 
-    A body keeps its exact bytes, except that line ends between values (of pretty-printed JSON) become spaces. JSON
+    Bodies keep their exact bytes, except that line ends between values (in pretty-printed JSON) become spaces. JSON
     strings contain no line ends.
     """
     if isinstance(record, CallRecord) and (found := record.conversation or conversation_of(record)) is not None:

@@ -1,4 +1,4 @@
-"""Protocol: the interface of a store, made from its URL: its options, its sink, and its reader, if it has one."""
+"""Protocol: a store as its URL describes it, with its options, its sink and, for SQL stores, its reader."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from callspan.spool.delivering import Rejected
 from callspan.stores.base import DeletionScope, on_error
 from callspan.stores.database import Database
 from callspan.stores.reader import Reader
-from callspan.stores.removal import Keep, remove, retain
+from callspan.stores.removal import RetentionTimes, remove, retain
 from callspan.stores.sent import SentVersions
 
 SETTING: Final = "CALLSPAN_STORES"
 _AT_ONCE: Final = 100
 _TRIAL_S: Final = 5.0
-"""How long connecting, and each statement, may take where a store is tried out."""
+"""Time limit for connecting and for each statement when a store is tested."""
 _CREDENTIALS: Final = frozenset({"user", "username", "password"})
 _UNESCAPED: Final = (
     "write / as %2F, ? as %3F, # as %23, @ as %40 and % as %25 in the user and password, and a space as %20"
@@ -42,9 +42,9 @@ class Sink(Protocol):
         """Connect, and create missing tables or files. Called before the first delivery and after each failure."""
 
     def deliver(self, records: Sequence[Record]) -> None:
-        """Store all records durably, or raise and store none; a record that the store has changes nothing.
+        """Store all records durably, or raise and store none. Storing a record again changes nothing.
 
-        Raises Rejected for one that it can never take; after any other exception a retry may succeed.
+        Raises Rejected for a record that can never be stored; after any other exception a retry may succeed.
         """
 
     def close(self) -> None:
@@ -52,7 +52,7 @@ class Sink(Protocol):
 
 
 def deliver_all(sink: Sink, records: Iterable[Record]) -> list[Record]:
-    """Open a sink and deliver records in batches; return those that it refuses."""
+    """Open a sink and deliver records in batches; return the rejected ones."""
     left, refused = iter(records), list[Record]()
     sink.open()
     while some := list(islice(left, _AT_ONCE)):
@@ -71,29 +71,29 @@ def _refused(sink: Sink, records: Sequence[Record]) -> list[Record]:
 
 
 class Store:
-    """A store that a URL names. Making one checks its URL, and opens, connects and creates nothing.
+    """A store named by a URL. The constructor checks the URL; it opens, connects and creates nothing.
 
-    Subclasses set `example`, and `option_names` where there are options, and have a method `sink`.
+    Subclasses set `example`, set `option_names` if they have options, and implement `sink`.
 
     Attributes:
         url: The URL, with its password.
-        name: The URL without user, password and query, fit for logs; sinks and readers have the same.
-        options: The options in the query of the URL, as texts.
-        path: The path of a store that is a file or a socket; else None.
+        name: The URL without user, password and query, safe to log; its sink and reader have the same name.
+        options: The options in the query of the URL, as strings.
+        path: The path of a file or socket; None for other stores.
     """
 
     example: ClassVar[str]
-    """A URL of such a store, for messages."""
+    """An example URL, shown in error messages."""
     option_names: ClassVar[Collection[str] | None] = ()
-    """The names of its options; None: the query is the driver's."""
+    """The names of its options; None if the driver interprets the query."""
     extra: ClassVar[str | None] = None
-    """The optional dependency of callspan that it needs, such as `postgres`."""
+    """The extra of callspan that it requires, such as `postgres`."""
     driver_errors: ClassVar[tuple[str, ...]] = ()
-    """Exceptions of its driver that it raises besides StoreError and OSError, as `module:Class`."""
+    """Exceptions of its driver, as `module:Class`, raised besides StoreError and OSError."""
     closes_before_fork: ClassVar[bool] = False
-    """Whether its sink may not be open while the process forks."""
+    """Whether its sink must be closed while the process forks."""
     is_file: ClassVar[bool] = False
-    """Whether `path` is a file with records; its spool is beside it."""
+    """Whether `path` is a file of records, with its spool beside it."""
 
     def __init__(self, url: str) -> None:
         """Raises SettingError for a URL with an unknown option."""
@@ -104,60 +104,60 @@ class Store:
         if not self.options.keys() <= {*(self.option_names or ())}:
             raise self.option_error()
         self.retain_days: float | None = None
-        """The setting, for a store that deletes by itself; None: it keeps everything."""
+        """The setting, for a store that expires records by itself; None keeps everything."""
         self.syncs = False
-        """Whether a file has each batch on the disk when it is delivered: `fsync="always"`."""
+        """Whether each batch is synced to disk before it counts as delivered: `fsync="always"`."""
 
     @property
     def identity(self) -> str:
-        """The URL without user and password; its other parameters are a hash."""
+        """The URL without user and password; the other parameters are hashed."""
         query = [one for one in parse_qsl(split_url(self.url).query) if one[0] not in _CREDENTIALS]
         return f"{self.name} {sha256(str(query).encode()).hexdigest()[:8]}" if query else self.name
 
     @property
     def absolute_url(self) -> str:
-        """The URL for a process in another directory."""
+        """The URL as a process in another directory would write it."""
         return self.url
 
     def sink(self) -> Sink:
-        """Return the sink, not opened. Raises SettingError where something that it needs is not installed."""
+        """Return the sink, unopened. Raises SettingError if a package that it requires is missing."""
         raise NotImplementedError
 
     def write(self, records: Iterable[Record]) -> list[Record]:
-        """Write records in batches; return those that the store can never take.
+        """Write records in batches; return the rejected ones.
 
-        A store with keys takes no older version of a record that it has, nor the same one. Raises StoreError, OSError
-        or its driver's errors; the batches before stay.
+        A store with keys ignores versions that are not newer than its own. Raises StoreError, OSError or its driver's
+        errors; earlier batches stay written.
         """
         with closing(self.sink()) as sink:
             return deliver_all(sink, records)
 
     def try_out(self) -> str | None:
-        """Find out whether the store takes records, write none, and say what was tried; None if it has no such test.
+        """Test whether the store accepts records, without writing one; return what was tested, None without a test.
 
-        Raises EmptyStoreError where there is no store yet, StoreError, OSError or its driver's errors where it takes no
-        record.
+        Raises EmptyStoreError if there is no store yet; StoreError, OSError or its driver's errors if it accepts no
+        records.
         """
         return None
 
     def files(self) -> Sequence[Path]:
-        """Return the files of the store, which the output of a command may not replace."""
+        """Return the files of the store, which no command may overwrite with its output."""
         return [] if self.path is None else [self.path]
 
     def error(self, text: str) -> SettingError:
-        """Return the error for this URL, which names it without its password."""
+        """Return an error about this URL, named without its password."""
         return SettingError(f"{SETTING}: {self.name} {text}")
 
     def option_error(self) -> SettingError:
-        """Return the error for an unknown option or an invalid value, which may be a secret: it names options only."""
+        """Return the error for an unknown option or an invalid value. Values may be secrets: only names are shown."""
         given = ", ".join(name for name, value in self.options.items() if value)
         known = ", ".join(self.option_names or ()) or "none"
         return self.error(f"has an unknown option, or an invalid value of one: {given}; there are: {known}")
 
     def load(self, place: str) -> Callable[..., Any]:
-        """Return what `module:name` says, imported now. Raises SettingError where a package that it needs is missing.
+        """Import `module:name` and return it. Raises SettingError if a package that it requires is missing.
 
-        A driver's module is imported by its store's sink and reader, not with the store.
+        Sinks and readers import the drivers; the store itself imports none.
         """
         try:
             found: Callable[..., Any] = late_attribute(place)
@@ -175,7 +175,7 @@ class PathStore(Store):
     path: Path
 
     def __init__(self, url: str, path: Path | None = None) -> None:
-        """`path` where the store was named by one, not by a URL. Raises SettingError where the URL has no path."""
+        """`path`: the store was named by a path instead of a URL. Raises SettingError for a URL without a path."""
         if path is None and names_user(url):
             raise SettingError(
                 f"{SETTING}: {safe_name(url)} is a file and has no user; write for example {self.example}"
@@ -191,23 +191,23 @@ class PathStore(Store):
 
 
 class FileStore(PathStore):
-    """A store that is a file with records."""
+    """A file of records."""
 
     is_file = True
 
     @property
     def absolute_url(self) -> str:
-        """The URL for a process in another directory."""
+        """The URL as a process in another directory would write it."""
         query = split_url(self.url).query
         kind = self.url.partition("://")[0].lower()
         return f"{kind}:///{self.path.absolute()}" + (f"?{query}" if query else "")
 
 
 class ServerStore(Store):
-    """A store on a server, whose URL may have a user and a password. `url` is in the form that drivers read."""
+    """A store on a server, whose URL may have a user and a password. `url` has the form that drivers accept."""
 
     def __init__(self, url: str) -> None:
-        """Raises SettingError where user or password are not escaped."""
+        """Raises SettingError if user or password are not escaped."""
         if unescaped(url):
             raise SettingError(f"{SETTING}: {safe_name(url)}: {_UNESCAPED}")
         scheme, _, rest = url.partition("://")
@@ -215,32 +215,32 @@ class ServerStore(Store):
 
 
 class SqlStore(Store):
-    """A store that is read, and from which records are deleted: SQLite and Postgres."""
+    """A store that can be read and deleted from: SQLite and Postgres."""
 
     sink_type: ClassVar[str]
-    """The place of its sink, as `module:name`, imported with the first one; so is the other."""
+    """Its sink as `module:name`, imported on first use, like the database."""
     database_type: ClassVar[str]
 
     @property
     def place(self) -> str | Path:
-        """Its path, or the URL that its driver connects to."""
+        """Its path, or the URL for its driver."""
         return self.url if self.path is None else self.path
 
     def sink(self) -> Sink:
-        """Return the sink, not opened. Raises SettingError without its driver."""
+        """Return the sink, unopened. Raises SettingError without its driver."""
         return cast("Sink", self.load(self.sink_type)(self.place))
 
     def try_out(self) -> str:
-        """Begin to write, see `Store.try_out`."""
+        """Start a write transaction, see `Store.try_out`."""
         with closing(self.database(writes=True, wait_s=_TRIAL_S)) as database, database.transaction():
             database.run("UPDATE sessions SET seen_ns = seen_ns WHERE 1 = 0")
         return "can be written"
 
     def database(self, *, writes: bool = False, wait_s: float | None = None) -> Database:
-        """Connect to the store; nothing is created. `wait_s`: the time for each answer; None: any.
+        """Connect to the store and create nothing. `wait_s`: timeout of each statement; None: no timeout.
 
-        Raises EmptyStoreError where nothing was recorded yet, StoreError or its driver's errors where it cannot be
-        opened, and SettingError without its driver.
+        Raises EmptyStoreError if nothing was recorded yet, StoreError or its driver's errors if it cannot be opened,
+        SettingError without its driver.
         """
         kind: Any = self.load(self.database_type)
         return cast("Database", kind.open(self.place, writes=writes, wait_s=wait_s))
@@ -250,9 +250,9 @@ class SqlStore(Store):
         return Reader(self.database())
 
     def sent(self, receiver: str) -> SentVersions:
-        """Open the list of records that a receiver, given by its URL, has accepted. Close it after use.
+        """Open the list of records that the receiver with this URL has accepted. Close it after use.
 
-        Raises as `database`, and BusyError while another process sends to it.
+        Raises like `database`, and BusyError while another process sends to the receiver.
         """
         database = self.database(writes=True)
         with on_error(database.close):
@@ -261,14 +261,14 @@ class SqlStore(Store):
     def remove(
         self, scope: DeletionScope, *, dry_run: bool = False, vacuum: bool = False
     ) -> tuple[Mapping[str, int], str | None]:
-        """Delete the records of a scope, see `remove`; `vacuum`: rewrite a file. Raises as `database`."""
+        """Delete the records of a scope, see `remove`; `vacuum` rewrites a SQLite file. Raises like `database`."""
         with closing(self.database(writes=True)) as database:
             return remove(database, scope, dry_run=dry_run, vacuum=vacuum)
 
-    def retain(self, keep: Keep) -> Iterator[int]:
-        """Delete old records in batches; yield the number of changed records of each. Raises as `database`."""
+    def retain(self, times: RetentionTimes) -> Iterator[int]:
+        """Delete old records in batches; yield the number of changed records of each. Raises like `database`."""
         with closing(self.database(writes=True)) as database:
-            yield from retain(database, keep)
+            yield from retain(database, times)
 
 
 def split_url(url: str) -> SplitResult:

@@ -29,7 +29,7 @@ from callspan.stores.base import (
 )
 from callspan.stores.call_rows import call_of, read_calls, record_of
 from callspan.stores.columns import EVENTS, MESSAGES, REWARDS, TABLES, TIMESTEPS, Table
-from callspan.stores.database import Database, Dialect, Values, in_parts
+from callspan.stores.database import Database, Dialect, Values, in_batches
 from callspan.stores.erased import digest_of_id
 from callspan.stores.filters import TOKENS, CallFilter, call_condition, session_condition
 from callspan.stores.history import follow
@@ -39,17 +39,17 @@ _R = TypeVar("_R", bound=Record)
 _EVERY: Final = CallFilter()
 _BETWEEN: Final = {"since_ns": "s.start_ns >= :since_ns", "until_ns": "s.start_ns < :until_ns"}
 _READ_AT_ONCE: Final = 500
-"""Calls that are read together."""
+"""Calls read together."""
 _IDS_AT_ONCE: Final = 20_000
 _SESSIONS_AT_ONCE: Final = 200
 _STEP_ORDER: Final = "coalesce(start_ns, 0), timestep_id"
 _ANNOUNCED: Final = f"coalesce(event_type, '') IN ({', '.join(map(repr, sorted(aggregates.ANNOUNCED)))})"
 _KNOWN_BY: Final = (*rewards.CALL_IDS[1:], "trace_id")
-"""Columns with ids that find a call."""
+"""Other columns by whose ids a call is found."""
 
 
 class _Query(NamedTuple):
-    """A query for columns in an order: of keys that no two rows have in common and that are never NULL."""
+    """A sorted query. No two rows have the same sort keys, and none is NULL."""
 
     columns: str
     source: str
@@ -58,7 +58,7 @@ class _Query(NamedTuple):
     descending: bool = True
 
     def sql(self, after: Mapping[str, str]) -> str:
-        """Return the SQL for columns and keys behind the row whose keys are these parameters; all if there are none."""
+        """Return the SQL for columns and keys of the rows after the one with these key parameters, or of all rows."""
         names, keys = ", ".join(f":{name}" for name in after), ", ".join(self.order)
         where = f"{self.where} AND ({keys}) {'<' if self.descending else '>'} ({names})" if after else self.where
         direction = "DESC" if self.descending else "ASC"
@@ -67,7 +67,10 @@ class _Query(NamedTuple):
 
 
 class Reader:
-    """Reads a SQLite file or a Postgres database. Ids may be given by a unique prefix. Close it after use."""
+    """Reads a SQLite file or a Postgres database. Sessions and calls are also found by a unique prefix of their id.
+
+    Close it after use.
+    """
 
     def __init__(self, database: Database) -> None:
         """The database is closed with this."""
@@ -76,7 +79,7 @@ class Reader:
         """The store's URL without its password."""
 
     def version(self) -> str:
-        """Return a text that differs when something was written since."""
+        """Return a text that changes with every write."""
         return self._database.version()
 
     def close(self) -> None:
@@ -84,15 +87,15 @@ class Reader:
         self._database.close()
 
     def calls(self, which: CallFilter = _EVERY) -> Iterator[CallRecord]:
-        """Yield calls with their conversations, see `CallFilter.content`; only some of them are in memory at a time."""
+        """Yield calls with their conversations, see `CallFilter.content`. Few are in memory at a time."""
         ids = self._listed_calls(which)
         while some := [one.call_id for one in islice(ids, _READ_AT_ONCE)]:
-            yield from map(aggregates.as_read, read_calls(self._database, some, which.content))
+            yield from map(aggregates.mark_interrupted, read_calls(self._database, some, which.content))
 
     def call(self, call_id: str) -> CallRecord | None:
-        """Return one call by its id or a unique prefix of it; None if there is none.
+        """Return the call with this id or unique prefix, or None.
 
-        Also accepts its span id, the provider's response id or request id, or its trace id (the first call of several).
+        Also accepts its span id, response id, request id or trace id; of several calls it returns the first.
         """
         if not call_id:
             return None
@@ -101,34 +104,34 @@ class Reader:
             if row is None:
                 sql = f"SELECT * FROM calls WHERE {column} = :id ORDER BY start_ns, call_id LIMIT 1"
                 row = next(self._database.rows(sql, {"id": call_id}), None)
-        return None if row is None else aggregates.as_read(call_of(self._database, row))
+        return None if row is None else aggregates.mark_interrupted(call_of(self._database, row))
 
     def history(self, call: CallRecord, *, limit: int = MOST_CALLS) -> History:
-        """Return the recorded calls before one that continues a response or a conversation, at most `limit`.
+        """Return the recorded calls before a call that continues a response or a conversation, at most `limit`.
 
         `callspan.stores.history.whole_conversation` joins their messages.
         """
         return follow(self, call, limit)
 
     def count_calls(self, which: CallFilter = _EVERY) -> int:
-        """Return how many calls `calls` would yield without its limit."""
+        """Return the number of calls that `calls` yields without a limit."""
         where, values = self._summed_where(which)
         return int(next(self._database.tuples(f"SELECT count(*) FROM calls c WHERE {where}", values))[0])
 
     def ids(self, which: CallFilter = _EVERY) -> Iterator[CallIds]:
-        """Yield the ids of the calls, in any order, that `calls` would yield without its limit."""
+        """Yield the ids of the calls that `calls` yields without a limit, in any order."""
         where, values = self._where(which)
         sql = f"SELECT c.call_id, c.session_id FROM calls c WHERE {where}"
         yield from map(CallIds._make, self._database.tuples(sql, values))
 
     def ids_in(self, session_ids: Collection[str]) -> Iterator[CallIds]:
         """Yield the ids of the calls of these sessions, in any order."""
-        for chosen, names in in_parts([*session_ids]):
+        for chosen, names in in_batches([*session_ids]):
             sql = f"SELECT call_id, session_id FROM calls WHERE {chosen}"
             yield from map(CallIds._make, self._database.tuples(sql, names))
 
     def sessions(self, which: CallFilter = _EVERY) -> Iterator[SessionSummary]:
-        """Yield sessions, newest first unless sorted. Those known only from their calls match no filter of labels."""
+        """Yield sessions, newest first by default. Those known only from their calls match no condition on labels."""
         ids = self._listed_sessions(which)
         while some := list(islice(ids, _SESSIONS_AT_ONCE)):
             yield from session_summaries.session_summaries(self._database, some)
@@ -145,7 +148,7 @@ class Reader:
         return (row[0] for row in self._in_pages(_query_of_sessions(which, self._database.dialect), which))
 
     def session(self, session_id: str) -> SessionSummary | None:
-        """Return one session by its id or a unique prefix; None if there is none."""
+        """Return the session with this id or unique prefix, or None."""
         if not session_id:
             return None
         row = self._by_prefix("sessions", "session_id", session_id)
@@ -156,7 +159,7 @@ class Reader:
         return next(session_summaries.session_summaries(self._database, [str(row["session_id"])]))
 
     def session_ids(self, which: CallFilter = _EVERY) -> Iterator[str]:
-        """Yield the ids of the recorded sessions that have these labels and began between these times, in any order."""
+        """Yield the ids of the recorded sessions with these labels and start times, in any order."""
         conditions = [text for name, text in _BETWEEN.items() if getattr(which, name) is not None]
         labels = filters.session_condition(which, self._database.dialect)
         where = " AND ".join([*conditions, *([] if labels is None else [labels])]) or "1 = 1"
@@ -164,31 +167,31 @@ class Reader:
         yield from (row[0] for row in self._database.tuples(sql, self._parameters(which)))
 
     def first_words(self, session_ids: Sequence[str]) -> Mapping[str, str]:
-        """Return the first words of each of these sessions, on one line, where they are kept.
+        """Return the first words of each of these sessions on one line, if recorded.
 
-        It is the first message of type `question`, else the first text of a user in the first call.
+        They are from the first message of type `question`, else from the user's first text in the first call.
         """
         return session_summaries.first_words(self._database, session_ids)
 
     def courses(self, session_ids: Sequence[str]) -> Mapping[str, Sequence[Run]]:
-        """Return when the calls and tools of each of these sessions ran, in order."""
+        """Return the runs of calls and tools of each of these sessions, in order."""
         return session_summaries.courses(self._database, session_ids)
 
     def reward_curves(self, session_ids: Sequence[str]) -> Mapping[str, Sequence[tuple[int, float]]]:
-        """Return the reward so far (objective `reward`) after each that was given, by session, with its time."""
+        """Return the cumulative reward (objective `reward`) after each reward, with its time, by session."""
         found: dict[str, Sequence[tuple[int, float]]] = {}
-        for chosen, names in in_parts(session_ids):
+        for chosen, names in in_batches(session_ids):
             found |= rewards.reward_curve(self._database, chosen, names)
         return found
 
     def timestep(self, timestep_id: str) -> TimestepRecord | None:
-        """Return one timestep by its id or the application's own id (the first of several); else None."""
+        """Return the timestep with this id or the application's own id (the first of several), or None."""
         sql = "SELECT * FROM timesteps WHERE timestep_id = :id OR user_step_id = :id ORDER BY start_ns LIMIT 1"
         row = next(self._database.rows(sql, {"id": timestep_id}), None)
         return None if row is None else record_of(TIMESTEPS, row, TimestepRecord)
 
     def timesteps(self, session_id: str) -> Iterator[TimestepRecord]:
-        """Yield the timesteps of a session by their start, then id: that of position 0 first."""
+        """Yield the timesteps of a session in the order of their positions."""
         nested = "SELECT timestep_id, parent_timestep_id FROM timesteps WHERE session_id = :id"
         nested += " AND parent_timestep_id IS NOT NULL"
         parents = dict(self._database.tuples(nested, {"id": session_id}))
@@ -196,24 +199,24 @@ class Reader:
         sql = f"SELECT * FROM timesteps WHERE session_id = :id ORDER BY {_STEP_ORDER}"
         for row in self._database.rows(sql, {"id": session_id}):
             step = record_of(TIMESTEPS, row, TimestepRecord)
-            yield rewards.rewarded(step, sums.get(step.timestep_id, NO_REWARD))
+            yield rewards.with_sums(step, sums.get(step.timestep_id, NO_REWARD))
 
     def step_positions(self, session_ids: Sequence[str]) -> Mapping[str, int]:
         """Return the position of each timestep of these sessions, by the timestep's id.
 
-        It is the place among all timesteps of its session, by start, then id, from 0. `index` is that of its process.
+        Positions count all timesteps of a session from 0, by start, then id; `index` counts those of one process.
         """
         found: dict[str, int] = {}
-        for chosen, names in in_parts(session_ids):
+        for chosen, names in in_batches(session_ids):
             sql = f"SELECT session_id, timestep_id FROM timesteps WHERE {chosen} ORDER BY session_id, {_STEP_ORDER}"
             for _, steps in groupby(self._database.tuples(sql, names), itemgetter(0)):
                 found.update(zip((step_id for _, step_id in steps), count(), strict=False))
         return found
 
     def events(self, session_id: str | None, *, since_ns: int | None = None) -> Iterator[Event]:
-        """Yield events, messages and rewards of a session in the order they happened, without holding them.
+        """Yield events, messages and rewards of a session in the order in which they happened, unbuffered.
 
-        None: those outside of sessions. `since_ns`: only from this time on, Unix nanoseconds.
+        None: those outside of sessions. `since_ns`: only at this Unix time or later, in nanoseconds.
         """
         chosen, names = "session_id IS NULL", dict[str, object]()
         if session_id is not None:
@@ -232,7 +235,7 @@ class Reader:
                 yield record
 
     def entries(self, session_id: str, *, since_ns: int | None = None, content: Content = "all") -> Iterator[Entry]:
-        """Yield the calls and events of a session by the time they began; the parameters are those of `CallFilter`."""
+        """Yield the calls and events of a session in the order of their start. For the parameters see `CallFilter`."""
         which = CallFilter(session_id=session_id, newest_first=False, since_ns=since_ns, content=content)
         return heapq.merge(self.calls(which), self.events(session_id, since_ns=since_ns), key=start_of)
 
@@ -249,50 +252,47 @@ class Reader:
     def summary(
         self, by: str | Sequence[str], which: CallFilter = _EVERY, *, latencies: bool = True
     ) -> Iterator[Summary]:
-        """Yield sums over calls, largest number of calls first. Percentiles are the slowest part and optional.
+        """Yield sums over groups of calls, largest group first. Percentiles are the slowest part and optional.
 
-        `by` is a `Grouping` or `meta:KEY`, or several of them; none: all calls are one group. Raises ValueError for
-        anything else.
+        `by` is a `Grouping` or `meta:KEY`, or several; empty: all calls form one group. Raises ValueError for anything
+        else.
         """
         where, values = self._summed_where(which)
         yield from (one for one, _ in summed(self._database, checked_groupings(by), where, values, latencies=latencies))
 
     def stored(self, kind: type[_R], ids: Sequence[str]) -> Iterator[_R]:
-        """Yield the records of a type with one of these whole ids, without bodies, in any order."""
+        """Yield the records of a type with these full ids, without bodies, in any order."""
         table = TABLES[str(kind.__struct_config__.tag)]
-        for chosen, names in in_parts(ids, table.key):
+        for chosen, names in in_batches(ids, table.key):
             for row in self._database.rows(f"SELECT * FROM {table.name} WHERE {chosen}", names):
                 yield record_of(table, row, kind)
 
     def is_erased(self, kind: Literal["session", "call"], ident: str) -> bool:
-        """Return whether the store remembers that the session or call of this whole id was erased."""
+        """Return whether the session or call with this full id was erased."""
         sql = "SELECT 1 FROM erased WHERE id = :id"
         return next(self._database.tuples(sql, {"id": digest_of_id(kind, ident)}), None) is not None
 
     def _where(self, which: CallFilter) -> tuple[str, Values]:
-        """Return the condition on calls `c`, and its parameters."""
+        """Return the condition on calls `c` and its parameters."""
         return filters.call_condition(which, self._database.dialect), self._parameters(which)
 
     _summed_where = _where
-    """The same for the calls that are counted."""
+    """The same for counts and sums."""
 
     def _parameters(self, which: CallFilter) -> dict[str, object]:
         values = filters.parameters(which)
         if filters.UNENDED & {which.session_outcome, which.outcome}:
             host = str(values["host"])
             unended = self._database.tuples(filters.PROCESSES, {"host": host})
-            return filters.parameters(which, [pid for (pid,) in unended if aggregates.is_gone(host, pid)])
+            return filters.parameters(which, [pid for (pid,) in unended if aggregates.has_exited(host, pid)])
         return values
 
     def _in_pages(self, query: _Query, which: CallFilter) -> Iterator[tuple[Any, ...]]:
-        """Yield a query's rows in order.
-
-        Each page begins where the one before it ended: drivers of servers hold all rows of a result.
-        """
+        """Yield a query's rows in order, page by page: drivers of servers hold all rows of a result in memory."""
         values, limit, offset = self._parameters(which), which.limit, which.offset
         names = {f"last{number}": key for number, key in enumerate(query.order)}
         last: dict[str, object] = {}
-        # A limited query needs no quick first page.
+        # Only an unlimited query needs a small first page, for a fast start.
         for size in chain((_READ_AT_ONCE if limit is None else _IDS_AT_ONCE,), repeat(_IDS_AT_ONCE)):
             number = size if limit is None else min(size, limit)
             sql = f"{query.sql(names if last else {})} LIMIT {number} OFFSET {offset}"
@@ -318,9 +318,8 @@ _OF_CALLS: Final = {
     "tokens": f"CAST(sum({TOKENS}) AS bigint)",
     "retries": "CAST(sum(c.retries) AS bigint)",
 }
-"""What sessions are sorted and limited by, of the calls of one; for the duration the end of the last one.
-
-That is looked up only where the session has no end: an index is enough otherwise."""
+"""Aggregates over the calls of a session, by which sessions are sorted and filtered. `duration` is the end of its last
+call, which is read only if the session has no end; otherwise an index suffices."""
 _LASTED: Final = "coalesce(max(ended), max(duration)) - coalesce(max(recorded), min(called))"
 _MEASURES: Final = {name: f"CAST(sum({name}) AS bigint)" for name in _OF_CALLS} | {
     "duration": f"CASE WHEN {_LASTED} < 0 THEN 0 ELSE {_LASTED} END"
@@ -328,7 +327,7 @@ _MEASURES: Final = {name: f"CAST(sum({name}) AS bigint)" for name in _OF_CALLS} 
 
 
 def _query_of_sessions(which: CallFilter, dialect: Dialect) -> _Query:
-    """Return the query for the ids of sessions, also of those that are known only from their calls."""
+    """Return the query for the ids of sessions, including those known only from their calls."""
     condition = session_condition(which, dialect)
     of_sessions = condition or "1 = 1"
     of_calls = "1 = 1" if condition is None else dialect.in_sessions.format(condition=condition)
@@ -337,7 +336,7 @@ def _query_of_sessions(which: CallFilter, dialect: Dialect) -> _Query:
     unknown = "".join(f", {_NOTHING} AS {name}" for name in names)
     known = "".join(f", {_OF_CALLS[name].format(cost=dialect.cost)}" for name in names)
     measures = "".join(f", {_MEASURES[name]} AS {name}" for name in names)
-    # The calls are grouped by themselves: an index has them in this order, and few rows are left to be joined.
+    # Calls are grouped first: an index has them in this order, and few rows remain to be joined.
     found = f"""(SELECT session_id, coalesce(max(recorded), min(called), 0) AS at{measures} FROM (
       SELECT s.session_id, s.start_ns AS recorded, {_NOTHING} AS called, s.end_ns AS ended{unknown}
         FROM sessions s WHERE {of_sessions}
@@ -350,7 +349,7 @@ def _query_of_sessions(which: CallFilter, dialect: Dialect) -> _Query:
 
 
 def _of_session(which: CallFilter, dialect: Dialect) -> Iterator[str]:
-    """Yield the conditions on sessions `found` that are about their calls, their id, their times and sums."""
+    """Yield the conditions on the calls, id, times and sums of sessions `found`."""
     if which.session_id is not None:
         yield "session_id = :session_id"
     if which.since_ns is not None:
@@ -364,5 +363,5 @@ def _of_session(which: CallFilter, dialect: Dialect) -> Iterator[str]:
     of_calls = "session_id {} (SELECT c.session_id FROM calls c WHERE c.session_id IS NOT NULL AND {})"
     if which.errors is False:
         yield of_calls.format("NOT IN", call_condition(CallFilter(errors=True), dialect))
-    if (of_one := filters.of_calls(which)) is not None:
+    if (of_one := filters.conditions_on_calls(which)) is not None:
         yield of_calls.format("IN", call_condition(of_one, dialect))

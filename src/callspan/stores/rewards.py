@@ -1,7 +1,7 @@
 """Rewards: joins rewards with their targets when either is written, and reads the rewards of sessions and their sums.
 
-A reward may name its call by an id of the provider, and no session. The row then gets the call's own id, and the
-session and timestep of its target, whichever is stored first.
+A reward may name its call by an id of the provider, without a session. Its row then gets the call's own id and the
+session and timestep of its target, whichever of the two is stored first.
 """
 
 # ruff: noqa: S608 - SQL text holds only constant column names and conditions; values are parameters
@@ -23,7 +23,7 @@ from callspan.stores.database import Database, Values, items
 
 _Summed = TypeVar("_Summed", SessionRecord, TimestepRecord)
 CALL_IDS: Final = ("call_id", "response_id", "request_id", "span_id")
-"""Other ids by which a reward may name a call; an id that its process does not know is kept as given."""
+"""Ids by which a reward may name a call. An id unknown to its process is stored as given."""
 
 
 _NAMING: Final = """
@@ -44,18 +44,18 @@ _JOIN: Final = (
     f"""UPDATE rewards SET session_id = coalesce({_SESSION_OF}), timestep_id = coalesce({_TIMESTEP_OF}, timestep_id)
       WHERE session_id IS NULL AND reward_id IN ({{items}})""",
 )
-"""Of several calls with an id a reward belongs to the first that began; its session is that of the narrowest it names:
+"""If several calls have the id, the reward belongs to the earliest. Its session is that of its narrowest target:
 event, call, timestep."""
 _STEP: Final = "event_id, session_id, timestep_id, event_type, time_ns, sequence, reward"
 
 
 def needs_join(record: Record) -> bool:
-    """Return whether a record is a reward that has the session of its target."""
+    """Return whether a record is a reward that takes its session from its target."""
     return isinstance(record, RewardRecord) and record.session_id is None
 
 
 def join(database: Database, records: Sequence[Record]) -> None:
-    """Set the call, session and timestep of rewards if they or their targets are among these new records."""
+    """Set the call, session and timestep of rewards that are, or whose targets are, among these new records."""
     if next(database.tuples("SELECT 1 FROM rewards LIMIT 1"), None) is None:
         return
     given = {one.reward_id for one in records if isinstance(one, RewardRecord)}
@@ -67,7 +67,7 @@ def join(database: Database, records: Sequence[Record]) -> None:
 
 
 def _ids_of(record: Record) -> tuple[str | None, ...]:
-    """Return the ids by which a reward may name a record."""
+    """Return the ids by which rewards may name a record."""
     match record:
         case CallRecord():
             response_id = None if record.response is None else record.response.id
@@ -80,29 +80,29 @@ def _ids_of(record: Record) -> tuple[str | None, ...]:
             return ()
 
 
-def given(database: Database, chosen: str, names: Values) -> dict[str, list[RewardRecord]]:
-    """Return the rewards of the chosen sessions and of everything in them, in order, by session."""
+def records_by_session(database: Database, chosen: str, names: Values) -> dict[str, list[RewardRecord]]:
+    """Return the rewards of the chosen sessions and everything in them, in order, by session."""
     found: dict[str, list[RewardRecord]] = defaultdict(list)
     for row in database.rows(f"SELECT * FROM rewards WHERE {chosen} ORDER BY time_ns, reward_id", names):
         found[str(row["session_id"])].append(record_of(REWARDS, row, RewardRecord))
     return found
 
 
-def _own_rewards(
+def _event_rewards(
     database: Database, columns: str, chosen: str, names: Values, grouped: str = ""
 ) -> Iterator[tuple[Any, ...]]:
-    """Yield columns of the events that have a reward themselves."""
+    """Yield columns of the events with a reward of their own."""
     yield from database.tuples(f"SELECT {columns} FROM events WHERE {chosen} AND reward IS NOT NULL {grouped}", names)
 
 
 def _rewarded_twice(
     database: Database, chosen: str, names: Values, records: Mapping[str, Sequence[RewardRecord]]
 ) -> dict[str, set[str]]:
-    """Return the events that have a reward themselves, of those that were given one, by session."""
+    """Return the events that have both a reward of their own and a reward record, by session."""
     asked = {(key, one.event_id) for key, some in records.items() for one in some if one.event_id is not None}
     found: dict[str, set[str]] = defaultdict(set)
     if asked:
-        for key, event_id in asked.intersection(_own_rewards(database, "session_id, event_id", chosen, names)):
+        for key, event_id in asked.intersection(_event_rewards(database, "session_id, event_id", chosen, names)):
             found[key].add(str(event_id))
     return found
 
@@ -110,13 +110,13 @@ def _rewarded_twice(
 def sums_by_session(
     database: Database, chosen: str, names: Values, records: Mapping[str, Sequence[RewardRecord]]
 ) -> dict[str, reward_sums.RewardSums]:
-    """Return the sums of the chosen sessions, which were given these: equal rewards of events are one row each."""
+    """Return the sums of the chosen sessions, given their reward records. Reads equal rewards of events as one row."""
     twice = _rewarded_twice(database, chosen, names, records)
     found: dict[str, reward_sums.RewardSums] = defaultdict(lambda: reward_sums.NO_REWARD)
     for key, some in records.items():
         found[key] = reward_sums.total(reward_sums.counted(some, twice[key]), of_calls=True)
     equal = "GROUP BY session_id, reward"
-    for key, value, number in _own_rewards(database, "session_id, reward, count(*)", chosen, names, equal):
+    for key, value, number in _event_rewards(database, "session_id, reward, count(*)", chosen, names, equal):
         found[key] = found[key].plus(reward_sums.times(value, number))
     return found
 
@@ -124,15 +124,15 @@ def sums_by_session(
 def sums_by_step(
     database: Database, session_id: str, parents: Mapping[str, str | None]
 ) -> dict[str, reward_sums.RewardSums]:
-    """Return the sums of a session by timestep, late rewards included.
+    """Return the sums of a session by timestep, including late rewards.
 
-    `parents` has the parent of each nested step: rewards of a nested step also count in the enclosing step.
+    `parents` has the parent of each nested step. Rewards of a nested step also count in the steps around it.
     """
     chosen, names = "session_id = :id", {"id": session_id}
-    records: list[EventRecord | RewardRecord] = [*given(database, chosen, names)[session_id]]
-    # There may be very many: this takes a fifth of `record_of`.
+    records: list[EventRecord | RewardRecord] = [*records_by_session(database, chosen, names)[session_id]]
+    # There may be very many: this takes a fifth of the time of `record_of`.
     fields = _STEP.split(", ")
-    own = _own_rewards(database, _STEP, chosen, names)
+    own = _event_rewards(database, _STEP, chosen, names)
     records += (EventRecord(**dict(zip(fields, row, strict=True))) for row in own)
     found: dict[str, reward_sums.RewardSums] = {}
     for record in reward_sums.counted(records):
@@ -145,8 +145,8 @@ def sums_by_step(
     return found
 
 
-def rewarded(record: _Summed, sums: reward_sums.RewardSums) -> _Summed:
-    """Return a session or timestep with these sums; one with unknown totals gets none."""
+def with_sums(record: _Summed, sums: reward_sums.RewardSums) -> _Summed:
+    """Return a session or timestep with these sums; unchanged if its totals are unknown."""
     if record.totals is None:
         return record
     totals = msgspec.structs.replace(record.totals, reward=sums.reward, rewards=sums.means)
@@ -154,12 +154,12 @@ def rewarded(record: _Summed, sums: reward_sums.RewardSums) -> _Summed:
 
 
 def reward_curve(database: Database, chosen: str, names: Values) -> dict[str, list[tuple[int, float]]]:
-    """Return the reward so far after each that was given to the chosen sessions, by session, with its time."""
-    records = given(database, chosen, names)
+    """Return the cumulative reward after each reward of the chosen sessions, with its time, by session."""
+    records = records_by_session(database, chosen, names)
     twice = _rewarded_twice(database, chosen, names, records)
     found: dict[str, list[tuple[Any, ...]]] = defaultdict(list)
     own = "session_id, time_ns, coalesce(sequence, 0), 'event', event_id, reward"
-    for session_id, *order, value in _own_rewards(database, own, chosen, names):
+    for session_id, *order, value in _event_rewards(database, own, chosen, names):
         found[session_id].append((*order, value))
     for session_id, some in records.items():
         for one in reward_sums.counted(some, twice[session_id]):

@@ -1,6 +1,6 @@
 """Rows: converts a record to the row of its table and back.
 
-A row holds the columns and `extra`, the JSON of everything no column holds; together they give the record back exactly.
+A row has the columns and `extra`, the JSON of all other fields. Together they restore the record exactly.
 """
 
 from __future__ import annotations
@@ -28,25 +28,25 @@ Tree: TypeAlias = dict[str, object]
 
 _INT_LIMIT: Final = 2**63
 _MAX_SHAPES: Final = 64
-"""Tables and queries with different columns."""
+"""Maximum number of distinct column lists of tables and queries."""
 LIMITS: Final[Mapping[Form, int]] = {"int": _INT_LIMIT, "count": MAX_COUNT + 1}
-"""Exclusive limit of the absolute value of a number in a column; larger numbers stay in `extra`."""
+"""Exclusive limit of the absolute value of a number in a column; larger numbers go to `extra`."""
 _AnyRecord = TypeVar("_AnyRecord", bound=Record)
 
 _ELSEWHERE: Final = (msgspec.Raw, Conversation | None)
-"""Types of fields not stored in rows: contents are stored once, see `callspan.stores.bodies`."""
+"""Types of fields that rows do not store: contents have their own table, see `callspan.stores.bodies`."""
 _PLAIN: Final = (str, bool, float)
 _CELLS: Final[frozenset[type]] = frozenset(_PLAIN)
 _JSON: Final[Form] = "json"
 
 
 _Field: TypeAlias = tuple[str, str | None, Form, frozenset[type], object]
-"""A field of a record, or of a struct in it: its name; its column, None without one; its form; the types of values that
-are the cell as they are, beside integers in range; the value that is left out. Python unpacks plain tuples the fastest.
+"""A field of a record or of a nested struct: its name; its column or None; its form; the types whose values are stored
+unchanged, besides integers in range; the value that is omitted. A plain tuple, because Python unpacks it fastest.
 """
 _Holder: TypeAlias = tuple[str, Callable[[object], tuple[Any, ...]], Sequence[_Field], Sequence[object], object]
-"""A struct whose fields have columns: its name, empty for the record itself; what gives the values of its fields;
-these; the default of each, and its own.
+"""A struct whose fields have columns: its name, empty for the record itself; the getter of its field values; its
+fields; their defaults; its own default.
 """
 
 
@@ -60,11 +60,11 @@ def to_row(table: Table, record: Record) -> Row:
         rest: Tree = {} if name else extra
         number = 0
         values = values_of(held)
-        # In C: most fields have their defaults.
+        # Filtered in C, because most fields have their defaults.
         given = compress(zip(values, fields, strict=True), map(is_not, values, usuals))
         for value, (field, place, form, cells, usual) in given:
             if place is not None:
-                # For most a call would take as long as all else here.
+                # Inlined from `_cell`: for most values the function call would take as long as the rest.
                 kind = type(value)
                 if kind in cells or (kind is int and cells and -MAX_COUNT < value < MAX_COUNT):
                     row[place] = value
@@ -120,11 +120,11 @@ def _default(field: msgspec.structs.FieldInfo) -> object:
 
 
 def to_tree(table: Table, row: Mapping[str, object]) -> Tree:
-    """Return the JSON tree of the record a row holds, without bodies. Raises msgspec.DecodeError for no JSON."""
+    """Return the JSON tree of the record in a row, without bodies. Raises msgspec.DecodeError for invalid JSON."""
     extra = row["extra"]
     tree: Tree = msgspec.json.decode(extra) if isinstance(extra, str | bytes) else {}
     tree["kind"] = table.kind
-    # A row of SQLite looks a name up by comparing it with each column's.
+    # A SQLite row finds a name by comparing it with every column name.
     cells = tuple(row.values()) if isinstance(row, dict) else tuple(row)
     for at, path, form in _fields(table.kind, tuple(row.keys())):
         cell: object = cells[at]
@@ -143,16 +143,16 @@ def to_tree(table: Table, row: Mapping[str, object]) -> Tree:
 
 @lru_cache(maxsize=_MAX_SHAPES)
 def _fields(kind: str, names: tuple[str, ...]) -> list[tuple[int, tuple[str, ...], Form]]:
-    """Place in a row with these columns, path in the record, and form of each column that is a field of the record.
+    """Return the index, path and form of each of these columns that is a field of the record.
 
-    Raises KeyError where a column is missing.
+    Raises KeyError if a column is missing.
     """
     places = {name: at for at, name in enumerate(names)}
     return [(places[column.name], column.path, column.form) for column in TABLES[kind].columns if column.path]
 
 
 def _cell(value: object, form: Form) -> Cell:
-    """Return the value of a column; None for an empty one of JSON, and one out of range, which is left in `extra`."""
+    """Return the value of a column; None for empty JSON and for a number out of range, which goes to `extra`."""
     if form == "json":
         return None if value in ([], {}) else encode_json(value).decode()
     if isinstance(value, _PLAIN):

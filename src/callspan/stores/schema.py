@@ -21,12 +21,12 @@ Dialect: TypeAlias = Literal["sqlite", "postgres", "clickhouse"]
 DIALECTS: Final[tuple[Dialect, ...]] = ("sqlite", "postgres", "clickhouse")
 
 APPLICATION_ID: Final = 0x43535031
-"""Marks an SQLite file as callspan's: "CSP1"."""
+""""CSP1": marks a SQLite file as callspan's."""
 
 _WIDTH: Final = 118
 _PLACEHOLDER: Final = re.compile(r"@(columns|version|format)\((\w*)\)")
 _SHARED: Final = "@shared()\n"
-"""Placeholder in a script for the part that SQLite and Postgres share."""
+"""Placeholder for the script shared by SQLite and Postgres."""
 _STATEMENT_END: Final = re.compile(r";\n")
 _TEXT: Final = 'text COLLATE "C"'
 _JSON_CODEC: Final = "CODEC(ZSTD(3))"
@@ -60,32 +60,32 @@ _CONTENTS: Final[dict[Dialect, Mapping[str, str]]] = {
     "postgres": dict(zip(REFERENCES, ("bigint", "bigint", "jsonb"), strict=True)),
     "clickhouse": dict.fromkeys(("request", "response"), f"String {_JSON_CODEC}"),
 }
-"""The columns of `calls` that have, or refer to, its contents."""
+"""The columns of `calls` that hold its contents or refer to them."""
 _CODECS: Final = {("calls", "start_ns"): "CODEC(Delta, ZSTD)"}
 MARKS: Final = (f"PRAGMA application_id={APPLICATION_ID}", f"PRAGMA user_version={FORMAT}")
-"""Statements that mark an SQLite file as callspan's, and its format."""
+"""Statements that mark a SQLite file as callspan's and set its format."""
 _VERSION: Final = {
     "part": f"bitShiftLeft(toUInt128(indexOf({[*PARTS]}, part)), 72)",
     "seen_ns": "toUInt128(ifNull(seen_ns, 0))",
 }
-"""Summands of ClickHouse's number of a version, in the order of `callspan.record.merging.order`."""
+"""Terms of ClickHouse's version number, which sorts like `callspan.record.merging.order`."""
 _EXTRA: Final = Column("extra", ("extra",), "json")
 _NOW_NS: Final[dict[Dialect, str]] = {
     "sqlite": "(CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER) * 1000000)",
     "postgres": "(CAST(extract(epoch FROM clock_timestamp()) * 1000000 AS bigint) * 1000)",
 }
-"""The clock of the store, Unix nanoseconds."""
+"""The store's clock in Unix nanoseconds."""
 
 
 def statements(dialect: Dialect) -> list[str]:
-    """Return the SQL that creates the tables, but not the mark of their format in SQLite."""
+    """Return the SQL that creates the tables, without `MARKS`."""
     script = _script(dialect).replace(_SHARED, _script("shared"))
     filled = _PLACEHOLDER.sub(lambda found: _filled(dialect, found[2], found[1]), script)
     return [statement.strip() for statement in _STATEMENT_END.split(filled) if statement.strip()]
 
 
 def type_of(dialect: Dialect, form: Form) -> str:
-    """Return the SQL type of the columns of a form, which may name a collation too."""
+    """Return the SQL type of a form, including its collation."""
     return _FORMS[dialect][form]
 
 

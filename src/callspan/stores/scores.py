@@ -1,4 +1,4 @@
-"""Scores: those of sessions and calls, and a store limited to minimum scores or a label, or sorted by a score."""
+"""Scores: filters and sorts the sessions and calls of a store by their scores and labels."""
 
 from __future__ import annotations
 
@@ -23,37 +23,37 @@ _NONE: Final[Mapping[str, float]] = {}
 
 
 class Scoring(msgspec.Struct, frozen=True):
-    """The options about scores; None applies no filter. A record without a score matches no minimum."""
+    """Conditions on scores; None is no condition. A record without a score matches no minimum."""
 
     objectives: tuple[str, ...] = ()
-    """Those with a column, of which `min_score` is; none: the reward."""
+    """Objectives to show and to which `min_score` applies; empty: the reward."""
     min_score: float | None = None
     min_reward: float | None = None
     label: str | None = None
-    """Of a reward or feedback, with any of the objectives if some are named."""
+    """Label of a reward or feedback, for any of the objectives if there are some."""
     sorts: bool = False
-    """Lowest score of the first objective first."""
+    """Sort by the score of the first objective, lowest first."""
 
     @property
     def judged(self) -> tuple[str, ...]:
-        """The objectives that are filtered or sorted by."""
+        """The objectives to filter and sort by."""
         return self.objectives or (REWARD,)
 
     @property
     def chooses(self) -> bool:
-        """Whether some sessions are left out."""
+        """Whether any session may be left out."""
         return self.min_score is not None or self.min_reward is not None or self.label is not None
 
 
 def scored(reader: Reader, scoring: Scoring) -> Reader:
-    """Return a reader with the conditions on scores; the same reader if there are none."""
+    """Return a reader with these conditions; the same reader if there are none."""
     return reader if scoring == Scoring() else ScoredReader(reader, scoring)
 
 
 class ScoredReader(Reader):
-    """A `Reader` whose lists and sums have only sessions with minimum scores, and their calls.
+    """A `Reader` whose lists and sums have only the sessions and calls that meet conditions on scores.
 
-    A call has the scores that it was given itself, else those of its session.
+    A call has its own scores, else those of its session.
     """
 
     def __init__(self, reader: Reader, scoring: Scoring) -> None:
@@ -63,7 +63,7 @@ class ScoredReader(Reader):
     @cached_property
     def _of_sessions(self) -> dict[str, dict[str, float]]:
         every = "session_id IS NOT NULL"
-        given = rewards.given(self._database, every, {})
+        given = rewards.records_by_session(self._database, every, {})
         sums = rewards.sums_by_session(self._database, every, {}, given)
         return {session_id: one.by_objective for session_id, one in sums.items()}
 
@@ -81,7 +81,7 @@ class ScoredReader(Reader):
 
     @cached_property
     def _labels(self) -> dict[tuple[str, str], dict[str, list[str]]]:
-        """The labels by objective that were given to a call, to a session and its events, or in a session to any."""
+        """Labels by objective: of each call, of each session and its events, and of all within each session."""
         found: dict[tuple[str, str], dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
         for one in self.rewards():
             if one.label and one.objective in (self._scoring.objectives or (one.objective,)):
@@ -92,11 +92,11 @@ class ScoredReader(Reader):
         return found
 
     def labels_of(self, call: CallIds) -> Mapping[str, Sequence[str]]:
-        """Return the labels of a call by their objectives, else those of its session."""
+        """Return the labels of a call, else those of its session, by objective."""
         return self._labels.get(("call", call.call_id)) or self._labels.get(("session", call.session_id or ""), {})
 
     def scores_of(self, call: CallIds) -> dict[str, float]:
-        """Return the scores of a call by their objectives, else those of its session, and the reward of the session."""
+        """Return the scores of a call, else those of its session, by objective, with the reward of the session."""
         names = {*self._scoring.judged, REWARD}
         of_session = self._of_sessions.get(call.session_id or "", {})
         return {name: of_session[name] for name in of_session if name in names} | self._of_calls.get(call.call_id, {})
@@ -130,7 +130,7 @@ class ScoredReader(Reader):
     def _page(
         self, found: Iterable[_T], scores_of: Callable[[_T], Mapping[str, float]], which: CallFilter
     ) -> Iterator[_T]:
-        """Yield a page of ids, sorted by their scores if that is wanted: those without one are last."""
+        """Yield a page of ids, sorted by score if requested, those without a score last."""
         if self._scoring.sorts:
             name, sign = self._scoring.judged[0], 1 if which.newest_first else -1
             found = sorted(found, key=lambda one: sign * scores_of(one).get(name, sign * inf))

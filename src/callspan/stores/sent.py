@@ -1,4 +1,4 @@
-"""Sent: which spans a receiver has, version by version, in the table `sent` of a store; one process sends at a time."""
+"""Sent: the versions of spans that a receiver has, in the table `sent` of a store. One process sends at a time."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from typing import Final, NamedTuple
 
 from callspan.stores.base import StoreError
 from callspan.stores.columns import CALLS, EVENTS, REWARDS, SESSIONS, STORED, TIMESTEPS, Table
-from callspan.stores.database import Database, in_parts
+from callspan.stores.database import Database, in_batches
 
 _WRITTEN_AT_ONCE: Final = 1000
 _TIMES: Final = {CALLS: "start_ns", SESSIONS: "start_ns", TIMESTEPS: "start_ns", EVENTS: "time_ns", REWARDS: "time_ns"}
-"""The tables whose rows become spans, and the column of a row's start."""
+"""The tables whose rows become spans, with the column of the start time."""
 _MARK: Final = "mark"
 _ADD: Final = (
     "INSERT INTO sent (id, version) VALUES (:id, :version) ON CONFLICT (id) DO UPDATE SET version = excluded.version"
@@ -22,13 +22,13 @@ _ADD: Final = (
 
 
 class RowVersion(NamedTuple):
-    """A row that was written: by which kind and id, in which session, and when."""
+    """One write of a row: its kind, id, session and times."""
 
     kind: str
     ident: str
     session_id: str | None
     start_ns: int
-    """The start of its subject, Unix time; 0: unknown."""
+    """When its call, session or event began, Unix time; 0: unknown."""
     stored_ns: int
     """When it was last written, by the store's clock."""
 
@@ -38,7 +38,7 @@ class BusyError(StoreError):
 
 
 class SentVersions:
-    """The records that one receiver has, and those written to the store. Not for several threads."""
+    """The versions that one receiver has, and those written to the store. Not thread-safe."""
 
     def __init__(self, database: Database, receiver: str) -> None:
         """`receiver` is its URL. Raises BusyError while another process sends to it."""
@@ -47,22 +47,22 @@ class SentVersions:
             raise BusyError(f"Another process sends this store to {receiver}.")
 
     def versions(self, keys: Sequence[str]) -> dict[str, int]:
-        """Return the version that the receiver has, by key; without the keys of which it has none."""
+        """Return the versions that the receiver has, by key, without unknown keys."""
         by_id, found = {self._id(key): key for key in keys}, dict[str, int]()
-        for chosen, some in in_parts([*by_id], "id"):
+        for chosen, some in in_batches([*by_id], "id"):
             rows = self._database.tuples(f"SELECT id, version FROM sent WHERE {chosen}", some)  # noqa: S608
             found.update((by_id[ident], version) for ident, version in rows)
         return found
 
     def add(self, versions: Mapping[str, int]) -> None:
-        """Remember, durably, that the receiver has these versions, by key."""
+        """Record durably that the receiver has these versions, by key."""
         rows = [{"id": self._id(key), "version": version} for key, version in versions.items()]
         with self._database.transaction():
-            self._database.many(_ADD, rows)
+            self._database.run_many(_ADD, rows)
 
     @property
     def mark_ns(self) -> int:
-        """Up to when all that was delivered to the store was sent, Unix time; 0: nothing was."""
+        """Unix time up to which everything delivered to the store was sent; 0: nothing was."""
         return self.versions([_MARK]).get(_MARK, 0)
 
     @mark_ns.setter
@@ -70,9 +70,9 @@ class SentVersions:
         self.add({_MARK: mark_ns})
 
     def written_since(self, since_ns: int) -> Iterator[RowVersion]:
-        """Yield the rows written since a time, without messages, in the order in which they were written.
+        """Yield the rows written since a time, except messages, in the order in which they were written.
 
-        A transaction that lasts may add rows later that say to have been written before.
+        A long transaction may later add rows with earlier times.
         """
         streams = (self._written(table, time, since_ns) for table, time in _TIMES.items())
         return heapq.merge(*streams, key=attrgetter("stored_ns"))
@@ -89,7 +89,7 @@ class SentVersions:
             since_ns, after = some[-1].stored_ns, some[-1].ident
 
     def close(self) -> None:
-        """Let another process send."""
+        """Close the store, so that another process may send."""
         self._database.close()
 
     def _id(self, key: str) -> int:
@@ -97,5 +97,5 @@ class SentVersions:
 
 
 def _number_of(text: str) -> int:
-    """Return a hash of a text as a signed number of eight bytes."""
+    """Return a hash of a text as a signed 64-bit number."""
     return int.from_bytes(sha256(text.encode()).digest()[:8], "big", signed=True)

@@ -17,7 +17,7 @@ from callspan.stores import aggregates, rewards
 from callspan.stores.base import CallError, CallSums, Run, SessionSummary, Summary
 from callspan.stores.call_rows import read_calls, record_of
 from callspan.stores.columns import SESSIONS
-from callspan.stores.database import Database, Values, in_parts
+from callspan.stores.database import Database, Values, in_batches
 from callspan.stores.filters import FAILED
 from callspan.stores.sums import MODEL, summed
 
@@ -48,9 +48,9 @@ UNION ALL SELECT 'events', session_id, count(*), max(time_ns) FROM events WHERE 
  AND NOT (event_id IN (SELECT event_id || '{start_id("")}' FROM events
   WHERE {{chosen}} AND coalesce(event_type, '') IN ('tool', 'agent'))) GROUP BY 2
 """
-"""The number and last time of the records in sessions, without start events of runs whose end is stored too."""
+"""Number and last time of the records in sessions, without start events of runs whose end is also stored."""
 _IN_RANGE: Final = "{start} BETWEEN 0 AND 4611686018427387904 AND {lasted} BETWEEN 0 AND 4611686018427387902"
-"""Up to the year 2116: no sum of these overflows."""
+"""Until the year 2116, so that no sum overflows."""
 _ACTIVE: Final = f"""
 SELECT session_id, CAST(sum(CASE WHEN before IS NULL OR before < began THEN ended - began
     WHEN before < ended THEN ended - before ELSE 0 END) AS bigint) AS active
@@ -64,12 +64,12 @@ FROM (SELECT session_id, began, ended,
         AND {_IN_RANGE.format(start="e.time_ns", lasted="e.duration_ns")}) runs) behind
 GROUP BY session_id
 """
-"""The time in which any call or tool of a session ran: each adds its time after the latest end before it."""
+"""Time during which any call or tool of a session ran. Each adds the time after the latest end so far."""
 
 
 def session_summaries(database: Database, ids: Sequence[str]) -> Iterator[SessionSummary]:
-    """Yield the summaries of these sessions, with a fixed number of queries for some of them."""
-    for chosen, names in in_parts(ids):
+    """Yield the summaries of these sessions, with a fixed number of queries per batch."""
+    for chosen, names in in_batches(ids):
         yield from _summarized(database, [str(one) for one in names.values()], chosen, names)
 
 
@@ -82,7 +82,7 @@ def _summarized(database: Database, ids: Sequence[str], chosen: str, names: Valu
     for table, session_id, number, last_ns in database.tuples(_EXTENTS.format(chosen=chosen), names):
         numbers[table, session_id] = number
         times[session_id].append(last_ns)
-    records = rewards.given(database, chosen, names)
+    records = rewards.records_by_session(database, chosen, names)
     sums_of_rewards = rewards.sums_by_session(database, chosen, names, records)
     active = dict(database.tuples(_ACTIVE.format(chosen=chosen), names))
     errors = _first_errors(database, [one for one in ids if one in sums and sums[one][0].errors])
@@ -94,7 +94,7 @@ def _summarized(database: Database, ids: Sequence[str], chosen: str, names: Valu
         last += (one.time_ns for one in records[session_id])
         yield SessionSummary(
             # Rewards may arrive after its end and from other processes.
-            session=aggregates.as_read(rewards.rewarded(session, sums_of_rewards[session_id])),
+            session=aggregates.mark_interrupted(rewards.with_sums(session, sums_of_rewards[session_id])),
             timesteps=numbers["timesteps", session_id],
             events=numbers["events", session_id] + numbers["messages", session_id] + len(records[session_id]),
             models=[] if row is None else _models(row),
@@ -119,18 +119,18 @@ def _session_record(session_id: str, row: Values | None, sums: Summary | None) -
 
 
 def _first_errors(database: Database, session_ids: Sequence[str]) -> dict[str, CallError]:
-    """Return why the first call of each of these sessions failed that did."""
+    """Return the error of the first failed call of each of these sessions."""
     found: dict[str, CallError] = {}
-    for chosen, names in in_parts(session_ids):
+    for chosen, names in in_batches(session_ids):
         for session_id, *error in database.tuples(_ERRORS.format(chosen=chosen), names):
             found.setdefault(session_id, CallError(*error))
     return found
 
 
 def first_words(database: Database, session_ids: Sequence[str]) -> dict[str, str]:
-    """Return the first words of each of these sessions, see `Reader.first_words`."""
+    """See `Reader.first_words`."""
     found: dict[str, str] = {}
-    for chosen, names in in_parts(session_ids):
+    for chosen, names in in_batches(session_ids):
         query = f"SELECT session_id, content FROM messages WHERE {chosen} AND message_type = '{_QUESTION}'"
         for session_id, content in database.tuples(f"{query} ORDER BY time_ns, message_id", names):
             if content is not None:
@@ -146,22 +146,22 @@ def first_words(database: Database, session_ids: Sequence[str]) -> dict[str, str
 
 
 def courses(database: Database, session_ids: Sequence[str]) -> Mapping[str, Sequence[Run]]:
-    """Return when the calls and tools of each of these sessions ran, see `Reader.courses`."""
+    """See `Reader.courses`."""
     found: dict[str, list[Run]] = defaultdict(list)
-    for chosen, names in in_parts(session_ids):
+    for chosen, names in in_batches(session_ids):
         for session_id, *run in database.tuples(_RUNS.format(chosen=chosen), names):
             found[session_id].append(Run._make(run))
     return found
 
 
 def _text_of(content: object) -> str:
-    """Return the text in a column of JSON, on one line."""
+    """Return the text in a JSON column on one line."""
     value = msgspec.json.decode(content) if isinstance(content, str) else content
     return shown(value, _WORDS) if isinstance(value, str) else ""
 
 
 def _question(call: CallRecord) -> str:
-    """Return the first text of a user in the request of a call, or what it transcribed; "" if there is none."""
+    """Return the first text of the user in a request, or the transcript of a transcription; "" if there is none."""
     if call.api == "transcriptions":
         return shown(call.text or "", _WORDS)
     messages = call.conversation.input if call.conversation is not None else []

@@ -1,4 +1,4 @@
-"""Spools: where the records for stores wait."""
+"""Spools: the directories in which records wait for their stores."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _SUFFIX: Final = ".spool"
 
 
 def target_of(store: Store) -> Target:
-    """Return a store as a spool knows it."""
+    """Return the delivery target of a store."""
     if store.path is None:
         return Target(store.name, store.identity)
     kind = store.name.partition(":")[0]
@@ -24,7 +24,7 @@ def target_of(store: Store) -> Target:
 
 
 def roots_of(settings: Settings, stores: Sequence[str]) -> list[Path]:
-    """Return the roots of the spool of some stores: the usual one, then those for when it cannot be written."""
+    """Return the roots of the spool of these stores: the usual one, then the fallbacks if it is not writable."""
     return [_usual_root(settings, stores), *fallback_roots()]
 
 
@@ -38,12 +38,12 @@ def _usual_root(settings: Settings, stores: Sequence[str]) -> Path:
 
 
 def spool_directory(settings: Settings, stores: Sequence[str]) -> Path:
-    """Return the usual directory of a set of stores. Raises SettingError for an invalid store."""
+    """Return the usual spool directory of a set of stores. Raises SettingError for an invalid store."""
     return directory_of(_usual_root(settings, stores), [target_of(find_store(url)) for url in stores])
 
 
 def roots_for(url: str, settings: Settings | None = None) -> list[Path]:
-    """Return the roots below which records may wait for a store, alone or with other stores.
+    """Return the roots under which records for a store may wait, alone or together with other stores.
 
     `settings` None: those of the environment.
     """

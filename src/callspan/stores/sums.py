@@ -1,4 +1,4 @@
-"""Sums: what `Reader.summary` groups calls by, and the query for its sums."""
+"""Sums: the groupings of `Reader.summary` and the query for its sums."""
 
 # ruff: noqa: S608 - SQL text holds only constant column names and conditions; values are parameters
 
@@ -23,7 +23,7 @@ META: Final = "meta:"
 """Prefix of a metadata key to group by."""
 GROUPINGS: Final[tuple[str, ...]] = get_args(Grouping)
 MODEL: Final = "coalesce(c.model_req, c.model_resp)"
-"""The model that a call `c` is grouped under."""
+"""The model by which a call `c` is grouped."""
 _LENGTH_WORDS: Final = ", ".join(map(repr, sorted(WORDS[LENGTH])))
 _SUMS: Final = f"""
 SELECT {{keys}}, count(*) AS calls,
@@ -46,7 +46,7 @@ _SUMMED: Final = (
 _TIMES: Final = {"durations": "duration_ns", "first_tokens": "ttft_ns"}
 _SUCCESS: Final = "c.outcome = 'success'"
 _ALL: Final = "'all'"
-"""The key of all calls together."""
+"""The key of a single group of all calls."""
 _BY: Final = "label_key"
 _OF_SESSION: Final = re.compile(r"\bs\.")
 _JOINED: Final = "calls c LEFT JOIN sessions s ON s.session_id = c.session_id"
@@ -74,9 +74,9 @@ def summed(
     latencies: bool = False,
     more: Sequence[str] = (),
 ) -> Iterator[tuple[Summary, Values]]:
-    """Yield the sums over groups of the calls `c` that match a condition, and their rows.
+    """Yield the sums over groups of the calls `c` that match a condition, with their rows, largest group first.
 
-    The largest number of calls is first. `more` are other columns of the rows.
+    `more` are additional columns of the rows.
     """
     dialect = database.dialect
     keys = [_group(dialect, by, number) for number, by in enumerate(groupings)] or [_ALL]
@@ -96,7 +96,7 @@ def summed(
 
 
 def _cost(row: Values) -> Decimal | None:
-    """Return the exact cost of a group, of which some may not be exact in picodollars."""
+    """Return the exact cost of a group. Some of its costs may not be whole picodollars."""
     pico = None if row["pico"] is None else EXACT.divide(Decimal(str(row["pico"])), PICO)
     return exact_sum([pico, *msgspec.json.decode(cast("str", row["others"] or "[]"), type=list[Decimal])])
 
@@ -107,7 +107,7 @@ def _sums(row: Values) -> dict[str, Any]:
 
 
 def _array(dialect: Dialect, column: str, condition: str) -> str:
-    """Return the SQL for the known values of a column in a group, where a condition is true, as a JSON array."""
+    """Return the SQL for a JSON array of a group's known values in a column where a condition is true."""
     array = dialect.array.format(values=f"c.{column}")
     return f"{array} FILTER (WHERE {condition} AND c.{column} IS NOT NULL)"
 
@@ -118,7 +118,7 @@ def _latencies(row: Values) -> Latencies:
 
 
 def _group(dialect: Dialect, by: str, number: int) -> str:
-    """Return the SQL expression to group calls `c` of sessions `s` by; `number` is its place among the groupings."""
+    """Return the SQL expression to group calls `c` of sessions `s` by; `number` is the index of the grouping."""
     columns = {
         "model": MODEL,
         "provider": "c.provider",
@@ -137,7 +137,7 @@ def _group(dialect: Dialect, by: str, number: int) -> str:
 
 
 def _keyed(keys: Sequence[str]) -> str:
-    """Return the select list of the grouping of calls: columns `group0` and so on."""
+    """Return the select list of the group keys, with columns `group0` and so on."""
     return ", ".join(f"{key} AS group{number}" for number, key in enumerate(keys))
 
 

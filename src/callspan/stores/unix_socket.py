@@ -1,6 +1,6 @@
-"""Sink for a Unix socket: one JSON line per record to the process that listens; it cannot be read.
+"""Unix socket: one JSON line per record to the listening process; write-only.
 
-Every line has `protocol_version`. A record is delivered once the socket has taken it.
+Every line has `protocol_version`. A record counts as delivered once the socket has accepted it.
 """
 
 from __future__ import annotations
@@ -18,22 +18,22 @@ from callspan.stores.payloads import line_of
 from callspan.stores.protocol import PathStore, Sink
 
 PROTOCOL_VERSION: Final = 1
-"""Version of the line format; receivers reject an unknown one."""
+"""Version of the line format. Receivers should reject unknown versions."""
 
 _CONNECT_S, _SEND_S = 5.0, 10.0
 
 
 class UnixSocket(PathStore):
-    """A socket that another process listens on; it cannot be read."""
+    """A socket on which another process listens."""
 
     example = "unix:///run/receiver.sock"
 
     def sink(self) -> Sink:
-        """Return the sink, not connected."""
+        """Return the sink, unconnected."""
         return UnixSocketStore(self.path)
 
     def try_out(self) -> str:
-        """Connect, and send nothing, because a sent record cannot be recalled. Raises OSError if no process listens."""
+        """Connect without sending a record, which could not be recalled. Raises OSError if no process listens."""
         with closing(UnixSocketStore(self.path)) as sink:
             sink.open()
         return "a process listens; no record was sent, because it could not be recalled"
@@ -45,17 +45,17 @@ class UnixSocket(PathStore):
 
 
 class UnixSocketStore:
-    """A sink without its own cursors: delivery is at least once, and receivers deduplicate by the record's key."""
+    """A sink with at-least-once delivery: receivers deduplicate by the record's key."""
 
     batch_records = 100
 
     def __init__(self, path: str | Path) -> None:
-        """Connect to nothing yet."""
+        """`open` connects."""
         self.path = Path(path)
         self._socket: socket.socket | None = None
 
     def open(self) -> None:
-        """Connect. Raises OSError where no process listens."""
+        """Connect. Raises OSError if no process listens."""
         self.close()
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         with on_error(self.close):
@@ -64,7 +64,7 @@ class UnixSocketStore:
             self._socket.settimeout(_SEND_S)
 
     def deliver(self, records: Sequence[Record]) -> None:
-        """Send all records. Raises OSError, also for a timeout or a closed connection; it connects again then."""
+        """Send all records. Raises OSError, including timeouts and closed connections; the next delivery reconnects."""
         if self._socket is None:
             self.open()
         with on_error(self.close):  # a part of a line may have been sent

@@ -1,4 +1,4 @@
-"""URLs: a store's URL becomes the store, by its scheme."""
+"""URLs: finds the store of a URL by its scheme."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from callspan.settings import split_urls as split_text
 from callspan.stores.protocol import SETTING, PathStore, SqlStore, Store, path_of
 
 ENTRY_POINTS: Final = "callspan.stores"
-"""Group of the entry points of stores of other distributions, by the scheme of their URLs."""
+"""Entry point group of stores of other distributions, named by the scheme of their URLs."""
 _STORES: Final = {
     "sqlite": "callspan.stores.sqlite:SQLite",
     "sqlite3": "callspan.stores.sqlite:SQLite",
@@ -27,16 +27,16 @@ _STORES: Final = {
     "unix": "callspan.stores.unix_socket:UnixSocket",
     "console": "callspan.stores.console:Console",
 }
-"""The stores of callspan, by scheme; imported when a URL names one."""
+"""The stores of callspan, by scheme, imported on first use."""
 _SUFFIXES: Final = {".db": "sqlite", ".sqlite": "sqlite", ".sqlite3": "sqlite", ".jsonl": "jsonl", ".ndjson": "jsonl"}
 _LOADED: Final = frozenset({"jsonl", "clickhouse"})
-"""Schemes of the stores that `callspan import` loads into others."""
+"""Schemes of write-only stores that `callspan import` can load."""
 _found: Final[dict[str, type[Store]]] = {}
 """The stores that this process has imported, by scheme."""
 
 
 def find_store(url: str) -> Store:
-    """Return the store that a URL or bare path names, opening nothing.
+    """Return the store of a URL or bare path, without opening it.
 
     Raises SettingError for an unknown scheme, an invalid URL, and a store of another distribution that fails to load.
     """
@@ -56,7 +56,7 @@ def scheme_of(url: str) -> str:
 
 
 def driver_errors() -> tuple[type[Exception], ...]:
-    """Return the exceptions of the drivers of all stores that this process has imported."""
+    """Return the driver exceptions of all stores imported by this process."""
     places = [place.partition(":") for kind in _found.values() for place in kind.driver_errors]
     errors = (getattr(sys.modules.get(module), name, None) for module, _, name in places)
     return tuple(dict.fromkeys(error for error in errors if error is not None))
@@ -74,7 +74,7 @@ def _entry_points(url: str) -> list[metadata.EntryPoint]:
 
 
 def _others(url: str) -> type[Store]:
-    """Return the store of another distribution. Raises SettingError if there is none, several, or it fails to load."""
+    """Return a store of another distribution. Raises SettingError if there is none, several, or loading fails."""
     points = _entry_points(url)
     if not points:
         raise _unknown(url)
@@ -104,7 +104,7 @@ def _made(kind: type[Store], url: str) -> Store:
     except Exception as error:
         if isinstance(error, SettingError) or is_interrupt(error):
             raise
-        # Its text may quote a value of the URL.
+        # The message may quote a secret of the URL.
         raise SettingError(
             f"{SETTING}: {safe_name(url)} is not understood by its store ({type(error).__name__})"
         ) from None
@@ -115,35 +115,35 @@ def _distribution(point: metadata.EntryPoint) -> str:
 
 
 def split_urls(urls: str | Path | Iterable[str | Path]) -> list[str]:
-    """Return the URLs and paths of a comma list or of a sequence, trimmed, in order, without duplicates."""
+    """Return the URLs and paths of a comma-separated string or a sequence: trimmed, in order, without duplicates."""
     several = [urls] if isinstance(urls, str | Path) else urls
     split = ([str(one)] if isinstance(one, Path) else split_text(one) for one in several)
     return list(dict.fromkeys(url for found in split for url in found))
 
 
 def check_store(url: object) -> None:
-    """Raise SettingError for an invalid URL or one whose optional dependency is not installed."""
+    """Raise SettingError for an invalid URL or a missing optional dependency."""
     find_store(str(url)).sink()
 
 
 def load_sinks(urls: Iterable[str]) -> None:
-    """Import the modules of these stores' sinks now instead of at the first record.
+    """Import the sinks of these stores now instead of at the first record.
 
-    Raises SettingError for an invalid URL or one whose optional dependency is not installed.
+    Raises SettingError for an invalid URL or a missing optional dependency.
     """
     for url in split_urls(urls):
         find_store(url).sink()
-    resources.files(__package__)  # imports its readers on first use
+    resources.files(__package__)  # makes importlib import its resource readers
 
 
 def readable(urls: Iterable[str]) -> dict[str, SqlStore]:
-    """Return those of the stores that are read, by URL, in order."""
+    """Return the readable stores among these, by URL, in order."""
     stores = {url: find_store(url) for url in urls}
     return {url: store for url, store in stores.items() if isinstance(store, SqlStore)}
 
 
 def first_readable(urls: str | Path | Iterable[str | Path]) -> str:
-    """Return the URL of the first of these stores that is read. Raises SettingError if none is."""
+    """Return the URL of the first readable store. Raises SettingError if there is none."""
     split = split_urls(urls)
     for url in readable(split):
         return url

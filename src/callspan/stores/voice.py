@@ -1,4 +1,4 @@
-"""Voice: the turns of a realtime session, for the command and the page: who spoke, how long, and what was cut."""
+"""Voice: the turns of a realtime session, for the command and the page: speaker, duration, interruptions."""
 
 from __future__ import annotations
 
@@ -20,24 +20,24 @@ _VOICE: Final = frozenset({_REALTIME, "live", "realtime_translations"})
 _CUT: Final = "conversation.item.truncated"
 _BARGE_IN: Final = "turn_detected"
 _BEFORE_NS: Final = 1_000
-"""Enough for a browser, whose times are milliseconds as floats."""
+"""Precise enough for a browser, whose times are milliseconds as floats."""
 _MINUTE_NS: Final = 60_000_000_000
 
 
 class VoiceTurn(msgspec.Struct):
-    """What one side says. None is unknown."""
+    """The speech of one side. None is unknown."""
 
     speaker: Literal["user", "assistant"]
     at_ns: int
-    """Its place in the conversation: the user's speech is before the answer to it, even if it was transcribed later."""
+    """Its time in the conversation. The user's speech precedes the answer, even if it was transcribed later."""
     seconds: float | None
-    """Of audio."""
+    """Seconds of audio."""
     shown: list[Message] = []
-    """Messages of the request that other turns show, or this one: what is transcribed, and where an answer was cut."""
+    """Messages of the request that are shown elsewhere: transcribed speech and notes of where an answer was cut."""
     is_barge_in: bool = False
     """Whether the user interrupted this answer."""
     heard_s: float | None = None
-    """Seconds of the answer that were played until then."""
+    """Seconds of the answer that were played before the interruption."""
 
 
 def is_realtime(entry: Entry) -> bool:
@@ -46,12 +46,12 @@ def is_realtime(entry: Entry) -> bool:
 
 
 def is_voice(entry: Entry) -> bool:
-    """Return whether an entry is a call of a session of speech: its minutes cost something."""
+    """Return whether an entry is a call of a speech session, which is billed by the minute."""
     return isinstance(entry, CallRecord) and entry.api in _VOICE
 
 
 def voice_turns(entries: Iterable[Entry]) -> dict[str, VoiceTurn]:
-    """Return the turns of realtime responses and transcriptions by call id, if the entries have a realtime response."""
+    """Return the turns of realtime responses and transcriptions by call id; none without a realtime response."""
     calls = [entry for entry in entries if isinstance(entry, CallRecord)]
     answers = list(filter(is_realtime, calls))
     speeches = [call for call in calls if call.api == "transcriptions"] if answers else []
@@ -72,14 +72,14 @@ def voice_turns(entries: Iterable[Entry]) -> dict[str, VoiceTurn]:
 
 
 def minute_cost(cost_usd: Decimal | None, duration_ns: int | None) -> Decimal | None:
-    """Return the cost of a minute by wall-clock time; None: unknown."""
+    """Return the cost per minute of wall-clock time; None if unknown."""
     if cost_usd is None or not duration_ns:
         return None
     return USUAL.divide(USUAL.multiply(cost_usd, Decimal(_MINUTE_NS)), Decimal(duration_ns))
 
 
 def cut_of(part: object) -> tuple[str, float] | None:
-    """Return the item that was cut, and the seconds of it that were played, if a part says so."""
+    """Return the id of a cut item and the seconds of it that were played, if a part records that."""
     data = part.data if isinstance(part, UnknownPart) else None
     item, end_ms = text(data, "item_id"), number(data, "audio_end_ms")
     if text(data, "type") != _CUT or item is None or end_ms is None:
@@ -88,14 +88,14 @@ def cut_of(part: object) -> tuple[str, float] | None:
 
 
 def seconds_of(messages: Iterable[Message]) -> float | None:
-    """Return the seconds of all audio in messages; None: unknown, or there is none."""
+    """Return the seconds of audio in messages; None if unknown or there is none."""
     sounds = [part.seconds for one in messages for part in one.parts if isinstance(part, Media)]
     known = [seconds for seconds in sounds if seconds is not None]
     return sum(known) if known else None
 
 
 def _shown(answer: CallRecord, turns: dict[str, VoiceTurn], speeches: list[CallRecord]) -> Iterator[Message]:
-    """Yield the messages that other turns show; transcriptions are taken from the list, and put before the answer."""
+    """Yield the messages that other turns show; remove their transcriptions and time them before the answer."""
     for message in _asked(answer):
         speech = next((one for one in speeches if message.role == "user" and _is_of(one, message)), None)
         if speech is not None:
@@ -106,7 +106,7 @@ def _shown(answer: CallRecord, turns: dict[str, VoiceTurn], speeches: list[CallR
 
 
 def _is_of(speech: CallRecord, message: Message) -> bool:
-    """Return whether a message is what was transcribed; one whose transcript came late has only the audio."""
+    """Return whether a message was transcribed by this call. If the transcript came late, it has only audio."""
     if message.text is not None:
         return message.text == speech.text
     return message.parts != [] and [message.parts] == [one.parts for one in _asked(speech)]

@@ -1,6 +1,6 @@
-"""Writer: a batch of records becomes rows of SQLite or Postgres, in one transaction.
+"""Writer: writes a batch of records as rows of SQLite or Postgres, in one transaction.
 
-Every row has a key, so that batches may be repeated. All writers write in the same order, which prevents deadlocks.
+Every row has a key, so that batches may be repeated. All writers use the same order, which prevents deadlocks.
 """
 
 # ruff: noqa: S608 - only our own table and column names are put into SQL; values are parameters
@@ -22,7 +22,7 @@ from callspan.stores.bodies import Piece
 from callspan.stores.call_rows import exact_call, record_of
 from callspan.stores.columns import CALLS, TABLES, Table
 from callspan.stores.contents import Numbers, StoredCall, release, stored_calls, to_write
-from callspan.stores.database import Database, in_parts
+from callspan.stores.database import Database, in_batches
 from callspan.stores.erased import digests_of, is_erased
 from callspan.stores.payloads import PreparedCall, prepared, row_of
 from callspan.stores.rewards import join
@@ -30,7 +30,7 @@ from callspan.stores.rows import Row
 
 _D = TypeVar("_D", bound=Database)
 NewContent: TypeAlias = tuple[str, int, Piece]
-"""The owner, the number and the value of a content."""
+"""Owner, number and value of a content."""
 _CALL: Final = "call"
 _ANY_ERASED: Final = "SELECT 1 FROM erased LIMIT 1"
 
@@ -40,7 +40,7 @@ class SqlSink(Generic[_D]):
 
     batch_records = 100
     rejects: ClassVar[tuple[type[Exception], ...]]
-    """Exceptions about a record that can never be stored."""
+    """Exceptions that mean that a record can never be stored."""
     _database: _D | None = None
 
     def open(self) -> None:
@@ -70,7 +70,7 @@ class SqlSink(Generic[_D]):
         raise NotImplementedError
 
     def _write(self, database: _D, records: Sequence[Record]) -> list[str]:
-        """Write the records; return the owners that have lost contents."""
+        """Write the records; return the owners of which contents were deleted."""
         batch: defaultdict[str, defaultdict[str, list[Any]]] = defaultdict(partial(defaultdict, list))
         erased = _erased_of(database, records)
         for record in records:
@@ -89,7 +89,7 @@ class SqlSink(Generic[_D]):
         return [owner for owner in trimmed if owner is not None]
 
     def _write_calls(self, database: _D, versions: Mapping[str, Sequence[CallRecord]]) -> dict[str, StoredCall]:
-        """Write calls and their contents; return the rows that were replaced."""
+        """Write calls and their contents; return the replaced rows by call id."""
         self._lock(database, (f"{CALLS.kind}:{call_id}" for call_id in versions))
         there = stored_calls(database, sorted(versions))
         rows: dict[str, PreparedCall] = {}
@@ -104,7 +104,7 @@ class SqlSink(Generic[_D]):
         return replaced
 
     def _store_contents(self, database: _D, rows: Sequence[PreparedCall]) -> list[Row]:
-        """Store the contents of calls that their owners do not have yet; return the rows of the calls."""
+        """Store the contents that are new to their owners; return the rows of the calls."""
         numbers = self._numbers(database, rows)
         new: list[NewContent] = []
         found: list[Row] = []
@@ -116,26 +116,26 @@ class SqlSink(Generic[_D]):
         return found
 
     def _merge(self, database: _D, table: Table, versions: Mapping[str, Sequence[Any]]) -> None:
-        """Write sessions or timesteps, merged with the stored ones."""
+        """Write sessions or timesteps, merged with their stored versions."""
         self._lock(database, (f"{table.kind}:{key}" for key in versions))
         there: dict[str, list[Any]] = {}
-        for chosen, names in in_parts([*versions], table.key):
+        for chosen, names in in_batches([*versions], table.key):
             for row in database.rows(f"SELECT * FROM {table.name} WHERE {chosen}", names):
                 there[str(row[table.key])] = [record_of(table, row, RECORD_TYPES[table.kind])]
         rows = [row_of(reduce(merged_scope, [*there.get(key, []), *some])) for key, some in versions.items()]
         self._replace(database, table, [*there], rows)
 
     def _replace(self, database: _D, table: Table, known: Sequence[str], rows: Iterable[Row]) -> None:
-        """Insert rows of a table, in place of those with the known keys."""
-        for chosen, names in in_parts(known, table.key):
+        """Insert rows into a table, after deleting those with the known keys."""
+        for chosen, names in in_batches(known, table.key):
             database.run(f"DELETE FROM {table.name} WHERE {chosen}", names)
         self._insert(database, table, sorted(rows, key=itemgetter(table.key)))
 
     def _lock(self, database: _D, names: Iterable[str]) -> None:
-        """Have others wait who lock one of these names, until the transaction ends."""
+        """Hold these names until the transaction ends; other writers of one of them wait."""
 
     def _numbers(self, database: _D, rows: Sequence[PreparedCall]) -> Mapping[str, Numbers]:
-        """Return the numbers of the contents of these calls, by owner."""
+        """Return the numbers of contents by owner of these calls."""
         raise NotImplementedError
 
     def _add_contents(self, database: _D, new: Sequence[NewContent]) -> None:
@@ -143,15 +143,15 @@ class SqlSink(Generic[_D]):
         raise NotImplementedError
 
     def _insert(self, database: _D, table: Table, rows: Sequence[Row]) -> None:
-        """Insert rows of a table; one whose key is there stays out."""
+        """Insert rows into a table, except those whose key exists."""
         raise NotImplementedError
 
 
 def _erased_of(database: Database, records: Sequence[Record]) -> dict[bytes, int]:
-    """Return what was erased of the calls, sessions, users and targets of a batch, with the time of erasure."""
+    """Return the time of erasure of each erased call, session, user and target of a batch, by digest."""
     found: dict[bytes, int] = {}
     if next(database.tuples(_ANY_ERASED), None) is not None:
-        for chosen, names in in_parts([*{one for record in records for one in digests_of(record)}], "id"):
+        for chosen, names in in_batches([*{one for record in records for one in digests_of(record)}], "id"):
             rows = database.tuples(f"SELECT id, time_ns FROM erased WHERE {chosen}", names)
             found.update((bytes(digest), time_ns) for digest, time_ns in rows)
     return found

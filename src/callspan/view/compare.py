@@ -20,7 +20,7 @@ from callspan.comparison.diff import (
     value_text,
 )
 from callspan.comparison.sides import Side, read_side, text_of
-from callspan.stores import SessionSummary, named_by
+from callspan.stores import SessionSummary, look_up
 from callspan.view.source import BadQueryError, View
 
 _CALLS: Final = 1_000
@@ -73,7 +73,7 @@ def page(view: View) -> ComparePage:
 
     Raises LookupError where there is no such call or session, and BadQueryError for a call and a session.
     """
-    named = [named_by(view.reader, view.required(name)) for name in "ab"]
+    named = [look_up(view.reader, view.required(name)) for name in "ab"]
     a, b = (read_side(view.reader, one, _CALLS) for one in named)
     cut = any(isinstance(one, SessionSummary) and one.calls > _CALLS for one in named)
     if a.kind != b.kind:

@@ -1,4 +1,4 @@
-"""ClickHouse: flat tables that are written, and read by `callspan show`, `callspan import` and SQL of your own."""
+"""ClickHouse: flat tables for `callspan show`, `callspan import` and your own SQL."""
 
 # ruff: noqa: S608 - what a deletion returns is for people to run
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final, cast
 from urllib.parse import parse_qsl
 
 from callspan.record.events import Record
-from callspan.stores.aggregates import as_read
+from callspan.stores.aggregates import mark_interrupted
 from callspan.stores.base import DeletionScope
 from callspan.stores.columns import TABLES
 from callspan.stores.protocol import ServerStore, Sink, split_url
@@ -23,7 +23,7 @@ _ADDRESS: Final = frozenset({"database", "dsn", "host", "interface", "password",
 
 
 class ClickHouse(ServerStore):
-    """Tables in a ClickHouse database. The query of its URL is the driver's."""
+    """Tables in a ClickHouse database. The driver interprets the query of its URL."""
 
     example = "clickhouse://user@host/database"
     option_names = None
@@ -31,40 +31,40 @@ class ClickHouse(ServerStore):
     driver_errors = ("clickhouse_connect.driver.exceptions:ClickHouseError",)
 
     def __init__(self, url: str) -> None:
-        """Raises SettingError where user or password are not escaped, or the address is in the query."""
+        """Raises SettingError if user or password are not escaped or the query contains the address."""
         super().__init__(url)
-        # The driver takes these from the part before the `?`, and raises TypeError if they are given twice.
+        # The driver takes these from the address and raises TypeError if they are given twice.
         if repeated := _ADDRESS.intersection(dict(parse_qsl(split_url(self.url).query))):
             names = ", ".join(sorted(repeated))
             raise self.error(f"{names} cannot be parameters; write clickhouse://user:password@host:port/db")
 
     def sink(self) -> Sink:
-        """Return the sink, not opened. Raises SettingError without its driver."""
+        """Return the sink, unopened. Raises SettingError without its driver."""
         return self._sink()
 
     def try_out(self) -> str:
-        """Look at the tables, and write nothing. Raises StoreError, the driver's errors."""
+        """Check the tables without writing. Raises StoreError or the driver's errors."""
         with closing(self._sink()) as sink:
             sink.check()
         return "its tables are there; nothing was written"
 
     def call(self, ident: str) -> CallRecord | None:
-        """Return one call by its id, the beginning of it, or another of its ids; None if there is none, or several.
+        """Return the call with this id, unique prefix or other id, or None.
 
-        Raises StoreError, the driver's errors, SettingError without its driver.
+        Raises StoreError or the driver's errors; SettingError without its driver.
         """
         with closing(self._sink()) as sink:
             found = sink.call(ident)
-        return None if found is None else as_read(found)
+        return None if found is None else mark_interrupted(found)
 
     def records(self) -> Iterator[Record | None]:
-        """Yield every record; None for a row that has none. Raises as `call`."""
+        """Yield the record of each row; None for a damaged row. Raises like `call`."""
         with closing(self._sink()) as sink:
             yield from sink.records()
 
     @staticmethod
     def deletion(scope: DeletionScope) -> list[str]:
-        """Return the SQL that deletes the records of a scope."""
+        """Return the SQL statements that delete the records of a scope."""
         if scope.older_than_ns is not None:
             times = {"calls": "start_ns", "sessions": "coalesce(end_ns, start_ns)", "timesteps": "start_ns"}
             return [
@@ -88,6 +88,6 @@ class ClickHouse(ServerStore):
 
 
 def _literals(ids: Iterable[str]) -> str:
-    """Return ids as literals of SQL."""
+    """Return ids as SQL literals."""
     escaped = (one.replace("\\", "\\\\").replace("'", "\\'").replace("\0", "\\0") for one in sorted(ids))
     return ", ".join(f"'{one}'" for one in escaped)

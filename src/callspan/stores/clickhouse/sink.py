@@ -1,4 +1,4 @@
-"""Sink for ClickHouse, over HTTP or in this process: each record is one flat row, with its bodies."""
+"""Sink for ClickHouse, over HTTP or embedded: each record is one flat row with its bodies."""
 
 # ruff: noqa: S608 - only our own names and conditions are put into SQL; values are parameters
 
@@ -31,18 +31,18 @@ from callspan.stores.schema import statements
 
 _INSERT: Final = {
     "async_insert": 0,
-    # A replicated table takes no block twice by default, not even after its rows were erased.
+    # By default a replicated table ignores a repeated block, even after its rows were deleted.
     "insert_deduplicate": 0,
     "input_format_skip_unknown_fields": 0,
     "max_partitions_per_insert_block": 0,
 }
 _POISON: Final = frozenset({6, 26, 27, 33, 38, 41, 53, 69, 72, 117, 130, 131, 407})
-"""Error codes caused by the data: it cannot be parsed, converted, or held by its column."""
+"""Error codes caused by the data: it cannot be parsed or converted, or does not fit its column."""
 _AT_ONCE: Final = 200
-"""Rows of a query that are in memory together."""
+"""Rows of a query that are in memory at once."""
 _NEVER_NS: Final = 4 * 10**18
 _TIMES: Final = {"calls": "start_ns", "sessions": "seen_ns", "timesteps": "seen_ns"}
-"""The column of a row's age; otherwise `time_ns`."""
+"""The column of a row's age, by default `time_ns`."""
 _TTL: Final = (
     "ALTER TABLE {table} MODIFY TTL toDateTime(intDiv(ifNull({time}, {never}), 1000000000)) + INTERVAL {days} DAY"
 )
@@ -66,7 +66,7 @@ _ADVICE: Final = {
     497: "grant the right to this user",
     516: "user or password is wrong",
 }
-"""What to do, by the code of an error."""
+"""Advice by error code."""
 
 
 class ClickHouseSink:
@@ -77,7 +77,7 @@ class ClickHouseSink:
     def __init__(self, url: str, retain_days: float | None = None) -> None:
         """`url` is `clickhouse://user:password@host:8123/database`, or `clickhouse+https://` for TLS.
 
-        New tables keep their rows for this number of days; None: for ever.
+        New tables keep their rows for `retain_days` days; None: forever.
         """
         self._url = url
         self.name = safe_name(url)
@@ -85,14 +85,14 @@ class ClickHouseSink:
         self._client: Client | None = None
 
     def open(self) -> None:
-        """Connect and create the tables. Raises StoreError for another format, else clickhouse_connect's exceptions."""
+        """Connect and create the tables. Raises StoreError for another format, else the driver's errors."""
         self.close()
         with on_error(self.close), explaining(self.name):
             if make_tables(self._there, self.name) and self._retain_days is not None:
                 _set_ttl(self._there, max(1, ceil(self._retain_days)))
 
     def deliver(self, records: Sequence[Record]) -> None:
-        """Write all records. Raises Rejected if one can never be stored, else clickhouse_connect's exceptions."""
+        """Write all records. Raises Rejected if one can never be stored, else the driver's errors."""
         if self._client is None:
             self.open()
         rows: dict[str, list[Mapping[str, object]]] = defaultdict(list)
@@ -103,14 +103,14 @@ class ClickHouseSink:
                 self._insert(table, some)
 
     def call(self, ident: str) -> CallRecord | None:
-        """Return one call by its id, a unique beginning of it, or another of its ids (the first of several)."""
+        """Return the call with this id, unique prefix or other id (the first of several), or None."""
         found = list(self._rows(_CALL, {"id": ident})) if ident else []
         chosen = [row for row in found if str(row["call_id"]).startswith(ident)] or found[:1]
         exact = [row for row in chosen if row["call_id"] == ident] or chosen
         return _call_of(exact[0]) if len(exact) == 1 else None
 
     def records(self) -> Iterator[Record | None]:
-        """Yield every record, sessions and timesteps in all their versions; None for a row that has none."""
+        """Yield the record of each row, with all versions of sessions and timesteps; None for a damaged row."""
         self.check()
         for table in TABLES.values():
             order = f"{table.key}, seen_ns" if table.merges else table.key
@@ -120,7 +120,7 @@ class ClickHouseSink:
                 yield from (_record_of(table, row) for row in rows)
 
     def check(self) -> None:
-        """Raise StoreError if there are no tables, or those of another format."""
+        """Raise StoreError if there are no tables or they have another format."""
         with explaining(self.name):
             check_layout(self.name, layout(self._there))
 
@@ -132,7 +132,7 @@ class ClickHouseSink:
 
     @property
     def _there(self) -> Client:
-        """The connection; reading makes no tables."""
+        """The connection. Unlike `open`, it creates no tables."""
         if self._client is None:
             with explaining(self.name):
                 self._client = connect(self._url)
@@ -144,13 +144,13 @@ class ClickHouseSink:
         yield from (dict(zip(result.column_names, row, strict=True)) for row in result.result_rows)
 
     def _after(self, table: str, order: str, last: tuple[object, ...]) -> Iterator[dict[str, Any]]:
-        """Yield the next rows of a table after these values of its key."""
+        """Yield the next rows of a table after these key values."""
         behind = "{key:String}, {seen:Int64}" if "," in order else "{key:String}"
         sql = f"SELECT * FROM {table} FINAL WHERE ({order}) > ({behind}) ORDER BY {order} LIMIT {_AT_ONCE}"
         return self._rows(sql, {"key": last[0], "seen": last[1]})
 
     def _whole(self, record: Record) -> Record:
-        """Return a record; a version from another request is merged with the stored call."""
+        """Return a record, merged with the stored call if it is a version from another request."""
         if not isinstance(record, CallRecord) or not record.is_merged:
             return record
         sql = "SELECT * FROM calls WHERE call_id = {id:String} ORDER BY version DESC LIMIT 1"
@@ -175,7 +175,7 @@ def _set_ttl(client: Client, days: int) -> None:
 
 
 def row_of(record: Record) -> dict[str, object]:
-    """Return the row of a record; that of a call has its bodies."""
+    """Return the row of a record, including the bodies of a call."""
     row: dict[str, object] = dict.fromkeys(TABLES[record_key(record)[0]].names) | payloads.row_of(record)
     if isinstance(record, CallRecord):
         request, response = bodies_of(record)
@@ -195,9 +195,9 @@ def _record_of(table: Table, row: Mapping[str, Any]) -> Record | None:
 
 
 def connect(url: str) -> Client:
-    """Return a client of the server a store's URL names; `clickhouse+chdb:///directory` is the embedded engine.
+    """Return a client for a store's URL; `clickhouse+chdb:///directory` is the embedded server.
 
-    Raises clickhouse_connect's exceptions if it cannot be reached.
+    Raises the driver's errors if it cannot be reached.
     """
     dsn = url.partition("+")[2] if url.lower().startswith("clickhouse+") else url
     if dsn.startswith("chdb:"):
@@ -218,7 +218,7 @@ def layout(client: Client) -> int:
 
 
 def make_tables(client: Client, name: str) -> bool:
-    """Create the tables, return whether there were none. Safe to repeat after a failure and to run concurrently.
+    """Create missing tables and return whether there were none. Safe to repeat and to run concurrently.
 
     Raises OtherFormatError for tables of another format.
     """
@@ -233,7 +233,7 @@ def make_tables(client: Client, name: str) -> bool:
 
 @contextmanager
 def explaining(name: str) -> Iterator[None]:
-    """Context manager that replaces known ClickHouse errors by a StoreError that says what to do."""
+    """Context manager that replaces known ClickHouse errors by a StoreError with advice."""
     try:
         yield
     except ClickHouseError as error:

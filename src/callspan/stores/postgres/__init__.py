@@ -6,7 +6,7 @@ from callspan.stores.protocol import ServerStore, SqlStore
 
 
 class Postgres(SqlStore, ServerStore):
-    """Tables in a Postgres database. The query of its URL is libpq's."""
+    """Tables in a Postgres database. libpq interprets the query of its URL."""
 
     example = "postgresql://user@host/database"
     sink_type = "callspan.stores.postgres.store:PostgresStore"
@@ -16,10 +16,10 @@ class Postgres(SqlStore, ServerStore):
     driver_errors = ("psycopg:Error",)
 
     def __init__(self, url: str) -> None:
-        """Raises SettingError where user or password are not escaped."""
+        """Raises SettingError if user or password are not escaped."""
         super().__init__(url)
         before, at, after = self.url.rpartition("@")
         scheme, _, user = before.partition("://")
         if at and "@" in user and not set(user) & set("/?#"):
-            # libpq ends the password at the first `@`, and would print the rest as the host name.
+            # libpq ends the password at the first `@` and would show the rest as the host name.
             self.url = f"{scheme}://{user.replace('@', '%40')}@{after}"

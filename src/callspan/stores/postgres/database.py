@@ -1,4 +1,4 @@
-"""Database in Postgres: how to connect, its tables and their version, its SQL and its errors."""
+"""Database in Postgres: connections, tables and their version, SQL dialect, errors."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ from callspan.stores.schema import statements
 _PARAMETER: Final = re.compile(r"(?<![:\w]):([a-z_][a-z_0-9]*)")
 _LOCK: Final = 0x43535031
 REMOVAL_LOCK: Final = 0x43535032
-"""Key of the advisory lock that writers share, and that a deletion takes for itself."""
+"""Key of the advisory lock that writers share and a deletion holds exclusively."""
 _CONNECT: Final = {
     "connect_timeout": "10",
-    # Detects a dead connection within a minute; the system's defaults take hours.
+    # Detect a dead connection within a minute instead of the system's hours.
     "keepalives_idle": "15",
     "keepalives_interval": "10",
     "keepalives_count": "3",
@@ -46,7 +46,7 @@ _LOGGERS: Final = (logging.getLogger("psycopg"), logging.getLogger("psycopg.tran
 _NO_DATABASE: Final = re.compile(r'database "[^"]*" does not exist')
 
 _NO_WRITER: Final = f"SELECT pg_advisory_xact_lock({REMOVAL_LOCK})"
-"""Waits for the writers, who take the same lock shared before anything else, and for other removals."""
+"""Waits for writers, which first take the same lock shared, and for other deletions."""
 POSTGRES: Final = Dialect(
     day="to_char(to_timestamp(c.start_ns / 1000000000) AT TIME ZONE 'UTC', 'YYYY-MM-DD')",
     minute="""to_char(to_timestamp(c.start_ns / 1000000000) AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI"Z"')""",
@@ -54,13 +54,13 @@ POSTGRES: Final = Dialect(
       CAST(floor(CASE WHEN c.cost_usd > 9e6 THEN 9e18 ELSE nullif(c.cost_usd, 'NaN') * 1e12 END) AS bigint))""",
     array="json_agg({values})",
     items="SELECT json_array_elements_text(CAST(:items AS json))",
-    # As Python's `casefold`, whatever the collation of the database.
+    # Same as Python's `casefold`, whatever the collation of the database.
     contains="""position({part} in
       replace(replace(lower({text} COLLATE "und-x-icu"), 'ß', 'ss'),
         '\N{GREEK SMALL LETTER FINAL SIGMA}', '\N{GREEK SMALL LETTER SIGMA}')) > 0""",
     # A list, because `OR` with a subquery uses no index.
     in_sessions="c.session_id = ANY(ARRAY(SELECT s.session_id FROM sessions s WHERE {condition}))",
-    # From the texts to their calls: a condition on each call would search the texts anew for each.
+    # Goes from texts to calls: a condition on calls would search the texts again for each call.
     has_message="""c.call_id IN (
   WITH hit AS MATERIALIZED (
     SELECT t.owner, array_agg(t.n) AS numbers FROM contents t WHERE t.role IS NOT NULL AND {contains} GROUP BY t.owner)
@@ -77,14 +77,14 @@ POSTGRES: Final = Dialect(
 
 
 class PostgresDatabase(Database):
-    """The `Database` of a server, over a connection of `callspan.stores.postgres.database`."""
+    """The `Database` of a server."""
 
     dialect = POSTGRES
 
     remedy = "restore it from a backup"
 
     def __init__(self, name: str, connection: psycopg.Connection) -> None:
-        """The connection is closed with this."""
+        """Takes ownership of the connection."""
         self.name = name
         self.connection: psycopg.Connection = connection
 
@@ -92,7 +92,7 @@ class PostgresDatabase(Database):
     def open(
         cls, url: str, *, writes: bool = False, creates: bool = False, wait_s: float | None = None
     ) -> PostgresDatabase:
-        """Connect; `creates`: create missing tables. `wait_s`: how long that and each query may take.
+        """Connect; `creates`: create missing tables. `wait_s`: timeout of the connection and of each query.
 
         Raises StoreError for a database without callspan's tables, else psycopg.Error.
         """
@@ -102,41 +102,41 @@ class PostgresDatabase(Database):
         with on_error(connection.close), explaining(name):
             connection.adapters.register_loader("json", TextLoader)
             if writes:
-                # After waiting for a writer its rows must be visible.
+                # Rows of a writer must be visible after waiting for it.
                 connection.isolation_level = psycopg.IsolationLevel.READ_COMMITTED
             else:
                 connection.read_only = True
             if creates:
                 make_tables(connection, name)
             check_layout(name, layout(connection))
-            # Compiling takes longer than these queries.
+            # JIT compilation takes longer than these queries.
             connection.execute("SET jit = off")
         return cls(name, connection)
 
-    def many(self, sql: str, rows: Iterable[Values]) -> None:
-        """Run a statement for each of these values."""
+    def run_many(self, sql: str, rows: Iterable[Values]) -> None:
+        """Run a statement once for each of these rows of parameters."""
         with self._explaining(), self.connection.cursor() as cursor:
             cursor.executemany(to_query(sql), [*map(bound, rows)])
 
     @contextmanager
     def transaction(self, *, alone: bool = False) -> Iterator[None]:
-        """Commit the block's writes, or roll them back. `alone`: those who deliver wait meanwhile."""
+        """Commit the block's writes, or roll them back if it raises. `alone`: all deliveries wait meanwhile."""
         with self.connection.transaction():
             if alone:
                 self.run(_NO_WRITER)
             yield
 
     def try_lock(self, name: str) -> bool:
-        """Take an advisory lock until the connection is closed; return False if another process has it."""
+        """Take an advisory lock until the connection is closed; return False if another process holds it."""
         sql = "SELECT pg_try_advisory_lock(hashtextextended(:name, 0))"
         return bool(next(self.tuples(sql, {"name": name}))[0])
 
     def version(self) -> str:
-        """Return a text that differs when something was written since, also elsewhere on the server."""
+        """Return a text that changes with every write, also to other tables of the server."""
         return str(next(self.tuples("SELECT CAST(txid_current_snapshot() AS text)"))[0])
 
     def finish(self, *, vacuum: bool = False) -> None:
-        """Do nothing: the server gives the space back."""
+        """Do nothing: the server reclaims the space."""
         del vacuum
 
     def _execute(self, sql: str, values: dict[str, Any], *, by_name: bool = False) -> Any:
@@ -148,17 +148,17 @@ class PostgresDatabase(Database):
 
 
 def _is_of_application(_: logging.LogRecord) -> bool:
-    """Return whether a log record is of the application's own connections: callspan warns of outages itself."""
+    """Return whether a log record is from the application's own connections: callspan logs its outages itself."""
     return not on_own_thread()
 
 
 def connect(url: str, wait_s: float | None = None) -> psycopg.Connection:
-    """Return a connection in autocommit mode; the URL's parameters override the defaults. Raises psycopg.Error.
+    """Return a connection in autocommit mode. Parameters of the URL override the defaults. Raises psycopg.Error.
 
-    `wait_s` is the timeout of the connection, and of each query, in seconds.
+    `wait_s` is the timeout of the connection and of each query in seconds.
     """
     for logger in _LOGGERS:
-        logger.addFilter(_is_of_application)  # once: the function is the same
+        logger.addFilter(_is_of_application)  # adding the same function again has no effect
     given = _CONNECT | conninfo_to_dict(url)
     if wait_s is None:
         return _connect(given)
@@ -203,7 +203,7 @@ def to_query(sql: str) -> bytes:
 
 @contextmanager
 def explaining(name: str) -> Iterator[None]:
-    """Context manager that replaces known Postgres errors by a StoreError that says what to do."""
+    """Context manager that replaces known Postgres errors by a StoreError with advice."""
     try:
         yield
     except psycopg.Error as error:

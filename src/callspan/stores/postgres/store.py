@@ -1,4 +1,4 @@
-"""Sink for Postgres: tables in a database that any number of writers may share."""
+"""Sink for Postgres: tables that any number of writers may share."""
 
 # ruff: noqa: S608 - only our own table and column names are put into SQL; values are parameters
 
@@ -32,7 +32,7 @@ SELECT * FROM unnest(%b::text[], %b::bigint[], %b::bytea[], %b::text[], %b::text
 
 
 class PostgresStore(SqlSink[PostgresDatabase]):
-    """A sink for the tables of a database, which are made where the `search_path` begins."""
+    """A sink for the tables of a database, created in the first schema of the `search_path`."""
 
     rejects = (psycopg.DataError, psycopg.IntegrityError, psycopg.errors.ProgramLimitExceeded)
 
@@ -47,7 +47,7 @@ class PostgresStore(SqlSink[PostgresDatabase]):
         self._database = PostgresDatabase.open(self._url, writes=True, creates=True)
 
     def deliver(self, records: Sequence[Record]) -> None:
-        """Store all records in one transaction, over a new connection if the last one is broken."""
+        """Store all records in one transaction, over a new connection if the last one broke."""
         if self._database is not None and self._database.connection.broken:
             self.close()
         super().deliver(records)
@@ -55,8 +55,8 @@ class PostgresStore(SqlSink[PostgresDatabase]):
     def _deliver(self, records: Sequence[Record]) -> None:
         database = cast("PostgresDatabase", self._database)
         with explaining(self.name), database.transaction():
-            # A deletion waits for this transaction, or this one for the deletion, whose ids it then sees.
-            # A reward without a session waits for all transactions that may write its target.
+            # Deletions and deliveries exclude each other, so that a delivery sees the erased ids.
+            # A reward without a session also excludes other deliveries, which may write its target.
             kind = "" if any(map(needs_join, records)) else "_shared"
             database.run(f"SELECT pg_advisory_xact_lock{kind}({REMOVAL_LOCK})")
             self._write(database, records)
@@ -97,18 +97,18 @@ class PostgresStore(SqlSink[PostgresDatabase]):
             database.connection.execute(_CONTENTS, [*map(list, zip(*cells, strict=True))])
 
     def _insert(self, database: PostgresDatabase, table: Table, rows: Sequence[Row]) -> None:
-        """Insert rows in one statement, which gets them as JSON: one for each costs several times as much."""
+        """Insert all rows, as JSON, by one statement. One statement per row costs several times as much."""
         if rows:
             database.connection.execute(_statement(table), (msgspec.json.encode(rows).decode(),))
 
 
 @cache
 def _statement(table: Table) -> bytes:
-    """Return the statement that inserts rows of a table, given as JSON."""
+    """Return the statement that inserts rows given as JSON."""
     found = {column.name: type_of("postgres", column.form) for column in table.columns}
     references = dict(zip(REFERENCES, ("bigint", "bigint", "jsonb"), strict=True)) if table is CALLS else {}
     types = {name: found.get(name, "json") for name in table.names} | references
-    # JSON in JSON is text until it is in its column: its content is not parsed.
+    # JSON columns are passed as text within the JSON, so that they are not parsed twice.
     given = ", ".join(f"{name} {'text' if kind in _JSON else kind}" for name, kind in types.items())
     chosen = ", ".join(f"{name}::{kind}" if kind in _JSON else name for name, kind in types.items())
     sql = f"INSERT INTO {table.name} ({', '.join(types)}) SELECT {chosen} FROM json_to_recordset(%s) AS given({given})"

@@ -1,4 +1,4 @@
-"""Any file: reads a SQLite file of an earlier layout, and the readable rows of a damaged one."""
+"""Any file: reads SQLite files of earlier layouts, and the intact rows of damaged ones."""
 
 # ruff: noqa: S608 - only our own table names are put into SQL
 
@@ -23,24 +23,24 @@ from callspan.stores.database import Values
 from callspan.stores.sqlite.file import open_any
 
 _UNREADABLE: Final = (sqlite3.Error, *DAMAGE, LookupError, ArithmeticError, RecursionError)
-"""Exceptions of a row that cannot be read."""
+"""Exceptions raised for unreadable rows."""
 _T = TypeVar("_T")
 
 
 class AnyFile:
-    """Reads every row by itself. A column that an earlier layout lacks is unknown."""
+    """Reads each row separately. Columns missing from an earlier layout are unknown."""
 
     def __init__(self, path: Path, *, damaged: bool) -> None:
-        """Open the file. Raises sqlite3.Error; StoreError if it is missing or of another application."""
+        """Open the file. Raises sqlite3.Error; StoreError if it is missing or belongs to another application."""
         if not path.is_file():
             raise no_file(path)
         self._connection, self._damaged = open_any(path, damaged=damaged), damaged
         self.cut_off: list[str] = []
-        """Tables of which an unknown number of rows could not be read."""
+        """Tables with an unknown number of unreadable rows."""
         self.lost_bodies = 0
 
     def records(self) -> Iterator[Record | None]:
-        """Yield the record of each row; None for a row that cannot be read. Raises sqlite3.Error unless damaged."""
+        """Yield the record of each row; None for an unreadable row. Raises sqlite3.Error unless `damaged`."""
         there = {str(row[0]) for row in self._connection.execute("SELECT name FROM sqlite_master")}
         for table in TABLES.values():
             if table.name in there:
@@ -58,7 +58,7 @@ class AnyFile:
         return record_of(table, known, RECORD_TYPES[table.kind])
 
     def _rows_of(self, table: str) -> Iterator[Values]:
-        """Yield the rows from the first on; behind damage from the last on, back to it."""
+        """Yield the rows in ascending order up to any damage, then in descending order down to it."""
         passed = -(2**63)
         for sign, order, start in ((">", "ASC", passed), ("<", "DESC", 2**63 - 1)):
             sql = f"SELECT rowid AS row_id, * FROM {table} WHERE rowid {sign} ? ORDER BY rowid {order} LIMIT 1"
@@ -66,7 +66,7 @@ class AnyFile:
             try:
                 while row := self._connection.execute(sql, (at,)).fetchone():
                     if (row["row_id"] <= at) == (order == "ASC"):
-                        raise sqlite3.DatabaseError("only damage has ids that do not follow their order")
+                        raise sqlite3.DatabaseError("row ids out of order")
                     if order == "DESC" and row["row_id"] <= passed:
                         break
                     at = row["row_id"]
@@ -102,7 +102,7 @@ class AnyFile:
 
 
 def _checked(row: Values) -> bytes:
-    """Return the JSON of a content. Raises ValueError where it is not that of its hash."""
+    """Return the JSON of a content. Raises ValueError if it does not match its hash."""
     json = json_of(row, is_deflated=True)
     if not is_hash_of(cast("bytes", row["hash"]), json):
         raise ValueError("its content does not match its hash")
@@ -110,7 +110,7 @@ def _checked(row: Values) -> bytes:
 
 
 def _readable(read: Callable[[], _T]) -> _T | None:
-    """Return what `read` returns; None where that cannot be read."""
+    """Return the result of `read`; None if it is unreadable."""
     try:
         return read()
     except _UNREADABLE:

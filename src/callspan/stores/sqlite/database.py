@@ -21,9 +21,9 @@ from callspan.stores.sqlite.file import BUSY_MS, explaining, forbid, remedy, sta
 
 _INHERITED: Final = "it was open when this process was forked, and SQLite has no locks in the child"
 _READERS_S: Final = 3.0
-"""How long to wait for readers, which keep the WAL from being emptied."""
+"""How long to wait for readers, which prevent the WAL from being emptied."""
 _AGAIN_S: Final = 0.005
-"""SQLite itself tries again so seldom that it misses the pauses of a writer that goes on all the time."""
+"""Retry interval. SQLite itself retries so rarely that it misses the pauses of a busy writer."""
 _HELD: Final = (
     "{path}-wal still has the deleted records: another process reads it; SQLite empties it when the last process closes"
     " the file, or once that one has ended: sqlite3 {path} 'PRAGMA wal_checkpoint(TRUNCATE)'"
@@ -34,12 +34,12 @@ SQLITE: Final = Dialect(
     cost="coalesce(c.cost_picousd, CAST(c.cost_usd * 1e12 AS integer))",
     array="json_group_array({values})",
     items="SELECT value FROM json_each(:items)",
-    # LIKE, which ignores the case of ASCII only and refuses long patterns, passes over most texts without Python.
+    # LIKE rejects most texts without calling Python, but is case-insensitive only for ASCII and limits the pattern.
     contains=r"""(({text} LIKE
       '%' || replace(replace(replace(substr({part}, 1, 2000), '\', '\\'), '%', '\%'), '_', '\_') || '%' ESCAPE '\'
       OR length({text}) <> length(CAST({text} AS BLOB))) AND callspan_contains({text}, {part}))""",
     in_sessions="c.session_id IN (SELECT s.session_id FROM sessions s WHERE {condition})",
-    # The texts are searched once, not for each call.
+    # Searches the texts once, not once per call.
     has_message="""EXISTS (
   WITH hit AS MATERIALIZED (
     SELECT t.owner, json_group_array(t.n) AS numbers FROM contents t
@@ -58,7 +58,7 @@ class SQLiteDatabase(Database):
     dialect = SQLITE
 
     def __init__(self, path: Path, connection: sqlite3.Connection) -> None:
-        """The connection is closed with this."""
+        """Takes ownership of the connection."""
         self.name = f"sqlite:///{path}"
         self.remedy = remedy(path)
         self._path = path
@@ -69,9 +69,9 @@ class SQLiteDatabase(Database):
 
     @classmethod
     def open(cls, path: Path, *, writes: bool = False, wait_s: float | None = None) -> SQLiteDatabase:
-        """Open a file; none is created. `wait_s`: how long to wait for the locks of others.
+        """Open an existing file. `wait_s`: how long to wait for locks.
 
-        Raises StoreError for a missing file or one of another application, sqlite3.Error or OSError.
+        Raises StoreError if the file is missing or belongs to another application; sqlite3.Error or OSError.
         """
         wait_s = BUSY_MS / 1000 if wait_s is None else wait_s
         connect = file.open_for_writing if writes else file.open_for_reading
@@ -80,33 +80,33 @@ class SQLiteDatabase(Database):
             found.connection.create_function(name, arguments, function, deterministic=True)
         return found
 
-    def many(self, sql: str, rows: Iterable[Values]) -> None:
-        """Run a statement for each of these values."""
+    def run_many(self, sql: str, rows: Iterable[Values]) -> None:
+        """Run a statement once for each of these rows of parameters."""
         with self._explaining():
             self.connection.executemany(sql, map(bound, rows))
 
     @contextmanager
     def transaction(self, *, alone: bool = False) -> Iterator[None]:
-        """Commit the block's writes, or roll them back. Others that write wait meanwhile."""
+        """Commit the block's writes, or roll them back if it raises. Other writers wait meanwhile."""
         del alone
         self.run("BEGIN IMMEDIATE")
         with self.connection:
             yield
 
     def try_lock(self, name: str) -> bool:
-        """Lock a file of this name beside the database until this is closed; return False if another process has it."""
+        """Lock a file of this name beside the database until `close`; return False if another process holds it."""
         lock = os.open(f"{self._path}.{name}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         self._locks.append(lock)
         return try_lock(lock)
 
     def version(self) -> str:
-        """Return a text that differs when something was written since."""
+        """Return a text that changes with every write."""
         return " ".join(f"{one.st_ino} {one.st_mtime_ns} {one.st_size}" for one in statuses(self._path))
 
     def finish(self, *, vacuum: bool = False) -> str | None:
         """Move the WAL into the file and empty it; `vacuum`: rewrite the file first.
 
-        Return who hinders that, None if the WAL is empty.
+        Return the reason if the WAL could not be emptied, else None.
         """
         if vacuum:
             self.run("VACUUM")
@@ -121,7 +121,7 @@ class SQLiteDatabase(Database):
         return bool(next(self.tuples("PRAGMA wal_checkpoint(TRUNCATE)"))[0])
 
     def close(self) -> None:
-        """Close the file, and let go of its locks."""
+        """Close the file and release its locks."""
         super().close()
         self._is_open = False
         while self._locks:
@@ -153,7 +153,7 @@ def _has(metadata: str | None, key: str, value: str) -> bool:
 
 
 def _contains(text: str | None, part: str) -> bool:
-    """Return whether a text contains a case-folded part; SQLite's own `lower` knows ASCII alone."""
+    """Return whether a text contains a case-folded substring. SQLite's own `lower` handles only ASCII."""
     return text is not None and part in text.casefold()
 
 

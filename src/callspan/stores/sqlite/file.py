@@ -1,8 +1,8 @@
-"""The SQLite file: opening, pragmas, and what to do about its errors.
+"""The SQLite file: opening, pragmas, and advice about errors.
 
-Only SQLite opens the file, its `-wal` and its `-shm`, also to create it. When a process closes any descriptor of a
-file, the system drops all POSIX locks that the process has on it, SQLite's too: the next process that closes the file
-then believes to be the last one, and deletes the WAL to which this one goes on writing.
+Only SQLite opens, or creates, the file, its `-wal` and its `-shm`. When a process closes any descriptor of a file, the
+system releases all its POSIX locks on that file, including SQLite's. The next process that closes the file then takes
+itself for the last user and deletes the WAL, to which this process keeps writing.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from callspan.stores.schema import APPLICATION_ID, MARKS, statements
 BUSY_MS: Final = 30_000
 _RETRY_S: Final = 0.005
 _MAPPED_BYTES: Final = 32 << 20
-"""Memory map size of a reader: mapped pages count as memory of the process, and more was not faster."""
+"""Memory map size of readers. Mapped pages count as memory of the process, and more was no faster."""
 Inode: TypeAlias = tuple[int, int]
-"""Device and number of a file."""
+"""Device and inode number of a file."""
 _unsafe: Final[dict[Inode | None, str]] = {}
-"""Files that this process must not write to, and why: SQLite has lost its locks on them, and does not know it."""
+"""Files that this process must not write to, with the reason: SQLite has lost its locks on them unnoticed."""
 _NO_HEADER: Final = "another kind of file, or one whose header is damaged (zero bytes after a power failure, say)"
 
 _OTHERS: Final = "{path}: an SQLite file of another application; name another file"
@@ -40,11 +40,10 @@ _ELSEWHERE: Final = "name another file, restore this one from a backup, or try `
 def open_for_writing(
     path: Path, *, creates: bool = False, syncs: bool = False, wait_s: float = BUSY_MS / 1000
 ) -> sqlite3.Connection:
-    """Return a connection to the file, which waits so long for the locks of others.
+    """Return a connection to the file that waits `wait_s` for locks.
 
-    `creates`: a missing file is created (0600), with its directories. `syncs`: a transaction is on the disk when it is
-    committed. Raises StoreError for a missing file or one of another application or format, else sqlite3.Error or
-    OSError.
+    `creates`: create a missing file (0600) with its directories. `syncs`: sync each transaction to disk on commit.
+    Raises StoreError if the file is missing or has another application or format, else sqlite3.Error or OSError.
     """
     if not (creates or path.is_file()):
         raise no_file(path)
@@ -68,29 +67,29 @@ def _refuse_unsafe(path: Path) -> None:
 
 
 def _refuse_others(path: Path) -> None:
-    """Raise StoreError for a file of another application or format; it is not changed.
+    """Raise StoreError for a file of another application or format, without changing it.
 
-    A connection that may write would move the WAL of such a file into it on closing.
+    Closing a writable connection would checkpoint the WAL of such a file.
     """
     try:
         _opened(path, "mode=ro", BUSY_MS / 1000)[0].close()
     except sqlite3.OperationalError:
-        return  # opening it for writing says why
+        return  # opening it for writing reports the reason
 
 
 def log_of(path: Path) -> Inode | None:
-    """Return the identity of the WAL file; None if there is none."""
+    """Return the identity of the WAL file, or None."""
     return _inode(_log(path))
 
 
 def _log(path: Path) -> Path:
-    """Return the path of the WAL file, which SQLite names by the target of a link."""
+    """Return the path of the WAL file, which SQLite names after the target of a symbolic link."""
     real = path.resolve()
     return real.with_name(f"{real.name}-wal")
 
 
 def statuses(path: Path) -> Iterator[os.stat_result]:
-    """Yield the status of the file and of its WAL, unless that is empty: a reader makes an empty one."""
+    """Yield the status of the file and of its WAL, unless it is empty: readers create an empty WAL."""
     for one in (path, _log(path)):
         with suppress(FileNotFoundError):
             if (status := one.stat()).st_size:
@@ -98,7 +97,7 @@ def statuses(path: Path) -> Iterator[os.stat_result]:
 
 
 def forbid(path: Path, why: str) -> None:
-    """Have this process not write to the file any more."""
+    """Stop this process from writing to the file."""
     inode = _inode(path)
     if inode is not None:
         _unsafe[inode] = why
@@ -113,7 +112,7 @@ def _inode(path: Path) -> Inode | None:
 
 
 def open_for_reading(path: Path, wait_s: float = BUSY_MS / 1000) -> sqlite3.Connection:
-    """Return a read-only connection, which waits so long for the locks of others.
+    """Return a read-only connection that waits `wait_s` for locks.
 
     Raises StoreError if the file is missing or not callspan's.
     """
@@ -123,7 +122,7 @@ def open_for_reading(path: Path, wait_s: float = BUSY_MS / 1000) -> sqlite3.Conn
         try:
             connection, version = _opened(path, "mode=ro", wait_s)
         except sqlite3.OperationalError:
-            if not _lies_still(path):
+            if not _is_static(path):
                 raise
             connection, version = _opened(path, "immutable=1", wait_s)
     if version == 0:
@@ -133,15 +132,15 @@ def open_for_reading(path: Path, wait_s: float = BUSY_MS / 1000) -> sqlite3.Conn
 
 
 def open_any(path: Path, *, damaged: bool) -> sqlite3.Connection:
-    """Return a read-only connection to a file of any format; `damaged`: it need not be whole.
+    """Return a read-only connection to a file of any format, even a damaged one if `damaged`.
 
-    Raises StoreError for a file of another application, sqlite3.Error.
+    Raises StoreError for a file of another application; sqlite3.Error.
     """
     connection = _connected(path, "mode=ro")
     connection.row_factory = sqlite3.Row
     with on_error(connection.close):
         if damaged:
-            # With this, SQLite also reads a file that is shorter than its header says, and a schema with damaged parts.
+            # These let SQLite read truncated files and damaged schemas.
             for pragma in ("writable_schema=ON", "cell_size_check=ON"):
                 connection.execute(f"PRAGMA {pragma}")
             connection.text_factory = lambda data: data.decode("utf-8", "replace")
@@ -159,7 +158,7 @@ def _connected(path: Path, mode: str, wait_s: float = BUSY_MS / 1000) -> sqlite3
 
 
 def _created(path: Path) -> sqlite3.Connection:
-    """Have SQLite create the file, with the permissions of a private one (`modeof`)."""
+    """Let SQLite create the file with the permissions of a private file (`modeof`)."""
     with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".callspan-") as private:
         return _connected(path, f"mode=rwc&modeof={quote(os.fsencode(Path(private.name).absolute()))}")
 
@@ -171,8 +170,8 @@ def _opened(path: Path, mode: str, wait_s: float) -> tuple[sqlite3.Connection, i
         return connection, _checked_version(connection, path)
 
 
-def _lies_still(path: Path) -> bool:
-    """Return whether the file can be read without `-wal` and `-shm` files, which this process may not create."""
+def _is_static(path: Path) -> bool:
+    """Return whether the file is readable only without `-wal` and `-shm`, which this process may not create."""
     log = path.with_name(f"{path.name}-wal")
     return not os.access(path.parent, os.W_OK) and os.access(path, os.R_OK) and not log.exists()
 
@@ -189,7 +188,7 @@ def _make_tables(connection: sqlite3.Connection, path: Path) -> None:
 
 
 def _write_ahead(connection: sqlite3.Connection) -> None:
-    # Switching to WAL needs exclusive access and, unlike other statements, fails immediately if the file is in use.
+    # Switching to WAL requires exclusive access and, unlike other statements, fails at once if the file is in use.
     deadline = time.monotonic() + BUSY_MS / 1000
     while not _switched(connection, last=time.monotonic() > deadline):
         time.sleep(_RETRY_S)
@@ -206,7 +205,7 @@ def _switched(connection: sqlite3.Connection, *, last: bool) -> bool:
 
 
 def _checked_version(connection: sqlite3.Connection, path: Path) -> int:
-    # One statement reads one snapshot; several could see a file that another process has only half created.
+    # One statement reads one snapshot; several could see a file that another process is still creating.
     application, version, tables = connection.execute(
         "SELECT application_id, user_version, (SELECT count(*) FROM sqlite_master)"
         " FROM pragma_application_id, pragma_user_version"
@@ -221,7 +220,7 @@ def _checked_version(connection: sqlite3.Connection, path: Path) -> int:
 
 @contextmanager
 def explaining(path: Path) -> Iterator[None]:
-    """Context manager that replaces known SQLite errors by a StoreError that says what to do."""
+    """Context manager that replaces known SQLite errors by a StoreError with advice."""
     try:
         yield
     except sqlite3.Error as error:
@@ -254,7 +253,7 @@ def remedy(path: Path) -> str:
 
 @contextmanager
 def importable(path: Path) -> Iterator[None]:
-    """Context manager that adds to the error of another format how to load the file into a new one."""
+    """Context manager that adds to an OtherFormatError how to import the file into a new one."""
     try:
         yield
     except OtherFormatError as error:

@@ -1,7 +1,7 @@
-"""Sink for SQLite: a batch is one transaction, every row has a key, and every content is stored once.
+"""Sink for SQLite: each batch is one transaction, each row has a key, and each content is stored once.
 
-Rows hold only values that are cheap to bind: for anything but `int`, `float`, `str` and `bytearray` the `sqlite3`
-module first searches for an adapter, which raises several exceptions internally (half the cost of a row of NULLs).
+Rows have only values that are cheap to bind. For types other than `int`, `float`, `str` and `bytearray`, `sqlite3`
+first looks for an adapter and raises several exceptions internally, half the cost of a row of NULLs.
 """
 
 from __future__ import annotations
@@ -27,22 +27,22 @@ _LOST: Final = (
     "its -wal was deleted while this process wrote to it (does it have two copies of SQLite, or open the file itself?)"
 )
 _MAX_STATEMENTS: Final = 50
-"""The `sqlite3` module caches 128 prepared statements per connection."""
+"""Fewer than the 128 prepared statements that `sqlite3` caches per connection."""
 _MEMORY_ENTRIES: Final = 20_000
 
 
 class SQLiteStore(SqlSink[SQLiteDatabase]):
-    """A sink for a file that any number of processes write to."""
+    """A sink for a file that any number of processes may write to."""
 
     rejects = (
         OverflowError, UnicodeEncodeError, sqlite3.InterfaceError, sqlite3.DataError, sqlite3.IntegrityError,
     )  # fmt: skip
 
     def __init__(self, path: str | Path, *, syncs: bool = False) -> None:
-        """`path` is created on `open`, for its owner only. `syncs`: each batch is on the disk when it is delivered."""
+        """`path` is created by `open`, for its owner only. `syncs`: sync each batch to disk."""
         self.path, self._syncs = Path(path), syncs
         self._known: dict[str, Numbers] = {}
-        """The numbers of all contents of owners."""
+        """The numbers of all contents, by owner."""
         self._data_version = -1
         self._inode: int | None = None
         self._log: Inode | None = None
@@ -67,7 +67,7 @@ class SQLiteStore(SqlSink[SQLiteDatabase]):
             self._forget_if_changed(database)
             for owner in self._write(database, records):
                 self._known.pop(owner, None)
-        # Whether the file has another WAL than the one that was written to.
+        # Another WAL than the one written to means that it was deleted meanwhile.
         if self._log is not None and log_of(self.path) != self._log:
             forbid(self.path, _LOST)
             raise StoreError(f"{self.path}: {_LOST}")
@@ -79,7 +79,7 @@ class SQLiteStore(SqlSink[SQLiteDatabase]):
             return None
 
     def _forget_if_changed(self, database: SQLiteDatabase) -> None:
-        """Clear the cached numbers if another connection has written: it may have pruned them."""
+        """Clear the cached numbers if another connection has written, because it may have deleted contents."""
         version = next(database.tuples("PRAGMA data_version"))[0]
         if version != self._data_version or sum(len(one.by_hash) for one in self._known.values()) > _MEMORY_ENTRIES:
             self._known.clear()
@@ -113,7 +113,7 @@ class SQLiteStore(SqlSink[SQLiteDatabase]):
 
 
 def _insert(cursor: sqlite3.Cursor, table: str, row: Row) -> None:
-    """Insert a row, which has the columns that are not NULL. Raises sqlite3.Error."""
+    """Insert a row of the columns that are not NULL. Raises sqlite3.Error."""
     statement, flags = _statement(table, tuple(row))
     values = [*row.values()]
     for place in flags:
@@ -123,7 +123,7 @@ def _insert(cursor: sqlite3.Cursor, table: str, row: Row) -> None:
 
 @lru_cache(_MAX_STATEMENTS)
 def _statement(name: str, columns: Sequence[str]) -> tuple[str, Sequence[int]]:
-    """Return the statement that inserts these columns of a row, and the places of the boolean ones among them."""
+    """Return the INSERT statement for these columns, and the indexes of boolean ones."""
     flags, conflict = set[str](), ""
     if (table := next((one for one in TABLES.values() if one.name == name), None)) is not None:
         flags = {column.name for column in table.columns if column.form == "flag"}

@@ -1,4 +1,4 @@
-"""Named: the session or call that is named by an id or the beginning of one."""
+"""Lookup: finds a session or call by its id or a prefix of it."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from callspan.stores.filters import CallFilter
 from callspan.stores.reader import Reader
 
 _CUT: Final = "\N{HORIZONTAL ELLIPSIS}"
-"""Ends an id that is cut, in lists without a terminal; ids may be given with it."""
+"""Ends abbreviated ids in lists; ids are also accepted with it."""
 _LIMIT: Final = 1000
 _NAMED: Final = 3
 
 
-def named_by(reader: Reader, ident: str) -> SessionSummary | CallRecord:
-    """Resolve an id or a unique prefix: to a session, else a call, else the session of a timestep.
+def look_up(reader: Reader, ident: str) -> SessionSummary | CallRecord:
+    """Return the session with an id or unique prefix, else the call, else the session of the timestep.
 
-    Raises LookupError, with the reason, where the id is unknown or several have the prefix.
+    Raises LookupError, with the reason, if the id is unknown or the prefix is ambiguous.
     """
     ident = ident.rstrip(_CUT)
     found = reader.session(ident) or reader.call(ident)
@@ -31,7 +31,7 @@ def named_by(reader: Reader, ident: str) -> SessionSummary | CallRecord:
 
 
 def _ambiguous(reader: Reader, ident: str) -> str | None:
-    """Return which ids have this prefix, if several sessions or several calls have; among the newest."""
+    """Return a message if several of the newest sessions or calls have this prefix."""
     listed = {
         "sessions": (summary.session.session_id for summary in reader.sessions(CallFilter(limit=_LIMIT))),
         "calls": (call.call_id for call in reader.calls(CallFilter(limit=_LIMIT, content="none"))),
