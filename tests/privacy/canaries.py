@@ -233,30 +233,33 @@ def sounds(c: Program) -> None:
     c.openai.audio.speech.create(model="s", input=c("spoken"), voice=c("speechvoice"), instructions=c("speechhow"))
 
 
+def lines_of(*lines: dict[str, Any]) -> bytes:
+    """Return the results of a batch."""
+    return "".join(f"{json.dumps(line)}\n" for line in lines).encode()
+
+
 @kind
 def file_batch(c: Program) -> None:
-    lines = []
+    requests = []
     for number in range(2):
-        metadata = {"mode": c(f"batchmode{number}")}
-        body = {"model": "gpt-x", "messages": user(c(f"batched{number}")), "metadata": metadata}
-        where = {"custom_id": c(f"customid{number}"), "method": "POST", "url": "/v1/chat/completions"}
-        lines.append(json.dumps({**where, "body": body}))
-    c.provider.reply(text=c("batchanswer"))
-    c.provider.reply(status=429, message=c("batcherror"))
-    client = c.openai
-    file = client.files.create(file=("in.jsonl", "\n".join(lines).encode()), purpose="batch")
+        body = {"messages": user(c(f"batched{number}")), "metadata": {"mode": c(f"batchmode{number}")}}
+        requests.append({"custom_id": c(f"customid{number}"), "body": body})
+    message = {"role": "assistant", "content": c("batchanswer")}
+    bodies: Any = [(200, {"object": "chat.completion", "model": "gpt-x", "choices": [{"message": message}]})]
+    bodies.append((429, {"error": {"message": c("batcherror")}}))
+    results = [
+        {"custom_id": request["custom_id"], "response": {"status_code": status, "body": body}, "error": None}
+        for request, (status, body) in zip(requests, bodies, strict=True)
+    ]
+    c.provider.reply(raw={"id": "file-1", "object": "file"}, on="/files")
+    c.provider.reply(raw={"id": "batch_1", "object": "batch"}, on="/batches")
+    c.provider.reply(raw=lines_of(*results), on="/content")
+    c.openai.files.create(file=("in.jsonl", lines_of(*requests)), purpose="batch")
+    metadata = {"type": c("batchmeta")}
+    made: Any = {"input_file_id": "file-1", "endpoint": "/v1/chat/completions", "completion_window": "24h"}
     with callspan.metadata(api_key=c("batchkey"), owner=c("batchowner")), callspan.session(c("batchsession")):
-        batch = client.batches.create(
-            input_file_id=file.id,
-            endpoint="/v1/chat/completions",
-            completion_window="24h",
-            metadata={"type": c("batchmeta")},
-        )
-    for _ in range(2):
-        batch = client.batches.retrieve(batch.id)
-    for file_id in (batch.output_file_id, batch.error_file_id):
-        if file_id is not None:
-            client.files.content(file_id).read()
+        c.openai.batches.create(**made, metadata=metadata)
+        c.openai.files.content("file-out").read()
 
 
 def message_body(c: Program, of: str) -> dict[str, Any]:
@@ -305,17 +308,23 @@ def message_error(c: Program) -> None:
 
 @kind
 def message_batch(c: Program) -> None:
-    c.provider.reply(text=c("abatchanswer"))
-    c.provider.reply(status=400, message=c("abatcherror"))
     requests: Any = []
     for number in range(2):
         params = {"model": "claude-x", "max_tokens": 5, "messages": user(c(f"abatched{number}"))}
         requests.append({"custom_id": c(f"acustomid{number}"), "params": params})
+    message = {"type": "message", "model": "claude-x", "content": [{"type": "text", "text": c("abatchanswer")}]}
+    failure = {"type": "error", "error": {"type": "invalid_request_error", "message": c("abatcherror")}}
+    answers = {"type": "succeeded", "message": message}, {"type": "errored", "error": failure}
+    named = zip(requests, answers, strict=True)
+    results = [{"custom_id": request["custom_id"], "result": answer} for request, answer in named]
+    path = "/v1/messages/batches/msgbatch_1"
+    batch = {"id": "msgbatch_1", "type": "message_batch", "results_url": f"{c.provider.url}{path}/results"}
+    c.provider.reply(raw=batch, on="/batches")
+    c.provider.reply(raw=batch, on=path)
+    c.provider.reply(raw=lines_of(*results), on="/results")
     with callspan.metadata(token=c("abatchtoken"), owner=c("abatchowner")), callspan.session(c("abatchsession")):
-        batch = c.anthropic.messages.batches.create(requests=requests)
-    for _ in range(2):
-        c.anthropic.messages.batches.retrieve(batch.id)
-    list(c.anthropic.messages.batches.results(batch.id))
+        c.anthropic.messages.batches.create(requests=requests)
+        list(c.anthropic.messages.batches.results("msgbatch_1"))
 
 
 @kind

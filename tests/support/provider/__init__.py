@@ -12,8 +12,7 @@ from dataclasses import replace
 from functools import partial
 from http import HTTPStatus
 
-from tests.support.provider.batches import BATCHES, MESSAGE_BATCHES, Batches, form_fields
-from tests.support.provider.media import FILES, IMAGES, SPEECH, TRANSCRIPTIONS, TRANSLATIONS
+from tests.support.provider.media import FILES, IMAGES, SPEECH, TRANSCRIPTIONS, TRANSLATIONS, form_fields
 from tests.support.provider.responses_socket import ResponsesSocket
 
 from callspan import testing
@@ -112,24 +111,11 @@ _ROUTES = (
     Route("POST", re.compile(r"/audio/transcriptions$"), TRANSCRIPTIONS),
     Route("POST", re.compile(r"/audio/translations$"), TRANSLATIONS),
     Route("POST", re.compile(r"/audio/speech$"), SPEECH),
-    Route("POST", re.compile(r"/messages/batches$"), MESSAGE_BATCHES, inference=False),
-    Route("GET", re.compile(r"/messages/batches/[^/]+(?:/results)?$"), MESSAGE_BATCHES, inference=False),
-    Route("POST", re.compile(r"/batches$"), BATCHES, inference=False),
-    Route("GET", re.compile(r"/batches/[^/]+$"), BATCHES, inference=False),
-    Route("POST", re.compile(r"/v1/files$"), BATCHES, inference=False),
-    Route("GET", re.compile(r"/files/[^/]+/content$"), BATCHES, inference=False),
 )
 
 
 class FullProvider(testing.ScriptedProvider):
-    """Also answers for batches, forms of media, moderations, Bedrock, and over websockets of the Responses API.
-
-    Each request of a batch uses up one reply.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._batches = Batches(lambda: self.url, self._script, _ROUTES)
+    """Also answers for forms of media, moderations, Bedrock, and over websockets of the Responses API."""
 
     def _answer(self, request: ReceivedRequest) -> Rendering:
         kind = request.headers.get("content-type", "")
@@ -142,7 +128,6 @@ class FullProvider(testing.ScriptedProvider):
         inference = found is not None and found.inference
         reply = self._script.reply_to(request, inference=inference)
         if found is not None:
-            reply = self._batches.reply_to(request, reply, found.wire)
             reply = _as_file(Answer(request, reply, "", named), found)
         rendering = self._rendered(request, reply, found, named)
         return framed(rendering) if found is INVOKE and rendering.events is not None else rendering

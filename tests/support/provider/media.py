@@ -1,4 +1,4 @@
-"""Images, speech and transcripts as OpenAI's endpoints answer them, in one piece and as the events of a stream."""
+"""Images, speech and transcripts: forms that send files, and answers of OpenAI in one piece and as events."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import base64
 import io
 import wave
 from collections.abc import Callable
+from email.parser import BytesHeaderParser
+from email.policy import HTTP
 from typing import Any, NamedTuple
 
 from callspan.testing import Reply
@@ -135,3 +137,25 @@ FILES: dict[Wire, Callable[[Answer], File | None]] = {
     SPEECH: _speech,
 }
 """The answers that are not JSON, where they are not streamed; None: it is JSON after all."""
+
+
+def form_fields(content_type: str, content: bytes) -> dict[str, object]:
+    """Return the fields of a form by name; files as name, type and size."""
+    fields: dict[str, object] = {}
+    boundary = b"--" + content_type.partition("boundary=")[2].strip('"').encode()
+    for part in content.split(boundary)[1:-1]:
+        head, _, data = part.removeprefix(b"\r\n").removesuffix(b"\r\n").partition(b"\r\n\r\n")
+        headers = BytesHeaderParser(policy=HTTP).parsebytes(head + b"\r\n\r\n")
+        disposition: Any = headers["content-disposition"]
+        if disposition is None:
+            continue
+        name, filename = disposition.params.get("name", ""), disposition.params.get("filename")
+        value: object = data.decode("utf-8", "replace")
+        if filename is not None:
+            value = {"filename": filename, "type": headers.get_content_type(), "bytes": len(data)}
+        known = fields.setdefault(name.removesuffix("[]"), []) if name.endswith("[]") else None
+        if isinstance(known, list):
+            known.append(value)
+        else:
+            fields[name] = value
+    return fields
