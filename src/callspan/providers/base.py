@@ -45,7 +45,7 @@ _NUMBERS: Final = (int, float)
 
 
 class ResponseInfo(msgspec.Struct, frozen=True, kw_only=True):
-    """Everything in a response except its content."""
+    """A response without its content."""
 
     response: Response
     """The response without its body."""
@@ -54,25 +54,25 @@ class ResponseInfo(msgspec.Struct, frozen=True, kw_only=True):
     error: ErrorInfo | None = None
     """The error in the body, of a failed response or an error event. `"error": null` is no error."""
     background: bool = False
-    """The provider works on the response without its request: other requests may fetch it."""
+    """Whether the provider continues after the request has ended, so that other requests fetch the response."""
     outcome: Outcome | None = None
-    """Of a background response: `in_progress` until it has ended, and how it ended where that was no success."""
+    """For a background response: `in_progress` until it has ended, then its outcome unless it is `success`."""
     continues: str | None = None
-    """Of a background response: the id of the response that it continues."""
+    """For a background response: the id of the response that it continues."""
     conversation_id: str | None = None
-    """Of a background response: the conversation that it belongs to."""
+    """For a background response: the id of its conversation."""
     recognized: bool = True
-    """False if nothing in the body belongs to this API, because it follows another API or none."""
+    """Whether the body has any field of this API."""
 
 
 NOT_RECOGNIZED: Final = ResponseInfo(response=Response(), recognized=False)
-"""Of a response that could not be read, or of none."""
+"""The info of an unreadable or missing response."""
 NULL_BODY: Final = ResponseInfo(
     response=Response(),
     error=ErrorInfo(kind="unknown", type="null", message="The body of the response is null."),
     recognized=False,
 )
-"""Of a response whose JSON is `null`, which says that there is none."""
+"""The info of a response whose JSON is `null`."""
 
 
 class Accumulator(Protocol):
@@ -82,7 +82,7 @@ class Accumulator(Protocol):
     def complete(self) -> bool:
         """True once the stream has signalled its end (finish reason, terminal event).
 
-        If a terminal event must still follow, as in Messages, the attribute `terminated` is whether it was received.
+        If a terminal event must still follow, as in Messages, `terminated` is whether it was received.
         """
 
     def add(self, chunk: object) -> bool:
@@ -128,7 +128,7 @@ class Endpoint(Protocol):
 
 
 def parameters(body: Mapping[object, object], content: Container[object]) -> dict[str, object]:
-    """Return the parameters of a request, but its content and large ones, which only its body has. Null is absent."""
+    """Return the parameters of a request without content and large ones, which stay in its body. Null means absent."""
     params: dict[str, object] = {}
     for key, value in body.items():
         if key not in content and value is not None and isinstance(key, str):

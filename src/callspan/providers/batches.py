@@ -1,4 +1,4 @@
-"""Results of batches of both providers: one line is the result of one request. Pure and total, as adapters are."""
+"""Results of batches of both providers, one line per request. Pure and total, like adapters."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ class ResultLine(NamedTuple):
 
     custom_id: str
     body: dict[str, object] | None
-    """The answer, as the endpoint returns it; None where the request got none."""
+    """The answer as the endpoint returns it; None if the request got none."""
     outcome: Outcome
     error: ErrorInfo | None = None
     status: int | None = None
     request_id: str | None = None
     api: str | None = None
-    """The API that all lines of its form are of; None: the answer tells."""
+    """The API, if the form of the line determines it; None: the answer does."""
 
 
 def result_in(line: bytes) -> ResultLine | None:
@@ -69,7 +69,7 @@ def _file_result(custom_id: str, found: dict[str, object]) -> ResultLine:
 
 
 def _unanswered(custom_id: str, why: str | None, error: object) -> ResultLine:
-    """Return the result of a request that was not sent to a model, or whose answer is unknown."""
+    """Return the result of a request without an answer."""
     why = why or _UNKNOWN
     for word, outcome in _ENDS.items():
         if word in why:
@@ -80,6 +80,6 @@ def _unanswered(custom_id: str, why: str | None, error: object) -> ResultLine:
 
 
 def endpoint_of(line: ResultLine) -> Endpoint:
-    """Return the endpoint that reads the answer of a line, by its type; the generic one if that is unknown."""
+    """Return the endpoint for the answer of a line, by its type; the generic one if that is unknown."""
     known = registry.by_api(line.api or _OBJECTS.get(text(line.body, "object") or "", ""))
     return known or registry.generic(_UNKNOWN)

@@ -17,11 +17,11 @@ from callspan.record.plain_json import plain
 from callspan.safe_urls import whole_words
 
 MAX_MESSAGE_BYTES: Final = 4096
-"""Longest text of an error that an ErrorInfo keeps, in UTF-8."""
+"""Size limit of an error message in UTF-8."""
 MAX_BODY_BYTES: Final = 4 * MAX_MESSAGE_BYTES
-"""Largest parsed error body that an ErrorInfo keeps, as JSON."""
+"""Size limit of an error body as JSON."""
 MAX_WORD_BYTES: Final = 256
-"""Longest type, code or id that an ErrorInfo keeps."""
+"""Size limit of an error's type, code or id."""
 
 _ERROR_EVENTS: Final = ("error", "response.error")
 _CUT: Final = "…"
@@ -148,9 +148,9 @@ _BY_EXCEPTION: Final = {name: kind for kind, names in _EXCEPTIONS.items() for na
 
 
 def error_in(body: Mapping[str, Any]) -> object:
-    """Return the error in a body or an event of a stream, or the body itself if it is one; None if there is none.
+    """Return the error in a body or stream event, or None.
 
-    It is a field, the object itself, or the `detail` of a server that knows nothing else to say.
+    It is a field, the object itself, or the only field `detail`.
     """
     if found := body.get("error"):
         return found
@@ -225,7 +225,7 @@ def error_info(
 
 
 def capped(text: str, most: int = MAX_MESSAGE_BYTES) -> str:
-    """Return the text as UTF-8 can hold it, truncated to at most `most` bytes of UTF-8 with `…` at its end.
+    """Return the text without lone surrogates, truncated to at most `most` bytes of UTF-8 with a final `…`.
 
     A partial word at the end is removed, because the search for secrets does not recognise half a secret.
     """
@@ -240,7 +240,7 @@ def capped(text: str, most: int = MAX_MESSAGE_BYTES) -> str:
 
 
 def _kept_body(body: object) -> object:
-    """Return an error body; its size alone if it is too large, as where it repeats the request."""
+    """Return an error body, or only its size if it is too large, for example because it repeats the request."""
     if isinstance(body, str):
         return capped(body)
     size = len(encode_json(body))
@@ -248,7 +248,7 @@ def _kept_body(body: object) -> object:
 
 
 def _effective_status(status: int | None, code: str | None) -> int | None:
-    """Return the status, or the one that a gateway gives as the error's `code` under another HTTP status."""
+    """Return the status, or the one in the error's `code` that a gateway sends under another HTTP status."""
     found = code is not None and (status is None or status < _CLIENT_ERRORS) and _HTTP_ERROR.fullmatch(code)
     return int(found[0]) if found else status
 

@@ -1,4 +1,4 @@
-"""Generic body: reads the usage of an answer on a path that no adapter knows, in the form of either provider. Total."""
+"""Generic body: reads the usage of an answer on a path without an adapter, in the form of either provider. Total."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from callspan.record.messages import Conversation
 _RUNNING: Final = frozenset(
     ("batch", "conversation", "dream", "eval", "invocation", "job", "run", "session", "task", "thread", "turn", "video")
 )
-"""Objects with a running total, by `object` or `type`; several of them by the last words of a path."""
+"""Objects with a running total, by `object` or `type`; some by the last words of a path."""
 _RUNNING_PATHS: Final = frozenset(("batches", "conversations", "jobs", "runs", "sessions", "threads"))
 _WORDS: Final = re.compile(r"[a-z]+")
 _CACHE: Final = ("cache_creation_input_tokens", "cache_read_input_tokens")
-"""Counters of Anthropic's form, whose `input_tokens` are without them."""
+"""Counters that Anthropic's `input_tokens` excludes."""
 
 
 def stating_usage(body: object) -> dict[str, object] | None:
-    """Return the object with `usage` in an answer or an event: itself, or its `response`; None if there is none."""
+    """Return the object with `usage` in an answer or event: the object itself or its `response`; else None."""
     for held in (mapping(body), mapping(body, "response")):
         if held is not None and mapping(held, "usage"):
             return held
@@ -32,13 +32,13 @@ def stating_usage(body: object) -> dict[str, object] | None:
 
 
 def has_running_total(path: str, body: object) -> bool:
-    """Return whether the usage of an answer is a sum that a later answer states again, with more in it."""
+    """Return whether the usage of an answer is a running total, which later answers state again."""
     kind = word(body, "object") or word(body, "type") or ""
     return bool(_RUNNING & set(_WORDS.findall(kind)) or _RUNNING_PATHS & set(path.split("/")[-2:]))
 
 
 class GenericBody:
-    """An API without an adapter: request and response are kept as they are, only model and usage are read."""
+    """An API without an adapter: only model and usage are read; the bodies are kept unchanged."""
 
     operation: Operation = "generate_content"
     message_key = ""
@@ -48,7 +48,7 @@ class GenericBody:
         self.api = api
 
     def request(self, body: object) -> Request:
-        """Return the model; other fields of the request may be content."""
+        """Return the model. Other fields may be content."""
         return Request(model=word(body, "model"), stream=flag(body, "stream") is True)
 
     def accumulator(self) -> LastBody:
@@ -64,5 +64,5 @@ class GenericBody:
         return ResponseInfo(response=Response(id=word(held, "id"), model=word(held, "model")), usage=usage)
 
     def conversation(self, *_: object) -> Conversation:
-        """Return no messages: where they are is unknown."""
+        """Return no messages, because their place is unknown."""
         return Conversation()

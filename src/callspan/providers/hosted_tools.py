@@ -1,4 +1,4 @@
-"""Hosted tools: the runs of tools at the provider that an answer contains: web search, code, files, MCP servers."""
+"""Hosted tools: finds runs of the provider's tools in an answer: web search, code, files, MCP servers."""
 
 from __future__ import annotations
 
@@ -11,39 +11,39 @@ from callspan.record.messages import Message, ToolCall, ToolResult
 _OF_APPLICATION: Final = frozenset(
     {"function", "custom", "custom_tool", "toolset", "computer", "local_shell", "apply_patch"}
 )
-"""Types of tools that the application alone runs."""
+"""Types of tools that only the application runs."""
 _ANSWERED: Final = frozenset(f"{name}_call" for name in _OF_APPLICATION)
 """Types of their items."""
 _SUFFIXES: Final = ("_tool_use", "_call")
 _DATASTORES: Final = frozenset({"file_search"})
 _RESULTS: Final = ("output", "outputs", "results")
-"""Fields of an item of Responses with the result of its tool."""
+"""Fields with the result of a tool in items of the Responses API."""
 _SERVERS: Final = ("server_name", "server_label")
 
 
 class ProviderRun(NamedTuple):
-    """One run of a tool at the provider."""
+    """One run of a hosted tool."""
 
     call: ToolCall
     position: int
-    """Its place in the answer, from 0."""
+    """Its position in the answer, from 0."""
     kind: str
     """`extension` or `datastore`."""
     server: str | None
-    """The MCP server that has the tool."""
+    """The MCP server of the tool."""
     result: object
-    """None: none was returned."""
+    """None if none was returned."""
     failed: bool
 
 
 def is_of_application(tool_type: str, fields: object) -> bool:
-    """Return whether the application answers a call of a tool.
+    """Return whether the application answers a tool call.
 
-    A shell is the provider's in a container of its own; a search for tools is the application's where it says so.
+    A shell runs at the provider if it has a container there; a tool search runs in the application if its item says so.
 
     Args:
-        tool_type: The type of the tool, as of `ToolCall`, or of its item without `_call`.
-        fields: Other fields of its item, or the item.
+        tool_type: The type of the tool, as in `ToolCall`, or of its item without `_call`.
+        fields: The item, or its other fields.
     """
     if tool_type == "tool_search":
         return text(fields, "execution") == "client"
@@ -53,7 +53,7 @@ def is_of_application(tool_type: str, fields: object) -> bool:
 
 
 def has_runs(body: object) -> bool:
-    """Return whether an answer may contain the run of a tool at the provider. Called for each answer."""
+    """Return whether an answer may contain a run of a hosted tool. Called for each answer."""
     if not isinstance(body, dict) or "choices" in body:
         return False
     blocks = body.get("content") or body.get("output")
@@ -65,7 +65,7 @@ def has_runs(body: object) -> bool:
 
 
 def runs_at_provider(output: list[Message]) -> Iterator[ProviderRun]:
-    """Yield the runs of tools at the provider in the messages of an answer, with their results."""
+    """Yield the runs of hosted tools in the messages of an answer, with their results."""
     parts = [part for message in output for part in message.parts]
     results = {part.id: part for part in parts if isinstance(part, ToolResult) and part.id is not None}
     calls = [part for part in parts if isinstance(part, ToolCall)]

@@ -66,7 +66,7 @@ _WIRE_DOMAINS: Final = {
     ("openai", "services.ai.azure.com"): "azure.ai.openai",
     ("anthropic", "services.ai.azure.com"): "azure.ai.inference",
 }
-"""Hosts with several APIs: the provider depends on that of the SDK."""
+"""Hosts with several APIs, where the provider depends on the SDK's API."""
 
 _PATTERNS: Final = (
     (re.compile(r"(^|\.)bedrock(-[a-z0-9-]+)?\..*(amazonaws\.com(\.cn)?|api\.aws)$"), "aws.bedrock"),
@@ -77,7 +77,7 @@ _MAX_NAME_LENGTH: Final = 253
 """Maximum length of a host name (RFC 1035); longer ones are invalid and slow to search."""
 
 _PORTS: Final = {"11434": "ollama"}
-"""Default ports of one server only, which tell more than a local or private host name."""
+"""Default ports that are specific to one server, and more specific than a local host name."""
 
 
 def provider_of(client_class: str, host: str | None, sdk: SdkProfile) -> str:

@@ -1,4 +1,4 @@
-"""Media in wire bodies as parts of messages: their reference in the record, else their bytes with hash and size."""
+"""Media in wire bodies as message parts: by reference, else with bytes, hash and size."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def _modality(default: str, mime: str | None) -> str:
 
 
 def _of_reference(modality: str, mime: str | None, reference: dict[str, object], file_id: str | None) -> Media:
-    """Return the medium that the record has a reference to."""
+    """Return the medium of a reference."""
     return Media(
         modality=modality,
         mime=mime,
@@ -71,7 +71,7 @@ def _of_reference(modality: str, mime: str | None, reference: dict[str, object],
 
 
 def _of_base64(modality: str, mime: str | None, data: str, file_id: str | None) -> Media:
-    """Return the medium with these bytes; without them if the text is no base64."""
+    """Return the medium with these bytes; without bytes if the text is no base64."""
     content = from_base64(data)
     if content is None:
         return Media(modality=modality, mime=mime, file_id=file_id)
@@ -80,7 +80,7 @@ def _of_base64(modality: str, mime: str | None, data: str, file_id: str | None) 
 
 
 def from_base64(data: str) -> bytes | None:
-    """Return the bytes that a text has in base64; None if it is no base64."""
+    """Return the decoded bytes of a base64 text; None if it is no base64."""
     try:
         return base64.b64decode(data, validate=True)
     except ValueError:

@@ -22,7 +22,7 @@ from callspan.sdk_profiles import Wire
 
 _MAX_PATHS: Final = 128
 _DECODERS: Final[tuple[Callable[[bytes | str], object], ...]] = (msgspec.json.decode, json.loads)
-"""The second one accepts what SDKs send and the first one rejects: lone surrogates, NaN."""
+"""The second one also accepts lone surrogates and NaN, which SDKs send."""
 
 _PLACES: Final[dict[str, tuple[str, str]]] = {
     "chat_completions": ("openai.chat", "ChatCompletions"),
@@ -53,7 +53,7 @@ _SOCKETS: Final[dict[str, tuple[str, str]]] = {
 APIS: Final = tuple(_PLACES)
 """The names of all APIs with adapters, in order of how common they are."""
 _ATTACH, _FORK = "attach", "fork"
-"""Ends of paths of live sessions: the sideband of one, and a new one that continues a stored one."""
+"""Path endings of live sessions: a sideband of a session, and a new session that continues a stored one."""
 
 
 @lru_cache(maxsize=_MAX_PATHS)
@@ -69,7 +69,7 @@ def endpoint_for(method: str, path: str) -> Endpoint | None:
 
 
 def socket_kind(path: str, model: str | None = None, *, hashes_audio: bool = False) -> SocketKind | None:
-    """Return a reader for the frames of a new websocket with that path and model; None for any other path."""
+    """Return a reader for the frames of a new websocket with this path and model; None for other paths."""
     segments = path.strip("/").split("/")
     session_id = segments[-2] if segments[-1] == _ATTACH else None
     if segments[-1] in (_ATTACH, _FORK):
@@ -88,8 +88,8 @@ def by_api(api: str) -> Endpoint | None:
 
 
 def load(wire: Wire) -> None:
-    """Import the adapters of a family of APIs, and everything their first response needs."""
-    late_import("email.utils")  # for dates in headers
+    """Import the adapters of a family of APIs and everything that their first response requires."""
+    late_import("email.utils")  # parses dates in headers
     for api in APIS:
         if wire_of(api) == wire:
             _endpoint(api)
@@ -139,7 +139,7 @@ def _endpoint(api: str) -> Endpoint:
 
 
 def generic(api: str) -> Endpoint:
-    """Return the reader of answers on a path that no adapter knows; `api` is the path without ids."""
+    """Return the reader for a path without an adapter; `api` is the path without ids."""
     return cast("Endpoint", late_import("callspan.providers.generic_body").GenericBody(api))
 
 

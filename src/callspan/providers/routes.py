@@ -1,6 +1,6 @@
-"""Routes: the one table of requests, with the kind and the reader of each.
+"""Routes: the table of all requests, by method and path, with the kind and reader of each.
 
-A request is known by method and path. A new endpoint is a new row, and its adapter.
+A new endpoint is a new row and its adapter.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from urllib.parse import unquote
 Kind: TypeAlias = Literal["call", "fetch", "results", "not recorded", "no inference"]
 """The kind of a request.
 
-`call`: it asks a model. `fetch`: it reads or cancels a background response. `results`: it reads the results of a batch.
-`not recorded`: it leads to inference, and is counted. `no inference`: its answer may repeat usage of recorded calls.
+`call`: calls a model. `fetch`: reads or cancels a background response. `results`: reads the results of a batch.
+`not recorded`: leads to inference and is only counted. `no inference`: the answer may repeat usage of recorded calls.
 """
 
 _MAX_PATHS: Final = 128
 _ANCHOR: Final = "^"
 _BASES: Final[tuple[list[str], ...]] = ([], ["openai", "v1"])
-"""The prefix of a path: empty for openai, whose version is in the base URL; groq has it in the path."""
+"""Prefixes of paths: none for openai, which has the version in the base URL; groq has it in the path."""
 _BASE_WORDS: Final = frozenset({"openai", "v1"})
 _ANY: Final = ""
 
@@ -30,7 +30,7 @@ class Path(NamedTuple):
     """Requests of one kind."""
 
     pattern: str
-    """Method and last segments of the path, `{name}` for an id; after `^` the whole path."""
+    """Method and last segments of the path, `{name}` for an id; `^` anchors the whole path."""
     kind: Kind
     adapter: str = ""
     """The `api` of its reader."""
@@ -60,7 +60,7 @@ _CALLS: Final = {
     "POST audio/translations": "translations",
     "POST v1/messages": "messages",
 }
-"""The adapter of each request that asks a model."""
+"""The adapter of each request that calls a model."""
 _FETCHES: Final = ("GET responses/{response}", "POST responses/{response}/cancel")
 _RESULTS: Final = ("GET ^files/{file}/content", "GET messages/batches/{batch}/results")
 _NOT_RECORDED: Final = (
@@ -74,13 +74,13 @@ _NOT_RECORDED: Final = (
     "live/sessions/{session}/accept", "live/sessions/{session}/fork", "fine_tuning/jobs",
     "vector_stores/{store}/search",
 )  # fmt: skip
-"""POSTs that begin work at the provider, or the training of a model, or state no usage of a model."""
+"""POSTs that start work or training at the provider, or whose answer states no usage."""
 _STORED: Final = (
     "chat/completions/{completion}", "responses/input_tokens", "messages/count_tokens", "agents/sessions/{id}",
     "v1/sessions/{id}", "v1/sessions/{id}/resources", "v1/sessions/{id}/resources/{resource}", "videos/characters",
     "deployments", "deployments/{deployment}",
 )  # fmt: skip
-"""POSTs that store, count or name something: their answers may repeat usage of recorded calls."""
+"""POSTs without inference, whose answers may repeat usage of recorded calls."""
 PATHS: Final = (
     *(Path(f"POST {pattern}", "no inference") for pattern in _STORED),
     *(Path(pattern, "call", api) for pattern, api in _CALLS.items()),
@@ -91,7 +91,7 @@ PATHS: Final = (
 
 
 def _placed() -> Mapping[tuple[str, str], tuple[tuple[list[str], Path], ...]]:
-    """Return the patterns by method and last segment (`_ANY` for an id), the longest first."""
+    """Return the patterns by method and last segment (`_ANY` for an id), longest first."""
     placed: defaultdict[tuple[str, str], list[tuple[list[str], Path]]] = defaultdict(list)
     for path in PATHS:
         method, _, pattern = path.pattern.partition(" ")
@@ -108,18 +108,18 @@ _FREE: Final = frozenset(
         "vector_stores", "webhook_endpoints",
     }
 )  # fmt: skip
-"""First segments of paths whose POSTs cost nothing, but for those of the table."""
+"""First segments of paths whose POSTs are free, except those in the table."""
 _ENDS: Final = frozenset(
     {
         "archive", "cancel", "hangup", "pause", "refer", "reject", "resume", "unpause", "validate", "voice_consents",
         "voices",
     }
 )  # fmt: skip
-"""Last segments of such paths, or those before an id."""
+"""Last segments of such paths, also before a final id."""
 
 
 def is_free(path: str) -> bool:
-    """Return whether a POST to a path that is in no row costs nothing. `path` as that of `find`."""
+    """Return whether a POST to a path without a row is free. For `path` see `find`."""
     segments = path.partition("?")[0].strip("/").split("/")
     return not _ENDS.isdisjoint(segments[-2:]) or next((one for one in segments if one not in _BASE_WORDS), "") in _FREE
 
@@ -133,10 +133,10 @@ _PLACED: Final = _placed()
 
 @lru_cache(maxsize=_MAX_PATHS)
 def find(method: str, path: str) -> RouteMatch | None:
-    """Return the kind of a request; None if its path is in no row. Never raises.
+    """Return the kind of a request; None if no row matches its path. Never raises.
 
-    `path` is the logical path given to the SDK, absolute or relative, with or without a query. Complete last
-    segments must match, the longest pattern first.
+    `path` is the logical path given to the SDK, absolute or relative, with or without a query. A pattern matches
+    complete last segments; the longest wins.
     """
     method, segments = method.upper(), path.partition("?")[0].strip("/").split("/")
     for last in (segments[-1], _ANY):
@@ -148,7 +148,7 @@ def find(method: str, path: str) -> RouteMatch | None:
 
 
 def _ids(pattern: list[str], segments: list[str]) -> dict[str, str] | None:
-    """Return the ids in a path that matches; None if it does not."""
+    """Return the ids in a matching path; None if it does not match."""
     before, here = segments[: -len(pattern)], segments[-len(pattern) :]
     if len(here) < len(pattern):
         return None

@@ -1,7 +1,7 @@
-"""Sockets: what the frames of a websocket tell of calls.
+"""Sockets: the base of state machines that derive calls from the frames of a websocket.
 
-A kind of connection is a pure machine: frames go in, steps of calls come out. It knows neither sockets, threads nor
-clocks, keeps no frame, and any JSON object gives a result.
+A machine is pure: it takes frames and returns steps of calls. It uses no sockets, threads or clocks, keeps no frames,
+and accepts any JSON object.
 """
 
 from __future__ import annotations
@@ -13,74 +13,74 @@ from callspan.record.call import Outcome
 
 Json: TypeAlias = dict[str, Any]
 Action: TypeAlias = Literal["begin", "chunk", "end", "fail"]
-"""`begin`: the provider begins a call by itself. `chunk`: an event of its answer. `end`: it has ended. `fail`: it has
-ended by this error.
+"""`begin`: the provider has started a call. `chunk`: an event of the answer. `end`: the call has ended. `fail`: it has
+ended with this error.
 """
 
 
 REPEATED: Final[Json] = {}
-"""Stands for a message that was only counted."""
+"""Result of `counted` for a message that `repeated` will report."""
 MESSAGES: Final = "messages"
-"""For how many messages an event stands, if for more than one."""
+"""Key of the number of messages that an event represents, if more than one."""
 LONG: Final = 1000
-"""Messages of audio are longer."""
+"""Minimum length of audio messages."""
 
 
 @dataclass(eq=False)
 class Turn:
-    """One call of a connection, as far as its kind knows it."""
+    """One call of a connection."""
 
     api: str
     """The API whose adapter reads its bodies."""
     body: Json
-    """The body of its request, as far as it is known. What came in meanwhile is in it."""
+    """The request body so far."""
     identity: str | None = None
-    """The provider's id of a call that other connections and processes may see too; None: it is of this one alone."""
+    """The provider's id, if other connections and processes may see the call; else None."""
     begun_ns: int | None = None
-    """The monotonic time of its start, if that is before its first step."""
+    """Monotonic time of its start, if earlier than its first step."""
     is_withdrawn: bool = False
-    """Whether its create could not be sent."""
+    """Whether sending its create failed."""
 
 
 class Step(NamedTuple):
-    """What is to be done with a call."""
+    """One step of a call."""
 
     action: Action
     turn: Turn
     event: Json = {}  # noqa: RUF012 - never changed
     outcome: Outcome = "success"
-    """Of an end."""
+    """Outcome of an `end`."""
 
 
 class SocketKind:
     """The calls of one connection. One thread at a time calls `sent` and `received`, any thread `create`.
 
-    Events have a type; all else in them may be any JSON.
+    Events have a type; all other fields may be any JSON.
     """
 
     mark: str
-    """What is in the text of each sent frame that is to be read."""
+    """Substring of all sent frames that must be parsed."""
 
     def create(self, frame: Json) -> Turn | None:
-        """Return the call that a frame begins which is about to be sent; None: none. Changes nothing."""
+        """Return the call that a frame about to be sent will begin, or None. Changes nothing."""
         del frame
         return None
 
     def sent(self, frame: Json, turn: Turn | None) -> None:
-        """Take a frame that was sent, with what `create` has returned for it."""
+        """Note a sent frame, with the result of `create` for it."""
 
     def counted(self, message: str | bytes) -> Json | None:
-        """Return a short event that stands for a long message of audio, which is not parsed; None for any other.
+        """Return a short event in place of a long audio message, which is not parsed; None for any other message.
 
-        `REPEATED` for one that is like an earlier one: `repeated` tells of it.
+        `REPEATED` for a message like an earlier one, which `repeated` reports.
         """
         del message
         return None
 
     def repeated(self) -> Json | None:
-        """Return one event for messages that were only counted since it was asked last; None: there are no more."""
+        """Return one event for messages that were only counted since the last call; None if there are no more."""
         return None
 
     def received(self, event: Json, at_ns: int) -> list[Step]:
-        """Return what is to be done with a received event."""
+        """Return the steps for a received event."""
         raise NotImplementedError

@@ -1,7 +1,7 @@
-"""Stated cost: the cost that an answer states, in the field and unit of each server.
+"""Stated cost: reads the cost from an answer, in the field and unit of each server.
 
-A fee that is not the whole charge is not a cost: with a key of one's own the gateway charges little or nothing, and the
-provider behind it charges the rest.
+A partial fee is no cost: if users bring their own key, the gateway charges little or nothing and the provider behind it
+charges the rest.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ class StatedCost(NamedTuple):
 
     usd: Decimal
     estimated: bool = False
-    """The server calls it an estimate, or computes it from prices of its own."""
+    """Whether the server calls it an estimate or computes it from its own prices."""
 
 
 class _Place(NamedTuple):
     path: tuple[str, ...]
     per_usd: int = 1
-    """How many units a dollar has."""
+    """Units per dollar."""
     estimated: bool = False
 
 
@@ -43,7 +43,7 @@ _IN_USAGE_NAMES: Final = frozenset(place.path[0] for place in _IN_USAGE)
 _UPSTREAM: Final = ("cost_details", "upstream_inference_cost")
 _SNAKE: Final = "provider_metadata"
 _CAMEL: Final = "providerMetadata"
-"""Where Vercel's gateway states costs: in the answer or in a message."""
+"""Key under which Vercel's gateway states costs, in the answer or a message."""
 _HEADERS: Final = (
     ("x-litellm-response-cost", True),
     ("x-aimlapi-usd-spent", False),
@@ -53,7 +53,7 @@ HEADERS: Final = tuple(name for name, _ in _HEADERS)
 
 
 def stated_cost(counted: Mapping[str, object], body: object) -> StatedCost | None:
-    """Return the cost that an answer states in its usage or beside it; None if it states none, or a part only."""
+    """Return the cost stated in the usage of an answer or beside it; None if it is absent or partial."""
     if not _IN_USAGE_NAMES.isdisjoint(counted) and text(counted, "cost", "currency") in (None, "USD"):
         for path, per_usd, estimated in _IN_USAGE:
             if (usd := _exact(dig(counted, *path))) is not None:
@@ -62,7 +62,7 @@ def stated_cost(counted: Mapping[str, object], body: object) -> StatedCost | Non
 
 
 def with_header_cost(usage: Usage | None, headers: Mapping[str, str]) -> Usage | None:
-    """Return the usage with the cost that a response header states, where its body states none; 0 means unknown."""
+    """Return the usage with the cost in a response header, unless the body states one. 0 means unknown."""
     if usage is None or usage.cost_usd is not None:
         return usage
     for name, estimated in _HEADERS:
@@ -82,7 +82,7 @@ def _of_gateway(body: dict[str, object]) -> StatedCost | None:
     choices = body.get("choices")
     for one in (body, *(choices if isinstance(choices, list) else ())):
         holder = one.get("message") if isinstance(one, dict) and one is not body else one
-        # Called for every answer, of which hardly any has metadata.
+        # Called for every answer, although few have metadata.
         if isinstance(holder, dict) and (_SNAKE in holder or _CAMEL in holder):
             stated = dig(holder.get(_SNAKE) or holder.get(_CAMEL), "gateway")
             usd, market = _exact(dig(stated, "cost")), _exact(dig(stated, "marketCost"))

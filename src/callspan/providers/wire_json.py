@@ -15,7 +15,7 @@ from callspan.record.codec import encodable
 from callspan.record.plain_json import plain
 
 LARGEST_COUNT: Final = 2**63 - 1
-"""The type of `count`'s result, for objects decoded in one step."""
+"""Maximum result of `count`."""
 _NS: Final = 1_000_000_000
 _END_S: Final = 2**63 // _NS
 _MAX_INTEGER_LENGTH: Final = 20
@@ -40,7 +40,7 @@ def text(value: object, *path: str) -> str | None:
     found = value.get(path[0]) if len(path) == 1 and isinstance(value, dict) else dig(value, *path)
     if not isinstance(found, str):
         return None
-    # Most texts are ASCII: they take no call of a function of Python.
+    # Most texts are ASCII and need no Python function call.
     return found if found.isascii() else encodable(found)
 
 
@@ -110,7 +110,7 @@ def items(value: object, *path: str) -> list[object] | tuple[()]:
 
 
 def of_type(found: object, kind: str) -> dict[str, object] | None:
-    """Return the first JSON object of the given `type` in an array, itself and not a copy, or None."""
+    """Return the first JSON object of the given `type` in an array (not a copy), or None."""
     if isinstance(found, list):
         for item in found:
             if isinstance(item, dict) and item.get("type") == kind:

@@ -1,8 +1,8 @@
 """The Messages endpoint, on every platform: requests and responses of `/v1/messages`, their usage and errors.
 
-`usage.iterations` lists runs within the server. The top level of `usage` sums up those of the answering model. It
-leaves out compactions ("tokens are not included in the top-level `usage` fields", `BetaUsage.iterations`) and advisors,
-which are of another model (`BetaAdvisorMessageIterationUsage`).
+`usage.iterations` lists model runs within the server. The top level of `usage` sums those of the answering model. It
+excludes compactions ("tokens are not included in the top-level `usage` fields", `BetaUsage.iterations`) and advisors,
+which use another model (`BetaAdvisorMessageIterationUsage`).
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _NO_PARAMS: Final = frozenset({"model", "stream", "messages", "system", "tools",
 _MANAGEMENT: Final = "context_management"
 _SAMPLED: Final = ("message", "fallback_message")
 _MAX_ITERATIONS: Final = 256
-"""More entries than that are no chain of models."""
+"""Limit on the entries that are read."""
 _TRUNCATED: Final = frozenset({"max_tokens", "model_context_window_exceeded"})
 _MESSAGE_FIELDS: Final = frozenset({"content", "stop_reason"})
 
@@ -104,7 +104,7 @@ class Messages:
             params=parameters(body, _NO_PARAMS),
             message_count=len(messages) if isinstance(messages, list) else None,
             tool_names=_tool_names(body) if isinstance(body.get("tools"), list) else None,
-            # Only requests that ask for it have any: others need not be searched.
+            # Only requests that enable compaction have any; others need not be searched.
             compacted=_MANAGEMENT in body and any(_has_compaction(message) for message in objects(body, "messages")),
             continues=word(body["thread"], "previous_message_id") if "thread" in body else None,
         )
@@ -134,7 +134,7 @@ class Messages:
 
 
 def _has_compaction(message: object) -> bool:
-    """Return whether a message has a summary of earlier ones; a summary without text has failed."""
+    """Return whether a message contains a summary of earlier ones. A summary without text is a failed one."""
     block = of_type(message.get("content"), "compaction") if isinstance(message, dict) else None
     return block is not None and bool(block.get("content"))
 
@@ -144,14 +144,14 @@ def _tool_names(body: object) -> list[str]:
 
 
 def _with_container(counted: Usage | None, body: object) -> Usage | None:
-    """Return the usage with the container that code ran in: its hours are charged and counted nowhere."""
+    """Return the usage with the container in which code ran, whose hours are charged but not counted."""
     if counted is None or mapping(body, "container") is None:
         return counted
     return msgspec.structs.replace(counted, hosted_tools={"container": 1})
 
 
 def _is_compacted(body: object) -> bool:
-    """Return whether the provider has replaced earlier messages by a summary, or removed some."""
+    """Return whether the provider replaced earlier messages with a summary or removed some."""
     if not isinstance(body, dict):
         return False
     return _has_compaction(body) or (_MANAGEMENT in body and bool(items(body[_MANAGEMENT], "applied_edits")))
@@ -183,7 +183,7 @@ def usage(counted: dict[str, object] | None) -> Usage | None:
 
 
 def _tokens(counted: object) -> dict[str, Any]:
-    """Return the counters of tokens, by their names in `Usage` and `UsageIteration`."""
+    """Return the token counters by their names in `Usage` and `UsageIteration`."""
     short = count(counted, "cache_creation", "ephemeral_5m_input_tokens")
     long = count(counted, "cache_creation", "ephemeral_1h_input_tokens")
     read, write = count(counted, "cache_read_input_tokens"), count(counted, "cache_creation_input_tokens")
@@ -214,7 +214,7 @@ def response_error(body: object) -> ErrorInfo | None:
 
 
 def with_iterations(usage: Usage, listed: object) -> Usage:
-    """Return the usage with the runs that the top level leaves out, and with their tokens."""
+    """Return the usage including the runs that the top level excludes."""
     given = listed[:_MAX_ITERATIONS] if isinstance(listed, list) else []
     runs = [
         UsageIteration(kind=kind, model=text(entry, "model") or None, **_tokens(entry))

@@ -1,4 +1,4 @@
 """Fold: joins the events of a stream into the body that the endpoint returns without streaming.
 
-A fold is total: a value of a wrong type is absent. It takes constant time for a chunk and keeps only strings of it.
+A fold is total: values of a wrong type count as absent. It takes constant time per chunk and keeps only its strings.
 """

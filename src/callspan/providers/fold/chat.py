@@ -1,4 +1,4 @@
-"""Chat: folds the chunks of chat completions, and of completions of the older kind."""
+"""Chat: folds the chunks of chat completions and legacy completions."""
 
 from __future__ import annotations
 
@@ -20,25 +20,25 @@ _PADDED: Final = re.compile("[^=]+=*")
 
 
 class ChatFold:
-    """Joins chunks with choices, which are known by their index, without one by their place in the list.
+    """Joins chunks with choices, identified by their index or else their position in the list.
 
-    Of the fields around them the first that says something stays; for usage the last counters.
+    Of other fields the first value that is not null is kept; of usage the last.
     """
 
     kind = "chat.completion"
     grows: str | None = None
-    """The field of a choice whose text comes in pieces; None: those of its message do."""
+    """The field of a choice whose text is streamed in pieces; None: the fields of its message."""
 
     def __init__(self) -> None:
         self._body: Json = {}
         self._choices = Entries()
         self._has_usage_last = False
         self._known = {_USAGE, *_NOT_OF_BODY}
-        """The fields around the choices that are known, or are none of the body's."""
+        """Fields beside the choices that are known or not part of the body."""
 
     @property
     def complete(self) -> bool:
-        """True once each choice has a finish reason, or a last chunk with only usage has come."""
+        """True once each choice has a finish reason or a final chunk with only usage was received."""
         ended = [bool(choice.get("finish_reason")) for choice in self._choices.values()]
         return self._has_usage_last or (bool(ended) and all(ended))
 
@@ -56,7 +56,7 @@ class ChatFold:
                     carried = True
         elif (error := error_in(chunk)) is not None:
             self._body.setdefault("error", detached(error))
-        # Most chunks repeat the fields of the one before.
+        # Most chunks repeat the fields of the previous one.
         if chunk.get(_USAGE) or not chunk.keys() <= self._known:
             self._take_fields(chunk)
         return carried
@@ -72,7 +72,7 @@ class ChatFold:
         for key, value in choice.items():
             if not value or key == "index":
                 continue
-            if key == "delta" or key == "message":  # noqa: PLR1714 - a tuple takes longer, for each chunk
+            if key == "delta" or key == "message":  # noqa: PLR1714 - a tuple takes longer, per chunk
                 if type(value) is dict and merge(held["message"], value):
                     carried = True
             elif key == "text":
@@ -86,7 +86,7 @@ class ChatFold:
         return carried
 
     def _take_fields(self, chunk: Json) -> None:
-        """Take the fields around the choices."""
+        """Take the fields beside the choices."""
         for key, value in chunk.items():
             if key in _CUMULATIVE and isinstance(value, dict):
                 merge(self._body, {key: value}, last=True)
@@ -109,7 +109,7 @@ class ChatFold:
         return {"object": self.kind, **whole(self._body), "choices": choices}
 
     def _choice(self, choice: Json) -> Json:
-        # Streams of tool turns begin with an empty text where a response without streaming has null.
+        # Streams of tool calls start with an empty text; non-streamed responses have null.
         message = {"role": "assistant", "content": None, **choice.pop("message")}
         ids = {"token_ids": message.pop("token_ids")} if "token_ids" in message else {}
         if isinstance(calls := message.get("tool_calls"), list):
@@ -121,13 +121,13 @@ class ChatFold:
 
 
 def _in_order(calls: list[object]) -> list[Json]:
-    """Return calls by their index; a call without an index has its position."""
+    """Return calls in order of their index, or else their position."""
     placed = [{"index": place, **call} for place, call in enumerate(calls) if isinstance(call, dict)]
     return sorted(placed, key=lambda call: integer(call, "index") or 0)
 
 
 def _finished_call(call: Json, was_cut: bool) -> Json:
-    """Return a call as in a response without streaming, marked if it is incomplete."""
+    """Return a call as in a non-streamed response, marked if incomplete."""
     kind = next((kind for kind in ("function", "custom") if isinstance(call.get(kind), dict)), "function")
     grows = "input" if kind == "custom" else "arguments"
     inner = {"name": None, grows: "", **(mapping(call, kind) or {})}
@@ -145,14 +145,14 @@ def _one_base64(joined: str) -> str:
 
 
 class CompletionFold(ChatFold):
-    """Completions of the older kind."""
+    """Joins the chunks of legacy completions."""
 
     kind = "text_completion"
     grows = "text"
     _is_of_texts = False
 
     def add(self, chunk: object) -> bool:
-        """Fold in one chunk; those of Writer are texts alone."""
+        """Fold in one chunk. Those of Writer are plain texts."""
         if isinstance(chunk, dict) and chunk.get("choices") is None and isinstance(chunk.get("value"), str):
             self._is_of_texts = True
             chunk = {**chunk, "choices": [{"index": 0, "text": chunk["value"]}]}
@@ -160,7 +160,7 @@ class CompletionFold(ChatFold):
 
     @property
     def terminated(self) -> bool:
-        """True if complete; streams of plain texts have neither finish reasons nor `[DONE]`."""
+        """True if complete. Streams of plain texts have neither finish reasons nor `[DONE]`."""
         return self.complete or self._is_of_texts
 
     def _choice(self, choice: Json) -> Json:

@@ -1,6 +1,6 @@
-"""Events: folds streams whose events have types.
+"""Events: folds streams of typed events.
 
-A table says for each type of event where its news belong; one interpreter reads it.
+A table maps each event type to the place of its data in the body; one interpreter applies it.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ entry's text. `done`: all of a body or entry. `stop`: an entry is complete.
 """
 BLOCK: Final = (("content", "index"),)
 _NESTED: Final = "content_block_delta"
-"""The event whose delta has the type; one of an unknown type is kept on its block."""
+"""The event whose delta has the type. A delta of unknown type is kept on its block."""
 _ABOUT_EVENT: Final = frozenset(
     {
         "content_index", "delta", "error", "event_id", "index", "item_id", "logprobs", "obfuscation",
@@ -39,48 +39,48 @@ _LOGPROBS: Final = "logprobs"
 _RENAMED: Final = {"created_at": "created"}
 _BODY: Final = -1
 _CALLS: Final = ("_call", "tool_use")
-"""How the types of entries end that are incomplete if the stream stops within them."""
+"""Suffixes of the types of entries that are incomplete if the stream stops within them."""
 
 
 class Place(NamedTuple):
-    """Where the news of an event belong."""
+    """The place of an event's data in the body."""
 
     lists: tuple[tuple[str, str], ...]
-    """From the body inwards: the name of a list, and the field of the event with the number of its entry."""
+    """From the body inwards: the name of a list, and the event field with the index of the entry."""
     field: str
-    """The field of the event with the news; empty: the event itself."""
+    """The event field with the data; empty: the event itself."""
     name: str
-    """The field of the entry that they are; empty: fields of the entry."""
+    """The field of the entry to set; empty: the data has fields of the entry."""
     verb: Verb
     kinds: tuple[str, ...] = ()
-    """The types of entries that no event has begun."""
+    """The types of entries that are not announced by an event."""
     rest: bool = False
-    """Whether the other fields of the event are fields of the body."""
+    """Whether other fields of the event are fields of the body."""
 
 
 class EventFold:
-    """Joins events by a table. An entry is known by its number, else by its id, else it is the newest."""
+    """Joins events by a table. An entry is identified by its index, else by its id, else it is the newest."""
 
     places: ClassVar[Mapping[str | None, Place]]
-    """By type of event; None: of events without a type."""
+    """Places by event type; None for events without a type."""
     ends: ClassVar[frozenset[str]] = frozenset()
-    """Types of events that end the stream."""
+    """Event types that end the stream."""
     entries: ClassVar[str] = ""
     """The list of the body that is built entry by entry."""
     carrying: ClassVar[frozenset[Verb]] = frozenset({"begin", "grow", "last", "whole", "done"})
-    """The verbs of news that count as content."""
+    """The verbs whose data counts as content."""
     defaults: ClassVar[Json] = {}
 
     def __init__(self) -> None:
         self.terminated = False
-        """True once its last event was received, which in some APIs follows the signal of the end."""
+        """True once the terminal event was received, which some APIs send after `complete`."""
         self._begun = False
         self._body: Json = {}
         self._final: Json = {}
         self._error: Json = {}
         self._numbers: dict[str, int] = {}
         self._settled: set[int] = set()
-        """The entries that the stream cannot stop within."""
+        """Indexes of entries that are complete."""
         self._done: set[int] = set()
         self._open: dict[object, tuple[Place, str, object, str, object, GrowingText]] = {}
         """The texts that grow, by type of event: its place, and the fields with the numbers of the entry, and these."""
@@ -134,7 +134,7 @@ class EventFold:
         return carried and place.verb in self.carrying
 
     def _take_rest(self, event: Json, place: Place) -> None:
-        """Take the fields of an event that are of the body."""
+        """Take the fields of an event that belong to the body."""
         skipped = _ABOUT_EVENT | {place.field, place.name}
         merge(self._body, {_RENAMED.get(key, key): event[key] for key in event.keys() - skipped}, last=True)
 
@@ -182,7 +182,7 @@ class EventFold:
         return carries("", news)
 
     def _entry(self, event: Json, place: Place) -> tuple[int, Json | None]:
-        """Return the number of an entry of the body, and the object that the event describes; None if there is none."""
+        """Return the index of an entry of the body and the object that the event describes, or None."""
         number, found = _BODY, self._body
         for depth, (name, field) in enumerate(place.lists):
             entries = _numbered(found, name)
@@ -234,7 +234,7 @@ class EventFold:
         return body
 
     def _finished(self, number: int, entry: Any) -> Any:
-        """Return an entry as in a body, marked if it is incomplete."""
+        """Return an entry as in a body, marked if incomplete."""
         if isinstance(entry, dict) and self._is_cut(number, entry):
             entry["incomplete"] = True
         return entry
@@ -245,7 +245,7 @@ class EventFold:
 
 
 def _numbered(known: Json, name: str) -> Entries:
-    """Return the list of that name, by the numbers of its entries."""
+    """Return the list of that name as a dictionary by index."""
     held = known.get(name)
     if type(held) is not Entries:
         held = known[name] = Entries(enumerate(held) if isinstance(held, list) else ())

@@ -1,4 +1,4 @@
-"""Last: of a stream whose events are not read, keeps the last one that is a body."""
+"""Last: keeps the last event that contains a body, for streams that are not folded."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from callspan.providers.wire_json import detached
 
 
 class LastBody:
-    """Keeps the last body that `find` returns of an event; None: it has none."""
+    """Keeps the last body that `find` returns for an event."""
 
     def __init__(self, find: Callable[[object], Json | None]) -> None:
         self._body: Json | None = None
         self._find = find
         self.complete = False
-        """True once there is a body."""
+        """True once a body was received."""
 
     def add(self, event: object) -> bool:
-        """Take an event; return True, since any may carry content."""
+        """Take an event; return True, because any may carry content."""
         found = self._find(event)
         if found is not None:
             self._body, self.complete = detached(found), True

@@ -1,7 +1,6 @@
 """Merge: adds the data of one event to a body.
 
-Until the body is read, a text under construction is a `GrowingText`, and a list whose entries have numbers is a
-dictionary of them.
+Until the body is read, a text under construction is a `GrowingText`, and a list of indexed entries is an `Entries`.
 """
 
 from __future__ import annotations
@@ -21,26 +20,26 @@ TEXTS: Final = frozenset(
         "reasoning_text", "refusal", "summary", "text", "thinking", "transcript",
     }
 )  # fmt: skip
-"""Fields whose texts come in pieces."""
+"""Fields whose text is streamed in pieces."""
 _RICH: Final = frozenset({"content", "thinking"})
-"""Those that may be a list of parts instead: Mistral's."""
+"""Those that may instead be a list of parts, in Mistral's API."""
 _ENTRY_TEXTS: Final = ("text", "summary", "thinking")
-"""Those by which an entry without a number continues the one before."""
+"""Text fields by which an entry without an index continues the previous one."""
 LISTED: Final = {
     "annotation": "annotations", "citation": "citations", "delta": "deltas", "segment": "segments",
     "token_id": "token_ids",
 }  # fmt: skip
-"""One in each event is a list in a whole body."""
+"""Fields with one item per event, by their name as a list in a complete body."""
 _ALWAYS_CONTENT: Final = frozenset({"annotations", "delta", "executed_tools", "images"})
 _NAMED_TEXTS: Final = TEXTS | {"b64_json", "name"}
 _JOINED: Final = frozenset({"annotations", "content", "data", "logprobs", "output", "segments", "summary"})
-"""Lists that events build, and a later event states as a whole."""
+"""Lists that are built by events and repeated as a whole by a later event."""
 _MAX_SEARCHED: Final = 128
 _MAX_DEPTH: Final = 8
 
 
 class GrowingText(bytearray):
-    """A text under construction, in UTF-8. Its pieces would take 50 bytes each, also in `io.StringIO`."""
+    """A text under construction, in UTF-8. A list of pieces, as in `io.StringIO`, would take 50 more bytes each."""
 
     __slots__ = ()
 
@@ -54,14 +53,14 @@ class GrowingText(bytearray):
 
 
 class Entries(dict[int, Any]):
-    """A list under construction, by the numbers of its entries."""
+    """A list under construction, as a dictionary by index."""
 
 
 def merge(known: Json, news: Mapping[str, Any], *, last: bool = False) -> bool:
-    """Merge `news` into `known`; return True if they carry content. Null says nothing.
+    """Merge `news` into `known`; return True if they carry content. Null values are ignored.
 
-    Texts in pieces grow, objects are merged, lists by their entries. Of other values the first that says something
-    stays. With `last` the last one stays, also of texts and lists.
+    Streamed texts grow, objects are merged, lists are merged by entry. Of other values the first is kept. With `last`
+    the last is kept, even of texts and lists.
     """
     carried = False
     for key, value in news.items():
@@ -85,7 +84,7 @@ def merge(known: Json, news: Mapping[str, Any], *, last: bool = False) -> bool:
 
 
 def _put(known: Json, key: str, value: Any) -> None:
-    """Merge one value that neither grows a text under construction nor an object."""
+    """Merge a value that continues neither a text under construction nor an object."""
     held = known.get(key)
     if key in LISTED:
         known.setdefault(LISTED[key], []).append(detached(value))
@@ -103,7 +102,7 @@ def _put(known: Json, key: str, value: Any) -> None:
 
 
 def _put_list(known: Json, key: str, value: list[Any] | str) -> None:
-    """Merge a list, or a text where a list is known: a text among parts is one of them."""
+    """Merge a list, or a text into a list, as one of its parts."""
     held = known.get(key)
     if type(held) is not list:
         held = known[key] = _as_part(held.text()) if type(held) is GrowingText else []
@@ -115,9 +114,9 @@ def _as_part(text: str) -> list[Any]:
 
 
 def _merge_list(known: list[Any], news: list[Any]) -> None:
-    """Add entries to a list; those that continue one of it are merged into that.
+    """Add entries to a list, or merge them into those that they continue.
 
-    A longer list that begins with `known` is that list as it has grown: only the rest is new.
+    If a longer list begins with `known`, only the rest is new.
     """
     for item in news[len(known) :] if len(news) > len(known) and news[: len(known)] == known else news:
         held = _continued(known, item) if isinstance(item, dict) else None
@@ -128,33 +127,33 @@ def _merge_list(known: list[Any], news: list[Any]) -> None:
 
 
 def _continued(known: list[Any], item: Json) -> Json | None:
-    """Return the entry that an item continues: that of its number, else of its id, else the newest."""
+    """Return the entry that an item continues: with its index, else its id, else the newest."""
     number, name, kind = item.get("index"), item.get("id"), item.get("type")
     key, wanted = ("index", number) if type(number) is int else ("id", name)
     for held in islice(reversed(known), _MAX_SEARCHED if wanted or wanted == 0 else 1):
         if isinstance(held, dict) and kind in (None, held.get("type")):
             if key == "id" and not name:
-                return held if _goes_on(held, item) else None
+                return held if _continues_newest(held, item) else None
             if held.get(key) == wanted:
-                # Some gateways number all calls 0; others send a new id with every piece, but no name.
+                # Some gateways give all calls the index 0; others send a new id with every piece, but no name.
                 is_another = name and name != held.get("id", name) and _of_call(item, "name")
                 return None if is_another else held
     return None
 
 
-def _goes_on(held: Json, item: Json) -> bool:
-    """Return whether an entry without number or id continues the newest one."""
+def _continues_newest(held: Json, item: Json) -> bool:
+    """Return whether an item without index and id continues the newest entry."""
     if "function" in held or "custom" in held:
         return not _begins_call(held, item)
     begins = any(item.get(key) for key in _ENTRY_TEXTS)
-    if signature := held.get("signature"):  # it ends a thought
+    if signature := held.get("signature"):  # a signature ends a thought
         return not begins and item.get("signature", signature) == signature
     grows = any(key in item for key in _ENTRY_TEXTS) or ("signature" in item and "thinking" in held)
     return grows and any(key in held for key in _ENTRY_TEXTS)
 
 
 def _begins_call(held: Json, item: Json) -> bool:
-    """Return whether a named piece after arguments begins the next call: another name, or new arguments."""
+    """Return whether a named piece after arguments starts the next call, by another name or new arguments."""
     name, opening = _of_call(item, "name"), _of_call(item, "arguments")
     if not name or not whole(_of_call(held, "arguments")):
         return False
@@ -167,7 +166,7 @@ def _of_call(call: Json, key: str) -> Any:
 
 
 def carries(key: str, value: object, depth: int = 0) -> bool:
-    """Return whether a new value has content: a text that comes in pieces, a name, or an entry that comes whole."""
+    """Return whether a new value has content: a streamed text, a name, or a complete entry."""
     if isinstance(value, str):
         return value != "" and key in _NAMED_TEXTS
     if key in _ALWAYS_CONTENT or depth == _MAX_DEPTH:
@@ -178,7 +177,7 @@ def carries(key: str, value: object, depth: int = 0) -> bool:
 
 
 def whole(value: Any) -> Any:
-    """Return a copy of a value in which nothing is under construction."""
+    """Return a finished copy of a value under construction."""
     if isinstance(value, GrowingText):
         return value.text()
     if isinstance(value, Entries):
@@ -189,7 +188,7 @@ def whole(value: Any) -> Any:
 
 
 def extend(known: Json, news: Mapping[str, Any]) -> None:
-    """Merge objects whose lists grow by whole entries; of other values the last one that is not null stays."""
+    """Merge objects. Lists grow by complete entries; of other values the last one that is not null is kept."""
     for key, value in news.items():
         held = known.get(key)
         if isinstance(value, list) and isinstance(held, list):
@@ -201,9 +200,9 @@ def extend(known: Json, news: Mapping[str, Any]) -> None:
 
 
 def fuller(streamed: Json, stated: Mapping[str, Any]) -> Json:
-    """Return an object of which there are two accounts: its events, and a later event that states all of it.
+    """Return an object that was both streamed in pieces and stated as a whole by a later event.
 
-    The value with more information wins, field by field and entry by entry: the longer text, the stated value.
+    The value with more information wins, field by field and entry by entry: the longer text, else the stated value.
     """
     joined = {key: value for key, value in streamed.items() if key not in stated and key != "incomplete"}
     for key, value in stated.items():
@@ -219,7 +218,7 @@ def fuller(streamed: Json, stated: Mapping[str, Any]) -> Json:
 
 
 def _fuller_list(streamed: list[Any], stated: list[Any]) -> list[Any]:
-    """Return the stated entries, each joined with its account, and the entries that are not stated at their places."""
+    """Return the stated entries, each merged with its streamed one, and the entries that were only streamed."""
     if not all(isinstance(one, dict) and "type" in one for one in (*streamed, *stated)):
         return max(detached(stated), streamed, key=len)
     left, pairs = dict(enumerate(streamed)), dict[int, Json]()
@@ -240,7 +239,7 @@ def _share_id(one: Json, other: Json) -> bool:
 
 
 def _are_alike(one: Json, other: Json) -> bool:
-    """Return whether two entries have one type, and are not two calls; the same call may have a new id."""
+    """Return whether two entries have the same type and are not different calls. The same call may have a new id."""
     same = (one.get("name"), one.get("arguments")) == (other.get("name"), other.get("arguments"))
     return one["type"] == other["type"] and (same or not (one.get("call_id") and other.get("call_id")))
 

@@ -1,4 +1,4 @@
-"""Audio frames: messages of a websocket that carry audio, known by their first characters and counted, never parsed."""
+"""Audio frames: websocket messages with audio, recognised by their first characters and counted instead of parsed."""
 
 from __future__ import annotations
 
@@ -15,35 +15,35 @@ from callspan.providers.wire_json import count, integer, mapping, text
 from callspan.record.media_reference import MEDIA_KEY
 
 BYTES: Final = "bytes"
-"""How many bytes of audio there are, in the event that stands for a message of audio."""
+"""Key of the number of audio bytes in the event that stands for an audio message."""
 _BASE64: Final = "base64"
-"""The audio itself, in that event, where it is to be hashed."""
+"""Key of the audio itself in that event, if it is to be hashed."""
 _SAMPLES: Final = {"audio/pcm": (2, 24_000), "audio/pcmu": (1, 8_000), "audio/pcma": (1, 8_000)}
-"""Bytes of a sample of one channel, and how many a second has where the format does not say."""
+"""Bytes per sample of one channel, and the default sample rate."""
 _OLD_FORMATS: Final = {"pcm16": "audio/pcm", "g711_ulaw": "audio/pcmu", "g711_alaw": "audio/pcma"}
 
 
 class AudioFrames:
-    """Recognises the messages of audio of one connection."""
+    """Recognises the audio messages of one connection."""
 
     def __init__(self, *kinds: str, field: str, hashes: bool = False) -> None:
-        """`kinds`: the types of their events. `field`: the one with base64. `hashes`: each is read, to be hashed."""
+        """`kinds`: the types of their events. `field`: the field with base64. `hashes`: read and hash each message."""
         name, either = r'"event_id"\s*:\s*"[^"]*"\s*,\s*', "|".join(map(re.escape, kinds))
         head = rf'\s*{{\s*(?:{name})?"type"\s*:\s*"({either})"\s*,\s*(?:{name})?'
         self._text = re.compile(head), '"}', "="
         self._bytes = re.compile(head.encode()), b'"}', b"="
         self._field, self._hashes = field, hashes
         self._last: Json = {}
-        """The event that the last message was read as, without its audio."""
+        """The event of the last parsed message, without its audio."""
         self._like: tuple[int, int, Any, Any, Any, Any] = (0, 0, None, "", "", "")
-        """Place and text of the fields of that message before its audio, how it begins and ends, what pads base64."""
+        """Position and text of the fields of that message before its audio, its beginning, end and base64 padding."""
         self._number = self._size = 0
-        """How many messages like it came since `repeated`, and their bytes of audio."""
+        """Number of messages like it since `repeated`, and their audio bytes."""
 
     def counted(self, message: Any) -> Json | None:
         """Return an event with the number of bytes in place of the audio; None for any other message.
 
-        One that differs from the last only in its audio and the id of its event is `REPEATED`: see `repeated`.
+        A message that differs from the last only in its audio and event id is `REPEATED`, see `repeated`.
         """
         begin, end, fields, head, tail, padding = self._like
         if message[begin:end] == fields and message.startswith(head) and message.endswith(tail):
@@ -53,14 +53,14 @@ class AudioFrames:
         return None if self._hashes else self._read(message)
 
     def repeated(self) -> Json | None:
-        """Return one event for the messages that were only counted since it was asked last; None: there were none."""
+        """Return one event for all messages that were only counted since the last call; None if there were none."""
         if not self._number:
             return None
         number, size, self._number, self._size = self._number, self._size, 0, 0
         return {**self._last, BYTES: size, MESSAGES: number}
 
     def event_of(self, event: Json) -> Json:
-        """Return a parsed event with the number of bytes in place of its audio, unless it has that already."""
+        """Return a parsed event with the number of bytes in place of its audio."""
         if BYTES in event:
             return event
         audio = event.get(self._field)
@@ -69,7 +69,7 @@ class AudioFrames:
         return {**rest, BYTES: size, **({_BASE64: audio} if self._hashes else {})}
 
     def by_reference(self, item: Any, audio_format: object) -> Any:
-        """Return an item with references in place of the audio of its parts."""
+        """Return an item with references in place of the audio in its parts."""
         if not isinstance(item, dict) or not isinstance(item.get("content"), list):
             return item
         return {**item, "content": [self._part(part, audio_format) for part in item["content"]]}
@@ -102,7 +102,7 @@ class AudioFrames:
 
 
 class Audio:
-    """The audio of one part: its bytes are counted, and hashed where the events have them."""
+    """The audio of one part. Its bytes are counted, and hashed if the events contain them."""
 
     def __init__(self) -> None:
         self._size = 0
@@ -110,7 +110,7 @@ class Audio:
         self._is_hashed = True
 
     def add(self, event: Json) -> None:
-        """Take an event that stands for a message of audio."""
+        """Add the event of an audio message."""
         self._size += count(event, BYTES) or 0
         try:
             self._hash.update(b64decode(event[_BASE64], validate=True))
@@ -118,12 +118,12 @@ class Audio:
             self._is_hashed = False
 
     def reference(self, audio_format: object) -> Json:
-        """Return what stands for it in a body."""
+        """Return the reference to the audio for a body."""
         return audio_reference(audio_format, self._size, sha256=self._hash.hexdigest() if self._is_hashed else None)
 
 
 def _mime_of(audio_format: object) -> str | None:
-    """Return the MIME type of a format, which is an object or one of the names of the beta."""
+    """Return the MIME type of a format, which is an object or, in the beta, a name."""
     name = text(audio_format, "type") if mapping(audio_format) is not None else audio_format
     return _OLD_FORMATS.get(name, name) if isinstance(name, str) else None
 
@@ -131,7 +131,7 @@ def _mime_of(audio_format: object) -> str | None:
 def audio_reference(
     audio_format: object, size: int | None, seconds: float | None = None, sha256: str | None = None
 ) -> Json:
-    """Return the reference that stands for audio in a body: its hash, bytes, type and seconds, those that are known."""
+    """Return the reference to audio in a body: its hash, size, type and seconds, as far as known."""
     mime = _mime_of(audio_format)
     width, rate = _SAMPLES.get(mime or "", (0, 0))
     rate = integer(audio_format, "rate") or rate

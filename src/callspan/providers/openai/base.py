@@ -21,7 +21,7 @@ from callspan.record.messages import CONTENT_FILTER, LENGTH, normalised, tool_na
 from callspan.record.usage import Usage
 
 _UNEXPLAINED: Final = ErrorInfo(kind="unknown", type="error")
-"""The error of a choice that ends by one without saying which."""
+"""The error of a choice that failed without an explanation."""
 _HTTP_ERRORS: Final = range(400, 600)
 _TIMES: Final = range(1, 2**63)
 
@@ -87,7 +87,7 @@ def error_of(error: object) -> ErrorInfo:
 
 
 def _status(error: object) -> int | None:
-    """Return the HTTP status that gateways put into errors within a stream."""
+    """Return the HTTP status that gateways put into stream errors."""
     for key in ("status_code", "status", "code"):
         found = integer(error, key)
         if found in _HTTP_ERRORS:
@@ -96,7 +96,7 @@ def _status(error: object) -> int | None:
 
 
 class OpenAIEndpoint:
-    """The adapters of OpenAI's endpoints share the form of requests."""
+    """Base of the adapters of OpenAI's endpoints."""
 
     message_key = "input"
     """The key of the messages in a request."""
@@ -104,7 +104,7 @@ class OpenAIEndpoint:
     """A key that every response has."""
     held_type: type = list
     content = _CONTENT
-    """The keys of a request that are content, so that they are no parameters."""
+    """The keys of a request with content, which are no parameters."""
     operation: Operation = "generate_content"
     _usage: Callable[[object], Usage | None] = staticmethod(usage_of)
 
@@ -127,7 +127,7 @@ class OpenAIEndpoint:
         )
 
     def response_info(self, body: object) -> ResponseInfo:
-        """Return the info of a complete or folded response, as far as it states it. Total."""
+        """Return the info of a complete or folded response. Total."""
         reasons: list[str | None] = []
         meant: set[str] = set()
         refused = False
@@ -163,7 +163,7 @@ def _params(body: dict[object, object], content: frozenset[str]) -> dict[str, ob
     params = parameters(body, content)
     prompt = body.get("prompt")
     if isinstance(prompt, dict):
-        # A template of the provider: its variables are content.
+        # A prompt template, whose variables are content.
         params["prompt"] = {key: prompt[key] for key in _TEMPLATE if isinstance(prompt.get(key), str)}
     return params
 
@@ -186,7 +186,7 @@ def _tool_names(body: object) -> list[str] | None:
 
 
 def in_order(body: object) -> list[dict[str, object]]:
-    """Return the choices of a response in order of their index; one without an index has that of its position."""
+    """Return the choices of a response in order of their index, or else their position."""
     choices = body.get("choices") if type(body) is dict else None
     if type(choices) is list and len(choices) == 1 and type(choices[0]) is dict:
         return choices

@@ -96,7 +96,7 @@ def response_message(choice: dict[str, object]) -> Message:
 
 
 def _parts(fields: dict[str, object]) -> list[Part]:
-    """Return the parts that `message_parts` yields; most messages have only a text, which needs no generator."""
+    """Return the parts of `message_parts`, without a generator for messages with only a text."""
     content = fields.get("content")
     if not isinstance(content, str):
         return list(message_parts(fields))
@@ -107,7 +107,7 @@ def _parts(fields: dict[str, object]) -> list[Part]:
 
 
 def message_parts(fields: dict[str, object]) -> Iterator[Part]:
-    """Yield the parts of a message: reasoning, content, refusal, tool calls, sound, images."""
+    """Yield the parts of a message: reasoning, content, refusal, tool calls, audio, images."""
     yield from _reasoning(fields)
     yield from _content(fields)
     if refusal := text(fields, "refusal"):
@@ -127,7 +127,7 @@ def message_parts(fields: dict[str, object]) -> Iterator[Part]:
 
 
 def _reasoning(fields: dict[str, object]) -> Iterator[Part]:
-    """Yield structured details first; plain fields only if they add text that is not in the details."""
+    """Yield structured details, then plain fields with text that the details lack."""
     seen = ""
     for detail in objects(fields, "reasoning_details"):
         thought = _detail(detail)

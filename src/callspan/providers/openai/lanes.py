@@ -1,8 +1,8 @@
-"""Lanes: which response the frames of one connection of the Responses API belong to, over a websocket.
+"""Lanes: assigns the frames of a Responses API websocket to responses.
 
-A lane (`stream_id`; none: the default lane) runs one response at a time. Creates and `response.created` pair in order;
-one that no create explains is one that the provider begins by itself. All events of a lane belong to its running
-response, because deltas carry no id of it.
+A lane (`stream_id`, or the default lane without one) runs one response at a time. Creates and `response.created` pair
+in order; a `response.created` without a create belongs to a response that the provider started. All events of a lane
+belong to its running response, because deltas do not name it.
 
 Wire reference: https://platform.openai.com/docs/guides/websocket-mode
 """
@@ -20,34 +20,34 @@ CREATE: Final = "response.create"
 _CREATED: Final = "response.created"
 _ENDS: Final = ("response.completed", "response.failed", "response.incomplete", "response.cancelled")
 _OWN: Final = frozenset({"type", "stream_id"})
-"""What a create has besides the body of a request."""
+"""Fields of a create that are not part of the request body."""
 _MAX_RUNNING: Final = 256
 _MAX_WAITING: Final = 1024
-"""Of creates: more than calls may be open, since the response of a forgotten one would be a second call."""
+"""Limit on waiting creates, above that on open calls: the response to a forgotten create would be a second call."""
 _MAX_SEEN: Final = 4096
 _T = TypeVar("_T", bound=Turn)
 
 
 class Creates(SocketKind, Generic[_T]):
-    """The creates of one connection, and the responses that run on it by what their events name."""
+    """The creates of one connection, and its running responses by the key in their events."""
 
     mark = f'"{CREATE}'
 
     def __init__(self) -> None:
         self._waiting: deque[_T] = deque(maxlen=_MAX_WAITING)
-        """Creates that were sent, and not answered yet."""
+        """Creates that were sent but not answered yet."""
         self._running: dict[str | None, _T] = {}
         self._seen: LRUCache[object, object] = LRUCache(_MAX_SEEN)
-        """What was begun: an event that is replayed begins nothing."""
+        """Ids of responses that have begun, so that a replayed event begins nothing."""
 
     def sent(self, frame: Json, turn: Any) -> None:
-        """Take a create."""
+        """Note a sent create."""
         del frame
         if turn is not None:
             self._waiting.append(turn)
 
     def _unanswered(self) -> list[_T]:
-        """Return the creates that wait. A send may fail after its create was taken, while a frame came."""
+        """Return the waiting creates. Sending one may have failed after it was noted."""
         return [turn for turn in self._waiting if not turn.is_withdrawn]
 
     def _run(self, name: str | None, turn: _T) -> None:
@@ -71,7 +71,7 @@ class ResponseLanes(Creates[_Response]):
         del model, session_id, hashes_audio
         super().__init__()
         self._last: LRUCache[str | None, str | None] = LRUCache(_MAX_RUNNING)
-        """Id of the last response that has ended on a lane."""
+        """Id of the last response that ended, by lane."""
 
     def create(self, frame: Json) -> Turn | None:
         """Return the response that a create requests."""
@@ -81,7 +81,7 @@ class ResponseLanes(Creates[_Response]):
         return _Response(text(frame, "stream_id"), body)
 
     def received(self, event: Json, at_ns: int) -> list[Step]:
-        """Return what is to be done with an event."""
+        """Return the steps for a received event."""
         del at_ns
         kind, lane = event["type"], text(event, "stream_id")
         if kind == _CREATED:
@@ -121,7 +121,7 @@ class ResponseLanes(Creates[_Response]):
         return [*steps, Step("chunk", turn, event)]
 
     def _failed(self, lane: str | None, event: Json) -> list[Step]:
-        """End by an error the running response, or the create that it refuses: that one has no number of an event."""
+        """End the running response or the refused create with an error. That of a create has no sequence number."""
         waiting, turn = self._next(lane), self._running.get(lane)
         if waiting is not None and (turn is None or "sequence_number" not in event):
             self._waiting.remove(waiting)
@@ -132,7 +132,7 @@ class ResponseLanes(Creates[_Response]):
         return [Step("fail", turn, event)]
 
     def _next(self, lane: str | None) -> _Response | None:
-        """Return the create that is answered next."""
+        """Take the create that is answered next."""
         return next((turn for turn in self._unanswered() if turn.lane == lane), None)
 
     def _over(self, turn: _Response) -> None:

@@ -1,7 +1,7 @@
 """Media: requests, responses and streams of OpenAI's endpoints for images, transcripts, translations and speech.
 
-An answer that is no JSON is kept as the JSON that says the same: a transcript as `{"text": ...}`, whatever its format,
-and speech as `{"audio": ...}` with a reference to its bytes. A stream of images is folded into the body that the
+An answer that is no JSON is kept as equivalent JSON: a transcript of any format as `{"text": ...}`, speech as
+`{"audio": ...}` with a reference to its bytes. A stream of images is folded into the body that the
 endpoint returns without streaming: its complete images, else the last partial one, marked by `"incomplete": true`.
 """
 
@@ -38,7 +38,7 @@ _IMAGE: Final = "b64_json"
 _IMAGE_STREAMS: Final = ("image_generation", "image_edit")
 _DATA: Final = (("data", ""),)
 _HEARD: Final = "conversation.item.input_audio_transcription"
-"""Of events of a realtime session."""
+"""Prefix of transcription events in a realtime session."""
 
 
 class TranscriptFold(EventFold):
@@ -82,7 +82,7 @@ def _sound_usage(body: object) -> Usage | None:
 
 
 class Transcriptions(OpenAIEndpoint):
-    """The endpoints for transcriptions, and for translations: speech to text, in its own language or English."""
+    """The endpoints for transcriptions and translations: speech to text in its own language or English."""
 
     message_key = "file"
     holds = "text"
@@ -105,7 +105,7 @@ class Transcriptions(OpenAIEndpoint):
 
 
 class SpeechFold:
-    """Hashes speech, received in bytes or events; keeps only its header."""
+    """Hashes speech, received as bytes or events, and keeps only its header."""
 
     __slots__ = ("_digest", "_fields", "_header", "_mime", "_size", "complete")
 
@@ -151,7 +151,7 @@ class SpeechFold:
 
 
 class Speech(OpenAIEndpoint):
-    """The endpoint that speaks a text. Stateless."""
+    """The speech endpoint. Stateless."""
 
     holds = "audio"
     held_type = dict
@@ -186,10 +186,10 @@ class ImageFold(EventFold):
 
 
 def _image_usage(body: object) -> Usage | None:
-    """Return the usage of an answer, with the number of its complete images.
+    """Return the usage of an answer with the number of its complete images.
 
-    Where the output has no parts all of it is image tokens: events state it so, as did answers before they had parts.
-    The usage of the model that draws SVG (`svg_usage`) has other prices: it is kept in `raw` alone.
+    Output without details is all image tokens, as in events and older answers. The usage of the SVG model (`svg_usage`)
+    has other prices and is kept only in `raw`.
     """
     counted = usage_of(body)
     count = sum(1 for image in items(body, "data") if mapping(image) is not None and not dig(image, _INCOMPLETE))

@@ -46,7 +46,7 @@ def parts_of(content: object) -> list[Part]:
 
 
 def text_of(content: object) -> str:
-    """Return the text within a thinking block's content, be it text or a list of text parts."""
+    """Return the text in a thinking block's content, a text or a list of text parts."""
     if isinstance(content, str):
         return content
     return "".join(text(item, "text") or "" if isinstance(item, dict) else "" for item in items(content))
@@ -140,7 +140,7 @@ _READERS: Final[dict[str, _Reader]] = {
 
 
 def prompt_messages(prompt: object) -> list[Message]:
-    """Return a prompt of texts or token ids as user messages, one per text; token ids are kept as they are."""
+    """Return a prompt of texts or token ids as user messages, one per text. Token ids are kept."""
     if prompt is None or prompt == "":
         return []
     if not isinstance(prompt, list) or (prompt and isinstance(prompt[0], int)):

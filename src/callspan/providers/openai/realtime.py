@@ -1,4 +1,4 @@
-"""Realtime: the bodies of responses in a realtime session, which are those of the Responses API with audio."""
+"""Realtime: bodies of responses in a realtime session, which follow the Responses API with audio."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ _TEXTS: Final = (
     ("audio_transcript", "transcript", ("message", "audio")),
 )
 _SOUND: Final = "sound"
-"""The reference to the audio of a part so far, in an event with audio."""
+"""Key of the reference to the audio of a part so far, in an event with audio."""
 _PARTS: Final = ("response.content_part.added", "response.content_part.done")
-"""Their parts have other types than those of the items."""
+"""Events whose parts have other types than those of items."""
 
 
 class RealtimeFold(ResponsesFold):
-    """Joins the events of a response; counts its audio."""
+    """Joins the events of a response and counts its audio."""
 
     ends = frozenset({_DONE})
     defaults: ClassVar = {"object": "realtime.response", "output": []}
@@ -45,7 +45,7 @@ class RealtimeFold(ResponsesFold):
         self._audio: dict[tuple[int | None, int | None], Audio] = {}
 
     def add(self, event: object) -> bool:
-        """Fold in one event; True if it carried text, audio or a part of a tool call."""
+        """Fold in one event; return True if it carried text, audio or a part of a tool call."""
         if type(event) is not dict or BYTES not in event:
             return ResponsesFold.add(self, event)
         audio = self._audio.setdefault((count(event, "output_index"), count(event, "content_index")), Audio())
@@ -62,7 +62,7 @@ class Realtime(Responses):
     content = Responses.content | {"audio", "input_audio_transcription"}  # which may have a prompt
 
     def response_info(self, body: object) -> ResponseInfo:
-        """Return the info of a response, whose reason and error are in its details. Total."""
+        """Return the info of a response, whose reason and error are in `status_details`. Total."""
         return super().response_info(_explained(body))
 
     def conversation(self, request: object, response: object) -> Conversation:
@@ -73,7 +73,7 @@ class Realtime(Responses):
 
 
 def _explained(body: object) -> Json:
-    """Return a response with its reason and error where the Responses API has them."""
+    """Return a response with its reason and error in the places of the Responses API."""
     if not isinstance(body, dict):
         return {}
     details = mapping(body, "status_details")
@@ -82,7 +82,7 @@ def _explained(body: object) -> Json:
 
 
 def _heard(found: object) -> Any:
-    """Return items with each part that has a transcript as two: text, and audio where there is a reference to it."""
+    """Return items in which each part with a transcript is split: the text, and the audio if it is referenced."""
     if not isinstance(found, list):
         return found
     return [

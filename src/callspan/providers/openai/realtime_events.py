@@ -1,7 +1,8 @@
-"""Realtime events: what the events of a realtime session tell of calls.
+"""Realtime events: derives calls from the events of a realtime session.
 
-Each response is a call, whether the application or the server has started it. The wire has no body of its request, so
-one is made: the settings of the session and of the create, and the items since the response before, which it continues.
+Each response is a call, whether the application or the server started it. Its request body is composed, because the
+wire has none: the settings of the session and of the create, and the items since the previous response, which it
+continues.
 Each transcription of the user's audio is a call of its own model.
 
 Wire reference: https://platform.openai.com/docs/guides/realtime-conversations
@@ -31,7 +32,7 @@ class _Response(Turn):
     def __init__(self, settings: Json, overrides: Json, event_id: str | None = None) -> None:
         super().__init__("realtime", {**settings, **overrides})
         self.request = self.body
-        """The body as it is known, which the transcripts of its items may still change."""
+        """The request body so far. Later transcripts may still change it."""
         self.overrides = overrides
         self.event_id = event_id
 
@@ -45,14 +46,14 @@ class RealtimeEvents(Creates[_Response]):
         self._session: Json = {} if model is None else {"model": model}
         self._transcriptions: LRUCache[object, Turn] = LRUCache(_MAX_KNOWN)
         self._items: LRUCache[str | None, Json] = LRUCache(_MAX_KNOWN)
-        """Of each item its content, where that has audio, and the times of its speech."""
+        """By id of an item: its content if that has audio, and the times of its speech."""
         self._pending: LRUCache[str | None, Json] = LRUCache(_MAX_KNOWN)
         """Items since the last response, by id."""
         self._last_id: str | None = None
         self._speech_ended_ns: int | None = None
         self._audio = AudioFrames(*_AUDIO, field="delta", hashes=hashes_audio)
         self._parts = AudioFrames(field="audio", hashes=hashes_audio)
-        # A method of its own would cost as much as to count a message.
+        # A method would cost as much as counting a message.
         self.counted, self.repeated = self._audio.counted, self._audio.repeated  # type: ignore[method-assign]
 
     def create(self, frame: Json) -> Turn | None:
@@ -65,7 +66,7 @@ class RealtimeEvents(Creates[_Response]):
         return _Response(settings_of(self._session), overrides, text(frame, "event_id"))
 
     def received(self, event: Json, at_ns: int) -> list[Step]:
-        """Return what is to be done with an event."""
+        """Return the steps for a received event."""
         kind = event["type"]
         if kind.startswith("response."):
             return self._of_response(event, kind)
@@ -106,13 +107,13 @@ class RealtimeEvents(Creates[_Response]):
         return steps
 
     def _answered(self, response: Json) -> _Response | None:
-        """Take the create that a response answers: by its metadata if it has some, else the first."""
+        """Take the create that a response answers, by its metadata or else the first."""
         metadata, waiting = response.get("metadata") or None, self._unanswered()
         same = [turn for turn in waiting if (turn.overrides.get("metadata") or None) == metadata]
         return self._taken(same or ([] if metadata else waiting))
 
     def _begin(self, identity: str, turn: _Response) -> None:
-        """Take the beginning of a response, which makes the body of its request."""
+        """Start a response and compose its request body."""
         self._run(identity, turn)
         self._speech_ended_ns = None
         turn.request = {**settings_of(self._session), **turn.overrides}
@@ -128,7 +129,7 @@ class RealtimeEvents(Creates[_Response]):
         turn.body = turn.request
 
     def _refused(self, event: Json) -> list[Step]:
-        """Return the end of a create that the server refuses; all other errors leave what runs as it is."""
+        """Return the end of a refused create. Other errors end nothing."""
         error = mapping(event, "error") or {}
         named, param, waiting = text(error, "event_id"), text(error, "param"), self._unanswered()
         is_only_one = len(waiting) == 1 and not self._running and param is None
@@ -168,14 +169,14 @@ class RealtimeEvents(Creates[_Response]):
             known["ended_ns"] = self._speech_ended_ns = at_ns
 
     def _sound(self, known: Json) -> Json:
-        """Return the reference to the user's speech in an item; nothing if its seconds are unknown."""
+        """Return the reference to the user's speech in an item; empty if its duration is unknown."""
         start, end = number(known, "audio_start_ms"), number(known, "audio_end_ms")
         if start is None or end is None:
             return {}
         return audio_reference(self._input("format"), None, round((end - start) / 1000, 3))
 
     def _input(self, name: str) -> object:
-        """Return a setting of the input audio, which the beta has beside the others."""
+        """Return a setting of the input audio, which the beta has at the top level."""
         return dig(self._session, "audio", "input", name) or dig(self._session, f"input_audio_{name}")
 
     def _of_transcription(self, event: Json, step: str) -> list[Step]:
@@ -200,7 +201,7 @@ class RealtimeEvents(Creates[_Response]):
         return [*steps, Step("chunk", turn, event), Step("end", turn)]
 
     def _transcribed(self, parts: list[object] | tuple[()], place: int, transcript: object) -> None:
-        """Add a transcript to its item, and to the requests of the responses that run."""
+        """Add a transcript to its item and to the requests of running responses."""
         if 0 <= place < len(parts) and isinstance(part := parts[place], dict):
             part["transcript"] = transcript
         for turn in self._running.values():

@@ -48,7 +48,7 @@ _NOT_EXTRA: Final = frozenset({"type", "id", "call_id", "name", "incomplete"})
 
 _NAMED: Final = ("function", "custom_tool")
 _TYPES: Final = {"custom_tool": "custom"}
-"""Types of tools that other APIs call by another name."""
+"""Types of tools with other names in other APIs."""
 _OF_USER: Final = ("mcp_approval_response", "item_reference")
 
 _ITEM: Final = (("output", "output_index"),)
@@ -68,7 +68,7 @@ _ENDS: Final = frozenset(f"response.{end}" for end in ("completed", "incomplete"
 
 
 class ResponsesFold(EventFold):
-    """Folds the events of a response. Of its items and those of the terminal event, the more complete one wins."""
+    """Folds the events of a response. Items are merged with those of the terminal event; the more complete one wins."""
 
     entries = "output"
     ends = _ENDS
@@ -172,7 +172,7 @@ class Responses(OpenAIEndpoint):
         output = [] if response is None else _output(response)
         if not isinstance(request, dict):
             return Conversation(output=output)
-        given = request.get("instructions")  # items, if a stored prompt is used
+        given = request.get("instructions")  # items if a stored prompt is used
         return Conversation(
             system=item_parts(given) if isinstance(given, list) else parts_of(given),
             input=_input(request.get("input")),
@@ -220,7 +220,7 @@ def _input(given: object) -> list[Message]:
 
 
 def _output(response: object) -> list[Message]:
-    """Return one message, as the Responses API has one choice. A compaction repeats the user's messages before it."""
+    """Return one message: the Responses API has one choice. A compaction repeats the user's messages before it."""
     echoed: list[object] = []
     output: list[object] = []
     for item in items(response, "output"):
@@ -233,7 +233,7 @@ def _output(response: object) -> list[Message]:
 
 
 def item_messages(items: Iterable[object]) -> list[Message]:
-    """Return items as messages: consecutive items of the assistant are one message, each tool output is another."""
+    """Return items as messages: consecutive items of the assistant form one, each tool output is another."""
     messages: list[Message] = []
     for item in items:
         role, parts, name = _item(item)
@@ -251,7 +251,7 @@ def item_parts(items: Iterable[object]) -> list[Part]:
 
 
 def requests_tools(output: Iterable[object]) -> bool:
-    """Return whether output items request a tool of the application, that is a call without its output."""
+    """Return whether output items request a tool of the application: a call without its output."""
     requested, returned = set(), set()
     for item in output:
         kind = text(item, "type") or ""
@@ -283,7 +283,7 @@ def _item(item: object) -> tuple[str, list[Part], str | None]:
 
 
 def _reasoning(item: _Fields) -> list[Part]:
-    """Yield summary and content as separate parts; the sealed payload is in the first of them."""
+    """Return summary and content as separate parts, with the sealed payload in the first."""
     joined = [_joined(item, "summary"), _joined(item, "content")]
     texts: list[str | None] = [found for found in joined if found] or [None]
     sealed, signature = text(item, "encrypted_content") or None, text(item, "signature") or None
@@ -313,7 +313,7 @@ def _call(item: _Fields, tool_type: str) -> ToolCall:
 
 
 def _image_call(item: _Fields) -> list[Part]:
-    """Yield the image separately from its tool call."""
+    """Return the image separately from its tool call."""
     picture = media("image", item.get("result"), part=item, mime=image_mime(item))
     call = _call({key: value for key, value in item.items() if key != "result"}, "image_generation")
     return [call] if picture is None else [call, picture]

@@ -1,4 +1,4 @@
-"""Endpoints that answer with a single body, never a stream: embeddings, decisions, moderations."""
+"""Endpoints that never stream: embeddings, decisions, moderations."""
 
 from __future__ import annotations
 
@@ -38,14 +38,14 @@ class Embeddings(SingleBodyEndpoint):
 class Decisions(SingleBodyEndpoint):
     """Decisions, `/decisions`: questions about an input, with typed answers. Stateless.
 
-    The questions are one more user message after the input, each as its JSON; so is each answer.
+    The questions form a user message after the input, each as JSON; each answer is JSON, too.
     """
 
     operation: Operation = "decisions"
     holds = "answers"
 
     def response_info(self, body: object) -> ResponseInfo:
-        """Return model, usage and error of an answer; one question that was declined makes it a refusal. Total."""
+        """Return model, usage and error of an answer. One declined question makes it a refusal. Total."""
         info = super().response_info(body)
         declined = any(text(answer, "type") == "refusal" for answer in items(body, "answers"))
         response = msgspec.structs.replace(info.response, refused=declined)
@@ -68,15 +68,15 @@ class Decisions(SingleBodyEndpoint):
 
 
 class Moderations(SingleBodyEndpoint):
-    """Moderations, `/moderations`, which have no usage and are free. Flagged input is no refusal. Stateless."""
+    """Moderations, `/moderations`, which are free and have no usage. Flagged input is no refusal. Stateless."""
 
     operation: Operation = "moderation"
     holds = "results"
 
     def conversation(self, request: object, response: object) -> Conversation:
-        """Return the moderated texts and images, and each result as its JSON; either side may be None.
+        """Return the moderated texts and images, and each result as JSON; either side may be None.
 
-        A list of parts is one input of several, a list of texts is several inputs.
+        A list of parts is one input, a list of texts several.
         """
         given = dig(request, "input")
         is_one = isinstance(given, list) and any(isinstance(part, dict) for part in given)

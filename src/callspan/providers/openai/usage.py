@@ -1,4 +1,4 @@
-"""Usage in OpenAI's form from all its servers: counters at any known location."""
+"""Usage in OpenAI's form from all servers: counters at any known location."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _CHARGED: Final[dict[str, str]] = {
     f"{tool}_call": tool
     for tool in ("web_search", "file_search", "code_interpreter", "image_generation", "shell", "x_search")
 }
-"""Items of an answer that are runs of tools which the provider charges, by type."""
+"""Items of an answer that are runs of charged tools, by type."""
 
 
 def _within(groups: tuple[str, ...], name: str) -> tuple[_Path, ...]:
@@ -85,7 +85,7 @@ def usage_of(body: object) -> Usage | None:
 
 
 def _with_cache_beside(usage: Usage) -> Usage:
-    """Return the usage with cached tokens as a part of the input, which Anthropic's counters of them are not."""
+    """Return the usage with cached tokens included in the input, from which Anthropic's counters exclude them."""
     sent, out, total = usage.input_tokens, usage.output_tokens, usage.total_tokens
     cached = (usage.cache_read_tokens or 0) + (usage.cache_write_tokens or 0)
     if sent is None or cached <= sent:
@@ -96,10 +96,10 @@ def _with_cache_beside(usage: Usage) -> Usage:
 
 
 def _reconciled(usage: Usage) -> Usage:
-    """Return the usage with input or output increased by the tokens that its total or reasoning shows to be missing.
+    """Return the usage with the tokens added that input or output lacks according to its total or reasoning.
 
-    Grok counts reasoning separately from output, Bedrock behind gateways cached input separately from input, and Gemini
-    counts thoughts only in the total. The unexplained rest is counted as output and marked as estimated.
+    Grok counts reasoning separately from output, Bedrock behind gateways counts cached input separately from input, and
+    Gemini counts thoughts only in the total. The unexplained rest is counted as output and marked as estimated.
     """
     sent, out, total, reasoning = usage.input_tokens, usage.output_tokens, usage.total_tokens, usage.reasoning_tokens
     if sent is None or out is None or total is None:
@@ -165,13 +165,13 @@ def _copied(raw: dict[str, object]) -> dict[str, object]:
 
 
 def _counts(raw: dict[str, object]) -> dict[str, int]:
-    """Return the counters by field. Their locations are the same in all responses of a server and are cached."""
+    """Return the counters by field. Their locations, the same in all responses of a server, are cached."""
     counts: dict[str, int] = {}
     shape: list[str | tuple[str, ...]] = []
     for group, value in raw.items():
         shape.append((group, *value) if type(value) is dict else group)
     for field, holder, name in _counters_in(tuple(shape)):
-        given: object = raw[name] if holder is None else raw[holder][name]  # type: ignore[index] # as its shape says
+        given: object = raw[name] if holder is None else raw[holder][name]  # type: ignore[index] # by its shape
         found = given if type(given) is int and 0 <= given <= LARGEST_COUNT else count(given)
         if found is not None:
             counts[field] = found

@@ -1,7 +1,7 @@
-"""Voice events: what the events of live sessions and of translations tell of calls.
+"""Voice events: derives calls from the events of live sessions and translations.
 
-A session is one call. In a live one, each response that it delegates and each decision is a call of its own; another
-connection to the session (sideband) sees the same events, so all have the provider's ids.
+A session is one call. In a live session each delegated response and each decision is another call. A second connection
+to the session (sideband) receives the same events, so all calls use the provider's ids.
 
 Wire reference: https://developers.openai.com/api/docs/guides/live
 """
@@ -19,11 +19,11 @@ from callspan.providers.wire_json import mapping, text
 _START: Final = "session.start"
 _OUTPUT_AUDIO: Final = "session.output_audio.delta"
 _INPUT_AUDIO: Final = "session.input_audio.append"
-"""What a sideband receives of the user."""
+"""Event in which a sideband receives the user's audio."""
 
 
 class TranslationEvents(SocketKind):
-    """The call of one session of translation."""
+    """The call of one translation session."""
 
     api: str = "realtime_translations"
     mark = f'"{_START}"'
@@ -31,29 +31,29 @@ class TranslationEvents(SocketKind):
     def __init__(self, model: str | None = None, session_id: str | None = None, *, hashes_audio: bool = False) -> None:
         given = {"model": model, "id": session_id}
         self._given: Json = {key: value for key, value in given.items() if value is not None}
-        """The session, as far as it is known."""
+        """The session so far."""
         self._session: Turn | None = None
         self._is_over = False
         self._output = AudioFrames(_OUTPUT_AUDIO, field="delta", hashes=hashes_audio)
         self._input = AudioFrames(_INPUT_AUDIO, field="audio", hashes=hashes_audio)
 
     def sent(self, frame: Json, turn: Turn | None) -> None:
-        """Take the settings with which a session is to be started."""
+        """Note the settings of a session that is about to start."""
         del turn
         if frame.get("type") == _START and self._session is None:
             self._given |= mapping(frame, "session") or {}
 
     def counted(self, message: str | bytes) -> Json | None:
-        """Return a short event that stands for a message of audio; None for any other message."""
+        """Return a short event in place of an audio message; None for any other message."""
         event = self._output.counted(message)
         return event if event is not None else self._input.counted(message)
 
     def repeated(self) -> Json | None:
-        """Return one event for messages of one side that were only counted."""
+        """Return one event for the messages of one side that were only counted."""
         return self._output.repeated() or self._input.repeated()
 
     def received(self, event: Json, at_ns: int) -> list[Step]:
-        """Return what is to be done with an event."""
+        """Return the steps for a received event."""
         del at_ns
         kind = event["type"]
         if self._is_over:
@@ -82,19 +82,19 @@ class TranslationEvents(SocketKind):
         return Turn(self.api, settings_of(self._given), text(self._given, "id"))
 
     def _other(self, event: Json, kind: str) -> list[Step]:
-        """Return what is to be done with an event that is not of the session itself."""
+        """Return the steps for an event that does not belong to the session itself."""
         del event, kind
         return []
 
     def _refused(self, event: Json) -> list[Step]:
-        """Return the call of a session that the server does not start."""
+        """Return the failed call of a session that the server refuses."""
         self._is_over = True
         turn = self._new()
         return [Step("begin", turn), Step("fail", turn, event)]
 
 
 class LiveEvents(TranslationEvents):
-    """The calls of one live session: its own, those of the responses that it delegates, and its decisions."""
+    """The calls of one live session: its own, those of delegated responses, and its decisions."""
 
     api = "live"
 
@@ -105,7 +105,7 @@ class LiveEvents(TranslationEvents):
     def _other(self, event: Json, kind: str) -> list[Step]:
         inner = mapping(event, "event") or {}
         if kind == "response.event" and isinstance(inner.get("type"), str):
-            # The stream of one delegation is one lane.
+            # Each delegation is a lane.
             return self._responses.received({**inner, "stream_id": text(event, "delegation_id")}, 0)
         decision = mapping(inner, "decision")
         if kind != "decision.event" or decision is None:

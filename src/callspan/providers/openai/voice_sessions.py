@@ -1,6 +1,6 @@
-"""Voice sessions: live sessions and translations of speech, each of which is one call as long as it is open.
+"""Voice sessions: live sessions and speech translations, each of which is one call while it is open.
 
-Their plain body is made here: `{"id", "model", "status", "turns": [{"role", "text", "start_ms", "end_ms"}], "audio",
+Their body is composed here: `{"id", "model", "status", "turns": [{"role", "text", "start_ms", "end_ms"}], "audio",
 "input_audio", "usage"}`. Seconds of use are the provider's last total, never a sum.
 """
 
@@ -31,15 +31,15 @@ _OF_EVENT: Final = ("usage", "reason")
 
 
 def settings_of(session: Json) -> Json:
-    """Return the settings of a session, as the body of its request."""
+    """Return the settings of a session as a request body."""
     return {key: value for key, value in session.items() if key not in _NOT_SETTINGS and value is not None}
 
 
 class SessionFold:
-    """Joins the events of a session: transcripts, counted audio, the last total of its use."""
+    """Joins the events of a session: transcripts, counted audio, the last total of use."""
 
     is_in_turns: bool = True
-    """Whether a text of the other side begins a new turn."""
+    """Whether a text of the other side starts a new turn."""
 
     def __init__(self) -> None:
         self.complete = False
@@ -48,7 +48,7 @@ class SessionFold:
         self._audio: dict[str, Audio] = {}
 
     def add(self, event: object) -> bool:
-        """Fold in one event; True if it carried speech of the model."""
+        """Fold in one event; return True if it carried the model's speech."""
         if not isinstance(event, dict):
             return False
         kind = text(event, "type") or ""
@@ -90,7 +90,7 @@ def _taken(holder: Json, keys: tuple[str, ...]) -> Json:
 
 
 def _usage_of(body: object) -> Usage | None:
-    """Return the usage of a session by its seconds alone, since no session is priced by tokens."""
+    """Return the usage of a session in seconds only, because no session is priced by tokens."""
     usage, seconds = mapping(body, "usage"), number(body, "usage", "seconds")
     known = seconds is not None and seconds >= 0
     return Usage(raw=detached(usage), input_audio_seconds=seconds if known else None) if usage else None
@@ -111,7 +111,7 @@ class LiveSession(OpenAIEndpoint):
         return msgspec.structs.replace(request, tool_names=delegated.tool_names)
 
     def response_info(self, body: object) -> ResponseInfo:
-        """Return id, model and use of a session. Total."""
+        """Return id, model and usage of a session. Total."""
         info, reason = super().response_info(body), word(body, "reason")
         response = msgspec.structs.replace(
             info.response, status=word(body, "status"), finish_reasons=[reason], refused=reason == "content"
@@ -119,7 +119,7 @@ class LiveSession(OpenAIEndpoint):
         return msgspec.structs.replace(info, response=response)
 
     def conversation(self, request: object, response: object) -> Conversation:
-        """Return the model's last turn as output, and all others as input; either may be None."""
+        """Return the model's last turn as output and all others as input; either may be None."""
         given = Responses("responses").conversation(request, None)
         turns = [_message(turn) for turn in objects(response, "turns")]
         last = max((at for at, turn in enumerate(turns) if turn.role == "assistant"), default=len(turns))
@@ -138,6 +138,6 @@ class TranslationFold(SessionFold):
 
 
 class SpeechTranslation(LiveSession):
-    """A translation of speech while it is spoken. The wire states no usage. Stateless."""
+    """A live translation of speech. The wire states no usage. Stateless."""
 
     accumulator = TranslationFold
