@@ -34,8 +34,9 @@ def cost_of(record: CallRecord, prices: Path | None = None) -> Cost | None:
 
 
 def counted(model: str | None = "gpt-4o", provider: str = "openai", **fields: Any) -> CallRecord:
-    """Return a call of `model` at `provider` with these counts of tokens; `tier` is that of the answer."""
-    usage = fields.pop("usage", Usage(**{name: fields.pop(name) for name in list(fields) if "tokens" in name}))
+    """Return a call of `model` at `provider` with these counts of tokens, none out; `tier` is that of the answer."""
+    counts = {"output_tokens": 0} | {name: fields.pop(name) for name in list(fields) if "tokens" in name}
+    usage = fields.pop("usage", Usage(**counts))
     about = {"request": Request(model=model), "response": Response(service_tier=fields.pop("tier", None))}
     given = {"call_id": "c1", "at_ns": START_NS, "provider": provider, "api": "chat_completions", "usage": usage}
     return made(**(given | about | fields))

@@ -120,6 +120,7 @@ PRICES: Final = (
     message("a credit redeemed", "0.0075", "fallback_credit=redeemed", usage=_CREDIT),
     message("both lives of the cache", "0.011375", usage={**_FRESH, **_BY_LIFE}),
     message("web searches", "0.0375", usage={"server_tool_use": {"web_search_requests": 3}}),
+    message("a model without a price took over", "0.0075", "no price for claude-next", answer={"model": "claude-next"}),
     message("hours of a container", "0.0075", "container", answer={"container": {"id": "c", "expires_at": "x"}}),
     response("plain", "0.0028", answer={"service_tier": "default"}),
     response("fast is served as priority", "0.0049", service_tier="fast", answer={"service_tier": "priority"}),
@@ -138,6 +139,9 @@ PRICES: Final = (
     response("longer than the usual context", "2.403", model="gpt-5.6-sol",
              usage={"input_tokens": 300_000, "total_tokens": 300_100}),
     response("web searches", "0.0228", answer={"tool_usage": {"web_search": {"num_requests": 2}}}),
+    response("searches by the earlier tool, whose fee depends on the model", "0.0228", "web_search_preview",
+             answer={"tool_usage": {"web_search": {"num_requests": 2}}, **ran("web_search_call", "web_search_call"),
+                     "tools": [{"type": "web_search_preview_2025_03_11"}]}),
     response("web searches that are not counted", "0.0028", "web_search", answer=ran("web_search_call")),
     response("searches in files", "0.0078", answer=ran("file_search_call", "message", "file_search_call")),
     response("a container", "0.0028", "code_interpreter", answer=ran("code_interpreter_call")),
@@ -148,6 +152,15 @@ PRICES: Final = (
     response("at another host", "0.0028", "gateway.test", fields={"server_address": "gateway.test"}),
     chat("plain", "0.0028"),
     chat("priority", "0.0049", answer={"service_tier": "priority"}, service_tier="priority"),
+    chat("an answer of unknown length", "0.002", "unknown output tokens", usage={"completion_tokens": None}),
+    chat("sound heard, at the price of text", "0.0035", "no price for audio", model="gpt-4o-audio-preview",
+         usage={"prompt_tokens_details": {"audio_tokens": 500, "text_tokens": 500}}),
+    chat("sound spoken, at the price of text", "0.0035", "no price for audio", model="gpt-4o-audio-preview",
+         usage={"completion_tokens_details": {"audio_tokens": 90, "text_tokens": 10}}),
+    chat("sound with its own price", "0.02095", model="gpt-audio",
+         usage={"prompt_tokens_details": {"audio_tokens": 500}, "completion_tokens_details": {"audio_tokens": 50}}),
+    chat("images drawn, at the price of text", "0.0028", "no price for image",
+         usage={"completion_tokens_details": {"image_tokens": 90}}),
     chat("searches that chat does not count", "0.0028", "web_search", web_search_options={}),
     chat("a model that always searches", "0.0035", "web_search", model="gpt-4o-search-preview"),
 )  # fmt: skip
@@ -167,7 +180,8 @@ def test_every_dimension_is_priced_or_marked_at_every_content_level(price: Price
 
 
 OWN: Final = {
-    "input": 10, "output": 0, "cache_write_12h": 20, "tools": {"web_search": "0.01", "code_interpreter": "0.03"},
+    "input": 10, "output": 0, "cache_write_12h": 20, 
+    "tools": {"web_search": "0.01", "web_search_preview": "0.025", "code_interpreter": "0.03"},
     "tiers": {
         "speed=fast": {"input": 20, "tiers": {"inference_geo=us": {"input": 22}}},
         "inference_geo=us": {"input": 11},
@@ -193,6 +207,10 @@ OWN_PRICES: Final = (
     placed("Bedrock in a region with a price", "0.013", None, "aws.bedrock", None, "eu.anthropic.claude-opus-4-8"),
     placed("a profile with a price of its own", "0.014", None, "aws.bedrock", None, "jp.anthropic.claude-opus-4-8"),
     chat("sound", "0.01", "audio", usage={"prompt_tokens_details": {"audio_tokens": 20}}),
+    chat("a picture", "0.01", "image", usage={"prompt_tokens_details": {"image_tokens": 20}}),
+    response("searches by the earlier tool", "0.06", model="gpt-4o", answer={
+        "tool_usage": {"web_search": {"num_requests": 2}}, **ran("web_search_call"),
+        "tools": [{"type": "web_search_preview"}]}),
 )  # fmt: skip
 
 

@@ -8,12 +8,14 @@ the reason. Some providers charge about a tenth more for regional endpoints than
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from decimal import Decimal
 from typing import Final, NamedTuple
 
+import msgspec
+
 from callspan.record.call import CallRecord
-from callspan.record.usage import Cost
+from callspan.record.usage import Cost, Usage
 
 PROCESSING: Final = "processing"
 BATCH: Final = "batch"
@@ -23,9 +25,18 @@ CACHE_TTL: Final = "cache_ttl"
 REGION: Final = "region"
 _LONG_TTL: Final = "12h"
 WEB_SEARCH: Final = "web_search"
+_EARLIER_SEARCH: Final = "web_search_preview"
+"""OpenAI's earlier tool, which runs instead of the other."""
 _SEARCH_OPTIONS: Final = "web_search_options"
 _SEARCH_MODEL: Final = "-search-"
 """Part of the names of models that always search the web."""
+
+_MODALITIES: Final = tuple(
+    (modality, f"{side}_tokens", tuple(f"{name}_{modality}_tokens" for name in (side, *cached)))
+    for modality in ("audio", "image")
+    for side, cached in (("input", ("cache_read",)), ("output", ()))
+)
+"""Modalities whose tokens mostly have another price than text, each with the counter of all tokens and its own."""
 
 GLOBAL: Final = "global"
 UNKNOWN: Final = "unknown"
@@ -132,11 +143,21 @@ def tool_runs(record: CallRecord) -> dict[str, int | None]:
     usage = record.usage
     runs: dict[str, int | None] = {} if usage is None else dict(usage.hosted_tools)
     searches = None if usage is None else usage.web_search_requests
-    if searches is not None:
-        runs[WEB_SEARCH] = searches
-    elif WEB_SEARCH in runs or _searches(record):
-        runs[WEB_SEARCH] = None
+    search = _EARLIER_SEARCH if _EARLIER_SEARCH in runs else WEB_SEARCH
+    # An answer also has an item for each page that is opened.
+    if searches is not None or search in runs or _searches(record):
+        runs[search] = searches
     return {tool: count for tool, count in runs.items() if count != 0}
+
+
+def as_text(usage: Usage) -> Iterator[tuple[str, Usage]]:
+    """Yield each modality of some of the tokens, and the usage in which these count as text.
+
+    Tokens that are all of one modality are those of a model with one price for them, such as speech.
+    """
+    for modality, whole, names in _MODALITIES:
+        if getattr(usage, names[0]) not in (None, 0, getattr(usage, whole)):
+            yield modality, msgspec.structs.replace(usage, **dict.fromkeys(names, 0))
 
 
 def cost_with_reasons(usd: Decimal, source: str, reasons: Iterable[str]) -> Cost:

@@ -30,6 +30,7 @@ from callspan.cost.dimensions import (
     PROCESSING,
     REGION,
     SERVICE_TIER,
+    as_text,
     cost_with_reasons,
     dimensions,
     missing_prices,
@@ -43,6 +44,8 @@ from callspan.record.usage import ADDITIVE_COUNTERS, Cost, Usage, usage_of_itera
 _BARE: Final = frozenset({SERVICE_TIER, PROCESSING})
 """Dimensions whose values alone are keys of `tiers`."""
 _MILLION: Final = Decimal(1_000_000)
+_ANSWERING: Final = frozenset({"chat", "text_completion"})
+"""Operations whose answers have tokens."""
 _DATABASES: Final = frozenset({".db", ".sqlite", ".sqlite3"})
 PROVIDER = "provider"
 """Source of a cost stated by the provider."""
@@ -169,6 +172,8 @@ class Pricer:
         reasons = [] if found.reason is None else [found.reason]
         if usage.estimated:
             reasons.append("estimated tokens")
+        if usage.output_tokens is None and record.operation in _ANSWERING:
+            reasons.append("unknown output tokens")
         # The counters of a stream that was cut off only cover the received part.
         if record.outcome != "success":
             reasons.append(f"the call ended as {record.outcome}")
@@ -220,9 +225,7 @@ def _priced_by(key: str, prices: ModelPrices, record: CallRecord, usage: Usage) 
             reasons += missing_prices([tool])
         else:
             usd = EXACT.add(usd, EXACT.multiply(prices.tools[tool], Decimal(count)))
-    if usage.input_audio_tokens or usage.output_audio_tokens:
-        reasons += missing_prices(["audio"])
-    return usd, reasons
+    return usd, [*reasons, *missing_prices(modality for modality, _ in as_text(usage))]
 
 
 def provider_cost(record: CallRecord) -> Cost | None:

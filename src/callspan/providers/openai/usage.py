@@ -14,7 +14,9 @@ from callspan.providers.wire_json import (
     LARGEST_COUNT,
     count,
     detached,
+    items,
     mapping,
+    text,
 )
 from callspan.record.usage import Usage, contradicts_itself
 
@@ -34,6 +36,8 @@ _CHARGED: Final[dict[str, str]] = {
     for tool in ("web_search", "file_search", "code_interpreter", "image_generation", "shell", "x_search")
 }
 """Items of an answer that are runs of charged tools, by type."""
+_SEARCH, _EARLIER_SEARCH = "web_search", "web_search_preview"
+"""Both tools run as `web_search_call`; the fee of the earlier one depends on the model."""
 
 
 def _within(groups: tuple[str, ...], name: str) -> tuple[_Path, ...]:
@@ -139,20 +143,22 @@ def _counted(raw: dict[str, object], body: object) -> Usage:
         known = [long for group in _IN if (long := count(raw, group, *_LONG_WRITES)) is not None]
         if known:
             counts["cache_write_12h_tokens"] = known[0]
-    tools = _hosted_tools(whole["output"]) if "output" in whole else {}
+    tools = _hosted_tools(whole) if "output" in whole else {}
     fields: dict[str, Any] = {**counts, "raw": _copied(raw), "hosted_tools": tools}
     if (stated := stated_cost(raw, body)) is not None:
         fields |= {"cost_usd": stated.usd, "cost_estimated": stated.estimated}
     return Usage(**fields)
 
 
-def _hosted_tools(output: object) -> dict[str, int]:
+def _hosted_tools(body: dict[str, Any]) -> dict[str, int]:
     runs: dict[str, int] = {}
-    for item in output if isinstance(output, list) else ():
+    for item in items(body, "output"):
         kind = item.get("type") if isinstance(item, dict) else None
         tool = _CHARGED.get(kind) if isinstance(kind, str) else None
         if tool is not None and not is_of_application(tool, item):
             runs[tool] = runs.get(tool, 0) + 1
+    if _SEARCH in runs and any((text(one, "type") or "").startswith(_EARLIER_SEARCH) for one in items(body, "tools")):
+        runs[_EARLIER_SEARCH] = runs.pop(_SEARCH)
     return runs
 
 
