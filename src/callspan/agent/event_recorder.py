@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Iterable, Mapping
-from typing import Final, SupportsFloat
+from typing import Any, Final, SupportsFloat
 
 import msgspec
 from opentelemetry.context import Context, get_current
@@ -14,12 +14,12 @@ from callspan.agent.context import metadata_of
 from callspan.agent.decorators import BlockDecorator
 from callspan.agent.episode import RunningTotals
 from callspan.agent.misuse import UsageError, or_unrecorded
-from callspan.agent.operations import EnvironmentStep, Labels, Operations, StepResult, count_event, environment_event
+from callspan.agent.operations import EnvironmentStep, Labels, Operations, environment_fields
 from callspan.agent.rewards import RewardArguments, reward_record
 from callspan.agent.scope import Scope
 from callspan.errors import application_error, outcome_of
 from callspan.fail_open import fail_open
-from callspan.record.events import MessageRecord, SessionRecord, TimestepRecord, Totals
+from callspan.record.events import EventRecord, MessageRecord, SessionRecord, TimestepRecord, Totals
 from callspan.record.ids import new_id
 
 _UPDATING: Final = fail_open("record an update of a session or timestep")
@@ -157,18 +157,9 @@ class EventRecorder(Scope, BlockDecorator, Operations):
         target, word = self._target(), as_text(type)
         if not word:
             raise UsageError("an event needs a type, such as 'reset'")
-        record = target._event_record(
-            word,
-            moment(at),
-            call_id=as_text(call),
-            name=as_text(name),
-            sequence=target._sequence(),
-            external_sequence=as_int(sequence),
-            system=as_text(system),
-            data=data,
-            error=application_error(error),
-            metadata={**target._current_metadata(), **as_dict(metadata)},
-        )
+        labels = Labels(metadata, system, sequence)
+        fields = {"call_id": as_text(call), "name": as_text(name), "data": data, "error": application_error(error)}
+        record = target._labelled_event(word, moment(at), labels, **fields)
         target._emit(record, "event")
         return record.event_id
 
@@ -224,9 +215,11 @@ class EventRecorder(Scope, BlockDecorator, Operations):
         `sequence` your own number of the step, `at` its time, now by default.
         """
         target = self._target()
-        result = StepResult(observation, reward, terminated, truncated, before, info)
-        record = environment_event(target, result, Labels(metadata, system, sequence), moment(at))
-        count_event(target, record)
+        fields = environment_fields(
+            before=before, observation=observation, reward=reward, terminated=terminated, truncated=truncated, info=info
+        )
+        record = target._labelled_event("environment", moment(at), Labels(metadata, system, sequence), **fields)
+        target._count_event(record)
         target._emit(record, "event")
         return record.event_id
 
@@ -243,14 +236,22 @@ class EventRecorder(Scope, BlockDecorator, Operations):
         `before` is the state before the step; for other arguments see `environment`. Set the result with
         `set_result(observation, reward, terminated, truncated)`.
         """
-        return EnvironmentStep(self, before, Labels(metadata, system, sequence))
+        return EnvironmentStep(None, before, self, Labels(metadata, system, sequence))
+
+    def _labelled_event(self, event_type: str, time_ns: int, labels: Labels, **fields: Any) -> EventRecord:
+        return self._event_record(
+            event_type,
+            time_ns,
+            sequence=self._sequence(),
+            external_sequence=as_int(labels.sequence),
+            system=as_text(labels.system),
+            metadata={**self._current_metadata(), **as_dict(labels.metadata)},
+            **fields,
+        )
 
     def _current_metadata(self) -> dict[str, object]:
         """Return the metadata of the running code, else of this scope's start."""
         return dict(metadata_of(get_current()) or metadata_of(self._base or Context()))
-
-    def _note_episode_end(self, terminated: bool | None, truncated: bool | None) -> None:
-        """Note whether the environment ended the episode."""
 
     def _target(self, *, late: bool = False) -> EventRecorder:
         """Return the scope for a new record; `late` allows records after the end. Raises UsageError."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple, SupportsFloat
+from types import MappingProxyType
+from typing import Any, ClassVar, Final, NamedTuple, SupportsFloat
 
 import msgspec
 from opentelemetry.context import Context
@@ -17,14 +18,12 @@ from callspan.agent.scope import Scope
 from callspan.agent.tool_requests import find_tool_call, mark_started, parse_arguments
 from callspan.errors import application_error
 from callspan.fail_open import fail_open, value_of
+from callspan.process.processed import ProcessedRecord
 from callspan.process.processors import with_ids
 from callspan.record.call import ErrorInfo
-from callspan.record.events import AGENT_START, TOOL_START, EventRecord, start_id
+from callspan.record.events import AGENT_START, TOOL_START, EventRecord, Record, start_id
 from callspan.record.ids import new_id
 from callspan.record.plain_json import plain
-
-if TYPE_CHECKING:
-    from callspan.agent.event_recorder import EventRecorder
 
 _ABSENT: Final = msgspec.UNSET
 TOOL_ERROR: Final = ErrorInfo(kind="unknown", type="tool_error")
@@ -59,6 +58,7 @@ class Labels(NamedTuple):
 
 
 _NO_LABELS: Final = Labels()
+_NO_RESULT: Final[Mapping[str, Any]] = MappingProxyType({})
 
 
 class Operation(Scope, BlockDecorator):
@@ -257,57 +257,29 @@ class Handoff(Operation):
     _kind = "handoff"
 
 
-class StepResult(NamedTuple):
-    """The result of one environment step."""
-
-    observation: object = None
-    reward: SupportsFloat | None = None
-    terminated: SupportsBool | None = None
-    truncated: SupportsBool | None = None
-    before: object = None
-    info: object = None
-
-
-def environment_event(target: EventRecorder, result: StepResult, labels: Labels, time_ns: int) -> EventRecord:
-    """Return the event of an environment step, without counting it. Raises UsageError."""
-    states = {"before": result.before, "after": result.observation, "info": result.info}
-    return target._event_record(
-        "environment",
-        time_ns,
-        sequence=target._sequence(),
-        external_sequence=as_int(labels.sequence),
-        system=as_text(labels.system),
-        data=without_none(states) or None,
-        reward=reward_value(result.reward),
-        terminated=as_bool(result.terminated),
-        truncated=as_bool(result.truncated),
-        metadata={**target._current_metadata(), **as_dict(labels.metadata)},
-    )
+def environment_fields(
+    *, before: object, observation: object, reward: object, terminated: object, truncated: object, info: object
+) -> dict[str, Any]:
+    """Return the fields of an environment's event that state the result of its step. Raises UsageError."""
+    states = {"before": before, "after": observation, "info": info}
+    return {
+        "data": without_none(states) or None,
+        "reward": reward_value(reward),
+        "terminated": as_bool(terminated),
+        "truncated": as_bool(truncated),
+    }
 
 
-def count_event(target: EventRecorder, record: EventRecord) -> None:
-    """Count the reward of an environment's event, and note the end of the episode."""
-    target._note_episode_end(record.terminated, record.truncated)
-    target._count_reward(record)
-
-
-class EnvironmentStep(Scope):
+class EnvironmentStep(Operation):
     """An environment step with a duration: a span `environment`, and the same event as written by `environment(...)`.
 
     Calls inside (a simulated user, a judge) are its children.
     """
 
     _kind = "environment"
-    _end_point = "event"
-    _excluded_from_io = True
+    _fields = ("before", "after")
     _is_exchange = True
-
-    def __init__(self, owner: EventRecorder, before: object, labels: Labels) -> None:
-        super().__init__(owner)
-        self._recorder = owner
-        self._labels = labels
-        self._result = StepResult(before=before)
-        self._event: EventRecord
+    _result: Mapping[str, Any] = _NO_RESULT
 
     def set_result(
         self,
@@ -319,29 +291,23 @@ class EnvironmentStep(Scope):
     ) -> None:
         """Set the result of the step, see `Timestep.environment`; the last one counts. Misuse has no effect."""
         try:
-            reward_value(reward)
+            self._result = environment_fields(
+                before=self._input, observation=observation, reward=reward, terminated=terminated,
+                truncated=truncated, info=info,
+            )  # fmt: skip
         except UsageError as error:
             refuse(error)
-            return
-        self._result = StepResult(observation, reward, terminated, truncated, self._result.before, info)
 
-    def _enter(self, current: Context) -> Context:
-        self._recorder = self._recorder._innermost()
-        return super()._enter(current)
+    def _system(self) -> str | None:
+        return as_text(self._labels.system)
 
-    def _announce(self, runtime: Runtime, base: Context) -> None:
-        first = self._event_record("environment", self._start_ns, metadata=self._info)
-        self._begin_span(runtime.without_callbacks(first, self._level), base)
+    def _record(self, error: BaseException | None, duration_ns: int | None) -> EventRecord:
+        return msgspec.structs.replace(super()._record(error, duration_ns), **self._result)
 
-    def _note_end(self) -> None:
-        # Counted even if nothing is recorded: totals do not depend on instrumentation.
-        self._event = environment_event(self._recorder, self._result, self._labels, self._start_ns)
-        count_event(self._recorder, self._event)
-
-    def _final_record(self, error: BaseException | None, duration_ns: int) -> EventRecord:
-        return msgspec.structs.replace(
-            self._event, duration_ns=duration_ns, error=application_error(error), **self._span_ids()
-        )
+    def _observe_end(self, final: ProcessedRecord[Record]) -> None:
+        super()._observe_end(final)
+        event: Any = final.record
+        self._count_event(event)
 
 
 class Operations:

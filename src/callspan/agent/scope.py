@@ -319,6 +319,13 @@ class Scope(EitherWith, Block, ABC):
                 scope._running.add_reward(record)
             scope = scope._above
 
+    def _count_event(self, record: EventRecord) -> None:
+        """Count the reward of an environment's event, and note whether the episode has ended."""
+        step = self._step
+        if step is not None:
+            step.note_episode_end(record.terminated, record.truncated)
+        self._count_reward(record)
+
     def _add_to_totals(self, sums: Mapping[str, int | None]) -> None:
         """Add to the totals of this scope and the enclosing ones."""
         scope: Scope | None = self

@@ -80,7 +80,7 @@ class Timestep(EventRecorder):
         """The timestep itself."""
         return self
 
-    def _note_episode_end(self, terminated: bool | None, truncated: bool | None) -> None:
+    def note_episode_end(self, terminated: bool | None, truncated: bool | None) -> None:
         """Store the environment's last `terminated` and `truncated` flags."""
         self._terminated = self._terminated if terminated is None else terminated
         self._truncated = self._truncated if truncated is None else truncated
