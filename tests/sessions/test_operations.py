@@ -152,6 +152,25 @@ def test_decorated_functions_record_arguments_and_results(seen: Seen) -> None:
     ]
 
 
+def test_an_input_that_changes_in_place_is_recorded_as_it_was_at_the_start(seen: Seen) -> None:
+    """As a list of messages that an agent extends, or the state of an environment."""
+    with session("s") as own:
+        for begin, word in ((own.tool, "arguments"), (own.invoke_agent, "input"), (own.guardrail, "input")):
+            given: Any = {"history": ["hi"]}
+            with begin("o", **{word: given}):
+                given["history"].append("more")
+        with own.environment_step(given) as world:
+            given["history"].append("after")
+            world.set_result(given)
+    first = {"history": ["hi"]}
+    assert [one.data for one in seen.of(EventRecord)] == [
+        {"arguments": first},
+        {"input": first},
+        {"input": first},
+        {"before": {"history": ["hi", "more"]}, "after": {"history": ["hi", "more", "after"]}},
+    ]
+
+
 @pytest.mark.parametrize("bound", [classmethod, staticmethod])
 @pytest.mark.parametrize("decorate", [tool, invoke_agent("f"), session, callspan.timestep, session(require=True)])
 def test_decorators_may_stand_above_and_below_those_that_bind_a_method(seen: Seen, decorate: Any, bound: Any) -> None:

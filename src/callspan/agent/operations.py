@@ -126,7 +126,12 @@ class Operation(Scope, BlockDecorator):
         given = arguments if self._input is None else self._input
         return type(self)(self.name or name, given, self._owner, self._labels)
 
+    def _read_input(self) -> None:
+        """Copy the input, which the application may change in place before the end."""
+        self._input = plain(self._input)
+
     def _announce(self, runtime: Runtime, base: Context) -> None:
+        self._read_input()
         record, kind = self._record(None, None), self._start_kind
         if kind is None or (self._excluded_from_io and not runtime.writes_starts()):
             # Only an agent's span has content at its start.
@@ -199,11 +204,9 @@ class Tool(Operation):
     result = Operation.output
     """The result; None before it is set."""
 
-    def _announce(self, runtime: Runtime, base: Context) -> None:
-        self._read_arguments()
-        super()._announce(runtime, base)
-
-    def _read_arguments(self) -> None:
+    def _read_input(self) -> None:
+        self._input = parse_arguments(self._input)
+        super()._read_input()
         with _READ_ARGUMENTS:
             self._input = plain(parse_arguments(self._input))
             scope = self._above

@@ -34,7 +34,7 @@ class RunTool(Tool):
         """Note arguments and result, and the name of its MCP server; None where the run keeps them to itself."""
         if arguments is not None:
             self._input = arguments
-            self._read_arguments()
+            self._read_input()
         if result is not None:
             self.result = result
         if server is not None:
