@@ -131,10 +131,10 @@ def test_disabled_callspan_ignores_misuse(switched_off: None, nothing_warned: li
 
 
 @pytest.mark.parametrize("odd", ["text", 7, [1, 2], {"callspan-session-name": 7, "traceparent": "00-zz"}])
-def test_an_invalid_carrier_makes_a_new_session(seen: Seen, odd: Any) -> None:
-    with session("s", carrier=odd) as own:
+def test_an_invalid_carrier_and_an_empty_id_make_a_new_session(seen: Seen, odd: Any) -> None:
+    with session("s", session_id="", carrier=odd) as own:
         reward(1, carrier=odd)
-    assert seen.ended(SessionRecord)[0].session_id == own.id
+    assert seen.ended(SessionRecord)[0].session_id == own.id != ""
     assert seen.of(RewardRecord)[0].session_id == own.id
 
 

@@ -148,13 +148,12 @@ class Episode:
 
 
 def episode_of(session_id: str | None) -> Episode:
-    """Return the episode of a session id; for None a new one with a generated id.
+    """Return the episode of a session id; without one a new one with a generated id.
 
     Open sessions keep their episodes alive. The episodes of the last 2,048 ended sessions are kept too, so that a
     session with the same id continues counting.
     """
-    if session_id is None:
-        session_id = new_id()
+    session_id = session_id or new_id()
     with _LOCK:
         episode = EPISODES.get(session_id)
         if episode is None:
