@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import gc
 import inspect
 import json
@@ -329,6 +330,23 @@ def test_a_generator_that_a_function_returns_again_and_again_goes_on_until_it_is
     with closing(following()) as some:
         assert next(some) == 3
     assert list(numbers) == []
+
+
+def test_a_function_decorated_with_a_step_of_a_session_is_a_step_of_it_everywhere(seen: Seen) -> None:
+    own = session("own").start(current=False)
+    turn = own.timestep("turn", turn=4)(current_timestep)
+    with session("other"):
+        turn()
+    turn()
+    own.end()
+    assert [(one.session_id, one.turn) for one in seen.ended(TimestepRecord)] == [(own.id, 4)] * 2
+
+
+@pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy])
+def test_a_copy_of_an_object_with_a_session_has_the_same_session(copied: Any) -> None:
+    """As a tree search copies an agent."""
+    with capture(), session("s") as own, own.timestep() as step, tool("t") as run:
+        assert copied([own, step, run]) == [own, step, run]
 
 
 def test_sessions_may_end_in_the_order_they_started_or_be_current_in_turn(seen: Seen) -> None:

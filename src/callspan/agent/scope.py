@@ -404,6 +404,14 @@ class Scope(EitherWith, Block, ABC):
             ids["trace"] = msgspec.structs.replace(self._span.trace or Trace(), is_apart=True)
         return ids
 
+    def __copy__(self) -> Self:
+        """Return the scope itself: an object of the application that has it may be copied."""
+        return self
+
+    def __deepcopy__(self, _: object) -> Self:
+        """Return the scope itself."""
+        return self
+
     def __enter__(self) -> Self:
         return self.start()
 

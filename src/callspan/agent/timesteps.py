@@ -86,7 +86,7 @@ class Timestep(EventRecorder):
         self._truncated = self._truncated if truncated is None else truncated
 
     def _fresh(self, name: str, arguments: Mapping[str, object]) -> Timestep:  # noqa: ARG002
-        return Timestep(self.name or name, self._turn, self._info)
+        return Timestep(self.name or name, self._turn, self._info, session=self._owner)
 
     def _admit(self, at: Time | None) -> int:
         scope = current_scope()
