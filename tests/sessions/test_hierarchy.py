@@ -260,6 +260,7 @@ def test_metadata_around_is_on_every_row_and_the_innermost_wins(seen: Seen) -> N
             step.event("e", metadata={"own": 1})
             step.environment("y", reward=1)
             step.reward(1)
+            own.outcome(reward=1)
         with tool("t"):
             pass
     around = {"application": "shop", "purpose": "outer", "extra": {"colour": "red"}}
@@ -270,7 +271,7 @@ def test_metadata_around_is_on_every_row_and_the_innermost_wins(seen: Seen) -> N
     event, world, run = seen.of(EventRecord)
     assert event.metadata == {**inner, "own": 1}
     assert (world.metadata, run.metadata) == (inner, around)
-    assert seen.of(RewardRecord)[0].metadata == inner
+    assert [one.metadata for one in seen.of(RewardRecord)] == [inner, inner]
 
 
 def test_what_a_callback_returns_is_processed_too(seen: Seen) -> None:

@@ -71,6 +71,7 @@ MISUSES: dict[str, tuple[str, Callable[[Session], object]]] = {
     "a reward outside a session": ("outside a session", lambda own: Context().run(reward, 1)),
     "a step in a session that never started": (NOT_STARTED, lambda own: once(session("n").timestep())),
     "an event in a session that never started": (NOT_STARTED, lambda own: session("n").event("x")),
+    "an outcome of a session that never started": (NOT_STARTED, lambda own: session("n").outcome(1)),
     "a tool in a step that never started": (NOT_STARTED, lambda own: once(own.timestep().tool("t"))),
     "an event in an ended step": (OVER, lambda own: ended_step(own).event("x")),
     "a tool in an ended step": (OVER, lambda own: once(ended_step(own).tool("t"))),

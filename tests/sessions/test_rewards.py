@@ -15,8 +15,10 @@ import openai
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 from opentelemetry.trace import NonRecordingSpan, SpanContext, use_span
 from tests.sessions.conftest import Seen, elsewhere, logged_misuse, parent_of
+from tests.support.calls import everywhere
 from tests.support.programs import REMOTE
 from tests.support.records import keep
 
@@ -140,6 +142,30 @@ def _reward(here: Any, act: str, value: float, objective: str) -> None:
         reward(value, timestep_id=here.id, objective=objective)
     elif act == "loose":
         here.reward(value, objective=objective)
+
+
+def without_rewards(record: Any) -> Any:
+    field = {EventRecord: "reward", RewardRecord: "value"}.get(type(record))
+    return record if field is None else replace(record, **{field: None})
+
+
+@pytest.mark.parametrize(
+    ("redact", "counted"),
+    [(callspan.redact_texts(lambda text: text.replace("Ada", "[name]")), (3.0, {"[name]": 2.0})),
+     (without_rewards, (None, {}))],
+)  # fmt: skip
+def test_rewards_count_as_they_are_recorded(redact: Any, counted: tuple[object, object]) -> None:
+    with capture(redact=redact) as seen:
+        with session("s") as own, own.timestep() as step:
+            step.environment("x", reward=1)
+            with step.environment_step() as world:
+                world.set_result("x", reward=2)
+            step.reward(1, "Ada")
+            reward(3, timestep_id=step.id, objective="Ada")
+        own.update()
+    totals = [one.totals for one in (*seen.sessions, *seen.timesteps) if one.totals is not None]
+    assert [(one.reward, one.rewards) for one in totals] == [counted] * 3
+    assert "callspan.reward.Ada" not in everywhere(seen)
 
 
 SENT, GIVEN = {"input_tokens": 3}, {"input_tokens": 4, "output_tokens": 2}

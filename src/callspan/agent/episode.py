@@ -8,16 +8,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import count
 from threading import RLock
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 from weakref import WeakSet, WeakValueDictionary
 
 from callspan.agent.runtime import CALL_SPANS
 from callspan.background import LRUCache
 from callspan.forks import renew_locks
 from callspan.record.call import FAILED, CallRecord
-from callspan.record.events import EventRecord, RewardRecord, Totals
+from callspan.record.events import Totals
 from callspan.record.ids import new_id
-from callspan.record.reward_sums import NO_REWARD, event_rewarded, sums_of
+from callspan.record.reward_sums import NO_REWARD, RewardSums, event_rewarded
 from callspan.settings import Content, strictest
 from callspan.spans.session import SpanRef, span_ref
 
@@ -55,14 +55,12 @@ class RunningTotals:
                 if amount is not None:
                     self._sums[name] = self._sums.get(name, 0) + amount
 
-    def add_reward(self, record: EventRecord | RewardRecord) -> None:
-        """Add a reward, if it has a value."""
-        sums = sums_of(record)
-        if sums is not NO_REWARD:
-            with _LOCK:
-                self._rewards = self._rewards.plus(sums)
+    def add_reward(self, sums: RewardSums) -> None:
+        """Add the sums of a record."""
+        with _LOCK:
+            self._rewards = self._rewards.plus(sums)
 
-    def is_counted(self, record: EventRecord | RewardRecord) -> bool:
+    def is_counted(self, record: Any) -> bool:
         """Return whether a reward counts in the session: False if its event already has one. Call once per reward.
 
         Only the newest 1024 events are known.

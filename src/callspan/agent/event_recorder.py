@@ -20,6 +20,7 @@ from callspan.agent.scope import Scope
 from callspan.errors import application_error, outcome_of
 from callspan.fail_open import fail_open
 from callspan.record.events import EventRecord, MessageRecord, SessionRecord, TimestepRecord, Totals
+from callspan.record.events import Scope as TargetKind
 from callspan.record.ids import new_id
 
 _UPDATING: Final = fail_open("record an update of a session or timestep")
@@ -181,16 +182,14 @@ class EventRecorder(Scope, BlockDecorator, Operations):
         totals of timestep and session; in a session outside a timestep it is the reward of the whole session, as in
         `outcome`. Objectives other than `reward` have separate scores.
         """
-        target = self._target(late=True)
-        record = reward_record(
-            target._place,
-            RewardArguments(value, objective, label, source, annotation, at),
-            "session" if event is None and target._place.timestep_id is None else "event",
-            event_id=event,
-            metadata=target._current_metadata(),
-        )
-        target._count_reward(record)
-        target._emit(record)
+        given = RewardArguments(value, objective, label, source, annotation, at)
+        return self._target(late=True)._give_reward(given, event)
+
+    def _give_reward(self, given: RewardArguments, event: str | None = None) -> str:
+        """Record a reward for this timestep or session, or an event in it; return its id. Raises UsageError."""
+        kind: TargetKind = "session" if event is None and self._place.timestep_id is None else "event"
+        record = reward_record(self._place, given, kind, event_id=event, metadata=self._current_metadata())
+        self._emit(record)
         return record.reward_id
 
     @or_unrecorded
@@ -219,7 +218,8 @@ class EventRecorder(Scope, BlockDecorator, Operations):
             before=before, observation=observation, reward=reward, terminated=terminated, truncated=truncated, info=info
         )
         record = target._labelled_event("environment", moment(at), Labels(metadata, system, sequence), **fields)
-        target._count_event(record)
+        if target._step is not None:
+            target._step.note_episode_end(fields)
         target._emit(record, "event")
         return record.event_id
 
@@ -255,8 +255,7 @@ class EventRecorder(Scope, BlockDecorator, Operations):
 
     def _target(self, *, late: bool = False) -> EventRecorder:
         """Return the scope for a new record; `late` allows records after the end. Raises UsageError."""
-        if not late or self.state == "new":
-            self._check_open()
+        self._check_open(late=late)
         return self._innermost()
 
     def _innermost(self) -> EventRecorder:

@@ -208,7 +208,6 @@ class Tool(Operation):
         self._input = parse_arguments(self._input)
         super()._read_input()
         with _READ_ARGUMENTS:
-            self._input = plain(parse_arguments(self._input))
             scope = self._above
             while scope is not None and not scope._answers:
                 scope = scope._above
@@ -307,10 +306,13 @@ class EnvironmentStep(Operation):
     def _record(self, error: BaseException | None, duration_ns: int | None) -> EventRecord:
         return msgspec.structs.replace(super()._record(error, duration_ns), **self._result)
 
+    def _note_end(self) -> None:
+        if self._step is not None:
+            self._step.note_episode_end(self._result)
+
     def _observe_end(self, final: ProcessedRecord[Record]) -> None:
         super()._observe_end(final)
-        event: Any = final.record
-        self._count_event(event)
+        self._count_reward(final.record)
 
 
 class Operations:

@@ -17,7 +17,7 @@ from callspan.agent.context import current_metadata, read_carrier
 from callspan.agent.episode import open_level, open_scopes, span_of_session, span_of_step
 from callspan.agent.misuse import UsageError, installed_or_warn, or_unrecorded
 from callspan.agent.runtime import CALL_SPANS
-from callspan.agent.scope import current_scope
+from callspan.agent.scope import Scope, current_scope
 from callspan.fail_open import fail_open
 from callspan.record.call import Place
 from callspan.record.events import RewardRecord
@@ -85,12 +85,10 @@ def reward(  # noqa: PLR0913 - its target and its fields
     )
     # While its target is open, the reward counts in its totals and is an event of its span.
     scope = current or next(iter(open_scopes(place.session_id, place.timestep_id)), None)
-    if scope is not None:
-        scope._count_reward(record)
     if scope is not None and scope._place.timestep_id == place.timestep_id:
         scope._emit(record, level=open_level(place.session_id, place.timestep_id))
     else:
-        _emit_late(record, span, sent)
+        _emit_late(record, span, sent, scope)
     return record.reward_id
 
 
@@ -183,11 +181,16 @@ def reward_record(
     )
 
 
-def _emit_late(record: RewardRecord, target: SpanRef | None, carrier: SpanRef) -> None:
-    """Record a reward outside the scope of its target, and export it as a child of the target's span."""
+def _emit_late(record: RewardRecord, target: SpanRef | None, carrier: SpanRef, scope: Scope | None = None) -> None:
+    """Record a reward outside the scope of its target, and export it as a child of the target's span.
+
+    It counts in the totals of `scope`.
+    """
     runtime = installed_or_warn()
     if runtime is not None:
         with fail_open("record a reward"):
             target = target or (carrier if carrier.trace_id is not None else span_of_session(record.session_id))
             processed = runtime.process(record, open_level(record.session_id, record.timestep_id))
             runtime.write(runtime.spans.export_reward(processed, target))
+            if scope is not None:
+                scope._count_reward(processed.record)

@@ -33,6 +33,7 @@ from callspan.record.call import CallRecord, Place, Trace
 from callspan.record.events import EventRecord, Record, RewardRecord, ScopeRecord
 from callspan.record.ids import new_id
 from callspan.record.messages import Conversation
+from callspan.record.reward_sums import NO_REWARD, sums_of
 from callspan.record.span_handle import span_ids
 from callspan.semconv.scope_messages import ScopeExchange, exchange_in
 from callspan.settings import Content, strictest
@@ -207,11 +208,11 @@ class Scope(EitherWith, Block, ABC):
         self._has_given_times = True
         return moment(at)
 
-    def _check_open(self) -> None:
-        """Raise UsageError unless it was started and has not ended."""
+    def _check_open(self, *, late: bool = False) -> None:
+        """Raise UsageError unless it was started and, if not `late`, has not ended."""
         if self.state == "new":
             raise UsageError(f"start the {self._kind} with `with` before recording anything in it")
-        if self.state == "ended":
+        if self.state == "ended" and not late:
             raise UsageError(f"the {self._kind} has ended; nothing more can be recorded in it")
 
     def _begin(self, start_ns: int, outside: Context) -> None:
@@ -306,25 +307,20 @@ class Scope(EitherWith, Block, ABC):
             # The tools requested by the calls of a tool run inside it.
             scope = None if scope._kind == "tool" else scope._above
 
-    def _count_reward(self, record: EventRecord | RewardRecord) -> None:
-        """Add a reward to the totals of this scope and the enclosing ones; a session's reward only to its own."""
-        session = self.session
-        running = None if session is None else session._running
-        if running is not None and not running.is_counted(record):
+    def _count_reward(self, record: Record) -> None:
+        """Add the reward of a processed record, if any, to the totals of this scope and the enclosing ones.
+
+        A session's reward is added only to its own.
+        """
+        sums, session = sums_of(record), self.session
+        if sums is NO_REWARD or (session is not None and not session._running.is_counted(record)):
             return
         is_of_session = isinstance(record, RewardRecord) and record.scope == "session"
         scope: Scope | None = session if is_of_session else self
         while scope is not None:
             if scope._running is not None:
-                scope._running.add_reward(record)
+                scope._running.add_reward(sums)
             scope = scope._above
-
-    def _count_event(self, record: EventRecord) -> None:
-        """Count the reward of an environment's event, and note whether the episode has ended."""
-        step = self._step
-        if step is not None:
-            step.note_episode_end(record.terminated, record.truncated)
-        self._count_reward(record)
 
     def _add_to_totals(self, sums: Mapping[str, int | None]) -> None:
         """Add to the totals of this scope and the enclosing ones."""
@@ -369,6 +365,7 @@ class Scope(EitherWith, Block, ABC):
             processed = self._runtime.process(record, strictest(self._level, level), point)
             processed = self._span.event(processed)
             self._write(processed)
+            self._count_reward(processed.record)
             self._observe(processed)
 
     def _observe(self, processed: ProcessedRecord[Record], conversation: Conversation | None = None) -> None:

@@ -16,7 +16,7 @@ from callspan.agent.context import Carrier, carrier_of, metadata_of, read_carrie
 from callspan.agent.episode import episode_of, open_level
 from callspan.agent.event_recorder import EventRecorder
 from callspan.agent.misuse import UsageError, installed_or_warn, refuse
-from callspan.agent.rewards import RewardArguments, reward_record
+from callspan.agent.rewards import RewardArguments
 from callspan.agent.runtime import Runtime
 from callspan.agent.scope import Scope, current_scope, scope_of
 from callspan.agent.timesteps import Timestep
@@ -125,12 +125,11 @@ class Session(EventRecorder):
         """
         if reward is not None:
             try:
-                record = reward_record(Place(session_id=self.id), RewardArguments(reward, at=at), "session")
+                self._check_open(late=True)
+                self._give_reward(RewardArguments(reward, at=at))
             except UsageError as error:
                 refuse(error)
                 return
-            self._emit(record)
-            self._count_reward(record)
         self._success = self._success if success is None else as_bool(success)
         self.update(status=status)
 

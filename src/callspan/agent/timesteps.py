@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 from opentelemetry.context import Context
@@ -80,8 +80,9 @@ class Timestep(EventRecorder):
         """The timestep itself."""
         return self
 
-    def note_episode_end(self, terminated: bool | None, truncated: bool | None) -> None:
-        """Store the environment's last `terminated` and `truncated` flags."""
+    def note_episode_end(self, result: Mapping[str, Any]) -> None:
+        """Store the last `terminated` and `truncated` flags, see `environment_fields`."""
+        terminated, truncated = result.get("terminated"), result.get("truncated")
         self._terminated = self._terminated if terminated is None else terminated
         self._truncated = self._truncated if truncated is None else truncated
 
