@@ -11,7 +11,7 @@ import anthropic
 import msgspec
 import openai
 import pytest
-from tests.support.bodies import endpoint
+from tests.support.bodies import endpoint, folded
 
 from callspan.records import Media, Message, Part, Reasoning, Refusal, Text, ToolCall, ToolResult, UnknownPart, Usage
 from callspan.testing import ScriptedProvider, capture
@@ -289,9 +289,14 @@ def test_each_counter_is_read(usage: Json, expected: Json) -> None:
     assert counts == expected
 
 
-def test_usage_may_be_stated_in_the_words_of_groq() -> None:
-    found = endpoint("chat_completions").response_info({"choices": [], "x_groq": {"usage": {"prompt_tokens": 3}}})
-    assert found.usage.input_tokens == 3
+@pytest.mark.parametrize(
+    "stated",
+    [{"choices": [], "x_groq": {"usage": {"prompt_tokens": 3}}}, {"choices": [{"usage": {"prompt_tokens": 3}}]}],
+    ids=["Groq", "Moonshot"],
+)
+def test_usage_may_be_stated_elsewhere(stated: Json) -> None:
+    assert endpoint("chat_completions").response_info(stated).usage.input_tokens == 3
+    assert endpoint("chat_completions").response_info(folded("chat_completions", stated)).usage.input_tokens == 3
 
 
 @pytest.mark.parametrize(

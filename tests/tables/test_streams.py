@@ -36,6 +36,12 @@ def calls(*made: tuple[str, str]) -> Json:
     ]}  # fmt: skip
 
 
+def unnamed(*arguments: str, **fields: str) -> Json:
+    """Calls of one function without ids."""
+    made = [{"function": {"name": "f", "arguments": one}, "type": "function", **fields} for one in arguments]
+    return {"tool_calls": made}
+
+
 ONE = {"index": 0, "id": "call_1"}
 A, B = chunk({"content": "a"}), chunk({"content": "b"})
 MESSAGES: list[tuple[list[Json], Json]] = [
@@ -79,6 +85,22 @@ MESSAGES: list[tuple[list[Json], Json]] = [
         [piece("", "f", id="call_1"), piece("", "f", id="call_2"), piece("{}", id="call_1"), piece("[]", id="call_2")],
         calls(("f", "{}"), ("f", "[]")),
     ),
+    # Those of Gemini's endpoint and of some gateways come whole, all with the number 0 and without an id.
+    *(
+        ([piece('{"a": 1}', "f", **one, **no_id), piece('{"b": 2}', "f", **one, **no_id)],
+         unnamed('{"a": 1}', '{"b": 2}', **no_id))
+        for one in ({}, {"index": 0}) for no_id in ({}, {"id": ""})
+    ),
+    *(
+        ([piece('{"a": ', "f", **one), piece('{"b": 2}}', "f", **one)], unnamed('{"a": {"b": 2}}'))
+        for one in ({}, {"index": 0})
+    ),
+    # Perplexity states the message so far beside each delta.
+    *(
+        ([chunk({"content": "a"}, message={"content": "a"}), chunk(last, message={"content": "ab"})], {"content": text})
+        for last, text in (({"content": "b"}, "ab"), ({"role": "assistant", "content": ""}, "a"))
+    ),
+    ([chunk(message={"content": "a"})], {"content": "a"}),
     ([A, chunk({"content": [{"type": "text", "text": "b"}]})], {"content": [{"type": "text", "text": "ab"}]}),
     *(([chunk({field: 5}), A], {"content": "a"}) for field in ("function_call", "audio", "reasoning_details")),
 ]  # fmt: skip

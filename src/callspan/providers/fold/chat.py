@@ -72,7 +72,8 @@ class ChatFold:
         for key, value in choice.items():
             if not value or key == "index":
                 continue
-            if key == "delta" or key == "message":  # noqa: PLR1714 - a tuple takes longer, per chunk
+            # Perplexity states the message so far beside each delta.
+            if key == "delta" or (key == "message" and not choice.get("delta")):
                 if type(value) is dict and merge(held["message"], value):
                     carried = True
             elif key == "text":
@@ -81,7 +82,7 @@ class ChatFold:
             elif key in ("logprobs", "token_ids"):
                 extend(held, {key: value})
             # Azure repeats its filter results on every chunk.
-            elif held.get(key) != value and (key != "finish_reason" or isinstance(value, str)):
+            elif key != "message" and held.get(key) != value and (key != "finish_reason" or isinstance(value, str)):
                 merge(held, {key: value}, last=True)
         return carried
 

@@ -136,8 +136,8 @@ def _continued(known: list[Any], item: Json) -> Json | None:
                 return held if _continues_newest(held, item) else None
             if held.get(key) == wanted:
                 # Some gateways give all calls the index 0; others send a new id with every piece, but no name.
-                is_another = name and name != held.get("id", name) and _of_call(item, "name")
-                return None if is_another else held
+                is_another = name != held.get("id", name) if name else _begins_call(held, item)
+                return None if is_another and _of_call(item, "name") else held
     return None
 
 
@@ -153,11 +153,13 @@ def _continues_newest(held: Json, item: Json) -> bool:
 
 
 def _begins_call(held: Json, item: Json) -> bool:
-    """Return whether a named piece after arguments starts the next call, by another name or new arguments."""
+    """Return whether a named piece after arguments starts the next call, by another name or a second object."""
     name, opening = _of_call(item, "name"), _of_call(item, "arguments")
-    if not name or not whole(_of_call(held, "arguments")):
+    known = whole(_of_call(held, "arguments")) if name else None
+    if not known:
         return False
-    return name != _of_call(held, "name") or isinstance(opening, dict) or str(opening or "").startswith("{")
+    opens = isinstance(opening, dict) or str(opening or "").startswith("{")
+    return name != _of_call(held, "name") or (opens and is_json(known))
 
 
 def _of_call(call: Json, key: str) -> Any:

@@ -16,6 +16,7 @@ from callspan.providers.wire_json import (
     detached,
     items,
     mapping,
+    objects,
     text,
 )
 from callspan.record.usage import Usage, contradicts_itself
@@ -75,10 +76,10 @@ _PLACES: Final[dict[str, tuple[_Path, ...]]] = {
 
 
 def usage_of(body: object) -> Usage | None:
-    """Return the usage in a response (`usage`, else `x_groq.usage`), or None if there is none."""
+    """Return the usage in a response, or None if there is none: `usage`, else that of Groq's or Moonshot's streams."""
     raw = body.get("usage") if isinstance(body, dict) else None
     if not isinstance(raw, dict) or not raw:
-        raw = mapping(body, "x_groq", "usage")
+        raw = mapping(body, "x_groq", "usage") or mapping(next(objects(body, "choices"), None), "usage")
     if not raw:
         return None
     usage = _counted(raw, body)
