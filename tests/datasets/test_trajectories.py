@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.support.records import step
 
 from callspan import SettingError, open_store
 from callspan.datasets import Options, export, exporting
-from callspan.records import Place
+from callspan.records import Place, Totals
 
 from .conftest import TOOLS, Export, World, asking, check_trajectory, tool_call
 
@@ -111,13 +112,17 @@ def test_a_rollout_holds_the_ids_the_server_returned(world: World, exported: Exp
     choice = {"token_ids": [7, 8], "logprobs": logprobs, "finish_reason": "length"}
     place = Place(session_id="s1", timestep_id="t1")
     world.chat(QUESTION, "ab", "s1", choice=choice, body={"prompt_token_ids": [1, 2, 3]}, place=place)
-    world.event("s1", timestep_id="t1", reward=0.5)
+    world.records.append(step("t1", totals=Totals()))
+    for value in (0.1, 0.2):
+        world.event("s1", timestep_id="t1", reward=value)
+    world.reward("s1", 0.5, timestep_id="t1", scope="event")
+    world.reward("s1", 7.0, timestep_id="t1", scope="event", objective="helpful")
     world.chat(QUESTION, "no ids", "s1")
     found = exported("rollouts")
     (row,) = found.rows
     assert (row["reward"], row["example_id"], row["group_id"], row["trajectory_id"]) == (2.0, "t", "g", "s1")
-    (step,) = row["steps"]
-    assert step["tokens"] == {
+    (called,) = row["steps"]
+    assert called["tokens"] == {
         "prompt_ids": [1, 2, 3],
         "prompt_mask": [0, 0, 0],
         "completion_ids": [7, 8],
@@ -125,9 +130,9 @@ def test_a_rollout_holds_the_ids_the_server_returned(world: World, exported: Exp
         "completion_logprobs": [-0.25, -1.0],
         "is_truncated": True,
     }
-    assert step["prompt"] == QUESTION
-    assert step["completion"] == [{"role": "assistant", "content": "ab"}]
-    assert step["reward"] == 0.5
+    assert called["prompt"] == QUESTION
+    assert called["completion"] == [{"role": "assistant", "content": "ab"}]
+    assert called["reward"] == 0.8
     assert found.left_out == {"call: no token ids": 1}
 
 

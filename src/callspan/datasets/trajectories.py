@@ -77,7 +77,7 @@ def tokens_of(call: CallRecord) -> Tokens | None:
     return Tokens(prompt_ids=prompt, completion_ids=completion, completion_logprobs=_logprobs(choice, len(completion)))
 
 
-def _step(turn: Turn, rewards: Mapping[str | None, float], episode: Episode, statistics: Statistics) -> Row | None:
+def _step(turn: Turn, rewards: Mapping[str, float | None], episode: Episode, statistics: Statistics) -> Row | None:
     tokens = tokens_of(turn.call)
     if tokens is None:
         statistics.left_out["call: no token ids"] += 1
@@ -96,20 +96,16 @@ def _step(turn: Turn, rewards: Mapping[str | None, float], episode: Episode, sta
             "completion_logprobs": tokens.completion_logprobs,
             "is_truncated": cut,
         },
-        "reward": rewards.get(turn.call.place.timestep_id),
+        "reward": rewards.get(turn.call.place.timestep_id or ""),
         "trajectory_id": episode.id or None,
         "call_id": turn.call.call_id,
     }
 
 
-def _step_rewards(episode: Episode) -> Mapping[str | None, float]:
-    """Return the sum of the rewards of each timestep with a reward."""
-    found: dict[str | None, float] = {}
-    for item in episode.events():
-        amount = getattr(item, "reward", None)
-        if item.timestep_id is not None and amount is not None:
-            found[item.timestep_id] = found.get(item.timestep_id, 0.0) + amount
-    return found
+def _step_rewards(episode: Episode) -> Mapping[str, float | None]:
+    """Return the reward of each timestep, as lists and the page have it."""
+    steps = episode.reader.timesteps(episode.id)
+    return {step.timestep_id: step.totals.reward for step in steps if step.totals is not None}
 
 
 def _logprobs(choice: object, count: int) -> list[float] | None:
