@@ -58,6 +58,22 @@ def test_sessions_without_a_pair_are_counted(world: World, exported: Export) -> 
     }
 
 
+def test_a_margin_is_a_difference_as_written(world: World, exported: Export) -> None:
+    """As floats, 0.9 is less than 0.1 above 0.8."""
+    play(world, "good", "left", 0.9)
+    play(world, "bad", "right", 0.8)
+    assert len(exported("preferences", options=Options(margin=0.1)).rows) == 1
+    assert len(exported("preferences", options=Options(margin=0.11)).rows) == 0
+
+
+def test_refusals_in_other_words_are_other_answers(world: World, exported: Export) -> None:
+    for session_id, reward, words in (("good", 1.0, "I may not help with that."), ("bad", 0.0, "No.")):
+        play(world, session_id, {"role": "assistant", "content": None, "refusal": words}, reward)
+    (row,) = exported("preferences").rows
+    check_preference(row)
+    assert row["non_preferred_output"] == [{"role": "assistant", "content": None, "refusal": "No."}]
+
+
 def test_sessions_may_be_one_task_by_their_metadata(world: World, exported: Export) -> None:
     play(world, "a", "left", 1.0, task_id=None, metadata={"seed": 7})
     play(world, "b", "right", 0.0, task_id=None, metadata={"seed": 7})

@@ -76,6 +76,7 @@ def canonical(message: ChatMessage) -> bytes:
     common = {
         "role": message["role"],
         "content": _bare(message.get("content")),
+        "refusal": message.get("refusal"),
         "calls": [_bare_call(call) for call in calls] if isinstance(calls, list) else [],
     }
     return msgspec.json.encode(common, order="deterministic")

@@ -14,7 +14,7 @@ from callspan.datasets.chat_messages import ChatMessage, Dropped, arguments_of, 
 from callspan.datasets.fine_tuning import Row
 from callspan.datasets.lineage import Turn, turns
 from callspan.datasets.selection import Episode, Options, Statistics, checked_calls, is_cut_off
-from callspan.records import REWARD, SessionRecord
+from callspan.records import REWARD, SessionRecord, written
 
 _FIELDS: Final = ("task_id", "group_id", "name")
 
@@ -31,7 +31,7 @@ def preference_rows(found: Iterable[Episode], options: Options, statistics: Stat
             statistics.left_out["pair: only one session of its task"] += 1
         answers: _Answers | None = None
         for worse, score in ranked[1:]:
-            if most <= score or most - score < options.margin:
+            if most <= score or float(written(most) - written(score)) < options.margin:
                 statistics.left_out["pair: rewards too alike"] += 1
                 continue
             answers = answers or _Answers(best, options, statistics.dropped)
