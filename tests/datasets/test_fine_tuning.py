@@ -206,6 +206,7 @@ MISSING = {"definition of a tool that was called": 1}
     ("tool", "written", "dropped"),
     [
         (FUNCTION, FUNCTION, {}),
+        ({"function": FUNCTION["function"]}, FUNCTION, {}),
         ({"type": "function", "name": "f", "parameters": {}, "strict": None, "description": "d"},
          {"type": "function", "function": {"name": "f", "parameters": {}, "description": "d"}}, {}),
         ({"type": "function", "name": "f", "strict": False},

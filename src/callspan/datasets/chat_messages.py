@@ -34,6 +34,8 @@ _ROLES: Final = frozenset({"system", "developer", "user", "assistant"})
 _OTHER_ROLES: Final = {"model": "assistant", "human": "user", "ai": "assistant"}
 _TEXTS: Final = frozenset({"text", "input_text", "output_text"})
 _DEFINITION_FIELDS: Final = ("name", "description", "parameters", "strict")
+_DEFINED: Final = ("function", "custom")
+"""Kinds of tools that the application runs; chat completions have the definition under this name."""
 _AUDIO: Final = {"audio/wav": "wav", "audio/x-wav": "wav", "audio/mpeg": "mp3", "audio/mp3": "mp3"}
 
 
@@ -300,13 +302,14 @@ def _tool(tool: object, dropped: Counter[str]) -> dict[str, object] | None:
     if not isinstance(tool, dict):
         dropped["tool definition of unknown form"] += 1
         return None
-    kind = tool.get("type") or ("function" if "input_schema" in tool or "parameters" in tool else "unknown")
-    if isinstance(tool.get("function"), dict) or isinstance(tool.get("custom"), dict):
-        return {"type": kind, str(kind): tool[str(kind)]} if str(kind) in tool else None
+    for kind in _DEFINED:
+        if isinstance(tool.get(kind), dict):
+            return {"type": kind, kind: tool[kind]}
     # The Messages API has another name for the schema, and `custom` for `function`.
     if "input_schema" in tool:
         function = {"name": tool.get("name"), "parameters": tool["input_schema"]}
         return {"type": "function", "function": _with_description(function, tool)}
+    kind = tool.get("type") or ("function" if "parameters" in tool else "unknown")
     if kind == "function":
         return {
             "type": "function",
