@@ -1,15 +1,13 @@
-"""Streaming: the caller's stream is as without callspan, its record as that of a plain call; chunks; helpers."""
+"""Streaming: what callspan holds and writes while a stream runs; notes of chunks; helpers of the SDKs."""
 
 from __future__ import annotations
 
 import asyncio
 import gc
 import threading
-import time
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import openai
 import pytest
 from opentelemetry import trace
@@ -17,7 +15,7 @@ from opentelemetry.sdk.trace import TracerProvider
 from pydantic import BaseModel
 from tests.conftest import Instrument
 from tests.support import sdks
-from tests.support.calls import CHAT, MESSAGE, QUESTION, REQUESTS, Wire, caught, parsing, text_of, the_call
+from tests.support.calls import CHAT, MESSAGE, QUESTION, REQUESTS, caught, parsing, text_of, the_call
 from tests.support.mode import Mode
 
 import callspan
@@ -26,84 +24,6 @@ from callspan.records import CallRecord, encode
 from callspan.testing import Captured, ScriptedProvider, capture
 
 pytestmark = pytest.mark.usefixtures("no_settings")
-
-TOOLS = [{"id": "t1", "name": "look", "arguments": {"at": "sky"}}, {"id": "t2", "name": "move", "arguments": {"to": 3}}]
-SAYS: dict[str, dict[str, Any]] = {
-    "text": {"text": "I am wéll, 漢字 \U0001f600."},
-    "tools": {"tool_calls": TOOLS},
-    "text and tools": {"text": "Let me see.", "tool_calls": TOOLS},
-    "reasoning": {"reasoning": "Hm, hm.", "text": "4", "reasoning_tokens": 5, "output_tokens": 9},
-    "refusal": {"refusal": "I will not."},
-    "cut": {"text": "one two", "finish_reason": "length"},
-    "cached": {"text": "4", "input_tokens": 15, "cache_read_tokens": 7},
-}
-
-
-@pytest.mark.parametrize("says", SAYS)
-async def test_a_streamed_answer_makes_the_record_of_a_plain_one(says: str, wire: Wire, seen: Captured) -> None:
-    """The same answer, plain and streamed: the same conversation, usage, reasons and span but for the stream's own.
-
-    The whole record, folded body and raw usage included, but for delivery and ids that the provider makes up.
-    """
-    usage: dict[str, Any] = {"stream_options": {"include_usage": True}} if wire.api == "chat_completions" else {}
-    for _ in range(2):
-        wire.mode.provider.reply(**SAYS[says])
-    await wire.ask()
-    wire.shape = "stream"
-    await wire.call(**usage)
-    plain, streamed = seen.records
-    first, second = (dict(span.attributes or {}) for span in seen.spans)
-    for name in ("llm.prompts", "llm.completions", "llm.finish_reason", "gen_ai.output.messages",
-                 "gen_ai.response.finish_reasons", "llm.usage.total_tokens"):  # fmt: skip
-        assert second.get(name) == first.get(name), name
-    assert (plain.stream, plain.request.stream) == (None, False)
-    assert streamed.stream is not None
-    assert streamed.stream.complete
-    assert streamed.stream.chunks == second["callspan.stream.chunks"] > 1
-    record = comparable(plain)
-    assert comparable(streamed) == record
-    assert record["response"]["body"]
-    assert record["response"]["finish_reasons"]
-
-
-OF_DELIVERY = {"call_id", "trace_id", "span_id", "stream", "timing", "attempts", "place"}
-OF_THE_ANSWER = {"id", "item_id", "created", "created_at", "completed_at", "encrypted_content", "reset_s"}
-
-
-def comparable(record: CallRecord) -> dict[str, Any]:
-    """A record as JSON, with its bodies as JSON, without what is the delivery's own and without null."""
-    fields = msgspec.to_builtins(record, builtin_types=(msgspec.Raw,), enc_hook=str)
-    assert record.response is not None
-    fields["response"]["body"] = msgspec.json.decode(record.response.body)
-    fields["response"].pop("body_bytes")
-    kept = {"model": fields["request"].pop("model"), "params": fields["request"].get("params", {})}
-    kept["params"] = {key: value for key, value in kept["params"].items() if not key.startswith("stream")}
-    fields["request"] = kept
-    return {name: bare(value) for name, value in fields.items() if name not in OF_DELIVERY}
-
-
-def bare(value: Any) -> Any:
-    """JSON without ids, times and null."""
-    if isinstance(value, dict):
-        inner = {key: bare(item) for key, item in value.items() if key not in OF_THE_ANSWER}
-        return {key: item for key, item in inner.items() if item not in (None, [], {})}
-    return [bare(item) for item in value] if isinstance(value, list) else value
-
-
-async def test_items_are_handed_on_at_once_and_one_span_lasts_as_long_as_they_come(wire: Wire, seen: Captured) -> None:
-    """The first item is with the caller long before the last was sent; the one span ends once, after the last."""
-    wire.mode.provider.reply(text="one two three four five six", chunk_delay_s=0.03)
-    stream = await wire.stream()
-    begun = time.monotonic()
-    await wire.next(stream)
-    first = time.monotonic() - begun
-    assert seen.spans == []
-    await wire.read(stream)
-    assert first < (time.monotonic() - begun) / 2
-    the_call(seen)
-    (span,) = seen.spans
-    # Between six words; the caller's time also has what it does after the last item.
-    assert ((span.end_time or 0) - (span.start_time or 0)) / 1e9 >= 5 * 0.03
 
 
 async def test_a_stream_never_holds_the_callers_context(

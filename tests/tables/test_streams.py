@@ -101,6 +101,12 @@ MESSAGES: list[tuple[list[Json], Json]] = [
         for last, text in (({"content": "b"}, "ab"), ({"role": "assistant", "content": ""}, "a"))
     ),
     ([chunk(message={"content": "a"})], {"content": "a"}),
+    # A call that the limit of tokens cut off, and one whose arguments are whole.
+    *(
+        ([piece(arguments, "f", **ONE), chunk(finish_reason="length")],
+         {"tool_calls": [calls(("f", arguments))["tool_calls"][0] | cut]})
+        for arguments, cut in (('{"a"', {"incomplete": True}), ("{}", {}))
+    ),
     ([A, chunk({"content": [{"type": "text", "text": "b"}]})], {"content": [{"type": "text", "text": "ab"}]}),
     *(([chunk({field: 5}), A], {"content": "a"}) for field in ("function_call", "audio", "reasoning_details")),
 ]  # fmt: skip
@@ -272,11 +278,16 @@ BODIES: list[tuple[str, list[Json], Json]] = [
     ("messages", [START, began(0, type="fallback", to={"model": "claude-y"}), BLOCK_STOP], {"model": "claude-y"}),
     ("messages", [delta("text_delta", text="par"), {"type": "error"}], {"error": {"type": "error"}}),
     ("messages", [PLAIN], PLAIN),
+    (
+        "responses",
+        [event("created", response={**RESPONSE, "status": "queued"}), event("in_progress", response=RESPONSE)],
+        RESPONSE,
+    ),
 ]
 
 
 @pytest.mark.parametrize(("api", "events", "body"), BODIES)
-def test_events_of_anthropics_endpoints_make_a_body(api: str, events: list[Json], body: Json) -> None:
+def test_events_make_a_body(api: str, events: list[Json], body: Json) -> None:
     made = folded(api, *events)
     assert {name: made[name] for name in body} == body
 
