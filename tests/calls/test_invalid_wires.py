@@ -9,7 +9,6 @@ import gzip
 from collections.abc import Callable, Iterator
 from functools import cache, partial
 from itertools import accumulate, pairwise
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -22,7 +21,6 @@ from tests.support.scale import scaled
 
 from callspan.testing import Captured, capture
 
-NOWHERE: Any = SimpleNamespace(openai_url="http://localhost/v1")
 TEXT = "Grüße: I am 😀 well, thank you."
 ASK: dict[str, dict[str, Any]] = {"openai": CHAT, "anthropic": MESSAGE}
 
@@ -157,6 +155,7 @@ async def test_a_damaged_encoding_is_recorded_as_the_caller_got_it(sdk: str, dam
 
 NO_EVENTS: dict[str, Callable[[str], bytes]] = {
     "an error": lambda sdk: b'{"error": {"message": "slow down", "type": "rate_limit_error"}}',
+    "an answer": lambda sdk: transports.wire_of(sdk, TEXT, stream=False),
     "events": whole,
     "no json": lambda sdk: b'{"choices": [',
 }
@@ -183,6 +182,7 @@ async def test_json_instead_of_a_stream_is_recorded_though_the_caller_gets_nothi
         is_whole = sent != "no json"
         assert (record.outcome, text_of(record)) == ("success", TEXT if is_whole else "")
         assert record.stream.end == ("complete" if is_whole else "cut_off")
+        assert sent != "an answer" or (record.usage is not None and not record.stream.complete)
 
 
 BODIES: dict[str, bytes] = {
@@ -286,7 +286,7 @@ def test_however_events_are_cut_the_record_is_the_same(lines: list[bytes], end: 
     pieces = [sent[start:stop] for start, stop in pairwise(at)]
 
     def read(*parts: bytes) -> tuple[object, ...]:
-        with capture() as seen, Mode("sync", NOWHERE) as mode:
+        with capture() as seen, Mode("sync", transports.NOWHERE) as mode:
             made = transports.client(mode, "openai", transports.answer("openai", *parts))
             with made.chat.completions.with_streaming_response.create(**CHAT, stream=True) as response:
                 assert b"".join(response.iter_bytes()) == sent

@@ -11,9 +11,8 @@ import gc
 import threading
 import weakref
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import anthropic
@@ -33,52 +32,35 @@ from callspan.testing import capture
 
 ERROR_EVENT = b'event: error\ndata: {"type":"error","error":{"type":"overloaded_error","message":"no"}}\n\n'
 WIRES = {sdk: transports.wire_of(sdk, "one two three") for sdk in ("openai", "anthropic")}
-HANGS = b"hangs"
-"""In place of bytes: nothing ever comes."""
 
 
-def transport(sdk: str, *rest: bytes | str) -> Any:
+def handler_of(sdk: str, *rest: bytes | str | transports.Stall) -> Callable[[Any], Any]:
     """No network: the streams are what is looked at. This follows the first event; an exception where it is text."""
-    library = sdks.http_of(sdk)
     first, end, usual = WIRES[sdk].partition(b"\n\n")
 
-    class Pieces(library.SyncByteStream, library.AsyncByteStream):  # type: ignore[name-defined,misc]
-        def __iter__(self) -> Iterator[bytes]:
-            yield first + end
-            for piece in rest or usual.splitlines(keepends=True):
-                if isinstance(piece, str):
-                    raise library.ReadError(piece)
-                if piece is not HANGS:
-                    yield piece
+    def pieces() -> Iterator[transports.Piece]:
+        yield first + end
+        for piece in rest or usual.splitlines(keepends=True):
+            yield sdks.http_of(sdk).ReadError(piece) if isinstance(piece, str) else piece
 
-        async def __aiter__(self) -> AsyncIterator[bytes]:
-            for piece in self:
-                yield piece
-            if HANGS in rest:
-                await asyncio.Event().wait()
+    def handle(request: Any) -> Any:
+        return transports.answer(sdk, *pieces())(request)
 
-    return library.MockTransport(
-        lambda request: library.Response(200, headers=transports.EVENT_STREAM, stream=Pieces())
-    )
+    return handle
 
 
 class Asking(Wire):
     """A client of one SDK and colour without a network, and its streaming method."""
 
-    def __init__(self, colour: str, sdk: str, *rest: bytes | str) -> None:
-        super().__init__("chat_completions" if sdk == "openai" else "messages", Mode(colour, NOWHERE))
-        library = sdks.http_of(sdk)
-        kind = library.AsyncClient if self.mode.is_async else library.Client
-        self.one = self.client(http_client=kind(transport=transport(sdk, *rest)))
+    def __init__(self, colour: str, sdk: str, *rest: bytes | str | transports.Stall) -> None:
+        super().__init__("chat_completions" if sdk == "openai" else "messages", Mode(colour, transports.NOWHERE))
+        self.one = transports.client(self.mode, sdk, handler_of(sdk, *rest))
 
     async def stream(self, client: Any = None, **options: Any) -> Any:
         return await super().stream(self.one, **options)
 
     def raw(self, how: str) -> Any:
         return getattr(self.resource(self.one), how).create(**REQUESTS[self.api], stream=True)
-
-
-NOWHERE: Any = SimpleNamespace(openai_url="http://localhost/v1", anthropic_url="http://localhost")
 
 
 async def read_to_the_end(asking: Asking) -> None:
@@ -142,7 +124,7 @@ async def read_response(asking: Asking) -> None:
     await (response.aread() if asking.mode.is_async else asking.mode.wait(response.read()))
 
 
-ENDINGS: dict[str, tuple[Callable[[Asking], Awaitable[None]], tuple[bytes | str, ...]]] = {
+ENDINGS: dict[str, tuple[Callable[[Asking], Awaitable[None]], tuple[bytes | str | transports.Stall, ...]]] = {
     # what a caller does with one stream, and what its wire has in place of the rest
     "read to the end": (read_to_the_end, ()),
     "broken off": (break_off, ()),
@@ -155,7 +137,7 @@ ENDINGS: dict[str, tuple[Callable[[Asking], Awaitable[None]], tuple[bytes | str,
     "connection cut": (fail, ("cut",)),
     "no terminal event": (read_to_the_end, (b"",)),
     "broken json": (fail, (b"data: {\n\n",)),
-    "cancelled": (cancel, (HANGS,)),
+    "cancelled": (cancel, (transports.Stall(),)),
     "raw and dropped": (drop_raw, ()),
     "streaming response unread": (leave_streaming_unread, ()),
     "lines broken off": (break_lines, ()),

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
+import urllib.request
 from collections.abc import AsyncIterator, Callable, Iterator
+from types import SimpleNamespace
 from typing import Any
 
 from tests.support import sdks
@@ -11,14 +15,32 @@ from tests.support.mode import Mode
 from callspan.testing import ScriptedProvider
 
 EVENT_STREAM = {"content-type": "text/event-stream"}
+NOWHERE: Any = SimpleNamespace(openai_url="http://localhost/v1", anthropic_url="http://localhost")
+"""The addresses of a provider whose requests a handler answers."""
 
 
-def answer(sdk: str, *pieces: bytes | BaseException, headers: dict[str, str] | None = None) -> Callable[[Any], Any]:
+class Stall:
+    """In place of bytes, or of the end of a close: nothing comes until the reader is cancelled (async only)."""
+
+    def __init__(self) -> None:
+        self.reached = asyncio.Event()
+
+    async def wait(self) -> None:
+        self.reached.set()
+        await asyncio.Event().wait()
+
+
+Piece = bytes | BaseException | Stall
+
+
+def answer(
+    sdk: str, *pieces: Piece, headers: dict[str, str] | None = None, closes: Stall | None = None
+) -> Callable[[Any], Any]:
     """A handler of requests: a response of these pieces; an exception among them is raised where it stands."""
     library = sdks.http_of(sdk)
 
     class Pieces(library.SyncByteStream, library.AsyncByteStream):  # type: ignore[name-defined,misc]
-        def __iter__(self) -> Iterator[bytes]:
+        def __iter__(self) -> Iterator[Any]:
             for piece in pieces:
                 if isinstance(piece, BaseException):
                     raise piece
@@ -26,7 +48,13 @@ def answer(sdk: str, *pieces: bytes | BaseException, headers: dict[str, str] | N
 
         async def __aiter__(self) -> AsyncIterator[bytes]:
             for piece in self:
+                if isinstance(piece, Stall):
+                    await piece.wait()
                 yield piece
+
+        async def aclose(self) -> None:
+            if closes is not None:
+                await closes.wait()
 
     return lambda request: library.Response(200, headers=headers or EVENT_STREAM, stream=Pieces())
 
@@ -39,16 +67,12 @@ def client(mode: Mode, sdk: str, handler: Callable[[Any], Any], **options: Any) 
     return made(http_client=kind(transport=library.MockTransport(handler)), **options)
 
 
-def wire_of(sdk: str, text: str, **fields: Any) -> bytes:
-    """The events of a streamed answer as the scripted provider sends them."""
-    import urllib.request
-
+def wire_of(sdk: str, text: str, *, stream: bool = True) -> bytes:
+    """An answer as the scripted provider sends it: its events, or its body."""
+    path = "/v1/chat/completions" if sdk == "openai" else "/v1/messages"
+    asked = json.dumps({"model": "m", "stream": stream, "messages": []}).encode()
     with ScriptedProvider() as provider:
-        provider.reply(text=text, **fields)
-        path = "/v1/chat/completions" if sdk == "openai" else "/v1/messages"
-        request = urllib.request.Request(
-            provider.url + path, data=b'{"model":"m","stream":true,"messages":[]}', method="POST"
-        )
-        with urllib.request.urlopen(request) as response:
+        provider.reply(text=text)
+        with urllib.request.urlopen(urllib.request.Request(provider.url + path, asked, method="POST")) as response:
             content: bytes = response.read()
     return content
