@@ -1,9 +1,6 @@
-"""Body parsers for anything but JSON: request forms, and events, speech and transcripts of responses.
+"""Body parsers: convert bodies that are not JSON to the JSON of a record: forms, events, speech, transcripts.
 
-These become the JSON that a record keeps.
-
-Only bytes that are in memory are read. An open file, or any other stream, is read by the HTTP library alone; the record
-has its name.
+Only bytes in memory are read. Open files and other streams are left to the HTTP library; the record has their names.
 """
 
 from __future__ import annotations
@@ -80,7 +77,7 @@ class FileBody:
         self._events = EventParser() if mime == _EVENTS else None
 
     def add(self, piece: bytes) -> None:
-        """Take the next piece."""
+        """Add the next piece."""
         if self._events is None:
             self._accumulator.add_bytes(piece, self._mime)
         else:
@@ -102,7 +99,7 @@ class FileBody:
 def file_body_of(endpoint: Endpoint | None, response: Any) -> FileBody | None:
     """Return the collector of a response's bytes; None if the response is JSON.
 
-    A request of `extra_body`, or a gateway, may make a stream of an answer that is plain for the SDK.
+    `extra_body` or a gateway may turn an answer that is plain for the SDK into a stream.
     """
     mime = _mime(response)
     if endpoint is None or not (mime == _EVENTS or getattr(endpoint, "returns_files", False)):
@@ -111,7 +108,7 @@ def file_body_of(endpoint: Endpoint | None, response: Any) -> FileBody | None:
 
 
 def is_json(response: Any) -> bool:
-    """Return whether a response says that it is JSON."""
+    """Return whether the content type of a response is JSON."""
     return (_mime(response) or "").endswith(_JSON)
 
 

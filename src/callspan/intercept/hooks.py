@@ -1,7 +1,7 @@
-"""Hooks: the functions that replace those of the SDKs, the HTTP library and OpenTelemetry; and the state they share.
+"""Hooks: functions that replace those of the SDKs, the HTTP library and OpenTelemetry, and their shared state.
 
-Such a function accepts any arguments and calls the original with exactly these, once. The code of callspan around the
-call is guarded: its exceptions are reported and cost telemetry, never the call.
+A hook accepts any arguments and calls the original exactly once with the same. Callspan's code around the call is
+guarded: its exceptions are reported and cost telemetry, never the call.
 """
 
 from __future__ import annotations
@@ -33,17 +33,17 @@ if TYPE_CHECKING:
 Function: TypeAlias = Callable[..., Any]
 Returned: TypeAlias = Callable[[Any, Any], object]
 Reads: TypeAlias = Mapping[str, int]
-"""Parameters of a function that a hook reads, each with its usual position, counting the instance."""
+"""Parameters that a hook reads, with their usual positions, counting the instance."""
 
 _NOTHING_READ: Final[Reads] = {}
 _ABSENT: Final[Any] = object()
 _DATA: Final = fail_open("read a response")
 _LOOK: Final = fail_open("look for other instrumentations")
 VARIADIC: Final = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
-"""Kinds of parameters that take any arguments."""
+"""Kinds of parameters that accept any arguments."""
 
 _HOOK: Final = "callspan_hook"
-"""The keyword-only parameter of the new code whose default is the hook."""
+"""Keyword-only parameter of the new code; its default is the hook."""
 
 
 class HookSteps(msgspec.Struct, frozen=True, kw_only=True):
@@ -51,15 +51,14 @@ class HookSteps(msgspec.Struct, frozen=True, kw_only=True):
 
     step: fail_open
     begin: Callable[[tuple[Any, ...], Any, dict[str, Any]], object]
-    """Takes the arguments, the instance first; the first parameter that the hook reads, else the instance; and the
-    keyword arguments. Returns the argument of the other steps, None: nothing to observe."""
+    """Takes the positional arguments, starting with the instance; the first parameter that the hook reads, else the
+    instance; the keyword arguments. Returns the argument of the other steps, or None if there is nothing to observe."""
     returned: Returned | None = None
-    """Takes the result; returns its replacement for the caller, or None for the result itself. Without it, only `begin`
-    is a step."""
+    """Takes the result; returns a replacement for the caller or None. Without this step only `begin` runs."""
     raised: Callable[[Any, BaseException], object] | None = None
-    """Takes the exception, which is raised to the caller."""
+    """Takes the exception that is raised to the caller."""
     enter: Callable[[Any], object] | None = None
-    """Does what `returned` and `raised` undo. Raises only interrupts, which `raised` receives."""
+    """Sets up what `returned` and `raised` undo. Raises only interrupts, which `raised` receives."""
 
     def around(self, original: Function, reads: Reads = _NOTHING_READ, *, is_async: bool = False) -> Function:
         """Return a function that does the same as `original`, with the steps around it.
@@ -80,7 +79,7 @@ class HookSteps(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def silenced(original: Function, step: fail_open, is_replaced: Callable[[tuple[Any, ...]], bool]) -> Function:
-    """Return a function that does the same as `original`; where `is_replaced`, given the arguments, nothing."""
+    """Return a function that does the same as `original`, but nothing if `is_replaced` is true for the arguments."""
 
     def hooked(*args: Any, **kwargs: Any) -> Any:
         try:
@@ -96,12 +95,12 @@ def silenced(original: Function, step: fail_open, is_replaced: Callable[[tuple[A
 def observe_data(original: Function, reads: Reads = _NOTHING_READ, *, is_async: bool = False) -> Function:
     """Return a function that first passes `data` to the observer of `response`, then does the same as `original`.
 
-    That is the one of `OBSERVERS`; else the current call, if its `read` is the response. For functions called for every
-    chunk of a stream, at minimal cost.
+    The observer is the one in `OBSERVERS`, else the current call if its `read` is the response. For functions that are
+    called for every chunk of a stream, at minimal cost.
     """
     if {*parameters(original)} == {"self", "data", "cast_to", "response"}:
         return update_wrapper(_data_hook(original), original)
-    # The same for a function with other parameters, of which these are still given by name.
+    # For functions with other parameters, whose callers still pass these by name.
     show = _data_hook(lambda *_, **__: None)
 
     def begin(args: tuple[Any, ...], data: object, kwargs: dict[str, Any]) -> None:
@@ -111,7 +110,7 @@ def observe_data(original: Function, reads: Reads = _NOTHING_READ, *, is_async: 
 
 
 def _data_hook(original: Function) -> Function:
-    """Return the hook of a function with the parameters of today's SDKs, which costs half of the other."""
+    """Return the hook for the parameters of current SDKs, which costs half of the general one."""
     observer_of, current_one = OBSERVERS.get, CURRENT_CALL.get
 
     def hooked(self: Any, /, *, data: Any, cast_to: Any, response: Any) -> Any:
@@ -137,7 +136,7 @@ def position(name: str, reads: Reads, original: Function) -> int:
 
 
 def parameters(original: Function) -> Mapping[str, inspect.Parameter]:
-    """Return the parameters of a function by name; empty where they are unknown."""
+    """Return the parameters of a function by name; empty if unknown."""
     try:
         return inspect.signature(original).parameters
     except (TypeError, ValueError):
@@ -218,27 +217,27 @@ class HookContext:
 
     def __init__(self) -> None:
         self.factories: Mapping[Content, CallFactory] = {}
-        """The call factory for each content setting; empty: not instrumented, calls pass straight through."""
+        """The call factory for each content level; empty if not instrumented, so that calls pass straight through."""
         self.content: Content = "full"
-        """The current content setting, unless a block sets a stricter one."""
+        """The current content level, unless a block sets a stricter one."""
         self.propagate = False
         """Whether to send W3C `traceparent` with provider requests."""
         self.stream_usage = False
         """Whether to request the usage of chat streams, see `streams.request_usage`."""
         self.hashes_audio = False
-        """Whether audio of websockets is hashed, not only counted."""
+        """Whether audio of websockets is hashed instead of only counted."""
         self.warned_about_other_tracers = False
         """Whether other instrumentations were searched for since the last `instrument()`."""
         self.deferred_ends = DeferredEnds()
         self.prepare: Callable[[], object] = bool
-        """Imports the modules that calls need besides the adapters of their SDK; called when an SDK is patched."""
+        """Imports the modules that calls require besides the adapters of their SDK; called when an SDK is patched."""
         self.unrecorded: Callable[[str], object] = bool
-        """Takes method and path of each request that may cost money and leaves no record."""
+        """Takes method and path of each request that may cost money but leaves no record."""
 
     def factory(self) -> CallFactory | None:
         """Return the factory for a call made now; None if it must not be observed.
 
-        Where OpenTelemetry's instrumentation is suppressed, its calls have a record, and neither span nor metrics.
+        If OpenTelemetry's instrumentation is suppressed, calls have only a record, no span or metrics.
         """
         context = otel_context.get_current()
         if lacks_session(context) or is_isolated():
@@ -248,14 +247,14 @@ class HookContext:
         return factory if factory is None or is_instrumentation_enabled() else factory.without_telemetry()
 
     def warn_about_other_tracers(self) -> None:
-        """Warn of other instrumentations at the first call, when they are in place."""
+        """Warn about other instrumentations at the first call, when they are installed."""
         with _LOOK:
             other_instrumentations.warn_once()
         self.warned_about_other_tracers = True
 
 
 HOOK_CONTEXT: Final = HookContext()
-"""That of this process."""
+"""The hook context of this process."""
 
 
 def _forward(*args: Any, callspan_hook: Callable[..., Any], **kwargs: Any) -> Any:
@@ -267,16 +266,16 @@ async def _forward_async(*args: Any, callspan_hook: Callable[..., Any], **kwargs
 
 
 class CodeHook:
-    """A hook inside a function's code, which every holder of the function runs.
+    """A hook inside the code of a function, so that every reference to the function runs it.
 
-    A library that wrapped a function before callspan, or wraps the method of one client, keeps the function itself: in
-    a closure, in a bound method, in what it will restore. It does not look the name up again, so a replacement under
-    that name would never be called. So the function stays, and its code is replaced: it forwards to the hook, whose
-    original is a copy of the function with the code as it was.
+    A library that wrapped the function earlier, or wraps the method of one client, holds a reference to it, in a
+    closure or a bound method. It never looks up the name again, so that a replacement under the name would not be
+    called. Therefore the function stays and its code is replaced: it forwards to the hook, whose original is a copy of
+    the function with the old code.
     """
 
     def __init__(self, function: FunctionType, make: Callable[[FunctionType], Callable[..., Any]]) -> None:
-        """`make` makes the hook of the original."""
+        """`make` creates the hook of the original."""
         self.function = function
         self.original = _copy(function)
         forward = _forward_async if inspect.iscoroutinefunction(function) else _forward
@@ -284,8 +283,8 @@ class CodeHook:
             co_freevars=function.__code__.co_freevars, co_name=function.__code__.co_name
         )
         hook = make(self.original)
-        vars(function)["__wrapped__"] = self.original  # whose signature is shown
-        # The code comes last: the original code does not mind the further default, if a thread calls it now.
+        vars(function)["__wrapped__"] = self.original  # `inspect.signature` shows it
+        # The code is replaced last: the original code ignores the additional default if another thread calls it now.
         function.__kwdefaults__ = {**(function.__kwdefaults__ or {}), _HOOK: hook}
         function.__code__ = self._code
 
@@ -300,20 +299,20 @@ class CodeHook:
 
 
 def innermost(function: object) -> FunctionType | None:
-    """Return the function inside all wrappers that name the wrapped function; None if it is not a Python function."""
+    """Return the function inside all wrappers with `__wrapped__`; None if it is not a Python function."""
     found = _unwrapped(function) if callable(function) else None
     return found if isinstance(found, FunctionType) else None
 
 
 def calls_hook(function: Callable[..., object]) -> bool:
-    """Return whether a function has a hook, or is a wrapper that names a function with one."""
+    """Return whether a function, or one that it wraps according to `__wrapped__`, has a hook."""
     return _is_hooked(_unwrapped(function))
 
 
 def _unwrapped(function: Callable[..., object]) -> object:
     try:
         return inspect.unwrap(function, stop=_is_hooked)
-    except ValueError:  # wrappers that name each other
+    except ValueError:  # a cycle of `__wrapped__`
         return function
 
 

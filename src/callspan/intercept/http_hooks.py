@@ -1,7 +1,7 @@
-"""HTTP hooks: the attempts of a call, and the close of its responses.
+"""HTTP hooks: observe the attempts of a call and the closing of its responses.
 
-All users of the HTTP library call `send`: anything but the SDK's request for the current call passes straight through.
-Requests that are not attempts (token exchange, middleware) lack the SDKs' `x-stainless-lang` header.
+All users of the HTTP library call `send`; anything but the SDK's request for the current call passes straight through.
+Requests that are no attempts (token exchange, middleware) lack the SDKs' `x-stainless-lang` header.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ _CLOSED: Final = fail_open("detect the close of a response")
 
 
 def _sending(_args: object, request: Any, _kwargs: object) -> OpenCall | None:
-    """Record the start of an attempt; None for a request that does not belong to the call."""
+    """Record the start of an attempt; return None for requests that do not belong to the call."""
     opened = CURRENT_CALL.get()
     if opened is None:
         return None
-    # Raw headers are read, because httpx decodes all of them for a lookup by name.
+    # Raw headers, because httpx decodes all of them for a lookup by name.
     if request is not opened.built and _MARK not in {name.lower() for name, _ in request.headers.raw}:
         return None
     opened.call.attempts.started(opened.built_retries)

@@ -1,8 +1,8 @@
-"""OpenAI Agents: makes the runs, agents, tools, handoffs and guardrails of the `agents` package scopes of callspan.
+"""OpenAI Agents: turns the runs, agents, tools, handoffs and guardrails of the `agents` package into scopes.
 
-The package tells its trace processors of every trace and span, on the thread and in the context in which they start and
-end. callspan hooks the callers of the processors: one that was added by `add_trace_processor` would be removed by the
-`set_trace_processors` of an application. Its spans of model calls are not used, since the calls are recorded already.
+The package notifies its trace processors of every trace and span, in the thread and context in which they start and
+end. callspan hooks the callers of the processors, because an application's `set_trace_processors` would remove a
+processor of its own. Spans of model calls are ignored, because the calls are recorded anyway.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ _STEP: Final = fail_open("follow a run of openai-agents")
 _NOT_SCOPES: Final = frozenset({
     "custom", "generation", "mcp_tools", "response", "speech", "speech_group", "task", "transcription", "turn",
 })  # fmt: skip
-"""Types of spans that are no scope: model calls, and groups of other spans."""
+"""Types of spans that become no scope: model calls and groups of spans."""
 
 
 class RunTool(Tool):
-    """One run of a tool. Its arguments, and with them the model's tool call, are known at its end."""
+    """One run of a tool, whose arguments, and thus the model's tool call, are known only at its end."""
 
     _is_named_late = True
 
     def ran(self, arguments: object, result: object, server: str | None) -> None:
-        """Note arguments and result, and the name of its MCP server; None where the run keeps them to itself."""
+        """Set arguments, result and the name of the MCP server; None if the run hides them."""
         if arguments is not None:
             self._input = arguments
             self._read_input()
@@ -42,7 +42,7 @@ class RunTool(Tool):
 
 
 class RunHandoff(Handoff):
-    """A handoff of a run. The agent that takes over is known at its end."""
+    """A handoff within a run, whose target agent is known only at its end."""
 
     _is_named_late = True
 
@@ -67,15 +67,15 @@ def _guardrail(data: Any) -> Operation:
 _SCOPES: Final[Mapping[str, Callable[[Any], Operation]]] = {
     "agent": _agent, "function": _tool, "handoff": _handoff, "guardrail": _guardrail,
 }  # fmt: skip
-"""Makes the scope of a span, by the type of its data."""
+"""Creates the scope of a span, by the type of its data."""
 
 
 class _OpenScope(NamedTuple):
-    """A scope that a trace or span of the package has started."""
+    """The scope of a trace or span that has not ended."""
 
     scope: Scope
     handled: int
-    """The `id()` of the exception that the application was handling at the start."""
+    """`id()` of the exception that the application was handling at the start."""
 
 
 _OPEN: Final[WeakKeyDictionary[Any, _OpenScope]] = WeakKeyDictionary()
@@ -87,7 +87,7 @@ def is_run_open() -> bool:
 
 
 def _trace_start(_args: object, trace: Any, _kwargs: object) -> None:
-    """Take a new trace: a run outside of any session is a session, that of its group, else one of its own."""
+    """Start the scope of a trace: outside of any session, a session for the run or its group."""
     if HOOK_CONTEXT.factory() is not None and current_scope() is None:
         group_id, metadata = getattr(trace, "group_id", None), getattr(trace, "metadata", None)
         _start(trace, Session(Identity(name=trace.name, session_id=group_id or trace.trace_id, metadata=metadata)))
@@ -108,7 +108,7 @@ def _end(_args: object, ended: Any, _kwargs: object) -> None:
     if found is not None:
         if isinstance(found.scope, Operation):
             _note_result(found.scope, ended.span_data, ended.error)
-        error = sys.exc_info()[1]  # it passes through the block that is left
+        error = sys.exc_info()[1]  # it propagates through the block that ends
         found.scope.end(None if id(error) == found.handled else error)
 
 

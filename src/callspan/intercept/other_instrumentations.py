@@ -1,9 +1,9 @@
-"""Other instrumentations: finds libraries that trace the SDKs' calls; avoids a second span of anthropic's own.
+"""Other instrumentations: finds libraries that trace the same calls, and prevents the anthropic SDK's own span.
 
-They wrap the SDKs' public methods, or `request`; callspan's hooks are below, in any order of installation, so both see
-every call. Libraries that are only installed are not reported.
+They wrap the SDKs' public methods or `request`. callspan's hooks are below, whatever the order of installation, so that
+both see every call. Libraries that are installed but not imported are not reported.
 
-The SDK creates its span in `request` if `options.span_name` is set: the name is cleared for each call that callspan
+The SDK creates its span in `request` if `options.span_name` is set, so the name is cleared for each call that callspan
 records. Other spans of the SDK (tool runner, count_tokens) stay.
 """
 
@@ -30,12 +30,12 @@ _NAMES: Final = (
     ("openinference.instrumentation.groq", "openinference-instrumentation-groq"),
     ("logfire._internal.integrations.llm_providers.llm_provider", "logfire"),
 )
-"""Their modules, and the distributions."""
+"""Their modules and distributions."""
 MEANS: Final = (
     "instruments the same SDKs as callspan: the work is done twice, and a call has two spans if the other span is "
     "not current during the call, or none of callspan's if the other suppresses further instrumentation"
 )
-"""The consequence of their presence, as in the warning."""
+"""The consequence of their presence, for the warning."""
 REMEDY: Final = "Turn one of them off, for example by OTEL_PYTHON_DISABLED_INSTRUMENTATIONS"
 
 _warned: Final = Once()
@@ -47,14 +47,14 @@ def found() -> list[str]:
 
 
 def warn_once() -> None:
-    """Warn of each other instrumentation in this process once."""
+    """Warn once about each other instrumentation in this process."""
     fresh = [name for name in found() if _warned.first(name)]
     if fresh:
         log(logging.WARNING, "%s %s. %s", " and ".join(fresh), MEANS, REMEDY)
 
 
 def without_own_span(client: Any, options: Any) -> bool:
-    """Have the SDK make no span of its own for a call; return whether it would have sent `traceparent`."""
+    """Prevent the SDK's own span for a call; return whether it would have sent `traceparent`."""
     with _CLEAR:
         setattr(options, names.SPAN_NAME.name, None)
         settings = getattr(client, names.OPEN_TELEMETRY.name, None)

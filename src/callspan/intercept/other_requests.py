@@ -1,10 +1,10 @@
-"""Other requests: those to paths without an adapter, and webhooks.
+"""Other requests: observes webhooks and requests to paths without an adapter.
 
-A request for a background response, and one for results of a batch, tell of calls. Any other POST may be a call, see
+Requests for background responses and batch results complete or contain calls. Any other POST may be a call, see
 `GenericCall`; any other request that may cost money is counted by method and path.
 
-All ways to read results lead through `Response.iter_bytes`: anthropic's `JSONLDecoder` reads pieces of 64 bytes with
-it, and so does everything that reads the rest of openai's `files.content`.
+All ways to read results use `Response.iter_bytes`: anthropic's `JSONLDecoder`, in pieces of 64 bytes, and everything
+that reads openai's `files.content`.
 """
 
 from __future__ import annotations
@@ -35,14 +35,14 @@ _MORE: Final = "..."
 _WORD: Final = re.compile(r"[a-z]+(?:[_-][a-z]+)*")
 _VERSION: Final = re.compile(r"v\d{1,2}(?:(?:alpha|beta)\d{0,2})?")
 _NAMED_BY_USERS: Final = frozenset({"deployments", "models", "model"})
-"""The segment after one of these is a name, even if it looks like a word."""
+"""Segments that are followed by a name, even if that looks like a word."""
 
 StartOther: TypeAlias = Callable[[CallFactory, CallInfo, Any], Call]
-"""Starts to observe a request in OpenTelemetry's context."""
+"""Starts to observe a request in an OpenTelemetry context."""
 
 
 def route_other(client: object, options: Any) -> StartOther | None:
-    """Return the observer of a request without an adapter; None if it costs nothing, or only reads known objects."""
+    """Return the observer of a request without an adapter; None if it is free or only reads known objects."""
     found = routes.find(options.method, options.url)
     if found is None:
         is_free = options.method.upper() != "POST" or routes.is_free(options.url)
@@ -67,7 +67,7 @@ def request_name(client: object, options: Any) -> str:
 
 
 def _path_of(client: object, options: Any) -> str:
-    base: Any = value_of(lambda: client.base_url.path)  # type: ignore[attr-defined] # of either SDK
+    base: Any = value_of(lambda: client.base_url.path)  # type: ignore[attr-defined] # in both SDKs
     return path_template(options.url, base if isinstance(base, str) else "")
 
 
@@ -93,7 +93,7 @@ UNWRAP: Final = HookSteps(step=_READ, begin=_unwrapping, returned=_unwrapped)
 def path_template(url: str, base: str = "") -> str:
     """Return the path of a URL with `{id}` for each segment except short lower-case words and versions.
 
-    Of `base`, the path of a client's base URL, only a version at its end is kept: the rest may be a gateway's secret.
+    `base` is the path of the client's base URL. Only its final version is kept: the rest may be a gateway's secret.
     """
     is_whole = "://" in url
     last = base.rstrip("/").rpartition("/")[2]

@@ -1,9 +1,7 @@
-"""Patching: the table of hooks; applies them to an SDK, removes them, and reports the status of each hook.
+"""Patching: the table of hooks, which it applies to SDKs and removes, with the status of each.
 
-The names exist in openai 1.40 to 3.x and anthropic 0.34 to 2.x; a missing one costs only the loss in its row, never a
-call.
-
-Applied when the SDK is imported, before or after `instrument()`: callspan imports no SDK by itself.
+The names exist in openai 1.40 to 3.x and anthropic 0.34 to 2.x. A missing one costs only what its row states, never a
+call. Hooks are applied when an SDK is imported, before or after `instrument()`: callspan imports no SDK itself.
 """
 
 from __future__ import annotations
@@ -49,7 +47,7 @@ class Hook(msgspec.Struct, frozen=True):
 
     attribute: str
     where: tuple[str, ...]
-    """Each `module:Class` that has it, of every SDK and HTTP library; `module`: a function of its own."""
+    """Each `module:Class` with the method, in every SDK and HTTP library; `module` for a function."""
     make: Callable[..., Function]
     """Creates the replacement of the original; see `HookSteps.around`."""
     without: str
@@ -57,15 +55,15 @@ class Hook(msgspec.Struct, frozen=True):
     keep_while_streaming: bool = True
     """Left in place when callspan is switched off, for the calls in progress."""
     in_code: bool = False
-    """Put into the function, which other libraries wrap, and not in its place; see `code_hooks`."""
+    """Put into the code of the function, which other libraries wrap, instead of in its place; see `CodeHook`."""
     reads: Reads = {}
-    """Parameters the hook reads, the first one wherever it is passed."""
+    """Parameters that the hook reads; the first is passed to `begin` wherever the caller puts it."""
     is_async: bool = False
-    """Whether the function returns an awaitable, even where it is no coroutine function."""
+    """Whether the function returns an awaitable, even if it is no coroutine function."""
     late: bool = False
-    """The module is imported when it is used first, if ever."""
+    """Whether the SDK imports the module on first use."""
     with_: str = ""
-    """Expected only where the class has this name too: older versions lack both."""
+    """Expected only if the class also has this name, because older versions lack both."""
 
 
 _SYNC: Final = {"Sync": "Sync", "Async": "", "sync": "sync", "a": "", "io": "sync"}
@@ -76,7 +74,7 @@ def _both(
     attribute: str, where: tuple[str, ...], make: Callable[..., Function], without: str, *, awaits: bool = False,
     **fields: Any,
 ) -> Iterator[Hook]:  # fmt: skip
-    """Yield the hooks of sync and async classes; `awaits`: the async function returns an awaitable."""
+    """Yield the hooks of a sync and an async class; `awaits`: the async function returns an awaitable."""
     for words in (_SYNC, _ASYNC):
         places, is_async = tuple(place.format(**words) for place in where), awaits and words is _ASYNC
         yield Hook(attribute.format(**words), places, make, without.format(**words), is_async=is_async, **fields)
@@ -209,29 +207,29 @@ class HookStatus(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     """Class and method."""
     state: Literal["on", "missing", "changed"]
-    """missing: the SDK has no such name, or it is no function there; changed: it lacks a parameter that is read: it is
-    hooked, and passes everything through."""
+    """missing: the SDK has no function of this name; changed: the function lacks a parameter that is read, so that the
+    hook passes everything through."""
     without: str
     """The loss without it."""
 
 
 _Hooks: TypeAlias = Sequence[tuple[Hook, str]]
-"""Hooks of one module, each with the name of its class; empty: of the module itself."""
+"""Hooks of one module, each with the name of its class, empty for functions."""
 
 
 class _Patch(msgspec.Struct, eq=False):
     owner: Any
-    """A class, or a module."""
+    """A class or module."""
     hook: Hook
     original: Any
     replacement: Any
     """The function that calls the hook; the original if the hook is in its code."""
     code: CodeHook | None = None
     sdks: set[str] = set()
-    """The patched SDKs that use the function; empty if it was left in place, and passes everything through."""
+    """The patched SDKs that use the function; empty if it was left in place and passes everything through."""
 
     def remove(self) -> bool:
-        """Restore the original; False if the function cannot be restored now, and still calls the hook."""
+        """Restore the original; return False if other code prevents that, so that the hook is still called."""
         if self.code is not None:
             return self.code.remove()
         if _own(self.owner, self.hook.attribute) is self.replacement:
@@ -246,17 +244,17 @@ class Patches:
         # Reentrant: a signal handler may read the hooks' status while its thread patches.
         self._lock = threading.RLock()
         self._patches: dict[tuple[type, str], _Patch] = {}
-        """Those in place, by owner and name."""
+        """Applied patches by owner and name."""
         self._status: dict[str, list[HookStatus]] = {}
         """The hooks of each patched SDK."""
         self._wanted: set[str] = set()
         self._awaited: set[tuple[Sdk, str]] = set()
-        """SDKs and the modules whose import, past or coming, patches them."""
+        """SDKs, each with a module whose past or future import patches it."""
         renew_locks(self, "_lock")
 
     @property
     def wanted(self) -> frozenset[str]:
-        """The SDKs that are, or will be, patched."""
+        """The SDKs that are or will be patched."""
         return frozenset(self._wanted)
 
     def apply(self, sdk: Sdk) -> None:
@@ -273,10 +271,10 @@ class Patches:
             imported(sdk, found)
 
     def undo(self, sdk: Sdk) -> None:
-        """Restore every original of the SDK; hooks that other code has wrapped in between pass calls through.
+        """Restore every original of the SDK. Hooks that other code has wrapped meanwhile pass calls through.
 
-        If calls or runs of openai-agents are in progress, all hooks except the entry point stay, to see their ends, and
-        pass what is new through.
+        While calls or runs of openai-agents are in progress, all hooks except the entry point stay, to see their ends.
+        They pass new calls through.
         """
         self._wanted.discard(sdk)
         with self._lock:
@@ -293,7 +291,7 @@ class Patches:
             return [status for statuses in self._status.values() for status in statuses]
 
     def _imported(self, sdk: Sdk, module: ModuleType) -> None:
-        """Patch an SDK whose base client is imported: its modules, and the HTTP libraries, each when it is imported."""
+        """Patch an SDK whose base client was imported: its modules and the HTTP libraries, each once it is imported."""
         del module
         if sdk not in self._wanted or sdk in self._status:
             return
@@ -313,7 +311,7 @@ class Patches:
                 names.warn_once(library)
 
     def _note_missing(self, sdk: Sdk, by_module: Mapping[str, _Hooks]) -> None:
-        """Note the hooks whose module this version of the SDK does not have: it would be imported by now."""
+        """Note the hooks whose module this version of the SDK lacks: it would be imported by now."""
         self._status[sdk] = []
         for name, hooks in by_module.items():
             if name in sys.modules or name in PROFILES[sdk].http:
@@ -352,7 +350,7 @@ class Patches:
         return HookStatus(sdk=sdk, name=name, state=state, without=hook.without)
 
     def _put(self, owner: type, hook: Hook, original: Any) -> _Patch:
-        """Put a hook in place, unless it is there: both SDKs share the functions of an HTTP library."""
+        """Apply a hook unless it is in place: SDKs share the functions of an HTTP library."""
         function = innermost(original) if hook.in_code else None
         patch = self._patches.get((owner, hook.attribute))
         if patch is not None and (patch.sdks or patch.replacement is (original if function is None else function)):
@@ -381,7 +379,7 @@ def _hooked(sdk: Sdk) -> Mapping[str, _Hooks]:
 
 
 def late_modules(sdk: Sdk) -> list[str]:
-    """Return the modules that have hooks of an SDK and are imported when they are used first, if ever."""
+    """Return the modules with hooks of an SDK that it imports on first use."""
     return [module for module, hooks in _hooked(sdk).items() if any(hook.late for hook, _ in hooks)]
 
 
@@ -390,7 +388,7 @@ def _owner(module: ModuleType, name: str) -> Any:
 
 
 def _defining(owner: Any, attribute: str) -> Any:
-    """Return the class, or the module, whose own dictionary has the attribute; None: it has none."""
+    """Return the class or module whose own dictionary has the attribute, or None."""
     classes = owner.__mro__ if inspect.isclass(owner) else filter(inspect.ismodule, (owner,))
     return next((cls for cls in classes if attribute in vars(cls)), None)
 
@@ -405,7 +403,7 @@ def _is_method(found: object) -> bool:
 
 
 def _lacks(original: Function, hook: Hook) -> bool:
-    """Return whether a parameter that the hook reads is missing; a function with variadic parameters may have it."""
+    """Return whether a parameter that the hook reads is missing. Variadic functions may accept it."""
     found = parameters(original) if hook.reads else {}
     if not found or any(parameter.kind in VARIADIC for parameter in found.values()):
         return False

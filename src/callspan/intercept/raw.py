@@ -1,8 +1,8 @@
-"""Raw responses: copies the bytes of a response that the caller reads, and parses them as the SDK would do.
+"""Raw responses: copies the bytes of a response that the caller reads, and parses them as the SDK would.
 
-`with_raw_response` returns a body that is already read; `with_streaming_response` an unread one with seven ways to read
-it, which all use `iter_bytes`, as does a caller who reads the response of a stream directly. The copy is parsed up to a
-size limit; server-sent events are parsed as defined in the HTML standard.
+`with_raw_response` returns a body that was already read. `with_streaming_response` returns an unread one with seven
+ways to read it, which all use `iter_bytes`, as do callers that read the response of a stream directly. The copy is
+parsed up to a size limit; server-sent events are parsed as defined in the HTML standard.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ def _begin(_args: object, response: object, _kwargs: object) -> ResponseObserver
 
 
 def _replacement(observer: ResponseObserver, pieces: Any) -> Iterator[bytes] | AsyncIterator[bytes] | None:
-    """Return an observed iterator over `pieces`; None: use the pieces directly, because the SDK's stream reads them.
+    """Return an observed iterator over `pieces`, or None if the SDK's stream reads them.
 
-    The SDK's stream finds no event in JSON, which some gateways send instead: an error, or the whole answer.
+    If a gateway sends JSON instead, an error or the whole answer, the SDK's stream finds no event in it.
     """
     is_async = isinstance(pieces, AsyncIterator)
     if not is_async and not isinstance(pieces, Iterator):
@@ -58,7 +58,7 @@ BYTES: Final = HookSteps(step=_OBSERVE, begin=_begin, returned=_replacement)
 
 
 def _observed(pieces: Iterator[bytes], observer: ResponseObserver) -> Iterator[bytes]:
-    """Yield the pieces, and pass each to the observer."""
+    """Yield the pieces and pass each to the observer."""
     add, completed = _takers(observer)
     try:
         for piece in pieces:
@@ -96,7 +96,7 @@ def _takers(observer: ResponseObserver) -> tuple[Callable[[bytes], None], Callab
 
 def _broken_off(observer: ResponseObserver, error: BaseException) -> None:
     if observer.is_read_by_sdk:
-        return  # its stream reports how it ended
+        return  # the stream reports its end
     if isinstance(error, GeneratorExit):
         observer.lost()
     else:
@@ -104,7 +104,7 @@ def _broken_off(observer: ResponseObserver, error: BaseException) -> None:
 
 
 class _WholeAnswer:
-    """The JSON that answers the request of a stream."""
+    """Collects JSON that answers a request for a stream."""
 
     __slots__ = ("_held", "_observer")
 
@@ -113,12 +113,12 @@ class _WholeAnswer:
         self._held: list[bytes] = []
 
     def add(self, piece: bytes) -> None:
-        """Add a piece, unless there are events in spite of the type of the response."""
+        """Add a piece, unless it has events despite the content type."""
         if not self._observer.call.chunks:
             self._held.append(piece)
 
     def completed(self) -> None:
-        """Pass the answer on."""
+        """Pass the answer to the call."""
         body = value_of(partial(json.loads, b"".join(self._held)))
         if isinstance(body, dict) and not self._observer.call.chunks:
             self._observer.whole(body)
@@ -135,7 +135,7 @@ class _Copy:
         self._file = None if observer.call.streaming else file_body_of(observer.call.endpoint, observer.response())
         self._held: list[bytes] = []
         self._parsed_by_sdk = False
-        """The caller lets the SDK parse the data, so that each chunk is already observed."""
+        """Whether the caller lets the SDK parse the data, where each chunk is observed."""
         self._passed = 0
         """Number of chunks of the call when the last payload was passed on."""
         self._size = 0
@@ -178,7 +178,7 @@ class _Copy:
             observer.completed(error)
 
     def pass_rest(self) -> None:
-        """Pass on the lines read so far of a file that is read no further."""
+        """Pass on the lines of a file that is read no further."""
         with _COPY:
             if self._file is not None:
                 self._observer.data(self._file.body(complete=False))
@@ -195,7 +195,7 @@ class _Copy:
         for payload in payloads:
             if payload.strip() and not payload.startswith(_DONE):
                 with _COPY:
-                    # Invalid JSON is an error of the provider, which the reader sees, not one of callspan.
+                    # Invalid JSON is the provider's error, which the reader sees, not callspan's.
                     data = value_of(partial(json.loads, payload))
                     if data is not None:
                         self._observer.data(data)

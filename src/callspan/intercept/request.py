@@ -1,7 +1,7 @@
 """Requests: observes the SDKs' request method: the start of every call, and the end of a plain one.
 
-Every method, helper and raw call of both SDKs goes through `APIClient.request`; it builds the body, sends it,
-again where that fails, and processes the response. Sync and async use the same logic with thin drivers.
+Every method, helper and raw call of the SDKs uses `APIClient.request`, which builds the body, sends it, retries, and
+processes the response. Sync and async share the logic, with thin drivers.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class OpenCall:
         self.built: object = None
         """The last request built by the SDK."""
         self.built_retries: int | None = None
-        """Number of the SDK's retry it was built for; None: this version does not tell it."""
+        """The SDK's retry count it was built for; None if this version does not provide it."""
         self.body_seen = False
         """Whether `_build_request` has provided the body; else the HTTP request does."""
         self.call = call
@@ -64,7 +64,7 @@ class OpenCall:
         self.observer: ResponseObserver | None = None
         self._outer_call: OpenCall | None = None
         self.read: object = None
-        """The last response, if it was read when it was attached: a middleware may drop it and send on."""
+        """The last response, if already read when attached; a middleware may replace it."""
 
     def enter(self) -> None:
         """Make the call current. Raises only interrupts."""
@@ -92,13 +92,13 @@ class OpenCall:
         self.leave()
         with _CLOSE:
             if self.read is not None and not (self.call.has_body or self.call.streaming):
-                self._take(body_of(None, self.read))  # it was parsed in a context without this call
+                self._take(body_of(None, self.read))  # parsed in a context without this call
             self.call.fail(error, in_stream=False)
 
     def attach_response(self, response: Any) -> None:
         """Attach an observer to a response, so that its readers find the call; the last attached response counts.
 
-        A middleware may send twice, or return another response than the received one.
+        A middleware may send twice or return another response than the received one.
         """
         observer = OBSERVERS.get(id(response))
         if (observer is not None and observer is self.observer) or response is self.read:
@@ -110,7 +110,7 @@ class OpenCall:
         self.read = None if is_open else response
         if observer is not None or is_open or self.call.is_raw or not self.call.is_certain or self.call.streaming:
             self.observer = ResponseObserver(self.call, response, is_open=is_open)
-        # Else it has no later events, and its JSON comes to `data` while this is the current call.
+        # Otherwise it has no later events, and its JSON reaches `data` while this is the current call.
 
     def _forget_response(self) -> None:
         if self.observer is not None:
@@ -119,7 +119,7 @@ class OpenCall:
         self.call.forget_response()
 
     def finish(self, result: object) -> None:
-        """Process the result of `request`: a plain call has ended, a stream or an unread response has not."""
+        """Process the result of `request`: a plain call has ended, a stream or unread response has not."""
         self.leave()
         if is_call := self.call.is_certain:
             call_made(result, self.call.named)
@@ -141,7 +141,7 @@ class OpenCall:
             return
 
     def _take(self, body: object) -> None:
-        if body is None:  # no JSON, or one that the caller has still to parse
+        if body is None:  # no JSON, or the caller has yet to parse it
             self.call.mark_partially_observed()
         self.call.whole(body)
 
@@ -170,9 +170,9 @@ def _response_of(result: object) -> Any:
 
 
 def _opened(args: tuple[Any, ...], options: Any, kwargs: dict[str, Any]) -> OpenCall | None:
-    """Begin a call; None if the request must not be observed."""
+    """Start a call; return None if the request must not be observed."""
     context = otel_context.get_current()
-    # An empty context holds no setting, and no suppression.
+    # An empty context has no setting and no suppression.
     factory = HOOK_CONTEXT.factory() if context else HOOK_CONTEXT.factories.get(HOOK_CONTEXT.content)
     if factory is None:
         return None
@@ -204,13 +204,13 @@ def _identified(args: tuple[Any, ...], response: object, kwargs: dict[str, Any])
 
 
 def _note_unseen(client: object, options: Any) -> None:
-    """Count a call whose answer has arrived without `request`, as with a client class that sends by itself."""
+    """Count a call that bypassed `request`, for example in a client class that sends by itself."""
     if options is None or HOOK_CONTEXT.factory() is None:
         return
     own: Any = getattr(client, _REQUEST, None)
     classes = (vars(one).get(_REQUEST) for one in type(client).__mro__)
     if calls_hook(own) or not any(map(calls_hook, filter(None, classes))):
-        return  # it began before the hook was there, or ended before it was there again
+        return  # it began before the hook was applied, or ended before it was applied again
     if registry.endpoint_for(options.method, options.url) is not None:
         HOOK_CONTEXT.unrecorded(f"{request_name(client, options)} by {type(client).__name__}.{_REQUEST}")
 
@@ -230,7 +230,7 @@ def _built(state: tuple[OpenCall, Any, Any], built: Any) -> None:
         body = {**(body or {}), **extra}
     try:
         content = built.content
-    except RuntimeError:  # it is sent as it is read
+    except RuntimeError:  # it is read while it is sent
         if not is_form(built):
             raise
         opened.call.form(body, options.files, form_bytes(built))

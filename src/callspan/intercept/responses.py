@@ -1,14 +1,14 @@
 """Responses: connects an HTTP response to its call, and decides when it ends the call.
 
-1. The first end counts. Ends are the end of the reader, an error that leaves it, a close, and the loss of the reader or
-   the response. `break` is no end: the caller may continue to read.
-2. A response belongs to the caller once `request` has returned it: until then its first end waits. That of one which a
-   middleware has replaced waits forever, and data read from it belongs to no call.
-3. The loss of a reader or response may be reported by a finalizer, on any thread and under any lock. It is queued.
+1. The first end counts. Ends are the end of the reader, an exception in it, a close, and the collection of the reader
+   or the response. `break` is no end: the caller may continue to read.
+2. A response belongs to the caller once `request` has returned it; until then its first end waits. If a middleware has
+   replaced it, the end waits forever, and data read from it belongs to no call.
+3. A finalizer may report the collection of a reader or response on any thread and under any lock. It is queued.
 4. A stream that has signalled its end (finish reasons, `message_stop`) is complete, even if it is then closed or
-   dropped; one that ends normally without that signal is `cut_off`. The call's accumulator knows the signal.
+   collected. One that ends normally without that signal is `cut_off`. The call's accumulator recognises the signal.
 
-Nothing is attached to objects the caller sees: observers are found by `id()` of the response while that exists. They
+Nothing is attached to objects the caller sees: observers are found by `id()` of the response while it exists. They
 refer to the response and its reader weakly, so that these can be collected.
 """
 
@@ -45,20 +45,20 @@ class ResponseObserver:
     )  # fmt: skip
 
     def __init__(self, call: Call, response: object, *, is_open: bool) -> None:
-        """Register as the observer of the response until that is collected.
+        """Register as the observer of the response until it is collected.
 
-        A closed response was already read: its collection is no end. Raises TypeError for an object without support
-        for weak references.
+        A closed response was already read: its collection is no end. Raises TypeError for an object that cannot be
+        weakly referenced.
         """
         self.call = call
         self.data: Callable[[object], object] = call.chunk if call.streaming else call.whole
         """Takes each parsed body or chunk; bound once, because it is called for every chunk."""
         self.reader: weakref.ref[Any] | None = None
-        """The iterator that reads the response: its stream, once it has begun, or its bytes."""
+        """The iterator that reads the response: its stream, once started, or its bytes."""
         self.is_read_by_sdk = False
         """Whether the SDK's stream reads the bytes of the response, so that they need not be observed."""
         self.pass_rest: Callable[[], None] | None = None
-        """Passes on the data that a copying reader still holds: a call may end while the reader waits."""
+        """Passes on data that a copying reader still holds, because a call may end while the reader waits."""
         self._waits = True
         self._first: Callable[[], object] | None = None
         """The first end, while it waits."""
@@ -79,31 +79,31 @@ class ResponseObserver:
             self.lost()
 
     def detach(self) -> None:
-        """Let neither data nor an end of the response reach the call: another one has replaced it."""
+        """Disconnect a replaced response from the call."""
         self._waits, self.data = True, bool
 
     def whole(self, body: object) -> None:
-        """Take the complete body that came instead of a stream, unless another response has replaced this one."""
+        """Record a complete body received instead of a stream, unless another response has replaced this one."""
         if self.data is not bool:
             self.call.whole(body)
 
     def hold(self) -> None:
-        """Let the first end wait for `release`."""
+        """Make the first end wait for `release`."""
         self._waits = True
 
     def release(self) -> None:
-        """End the call if the response has ended since it was held; from now on its first end does."""
+        """End the call if the response has ended meanwhile; otherwise its first end will."""
         self._waits = False
         first, self._first = self._first, None
         if first is not None:
             self._end(first)
 
     def completed(self, error: ErrorInfo | None = None) -> None:
-        """Report the normal end of the reader; `error` is that of a completely read body, such as invalid JSON."""
+        """Report the normal end of the reader; `error` is the error of a completely read body, such as invalid JSON."""
         self._end(partial(self.call.end, error=error))
 
     def failed(self, error: BaseException) -> None:
-        """Report the exception that left the reader."""
+        """Report the exception of the reader."""
         self._end(partial(self.call.end, *failure(error)))
 
     def failed_above(self, error: BaseException) -> None:
@@ -112,7 +112,7 @@ class ResponseObserver:
         self.failed(error)
 
     def closed(self) -> None:
-        """Report that the response was closed; a reader that is running reports its own end."""
+        """Report that the response was closed. A running reader reports its own end."""
         iterator = None if self.reader is None else self.reader()
         if self.reader is not None and iterator is None:
             # The garbage collector clears weak references before it closes generators, whose `finally` closes the
@@ -165,9 +165,9 @@ def body_of(result: object, response: Any) -> object:
 
 
 def body_error(result: object, response: Any) -> ErrorInfo | None:
-    """Return the error of a body that was read and is not JSON; None: it is valid, or was not read.
+    """Return the error of a body that was read and is not JSON; None if it is valid or was not read.
 
-    The SDKs return such a body as text if its content type is not JSON; the caller of a raw response sees it later.
+    The SDKs return such a body as text unless its content type is JSON; the caller of a raw response sees it later.
     """
     if isinstance(result, str):
         return parsing_error(_encoded(result))
@@ -184,7 +184,7 @@ def _encoded(text: str) -> bytes:
 def parsing_error(content: bytes) -> ErrorInfo | None:
     """Return the error of a body that is not JSON; None for JSON, an empty body, and server-sent events.
 
-    Events are text if a stream was requested by `extra_body` in a call that is plain for the SDK.
+    Events are returned as text if `extra_body` requests a stream in a call that is plain for the SDK.
     """
     if not content or content.startswith(_EVENT_STARTS):
         return None

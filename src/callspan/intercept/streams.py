@@ -1,9 +1,9 @@
-"""Streams: an iterator of callspan inside the SDK's stream object reports how the stream ended.
+"""Streams: an iterator inside the SDK's stream object reports how the stream ended.
 
 The object, its type and its identity stay the SDK's. The iterator also hides a usage chunk that callspan requested.
 
-An exception of a stream helper above the raw stream (accumulating, parsing, making events) is the call's error. The
-exception of an application in its loop passes through no iterator.
+An exception of a stream helper above the raw stream (accumulating, parsing, creating events) is the call's error. An
+exception of the application in its loop passes through no iterator.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ def _first(_args: object, stream: Any, _kwargs: object) -> Any:
 
 
 def _with_end(stream: Any, inner: Any) -> Any:
-    """Return a reader of the same items, which reports the end."""
+    """Return a reader of the same items that reports the end."""
     response = stream.response
-    # The open call may get its response later, if a middleware replaces it.
+    # If a middleware replaces the response, the open call gets it later.
     is_observed = observer_of(response) is not None or CURRENT_CALL.get() is not None
     return _reader(inner, response) if is_observed else inner
 
 
 def _with_errors(helper: Any, inner: Any) -> Any:
-    """Return an iterator over the same events, which reports the helper's exceptions."""
+    """Return an iterator over the same events that reports the helper's exceptions."""
     response = _response_of(helper)
     if response is None:
         return inner
@@ -61,7 +61,7 @@ FINAL: Final = HookSteps(
     step=_OBSERVE_HELPER, begin=_unfinished, enter=ResponseObserver.hold, returned=_release,
     raised=ResponseObserver.failed_above,
 )  # fmt: skip
-"""Around `get_final_*` of a helper, which reads the stream: its exception is the call's error."""
+"""Reports exceptions of `get_final_*` of a helper, which reads the stream, as the call's error."""
 
 
 def _response_of(helper: Any) -> object:
@@ -71,7 +71,7 @@ def _response_of(helper: Any) -> object:
 def _reader(inner: Any, response: object) -> Any:
     """Return a reader of the same items; an object that is no iterator is returned unchanged.
 
-    It looks up the observer of the response at its first step: until then a middleware may replace the response.
+    It looks up the observer of the response at its first step, until which a middleware may replace the response.
     """
     if hasattr(inner, "__anext__"):
         return _AsyncReader(inner, response)
@@ -84,10 +84,10 @@ def _read(inner: Iterator[object], response: object) -> Iterator[object]:
         yield from inner
         return
     hides = observer.call.hides_usage
-    # Of the iterators that another library may return, many cannot be referred to weakly.
+    # Iterators returned by other libraries may not be weakly referenceable.
     items = inner if isinstance(inner, GeneratorType) and not hides else _shown(inner, hides=hides)
     observer.reader = weakref.ref(items)
-    # Keeps what the reader has of the response: an HTTP library closes it where that is collected.
+    # Keeps the inner iterator alive: an HTTP library closes the response when that is collected.
     frame = getattr(inner, "gi_frame", None)
     try:
         yield from items
@@ -136,7 +136,7 @@ class _AsyncReader:
     async def __anext__(self) -> object:
         """Return the next item, or report the end."""
         observer = self._observer = self._observer or self._found()
-        # The SDK's iterator rejects a second task while one is inside: that is the task's error, not the stream's end.
+        # The SDK's iterator rejects a second task while one is inside: that is the task's error, not the stream's.
         if observer is None or self.running:
             return await self._inner.__anext__()
         try:
@@ -171,7 +171,7 @@ class _AsyncReader:
 
 
 class _AsyncEvents(_AsyncReader):
-    """An async iterator over the events of a helper, which ends no stream, but may fail above it."""
+    """An async iterator over the events of a helper, which may fail above the stream."""
 
     __slots__ = ()
 
@@ -179,18 +179,18 @@ class _AsyncEvents(_AsyncReader):
         return observer_of(self._response)
 
     def _ended(self, observer: ResponseObserver) -> None:
-        """Leave the end to the reader of the stream."""
+        """Do nothing: the reader of the stream reports its end."""
 
     def _failed(self, observer: ResponseObserver, error: BaseException) -> None:
         observer.failed_above(error)
 
 
 def request_usage(endpoint: object, options: Any) -> bool:
-    """Request the usage of a chat stream unless the caller has decided about it; return True if requested.
+    """Request the usage of a chat stream unless the caller has set the option; return True if requested.
 
-    Without `stream_options.include_usage` such a stream has no usage. With it there is a last chunk without choices,
-    which breaks consumers that take the first choice of every chunk: the reader hides it. The caller's objects
-    are not changed. Not for raw responses, whose bytes the caller may read.
+    Without `stream_options.include_usage` a stream has no usage. With it there is a last chunk without choices, which
+    breaks consumers that use the first choice of every chunk, so the reader hides it. The caller's objects are not
+    changed. Not for raw responses, whose bytes the caller may read.
     """
     if getattr(endpoint, "api", None) != "chat_completions":
         return False

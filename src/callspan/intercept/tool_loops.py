@@ -1,4 +1,4 @@
-"""Tool loops: hooks the runners of the SDKs, so that each run is an agent, and each run of a tool has its time."""
+"""Tool loops: hooks the SDKs' tool runners, so that each loop is an agent and each tool run is timed."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ _START: Final = fail_open("start the agent of a tool loop")
 _DIAGNOSTICS: Final = "on_diagnostic"
 _TOOL_USE: Final = "tool_use"
 _PARAMS_AT: Final = 2
-"""Where the runners of openai are given the parameters of their calls."""
+"""Position of the call parameters in the arguments of openai's runners."""
 _RUN: Final = fail_open("record the run of a tool")
 
 
 def observe_loop(original: Function, *_: object, **__: object) -> Function:
-    """Return a replacement of a runner's generator: all that runs while it advances belongs to the loop's agent."""
+    """Return a replacement of a runner's generator in which everything that runs belongs to the loop's agent."""
     return HookSteps(step=_START, begin=_loop, returned=_within).around(original)
 
 
 def observe_run(original: Function, *_: object, **__: object) -> Function:
-    """Return a replacement of a runner's method that runs the whole loop, and reports its actions."""
+    """Return a replacement of a runner's method that runs the whole loop and reports its actions."""
 
     def begin(args: tuple[Any, ...], runner: object, kwargs: dict[str, Any]) -> Loop | None:
         loop = _loop(args, runner, kwargs)
@@ -49,13 +49,13 @@ def _loop(args: tuple[Any, ...], _: object, kwargs: dict[str, Any]) -> Loop | No
 
 
 def _model(args: tuple[Any, ...], kwargs: dict[str, Any]) -> str | None:
-    """Return the model that a runner asks; None if its parameters do not say it."""
+    """Return the model of a runner; None if its parameters do not name it."""
     given = kwargs.get("params", args[_PARAMS_AT] if len(args) > _PARAMS_AT else None)
     return as_text((getattr(args[0], names.RUNNER_PARAMS) if given is None else given)["model"])
 
 
 def _diagnosed(loop: Loop, observer: Callable[[Any], Any] | None, diagnostic: Any) -> Any:
-    """Take a diagnostic, and pass it on to the observer of the application."""
+    """Record a diagnostic and pass it on to the application's observer."""
     with _RUN:
         loop.on_diagnostic(diagnostic)
     return None if observer is None else observer(diagnostic)
@@ -108,15 +108,15 @@ def _output(tool: LoopTool, result: Any) -> None:
 
 
 def _recorded_loop(runner: object) -> Loop | None:
-    """Return the loop that a runner runs; None where nothing may be recorded, as after `uninstrument()`."""
+    """Return the loop of a runner; None if nothing may be recorded, for example after `uninstrument()`."""
     loop = running_loop(runner)
     return None if loop is None or HOOK_CONTEXT.factory() is None else loop
 
 
 class _ToolBlock:
-    """The block in which a tool runs, in place of the SDK's, which has a span of its own.
+    """The block in which a tool runs, instead of the SDK's, which creates a span.
 
-    It accepts the runner's result of the run, as the SDK's `ToolRun` does; other methods have no effect.
+    Like the SDK's `ToolRun` it accepts the result of the run; other methods have no effect.
     """
 
     result: Any = None

@@ -1,11 +1,10 @@
-"""Websockets: observes the connections on which calls are made, at the connection itself.
+"""Websockets: observes the calls on connections of the `websockets` library.
 
-The hook of `handshake` looks at each connection that the `websockets` library opens. Where its path is a known one, and
-an SDK opened it or its host is a known provider's, `send`, `recv` and `close` of that one object are replaced; a
-connection to any other path there is counted, and stays as it is. What an SDK queues, flushes after a reconnect or
-multiplexes passes here once, as sent.
+The hook of `handshake` checks each new connection. If an SDK opened it, or its host is a known provider's, a known path
+makes callspan replace `send`, `recv` and `close` of that object; connections to other paths are only counted. Messages
+that an SDK queues, resends after a reconnect or multiplexes pass here once, as sent.
 
-The application gets the very messages and exceptions, in their order. Each message is read on its thread, as it passes.
+The application gets the identical messages and exceptions, in order. Each message is read on its thread as it passes.
 """
 
 from __future__ import annotations
@@ -36,11 +35,11 @@ _SEND: Final = fail_open("observe a message sent over a websocket")
 _RECEIVE: Final = fail_open("observe a message received over a websocket")
 _CLOSE: Final = fail_open("observe the end of a websocket")
 _METHOD: Final = "WEBSOCKET"
-"""The method of a path in counts of requests."""
+"""The method under which connections are counted."""
 _MODELS: Final = ("model", "deployment")
-"""Parameters of a path that name the model."""
+"""Query parameters that name the model."""
 _AGENT: Final = "/Python "
-"""Follows the name of the class in the user agent of an SDK's client."""
+"""Follows the class name in the user agent of an SDK's client."""
 
 
 def observe_handshake(original: Function, reads: Reads, *, is_async: bool = False) -> Function:
@@ -60,7 +59,7 @@ def observe_handshake(original: Function, reads: Reads, *, is_async: bool = Fals
 
 
 def _info(connection: Any) -> CallInfo | None:
-    """Return whom a connection talks to; None where that is no known provider, and no SDK has opened it."""
+    """Return the provider and server of a connection; None if neither an SDK nor a known host is involved."""
     uri, profile = _uri(connection), PROFILES["openai"]
     headers = getattr(connection.request, "headers", None) or {}
     client, _, version = (headers.get("User-Agent") or "").partition(_AGENT)
@@ -87,7 +86,7 @@ def _uri(connection: Any) -> Any:
 
 
 def _observe(connection: Any, calls: SocketCalls, *, is_async: bool) -> None:
-    """Replace the functions of a connection. Its calls do not refer to it."""
+    """Replace the functions of a connection. Its calls must not refer to it."""
     send = HookSteps(
         step=_SEND,
         begin=lambda _, message, __: calls.sending(message),
@@ -115,7 +114,7 @@ def _begun(info: CallInfo, turn: Turn) -> Call | None:
 
 
 def _not_sent(calls: SocketCalls, turn: Turn, error: BaseException) -> None:
-    # A cancelled message may have been sent, a failed one was not.
+    # A cancelled message may have been sent; a failed one was not.
     if isinstance(error, Exception):
         calls.not_sent(turn, error)
         if isinstance(error, sys.modules["websockets.exceptions"].ConnectionClosed):
@@ -135,7 +134,7 @@ def _closed(calls: SocketCalls, result: object) -> None:
 
 
 def _not_received(calls: SocketCalls, error: BaseException) -> None:
-    """Take what `recv` raises: the end of the connection, or only of the wait."""
+    """Handle an exception of `recv`: the end of the connection, or only of the wait."""
     exceptions = sys.modules["websockets.exceptions"]
     if isinstance(error, exceptions.ConnectionClosed):
         calls.ended(error, is_proper=isinstance(error, exceptions.ConnectionClosedOK))

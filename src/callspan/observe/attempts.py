@@ -49,12 +49,12 @@ class AttemptLog:
         self._rate_limited = False
         self._sdk_retries: int | None = None
         self.headers: Mapping[str, str] = {}
-        """The headers of the last response, as far as they are read."""
+        """The relevant headers of the last response."""
         self.limits: RateLimits | None = None
-        """The rate limits that an event contained, where there are no responses."""
+        """Rate limits from an event, if there are no HTTP responses."""
 
     def started(self, sdk_retries: int | None = None) -> None:
-        """Record that a request is about to be sent; `sdk_retries`: the SDK's own number of its retry, if known."""
+        """Record that a request is about to be sent; `sdk_retries`: the SDK's own retry count, if known."""
         self._sdk_retries = sdk_retries
         self._attempts.append(_OpenAttempt(_now_ns() - self._zero_ns))
         self.headers = {}
@@ -74,7 +74,7 @@ class AttemptLog:
             self._rate_limited = self._rate_limited or status == TOO_MANY_REQUESTS
 
     def _unanswered(self) -> _OpenAttempt:
-        """Return the last attempt; a new one if it has an answer, because a manual call may not report starts."""
+        """Return the last attempt, or a new one if it has an answer: manual calls may not report starts."""
         last = self._attempts[-1] if self._attempts else None
         if last is None or last.status is not None:
             last = _OpenAttempt(0 if last is None else last.headers_ns or 0)
@@ -89,8 +89,8 @@ class AttemptLog:
     def fields(self, start_ns: int, duration_ns: int, error: ErrorInfo | None) -> dict[str, Any]:
         """Return the fields that the attempts add to the record of a call that began at `start_ns` (Unix nanoseconds).
 
-        Retries are those of the SDK's own count, else as observed; None where nothing was observed. Bodies of errors
-        are read now and released. A connection error while the response was read is a failure of its attempt.
+        Retries are the SDK's own count, else the observed number; None if nothing was observed. Error bodies are read
+        now and released. A connection error while reading the response is a failure of its attempt.
         """
         timing, opened = Timing(start_ns=start_ns, duration_ns=duration_ns), self._attempts
         if not opened:

@@ -1,6 +1,6 @@
 """Background responses: calls that the provider completes after the request, and whose answer is fetched later.
 
-The id of such a call is made of the response's: every process that gets the response writes the same record.
+The id of such a call is derived from the response id, so that every process that fetches it writes the same record.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from callspan.record.call import CallRecord, ErrorInfo, Outcome, Request, Respon
 from callspan.record.ids import response_call_id
 
 IN_PROGRESS: Final = "in_progress"
-UNDER_WAY: Final = ("queued", "in_progress")
-"""The states of a response that has not ended."""
+UNENDED_STATES: Final = ("queued", "in_progress")
+"""The states of an unended response."""
 _ENDS: Final = frozenset({"completed", "incomplete", "failed", "cancelled"})
 _OUTCOMES: Final[dict[str | None, Outcome]] = {"failed": "error", "cancelled": "cancelled"}
 _READ: Final = fail_open("read the first event of a background response")
@@ -27,7 +27,7 @@ _READ: Final = fail_open("read the first event of a background response")
 def set_outcome(fields: dict[str, Any], record: CallRecord, info: ResponseInfo) -> None:
     """Set the fields of a record that mark a background response and the response that it continues.
 
-    A stream that its reader left, or that broke off, does not end the response: the call stays in progress.
+    Closing or losing the stream does not end the response: the call stays in progress.
     """
     links = {"continues": info.continues, "conversation_id": info.conversation_id}
     if record.request.continues is None and record.request.conversation_id is None and any(links.values()):
@@ -40,7 +40,7 @@ def set_outcome(fields: dict[str, Any], record: CallRecord, info: ResponseInfo) 
 
 
 def begun(started: CallRecord, endpoint: Endpoint, body: object) -> CallRecord:
-    """Return the record that a stream writes at its start, with the response's id if its first event has it."""
+    """Return the record for the start of a stream, with the response id if the first event has it."""
     try:
         info = endpoint.response_info(body)
     except reported(_READ):
@@ -52,9 +52,9 @@ def begun(started: CallRecord, endpoint: Endpoint, body: object) -> CallRecord:
 
 
 def completion(fetched: CallRecord) -> CallRecord:
-    """Return the version of a call's record with the answer, from the record of the fetch that returned it.
+    """Return the version of a call's record with the answer, from the record of the fetch.
 
-    The end is the provider's, in whole seconds; where it states none, that of the fetch.
+    The end is stated by the provider in whole seconds, else it is that of the fetch.
     """
     response, timing, request = fetched.response, fetched.timing, fetched.request
     end_ns = timing.start_ns + (timing.duration_ns or 0)
@@ -99,7 +99,7 @@ def end_of(server: CallInfo, response_id: str, status: str, at_ns: int) -> CallR
 
 
 def version_of(server: CallInfo | CallRecord, **known: Any) -> CallRecord:
-    """Return a version of a call's record with the server and the given fields only."""
+    """Return a version of a call's record with only the server and the given fields."""
     return CallRecord(
         provider=server.provider,
         sdk=server.sdk,

@@ -1,8 +1,8 @@
 """Call: one observed request of an SDK, from its start to its first end, which makes one CallRecord.
 
-Interception reports events to it: `sent` (the body as sent) or `form`, attempts, `data` (a complete body or one chunk,
-parsed), and the end, which may be reported several times: the first counts. `later` has the kinds of requests that are
-calls only perhaps, or tell of calls that run elsewhere.
+Interception reports events to it: `sent` (the body as sent) or `form`, attempts, parsed data (a complete body or one
+chunk), and the end, of which only the first report counts. `later` has the kinds of requests that may turn out to be
+calls, or report on calls that run elsewhere.
 """
 
 from __future__ import annotations
@@ -63,11 +63,11 @@ _NOTHING_AROUND: Final[tuple[None, None, dict[str, object]]] = (None, None, {})
 _NOWHERE: Final = Place()
 _now_ns: Final = time.perf_counter_ns
 _LARGE_BYTES: Final = 65_536
-"""A first version has no larger request, and while a call runs, no bytes of media are kept beside a larger one."""
+"""Larger requests are not in first versions, and no media bytes are kept beside them while the call runs."""
 
 
 class Ending(NamedTuple):
-    """How a call has ended, as it was reported first."""
+    """The first reported end of a call."""
 
     how: StreamEnd | None
     outcome: Outcome
@@ -76,10 +76,10 @@ class Ending(NamedTuple):
 
 
 class Call:
-    """One call. Its methods raise nothing but interrupts; a failure in here costs content, never the record.
+    """One call. Its methods raise only interrupts; a failure costs content, never the record.
 
-    Events come from one thread or task at a time, like those of the SDK; `end` may be called from any. An end that an
-    interrupt cuts off runs once more, from its start, on another thread.
+    Events come from one thread or task at a time, as in the SDK; `end` may be called from any. If an interrupt cuts off
+    the end, it runs again from its start on another thread.
     """
 
     __slots__ = (
@@ -91,17 +91,17 @@ class Call:
     )  # fmt: skip
 
     byte_reader: LineReader | None = None
-    """Takes the bytes of the response; None: the response is parsed."""
+    """Reads the bytes of the response; None if the response is parsed."""
     is_certain: ClassVar[bool] = True
-    """Whether it is a call whatever its answer is, so that it has a span and counts as in progress from its start."""
+    """Whether it is a call regardless of its answer, so that it has a span and counts as in progress from its start."""
     span: CallSpanHandle
     _input: Conversation | None
     _conversation: Conversation | None
     _wire: Conversation | None
     _processed: ProcessedRecord[CallRecord] | None
-    """The record; None before it is built, and after the end."""
+    """The record; None before it is built and after the end."""
     _over: Callable[[], object] | None
-    """Counts the call as over, if it was counted as in progress."""
+    """Ends counting the call as in progress, if it was counted."""
     _endings: list[Ending]
 
     def __init__(
@@ -110,9 +110,9 @@ class Call:
     ) -> None:  # fmt: skip
         """Begin a call, with its span started in the current context.
 
-        `alone` True: there is neither a session nor metadata around it. `began_ns`: the monotonic time of its start,
-        if that is earlier. `past_ns`: the Unix time of its start; its other times are explicit, and it is in no metric.
-        `call_id`: made of the provider's id.
+        `alone` True: no session or metadata applies. `began_ns`: the monotonic time of its start, if earlier.
+        `past_ns`: the Unix time of its start; its other times are explicit, and it is in no metric. `call_id`: its id,
+        if derived from the provider's id.
         """
         self._zero_ns = _now_ns() if began_ns is None else began_ns
         start_ns = time.time_ns() if past_ns is None else past_ns
@@ -150,14 +150,14 @@ class Call:
             seen_in: SeenIn = "import" if is_past else "call"
             self.record = msgspec.structs.replace(self.record, metadata=metadata, seen_in=seen_in)
         self.named = [self.record.call_id]
-        """The id of its record; empty until the first event of a background response has the one that it is made of."""
+        """The id of its record; empty until the first event of a background response has the response id."""
         self.streaming = info.stream is True
         self.is_raw = info.raw
         self.hides_usage = False
         """Whether callspan requested the last chunk of the stream and hides it from the caller."""
         self.attempts = AttemptLog(self._zero_ns)
         self.explicit = ExplicitTimes(is_past=True) if is_past else None
-        """The times that the application gives; None if it gives none."""
+        """Times given by the application; None if there are none."""
         self._is_measured = not is_past
         self._input = self._conversation = self._wire = self._processed = self._over = None
         self.forget_response()
@@ -188,7 +188,7 @@ class Call:
             except reported(_START_SPAN):
                 self.span = NO_SPAN
         self._begun_in: Context | None = copy_context() if self.is_certain else None
-        """Where it began, if its first version is still to be written: a redactor may read variables there."""
+        """The context of its start until its first version is written, because a redactor may read its variables."""
         # list.append is atomic, so the first item is the accepted end, without a lock.
         self._endings = []
         if begun is not None and self._is_measured and metrics is not None and metrics.are_wanted():
@@ -196,7 +196,7 @@ class Call:
 
     @property
     def ended(self) -> bool:
-        """True once the call has ended, or is being ended."""
+        """True once the call has ended or is ending."""
         return bool(self._endings)
 
     @property
@@ -211,9 +211,9 @@ class Call:
     def sent(self, content: bytes, body: object, body_bytes: int | None = None, *, announce: bool = True) -> None:
         """Record the request as sent: its exact bytes, and the same as plain JSON.
 
-        Only the first one counts; retries send the same. The first version of a stream is written now. `body_bytes`:
-        size as sent, if not that of `content`; 0: unknown. `announce` False: that version is left to `announce`, or to
-        the first event.
+        Only the first one counts, because retries send the same. Writes the first version of a stream, unless
+        `announce` is False: then the method `announce` or the first event does. `body_bytes`: size as sent, if not that
+        of `content`; 0: unknown.
         """
         if self._request.body is not NO_BODY or self._endings:
             return
@@ -228,7 +228,7 @@ class Call:
                 body_bytes=len(content) if body_bytes is None else body_bytes or None, body=msgspec.Raw(exact),
             )  # fmt: skip
             if self.is_certain and request.params.get("background") is True:
-                self.named[:] = [""]  # its answer or its first event has the id of the call
+                self.named[:] = [""]  # the id of the call is in its answer or first event
             self._request = request
             if self.span.wants_content:
                 self._input = self.endpoint.conversation(body, None)
@@ -240,22 +240,22 @@ class Call:
             self.announce()
 
     def forget_request(self) -> None:
-        """Let `sent` take the request again, when more is known of it."""
+        """Let `sent` take the request again, once more of it is known."""
         self._request = msgspec.structs.replace(self._request, body=NO_BODY)
 
     def announce(self) -> None:
-        """Write the first version, unless that is done: the call is seen while it runs, and after its process has died.
+        """Write the first version once, so that the call is visible while it runs and after its process has died.
 
-        That of a background response waits for its id, and that of any response for its request, which may ask for
-        one. Safe from any thread.
+        A background response must wait for its id; a call of the Responses API for its request, which may start one.
+        Safe from any thread.
         """
-        # In this order: `sent` and `_add_first` change them in the other one.
+        # In this order: `sent` and `_add_first` change them in the reverse order.
         is_sent = self._request.body is not NO_BODY or self.endpoint.api != "responses"
         if is_sent and self.named != [""] and self._begun_in is not None:
             self._announce(self._first_version())
 
     def announce_from_elsewhere(self) -> bool:
-        """Do the same on another thread, in the context in which the call began; return whether it is too early."""
+        """Do the same from another thread, in the context of the call's start; return whether it is too early."""
         begun_in = self._begun_in
         if begun_in is not None:
             begun_in.copy().run(self.announce)
@@ -278,12 +278,12 @@ class Call:
 
     def form(self, fields: object, files: object, size: int | None) -> None:
         """Record the fields of a form as JSON, with a reference to each file."""
-        if self._request.body is NO_BODY:  # a retry sends the same, and its files are not hashed again
+        if self._request.body is NO_BODY:  # a retry sends the same; its files need not be hashed again
             form = form_fields(fields, files)
             self.sent(encode_json(form), form, size or 0)
 
     def whole(self, body: object) -> None:
-        """Take the complete body of a plain response."""
+        """Record the complete body of a plain response."""
         if not self._endings:
             self._body, self.has_body = body, True
 
@@ -299,7 +299,7 @@ class Call:
             self._first_ns = now_ns
         elif now_ns - last_ns > self._gap_ns:
             self._gap_ns = now_ns - last_ns
-        self._body = data  # its type is that of the last event
+        self._body = data  # the type of the last event
         try:
             carried = self._add_first(data) if self._add is None else self._add(data)
         except reported(_READ_CHUNK):
@@ -308,7 +308,7 @@ class Call:
             self._content_ns = now_ns
 
     def counted_chunks(self, data: object, number: int) -> None:
-        """Record chunks that were only counted, as one: when each of them came is not known."""
+        """Record several chunks that were only counted as one, because their times are unknown."""
         if not self._endings and self._add is not None:
             self.chunks += number
             self._last_ns = _now_ns()
@@ -335,28 +335,28 @@ class Call:
         return carried
 
     def set_streaming(self, streaming: bool) -> None:
-        """Set whether the response is a stream, if the request did not say."""
+        """Set whether the response is a stream, unless the request did."""
         self.streaming = streaming
         if self._request.stream is None:
             self._request = msgspec.structs.replace(self._request, stream=streaming)
 
     def state_times(self) -> ExplicitTimes:
-        """Return its explicit times, to be set. It is in no metric from here on."""
+        """Return its explicit times, to be set. It is then in no metric."""
         self._is_measured = False
         self.record = msgspec.structs.replace(self.record, seen_in="import")
         self.explicit = self.explicit or ExplicitTimes()
         return self.explicit
 
     def mark_partially_observed(self) -> None:
-        """Record that a part of the stream was not observed: whether it signalled its end is unknown."""
+        """Record that part of the stream was not observed, so that it may have signalled its end."""
         self._unseen = True
 
     def fail(self, error: BaseException, *, in_stream: bool = True, at_ns: int | None = None) -> None:
-        """End the call by an exception; `in_stream` False: the request failed before there was a stream."""
+        """End the call with an exception; `in_stream` False: the request failed before there was a stream."""
         self.end(*failure(error, in_stream=in_stream), at_ns=at_ns)
 
     def leave(self, at_ns: int | None = None) -> None:
-        """End a call whose stream is no longer read: complete if the stream had signalled its end, else closed."""
+        """End a call whose stream is no longer read: complete if it had signalled its end, else closed."""
         complete = self.stream_complete
         self.end(how="complete" if complete else "closed", outcome="success" if complete else "cancelled", at_ns=at_ns)
 
@@ -378,13 +378,13 @@ class Call:
             if endings[0] is ending:
                 self._finish(ending)
         except BaseException:
-            # Not here: it may call the application, which has a time limit.
+            # Not here, because it may call the application, which has a time limit.
             if endings[:1] == [ending]:
                 self._factory.ends.put(partial(self._finish_again, ending))
             raise
 
     def lost(self) -> None:
-        """Have the call end soon, as of now, because nobody reads it. Safe in a finalizer."""
+        """Queue the end of an abandoned call, as of now. Safe in a finalizer."""
         self._factory.ends.note(self)
 
     def __del__(self) -> None:
@@ -392,13 +392,13 @@ class Call:
         try:
             endings = self._endings
         except AttributeError:
-            return  # it never began
+            return  # the constructor failed
         if not endings:
             with _DROPPED:  # a finalizer that raises is reported as the application's
                 self.lost()
 
     def _finish(self, ending: Ending) -> None:
-        """Do all that the end does."""
+        """Process the end."""
         factory, processed = self._factory, self._processed or self._process(ending)
         record = processed.record
         self.span.end(processed, self._conversation)
@@ -410,7 +410,7 @@ class Call:
             factory.metrics.observed(processed)
         if self._over is not None:
             self._over()
-        # Taken away first: what an interrupt cuts off here is not added once more.
+        # Cleared first, so that after an interrupt it is not added twice.
         call_ended, self._call_ended = self._call_ended, None
         wire, self._wire = self._wire, None
         try:
@@ -426,7 +426,7 @@ class Call:
         try:
             self._finish(ending)
         except BaseException:
-            if self._processed is None:  # a redactor that exits would do so each time
+            if self._processed is None:  # a redactor that exits would do so again
                 fields = self._ending_fields(ending, ending.error)
                 self._processed = interrupted(msgspec.structs.replace(self.record, **fields))
                 self._finish(ending)
@@ -453,7 +453,7 @@ class Call:
         return processed
 
     def _fold(self) -> object:
-        """Return the body of the answer, None if nothing was received; that of a stream is made of its chunks, once."""
+        """Return the body of the answer, folded from the chunks of a stream; None if nothing was received."""
         accumulator = self._accumulator
         if accumulator is not None:
             complete = self.stream_complete
@@ -468,7 +468,7 @@ class Call:
         return self._body
 
     def _fields(self, ending: Ending) -> tuple[ResponseInfo, dict[str, Any]]:
-        """Return the endpoint's reading of the answer, and the fields that it and the ending add to the record."""
+        """Return the info of the answer, and the fields that it and the ending add to the record."""
         body = self._body if self._accumulator is None else self._fold()
         try:
             nothing = NULL_BODY if self.has_body and not self._unseen else NOT_RECOGNIZED
@@ -544,7 +544,7 @@ class Call:
         fields["usage"] = with_header_cost(usage, self.attempts.headers)
 
     def _messages(self) -> Conversation | None:
-        """Return the messages as they were sent and received."""
+        """Return the messages as sent and received."""
         try:
             response, request = self.endpoint.conversation(None, self._body), self._input
             if request is None:
@@ -560,7 +560,7 @@ def _bodies(record: CallRecord) -> tuple[int, int]:
 
 
 def failure(error: BaseException, *, in_stream: bool = True) -> tuple[StreamEnd | None, Outcome, ErrorInfo]:
-    """Return how an exception ends a call, as the arguments of `Call.end`."""
+    """Return the arguments of `Call.end` for an exception."""
     info = call_error(error)
     outcome = outcome_of(error, info)
     how: StreamEnd = "cancelled" if outcome == "cancelled" else "error"

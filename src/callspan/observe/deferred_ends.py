@@ -1,9 +1,8 @@
-"""Deferred ends: runs the ends of calls that are reported only by the garbage collector or the end of the process.
+"""Deferred ends: runs the ends of calls that only the garbage collector or the process end report.
 
 A finalizer may run anywhere, even while its thread holds a lock of the OpenTelemetry SDK or of callspan: ending a
-span there can deadlock. So it only queues the call and wakes a thread. The ends are run by that thread, by a flush,
-and at the end of the process, never during another call. The thread also writes the first version of a call that
-takes long.
+span there can deadlock. So it only queues the call and wakes a thread. That thread, a flush, or the end of the
+process runs the ends, never another call. The thread also writes the first version of long calls.
 """
 
 from __future__ import annotations
@@ -27,17 +26,17 @@ _ANNOUNCE: Final = fail_open("write the first version of a call")
 _AT_EXIT_S: Final = 5.0
 """Seconds to wait at exit for ends that a thread is running."""
 _LONG_S: Final = 1.0
-"""A call that takes longer has a first version; a shorter one does not pay for it."""
+"""Only longer calls have a first version, so that short ones do not pay for it."""
 
 
 class DeferredEnds:
-    """The calls of a process, and the ends and first versions left to a background thread. Takes no lock."""
+    """The open calls of a process, and their deferred ends and first versions. Takes no lock."""
 
     def __init__(self) -> None:
         self.worker = Worker("callspan-deferred-ends")
         self._exit_registered = False
         self._unwatched = AtomicFlag(is_set=True)
-        """Set while no look at the open calls is due."""
+        """Set while no check of the open calls is scheduled."""
         in_child(self, DeferredEnds._forget_watch)
         # A WeakSet is not used because its changes take several Python steps, between which another thread or a signal
         # handler may run.
@@ -52,21 +51,21 @@ class DeferredEnds:
             self.put(partial(_end, call, call.offset_ns()))
 
     def put(self, work: Callable[[], object]) -> None:
-        """Queue the rest of an interrupted end. Safe in a finalizer."""
+        """Queue an interrupted end. Safe in a finalizer."""
         self.worker.put(work)
 
     def track(self, call: Call) -> None:
-        """Know a call from its begin, until it is collected."""
+        """Track a call from its start until it is collected."""
         if not self._exit_registered:
             first_at_exit(partial(self.end_open, _AT_EXIT_S))
             self._exit_registered = True
-        # Removed without a frame of Python's: an interrupt that came in there would be lost.
+        # Removed by a built-in: an interrupt within a Python callback would be lost.
         self._calls[id(call)] = weakref.ref(call, partial(self._calls.pop, id(call)))
         if self._unwatched:
             self._watch()
 
     def _forget_watch(self) -> None:
-        self._unwatched.set()  # the worker of a child has no work
+        self._unwatched.set()  # a child's worker starts without work
 
     def _watch(self) -> None:
         if self._unwatched.test_and_clear():
@@ -101,7 +100,7 @@ class DeferredEnds:
 
     def _open(self) -> list[Call]:
         calls = [call for entry in list(self._calls.values()) if (call := entry()) is not None and not call.ended]
-        # Those of the parent of a fork continue there.
+        # Calls of a fork's parent continue there.
         return [call for call in calls if call.record.pid == os.getpid()]
 
 

@@ -1,7 +1,6 @@
-"""Forms: the fields and files of a request form, as HTTP libraries take them, become the JSON that a record keeps.
+"""Forms: converts the fields and files of a request form to the JSON of a record.
 
-Only bytes that are in memory are read. An open file, or any other stream, is read by the HTTP library alone; the record
-has its name.
+Only bytes in memory are read. Open files and other streams are left to the HTTP library; the record has their names.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ _ARRAY: Final = "[]"
 
 
 def form_fields(fields: object, files: object) -> dict[str, object]:
-    """Return the fields of a form and a reference to each file, by name; those of a list of files as a list."""
+    """Return the fields of a form and references to its files by name; a list for a list of files."""
     form: dict[str, object] = dict(fields) if isinstance(fields, dict) else {}
     for name, file in _named(files):
         reference = _reference(file)
@@ -61,5 +60,5 @@ def _in_memory(content: object) -> bytes | None:
         return bytes(content)
     if isinstance(content, str):
         return content.encode("utf-8", "surrogatepass")
-    # A subclass may do anything when it is read.
+    # Reading a subclass may have side effects.
     return content.getvalue() if type(content) is io.BytesIO else None

@@ -1,8 +1,8 @@
-"""Later: calls that are known from another request than their own, or only from their answer.
+"""Later: calls that are known only from a later request or from their answer.
 
-A background response is completed by the request that reads its end, or by a webhook; each line of a batch's results
-is a call; so is a request to a path that no adapter knows, if its answer states usage. Their ids are made of the
-provider's, so that every read of an answer, in any process, writes a version of the same record.
+A background response is completed by the request that fetches it or by a webhook. Each line of batch results is a call,
+and so is a request to an unknown path if its answer states usage. Their ids are derived from the provider's, so that
+every read of an answer, in any process, writes a version of the same record.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ _COUNT: Final = fail_open("count a request that leaves no record")
 
 
 class Fetch(Call):
-    """A request that fetches or cancels a background response: if that has ended, it completes the call.
+    """A request that fetches or cancels a background response, and completes the call once that has ended.
 
-    The first one of this process that does has a span, with the usage.
+    The first one in this process to do so has a span, with the usage.
     """
 
     __slots__ = ("_context", "_is_first")
@@ -51,7 +51,7 @@ class Fetch(Call):
 
     def _finish(self, ending: Ending) -> None:
         body = self._fold()
-        if not (isinstance(body, dict) and body.get("status") in background_responses.UNDER_WAY):
+        if not (isinstance(body, dict) and body.get("status") in background_responses.UNENDED_STATES):
             record = msgspec.structs.replace(self.record, **self._fields(ending)[1])
             if record.part == "answered" and record.response is not None:
                 self._write(record, body)
@@ -77,7 +77,7 @@ class Fetch(Call):
 
 
 def record_webhook(factory: CallFactory, server: CallInfo, response_id: str, status: str, at_ns: int | None) -> None:
-    """Write the end of a background response that a webhook states, at a Unix time; its answer is fetched later."""
+    """Write the end of a background response that a webhook reports, at a Unix time; its answer is fetched later."""
     at_ns = time.time_ns() if at_ns is None else at_ns
     record = background_responses.end_of(server, response_id, status, at_ns)
     if record is not None and factory.seen.get(f"webhook {record.call_id}") is None:
@@ -86,10 +86,10 @@ def record_webhook(factory: CallFactory, server: CallInfo, response_id: str, sta
 
 
 class GenericCall(Call):
-    """A request to a path that no adapter knows: a call if its answer states usage, else only counted.
+    """A request to a path without an adapter: a call if its answer states usage, else only counted.
 
-    So is one whose answer has a running total: the sum of its versions would count the same tokens again. The span is
-    made when the answer is known, with the times of the request.
+    Answers with a running total are only counted too, because summing them would count tokens twice. The span is
+    created once the answer is known, with the times of the request.
     """
 
     __slots__ = ("_context", "_is_decided", "_unrecorded")
@@ -99,7 +99,7 @@ class GenericCall(Call):
         self, factory: CallFactory, info: CallInfo, context: Any, *, endpoint: Endpoint,
         unrecorded: Callable[[], object],
     ) -> None:  # fmt: skip
-        """`unrecorded` counts a request that is no call."""
+        """`unrecorded` counts requests that are no calls."""
         self._context, self._unrecorded, self._is_decided = context, unrecorded, False
         super().__init__(factory, endpoint, info)
 
@@ -114,7 +114,7 @@ class GenericCall(Call):
         super()._finish(ending)
 
     def _leave(self, ending: Ending) -> None:
-        """Count it, unless it failed. An answer that is no JSON, such as sound, is no failure."""
+        """Count the request, unless it failed. An answer that is no JSON, such as audio, is no failure."""
         self._body = None
         if ending.outcome == "success" or (ending.outcome == "cancelled" and ending.error is None):
             with _COUNT:
@@ -125,7 +125,7 @@ class GenericCall(Call):
         if identity is not None:
             call_id = response_call_id(self.record.provider, identity)
             self.record = msgspec.structs.replace(self.record, call_id=call_id)
-            if not self._factory.seen.is_first(call_id):  # the same object again: it is counted already
+            if not self._factory.seen.is_first(call_id):  # the same object was already counted
                 self._is_measured, self._call_ended = False, None
                 return
         begun = self._factory.processors.started(self.record)
@@ -139,14 +139,14 @@ class GenericCall(Call):
 
 
 class BatchResults(Call):
-    """A request for results of a batch: each line that is read is written as a call. It has no record of its own."""
+    """A request for batch results: each line that is read is recorded as a call. It has no record of its own."""
 
     __slots__ = ("_owner", "byte_reader")
     is_certain = False
     byte_reader: LineReader
 
     def __init__(self, factory: CallFactory, info: CallInfo, context: object, *, owner: str) -> None:
-        """`owner` is the id of the batch, or of a file, which need not be one of results."""
+        """`owner` is the id of the batch, or of a file that may not contain results."""
         del context
         self._owner = owner
         self.byte_reader = LineReader(self._take)
@@ -157,7 +157,7 @@ class BatchResults(Call):
             self.byte_reader.finish(complete=ending.outcome == "success" and ending.error is None)
 
     def _take(self, line: bytes) -> bool:
-        """Write the call of a line; return whether it is a result."""
+        """Record the call of a line; return whether it is a result."""
         found = result_in(line)
         if found is not None:
             self._write(found)
@@ -169,7 +169,7 @@ class BatchResults(Call):
             return
         processed = factory.processors.process(record)
         factory.recorder.write(processed)
-        # Only now: a line that an interrupt cut off is taken when it is read again.
+        # Last, so that a line interrupted here is recorded when read again.
         if not factory.seen.is_first(record.call_id):
             return
         if factory.metrics is not None:
@@ -181,7 +181,7 @@ class BatchResults(Call):
 
 
 def _answered(reading: CallRecord, owner: str, line: ResultLine) -> tuple[CallRecord, Endpoint]:
-    """Return the record of a line, and the endpoint that reads its answer. Providers state no duration of a line."""
+    """Return the record of a line and the endpoint for its answer. Providers state no duration of lines."""
     endpoint = endpoint_of(line)
     info = _info(endpoint, line)
     start_ns = unix_ns(info.response.created) or reading.timing.start_ns

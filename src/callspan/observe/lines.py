@@ -1,4 +1,4 @@
-"""Lines: takes the bytes of a batch's results as they are read, and each line in them."""
+"""Lines: splits the bytes of batch results into lines as they are read."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ _HEAD_BYTES: Final = 1 << 16
 
 
 class LineReader:
-    """Takes the bytes of a response, as long as its first line may be a result. Its methods raise only interrupts."""
+    """Reads the bytes of a response as long as its first line may be a result. Methods raise only interrupts."""
 
     __slots__ = ("_held", "_is_results", "_size", "_take")
 
     def __init__(self, take: Callable[[bytes], bool]) -> None:
-        """`take` reads a line, and returns whether it is a result."""
+        """`take` reads a line and returns whether it is a result."""
         self._take = take
         self._held: list[bytes] | None = []
-        """What may begin the next line; None: the bytes are those of another file."""
+        """The start of the next line; None if the file has no results."""
         self._is_results = False
         self._size = 0
 
     def add(self, piece: bytes) -> None:
-        """Take the next bytes."""
+        """Add the next bytes."""
         if self._held is None:
             return
         self._held.append(piece)
@@ -48,11 +48,11 @@ class LineReader:
             if not self._is_results:
                 self._held = None
                 return
-        # After an interrupt all lines are read again.
+        # After an interrupt, all lines are read again.
         self._held = [rest]
 
     def whole(self, content: bytes) -> None:
-        """Take the complete response, which is in memory."""
+        """Add the complete response from memory."""
         self.add(content)
         self.finish(complete=True)
 

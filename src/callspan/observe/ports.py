@@ -1,4 +1,4 @@
-"""Ports: the interfaces of a call: given times, facts known before the request, and the factory."""
+"""Ports: the interfaces of a call: explicit times, facts known before the request, and the factory."""
 
 from __future__ import annotations
 
@@ -26,19 +26,19 @@ if TYPE_CHECKING:
 
 
 CallEnded: TypeAlias = Callable[[ProcessedRecord[CallRecord], Conversation | None], None]
-"""Adds a call to the totals of its session and timestep, and its messages, None if they may not be exported."""
+"""Adds a call to the totals of its session and timestep, with its messages; None if they must not be exported."""
 
 
 class CallSpanHandle(SpanHandle):
     """The span of a call."""
 
     wants_content: bool = False
-    """False if the span would not have the messages: it is not recording, or content is off for spans."""
+    """Whether the span will have the messages: it is recording and content is allowed on spans."""
 
     def end(self, processed: ProcessedRecord[CallRecord], conversation: Conversation | None) -> None:
         """Set the final attributes on the span and end it at the record's end time, unless it has ended.
 
-        `conversation`: its messages; None if they may not be exported.
+        `conversation`: its messages; None if they must not be exported.
         """
 
 
@@ -64,25 +64,25 @@ class CallFactory(msgspec.Struct, frozen=True, kw_only=True):
 
     spans: CallSpans | None
     metrics: CallMetrics | None
-    """None, as `spans`, where calls have a record and no telemetry."""
+    """None, like `spans`, if calls have only a record."""
     processors: Processors
-    """Run on each record before it is shown, stored or measured."""
+    """Applied to each record before it is shown, stored or measured."""
     recorder: Recorder
     workers: ForkedWorkers
     ends: DeferredEnds
     seen: LRUCache[str, object]
-    """Ends and lines that this process has recorded: who reads them next makes no span and measures nothing.
+    """Ends and lines that this process has recorded. Reading them again creates no span and measures nothing.
 
-    A forgotten one is recorded once more, as a version of the same record.
+    An evicted one is recorded again, as a version of the same record.
     """
     ambient: Callable[[], tuple[Place | None, CallEnded | None, dict[str, object]]]
     """Returns the ids of the current session and timestep, the function for the ended call, and the metadata."""
     keep: Callable[[CallRecord], object]
     """Called with the record of a call that was sent or has ended, so that later code can refer to it. Never raises."""
     requested_in: Callable[[str], tuple[Place, SpanContext | None]]
-    """Returns the session and step of a call, and the context of its span, where this process knows them."""
+    """Returns the session and step of a call and the context of its span, if known to this process."""
     tools_ran: Callable[[Conversation, CallRecord], None]
-    """Called with the messages and the record of a call in which tools of the provider have run. Never raises."""
+    """Called with the messages and record of a call with runs of hosted tools. Never raises."""
     service: str | None
     host: str | None
     estimates: bool
@@ -91,7 +91,7 @@ class CallFactory(msgspec.Struct, frozen=True, kw_only=True):
     """Number of chunks of a stream to record individually."""
 
     def without_telemetry(self) -> CallFactory:
-        """Return a factory whose calls have a record, and neither a span nor metrics."""
+        """Return a factory whose calls have only a record, no span or metrics."""
         return msgspec.structs.replace(self, spans=None, metrics=None)
 
     def start_later(
@@ -105,12 +105,12 @@ class ExplicitTimes(msgspec.Struct, eq=False):
     """Offsets from the start of a call, in nanoseconds; None: not given."""
 
     is_past: bool = False
-    """Whether its start is given too, so that the times that were observed are not its own."""
+    """Whether its start is explicit too, so that observed times do not apply."""
     duration_ns: int | None = None
     first_token_ns: int | None = None
 
     def applied(self, fields: dict[str, Any]) -> dict[str, Any]:
-        """Return the fields `timing` and `attempts` of a record with these times; of a past call no other is known."""
+        """Return the fields `timing` and `attempts` of a record with these times; a past call has no others."""
         timing, attempts = fields["timing"], fields["attempts"]
         if self.is_past:
             timing = Timing(start_ns=timing.start_ns, duration_ns=self.duration_ns, server_ns=timing.server_ns)

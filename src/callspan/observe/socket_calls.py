@@ -1,7 +1,7 @@
-"""Calls over a websocket: those of one connection, each a `Call`.
+"""Socket calls: the calls of one websocket connection, each a `Call`.
 
-A call is begun where its create is sent, in that context. All else is done on the thread that receives, while a frame
-passes: its end is recorded before the application has the frame.
+A call begins when its create is sent, in that context. Everything else happens on the receiving thread as a frame
+passes, so that the end is recorded before the application has the frame.
 """
 
 from __future__ import annotations
@@ -28,31 +28,31 @@ from callspan.record.ids import response_call_id
 
 _END: Final = fail_open("end the calls of a websocket")
 _DECODE: Final = msgspec.json.Decoder(dict[str, Any]).decode
-"""Reads most messages; those that it refuses may be valid for an SDK."""
+"""Decodes most messages. An SDK may accept others."""
 _HTTP_ERRORS: Final = range(400, 600)
 _MAX_OPEN: Final = 64
 
 Start: TypeAlias = Callable[[Turn], "Call | None"]
-"""Begins a call in the current context; None: it is not to be observed."""
+"""Starts a call in the current context; returns None if it must not be observed."""
 
 
 class SocketCalls:
-    """The calls of one connection. One thread at a time receives; any may send, or end the connection."""
+    """The calls of one connection. One thread at a time receives; any may send or end the connection."""
 
     def __init__(self, kind: SocketKind, start: Start) -> None:
         self.is_closing = False
-        """Whether the application closes it."""
+        """Whether the application is closing it."""
         self.lost: BaseException | None = None
-        """What a send raised, since the connection was lost; what was received before may still be read."""
+        """The exception of a send after the connection was lost. Messages received before may still be read."""
         self._kind = kind
         self._start = start
         self._opened_in = copy_context()
-        """Where the calls begin that the provider begins by itself."""
+        """The context for calls that the provider starts."""
         self._sent: deque[tuple[Json, Turn | None]] = deque()
-        """What was sent since a frame was received: only the receiving thread changes what the kind knows."""
+        """Frames sent since the last received one. Only the receiving thread passes them to the state machine."""
         self._open: dict[Turn, Call] = {}
         self._inherited = False
-        """Whether it is of the parent of a fork: its calls continue there."""
+        """Whether it belongs to the parent of a fork, where its calls continue."""
         in_child(self, SocketCalls._forget)
 
     def _forget(self) -> None:
@@ -60,7 +60,7 @@ class SocketCalls:
         self._open = {}
 
     def sending(self, message: object) -> Turn | None:
-        """Take a frame that is about to be sent; return the call that it begins, if it does."""
+        """Observe a frame about to be sent; return the call that it begins, if any."""
         if self._inherited or not isinstance(message, str | bytes | bytearray):
             return None
         is_marked = self._kind.mark in message if isinstance(message, str) else self._kind.mark.encode() in message
@@ -74,7 +74,7 @@ class SocketCalls:
         return turn
 
     def sent(self, turn: Turn, result: object = None) -> None:
-        """Write the first version of the call of a create that was sent."""
+        """Write the first version of the call of a sent create."""
         del result
         if (call := self._open.get(turn)) is not None:
             call.announce()
@@ -87,7 +87,7 @@ class SocketCalls:
             call.fail(error, in_stream=False)
 
     def received(self, message: str | bytes) -> None:
-        """Take a message before the application has it."""
+        """Observe a message before the application receives it."""
         event = self._kind.counted(message) if len(message) > LONG else None
         if event is REPEATED or self._inherited:
             return
@@ -110,7 +110,7 @@ class SocketCalls:
     def ended(self, error: BaseException | None = None, *, is_proper: bool = False) -> None:
         """End what is open, by the exception of a lost connection; `is_proper`: the provider closed without an error.
 
-        The calls are `closed` where the application closes the connection, which was not lost before, else `cut_off`.
+        Calls are `closed` if the application closes a connection that was not lost before, else `cut_off`.
         """
         while (counted := self._kind.repeated()) is not None:
             self._take(counted)
@@ -154,7 +154,7 @@ class SocketCalls:
             oldest.end(how="cut_off")
 
     def _close(self, turn: Turn) -> Call | None:
-        """Return the call, if it is open, with all that is known of its request."""
+        """Return the call, if open, with its complete request."""
         call = self._open.pop(turn, None)
         if call is not None:
             _take_body(call, turn)
@@ -162,9 +162,9 @@ class SocketCalls:
 
 
 def start(factory: CallFactory, info: CallInfo, turn: Turn) -> Call | None:
-    """Start a call in the current context, as of now or of when it is said to have begun.
+    """Start a call in the current context, as of now or its stated start.
 
-    None if another connection of this process has started it.
+    Returns None if another connection of this process has started it.
     """
     endpoint, call_id = registry.by_api(turn.api), None
     if turn.identity is not None:
@@ -176,7 +176,7 @@ def start(factory: CallFactory, info: CallInfo, turn: Turn) -> Call | None:
 
 
 def _take_body(call: Call, turn: Turn) -> None:
-    """Give a call what is known of the body of its request."""
+    """Record the request body so far."""
     body, turn.body = turn.body, {}
     if body:
         content = encode_json(body)
@@ -190,7 +190,7 @@ def decoded(message: str | bytes | bytearray) -> dict[str, Any] | None:
 
 
 def _fail(call: Call, event: Json) -> None:
-    """End a call by an error event: status, code and headers are in it."""
+    """End a call with an error event, which has status, code and headers."""
     error, status = mapping(event, "error") or event, integer(event, "status")
     sent = mapping(error, "headers") or {}
     headers = {str(name).lower(): value for name, value in sent.items() if isinstance(value, str)}
@@ -202,7 +202,7 @@ def _fail(call: Call, event: Json) -> None:
 
 
 def _cut_off(call: Call, error: BaseException | None, *, is_proper: bool) -> None:
-    # A connection that is closed properly is as a stream that just stops, unless nothing came at all.
+    # A properly closed connection is like a stream that just stops, unless nothing was received.
     cause = None if is_proper and call.chunks else error
     info = None if cause is None else value_of(lambda: call_error(cause))
     call.end(how="cut_off", outcome=outcome_of(cause, info), error=info)

@@ -1,7 +1,7 @@
-"""Token estimates: completes missing token counts from the text of a call; an option, and always marked as such.
+"""Token estimates: estimates missing token counts from the text of a call. Optional, and always marked.
 
-The count rests on the text alone: a token for four letters of Latin script, about one for each character of others. Its
-error is some tens of per cent; images, audio and hidden reasoning are not counted.
+They count one token per four letters of Latin script and about one per character of others. The error may be some tens
+of per cent; images, audio and hidden reasoning are not counted.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ _LETTERS_PER_TOKEN: Final = 4
 _NOT_ESTIMATED: Final = frozenset({"embeddings", "moderation", "fetch_response"})
 """Operations whose messages are not the model's input and output."""
 _WITH_MEDIA: Final = MEDIA_APIS | {"realtime"}
-"""APIs whose tokens are mostly those of sound and images."""
+"""APIs whose tokens are mostly those of audio and images."""
 _ESTIMATE: Final = fail_open("estimate the tokens of a call")
 
 
 def estimated(endpoint: Endpoint, request: msgspec.Raw, response: object, counted: Usage | None) -> Usage | None:
-    """Return the usage of a call, completed by estimates from its bodies; unchanged without a response or text."""
+    """Return the usage of a call, completed with estimates from its bodies; unchanged without a response or text."""
     if response is None or endpoint.operation in _NOT_ESTIMATED or endpoint.api in _WITH_MEDIA:
         return counted
     with _ESTIMATE:

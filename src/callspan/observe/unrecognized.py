@@ -1,4 +1,4 @@
-"""Unrecognized responses: flags and warns of those in which an adapter recognizes nothing.
+"""Unrecognized responses: flags responses in which an adapter recognizes nothing, and warns about them.
 
 Without the flag, and its warning, a response of another API would look like a success without content or tokens.
 """
