@@ -85,13 +85,15 @@ WORDS = [
     ("quota", "billing_hard_limit_reached quota_exceeded insufficient_balance insufficient_credits"),
     ("quota", "payment_required ServiceQuotaExceededException linked_organization_spend_limit_reached"),
     ("quota", "linked_organization_billing_unavailable insufficient-quota INSUFFICIENT_QUOTA"),
-    ("context_length", "context_window_exceeded model_max_prompt_tokens_exceeded"),
+    ("quota", "exceeded_current_quota_error insufficient_balance_error budget_exceeded Arrearage AccountOverdueError"),
+    ("context_length", "context_window_exceeded model_max_prompt_tokens_exceeded exceed_context_size_error"),
+    ("context_length", "tokens_limit_reached"),
     ("content_filter", "content_policy_violation image_content_policy_violation moderation_blocked"),
-    ("content_filter", "ResponsibleAIPolicyViolation data_inspection_failed"),
-    ("overloaded", "overloaded model_overloaded engine_overloaded server_is_overloaded slow_down"),
-    ("overloaded", "service_unavailable service_unavailable_error capacity_exceeded UNAVAILABLE"),
-    ("overloaded", "ServiceUnavailableException ModelNotReadyException"),
-    ("rate_limit", "rate_limit_reached rate_limited too_many_requests ramp_limit_exceeded Throttling"),
+    ("content_filter", "ResponsibleAIPolicyViolation data_inspection_failed SensitiveContentDetected"),
+    ("overloaded", "overloaded model_overloaded engine_overloaded engine_overloaded_error server_is_overloaded"),
+    ("overloaded", "service_unavailable service_unavailable_error capacity_exceeded UNAVAILABLE slow_down"),
+    ("overloaded", "ServiceUnavailableException ModelNotReadyException ServerOverloaded"),
+    ("rate_limit", "rate_limit_reached rate_limit_reached_error rate_limited too_many_requests ramp_limit_exceeded Throttling"),
     ("timeout", "timeout request_timeout gateway_timeout vector_store_timeout DEADLINE_EXCEEDED"),
     ("timeout", "ModelTimeoutException"),
     ("auth", "invalid_authentication account_deactivated UNAUTHENTICATED unauthorized"),
@@ -117,6 +119,9 @@ MESSAGES = [
     (400, "The input exceeds the context window of this model", "context_length"),
     (400, "Requested 9000 tokens: context length exceeded", "context_length"),
     (400, "{'error': 'context_length_exceeded'}", "context_length"),
+    (400, "The input (5000 tokens) is longer than the model's context length (4096 tokens).", "context_length"),
+    (400, "litellm.ContextWindowExceededError: too long", "context_length"),
+    (200, "usage limit exceeded", "quota"),
     (400, "input (9000) exceeds the maximum number of tokens allowed", "context_length"),
     (402, "Insufficient Balance", "quota"),
     (400, "insufficient credits", "quota"),
@@ -309,6 +314,7 @@ ERRORS: list[dict[str, Any]] = [
     {"type": "error", "message": "no", "code": "slow_down"},
     {"type": "error", "error": {"type": "overloaded_error", "message": "no"}},
     {"detail": "no"},
+    {"choices": None, "base_resp": {"status_code": 1004, "status_msg": "no"}},
 ]
 BEGINS: dict[str, dict[str, Any]] = {
     "chat_completions": {"id": "c", "choices": [{"index": 0, "delta": {"content": "a"}}]},
@@ -330,3 +336,10 @@ def test_an_error_is_the_same_in_a_stream_as_in_a_body(api: str, begun: bool, er
     assert stated is not None
     assert stated.message == "no"
     assert streamed == stated
+
+
+@pytest.mark.parametrize("fields", [{"error": None}, {"base_resp": {"status_code": 0, "status_msg": ""}}])
+@pytest.mark.parametrize("api", BEGINS)
+def test_a_field_that_states_no_error_is_none(api: str, fields: dict[str, Any]) -> None:
+    body = folded(api, {**BEGINS[api], **fields})
+    assert endpoint(api).response_info({**body, **fields}).error is None

@@ -55,27 +55,29 @@ _EXCEPTIONS: Final = {
 _WORDS: Final = {
     "quota": (
         "insufficient_quota billing_error billing_not_active billing_hard_limit_reached quota_exceeded"
+        " exceeded_current_quota budget_exceeded Arrearage AccountOverdue"
         " insufficient_balance insufficient_credits payment_required ServiceQuotaExceededException"
         " contract_spend_limit_reached enforced_spend_limit_reached linked_organization_spend_limit_reached"
         " linked_organization_billing_unavailable"
     ),
-    "context_length": "context_length_exceeded context_window_exceeded model_max_prompt_tokens_exceeded",
+    "context_length": (
+        "context_length_exceeded context_window_exceeded model_max_prompt_tokens_exceeded exceed_context_size"
+        " tokens_limit_reached"
+    ),
     "content_filter": (
         "content_filter content_policy_violation image_content_policy_violation moderation_blocked"
-        " ResponsibleAIPolicyViolation data_inspection_failed"
+        " ResponsibleAIPolicyViolation data_inspection_failed SensitiveContentDetected"
     ),
     "overloaded": (
-        "overloaded_error overloaded model_overloaded engine_overloaded server_is_overloaded slow_down"
-        " service_unavailable service_unavailable_error capacity_exceeded UNAVAILABLE ServiceUnavailableException"
-        " ModelNotReadyException"
+        "overloaded model_overloaded engine_overloaded server_is_overloaded ServerOverloaded slow_down"
+        " service_unavailable capacity_exceeded UNAVAILABLE ServiceUnavailableException ModelNotReadyException"
     ),
     "rate_limit": (
         "rate_limit_error rate_limit_exceeded rate_limit_reached rate_limited too_many_requests RESOURCE_EXHAUSTED"
         " ramp_limit_exceeded Throttling ThrottlingException"
     ),
     "timeout": (
-        "timeout_error timeout request_timeout gateway_timeout vector_store_timeout DEADLINE_EXCEEDED"
-        " ModelTimeoutException"
+        "timeout request_timeout gateway_timeout vector_store_timeout DEADLINE_EXCEEDED ModelTimeoutException"
     ),
     "auth": (
         "authentication_error invalid_api_key invalid_authentication account_deactivated UNAUTHENTICATED unauthorized"
@@ -85,19 +87,20 @@ _WORDS: Final = {
         "permission_error permission_denied insufficient_permissions unsupported_country_region_territory forbidden"
         " AccessDeniedException"
     ),
-    "not_found": "not_found_error not_found model_not_found DeploymentNotFound ResourceNotFoundException",
+    "not_found": "not_found model_not_found DeploymentNotFound ResourceNotFoundException",
     "bad_input": "request_too_large invalid_prompt invalid_value invalid_type unsupported_parameter unsupported_value",
 }
-"""Codes and types of the providers; compared case-insensitively, ignoring `_` and `-`."""
+"""Codes and types of the providers; compared case-insensitively, ignoring `_`, `-` and a final `error`."""
 
 _MESSAGES: Final = {
     "context_length": (
         r"prompt is too long|input is too long|exceeds? (the )?context (limit|window)|maximum context length"
         r"|context length exceeded|context_length_exceeded|exceeds the maximum number of tokens"
+        r"|ContextWindowExceeded|longer than the model's context length"
     ),
     "quota": (
         r"credit balance is too low|exceeded your current quota|insufficient (balance|credits|funds)"
-        r"|billing hard limit"
+        r"|billing hard limit|usage limit exceeded"
     ),
     "content_filter": r"content management policy|content filtering policy|our safety system|usage policies",
 }
@@ -150,12 +153,14 @@ _BY_EXCEPTION: Final = {name: kind for kind, names in _EXCEPTIONS.items() for na
 def error_in(body: Mapping[str, Any]) -> object:
     """Return the error in a body or stream event, or None.
 
-    It is a field, the object itself, or the only field `detail`.
+    It is a field, the object itself, the only field `detail`, or MiniMax's `base_resp`, which every body has.
     """
     if found := body.get("error"):
         return found
     if body.get("object") == "error" or body.get("type") in _ERROR_EVENTS:
         return {key: value for key, value in body.items() if not _is_about_event(key, value)} or {"type": "error"}
+    if "base_resp" in body and (stated := integer(body, "base_resp", "status_code")):
+        return {"code": str(stated), "message": text(body, "base_resp", "status_msg")}
     return dict(body) if len(body) == 1 and body.get("detail") else None
 
 
@@ -280,7 +285,7 @@ def _message(value: object) -> str | None:
 
 
 def _folded(word: str) -> str:
-    return word.replace("_", "").replace("-", "").casefold()
+    return word.replace("_", "").replace("-", "").casefold().removesuffix("error")
 
 
 _BY_WORD: Final = {_folded(word): kind for kind, words in _WORDS.items() for word in words.split()}
