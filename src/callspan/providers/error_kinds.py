@@ -76,9 +76,7 @@ _WORDS: Final = {
         "rate_limit_error rate_limit_exceeded rate_limit_reached rate_limited too_many_requests RESOURCE_EXHAUSTED"
         " ramp_limit_exceeded Throttling ThrottlingException"
     ),
-    "timeout": (
-        "timeout request_timeout gateway_timeout vector_store_timeout DEADLINE_EXCEEDED ModelTimeoutException"
-    ),
+    "timeout": "timeout request_timeout gateway_timeout vector_store_timeout DEADLINE_EXCEEDED ModelTimeoutException",
     "auth": (
         "authentication_error invalid_api_key invalid_authentication account_deactivated UNAUTHENTICATED unauthorized"
         " UnrecognizedClientException ExpiredTokenException"
