@@ -12,11 +12,11 @@ _NEEDED: Final = ("click", "rich")
 def main() -> None:
     """Run the command.
 
-    Exits 0 when all is well, 1 where nothing was found or a check failed, 2 on wrong usage, 130 when interrupted, 141
-    when the reader of its output has closed the pipe. `callspan run` needs nothing beyond the base installation.
+    Exit codes: 0 success, 1 nothing was found or a check failed, 2 wrong usage, 130 interrupted, 141 the reader of its
+    output has closed the pipe. `callspan run` requires nothing beyond the base installation.
     """
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # None where the parent process has closed it
+        if isinstance(stream, io.TextIOWrapper):  # None if the parent process has closed it
             stream.reconfigure(errors="replace")
     if sys.argv[1:2] == ["run"]:
         from callspan.cli import run

@@ -1,4 +1,4 @@
-"""Backlog: before a store is read, delivers records that ended processes left; reports waiting and lost records."""
+"""Backlog: delivers records left by ended processes before a store is read; reports waiting and lost records."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ class Backlog:
         self._error: str | None = None
 
     def deliver(self, *, shown: bool) -> None:
-        """Deliver the segments that no running process holds, and print how many records they had.
+        """Deliver the segments that no running process holds and print the number of their records.
 
-        `shown`: with a progress bar.
+        `shown`: show a progress bar.
         """
         if not self._directories:
             return
@@ -83,7 +83,7 @@ class Backlog:
         return [one for one in found if not one.held or later.get(one.path) == one.records]
 
     def _losses(self) -> list[str]:
-        """Return a line for each loss: records that were dropped or given up and will never reach this store."""
+        """Return a line for each loss of records that will never reach this store."""
         found: list[str] = []
         for directory in self._directories:
             losses = read_losses(directory)

@@ -19,7 +19,7 @@ def outcome_text(call: CallRecord) -> Text:
     style = OUTCOME_STYLES.get(call.outcome, "")
     for is_so, mark in ((call.is_cut_by_length, "cut by length"), (call.is_cut_off, "cut off")):
         if is_so:
-            # Instead of the word for success: 80 columns have room for one.
+            # Instead of `success`, because 80 columns have room for only one word.
             word, style = (mark, "yellow") if call.outcome == "success" else (f"{word}, {mark}", style)
     if call.response is not None and call.response.unrecognized:
         word += ", not recognized"
@@ -27,18 +27,18 @@ def outcome_text(call: CallRecord) -> Text:
 
 
 def retried(number: int | None) -> tuple[str, str]:
-    """Return a number of retries; nothing for none."""
+    """Return the number of retries; empty for none."""
     return (f", {number:,} retr{'y' if number == 1 else 'ies'}" if number else ""), "yellow"
 
 
 def other_outcome(call: CallRecord) -> Text:
-    """Return a call's outcome with a gap behind it; nothing for success."""
+    """Return a call's outcome followed by a gap; empty for success."""
     text = outcome_text(call)
     return text.append("  ") if text.plain != "success" else Text()
 
 
 def _kind_of_error(call: CallRecord) -> str | None:
-    """Return the HTTP status of an error, else its kind where the outcome does not say it."""
+    """Return the HTTP status of an error, else its kind unless the outcome implies it."""
     error = call.error
     if error is None or error.status is not None:
         return None if error is None else str(error.status)
@@ -46,18 +46,18 @@ def _kind_of_error(call: CallRecord) -> str | None:
 
 
 def result_text(call: CallRecord) -> str:
-    """Return a short form of a call's output, else the message of its error; not that of a cancellation."""
+    """Return a short form of a call's output, else its error message, except for cancellations."""
     error = call.error if call.outcome != "cancelled" else None
     return output_text(call) or (error.message if error else None) or ""
 
 
 def call_tokens(call: CallRecord) -> str:
-    """Return a call's tokens of input and output."""
+    """Return a call's input and output tokens."""
     return tokens(call.usage.input_tokens, call.usage.output_tokens) if call.usage else UNKNOWN
 
 
 def turn_lines(call: CallRecord, turn: VoiceTurn) -> Iterator[Text]:
-    """Yield the lines of a turn in a voice session: what the user said and no transcription shows, then its own."""
+    """Yield the lines of a voice turn: the user's speech, unless a transcription shows it, then its own."""
     asked = call.conversation.input if turn.speaker == "assistant" and call.conversation is not None else []
     for message in asked:
         if message.role == "user" and message not in turn.shown:

@@ -1,4 +1,4 @@
-"""`callspan calls`: a table of calls, also as they end, or of rewards and feedback."""
+"""`callspan calls`: a table of calls, live with `--follow`, or of rewards and feedback."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ callspan calls --failed --since 2h
 callspan calls --sort duration --user u1"""
 
 LAST: Final = 10
-"""Calls that are shown at first."""
+"""Number of calls shown at first."""
 _POLL_S: Final = 0.5
 _OVERLAP_NS: Final = 600_000_000_000
 """How far to look back: a call is sorted by its start but stored at its end."""
 _DELIVER_EVERY: Final = 10
-"""Polls between deliveries of records that ended processes left."""
+"""Polls between deliveries of records left by ended processes."""
 _MODEL, _TOKENS, _TIME = 17, 12, 7
 """Fixed widths of columns, so that later lines align with earlier ones."""
 
@@ -106,7 +106,7 @@ def _print_table(context: CommandContext, reader: Reader, found: Sequence[CallRe
 
 
 def _score(reader: Reader, objective: str, call: CallRecord) -> Cell:
-    """Return the score of an objective; where it has none, its labels."""
+    """Return the score of an objective, else its labels."""
     if not isinstance(reader, ScoredReader):
         return None
     ids = ids_of(call)
@@ -116,7 +116,7 @@ def _score(reader: Reader, objective: str, call: CallRecord) -> Cell:
 
 
 def follow_calls(context: CommandContext, which: CallFilter, number: int) -> None:
-    """Show the last calls, one line each, oldest first, and new ones as they end; with --json a JSON object a line.
+    """Show the last calls, oldest first, and new ones as they end, one per line; with --json as JSON objects.
 
     Ctrl-C ends it.
     """
@@ -132,7 +132,7 @@ def follow_calls(context: CommandContext, which: CallFilter, number: int) -> Non
 
 
 def _polls(context: CommandContext) -> Iterator[None]:
-    """Yield now and then, and deliver more seldom what ended processes left."""
+    """Yield once per poll; every few polls deliver records left by ended processes."""
     for poll in itertools.count():
         if poll % _DELIVER_EVERY == 0:
             context.deliver()
@@ -150,7 +150,7 @@ def _follow(context: CommandContext, which: CallFilter, number: int, polls: Iter
         for call in reversed(last):
             _show(context, reader, call)
         for _ in polls:
-            # Those that ran at first, whenever they began, and those that ended since.
+            # Calls that were running at first, whenever they started, and those that have ended since.
             ended = [call for call in map(reader.call, running) if call is not None and call.outcome != "in_progress"]
             since_ns = max(which.since_ns or 0, time.time_ns() - _OVERLAP_NS)
             recent = reader.calls(msgspec.structs.replace(which, since_ns=since_ns))

@@ -36,7 +36,7 @@ from callspan.stores import (
 )
 
 _MAX_MESSAGE: Final = 300
-"""Characters of a driver's message that are shown."""
+"""Maximum number of characters shown of a driver's message."""
 _OF_ALL: Final = ("store", "as_json")
 _ADVICE: Final = (
     "Record something first (`callspan run app.py`, or `callspan.instrument(stores=...)` in your code; "
@@ -50,9 +50,9 @@ def store_errors(*more: type[Exception]) -> tuple[type[Exception], ...]:
 
 
 class Command(click.Command):
-    """A sub-command that is called with the `context` of its run, and, with filters, with what they select as `which`.
+    """A sub-command, called with the `context` of its run and, if it has filters, with their selection as `which`.
 
-    Its help begins with examples; errors of stores and settings end it with a message.
+    Its help starts with examples. Errors of stores and settings end it with a message.
     """
 
     def __init__(self, *, params: list[click.Parameter], filters: Sequence[click.Option] = (), **attrs: Any) -> None:
@@ -61,7 +61,7 @@ class Command(click.Command):
         self._has_filters = bool(filters)
 
     def format_help_text(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the examples, then what the command does."""
+        """Write the examples, then the description."""
         with formatter.indentation():
             formatter.write_paragraph()
             for example in (self.epilog or "").splitlines():
@@ -69,7 +69,7 @@ class Command(click.Command):
         super().format_help_text(ctx, formatter)
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write its own options, a line for those of every sub-command, and the names of the filters."""
+        """Write its own options, a line for the common options, and the names of the filters."""
         options = [one for one in self.params if isinstance(one, click.Option) and one.name not in _OF_ALL]
         filters = [one for one in options if isinstance(one, Filter)]
         with formatter.section("Options"):
@@ -84,21 +84,21 @@ class Command(click.Command):
             formatter.write(f"\n{wrap.fill('  '.join(['Filters:', *names]))}\n".replace("\0", " "))
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write nothing: the examples stand above."""
+        """Write nothing: the examples come first."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Parse arguments of whole characters."""
+        """Parse arguments, without undecodable bytes."""
         return super().parse_args(ctx, list(map(whole_characters, args)))
 
     def invoke(self, ctx: click.Context) -> object:
-        """Run the command. Errors of settings and of a file's format are wrong usage, those of stores are failures."""
+        """Run the command. Errors of settings and file formats are wrong usage, those of stores are failures."""
         try:
             ctx.params = self._arguments(ctx)
             return super().invoke(ctx)
         except (click.ClickException, BrokenPipeError):
             raise
         except (SettingError, OtherFormatError) as error:
-            # The option sets what the message names.
+            # The option sets the setting that the message names.
             text = error_text(error).replace("CALLSPAN_STORES: ", "--store, CALLSPAN_STORES: ", 1)
             raise click.UsageError(clean(text), ctx) from error
         except StoreError as error:
@@ -173,7 +173,7 @@ class CommandContext:
             self.no_match(str(error.args[0]))
 
     def why_empty(self) -> str | None:
-        """Return why the store has no records yet; None if it has some."""
+        """Return the reason why the store has no records yet; None if it has some."""
         try:
             open_store(self.store).close()
         except EmptyStoreError as error:
@@ -181,7 +181,7 @@ class CommandContext:
         return None
 
     def _delivered(self) -> bool:
-        """Deliver what waits for the store; report what still does, and return whether anything does."""
+        """Deliver waiting records to the store; report those that still wait and return whether there are any."""
         for url in split_urls(self.store)[:1]:
             path = find_store(url).path
             if path is not None and path.is_dir():
@@ -191,7 +191,7 @@ class CommandContext:
         return backlog.say()
 
     def store_beside(self) -> str | None:
-        """Return a sentence that names another SQLite store in the directory of a file that is missing."""
+        """Return a sentence that names another SQLite store in the directory of a missing file."""
         path = find_store(first_readable(self.store)).path
         for other in sorted(path.parent.glob("*.db")) if path is not None and not path.exists() else ():
             url = f"sqlite:///{other}"
@@ -201,15 +201,15 @@ class CommandContext:
         return None
 
     def deliver(self, store: str | None = None) -> None:
-        """Deliver the records that ended processes left for a store; None: for the one that is read.
+        """Deliver the records left by ended processes to a store; None: to the one that is read.
 
-        Ignores errors: what uses the store next reports them.
+        Ignores errors, which the next use of the store reports.
         """
         with suppress(*store_errors(SettingError)):
             Backlog(store or first_readable(self.store)).deliver(shown=not self.json)
 
     def files(self) -> list[Path]:
-        """Return the files of the stores that are files."""
+        """Return the files of the stores."""
         return [path for url in split_urls(self.store) for path in find_store(url).files()]
 
     def emit(self, value: object) -> None:
@@ -217,7 +217,7 @@ class CommandContext:
         click.echo(json_line(value))
 
     def emit_all(self, values: Iterable[object]) -> int:
-        """Print values as a JSON array, one element per line, as they arrive; return how many."""
+        """Print values as a JSON array, one element per line, as they arrive; return their number."""
         count = 0
         for count, value in enumerate(values, 1):
             click.echo((b"[" if count == 1 else b",\n ") + json_line(value), nl=False)
@@ -241,6 +241,6 @@ def _failure(message: str) -> click.ClickException:
 
 
 def _first_line(error: Exception) -> str:
-    """Return the first line of a driver's message; some are a page long."""
+    """Return the first line of a driver's message, which may be a page long."""
     message = next(iter(str(error).strip().splitlines()), "") or type(error).__name__
     return without_passwords(message if len(message) <= _MAX_MESSAGE else whole_words(message, _MAX_MESSAGE) + "…")

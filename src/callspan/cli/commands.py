@@ -19,7 +19,7 @@ _COMMANDS: Final = (
     *("demo", "run", "sessions", "calls", "show", "stats", "compare", "view", "report", "export", "import"),
     *("send", "replay", "doctor", "delete", "ship", "reprice"),
 )
-"""The sub-commands in the order of the help text; each has a module of its name."""
+"""The sub-commands in the order of the help text, each in a module of its name."""
 _KEYWORDS: Final = {"import": "import_records"}
 _EPILOG: Final = """\b
 Examples:
@@ -78,7 +78,7 @@ class _Commands(click.Group):
 
 
 def _forget_output() -> None:
-    """Redirect stdout to the null device: flushing the rest of the buffer at exit would fail again."""
+    """Redirect stdout to the null device, because flushing the rest of the buffer at exit would fail again."""
     with suppress(io.UnsupportedOperation):  # a stream without a file descriptor
         stdout = sys.stdout.fileno()
         os.dup2(os.open(os.devnull, os.O_WRONLY), stdout)
@@ -91,5 +91,5 @@ def _forget_output() -> None:
 def callspan(store: str | None, as_json: bool) -> None:
     """Show, sum and export recorded calls to openai and anthropic."""
     del store, as_json  # read by the sub-commands
-    # The driver also raises what it logs, and the exception is reported.
+    # The driver also raises its errors, which are reported.
     logging.getLogger("clickhouse_connect").setLevel(logging.CRITICAL)

@@ -74,7 +74,7 @@ def delete_command(
 
 
 def _whole_ids(context: CommandContext, kind: _Kind, ids: Sequence[str]) -> list[str]:
-    """Return the full ids of sessions or calls given by unique prefixes. Ends the command where one names none."""
+    """Return the full ids of sessions or calls given by unique prefixes. Ends the command if one matches none."""
     if not (ids and any(isinstance(find_store(url), SqlStore) for url in split_urls(context.store))):
         return [*ids]
     with context.reader() as reader:
@@ -82,7 +82,7 @@ def _whole_ids(context: CommandContext, kind: _Kind, ids: Sequence[str]) -> list
 
 
 def _whole(context: CommandContext, reader: Reader, kind: _Kind, ident: str) -> str:
-    if reader.is_erased(kind, ident):  # it may also be the beginning of another
+    if reader.is_erased(kind, ident):  # it may also be the prefix of another
         return ident
     named = context.named(reader, ident)
     whole = named.call_id if isinstance(named, CallRecord) else named.session.session_id
@@ -96,10 +96,10 @@ def _fits_nothing(receipt: Receipt) -> bool:
 
 
 def _show(context: CommandContext, receipt: Receipt) -> None:
-    """Print a receipt. Ends the command with exit code 1 if something is left, or there is no store."""
+    """Print a receipt. Ends the command with exit code 1 if records remain or there is no store."""
     if _fits_nothing(receipt) and not receipt.by_hand:
         with context.reader():
-            pass  # says why there is no store
+            pass  # reports why there is no store
     if context.json:
         context.emit(msgspec.to_builtins(receipt) | {"complete": receipt.is_complete})
     else:

@@ -50,10 +50,10 @@ _NEXT: Final = (
 )
 _SEND: Final = "send --otlp http://localhost:4318"
 _NO_PROXY: Final[Mapping[str, None]] = {"all://127.0.0.1": None}
-"""Keeps a proxy of the environment from being used for loopback addresses."""
+"""Prevents the use of the environment's proxy for loopback addresses."""
 _FLUSH_S: Final = 10
 _VOICE: Final = {"openai": (2, 30), "websockets": (15, 0)}
-"""The packages of a realtime session without TLS and proxy, with their oldest versions."""
+"""The packages required for a realtime session without TLS and proxy, with minimum versions."""
 _NEEDED: Final = 'The demo needs {name}: pip install "callspan[openai,anthropic]"'
 
 
@@ -63,7 +63,7 @@ class _Clients(NamedTuple):
     openai: OpenAI
     anthropic: AsyncAnthropic
     policy: AsyncOpenAI
-    """A server of a self-hosted model; with `--live` OpenAI again."""
+    """A server of a self-hosted model; OpenAI with `--live`."""
     policy_model: str
     speak: bool
     """Whether the openai client can have a realtime session."""
@@ -118,7 +118,7 @@ def _play(context: CommandContext, *, live: bool) -> bool:
 
 
 def _episodes(clients: _Clients) -> None:
-    """Play every episode; the one with most to see is the last, so that `callspan show last` shows it."""
+    """Play every episode. The most interesting one is last, so that `callspan show last` shows it."""
     one, two, three, *rollouts = worlds()
     trial = trial_worlds()
 
@@ -206,7 +206,7 @@ def _live_clients(context: CommandContext) -> _Clients:
 
 
 def _show_last(context: CommandContext) -> None:
-    """Print the last session as another process reads it from the store."""
+    """Print the last session, read from the store by another process."""
     context.screen.line(("$ callspan show last", "bold yellow"))
     sys.stdout.flush()
     command = [sys.executable, "-m", "callspan.cli", "--store", context.store, "show", "last"]
@@ -214,7 +214,7 @@ def _show_last(context: CommandContext) -> None:
 
 
 def _print_places(context: CommandContext) -> None:
-    """Print where the records are, how to send them to Jaeger, and three commands to go on with."""
+    """Print where the records are, how to send them to Jaeger, and three commands to try next."""
     option = "" if context.store == DEFAULT_STORE else f" --store {clean(safe_name(context.store))}"
     context.screen.line(("Records ", "bold"), safe_name(context.store))
     titles = ("Jaeger  ", "Next    ", "        ", "        ")

@@ -1,8 +1,8 @@
-"""The demo's environment, a robot on a small grid that fetches a key and leaves by the exit, and its agents.
+"""The demo's agents and their environment: a robot on a small grid that fetches a key and leaves by the exit.
 
-`#` is a wall, `k` the key, `E` the exit, `~` a pit, `R` where the robot starts. The agents are ordinary code on the
-real SDKs, with `callspan.session` around an episode: the same for the scripted provider and, with `--live`, the real
-ones, which are not spoken to.
+`#` is a wall, `k` the key, `E` the exit, `~` a pit, `R` the start. The agents are ordinary code on the real SDKs, with
+`callspan.session` around an episode: the same for the scripted provider and, with `--live`, the real ones, except for
+voice.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ PLANNER: Final = "gpt-5-mini"
 ACTOR: Final = "gpt-4.1-mini"
 CLAUDE: Final = "claude-haiku-4-5"
 POLICY: Final = "my-policy-4b"
-"""The user's own model in training: its price is unknown, and its server returns token ids."""
+"""The user's own model in training, without a known price; its server returns token ids."""
 VOICE: Final = "gpt-realtime"
 TASK: Final = "You are a robot on a grid. Fetch the key, then leave by the exit. Pits end the episode. Seed {seed}."
 PROMPTS: Final[Mapping[int, str]] = {
     1: "Answer with one direction.",
     2: "Answer with one direction. Never enter a pit, and do not leave without the key.",
 }
-"""The versions of the rollouts' instructions; the trial compares them."""
+"""The versions of the rollouts' instructions, which the trial compares."""
 _TRIAL: Final[Mapping[int, tuple[tuple[str, ...], str, str]]] = {
     21: (("~Rk", "..E"), "west", "east south"),
     22: (("Rk", "~E"), "south", "east south"),
@@ -45,7 +45,7 @@ _TRIAL: Final[Mapping[int, tuple[tuple[str, ...], str, str]]] = {
     25: (("~R", "kE"), "west", "south west east"),
     26: (("R~", "kE"), "east", "south east"),
 }
-"""The worlds of the trial by seed, with the agent's paths under the first and the second prompt."""
+"""The worlds of the trial by seed, with the agent's paths under the first and second prompt."""
 TRIAL: Final = "trial"
 """The group of the sessions that try the prompts."""
 _LOOKS_PER_TURN: Final = 3
@@ -103,7 +103,7 @@ class GridWorld:
         return _NAMES.get(self._cell(self._beside(direction)), "floor")
 
     def step(self, direction: str) -> MoveResult:
-        """Move the robot one cell. An unknown direction leaves it where it is."""
+        """Move the robot one cell. An unknown direction does not move it."""
         self.path.append(direction)
         target = self._beside(direction)
         cell = self._cell(target)
@@ -140,7 +140,7 @@ class GridWorld:
 
 
 def worlds() -> tuple[GridWorld, ...]:
-    """Return the worlds of the demo: for the sync agent, for two async ones, and twice the same for two rollouts."""
+    """Return the worlds of the demo: for the sync agent, two async ones, and twice the same for two rollouts."""
     return (
         GridWorld(("R.k", ".#.", "..E"), seed=7),
         GridWorld(("k.E", "R#."), seed=11),
@@ -151,12 +151,12 @@ def worlds() -> tuple[GridWorld, ...]:
 
 
 def trial_worlds() -> list[tuple[int, GridWorld]]:
-    """Return the worlds of the trial, each twice: once for each version of the prompt, which is the first item."""
+    """Return the worlds of the trial, each once per version of the prompt, which is the first item."""
     return [(version, GridWorld(rows, seed)) for version in PROMPTS for seed, (rows, *_) in _TRIAL.items()]
 
 
 def script_demo(provider: ScriptedProvider) -> None:
-    """Script the episodes: a retried 429, a refused request, a tool loop, streams read fully and not, rollouts."""
+    """Script the episodes: a retried 429, a refused request, a tool loop, fully and partly read streams, rollouts."""
     _sync_episode(provider)
     provider.reply(status=400, message="max_tokens: must be greater than or equal to 1", on=_without_system)
     for reply in (
@@ -169,7 +169,7 @@ def script_demo(provider: ScriptedProvider) -> None:
         "I could go west, or maybe east: east leads towards the key, and the exit is below it, while west is a pit."
     )
     provider.reply(text=musing, first_token_delay_s=0.04, chunk_delay_s=0.01, input_tokens=139, on=_episode(12))
-    # Of two rollouts of one task the first falls into the pit, the second finds the key and then the exit.
+    # Two rollouts of one task: the first falls into the pit, the second finds the key and then the exit.
     for rollout, way in enumerate(("west", "east south")):
         _one_word_each(provider, 13, rollout, way)
     for seed, (_, *ways) in _TRIAL.items():
@@ -202,7 +202,7 @@ def _sync_episode(provider: ScriptedProvider) -> None:
 
 
 def _one_word_each(provider: ScriptedProvider, seed: int, number: int, way: str, *, prompt: int = 1) -> None:
-    """Script a rollout in the world of this seed, one direction a turn."""
+    """Script a rollout in the world of this seed, one direction per turn."""
     for turn, direction in enumerate(way.split()):
         tokens = 39 + 16 * (prompt - 1) + 18 * turn
         provider.reply(text=direction, input_tokens=tokens, output_tokens=1, delay_s=0.02, on=_rollout(seed, number))
@@ -225,7 +225,7 @@ def _tool(
 
 
 def _episode(seed: int) -> Callable[[ReceivedRequest], bool]:
-    """Requests of one of the episodes that are played at the same time."""
+    """Return a matcher for the requests of one of several concurrent episodes."""
     return lambda request: request.path.endswith("/messages") and f"Seed {seed}." in str(request.body.get("system"))
 
 
@@ -234,7 +234,7 @@ def _with_tools(request: ReceivedRequest) -> bool:
 
 
 def _rollout(seed: int, number: int) -> Callable[[ReceivedRequest], bool]:
-    """Requests of one rollout in the world of this seed."""
+    """Return a matcher for the requests of one rollout in the world of this seed."""
     return lambda request: request.body.get("seed") == number and f"Seed {seed}." in str(request.body.get("messages"))
 
 
@@ -291,9 +291,9 @@ async def play_with_anthropic(client: AsyncAnthropic, world: GridWorld, *, hasty
 async def play_rollout(
     client: AsyncOpenAI, world: GridWorld, *, model: str, number: int, is_trial: bool = False
 ) -> None:
-    """Play one of several episodes of one task, as for reinforcement learning: one word a turn, sampled.
+    """Play one of several episodes of one task, as in reinforcement learning: one sampled word per turn.
 
-    In the trial the number is the version of the prompt. Only servers of open models accept the request for token ids.
+    In the trial the number is the version of the prompt. Only servers of open models accept requests for token ids.
     """
     more = {"return_token_ids": True} if model == POLICY else None
     group, label, prompt = (
@@ -317,7 +317,7 @@ async def play_rollout(
 
 
 def _plan(client: OpenAI, world: GridWorld) -> str:
-    """Ask for a plan with a stream that is read to its end."""
+    """Ask for a plan with a fully read stream."""
     pieces: list[str] = []
     question = f"{TASK.format(seed=world.seed)} Around you: {world.observe()} Plan in one sentence."
     with client.responses.create(model=PLANNER, input=question, stream=True) as stream:

@@ -92,13 +92,13 @@ class Check(NamedTuple):
     state: State
     detail: str
     advice: str | None = None
-    """What to do about it."""
+    """The remedy."""
 
 
 def every_check(stores: str) -> Iterator[Check]:
     """Yield all checks; `stores` is a comma list of URLs.
 
-    Begins to write to each existing store. Creates no file.
+    Starts a write to each existing store. Creates no store.
     """
     yield from _hooks()
     yield from _private_names()
@@ -147,7 +147,7 @@ def _hooks() -> Iterator[Check]:
                 continue
             importlib.import_module(sdk)
             for module in late_modules(sdk):
-                with contextlib.suppress(ImportError):  # of another version, or an extra of it
+                with contextlib.suppress(ImportError):  # of another version, or without an extra
                     importlib.import_module(module)
             statuses = [status for status in callspan.patch_status() if status.sdk == sdk]
             drifted = [status for status in statuses if status.state != "on"]
@@ -162,7 +162,7 @@ def _hooks() -> Iterator[Check]:
 
 
 def _private_names() -> Iterator[Check]:
-    """Report private names of the SDKs and OpenTelemetry that callspan uses and the installed versions lack."""
+    """Report private names of the SDKs and OpenTelemetry that callspan uses but the installed versions lack."""
     for module in (*MODULES, "opentelemetry.sdk.trace"):
         with contextlib.suppress(ImportError):  # not installed, or of another version
             importlib.import_module(module)
@@ -175,7 +175,7 @@ def _private_names() -> Iterator[Check]:
 
 
 def _others() -> Iterator[Check]:
-    """Report other instrumentations that are imported here, or that `opentelemetry-instrument` turns on."""
+    """Report other instrumentations that are imported here or that `opentelemetry-instrument` enables."""
     area = "other instrumentations"
     active = others.found()
     for name in active:
@@ -191,7 +191,7 @@ def _others() -> Iterator[Check]:
 
 
 def store_state(url: str) -> Check:
-    """Return whether one of the stores takes records, and how many wait for it."""
+    """Return whether a store accepts records and how many wait for it."""
     from callspan.delivery.leftovers import waiting
 
     trouble, detail = store_check(url)
@@ -211,14 +211,14 @@ def store_state(url: str) -> Check:
 
 
 def _left_for_others(settings: Settings) -> Iterator[Check]:
-    """Report waiting records of other sets of stores: no process with these settings delivers them by itself."""
+    """Report waiting records of other sets of stores, which processes with these settings do not deliver."""
     from callspan.delivery.leftovers import foreign_segments, other_directories
 
     try:
         others = list(other_directories(settings.stores))
         foreign = foreign_segments(settings.stores)
     except SettingError:
-        return  # reported as a store that fails
+        return  # reported as a failing store
     for one in others:
         since = iso(oldest(one, None) or 0)
         detail = f"{size_of(one):,} bytes since {since} in {one} are for {', '.join(stores_of(one))}"
@@ -229,7 +229,7 @@ def _left_for_others(settings: Settings) -> Iterator[Check]:
 
 
 def _spool(settings: Settings) -> Path | None:
-    """Return the spool directory of the stores; None if one of them is invalid, which its own check reports."""
+    """Return the spool directory of the stores; None if one is invalid, which its own check reports."""
     from callspan.stores.spools import spool_directory
 
     try:
@@ -239,7 +239,7 @@ def _spool(settings: Settings) -> Path | None:
 
 
 def _place(directory: Path) -> Iterator[Check]:
-    """Report a spool that no record can be kept in."""
+    """Report a spool directory that is not writable."""
     if is_on_network(directory):
         advice = "Set CALLSPAN_SPOOL_DIR to a directory on a local disk."
         yield Check("stores", "spool", "failed", f"{directory} is on a network file system", advice)
@@ -251,7 +251,7 @@ def _place(directory: Path) -> Iterator[Check]:
 
 
 def _losses(settings: Settings) -> Iterator[Check]:
-    """Report the records that were lost, and requests that were not recorded."""
+    """Report lost records and unrecorded requests."""
     from callspan.stores.spools import directories_for
 
     directories = dict.fromkeys(one for url in settings.stores for one in directories_for(url, settings))
@@ -273,7 +273,7 @@ def _losses_in(directory: Path) -> Iterator[Check]:
 
 
 def _otlp() -> Iterator[Check]:
-    """Report each signal's endpoint, and whether that of traces takes a request."""
+    """Report each signal's endpoint, and whether that of traces accepts a request."""
     if not otlp_is_named():
         detail = "OTEL_EXPORTER_OTLP_ENDPOINT is not set: spans go where the application sends them"
         yield Check("spans", "OTLP", "note", detail)
@@ -292,7 +292,7 @@ def _otlp() -> Iterator[Check]:
 
 
 def _refusal() -> str | None:
-    """Return why the receiver does not take a request without spans; None if it does."""
+    """Return the reason why the receiver rejects a request without spans; None if it accepts it."""
     from callspan.otlp.receiver import Receiver, RefusedError, UnavailableError
 
     try:
@@ -304,7 +304,7 @@ def _refusal() -> str | None:
 
 
 def _settings(settings: Settings) -> Iterator[Check]:
-    """Report invalid variables, and the settings that are not the defaults."""
+    """Report invalid variables and settings that differ from the defaults."""
     from callspan.wiring import CHECKS
 
     for trouble in environment_problems(checks=CHECKS):
@@ -322,7 +322,7 @@ def _settings(settings: Settings) -> Iterator[Check]:
 def store_check(url: str) -> tuple[str | None, str]:
     """Return (error, observation); the error is None if the check passed.
 
-    A store that does not exist yet is not created: the observation then begins with `NOT_YET`.
+    A missing store is not created; the observation then starts with `NOT_YET`.
     """
     try:
         store = find_store(url)
@@ -343,9 +343,9 @@ def _could_be_made(store: Store) -> tuple[str | None, str]:
 
 
 def refusal_of(directory: Path) -> str | None:
-    """Return why no file can be made in a directory, or in the nearest above it that exists; None: one was made.
+    """Return the reason why no file can be created in a directory or its nearest existing parent; None if it can.
 
-    Permissions do not tell it: root has them all, also in `/proc` and on a disk that is mounted read-only.
+    It creates one, because root has all permissions even in `/proc` and on read-only mounts.
     """
     existing = next(one for one in (directory, *directory.parents) if one.exists())
     try:

@@ -16,7 +16,7 @@ _OUTCOMES: Final = [outcome for outcome in get_args(Outcome) if outcome != "star
 
 
 class Filter(click.Option):
-    """An option that selects; `--help` only names it."""
+    """An option that selects records; `--help` only names it."""
 
     def __init__(self, option: str, field: str, metavar: str | None = None, **more: Any) -> None:
         super().__init__([option, field], metavar=metavar, **more)

@@ -32,7 +32,7 @@ _FOOTER: Final = "each: the mean of a session; in brackets 95 % intervals (succe
 def print_groups(
     context: CommandContext, sessions: Iterable[SessionSummary], keys: Sequence[str], limit: int | None
 ) -> bool:
-    """Print the groups of the sessions, those with the most sessions first; return whether there is one."""
+    """Print the groups of sessions, largest first; return whether there is any."""
     groups = group_sessions(sessions, keys)
     rows, table = partial(map, partial(_row, keys)), partial(_print_table, context, keys, groups)
     return print_page(context, groups, limit, json_rows=rows, table=table)
@@ -104,7 +104,7 @@ def _plain(measure: Measure, value: Number | None) -> object:
 
 
 def value_text(measure: Measure, value: Number | None) -> str:
-    """Return a value of a measure in a table."""
+    """Return a value of a measure for a table."""
     if value is None:
         return UNKNOWN
     if measure.kind == "success":

@@ -1,4 +1,4 @@
-"""`callspan import` loads JSON Lines, ClickHouse's tables and old SQLite files into a store that is read."""
+"""`callspan import` loads JSON Lines, ClickHouse's tables and old SQLite files into a readable store."""
 
 from __future__ import annotations
 

@@ -36,7 +36,7 @@ _ROWS_AT_ONCE: Final = 500
 def call_rows(reader: Reader, calls: Iterable[CallRecord]) -> Iterator[Row]:
     """Yield calls as `callspan calls --json` prints them, with the positions of their timesteps.
 
-    A scored reader gives them their scores.
+    With a scored reader they have their scores.
     """
     scores = reader.scores_of if isinstance(reader, ScoredReader) else None
     rows = (call_row(call) | ({} if scores is None else {"scores": scores(ids_of(call))}) for call in calls)
@@ -51,7 +51,7 @@ def call_rows(reader: Reader, calls: Iterable[CallRecord]) -> Iterator[Row]:
 
 
 def call_row(call: CallRecord, position: int | None = None) -> Row:
-    """Return a call as a row, with the position of its timestep if it is given; None is unknown."""
+    """Return a call as a row, with the given position of its timestep. None is unknown."""
     response = call.response
     return {
         "call_id": call.call_id,
@@ -107,7 +107,7 @@ def session_row(summary: SessionSummary) -> Row:
 
 
 def _fields(record: object, names: Iterable[str]) -> Row:
-    """Return these fields of a record, or of None, of which nothing is known."""
+    """Return these fields of a record; all None for None."""
     return {name: None if record is None else getattr(record, name) for name in names}
 
 
@@ -139,7 +139,7 @@ def _status(call: CallRecord) -> int | None:
 
 
 def session_json(reader: Reader, summary: SessionSummary, entries: Iterable[Entry]) -> Row:
-    """Return a session with its entries by time, in lists by kind: those of each step, and those outside of steps."""
+    """Return a session with its entries by time, in lists by kind, for each step and outside of steps."""
     steps = list(reader.timesteps(summary.session.session_id))
     positions = {step.timestep_id: position for position, step in enumerate(steps)}
     lists: list[dict[str, list[Row]]] = [{name: [] for name in _LISTS} for _ in range(len(steps) + 1)]

@@ -1,4 +1,4 @@
-"""Paging: `--limit` of lists, and the line below a table that was cut."""
+"""Paging: `--limit` of lists, and the line below a truncated table."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _Row = TypeVar("_Row")
 
 
 def limit_option(function: _Command) -> _Command:
-    """Add `--limit` to a list; without it JSON has all of its rows."""
+    """Add `--limit` to a list; without it JSON has all rows."""
     limit = f"Show N rows. Default: {TABLE_ROWS}; --json has all."
     return click.option("--limit", type=POSITIVE, metavar="N", help=limit)(function)
 
@@ -30,7 +30,7 @@ def print_page(
     json_rows: Callable[[Iterable[_Row]], Iterable[object]],
     table: Callable[[Sequence[_Row]], None],
 ) -> bool:
-    """Print rows as JSON, else as a table, which says if it is cut; return whether there was one."""
+    """Print rows as JSON or as a table, with a note if it is truncated; return whether there was any row."""
     if context.json:
         return bool(context.emit_all(json_rows(islice(found, limit))))
     left = iter(found)

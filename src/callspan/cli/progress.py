@@ -18,7 +18,7 @@ UpdateProgress: TypeAlias = Callable[..., None]
 
 @contextmanager
 def progress(what: str, *, shown: bool = True) -> Iterator[UpdateProgress]:
-    """Show a progress bar while the block runs and yield its update function. Without a terminal on stderr: no bar."""
+    """Show a progress bar during the block and yield its update function. Without a terminal on stderr: no bar."""
     with Progress(
         TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=30),

@@ -30,7 +30,7 @@ _REPLAYED: Final = {
     "messages": "/messages", "chat_completions": "/chat/completions", "responses": "/responses",
     "completions": "/completions",
 }  # fmt: skip
-"""The paths of the APIs that answer in words."""
+"""The paths of the APIs that answer with text."""
 
 
 @click.command("replay", cls=Command, short_help="Send a recorded request again; compare both outputs.", epilog=_EPILOG)
@@ -80,12 +80,12 @@ def _show(screen: Screen, before: CallRecord, after: CallRecord) -> None:
 
 
 def _output(call: CallRecord) -> str | None:
-    """Return the whole output; None if it was not recorded."""
+    """Return the complete output; None if it was not recorded."""
     return "\n".join(call.answer_texts) or None
 
 
 class ResendError(Exception):
-    """The recorded request cannot be sent again. The message says why, and what to do."""
+    """The recorded request cannot be sent again. The message has the reason and the remedy."""
 
 
 def resend(call: CallRecord, *, model: str | None, base_url: str | None) -> CallRecord:
@@ -144,7 +144,7 @@ def _body(call: CallRecord) -> dict[str, object]:
 
 
 def _profile(call: CallRecord) -> SdkProfile:
-    """Return the profile of the SDK that made the call; of a call made without a known one, that of its API."""
+    """Return the profile of the SDK that made the call; without a known SDK that of its API."""
     known = PROFILES.get((call.sdk or "").partition("/")[0])
     return known or PROFILES[wire_of(call.api)]
 

@@ -48,7 +48,7 @@ def report_command(context: CommandContext, which: CallFilter, output: Path, *, 
 
 
 def save_page(context: CommandContext, output: Path, which: CallFilter, *, opens: bool) -> None:
-    """Write the page about the selected calls to a file, and say what is in it."""
+    """Write the page about the selected calls to a file and print its contents."""
     with context.reader() as reader, progress("MB", shown=not context.json) as tell:
         which = context.resolved(reader, which)
         with written_to(output, context.files()) as target:

@@ -68,7 +68,7 @@ def reprice_command(
 
 
 def _store(context: CommandContext, name: str) -> Store:
-    """Return the store that is read, else the first."""
+    """Return the readable store, else the first."""
     stores = list(map(find_store, split_urls(context.store)))
     return next((store for store in stores if store.name == name), stores[0])
 

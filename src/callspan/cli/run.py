@@ -40,7 +40,7 @@ OTEL_EXPORTER_OTLP_ENDPOINT, if set. OTEL_METRICS_EXPORTER=none disables metrics
 _AUTOSTART: Final = Path(__file__).with_name("autostart")
 
 DEFAULT_STORE: Final = "sqlite:///callspan.db"
-"""Where `run` and `demo` write and everything else reads by default."""
+"""The default store, which `run` and `demo` write and all others read."""
 
 
 def main(arguments: Sequence[str], *, store: str | None = None) -> NoReturn:
@@ -108,7 +108,7 @@ def _absolute(urls: str) -> str:
 
 
 def _announce(urls: str, *, is_option: bool) -> None:
-    """Print where the records go; stores given as an option are also given to the commands that show them."""
+    """Print where the records go. Stores given as an option are repeated in the commands that show them."""
     names = ",".join(map(safe_name, split_urls(urls)))
     command = f"callspan --store {shlex.quote(names)}" if is_option else "callspan"
     if load(warn=False).enabled:
@@ -135,12 +135,12 @@ def _become(program: list[str], environment: dict[str, str]) -> NoReturn:
 
 def start() -> None:
     """Instrument with the environment's settings; an invalid one causes a warning and never stops the application."""
-    # The command itself does not need it, and it takes long to import.
+    # Not needed by the command itself, and slow to import.
     from callspan.wiring import WIRING, instrument
 
     with fail_open("start under `callspan run`"):
         handle = instrument(otlp=otlp_is_named())
-        # Needed even if no spans are sent: it ends the records of unfinished streams.
+        # Needed even if no spans are sent, to end the records of unfinished streams.
         WIRING.flush_before_sigterm(handle.settings)
 
 

@@ -20,7 +20,7 @@ def clean(text: str) -> str:
 
 
 def clean_lines(text: str) -> str:
-    """Return text safe for a terminal, with its line ends kept."""
+    """Return text safe for a terminal, keeping line ends."""
     return _UNSAFE_IN_LINES.sub(_safe, text)
 
 

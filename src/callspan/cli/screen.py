@@ -1,4 +1,4 @@
-"""Screen: text and tables for people, without the control characters of recorded text."""
+"""Screen: text and tables for people, without control characters of recorded text."""
 
 from __future__ import annotations
 
@@ -32,16 +32,16 @@ PRIORITIES: Final = (
     *("calls each", "p50", "p95", "time each", "started", "given", "line", "errors", "user", "first token", "retries"),
     *("steps", "steps each", "output", "label", "source", "comment", "first words", "active"),
 )
-"""Columns of all lists by their importance: a narrow screen drops the last first. Columns of other names stay."""
+"""Columns of all lists by importance: a narrow screen drops the last first. Columns with other names stay."""
 _PLACES: Final = {name: place for place, name in enumerate(PRIORITIES, 1)}
 _GAP: Final = 2
 """Spaces between columns."""
 _MIN_WIDTH: Final = 8
-"""Smallest width of a column that shrinks."""
+"""Minimum width of a column that shrinks."""
 
 
 Part: TypeAlias = Text | str | tuple[str, str]
-"""A text, perhaps with a style."""
+"""A text with an optional style."""
 Cell: TypeAlias = Part | None
 """The content of a cell; none is unknown."""
 
@@ -55,7 +55,7 @@ class _Console(Console):
 
 
 class Screen:
-    """Output for people: colours and the terminal's width, or plain text of 100 columns without a terminal."""
+    """Output for people: coloured, in the terminal's width, or plain text of 100 columns without a terminal."""
 
     def __init__(self) -> None:
         self.console = _Console(
@@ -77,7 +77,7 @@ class Screen:
         self.console.file.write("".join(f"{line.rstrip()}\n" for line in captured.get().splitlines()))
 
     def table(self, columns: Sequence[Column], rows: Iterable[object]) -> None:
-        """Print a table, one line for each row."""
+        """Print a table, one line per row."""
         self.print(fitted(columns, rows, self.console.width))
 
     def paragraph(self, text: str, style: str = "") -> None:
@@ -90,7 +90,7 @@ class Screen:
 
 
 def styled(*parts: Part) -> Text:
-    """Return parts as one line; what is no Text yet is cleaned."""
+    """Return parts as one line; strings are cleaned."""
     return Text.assemble(*map(_safe, parts), no_wrap=True, overflow="ellipsis")
 
 
@@ -118,7 +118,7 @@ def errors_cell(counts: SessionSummary | Summary) -> Cell:
 
 
 def session_style(summary: SessionSummary) -> str:
-    """Return the colour of a session's outcome: no success is green with a call that was cut or cancelled."""
+    """Return the colour of a session's outcome. A success with a cut or cancelled call is not green."""
     outcome = summary.outcome
     return "yellow" if outcome == "success" and marks(summary) else OUTCOME_STYLES.get(outcome, "")
 
@@ -138,7 +138,7 @@ class Column(NamedTuple):
 
 
 def key_columns(keys: Sequence[str]) -> list[Column]:
-    """Return the columns of what rows are grouped by, which have the values as `keys`."""
+    """Return the columns of the groupings of rows, which have the values in `keys`."""
 
     def column(at: int, name: str) -> Column:
         return Column(name, lambda one: (one.keys[at] or UNKNOWN, "cyan"), shrinks=True, stays=True)
@@ -147,7 +147,7 @@ def key_columns(keys: Sequence[str]) -> list[Column]:
 
 
 def fitted(columns: Sequence[Column], rows: Iterable[object], width: int) -> Table:
-    """Return a table that fits into `width`: without columns of `PRIORITIES` that are unknown or too many."""
+    """Return a table that fits into `width`, without unknown columns and those that do not fit, by `PRIORITIES`."""
     cells = [[styled(column.value(row) or UNKNOWN) for column in columns] for row in rows]
     widths = [max([len(column.name), *(row[at].cell_len for row in cells)]) for at, column in enumerate(columns)]
     least = [min(size, _MIN_WIDTH) if column.shrinks else size for size, column in zip(widths, columns, strict=True)]

@@ -29,7 +29,7 @@ _POLL_S: Final = 1.0
 _RETRY_S: Final = 5.0
 _NUMBERS: Final = re.compile(r"\d+")
 _DELIVER_EVERY: Final = 5
-"""Polls between two deliveries of records that ended processes left on disk."""
+"""Polls between deliveries of records left by ended processes."""
 _EPILOG: Final = """\
 callspan send --otlp http://localhost:4318
 callspan send --follow                          to OTEL_EXPORTER_OTLP_ENDPOINT"""
@@ -91,7 +91,7 @@ def _follow(context: CommandContext, receiver: Receiver, settings: Settings, *, 
         except store_errors(click.ClickException, UnavailableError) as error:
             is_away = isinstance(error, UnavailableError)
             trouble = f"{receiver.name} is unavailable ({error})" if is_away else error_text(error)
-            # Times and ports in the reason make no other trouble.
+            # Times and ports in the message do not make it a new failure.
             kind = _NUMBERS.sub("", trouble)
             if kind != told:
                 click.echo(clean(f"{trouble}; it is tried again"), err=True)
@@ -100,7 +100,7 @@ def _follow(context: CommandContext, receiver: Receiver, settings: Settings, *, 
 
 
 def _polls(context: CommandContext, receiver: Receiver, settings: Settings, *, again: bool) -> Iterator[Sender]:
-    """Send new records, yield, rest for a second or for as long as the poll took, and so on."""
+    """Send new records and yield, repeatedly, with pauses of a second or as long as the poll took."""
     with closing(_sent(context, receiver)) as sent:
         sender = Sender(receiver, sent, again=again)
         for number in count():
@@ -139,7 +139,7 @@ def _lines(context: CommandContext, sender: Sender, left: Mapping[str, int], fai
         yield f"{plural(sender.sent, 'span')} sent to {sender.receiver.name}."
     else:
         yield f"Nothing is new in {context.store_name}."
-    # Their number is not known: of what was sent before, only the newest records are read again.
+    # The number of unsent records is unknown, because only the newest of the sent records are read again.
     if sender.before:
         yield "--again sends what was sent before."
     if left["unsampled"]:

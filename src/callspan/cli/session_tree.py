@@ -96,7 +96,7 @@ def session_tree(page: Page, width: int = 100) -> Tree:
 
 
 def _lines(item: Entry, agents: Agents, turns: Mapping[str, VoiceTurn]) -> list[Text]:
-    """Return the line of an entry; that of a turn in a voice session may have others above it."""
+    """Return the lines of an entry. A turn in a voice session may have several."""
     if isinstance(item, CallRecord) and item.call_id in turns:
         return [*turn_lines(item, turns[item.call_id])]
     return [_agent_line(item, agents.calls(item)) if is_agent(item) else _line(item)]
@@ -105,7 +105,7 @@ def _lines(item: Entry, agents: Agents, turns: Mapping[str, VoiceTurn]) -> list[
 def _below(
     steps: Sequence[TimestepRecord], items: Sequence[Entry]
 ) -> defaultdict[str | None, list[Entry | TimestepRecord]]:
-    """Return the entries of each step by its id, regardless of their times; None: entries without a known step."""
+    """Return the entries by id of their step; None for entries without a known step."""
     known = {step.timestep_id for step in steps}
     below: defaultdict[str | None, list[Entry | TimestepRecord]] = defaultdict(list)
     for step in steps:
@@ -126,7 +126,7 @@ def _start_order(turns: Mapping[str, VoiceTurn], entry: Entry | TimestepRecord) 
 
 
 class _Ruler(NamedTuple):
-    """The waterfall: draws when each entry ran within the session, `cells` characters wide; 0 on a narrow screen."""
+    """The waterfall: bars of when each entry ran, `cells` characters wide; 0 on a narrow screen."""
 
     start_ns: int
     whole_ns: int
@@ -146,7 +146,7 @@ class _Ruler(NamedTuple):
         return min(self.cells - 1, self.cells * (ns - self.start_ns) // self.whole_ns)
 
     def bar(self, item: Entry) -> Text:
-        """Return an entry's bar in the waterfall; an instant is one thin mark."""
+        """Return an entry's bar in the waterfall; a thin mark for an instant."""
         if not self.cells:
             return styled()
         first, last = self._cell(start_of(item)), self._cell(end_of(item))
@@ -187,7 +187,7 @@ def _session_line(page: Page) -> Group:
 
 
 def _minute(page: Page) -> str:
-    """Return the cost of a minute of a voice session, in words; "" for any other session."""
+    """Return the cost per minute of a voice session as text; "" for any other session."""
     if not any(map(is_voice, page.items)):
         return ""
     usd = minute_cost(page.summary.cost_usd, page.summary.duration_ns)
@@ -208,7 +208,7 @@ def _labels(session: SessionRecord) -> str:
 
 
 def _label(value: object) -> str:
-    """Return a value as text: a list of texts with commas, else as JSON."""
+    """Return a value as text: a list of strings with commas, else JSON."""
     if isinstance(value, list) and all(isinstance(one, str) for one in value):
         return ",".join(value)
     return json_text(value)
@@ -220,7 +220,7 @@ def _scores(scores: Mapping[str, str]) -> str:
 
 
 def _step_line(step: TimestepRecord, position: int, calls: Sequence[CallRecord] | None) -> Text:
-    """Return a step's line with the sums of `calls`; None (not all known): with the sums of the step's record."""
+    """Return a step's line with the sums of `calls`, or those of its record if `calls` is None (incomplete)."""
     totals = step.totals
     time_ns = None if step.start_ns is None or step.end_ns is None else step.end_ns - step.start_ns
     ended = "  terminated" if step.terminated else "  truncated" if step.truncated else ""
@@ -333,19 +333,19 @@ def reward_line(item: RewardRecord) -> Text:
 
 
 class Page(NamedTuple):
-    """A session, or its beginning."""
+    """A session or its beginning."""
 
     summary: SessionSummary
     sums: Summary | None
     """The sums over all calls of the session; None if it has none."""
     steps: dict[int, TimestepRecord]
-    """The steps that began before the last of these entries, by position; all steps if these are all entries."""
+    """The steps that started before the last of `items`, by position; all steps if `items` is complete."""
     items: list[Entry]
     """The calls and events, in order of their start."""
     total: int
     """Calls and events of the whole session."""
     first_words: str | None = None
-    """The first words of the session; None: there are none, or they were not kept."""
+    """The first words of the session; None if there are none or they were not kept."""
 
     @classmethod
     def of(cls, reader: Reader, summary: SessionSummary, limit: int) -> Page:
@@ -353,7 +353,7 @@ class Page(NamedTuple):
         session_id = summary.session.session_id
         sums = next(iter(reader.summary("session", CallFilter(session_id=session_id), latencies=False)), None)
         items = list(islice(reader.entries(session_id, content="response"), limit))
-        if any(map(is_realtime, items)):  # what the user said is in the requests
+        if any(map(is_realtime, items)):  # the user's speech is in the requests
             items = list(islice(reader.entries(session_id), len(items)))
         total = max(summary.events + (sums.calls if sums else 0), len(items))
         until_ns = start_of(items[-1]) if len(items) < total else math.inf

@@ -88,7 +88,7 @@ def _print_table(context: CommandContext, reader: Reader, found: Sequence[Sessio
 
 
 def _score(objective: str, summary: SessionSummary) -> Cell:
-    """Return the mean of an objective, with its number where that is not one."""
+    """Return the mean of an objective, with the number of values if there are several."""
     value, given = summary.score(objective), summary.scores.get(objective)
     number = f" ({count(given.count)})" if given is not None and given.count > 1 else ""
     return f"{reward(value)}{number}", reward_style(value)

@@ -1,4 +1,4 @@
-"""`callspan ship`: delivers records that ended processes left on disk."""
+"""`callspan ship`: delivers records left on disk by ended processes."""
 
 from __future__ import annotations
 

@@ -59,7 +59,7 @@ _UNRECOGNIZED: Final = "not recognized: nothing of {} is in its body"
 _ROLE_STYLES: Final = {"system": "magenta", "user": "blue", "assistant": "green", "tool": "cyan"}
 
 _AROUND: Final = 60
-"""Characters of equal text that are shown on each side of a difference."""
+"""Number of equal characters shown on each side of a difference."""
 _MARKS: Final = {"a": ("[-", "-]", "red"), "b": ("{+", "+}", "green"), "both": ("", "", "")}
 
 
@@ -97,7 +97,7 @@ def _show_call(
     row: Row | None = None,
     rewards: Sequence[RewardRecord] = (),
 ) -> None:
-    """Show a call; `row` is that of its list, None for a store that has no lists."""
+    """Show a call; `row` is its row in lists, None for a store without lists."""
     if context.json:
         found = {} if row is None else row | {"rewards": list(map(record_fields, rewards))}
         context.emit(found | _call_json(call, history))
@@ -106,7 +106,7 @@ def _show_call(
 
 
 def _from_clickhouse(context: CommandContext, ident: str) -> CallRecord | None:
-    """Return a call from ClickHouse, where no store named is read; None without such a store."""
+    """Return a call from ClickHouse if no store is readable; None without such a store."""
     stores = list(map(find_store, split_urls(context.store)))
     found = next((store for store in stores if isinstance(store, ClickHouse)), None)
     if found is None or ident == "last" or any(isinstance(store, SqlStore) for store in stores):
@@ -118,7 +118,7 @@ def _from_clickhouse(context: CommandContext, ident: str) -> CallRecord | None:
 
 
 def _last(context: CommandContext, reader: Reader) -> SessionSummary | CallRecord:
-    """Return the newest session, or the newest call if it is outside of sessions and began later."""
+    """Return the newest session, or the newest call if it is outside of sessions and started later."""
     summary = next(reader.sessions(CallFilter(limit=1)), None)
     call = next(reader.calls(CallFilter(limit=1)), None)
     if summary is None:
@@ -175,9 +175,9 @@ def print_call(
     position: object = None,
     rewards: Sequence[RewardRecord] = (),
 ) -> None:
-    """Print all of a call and the messages of the calls before it; recorded text is cleaned.
+    """Print a complete call and the messages of the calls before it, with cleaned text.
 
-    `position` is that of its timestep; None: unknown.
+    `position` is that of its timestep; None if unknown.
     """
     screen.line((f"{call.operation} {call.model or UNKNOWN}", "bold cyan"), "  ", outcome_text(call))
     facts = Table.grid()
@@ -219,7 +219,7 @@ def _earlier_calls(history: History) -> str:
 
 
 def _facts(call: CallRecord, position: object) -> Iterator[tuple[str, str | None]]:
-    """Yield ids and facts of a call; what is None or empty is not shown."""
+    """Yield ids and facts of a call. None and empty values are not shown."""
     place, response = call.place, call.response
     step = "" if position is None else f", step {position}"
     yield "call", call.call_id
@@ -278,9 +278,9 @@ def _print_message(screen: Screen, message: Message, note: str) -> None:
 
 
 def show_difference(context: CommandContext, reader: Reader, first: str, second: str, limit: int) -> None:
-    """Show the differences of two calls, or two sessions: facts, parameters, tools, and messages by words.
+    """Show the differences of two calls or sessions: facts, parameters, tools, and messages word by word.
 
-    Messages are aligned; ids of tool calls are no difference. `limit`: calls of each session that are read.
+    Messages are aligned; ids of tool calls are ignored. `limit`: maximum number of calls read of each session.
     """
     a, b = (_side(context, reader, ident, limit) for ident in (first, second))
     if a.kind != b.kind:

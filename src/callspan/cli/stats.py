@@ -29,7 +29,7 @@ _COLUMNS: Final = (
     Column("first token", lambda one: milliseconds(one.ttft_p50_ms), right=True),
 )
 _EXPLAINED: Final = 1_000
-"""Newest calls of which the reasons for unknown costs are counted."""
+"""Number of newest calls whose reasons for unknown costs are counted."""
 _EPILOG: Final = """\
 callspan stats --by user,model --since 1d
 callspan stats --by meta:variant --experiment prompts-2"""

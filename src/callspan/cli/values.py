@@ -22,7 +22,7 @@ else:
     AnyType = click.ParamType
 
 META: Final = "meta:"
-"""Before a key of metadata, by which rows are grouped."""
+"""Prefix of a metadata key to group by."""
 _MAX: Final = 2**53
 _LAST_NS: Final = 2**63 - 1
 """The largest time that stores can hold, in the year 2262."""
@@ -33,21 +33,21 @@ _UNITS_NS: Final = {"ms": 1_000_000, **{unit: seconds * _NS_PER_S for unit, seco
 
 
 class Value(AnyType):
-    """An option value that a function reads, which raises ValueError for an invalid one."""
+    """An option value parsed by a function that raises ValueError for invalid ones."""
 
     def __init__(self, name: str, read: Callable[[str], object], advice: str, *, is_shown: bool = True) -> None:
-        """`advice` says what to write instead of an invalid value, which an error does not show without `is_shown`."""
+        """`advice` describes valid values. Errors show the invalid value only if `is_shown`."""
         self.name = name
         self._read = read
         self._advice, self._is_shown = advice, is_shown
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """Return what the function reads; a default that is no text as it is."""
+        """Return the parsed value; a default that is no string unchanged."""
         if not isinstance(value, str):
             return value
         try:
             return self._read(value)
-        except (ValueError, ArithmeticError, OSError):  # of a time near year 1 or 9999 that has no local one
+        except (ValueError, ArithmeticError, OSError):  # a time near year 1 or 9999 without a local equivalent
             shown = f"{without_passwords(clean(repr(value)))}: " if self._is_shown else ""
             self.fail(f"{shown}{self._advice}", param, ctx)
 
@@ -107,7 +107,7 @@ def _trace_url(text: str) -> str:
 
 
 def grouping(names: Sequence[str]) -> Value:
-    """Return the type of what to group by: one of these names or `meta:KEY`; several are separated by commas."""
+    """Return the type of groupings: these names or `meta:KEY`, separated by commas."""
 
     def read(text: str) -> list[str]:
         keys = [one.strip() for one in text.split(",")]
@@ -126,10 +126,10 @@ class _File(click.Path):
     """The path of a file."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """Return the path; one that no file can have is an error of its use."""
+        """Return the path. An impossible path is wrong usage."""
         try:
             return super().convert(value, param, ctx)
-        except ValueError:  # NUL, or what the file system's encoding lacks
+        except ValueError:  # NUL, or characters that the file system cannot encode
             self.fail(f"{clean(repr(value))}: no file can have this name", param, ctx)
 
 
@@ -140,6 +140,6 @@ USD: Final = Value("usd", _money, "write an amount in dollars, such as 0.25")
 DURATION: Final = Value("time", _duration, "write 500ms, 30s, 2m or 1h")
 MOMENT: Final = Value("time", _moment, "write 30m, 2h, 3d or a time such as 2026-11-20T08:00")
 KEY_VALUE: Final = Value("key=value", _key_value, "write key=value")
-# What is no URL may have a password all the same.
+# Text that is no URL may still contain a password.
 HTTP_URL: Final = Value("url", _http_url, "write http://host:port", is_shown=False)
 TRACE_URL: Final = Value("url", _trace_url, "write http://host/trace/{trace_id}", is_shown=False)

@@ -28,7 +28,7 @@ from callspan.view.source import Access, BadQueryError
 _NEEDED: Final = 'The page needs {name}: pip install "callspan[cli]"'
 _LAST_PORT: Final = 65_535
 _WORDS: Final = re.compile(r'(?:[^\s"]|"(?:[^"\\]|\\.)*"|")+')
-"""The words of a filter line: a value with spaces or quotes stands in double quotes; `filters.js` reads the same."""
+"""The words of a filter line. Values with spaces or quotes are in double quotes. `filters.js` has the same rule."""
 _QUOTED: Final = re.compile(r'"((?:[^"\\]|\\.)*)"')
 _EPILOG: Final = """\
 callspan view --open
@@ -81,7 +81,7 @@ def view_command(context: CommandContext, port: int, opens: bool, save: Path | N
 
 
 def _ready(context: CommandContext, opened: ExitStack | None, url: str, *, waits: bool) -> None:
-    """Print the address and open it; a store that `waits` has no records yet, and the page shows its first ones."""
+    """Print the address and open it; `waits`: the store has no records yet, and the page will show the first ones."""
     if context.json:
         context.emit({"url": url, "store": context.store_name})
     else:
@@ -95,7 +95,7 @@ def _ready(context: CommandContext, opened: ExitStack | None, url: str, *, waits
 
 @contextmanager
 def _file_leading_to(url: str) -> Iterator[Path]:
-    """Yield a private file that leads the browser to the address: its arguments are visible to every local user."""
+    """Yield a private file that redirects the browser to the address: arguments are visible to all local users."""
     with tempfile.TemporaryDirectory(prefix="callspan-") as directory:  # of mode 0700
         file = Path(directory) / "callspan.html"
         file.touch(0o600)
@@ -126,13 +126,13 @@ _LINE: Final = click.Command(
         click.Option(["--success/--failure"], default=None),
     ],
 )
-"""What a filter line is read as."""
+"""The command whose options a filter line uses."""
 
 
 def chosen(line: str) -> tuple[CallFilter, Scoring]:
-    """Return what a filter line stands for: `user:mara failed since:7d`, options of `calls` and `sessions` as words.
+    """Return the selection of a filter line such as `user:mara failed since:7d`: options of `calls` and `sessions`.
 
-    Other words are a text to be found. Raises BadQueryError for an option's invalid value.
+    Other words are text to search for. Raises BadQueryError for an invalid value.
     """
     try:
         return selected(_LINE.make_context("filter", arguments(line)).params)
@@ -141,9 +141,9 @@ def chosen(line: str) -> tuple[CallFilter, Scoring]:
 
 
 def arguments(line: str) -> list[str]:
-    """Return a filter line as arguments of the command: `user:mara` is `--user mara`, `failed` is `--failed`.
+    """Return a filter line as command arguments: `user:mara` becomes `--user mara`, `failed` becomes `--failed`.
 
-    Raises ValueError for quotes that are not closed.
+    Raises ValueError for unclosed quotes.
     """
     options = [one for one in _LINE.params if isinstance(one, click.Option)]
     flags = {name.removeprefix("--"): one.is_flag for one in options for name in (*one.opts, *one.secondary_opts)}

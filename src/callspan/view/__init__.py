@@ -1,1 +1,1 @@
-"""View: pages about a store: sessions, calls and conversations, on loopback as they are recorded, or as a file."""
+"""View: pages about a store with sessions, calls and conversations, served live on loopback or saved as a file."""

@@ -1,4 +1,4 @@
-"""Call: one call: its new messages first, then the earlier ones, times, tokens, cost and exact bodies."""
+"""Call: one call with its new messages, then earlier ones, times, tokens, cost and exact bodies."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from callspan.view.turns import messages_with, plain_messages
 _MAX_BEFORE: Final = 20
 """Maximum number of earlier calls of the session whose messages are compared."""
 _MAX_FOLLOWING: Final = 500
-"""Entries after the call that are looked at for the runs of its tools."""
+"""Number of entries after the call that are searched for runs of its tools."""
 _MAX_CHARACTERS: Final = 500_000
 
 
@@ -36,7 +36,7 @@ class Neighbour(msgspec.Struct):
 
     id: str
     number: int
-    """Its place in the session, from 1."""
+    """Its position in the session, from 1."""
 
 
 class CallPage(msgspec.Struct):
@@ -45,11 +45,11 @@ class CallPage(msgspec.Struct):
     row: Row
     turn: TurnRow
     earlier: list[dict[str, object]]
-    """Messages that calls before it have sent or returned, newest first."""
+    """Messages that earlier calls have sent or returned, newest first."""
     earlier_in: Neighbour | None
-    """The call that had them."""
+    """The call of the earlier messages."""
     results: list[dict[str, object]]
-    """Messages of the next call with results of tools that this one requested."""
+    """Messages of the next call with results of tools requested by this one."""
     runs: list[EntryRow]
     """The runs of these tools."""
     instructions: dict[str, object] | None
@@ -58,11 +58,11 @@ class CallPage(msgspec.Struct):
     before: Neighbour | None
     after: Neighbour | None
     record: dict[str, object]
-    """Without bodies."""
+    """The record without bodies."""
     params: dict[str, object]
     continues: str | None
     missing: str | None
-    """Id of a response that it continues and that no recorded call has."""
+    """Id of the response that it continues, if no recorded call has it."""
     rewards: list[dict[str, object]]
     exact_cost: str | None
     request_bytes: int | None
@@ -70,14 +70,14 @@ class CallPage(msgspec.Struct):
 
 
 class Bodies(msgspec.Struct):
-    """The exact bodies; None: not kept."""
+    """The exact bodies; None if not kept."""
 
     request: str | None
     response: str | None
 
 
 def page(view: View) -> CallPage:
-    """Return call `id`. Raises LookupError where there is none."""
+    """Return call `id`. Raises LookupError if there is none."""
     reader, call = view.reader, _call(view)
     known: dict[str, dict[str, object]] = {}
     history = reader.history(call)
@@ -112,7 +112,7 @@ def page(view: View) -> CallPage:
 
 
 def bodies(view: View) -> Bodies:
-    """Return the bodies of call `id` as text, whole. Raises LookupError where there is no such call."""
+    """Return the complete bodies of call `id` as text. Raises LookupError if there is no such call."""
     call = _call(view)
     response = bytes(call.response.body) if call.response else b""
     return Bodies(_text(bytes(call.request.body)), _text(response))
@@ -153,7 +153,7 @@ def _results(reader: Reader, call: CallRecord, following: Neighbour | None) -> l
 
 
 def _runs(reader: Reader, call: CallRecord) -> list[EntryRow]:
-    """Return the runs of the tools that a call requested, among the events after it."""
+    """Return the runs of the tools requested by a call, from the events after it."""
     requested, session_id = _requested_tools(call), call.place.session_id
     if not requested or session_id is None:
         return []
@@ -166,7 +166,7 @@ def _calls_of_session(call: CallRecord) -> CallFilter:
 
 
 def _number(reader: Reader, call: CallRecord) -> int:
-    """Return the place of a call in its session, from 1."""
+    """Return the position of a call in its session, from 1."""
     every, start = _calls_of_session(call), call.timing.start_ns
     same = reader.calls(msgspec.structs.replace(every, since_ns=start, until_ns=start + 1))
     place = next((number for number, one in enumerate(same, 1) if one.call_id == call.call_id), 1)
@@ -174,7 +174,7 @@ def _number(reader: Reader, call: CallRecord) -> int:
 
 
 def _beside(reader: Reader, call: CallRecord, number: int) -> dict[int, Neighbour]:
-    """Return the calls before and after one in its session, by their numbers."""
+    """Return the calls before and after a call in its session, by number."""
     first = max(1, number - 1)
     found = reader.calls(msgspec.structs.replace(_calls_of_session(call), offset=first - 1, limit=number + 2 - first))
     return {at: Neighbour(one.call_id, at) for at, one in enumerate(found, first)}

@@ -1,4 +1,4 @@
-"""Calls: the list of calls, by pages, and the row of a call in any list."""
+"""Calls: the paged list of calls, and the row of a call in any list."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from callspan.view.source import Row, View, fields
 
 _FIRST: Final = 100
 _ROWS: Final = 1_000
-"""Of each page but the first one, which is shown soon."""
+"""Rows per page, except the first, which should appear quickly."""
 _WORDS: Final = 160
 _LIMITS: Final = frozenset({"max_tokens", "max_completion_tokens", "max_output_tokens"})
 
@@ -26,9 +26,9 @@ class AttemptBar(msgspec.Struct, array_like=True):
     status: int | None
     error_kind: str | None
     wait_ms: float | None
-    """Until the next one."""
+    """Wait before the next attempt."""
     asked_ms: float | None
-    """The wait that the answer requested."""
+    """Wait requested by the response."""
 
 
 class CallsPage(msgspec.Struct):
@@ -39,7 +39,7 @@ class CallsPage(msgspec.Struct):
 
 
 def page(view: View) -> CallsPage:
-    """Return a page of the calls that the filter line `q` selects; `after` is how many come before."""
+    """Return a page of the calls selected by the filter line `q`; `after` is the number of calls before it."""
     reader, which = view.chosen()
     offset = view.after()
     most = _ROWS if offset else _FIRST

@@ -1,4 +1,4 @@
-"""Compare: two calls or two sessions side by side, as `callspan show A B` compares them."""
+"""Compare: two calls or two sessions side by side, as in `callspan show A B`."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ from callspan.stores import SessionSummary, look_up
 from callspan.view.source import BadQueryError, View
 
 _CALLS: Final = 1_000
-"""Calls of a session that are compared."""
+"""Maximum number of calls of a session that are compared."""
 _LINE: Final = 300
-"""Characters of a message that both have."""
+"""Maximum number of characters of an equal message."""
 _TEXT: Final = 20_000
-"""Characters of any other."""
+"""Maximum number of characters of other messages."""
 
 
 class FactRow(msgspec.Struct):
-    """A fact, parameter or tool of both, in words."""
+    """A fact, parameter or tool of both, as text."""
 
     name: str
     status: Status
@@ -42,15 +42,15 @@ class FactRow(msgspec.Struct):
 
 
 class MessageRow(msgspec.Struct):
-    """A message of both, or of one."""
+    """A message of one or both."""
 
     role: str
     status: Status
     against: str
     text: str
-    """The common value, or the only one; "" if they differ."""
+    """The common or only text; "" if they differ."""
     changes: list[TextRun]
-    """Of two that differ."""
+    """The changes between different texts."""
 
 
 class ComparePage(msgspec.Struct):
@@ -63,15 +63,15 @@ class ComparePage(msgspec.Struct):
     tools: list[FactRow]
     messages: list[MessageRow]
     first: str
-    """A sentence on where they differ first."""
+    """A sentence about the first difference."""
     cut: int | None
-    """So many calls of each session are compared; None: all."""
+    """Number of calls compared per session, if limited; None: all."""
 
 
 def page(view: View) -> ComparePage:
     """Return the comparison of the calls or sessions `a` and `b`.
 
-    Raises LookupError where there is no such call or session, and BadQueryError for a call and a session.
+    Raises LookupError if one is missing, BadQueryError for a call and a session.
     """
     named = [look_up(view.reader, view.required(name)) for name in "ab"]
     a, b = (read_side(view.reader, one, _CALLS) for one in named)

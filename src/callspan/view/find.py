@@ -1,4 +1,4 @@
-"""Find: searches for a text, by session, and for records with an id or a user of that name."""
+"""Find: searches for a text, grouped by session, and for records by id or user."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from callspan.view.sessions import session_rows
 from callspan.view.source import Row, View
 
 _MAX_CALLS: Final = 200
-"""Calls with the text that are looked at, newest first."""
+"""Maximum number of calls with the text, newest first."""
 _MAX_HITS: Final = 5
-"""Shown of each session."""
+"""Maximum number of hits shown per session."""
 _AROUND: Final = 60
-"""Characters before a hit."""
+"""Number of characters shown before a hit."""
 _LENGTH: Final = 200
 _MIN_ID_LENGTH: Final = 4
 _ERRORS: Final = "errors"
@@ -28,20 +28,20 @@ SCOPES: Final = ("messages", "answers", "questions", "tools", "reasoning", "inst
 
 
 class Hit(msgspec.Struct):
-    """A place where the text stands."""
+    """An occurrence of the text."""
 
     call_id: str
     where: str
     """The role, `tool call`, `tool result`, `reasoning`, `instructions` or `error`."""
     text: str
     at: int
-    """Where in `text` it begins."""
+    """Its index in `text`."""
     length: int
     start_ms: float
 
 
 class IdMatch(msgspec.Struct):
-    """Something with this id or name."""
+    """A record with this id or name."""
 
     kind: str
     """`session`, `call` or `user`."""
@@ -55,7 +55,7 @@ class FoundSession(msgspec.Struct):
     session: Row | None
     hits: list[Hit]
     more: int
-    """Hits that are not shown."""
+    """Number of further hits."""
 
 
 class FindPage(msgspec.Struct):
@@ -64,14 +64,14 @@ class FindPage(msgspec.Struct):
     exact: list[IdMatch]
     rows: list[FoundSession]
     more: bool
-    """There are older calls with the text that were not looked at."""
+    """Whether there are older calls with the text."""
     text: str | None
     arguments: list[str]
-    """Of the command that finds the same calls."""
+    """Arguments of the command that finds the same calls."""
 
 
 def page(view: View) -> FindPage:
-    """Return where the words of the line `q` stand; `scope` is one of `SCOPES`."""
+    """Return the occurrences of the words in the filter line `q`; `scope` is one of `SCOPES`."""
     reader, which = view.chosen()
     scope, text = view.query.get("scope", SCOPES[0]), which.text
     if text is None:
@@ -82,7 +82,7 @@ def page(view: View) -> FindPage:
     for call in found:
         of = hits.setdefault(call.place.session_id or "", {})
         for hit in _hits(call, text.casefold(), scope):
-            # A later call repeats the message: its first one counts, which comes later here.
+            # Later calls repeat the message. The first call with it counts, which comes later here.
             of[hit.where, hit.call_id if scope == _ERRORS else hit.text] = hit
     return FindPage(
         _exact(view.reader, which),
@@ -136,7 +136,7 @@ def _hits(call: CallRecord, text: str, scope: str) -> Iterator[Hit]:
 
 
 def _position(words: str, text: str) -> int | None:
-    """Return where the case-folded text begins; None where it is not. Folding may make one character two."""
+    """Return the index of a case-folded text, or None. Folding may turn one character into two."""
     folded = words.casefold()
     at = folded.find(text)
     if at < 0 or len(folded) == len(words):
@@ -146,7 +146,7 @@ def _position(words: str, text: str) -> int | None:
 
 
 def _texts(call: CallRecord, scope: str) -> Iterator[tuple[str, str]]:
-    """Yield the texts of a call that are in the scope, with where they stand."""
+    """Yield the texts of a call within the scope, each with its place."""
     if scope == _ERRORS:
         yield from () if call.error is None else [("error", f"{call.error.type}: {call.error.message or ''}")]
         return

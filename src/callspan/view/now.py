@@ -1,4 +1,4 @@
-"""Now: the numbers of the store, the last hour, running sessions, and today's failures."""
+"""Now: the size of the store, the last hour, running sessions, and the failures of the last day."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _MAX_ROWS: Final = 3
 
 
 class Hour(msgspec.Struct):
-    """The last hour, to the full minute."""
+    """The last hour, in full minutes."""
 
     calls: int
     cost_usd: str | None
@@ -31,34 +31,34 @@ class Hour(msgspec.Struct):
     p95_ms: float | None
     retries: int | None
     minutes: list[int]
-    """Calls of each minute, the last one last."""
+    """Number of calls per minute, oldest first."""
 
 
 class StorePage(msgspec.Struct):
-    """The store, as the top bar of each page names it."""
+    """The store, for the top bar of each page."""
 
     name: str
     trace_url: str | None
     calls: int
     sessions: int
     last_ms: float | None
-    """When the newest call began."""
+    """Start of the newest call."""
     notices: list[str]
-    """Sentences on records that wait or were lost."""
+    """Sentences about waiting and lost records."""
 
 
 class NowPage(msgspec.Struct):
-    """The facts above the list of the start page."""
+    """The facts above the list on the start page."""
 
     at_ms: float
     hour: Hour
     running: list[Row]
     worth: list[Row]
-    """Of the last day: calls that failed, were cut, or cancelled, newest first."""
+    """Failed, cut and cancelled calls of the last day, newest first."""
 
 
 def version(view: View) -> dict[str, str]:
-    """Return a text that differs when something was written since."""
+    """Return a text that changes with every write."""
     return {"version": view.reader.version()}
 
 

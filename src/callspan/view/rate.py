@@ -1,4 +1,4 @@
-"""Rate: a thumb, a score, a note that somebody gives to a call or a session on the page."""
+"""Rate: a thumb, score or note for a call or session, given on the page."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from callspan.records import RewardRecord, new_id
 from callspan.view.source import BadQueryError, View
 
 _VALUES: Final = {"thumbs_up": 1.0, "thumbs_down": 0.0}
-"""As `callspan.feedback` writes them."""
+"""Values as written by `callspan.feedback`."""
 _CHARACTERS: Final = 10_000
 
 
 class Rating(msgspec.Struct, forbid_unknown_fields=True):
-    """The rating of a call or session, as sent by the page; None: not given."""
+    """The rating of a call or session, as sent by the page; None if not given."""
 
     call: str | None = None
     session: str | None = None

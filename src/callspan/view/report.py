@@ -1,6 +1,6 @@
 """Report: the page as one file, with the server's answers about the selected calls and sessions.
 
-It has the page's HTML, styles and modules, the data, and a policy that allows no more.
+It contains the page's HTML, styles and modules, the data, and a policy that forbids anything else.
 """
 
 from __future__ import annotations
@@ -24,18 +24,18 @@ from callspan.view import charts, session
 from callspan.view.source import Access, View, encoder
 
 Progress: TypeAlias = Callable[[int, int, str], None]
-"""Called with the size read, the limit, and the unit: `MB`."""
+"""Called with the size read, the limit, and the unit `MB`."""
 _MB: Final = 1_000_000
 _MAX_BYTES: Final = 20 * _MB
 _OF_SESSIONS: Final = 0.8
-"""Sessions take at most this share of the bytes where there are calls outside of them, which take what is left."""
+"""Maximum share of the bytes for sessions if there are calls outside of sessions, which get the rest."""
 
 _IMPORT: Final = re.compile(r'^import (\{.*\}) from "\./(\w+)\.js";$', re.MULTILINE)
 _EXPORT: Final = re.compile(r"^export (?=(?:const|class) (\w+))", re.MULTILINE)
 _DEFAULT: Final = re.compile(r"^export default ", re.MULTILINE)
 _LINKED: Final = re.compile(r'^<(?:link rel="stylesheet"|script|a href="#/compare").*\n', re.MULTILINE)
 _FIRST: Final = "report"
-"""The module that answers where otherwise the server does."""
+"""The module that answers instead of the server."""
 
 
 class Contents(msgspec.Struct):
@@ -46,7 +46,7 @@ class Contents(msgspec.Struct):
     """The command with its store."""
     at_ms: float
     max_bytes: int
-    """Limit of the data; sessions and calls beyond it are missing, the oldest first."""
+    """Limit of the data. The oldest sessions and calls beyond it are omitted."""
     calls: int = 0
     errors: int = 0
     retries: int | None = None
@@ -57,10 +57,10 @@ class Contents(msgspec.Struct):
     sessions: int = 0
     missing_sessions: int = 0
     outside: int = 0
-    """Calls outside of sessions."""
+    """Number of calls outside of sessions."""
     missing_outside: int = 0
     missing: str = ""
-    """What does not fit, in words."""
+    """A description of omitted data."""
 
 
 def write_report(
@@ -137,13 +137,13 @@ class _Report:
         return View(self._reader, access, query)
 
     def _scores(self) -> charts.Scores:
-        """Return the scores that the page shows first; others are not in the file."""
+        """Return the scores that the page shows first. Others are not in the file."""
         found = charts.scores(self._view())
         found.objectives = found.objectives[:1]
         return found
 
     def _sessions(self) -> list[list[msgspec.Raw]]:
-        """Return the pages of each of the newest sessions that fit."""
+        """Return the pages of the newest sessions that fit."""
         found: list[list[msgspec.Raw]] = []
         room = int(self._left * _OF_SESSIONS) if self.contents.outside else self._left
         for summary in self._summaries():
@@ -158,7 +158,7 @@ class _Report:
         return found
 
     def _whole(self, session_id: str, room: int) -> list[msgspec.Raw] | None:
-        """Return the pages of a session; None if they are larger than the room."""
+        """Return the pages of a session; None if they do not fit."""
         pages: list[msgspec.Raw] = []
         after: str | None = ""
         while after is not None:
@@ -171,7 +171,7 @@ class _Report:
         return pages
 
     def _summaries(self) -> Iterator[SessionSummary]:
-        """Yield the sessions, then those that have such calls, but began earlier, or are of no such label."""
+        """Yield the selected sessions, then other sessions of the selected calls."""
         listed = set[str]()
         for one in self._reader.sessions(self._which):
             listed.add(one.session.session_id)
@@ -207,7 +207,7 @@ def _missing(found: Contents) -> str:
 
 
 def html(data: Iterable[bytes]) -> Iterator[bytes]:
-    """Yield the file; `data` are the pieces of a JSON text that the script reads."""
+    """Yield the file; `data` are pieces of JSON for the script."""
     style, script = _styles(), _script()
     head, _, body = _LINKED.sub("", _text("index.html")).partition("</head>")
     start, _, end = body.partition("</body>")
@@ -230,7 +230,7 @@ def _styles() -> str:
 
 
 def _script() -> str:
-    """Return the modules as one: each is a function that returns its exports, behind those that it needs."""
+    """Return all modules as one script: each is a function that returns its exports, after those that it requires."""
     static = resources.files(__package__).joinpath("static")
     names = sorted(one.name.removesuffix(".js") for one in static.iterdir() if one.name.endswith(".js"))
     sources = {name: _text(f"{name}.js") for name in (_FIRST, *names)}

@@ -39,7 +39,7 @@ PAGES: Final[dict[str, Callable[[View], object]]] = {
     "table": charts.table,
     "scores": charts.scores,
 }
-"""What `/api/NAME?query` answers with."""
+"""The pages behind `/api/NAME?query`."""
 _TYPES: Final = {"html": "text/html", "css": "text/css", "js": "text/javascript", "svg": "image/svg+xml"}
 _HEADERS: Final = {
     "Content-Security-Policy": (
@@ -62,20 +62,20 @@ _CLOSED: Final = "This page is for the browser that opened the address which `ca
 
 
 class ServerOptions(NamedTuple):
-    """The server's facts that the command prints."""
+    """Options of the server."""
 
     port: int = 0
-    """0: any that is free."""
+    """0 for any free port."""
     ready: Callable[[str], object] = print
-    """Is given the address to open, when it can be opened."""
+    """Called with the address once it can be opened."""
 
 
 class _Gate:
-    """Lets in requests of the browser that opened the printed address, made to this address by its own page.
+    """Admits only requests from the page in the browser that opened the printed address.
 
-    A browser sends the cookies of 127.0.0.1 to every port, so another server on this machine may learn them. Data
-    therefore needs the page's key too: the page gets it behind the `#` of its address, keeps it in `localStorage`,
-    which belongs to one port, and sends it as a header.
+    A browser sends the cookies of 127.0.0.1 to every port, so that another server on this machine may learn them.
+    Therefore data also requires the page's key, which the page gets after the `#` of its address, keeps in
+    `localStorage`, which is specific to the port, and sends as a header.
     """
 
     def __init__(self, app: ASGIApp, port: int) -> None:
@@ -87,7 +87,7 @@ class _Gate:
         self._page = secrets.token_urlsafe(32)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer a request, or pass it on."""
+        """Answer a request or pass it on."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -118,9 +118,9 @@ class _Gate:
         return None if is_browser and is_page else PlainTextResponse(_CLOSED, 403)
 
     def _exchanged(self, given: str, *, is_browser: bool) -> Response:
-        """Return the answer to the printed address, whose token is used up by it.
+        """Return the answer to the printed address, whose token works once.
 
-        A page that leads on, and no redirect: a browser sends a strict cookie only from a page of the same address.
+        It is a page with a link instead of a redirect, because browsers send strict cookies only from the same address.
         """
         if self.token is None or not _is_equal(given, self.token):
             return RedirectResponse("/", 303) if is_browser else PlainTextResponse(_CLOSED, 403)
@@ -141,7 +141,7 @@ async def _data(source: StoreSource, request: Request) -> Response:
         return _failed("there is no such page", 404)
     answer = await _answer(source, PAGES[name], request)
     if name == _VERSION:
-        # A browser logs each answer of another status, and this is asked again and again.
+        # A browser logs each answer with another status, and this is polled.
         answer.status_code = 200
     return answer
 
@@ -190,7 +190,7 @@ async def _file(request: Request) -> Response:
 
 
 def application(access: Access, port: int) -> tuple[ASGIApp, str]:
-    """Return the application, and the token that opens it, once."""
+    """Return the application and the token that opens it once."""
     source = StoreSource(access)
     routes = [
         Route("/", _file),
@@ -203,7 +203,7 @@ def application(access: Access, port: int) -> tuple[ASGIApp, str]:
 
 
 def serve(access: Access, options: ServerOptions) -> None:
-    """Serve the page until the process is interrupted. Raises OSError where the port is taken."""
+    """Serve the page until the process is interrupted. Raises OSError if the port is in use."""
     with socket.create_server((_ADDRESS, options.port), backlog=64) as opened:
         port = opened.getsockname()[1]
         app, token = application(access, port)

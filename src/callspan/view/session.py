@@ -1,4 +1,4 @@
-"""Session: one session with its steps, and its calls, tools, events, messages and rewards by time, in pages."""
+"""Session: one session with its steps, calls, tools, events, messages and rewards by time, in pages."""
 
 from __future__ import annotations
 
@@ -43,26 +43,26 @@ Instructions: TypeAlias = dict[str, dict[str, object]]
 """Instructions and tools of requests, by a key."""
 _ROWS: Final = 1_000
 _MAX_CHARACTERS: Final = 20_000
-"""Of each text; the page of the call has more."""
+"""Maximum number of characters of each text. The page of the call shows more."""
 _MAX_POINTS: Final = 600
 _MAX_STEPS: Final = 2_000
-"""Of a session with more steps only those of the page are read."""
+"""Number of steps above which only those of the page are read."""
 
 
 class TurnRow(msgspec.Struct):
     """The messages that a call adds to the conversation."""
 
     new: list[dict[str, object]]
-    """Messages of its request that no call before it has sent or returned."""
+    """Messages of its request that no earlier call has sent or returned."""
     answer: list[dict[str, object]]
     instructions: str | None
-    """Key of its instructions and tools; None: it has none."""
+    """Key of its instructions and tools, or None."""
     sent: int | None
-    """Messages of its request."""
+    """Number of messages in its request."""
     sent_bytes: int | None
     error: str | None
     kept: str
-    """The level of content that was kept: `full`, `metadata`, `off`."""
+    """The recorded content level: `full`, `metadata`, `off`."""
     redactions: list[dict[str, object]]
     voice: VoiceTurn | None = None
 
@@ -79,30 +79,30 @@ class EntryRow(msgspec.Struct):
     call: Row | None = None
     turn: TurnRow | None = None
     record: dict[str, object] | None = None
-    """Of all but calls: the record."""
+    """The record, except for calls."""
     span: str | None = None
-    """Its span and the one above, by which the browser tells in which agents it ran, also those of other pages."""
+    """Its span id and the parent's, by which the browser finds its agents, also on other pages."""
     above: str | None = None
 
 
 class SessionPage(msgspec.Struct):
-    """A page of a session; one behind another has nothing of the whole session."""
+    """A page of a session. Only the first one has data of the whole session."""
 
     rows: list[EntryRow]
     steps: list[Row]
     instructions: Instructions
-    """By their keys: `parts` and `tools`."""
+    """By key: `parts` and `tools`."""
     next: str | None
     is_voice: bool
-    """Whether a call of it is one of a session of speech."""
+    """Whether it has a call of a speech session."""
     session: Row | None = None
     record: dict[str, object] | None = None
     curve: list[float] = []
-    """The reward so far; of more than `_MAX_POINTS` rewards the least and the largest of each part."""
+    """The cumulative reward; with more than `_MAX_POINTS` rewards, minimum and maximum of each part."""
 
 
 def page(view: View) -> SessionPage:
-    """Return the first entries of session `id`, or those from a time on: `after`, Unix nanoseconds.
+    """Return the first entries of session `id`, or those from a time on (`after`, Unix nanoseconds).
 
     Only the first page has the data of the whole session. Raises LookupError if there is no such session.
     """
@@ -136,7 +136,7 @@ def _part(reader: Reader, session_id: str, since_ns: int, *, whole: bool) -> Ses
 
 
 def _entries(reader: Reader, session_id: str, since_ns: int) -> tuple[list[Entry], str | None]:
-    """Return the entries of a page, with all that began as the last one did, and when the next page begins."""
+    """Return the entries of a page, including all that started with the last one, and the start of the next page."""
     every = reader.entries(session_id, since_ns=since_ns or None)
     items = list(islice(every, _ROWS))
     for item in every:
@@ -165,7 +165,7 @@ def _rows(items: Sequence[Entry], turns: ConversationReader, known: Instructions
 def call_entry(
     call: CallRecord, turns: ConversationReader, known: Instructions, voice: VoiceTurn | None = None
 ) -> EntryRow:
-    """Return the row of a call behind those that were read; its instructions are added to the known ones."""
+    """Return the row of the next call; its instructions are added to the known ones."""
     return EntryRow(
         id=call.call_id,
         kind="call",
@@ -182,7 +182,7 @@ def call_entry(
 def turn_row(
     call: CallRecord, new: Sequence[Message], instructed: str | None, voice: VoiceTurn | None = None
 ) -> TurnRow:
-    """Return the entry of a call with these new messages, without those that other turns of a voice session show."""
+    """Return the row of a call with these new messages, except those shown by other turns of a voice session."""
     outputs = call.conversation.output if call.conversation is not None else []
     return TurnRow(
         new=plain_messages([one for one in new if voice is None or one not in voice.shown], _MAX_CHARACTERS),
@@ -198,7 +198,7 @@ def turn_row(
 
 
 def instructions_key(call: CallRecord, known: Instructions) -> str | None:
-    """Return the key of a call's instructions and tools, which are added to the known ones; None: it has none."""
+    """Return the key of a call's instructions and tools, which are added to the known ones; None without any."""
     parts = [*map(plain, instructions(call))]
     tools = call.conversation.tools if call.conversation is not None else []
     if not parts and not tools:

@@ -1,4 +1,4 @@
-"""Sessions: the list, a page of rows with first words, marks, scores, course and sums."""
+"""Sessions: the paged list, with first words, marks, scores, course and sums."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from callspan.stores import IN_PROGRESS, INTERRUPTED, Reader, Run, SessionSummar
 from callspan.view.source import Row, View, fields
 
 _FIRST: Final = 100
-"""Rows of the first page, which is shown soon, and read again after each write."""
+"""Rows of the first page, which should appear quickly and is read again after each write."""
 _ROWS: Final = 500
-"""Rows of the others: twice as many take more than a second of a million calls that are sorted by a sum."""
+"""Rows of other pages. Twice as many take more than a second with a million calls sorted by a sum."""
 _AT_ONCE: Final = 200
-"""Rows that are read together, as readers read their sums."""
+"""Rows read together, as in `Reader.sessions`."""
 _MAX_POINTS: Final = 64
-"""Of a curve of rewards in a list."""
+"""Maximum number of points of a reward curve in a list."""
 _MAX_EVENTS: Final = 10_000
-"""A session with more has no curve in a list."""
+"""Number of events above which a session has no curve in lists."""
 _MAX_RUNS: Final = 256
-"""A session with more calls and events has no course."""
+"""Number of calls and events above which a session has no course in lists."""
 _OF_SUMMARY: Final = (
     *("outcome", "succeeded", "errors", "first_error", "cancelled", "cut_off", "cut_by_length", "retries", "reward"),
     *("scores", "calls", "input_tokens", "output_tokens", "calls_without_cost", "models"),
@@ -31,11 +31,11 @@ _OF_SUMMARY: Final = (
 
 
 class CourseBar(msgspec.Struct, array_like=True):
-    """One call or tool in the drawing of a session's course."""
+    """One call or tool in the course of a session."""
 
     kind: str
     start_ms: float
-    """Since the first of them."""
+    """Time since the first one."""
     lasted_ms: float | None
     first_token_ms: float | None
     outcome: str | None
@@ -47,11 +47,11 @@ class SessionsPage(msgspec.Struct):
 
     rows: list[Row]
     next: str | None
-    """How many rows come before the next page; None: this is the last."""
+    """Number of rows before the next page; None on the last."""
 
 
 def page(view: View) -> SessionsPage:
-    """Return a page of the sessions that the filter line `q` selects; `after` is how many come before."""
+    """Return a page of the sessions selected by the filter line `q`; `after` is the number of sessions before it."""
     (reader, which), offset = view.chosen(), view.after()
     most = _ROWS if offset else _FIRST
     found = reader.sessions(msgspec.structs.replace(which, offset=offset, limit=most + 1))
@@ -64,9 +64,9 @@ def page(view: View) -> SessionsPage:
 def session_rows(
     reader: Reader, found: list[SessionSummary], curves: Mapping[str, Sequence[tuple[int, float]]] | None = None
 ) -> list[Row]:
-    """Return the rows of these sessions; `curves` are their rewards where they were read already.
+    """Return the rows of these sessions; `curves` are their reward curves, if already read.
 
-    `course` has its calls and tools, `curve` the reward so far, where the environment gave several.
+    `course` has the calls and tools; `curve` the cumulative reward, if there were several rewards.
     """
     ids = [one.session.session_id for one in found]
     words = reader.first_words(ids)
@@ -108,12 +108,12 @@ def _bar(run: Run, first_ns: int, of_session: str) -> CourseBar:
 
 
 def _short(time_ns: int | None) -> float | None:
-    """Return milliseconds with one digit; there are very many of them, and `round` takes long."""
+    """Return milliseconds with one digit. There are very many, and `round` is slow."""
     return None if time_ns is None else (time_ns + 50_000) // 100_000 / 10
 
 
 def thinned(values: list[float], most: int) -> list[float]:
-    """Return a curve with a limited number of points that keeps the minimum and maximum of each part."""
+    """Return a curve reduced to a number of points, with the minimum and maximum of each part."""
     if len(values) <= most:
         return values
     parts = most // 2

@@ -1,4 +1,4 @@
-"""Source: the store as the pages read it, with the filter that the filter line stands for."""
+"""Source: the store for the pages, with the filter of their filter line."""
 
 from __future__ import annotations
 
@@ -13,67 +13,67 @@ from callspan.records import RewardRecord
 from callspan.stores import CallFilter, Reader, Scoring, scored
 
 Query: TypeAlias = Mapping[str, str]
-"""The query of a request for data, by name."""
+"""The query parameters of a request."""
 Row: TypeAlias = dict[str, object]
-"""A session or a call in a list; None is unknown."""
+"""A session or call in a list; None is unknown."""
 
 
 _NUMBER: Final = re.compile("[0-9]{1,18}|[1-8][0-9]{18}")
-"""What a store takes as an integer."""
+"""An integer that stores accept."""
 
 
 def fields(record: object, names: Iterable[str]) -> Row:
-    """Return these fields of a record, or of None, of which nothing is known."""
+    """Return these fields of a record; all None for None."""
     return {name: None if record is None else getattr(record, name) for name in names}
 
 
 class BadQueryError(Exception):
-    """The query means nothing; the text says why."""
+    """The query is invalid. The message has the reason."""
 
 
 class Access(NamedTuple):
-    """How the page gets at the store."""
+    """The page's access to the store."""
 
     open: Callable[[], Reader]
-    """Opens the store for reading. Raises what its drivers raise."""
+    """Opens the store for reading. Raises its drivers' errors."""
     chosen: Callable[[str], tuple[CallFilter, Scoring]]
-    """Reads a filter line. Raises BadQueryError."""
+    """Parses a filter line. Raises BadQueryError."""
     arguments: Callable[[str], list[str]]
-    """Reads a filter line as arguments of the command."""
+    """Converts a filter line to command arguments."""
     error_text: Callable[[Exception], str]
-    """Returns the sentence that the command would print for an error of the store."""
+    """Returns the command's message for an error of the store."""
     errors: Callable[[], tuple[type[Exception], ...]]
-    """Returns the exceptions of a store that cannot be read."""
+    """Returns the exceptions of an unreadable store."""
     waiting: Callable[[], list[str]]
-    """Returns sentences on records that wait to be delivered, and on losses."""
+    """Returns sentences about waiting and lost records."""
     keep: Callable[[RewardRecord], None]
-    """Writes a rating into the store, which is opened for that alone. Raises what its drivers raise."""
+    """Writes a rating to the store, which it opens for that. Raises its drivers' errors."""
     name: str
     """The store, without its password."""
     trace_url: str | None = None
-    """Address of a trace, with `{trace_id}`; None: none is linked."""
+    """Address of a trace, with `{trace_id}`; None for no links."""
 
 
 class View(NamedTuple):
-    """What a page is made of."""
+    """The input of a page."""
 
     reader: Reader
     access: Access
     query: Query
 
     def chosen(self) -> tuple[Reader, CallFilter]:
-        """Return the reader and the filter that the query's line `q` stands for. Raises BadQueryError."""
+        """Return the reader and the filter of the filter line `q`. Raises BadQueryError."""
         which, scoring = self.access.chosen(self.query.get("q", ""))
         return scored(self.reader, scoring), which
 
     def required(self, name: str) -> str:
-        """Return a value of the query. Raises BadQueryError where there is none."""
+        """Return a query parameter. Raises BadQueryError if it is missing."""
         if not self.query.get(name):
             raise BadQueryError(f"{name} is missing")
         return self.query[name]
 
     def after(self) -> int:
-        """Return the number at which the page begins; 0: the first one. Raises BadQueryError."""
+        """Return the offset of the page, 0 for the first. Raises BadQueryError."""
         text = self.query.get("after") or "0"
         if not _NUMBER.fullmatch(text):
             raise BadQueryError("after is no number")
@@ -86,10 +86,10 @@ class StoreSource:
     def __init__(self, access: Access) -> None:
         self.access = access
         self.was_open = False
-        """Whether the store had records once; until then it is waited for."""
+        """Whether the store has had records; until then the page waits for it."""
 
     def answer(self, page: Callable[[View], object], query: Query) -> bytes:
-        """Return the JSON of a page. Raises the errors of the store, and BadQueryError."""
+        """Return the JSON of a page. Raises the store's errors and BadQueryError."""
         with closing(self.access.open()) as reader:
             self.was_open = True
             return encoder.encode(page(View(reader, self.access, query)))

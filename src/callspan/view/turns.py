@@ -1,4 +1,4 @@
-"""Turns: messages and their parts as the page gets them."""
+"""Turns: messages and their parts for the page."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ import msgspec
 from callspan.records import Media, Message, ToolResult
 
 _IMAGES: Final = frozenset({"image/png", "image/jpeg", "image/gif", "image/webp"})
-"""Media that a page may show: no form of an image that can hold a script or a link."""
+"""Media types that the page may show, without image formats that can contain scripts or links."""
 
 
 def messages_with(messages: Iterable[Message], requested: Collection[str | None]) -> list[Message]:
-    """Return the messages with a result of one of these tool calls."""
+    """Return the messages with results of these tool calls."""
     return [one for one in messages if any(isinstance(part, ToolResult) and part.id in requested for part in one.parts)]
 
 
 def plain_messages(messages: Iterable[Message], most: int) -> list[dict[str, object]]:
-    """Return messages for JSON; each text is cut after a number of characters."""
+    """Return messages for JSON, with each text truncated to a number of characters."""
     return [
         {
             "role": one.role,
@@ -32,7 +32,7 @@ def plain_messages(messages: Iterable[Message], most: int) -> list[dict[str, obj
 
 
 def plain(part: object) -> object:
-    """Return a part for JSON: of media the bytes only where the page may show them."""
+    """Return a part for JSON, with the bytes of media only if the page may show them."""
     if isinstance(part, Media) and part.mime not in _IMAGES:
         part = msgspec.structs.replace(part, data=None)
     return msgspec.to_builtins(part, enc_hook=str)
