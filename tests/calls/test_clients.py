@@ -9,9 +9,6 @@ from typing import Any
 import anthropic
 import openai
 import pytest
-from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.sdk.trace.export import SimpleSpanProcessor
-from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from tests.support import sdks
 from tests.support.calls import (
     CHAT,
@@ -27,6 +24,7 @@ from tests.support.calls import (
     usage_of,
 )
 from tests.support.mode import Mode
+from tests.support.telemetry import kept_spans
 
 import callspan
 from callspan.testing import Captured
@@ -133,10 +131,9 @@ async def test_every_way_and_ending_of_groq_is_one_span_and_one_record(way: str,
 
 
 async def test_its_instrumentor_patches_it_alone_and_restores_it(mode: Mode) -> None:
-    exporter, provider = InMemorySpanExporter(), TracerProvider()
+    provider, exporter = kept_spans()
     client = pytest.importorskip("groq")._base_client.SyncAPIClient
     original = vars(client)["request"]
-    provider.add_span_processor(SimpleSpanProcessor(exporter))
     instrumentor = callspan.GroqInstrumentor()
     instrumentor.instrument(tracer_provider=provider)
     try:

@@ -15,12 +15,11 @@ from typing import Any
 import openai
 import pytest
 from opentelemetry.metrics import NoOpMeterProvider
-from opentelemetry.sdk.metrics import MeterProvider
-from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from opentelemetry.trace import NoOpTracerProvider
 from tests.support.calls import CHAT
 from tests.support.processes import ran
 from tests.support.rig import until
+from tests.support.telemetry import Meters
 
 import callspan
 from callspan import AnthropicInstrumentor, GroqInstrumentor, OpenAIInstrumentor, SettingError, open_store
@@ -343,18 +342,13 @@ def test_an_exporters_flush_waits_for_what_a_failing_store_lacked_before_a_chang
 def test_of_two_urls_of_one_store_the_first_measures_what_was_priced(tmp_path: Path) -> None:
     prices = tmp_path / "prices.json"
     prices.write_text(json.dumps({"models": {"m": {"input": "2", "output": "4"}}}))
-    path, reader = tmp_path / "calls.db", InMemoryMetricReader()
-    meters = MeterProvider([reader])
-    handle = callspan.instrument(stores=(f"sqlite:///{path}", str(path)), prices=prices, meter_provider=meters)
+    path, meters = tmp_path / "calls.db", Meters()
+    urls = f"sqlite:///{path}", str(path)
+    handle = callspan.instrument(stores=urls, prices=prices, meter_provider=meters.provider)
     record("m", prompt_tokens=1_000_000, completion_tokens=0)
     assert handle.force_flush()
-    text = json.loads(reader.get_metrics_data().to_json())
-    points = {
-        metric["name"]: metric["data"]["data_points"]
-        for resource in text["resource_metrics"] for scope in resource["scope_metrics"] for metric in scope["metrics"]
-    }  # fmt: skip
-    (cost,) = points["callspan.client.cost"]
-    assert cost.get("sum", cost.get("value")) == 2
+    (cost,) = meters.read()["callspan.client.cost"]
+    assert cost.sum == 2
 
 
 class FlushedTracers(NoOpTracerProvider):

@@ -15,14 +15,11 @@ from typing import Any, Final
 
 import openai
 import pytest
-from opentelemetry.sdk.metrics import MeterProvider
-from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.sdk.trace.export import SimpleSpanProcessor
-from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 from tests.support.calls import CHAT, REQUESTS, Wire, caught
 from tests.support.mode import Mode
+from tests.support.telemetry import Meters, kept_spans
 
 import callspan
 from callspan.records import CallRecord
@@ -40,47 +37,6 @@ BOUNDED: Final = {
 }  # fmt: skip
 DURATION: Final = "gen_ai.client.operation.duration"
 LIMITED: Final = {"status": 429, "headers": {"retry-after-ms": "1"}}
-
-
-class UnhashableProvider(MeterProvider):
-    """As that of Logfire, a dataclass that compares by value."""
-
-    def __eq__(self, other: object) -> bool:
-        return self is other
-
-    __hash__ = None  # type: ignore[assignment] # what it is about
-
-
-class Meters:
-    """A meter provider of the real SDK, read when asked."""
-
-    def __init__(self) -> None:
-        self.reader = InMemoryMetricReader()
-        self.provider = UnhashableProvider(metric_readers=[self.reader], shutdown_on_exit=False)
-
-    def metrics(self) -> dict[str, Any]:
-        """What was measured, by name."""
-        data = self.reader.get_metrics_data()
-        if data is None:
-            return {}
-        scopes = [scope for resource in data.resource_metrics for scope in resource.scope_metrics]
-        return {metric.name: metric for scope in scopes for metric in scope.metrics}
-
-    def read(self) -> dict[str, list[Any]]:
-        """Data points by metric."""
-        return {name: list(metric.data.data_points) for name, metric in self.metrics().items()}
-
-    def values(self, name: str, **about: object) -> list[Any]:
-        """Values of a metric's points whose attributes (dots as double underscores) are these."""
-        wanted = {key.replace("__", "."): value for key, value in about.items()}
-        return [
-            point.value
-            for point in self.read().get(name, [])
-            if all(point.attributes.get(key) == value for key, value in wanted.items())
-        ]
-
-    def running(self) -> int:
-        return sum(self.values("callspan.client.in_flight"))
 
 
 @pytest.fixture
@@ -271,8 +227,7 @@ SCOPES: Final = {
 
 def test_tools_agents_and_sessions_have_the_durations_of_the_conventions() -> None:
     """In seconds, equal to the span's, in the conventions' buckets, with its name and the type of its error."""
-    exporter, spans, meters = InMemorySpanExporter(), TracerProvider(), Meters()
-    spans.add_span_processor(SimpleSpanProcessor(exporter))
+    (spans, exporter), meters = kept_spans(), Meters()
     handle = callspan.instrument(tracer_provider=spans, meter_provider=meters.provider)
     for attempt in range(2):
         with contextlib.suppress(ValueError), callspan.session("trip", session_id="one") as session:

@@ -16,14 +16,13 @@ import pytest
 import wrapt
 from opentelemetry import trace
 from opentelemetry.instrumentation.utils import suppress_instrumentation
-from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
-from opentelemetry.sdk.trace.export import SimpleSpanProcessor
-from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.sdk.trace import ReadableSpan
 from tests.calls import transports
 from tests.support import sdks
 from tests.support.calls import MESSAGE, REQUESTS, Wire, ask, caught, client_of, text_of, the_call
 from tests.support.mode import Mode
 from tests.support.scale import scaled
+from tests.support.telemetry import kept_spans
 
 import callspan
 from callspan.records import Record
@@ -387,9 +386,7 @@ async def test_a_stream_whose_reader_another_library_has_replaced_is_recorded(
 def native(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], list[ReadableSpan]]]:
     """The spans that go to the global provider, where the SDK's own go; ours have a provider of their own here."""
     sdks.needs("anthropic", "1.14", "tracing of its own")
-    exporter = InMemorySpanExporter()
-    provider = TracerProvider()
-    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    provider, exporter = kept_spans()
     monkeypatch.setattr(trace, "_TRACER_PROVIDER", provider)
     yield lambda: list(exporter.get_finished_spans())
     provider.shutdown()

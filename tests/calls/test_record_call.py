@@ -17,11 +17,10 @@ import msgspec
 import openai
 import pytest
 from opentelemetry import trace
-from opentelemetry.sdk.metrics import MeterProvider
-from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from opentelemetry.trace import StatusCode
 from tests.support.calls import CHAT, QUESTION, text_of, the_call, usage_of
 from tests.support.mode import Mode
+from tests.support.telemetry import Meters
 
 import callspan
 from callspan import UsageError
@@ -253,18 +252,11 @@ def test_misuse_raises_before_anything_is_changed() -> None:
     assert (record.timing, record.metadata) == (Timing(start_ns=T0, duration_ns=S), {})
 
 
-def _measured(reader: InMemoryMetricReader) -> set[str]:
-    data = reader.get_metrics_data()
-    scopes = [scope for resource in data.resource_metrics for scope in resource.scope_metrics] if data else []
-    return {one.name for scope in scopes for one in scope.metrics if list(one.data.data_points)}
-
-
 def test_it_is_priced_as_of_its_day_and_in_no_metric(tmp_path: Path) -> None:
     """The price of o3 fell to a fifth in June 2025. Sessions, steps and tools of the past are measured no more."""
     pytest.importorskip("genai_prices", reason="needs published prices: pip install 'callspan[cost]'")
-    reader = InMemoryMetricReader()
-    provider = MeterProvider(metric_readers=[reader], shutdown_on_exit=False)
-    handle = callspan.instrument(stores=tmp_path / "calls.db", meter_provider=provider)
+    meters = Meters()
+    handle = callspan.instrument(stores=tmp_path / "calls.db", meter_provider=meters.provider)
     imported(T0, T0 + S, T0 + 3 * S)
     imported(T0 + 365 * 24 * 3600 * S)
     with callspan.record_call(provider="openai", at=T0) as call:
@@ -277,7 +269,7 @@ def test_it_is_priced_as_of_its_day_and_in_no_metric(tmp_path: Path) -> None:
     with callspan.timestep(at=T0):
         pass
     assert handle.force_flush()
-    found = _measured(reader)
+    found = meters.read()
     assert {name for name in found if not name.startswith("callspan.delivery") and "spool" not in name} == set()
     with closing(callspan.open_store(str(tmp_path / "calls.db"))) as store:
         costs = {call.timing.start_ns: call.cost and call.cost.usd for call in store.calls() if call.usage}
@@ -287,9 +279,9 @@ def test_it_is_priced_as_of_its_day_and_in_no_metric(tmp_path: Path) -> None:
     with callspan.session("now"), callspan.tool("t"), callspan.record_call(provider="openai") as call:
         call.response(ANSWER)
     assert handle.force_flush()
-    assert {"gen_ai.client.operation.duration", "callspan.client.cost"} <= _measured(reader)
+    assert {"gen_ai.client.operation.duration", "callspan.client.cost"} <= meters.read().keys()
     handle.uninstrument()
-    reader.shutdown()
+    meters.provider.shutdown()
 
 
 def ask(client: openai.OpenAI, model: str) -> str | None:

@@ -11,12 +11,10 @@ from typing import Any
 import openai
 import pytest
 from opentelemetry import trace
-from opentelemetry.sdk.metrics import MeterProvider
-from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
-from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from tests.support.processes import ran
+from tests.support.telemetry import Meters, kept_spans
 
 import callspan
 from callspan import CallRecordExporter, Handle, open_store
@@ -92,8 +90,7 @@ def test_a_frameworks_span_that_a_call_uses_is_exported_once_when_its_owner_ends
 ) -> None:
     """To the provider that was given. One that its owner never ends is not exported; the call has its record."""
     records: list[Any] = []
-    exporter, tracing = InMemorySpanExporter(), TracerProvider()
-    tracing.add_span_processor(SimpleSpanProcessor(exporter))
+    tracing, exporter = kept_spans()
     provider.reply(text="one two three four", repeat=True)
     handle = callspan.instrument(tracer_provider=tracing, stores=())
     remove = callspan.add_callback("after_record", records.append, kinds=["call"])
@@ -165,17 +162,16 @@ BOUNDED = {
 
 
 class Measured:
-    """An application with a meter provider of the real SDK, and what it has measured."""
+    """An application, and what it has measured."""
 
     def __init__(self, place: Path, provider: ScriptedProvider) -> None:
         self.place, self._provider = place, provider
         self.sqlite, self.jsonl = f"sqlite:///{place / 'a.db'}", f"jsonl:///{place / 'b.jsonl'}"
         self.nobody = f"unix:///{place / 'nobody.sock'}"
-        self._reader, self._handles = InMemoryMetricReader(), list[Handle]()
-        self._meters = MeterProvider(metric_readers=[self._reader], shutdown_on_exit=False)
+        self._meters, self._handles = Meters(), list[Handle]()
 
     def start(self, **settings: Any) -> Handle:
-        self._handles.append(callspan.instrument(meter_provider=self._meters, **settings))
+        self._handles.append(callspan.instrument(meter_provider=self._meters.provider, **settings))
         return self._handles[-1]
 
     def ask(self, count: int = 1, **reply: Any) -> None:
@@ -185,11 +181,7 @@ class Measured:
                 client.chat.completions.create(model="my-model", messages=HI)
 
     def points(self, name: str) -> list[Any]:
-        data = self._reader.get_metrics_data()
-        scopes = [scope for resource in data.resource_metrics for scope in resource.scope_metrics] if data else []
-        found = [
-            one for scope in scopes for each in scope.metrics if each.name == name for one in each.data.data_points
-        ]
+        found = self._meters.read().get(name, [])
         assert all(set(point.attributes) <= BOUNDED for point in found)
         return found
 
@@ -202,7 +194,7 @@ class Measured:
     def close(self) -> None:
         for handle in self._handles:
             handle.uninstrument()
-        self._reader.shutdown()
+        self._meters.provider.shutdown()
 
 
 @pytest.fixture
