@@ -186,10 +186,10 @@ class Worker:
 
     def _begin(self) -> None:
         self._waiting: deque[Callable[[], object]] = deque()
-        self._later: dict[object, tuple[float, Callable[[], object]]] = {}
+        self._later: dict[Callable[[], object], float] = {}
         self._wake: SimpleQueue[None] = SimpleQueue()
-        # The caller that clears it starts the thread, which sets it at its end.
-        self._unstarted = AtomicFlag(is_set=True)
+        self.is_idle = AtomicFlag(is_set=True)
+        """Set while no thread runs, for lack of work or because none could be started. Whoever clears it starts one."""
         self._working = 0
         """Id of the thread that runs waiting work, else 0."""
 
@@ -201,8 +201,8 @@ class Worker:
         self._ensure_thread()
 
     def put_later(self, delay_s: float, work: Callable[[], object]) -> None:
-        """Run `work` after a delay, or in `drain(later=True)`."""
-        self._later[object()] = (time.monotonic() + delay_s, work)
+        """Run `work` once after a delay, which starts anew if it still waits, or in `drain(later=True)`."""
+        self._later[work] = time.monotonic() + delay_s
         self._ensure_thread()
 
     def drain(self, timeout_s: float, *, later: bool = False) -> bool:
@@ -219,7 +219,7 @@ class Worker:
         self._waiting.append(done.set)
         self._ensure_thread()
         while not done.wait(max(0.0, min(_POLL_S, deadline - time.monotonic()))):
-            if self._unstarted:
+            if self.is_idle:
                 self._work_off()
             elif time.monotonic() >= deadline:
                 return False
@@ -235,16 +235,16 @@ class Worker:
     def _take_due(self, now: float) -> float | None:
         """Move due work to the waiting work; return the due time of the next, or None."""
         following: float | None = None
-        for key, (due, work) in list(self._later.items()):
+        for work, due in list(self._later.items()):
             if due > now:
                 following = due if following is None else min(following, due)
-            elif self._later.pop(key, None) is not None:
+            elif self._later.pop(work, None) is not None:
                 self._waiting.append(work)
         return following
 
     def _ensure_thread(self) -> None:
         self._wake.put(None)
-        if not self._unstarted.test_and_clear():
+        if not self.is_idle.test_and_clear():
             return
         # Not `Thread.start`: it waits for the new thread, which may wait for a lock held by the code that this
         # finalizer or signal handler interrupted.
@@ -252,20 +252,20 @@ class Worker:
             try:
                 _thread.start_new_thread(self._start, ())
             except RuntimeError:
-                self._unstarted.set()  # the interpreter is ending: `drain` runs the work
+                self.is_idle.set()  # the interpreter is ending: `drain` runs the work
 
     def _start(self) -> None:
         with _START:
             thread(self._run_on, self._name).start()
             return
-        self._unstarted.set()
+        self.is_idle.set()
 
     def _run_on(self) -> None:
         try:
             self._run()
         except BaseException as error:  # noqa: BLE001 - a callback of the application may raise `SystemExit`
             self._working = 0
-            self._unstarted.set()
+            self.is_idle.set()
             if self._waiting or self._later:
                 self._ensure_thread()  # the next thread continues
             report(_WORK.what, error)
@@ -276,9 +276,9 @@ class Worker:
             self._work_off()
             is_woken = self._sleep(_IDLE_S if following is None else following - time.monotonic())
             if not is_woken and following is None:
-                self._unstarted.set()
+                self.is_idle.set()
                 # Work added in the meantime found a running thread and did not start one.
-                if not ((self._waiting or self._later) and self._unstarted.test_and_clear()):
+                if not ((self._waiting or self._later) and self.is_idle.test_and_clear()):
                     return
 
     def _sleep(self, seconds: float) -> bool:

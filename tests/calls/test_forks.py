@@ -71,19 +71,20 @@ def test_a_child_forked_while_a_lock_was_held_records_its_calls(
     assert sorted(str(call.request.model) for call in reading(store).calls()) == ["child", "parent"]
 
 
+def refused(*_: object) -> None:
+    raise RuntimeError("can't create new thread at interpreter shutdown")
+
+
 @forks
 def test_where_no_thread_can_be_started_a_flush_ends_the_streams_that_its_own_process_dropped(
     provider: ScriptedProvider, instrumented: Instrument, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refuse(*_: object) -> None:
-        raise RuntimeError("can't create new thread at interpreter shutdown")
-
     def drop(model: str) -> None:
         with openai.OpenAI(api_key="k", base_url=provider.openai_url) as client:
             next(client.chat.completions.create(model=model, messages=[], stream=True))
         gc.collect()
 
-    monkeypatch.setattr(_thread, "start_new_thread", refuse)
+    monkeypatch.setattr(_thread, "start_new_thread", refused)
     handle = instrumented(stores=f"jsonl:///{tmp_path}/calls.jsonl")
     drop("parent")
     in_child(lambda: drop("child") is None and handle.force_flush(30_000))
@@ -296,6 +297,24 @@ def hanging(ask: Callable[[], None], provider: ScriptedProvider, outcomes: Calla
     yield
     provider.close()
     asking.join()
+
+
+def test_a_long_call_is_in_progress_although_no_thread_could_be_started_for_one_before_it(
+    provider: ScriptedProvider, client: openai.OpenAI, instrumented: Instrument, store: str,
+    outcomes: Callable[[], list[str]], monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    def ask() -> None:
+        with suppress(openai.APIConnectionError):
+            client.chat.completions.create(**CHAT)
+
+    instrumented()
+    until(lambda: "callspan-deferred-ends" not in {thread.name for thread in threading.enumerate()})
+    with monkeypatch.context() as patch:
+        patch.setattr(_thread, "start_new_thread", refused)
+        ask()
+    callspan.instrument(stores=store)
+    with hanging(ask, provider, outcomes):
+        pass
 
 
 def redacted_there(record: Any) -> Any:

@@ -389,6 +389,21 @@ def test_losses_of_many_names_fit_into_their_file(tmp_path: Path) -> None:
     assert sum(loss.count for loss in read_losses(tmp_path).dropped.values()) == 1000
 
 
+def test_losses_are_written_although_no_thread_could_be_started_for_the_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    until(lambda: "callspan-losses" not in {thread.name for thread in threading.enumerate()})
+    counter = LossCounter(tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr("_thread.start_new_thread", refuse)
+        counter.add("dropped", "cap")
+    counter.add("dropped", "cap")
+    until(lambda: (found := read_losses(tmp_path)).dropped.keys() == {"cap"} and found.dropped["cap"].count == 2)
+
+
 def test_with_sync_a_new_segment_has_its_directories_synced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Else a power failure leaves records in a file, or a directory, that has no name."""
     synced: list[int] = []

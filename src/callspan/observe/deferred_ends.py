@@ -61,26 +61,22 @@ class DeferredEnds:
             self._exit_registered = True
         # Removed by a built-in: an interrupt within a Python callback would be lost.
         self._calls[id(call)] = weakref.ref(call, partial(self._calls.pop, id(call)))
-        if self._unwatched:
+        if self._unwatched or self.worker.is_idle:
             self._watch()
 
     def _forget_watch(self) -> None:
         self._unwatched.set()  # a child's worker starts without work
 
     def _watch(self) -> None:
-        if self._unwatched.test_and_clear():
-            self.worker.put_later(_LONG_S, self._announce_long)
+        self._unwatched.test_and_clear()
+        self.worker.put_later(_LONG_S, self._announce_long)
 
     def _announce_long(self) -> None:
         self._unwatched.set()
         latest_ns = time.time_ns() - int(_LONG_S * 1e9)
-        for call in self._open():
-            if call.record.timing.start_ns > latest_ns:
-                self._watch()
-                continue
-            with _ANNOUNCE:
-                if call.announce_from_elsewhere():
-                    self._watch()
+        # Each of them, not only up to the first one that is too early.
+        if [call for call in self._open() if _is_too_early(call, latest_ns)]:
+            self._watch()
 
     @property
     def under_way(self) -> bool:
@@ -102,6 +98,15 @@ class DeferredEnds:
         calls = [call for entry in list(self._calls.values()) if (call := entry()) is not None and not call.ended]
         # Calls of a fork's parent continue there.
         return [call for call in calls if call.record.pid == os.getpid()]
+
+
+def _is_too_early(call: Call, latest_ns: int) -> bool:
+    """Write the first version of a call that began until `latest_ns`; return whether it is to be tried again."""
+    if call.record.timing.start_ns > latest_ns:
+        return True
+    with _ANNOUNCE:
+        return call.announce_from_elsewhere()
+    return False
 
 
 def _end(call: Call, at_ns: int) -> None:

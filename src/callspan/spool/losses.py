@@ -155,7 +155,7 @@ class LossCounter:
         self._unwritten.append((kind, name, loss))
         self._total.add(kind, name, loss)
         self._warn(kind, name)
-        if not self._is_writing:
+        if not self._is_writing or _LATER.is_idle:
             self._is_writing = True
             _LATER.put_later(_EVERY_S, self._write_later)
 
