@@ -137,6 +137,7 @@ if sys.argv[1] == "raise":
 """
 
 
+@pytest.mark.skipif(sys.version_info[:3] == (3, 13, 0), reason="CPython 3.13.0 crashes here without callspan, too")
 @pytest.mark.parametrize("ending", ["return", "raise", "fork"])
 def test_a_stream_half_read_at_exit_is_one_cancelled_call(ending: str, tmp_path: Path) -> None:
     done = ran("-c", PROGRAM, ending, cwd=tmp_path, code=1 if ending == "raise" else 0)

@@ -1,7 +1,7 @@
 """Byte bounds: limits the size of batches of spans and log records in bytes.
 
-OpenTelemetry limits batches by number of items; with prompts in them a batch can exceed the size limit of a receiver,
-which then rejects all of it.
+OpenTelemetry limits batches by number of items. With prompts a batch can exceed the size limit of a receiver, which
+then rejects all of it.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _T = TypeVar("_T")
 class ByteBoundedExporter(SpanExporter):
     """Span exporter that passes spans on in batches of at most `max_bytes` (estimated); a larger span is sent alone.
 
-    For receivers that refuse large requests.
+    For receivers that reject large requests.
 
     Example:
         >>> from opentelemetry.sdk.trace.export import BatchSpanProcessor, ConsoleSpanExporter
@@ -49,12 +49,12 @@ class ByteBoundedExporter(SpanExporter):
         self._exporter.shutdown()
 
     def force_flush(self, timeout_millis: int = 30_000) -> bool:
-        """Flush the wrapped exporter; False also if it did not accept all of the last batch."""
+        """Flush the wrapped exporter; return False also if it did not accept all of the last batch."""
         return self._exporter.force_flush(timeout_millis) and self._is_accepted
 
 
 def parts_of(batch: Iterable[_T], max_bytes: int = MAX_BATCH_BYTES) -> Iterator[list[_T]]:
-    """Yield parts of a batch, in order, of at most `max_bytes` (estimated); a larger item is a part of its own."""
+    """Yield parts of a batch in order, each of at most `max_bytes` (estimated). A larger item is a separate part."""
     part: list[_T] = []
     size = 0
     for item in batch:

@@ -1,7 +1,7 @@
 """OTLP providers: the global ones for applications that have none, for spans, metrics and log events.
 
-OpenTelemetry's environment variables say which signals are sent, to where, and by which of its exporters. Headers,
-certificates, compression and time limits the exporters read themselves.
+OpenTelemetry's environment variables determine the signals, their endpoints and their exporters. The exporters
+themselves read headers, certificates, compression and time limits.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ _NAMES: Final[Mapping[str, Protocol | None]] = {
     "otlp_proto_http": "http/protobuf",
     "otlp_proto_grpc": "grpc",
 }
-"""The names in OTEL_TRACES_EXPORTER and its siblings that mean OTLP, with the protocol they fix."""
+"""The values of OTEL_TRACES_EXPORTER and its siblings that mean OTLP, with their protocol, if fixed."""
 
 
 class _SpanProcessor(BatchSpanProcessor):
@@ -79,7 +79,7 @@ def set_up_global(otlp: str | bool, service: str | None, *, wanted: Sequence[Sig
 
 
 def make_provider(signal: Signal, otlp: str | bool, service: str | None = None) -> Any:
-    """Make a provider that sends by OTLP; `otlp` and `service` are arguments of `instrument()`.
+    """Return a provider that sends by OTLP; `otlp` and `service` are arguments of `instrument()`.
 
     Raises ImportError without an exporter.
     """
@@ -114,19 +114,19 @@ def _is_placeholder(provider: object) -> bool:
 
 
 def _resource(service: str | None) -> Resource:
-    """Return OpenTelemetry's default resource with the service's name, and with host and instance id if it has none."""
+    """Return OpenTelemetry's default resource with the service name, and host and instance id if missing."""
     host = platform.node()
-    # Without an instance id several processes of a service would overwrite each other's sums. Without a host Jaeger
-    # takes each span for one of another clock, and warns where it does not fit its parent.
+    # Without an instance id, processes of a service would overwrite each other's sums. Without a host, Jaeger assumes
+    # another clock for each span and warns if it does not fit into its parent.
     ours = Resource({SERVICE_INSTANCE_ID: instance_id(host or None, os.getpid()), HOST_NAME: host})
     name = service_name(service)
     return ours.merge(Resource.create({SERVICE_NAME: name} if name else None))
 
 
 def wanted_signals(otlp: str | bool) -> list[Signal]:
-    """Return the signals to send: with a URL each, with True those that the variables name, else each.
+    """Return the signals to send: all for a URL; for True those named by the variables, or all if none is.
 
-    OTEL_*_EXPORTER=none leaves its signal out in any case.
+    OTEL_*_EXPORTER=none always excludes its signal.
     """
     if isinstance(otlp, str):
         return [signal for signal in SIGNALS if _exporters(signal) != ["none"]]
@@ -144,13 +144,13 @@ def otlp_is_named() -> bool:
 
 
 def protocol_of(signal: Signal) -> Protocol:
-    """Return the protocol of a signal; one that no exporter of OpenTelemetry for Python has becomes http/protobuf."""
+    """Return the protocol of a signal; http/protobuf instead of one without an exporter for Python."""
     fixed = next((_NAMES[name] for name in _exporters(signal) if name in _NAMES), None)
     return fixed or ("grpc" if variable_of("PROTOCOL", signal) == "grpc" else "http/protobuf")
 
 
 def endpoint_of(signal: Signal) -> str | None:
-    """Return the URL that the variables send a signal to; None if they name none."""
+    """Return the URL for a signal from the variables, or None."""
     own = os.environ.get(f"OTEL_EXPORTER_OTLP_{signal.upper()}_ENDPOINT", "").strip()
     shared = os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT", "").strip()
     return own or (endpoint_at(shared, signal) if shared else None)
@@ -162,19 +162,19 @@ def endpoint_at(base: str, signal: Signal) -> str:
 
 
 def address_of(signal: Signal) -> str:
-    """Return the URL that the variables send a signal to, or the exporters' default."""
+    """Return the URL for a signal from the variables, or the exporters' default."""
     default = "http://localhost:4317" if protocol_of(signal) == "grpc" else f"http://localhost:4318/v1/{signal}"
     return endpoint_of(signal) or default
 
 
 def variable_of(name: str, signal: Signal) -> str:
-    """Return the value of an OTLP variable, that of the signal before that of all; "" if none is set."""
+    """Return the value of an OTLP variable for the signal, else for all signals; "" if neither is set."""
     own = os.environ.get(f"OTEL_EXPORTER_OTLP_{signal.upper()}_{name}", "").strip()
     return own or os.environ.get(f"OTEL_EXPORTER_OTLP_{name}", "").strip()
 
 
 def make_exporter(signal: Signal, protocol: Protocol, endpoint: str | None = None) -> Any:
-    """Make OpenTelemetry's exporter of a signal; `endpoint` None: that of the environment.
+    """Return OpenTelemetry's exporter of a signal; `endpoint` None: that of the environment.
 
     Raises ImportError if it is not installed.
     """

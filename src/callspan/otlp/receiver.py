@@ -1,4 +1,4 @@
-"""Receiver: gives finished spans to OpenTelemetry's exporter, within a time limit, and says why they were not taken."""
+"""Receiver: sends finished spans with OpenTelemetry's exporter, within a time limit, and reports failures."""
 
 from __future__ import annotations
 
@@ -19,25 +19,25 @@ from callspan.settings import SettingError
 
 _LIMIT_S: Final = 10.0
 _GRACE_S: Final = 1.0
-"""The exporter itself ends a request at its time limit, unless the answer drips."""
+"""Extra time: the exporter ends a request at its own time limit, unless the answer drips."""
 _MIN_SECRET_LENGTH: Final = 4
 _MAX_LINE: Final = 300
 _PERMANENT: Final = (400, 413, 422, "INVALID_ARGUMENT", "OUT_OF_RANGE")
-"""Statuses that are about the spans of the request: the receiver may take others."""
+"""Statuses caused by the spans of the request; the receiver may accept others."""
 _TOO_LARGE: Final = re.compile(r"larger than max|too large|exceeds max", re.IGNORECASE)
 _SYSTEM_ERROR: Final = re.compile(r"\[Errno -?\d+\] ([\w ]+)")
 _LOGGERS: Final = tuple(
     logging.getLogger(f"opentelemetry.exporter.otlp.proto.{name}") for name in ("http.trace_exporter", "grpc.exporter")
 )
-"""Where the exporters log why a request failed, which their result does not say."""
+"""Loggers of the exporters, which log the reason of a failure instead of returning it."""
 
 
 class UnavailableError(Exception):
-    """The receiver did not take spans, and may take them later. The text, one line without secrets, says why."""
+    """The receiver may accept the spans later. The message is the reason, in one line without secrets."""
 
 
 class RefusedError(Exception):
-    """The receiver refuses these spans, and may take others. The text, one line without secrets, says why."""
+    """The receiver rejects these spans. The message is the reason, in one line without secrets."""
 
 
 class Receiver:
@@ -68,14 +68,14 @@ class Receiver:
             raise SettingError(f"OTEL_EXPORTER_OTLP_*: {error_text(error)}") from error
         self._reason: logging.LogRecord | None = None
         for logger in _LOGGERS:
-            # Before the filters that are there, which drop repeated messages.
+            # Before existing filters, which drop repeated messages.
             logger.filters.insert(0, self._keep_reason)
 
     def send(self, spans: Sequence[ReadableSpan]) -> None:
         """Send spans in one request, with the exporter's retries. Raises RefusedError, UnavailableError."""
         failures: list[Exception | None] = []
         self._reason = None
-        # On a thread: a receiver whose answer drips never exceeds the exporter's own time limit.
+        # On a thread, because a dripping answer never exceeds the exporter's own time limit.
         failure_of = partial(self._failure, self._exporter, spans)
         request = threading.Thread(target=lambda: failures.append(failure_of()), daemon=True)
         request.start()
@@ -111,7 +111,7 @@ class Receiver:
         return (RefusedError if is_refusal else UnavailableError)(self._line(text))
 
     def _line(self, text: str) -> str:
-        """Return an error of the system, else the text as one printable line without values of headers."""
+        """Return the message of a system error, else the text as one printable line without header values."""
         if (error := _SYSTEM_ERROR.search(text)) is not None:
             return error[1]
         for secret in self._secrets:
@@ -121,6 +121,6 @@ class Receiver:
 
 
 def _secrets(headers: str) -> Iterator[str]:
-    """Yield the values of headers, and their words: a receiver may quote `Bearer TOKEN` or the token alone."""
+    """Yield the header values and their words: a receiver may quote `Bearer TOKEN` or only the token."""
     for value in parse_env_headers(headers, liberal=True).values():
         yield from (one for one in (value, *value.split()) if len(one) >= _MIN_SECRET_LENGTH)

@@ -43,28 +43,28 @@ from callspan.stores.filters import CallFilter
 from callspan.stores.reader import Reader
 
 _AT_ONCE: Final = 100
-"""Records outside of sessions whose spans are made together."""
+"""Number of records outside of sessions whose spans are created together."""
 _UNKNOWN_SERVICE: Final = "unknown_service"
 """OpenTelemetry's name for a service without one."""
 _R = TypeVar("_R", bound=Record)
 
 
 class RecordedSpans:
-    """Makes the spans of a store's records. One session is in memory at a time."""
+    """Creates the spans of a store's records. Only one session is in memory at a time."""
 
     def __init__(self, reader: Reader, settings: Settings) -> None:
-        """`settings` say what spans show."""
+        """`settings` determine the contents of spans."""
         self.reader, self._settings = reader, settings
         self.unsampled: set[str] = set()
-        """Keys of the records read so far without a span because it was not sampled."""
+        """Keys of records read so far whose span was not sampled."""
         self.unended: set[str] = set()
-        """Keys of those that have not ended."""
+        """Keys of records read so far that have not ended."""
         self._projection, self._options = Projection(settings), ScopeSpanOptions.of(settings)
 
     def of_session(self, summary: SessionSummary, since_ns: int = 0) -> list[ReadableSpan]:
-        """Return the spans of a session and its records; if its process is gone, open spans end at the last known time.
+        """Return the spans of a session and its records. Open spans of an exited process end at the last known time.
 
-        `since_ns`: only those that began at this Unix time or later.
+        `since_ns`: only spans that began at this Unix time or later.
         """
         session, last_ns = summary.session, summary.last_ns or 0
         ident = session.session_id
@@ -79,18 +79,18 @@ class RecordedSpans:
         return self._spans(records, self._resource(session), since_ns)
 
     def outside(self, records: Iterable[CallRecord | Event]) -> Iterator[list[ReadableSpan]]:
-        """Yield the spans of calls, tools, agents and rewards that are in no session, some at a time."""
+        """Yield the spans of calls, tools, agents and rewards outside of sessions, in batches."""
         left = iter(records)
         while some := list(islice(left, _AT_ONCE)):
             known = {record_key(one): one for one in (*self._around(some), *some)}
             yield self._spans([_ended_with_process(one) for one in known.values()])
 
     def calls(self, which: CallFilter) -> Iterator[CallRecord]:
-        """Yield calls with the content that their spans show."""
+        """Yield calls with the content that their spans require."""
         return self.reader.calls(replace(which, content="all" if self._options.content else "none"))
 
     def _around(self, records: Sequence[CallRecord | Event]) -> Iterator[CallRecord]:
-        """Yield the calls that ran in agents and tools, and those that rewards are for."""
+        """Yield the calls within agents and tools, and the targets of rewards."""
         for call_id in {one.call_id for one in records if isinstance(one, RewardRecord) and one.call_id is not None}:
             if (call := self.reader.call(call_id)) is not None:
                 yield call
@@ -134,7 +134,7 @@ class RecordedSpans:
 
 
 def _ended_with_process(record: _R, last_ns: int = 0) -> _R:
-    """Return a call that a process left which is gone as ended, at `last_ns` at least; any other record unchanged."""
+    """Return a call of an exited process as ended, at `last_ns` at the earliest; any other record unchanged."""
     if isinstance(record, CallRecord) and record.outcome == INTERRUPTED:
         return end_interrupted(record, last_ns)
     return record
@@ -145,7 +145,7 @@ def _is_unsampled(record: Record) -> bool:
 
 
 def _totals(summary: SessionSummary) -> Totals:
-    """Return the sums of a session whose process wrote none at its end."""
+    """Return the sums of a session whose process did not write any."""
     names = ("calls", "errors", "timesteps", "input_tokens", "output_tokens", "reward")
     rewards = {objective: score.mean for objective, score in summary.scores.items()}
     return Totals(**{name: getattr(summary, name) for name in names}, rewards=rewards)
@@ -172,7 +172,7 @@ _SCOPE: Final = InstrumentationScope(
 
 
 def readable(span: Span, resource: Resource | None = None) -> ReadableSpan:
-    """Return a span as OpenTelemetry's exporters take it."""
+    """Return a span in the form of OpenTelemetry's exporters."""
     above = span.parent_span_id
     return ReadableSpan(
         span.name,

@@ -21,42 +21,42 @@ from callspan.stores.filters import CallFilter
 from callspan.stores.sent import RowVersion, SentVersions
 
 _OVERLAP_NS: Final = 60_000_000_000
-"""Rows this recent are read again: a transaction may be committed this long after it wrote a row."""
+"""Rows this recent are read again, because a transaction may be committed this long after it wrote a row."""
 _ROWS_AT_ONCE: Final = 100_000
-"""Of these a session is read once, however many rows it has."""
+"""Number of rows within which each session is read only once."""
 _LEFT_EVERY_S: Final = 60.0
-"""Interval of the search for records of ended processes: nothing in a store changes when a process is killed."""
+"""Interval of the search for sessions of ended processes: killing a process changes nothing in the store."""
 _DAY_NS: Final = 86_400_000_000_000
 
 
 class Sender:
-    """Sends to one receiver. `receiver` and `sent` are closed by who made them. Not for several threads."""
+    """Sends to one receiver. The caller closes `receiver` and `sent`. Not thread-safe."""
 
     def __init__(
         self, receiver: Receiver, sent: SentVersions, *, again: bool = False, tell: Callable[[int], object] = bool
     ) -> None:
-        """`again`: send accepted records once more. `tell` is called with `found` now and then."""
+        """`again`: resend accepted records. `tell` is called with `found` from time to time."""
         self.sent = 0
-        """Number of spans that the receiver took."""
+        """Number of spans that the receiver accepted."""
         self.before = 0
-        """Number of spans that it had before."""
+        """Number of spans that the receiver already had."""
         self.refusals = Counter[str]()
-        """Number of spans that it refuses for good, by its reason."""
+        """Number of permanently rejected spans, by reason."""
         self.receiver, self._sent, self._again, self._tell = receiver, sent, again, tell
         self._since_ns = 0 if again else max(0, sent.mark_ns - _OVERLAP_NS)
         self._seen: set[RowVersion] = set()
-        """The rows from then on whose spans were sent."""
+        """Rows since the last mark whose spans were sent."""
         self._next_left_s = 0.0
         self._done: dict[str, int] = {}
-        """The versions that were sent or looked at in this round."""
+        """Versions that were sent or examined in this round."""
 
     @property
     def found(self) -> int:
-        """Number of spans that were looked at."""
+        """Number of examined spans."""
         return self.sent + self.before + self.refusals.total()
 
     def send_new(self, spans: RecordedSpans) -> None:
-        """Send the records that were delivered to the store since the last time, and those that ended processes left.
+        """Send the records delivered to the store since the last time, and unended ones of exited processes.
 
         Raises UnavailableError; unsent records are sent the next time.
         """
@@ -103,7 +103,7 @@ class Sender:
         self._tell(self.found)
 
     def _deliver(self, spans: list[ReadableSpan]) -> None:
-        """Send spans in one request; if they are refused for good, in two halves, until the ones are found."""
+        """Send spans in one request; if they are permanently rejected, bisect them."""
         try:
             self.receiver.send(spans)
         except RefusedError as error:
@@ -122,12 +122,12 @@ def _key(span: ReadableSpan) -> str:
 
 
 def _version(span: ReadableSpan) -> int:
-    """Return a key that changes when a span gets another end: an interrupted session may turn out to have continued."""
+    """Return a key that changes with the end of a span: an interrupted session may turn out to have continued."""
     return 2 * (span.end_time or 0) + (not span.status.is_ok)
 
 
 def _of_sessions(spans: RecordedSpans, rows: Iterable[RowVersion]) -> Iterator[list[ReadableSpan]]:
-    """Yield the spans of sessions from the first on that rows were written of."""
+    """Yield the spans of the sessions of these rows, each from its first written row on."""
     starts: dict[str, int] = {}
     for row in rows:
         if row.session_id is not None:
@@ -138,7 +138,7 @@ def _of_sessions(spans: RecordedSpans, rows: Iterable[RowVersion]) -> Iterator[l
 
 
 def _loose(spans: RecordedSpans, rows: list[RowVersion]) -> Iterator[CallRecord | Event]:
-    """Yield the records outside of sessions that rows were written of."""
+    """Yield the records outside of sessions of these rows."""
     loose = {(row.kind, row.ident): row.start_ns for row in rows if row.session_id is None}
     calls = (spans.reader.call(ident) for kind, ident in loose if kind == "call")
     yield from (call for call in calls if call is not None)
