@@ -85,6 +85,16 @@ def test_an_episode_of_a_real_environment_is_a_session_with_a_step_for_each_turn
     assert worlds[0].data["info"] == {"prob": 1.0}
 
 
+def test_what_identifies_the_sessions_may_be_of_any_type(seen: Seen) -> None:
+    given: dict[str, Any] = dict.fromkeys(("name", "user_id", "group_id", "task_id", "experiment"), 7)
+    env = traced(Corridor(), **given, metadata=["a"])
+    env.reset()
+    env.close()
+    first = seen.of(SessionRecord)[0]
+    assert {name: getattr(first, name) for name in given} == dict.fromkeys(given, "7")
+    assert first.metadata == {"metadata": ["a"]}
+
+
 def test_an_episode_reset_or_closed_before_its_end_is_abandoned(seen: Seen) -> None:
     env = traced(Corridor())
     env.reset(seed=1)

@@ -12,14 +12,15 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 from weakref import WeakSet
 
 import gymnasium
-import msgspec
 from opentelemetry.context import attach, get_current, set_value
 from opentelemetry.trace import get_current_span, set_span_in_context
 
+from callspan.agent.api import session
+from callspan.agent.arguments import as_dict, as_text
 from callspan.agent.context import SCOPE
 from callspan.agent.operations import without_none
 from callspan.agent.scope import Scope, scope_of
-from callspan.agent.sessions import Identity, Session
+from callspan.agent.sessions import Session
 from callspan.agent.timesteps import Timestep
 from callspan.fail_open import fail_open, value_of
 
@@ -79,10 +80,11 @@ class Traced(_Wrapper):
             max_elements: Larger arrays are recorded by shape, type and range.
         """
         super().__init__(env)
-        self._identity = Identity(
-            name=name or _name(env), user_id=user_id, group_id=group_id, task_id=task_id, experiment=experiment,
-            metadata=metadata,
-        )  # fmt: skip
+        self._session_arguments: dict[str, Any] = {
+            "name": as_text(name) or _name(env), "user_id": user_id, "group_id": group_id, "task_id": task_id,
+            "experiment": experiment,
+        }  # fmt: skip
+        self._session_metadata = as_dict(metadata)
         self._max_elements = max_elements
         self.session: Session | None = None
         """The session of the current or last episode; None before the first reset."""
@@ -105,8 +107,7 @@ class Traced(_Wrapper):
         with _RECORD:
             observation = self._state(result[0])
             about = without_none({"seed": seed, "options": options or None})
-            metadata = {**(self._identity.metadata or {}), **about}
-            self.session = _started(Session(msgspec.structs.replace(self._identity, metadata=metadata)))
+            self.session = _started(session(**self._session_arguments, metadata={**self._session_metadata, **about}))
             self.session.observation(observation)
             self._next_turn(self.session)
         return result

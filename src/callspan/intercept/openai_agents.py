@@ -12,9 +12,9 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final, NamedTuple
 from weakref import WeakKeyDictionary
 
+from callspan.agent.api import session
 from callspan.agent.operations import Agent, Guardrail, Handoff, Labels, Operation, Tool, without_none
 from callspan.agent.scope import Scope, current_scope
-from callspan.agent.sessions import Identity, Session
 from callspan.fail_open import fail_open
 from callspan.intercept.hooks import HOOK_CONTEXT, HookSteps
 
@@ -90,7 +90,7 @@ def _trace_start(_args: object, trace: Any, _kwargs: object) -> None:
     """Start the scope of a trace: outside of any session, a session for the run or its group."""
     if HOOK_CONTEXT.factory() is not None and current_scope() is None:
         group_id, metadata = getattr(trace, "group_id", None), getattr(trace, "metadata", None)
-        _start(trace, Session(Identity(name=trace.name, session_id=group_id or trace.trace_id, metadata=metadata)))
+        _start(trace, session(trace.name, session_id=group_id or trace.trace_id, metadata=metadata))
 
 
 def _span_start(_args: object, span: Any, _kwargs: object) -> None:
