@@ -99,7 +99,7 @@ def sums_of_call(record: CallRecord) -> dict[str, int | None]:
 class Episode:
     """The counters of one session id. Safe from any thread and from signal handlers."""
 
-    __slots__ = ("__weakref__", "_indices", "_is_seen", "_open", "_sequence", "_time_ns", "id", "running", "span")
+    __slots__ = ("__weakref__", "_is_seen", "_open", "_time_ns", "id", "indices", "running", "sequence", "span")
 
     def __init__(self, session_id: str) -> None:
         self.id = session_id
@@ -108,16 +108,9 @@ class Episode:
         """The span of the newest session with this id, if any was recorded."""
         self._is_seen = False
         self._open: WeakSet[Scope] = WeakSet()
-        self._indices, self._sequence = count(), count()
+        self.indices, self.sequence = count(), count()
+        """The next index of a timestep, and the next sequence number of an event or message, both from 0."""
         self._time_ns = 0
-
-    def next_index(self) -> int:
-        """Return the index of the next timestep, from 0."""
-        return next(self._indices)
-
-    def next_sequence(self) -> int:
-        """Return the next sequence number of events and messages, from 0."""
-        return next(self._sequence)
 
     def next_time_ns(self) -> int:
         """Return the current Unix time (ns), greater than any returned before."""

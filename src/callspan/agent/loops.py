@@ -67,15 +67,16 @@ class Loop(Block):
 class LoopTool(Tool):
     """One run of a tool of a loop."""
 
+    _is_automatic = True
+    failed: bool = False
+    """Whether the SDK reports a failure to the model."""
+
     def __init__(
         self, agent: Agent, tool_call_id: str, name: str | None, given: object = None, toolset: str | None = None
     ) -> None:
         provider = agent._answers[-1].provider if agent._answers else None
         labels = Labels(metadata={"provider": provider, "toolset": toolset})
         super().__init__(name, given, agent, labels, tool_call_id)
-        self._is_automatic = True
-        self.failed = False
-        """Whether the SDK reports a failure to the model."""
 
     def describe(self, description: Callable[[], object]) -> None:
         """Add the tool's description, if content is kept."""

@@ -332,7 +332,8 @@ class Scope(EitherWith, Block, ABC):
 
     def _sequence(self) -> int | None:
         """Return the next sequence number of events in this session; None without a session."""
-        return None if self._above is None else self._above._sequence()
+        session = self.session
+        return None if session is None else next(session._episode.sequence)
 
     def _own_level(self) -> Content:
         """Return the content level that applies in addition to that of the context."""

@@ -142,10 +142,6 @@ class Session(EventRecorder):
         identity = self._identity
         return Session(msgspec.structs.replace(identity, name=identity.name or name, at=None))
 
-    def _sequence(self) -> int:
-        """Return the next sequence number of events and messages."""
-        return self._episode.next_sequence()
-
     def _innermost(self) -> EventRecorder:
         """Return the current timestep of this session, else the session."""
         scope = current_scope()

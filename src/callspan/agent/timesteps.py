@@ -99,7 +99,7 @@ class Timestep(EventRecorder):
 
     def _enter(self, current: Context) -> Context:
         current, session, parent = super()._enter(current), self._owner, self._above
-        self.index = session._episode.next_index()
+        self.index = next(session._episode.indices)
         self._place = msgspec.structs.replace(parent._place, timestep_id=self.id, timestep=self.index)
         session._open_steps[self.id] = OPEN_STEPS[self.id] = self
         parent._add_to_totals({"timesteps": 1})
