@@ -17,8 +17,6 @@ from callspan.sdk_import import import_sdk as _import_sdk
 
 if _typing.TYPE_CHECKING:
     from callspan.agent.api import (
-        current_session,
-        current_timestep,
         guardrail,
         handoff,
         invoke_agent,
@@ -31,6 +29,7 @@ if _typing.TYPE_CHECKING:
     from callspan.agent.misuse import UsageError
     from callspan.agent.operations import Tool
     from callspan.agent.rewards import feedback, reward
+    from callspan.agent.scope import current_session, current_timestep
     from callspan.agent.sessions import Session
     from callspan.agent.timesteps import Timestep
     from callspan.comparison.call_sums import summary
@@ -66,8 +65,8 @@ _HOMES = {
     "call_id": "callspan.agent.call_ids",
     "content": "callspan.agent.context",
     "copy_context": "callspan.agent.context",
-    "current_session": "callspan.agent.api",
-    "current_timestep": "callspan.agent.api",
+    "current_session": "callspan.agent.scope",
+    "current_timestep": "callspan.agent.scope",
     "erase": "callspan.erasing",
     "feedback": "callspan.agent.rewards",
     "guardrail": "callspan.agent.api",

@@ -9,7 +9,6 @@ from callspan.agent.arguments import Time, as_text
 from callspan.agent.decorators import is_function, or_decorator
 from callspan.agent.operations import Operations
 from callspan.agent.requirement import SessionRequirement
-from callspan.agent.scope import current_scope
 from callspan.agent.sessions import Identity, Session
 from callspan.agent.timesteps import Timestep
 
@@ -136,26 +135,3 @@ tool = or_decorator(_INNERMOST.tool)
 invoke_agent = or_decorator(_INNERMOST.invoke_agent)
 guardrail = or_decorator(_INNERMOST.guardrail)
 handoff = _INNERMOST.handoff
-
-
-def current_session() -> Session | None:
-    """Return the current session, or None.
-
-    Example:
-        >>> callspan.current_session() is None
-        True
-    """
-    scope = current_scope()
-    return None if scope is None else scope.session
-
-
-def current_timestep() -> Timestep | None:
-    """Return the current timestep, or None.
-
-    Example:
-        >>> with callspan.session("chat"), callspan.timestep("answer"):
-        ...     callspan.current_timestep().name
-        'answer'
-    """
-    scope = current_scope()
-    return None if scope is None else scope._step

@@ -154,8 +154,7 @@ def episode_of(session_id: str | None) -> Episode:
 
 def open_scopes(session_id: str | None, timestep_id: str | None) -> list[Scope]:
     """Return the open timestep and sessions with these ids in this process, the timestep first."""
-    step = None if timestep_id is None else OPEN_STEPS.get(timestep_id)
-    episode = None if session_id is None else EPISODES.get(session_id)
+    step, episode = OPEN_STEPS.get(timestep_id or ""), EPISODES.get(session_id or "")
     return [*([] if step is None else [step]), *([] if episode is None else episode.open_sessions())]
 
 
@@ -166,16 +165,14 @@ def open_level(session_id: str | None, timestep_id: str | None = None) -> Conten
 
 def span_of_session(session_id: str | None) -> SpanRef | None:
     """Return the span of the newest session with an id, if this process knows it."""
-    episode = None if session_id is None else EPISODES.get(session_id)
+    episode = EPISODES.get(session_id or "")
     return None if episode is None else episode.span
 
 
 def span_of_step(timestep_id: str | None) -> SpanRef | None:
     """Return the span of a timestep, if this process knows it."""
-    if timestep_id is None:
-        return None
-    step = OPEN_STEPS.get(timestep_id)
-    return STEP_SPANS.get(timestep_id) if step is None else span_ref(step._span, step._place)
+    step = OPEN_STEPS.get(timestep_id or "")
+    return STEP_SPANS.get(timestep_id or "") if step is None else span_ref(step._span, step._place)
 
 
 @contextmanager

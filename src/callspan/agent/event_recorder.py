@@ -12,7 +12,6 @@ from opentelemetry.context import Context, get_current
 from callspan.agent.arguments import SupportsBool, Time, as_dict, as_int, as_text, as_texts, moment
 from callspan.agent.context import metadata_of
 from callspan.agent.decorators import BlockDecorator
-from callspan.agent.episode import RunningTotals
 from callspan.agent.misuse import UsageError, or_unrecorded
 from callspan.agent.operations import EnvironmentStep, Labels, Operations, environment_fields
 from callspan.agent.rewards import RewardArguments, reward_record
@@ -35,11 +34,9 @@ class EventRecorder(Scope, BlockDecorator, Operations):
     id: str
     """The id, known before the start."""
     name: str | None
-    _running: RunningTotals
 
     def __init__(self, owner: Scope | None = None) -> None:
         super().__init__(owner)
-        self._running = RunningTotals()
         self._status: str | None = None
 
     def __repr__(self) -> str:
@@ -60,7 +57,7 @@ class EventRecorder(Scope, BlockDecorator, Operations):
 
     @property
     def _totals(self) -> Totals | None:
-        return self._running.totals()
+        return self._counted_in[0].totals()
 
     @abstractmethod
     def _record(self) -> SessionRecord | TimestepRecord:

@@ -72,8 +72,8 @@ class Scope(EitherWith, Block, ABC):
     """Whether its own input and output are messages of the enclosing scope."""
     _end_point: ClassVar[Point]
     """The callback point of its end."""
-    _running: RunningTotals | None = None
-    """Its totals; None for an operation."""
+    _counted_in: Sequence[RunningTotals] = ()
+    """The totals of the enclosing timesteps and session, innermost first; its own is the first."""
     _is_automatic: bool = False
     """Whether callspan starts it, without a span where OpenTelemetry's instrumentation is suppressed."""
 
@@ -236,6 +236,7 @@ class Scope(EitherWith, Block, ABC):
             self._runtime = installed_or_warn()
         else:
             self._runtime, self._place = enclosing._runtime, enclosing._place
+            self._counted_in = enclosing._counted_in
         self._info = {**metadata_of(current), **self._info}
         return current
 
@@ -312,23 +313,17 @@ class Scope(EitherWith, Block, ABC):
 
         A session's reward is added only to its own.
         """
-        sums, session = sums_of(record), self.session
-        if sums is NO_REWARD or (session is not None and not session._running.is_counted(record)):
+        sums, counted_in = sums_of(record), self._counted_in
+        if sums is NO_REWARD or not counted_in or not counted_in[-1].is_counted(record):
             return
         is_of_session = isinstance(record, RewardRecord) and record.scope == "session"
-        scope: Scope | None = session if is_of_session else self
-        while scope is not None:
-            if scope._running is not None:
-                scope._running.add_reward(sums)
-            scope = scope._above
+        for totals in counted_in[-1:] if is_of_session else counted_in:
+            totals.add_reward(sums)
 
     def _add_to_totals(self, sums: Mapping[str, int | None]) -> None:
         """Add to the totals of this scope and the enclosing ones."""
-        scope: Scope | None = self
-        while scope is not None:
-            if scope._running is not None:
-                scope._running.add(sums)
-            scope = scope._above
+        for totals in self._counted_in:
+            totals.add(sums)
 
     def _sequence(self) -> int | None:
         """Return the next sequence number of events in this session; None without a session."""
@@ -423,6 +418,29 @@ def current_scope() -> Scope | None:
     """Return the innermost session, timestep or operation of the running code, or None."""
     scope: Any = get_current().get(SCOPE)
     return scope  # type: ignore[no-any-return] # `cast` is a call
+
+
+def current_session() -> Session | None:
+    """Return the current session, or None.
+
+    Example:
+        >>> callspan.current_session() is None
+        True
+    """
+    scope = current_scope()
+    return None if scope is None else scope.session
+
+
+def current_timestep() -> Timestep | None:
+    """Return the current timestep, or None.
+
+    Example:
+        >>> with callspan.session("chat"), callspan.timestep("answer"):
+        ...     callspan.current_timestep().name
+        'answer'
+    """
+    scope = current_scope()
+    return None if scope is None else scope._step
 
 
 def ambient() -> tuple[Place | None, CallEnded | None, dict[str, object]]:

@@ -18,7 +18,7 @@ from callspan.agent.event_recorder import EventRecorder
 from callspan.agent.misuse import UsageError, installed_or_warn, refuse
 from callspan.agent.rewards import RewardArguments
 from callspan.agent.runtime import Runtime
-from callspan.agent.scope import Scope, current_scope, scope_of
+from callspan.agent.scope import Scope, current_timestep, scope_of
 from callspan.agent.timesteps import Timestep
 from callspan.process.processed import ProcessedRecord
 from callspan.process.processors import with_span
@@ -79,7 +79,7 @@ class Session(EventRecorder):
         self._at = identity.at
         self.id, self.name = self._episode.id, identity.name or self._carrier.place.session_name
         self._place = Place(session_id=self.id, session_name=self.name)
-        self._running = self._episode.running
+        self._counted_in = (self._episode.running,)
         self._info = as_dict(identity.metadata)
         self._last_span = NO_SPAN
         """The span of its last timestep, else its own."""
@@ -144,9 +144,8 @@ class Session(EventRecorder):
 
     def _innermost(self) -> EventRecorder:
         """Return the current timestep of this session, else the session."""
-        scope = current_scope()
-        step = scope._step if scope is not None and scope.session is self else None
-        return self if step is None or step.state == "ended" else step
+        step = current_timestep()
+        return self if step is None or step.session is not self or step.state == "ended" else step
 
     def _enter(self, current: Context) -> Context:
         self._runtime = installed_or_warn()

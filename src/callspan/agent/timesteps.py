@@ -9,11 +9,11 @@ import msgspec
 from opentelemetry.context import Context
 
 from callspan.agent.arguments import Time, as_dict, as_int, as_text
-from callspan.agent.episode import OPEN_STEPS, STEP_SPANS
+from callspan.agent.episode import OPEN_STEPS, STEP_SPANS, RunningTotals
 from callspan.agent.event_recorder import EventRecorder
 from callspan.agent.misuse import UsageError
 from callspan.agent.runtime import Runtime
-from callspan.agent.scope import current_scope
+from callspan.agent.scope import current_session
 from callspan.process.processors import with_span
 from callspan.record.events import TimestepRecord
 from callspan.record.ids import new_id
@@ -90,11 +90,10 @@ class Timestep(EventRecorder):
         return Timestep(self.name or name, self._turn, self._info, session=self._owner)
 
     def _admit(self, at: Time | None) -> int:
-        scope = current_scope()
-        if self._owner is None and scope is not None and scope.session is not None:
-            self._owner = scope.session
-        if self._owner is None:
+        owner = self._owner or current_session()
+        if owner is None:
             raise UsageError("a timestep must be started inside `with callspan.session(...)`")
+        self._owner = owner
         return super()._admit(at)
 
     def _enter(self, current: Context) -> Context:
@@ -103,6 +102,7 @@ class Timestep(EventRecorder):
         self._place = msgspec.structs.replace(parent._place, timestep_id=self.id, timestep=self.index)
         session._open_steps[self.id] = OPEN_STEPS[self.id] = self
         parent._add_to_totals({"timesteps": 1})
+        self._counted_in = (RunningTotals(), *parent._counted_in)
         return current
 
     def _announce(self, runtime: Runtime, base: Context) -> None:

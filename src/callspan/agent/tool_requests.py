@@ -21,9 +21,7 @@ _READ: Final = fail_open("read the tool calls of an answer")
 class Answer:
     """The answer of an ended call; its tool calls are read on first use."""
 
-    __slots__ = (
-        "_api", "_response", "_tool_calls", "call_id", "end_ns", "provider", "started_ids",
-    )  # fmt: skip
+    __slots__ = ("_api", "_response", "_tool_calls", "call_id", "end_ns", "provider", "started_ids")
 
     def __init__(self, record: CallRecord) -> None:
         self._api = record.api
