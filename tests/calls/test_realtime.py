@@ -228,15 +228,6 @@ async def test_a_create_that_the_server_refuses_fails_and_other_errors_end_nothi
     assert len(seen.records) == 3
 
 
-async def test_what_is_replayed_is_no_second_call(mode: Mode, seen: Captured) -> None:
-    again = [created("resp_1"), *done("resp_1", "Hi."), *transcribed("item_1", "Hello.")]
-    script = [session(), *speech("item_1"), *transcribed("item_1", "Hello."), *answer("resp_1", "Hi."), *again]
-
-    script.append(event("rate_limits.updated", rate_limits=[]))
-    await listened(mode, script, "rate_limits.updated")
-    assert sorted(record.api for record in seen.records) == ["realtime", "transcriptions"]
-
-
 async def test_a_response_beside_the_conversation_takes_nothing_from_the_next_one(mode: Mode, seen: Captured) -> None:
     beside = {"conversation": "none", "metadata": {"topic": "beside"}}
     script = [

@@ -70,6 +70,8 @@ class Conversation:
         self._waiting: dict[str | None, deque[Generation]] = {lane: deque() for lane in (None, "a", "b.1")}
         self._running: dict[str | None, Generation] = {}
         self._last: dict[str | None, str] = {}
+        self._over: dict[str | None, list[dict[str, Any]]] = {}
+        """The first and last frames of what has ended last on a lane."""
         while len(self.steps) < frames:
             self._step()
 
@@ -130,6 +132,9 @@ class Conversation:
             self._last.pop(made.lane, None)
         elif roll < 0.25:
             self._event(made, "response.of_tomorrow", of=["tomorrow", 1.5, None])
+        elif roll < 0.3:
+            for frame in self._over.get(made.lane, ()):  # replayed, it is no second call
+                self._send(made.lane, frame)
         else:
             word = self._random.choice(WORDS)
             made.text += word
@@ -159,6 +164,8 @@ class Conversation:
         if made.end == "failed":
             fields["error"] = {"code": "server_error", "message": "Oh."}
         self._event(made, f"response.{made.end}", response=made.response(**fields))
+        ends = (("response.created", {}), (f"response.{made.end}", fields))
+        self._over[made.lane] = [{"type": kind, "response": made.response(**stated)} for kind, stated in ends]
         del self._running[made.lane]
         self._last[made.lane] = made.id
         if made.is_steered:
@@ -294,12 +301,14 @@ def noise(pick: random.Random) -> Steps:
 
 def realtime(pick: random.Random, frames: int, cut: str) -> tuple[Steps, list[Fact]]:
     """The user's speech with its transcripts, and answers, of which some are requested; the last one is cut off."""
-    steps, facts = from_server(voice.session()), []
+    steps, facts, over = from_server(voice.session()), [], list[tuple[Side, Any]]()
     outcomes = {"completed": "success", "cancelled": "cancelled", "incomplete": "success", "failed": "error"}
     while len(steps) < frames:
         name = f"{len(facts)}"
+        steps += over if pick.random() < 0.3 else []  # replayed, it is no second call
         if pick.random() < 0.4:
-            steps += from_server(*voice.speech(f"item_{name}"), *voice.transcribed(f"item_{name}", f"{name}?"))
+            over = from_server(*voice.transcribed(f"item_{name}", f"{name}?"))
+            steps += from_server(*voice.speech(f"item_{name}")) + over
             facts.append(("transcriptions", f"{name}?", "success", (None, 1.5)))
             continue
         if pick.random() < 0.5:
@@ -307,6 +316,7 @@ def realtime(pick: random.Random, frames: int, cut: str) -> tuple[Steps, list[Fa
         words, status = pick.choices(WORDS, k=3), pick.choice(list(outcomes))
         steps += from_server(voice.created(name), *voice.spoken(name, *words)) + noise(pick)
         steps += from_server(*voice.done(name, *words, status=status))
+        over = from_server(voice.created(name), *voice.done(name, *words, status=status))
         facts.append(("realtime", "".join(words), outcomes[status], (voice.USAGE["total_tokens"], None)))  # type: ignore[arg-type]
     steps += from_server(voice.created("last"), *voice.spoken("last", "I am"))
     return steps, [*facts, ("realtime", "I am", cut, None)]

@@ -65,18 +65,10 @@ if end == "fork":
 
 def events_of(text: str, number: int) -> list[dict[str, Any]]:
     """A response of so many pieces of a text."""
-    response = {"id": "resp_1", "object": "response", "model": "gpt-5", "status": "in_progress", "output": []}
-    about = {"item_id": "m", "output_index": 0, "content_index": 0}
-    deltas = [{"type": "response.output_text.delta", **about, "delta": text} for _ in range(number)]
     content = [{"type": "output_text", "text": text * number, "annotations": []}]
     output = [{"type": "message", "id": "m", "role": "assistant", "content": content}]
     usage = {"input_tokens": 3, "output_tokens": number, "total_tokens": 3 + number}
-    ended = {**response, "status": "completed", "output": output, "usage": usage}
-    return [
-        {"type": "response.created", "response": response},
-        *deltas,
-        {"type": "response.completed", "response": ended},
-    ]
+    return voice.written("resp_1", *[text] * number, output=output, usage=usage)
 
 
 DELTA = "response.output_text.delta"

@@ -14,7 +14,7 @@ from opentelemetry.instrumentation.utils import suppress_instrumentation
 from tests.support import sdks
 from tests.support.calls import body_sent, client_class, conversation_of, the_call
 from tests.support.mode import Mode
-from tests.support.socket_server import Socket, connected, exceptions, needs_queue, serving
+from tests.support.socket_server import Socket, connected, exceptions, needs_queue
 
 import callspan
 from callspan.testing import Captured, Reply, ScriptedProvider, capture
@@ -89,28 +89,6 @@ async def test_an_error_has_status_code_and_limits_of_its_event(mode: Mode, seen
     assert record.rate_limits is not None
     assert record.rate_limits.requests is not None
     assert (record.rate_limits.requests.limit, record.retries) == (10000, None)
-
-
-async def test_what_is_replayed_on_a_lane_is_no_second_call(mode: Mode, seen: Captured) -> None:
-    def events(name: str, text: str) -> list[dict[str, Any]]:
-        shown = {"id": name, "object": "response", "model": "gpt-5", "output": []}
-        about = {"item_id": "m", "output_index": 0, "content_index": 0}
-        return [
-            {"type": "response.created", "response": {**shown, "status": "in_progress"}},
-            {"type": "response.output_text.delta", **about, "delta": text},
-            {"type": "response.completed", "response": {**shown, "status": "completed"}},
-        ]
-
-    (created, _, done), second = events("resp_1", "One."), events("resp_2", "Two.")
-    script = ["recv", *events("resp_1", "One."), created, done, "recv", second[0], created, done, *second[1:]]
-    with serving(script) as part:
-        async with connected(mode, url=part.url) as socket:
-            for given in ("1", "2"):
-                await socket.create(input=given)
-                await socket.until()
-                await socket.until()
-    assert [(record.text, body_sent(record)["input"]) for record in seen.records] == [("One.", "1"), ("Two.", "2")]
-    assert [record.outcome for record in seen.records] == ["success", "success"]
 
 
 async def test_of_more_than_64_creates_without_an_answer_the_oldest_is_cut_off(mode: Mode, seen: Captured) -> None:

@@ -147,16 +147,21 @@ def sounded() -> dict[str, Any]:
     return event("session.output_audio.delta", delta=SECOND)
 
 
-def delegated(name: str, *words: str) -> list[dict[str, Any]]:
-    """A response that the session delegates: its snapshots have neither input nor output."""
-    shown = {"id": name, "object": "response", "model": "gpt-5", "output": []}
+def written(identity: str, *words: str, **fields: Any) -> list[dict[str, Any]]:
+    """The events of a response of the Responses API; its last snapshot has these fields."""
+    shown = {"id": identity, "object": "response", "model": "gpt-5", "output": []}
     about = {"item_id": "m", "output_index": 0, "content_index": 0}
-    usage = {"input_tokens": 9, "output_tokens": 3, "total_tokens": 12}
-    events = [
+    return [
         {"type": "response.created", "response": {**shown, "status": "in_progress"}},
         *({"type": "response.output_text.delta", **about, "delta": word} for word in words),
-        {"type": "response.completed", "response": {**shown, "status": "completed", "usage": usage}},
+        {"type": "response.completed", "response": {**shown, "status": "completed", **fields}},
     ]
+
+
+def delegated(name: str, *words: str) -> list[dict[str, Any]]:
+    """A response that the session delegates: its snapshots have neither input nor output."""
+    usage = {"input_tokens": 9, "output_tokens": 3, "total_tokens": 12}
+    events = written(name, *words, usage=usage)
     return [event("response.event", delegation_id=f"of {name}", event=one) for one in events]
 
 
