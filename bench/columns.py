@@ -1,4 +1,4 @@
-"""The work that is measured: calls of both SDKs over a mocked transport, and an agent's steps."""
+"""The measured work: calls of both SDKs over a mocked transport, and steps of an agent."""
 
 from __future__ import annotations
 
@@ -23,25 +23,25 @@ _LOOP = asyncio.new_event_loop()
 
 @dataclass(frozen=True)
 class Column:
-    """One kind of work. `one` does it once: a function, or a coroutine function run on the loop."""
+    """One kind of work. `one` does it once: a function, or a coroutine function that runs on the loop."""
 
     name: str
     unit: str
     per: int
-    """How many units one run is made of."""
+    """Number of units in one run."""
     runs: int
-    """How many runs a timed block has."""
+    """Number of runs in a timed block."""
     counted: int
-    """How many runs are counted by instructions."""
+    """Number of runs whose instructions are counted."""
     one: Callable[[], Any]
     is_async: bool = False
     agent: bool = False
-    """The session API itself: there is nothing to compare with but the floor."""
+    """Whether it is the session API itself, which can only be compared with the floor."""
     warm: int = 100
-    """How many runs come first and are not measured.
+    """Number of unmeasured runs before the measured ones.
 
-    Patching a class makes the interpreter forget what it knew of it: for some fifty calls everything the SDK does with
-    it takes the slow way, which is no cost of a process that patches once.
+    Patching a class invalidates the interpreter's caches: for some fifty calls the SDK runs more slowly, which is no
+    cost in a process that patches once.
     """
 
     def run(
@@ -89,7 +89,7 @@ def _plain(family: str, is_async: bool, **options: Any) -> Column:
 
 
 def _streamed(family: str, is_async: bool, **options: Any) -> Column:
-    # One run differs from the next by what the addresses of its objects, which are hashes too, happen to be.
+    # Runs differ by the addresses of their objects, which are also hashes.
     unit, counted = {"openai": ("chunk", 2), "anthropic": ("event", 8)}[family]
     name = f"{family} {wire.CHUNKS}-{unit} stream {_mode(is_async)}"
     return Column(name, unit, wire.CHUNKS, 3, counted, _stream(family, is_async, **options), is_async, warm=30)
@@ -158,7 +158,7 @@ def _loop() -> Callable[[], Any]:
 def _create(family: str, client: Any) -> Callable[..., Any]:
     resource = client.chat.completions if family == "openai" else client.messages
 
-    # Looked up at each call: others replace the method itself, after the client was made.
+    # Looked up for each call, because others replace the method after the client was made.
     def create(**given: Any) -> Any:
         return resource.create(**given)
 
@@ -173,7 +173,7 @@ def _settings(family: str) -> dict[str, Any]:
 def _client(
     family: str, is_async: bool, body: bytes | Callable[[bytes], bytes], content_type: str, **options: Any
 ) -> Any:
-    """Return a client whose requests are answered by `body`, or by what it returns for the body of a request."""
+    """Return a client whose requests are answered by `body`, or by its result for the request body."""
     headers = {**wire.HEADERS[family], "content-type": content_type}
 
     def answer(request: httpx2.Request) -> httpx2.Response:

@@ -1,6 +1,6 @@
-"""Counts instructions and allocations of every row of a column, which other load does not affect.
+"""Counts instructions and allocations of every row of a column, independently of other load.
 
-Runs under callgrind: counts the requested columns and writes the figures as JSON.
+Runs under callgrind, counts the requested columns and writes the figures as JSON.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from valgrind import Counter
 
 
 def main() -> None:
-    """Count into the directory given the columns whose names contain the second argument."""
+    """Count the columns whose names contain the second argument; write to the directory in the first."""
     directory, only = Path(sys.argv[1]), sys.argv[2]
     tracing, counter = provider(), Counter(directory)
     gc.collect()
@@ -32,7 +32,7 @@ def main() -> None:
 
 
 def count(column: Column, rows: list[Row], counter: Counter) -> tuple[Measured, Measured]:
-    """Return instructions per unit and allocations per unit, each row being its own only round."""
+    """Return instructions and allocations per unit, with one round per row."""
     instructions = Measured(column.name, column.unit, column.agent)
     allocations = Measured(column.name, column.unit, column.agent)
     for row in rows:

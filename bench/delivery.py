@@ -1,4 +1,4 @@
-"""The cost of delivering a record from the spool to a store, priced: CPU time, or instructions (`counted`)."""
+"""The cost of pricing a record and delivering it from the spool to a store: CPU time or instructions (`counted`)."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ from callspan.stores.urls import find_store
 _BLOCK, _WARM = 500, 500
 _ROUNDS = 8
 _FIRST, _COUNTED = 200, 300
-"""Records that are not counted, and then those that are, under callgrind."""
+"""Numbers of uncounted, then counted records under callgrind."""
 _HERE = Path(__file__).resolve().parent
 
 
 class Store:
-    """A store that gets its records as a shipper brings them, from a segment on disk, with a cursor beside it."""
+    """A store to which records are delivered as by a shipper, from a segment on disk with a cursor."""
 
     def __init__(self, url: str, segment: Segment) -> None:
         store = find_store(url)
@@ -41,7 +41,7 @@ class Store:
         self._sink.open()
 
     def deliver(self, records: int) -> None:
-        """Deliver so many of the next records."""
+        """Deliver the next records."""
         while records > 0:
             self._sink.batch_records = min(records, self._usual)
             done = self._delivery.deliver(self._segment, self._key)
@@ -50,7 +50,7 @@ class Store:
             records -= done.records
 
     def waiting(self) -> int:
-        """Return how many records are left."""
+        """Return the number of undelivered records."""
         return sum(1 for _ in self._segment.lines(self._segment.cursor(self._key)))
 
     def close(self) -> None:
@@ -59,12 +59,12 @@ class Store:
 
 
 def key_of(url: str, directory: Path) -> str:
-    """Return the short name of the cursors of a store there."""
+    """Return the short name of a store's cursors in a directory."""
     return target_of(find_store(url)).key(directory.parent)
 
 
 def times(urls: Sequence[str]) -> dict[str, list[float]]:
-    """Return CPU nanoseconds per record of each store, block after block, the stores in turn."""
+    """Return CPU nanoseconds per record of each store, by block, alternating between stores."""
     found: dict[str, list[float]] = {url: [] for url in urls}
     with _segment(urls, _WARM + _ROUNDS * _BLOCK) as segment:
         deliveries = {url: Store(url, segment) for url in urls}
@@ -82,7 +82,7 @@ def times(urls: Sequence[str]) -> dict[str, list[float]]:
 
 
 def counted(urls: Sequence[str], records: int = _COUNTED) -> dict[str, float]:
-    """Return instructions per record of each store; callgrind must be there."""
+    """Return instructions per record of each store. Requires callgrind."""
     with tempfile.TemporaryDirectory() as directory, _segment(urls, _FIRST + records) as segment:
         segment.close()
         arguments = [str(_HERE / "delivery.py"), *urls, "--count", directory, str(segment.path)]
@@ -109,7 +109,7 @@ def _count(directory: Path, path: Path, urls: Sequence[str]) -> None:
 
 @contextmanager
 def _segment(urls: Sequence[str], records: int) -> Iterator[Segment]:
-    # Only what is measured needs an SDK.
+    # Only the measurement needs an SDK.
     import workload
 
     with tempfile.TemporaryDirectory() as directory:
@@ -123,13 +123,13 @@ def _segment(urls: Sequence[str], records: int) -> Iterator[Segment]:
 
 @contextmanager
 def files() -> Iterator[list[str]]:
-    """Return URLs of new stores that are files."""
+    """Yield the URLs of new file stores."""
     with tempfile.TemporaryDirectory() as directory:
         yield [f"sqlite:///{directory}/calls.db", f"jsonl:///{directory}/calls.jsonl"]
 
 
 def main() -> None:
-    """Measure, or count."""
+    """Measure or count."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("urls", nargs="*", help="of stores; default: new files")
     parser.add_argument("--count", nargs=2, type=Path, metavar=("DIRECTORY", "SEGMENT"), help="under callgrind")

@@ -14,7 +14,7 @@ from opentelemetry.trace import SpanKind
 
 @dataclass
 class Recorded:
-    """One span of callspan's: its attributes as known at the start, and what came later."""
+    """One span of callspan: its attributes at the start, and later ones."""
 
     name: str
     kind: SpanKind
@@ -24,21 +24,21 @@ class Recorded:
 
 
 class Notes(SpanProcessor):
-    """Writes down the spans of one run in the order they started."""
+    """Records the spans of one run in the order of their start."""
 
     def __init__(self) -> None:
         self.spans: list[Recorded] = []
         self._open: dict[int, Recorded] = {}
 
     def on_start(self, span: Span, parent_context: otel_context.Context | None = None) -> None:
-        """Note what was there at the start."""
+        """Record the attributes at the start."""
         del parent_context
         noted = Recorded(span.name, span.kind, dict(span.attributes or {}), {}, [])
         self.spans.append(noted)
         self._open[span.get_span_context().span_id] = noted
 
     def on_end(self, span: ReadableSpan) -> None:
-        """Note the rest."""
+        """Record the rest."""
         context = span.get_span_context()
         noted = self._open.pop(context.span_id if context else 0)
         noted.later = {name: value for name, value in (span.attributes or {}).items() if name not in noted.start}
@@ -46,9 +46,9 @@ class Notes(SpanProcessor):
 
 
 def floor(spans: Sequence[Recorded], provider: TracerProvider, *, agent: bool, is_async: bool) -> Callable[..., Any]:
-    """Return a wrapper that makes the spans around one run: the first around all others, and around a call's work.
+    """Return a wrapper that creates the spans around one run: the first around all others and around a call's work.
 
-    An agent's run is its spans: nothing else is done.
+    A run of an agent only creates spans.
     """
     tracer = provider.get_tracer("floor")
 

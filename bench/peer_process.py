@@ -1,6 +1,6 @@
-"""Runs in a peer's environment: measures calls of one row, bare, callspan or the peer, and writes them as JSON.
+"""Runs in a peer's environment: measures calls of one row (bare, callspan or the peer) and writes the results as JSON.
 
-Under callgrind it counts their instructions.
+Under callgrind it counts instructions.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from rows import BARE, DEFAULT, provider, same
 from valgrind import Counter
 
 _SETTLED, _CALLS = 500, 1000
-"""Calls before the interpreter has adapted to all of them, and measured ones, of short columns."""
+"""Numbers of warm-up calls, until the interpreter has specialised its code, and of measured calls."""
 
 
 def main() -> None:
-    """Measure the columns that contain a text: CPU nanoseconds of each per unit, or instructions."""
+    """Measure the columns whose names contain a text: CPU nanoseconds or instructions per unit."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("name", choices=PEERS)
     parser.add_argument("file", type=Path)
@@ -32,7 +32,7 @@ def main() -> None:
     parser.add_argument("--row", choices=(BARE, DEFAULT, THEIRS), default=BARE)
     parser.add_argument("--count", type=Path, metavar="DIRECTORY", help="count instructions, under callgrind")
     options = parser.parse_args()
-    # Nobody hears the peers' warnings: printing them would cost the peers time.
+    # Printing the peers' warnings would cost them time.
     logging.getLogger().addHandler(logging.NullHandler())
     peer, tracing = PEERS[options.name], provider()
     counter = None if options.count is None else Counter(options.count)

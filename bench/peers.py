@@ -1,4 +1,4 @@
-"""The peers: their packages, and how to enable each with content captured."""
+"""The peers: their packages, and how to enable each with content."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ THEIRS = "theirs"
 
 @dataclass(frozen=True)
 class Peer:
-    """One way to trace the same SDKs."""
+    """Another tracer of the same SDKs."""
 
     name: str
     packages: tuple[str, ...]
-    """What to install; the newest that goes with our versions of the SDKs."""
+    """Packages to install, in the newest versions compatible with our SDKs."""
     switch_on: Callable[[TracerProvider], object]
     environment: Mapping[str, str] = field(default_factory=dict)
     families: tuple[str, ...] = ("openai", "anthropic")
     built_in: bool = False
-    """It is part of the anthropic SDK: a client is made with it."""
+    """Whether it is part of the anthropic SDK, enabled per client."""
 
 
 def _instrumentors(place: str) -> Callable[[TracerProvider], object]:
-    """Return what switches on the instrumentors of both SDKs that are in a package."""
+    """Return a function that enables a package's instrumentors of both SDKs."""
 
     def switch_on(tracing: TracerProvider) -> None:
         for sdk in ("OpenAI", "Anthropic"):
@@ -40,7 +40,7 @@ def _instrumentors(place: str) -> Callable[[TracerProvider], object]:
 def _logfire(tracing: TracerProvider) -> None:
     import logfire
 
-    # Not its global configuration, whose provider the anthropic SDK's own tracing would use as well.
+    # Not its global configuration, because the anthropic SDK's own tracing would use its provider.
     own = logfire.configure(
         local=True, send_to_logfire=False, console=False, metrics=False, inspect_arguments=False,
         additional_span_processors=[*tracing._active_span_processor._span_processors],
@@ -54,7 +54,7 @@ def _nothing(tracing: TracerProvider) -> None:
 
 
 def native_options(tracing: TracerProvider) -> dict[str, Any]:
-    """Return the options of a client of the anthropic SDK that traces itself into `tracing`, content and all."""
+    """Return the options for a client of the anthropic SDK that traces itself with content into `tracing`."""
     return {"open_telemetry": {"tracer_provider": tracing, "traces": {"content_mode": "content"}}}
 
 

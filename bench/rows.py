@@ -23,7 +23,7 @@ Wrap = Callable[[Callable[[], Any]], Callable[[], Any]]
 
 @dataclass(frozen=True)
 class Row:
-    """One way to run the work: a context manager around a block of runs, which gives a wrapper of each run."""
+    """One way to run the work: a context manager around a block of runs that yields a wrapper of each run."""
 
     name: str
     around: Callable[[], AbstractContextManager[Wrap]]
@@ -36,14 +36,14 @@ class _Nowhere(SpanExporter):
 
 
 def provider() -> TracerProvider:
-    """Return a provider as an application has it, with an exporter that does nothing."""
+    """Return a provider as in an application, with a no-op exporter."""
     made = TracerProvider()
     made.add_span_processor(BatchSpanProcessor(_Nowhere()))
     return made
 
 
 def rows(column: Column, tracing: TracerProvider) -> list[Row]:
-    """Return the rows for a column, the first two being what the others are compared with."""
+    """Return the rows for a column. The first two are the baselines of the others."""
     raw = floor.floor(recorded(column), tracing, agent=column.agent, is_async=column.is_async)
 
     @contextmanager
@@ -60,7 +60,7 @@ def rows(column: Column, tracing: TracerProvider) -> list[Row]:
 
 
 def recorded(column: Column) -> list[floor.Recorded]:
-    """Return the spans callspan makes for one run of a column."""
+    """Return the spans that callspan creates for one run of a column."""
     notes = floor.Notes()
     watched = TracerProvider()
     watched.add_span_processor(notes)
@@ -81,7 +81,7 @@ def bare() -> Iterator[Wrap]:
 
 
 def instrumented(tracing: TracerProvider, **settings: Any) -> Callable[[], AbstractContextManager[Wrap]]:
-    """Return a context manager with callspan in force; the settings are its."""
+    """Return a context manager that enables callspan with these settings."""
 
     @contextmanager
     def around() -> Iterator[Wrap]:

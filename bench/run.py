@@ -1,4 +1,4 @@
-"""Measures what callspan costs beside the bare SDKs and a raw span, and prints a table; what `make bench` runs."""
+"""Measures the cost of callspan beside the bare SDKs and a raw span, and prints a table (`make bench`)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from rows import BARE, provider, rows
 from timing import Measured, measure
 
 _SECONDS = {True: 2.0, False: 20.0}
-"""Per column, by whether the run is a quick one."""
+"""Seconds per column, by `--quick`."""
 _LEAST = {True: 2, False: 7}
 _HERE = Path(__file__).resolve().parent
 
@@ -55,14 +55,14 @@ def _counted(options: argparse.Namespace) -> list[tuple[Measured, Measured]]:
     with tempfile.TemporaryDirectory() as directory:
         only = options.only or ("plain sync" if options.quick else "")
         arguments = [str(_HERE / "counting.py"), directory, only]
-        # A fixed seed for hashes: sets and dictionaries fill the same way in each run.
+        # A fixed hash seed, so that sets and dictionaries are equal in each run.
         valgrind.run(sys.executable, arguments, Path(directory), {**os.environ, "PYTHONHASHSEED": "0"})
         counted = json.loads(Path(directory, "counted.json").read_text())
     return [(Measured(**one), Measured(**other)) for one, other in counted]
 
 
 def show(title: str, done: Sequence[Measured], scale: float) -> None:
-    """Print what each row costs more than the bare SDK, and that."""
+    """Print the cost of the bare SDK and what each row adds."""
     names = [name for name in done[0].rounds if name != BARE] if done else []
     print_table((title, BARE, *names), (_cells(each, names, scale) for each in done))
 

@@ -22,7 +22,7 @@ _PROGRAM = str(Path(__file__).with_name("peer_process.py"))
 _SAME = ("openai", "anthropic", "httpx2")
 _ROWS = (BARE, DEFAULT, THEIRS)
 _ROUNDS = 5
-"""Of processes for each row."""
+"""Number of processes per row."""
 
 
 class Place:
@@ -34,7 +34,7 @@ class Place:
         self.python = str(self.directory / "bin" / "python")
 
     def make(self) -> None:
-        """Install the newest release that goes with our versions of the SDKs, and callspan, unless that is done."""
+        """Install the newest release compatible with our SDKs, and callspan, unless already installed."""
         wanted = [*self.peer.packages, *(f"{name}=={metadata.version(name)}" for name in _SAME)]
         stamp = self.directory / ".complete"
         if stamp.exists() and json.loads(stamp.read_text()) == wanted:
@@ -42,13 +42,13 @@ class Place:
         print(f"making {self.directory.relative_to(_ROOT)}: {' '.join(wanted)}", flush=True)
         if not Path(self.python).exists():
             subprocess.run([sys.executable, "-m", "venv", str(self.directory)], check=True)
-        # Theirs first: what callspan needs is not to decide which of their releases is taken.
+        # Theirs first, so that callspan's requirements do not select their release.
         for packages in (["--upgrade", *wanted], ["-e", str(_ROOT)]):
             subprocess.run([self.python, "-m", "pip", "install", "-q", *packages], check=True)
         stamp.write_text(json.dumps(wanted))
 
     def measure(self, rounds: int, wanted: str, *, count: bool) -> dict[str, dict[str, list[float]]]:
-        """Return CPU nanoseconds, or instructions, by column and row, each row in a process of its own, in turn."""
+        """Return CPU nanoseconds or instructions by column and row, each row in its own process, alternating."""
         found: dict[str, dict[str, list[float]]] = {}
         with tempfile.TemporaryDirectory() as directory:
             file = Path(directory, "measured.json")

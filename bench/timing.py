@@ -1,4 +1,4 @@
-"""Interleaved rounds: every row in every round, in turning order; a slow moment of the machine hits all alike."""
+"""Interleaved rounds: each round runs every row, in rotating order, so that a slow moment affects all alike."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ class Measured:
     rounds: dict[str, list[float]] = field(default_factory=dict)
 
     def cost(self, row: str) -> float:
-        """Return what a unit costs under a row: the median of all rounds."""
+        """Return the cost of a unit in a row: the median of all rounds."""
         return statistics.median(self.rounds[row])
 
     def added(self, row: str, over: str) -> float:
-        """Return what a row costs over another in the same round. The session API is compared with nothing."""
+        """Return what a row adds to another in the same round. The session API has no baseline."""
         if self.agent:
             return self.cost(row)
         return statistics.median(a - b for a, b in zip(self.rounds[row], self.rounds[over], strict=True))
@@ -46,7 +46,7 @@ def measure(column: Column, rows: Sequence[Row], seconds: float, least: int = 5)
 
 
 def _block(column: Column, row: Row) -> float:
-    """The median of a block's runs: a mean would be mostly that of the few that somebody disturbed."""
+    """Return the median of a block's runs, because a few disturbed ones would dominate a mean."""
     with row.around() as wrap:
         column.run(column.warm, wrap, time.thread_time_ns)
         gc.collect()

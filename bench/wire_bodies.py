@@ -33,14 +33,14 @@ def prose(size: int) -> str:
 
 
 def messages(size: int, turns: int = 1) -> list[Any]:
-    """Return a history of `turns` questions with the answers between them, about `size` bytes together."""
+    """Return a history of `turns` questions and answers of about `size` bytes in total."""
     each = size // (2 * turns - 1)
     roles = ("user", "assistant")
     return [{"role": roles[place % 2], "content": prose(each)} for place in range(2 * turns - 1)]
 
 
 def openai_answer(size: int = 300) -> bytes:
-    """Return a chat completion as api.openai.com gives it, with a text of `size` characters."""
+    """Return a chat completion in the form of api.openai.com, with a text of `size` characters."""
     message = {"role": "assistant", "content": prose(size), "refusal": None, "annotations": []}
     return json.dumps(
         {
@@ -86,7 +86,7 @@ def openai_stream() -> bytes:
 
 
 def anthropic_answer(size: int = 300) -> bytes:
-    """Return a message as api.anthropic.com gives it, with a text of `size` characters."""
+    """Return a message in the form of api.anthropic.com, with a text of `size` characters."""
     return json.dumps(
         {
             **_anthropic_head(),
@@ -97,7 +97,7 @@ def anthropic_answer(size: int = 300) -> bytes:
 
 
 def anthropic_tools(number: int) -> bytes:
-    """Return a message that requests so many runs of the tool `look`."""
+    """Return a message with a number of calls of the tool `look`."""
     requested = [
         {"type": "tool_use", "id": f"toolu_{index}", "name": "look", "input": {"x": index}} for index in range(number)
     ]

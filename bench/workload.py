@@ -1,7 +1,7 @@
 """A workload of records: 1 KB of input, of which 50 bytes are new, and 0.5 KB of output, 50 calls per session.
 
-One call is made with the real SDK over a mocked transport; the others are that record with ids, times, texts and
-counts of their own.
+One call is made with the real SDK over a mocked transport. The others are copies with their own ids, times, texts and
+counts.
 """
 
 from __future__ import annotations
@@ -20,24 +20,24 @@ from callspan.records import CallRecord, Place
 from callspan.testing import capture
 
 SENT, NEW, RECEIVED = 1000, 50, 500
-"""Characters of the request's texts, of the part that no other call has, and of the answer."""
+"""Numbers of characters of the request, of its new part, and of the answer."""
 PER_SESSION = 50
 START_NS = 1_760_000_000_000_000_000
 STEP_NS = 40_000_000
-"""Between the starts of two calls: a million of them take eleven hours."""
+"""Time between two calls. A million calls take eleven hours."""
 _QUESTION, _ANSWER = "<question>", "<answer>"
 _MODELS = ("gpt-5", "gpt-5-mini", "gpt-4o")
 _VOWELS, _CONSONANTS = "aeiou", "bcdfghklmnprstvw"
 
 
 def payloads(calls: int, seed: int = 1) -> Iterator[bytes]:
-    """Yield the JSON of so many calls, as a spool holds it."""
+    """Yield the JSON of a number of calls, as in a spool."""
     for record in records(calls, seed):
         yield msgspec.json.encode(record)
 
 
 def records(calls: int, seed: int = 1) -> Iterator[CallRecord]:
-    """Yield so many calls, in the order of time."""
+    """Yield a number of calls, ordered by time."""
     chance, words = random.Random(seed), _words()
     originals = [_original(model) for model in _MODELS]
     for number in range(calls):
@@ -90,7 +90,7 @@ def _text(chance: random.Random, words: list[str], size: int) -> bytes:
 
 
 def _original(model: str) -> CallRecord:
-    """One call of the SDK, priced by nobody yet."""
+    """Return a call of the SDK, without a cost."""
     answer = json.loads(wire.openai_answer())
     answer["model"] = f"{model}-2025-08-07"
     answer["choices"][0]["message"]["content"] = _ANSWER

@@ -1,6 +1,6 @@
 """An agent and its environment: one episode on a line of five fields, with tools, rewards and an outcome.
 
-Offline by default: a scripted provider answers. With OPENAI_API_KEY set, the real one does.
+Offline by default, with a scripted provider. With OPENAI_API_KEY set, the real one answers.
 
     python examples/agent_gridworld.py && callspan show last
 """
@@ -37,11 +37,11 @@ class Line:
         self.at = 1
 
     def observe(self) -> str:
-        """What the agent sees."""
+        """Return what the agent sees."""
         return f"You are on field {self.at} of 0 to 4. The goal is on field {GOAL}."
 
     def step(self, direction: str) -> tuple[str, float, bool]:
-        """Observation, reward, and whether it is over."""
+        """Return observation, reward, and whether the episode is over."""
         self.at = min(4, max(0, self.at + (1 if direction == "right" else -1)))
         done = self.at == GOAL
         return self.observe(), 1.0 if done else -0.1, done
@@ -75,7 +75,7 @@ def play(client: openai.OpenAI, max_steps: int = 6) -> None:
 
 
 def main() -> None:
-    """Play with the real provider where there is a key, else with a scripted one."""
+    """Play with the real provider if there is a key, else with a scripted one."""
     handle = callspan.instrument(stores="sqlite:///callspan.db")
     with ExitStack() as stack:
         if os.environ.get("OPENAI_API_KEY"):

@@ -45,7 +45,7 @@ TOOLS: list[Any] = [
 
 
 def play(client: OpenAI, env: Traced, seed: int) -> float:
-    """Play one episode; return its reward. There is nothing of callspan in here but the tool's span."""
+    """Play one episode; return its reward. The tool's span is the only use of callspan here."""
     field, _ = env.reset(seed=seed)
     messages: list[Any] = [{"role": "system", "content": TASK}, {"role": "user", "content": f"You are on {field}."}]
     total, over = 0.0, False
@@ -67,7 +67,7 @@ def play(client: OpenAI, env: Traced, seed: int) -> float:
 
 @contextmanager
 def model(live: bool) -> Iterator[OpenAI]:
-    """Give a client of the real API, or of a scripted one that knows the way."""
+    """Yield a client of the real API, or of a scripted one that knows the way."""
     if live:
         yield OpenAI()
         return
@@ -85,7 +85,7 @@ def _guide(request: ReceivedRequest) -> Reply:
 
 
 def main() -> None:
-    """Play as many episodes as requested, and say where to look at them."""
+    """Play the requested number of episodes and print how to view them."""
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--episodes", type=int, default=1)
     options.add_argument("--live", action="store_true", help="use the real API")

@@ -1,6 +1,6 @@
-"""A web service in small: one session per conversation, two agents with a handoff, feedback after the answer.
+"""A small web service: one session per conversation, two agents with a handoff, feedback after the answer.
 
-Each request is a trace of its own; the session's id joins them. Without OPENAI_API_KEY a scripted provider on loopback
+Each request is a separate trace; the session id joins them. Without OPENAI_API_KEY a scripted provider on loopback
 answers, so it runs offline:
 
     python examples/support_desk.py && callspan show last
@@ -24,18 +24,18 @@ CONVERSATION = ["Hello!", "My parcel 4711 never came, I want my money back.", "T
 
 @callspan.guardrail("personal data")
 def has_personal_data(text: str) -> bool:
-    """Whether there is an address in it."""
+    """Return whether a text contains an email address."""
     return "@" in text
 
 
 @callspan.tool
 def refund(parcel: int) -> str:
-    """Pay it back."""
+    """Refund a parcel."""
     return f"parcel {parcel} is refunded"
 
 
 async def answer(client: openai.AsyncOpenAI, question: str, agent: str) -> str:
-    """Let one of the agents answer."""
+    """Return the answer of one of the agents."""
     async with callspan.invoke_agent(agent, input=question) as run:
         reply = await client.chat.completions.create(
             model="gpt-4.1-mini",
@@ -48,7 +48,7 @@ async def answer(client: openai.AsyncOpenAI, question: str, agent: str) -> str:
 async def request(
     client: openai.AsyncOpenAI, conversation: str, turn: int, question: str
 ) -> tuple[str, dict[str, str]]:
-    """What a handler of POST /chat does; returns the answer and what the page sends back with its feedback."""
+    """Handle POST /chat; return the answer and the data that the page sends back with its feedback."""
     async with callspan.session("support", session_id=conversation, user_id="u1") as session:
         async with session.timestep(turn=turn) as step:
             step.message(question, "question", "user", "desk")
@@ -64,7 +64,7 @@ async def request(
 
 
 async def main() -> None:
-    """Three requests of one conversation, then the feedback."""
+    """Make three requests of one conversation, then give feedback."""
     with ExitStack() as stack:
         if not os.environ.get("OPENAI_API_KEY"):
             from callspan.testing import ScriptedProvider

@@ -24,7 +24,7 @@ WARM_UP = 3
 
 
 def passed(run: Callable[[], object]) -> Counter[tuple[str, str]]:
-    """Run it; return how often each function of callspan was called, by file and qualified name, in order."""
+    """Run a function; return how often each function of callspan was called, by file and qualified name, in order."""
     frames: Counter[tuple[str, str]] = Counter()
 
     def note(frame: FrameType, event: str, _: object) -> None:
@@ -33,7 +33,7 @@ def passed(run: Callable[[], object]) -> Counter[tuple[str, str]]:
             name = getattr(frame.f_code, "co_qualname", frame.f_code.co_name)  # from Python 3.11 on
             frames[str(file.relative_to(SOURCE)), name] += 1
 
-    gc.disable()  # finalizers are no part of the call
+    gc.disable()  # finalizers are not part of the call
     sys.setprofile(note)
     try:
         run()
@@ -44,7 +44,7 @@ def passed(run: Callable[[], object]) -> Counter[tuple[str, str]]:
 
 
 def path() -> Counter[tuple[str, str]]:
-    """Return what one call passes, after some that fill the caches."""
+    """Return the functions of one call, after some that fill the caches."""
     with (
         ScriptedProvider() as provider,
         openai.OpenAI(base_url=provider.openai_url, api_key="any") as client,

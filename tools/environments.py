@@ -2,8 +2,8 @@
 
     python tools/environments.py frameworks sdks/floor
 
-makes every environment whose name begins with one of these. Each is made once, beside `.venv`; an existing one that
-has all packages is left as it is, unless it is to have their newest versions.
+makes every environment whose name begins with one of these. Each is made once, beside `.venv`. An existing one with all
+packages is left alone, unless it should have their newest versions.
 """
 
 from __future__ import annotations
@@ -17,20 +17,20 @@ from pathlib import Path
 TOOLS = Path(__file__).resolve().parent
 ROOT = TOOLS.parent
 UPGRADE = "--upgrade"
-"""Among the packages of an environment that gets their newest versions each time."""
+"""Marks an environment whose packages are upgraded each time."""
 ALONE = "--no-deps"
-"""Before the packages of an environment that are installed without what they depend on."""
+"""Precedes packages that are installed without their dependencies."""
 CAPTURE = (
     "pytest>=8.3", "pytest-timeout>=2.3", "pytest-xdist>=3.6", "aiohttp", "boto3", "brotli", "google-auth[requests]",
     "hypothesis>=6.100", "trio", "opentelemetry-exporter-otlp-proto-common",
 )  # fmt: skip
-"""What the tests of captured calls and the fuzzer need beside the SDKs."""
-# Both SDKs hand their HTTP client an argument that httpx 0.28 lacks.
+"""Packages that the capture tests and the fuzzer require besides the SDKs."""
+# Both SDKs pass an argument to their HTTP client that httpx 0.28 lacks.
 FLOOR = [
     "-e", ".", *CAPTURE, "openai==1.40.0", "anthropic==0.34.0", "groq==1.0.0", "httpx<0.28",
     "opentelemetry-api==1.35.0", "opentelemetry-sdk==1.35.0", "opentelemetry-instrumentation==0.56b0",
 ]  # fmt: skip
-"""The oldest versions that pyproject.toml allows."""
+"""The oldest versions allowed by pyproject.toml."""
 ENVIRONMENTS: dict[str, list[str]] = {
     "sdks/floor": FLOOR,
     "sdks/oldest-python": FLOOR,
@@ -39,7 +39,7 @@ ENVIRONMENTS: dict[str, list[str]] = {
         "-e", ".", *CAPTURE, "openai[aiohttp,realtime]==2.54.0", "anthropic[aiohttp]==1.17.0", "groq==1.0.0",
     ],
     "sdks/lanes": ["-e", ".", *CAPTURE, "openai[aiohttp,realtime]==3.30.0", "anthropic[aiohttp]>=2", "groq>=1.7"],
-    # Openai takes clients of the older HTTP library too, where that is there.
+    # openai also accepts clients of the older HTTP library, if installed.
     "sdks/newest": [
         UPGRADE, "-e", ".[cli]", *CAPTURE, "openai[aiohttp,realtime]", "anthropic[aiohttp]", "groq", "httpx", "grpcio",
     ],
@@ -53,7 +53,7 @@ ENVIRONMENTS: dict[str, list[str]] = {
     "frameworks/openai-agents": ["-e", ".[otlp]", "openai-agents[voice]"],
     "frameworks/openai-agents-oldest": ["-e", ".", "openai-agents==0.1.0", "openai==1.87.0"],
     "frameworks/langchain": ["-e", ".", "langchain-openai", "langchain-anthropic"],
-    "frameworks/litellm": ["-e", ".", "litellm", "mcp"],  # which it imports and does not ask for
+    "frameworks/litellm": ["-e", ".", "litellm", "mcp"],  # an undeclared dependency
     "frameworks/instructor": ["-e", ".", "instructor", "anthropic"],
     "frameworks/pydantic-ai": ["-e", ".", "pydantic-ai-slim[openai,anthropic]"],
     "frameworks/strands": ["-e", ".", "strands-agents[openai,anthropic]"],
@@ -67,7 +67,7 @@ ENVIRONMENTS: dict[str, list[str]] = {
     "trainers/trl": ["transformers", "datasets", "jinja2", ALONE, "trl"],  # no torch
 }  # fmt: skip
 PYTHONS = {"3.10": ("sdks/oldest-python", "sdks/older", "sdks/recent"), "3.13": ("sdks/lanes", "sdks/newest")}
-"""Environments of a version of Python that may not be that of `.venv`."""
+"""Environments with a specific version of Python."""
 
 
 def interpreter(name: str) -> str:
@@ -81,7 +81,7 @@ def interpreter(name: str) -> str:
 
 
 def runs(python: str) -> bool:
-    """Return whether an interpreter starts: a shim of pyenv may not."""
+    """Return whether an interpreter starts; a pyenv shim may not."""
     return subprocess.run([python, "-c", ""], capture_output=True, check=False).returncode == 0
 
 

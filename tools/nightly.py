@@ -1,9 +1,9 @@
-"""Run everything there is, one step after the other, with one line of the result for each.
+"""Run all tests and benchmarks, step by step, with one line of result for each.
 
     python -m tools.nightly                 every step
     python -m tools.nightly outages soak    the steps whose names contain one of these
 
-A step that fails stops no other one; the exit code is then 1. The output of each lies under .cache/nightly/.
+A failing step does not stop the others; the exit code is then 1. The output is under .cache/nightly/.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ LIMIT_S = 3600
 PYTEST = ("-m", "pytest", "-n")
 QUICK = "not nightly and not postgres and not clickhouse"
 SAMPLING = ("support.scale", "hypothesis", "tests.wire")
-"""Imports of tests that do more at full scale."""
+"""Imports of tests that try more cases at full scale."""
 
 
 def steps() -> Iterator[tuple[str, list[str]]]:
-    """Yield the name and the command of each step, those that make environments first."""
+    """Yield the name and command of each step, starting with those that make environments."""
     python = sys.executable
     for name in ("sdks", "peers", "frameworks", "trainers", "backend"):
         yield f"environments of {name}", [python, "tools/environments.py", name]
@@ -50,14 +50,14 @@ def steps() -> Iterator[tuple[str, list[str]]]:
 
 
 def sampled() -> list[str]:
-    """Return the files of tests that try a part of their cases in `make test`; the others do the same there as here."""
+    """Return the test files that try only a part of their cases in `make test`."""
     files = sorted((ROOT / "tests").rglob("test_*.py"))
     return [str(one.relative_to(ROOT)) for one in files if any(word in one.read_text() for word in SAMPLING)]
 
 
 def run(name: str, command: list[str]) -> bool:
-    """Run one step, print its result with the last line that it said, and return whether it passed."""
-    # With each pair of SDKs, tests take the samples of `make test`.
+    """Run one step, print its result with the last line of its output, and return whether it passed."""
+    # With each pair of SDKs, tests use the samples of `make test`.
     environment = {**os.environ, "CALLSPAN_SCALE": "sampled" if name.startswith("SDKs") else "full"}
     log = LOGS / f"{name.replace('/', '-').replace(' ', '-')}.log"
     began = time.monotonic()

@@ -1,4 +1,4 @@
-"""Draw the pictures of the documents from what the demo records: python tools/pictures.py (needs Chromium)."""
+"""Make the pictures of the documents from the records of the demo: python tools/pictures.py (requires Chromium)."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ COMMAND = (sys.executable, "-m", "callspan.cli")
 
 
 def run(*arguments: str) -> str:
-    """Return what a command prints."""
+    """Return the output of a command."""
     return subprocess.run([*COMMAND, *arguments], check=True, capture_output=True, text=True).stdout
 
 
 def main() -> None:
-    """Play the demo, and draw its first trace and its pages."""
+    """Run the demo, and draw its first trace and its pages."""
     with tempfile.TemporaryDirectory() as place:
         os.chdir(place)
         os.environ |= {"CALLSPAN_STORES": "sqlite:///callspan.db", "FORCE_COLOR": "1", "COLUMNS": "100"}
@@ -44,7 +44,7 @@ def main() -> None:
 
 
 def take(url: str, pages: dict[str, str]) -> None:
-    """Take the pictures of the pages behind an address."""
+    """Take pictures of the pages at an address."""
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
         page = browser.new_page(viewport={"width": 1280, "height": 600})

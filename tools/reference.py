@@ -1,7 +1,7 @@
 """Write the pages that list what the code defines: fields of records, attributes, metrics and columns.
 
 python tools/reference.py            write docs/call_record.schema.json, fields.md, attributes.md and sql.md
-python tools/reference.py --check    only name those that are stale, and exit with 1 if there are any
+python tools/reference.py --check    only list stale ones, and exit with 1 if there are any
 """
 
 from __future__ import annotations
@@ -33,18 +33,18 @@ Schema: TypeAlias = dict[str, Any]
 
 
 class Entry(NamedTuple):
-    """What a page lists: a field, an attribute, a metric or a column."""
+    """An entry of a page: a field, an attribute, a metric or a column."""
 
     name: str
-    """In Markdown, with its marks."""
+    """Its name in Markdown."""
     of: str
-    """Its type, or what has it."""
+    """Its type or owner."""
     meaning: str
-    """Empty if name and type say it."""
+    """Its meaning; empty if name and type suffice."""
 
 
 def listed(entries: Iterable[Entry]) -> str:
-    """Return a line for the entries of each meaning, then one for each group that needs no explanation."""
+    """Return a line per meaning with its entries, then a line per group of entries without one."""
     groups: dict[tuple[str, str], list[str]] = {}
     for one in sorted(entries, key=lambda one: not one.meaning):
         groups.setdefault((one.of, one.meaning), []).append(one.name)
@@ -59,7 +59,7 @@ def line(names: str, of: str, meaning: str) -> str:
 
 
 def together(entries: Iterable[Entry]) -> list[Entry]:
-    """Return each entry once, with everything that has it."""
+    """Return each entry once, with all its owners."""
     having: dict[tuple[str, str], list[str]] = {}
     for one in entries:
         having.setdefault((one.name, one.meaning), []).append(one.of)
@@ -143,7 +143,7 @@ def schema(kind: types.Type) -> Schema:
 
 
 def default(field: types.Field) -> Schema:
-    """Return the default of a flag, count or word; other absent fields are unknown or empty."""
+    """Return the default of a flag, count or word. Other absent fields are unknown or empty."""
     return {"default": field.default} if isinstance(field.default, bool | int | str) else {}
 
 
@@ -153,7 +153,7 @@ def is_always_written(field: types.Field) -> bool:
 
 
 def fields(definitions: Schema) -> str:
-    """Return a list of fields: what several kinds of records share, then each kind, then the types they refer to."""
+    """Return the list of fields: shared by several kinds of records, then by kind, then of referenced types."""
     found = {name: [field(*one) for one in of["properties"].items() if "const" not in one[1]]
              for name, of in definitions.items()}  # fmt: skip
     counts = Counter(one for kind in KINDS for one in found[kind])
@@ -168,7 +168,7 @@ def fields(definitions: Schema) -> str:
 
 
 def field(name: str, of: Schema) -> Entry:
-    """Return a field, linked to the type that it holds, with its values and its default."""
+    """Return a field with a link to its type, its values and its default."""
     options = [one.get("items", one) for one in of.get("anyOf", [of])]
     links = [one["$ref"].rpartition("/")[2].lower() for one in options if "$ref" in one]
     label = f"[`{name}`](#{links[0]})" if links else f"`{name}`"
@@ -186,7 +186,7 @@ GROUPS = {
     "*call*": "`gen_ai.operation.name`, `gen_ai.provider.name`, `gen_ai.request.model`",
     "*server*": "`gen_ai.response.model`, `server.address`, `server.port`",
 }
-"""Attributes that many metrics have, by the word that the page explains."""
+"""Attributes shared by many metrics, by the term that the page explains."""
 RATE_LIMITS = re.compile(r"`llm\.rate_limiting.*\.rate_limiting[^`]*`")
 
 
@@ -196,7 +196,7 @@ def rows(*tables: Any) -> list[Row]:
 
 
 def attributes(start: Iterable[Row], others: Iterable[Row]) -> list[Entry]:
-    """Return each attribute once, with its type: those that are set when a span starts, and the others."""
+    """Return each attribute once, with its type: start attributes, then the others."""
     found: dict[str, Entry] = {}
     for row in start:
         found.setdefault(row.name, attribute(row, "†"))
@@ -234,7 +234,7 @@ def metric(one: Instrument) -> Entry:
 
 
 def vocabulary() -> str:
-    """Return the lists of attributes and metrics; what is explained in one list is only named in the next."""
+    """Return the lists of attributes and metrics. Explanations are not repeated in later lists."""
     calls = attributes(rows(call.START, llm.START, gen_ai.START), rows(llm.END, gen_ai.END, call.END))
     attempts = attributes([], rows(call.ATTEMPT, call.ATTEMPT_SPAN, call.ATTEMPT_SPAN_OF_CALL, session.EXCEPTION))
     scopes = together(spans_and_events())
@@ -256,7 +256,7 @@ def vocabulary() -> str:
 
 
 def columns() -> str:
-    """Return the columns of every table, and notes on some."""
+    """Return the columns of every table, with notes on some."""
     paragraphs = "\n".join(map(paragraph, TABLES.values()))
     notes = [
         Entry(f"`{column.name}`", table.name, column.note)
@@ -266,7 +266,7 @@ def columns() -> str:
 
 
 def paragraph(table: Table) -> str:
-    """Return the names of a table's columns, those that hold JSON last."""
+    """Return the names of a table's columns, JSON columns last."""
     plain = " ".join(column.name for column in table.columns if column.form != "json")
     as_json = " ".join(column.name for column in table.columns if column.form == "json")
     text = f"{table.name}: {plain}; as JSON {as_json} extra"

@@ -14,7 +14,7 @@ from callspan.testing import ScriptedProvider
 
 
 def answer_questions(client: openai.OpenAI) -> None:
-    """One trace: an application's own span, and below it a session with two steps."""
+    """Create one trace: a span of the application, and below it a session with two steps."""
     question = [{"role": "user", "content": "Name a river in France."}]
     with trace.get_tracer("app").start_as_current_span("handle request"), callspan.session("questions") as session:
         with session.timestep("ask"):
@@ -33,7 +33,7 @@ def answer_questions(client: openai.OpenAI) -> None:
 
 
 def script(provider: ScriptedProvider) -> None:
-    """What the scripted provider says."""
+    """Script the answers of the provider."""
     provider.reply(status=429, retry_after_s=0.3, message="Rate limit reached")
     provider.reply(text="The Loire.", input_tokens=13, output_tokens=4)
     provider.reply(text="The Rhône, the Seine, the Garonne.", first_token_delay_s=0.2, chunk_delay_s=0.05)
@@ -43,7 +43,7 @@ def script(provider: ScriptedProvider) -> None:
 def main() -> None:
     """Send one trace to `OTEL_EXPORTER_OTLP_ENDPOINT`, by default a Jaeger on this machine."""
     endpoint = os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT", "http://localhost:4318")
-    os.environ.setdefault("OTEL_METRICS_EXPORTER", "none")  # Jaeger takes spans only
+    os.environ.setdefault("OTEL_METRICS_EXPORTER", "none")  # Jaeger accepts only spans
     handle = callspan.instrument(otlp=endpoint)
     with ExitStack() as stack:
         if os.environ.get("OPENAI_API_KEY"):

@@ -32,14 +32,14 @@ Deliver = Callable[[str], Delivery]
 
 
 def left(url: str) -> tuple[set[str], set[str]]:
-    """The ids of the sessions and calls that are there."""
+    """The ids of the sessions and calls in a store."""
     with closing(open_store(url)) as reader:
         return {one.session.session_id for one in reader.sessions()}, {one.call_id for one in reader.calls()}
 
 
 @pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
 def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """A new store of each kind that is read."""
+    """A new store of each readable kind."""
     return f"sqlite:///{tmp_path}/calls.db" if request.param == "sqlite" else request.getfixturevalue("postgres_url")
 
 
@@ -68,7 +68,7 @@ def store(url: str, deliver: Deliver) -> Delivery:
 
 
 def needs_module(name: str, install: str) -> None:
-    """Fail where a module cannot be imported: tests that need one are chosen by their marker."""
+    """Fail if a module cannot be imported: markers select the tests that need one."""
     if importlib.util.find_spec(name) is None:
         pytest.fail(f"needs {name}: {install}")
 
@@ -89,11 +89,11 @@ def clickhouse(url: str) -> Any:
 
 
 class PostgresServer:
-    """A cluster in a directory of its own; started by `start`, all gone after `remove`."""
+    """A Postgres cluster in its own directory, started by `start` and deleted by `remove`."""
 
     @staticmethod
     def programs() -> Path | None:
-        """Return the directory of initdb and pg_ctl: of the PATH, else the newest of a distribution; None if absent."""
+        """Return the directory of initdb and pg_ctl, from the PATH or else the newest installed one; None if absent."""
         found = shutil.which("initdb")
         if found is not None and shutil.which("pg_ctl") is not None:
             return Path(found).parent
@@ -121,7 +121,7 @@ class PostgresServer:
         self._control("-w", "-o", options, "-l", str(self.directory / "log"), "start")
 
     def restart_at_once(self) -> None:
-        """Stop without any goodbye and start again, as after a crash."""
+        """Stop immediately and start again, as after a crash."""
         self._control("-m", "immediate", "-w", "stop")
         self.start()
 
@@ -137,7 +137,7 @@ class PostgresServer:
         self._run("pg_ctl", "-D", self._data, *arguments)
 
     def _run(self, program: str, *arguments: str) -> None:
-        # Output goes nowhere: the server would keep a pipe open.
+        # Output is discarded, because the server would keep a pipe open.
         subprocess.run(
             (str(self._programs / program), *arguments),
             check=True,
@@ -179,7 +179,7 @@ class TcpProxy:
             one.close()
 
     def stall(self) -> None:
-        """Take what is sent, and pass nothing on."""
+        """Accept data without forwarding it."""
         self._flows.clear()
 
     def heal(self) -> None:
@@ -231,7 +231,7 @@ def postgres_server() -> Iterator[PostgresServer]:
 
 @pytest.fixture
 def postgres_url(postgres_server: PostgresServer) -> str:
-    """A schema of its own in the server of this run."""
+    """A new schema in the server of this run."""
     import psycopg
 
     name = f"t{next(_SCHEMAS)}"

@@ -1,4 +1,4 @@
-"""One worker of the soak and of the chaos: makes calls in sessions, and notes each that has returned.
+"""A worker of the soak and of the chaos: makes calls in sessions and notes each one that has returned.
 
 Run as a script: soak_worker.py soak|chaos STORES SPOOL PROVIDER NOTES NAME. SIGUSR1 reloads, SIGTERM ends it.
 """
@@ -19,9 +19,9 @@ import openai
 import callspan
 
 CAPS = {"soak": 700_000, "chaos": 1 << 30}
-"""Bytes of the spool: a soak reaches them in each outage."""
+"""Size limits of the spool, which a soak reaches in each outage."""
 PAUSE_S = 0.11
-"""Between two calls of the soak, so that it leaves the machine to others."""
+"""Pause between two calls of the soak, to leave the machine to others."""
 FILLING = "filling " * 400
 READ_EVERY_S = 30.0
 
@@ -40,7 +40,7 @@ class Worker:
         signal.signal(signal.SIGTERM, self._stop)
         signal.signal(signal.SIGUSR1, self._reload)
         self.instrument()
-        # Its existence says that signals are handled.
+        # Its existence shows that signals are handled.
         self._file = os.open(notes / self.name, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
 
     def _stop(self, *_: object) -> None:
@@ -63,11 +63,11 @@ class Worker:
         return f"{self.name}-{self._count}"
 
     def note(self, kind: str, key: str, begun_ns: int) -> None:
-        """Keep what has returned: the operating system has it when this returns."""
+        """Note a returned call; the operating system has the note on return."""
         os.write(self._file, f"{kind} {key} {begun_ns} {time.time_ns()}\n".encode())
 
     def call(self) -> None:
-        """One call, plain or streamed, of one of the SDKs."""
+        """Make one call, plain or streamed, with one of the SDKs."""
         key, begun_ns = self.key(), time.time_ns()
         asked: dict[str, Any] = {"model": "m", "messages": [{"role": "user", "content": f"{key} {FILLING}"}]}
         stream = self._count % 3 == 0
@@ -81,7 +81,7 @@ class Worker:
         self.note("call", key, begun_ns)
 
     def episode(self, calls: int, pause_s: float) -> None:
-        """One session of a few steps."""
+        """Play one session of a few steps."""
         key, begun_ns = self.key(), time.time_ns()
         with callspan.session("soak", session_id=key):
             for _ in range(calls):
@@ -111,7 +111,7 @@ class Worker:
                     next(iter(reader.calls()), None)
 
     def chaos(self) -> None:
-        """Calls and background responses, as fast as it goes."""
+        """Make calls and background responses as fast as possible."""
         while not self.stopping:
             self.episode(6, 0.0)
             self.background()

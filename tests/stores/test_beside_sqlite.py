@@ -1,7 +1,7 @@
-"""Nothing that callspan does beside a writer costs it a record, while other processes open and close the same file.
+"""No act of callspan costs a writer in the same process a record, while other processes open and close the file.
 
-Where a process loses its POSIX locks on the file, the next process that closes it deletes the WAL, and all that the
-first one writes from then on is gone, without an error.
+If a process loses its POSIX locks on the file, the next process that closes it deletes the WAL, and everything that the
+first one writes from then on is lost without an error.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ for line in sys.stdin:
 
 
 class Outside:
-    """Another process, which opens the file, counts its calls and closes it, as often as it is asked to."""
+    """Another process that opens the file, counts its calls and closes it, on request."""
 
     def __init__(self) -> None:
         self._process = subprocess.Popen(
@@ -52,7 +52,7 @@ class Outside:
 
 
 class Application:
-    """A process that records to a SQLite file, and what it or its user may do besides."""
+    """A process that records to a SQLite file, and acts of it or its user."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -125,7 +125,7 @@ class Application:
             connection.execute("SELECT * FROM calls").fetchall()
 
     def commands(self) -> None:
-        """Those that read the store, and one that writes to it."""
+        """Run the commands that read the store, and one that writes."""
         for command in ("calls", "report -o report.html", "export openai -o rows.jsonl", "reprice"):
             place = [str(self.path.with_name(word)) if "." in word else word for word in command.split()]
             assert "Traceback" not in ask("--store", self.url, *place).err
@@ -148,11 +148,11 @@ def outside() -> Iterator[Outside]:
 
 @pytest.fixture(autouse=True)
 def _no_settings(no_settings: None) -> None:
-    """Every act as in a process without settings."""
+    """Run every act without settings in the environment."""
 
 
 def lost(place: Path, outside: Outside, acts: Sequence[Act]) -> int:
-    """Return how many calls are missing after these acts, each followed by another process's look and a call."""
+    """Return the number of missing calls after these acts, each followed by a reader in another process and a call."""
     place.mkdir()
     application = Application(place / "calls.db")
     try:
@@ -215,7 +215,7 @@ ENDS: Final = {
 
 @pytest.mark.parametrize("end", ENDS)
 def test_a_process_whose_locks_are_gone_says_so_and_writes_no_more(tmp_path: Path, end: str) -> None:
-    """Its records wait on disk, and the next process has them all, each once."""
+    """Its records wait on disk, and the next process delivers each once."""
     path, (acts, why) = tmp_path / "calls.db", ENDS[end]
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", PROGRAM + acts, str(path)], capture_output=True, text=True, check=True

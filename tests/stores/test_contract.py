@@ -1,4 +1,4 @@
-"""The contract of stores, tested with each of them."""
+"""The contract of stores, tested with each store."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ from .conftest import SECOND, START_NS, Delivery, Records, raw
 
 
 def bare(record: CallRecord | None) -> CallRecord:
-    """The record without what readers derive."""
+    """The record without derived data."""
     assert record is not None
     return replace(record, conversation=None)
 
@@ -135,7 +135,7 @@ def test_unknown_values_stay_unknown(store: Delivery, records: Records) -> None:
 
 COUNTS = st.none() | st.integers(0, 2**70)
 WORD = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=20)
-"""Without NUL, for which U+FFFD is decoded."""
+"""Text without NUL, which is decoded as U+FFFD."""
 TEXT = st.none() | WORD
 RAW = st.none() | st.dictionaries(WORD, st.none() | st.integers(-5, 5), max_size=2)
 
@@ -218,7 +218,7 @@ def test_a_body_comes_back_as_it_was_spelled(store: Delivery, records: Records, 
 
 
 def test_recorded_requests_and_answers_come_back_byte_for_byte(store: Delivery, records: Records) -> None:
-    """Every recorded exchange: whatever providers and frameworks have sent."""
+    """For every recorded exchange of providers and frameworks."""
     made = {}
     for exchange in corpus.load():
         request = None if exchange.request is None else raw(exchange.request)
@@ -256,11 +256,11 @@ def kill(event, arguments):
 sys.addaudithook(kill)
 runpy.run_module("callspan.cli", run_name="__main__")
 """
-"""A command that is killed as it begins to write down how far it has come."""
+"""A command that is killed when it starts to write its cursor."""
 
 
 def test_a_kill_after_the_commit(url: str, tmp_path: Path, records: Records, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The next process delivers the batch again: what is there stays as it is, what was erased meanwhile stays gone."""
+    """The next process delivers the batch again: stored records are unchanged, records erased meanwhile stay erased."""
     spool = tmp_path / "spool"
     monkeypatch.setenv("CALLSPAN_SPOOL_DIR", str(spool))
     made = (*records.every_kind(), records.call(call_id="other", session_id="s2"), records.session("s2"))

@@ -1,4 +1,4 @@
-"""What is particular to SQLite's file and to a Postgres server."""
+"""Behaviour specific to SQLite files and Postgres servers."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def server(postgres_url: str, deliver: Deliver) -> Delivery:
 
 
 def ask(store: Path | str, sql: str) -> list[tuple[object, ...]]:
-    """Rows of a file or a server, as people who write SQL see them."""
+    """Rows of a file or a server, as SQL returns them."""
     if isinstance(store, Path):
         with closing(sqlite3.connect(store)) as connection:
             return connection.execute(sql).fetchall()
@@ -78,7 +78,7 @@ def test_equal_content_is_stored_once(path: Path, deliver: Deliver, records: Rec
 
 
 def test_a_growing_history_is_a_few_ranges(file: Delivery, path: Path, records: Records) -> None:
-    """Of two conversations that take turns, each with a message that it has again and again."""
+    """For two alternating conversations, each with a repeated message."""
     sent: dict[str, list[dict[str, str]]] = {"one": [], "other": []}
     for turn in range(40):
         for name, history in sent.items():
@@ -98,7 +98,7 @@ def test_what_is_to_survive_a_power_failure_is_synced_with_each_batch(tmp_path: 
 
 
 def test_a_failed_batch_leaves_nothing_behind(file: Delivery, path: Path, records: Records) -> None:
-    """The disk is full in the middle of a batch; the same batch is stored whole once there is room."""
+    """The disk fills up within a batch; the same batch is stored completely once there is room."""
     connection = file.sink._database.connection  # type: ignore[attr-defined]
     calls = [records.call(answer="x" * 50_000 + str(number)) for number in range(20)]
     connection.execute(f"PRAGMA max_page_count={connection.execute('PRAGMA page_count').fetchone()[0] + 10}")
@@ -155,7 +155,7 @@ def open_together(sinks: Sequence[Sink]) -> None:
 
 
 def test_many_may_make_one_file_at_once(path: Path) -> None:
-    """Those that open the file while another creates it wait; none sees it incomplete or gets "busy"."""
+    """Processes that open the file while another creates it wait; none sees it incomplete or gets "busy"."""
     for number in range(20):
         made = path.with_name(f"{number}.db")
         open_together([find_store(str(made)).sink() for _ in range(10)])
@@ -163,7 +163,7 @@ def test_many_may_make_one_file_at_once(path: Path) -> None:
 
 
 def test_a_file_deleted_or_replaced_while_open_is_created_again(file: Delivery, path: Path, records: Records) -> None:
-    """Else rows would go to a file that nobody can find; the failure makes the spool deliver the batch again."""
+    """Otherwise rows would go to an unlinked file. The failure makes the spool deliver the batch again."""
     file.write(records.call())
     for one in path.parent.glob("calls.db*"):
         one.unlink()
@@ -211,7 +211,7 @@ def test_the_view_shows_the_messages_by_role(server: Delivery, records: Records)
 
 @pytest.mark.postgres
 def test_writers_at_once_lose_nothing(postgres_url: str, deliver: Deliver, records: Records) -> None:
-    """The same calls outside of sessions, whose contents no lock of a session guards; the same texts in a session."""
+    """The same calls outside of sessions, which no session's lock protects, and the same texts in a session."""
     writers = [deliver(postgres_url) for _ in range(4)]
     calls = []
 
@@ -244,7 +244,7 @@ def test_an_unreachable_server_is_an_error_without_the_password() -> None:
 
 @pytest.mark.postgres
 def test_a_session_id_too_long_for_an_index_is_rejected_and_blocks_nothing(server: Delivery, records: Records) -> None:
-    """Postgres calls it a limit, not bad data; a batch that was tried for ever would stop all others."""
+    """Postgres reports a limit, not bad data. Retrying such a batch forever would block all others."""
     long = "".join(random.Random(1).choices("0123456789abcdef", k=20_000))
     with pytest.raises(Rejected):
         server.write(records.call(session_id=long))
@@ -254,7 +254,7 @@ def test_a_session_id_too_long_for_an_index_is_rejected_and_blocks_nothing(serve
 
 @pytest.mark.postgres
 def test_many_processes_may_make_the_tables_at_once(postgres_url: str) -> None:
-    """Also where the server's default gives every transaction a snapshot of its own beginning."""
+    """Even if the server's default isolation gives every transaction one snapshot."""
     with connect(postgres_url, autocommit=True) as admin:
         admin.execute("ALTER ROLE callspan SET default_transaction_isolation = 'serializable'")
     try:
@@ -275,11 +275,11 @@ def test_a_locked_table_is_said_to_be_locked(server: Delivery) -> None:
 
 @pytest.mark.postgres
 def test_a_deletion_waits_for_who_writes_and_then_finds_what_was_written(server: Delivery, records: Records) -> None:
-    """Else a writer that has not seen the deletion stores again what was erased."""
+    """Otherwise a writer that has not seen the deletion would store erased records again."""
     server.write(records.call(call_id="c"))
     waits = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
     with ThreadPoolExecutor(2) as threads, connect(server.url) as other:
-        other.execute("LOCK TABLE contents IN SHARE MODE")  # up to here a writer gets
+        other.execute("LOCK TABLE contents IN SHARE MODE")  # a writer gets this far
         writing = threads.submit(server.write, records.call(call_id="c", seen_ns=1, answer="Late."))
         until(lambda: ask(server.url, waits) == [(1,)])
         deleting = threads.submit(erase, server.url, calls=["c"])

@@ -1,4 +1,4 @@
-"""Filters: calls and sessions are found by facts, text and ids, alike in all stores, by an index."""
+"""Filters: all stores find the same calls and sessions by facts, text and ids, with an index."""
 
 from __future__ import annotations
 
@@ -179,7 +179,7 @@ SORTED = [
 
 
 def recorded(records: Records) -> list[Record]:
-    """A session of 100 s with a dear call, one with calls that were cut, and one that runs, known from its calls."""
+    """A session of 100 s with an expensive call, one with cut calls, and a running one known only from its calls."""
 
     def one(name: str, at_s: float, session_id: str, words: Sequence[str] = ("stop",), **fields: object) -> Record:
         response = Response(id=name, model="m", finish_reasons=[*words])
@@ -231,7 +231,7 @@ def test_calls_and_sessions_that_went_wrong(store: Delivery, records: Records, m
 
 
 def test_no_list_is_silently_short(store: Delivery, records: Records, monkeypatch: pytest.MonkeyPatch) -> None:
-    """JSON has every row, in order, also of several calls that began at once, whatever pages they are read in."""
+    """JSON has every row, in order, even of calls with the same start, whatever the page size."""
     monkeypatch.setattr(readers, "_READ_AT_ONCE", 7)
     monkeypatch.setattr(readers, "_IDS_AT_ONCE", 11)
     monkeypatch.setattr(database, "_AT_ONCE", 5)
@@ -244,7 +244,7 @@ def test_no_list_is_silently_short(store: Delivery, records: Records, monkeypatc
         page = [row[key] for row in json.loads(run(url, *command.split(), "--json", "--limit", "9"))]
         assert page == every[:9], command
         assert "the first 50: --limit N shows more, --json all" in run(url, *command.split()), command
-    for sort in ("start", "cost", "duration", "tokens", "retries"):  # all alike but for the start
+    for sort in ("start", "cost", "duration", "tokens", "retries"):  # equal except for the start
         listed = [row["call_id"] for row in json.loads(run(url, "calls", "--sort", sort, "--json"))]
         assert listed == sorted(listed, reverse=True), sort
         assert len(listed) == 60, sort

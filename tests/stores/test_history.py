@@ -1,4 +1,4 @@
-"""Conversations and sessions as lists show them: what a call continues, what is new, what ran, in which order."""
+"""Conversations and sessions in lists: continued calls, new messages, runs and their order."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ from .conftest import SECOND, START_NS, Delivery, Records, event, message, raw, 
 
 
 class Chain:
-    """Makes calls that continue each other; the number of a call is also its time."""
+    """Makes calls that continue each other. The number of a call is also its time."""
 
     def __init__(self, records: Records) -> None:
         self._records = records
 
     def responses(self, number: int, sent: dict[str, Any] | None = None, **fields: Any) -> CallRecord:
-        """One of the Responses API: says `Question N`, gets `Answer N`, and continues the one before it."""
+        """A call of the Responses API with `Question N` and `Answer N` that continues the previous one."""
         links = {"previous_response_id": f"resp_{number - 1}"} if sent is None else sent
         named = links.get("conversation")
         body = {"model": "gpt-5", "instructions": f"Rule {number}.", "input": f"Question {number}", **links}
@@ -42,7 +42,7 @@ class Chain:
         return self._call(number, api="responses", request=request, answer=answer, **fields)
 
     def messages(self, number: int, **sent: Any) -> CallRecord:
-        """One of Anthropic's threads, which begin with the call 0."""
+        """A call of one of Anthropic's threads, which start with call 0."""
         thread = {"type": "continue", "previous_message_id": f"msg_{number - 1}"} if number else {"type": "create"}
         messages = [{"role": "user", "content": f"Question {number}"}]
         body = {"model": "claude", "max_tokens": 9, "messages": messages, "thread": thread, **sent}
@@ -77,7 +77,7 @@ def texts_of(reader: Reader, call_id: str) -> list[str | None]:
 
 
 def test_a_call_is_followed_to_the_first_of_its_conversation(store: Delivery, chain: Chain) -> None:
-    """In whatever order they were written, also in other sessions."""
+    """In any order of writing, and across sessions."""
     store.write(chain.responses(2), chain.responses(0, {}), chain.responses(1), chain.responses(9, {}))
     reader = store.read()
     oldest = list(reader.calls(CallFilter(newest_first=False, limit=2)))
@@ -117,7 +117,7 @@ def test_a_thread_keeps_its_system_prompt_and_tools(store: Delivery, chain: Chai
 
 
 def test_what_was_deleted_of_a_conversation_is_stated(store: Delivery, chain: Chain) -> None:
-    """By its age, or with its session."""
+    """Deleted by age or with its session."""
     place = Place(session_id="old")
     store.write(chain.responses(0, {}), chain.responses(1), chain.responses(2, place=place), chain.responses(3))
     with closing(open_store(store.url)) as reader:
@@ -211,7 +211,7 @@ LOOPS: dict[str, tuple[str, list[Any], dict[str, Any], list[Any]]] = {
         [*ITEMS, {"type": "function_call_output", "call_id": "c1", "output": "a door"}],
     ),
 }  # fmt: skip
-"""By API: the field of the messages, the first ones, the answer, and what the next request adds to them."""
+"""By API: the field of the messages, the first ones, the answer, and the additions of the next request."""
 
 
 @pytest.mark.parametrize("api", LOOPS)
@@ -289,7 +289,7 @@ def test_pages_of_sessions_begin_where_the_one_before_ended(store: Delivery, rec
 
 
 def test_steps_are_numbered_by_their_position(url: str, store: Delivery, records: Records, tmp_path: Path) -> None:
-    """Two processes have begun theirs by turns, each with an index of its own."""
+    """Two processes have started steps alternately, each counting its own."""
     for place in (0, 2, 1, 3):
         sent = [{"role": "user", "content": f"message {place}"}]
         store.write(

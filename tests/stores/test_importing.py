@@ -57,7 +57,7 @@ MAKE = {"sqlite": run_sqlite, "postgresql": run_postgres}
 
 @pytest.mark.parametrize("other", OTHERS)
 def test_another_format_is_refused_and_not_changed(url: str, records: Records, store: Delivery, other: int) -> None:
-    """By writers, readers, the removal of records and the test of `doctor`."""
+    """By writers, readers, deletions and the check of `doctor`."""
     store.write(records.call())
     store.close()
     content = MAKE[url.partition(":")[0]](url, other)
@@ -110,7 +110,7 @@ def test_the_schema_is_that_of_the_records(records: Records) -> None:
 
 
 def test_records_of_earlier_versions_can_still_be_read() -> None:
-    """They left out what had its default."""
+    """They omitted fields with their default."""
     old = b'{"kind":"call","call_id":"old","schema_version":%d,"api":"responses","timing":{"start_ns":1}}' % FORMAT
     call = decode(old)
     assert isinstance(call, CallRecord)
@@ -132,12 +132,12 @@ def test_the_printed_script_creates_the_tables(tmp_path: Path) -> None:
         with closing(sqlite3.connect(path)) as connection:
             made.append(connection.execute("SELECT name, sql FROM sqlite_master ORDER BY 1").fetchall())
     assert made[0] == made[1] != []
-    # The file is complete for a writer that opens it next.
+    # The next writer that opens the file finds it complete.
     Delivery(f"sqlite:///{printed}").close()
 
 
 def made(records: Records, calls: int = 250) -> list[Record]:
-    """Every kind of record, a session in two versions, a call in two, one that runs, and calls outside of sessions."""
+    """Every kind of record, a session and a call in two versions, a running call, and calls outside of sessions."""
     ended = records.session(version=2, end_ns=START_NS + 9 * SECOND, outcome="success")
     begun, runs = (
         records.call(call_id=name, part="started", outcome="in_progress", response=None) for name in ("twice", "runs")
@@ -147,7 +147,7 @@ def made(records: Records, calls: int = 250) -> list[Record]:
 
 
 def content(url: str | Path) -> list[object]:
-    """All that a reader shows."""
+    """Everything that a reader returns."""
     with closing(open_store(url)) as reader:
         sessions = list(reader.sessions())
         inner = [(list(reader.timesteps(one)), list(reader.events(one))) for one in ("s1",)]
@@ -156,7 +156,7 @@ def content(url: str | Path) -> list[object]:
 
 @pytest.fixture
 def wanted(tmp_path: Path, records: Records, deliver: Deliver) -> list[object]:
-    """What a SQLite store shows that was given the records itself."""
+    """The content of a SQLite store to which the records were delivered directly."""
     url = f"sqlite:///{tmp_path}/wanted.db"
     deliver(url).write(*made(Records()))
     return content(url)
@@ -199,7 +199,7 @@ def test_rotated_files_come_and_damage_is_counted(tmp_path: Path, deliver: Deliv
 
 
 def test_an_earlier_layout_is_refused_and_loaded(tmp_path: Path, deliver: Deliver, wanted: list[object]) -> None:
-    """Of a file that lacks columns of today and has others; and JSON Lines of an earlier format and its words."""
+    """A file with other columns, and JSON Lines of an earlier format with its former words."""
     old = tmp_path / "old.db"
     store = deliver(f"sqlite:///{old}")
     store.write(*made(Records()))

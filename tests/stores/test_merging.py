@@ -1,4 +1,4 @@
-"""The versions of a record make one, in whatever order and from whatever process they come."""
+"""The versions of a record merge into one, in any order and from any process."""
 
 from __future__ import annotations
 
@@ -38,9 +38,9 @@ from callspan.stores import CallFilter
 from .conftest import SECOND, START_NS, Deliver, Delivery, Records, raw, step
 
 LEVELS = ("full", "metadata", "off")
-"""From the least strict to the strictest."""
+"""From least to most strict."""
 NAMES = itertools.count(10**6)
-"""Ids of the sessions of all examples, which share a store."""
+"""Session ids of all examples, which share a store."""
 WORDS = st.sampled_from(["a", "b", "c.d", "", "é"])
 FIELDS = st.fixed_dictionaries(
     {},
@@ -58,7 +58,7 @@ FIELDS = st.fixed_dictionaries(
 
 
 def merged(versions: Sequence[SessionRecord]) -> SessionRecord:
-    """By the definition: the newest of each field and key of metadata; the earliest start, the strictest level."""
+    """By definition: the newest value of each field and metadata key, the earliest start, the strictest level."""
     whole: dict[str, Any] = {}
     metadata: dict[str, object] = {}
     for version in versions:
@@ -81,10 +81,10 @@ def merged(versions: Sequence[SessionRecord]) -> SessionRecord:
 def test_versions_of_a_session_merge_alike_in_any_order(
     store: Delivery, fields: Sequence[dict[str, Any]], chance: random.Random, alone: int, sort: bool
 ) -> None:
-    """Some come one by one, the others in one batch; each may come again."""
+    """Some arrive one by one, others in one batch, any of them repeatedly."""
     name = str(next(NAMES))
     if not sort:
-        # Then only the newest may change what an older one says, except for the earliest start and strictest level.
+        # Then only the newest may change older values, except for the earliest start and strictest level.
         said = ChainMap(*fields[:-1])
         same = [{key: said[key] for key in one.keys() - {"start_ns", "content_level"}} for one in fields[:-1]]
         fields = [*map(or_, fields[:-1], same), fields[-1]]
@@ -100,7 +100,7 @@ def test_versions_of_a_session_merge_alike_in_any_order(
 
 
 def test_a_session_that_is_opened_again_names_one_span(store: Delivery) -> None:
-    """The newer one whole: its root has no parent, though the one before had."""
+    """All ids are from the newer one: its root has no parent, although the previous one had."""
     first = SessionRecord(
         session_id="", seen_ns=1, trace_id="a" * 32, span_id="b" * 16, parent_span_id="c" * 16, sampled=True,
         trace=Trace(is_parent_remote=True),
@@ -159,7 +159,7 @@ ANSWER = replace(
 
 @pytest.mark.parametrize("together", [True, False])
 def test_versions_of_a_background_response_are_one_call(store: Delivery, together: bool, records: Records) -> None:
-    """In one batch or one by one, each twice, next to other calls; sums count it once."""
+    """In one batch or one by one, each twice, among other calls. Sums count it once."""
     orders = list(itertools.permutations([CREATED, ENDED, ANSWER]))
     for number, order in enumerate(orders):
         call_id = f"of resp_{number}"
@@ -205,14 +205,14 @@ CANARY = "open sesame"
 
 
 def stream(records: Records) -> Sequence[Record]:
-    """A stream that begins, and its end."""
+    """The start and the end of a stream."""
     error = ErrorInfo(kind="x", type="E", message=CANARY)
     ended = records.call([{"role": "user", "content": CANARY}], CANARY, error=error)
     return replace(ended, part="started", outcome="in_progress", response=None, error=None), ended
 
 
 def background(records: Records) -> Sequence[Record]:
-    """A background response, and its answer, read by another process."""
+    """A background response and its answer, read by another process."""
     answered = records.call([{"role": "user", "content": CANARY}], CANARY, part="answered", seen_in="fetch")
     return replace(answered, part="requested", seen_in="call", response=None), answered
 
@@ -228,7 +228,7 @@ def session(records: Records) -> Sequence[Record]:
 def test_no_version_keeps_what_another_forbids(
     url: str, deliver: Deliver, records: Records, made: Callable[[Records], Sequence[Record]], loose: Any, strict: Any
 ) -> None:
-    """Whichever of both is the stricter one, comes first, or comes in one batch with the other."""
+    """Whichever version is stricter or arrives first, or if both arrive in one batch."""
     store = deliver(url)
     for levels, direction, at_once in itertools.product([(loose, strict), (strict, loose)], (1, -1), (True, False)):
         pair = zip(made(records), levels, strict=True)
@@ -248,7 +248,7 @@ def test_no_version_keeps_what_another_forbids(
 
 
 def texts(url: str) -> list[tuple[str, str]]:
-    """Whose each message is that the store has, and what it says."""
+    """The owner and text of each message in the store."""
     with closing(open_store(url)) as reader:
         sql = "SELECT owner, text FROM contents WHERE role IS NOT NULL ORDER BY owner, n"
         return [(str(owner), str(text)) for owner, text in reader._database.tuples(sql)]
@@ -259,7 +259,7 @@ def said(records: Records, text: str, session_id: str | None, **fields: object) 
 
 
 def moved(records: Records) -> Iterator[tuple[CallRecord, CallRecord]]:
-    """Two versions of a call, of which the second tells another session."""
+    """Two versions of a call, the second with another session."""
     yield said(records, "q", None, part="requested"), said(records, "q", "s", part="ended")
     yield said(records, "q", None, part="requested"), said(records, "q", "s", part="answered", seen_ns=9, pid=None)
     yield said(records, "q", "other", part="requested"), said(records, "q", "s", part="ended", at_s=18_000)

@@ -1,4 +1,4 @@
-"""Outages of Postgres under load: nothing lost or doubled, other stores not affected."""
+"""Outages of Postgres under load: nothing is lost or doubled, other stores are not affected."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ ATTEMPTS_IN_OUTAGE = 16
 
 
 class Outcome(NamedTuple):
-    """What a run through an outage gave."""
+    """The outcome of a run through an outage."""
 
     sent: list[str]
     warnings: list[str]
@@ -72,7 +72,7 @@ class Traffic:
 
 @pytest.fixture
 def outage(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> Callable[..., Outcome]:
-    """Let traffic and readers go on while a server fails; both stores have everything in the end, each record once."""
+    """Run traffic and readers while a server fails. In the end both stores have each record once."""
 
     def through(url: str, begin: Callable[[], object], end: Callable[[], object]) -> Outcome:
         with coming_and_going(tmp_path / "healthy.db"):
@@ -93,7 +93,7 @@ def _through_an_outage(
         time.sleep(OUTAGE_S)
         retried = traffic.retried() - retried
         so_far = set(traffic.sent)
-        until(lambda: so_far.issubset(stored(traffic.healthy)), 5)  # whatever the other one lacks
+        until(lambda: so_far.issubset(stored(traffic.healthy)), 5)  # regardless of the other store
         end()
         time.sleep(BEFORE_S)
     finally:
@@ -121,7 +121,7 @@ def all_stored(url: str, outcome: Outcome) -> None:
 
 
 def was_patient(outcome: Outcome) -> None:
-    """It tried a few times only, said why once for each reason, and once that all is well."""
+    """It retried only a few times, and logged each reason once and the recovery once."""
     assert outcome.retried <= ATTEMPTS_IN_OUTAGE, "tried too often"
     reasons = [re.sub(r"\d[\d,]* records? waits? .*", "", message) for message in outcome.warnings]
     assert len(reasons) == len(set(reasons)) <= 4, reasons
@@ -132,7 +132,7 @@ def admin(server: PostgresServer, *statements: str) -> None:
     with psycopg.connect(server.url, autocommit=True) as connection:
         connection.execute("SET default_transaction_read_only = off")
         for statement in statements:
-            # What drops takes locks in an order of its own.
+            # Dropping takes locks in a different order.
             for _ in range(5):
                 with contextlib.suppress(psycopg.errors.DeadlockDetected):
                     connection.execute(statement.encode())
@@ -144,7 +144,7 @@ DISCONNECT = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE appli
 
 @pytest.fixture
 def user_url(postgres_server: PostgresServer, postgres_url: str) -> Iterator[str]:
-    """The same schema for a user with a password, as the server checks it."""
+    """The same schema for a user whose password the server checks."""
     hba = Path(postgres_server.directory) / "data" / "pg_hba.conf"
     plain = hba.read_text()
     schema = postgres_url.rpartition("%3D")[2]
@@ -175,7 +175,7 @@ def test_restart(postgres_server: PostgresServer, postgres_url: str, outage: Out
 
 @pytest.fixture
 def small_disk(postgres_server: PostgresServer, schema: str) -> Iterator[Path]:
-    """A disk of 4 MB on which the server's tables are."""
+    """A disk of 4 MB for the server's tables."""
     disk = postgres_server.directory / "small"
     disk.mkdir()
     options = f"size=4m,mode=700,uid={pwd.getpwnam('nobody').pw_uid}"

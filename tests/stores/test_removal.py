@@ -1,4 +1,4 @@
-"""Removal from SQLite and Postgres: by a filter or an id, by age, and of what waits or arrives late."""
+"""Removal from SQLite and Postgres: by filter, id or age, including waiting and late records."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ def said(*texts: str) -> list[dict[str, str]]:
 
 
 def first(receipt: Any) -> Any:
-    """What went from the first store."""
+    """The counts of the first store."""
     assert receipt.is_complete
     return receipt.stores[0]
 
 
 def of_user(records: Records) -> list[Record]:
-    """A session of the user, one whose calls only name her, one that she shares, and a call outside of sessions."""
+    """A session of the user, one in which only calls name her, a shared one, and a call outside of sessions."""
     hers = {"user_id": "u1"}
     return [
         records.session("hers", start_ns=START_NS, user_id="u1", metadata={"note": CANARY}),
@@ -89,7 +89,7 @@ def test_an_erased_id_that_begins_another_takes_nothing_more(store: Delivery, re
 
 
 def rows_with(url: str, place: Path, what: str = CANARY) -> bool:
-    """Whether a text is in any row that a query returns; in files also in any byte, in use or not."""
+    """Whether a text is in any row, or in files in any byte, used or not."""
     if not url.startswith("postgresql"):
         return bytes_of(place, what) > 0
     psycopg = pytest.importorskip("psycopg")
@@ -131,7 +131,7 @@ def test_what_arrives_late_of_it_is_not_stored_and_what_happens_later_is(store: 
 
 
 def alone(user: str) -> list[Record]:
-    """What carries a user in its own metadata, in no session of hers."""
+    """Records with a user in their own metadata, outside of her sessions."""
     hers, judged = {"metadata": {"user_id": user}, "time_ns": START_NS}, {"source": "human", "annotation": CANARY}
     return [
         event("tool", event_type="tool", data={"arguments": CANARY}, **hers),
@@ -164,7 +164,7 @@ def test_what_only_carries_the_user_goes_too(store: Delivery, records: Records, 
 
 
 def test_contents_that_other_calls_of_the_session_use_stay(store: Delivery, records: Records) -> None:
-    """Also large values of a request that only its skeleton refers to."""
+    """Including large values to which only the skeleton of a request refers."""
     tools = [{"type": "function", "function": {"name": "f", "description": "y" * 300}}]
 
     def call(call_id: str, *texts: str) -> CallRecord:
@@ -213,7 +213,7 @@ def test_a_store_without_erasing_is_named(tmp_path: Path, deliver: Deliver, reco
     receipt = erase([f"sqlite:///{broken}", url, *others], CallFilter(user="u1"))
     nothing, statements = receipt.by_hand.values()
     assert nothing == []
-    # Those who sent a call, also where no other store has it.
+    # The users who sent a call, even if no other store has it.
     conditions = [" OR user_id = 'u1'"] * 2 + [" OR JSONExtractString(metadata, 'user_id') = 'u1'"] * 4
     assert all(map(str.endswith, statements, conditions))
     assert not receipt.is_complete
@@ -240,7 +240,7 @@ def test_a_reader_that_holds_the_log_is_said(
 @pytest.mark.parametrize("state", ["whole", "damaged", "of another format"])
 @pytest.mark.parametrize("held", [False, True])
 def test_what_waits_goes_too(state: str, held: bool, tmp_path: Path, deliver: Deliver, records: Records) -> None:
-    """What ended processes left is delivered first; what a running one holds is overwritten."""
+    """Records of ended processes are delivered first; those held by a running one are overwritten."""
     url, hers = f"sqlite:///{tmp_path}/calls.db", records.call(call_id="c", session_id="hers", answer=CANARY)
     deliver(url).write(hers)
     payload, formats = encode(hers), [f'"schema_version":{number}'.encode() for number in (FORMAT, FORMAT - 1)]
@@ -261,7 +261,7 @@ def test_what_waits_goes_too(state: str, held: bool, tmp_path: Path, deliver: De
 @pytest.mark.parametrize("cut", [0, 5])
 @pytest.mark.parametrize("ident", ["it's", 'a "b"', "back\\slash", "two\nlines"])
 def test_a_rejected_record_of_any_id_goes_too(tmp_path: Path, records: Records, ident: str, cut: int) -> None:
-    """One that is not valid, or no JSON at all."""
+    """A record that is invalid, or no JSON."""
     url = f"sqlite:///{tmp_path}/calls.db"
     line = encode(records.call(answer=CANARY, session_id=ident)).replace(b'"schema_version":', b'"schema_version":9')
     rejected = leave_behind(url, line[: len(line) - cut]).with_name("rejected.jsonl")
@@ -272,7 +272,7 @@ def test_a_rejected_record_of_any_id_goes_too(tmp_path: Path, records: Records, 
 
 
 def test_erased_stays_gone_beside_writers(url: str, deliver: Deliver, records: Records) -> None:
-    """Contents are shared by both users, so that those of the one are erased while those of the other are written."""
+    """Both users share contents, so that those of one are erased while those of the other are written."""
     writer, kept, gone = deliver(url), set[str](), set[str]()
     begun = time.monotonic()
 
@@ -308,7 +308,7 @@ IDS = ("a\"b'c", "a\\b\\", "a\0b", "a\ud800b", "a%_b", "a:b ? :id", "Straße\nς
 
 
 def record(url: str, ident: str) -> str:
-    """Record a session with a call, an event and a reward, and a call outside of it; return that one's id."""
+    """Record a session with a call, an event and a reward, and a call outside of it; return the latter's id."""
     handle = callspan.instrument(stores=url)
     with ScriptedProvider() as provider, openai.OpenAI(base_url=provider.openai_url, api_key="k") as client:
         asked = [{"role": "user", "content": "Where is it?"}]
@@ -351,7 +351,7 @@ KEEP = RetentionTimes(NOW - 2 * DAY, NOW - 30 * DAY)
 
 
 def retained(url: str, keep: RetentionTimes = KEEP) -> Any:
-    """Delete what is old in steps; yields how much each deleted."""
+    """Delete old records in steps; yield the number deleted in each."""
     store = find_store(url)
     assert isinstance(store, SqlStore)
     return store.retain(keep)
@@ -413,7 +413,7 @@ def test_what_is_over_goes_and_what_goes_on_stays(url: str, deliver: Deliver, re
 
 
 def test_a_dry_run_counts_what_is_old_once(url: str, deliver: Deliver, records: Records) -> None:
-    """Of a session without an end, whose process is gone, and outside of sessions."""
+    """In a session without an end, whose process has exited, and outside of sessions."""
     deliver(url).write(
         session(records, "crashed", 1, host=socket.gethostname(), pid=2**22 - 1),
         call(records, "in-crashed", 1, "crashed"),

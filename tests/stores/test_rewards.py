@@ -1,4 +1,4 @@
-"""Rewards: joined with what they name, once it is recorded; scores and labels in lists, filters, exports, pairs."""
+"""Rewards: joined with their targets once these are recorded; scores and labels in lists, filters, exports, pairs."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def test_it_is_joined_whichever_comes_first(url: str, store: Delivery, records: 
 
 
 def shared(records: Records) -> list[CallRecord]:
-    """Two calls of two sessions that have one response id, as a replay has: the second, given first, began later."""
+    """Two calls of two sessions with the same response id, as after a replay; the later one is listed first."""
     response = Response(id="resp_1", model="m")
     return [
         records.call(call_id=name, session_id=f"s-{name}", at_s=at_s, response=response, attempts=[])
@@ -98,7 +98,7 @@ def score(number: int, objective: str, value: float, scope: str = "event", **tar
 
 @pytest.fixture
 def judged(store: Delivery, records: Records) -> str:
-    """Two sessions of a task, one judged 0.8 three times, and two calls outside: one liked, one not."""
+    """Two sessions of a task, one rated 0.8 three times, and two calls outside, one liked and one not."""
     question = [{"role": "user", "content": "Which way?"}]
     store.write(
         records.session("good", name="maze", task_id="t", start_ns=START_NS, outcome="success"),

@@ -1,4 +1,4 @@
-"""`callspan send`: the traces of what a store has recorded equal those that the process exported; each is sent once."""
+"""`callspan send`: the traces of a store's records equal those exported by the process; each is sent once."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from .conftest import Deliver, Records
 
 @pytest.fixture
 def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """A SQLite file, or a store of the kind that the test names."""
+    """A SQLite file, or a store of the kind named by the test."""
     is_file = getattr(request, "param", "sqlite") == "sqlite"
     return f"sqlite:///{tmp_path}/calls.db" if is_file else str(request.getfixturevalue("postgres_url"))
 
@@ -46,7 +46,7 @@ Play = Callable[..., Captured]
 
 @pytest.fixture
 def record(url: str, tmp_path: Path, provider: ScriptedProvider) -> Play:
-    """Plays programs, recorded in the store."""
+    """Runs programs that record in the store."""
 
     def play(*programs: Callable[[ScriptedProvider], object], **settings: Any) -> Captured:
         with capture(stores=url, spool_dir=tmp_path / "spool", **settings) as seen:
@@ -62,7 +62,7 @@ def send(url: str, receiver: OtlpReceiver, *options: str) -> Answer:
 
 
 def said(done: Answer) -> str:
-    """Return what a command printed, in one line."""
+    """Return the output of a command as one line."""
     return " ".join(done.out.split())
 
 
@@ -80,8 +80,7 @@ def named(spans: Any) -> dict[str, SentSpan]:
 def differing(seen: Captured, receiver: OtlpReceiver) -> list[str]:
     """Names of the spans that differ.
 
-    But in what a store knows and the span could not have: costs that were computed at delivery, and rewards that
-    came after the end of a session.
+    Except for data that only the store can have: costs computed at delivery, and rewards after the end of a session.
     """
     live, found = named([sent(span) for span in seen.spans]), named(received(receiver))
     names = [f"lacks {live[key].name}" for key in live.keys() - found.keys()]
@@ -110,7 +109,7 @@ def test_sent_equals_exported(url: str, record: Play, receiver: OtlpReceiver) ->
     before = {span.span_id for span in receiver.spans}
     known = send(url, receiver)
     assert known.code == 0
-    # Older rows are not read again, so no number of those sent before would be true.
+    # Older rows are not read again, so that no number of previously sent ones would be correct.
     assert said(known).startswith("Nothing is new in ")
     assert said(known).endswith(". --again sends what was sent before.")
     assert len(receiver.spans) == len(before)
@@ -282,14 +281,14 @@ def test_following_goes_on_after_an_outage(url: str, record: Play, receiver: Otl
 
 
 def shift(url: str, seconds: int, where: str = "") -> None:
-    """Have the store say that it wrote its rows so much earlier or later."""
+    """Shift the times at which the store wrote its rows."""
     with closing(sqlite3.connect(url.removeprefix("sqlite:///"))) as database, database:
         for table in ("calls", "sessions", "timesteps", "events", "rewards"):
             database.execute(f"UPDATE {table} SET stored_ns = stored_ns + ? {where}", (seconds * 10**9,))
 
 
 def test_rows_of_a_long_transaction_are_sent(url: str, record: Play, receiver: OtlpReceiver) -> None:
-    """It says to have written them before what was sent already."""
+    """Its rows have earlier times than rows that were already sent."""
     first = record(loose)
     shift(url, 3600)
     assert send(url, receiver).code == 0
@@ -319,7 +318,7 @@ with callspan.session("s", session_id="own") as session, session.timestep(), cal
 
 
 def test_what_had_no_end_is_sent(url: str, provider: ScriptedProvider, receiver: OtlpReceiver, tmp_path: Path) -> None:
-    """Nothing is written to the store then. It had no tracer provider: its spans are nested by ids of their own."""
+    """Its end writes nothing to the store. Without a tracer provider its spans are nested by derived ids."""
     command = [sys.executable, "-c", LEFT, provider.openai_url, url, str(tmp_path / "spool")]
     pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
     with subprocess.Popen(command, env=plain_environment(), **pipes) as process:

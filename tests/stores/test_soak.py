@@ -1,7 +1,7 @@
-"""A service with two workers under faults, and its ledger: nothing missing, doubled or wrong but what is counted.
+"""A service with two workers under faults: no record is missing, doubled or wrong unless it is counted.
 
 The soak: two stores, kills, reloads, locks, outages, the cap of the spool, commands and readers beside it. The chaos:
-calls and background responses as fast as it goes, by workers that are killed again and again.
+calls and background responses as fast as possible, by workers that are repeatedly killed.
 """
 
 from __future__ import annotations
@@ -35,14 +35,14 @@ from .soak_worker import FILLING
 
 MINUTES: Final = 10
 WARM: Final = 0.4
-"""Part of the time after which memory is looked at."""
+"""Fraction of the time after which memory is measured."""
 SLOPE_MIB: Final = 2.5
-"""How much memory may grow a minute; caches still fill: those of spans with 4,096 calls."""
+"""Maximum growth of memory per minute. Caches are still filling, such as that of spans with 4,096 calls."""
 ALLOCATOR: Final = {"MALLOC_ARENA_MAX": "1", "MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}
-"""What is freed goes back to the system: else the slope is that of the heaps that glibc keeps for each thread."""
+"""Returns freed memory to the system. Otherwise the slope would be that of glibc's heap per thread."""
 CALLS: Final = 5000
 IN_FLIGHT: Final = 40
-"""Records that a kill may leave counted, of the store that is down, although they are delivered: a segment's."""
+"""Records of a segment that a kill may leave counted as lost for the failing store, although delivered."""
 COMMANDS: Final = (
     ("doctor",), ("delete", "--older-than", "30d", "--yes"), ("calls", "--limit", "5"), ("stats",),
     ("sessions", "--limit", "5"),
@@ -50,14 +50,14 @@ COMMANDS: Final = (
 
 
 class Noted(NamedTuple):
-    """What a worker noted: when it began and when it returned, Unix nanoseconds."""
+    """A note of a worker: start and return of a call, Unix nanoseconds."""
 
     begun_ns: int
     returned_ns: int
 
 
 class Service:
-    """Two workers, their provider, and what they noted."""
+    """Two workers, their provider and their notes."""
 
     def __init__(self, mode: str, place: Path, stores: list[str]) -> None:
         self.mode, self.place, self.stores = mode, place, stores
@@ -87,7 +87,7 @@ class Service:
         self.workers[name] = self._start(name)
 
     def after_calls(self, number: int) -> int:
-        """Wait until so many calls have returned; return how many."""
+        """Wait until a number of calls have returned; return the actual number."""
         deadline = time.monotonic() + 300
         while (made := len(self.noted("call"))) < number:
             assert time.monotonic() < deadline, self.said()
@@ -95,7 +95,7 @@ class Service:
         return made
 
     def end(self) -> None:
-        """End the workers, and deliver what they left."""
+        """End the workers and deliver the records they left."""
         for worker in self.workers.values():
             worker.send_signal(signal.SIGTERM)
         assert [worker.wait(120) for worker in self.workers.values()] == [0, 0], self.said()
@@ -113,14 +113,14 @@ class Service:
         return done
 
     def losses(self) -> Any:
-        """What was counted as lost."""
+        """Return the counted losses."""
         return losses_of(",".join(self.stores), self.settings)
 
     def said(self) -> str:
         return (self.place / "log").read_text(errors="replace")[-5000:]
 
     def noted(self, kind: str) -> dict[str, Noted]:
-        """Return what has returned, by key."""
+        """Return the notes of returned calls by key."""
         found: dict[str, Noted] = {}
         for path in self.notes.iterdir():
             for line in path.read_text().split("\n")[:-1]:
@@ -131,10 +131,10 @@ class Service:
 
 
 class Stored(NamedTuple):
-    """The calls of one store by their keys, and what is wrong."""
+    """The calls of one store by key, and its errors."""
 
     calls: dict[str, CallRecord]
-    """Those with an end: a call of which only the start arrived is missing."""
+    """Calls with an end. A call of which only the start arrived is missing."""
     sessions: set[str]
     doubled: list[str]
 
@@ -154,14 +154,14 @@ def stored(url: str) -> Stored:
 
 
 def wrong(key: str, call: CallRecord) -> bool:
-    """Return whether a call that has returned differs from what the provider answered."""
+    """Return whether a returned call differs from the provider's answer."""
     usage = call.usage and (call.usage.input_tokens, call.usage.output_tokens)
     unknown = call.api == "chat_completions" and call.request.stream
     return call.outcome != "success" or usage not in ((10, 5), *((None,) if unknown else ()))
 
 
 def bodies(reader: Reader, keys: list[str], calls: dict[str, CallRecord]) -> list[str]:
-    """Return those whose whole request is not there, though it is not said that it was left out."""
+    """Return the calls whose complete request is missing without a note."""
     lacking = []
     for key in keys:
         call = reader.call(calls[key].call_id)
@@ -172,19 +172,19 @@ def bodies(reader: Reader, keys: list[str], calls: dict[str, CallRecord]) -> lis
 
 
 class Account(NamedTuple):
-    """The ledger of one store."""
+    """The result of comparing notes with a store."""
 
     missing: list[Noted]
     missing_sessions: list[Noted]
     lost: int
-    """How many records were counted."""
+    """Number of records counted as lost."""
     first_ns: int
     last_ns: int
-    """When the first and the last of them were lost."""
+    """Time of the first and the last loss."""
 
 
 def account(service: Service, url: str, losses: Any) -> Account:
-    """Compare what has returned with what one store has and what is counted for it."""
+    """Compare the notes with one store and its counted losses."""
     calls, sessions, found = service.noted("call"), service.noted("session"), stored(url)
     assert found.doubled == []
     assert [key for key in calls if key in found.calls and wrong(key, found.calls[key])] == []
@@ -214,7 +214,7 @@ class Memory:
             self._samples.append((time.monotonic() / 60, pages * os.sysconf("SC_PAGE_SIZE") / 2**20))
 
     def slope(self, warm: float) -> float:
-        """Return MiB a minute after this part of the time: the median slope between samples of its two halves."""
+        """Return MiB per minute after the warm-up: the median slope between samples of its two halves."""
         later = self._samples[int(len(self._samples) * warm) :]
         half = len(later) // 2
         return median((y2 - y1) / (x2 - x1) for (x1, y1), (x2, y2) in zip(later[:half], later[half:], strict=False))
@@ -229,7 +229,7 @@ def lock(path: Path, seconds: float) -> None:
 
 
 class Faults:
-    """What happens to the service, by the second."""
+    """The faults of the service, by second."""
 
     def __init__(self, service: Service, proxy: TcpProxy, server: PostgresServer) -> None:
         self.service, self.proxy, self.server = service, proxy, server
@@ -303,7 +303,7 @@ def test_a_soak_loses_only_what_is_counted(postgres_server: PostgresServer, post
     print(f"| memory {slope:+.3f} MiB a minute; {len(down.missing):,} missing, {down.lost:,} records counted |")
     assert (healthy.missing, healthy.missing_sessions, healthy.lost) == ([], [], 0)
     assert down.missing, "the cap was reached"
-    # Steps and events are counted too, and what a killed process has counted in its last second is not.
+    # Steps and events are counted too, but not the last second of a killed process's counts.
     assert len(down.missing) + len(down.missing_sessions) <= down.lost + IN_FLIGHT * service.kills
     for noted in (*down.missing, *down.missing_sessions):
         assert down.first_ns <= noted.returned_ns
@@ -318,7 +318,7 @@ def test_workers_that_are_killed_again_and_again_lose_and_double_nothing(tmp_pat
     service, chance = Service("chaos", tmp_path, [url]), random.Random(5)
     made = 0
     while made < CALLS:
-        # By calls, not by time: on a busy machine a worker would be killed before it has done anything.
+        # By calls, because on a busy machine a worker might be killed before it has done anything.
         made = service.after_calls(made + chance.randint(30, 200))
         service.kill(chance.choice("ab"))
         service.command("calls", "--limit", "5")
