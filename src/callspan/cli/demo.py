@@ -30,7 +30,7 @@ from callspan.cli.run import DEFAULT_STORE
 from callspan.cli.safe_text import clean
 from callspan.formatting import iso
 from callspan.otlp.providers import otlp_is_named
-from callspan.safe_urls import safe_name
+from callspan.safe_urls import error_text, safe_name
 from callspan.service import service_name
 
 if TYPE_CHECKING:
@@ -96,7 +96,9 @@ def _check_store(context: CommandContext) -> None:
     try:
         context.why_empty()
     except store_errors() as error:
-        context.fail(f"{error}\nName another one: callspan demo --store {DEFAULT_STORE.replace('callspan', 'demo')}")
+        context.fail(
+            f"{error_text(error)}\nName another one: callspan demo --store {DEFAULT_STORE.replace('callspan', 'demo')}"
+        )
 
 
 def _play(context: CommandContext, *, live: bool) -> bool:
@@ -206,11 +208,12 @@ def _live_clients(context: CommandContext) -> _Clients:
 
 
 def _show_last(context: CommandContext) -> None:
-    """Print the last session, read from the store by another process."""
+    """Print the last session, read from the store by another process. Ends the command if that one failed."""
     context.screen.line(("$ callspan show last", "bold yellow"))
     sys.stdout.flush()
     command = [sys.executable, "-m", "callspan.cli", "--store", context.store, "show", "last"]
-    subprocess.run(command, check=True)  # noqa: S603 - our own command
+    if code := subprocess.run(command, check=False).returncode:  # noqa: S603 - our own command
+        raise click.exceptions.Exit(code)
 
 
 def _print_places(context: CommandContext) -> None:
