@@ -335,8 +335,6 @@ def store_check(url: str) -> tuple[str | None, str]:
 
 
 def _could_be_made(store: Store) -> tuple[str | None, str]:
-    if store.path is not None and store.path.is_dir():
-        return f"{store.path} is a directory: name a file in it", ""
     if store.path is not None and (refused := refusal_of(store.path.absolute().parent)) is not None:
         return f"it does not exist, and cannot be made: {refused}", ""
     return None, f"{NOT_YET}: it is made with the first record"

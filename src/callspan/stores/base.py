@@ -50,8 +50,10 @@ class EmptyStoreError(StoreError):
     """Nothing was recorded in the store yet: the file or the tables do not exist."""
 
 
-def no_file(path: Path) -> EmptyStoreError:
-    """Return the error message for a store whose file does not exist."""
+def no_file(path: Path) -> StoreError:
+    """Return the error of a store whose file does not exist, or is something else."""
+    if path.exists():
+        return StoreError(f"{path} is {'a directory' if path.is_dir() else 'no regular file'}: name a file")
     spool = path.with_name(f"{path.name}.spool")
     if spool.is_dir():
         return EmptyStoreError(

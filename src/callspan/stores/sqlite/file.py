@@ -45,7 +45,7 @@ def open_for_writing(
     `creates`: create a missing file (0600) with its directories. `syncs`: sync each transaction to disk on commit.
     Raises StoreError if the file is missing or has another application or format, else sqlite3.Error or OSError.
     """
-    if not (creates or path.is_file()):
+    if not path.is_file() and (path.exists() or not creates):
         raise no_file(path)
     _refuse_unsafe(path)
     make_private(path.parent)
@@ -117,7 +117,7 @@ def open_for_reading(path: Path, wait_s: float = BUSY_MS / 1000) -> sqlite3.Conn
     Raises StoreError if the file is missing or not callspan's.
     """
     if not path.is_file():
-        raise no_file(Path(path))
+        raise no_file(path)
     with explaining(path):
         try:
             connection, version = _opened(path, "mode=ro", wait_s)
