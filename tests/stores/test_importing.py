@@ -266,6 +266,22 @@ def test_of_a_damaged_file_comes_what_can_be_read(tmp_path: Path, deliver: Deliv
     assert found["cut_off"] == ["calls"]
 
 
+@pytest.mark.parametrize("options", ["notes.db", "--damaged notes.db", "missing.jsonl", "missing.db", "broken.db"])
+def test_a_source_that_cannot_be_read_is_named_and_no_store_is_made(
+    options: str, tmp_path: Path, deliver: Deliver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("notes.db").write_text("These are notes. " * 200)
+    store = deliver("sqlite:///broken.db")
+    store.write(Records().call())
+    store.close()
+    with Path("broken.db").open("r+b") as file:
+        file.truncate(4096)
+    answer = ask("--store", "sqlite:///into.db", "import", *options.split())
+    assert (answer.code, answer.err.startswith(f"Error: {options.rsplit(maxsplit=1)[-1]}: ")) == (1, True), answer.err
+    assert not Path("into.db").exists()
+
+
 @pytest.mark.parametrize(
     ("source", "into", "damaged", "why"),
     [

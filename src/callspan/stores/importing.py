@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import closing
+from itertools import chain
 from pathlib import Path
 
 import msgspec
@@ -92,7 +93,9 @@ def _load(found: Store, records: Iterable[Record | None], target: SqlStore, sinc
                 counts[TABLES[record_key(record)[0]].name] += 1
                 yield _with_current_names(record)
 
-    refused = target.write(wanted())
+    some = wanted()
+    # Where there is nothing to load, or it cannot be read, no store is made.
+    refused = target.write(chain([first], some)) if (first := next(some, None)) is not None else []
     for record in refused:
         counts[TABLES[record_key(record)[0]].name] -= 1
     by_table = {table.name: counts[table.name] for table in TABLES.values()}

@@ -20,7 +20,7 @@ from callspan.stores.bodies import DAMAGE, is_hash_of
 from callspan.stores.call_rows import json_of, owner_of_row, record_of, request_body, response_body, with_bodies
 from callspan.stores.columns import CALLS, TABLES, Table
 from callspan.stores.database import Values
-from callspan.stores.sqlite.file import open_any
+from callspan.stores.sqlite.file import explaining, open_any
 
 _UNREADABLE: Final = (sqlite3.Error, *DAMAGE, LookupError, ArithmeticError, RecursionError)
 """Exceptions raised for unreadable rows."""
@@ -31,21 +31,24 @@ class AnyFile:
     """Reads each row separately. Columns missing from an earlier layout are unknown."""
 
     def __init__(self, path: Path, *, damaged: bool) -> None:
-        """Open the file. Raises sqlite3.Error; StoreError if it is missing or belongs to another application."""
+        """Open the file. Raises StoreError if it is missing, no database, or belongs to another application."""
         if not path.is_file():
             raise no_file(path)
-        self._connection, self._damaged = open_any(path, damaged=damaged), damaged
+        self._path, self._damaged = path, damaged
+        with explaining(path):
+            self._connection = open_any(path, damaged=damaged)
         self.cut_off: list[str] = []
         """Tables with an unknown number of unreadable rows."""
         self.lost_bodies = 0
 
     def records(self) -> Iterator[Record | None]:
-        """Yield the record of each row; None for an unreadable row. Raises sqlite3.Error unless `damaged`."""
-        there = {str(row[0]) for row in self._connection.execute("SELECT name FROM sqlite_master")}
-        for table in TABLES.values():
-            if table.name in there:
-                for row in self._rows_of(table.name):
-                    yield _readable(partial(self._record, table, row))
+        """Yield the record of each row; None for an unreadable row. Raises StoreError unless `damaged`."""
+        with explaining(self._path):
+            there = {str(row[0]) for row in self._connection.execute("SELECT name FROM sqlite_master")}
+            for table in TABLES.values():
+                if table.name in there:
+                    for row in self._rows_of(table.name):
+                        yield _readable(partial(self._record, table, row))
 
     def _record(self, table: Table, row: Mapping[str, object]) -> Record:
         known = {**dict.fromkeys(table.names), **dict(row), "schema_v": FORMAT}
