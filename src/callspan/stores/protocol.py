@@ -27,9 +27,7 @@ _AT_ONCE: Final = 100
 _TRIAL_S: Final = 5.0
 """Time limit for connecting and for each statement when a store is tested."""
 _CREDENTIALS: Final = frozenset({"user", "username", "password"})
-_UNESCAPED: Final = (
-    "write / as %2F, ? as %3F, # as %23, @ as %40 and % as %25 in the user and password, and a space as %20"
-)
+_UNESCAPED: Final = "write / as %2F, ? as %3F, # as %23, @ as %40, % as %25 and a space as %20 in the user and password"
 
 
 class Sink(Protocol):
@@ -209,7 +207,8 @@ class ServerStore(Store):
     def __init__(self, url: str) -> None:
         """Raises SettingError if user or password are not escaped."""
         if unescaped(url):
-            raise SettingError(f"{SETTING}: {safe_name(url)}: {_UNESCAPED}")
+            # The name is the last word: what follows a URL up to an `@` may be a part of its password.
+            raise SettingError(f"{SETTING}: {_UNESCAPED} of {safe_name(url)}")
         scheme, _, rest = url.partition("://")
         super().__init__(f"{scheme.lower()}://{rest}")
 

@@ -18,8 +18,10 @@ class Postgres(SqlStore, ServerStore):
     def __init__(self, url: str) -> None:
         """Raises SettingError if user or password are not escaped."""
         super().__init__(url)
-        before, at, after = self.url.rpartition("@")
-        scheme, _, user = before.partition("://")
-        if at and "@" in user and not set(user) & set("/?#"):
+        scheme, _, rest = self.url.partition("://")
+        user, at, after = rest.rpartition("@")
+        if "@" in user and not set(user) & set("/?#"):
             # libpq ends the password at the first `@` and would show the rest as the host name.
-            self.url = f"{scheme}://{user.replace('@', '%40')}@{after}"
+            user = user.replace("@", "%40")
+        # SQLAlchemy's `postgresql+psycopg` names a driver, which libpq does not know.
+        self.url = f"{scheme.partition('+')[0]}://{user}{at}{after}"
