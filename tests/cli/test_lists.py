@@ -31,8 +31,14 @@ from callspan.testing import ScriptedProvider
     ("arguments", "out", "err"),
     [
         (["sessions"], "", "No sessions in {}. Calls outside a session: `callspan calls`.\n"),
-        (["sessions", "--json"], "[]\n", ""),
         (["calls"], "", "No such calls in {}.\n"),
+        (["calls", "--json"], "[]\n", "No such calls in {}.\n"),
+        (["reprice", "--json"], '{"calls":0,"changed":0,"written":true}\n', "No such calls in {}.\n"),
+        (
+            ["show", "x", "--json"],
+            "",
+            "Nothing in {} has an id that begins with 'x'. See `callspan sessions` and `callspan calls`.\n",
+        ),
         (["report"], "", "No such calls in {}; nothing written.\n"),
     ],
 )

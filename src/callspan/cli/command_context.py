@@ -220,10 +220,10 @@ class CommandContext:
         click.echo("]" if count else "[]")
         return count
 
-    def no_match(self, what: str) -> NoReturn:
-        """End the command with exit code 1 because nothing matched; prints `what` unless `--json` is given."""
-        if not self.json:
-            click.echo(clean(what), err=True)
+    @staticmethod
+    def no_match(what: str) -> NoReturn:
+        """End the command with exit code 1 because nothing matched, as `what` says."""
+        click.echo(clean(what), err=True)
         raise click.exceptions.Exit(1)
 
     @staticmethod

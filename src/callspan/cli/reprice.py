@@ -60,11 +60,11 @@ def reprice_command(
             _store(context, reader.name).write(versions())
     if context.json:
         context.emit({"calls": calls, "changed": changed, "written": not dry_run})
-    elif not calls:
-        context.no_match(f"No such calls in {context.store_name}.")
-    else:
+    elif calls:
         done = "would get" if dry_run else "got"
         context.screen.line((f"{count(changed)} of {count(calls)} calls {done} a new cost", "bold"))
+    if not calls:
+        context.no_match(f"No such calls in {context.store_name}.")
 
 
 def _store(context: CommandContext, name: str) -> Store:
