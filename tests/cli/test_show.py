@@ -170,6 +170,7 @@ SAID = [
     {"type": "text", "text": "a\nb\tc\rd"}, {"type": "thinking", "thinking": "hm"},
     {"type": "redacted_thinking", "data": "abc"}, {"type": "tool_use", "id": "t", "name": "f", "input": {"a": 1}},
     {"type": "hologram"}, {"type": "text", "text": "\x1b[2J\u202e[bold]"},
+    {"type": "text", "text": "\u0645\u06cc\u200c\u062e \U0001f468\u200d\U0001f467 a\u200db\u200c \u061c\U000e0041"},
 ]  # fmt: skip
 CUT = {"id": "1", "type": "function", "function": {"arguments": '{"a":'}}
 PARTS = """
@@ -186,6 +187,7 @@ assistant answer
   f({"a":1})
   {"type":"unknown","data":{"type":"hologram"}}
   \ufffd[2J\ufffd[bold]
+  \u0645\u06cc\u200c\u062e \U0001f468\u200d\U0001f467 a\ufffdb\ufffd \ufffd\ufffd
 """
 
 
