@@ -39,7 +39,8 @@ def import_command(
     """
     target, found = into or first_readable(context.store), []
     for source in sources:
-        with progress(f"records of {safe_name(source)}", shown=not context.json):
+        with progress(f"records of {safe_name(source)}", shown=not context.json) as tell:
+            tell(0)
             found.append(import_records(source, target, since_ns=since_ns, damaged=damaged))
     if context.json:
         context.emit([msgspec.to_builtins(one) for one in found])

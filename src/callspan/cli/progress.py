@@ -18,8 +18,11 @@ UpdateProgress: TypeAlias = Callable[..., None]
 
 @contextmanager
 def progress(what: str, *, shown: bool = True) -> Iterator[UpdateProgress]:
-    """Show a progress bar during the block and yield its update function. Without a terminal on stderr: no bar."""
-    with Progress(
+    """Yield the update function of a progress bar, which is shown from the first update to the end of the block.
+
+    Without a terminal on stderr there is no bar.
+    """
+    bars = Progress(
         TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=30),
         MofNCompleteColumn(" of "),
@@ -27,10 +30,14 @@ def progress(what: str, *, shown: bool = True) -> Iterator[UpdateProgress]:
         console=Console(stderr=True),
         transient=True,
         disable=not shown or not sys.stderr.isatty(),
-    ) as bars:
-        task = bars.add_task(what, total=None)
+    )
+    task = bars.add_task(what, total=None)
 
-        def update(done: int, of: int | None = None, what: str = what) -> None:
-            bars.update(task, completed=done, total=of, description=clean(what))
+    def update(done: int, of: int | None = None, what: str = what) -> None:
+        bars.start()
+        bars.update(task, completed=done, total=of, description=clean(what))
 
+    try:
         yield update
+    finally:
+        bars.stop()
