@@ -197,6 +197,7 @@ def test_a_deleted_working_directory_causes_no_traceback(tmp_path: Path, monkeyp
 WRONG = [
     *((f"{command} --store foo://x", "unknown kind of store 'foo://x'")
       for command in ("ship", "delete --older-than 1d", "calls", "calls -f", "export atif --dry-run")),
+    ("--store postgresql://me:pa/ss@h/db calls", "write / as %2F"),
     *((arguments, "Usage: callspan") for arguments in (
         "--store teapot://x calls", "calls --since yesterday-ish", "calls --limit 0", "stats --by weather",
         "show a b c", "calls --rewards --failed", "calls --follow --sort cost", "teapot", "prune", "export openai",
@@ -240,6 +241,16 @@ def test_a_missing_store_is_a_clear_error(tmp_path: Path, monkeypatch: pytest.Mo
     assert "callspan run app.py" in answer.err
     assert "--store" in answer.err
     assert not list(tmp_path.iterdir())
+
+
+def test_a_directory_is_no_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("callspan.db", "calls.jsonl"):
+        Path(name).mkdir()
+    for command in ("calls", "view", "demo", "import calls.db --into callspan.db", "import calls.jsonl"):
+        keep("sqlite:///calls.db", made())
+        answer = ask(*command.split())
+        assert (answer.code, "is a directory: name a file" in answer.err) == (1, True), command
 
 
 def test_a_reading_command_ignores_invalid_settings_of_the_environment(tmp_path: Path) -> None:
@@ -312,10 +323,12 @@ def on_a_terminal(directory: Path, *arguments: str, **environment: str) -> str:
     return written.decode()
 
 
-@pytest.mark.parametrize("options", [[], ["--json"]])
-def test_a_closed_output_pipe_ends_the_command_silently(directory: Path, options: list[str]) -> None:
+@pytest.mark.parametrize(
+    "command", ["calls --limit 3000", "calls --json --limit 3000", "--store sqlite:///demo.db demo"]
+)
+def test_a_closed_output_pipe_ends_the_command_silently(directory: Path, command: str) -> None:
     with subprocess.Popen(
-        [*COMMAND, "calls", "--limit", "3000", *options],
+        [*COMMAND, *command.split()],
         cwd=directory,
         # Unbuffered, Python itself forgets what a pipe did not take.
         env=plain_environment(PYTHONUNBUFFERED=""),
@@ -328,6 +341,15 @@ def test_a_closed_output_pipe_ends_the_command_silently(directory: Path, options
         process.stdout.close()
         stderr = process.stderr.read()
         assert (process.wait(60), stderr) == (141, b"")
+
+
+@pytest.mark.parametrize(("closed", "command"), [(1, "calls"), (2, "show x"), (0, "delete --call call-00001")])
+def test_a_standard_stream_that_the_parent_has_closed_is_none(directory: Path, closed: int, command: str) -> None:
+    done = subprocess.run(
+        ["sh", "-c", f'exec "$@" {closed}>&-', "sh", *COMMAND, *command.split()],
+        cwd=directory, env=plain_environment(), capture_output=True, text=True, check=False, timeout=60,
+    )  # fmt: skip
+    assert (done.returncode, "Traceback" in done.stderr) == ({0: 2, 1: 0, 2: 1}[closed], False), done.stderr
 
 
 def test_an_interrupt_is_exit_code_130(directory: Path) -> None:
@@ -351,6 +373,11 @@ def test_an_interrupt_is_exit_code_130(directory: Path) -> None:
         assert process.stdout.readline() == "here\n"
         process.send_signal(signal.SIGINT)
         assert (process.wait(60), process.stderr.read()) == (130, "")
+
+
+def test_a_bar_is_shown_when_there_is_progress(directory: Path) -> None:
+    assert "\x1b[?25l" not in on_a_terminal(directory, "calls", "--limit", "3"), "nothing waits"
+    assert "\x1b[?25l" in on_a_terminal(directory, "reprice", "--dry-run")
 
 
 def test_colours_are_for_terminals_that_want_them(directory: Path) -> None:

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import io
+import os
+import signal
 import sys
+from pathlib import Path
 from typing import Final
 
+INTERRUPTED: Final = 128 + signal.SIGINT
 _NEEDED: Final = ("click", "rich")
+_STREAMS: Final = {"stdin": "r", "stdout": "w", "stderr": "w"}
 
 
 def main() -> None:
@@ -15,8 +20,11 @@ def main() -> None:
     Exit codes: 0 success, 1 nothing was found or a check failed, 2 wrong usage, 130 interrupted, 141 the reader of its
     output has closed the pipe. `callspan run` requires nothing beyond the base installation.
     """
+    for name, mode in _STREAMS.items():
+        if getattr(sys, name) is None:  # closed by the parent process
+            setattr(sys, name, Path(os.devnull).open(mode))  # noqa: SIM115 - open to the end of the process
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # None if the parent process has closed it
+        if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
     if sys.argv[1:2] == ["run"]:
         from callspan.cli import run
@@ -24,6 +32,8 @@ def main() -> None:
         run.main(sys.argv[2:])
     try:
         from callspan.cli.commands import callspan
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] not in _NEEDED:
             raise

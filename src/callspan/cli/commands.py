@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import logging
 import os
-import signal
 import sys
 from contextlib import suppress
 from importlib import import_module
@@ -13,7 +12,7 @@ from typing import Any, Final, cast
 
 import click
 
-from callspan.cli import run
+from callspan.cli import INTERRUPTED, run
 
 _COMMANDS: Final = (
     *("demo", "run", "sessions", "calls", "show", "stats", "compare", "view", "report", "export", "import"),
@@ -28,7 +27,6 @@ Examples:
 
 Exit codes: 0 success, 1 nothing found or a check failed, 2 wrong usage,
 130 interrupted, 141 the reader of the output closed the pipe."""
-_INTERRUPTED: Final = 128 + signal.SIGINT
 _PIPE_BROKEN: Final = 141
 """128 + SIGPIPE, which not every platform has."""
 
@@ -70,7 +68,7 @@ class _Commands(click.Group):
             result = super().invoke(ctx)
             sys.stdout.flush()
         except KeyboardInterrupt:
-            raise click.exceptions.Exit(_INTERRUPTED) from None
+            raise click.exceptions.Exit(INTERRUPTED) from None
         except BrokenPipeError:
             _forget_output()
             raise click.exceptions.Exit(_PIPE_BROKEN) from None

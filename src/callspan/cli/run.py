@@ -115,16 +115,14 @@ def _announce(urls: str, *, is_option: bool) -> None:
         line = f"recording to {names}; to see it: {command} calls; if nothing is there: {command} doctor"
     else:
         line = "switched off by the environment, nothing is recorded"
-    if sys.stderr is not None:
-        with suppress(OSError):
-            print(f"callspan: {clean(line)}", file=sys.stderr)
+    with suppress(OSError):
+        print(f"callspan: {clean(line)}", file=sys.stderr)
 
 
 def _become(program: list[str], environment: dict[str, str]) -> NoReturn:
     for stream in (sys.stdout, sys.stderr):
-        if stream is not None:  # closed by the parent process
-            with suppress(OSError):
-                stream.flush()
+        with suppress(OSError):
+            stream.flush()
     try:
         os.execve(program[0], program, environment)  # noqa: S606 - the command the user gave
     except (OSError, ValueError) as error:
