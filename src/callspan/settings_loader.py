@@ -1,7 +1,7 @@
 """Settings loader: combines arguments, settings in force, environment variables and defaults, in this order.
 
-An invalid argument raises. An invalid environment variable is logged, and its setting gets the default; `content` gets
-`off`.
+An invalid argument raises. An invalid environment variable is logged, and its setting gets the default; `content` and
+`content_on_spans` are off.
 """
 
 from __future__ import annotations
@@ -75,10 +75,12 @@ _PARSERS: Final[Mapping[str, Parse]] = {
     "chunk_log": count,
 }
 _VARIABLES: Final[Mapping[str, str]] = {
-    **{name: f"{_PREFIX}{name.upper()}" for name in _PARSERS if name != "content_on_spans"},
+    **{name: f"{_PREFIX}{name.upper()}" for name in _PARSERS},
     "service": "OTEL_SERVICE_NAME",
 }
 _DEFAULTS: Final = Settings()
+_CLOSED: Final[Mapping[str, object]] = {"content": "off", "content_on_spans": False}
+"""The values instead of invalid ones, where the default would show prompts."""
 
 
 def load(
@@ -181,8 +183,8 @@ def _from_environment(
 
 
 def _fallback(name: str, kept: object) -> object:
-    if name == "content":
-        return "off"
+    if name in _CLOSED:
+        return _CLOSED[name]
     return getattr(_DEFAULTS, name) if kept is None else kept
 
 
@@ -226,7 +228,8 @@ def _read_standard_content(environment: Mapping[str, str], values: dict[str, obj
     if mode not in _CONTENT_STANDARD and mode not in _NO_CONTENT:
         modes = "NO_CONTENT, SPAN_ONLY, EVENT_ONLY, SPAN_AND_EVENT"
         problems.append(f"{CONTENT_STANDARD_VARIABLE}={shown(value)}: use one of {modes}. {_applies('content', 'off')}")
-    values["content"], values["content_on_spans"], events = _CONTENT_STANDARD.get(mode, ("off", True, False))
+    values["content"], on_spans, events = _CONTENT_STANDARD.get(mode, ("off", True, False))
+    values.setdefault("content_on_spans", on_spans)
     if events:
         values.setdefault("log_events", True)
 

@@ -48,6 +48,8 @@ LOADED: list[tuple[dict[str, object] | None, dict[str, str], dict[str, object]]]
         )
     ),
     (None, {STANDARD: "NO_CONTENT", "CALLSPAN_CONTENT": "full"}, {"content": "full"}),
+    (None, {STANDARD: "SPAN_ONLY", "CALLSPAN_CONTENT_ON_SPANS": "false"}, {"content_on_spans": False}),
+    (None, {STANDARD: "EVENT_ONLY", "CALLSPAN_CONTENT_ON_SPANS": "on"}, {"log_events": True}),
 ]  # fmt: skip
 
 
@@ -146,11 +148,9 @@ def variable_of(name: str) -> str:
     return "OTEL_SERVICE_NAME" if name == "service" else f"CALLSPAN_{name.upper()}"
 
 
-TEXTS = [
-    (name, value)
-    for name, value in TABLE
-    if isinstance(value, str) and value.strip(" \0") and name != "content_on_spans"
-]
+TEXTS = [(name, value) for name, value in TABLE if isinstance(value, str) and value.strip(" \0")]
+CLOSED = {"content": "off", "content_on_spans": False}
+"""What an invalid variable means, where the default would show prompts."""
 
 
 @pytest.mark.parametrize(("name", "value"), TEXTS)
@@ -161,8 +161,7 @@ def test_an_invalid_variable_is_ignored_alone(
     environment = {"CALLSPAN_SPOOL_MAX_BYTES": "5k", "CALLSPAN_LOG_EVENTS": "on", "CALLSPAN_MEDIA": "inline"}
     valid = {"spool_max_bytes": 5120, "log_events": True, "media": "inline"}
     settings = [load(None, {**environment, variable: value}) for _ in range(2)][-1]
-    default = "off" if name == "content" else getattr(Settings(), name)
-    assert settings == replace(Settings(), **{**valid, name: default})
+    assert settings == replace(Settings(), **{**valid, name: CLOSED.get(name, getattr(Settings(), name))})
     (message,) = caplog.messages  # once in a process
     assert message.startswith(f"{variable}=")
 
