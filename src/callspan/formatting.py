@@ -23,12 +23,20 @@ _CENTS: Final = 2
 _NS_PER_S: Final = 1_000_000_000
 _NS_PER_MS: Final = 1e6
 _NS_PER_US: Final = 1_000
-_INVISIBLE: Final = re.compile(
-    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff\ufff9-\ufffb]"
+_CONTROLS: Final = (
+    "\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff\ufff9-\ufffb"
 )
+_JOINERS: Final = "\u200c\u200d"
+INVISIBLE: Final = (
+    f"[{_CONTROLS}\U000e0000-\U000e007f]|(?<![^\x00-\x7f])[{_JOINERS}]|[{_JOINERS}](?![^\x00-\x7f{_JOINERS}])"
+)
+"""A pattern of control and invisible characters. Joiners between characters beyond ASCII belong to scripts and emoji.
+
+`format.js` has the same.
+"""
 _RAW_CONTROLS: Final = re.compile("[\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
 _SPACES: Final = re.compile(r"\s+")
-_UNSAFE: Final = re.compile(f"[<>&]|{_INVISIBLE.pattern}")
+_UNSAFE: Final = re.compile(f"[<>&{_CONTROLS}]")
 
 
 def count(number: int | None) -> str:
@@ -142,7 +150,7 @@ def shown(text: str, limit: int | None = None) -> str:
     """Return recorded text as one line, without control and bidirectional characters."""
     if limit is not None:
         text = text[: limit * 2]
-    text = _SPACES.sub(" ", _INVISIBLE.sub("\N{REPLACEMENT CHARACTER}", text)).strip()
+    text = _SPACES.sub(" ", re.sub(INVISIBLE, "\N{REPLACEMENT CHARACTER}", text)).strip()
     return text if limit is None or len(text) <= limit else text[: limit - 1] + "…"
 
 

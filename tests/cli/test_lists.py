@@ -223,6 +223,8 @@ MONEY = {
     "0.000": "$0.00", "0.0500": "$0.05", "0.5": "$0.50", "0.1234": "$0.123", "0.000000123456": "$0.000000123",
     "0.0099996": "$0.01", "1E+2": "$100.00", "12345678.9": "$12,345,678.90", "-0.0500": "-$0.05",
 }  # fmt: skip
+JOINED = "\u0645\u06cc\u200c\u062e \U0001f468\u200d\U0001f467"
+"""Persian and an emoji, which the joiners within belong to."""
 SHOWN: list[tuple[Callable[..., object], tuple[object, ...], str | None]] = [
     # A unit that suits the size.
     *((formatting.milliseconds, (ms,), shown) for ms, shown in MILLISECONDS.items()),
@@ -234,6 +236,7 @@ SHOWN: list[tuple[Callable[..., object], tuple[object, ...], str | None]] = [
     *((formatting.iso, (ns,), shown) for ns, shown in TIMES_NS.items()),
     # One line, without control characters.
     (formatting.shown, ("a <b> \x1b[31mc\n d",), "a <b> \ufffd[31mc d"),
+    (formatting.shown, (f"{JOINED} a\u200db \u061c\U000e0041",), f"{JOINED} a\ufffdb \ufffd\ufffd"),
     (formatting.shown, ("abcdef", 4), "abc…"),
     # Cents, or three significant digits.
     *((formatting.money, (Decimal(usd),), shown) for usd, shown in MONEY.items()),

@@ -23,10 +23,11 @@ SOON_MS = 20_000
 HOSTILE = (
     "<script>document.title='owned'</script><img src=x onerror=\"document.title='owned'\">"
     "<svg onload=\"document.title='owned'\"></svg>\u202egnp.exe\x1b[31mred</style></title>"
-    "javascript:document.title='owned' data:text/html,<script>1</script> ${1} {{1}} '\"`"
+    "javascript:document.title='owned' data:text/html,<script>1</script> ${1} {{1}} '\"` \U000e0041 a\u200db"
 )
 TOOL = {"id": "t1", "type": "function", "function": {"name": "look", "arguments": '{"order": "48213"}'}}
-SENT = [{"role": "system", "content": "Be short."}, {"role": "user", "content": "Where is my tent?"}]
+FAMILY = "\U0001f468\u200d\U0001f467"
+SENT = [{"role": "system", "content": "Be short."}, {"role": "user", "content": f"Where is my tent? {FAMILY}"}]
 PLACES = {
     "": ".row.session",
     "session/chat": ".titlebar",
@@ -219,8 +220,9 @@ def test_hostile_texts_stay_texts(told: Delivery, tab: Open) -> None:
         assert "owned" not in one.tab.title()[:5]
         assert one.tab.locator("main script, main iframe, main svg[onload], main img, main style").count() == 0
         assert one.tab.locator("a[href^='javascript'], a[href^='data']").count() == 0
-        assert "\u202e" not in one.tab.inner_text("main")
-        assert "\x1b" not in one.tab.inner_text("main")
+        text = one.tab.inner_text("main")
+        assert not {"\u202e", "\x1b", "\U000e0041"} & set(text)
+        assert FAMILY in text or place != "session/chat", "what is joined is no disguise"
 
 
 @pytest.mark.parametrize(("scheme", "width"), [("light", 1440), ("dark", 1440), ("light", 360)])

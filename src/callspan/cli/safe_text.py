@@ -5,13 +5,10 @@ from __future__ import annotations
 import re
 from typing import Final
 
-_JOINERS: Final = "\u200c\u200d"
-_UNSAFE: Final = re.compile(
-    "[\x00-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff\ufff9-\ufffb"
-    f"\U000e0000-\U000e007f]|(?<![^\x00-\x7f])[{_JOINERS}]|[{_JOINERS}](?![^\x00-\x7f{_JOINERS}])"
-)
-"""Joiners belong to the spelling of Persian, Indic scripts and emoji: they stay between characters beyond ASCII."""
-_UNSAFE_IN_LINES: Final = re.compile(_UNSAFE.pattern.replace("\x00-\x1f", "\x00-\x09\x0b-\x1f"))
+from callspan.formatting import INVISIBLE
+
+_UNSAFE: Final = re.compile(f"[\t\n]|{INVISIBLE}")
+_UNSAFE_IN_LINES: Final = re.compile(f"\t|{INVISIBLE}")
 
 
 def clean(text: str) -> str:

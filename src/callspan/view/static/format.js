@@ -73,8 +73,9 @@ export const sum = values => {
   const some = values.filter(known);
   return some.length ? some.reduce((a, b) => a + Number(b), 0) : null;
 };
-// One line without characters that change the direction of what stands beside them, or do nothing visible.
-export const shown = text => String(text).replace(/[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ufff9-\ufffb]/g, "\ufffd");
+// Without characters that change the direction of what stands beside them, or do nothing visible; as `formatting.py` says.
+const INVISIBLE = /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u2069\ufeff\ufff9-\ufffb\u{e0000}-\u{e007f}]|(?<![^\u0000-\u007f])[\u200c\u200d]|[\u200c\u200d](?![^\u0000-\u007f\u200c\u200d])/gu;
+export const shown = text => String(text).replace(INVISIBLE, "\ufffd");
 export const oneLine = text => shown(text).replace(/\s+/g, " ").trim();
 // One word of a shell's command line.
 export const shell = word => (/^[\w.:@%+=/-]+$/.test(word) ? word : `'${String(word).replaceAll("'", "'\\''")}'`);
