@@ -80,6 +80,8 @@ class Scope(EitherWith, Block, ABC):
     id: str
     """The id, known before the start; of an operation also the id of its event."""
     name: str | None
+    _blocks: int = 0
+    """The number of its `with` blocks that are open: one within another, or in another thread, is misuse."""
     state: Literal["new", "running", "ended"]
 
     def __init__(self, owner: Scope | None = None) -> None:
@@ -412,12 +414,16 @@ class Scope(EitherWith, Block, ABC):
         return self
 
     def __enter__(self) -> Self:
-        return self.start()
+        self.start()
+        self._blocks += 1
+        return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.end(error)
+        self._blocks -= 1
+        if self._blocks < 1:
+            self.end(error)
 
 
 def current_scope() -> Scope | None:
