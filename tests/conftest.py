@@ -7,7 +7,6 @@ import gc
 import logging
 import os
 import signal
-import ssl
 import sys
 import warnings
 from collections.abc import Callable, Iterator
@@ -20,7 +19,6 @@ from hypothesis import HealthCheck, settings
 
 import callspan
 from callspan import Handle
-from callspan.spool import shipper
 from callspan.stores import Reader
 from callspan.testing import ScriptedProvider
 from tests.nightly import FILES
@@ -43,16 +41,6 @@ settings.register_profile("thorough", settings.get_profile("quick"), max_example
 settings.load_profile(scaled("quick", "thorough"))
 
 
-def pytest_collection_finish() -> None:
-    """Leave what is imported and collected out of every later collection.
-
-    Many tests ask for one; each took half a second of looking through what cannot be garbage.
-    """
-    gc.collect()
-    gc.freeze()
-    gc.enable()
-
-
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark the tests of the files that only `make nightly` runs."""
@@ -62,19 +50,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_configure() -> None:
-    """Watch what callspan opens beside SQLite; read no certificates of authorities.
+    """Watch which files callspan opens beside SQLite.
 
-    Tests speak plain HTTP on loopback, and the certificates took 25 ms for each of thousands of clients.
-    What is imported and collected is no garbage: a third of that time went into looking through it.
-    Records accumulate for a tenth of the usual time: tests that wait for each batch took minutes longer.
-    A shell gives a background job an ignored SIGINT, and every process that a test starts and interrupts inherits it.
+    A shell starts background jobs with SIGINT ignored, which every process that a test starts and interrupts inherits.
     """
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
-    gc.disable()
-    shipper._LINGER_S = 0.05  # type: ignore[misc]
     descriptors.watch()
-    ssl.SSLContext.load_verify_locations = lambda *_, **__: None  # type: ignore[method-assign]
 
 
 @pytest.fixture(autouse=True)

@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-from tests.support.rig import DownSink, FileSink, HangingSink, SqliteSink, look_often, record, spool_of, until
+from tests.support.rig import DownSink, FileSink, HangingSink, SqliteSink, hurry, record, spool_of, until
 
 PACE = 20
 """Records between two looks whether the healthy store has them: far less than the cap waits for it."""
@@ -51,7 +51,7 @@ def _acknowledgements(root: Path) -> int:
 
 
 def neighbour(root: Path, dead: str, max_bytes: int) -> None:
-    look_often()
+    hurry()
     sink = DownSink(root / "dead") if dead == "refuses" else HangingSink(root / "dead")
     healthy = FileSink(root / "healthy", 100)
     spool = spool_of(root / "spool", max_bytes=max_bytes, healthy=healthy, dead=sink)

@@ -45,7 +45,8 @@ from callspan.spool.segment import OWN_SUFFIX, is_locked, line_of, lines_in
 from callspan.spool.spool import Spool
 
 
-def test_a_dead_store_costs_a_healthy_one_nothing(tmp_path: Path) -> None:
+def test_a_dead_store_costs_a_healthy_one_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("callspan.spool.shipper._LINGER_S", 0.05)
     healthy, dead = FileSink(tmp_path / "healthy", 100), DownSink(tmp_path / "dead")
     spool = spool_of(tmp_path / "spool", max_bytes=200_000, healthy=healthy, dead=dead)
     keys = [f"k{number}" for number in range(2000)]

@@ -22,8 +22,6 @@ from callspan.spool.directory import Target
 from callspan.spool.spool import Spool
 from callspan.stores import CallFilter, EmptyStoreError, Rejected
 
-shipper._LINGER_S = 0.05  # type: ignore[misc]
-
 
 class SqliteSink(Destination):
     """Stores the id of each record as a row, once: a repeated delivery changes nothing."""
@@ -133,8 +131,9 @@ def spool_of(root: Path, max_bytes: int = 1 << 30, fallback: Sequence[Path] = ()
     return Spool([root, *fallback], made, max_bytes=max_bytes)
 
 
-def look_often() -> None:
-    """Have the spools of this process look every 0.2 s for what others hold and have left."""
+def hurry() -> None:
+    """Make the spools of this process deliver after 0.05 s, and search every 0.2 s for segments of other processes."""
+    shipper._LINGER_S = 0.05  # type: ignore[misc]
     shipper._IDLE_S = shipper._LOOK_S = spools._TIDY_S = 0.2  # type: ignore[misc]
 
 

@@ -34,8 +34,6 @@ PRIORITIES: Final = (
 )
 """Columns of all lists by importance: a narrow screen drops the last first. Columns with other names stay."""
 _PLACES: Final = {name: place for place, name in enumerate(PRIORITIES, 1)}
-_MAX_LINE: Final = 1_000
-"""Characters of a part of a line: no screen is wider, and to measure megabytes takes seconds."""
 _GAP: Final = 2
 """Spaces between columns."""
 _MIN_WIDTH: Final = 8
@@ -100,7 +98,7 @@ def _safe(part: Part) -> Text | tuple[str, str]:
     if isinstance(part, Text):
         return part
     body, style = (part, "") if isinstance(part, str) else part
-    return clean(body[:_MAX_LINE]), style
+    return clean(body), style
 
 
 def reward_style(value: float | None) -> str:
