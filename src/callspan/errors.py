@@ -14,7 +14,6 @@ from callspan.record.codec import encodable
 
 _MAX_FRAMES, _MAX_LINE = 20, 500
 _FIRST_ERROR_STATUS: Final = 400
-_ATTRIBUTES: Final = ("status_code", "request_id", "body")
 
 
 def call_error(error: BaseException) -> ErrorInfo:
@@ -22,16 +21,24 @@ def call_error(error: BaseException) -> ErrorInfo:
 
     Never raises, whatever the exception's `__str__` and properties do.
     """
-    status, request_id, body = (value_of(partial(getattr, error, name, None)) for name in _ATTRIBUTES)
-    # A mid-stream error of the anthropic SDK has the status of the stream's start: 200.
-    status = status if isinstance(status, int) and status >= _FIRST_ERROR_STATUS else None
+    request_id, body = (value_of(partial(getattr, error, name, None)) for name in ("request_id", "body"))
     return error_info(
-        status=status,
+        status=error_status(error),
         body=body,
         exception=qualified_name(type(error)),
         message=_message(error),
         request_id=request_id if isinstance(request_id, str) else None,
     )
+
+
+def error_status(error: BaseException) -> int | None:
+    """Return the HTTP status of the error, stated by the exception itself or by its response."""
+    for holder in (error, value_of(partial(getattr, error, "response", None))):
+        status = value_of(partial(getattr, holder, "status_code", None))
+        # A mid-stream error of the anthropic SDK has the status of the stream's start: 200.
+        if isinstance(status, int) and status >= _FIRST_ERROR_STATUS:
+            return status
+    return None
 
 
 def application_error(error: BaseException | str | None) -> ErrorInfo | None:

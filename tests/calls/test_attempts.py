@@ -25,6 +25,7 @@ from opentelemetry.trace import SpanKind, StatusCode
 from tests.fuzz.acts import as_error
 from tests.support import sdks
 from tests.support.calls import CHAT, Wire, caught, conversation_of, the_call
+from tests.support.mode import Mode
 from tests.support.scale import scaled
 
 from callspan.records import CallRecord
@@ -318,6 +319,27 @@ def check_failure(failure: str, shaped: Wire, seen: Captured, raised: str) -> No
         assert [event.name for event in seen.spans[0].events].count("llm.attempt") == 1
     if failure == "malformed" and shaped.shape == "raw":
         assert record.response is None or not bytes(record.response.body)
+
+
+async def test_a_status_that_a_hook_of_the_application_raises_is_that_of_attempt_and_error(
+    mode: Mode, seen: Captured
+) -> None:
+    """As transports do that retry by themselves. Older SDKs make a connection error of it."""
+    library = sdks.http_of("openai")
+
+    async def refuse(response: Any) -> None:
+        response.raise_for_status()
+
+    hook = refuse if mode.is_async else library.Response.raise_for_status
+    kind = library.AsyncClient if mode.is_async else library.Client
+    mode.provider.reply(status=429, text="slow down")
+    client = mode.openai(http_client=kind(event_hooks={"response": [hook]}))
+    raised = await caught(Wire("chat_completions", mode).ask(client))
+    record = the_call(seen)
+    assert (shown(record)[0][:2], record.rate_limited) == ((429, "rate_limit"), True)
+    assert record.error is not None
+    if type(raised).__name__ == "HTTPStatusError":
+        assert (record.error.kind, record.error.status, record.error.retryable) == ("rate_limit", 429, True)
 
 
 @pytest.mark.parametrize("failure", FAILED)

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from opentelemetry import propagate
 
+from callspan.errors import error_status
 from callspan.fail_open import fail_open, reported
 from callspan.intercept.hooks import HookSteps
 from callspan.intercept.request import OpenCall
@@ -44,7 +45,7 @@ def _sending(_args: object, request: Any, _kwargs: object) -> OpenCall | None:
 
 
 def _failed(opened: OpenCall, error: BaseException) -> None:
-    opened.call.attempts.failed(type(error).__name__)
+    opened.call.attempts.failed(type(error).__name__, error_status(error))
 
 
 def _received(opened: OpenCall, response: Any) -> None:
