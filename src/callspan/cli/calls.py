@@ -124,7 +124,7 @@ def follow_calls(context: CommandContext, which: CallFilter, number: int) -> Non
     with suppress(KeyboardInterrupt):
         next(polls)
         reason = context.why_empty()
-        if reason is not None and not context.json:
+        if reason is not None:
             click.echo(clean(f"{reason}; waiting for the first record"), err=True)
         while context.why_empty() is not None:
             next(polls)

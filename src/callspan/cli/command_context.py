@@ -196,13 +196,13 @@ class CommandContext:
                 return f"There is {other} beside it: name it with --store {safe_name(url)}"
         return None
 
-    def deliver(self, store: str | None = None) -> None:
-        """Deliver the records left by ended processes to a store; None: to the one that is read.
+    def deliver(self) -> None:
+        """Deliver the records left by ended processes to the store that is read.
 
         Ignores errors, which the next use of the store reports.
         """
         with suppress(*store_errors(SettingError)):
-            Backlog(store or first_readable(self.store)).deliver(shown=not self.json)
+            Backlog(first_readable(self.store)).deliver(shown=not self.json)
 
     def files(self) -> list[Path]:
         """Return the files of the stores."""

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 import click
 from rich.text import Text
 
-from callspan.cli.command_context import Command, CommandContext, store_errors
+from callspan.cli.command_context import Command, CommandContext
 from callspan.cli.demo_agent import (
     ACTOR,
     POLICY,
@@ -30,7 +30,7 @@ from callspan.cli.run import DEFAULT_STORE
 from callspan.cli.safe_text import clean
 from callspan.formatting import iso
 from callspan.otlp.providers import otlp_is_named
-from callspan.safe_urls import error_text, safe_name
+from callspan.safe_urls import safe_name
 from callspan.service import service_name
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ def demo_command(context: CommandContext, live: bool) -> None:
     nothing is deleted. Spans are sent to OTEL_EXPORTER_OTLP_ENDPOINT, if set.
     """
     started_ns = time.time_ns()
-    _check_store(context)
+    context.why_empty()  # a store that cannot be used ends the command
     settled = _play(context, live=live)
     if context.json:
         context.emit({"store": safe_name(context.store), "since": iso(started_ns)})
@@ -89,16 +89,6 @@ def demo_command(context: CommandContext, live: bool) -> None:
         _print_places(context)
     if not settled:
         raise click.exceptions.Exit(1)
-
-
-def _check_store(context: CommandContext) -> None:
-    """End the command if the store cannot be used."""
-    try:
-        context.why_empty()
-    except store_errors() as error:
-        context.fail(
-            f"{error_text(error)}\nName another one: callspan demo --store {DEFAULT_STORE.replace('callspan', 'demo')}"
-        )
 
 
 def _play(context: CommandContext, *, live: bool) -> bool:

@@ -15,7 +15,7 @@ from typing import Final, Literal, NamedTuple, TypeAlias
 
 import click
 from rich.table import Table
-from rich.text import Text as RichText
+from rich.text import Text
 
 from callspan import SettingError, Settings, private_names
 from callspan.cli.command_context import Command, CommandContext, store_errors
@@ -35,7 +35,7 @@ from callspan.sdk_profiles import SDKS
 from callspan.settings_loader import environment_problems, load, variables
 from callspan.spool.directory import fallback_roots, is_on_network, oldest, size_of, stores_of
 from callspan.spool.losses import LOSSES_FILE, read_losses
-from callspan.stores import EmptyStoreError, Store, find_store, split_urls
+from callspan.stores import EmptyStoreError, find_store, split_urls
 
 _MARKS: Final = {"ok": ("✓", "green"), "note": ("·", "dim"), "warning": ("!", "yellow"), "failed": ("✗", "bold red")}
 _LOST: Final = ("dropped", "given_up", "rejected", "damaged")
@@ -45,8 +45,6 @@ callspan doctor
 CALLSPAN_STORES=postgresql://me@db/calls callspan doctor --json"""
 State: TypeAlias = Literal["ok", "note", "warning", "failed"]
 _OURS: Final = "callspan"
-
-NOT_YET: Final = "does not exist yet"
 
 
 @click.command("doctor", cls=Command, short_help="Check hooks, stores, OTLP and settings.", epilog=_EPILOG)
@@ -74,10 +72,10 @@ def _print(context: CommandContext, checks: list[Check]) -> None:
         table.add_column(width=width, overflow="fold")
         table.add_column()
         for check in group:
-            detail = RichText(clean(check.detail))
+            detail = Text(clean(check.detail))
             if check.advice:
                 detail.append(f"\n{clean(check.advice)}", style="yellow")
-            table.add_row(RichText(*_MARKS[check.state]), clean(check.name), detail)
+            table.add_row(Text(*_MARKS[check.state]), clean(check.name), detail)
         context.screen.print(table)
     bad = [check for check in checks if check.state == "failed"]
     context.screen.print()
@@ -194,7 +192,7 @@ def store_state(url: str) -> Check:
     """Return whether a store accepts records and how many wait for it."""
     from callspan.delivery.leftovers import waiting
 
-    trouble, detail = store_check(url)
+    state, detail = _tried(url)
     try:
         waits = waiting(url)
     except SettingError:
@@ -202,11 +200,10 @@ def store_state(url: str) -> Check:
     records = sum(one.records for one in waits)
     directories = ", ".join(dict.fromkeys(str(one.path.parent) for one in waits))
     backlog = f"; {plural(records, 'record', 'wait')} for it in {directories}" if records else ""
-    if trouble is not None:
-        return Check("stores", safe_name(url), "failed", trouble + backlog, "Records wait on disk until it works.")
-    state: State = "note" if detail.startswith(NOT_YET) else "ok"
     running = any(one.held for one in waits)
     advice = None if not records else "A running process delivers them." if running else "Deliver them: callspan ship"
+    if state == "failed":
+        advice = "Records wait on disk until it works."
     return Check("stores", safe_name(url), state, f"{detail}{backlog}", advice)
 
 
@@ -319,25 +316,18 @@ def _settings(settings: Settings) -> Iterator[Check]:
     yield Check("settings", "others", "note", "defaults; arguments of instrument() in an application are not seen here")
 
 
-def store_check(url: str) -> tuple[str | None, str]:
-    """Return (error, observation); the error is None if the check passed.
-
-    A missing store is not created; the observation then starts with `NOT_YET`.
-    """
+def _tried(url: str) -> tuple[State, str]:
+    """Return the state of a store and what was observed. A missing store is not created."""
     try:
         store = find_store(url)
         store.sink()
-        return None, store.try_out() or "not tried out: its store has no trial"
+        return "ok", store.try_out() or "not tried out: its store has no trial"
     except EmptyStoreError:
-        return _could_be_made(store)
+        if store.path is not None and (refused := refusal_of(store.path.absolute().parent)) is not None:
+            return "failed", f"it does not exist, and cannot be made: {refused}"
+        return "note", "does not exist yet: it is made with the first record"
     except store_errors(SettingError) as error:
-        return error_text(error), ""
-
-
-def _could_be_made(store: Store) -> tuple[str | None, str]:
-    if store.path is not None and (refused := refusal_of(store.path.absolute().parent)) is not None:
-        return f"it does not exist, and cannot be made: {refused}", ""
-    return None, f"{NOT_YET}: it is made with the first record"
+        return "failed", error_text(error)
 
 
 def refusal_of(directory: Path) -> str | None:

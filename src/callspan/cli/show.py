@@ -12,7 +12,6 @@ import msgspec
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
-from rich.text import Text as RichText
 
 from callspan.cli.call_text import outcome_text
 from callspan.cli.command_context import Command, CommandContext
@@ -186,16 +185,16 @@ def print_call(
     given = (("reward", reward_line(one)) for one in rewards)
     for label, value in (*_facts(call, position), *_ending(call, history), *given):
         if value:
-            facts.add_row(label, RichText(clean(value)) if isinstance(value, str) else value)
+            facts.add_row(label, Text(clean(value)) if isinstance(value, str) else value)
     screen.print(facts)
     _print_conversation(screen, call, history)
 
 
-def _ending(call: CallRecord, history: History) -> Iterator[tuple[str, str | RichText]]:
+def _ending(call: CallRecord, history: History) -> Iterator[tuple[str, str | Text]]:
     """Return what a call continues, its attempts and iterations, and its error."""
     if call.error is not None:
         lines = filter(None, (f"{call.error.kind}: {call.error.type}", call.error.message))
-        yield "error", RichText(clean_lines("\n".join(lines)), style="red")
+        yield "error", Text(clean_lines("\n".join(lines)), style="red")
     if len(call.attempts) > 1:
         yield from ((f"attempt {attempt.number}", _attempt(attempt)) for attempt in call.attempts)
     if call.usage is not None:
@@ -274,7 +273,7 @@ def _print_message(screen: Screen, message: Message, note: str) -> None:
     ended = f" {message.finish_reason}" if message.finish_reason else ""
     screen.line((role, f"bold {_ROLE_STYLES.get(role, '')}"), (f" {note}{ended}".rstrip(), "dim"))
     for part in message.parts:
-        screen.print(Padding(RichText(clean_lines(part_text(part))), (0, 0, 0, 2)))
+        screen.print(Padding(Text(clean_lines(part_text(part))), (0, 0, 0, 2)))
 
 
 def show_difference(context: CommandContext, reader: Reader, first: str, second: str, limit: int) -> None:
