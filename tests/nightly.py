@@ -1,7 +1,7 @@
-"""Which files of tests `make nightly` runs and `make test` does not, each with how many processes share its tests.
+"""The test files that only `make nightly` runs, each with the number of processes that share its tests.
 
-The only list of slow tests; `conftest.py` gives those of these files the marker `nightly`. Files with no process of
-their own (0) measure time, memory or a whole machine's behaviour, and have it for themselves.
+This is the only list of slow tests; `conftest.py` marks the tests of these files as `nightly`. Files with 0 processes
+measure time, memory or the behaviour of a whole machine, and run alone.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Where examples run: as a reader would, here or, at full scale, in environments installed as the pages say."""
+"""Where examples run: in this environment or, at full scale, in environments installed as the pages describe."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from callspan.testing import ScriptedProvider
 
 _SPANS: Final = "spans.txt"
 _RECEIVER: Final = "http://localhost:4318"
-"""Where the pages have their readers send spans."""
+"""The receiver of spans named on the pages."""
 _PROLOGUE: Final = f"""\
 def _count_spans():
     import atexit, pathlib
@@ -46,7 +46,7 @@ _count_spans()
 
 
 class Seen(NamedTuple):
-    """What a run left behind."""
+    """The effects of a run."""
 
     calls: int
     sessions: int
@@ -55,7 +55,7 @@ class Seen(NamedTuple):
 
 
 class Workplace(Stage):
-    """A directory in which examples run, with what they need around them."""
+    """A directory in which examples run, with a provider and a receiver."""
 
     def __init__(self, place: Path, python: Path, provider: ScriptedProvider, receiver: OtlpReceiver) -> None:
         super().__init__(place, provider, receiver)
@@ -68,7 +68,7 @@ class Workplace(Stage):
         self.output = ""
 
     def seen(self) -> Seen:
-        """Return what has been left behind so far: a short process may end before its records are in the store."""
+        """Return the effects so far. A short process may end before its records are in the store."""
         counted = self.place / _SPANS
         spans = len(self.receiver.spans) + (int(counted.read_text()) if counted.exists() else 0)
         calls, sessions = len(self.calls()), 0
@@ -77,22 +77,22 @@ class Workplace(Stage):
         return Seen(calls, sessions, spans, self.output)
 
     def play(self, run: Sequence[Example]) -> None:
-        """Run Python examples as one program, or the command lines of one other; what fails fails the test."""
+        """Run Python examples as one program, or the command lines of another example; a failure fails the test."""
         if run[0].kind == "python":
             code = "\n".join(example.code for example in run)
             self._run([str(self.python), "-c", _PROLOGUE + code], code)
             return
         for example in run:
-            # One shell for all lines, so that `export` holds; the receiver stands for the one on this machine.
+            # One shell for all lines, so that `export` has an effect; the receiver replaces a local one.
             script = "\n".join(example.commands).replace(_RECEIVER, self.receiver.url)
             self._run(["/bin/bash", "-euc", script], script)
 
     def forget_spans(self) -> None:
-        """Count the spans of a Python example anew."""
+        """Restart counting the spans of a Python example."""
         (self.place / _SPANS).unlink(missing_ok=True)
 
     def save(self, examples: Sequence[Example]) -> None:
-        """Save what a page has its readers save."""
+        """Save the files that a page tells its readers to save."""
         for example in examples:
             if "file" in example.directives:
                 (self.place / example.directives["file"]).write_text(example.code)
@@ -114,9 +114,9 @@ def copy_store(demo: Path, place: Path) -> None:
 
 SDKS = ("openai", "anthropic")
 BESIDE = ("callspan", "callspan[otlp]")
-"""What services install that have the SDKs already."""
+"""Requirements of services that already have the SDKs."""
 FOR_TESTS = ("pytest", "websockets")
-"""What readers have who write tests with the scripted provider."""
+"""Requirements of readers who write tests with the scripted provider."""
 AS_INSTALLED = FULL
 ENVIRONMENTS = ROOT / ".venv-documents"
 
@@ -134,7 +134,7 @@ def _demo(place: Path) -> None:
 
 @pytest.fixture
 def workplace(tmp_path: Path) -> Iterator[Callable[[Example], Workplace]]:
-    """Makes the directory an example runs in, empty."""
+    """Creates the empty directory in which an example runs."""
     with FullProvider() as provider, OtlpReceiver() as receiver:
         yield lambda example: Workplace(tmp_path, _python(example.requirement), provider, receiver)
 
@@ -142,7 +142,7 @@ def workplace(tmp_path: Path) -> Iterator[Callable[[Example], Workplace]]:
 def _python(requirement: str) -> Path:
     if not AS_INSTALLED:
         return Path(sys.executable)
-    # Editable, because the environment is kept: a copy would be that of an older commit.
+    # Editable, because the environment is kept and a copy would become stale.
     packages = [
         "-e",
         requirement.replace("callspan", str(ROOT), 1),

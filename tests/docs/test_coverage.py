@@ -1,4 +1,4 @@
-"""The table of coverage agrees with the methods of the installed SDKs, and with the code."""
+"""The table of coverage agrees with the methods of the installed SDKs and with the code."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from callspan.providers.routes import find, is_free
 LEAST = {"openai": 300, "anthropic": 300, "groq": 15}
 SDKS = tuple(LEAST)
 ENDS = ("cancel", "hangup", "refer", "reject")
-"""They end what another method has begun."""
+"""Methods that end the work of another one."""
 POST = re.compile(r'self\._post\(\s*(?:path_template\(\s*)?f?"([^"]+)"')
 TABLE: Final = re.compile(r"\| (\w+) \| (`[^|]+) \| ([^|]*)\|")
 COUNTED: Final = """
@@ -41,11 +41,11 @@ COUNTED: Final = """
 | anthropic | `beta.sessions` create; `beta.sessions.events` send, stream, list; `beta.deployments` run | |
 | groq | `batches` create | |
 """
-"""Methods that are counted and not recorded, in the form of the page."""
+"""Methods that are counted but not recorded, in the format of the page."""
 
 
 class Row(NamedTuple):
-    """What is said of a method."""
+    """The description of a method."""
 
     is_recorded: bool
     is_older: bool
@@ -70,7 +70,7 @@ def rows(sdk: str) -> Iterator[tuple[tuple[str, str], Row]]:
 
 
 def methods_of(sdk: str) -> Iterator[Method]:
-    """The methods of all resources; the asynchronous ones have the same."""
+    """Yield the methods of all resources; async ones have the same."""
     resources, kind = import_module(f"{sdk}.resources"), import_module(f"{sdk}._resource").SyncAPIResource
     for found in pkgutil.walk_packages(resources.__path__, f"{sdk}.resources."):
         names = found.name.split(".")[2:]
@@ -83,9 +83,9 @@ def methods_of(sdk: str) -> Iterator[Method]:
 
 @pytest.fixture(params=SDKS)
 def sdk(request: pytest.FixtureRequest) -> str:
-    """An SDK of the version that the page names; at full scale also another one, so that somebody reads it.
+    """An SDK in the version named by the page; at full scale also in another one, whose failure is informative.
 
-    A release of an SDK is nothing that a change to this project should wait for.
+    A change to this project should not have to wait for a release of an SDK.
     """
     name: str = request.param
     if not FULL and not sdks.is_read(name):
@@ -102,7 +102,7 @@ def test_each_name_of_a_row_is_a_method_of_its_own(sdk: str) -> None:
 
 
 def test_what_a_method_posts_is_recorded_counted_or_free_as_its_row_says(sdk: str) -> None:
-    """By the path to which its own source posts; what has no row is free."""
+    """By the path to which its source posts. Paths without a row are free."""
     recorded, others, row_of = 0, 0, dict(rows(sdk))
     for method in methods_of(sdk):
         row = row_of.get((method.resource, method.name))

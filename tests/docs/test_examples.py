@@ -19,13 +19,13 @@ PAGES = {page: found for page in pages() if (found := examples(page))}
 EXAMPLES = [example for found in PAGES.values() for example in found]
 RUN = [example for example in EXAMPLES if example.reason is None]
 SEVERAL = [page for page, found in PAGES.items() if sum(example.reason is None for example in found) > 1]
-"""A page with one example is covered by that example alone."""
+"""Pages with several examples. A single example is covered by running it alone."""
 ALONE = [
     example
     for example in RUN
     if example.page not in SEVERAL or (FULL and (example.kind == "python" or "store" in example.directives))
 ]
-"""Of other pages, each runs in the order of its page; at full scale those that need no earlier one run alone, too."""
+"""Examples to run alone: of single-example pages, and at full scale all that need no earlier one."""
 
 Workplaces = Callable[[Example], Workplace]
 
@@ -83,7 +83,7 @@ def _goes_on(previous: Example, example: Example) -> bool:
 
 
 def _before(example: Example) -> list[Example]:
-    """The examples that one continues, the first one first."""
+    """The examples that an example continues, in order."""
     name = example.directives.get("after")
     if name is None or example.kind != "python":
         return []

@@ -94,9 +94,9 @@ PUBLIC += [(datasets, "export")]
 
 @pytest.fixture
 def names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, object]]:
-    """What examples may use: a client of a provider that says "Hello!", and a store with one recorded call."""
+    """Names for examples: a client of a provider that answers "Hello!", and a store with one recorded call."""
     monkeypatch.chdir(tmp_path)
-    # The stores of an exporter stay with the process, whatever is instrumented later.
+    # The stores of an exporter stay active in the process, whatever is instrumented later.
     monkeypatch.setattr("callspan.wiring.WIRING._exporter_stores", ())
     with ScriptedProvider() as provider:
         provider.reply(text="Hello!", usage={"input_tokens": 9, "output_tokens": 3}, repeat=True)
@@ -144,7 +144,7 @@ def test_links_between_documents_lead_somewhere() -> None:
 
 
 def test_every_document_can_be_reached_from_the_readme() -> None:
-    """By links on the README itself: nobody looks for a page that he has not heard of."""
+    """By links on the README itself, because nobody searches for unknown pages."""
     missing = {page.name for page in (ROOT / "docs").rglob("*.md")} - {page.name for page in links(readme())}
     assert missing == set()
     assert set((ROOT / "docs").glob("*.md")) <= set(pages())

@@ -1,8 +1,8 @@
 """Processes that append: `processes.py victim ROOT SEED` and `processes.py neighbour ROOT DEAD MAX_BYTES`.
 
-A victim appends until it is killed; what was acknowledged is in a file beside. A neighbour does as it is told, one
-command a line on standard input: its stores are a healthy one and a dead one, which refuses its records, or hangs.
-`append NAME COUNT` answers how many records were kept, after the healthy store has them; `close` ends.
+A victim appends until it is killed, and writes acknowledged records to a file. A neighbour reads commands from
+standard input, one per line. Its stores are a healthy one and a dead one, which rejects its records or hangs.
+`append NAME COUNT` answers with the number of kept records once the healthy store has them; `close` ends it.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from pathlib import Path
 from tests.support.rig import DownSink, FileSink, HangingSink, SqliteSink, hurry, record, spool_of, until
 
 PACE = 20
-"""Records between two looks whether the healthy store has them: far less than the cap waits for it."""
+"""Number of records after which it waits for the healthy store, far fewer than the cap holds."""
 
 
 class FlakySink(SqliteSink):
-    """Fails one time in twenty."""
+    """Fails in one of twenty deliveries."""
 
     def deliver(self, payloads: Sequence[bytes]) -> None:
         if random.random() < 0.05:

@@ -1,4 +1,4 @@
-"""After any sequence of appends, outages, poison, restarts and crashes every sink has every record once."""
+"""After any sequence of appends, outages, poison, restarts and crashes, every sink has every record once."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ STEPS = st.lists(
 
 
 class Faults:
-    """Faults to come; shared by all sinks, as one database server is."""
+    """Pending faults, shared by all sinks like one database server."""
 
     def __init__(self) -> None:
         self.outages = 0
@@ -38,7 +38,7 @@ class Faults:
 
 
 class FaultySink(SqliteSink):
-    """Fails before or after its commit while there are faults to come, and rejects poison."""
+    """Fails before or after its commit while there are pending faults, and rejects poison."""
 
     def __init__(self, path: Path, faults: Faults) -> None:
         super().__init__(path, batch_records=5)
@@ -57,7 +57,7 @@ class FaultySink(SqliteSink):
 
 
 class Scenario:
-    """Does what the steps say, and remembers what must have arrived."""
+    """Executes steps and remembers the records that must arrive."""
 
     def __init__(self, root: Path) -> None:
         self.root = root / "spool"
@@ -93,21 +93,21 @@ class Scenario:
             self.spool = self._new()
 
     def _until_delivered(self, flush: Callable[[float], bool]) -> None:
-        """Flush again while it gives up, which it may only do if a sink has failed meanwhile."""
+        """Repeat a flush that gives up, which is allowed only if a sink has failed meanwhile."""
         failed = self.spool.counters()["retried"]
         while not flush(30):
             before, failed = failed, self.spool.counters()["retried"]
             assert failed > before
 
     def _tear(self, size: int) -> None:
-        """A process died within a write: a segment ends with half a frame."""
+        """Simulate a process that died within a write: its segment ends with an incomplete line."""
         for path in self.spool.directory.glob("*.segment"):
             with path.open("ab") as file:
                 file.write(b"0123456 torn"[:size])
 
 
 def delivers_all(scenario: Scenario, name: str) -> bool:
-    """Deliver what is left for a sink; return whether it took everything."""
+    """Deliver leftover records to a sink; return whether it accepted all."""
     return deliver_left(scenario.root, name, scenario.sink(name), timeout_s=30).error is None
 
 
@@ -121,6 +121,6 @@ def test_any_sequence_loses_nothing(tmp_path_factory: pytest.TempPathFactory, st
     for name, database in scenario.databases.items():
         until(partial(delivers_all, scenario, name), 120)
         assert sorted(rows(database)) == sorted(scenario.good)
-    # A crash after a rejection, before the cursor moved: it is rejected again.
+    # After a crash between a rejection and the cursor's move, a record is rejected again.
     rejected = {one for path in scenario.root.glob("*/rejected.jsonl") for one in path.read_text().splitlines()}
     assert len(rejected) == len(scenario.poison) * len(scenario.databases)

@@ -1,4 +1,4 @@
-"""Delivery: every record reaches every store, in time, by its own process, by the next one or by a reading command."""
+"""Delivery: every record reaches every store in time, by its own process, the next one or a reading command."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def store(tmp_path: Path) -> str:
 
 
 def test_a_flush_beside_a_hanging_store_returns_in_time(provider: ScriptedProvider, tmp_path: Path) -> None:
-    """Nobody answers: the flush says so, at once where the store failed before; ending twice does nothing more."""
+    """The flush returns False, at once if the store failed before. A second end has no effect."""
     handle = callspan.instrument(stores=f"unix://{tmp_path}/nobody.sock", spool_dir=tmp_path / "spool")
     with openai.OpenAI(api_key="k", base_url=provider.openai_url) as client:
         client.chat.completions.create(model="gpt-5", messages=QUESTION)
@@ -60,7 +60,7 @@ def test_the_console_gets_one_line_per_call_and_no_content_that_is_off(
     content: str, provider: ScriptedProvider, instrumented: Instrument, tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
-    """For debugging: who, what, how it went, how long; the words only where content is on; no control characters."""
+    """For debugging: provider, model, outcome, duration; texts only if content is on; no control characters."""
     handle = instrumented(stores="console://", content=content, spool_dir=tmp_path / "spool")
     provider.reply(text="I am\x1b[31m well.\nIndeed.", input_tokens=11, output_tokens=4)
     with openai.OpenAI(api_key="k", base_url=provider.openai_url, max_retries=0) as client:
@@ -132,7 +132,7 @@ def test_a_password_is_shown_nowhere(
 
 @pytest.fixture
 def theirs(tmp_path: Path, store: str) -> Path:
-    """The segment that a process of another version has left."""
+    """The segment of a process of another version."""
     killed(store)
     (tmp_path / "calls.db").unlink(missing_ok=True)
     (segment,) = segments(tmp_path)
@@ -198,7 +198,7 @@ DEAD = "postgresql://me:geheim@127.0.0.1:1/db"
 
 @pytest.fixture(params=["", "," + DEAD], ids=["alone", "beside a dead one"])
 def left_behind(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[str, Path]:
-    """What is appended to the URL of the store, and a copy of the spool that a killed process left beside it."""
+    """The suffix of the store's URL, and a copy of the spool that a killed process left beside it."""
     killed(f"sqlite:///{tmp_path}/calls.db{request.param}")
     return request.param, Path(shutil.copytree(tmp_path / "calls.db.spool", tmp_path / "copy"))
 
@@ -211,7 +211,7 @@ READING: list[tuple[tuple[str, ...], Callable[[Any], int]]] = [
     (("report", "-o", "{}/report.html", "--json"), lambda found: found["calls"]),
     (("export", "openai", "-o", "{}/rows.jsonl", "--json"), lambda found: found["rows"]),
 ]
-"""Commands that read, and how many calls each shows."""
+"""Reading commands, each with the number of calls that it shows."""
 
 
 def test_every_command_that_reads_delivers_first(store: str, tmp_path: Path, left_behind: tuple[str, Path]) -> None:
@@ -239,7 +239,7 @@ def test_what_a_running_process_cannot_deliver_is_reported(store: str, tmp_path:
         (tmp_path / "calls.db").rmdir()
         answer = in_process("--store", store, "calls", "--json")
         assert answer.code == 1
-        # Three calls and the session around them, which is written at its start and at its end.
+        # Three calls and the session around them, with two versions.
         assert "records wait in" in answer.err
         assert "a running process has them" in answer.err
     finally:
@@ -261,7 +261,7 @@ def test_a_store_that_takes_nothing_is_read_and_the_reason_reported(store: str, 
 
 
 def test_many_short_processes_lose_nothing(store: str, tmp_path: Path) -> None:
-    """Too short to deliver: some are killed, some end by themselves, five at once, while others read."""
+    """They are too short to deliver. Five run at once; some are killed, some exit, while others read."""
     count = scaled(5, 40)
     with coming_and_going(tmp_path / "calls.db"):
         for begun in range(0, count, 5):
@@ -296,7 +296,7 @@ def test_a_deleted_file_next_to_its_spool_is_not_reported_as_new(tmp_path: Path)
 
 @contextmanager
 def followed(directory: Path) -> Iterator[subprocess.Popen[str]]:
-    """`calls --follow` of the store in a directory, until it is interrupted."""
+    """`calls --follow` for the store in a directory, until interrupted."""
     # A shell that runs the tests in the background may ignore SIGINT, which children inherit.
     start = (
         "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); from callspan.cli import main; main()"
@@ -314,7 +314,7 @@ def followed(directory: Path) -> Iterator[subprocess.Popen[str]]:
 
 
 def next_output(process: subprocess.Popen[str]) -> str:
-    """The answer of the next call that it shows."""
+    """The answer of the next call shown."""
     assert process.stdout is not None
     line = process.stdout.readline()
     assert "\x1b" not in line
@@ -332,7 +332,7 @@ def test_calls_show_as_they_finish_until_it_is_interrupted(tmp_path: Path) -> No
 
 
 def test_what_killed_processes_leave_meanwhile_shows_too(tmp_path: Path) -> None:
-    """Also where nothing but a spool was there at the beginning."""
+    """Even if only a spool existed at the start."""
     store = f"sqlite:///{tmp_path}/callspan.db"
     killed(store, 1)
     with followed(tmp_path) as process:

@@ -1,4 +1,4 @@
-"""Processes that share a spool: nothing is lost by a kill, a fork or the cap, whoever holds the room."""
+"""Processes that share a spool: a kill, a fork or the cap loses nothing, whichever process uses the space."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ ROOT = Path(__file__).parents[2]
 ROUNDS = scaled(2, 12)
 MAX_BYTES = 100_000
 FULL = 95
-"""Records of a kilobyte that leave no room for a segment."""
+"""Number of 1 KB records that leave no room for a segment."""
 
 
 class Neighbour:
-    """A process with the stores of all others."""
+    """A process with the same stores as the others."""
 
     def __init__(self, root: Path, dead: str) -> None:
         program = [sys.executable, "-m", "tests.spool.processes", "neighbour", str(root), dead, str(MAX_BYTES)]
@@ -66,7 +66,7 @@ def start(tmp_path: Path) -> Iterator[Callable[[str], Neighbour]]:
 
 
 def bytes_in(directory: Path) -> int:
-    """The bytes of its segments; one that is deleted meanwhile has none."""
+    """The size of its segments, without those deleted meanwhile."""
     found = 0
     for path in directory.glob("*.segment"):
         with suppress(FileNotFoundError):
@@ -91,7 +91,7 @@ def test_a_healthy_store_gets_all(holder: str, dead: str, tmp_path: Path, start:
     made += [f"{name}{number}" for name, count in (("b", 50), ("c", 150), ("d", 150)) for number in range(count)]
     (directory,) = listing(tmp_path / "spool", target("healthy"))
     until(lambda: bytes_in(directory) <= MAX_BYTES)
-    assert set(FileSink(tmp_path / "healthy").keys()) == set(made)  # a kill may double
+    assert set(FileSink(tmp_path / "healthy").keys()) == set(made)  # a kill may repeat a delivery
     assert not losses_in(directory).dropped
     if holder == "idle":
         assert first.tell("close") == "closed"
@@ -99,7 +99,7 @@ def test_a_healthy_store_gets_all(holder: str, dead: str, tmp_path: Path, start:
     sink = FileSink(tmp_path / "dead")
 
     def accounts_for_all() -> bool:
-        """Deliver what no process holds any more; then the dead store has each record, or it is given up."""
+        """Deliver leftover records; then the dead store has each record or it was given up."""
         assert deliver_left(tmp_path / "spool", "dead", sink).error is None
         return len(sink.keys()) + losses_in(directory).given_up["x://dead"].count == len(made)
 
@@ -158,6 +158,6 @@ def test_killed_writers_lose_nothing(tmp_path: Path) -> None:
         assert len(found) == len(set(found))
         assert acknowledged <= set(found)
         print(name, len(acknowledged), len(found), len(set(found) - acknowledged))
-    # A new and empty segment is left for a minute: it may be the one of a process that begins to write.
+    # A new, empty segment is kept for a minute: a process may be about to write to it.
     left = (tmp_path / "spool").glob("*/*.segment")
     assert [path for path in left if path.stat().st_size] == []

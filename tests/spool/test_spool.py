@@ -1,4 +1,4 @@
-"""The spool keeps what was appended, whatever befalls stores, files and processes."""
+"""The spool keeps appended records, whatever happens to stores, files and processes."""
 
 from __future__ import annotations
 
@@ -81,20 +81,20 @@ def test_what_no_store_has_taken_stays_and_the_new_record_is_dropped_and_counted
 
 
 class TextlessError(Exception):
-    """Has no text that can be read."""
+    """Its text cannot be read."""
 
     def __str__(self) -> str:
         raise RuntimeError("no text")
 
 
 class BusyError(Exception):
-    """Says when to come again, as a header does."""
+    """States when to retry, like a `Retry-After` header."""
 
     retry_after_s = "soon"
 
 
 class OddSink(FileSink):
-    """Raises an error in its first delivery; exits, as it thinks, whenever it is closed or may do other work."""
+    """Raises an error in its first delivery, and `SystemExit` when closed or idle."""
 
     def __init__(self, path: Path, error: BaseException) -> None:
         super().__init__(path)
@@ -144,7 +144,7 @@ def test_appends_in_signal_handlers_are_kept_once(tmp_path: Path) -> None:
         for number in range(3000):
             append(f"t{number}")
 
-    # By processor time: on a busy machine signals would come faster than handlers end.
+    # In CPU time, because on a busy machine signals would arrive faster than handlers end.
     before = signal.signal(signal.SIGPROF, handler)
     signal.setitimer(signal.ITIMER_PROF, 0.001, 0.001)
     thread = threading.Thread(target=other)
@@ -189,7 +189,7 @@ def test_damage_costs_the_line_that_it_touches(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("names_it", [True, False])
 def test_a_store_rejects_single_records(tmp_path: Path, names_it: bool) -> None:
-    """Those that it names, and those that raise an error of the data again and again."""
+    """Records that it names, and records that repeatedly raise a data error."""
     sink = PickySink(tmp_path / "out", names_it)
     spool = spool_of(tmp_path / "spool", one=sink)
     for number in range(20):
@@ -280,9 +280,9 @@ def test_a_full_disk_counts_what_it_drops(tmp_path: Path, small_disk: Path) -> N
 
 @pytest.mark.parametrize(("count", "size", "torn"), [(300, 200, 0), (60, 50_000, 0), (1, 200, 50)])
 def test_a_reader_delivers_its_share_and_leaves_the_rest(tmp_path: Path, count: int, size: int, torn: int) -> None:
-    """However long a segment is: it is read by the mebibyte, and a batch may end where one does.
+    """For segments of any length, which are read in pieces of 1 MiB, at whose end a batch may end.
 
-    A torn line was never acknowledged, and keeps no segment that each store has.
+    An incomplete line was never acknowledged and does not keep a delivered segment.
     """
     one, two = DownSink(tmp_path / "one"), DownSink(tmp_path / "two")
     spool, keys = spool_of(tmp_path / "spool", one=one, two=two), [f"k{number}" for number in range(count)]
@@ -371,7 +371,7 @@ def test_losses_whose_writing_was_cut_are_those_of_the_write_before(tmp_path: Pa
         add_losses(tmp_path, Losses(dropped={f"reason {number}": Loss(number, 1, 2)}))
         written.append((tmp_path / LOSSES_FILE).read_bytes())
     assert len({len(data) for data in written}) == 1
-    # The third write goes over the first: up to `torn` bytes of it reach the file.
+    # The third write replaces the first: up to `torn` bytes of it reach the file.
     changed = next(at for at in range(len(written[1])) if written[1][at] != written[2][at])
     cut = written[2][: changed + torn] + written[1][changed + torn :]
     (tmp_path / LOSSES_FILE).write_bytes(cut)
@@ -406,7 +406,7 @@ def test_losses_are_written_although_no_thread_could_be_started_for_the_first(
 
 
 def test_with_sync_a_new_segment_has_its_directories_synced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Else a power failure leaves records in a file, or a directory, that has no name."""
+    """Otherwise a power failure leaves records in a file or directory without a name."""
     synced: list[int] = []
 
     def fsync(descriptor: int) -> None:
@@ -423,7 +423,7 @@ def test_with_sync_a_new_segment_has_its_directories_synced(tmp_path: Path, monk
 
 
 def test_another_users_directory_is_neither_read_nor_tidied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Anybody may make the one in `/tmp` where records wait if the usual one cannot be written."""
+    """Anyone may create the directory in `/tmp` that is used if the usual one is not writable."""
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     monkeypatch.setattr("callspan.spool.spool._TIDY_S", 0.0)
     root, store = places.fallback_roots()[0], target("one")
@@ -438,7 +438,7 @@ def test_another_users_directory_is_neither_read_nor_tidied(tmp_path: Path, monk
     assert spool.append(record("a"))
     spool.tidy()
     assert stray.exists()
-    if os.geteuid() == 0:  # nobody else may give a directory away
+    if os.geteuid() == 0:  # only root may change the owner of a directory
         root.chmod(0o700)
         os.chown(root, 12_345, -1)
         assert listing(root, store) == []
@@ -451,7 +451,7 @@ def test_another_users_directory_is_neither_read_nor_tidied(tmp_path: Path, monk
 
 
 def test_beside_what_another_user_has_ones_own_is_found(tmp_path: Path) -> None:
-    """Several users may share `CALLSPAN_SPOOL_DIR`, and one may have been root for a moment."""
+    """Several users may share `CALLSPAN_SPOOL_DIR`, and one may temporarily have been root."""
     if os.geteuid() != 0:
         pytest.skip("only root can be several users")
     root = tmp_path / "spool"
@@ -493,7 +493,7 @@ def test_a_reader_deletes_a_delivered_segment_of_a_killed_process(tmp_path: Path
 
 
 class HangsInParent(HangingSink):
-    """Hangs in the deliveries of the process that made it."""
+    """Hangs in deliveries of the process that created it."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(path)
@@ -518,7 +518,7 @@ def test_a_child_leaves_a_store_alone_to_which_a_closed_spool_still_delivers(tmp
 
 @contextmanager
 def children_of(forks_for_s: float) -> Iterator[None]:
-    """Fork children again and again that live until the end of the block."""
+    """Repeatedly fork children that live until the end of the block."""
     children, deadline = list[int](), time.monotonic() + forks_for_s
     while time.monotonic() < deadline:
         children.append(os.fork())
@@ -595,7 +595,7 @@ def test_an_exception_within_an_append_loses_no_other_record(tmp_path: Path) -> 
 
         return trace
 
-    gc.collect()  # else what other tests have left may be collected within an append
+    gc.collect()  # otherwise objects of other tests may be collected within an append
     for line in range(60):
         key = f"k{line}"
         try:
@@ -618,7 +618,7 @@ def test_many_leftover_segments_take_few_descriptors(tmp_path: Path) -> None:
         first.append(record(f"k{number}"))
         first.close(0)
     assert len(places.segments_in(first.directory)) == 40
-    until(lambda: not _held_segments(first.directory))  # its threads end beside
+    until(lambda: not _held_segments(first.directory))  # its threads end concurrently
     second = spool_of(tmp_path / "spool", one=down)
     second.append(record("now"))
     until(lambda: second.counters()["retried"] > 2)
@@ -630,7 +630,7 @@ def test_many_leftover_segments_take_few_descriptors(tmp_path: Path) -> None:
 
 
 def _held_segments(directory: Path) -> list[Path]:
-    """Descriptors of segments in the directory; spools of other tests may hold theirs."""
+    """Open segments in the directory, without those of other tests."""
     links = [path for path in Path("/proc/self/fd").iterdir() if _link(path).endswith(".segment")]
     return [path for path in links if _link(path).startswith(f"{directory}/")]
 
@@ -691,7 +691,7 @@ def test_no_store_is_opened_for_the_first_time_during_a_fork(tmp_path: Path) -> 
 
 
 def test_the_place_for_a_full_disk_may_be_another_users(tmp_path: Path) -> None:
-    """Anybody may make the one in `/tmp`."""
+    """Anyone may create the directory in `/tmp`."""
     if os.geteuid() != 0:
         pytest.skip("only root can be several users")
     root = tmp_path / "root"
