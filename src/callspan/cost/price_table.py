@@ -172,7 +172,7 @@ class Pricer:
         reasons = [] if found.reason is None else [found.reason]
         if usage.estimated:
             reasons.append("estimated tokens")
-        if usage.output_tokens is None and record.operation in _ANSWERING:
+        if usage.output_tokens is None and usage.input_tokens is not None and record.operation in _ANSWERING:
             reasons.append("unknown output tokens")
         # The counters of a stream that was cut off only cover the received part.
         if record.outcome != "success":
