@@ -220,7 +220,7 @@ def test_an_earlier_layout_is_refused_and_loaded(tmp_path: Path, deliver: Delive
         assert today in encoded
         encoded = encoded.replace(today, former)
     lines.write_bytes(encoded)
-    run(f"sqlite:///{old}", "calls", code=2)
+    run(f"sqlite:///{old}", "calls", code=1)
     with pytest.raises(Exception, match=f"callspan import {old} --into {tmp_path}/old-new.db"):
         open_store(old)
     into, number = tmp_path / "into.db", len([one for one in wanted if isinstance(one, bytes)])

@@ -91,17 +91,17 @@ class Command(click.Command):
         return super().parse_args(ctx, list(map(whole_characters, args)))
 
     def invoke(self, ctx: click.Context) -> object:
-        """Run the command. Errors of settings and file formats are wrong usage, those of stores are failures."""
+        """Run the command. Errors of settings are wrong usage, those of stores are failures."""
         try:
             ctx.params = self._arguments(ctx)
             return super().invoke(ctx)
         except (click.ClickException, BrokenPipeError):
             raise
-        except (SettingError, OtherFormatError) as error:
+        except SettingError as error:
             # The option sets the setting that the message names.
             text = error_text(error).replace("CALLSPAN_STORES: ", "--store, CALLSPAN_STORES: ", 1)
             raise click.UsageError(clean(text), ctx) from error
-        except StoreError as error:
+        except (StoreError, OtherFormatError) as error:
             raise _failure(error_text(error)) from error
         except OSError as error:
             named = f"{error.filename}: " if error.filename else ""
