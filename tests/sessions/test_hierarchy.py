@@ -320,11 +320,16 @@ def test_each_point_is_called_with_its_record(seen: Seen) -> None:
 def test_a_carrier_contains_the_sampling_decision(seen: Seen, sampled: bool) -> None:
     """It may have travelled as HTTP headers."""
     above = SpanContext(REMOTE.trace_id, REMOTE.span_id, is_remote=True, trace_flags=TraceFlags(int(sampled)))
-    with use_span(NonRecordingSpan(above)), session("shared/ä", metadata={"secret": "x"}) as own:
+    with (
+        use_span(NonRecordingSpan(above)),
+        session("shared/ä", session_id="会話\n50%25", metadata={"secret": "x"}) as own,
+    ):
         headers = {key.title(): value for key, value in own.carrier().items()}
     assert "secret" not in str(headers)
-    assert all(value.isascii() for value in headers.values())
+    assert all(value.isascii() and value.isprintable() for value in headers.values())
     with session(carrier={**headers, "Accept": "*/*"}) as again, again.timestep():
         assert (again.id, again.name) == (own.id, "shared/ä")
+    with session(carrier={"callspan-session": "a%00b", "callspan-session-name": "%00"}) as hostile:
+        assert "\0" not in f"{hostile.id}{hostile.name}"
     assert len(seen.named("timestep")) == int(sampled)
     assert seen.ended(TimestepRecord)[0].session_id == own.id

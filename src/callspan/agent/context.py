@@ -22,7 +22,7 @@ from opentelemetry.context import Context, attach, get_current, set_value
 from callspan.fail_open import value_of
 from callspan.record.call import Place
 from callspan.record.events import METADATA_FIELDS
-from callspan.record.plain_json import plain
+from callspan.record.plain_json import clean, plain
 from callspan.settings import STRICTNESS, Content, strictest
 from callspan.settings_loader import content_word
 from callspan.spans.session import SessionSpan, SpanRef
@@ -248,7 +248,7 @@ def copy_context(function: Callable[_P, _R]) -> Callable[_P, _R]:
 
 def carrier_of(session_id: str, name: str | None, span: SessionSpan) -> Carrier:
     """Return the carrier of a session."""
-    carrier = {_ID: session_id}
+    carrier = {_ID: quote(session_id)}
     if name is not None:
         carrier[_NAME] = quote(name)
     if span.trace_id is not None and span.span_id is not None:
@@ -262,9 +262,9 @@ def read_carrier(carrier: Mapping[str, str] | None) -> SpanRef:
     Accepts any mapping, such as the headers of a request; anything else is an empty carrier.
     """
     items = plain(value_of(partial(dict[object, object], carrier))) if carrier is not None else None
-    fields = {key.lower(): str(value) for key, value in items.items()} if isinstance(items, dict) else {}
-    name = fields.get(_NAME)
-    place = Place(session_id=fields.get(_ID), session_name=None if name is None else unquote(name))
+    read = items if isinstance(items, dict) else {}
+    fields = {key.lower(): clean(unquote(str(value))) for key, value in read.items()}
+    place = Place(session_id=fields.get(_ID), session_name=fields.get(_NAME))
     trace = _TRACEPARENT.fullmatch(fields.get(_TRACE, ""))
     if trace is None:
         return SpanRef(place=place)
