@@ -9,6 +9,7 @@ import uuid
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
+from urllib.parse import unquote
 
 SERVICE_FOR_RUN: Final = "CALLSPAN_RUN_SERVICE"
 """Set by `callspan run` for its processes; not a user setting."""
@@ -70,5 +71,6 @@ def name_of_script(arguments: Sequence[str]) -> str | None:
 
 
 def _resource_attribute(name: str) -> str | None:
+    """Return the attribute as OpenTelemetry reads it: values are quoted as in URLs, and the last one counts."""
     pairs = (one.partition("=") for one in os.environ.get("OTEL_RESOURCE_ATTRIBUTES", "").split(","))
-    return next((value.strip() for key, _, value in pairs if key.strip() == name and value.strip()), None)
+    return {key.strip(): unquote(value.strip()) for key, _, value in pairs}.get(name) or None

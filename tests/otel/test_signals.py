@@ -72,18 +72,25 @@ def asked(
     return stage.run("python", "shop.py", **variables)
 
 
-@pytest.mark.parametrize(("service", "name", "variables"), [(None, "shop", {}), ("till", "till", NONE)])
+NAMED = {"OTEL_RESOURCE_ATTRIBUTES": "service.name=first,a=b, service.name = corner%20shop%2C%20west "}
+
+
+@pytest.mark.parametrize(
+    ("service", "name", "variables"),
+    [(None, "shop", {}), ("till", "till", {**NONE, **NAMED}), (None, "corner shop, west", NAMED)],
+)
 def test_otlp_sends_all_three_where_the_application_has_none_of_its_own(
     service: str | None, name: str, variables: dict[str, str], stage: Stage
 ) -> None:
     """But for those that a variable turns off, although an address is given."""
     arguments = f"otlp='{stage.receiver.url}', log_events=True, service={service!r}"
     done = asked(stage, arguments, after="print(handle.force_flush(5_000))\nimport os; os._exit(0)", **variables)
-    assert (done.stdout, done.stderr.partition(":")[0]) == ("True\n", WARNED if variables else "")
+    without = "OTEL_LOGS_EXPORTER" in variables
+    assert (done.stdout, done.stderr.partition(":")[0]) == ("True\n", WARNED if without else "")
     metrics, events = {one.name for one in stage.receiver.metrics}, [kind for kind, _, _ in stage.receiver.logs]
     assert len(stage.spans) == 1
-    assert events.count(EVENT) == (0 if variables else 1)
-    assert metrics == set() if variables else metrics >= CALL_METRICS
+    assert events.count(EVENT) == (0 if without else 1)
+    assert metrics == set() if without else metrics >= CALL_METRICS
     assert {found["service.name"] for found in resources(stage.receiver)} == {name}
 
 
