@@ -81,9 +81,12 @@ def test_processes_the_application_starts_are_recorded_too(place: Path) -> None:
     assert len(calls(place)) == 1
 
 
-def test_a_command_of_the_path_is_run(place: Path) -> None:
+def test_a_command_of_the_path_or_the_directory_is_run(place: Path) -> None:
     assert run(place, Path(sys.executable).name, "app.py", PATH=str(Path(sys.executable).parent)).code == 7
-    assert len(calls(place)) == 1
+    (place / "start.sh").write_text(f"#!/bin/sh\nexec {sys.executable} app.py\n")
+    (place / "start.sh").chmod(0o755)
+    assert run(place, "start.sh").code == 7
+    assert len(calls(place)) == 2
 
 
 def test_settings_of_the_environment_apply(place: Path) -> None:

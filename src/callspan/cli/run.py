@@ -92,7 +92,7 @@ def _program(app: str, *, as_module: bool) -> list[str]:
         return [sys.executable, "-m", app]
     if Path(app).is_file() and not (os.access(app, os.X_OK) and Path(app).suffix != ".py"):
         return [sys.executable, app]
-    found = shutil.which(app)
+    found = shutil.which(app) or shutil.which(app, path=os.curdir)
     if found is None and app and Path(app).is_dir():
         return [sys.executable, app]
     if found is None:
