@@ -35,57 +35,50 @@ pytestmark = pytest.mark.usefixtures("no_settings")
 
 _BENCH = Path(__file__).resolve().parents[2] / "bench"
 _PROGRAM = """
-import json, sys
-sys.path.insert(0, sys.argv[1])
-from columns import columns
-from rows import BARE, DEFAULT, FLOOR, SQLITE, provider, rows
-from timing import measure
-column = next(column for column in columns() if column.name == sys.argv[2])
-tracing = provider()
-wanted = [row for row in rows(column, tracing) if row.name in (BARE, FLOOR, DEFAULT, SQLITE)]
-measured = measure(column, wanted, seconds=6, least=7)
-low = {name: min(values) for name, values in measured.rounds.items()}
-print(json.dumps({"bare": low[BARE], "floor": low[FLOOR], "default": low[DEFAULT], "sqlite": low[SQLITE]}))
-"""
-
-_COUNTING = """
 import gc, json, sys
 sys.path.insert(0, sys.argv[1])
 from columns import columns
 from rows import BARE, DEFAULT, FLOOR, SQLITE, provider, rows
+from timing import measure
+
 column = next(column for column in columns() if column.name == sys.argv[2])
-counted = {}
-for row in rows(column, provider()):
-    if row.name in (BARE, FLOOR, DEFAULT, SQLITE):
-        with row.around() as wrap:
-            column.run(3, wrap, lambda: 0)
-            calls = 0
-            def note(frame, event, argument):
-                global calls
-                calls += event in ("call", "c_call")
-            gc.disable()
-            sys.setprofile(note)
-            column.run(1, wrap, lambda: 0)
-            sys.setprofile(None)
-            gc.enable()
-            counted[row.name] = calls / column.per
-print(json.dumps({"bare": counted[BARE], "floor": counted[FLOOR], "default": counted[DEFAULT],
-                  "sqlite": counted[SQLITE]}))
+names = {BARE: "bare", FLOOR: "floor", DEFAULT: "default", SQLITE: "sqlite"}
+wanted = [row for row in rows(column, provider()) if row.name in names]
+
+def counted(row):
+    calls = 0
+    def note(frame, event, argument):
+        nonlocal calls
+        calls += event in ("call", "c_call")
+    with row.around() as wrap:
+        column.run(3, wrap, lambda: 0)
+        gc.disable()
+        sys.setprofile(note)
+        column.run(1, wrap, lambda: 0)
+        sys.setprofile(None)
+        gc.enable()
+    return calls / column.per
+
+if sys.argv[3] == "times":
+    found = {name: min(values) for name, values in measure(column, wanted, seconds=6, least=7).rounds.items()}
+else:
+    found = {row.name: counted(row) for row in wanted}
+print(json.dumps({names[name]: value for name, value in found.items()}))
 """
 
 
 def costs(column: str) -> dict[str, Any]:
     """CPU nanoseconds per unit of each row: the least of its rounds, since load only ever adds."""
-    return _run(_PROGRAM, column)
+    return _run(column, "times")
 
 
 def calls(column: str) -> dict[str, Any]:
     """How many functions are called per unit of each row."""
-    return _run(_COUNTING, column)
+    return _run(column, "calls")
 
 
-def _run(program: str, column: str) -> dict[str, Any]:
-    command = [sys.executable, "-c", program, str(_BENCH), column]
+def _run(*words: str) -> dict[str, Any]:
+    command = [sys.executable, "-c", _PROGRAM, str(_BENCH), *words]
     done = subprocess.run(command, check=True, capture_output=True, text=True)
     found: dict[str, Any] = json.loads(done.stdout)
     return found
