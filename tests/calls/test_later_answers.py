@@ -108,6 +108,19 @@ async def test_a_response_that_has_ended_says_how_whoever_finds_it(name: str, mo
     assert [span.name for span in seen.spans] == ["chat gpt-5", "fetch_response"]
 
 
+async def test_a_fetched_answer_states_its_times_and_what_it_continues(mode: Mode, seen: Captured) -> None:
+    """In a process that knows nothing of the call."""
+    times = {"created_at": 1_700_000_000, "completed_at": 1_700_000_007}
+    about = {"background": True, "previous_response_id": "resp_0", "conversation": {"id": "conv_1"}}
+    answer = {"id": "resp_1", "object": "response", "model": "gpt-5", "status": "completed", "output": []}
+    mode.provider.reply(raw={**answer, **about, **times}, on="/responses/resp_1")
+    await mode.wait(mode.openai().responses.retrieve("resp_1"))
+    record = the_record(seen)
+    assert (record.timing.start_ns, record.timing.duration_ns) == (1_700_000_000 * 10**9, 7 * 10**9)
+    assert (record.request.continues, record.request.conversation_id) == ("resp_0", "conv_1")
+    assert record.seen_in == "fetch"
+
+
 SECRET = "whsec_c2VjcmV0"
 
 
@@ -124,6 +137,7 @@ async def test_a_webhook_sets_the_end_and_a_fetch_the_answer(
         assert client.webhooks.unwrap(payload, headers).data.id == job
     half = the_record(seen)
     assert (half.outcome, half.usage, half.timing.duration_ns is None) == (outcome, None, False)
+    assert (half.error is None) == (outcome == "success")
     assert len(seen.spans) == 1
     await poll(mode, client, job, 2)
     client.webhooks.unwrap(payload, headers)
@@ -257,7 +271,11 @@ async def test_each_line_is_a_call_however_it_is_read(mode: Mode, seen: Captured
     for call in calls.values():
         assert (call.batch_id, call.place.session_id, call.metadata) == (OWNERS[sdk], "s-1", {"extra": {"owner": "me"}})
         assert (call.timing.duration_ns, call.span_id, call.is_merged) == (None, None, True)
+    totals = seen.sessions[-1].totals
+    assert totals is not None
+    assert (totals.calls, totals.input_tokens) == (4, 30)
     first, second = calls["a"], calls["b"]
+    assert sdk == "anthropic" or first.timing.start_ns == 1_700_000_000 * 10**9
     assert (first.text, first.usage and first.usage.total_tokens, first.error) == ("One.", 35, None)
     assert first.api == ("chat_completions" if sdk == "openai" else "messages")
     assert second.error is not None

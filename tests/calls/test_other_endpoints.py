@@ -90,6 +90,7 @@ async def test_a_file_is_a_reference_or_only_a_name(kind: str, mode: Mode, seen:
     whole = {**reference(SOUND)["callspan_media"], "seconds": 0.5}
     assert known == ({} if kind == "open" else whole)
     assert file.get("name") == (None if kind in ("bytes", "buffer") else "a.wav")
+    assert file["mime"].startswith("audio/"), "by its name, if its bytes are not read"
     assert "file" not in record.request.params
 
 

@@ -272,10 +272,12 @@ async def test_missing_usage_is_estimated_when_requested_and_marked(shape: str, 
     assert (seen.spans[0].attributes or {})["callspan.usage.estimated"] is True
 
 
-async def test_what_the_provider_reported_is_never_estimated(mode: Mode) -> None:
+async def test_what_the_provider_reported_or_never_reports_is_not_estimated(mode: Mode) -> None:
     mode.provider.reply(text="I am well.", input_tokens=1000, output_tokens=0)
     with capture(estimate_usage=True) as seen:
         await Wire("chat_completions", mode).ask()
-        record = the_call(seen)
+        await mode.wait(mode.openai().moderations.create(model="m", input="How are you?"))
+        record, moderated = seen.records
     assert (usage_of(record).input_tokens, usage_of(record).output_tokens) == (1000, 0)
     assert not usage_of(record).estimated
+    assert moderated.usage is None

@@ -46,7 +46,7 @@ async def test_a_loop_is_an_agent_below_the_step_with_turns_and_tools(stream: bo
         assert event.timestep_id == seen.timesteps[0].timestep_id
         assert event.duration_ns > 0
     assert paris.system == CLAUDE
-    assert paris.metadata["provider"] == seen.records[0].provider
+    assert (paris.metadata["provider"], paris.metadata["description"]) == ("anthropic", "Say the weather.")
     assert len(seen.timesteps) == 2  # its start and its end: a loop is no timestep
     assert seen.timesteps[-1].totals is not None
     assert (seen.timesteps[-1].totals.calls, seen.timesteps[-1].totals.tools) == (2, 2)

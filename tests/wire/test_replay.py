@@ -214,8 +214,9 @@ def span_checks(exchange: Exchange, span: ReadableSpan) -> dict[str, tuple[objec
 
 def complaints(exchange: Exchange, record: CallRecord, span: ReadableSpan, sent: object, entry: str) -> list[str]:
     """What of a record, besides the oracle's facts, is not as the exchange was."""
+    host, _, port = exchange.host.partition(":")
     checks = {
-        "server_address": (record.server_address, exchange.host.partition(":")[0]),
+        "server": ((record.server_address, record.server_port), (host, int(port or 443))),
         "provider": (record.provider, PROVIDERS.get(exchange.host, record.provider)),
         "attempts": (len(record.attempts), 1),
         "retries": (record.retries, 0),
