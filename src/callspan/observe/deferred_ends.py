@@ -74,8 +74,8 @@ class DeferredEnds:
     def _announce_long(self) -> None:
         self._unwatched.set()
         latest_ns = time.time_ns() - int(_LONG_S * 1e9)
-        # Each of them, not only up to the first one that is too early.
-        if [call for call in self._open() if _is_too_early(call, latest_ns)]:
+        waiting = [_try_to_announce(call, latest_ns) for call in self._open()]
+        if any(waiting):
             self._watch()
 
     @property
@@ -100,8 +100,8 @@ class DeferredEnds:
         return [call for call in calls if call.record.pid == os.getpid()]
 
 
-def _is_too_early(call: Call, latest_ns: int) -> bool:
-    """Write the first version of a call that began until `latest_ns`; return whether it is to be tried again."""
+def _try_to_announce(call: Call, latest_ns: int) -> bool:
+    """Write the first version of a call that began by `latest_ns`; return whether to try again later."""
     if call.record.timing.start_ns > latest_ns:
         return True
     with _ANNOUNCE:
