@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import inspect
+import json
 import os
 import pickle
 import subprocess
@@ -104,6 +105,22 @@ async def test_every_entry_point_gives_one_complete_call(name: str, wire: Wire, 
     assert record.request.body_bytes
     assert [attempt.status for attempt in record.attempts] == [200]
     assert record.stream is None or (record.stream.complete, record.stream.end) == (True, "complete")
+
+
+@pytest.mark.parametrize("form", [lambda sent: sent, lambda sent: iter([sent[:9], sent[9:]])], ids=["bytes", "pieces"])
+def test_a_body_given_as_bytes_is_read_and_one_given_in_pieces_is_left_to_be_sent(
+    form: Callable[[bytes], Any], provider: ScriptedProvider, seen: Captured, nothing_warned: list[str]
+) -> None:
+    if "content" not in inspect.signature(openai.OpenAI.post).parameters:
+        pytest.skip("this version takes no content")
+    sent, options = json.dumps(CHAT).encode(), {"headers": {"content-type": "application/json"}}
+    provider.reply(text="I am well.")
+    with openai.OpenAI(api_key="k", base_url=provider.openai_url, max_retries=0) as client:
+        client.post("/chat/completions", cast_to=object, content=form(sent), options=options)
+    record = the_call(seen)
+    whole = isinstance(form(sent), bytes)
+    assert (record.request.model, bytes(record.request.body)) == (("gpt-5", sent) if whole else (None, b""))
+    assert (record.outcome, provider.requests[0].body, nothing_warned) == ("success", CHAT, [])
 
 
 def test_calls_of_the_module_level_client_are_observed_once_however_often_we_instrument(

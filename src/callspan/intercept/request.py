@@ -231,11 +231,10 @@ def _built(state: tuple[OpenCall, Any, Any], built: Any) -> None:
     try:
         content = built.content
     except RuntimeError:  # it is read while it is sent
-        if not is_form(built):
-            raise
-        opened.call.form(body, options.files, form_bytes(built))
+        if is_form(built):
+            opened.call.form(body, options.files, form_bytes(built))
     else:
-        opened.call.sent(content, body)
+        opened.call.sent(content, registry.decoded(content) if body is None else body)
     opened.body_seen = True
 
 
