@@ -23,7 +23,7 @@ from tests.support.scale import scaled
 
 from callspan import open_store
 from callspan.cost.published import PriceList
-from callspan.records import CallRecord, Cost, Timing, Usage
+from callspan.records import CallRecord, Cost, Stream, Timing, Usage
 
 from .answers import START_NS, call_of, cost_of, counted
 
@@ -38,10 +38,11 @@ genai_prices = pytest.importorskip("genai_prices", reason="needs published price
         (counted("gpt-4o", "ollama", input_tokens=10, output_tokens=5), None),
         (counted(None, input_tokens=10, output_tokens=5), None),
         (counted(input_tokens=1000, outcome="cancelled"), "0.0025"),
+        (counted(input_tokens=1000, stream=Stream(end="cut_off")), "0.0025"),
         (counted(input_tokens=1000, server_address="gateway.example"), "0.0025"),
         (counted(usage=Usage(input_tokens=1000, estimated=True)), "0.0025"),
     ],
-    ids=["contradictory", "model", "provider", "no model", "cut", "behind a gateway", "counted by us"],
+    ids=["contradictory", "model", "provider", "no model", "cancelled", "cut off", "behind a gateway", "counted by us"],
 )
 def test_an_uncertain_cost_is_unknown_or_marked_as_estimated(record: CallRecord, usd: str | None) -> None:
     cost = cost_of(record)

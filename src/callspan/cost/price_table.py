@@ -177,6 +177,8 @@ class Pricer:
         # The counters of a stream that was cut off only cover the received part.
         if record.outcome != "success":
             reasons.append(f"the call ended as {record.outcome}")
+        elif record.is_cut_off:
+            reasons.append("the stream was cut off")
         return cost_with_reasons(found.usd, found.source, reasons)
 
     def priced(self, record: CallRecord) -> CallRecord:
