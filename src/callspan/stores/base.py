@@ -52,7 +52,7 @@ class EmptyStoreError(StoreError):
 
 def no_file(path: Path) -> StoreError:
     """Return the error of a store whose file does not exist, or is something else."""
-    if path.exists():
+    if path.exists() and not path.is_file():
         return StoreError(f"{path} is {'a directory' if path.is_dir() else 'no regular file'}: name a file")
     spool = path.with_name(f"{path.name}.spool")
     if spool.is_dir():

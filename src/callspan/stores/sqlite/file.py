@@ -45,7 +45,7 @@ def open_for_writing(
     `creates`: create a missing file (0600) with its directories. `syncs`: sync each transaction to disk on commit.
     Raises StoreError if the file is missing or has another application or format, else sqlite3.Error or OSError.
     """
-    if not path.is_file() and (path.exists() or not creates):
+    if (path.exists() or not creates) and not path.is_file():  # another process may make it in between
         raise no_file(path)
     _refuse_unsafe(path)
     make_private(path.parent)
