@@ -43,18 +43,18 @@ if TYPE_CHECKING:
 _EPILOG: Final = """\
 callspan demo
 callspan demo --store sqlite:///demo.db"""
-_NEXT: Final = (
+_NEXT_COMMANDS: Final = (
     ("calls --failed", "the call that was rejected"),
     ("compare meta:prompt_version=1 =2", "the two prompts"),
     ("view --open", "the same in the browser, live"),
 )
-_SEND: Final = "send --otlp http://localhost:4318"
+_SEND_COMMAND: Final = "send --otlp http://localhost:4318"
 _NO_PROXY: Final[Mapping[str, None]] = {"all://127.0.0.1": None}
 """Prevents the use of the environment's proxy for loopback addresses."""
 _FLUSH_S: Final = 10
-_VOICE: Final = {"openai": (2, 30), "websockets": (15, 0)}
+_VOICE_PACKAGES: Final = {"openai": (2, 30), "websockets": (15, 0)}
 """The packages required for a realtime session without TLS and proxy, with minimum versions."""
-_NEEDED: Final = 'The demo needs {name}: pip install "callspan[openai,anthropic]"'
+_MISSING_PACKAGE: Final = 'The demo needs {name}: pip install "callspan[openai,anthropic]"'
 
 
 class _Clients(NamedTuple):
@@ -76,18 +76,18 @@ def demo_command(context: CommandContext, live: bool) -> None:
 
     Offline, unless --live: the real openai and anthropic SDKs talk to a scripted provider on loopback. One call is
     retried after a 429, one is rejected with a 400, one stream is stopped early; two versions of a prompt are tried in
-    six worlds each; where websockets is installed, the last agent is asked by voice. Records are added to the store;
+    six worlds each; if websockets is installed, the last agent is asked by voice. Records are added to the store;
     nothing is deleted. Spans are sent to OTEL_EXPORTER_OTLP_ENDPOINT, if set.
     """
     started_ns = time.time_ns()
-    context.why_empty()  # a store that cannot be used ends the command
-    settled = _play(context, live=live)
+    context.why_empty()  # an unusable store ends the command before anything runs
+    delivered = _play(context, live=live)
     if context.json:
         context.emit({"store": safe_name(context.store), "since": iso(started_ns)})
     else:
         _show_last(context)
         _print_places(context)
-    if not settled:
+    if not delivered:
         raise click.exceptions.Exit(1)
 
 
@@ -99,45 +99,46 @@ def _play(context: CommandContext, *, live: bool) -> bool:
     from callspan.settings_loader import load
 
     service = service_name(load().service, "callspan-demo")
-    own = None if otlp_is_named() else TracerProvider()
+    provider = None if otlp_is_named() else TracerProvider()
     with _clients(context, live=live) as clients:
-        handle = callspan.instrument(stores=context.store, service=service, otlp=own is None, tracer_provider=own)
+        otlp = provider is None
+        handle = callspan.instrument(stores=context.store, service=service, otlp=otlp, tracer_provider=provider)
         try:
             _episodes(clients)
-            return _settle(handle)
+            return _flush(handle)
         finally:
             handle.uninstrument()
 
 
 def _episodes(clients: _Clients) -> None:
     """Play every episode. The most interesting one is last, so that `callspan show last` shows it."""
-    one, two, three, *rollouts = worlds()
-    trial = trial_worlds()
+    sync_world, async_world, hasty_world, *rollouts = worlds()
+    trials = trial_worlds()
 
-    async def all_at_once() -> None:
+    async def play_async() -> None:
         async with clients.anthropic as claude, clients.policy as policy:
             await asyncio.gather(
-                *(play_rollout(policy, world, model=ACTOR, number=version, is_trial=True) for version, world in trial),
+                *(play_rollout(policy, world, model=ACTOR, number=version, is_trial=True) for version, world in trials),
             )
             await asyncio.gather(
-                play_with_anthropic(claude, two, hasty=False),
-                play_with_anthropic(claude, three, hasty=True),
+                play_with_anthropic(claude, async_world, hasty=False),
+                play_with_anthropic(claude, hasty_world, hasty=True),
                 *(
                     play_rollout(policy, world, model=clients.policy_model, number=number)
                     for number, world in enumerate(rollouts)
                 ),
             )
 
-    asyncio.run(all_at_once())
+    asyncio.run(play_async())
     with clients.openai as client:
-        play_with_openai(client, one, is_spoken=clients.speak)
+        play_with_openai(client, sync_world, is_spoken=clients.speak)
 
 
-def _settle(handle: Handle) -> bool:
-    settled = handle.force_flush(_FLUSH_S * 1000)
-    if not settled:
+def _flush(handle: Handle) -> bool:
+    delivered = handle.force_flush(_FLUSH_S * 1000)
+    if not delivered:
         click.echo(f"Records or spans were not delivered within {_FLUSH_S} s; see `callspan doctor`.", err=True)
-    return settled
+    return delivered
 
 
 @contextmanager
@@ -147,7 +148,7 @@ def _clients(context: CommandContext, *, live: bool) -> Iterator[_Clients]:
         for sdk in ("openai", "anthropic"):
             import_module(sdk)
     except ModuleNotFoundError as error:
-        context.fail(_NEEDED.format(name=error.name))
+        context.fail(_MISSING_PACKAGE.format(name=error.name))
     if live:
         yield _live_clients(context)
         return
@@ -177,9 +178,9 @@ def _scripted_clients(provider: ScriptedProvider) -> _Clients:
 
 
 def _can_speak() -> bool:
-    """Whether the packages of realtime sessions are installed."""
+    """Return whether the packages for realtime sessions are installed."""
     try:
-        return all(tuple(map(int, version(name).split(".")[:2])) >= least for name, least in _VOICE.items())
+        return all(tuple(map(int, version(name).split(".")[:2])) >= least for name, least in _VOICE_PACKAGES.items())
     except PackageNotFoundError:
         return False
 
@@ -211,6 +212,6 @@ def _print_places(context: CommandContext) -> None:
     option = "" if context.store == DEFAULT_STORE else f" --store {clean(safe_name(context.store))}"
     context.screen.line(("Records ", "bold"), safe_name(context.store))
     titles = ("Jaeger  ", "Next    ", "        ", "        ")
-    for title, (command, about) in zip(titles, ((_SEND, "the same as traces"), *_NEXT), strict=True):
+    for title, (command, about) in zip(titles, ((_SEND_COMMAND, "the same as traces"), *_NEXT_COMMANDS), strict=True):
         text = Text.assemble((title, "bold"), (f"callspan{option} {command:<37}", "cyan"), (f"  {about}", "dim"))
         context.screen.console.print(text, soft_wrap=True)  # a command is never cut

@@ -1,8 +1,8 @@
 """The demo's agents and their environment: a robot on a small grid that fetches a key and leaves by the exit.
 
 `#` is a wall, `k` the key, `E` the exit, `~` a pit, `R` the start. The agents are ordinary code on the real SDKs, with
-`callspan.session` around an episode: the same for the scripted provider and, with `--live`, the real ones, except for
-voice.
+`callspan.session` around an episode: the same code runs against the scripted provider and, with `--live`, against
+the real ones, except for voice.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ import callspan
 if TYPE_CHECKING:
     from callspan.testing import ReceivedRequest, Reply, ScriptedProvider
 
-Place: TypeAlias = tuple[int, int]
+Position: TypeAlias = tuple[int, int]
 
-DIRECTIONS: Final[Mapping[str, Place]] = {"north": (0, -1), "south": (0, 1), "east": (1, 0), "west": (-1, 0)}
-_NAMES: Final = {"#": "wall", "k": "key", "E": "exit", "~": "pit"}
+DIRECTIONS: Final[Mapping[str, Position]] = {"north": (0, -1), "south": (0, 1), "east": (1, 0), "west": (-1, 0)}
+_CELL_NAMES: Final = {"#": "wall", "k": "key", "E": "exit", "~": "pit"}
 _STEP_REWARD: Final = -0.05
 _KEY_REWARD: Final = 0.5
 _EXIT_REWARD: Final = 1.0
@@ -36,7 +36,7 @@ PROMPTS: Final[Mapping[int, str]] = {
     1: "Answer with one direction.",
     2: "Answer with one direction. Never enter a pit, and do not leave without the key.",
 }
-"""The versions of the rollouts' instructions, which the trial compares."""
+"""The instructions of rollouts by version; the trial compares the versions."""
 _TRIAL: Final[Mapping[int, tuple[tuple[str, ...], str, str]]] = {
     21: (("~Rk", "..E"), "west", "east south"),
     22: (("Rk", "~E"), "south", "east south"),
@@ -45,20 +45,20 @@ _TRIAL: Final[Mapping[int, tuple[tuple[str, ...], str, str]]] = {
     25: (("~R", "kE"), "west", "south west east"),
     26: (("R~", "kE"), "east", "south east"),
 }
-"""The worlds of the trial by seed, with the agent's paths under the first and second prompt."""
+"""The worlds of the trial by seed: the rows, and the agent's path under each prompt."""
 TRIAL: Final = "trial"
-"""The group of the sessions that try the prompts."""
-_LOOKS_PER_TURN: Final = 3
-_PARAMETERS: Final[dict[str, object]] = {
+"""The `group_id` of the sessions that compare the prompts."""
+_MAX_CALLS_PER_TURN: Final = 3
+_TOOL_PARAMETERS: Final[dict[str, object]] = {
     "type": "object",
     "properties": {"direction": {"type": "string", "enum": list(DIRECTIONS)}},
     "required": ["direction"],
     "additionalProperties": False,
 }
-_DESCRIPTIONS: Final = {"look": "Look at the field next to you.", "move": "Move one field."}
+_TOOL_DESCRIPTIONS: Final = {"look": "Look at the field next to you.", "move": "Move one field."}
 
 
-_SPOKEN_TOKENS: Final[Mapping[str, object]] = {
+_VOICE_USAGE: Final[Mapping[str, object]] = {
     "input_tokens": 44, "input_token_details": {"text_tokens": 34, "audio_tokens": 10},
     "output_tokens": 38, "output_token_details": {"text_tokens": 8, "audio_tokens": 30},
     "total_tokens": 82,
@@ -86,7 +86,7 @@ class GridWorld:
         self.success = False
         self.total = 0.0
         self.path: list[str] = []
-        self._at = next((row.index("R"), y) for y, row in enumerate(rows) if "R" in row)
+        self._position = next((row.index("R"), y) for y, row in enumerate(rows) if "R" in row)
 
     @property
     def task(self) -> str:
@@ -96,27 +96,27 @@ class GridWorld:
     def observe(self) -> str:
         """Return a description of the robot's position and neighbouring cells."""
         around = ", ".join(f"{name} {self.look(name)}" for name in DIRECTIONS)
-        return f"at {self._at[0]},{self._at[1]}{' with the key' if self.has_key else ''}; {around}"
+        return f"at {self._position[0]},{self._position[1]}{' with the key' if self.has_key else ''}; {around}"
 
     def look(self, direction: str) -> str:
         """Return the kind of the neighbouring cell in that direction: wall, key, exit, pit or floor."""
-        return _NAMES.get(self._cell(self._beside(direction)), "floor")
+        return _CELL_NAMES.get(self._cell_at(self._neighbour(direction)), "floor")
 
     def step(self, direction: str) -> MoveResult:
         """Move the robot one cell. An unknown direction does not move it."""
         self.path.append(direction)
-        target = self._beside(direction)
-        cell = self._cell(target)
+        target = self._neighbour(direction)
+        cell = self._cell_at(target)
         if cell != "#":
-            self._at = target
-        reward = _STEP_REWARD + self._entered(cell)
+            self._position = target
+        reward = _STEP_REWARD + self._enter(cell)
         self.total = round(self.total + reward, 4)
         truncated = not self.over and len(self.path) >= self.max_steps
         terminated = self.over
         self.over = self.over or truncated
         return MoveResult(self.observe(), round(reward, 4), terminated, truncated)
 
-    def _entered(self, cell: str) -> float:
+    def _enter(self, cell: str) -> float:
         if cell == "k":
             self.has_key = True
             return _KEY_REWARD
@@ -128,19 +128,19 @@ class GridWorld:
             return _PIT_REWARD
         return 0.0
 
-    def _beside(self, direction: str) -> Place:
+    def _neighbour(self, direction: str) -> Position:
         dx, dy = DIRECTIONS.get(direction, (0, 0))
-        return self._at[0] + dx, self._at[1] + dy
+        return self._position[0] + dx, self._position[1] + dy
 
-    def _cell(self, place: Place) -> str:
-        x, y = place
+    def _cell_at(self, position: Position) -> str:
+        x, y = position
         inside = 0 <= y < len(self.rows) and 0 <= x < len(self.rows[y])
         cell = self.rows[y][x] if inside else "#"
         return "." if cell == "k" and self.has_key else cell
 
 
 def worlds() -> tuple[GridWorld, ...]:
-    """Return the worlds of the demo: for the sync agent, two async ones, and twice the same for two rollouts."""
+    """Return the demo's worlds: one for the sync agent, one per async agent, and a copy of another per rollout."""
     return (
         GridWorld(("R.k", ".#.", "..E"), seed=7),
         GridWorld(("k.E", "R#."), seed=11),
@@ -151,7 +151,7 @@ def worlds() -> tuple[GridWorld, ...]:
 
 
 def trial_worlds() -> list[tuple[int, GridWorld]]:
-    """Return the worlds of the trial, each once per version of the prompt, which is the first item."""
+    """Return `(prompt version, world)` for each combination of the trial."""
     return [(version, GridWorld(rows, seed)) for version in PROMPTS for seed, (rows, *_) in _TRIAL.items()]
 
 
@@ -160,21 +160,21 @@ def script_demo(provider: ScriptedProvider) -> None:
     _sync_episode(provider)
     provider.reply(status=400, message="max_tokens: must be greater than or equal to 1", on=_without_system)
     for reply in (
-        _tool("move", "north", "The key is right above me.", tokens=(421, 58), to_cache=380),
-        _tool("move", "east", "With the key, east along the top row.", tokens=(520, 61), cached=380),
-        _tool("move", "east", "The exit is next to me.", tokens=(619, 57), cached=380),
+        _tool_reply("move", "north", "The key is right above me.", tokens=(421, 58), to_cache=380),
+        _tool_reply("move", "east", "With the key, east along the top row.", tokens=(520, 61), cached=380),
+        _tool_reply("move", "east", "The exit is next to me.", tokens=(619, 57), cached=380),
     ):
-        provider.reply(reply, on=_episode(11))
-    musing = (
+        provider.reply(reply, on=_in_episode(11))
+    thoughts = (
         "I could go west, or maybe east: east leads towards the key, and the exit is below it, while west is a pit."
     )
-    provider.reply(text=musing, first_token_delay_s=0.04, chunk_delay_s=0.01, input_tokens=139, on=_episode(12))
+    provider.reply(text=thoughts, first_token_delay_s=0.04, chunk_delay_s=0.01, input_tokens=139, on=_in_episode(12))
     # Two rollouts of one task: the first falls into the pit, the second finds the key and then the exit.
-    for rollout, way in enumerate(("west", "east south")):
-        _one_word_each(provider, 13, rollout, way)
-    for seed, (_, *ways) in _TRIAL.items():
-        for version, way in zip(PROMPTS, ways, strict=True):
-            _one_word_each(provider, seed, version, way, prompt=version)
+    for rollout, path in enumerate(("west", "east south")):
+        _script_rollout(provider, 13, rollout, path)
+    for seed, (_, *paths) in _TRIAL.items():
+        for version, path in zip(PROMPTS, paths, strict=True):
+            _script_rollout(provider, seed, version, path, prompt=version)
 
 
 def _sync_episode(provider: ScriptedProvider) -> None:
@@ -188,27 +188,27 @@ def _sync_episode(provider: ScriptedProvider) -> None:
     limited = Reply(status=429, retry_after_s=0.25, message="Rate limit reached for requests")
     provider.reply(
         heard="Did you get out?", heard_usage={"type": "duration", "seconds": 1.0}, text="Yes, and with the key.",
-        audio=1.5, usage=_SPOKEN_TOKENS, delay_s=0.03, on="/realtime",
+        audio=1.5, usage=_VOICE_USAGE, delay_s=0.03, on="/realtime",
     )  # fmt: skip
     for reply in (
-        _tool("look", "east", tokens=(214, 15)),
-        _tool("move", "east", tokens=(246, 15)),
+        _tool_reply("look", "east", tokens=(214, 15)),
+        _tool_reply("move", "east", tokens=(246, 15)),
         limited,
-        _tool("move", "east", tokens=(331, 15)),
-        _tool("move", "south", tokens=(417, 15), cached=256),
-        _tool("move", "south", tokens=(503, 15), cached=384),
+        _tool_reply("move", "east", tokens=(331, 15)),
+        _tool_reply("move", "south", tokens=(417, 15), cached=256),
+        _tool_reply("move", "south", tokens=(503, 15), cached=384),
     ):
         provider.reply(reply, on=_with_tools)
 
 
-def _one_word_each(provider: ScriptedProvider, seed: int, number: int, way: str, *, prompt: int = 1) -> None:
+def _script_rollout(provider: ScriptedProvider, seed: int, number: int, path: str, *, prompt: int = 1) -> None:
     """Script a rollout in the world of this seed, one direction per turn."""
-    for turn, direction in enumerate(way.split()):
+    for turn, direction in enumerate(path.split()):
         tokens = 39 + 16 * (prompt - 1) + 18 * turn
-        provider.reply(text=direction, input_tokens=tokens, output_tokens=1, delay_s=0.02, on=_rollout(seed, number))
+        provider.reply(text=direction, input_tokens=tokens, output_tokens=1, delay_s=0.02, on=_in_rollout(seed, number))
 
 
-def _tool(
+def _tool_reply(
     name: str, direction: str, text: str | None = None, *, tokens: tuple[int, int], cached: int = 0, to_cache: int = 0
 ) -> Reply:
     from callspan.testing import Reply
@@ -224,7 +224,7 @@ def _tool(
     )
 
 
-def _episode(seed: int) -> Callable[[ReceivedRequest], bool]:
+def _in_episode(seed: int) -> Callable[[ReceivedRequest], bool]:
     """Return a matcher for the requests of one of several concurrent episodes."""
     return lambda request: request.path.endswith("/messages") and f"Seed {seed}." in str(request.body.get("system"))
 
@@ -233,7 +233,7 @@ def _with_tools(request: ReceivedRequest) -> bool:
     return request.path.endswith("/chat/completions") and "tools" in request.body
 
 
-def _rollout(seed: int, number: int) -> Callable[[ReceivedRequest], bool]:
+def _in_rollout(seed: int, number: int) -> Callable[[ReceivedRequest], bool]:
     """Return a matcher for the requests of one rollout in the world of this seed."""
     return lambda request: request.body.get("seed") == number and f"Seed {seed}." in str(request.body.get("messages"))
 
@@ -283,7 +283,7 @@ async def play_with_anthropic(client: AsyncAnthropic, world: GridWorld, *, hasty
                     _move(world, step, await _first_direction(client, world, messages))
                     continue
                 if step.index == 0:
-                    await _ask_for_nothing(client, step)
+                    await _make_rejected_call(client, step)
                 await _message_turn(client, world, step, messages)
         _finish(session, world)
 
@@ -293,9 +293,9 @@ async def play_rollout(
 ) -> None:
     """Play one of several episodes of one task, as in reinforcement learning: one sampled word per turn.
 
-    In the trial the number is the version of the prompt. Only servers of open models accept requests for token ids.
+    In the trial, `number` is the version of the prompt. Only servers of open models accept `return_token_ids`.
     """
-    more = {"return_token_ids": True} if model == POLICY else None
+    extra_body = {"return_token_ids": True} if model == POLICY else None
     group, label, prompt = (
         (TRIAL, "prompt_version", PROMPTS[number]) if is_trial else ("rollouts", "rollout", PROMPTS[1])
     )
@@ -308,7 +308,7 @@ async def play_rollout(
             async with session.timestep() as step:
                 messages.append({"role": "user", "content": world.observe()})
                 reply = await client.chat.completions.create(
-                    model=model, messages=messages, seed=number, temperature=1.0, logprobs=True, extra_body=more
+                    model=model, messages=messages, seed=number, temperature=1.0, logprobs=True, extra_body=extra_body
                 )
                 reply_text = reply.choices[0].message.content or ""
                 messages.append({"role": "assistant", "content": reply_text})
@@ -317,7 +317,7 @@ async def play_rollout(
 
 
 def _plan(client: OpenAI, world: GridWorld) -> str:
-    """Ask for a plan with a fully read stream."""
+    """Ask for a plan; the stream is read to its end."""
     pieces: list[str] = []
     question = f"{TASK.format(seed=world.seed)} Around you: {world.observe()} Plan in one sentence."
     with client.responses.create(model=PLANNER, input=question, stream=True) as stream:
@@ -326,12 +326,12 @@ def _plan(client: OpenAI, world: GridWorld) -> str:
 
 
 def _chat_turn(client: OpenAI, world: GridWorld, step: Timestep, messages: list[ChatCompletionMessageParam]) -> None:
-    """Call the model until it moves; each tool it calls runs in its own span."""
+    """Call the model until it moves, at most three times; each tool that it calls has its own span."""
     tools: list[ChatCompletionToolUnionParam] = [
-        {"type": "function", "function": {"name": name, "description": text, "parameters": _PARAMETERS}}
-        for name, text in _DESCRIPTIONS.items()
+        {"type": "function", "function": {"name": name, "description": text, "parameters": _TOOL_PARAMETERS}}
+        for name, text in _TOOL_DESCRIPTIONS.items()
     ]
-    for _ in range(_LOOKS_PER_TURN):
+    for _ in range(_MAX_CALLS_PER_TURN):
         reply = client.chat.completions.create(
             model=ACTOR, messages=messages, tools=tools, tool_choice="required", parallel_tool_calls=False
         )
@@ -346,7 +346,7 @@ def _chat_turn(client: OpenAI, world: GridWorld, step: Timestep, messages: list[
 
 
 def _answer_by_voice(client: OpenAI) -> None:
-    """Answer the user, who speaks for a second."""
+    """Send a second of the user's speech; read events until the answer is done."""
     no_proxy: Any = {"proxy": None}
     with client.realtime.connect(model=VOICE, websocket_connection_options=no_proxy) as connection:
         connection.session.update(
@@ -360,7 +360,8 @@ def _answer_by_voice(client: OpenAI) -> None:
 
 async def _message_turn(client: AsyncAnthropic, world: GridWorld, step: Timestep, messages: list[MessageParam]) -> None:
     tools: list[ToolParam] = [
-        {"name": name, "description": text, "input_schema": _PARAMETERS} for name, text in _DESCRIPTIONS.items()
+        {"name": name, "description": text, "input_schema": _TOOL_PARAMETERS}
+        for name, text in _TOOL_DESCRIPTIONS.items()
     ]
     async with client.messages.stream(
         model=CLAUDE, max_tokens=256, system=TASK.format(seed=world.seed), messages=messages, tools=tools
@@ -376,7 +377,7 @@ async def _message_turn(client: AsyncAnthropic, world: GridWorld, step: Timestep
             )
 
 
-async def _ask_for_nothing(client: AsyncAnthropic, step: Timestep) -> None:
+async def _make_rejected_call(client: AsyncAnthropic, step: Timestep) -> None:
     """Make a call that the provider rejects (400, no output tokens allowed). The agent records it and continues."""
     from anthropic import BadRequestError
 
@@ -398,9 +399,9 @@ async def _first_direction(client: AsyncAnthropic, world: GridWorld, messages: l
         async for event in stream:
             if event.type == "content_block_delta" and event.delta.type == "text_delta":
                 reply_text += event.delta.text
-            found = _direction_in(reply_text)
-            if found is not None:
-                return found
+            direction = _direction_in(reply_text)
+            if direction is not None:
+                return direction
     return "north"
 
 
@@ -425,10 +426,10 @@ def _run_tool(world: GridWorld, step: Timestep, name: str, call: object) -> str:
 def _move(world: GridWorld, step: Timestep, direction: str) -> str:
     """Take one action and record the environment's result."""
     step.action({"move": direction})
-    found = world.look(direction)
-    moved = world.step(direction)
-    step.environment(moved.observation, reward=moved.reward, terminated=moved.terminated, truncated=moved.truncated)
-    return f"bumped into a {found}" if found == "wall" else f"moved onto the {found}"
+    cell = world.look(direction)
+    result = world.step(direction)
+    step.environment(result.observation, reward=result.reward, terminated=result.terminated, truncated=result.truncated)
+    return f"bumped into a {cell}" if cell == "wall" else f"moved onto the {cell}"
 
 
 def _finish(session: Session, world: GridWorld) -> None:
