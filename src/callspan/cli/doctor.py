@@ -38,13 +38,13 @@ from callspan.spool.losses import LOSSES_FILE, read_losses
 from callspan.stores import EmptyStoreError, find_store, split_urls
 
 _MARKS: Final = {"ok": ("✓", "green"), "note": ("·", "dim"), "warning": ("!", "yellow"), "failed": ("✗", "bold red")}
-_LOST: Final = ("dropped", "given_up", "rejected", "damaged")
+_LOSS_KINDS: Final = ("dropped", "given_up", "rejected", "damaged")
 _NAME_WIDTH: Final = 38
 _EPILOG: Final = """\
 callspan doctor
 CALLSPAN_STORES=postgresql://me@db/calls callspan doctor --json"""
 State: TypeAlias = Literal["ok", "note", "warning", "failed"]
-_OURS: Final = "callspan"
+_OWN_PACKAGE: Final = "callspan"
 
 
 @click.command("doctor", cls=Command, short_help="Check hooks, stores, OTLP and settings.", epilog=_EPILOG)
@@ -77,9 +77,9 @@ def _print(context: CommandContext, checks: list[Check]) -> None:
                 detail.append(f"\n{clean(check.advice)}", style="yellow")
             table.add_row(Text(*_MARKS[check.state]), clean(check.name), detail)
         context.screen.print(table)
-    bad = [check for check in checks if check.state == "failed"]
+    failed = [check for check in checks if check.state == "failed"]
     context.screen.print()
-    context.screen.line((f"{len(bad)} failed" if bad else "All checks passed.", "bold red" if bad else "bold green"))
+    context.screen.line((f"{len(failed)} failed", "bold red") if failed else ("All checks passed.", "bold green"))
 
 
 class Check(NamedTuple):
@@ -94,20 +94,20 @@ class Check(NamedTuple):
 
 
 def every_check(stores: str) -> Iterator[Check]:
-    """Yield all checks; `stores` is a comma list of URLs.
+    """Yield the results of all checks; `stores` is a comma list of URLs.
 
-    Starts a write to each existing store. Creates no store.
+    Tests whether each existing store can be written, but writes no record and creates no store.
     """
     yield from _hooks()
     yield from _private_names()
-    yield from _others()
+    yield from _other_instrumentations()
     settings = load({"stores": tuple(split_urls(stores))})
     for url in settings.stores:
         yield store_state(url)
-    yield from _left_for_others(settings)
-    directory = _spool(settings)
+    yield from _foreign_backlogs(settings)
+    directory = _spool_directory(settings)
     if directory is not None:
-        yield from _place(directory)
+        yield from _spool_state(directory)
         yield from _losses(settings)
     yield from _otlp()
     yield from _settings(settings)
@@ -116,9 +116,9 @@ def every_check(stores: str) -> Iterator[Check]:
 
 def _versions() -> Check:
     names = ("opentelemetry-sdk", "opentelemetry-instrumentation", "opentelemetry-exporter-otlp")
-    others = ", ".join(f"{name} {_version(name) or 'not installed'}" for name in names)
+    packages = ", ".join(f"{name} {_version(name) or 'not installed'}" for name in names)
     python = f"Python {platform.python_version()} on {platform.system()} {platform.machine()}"
-    return Check("versions", "callspan", "note", f"{metadata.version('callspan')}, {python}, {others}")
+    return Check("versions", "callspan", "note", f"{metadata.version('callspan')}, {python}, {packages}")
 
 
 def _version(distribution: str) -> str | None:
@@ -149,8 +149,8 @@ def _hooks() -> Iterator[Check]:
                     importlib.import_module(module)
             statuses = [status for status in callspan.patch_status() if status.sdk == sdk]
             drifted = [status for status in statuses if status.state != "on"]
-            there = sum(status.state != "missing" for status in statuses)
-            detail = f"{version}, {there} of {len(statuses)} hooks can be set"
+            present = sum(status.state != "missing" for status in statuses)
+            detail = f"{version}, {present} of {len(statuses)} hooks can be set"
             yield Check("SDKs", sdk, "ok" if statuses and not drifted else "warning", detail)
             for status in drifted:
                 lost = "not recorded are" if status.state == "missing" else "hooked; may be lost:"
@@ -172,7 +172,7 @@ def _private_names() -> Iterator[Check]:
         yield Check("private names", f"{where.replace(':', '.')}.{row.name}", "warning", detail)
 
 
-def _others() -> Iterator[Check]:
+def _other_instrumentations() -> Iterator[Check]:
     """Report other instrumentations that are imported here or that `opentelemetry-instrument` enables."""
     area = "other instrumentations"
     active = others.found()
@@ -181,7 +181,7 @@ def _others() -> Iterator[Check]:
     turned_on: dict[str, list[str]] = {}
     for point in metadata.entry_points(group="opentelemetry_instrumentor"):
         owner = point.dist.name if point.dist is not None else point.value.partition(".")[0]
-        if point.name.partition("-")[0] in SDKS and owner not in (_OURS, *active):
+        if point.name.partition("-")[0] in SDKS and owner not in (_OWN_PACKAGE, *active):
             turned_on.setdefault(owner, []).append(point.name)
     for name, points in turned_on.items():
         advice = f"OTEL_PYTHON_DISABLED_INSTRUMENTATIONS={','.join(points)}"
@@ -192,41 +192,41 @@ def store_state(url: str) -> Check:
     """Return whether a store accepts records and how many wait for it."""
     from callspan.delivery.leftovers import waiting
 
-    state, detail = _tried(url)
+    state, detail = _try_store(url)
     try:
         waits = waiting(url)
     except SettingError:
         waits = []
-    records = sum(one.records for one in waits)
-    directories = ", ".join(dict.fromkeys(str(one.path.parent) for one in waits))
+    records = sum(segment.records for segment in waits)
+    directories = ", ".join(dict.fromkeys(str(segment.path.parent) for segment in waits))
     backlog = f"; {plural(records, 'record', 'wait')} for it in {directories}" if records else ""
-    running = any(one.held for one in waits)
+    running = any(segment.held for segment in waits)
     advice = None if not records else "A running process delivers them." if running else "Deliver them: callspan ship"
     if state == "failed":
         advice = "Records wait on disk until it works."
     return Check("stores", safe_name(url), state, f"{detail}{backlog}", advice)
 
 
-def _left_for_others(settings: Settings) -> Iterator[Check]:
+def _foreign_backlogs(settings: Settings) -> Iterator[Check]:
     """Report waiting records of other sets of stores, which processes with these settings do not deliver."""
     from callspan.delivery.leftovers import foreign_segments, other_directories
 
     try:
-        others = list(other_directories(settings.stores))
-        foreign = foreign_segments(settings.stores)
+        directories = list(other_directories(settings.stores))
+        segments = foreign_segments(settings.stores)
     except SettingError:
         return  # reported as a failing store
-    for one in others:
-        since = iso(oldest(one, None) or 0)
-        detail = f"{size_of(one):,} bytes since {since} in {one} are for {', '.join(stores_of(one))}"
-        advice = "Deliver them where they were meant for: callspan --store <these stores> ship"
+    for directory in directories:
+        since = iso(oldest(directory, None) or 0)
+        detail = f"{size_of(directory):,} bytes since {since} in {directory} are for {', '.join(stores_of(directory))}"
+        advice = "Deliver them to these stores: callspan --store <these stores> ship"
         yield Check("stores", "other stores", "warning", detail, advice)
-    for path in foreign:
+    for path in segments:
         yield Check("stores", "another version", "warning", f"{path} is left alone", "Deliver it by that version.")
 
 
-def _spool(settings: Settings) -> Path | None:
-    """Return the spool directory of the stores; None if one is invalid, which its own check reports."""
+def _spool_directory(settings: Settings) -> Path | None:
+    """Return the spool directory of the stores; None if a URL is invalid, which its own check reports."""
     from callspan.stores.spools import spool_directory
 
     try:
@@ -235,15 +235,15 @@ def _spool(settings: Settings) -> Path | None:
         return None
 
 
-def _place(directory: Path) -> Iterator[Check]:
-    """Report a spool directory that is not writable."""
+def _spool_state(directory: Path) -> Iterator[Check]:
+    """Report a spool directory that is on a network file system or not writable."""
     if is_on_network(directory):
         advice = "Set CALLSPAN_SPOOL_DIR to a directory on a local disk."
         yield Check("stores", "spool", "failed", f"{directory} is on a network file system", advice)
-    elif (refused := refusal_of(directory)) is not None:
+    elif (refusal := refusal_of(directory)) is not None:
         advice = "Set CALLSPAN_SPOOL_DIR to a directory that can be written."
-        others = " or ".join(map(str, fallback_roots()))
-        detail = f"{directory} cannot be written: {refused}; records wait in {others}"
+        fallbacks = " or ".join(map(str, fallback_roots()))
+        detail = f"{directory} cannot be written: {refusal}; records wait in {fallbacks}"
         yield Check("stores", "spool", "failed", detail, advice)
 
 
@@ -251,7 +251,7 @@ def _losses(settings: Settings) -> Iterator[Check]:
     """Report lost records and unrecorded requests."""
     from callspan.stores.spools import directories_for
 
-    directories = dict.fromkeys(one for url in settings.stores for one in directories_for(url, settings))
+    directories = dict.fromkeys(directory for url in settings.stores for directory in directories_for(url, settings))
     for directory in directories:
         yield from _losses_in(directory)
 
@@ -260,7 +260,7 @@ def _losses_in(directory: Path) -> Iterator[Check]:
     losses = read_losses(directory)
     path = directory / LOSSES_FILE
     advice = f"Delete {path} once you know; CALLSPAN_SPOOL_MAX_BYTES is the cap."
-    for kind in _LOST:
+    for kind in _LOSS_KINDS:
         for name, loss in getattr(losses, kind).items():
             yield Check("stores", f"{kind.replace('_', ' ')}: {name}", "warning", str(loss), advice)
     for name, count in losses.unrecorded.items():
@@ -270,7 +270,7 @@ def _losses_in(directory: Path) -> Iterator[Check]:
 
 
 def _otlp() -> Iterator[Check]:
-    """Report each signal's endpoint, and whether that of traces accepts a request."""
+    """Report the endpoint of each signal, and for traces whether it accepts a request."""
     if not otlp_is_named():
         detail = "OTEL_EXPORTER_OTLP_ENDPOINT is not set: spans go where the application sends them"
         yield Check("spans", "OTLP", "note", detail)
@@ -285,7 +285,7 @@ def _otlp() -> Iterator[Check]:
         elif (refusal := _refusal()) is not None:
             yield Check("spans", name, "failed", f"{shown}: {refusal}")
         else:
-            yield Check("spans", name, "ok", f"{shown} took an empty request")
+            yield Check("spans", name, "ok", f"{shown} accepted an empty request")
 
 
 def _refusal() -> str | None:
@@ -304,8 +304,8 @@ def _settings(settings: Settings) -> Iterator[Check]:
     """Report invalid variables and settings that differ from the defaults."""
     from callspan.wiring import CHECKS
 
-    for trouble in environment_problems(checks=CHECKS):
-        yield Check("settings", "environment", "failed", trouble, "Correct the variable, or unset it.")
+    for problem in environment_problems(checks=CHECKS):
+        yield Check("settings", "environment", "failed", problem, "Correct the variable, or unset it.")
     defaults = Settings()
     for name, variable in variables().items():
         value = getattr(settings, name)
@@ -316,26 +316,26 @@ def _settings(settings: Settings) -> Iterator[Check]:
     yield Check("settings", "others", "note", "defaults; arguments of instrument() in an application are not seen here")
 
 
-def _tried(url: str) -> tuple[State, str]:
-    """Return the state of a store and what was observed. A missing store is not created."""
+def _try_store(url: str) -> tuple[State, str]:
+    """Return the state of a store and a text that explains it. A missing store is not created."""
     try:
         store = find_store(url)
         store.sink()
         return "ok", store.try_out() or "not tried out: its store has no trial"
     except EmptyStoreError:
-        if store.path is not None and (refused := refusal_of(store.path.absolute().parent)) is not None:
-            return "failed", f"it does not exist, and cannot be made: {refused}"
+        if store.path is not None and (refusal := refusal_of(store.path.absolute().parent)) is not None:
+            return "failed", f"it does not exist, and cannot be made: {refusal}"
         return "note", "does not exist yet: it is made with the first record"
     except store_errors(SettingError) as error:
         return "failed", error_text(error)
 
 
 def refusal_of(directory: Path) -> str | None:
-    """Return the reason why no file can be created in a directory or its nearest existing parent; None if it can.
+    """Return the reason why no file can be created in a directory or its nearest existing parent; None if one can.
 
-    It creates one, because root has all permissions even in `/proc` and on read-only mounts.
+    Tries it with a temporary file: for root, permissions look sufficient even in `/proc` and on read-only mounts.
     """
-    existing = next(one for one in (directory, *directory.parents) if one.exists())
+    existing = next(parent for parent in (directory, *directory.parents) if parent.exists())
     try:
         with TemporaryFile(dir=existing):
             return None
