@@ -29,14 +29,14 @@ callspan calls --failed --since 2h
 callspan calls --sort duration --user u1"""
 
 LAST: Final = 10
-"""Number of calls shown at first."""
+"""Number of calls that `--follow` shows at first."""
 _POLL_S: Final = 0.5
 _OVERLAP_NS: Final = 600_000_000_000
-"""How far to look back: a call is sorted by its start but stored at its end."""
+"""How far each poll looks back: calls are selected by their start, but stored at their end."""
 _DELIVER_EVERY: Final = 10
 """Polls between deliveries of records left by ended processes."""
-_MODEL, _TOKENS, _TIME = 17, 12, 7
-"""Fixed widths of columns, so that later lines align with earlier ones."""
+_MODEL_WIDTH, _TOKENS_WIDTH, _TIME_WIDTH = 17, 12, 7
+"""Fixed column widths for `--follow`, so that later lines align with earlier ones."""
 
 
 @click.command(
@@ -61,9 +61,9 @@ def calls_command(
     """List calls, newest first: model, tokens, time, outcome and output."""
     is_filtered = which != CallFilter() or context.scoring != Scoring()
     if rewards and (is_filtered or reverse or follow):
-        raise click.UsageError("--rewards lists all rewards, newest first: only --limit goes with it.")
+        raise click.UsageError("--rewards lists all rewards, newest first; it can be combined only with --limit.")
     if follow and (which.sort != "start" or context.scoring.sorts or reverse):
-        raise click.UsageError("--follow shows calls as they end: --sort and --reverse do not go with it.")
+        raise click.UsageError("--follow shows calls as they end; it cannot be combined with --sort or --reverse.")
     if rewards:
         list_rewards(context, limit)
     elif follow:
@@ -74,18 +74,18 @@ def calls_command(
 
 def _list(context: CommandContext, which: CallFilter, limit: int | None) -> None:
     with context.reader() as reader:
-        read = limit if context.json else (limit or TABLE_ROWS) + 1
-        which = msgspec.structs.replace(context.resolved(reader, which), content="response", limit=read)
-        found, rows, table = reader.calls(which), partial(call_rows, reader), partial(_print_table, context, reader)
-        if not print_page(context, found, limit, json_rows=rows, table=table):
+        max_calls = limit if context.json else (limit or TABLE_ROWS) + 1
+        which = msgspec.structs.replace(context.resolved(reader, which), content="response", limit=max_calls)
+        calls, rows, table = reader.calls(which), partial(call_rows, reader), partial(_print_table, context, reader)
+        if not print_page(context, calls, limit, json_rows=rows, table=table):
             context.no_match(f"No such calls in {context.store_name}.")
 
 
-def _print_table(context: CommandContext, reader: Reader, found: Sequence[CallRecord]) -> None:
+def _print_table(context: CommandContext, reader: Reader, calls: Sequence[CallRecord]) -> None:
     ids = short_ids(
-        (call.call_id for call in found),
+        (call.call_id for call in calls),
         # `show` resolves a prefix that a call and a session share to the session.
-        besides=(call.place.session_id for call in found if call.place.session_id is not None),
+        besides=(call.place.session_id for call in calls if call.place.session_id is not None),
     )
     columns = (
         Column("started", lambda call: local_time(call.timing.start_ns)),
@@ -99,14 +99,15 @@ def _print_table(context: CommandContext, reader: Reader, found: Sequence[CallRe
         Column("user", lambda call: call.user, shrinks=True),
         Column("output", lambda call: (result_text(call), "dim"), shrinks=True),
     )
-    scores = (Column(one, partial(_score, reader, one), right=True, stays=True) for one in context.scoring.objectives)
-    context.screen.table((*columns, *scores), found)
-    for why in why_unknown(found):
-        context.screen.paragraph(why, "dim")
+    objectives = context.scoring.objectives
+    scores = (Column(name, partial(_score, reader, name), right=True, stays=True) for name in objectives)
+    context.screen.table((*columns, *scores), calls)
+    for reason in why_unknown(calls):
+        context.screen.paragraph(reason, "dim")
 
 
 def _score(reader: Reader, objective: str, call: CallRecord) -> Cell:
-    """Return the score of an objective, else its labels."""
+    """Return a call's score for an objective; without a score, its labels for it."""
     if not isinstance(reader, ScoredReader):
         return None
     ids = ids_of(call)
@@ -115,8 +116,8 @@ def _score(reader: Reader, objective: str, call: CallRecord) -> Cell:
     return ", ".join(dict.fromkeys(labels)) or reward(value), reward_style(value)
 
 
-def follow_calls(context: CommandContext, which: CallFilter, number: int) -> None:
-    """Show the last calls, oldest first, and new ones as they end, one per line; with --json as JSON objects.
+def follow_calls(context: CommandContext, which: CallFilter, count: int) -> None:
+    """Show the last `count` calls, oldest first, then new ones as they end: one line each, with --json one object.
 
     Ctrl-C ends it.
     """
@@ -128,7 +129,7 @@ def follow_calls(context: CommandContext, which: CallFilter, number: int) -> Non
             click.echo(clean(f"{reason}; waiting for the first record"), err=True)
         while context.why_empty() is not None:
             next(polls)
-        _follow(context, which, number, polls)
+        _follow(context, which, count, polls)
 
 
 def _polls(context: CommandContext) -> Iterator[None]:
@@ -140,17 +141,17 @@ def _polls(context: CommandContext) -> Iterator[None]:
         time.sleep(_POLL_S)
 
 
-def _follow(context: CommandContext, which: CallFilter, number: int, polls: Iterator[None]) -> None:
+def _follow(context: CommandContext, which: CallFilter, count: int, polls: Iterator[None]) -> None:
     with context.reader() as reader:
         which = context.resolved(reader, which)
         began_ns = time.time_ns()
-        last = list(reader.calls(msgspec.structs.replace(which, limit=number)))
+        last = list(reader.calls(msgspec.structs.replace(which, limit=count)))
         shown = {call.call_id for call in last}
         running = {call.call_id for call in last if call.outcome == "in_progress"}
         for call in reversed(last):
             _show(context, reader, call)
         for _ in polls:
-            # Calls that were running at first, whenever they started, and those that have ended since.
+            # Calls that were still running at the first look, however old, and calls that ended since then.
             ended = [call for call in map(reader.call, running) if call is not None and call.outcome != "in_progress"]
             since_ns = max(which.since_ns or 0, time.time_ns() - _OVERLAP_NS)
             recent = reader.calls(msgspec.structs.replace(which, since_ns=since_ns))
@@ -175,9 +176,9 @@ def _show(context: CommandContext, reader: Reader, call: CallRecord) -> None:
         return
     context.screen.line(
         (local_time(call.timing.start_ns), "dim"),
-        f"  {call.model or UNKNOWN:<{_MODEL}}",
-        f"  {call_tokens(call):>{_TOKENS}}",
-        f"  {duration(call.timing.duration_ns):>{_TIME}}  ",
+        f"  {call.model or UNKNOWN:<{_MODEL_WIDTH}}",
+        f"  {call_tokens(call):>{_TOKENS_WIDTH}}",
+        f"  {duration(call.timing.duration_ns):>{_TIME_WIDTH}}  ",
         outcome_text(call),
         (f"  {result_text(call)}", "dim"),
     )
@@ -185,26 +186,26 @@ def _show(context: CommandContext, reader: Reader, call: CallRecord) -> None:
 
 def list_rewards(context: CommandContext, limit: int | None) -> None:
     """List rewards and feedback with their targets, newest first."""
-    table = partial(context.screen.table, _COLUMNS)
+    table = partial(context.screen.table, _REWARD_COLUMNS)
     with context.reader() as reader:
         if not print_page(context, reader.rewards(), limit, json_rows=partial(map, record_fields), table=table):
             context.no_match(f"No rewards in {context.store_name}.")
 
 
 def _target(record: RewardRecord) -> str:
-    """Return the narrowest target of a reward."""
-    named = {
+    """Return the kind and id of the narrowest target of a reward, as `call 019aa0`."""
+    ids = {
         "event": record.event_id, "call": record.call_id, "step": record.timestep_id, "session": record.session_id,
     }  # fmt: skip
-    return next((f"{kind} {ident}" for kind, ident in named.items() if ident is not None), UNKNOWN)
+    return next((f"{kind} {target_id}" for kind, target_id in ids.items() if target_id is not None), UNKNOWN)
 
 
-_COLUMNS: Final = (
-    Column("given", lambda one: local_time(one.time_ns)),
-    Column("objective", lambda one: (one.objective, "magenta"), shrinks=True),
-    Column("value", lambda one: (reward(one.value), reward_style(one.value)), right=True),
-    Column("label", lambda one: one.label, shrinks=True),
-    Column("for", lambda one: (_target(one), "cyan")),
-    Column("source", lambda one: one.source, shrinks=True),
-    Column("comment", lambda one: (one.annotation or UNKNOWN, "dim"), shrinks=True),
+_REWARD_COLUMNS: Final = (
+    Column("given", lambda record: local_time(record.time_ns)),
+    Column("objective", lambda record: (record.objective, "magenta"), shrinks=True),
+    Column("value", lambda record: (reward(record.value), reward_style(record.value)), right=True),
+    Column("label", lambda record: record.label, shrinks=True),
+    Column("for", lambda record: (_target(record), "cyan")),
+    Column("source", lambda record: record.source, shrinks=True),
+    Column("comment", lambda record: (record.annotation or UNKNOWN, "dim"), shrinks=True),
 )

@@ -21,7 +21,7 @@ from callspan.stores import CallFilter
 _EPILOG: Final = """\
 callspan compare meta:prompt_version=3 =4
 callspan compare baseline prompts-2             two experiments"""
-_WORDS: Final = {
+_MEASURE_NAMES: Final = {
     "input_tokens": "tokens in",
     "output_tokens": "tokens out",
     "cost_usd": "cost",
@@ -38,8 +38,8 @@ _POINTS: Final = " points"
 def compare_command(context: CommandContext, which: CallFilter, first: str, second: str) -> None:
     """Compare two groups of sessions: success, scores, and the means of steps, calls, tokens, cost and time.
 
-    A group is KEY=VALUE, with a key of `callspan sessions --by`; a word alone is an experiment, and =VALUE has A's key.
-    Where both have at least five tasks in common, each task is compared with itself. The options select the sessions.
+    A group is KEY=VALUE, with a key of `callspan sessions --by`; a word alone is an experiment, =VALUE uses A's key.
+    If both have at least five tasks in common, each task is compared with itself. The options select the sessions.
     """
     try:
         a = parse_selector(first)
@@ -51,77 +51,77 @@ def compare_command(context: CommandContext, which: CallFilter, first: str, seco
         which = context.resolved(reader, which)
         both = 0
         for summary in reader.sessions(which):
-            is_in = [choice.matches(summary) for choice in (a, b)]
-            both += all(is_in)
-            for group in (group for group, here in zip(groups, is_in, strict=True) if here):
+            matches = [selector.matches(summary) for selector in (a, b)]
+            both += all(matches)
+            for group in (group for group, is_match in zip(groups, matches, strict=True) if is_match):
                 group.sessions.append(summary)
-    for choice, group in zip((a, b), groups, strict=True):
+    for selector, group in zip((a, b), groups, strict=True):
         if not group.sessions:
-            context.no_match(f"No session with {choice.label} in {context.store_name}.")
-    found = compare_groups(*groups)
+            context.no_match(f"No session with {selector.label} in {context.store_name}.")
+    differences = compare_groups(*groups)
     if context.json:
         sizes = {name: _size(group) for name, group in zip("ab", groups, strict=True)}
-        context.emit({**sizes, "in_both": both, "measures": [_row(one) for one in found]})
+        context.emit({**sizes, "in_both": both, "measures": [_row(difference) for difference in differences]})
     else:
-        _print(context, groups, found, both)
+        _print(context, groups, differences, both)
 
 
 def _size(group: Group) -> dict[str, object]:
     return {"group": group.keys[0], "sessions": len(group.sessions)}
 
 
-def _row(one: Difference) -> dict[str, object]:
-    values = {"a": one.first, "b": one.second, "difference": one.difference}
-    rest = {"n": list(one.numbers), "paired": one.paired, "too_few": one.is_too_few}
-    return measure_row(one.measure, values, one.interval) | rest
+def _row(difference: Difference) -> dict[str, object]:
+    values = {"a": difference.first, "b": difference.second, "difference": difference.difference}
+    rest = {"n": list(difference.numbers), "paired": difference.paired, "too_few": difference.is_too_few}
+    return measure_row(difference.measure, values, difference.interval) | rest
 
 
-def _print(context: CommandContext, groups: tuple[Group, Group], found: list[Difference], both: int) -> None:
+def _print(context: CommandContext, groups: tuple[Group, Group], differences: list[Difference], both: int) -> None:
     names = [clean(group.keys[0] or UNKNOWN) for group in groups]
     screen = context.screen
     for letter, name, group in zip("AB", names, groups, strict=True):
         screen.line((f"{letter}  ", "bold"), (name, "cyan"), f"  {plural(len(group.sessions), 'session')}")
-    screen.table(_COLUMNS, (one for one in found if one.first is not None or one.second is not None))
-    for line in _footer(found, both):
+    screen.table(_COLUMNS, (row for row in differences if row.first is not None or row.second is not None))
+    for line in _footer(differences, both):
         screen.paragraph(line)
 
 
-def _name(one: Difference) -> str:
-    kind, name = one.measure
-    return f"score {name}" if kind == "score" and name != REWARD else _WORDS.get(name, name)
+def _name(difference: Difference) -> str:
+    kind, name = difference.measure
+    return f"score {name}" if kind == "score" and name != REWARD else _MEASURE_NAMES.get(name, name)
 
 
-def _number(one: Difference) -> str:
-    return f"{one.numbers[0]:,} tasks" if one.paired else "{:,}, {:,}".format(*one.numbers)
+def _sample_sizes(difference: Difference) -> str:
+    return f"{difference.numbers[0]:,} tasks" if difference.paired else "{:,}, {:,}".format(*difference.numbers)
 
 
-def _difference(one: Difference) -> Cell:
-    if one.is_too_few:
+def _difference(difference: Difference) -> Cell:
+    if difference.is_too_few:
         return _TOO_FEW, "dim"
-    if one.difference is None:
+    if difference.difference is None:
         return None
-    text = _signed(one, one.difference)
-    if one.interval is None:
+    text = _signed(difference, difference.difference)
+    if difference.interval is None:
         return text
-    low, high = (_signed(one, bound).removesuffix(_POINTS) for bound in one.interval)
-    is_seen = one.measure.kind != "sum" and not one.interval.low <= 0 <= one.interval.high
-    return f"{text} ({low} to {high})", reward_style(float(one.difference)) if is_seen else ""
+    low, high = (_signed(difference, bound).removesuffix(_POINTS) for bound in difference.interval)
+    is_significant = difference.measure.kind != "sum" and not difference.interval.low <= 0 <= difference.interval.high
+    return f"{text} ({low} to {high})", reward_style(float(difference.difference)) if is_significant else ""
 
 
-def _signed(one: Difference, value: Number) -> str:
-    match one.measure.kind:
+def _signed(difference: Difference, value: Number) -> str:
+    match difference.measure.kind:
         case "success":
             return f"{100 * float(value):+.0f}{_POINTS}"
         case "score":
             return reward(float(value))
     size = -value if value < 0 else value
-    return f"{'-' if value < 0 else '+'}{value_text(one.measure, size)}"
+    return f"{'-' if value < 0 else '+'}{value_text(difference.measure, size)}"
 
 
-def _footer(found: list[Difference], both: int) -> list[str]:
-    tasks = "; or tasks, each compared with itself" if any(one.paired for one in found) else ""
-    lines = [f"Difference: B less A, with its 95 % interval where it is known. n: sessions of A and B{tasks}."]
-    if any(one.is_too_few for one in found):
+def _footer(differences: list[Difference], both: int) -> list[str]:
+    tasks = "; or tasks, each compared with itself" if any(difference.paired for difference in differences) else ""
+    lines = [f"Difference: B minus A, with its 95 % interval where it is known. n: sessions of A and B{tasks}."]
+    if any(difference.is_too_few for difference in differences):
         lines.append(f"Fewer than {MIN_VALUES}: {_TOO_FEW}.")
     if both:
         lines.append(f"{plural(both, 'session')} in both groups.")
@@ -130,8 +130,8 @@ def _footer(found: list[Difference], both: int) -> list[str]:
 
 _COLUMNS: Final = (
     Column("", _name),
-    Column("A", lambda one: value_text(one.measure, one.first), right=True),
-    Column("B", lambda one: value_text(one.measure, one.second), right=True),
+    Column("A", lambda difference: value_text(difference.measure, difference.first), right=True),
+    Column("B", lambda difference: value_text(difference.measure, difference.second), right=True),
     Column("difference", _difference, shrinks=True),
-    Column("n", _number, right=True),
+    Column("n", _sample_sizes, right=True),
 )

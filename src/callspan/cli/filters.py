@@ -16,7 +16,7 @@ _OUTCOMES: Final = [outcome for outcome in get_args(Outcome) if outcome != "star
 
 
 class Filter(click.Option):
-    """An option that selects records; `--help` only names it."""
+    """An option that selects records; `--help` lists only its name."""
 
     def __init__(self, option: str, field: str, metavar: str | None = None, **more: Any) -> None:
         super().__init__([option, field], metavar=metavar, **more)
@@ -63,21 +63,21 @@ _SORT: Final = click.Option(
     metavar="KEY",
     help=f"Worst first, by {', '.join((*ORDERS[1:], _SCORE))}.",
 )
-_OF_CALLS: Final = frozenset(CallFilter.__struct_fields__) - {"limit", "offset"}
-_OF_SCORES: Final = frozenset(Scoring.__struct_fields__)
-_calls, _scores = converter(CallFilter), converter(Scoring)
+_CALL_FIELDS: Final = frozenset(CallFilter.__struct_fields__) - {"limit", "offset"}
+_SCORE_FIELDS: Final = frozenset(Scoring.__struct_fields__)
+_to_call_filter, _to_scoring = converter(CallFilter), converter(Scoring)
 
 
 def filters(*without: str, scores: bool = True, sort: bool = False) -> list[click.Option]:
-    """Return the options that select calls, except those of these fields of `CallFilter`."""
+    """Return the options that select calls, except those of the `CallFilter` fields in `without`."""
     chosen = [option for option in _CALLS if option.name not in without]
     return [*chosen, *(_SCORES if scores else ()), *([_SORT] if sort else [])]
 
 
 def selected(options: dict[str, object]) -> tuple[CallFilter, Scoring]:
-    """Remove the filter options and `--sort` from the options of a command; return their selection."""
-    given = {name: options.pop(name) for name in [*options] if name in _OF_CALLS}
-    scores = {name: options.pop(name) for name in [*options] if name in _OF_SCORES}
-    if given.get("sort") == _SCORE:
-        scores["sorts"], given["sort"] = True, "start"
-    return _calls(given), _scores(scores)
+    """Remove the filter options and `--sort` from a command's `options`, and return their selection."""
+    calls = {name: options.pop(name) for name in [*options] if name in _CALL_FIELDS}
+    scores = {name: options.pop(name) for name in [*options] if name in _SCORE_FIELDS}
+    if calls.get("sort") == _SCORE:
+        scores["sorts"], calls["sort"] = True, "start"
+    return _to_call_filter(calls), _to_scoring(scores)

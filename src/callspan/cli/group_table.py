@@ -1,4 +1,4 @@
-"""Groups: the table and JSON of `callspan sessions --by`: sums, means and intervals of groups of sessions."""
+"""Group table: the output of `callspan sessions --by`: sums, means and intervals of groups of sessions."""
 
 from __future__ import annotations
 
@@ -39,12 +39,12 @@ def print_groups(
 
 
 def _print_table(context: CommandContext, keys: Sequence[str], groups: Sequence[Group], shown: Sequence[Group]) -> None:
-    objectives = context.scoring.objectives or objectives_of(one for group in groups for one in group.sessions)
+    objectives = context.scoring.objectives or objectives_of(session for group in groups for session in group.sessions)
     columns = (
         *key_columns(keys),
         Column("sessions", lambda group: count(len(group.sessions)), right=True),
-        Column("success", partial(_judged, SUCCESS), right=True),
-        *(Column(name, partial(_judged, Measure("score", name)), right=True) for name in objectives),
+        Column("success", partial(_mean_with_interval, SUCCESS), right=True),
+        *(Column(name, partial(_mean_with_interval, Measure("score", name)), right=True) for name in objectives),
         _each("steps", "steps"),
         _each("calls", "calls"),
         Column("tokens each", _tokens, right=True),
@@ -56,14 +56,14 @@ def _print_table(context: CommandContext, keys: Sequence[str], groups: Sequence[
     context.screen.paragraph(_FOOTER)
 
 
-def _judged(measure: Measure, group: Group) -> Cell:
+def _mean_with_interval(measure: Measure, group: Group) -> Cell:
     """Return a success rate or mean score with its interval, such as `80 % (49 to 94)`."""
-    found = summed(measure, group.sessions)
-    if found.mean is None:
+    mean = summed(measure, group.sessions)
+    if mean.mean is None:
         return None
-    bounds = "" if found.interval is None else " ({} to {})".format(*(_bound(measure, one) for one in found.interval))
-    style = reward_style(float(found.mean)) if measure.kind == "score" else ""
-    return f"{value_text(measure, found.mean)}{bounds}", style
+    bounds = "" if mean.interval is None else " ({} to {})".format(*(_bound(measure, end) for end in mean.interval))
+    style = reward_style(float(mean.mean)) if measure.kind == "score" else ""
+    return f"{value_text(measure, mean.mean)}{bounds}", style
 
 
 def _bound(measure: Measure, value: float) -> str:
@@ -71,21 +71,21 @@ def _bound(measure: Measure, value: float) -> str:
 
 
 def _each(name: str, measure: str) -> Column:
-    one = Measure("sum", measure)
-    return Column(f"{name} each", lambda group: value_text(one, summed(one, group.sessions).mean), right=True)
+    sum_of = Measure("sum", measure)
+    return Column(f"{name} each", lambda group: value_text(sum_of, summed(sum_of, group.sessions).mean), right=True)
 
 
 def _tokens(group: Group) -> Cell:
     means = [summed(Measure("sum", name), group.sessions).mean for name in ("input_tokens", "output_tokens")]
-    return tokens(*(None if one is None else round(one) for one in means))
+    return tokens(*(None if mean is None else round(mean) for mean in means))
 
 
 def _row(keys: Sequence[str], group: Group) -> dict[str, object]:
     rows = []
     for measure in measures_of(group.sessions):
-        found = summed(measure, group.sessions)
-        values = {"sum": found.sum, "mean": found.mean}
-        rows.append(measure_row(measure, values, found.interval) | {"n": found.number})
+        mean = summed(measure, group.sessions)
+        values = {"sum": mean.sum, "mean": mean.mean}
+        rows.append(measure_row(measure, values, mean.interval) | {"n": mean.number})
     return {**dict(zip(keys, group.keys, strict=True)), "sessions": len(group.sessions), "measures": rows}
 
 
@@ -93,11 +93,11 @@ def measure_row(measure: Measure, values: Mapping[str, Number | None], interval:
     """Return the values and the interval of a measure for JSON: money as exact text, times in milliseconds."""
     bounds = {"low": interval.low, "high": interval.high} if interval else {"low": None, "high": None}
     name = measure.name.replace("_ns", "_ms") if measure.is_time else measure.name
-    found = {key: _plain(measure, value) for key, value in {**values, **bounds}.items()}
-    return {"kind": measure.kind, "measure": name, **found}
+    numbers = {key: _json_value(measure, value) for key, value in {**values, **bounds}.items()}
+    return {"kind": measure.kind, "measure": name, **numbers}
 
 
-def _plain(measure: Measure, value: Number | None) -> object:
+def _json_value(measure: Measure, value: Number | None) -> object:
     if isinstance(value, Decimal):
         return exact(value)
     return value / _NS_PER_MS if value is not None and measure.is_time else value

@@ -24,19 +24,19 @@ def limit_option(function: _Command) -> _Command:
 
 def print_page(
     context: CommandContext,
-    found: Iterable[_Row],
+    rows: Iterable[_Row],
     limit: int | None,
     *,
     json_rows: Callable[[Iterable[_Row]], Iterable[object]],
     table: Callable[[Sequence[_Row]], None],
 ) -> bool:
-    """Print rows as JSON or as a table, with a note if it is truncated; return whether there was any row."""
+    """Print at most `limit` rows as JSON or as a table, with a note if there are more; return whether there are any."""
     if context.json:
-        return bool(context.emit_all(json_rows(islice(found, limit))))
-    left = iter(found)
-    shown = list(islice(left, limit or TABLE_ROWS))
+        return bool(context.emit_all(json_rows(islice(rows, limit))))
+    remaining = iter(rows)
+    shown = list(islice(remaining, limit or TABLE_ROWS))
     if shown:
         table(shown)
-    if next(left, None) is not None:
+    if next(remaining, None) is not None:
         context.screen.paragraph(f"the first {len(shown):,}: --limit N shows more, --json all", "dim")
     return bool(shown)

@@ -32,8 +32,8 @@ PRIORITIES: Final = (
     *("calls each", "p50", "p95", "time each", "started", "given", "line", "errors", "user", "first token", "retries"),
     *("steps", "steps each", "output", "label", "source", "comment", "first words", "active"),
 )
-"""Columns of all lists by importance: a narrow screen drops the last first. Columns with other names stay."""
-_PLACES: Final = {name: place for place, name in enumerate(PRIORITIES, 1)}
+"""Columns of all lists, most important first; a narrow screen drops the last ones. Other columns are always shown."""
+_RANKS: Final = {name: rank for rank, name in enumerate(PRIORITIES, 1)}
 _GAP: Final = 2
 """Spaces between columns."""
 _MIN_WIDTH: Final = 8
@@ -43,7 +43,7 @@ _MIN_WIDTH: Final = 8
 Part: TypeAlias = Text | str | tuple[str, str]
 """A text with an optional style."""
 Cell: TypeAlias = Part | None
-"""The content of a cell; none is unknown."""
+"""The content of a cell; None is an unknown value."""
 
 
 class _Console(Console):
@@ -107,13 +107,13 @@ def reward_style(value: float | None) -> str:
 
 
 def marks(counts: SessionSummary | Summary) -> list[str]:
-    """Return the number of incomplete answers among successful calls, as `2 cut off`."""
-    odd = {"cut by length": counts.cut_by_length, "cut off": counts.cut_off, "cancelled": counts.cancelled}
-    return [f"{number:,} {word}" for word, number in odd.items() if number]
+    """Return texts such as `2 cut off` for the incomplete answers among successful calls."""
+    numbers = {"cut by length": counts.cut_by_length, "cut off": counts.cut_off, "cancelled": counts.cancelled}
+    return [f"{number:,} {word}" for word, number in numbers.items() if number]
 
 
 def errors_cell(counts: SessionSummary | Summary) -> Cell:
-    """Return the number of failed calls."""
+    """Return the number of failed calls, in red if there are any."""
     return count(counts.errors), "red" if counts.errors else ""
 
 
@@ -138,22 +138,22 @@ class Column(NamedTuple):
 
 
 def key_columns(keys: Sequence[str]) -> list[Column]:
-    """Return the columns of the groupings of rows, which have the values in `keys`."""
+    """Return a column for each grouping key; each row has its values, in the same order, in `row.keys`."""
 
     def column(at: int, name: str) -> Column:
-        return Column(name, lambda one: (one.keys[at] or UNKNOWN, "cyan"), shrinks=True, stays=True)
+        return Column(name, lambda row: (row.keys[at] or UNKNOWN, "cyan"), shrinks=True, stays=True)
 
     return [column(at, name) for at, name in enumerate(keys)]
 
 
 def fitted(columns: Sequence[Column], rows: Iterable[object], width: int) -> Table:
-    """Return a table that fits into `width`, without unknown columns and those that do not fit, by `PRIORITIES`."""
+    """Return a table of at most `width`, without the columns that have no known value and the last of `PRIORITIES`."""
     cells = [[styled(column.value(row) or UNKNOWN) for column in columns] for row in rows]
     widths = [max([len(column.name), *(row[at].cell_len for row in cells)]) for at, column in enumerate(columns)]
     least = [min(size, _MIN_WIDTH) if column.shrinks else size for size, column in zip(widths, columns, strict=True)]
-    order = [_PLACES.get(column.name, 0) if not column.stays else 0 for column in columns]
-    kept = [at for at, place in enumerate(order) if not place or any(row[at].plain != UNKNOWN for row in cells)]
-    while sum(least[at] + _GAP for at in kept) - _GAP > width and order[last := max(kept, key=order.__getitem__)]:
+    ranks = [_RANKS.get(column.name, 0) if not column.stays else 0 for column in columns]
+    kept = [at for at, rank in enumerate(ranks) if not rank or any(row[at].plain != UNKNOWN for row in cells)]
+    while sum(least[at] + _GAP for at in kept) - _GAP > width and ranks[last := max(kept, key=ranks.__getitem__)]:
         kept.remove(last)
     table = Table(box=None, padding=(0, _GAP, 0, 0), pad_edge=False, header_style="bold")
     for column in (columns[at] for at in kept):

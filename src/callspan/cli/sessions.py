@@ -52,43 +52,43 @@ def sessions_command(
     """
     with context.reader() as reader:
         which = context.resolved(reader, which)
-        fitting = reader.sessions(which)
+        sessions = reader.sessions(which)
         if keys:
-            found = print_groups(context, fitting, keys, limit)
+            any_found = print_groups(context, sessions, keys, limit)
         else:
             table = partial(_print_table, context, reader)
-            found = print_page(context, fitting, limit, json_rows=partial(map, session_row), table=table)
-    if not found and (context.scoring.chooses or which != CallFilter()):
+            any_found = print_page(context, sessions, limit, json_rows=partial(map, session_row), table=table)
+    if not any_found and (context.scoring.chooses or which != CallFilter()):
         context.no_match(f"No such sessions in {context.store_name}.")
-    if not found:
+    if not any_found:
         context.no_match(f"No sessions in {context.store_name}. Calls outside a session: `callspan calls`.")
 
 
-def _print_table(context: CommandContext, reader: Reader, found: Sequence[SessionSummary]) -> None:
-    ids = short_ids(summary.session.session_id for summary in found)
-    words = reader.first_words([*ids])
+def _print_table(context: CommandContext, reader: Reader, sessions: Sequence[SessionSummary]) -> None:
+    ids = short_ids(summary.session.session_id for summary in sessions)
+    first_words = reader.first_words([*ids])
     columns = (
-        Column("started", lambda one: local_time(one.session.start_ns)),
-        Column("session", lambda one: (ids[one.session.session_id], "cyan")),
-        Column("name", lambda one: one.session.name, shrinks=True),
-        Column("user", lambda one: one.session.user_id, shrinks=True),
-        Column("outcome", lambda one: (", ".join((one.outcome, *marks(one))), session_style(one))),
-        Column("reward", lambda one: (reward(one.reward), reward_style(one.reward)), right=True),
-        Column("steps", lambda one: count(one.timesteps), right=True),
-        Column("calls", lambda one: count(one.calls), right=True),
+        Column("started", lambda summary: local_time(summary.session.start_ns)),
+        Column("session", lambda summary: (ids[summary.session.session_id], "cyan")),
+        Column("name", lambda summary: summary.session.name, shrinks=True),
+        Column("user", lambda summary: summary.session.user_id, shrinks=True),
+        Column("outcome", lambda summary: (", ".join((summary.outcome, *marks(summary))), session_style(summary))),
+        Column("reward", lambda summary: (reward(summary.reward), reward_style(summary.reward)), right=True),
+        Column("steps", lambda summary: count(summary.timesteps), right=True),
+        Column("calls", lambda summary: count(summary.calls), right=True),
         Column("errors", errors_cell, right=True),
-        Column("tokens", lambda one: tokens(one.input_tokens, one.output_tokens), right=True),
-        Column("cost", lambda one: money(one.cost_usd), right=True),
-        Column("time", lambda one: duration(one.duration_ns), right=True),
-        Column("active", lambda one: duration(one.active_ns), right=True),
-        Column("first words", lambda one: words.get(one.session.session_id), shrinks=True),
+        Column("tokens", lambda summary: tokens(summary.input_tokens, summary.output_tokens), right=True),
+        Column("cost", lambda summary: money(summary.cost_usd), right=True),
+        Column("time", lambda summary: duration(summary.duration_ns), right=True),
+        Column("active", lambda summary: duration(summary.active_ns), right=True),
+        Column("first words", lambda summary: first_words.get(summary.session.session_id), shrinks=True),
     )
-    scores = (Column(one, partial(_score, one), right=True, stays=True) for one in context.scoring.objectives)
-    context.screen.table((*columns, *scores), found)
+    scores = (Column(name, partial(_score, name), right=True, stays=True) for name in context.scoring.objectives)
+    context.screen.table((*columns, *scores), sessions)
 
 
 def _score(objective: str, summary: SessionSummary) -> Cell:
     """Return the mean of an objective, with the number of values if there are several."""
-    value, given = summary.score(objective), summary.scores.get(objective)
-    number = f" ({count(given.count)})" if given is not None and given.count > 1 else ""
+    value, values = summary.score(objective), summary.scores.get(objective)
+    number = f" ({count(values.count)})" if values is not None and values.count > 1 else ""
     return f"{reward(value)}{number}", reward_style(value)

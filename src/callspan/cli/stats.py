@@ -19,17 +19,17 @@ from callspan.formatting import UNKNOWN, count, exact, milliseconds, money, toke
 from callspan.stores import GROUPINGS, CallFilter, Reader, Summary
 
 _COLUMNS: Final = (
-    Column("calls", lambda one: count(one.calls), right=True, stays=True),
+    Column("calls", lambda summary: count(summary.calls), right=True, stays=True),
     Column("errors", errors_cell, right=True),
-    Column("retries", lambda one: count(one.retries), right=True),
-    Column("tokens", lambda one: tokens(one.input_tokens, one.output_tokens), right=True),
-    Column("cost", lambda one: money(one.cost_usd), right=True),
-    Column("p50", lambda one: milliseconds(one.p50_ms), right=True),
-    Column("p95", lambda one: milliseconds(one.p95_ms), right=True),
-    Column("first token", lambda one: milliseconds(one.ttft_p50_ms), right=True),
+    Column("retries", lambda summary: count(summary.retries), right=True),
+    Column("tokens", lambda summary: tokens(summary.input_tokens, summary.output_tokens), right=True),
+    Column("cost", lambda summary: money(summary.cost_usd), right=True),
+    Column("p50", lambda summary: milliseconds(summary.p50_ms), right=True),
+    Column("p95", lambda summary: milliseconds(summary.p95_ms), right=True),
+    Column("first token", lambda summary: milliseconds(summary.ttft_p50_ms), right=True),
 )
-_EXPLAINED: Final = 1_000
-"""Number of newest calls whose reasons for unknown costs are counted."""
+_MAX_EXPLAINED_CALLS: Final = 1_000
+"""Number of newest calls that are searched for reasons of unknown costs."""
 _EPILOG: Final = """\
 callspan stats --by user,model --since 1d
 callspan stats --by meta:variant --experiment prompts-2"""
@@ -58,9 +58,9 @@ def stats_command(context: CommandContext, which: CallFilter, keys: list[str], l
     """
     with context.reader() as reader:
         which = context.resolved(reader, which)
-        found = list(reader.summary(keys, which))
+        summaries = list(reader.summary(keys, which))
         rows, table = partial(map, partial(_row, keys)), partial(_print_table, context, reader, which, keys)
-        if not print_page(context, found, limit, json_rows=rows, table=table):
+        if not print_page(context, summaries, limit, json_rows=rows, table=table):
             context.no_match(f"No such calls in {context.store_name}.")
 
 
@@ -77,15 +77,15 @@ def _print_table(
     unpriced = list(_unpriced(shown))
     for line in unpriced:
         context.screen.paragraph(line, "yellow")
-    newest = msgspec.structs.replace(which, limit=_EXPLAINED, content="none")
-    for why in why_unknown(reader.calls(newest)) if unpriced else ():
-        context.screen.paragraph(why, "dim")
+    newest = msgspec.structs.replace(which, limit=_MAX_EXPLAINED_CALLS, content="none")
+    for reason in why_unknown(reader.calls(newest)) if unpriced else ():
+        context.screen.paragraph(reason, "dim")
 
 
-def _unpriced(found: Sequence[Summary]) -> Iterator[str]:
-    """Report sums of cost that omit calls without a price. Calls that failed without tokens are not reported."""
-    for summary in found:
-        unknown = summary.calls_without_cost
-        if unknown > summary.errors or (summary.cost_usd is None and summary.input_tokens is not None):
+def _unpriced(summaries: Sequence[Summary]) -> Iterator[str]:
+    """Yield a line for each sum that lacks the cost of some calls; failed calls without tokens do not count."""
+    for summary in summaries:
+        without_cost = summary.calls_without_cost
+        if without_cost > summary.errors or (summary.cost_usd is None and summary.input_tokens is not None):
             name = ", ".join(key or UNKNOWN for key in summary.keys)
-            yield f"{name}: {unknown:,} of {summary.calls:,} calls have no known cost"
+            yield f"{name}: {without_cost:,} of {summary.calls:,} calls have no known cost"
