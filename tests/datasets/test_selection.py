@@ -145,7 +145,7 @@ def test_the_command_says_what_is_left_out_and_cut_off(world: World, tmp_path: P
     answer = ask("--store", store, "export", "openai", *where)
     shown = answer.err if target == "stdout" else answer.out
     assert "left out: call: outcome cancelled (1)" in shown
-    assert "2 answers that were cut off are in" in shown
+    assert "2 answers that were cut off are included" in shown
     assert "--without-cut-off" in shown
     answer = ask("--store", store, "export", "openai", "--session", "good", "--without-cut-off", *where)
     assert "left out: call: cut off (1)" in (answer.err if target == "stdout" else answer.out)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final
 
 INTERRUPTED: Final = 128 + signal.SIGINT
-_NEEDED: Final = ("click", "rich")
+_REQUIRED_PACKAGES: Final = ("click", "rich")
 _STREAMS: Final = {"stdin": "r", "stdout": "w", "stderr": "w"}
 
 
@@ -18,7 +18,7 @@ def main() -> None:
     """Run the command.
 
     Exit codes: 0 success, 1 nothing was found or a check failed, 2 wrong usage, 130 interrupted, 141 the reader of its
-    output has closed the pipe. `callspan run` requires nothing beyond the base installation.
+    output has closed the pipe. `callspan run` needs neither click nor rich.
     """
     for name, mode in _STREAMS.items():
         if getattr(sys, name) is None:  # closed by the parent process
@@ -35,7 +35,7 @@ def main() -> None:
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
     except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] not in _NEEDED:
+        if (error.name or "").partition(".")[0] not in _REQUIRED_PACKAGES:
             raise
         sys.exit(
             f'The callspan command needs {error.name}: pip install "callspan[cli]" (`callspan run` works without it)'

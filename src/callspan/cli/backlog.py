@@ -19,7 +19,7 @@ from callspan.stores.spools import directories_for
 if TYPE_CHECKING:
     from callspan.spool.directory import WaitingSegment
 
-_SHORTLY_S: Final = 0.25
+_RECHECK_S: Final = 0.25
 
 
 class Backlog:
@@ -32,7 +32,7 @@ class Backlog:
         self._error: str | None = None
 
     def deliver(self, *, shown: bool) -> None:
-        """Deliver the segments that no running process holds and print the number of their records.
+        """Deliver the segments of ended processes and print the number of their records.
 
         `shown`: show a progress bar.
         """
@@ -41,14 +41,14 @@ class Backlog:
         # Importing the delivery code takes longer than most commands run.
         from callspan.delivery import leftovers
 
-        with progress("records that ended processes left", shown=shown) as tell:
-            done = leftovers.deliver(self._store, progress=tell)
-        self._error = done.error
-        if done.delivered:
-            where = ", ".join(map(str, done.directories))
-            _print(f"Delivered {plural(done.delivered, 'record')} that ended processes had left in {where}.")
-        if done.damaged:
-            _print(f"{plural(done.damaged, 'record')} there are damaged: see callspan doctor.")
+        with progress("records that ended processes left", shown=shown) as update:
+            result = leftovers.deliver(self._store, progress=update)
+        self._error = result.error
+        if result.delivered:
+            where = ", ".join(map(str, result.directories))
+            _print(f"Delivered {plural(result.delivered, 'record')} that ended processes had left in {where}.")
+        if result.damaged:
+            _print(f"{plural(result.damaged, 'record')} there are damaged: see callspan doctor.")
 
     def say(self) -> bool:
         """Print on stderr which records still wait and why; return whether any do."""
@@ -58,42 +58,42 @@ class Backlog:
         return bool(lines)
 
     def sentences(self) -> list[str]:
-        """Return the records that still wait, with the reason, and the lost ones."""
+        """Return a sentence for each directory with waiting records, with the reason, and one for each loss."""
         return [*self._lines(), *self._losses()]
 
     def _lines(self) -> list[str]:
         if not self._directories:
             return []
         sums: defaultdict[tuple[Path, str], int] = defaultdict(int)
-        for one in self._still_waiting():
-            sums[one.path.parent, self._why(one)] += one.records
+        for segment in self._still_waiting():
+            sums[segment.path.parent, self._reason(segment)] += segment.records
         return [
             f"{plural(records, 'record', 'wait')} in {directory}: {why}." for (directory, why), records in sums.items()
         ]
 
     def _still_waiting(self) -> list[WaitingSegment]:
-        """Return the waiting records, without the segments that a running process is delivering."""
+        """Return the waiting segments, except those that a running process is just delivering."""
         from callspan.delivery.leftovers import waiting
 
-        found = waiting(self._store)
-        if not any(one.held for one in found):
-            return found
-        time.sleep(_SHORTLY_S)
-        later = {one.path: one.records for one in waiting(self._store)}
-        return [one for one in found if not one.held or later.get(one.path) == one.records]
+        segments = waiting(self._store)
+        if not any(segment.held for segment in segments):
+            return segments
+        time.sleep(_RECHECK_S)
+        later = {segment.path: segment.records for segment in waiting(self._store)}
+        return [segment for segment in segments if not segment.held or later.get(segment.path) == segment.records]
 
     def _losses(self) -> list[str]:
         """Return a line for each loss of records that will never reach this store."""
-        found: list[str] = []
+        lines: list[str] = []
         for directory in self._directories:
             losses = read_losses(directory)
-            counted = [(loss, f"dropped ({reason})") for reason, loss in losses.dropped.items()]
-            counted += [(loss, f"given up for {name}") for name, loss in losses.given_up.items()]
-            found += [f"Lost at {directory}: {loss} {what}; see callspan doctor." for loss, what in counted]
-        return found
+            causes = [(loss, f"dropped ({reason})") for reason, loss in losses.dropped.items()]
+            causes += [(loss, f"given up for {name}") for name, loss in losses.given_up.items()]
+            lines += [f"Lost at {directory}: {loss} {cause}; see callspan doctor." for loss, cause in causes]
+        return lines
 
-    def _why(self, one: WaitingSegment) -> str:
-        if one.held:
+    def _reason(self, segment: WaitingSegment) -> str:
+        if segment.held:
             return "a running process has them"
         return self._error or "callspan ship delivers them"
 

@@ -17,8 +17,8 @@ def outcome_text(call: CallRecord) -> Text:
     """Return a call's outcome, the missing part of its answer, its HTTP status and its number of retries."""
     word = " ".join(filter(None, (call.outcome, _kind_of_error(call))))
     style = OUTCOME_STYLES.get(call.outcome, "")
-    for is_so, mark in ((call.is_cut_by_length, "cut by length"), (call.is_cut_off, "cut off")):
-        if is_so:
+    for applies, mark in ((call.is_cut_by_length, "cut by length"), (call.is_cut_off, "cut off")):
+        if applies:
             # Instead of `success`, because 80 columns have room for only one word.
             word, style = (mark, "yellow") if call.outcome == "success" else (f"{word}, {mark}", style)
     if call.response is not None and call.response.unrecognized:
@@ -58,17 +58,17 @@ def call_tokens(call: CallRecord) -> str:
 
 def turn_lines(call: CallRecord, turn: VoiceTurn) -> Iterator[Text]:
     """Yield the lines of a voice turn: the user's speech, unless a transcription shows it, then its own."""
-    asked = call.conversation.input if turn.speaker == "assistant" and call.conversation is not None else []
-    for message in asked:
+    spoken_input = call.conversation.input if turn.speaker == "assistant" and call.conversation is not None else []
+    for message in spoken_input:
         if message.role == "user" and message not in turn.shown:
             yield styled(_speaker("user", seconds_of([message])), message.text or "")
-    sound = "token" if turn.seconds is None else "audio"
-    heard = "" if turn.heard_s is None else f" after {_length(turn.heard_s)}"
+    unit = "token" if turn.seconds is None else "audio"
+    played = "" if turn.heard_s is None else f" after {_length(turn.heard_s)}"
     yield styled(
         _speaker(turn.speaker, turn.seconds),
-        (f"(first {sound} {duration(call.timing.first_token_ns)})  " if turn.speaker == "assistant" else "", "dim"),
+        (f"(first {unit} {duration(call.timing.first_token_ns)})  " if turn.speaker == "assistant" else "", "dim"),
         f"{money(call.cost.usd)}  " if call.cost else "",
-        (f"barge-in{heard}  ", "yellow") if turn.is_barge_in else other_outcome(call),
+        (f"barge-in{played}  ", "yellow") if turn.is_barge_in else other_outcome(call),
         result_text(call),
     )
 

@@ -1,4 +1,4 @@
-"""CommandContext: the context of a sub-command: its store, screen, JSON output and error handling."""
+"""CommandContext: the store, screen, JSON output and error handling of a sub-command."""
 
 from __future__ import annotations
 
@@ -37,7 +37,8 @@ from callspan.stores import (
 
 _MAX_MESSAGE: Final = 300
 """Maximum number of characters shown of a driver's message."""
-_OF_ALL: Final = ("store", "as_json")
+_COMMON: Final = ("store", "as_json")
+"""The names of the options that every sub-command has."""
 _ADVICE: Final = (
     "Record something first (`callspan run app.py`, or `callspan.instrument(stores=...)` in your code; "
     "`callspan demo` makes an example), or name another store with --store."
@@ -56,8 +57,8 @@ class Command(click.Command):
     """
 
     def __init__(self, *, params: list[click.Parameter], filters: Sequence[click.Option] = (), **attrs: Any) -> None:
-        of_all = [click.Option(["--store"], metavar="URL"), click.Option(["--json", "as_json"], is_flag=True)]
-        super().__init__(params=[*params, *filters, *of_all], **attrs)
+        common = [click.Option(["--store"], metavar="URL"), click.Option(["--json", "as_json"], is_flag=True)]
+        super().__init__(params=[*params, *filters, *common], **attrs)
         self._has_filters = bool(filters)
 
     def format_help_text(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -70,15 +71,15 @@ class Command(click.Command):
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write its own options, a line for the common options, and the names of the filters."""
-        options = [one for one in self.params if isinstance(one, click.Option) and one.name not in _OF_ALL]
-        filters = [one for one in options if isinstance(one, Filter)]
+        options = [param for param in self.params if isinstance(param, click.Option) and param.name not in _COMMON]
+        filters = [option for option in options if isinstance(option, Filter)]
         with formatter.section("Options"):
-            own = [record for one in options if one not in filters and (record := one.get_help_record(ctx))]
+            own = [record for option in options if option not in filters and (record := option.get_help_record(ctx))]
             if own:
                 formatter.write_dl(own)
             formatter.write("  --store URL, --json, -h: as `callspan --help` says\n")
         # An option and its value stay on one line.
-        names = [f"{one.opts[0]}\0{one.metavar}" if one.metavar else one.opts[0] for one in filters]
+        names = [f"{option.opts[0]}\0{option.metavar}" if option.metavar else option.opts[0] for option in filters]
         if names:
             wrap = textwrap.TextWrapper(formatter.width, subsequent_indent="  ", break_on_hyphens=False)
             formatter.write(f"\n{wrap.fill('  '.join(['Filters:', *names]))}\n".replace("\0", " "))
@@ -98,23 +99,23 @@ class Command(click.Command):
         except (click.ClickException, BrokenPipeError):
             raise
         except SettingError as error:
-            # The option sets the setting that the message names.
+            # The message names the variable, but --store may have set the value.
             text = error_text(error).replace("CALLSPAN_STORES: ", "--store, CALLSPAN_STORES: ", 1)
             raise click.UsageError(clean(text), ctx) from error
         except (StoreError, OtherFormatError) as error:
             raise _failure(error_text(error)) from error
         except OSError as error:
-            named = f"{error.filename}: " if error.filename else ""
-            raise _failure(f"{named}{error.strerror or error_text(error)}"[:_MAX_MESSAGE]) from error
+            file = f"{error.filename}: " if error.filename else ""
+            raise _failure(f"{file}{error.strerror or error_text(error)}"[:_MAX_MESSAGE]) from error
         except driver_errors() as error:
             raise _failure(_first_line(error)) from error
 
     def _arguments(self, ctx: click.Context) -> dict[str, Any]:
         """Return the arguments of the callback. Raises UsageError, SettingError."""
         options = dict(ctx.params)
-        before = ctx.find_root().params
-        store = options.pop("store") or before.get("store") or stores_of_environment()
-        json = options.pop("as_json") or before.get("as_json", False)
+        group_options = ctx.find_root().params
+        store = options.pop("store") or group_options.get("store") or stores_of_environment()
+        json = options.pop("as_json") or group_options.get("as_json", False)
         if not split_urls(store):
             raise click.UsageError(f"--store {store!r} names no store")
         if not self._has_filters:
@@ -141,14 +142,14 @@ class CommandContext:
     def reader(self) -> Iterator[Reader]:
         """Yield the store opened for reading, after the waiting records have been delivered to it.
 
-        Reports records that still wait. A store without records ends the command with advice.
+        Reports records that still wait. If the store has no records, ends the command with advice.
         """
-        waits = self._delivered()
+        has_backlog = self._delivered()
         try:
             reader = open_store(self.store)
         except EmptyStoreError as error:
             advice = self.store_beside() or _ADVICE
-            self.fail(f"{self.store_name} has no records yet." if waits else f"{error_text(error)}\n{advice}")
+            self.fail(f"{self.store_name} has no records yet." if has_backlog else f"{error_text(error)}\n{advice}")
         try:
             yield scored(reader, self.scoring)
         except driver_errors() as error:
@@ -187,7 +188,7 @@ class CommandContext:
         return backlog.say()
 
     def store_beside(self) -> str | None:
-        """Return a sentence that names another SQLite store in the directory of a missing file."""
+        """Return a sentence that names another SQLite store beside a missing file; None if there is no such store."""
         path = find_store(first_readable(self.store)).path
         for other in sorted(path.parent.glob("*.db")) if path is not None and not path.exists() else ():
             url = f"sqlite:///{other}"

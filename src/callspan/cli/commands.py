@@ -18,8 +18,8 @@ _COMMANDS: Final = (
     *("demo", "run", "sessions", "calls", "show", "stats", "compare", "view", "report", "export", "import"),
     *("send", "replay", "doctor", "delete", "ship", "reprice"),
 )
-"""The sub-commands in the order of the help text, each in a module of its name."""
-_KEYWORDS: Final = {"import": "import_records"}
+"""The sub-commands in the order of the help text, each in a module of its name, except for Python's keywords."""
+_RENAMED_MODULES: Final = {"import": "import_records"}
 _EPILOG: Final = """\b
 Examples:
   callspan run app.py                  record the calls of an application
@@ -59,7 +59,7 @@ class _Commands(click.Group):
             return None
         if cmd_name == "run":
             return _Run("run", short_help=run.SHORT_HELP, add_help_option=False)
-        module = import_module(f"callspan.cli.{_KEYWORDS.get(cmd_name, cmd_name)}")
+        module = import_module(f"callspan.cli.{_RENAMED_MODULES.get(cmd_name, cmd_name)}")
         return cast("click.Command", getattr(module, f"{cmd_name}_command"))
 
     def invoke(self, ctx: click.Context) -> Any:
@@ -87,7 +87,7 @@ def _forget_output() -> None:
 @click.option("--json", "as_json", is_flag=True, help="Machine-readable output on stdout.")
 @click.version_option(package_name="callspan", message="callspan %(version)s")
 def callspan(store: str | None, as_json: bool) -> None:
-    """Show, sum and export recorded calls to openai and anthropic."""
+    """Show, sum and export recorded calls of the openai, anthropic and groq SDKs."""
     del store, as_json  # read by the sub-commands
-    # The driver also raises its errors, which are reported.
+    # The driver raises each error that it logs, and the command reports it.
     logging.getLogger("clickhouse_connect").setLevel(logging.CRITICAL)

@@ -1,4 +1,4 @@
-"""`callspan delete` erases records, by filters or age, from SQLite, Postgres and the spool."""
+"""`callspan delete`: erase records, by id, filter or age, from SQLite, Postgres and the spool."""
 
 from __future__ import annotations
 
@@ -55,51 +55,51 @@ def delete_command(
 ) -> None:
     """Erase sessions and calls from SQLite, Postgres and the records that wait.
 
-    Filters of calls (--model, --failed, ...) erase only calls. For other stores it prints what to run. Exit code 1 if
-    something is left, or no store has a given id.
+    Filters of calls (--model, --failed, ...) erase only calls. For other stores it prints the statements to run.
+    Exit code 1 if records remain, or no store has a given id.
     """
     if not (ids or calls or older_ns) and which == CallFilter():
         raise click.UsageError("Say what to delete: SESSION, --call, --user or another filter, or --older-than.")
-    chosen, single = _whole_ids(context, "session", ids), _whole_ids(context, "call", calls)
-    act = partial(erase, context.store, which, sessions=chosen or None, calls=single or None, older_than_ns=older_ns)
-    act = partial(act, vacuum=vacuum)
+    sessions, singles = _full_ids(context, "session", ids), _full_ids(context, "call", calls)
+    act = partial(erase, context.store, which, sessions=sessions or None, calls=singles or None, vacuum=vacuum)
+    act = partial(act, older_than_ns=older_ns)
     if dry_run or not yes:
         planned = act(dry_run=True)
         if dry_run:
             _show(context, planned)
             return
-        if not _fits_nothing(planned):
+        if not _erases_nothing(planned):
             _confirm(clean_lines("\n".join(_lines(planned))))
     _show(context, act())
 
 
-def _whole_ids(context: CommandContext, kind: _Kind, ids: Sequence[str]) -> list[str]:
+def _full_ids(context: CommandContext, kind: _Kind, ids: Sequence[str]) -> list[str]:
     """Return the full ids of sessions or calls given by unique prefixes. Ends the command if one matches none."""
     if not (ids and any(isinstance(find_store(url), SqlStore) for url in split_urls(context.store))):
         return [*ids]
     with context.reader() as reader:
-        return [_whole(context, reader, kind, ident) for ident in ids]
+        return [_full_id(context, reader, kind, ident) for ident in ids]
 
 
-def _whole(context: CommandContext, reader: Reader, kind: _Kind, ident: str) -> str:
+def _full_id(context: CommandContext, reader: Reader, kind: _Kind, ident: str) -> str:
     if reader.is_erased(kind, ident):  # it may also be the prefix of another
         return ident
     named = context.named(reader, ident)
-    whole = named.call_id if isinstance(named, CallRecord) else named.session.session_id
-    if isinstance(named, CallRecord) != (kind == "call") or not whole.startswith(ident):
-        context.no_match(f"{ident} is no {kind}: it names {whole}.")
-    return whole
+    full_id = named.call_id if isinstance(named, CallRecord) else named.session.session_id
+    if isinstance(named, CallRecord) != (kind == "call") or not full_id.startswith(ident):
+        context.no_match(f"{ident} is no {kind}: it names {full_id}.")
+    return full_id
 
 
-def _fits_nothing(receipt: Receipt) -> bool:
-    return receipt.is_complete and not any(one.total for one in receipt.stores)
+def _erases_nothing(receipt: Receipt) -> bool:
+    return receipt.is_complete and not any(counts.total for counts in receipt.stores)
 
 
 def _show(context: CommandContext, receipt: Receipt) -> None:
     """Print a receipt. Ends the command with exit code 1 if records remain or there is no store."""
-    if _fits_nothing(receipt) and not receipt.by_hand:
+    if _erases_nothing(receipt) and not receipt.by_hand:
         with context.reader():
-            pass  # reports why there is no store
+            pass  # a missing or empty store ends the command with its reason
     if context.json:
         context.emit(msgspec.to_builtins(receipt) | {"complete": receipt.is_complete})
     else:
@@ -107,23 +107,24 @@ def _show(context: CommandContext, receipt: Receipt) -> None:
             context.screen.paragraph(line)
         for name, statements in receipt.by_hand.items():
             context.screen.paragraph(f"{name}: {_BY_HAND if statements else _NOTHING}")
-            for one in statements:
-                click.echo(clean(one))
+            for statement in statements:
+                click.echo(clean(statement))
     if not receipt.is_complete:
         raise click.exceptions.Exit(1)
 
 
 def _lines(receipt: Receipt) -> list[str]:
     done = "would be deleted" if receipt.dry_run else "deleted"
-    lines = [f"{one.store}: {_counts(one)} {done}." for one in receipt.stores if one.total or one.left is None]
-    lines += [f"{one.store}: left: {one.left}." for one in receipt.stores if one.left is not None]
-    lines += [f"{one.store}: {_COPIES}" for one in receipt.stores if one.copies]
+    stores = receipt.stores
+    lines = [f"{store.store}: {_counts(store)} {done}." for store in stores if store.total or store.left is None]
+    lines += [f"{store.store}: left: {store.left}." for store in stores if store.left is not None]
+    lines += [f"{store.store}: {_COPIES}" for store in stores if store.copies]
     return lines
 
 
 def _counts(erased: ErasureCounts) -> str:
-    found = {word: getattr(erased, f"{word}s") for word in _COUNTED}
-    return ", ".join(plural(number, word) for word, number in found.items() if number) or "nothing"
+    numbers = {word: getattr(erased, f"{word}s") for word in _COUNTED}
+    return ", ".join(plural(number, word) for word, number in numbers.items() if number) or "nothing"
 
 
 def _confirm(question: str) -> None:

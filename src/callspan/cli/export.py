@@ -43,9 +43,13 @@ callspan export preferences -o pairs.jsonl --margin 0.2 --pair-by seed"""
 @click.option("--reasoning", is_flag=True, help="Keep reasoning (OpenAI rejects it).")
 @click.option("--metadata", "has_metadata", is_flag=True, help="Add ids and rewards (OpenAI rejects them).")
 @click.option("--pair-by", metavar="KEY", default="task_id", help="Pair by task_id or this metadata.")
-@click.option("--margin", type=float, metavar="R", default=0.0, help="Pairs: least difference of rewards.")
+@click.option("--margin", type=float, metavar="R", default=0.0, help="Pairs: minimum difference of rewards.")
 @click.option(
-    "--format", "pair_format", type=click.Choice(["openai", "trl"]), default="openai", help="Pairs: whose fields."
+    "--format",
+    "pair_format",
+    type=click.Choice(["openai", "trl"]),
+    default="openai",
+    help="Pairs: names of the fields.",
 )
 def export_command(
     context: CommandContext,
@@ -55,22 +59,22 @@ def export_command(
     *,
     dry_run: bool,
     has_metadata: bool,
-    **given: object,
+    **options: object,
 ) -> None:
     """Check the options that belong together, and write the dataset."""
     if output is None and not dry_run:
         raise click.UsageError("Give the output file with -o FILE, or use --dry-run.")
     target = None if dry_run else output
     objective = (*context.scoring.objectives, REWARD)[0]
-    options = converter(Options)({**given, "metadata": has_metadata, "objective": objective})
-    with context.reader() as reader, progress("sessions", shown=not context.json) as tell:
+    export_options = converter(Options)({**options, "metadata": has_metadata, "objective": objective})
+    with context.reader() as reader, progress("sessions", shown=not context.json) as update:
 
         def show(statistics: Statistics) -> None:
-            tell(statistics.sessions, statistics.sessions_found, f"{statistics.rows:,} rows of sessions")
+            update(statistics.sessions, statistics.sessions_found, f"{statistics.rows:,} rows of sessions")
 
         which = context.resolved(reader, which)
-        with nullcontext(None) if target is None else written_to(target, context.files()) as place:
-            statistics = export(reader, format_name, place, which, options, progress=show)
+        with nullcontext(None) if target is None else written_to(target, context.files()) as file:
+            statistics = export(reader, format_name, file, which, export_options, progress=show)
     _report(context, statistics, target)
 
 
@@ -90,9 +94,9 @@ def _report(context: CommandContext, statistics: Statistics, target: Path | None
 
 def _print_statistics(context: CommandContext, statistics: Statistics, target: Path | None) -> None:
     screen = context.screen
-    where = "would be written" if target is None else f"written to {target}"
+    destination = "would be written" if target is None else f"written to {target}"
     screen.paragraph(
-        f"{plural(statistics.rows, 'row')} {where}" if statistics.rows else "no rows, nothing written", "bold"
+        f"{plural(statistics.rows, 'row')} {destination}" if statistics.rows else "no rows, nothing written", "bold"
     )
     screen.line(
         f"  {count(statistics.sessions_kept)} of {count(statistics.sessions)} sessions, "
@@ -103,13 +107,13 @@ def _print_statistics(context: CommandContext, statistics: Statistics, target: P
 
 
 def _left_out(statistics: Statistics) -> Iterator[tuple[tuple[str, str] | str, ...]]:
-    """Yield lines about answers that were cut off, and about omitted rows."""
+    """Yield lines on cut-off answers and on omitted rows, as arguments of `Screen.line`."""
     number = statistics.cut_off_answers
     if number:
-        cut = "1 answer that was" if number == 1 else f"{count(number)} answers that were"
-        yield (f"  {cut} cut off {'is' if number == 1 else 'are'} in", "yellow"), " (see --without-cut-off)"
+        answers = "1 answer that was" if number == 1 else f"{count(number)} answers that were"
+        yield (f"  {answers} cut off {'is' if number == 1 else 'are'} included", "yellow"), " (see --without-cut-off)"
     elif statistics.rows:
-        yield ("  no answer that was cut off is in",)
+        yield ("  no answer that was cut off is included",)
     for title, counts in (("left out", statistics.left_out), ("not in this format", statistics.dropped)):
         for reason, times in counts.most_common():
             yield (f"  {title}: ", "yellow"), f"{reason} ({count(times)})"

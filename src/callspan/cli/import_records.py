@@ -1,4 +1,4 @@
-"""`callspan import` loads JSON Lines, ClickHouse's tables and old SQLite files into a readable store."""
+"""`callspan import`: load JSON Lines, ClickHouse's tables and old SQLite files into a readable store."""
 
 from __future__ import annotations
 
@@ -32,31 +32,31 @@ callspan import --damaged broken.db --into saved.db"""
 def import_command(
     context: CommandContext, sources: Sequence[str], into: str | None, since_ns: int | None, damaged: bool
 ) -> None:
-    """Load records into a store that is read; may be repeated, also after it was stopped.
+    """Load records into a store that commands can read. An import can be repeated or resumed.
 
-    JSON Lines come with their rotated files; the newest version of a record counts. Lines and rows that cannot be read
-    are counted and left out. Exit code 1 if there was nothing to load.
+    Rotated JSON Lines files are included. The newest version of a record wins. Unreadable lines and rows are counted
+    and skipped. Exit code 1 if there was nothing to load.
     """
-    target, found = into or first_readable(context.store), []
+    target, imports = into or first_readable(context.store), []
     for source in sources:
-        with progress(f"records of {safe_name(source)}", shown=not context.json) as tell:
-            tell(0)
-            found.append(import_records(source, target, since_ns=since_ns, damaged=damaged))
+        with progress(f"records of {safe_name(source)}", shown=not context.json) as update:
+            update(0)
+            imports.append(import_records(source, target, since_ns=since_ns, damaged=damaged))
     if context.json:
-        context.emit([msgspec.to_builtins(one) for one in found])
+        context.emit([msgspec.to_builtins(counts) for counts in imports])
     else:
-        for one in found:
-            context.screen.paragraph(f"{one.source}: {'; '.join(_said(one))}.")
-    if not any(sum(one.records.values()) for one in found):
+        for counts in imports:
+            context.screen.paragraph(f"{counts.source}: {'; '.join(_count_texts(counts))}.")
+    if not any(sum(counts.records.values()) for counts in imports):
         raise click.exceptions.Exit(1)
 
 
-def _said(found: ImportCounts) -> Iterator[str]:
-    counts = [plural(number, table[:-1]) for table, number in found.records.items() if number]
-    yield f"{', '.join(counts) or 'nothing'} loaded"
-    if found.unreadable:
-        yield f"{plural(found.unreadable, 'record')} could not be read"
-    if found.bodies:
-        yield f"{found.bodies:,} of their requests and answers could not be read"
-    if found.cut_off:
-        yield f"an unknown number of {', '.join(found.cut_off)} could not be read"
+def _count_texts(counts: ImportCounts) -> Iterator[str]:
+    loaded = [plural(number, table[:-1]) for table, number in counts.records.items() if number]
+    yield f"{', '.join(loaded) or 'nothing'} loaded"
+    if counts.unreadable:
+        yield f"{plural(counts.unreadable, 'record')} could not be read"
+    if counts.bodies:
+        yield f"{counts.bodies:,} of their requests and answers could not be read"
+    if counts.cut_off:
+        yield f"an unknown number of {', '.join(counts.cut_off)} could not be read"

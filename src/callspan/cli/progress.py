@@ -13,7 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from callspan.cli.safe_text import clean
 
 UpdateProgress: TypeAlias = Callable[..., None]
-"""`update(done, of, what="calls")` sets the progress; `of=None`: the total is unknown."""
+"""`update(done, of, what="calls")` sets the progress; `of` is the total, None if it is unknown."""
 
 
 @contextmanager

@@ -40,31 +40,31 @@ _COUNTS: Final = ("calls", "sessions", "missing_sessions", "missing_outside")
 )
 @click.option("--open", "opens", is_flag=True, help="Open the file in the browser.")
 def report_command(context: CommandContext, which: CallFilter, output: Path, *, opens: bool) -> None:
-    """Write the page of `callspan view` as one self-contained file: sessions with their course, calls, charts.
+    """Write the page of `callspan view` as one self-contained file: sessions with their timelines, calls, charts.
 
-    A session with a selected call is whole. Where there is more than 20 MB, the oldest sessions are missing.
+    A session with a selected call is included whole. Beyond 20 MB of data, the oldest sessions are left out.
     """
     save_page(context, output, which, opens=opens)
 
 
 def save_page(context: CommandContext, output: Path, which: CallFilter, *, opens: bool) -> None:
-    """Write the page about the selected calls to a file and print its contents."""
-    with context.reader() as reader, progress("MB", shown=not context.json) as tell:
+    """Write the page of the selected calls to a file; print its size and the numbers of calls and sessions in it."""
+    with context.reader() as reader, progress("MB", shown=not context.json) as update:
         which = context.resolved(reader, which)
         with written_to(output, context.files()) as target:
-            found = write_report(reader, target, which, progress=tell)
-    if not found.calls and not found.sessions:
+            report = write_report(reader, target, which, progress=update)
+    if not report.calls and not report.sessions:
         context.no_match(f"No such calls in {context.store_name}; nothing written.")
     if is_stream(output):
         return
     size = output.stat().st_size
     if context.json:
-        counts = {name: getattr(found, name) for name in _COUNTS}
+        counts = {name: getattr(report, name) for name in _COUNTS}
         context.emit({"file": str(output), "bytes": size, **counts})
     else:
         context.screen.paragraph(
-            f"{output}: {plural(found.calls, 'call')}, {plural(found.sessions, 'session')}, "
-            f"{size / 1e6:.2f} MB{found.missing and f'; {found.missing}'}"
+            f"{output}: {plural(report.calls, 'call')}, {plural(report.sessions, 'session')}, "
+            f"{size / 1e6:.2f} MB{report.missing and f'; {report.missing}'}"
         )
     if opens and not webbrowser.open(output.resolve().as_uri()):
         click.echo("No browser was found: open the file yourself.", err=True)

@@ -40,7 +40,7 @@ OTEL_EXPORTER_OTLP_ENDPOINT, if set. OTEL_METRICS_EXPORTER=none disables metrics
 _AUTOSTART: Final = Path(__file__).with_name("autostart")
 
 DEFAULT_STORE: Final = "sqlite:///callspan.db"
-"""The default store, which `run` and `demo` write and all others read."""
+"""The default store: `run` and `demo` write to it, the other sub-commands read it."""
 
 
 def main(arguments: Sequence[str], *, store: str | None = None) -> NoReturn:
@@ -49,26 +49,26 @@ def main(arguments: Sequence[str], *, store: str | None = None) -> NoReturn:
     Exits 0 after help, 1 if the program cannot be started, 2 on wrong usage; else with the application's own code.
     """
     parser = _parser()
-    given = parser.parse_args(arguments)
-    if given.app[:1] == ["--"]:
-        del given.app[0]
-    if not given.app:
+    options = parser.parse_args(arguments)
+    if options.app[:1] == ["--"]:
+        del options.app[0]
+    if not options.app:
         parser.error("Missing argument 'APP'.")
-    app, *its_own = given.app
+    app, *app_arguments = options.app
     try:
-        option = given.store or store
+        option = options.store or store
         urls = option or stores_of_environment()
-        stores = _absolute(urls)
-        program = [*_program(app, as_module=given.m), *its_own]
+        stores = _with_absolute_paths(urls)
+        program = [*_command_line(app, as_module=options.m), *app_arguments]
     except (SettingError, OSError) as error:
         text = error_text(error).replace("CALLSPAN_STORES: ", "--store, CALLSPAN_STORES: ", 1)
         parser.error(clean_lines(text))
     environment = environment_for_run(stores, _AUTOSTART)
-    service = app if given.m else service_of_command((app, *its_own))
+    service = app if options.m else service_of_command((app, *app_arguments))
     if service is not None:
         environment[SERVICE_FOR_RUN] = service
     _announce(urls, is_option=bool(option))
-    _become(program, environment)
+    _replace_process(program, environment)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -86,29 +86,29 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _program(app: str, *, as_module: bool) -> list[str]:
-    """Return the interpreter and program to run. Raises FileNotFoundError if there is none."""
+def _command_line(app: str, *, as_module: bool) -> list[str]:
+    """Return the start of the command line: the interpreter, if needed, and `app`. Raises FileNotFoundError."""
     if as_module:
         return [sys.executable, "-m", app]
     if Path(app).is_file() and not (os.access(app, os.X_OK) and Path(app).suffix != ".py"):
         return [sys.executable, app]
-    found = shutil.which(app) or shutil.which(app, path=os.curdir)
-    if found is None and app and Path(app).is_dir():
+    path = shutil.which(app) or shutil.which(app, path=os.curdir)
+    if path is None and app and Path(app).is_dir():
         return [sys.executable, app]
-    if found is None:
+    if path is None:
         raise FileNotFoundError(
             f"{app or repr(app)}: there is no such file or command. A module is run with: callspan run -m {app}"
         )
-    return [found]
+    return [path]
 
 
-def _absolute(urls: str) -> str:
+def _with_absolute_paths(urls: str) -> str:
     """Return the stores with absolute file paths, because the application may change its directory."""
     return ",".join(find_store(url).absolute_url for url in split_urls(urls))
 
 
 def _announce(urls: str, *, is_option: bool) -> None:
-    """Print where the records go. Stores given as an option are repeated in the commands that show them."""
+    """Print where records are stored and how to show them; the commands repeat `--store` if it was given."""
     names = ",".join(map(safe_name, split_urls(urls)))
     command = f"callspan --store {shlex.quote(names)}" if is_option else "callspan"
     if load(warn=False).enabled:
@@ -119,15 +119,15 @@ def _announce(urls: str, *, is_option: bool) -> None:
         print(f"callspan: {clean(line)}", file=sys.stderr)
 
 
-def _become(program: list[str], environment: dict[str, str]) -> NoReturn:
+def _replace_process(program: list[str], environment: dict[str, str]) -> NoReturn:
     for stream in (sys.stdout, sys.stderr):
         with suppress(OSError):
             stream.flush()
     try:
         os.execve(program[0], program, environment)  # noqa: S606 - the command the user gave
     except (OSError, ValueError) as error:
-        why = (error.strerror if isinstance(error, OSError) else None) or error
-        print(f"Error: {clean(f'{program[0]} cannot be run: {why}')}", file=sys.stderr)
+        reason = (error.strerror if isinstance(error, OSError) else None) or error
+        print(f"Error: {clean(f'{program[0]} cannot be run: {reason}')}", file=sys.stderr)
         sys.exit(1)
 
 
@@ -148,17 +148,17 @@ def stores_of_environment() -> str:
     Prints a line on stderr for each invalid store. Raises SettingError if none is valid.
     """
     # Other invalid variables are reported by the process that records.
-    named = load(warn=False).stores
-    wrong = {url: error for url in named if (error := _trouble(url)) is not None}
-    good = [url for url in named if url not in wrong]
-    if wrong and not good:
-        raise next(iter(wrong.values()))
-    for error in wrong.values():
+    urls = load(warn=False).stores
+    errors = {url: error for url in urls if (error := _url_error(url)) is not None}
+    valid = [url for url in urls if url not in errors]
+    if errors and not valid:
+        raise next(iter(errors.values()))
+    for error in errors.values():
         print(clean(f"Warning: {error}. This store is left out."), file=sys.stderr)
-    return ",".join(good) or DEFAULT_STORE
+    return ",".join(valid) or DEFAULT_STORE
 
 
-def _trouble(url: str) -> SettingError | None:
+def _url_error(url: str) -> SettingError | None:
     try:
         find_store(url)
     except SettingError as error:

@@ -23,8 +23,9 @@ else:
 
 META: Final = "meta:"
 """Prefix of a metadata key to group by."""
-_MAX: Final = 2**53
-_LAST_NS: Final = 2**63 - 1
+_MAX_COUNT: Final = 2**53
+"""Larger counts are reduced to this."""
+_MAX_NS: Final = 2**63 - 1
 """The largest time that stores can hold, in the year 2262."""
 _NS_PER_S: Final = 1_000_000_000
 _DURATION: Final = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d|w)?")
@@ -35,31 +36,31 @@ _UNITS_NS: Final = {"ms": 1_000_000, **{unit: seconds * _NS_PER_S for unit, seco
 class Value(AnyType):
     """An option value parsed by a function that raises ValueError for invalid ones."""
 
-    def __init__(self, name: str, read: Callable[[str], object], advice: str, *, is_shown: bool = True) -> None:
+    def __init__(self, name: str, parse: Callable[[str], object], advice: str, *, is_shown: bool = True) -> None:
         """`advice` describes valid values. Errors show the invalid value only if `is_shown`."""
         self.name = name
-        self._read = read
+        self._parse = parse
         self._advice, self._is_shown = advice, is_shown
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """Return the parsed value; a default that is no string unchanged."""
+        """Return the parsed value. A default that is not a string is returned unchanged."""
         if not isinstance(value, str):
             return value
         try:
-            return self._read(value)
-        except (ValueError, ArithmeticError, OSError):  # a time near year 1 or 9999 without a local equivalent
+            return self._parse(value)
+        except (ValueError, ArithmeticError, OSError):  # OSError: no local time for a date near year 1 or 9999
             shown = f"{without_passwords(clean(repr(value)))}: " if self._is_shown else ""
             self.fail(f"{shown}{self._advice}", param, ctx)
 
 
-def _at_least(least: int) -> Callable[[str], int]:
-    def read(text: str) -> int:
+def _integer_from(minimum: int) -> Callable[[str], int]:
+    def parse(text: str) -> int:
         number = int(text)
-        if number < least:
+        if number < minimum:
             raise ValueError
-        return min(number, _MAX)
+        return min(number, _MAX_COUNT)
 
-    return read
+    return parse
 
 
 def _money(text: str) -> Decimal:
@@ -71,10 +72,10 @@ def _money(text: str) -> Decimal:
 
 def _duration(text: str) -> int:
     """Return nanoseconds; a number alone is in seconds."""
-    found = _DURATION.fullmatch(text.strip())
-    if found is None:
+    match = _DURATION.fullmatch(text.strip())
+    if match is None:
         raise ValueError
-    return min(int(Decimal(found[1]) * _UNITS_NS[found[2] or "s"]), _LAST_NS)
+    return min(int(Decimal(match[1]) * _UNITS_NS[match[2] or "s"]), _MAX_NS)
 
 
 def _moment(text: str) -> int:
@@ -83,14 +84,14 @@ def _moment(text: str) -> int:
         return max(0, time.time_ns() - _duration(text))
     moment = datetime.fromisoformat(text.strip().replace("Z", "+00:00")).astimezone()
     seconds = int(moment.replace(microsecond=0).timestamp())
-    return max(-_LAST_NS, min(seconds * _NS_PER_S + moment.microsecond * 1000, _LAST_NS))
+    return max(-_MAX_NS, min(seconds * _NS_PER_S + moment.microsecond * 1000, _MAX_NS))
 
 
 def _key_value(text: str) -> tuple[str, str]:
-    key, equals, wanted = text.partition("=")
+    key, equals, value = text.partition("=")
     if not equals or not key:
         raise ValueError
-    return key, wanted
+    return key, value
 
 
 def _http_url(text: str) -> str:
@@ -109,17 +110,17 @@ def _trace_url(text: str) -> str:
 def grouping(names: Sequence[str]) -> Value:
     """Return the type of groupings: these names or `meta:KEY`, separated by commas."""
 
-    def read(text: str) -> list[str]:
-        keys = [one.strip() for one in text.split(",")]
-        if not all(one in names or (one.startswith(META) and one != META) for one in keys):
+    def parse(text: str) -> list[str]:
+        keys = [key.strip() for key in text.split(",")]
+        if not all(key in names or (key.startswith(META) and key != META) for key in keys):
             raise ValueError
         return keys
 
-    return Value("key", read, f"write one of {', '.join(names)}, {META}KEY, or two with a comma")
+    return Value("key", parse, f"write one of {', '.join(names)}, {META}KEY, or two with a comma")
 
 
-COUNT: Final = Value("N", _at_least(0), "write a whole number")
-POSITIVE: Final = Value("N", _at_least(1), "write a whole number from 1")
+COUNT: Final = Value("N", _integer_from(0), "write a whole number")
+POSITIVE: Final = Value("N", _integer_from(1), "write a whole number from 1")
 
 
 class _File(click.Path):

@@ -25,9 +25,9 @@ from callspan.safe_urls import error_text
 from callspan.stores import CallFilter, Scoring, StoreError, find_store, first_readable
 from callspan.view.source import Access, BadQueryError
 
-_NEEDED: Final = 'The page needs {name}: pip install "callspan[cli]"'
+_MISSING_PACKAGE: Final = 'The page needs {name}: pip install "callspan[cli]"'
 _LAST_PORT: Final = 65_535
-_WORDS: Final = re.compile(r'(?:[^\s"]|"(?:[^"\\]|\\.)*"|")+')
+_FILTER_WORDS: Final = re.compile(r'(?:[^\s"]|"(?:[^"\\]|\\.)*"|")+')
 """The words of a filter line. Values with spaces or quotes are in double quotes. `filters.js` has the same rule."""
 _QUOTED: Final = re.compile(r'"((?:[^"\\]|\\.)*)"')
 _EPILOG: Final = """\
@@ -46,22 +46,22 @@ callspan view --trace-url 'http://localhost:16686/trace/{trace_id}'"""
 )
 @click.option("--trace-url", type=TRACE_URL, metavar="URL", help="Link traces to it, with {trace_id} in it.")
 def view_command(context: CommandContext, port: int, opens: bool, save: Path | None, trace_url: str | None) -> None:
-    """Serve a page that shows the store: sessions with their course, conversations, calls, as they are recorded.
+    """Serve a page that shows the store: sessions with their timelines, conversations, calls, as they are recorded.
 
-    Only this machine can reach it, and only the browser that opened the printed address, which works once. A store
-    without records is waited for. Ctrl-C ends it.
+    Only this machine can reach it, and only the browser that opened the printed address, which works once. If the
+    store has no records yet, the page waits for them. Ctrl-C ends it.
     """
     if save is not None:
         save_page(context, save, CallFilter(), opens=opens)
         return
     context.deliver()
-    waits = context.why_empty() is not None
+    is_empty = context.why_empty() is not None
     try:
         from callspan.view.server import ServerOptions, serve
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] not in {"starlette", "uvicorn"}:
             raise
-        context.fail(_NEEDED.format(name=error.name))
+        context.fail(_MISSING_PACKAGE.format(name=error.name))
     access = Access(
         open=partial(open_store, context.store),
         chosen=chosen,
@@ -73,29 +73,29 @@ def view_command(context: CommandContext, port: int, opens: bool, save: Path | N
         name=context.store_name,
         trace_url=trace_url,
     )
-    with ExitStack() as at_end:
+    with ExitStack() as exits:
         try:
-            serve(access, ServerOptions(port, partial(_ready, context, at_end if opens else None, waits=waits)))
+            serve(access, ServerOptions(port, partial(_ready, context, exits if opens else None, is_empty=is_empty)))
         except OSError as error:
             context.fail(f"127.0.0.1:{port}: {error.strerror or error}")
 
 
-def _ready(context: CommandContext, opened: ExitStack | None, url: str, *, waits: bool) -> None:
-    """Print the address and open it; `waits`: the store has no records yet, and the page will show the first ones."""
+def _ready(context: CommandContext, exits: ExitStack | None, url: str, *, is_empty: bool) -> None:
+    """Print the address; open it in the browser unless `exits` is None. `is_empty`: the store has no records yet."""
     if context.json:
         context.emit({"url": url, "store": context.store_name})
     else:
         click.echo(f"{context.store_name} is shown at\n  {url}\nCtrl-C ends it.")
-    if waits:
+    if is_empty:
         hint = context.store_beside() or "They are shown as they come."
         click.echo(clean(f"It has no records yet. {hint}"), err=True)
-    if opened is not None and not webbrowser.open(opened.enter_context(_file_leading_to(url)).as_uri()):
+    if exits is not None and not webbrowser.open(exits.enter_context(_file_leading_to(url)).as_uri()):
         click.echo("No browser was found: open the address yourself.", err=True)
 
 
 @contextmanager
 def _file_leading_to(url: str) -> Iterator[Path]:
-    """Yield a private file that redirects the browser to the address: arguments are visible to all local users."""
+    """Yield a private file that redirects to `url`, because other users can see the browser's arguments."""
     with tempfile.TemporaryDirectory(prefix="callspan-") as directory:  # of mode 0700
         file = Path(directory) / "callspan.html"
         file.touch(0o600)
@@ -118,7 +118,7 @@ def _waiting(context: CommandContext) -> list[str]:
     return Backlog(first_readable(context.store)).sentences()
 
 
-_LINE: Final = click.Command(
+_FILTER_COMMAND: Final = click.Command(
     "filter",
     params=[
         *filters(sort=True),
@@ -126,7 +126,7 @@ _LINE: Final = click.Command(
         click.Option(["--success/--failure"], default=None),
     ],
 )
-"""The command whose options a filter line uses."""
+"""A command that only parses the options of a filter line."""
 
 
 def chosen(line: str) -> tuple[CallFilter, Scoring]:
@@ -135,7 +135,7 @@ def chosen(line: str) -> tuple[CallFilter, Scoring]:
     Other words are text to search for. Raises BadQueryError for an invalid value.
     """
     try:
-        return selected(_LINE.make_context("filter", arguments(line)).params)
+        return selected(_FILTER_COMMAND.make_context("filter", arguments(line)).params)
     except (click.ClickException, ValueError) as error:
         raise BadQueryError(error.format_message() if isinstance(error, click.ClickException) else str(error)) from None
 
@@ -145,21 +145,21 @@ def arguments(line: str) -> list[str]:
 
     Raises ValueError for unclosed quotes.
     """
-    options = [one for one in _LINE.params if isinstance(one, click.Option)]
-    flags = {name.removeprefix("--"): one.is_flag for one in options for name in (*one.opts, *one.secondary_opts)}
-    found, words = [], []
-    for word in _WORDS.findall(line):
+    options = [param for param in _FILTER_COMMAND.params if isinstance(param, click.Option)]
+    flags = {name.removeprefix("--"): opt.is_flag for opt in options for name in (*opt.opts, *opt.secondary_opts)}
+    filter_options, words = [], []
+    for word in _FILTER_WORDS.findall(line):
         name, colon, value = word.partition(":")
         if flags.get(word):
-            found.append(f"--{word}")
+            filter_options.append(f"--{word}")
         elif colon and flags.get(name) is False:
-            found.append(f"--{name}={_unquoted(value)}")
+            filter_options.append(f"--{name}={_unquoted(value)}")
         else:
             words.append(_unquoted(word))
-    return [*found, *([f"--text={' '.join(words)}"] if words else [])]
+    return [*filter_options, *([f"--text={' '.join(words)}"] if words else [])]
 
 
 def _unquoted(word: str) -> str:
     if '"' in _QUOTED.sub("", word):
         raise ValueError("a quote is not closed")
-    return _QUOTED.sub(lambda found: re.sub(r"\\(.)", r"\1", found[1]), word)
+    return _QUOTED.sub(lambda match: re.sub(r"\\(.)", r"\1", match[1]), word)

@@ -4,7 +4,7 @@ import sys
 from importlib import import_module, util
 from pathlib import Path
 
-_HERE = str(Path(__file__).parent)
+_DIRECTORY = str(Path(__file__).parent)
 
 
 def _instrument() -> None:
@@ -13,19 +13,19 @@ def _instrument() -> None:
 
         start()
     except ImportError:
-        # Another interpreter, without callspan or its requirements.
+        # The process runs another interpreter, without callspan or its requirements.
         return
 
 
-def _next() -> None:
+def _import_shadowed() -> None:
     """Import the `sitecustomize` that this one shadows."""
-    mine = sys.modules.pop("sitecustomize", None)
-    sys.path[:] = [path for path in sys.path if path != _HERE]
+    own_module = sys.modules.pop("sitecustomize", None)
+    sys.path[:] = [path for path in sys.path if path != _DIRECTORY]
     if util.find_spec("sitecustomize") is not None:
         import_module("sitecustomize")
-    elif mine is not None:
-        sys.modules["sitecustomize"] = mine
+    elif own_module is not None:
+        sys.modules["sitecustomize"] = own_module
 
 
 _instrument()
-_next()
+_import_shadowed()
