@@ -79,6 +79,10 @@ def test_threads_see_a_session_through_copy_context() -> None:
         await asyncio.sleep(0)
         return current_session()
 
+    def look_twice() -> Iterator[object]:
+        yield current_session()
+        yield current_session()
+
     def work(number: int) -> None:
         assert current_session() is own
         with timestep(f"t{number}"), callspan.record_call(provider="mine"):
@@ -87,8 +91,11 @@ def test_threads_see_a_session_through_copy_context() -> None:
     with capture() as seen, session("s") as own, metadata(run_id="r"), ThreadPoolExecutor(4) as pool:
         list(pool.map(copy_context(work), range(20)))
         carried, wrapped = copy_context(look), copy_context(returning(lambda _: look()))
+        iterated = copy_context(look_twice)
         assert list(pool.map(lambda _: current_session(), range(4))) == [None] * 4
     assert asyncio.run(carried()) is asyncio.run(wrapped("any")) is own
+    assert list(iterated()) == [own, own]
+    assert current_session() is None
     ended = [record for record in seen.timesteps if record.end_ns is not None]
     assert sorted(record.index for record in ended) == list(range(20))
     assert {record.parent_span_id for record in ended} == {seen.sessions[0].span_id}

@@ -6,12 +6,10 @@ passed. A carrier passes a session's ids to another process as short strings.
 
 from __future__ import annotations
 
-import functools
-import inspect
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from functools import partial
 from types import TracebackType
 from typing import Any, ClassVar, Final, ParamSpec, TypeAlias, TypeVar, cast
@@ -19,6 +17,7 @@ from urllib.parse import quote, unquote
 
 from opentelemetry.context import Context, attach, get_current, set_value
 
+from callspan.agent.decorators import Block, decorated
 from callspan.fail_open import value_of
 from callspan.record.call import Place
 from callspan.record.events import METADATA_FIELDS
@@ -201,22 +200,28 @@ class content(ContextBlock):  # noqa: N801 - reads as a statement: with callspan
         return with_block(outer, strictest(self._setting, block_of(outer)))
 
 
-@contextmanager
-def _attached(context: Context) -> Iterator[None]:
-    """Attach an OpenTelemetry context for a block, within the current content blocks."""
-    before = get_current()
-    attach(with_block(context, strictest(block_of(context), block_of(before))))
-    try:
-        yield
-    finally:
-        attach(before)
+class _Attached(Block):
+    """A block in which a captured context is current, within the content blocks of the running code."""
+
+    __slots__ = ("_before", "_captured")
+
+    def __init__(self, captured: Context) -> None:
+        self._captured = captured
+
+    def __enter__(self) -> None:
+        self._before = get_current()
+        level = strictest(block_of(self._captured), block_of(self._before))
+        attach(with_block(self._captured, level))
+
+    def __exit__(self, *_: object) -> None:
+        attach(self._before)
 
 
 def copy_context(function: Callable[_P, _R]) -> Callable[_P, _R]:
     """Return `function` bound to the current session, timestep, span and metadata.
 
-    For threads and executors: `executor.submit(callspan.copy_context(work), 1)`; coroutines are supported too.
-    The thread's own context is restored afterwards.
+    For threads and executors: `executor.submit(callspan.copy_context(work), 1)`; coroutines and generators are
+    supported too. The thread's own context is restored afterwards.
 
     Example:
         >>> from concurrent.futures import ThreadPoolExecutor
@@ -228,22 +233,7 @@ def copy_context(function: Callable[_P, _R]) -> Callable[_P, _R]:
         'episode-1'
     """
     captured = get_current()
-
-    async def run_coroutine(coroutine: Any) -> Any:
-        with _attached(captured):
-            return await coroutine
-
-    @functools.wraps(function)
-    def run(*args: Any, **kwargs: Any) -> Any:
-        with _attached(captured):
-            result = function(*args, **kwargs)
-        return run_coroutine(result) if inspect.iscoroutine(result) else result
-
-    @functools.wraps(function)
-    async def run_async(*args: Any, **kwargs: Any) -> Any:
-        return await run(*args, **kwargs)
-
-    return cast("Callable[_P, _R]", run_async if inspect.iscoroutinefunction(function) else run)
+    return decorated(function, lambda _: lambda *_, **__: _Attached(captured))
 
 
 def carrier_of(session_id: str, name: str | None, span: SessionSpan) -> Carrier:
