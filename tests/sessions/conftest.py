@@ -95,7 +95,7 @@ def seen(caplog: pytest.LogCaptureFixture) -> Iterator[Seen]:
         for record in captured.everything:
             decode(encode(record))
     assert failed() == {}
-    assert [entry for entry in caplog.records if entry.levelno >= logging.ERROR] == []
+    assert [entry for entry in caplog.get_records("call") if entry.levelno >= logging.ERROR] == []
 
 
 @pytest.fixture

@@ -156,11 +156,11 @@ def test_a_decorated_generator_that_is_dropped_or_closed_ends(seen: Seen) -> Non
     assert {record.outcome for record in seen.ended(TimestepRecord)} == {"success"}
 
 
-@pytest.mark.parametrize("in_a_cycle", [False, True])
-def test_a_dropped_async_generator_is_closed_once_by_its_loop(
-    seen: Seen, monkeypatch: pytest.MonkeyPatch, in_a_cycle: bool
+@pytest.mark.parametrize("left", ["dropped", "in a cycle", "open"])
+def test_an_async_generator_that_is_left_is_closed_once_by_its_loop(
+    seen: Seen, monkeypatch: pytest.MonkeyPatch, left: str
 ) -> None:
-    closed, unraisable = [], []
+    closed, unraisable, kept = [], [], []
     monkeypatch.setattr(sys, "unraisablehook", unraisable.append)
 
     @timestep("count")
@@ -168,18 +168,20 @@ def test_a_dropped_async_generator_is_closed_once_by_its_loop(
         try:
             yield len(held)
         finally:
-            await asyncio.sleep(0)
+            await asyncio.sleep(0.001)
             closed.append(1)
 
     async def consume() -> None:
         held: list[object] = []
         running = count(held)
         await running.__anext__()
-        held += [running] if in_a_cycle else []
+        {"in a cycle": held, "open": kept}.get(left, []).append(running)
+        if left == "open":
+            return
         del held, running
         gc.collect()  # both generators, in any order
         for _ in range(1000):
-            await asyncio.sleep(0)
+            await asyncio.sleep(0.001)
             if closed:
                 break
 
