@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import tracemalloc
 from decimal import Decimal
 from typing import Any
 
@@ -93,6 +94,16 @@ def test_an_agent_is_shown_with_the_sums_of_its_calls_and_what_ran_in_it_below(s
     shown = [line[17:] for line in found]
     assert shown[0] == "agent triage  1 call  3→2  $0.50  9.00 s"
     assert [len(line) - len(line.lstrip()) for line in shown] == [0, 4, 4, 0]
+
+
+def test_a_line_is_cut_before_it_is_measured(store: str) -> None:
+    keep(store, session("s"), event("tool", name="read", data={"result": "word " * 1_000_000}))
+    tracemalloc.start()
+    shown = ask("--store", store, "show", "s").out
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert shown.splitlines()[-1].endswith("word …")
+    assert peak < 50_000_000
 
 
 def test_show_says_which_part_it_shows(store: str) -> None:

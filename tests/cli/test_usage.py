@@ -198,6 +198,8 @@ WRONG = [
     *((f"{command} --store foo://x", "unknown kind of store 'foo://x'")
       for command in ("ship", "delete --older-than 1d", "calls", "calls -f", "export atif --dry-run")),
     ("--store postgresql://me:pa/ss@h/db calls", "write / as %2F"),
+    *((f"{arguments} nan", "'nan': write a number, such as 0.5")
+      for arguments in ("calls --min-reward", "stats --min-score", "export preferences --dry-run --margin")),
     *((arguments, "Usage: callspan") for arguments in (
         "--store teapot://x calls", "calls --since yesterday-ish", "calls --limit 0", "stats --by weather",
         "show a b c", "calls --rewards --failed", "calls --follow --sort cost", "teapot", "prune", "export openai",

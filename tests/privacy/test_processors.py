@@ -104,6 +104,10 @@ def test_a_failing_processor_loses_the_content_and_is_counted(fields: dict[str, 
 def test_without_content_the_outline_stays_and_what_was_taken_out_is_listed() -> None:
     for content in ("metadata", "off"):
         assert b"SESAME" not in encode(applied(CALL, content=content))
+    outline, body = applied(CALL, content="metadata"), bytes(CALL.request.body)
+    (note,) = [note for note in outline.redactions if note.what == "request.body"]
+    assert (outline.request.roles, note.original_bytes) == (["user"], len(body))
+    assert note.sha256 == hashlib.sha256(body).hexdigest()
     kept = applied(CALL, content="off")
     assert (kept.response.id, kept.response.finish_reasons, bytes(kept.response.body)) == ("r", ["stop"], b"")
     params = {f"request.params.{name}" for name in CALL.request.params.keys() - kept.request.params.keys()}

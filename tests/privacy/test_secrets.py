@@ -71,6 +71,8 @@ LABELLED = (
     "GET https://host/v1?key=«abc»&x=1",
     "https://host/?access_token=«abc»",
     "Basic «dXNlcjpwdw==» refused",
+    "Authorization: Token «abcdef123456»",
+    "authorization: ApiKey «abcdef123456»",
     "Authorization=Basic «dXNlcjpwdw==»",
     "client_secret: «abcdef123456»",
     "access-token = «abcdef123456»",
@@ -113,7 +115,7 @@ SECRET_NAMES = """
     X-Amz-Security-Token x-amz-credential pwd DB_PWD dbPwd bearer signing_key signingKey otp smsOtp
     accessKeyId AWS_ACCESS_KEY_ID webhookSigningKey encryption-key personal_access_token csrfToken jwt
     passcode api_keys sas OPENAI_API_KEY my_service_api_key db_password id_token connection_string
-    x-functions-key
+    x-functions-key secrets passwords dbPasswords cookies
 """
 HARMLESS_NAMES = """
     key tokens prompt_cache_key max_tokens secretary api cookies_eaten option pwdx key_id bearers adopt primary_key
@@ -122,6 +124,8 @@ HARMLESS_NAMES = """
 HEADERS = {"X-Anything": MASK, "X-Number": MASK}
 SETTINGS: list[tuple[dict[str, object], dict[str, object] | None]] = [
     *(({name: "plain", "deep": [{name: "plain"}]}, {name: MASK, "deep": [{name: MASK}]})
+      for name in SECRET_NAMES.split()),
+    *(({name: ["plain", 3, {"id": 7, name: ["plain"]}]}, {name: [MASK, MASK, {"id": 7, name: [MASK]}]})
       for name in SECRET_NAMES.split()),
     *(({name: {"X-Anything": "v", "X-Number": 3}}, {name: HEADERS})
       for name in ("headers", "extra_headers", "default_headers", "Extra-Headers")),
@@ -163,6 +167,7 @@ ERRORS: list[tuple[str, object, object]] = [
     ("frames", 'client = OpenAI(api_key="sk-abcdefghijklm")', f'client = OpenAI(api_key="{MASK}")'),
     ("body", {"a": ["sk-abcdefghijklm", ("x", 3)]}, {"a": [MASK, ["x", 3]]}),
     ("body", "Bearer abcdefghijkl", f"Bearer {MASK}"),
+    ("body", {"api_keys": ["plain", 3, {"id": 7}]}, {"api_keys": [MASK, MASK, {"id": 7}]}),
     ("message", "refused: token=abcdefgh1234", f"refused: token={MASK}"),
     ("frames", "login(user='u', token='abcdefgh1234')", f"login(user='u', token='{MASK}')"),
     ("message", "pwd=abcdefgh; otp=12345678", f"pwd={MASK}; otp={MASK}"),
@@ -195,6 +200,7 @@ CREDENTIALS: list[tuple[str, dict[str, Any]]] = [
     ("chat_completions", {"tools": [{**TOOL, "authorization": "plainsecret"}]}),
     ("chat_completions", {"tools": [{**TOOL, "server_url": "https://u:plainsecret@h/mcp"}]}),
     ("chat_completions", {"functions": [{"name": "f", "api_key": "plainsecret"}]}),
+    ("chat_completions", {"functions": [{"name": "f", "secrets": ["plainsecret"]}]}),
     ("messages", {"mcp_servers": [{"name": "s", "authorization_token": "plainsecret"}]}),
     ("messages", {"mcp_servers": [{"type": "url", "name": "s", "url": "https://mcp.test/a1plainsecretZ9"}]}),
     ("messages", {"mcp_servers": [{"type": "url", "name": "s", "url": "https://mcp.test/sse?k=plainsecret"}]}),

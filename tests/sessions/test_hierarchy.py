@@ -147,14 +147,14 @@ def test_a_nested_session_knows_its_parent_and_restores_it(seen: Seen) -> None:
         assert current_timestep() is None
     assert current_session() is None
     apart = session("apart").start(current=False)
-    for name, parent in (("by object", apart), ("by id", "s9")):
+    for name, parent in (("by object", apart), ("by id", 9)):
         with session(name, parent=parent):
             pass
     apart.end()
     records = {record.name: record for record in seen.ended(SessionRecord)}
     parents = {name: record.parent_session_id for name, record in records.items()}
     assert parents == {
-        "inner": outer.id, "again": None, "outer": None, "by object": apart.id, "by id": "s9", "apart": None,
+        "inner": outer.id, "again": None, "outer": None, "by object": apart.id, "by id": "9", "apart": None,
     }  # fmt: skip
     assert records["again"].start_ns is None
     assert records["again"].seen_ns < records["outer"].seen_ns

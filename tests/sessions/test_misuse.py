@@ -78,6 +78,7 @@ MISUSES: dict[str, tuple[str, Callable[[Session], object]]] = {
     "a step in an ended session": (OVER, lambda own: once(ended_session().timestep())),
     "a session that starts again": ("started only once", lambda own: twice(session("again"))),
     "a tool that starts again": ("started only once", lambda own: twice(own.tool("t"))),
+    "a session in a block of its own": ("started only once", once),
     "a session that starts while it runs": ("started only once", lambda own: own.start()),
     "an event without a type": ("needs a type", lambda own: own.event("")),
     "a message without a kind": ("needs a kind", lambda own: own.message("x", "")),

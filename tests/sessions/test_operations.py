@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import anthropic
@@ -186,16 +187,17 @@ def test_decorators_may_stand_above_and_below_those_that_bind_a_method(seen: See
             assert owner.above("a") == owner.below("a") == received[bound]
 
 
-def test_the_class_of_a_method_is_no_argument(seen: Seen) -> None:
+def test_a_tool_has_the_name_and_the_arguments_of_its_function(seen: Seen) -> None:
     class Desk:
         @tool
         @classmethod
         def add(cls, word: str) -> str:
             return word
 
-    assert Desk.add("a") == "a"
-    (event,) = seen.of(EventRecord)
+    assert (Desk.add("a"), tool(partial(str.upper, "a"))()) == ("a", "A")
+    event, of_partial = seen.of(EventRecord)
     assert (event.name, event.data) == ("add", {"arguments": {"word": "a"}, "result": "a"})
+    assert of_partial.name == "upper"
 
 
 def test_openinference_has_the_input_and_output_of_every_span_of_an_agent() -> None:

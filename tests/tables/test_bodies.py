@@ -225,6 +225,30 @@ def test_what_the_assistant_did_in_a_row_is_one_message_and_results_are_their_ow
     ]
 
 
+COMPACTION = {"type": "compaction", "content": "They talked of parcels."}
+FAILED = {**COMPACTION, "content": None}
+SAID = {"type": "text", "text": "Well."}
+CLEARED = {"applied_edits": [{"type": "clear_tool_uses_20250919", "cleared_tool_uses": 2}]}
+COMPACTED: list[tuple[list[Any], dict[str, Any], bool]] = [
+    # What the assistant had said, its answer, whether the conversation was compacted.
+    ([], {"content": [COMPACTION, SAID]}, True),
+    ([], {"content": [SAID], "context_management": CLEARED}, True),
+    ([COMPACTION], {"content": [SAID]}, True),
+    ([FAILED, SAID], {"content": [SAID], "context_management": {"applied_edits": []}}, False),
+]
+
+
+@pytest.mark.parametrize(("before", "answer", "compacted"), COMPACTED)
+def test_a_compacted_conversation_is_marked(before: list[Any], answer: dict[str, Any], compacted: bool) -> None:
+    """By a summary in the answer or among the messages, or by what was cleared."""
+    request = {"messages": [{"role": "assistant", "content": before}], "context_management": {"edits": []}}
+    reads = endpoint("messages")
+    is_marked = (
+        reads.request(request).compacted or reads.response_info({"type": "message", **answer}).response.compacted
+    )
+    assert is_marked is compacted
+
+
 Json = dict[str, Any]
 
 

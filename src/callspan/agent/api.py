@@ -9,6 +9,7 @@ from callspan.agent.arguments import Time, as_text
 from callspan.agent.decorators import is_function, or_decorator
 from callspan.agent.operations import Operations
 from callspan.agent.requirement import SessionRequirement
+from callspan.agent.scope import Scope
 from callspan.agent.sessions import Identity, Session
 from callspan.agent.timesteps import Timestep
 
@@ -90,7 +91,7 @@ def session(  # noqa: PLR0913 - the fields of a session
         experiment=as_text(experiment),
         metadata=metadata,
         carrier=carrier,
-        parent=parent,
+        parent=parent if isinstance(parent, Scope) else as_text(parent),
         at=at,
     )
     if require is True:

@@ -45,16 +45,11 @@ _NAME: Final = "callspan-session-name"
 _TRACEPARENT: Final = re.compile("00-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})")
 
 
-def current_metadata() -> dict[str, object]:
-    """Return a copy of the metadata of the running code; inner values override outer ones.
+def metadata_of(context: Context) -> Mapping[str, object]:
+    """Return the metadata in `context`, a shared dict that must not be changed; inner values override outer ones.
 
     Fields that are not standard ones are in `extra`.
     """
-    return dict(metadata_of(get_current()))
-
-
-def metadata_of(context: Context) -> Mapping[str, object]:
-    """Return the metadata in `context`, see `current_metadata`; a shared dict that must not be changed."""
     found: Any = context.get(_METADATA)
     return found or _NO_METADATA
 

@@ -111,7 +111,8 @@ def decorated(function: Callable[_P, _R], opener_of: Callable[..., Callable[...,
 
 
 def _opener(prototype: BlockDecorator, function: Callable[..., Any]) -> Callable[..., Block]:
-    name = getattr(function, "__name__", type(function).__name__)
+    named = function.func if isinstance(function, partial) else function
+    name = getattr(named, "__name__", type(named).__name__)
     signature = None
     if prototype._reads_arguments:
         with fail_open("read the signature of a decorated function"):

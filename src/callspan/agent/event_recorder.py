@@ -31,17 +31,9 @@ class EventRecorder(Scope, BlockDecorator, Operations):
     Each event is a record and a span event, written immediately; an operation also has its own span.
     """
 
-    id: str
-    """The id, known before the start."""
-    name: str | None
-
     def __init__(self, owner: Scope | None = None) -> None:
         super().__init__(owner)
         self._status: str | None = None
-
-    def __repr__(self) -> str:
-        """Return its id, name and state."""
-        return f"<{type(self).__name__} {self.id} name={self.name!r} {self.state}>"
 
     def update(self, status: str | None = None, metadata: Mapping[str, object] | None = None) -> None:
         """Set a status of your own as the outcome, and merge metadata by key; written immediately.

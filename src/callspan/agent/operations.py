@@ -68,9 +68,6 @@ class Operation(Scope, BlockDecorator):
     If created by a session or timestep, it belongs to that; otherwise to the current scope at its start.
     """
 
-    id: str
-    """The id of the event."""
-    name: str | None
     error: BaseException | str | None
     """The exception or text of a failure that raised nothing."""
     _start_kind: ClassVar[str | None] = None
@@ -98,10 +95,6 @@ class Operation(Scope, BlockDecorator):
         self._output: object = _ABSENT
         self.name = as_text(name)
         self.error = None
-
-    def __repr__(self) -> str:
-        """Return its id, name and state."""
-        return f"<{type(self).__name__} {self.id} name={self.name!r} {self.state}>"
 
     @property
     def output(self) -> object:

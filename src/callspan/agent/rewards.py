@@ -10,10 +10,11 @@ from collections.abc import Mapping
 from typing import Final, NamedTuple, SupportsFloat
 
 import msgspec
+from opentelemetry.context import get_current
 
 from callspan.agent.arguments import Time, as_text, moment, reward_value
 from callspan.agent.call_ids import target_id, target_of_span
-from callspan.agent.context import current_metadata, read_carrier
+from callspan.agent.context import metadata_of, read_carrier
 from callspan.agent.episode import open_level, open_scopes, span_of_session, span_of_step
 from callspan.agent.misuse import UsageError, installed_or_warn, or_unrecorded
 from callspan.agent.runtime import CALL_SPANS
@@ -81,7 +82,6 @@ def reward(  # noqa: PLR0913 - its target and its fields
         "call" if call is not None else "session" if of_session else "event",
         event_id=event,
         call_id=call,
-        metadata=current_metadata(),
     )
     # While its target is open, the reward counts in its totals and is an event of its span.
     scope = current or next(iter(open_scopes(place.session_id, place.timestep_id)), None)
@@ -133,7 +133,6 @@ def feedback(  # noqa: PLR0913 - its target and its fields
         RewardArguments(value, objective, label, source, annotation, at),
         "call",
         call_id=call_id,
-        metadata=current_metadata(),
     )
     _emit_late(record, span, sent)
     return record.reward_id
@@ -159,7 +158,10 @@ def reward_record(
     call_id: str | None = None,
     metadata: Mapping[str, object] | None = None,
 ) -> RewardRecord:
-    """Return the record of a new reward. Raises UsageError for an invalid number or time."""
+    """Return the record of a new reward, by default with the metadata of the running code.
+
+    Raises UsageError for an invalid number or time.
+    """
     amount, label, time_ns = reward_value(given.value), as_text(given.label), moment(given.at)
     if amount is None and label is not None:
         amount = _LABEL_VALUES.get(label.lower().replace(" ", "_").replace("-", "_"))
@@ -177,7 +179,7 @@ def reward_record(
         annotation=as_text(given.annotation),
         scope=scope,
         time_ns=time_ns,
-        metadata=dict(metadata or {}),
+        metadata=dict(metadata_of(get_current()) if metadata is None else metadata),
     )
 
 

@@ -47,7 +47,6 @@ if TYPE_CHECKING:
 
 CallEnded: TypeAlias = Callable[[ProcessedRecord[CallRecord], Conversation | None], None]
 """Called with an ended call and its messages."""
-_EMPTY_PLACE: Final = Place()
 _START: Final = fail_open("record the start of a session, timestep or tool")
 _START_SPAN: Final = fail_open("start the span of a session, timestep or tool")
 _RECORD: Final = fail_open("record an event of a session")
@@ -72,18 +71,23 @@ class Scope(EitherWith, Block, ABC):
     """Whether its own input and output are messages of the enclosing scope."""
     _end_point: ClassVar[Point]
     """The callback point of its end."""
+    _place: Place = Place()
     _counted_in: Sequence[RunningTotals] = ()
     """The totals of the enclosing timesteps and session, innermost first; its own is the first."""
     _is_automatic: bool = False
     """Whether callspan starts it, without a span where OpenTelemetry's instrumentation is suppressed."""
 
+    id: str
+    """The id, known before the start; of an operation also the id of its event."""
+    name: str | None
+    _blocks: int = 0
+    """The number of its `with` blocks that are open: one within another, or in another thread, is misuse."""
     state: Literal["new", "running", "ended"]
 
     def __init__(self, owner: Scope | None = None) -> None:
         """`owner` is its enclosing scope; by default the current scope at its start."""
         self._owner = self._above = owner
         """`_above` is the enclosing scope, such as a tool's timestep or a timestep's session; None for a session."""
-        self._place = _EMPTY_PLACE
         self._runtime: Runtime | None = None
         self._span = NO_SPAN
         self._base: Context | None = None
@@ -102,6 +106,10 @@ class Scope(EitherWith, Block, ABC):
         """The answers of the last call that ended inside, and of calls that ran in parallel to it."""
         self._last_call: list[str] | None = None
         """The id (see `Call.named`) of the newest call inside."""
+
+    def __repr__(self) -> str:
+        """Return its id, name and state."""
+        return f"<{type(self).__name__} {self.id} name={self.name!r} {self.state}>"
 
     @property
     def _inner(self) -> Context | None:
@@ -406,12 +414,16 @@ class Scope(EitherWith, Block, ABC):
         return self
 
     def __enter__(self) -> Self:
-        return self.start()
+        self.start()
+        self._blocks += 1
+        return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.end(error)
+        self._blocks -= 1
+        if self._blocks < 1:
+            self.end(error)
 
 
 def current_scope() -> Scope | None:

@@ -14,7 +14,7 @@ from callspan.cli.command_context import Command, CommandContext
 from callspan.cli.filters import Filter, filters
 from callspan.cli.progress import progress
 from callspan.cli.screen import styled
-from callspan.cli.values import FILE, POSITIVE
+from callspan.cli.values import FILE, NUMBER, POSITIVE
 from callspan.conversion import converter
 from callspan.datasets import FORMATS, Options, Statistics, export
 from callspan.formatting import count, plural
@@ -43,7 +43,7 @@ callspan export preferences -o pairs.jsonl --margin 0.2 --pair-by seed"""
 @click.option("--reasoning", is_flag=True, help="Keep reasoning (OpenAI rejects it).")
 @click.option("--metadata", "has_metadata", is_flag=True, help="Add ids and rewards (OpenAI rejects them).")
 @click.option("--pair-by", metavar="KEY", default="task_id", help="Pair by task_id or this metadata.")
-@click.option("--margin", type=float, metavar="R", default=0.0, help="Pairs: minimum difference of rewards.")
+@click.option("--margin", type=NUMBER, metavar="R", default=0.0, help="Pairs: minimum difference of rewards.")
 @click.option(
     "--format",
     "pair_format",

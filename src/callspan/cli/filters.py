@@ -6,7 +6,7 @@ from typing import Any, Final, get_args
 
 import click
 
-from callspan.cli.values import COUNT, DURATION, KEY_VALUE, MOMENT, USD
+from callspan.cli.values import COUNT, DURATION, KEY_VALUE, MOMENT, NUMBER, USD
 from callspan.conversion import converter
 from callspan.records import Outcome, StreamEnd
 from callspan.stores import ORDERS, CallFilter, Scoring
@@ -51,10 +51,10 @@ _CALLS: Final = (
 )
 """The options that select calls, by the field of `CallFilter` they set; `callspan.stores.filters` has their SQL."""
 _SCORES: Final = (
-    Filter("--min-reward", "min_reward", "R", type=float),
+    Filter("--min-reward", "min_reward", "R", type=NUMBER),
     Filter("--objective", "objectives", "NAME", multiple=True),
     Filter("--label", "label", "LABEL"),
-    Filter("--min-score", "min_score", "S", type=float),
+    Filter("--min-score", "min_score", "S", type=NUMBER),
 )
 _SORT: Final = click.Option(
     ["--sort"],

@@ -34,6 +34,8 @@ PRIORITIES: Final = (
 )
 """Columns of all lists, most important first; a narrow screen drops the last ones. Other columns are always shown."""
 _RANKS: Final = {name: rank for rank, name in enumerate(PRIORITIES, 1)}
+_MAX_LINE: Final = 1_000
+"""Characters of a part of a line: no screen is wider, and to measure megabytes takes seconds."""
 _GAP: Final = 2
 """Spaces between columns."""
 _MIN_WIDTH: Final = 8
@@ -98,7 +100,7 @@ def _safe(part: Part) -> Text | tuple[str, str]:
     if isinstance(part, Text):
         return part
     body, style = (part, "") if isinstance(part, str) else part
-    return clean(body), style
+    return clean(body[:_MAX_LINE]), style
 
 
 def reward_style(value: float | None) -> str:

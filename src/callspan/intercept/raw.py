@@ -23,6 +23,7 @@ _CAP_BYTES: Final = 8 << 20
 _COPY: Final = fail_open("read a copy of a raw response")
 _OBSERVE: Final = fail_open("observe the bytes of a response")
 _DONE: Final = b"[DONE]"
+_JSON_STARTS: Final = (b"{", b"[")
 
 
 def _begin(_args: object, response: object, _kwargs: object) -> ResponseObserver | None:
@@ -87,9 +88,6 @@ def _takers(observer: ResponseObserver) -> tuple[Callable[[bytes], None], Callab
     """Return two functions: one for each piece that is read, and one to call after the last piece."""
     if (reader := observer.call.byte_reader) is not None:
         return reader.add, observer.completed
-    if observer.is_read_by_sdk:
-        answer = _WholeAnswer(observer)
-        return answer.add, answer.completed
     copy = _Copy(observer)
     return copy.add, copy.completed
 
@@ -103,37 +101,18 @@ def _broken_off(observer: ResponseObserver, error: BaseException) -> None:
         observer.failed(error)
 
 
-class _WholeAnswer:
-    """Collects JSON that answers a request for a stream."""
-
-    __slots__ = ("_held", "_observer")
-
-    def __init__(self, observer: ResponseObserver) -> None:
-        self._observer = observer
-        self._held: list[bytes] = []
-
-    def add(self, piece: bytes) -> None:
-        """Add a piece, unless it has events despite the content type."""
-        if not self._observer.call.chunks:
-            self._held.append(piece)
-
-    def completed(self) -> None:
-        """Pass the answer to the call."""
-        body = value_of(partial(json.loads, b"".join(self._held)))
-        if isinstance(body, dict) and not self._observer.call.chunks:
-            self._observer.whole(body)
-
-
 class _Copy:
     """The data read so far: pieces of one body, or server-sent events, which are passed on as they arrive."""
 
-    __slots__ = ("_events", "_file", "_held", "_observer", "_parsed_by_sdk", "_passed", "_size")
+    __slots__ = ("_events", "_file", "_held", "_is_whole", "_observer", "_parsed_by_sdk", "_passed", "_size")
 
     def __init__(self, observer: ResponseObserver) -> None:
         self._observer = observer
         self._events = EventParser()
         self._file = None if observer.call.streaming else file_body_of(observer.call.endpoint, observer.response())
         self._held: list[bytes] = []
+        self._is_whole = None if observer.call.streaming else True
+        """Whether it is one body; None before a stream's first bytes, because some gateways send JSON instead."""
         self._parsed_by_sdk = False
         """Whether the caller lets the SDK parse the data, where each chunk is observed."""
         self._passed = 0
@@ -142,15 +121,18 @@ class _Copy:
         observer.pass_rest = None if self._file is None else self.pass_rest
 
     def add(self, piece: bytes) -> None:
-        """Add a piece, unless the SDK's stream reads the response, where the chunks are observed."""
-        if self._observer.is_read_by_sdk or self._parsed_by_sdk or self._size > _CAP_BYTES:
+        """Add a piece, unless the SDK parses it to chunks, which are observed."""
+        if self._parsed_by_sdk or self._size > _CAP_BYTES:
             return
         with _COPY:
             if self._file is not None:
                 self._file.add(piece)
                 return
             self._size += len(piece)
-            if not self._observer.call.streaming:
+            if self._is_whole is None and (start := piece.lstrip()):
+                self._is_whole = start.startswith(_JSON_STARTS)
+                self._parsed_by_sdk = self._observer.is_read_by_sdk and not self._is_whole
+            if self._is_whole:
                 self._held.append(piece)
             elif payloads := self._events.feed(piece):
                 self._size = 0
@@ -160,20 +142,18 @@ class _Copy:
         """Report that the last piece was read."""
         observer = self._observer
         observer.pass_rest = None
-        if observer.is_read_by_sdk:
-            return
         error: ErrorInfo | None = None
         with _COPY:
             if self._file is not None:
                 observer.data(self._file.body())
-            elif observer.call.streaming:
+            elif not self._is_whole:
                 self._take(self._events.end())
             elif self._size <= _CAP_BYTES:
-                body = b"".join(self._held)
-                self._parse([body])
-                error = None if observer.call.has_body else parsing_error(body)
+                error = self._take_whole(b"".join(self._held))
         if self._size > _CAP_BYTES:
             observer.call.mark_partially_observed()
+        if observer.is_read_by_sdk:
+            return  # the stream reports its end
         if not self._parsed_by_sdk or observer.call.stream_complete:
             observer.completed(error)
 
@@ -182,6 +162,15 @@ class _Copy:
         with _COPY:
             if self._file is not None:
                 self._observer.data(self._file.body(complete=False))
+
+    def _take_whole(self, content: bytes) -> ErrorInfo | None:
+        """Pass the body to the call; return its error if it is not JSON."""
+        # Invalid JSON is the provider's error, which the reader sees, not callspan's.
+        body = value_of(partial(json.loads, content))
+        if body is not None:
+            self._observer.whole(body)
+        call = self._observer.call
+        return None if call.has_body or call.streaming else parsing_error(content)
 
     def _take(self, payloads: list[bytes]) -> None:
         call = self._observer.call
@@ -195,7 +184,6 @@ class _Copy:
         for payload in payloads:
             if payload.strip() and not payload.startswith(_DONE):
                 with _COPY:
-                    # Invalid JSON is the provider's error, which the reader sees, not callspan's.
                     data = value_of(partial(json.loads, payload))
                     if data is not None:
                         self._observer.data(data)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Final, TypeVar
 
 import msgspec
@@ -27,7 +27,7 @@ _TOKENS_OF: Final = "access ad authorization auth bearer bot id refresh sas secu
 _SECRET_NAME: Final = re.compile(
     # Matches the last words of a name, in lower case and joined by `_`; long words match even without a separator.
     rf"(?:{_KEYS.replace(' ', '|')})_?keys?$|access_?key_?id$|(?:_|{_TOKENS_OF.replace(' ', '|')})token$"
-    r"|(?:authorization|connection_?string|cookie|credentials?|passcode|passphrase|passwd|password|secret)$"
+    r"|(?:authorization|connection_?string|cookies?|credentials?|passcode|passphrase|passwd|passwords?|secrets?)$"
     r"|(?:^|_)(?:bearer|jwt|[ht]?otp|pin|pwd|sas|x?_?amz_?signature)$"
 )
 _NUMBERS: Final = frozenset({int, float, bool})
@@ -45,6 +45,7 @@ _CREDENTIAL_MARKS: Final = (
     b'key"',
     b'Key"',
     b'ecret"',
+    b'ecrets"',
     b"assw",
     b"ookie",
     b'wd"',
@@ -81,7 +82,7 @@ _ERROR_TEXTS: Final = ("type", "code", "param", "request_id", "frames", "message
 """Fields of an error with foreign text; the longest last, so that it does not use up the limit for the others."""
 
 _V: Final = r"""(?!\[secret)[^\s"',;}\]&]{6,}"""
-_JOINT: Final = r"""(?:\s{1,8}provided)?["']?\s{0,8}[:=]\s{0,8}["']?(?:[Bb](?i:earer|asic)\s{1,8})?"""
+_JOINT: Final = r"""(?:\s{1,8}provided)?["']?\s{0,8}[:=]\s{0,8}["']?(?:(?i:bearer|basic|token|api-?key)\s{1,8})?"""
 _LABELS: Final = (
     r"[Aa](?i:pi[-_ ]?key|ccess[-_]?(?:token|key)|ccount[-_]?key|uth[-_]?token|uthorization)",
     r"[Cc](?i:lient[-_]?secret|ookie)",
@@ -271,7 +272,7 @@ class BoundedSearch(msgspec.Struct, eq=False):
         return self.masked(key) if isinstance(key, str) else key
 
     def _item(self, key: object, item: object) -> object:
-        return MASK if type(item) in (str, int) and _is_secret(key) else self.all_masked(item)
+        return _masked_values(item, self.all_masked) if _is_secret(key) else self.all_masked(item)
 
 
 def _mask_settings(record: CallRecord, search: BoundedSearch) -> CallRecord:
@@ -295,12 +296,22 @@ def _mask_metadata(record: _R, search: BoundedSearch) -> _R:
     return msgspec.structs.replace(record, metadata=safe, redactions=[*record.redactions, note])
 
 
+def _masked_values(value: object, masked: Callable[[object], object]) -> object:
+    """Return the value of a secret name masked: a text or number, or those in a list; `masked` masks other values."""
+    if isinstance(value, list):
+        return [_masked_values(one, masked) for one in value]
+    return MASK if type(value) in (str, int) else masked(value)
+
+
 def _masked_item(key: object, item: object, search: BoundedSearch) -> object:
     kind = type(item)
     if kind in _NUMBERS:
         return MASK if kind is int and _is_secret(key) else item
     if kind is str:
         return MASK if (_is_secret(key) or key == _TOKEN) and item != MASK else search.without_credentials(item)
+    if kind is list and (_is_secret(key) or key == _TOKEN):
+        masked = _masked_values(item, partial(mask_settings, search=search))
+        return item if masked == item else masked
     if isinstance(item, dict) and isinstance(key, str) and _plain_name(key[-_NAME_END:]) in _HEADER_MAPS:
         return item if all(value == MASK for value in item.values()) else dict.fromkeys(item, MASK)
     return mask_settings(item, search) if isinstance(item, dict | list) else item
