@@ -171,6 +171,7 @@ def check(cost: Cost | None, price: Price) -> None:
     assert cost.usd == Decimal(price.usd)
     assert (cost.estimated, cost.reason is None) == (price.reason is not None, price.reason is None)
     assert price.reason is None or price.reason in str(cost.reason)
+    assert "arn:" not in str(cost.reason), "a profile names no model, and an account"
 
 
 @pytest.mark.parametrize("level", ["full", "metadata", "off"])
