@@ -18,8 +18,8 @@ Time: TypeAlias = int | float | datetime
 
 _NS_PER_S: Final = 1_000_000_000
 _MIN_NS: Final = 10**17
-"""A time in 1973: smaller numbers are not nanoseconds."""
-_LIMIT: Final = 2**63
+"""A time in 1973: a smaller int is taken for a mistake, such as seconds."""
+_INT64_LIMIT: Final = 2**63
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=timezone.utc)
 _ADVICE: Final = "a time must be Unix nanoseconds (int), Unix seconds (float), or a datetime with a time zone"
 
@@ -33,16 +33,16 @@ class SupportsBool(Protocol):
 
 def as_int(value: object) -> int | None:
     """Return a number as an int; None if it is not an integer of 64 bits."""
-    read = value_of(partial(int, value)) if value is not None else None
-    return read if read is not None and -_LIMIT <= read < _LIMIT else None
+    number = value_of(partial(int, value)) if value is not None else None
+    return number if number is not None and -_INT64_LIMIT <= number < _INT64_LIMIT else None
 
 
 def as_text(value: object) -> str | None:
-    """Return a name or an id as text that every store can save; None for None, and if it has no text."""
+    """Return a name or an id as text that every store can save; None for None, and if the conversion fails."""
     if value is None:
         return None
-    found = str.__str__(value) if isinstance(value, str) else value_of(partial(_text, value))
-    return None if found is None else clean(found)
+    text = str.__str__(value) if isinstance(value, str) else value_of(partial(_text, value))
+    return None if text is None else clean(text)
 
 
 def _text(value: object) -> str:
@@ -66,8 +66,8 @@ def as_dict(metadata: object) -> dict[str, object]:
 
 def as_texts(values: Iterable[str] | str) -> list[str]:
     """Return ids as a list; a single id may be a string."""
-    listed = [values] if isinstance(values, str) else value_of(partial(list[str], values)) or []
-    return [as_text(value) or "" for value in listed]
+    items = [values] if isinstance(values, str) else value_of(partial(list[str], values)) or []
+    return [as_text(value) or "" for value in items]
 
 
 def reward_value(value: object) -> float | None:
@@ -96,14 +96,14 @@ def moment(at: Time | None) -> int:
     """
     if at is None:
         return time.time_ns()
-    read = _nanoseconds(at)
-    if read is None or read < _MIN_NS:
+    time_ns = _nanoseconds(at)
+    if time_ns is None or time_ns < _MIN_NS:
         raise UsageError(_ADVICE)
-    return read
+    return time_ns
 
 
 def offset(at: Time, start_ns: int) -> int | None:
-    """Return the nanoseconds from `start_ns` to `at`; None for misuse: no valid time, or an earlier one."""
+    """Return the nanoseconds from `start_ns` to `at`. An invalid or earlier time is misuse: logged, and None."""
     try:
         offset_ns = moment(at) - start_ns
         if offset_ns < 0:
@@ -118,12 +118,12 @@ def _nanoseconds(at: object) -> int | None:
     if isinstance(at, datetime):
         if at.tzinfo is None:
             return None
-        read = (at - _EPOCH) // timedelta(microseconds=1) * 1000
+        time_ns = (at - _EPOCH) // timedelta(microseconds=1) * 1000
     elif isinstance(at, float):
-        # NaN and infinities compare false.
-        read = round(at * _NS_PER_S) if 0 <= at < _LIMIT / _NS_PER_S else -1
+        # The comparison is false for NaN and infinities.
+        time_ns = round(at * _NS_PER_S) if 0 <= at < _INT64_LIMIT / _NS_PER_S else -1
     elif isinstance(at, int):
-        read = int(at)
+        time_ns = int(at)
     else:
         return None
-    return read if 0 <= read < _LIMIT else None
+    return time_ns if 0 <= time_ns < _INT64_LIMIT else None

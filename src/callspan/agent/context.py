@@ -39,9 +39,9 @@ _BLOCK: Final = "callspan.content_block"
 """Key of the content level of the enclosing blocks."""
 Carrier: TypeAlias = dict[str, str]
 """Strings for another process, valid as HTTP headers; without secrets."""
-_TRACE: Final = "traceparent"
-_ID: Final = "callspan-session"
-_NAME: Final = "callspan-session-name"
+_TRACE_KEY: Final = "traceparent"
+_ID_KEY: Final = "callspan-session"
+_NAME_KEY: Final = "callspan-session-name"
 _TRACEPARENT: Final = re.compile("00-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})")
 
 
@@ -50,16 +50,16 @@ def metadata_of(context: Context) -> Mapping[str, object]:
 
     Fields that are not standard ones are in `extra`.
     """
-    found: Any = context.get(_METADATA)
-    return found or _NO_METADATA
+    fields: Any = context.get(_METADATA)
+    return fields or _NO_METADATA
 
 
 def with_metadata(context: Context, fields: dict[str, object]) -> Context:
     """Return `context` with its metadata updated by `fields`, except None values."""
     merged = dict(metadata_of(context))
     extra = dict(cast("dict[str, object]", merged.get("extra") or {}))
-    if isinstance(given := fields.get("extra"), dict):
-        extra.update(dict.items(given))
+    if isinstance(added := fields.get("extra"), dict):
+        extra.update(dict.items(added))
     for name, value in fields.items():
         if value is not None and name != "extra":
             (merged if name in METADATA_FIELDS else extra)[name] = value
@@ -69,19 +69,19 @@ def with_metadata(context: Context, fields: dict[str, object]) -> Context:
 
 
 class EitherWith:
-    """A context manager that is one for `async with` too."""
+    """Lets a context manager be used with `async with` too."""
 
     __slots__ = ()
 
     async def __aenter__(self: AbstractContextManager[_R]) -> _R:
-        """As `with`."""
+        """Enter as `with` does."""
         return self.__enter__()
 
     async def __aexit__(
         self: AbstractContextManager[object],
         kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None,
     ) -> None:  # fmt: skip
-        """As `with`."""
+        """Exit as `with` does."""
         self.__exit__(kind, error, trace)
 
 
@@ -104,7 +104,7 @@ class ContextBlock(ABC):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Restore the previous value of `_key`, in any task, if the current context still has that of this block.
+        """Restore the previous value of `_key`, in any task, if the current context still has the value of this block.
 
         Other changes of the context are kept.
         """
@@ -144,14 +144,14 @@ def content_of(context: Context) -> Content | None:
 
     A scope keeps the level of its start wherever it is current, even after the block in which it started has ended.
     """
-    # Read inline, because each record asks for it.
+    # Does not call `block_of`, because this runs for every record.
     block: Content | None = context.get(_BLOCK)  # type: ignore[assignment]
     scope: Any = context.get(SCOPE)
     return block if scope is None or scope._level == "full" else strictest(block, scope._level)
 
 
 def block_of(context: Context) -> Content | None:
-    """Return the content level of the enclosing blocks in `context`, if any."""
+    """Return the content level of the enclosing blocks in `context`; None outside a block."""
     level: Any = context.get(_BLOCK)
     return level  # type: ignore[no-any-return]
 
@@ -166,7 +166,7 @@ def within_block(context: Context, outer: Context) -> Context:
 
 
 def with_block(context: Context, block: Content | None) -> Context:
-    """Return `context` with `block` as the level of its content blocks."""
+    """Return `context` with `block` as the content level of its enclosing blocks."""
     return context if context.get(_BLOCK) == block else set_value(_BLOCK, block, context)
 
 
@@ -191,7 +191,7 @@ class content(ContextBlock):  # noqa: N801 - reads as a statement: with callspan
         self._setting: Content = setting if setting in STRICTNESS else content_word(setting)
 
     def _within(self, outer: Context) -> Context:
-        """Return the context with the more restrictive setting."""
+        """Return the context with the stricter of the two levels."""
         return with_block(outer, strictest(self._setting, block_of(outer)))
 
 
@@ -233,11 +233,11 @@ def copy_context(function: Callable[_P, _R]) -> Callable[_P, _R]:
 
 def carrier_of(session_id: str, name: str | None, span: SessionSpan) -> Carrier:
     """Return the carrier of a session."""
-    carrier = {_ID: quote(session_id)}
+    carrier = {_ID_KEY: quote(session_id)}
     if name is not None:
-        carrier[_NAME] = quote(name)
+        carrier[_NAME_KEY] = quote(name)
     if span.trace_id is not None and span.span_id is not None:
-        carrier[_TRACE] = f"00-{span.trace_id}-{span.span_id}-{bool(span.sampled):02x}"
+        carrier[_TRACE_KEY] = f"00-{span.trace_id}-{span.span_id}-{bool(span.sampled):02x}"
     return carrier
 
 
@@ -249,8 +249,8 @@ def read_carrier(carrier: Mapping[str, str] | None) -> SpanRef:
     items = plain(value_of(partial(dict[object, object], carrier))) if carrier is not None else None
     read = items if isinstance(items, dict) else {}
     fields = {key.lower(): clean(unquote(str(value))) for key, value in read.items()}
-    place = Place(session_id=fields.get(_ID), session_name=fields.get(_NAME))
-    trace = _TRACEPARENT.fullmatch(fields.get(_TRACE, ""))
+    place = Place(session_id=fields.get(_ID_KEY), session_name=fields.get(_NAME_KEY))
+    trace = _TRACEPARENT.fullmatch(fields.get(_TRACE_KEY, ""))
     if trace is None:
         return SpanRef(place=place)
     return SpanRef(trace_id=trace[1], span_id=trace[2], sampled=bool(int(trace[3], 16) & 1), place=place)

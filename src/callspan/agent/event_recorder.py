@@ -53,7 +53,7 @@ class EventRecorder(Scope, BlockDecorator, Operations):
 
     @abstractmethod
     def _record(self) -> SessionRecord | TimestepRecord:
-        """Return the record with the fields known so far."""
+        """Return the record with what is known so far, without its end."""
 
     def _outcome(self, error: BaseException | None) -> str:
         return self._status or outcome_of(error)
@@ -83,12 +83,12 @@ class EventRecorder(Scope, BlockDecorator, Operations):
     ) -> str:
         """Record information passed from one system to another; return the message's id.
 
-        `content` is text or any JSON value; `call` is the id of its call; `causal_influence` are the ids of records
+        `content` is text or any JSON value; `call` is the id of the related call; `causal_influence` are ids of records
         that led to it; None values of `metadata` are omitted; `sequence` is your own number of the message; `at` is its
         time, now by default.
         """
-        target, word = self._target(), as_text(kind)
-        if not word:
+        target, message_type = self._target(), as_text(kind)
+        if not message_type:
             raise UsageError("a message needs a kind, such as 'observation'")
         record = MessageRecord(
             message_id=new_id(),
@@ -96,7 +96,7 @@ class EventRecorder(Scope, BlockDecorator, Operations):
             timestep_id=target._place.timestep_id,
             timestep=target._place.timestep,
             call_id=as_text(call),
-            message_type=word,
+            message_type=message_type,
             sender=as_text(sender),
             receiver=as_text(receiver),
             time_ns=moment(at),
@@ -141,15 +141,15 @@ class EventRecorder(Scope, BlockDecorator, Operations):
     ) -> str:
         """Record an event inside one component (`system`); return the event's id.
 
-        `type` is your own (callspan itself uses `action`, `environment` and `tool`); `call` is the id of its call;
+        `type` is your own (callspan itself uses `action`, `environment` and `tool`); `call` is the related call's id;
         `sequence` is your own number of the event, in addition to callspan's; `at` is its time, now by default.
         """
-        target, word = self._target(), as_text(type)
-        if not word:
+        target, event_type = self._target(), as_text(type)
+        if not event_type:
             raise UsageError("an event needs a type, such as 'reset'")
         labels = Labels(metadata, system, sequence)
         fields = {"call_id": as_text(call), "name": as_text(name), "data": data, "error": application_error(error)}
-        record = target._labelled_event(word, moment(at), labels, **fields)
+        record = target._labelled_event(event_type, moment(at), labels, **fields)
         target._emit(record, "event")
         return record.event_id
 
@@ -171,13 +171,13 @@ class EventRecorder(Scope, BlockDecorator, Operations):
         totals of timestep and session; in a session outside a timestep it is the reward of the whole session, as in
         `outcome`. Objectives other than `reward` have separate scores.
         """
-        given = RewardArguments(value, objective, label, source, annotation, at)
-        return self._target(late=True)._give_reward(given, event)
+        arguments = RewardArguments(value, objective, label, source, annotation, at)
+        return self._target(late=True)._give_reward(arguments, event)
 
-    def _give_reward(self, given: RewardArguments, event: str | None = None) -> str:
+    def _give_reward(self, arguments: RewardArguments, event: str | None = None) -> str:
         """Record a reward for this timestep or session, or an event in it; return its id. Raises UsageError."""
-        kind: TargetKind = "session" if event is None and self._place.timestep_id is None else "event"
-        record = reward_record(self._place, given, kind, event_id=event, metadata=self._current_metadata())
+        scope: TargetKind = "session" if event is None and self._place.timestep_id is None else "event"
+        record = reward_record(self._place, arguments, scope, event_id=event, metadata=self._current_metadata())
         self._emit(record)
         return record.reward_id
 

@@ -28,9 +28,9 @@ class Loop(Block):
         self.agent._is_automatic = True
 
     def start(self, *, current: bool = True) -> None:
-        """Start the agent."""
+        """Start the agent and register the loop."""
         self.agent.start(current=current)
-        if running_loop(self._runner) is None:  # otherwise the busy runner will refuse
+        if running_loop(self._runner) is None:  # the SDK refuses a second run of a busy runner
             LOOPS[id(self._runner)] = self
 
     def end(self, error: BaseException | None = None) -> None:
@@ -38,11 +38,11 @@ class Loop(Block):
         self.agent.end(error)
 
     def on_diagnostic(self, diagnostic: Mapping[str, Any]) -> None:
-        """Record the run of a candidate that a decision selected, which openai's runner states afterwards."""
-        name = diagnostic["call_id"]
-        if diagnostic["stage"] == "action" and name is not None:
+        """Record the run of a candidate that a decision selected; openai's runner reports it after the run."""
+        candidate = diagnostic["call_id"]
+        if diagnostic["stage"] == "action" and candidate is not None:
             last = self.agent._answers[-1] if self.agent._answers else None
-            tool = LoopTool(self.agent, f"{None if last is None else last.call_id}:{name}", name)
+            tool = LoopTool(self.agent, f"{None if last is None else last.call_id}:{candidate}", candidate)
             tool.failed = diagnostic["reason"] != "completed"
             duration_ns = int(diagnostic["duration_ms"] * _NS_PER_MS)
             tool.start(current=False, at=time.time_ns() - duration_ns)
@@ -60,7 +60,7 @@ class Loop(Block):
         if not isinstance(error, GeneratorExit) and not isinstance(getattr(error, "__context__", None), GeneratorExit):
             self.end(error)
         else:
-            # The garbage collector may have closed it, so the span is ended on another thread.
+            # The garbage collector may have closed the runner, so the agent ends on another thread.
             self.agent._abandoned()
 
 
@@ -72,11 +72,11 @@ class LoopTool(Tool):
     """Whether the SDK reports a failure to the model."""
 
     def __init__(
-        self, agent: Agent, tool_call_id: str, name: str | None, given: object = None, toolset: str | None = None
+        self, agent: Agent, tool_call_id: str, name: str | None, arguments: object = None, toolset: str | None = None
     ) -> None:
         provider = agent._answers[-1].provider if agent._answers else None
         labels = Labels(metadata={"provider": provider, "toolset": toolset})
-        super().__init__(name, given, agent, labels, tool_call_id)
+        super().__init__(name, arguments, agent, labels, tool_call_id)
 
     def describe(self, description: Callable[[], object]) -> None:
         """Add the tool's description, if content is kept."""

@@ -1,6 +1,6 @@
-"""Provider tools: records each run of a tool on the provider's side as an event, with a span below its call.
+"""Provider tools: records each tool run on the provider's side as an event, with a span below its call.
 
-The answer states no times for them, so they get the time of the call's end.
+Answers state no times of these runs, so events and spans get the time at which the call ended.
 """
 
 from __future__ import annotations
@@ -26,34 +26,34 @@ _RECORD: Final = fail_open("record a tool that ran at the provider")
 def record_provider_tools(runtime: Runtime, wire: Conversation, record: CallRecord) -> None:
     """Record each tool that the provider ran within a call, as a child of the call's span if it has one."""
     sampled = record.sampled is not False
-    call = runtime.spans.remote(SpanRef(trace_id=record.trace_id, span_id=record.span_id, sampled=sampled))
-    parent = None if call is None else call.within(Context())
+    call_span = runtime.spans.remote(SpanRef(trace_id=record.trace_id, span_id=record.span_id, sampled=sampled))
+    parent = None if call_span is None else call_span.within(Context())
     seen: set[str] = set()
     for run in runs_at_provider(wire.output):
-        name = str(run.position) if run.call.id is None or run.call.id in seen else run.call.id
-        seen.add(name)
+        id_suffix = str(run.position) if run.call.id is None or run.call.id in seen else run.call.id
+        seen.add(id_suffix)
         with _RECORD:
-            processed = runtime.process(_event(run, record, name), record.content_level, "event")
+            processed = runtime.process(_event(run, record, id_suffix), record.content_level, "event")
             span = NO_SPAN if parent is None else runtime.spans.start(processed, parent=parent)
             span.end(processed)
             runtime.write(with_span(processed, span))
 
 
-def _event(run: ProviderRun, record: CallRecord, name: str) -> EventRecord:
-    place, call = record.place, run.call
+def _event(run: ProviderRun, record: CallRecord, id_suffix: str) -> EventRecord:
+    place, tool_call = record.place, run.call
     own_metadata = {"provider": record.provider, "tool_type": run.kind, "server": run.server}
-    data = {"arguments": parse_arguments(call.arguments), "result": run.result}
+    data = {"arguments": parse_arguments(tool_call.arguments), "result": run.result}
     return EventRecord(
-        event_id=f"{record.call_id}-{name}",
+        event_id=f"{record.call_id}-{id_suffix}",
         session_id=place.session_id,
         timestep_id=place.timestep_id,
         timestep=place.timestep,
         call_id=record.call_id,
         event_type="tool",
-        name=call.name or call.tool_type,
+        name=tool_call.name or tool_call.tool_type,
         time_ns=record.timing.start_ns + (record.timing.duration_ns or 0),
         data=without_none(data) or None,
-        tool_call_id=call.id,
+        tool_call_id=tool_call.id,
         error=TOOL_ERROR if run.failed else None,
         metadata={**record.metadata, **without_none(own_metadata)},
     )

@@ -37,5 +37,5 @@ class SessionRequirement(ContextBlock, EitherWith, Block):
         return set_value(_REQUIRED, True, outer)
 
     def __call__(self, function: Callable[_P, _R]) -> Callable[_P, _R]:
-        """Return the function with such a block around each call, or around each advance of a generator."""
+        """Return the function with such a block around each call or, for a generator, around each of its steps."""
         return decorated(function, lambda _: lambda *_, **__: SessionRequirement())

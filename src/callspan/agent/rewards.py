@@ -1,7 +1,7 @@
 """Rewards and feedback by id, also outside a session and long after its end.
 
-They are written with the given ids and those that this process knows of the target; stores join them with the
-target when either arrives.
+Their records have the given ids, and the other ids of the target that this process knows. Stores join a reward with
+its target in any order of arrival.
 """
 
 from __future__ import annotations
@@ -62,10 +62,10 @@ def reward(  # noqa: PLR0913 - its target and its fields
         ...     pass
         >>> reward_id = callspan.reward(1.0, session_id=session.id, source="judge")
     """
-    sent, call = read_carrier(carrier), target_id(call_id)
+    remote, call = read_carrier(carrier), target_id(call_id)
     if call is None and call_id is not None:
         raise UsageError(_NO_CALL)
-    session, step, event = as_text(session_id) or sent.place.session_id, as_text(timestep_id), as_text(event_id)
+    session, step, event = as_text(session_id) or remote.place.session_id, as_text(timestep_id), as_text(event_id)
     current, span = None, CALL_SPANS.get(call or "") or span_of_step(step)
     if span is not None:
         place = msgspec.structs.replace(span.place, session_id=session or span.place.session_id)
@@ -75,11 +75,11 @@ def reward(  # noqa: PLR0913 - its target and its fields
         place = current._place
     else:
         raise UsageError(_NO_TARGET)
-    of_session = session is not None and step is None and event is None
+    is_of_session = session is not None and step is None and event is None
     record = reward_record(
         place,
         RewardArguments(value, objective, label, source, annotation, at),
-        "call" if call is not None else "session" if of_session else "event",
+        "call" if call is not None else "session" if is_of_session else "event",
         event_id=event,
         call_id=call,
     )
@@ -88,7 +88,7 @@ def reward(  # noqa: PLR0913 - its target and its fields
     if scope is not None and scope._place.timestep_id == place.timestep_id:
         scope._emit(record, level=open_level(place.session_id, place.timestep_id))
     else:
-        _emit_late(record, span, sent, scope)
+        _emit_late(record, span, remote, scope)
     return record.reward_id
 
 
@@ -122,19 +122,19 @@ def feedback(  # noqa: PLR0913 - its target and its fields
         ...     _ = client.chat.completions.create(model="m", messages=[{"role": "user", "content": "Hi"}])
         >>> reward_id = callspan.feedback(seen.records[0].call_id, label="thumbs_up", annotation="polite")
     """
-    sent, call_id = read_carrier(carrier), target_id(call)
+    remote, call_id = read_carrier(carrier), target_id(call)
     if call is None and trace_id is not None and span_id is not None:
         call_id = target_of_span(trace_id, span_id)
     if not call_id:
         raise UsageError(_NO_CALL)
     span = CALL_SPANS.get(call_id)
     record = reward_record(
-        (span or sent).place,
+        (span or remote).place,
         RewardArguments(value, objective, label, source, annotation, at),
         "call",
         call_id=call_id,
     )
-    _emit_late(record, span, sent)
+    _emit_late(record, span, remote)
     return record.reward_id
 
 
@@ -151,7 +151,7 @@ class RewardArguments(NamedTuple):
 
 def reward_record(
     place: Place,
-    given: RewardArguments,
+    arguments: RewardArguments,
     scope: TargetKind,
     *,
     event_id: str | None = None,
@@ -162,7 +162,7 @@ def reward_record(
 
     Raises UsageError for an invalid number or time.
     """
-    amount, label, time_ns = reward_value(given.value), as_text(given.label), moment(given.at)
+    amount, label, time_ns = reward_value(arguments.value), as_text(arguments.label), moment(arguments.at)
     if amount is None and label is not None:
         amount = _LABEL_VALUES.get(label.lower().replace(" ", "_").replace("-", "_"))
     return RewardRecord(
@@ -172,26 +172,27 @@ def reward_record(
         timestep=place.timestep,
         event_id=as_text(event_id),
         call_id=as_text(call_id),
-        objective=as_text(given.objective) or "reward",
+        objective=as_text(arguments.objective) or "reward",
         value=amount,
         label=label,
-        source=as_text(given.source),
-        annotation=as_text(given.annotation),
+        source=as_text(arguments.source),
+        annotation=as_text(arguments.annotation),
         scope=scope,
         time_ns=time_ns,
         metadata=dict(metadata_of(get_current()) if metadata is None else metadata),
     )
 
 
-def _emit_late(record: RewardRecord, target: SpanRef | None, carrier: SpanRef, scope: Scope | None = None) -> None:
+def _emit_late(record: RewardRecord, target: SpanRef | None, remote: SpanRef, scope: Scope | None = None) -> None:
     """Record a reward outside the scope of its target, and export it as a child of the target's span.
 
-    It counts in the totals of `scope`.
+    `target` is the target's span, if this process knows it; else the span in `remote`, from a carrier, is the parent,
+    or that of the session. The reward counts in the totals of `scope`.
     """
     runtime = installed_or_warn()
     if runtime is not None:
         with fail_open("record a reward"):
-            target = target or (carrier if carrier.trace_id is not None else span_of_session(record.session_id))
+            target = target or (remote if remote.trace_id is not None else span_of_session(record.session_id))
             processed = runtime.process(record, open_level(record.session_id, record.timestep_id))
             runtime.write(runtime.spans.export_reward(processed, target))
             if scope is not None:

@@ -62,7 +62,7 @@ class Scope(EitherWith, Block, ABC):
     """
 
     _kind: ClassVar[str]
-    """The kind of scope, for messages; for an operation also the type of its event."""
+    """The kind of scope, named in errors; for an operation also the type of its event."""
     _excluded_from_io: ClassVar[bool] = False
     """Whether messages inside are excluded from the input and output of enclosing scopes (tools, guardrails, ...)."""
     _is_named_late: ClassVar[bool] = False
@@ -75,7 +75,7 @@ class Scope(EitherWith, Block, ABC):
     _counted_in: Sequence[RunningTotals] = ()
     """The totals of the enclosing timesteps and session, innermost first; its own is the first."""
     _is_automatic: bool = False
-    """Whether callspan starts it, without a span where OpenTelemetry's instrumentation is suppressed."""
+    """Whether callspan itself starts it; then it has no span while OpenTelemetry's instrumentation is suppressed."""
 
     id: str
     """The id, known before the start; of an operation also the id of its event."""
@@ -174,7 +174,7 @@ class Scope(EitherWith, Block, ABC):
             self._leave(error)
             self.state = "ended"
             if self._outer is not None:
-                self._outer = _still_open(self._outer)  # lets go of scopes that ended
+                self._outer = _still_open(self._outer)  # so that ended scopes can be freed
             self._finish(error)
         except BaseException:
             self._end_later(error)
@@ -272,9 +272,9 @@ class Scope(EitherWith, Block, ABC):
                 self._observe_end(final)
 
     def _end_later(self, error: BaseException | None) -> None:
-        """End on another thread, for example because an interrupt cut the end off."""
+        """End on another thread, for example because an interrupt stopped the first attempt to end."""
         self._lasted_ns, self.state = self._elapsed_ns(), "ended"
-        context = contextvars.copy_context()  # its content level applies
+        context = contextvars.copy_context()  # which has the content level of the block
         if self._outer is not None and is_within(current_scope(), self):
             restore(self._outer)
         if self._runtime is not None:
@@ -289,7 +289,7 @@ class Scope(EitherWith, Block, ABC):
         """Return the final record."""
 
     def _note_end(self) -> None:
-        """Update totals and registries at the end, whether or not anything is recorded."""
+        """Update totals and registries at the end, also if nothing is recorded."""
 
     def _elapsed_ns(self) -> int:
         """Return the nanoseconds from the start to the given end time, else to now by the monotonic clock."""
@@ -311,7 +311,7 @@ class Scope(EitherWith, Block, ABC):
         self._add_to_totals(sums_of_call(record))
         scope: Scope | None = self
         while scope is not None:
-            parallel = [one for one in scope._answers if one.end_ns > start_ns]
+            parallel = [earlier for earlier in scope._answers if earlier.end_ns > start_ns]
             scope._answers = [*parallel[1 - MAX_PARALLEL :], answer]
             # The tools requested by the calls of a tool run inside it.
             scope = None if scope._kind == "tool" else scope._above
@@ -345,7 +345,7 @@ class Scope(EitherWith, Block, ABC):
     def _event_record(
         self, event_type: str, time_ns: int, *, event_id: str | None = None, **fields: Any,
     ) -> EventRecord:  # fmt: skip
-        """Return an event of this scope's session and timestep."""
+        """Return an event of this scope's session and timestep; `fields` are further fields of its record."""
         # Two steps, as for the record of a session.
         place = self._place
         record = EventRecord(
@@ -406,7 +406,7 @@ class Scope(EitherWith, Block, ABC):
         return ids
 
     def __copy__(self) -> Self:
-        """Return the scope itself: an object of the application that has it may be copied."""
+        """Return the scope itself, because the application may copy an object that refers to it."""
         return self
 
     def __deepcopy__(self, _: object) -> Self:
@@ -475,7 +475,7 @@ def scope_of(context: Context) -> Scope | None:
 
 
 def is_within(scope: Any, outer: Scope) -> bool:
-    """Return whether `scope` is `outer` or inside it."""
+    """Return whether `scope` is `outer` or inside it; False for None."""
     while scope is not None and scope is not outer:
         scope = scope._above
     return scope is not None
@@ -490,7 +490,7 @@ def restore(outer: Context) -> None:
 
 
 def _still_open(context: Context) -> Context:
-    # If two sessions end in the order of their starts, the first must not become current again.
+    # If two nested sessions end outer first, the ended outer one must not become current again.
     scope = scope_of(context)
     while scope is not None and scope.state == "ended" and scope._outer is not None and scope._outer is not context:
         context = scope._outer
