@@ -1,4 +1,4 @@
-"""Differences: compares the measures of two groups of sessions, paired by task if enough tasks are in both."""
+"""Differences: compares the measures of two groups of sessions, paired by task if they share enough tasks."""
 
 from __future__ import annotations
 
@@ -59,13 +59,13 @@ class Difference(msgspec.Struct, frozen=True, kw_only=True):
     first: Number | None
     """The mean over the sessions of A, or over the tasks if paired; None if unknown for all."""
     second: Number | None
-    """The same for B."""
+    """The same mean for B."""
     numbers: tuple[int, int]
-    """The numbers of values behind the means: sessions of A and of B, or, if paired, tasks."""
+    """How many values each mean has: sessions of A and of B or, if paired, tasks."""
     paired: bool
     """Whether the means are over the tasks in both groups, each with the mean of its sessions."""
     interval: Interval | None
-    """The interval of the difference; None for too few values, or if all values are equal."""
+    """The 95 % interval of the difference; None for too few values, or if all values are equal."""
 
     @property
     def difference(self) -> Number | None:
@@ -85,35 +85,35 @@ class Difference(msgspec.Struct, frozen=True, kw_only=True):
 def compare_groups(first: Group, second: Group) -> list[Difference]:
     """Return the differences of two groups: success, each score, then the sums."""
     measures = measures_of([*first.sessions, *second.sessions])
-    return [_difference(one, first.sessions, second.sessions) for one in measures]
+    return [_difference(measure, first.sessions, second.sessions) for measure in measures]
 
 
 def _difference(measure: Measure, first: Sequence[SessionSummary], second: Sequence[SessionSummary]) -> Difference:
-    tasks, others = _by_task(measure, first), _by_task(measure, second)
-    both = sorted(tasks.keys() & others.keys())
-    paired = len(both) >= MIN_VALUES
+    means_a, means_b = _by_task(measure, first), _by_task(measure, second)
+    common = sorted(means_a.keys() & means_b.keys())
+    paired = len(common) >= MIN_VALUES
     if paired:
-        a, b = [tasks[task] for task in both], [others[task] for task in both]
+        a, b = [means_a[task] for task in common], [means_b[task] for task in common]
         interval = of_mean([float(y) - float(x) for x, y in zip(a, b, strict=True)])
     else:
         a, b = values_of(measure, first), values_of(measure, second)
-        interval = _apart(measure.kind, [*map(float, a)], [*map(float, b)])
+        interval = _unpaired_interval(measure.kind, [*map(float, a)], [*map(float, b)])
     return Difference(
         measure=measure, first=mean(a), second=mean(b), numbers=(len(a), len(b)), paired=paired, interval=interval
     )
 
 
-def _apart(kind: Kind, first: Sequence[float], second: Sequence[float]) -> Interval | None:
+def _unpaired_interval(kind: Kind, first: Sequence[float], second: Sequence[float]) -> Interval | None:
     if kind == "success":
         return of_shares((round(sum(first)), len(first)), (round(sum(second)), len(second)))
     return of_means(first, second)
 
 
 def _by_task(measure: Measure, sessions: Iterable[SessionSummary]) -> Mapping[str, Number]:
-    """Return the mean by task."""
-    found: dict[str, list[Number]] = defaultdict(list)
-    for one in sessions:
-        number = measure.of(one)
-        if one.session.task_id is not None and number is not None:
-            found[one.session.task_id].append(number)
-    return {task: made for task, values in found.items() if (made := mean(values)) is not None}
+    """Return the mean of a measure by task, without sessions that have no task or no value."""
+    values: dict[str, list[Number]] = defaultdict(list)
+    for summary in sessions:
+        number = measure.of(summary)
+        if summary.session.task_id is not None and number is not None:
+            values[summary.session.task_id].append(number)
+    return {task: task_mean for task, of_task in values.items() if (task_mean := mean(of_task)) is not None}

@@ -17,14 +17,14 @@ _MODALITIES: Final = ("image", "audio", "video")
 def media(
     modality: str, source: object, *, part: object = None, mime: str | None = None, file_id: str | None = None
 ) -> Media | None:
-    """Return the medium in `source`: a URL, a `data:` URL, base64, or a reference of callspan.
+    """Return the medium in `source`: a URL, a `data:` URL, base64, or a reference of callspan to removed bytes.
 
-    `part` is the enclosing object, which may have the reference instead. None if there is no location.
+    `part` is the enclosing object, which may have the reference instead. None if neither locates a medium.
     """
-    found = mapping(source, MEDIA_KEY) or mapping(part, MEDIA_KEY)
-    if found is not None:
-        mime = text(found, "mime") or mime
-        return _of_reference(_modality(modality, mime), mime, found, file_id)
+    reference = mapping(source, MEDIA_KEY) or mapping(part, MEDIA_KEY)
+    if reference is not None:
+        mime = text(reference, "mime") or mime
+        return _of_reference(_modality(modality, mime), mime, reference, file_id)
     if not isinstance(source, str) or not source:
         return Media(modality=_modality(modality, mime), mime=mime, file_id=file_id) if file_id else None
     if source[:5].lower() == "data:":
@@ -38,10 +38,10 @@ def media_of_source(block: dict[str, object]) -> Media | Text | None:
     """Return the media in the `source` of a block in Anthropic's form; None if it has no location."""
     source = mapping(block, "source") or {}
     if text(source, "type") == "text":
-        written = text(source, "data")
-        return None if written is None else Text(text=written)
-    found, mime, file_id = source.get("data") or source.get("url"), text(source, "media_type"), text(source, "file_id")
-    return media(text(block, "type") or "", found, part=block, mime=mime, file_id=file_id)
+        content = text(source, "data")
+        return None if content is None else Text(text=content)
+    data, mime, file_id = source.get("data") or source.get("url"), text(source, "media_type"), text(source, "file_id")
+    return media(text(block, "type") or "", data, part=block, mime=mime, file_id=file_id)
 
 
 def _inline(modality: str, source: str, mime: str | None, file_id: str | None) -> Media:
@@ -71,7 +71,7 @@ def _of_reference(modality: str, mime: str | None, reference: dict[str, object],
 
 
 def _of_base64(modality: str, mime: str | None, data: str, file_id: str | None) -> Media:
-    """Return the medium with these bytes; without bytes if the text is no base64."""
+    """Return the medium with these bytes, or without bytes if the text is not base64."""
     content = from_base64(data)
     if content is None:
         return Media(modality=modality, mime=mime, file_id=file_id)
@@ -80,7 +80,7 @@ def _of_base64(modality: str, mime: str | None, data: str, file_id: str | None) 
 
 
 def from_base64(data: str) -> bytes | None:
-    """Return the decoded bytes of a base64 text; None if it is no base64."""
+    """Return the decoded bytes of a base64 text; None if it is not base64."""
     try:
         return base64.b64decode(data, validate=True)
     except ValueError:

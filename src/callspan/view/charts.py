@@ -15,26 +15,26 @@ from callspan.view.source import BadQueryError, View
 
 Unit: TypeAlias = Literal["day", "hour", "minute"]
 _HOURS_BELOW_NS: Final = 3 * 86_400 * 1_000_000_000
-"""Charts of a shorter time are by hour."""
+"""Charts of a shorter period have a value per hour."""
 _MINUTES_BELOW_NS: Final = 3 * 3_600 * 1_000_000_000
-"""Charts of a shorter time are by minute."""
-_ROWS: Final = 50
-_SESSIONS: Final = 2_000
-"""Scores are of the newest sessions."""
-_TABLES: Final = ("user", "model", "provider", "name", "experiment")
+"""Charts of a shorter period have a value per minute."""
+_MAX_ROWS: Final = 50
+_MAX_SESSIONS: Final = 2_000
+"""Number of newest sessions whose scores are shown."""
+_TABLE_KEYS: Final = ("user", "model", "provider", "name", "experiment")
 
 
 class Charts(msgspec.Struct):
     """Sums of calls by time."""
 
     unit: str
-    """`day`, `hour` or `minute`, of UTC."""
+    """`day`, `hour` or `minute`, in UTC."""
     sums: list[Summary]
     """By time, the oldest first."""
     by_model: list[Summary]
     """By time and model."""
     span: tuple[str, str] | None
-    """The first and the last time of all calls; None: there are none."""
+    """The first and last unit of time with calls; None without calls."""
 
 
 class SumsTable(msgspec.Struct):
@@ -61,7 +61,7 @@ class Scores(msgspec.Struct):
     objective: str | None
     points: list[Point]
     means: dict[str, Number | None]
-    """The mean of each time."""
+    """The mean score by day, hour or minute."""
     more: bool
     """Whether there are older sessions, which are left out."""
 
@@ -75,46 +75,46 @@ def page(view: View) -> Charts:
     unit = _unit([(first, last)])
     sums = sorted(reader.summary(unit, which), key=_time_of)
     by_model = sorted(reader.summary((unit, "model"), which, latencies=False), key=_time_of)
-    return Charts(unit, sums, by_model, (_slot(first, unit), _slot(last, unit)))
+    return Charts(unit, sums, by_model, (_slot_name(first, unit), _slot_name(last, unit)))
 
 
 def table(view: View) -> SumsTable:
-    """Return sums by `by`: user, model, provider, name or experiment. Raises BadQueryError for another."""
+    """Return sums by the query's `by`: user, model, provider, name or experiment. Raises BadQueryError for others."""
     reader, which = view.chosen()
     by = view.required("by")
-    if by not in _TABLES:
+    if by not in _TABLE_KEYS:
         raise BadQueryError(f"there is no table by {by}")
-    found = [*reader.summary(by, which)]
-    return SumsTable(found[:_ROWS], max(0, len(found) - _ROWS))
+    sums = [*reader.summary(by, which)]
+    return SumsTable(sums[:_MAX_ROWS], max(0, len(sums) - _MAX_ROWS))
 
 
 def scores(view: View) -> Scores:
-    """Return scores of the newest sessions that `q` selects, of the `objective`, by time."""
+    """Return the scores of the newest sessions that `q` selects, for the query's `objective`, by time."""
     reader, which = view.chosen()
-    found = [*reader.sessions(msgspec.structs.replace(which, limit=_SESSIONS + 1))]
-    some = found[:_SESSIONS]
-    unit = _unit([(one.session.start_ns, one.session.start_ns) for one in some])
-    objectives = objectives_of(some)
+    sessions = [*reader.sessions(msgspec.structs.replace(which, limit=_MAX_SESSIONS + 1))]
+    newest = sessions[:_MAX_SESSIONS]
+    unit = _unit([(session.session.start_ns, session.session.start_ns) for session in newest])
+    objectives = objectives_of(newest)
     objective = view.query.get("objective") or next(iter(objectives), REWARD)
-    groups, score = group_sessions(some, [unit]), Measure("score", objective)
+    groups, score = group_sessions(newest, [unit]), Measure("score", objective)
     return Scores(
         unit=unit,
         objectives=objectives,
         objective=objective,
         points=[point for group in groups for point in _points(group, objective)],
         means={group.keys[0]: mean(values_of(score, group.sessions)) for group in groups if group.keys[0] is not None},
-        more=len(found) > _SESSIONS,
+        more=len(sessions) > _MAX_SESSIONS,
     )
 
 
 def _start(reader: Reader, which: CallFilter, *, newest: bool) -> int | None:
-    """Return the start of the newest or the oldest of these calls; None if there is none."""
-    one = msgspec.structs.replace(which, sort="start", newest_first=newest, limit=1, offset=0, content="none")
-    return next((call.timing.start_ns for call in reader.calls(one)), None)
+    """Return the start of the newest or oldest selected call in Unix nanoseconds; None if there is none."""
+    first = msgspec.structs.replace(which, sort="start", newest_first=newest, limit=1, offset=0, content="none")
+    return next((call.timing.start_ns for call in reader.calls(first)), None)
 
 
-def _slot(time_ns: int, unit: str) -> str:
-    """Return the time as sums by this unit name it."""
+def _slot_name(time_ns: int, unit: str) -> str:
+    """Return the name that `Reader.summary` gives to the day, hour or minute of this time."""
     at = dt.datetime.fromtimestamp(time_ns // 1_000_000_000, dt.timezone.utc)
     return at.strftime({"day": "%Y-%m-%d", "hour": "%Y-%m-%dT%H:00Z", "minute": "%Y-%m-%dT%H:%MZ"}[unit])
 
@@ -127,12 +127,12 @@ def _unit(times: Iterable[tuple[int | None, int | None]]) -> Unit:
     return "minute" if span < _MINUTES_BELOW_NS else "hour" if span < _HOURS_BELOW_NS else "day"
 
 
-def _time_of(one: Summary) -> str:
-    return one.key or ""
+def _time_of(sums: Summary) -> str:
+    return sums.key or ""
 
 
 def _points(group: Group, objective: str) -> Iterable[Point]:
-    for one in group.sessions:
-        value = one.score(objective)
+    for summary in group.sessions:
+        value = summary.score(objective)
         if value is not None and group.keys[0] is not None:
-            yield Point(group.keys[0], one.session.session_id, value, one.succeeded)
+            yield Point(group.keys[0], summary.session.session_id, value, summary.succeeded)

@@ -23,16 +23,16 @@ from callspan.comparison.sides import Side, read_side, text_of
 from callspan.stores import SessionSummary, look_up
 from callspan.view.source import BadQueryError, View
 
-_CALLS: Final = 1_000
-"""Maximum number of calls of a session that are compared."""
-_LINE: Final = 300
+_MAX_CALLS: Final = 1_000
+"""How many calls of a session are compared."""
+_MAX_EQUAL_TEXT: Final = 300
 """Maximum number of characters of an equal message."""
-_TEXT: Final = 20_000
+_MAX_TEXT: Final = 20_000
 """Maximum number of characters of other messages."""
 
 
 class FactRow(msgspec.Struct):
-    """A fact, parameter or tool of both, as text."""
+    """A fact, parameter or tool on both sides, as text."""
 
     name: str
     status: Status
@@ -42,19 +42,19 @@ class FactRow(msgspec.Struct):
 
 
 class MessageRow(msgspec.Struct):
-    """A message of one or both."""
+    """A message on one side, or a pair of messages."""
 
     role: str
     status: Status
     against: str
     text: str
-    """The common or only text; "" if they differ."""
+    """The text of equal messages or of a single one; "" if two differ."""
     changes: list[TextRun]
     """The changes between different texts."""
 
 
 class ComparePage(msgspec.Struct):
-    """Two calls or sessions."""
+    """The comparison of two calls or two sessions."""
 
     kind: str
     ids: list[str]
@@ -73,21 +73,21 @@ def page(view: View) -> ComparePage:
 
     Raises LookupError if one is missing, BadQueryError for a call and a session.
     """
-    named = [look_up(view.reader, view.required(name)) for name in "ab"]
-    a, b = (read_side(view.reader, one, _CALLS) for one in named)
-    cut = any(isinstance(one, SessionSummary) and one.calls > _CALLS for one in named)
+    compared = [look_up(view.reader, view.required(name)) for name in "ab"]
+    a, b = (read_side(view.reader, item, _MAX_CALLS) for item in compared)
+    cut = any(isinstance(item, SessionSummary) and item.calls > _MAX_CALLS for item in compared)
     if a.kind != b.kind:
         raise BadQueryError(f"A is a {a.kind} and B a {b.kind}: choose two calls or two sessions")
-    found = diff(a, b)
+    differences = diff(a, b)
     return ComparePage(
         kind=a.kind,
         ids=[a.id, b.id],
-        facts=_rows(found.facts),
-        parameters=_rows(found.parameters),
-        tools=_rows(found.tools),
-        messages=[_message(a, b, pair) for pair in found.messages],
-        first=first_difference_text(found) if found.first_difference or not cut else "",
-        cut=_CALLS if cut else None,
+        facts=_rows(differences.facts),
+        parameters=_rows(differences.parameters),
+        tools=_rows(differences.tools),
+        messages=[_message(a, b, pair) for pair in differences.messages],
+        first=first_difference_text(differences) if differences.first_difference or not cut else "",
+        cut=_MAX_CALLS if cut else None,
     )
 
 
@@ -96,8 +96,8 @@ def _rows(facts: Iterable[Fact]) -> list[FactRow]:
         FactRow(
             name=name_text(fact.name),
             status=fact.status,
-            a=value_text(fact.name, fact.a)[:_TEXT],
-            b=value_text(fact.name, fact.b)[:_TEXT],
+            a=value_text(fact.name, fact.a)[:_MAX_TEXT],
+            b=value_text(fact.name, fact.b)[:_MAX_TEXT],
             against=against_text(fact),
         )
         for fact in facts
@@ -107,7 +107,7 @@ def _rows(facts: Iterable[Fact]) -> list[FactRow]:
 def _message(a: Side, b: Side, pair: Pair) -> MessageRow:
     text = ""
     if pair.status != "differs":
-        only = b.messages[pair.b or 0] if pair.a is None else a.messages[pair.a]
-        text = text_of(only)[: _LINE if pair.status == "same" else _TEXT]
-    changes = [TextRun(run.where, run.text[:_TEXT]) for run in pair.changes]
+        message = b.messages[pair.b or 0] if pair.a is None else a.messages[pair.a]
+        text = text_of(message)[: _MAX_EQUAL_TEXT if pair.status == "same" else _MAX_TEXT]
+    changes = [TextRun(run.where, run.text[:_MAX_TEXT]) for run in pair.changes]
     return MessageRow(role=pair.role, status=pair.status, against=STATUS_WORDS[pair.status], text=text, changes=changes)

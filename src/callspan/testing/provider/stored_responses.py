@@ -1,4 +1,4 @@
-"""Stored responses: keeps the responses of a provider, so that they can be fetched by id; background ones end later."""
+"""Stored responses: the scripted provider's responses, to be fetched by id. Background responses end later."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class StoredResponses:
         self._lock = threading.Lock()
 
     def fetched(self, answer: Answer) -> Json | None:
-        """Return the current state of the response that a request fetches or cancels, if it is known."""
+        """Fetch or cancel the response that a request names; return its new state, None for an unknown id."""
         request = answer.request
         with self._lock:
             stored = self._responses.get(answer.named.get("id", ""))
@@ -31,7 +31,7 @@ class StoredResponses:
             return stored.ended() if request.stream else stored.fetched()
 
     def add(self, answer: Answer, route: Route | None, rendering: Rendering) -> Rendering:
-        """Store a response; return the rendering to send, which is `queued` for one in the background."""
+        """Store a rendered response; return the rendering to send, which is `queued` for a background response."""
         body = rendering.json or {}
         if route is None or route.wire is not RESPONSES or rendering.status >= HTTPStatus.BAD_REQUEST:
             return rendering
@@ -45,7 +45,7 @@ class StoredResponses:
         return rendering
 
     def webhook(self, response_id: str, secret: str) -> tuple[str, Mapping[str, str]]:
-        """End a response; return payload and headers of the webhook that reports its end.
+        """End a response; return the payload and headers of the webhook that reports its end.
 
         Raises KeyError for an unknown id.
         """
