@@ -26,6 +26,7 @@ import openai
 import pytest
 from tests.support import sdks
 from tests.support.mode import Mode
+from tests.support.processes import ROOT
 
 import callspan
 from callspan import open_store
@@ -150,7 +151,6 @@ def poll(given: dict[str, Any]) -> None:
                 list(client.responses.retrieve(job, stream=True))
 
 
-ROOT = Path(__file__).parents[2]
 WAYS = list(every_way())
 INPUT_USD, OUTPUT_USD = Decimal("0.000002"), Decimal("0.000008")
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from tests.nightly import FILES
 from tests.support import sdks
-from tests.support.processes import ran
+from tests.support.processes import ROOT, ran
 
 import callspan
 
@@ -103,9 +103,6 @@ def test_functions_import_nothing_that_is_not_declared_here() -> None:
 def test_the_first_calls_of_a_process_import_nothing_for_us(tmp_path: Path) -> None:
     sdks.needs("openai", "1.66", "the Responses API")
     assert ran("-c", FIRST_CALLS, cwd=tmp_path, timeout_s=180).stdout == "[]\n"
-
-
-ROOT = Path(__file__).parents[2]
 
 
 def test_at_most_thirty_files_are_left_to_the_night_and_all_of_them_are_there() -> None:

@@ -10,7 +10,6 @@ import sys
 import time
 import warnings
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any, Final
 
 import openai
@@ -19,6 +18,7 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 from tests.support.calls import CHAT, REQUESTS, Wire, caught
 from tests.support.mode import Mode
+from tests.support.processes import ROOT
 from tests.support.telemetry import Meters, kept_spans
 
 import callspan
@@ -110,9 +110,6 @@ async def test_what_is_left_of_a_rate_limit_is_the_last_that_was_reported(mode: 
     assert measured.values("callspan.client.rate_limit.limit", callspan__rate_limit__unit="requests") == [10]
 
 
-ALERTS: Final = Path(__file__).resolve().parents[2] / "docs/alerts.md"
-
-
 async def test_retries_limits_and_errors_are_counted_with_bounded_attributes(shaped: Wire, measured: Meters) -> None:
     """Every query of the page on alerts asks for a metric there is, as an OTLP receiver of Prometheus names it."""
     shaped.script(LIMITED, LIMITED, {"text": "well"}, {"status": 400}, {"status": 529})
@@ -132,7 +129,7 @@ async def test_retries_limits_and_errors_are_counted_with_bounded_attributes(sha
     if shaped.shape == "stream":
         # What calls cost is known of those that have a price.
         there = {name.replace(".", "_") for name in (*points, "callspan.client.cost", "gen_ai.client.token.usage")}
-        queries = "".join(re.findall(r"```promql(.*?)```", ALERTS.read_text(), re.DOTALL))
+        queries = "".join(re.findall(r"```promql(.*?)```", (ROOT / "docs/alerts.md").read_text(), re.DOTALL))
         queried = set(re.findall(r"\b((?:callspan|gen_ai)_client_[a-z_]+)", queries))
         assert queried
         assert {re.sub("_(total|seconds_count|seconds_bucket|sum|count)$", "", name) for name in queried} <= there

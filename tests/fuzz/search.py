@@ -11,14 +11,13 @@ import sys
 import time
 from collections import Counter
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any
 
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from tests.fuzz.case import Case
 from tests.fuzz.strategies import cases
+from tests.support.processes import ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
 SIDES = ("bare", "instrumented")
 PATIENCE_S = 180.0
 _COMPARED = ("log", "requests", "calls", "warned", "noise")

@@ -25,7 +25,8 @@ from google.protobuf.json_format import MessageToDict
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
-from tests.support.launching import BIN, ROOT, Stage, answers, free_port, python_of, running
+from tests.support.launching import BIN, Stage, answers, free_port, python_of, running
+from tests.support.processes import ROOT
 from tests.support.programs import DEMO_SPANS, SPOKEN, VOICE_CALLS
 from tests.support.receiver import OtlpReceiver, items
 

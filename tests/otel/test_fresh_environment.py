@@ -14,13 +14,13 @@ from pathlib import Path
 
 import pytest
 from tests.support.launching import APPS, Stage
+from tests.support.processes import ROOT
 from tools import environments
 
 from callspan import open_store
 
 pytestmark = [pytest.mark.timeout(600)]
 
-ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = str(APPS / "script.py")
 EXTRAS = "otlp,openai,anthropic"
 

@@ -14,7 +14,8 @@ from typing import Any, Final, NamedTuple
 
 import pytest
 from tests.support.launching import Served, Stage, python_of, running
-from tests.support.pages import ROOT, examples
+from tests.support.pages import examples
+from tests.support.processes import ROOT
 
 from callspan.records import SessionRecord
 from callspan.stores import find_store

@@ -17,6 +17,7 @@ from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 import pytest
+from tests.support.processes import ROOT
 from tests.support.receiver import OtlpReceiver, ReceivedSpan
 
 from callspan import CallRecord, open_store
@@ -25,7 +26,6 @@ from callspan.testing import ScriptedProvider
 
 _GIVEN: set[int] = set()
 BIN = Path(sys.executable).parent
-ROOT = Path(__file__).resolve().parents[2]
 APPS = ROOT / "tests" / "otel" / "apps"
 _KEPT = ("HOME", "LANG", "TMPDIR", "COVERAGE_PROCESS_START")
 

@@ -22,7 +22,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final, NamedTuple
 
-ROOT: Final = Path(__file__).resolve().parents[2]
+from tests.support.processes import ROOT
+
 EFFECTS: Final = ("calls", "spans", "sessions", "prints", "writes")
 RUN: Final = ("python", "console", "sh")
 """Kinds of blocks that are run; data (JSON, YAML, SQL, PromQL) has checks of its own."""

@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 from tests.support.bodies import endpoint, with_conversation
-from tests.support.records import SECOND, START_NS, event, keep, made, raw, reward
+from tests.support.records import SECOND, START_NS, event, keep, made, raw, reward, session
 
 from callspan.records import (
     CallRecord,
@@ -17,7 +17,6 @@ from callspan.records import (
     Place,
     Record,
     Response,
-    SessionRecord,
     Timing,
     Usage,
 )
@@ -32,7 +31,7 @@ class World:
 
     def session(self, session_id: str, reward: float | None = None, **fields: Any) -> str:
         fields = {"name": "game", "start_ns": START_NS + next(self._clock) * SECOND, "outcome": "success"} | fields
-        self.records.append(SessionRecord(session_id=session_id, seen_ns=1, **fields))
+        self.records.append(session(session_id, **fields))
         if reward is not None:
             self.reward(session_id, reward)
         return session_id
