@@ -214,7 +214,9 @@ def test_every_recording_function_takes_a_time(seen: Seen) -> None:
             step.environment("y", reward=1, at=T0 + 4)
             step.event("other", at=T0 + 5)
             step.reward(1, at=T0 + 6)
-            step.tool("dig").start(at=T0 + 10).end(at=T0 + 20)
+            dig = step.tool("dig").start(at=T0 + 10)
+            step.tool("within").start(at=T0 + 10).end(at=T0 + 15)
+            dig.end(at=T0 + 20)
             world = step.environment_step().start(at=T0 + 20)
             world.set_result("wall", reward=1)
             world.end(at=T0 + 5_020)
@@ -223,8 +225,8 @@ def test_every_recording_function_takes_a_time(seen: Seen) -> None:
         own.end(at=end)
     reward(1, session_id=own.id, at=T0 + 8)
     feedback("c", 1, at=T0 + 9)
-    assert [one.time_ns - T0 for one in seen.of(MessageRecord) + seen.of(EventRecord)] == [2, 3, 4, 5, 10, 20]
-    assert [one.duration_ns for one in seen.of(EventRecord)] == [None, None, None, 10, 5_000]
+    assert [one.time_ns - T0 for one in seen.of(MessageRecord) + seen.of(EventRecord)] == [2, 3, 4, 5, 10, 10, 20]
+    assert [one.duration_ns for one in seen.of(EventRecord)] == [None, None, None, 5, 10, 5_000]
     assert [one.time_ns - T0 for one in seen.of(RewardRecord)] == [6, 7, 8, 9]
     (whole,), (turn,) = seen.ended(SessionRecord), seen.ended(TimestepRecord)
     assert (whole.start_ns, whole.end_ns) == (T0, T0 + 4 * SECOND)

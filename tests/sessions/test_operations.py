@@ -371,6 +371,8 @@ def test_an_agents_span_has_its_input_and_output(chat: Callable[..., None]) -> N
             agent.output = {"plan": ["north"]}
         with session.invoke_agent("actor"):
             chat("Going north.", MESSAGES)
+        with session.tool("search"):
+            chat("Of the tool alone.", MESSAGES)
     assert on(seen, "invoke_agent planner") == [
         ([("system", SYSTEM), ("user", '{"goal":"key"}')], [("assistant", '{"plan":["north"]}')])
     ]
