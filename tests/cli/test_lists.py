@@ -236,7 +236,11 @@ SHOWN: list[tuple[Callable[..., object], tuple[object, ...], str | None]] = [
     *((formatting.iso, (ns,), shown) for ns, shown in TIMES_NS.items()),
     # One line, without control characters.
     (formatting.shown, ("a <b> \x1b[31mc\n d",), "a <b> \ufffd[31mc d"),
-    (formatting.shown, (f"{JOINED} a\u200db \u061c\U000e0041",), f"{JOINED} a\ufffdb \ufffd\ufffd"),
+    (
+        formatting.shown,
+        (f"{JOINED} a\u200db \u062e\u200c \u061c\U000e0041",),
+        f"{JOINED} a\ufffdb \u062e\ufffd \ufffd\ufffd",
+    ),
     (formatting.shown, ("abcdef", 4), "abc…"),
     # Cents, or three significant digits.
     *((formatting.money, (Decimal(usd),), shown) for usd, shown in MONEY.items()),

@@ -76,7 +76,7 @@ def test_another_format_is_refused_and_not_changed(url: str, records: Records, s
     receipt = erase(url, CallFilter(user="u1"))
     by_id = erase(url, calls=["c"])
     rewarded = ask("--store", url, "calls", "--rewards")
-    assert rewarded.code == 2
+    assert rewarded.code == 1
     for one in (receipt.stores[0].left, by_id.stores[0].left, rewarded.err.replace("\n", " ")):
         assert sentence in str(one)
     assert content() == before

@@ -18,7 +18,7 @@ from callspan.cli.run import stores_of_environment
 from callspan.cli.safe_text import clean, whole_characters
 from callspan.cli.screen import Screen
 from callspan.formatting import json_line
-from callspan.records import CallRecord, OtherFormatError
+from callspan.records import CallRecord
 from callspan.safe_urls import error_text, safe_name, whole_words, without_passwords
 from callspan.stores import (
     CallFilter,
@@ -102,7 +102,7 @@ class Command(click.Command):
             # The message names the variable, but --store may have set the value.
             text = error_text(error).replace("CALLSPAN_STORES: ", "--store, CALLSPAN_STORES: ", 1)
             raise click.UsageError(clean(text), ctx) from error
-        except (StoreError, OtherFormatError) as error:
+        except StoreError as error:
             raise _failure(error_text(error)) from error
         except OSError as error:
             file = f"{error.filename}: " if error.filename else ""

@@ -45,11 +45,7 @@ callspan export preferences -o pairs.jsonl --margin 0.2 --pair-by seed"""
 @click.option("--pair-by", metavar="KEY", default="task_id", help="Pair by task_id or this metadata.")
 @click.option("--margin", type=NUMBER, metavar="R", default=0.0, help="Pairs: minimum difference of rewards.")
 @click.option(
-    "--format",
-    "pair_format",
-    type=click.Choice(["openai", "trl"]),
-    default="openai",
-    help="Pairs: names of the fields.",
+    "--format", "pair_format", type=click.Choice(["openai", "trl"]), default="openai", help="Pairs: field names."
 )
 def export_command(
     context: CommandContext,

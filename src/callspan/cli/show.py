@@ -168,11 +168,7 @@ def _plain(value: object) -> object:
 
 
 def print_call(
-    screen: Screen,
-    call: CallRecord,
-    history: History = _NO_HISTORY,
-    position: object = None,
-    rewards: Sequence[RewardRecord] = (),
+    screen: Screen, call: CallRecord, history: History, position: object, rewards: Sequence[RewardRecord]
 ) -> None:
     """Print a complete call and the messages of the calls before it, with cleaned text.
 

@@ -70,10 +70,6 @@ def _decimal(text: str) -> Decimal:
     return amount
 
 
-def _number(text: str) -> float:
-    return float(_decimal(text))
-
-
 def _duration(text: str) -> int:
     """Return nanoseconds; a number alone is in seconds."""
     match = _DURATION.fullmatch(text.strip())
@@ -142,7 +138,7 @@ FILE: Final = _File(path_type=Path, dir_okay=False, allow_dash=True)
 """A file to write; `-` is standard output."""
 EXISTING_FILE: Final = _File(path_type=Path, exists=True, dir_okay=False)
 USD: Final = Value("usd", _decimal, "write an amount in dollars, such as 0.25")
-NUMBER: Final = Value("number", _number, "write a number, such as 0.5")
+NUMBER: Final = Value("number", lambda text: float(_decimal(text)), "write a number, such as 0.5")
 DURATION: Final = Value("time", _duration, "write 500ms, 30s, 2m or 1h")
 MOMENT: Final = Value("time", _moment, "write 30m, 2h, 3d or a time such as 2026-11-20T08:00")
 KEY_VALUE: Final = Value("key=value", _key_value, "write key=value")
