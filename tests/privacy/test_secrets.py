@@ -200,7 +200,7 @@ CREDENTIALS: list[tuple[str, dict[str, Any]]] = [
     ("chat_completions", {"tools": [{**TOOL, "authorization": "plainsecret"}]}),
     ("chat_completions", {"tools": [{**TOOL, "server_url": "https://u:plainsecret@h/mcp"}]}),
     ("chat_completions", {"functions": [{"name": "f", "api_key": "plainsecret"}]}),
-    ("chat_completions", {"functions": [{"name": "f", "secrets": ["plainsecret"]}]}),
+    ("chat_completions", {"tools": [{**TOOL, "secrets": ["plainsecretZ9"]}]}),
     ("messages", {"mcp_servers": [{"name": "s", "authorization_token": "plainsecret"}]}),
     ("messages", {"mcp_servers": [{"type": "url", "name": "s", "url": "https://mcp.test/a1plainsecretZ9"}]}),
     ("messages", {"mcp_servers": [{"type": "url", "name": "s", "url": "https://mcp.test/sse?k=plainsecret"}]}),
