@@ -41,14 +41,14 @@ def reprice_command(
     """
     pricer = _pricer(context, prices)
     calls = changed = 0
-    with context.reader() as reader, progress("calls", shown=not context.json) as tell:
+    with context.reader() as reader, progress("calls", shown=not context.json) as update:
         which = msgspec.structs.replace(context.resolved(reader, which), newest_first=False)
         total = reader.count_calls(which)
 
         def versions() -> Iterator[CallRecord]:
             nonlocal calls, changed
             for calls, call in enumerate(reader.calls(which), 1):
-                tell(calls, total)
+                update(calls, total)
                 cost = _new_cost(pricer, call, every=every)
                 if cost is not None and cost != call.cost:
                     changed += 1
@@ -68,7 +68,7 @@ def reprice_command(
 
 
 def _store(context: CommandContext, name: str) -> Store:
-    """Return the readable store, else the first."""
+    """Return the configured store of that name, else the first."""
     stores = list(map(find_store, split_urls(context.store)))
     return next((store for store in stores if store.name == name), stores[0])
 

@@ -42,9 +42,9 @@ callspan send --follow                          to OTEL_EXPORTER_OTLP_ENDPOINT""
 def send_command(context: CommandContext, url: str | None, follow: bool, again: bool) -> None:
     """Send recorded sessions and calls to an OTLP receiver, as the traces that their processes had.
 
-    What has not ended, and what was not sampled, is not sent; what a process that is gone has left is sent as
-    interrupted. Records of a process without a tracer provider get ids made of their own. Span attributes follow the
-    settings (content_on_spans, vocabularies, …) of the environment.
+    Unfinished and unsampled sessions and calls are not sent; unfinished ones of a process that has ended are sent as
+    interrupted. Records of a process without a tracer provider get ids derived from their own. Span attributes follow
+    the settings (content_on_spans, vocabularies, …) of the environment.
     """
     address = endpoint_of("traces") if url is None else endpoint_at(url, "traces")
     if address is None:
@@ -75,14 +75,14 @@ def _send(context: CommandContext, receiver: Receiver, settings: Settings, *, ag
 
 def _follow(context: CommandContext, receiver: Receiver, settings: Settings, *, again: bool) -> None:
     """Send new records until Ctrl-C, through outages of the receiver and the store; each is reported once."""
-    told: str | None = None
+    reported: str | None = None
     while True:
         try:
             for sender in _polls(context, receiver, settings, again=again):
                 again = False
-                if told is not None:
+                if reported is not None:
                     click.echo(f"Spans are sent to {receiver.name} again.", err=True)
-                told = None
+                reported = None
                 for line in _refusals(sender):
                     click.echo(clean(line), err=True)
                 sender.refusals.clear()
@@ -90,12 +90,12 @@ def _follow(context: CommandContext, receiver: Receiver, settings: Settings, *, 
             raise
         except store_errors(click.ClickException, UnavailableError) as error:
             is_away = isinstance(error, UnavailableError)
-            trouble = f"{receiver.name} is unavailable ({error})" if is_away else error_text(error)
+            problem = f"{receiver.name} is unavailable ({error})" if is_away else error_text(error)
             # Times and ports in the message do not make it a new failure.
-            kind = _NUMBERS.sub("", trouble)
-            if kind != told:
-                click.echo(clean(f"{trouble}; it is tried again"), err=True)
-            told = kind
+            kind = _NUMBERS.sub("", problem)
+            if kind != reported:
+                click.echo(clean(f"{problem}; it is tried again"), err=True)
+            reported = kind
         time.sleep(_RETRY_S)
 
 
@@ -122,19 +122,19 @@ def _sent(context: CommandContext, receiver: Receiver) -> SentVersions:
 
 
 def _report(context: CommandContext, sender: Sender, spans: RecordedSpans, failure: str | None) -> None:
-    left = {"unsampled": len(spans.unsampled), "unended": len(spans.unended)}
+    unsent = {"unsampled": len(spans.unsampled), "unended": len(spans.unended)}
     refused = sender.refusals.total()
     if context.json:
         counts = {"sent": sender.sent, "refused": refused}
-        why = {"reasons": dict(sender.refusals), "unavailable": failure}
-        context.emit({"receiver": sender.receiver.name, **counts, **left, **why})
+        reasons = {"reasons": dict(sender.refusals), "unavailable": failure}
+        context.emit({"receiver": sender.receiver.name, **counts, **unsent, **reasons})
     else:
-        context.screen.paragraph(" ".join(_lines(context, sender, left, failure)))
+        context.screen.paragraph(" ".join(_lines(context, sender, unsent, failure)))
     if refused or failure is not None:
         raise click.exceptions.Exit(1)
 
 
-def _lines(context: CommandContext, sender: Sender, left: Mapping[str, int], failure: str | None) -> Iterator[str]:
+def _lines(context: CommandContext, sender: Sender, unsent: Mapping[str, int], failure: str | None) -> Iterator[str]:
     if sender.sent or sender.refusals or failure is not None:
         yield f"{plural(sender.sent, 'span')} sent to {sender.receiver.name}."
     else:
@@ -142,10 +142,10 @@ def _lines(context: CommandContext, sender: Sender, left: Mapping[str, int], fai
     # The number of unsent records is unknown, because only the newest of the sent records are read again.
     if sender.before:
         yield "--again sends what was sent before."
-    if left["unsampled"]:
-        yield f"{left['unsampled']} not sampled."
-    if left["unended"]:
-        yield f"{left['unended']} not ended."
+    if unsent["unsampled"]:
+        yield f"{unsent['unsampled']} not sampled."
+    if unsent["unended"]:
+        yield f"{unsent['unended']} not ended."
     yield from _refusals(sender)
     if sender.refusals:
         yield "--again retries refused records."

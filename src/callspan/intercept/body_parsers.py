@@ -15,8 +15,8 @@ from callspan.providers.base import Endpoint
 _EVENTS: Final = "text/event-stream"
 _JSON: Final = "json"
 _DONE: Final = b"[DONE]"
-_FIELD: Final = b"data:"
-_MARK: Final = b"\xef\xbb\xbf"
+_DATA_FIELD: Final = b"data:"
+_BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
 _FORM: Final = "multipart/form-data"
 _LENGTH: Final = "content-length"
 
@@ -24,10 +24,10 @@ _LENGTH: Final = "content-length"
 class EventParser:
     """Collects the lines of events; returns the content of their `data` fields, one payload per event."""
 
-    __slots__ = ("_begun", "_data", "_ends_in_return", "_rest")
+    __slots__ = ("_data", "_ends_in_return", "_has_begun", "_rest")
 
     def __init__(self) -> None:
-        self._begun = False
+        self._has_begun = False
         self._data: list[bytes] = []
         self._ends_in_return = False
         self._rest: list[bytes] = []
@@ -54,11 +54,11 @@ class EventParser:
         return [payload for payload in last if payload is not None]
 
     def _line(self, line: bytes) -> bytes | None:
-        if not self._begun:
-            self._begun = True
-            line = line.removeprefix(_MARK)
-        if line.startswith(_FIELD):
-            self._data.append(line[len(_FIELD) :].removeprefix(b" "))
+        if not self._has_begun:
+            self._has_begun = True
+            line = line.removeprefix(_BYTE_ORDER_MARK)
+        if line.startswith(_DATA_FIELD):
+            self._data.append(line[len(_DATA_FIELD) :].removeprefix(b" "))
         if line or not self._data:
             return None
         payload = b"\n".join(self._data)
@@ -81,16 +81,16 @@ class FileBody:
         if self._events is None:
             self._accumulator.add_bytes(piece, self._mime)
         else:
-            self._take(self._events.feed(piece))
+            self._add_payloads(self._events.feed(piece))
 
     def body(self, *, complete: bool = True) -> object:
         """Return the answer so far, marked if it was not read to its end."""
         if self._events is not None:
-            self._take(self._events.end())
+            self._add_payloads(self._events.end())
         body = self._accumulator.body()
         return body if complete or body is None else {**body, "incomplete": True}
 
-    def _take(self, payloads: list[bytes]) -> None:
+    def _add_payloads(self, payloads: list[bytes]) -> None:
         for payload in payloads:
             if payload.strip() and not payload.startswith(_DONE):
                 self._accumulator.add(value_of(partial(json.loads, payload)))
@@ -113,7 +113,7 @@ def is_json(response: Any) -> bool:
 
 
 def read_file(endpoint: Endpoint | None, result: object, response: Any) -> object:
-    """Return a response that was read before the caller received it; None if it is JSON or not read."""
+    """Return the body of a response that the SDK has already read; None if it is JSON, or not read yet."""
     file = file_body_of(endpoint, response)
     if file is None:
         return None

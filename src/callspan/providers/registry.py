@@ -24,7 +24,7 @@ _MAX_PATHS: Final = 128
 _DECODERS: Final[tuple[Callable[[bytes | str], object], ...]] = (msgspec.json.decode, json.loads)
 """The second one also accepts lone surrogates and NaN, which SDKs send."""
 
-_PLACES: Final[dict[str, tuple[str, str]]] = {
+_ADAPTERS: Final[dict[str, tuple[str, str]]] = {
     "chat_completions": ("openai.chat", "ChatCompletions"),
     "responses": ("openai.responses", "Responses"),
     "realtime": ("openai.realtime", "Realtime"),
@@ -50,7 +50,7 @@ _SOCKETS: Final[dict[str, tuple[str, str]]] = {
     "live/sessions": ("voice_events", "LiveEvents"),
 }
 """Module and class of the reader for each kind of websocket, by the last segments of its path."""
-APIS: Final = tuple(_PLACES)
+APIS: Final = tuple(_ADAPTERS)
 """The names of all APIs with adapters, in order of how common they are."""
 _ATTACH, _FORK = "attach", "fork"
 """Path endings of live sessions: a sideband of a session, and a new session that continues a stored one."""
@@ -62,10 +62,10 @@ def endpoint_for(method: str, path: str) -> Endpoint | None:
 
     `path` is the logical path given to the SDK, see `routes.find`. Never raises.
     """
-    found = routes.find(method, path)
-    if found is None or found.path.kind != "call":
+    route = routes.find(method, path)
+    if route is None or route.path.kind != "call":
         return None
-    return _endpoint(found.path.adapter)
+    return _endpoint(route.path.adapter)
 
 
 def socket_kind(path: str, model: str | None = None, *, hashes_audio: bool = False) -> SocketKind | None:
@@ -74,17 +74,17 @@ def socket_kind(path: str, model: str | None = None, *, hashes_audio: bool = Fal
     session_id = segments[-2] if segments[-1] == _ATTACH else None
     if segments[-1] in (_ATTACH, _FORK):
         del segments[-2:]
-    found = next((_SOCKETS[at] for n in (2, 1) if (at := "/".join(segments[-n:])) in _SOCKETS), None)
-    if found is None:
+    reader = next((_SOCKETS[ending] for n in (2, 1) if (ending := "/".join(segments[-n:])) in _SOCKETS), None)
+    if reader is None:
         return None
-    module, name = found
+    module, name = reader
     kind = getattr(late_import(f"callspan.providers.openai.{module}"), name)
     return cast("SocketKind", kind(model, session_id, hashes_audio=hashes_audio))
 
 
 def by_api(api: str) -> Endpoint | None:
     """Return the endpoint of that name (`CallRecord.api`), or None."""
-    return _endpoint(api) if api in _PLACES else None
+    return _endpoint(api) if api in _ADAPTERS else None
 
 
 def load(wire: Wire) -> None:
@@ -97,7 +97,7 @@ def load(wire: Wire) -> None:
 
 def wire_of(api: str) -> Wire:
     """Return the family of an API that callspan reads. Raises KeyError for any other."""
-    return cast("Wire", _PLACES[api][0].partition(".")[0])
+    return cast("Wire", _ADAPTERS[api][0].partition(".")[0])
 
 
 def conversation_of(record: CallRecord) -> Conversation | None:
@@ -134,7 +134,7 @@ def decoded(body: msgspec.Raw | bytes | str) -> object:
 
 @cache
 def _endpoint(api: str) -> Endpoint:
-    module, name = _PLACES[api]
+    module, name = _ADAPTERS[api]
     return cast("Endpoint", getattr(late_import(f"callspan.providers.{module}"), name)(api))
 
 

@@ -81,10 +81,10 @@ class CallMetrics:
     def observed(self, processed: ProcessedRecord[CallRecord]) -> None:
         """Record the measurements of a finished call."""
         with _MEASURE:
-            used = self._in_use()
-            if used is not None:
-                used.measure(names.OF_CALLS, processed.record)
-                used.keep_rate_limits(processed.record)
+            instruments = self._in_use()
+            if instruments is not None:
+                instruments.measure(names.OF_CALLS, processed.record)
+                instruments.keep_rate_limits(processed.record)
 
     def priced(self, processed: ProcessedRecord[Record]) -> None:
         """Record the cost of a call that was priced during delivery; ignore other records."""
@@ -130,12 +130,12 @@ class CallMetrics:
         self._provider = provider
 
     def _instruments_for(self, provider: MeterProvider) -> _Instruments:
-        found = next((instruments for owner, instruments in list(_BY_PROVIDER) if owner() is provider), None)
-        if found is None:
-            found = _Instruments(provider.get_meter("callspan", self._version, names.SCHEMA_URL))
-            _BY_PROVIDER[:] = [one for one in _BY_PROVIDER if one[0]() is not None]
-            _BY_PROVIDER.append((ref(provider), found))
-        return found
+        instruments = next((known for owner, known in list(_BY_PROVIDER) if owner() is provider), None)
+        if instruments is None:
+            instruments = _Instruments(provider.get_meter("callspan", self._version, names.SCHEMA_URL))
+            _BY_PROVIDER[:] = [entry for entry in _BY_PROVIDER if entry[0]() is not None]
+            _BY_PROVIDER.append((ref(provider), instruments))
+        return instruments
 
 
 def _is_placeholder(provider: MeterProvider) -> bool:
@@ -156,7 +156,7 @@ class _Instruments:
         self._names: dict[str, set[str]] = {}
         self._running: dict[tuple[int, _Key], dict[str, None]] = {}
         self._limits: dict[_Key, tuple[float, RateLimit]] = {}
-        self._measures = {one.name: _measure_of(meter, one) for one in names.SYNCHRONOUS}
+        self._measures = {instrument.name: _measure_of(meter, instrument) for instrument in names.SYNCHRONOUS}
         observed: Sequence[tuple[Callable[..., object], Instrument, _Observe]] = (
             (meter.create_observable_up_down_counter, names.IN_FLIGHT, self._in_flight),
             (meter.create_observable_gauge, names.REMAINING, partial(self._rate_limits, "remaining")),
@@ -165,8 +165,8 @@ class _Instruments:
             (meter.create_observable_counter, names.RECORDS_DROPPED, self._dropped),
             (meter.create_observable_gauge, names.RECORDS_WAITING, self._waiting),
         )
-        for create, one, observe in observed:
-            create(one.name, [observe], one.unit, one.about)
+        for create, instrument, observe in observed:
+            create(instrument.name, [observe], instrument.unit, instrument.about)
 
     def count_start(self, record: CallRecord) -> Callable[[], object]:
         # Each step is atomic, so that no lock can be held during a fork. Keyed by process, because a call ends in the
@@ -185,11 +185,11 @@ class _Instruments:
 
     def keep_rate_limits(self, record: CallRecord) -> None:
         if record.rate_limits is not None:
-            about = self._attributes(names.LIMIT, record)
+            attributes = self._attributes(names.LIMIT, record)
             for unit in record.rate_limits.__struct_fields__:
                 limit = getattr(record.rate_limits, unit)
                 if limit is not None:
-                    self._limits[_key({**about, names.RATE_LIMIT_UNIT: unit})] = time.monotonic(), limit
+                    self._limits[_key({**attributes, names.RATE_LIMIT_UNIT: unit})] = time.monotonic(), limit
 
     def _attributes(self, instrument: Instrument, record: object) -> Attributes:
         """Return the attributes of a measurement; `_OTHER` for a name once its kind has too many different ones."""

@@ -28,14 +28,14 @@ _ANSWER: Final = b"answer"
 _MIN_EXTRACTED: Final = 16
 _BEGINNING: Final = 40
 """Length of the prefix of a text that is searched first."""
-_LIFTED: Final = b"\x1a"
-"""Replaces a text moved out of the JSON, as `<0x1A>start,length;`. JSON never contains this byte unescaped."""
+_REFERENCE_START: Final = b"\x1a"
+"""Starts the reference that replaces an extracted text: `<0x1A>start,length;`. JSON has this byte only escaped."""
 
 _MESSAGE: Final = b'{"role":"%b","content":%b}'
 _LEVEL, _WINDOW, _MEMORY = 3, 12, 5
 """zlib parameters. Level 3, because lazy matching takes 10 % longer and saves 1 %. A 4 KB window, because 32 KB takes
 256 KB of memory and nine times as long for small data."""
-_MARK: Final = re.compile(rb"\x1a(\d+),(\d+);")
+_REFERENCE: Final = re.compile(rb"\x1a(\d+),(\d+);")
 _ROLE_CONTENT: Final = ("role", "content")
 _FROM_JSON: Final = ""
 _SYSTEM_KEYS: Final = frozenset({"system", "instructions"})
@@ -53,7 +53,7 @@ _KNOWN_BYTES, _KNOWN_ENTRIES = 1024, 1024
 _encode = msgspec.json.encode
 _skeletons = msgspec.json.Decoder(list[tuple[str, str, msgspec.Raw]])
 _MAX_DEPTH: Final = 32
-_SPOKEN: Final = frozenset(
+_TEXT_KEYS: Final = frozenset(
     {
         "choices", "content", "custom", "function", "input_text", "message", "output", "refusal", "summary",
         "text", "thinking", "tool_calls", "transcript",
@@ -86,7 +86,7 @@ class Piece(msgspec.Struct, gc=False):
     """The truncated SHA-256 of the exact JSON, followed by a counter for equal messages of a history."""
     json: bytes
     role: str | None = None
-    """Role of the message; empty to take it from the JSON; None if the piece is no message."""
+    """Role of the message; empty to take it from the JSON; None if the piece is not a message."""
     stored: StoredPiece | None = None
     """The result of `to_row`, computed once for all stores."""
 
@@ -113,12 +113,12 @@ def answer_piece(json: bytes) -> Piece:
     return Piece(_digest(json) + _ANSWER, json, "assistant")
 
 
-def is_hash_of(found: bytes, json: bytes) -> bool:
+def is_hash_of(digest: bytes, json: bytes) -> bool:
     """Return whether a piece with this hash has this JSON."""
-    return found[:_HASH_BYTES] == _digest(json)
+    return digest[:_HASH_BYTES] == _digest(json)
 
 
-def _piece_again(json: bytes, role: str | None = None) -> Piece:
+def _cached_piece(json: bytes, role: str | None = None) -> Piece:
     """Return the piece of JSON that other requests probably repeat, with its hash cached."""
     return Piece(_known_digest(json) if len(json) <= _KNOWN_BYTES else _digest(json), json, role)
 
@@ -131,7 +131,7 @@ _known_digest = lru_cache(_KNOWN_ENTRIES)(_digest)
 
 
 def split(body: bytes, message_key: str | None) -> Parts:
-    """Split a request body into parts. A body that is no JSON object becomes the skeleton."""
+    """Split a request body into parts. A body that is not a JSON object becomes the skeleton."""
     try:
         fields = _raw_object.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError):
@@ -143,13 +143,13 @@ def split(body: bytes, message_key: str | None) -> Parts:
     for name, value in fields.items():
         raw = bytes(value)
         if name == key and raw[:1] == b"[":
-            history = _each_once([_piece_again(bytes(item), _FROM_JSON) for item in _raw_array.decode(raw)])
+            history = _with_unique_hashes([_cached_piece(bytes(item), _FROM_JSON) for item in _raw_array.decode(raw)])
             skeleton.append((name, "history", msgspec.Raw(b"null")))
         elif name == key and raw[:1] == b'"':
             history = [piece(raw, "user")]
             skeleton.append((name, "text", msgspec.Raw(b"null")))
         elif name in _SYSTEM_KEYS or name == "tools" or len(raw) > _INLINE_BYTES:
-            others[name] = _piece_again(raw, "system" if name in _SYSTEM_KEYS else None)
+            others[name] = _cached_piece(raw, "system" if name in _SYSTEM_KEYS else None)
             skeleton.append((name, "piece", msgspec.Raw(msgspec.json.encode(others[name].hash.hex()))))
         else:
             skeleton.append((name, "value", value))
@@ -157,8 +157,8 @@ def split(body: bytes, message_key: str | None) -> Parts:
     return Parts(_skeleton(skeleton), history, [*others.values()], system)
 
 
-def _each_once(history: list[Piece]) -> list[Piece]:
-    """Give each of several equal messages its own piece, and a small message one per preceding message.
+def _with_unique_hashes(history: list[Piece]) -> list[Piece]:
+    """Give each of several equal messages its own hash, and a small message one per preceding message.
 
     This keeps the numbers of a growing history consecutive even if several histories share small messages.
     """
@@ -200,10 +200,10 @@ def join(skeleton: bytes, history: Sequence[bytes], find: Callable[[bytes], byte
 
 def to_row(part: Piece) -> StoredPiece:
     """Return the stored form of a piece."""
-    found = part.stored
-    if found is None:
-        found = part.stored = _stored(part)
-    return found
+    stored = part.stored
+    if stored is None:
+        stored = part.stored = _stored(part)
+    return stored
 
 
 def _stored(part: Piece) -> StoredPiece:
@@ -212,10 +212,10 @@ def _stored(part: Piece) -> StoredPiece:
     value = _value(part.json)
     if part.role == _FROM_JSON and (message := _message(value, part.json)) is not None:
         return StoredPiece(*message, None)
-    found = fragments(value)
-    text = "".join(fragment.text for fragment in found) or None
+    texts = fragments(value)
+    text = "".join(fragment.text for fragment in texts) or None
     role = role_of(value) if part.role == _FROM_JSON else part.role
-    return StoredPiece(role, text, _extracted(part.json, found))
+    return StoredPiece(role, text, _extracted(part.json, texts))
 
 
 def _message(value: object, json: bytes) -> tuple[str, str] | None:
@@ -232,9 +232,9 @@ def from_row(role: str | None, text: str | None, left: bytes | None) -> bytes:
     """Return the exact JSON of a stored piece."""
     if left is None:
         return _message_json(role or "", text or "")
-    if text is None or _LIFTED not in left:
+    if text is None or _REFERENCE_START not in left:
         return left
-    return _MARK.sub(lambda mark: _encode(text[int(mark[1]) : int(mark[1]) + int(mark[2])]), left)
+    return _REFERENCE.sub(lambda mark: _encode(text[int(mark[1]) : int(mark[1]) + int(mark[2])]), left)
 
 
 def deflated(data: bytes) -> bytes:
@@ -261,7 +261,7 @@ def _extracted(json: bytes, fragments: Sequence[Fragment]) -> bytes:
             needle = _encode(fragment.text)
             place = _only_place(json, needle)
             if place is not None:
-                json = b"%b%b%d,%d;%b" % (json[:place], _LIFTED, start, length, json[place + len(needle) :])
+                json = b"%b%b%d,%d;%b" % (json[:place], _REFERENCE_START, start, length, json[place + len(needle) :])
         start += length
     return json
 
@@ -278,7 +278,7 @@ def _only_place(json: bytes, needle: bytes) -> int | None:
 
 
 def _skeleton(fields: _Skeleton) -> Piece:
-    return _piece_again(msgspec.json.encode(fields))
+    return _cached_piece(msgspec.json.encode(fields))
 
 
 def _value(json: bytes) -> object:
@@ -303,9 +303,9 @@ _LINE_END: Final = Fragment("\n", verbatim=False)
 
 def fragments(value: object) -> list[Fragment]:
     """Return the texts in `value` as fragments, one line each, with tool calls as `name(arguments)`."""
-    found: list[Fragment] = []
-    _add_lines(value, 0, found)
-    return found
+    texts: list[Fragment] = []
+    _add_lines(value, 0, texts)
+    return texts
 
 
 def role_of(value: object) -> str:
@@ -316,26 +316,26 @@ def role_of(value: object) -> str:
     return text(value, "role") or _ROLE_OF_TYPE.get(kind, "assistant" if kind else "user")
 
 
-def _add_lines(value: object, depth: int, found: list[Fragment]) -> None:
+def _add_lines(value: object, depth: int, texts: list[Fragment]) -> None:
     if isinstance(value, str):
-        _add_line([Fragment(value)], found)
+        _add_line([Fragment(value)], texts)
     elif depth > _MAX_DEPTH:
         return
     elif isinstance(value, list):
         for item in value:
-            _add_lines(item, depth + 1, found)
+            _add_lines(item, depth + 1, texts)
     elif isinstance(value, dict):
         if "name" in value:
-            _add_line(_tool_call(value), found)
+            _add_line(_tool_call(value), texts)
         for key, item in value.items():
-            if key in _SPOKEN and item:
-                _add_lines(item, depth + 1, found)
+            if key in _TEXT_KEYS and item:
+                _add_lines(item, depth + 1, texts)
 
 
-def _add_line(line: list[Fragment], found: list[Fragment]) -> None:
-    if line and found:
-        found.append(_LINE_END)
-    found += line
+def _add_line(line: list[Fragment], texts: list[Fragment]) -> None:
+    if line and texts:
+        texts.append(_LINE_END)
+    texts += line
 
 
 def _tool_call(value: dict[str, object]) -> list[Fragment]:
@@ -343,6 +343,6 @@ def _tool_call(value: dict[str, object]) -> list[Fragment]:
     key = next((key for key in _ARGUMENTS if key in value), None)
     if not isinstance(name, str) or key is None:
         return []
-    given = value[key]
-    arguments = Fragment(given) if isinstance(given, str) else Fragment(encode_json(given).decode(), verbatim=False)
+    sent = value[key]
+    arguments = Fragment(sent) if isinstance(sent, str) else Fragment(encode_json(sent).decode(), verbatim=False)
     return [Fragment(f"{name}(", verbatim=False), arguments, Fragment(")", verbatim=False)]

@@ -18,10 +18,10 @@ class LastBody:
         """True once a body was received."""
 
     def add(self, event: object) -> bool:
-        """Take an event; return True, because any may carry content."""
-        found = self._find(event)
-        if found is not None:
-            self._body, self.complete = detached(found), True
+        """Keep the body of an event, if it has one; return True, because any event may carry content."""
+        body = self._find(event)
+        if body is not None:
+            self._body, self.complete = detached(body), True
         return True
 
     def body(self) -> Json | None:

@@ -21,7 +21,7 @@ _TEXTS: Final = (
     ("output_audio_transcript", "transcript", ("message", "output_audio")),
     ("audio_transcript", "transcript", ("message", "audio")),
 )
-_SOUND: Final = "sound"
+_AUDIO_KEY: Final = "sound"
 """Key of the reference to the audio of a part so far, in an event with audio."""
 _PARTS: Final = ("response.content_part.added", "response.content_part.done")
 """Events whose parts have other types than those of items."""
@@ -36,7 +36,7 @@ class RealtimeFold(ResponsesFold):
         **{kind: place for kind, place in ResponsesFold.places.items() if kind not in _PARTS},
         _DONE: Place((), "response", "", "done"),
         **{f"response.{text}.delta": Place(CONTENT, "delta", name, "grow", kinds) for text, name, kinds in _TEXTS},
-        **{f"response.{kind}.delta": Place(CONTENT, _SOUND, "", "last", ("message", kind)) for kind in _AUDIO},
+        **{f"response.{kind}.delta": Place(CONTENT, _AUDIO_KEY, "", "last", ("message", kind)) for kind in _AUDIO},
         **{f"response.{text}.done": Place(CONTENT, name, name, "whole", kinds) for text, name, kinds in _TEXTS},
     }
 
@@ -51,7 +51,7 @@ class RealtimeFold(ResponsesFold):
         audio = self._audio.setdefault((count(event, "output_index"), count(event, "content_index")), Audio())
         audio.add(event)
         audio_format = dig(self._body, "audio", "output", "format") or dig(self._body, "output_audio_format")
-        ResponsesFold.add(self, {**event, _SOUND: audio.reference(audio_format)})
+        ResponsesFold.add(self, {**event, _AUDIO_KEY: audio.reference(audio_format)})
         return True
 
 
@@ -63,16 +63,18 @@ class Realtime(Responses):
 
     def response_info(self, body: object) -> ResponseInfo:
         """Return the info of a response, whose reason and error are in `status_details`. Total."""
-        return super().response_info(_explained(body))
+        return super().response_info(_with_reason(body))
 
     def conversation(self, request: object, response: object) -> Conversation:
         """Return the messages of both bodies, with transcript and audio as parts; either may be None or any JSON."""
-        given = {**request, "input": _heard(request.get("input"))} if isinstance(request, dict) else request
-        made = _explained(response)
-        return super().conversation(given, {**made, "output": _heard(made.get("output"))} if made else response)
+        sent = {**request, "input": _split_audio(request.get("input"))} if isinstance(request, dict) else request
+        answer = _with_reason(response)
+        return super().conversation(
+            sent, {**answer, "output": _split_audio(answer.get("output"))} if answer else response
+        )
 
 
-def _explained(body: object) -> Json:
+def _with_reason(body: object) -> Json:
     """Return a response with its reason and error in the places of the Responses API."""
     if not isinstance(body, dict):
         return {}
@@ -81,15 +83,15 @@ def _explained(body: object) -> Json:
     return body if details is None else {**body, "incomplete_details": details, "error": error}
 
 
-def _heard(found: object) -> Any:
+def _split_audio(items: object) -> Any:
     """Return items in which each part with a transcript is split: the text, and the audio if it is referenced."""
-    if not isinstance(found, list):
-        return found
+    if not isinstance(items, list):
+        return items
     return [
         {**item, "content": list(_parts(item["content"]))}
         if isinstance(item, dict) and isinstance(item.get("content"), list)
         else item
-        for item in found
+        for item in items
     ]
 
 
