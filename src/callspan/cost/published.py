@@ -292,7 +292,7 @@ def _price(prices: PriceList, record: CallRecord, usage: Usage, provider: str, m
     reasons = missing_prices(f"{name}={value}" for name, value in ignored)
     if (PROCESSING, BATCH) in ignored:
         total, reasons = total / 2, [*reasons, "half the usual price"]
-    reasons += missing_prices(_without_price(prices, record, names, standard))
+    reasons += missing_prices(_without_price(prices, record, usage, names, standard))
     if is_foreign_host(record):
         reasons.append(f"{record.server_address} is not the provider's own host")
     return cost_with_reasons(total, prices.version, reasons)
@@ -309,17 +309,19 @@ def _is_regional(region: str, usd: Decimal, in_global: Decimal | None) -> bool:
     return region in _LISTED_REGIONS or in_global not in (None, usd)
 
 
-def _without_price(prices: PriceList, record: CallRecord, names: tuple[str, str], usd: Decimal) -> Iterator[str]:
+def _without_price(
+    prices: PriceList, record: CallRecord, usage: Usage, names: tuple[str, str], usd: Decimal
+) -> Iterator[str]:
     """Yield the tools, modalities and answering model whose price is not part of `usd`, the usual price."""
-    start_ns, usage, answered = record.timing.start_ns, record.usage or Usage(), models_of(record)[0]
     for tool, count in tool_runs(record).items():
         alone = None if count is None or tool not in _COUNTED_TOOLS else _COUNTED_TOOLS[tool](count)
-        if alone is None or not prices.usd(names, (), start_ns, alone):
+        if alone is None or not prices.usd(names, (), record.timing.start_ns, alone):
             yield tool
     for modality, text in as_text(usage):
-        if prices.usd(names, (), start_ns, text) == usd:
+        if prices.usd(names, (), record.timing.start_ns, text) == usd:
             yield modality
-    if names[0] != _BEDROCK and names[1] != answered:
+    answered = record.response.model if record.response else None
+    if names[1] != answered and answered and names[0] != _BEDROCK:
         yield answered
 
 
