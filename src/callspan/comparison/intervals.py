@@ -12,7 +12,8 @@ from typing import Final, NamedTuple
 
 MIN_VALUES: Final = 5
 """Minimum number of values for an interval."""
-RESAMPLES: Final = 2_000
+RESAMPLES: Final = 4_000
+"""Fewer leave too few resamples beyond the bounds for 5 values."""
 _MAX_RESAMPLED: Final = 200
 """For more values the mean is drawn from a normal distribution, because resampling takes too long."""
 _LARGEST: Final = 1e90
