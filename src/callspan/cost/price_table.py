@@ -169,7 +169,7 @@ class Pricer:
         found = self._by_table(record) or published_cost(record)
         if found is None:
             return None
-        reasons = [] if found.reason is None else [found.reason]
+        reasons = []
         if usage.estimated:
             reasons.append("estimated tokens")
         if usage.output_tokens is None and usage.input_tokens is not None and record.operation in _ANSWERING:
@@ -179,7 +179,9 @@ class Pricer:
             reasons.append(f"the call ended as {record.outcome}")
         elif record.is_cut_off:
             reasons.append("the stream was cut off")
-        return cost_with_reasons(found.usd, found.source, reasons)
+        if not reasons:
+            return found
+        return cost_with_reasons(found.usd, found.source, filter(None, (found.reason, *reasons)))
 
     def priced(self, record: CallRecord) -> CallRecord:
         """Return the record with its cost; the same object if it has one already or none is known."""
