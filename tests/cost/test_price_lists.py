@@ -49,6 +49,16 @@ def test_an_uncertain_cost_is_unknown_or_marked_as_estimated(record: CallRecord,
     assert (cost and (cost.usd, cost.estimated)) == (usd and (Decimal(usd), True))
 
 
+def test_an_uncertain_cost_states_the_reasons_of_its_price_and_of_its_call() -> None:
+    usage = Usage(input_tokens=1000, estimated=True)
+    cost = cost_of(counted(usage=usage, outcome="cancelled", server_address="gateway.example"))
+    assert cost is not None
+    assert cost.reason == (
+        "gateway.example is not the provider's own host; estimated tokens; unknown output tokens;"
+        " the call ended as cancelled"
+    )
+
+
 def test_without_the_package_there_is_no_cost_and_no_error() -> None:
     code = (
         "import sys; sys.modules['genai_prices'] = None\n"
