@@ -20,7 +20,7 @@ from tests.support.spans_of_records import differences
 
 import callspan
 from callspan import open_store, redact_texts
-from callspan.cli import demo_agent
+from callspan.cli import demo_agent, demo_script
 from callspan.records import EventRecord, MessageRecord, Record, SpanLink
 from callspan.semconv import call, events, gen_ai, llm, openinference, scope_messages, session
 from callspan.semconv.table import Row, Table
@@ -36,8 +36,8 @@ def provider() -> Iterator[ScriptedProvider]:
 
 def demo(provider: ScriptedProvider) -> None:
     """What `callspan demo` plays."""
-    demo_agent.script_demo(provider)
-    one, two, three, *rollouts = demo_agent.worlds()
+    demo_script.script_demo(provider)
+    one, two, three, *rollouts = demo_script.worlds()
     with openai.OpenAI(api_key="k", base_url=provider.openai_url) as client:
         demo_agent.play_with_openai(client, one, is_spoken=False)
 

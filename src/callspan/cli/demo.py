@@ -22,10 +22,8 @@ from callspan.cli.demo_agent import (
     play_rollout,
     play_with_anthropic,
     play_with_openai,
-    script_demo,
-    trial_worlds,
-    worlds,
 )
+from callspan.cli.demo_script import script_demo, trial_worlds, worlds
 from callspan.cli.run import DEFAULT_STORE
 from callspan.cli.safe_text import clean
 from callspan.formatting import iso
