@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Final
@@ -143,27 +143,30 @@ def _polls(context: CommandContext) -> Iterator[None]:
 
 def _follow(context: CommandContext, which: CallFilter, count: int, polls: Iterator[None]) -> None:
     with context.reader() as reader:
-        which = context.resolved(reader, which)
-        began_ns = time.time_ns()
+        which, began_ns = context.resolved(reader, which), time.time_ns()
         last = list(reader.calls(msgspec.structs.replace(which, limit=count)))
-        shown = {call.call_id for call in last}
-        running = {call.call_id for call in last if call.outcome == "in_progress"}
         for call in reversed(last):
             _show(context, reader, call)
+        shown = {call.call_id for call in last}
+        running = {call.call_id for call in last if not _has_ended(call)}
         for _ in polls:
-            # Calls that were still running at the first look, however old, and calls that ended since then.
-            ended = [call for call in map(reader.call, running) if call is not None and call.outcome != "in_progress"]
-            since_ns = max(which.since_ns or 0, time.time_ns() - _OVERLAP_NS)
-            recent = reader.calls(msgspec.structs.replace(which, since_ns=since_ns))
-            ended += [
-                call
-                for call in recent
-                if call.call_id not in shown and call.outcome != "in_progress" and _end_ns(call) >= began_ns
-            ]
-            for call in sorted(ended, key=_end_ns):
+            # Calls that were running at first are looked up by id, because they may have started long ago.
+            found = [*filter(None, map(reader.call, running))]
+            fresh = (call for call in _recent(reader, which) if call.call_id not in shown)
+            found += (call for call in fresh if _end_ns(call) >= began_ns)
+            for call in sorted(filter(_has_ended, found), key=_end_ns):
                 _show(context, reader, call)
-            shown.update(call.call_id for call in ended)
-            running.difference_update(call.call_id for call in ended)
+                shown.add(call.call_id)
+                running.discard(call.call_id)
+
+
+def _recent(reader: Reader, which: CallFilter) -> Iterable[CallRecord]:
+    since_ns = max(which.since_ns or 0, time.time_ns() - _OVERLAP_NS)
+    return reader.calls(msgspec.structs.replace(which, since_ns=since_ns))
+
+
+def _has_ended(call: CallRecord) -> bool:
+    return call.outcome != "in_progress"
 
 
 def _end_ns(call: CallRecord) -> int:

@@ -151,12 +151,7 @@ def key_columns(keys: Sequence[str]) -> list[Column]:
 def fitted(columns: Sequence[Column], rows: Iterable[object], width: int) -> Table:
     """Return a table of at most `width`, without the columns that have no known value and the last of `PRIORITIES`."""
     cells = [[styled(column.value(row) or UNKNOWN) for column in columns] for row in rows]
-    widths = [max([len(column.name), *(row[at].cell_len for row in cells)]) for at, column in enumerate(columns)]
-    least = [min(size, _MIN_WIDTH) if column.shrinks else size for size, column in zip(widths, columns, strict=True)]
-    ranks = [_RANKS.get(column.name, 0) if not column.stays else 0 for column in columns]
-    kept = [at for at, rank in enumerate(ranks) if not rank or any(row[at].plain != UNKNOWN for row in cells)]
-    while sum(least[at] + _GAP for at in kept) - _GAP > width and ranks[last := max(kept, key=ranks.__getitem__)]:
-        kept.remove(last)
+    kept = _kept(columns, cells, width)
     table = Table(box=None, padding=(0, _GAP, 0, 0), pad_edge=False, header_style="bold")
     for column in (columns[at] for at in kept):
         name = Text(column.name, no_wrap=True, overflow="ellipsis")
@@ -164,3 +159,23 @@ def fitted(columns: Sequence[Column], rows: Iterable[object], width: int) -> Tab
     for row in cells:
         table.add_row(*(row[at] for at in kept))
     return table
+
+
+def _kept(columns: Sequence[Column], cells: Sequence[Sequence[Text]], width: int) -> list[int]:
+    """Return the positions of the columns that are shown: the least important ones go until the rest fits."""
+    ranks = [0 if column.stays else _RANKS.get(column.name, 0) for column in columns]
+    is_known = [any(row[at].plain != UNKNOWN for row in cells) for at in range(len(columns))]
+    kept = [at for at, rank in enumerate(ranks) if rank == 0 or is_known[at]]
+    least = [_least_width(column, [row[at].cell_len for row in cells]) for at, column in enumerate(columns)]
+    while sum(least[at] + _GAP for at in kept) - _GAP > width:
+        last = max(kept, key=ranks.__getitem__)
+        if ranks[last] == 0:
+            break  # only columns that are always shown are left
+        kept.remove(last)
+    return kept
+
+
+def _least_width(column: Column, widths: Sequence[int]) -> int:
+    """Return the width that a column needs if it shrinks as far as it may."""
+    whole = max([len(column.name), *widths])
+    return min(whole, _MIN_WIDTH) if column.shrinks else whole
