@@ -66,23 +66,19 @@ def reward(  # noqa: PLR0913 - its target and its fields
     if call is None and call_id is not None:
         raise UsageError(_NO_CALL)
     session, step, event = as_text(session_id) or remote.place.session_id, as_text(timestep_id), as_text(event_id)
-    current, span = None, CALL_SPANS.get(call or "") or span_of_step(step)
-    if span is not None:
-        place = msgspec.structs.replace(span.place, session_id=session or span.place.session_id)
-    elif session or step or call or event:
-        place = Place(session_id=session, timestep_id=step)
-    elif (current := current_scope()) is not None:
-        place = current._place
-    else:
+    span = CALL_SPANS.get(call or "") or span_of_step(step)
+    has_target = any((session, step, event, call))
+    current = None if has_target else current_scope()
+    if not has_target and current is None:
         raise UsageError(_NO_TARGET)
-    is_of_session = session is not None and step is None and event is None
-    record = reward_record(
-        place,
-        RewardArguments(value, objective, label, source, annotation, at),
-        "call" if call is not None else "session" if is_of_session else "event",
-        event_id=event,
-        call_id=call,
-    )
+    place = _place(session, step, span, current)
+    kind: TargetKind = "event"
+    if call is not None:
+        kind = "call"
+    elif session is not None and step is None and event is None:
+        kind = "session"
+    arguments = RewardArguments(value, objective, label, source, annotation, at)
+    record = reward_record(place, arguments, kind, event_id=event, call_id=call)
     # While its target is open, the reward counts in its totals and is an event of its span.
     scope = current or next(iter(open_scopes(place.session_id, place.timestep_id)), None)
     if scope is not None and scope._place.timestep_id == place.timestep_id:
@@ -90,6 +86,15 @@ def reward(  # noqa: PLR0913 - its target and its fields
     else:
         _emit_late(record, span, remote, scope)
     return record.reward_id
+
+
+def _place(session_id: str | None, timestep_id: str | None, span: SpanRef | None, current: Scope | None) -> Place:
+    """Return the place of a target: that of the current scope or of its known span, else the given ids."""
+    if current is not None:
+        return current._place
+    if span is not None:
+        return msgspec.structs.replace(span.place, session_id=session_id or span.place.session_id)
+    return Place(session_id=session_id, timestep_id=timestep_id)
 
 
 @or_unrecorded
