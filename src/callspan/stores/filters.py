@@ -85,8 +85,6 @@ class CallFilter(msgspec.Struct, frozen=True, kw_only=True):
     """True: only streams without a terminal event; False: only other calls."""
     batch_id: str | None = None
     """The provider's id of the batch whose lines the calls are."""
-    service_tier: str | None = None
-    """The tier in which the provider served the call."""
     text: str | None = None
     """Substring of a message, case-insensitive."""
     error_text: str | None = None
@@ -128,7 +126,6 @@ _PLAIN: Final = {
     "session_id": "c.session_id = :session_id",
     "response_id": "c.response_id = :response_id",
     "batch_id": "c.batch_id = :batch_id",
-    "service_tier": "c.service_tier = :service_tier",
     "conversation_id": "c.conversation_id = :conversation_id",
     "model": "(c.model_req = :model OR c.model_resp = :model)",
     "provider": "c.provider = :provider",
