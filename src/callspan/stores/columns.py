@@ -118,7 +118,6 @@ CALLS: Final = Table(
         _word("model_req", "request.model"),
         _word("model_resp", "response.model"),
         _text("response_id", "response.id"),
-        _word("system_fingerprint", "response.system_fingerprint"),
         _word("service_tier", "response.service_tier"),
         _flag("stream", "request.stream"),
         _word("stream_end", "stream.end"),
