@@ -79,6 +79,18 @@ async def test_a_clock_set_back_during_a_call_makes_no_duration_negative(
         assert scope.end_ns is None or scope.end_ns >= (scope.start_ns or 0)
 
 
+async def test_a_clock_before_1970_costs_neither_the_call_nor_its_record(
+    wire: Wire, seen: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in a test that freezes the time in 1969."""
+    began_ns = -18_489_600_000_000_000
+    monkeypatch.setattr(time, "time_ns", lambda: began_ns)
+    with callspan.session("s") as session, session.timestep():
+        await wire.ask()
+    record = the_call(seen)
+    assert (record.timing.start_ns, record.place.session_id) == (began_ns, session.id)
+
+
 def prompt_of(attributes: dict[str, Any]) -> dict[str, str]:
     """The attributes of the prompt, without their prefix."""
     prefix = "gen_ai.prompt."

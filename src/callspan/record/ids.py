@@ -29,7 +29,8 @@ def new_id() -> str:
     Sorting ids sorts by creation time to the millisecond. Safe from any thread and after a fork.
     They are unique, not secret.
     """
-    moment = (time.time_ns() // 1_000_000).to_bytes(6, "big").hex()
+    # A test may set the clock to a time before 1970.
+    moment = (max(time.time_ns(), 0) // 1_000_000).to_bytes(6, "big").hex()
     random = _random.getrandbits(8 * _RANDOM_BYTES).to_bytes(_RANDOM_BYTES, "big").hex()
     return f"{moment[:8]}-{moment[8:]}-7{random[:3]}-8{random[3:6]}-{random[6:]}"
 
