@@ -87,7 +87,7 @@ async def test_a_clock_before_1970_costs_neither_the_call_nor_its_record(
     monkeypatch.setattr(time, "time_ns", lambda: began_ns)
     with callspan.session("s") as session, session.timestep():
         await wire.ask()
-    record = the_call(seen)
+    (record,) = seen.records
     assert (record.timing.start_ns, record.place.session_id) == (began_ns, session.id)
 
 
