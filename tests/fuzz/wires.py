@@ -101,7 +101,7 @@ def whole_of(way: str, flavour: str) -> Any:
 def events_of(way: str, flavour: str) -> Events:
     """The events that answer a way of calling as a stream; a refusal of the Responses API fails."""
     made: Events = [
-        (None if one.name == "message" else one.name, one.json() or one.data)
+        (one.event, one.data if one.data == "[DONE]" else one.json())
         for one in events(_answers()[_kind(way), flavour, True])
     ]
     if (_kind(way), flavour) == ("responses", "refusal"):

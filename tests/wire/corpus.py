@@ -9,17 +9,16 @@ from __future__ import annotations
 import functools
 import gzip
 import json
-import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from openai._streaming import ServerSentEvent, SSEDecoder
 from tests.support.scale import FULL
 
 SAMPLE = Path(__file__).with_name("sample.jsonl.gz")
 WHOLE = Path(__file__).resolve().parents[3] / "shared" / "wire" / "exchanges.jsonl.gz"
 IS_WHOLE = FULL and WHOLE.is_file()
-_LINE_END = re.compile(r"\r\n|\n|\r")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -74,37 +73,9 @@ def select(wanted: Callable[[Exchange], bool]) -> list[Exchange]:
     return [exchange for exchange in load() if wanted(exchange)]
 
 
-@dataclass(frozen=True, slots=True)
-class Event:
-    """One server-sent event: its name (`message` where none is given) and its data lines, joined."""
-
-    name: str
-    data: str
-
-    def json(self) -> object:
-        """Return the data as JSON; None where it is none."""
-        try:
-            value: object = json.loads(self.data)
-        except ValueError:
-            return None
-        return value
-
-
-def events(text: str) -> Iterator[Event]:
-    """Yield the events of a stream; an event that no blank line ends is dropped, as the standard says."""
-    name, data = "message", list[str]()
-    for line in _LINE_END.split(text):
-        if not line:
-            if data:
-                yield Event(name, "\n".join(data))
-            name, data = "message", []
-            continue
-        field, _, value = line.partition(":")
-        value = value.removeprefix(" ")
-        if field == "data":
-            data.append(value)
-        elif field == "event":
-            name = value
+def events(text: str) -> Iterator[ServerSentEvent]:
+    """Yield the events of a stream, as the SDK reads them."""
+    return SSEDecoder().iter_bytes(iter([text.encode()]))
 
 
 def chunks(text: str) -> Iterator[dict[str, object]]:

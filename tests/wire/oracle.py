@@ -1,7 +1,8 @@
 """The oracle: the facts of each recorded exchange, read only from its bytes.
 
-It imports nothing of the code under test (a test checks that). Where a provider is silent the fact is None
-or empty; an empty string says nothing (some gateways send one for every field they do not know).
+It imports nothing of the code under test (a test checks that). Tables say where the wire states a fact. A fact that it
+does not state is None or empty; an empty string states nothing (some gateways send one for every field they do not
+know).
 
 Decisions, each on what the wire says:
 
@@ -26,23 +27,15 @@ from decimal import Decimal
 from typing import Any
 
 from tests.wire.corpus import Exchange, chunks
-from tests.wire.facts import Facts, Tool
 
 Json = dict[str, Any]
+Facts = dict[str, Any]
+"""What one exchange states, by the name of the fact."""
 
-APPLICATION_TOOLS = ("function_call", "custom_tool_call", "computer_call")
-GONE = {"response.completed", "response.incomplete", "response.failed"}
-PENDING = {"queued", "in_progress"}
-CALLER_RUNS = {"function_call": "function", "custom_tool_call": "custom"}
 HISTORY = {
-    "chat_completions": "messages",
-    "messages": "messages",
-    "count_tokens": "messages",
-    "responses": "input",
-    "completions": "prompt",
-    "embeddings": "input",
-}
-BLOCKS = {"use": "tool_call", "result": "tool_result", "thinking": "reasoning", "redacted_thinking": "reasoning"}
+    "chat_completions": "messages", "messages": "messages", "count_tokens": "messages", "responses": "input",
+    "completions": "prompt", "embeddings": "input",
+}  # fmt: skip
 ROLES = {"chat_completions", "messages"}
 """Where every entry of the history has a role; items of a Responses input need none."""
 TOOL_ROLES = {"tool", "function"}
@@ -50,19 +43,74 @@ SETTINGS = (
     "temperature", "top_p", "top_k", "max_tokens", "max_completion_tokens", "max_output_tokens", "n", "seed", "stop",
     "frequency_penalty", "presence_penalty", "reasoning_effort", "parallel_tool_calls", "stop_sequences", "user",
 )  # fmt: skip
+APPLICATION_TOOLS = ("function_call", "custom_tool_call", "computer_call")
+TERMINAL = {"response.completed", "response.incomplete", "response.failed"}
+PENDING = {"queued", "in_progress"}
+CALLER_RUNS = {"function_call": "function", "custom_tool_call": "custom"}
+HOSTED_BLOCKS = ("server_tool_use", "mcp_tool_use")
+BLOCKS = {"use": "tool_call", "result": "tool_result", "thinking": "reasoning", "redacted_thinking": "reasoning"}
+GROWING = {
+    "arguments", "content", "partial_json", "reasoning", "reasoning_content", "refusal", "signature", "text",
+    "thinking",
+}  # fmt: skip
+"""Fields whose text comes in pieces."""
+
+# Where a fact is stated: the first of these paths that leads to a value.
+ERROR = {
+    "error_type": "error.code error.type",  # the conventions ask for the code
+    "error_code": "error.code",
+    "error_param": "error.param",
+    "error_message": "error.message",
+}
+HEAD = {
+    "response_id": "id",
+    "response_model": "model",
+    "created": "created created_at",
+    "service_tier": "service_tier",
+    "system_fingerprint": "system_fingerprint",
+}
+OPENAI_USAGE = {
+    "input_tokens": "prompt_tokens input_tokens",
+    "output_tokens": "completion_tokens output_tokens",
+    "total_tokens": "total_tokens",
+    "cache_read_tokens": "in.cached_tokens prompt_cache_hit_tokens cached_tokens num_cached_tokens",
+    "cache_write_tokens": "in.cache_write_tokens",
+    "reasoning_tokens": "out.reasoning_tokens",
+    "input_audio_tokens": "in.audio_tokens",
+    "input_text_tokens": "in.text_tokens",
+    "input_image_tokens": "in.image_tokens",
+    "output_audio_tokens": "out.audio_tokens",
+    "output_text_tokens": "out.text_tokens",
+    "output_image_tokens": "out.image_tokens",
+    "accepted_prediction_tokens": "out.accepted_prediction_tokens",
+    "rejected_prediction_tokens": "out.rejected_prediction_tokens",
+    "web_search_requests": "server_tool_use_details.web_search_requests",
+    "cost_usd": "cost",
+}
+ANTHROPIC_USAGE = {
+    "input_tokens": "input_tokens",
+    "output_tokens": "output_tokens",
+    "cache_read_tokens": "cache_read_input_tokens",
+    "cache_write_tokens": "cache_creation_input_tokens",
+    "cache_write_5m_tokens": "cache_creation.ephemeral_5m_input_tokens",
+    "cache_write_1h_tokens": "cache_creation.ephemeral_1h_input_tokens",
+    "reasoning_tokens": "output_tokens_details.thinking_tokens",
+    "web_search_requests": "server_tool_use.web_search_requests",
+    "web_fetch_requests": "server_tool_use.web_fetch_requests",
+    "service_tier": "service_tier",
+}
+COUNTERS = sorted({*OPENAI_USAGE, *ANTHROPIC_USAGE, "total_tokens"} - {"service_tier"})
 
 
 def truth(exchange: Exchange) -> Facts:
-    """Return every fact the exchange states."""
-    facts = Facts(api=exchange.endpoint, stream=exchange.stream)
-    _read_request(facts, exchange.endpoint, exchange.request or {})
+    """Return every fact that was looked for, of an exchange."""
+    facts = {"api": exchange.endpoint, "stream": exchange.stream}
+    facts |= _of_request(exchange.endpoint, exchange.request or {})
     body = answer(exchange)
     if body is None:
         return facts
-    _read_error(facts, exchange.endpoint, body.get("error"))
-    if exchange.status == 200:
-        _READERS[exchange.endpoint](facts, body)
-    return facts
+    facts |= _first_of(body, ERROR)
+    return facts | _READERS[exchange.endpoint](body) if exchange.status == 200 else facts
 
 
 def answer(exchange: Exchange) -> Json | None:
@@ -81,27 +129,54 @@ def ran_at_provider(exchange: Exchange) -> list[str]:
     found = (answer(exchange) or {}) if exchange.status == 200 else {}
     items = [item for item in found.get("output") or [] if item["type"].endswith("_call")]
     own = [item for item in items if item["type"] not in APPLICATION_TOOLS and item.get("execution") != "client"]
-    blocks = [block for block in found.get("content") or [] if block["type"] in {"server_tool_use", "mcp_tool_use"}]
-    return [item.get("call_id") or item["id"] for item in (*own, *blocks)]
+    return [_id_of(item) for item in (*own, *_of_type(found.get("content"), *HOSTED_BLOCKS))]
 
 
-def _read_request(facts: Facts, endpoint: str, request: Json) -> None:
-    facts.request_model = stated(request.get("model"))
-    facts.request_params = tuple((key, request[key]) for key in SETTINGS if request.get(key) is not None)
-    system = request.get("system") if endpoint == "messages" else request.get("instructions")
-    facts.system_texts = tuple(_plain_texts(system))
+def all_at(tree: object, path: str) -> list[Any]:
+    """Return every value at a path; lists on the way are walked, and an empty string is no value.
+
+    A step `name:kind` leads only to objects of this type.
+    """
+    found = [tree]
+    for step in path.split("."):
+        key, _, kind = step.partition(":")
+        values = [one.get(key) for one in found if isinstance(one, dict)]
+        found = [each for one in values for each in (one if isinstance(one, list) else [one])]
+        found = [one for one in found if one not in (None, "") and (not kind or one["type"] == kind)]
+    return found
+
+
+def _first_of(tree: Json, table: dict[str, str]) -> Facts:
+    found = {name: [one for path in paths.split() for one in all_at(tree, path)] for name, paths in table.items()}
+    return {name: values[0] if values else None for name, values in found.items()}
+
+
+def _of_type(entries: Any, *kinds: str) -> list[Json]:
+    return [one for one in entries or () if one["type"] in kinds]
+
+
+def _id_of(entry: Json) -> str:
+    return str(entry.get("call_id") or entry["id"])
+
+
+def _of_request(endpoint: str, request: Json) -> Facts:
     history = request.get(HISTORY[endpoint]) or []
     entries = [history] if isinstance(history, str) else history
     turns = [{"role": "user", "content": entry} if isinstance(entry, str) else entry for entry in entries]
     if endpoint == "responses":
         turns = [turn for turn in turns if turn.get("type", "message") == "message"]
-    facts.message_count = len(entries) if HISTORY[endpoint] in request else None
-    offered = [*(request.get("tools") or []), *(request.get("functions") or [])]
-    facts.tool_names = tuple(_tool_name(tool) for tool in offered)
-    if endpoint in ROLES:
-        facts.request_roles = tuple(turn["role"] for turn in turns)
     messages = [turn for turn in turns if turn["role"] not in TOOL_ROLES]
-    facts.request_texts = tuple(text for turn in messages for text in _plain_texts(turn.get("content")))
+    system = request.get("system") if endpoint == "messages" else request.get("instructions")
+    offered = [*(request.get("tools") or []), *(request.get("functions") or [])]
+    return {
+        "request_model": request.get("model") or None,
+        "request_params": {key: request[key] for key in SETTINGS if request.get(key) is not None},
+        "message_count": len(entries) if HISTORY[endpoint] in request else None,
+        "tool_names": [_tool_name(tool) for tool in offered],
+        "request_roles": [turn["role"] for turn in turns] if endpoint in ROLES else [],
+        "request_texts": [text for turn in messages for text in _plain_texts(turn.get("content"))],
+        "system_texts": list(_plain_texts(system)),
+    }
 
 
 def _tool_name(tool: Json) -> str:
@@ -121,138 +196,130 @@ def _plain_texts(content: object) -> Iterator[str]:
             yield source["data"]
 
 
-def _read_chat(facts: Facts, body: Json) -> None:
-    _read_head(facts, body, "created")
-    _read_openai_usage(facts, body.get("usage") or {})
+def _of_chat(body: Json) -> Facts:
     choices = body.get("choices") or []
-    if "error" in body and not choices:
-        return
-    facts.choices = len(choices)
-    facts.finish_reasons = tuple(stated(choice.get("finish_reason")) for choice in choices)
     messages = [choice.get("message") or {} for choice in choices]
-    facts.texts = _per_choice([tuple(_plain_texts(message.get("content"))) for message in messages])
-    facts.refusals = tuple(message["refusal"] for message in messages if message.get("refusal"))
-    facts.reasoning = tuple(text for message in messages if (text := _chat_reasoning(message)))
-    facts.signatures = tuple(mark for message in messages for mark in _chat_signatures(message))
-    facts.sealed = tuple(each["data"] for message in messages for each in _details(message) if each.get("data"))
-    facts.tool_calls = tuple(tool for message in messages for tool in _chat_tools(message))
-    facts.hosted_tools = tuple(
-        Tool(None, stated(each.get("name")), each["arguments"], each["type"])
-        for message in messages
-        for each in message.get("executed_tools") or []
-    )
-    facts.annotations = sum(len(message.get("annotations") or []) for message in messages) or None
-    facts.logprobs = sum(len((choice.get("logprobs") or {}).get("content") or []) for choice in choices) or None
+    return {
+        **_of_embeddings(body),
+        **_of_choices(choices, [list(_plain_texts(message.get("content"))) for message in messages]),
+        "refusals": all_at(body, "choices.message.refusal"),
+        "reasoning": [text for message in messages if (text := _chat_reasoning(message))],
+        "signatures": [
+            *all_at(body, "choices.message.extra_content.google.thought_signature"),
+            *all_at(body, "choices.message.reasoning_details.signature"),
+        ],
+        "sealed": all_at(body, "choices.message.reasoning_details.data"),
+        "tool_calls": [tool for message in messages for tool in _chat_tools(message)],
+        "hosted_tools": [
+            _tool(None, each.get("name"), each["arguments"], each["type"])
+            for each in all_at(body, "choices.message.executed_tools")
+        ],
+        "annotations": len(all_at(body, "choices.message.annotations")) or None,
+        "logprobs": len(all_at(body, "choices.logprobs.content")) or None,
+    }
+
+
+def _of_choices(choices: list[Json], texts: list[list[str]]) -> Facts:
+    """What each choice states: why it ended, and its texts that are not empty, in order."""
+    return {
+        "choices": len(choices) or None,
+        "finish_reasons": [choice.get("finish_reason") or None for choice in choices],
+        "texts": texts if any(texts) else [],
+    }
 
 
 def _chat_reasoning(message: Json) -> str:
     """The thinking of one choice: said in a field of its own, in parts of the content, or only in details."""
     thought = message.get("reasoning_content") or message.get("reasoning")
-    if thought:
-        return str(thought)
     content = message.get("content")
-    parts = [part for part in content if part.get("type") == "thinking"] if isinstance(content, list) else []
-    if parts:
-        return "".join(piece["text"] for part in parts for piece in part["thinking"])
-    return "".join(each.get("text") or each.get("summary") or "" for each in _details(message))
+    parts = [] if isinstance(content, str) else all_at(message, "content:thinking.thinking.text")
+    details = [each.get("text") or each.get("summary") or "" for each in message.get("reasoning_details") or []]
+    return str(thought or "".join(parts or details))
 
 
-def _chat_signatures(message: Json) -> Iterator[str]:
-    google = (message.get("extra_content") or {}).get("google") or {}
-    marks = [google.get("thought_signature"), *(each.get("signature") for each in _details(message))]
-    yield from (mark for mark in marks if mark)
-
-
-def _details(message: Json) -> list[Json]:
-    return message.get("reasoning_details") or []
-
-
-def _chat_tools(message: Json) -> Iterator[Tool]:
+def _chat_tools(message: Json) -> Iterator[Json]:
     legacy = message.get("function_call") or {}
     if legacy.get("name"):
-        yield Tool(None, legacy["name"], legacy["arguments"])
+        yield _tool(None, legacy["name"], legacy["arguments"])
     for call in message.get("tool_calls") or []:
-        if call.get("type") == "custom":
-            yield Tool(stated(call.get("id")), call["custom"]["name"], call["custom"]["input"], "custom")
-        else:
-            yield Tool(stated(call.get("id")), stated(call["function"]["name"]), call["function"]["arguments"])
+        kind = "custom" if call.get("type") == "custom" else "function"
+        inner = call[kind]
+        yield _tool(call.get("id"), inner["name"], inner.get("input" if kind == "custom" else "arguments", ""), kind)
 
 
-def _read_completions(facts: Facts, body: Json) -> None:
-    _read_head(facts, body, "created")
-    _read_openai_usage(facts, body.get("usage") or {})
+def _tool(identity: str | None, name: str | None, arguments: object, kind: str | None = "function") -> Json:
+    """One tool the model used, with the arguments exactly as it wrote them: a text, or an object."""
+    return {"id": identity or None, "name": name or None, "arguments": arguments, "kind": kind}
+
+
+def _of_completions(body: Json) -> Facts:
     choices = body.get("choices") or []
-    facts.choices = len(choices)
-    facts.finish_reasons = tuple(stated(choice.get("finish_reason")) for choice in choices)
-    facts.texts = _per_choice([tuple(text for text in [choice.get("text")] if text) for choice in choices])
-    facts.logprobs = sum(len((choice.get("logprobs") or {}).get("tokens") or []) for choice in choices) or None
+    return {
+        **_of_embeddings(body),
+        **_of_choices(choices, [list(_plain_texts(choice.get("text"))) for choice in choices]),
+        "logprobs": len(all_at(body, "choices.logprobs.tokens")) or None,
+    }
 
 
-def _read_embeddings(facts: Facts, body: Json) -> None:
-    _read_head(facts, body, "created")
-    _read_openai_usage(facts, body.get("usage") or {})
+def _of_embeddings(body: Json) -> Facts:
+    return {**_head(body), **_openai_usage(body.get("usage") or {})}
 
 
-def _read_responses(facts: Facts, body: Json) -> None:
-    _read_head(facts, body, "created_at")
-    facts.status = stated(body.get("status"))
-    reason = stated((body.get("incomplete_details") or {}).get("reason"))
-    finish = reason or (None if facts.status in PENDING else facts.status)
-    output = body.get("output") or []
-    facts.choices = 1 if output else None
+def _head(body: Json) -> Facts:
+    found = _first_of(body, HEAD)
+    return {**found, "created": found["created"] or None}
+
+
+def _of_responses(body: Json) -> Facts:
+    status, output = body.get("status"), body.get("output") or []
+    reasons = all_at(body, "incomplete_details.reason")
+    finish = reasons[0] if reasons else None if status in PENDING else status
     requested = any(item["type"] in APPLICATION_TOOLS or item.get("execution") == "client" for item in output)
-    facts.finish_reasons = ("tool_calls" if requested and finish == "completed" else finish,)
-    _read_responses_usage(facts, body)
-    parts = [
-        part for item in output if item["type"] == "message" and item["role"] == "assistant" for part in item["content"]
-    ]
-    facts.texts = _per_choice([tuple(part["text"] for part in parts if part["type"] == "output_text" and part["text"])])
-    facts.refusals = tuple(part["refusal"] for part in parts if part["type"] == "refusal")
-    facts.annotations = sum(len(part.get("annotations") or []) for part in parts) or None
-    facts.logprobs = sum(len(part.get("logprobs") or []) for part in parts) or None
-    thoughts = [item for item in output if item["type"] == "reasoning"]
-    facts.reasoning = tuple(text for item in thoughts if (text := _thought(item)))
-    facts.sealed = tuple(item["encrypted_content"] for item in thoughts if item.get("encrypted_content"))
-    facts.tool_calls = tuple(_caller_tool(item) for item in output if item["type"] in CALLER_RUNS)
-    facts.hosted_tools = tuple(
-        _hosted_tool(item) for item in output if item["type"].endswith("_call") and item["type"] not in CALLER_RUNS
-    )
-    facts.order = tuple(kind for item in output for kind in _kinds_of_item(item))
-    facts.tool_results = tuple(_result_of(item) for item in output if item["type"] == "tool_search_output")
+    texts = [text for item in _of_type(output, "message") if item["role"] == "assistant" for text in _texts_of(item)]
+    searched = all_at(body, "tool_usage.web_search.num_requests") if body.get("usage") is not None else []
+    thoughts = _of_type(output, "reasoning")
+    return {
+        **_of_embeddings(body),
+        "status": status or None,
+        "choices": 1 if output else None,
+        "finish_reasons": ["tool_calls" if requested and finish == "completed" else finish],
+        "web_search_requests": searched[0] if searched else None,
+        "texts": [texts] if texts else [],
+        "refusals": all_at(body, "output:message.content:refusal.refusal"),
+        "annotations": len(all_at(body, "output:message.content.annotations")) or None,
+        "logprobs": len(all_at(body, "output:message.content.logprobs")) or None,
+        "reasoning": [text for item in thoughts if (text := _thought(item))],
+        "sealed": all_at(body, "output:reasoning.encrypted_content"),
+        "tool_calls": [_caller_tool(item) for item in _of_type(output, *CALLER_RUNS)],
+        "hosted_tools": [
+            _hosted_tool(item) for item in output if item["type"].endswith("_call") and item["type"] not in CALLER_RUNS
+        ],
+        "order": [kind for item in output for kind in _kinds_of_item(item)],
+        "tool_results": [_id_of(item) for item in _of_type(output, "tool_search_output")],
+    }
 
 
-def _read_responses_usage(facts: Facts, body: Json) -> None:
-    usage = body.get("usage")
-    if usage is None:
-        return
-    names = {"prompt": "input", "completion": "output"}
-    kinds = ("tokens", "tokens_details")
-    renamed = {f"{old}_{kind}": usage.get(f"{new}_{kind}") for old, new in names.items() for kind in kinds}
-    _read_openai_usage(facts, {**usage, **renamed})
-    facts.web_search_requests = ((body.get("tool_usage") or {}).get("web_search") or {}).get("num_requests")
+def _texts_of(item: Json) -> Iterator[str]:
+    yield from (part["text"] for part in _of_type(item["content"], "output_text") if part["text"])
 
 
 def _thought(item: Json) -> str:
     return "\n\n".join(part["text"] for key in ("summary", "content") for part in item.get(key) or [])
 
 
-def _caller_tool(item: Json) -> Tool:
+def _caller_tool(item: Json) -> Json:
     arguments = item["arguments"] if item["type"] == "function_call" else item["input"]
-    return Tool(item["call_id"], item["name"], arguments, CALLER_RUNS[item["type"]])
+    return _tool(item["call_id"], item["name"], arguments, CALLER_RUNS[item["type"]])
 
 
-def _hosted_tool(item: Json) -> Tool:
-    arguments = item.get("arguments")
-    is_object = isinstance(arguments, dict)
-    text = json.dumps(arguments, sort_keys=True) if is_object else arguments
-    kind = item["type"].removesuffix("_call")
-    return Tool(item.get("call_id") or item["id"], item.get("name"), text, kind, is_object)
+def _hosted_tool(item: Json) -> Json:
+    return _tool(_id_of(item), item.get("name"), item.get("arguments"), item["type"].removesuffix("_call"))
 
 
 def _kinds_of_item(item: Json) -> Iterator[str]:
     """What one output item amounts to, in parts."""
     if item["type"] == "message" and item["role"] == "assistant":
-        yield from ("text" for part in item["content"] if part["type"] == "output_text" and part["text"])
+        yield from ("text" for _ in _texts_of(item))
     elif item["type"] == "reasoning":
         yield "reasoning"
     elif item["type"].endswith("_call"):
@@ -261,29 +328,28 @@ def _kinds_of_item(item: Json) -> Iterator[str]:
         yield "tool_result"
 
 
-def _result_of(item: Json) -> str:
-    return str(item.get("call_id") or item["id"])
-
-
-def _read_messages(facts: Facts, body: Json) -> None:
-    _read_head(facts, body, "created")
+def _of_message(body: Json) -> Facts:
     if body.get("type") == "error":
-        return
-    facts.choices = 1
-    facts.finish_reasons = (stated(body.get("stop_reason")),)
-    _read_anthropic_usage(facts, body.get("usage") or {})
+        return _head(body)
     content = body["content"]
-    facts.texts = _per_choice([tuple(block["text"] for block in content if block["type"] == "text" and block["text"])])
-    facts.reasoning = tuple(block["thinking"] for block in content if block["type"] == "thinking" and block["thinking"])
-    facts.signatures = tuple(block["signature"] for block in content if block.get("signature"))
-    facts.sealed = tuple(block["data"] for block in content if block["type"] == "redacted_thinking")
-    facts.tool_calls = tuple(_block_tool(block) for block in content if block["type"] == "tool_use")
-    facts.hosted_tools = tuple(
-        _block_tool(block, "hosted") for block in content if block["type"] in {"server_tool_use", "mcp_tool_use"}
-    )
-    facts.order = tuple(kind for block in content for kind in _kinds_of_block(block))
-    facts.tool_results = tuple(block["tool_use_id"] for block in content if "tool_use_id" in block)
-    facts.annotations = sum(len(block.get("citations") or []) for block in content) or None
+    texts = all_at(body, "content:text.text")
+    return {
+        **_head(body),
+        **_anthropic_usage(body.get("usage") or {}),
+        "choices": 1,
+        "finish_reasons": [body.get("stop_reason") or None],
+        "texts": [texts] if texts else [],
+        "reasoning": all_at(body, "content:thinking.thinking"),
+        "signatures": all_at(body, "content.signature"),
+        "sealed": all_at(body, "content:redacted_thinking.data"),
+        "tool_calls": [_tool(each["id"], each["name"], each["input"]) for each in _of_type(content, "tool_use")],
+        "hosted_tools": [
+            _tool(each["id"], each["name"], each["input"], None) for each in _of_type(content, *HOSTED_BLOCKS)
+        ],
+        "order": [kind for block in content for kind in _kinds_of_block(block)],
+        "tool_results": all_at(body, "content.tool_use_id"),
+        "annotations": len(all_at(body, "content.citations")) or None,
+    }
 
 
 def _kinds_of_block(block: Json) -> Iterator[str]:
@@ -293,256 +359,129 @@ def _kinds_of_block(block: Json) -> Iterator[str]:
         yield BLOCKS.get(name, "tool_result" if "tool_use_id" in block else name)
 
 
-def _block_tool(block: Json, kind: str = "function") -> Tool:
-    return Tool(block["id"], block["name"], json.dumps(block["input"], sort_keys=True), kind, is_object=True)
+def _openai_usage(usage: Json) -> Facts:
+    into = usage.get("prompt_tokens_details") or usage.get("input_tokens_details")
+    out_of = usage.get("completion_tokens_details") or usage.get("output_tokens_details")
+    facts = _first_of({**usage, "in": into, "out": out_of}, OPENAI_USAGE)
+    sent, made, total = facts["input_tokens"], facts["output_tokens"], facts["total_tokens"]
+    if sent is not None and made is not None:
+        facts["output_tokens"] = max(made, (total or 0) - sent)
+        facts["total_tokens"] = sent + made if total is None else total
+    if facts["cost_usd"] is not None:
+        facts["cost_usd"] = Decimal(str(facts["cost_usd"]))
+    return facts
 
 
-def _read_head(facts: Facts, body: Json, created: str) -> None:
-    facts.response_id = stated(body.get("id"))
-    facts.response_model = stated(body.get("model"))
-    facts.created = body.get(created) or None
-    facts.service_tier = stated(body.get("service_tier"))
-    facts.system_fingerprint = stated(body.get("system_fingerprint"))
-
-
-def _read_openai_usage(facts: Facts, usage: Json) -> None:
-    into, out_of = (usage.get(key) or {} for key in ("prompt_tokens_details", "completion_tokens_details"))
-    facts.input_tokens = usage.get("prompt_tokens")
-    facts.output_tokens = usage.get("completion_tokens")
-    if facts.input_tokens is not None and facts.output_tokens is not None and usage.get("total_tokens"):
-        facts.output_tokens = max(facts.output_tokens, usage["total_tokens"] - facts.input_tokens)
-    facts.total_tokens = _total(usage.get("total_tokens"), facts.input_tokens, facts.output_tokens)
-    cached = [into.get("cached_tokens")]
-    cached += [usage.get(key) for key in ("prompt_cache_hit_tokens", "cached_tokens", "num_cached_tokens")]
-    facts.cache_read_tokens = next((count for count in cached if count is not None), None)
-    facts.cache_write_tokens = into.get("cache_write_tokens")
-    facts.reasoning_tokens = out_of.get("reasoning_tokens")
-    for side, details in (("input", into), ("output", out_of)):
-        for kind in ("audio", "text", "image"):
-            setattr(facts, f"{side}_{kind}_tokens", details.get(f"{kind}_tokens"))
-    facts.accepted_prediction_tokens = out_of.get("accepted_prediction_tokens")
-    facts.rejected_prediction_tokens = out_of.get("rejected_prediction_tokens")
-    facts.web_search_requests = (usage.get("server_tool_use_details") or {}).get("web_search_requests")
-    cost = usage.get("cost")
-    facts.cost_usd = None if cost is None else Decimal(str(cost))
-
-
-def _read_anthropic_usage(facts: Facts, usage: Json) -> None:
-    facts.cache_read_tokens = usage.get("cache_read_input_tokens")
-    facts.cache_write_tokens = usage.get("cache_creation_input_tokens")
-    fresh = usage.get("input_tokens")
-    if fresh is not None:
-        facts.input_tokens = fresh + (facts.cache_read_tokens or 0) + (facts.cache_write_tokens or 0)
-    facts.output_tokens = usage.get("output_tokens")
+def _anthropic_usage(usage: Json) -> Facts:
+    facts = _first_of(usage, ANTHROPIC_USAGE)
+    if facts["input_tokens"] is not None:
+        facts["input_tokens"] += (facts["cache_read_tokens"] or 0) + (facts["cache_write_tokens"] or 0)
     for run in usage.get("iterations") or []:
         if run.get("type") in {"advisor_message", "compaction"}:
             # The top level leaves them out: it is the sum of the `message` entries.
             taken = sum(run[name] or 0 for name in run if name.endswith("input_tokens"))
-            facts.input_tokens = (facts.input_tokens or 0) + taken
-            facts.output_tokens = (facts.output_tokens or 0) + run["output_tokens"]
-    facts.total_tokens = _total(None, facts.input_tokens, facts.output_tokens)
-    kept = usage.get("cache_creation") or {}
-    facts.cache_write_5m_tokens = kept.get("ephemeral_5m_input_tokens")
-    facts.cache_write_1h_tokens = kept.get("ephemeral_1h_input_tokens")
-    facts.reasoning_tokens = (usage.get("output_tokens_details") or {}).get("thinking_tokens")
-    served = usage.get("server_tool_use") or {}
-    facts.web_search_requests = served.get("web_search_requests")
-    facts.web_fetch_requests = served.get("web_fetch_requests")
-    facts.service_tier = stated(usage.get("service_tier"))
-
-
-def _read_error(facts: Facts, endpoint: str, error: object) -> None:
-    """The error's code, else its type, stands for what went wrong: the conventions ask for the code."""
-    if not isinstance(error, dict):
-        return
-    facts.error_code = stated(error.get("code"))
-    facts.error_type = facts.error_code or stated(error.get("type"))
-    facts.error_param = stated(error.get("param"))
-    facts.error_message = stated(error.get("message"))
-
-
-def _total(given: int | None, *parts: int | None) -> int | None:
-    """The provider's own total, else the sum of what is known in full."""
-    if given is not None:
-        return given
-    known = [part for part in parts if part is not None]
-    return sum(known) if len(known) == len(parts) else None
-
-
-def _per_choice(texts: list[tuple[str, ...]]) -> tuple[tuple[str, ...], ...]:
-    """Texts of each choice; empty where no choice has any."""
-    return tuple(texts) if any(texts) else ()
-
-
-def stated(value: Any) -> Any:
-    """Return the value, or None for the empty string, which states nothing."""
-    return None if value == "" else value
+            facts["input_tokens"] = (facts["input_tokens"] or 0) + taken
+            facts["output_tokens"] = (facts["output_tokens"] or 0) + run["output_tokens"]
+    if facts["input_tokens"] is not None and facts["output_tokens"] is not None:
+        facts["total_tokens"] = facts["input_tokens"] + facts["output_tokens"]
+    return facts
 
 
 def fold(endpoint: str, chunks: Iterable[Json]) -> Json:
     """Return the body that the chunks of one stream amount to."""
-    return _FOLDS[endpoint](list(chunks))
-
-
-def _fold_chat(chunks: list[Json]) -> Json:
+    if endpoint == "responses":
+        return _last_response(list(chunks))
     body: Json = {}
-    choices: dict[int, Json] = {}
     for chunk in chunks:
-        _first(body, chunk, "id", "created", "model", "system_fingerprint", "service_tier", "error")
-        _usage(body, chunk.get("usage"))
-        _usage(body, (chunk.get("x_groq") or {}).get("usage"))
-        for position, part in enumerate(chunk.get("choices") or []):
-            index = part.get("index", position)
-            choice = choices.setdefault(index, {"index": index, "message": {}})
-            _first(choice, part, "finish_reason")
-            _append_logprobs(choice, part.get("logprobs"))
-            _fold_delta(choice["message"], part.get("delta") or {})
-    body["choices"] = [choices[index] for index in sorted(choices)]
-    return body
-
-
-def _fold_delta(message: Json, delta: Json) -> None:
-    _first(message, delta, "role")
-    for key in ("content", "refusal", "reasoning_content", "reasoning"):
-        _append_content(message, key, delta.get(key))
-    for key in ("annotations", "reasoning_details"):
-        if delta.get(key):
-            message.setdefault(key, []).extend(delta[key])
-    if delta.get("function_call"):
-        call = message.setdefault("function_call", {"name": "", "arguments": ""})
-        call["name"] += delta["function_call"].get("name") or ""
-        call["arguments"] += delta["function_call"].get("arguments") or ""
-    for part in delta.get("tool_calls") or []:
-        _fold_tool(message.setdefault("tool_calls", []), part)
-
-
-def _append_content(message: Json, key: str, piece: object) -> None:
-    """Text grows; a list of parts (Mistral's thinking) grows part by part, adjacent texts joined."""
-    if isinstance(piece, str) and piece:
-        if isinstance(message.get(key), list):
-            piece = [{"type": "text", "text": piece}]
-        else:
-            message[key] = (message.get(key) or "") + piece
-            return
-    if isinstance(piece, list):
-        have = message.get(key)
-        message[key] = (have if isinstance(have, list) else [{"type": "text", "text": have}] if have else []) + piece
-
-
-def _fold_tool(calls: list[Json], part: Json) -> None:
-    """The call a fragment belongs to: by its index, else by its id, else the one begun last."""
-    index, identity, function = part.get("index"), part.get("id"), part.get("function") or {}
-    if index is not None:
-        call = next((call for call in calls if call["index"] == index), None)
-    elif identity:
-        call = next((call for call in calls if call.get("id") == identity), None)
-    else:
-        call = calls[-1] if calls and not function.get("name") else None
-    if call is None:
-        call = {"index": len(calls) if index is None else index, "function": {"name": "", "arguments": ""}}
-        calls.append(call)
-    _first(call, part, "id", "type")
-    call["function"]["name"] = call["function"]["name"] or function.get("name") or ""
-    call["function"]["arguments"] += function.get("arguments") or ""
-
-
-def _append_logprobs(choice: Json, logprobs: Json | None) -> None:
-    for key in ("content", "refusal"):
-        if logprobs and logprobs.get(key):
-            choice.setdefault("logprobs", {}).setdefault(key, []).extend(logprobs[key])
-
-
-def _fold_completions(chunks: list[Json]) -> Json:
-    body: Json = {}
-    choices: dict[int, Json] = {}
-    for chunk in chunks:
-        _first(body, chunk, "id", "created", "model", "system_fingerprint", "error")
-        _usage(body, chunk.get("usage"))
-        parts = chunk.get("choices") or []
-        if "value" in chunk and not parts:
-            # Writer streams bare pieces of text, `{"value": "Sure"}`, and nothing else.
-            parts = [{"index": 0, "text": chunk["value"]}]
-        for position, part in enumerate(parts):
-            index = part.get("index", position)
-            choice = choices.setdefault(index, {"index": index, "text": ""})
-            choice["text"] += part.get("text") or ""
-            _first(choice, part, "finish_reason")
-    body["choices"] = [choices[index] for index in sorted(choices)]
-    return body
-
-
-def _fold_responses(chunks: list[Json]) -> Json:
-    """The terminal event holds the whole answer, so nothing but it is read."""
-    for chunk in reversed(chunks):
-        if chunk.get("type") in GONE:
-            response: Json = chunk["response"]
-            return response
-    errors = [chunk for chunk in chunks if chunk.get("error")]
-    return errors[0] if errors else {}
-
-
-def _fold_messages(chunks: list[Json]) -> Json:
-    body: Json = {}
-    blocks: dict[int, Json] = {}
-    for chunk in chunks:
-        kind = chunk["type"]
-        if kind == "message_start":
-            body = {**chunk["message"], "usage": {}}
-            _usage(body, chunk["message"].get("usage"))
-        elif kind == "content_block_start":
-            blocks[chunk["index"]] = dict(chunk["content_block"])
-        elif kind == "content_block_delta":
-            _fold_block(blocks[chunk["index"]], chunk["delta"])
-        elif kind == "message_delta":
-            body.update({key: value for key, value in chunk["delta"].items() if value is not None})
-            _usage(body, chunk.get("usage"))
-        elif kind == "error":
-            body["error"] = chunk["error"]
-    for block in blocks.values():
+        _add(body, _piece_of_message(chunk) if endpoint == "messages" else _piece_of_choices(chunk))
+    for block in body.get("content", ()):
         if "partial_json" in block:
-            block["input"] = json.loads(block.pop("partial_json") or "{}")
-    return {**body, "content": [blocks[index] for index in sorted(blocks)]}
+            block["input"] = json.loads(block.pop("partial_json"))
+    body.get("choices", []).sort(key=lambda choice: choice["index"])
+    return body
 
 
-def _fold_block(block: Json, delta: Json) -> None:
-    for key in ("text", "thinking", "signature", "partial_json"):
-        if key in delta:
-            block[key] = (block.get(key) or "") + delta[key]
-    if "citation" in delta:
-        block["citations"] = [*(block.get("citations") or []), delta["citation"]]
+def _last_response(chunks: list[Json]) -> Json:
+    """The terminal event holds the whole answer, so nothing but it is read."""
+    ends = [chunk["response"] for chunk in chunks if chunk.get("type") in TERMINAL]
+    errors = [chunk for chunk in chunks if chunk.get("error")]
+    return next(iter([*ends[::-1], *errors]), {})
 
 
-def _first(target: Json, source: Json, *keys: str) -> None:
-    """The first value that says something stays; Azure's first chunk has an empty id and was created at 0."""
-    for key in keys:
-        if not target.get(key) and source.get(key):
-            target[key] = source[key]
+def _piece_of_choices(chunk: Json) -> Json:
+    """A chunk as a piece of the body: the delta of a choice is a piece of its message."""
+    parts = chunk.get("choices") or []
+    if "value" in chunk and not parts:
+        # Writer streams bare pieces of text, `{"value": "Sure"}`, and nothing else.
+        parts = [{"text": chunk["value"]}]
+    choices = [{"index": at, **part, "message": part.get("delta")} for at, part in enumerate(parts)]
+    return {**chunk, "usage": chunk.get("usage") or (chunk.get("x_groq") or {}).get("usage"), "choices": choices}
 
 
-def _usage(body: Json, usage: Json | None) -> None:
-    """Counters are cumulative: the last one that is not null counts, also within details."""
-    if not isinstance(usage, dict):
-        return
-    have: Json = body.get("usage") or {}
-    for key, value in usage.items():
+def _piece_of_message(event: Json) -> Json:
+    """An event as a piece of the message."""
+    kind = event["type"]
+    if kind == "message_start":
+        return {**event["message"], "content": []}
+    if kind == "content_block_start":
+        return {"content": [{**event["content_block"], "index": event["index"]}]}
+    if kind == "content_block_delta":
+        cited = {"citations": [event["delta"]["citation"]]} if "citation" in event["delta"] else {}
+        return {"content": [{**event["delta"], **cited, "index": event["index"]}]}
+    if kind == "message_delta":
+        return {**event["delta"], "usage": event.get("usage")}
+    return {"error": event.get("error")}
+
+
+def _add(body: Json, piece: Json, *, last: bool = False) -> Json:
+    """Add a piece to a body: texts grow, lists by entry; of other values the first that says something stays.
+
+    Counters are cumulative: with `last`, the last one that is not null counts. Azure's first chunk has an empty id and
+    was created at 0.
+    """
+    for key, value in piece.items():
+        held = body.get(key)
+        if value is None or value == "":
+            continue
         if isinstance(value, dict):
-            have[key] = {**(have.get(key) or {}), **{name: each for name, each in value.items() if each is not None}}
-        elif value is not None:
-            have[key] = value
-    body["usage"] = have
+            body[key] = _add(held or {}, value, last=last or key == "usage")
+        elif (isinstance(value, list) or isinstance(held, list)) and not last:
+            body[key] = _entries(held)
+            for entry in _entries(value):
+                _add_entry(body[key], entry)
+        elif key in GROWING:
+            body[key] = (held or "") + value
+        elif last or not held:
+            body[key] = value
+    return body
 
 
-_READERS: dict[str, Callable[[Facts, Json], None]] = {
-    "chat_completions": _read_chat,
-    "completions": _read_completions,
-    "embeddings": _read_embeddings,
-    "responses": _read_responses,
-    "messages": _read_messages,
-    "count_tokens": lambda _facts, _body: None,
-}
-_FOLDS: dict[str, Callable[[list[Json]], Json]] = {
-    "chat_completions": _fold_chat,
-    "completions": _fold_completions,
-    "responses": _fold_responses,
-    "messages": _fold_messages,
+def _entries(content: Any) -> list[Any]:
+    """A list as it is, a text (Mistral sends both) as a part of one."""
+    return content if isinstance(content, list) else [{"type": "text", "text": content}] if content else []
+
+
+def _add_entry(entries: list[Any], entry: Any) -> None:
+    """Add an entry, or a fragment of one: by its index, else by its id, else of the call begun last."""
+    if not isinstance(entry, dict):
+        entries.append(entry)
+        return
+    key = next((key for key in ("index", "id") if entry.get(key) is not None), None)
+    if key is None and "function" in entry and not entry["function"].get("name"):
+        _add(entries[-1], entry)
+        return
+    begun = next((one for one in entries if key is not None and one.get(key) == entry[key]), None)
+    if begun is None:
+        begun = {}
+        entries.append(begun)
+    _add(begun, entry)
+
+
+_READERS: dict[str, Callable[[Json], Facts]] = {
+    "chat_completions": _of_chat,
+    "completions": _of_completions,
+    "embeddings": _of_embeddings,
+    "responses": _of_responses,
+    "messages": _of_message,
+    "count_tokens": lambda _: {},
 }

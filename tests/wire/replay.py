@@ -16,7 +16,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import json
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, field
 from operator import attrgetter
 from typing import Any
@@ -76,19 +76,15 @@ class Wire:
     exchange: Exchange | None = None
     sent: list[httpx2.Request] = field(default_factory=list)
 
-    def sync(self, request: httpx2.Request) -> httpx2.Response:
-        """Answer a request of a synchronous client."""
-        body = self._body(request)
-        return self._response(iter(body) if self._cut else b"".join(body))
-
-    async def asynchronous(self, request: httpx2.Request) -> httpx2.Response:
-        """Answer a request of an asynchronous client."""
-        body = self._body(request)
-        return self._response(_later(body) if self._cut else b"".join(body))
-
-    @property
-    def _cut(self) -> bool:
-        return self.pieces is not None and self.on.stream
+    def answer(self, request: httpx2.Request) -> httpx2.Response:
+        """Answer a request of a client of either colour."""
+        self.sent.append(request)
+        if self.on.status is None:
+            raise httpx2.ConnectError("no answer was recorded", request=request)
+        headers, whole = {**self.on.headers, "content-type": self.on.mime}, self.on.body.encode()
+        if self.pieces is None or not self.on.stream:
+            return httpx2.Response(self.on.status, headers=headers, content=whole)
+        return httpx2.Response(self.on.status, headers=headers, stream=Pieces(whole, self.pieces))
 
     @property
     def on(self) -> Exchange:
@@ -97,22 +93,19 @@ class Wire:
             raise LookupError("no exchange is on")
         return self.exchange
 
-    def _body(self, request: httpx2.Request) -> list[bytes]:
-        self.sent.append(request)
-        if self.on.status is None:
-            raise httpx2.ConnectError("no answer was recorded", request=request)
-        whole = self.on.body.encode()
-        size = self.pieces if self._cut and self.pieces else len(whole) or 1
-        return [whole[start : start + size] for start in range(0, len(whole), size)]
 
-    def _response(self, content: bytes | Iterator[bytes] | AsyncIterator[bytes]) -> httpx2.Response:
-        headers = {**self.on.headers, "content-type": self.on.mime}
-        return httpx2.Response(self.on.status or 0, headers=headers, content=content)
+class Pieces(httpx2.SyncByteStream, httpx2.AsyncByteStream):
+    """A body in pieces of a size."""
 
+    def __init__(self, whole: bytes, size: int) -> None:
+        self._pieces = [whole[start : start + size] for start in range(0, len(whole), size)]
 
-async def _later(pieces: Iterable[bytes]) -> AsyncIterator[bytes]:
-    for piece in pieces:
-        yield piece
+    def __iter__(self) -> Iterator[bytes]:
+        return iter(self._pieces)
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        for piece in self._pieces:
+            yield piece
 
 
 class Replayer:
@@ -126,10 +119,8 @@ class Replayer:
         self._clients: dict[str, Any] = {}
         self._colour = Colour("async" if asynchronous else "sync")
         self._loop = asyncio.new_event_loop()
-        if asynchronous:
-            self._http: Any = httpx2.AsyncClient(transport=httpx2.MockTransport(self.wire.asynchronous))
-        else:
-            self._http = httpx2.Client(transport=httpx2.MockTransport(self.wire.sync))
+        kind: Any = httpx2.AsyncClient if asynchronous else httpx2.Client
+        self._http = kind(transport=httpx2.MockTransport(self.wire.answer))
 
     def __enter__(self) -> Self:
         return self

@@ -7,28 +7,25 @@ states what the oracle read from the bytes. Streams arrive in pieces of odd size
 from __future__ import annotations
 
 import ast
-import dataclasses
 import functools
 import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import pytest
 from opentelemetry.sdk.trace import ReadableSpan
 from tests.support.scale import scaled
 from tests.support.spans_of_records import differences
-from tests.wire import corpus, facts, oracle
+from tests.wire import corpus, oracle
 from tests.wire.corpus import Exchange
-from tests.wire.facts import Facts, Tool
-from tests.wire.oracle import ROLES, SETTINGS, TOOL_ROLES
+from tests.wire.oracle import ROLES, SETTINGS, TOOL_ROLES, Facts, Json
 from tests.wire.replay import ENTRIES, HELPED, Outcome, Replayer
 
 from callspan.records import (
     CallRecord,
     Conversation,
-    Message,
     Part,
     Reasoning,
     Record,
@@ -43,7 +40,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:The model .* is deprecated:Depre
 MODES = pytest.mark.parametrize("asynchronous", [False, True], ids=["sync", "async"])
 STREAMED_APIS = ("chat_completions", "responses", "messages", "completions")
 APIS = (*STREAMED_APIS, "embeddings")
-INDEPENDENT = ("corpus", "facts", "oracle", "replay")
+INDEPENDENT = ("corpus", "oracle", "replay")
 UNPARSED = {"read", "lines"}
 HIDDEN = "[secret]"
 PIECES = (31, *scaled((), (None, 1, 3, 7, 257)))
@@ -64,9 +61,9 @@ PROVIDERS = {
 }
 """Hosts whose provider the conventions, or the provider's own name, leave no doubt about."""
 CALLER_RUNS = {"function", "custom"}
+TOOLS = ("tool_calls", "hosted_tools")
 ORDERED = {"responses", "messages"}
 ORDER: dict[type, str] = {Text: "text", Reasoning: "reasoning", ToolCall: "tool_call", ToolResult: "tool_result"}
-P = TypeVar("P", bound=Part)
 COPIED: dict[str, dict[str, str]] = {
     "request": {"stream": "stream", "request_model": "model", "message_count": "message_count"},
     "response": {
@@ -74,9 +71,11 @@ COPIED: dict[str, dict[str, str]] = {
         "service_tier": "service_tier", "system_fingerprint": "system_fingerprint",
     },
     "error": {"error_type": "type", "error_code": "code", "error_param": "param", "error_message": "message"},
-    "usage": {name: name for name in facts.NAMES if name.endswith(("_tokens", "_requests", "cost_usd"))},
+    "usage": {name: name for name in oracle.COUNTERS},
 }  # fmt: skip
 """Facts that parts of a record state as they are, and their fields."""
+NOTHING: tuple[object, ...] = (None, [], {})
+"""States no fact; an empty text does."""
 
 
 @functools.lru_cache(maxsize=2 * len(APIS))
@@ -86,69 +85,91 @@ def bare(asynchronous: bool, entry: str, chosen: tuple[Exchange, ...]) -> dict[s
         return {each.id: replayer.play(each) for each in chosen}
 
 
-def expected_facts(exchange: Exchange, outcome: Outcome, entry: str) -> facts.Facts:
+def expected_facts(exchange: Exchange, outcome: Outcome, entry: str) -> Facts:
     """The oracle's facts; where only the SDK's exception tells of an error, its class and words are the error.
 
     With a raw response the call is over before the caller parses: what fails then is no failure of the call.
     """
     found = oracle.truth(exchange)
     parsed_later = entry == "raw" and exchange.status == 200
-    if outcome.error is None or found.error_type is not None or parsed_later:
+    if outcome.error is None or found.get("error_type") is not None or parsed_later:
         return found
-    return dataclasses.replace(found, error_type=outcome.error.rsplit(".", 1)[-1], error_message=outcome.message)
+    return {**found, "error_type": outcome.error.rsplit(".", 1)[-1], "error_message": outcome.message}
 
 
 def facts_of(record: CallRecord, conversation: Conversation) -> Facts:
     """Return the facts that a finished record and its typed messages state."""
-    found, request = Facts(api=record.api), record.request
+    found: Facts = {"api": record.api, **facts_of_conversation(record.api, conversation)}
     for part, names in COPIED.items():
-        for fact, name in names.items() if getattr(record, part) is not None else ():
-            setattr(found, fact, getattr(getattr(record, part), name))
-    found.tool_names = tuple(request.tool_names or ())
-    found.request_params = tuple((key, request.params[key]) for key in SETTINGS if request.params.get(key) is not None)
-    found.finish_reasons = () if record.response is None else tuple(record.response.finish_reasons)
-    take_conversation(found, conversation)
+        if (holder := getattr(record, part)) is not None:
+            found |= {fact: getattr(holder, name) for fact, name in names.items()}
+    found["tool_names"] = record.request.tool_names
+    params = record.request.params
+    found["request_params"] = {key: params[key] for key in SETTINGS if params.get(key) is not None}
+    found["finish_reasons"] = record.response and record.response.finish_reasons
     return found
 
 
-def take_conversation(facts: Facts, conversation: Conversation) -> None:
-    facts.system_texts = tuple(part.text for part in conversation.system if isinstance(part, Text) and part.text)
-    if facts.api in ROLES:
-        facts.request_roles = tuple(message.role for message in conversation.input)
-    facts.request_texts = tuple(
-        part.text
-        for message in conversation.input
-        if message.role not in TOOL_ROLES
-        for part in parts_of(message, Text)
-        if part.text
-    )
+def facts_of_conversation(api: str, conversation: Conversation) -> Facts:
+    given = [message for message in conversation.input if message.role not in TOOL_ROLES]
     answers = [message for message in conversation.output if message.role != "user"]
-    facts.choices = len(answers) or None
-    texts = [tuple(part.text for part in parts_of(message, Text) if part.text) for message in answers]
-    facts.texts = tuple(texts) if any(texts) else ()
+    texts = [texts_of(message.parts) for message in answers]
     parts = [part for message in answers for part in message.parts]
-    if facts.api in ORDERED:
-        facts.order = tuple(ORDER[type(part)] for part in parts if type(part) in ORDER and part != Text(text=""))
-    facts.refusals = tuple(part.text for part in parts if isinstance(part, Refusal) and part.text)
     thoughts = [part for part in parts if isinstance(part, Reasoning)]
-    facts.reasoning = tuple(part.text for part in thoughts if part.text is not None)
-    facts.signatures = tuple(part.signature for part in thoughts if part.signature is not None)
-    facts.sealed = tuple(part.sealed for part in thoughts if part.sealed is not None)
-    facts.tool_calls = called(parts, lambda kind: kind in CALLER_RUNS)
-    facts.hosted_tools = called(parts, lambda kind: kind not in CALLER_RUNS)
-    facts.tool_results = tuple(part.id for part in parts if isinstance(part, ToolResult) and part.id is not None)
+    calls = [part for part in parts if isinstance(part, ToolCall)]
     written = [part for part in parts if isinstance(part, Text)]
-    facts.annotations = sum(len(part.annotations or []) for part in written) or None
-    facts.logprobs = sum(token_count(part.logprobs) for part in written) or None
+    ordered = [ORDER[type(part)] for part in parts if type(part) in ORDER and part != Text(text="")]
+    return {
+        "system_texts": texts_of(conversation.system),
+        "request_roles": [message.role for message in conversation.input] if api in ROLES else [],
+        "request_texts": [text for message in given for text in texts_of(message.parts)],
+        "choices": len(answers) or None,
+        "texts": texts if any(texts) else [],
+        "order": ordered if api in ORDERED else [],
+        "refusals": [part.text for part in parts if isinstance(part, Refusal) and part.text],
+        "reasoning": [part.text for part in thoughts if part.text is not None],
+        "signatures": [part.signature for part in thoughts if part.signature is not None],
+        "sealed": [part.sealed for part in thoughts if part.sealed is not None],
+        "tool_calls": [tool_of(call) for call in calls if call.tool_type in CALLER_RUNS],
+        "hosted_tools": [tool_of(call) for call in calls if call.tool_type not in CALLER_RUNS],
+        "tool_results": [part.id for part in parts if isinstance(part, ToolResult) and part.id is not None],
+        "annotations": sum(len(part.annotations or []) for part in written) or None,
+        "logprobs": sum(token_count(part.logprobs) for part in written) or None,
+    }
 
 
-def parts_of(message: Message, kind: type[P]) -> list[P]:
-    return [part for part in message.parts if isinstance(part, kind)]
+def texts_of(parts: Sequence[Part]) -> list[str]:
+    return [part.text for part in parts if isinstance(part, Text) and part.text]
 
 
-def called(parts: list[Part], wanted: Callable[[str], bool]) -> tuple[Tool, ...]:
-    calls = [part for part in parts if isinstance(part, ToolCall) and wanted(part.tool_type)]
-    return tuple(Tool(call.id, call.name, call.arguments, call.tool_type) for call in calls)
+def tool_of(call: ToolCall) -> Json:
+    return {"id": call.id, "name": call.name, "arguments": call.arguments, "kind": call.tool_type}
+
+
+def wrong_facts(wire: Facts, read: Facts) -> Iterator[str]:
+    """Yield each fact that was understood in another way than the wire states it."""
+    for name in sorted({*wire, *read}):
+        want, got = (None if one.get(name) in NOTHING else one[name] for one in (wire, read))
+        if name in TOOLS and want and got and len(want) == len(got):
+            got = [as_stated(one, other, name) for one, other in zip(want, got, strict=True)]
+        if want != got or type(want) is not type(got):
+            yield f"{name}: wire {shortened(want)}, got {shortened(got)}"
+
+
+def as_stated(wire: Json, read: Json, name: str) -> Json:
+    """Return a tool that was read, with what is free as on the wire.
+
+    The spelling of an object as text is free, and of a hosted tool what the wire does not state besides its id.
+    """
+    free = {key: None for key, value in wire.items() if value is None and key != "id" and name == "hosted_tools"}
+    if isinstance(wire.get("arguments"), dict):
+        free["arguments"] = json.loads(read["arguments"])
+    return {**read, **free}
+
+
+def shortened(value: object, most: int = 160) -> str:
+    text = repr(value)
+    return text if len(text) <= most else text[: most // 2] + " … " + text[-most // 2 :]
 
 
 def token_count(logprobs: Any) -> int:
@@ -183,11 +204,11 @@ def stream_checks(exchange: Exchange, record: CallRecord, entry: str) -> dict[st
         return {"no stream": (record.stream, None)}
     chunks = list(corpus.chunks(exchange.body))
     # Who reads bytes or lines gets pings too, and the provider's error as one more event instead of an exception.
-    pings = sum(event.name == "ping" for event in corpus.events(exchange.body)) if entry in UNPARSED else 0
+    pings = sum(event.event == "ping" for event in corpus.events(exchange.body)) if entry in UNPARSED else 0
     broken = entry not in UNPARSED and any("error" in chunk and "type" not in chunk for chunk in chunks)
     last, stream = chunks[-1], record.stream
     # Snowflake gives no finish reason; its chunk of usage, without choices, is the last word all the same.
-    over = any(oracle.truth(exchange).finish_reasons) or (last.get("choices") == [] and "usage" in last)
+    over = any(oracle.truth(exchange).get("finish_reasons", ())) or (last.get("choices") == [] and "usage" in last)
     over = over or ("[DONE]" in exchange.body and not broken)
     return {
         "stream end": (stream and stream.end, "error" if broken else "complete"),
@@ -200,16 +221,16 @@ def span_checks(exchange: Exchange, span: ReadableSpan) -> dict[str, tuple[objec
     """Both vocabularies on the span, against the oracle."""
     found, attributes = oracle.truth(exchange), span.attributes or {}
     wanted = {
-        "gen_ai.request.model": found.request_model,
-        "gen_ai.response.model": found.response_model,
-        "gen_ai.response.id": found.response_id,
-        "gen_ai.usage.input_tokens": found.input_tokens,
-        "gen_ai.usage.output_tokens": found.output_tokens,
-        "llm.usage.prompt_tokens": found.input_tokens,
-        "llm.usage.completion_tokens": found.output_tokens,
-        "llm.usage.total_tokens": found.total_tokens,
+        "gen_ai.request.model": "request_model",
+        "gen_ai.response.model": "response_model",
+        "gen_ai.response.id": "response_id",
+        "gen_ai.usage.input_tokens": "input_tokens",
+        "gen_ai.usage.output_tokens": "output_tokens",
+        "llm.usage.prompt_tokens": "input_tokens",
+        "llm.usage.completion_tokens": "output_tokens",
+        "llm.usage.total_tokens": "total_tokens",
     }
-    return {name: (attributes.get(name), value) for name, value in wanted.items()}
+    return {name: (attributes.get(name), found.get(fact)) for name, fact in wanted.items()}
 
 
 def complaints(exchange: Exchange, record: CallRecord, span: ReadableSpan, sent: object, entry: str) -> list[str]:
@@ -252,7 +273,7 @@ def replay(chosen: Sequence[Exchange], *, asynchronous: bool, pieces: int | None
             outcome = replayer.play(each)
             sent.append(replayer.sent_body())
             if outcome != expected[each.id]:
-                wrong.append(f"{each.id} the caller got something else: {facts.shortened(outcome, 400)}")
+                wrong.append(f"{each.id} the caller got something else: {shortened(outcome, 400)}")
             calls = sum(not is_tool(span) for span in seen.spans)
             made = sum(not_started(record) for record in seen.everything), calls
             assert made == (number, number), f"{each.id}: {made} records and spans after {number} calls"
@@ -260,8 +281,8 @@ def replay(chosen: Sequence[Exchange], *, asynchronous: bool, pieces: int | None
         for each, record, span, body in zip(chosen, seen.records, spans, sent, strict=True):
             conversation = record.conversation or Conversation()
             wire, read = expected_facts(each, expected[each.id], entry), facts_of(record, conversation)
-            wire.error_message = masked(wire.error_message, read.error_message)
-            wrong += facts.differences(each.id, wire, read)
+            wire["error_message"] = masked(wire.get("error_message"), read.get("error_message"))
+            wrong += [f"{each.id} {one}" for one in wrong_facts(wire, read)]
             wrong += complaints(each, record, span, body, entry)
             wrong += tool_checks(each, span, tools)
         wrong += differences(spans, seen.records)
@@ -340,12 +361,12 @@ def test_every_exchange_is_read_and_answers_of_models_state_their_model() -> Non
     assert len(read) == (961 if corpus.IS_WHOLE else 221)
     complete = [found for each, found in read if each.status == 200 and each.inference and each.body]
     # Three compactions, Ollama's native embedding, Writer's bare stream and an error under status 200 name no model.
-    assert sum(found.response_model is None for found in complete) == 6
+    assert sum(found.get("response_model") is None for found in complete) == 6
     # 22 by their status, one within a stream, one in a body under status 200.
-    assert sum(found.error_type is not None for _, found in read) == 24
+    assert sum(found.get("error_type") is not None for _, found in read) == 24
 
 
 def test_no_fact_is_vacuous_every_one_is_reported_by_some_exchange() -> None:
-    read = [oracle.truth(each) for each in corpus.load()]
-    stated = {name for found in read for name in facts.NAMES if facts.is_stated(getattr(found, name))}
-    assert set(facts.NAMES) - stated == set()
+    looked_for = [fact for each in corpus.load() for fact in oracle.truth(each).items()]
+    stated = {name for name, value in looked_for if value not in NOTHING}
+    assert {name for name, _ in looked_for} - stated == set()

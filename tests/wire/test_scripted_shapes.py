@@ -25,6 +25,7 @@ PATHS = {
 CASES = [(api, stream) for api in PATHS for stream in (False, True) if (api, stream) != ("embeddings", True)]
 OPAQUE = {"metadata", "logit_bias", "input"}
 """Objects whose keys are the caller's or the model's own."""
+DONE = "[DONE]"
 OWN_HOSTS = ("api.openai.com", "api.anthropic.com")
 KINDS = {bool: "bool", int: "number", float: "number", str: "text", type(None): "null", dict: "object", list: "array"}
 DOCUMENTED = {("response.function_call_arguments.done|response.function_call_arguments.done.name", "text")}
@@ -51,9 +52,9 @@ def shapes(text: str, *, stream: bool) -> set[tuple[str, str]]:
         return set(shape(json.loads(text), "body"))
     found = set[tuple[str, str]]()
     for event in events(text):
-        data = event.json()
-        kind = data.get("type", "chunk") if isinstance(data, dict) else event.data
-        found |= set(shape(data, f"{event.name}|{kind}"))
+        data = None if event.data == DONE else event.json()
+        kind = event.data if data is None else data.get("type", "chunk")
+        found |= set(shape(data, f"{event.event}|{kind}"))
     return found
 
 
