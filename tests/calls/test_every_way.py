@@ -42,6 +42,12 @@ CLIENTS: dict[str, Any] = {"openai": openai.OpenAI, "anthropic": anthropic.Anthr
 HI: list[Any] = [{"role": "user", "content": "Hi"}]
 FALLBACK = "fallback"
 """The model that answers after a refused hop."""
+REFUSED = {
+    "id": "msg_1", "type": "message", "role": "assistant", "content": [{"type": "text", "text": "No"}],
+    "stop_reason": "refusal", "usage": {"input_tokens": 7_000, "output_tokens": 700},
+    "stop_details": {"type": "refusal", "fallback_credit_token": "t", "fallback_has_prefill_claim": False},
+}  # fmt: skip
+"""Without its credit for another model, which the beta gives, a stream would end with it."""
 WAV = (
     b"RIFF\x24\x00\x00\x00WAVEfmt \x10\x00\x00\x00\x01\x00\x01\x00\x40\x1f\x00\x00\x80\x3e\x00\x00\x02\x00\x10\x00data"
 )
@@ -171,7 +177,7 @@ def script(provider: ScriptedProvider, way: str) -> None:
         provider.reply(status=400)
     elif ENDPOINTS[name].hops:
         # What a refused hop used is not of the call: its record has the usage of the answer that the caller got.
-        provider.reply(finish_reason="refusal", text="No", model=way, input_tokens=7_000, output_tokens=700)
+        provider.reply(raw={**REFUSED, "model": way})
         provider.reply(text="Well.", model=FALLBACK, input_tokens=given, output_tokens=made)
     else:
         provider.reply(text="Well.", input_tokens=given, output_tokens=made, polls=4)
