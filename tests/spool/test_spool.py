@@ -87,12 +87,6 @@ class TextlessError(Exception):
         raise RuntimeError("no text")
 
 
-class BusyError(Exception):
-    """States when to retry, like a `Retry-After` header."""
-
-    retry_after_s = "soon"
-
-
 class OddSink(FileSink):
     """Raises an error in its first delivery, and `SystemExit` when closed or idle."""
 
@@ -112,7 +106,7 @@ class OddSink(FileSink):
         sys.exit("never")
 
 
-@pytest.mark.parametrize("error", [SystemExit("I give up"), TextlessError(), BusyError()], ids=type)
+@pytest.mark.parametrize("error", [SystemExit("I give up"), TextlessError()], ids=type)
 def test_whatever_a_store_raises_it_is_tried_again(tmp_path: Path, error: BaseException) -> None:
     sink = OddSink(tmp_path / "out", error)
     spool = spool_of(tmp_path / "spool", one=sink)

@@ -1,7 +1,7 @@
 """Shipper: a thread for each store, which delivers independently of all others.
 
-After a failure it closes the sink, waits (50 ms, doubling to 30 s, with jitter, or as long as the server requests),
-reopens it and delivers the batch again.
+After a failure it closes the sink, waits (50 ms, doubling to 30 s, with jitter), reopens it and delivers the batch
+again.
 """
 
 from __future__ import annotations
@@ -20,7 +20,6 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from callspan.background import thread
 from callspan.fail_open import fail_open, log, report
 from callspan.formatting import plural
-from callspan.safe_urls import without_passwords
 from callspan.spool.delivering import Delivery, Destination, reason
 from callspan.spool.directory import Target, lacks, waiting
 from callspan.spool.segment import Segment
@@ -30,7 +29,6 @@ if TYPE_CHECKING:
 
 _MIN_WAIT_S: Final = 0.05
 _MAX_WAIT_S: Final = 30.0
-_MAX_RETRY_AFTER_S: Final = 600.0
 _LINGER_S: Final = 0.5
 """Time to collect a batch, whose fixed cost is much higher than that of its records."""
 _IDLE_S: Final = 5.0
@@ -59,12 +57,10 @@ class SinkState(NamedTuple):
     retried: int
     """Number of failures followed by a retry."""
     rejected: int
-    error: str | None
-    """Text of the last failure; None once it accepts records again."""
-    oldest_s: float | None = None
-    """Upper bound in seconds of the oldest record's waiting time; None if none waits."""
-    given_up: int = 0
+    given_up: int
     """Number of records that this process gave up for it at the cap."""
+    oldest_s: float | None
+    """Upper bound in seconds of the oldest record's waiting time; None if none waits."""
 
 
 class Shipper:
@@ -74,11 +70,8 @@ class Shipper:
         """`make` returns the unopened sink. It runs on the thread, because it imports the store's driver."""
         self.target = target
         self.delivered = self.retried = self.rejected = self.failures = 0
-        self.error: str | None = None
         self.woken = False
         """Whether it was woken since its last round; set by callers of `wake`."""
-        self.adopted: Segment | None = None
-        """The segment of an ended process that is being delivered."""
         self._left: Iterator[Path] = iter(())
         self._look_at = 0.0
         self._make, self._spool = make, spool
@@ -138,7 +131,7 @@ class Shipper:
         since_ns = self._spool.waits_since_ns(self.target)
         age_s = None if since_ns is None else time.time() - since_ns / 1e9
         name, given_up = self.target.name, self._spool.losses.totals("given_up").get(self.target.name, 0)
-        return SinkState(name, self.delivered, self.retried, self.rejected, self.error, age_s, given_up)
+        return SinkState(name, self.delivered, self.retried, self.rejected, given_up, age_s)
 
     def close_before_fork(self, deadline: float) -> bool:
         """Close a sink that may not be open during a fork; False if it stays in use until the deadline."""
@@ -175,7 +168,7 @@ class Shipper:
         self._spool.tidy()
         moved = [self._ship_all(segment) for segment in self._spool.segments()]
         moved.append(self._ship_left())
-        self.failures, self.error = 0, None
+        self.failures = 0
         if self._failing_since:
             since, self._failing_since = self._failing_since, 0.0
             log(logging.WARNING, "%s accepts records again, after %.1f s", self.target.name, time.monotonic() - since)
@@ -193,7 +186,7 @@ class Shipper:
         if now >= self._look_at:
             self._look_at, self._left = now + _LOOK_S, self._spool.left()
         for path in self._left:
-            segment = self._spool.adopt(path, self)
+            segment = self._spool.adopt(path)
             if segment is not None:
                 try:
                     if self.lacks(segment):
@@ -201,7 +194,6 @@ class Shipper:
                         return True
                 finally:
                     segment.release()
-                    self.adopted = None
         return False
 
     def _ship(self, segment: Segment) -> bool:
@@ -224,19 +216,15 @@ class Shipper:
         return self._delivery
 
     def _recover(self, error: BaseException) -> None:
-        longest = min(_MAX_WAIT_S, _MIN_WAIT_S * 2.0 ** min(self.failures, 16))
+        longest_s = min(_MAX_WAIT_S, _MIN_WAIT_S * 2.0 ** min(self.failures, 16))
         # Before `retried`, so that a flush that sees the retry also sees the failure.
         self.failures += 1
         self.retried += 1
-        self.error, retry_after_s = type(error).__name__, 0.0
         self._close_alone()
-        with _surviving(f"read why {self.target.name} failed"):
-            self.error = without_passwords(f"{self.error}: {error}")
-            retry_after_s = float(getattr(error, "retry_after_s", None) or 0.0)
         with _surviving(f"count what waits for {self.target.name}"):
             self._warn(error)
         self._spool.notify()
-        self._sleep(max(longest * _CHANCE.uniform(0.5, 1.0), min(retry_after_s, _MAX_RETRY_AFTER_S)))
+        self._sleep(longest_s * _CHANCE.uniform(0.5, 1.0))
 
     def _warn(self, error: BaseException) -> None:
         now = time.monotonic()
