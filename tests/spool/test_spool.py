@@ -550,6 +550,23 @@ def test_no_child_keeps_the_lock_that_a_thread_held_as_it_was_forked(tmp_path: P
         assert not is_locked(segment)
 
 
+def test_no_child_keeps_the_segment_of_its_killed_parent(tmp_path: Path) -> None:
+    parent = os.fork()
+    if not parent:
+        os.setsid()
+        spool = spool_of(tmp_path / "spool", one=DownSink(tmp_path / "out"))
+        spool.append(record("a"))
+        if os.fork():
+            os.kill(os.getpid(), signal.SIGKILL)
+        time.sleep(60)
+        os._exit(0)
+    os.waitpid(parent, 0)
+    (directory,) = listing(tmp_path / "spool", target("one"))
+    (segment,) = places.segments_in(directory)
+    until(lambda: not is_locked(segment), 5)
+    os.killpg(parent, signal.SIGKILL)
+
+
 def test_a_child_of_multiprocessing_delivers_as_it_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("callspan.spool.shipper._LINGER_S", 60.0)
     monkeypatch.setattr("callspan.forks._EXIT_S", 20.0)

@@ -20,6 +20,7 @@ from typing import Final, NamedTuple
 from zlib import crc32
 
 from callspan.file_lock import try_lock, unlock
+from callspan.forks import in_child
 from callspan.record.formats import FORMAT
 
 SUFFIX: Final = ".segment"
@@ -148,6 +149,8 @@ class Segment:
         self._reading = threading.RLock()  # reentrant, because a signal handler may append
         self._is_whole = True
         self._cursors = {key: self._valid_cursor(key) for key in keys}
+        # With the file open, a child would hold its lock after the parent's end.
+        in_child(self, Segment._close_in_child)
 
     @classmethod
     def create(cls, directory: Path, keys: frozenset[str]) -> Segment:
@@ -291,8 +294,8 @@ class Segment:
             unlock(descriptor)  # a child forked meanwhile may also have it open
             os.close(descriptor)
 
-    def close_in_child(self) -> None:
-        """Close it in a forked child. Takes no thread lock, which the parent may have held; keeps the file lock."""
+    def _close_in_child(self) -> None:
+        # Takes no thread lock, which the parent may have held, and keeps the parent's file lock.
         descriptor, self._descriptor = self._descriptor, -1
         if descriptor >= 0:
             os.close(descriptor)

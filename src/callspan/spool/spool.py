@@ -80,9 +80,10 @@ class Spool:
 
     def _begin(self) -> None:
         self._lock = threading.RLock()
-        """Held while a record is appended or a segment added or removed; reentrant for signal handlers."""
-        self._adopting = threading.Lock()
-        """Held while a segment is adopted and during a fork, but never by an append."""
+        """Held while a record is appended, a segment opened, added or removed, and during a fork.
+
+        Reentrant for signal handlers.
+        """
         self._changed = threading.Condition()
         self._segments: dict[Path, Segment] = {}
         self._active: Segment | None = None
@@ -266,11 +267,10 @@ class Spool:
                 if places.keys_of(directory) <= mine:
                     yield from places.segments_in(directory)
 
-    def adopt(self, path: Path, shipper: Shipper) -> Segment | None:
-        """Lock a segment of an ended process for a shipper, whose forked children close it."""
-        with self._adopting:
-            shipper.adopted = places.adopt(path)
-        return shipper.adopted
+    def adopt(self, path: Path) -> Segment | None:
+        """Lock a segment of an ended process, see `places.adopt`."""
+        with self._lock:
+            return places.adopt(path)
 
     def flush(self, timeout_s: float) -> bool:
         """Wait until every store has all records that this process has appended so far; False on timeout.
@@ -403,24 +403,19 @@ class Spool:
         deadline = time.monotonic() + _FORK_S
         # Taken first, because an append may be starting the threads.
         self._lock.acquire()
-        self._adopting.acquire()
         self._in_use = [one.target for one in self._running if not one.close_before_fork(deadline)]
 
     def after_fork_in_parent(self) -> None:
         """Resume."""
         for shipper in self._running:
             shipper.release_after_fork()
-        self._adopting.release()
         self._lock.release()
 
     def after_fork_in_child(self) -> None:
-        """Leave files and connections to the parent and start anew."""
+        """Leave the connections to the parent and start anew."""
         # Keeps them from being collected, which would close the parent's connections.
         _INHERITED.append(self._running)
         _LEFT.clear()
-        for segment in (*self._segments.values(), *(one.adopted for one in self._running)):
-            if segment is not None:
-                segment.close_in_child()
         for target in self._in_use:
             # SQLite would take the parent's locks for the child's. Other processes deliver the child's records.
             self._sinks[target] = _refuse_in_child
