@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -11,7 +10,6 @@ from typing import Final, TypeAlias
 
 from callspan.background import Worker
 from callspan.cost.price_table import PriceFileError, pricer_for
-from callspan.delivery.leftovers import deliver as deliver_left
 from callspan.delivery.store_sink import Retention, StoreSink, retains, store_of
 from callspan.fail_open import Once, fail_open, log, report
 from callspan.process import callbacks
@@ -111,20 +109,8 @@ class Recorder:
                 self.spool.count("unrecorded", path)
 
     def flush(self, timeout_s: float) -> bool:
-        """Wait until every store has every record so far; False on timeout.
-
-        If no threads are running, deliver the records left for these stores.
-        """
-        if (spool := self.spool) is None:
-            return True
-        if spool.is_started:
-            return spool.flush(timeout_s)
-        deadline = time.monotonic() + timeout_s
-        results = [
-            deliver_left(url, timeout_s=max(0.0, deadline - time.monotonic()), settings=self._settings)
-            for url in self.stores
-        ]
-        return all(result.error is None for result in results)
+        """Wait until every store has every record of this process so far; False on timeout."""
+        return self.spool is None or self.spool.flush(timeout_s)
 
     def retire(self, timeout_s: float) -> None:
         """Deliver records until the timeout, and later records soon after they are written; the rest waits on disk."""
@@ -134,8 +120,8 @@ class Recorder:
 
     def _deliver_late(self, spool: Spool) -> None:
         """Deliver records of calls that ended during or after `retire` or `add_stores`, and close their spool."""
-        # A record appended while the spool closed waits on disk, and no thread of the spool delivers it.
-        self.flush(_CLOSE_TIMEOUT_S)
+        # A record appended while the spool closed waits on disk, and its threads may have ended.
+        spool.flush(_CLOSE_TIMEOUT_S)
         spool.close(_CLOSE_TIMEOUT_S)
 
     def counters(self) -> Mapping[str, int]:

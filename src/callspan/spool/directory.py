@@ -170,21 +170,21 @@ def remove_stray_cursors(directory: Path) -> None:
             path.unlink(missing_ok=True)
 
 
-def lacks(segment: Path, key: str) -> bool:
-    """Return whether a store lacks a part of a segment that is meant for it."""
-    return key in keys_of(segment.parent) and read_cursor(segment, key) < _size(segment)
+def lacks(segment: Path, key: str, size: int) -> bool:
+    """Return whether a segment is meant for a store that lacks a part of its first `size` bytes."""
+    return segment.exists() and key in keys_of(segment.parent) and read_cursor(segment, key) < size
 
 
 def size_of(directory: Path) -> int:
     """Return the size of all segments of this version, of all processes. Raises OSError."""
-    return sum(_size(path) for path in segments_in(directory))
+    return sum(file_size(path) for path in segments_in(directory))
 
 
 def unstored_bytes(directory: Path) -> int:
     """Return the number of bytes that no store has. Raises OSError."""
     keys = keys_of(directory)
     return sum(
-        max(0, _size(path) - max((read_cursor(path, key) for key in keys), default=0))
+        max(0, file_size(path) - max((read_cursor(path, key) for key in keys), default=0))
         for path in segments_in(directory)
     )
 
@@ -196,7 +196,7 @@ def excess_segments(directory: Path, limit: int) -> Iterator[tuple[Path, frozens
     furthest behind lacks, oldest first. Segments of a store that is just a little behind come last.
     """
     keys, behind, lackers = keys_of(directory), Counter[str](), dict[Path, frozenset[str]]()
-    sizes = {path: _size(path) for path in segments_in(directory)}
+    sizes = {path: file_size(path) for path in segments_in(directory)}
     for path, size in sizes.items():
         lacked = {key: size - cursor for key in keys if (cursor := read_cursor(path, key)) < size}
         behind.update(lacked)
@@ -210,11 +210,12 @@ def excess_segments(directory: Path, limit: int) -> Iterator[tuple[Path, frozens
 
 def oldest(directory: Path, key: str | None) -> int | None:
     """Return the creation time of the oldest segment that a store lacks; with `key` None, of the oldest of all."""
-    paths = (path for path in segments_in(directory) if key is None or read_cursor(path, key) < _size(path))
+    paths = (path for path in segments_in(directory) if key is None or read_cursor(path, key) < file_size(path))
     return next(map(created_ns, paths), None)
 
 
-def _size(path: Path) -> int:
+def file_size(path: Path) -> int:
+    """Return the size of a file; 0 if it is missing. Raises OSError."""
     try:
         return path.stat().st_size
     except FileNotFoundError:

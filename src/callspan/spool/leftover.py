@@ -71,7 +71,7 @@ class _Deliverer:
         if (segment := places.adopt(path)) is None:
             return
         try:
-            has_more = not segment.has(key, segment.size)
+            has_more = segment.lacks(key)
             while has_more and self._may_continue():
                 has_more = self._deliver(segment, key)
         finally:

@@ -15,6 +15,8 @@ import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import cache
+from math import inf
 from pathlib import Path
 from typing import Final, NamedTuple
 from zlib import crc32
@@ -106,6 +108,17 @@ def created_ns(segment: Path) -> int:
     return int(stamp) if stamp.isdecimal() else 0
 
 
+@cache
+def _process(pid: int) -> str:
+    """Return the name of this process. In other containers, other processes have its id."""
+    return f"{pid}-{uuid.uuid4().hex[:12]}"
+
+
+def is_own(segment: Path) -> bool:
+    """Return whether this process created a segment, by its file name."""
+    return segment.name.partition("-")[2] == _process(os.getpid()) + OWN_SUFFIX
+
+
 def is_locked(path: Path) -> bool:
     """Return whether a running process holds the segment; False if it is missing. Raises OSError."""
     try:
@@ -155,7 +168,7 @@ class Segment:
     @classmethod
     def create(cls, directory: Path, keys: frozenset[str]) -> Segment:
         """Create and lock a new segment. Raises OSError."""
-        path = directory / f"{time.time_ns():020d}-{os.getpid()}-{uuid.uuid4().hex[:12]}{OWN_SUFFIX}"
+        path = directory / f"{time.time_ns():020d}-{_process(os.getpid())}{OWN_SUFFIX}"
         descriptor = open_private(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_APPEND)
         try:
             if not try_lock(descriptor):
@@ -255,14 +268,13 @@ class Segment:
             # Last, so that a process killed after a flush delivers nothing again.
             self._cursors[key] = offset
 
-    def has(self, key: str, size: int) -> bool:
-        """Return whether a store has the first `size` bytes."""
-        return self._cursors[key] >= size
+    def lacks(self, key: str, size: int | None = None) -> bool:
+        """Return whether it is meant for a store that lacks a part of it, or of its first `size` bytes."""
+        return self._cursors.get(key, inf) < (self.size if size is None else size)
 
     def lackers(self) -> frozenset[str]:
         """Return the keys of the stores that lack a part of it."""
-        size = self.size
-        return frozenset(key for key, offset in self._cursors.items() if offset < size)
+        return frozenset(filter(self.lacks, self.keys))
 
     def is_delivered(self) -> bool:
         """Return whether it is open, sealed and completely delivered to every store."""

@@ -11,7 +11,7 @@ import queue
 import random
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -21,7 +21,7 @@ from callspan.background import thread
 from callspan.fail_open import fail_open, log, report
 from callspan.formatting import plural
 from callspan.spool.delivering import Delivery, Destination, reason
-from callspan.spool.directory import Target, lacks, waiting
+from callspan.spool.directory import Target, waiting
 from callspan.spool.segment import Segment
 
 if TYPE_CHECKING:
@@ -92,7 +92,7 @@ class Shipper:
         self._thread.start()
 
     def hurry(self, *, looks: bool = False) -> None:
-        """Deliver at once, even while waiting after a failure; `looks`: also search for segments of ended processes."""
+        """Deliver at once, even while waiting after a failure; `looks`: also search for unheld segments."""
         self._look_at = 0.0 if looks else self._look_at
         self.woken = self._is_hurried = True
         self.wake()
@@ -108,23 +108,14 @@ class Shipper:
             self._thread.join(max(0.0, timeout_s))
         return not self._thread.is_alive()
 
-    def key(self, segment: Segment) -> str:
+    def key(self, segment: Path) -> str:
         """Return the short name of the store's cursor for a segment."""
-        return self.target.key(segment.path.parent.parent)
-
-    def lacks(self, segment: Segment) -> bool:
-        """Return whether the store lacks a part of a segment."""
-        key = self.key(segment)
-        return key in segment.keys and not segment.has(key, segment.size)
-
-    def lacks_any(self, paths: Sequence[Path]) -> bool:
-        """Return whether the store lacks a part of these segments, which this process does not hold."""
-        return any(lacks(path, self.target.key(path.parent.parent)) for path in paths)
+        return self.target.key(segment.parent.parent)
 
     def count_lacking(self, segment: Segment) -> int:
         """Return the number of records of a segment that the store lacks."""
-        key = self.key(segment)
-        return sum(bool(line.payload) for line in segment.lines(segment.cursor(key))) if key in segment.keys else 0
+        key = self.key(segment.path)
+        return sum(bool(line.payload) for line in segment.lines(segment.cursor(key))) if segment.lacks(key) else 0
 
     def state(self) -> SinkState:
         """Return the state of the store."""
@@ -176,7 +167,7 @@ class Shipper:
 
     def _ship_all(self, segment: Segment) -> bool:
         moved = False
-        while self.key(segment) in segment.keys and not self._is_stopping and self._ship(segment):
+        while self.key(segment.path) in segment.keys and not self._is_stopping and self._ship(segment):
             moved = True
         return moved
 
@@ -189,7 +180,7 @@ class Shipper:
             segment = self._spool.adopt(path)
             if segment is not None:
                 try:
-                    if self.lacks(segment):
+                    if segment.lacks(self.key(path)):
                         self._ship_all(segment)
                         return True
                 finally:
@@ -200,7 +191,7 @@ class Shipper:
         """Deliver a batch; return whether to deliver another one immediately."""
         delivery = self._get_delivery()
         with self._using:
-            done = delivery.deliver(segment, self.key(segment))
+            done = delivery.deliver(segment, self.key(segment.path))
         self.delivered += done.records
         self.rejected += done.rejected
         for kind, number in done.lost:

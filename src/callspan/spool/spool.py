@@ -13,6 +13,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from math import inf
 from pathlib import Path
 from typing import Final
 
@@ -23,7 +24,7 @@ from callspan.spool import directory as places
 from callspan.spool.delivering import Destination
 from callspan.spool.directory import Target
 from callspan.spool.losses import Kind, LossCounter
-from callspan.spool.segment import LINE_BYTES, Segment
+from callspan.spool.segment import LINE_BYTES, Segment, is_own
 from callspan.spool.shipper import Shipper, SinkState
 
 SEGMENT_BYTES: Final = 16 << 20
@@ -275,34 +276,28 @@ class Spool:
     def flush(self, timeout_s: float) -> bool:
         """Wait until every store has all records that this process has appended so far; False on timeout.
 
-        Includes the records of a closed spool with some of these stores. Returns False early if all stores that lack
+        Includes the records of closed spools with some of these stores. Returns False early if all stores that lack
         records were failing before and have failed again.
         """
         deadline = time.monotonic() + timeout_s
         goals = [(segment, segment.size) for segment in self.segments()]
-        left = [path for path in self.left() if path in _LEFT] if _LEFT else []
-        before = {shipper: (shipper.failures > 0, shipper.retried) for shipper in self._shippers}
+        closed = [(path, places.file_size(path)) for path in self.left() if is_own(path) and path not in self._segments]
+        if closed and not self.is_started:
+            with self._lock:
+                self._start()
+        failing = {shipper: shipper.failures for shipper in self._shippers if shipper.failures}
         for shipper in self._shippers:
-            shipper.hurry(looks=bool(left))
+            shipper.hurry(looks=bool(closed))
         self.losses.write()
-        while behind := [one for one in self._shippers if self._is_behind(one, goals) or one.lacks_any(left)]:
-            # A shipper started meanwhile by the first append has not failed.
-            known = [(shipper, *before.get(shipper, (False, 0))) for shipper in behind]
-            failed = all(had_failed and one.retried - retried >= _NEW_FAILURES for one, had_failed, retried in known)
+        while behind := [one for one in self._shippers if _is_behind(one, goals, closed)]:
+            failed = all(one.failures >= failing.get(one, inf) + _NEW_FAILURES for one in behind)
             if failed or time.monotonic() >= deadline:
                 return False
             for shipper in behind:
                 shipper.hurry()
             with self._changed:
                 self._changed.wait(min(_LOOK_S, max(0.0, deadline - time.monotonic())))
-        return bool(self._shippers) or not goals
-
-    @staticmethod
-    def _is_behind(shipper: Shipper, goals: Sequence[tuple[Segment, int]]) -> bool:
-        return any(
-            shipper.key(segment) in segment.keys and not segment.has(shipper.key(segment), size)
-            for segment, size in goals
-        )
+        return bool(self._shippers) or not (goals or closed)
 
     def waits_since_ns(self, target: Target | None = None) -> int | None:
         """Return since when the oldest record of any process waits for this or any store; None if none waits."""
@@ -324,11 +319,8 @@ class Spool:
     def close(self, timeout_s: float) -> bool:
         """Deliver records until the timeout and end the threads. The rest waits on disk for another process."""
         deadline = time.monotonic() + timeout_s
-        segments = self._segments.copy()
-        _LEFT.update(segments)
-        delivered = self.flush(timeout_s)
+        delivered = not self.is_started or self.flush(timeout_s)
         self._halt(deadline)
-        _LEFT.difference_update(path for path in segments if not path.exists())
         return delivered
 
     def _halt(self, deadline: float) -> None:
@@ -415,7 +407,6 @@ class Spool:
         """Leave the connections to the parent and start anew."""
         # Keeps them from being collected, which would close the parent's connections.
         _INHERITED.append(self._running)
-        _LEFT.clear()
         for target in self._in_use:
             # SQLite would take the parent's locks for the child's. Other processes deliver the child's records.
             self._sinks[target] = _refuse_in_child
@@ -423,9 +414,14 @@ class Spool:
 
 
 _INHERITED: Final[list[tuple[Shipper, ...]]] = []
-_LEFT: Final[set[Path]] = set()
-"""Segments of this process whose spool is closed or closing."""
 
 
 def _refuse_in_child() -> Destination:
     raise OSError("it was in use when this process was forked; another process delivers")
+
+
+def _is_behind(shipper: Shipper, goals: Sequence[tuple[Segment, int]], closed: Sequence[tuple[Path, int]]) -> bool:
+    """Return whether a store lacks a part of these open segments, or of these segments of closed spools."""
+    return any(segment.lacks(shipper.key(segment.path), size) for segment, size in goals) or any(
+        places.lacks(path, shipper.key(path), size) for path, size in closed
+    )
