@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import anthropic
 import msgspec
-import openai
 import pytest
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags, use_span
@@ -20,7 +17,8 @@ from tests.support.spans_of_records import differences
 
 import callspan
 from callspan import open_store, redact_texts
-from callspan.cli import demo_agent, demo_script
+from callspan.cli.demo import play_episodes, scripted_clients
+from callspan.cli.demo_script import script_demo
 from callspan.records import EventRecord, MessageRecord, Record, SpanLink
 from callspan.semconv import call, events, gen_ai, llm, openinference, scope_messages, session
 from callspan.semconv.table import Row, Table
@@ -35,27 +33,9 @@ def provider() -> Iterator[ScriptedProvider]:
 
 
 def demo(provider: ScriptedProvider) -> None:
-    """What `callspan demo` plays."""
-    demo_script.script_demo(provider)
-    one, two, three, *rollouts = demo_script.worlds()
-    with openai.OpenAI(api_key="k", base_url=provider.openai_url) as client:
-        demo_agent.play_with_openai(client, one, is_spoken=False)
-
-    async def at_once() -> None:
-        async with (
-            anthropic.AsyncAnthropic(api_key="k", base_url=provider.anthropic_url) as claude,
-            openai.AsyncOpenAI(api_key="k", base_url=provider.openai_url) as policy,
-        ):
-            await asyncio.gather(
-                demo_agent.play_with_anthropic(claude, two, hasty=False),
-                demo_agent.play_with_anthropic(claude, three, hasty=True),
-                *(
-                    demo_agent.play_rollout(policy, world, model="m", number=number)
-                    for number, world in enumerate(rollouts)
-                ),
-            )
-
-    asyncio.run(at_once())
+    """What `callspan demo` plays, without a voice."""
+    script_demo(provider)
+    play_episodes(scripted_clients(provider)._replace(speak=False))
 
 
 SETTINGS: list[dict[str, Any]] = [

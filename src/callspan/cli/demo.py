@@ -55,7 +55,7 @@ _VOICE_PACKAGES: Final = {"openai": (2, 30), "websockets": (15, 0)}
 _MISSING_PACKAGE: Final = 'The demo needs {name}: pip install "callspan[openai,anthropic]"'
 
 
-class _Clients(NamedTuple):
+class Clients(NamedTuple):
     """The SDK clients of the demo's agents."""
 
     openai: OpenAI
@@ -102,13 +102,13 @@ def _play(context: CommandContext, *, live: bool) -> bool:
         otlp = provider is None
         handle = callspan.instrument(stores=context.store, service=service, otlp=otlp, tracer_provider=provider)
         try:
-            _episodes(clients)
+            play_episodes(clients)
             return _flush(handle)
         finally:
             handle.uninstrument()
 
 
-def _episodes(clients: _Clients) -> None:
+def play_episodes(clients: Clients) -> None:
     """Play every episode. The most interesting one is last, so that `callspan show last` shows it."""
     sync_world, async_world, hasty_world, *rollouts = worlds()
     trials = trial_worlds()
@@ -140,7 +140,7 @@ def _flush(handle: Handle) -> bool:
 
 
 @contextmanager
-def _clients(context: CommandContext, *, live: bool) -> Iterator[_Clients]:
+def _clients(context: CommandContext, *, live: bool) -> Iterator[Clients]:
     """Yield clients of the real providers, or of a scripted provider that runs for the duration of the block."""
     try:
         for sdk in ("openai", "anthropic"):
@@ -154,15 +154,16 @@ def _clients(context: CommandContext, *, live: bool) -> Iterator[_Clients]:
 
     with ScriptedProvider() as provider:
         script_demo(provider)
-        yield _scripted_clients(provider)
+        yield scripted_clients(provider)
 
 
-def _scripted_clients(provider: ScriptedProvider) -> _Clients:
+def scripted_clients(provider: ScriptedProvider) -> Clients:
+    """Return clients of a provider that `script_demo` has prepared."""
     import anthropic
     import openai
 
     url, key = provider.openai_url, "scripted"
-    return _Clients(
+    return Clients(
         openai.OpenAI(base_url=url, api_key=key, http_client=openai.DefaultHttpxClient(mounts=_NO_PROXY)),
         anthropic.AsyncAnthropic(
             base_url=provider.anthropic_url,
@@ -183,12 +184,12 @@ def _can_speak() -> bool:
         return False
 
 
-def _live_clients(context: CommandContext) -> _Clients:
+def _live_clients(context: CommandContext) -> Clients:
     import anthropic
     import openai
 
     try:
-        clients = _Clients(openai.OpenAI(), anthropic.AsyncAnthropic(), openai.AsyncOpenAI(), ACTOR, speak=False)
+        clients = Clients(openai.OpenAI(), anthropic.AsyncAnthropic(), openai.AsyncOpenAI(), ACTOR, speak=False)
     except (openai.OpenAIError, anthropic.AnthropicError) as error:
         context.fail(f"callspan demo --live needs OPENAI_API_KEY and ANTHROPIC_API_KEY: {error}")
     if clients.anthropic.api_key is None:
