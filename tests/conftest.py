@@ -23,13 +23,17 @@ from callspan.stores import Reader
 from callspan.testing import ScriptedProvider
 from tests.nightly import FILES
 from tests.support import descriptors
-from tests.support.processes import plain_environment
+from tests.support.processes import plain_environment, ran
 from tests.support.provider import FullProvider
 from tests.support.scale import FULL, scaled
 
 if TYPE_CHECKING:
+    import anthropic
+    import openai
+
     from tests.support.launching import Stage
     from tests.support.receiver import OtlpReceiver
+    from tests.support.world import World
 
 Instrument = Callable[..., Handle]
 Read = Callable[[str | Path], Reader]
@@ -119,6 +123,37 @@ def provider() -> Iterator[ScriptedProvider]:
 
 
 @pytest.fixture
+def client(provider: ScriptedProvider) -> Iterator[openai.OpenAI]:
+    """A client of the provider."""
+    import openai
+
+    with openai.OpenAI(api_key="k", base_url=provider.openai_url, max_retries=0) as made:
+        yield made
+
+
+@pytest.fixture
+def claude(provider: ScriptedProvider) -> Iterator[anthropic.Anthropic]:
+    """A client of the same provider by the other SDK."""
+    import anthropic
+
+    with anthropic.Anthropic(api_key="k", base_url=provider.anthropic_url, max_retries=0) as made:
+        yield made
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> str:
+    """The URL of a store that is not there yet."""
+    return f"sqlite:///{tmp_path}/calls.db"
+
+
+@pytest.fixture
+def world() -> World:
+    from tests.support.world import World  # only the tests that ask need what it imports
+
+    return World()
+
+
+@pytest.fixture
 def receiver() -> Iterator[OtlpReceiver]:
     from tests.support.receiver import OtlpReceiver  # it needs what the oldest environments lack
 
@@ -177,3 +212,15 @@ def once_per_run(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, Cal
         return place
 
     return made
+
+
+@pytest.fixture(scope="session")
+def demo(once_per_run: Callable[[str, Callable[[Path], object]], Path]) -> str:
+    """The URL of the store that `callspan demo` writes."""
+    return f"sqlite:///{once_per_run('demo', _play_demo)}/callspan.db"
+
+
+def _play_demo(place: Path) -> None:
+    place.mkdir()
+    done = ran("-m", "callspan.cli", "demo", cwd=place)
+    assert (done.stderr, "callspan view --open" in done.stdout.splitlines()[-1]) == ("", True)

@@ -7,9 +7,7 @@ import gc
 import inspect
 from collections.abc import Iterator
 from importlib import import_module
-from pathlib import Path
 
-import openai
 import pytest
 from tests.support.calls import APIS, Wire
 from tests.support.mode import Mode
@@ -56,17 +54,6 @@ def mode(request: pytest.FixtureRequest, provider: ScriptedProvider) -> Iterator
 def stream(request: pytest.FixtureRequest) -> bool:
     """Whether the call of the test is streamed."""
     return bool(request.param)
-
-
-@pytest.fixture
-def client(provider: ScriptedProvider) -> Iterator[openai.OpenAI]:
-    with openai.OpenAI(api_key="k", base_url=provider.openai_url, max_retries=0) as made:
-        yield made
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> str:
-    return f"sqlite:///{tmp_path}/calls.db"
 
 
 @pytest.fixture(params=["openai", "anthropic"])

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from tests.support.commands import Answer, ask, in_its_own
-from tests.support.programs import VOICE_CALLS, Demo
+from tests.support.programs import VOICE_CALLS
 
 ASKING = """
 import openai
@@ -135,8 +135,8 @@ def test_the_demo_shows_the_last_session_and_three_commands_in_40_lines_without_
     assert commands == ["calls --failed", "compare meta:prompt_version=1 =2", "view --open"]
 
 
-def test_one_comparison_tells_the_prompts_apart(demo: Demo) -> None:
-    compared = ask("--store", demo.store, "compare", "meta:prompt_version=1", "=2").out
+def test_one_comparison_tells_the_prompts_apart(demo: str) -> None:
+    compared = ask("--store", demo, "compare", "meta:prompt_version=1", "=2").out
     (success,) = [line for line in compared.splitlines() if line.startswith("success")]
     (reward,) = [line for line in compared.splitlines() if line.startswith("reward")]
     assert " ".join(success.split()) == "success 33 % 100 % +67 points (+0 to +100) 6 tasks"
@@ -175,8 +175,8 @@ def test_live_without_keys_says_what_is_missing(tmp_path: Path, monkeypatch: pyt
 
 
 @pytest.mark.parametrize("installed", [True, False])
-def test_the_last_agent_is_asked_by_voice_where_it_can_be(installed: bool, demo: Demo, tmp_path: Path) -> None:
-    store = demo.store
+def test_the_last_agent_is_asked_by_voice_where_it_can_be(installed: bool, demo: str, tmp_path: Path) -> None:
+    store = demo
     if not installed:
         old = tmp_path / "websockets-14.0.dist-info"
         old.mkdir()

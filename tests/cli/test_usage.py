@@ -20,7 +20,6 @@ import pytest
 from click.testing import CliRunner
 from tests.support.commands import Answer, ask, callspan, in_its_own
 from tests.support.processes import plain_environment
-from tests.support.programs import Demo
 from tests.support.records import START_NS, keep, made, session
 from tests.support.scale import FULL, scaled
 
@@ -217,8 +216,8 @@ def test_wrong_usage_is_exit_code_2_and_says_what_is_wrong(arguments: str, said:
     assert said in answer.stderr
 
 
-def test_json_keys_are_stable(demo: Demo) -> None:
-    assert set(ask("--store", demo.store, "calls", "--limit", "1", "--json").json[0]) == {
+def test_json_keys_are_stable(demo: str) -> None:
+    assert set(ask("--store", demo, "calls", "--limit", "1", "--json").json[0]) == {
         "call_id", "session_id", "session_name", "timestep_position", "timestep_id", "trace_id", "span_id", "start",
         "start_ns", "provider", "api", "operation", "model", "response_model", "outcome", "error_type", "error_kind",
         "error_message", "http_status", "retries", "rate_limited", "stream", "stream_end", "finish_reasons",
@@ -228,10 +227,10 @@ def test_json_keys_are_stable(demo: Demo) -> None:
     }  # fmt: skip
 
 
-def test_the_store_may_be_named_before_or_after_the_sub_command(demo: Demo, tmp_path: Path) -> None:
-    assert ask("calls", "--store", demo.store, "--json").code == 0
-    assert ask("--json", "--store", demo.store, "calls").json
-    assert in_its_own("calls", "--json", cwd=tmp_path, env={"CALLSPAN_STORES": demo.store}).code == 0
+def test_the_store_may_be_named_before_or_after_the_sub_command(demo: str, tmp_path: Path) -> None:
+    assert ask("calls", "--store", demo, "--json").code == 0
+    assert ask("--json", "--store", demo, "calls").json
+    assert in_its_own("calls", "--json", cwd=tmp_path, env={"CALLSPAN_STORES": demo}).code == 0
 
 
 @pytest.mark.parametrize("command", ["sessions", "calls", "show x", "stats", "delete --older-than 1d --yes"])
@@ -276,8 +275,8 @@ def test_version_is_that_of_the_package() -> None:
     assert ask("--version").out == f"callspan {metadata.version('callspan')}\n"
 
 
-def test_doctor_finds_sdks_hooks_and_a_store_that_keeps_records(demo: Demo) -> None:
-    answer = ask("--store", demo.store, "doctor", "--json")
+def test_doctor_finds_sdks_hooks_and_a_store_that_keeps_records(demo: str) -> None:
+    answer = ask("--store", demo, "doctor", "--json")
     assert answer.code == 0
     found = {(check["area"], check["name"]): check for check in answer.json["checks"]}
     hooks = {}
@@ -288,7 +287,7 @@ def test_doctor_finds_sdks_hooks_and_a_store_that_keeps_records(demo: Demo) -> N
         assert set_
         hooks[sdk] = int(set_[1])
     assert hooks["openai"] > hooks["anthropic"], "those of websockets and webhooks are looked at too"
-    (store,) = [check for (area, _), check in found.items() if area == "stores"]
+    store = found["stores", demo]
     assert (store["state"], store["detail"]) == ("ok", "can be written")
 
 

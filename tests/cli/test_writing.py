@@ -10,14 +10,17 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
-from tests.cli.conftest import chat_call
 from tests.support.commands import ask
 from tests.support.commands import callspan as the_command
-from tests.support.records import START_NS, keep, made, session, step
+from tests.support.records import START_NS, Records, keep, made, session, step
 
 from callspan import open_store
 from callspan.datasets import export
-from callspan.records import Place, Redaction, Request
+from callspan.records import CallRecord, Place, Redaction, Request
+
+
+def chat_call(call_id: str, text: str = "Left.", **fields: Any) -> CallRecord:
+    return Records().call(answer=text, call_id=call_id, **fields)
 
 
 def test_a_place_that_cannot_be_written_is_named(store: str, tmp_path: Path) -> None:

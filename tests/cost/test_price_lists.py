@@ -299,11 +299,6 @@ def reprice(url: str, *arguments: str) -> Any:
     return ask("--store", url, "reprice", "--json", *arguments).json
 
 
-@pytest.fixture
-def store(tmp_path: Path) -> str:
-    return f"sqlite:///{tmp_path}/calls.db"
-
-
 def test_a_dimension_that_was_not_priced_when_a_call_was_recorded_is_repaired(store: str) -> None:
     asked = {"model": "claude-opus-4-8", "speed": "fast", "inference_geo": "us"}
     usage = {"input_tokens": 1000, "output_tokens": 100, "speed": "fast", "inference_geo": "us"}

@@ -50,11 +50,6 @@ Export = Callable[..., Exported]
 
 
 @pytest.fixture
-def world() -> World:
-    return World()
-
-
-@pytest.fixture
 def exported(world: World, tmp_path: Path) -> Iterator[Export]:
     """Export what the world holds, and read the file back."""
     numbers = count(1)
@@ -140,16 +135,6 @@ def check_preference(row: Any) -> None:
     _check_order(row["input"]["messages"])
     assert row["input"]["messages"][-1]["role"] != "assistant"
     assert row["preferred_output"] != row["non_preferred_output"]
-
-
-_IDS = _several({"type": "integer", "minimum": 0})
-_MASK = {"type": "array", "items": {"enum": [0, 1]}}
-_TOKENS = _closed(
-    "prompt_ids", "prompt_mask", "completion_ids", "completion_mask", "is_truncated",
-    prompt_ids=_IDS, prompt_mask=_MASK, completion_ids=_IDS, completion_mask=_MASK,
-    completion_logprobs={"type": ["array", "null"], "items": {"type": "number", "maximum": 0}},
-    is_truncated={"type": "boolean"},
-)  # fmt: skip
 
 
 def _check_order(messages: list[dict[str, Any]]) -> None:

@@ -15,7 +15,6 @@ from typing import Final, NamedTuple
 import pytest
 from tests.support.launching import Stage
 from tests.support.pages import ROOT, Example
-from tests.support.processes import ran
 from tests.support.provider import FullProvider
 from tests.support.receiver import OtlpReceiver
 from tests.support.scale import FULL
@@ -107,9 +106,9 @@ class Workplace(Stage):
         assert "Traceback" not in done.stderr, f"{shown}\n{done.stderr}"
 
 
-def copy_store(demo: Path, place: Path) -> None:
+def copy_store(demo: str, place: Path) -> None:
     """Give a workplace the store of the demo."""
-    shutil.copy(demo / "callspan.db", place)
+    shutil.copy(demo.removeprefix("sqlite:///"), place)
 
 
 SDKS = ("openai", "anthropic")
@@ -119,17 +118,6 @@ FOR_TESTS = ("pytest", "websockets")
 """Requirements of readers who write tests with the scripted provider."""
 AS_INSTALLED = FULL
 ENVIRONMENTS = ROOT / ".venv-documents"
-
-
-@pytest.fixture(scope="session")
-def demo_store(once_per_run: Callable[[str, Callable[[Path], object]], Path]) -> Path:
-    """A directory with the store that `callspan demo` writes."""
-    return once_per_run("demo-of-the-documents", _demo)
-
-
-def _demo(place: Path) -> None:
-    place.mkdir()
-    ran("-m", "callspan.cli", "demo", cwd=place)
 
 
 @pytest.fixture

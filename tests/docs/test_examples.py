@@ -46,7 +46,7 @@ def test_an_example_alone(example: Example, workplace: Workplaces, request: pyte
     where = workplace(example)
     where.save(PAGES[example.page])
     if example.directives.get("store") == "demo":
-        copy_store(request.getfixturevalue("demo_store"), where.place)
+        copy_store(request.getfixturevalue("demo"), where.place)
     if example.kind == "python":
         _check([*before, example], where, [*before, example])
     else:
@@ -61,7 +61,7 @@ def test_the_examples_of_a_page_in_order(page: Path, workplace: Workplaces, requ
     for run in runs:
         where = workplace(run[-1])
         if any(example.directives.get("store") == "demo" for example in run):
-            copy_store(request.getfixturevalue("demo_store"), where.place)
+            copy_store(request.getfixturevalue("demo"), where.place)
         where.save(run)
         _check(run, where, run)
 

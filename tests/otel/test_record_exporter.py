@@ -51,12 +51,6 @@ def kept(tmp_path: Path) -> Iterator[Kept]:
     callspan.wiring.WIRING._exporter_stores = ()
 
 
-@pytest.fixture
-def client(provider: ScriptedProvider) -> Iterator[openai.OpenAI]:
-    with openai.OpenAI(api_key="sk-test", base_url=provider.openai_url, max_retries=0) as made:
-        yield made
-
-
 def test_only_an_llm_span_of_another_library_becomes_a_record(kept: Kept) -> None:
     kept.tracer.start_span("GET /", attributes={"http.route": "/"}).end()
     kept.tracer.start_span("agent", attributes={"gen_ai.operation.name": "invoke_agent"}).end()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from tempfile import TemporaryDirectory
@@ -300,17 +300,6 @@ def test_a_session_continued_in_another_trace_is_linked_to_the_first(seen: Seen)
 MESSAGES: Any = [{"role": "user", "content": "Hi"}]
 CHAT: Any = {"model": "gpt-5", "messages": MESSAGES}
 MESSAGE: Any = {"model": "claude-sonnet-5", "max_tokens": 9, "messages": MESSAGES}
-
-
-@pytest.fixture
-def client(provider: ScriptedProvider) -> Iterator[openai.OpenAI]:
-    with openai.OpenAI(api_key="k", base_url=provider.openai_url, max_retries=0) as opened:
-        yield opened
-
-
-@pytest.fixture
-def claude(provider: ScriptedProvider) -> anthropic.Anthropic:
-    return anthropic.Anthropic(api_key="k", base_url=provider.url, max_retries=0)
 
 
 def read_through(stream: Any) -> Any:

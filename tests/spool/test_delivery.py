@@ -34,11 +34,6 @@ from callspan.testing import ScriptedProvider
 pytestmark = pytest.mark.usefixtures("no_settings")
 
 
-@pytest.fixture
-def store(tmp_path: Path) -> str:
-    return f"sqlite:///{tmp_path}/calls.db"
-
-
 def test_a_flush_beside_a_hanging_store_returns_in_time(provider: ScriptedProvider, tmp_path: Path) -> None:
     """The flush returns False, at once if the store failed before. A second end has no effect."""
     handle = callspan.instrument(stores=f"unix://{tmp_path}/nobody.sock", spool_dir=tmp_path / "spool")

@@ -1,10 +1,9 @@
-"""Programs of agents: all that has a span of its own, a support desk, and facts of a run of `callspan demo`."""
+"""Programs of agents: all that has a span of its own, a support desk, and facts of `callspan demo`."""
 
 from __future__ import annotations
 
 from importlib.util import find_spec
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import openai
 import pytest
@@ -23,16 +22,6 @@ VOICE_CALLS = 2 if find_spec("websockets") and sdks.version("websockets") >= (15
 SPOKEN = ("chat gpt-realtime", "generate_content whisper-1")
 """Names of their spans."""
 DEMO_SPANS = 100 + VOICE_CALLS
-
-
-class Demo(NamedTuple):
-    """One run of `callspan demo` in a directory of its own."""
-
-    directory: Path
-
-    @property
-    def store(self) -> str:
-        return f"sqlite:///{self.directory / 'callspan.db'}"
 
 
 def run_all() -> None:

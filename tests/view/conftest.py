@@ -148,11 +148,6 @@ def shown(store: Delivery, show: Show) -> Shown:
 
 
 @pytest.fixture
-def world() -> World:
-    return World()
-
-
-@pytest.fixture
 def report(world: World, tmp_path: Path) -> Report:
     """Write what the world holds as a page, at `report.html` of the test's directory, and return it."""
     numbers = count(1)

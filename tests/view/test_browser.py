@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import re
-import subprocess
-import sys
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -312,17 +309,6 @@ class Reader:
 
     def within(self, role: str, name: str | re.Pattern[str], **options: bool) -> Any:
         return self._tab.get_by_role(role, name=name, **options)
-
-
-@pytest.fixture(scope="module")
-def demo(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """The store of `callspan demo`, whose last line names the page."""
-    place = tmp_path_factory.mktemp("demo")
-    environment = os.environ | {"CALLSPAN_STORES": "sqlite:///callspan.db", "XDG_STATE_HOME": str(place)}
-    command = [sys.executable, "-m", "callspan.cli", "demo"]
-    done = subprocess.run(command, cwd=place, env=environment, check=True, capture_output=True, text=True)
-    assert "callspan view --open" in done.stdout.splitlines()[-1]
-    return f"sqlite:///{place}/callspan.db"
 
 
 @pytest.fixture

@@ -89,18 +89,6 @@ REQUEST: dict[str, Any] = {"model": "m", "messages": MESSAGES, "extra_body": {"r
 TOOL = {"name": "move", "arguments": {"direction": "north", "steps": 3}}
 
 
-@pytest.fixture
-def client(provider: ScriptedProvider) -> Iterator[openai.OpenAI]:
-    with openai.OpenAI(base_url=provider.openai_url, api_key="k", max_retries=0) as opened:
-        yield opened
-
-
-@pytest.fixture
-def claude(provider: ScriptedProvider) -> Iterator[anthropic.Anthropic]:
-    with anthropic.Anthropic(base_url=provider.anthropic_url, api_key="k", max_retries=0) as opened:
-        yield opened
-
-
 def test_a_failing_responder_fails_the_call_and_the_test() -> None:
     def broken(_: ReceivedRequest) -> Reply:
         raise AssertionError("the agent asked for nonsense")
