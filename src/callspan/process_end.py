@@ -5,8 +5,9 @@ handler first ends open streams and sends spans; then the default action follows
 worker may reset the signal after the fork, so callspan sets its handler again there.
 
 A forked worker of multiprocessing also ends without `atexit`, and drops the finalizers of its parent. A finalizer is
-therefore registered at its first call, when the library has set up the worker. Celery's prefork workers run no
-finalizers; Celery's own signal announces their end.
+therefore registered at the first call of each process, when the library has set up the worker. Nothing else tells a
+worker that imports callspan after the fork, as those of a fork server do. Celery's prefork workers run no finalizers;
+Celery's own signal announces their end.
 """
 
 from __future__ import annotations
@@ -164,23 +165,23 @@ def _flush() -> None:
 class ForkedWorkers:
     """Calls `flush` at the end of each forked worker that makes a call. Thread-safe."""
 
-    __slots__ = ("__weakref__", "_deliver", "_flush", "forked")
+    __slots__ = ("__weakref__", "_deliver", "_flush", "unregistered")
 
     def __init__(self, flush: Callable[[float], object], deliver: Callable[[float], object]) -> None:
         self._flush = flush
         """Sends spans within a number of seconds."""
         self._deliver = deliver
         """Delivers records within a number of seconds, in workers in which the spool does not do so itself."""
-        self.forked = AtomicFlag()
-        """Set in a forked child until its first call."""
+        self.unregistered = AtomicFlag(is_set=True)
+        """Set in each process until its first call."""
         in_child(self, ForkedWorkers._forked)
 
     def _forked(self) -> None:
-        self.forked.set()
+        self.unregistered.set()
 
     def first_call(self) -> None:
-        """Register finalizers in a forked child, once."""
-        if self.forked.test_and_clear():
+        """Register finalizers in a worker, once."""
+        if self.unregistered.test_and_clear():
             with _REGISTER:
                 self._register()
 

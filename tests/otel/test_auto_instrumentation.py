@@ -62,3 +62,27 @@ def test_forked_workers_send_their_spans_and_keep_their_records(stage: Stage, ho
     assert len(stage.calls()) == 4
     assert len(stage.receiver.wait_for(4)) == 4
     assert len({span.span_id for span in stage.spans}) == 4
+
+
+ALONE = """
+import multiprocessing, sys
+
+def ask(text):
+    import callspan, calling
+    callspan.instrument(otlp=True)
+    return calling.ask(text)
+
+if __name__ == "__main__":
+    with multiprocessing.get_context(sys.argv[1]).Pool(1) as pool:
+        pool.map(ask, ["Hi", "Bye"])
+        pool.close()
+        pool.join()
+"""
+
+
+@pytest.mark.parametrize("how", ["fork", "forkserver", "spawn"])
+def test_workers_that_import_callspan_themselves_send_their_spans(stage: Stage, how: str) -> None:
+    (stage.place / "alone.py").write_text(ALONE)
+    done = stage.run("python", "alone.py", how)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert (len(stage.spans), len(stage.calls())) == (2, 2)

@@ -120,7 +120,7 @@ class Call:
             start_ns -= _now_ns() - began_ns
         self._factory = factory
         self.endpoint = endpoint
-        if factory.workers.forked:
+        if factory.workers.unregistered:
             factory.workers.first_call()
         try:
             place, self._call_ended, metadata = _NOTHING_AROUND if alone else factory.ambient()
