@@ -7,7 +7,7 @@ import gc
 import inspect
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 from functools import partial
 from typing import Any
 
@@ -302,6 +302,44 @@ async def test_a_hook_that_other_code_was_put_over_stays_and_is_used_again(sdk: 
         assert len(seen.records) == 2
         function.__code__ = ours
     assert function.__code__ is code
+
+
+@pytest.mark.parametrize("over", ["as the capture ends", "for good"])
+async def test_a_hook_that_other_code_was_put_over_counts_once(over: str, sdk: str, mode: Mode) -> None:
+    """A mock that restores the hook after the capture, as `monkeypatch` of an earlier test does, or a wrapper."""
+    client = client_of(mode, sdk)
+    places = [(defining(client._client, "send"), "send")]
+    places.append((defining(client, "_process_response_data"), "_process_response_data"))
+    with ExitStack() as after:
+        for owner, name in places:
+            after.callback(setattr, owner, name, vars(owner)[name])
+        with capture() as before:
+            await asked(mode, client)
+            hooks = [vars(owner)[name] for owner, name in places]
+            for (owner, name), hook in zip(places, hooks, strict=True):
+                setattr(owner, name, calling(hook))
+        if over == "as the capture ends":
+            for (owner, name), hook in zip(places, hooks, strict=True):
+                setattr(owner, name, hook)
+        for _ in range(2):
+            with capture() as seen:
+                await asked(mode, client)
+            assert counted(seen) == counted(before)
+
+
+def defining(client: object, name: str) -> type:
+    return next(kind for kind in type(client).__mro__ if name in vars(kind))
+
+
+def calling(function: Callable[..., Any]) -> Callable[..., Any]:
+    def called(*args: Any, **kwargs: Any) -> Any:
+        return function(*args, **kwargs)
+
+    return called
+
+
+def counted(seen: Captured) -> list[tuple[int, int | None]]:
+    return [(len(call.attempts), call.stream and call.stream.chunks) for call in seen.records]
 
 
 async def test_a_call_that_does_not_come_through_the_sdks_request_is_counted(

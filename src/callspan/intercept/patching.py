@@ -232,9 +232,10 @@ class _Patch(msgspec.Struct, eq=False):
         """Restore the original; return False if other code prevents that, so that the hook is still called."""
         if self.code is not None:
             return self.code.remove()
-        if _own(self.owner, self.hook.attribute) is self.replacement:
+        is_in_place = _own(self.owner, self.hook.attribute) is self.replacement
+        if is_in_place:
             setattr(self.owner, self.hook.attribute, self.original)
-        return True
+        return is_in_place
 
 
 class Patches:
@@ -355,6 +356,10 @@ class Patches:
         patch = self._patches.get((owner, hook.attribute))
         if patch is not None and (patch.sdks or patch.replacement is (original if function is None else function)):
             return patch
+        if patch is not None and patch.code is None:
+            # Code that was put over the earlier hook may still call it: without this, calls would be counted twice.
+            covered = patch.original
+            CodeHook(patch.replacement, lambda _: covered)
         make = partial(hook.make, reads=hook.reads, is_async=hook.is_async)
         if function is not None:
             code = CodeHook(function, make)
