@@ -79,6 +79,20 @@ async def test_a_clock_set_back_during_a_call_makes_no_duration_negative(
         assert scope.end_ns is None or scope.end_ns >= (scope.start_ns or 0)
 
 
+async def test_what_follows_a_call_is_no_earlier_than_its_end(
+    wire: Wire, seen: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where the thread is suspended as it reads the clocks: the order of records is that of these times."""
+    real = time.time_ns
+    with callspan.session("s") as session:
+        with monkeypatch.context() as slowly:
+            slowly.setattr(time, "time_ns", lambda: (time.sleep(0.02), real())[1])
+            await wire.ask()
+        session.action("north")
+    (record,), (action,) = seen.records, seen.events
+    assert action.time_ns >= record.timing.start_ns + (record.timing.duration_ns or 0)
+
+
 async def test_a_clock_before_1970_costs_neither_the_call_nor_its_record(
     wire: Wire, seen: Captured, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -114,8 +114,9 @@ class Call:
         `past_ns`: the Unix time of its start; its other times are explicit, and it is in no metric. `call_id`: its id,
         if derived from the provider's id.
         """
-        self._zero_ns = _now_ns() if began_ns is None else began_ns
+        # First the Unix time: if the thread is suspended between the two, the recorded end is not after the real one.
         start_ns = time.time_ns() if past_ns is None else past_ns
+        self._zero_ns = _now_ns() if began_ns is None else began_ns
         if began_ns is not None:
             start_ns -= _now_ns() - began_ns
         self._factory = factory
