@@ -13,8 +13,6 @@ import os
 import sys
 import threading
 import time
-from collections import deque
-from contextlib import suppress
 from pathlib import Path
 from typing import Final, Literal, TypeAlias
 
@@ -140,11 +138,12 @@ class LossCounter:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         """The directory of the file."""
-        self._unwritten: deque[tuple[Kind, str, Loss]] = deque()
+        self._unwritten: list[tuple[Kind, str, Loss]] = []
+        self._is_due = False
+        """Whether a write was scheduled."""
         self._is_writing = False
         self._writing = threading.RLock()
         """Held during a write, so that `write` returns only once everything is written."""
-        self._taken: list[tuple[Kind, str, Loss]] = []
         self._warned: dict[tuple[Kind, str], float] = {}
         self._total = Losses()
 
@@ -155,8 +154,8 @@ class LossCounter:
         self._unwritten.append((kind, name, loss))
         self._total.add(kind, name, loss)
         self._warn(kind, name)
-        if not self._is_writing or _LATER.is_idle:
-            self._is_writing = True
+        if not self._is_due or _LATER.is_idle:
+            self._is_due = True
             _LATER.put_later(_EVERY_S, self._write_later)
 
     def totals(self, kind: Kind) -> dict[str, int]:
@@ -166,28 +165,25 @@ class LossCounter:
     def write(self) -> bool:
         """Write the counts; False on failure, and in a signal handler that interrupts a write."""
         with self._writing:
-            if self._taken:  # the interrupted write holds the file lock
+            if self._is_writing:  # the interrupted write holds the file lock
                 return False
             try:
-                while self._unwritten:
-                    with suppress(IndexError):  # a signal handler may have taken it
-                        self._taken.append(self._unwritten.popleft())
-                if self._taken:
-                    add_losses(self.directory, self._sum_taken())
-                self._taken.clear()
+                self._is_writing = True
+                self._write()
             except OSError:
                 return False
-            else:
-                return True
             finally:
-                self._unwritten.extend(self._taken)
-                self._taken.clear()
+                self._is_writing = False
+        return True
 
-    def _sum_taken(self) -> Losses:
-        losses = Losses()
-        for kind, name, loss in self._taken:
+    def _write(self) -> None:
+        # Other threads and signal handlers add more at the end of the list meanwhile.
+        taken, losses = self._unwritten[:], Losses()
+        for kind, name, loss in taken:
             losses.add(kind, name, loss)
-        return losses
+        if taken:
+            add_losses(self.directory, losses)
+            del self._unwritten[: len(taken)]
 
     def report_unwritten(self) -> None:
         """Write the counts as the process ends; report them on standard error if that fails."""
@@ -200,7 +196,7 @@ class LossCounter:
                     )
 
     def _write_later(self) -> None:
-        self._is_writing = False
+        self._is_due = False
         with _WRITE:
             self.write()
 
