@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import ClassVar
 
 from callspan import open_store
+from callspan.delivery.leftovers import Leftovers, Result
 from callspan.spool import directory as places
-from callspan.spool import leftover, shipper
+from callspan.spool import shipper
 from callspan.spool import spool as spools
 from callspan.spool.delivering import Destination
 from callspan.spool.directory import Target
@@ -159,10 +160,10 @@ def in_child(work: Callable[[], object]) -> None:
     assert os.waitpid(child, 0)[1] == 0
 
 
-def deliver_left(root: Path, name: str, sink: Destination, timeout_s: float = 20) -> leftover.Result:
+def deliver_left(root: Path, name: str, sink: Destination, timeout_s: float = 20) -> Result:
     """Deliver what ended processes have left below a root for the store of this name."""
     store = target(name)
-    return leftover.deliver(listing(root, store), store, sink, timeout_s=timeout_s)
+    return Leftovers(store, sink, timeout_s).deliver(listing(root, store))
 
 
 def _returning(sink: Destination) -> Callable[[], Destination]:

@@ -13,7 +13,7 @@ from callspan.safe_urls import safe_name
 from callspan.stores import split_urls
 
 if TYPE_CHECKING:
-    from callspan.spool.leftover import Result
+    from callspan.delivery.leftovers import Result
 
 _TIMEOUT_S: Final = 86_400.0
 _EPILOG: Final = """\

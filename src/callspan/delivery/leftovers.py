@@ -1,23 +1,50 @@
-"""Leftovers: delivers the records left by ended processes to a store, and lists those that still wait."""
+"""Leftovers: delivers to a store the records left by ended processes, as commands do before they read it.
+
+Records that other stores still lack stay in the spool. Lists the records that still wait.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeAlias
+
+import msgspec
 
 from callspan.delivery.store_sink import StoreSink, store_of
+from callspan.fail_open import Attempt
+from callspan.safe_urls import without_passwords
 from callspan.settings import Settings
 from callspan.settings_loader import load
 from callspan.spool import directory as places
-from callspan.spool import leftover
-from callspan.spool.directory import WaitingSegment
-from callspan.spool.leftover import Progress, Result
+from callspan.spool.delivering import BatchResult, Delivery, Destination
+from callspan.spool.directory import Target, WaitingSegment
+from callspan.spool.losses import Loss, Losses, add_losses
+from callspan.spool.segment import Segment
 from callspan.stores.spools import directories_for, roots_for, target_of
 from callspan.stores.urls import find_store
 
 TIMEOUT_S: Final = 30.0
 """Time limit in seconds before a store is read."""
+_MAX_FAILURES: Final = 3
+_PAUSE_S: Final = 0.1
+_TIME_OVER: Final = "there was no time for more"
+Progress: TypeAlias = Callable[[int], object]
+"""Called with the number of records delivered so far."""
+
+
+class Result(msgspec.Struct):
+    """The result of a delivery."""
+
+    delivered: int = 0
+    rejected: int = 0
+    damaged: int = 0
+    directories: list[Path] = []
+    """Directories from which records were delivered."""
+    error: str | None = None
+    """The error that ended the delivery, if any."""
 
 
 def deliver(
@@ -32,7 +59,73 @@ def deliver(
     if all(one.held for one in waiting(url, settings)):
         return Result()
     sink = StoreSink(store, settings.prices)
-    return leftover.deliver(directories, target_of(store), sink, timeout_s=timeout_s, progress=progress)
+    return Leftovers(target_of(store), sink, timeout_s, progress).deliver(directories)
+
+
+class Leftovers:
+    """The records left by ended processes for one store. Their delivery is tried three times on failure."""
+
+    def __init__(self, target: Target, sink: Destination, timeout_s: float, progress: Progress | None = None) -> None:
+        self._target, self._progress = target, progress
+        self._delivery = Delivery(target.name, sink)
+        self._deadline = time.monotonic() + timeout_s
+        self._failures = 0
+        self._result = Result()
+
+    def deliver(self, directories: Sequence[Path]) -> Result:
+        """Deliver all records in these directories that no running process holds."""
+        with closing(self._delivery):
+            for directory in directories:
+                for path in places.segments_in(directory):
+                    self._deliver_all(path)
+        return self._result
+
+    def _deliver_all(self, path: Path) -> None:
+        if (segment := places.adopt(path)) is None:
+            return
+        key = self._target.key(path.parent.parent)
+        try:
+            has_more = segment.lacks(key)
+            while has_more and self._may_continue():
+                has_more = self._deliver(segment, key)
+        finally:
+            segment.release()
+
+    def _may_continue(self) -> bool:
+        if time.monotonic() < self._deadline:
+            return self._failures < _MAX_FAILURES
+        self._result.error = self._result.error or _TIME_OVER
+        return False
+
+    def _deliver(self, segment: Segment, key: str) -> bool:
+        """Deliver a batch or note the error; return whether to try another one."""
+        attempt, done = Attempt(f"deliver records to {self._target.name}"), BatchResult(has_more=True)
+        with attempt:
+            done = self._delivery.deliver(segment, key)
+        if attempt.error is None:
+            self._failures, self._result.error = 0, None
+            self._count(segment.path.parent, done)
+        else:
+            self._failures += 1
+            self._result.error = without_passwords(f"{type(attempt.error).__name__}: {attempt.error}")
+            self._delivery.close()
+            time.sleep(_PAUSE_S)
+        return done.has_more
+
+    def _count(self, directory: Path, done: BatchResult) -> None:
+        result, now_ns = self._result, time.time_ns()
+        result.delivered += done.records
+        result.rejected += done.rejected
+        result.damaged += done.damaged
+        if done.records and directory not in result.directories:
+            result.directories.append(directory)
+        if self._progress is not None:
+            self._progress(result.delivered)
+        losses = Losses()
+        for kind, number in done.lost:
+            losses.add(kind, self._target.name, Loss(number, now_ns, now_ns))
+        if losses:
+            add_losses(directory, losses)
 
 
 def waiting(url: str, settings: Settings | None = None) -> list[WaitingSegment]:

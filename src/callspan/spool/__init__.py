@@ -9,6 +9,6 @@ The life of a record, and the functions it passes through:
 5. the store's sink decodes and prices the records, and writes them as rows in one transaction;
 6. `Segment.move` moves the cursor past the batch; after a crash before that it is delivered again, with no effect;
 7. `Spool.remove_if_delivered` deletes a segment that every store has;
-8. the next process (`Spool.adopt`) or a reading command (`leftover`) delivers the records of an ended process;
+8. the next process (`Spool.adopt`) or a reading command (`Leftovers`) delivers the records of an ended process;
 9. a reader's query finds the row.
 """
