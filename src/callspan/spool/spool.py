@@ -91,10 +91,9 @@ class Spool:
         self._size = 0
         """The last known size of the active segment."""
         self._shippers: tuple[Shipper, ...] = ()
+        """Empty until the first append and after `close`."""
         self._running: tuple[Shipper, ...] = ()
         """`_shippers`, and earlier ones that still deliver after `close`."""
-        self.is_started = False
-        """Whether its threads are running."""
         self._place = self.directory
         """The directory in use."""
         self._limit, self._used, self._measure_at = self._max_bytes, 0, 0.0
@@ -110,7 +109,7 @@ class Spool:
         try:
             with self._lock:
                 kept = self._write(payload)
-                if not self.is_started:
+                if not self._shippers:
                     self._start()
         except reported(_APPEND):
             self.losses.add("dropped", "error")
@@ -210,7 +209,7 @@ class Spool:
     def tidy(self) -> None:
         """Enforce the cap and the right directory, every few seconds and soon after the cap is reached."""
         now = time.monotonic()
-        if now < self._tidy_at or not self.is_started:
+        if now < self._tidy_at or not self._shippers:
             return
         self._tidy_at = now + _TIDY_S
         with _TIDY:
@@ -282,7 +281,7 @@ class Spool:
         deadline = time.monotonic() + timeout_s
         goals = [(segment, segment.size) for segment in self.segments()]
         closed = [(path, places.file_size(path)) for path in self.left() if is_own(path) and path not in self._segments]
-        if closed and not self.is_started:
+        if closed:
             with self._lock:
                 self._start()
         failing = {shipper: shipper.failures for shipper in self._shippers if shipper.failures}
@@ -319,7 +318,7 @@ class Spool:
     def close(self, timeout_s: float) -> bool:
         """Deliver records until the timeout and end the threads. The rest waits on disk for another process."""
         deadline = time.monotonic() + timeout_s
-        delivered = not self.is_started or self.flush(timeout_s)
+        delivered = not self._shippers or self.flush(timeout_s)
         self._halt(deadline)
         return delivered
 
@@ -328,7 +327,6 @@ class Spool:
             self._seal()
             shippers, self._shippers = self._shippers, ()
             segments, self._segments = self._segments, {}
-            self.is_started = False
         for shipper in shippers:
             shipper.stop()
         # Give waiting threads a moment to end even if no time is left.
@@ -369,25 +367,20 @@ class Spool:
 
     def _start(self) -> None:
         # During interpreter shutdown a new thread never starts, and waiting for it would block forever.
-        if sys.is_finalizing():
+        if self._shippers or sys.is_finalizing():
             return
-        self.is_started = True
         forks.await_exit()
-        shippers = tuple(Shipper(target, make, self) for target, make in self._sinks.items())
-        self._running += shippers
+        self._shippers = tuple(Shipper(target, make, self) for target, make in self._sinks.items())
+        self._running += self._shippers
         try:
-            for shipper in shippers:
+            for shipper in self._shippers:
                 shipper.start()
         except RuntimeError:
             log(logging.DEBUG, "The interpreter is shutting down and starts no thread; the next process delivers")
-        self._shippers = shippers
 
     def at_exit(self, timeout_s: float) -> None:
         """Deliver for a limited time as the process ends. Later appends still reach the disk."""
-        if self.is_started:
-            deadline = time.monotonic() + timeout_s
-            self.flush(timeout_s)
-            self._halt(deadline + _GRACE_S)
+        self.close(timeout_s)
         self.losses.report_unwritten()
 
     def before_fork(self) -> None:
