@@ -422,16 +422,16 @@ def test_another_users_directory_is_neither_read_nor_tidied(tmp_path: Path, monk
     monkeypatch.setattr("callspan.spool.spool._TIDY_S", 0.0)
     root, store = places.fallback_roots()[0], target("one")
     theirs = spool_of(root, one=DownSink(tmp_path / "down"))
-    assert theirs.append(record("theirs"))
+    assert theirs.append(record("theirs", 5000))
     theirs.close(0)
-    stray = theirs.directory / "gone.segment.key.cursor"
-    stray.touch()
-    spool = spool_of(tmp_path / "spool", fallback=[root], one=FileSink(tmp_path / "out"))
+    (segment,) = places.segments_in(theirs.directory)
+    segment.with_name(f"{segment.name}.{store.key(root)}.cursor").write_text(str(segment.stat().st_size))
+    spool = spool_of(tmp_path / "spool", max_bytes=3000, fallback=[root], one=FileSink(tmp_path / "out"))
     root.chmod(0o777)
     assert listing(root, store) == []
     assert spool.append(record("a"))
     spool.tidy()
-    assert stray.exists()
+    assert segment.exists()
     if os.geteuid() == 0:  # only root may change the owner of a directory
         root.chmod(0o700)
         os.chown(root, 12_345, -1)
@@ -440,8 +440,22 @@ def test_another_users_directory_is_neither_read_nor_tidied(tmp_path: Path, monk
     root.chmod(0o700)
     assert len(listing(root, store)) == 1
     spool.tidy()
-    assert not stray.exists()
+    assert not segment.exists()
     assert spool.close(20)
+
+
+def test_what_is_given_up_beside_a_store_that_hangs_leaves_no_file(tmp_path: Path) -> None:
+    hanging, good = HangingSink(tmp_path / "hanging"), FileSink(tmp_path / "good")
+    spool = spool_of(tmp_path / "spool", max_bytes=2000, hanging=hanging, good=good)
+    assert spool.append(record("first"))
+    assert hanging.reached.wait(10)
+    for number in range(20):
+        assert spool.append(record(f"k{number}"))
+        until(lambda key=f"k{number}": good.has(key))  # type: ignore[misc]
+    until(lambda: bool(spool.counters()["given_up.x://hanging"]))
+    hanging.freed.set()
+    spool.close(20)
+    assert {path.name for path in spool.directory.iterdir()} == {"stores", "losses"}
 
 
 def test_beside_what_another_user_has_ones_own_is_found(tmp_path: Path) -> None:

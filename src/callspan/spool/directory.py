@@ -20,7 +20,6 @@ from typing import Final, NamedTuple
 from callspan.file_lock import make_private
 from callspan.spool.losses import Losses, add_losses
 from callspan.spool.segment import (
-    CURSOR_SUFFIX,
     OWN_SUFFIX,
     SUFFIX,
     Segment,
@@ -159,15 +158,6 @@ def segments_in(directory: Path) -> list[Path]:
 def foreign_segments_in(directory: Path) -> list[Path]:
     """Return the segments of other versions. Raises OSError."""
     return sorted(path for path in _files(directory) if path.suffix == SUFFIX and not path.name.endswith(OWN_SUFFIX))
-
-
-def remove_stray_cursors(directory: Path) -> None:
-    """Delete the cursors of deleted segments. Raises OSError."""
-    files = _files(directory)
-    names = {path.name for path in files}
-    for path in files:
-        if path.suffix == CURSOR_SUFFIX and path.name.rsplit(".", 2)[0] not in names:
-            path.unlink(missing_ok=True)
 
 
 def lacks(segment: Path, key: str, size: int) -> bool:

@@ -28,7 +28,6 @@ from callspan.record.formats import FORMAT
 SUFFIX: Final = ".segment"
 OWN_SUFFIX: Final = f".v{FORMAT}{SUFFIX}"
 """Segments of other formats have other suffixes and are left alone: stores would reject their records."""
-CURSOR_SUFFIX: Final = ".cursor"
 
 _DIGITS: Final = 8
 _WINDOW: Final = 1 << 20
@@ -149,7 +148,7 @@ def _cut_torn_line(descriptor: int) -> None:
 
 
 def _cursor_path(segment: Path, key: str) -> Path:
-    return segment.with_name(f"{segment.name}.{key}{CURSOR_SUFFIX}")
+    return segment.with_name(f"{segment.name}.{key}.cursor")
 
 
 class Segment:
@@ -194,11 +193,6 @@ class Segment:
             return cls(path, descriptor, keys, sealed=True)
         os.close(descriptor)
         return None
-
-    @property
-    def created_ns(self) -> int:
-        """The time of its creation, Unix nanoseconds."""
-        return created_ns(self.path)
 
     @property
     def size(self) -> int:
@@ -262,8 +256,9 @@ class Segment:
     def move(self, key: str, offset: int) -> None:
         """Store the offset up to which a store has it. It overwrites the last one, which works on a full disk."""
         try:
-            with opened(_cursor_path(self.path, key), os.O_WRONLY | os.O_CREAT) as descriptor:
-                os.write(descriptor, b"%020d" % offset)
+            if self._descriptor >= 0:  # otherwise it was given up during the delivery
+                with opened(_cursor_path(self.path, key), os.O_WRONLY | os.O_CREAT) as descriptor:
+                    os.write(descriptor, b"%020d" % offset)
         finally:
             # Last, so that a process killed after a flush delivers nothing again.
             self._cursors[key] = offset

@@ -24,7 +24,7 @@ from callspan.spool import directory as places
 from callspan.spool.delivering import Destination
 from callspan.spool.directory import Target
 from callspan.spool.losses import Kind, LossCounter
-from callspan.spool.segment import LINE_BYTES, Segment, is_own
+from callspan.spool.segment import LINE_BYTES, Segment, created_ns, is_own
 from callspan.spool.shipper import Shipper, SinkState
 
 SEGMENT_BYTES: Final = 16 << 20
@@ -217,7 +217,6 @@ class Spool:
             # A fallback root may belong to another user.
             trusted = {*places.directories_in([one.parent for one in self._directories])}
             for directory in trusted.intersection(self._directories):
-                places.remove_stray_cursors(directory)
                 limit = self._limit_of(directory)
                 for path, lackers in places.excess_segments(directory, min(limit, self._full_at.pop(directory, limit))):
                     self._give_up(path, lackers)
@@ -244,7 +243,7 @@ class Spool:
             del self._segments[path]
         for shipper in self._shippers:
             if lost := shipper.count_lacking(segment):
-                self.losses.add("given_up", shipper.target.name, lost, segment.created_ns)
+                self.losses.add("given_up", shipper.target.name, lost, created_ns(path))
         segment.remove()
 
     def segments(self) -> list[Segment]:
