@@ -116,7 +116,7 @@ def _segment(urls: Sequence[str], records: int) -> Iterator[Segment]:
         keys = frozenset(key_of(url, Path(directory)) for url in urls)
         segment = Segment.create(Path(directory), keys)
         for payload in workload.payloads(records):
-            segment.append(payload, segment.size)
+            segment.append(payload)
         yield segment
         segment.close()
 

@@ -65,7 +65,7 @@ def leave_behind(stores: str, *records: Record | bytes, settings: Settings | Non
     places.create(directory, [target_of(find_store(url)) for url in split_urls(stores)])
     segment = Segment.create(directory, places.keys_of(directory))
     for record in records:
-        segment.append(record if isinstance(record, bytes) else encode(record), segment.size)
+        segment.append(record if isinstance(record, bytes) else encode(record))
     segment.close()
     return segment.path
 

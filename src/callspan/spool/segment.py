@@ -200,20 +200,20 @@ class Segment:
         with self._reading:
             return os.fstat(self._descriptor).st_size if self._descriptor >= 0 else 0
 
-    def end(self) -> int:
-        """Return the size, for the appending thread only: takes no lock and a fifth of the time of `size`."""
-        return os.lseek(self._descriptor, 0, os.SEEK_END)
-
     def is_deleted(self) -> bool:
         """Return whether the file was unlinked, so that no other process will find it."""
         with self._reading:
             return self._descriptor >= 0 and not os.fstat(self._descriptor).st_nlink
 
-    def append(self, payload: bytes, size: int) -> None:
-        """Append the complete line of a record; `size` is the current size of the file. Raises OSError.
+    def append(self, payload: bytes, limit: float = inf) -> bool:
+        """Append the complete line of a record; False if the file would exceed the limit. Raises OSError.
 
-        A signal handler may call it during another append: each append first ends an incomplete line.
+        An empty file takes a record of any size. A signal handler may call it during another append: each append first
+        ends an incomplete line.
         """
+        size = os.lseek(self._descriptor, 0, os.SEEK_END)  # takes no lock and a fifth of the time of `size`
+        if size and size + len(payload) + LINE_BYTES > limit:
+            return False
         if _LINE_END in payload:
             payload = payload.replace(_LINE_END, b" ")  # only between JSON tokens: in strings it is escaped
         head = b"%08x " % crc32(payload)
@@ -223,10 +223,11 @@ class Segment:
         # In parts, because joining them would copy the record, which may be long.
         written = os.writev(self._descriptor, (head, payload, _LINE_END))
         if written <= len(head) + len(payload):
-            if self.end() == size + written:
+            if self.size == size + written:
                 os.ftruncate(self._descriptor, size)
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.path))
         self._is_whole = True
+        return True
 
     def seal(self) -> None:
         """End appending."""

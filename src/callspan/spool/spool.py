@@ -88,8 +88,6 @@ class Spool:
         self._changed = threading.Condition()
         self._segments: dict[Path, Segment] = {}
         self._active: Segment | None = None
-        self._size = 0
-        """The last known size of the active segment."""
         self._shippers: tuple[Shipper, ...] = ()
         """Empty until the first append and after `close`."""
         self._running: tuple[Shipper, ...] = ()
@@ -133,8 +131,10 @@ class Spool:
     def _try_write(self, payload: bytes, size: int) -> str | None:
         """Append a line to the directory in use; return the reason if that fails, else None."""
         try:
-            segment = self._segment_for(size)
-            segment.append(payload, self._size)
+            segment = self._active
+            if segment is None or not segment.append(payload, self._segment_bytes):
+                segment = self._rotate()
+                segment.append(payload)
             if self._sync:
                 segment.sync()
         except OSError as error:
@@ -147,15 +147,6 @@ class Spool:
     def _drop(self, reason: str) -> bool:
         self.losses.add("dropped", reason)
         return False
-
-    def _segment_for(self, size: int) -> Segment:
-        active = self._active
-        if active is not None:
-            self._size = active.end()
-            if self._size + size <= self._segment_bytes:
-                return active
-        self._size = 0
-        return self._rotate()
 
     def _rotate(self) -> Segment:
         """Start a segment in the first writable directory. Raises OSError."""
