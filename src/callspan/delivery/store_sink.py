@@ -25,11 +25,10 @@ _AT_A_STRETCH_NS: Final = 250_000
 _PAUSE_S: Final = 0.000_05
 """Pause between records, longer than it takes to wake a thread."""
 
-_IDLE_S: Final = 60.0
-"""Pause between two passes."""
-_DAY_NS: Final = 86_400 * 10**9
-_GRAIN_NS: Final = 3600 * 10**9
-"""Records that expire within this time are deleted together, because each deletion scans all contents."""
+_MIN_PAUSE_S: Final = 60.0
+_MAX_PAUSE_S: Final = 3600.0
+_DAY_S: Final = 86_400
+_DAY_NS: Final = _DAY_S * 10**9
 _QUIET_NS: Final = 2 * _DAY_NS
 """Minimum time without activity after which a session without an end expires: a background response may take a day."""
 
@@ -113,25 +112,17 @@ def retains(settings: Settings) -> bool:
     return {settings.retain_days, settings.retain_content_days} != {None}
 
 
-def _before(now_ns: int, until_ns: int, days: float | None) -> int | None:
-    """Return the time `days` ago, at most `until_ns`, rounded down; None without a limit."""
-    if days is None:
-        return None
-    span = int(days * _DAY_NS)
-    grain = max(1, min(_GRAIN_NS, span // 100))
-    return min(until_ns, (now_ns - span) // grain * grain)
-
-
 class Retention:
     """The retention of one store in one process. Used by the thread that delivers to the store."""
 
     def __init__(self, store: SqlStore, settings: Settings) -> None:
         """`tend` does the work."""
         self._store = store
-        self._settings = settings
+        self._days = settings.retain_days, settings.retain_content_days
+        shortest_s = min(days for days in self._days if days is not None) * _DAY_S
+        self._pause_s = min(_MAX_PAUSE_S, max(_MIN_PAUSE_S, shortest_s / 100))
+        """Pause between two passes, each of which scans all contents."""
         self._pass: Iterator[int] | None = None
-        self._passed: tuple[int | None, int | None] = (None, None)
-        """The limits of the last pass."""
         self._next = 0.0
         self._has_deleted = False
         self._failing = fail_open(f"delete old records from {store.name}")
@@ -139,11 +130,11 @@ class Retention:
     def tend(self, waits_since_ns: int | None) -> float:
         """Delete a batch if due; return the seconds until the next one. Deliveries come first."""
         if self._next <= time.monotonic():
-            self._next = time.monotonic() + _IDLE_S
+            self._next = time.monotonic() + self._pause_s
             changed = None
             with self._failing:
-                self._pass = self._pass or self._begun(waits_since_ns)
-                changed = None if self._pass is None else next(self._pass, None)
+                self._pass = self._pass or self._store.retain(self._times(waits_since_ns))
+                changed = next(self._pass, None)
             if changed is None:
                 self.close()
             else:
@@ -154,9 +145,8 @@ class Retention:
     def _log_start(self, changed: int) -> None:
         if changed and not self._has_deleted:
             self._has_deleted = True
-            days = self._settings.retain_days, self._settings.retain_content_days
             text = "%s: retention has begun to delete (retain_days=%s, retain_content_days=%s)"
-            log(logging.WARNING, text, self._store.name, *days)
+            log(logging.WARNING, text, self._store.name, *self._days)
 
     def close(self) -> None:
         """Abandon the current pass."""
@@ -164,13 +154,11 @@ class Retention:
         if isinstance(steps, Generator):
             steps.close()
 
-    def _begun(self, waits_since_ns: int | None) -> Iterator[int] | None:
-        """Return the batches of a pass; None if nothing has expired since the last one."""
+    def _times(self, waits_since_ns: int | None) -> RetentionTimes:
+        """Return until when records and contents have expired, except those that may still wait in the spool."""
         now = time.time_ns()
         until = now if waits_since_ns is None else min(now, waits_since_ns)
-        days = self._settings.retain_days, self._settings.retain_content_days
-        before, content_before = (_before(now, until, one) for one in days)
-        if (before, content_before) == self._passed:
-            return None
-        self._passed = before, content_before
-        return self._store.retain(RetentionTimes(now - _QUIET_NS, before, content_before))
+        before, content_before = (
+            None if days is None else min(until, now - int(days * _DAY_NS)) for days in self._days
+        )
+        return RetentionTimes(now - _QUIET_NS, before, content_before)
