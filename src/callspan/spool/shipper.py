@@ -144,10 +144,9 @@ class Shipper:
 
     def _run(self) -> None:
         while not self._is_stopping:
-            moved = self.woken = self._is_hurried = False
+            self.woken = self._is_hurried = False
             try:
-                moved = self._round()
-                if not moved:
+                if not self._round():
                     self._rest()
             except BaseException as error:  # noqa: BLE001 - a store may raise `SystemExit`, and records wait
                 report(f"deliver records to {self.target.name}", error, level=logging.DEBUG)
@@ -155,21 +154,22 @@ class Shipper:
         self._close_alone()
 
     def _round(self) -> bool:
-        """Deliver the segments of this process, oldest first, and one of an ended process; return whether any moved."""
+        """Deliver the segments of this process, oldest first, and one of an ended process if there is any."""
         self._spool.tidy()
-        moved = [self._ship_all(segment) for segment in self._spool.segments()]
-        moved.append(self._ship_left())
+        for segment in self._spool.segments():
+            self._ship_all(segment)
+        has_left = self._ship_left()
         self.failures = 0
         if self._failing_since:
             since, self._failing_since = self._failing_since, 0.0
             log(logging.WARNING, "%s accepts records again, after %.1f s", self.target.name, time.monotonic() - since)
-        return any(moved)
+        return has_left
 
-    def _ship_all(self, segment: Segment) -> bool:
-        moved = False
-        while self.key(segment.path) in segment.keys and not self._is_stopping and self._ship(segment):
-            moved = True
-        return moved
+    def _ship_all(self, segment: Segment) -> None:
+        key = self.key(segment.path)
+        has_more = key in segment.keys
+        while has_more and not self._is_stopping:
+            has_more = self._ship(segment, key)
 
     def _ship_left(self) -> bool:
         """Deliver the next segment of an ended process. Only one is open at a time."""
@@ -187,11 +187,11 @@ class Shipper:
                     segment.release()
         return False
 
-    def _ship(self, segment: Segment) -> bool:
-        """Deliver a batch; return whether to deliver another one immediately."""
+    def _ship(self, segment: Segment, key: str) -> bool:
+        """Deliver a batch; return whether the segment has more."""
         delivery = self._get_delivery()
         with self._using:
-            done = delivery.deliver(segment, self.key(segment.path))
+            done = delivery.deliver(segment, key)
         self.delivered += done.records
         self.rejected += done.rejected
         for kind, number in done.lost:
