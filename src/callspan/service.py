@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import unquote
 
+from callspan.settings import absolute
+
 SERVICE_FOR_RUN: Final = "CALLSPAN_RUN_SERVICE"
 """Set by `callspan run` for its processes; not a user setting."""
 _INSTANCES: Final = uuid.UUID("4d63009a-8d0f-11ee-aad7-4c796ed8e320")
@@ -64,7 +66,7 @@ def name_of_script(arguments: Sequence[str]) -> str | None:
     first = arguments[0] if arguments else ""
     if not first or first.startswith("-"):
         return None
-    path = Path(first).absolute()
+    path = absolute(Path(first))
     if path.stem == "__main__":
         path = path.parent
     return (path.stem if path.suffix in (".py", ".pyw", ".pyz") else path.name) or None

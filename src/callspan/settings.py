@@ -314,6 +314,14 @@ def text(value: object) -> str | None:
     return value.strip() or None
 
 
+def absolute(path: Path) -> Path:
+    """Return an absolute path, for a process that may change its directory; unchanged if that was deleted."""
+    try:
+        return path.absolute()
+    except FileNotFoundError:
+        return path
+
+
 def path(value: object) -> Path | None:
     """Parse the path of a file or directory; False for None."""
     if value is False:

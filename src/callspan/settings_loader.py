@@ -147,7 +147,14 @@ def state_directory(environment: Mapping[str, str] | None = None) -> Path:
     """Return the user's state directory (XDG)."""
     source = os.environ if environment is None else environment
     base = source.get("XDG_STATE_HOME")
-    return (Path(base) if base else Path.home() / ".local" / "state") / "callspan"
+    return (Path(base) if base else _home() / ".local" / "state") / "callspan"
+
+
+def _home() -> Path:
+    try:
+        return Path.home()
+    except RuntimeError:  # without HOME, a user that the system does not know, as in a container
+        return Path("/")
 
 
 def environment_for_run(stores: str, python_path: Path) -> dict[str, str]:

@@ -5,7 +5,10 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import pwd
 import sqlite3
+import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -59,6 +62,57 @@ def _clean(
     yield
     undo_each()
     callspan.uninstrument()
+
+
+def test_relative_paths_stay_those_of_the_directory_in_which_they_were_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    named, later = tmp_path / "named", tmp_path / "later"
+    for directory in (named, later):
+        directory.mkdir()
+    monkeypatch.chdir(named)
+    handle = callspan.instrument(stores="sqlite:///calls.db,jsonl:///calls.jsonl", spool_dir="spool")
+    monkeypatch.chdir(later)
+    record("first")
+    assert handle.force_flush()
+    later.rmdir()
+    record("in a directory that is gone")
+    assert handle.force_flush()
+    handle.uninstrument()
+    assert stored(f"sqlite:///{named}/calls.db") == {"first", "in a directory that is gone"}
+    assert (named / "calls.jsonl").exists()
+    assert not [*(named / "spool").rglob("*.segment")]
+
+
+def unknown(*_: object) -> Any:
+    raise KeyError("uid not found")
+
+
+def none_usable() -> Any:
+    raise FileNotFoundError("No usable temporary directory found")
+
+
+@pytest.mark.parametrize("lacks", ["a home", "a temporary directory", "a current directory"])
+def test_a_container_need_not_have(
+    lacks: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, provider: ScriptedProvider
+) -> None:
+    if lacks == "a home":
+        monkeypatch.delenv("HOME")
+        monkeypatch.delenv("XDG_STATE_HOME")
+        monkeypatch.setattr(pwd, "getpwuid", unknown)
+        callspan.instrument(stores="postgresql://localhost:9/db")
+        callspan.uninstrument()
+    elif lacks == "a temporary directory":
+        monkeypatch.setattr(tempfile, "gettempdir", none_usable)
+    else:
+        (tmp_path / "gone").mkdir()
+        monkeypatch.chdir(tmp_path / "gone")
+        (tmp_path / "gone").rmdir()
+        monkeypatch.setattr(sys, "argv", ["app.py"])
+    handle = callspan.instrument(stores=f"sqlite:///{tmp_path}/calls.db")
+    record("m")
+    assert handle.force_flush()
+    assert stored(f"sqlite:///{tmp_path}/calls.db") == {"m"}
 
 
 NONE: Any = ()

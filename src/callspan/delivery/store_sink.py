@@ -15,7 +15,7 @@ from callspan.fail_open import fail_open, log
 from callspan.process.processors import delivery_processors
 from callspan.record.codec import NO_RECORD, decode
 from callspan.record.events import Record
-from callspan.settings import Settings
+from callspan.settings import Settings, absolute
 from callspan.spool.delivering import Destination, Rejected
 from callspan.stores.protocol import SqlStore, Store
 from callspan.stores.removal import RetentionTimes
@@ -37,6 +37,7 @@ def store_of(url: str, settings: Settings) -> Store:
     """Return the store of a URL, with the settings that it applies itself. Raises SettingError."""
     store = find_store(url)
     store.retain_days, store.syncs = settings.retain_days, settings.fsync == "always"
+    store.path = None if store.path is None else absolute(store.path)
     return store
 
 

@@ -128,8 +128,10 @@ def keys_of(directory: Path) -> frozenset[str]:
 def fallback_roots() -> list[Path]:
     """Return the roots to use if the usual one is not writable: in the temporary directory, then in shared memory."""
     own = f"callspan-{os.geteuid()}"
-    shared = [_SHARED_MEMORY / own] if _SHARED_MEMORY.is_dir() else []
-    return [Path(tempfile.gettempdir()) / own, *shared]
+    roots = [_SHARED_MEMORY / own] if _SHARED_MEMORY.is_dir() else []
+    with suppress(FileNotFoundError):  # in a container with a read-only file system no temporary directory is usable
+        roots.insert(0, Path(tempfile.gettempdir()) / own)
+    return roots
 
 
 def is_in_memory(directory: Path) -> bool:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from callspan.settings import Settings
+from callspan.settings import Settings, absolute
 from callspan.settings_loader import load, state_directory
 from callspan.spool.directory import Target, directories_in, directory_of, fallback_roots, keys_of
 from callspan.stores.protocol import Store
@@ -20,7 +20,8 @@ def target_of(store: Store) -> Target:
     if store.path is None:
         return Target(store.name, store.identity)
     kind = store.name.partition(":")[0]
-    return Target(store.name, f"{kind}://{store.path.absolute()}", store.path if store.is_file else None)
+    path = absolute(store.path)
+    return Target(store.name, f"{kind}://{path}", path if store.is_file else None)
 
 
 def roots_of(settings: Settings, stores: Sequence[str]) -> list[Path]:
@@ -30,10 +31,10 @@ def roots_of(settings: Settings, stores: Sequence[str]) -> list[Path]:
 
 def _usual_root(settings: Settings, stores: Sequence[str]) -> Path:
     if settings.spool_dir is not None:
-        return settings.spool_dir
+        return absolute(settings.spool_dir)
     for store in map(find_store, stores):
         if store.is_file and store.path is not None:
-            return store.path.with_name(store.path.name + _SUFFIX)
+            return absolute(store.path.with_name(store.path.name + _SUFFIX))
     return state_directory() / "spool"
 
 
