@@ -26,6 +26,8 @@ Range: TypeAlias = list[int]
 
 Position -1 is the system prompt; lower ones are no messages. The answer has the position after the last message.
 """
+NewContent: TypeAlias = tuple[str, int, Piece]
+"""Owner, number and value of a content."""
 _LANE_BITS: Final = 16
 _ranges = msgspec.json.Decoder(list[Range])
 STORED_CALL: Final = "part, seen_ns, session_id, content_level, request, output, contents"
@@ -42,11 +44,6 @@ class StoredCall(NamedTuple):
     request: int | None
     output: int | None
     contents: object
-
-    @property
-    def has_contents(self) -> bool:
-        """Whether it refers to any contents."""
-        return (self.request, self.output) != (None, None)
 
 
 def to_write(
@@ -165,17 +162,12 @@ def stored_calls(database: Database, call_ids: Sequence[str]) -> dict[str, Store
     return found
 
 
-def release(database: Database, there: StoredCall, call_id: str, now: StoredCall | None) -> str | None:
-    """Delete the contents that a changed call no longer refers to; return their owner, None if nothing changes."""
-    if not there.has_contents:
-        return None
-    owner = owner_of(call_id, there.session_id)
-    if now is not None and owner == owner_of(call_id, now.session_id):
-        had = {*ranges_of_call(there)}
-        if had <= {*ranges_of_call(now)}:
-            return None
-    trim(database, owner)
-    return owner
+def release(database: Database, call_id: str, before: StoredCall, after: StoredCall) -> None:
+    """Delete the contents to which only the earlier row of a call referred."""
+    owner, had = owner_of(call_id, before.session_id), {*ranges_of_call(before)}
+    is_same = owner == owner_of(call_id, after.session_id)
+    if had and not (is_same and had <= {*ranges_of_call(after)}):
+        trim(database, owner)
 
 
 def ranges_of_call(call: StoredCall) -> list[tuple[int, int]]:
@@ -196,3 +188,4 @@ def trim(database: Database, owner: str) -> None:
     numbers = database.tuples("SELECT n FROM contents WHERE owner = :owner", {"owner": owner})
     gone = [{"owner": owner, "n": number} for (number,) in numbers if number not in kept]
     database.run_many("DELETE FROM contents WHERE owner = :owner AND n = :n", gone)
+    database.forget_numbers(owner)

@@ -1,15 +1,25 @@
-"""Database: a connection to a SQLite file or a Postgres database, and the SQL in which the two differ."""
+"""Database: a connection to a SQLite file or a Postgres database, and everything in which the two differ.
+
+The reader, the writer and the removal use the same SQL for both.
+"""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import Any, ClassVar, Final, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple, TypeAlias
 
 import msgspec
 
+from callspan.record.events import Record
 from callspan.record.plain_json import clean
+from callspan.stores.columns import Table
+from callspan.stores.rows import Row
+
+if TYPE_CHECKING:
+    from callspan.stores.contents import NewContent, Numbers
+    from callspan.stores.payloads import PreparedCall
 
 Values: TypeAlias = Mapping[str, object]
 """A row by column name, or the values of `:name` parameters."""
@@ -58,6 +68,8 @@ class Database(ABC):
     """The store's URL without its password."""
     remedy: str
     """Advice for a damaged record."""
+    rejects: ClassVar[tuple[type[Exception], ...]]
+    """Exceptions that mean that a record can never be stored."""
     connection: Any
     """The driver's connection."""
 
@@ -99,9 +111,38 @@ class Database(ABC):
         Return the reason if that failed, else None. Servers do this by themselves.
         """
 
+    @property
+    def is_broken(self) -> bool:
+        """Whether the connection was lost."""
+        return False
+
     def close(self) -> None:
         """Close the connection."""
         self.connection.close()
+
+    @abstractmethod
+    def delivery(self, records: Sequence[Record]) -> AbstractContextManager[None]:
+        """Return the transaction in which these records are written."""
+
+    def lock(self, names: Iterable[str]) -> None:
+        """Hold these names until the transaction ends; other writers of one of them wait."""
+        del names  # SQLite has one writer at a time
+
+    @abstractmethod
+    def numbers(self, calls: Sequence[PreparedCall]) -> Mapping[str, Numbers]:
+        """Return the numbers of contents by owner of these calls."""
+
+    def forget_numbers(self, owner: str) -> None:
+        """Forget the numbers of an owner, some of whose contents were deleted."""
+        del owner  # Postgres reads them for each delivery
+
+    @abstractmethod
+    def add_contents(self, new: Sequence[NewContent]) -> None:
+        """Insert contents."""
+
+    @abstractmethod
+    def insert(self, table: Table, rows: Sequence[Row]) -> None:
+        """Insert rows into a table, except those whose key exists."""
 
     @abstractmethod
     def _execute(self, sql: str, values: dict[str, Any], *, by_name: bool = False) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
+from functools import partial
 from hashlib import sha256
 from itertools import islice
 from pathlib import Path
@@ -21,6 +22,7 @@ from callspan.stores.database import Database
 from callspan.stores.reader import Reader
 from callspan.stores.removal import RetentionTimes, remove, retain
 from callspan.stores.sent import SentVersions
+from callspan.stores.writer import SqlSink
 
 SETTING: Final = "CALLSPAN_STORES"
 _AT_ONCE: Final = 100
@@ -216,9 +218,8 @@ class ServerStore(Store):
 class SqlStore(Store):
     """A store that can be read and deleted from: SQLite and Postgres."""
 
-    sink_type: ClassVar[str]
-    """Its sink as `module:name`, imported on first use, like the database."""
     database_type: ClassVar[str]
+    """Its database as `module:name`, imported on first use."""
 
     @property
     def place(self) -> str | Path:
@@ -227,7 +228,8 @@ class SqlStore(Store):
 
     def sink(self) -> Sink:
         """Return the sink, unopened. Raises SettingError without its driver."""
-        return cast("Sink", self.load(self.sink_type)(self.place))
+        self.load(self.database_type)
+        return SqlSink(partial(self.database, writes=True, creates=True))
 
     def try_out(self) -> str:
         """Start a write transaction, see `Store.try_out`."""
@@ -235,14 +237,14 @@ class SqlStore(Store):
             database.run("UPDATE sessions SET seen_ns = seen_ns WHERE 1 = 0")
         return "can be written"
 
-    def database(self, *, writes: bool = False, wait_s: float | None = None) -> Database:
-        """Connect to the store and create nothing. `wait_s`: timeout of each statement; None: no timeout.
+    def database(self, *, writes: bool = False, creates: bool = False, wait_s: float | None = None) -> Database:
+        """Connect to the store; `creates`: create missing tables. `wait_s`: timeout of each statement; None: its own.
 
         Raises EmptyStoreError if nothing was recorded yet, StoreError or its driver's errors if it cannot be opened,
         SettingError without its driver.
         """
         kind: Any = self.load(self.database_type)
-        return cast("Database", kind.open(self.place, writes=writes, wait_s=wait_s))
+        return cast("Database", kind.open(self.place, writes=writes, creates=creates, syncs=self.syncs, wait_s=wait_s))
 
     def reader(self) -> Reader:
         """Open the store for reading. Raises as `database`."""

@@ -55,7 +55,7 @@ _FORMS: Final[dict[Dialect, Mapping[Form, str]]] = {
     },
 }
 """The SQL types of the columns of each form."""
-_CONTENTS: Final[dict[Dialect, Mapping[str, str]]] = {
+_CONTENTS: Final[dict[Dialect, dict[str, str]]] = {
     "sqlite": dict(zip(REFERENCES, ("INTEGER", "INTEGER", "TEXT"), strict=True)),
     "postgres": dict(zip(REFERENCES, ("bigint", "bigint", "jsonb"), strict=True)),
     "clickhouse": dict.fromkeys(("request", "response"), f"String {_JSON_CODEC}"),
@@ -84,9 +84,10 @@ def statements(dialect: Dialect) -> list[str]:
     return [statement.strip() for statement in _STATEMENT_END.split(filled) if statement.strip()]
 
 
-def type_of(dialect: Dialect, form: Form) -> str:
-    """Return the SQL type of a form, including its collation."""
-    return _FORMS[dialect][form]
+def types_of(dialect: Dialect, table: Table) -> dict[str, str]:
+    """Return the SQL types of a table's columns, including their collation, without `STORED`."""
+    forms = {column.name: _FORMS[dialect][column.form] for column in (*table.columns, _EXTRA)}
+    return forms | (_CONTENTS[dialect] if table.kind == "call" else {})
 
 
 def _script(name: str) -> str:
@@ -105,7 +106,7 @@ def _filled(dialect: Dialect, name: str, what: str) -> str:
 def _definitions(dialect: Dialect, table: Table) -> list[str]:
     found = [_definition(dialect, table, column) for column in (*table.columns, _EXTRA)]
     if dialect in _NOW_NS:
-        found.append(f"{STORED} {type_of(dialect, 'int')} NOT NULL DEFAULT {_NOW_NS[dialect]}")
+        found.append(f"{STORED} {_FORMS[dialect]['int']} NOT NULL DEFAULT {_NOW_NS[dialect]}")
     contents = _CONTENTS[dialect] if table.kind == "call" else {}
     return found + [f"{name} {kind}" for name, kind in contents.items()]
 

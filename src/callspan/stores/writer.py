@@ -1,4 +1,4 @@
-"""Writer: writes a batch of records as rows of SQLite or Postgres, in one transaction.
+"""Writer: writes batches of records as rows of SQLite or Postgres, each in one transaction.
 
 Every row has a key, so that batches may be repeated. All writers use the same order, which prevents deadlocks.
 """
@@ -8,55 +8,56 @@ Every row has a key, so that batches may be repeated. All writers use the same o
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial, reduce
 from operator import itemgetter
-from typing import Any, ClassVar, Final, Generic, TypeAlias, TypeVar
+from typing import Any, Final, cast
 
 from callspan.record.call import CallRecord
 from callspan.record.events import RECORD_TYPES, Record, record_key
 from callspan.record.merging import merged_scope
 from callspan.safe_urls import error_text
 from callspan.spool.delivering import Rejected
-from callspan.stores.bodies import Piece
 from callspan.stores.call_rows import exact_call, record_of
 from callspan.stores.columns import CALLS, TABLES, Table
-from callspan.stores.contents import Numbers, StoredCall, release, stored_calls, to_write
+from callspan.stores.contents import NewContent, StoredCall, release, stored_calls, to_write
 from callspan.stores.database import Database, in_batches
 from callspan.stores.erased import digests_of, is_erased
 from callspan.stores.payloads import PreparedCall, prepared, row_of
 from callspan.stores.rewards import join
 from callspan.stores.rows import Row
 
-_D = TypeVar("_D", bound=Database)
-NewContent: TypeAlias = tuple[str, int, Piece]
-"""Owner, number and value of a content."""
 _CALL: Final = "call"
 _ANY_ERASED: Final = "SELECT 1 FROM erased LIMIT 1"
 
 
-class SqlSink(Generic[_D]):
-    """A sink with one connection, which `open` replaces after a failure."""
+class SqlSink:
+    """A sink for SQLite or Postgres with one connection, which is replaced after a failure."""
 
     batch_records = 100
-    rejects: ClassVar[tuple[type[Exception], ...]]
-    """Exceptions that mean that a record can never be stored."""
-    _database: _D | None = None
+
+    def __init__(self, connect: Callable[[], Database]) -> None:
+        """`connect` opens the database for writing and creates missing tables."""
+        self._connect = connect
+        self._database: Database | None = None
 
     def open(self) -> None:
         """Connect, and create missing tables. Raises StoreError or the driver's errors."""
-        raise NotImplementedError
+        self.close()
+        self._database = self._connect()
 
     def deliver(self, records: Sequence[Record]) -> None:
         """Store all records in one transaction.
 
         Raises Rejected if one can never be stored; StoreError, OSError or the driver's errors for anything else.
         """
-        if self._database is None:
+        if self._database is None or self._database.is_broken:
             self.open()
+        database = cast("Database", self._database)
         try:
-            self._deliver(records)
-        except self.rejects as error:
+            with database.delivery(records):
+                _write(database, records)
+        except database.rejects as error:
             raise Rejected(error_text(error)) from error
 
     def close(self) -> None:
@@ -65,86 +66,71 @@ class SqlSink(Generic[_D]):
         if database is not None:
             database.close()
 
-    def _deliver(self, records: Sequence[Record]) -> None:
-        """Write the records in a transaction."""
-        raise NotImplementedError
 
-    def _write(self, database: _D, records: Sequence[Record]) -> list[str]:
-        """Write the records; return the owners of which contents were deleted."""
-        batch: defaultdict[str, defaultdict[str, list[Any]]] = defaultdict(partial(defaultdict, list))
-        erased = _erased_of(database, records)
-        for record in records:
-            if not (erased and is_erased(record, erased.get)):
-                kind, key = record_key(record)
-                batch[kind][key].append(record)
-        replaced = self._write_calls(database, batch.pop(_CALL, {}))
-        for kind, by_key in sorted(batch.items()):
-            if TABLES[kind].merges:
-                self._merge(database, TABLES[kind], by_key)
-            else:
-                self._replace(database, TABLES[kind], [], (row_of(one) for one, *_ in by_key.values()))
-        now = stored_calls(database, sorted(replaced))
-        trimmed = [release(database, before, call_id, now.get(call_id)) for call_id, before in replaced.items()]
-        join(database, records)
-        return [owner for owner in trimmed if owner is not None]
+def _write(database: Database, records: Sequence[Record]) -> None:
+    batch: defaultdict[str, defaultdict[str, list[Any]]] = defaultdict(partial(defaultdict, list))
+    erased = _erased_of(database, records)
+    for record in records:
+        if not (erased and is_erased(record, erased.get)):
+            kind, key = record_key(record)
+            batch[kind][key].append(record)
+    replaced = _write_calls(database, batch.pop(_CALL, {}))
+    for kind, by_key in sorted(batch.items()):
+        if TABLES[kind].merges:
+            _merge(database, TABLES[kind], by_key)
+        else:
+            _replace(database, TABLES[kind], [], (row_of(one) for one, *_ in by_key.values()))
+    now = stored_calls(database, sorted(replaced))
+    for call_id, before in replaced.items():
+        release(database, call_id, before, now[call_id])
+    join(database, records)
 
-    def _write_calls(self, database: _D, versions: Mapping[str, Sequence[CallRecord]]) -> dict[str, StoredCall]:
-        """Write calls and their contents; return the replaced rows by call id."""
-        self._lock(database, (f"{CALLS.kind}:{call_id}" for call_id in versions))
-        there = stored_calls(database, sorted(versions))
-        rows: dict[str, PreparedCall] = {}
-        for call_id, some in versions.items():
-            record = to_write(there.get(call_id), some, partial(exact_call, database, call_id))
-            if record is not None:
-                rows[call_id] = prepared(record)
-        self._lock(database, (row.owner for row in rows.values() if row.owner.startswith("s:")))
-        found = self._store_contents(database, [*rows.values()])
-        replaced = {call_id: there[call_id] for call_id in rows if call_id in there}
-        self._replace(database, CALLS, [*replaced], found)
-        return replaced
 
-    def _store_contents(self, database: _D, rows: Sequence[PreparedCall]) -> list[Row]:
-        """Store the contents that are new to their owners; return the rows of the calls."""
-        numbers = self._numbers(database, rows)
-        new: list[NewContent] = []
-        found: list[Row] = []
-        for row in rows:
-            added, whole = numbers[row.owner].add(row)
-            new += ((row.owner, number, part) for number, part in added)
-            found.append(whole)
-        self._add_contents(database, new)
-        return found
+def _write_calls(database: Database, versions: Mapping[str, Sequence[CallRecord]]) -> dict[str, StoredCall]:
+    """Write calls and their contents; return the replaced rows by call id."""
+    database.lock(f"{CALLS.kind}:{call_id}" for call_id in versions)
+    there = stored_calls(database, sorted(versions))
+    calls: dict[str, PreparedCall] = {}
+    for call_id, some in versions.items():
+        record = to_write(there.get(call_id), some, partial(exact_call, database, call_id))
+        if record is not None:
+            calls[call_id] = prepared(record)
+    database.lock(call.owner for call in calls.values() if call.owner.startswith("s:"))
+    rows = _store_contents(database, [*calls.values()])
+    replaced = {call_id: there[call_id] for call_id in calls if call_id in there}
+    _replace(database, CALLS, [*replaced], rows)
+    return replaced
 
-    def _merge(self, database: _D, table: Table, versions: Mapping[str, Sequence[Any]]) -> None:
-        """Write sessions or timesteps, merged with their stored versions."""
-        self._lock(database, (f"{table.kind}:{key}" for key in versions))
-        there: dict[str, list[Any]] = {}
-        for chosen, names in in_batches([*versions], table.key):
-            for row in database.rows(f"SELECT * FROM {table.name} WHERE {chosen}", names):
-                there[str(row[table.key])] = [record_of(table, row, RECORD_TYPES[table.kind])]
-        rows = [row_of(reduce(merged_scope, [*there.get(key, []), *some])) for key, some in versions.items()]
-        self._replace(database, table, [*there], rows)
 
-    def _replace(self, database: _D, table: Table, known: Sequence[str], rows: Iterable[Row]) -> None:
-        """Insert rows into a table, after deleting those with the known keys."""
-        for chosen, names in in_batches(known, table.key):
-            database.run(f"DELETE FROM {table.name} WHERE {chosen}", names)
-        self._insert(database, table, sorted(rows, key=itemgetter(table.key)))
+def _store_contents(database: Database, calls: Sequence[PreparedCall]) -> list[Row]:
+    """Store the contents that are new to their owners; return the rows of the calls."""
+    numbers = database.numbers(calls)
+    new: list[NewContent] = []
+    rows: list[Row] = []
+    for call in calls:
+        added, row = numbers[call.owner].add(call)
+        new += ((call.owner, number, part) for number, part in added)
+        rows.append(row)
+    database.add_contents(new)
+    return rows
 
-    def _lock(self, database: _D, names: Iterable[str]) -> None:
-        """Hold these names until the transaction ends; other writers of one of them wait."""
 
-    def _numbers(self, database: _D, rows: Sequence[PreparedCall]) -> Mapping[str, Numbers]:
-        """Return the numbers of contents by owner of these calls."""
-        raise NotImplementedError
+def _merge(database: Database, table: Table, versions: Mapping[str, Sequence[Any]]) -> None:
+    """Write sessions or timesteps, merged with their stored versions."""
+    database.lock(f"{table.kind}:{key}" for key in versions)
+    there: dict[str, list[Any]] = {}
+    for chosen, names in in_batches([*versions], table.key):
+        for row in database.rows(f"SELECT * FROM {table.name} WHERE {chosen}", names):
+            there[str(row[table.key])] = [record_of(table, row, RECORD_TYPES[table.kind])]
+    rows = [row_of(reduce(merged_scope, [*there.get(key, []), *some])) for key, some in versions.items()]
+    _replace(database, table, [*there], rows)
 
-    def _add_contents(self, database: _D, new: Sequence[NewContent]) -> None:
-        """Insert contents."""
-        raise NotImplementedError
 
-    def _insert(self, database: _D, table: Table, rows: Sequence[Row]) -> None:
-        """Insert rows into a table, except those whose key exists."""
-        raise NotImplementedError
+def _replace(database: Database, table: Table, known: Sequence[str], rows: Iterable[Row]) -> None:
+    """Insert rows into a table, after deleting those with the known keys."""
+    for chosen, names in in_batches(known, table.key):
+        database.run(f"DELETE FROM {table.name} WHERE {chosen}", names)
+    database.insert(table, sorted(rows, key=itemgetter(table.key)))
 
 
 def _erased_of(database: Database, records: Sequence[Record]) -> dict[bytes, int]:

@@ -1,4 +1,4 @@
-"""Postgres: the store, its sink and its database."""
+"""Postgres: the store and its database."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ class Postgres(SqlStore, ServerStore):
     """Tables in a Postgres database. libpq interprets the query of its URL."""
 
     example = "postgresql://user@host/database"
-    sink_type = "callspan.stores.postgres.store:PostgresStore"
     database_type = "callspan.stores.postgres.database:PostgresDatabase"
     option_names = None
     extra = "postgres"

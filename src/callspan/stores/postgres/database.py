@@ -1,29 +1,39 @@
-"""Database in Postgres: connections, tables and their version, SQL dialect, errors."""
+"""Database in Postgres: its tables, which any number of writers may share, its SQL dialect and its errors."""
 
 from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from functools import cache
 from math import ceil
 from typing import Any, Final
 
+import msgspec
 import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.rows import dict_row, tuple_row
 from psycopg.types.string import TextLoader
 
 from callspan.background import on_own_thread
+from callspan.record.events import Record
 from callspan.record.formats import check_format
 from callspan.safe_urls import error_text, safe_name
+from callspan.stores import bodies
 from callspan.stores.base import StoreError, check_layout, on_error
+from callspan.stores.columns import Table
+from callspan.stores.contents import NewContent, Numbers, lane_end, pieces_of
 from callspan.stores.database import Database, Dialect, Values, bound
-from callspan.stores.schema import statements
+from callspan.stores.payloads import PreparedCall
+from callspan.stores.rewards import needs_join
+from callspan.stores.rows import Row
+from callspan.stores.schema import statements, types_of
 
 _PARAMETER: Final = re.compile(r"(?<![:\w]):([a-z_][a-z_0-9]*)")
 _LOCK: Final = 0x43535031
-REMOVAL_LOCK: Final = 0x43535032
+_REMOVAL_LOCK: Final = 0x43535032
 """Key of the advisory lock that writers share and a deletion holds exclusively."""
 _CONNECT: Final = {
     "connect_timeout": "10",
@@ -45,8 +55,14 @@ _ADVICE: Final[dict[type[psycopg.Error], str]] = {
 _LOGGERS: Final = (logging.getLogger("psycopg"), logging.getLogger("psycopg.transaction"))
 _NO_DATABASE: Final = re.compile(r'database "[^"]*" does not exist')
 
-_NO_WRITER: Final = f"SELECT pg_advisory_xact_lock({REMOVAL_LOCK})"
+_NO_WRITER: Final = f"SELECT pg_advisory_xact_lock({_REMOVAL_LOCK})"
 """Waits for writers, which first take the same lock shared, and for other deletions."""
+_SHARED: Final = f"SELECT pg_advisory_xact_lock_shared({_REMOVAL_LOCK})"
+_BEHIND_ALL: Final = 2**63 - 1
+_JSON: Final = ("json", "jsonb")
+_CONTENTS: Final = """
+INSERT INTO contents (owner, n, hash, role, text, data)
+SELECT * FROM unnest(%b::text[], %b::bigint[], %b::bytea[], %b::text[], %b::text[], %b::bytea[])"""
 POSTGRES: Final = Dialect(
     day="to_char(to_timestamp(c.start_ns / 1000000000) AT TIME ZONE 'UTC', 'YYYY-MM-DD')",
     minute="""to_char(to_timestamp(c.start_ns / 1000000000) AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI"Z"')""",
@@ -80,7 +96,7 @@ class PostgresDatabase(Database):
     """The `Database` of a server."""
 
     dialect = POSTGRES
-
+    rejects = (psycopg.DataError, psycopg.IntegrityError, psycopg.errors.ProgramLimitExceeded)
     remedy = "restore it from a backup"
 
     def __init__(self, name: str, connection: psycopg.Connection) -> None:
@@ -90,12 +106,19 @@ class PostgresDatabase(Database):
 
     @classmethod
     def open(
-        cls, url: str, *, writes: bool = False, creates: bool = False, wait_s: float | None = None
+        cls,
+        url: str,
+        *,
+        writes: bool = False,
+        creates: bool = False,
+        syncs: bool = False,
+        wait_s: float | None = None,
     ) -> PostgresDatabase:
         """Connect; `creates`: create missing tables. `wait_s`: timeout of the connection and of each query.
 
         Raises StoreError for a database without callspan's tables, else psycopg.Error.
         """
+        del syncs  # the server is configured for that
         name = safe_name(url)
         with explaining(name):
             connection = connect(url, wait_s)
@@ -138,6 +161,62 @@ class PostgresDatabase(Database):
     def finish(self, *, vacuum: bool = False) -> None:
         """Do nothing: the server reclaims the space."""
         del vacuum
+
+    @property
+    def is_broken(self) -> bool:
+        """Whether the connection was lost."""
+        return self.connection.broken
+
+    @contextmanager
+    def delivery(self, records: Sequence[Record]) -> Iterator[None]:
+        """Return the transaction of a delivery, which excludes deletions, so that it sees the erased ids."""
+        with self._explaining(), self.connection.transaction():
+            # A reward without a session also excludes other deliveries, which may write its target.
+            self.run(_NO_WRITER if any(map(needs_join, records)) else _SHARED)
+            yield
+
+    def lock(self, names: Iterable[str]) -> None:
+        """Hold these names until the transaction ends; other writers of one of them wait."""
+        if found := sorted(set(names)):
+            sql = "SELECT pg_advisory_xact_lock(hashtextextended(name, 0)) FROM unnest(%s::text[]) name"
+            self.connection.execute(sql, (found,))
+
+    def numbers(self, calls: Sequence[PreparedCall]) -> Mapping[str, Numbers]:
+        """Return the numbers of contents by owner of these calls."""
+        cursor = self.connection.cursor()
+        known: dict[str, dict[bytes, int]] = {call.owner: {} for call in calls}
+        wanted = [*{(call.owner, part.hash) for call in calls for part in pieces_of(call)}]
+        sql = (
+            "SELECT t.owner, t.hash, t.n FROM unnest(%s::text[], %s::bytea[]) AS w(owner, hash)"
+            " JOIN contents t ON t.owner = w.owner AND t.hash = w.hash"
+        )
+        cursor.execute(sql, ([owner for owner, _ in wanted], [found for _, found in wanted]))
+        for owner, found, number in cursor:
+            known[owner][bytes(found)] = number
+        ends = {(owner, lane_end(n)) for owner, by_hash in known.items() for n in by_hash.values() if n > 0}
+        ends |= {(owner, _BEHIND_ALL) for owner in known}
+        sql = """
+            SELECT owner, (SELECT max(n) FROM contents t WHERE t.owner = w.owner AND n < w.lane_end)
+              FROM unnest(%s::text[], %s::bigint[]) AS w(owner, lane_end)
+            UNION SELECT owner, (SELECT min(n) FROM contents t WHERE t.owner = w.owner)
+              FROM unnest(%s::text[]) AS w(owner)
+            ORDER BY 2"""
+        cursor.execute(sql.encode(), ([owner for owner, _ in ends], [end for _, end in ends], [*known]))
+        some: defaultdict[str, list[int]] = defaultdict(list)
+        for owner, number in cursor:
+            some[owner] += [] if number is None else [number]
+        return {owner: Numbers(by_hash, some[owner]) for owner, by_hash in known.items()}
+
+    def add_contents(self, new: Sequence[NewContent]) -> None:
+        """Insert contents."""
+        cells = [(owner, number, part.hash, *bodies.to_row(part)) for owner, number, part in new]
+        if cells:
+            self.connection.execute(_CONTENTS, [*map(list, zip(*cells, strict=True))])
+
+    def insert(self, table: Table, rows: Sequence[Row]) -> None:
+        """Insert all rows, as JSON, by one statement. One statement per row costs several times as much."""
+        if rows:
+            self.connection.execute(_insert(table), (msgspec.json.encode(rows).decode(),))
 
     def _execute(self, sql: str, values: dict[str, Any], *, by_name: bool = False) -> Any:
         rows: Any = dict_row if by_name else tuple_row
@@ -219,3 +298,14 @@ def _advice(error: psycopg.Error) -> str | None:
         return f"{no_database[0]}; create it (CREATE DATABASE), or name another one"
     advice = next((text for kind, text in _ADVICE.items() if isinstance(error, kind)), None)
     return None if advice is None else f"{message}; {advice}"
+
+
+@cache
+def _insert(table: Table) -> bytes:
+    """Return the statement that inserts rows given as JSON."""
+    types = types_of("postgres", table)
+    # JSON columns are passed as text within the JSON, so that they are not parsed twice.
+    given = ", ".join(f"{name} {'text' if kind in _JSON else kind}" for name, kind in types.items())
+    chosen = ", ".join(f"{name}::{kind}" if kind in _JSON else name for name, kind in types.items())
+    sql = f"INSERT INTO {table.name} ({', '.join(types)}) SELECT {chosen} FROM json_to_recordset(%s) AS given({given})"  # noqa: S608
+    return f"{sql} ON CONFLICT DO NOTHING".encode()

@@ -1,23 +1,35 @@
-"""Database in a SQLite file."""
+"""Database in a SQLite file: each batch is one transaction, each row has a key, and each content is stored once.
+
+Rows have only values that are cheap to bind. For types other than `int`, `float`, `str` and `bytearray`, `sqlite3`
+first looks for an adapter and raises several exceptions internally, half the cost of a row of NULLs.
+"""
 
 from __future__ import annotations
 
 import os
 import sqlite3
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from functools import lru_cache
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import msgspec
 
 from callspan.file_lock import try_lock, unlock
 from callspan.forks import in_child
+from callspan.record.events import Record
 from callspan.record.labels import label_of, labels
+from callspan.stores import bodies
+from callspan.stores.base import StoreError, on_error
+from callspan.stores.columns import TABLES, Table
+from callspan.stores.contents import NewContent, Numbers
 from callspan.stores.database import Database, Dialect, Values, bound
+from callspan.stores.payloads import PreparedCall
+from callspan.stores.rows import Row
 from callspan.stores.sqlite import file
-from callspan.stores.sqlite.file import BUSY_MS, explaining, forbid, remedy, statuses
+from callspan.stores.sqlite.file import BUSY_MS, explaining, forbid, inode_of, log_of, remedy, statuses
 
 _INHERITED: Final = "it was open when this process was forked, and SQLite has no locks in the child"
 _READERS_S: Final = 3.0
@@ -28,6 +40,12 @@ _HELD: Final = (
     "{path}-wal still has the deleted records: another process reads it; SQLite empties it when the last process closes"
     " the file, or once that one has ended: sqlite3 {path} 'PRAGMA wal_checkpoint(TRUNCATE)'"
 )
+_LOST: Final = (
+    "its -wal was deleted while this process wrote to it (does it have two copies of SQLite, or open the file itself?)"
+)
+_MAX_STATEMENTS: Final = 50
+"""Fewer than the 128 prepared statements that `sqlite3` caches per connection."""
+_MAX_NUMBERS: Final = 20_000
 SQLITE: Final = Dialect(
     day="date(c.start_ns / 1000000000, 'unixepoch')",
     minute="strftime('%Y-%m-%dT%H:%MZ', c.start_ns / 1000000000, 'unixepoch')",
@@ -56,6 +74,9 @@ class SQLiteDatabase(Database):
     """The `Database` of a file, over a connection of `callspan.stores.sqlite.file`."""
 
     dialect = SQLITE
+    rejects = (
+        OverflowError, UnicodeEncodeError, sqlite3.InterfaceError, sqlite3.DataError, sqlite3.IntegrityError,
+    )  # fmt: skip
 
     def __init__(self, path: Path, connection: sqlite3.Connection) -> None:
         """Takes ownership of the connection."""
@@ -63,19 +84,33 @@ class SQLiteDatabase(Database):
         self.remedy = remedy(path)
         self._path = path
         self.connection: sqlite3.Connection = connection
+        self._inode, self._log = inode_of(path), log_of(path)
         self._locks: list[int] = []
         self._is_open = True
+        self._numbers: dict[str, Numbers] = {}
+        """The numbers of all contents, by owner."""
+        self._data_version = -1
         in_child(self, _inherit)
 
     @classmethod
-    def open(cls, path: Path, *, writes: bool = False, wait_s: float | None = None) -> SQLiteDatabase:
-        """Open an existing file. `wait_s`: how long to wait for locks.
+    def open(
+        cls,
+        path: Path,
+        *,
+        writes: bool = False,
+        creates: bool = False,
+        syncs: bool = False,
+        wait_s: float | None = None,
+    ) -> SQLiteDatabase:
+        """Open the file. `wait_s`: how long to wait for locks. For the other parameters see `open_for_writing`.
 
         Raises StoreError if the file is missing or belongs to another application; sqlite3.Error or OSError.
         """
         wait_s = BUSY_MS / 1000 if wait_s is None else wait_s
-        connect = file.open_for_writing if writes else file.open_for_reading
-        found = cls(path, connect(path, wait_s=wait_s))
+        if writes:
+            found = cls(path, file.open_for_writing(path, creates=creates, syncs=syncs, wait_s=wait_s))
+        else:
+            found = cls(path, file.open_for_reading(path, wait_s))
         for name, arguments, function in _FUNCTIONS:
             found.connection.create_function(name, arguments, function, deterministic=True)
         return found
@@ -129,6 +164,62 @@ class SQLiteDatabase(Database):
             unlock(lock)
             os.close(lock)
 
+    @contextmanager
+    def delivery(self, records: Sequence[Record]) -> Iterator[None]:
+        """Return the transaction of a delivery, after checking that the file is still there, as is its WAL at the end.
+
+        Raises FileNotFoundError, StoreError.
+        """
+        del records
+        if inode_of(self._path) != self._inode:
+            raise FileNotFoundError(f"{self._path}: deleted or replaced while in use; it is reopened")
+        with on_error(self._numbers.clear), self._explaining(), self.transaction():
+            self._forget_if_changed()
+            yield
+        # Another WAL than the one written to means that it was deleted meanwhile.
+        if self._log is not None and log_of(self._path) != self._log:
+            forbid(self._path, _LOST)
+            raise StoreError(f"{self._path}: {_LOST}")
+
+    def _forget_if_changed(self) -> None:
+        """Forget all numbers if another connection has written, because it may have deleted contents."""
+        version = next(self.tuples("PRAGMA data_version"))[0]
+        if version != self._data_version or sum(len(one.by_hash) for one in self._numbers.values()) > _MAX_NUMBERS:
+            self._numbers.clear()
+            self._data_version = version
+
+    def numbers(self, calls: Sequence[PreparedCall]) -> Mapping[str, Numbers]:
+        """Return the numbers of contents by owner of these calls, and of earlier ones."""
+        for owner in {call.owner for call in calls}.difference(self._numbers):
+            sql = "SELECT hash, n FROM contents WHERE owner = :owner ORDER BY n"
+            by_hash = dict(self.tuples(sql, {"owner": owner}))
+            self._numbers[owner] = Numbers(by_hash, [*by_hash.values()])
+        return self._numbers
+
+    def forget_numbers(self, owner: str) -> None:
+        """Forget the numbers of an owner, some of whose contents were deleted."""
+        self._numbers.pop(owner, None)
+
+    def add_contents(self, new: Sequence[NewContent]) -> None:
+        """Insert contents."""
+        cursor = self.connection.cursor()
+        for owner, number, part in new:
+            role, text, left = bodies.to_row(part)
+            content: Row = {"owner": owner, "n": number, "hash": bytearray(part.hash)}
+            if role is not None:
+                content["role"] = role
+            if left is not None:
+                content["data"] = bytearray(bodies.deflated(left))
+            if text is not None:
+                content["text"] = text
+            _insert(cursor, "contents", content)
+
+    def insert(self, table: Table, rows: Sequence[Row]) -> None:
+        """Insert rows into a table, except those whose key exists."""
+        cursor = self.connection.cursor()
+        for row in rows:
+            _insert(cursor, table.name, row)
+
     def _execute(self, sql: str, values: dict[str, Any], *, by_name: bool = False) -> sqlite3.Cursor:
         cursor = self.connection.cursor()
         if by_name:
@@ -158,3 +249,23 @@ def _contains(text: str | None, part: str) -> bool:
 
 
 _FUNCTIONS: Final = (("callspan_label", 2, _label), ("callspan_has", 3, _has), ("callspan_contains", 2, _contains))
+
+
+def _insert(cursor: sqlite3.Cursor, table: str, row: Row) -> None:
+    """Insert a row of the columns that are not NULL. Raises sqlite3.Error."""
+    statement, flags = _statement(table, tuple(row))
+    values = [*row.values()]
+    for place in flags:
+        values[place] = int(cast("bool", values[place]))
+    cursor.execute(statement, values)
+
+
+@lru_cache(_MAX_STATEMENTS)
+def _statement(name: str, columns: Sequence[str]) -> tuple[str, Sequence[int]]:
+    """Return the INSERT statement for these columns, and the indexes of boolean ones."""
+    flags, conflict = set[str](), ""
+    if (table := next((one for one in TABLES.values() if one.name == name), None)) is not None:
+        flags = {column.name for column in table.columns if column.form == "flag"}
+        conflict = "ON CONFLICT DO NOTHING"
+    sql = f"INSERT INTO {name} ({', '.join(columns)}) VALUES ({', '.join('?' * len(columns))}) {conflict}"  # noqa: S608
+    return sql, [place for place, column in enumerate(columns) if column in flags]

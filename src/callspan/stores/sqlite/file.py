@@ -62,7 +62,7 @@ def open_for_writing(
 
 
 def _refuse_unsafe(path: Path) -> None:
-    if (why := _unsafe.get(_inode(path))) is not None:
+    if (why := _unsafe.get(inode_of(path))) is not None:
         raise StoreError(f"{path}: {why}; records wait on disk, and the next process delivers them")
 
 
@@ -79,7 +79,7 @@ def _refuse_others(path: Path) -> None:
 
 def log_of(path: Path) -> Inode | None:
     """Return the identity of the WAL file, or None."""
-    return _inode(_log(path))
+    return inode_of(_log(path))
 
 
 def _log(path: Path) -> Path:
@@ -98,12 +98,13 @@ def statuses(path: Path) -> Iterator[os.stat_result]:
 
 def forbid(path: Path, why: str) -> None:
     """Stop this process from writing to the file."""
-    inode = _inode(path)
+    inode = inode_of(path)
     if inode is not None:
         _unsafe[inode] = why
 
 
-def _inode(path: Path) -> Inode | None:
+def inode_of(path: Path) -> Inode | None:
+    """Return the identity of a file; None if it is missing."""
     try:
         status = path.stat()
     except OSError:
