@@ -13,42 +13,24 @@ from callspan.record.bounded import text_attribute
 from callspan.record.call import CallRecord
 from callspan.record.events import Record
 from callspan.record.messages import Message
-from callspan.stores.protocol import Sink, Store
+from callspan.stores.protocol import Store
 
 _OUTPUT_BYTES: Final = 80
 
 
 class Console(Store):
-    """Standard error; write-only."""
+    """Standard error: each ended call is printed, with messages only if the content setting allows them."""
 
     example = "console://"
-
-    def sink(self) -> Sink:
-        """Return the sink."""
-        return ConsoleStore()
 
     def try_out(self) -> str:
         """Print nothing."""
         return "calls are printed on standard error"
 
-
-class ConsoleStore:
-    """Prints each ended call; messages only if the content setting allows them."""
-
-    batch_records = 100
-
-    def open(self) -> None:
-        """Do nothing."""
-
     def deliver(self, records: Sequence[Record]) -> None:
         """Print the calls among the records. Raises OSError."""
         calls = [record for record in records if isinstance(record, CallRecord) and not record.is_first_version]
-        self._print("".join(line(call) + "\n" for call in calls))
-
-    def close(self) -> None:
-        """Do nothing."""
-
-    def _print(self, text: str) -> None:
+        text = "".join(line(call) + "\n" for call in calls)
         stream = sys.stderr
         if text and stream is not None and not stream.closed:
             stream.write(text)

@@ -14,7 +14,7 @@ from callspan.record.events import Record
 from callspan.record.formats import FORMAT, OtherFormatError, check_file
 from callspan.stores.base import no_file
 from callspan.stores.payloads import line_of
-from callspan.stores.protocol import FileStore, Sink
+from callspan.stores.protocol import FileStore
 
 _FORMAT: Final = re.compile(rb'"schema_version":\d+')
 _TODAYS: Final = b'"schema_version":%d' % FORMAT
@@ -24,7 +24,11 @@ _APPEND: Final = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
 
 
 class JsonLines(FileStore):
-    """A file with one record per line, rotated at `max_bytes`; 0: never."""
+    """A file to which lines are appended by its name, so that a renamed file is replaced by a new one.
+
+    A batch that is delivered again after a crash has its lines twice. At `max_bytes` the file is rotated: renamed to
+    `<name>.1`, `.2`, ..., and a new one started. 0 never rotates.
+    """
 
     example = "jsonl:///calls.jsonl"
     option_names = ("max_bytes",)
@@ -34,10 +38,28 @@ class JsonLines(FileStore):
         super().__init__(url, path)
         if not self.options.get("max_bytes", "0").isdecimal():
             raise self.option_error()
+        self._max_bytes = int(self.options.get("max_bytes", "0"))
 
-    def sink(self) -> Sink:
-        """Return the sink, unopened."""
-        return JsonLinesSink(self.path, max_bytes=int(self.options.get("max_bytes", "0")))
+    def open(self) -> None:
+        """Create the file if needed, for its owner only. Raises OSError, OtherFormatError."""
+        make_private(self.path.parent)
+        check_file(self.path)
+        os.close(os.open(self.path, _APPEND, _MODE))
+
+    def deliver(self, records: Sequence[Record]) -> None:
+        """Append all records. Raises OSError."""
+        data = b"".join(line_of(record) + b"\n" for record in records)
+        # Locked by the process that writes.
+        with locked(self.path.with_name(f"{self.path.name}.lock")):
+            self._rotate_before(len(data))
+            _append(self.path, data)
+
+    def _rotate_before(self, more: int) -> None:
+        size = self.path.stat().st_size if self.path.exists() else 0
+        if self._max_bytes and size and size + more > self._max_bytes:
+            *rotated, _ = files_of(self.path)
+            last = int(rotated[-1].suffix[1:]) if rotated else 0
+            self.path.rename(self.path.with_name(f"{self.path.name}.{last + 1}"))
 
     def try_out(self) -> str:
         """Open the file for appending without writing, which programs that follow it would see. Raises StoreError."""
@@ -65,46 +87,6 @@ def _record_in(line: bytes) -> Record | None:
         return None if _FORMAT.sub(_TODAYS, line, count=1) == line else _record_in(_FORMAT.sub(_TODAYS, line, count=1))
     except NO_RECORD:
         return None
-
-
-class JsonLinesSink:
-    """A sink that appends by file name, so that a renamed file is replaced by a new one.
-
-    A batch that is delivered again after a crash has its lines twice. At `max_bytes` the file is rotated: renamed to
-    `<name>.1`, `.2`, ..., and a new one started. 0 never rotates.
-    """
-
-    batch_records = 100
-
-    def __init__(self, path: Path, *, max_bytes: int = 0) -> None:
-        """`path` and its lock file are created by `open`, for their owner only."""
-        self._path = path
-        self._max_bytes = max_bytes
-        self._lock = path.with_name(path.name + ".lock")
-        """Locked by the process that writes."""
-
-    def open(self) -> None:
-        """Create the file if needed. Raises OSError; OtherFormatError if its lines have another format."""
-        make_private(self._path.parent)
-        check_file(self._path)
-        os.close(os.open(self._path, _APPEND, _MODE))
-
-    def deliver(self, records: Sequence[Record]) -> None:
-        """Append all records. Raises OSError."""
-        data = b"".join(line_of(record) + b"\n" for record in records)
-        with locked(self._lock):
-            self._rotate_before(len(data))
-            _append(self._path, data)
-
-    def close(self) -> None:
-        """Do nothing: no file stays open."""
-
-    def _rotate_before(self, more: int) -> None:
-        size = self._path.stat().st_size if self._path.exists() else 0
-        if self._max_bytes and size and size + more > self._max_bytes:
-            *rotated, _ = files_of(self._path)
-            last = int(rotated[-1].suffix[1:]) if rotated else 0
-            self._path.rename(self._path.with_name(f"{self._path.name}.{last + 1}"))
 
 
 def files_of(path: Path) -> list[Path]:

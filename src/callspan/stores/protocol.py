@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
+from copy import copy
 from functools import partial
 from hashlib import sha256
 from itertools import islice
@@ -35,7 +36,7 @@ _UNESCAPED: Final = "write / as %2F, ? as %3F, # as %23, @ as %40, % as %25 and 
 class Sink(Protocol):
     """Delivers records to a store. Used by one thread at a time, never by the application's threads."""
 
-    batch_records: int
+    batch_records: int = 100
     """Preferred number of records in a batch."""
 
     def open(self) -> None:
@@ -70,10 +71,10 @@ def _refused(sink: Sink, records: Sequence[Record]) -> list[Record]:
     return []
 
 
-class Store:
+class Store(Sink):
     """A store named by a URL. The constructor checks the URL; it opens, connects and creates nothing.
 
-    Subclasses set `example`, set `option_names` if they have options, and implement `sink`.
+    Subclasses set `example`, set `option_names` if they have options, and implement the methods of `Sink`.
 
     Attributes:
         url: The URL, with its password.
@@ -120,8 +121,11 @@ class Store:
         return self.url
 
     def sink(self) -> Sink:
-        """Return the sink, unopened. Raises SettingError if a package that it requires is missing."""
-        raise NotImplementedError
+        """Return the sink, unopened: a copy of the store, unless the sink has a class of its own.
+
+        Raises SettingError if a package that it requires is missing.
+        """
+        return copy(self)
 
     def write(self, records: Iterable[Record]) -> list[Record]:
         """Write records in batches; return the rejected ones.

@@ -15,7 +15,7 @@ from urllib.parse import SplitResult
 from callspan.record.events import Record
 from callspan.stores.base import on_error
 from callspan.stores.payloads import line_of
-from callspan.stores.protocol import PathStore, Sink
+from callspan.stores.protocol import PathStore
 
 PROTOCOL_VERSION: Final = 1
 """Version of the line format. Receivers should reject unknown versions."""
@@ -24,17 +24,14 @@ _CONNECT_S, _SEND_S = 5.0, 10.0
 
 
 class UnixSocket(PathStore):
-    """A socket on which another process listens."""
+    """A socket on which another process listens. It may get a record twice, with the same key."""
 
     example = "unix:///run/receiver.sock"
-
-    def sink(self) -> Sink:
-        """Return the sink, unconnected."""
-        return UnixSocketStore(self.path)
+    _socket: socket.socket | None = None
 
     def try_out(self) -> str:
         """Connect without sending a record, which could not be recalled. Raises OSError if no process listens."""
-        with closing(UnixSocketStore(self.path)) as sink:
+        with closing(self.sink()) as sink:
             sink.open()
         return "a process listens; no record was sent, because it could not be recalled"
 
@@ -42,17 +39,6 @@ class UnixSocket(PathStore):
         # The path of a socket is absolute with any number of slashes.
         path = super()._path_in(split)
         return path if split.netloc else Path("/", path)
-
-
-class UnixSocketStore:
-    """A sink with at-least-once delivery: receivers deduplicate by the record's key."""
-
-    batch_records = 100
-
-    def __init__(self, path: str | Path) -> None:
-        """`open` connects."""
-        self.path = Path(path)
-        self._socket: socket.socket | None = None
 
     def open(self) -> None:
         """Connect. Raises OSError if no process listens."""
