@@ -16,12 +16,11 @@ from callspan.record.plain_json import clean
 from callspan.safe_urls import error_text
 from callspan.settings import SettingError
 from callspan.spool import directory as places
-from callspan.stores.base import DeletionScope, EmptyStoreError, RecordCounts, StoreError
-from callspan.stores.clickhouse import ClickHouse
+from callspan.stores.base import DeletionScope, EmptyStoreError, StoreError
+from callspan.stores.columns import TABLES
 from callspan.stores.erased import is_in_scope
 from callspan.stores.filters import CallFilter
-from callspan.stores.jsonl import JsonLines
-from callspan.stores.protocol import SqlStore, Store
+from callspan.stores.protocol import SqlStore
 from callspan.stores.reader import Reader
 from callspan.stores.spools import directories_for
 from callspan.stores.sqlite import SQLite
@@ -34,12 +33,17 @@ _NO_CONDITIONS: Final = {name: getattr(_EVERY, name) for name in ("limit", "offs
 _SESSION_CONDITIONS: Final = dict.fromkeys(("user", "name", "group", "task", "experiment", "since_ns", "until_ns"))
 SPOOL: Final = "spool"
 """The name of undelivered records in a receipt."""
-_BY_HAND: Final = "load it with `callspan import`, delete there, and delete this file"
 
 
-class ErasureCounts(RecordCounts, frozen=True, kw_only=True):
+class ErasureCounts(msgspec.Struct, frozen=True, kw_only=True):
     """The numbers of records erased from one store, or in a dry run of those that would be."""
 
+    sessions: int = 0
+    calls: int = 0
+    timesteps: int = 0
+    events: int = 0
+    messages: int = 0
+    rewards: int = 0
     store: str
     """The store's name, or `spool`."""
     left: str | None = None
@@ -50,7 +54,7 @@ class ErasureCounts(RecordCounts, frozen=True, kw_only=True):
     @property
     def total(self) -> int:
         """The number of records."""
-        return sum(int(getattr(self, name)) for name in RecordCounts.__struct_fields__)
+        return sum(int(getattr(self, table.name)) for table in TABLES.values())
 
 
 class Receipt(msgspec.Struct, frozen=True, kw_only=True):
@@ -127,7 +131,7 @@ def erase(
     if older_than_ns is None and (left := _left_in_spool(urls, scope, dry_run=dry_run)) is not None:
         erased.append(ErasureCounts(store=SPOOL, left=left))
     others = [find_store(url) for url in urls if url not in sql_stores]
-    by_hand = {store.name: _by_hand(store, scope) for store in others}
+    by_hand = {store.name: store.deletion(scope) for store in others}
     return Receipt(dry_run=dry_run, erased_ns=scope.erased_ns, stores=erased, by_hand=by_hand)
 
 
@@ -249,10 +253,3 @@ def _attempt(
     left = "; ".join(one for one in (failure, held) if one is not None)
     copies = isinstance(store, SQLite) and any(counts.values()) and not (vacuum or dry_run)
     return ErasureCounts(store=store.name, **counts, left=left or None, copies=copies)
-
-
-def _by_hand(store: Store, scope: DeletionScope) -> list[str]:
-    """Return the instructions for a write-only store."""
-    if isinstance(store, ClickHouse):
-        return store.deletion(scope)
-    return [_BY_HAND] if isinstance(store, JsonLines) else []

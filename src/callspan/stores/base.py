@@ -6,17 +6,18 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from decimal import Decimal
 from pathlib import Path
-from typing import Final, Literal, NamedTuple, TypeAlias, get_args
+from typing import Final, Literal, NamedTuple, TypeAlias, TypeVar, get_args
 
 import msgspec
 
 from callspan.record.call import CallRecord
-from callspan.record.events import EventRecord, MessageRecord, Record, RewardRecord, SessionRecord
+from callspan.record.events import SCOPE_TYPES, EventRecord, MessageRecord, Record, RewardRecord, SessionRecord
 from callspan.record.formats import StoreError as StoreError  # noqa: PLC0414 - its place for stores
 from callspan.record.formats import check_format
 from callspan.record.labels import labels
 from callspan.record.reward_sums import REWARD, Score
 
+_E = TypeVar("_E", bound=Exception)
 Event: TypeAlias = EventRecord | MessageRecord | RewardRecord
 Grouping: TypeAlias = Literal["model", "provider", "session", "day", "hour", "minute", "user", "name", "experiment"]
 """The groupings of calls besides `meta:KEY`, the value of a metadata key of the call or its session.
@@ -44,6 +45,18 @@ def on_error(close: Callable[[], object]) -> Iterator[None]:
     except BaseException:
         close()
         raise
+
+
+@contextmanager
+def explained(name: object, kind: type[_E], advice: Callable[[_E], str | None]) -> Iterator[None]:
+    """Context manager that replaces errors of a driver for which there is advice by a StoreError."""
+    try:
+        yield
+    except kind as error:
+        text = advice(error)
+        if text is None:
+            raise
+        raise StoreError(f"{name}: {text}") from error
 
 
 class EmptyStoreError(StoreError):
@@ -101,17 +114,6 @@ class DeletionScope(NamedTuple):
         """Return whether a record belongs to the user, a session or a call of the scope, or refers to such a call."""
         is_named = getattr(record, "call_id", None) in self.calls or session_of(record) in self.sessions
         return is_named or self.user in users_of(record)
-
-
-class RecordCounts(msgspec.Struct, frozen=True, kw_only=True):
-    """Numbers of records, by table."""
-
-    sessions: int = 0
-    calls: int = 0
-    timesteps: int = 0
-    events: int = 0
-    messages: int = 0
-    rewards: int = 0
 
 
 class CallIds(NamedTuple):
@@ -266,9 +268,13 @@ class History(NamedTuple):
     """Whether the limit left earlier calls unread."""
 
 
-def start_of(entry: Entry) -> int:
-    """Return the start of a call or event, Unix nanoseconds."""
-    return entry.timing.start_ns if isinstance(entry, CallRecord) else entry.time_ns
+def start_of(record: Record) -> int:
+    """Return when a call, session or event began, Unix nanoseconds; 0 if unknown."""
+    if isinstance(record, CallRecord):
+        return record.timing.start_ns
+    if isinstance(record, SCOPE_TYPES):
+        return record.seen_ns if record.start_ns is None else record.start_ns
+    return record.time_ns or 0
 
 
 def duration_of(entry: Entry) -> int | None:

@@ -32,6 +32,12 @@ CONTENTS: Final = {
 Form: TypeAlias = Literal["text", "word", "int", "count", "flag", "real", "decimal", "json", "labels"]
 """A `word` is text with few distinct values; a `count` can be summed and is at most `MAX_COUNT`; `labels` are a JSON
 array of strings, in Postgres `jsonb`."""
+CALL_IDS: Final = ("call_id", "response_id", "request_id", "span_id")
+"""Columns of `calls` by which a reward may name a call."""
+OTHER_IDS: Final = (*CALL_IDS[1:], "trace_id")
+"""Columns of `calls` by which a call is found besides its own id."""
+LABELS: Final = ("organization_id", "project_id", "run_id", "agent_id", "workflow_id")
+"""Columns of `calls` with a value of its metadata, besides `user_id` and `tags`."""
 MAX_COUNT: Final = 2**40
 """Larger token counts are invalid: they stay in the record but not in sums, which would overflow."""
 

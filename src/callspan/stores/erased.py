@@ -9,11 +9,10 @@ from typing import Final
 
 import msgspec
 
-from callspan.record.call import CallRecord
 from callspan.record.codec import NO_RECORD, decode, encode_json
-from callspan.record.events import SCOPE_TYPES, Record, RewardRecord
+from callspan.record.events import Record, RewardRecord
 from callspan.record.plain_json import clean
-from callspan.stores.base import DeletionScope, session_of, users_of
+from callspan.stores.base import DeletionScope, session_of, start_of, users_of
 
 _NAMED: Final = re.compile(rb'"(?:call|session|timestep|event)_id":\s*"((?:[^"\\]|\\.)*)')
 _BYTES: Final = 16
@@ -45,7 +44,7 @@ def is_erased(record: Record, erased_ns: Callable[[bytes], int | None]) -> bool:
     `erased_ns` returns the Unix time at which a hash was erased, or None.
     """
     times = (erased_ns(found) for found in digests_of(record))
-    return any(gone_ns is not None and began_ns(record) < gone_ns for gone_ns in times)
+    return any(gone_ns is not None and start_of(record) < gone_ns for gone_ns in times)
 
 
 def is_in_scope(payload: bytes, scope: DeletionScope) -> bool:
@@ -79,15 +78,6 @@ def _unescaped(text: bytes) -> str:
         return msgspec.json.decode(b'"%b"' % text, type=str)
     except NO_RECORD:
         return text.decode(errors="replace")
-
-
-def began_ns(record: Record) -> int:
-    """Return when a record's call, session or event began, Unix time in nanoseconds; 0 if unknown."""
-    if isinstance(record, CallRecord):
-        return record.timing.start_ns
-    if isinstance(record, SCOPE_TYPES):
-        return record.seen_ns if record.start_ns is None else record.start_ns
-    return record.time_ns or 0
 
 
 def digest_of_id(kind: str, ident: str) -> bytes:

@@ -5,8 +5,7 @@ A new condition is a field here, with its SQL and its parameter.
 
 from __future__ import annotations
 
-import socket
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from decimal import Decimal
 from typing import Any, Final
 
@@ -16,8 +15,9 @@ from callspan.amounts import EXACT
 from callspan.record.interrupted import INTERRUPTED
 from callspan.record.messages import WORDS
 from callspan.stores.base import IN_PROGRESS, Content, Order
-from callspan.stores.columns import PICO
+from callspan.stores.columns import LABELS, PICO
 from callspan.stores.database import Dialect
+from callspan.stores.interrupted import HAS_EXITED, OF_CALLS, OF_SESSIONS
 
 
 class CallFilter(msgspec.Struct, frozen=True, kw_only=True):
@@ -101,13 +101,8 @@ class CallFilter(msgspec.Struct, frozen=True, kw_only=True):
 
 UNENDED: Final = frozenset({IN_PROGRESS, INTERRUPTED})
 """Outcomes of sessions and calls without a stored end. Whether their process is alive distinguishes them."""
-PROCESSES: Final = """
-SELECT DISTINCT pid FROM sessions WHERE outcome IS NULL AND end_ns IS NULL AND host = :host
- UNION SELECT DISTINCT pid FROM calls WHERE part = 'started' AND host = :host"""
-"""The processes of this host that have unended sessions or calls."""
-_PROCESS_EXITED: Final = "{0}.host = :host AND replace(:exited, ',' || {0}.pid || ',', '') <> :exited"
-_SESSION_INTERRUPTED: Final = f"s.end_ns IS NULL AND {_PROCESS_EXITED.format('s')}"
-_CALL_INTERRUPTED: Final = f"c.part = 'started' AND c.response_id IS NULL AND {_PROCESS_EXITED.format('c')}"
+_SESSION_INTERRUPTED: Final = f"s.end_ns IS NULL AND {HAS_EXITED.format('s')}"
+_CALL_INTERRUPTED: Final = f"c.part = 'started' AND c.response_id IS NULL AND {HAS_EXITED.format('c')}"
 _OUTCOME: Final = f"CASE WHEN {_CALL_INTERRUPTED} THEN {INTERRUPTED!r} ELSE c.outcome END"
 _SUCCESS: Final = "coalesce(s.success, s.outcome = 'success')"
 _SESSION: Final = {
@@ -151,7 +146,8 @@ _SESSION_FIELDS: Final = frozenset(
 """Fields of a `CallFilter` that apply to a session itself, not to its calls."""
 _SHARED: Final = {"name": "c.session_name", "user": "c.user_id"}
 """The labels that calls and sessions share."""
-_COLUMNS: Final = frozenset({"user_id", "organization_id", "project_id", "run_id", "agent_id", "workflow_id"})
+_COLUMNS: Final = frozenset({"user_id", *LABELS})
+"""Metadata keys that have a column."""
 _MAX_PICO: Final = 9 * 10**18
 """Larger amounts are capped here when sorting by cost, because sums have 63 bits."""
 TOKENS: Final = """
@@ -247,17 +243,21 @@ def session_condition(which: CallFilter, dialect: Dialect) -> str | None:
     return " AND ".join(found) or None
 
 
-def parameters(which: CallFilter, exited: Iterable[int] = ()) -> dict[str, object]:
-    """Return the parameters of these conditions; `exited` are processes of this host that have exited."""
+def parameters(which: CallFilter) -> dict[str, object]:
+    """Return the parameters of these conditions, without the states of processes."""
     values: dict[str, object] = {}
     for name in (*_SESSION, *_PLAIN, "outcome", "finish", "min_cost_usd", "text", "error_text"):
         if (value := getattr(which, name)) is not None:
             values[name] = _CONVERTED[name](value) if name in _CONVERTED else value
-    if values.keys() & {"session_outcome", "outcome"}:
-        values |= {"host": socket.gethostname(), "exited": "".join(f",{pid}," for pid in exited)}
     for number, (key, value) in enumerate(which.metadata):
         values |= {f"key{number}": key, f"value{number}": value}
     return values
+
+
+def processes(which: CallFilter) -> list[str]:
+    """Return the queries for the processes on whose states these conditions depend."""
+    outcomes = {OF_SESSIONS: which.session_outcome, OF_CALLS: which.outcome}
+    return [query for query, outcome in outcomes.items() if outcome in UNENDED]
 
 
 def own_label(key: str, parameter: str) -> str:

@@ -17,9 +17,9 @@ from msgspec.structs import replace
 from callspan.record.call import CallRecord
 from callspan.record.events import Record, record_key
 from callspan.settings import SettingError
+from callspan.stores.base import start_of
 from callspan.stores.clickhouse import ClickHouse
 from callspan.stores.columns import TABLES
-from callspan.stores.erased import began_ns
 from callspan.stores.jsonl import JsonLines
 from callspan.stores.protocol import SqlStore, Store
 from callspan.stores.sqlite import SQLite
@@ -89,7 +89,7 @@ def _load(found: Store, records: Iterable[Record | None], target: SqlStore, sinc
         for record in records:
             if record is None:
                 counts["unreadable"] += 1
-            elif since_ns is None or began_ns(record) >= since_ns:
+            elif since_ns is None or start_of(record) >= since_ns:
                 counts[TABLES[record_key(record)[0]].name] += 1
                 yield _with_current_names(record)
 

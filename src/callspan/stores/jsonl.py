@@ -12,7 +12,7 @@ from callspan.file_lock import locked, make_private
 from callspan.record.codec import NO_RECORD, decode
 from callspan.record.events import Record
 from callspan.record.formats import FORMAT, OtherFormatError, check_file
-from callspan.stores.base import no_file
+from callspan.stores.base import DeletionScope, no_file
 from callspan.stores.payloads import line_of
 from callspan.stores.protocol import FileStore
 
@@ -77,6 +77,11 @@ class JsonLines(FileStore):
         for path in there:
             with path.open("rb") as file:
                 yield from (_record_in(line) for line in file if line.strip())
+
+    def deletion(self, scope: DeletionScope) -> list[str]:
+        """Return the way to delete records by hand."""
+        del scope
+        return ["load it with `callspan import`, delete there, and delete this file"]
 
 
 def _record_in(line: bytes) -> Record | None:

@@ -17,13 +17,12 @@ from callspan.record.labels import EXTRA, label_of, labels
 from callspan.record.merging import merged
 from callspan.record.messages import without_media_bytes
 from callspan.stores import bodies
-from callspan.stores.columns import PICO, TABLES
+from callspan.stores.columns import LABELS, PICO, TABLES
 from callspan.stores.rows import Cell, Row, to_row
 
 _DERIVED: Final = tuple(column.name for column in TABLES["call"].columns if not column.path)
-_IDS: Final = ("organization_id", "project_id", "run_id", "agent_id", "workflow_id")
-_FINDABLE: Final = frozenset({*_IDS, "tags", EXTRA})
-_NO_LABELS: Final = (None,) * (len(_IDS) + 1)
+_FINDABLE: Final = frozenset({*LABELS, "tags", EXTRA})
+_NO_LABELS: Final = (None,) * (len(LABELS) + 1)
 _INT_LIMIT: Final = 2**63
 _LARGE_COST_USD: Final = 10_000
 """More expensive calls are summed separately: a thousand of them would overflow 63 bits of picodollars."""
@@ -110,7 +109,7 @@ def _findable(record: CallRecord) -> tuple[str | None, ...]:
     if _FINDABLE.isdisjoint(metadata):
         return (record.user, *_NO_LABELS)
     tags = labels(metadata, "tags")
-    ids = [label_of(metadata, name) for name in _IDS]
+    ids = [label_of(metadata, name) for name in LABELS]
     return (record.user, *ids, encode_json(tags).decode() if tags else None)
 
 

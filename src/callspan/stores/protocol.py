@@ -144,6 +144,11 @@ class Store(Sink):
         """
         return None
 
+    def deletion(self, scope: DeletionScope) -> list[str]:
+        """Return instructions or SQL to delete the records of a scope by hand; empty if nothing can be deleted."""
+        del scope
+        return []
+
     def files(self) -> Sequence[Path]:
         """Return the files of the store, which no command may overwrite with its output."""
         return [] if self.path is None else [self.path]

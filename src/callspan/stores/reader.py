@@ -28,11 +28,12 @@ from callspan.stores.base import (
     start_of,
 )
 from callspan.stores.call_rows import call_of, read_calls, record_of
-from callspan.stores.columns import EVENTS, MESSAGES, REWARDS, TABLES, TIMESTEPS, Table
+from callspan.stores.columns import EVENTS, MESSAGES, OTHER_IDS, REWARDS, TABLES, TIMESTEPS, Table
 from callspan.stores.database import Database, Dialect, Values, in_batches
 from callspan.stores.erased import digest_of_id
 from callspan.stores.filters import TOKENS, CallFilter, call_condition, session_condition
 from callspan.stores.history import follow
+from callspan.stores.interrupted import exited_processes, mark_interrupted
 from callspan.stores.sums import checked_groupings, summed
 
 _R = TypeVar("_R", bound=Record)
@@ -43,9 +44,6 @@ _READ_AT_ONCE: Final = 500
 _IDS_AT_ONCE: Final = 20_000
 _SESSIONS_AT_ONCE: Final = 200
 _STEP_ORDER: Final = "coalesce(start_ns, 0), timestep_id"
-_ANNOUNCED: Final = f"coalesce(event_type, '') IN ({', '.join(map(repr, sorted(aggregates.ANNOUNCED)))})"
-_KNOWN_BY: Final = (*rewards.CALL_IDS[1:], "trace_id")
-"""Other columns by whose ids a call is found."""
 
 
 class _Query(NamedTuple):
@@ -90,7 +88,7 @@ class Reader:
         """Yield calls with their conversations, see `CallFilter.content`. Few are in memory at a time."""
         ids = self._listed_calls(which)
         while some := [one.call_id for one in islice(ids, _READ_AT_ONCE)]:
-            yield from map(aggregates.mark_interrupted, read_calls(self._database, some, which.content))
+            yield from map(mark_interrupted, read_calls(self._database, some, which.content))
 
     def call(self, call_id: str) -> CallRecord | None:
         """Return the call with this id or unique prefix, or None.
@@ -100,11 +98,11 @@ class Reader:
         if not call_id:
             return None
         row = self._by_prefix("calls", "call_id", call_id)
-        for column in _KNOWN_BY:
+        for column in OTHER_IDS:
             if row is None:
                 sql = f"SELECT * FROM calls WHERE {column} = :id ORDER BY start_ns, call_id LIMIT 1"
                 row = next(self._database.rows(sql, {"id": call_id}), None)
-        return None if row is None else aggregates.mark_interrupted(call_of(self._database, row))
+        return None if row is None else mark_interrupted(call_of(self._database, row))
 
     def history(self, call: CallRecord, *, limit: int = MOST_CALLS) -> History:
         """Return the recorded calls before a call that continues a response or a conversation, at most `limit`.
@@ -221,7 +219,7 @@ class Reader:
         chosen, names = "session_id IS NULL", dict[str, object]()
         if session_id is not None:
             chosen, names = "session_id = :id", {"id": session_id}
-        ended = self._database.tuples(f"SELECT event_id FROM events WHERE {chosen} AND {_ANNOUNCED}", names)
+        ended = self._database.tuples(f"SELECT event_id FROM events WHERE {chosen} AND {aggregates.ANNOUNCED}", names)
         announced = {start_id(event_id) for (event_id,) in ended}
         if since_ns is not None:
             chosen, names = f"{chosen} AND time_ns >= :since", names | {"since": since_ns}
@@ -279,13 +277,8 @@ class Reader:
     _summed_where = _where
     """The same for counts and sums."""
 
-    def _parameters(self, which: CallFilter) -> dict[str, object]:
-        values = filters.parameters(which)
-        if filters.UNENDED & {which.session_outcome, which.outcome}:
-            host = str(values["host"])
-            unended = self._database.tuples(filters.PROCESSES, {"host": host})
-            return filters.parameters(which, [pid for (pid,) in unended if aggregates.has_exited(host, pid)])
-        return values
+    def _parameters(self, which: CallFilter) -> Values:
+        return {**filters.parameters(which), **exited_processes(self._database, filters.processes(which))}
 
     def _in_pages(self, query: _Query, which: CallFilter) -> Iterator[tuple[Any, ...]]:
         """Yield a query's rows in order, page by page: drivers of servers hold all rows of a result in memory."""

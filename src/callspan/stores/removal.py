@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import socket
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from itertools import chain
@@ -12,15 +11,14 @@ from typing import Final, NamedTuple
 
 from callspan.record.content_level import at_level
 from callspan.record.events import Record
-from callspan.stores.aggregates import has_exited
 from callspan.stores.base import DeletionScope
 from callspan.stores.call_rows import keyed_records
-from callspan.stores.columns import CONTENTS, EVENTS, MESSAGES, REFERENCES, REWARDS, TABLES, TIMESTEPS, Table
+from callspan.stores.columns import CALL_IDS, CONTENTS, EVENTS, MESSAGES, REFERENCES, REWARDS, TABLES, TIMESTEPS, Table
 from callspan.stores.contents import trim
 from callspan.stores.database import Database, Values, in_batches
 from callspan.stores.erased import TARGET, digest_of_id, digests
+from callspan.stores.interrupted import HAS_EXITED, OF_SESSIONS, exited_processes
 from callspan.stores.payloads import owner_of, row_of
-from callspan.stores.rewards import CALL_IDS
 
 _SESSIONS_AT_ONCE, _CALLS_AT_ONCE, _ROWS_AT_ONCE = 100, 2_000, 100
 """Limits per transaction: sessions and calls to delete, rows whose contents are deleted."""
@@ -60,7 +58,7 @@ _HAS_USER: Final = "SELECT x.{key} FROM {table} x WHERE {has}"
 _CALLS_OF_SESSIONS: Final = f"SELECT call_id FROM calls WHERE {_SESSION}"
 _RUNS: Final = "c.outcome = 'in_progress'"
 _ENDED: Final = "coalesce(s.end_ns, s.start_ns)"
-_IS_ALIVE: Final = "s.host = :host AND replace(:living, ',' || s.pid || ',', '') <> :living"
+_IS_ALIVE: Final = f"s.host = :host AND NOT ({HAS_EXITED.format('s')})"
 _IS_RECENT: Final = f"coalesce(c.seen_ns, 0) >= :before OR c.start_ns >= CASE WHEN {_RUNS} THEN :quiet ELSE :before END"
 _OLD_SESSIONS: Final = f"""
 SELECT s.session_id FROM sessions s
@@ -83,7 +81,6 @@ _OLD_OTHERS: Final = {
     )
 }
 """Conditions on expired rows of the other tables."""
-_UNENDED: Final = "SELECT DISTINCT host, pid FROM sessions WHERE end_ns IS NULL AND host = :host"
 _CONTENTS: Final = (
     "DELETE FROM contents WHERE owner IN (SELECT 's:' || id FROM gone_sessions)",
     "DELETE FROM contents WHERE owner IN (SELECT 'c:' || id FROM gone_calls)",
@@ -168,10 +165,7 @@ def _of_user(database: Database) -> dict[Table, str]:
 
 def _old(database: Database, before_ns: int, quiet_ns: int) -> _Selection:
     """Return the records from before a time."""
-    host = socket.gethostname()
-    living = {pid for _, pid in database.tuples(_UNENDED, {"host": host}) if not has_exited(host, pid)}
-    texts = {"host": host, "living": "".join(f",{pid}," for pid in living)}
-    values = {"before": before_ns, "quiet": min(before_ns, quiet_ns), **texts}
+    values = {"before": before_ns, "quiet": min(before_ns, quiet_ns), **exited_processes(database, [OF_SESSIONS])}
     return _Selection(_OLD_SESSIONS, _OLD_CALLS, _OLD_OTHERS, values)
 
 

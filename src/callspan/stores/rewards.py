@@ -18,14 +18,10 @@ from callspan.record import reward_sums
 from callspan.record.call import CallRecord
 from callspan.record.events import EventRecord, Record, RewardRecord, SessionRecord, TimestepRecord, record_key
 from callspan.stores.call_rows import record_of
-from callspan.stores.columns import REWARDS
+from callspan.stores.columns import CALL_IDS, REWARDS
 from callspan.stores.database import Database, Values, items
 
 _Summed = TypeVar("_Summed", SessionRecord, TimestepRecord)
-CALL_IDS: Final = ("call_id", "response_id", "request_id", "span_id")
-"""Ids by which a reward may name a call. An id unknown to its process is stored as given."""
-
-
 _NAMING: Final = """
 SELECT reward_id FROM rewards WHERE call_id IN ({items})
 UNION SELECT reward_id FROM rewards WHERE session_id IS NULL AND event_id IN ({items})

@@ -19,6 +19,7 @@ from callspan.stores.call_rows import read_calls, record_of
 from callspan.stores.columns import SESSIONS
 from callspan.stores.database import Database, Values, in_batches
 from callspan.stores.filters import FAILED
+from callspan.stores.interrupted import mark_interrupted
 from callspan.stores.sums import MODEL, summed
 
 _WORDS: Final = 160
@@ -46,7 +47,7 @@ SELECT 'timesteps', session_id, count(*), max(coalesce(end_ns, start_ns)) FROM t
 UNION ALL SELECT 'messages', session_id, count(*), max(time_ns) FROM messages WHERE {{chosen}} GROUP BY 2
 UNION ALL SELECT 'events', session_id, count(*), max(time_ns) FROM events WHERE {{chosen}}
  AND NOT (event_id IN (SELECT event_id || '{start_id("")}' FROM events
-  WHERE {{chosen}} AND coalesce(event_type, '') IN ('tool', 'agent'))) GROUP BY 2
+  WHERE {{chosen}} AND {aggregates.ANNOUNCED})) GROUP BY 2
 """
 """Number and last time of the records in sessions, without start events of runs whose end is also stored."""
 _IN_RANGE: Final = "{start} BETWEEN 0 AND 4611686018427387904 AND {lasted} BETWEEN 0 AND 4611686018427387902"
@@ -94,7 +95,7 @@ def _summarized(database: Database, ids: Sequence[str], chosen: str, names: Valu
         last += (one.time_ns for one in records[session_id])
         yield SessionSummary(
             # Rewards may arrive after its end and from other processes.
-            session=aggregates.mark_interrupted(rewards.with_sums(session, sums_of_rewards[session_id])),
+            session=mark_interrupted(rewards.with_sums(session, sums_of_rewards[session_id])),
             timesteps=numbers["timesteps", session_id],
             events=numbers["events", session_id] + numbers["messages", session_id] + len(records[session_id]),
             models=[] if row is None else _models(row),

@@ -13,7 +13,7 @@ import msgspec
 
 from callspan.amounts import EXACT
 from callspan.record.messages import LENGTH, WORDS
-from callspan.stores.aggregates import Latencies, exact_sum, latencies_of
+from callspan.stores.aggregates import exact_sum
 from callspan.stores.base import Grouping, Summary
 from callspan.stores.columns import PICO
 from callspan.stores.database import Database, Dialect, Values
@@ -50,7 +50,7 @@ _ALL: Final = "'all'"
 _BY: Final = "label_key"
 _OF_SESSION: Final = re.compile(r"\bs\.")
 _JOINED: Final = "calls c LEFT JOIN sessions s ON s.session_id = c.session_id"
-_NO_LATENCIES: Final = Latencies()
+_NS_PER_MS: Final = 1_000_000
 
 
 def checked_groupings(by: str | Sequence[str]) -> tuple[str, ...]:
@@ -91,8 +91,8 @@ def summed(
     )  # fmt: skip
     for row in database.rows(sql, values):
         group = tuple(cast("str | None", row[f"group{number}"]) for number, _ in enumerate(groupings))
-        times = _latencies(row) if latencies else _NO_LATENCIES
-        yield Summary(keys=group, **_sums(row), cost_usd=_cost(row), **times._asdict()), row
+        times: dict[str, Any] = _latencies(row) if latencies else {}
+        yield Summary(keys=group, **_sums(row), cost_usd=_cost(row), **times), row
 
 
 def _cost(row: Values) -> Decimal | None:
@@ -112,9 +112,29 @@ def _array(dialect: Dialect, column: str, condition: str) -> str:
     return f"{array} FILTER (WHERE {condition} AND c.{column} IS NOT NULL)"
 
 
-def _latencies(row: Values) -> Latencies:
-    durations, first_tokens = (msgspec.json.decode(cast("str", row[name] or "[]"), type=list[int]) for name in _TIMES)
-    return latencies_of(durations, first_tokens)
+def _latencies(row: Values) -> dict[str, float | None]:
+    """Return the percentiles of a group of calls."""
+    durations, first_tokens = (
+        sorted(msgspec.json.decode(cast("str", row[name] or "[]"), type=list[int])) for name in _TIMES
+    )
+    return {
+        "p50_ms": _percentile_ms(durations, 0.5),
+        "p95_ms": _percentile_ms(durations, 0.95),
+        "ttft_p50_ms": _percentile_ms(first_tokens, 0.5),
+    }
+
+
+def _percentile_ms(values_ns: Sequence[int], share: float) -> float | None:
+    """Return the percentile of sorted nanoseconds by linear interpolation, in milliseconds; None without values.
+
+    Same as SQL's `percentile_cont` and NumPy's default.
+    """
+    if not values_ns:
+        return None
+    position = (len(values_ns) - 1) * share
+    low = int(position)
+    high = min(low + 1, len(values_ns) - 1)
+    return (values_ns[low] + (values_ns[high] - values_ns[low]) * (position - low)) / _NS_PER_MS
 
 
 def _group(dialect: Dialect, by: str, number: int) -> str:

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Final, cast
 from urllib.parse import parse_qsl
 
 from callspan.record.events import Record
-from callspan.stores.aggregates import mark_interrupted
 from callspan.stores.base import DeletionScope
 from callspan.stores.columns import TABLES
+from callspan.stores.interrupted import mark_interrupted
 from callspan.stores.protocol import ServerStore, Sink, split_url
 
 if TYPE_CHECKING:
@@ -62,8 +62,7 @@ class ClickHouse(ServerStore):
         with closing(self._sink()) as sink:
             yield from sink.records()
 
-    @staticmethod
-    def deletion(scope: DeletionScope) -> list[str]:
+    def deletion(self, scope: DeletionScope) -> list[str]:
         """Return the SQL statements that delete the records of a scope."""
         if scope.older_than_ns is not None:
             times = {"calls": "start_ns", "sessions": "coalesce(end_ns, start_ns)", "timesteps": "start_ns"}

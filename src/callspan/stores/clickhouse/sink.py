@@ -7,7 +7,7 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, suppress
 from math import ceil
 from typing import Any, Final
 
@@ -22,10 +22,10 @@ from callspan.record.formats import check_format
 from callspan.safe_urls import error_text, safe_name
 from callspan.spool.delivering import Rejected
 from callspan.stores import payloads
-from callspan.stores.base import StoreError, check_layout, on_error
+from callspan.stores.base import check_layout, explained, on_error
 from callspan.stores.bodies import DAMAGE
 from callspan.stores.call_rows import record_of, with_bodies
-from callspan.stores.columns import TABLES, Table
+from callspan.stores.columns import OTHER_IDS, TABLES, Table
 from callspan.stores.payloads import bodies_of, combined
 from callspan.stores.schema import statements
 
@@ -46,10 +46,9 @@ _TIMES: Final = {"calls": "start_ns", "sessions": "seen_ns", "timesteps": "seen_
 _TTL: Final = (
     "ALTER TABLE {table} MODIFY TTL toDateTime(intDiv(ifNull({time}, {never}), 1000000000)) + INTERVAL {days} DAY"
 )
-_OTHER_IDS: Final = ("span_id", "response_id", "request_id", "trace_id")
 _CALL: Final = f"""
 SELECT * FROM calls WHERE startsWith(call_id, {{id:String}})
-  OR {" OR ".join(f"{name} = {{id:String}}" for name in _OTHER_IDS)}
+  OR {" OR ".join(f"{name} = {{id:String}}" for name in OTHER_IDS)}
  ORDER BY call_id = {{id:String}} DESC, startsWith(call_id, {{id:String}}) DESC, start_ns, call_id, version DESC
  LIMIT 1 BY call_id LIMIT 2"""
 
@@ -231,17 +230,15 @@ def make_tables(client: Client, name: str) -> bool:
     return True
 
 
-@contextmanager
-def explaining(name: str) -> Iterator[None]:
-    """Context manager that replaces known ClickHouse errors by a StoreError with advice."""
-    try:
-        yield
-    except ClickHouseError as error:
-        found = CODE.search(str(error))
-        advice = None if found is None else _ADVICE.get(int(found[1]))
-        if advice is None:
-            # The driver's message includes a page of text of its HTTP library.
-            if why := _ERRNO.search(str(error)):
-                raise OperationalError(why[1]) from error
-            raise
-        raise StoreError(f"{name}: {advice}") from error
+def explaining(name: str) -> AbstractContextManager[None]:
+    """Return a context manager that replaces known ClickHouse errors by a StoreError with advice."""
+    return explained(name, ClickHouseError, _advice)
+
+
+def _advice(error: ClickHouseError) -> str | None:
+    """Return advice. Raises OperationalError instead of network errors, whose text is a page of the HTTP library's."""
+    found = CODE.search(str(error))
+    advice = None if found is None else _ADVICE.get(int(found[1]))
+    if advice is None and (why := _ERRNO.search(str(error))):
+        raise OperationalError(why[1]) from error
+    return advice

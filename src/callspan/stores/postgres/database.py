@@ -22,7 +22,7 @@ from callspan.record.events import Record
 from callspan.record.formats import check_format
 from callspan.safe_urls import error_text, safe_name
 from callspan.stores import bodies
-from callspan.stores.base import StoreError, check_layout, on_error
+from callspan.stores.base import check_layout, explained, on_error
 from callspan.stores.columns import Table
 from callspan.stores.contents import NewContent, Numbers, lane_end, pieces_of
 from callspan.stores.database import Database, Dialect, Values, bound
@@ -280,16 +280,9 @@ def to_query(sql: str) -> bytes:
     return _PARAMETER.sub(r"%(\1)s", sql).encode()
 
 
-@contextmanager
-def explaining(name: str) -> Iterator[None]:
-    """Context manager that replaces known Postgres errors by a StoreError with advice."""
-    try:
-        yield
-    except psycopg.Error as error:
-        advice = _advice(error)
-        if advice is None:
-            raise
-        raise StoreError(f"{name}: {advice}") from error
+def explaining(name: str) -> AbstractContextManager[None]:
+    """Return a context manager that replaces known Postgres errors by a StoreError with advice."""
+    return explained(name, psycopg.Error, _advice)
 
 
 def _advice(error: psycopg.Error) -> str | None:

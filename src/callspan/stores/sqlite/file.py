@@ -12,14 +12,14 @@ import sqlite3
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import Final, TypeAlias
 from urllib.parse import quote
 
 from callspan.file_lock import make_private
 from callspan.record.formats import OtherFormatError, check_format
-from callspan.stores.base import StoreError, check_layout, no_file, on_error
+from callspan.stores.base import StoreError, check_layout, explained, no_file, on_error
 from callspan.stores.schema import APPLICATION_ID, MARKS, statements
 
 BUSY_MS: Final = 30_000
@@ -214,21 +214,17 @@ def _checked_version(connection: sqlite3.Connection, path: Path) -> int:
     if application != APPLICATION_ID and (version or tables):
         raise StoreError(_OTHERS.format(path=path))
     if version:
-        with importable(path):
+        try:
             check_format(path, version)
+        except OtherFormatError as error:
+            error.args = (f"{path} has another layout; load it into a new file: {_load(path)}",)
+            raise
     return int(version)
 
 
-@contextmanager
-def explaining(path: Path) -> Iterator[None]:
-    """Context manager that replaces known SQLite errors by a StoreError with advice."""
-    try:
-        yield
-    except sqlite3.Error as error:
-        advice = _advice(path, str(error))
-        if advice is None:
-            raise
-        raise StoreError(f"{path}: {advice}") from error
+def explaining(path: Path) -> AbstractContextManager[None]:
+    """Return a context manager that replaces known SQLite errors by a StoreError with advice."""
+    return explained(path, sqlite3.Error, lambda error: _advice(path, str(error)))
 
 
 def _advice(path: Path, message: str) -> str | None:
@@ -250,16 +246,6 @@ def _advice(path: Path, message: str) -> str | None:
 def remedy(path: Path) -> str:
     """Return advice about a damaged file."""
     return f"restore it from a backup, or load its readable rows: {_load(path, '--damaged ')}"
-
-
-@contextmanager
-def importable(path: Path) -> Iterator[None]:
-    """Context manager that adds to an OtherFormatError how to import the file into a new one."""
-    try:
-        yield
-    except OtherFormatError as error:
-        error.args = (f"{path} has another layout; load it into a new file: {_load(path)}",)
-        raise
 
 
 def _load(path: Path, options: str = "") -> str:
