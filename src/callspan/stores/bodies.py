@@ -1,9 +1,29 @@
 """Bodies: splits requests and responses into pieces that are stored once, and joins them again.
 
 Each message of a request and each large value becomes a piece; the rest is a small skeleton, itself a piece. Pieces
-keep their exact JSON bytes. A message that occurs several times in a history is a separate piece each time, so that a
-growing history refers to the pieces of the previous one and to a few new ones. Beside each piece is its human-readable
-text, in the same form for every provider, for search and SQL queries.
+keep their exact JSON bytes. Beside each piece is its human-readable text, in the same form for every provider, for
+search and SQL queries. For example, a request and its answer
+
+    {"model":"m","system":"Be brief.","messages":[{"role":"user","content":"Hi"},
+      {"role":"assistant","content":"Which city do you mean?","name":"bot"}],"tools":[{"name":"f"}]}
+    {"id":"c1","choices":[{"index":0,"message":{"role":"assistant","content":"The nearest one, please."}}]}
+
+are these rows of `contents`. `^` is the byte 0x1A: `^0,23;` stands for 23 characters of the text from its character 0.
+SQLite stores `data` deflated.
+
+    n      role       text                      data
+    -1                                          [["model","value","m"],["system","piece","fecef2..."],
+                                                  ["messages","history",null],["tools","piece","918efb..."]]
+    -2                                          [{"name":"f"}]
+    -3     system     Be brief.                 "Be brief."
+    -4     assistant  The nearest one, please.  {"id":"c1","choices":[{"index":0,"message":{"role":"assistant",
+                                                  "content":^0,24;}}]}
+    65536  user       Hi                        NULL: the message has only its role and text
+    65537  assistant  Which city do you mean?   {"role":"assistant","content":^0,23;,"name":"bot"}
+
+The skeleton (-1) has the keys of the request in their order. A `value` is there itself, a `piece` is named by its hash,
+and the `history` is the messages to which the call's row refers: see `callspan.stores.contents` for its numbers, in
+which a growing history is one range. A message that occurs several times in a history is a separate piece each time.
 """
 
 from __future__ import annotations
@@ -29,7 +49,7 @@ _MIN_EXTRACTED: Final = 16
 _BEGINNING: Final = 40
 """Length of the prefix of a text that is searched first."""
 _REFERENCE_START: Final = b"\x1a"
-"""Starts the reference that replaces an extracted text: `<0x1A>start,length;`. JSON has this byte only escaped."""
+"""Starts the reference that replaces a text. JSON has this byte only escaped."""
 
 _MESSAGE: Final = b'{"role":"%b","content":%b}'
 _LEVEL, _WINDOW, _MEMORY = 3, 12, 5
@@ -87,8 +107,6 @@ class Piece(msgspec.Struct, gc=False):
     json: bytes
     role: str | None = None
     """Role of the message; empty to take it from the JSON; None if the piece is not a message."""
-    stored: StoredPiece | None = None
-    """The result of `to_row`, computed once for all stores."""
 
 
 class Parts(msgspec.Struct, frozen=True, gc=False):
@@ -200,13 +218,6 @@ def join(skeleton: bytes, history: Sequence[bytes], find: Callable[[bytes], byte
 
 def to_row(part: Piece) -> StoredPiece:
     """Return the stored form of a piece."""
-    stored = part.stored
-    if stored is None:
-        stored = part.stored = _stored(part)
-    return stored
-
-
-def _stored(part: Piece) -> StoredPiece:
     if part.role is None:
         return StoredPiece(None, None, part.json)
     value = _value(part.json)

@@ -2,7 +2,14 @@
 
 Each is a row of `contents` with its owner, `s:SESSION` or `c:CALL`, as the call's row says when it is written. Contents
 never move: if a call changes its session, they are written again for the new one. They are numbered within their owner.
-Messages of one history have consecutive numbers, so that a call refers to them by few ranges.
+Messages of one history have consecutive numbers, so that a call refers to them by few ranges. The call in the example
+of `callspan.stores.bodies` has
+
+    request  output  contents
+    -1       -4      [[-2,-2,-2],[-1,-3,-3],[0,65536,65537],[2,-4,-4]]
+
+If the next call of the session repeats these two messages and the answer, and adds a question, its history is a range
+and its two new messages: [0,65536,65539].
 """
 
 from __future__ import annotations
