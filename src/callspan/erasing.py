@@ -75,7 +75,7 @@ class Receipt(msgspec.Struct, frozen=True, kw_only=True):
 
 def erase(
     stores: str | Path | Iterable[str | Path],
-    which: CallFilter = _EVERY,
+    selection: CallFilter = _EVERY,
     *,
     sessions: str | Collection[str] | None = None,
     calls: str | Collection[str] | None = None,
@@ -92,7 +92,7 @@ def erase(
 
     Args:
         stores: URLs or paths of stores.
-        which: The filter; its limit, offset and order are ignored.
+        selection: The filter; its limit, offset and order are ignored.
         sessions: Only these sessions, by full id; by default any.
         calls: Only these calls, by full id; by default any.
         older_than_ns: Instead of all other conditions: sessions that ended before this Unix time, and records outside
@@ -115,18 +115,18 @@ def erase(
         >>> (receipt.stores[0].calls, receipt.is_complete)
         (1, True)
     """
-    which = _checked(which)
-    if which.session_id is not None and sessions is None:
-        which, sessions = msgspec.structs.replace(which, session_id=None), which.session_id
+    selection = _checked(selection)
+    if selection.session_id is not None and sessions is None:
+        selection, sessions = msgspec.structs.replace(selection, session_id=None), selection.session_id
     some = _ids(sessions), _ids(calls)
-    _require_one_selection(which, some, older_than_ns)
+    _require_one_selection(selection, some, older_than_ns)
     urls = split_urls(stores)
-    sql_stores = _sql_stores(urls, which)
+    sql_stores = _sql_stores(urls, selection)
     failures = {store: error for url, store in sql_stores.items() if (error := _delivery_error(url)) is not None}
     if older_than_ns is not None:
         scope = DeletionScope(older_than_ns=older_than_ns, erased_ns=time.time_ns())
     else:
-        scope = _select(sql_stores.values(), which, some, failures)
+        scope = _select(sql_stores.values(), selection, some, failures)
     erased = [_attempt(one, scope, failures.get(one), dry_run=dry_run, vacuum=vacuum) for one in sql_stores.values()]
     if older_than_ns is None and (left := _left_in_spool(urls, scope, dry_run=dry_run)) is not None:
         erased.append(ErasureCounts(store=SPOOL, left=left))
@@ -135,32 +135,32 @@ def erase(
     return Receipt(dry_run=dry_run, erased_ns=scope.erased_ns, stores=erased, by_hand=by_hand)
 
 
-def _checked(which: CallFilter) -> CallFilter:
+def _checked(selection: CallFilter) -> CallFilter:
     """Return only the conditions of a filter. Empty texts are no conditions."""
     try:
-        which = _convert_filter(msgspec.to_builtins(which))
+        selection = _convert_filter(msgspec.to_builtins(selection))
     except msgspec.ValidationError as error:
         raise SettingError(f"erase: the filter is invalid: {error}") from None
-    texts = {"text": which.text or None, "error_text": which.error_text or None}
-    texts["user"] = None if which.user is None else clean(which.user)
-    return msgspec.structs.replace(which, **texts, **_NO_CONDITIONS)
+    texts = {"text": selection.text or None, "error_text": selection.error_text or None}
+    texts["user"] = None if selection.user is None else clean(selection.user)
+    return msgspec.structs.replace(selection, **texts, **_NO_CONDITIONS)
 
 
 def _require_one_selection(
-    which: CallFilter, some: tuple[frozenset[str] | None, ...], older_than_ns: int | None
+    selection: CallFilter, some: tuple[frozenset[str] | None, ...], older_than_ns: int | None
 ) -> None:
     """Raise SettingError if nothing is selected, or an age is combined with other conditions."""
-    is_all = which == _EVERY and some == (None, None)
+    is_all = selection == _EVERY and some == (None, None)
     if frozenset() in some or (is_all and older_than_ns is None):
         raise SettingError("erase: nothing is selected; name sessions, calls or a filter")
     if older_than_ns is not None and not is_all:
         raise SettingError("erase: older_than_ns cannot be combined with other conditions; use until_ns of the filter")
 
 
-def _sql_stores(urls: Sequence[str], which: CallFilter) -> dict[str, SqlStore]:
+def _sql_stores(urls: Sequence[str], selection: CallFilter) -> dict[str, SqlStore]:
     """Return the SQLite and Postgres stores by URL. Raises SettingError if a filter requires one and there is none."""
     stores = readable(urls)
-    if not stores and which != _EVERY:
+    if not stores and selection != _EVERY:
         others = ", ".join(find_store(url).name for url in urls)
         raise SettingError(f"a filter needs a SQLite or Postgres store, not {others}: name ids instead")
     return stores
@@ -192,21 +192,21 @@ def _left_in_spool(urls: Iterable[str], scope: DeletionScope, *, dry_run: bool) 
 
 def _select(
     stores: Collection[SqlStore],
-    which: CallFilter,
+    selection: CallFilter,
     some: Sequence[frozenset[str] | None],
     failures: dict[SqlStore, str],
 ) -> DeletionScope:
     """Return the records to erase; add the errors of unreadable stores to `failures`."""
     sessions, calls = (one or frozenset() for one in some)
-    if which == _EVERY and not (sessions and calls):
+    if selection == _EVERY and not (sessions and calls):
         whole, single = {*sessions}, {*calls}
     else:
-        single = _in_each(stores, lambda reader: _calls_in(reader, which, sessions, calls), failures)
-        of_sessions = not calls and _selects_sessions(which)
-        whole = _in_each(stores, lambda reader: reader.session_ids(which), failures) if of_sessions else set()
+        single = _in_each(stores, lambda reader: _calls_in(reader, selection, sessions, calls), failures)
+        of_sessions = not calls and _selects_sessions(selection)
+        whole = _in_each(stores, lambda reader: reader.session_ids(selection), failures) if of_sessions else set()
         whole = whole & sessions if sessions else whole
     single |= _in_each(stores, lambda reader: (one.call_id for one in reader.ids_in(whole)), failures)
-    user = which.user if which == CallFilter(user=which.user) and not (sessions or calls) else None
+    user = selection.user if selection == CallFilter(user=selection.user) and not (sessions or calls) else None
     return DeletionScope(frozenset(whole), frozenset(single), user, erased_ns=time.time_ns())
 
 
@@ -226,13 +226,13 @@ def _in_each(
     return found
 
 
-def _selects_sessions(which: CallFilter) -> bool:
+def _selects_sessions(selection: CallFilter) -> bool:
     """Return whether the filter has only conditions on sessions: labels and times."""
-    return msgspec.structs.replace(which, **_SESSION_CONDITIONS, metadata=()) == _EVERY
+    return msgspec.structs.replace(selection, **_SESSION_CONDITIONS, metadata=()) == _EVERY
 
 
-def _calls_in(reader: Reader, which: CallFilter, sessions: frozenset[str], calls: frozenset[str]) -> set[str]:
-    found = {one.call_id for one in reader.ids(which) if not sessions or one.session_id in sessions}
+def _calls_in(reader: Reader, selection: CallFilter, sessions: frozenset[str], calls: frozenset[str]) -> set[str]:
+    found = {one.call_id for one in reader.ids(selection) if not sessions or one.session_id in sessions}
     return found & calls if calls else found
 
 

@@ -26,12 +26,12 @@ from tests.support.world import World
 
 from callspan import open_store
 from callspan.cli.command_context import store_errors
-from callspan.cli.view import arguments, chosen
+from callspan.cli.view import arguments, parse_filter
 from callspan.records import Cost, ErrorInfo, EventRecord, Place, Record, Timing, Totals, Usage
 from callspan.view.server import PAGES, application
 from callspan.view.source import Access
 
-__all__ = ["PAGES", "Delivery", "Records", "arguments", "chosen"]
+__all__ = ["PAGES", "Delivery", "Records", "arguments", "parse_filter"]
 
 
 class Answer(NamedTuple):
@@ -52,8 +52,8 @@ def write(url: str, record: Record) -> None:
 def access_to(url: str) -> Access:
     """A store as the server reads it."""
     return Access(
-        open=lambda: open_store(url), chosen=chosen, arguments=arguments, error_text=str, errors=store_errors,
-        waiting=list, keep=lambda rating: write(url, rating), name=url,
+        open=lambda: open_store(url), parse_filter=parse_filter, arguments=arguments, error_text=str,
+        errors=store_errors, waiting=list, write_reward=lambda rating: write(url, rating), name=url,
     )  # fmt: skip
 
 

@@ -12,7 +12,7 @@ from urllib.parse import quote
 import pytest
 from tests.support.commands import run
 from tests.support.records import SECOND, START_NS, event, reward
-from tests.view.conftest import Delivery, Open, Page, Records, Shown, arguments, chosen
+from tests.view.conftest import Delivery, Open, Page, Records, Shown, arguments, parse_filter
 
 from callspan.records import ErrorInfo, Record, Response, Timing
 
@@ -125,8 +125,8 @@ def test_a_filter_line_chooses_sessions(conversation: Page) -> None:
 
     assert ids("user:mara") == ids("leipzig") == ids("objective:helpful min-score:0.5") == ["s1"]
     assert ids("user:nobody") == ids("failed") == ids("objective:helpful min-score:2") == []
-    which, _ = chosen("min-cost:0.5 session-status:in_progress failure sort:cost")
-    assert (str(which.min_cost_usd), which.session_outcome, which.success, which.sort) == (
+    selection, _ = parse_filter("min-cost:0.5 session-status:in_progress failure sort:cost")
+    assert (str(selection.min_cost_usd), selection.session_outcome, selection.success, selection.sort) == (
         "0.5", "in_progress", False, "cost",
     )  # fmt: skip
     for line in ("since:never", "sort:age", '"open', "retries:x", 'user:"mara'):

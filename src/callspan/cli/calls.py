@@ -52,31 +52,31 @@ _MODEL_WIDTH, _TOKENS_WIDTH, _TIME_WIDTH = 17, 12, 7
 @click.option("--rewards", is_flag=True, help="List rewards and feedback instead.")
 def calls_command(
     context: CommandContext,
-    which: CallFilter,
+    selection: CallFilter,
     limit: int | None,
     reverse: bool,
     follow: bool,
     rewards: bool,
 ) -> None:
     """List calls, newest first: model, tokens, time, outcome and output."""
-    is_filtered = which != CallFilter() or context.scoring != Scoring()
+    is_filtered = selection != CallFilter() or context.scoring != Scoring()
     if rewards and (is_filtered or reverse or follow):
         raise click.UsageError("--rewards lists all rewards, newest first; it can be combined only with --limit.")
-    if follow and (which.sort != "start" or context.scoring.sorts or reverse):
+    if follow and (selection.sort != "start" or context.scoring.sorts or reverse):
         raise click.UsageError("--follow shows calls as they end; it cannot be combined with --sort or --reverse.")
     if rewards:
         list_rewards(context, limit)
     elif follow:
-        follow_calls(context, which, limit or LAST)
+        follow_calls(context, selection, limit or LAST)
     else:
-        _list(context, msgspec.structs.replace(which, newest_first=not reverse), limit)
+        _list(context, msgspec.structs.replace(selection, newest_first=not reverse), limit)
 
 
-def _list(context: CommandContext, which: CallFilter, limit: int | None) -> None:
+def _list(context: CommandContext, selection: CallFilter, limit: int | None) -> None:
     with context.reader() as reader:
         max_calls = limit if context.json else (limit or TABLE_ROWS) + 1
-        which = msgspec.structs.replace(context.resolved(reader, which), content="response", limit=max_calls)
-        calls, rows, table = reader.calls(which), partial(call_rows, reader), partial(_print_table, context, reader)
+        selection = msgspec.structs.replace(context.resolved(reader, selection), content="response", limit=max_calls)
+        calls, rows, table = reader.calls(selection), partial(call_rows, reader), partial(_print_table, context, reader)
         if not print_page(context, calls, limit, json_rows=rows, table=table):
             context.no_match(f"No such calls in {context.store_name}.")
 
@@ -116,7 +116,7 @@ def _score(reader: Reader, objective: str, call: CallRecord) -> Cell:
     return ", ".join(dict.fromkeys(labels)) or reward(value), reward_style(value)
 
 
-def follow_calls(context: CommandContext, which: CallFilter, count: int) -> None:
+def follow_calls(context: CommandContext, selection: CallFilter, count: int) -> None:
     """Show the last `count` calls, oldest first, then new ones as they end: one line each, with --json one object.
 
     Ctrl-C ends it.
@@ -129,7 +129,7 @@ def follow_calls(context: CommandContext, which: CallFilter, count: int) -> None
             click.echo(clean(f"{reason}; waiting for the first record"), err=True)
         while context.why_empty() is not None:
             next(polls)
-        _follow(context, which, count, polls)
+        _follow(context, selection, count, polls)
 
 
 def _polls(context: CommandContext) -> Iterator[None]:
@@ -141,10 +141,10 @@ def _polls(context: CommandContext) -> Iterator[None]:
         time.sleep(_POLL_S)
 
 
-def _follow(context: CommandContext, which: CallFilter, count: int, polls: Iterator[None]) -> None:
+def _follow(context: CommandContext, selection: CallFilter, count: int, polls: Iterator[None]) -> None:
     with context.reader() as reader:
-        which, began_ns = context.resolved(reader, which), time.time_ns()
-        last = list(reader.calls(msgspec.structs.replace(which, limit=count)))
+        selection, began_ns = context.resolved(reader, selection), time.time_ns()
+        last = list(reader.calls(msgspec.structs.replace(selection, limit=count)))
         for call in reversed(last):
             _show(context, reader, call)
         shown = {call.call_id for call in last}
@@ -152,7 +152,7 @@ def _follow(context: CommandContext, which: CallFilter, count: int, polls: Itera
         for _ in polls:
             # Calls that were running at first are looked up by id, because they may have started long ago.
             found = [*filter(None, map(reader.call, running))]
-            fresh = (call for call in _recent(reader, which) if call.call_id not in shown)
+            fresh = (call for call in _recent(reader, selection) if call.call_id not in shown)
             found += (call for call in fresh if _end_ns(call) >= began_ns)
             for call in sorted(filter(_has_ended, found), key=_end_ns):
                 _show(context, reader, call)
@@ -160,9 +160,9 @@ def _follow(context: CommandContext, which: CallFilter, count: int, polls: Itera
                 running.discard(call.call_id)
 
 
-def _recent(reader: Reader, which: CallFilter) -> Iterable[CallRecord]:
-    since_ns = max(which.since_ns or 0, time.time_ns() - _OVERLAP_NS)
-    return reader.calls(msgspec.structs.replace(which, since_ns=since_ns))
+def _recent(reader: Reader, selection: CallFilter) -> Iterable[CallRecord]:
+    since_ns = max(selection.since_ns or 0, time.time_ns() - _OVERLAP_NS)
+    return reader.calls(msgspec.structs.replace(selection, since_ns=since_ns))
 
 
 def _has_ended(call: CallRecord) -> bool:

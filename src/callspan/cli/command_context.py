@@ -51,7 +51,7 @@ def store_errors(*more: type[Exception]) -> tuple[type[Exception], ...]:
 
 
 class Command(click.Command):
-    """A sub-command, called with the `context` of its run and, if it has filters, with their selection as `which`.
+    """A sub-command, called with the `context` of its run and, if it has filters, with their `selection`.
 
     Its help starts with examples. Errors of stores and settings end it with a message.
     """
@@ -120,8 +120,8 @@ class Command(click.Command):
             raise click.UsageError(f"--store {store!r} names no store")
         if not self._has_filters:
             return {"context": CommandContext(store, json=json), **options}
-        which, scoring = selected(options)
-        return {"context": CommandContext(store, json=json, scoring=scoring), "which": which, **options}
+        selection, scoring = selected(options)
+        return {"context": CommandContext(store, json=json, scoring=scoring), "selection": selection, **options}
 
 
 class CommandContext:
@@ -157,14 +157,14 @@ class CommandContext:
         finally:
             reader.close()
 
-    def resolved(self, reader: Reader, which: CallFilter) -> CallFilter:
+    def resolved(self, reader: Reader, selection: CallFilter) -> CallFilter:
         """Return the filter with its session prefix resolved to an id. Ends the command if no session matches."""
-        if which.session_id is None:
-            return which
-        named = self.named(reader, which.session_id)
+        if selection.session_id is None:
+            return selection
+        named = self.named(reader, selection.session_id)
         if not isinstance(named, SessionSummary):
-            self.no_match(f"{which.session_id} is no session.")
-        return msgspec.structs.replace(which, session_id=named.session.session_id)
+            self.no_match(f"{selection.session_id} is no session.")
+        return msgspec.structs.replace(selection, session_id=named.session.session_id)
 
     def named(self, reader: Reader, ident: str) -> SessionSummary | CallRecord:
         """Return the session or call with this id, or a unique prefix of it. Ends the command if there is none."""

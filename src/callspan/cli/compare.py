@@ -35,7 +35,7 @@ _POINTS: Final = " points"
 @click.command("compare", cls=Command, filters=filters(), short_help="Compare two groups of sessions.", epilog=_EPILOG)
 @click.argument("first", metavar="A")
 @click.argument("second", metavar="B")
-def compare_command(context: CommandContext, which: CallFilter, first: str, second: str) -> None:
+def compare_command(context: CommandContext, selection: CallFilter, first: str, second: str) -> None:
     """Compare two groups of sessions: success, scores, and the means of steps, calls, tokens, cost and time.
 
     A group is KEY=VALUE, with a key of `callspan sessions --by`; a word alone is an experiment, =VALUE uses A's key.
@@ -48,9 +48,9 @@ def compare_command(context: CommandContext, which: CallFilter, first: str, seco
         raise click.UsageError(clean(str(error))) from error
     groups = Group((a.label,)), Group((b.label,))
     with context.reader() as reader:
-        which = context.resolved(reader, which)
+        selection = context.resolved(reader, selection)
         both = 0
-        for summary in reader.sessions(which):
+        for summary in reader.sessions(selection):
             matches = [selector.matches(summary) for selector in (a, b)]
             both += all(matches)
             for group in (group for group, is_match in zip(groups, matches, strict=True) if is_match):

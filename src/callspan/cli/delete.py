@@ -45,7 +45,7 @@ _COPIES: Final = "pages in use may hold copies of some bytes; delete --vacuum re
 @click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 def delete_command(
     context: CommandContext,
-    which: CallFilter,
+    selection: CallFilter,
     ids: Sequence[str],
     calls: Sequence[str],
     older_ns: int | None,
@@ -58,10 +58,10 @@ def delete_command(
     Filters of calls (--model, --failed, ...) erase only calls. For other stores it prints the statements to run.
     Exit code 1 if records remain, or no store has a given id.
     """
-    if not (ids or calls or older_ns) and which == CallFilter():
+    if not (ids or calls or older_ns) and selection == CallFilter():
         raise click.UsageError("Say what to delete: SESSION, --call, --user or another filter, or --older-than.")
     sessions, singles = _full_ids(context, "session", ids), _full_ids(context, "call", calls)
-    act = partial(erase, context.store, which, sessions=sessions or None, calls=singles or None, vacuum=vacuum)
+    act = partial(erase, context.store, selection, sessions=sessions or None, calls=singles or None, vacuum=vacuum)
     act = partial(act, older_than_ns=older_ns)
     if dry_run or not yes:
         planned = act(dry_run=True)

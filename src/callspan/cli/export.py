@@ -49,7 +49,7 @@ callspan export preferences -o pairs.jsonl --margin 0.2 --pair-by seed"""
 )
 def export_command(
     context: CommandContext,
-    which: CallFilter,
+    selection: CallFilter,
     format_name: str,
     output: Path | None,
     *,
@@ -68,9 +68,9 @@ def export_command(
         def show(statistics: Statistics) -> None:
             update(statistics.sessions, statistics.sessions_found, f"{statistics.rows:,} rows of sessions")
 
-        which = context.resolved(reader, which)
+        selection = context.resolved(reader, selection)
         with nullcontext(None) if target is None else written_to(target, context.files()) as file:
-            statistics = export(reader, format_name, file, which, export_options, progress=show)
+            statistics = export(reader, format_name, file, selection, export_options, progress=show)
     _report(context, statistics, target)
 
 

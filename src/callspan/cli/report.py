@@ -39,20 +39,20 @@ _COUNTS: Final = ("calls", "sessions", "missing_sessions", "missing_outside")
     help="Output file; - for stdout.",
 )
 @click.option("--open", "opens", is_flag=True, help="Open the file in the browser.")
-def report_command(context: CommandContext, which: CallFilter, output: Path, *, opens: bool) -> None:
+def report_command(context: CommandContext, selection: CallFilter, output: Path, *, opens: bool) -> None:
     """Write the page of `callspan view` as one self-contained file: sessions with their timelines, calls, charts.
 
     A session with a selected call is included whole. Beyond 20 MB of data, the oldest sessions are left out.
     """
-    save_page(context, output, which, opens=opens)
+    save_page(context, output, selection, opens=opens)
 
 
-def save_page(context: CommandContext, output: Path, which: CallFilter, *, opens: bool) -> None:
+def save_page(context: CommandContext, output: Path, selection: CallFilter, *, opens: bool) -> None:
     """Write the page of the selected calls to a file; print its size and the numbers of calls and sessions in it."""
     with context.reader() as reader, progress("MB", shown=not context.json) as update:
-        which = context.resolved(reader, which)
+        selection = context.resolved(reader, selection)
         with written_to(output, context.files()) as target:
-            report = write_report(reader, target, which, progress=update)
+            report = write_report(reader, target, selection, progress=update)
     if not report.calls and not report.sessions:
         context.no_match(f"No such calls in {context.store_name}; nothing written.")
     if is_stream(output):

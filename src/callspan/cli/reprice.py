@@ -33,7 +33,7 @@ callspan reprice --all --prices mine.json   every call, by your own prices"""
 @click.option("--all", "every", is_flag=True, help="Also reprice calls that have a cost.")
 @click.option("--dry-run", is_flag=True, help="Change nothing; show what would change.")
 def reprice_command(
-    context: CommandContext, which: CallFilter, prices: Path | None, every: bool, dry_run: bool
+    context: CommandContext, selection: CallFilter, prices: Path | None, every: bool, dry_run: bool
 ) -> None:
     """Compute the cost of stored calls from their tokens and the prices of their day.
 
@@ -42,12 +42,12 @@ def reprice_command(
     pricer = _pricer(context, prices)
     calls = changed = 0
     with context.reader() as reader, progress("calls", shown=not context.json) as update:
-        which = msgspec.structs.replace(context.resolved(reader, which), newest_first=False)
-        total = reader.count_calls(which)
+        selection = msgspec.structs.replace(context.resolved(reader, selection), newest_first=False)
+        total = reader.count_calls(selection)
 
         def versions() -> Iterator[CallRecord]:
             nonlocal calls, changed
-            for calls, call in enumerate(reader.calls(which), 1):
+            for calls, call in enumerate(reader.calls(selection), 1):
                 update(calls, total)
                 cost = _new_cost(pricer, call, every=every)
                 if cost is not None and cost != call.cost:

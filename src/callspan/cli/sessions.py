@@ -42,7 +42,7 @@ callspan sessions --by meta:prompt_version"""
 @limit_option
 def sessions_command(
     context: CommandContext,
-    which: CallFilter,
+    selection: CallFilter,
     limit: int | None,
     keys: list[str] | None,
 ) -> None:
@@ -51,14 +51,14 @@ def sessions_command(
     --min-cost and --min-duration are about sessions, other filters about calls.
     """
     with context.reader() as reader:
-        which = context.resolved(reader, which)
-        sessions = reader.sessions(which)
+        selection = context.resolved(reader, selection)
+        sessions = reader.sessions(selection)
         if keys:
             any_found = print_groups(context, sessions, keys, limit)
         else:
             table = partial(_print_table, context, reader)
             any_found = print_page(context, sessions, limit, json_rows=partial(map, session_row), table=table)
-    if not any_found and (context.scoring.chooses or which != CallFilter()):
+    if not any_found and (context.scoring.chooses or selection != CallFilter()):
         context.no_match(f"No such sessions in {context.store_name}.")
     if not any_found:
         context.no_match(f"No sessions in {context.store_name}. Calls outside a session: `callspan calls`.")

@@ -51,15 +51,15 @@ callspan stats --by meta:variant --experiment prompts-2"""
     help=f"Group by {', '.join(GROUPINGS)}, meta:KEY; or two: user,model.",
 )
 @limit_option
-def stats_command(context: CommandContext, which: CallFilter, keys: list[str], limit: int | None) -> None:
+def stats_command(context: CommandContext, selection: CallFilter, keys: list[str], limit: int | None) -> None:
     """Sum calls, errors, tokens and cost, with latency (p50, p95), time to first token and retries.
 
     A dash means unknown, never zero.
     """
     with context.reader() as reader:
-        which = context.resolved(reader, which)
-        summaries = list(reader.summary(keys, which))
-        rows, table = partial(map, partial(_row, keys)), partial(_print_table, context, reader, which, keys)
+        selection = context.resolved(reader, selection)
+        summaries = list(reader.summary(keys, selection))
+        rows, table = partial(map, partial(_row, keys)), partial(_print_table, context, reader, selection, keys)
         if not print_page(context, summaries, limit, json_rows=rows, table=table):
             context.no_match(f"No such calls in {context.store_name}.")
 
@@ -71,13 +71,13 @@ def _row(keys: Sequence[str], summary: Summary) -> dict[str, object]:
 
 
 def _print_table(
-    context: CommandContext, reader: Reader, which: CallFilter, keys: Sequence[str], shown: Sequence[Summary]
+    context: CommandContext, reader: Reader, selection: CallFilter, keys: Sequence[str], shown: Sequence[Summary]
 ) -> None:
     context.screen.table((*key_columns(keys), *_COLUMNS), shown)
     unpriced = list(_unpriced(shown))
     for line in unpriced:
         context.screen.paragraph(line, "yellow")
-    newest = msgspec.structs.replace(which, limit=_MAX_EXPLAINED_CALLS, content="none")
+    newest = msgspec.structs.replace(selection, limit=_MAX_EXPLAINED_CALLS, content="none")
     for reason in why_unknown(reader.calls(newest)) if unpriced else ():
         context.screen.paragraph(reason, "dim")
 

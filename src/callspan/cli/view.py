@@ -64,12 +64,12 @@ def view_command(context: CommandContext, port: int, opens: bool, save: Path | N
         context.fail(_MISSING_PACKAGE.format(name=error.name))
     access = Access(
         open=partial(open_store, context.store),
-        chosen=chosen,
+        parse_filter=parse_filter,
         arguments=arguments,
         error_text=partial(_error_text, context),
         errors=store_errors,
         waiting=partial(_waiting, context),
-        keep=partial(_keep, context),
+        write_reward=partial(_write_reward, context),
         name=context.store_name,
         trace_url=trace_url,
     )
@@ -109,7 +109,7 @@ def _error_text(context: CommandContext, error: Exception) -> str:
     return f"{context.store_name} cannot be read: {error_text(error)}"
 
 
-def _keep(context: CommandContext, rating: RewardRecord) -> None:
+def _write_reward(context: CommandContext, rating: RewardRecord) -> None:
     if find_store(first_readable(context.store)).write([rating]):
         raise StoreError("the store refuses the rating")
 
@@ -129,7 +129,7 @@ _FILTER_COMMAND: Final = click.Command(
 """A command that only parses the options of a filter line."""
 
 
-def chosen(line: str) -> tuple[CallFilter, Scoring]:
+def parse_filter(line: str) -> tuple[CallFilter, Scoring]:
     """Return the selection of a filter line such as `user:mara failed since:7d`: options of `calls` and `sessions`.
 
     Other words are text to search for. Raises BadQueryError for an invalid value.

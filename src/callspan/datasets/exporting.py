@@ -126,7 +126,7 @@ def export(
     reader: Reader,
     format_name: str,
     target: Path | None,
-    which: CallFilter = CallFilter(),  # noqa: B008 - immutable
+    selection: CallFilter = CallFilter(),  # noqa: B008 - immutable
     options: Options = Options(),  # noqa: B008 - immutable
     *,
     progress: Progress | None = None,
@@ -134,7 +134,7 @@ def export(
     """Write the selected calls to `target`, if given, and return the statistics.
 
     A session is selected if one of its calls is; model and provider select among its calls too. For minimum scores,
-    `reader` is that of `callspan.stores.scored`. Order and limit of `which` do not apply.
+    `reader` is that of `callspan.stores.scored`. Order and limit of `selection` do not apply.
 
     The target is replaced when the new file is complete; it is unchanged after a failure, or if there are no rows.
 
@@ -158,8 +158,8 @@ def export(
     chosen = FORMATS[format_name]
     statistics = Statistics()
     report: Progress = progress or (lambda _: None)
-    which = msgspec.structs.replace(which, sort="start", newest_first=False, limit=None, offset=0)
-    sources = _with_progress(episodes(reader, which, chosen.outside, statistics), statistics, report)
+    selection = msgspec.structs.replace(selection, sort="start", newest_first=False, limit=None, offset=0)
+    sources = _with_progress(episodes(reader, selection, chosen.outside, statistics), statistics, report)
     limited = islice(_counted(chosen.rows(sources, options, statistics), statistics, report), options.limit)
     if target is None:
         deque(limited, maxlen=0)

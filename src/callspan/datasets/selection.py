@@ -77,7 +77,7 @@ class Episode(NamedTuple):
     calls: Callable[[], Iterable[CallRecord]]
     """Reads the calls in order, those that are not selected too, which selected ones may continue."""
     reader: Reader
-    which: CallFilter
+    selection: CallFilter
 
     @property
     def scores(self) -> dict[str, float]:
@@ -98,31 +98,31 @@ class Episode(NamedTuple):
         return self.reader.step_positions([self.id])
 
 
-def episodes(reader: Reader, which: CallFilter, outside: Outside, statistics: Statistics) -> Iterator[Episode]:
+def episodes(reader: Reader, selection: CallFilter, outside: Outside, statistics: Statistics) -> Iterator[Episode]:
     """Yield the selected sessions, oldest first, then the selected calls outside sessions."""
-    found = list(reader.sessions(which))
+    found = list(reader.sessions(selection))
     statistics.sessions_found = len(found)
     for summary in reversed(found):
         statistics.sessions += 1
         own = CallFilter(session_id=summary.session.session_id, newest_first=False)
-        yield Episode(summary, partial(reader.calls, own), reader, which)
-    which = msgspec.structs.replace(which, in_session=False)
+        yield Episode(summary, partial(reader.calls, own), reader, selection)
+    selection = msgspec.structs.replace(selection, in_session=False)
     if outside == "none":
-        number = reader.count_calls(which)
+        number = reader.count_calls(selection)
         statistics.left_out.update({"call: outside sessions": number} if number else {})
         return
     if outside == "all":
-        yield Episode(_NO_SESSION, partial(reader.calls, which), reader, which)
+        yield Episode(_NO_SESSION, partial(reader.calls, selection), reader, selection)
         return
-    for call in reader.calls(which):
-        yield Episode(_NO_SESSION, partial(iter, [call]), reader, which)
+    for call in reader.calls(selection):
+        yield Episode(_NO_SESSION, partial(iter, [call]), reader, selection)
 
 
 def checked_calls(episode: Episode, options: Options, statistics: Statistics) -> Iterator[tuple[CallRecord, bool]]:
     """Yield the calls of a session and whether each is exported; count the selected others by reason."""
     reasons: set[str | None] = set()
     for call in episode.calls():
-        is_selected = _is_selected(call, episode.which)
+        is_selected = _is_selected(call, episode.selection)
         reason = _unfit(call, options)
         if is_selected:
             statistics.calls += 1
@@ -134,10 +134,10 @@ def checked_calls(episode: Episode, options: Options, statistics: Statistics) ->
         statistics.left_out["session: no call that fits"] += 1
 
 
-def _is_selected(call: CallRecord, which: CallFilter) -> bool:
+def _is_selected(call: CallRecord, selection: CallFilter) -> bool:
     """Return whether a call of a selected session is selected itself; other conditions select whole sessions."""
     models = {call.request.model, call.response.model if call.response else None}
-    return which.model in {None, *models} and which.provider in {None, call.provider}
+    return selection.model in {None, *models} and selection.provider in {None, call.provider}
 
 
 def _unfit(call: CallRecord, options: Options) -> str | None:

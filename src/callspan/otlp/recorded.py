@@ -85,9 +85,9 @@ class RecordedSpans:
             known = {record_key(one): one for one in (*self._around(some), *some)}
             yield self._spans([_ended_with_process(one) for one in known.values()])
 
-    def calls(self, which: CallFilter) -> Iterator[CallRecord]:
+    def calls(self, selection: CallFilter) -> Iterator[CallRecord]:
         """Yield calls with the content that their spans require."""
-        return self.reader.calls(replace(which, content="all" if self._options.content else "none"))
+        return self.reader.calls(replace(selection, content="all" if self._options.content else "none"))
 
     def _around(self, records: Sequence[CallRecord | Event]) -> Iterator[CallRecord]:
         """Yield the calls within agents and tools, and the targets of rewards."""

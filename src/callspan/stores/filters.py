@@ -176,35 +176,35 @@ _CONVERTED: Final[Mapping[str, Callable[[Any], object]]] = {
 """Conversions of fields whose SQL parameters differ from their values."""
 
 
-def conditions_on_calls(which: CallFilter) -> CallFilter | None:
+def conditions_on_calls(selection: CallFilter) -> CallFilter | None:
     """Return the conditions that any call of a session must meet; None if there are none."""
-    fields = {name: getattr(which, name) for name in CallFilter.__struct_fields__ if name not in _SESSION_FIELDS}
-    found = CallFilter(**fields | {"errors": which.errors or None})
+    fields = {name: getattr(selection, name) for name in CallFilter.__struct_fields__ if name not in _SESSION_FIELDS}
+    found = CallFilter(**fields | {"errors": selection.errors or None})
     return None if found == CallFilter() else found
 
 
-def call_condition(which: CallFilter, dialect: Dialect) -> str:
+def call_condition(selection: CallFilter, dialect: Dialect) -> str:
     """Return the condition on calls `c`, with the parameters of `parameters`."""
-    return " AND ".join(_call_conditions(which, dialect)) or "1 = 1"
+    return " AND ".join(_call_conditions(selection, dialect)) or "1 = 1"
 
 
-def _call_conditions(which: CallFilter, dialect: Dialect) -> Iterator[str]:
-    yield from (text for name, text in _PLAIN.items() if getattr(which, name) is not None)
-    yield from _kinds(which)
-    if which.min_cost_usd is not None:
+def _call_conditions(selection: CallFilter, dialect: Dialect) -> Iterator[str]:
+    yield from (text for name, text in _PLAIN.items() if getattr(selection, name) is not None)
+    yield from _kinds(selection)
+    if selection.min_cost_usd is not None:
         yield f"{dialect.cost} >= :min_cost_usd"
-    yield from _labels(which, dialect)
-    yield from _texts(which, dialect)
+    yield from _labels(selection, dialect)
+    yield from _texts(selection, dialect)
 
 
-def _labels(which: CallFilter, dialect: Dialect) -> Iterator[str]:
+def _labels(selection: CallFilter, dialect: Dialect) -> Iterator[str]:
     """Yield the conditions on labels, which calls may inherit from their session."""
     for name, session in _SESSION.items():
-        if getattr(which, name) is not None:
+        if getattr(selection, name) is not None:
             inherited = dialect.in_sessions.format(condition=session)
             mine = _SHARED.get(name)
             yield inherited if mine is None else f"({mine} = :{name} OR ({mine} IS NULL AND {inherited}))"
-    for number, (key, _) in enumerate(which.metadata):
+    for number, (key, _) in enumerate(selection.metadata):
         name, value = f":key{number}", f":value{number}"
         inherited = dialect.in_sessions.format(condition=dialect.has.format(at=f"s.metadata, {name}", value=value))
         known = own_label(key, name)
@@ -212,51 +212,51 @@ def _labels(which: CallFilter, dialect: Dialect) -> Iterator[str]:
         yield f"({mine} OR ({known} IS NULL AND {inherited}))"
 
 
-def _texts(which: CallFilter, dialect: Dialect) -> Iterator[str]:
+def _texts(selection: CallFilter, dialect: Dialect) -> Iterator[str]:
     """Yield the conditions on substrings."""
-    if which.text is not None:
+    if selection.text is not None:
         yield dialect.has_message.format(contains=dialect.contains.format(text="t.text", part=":text"))
-    if which.error_text is not None:
+    if selection.error_text is not None:
         of_error = (
             dialect.contains.format(text=f"c.{name}", part=":error_text") for name in ("error_type", "error_message")
         )
         yield f"{FAILED} AND ({' OR '.join(of_error)})"
 
 
-def _kinds(which: CallFilter) -> Iterator[str]:
+def _kinds(selection: CallFilter) -> Iterator[str]:
     """Yield the conditions on flags and outcomes."""
     for name, (is_so, is_not) in _FLAGS.items():
-        if (wanted := getattr(which, name)) is not None:
+        if (wanted := getattr(selection, name)) is not None:
             yield is_so if wanted else is_not
-    if which.outcome is not None:
-        yield f"{_OUTCOME if which.outcome in UNENDED else 'c.outcome'} = :outcome"
-    if which.finish is not None:
-        words = ", ".join(map(repr, sorted(WORDS.get(which.finish, ()))))
+    if selection.outcome is not None:
+        yield f"{_OUTCOME if selection.outcome in UNENDED else 'c.outcome'} = :outcome"
+    if selection.finish is not None:
+        words = ", ".join(map(repr, sorted(WORDS.get(selection.finish, ()))))
         yield f"lower(c.finish_reason) IN ({words})" if words else "c.finish_reason = :finish"
 
 
-def session_condition(which: CallFilter, dialect: Dialect) -> str | None:
+def session_condition(selection: CallFilter, dialect: Dialect) -> str | None:
     """Return the condition on sessions `s`; None without conditions."""
-    found = [text for name, text in _SESSION.items() if getattr(which, name) is not None]
-    for number, _ in enumerate(which.metadata):
+    found = [text for name, text in _SESSION.items() if getattr(selection, name) is not None]
+    for number, _ in enumerate(selection.metadata):
         found.append(dialect.has.format(at=f"s.metadata, :key{number}", value=f":value{number}"))
     return " AND ".join(found) or None
 
 
-def parameters(which: CallFilter) -> dict[str, object]:
+def parameters(selection: CallFilter) -> dict[str, object]:
     """Return the parameters of these conditions, without the states of processes."""
     values: dict[str, object] = {}
     for name in (*_SESSION, *_PLAIN, "outcome", "finish", "min_cost_usd", "text", "error_text"):
-        if (value := getattr(which, name)) is not None:
+        if (value := getattr(selection, name)) is not None:
             values[name] = _CONVERTED[name](value) if name in _CONVERTED else value
-    for number, (key, value) in enumerate(which.metadata):
+    for number, (key, value) in enumerate(selection.metadata):
         values |= {f"key{number}": key, f"value{number}": value}
     return values
 
 
-def processes(which: CallFilter) -> list[str]:
+def processes(selection: CallFilter) -> list[str]:
     """Return the queries for the processes on whose states these conditions depend."""
-    outcomes = {OF_SESSIONS: which.session_outcome, OF_CALLS: which.outcome}
+    outcomes = {OF_SESSIONS: selection.session_outcome, OF_CALLS: selection.outcome}
     return [query for query, outcome in outcomes.items() if outcome in UNENDED]
 
 

@@ -84,11 +84,11 @@ class Reader:
         """Close the store."""
         self._database.close()
 
-    def calls(self, which: CallFilter = _EVERY) -> Iterator[CallRecord]:
+    def calls(self, selection: CallFilter = _EVERY) -> Iterator[CallRecord]:
         """Yield calls with their conversations, see `CallFilter.content`. Few are in memory at a time."""
-        ids = self._listed_calls(which)
+        ids = self._listed_calls(selection)
         while some := [one.call_id for one in islice(ids, _READ_AT_ONCE)]:
-            yield from map(mark_interrupted, read_calls(self._database, some, which.content))
+            yield from map(mark_interrupted, read_calls(self._database, some, selection.content))
 
     def call(self, call_id: str) -> CallRecord | None:
         """Return the call with this id or unique prefix, or None.
@@ -111,14 +111,14 @@ class Reader:
         """
         return follow(self, call, limit)
 
-    def count_calls(self, which: CallFilter = _EVERY) -> int:
+    def count_calls(self, selection: CallFilter = _EVERY) -> int:
         """Return the number of calls that `calls` yields without a limit."""
-        where, values = self._summed_where(which)
+        where, values = self._summed_where(selection)
         return int(next(self._database.tuples(f"SELECT count(*) FROM calls c WHERE {where}", values))[0])
 
-    def ids(self, which: CallFilter = _EVERY) -> Iterator[CallIds]:
+    def ids(self, selection: CallFilter = _EVERY) -> Iterator[CallIds]:
         """Yield the ids of the calls that `calls` yields without a limit, in any order."""
-        where, values = self._where(which)
+        where, values = self._where(selection)
         sql = f"SELECT c.call_id, c.session_id FROM calls c WHERE {where}"
         yield from map(CallIds._make, self._database.tuples(sql, values))
 
@@ -128,22 +128,22 @@ class Reader:
             sql = f"SELECT call_id, session_id FROM calls WHERE {chosen}"
             yield from map(CallIds._make, self._database.tuples(sql, names))
 
-    def sessions(self, which: CallFilter = _EVERY) -> Iterator[SessionSummary]:
+    def sessions(self, selection: CallFilter = _EVERY) -> Iterator[SessionSummary]:
         """Yield sessions, newest first by default. Those known only from their calls match no condition on labels."""
-        ids = self._listed_sessions(which)
+        ids = self._listed_sessions(selection)
         while some := list(islice(ids, _SESSIONS_AT_ONCE)):
             yield from session_summaries.session_summaries(self._database, some)
 
-    def _listed_calls(self, which: CallFilter) -> Iterator[CallIds]:
+    def _listed_calls(self, selection: CallFilter) -> Iterator[CallIds]:
         """Yield the ids of the calls to read, in order."""
-        order = filters.order_of(which.sort, self._database.dialect.cost)
-        where = call_condition(which, self._database.dialect)
-        query = _Query("c.call_id, c.session_id", "calls c", where, order, descending=which.newest_first)
-        return (CallIds(*row[:2]) for row in self._in_pages(query, which))
+        order = filters.order_of(selection.sort, self._database.dialect.cost)
+        where = call_condition(selection, self._database.dialect)
+        query = _Query("c.call_id, c.session_id", "calls c", where, order, descending=selection.newest_first)
+        return (CallIds(*row[:2]) for row in self._in_pages(query, selection))
 
-    def _listed_sessions(self, which: CallFilter) -> Iterator[str]:
+    def _listed_sessions(self, selection: CallFilter) -> Iterator[str]:
         """Yield the ids of the sessions to read, in order."""
-        return (row[0] for row in self._in_pages(_query_of_sessions(which, self._database.dialect), which))
+        return (row[0] for row in self._in_pages(_query_of_sessions(selection, self._database.dialect), selection))
 
     def session(self, session_id: str) -> SessionSummary | None:
         """Return the session with this id or unique prefix, or None."""
@@ -156,13 +156,13 @@ class Reader:
             return None
         return next(session_summaries.session_summaries(self._database, [str(row["session_id"])]))
 
-    def session_ids(self, which: CallFilter = _EVERY) -> Iterator[str]:
+    def session_ids(self, selection: CallFilter = _EVERY) -> Iterator[str]:
         """Yield the ids of the recorded sessions with these labels and start times, in any order."""
-        conditions = [text for name, text in _BETWEEN.items() if getattr(which, name) is not None]
-        labels = filters.session_condition(which, self._database.dialect)
+        conditions = [text for name, text in _BETWEEN.items() if getattr(selection, name) is not None]
+        labels = filters.session_condition(selection, self._database.dialect)
         where = " AND ".join([*conditions, *([] if labels is None else [labels])]) or "1 = 1"
         sql = f"SELECT s.session_id FROM sessions s WHERE {where}"
-        yield from (row[0] for row in self._database.tuples(sql, self._parameters(which)))
+        yield from (row[0] for row in self._database.tuples(sql, self._parameters(selection)))
 
     def first_words(self, session_ids: Sequence[str]) -> Mapping[str, str]:
         """Return the first words of each of these sessions on one line, if recorded.
@@ -234,8 +234,8 @@ class Reader:
 
     def entries(self, session_id: str, *, since_ns: int | None = None, content: Content = "all") -> Iterator[Entry]:
         """Yield the calls and events of a session in the order of their start. For the parameters see `CallFilter`."""
-        which = CallFilter(session_id=session_id, newest_first=False, since_ns=since_ns, content=content)
-        return heapq.merge(self.calls(which), self.events(session_id, since_ns=since_ns), key=start_of)
+        selection = CallFilter(session_id=session_id, newest_first=False, since_ns=since_ns, content=content)
+        return heapq.merge(self.calls(selection), self.events(session_id, since_ns=since_ns), key=start_of)
 
     def _children(self, table: Table, chosen: str, names: Values) -> Iterator[Values]:
         order = "time_ns, coalesce(sequence, 0)" if "sequence" in table.names else "time_ns"
@@ -248,14 +248,14 @@ class Reader:
         return (record_of(REWARDS, row, RewardRecord) for row in self._database.rows(sql, names))
 
     def summary(
-        self, by: str | Sequence[str], which: CallFilter = _EVERY, *, latencies: bool = True
+        self, by: str | Sequence[str], selection: CallFilter = _EVERY, *, latencies: bool = True
     ) -> Iterator[Summary]:
         """Yield sums over groups of calls, largest group first. Percentiles are the slowest part and optional.
 
         `by` is a `Grouping` or `meta:KEY`, or several; empty: all calls form one group. Raises ValueError for anything
         else.
         """
-        where, values = self._summed_where(which)
+        where, values = self._summed_where(selection)
         yield from (one for one, _ in summed(self._database, checked_groupings(by), where, values, latencies=latencies))
 
     def stored(self, kind: type[_R], ids: Sequence[str]) -> Iterator[_R]:
@@ -270,19 +270,19 @@ class Reader:
         sql = "SELECT 1 FROM erased WHERE id = :id"
         return next(self._database.tuples(sql, {"id": digest_of_id(kind, ident)}), None) is not None
 
-    def _where(self, which: CallFilter) -> tuple[str, Values]:
+    def _where(self, selection: CallFilter) -> tuple[str, Values]:
         """Return the condition on calls `c` and its parameters."""
-        return filters.call_condition(which, self._database.dialect), self._parameters(which)
+        return filters.call_condition(selection, self._database.dialect), self._parameters(selection)
 
     _summed_where = _where
     """The same for counts and sums."""
 
-    def _parameters(self, which: CallFilter) -> Values:
-        return {**filters.parameters(which), **exited_processes(self._database, filters.processes(which))}
+    def _parameters(self, selection: CallFilter) -> Values:
+        return {**filters.parameters(selection), **exited_processes(self._database, filters.processes(selection))}
 
-    def _in_pages(self, query: _Query, which: CallFilter) -> Iterator[tuple[Any, ...]]:
+    def _in_pages(self, query: _Query, selection: CallFilter) -> Iterator[tuple[Any, ...]]:
         """Yield a query's rows in order, page by page: drivers of servers hold all rows of a result in memory."""
-        values, limit, offset = self._parameters(which), which.limit, which.offset
+        values, limit, offset = self._parameters(selection), selection.limit, selection.offset
         names = {f"last{number}": key for number, key in enumerate(query.order)}
         last: dict[str, object] = {}
         # Only an unlimited query needs a small first page, for a fast start.
@@ -319,13 +319,13 @@ _MEASURES: Final = {name: f"CAST(sum({name}) AS bigint)" for name in _OF_CALLS} 
 }
 
 
-def _query_of_sessions(which: CallFilter, dialect: Dialect) -> _Query:
+def _query_of_sessions(selection: CallFilter, dialect: Dialect) -> _Query:
     """Return the query for the ids of sessions, including those known only from their calls."""
-    condition = session_condition(which, dialect)
+    condition = session_condition(selection, dialect)
     of_sessions = condition or "1 = 1"
     of_calls = "1 = 1" if condition is None else dialect.in_sessions.format(condition=condition)
-    least = {"cost": which.min_cost_usd, "duration": which.min_duration_ns}
-    names = [name for name in _OF_CALLS if name == which.sort or least.get(name) is not None]
+    least = {"cost": selection.min_cost_usd, "duration": selection.min_duration_ns}
+    names = [name for name in _OF_CALLS if name == selection.sort or least.get(name) is not None]
     unknown = "".join(f", {_NOTHING} AS {name}" for name in names)
     known = "".join(f", {_OF_CALLS[name].format(cost=dialect.cost)}" for name in names)
     measures = "".join(f", {_MEASURES[name]} AS {name}" for name in names)
@@ -336,25 +336,25 @@ def _query_of_sessions(which: CallFilter, dialect: Dialect) -> _Query:
       UNION ALL SELECT c.session_id, {_NOTHING}, min(c.start_ns), {_NOTHING}{known}
         FROM calls c WHERE c.session_id IS NOT NULL AND {of_calls} GROUP BY c.session_id) starts
       GROUP BY session_id) found"""
-    order = "at" if which.sort == "start" else f"coalesce({which.sort}, -1)"
-    where = " AND ".join(_of_session(which, dialect)) or "1 = 1"
+    order = "at" if selection.sort == "start" else f"coalesce({selection.sort}, -1)"
+    where = " AND ".join(_of_session(selection, dialect)) or "1 = 1"
     return _Query("session_id", found, where, (*dict.fromkeys((order, "at", "session_id")),))
 
 
-def _of_session(which: CallFilter, dialect: Dialect) -> Iterator[str]:
+def _of_session(selection: CallFilter, dialect: Dialect) -> Iterator[str]:
     """Yield the conditions on the calls, id, times and sums of sessions `found`."""
-    if which.session_id is not None:
+    if selection.session_id is not None:
         yield "session_id = :session_id"
-    if which.since_ns is not None:
+    if selection.since_ns is not None:
         yield "at >= :since_ns"
-    if which.until_ns is not None:
+    if selection.until_ns is not None:
         yield "at > 0 AND at < :until_ns"
-    if which.min_cost_usd is not None:
+    if selection.min_cost_usd is not None:
         yield "cost >= :min_cost_usd"
-    if which.min_duration_ns is not None:
+    if selection.min_duration_ns is not None:
         yield "duration >= :min_duration_ns"
     of_calls = "session_id {} (SELECT c.session_id FROM calls c WHERE c.session_id IS NOT NULL AND {})"
-    if which.errors is False:
+    if selection.errors is False:
         yield of_calls.format("NOT IN", call_condition(CallFilter(errors=True), dialect))
-    if (of_one := filters.conditions_on_calls(which)) is not None:
+    if (of_one := filters.conditions_on_calls(selection)) is not None:
         yield of_calls.format("IN", call_condition(of_one, dialect))

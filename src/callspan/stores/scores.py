@@ -118,26 +118,26 @@ class ScoredReader(Reader):
             return False
         return least is None or all(name in scores and scores[name] >= least for name in self._scoring.judged)
 
-    def _listed_calls(self, which: CallFilter) -> Iterator[CallIds]:
-        every = super()._listed_calls(msgspec.structs.replace(which, limit=None, offset=0))
-        return self._page(filter(self._fits, every), self.scores_of, which)
+    def _listed_calls(self, selection: CallFilter) -> Iterator[CallIds]:
+        every = super()._listed_calls(msgspec.structs.replace(selection, limit=None, offset=0))
+        return self._page(filter(self._fits, every), self.scores_of, selection)
 
-    def _listed_sessions(self, which: CallFilter) -> Iterator[str]:
-        every = super()._listed_sessions(msgspec.structs.replace(which, limit=None, offset=0))
-        lowest_first = msgspec.structs.replace(which, newest_first=True)
+    def _listed_sessions(self, selection: CallFilter) -> Iterator[str]:
+        every = super()._listed_sessions(msgspec.structs.replace(selection, limit=None, offset=0))
+        lowest_first = msgspec.structs.replace(selection, newest_first=True)
         return self._page(filter(self._has, every), lambda one: self._of_sessions.get(one, _NONE), lowest_first)
 
     def _page(
-        self, found: Iterable[_T], scores_of: Callable[[_T], Mapping[str, float]], which: CallFilter
+        self, found: Iterable[_T], scores_of: Callable[[_T], Mapping[str, float]], selection: CallFilter
     ) -> Iterator[_T]:
         """Yield a page of ids, sorted by score if requested, those without a score last."""
         if self._scoring.sorts:
-            name, sign = self._scoring.judged[0], 1 if which.newest_first else -1
+            name, sign = self._scoring.judged[0], 1 if selection.newest_first else -1
             found = sorted(found, key=lambda one: sign * scores_of(one).get(name, sign * inf))
-        return islice(found, which.offset, None if which.limit is None else which.offset + which.limit)
+        return islice(found, selection.offset, None if selection.limit is None else selection.offset + selection.limit)
 
-    def _summed_where(self, which: CallFilter) -> tuple[str, Values]:
+    def _summed_where(self, selection: CallFilter) -> tuple[str, Values]:
         if not self._scoring.chooses:
-            return super()._summed_where(which)
-        ids = [one.call_id for one in self.ids(which) if self._fits(one)]
+            return super()._summed_where(selection)
+        ids = [one.call_id for one in self.ids(selection) if self._fits(one)]
         return f"c.call_id IN ({self._database.dialect.items})", items(ids)

@@ -182,13 +182,13 @@ def _recorded(store: str | Reader | Sequence[CallRecord], session: str | None) -
         return given
     reader = open_store(store) if isinstance(store, str) else store
     try:
-        which = CallFilter(newest_first=False)
+        selection = CallFilter(newest_first=False)
         if session is not None:
             found = reader.session(session)
             if found is None:
                 raise ReplayError(f"no session {session} in {reader.name}, or several match")
-            which = CallFilter(session_id=found.session.session_id, newest_first=False)
-        calls = [call for call in reader.calls(which) if not call.is_first_version]
+            selection = CallFilter(session_id=found.session.session_id, newest_first=False)
+        calls = [call for call in reader.calls(selection) if not call.is_first_version]
     finally:
         if isinstance(store, str):
             reader.close()

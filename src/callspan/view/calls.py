@@ -40,10 +40,10 @@ class CallsPage(msgspec.Struct):
 
 def page(view: View) -> CallsPage:
     """Return a page of the calls selected by the filter line `q`; `after` is the number of calls before it."""
-    reader, which = view.chosen()
+    reader, selection = view.filtered()
     offset = view.after()
     most = _ROWS if offset else _FIRST
-    found = list(reader.calls(msgspec.structs.replace(which, limit=most + 1, offset=offset, content="response")))
+    found = list(reader.calls(msgspec.structs.replace(selection, limit=most + 1, offset=offset, content="response")))
     return CallsPage(call_rows(found[:most]), str(offset + most) if len(found) > most else None)
 
 

@@ -68,30 +68,30 @@ class Scores(msgspec.Struct):
 
 def page(view: View) -> Charts:
     """Return sums by time of the calls that the filter line `q` selects."""
-    reader, which = view.chosen()
-    first, last = _start(reader, which, newest=False), _start(reader, which, newest=True)
+    reader, selection = view.filtered()
+    first, last = _start(reader, selection, newest=False), _start(reader, selection, newest=True)
     if first is None or last is None:
         return Charts("day", [], [], None)
     unit = _unit([(first, last)])
-    sums = sorted(reader.summary(unit, which), key=_time_of)
-    by_model = sorted(reader.summary((unit, "model"), which, latencies=False), key=_time_of)
+    sums = sorted(reader.summary(unit, selection), key=_time_of)
+    by_model = sorted(reader.summary((unit, "model"), selection, latencies=False), key=_time_of)
     return Charts(unit, sums, by_model, (_slot_name(first, unit), _slot_name(last, unit)))
 
 
 def table(view: View) -> SumsTable:
     """Return sums by the query's `by`: user, model, provider, name or experiment. Raises BadQueryError for others."""
-    reader, which = view.chosen()
+    reader, selection = view.filtered()
     by = view.required("by")
     if by not in _TABLE_KEYS:
         raise BadQueryError(f"there is no table by {by}")
-    sums = [*reader.summary(by, which)]
+    sums = [*reader.summary(by, selection)]
     return SumsTable(sums[:_MAX_ROWS], max(0, len(sums) - _MAX_ROWS))
 
 
 def scores(view: View) -> Scores:
     """Return the scores of the newest sessions that `q` selects, for the query's `objective`, by time."""
-    reader, which = view.chosen()
-    sessions = [*reader.sessions(msgspec.structs.replace(which, limit=_MAX_SESSIONS + 1))]
+    reader, selection = view.filtered()
+    sessions = [*reader.sessions(msgspec.structs.replace(selection, limit=_MAX_SESSIONS + 1))]
     newest = sessions[:_MAX_SESSIONS]
     unit = _unit([(session.session.start_ns, session.session.start_ns) for session in newest])
     objectives = objectives_of(newest)
@@ -107,9 +107,9 @@ def scores(view: View) -> Scores:
     )
 
 
-def _start(reader: Reader, which: CallFilter, *, newest: bool) -> int | None:
+def _start(reader: Reader, selection: CallFilter, *, newest: bool) -> int | None:
     """Return the start of the newest or oldest selected call in Unix nanoseconds; None if there is none."""
-    first = msgspec.structs.replace(which, sort="start", newest_first=newest, limit=1, offset=0, content="none")
+    first = msgspec.structs.replace(selection, sort="start", newest_first=newest, limit=1, offset=0, content="none")
     return next((call.timing.start_ns for call in reader.calls(first)), None)
 
 

@@ -89,9 +89,9 @@ def page(view: View) -> NowPage:
 
 def _hour(reader: Reader, now_ns: int) -> Hour:
     last = now_ns // _MINUTE_NS
-    which = CallFilter(since_ns=(last - _MINUTES + 1) * _MINUTE_NS)
-    total = next(reader.summary((), which), Summary(calls=0, errors=0))
-    minutes = reader.summary("minute", which, latencies=False)
+    selection = CallFilter(since_ns=(last - _MINUTES + 1) * _MINUTE_NS)
+    total = next(reader.summary((), selection), Summary(calls=0, errors=0))
+    minutes = reader.summary("minute", selection, latencies=False)
     calls = {one.first_ns // _MINUTE_NS: one.calls for one in minutes if one.first_ns}
     return Hour(
         calls=total.calls,
@@ -109,7 +109,7 @@ def _worth(reader: Reader, since_ns: int) -> list[Row]:
     conditions = ({"errors": True}, {"finish": "length"}, {"cut_off": True}, {"outcome": "cancelled"})
     found: dict[str, CallRecord] = {}
     for condition in conditions:
-        which = CallFilter(since_ns=since_ns, limit=_MAX_ROWS, content="none", **condition)
-        found |= {call.call_id: call for call in reader.calls(which)}
+        selection = CallFilter(since_ns=since_ns, limit=_MAX_ROWS, content="none", **condition)
+        found |= {call.call_id: call for call in reader.calls(selection)}
     newest = sorted(found.values(), key=lambda call: -call.timing.start_ns)
     return call_rows(newest[: 2 * _MAX_ROWS])

@@ -66,7 +66,7 @@ class Contents(msgspec.Struct):
 def write_report(
     reader: Reader,
     target: Path,
-    which: CallFilter = CallFilter(),  # noqa: B008 - immutable
+    selection: CallFilter = CallFilter(),  # noqa: B008 - immutable
     *,
     progress: Progress = lambda _read, _of, _what: None,
 ) -> Contents:
@@ -75,9 +75,9 @@ def write_report(
     The file makes no requests and runs only its own script. Nothing is written if no call matches. Raises OSError if
     the file cannot be written.
     """
-    which = msgspec.structs.replace(which, sort="start", newest_first=True, limit=None, offset=0)
+    selection = msgspec.structs.replace(selection, sort="start", newest_first=True, limit=None, offset=0)
     with replacement(target) as fresh:
-        made = _Report(reader, which, progress)
+        made = _Report(reader, selection, progress)
         data = made.data()
         if made.contents.calls or made.contents.sessions:
             with fresh.path.open("wb") as file:
@@ -89,10 +89,10 @@ def write_report(
 class _Report:
     """The data of one file."""
 
-    def __init__(self, reader: Reader, which: CallFilter, progress: Progress) -> None:
-        sums = list(reader.summary("model", which, latencies=False))
-        self._which_outside = msgspec.structs.replace(which, in_session=False)
-        outside = reader.summary("provider", self._which_outside, latencies=False)
+    def __init__(self, reader: Reader, selection: CallFilter, progress: Progress) -> None:
+        sums = list(reader.summary("model", selection, latencies=False))
+        self._selection_outside = msgspec.structs.replace(selection, in_session=False)
+        outside = reader.summary("provider", self._selection_outside, latencies=False)
         self.contents = Contents(
             store=reader.name,
             command=shlex.join(["callspan", "--store", reader.name]),
@@ -107,7 +107,7 @@ class _Report:
             calls_without_cost=sum(one.calls_without_cost for one in sums),
             outside=sum(one.calls for one in outside),
         )
-        self._reader, self._which, self._progress = reader, which, progress
+        self._reader, self._selection, self._progress = reader, selection, progress
         self._left = self.contents.max_bytes
 
     def data(self) -> bytes:
@@ -126,12 +126,12 @@ class _Report:
     def _view(self, **query: str) -> View:
         access = Access(
             open=lambda: self._reader,
-            chosen=lambda _: (self._which, Scoring()),
+            parse_filter=lambda _: (self._selection, Scoring()),
             arguments=lambda _: [],
             error_text=str,
             errors=tuple,
             waiting=list,
-            keep=lambda _: None,
+            write_reward=lambda _: None,
             name=self._reader.name,
         )
         return View(self._reader, access, query)
@@ -173,19 +173,19 @@ class _Report:
     def _summaries(self) -> Iterator[SessionSummary]:
         """Yield the selected sessions, then other sessions of the selected calls."""
         listed = set[str]()
-        for one in self._reader.sessions(self._which):
+        for one in self._reader.sessions(self._selection):
             listed.add(one.session.session_id)
             yield one
-        if self._which == CallFilter():
+        if self._selection == CallFilter():
             return
-        of_calls = (one.key for one in self._reader.summary("session", self._which, latencies=False))
+        of_calls = (one.key for one in self._reader.summary("session", self._selection, latencies=False))
         others = (self._reader.session(one) for one in of_calls if one is not None and one not in listed)
         yield from (one for one in others if one is not None)
 
     def _outside(self) -> dict[str, object]:
         """Return the newest calls outside of sessions."""
         rows, known = list[msgspec.Raw](), dict[str, dict[str, object]]()
-        for call in self._reader.calls(self._which_outside):
+        for call in self._reader.calls(self._selection_outside):
             made = encoder.encode(session.call_entry(call, ConversationReader(), known))
             self._left -= len(made)
             if self._left < 0:
@@ -202,8 +202,8 @@ def _missing(found: Contents) -> str:
         if found.missing_outside
         else "",
     ]
-    which = " and ".join(filter(None, parts))
-    return f"cut at {found.max_bytes // _MB} MB: the oldest are missing, {which}" if which else ""
+    selection = " and ".join(filter(None, parts))
+    return f"cut at {found.max_bytes // _MB} MB: the oldest are missing, {selection}" if selection else ""
 
 
 def html(data: Iterable[bytes]) -> Iterator[bytes]:

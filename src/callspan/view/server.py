@@ -170,7 +170,7 @@ async def _rate(source: StoreSource, request: Request) -> Response:
 
     def kept(view: View) -> object:
         record = rate.rate(view, bytes(sent))
-        view.access.keep(record)
+        view.access.write_reward(record)
         return record
 
     return await _answer(source, kept, request)

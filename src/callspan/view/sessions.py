@@ -52,9 +52,9 @@ class SessionsPage(msgspec.Struct):
 
 def page(view: View) -> SessionsPage:
     """Return a page of the sessions selected by the filter line `q`; `after` is the number of sessions before it."""
-    (reader, which), offset = view.chosen(), view.after()
+    (reader, selection), offset = view.filtered(), view.after()
     most = _ROWS if offset else _FIRST
-    found = reader.sessions(msgspec.structs.replace(which, offset=offset, limit=most + 1))
+    found = reader.sessions(msgspec.structs.replace(selection, offset=offset, limit=most + 1))
     rows: list[Row] = []
     while some := list(islice(found, min(_AT_ONCE, most - len(rows)))):
         rows += session_rows(reader, some)

@@ -36,7 +36,7 @@ class Access(NamedTuple):
 
     open: Callable[[], Reader]
     """Opens the store for reading. Raises its drivers' errors."""
-    chosen: Callable[[str], tuple[CallFilter, Scoring]]
+    parse_filter: Callable[[str], tuple[CallFilter, Scoring]]
     """Parses a filter line. Raises BadQueryError."""
     arguments: Callable[[str], list[str]]
     """Converts a filter line to command arguments."""
@@ -46,7 +46,7 @@ class Access(NamedTuple):
     """Returns the exceptions of an unreadable store."""
     waiting: Callable[[], list[str]]
     """Returns sentences about waiting and lost records."""
-    keep: Callable[[RewardRecord], None]
+    write_reward: Callable[[RewardRecord], None]
     """Writes a rating to the store, which it opens for that. Raises its drivers' errors."""
     name: str
     """The store, without its password."""
@@ -61,10 +61,10 @@ class View(NamedTuple):
     access: Access
     query: Query
 
-    def chosen(self) -> tuple[Reader, CallFilter]:
+    def filtered(self) -> tuple[Reader, CallFilter]:
         """Return the reader and the filter of the filter line `q`. Raises BadQueryError."""
-        which, scoring = self.access.chosen(self.query.get("q", ""))
-        return scored(self.reader, scoring), which
+        selection, scoring = self.access.parse_filter(self.query.get("q", ""))
+        return scored(self.reader, scoring), selection
 
     def required(self, name: str) -> str:
         """Return a query parameter. Raises BadQueryError if it is missing."""
