@@ -384,12 +384,30 @@ def test_losses_of_many_names_fit_into_their_file(tmp_path: Path) -> None:
     assert sum(loss.count for loss in read_losses(tmp_path).dropped.values()) == 1000
 
 
+def refuse(*_: object, **__: object) -> None:
+    raise RuntimeError("can't start new thread")
+
+
+def test_records_are_delivered_although_no_thread_could_be_started_for_the_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A flush does not wait for a thread that is not there."""
+    one, other = FileSink(tmp_path / "one"), FileSink(tmp_path / "other")
+    spool = spool_of(tmp_path / "spool", one=one, other=other)
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refuse)
+        assert spool.append(record("first"))
+        begun = time.monotonic()
+        assert not spool.flush(20)
+        assert time.monotonic() - begun < 10
+    assert spool.append(record("second"))
+    assert spool.close(20)
+    assert one.keys() == other.keys() == ["first", "second"]
+
+
 def test_losses_are_written_although_no_thread_could_be_started_for_the_first(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refuse(*_: object) -> None:
-        raise RuntimeError("can't start new thread")
-
     until(lambda: "callspan-losses" not in {thread.name for thread in threading.enumerate()})
     counter = LossCounter(tmp_path)
     with monkeypatch.context() as patch:

@@ -88,8 +88,14 @@ class Shipper:
         self._thread = thread(self._run, f"callspan-{target.name}")
 
     def start(self) -> None:
-        """Start the thread. Raises RuntimeError during interpreter shutdown."""
-        self._thread.start()
+        """Start the thread, once. Raises RuntimeError if that is impossible now."""
+        if not self.is_started:
+            self._thread.start()
+
+    @property
+    def is_started(self) -> bool:
+        """Whether the thread was started."""
+        return self._thread.ident is not None
 
     def hurry(self, *, looks: bool = False) -> None:
         """Deliver at once, even while waiting after a failure; `looks`: also search for unheld segments."""
@@ -104,7 +110,7 @@ class Shipper:
 
     def join(self, timeout_s: float) -> bool:
         """Return whether the thread ended within the timeout or was never started."""
-        if self._thread.ident is not None:
+        if self.is_started:
             self._thread.join(max(0.0, timeout_s))
         return not self._thread.is_alive()
 

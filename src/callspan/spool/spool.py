@@ -88,6 +88,8 @@ class Spool:
         self._changed = threading.Condition()
         self._segments: dict[Path, Segment] = {}
         self._active: Segment | None = None
+        self._is_running = False
+        """Whether each shipper has its thread."""
         self._shippers: tuple[Shipper, ...] = ()
         """Empty until the first append and after `close`."""
         self._running: tuple[Shipper, ...] = ()
@@ -107,7 +109,7 @@ class Spool:
         try:
             with self._lock:
                 kept = self._write(payload)
-                if not self._shippers:
+                if not self._is_running:
                     self._start()
         except reported(_APPEND):
             self.losses.add("dropped", "error")
@@ -271,7 +273,7 @@ class Spool:
         deadline = time.monotonic() + timeout_s
         goals = [(segment, segment.size) for segment in self.segments()]
         closed = [(path, places.file_size(path)) for path in self.left() if is_own(path) and path not in self._segments]
-        if closed:
+        if closed or self._shippers:
             with self._lock:
                 self._start()
         failing = {shipper: shipper.failures for shipper in self._shippers if shipper.failures}
@@ -279,7 +281,7 @@ class Spool:
             shipper.hurry(looks=bool(closed))
         self.losses.write()
         while behind := [one for one in self._shippers if _is_behind(one, goals, closed)]:
-            failed = all(one.failures >= failing.get(one, inf) + _NEW_FAILURES for one in behind)
+            failed = all(not one.is_started or one.failures >= failing.get(one, inf) + _NEW_FAILURES for one in behind)
             if failed or time.monotonic() >= deadline:
                 return False
             for shipper in behind:
@@ -315,7 +317,7 @@ class Spool:
     def _halt(self, deadline: float) -> None:
         with self._lock:
             self._seal()
-            shippers, self._shippers = self._shippers, ()
+            shippers, self._shippers, self._is_running = self._shippers, (), False
             segments, self._segments = self._segments, {}
         for shipper in shippers:
             shipper.stop()
@@ -357,16 +359,20 @@ class Spool:
 
     def _start(self) -> None:
         # During interpreter shutdown a new thread never starts, and waiting for it would block forever.
-        if self._shippers or sys.is_finalizing():
+        if self._is_running or sys.is_finalizing():
             return
-        forks.await_exit()
-        self._shippers = tuple(Shipper(target, make, self) for target, make in self._sinks.items())
-        self._running += self._shippers
+        self._is_running = True  # before the rest, which a signal handler that appends must not repeat
+        if not self._shippers:
+            forks.await_exit()
+            self._shippers = tuple(Shipper(target, make, self) for target, make in self._sinks.items())
+            self._running += self._shippers
         try:
             for shipper in self._shippers:
                 shipper.start()
         except RuntimeError:
-            log(logging.DEBUG, "The interpreter is shutting down and starts no thread; the next process delivers")
+            # The process is at its limit of threads, or the interpreter is shutting down.
+            self._is_running = False
+            log(logging.DEBUG, "No thread can be started; the next record tries again, or another process delivers")
 
     def at_exit(self, timeout_s: float) -> None:
         """Deliver for a limited time as the process ends. Later appends still reach the disk."""
