@@ -8,7 +8,7 @@ from functools import partial
 from typing import Final
 
 from callspan.fail_open import value_of
-from callspan.providers.error_kinds import capped, error_info
+from callspan.providers.error_kinds import capped, error_info, known_base
 from callspan.record.call import ErrorInfo, Outcome
 from callspan.record.codec import encodable
 
@@ -26,6 +26,7 @@ def call_error(error: BaseException) -> ErrorInfo:
         status=error_status(error),
         body=body,
         exception=qualified_name(type(error)),
+        base=known_base(type(error)),
         message=_message(error),
         request_id=request_id if isinstance(request_id, str) else None,
     )

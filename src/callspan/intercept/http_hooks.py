@@ -45,7 +45,7 @@ def _sending(_args: object, request: Any, _kwargs: object) -> OpenCall | None:
 
 
 def _failed(opened: OpenCall, error: BaseException) -> None:
-    opened.call.attempts.failed(type(error).__name__, error_status(error))
+    opened.call.attempts.failed(type(error), error_status(error))
 
 
 def _received(opened: OpenCall, response: Any) -> None:

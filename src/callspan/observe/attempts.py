@@ -11,7 +11,7 @@ import msgspec
 from callspan.fail_open import fail_open, reported, value_of
 from callspan.process.secrets import masked_error
 from callspan.providers import rate_limits, registry
-from callspan.providers.error_kinds import classify, error_info
+from callspan.providers.error_kinds import classify, error_info, known_base
 from callspan.record.call import Attempt, ErrorInfo, RateLimits, Timing
 
 TOO_MANY_REQUESTS: Final = 429
@@ -31,7 +31,7 @@ class _OpenAttempt(msgspec.Struct, eq=False):
     status: int | None = None
     headers: Mapping[str, str] = {}
     body: Callable[[], bytes] | None = None
-    exception: str | None = None
+    exception: type[BaseException] | None = None
 
 
 class AttemptLog:
@@ -81,7 +81,7 @@ class AttemptLog:
             self._attempts.append(last)
         return last
 
-    def failed(self, exception: str, status: int | None = None) -> None:
+    def failed(self, exception: type[BaseException], status: int | None = None) -> None:
         """Record that the last request raised an exception of this class, which may state the status of its answer."""
         if self._attempts:
             last = self._attempts[-1]
@@ -156,7 +156,7 @@ def _record(number: int, attempt: _OpenAttempt, after: _OpenAttempt | None, now_
 def _error(attempt: _OpenAttempt) -> tuple[str, str]:
     """Return callspan's error kind and the `error.type` of a failed attempt."""
     if attempt.exception is not None:
-        return classify(attempt.status, None, None, None, attempt.exception), attempt.exception
+        return classify(attempt.status, None, None, None, known_base(attempt.exception)), attempt.exception.__name__
     content = value_of(attempt.body) if attempt.body is not None else None
     attempt.body = None
     info = masked_error(error_info(status=attempt.status, body=_json(content)))

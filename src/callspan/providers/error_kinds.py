@@ -32,16 +32,11 @@ _RETRYABLE: Final = frozenset({"rate_limit", "timeout", "connection", "overloade
 
 _EXCEPTIONS: Final = {
     "cancelled": "Cancelled CancelledError GeneratorExit KeyboardInterrupt SystemExit",
-    "timeout": (
-        "APITimeoutError TimeoutError TimeoutException ReadTimeout ConnectTimeout WriteTimeout PoolTimeout"
-        " ServerTimeoutError SocketTimeoutError ConnectionTimeoutError"
-    ),
+    "timeout": "APITimeoutError TimeoutError TimeoutException ServerTimeoutError ReadTimeout ConnectTimeout",
     "connection": (
-        "APIConnectionError ConnectError ReadError WriteError CloseError NetworkError TransportError ProtocolError"
-        " RemoteProtocolError LocalProtocolError ProxyError ConnectionError ConnectionResetError BrokenPipeError"
-        " ConnectionRefusedError ConnectionAbortedError ClientConnectionError ClientConnectorError ClientOSError"
-        " ClientPayloadError ServerDisconnectedError SSLError gaierror IncompleteRead ConnectionClosedError"
-        " ConnectionClosedOK InvalidMessage"
+        "APIConnectionError TransportError NetworkError ProtocolError ProxyError ConnectionError ClientConnectionError"
+        " ClientPayloadError SSLError gaierror IncompleteRead ConnectionClosed WebSocketConnectionClosedError"
+        " InvalidMessage"
     ),
     "parsing": (
         "APIResponseValidationError JSONDecodeError ValidationError UnicodeDecodeError DecodingError DecodeError"
@@ -50,7 +45,7 @@ _EXCEPTIONS: Final = {
     "content_filter": "ContentFilterFinishReasonError",
     "auth": "OAuthError CredentialsError IdentityTokenFileError WorkloadIdentityError SubjectTokenProviderError",
 }
-"""Exception classes that determine the kind regardless of a response; names without their module."""
+"""Exception classes that determine the kind regardless of a response, with all classes below them; without module."""
 
 _WORDS: Final = {
     "quota": (
@@ -172,7 +167,7 @@ def classify(
     """Return the kind of an error, see `ErrorInfo.kind`.
 
     `status` is the HTTP status, `error_type` and `code` the provider's words, `exception` a class name with or without
-    its module. All may be None; if nothing is known the kind is `unknown`. Never raises.
+    its module, see `known_base`. All may be None; if nothing is known the kind is `unknown`. Never raises.
     """
     name = None if exception is None else _class_name(exception)
     if name in _BY_EXCEPTION:
@@ -194,23 +189,30 @@ def classify(
     return "unknown"
 
 
+def known_base(kind: type[BaseException]) -> str:
+    """Return the name of the nearest class of an exception's hierarchy that has a kind, else its own name."""
+    names = [base.__name__ for base in kind.__mro__]
+    return next((name for name in names if name in _BY_EXCEPTION or _folded(name) in _BY_REPEATED), names[0])
+
+
 def error_info(
-    *, status: int | None = None, body: object, exception: str | None = None, message: str | None = None,
-    request_id: str | None = None,
+    *, status: int | None = None, body: object, exception: str | None = None, base: str | None = None,
+    message: str | None = None, request_id: str | None = None,
 ) -> ErrorInfo:  # fmt: skip
     """Return the facts of an error.
 
     `body` is the parsed error body (complete, or only its inner `error`), its text, or None. `exception` is the
-    qualified class the caller got, `message` its message; the body's own message is preferred. `type` is the provider's
-    type (Anthropic), or its code or type (OpenAI and compatible servers), else the class of the exception, else the
-    status, else `_OTHER`. Messages are truncated to `MAX_MESSAGE_BYTES`.
+    qualified class the caller got, `base` the class that determines its kind, `message` its message; the body's own
+    message is preferred. `type` is the provider's type (Anthropic), or its code or type (OpenAI and compatible
+    servers), else the class of the exception, else the status, else `_OTHER`. Messages are truncated to
+    `MAX_MESSAGE_BYTES`.
     """
     # Google's OpenAI-compatible endpoint returns a list.
     outer = next(iter(items(body)), body)
     inner = mapping(outer, "error") or outer
     word, code, detail = _word(inner), _code(inner), _short(text(inner, "details", "error_code"))
     text_of_error = _message(inner) or _message(outer) or (body if isinstance(body, str) and body else None) or message
-    kind = classify(status, word, code or detail, text_of_error, exception)
+    kind = classify(status, word, code or detail, text_of_error, base or exception)
     specific = None if code is None or code.isdigit() else code
     general = _class_name(exception) if exception else "_OTHER" if status is None else str(status)
     return ErrorInfo(
