@@ -118,6 +118,26 @@ def test_whatever_a_store_raises_it_is_tried_again(tmp_path: Path, error: BaseEx
     assert sink.keys() == ["first", "second"]
 
 
+class FailingSink(FileSink):
+    """Fails for the first time after a while, then at once."""
+
+    attempts = 0
+
+    def open(self) -> None:
+        self.attempts += 1
+        time.sleep(0.2 if self.attempts == 1 else 0)
+        raise ConnectionRefusedError
+
+
+def test_a_flush_during_which_a_store_begins_to_fail_leaves_pauses(tmp_path: Path) -> None:
+    sink = FailingSink(tmp_path / "out")
+    spool = spool_of(tmp_path / "spool", one=sink)
+    spool.append(record("first"))
+    assert not spool.flush(1)
+    assert sink.attempts <= 1 + 1 / 0.05
+    spool.close(0)
+
+
 def test_appends_in_signal_handlers_are_kept_once(tmp_path: Path) -> None:
     sink = FileSink(tmp_path / "out", 1000)
     spool = spool_of(tmp_path / "spool", one=sink)

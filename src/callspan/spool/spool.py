@@ -276,16 +276,19 @@ class Spool:
         if closed or self._shippers:
             with self._lock:
                 self._start()
-        failing = {shipper: shipper.failures for shipper in self._shippers if shipper.failures}
+        hurry_at, failing = 0.0, {shipper: shipper.failures for shipper in self._shippers if shipper.failures}
         for shipper in self._shippers:
             shipper.hurry(looks=bool(closed))
         self.losses.write()
         while behind := [one for one in self._shippers if _is_behind(one, goals, closed)]:
             failed = all(not one.is_started or one.failures >= failing.get(one, inf) + _NEW_FAILURES for one in behind)
-            if failed or time.monotonic() >= deadline:
+            now = time.monotonic()
+            if failed or now >= deadline:
                 return False
-            for shipper in behind:
-                shipper.hurry()
+            if now >= hurry_at:  # a failure also ends the wait below
+                hurry_at = now + _LOOK_S
+                for shipper in behind:
+                    shipper.hurry()
             with self._changed:
                 self._changed.wait(min(_LOOK_S, max(0.0, deadline - time.monotonic())))
         return bool(self._shippers) or not (goals or closed)
