@@ -7,7 +7,6 @@ import gc
 import logging
 import os
 import signal
-import sys
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
@@ -82,38 +81,18 @@ def _nothing_left_open() -> Iterator[None]:
         assert not [str(one.message) for one in caught if issubclass(one.category, ResourceWarning)]
 
 
-class _LogCollector(logging.Handler):
-    def __init__(self, messages: list[str]) -> None:
-        super().__init__(logging.WARNING)
-        self._messages = messages
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self._messages.append(f"{record.name}: {record.getMessage()}")
-
-
 @pytest.fixture
-def nothing_warned(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
-    """Fail the test if anything is logged at WARNING or above, by whichever logger, or a warning is issued.
+def nothing_warned(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
+    """Fail the test if anything is logged at WARNING or above, by whichever logger, or a resource is left open.
 
-    What Python cannot raise (in finalizers and threads) counts as well. Gives what was heard so far.
+    Other warnings fail every test, also those in finalizers and threads.
     """
-    messages: list[str] = []
-    root, handler = logging.getLogger(), _LogCollector(messages)
-    level, disabled = root.level, root.manager.disable
-    monkeypatch.setattr(
-        sys, "unraisablehook", lambda seen: messages.append(f"unraisable: {seen.exc_value!r} in {seen.object!r}")
-    )
-    root.addHandler(handler)
-    root.setLevel(min(level or logging.WARNING, logging.WARNING))
-    logging.disable(logging.NOTSET)
+    caplog.set_level(logging.WARNING)
     with warnings.catch_warnings():
-        warnings.simplefilter("default")
-        warnings.showwarning = lambda message, category, *_, **__: messages.append(f"{category.__name__}: {message}")
-        yield messages
-    root.removeHandler(handler)
-    root.setLevel(level)
-    logging.disable(disabled)
-    assert messages == []
+        warnings.simplefilter("error", ResourceWarning)
+        yield
+    heard = [record for when in ("setup", "call") for record in caplog.get_records(when)]
+    assert [one.getMessage() for one in heard if one.levelno >= logging.WARNING] == []
 
 
 @pytest.fixture

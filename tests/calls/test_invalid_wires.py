@@ -266,7 +266,7 @@ async def test_an_invalid_body_reaches_the_caller_and_is_one_call(
 
 
 async def test_invalid_json_is_not_reported_as_an_error_of_callspan(
-    stream: bool, sdk: str, mode: Mode, seen: Captured, nothing_warned: list[str]
+    stream: bool, sdk: str, mode: Mode, seen: Captured, nothing_warned: None
 ) -> None:
     """A caller of a raw response may read anything; only errors of callspan are logged."""
     body = b'data: {"a":\n\ndata: nonsense\n\n' if stream else b"<html>"

@@ -27,7 +27,7 @@ pytestmark = pytest.mark.usefixtures("no_settings")
 
 
 async def test_a_stream_never_holds_the_callers_context(
-    provider: ScriptedProvider, seen: Captured, nothing_warned: list[str]
+    provider: ScriptedProvider, seen: Captured, nothing_warned: None
 ) -> None:
     """Between chunks the caller's own span is current; a stream closed in another task's context raises nothing."""
     provider.reply(text="one two three four")

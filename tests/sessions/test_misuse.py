@@ -127,7 +127,7 @@ def test_misuse_raises_where_it_is_asked_to(seen: Seen, what: str) -> None:
 
 
 @pytest.mark.parametrize("what", MISUSES)
-def test_disabled_callspan_ignores_misuse(switched_off: None, nothing_warned: list[str], what: str) -> None:
+def test_disabled_callspan_ignores_misuse(switched_off: None, nothing_warned: None, what: str) -> None:
     with session("s") as own:
         MISUSES[what][1](own)
 
@@ -182,7 +182,7 @@ def test_one_warning_for_all_uses_says_that_nothing_is_recorded(
 @pytest.mark.parametrize("use", USES)
 @pytest.mark.parametrize("variable", ["CALLSPAN_ENABLED=off", "OTEL_SDK_DISABLED=true"])
 def test_switched_off_by_the_environment_is_silent(
-    use: Callable[[], object], variable: str, nothing_warned: list[str], monkeypatch: pytest.MonkeyPatch
+    use: Callable[[], object], variable: str, nothing_warned: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(*variable.split("="))
     use()
