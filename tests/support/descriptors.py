@@ -1,6 +1,6 @@
 """Descriptors: notes where callspan opens a file by itself that SQLite has opened in this process, or its -wal or -shm.
 
-Closing such a descriptor drops SQLite's locks on the file. Files are compared by inode: a link is the same file.
+Closing such a descriptor drops SQLite's locks on the file, by whatever names the two have opened it.
 """
 
 from __future__ import annotations
@@ -14,10 +14,8 @@ from urllib.parse import unquote
 import callspan
 
 _OURS = str(Path(callspan.__file__).parent) + os.sep
-_inodes: dict[tuple[int, int], Path] = {}
-"""Of the files that SQLite has opened."""
-_awaited: set[Path] = set()
-"""Files that it opens, and perhaps creates, right now."""
+_opened: set[Path] = set()
+"""Files that SQLite has opened."""
 found: list[str] = []
 """Where it happened, since the last `forget`."""
 
@@ -29,16 +27,19 @@ def watch() -> None:
 
 def forget() -> None:
     """Forget the files and what was found."""
-    _inodes.clear()
-    _awaited.clear()
+    _opened.clear()
     found.clear()
 
 
 def _hook(event: str, arguments: tuple[object, ...]) -> None:
-    if event == "open" and (_inodes or _awaited):
-        _opens(arguments[0])
-    elif event == "sqlite3.connect" and arguments[0] not in ("", ":memory:"):
-        _awaited.add(_path(arguments[0]))
+    if event == "sqlite3.connect" and arguments[0] not in ("", ":memory:"):
+        _opened.add(_path(arguments[0]))
+    elif event == "open" and _opened and isinstance(arguments[0], str | bytes | os.PathLike):
+        place = _caller(sys._getframe(1))
+        name = Path(os.fsdecode(arguments[0])).absolute()
+        main = name.with_name(name.name.removesuffix("-wal").removesuffix("-shm"))
+        if place is not None and any(_are_one(main, file) for file in list(_opened)):
+            found.append(f"{place} opens {name}")
 
 
 def _path(database: object) -> Path:
@@ -48,28 +49,11 @@ def _path(database: object) -> Path:
     return Path(text).absolute()
 
 
-def _opens(opened: object) -> None:
-    place = _caller(sys._getframe(2))
-    if place is None or not isinstance(opened, str | bytes | os.PathLike):
-        return
-    for path in list(_awaited):
-        if (inode := _inode(path)) is not None:
-            _inodes[inode] = path
-            _awaited.discard(path)
-    name = Path(os.fsdecode(opened)).absolute()
-    main = name.with_name(name.name.removesuffix("-wal").removesuffix("-shm"))
-    inode = _inode(main)
-    # The number of a deleted file may be given again.
-    if inode in _inodes and _inode(_inodes[inode]) == inode:
-        found.append(f"{place} opens {name}")
-
-
-def _inode(path: Path) -> tuple[int, int] | None:
+def _are_one(one: Path, other: Path) -> bool:
     try:
-        status = path.stat()
+        return one.samefile(other)
     except OSError:
-        return None
-    return status.st_dev, status.st_ino
+        return False
 
 
 def _caller(frame: FrameType | None) -> str | None:
