@@ -464,3 +464,11 @@ async def test_the_scripted_provider_shows_what_the_client_sent_and_replies_choo
     assert [end.response.output[0].content[0].text for end in ends] == ["e1", "La."]
     assert [request.method for request in mode.provider.requests] == ["GET", "WEBSOCKET", "WEBSOCKET"]
     assert mode.provider.requests[-1].body == {"type": "response.create", "response": SING}
+
+
+async def test_the_scripted_provider_refuses_to_commit_no_audio(mode: Mode) -> None:
+    """Clients commit at the end of their input; an empty turn would have them wait for its transcript."""
+    async with connected(mode) as socket:
+        await socket.send({"type": "input_audio_buffer.commit", "event_id": "mine"})
+        refused = (await socket.until("error"))[-1].error
+    assert (refused.code, refused.event_id) == ("input_audio_buffer_commit_empty", "mine")

@@ -110,7 +110,7 @@ class RealtimeSession:
             case "input_audio_buffer.append":
                 self._append(request)
             case "input_audio_buffer.commit":
-                self._end_turn(self._script.take(request, inference=True, is_due=lambda reply: bool(reply.heard)))
+                self._commit(request)
             case "response.create":
                 self._respond(request)
             case "conversation.item.truncate":
@@ -142,6 +142,13 @@ class RealtimeSession:
         self._end_turn(reply)
         if detection.get("create_response", True):
             self._respond(request)
+
+    def _commit(self, request: ReceivedRequest) -> None:
+        if self._audio_ms == self._turn_began_ms:
+            code = "input_audio_buffer_commit_empty"
+            self._refuse(request, Reply(status=400, error_code=code, message="The input audio buffer is empty."))
+        else:
+            self._end_turn(self._script.take(request, inference=True, is_due=lambda reply: bool(reply.heard)))
 
     def _is_heard(self, reply: Reply) -> bool:
         return reply.heard is not None and self._audio_ms - self._turn_began_ms >= 1000 * reply.heard_s
