@@ -8,9 +8,8 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
-import threading
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import AsyncIterator
+from contextlib import nullcontext
 from functools import partial
 from typing import Any
 
@@ -23,90 +22,38 @@ from agents.voice import (
     OpenAIVoiceModelProvider,
     SingleAgentVoiceWorkflow,
     StreamedAudioInput,
+    STTModelSettings,
     TTSModelSettings,
     VoicePipeline,
     VoicePipelineConfig,
 )
 from stage import weather
 from tests.support.provider import FullProvider
-from tests.support.realtime_server import USAGE, answer, created, event, response, session, speech, transcribed
-from websockets.exceptions import ConnectionClosed
-from websockets.sync.server import serve
+from tests.support.realtime_server import USAGE
 
 import callspan
 from callspan.records import CallRecord
-from callspan.testing import capture
+from callspan.testing import ReceivedRequest, capture
 
 set_trace_processors([])
 SOUND = numpy.zeros(24_000, dtype=numpy.int16)
+SECONDS = {"type": "duration", "seconds": 1.5}
 TOKENS = {
     "type": "tokens", "input_tokens": 20, "output_tokens": 5, "total_tokens": 25,
     "input_token_details": {"audio_tokens": 18, "text_tokens": 2},
 }  # fmt: skip
-CALL = {
-    "id": "item_c", "object": "realtime.item", "type": "function_call", "name": "weather", "call_id": "call_1",
-    "arguments": '{"city":"Oslo"}', "status": "completed",
-}  # fmt: skip
-ABOUT = {"response_id": "resp_1", "output_index": 0}
-ARGUMENTS = {**ABOUT, "item_id": "item_c", "call_id": "call_1", "delta": CALL["arguments"]}
-Events = list[dict[str, Any]]
-ASKED: Events = [
-    session(),
-    *speech("item_1"),
-    created("resp_1"),
-    *transcribed("item_1", "How is the weather?"),
-    event("response.output_item.added", **ABOUT, item={**CALL, "arguments": "", "status": "in_progress"}),
-    event("response.function_call_arguments.delta", **ARGUMENTS),
-    event("response.output_item.done", **ABOUT, item=CALL),
-    event("response.done", response=response("resp_1", status="completed", usage=USAGE)),
-]
-
-
-@contextmanager
-def websocket_server(greeting: Events, answers: Callable[[Any, int], Events]) -> Iterator[tuple[str, list[str]]]:
-    """A server that greets, and answers each event and its number of that type; its address, and what it received."""
-    received: list[str] = []
-
-    def play(connection: Any) -> None:
-        try:
-            for each in greeting:
-                connection.send(json.dumps(each))
-            for message in connection:
-                frame = json.loads(message)
-                received.append(frame["type"])
-                for each in answers(frame, received.count(frame["type"])):
-                    connection.send(json.dumps(each))
-        except ConnectionClosed:
-            return
-
-    with serve(play, "127.0.0.1", 0, max_size=None) as server:
-        threading.Thread(target=server.serve_forever).start()
-        yield f"ws://127.0.0.1:{server.socket.getsockname()[1]}/v1", received
-        server.shutdown()
-
-
-def in_session(frame: Any, number: int) -> Events:
-    """Acknowledge each item, and answer each create."""
-    item = frame.get("item")
-    added = [] if item is None else [event("conversation.item.added", item={"id": "item_r", **item})]
-    return added + (answer("resp_2", "It rains.") if frame["type"] == "response.create" else [])
-
-
-def in_transcription(frame: Any, number: int) -> Events:
-    """Transcribe each piece of audio, and acknowledge the end of the input."""
-    if frame["type"] == "session.update":
-        return [event("session.updated", session=session(type="transcription", model=None)["session"])]
-    if frame["type"] == "input_audio_buffer.append":
-        return [*speech(f"item_{number}"), *transcribed(f"item_{number}", f"Question {number}?", usage=TOKENS)]
-    return [event("input_audio_buffer.cleared")] if frame["type"] == "input_audio_buffer.clear" else []
 
 
 async def talk(url: str) -> list[str]:
     agent: Any = RealtimeAgent(name="guide", instructions="Be brief.", tools=[function_tool(weather)])
+    models: Any = {"model_name": "gpt-realtime", "input_audio_transcription": {"model": "gpt-4o-transcribe"}}
     kinds: list[str] = []
     with callspan.session("voice"):
-        running = await RealtimeRunner(agent).run(model_config={"api_key": "k", "url": url})
+        running = await RealtimeRunner(agent).run(
+            model_config={"api_key": "k", "url": url, "initial_model_settings": models}
+        )
         async with running:
+            await running.send_audio(SOUND.tobytes())
             async for each in running:
                 kinds.append(each.type)
                 if kinds.count("agent_end") == 2:
@@ -115,11 +62,13 @@ async def talk(url: str) -> list[str]:
     return sorted(kind for kind in kinds if not kind.startswith(("raw", "history")))
 
 
-async def listen(http: str, socket: str, *, is_streamed: bool) -> AsyncIterator[str]:
+async def listen(url: str, *, is_streamed: bool) -> AsyncIterator[str]:
     """What the pipeline emits: audio, and lifecycle events."""
-    async with openai.AsyncOpenAI(api_key="k", base_url=http, websocket_base_url=socket) as client:
+    async with openai.AsyncOpenAI(api_key="k", base_url=url, websocket_base_url=url.replace("http", "ws")) as client:
         config = VoicePipelineConfig(
-            model_provider=OpenAIVoiceModelProvider(openai_client=client), tts_settings=TTSModelSettings(buffer_size=1)
+            model_provider=OpenAIVoiceModelProvider(openai_client=client),
+            stt_settings=STTModelSettings(turn_detection={"type": "server_vad", "create_response": False}),
+            tts_settings=TTSModelSettings(buffer_size=1),
         )
         agent: Any = Agent(name="guide", model=OpenAIResponsesModel(model="gpt-5", openai_client=client))
         workflow = SingleAgentVoiceWorkflow(agent)
@@ -132,25 +81,39 @@ async def listen(http: str, socket: str, *, is_streamed: bool) -> AsyncIterator[
             yield getattr(each, "event", each.type)
 
 
+def frames(provider: FullProvider) -> list[object]:
+    """The types of what was sent over websockets."""
+    return [request.body.get("type") for request in provider.requests if is_frame(request)]
+
+
+def is_frame(request: ReceivedRequest) -> bool:
+    return request.method == "WEBSOCKET"
+
+
 def realtime() -> dict[str, Any]:
-    with websocket_server(ASKED, in_session) as (url, received):
-        kinds = asyncio.run(talk(f"{url}/realtime?model=gpt-realtime"))
-    return {"kinds": kinds, "received": received, "wire": []}
+    calls = [{"name": "weather", "arguments": {"city": "Oslo"}, "id": "call_1"}]
+    with FullProvider() as provider:
+        provider.reply(heard="How is the weather?", heard_usage=SECONDS, tool_calls=calls, usage=USAGE)
+        provider.reply(text="It rains.", audio=1.0, usage=USAGE)
+        kinds = asyncio.run(talk(f"{provider.openai_url.replace('http', 'ws')}/realtime?model=gpt-realtime"))
+        return {"kinds": kinds, "received": frames(provider), "wire": []}
 
 
 def pipeline(*, is_streamed: bool) -> dict[str, Any]:
-    async def runs(http: str, socket: str) -> list[str]:
+    async def runs(url: str) -> list[str]:
         """The kinds of what the pipeline emits, each run of audio once."""
         kinds: list[str] = []
-        async for kind in listen(http, socket, is_streamed=is_streamed):
+        async for kind in listen(url, is_streamed=is_streamed):
             kinds += [kind] if kinds[-1:] != [kind] else []
         return kinds
 
-    greeting = [session(type="transcription", model=None)]
-    with FullProvider() as http, websocket_server(greeting, in_transcription) as (socket, received):
-        http.reply(text="It rains.", repeat=True)
-        kinds = asyncio.run(runs(http.openai_url, socket))
-    return {"kinds": kinds, "received": received, "wire": sorted(request.path for request in http.requests)}
+    with FullProvider() as provider:
+        for number in (1, 2):
+            provider.reply(heard=f"Question {number}?", heard_usage=TOKENS, on=is_frame)
+        provider.reply(text="It rains.", repeat=True)
+        kinds = asyncio.run(runs(provider.openai_url))
+        paths = [request.path for request in provider.requests if not (request.is_upgrade or is_frame(request))]
+        return {"kinds": kinds, "received": frames(provider), "wire": sorted(paths)}
 
 
 def told(one: CallRecord) -> tuple[object, ...]:
