@@ -22,13 +22,11 @@ from typing import Any, Final
 
 import pytest
 from google.protobuf.json_format import MessageToDict
-from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from tests.support.launching import BIN, Stage, answers, free_port, python_of, running
 from tests.support.processes import ROOT
 from tests.support.programs import DEMO_SPANS, SPOKEN, VOICE_CALLS
-from tests.support.receiver import OtlpReceiver, items
+from tests.support.receiver import PATHS, OtlpReceiver, items
 
 pytestmark = [pytest.mark.timeout(300)]
 
@@ -223,10 +221,6 @@ service:
 SIGNALS = ("spans", "logs", "metrics")
 PROTOBUF = "application/x-protobuf"
 EVENT = "gen_ai.client.inference.operation.details"
-PATHS = {
-    ExportTraceServiceRequest: "/v1/traces", ExportLogsServiceRequest: "/v1/logs",
-    ExportMetricsServiceRequest: "/v1/metrics",
-}  # fmt: skip
 
 
 @pytest.fixture

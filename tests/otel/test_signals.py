@@ -13,13 +13,10 @@ import pytest
 from opentelemetry._logs import SeverityNumber
 from opentelemetry.sdk._logs import LoggerProvider
 from opentelemetry.sdk._logs.export import InMemoryLogRecordExporter, SimpleLogRecordProcessor
-from opentelemetry.sdk.metrics import MeterProvider
-from opentelemetry.sdk.metrics.export import InMemoryMetricReader
-from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.sdk.trace.export import SimpleSpanProcessor, SpanExporter, SpanExportResult
-from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 from tests.support.launching import APPS, Stage
 from tests.support.receiver import OtlpReceiver, items, plain
+from tests.support.telemetry import Meters, kept_spans
 
 import callspan
 from callspan import ByteBoundedExporter
@@ -109,7 +106,7 @@ def test_providers_of_the_application_are_left_alone(stage: Stage) -> None:
     after = "print((metrics.get_meter_provider(), trace.get_tracer_provider()) == mine)"
     done = asked(stage, f"otlp='{stage.receiver.url}'", before=OWN_PROVIDERS, after=after)
     assert (done.stdout, done.stderr) == ("True\n", "")
-    assert not stage.receiver.raw
+    assert not stage.receiver.headers
 
 
 def test_a_missing_exporter_logs_one_line_that_says_what_to_install(stage: Stage) -> None:
@@ -240,12 +237,12 @@ class Exported:
 
     def __init__(self, provider: ScriptedProvider) -> None:
         self._provider = provider
-        self._logs, self._spans = InMemoryLogRecordExporter(), InMemorySpanExporter()
-        self.metrics = InMemoryMetricReader()
-        tracing, logging, metering = TracerProvider(), LoggerProvider(), MeterProvider([self.metrics])
+        self._logs, self.metrics, logging = InMemoryLogRecordExporter(), Meters(), LoggerProvider()
+        tracing, self._spans = kept_spans()
         logging.add_log_record_processor(SimpleLogRecordProcessor(self._logs))
-        tracing.add_span_processor(SimpleSpanProcessor(self._spans))
-        self.providers = {"tracer_provider": tracing, "logger_provider": logging, "meter_provider": metering}
+        self.providers: dict[str, Any] = {
+            "tracer_provider": tracing, "logger_provider": logging, "meter_provider": self.metrics.provider
+        }  # fmt: skip
 
     def call(self, retries: int = 0, **settings: Any) -> None:
         options: dict[str, Any] = {"api_key": "k", "base_url": self._provider.openai_url, "max_retries": retries}
@@ -292,7 +289,7 @@ def test_every_signal_names_the_state_of_the_conventions_it_follows(
             with step.tool("look"):
                 step.environment([1], reward=1.0)
         callspan.reward(0.5, session_id=session.id)
-        metrics: Any = exported.metrics.get_metrics_data()
+        metrics: Any = exported.metrics.reader.get_metrics_data()
     kinds = {span.name.split()[0] for span in exported.spans}
     assert kinds >= {"chat", "POST", "invoke_workflow", "timestep", "execute_tool"}
     scopes = {(span.instrumentation_scope.name, span.instrumentation_scope.schema_url) for span in exported.spans}

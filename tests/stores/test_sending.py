@@ -237,7 +237,7 @@ def test_the_receivers_words_are_safe(
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", f"http://{receiver.serve_grpc()}")
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc")
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_HEADERS", "authorization=Bearer%20sesame-123")
-    receiver.status, receiver.refusal = 500, ("PERMISSION_DENIED", "no\r\n\x1b[31m way for sesame-123", ())
+    receiver.status, receiver.refusal = 500, ("PERMISSION_DENIED", "no\r\n\x1b[31m way for sesame-123")
     done = ask("--store", url, "send")
     assert done.code == 1
     assert "PERMISSION_DENIED" in said(done)

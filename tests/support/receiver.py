@@ -7,31 +7,25 @@ import threading
 import time
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Final
 
-from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest, ExportLogsServiceResponse
-from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
-    ExportMetricsServiceRequest,
-    ExportMetricsServiceResponse,
-)
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
-    ExportTraceServiceRequest,
-    ExportTraceServiceResponse,
-)
+from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
+from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
 from opentelemetry.proto.metrics.v1.metrics_pb2 import Metric
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
-from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from typing_extensions import Self
 
-_SIGNALS: Final[dict[str, tuple[Any, Any]]] = {
-    "/v1/traces": (ExportTraceServiceRequest, ExportTraceServiceResponse),
-    "/v1/logs": (ExportLogsServiceRequest, ExportLogsServiceResponse),
-    "/v1/metrics": (ExportMetricsServiceRequest, ExportMetricsServiceResponse),
+PATHS: Final[dict[Any, str]] = {
+    ExportTraceServiceRequest: "/v1/traces",
+    ExportLogsServiceRequest: "/v1/logs",
+    ExportMetricsServiceRequest: "/v1/metrics",
 }
+"""Where each kind of request is sent by HTTP. The answer to one that is accepted is empty."""
 
 
 class ReceivedSpan:
@@ -64,14 +58,12 @@ class OtlpReceiver:
         self.max_bytes = max_bytes
         self.status = 200
         self.statuses: dict[str, int] = {}
-        self.refusal: tuple[str, str, tuple[tuple[str, bytes], ...]] = ("RESOURCE_EXHAUSTED", "refused", ())
-        """Status, details and trailing metadata."""
+        self.refusal = ("RESOURCE_EXHAUSTED", "refused")
+        """Status and details."""
         self.headers: list[dict[str, str]] = []
         """Those of every request, with lower-case names."""
         self.refused: list[int] = []
         """Sizes of the requests that were refused, decompressed."""
-        self.raw: list[bytes] = []
-        """Every request that arrived, decompressed, refused ones too."""
         self._requests: list[Any] = []
         self._news = threading.Condition()
         self._http = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
@@ -84,43 +76,40 @@ class OtlpReceiver:
         """The base address for `OTEL_EXPORTER_OTLP_ENDPOINT`."""
         return f"http://127.0.0.1:{self._http.server_address[1]}"
 
-    def tracer_provider(self) -> TracerProvider:
-        """Return a provider whose spans are sent here as they end. Needs OpenTelemetry's exporter."""
-        from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
-
-        provider = TracerProvider()
-        provider.add_span_processor(SimpleSpanProcessor(OTLPSpanExporter(endpoint=f"{self.url}/v1/traces")))
-        return provider
-
     def serve_grpc(self) -> str:
         """Listen for gRPC too, with its usual limit of 4 MiB a message; return `host:port`. Needs grpcio."""
         import grpc  # type: ignore[import-not-found,import-untyped,unused-ignore]
 
+        def answer(kind: Any, body: bytes, context: Any) -> bytes:
+            self.headers.append(dict(context.invocation_metadata()))
+            if self.take(PATHS[kind], body) != 200:
+                code, details = self.refusal
+                context.abort(grpc.StatusCode[code], details)
+            return b""
+
         self._grpc = grpc.server(ThreadPoolExecutor(2))
-        services = {
-            f"/opentelemetry.proto.collector.{kind}.v1.{kind.capitalize()}Service/Export": f"/v1/{plural}"
-            for kind, plural in (("trace", "traces"), ("logs", "logs"), ("metrics", "metrics"))
-        }
-        self._grpc.add_generic_rpc_handlers((_grpc_handler(grpc, services, self),))
+        for kind in PATHS:
+            service = kind.DESCRIPTOR.file.services_by_name.values()[0].full_name
+            method = grpc.unary_unary_rpc_method_handler(partial(answer, kind))
+            self._grpc.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, {"Export": method}),))
         port = self._grpc.add_insecure_port("127.0.0.1:0")
         self._grpc.start()
         return f"127.0.0.1:{port}"
 
-    def take(self, path: str, body: bytes) -> tuple[int, bytes]:
-        """Answer one decompressed request; status and body."""
-        request, response = _SIGNALS.get(path, (None, None))
-        if request is None:
-            return 404, b""
-        parsed = request.FromString(body)
+    def take(self, path: str, body: bytes) -> int:
+        """Take one decompressed request; return the status of the answer."""
+        kind = next((kind for kind, taken in PATHS.items() if taken == path), None)
+        if kind is None:
+            return 404
+        parsed = kind.FromString(body)
         with self._news:
-            self.raw.append(body)
             status = self.statuses.get(path, self.status)
             if status != 200 or (self.max_bytes is not None and len(body) > self.max_bytes):
                 self.refused.append(len(body))
-                return (status if status != 200 else 413), b""
+                return status if status != 200 else 413
             self._requests.append(parsed)
             self._news.notify_all()
-        return 200, response().SerializeToString()
+        return 200
 
     @property
     def requests(self) -> list[Any]:
@@ -199,35 +188,12 @@ def _handler(receiver: OtlpReceiver) -> type[BaseHTTPRequestHandler]:
             if self.headers.get("content-encoding") == "gzip":
                 body = gzip.decompress(body)
             receiver.headers.append({name.lower(): value for name, value in self.headers.items()})
-            status, answer = receiver.take(self.path, body)
-            self.send_response(status)
+            self.send_response(receiver.take(self.path, body))
             self.send_header("content-type", "application/x-protobuf")
-            self.send_header("content-length", str(len(answer)))
+            self.send_header("content-length", "0")
             self.end_headers()
-            self.wfile.write(answer)
 
         def log_message(self, *args: Any) -> None:
             """Say nothing."""
 
     return Handler
-
-
-def _grpc_handler(grpc: Any, paths: dict[str, str], receiver: OtlpReceiver) -> Any:
-    class Handler(grpc.GenericRpcHandler):  # type: ignore[misc]
-        def service(self, details: Any) -> Any:
-            path = paths.get(details.method)
-            if path is None:
-                return None
-
-            def answer(body: bytes, context: Any) -> bytes:
-                receiver.headers.append(dict(context.invocation_metadata()))
-                status, content = receiver.take(path, body)
-                if status != 200:
-                    code, details, metadata = receiver.refusal
-                    context.set_trailing_metadata(metadata)
-                    context.abort(grpc.StatusCode[code], details)
-                return content
-
-            return grpc.unary_unary_rpc_method_handler(answer)
-
-    return Handler()
