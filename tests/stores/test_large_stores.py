@@ -9,27 +9,18 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import urlencode
 
 import pytest
-from tests.support.large_file import (
-    NUMBERED,
-    ORIGINALS,
-    SUFFIXED,
-    TIMES,
-    agents,
-    make_chats,
-    make_session,
-    make_sessions,
-)  # fmt: skip
+from tests.support.large_file import ORIGINALS, TABLES, agents, copies, make_chats, make_session, make_sessions
 from tests.support.scale import scaled, slowness
 from tests.view.conftest import Page, Show, show
 
-from .conftest import SECOND, Deliver, Records, clickhouse
+from .conftest import Deliver, Records, clickhouse
 
 CALLS = 1_000_000
 RSS_MB = 300
@@ -274,13 +265,10 @@ def test_the_examples_on_postgres(postgres_url: str, deliver: Deliver) -> None:
     deliver(postgres_url).write(*agents(Records()))
     psycopg = pytest.importorskip("psycopg")
     with psycopg.connect(postgres_url) as connection:
-        columns = {
-            table: [column.name for column in connection.execute(f"SELECT * FROM {table} LIMIT 0").description]
-            for table in _TABLES
-        }
         last = SERVER_CALLS // ORIGINALS - 1
-        for sql in (*_repeated(last, columns), _CONTENTS.format(last)):
-            connection.execute(sql)
+        for table in ("contents", *TABLES):
+            names = [column.name for column in connection.execute(f"SELECT * FROM {table} LIMIT 0").description]
+            connection.execute(copies(table, names, last if table == "contents" else 1, last))
         connection.execute("ANALYZE")
         for example in _of("postgres"):
             sql = re.sub(r":(\w+)", r"%(\1)s", example.sql)
@@ -305,25 +293,3 @@ def test_the_examples_on_clickhouse(clickhouse_url: str, deliver: Deliver) -> No
         for example in _of("clickhouse"):
             sql = re.sub(r":(\w+)", lambda found: f"'{PARAMETERS[found[1]]}'", example.sql)
             assert client.query(sql).result_rows or "now()" in sql, sql
-
-
-_TABLES = ("calls", "sessions", "timesteps", "events")
-_CONTENTS = """
-INSERT INTO contents (owner, n, hash, role, data, text)
-SELECT substr(owner, 1, 2) || lpad(to_hex({}), 8, '0') || substr(owner, 11), n, hash, role, data, text FROM contents
-"""
-"""Copies the contents of the last copy's sessions."""
-_REPEATED = {
-    **dict.fromkeys(NUMBERED, "lpad(to_hex(k), 8, '0') || substr(o.{0}, 9)"),
-    **dict.fromkeys(SUFFIXED, "o.{0} || '-' || k"),
-    **dict.fromkeys(TIMES, f"o.{{0}} + k::bigint * {ORIGINALS * SECOND}"),
-}
-
-
-def _repeated(times: int, columns: Mapping[str, Sequence[str]]) -> Iterator[str]:
-    """Yield the statements that add so many copies of each row of Postgres' tables, without their contents."""
-    for table in _TABLES:
-        names = columns[table]
-        values = ", ".join(_REPEATED.get(name, "o.{0}").format(name) for name in names)
-        numbers = f"generate_series(1, {times}) k"
-        yield f"INSERT INTO {table} ({', '.join(names)}) SELECT {values} FROM {numbers} CROSS JOIN {table} o"

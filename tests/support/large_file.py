@@ -1,9 +1,9 @@
-"""A large SQLite file within seconds: a few sessions of an agent, delivered as records, then repeated by SQL."""
+"""A large store within seconds: a few sessions of an agent, delivered as records, then repeated by SQL."""
 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Final
@@ -11,44 +11,40 @@ from typing import Final
 import msgspec
 from tests.support.records import SECOND, START_NS, Delivery, Records, event, reward, step
 
-from callspan.records import (
-    Attempt,
-    CallRecord,
-    ErrorInfo,
-    Place,
-    Record,
-)  # fmt: skip
+from callspan.records import Attempt, ErrorInfo, Place, Record
 
 TURNS: Final = 50
 SESSIONS: Final = 20
 ORIGINALS: Final = TURNS * SESSIONS
 _WORDS: Final = "the agent reads the grid and takes one step towards the key before it opens the next door of the hall "
-NUMBERED: Final = ("call_id", "session_id", "timestep_id", "event_id", "reward_id", "trace_id", "span_id")
-"""Ids that begin with the number of the copy, so that those of a copy follow those of the original."""
-SUFFIXED: Final = (
-    "response_id", "request_id", "user_id", "group_id", "task_id", "experiment", "continues", "conversation_id",
-)  # fmt: skip
-"""Ids that end with it."""
-TIMES: Final = ("start_ns", "end_ns", "time_ns")
+_NUMBER: Final = "substr(CAST(100000000 + k AS TEXT), 2)"
 _REPEATED: Final = {
-    **dict.fromkeys(NUMBERED, "printf('%08x', k) || substr({0}, 9)"),
-    **dict.fromkeys(SUFFIXED, "{0} || '-' || k"),
-    **dict.fromkeys(TIMES, f"{{0}} + k * {ORIGINALS * SECOND}"),
-    "request": "{0} + k * :numbers",
-    "output": "{0} + k * :numbers",
-    "contents": """(SELECT json_group_array(json_array(json_extract(r.value, '$[0]'),
-      json_extract(r.value, '$[1]') + k * :numbers, json_extract(r.value, '$[2]') + k * :numbers))
-      FROM json_each({0}) r)""",
+    # Begin with the number of the copy, so that those of a copy follow each other.
+    **dict.fromkeys(
+        ("call_id", "session_id", "timestep_id", "event_id", "reward_id", "trace_id", "span_id"),
+        f"{_NUMBER} || substr({{0}}, 9)",
+    ),
+    **dict.fromkeys(
+        ("response_id", "request_id", "user_id", "group_id", "task_id", "experiment", "continues", "conversation_id"),
+        "{0} || '-' || k",
+    ),
+    **dict.fromkeys(("start_ns", "end_ns", "time_ns"), f"{{0}} + k * {ORIGINALS * SECOND}"),
+    "owner": f"substr({{0}}, 1, 2) || {_NUMBER} || substr({{0}}, 11)",
 }
-"""SQL of a column in copy `k`; columns that are not here stay as they are."""
-_CONTENTS: Final = """
-INSERT INTO contents (n, owner, hash, role, data, text)
-SELECT n + k * :numbers, CASE WHEN owner = 's:' || :single THEN owner
-    ELSE substr(owner, 1, 2) || printf('%08x', k) || substr(owner, 11) END, randomblob(16), role, data, text
-  FROM numbers CROSS JOIN contents
-"""
-_NUMBERS: Final = 1 << 32
-"""More than the contents of an original session have."""
+"""SQL of a column in copy `k`, in SQLite and Postgres; columns that are not here stay as they are."""
+_MORE: Final = 1 << 32
+"""More than the contents of one session."""
+_IN_ONE_SESSION: Final = {
+    **_REPEATED,
+    **dict.fromkeys(("session_id", "user_id", "owner"), "{0}"),
+    **dict.fromkeys(("timestep", "sequence"), f"{{0}} + k * {ORIGINALS}"),
+    **dict.fromkeys(("n", "request", "output"), f"{{0}} + k * {_MORE}"),
+    "contents": f"""(SELECT json_group_array(json_array(json_extract(r.value, '$[0]'),
+      json_extract(r.value, '$[1]') + k * {_MORE}, json_extract(r.value, '$[2]') + k * {_MORE}))
+      FROM json_each({{0}}) r)""",
+}
+"""The same where all copies are of one session, in SQLite."""
+TABLES: Final = ("calls", "sessions", "timesteps", "events", "rewards")
 
 
 def make_sessions(path: Path, calls: int) -> None:
@@ -57,10 +53,8 @@ def make_sessions(path: Path, calls: int) -> None:
 
 
 def make_session(path: Path, steps: int) -> None:
-    """Make a file with one session of so many steps, a multiple of `ORIGINALS`, and one of `TURNS` steps."""
-    numbers = f"{{0}} + k * {ORIGINALS}"
-    repeated = {**_REPEATED, "session_id": "{0}", "user_id": "{0}", "timestep": numbers, "sequence": numbers}
-    _make(path, long_agent(Records()), steps // ORIGINALS, repeated)
+    """Make a file with one session of so many steps, a multiple of `ORIGINALS`; each knows the last few."""
+    _make(path, _agent(Records(), 0, ORIGINALS, known=5), steps // ORIGINALS, _IN_ONE_SESSION)
 
 
 def make_chats(path: Path, user_id: str) -> None:
@@ -77,35 +71,27 @@ def _make(path: Path, originals: Iterable[Record], times: int, repeated: Mapping
         for pragma in ("journal_mode=OFF", "synchronous=OFF", "cache_size=-1000000", "temp_store=MEMORY"):
             connection.execute(f"PRAGMA {pragma}").fetchall()
         connection.execute("BEGIN")
-        _repeat(connection, times, repeated)
+        for table in ("contents", *TABLES):
+            names = [row[1] for row in connection.execute(f"PRAGMA table_info({table})") if row[1] != "id"]
+            connection.execute(copies(table, names, 1, times - 1, repeated))
         connection.execute("COMMIT")
         connection.execute("PRAGMA journal_mode=WAL").fetchall()
 
 
-def _repeat(connection: sqlite3.Connection, times: int, repeated: Mapping[str, str]) -> None:
-    (single,) = connection.execute("SELECT max(session_id) FROM sessions").fetchone()
-    values = {"numbers": _NUMBERS, "single": single if repeated["session_id"] == "{0}" else ""}
-    connection.execute("CREATE TEMP TABLE numbers (k INTEGER PRIMARY KEY)")
-    connection.executemany("INSERT INTO numbers VALUES (?)", [(number,) for number in range(1, times)])
-    for sql in (_CONTENTS, *(_rows(connection, table, repeated) for table in _TABLES)):
-        connection.execute(sql, values)
-
-
-_TABLES: Final = ("calls", "sessions", "timesteps", "events", "rewards")
-
-
-def _rows(connection: sqlite3.Connection, table: str, repeated: Mapping[str, str]) -> str:
-    names = [row[1] for row in connection.execute(f"PRAGMA table_info({table})") if row[1] != "id"]
+def copies(table: str, names: Sequence[str], first: int, last: int, repeated: Mapping[str, str] = _REPEATED) -> str:
+    """Return the SQL that adds these copies of each row of a table."""
     values = [repeated.get(name, "{0}").format(name) for name in names]
-    return (
-        f"INSERT OR IGNORE INTO {table} ({', '.join(names)}) SELECT {', '.join(values)} FROM numbers CROSS JOIN {table}"
-    )
+    numbers = f"VALUES ({first}) UNION ALL SELECT k + 1 FROM numbers WHERE k < {last}"
+    return f"""
+WITH RECURSIVE numbers(k) AS ({numbers}) INSERT INTO {table} ({", ".join(names)})
+SELECT {", ".join(values)} FROM numbers CROSS JOIN {table} WHERE true ON CONFLICT DO NOTHING
+"""
 
 
 def agents(records: Records) -> Iterator[Record]:
     """Yield the records of `SESSIONS` sessions: a turn is a step, a call, a tool that ran and its reward."""
     for number in range(SESSIONS):
-        yield from _agent(records, number)
+        yield from _agent(records, number, TURNS)
 
 
 def chats(records: Records, user_id: str) -> Iterator[Record]:
@@ -124,9 +110,10 @@ def chats(records: Records, user_id: str) -> Iterator[Record]:
             history = [*history, {"role": "assistant", "content": answer}]
 
 
-def _agent(records: Records, number: int) -> Iterator[Record]:
-    session_id = records.new_id()
-    began = number * TURNS
+def _agent(records: Records, number: int, turns: int, known: int | None = None) -> Iterator[Record]:
+    """Yield the records of a session; its calls have all of their history, or the last messages that are known."""
+    session_id, began = records.new_id(), number * turns
+    end_ns = START_NS + (began + turns) * SECOND
     yield records.session(
         session_id,
         name=f"gridworld-{number % 3}",
@@ -135,7 +122,7 @@ def _agent(records: Records, number: int) -> Iterator[Record]:
         experiment=f"experiment-{number % 2}",
         user_id=f"user-{number}",
         start_ns=START_NS + began * SECOND,
-        end_ns=START_NS + (began + TURNS) * SECOND,
+        end_ns=end_ns,
         outcome="success",
         metadata={"seed": number},
     )
@@ -143,40 +130,29 @@ def _agent(records: Records, number: int) -> Iterator[Record]:
         {"role": "system", "content": f"Agent {number}: " + _WORDS * 20},
         {"role": "user", "content": f"Fetch the key of room {number}."},
     ]
-    for turn in range(TURNS):
-        step_id = records.new_id()
-        at_s = began + turn
-        answer = f"Step {turn} of agent {number}: {_WORDS[turn:]}"
-        yield from _turn(records, Place(session_id=session_id, timestep=turn, timestep_id=step_id), at_s)
-        yield _call(records, history, answer, Place(session_id=session_id, timestep=turn, timestep_id=step_id), at_s)
+    for turn in range(turns):
+        place = Place(session_id=session_id, timestep=turn, timestep_id=records.new_id())
+        answer = f"Step {turn} of agent {number}: {_WORDS[turn % TURNS :]}"
+        before = f"resp_{began + turn - 1}" if turn and known is None else None
+        yield from _turn(records, history[-(known or len(history)) :], answer, place, began + turn, before)
         seen = f"Room {turn} of agent {number}. " + _WORDS * (15 if turn % 10 == 0 else 1)
         history = [*history, {"role": "assistant", "content": answer}, {"role": "user", "content": seen}]
     if number % 2:
-        yield reward(
-            records.new_id(), number / SESSIONS, session_id=session_id, scope="session",
-            time_ns=START_NS + (began + TURNS) * SECOND,
-        )  # fmt: skip
+        yield reward(records.new_id(), number / SESSIONS, session_id=session_id, scope="session", time_ns=end_ns)
 
 
-def long_agent(records: Records) -> Iterator[Record]:
-    """Yield the records of one session of `ORIGINALS` turns, of which each call knows the last few."""
-    session_id = records.new_id()
-    yield records.session(session_id, name="long", start_ns=START_NS, outcome="success")
-    for turn in range(ORIGINALS):
-        place = Place(session_id=session_id, timestep=turn, timestep_id=records.new_id())
-        history: list[object] = [
-            {"role": "user", "content": f"Room {number} of the long agent. {_WORDS}"}
-            for number in range(turn, turn + 5)
-        ]
-        yield from _turn(records, place, turn)
-        made = _call(records, history, f"Step {turn}: {_WORDS}", place, turn)
-        # Its requests have all of their history.
-        request = msgspec.structs.replace(made.request, continues=None, conversation_id=None)
-        yield msgspec.structs.replace(made, request=request)
-
-
-def _call(records: Records, history: list[object], answer: str, place: Place, at_s: int) -> CallRecord:
-    failed = at_s % 97 == 0
+def _turn(
+    records: Records, history: list[object], answer: str, place: Place, at_s: int, before: str | None
+) -> Iterator[Record]:
+    start_ns, failed = START_NS + at_s * SECOND, at_s % 97 == 0
+    yield step(
+        str(place.timestep_id), session_id=place.session_id, index=place.timestep or 0, start_ns=start_ns,
+        end_ns=start_ns + SECOND, outcome="success", terminated=False,
+    )  # fmt: skip
+    yield event(
+        records.new_id(), session_id=place.session_id, timestep_id=place.timestep_id, timestep=place.timestep,
+        time_ns=start_ns + SECOND // 2, sequence=place.timestep, data={"room": at_s}, reward=(at_s % 7) / 7,
+    )  # fmt: skip
     made = records.call(
         history,
         answer,
@@ -189,21 +165,9 @@ def _call(records: Records, history: list[object], answer: str, place: Place, at
         metadata={"user_id": f"user-{at_s // TURNS}", "run_id": f"run-{at_s // TURNS}"},
         attempts=[Attempt(number=1, start_ns=5, status=500 if failed else 200, request_id=f"req_{at_s}")],
     )
-    before = f"resp_{at_s - 1}" if at_s % TURNS else None
-    return msgspec.structs.replace(
+    conversation_id = f"conv_{at_s // TURNS}"
+    yield msgspec.structs.replace(
         made,
-        request=msgspec.structs.replace(made.request, continues=before, conversation_id=f"conv_{at_s // TURNS}"),
+        request=msgspec.structs.replace(made.request, continues=before, conversation_id=conversation_id),
         response=made.response and msgspec.structs.replace(made.response, id=f"resp_{at_s}"),
     )
-
-
-def _turn(records: Records, place: Place, at_s: int) -> Iterator[Record]:
-    start_ns = START_NS + at_s * SECOND
-    yield step(
-        str(place.timestep_id), session_id=place.session_id, index=place.timestep or 0, start_ns=start_ns,
-        end_ns=start_ns + SECOND, outcome="success", terminated=False,
-    )  # fmt: skip
-    yield event(
-        records.new_id(), session_id=place.session_id, timestep_id=place.timestep_id, timestep=place.timestep,
-        time_ns=start_ns + SECOND // 2, sequence=place.timestep, data={"room": at_s}, reward=(at_s % 7) / 7,
-    )  # fmt: skip
