@@ -14,25 +14,23 @@ import json
 import logging
 import os
 import sys
-import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import aclosing, closing
+from contextlib import aclosing
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from opentelemetry import trace
-from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
-from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from pydantic import BaseModel
 
 sys.path.append(str(Path(__file__).parents[4]))
 from tests.support.provider import FullProvider
+from tests.support.telemetry import kept_spans
 
 import callspan
-from callspan.stores import EmptyStoreError
 from callspan.testing import ReceivedRequest, Reply, ScriptedProvider
 
 os.environ |= {
@@ -134,41 +132,37 @@ def play(makers: Mapping[str, Callable[..., Any]], scenes: Mapping[str, Scene]) 
 
     A maker gets the provider and the options of a scene. A scene may be a coroutine function.
     """
-    exporter, provider, messages = InMemorySpanExporter(), TracerProvider(), list[str]()
-    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    (provider, exporter), messages, outcomes = kept_spans(), list[str](), dict[str, str]()
     trace.set_tracer_provider(provider)
     listener = logging.Handler(logging.WARNING)
     listener.emit = lambda record: messages.append(record.getMessage())  # type: ignore[method-assign]
     logging.getLogger("callspan").addHandler(listener)
-    with tempfile.TemporaryDirectory() as directory:
-        store = f"sqlite:///{directory}/calls.db"
-        handle = callspan.instrument(stores=store) if sys.argv[-1] == "on" else None
-        results = {
-            f"{maker}:{name}": _play(name, scene, make, exporter, partial(_outcomes, handle, store))
-            for maker, make in makers.items()
-            for name, scene in scenes.items()
-        }
+
+    def ended(call: Any) -> None:
+        outcomes[call.call_id] = call.outcome
+
+    def settle() -> None:
+        """Wait for the ends of streams that were left."""
+        gc.collect()
         if handle is not None:
-            handle.uninstrument()
+            handle.force_flush()
+
+    callspan.add_callback("after_record", ended, kinds=["call"])
+    handle = callspan.instrument(stores=()) if sys.argv[-1] == "on" else None
+    results = {}
+    for maker, make in makers.items():
+        for name, scene in scenes.items():
+            exporter.clear()
+            outcomes.clear()
+            results[f"{maker}:{name}"] = _play(name, scene, make, exporter, settle) | {"outcomes": [*outcomes.values()]}
+    if handle is not None:
+        handle.uninstrument()
     print("\nRESULT " + json.dumps({"scenes": results, "heard": messages}))
 
 
-def _outcomes(handle: callspan.Handle | None, store: str) -> list[str]:
-    """How the calls in the store ended, the newest first."""
-    if handle is not None:
-        handle.force_flush()
-    try:
-        with closing(callspan.open_store(store)) as reader:
-            return [call.outcome for call in reader.calls()]
-    except EmptyStoreError:
-        return []
-
-
 def _play(
-    name: str, scene: Scene, make: Callable[..., Any], exporter: InMemorySpanExporter, outcomes: Callable[[], list[str]]
+    name: str, scene: Scene, make: Callable[..., Any], exporter: InMemorySpanExporter, settle: Callable[[], None]
 ) -> dict[str, Any]:
-    exporter.clear()
-    before = len(outcomes())
     with FullProvider() as provider:
         script(provider, name.rpartition(":")[2])
         with trace.get_tracer("app").start_as_current_span("caller") as caller:
@@ -176,8 +170,7 @@ def _play(
             result = asyncio.run(result) if inspect.iscoroutine(result) else result
         # Counting tokens is free, and no call.
         requests = [one for one in provider.requests if not one.is_upgrade and not one.path.endswith("/count_tokens")]
-    gc.collect()
-    recorded = outcomes()  # it waits for the ends of streams that were left
+    settle()
     spans = exporter.get_finished_spans()
     calls = [span for span in spans if (span.attributes or {}).get(OPERATION) == "chat"]
     above = [_above(span, spans) for span in calls]
@@ -186,7 +179,6 @@ def _play(
         "wire": [request.path for request in requests],
         "spans": sum("callspan.call_id" in (span.attributes or {}) for span in calls),
         "llm_spans": len(calls),
-        "outcomes": recorded[: len(recorded) - before],
         "under_caller": sum(caller.get_span_context().span_id in parents for parents in above),
         "parents": sorted({name for parents in above for name in parents.values()} - {"caller"}),
     }
