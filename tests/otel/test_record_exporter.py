@@ -13,6 +13,7 @@ import pytest
 from opentelemetry import trace
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from tests.conftest import Instrument
 from tests.support.processes import ran
 from tests.support.telemetry import Meters, kept_spans
 
@@ -28,11 +29,11 @@ CHAT = {"gen_ai.operation.name": "chat", "gen_ai.request.model": "other-1", "gen
 class Kept:
     """A provider whose spans go through the exporter, and what it has put into its store."""
 
-    def __init__(self, place: Path) -> None:
-        self.url = f"sqlite:///{place / 'calls.db'}"
+    def __init__(self, url: str, instrument: Instrument) -> None:
+        self.url = url
         self.provider = TracerProvider()
-        self.handle = callspan.instrument(tracer_provider=self.provider)
-        self._exporter = CallRecordExporter(self.url)
+        instrument(tracer_provider=self.provider)
+        self._exporter = CallRecordExporter(url)
         self.provider.add_span_processor(SimpleSpanProcessor(self._exporter))
         self.tracer = self.provider.get_tracer("somebody.else")
 
@@ -43,10 +44,9 @@ class Kept:
 
 
 @pytest.fixture
-def kept(tmp_path: Path) -> Iterator[Kept]:
-    made = Kept(tmp_path)
+def kept(store: str, instrumented: Instrument) -> Iterator[Kept]:
+    made = Kept(store, instrumented)
     yield made
-    made.handle.uninstrument()
     made.provider.shutdown()
     callspan.wiring.WIRING._exporter_stores = ()
 
@@ -158,21 +158,19 @@ BOUNDED = {
 class Measured:
     """An application, and what it has measured."""
 
-    def __init__(self, place: Path, provider: ScriptedProvider) -> None:
-        self.place, self._provider = place, provider
+    def __init__(self, place: Path, provider: ScriptedProvider, client: openai.OpenAI, instrument: Instrument) -> None:
+        self.place, self._provider, self._client, self._instrument = place, provider, client, instrument
         self.sqlite, self.jsonl = f"sqlite:///{place / 'a.db'}", f"jsonl:///{place / 'b.jsonl'}"
         self.nobody = f"unix:///{place / 'nobody.sock'}"
-        self._meters, self._handles = Meters(), list[Handle]()
+        self._meters = Meters()
 
     def start(self, **settings: Any) -> Handle:
-        self._handles.append(callspan.instrument(meter_provider=self._meters.provider, **settings))
-        return self._handles[-1]
+        return self._instrument(meter_provider=self._meters.provider, **settings)
 
     def ask(self, count: int = 1, **reply: Any) -> None:
-        with openai.OpenAI(api_key="k", base_url=self._provider.openai_url, max_retries=0) as client:
-            for _ in range(count):
-                self._provider.reply(**{"input_tokens": 1000, "output_tokens": 500, **reply})
-                client.chat.completions.create(model="my-model", messages=HI)
+        for _ in range(count):
+            self._provider.reply(**{"input_tokens": 1000, "output_tokens": 500, **reply})
+            self._client.chat.completions.create(model="my-model", messages=HI)
 
     def points(self, name: str) -> list[Any]:
         found = self._meters.read().get(name, [])
@@ -185,17 +183,10 @@ class Measured:
         of_reason = [one for one in found if one.attributes.get("callspan.drop.reason") == reason]
         return {one.attributes.get("callspan.store"): one.value for one in of_reason if one.value}
 
-    def close(self) -> None:
-        for handle in self._handles:
-            handle.uninstrument()
-        self._meters.provider.shutdown()
-
 
 @pytest.fixture
-def measured(tmp_path: Path, provider: ScriptedProvider) -> Iterator[Measured]:
-    made = Measured(tmp_path, provider)
-    yield made
-    made.close()
+def measured(tmp_path: Path, provider: ScriptedProvider, client: openai.OpenAI, instrumented: Instrument) -> Measured:
+    return Measured(tmp_path, provider, client, instrumented)
 
 
 def test_a_computed_cost_is_measured_when_the_call_is_stored_once_for_all_stores(measured: Measured) -> None:
