@@ -7,14 +7,18 @@ import json
 from collections.abc import Container, Iterator
 from typing import Any
 
+import openai
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.support import sdks
 from tests.support.bodies import endpoint, folded
 
+import callspan
 from callspan.errors import call_error
 from callspan.providers.error_kinds import MAX_MESSAGE_BYTES, classify, error_info, known_base
 from callspan.records import ErrorInfo
+from callspan.testing import capture
 
 RETRYABLE = {"rate_limit", "timeout", "connection", "overloaded", "server"}
 KINDS = RETRYABLE | {
@@ -273,6 +277,26 @@ def below(root: type[BaseException], *, but: Container[str] = NAMED) -> Iterator
     for found in root.__subclasses__():
         if found.__name__ not in but:
             yield from below(found, but=but)
+
+
+def test_a_call_and_its_attempt_have_the_kind_of_the_base_of_an_exception() -> None:
+    """As one of the application's transport, or raised in a call that is recorded by hand."""
+    library: Any = sdks.http_of("openai")
+    refused = type("Refused", (library.ConnectError,), {})
+
+    def refuse(request: Any) -> Any:
+        raise refused("no", request=request)
+
+    http = library.Client(transport=library.MockTransport(refuse))
+    with capture() as seen:
+        client = openai.OpenAI(api_key="k", http_client=http, max_retries=0)
+        with client, pytest.raises(openai.APIConnectionError):
+            client.embeddings.create(model="m", input="x")
+        with pytest.raises(ConnectionResetError), callspan.record_call(provider="mine"):
+            raise type("Gone", (ConnectionResetError,), {})
+    by_sdk, by_hand = seen.records
+    assert by_hand.error is not None
+    assert by_sdk.attempts[0].error_kind == by_hand.error.kind == "connection"
 
 
 @pytest.mark.parametrize("name", ["openai", "anthropic"])
