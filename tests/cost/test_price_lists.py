@@ -18,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.support.commands import ask
 from tests.support.left_behind import leave_behind
-from tests.support.records import keep
+from tests.support.records import SECOND, keep
 from tests.support.scale import scaled
 
 from callspan import open_store
@@ -120,7 +120,6 @@ def test_a_batch_is_priced_as_one_and_where_the_list_has_no_such_price_half_is_a
 
 _NAMES = {"web_search_requests": "web_searches"}
 Asked = tuple[tuple[str, str], ...]
-_SECOND = 1_000_000_000
 
 
 def by_the_list(provider: str, model: str, asked: Asked, start_ns: int, usage: Usage) -> Decimal | None:
@@ -130,7 +129,7 @@ def by_the_list(provider: str, model: str, asked: Asked, start_ns: int, usage: U
             genai_prices.Usage(**counts),
             model_ref=model,
             provider_id=provider,
-            genai_request_timestamp=datetime.fromtimestamp(start_ns // _SECOND, tz=timezone.utc),
+            genai_request_timestamp=datetime.fromtimestamp(start_ns // SECOND, tz=timezone.utc),
             price_context=dict(asked) or None,
         )
     except (LookupError, ValueError):
@@ -165,7 +164,7 @@ def test_every_model_costs_what_the_list_says_digit_by_digit(part: int) -> None:
         asked = chance.choice([(), (("service_tier", "flex"),), (("speed", "fast"),)])
         for turn in range(2):
             for usage in usages(chance):
-                start_ns = START_NS + turn * _SECOND
+                start_ns = START_NS + turn * SECOND
                 found = prices.usd((provider, model.id), asked, start_ns, usage)
                 expected = by_the_list(provider, model.id, asked, start_ns, usage)
                 assert str(found) == str(expected), (provider, model.id, asked, usage)
@@ -181,7 +180,7 @@ def test_prices_that_change_at_a_date_are_those_of_the_calls_own_time() -> None:
     for provider, model in dated:
         for year in (2023, 2024, 2025, 2026):
             for hour in (2, 17):
-                start_ns = int(datetime(year, 9, 6, hour, 40, tzinfo=timezone.utc).timestamp()) * _SECOND
+                start_ns = int(datetime(year, 9, 6, hour, 40, tzinfo=timezone.utc).timestamp()) * SECOND
                 found = prices.usd((provider, model.id), (), start_ns, usage)
                 assert str(found) == str(by_the_list(provider, model.id, (), start_ns, usage))
 

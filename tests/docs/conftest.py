@@ -116,7 +116,6 @@ BESIDE = ("callspan", "callspan[otlp]")
 """Requirements of services that already have the SDKs."""
 FOR_TESTS = ("pytest", "websockets")
 """Requirements of readers who write tests with the scripted provider."""
-AS_INSTALLED = FULL
 ENVIRONMENTS = ROOT / ".venv-documents"
 
 
@@ -128,7 +127,7 @@ def workplace(tmp_path: Path) -> Iterator[Callable[[Example], Workplace]]:
 
 
 def _python(requirement: str) -> Path:
-    if not AS_INSTALLED:
+    if not FULL:
         return Path(sys.executable)
     # Editable, because the environment is kept and a copy would become stale.
     packages = [

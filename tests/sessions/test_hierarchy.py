@@ -14,6 +14,7 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.trace import NonRecordingSpan, SpanContext, SpanKind, StatusCode, TraceFlags, use_span
 from tests.sessions.conftest import parent_of
 from tests.support.programs import REMOTE
+from tests.support.records import SECOND
 
 from callspan import add_callback, current_session, current_timestep, feedback, metadata, reward, session, tool
 from callspan.records import EventRecord, MessageRecord, Record, RewardRecord, SessionRecord, TimestepRecord
@@ -201,7 +202,6 @@ def test_a_timed_step_is_a_span_with_the_duration_of_its_row(seen: Seen) -> None
 
 
 T0 = 1_700_000_000_000_000_000
-SECOND = 1_000_000_000
 
 
 def test_every_recording_function_takes_a_time(seen: Seen) -> None:

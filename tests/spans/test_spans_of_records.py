@@ -26,12 +26,6 @@ from callspan.stores import CallFilter, Reader, SessionSummary
 from callspan.testing import ScriptedProvider, capture
 
 
-@pytest.fixture
-def provider() -> Iterator[ScriptedProvider]:
-    with ScriptedProvider() as scripted:
-        yield scripted
-
-
 def demo(provider: ScriptedProvider) -> None:
     """What `callspan demo` plays, without a voice."""
     script_demo(provider)
