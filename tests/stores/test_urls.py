@@ -283,13 +283,18 @@ class Lines(stores.ServerStore):
 
 
 def test_the_socket_gets_each_record_as_a_line_once_somebody_listens(tmp_path: Path, records: Records) -> None:
-    sink = find_store(f"unix://{tmp_path}/r.sock").sink()
+    """A forked child delivers by another sink of the same store."""
+    store = find_store(f"unix://{tmp_path}/r.sock")
+    sink, another = store.sink(), store.sink()
     with pytest.raises(FileNotFoundError):
         sink.open()
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
         listener.bind(f"{tmp_path}/r.sock")
         listener.listen()
-        sink.deliver(records.every_kind())
+        *first, last = records.every_kind()
+        sink.deliver(first)
+        another.close()
+        sink.deliver([last])
         sink.close()
         connection, _ = listener.accept()
         with connection, connection.makefile("rb") as received:

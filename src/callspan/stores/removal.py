@@ -185,14 +185,13 @@ def _counted(database: Database, selected: _Selection) -> Counter[str]:
 
 def _deleted(database: Database, selected: _Selection) -> Iterator[Counter[str]]:
     """Delete the selected records in several transactions; yield the counts of each."""
-    has_more = True
-    while has_more:
-        with database.transaction(alone=True):
-            counts = _delete_sessions(database, selected) or _delete_calls(database, selected)
+    for delete in (_delete_sessions, _delete_calls, _delete_others):
+        has_more = True
+        while has_more:
+            with database.transaction(alone=True):
+                counts = delete(database, selected)
             has_more = counts is not None
-            counts = counts or _delete_others(database, selected)
-        yield counts
-        has_more = has_more or counts.total() > 0
+            yield counts or Counter()
 
 
 def _delete_sessions(database: Database, selected: _Selection) -> Counter[str] | None:
@@ -208,6 +207,7 @@ def _delete_sessions(database: Database, selected: _Selection) -> Counter[str] |
 
 def _delete_calls(database: Database, selected: _Selection) -> Counter[str] | None:
     """Delete a batch of calls; return the counts, None if none is left."""
+    _temporary(database, *_GONE)
     if not database.run(f"INSERT INTO gone_calls {selected.calls} LIMIT {_CALLS_AT_ONCE}", selected.values):
         return None
     beside = [str(row[0]) for row in database.tuples(_REDUCED_SESSIONS)]
@@ -228,8 +228,8 @@ def _delete_chosen(database: Database, selected: _Selection) -> Counter[str]:
     return counts
 
 
-def _delete_others(database: Database, selected: _Selection) -> Counter[str]:
-    """Delete a batch of the individual records of the first table that has any."""
+def _delete_others(database: Database, selected: _Selection) -> Counter[str] | None:
+    """Delete a batch of other records from the first table that has any; return its count, None if none is left."""
     for table, condition in selected.others.items():
         sql = f"SELECT {table.key} FROM {table.name} WHERE {condition} LIMIT {_CALLS_AT_ONCE}"
         keys = [str(row[0]) for row in database.tuples(sql, selected.values)]
@@ -239,7 +239,7 @@ def _delete_others(database: Database, selected: _Selection) -> Counter[str]:
             database.run(f"DELETE FROM {table.name} WHERE {chosen}", names)
         if keys:
             return Counter({table.name: len(keys)})
-    return Counter()
+    return None
 
 
 def _choose_all(database: Database, selected: _Selection) -> None:
