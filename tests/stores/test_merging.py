@@ -279,3 +279,13 @@ def test_contents_go_with_their_owner(store: Delivery, url: str, records: Record
     assert found.text == "q!"
     erase(url, **{"sessions": session_id} if session_id else {"calls": "c"})
     assert texts(url) == []
+
+
+def test_a_text_that_no_call_refers_to_any_more_can_be_said_again(store: Delivery, records: Records) -> None:
+    """By the same sink, which may know the text as stored."""
+    full = said(records, "q", "s", part="requested")
+    store.write(full)
+    store.write(replace(at_level(full, "metadata"), content_level="metadata", part="ended"))
+    store.write(replace(full, call_id="d"))
+    found = store.read().call("d")
+    assert (found.text, bytes(found.request.body)) == ("q!", bytes(full.request.body))
