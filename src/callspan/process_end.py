@@ -186,13 +186,15 @@ class ForkedWorkers:
                 self._register()
 
     def _register(self) -> None:
+        is_worker = False
         for library in _LIBRARIES:
             util, process = sys.modules.get(f"{library}.util"), sys.modules.get(f"{library}.process")
             # Both libraries identify a forked worker only by the name of its process object.
             if util is not None and process is not None and process.current_process().name != "MainProcess":
                 util.Finalize(None, self._end, exitpriority=_AFTER_SPOOL)
+                is_worker = True
         celery = sys.modules.get("celery.signals")
-        if celery is not None:
+        if celery is not None and is_worker:
             celery.worker_process_shutdown.connect(self._end_in_celery, weak=False, dispatch_uid="callspan")
 
     def _end_in_celery(self, **signal_arguments: object) -> None:
