@@ -9,7 +9,7 @@ import asyncio
 import json
 import random
 from collections import Counter, deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -28,7 +28,8 @@ from callspan.testing import capture
 sdks.needs_module("websockets", "14", "what was received before a drop")
 
 Side = Literal["client", "server", "close", "drop", "own close"]
-Steps = list[tuple[Side, Any]]
+Step = tuple[Side, Any]
+Steps = list[Step]
 WORDS = ("Yes", " no", " naïve", " 你好", ' "quoted"', "\n", " 🎉", " \u2028", " end.")
 ENDINGS: tuple[Side, ...] = ("close", "drop", "own close")
 
@@ -38,15 +39,14 @@ class Generation:
     """One response, and what its record is to have."""
 
     number: int
-    lane: str | None
     given: str | None
     """The input; None: the provider began it by itself."""
     previous: str | None = None
     text: str = ""
     events: int = 0
     usage: dict[str, int] | None = None
-    end: str = "running"
-    """The type of its last event, else `running` or `waiting`."""
+    end: str = "waiting"
+    """The type of its last event, else `waiting` or `running`."""
     is_steered: bool = False
 
     @property
@@ -60,125 +60,110 @@ class Generation:
         }  # fmt: skip
 
 
-class Conversation:
-    """A script of Responses for both sides: about so many frames."""
+class Lane:
+    """Yields the frames of one lane: creates, and the answers to them in their order."""
 
-    def __init__(self, pick: random.Random, frames: int) -> None:
-        self.steps: Steps = []
-        self.generations: list[Generation] = []
-        self._random = pick
-        self._waiting: dict[str | None, deque[Generation]] = {lane: deque() for lane in (None, "a", "b.1")}
-        self._running: dict[str | None, Generation] = {}
-        self._last: dict[str | None, str] = {}
-        self._over: dict[str | None, list[dict[str, Any]]] = {}
-        """The first and last frames of what has ended last on a lane."""
-        while len(self.steps) < frames:
-            self._step()
+    def __init__(self, pick: random.Random, name: str | None, generations: list[Generation]) -> None:
+        self._random, self._name, self._generations = pick, name, generations
+        self._waiting: deque[Generation] = deque()
+        self._last: str | None = None
+        self._over: Steps = []
+        """The first and last frames of what has ended last."""
 
-    def _step(self) -> None:
-        lane = self._random.choice(list(self._waiting))
-        running = self._running.get(lane)
-        if running is None and self._waiting[lane] and self._random.random() < 0.8:
-            self._start(lane)
-        elif running is not None and self._random.random() < 0.9:
-            self._go_on(running)
-        elif len(self._waiting[lane]) < 3:
-            self._create(lane)
+    def steps(self) -> Iterator[Step]:
+        while True:
+            if not self._waiting:
+                yield self._create()
+            made: Generation | None = self._waiting.popleft()
+            if self._random.random() < 0.1:
+                made.end = "refused"
+                yield self._send(type="error", status=400, error={"type": "invalid_request_error", "message": "No."})
+                continue
+            while made is not None:
+                yield from self._answer(made)
+                made = self._new(None, previous=made.id) if made.is_steered else None
 
-    def _new(self, lane: str | None, given: str | None, **fields: Any) -> Generation:
-        made = Generation(len(self.generations), lane, given, **fields)
-        self.generations.append(made)
+    def _new(self, given: str | None, **fields: Any) -> Generation:
+        made = Generation(len(self._generations), given, **fields)
+        self._generations.append(made)
         return made
 
-    def _create(self, lane: str | None) -> None:
-        previous = self._random.choice([None, self._last.get(lane)])
-        made = self._new(lane, f"question {len(self.generations)}", previous=previous, end="waiting")
-        frame: dict[str, Any] = {"type": "response.create", "model": "gpt-5", "input": made.given, "temperature": 0.25}
-        if lane is not None:
-            frame["stream_id"] = lane
-        if previous is not None:
-            frame["previous_response_id"] = previous
-        self._waiting[lane].append(made)
-        self.steps.append(("client", frame))
+    def _create(self) -> Step:
+        previous = self._random.choice([None, self._last])
+        made = self._new(f"question {len(self._generations)}", previous=previous)
+        self._waiting.append(made)
+        about = {"stream_id": self._name, "previous_response_id": previous}
+        frame = {"type": "response.create", "model": "gpt-5", "input": made.given, "temperature": 0.25}
+        return "client", frame | {name: value for name, value in about.items() if value is not None}
 
-    def _start(self, lane: str | None) -> None:
-        made = self._waiting[lane].popleft()
-        if self._random.random() < 0.1:
-            made.end = "refused"
-            self._send(
-                lane, {"type": "error", "status": 400, "error": {"type": "invalid_request_error", "message": "No."}}
-            )
-            return
-        self._created(made)
-
-    def _created(self, made: Generation) -> None:
+    def _answer(self, made: Generation) -> Iterator[Step]:
         made.end = "running"
-        self._running[made.lane] = made
-        self._event(made, "response.created", response=made.response())
+        yield self._event(made, "response.created", response=made.response())
+        while made.end == "running":
+            roll = self._random.random()
+            if roll < 0.1:
+                yield self._terminal(made)
+            elif roll < 0.15:
+                yield from self._steer(made)
+            elif roll < 0.18:
+                yield "server", self._random.choice(["", "no json", '"text"', "[1]", '{"type":7}'])
+            elif roll < 0.2:
+                made.end, self._last = "error", None
+                error = {"type": "server_error", "code": "server_error", "message": "Oh."}
+                yield self._send(type="error", sequence_number=made.events, error=error)
+            elif roll < 0.25:
+                yield self._event(made, "response.of_tomorrow", of=["tomorrow", 1.5, None])
+            elif roll < 0.3:
+                yield from self._over  # replayed, it is no second call
+            elif roll < 0.4 and len(self._waiting) < 3:
+                yield self._create()
+            else:
+                word = self._random.choice(WORDS)
+                made.text += word
+                about = {"output_index": 0, "content_index": 0, "item_id": "m"}
+                yield self._event(made, "response.output_text.delta", **about, delta=word)
 
-    def _go_on(self, made: Generation) -> None:
-        roll = self._random.random()
-        if roll < 0.1:
-            self._terminal(made)
-        elif roll < 0.15:
-            self._steer(made)
-        elif roll < 0.18:
-            self.steps.append(("server", self._random.choice(["", "no json", '"text"', "[1]", '{"type":7}'])))
-        elif roll < 0.2:
-            made.end = "error"
-            del self._running[made.lane]
-            error = {"type": "server_error", "code": "server_error", "message": "Oh."}
-            self._send(made.lane, {"type": "error", "sequence_number": made.events, "error": error})
-            self._last.pop(made.lane, None)
-        elif roll < 0.25:
-            self._event(made, "response.of_tomorrow", of=["tomorrow", 1.5, None])
-        elif roll < 0.3:
-            for frame in self._over.get(made.lane, ()):  # replayed, it is no second call
-                self._send(made.lane, frame)
-        else:
-            word = self._random.choice(WORDS)
-            made.text += word
-            self._event(made, "response.output_text.delta", output_index=0, content_index=0, item_id="m", delta=word)
-
-    def _steer(self, made: Generation) -> None:
+    def _steer(self, made: Generation) -> Iterator[Step]:
         given = self._random.choice(["Be brief.", [{"role": "user", "content": "Be long."}]])
-        self.steps.append(("client", {"type": "response.steer", "previous_response_id": made.id, "input": given}))
+        steer = {"previous_response_id": made.id, "input": given}
+        yield "client", {"type": "response.steer", **steer}
         if self._random.random() < 0.3:
-            steer = {"previous_response_id": made.id, "input": given}
             error = {"type": "invalid_request_error", "code": "steering_not_supported", "message": "No."}
-            self._event(made, "response.steer.failed", steer=steer, error=error)
+            yield self._event(made, "response.steer.failed", steer=steer, error=error)
             return
         made.is_steered = True
-        self._event(made, "response.steer.accepted", steer={"id": "s", "previous_response_id": made.id})
+        yield self._event(made, "response.steer.accepted", steer={"id": "s", "previous_response_id": made.id})
 
-    def _terminal(self, made: Generation) -> None:
+    def _terminal(self, made: Generation) -> Step:
         made.usage = {"input_tokens": made.number + 1, "output_tokens": made.events, "total_tokens": 1}
         content = [{"type": "output_text", "text": made.text, "annotations": []}]
         output = [{"type": "message", "role": "assistant", "id": "m", "content": content}] if made.text else []
-        made.end = self._random.choice(["completed", "failed", "incomplete"])
-        if made.is_steered:
-            made.end = self._random.choice(["completed", "incomplete"])
+        made.end = self._random.choice(["completed", "incomplete"] + ["failed"] * (not made.is_steered))
         fields: dict[str, Any] = {"status": made.end, "output": output, "usage": made.usage}
         if made.end == "incomplete":
             fields["incomplete_details"] = {"reason": "steered" if made.is_steered else "max_output_tokens"}
         if made.end == "failed":
             fields["error"] = {"code": "server_error", "message": "Oh."}
-        self._event(made, f"response.{made.end}", response=made.response(**fields))
-        ends = (("response.created", {}), (f"response.{made.end}", fields))
-        self._over[made.lane] = [{"type": kind, "response": made.response(**stated)} for kind, stated in ends]
-        del self._running[made.lane]
-        self._last[made.lane] = made.id
-        if made.is_steered:
-            self._created(self._new(made.lane, None, previous=made.id))
+        kind, ended = f"response.{made.end}", made.response(**fields)
+        begun = self._send(type="response.created", response=made.response())
+        self._over, self._last = [begun, self._send(type=kind, response=ended)], made.id
+        return self._event(made, kind, response=ended)
 
-    def _event(self, made: Generation, kind: str, **fields: Any) -> None:
-        self._send(made.lane, {"type": kind, "sequence_number": made.events, **fields})
+    def _event(self, made: Generation, kind: str, **fields: Any) -> Step:
         made.events += 1
+        return self._send(type=kind, sequence_number=made.events - 1, **fields)
 
-    def _send(self, lane: str | None, frame: dict[str, Any]) -> None:
-        named = {} if lane is None else {"stream_id": lane}
+    def _send(self, **frame: Any) -> Step:
+        named = {} if self._name is None else {"stream_id": self._name}
         text = json.dumps({**frame, **named}, ensure_ascii=self._random.random() < 0.5)
-        self.steps.append(("server", text.encode() if self._random.random() < 0.05 else text))
+        return "server", text.encode() if self._random.random() < 0.05 else text
+
+
+def conversation(pick: random.Random, frames: int) -> tuple[Steps, list[Generation]]:
+    """Responses on several lanes at once."""
+    generations: list[Generation] = []
+    lanes = [Lane(pick, name, generations).steps() for name in (None, "a", "b.1")]
+    return [next(pick.choice(lanes)) for _ in range(frames)], generations
 
 
 Log = list[Any]
@@ -226,6 +211,15 @@ async def played(mode: Mode, surface: str, options: dict[str, Any], steps: Steps
     return log, part.received
 
 
+async def recorded(mode: Mode, surface: str, options: dict[str, Any], steps: Steps) -> list[CallRecord]:
+    """The records of calls whose both sides see the same as without callspan."""
+    bare = await played(mode, surface, options, steps)
+    with capture() as seen:
+        assert await played(mode, surface, options, steps) == bare
+        assert len(seen.spans) == len(seen.records)
+        return seen.records
+
+
 CUTS = {
     # outcome, end of the stream, reason of what runs or waits when the connection ends
     "close": ("success", "cut_off", None),
@@ -236,16 +230,13 @@ CUTS = {
 
 @pytest.mark.parametrize("seed", range(6))
 async def test_each_response_is_one_call_and_seen_as_without(seed: int, mode: Mode) -> None:
-    conversation, ending = Conversation(random.Random(seed), scaled(200, 10_000)), ENDINGS[seed % 3]
-    steps: Steps = [*conversation.steps, (ending, None)]
-    bare = await played(mode, "responses.connect", {}, steps)
-    with capture() as seen:
-        assert await played(mode, "responses.connect", {}, steps) == bare
-        records = {number_of(record): record for record in seen.records}
-        assert len(records) == len(seen.records) == len(seen.spans)
-    assert records.keys() == {one.number for one in conversation.generations}
-    for one in conversation.generations:
-        check_one(one, records[one.number], ending)
+    (steps, generations), ending = conversation(random.Random(seed), scaled(200, 10_000)), ENDINGS[seed % 3]
+    records = await recorded(mode, "responses.connect", {}, [*steps, (ending, None)])
+    by_number = {number_of(record): record for record in records}
+    assert sorted(by_number) == [one.number for one in generations]
+    assert len(records) == len(generations)
+    for one in generations:
+        check_one(one, by_number[one.number], ending)
 
 
 def number_of(record: CallRecord) -> int:
@@ -376,12 +367,8 @@ async def test_each_generation_by_voice_is_one_call_and_seen_as_without(kind: Sc
     version, surface, options = KINDS[kind]
     sdks.needs("openai", version, surface)
     steps, facts = kind(random.Random(len(ending)), scaled(200, 10_000), CUTS[ending][0])
-    steps.append((ending, None))
-    bare = await played(mode, surface, options, steps)
-    with capture() as seen:
-        assert await played(mode, surface, options, steps) == bare
-        assert Counter(map(fact_of, seen.records)) == Counter(facts)
-        assert len(seen.spans) == len(facts)
+    records = await recorded(mode, surface, options, [*steps, (ending, None)])
+    assert Counter(map(fact_of, records)) == Counter(facts)
 
 
 def fact_of(record: CallRecord) -> Fact:
