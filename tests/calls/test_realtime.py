@@ -29,7 +29,7 @@ from tests.support.realtime_server import (
     spoken,
     transcribed,
 )
-from tests.support.socket_server import ConnectionClosed, Socket, by_api, serving
+from tests.support.socket_server import ConnectionClosed, Socket, by_api
 
 import callspan
 from callspan.records import Media, Text
@@ -42,9 +42,9 @@ DONE = "response.done"
 SING = {"instructions": "Sing."}
 
 
-def connected(mode: Mode, url: str | None = None, **options: Any) -> AbstractAsyncContextManager[Socket]:
-    """A session with the scripted provider, or with a server of this URL."""
-    return sockets.connected(mode, "realtime.connect", url, **{"model": "gpt-realtime", **options})
+def connected(mode: Mode, script: list[Any] | None = None) -> AbstractAsyncContextManager[Socket]:
+    """A session with the scripted provider, or with a server that plays a script."""
+    return sockets.connected(mode, "realtime.connect", script, model="gpt-realtime")
 
 
 async def listened(mode: Mode, script: list[Any], *lasts: str, **options: Any) -> None:
@@ -114,8 +114,8 @@ async def test_speech_of_the_user_begins_a_response_and_another_model_transcribe
         *transcribed("item_1", "Hello", " there.", usage=tokens), *spoken("resp_1", "Hi."), *done("resp_1", "Hi."),
         *speech("item_2", 2000, 2500), *transcribed("item_2", "Bye."), *answer("resp_2", "Bye."),
     ]  # fmt: skip
-    with serving(script) as part, callspan.session("call"):
-        async with connected(mode, part.url) as socket:
+    with callspan.session("call"):
+        async with connected(mode, script) as socket:
             await socket.until("conversation.item.added")
             await asyncio.sleep(0.05)
             await socket.send({"type": "output_audio_buffer.clear"})
@@ -217,12 +217,11 @@ async def test_a_create_that_the_server_refuses_fails_and_other_errors_end_nothi
         session(), created("resp_1"), "recv", event("error", error=busy), event("error", error=other), "recv",
         event("error", error=named), *spoken("resp_1", "Hi."), *done("resp_1", "Hi."),
     ]  # fmt: skip
-    with serving(script) as part:
-        async with connected(mode, part.url) as socket:
-            await socket.until("response.created")
-            await socket.send(CREATE)
-            await socket.send({**CREATE, "event_id": "mine"})
-            await socket.until(DONE)
+    async with connected(mode, script) as socket:
+        await socket.until("response.created")
+        await socket.send(CREATE)
+        await socket.send({**CREATE, "event_id": "mine"})
+        await socket.until(DONE)
     found = {(record.outcome, record.error and record.error.code, record.text) for record in by_api(seen)}
     assert found == {("success", None, "Hi."), ("error", busy["code"], None), ("error", "bad", None)}
     assert len(seen.records) == 3
@@ -234,11 +233,10 @@ async def test_a_response_beside_the_conversation_takes_nothing_from_the_next_on
         session(), added("item_1", "user", [{"type": "input_text", "text": "Hello."}]), "recv",
         *answer("resp_1", "Kind.", metadata=beside["metadata"]), "recv", *answer("resp_2", "Hi."),
     ]  # fmt: skip
-    with serving(script) as part:
-        async with connected(mode, part.url) as socket:
-            await socket.until("conversation.item.added")
-            await asked(socket, response=beside)
-            await asked(socket)
+    async with connected(mode, script) as socket:
+        await socket.until("conversation.item.added")
+        await asked(socket, response=beside)
+        await asked(socket)
     assert [[one.text for one in conversation_of(record).input] for record in by_api(seen)] == [["Hello."], ["Hello."]]
     assert [record.request.continues for record in by_api(seen)] == [None, None]
 
@@ -248,12 +246,11 @@ async def test_an_end_of_speech_that_comes_again_is_not_the_start_of_the_next_re
 ) -> None:
     *spoke, committed, item = speech("item_1")
     script = [session(), *spoke, item, *answer("resp_1", "Hi."), committed, "recv", *answer("resp_2", "Hello?")]
-    with serving(script) as part:
-        async with connected(mode, part.url) as socket:
-            await socket.until("input_audio_buffer.committed")
-            await asyncio.sleep(0.5)
-            await socket.send({"type": "input_audio_buffer.clear"})
-            await socket.until(DONE)
+    async with connected(mode, script) as socket:
+        await socket.until("input_audio_buffer.committed")
+        await asyncio.sleep(0.5)
+        await socket.send({"type": "input_audio_buffer.clear"})
+        await socket.until(DONE)
     second = seen.records[-1]
     assert second.text == "Hello?"
     assert (second.timing.duration_ns or 0) < 500_000_000
@@ -354,7 +351,8 @@ async def test_the_events_of_the_beta_are_read_too(mode: Mode, seen: Captured) -
 
 
 async def send_until_lost(socket: Socket) -> None:
-    """Send until the loss of the connection is noticed, then a create, which is not sent."""
+    """Once the server has dropped the connection, send until that is noticed, then a create, which is not sent."""
+    socket.part.done.wait(5)
     with contextlib.suppress(ConnectionClosed):
         for _ in range(1000):
             await socket.send({"type": "input_audio_buffer.clear"})
@@ -364,21 +362,18 @@ async def send_until_lost(socket: Socket) -> None:
 
 
 async def test_a_create_that_was_not_sent_is_not_the_one_that_is_answered(mode: Mode, seen: Captured) -> None:
-    with serving([session(), *answer("resp_1", "Hi."), "drop"]) as part:
-        async with connected(mode, part.url) as socket:
-            part.done.wait(5)
-            await send_until_lost(socket)
-            await socket.until(DONE)
+    async with connected(mode, [session(), *answer("resp_1", "Hi."), "drop"]) as socket:
+        await send_until_lost(socket)
+        await socket.until(DONE)
     unsent, answered = seen.records
     assert (unsent.outcome, unsent.stream) == ("error", None)
     assert (answered.outcome, answered.text) == ("success", "Hi.")
 
 
 async def test_a_loss_that_only_a_send_notices_cuts_off_and_fails_the_next_create(mode: Mode, seen: Captured) -> None:
-    with contextlib.suppress(ConnectionClosed), serving([session(), "recv", "drop"]) as part:
-        async with connected(mode, part.url) as socket:
+    with contextlib.suppress(ConnectionClosed):
+        async with connected(mode, [session(), "recv", "drop"]) as socket:
             await socket.send(CREATE)
-            part.done.wait(5)
             await send_until_lost(socket)
     unsent, cut_off = seen.records  # as they end
     assert cut_off.stream is not None
@@ -393,8 +388,8 @@ async def test_audio_within_an_item_is_never_kept(media: Any, mode: Mode) -> Non
     content = [{"type": "input_audio", "audio": SECOND, "transcript": "Hello."}]
     given = [{"type": "message", "role": "user", "content": content}]
     script = [session(), added("item_1", "user", content), *answer("resp_1", "Hi."), "recv", *answer("resp_2", "Hi.")]
-    with capture(media=media) as seen, serving(script) as part:
-        async with connected(mode, part.url) as socket:
+    with capture(media=media) as seen:
+        async with connected(mode, script) as socket:
             await socket.until(DONE)
             await asked(socket, response={"input": given})
     digest = hashlib.sha256(base64.b64decode(SECOND)).hexdigest() if media == "inline" else None

@@ -177,7 +177,7 @@ def raw(connection: Any) -> Any:
 async def talk(mode: Mode, url: str, surface: str, options: dict[str, Any], steps: Steps) -> Log:
     """What the application sees: every message and exception, in order."""
     log: Log = []
-    async with connected(mode, surface, url, **options) as socket:
+    async with connected(mode, surface, url=url, **options) as socket:
         for side, frame in steps:
             if side == "client":
                 await mode.wait(raw(socket.connection)(json.dumps(frame)))

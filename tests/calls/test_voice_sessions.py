@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 import pytest
@@ -23,7 +22,7 @@ from tests.support.realtime_server import (
     translated,
     used,
 )
-from tests.support.socket_server import ConnectionClosed, Part, Socket, by_api, connected, listened, serving
+from tests.support.socket_server import ConnectionClosed, by_api, connected, listened, serving
 
 import callspan
 from callspan.testing import Captured
@@ -32,6 +31,7 @@ sdks.needs_module("openai", "3.50", "live.connect")
 sdks.needs_module("websockets", "14", "what was received before a drop")
 START = {"type": "session.start", "session": {"model": "gpt-live-1", "instructions": "Be kind."}}
 CLOSED = "session.closed"
+SIDEBAND = "live.sideband.connect"
 WHOLE = [
     started(),
     heard("input", "What is", 0, 500),
@@ -47,10 +47,6 @@ WHOLE = [
     heard("input", "Thanks.", 4000, 4400),
     closed(seconds=15, active_seconds=12, paused_seconds=3),
 ]
-
-
-def live(mode: Mode, part: Part, path: str = "connect", **options: Any) -> AbstractAsyncContextManager[Socket]:
-    return connected(mode, f"live.{path}", part.url, **options)
 
 
 async def heard_out(mode: Mode, script: list[Any], *sends: dict[str, Any], last: str = CLOSED) -> None:
@@ -91,8 +87,8 @@ async def test_a_live_session_is_one_call_with_the_last_total_of_its_seconds(mod
 
 async def test_a_session_that_two_connections_see_is_recorded_once(mode: Mode, seen: Captured) -> None:
     with serving(WHOLE) as part:
-        async with live(mode, part) as connection:
-            async with live(mode, part, "sideband.connect", session_id="live_1") as sideband:
+        async with connected(mode, "live.connect", url=part.url) as connection:
+            async with connected(mode, SIDEBAND, url=part.url, session_id="live_1") as sideband:
                 await sideband.until(CLOSED)
             await connection.until(CLOSED)
     assert sorted(record.api for record in seen.records) == ["decisions", "live", "responses"]
@@ -100,13 +96,10 @@ async def test_a_session_that_two_connections_see_is_recorded_once(mode: Mode, s
 
 
 async def test_a_sideband_knows_its_session_by_its_path_and_a_fork_has_its_own(mode: Mode, seen: Captured) -> None:
-    with serving([used(seconds=3), closed(seconds=4)]) as part:
-        for session_id in ("live_7", "live_8"):
-            async with live(mode, part, "sideband.connect", session_id=session_id) as sideband:
-                await sideband.until(CLOSED)
-    with serving([started(id="live_2"), closed(seconds=4)]) as part:
-        async with live(mode, part, "forks.connect", session_id="live_1") as fork:
-            await fork.until(CLOSED)
+    for session_id in ("live_7", "live_8"):
+        await listened(mode, SIDEBAND, [used(seconds=3), closed(seconds=4)], CLOSED, session_id=session_id)
+    fork = [started(id="live_2"), closed(seconds=4)]
+    await listened(mode, "live.forks.connect", fork, CLOSED, session_id="live_1")
     assert len({record.call_id for record in seen.records}) == len(seen.records) == 3
     assert {record.usage and record.usage.input_audio_seconds for record in seen.records} == {4.0}
     assert {(record.api, record.outcome) for record in seen.records} == {("live", "success")}
@@ -116,9 +109,7 @@ async def test_a_sideband_hears_both_sides_and_an_error_of_its_own_ends_nothing(
     sent = [event("session.input_audio.append", audio=SECOND) for _ in range(3)]
     script = [event("error", error={"code": "unknown_parameter", "message": "No."})]
     script += [*sent, *(sounded() for _ in range(2)), closed(seconds=4)]
-    with serving(script) as part:
-        async with live(mode, part, "sideband.connect", session_id="live_1") as sideband:
-            await sideband.until(CLOSED)
+    await listened(mode, SIDEBAND, script, CLOSED, session_id="live_1")
     (record,) = seen.records
     made = body_returned(record)
     assert (record.outcome, record.stream and record.stream.chunks) == ("success", 6)
@@ -163,8 +154,8 @@ async def test_every_end_of_a_live_session_is_recorded_once(name: str, mode: Mod
     script = [started(), heard("output", "Hi."), *delegated("resp_1", "It")[:2], used(seconds=3)]
     if name != "raises":
         script.append(closed(name, seconds=4))
-    with contextlib.suppress(ConnectionClosed, ZeroDivisionError), serving(script) as part:
-        async with live(mode, part) as connection:
+    with contextlib.suppress(ConnectionClosed, ZeroDivisionError):
+        async with connected(mode, "live.connect", script) as connection:
             await connection.until("session.usage.updated" if name == "raises" else CLOSED)
             if name == "raises":
                 raise ZeroDivisionError

@@ -6,7 +6,7 @@ import json
 import socket
 import threading
 from collections.abc import AsyncIterator, Iterable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, nullcontext
 from operator import attrgetter
 from typing import Any
 
@@ -81,9 +81,11 @@ async def next_of(mode: Mode, connection: Any) -> Any:
 class Socket:
     """An open connection of either colour."""
 
-    def __init__(self, mode: Mode, connection: Any) -> None:
+    def __init__(self, mode: Mode, connection: Any, part: Any = None) -> None:
         self.mode = mode
         self.connection = connection
+        self.part = part
+        """That of the server, if it plays a script."""
 
     async def create(self, **fields: Any) -> None:
         await self.send({"type": "response.create", "model": "gpt-5", "input": "Hi", **fields})
@@ -104,25 +106,27 @@ class Socket:
 
 @asynccontextmanager
 async def connected(
-    mode: Mode, surface: str = "responses.connect", url: str | None = None, client: Any = None, **options: Any
-) -> AsyncIterator[Socket]:
-    """A session with the scripted provider, with a server of this URL, or of this client."""
-    urls = {} if url is None else {"base_url": url, "websocket_base_url": url.replace("http", "ws")}
-    connect = attrgetter(surface)(client or mode.openai(**urls))
-    async with mode.entered(connect(**options)) as connection:
-        yield Socket(mode, connection)
+    mode: Mode, surface: str = "responses.connect", script: list[Any] | None = None, *, url: str | None = None,
+    client: Any = None, **options: Any,
+) -> AsyncIterator[Socket]:  # fmt: skip
+    """A session with the scripted provider, with a server that plays a script or has this URL, or of this client."""
+    with nullcontext() if script is None else serving(script) as part:
+        url = url if part is None else part.url
+        urls = {} if url is None else {"base_url": url, "websocket_base_url": url.replace("http", "ws")}
+        connect = attrgetter(surface)(client or mode.openai(**urls))
+        async with mode.entered(connect(**options)) as connection:
+            yield Socket(mode, connection, part)
 
 
 async def listened(
     mode: Mode, surface: str, script: list[Any], *lasts: str, sends: Iterable[dict[str, Any]] = (), **options: Any
 ) -> None:
     """Send these frames to a server that plays a script, and listen up to each of its events in turn."""
-    with serving(script) as part:
-        async with connected(mode, surface, part.url, **options) as socket:
-            for frame in sends:
-                await socket.send(frame)
-            for last in lasts:
-                await socket.until(last)
+    async with connected(mode, surface, script, **options) as socket:
+        for frame in sends:
+            await socket.send(frame)
+        for last in lasts:
+            await socket.until(last)
 
 
 def by_api(seen: Captured, api: str = "realtime") -> list[CallRecord]:
