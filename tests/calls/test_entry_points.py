@@ -7,8 +7,6 @@ import inspect
 import json
 import os
 import pickle
-import subprocess
-import sys
 from collections.abc import Awaitable, Callable
 from functools import partial
 from importlib import import_module
@@ -181,10 +179,9 @@ ACTS = {
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
-def test_a_module_that_is_imported_late_is_patched_once_whatever_came_before() -> None:
+def test_a_module_that_is_imported_late_is_patched_once_whatever_came_before(tmp_path: Path) -> None:
     sdks.needs("openai", "1.99", "webhooks")
-    done = subprocess.run([sys.executable, "-c", LATE, *ACTS], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+    done = ran("-c", LATE, *ACTS, cwd=tmp_path)
     assert done.stdout.splitlines() == [f"{given}: {states} restored" for given, states in ACTS.items()]
 
 

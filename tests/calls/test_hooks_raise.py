@@ -11,6 +11,7 @@ import importlib
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, NoReturn
 
@@ -23,6 +24,7 @@ from opentelemetry.context import Context
 from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor, SpanExporter, SpanExportResult
 from opentelemetry.sdk.trace.sampling import Sampler
+from tests.conftest import Instrument
 from tests.support.calls import Wire, text_of
 from tests.support.mode import Mode
 from tests.support.scale import scaled
@@ -222,16 +224,15 @@ MAKES: dict[str, Callable[[], trace.TracerProvider]] = {
 
 
 @pytest.mark.parametrize("make", MAKES)
-async def test_a_part_of_opentelemetry_that_raises(make: str, mode: Mode, tmp_path: Any) -> None:
+async def test_a_part_of_opentelemetry_that_raises(
+    make: str, mode: Mode, instrumented: Instrument, tmp_path: Path
+) -> None:
     """The record never depends on the span."""
-    handle = callspan.instrument(tracer_provider=MAKES[make](), stores=f"jsonl:///{tmp_path}/calls.jsonl")
-    try:
-        assert await texts(mode) == WELL
-        handle.force_flush(60_000)
-        lines = (tmp_path / "calls.jsonl").read_text().splitlines()
-        assert sum('"I am well."' in line for line in lines) == 2
-    finally:
-        handle.uninstrument()
+    handle = instrumented(tracer_provider=MAKES[make](), stores=f"jsonl:///{tmp_path}/calls.jsonl")
+    assert await texts(mode) == WELL
+    handle.force_flush(60_000)
+    lines = (tmp_path / "calls.jsonl").read_text().splitlines()
+    assert sum('"I am well."' in line for line in lines) == 2
 
 
 async def test_an_attach_that_raises_costs_no_record(mode: Mode, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -245,14 +246,13 @@ async def test_an_attach_that_raises_costs_no_record(mode: Mode, monkeypatch: py
     assert trace.get_current_span() is trace.INVALID_SPAN
 
 
-async def test_a_store_that_cannot_be_written(mode: Mode, tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_store_that_cannot_be_written(
+    mode: Mode, instrumented: Instrument, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))  # where the records wait then
     (tmp_path / "file").write_text("in the way")
-    handle = callspan.instrument(stores=f"sqlite:///{tmp_path}/file/calls.db")
-    try:
-        assert await texts(mode) == WELL
-    finally:
-        handle.uninstrument()
+    instrumented(stores=f"sqlite:///{tmp_path}/file/calls.db")
+    assert await texts(mode) == WELL
 
 
 # Private names of others: each is there in the installed versions; without one, calls are recorded all the same.

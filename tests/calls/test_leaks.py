@@ -21,6 +21,7 @@ import pytest
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.trace import TracerProvider
 from tests.calls import transports
+from tests.conftest import Instrument
 from tests.support import sdks
 from tests.support.calls import CHAT, REQUESTS, Wire
 from tests.support.mode import Mode
@@ -173,13 +174,6 @@ def left_by(colour: str, sdk: str, ending: str, count: int, handle: callspan.Han
     return after(count) - before
 
 
-@pytest.fixture
-def instrumented() -> Iterator[callspan.Handle]:
-    handle = callspan.instrument(tracer_provider=TracerProvider(), meter_provider=MeterProvider())
-    yield handle
-    handle.uninstrument()
-
-
 # All: 10,000 of each ending, a quarter of them for each SDK in each colour.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize(
@@ -190,13 +184,11 @@ def instrumented() -> Iterator[callspan.Handle]:
     ],
 )
 @pytest.mark.parametrize("colour", ["sync", "async"])
-@pytest.mark.parametrize("sdk", ["openai", "anthropic"])
-def test_streams_leave_nothing_behind(
-    sdk: str, colour: str, ending: str, count: int, instrumented: callspan.Handle
-) -> None:
+def test_streams_leave_nothing_behind(sdk: str, colour: str, ending: str, count: int, instrumented: Instrument) -> None:
     if ending == "cancelled" and colour == "sync":
         pytest.skip("threads are not cancelled")
-    left = left_by(colour, sdk, ending, count, instrumented)
+    handle = instrumented(tracer_provider=TracerProvider(), meter_provider=MeterProvider())
+    left = left_by(colour, sdk, ending, count, handle)
     assert not {name: number for name, number in left.items() if number > 2}
 
 
@@ -258,7 +250,7 @@ def test_what_is_opened_and_closed_again_and_again_leaves_nothing_behind(tmp_pat
     assert not {name: number for name, number in left.items() if number >= count}
 
 
-def test_collecting_while_a_lock_of_the_sdk_is_held_does_not_hang() -> None:
+def test_collecting_while_a_lock_of_the_sdk_is_held_does_not_hang(instrumented: Instrument) -> None:
     """A finalizer may run anywhere, also where its thread holds the lock that ending a span takes."""
     provider = TracerProvider()
     done = threading.Event()
@@ -275,12 +267,9 @@ def test_collecting_while_a_lock_of_the_sdk_is_held_does_not_hang() -> None:
             client.close()
         done.set()
 
-    handle = callspan.instrument(tracer_provider=provider, meter_provider=MeterProvider())
-    try:
-        threading.Thread(target=work, daemon=True).start()
-        assert done.wait(60), "a finalizer waits for a lock its own thread holds"
-    finally:
-        handle.uninstrument()
+    instrumented(tracer_provider=provider, meter_provider=MeterProvider())
+    threading.Thread(target=work, daemon=True).start()
+    assert done.wait(60), "a finalizer waits for a lock its own thread holds"
 
 
 def test_the_event_loop_reports_no_more_than_without_callspan() -> None:

@@ -5,20 +5,20 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import subprocess
-import sys
 import time
 import warnings
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, Final
 
 import openai
 import pytest
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
+from tests.conftest import Instrument
 from tests.support.calls import CHAT, REQUESTS, Wire, caught
 from tests.support.mode import Mode
-from tests.support.processes import ROOT
+from tests.support.processes import ROOT, ran
 from tests.support.telemetry import Meters, kept_spans
 
 import callspan
@@ -208,10 +208,9 @@ print([value for _, value in points["callspan.client.in_flight"]])
 """
 
 
-def test_the_global_provider_may_come_after_instrument() -> None:
+def test_the_global_provider_may_come_after_instrument(tmp_path: Path) -> None:
     """A call that began before it is measured at its end, and never counted out without having been counted in."""
-    ran = subprocess.run([sys.executable, "-c", LATE], capture_output=True, text=True, timeout=60, check=True)
-    assert ran.stdout.split("\n")[:2] == ["2", "[0]"]
+    assert ran("-c", LATE, cwd=tmp_path).stdout.splitlines() == ["2", "[0]"]
 
 
 SCOPES: Final = {
@@ -222,10 +221,10 @@ SCOPES: Final = {
 }
 
 
-def test_tools_agents_and_sessions_have_the_durations_of_the_conventions() -> None:
+def test_tools_agents_and_sessions_have_the_durations_of_the_conventions(instrumented: Instrument) -> None:
     """In seconds, equal to the span's, in the conventions' buckets, with its name and the type of its error."""
     (spans, exporter), meters = kept_spans(), Meters()
-    handle = callspan.instrument(tracer_provider=spans, meter_provider=meters.provider)
+    instrumented(tracer_provider=spans, meter_provider=meters.provider)
     for attempt in range(2):
         with contextlib.suppress(ValueError), callspan.session("trip", session_id="one") as session:
             with callspan.invoke_agent("planner"), callspan.tool("look"):
@@ -253,5 +252,3 @@ def test_tools_agents_and_sessions_have_the_durations_of_the_conventions() -> No
         ("trip", None): 1, ("trip", "ValueError"): 1, ("planner", None): 2, ("booker", "TimeoutError"): 2,
         ("look", None): 2,
     }  # fmt: skip
-    handle.uninstrument()
-    meters.provider.shutdown()

@@ -7,13 +7,14 @@ import stat
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import closing
 from typing import Any
 
 import openai
 import pytest
 from openai._legacy_response import HttpxBinaryResponseContent
+from tests.conftest import Instrument
 from tests.support.calls import body_returned, body_sent, the_call
 from tests.support.left_behind import directory_of, unrecorded
 from tests.support.mode import Mode
@@ -27,16 +28,15 @@ Counted = Callable[[], dict[str, int]]
 
 
 @pytest.fixture
-def counted(store: str, unwarned: None) -> Iterator[Counted]:
+def counted(store: str, unwarned: None, instrumented: Instrument) -> Counted:
     """Instrumented with a store; what was counted as not recorded, after everything was written."""
-    handle = callspan.instrument(stores=store)
+    instrumented(stores=store)
 
     def found() -> dict[str, int]:
         callspan.uninstrument()
         return unrecorded(store)
 
-    yield found
-    handle.uninstrument()
+    return found
 
 
 def post(client: openai.OpenAI, path: str, **options: Any) -> None:
