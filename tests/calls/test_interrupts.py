@@ -23,6 +23,7 @@ from typing import Any, Final
 import anthropic
 import openai
 import pytest
+from tests.support.calls import CHAT, MESSAGE
 from tests.support.scale import scaled
 
 import callspan
@@ -33,8 +34,6 @@ OURS: Final = str(Path(callspan.__file__).parent)
 TESTING: Final = str(Path(OURS, "testing"))
 POINTS: Final = scaled(24, 1_000_000)
 """How many points of each use are interrupted, at most."""
-CHAT: Final[dict[str, Any]] = {"model": "gpt-5", "messages": [{"role": "user", "content": "Hi"}]}
-MESSAGE: Final[dict[str, Any]] = {"model": "claude", "max_tokens": 9, "messages": CHAT["messages"]}
 
 
 class TimeLimitError(Exception):
@@ -111,6 +110,7 @@ class Clients:
     """The clients of both SDKs for one provider."""
 
     def __init__(self, provider: ScriptedProvider) -> None:
+        self.provider = provider
         openai_at: dict[str, Any] = {"api_key": "k", "base_url": provider.openai_url, "max_retries": 0}
         self.openai = openai.OpenAI(**openai_at)
         self.async_openai = openai.AsyncOpenAI(**openai_at)
@@ -172,9 +172,8 @@ def clients(provider: ScriptedProvider) -> Iterator[Clients]:
 
 def ended(seen: Captured) -> list[CallRecord]:
     """The records of calls that have ended, one for each id."""
-    return list(
-        {one.call_id: one for one in seen.everything if isinstance(one, CallRecord) and one.part == "ended"}.values()
-    )
+    calls = [one for one in seen.everything if isinstance(one, CallRecord) and one.part == "ended"]
+    return list({one.call_id: one for one in calls}.values())
 
 
 def points_of(use: Callable[[Clients], None], clients: Clients) -> list[int]:
@@ -187,57 +186,46 @@ def points_of(use: Callable[[Clients], None], clients: Clients) -> list[int]:
     return list(range(1, lines.count + 1, max(1, lines.count // POINTS)))
 
 
-class Outcome:
-    """What came of one use that was interrupted."""
+@contextmanager
+def unraisable() -> Iterator[list[object]]:
+    """What is raised where Python passes it to nobody."""
+    hook, found = sys.unraisablehook, list[object]()
+    sys.unraisablehook = lambda given: found.append(given.exc_value)
+    try:
+        yield found
+    finally:
+        sys.unraisablehook = hook
 
-    def __init__(self, provider: ScriptedProvider, clients: Clients) -> None:
-        self._provider, self._clients = provider, clients
-        self.raised: type[BaseException] | None = None
-        """Not the exception, whose traceback keeps the response alive."""
-        self.unraisable: list[object] = []
 
-    def of(self, use: Callable[[Clients], None], at: int, number: int) -> list[str]:
-        """Return what is wrong."""
-        hook, sys.unraisablehook = sys.unraisablehook, lambda given: self.unraisable.append(given.exc_value)
-        sent = len(self._provider.requests)
-        try:
-            with capture() as seen:
-                self._run(use, at, number)
-                sent = len(self._provider.requests) - sent
-                calls = ended(seen)
-                faults = list(self._faults(use, seen, calls, sent, KINDS[number]))
-                plain(self._clients)
-                faults += [f"the next call: {what}" for what in following(ended(seen)[len(calls) :])]
-        finally:
-            sys.unraisablehook = hook
-        return faults
+def interrupted(use: Callable[[Clients], None], clients: Clients, at: int, number: int) -> type[BaseException] | None:
+    """Use them, interrupted at a line; return what is raised, not as an exception, which keeps the response alive."""
+    try:
+        with handlers(), Lines(at, number):
+            use(clients)
+    except BaseException as error:  # noqa: BLE001 - the interrupt that is looked for
+        # Anthropic's SDK wraps any `Exception` that is raised while it sends, also without callspan.
+        wrapped = error.__cause__ if isinstance(error, anthropic.APIConnectionError) else None
+        return type(wrapped or error)
+    return None
 
-    def _run(self, use: Callable[[Clients], None], at: int, number: int) -> None:
-        try:
-            with handlers(), Lines(at, number):
-                use(self._clients)
-        except BaseException as error:  # noqa: BLE001 - the interrupt that is looked for
-            # Anthropic's SDK wraps any `Exception` that is raised while it sends, also without callspan.
-            wrapped = error.__cause__ if isinstance(error, anthropic.APIConnectionError) else None
-            self.raised = type(wrapped or error)
 
-    def _faults(
-        self,
-        use: Callable[[Clients], None],
-        seen: Captured,
-        calls: list[CallRecord],
-        sent: int,
-        kind: type[BaseException],
-    ) -> Iterator[str]:
-        # Python passes what is raised in a finalizer to nobody.
-        if self.raised is not kind and not self.unraisable:
-            yield f"the application got {self.raised}"
-        least = 1 if use is recorded and self.raised is None else sent
+def faults_of(use: Callable[[Clients], None], clients: Clients, at: int, number: int) -> Iterator[str]:
+    """Yield what is wrong about a use that was interrupted, and about the call after it."""
+    before = len(clients.provider.requests)
+    with unraisable() as lost, capture() as seen:
+        raised = interrupted(use, clients, at, number)
+        calls, sent = ended(seen), len(clients.provider.requests) - before
+        # What is raised in a finalizer reaches nobody.
+        if raised is not KINDS[number] and not lost:
+            yield f"the application got {raised}"
+        least = 1 if use is recorded and raised is None else sent
         if not least <= len(calls) <= 1:
             yield f"{len(calls)} records of {least} calls"
         ids = [span.context.span_id for span in seen.spans if span.kind.name == "CLIENT" and span.context]
         if len(ids) != len(set(ids)) or len(ids) > 1:
             yield f"{len(ids)} spans of calls"
+        plain(clients)
+        yield from (f"the next call: {what}" for what in following(ended(seen)[len(calls) :]))
 
 
 def following(calls: list[CallRecord]) -> Iterator[str]:
@@ -251,14 +239,12 @@ def following(calls: list[CallRecord]) -> Iterator[str]:
 
 @pytest.mark.timeout(scaled(120, 0))
 @pytest.mark.parametrize("use", USES, ids=[use.__name__ for use in USES])
-def test_interrupts_inside_callspan(
-    use: Callable[[Clients], None], provider: ScriptedProvider, clients: Clients
-) -> None:
+def test_interrupts_inside_callspan(use: Callable[[Clients], None], clients: Clients) -> None:
     kinds, faults = list(KINDS), []
     for nth, at in enumerate(points_of(use, clients)):
         number = kinds[nth % len(kinds)]
         # A context of its own: what stays attached is the fault of one line, not of those after it.
-        wrong = copy_context().run(Outcome(provider, clients).of, use, at, number)
+        wrong = copy_context().run(list, faults_of(use, clients, at, number))
         faults += [f"line {at}, {KINDS[number].__name__}: {what}" for what in wrong]
     assert not faults, "\n".join(faults)
 
@@ -282,25 +268,25 @@ PASSED: Final = {
 
 
 @pytest.mark.parametrize("how", PASSED)
-def test_an_interrupted_redactor_costs_only_content(how: str, provider: ScriptedProvider, clients: Clients) -> None:
+def test_an_interrupted_redactor_costs_only_content(how: str, clients: Clients) -> None:
     """And one of a callback costs nothing."""
-    main = threading.get_ident()
+    main, without_words = threading.get_ident(), callspan.redact_texts(lambda text: text.replace("How", "-"))
 
-    def interrupted(record: Any) -> Any:
+    def raising(record: Any) -> Any:
         if record.part == "ended" and threading.get_ident() == main:
             if how in HANDLERS:
                 signal.raise_signal(signal.SIGUSR2)
             raise PASSED[how]
-        return record
+        return without_words(record)
 
     before = signal.signal(signal.SIGUSR2, HANDLERS.get(how, interrupt))
     try:
-        with capture(redact=interrupted) as seen:
+        with capture(redact=raising) as seen:
             with pytest.raises(PASSED[how]):
                 plain(clients)
             (call,) = ended(seen)
         with capture() as later:
-            remove = callspan.add_callback("after_record", interrupted)
+            remove = callspan.add_callback("after_record", raising)
             with pytest.raises(PASSED[how]):
                 plain(clients)
             remove()
@@ -308,7 +294,7 @@ def test_an_interrupted_redactor_costs_only_content(how: str, provider: Scripted
     finally:
         signal.signal(signal.SIGUSR2, before)
     assert call.usage is not None or call.outcome == "success"
-    assert "Hi" not in str(call.request.body)
+    assert b"How" not in bytes(call.request.body)
 
 
 def test_the_same_exception_without_a_signal_is_a_fault_of_the_callback(clients: Clients) -> None:
