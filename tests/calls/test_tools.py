@@ -11,6 +11,7 @@ import pytest
 from tests.calls import loops
 from tests.calls.loops import ANSWER, DECISION, MESSAGE, rows, tree
 from tests.support import sdks
+from tests.support.calls import everywhere
 from tests.support.mode import Mode
 
 import callspan
@@ -192,7 +193,7 @@ async def test_no_content_is_kept_of_a_loop_where_the_setting_forbids_it(content
         await mode.wait(loops.of_anthropic(mode, sunny).until_done())
         (tool,) = rows(seen, "tool")
         assert (tool.name, tool.tool_call_id, tool.data) == ("weather", "call_1", None)
-        shown = str([(span.name, span.attributes) for span in seen.spans]) + str(seen.everything)
+        shown = everywhere(seen)
     assert "Atlantis" not in shown
     assert "Say the weather" not in shown
 
@@ -415,4 +416,4 @@ async def test_no_content_of_them_is_kept_where_the_setting_forbids_it(mode: Mod
         await asked(mode, "anthropic", MESSAGES)
         search, lookup = rows(seen, "tool")
         assert (search.data, lookup.data) == (None, None)
-        assert "Oslo" not in str(seen.everything) + str([span.attributes for span in seen.spans])
+        assert "Oslo" not in everywhere(seen)
