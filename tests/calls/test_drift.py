@@ -19,7 +19,7 @@ import anthropic._base_client
 import pytest
 from tests.calls import loops
 from tests.support import sdks
-from tests.support.calls import CHAT, MESSAGE, ask, client_of
+from tests.support.calls import Wire
 from tests.support.mode import Mode
 from tests.support.scale import scaled
 
@@ -173,25 +173,21 @@ class Frozen:
 # What callers do, and what comes of it.
 
 
-async def plainly(mode: Mode, client: Any) -> str:
-    return type(await mode.wait(ask(client))).__name__
+async def plainly(wire: Wire) -> str:
+    return type(await wire.ask()).__name__
 
 
-async def streamed(mode: Mode, client: Any) -> str:
-    return " ".join([type(item).__name__ for item in await mode.all(await mode.wait(ask(client, stream=True)))])
+async def streamed(wire: Wire) -> str:
+    return " ".join([type(item).__name__ for item in await wire.read()])
 
 
-async def left_early(mode: Mode, client: Any) -> str:
-    stream = await mode.wait(ask(client, stream=True))
-    first = await mode.next(stream)
-    await mode.wait(stream.close())
-    return type(first).__name__
+async def left_early(wire: Wire) -> str:
+    await wire.leave("closed")
+    return type(wire.received[0]).__name__
 
 
-async def read_raw(mode: Mode, client: Any) -> str:
-    owner, request = (client.chat.completions, CHAT) if hasattr(client, "chat") else (client.messages, MESSAGE)
-    async with mode.entered(owner.with_streaming_response.create(**request)) as response:
-        return str(len(await mode.wait(response.read())))
+async def read_raw(wire: Wire) -> str:
+    return str(len(await wire.streaming("read")))
 
 
 WAYS = (plainly, streamed, left_early, read_raw)
@@ -210,9 +206,10 @@ async def outcomes(mode: Mode, sdk: str) -> list[str]:
     received: list[str] = []
     mode.provider.reply(status=429, retry_after_s=0.001)
     for way in WAYS:
-        client = client_of(mode, sdk, max_retries=1, **({} if sdk == "openai" else WITHOUT_HEADERS))
+        wire = Wire("chat_completions" if sdk == "openai" else "messages", mode)
+        wire.options = {"max_retries": 1, **({} if sdk == "openai" else WITHOUT_HEADERS)}
         try:
-            received.append(await way(mode, client))
+            received.append(await way(wire))
         except Exception as error:  # noqa: BLE001 - whatever it is, it must be the same
             received.append(" < ".join(f"{type(one).__name__}: {one}" for one in chain(error)))
     await mode.close()

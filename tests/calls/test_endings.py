@@ -306,19 +306,13 @@ async def test_the_bytes_of_a_raw_response_tell_its_end_as_far_as_they_are_parse
     """As its chunks do. Copies are parsed up to 8 MiB an event: what follows is unknown, and not cut off."""
     wire = "".join(f"data: {event}\n\n" for event in (json.dumps(chunk(text, reason)), "[DONE]"))
     mode.provider.reply(raw=wire.encode(), headers={"content-type": "text/event-stream"})
-    create = mode.openai().chat.completions.with_streaming_response.create
-    async with mode.entered(create(model="gpt-5", messages=QUESTION, stream=True)) as response:
-        await mode.all(response.iter_bytes())
+    await Wire("chat_completions", mode).streaming("iter_bytes", stream=True)
     record = the_call(seen)
     assert record.stream is not None
     assert (record.outcome, record.stream.end, record.stream.complete) == ("success", end, complete)
 
 
 # Ends within the SDKs' readers.
-
-
-async def streamed(mode: Mode, sdk: str, handler: Callable[[Any], Any]) -> Any:
-    return await mode.wait(ask(transports.client(mode, sdk, handler), stream=True))
 
 
 async def test_a_task_cancelled_while_the_rest_is_drained_is_cancelled(mode: Mode, seen: Captured) -> None:
@@ -328,7 +322,7 @@ async def test_a_task_cancelled_while_the_rest_is_drained_is_cancelled(mode: Mod
         pytest.skip("threads are not cancelled")
     stall = transports.Stall()
     handler = transports.answer("openai", transports.wire_of("openai", TEXT), stall)
-    task = asyncio.ensure_future(mode.all(await streamed(mode, "openai", handler)))
+    task = asyncio.ensure_future(transports.wire(mode, "openai", handler).read())
     await stall.reached.wait()
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -342,7 +336,8 @@ async def test_a_stream_closed_while_another_task_closes_it_has_one_end(sdk: str
     if not mode.is_async:
         pytest.skip("threads are not cancelled")
     stall = transports.Stall()
-    stream = await streamed(mode, sdk, transports.answer(sdk, transports.wire_of(sdk, TEXT), closes=stall))
+    handler = transports.answer(sdk, transports.wire_of(sdk, TEXT), closes=stall)
+    stream = await transports.wire(mode, sdk, handler).stream()
     await mode.next(stream)
     reading = asyncio.ensure_future(mode.all(stream))
     await stall.reached.wait()

@@ -36,24 +36,11 @@ class Weather(pydantic.BaseModel):
 
 async def raw(wire: Wire, parses: int, **options: Any) -> None:
     """A raw response that is parsed so often, and read then if it is a stream."""
-    response = await wire.mode.wait(wire.resource().with_raw_response.create(**REQUESTS[wire.api], **options))
+    response = await wire.ask(response="raw", **options)
     for _ in range(parses):
         parsed = await wire.mode.wait(response.parse())
     if options:
         await wire.mode.all(parsed)
-
-
-async def streaming(wire: Wire, read: str, **options: Any) -> None:
-    """A response that is read within a block, by one of its methods."""
-    manager = wire.resource().with_streaming_response.create(**REQUESTS[wire.api], **options)
-    async with wire.mode.entered(manager) as response:
-        result = getattr(response, read)()
-        if read.startswith("iter"):
-            await wire.mode.all(result)
-            return
-        parsed = await wire.mode.wait(result)
-        if options:
-            await wire.mode.all(parsed)
 
 
 async def posted(wire: Wire, cast_to: Callable[[str], Any]) -> None:
@@ -78,14 +65,14 @@ ENTRY_POINTS: dict[str, Callable[[Wire], Awaitable[None]]] = {
     "raw parsed": partial(raw, parses=1),
     "raw parsed twice": partial(raw, parses=2),
     "raw stream parsed": partial(raw, parses=1, stream=True),
-    "streaming parse": partial(streaming, read="parse"),
-    "streaming json": partial(streaming, read="json"),
-    "streaming read": partial(streaming, read="read"),
-    "streaming text": partial(streaming, read="text"),
-    "streaming lines": partial(streaming, read="iter_lines"),
-    "streaming bytes": partial(streaming, read="iter_bytes"),
-    "streaming parse of events": partial(streaming, read="parse", stream=True),
-    "streaming lines of events": partial(streaming, read="iter_lines", stream=True),
+    "streaming parse": partial(Wire.streaming, read="parse"),
+    "streaming json": partial(Wire.streaming, read="json"),
+    "streaming read": partial(Wire.streaming, read="read"),
+    "streaming text": partial(Wire.streaming, read="text"),
+    "streaming lines": partial(Wire.streaming, read="iter_lines"),
+    "streaming bytes": partial(Wire.streaming, read="iter_bytes"),
+    "streaming parse of events": partial(Wire.streaming, read="parse", stream=True),
+    "streaming lines of events": partial(Wire.streaming, read="iter_lines", stream=True),
     "posted": partial(posted, cast_to=lambda sdk: object),
     "posted for the HTTP response": partial(posted, cast_to=lambda sdk: sdks.http_of(sdk).Response),
     "with options": with_options,

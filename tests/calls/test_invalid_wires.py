@@ -5,8 +5,9 @@ Every answer is read twice, without callspan and with it; the two must be the sa
 
 from __future__ import annotations
 
+import asyncio
 import gzip
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from functools import cache
 from itertools import accumulate, pairwise
 from typing import Any
@@ -15,14 +16,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.calls import transports
-from tests.support.calls import CHAT, MESSAGE, text_of, the_call
+from tests.support.calls import Wire, text_of, the_call
 from tests.support.mode import Mode
 from tests.support.scale import scaled
 
+from callspan.records import CallRecord
 from callspan.testing import Captured, capture
 
 TEXT = "Grüße: I am 😀 well, thank you."
-ASK: dict[str, dict[str, Any]] = {"openai": CHAT, "anthropic": MESSAGE}
 
 
 @cache
@@ -78,48 +79,50 @@ WELL_FORMED = (
 """What a reader of server-sent events makes the same answer of."""
 
 
-class Received:
-    """What the caller saw of one answer: its items, the text in them, the exception."""
-
-    def __init__(self) -> None:
-        self.items: list[str] = []
-        self.text = ""
-
-    def item(self, item: Any) -> None:
-        self.items.append(repr(item))
-        for choice in getattr(item, "choices", None) or ():
-            self.text += choice.delta.content or ""
-        self.text += getattr(getattr(item, "delta", None), "text", "")
-
-
 def cut(wire: bytes, size: int) -> Iterator[bytes]:
     return (wire[at : at + size] for at in range(0, len(wire), size))
 
 
-async def read(mode: Mode, sdk: str, wire: bytes, size: int, how: str, encoding: str = "identity") -> Received:
-    headers = {**transports.EVENT_STREAM, "content-encoding": encoding}
-    made = transports.client(mode, sdk, transports.answer(sdk, *cut(wire, size), headers=headers))
-    resource = made.chat.completions if sdk == "openai" else made.messages
-    received = Received()
-    try:
-        if how == "raw":
-            manager = resource.with_streaming_response.create(**ASK[sdk], stream=True)
-            async with mode.entered(manager) as response:
-                async for line in mode.items(response.iter_lines()):
-                    received.item(line)
-            return received
-        stream = await mode.wait(resource.create(**ASK[sdk], stream=True))
+async def items_of(wire: Wire, how: str) -> AsyncIterator[Any]:
+    """What the caller gets: a body; items or the text of a stream; lines of a raw one, or of a stream's response."""
+    if how == "lines":
+        async with wire.mode.entered(wire.create(response="streaming", stream=True)) as response:
+            async for line in wire.mode.items(response.iter_lines()):
+                yield line
+    elif how in ("stream", "response"):
+        stream = await wire.stream()
         if how == "response":
-            stream = stream.response.aiter_lines() if mode.is_async else stream.response.iter_lines()
-        async for item in mode.items(stream):
-            received.item(item)
+            stream = stream.response.aiter_lines() if wire.mode.is_async else stream.response.iter_lines()
+        async for item in wire.mode.items(stream):
+            yield item
+    elif how in ("body text", "stream text"):
+        yield await wire.streaming("text", stream=how == "stream text")
+    else:
+        wire.shape = how
+        yield await wire.call()
+
+
+async def got(wire: Wire, how: str) -> list[str]:
+    """What the caller gets of an answer; an exception is the last of it."""
+    wire.received = []
+    try:
+        async for item in items_of(wire, how):
+            wire.received.append(item)
     except Exception as error:  # noqa: BLE001 - whatever it is, it must be the same
-        received.items.append(f"{type(error).__name__}: {error}")
-    return received
+        wire.received.append(f"{type(error).__name__}: {error}")
+    return [repr(item) for item in wire.received]
+
+
+async def compared(wire: Wire, how: str) -> tuple[list[str], CallRecord]:
+    """What the caller gets with callspan as without, and the record of the call."""
+    bare = await got(wire, how)
+    with capture() as seen:
+        assert await got(wire, how) == bare
+        return bare, the_call(seen)
 
 
 READINGS = [("stream", wire) for wire in WIRES] + [
-    (how, wire) for how in scaled(["raw"], ["raw", "response"]) for wire in scaled([*WIRES][::3], [*WIRES])
+    (how, wire) for how in scaled(["lines"], ["lines", "response"]) for wire in scaled([*WIRES][::3], [*WIRES])
 ]
 
 
@@ -127,30 +130,24 @@ READINGS = [("stream", wire) for wire in WIRES] + [
 async def test_an_invalid_stream_is_recorded_as_the_caller_got_it(sdk: str, wire: str, how: str, mode: Mode) -> None:
     sent = WIRES[wire](whole(sdk))
     for size in SIZES:
-        bare = await read(mode, sdk, sent, size, how)
-        with capture() as seen:
-            ours = await read(mode, sdk, sent, size, how)
-            record = the_call(seen)
-        assert ours.items == bare.items
+        answer = transports.wire(mode, sdk, transports.answer(sdk, *cut(sent, size)))
+        _, record = await compared(answer, how)
         if how == "stream":
-            assert text_of(record) == bare.text.replace("\ud83d", "\ufffd")
+            assert text_of(record) == answer.received_text().replace("\ud83d", "\ufffd")
         elif wire in WELL_FORMED:
             assert text_of(record) == TEXT
             assert record.stream is not None
             assert (record.stream.end, record.stream.complete) == ("complete", True)
 
 
-@pytest.mark.parametrize("how", ["stream", "raw", "response"])
+@pytest.mark.parametrize("how", ["stream", "lines", "response"])
 @pytest.mark.parametrize("damage", ["no such encoding", "cut short"])
 async def test_a_damaged_encoding_is_recorded_as_the_caller_got_it(sdk: str, damage: str, how: str, mode: Mode) -> None:
     sent = whole(sdk) if damage == "no such encoding" else gzip.compress(whole(sdk))[:-40]
-    bare = await read(mode, sdk, sent, 7, how, "gzip")
-    with capture() as seen:
-        ours = await read(mode, sdk, sent, 7, how, "gzip")
-        record = the_call(seen)
-    assert ours.items == bare.items
-    raised = "Error" in bare.items[-1] if bare.items else False
-    assert record.outcome == ("error" if raised else "success")
+    headers = {**transports.EVENT_STREAM, "content-encoding": "gzip"}
+    answer = transports.answer(sdk, *cut(sent, 7), headers=headers)
+    bare, record = await compared(transports.wire(mode, sdk, answer), how)
+    assert record.outcome == ("error" if bare and "Error" in bare[-1] else "success")
 
 
 NO_EVENTS: dict[str, Callable[[str], bytes]] = {
@@ -161,29 +158,16 @@ NO_EVENTS: dict[str, Callable[[str], bytes]] = {
 }
 
 
-async def take(mode: Mode, made: Any, sdk: str, how: str) -> list[str]:
-    """What the caller gets of an answer to a request for a stream."""
-    resource = made.chat.completions if sdk == "openai" else made.messages
-    if how == "raw":
-        async with mode.entered(resource.with_streaming_response.create(**ASK[sdk], stream=True)) as response:
-            return [await mode.wait(response.text())]
-    return [repr(item) for item in await mode.all(await mode.wait(resource.create(**ASK[sdk], stream=True)))]
-
-
-@pytest.mark.parametrize("how", ["stream", "raw"])
+@pytest.mark.parametrize("how", ["stream", "stream text"])
 @pytest.mark.parametrize("sent", NO_EVENTS)
 async def test_json_instead_of_a_stream_is_recorded_though_the_caller_gets_nothing_of_it(
     sdk: str, sent: str, how: str, mode: Mode
 ) -> None:
     """Some gateways answer so, others only state the type; the SDKs' streams then have no item, and no exception."""
     handler = transports.answer(sdk, *cut(NO_EVENTS[sent](sdk), 50), headers={"content-type": "application/json"})
-    made = transports.client(mode, sdk, handler)
-    bare = await take(mode, made, sdk, how)
-    with capture() as seen:
-        assert await take(mode, made, sdk, how) == bare
-        record = the_call(seen)
+    bare, record = await compared(transports.wire(mode, sdk, handler), how)
     assert record.stream is not None
-    assert how == "raw" or record.stream.chunks == len(bare)
+    assert how == "stream text" or record.stream.chunks == len(bare)
     if sent == "an error":
         assert record.error is not None
         assert (record.outcome, record.error.kind, record.error.message) == ("error", "rate_limit", "slow down")
@@ -219,23 +203,7 @@ FLAWED = ("white space", "html", "cut", "no utf-8", "an error with status 200")
 """Bodies that end the call with an error, however they are read."""
 
 
-async def ask(mode: Mode, sdk: str, body: bytes, how: str, content_type: str) -> str:
-    handler = transports.answer(sdk, body, headers={"content-type": content_type})
-    made = transports.client(mode, sdk, handler)
-    resource = made.chat.completions if sdk == "openai" else made.messages
-    try:
-        if how == "plain":
-            return repr(await mode.wait(resource.create(**ASK[sdk])))
-        if how == "raw":
-            raw = await mode.wait(resource.with_raw_response.create(**ASK[sdk]))
-            return repr(await mode.wait(raw.parse()))
-        async with mode.entered(resource.with_streaming_response.create(**ASK[sdk])) as response:
-            return repr(await mode.wait(response.text()))
-    except Exception as error:  # noqa: BLE001 - whatever it is, it must be the same
-        return f"{type(error).__name__}: {error}"
-
-
-WAYS = [(how, kind) for how in ("plain", "raw", "streaming") for kind in ("application/json", "text/plain")]
+WAYS = [(how, kind) for how in ("plain", "raw", "body text") for kind in ("application/json", "text/plain")]
 
 
 @pytest.mark.parametrize(("how", "content_type"), scaled([WAYS[0], WAYS[3]], WAYS))
@@ -243,10 +211,8 @@ WAYS = [(how, kind) for how in ("plain", "raw", "streaming") for kind in ("appli
 async def test_an_invalid_body_reaches_the_caller_and_is_one_call(
     sdk: str, body: str, how: str, content_type: str, mode: Mode
 ) -> None:
-    bare = await ask(mode, sdk, BODIES[body], how, content_type)
-    with capture() as seen:
-        assert await ask(mode, sdk, BODIES[body], how, content_type) == bare
-        record = the_call(seen)
+    handler = transports.answer(sdk, BODIES[body], headers={"content-type": content_type})
+    _, record = await compared(transports.wire(mode, sdk, handler), how)
     if body == "no utf-8" and content_type == "text/plain" and how == "plain":
         return  # handed on as a text with replacement characters, which is JSON
     # No body is no broken JSON: only the SDK's own parsing, which the caller sees fail, makes an error of it.
@@ -270,14 +236,8 @@ async def test_invalid_json_is_not_reported_as_an_error_of_callspan(
 ) -> None:
     """A caller of a raw response may read anything; only errors of callspan are logged."""
     body = b'data: {"a":\n\ndata: nonsense\n\n' if stream else b"<html>"
-    connection = transports.client(mode, sdk, transports.answer(sdk, body))
-
-    async def read() -> list[bytes]:
-        owner = connection.chat.completions if sdk == "openai" else connection.messages
-        async with mode.entered(owner.with_streaming_response.create(**ASK[sdk], stream=stream)) as response:
-            return await mode.all(response.iter_bytes())
-
-    assert await read() == [body]
+    wire = transports.wire(mode, sdk, transports.answer(sdk, body))
+    assert await wire.streaming("iter_bytes", stream=stream) == [body]
     assert len(seen.records) == 1
 
 
@@ -296,9 +256,8 @@ def test_however_events_are_cut_the_record_is_the_same(lines: list[bytes], end: 
 
     def read(*parts: bytes) -> tuple[object, ...]:
         with capture() as seen, Mode("sync", transports.NOWHERE) as mode:
-            made = transports.client(mode, "openai", transports.answer("openai", *parts))
-            with made.chat.completions.with_streaming_response.create(**CHAT, stream=True) as response:
-                assert b"".join(response.iter_bytes()) == sent
+            wire = transports.wire(mode, "openai", transports.answer("openai", *parts))
+            assert b"".join(asyncio.run(wire.streaming("iter_bytes", stream=True))) == sent
             record = the_call(seen)
         assert record.stream is not None
         return record.stream.chunks, record.stream.end, record.response and bytes(record.response.body)

@@ -23,7 +23,7 @@ from opentelemetry.sdk.trace import TracerProvider
 from tests.calls import transports
 from tests.conftest import Instrument
 from tests.support import sdks
-from tests.support.calls import CHAT, REQUESTS, Wire
+from tests.support.calls import CHAT, Wire
 from tests.support.mode import Mode
 from tests.support.scale import scaled
 
@@ -50,82 +50,72 @@ def handler_of(sdk: str, *rest: bytes | str | transports.Stall) -> Callable[[Any
     return handle
 
 
-class Asking(Wire):
-    """A client of one SDK and colour without a network, and its streaming method."""
-
-    def __init__(self, colour: str, sdk: str, *rest: bytes | str | transports.Stall) -> None:
-        super().__init__("chat_completions" if sdk == "openai" else "messages", Mode(colour, transports.NOWHERE))
-        self.one = transports.client(self.mode, sdk, handler_of(sdk, *rest))
-
-    async def stream(self, client: Any = None, **options: Any) -> Any:
-        return await super().stream(self.one, **options)
-
-    def raw(self, how: str) -> Any:
-        return getattr(self.resource(self.one), how).create(**REQUESTS[self.api], stream=True)
+def wire_of(colour: str, sdk: str, *rest: bytes | str | transports.Stall) -> Wire:
+    return transports.wire(Mode(colour, transports.NOWHERE), sdk, handler_of(sdk, *rest))
 
 
-async def read_to_the_end(asking: Asking) -> None:
-    await asking.mode.all(await asking.stream())
+async def read_to_the_end(wire: Wire) -> None:
+    await wire.mode.all(await wire.stream())
 
 
-async def break_off(asking: Asking) -> None:
-    async for _ in asking.mode.items(await asking.stream()):
+async def break_off(wire: Wire) -> None:
+    async for _ in wire.mode.items(await wire.stream()):
         break
 
 
-async def break_and_resume(asking: Asking) -> None:
-    stream = await asking.stream()
-    await asking.mode.next(stream)
-    await asking.mode.all(stream)
+async def break_and_resume(wire: Wire) -> None:
+    stream = await wire.stream()
+    await wire.mode.next(stream)
+    await wire.mode.all(stream)
 
 
-async def raise_within(asking: Asking) -> None:
+async def raise_within(wire: Wire) -> None:
     with contextlib.suppress(KeyError):
-        async with asking.mode.entered(await asking.stream()):
+        async with wire.mode.entered(await wire.stream()):
             {}["raised by the consumer"]
 
 
-async def fail(asking: Asking) -> None:
+async def fail(wire: Wire) -> None:
     with contextlib.suppress(Exception):
-        await asking.mode.all(await asking.stream())
+        await read_to_the_end(wire)
 
 
-async def cancel(asking: Asking) -> None:
-    task = asyncio.ensure_future(asking.mode.all(await asking.stream()))
+async def cancel(wire: Wire) -> None:
+    task = asyncio.ensure_future(wire.mode.all(await wire.stream()))
     for _ in range(4):
         await asyncio.sleep(0)
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
 
 
-async def drop_raw(asking: Asking) -> None:
-    await asking.mode.wait(asking.raw("with_raw_response"))
+async def drop_raw(wire: Wire) -> None:
+    await wire.stream(response="raw")
 
 
-async def leave_streaming_unread(asking: Asking) -> None:
-    async with asking.mode.entered(asking.raw("with_streaming_response")):
+async def leave_streaming_unread(wire: Wire) -> None:
+    async with wire.mode.entered(wire.create(response="streaming", stream=True)):
         pass
 
 
-async def break_lines(asking: Asking) -> None:
-    async with asking.mode.entered(asking.raw("with_streaming_response")) as response:
-        async for _ in asking.mode.items(response.iter_lines()):
+async def break_lines(wire: Wire) -> None:
+    async with wire.mode.entered(wire.create(response="streaming", stream=True)) as response:
+        async for _ in wire.mode.items(response.iter_lines()):
             break
 
 
-async def read_response(asking: Asking) -> None:
-    response = (await asking.stream()).response
-    await (response.aread() if asking.mode.is_async else asking.mode.wait(response.read()))
+async def read_response(wire: Wire) -> None:
+    response = (await wire.stream()).response
+    await wire.mode.wait(response.aread() if wire.mode.is_async else response.read())
 
 
-ENDINGS: dict[str, tuple[Callable[[Asking], Awaitable[None]], tuple[bytes | str | transports.Stall, ...]]] = {
+ENDINGS: dict[str, tuple[Callable[[Wire], Awaitable[None]], tuple[bytes | str | transports.Stall, ...]]] = {
     # what a caller does with one stream, and what its wire has in place of the rest
     "read to the end": (read_to_the_end, ()),
     "broken off": (break_off, ()),
     "broken off and resumed": (break_and_resume, ()),
-    "closed": (lambda asking: asking.leave("closed"), ()),
-    "left with its block": (lambda asking: asking.leave("block"), ()),
-    "never read": (lambda asking: asking.leave("dropped", 0), ()),
+    "closed": (lambda wire: wire.leave("closed"), ()),
+    "left with its block": (lambda wire: wire.leave("block"), ()),
+    "never read": (lambda wire: wire.leave("dropped", 0), ()),
     "exception of the consumer": (raise_within, ()),
     "error event": (fail, (ERROR_EVENT,)),
     "connection cut": (fail, ("cut",)),
@@ -144,10 +134,10 @@ MANY_TIMES = scaled(("read to the end", "never read"), tuple(ENDINGS))
 
 async def streams(colour: str, sdk: str, ending: str, count: int) -> None:
     act, rest = ENDINGS[ending]
-    asking = Asking(colour, sdk, *rest)
+    wire = wire_of(colour, sdk, *rest)
     for _ in range(count):
-        await act(asking)
-    await asking.mode.close()
+        await act(wire)
+    await wire.mode.close()
 
 
 def alive(sdk: str) -> Counter[str]:
@@ -198,23 +188,24 @@ def test_a_response_is_collected_as_early_as_without_callspan(colour: str, endin
     """By reference counts where the SDK alone would, without waiting for the collector."""
     born: list[weakref.ref[Any]] = []
 
-    class Noting(Asking):
-        async def stream(self, client: Any = None, **options: Any) -> Any:
-            stream = await super().stream(client, **options)
-            born.append(weakref.ref(stream.response))
-            return stream
+    act, rest = ENDINGS[ending]
+    answer = handler_of("openai", *rest)
+
+    def noted(request: Any) -> Any:
+        response = answer(request)
+        born.append(weakref.ref(response))
+        return response
 
     async def dies_at_once() -> bool:
-        act, rest = ENDINGS[ending]
-        asking = Noting(colour, "openai", *rest)
+        wire = transports.wire(Mode(colour, transports.NOWHERE), "openai", noted)
         gc.collect()
         gc.disable()
         try:
-            await act(asking)
-            return not born or born.pop()() is None
+            await act(wire)
+            return born.pop()() is None
         finally:
             gc.enable()
-            await asking.mode.close()
+            await wire.mode.close()
 
     bare = asyncio.run(dies_at_once())
     with capture() as captured:
@@ -227,7 +218,7 @@ def test_a_response_is_collected_as_early_as_without_callspan(colour: str, endin
 def test_what_is_opened_and_closed_again_and_again_leaves_nothing_behind(tmp_path: Path) -> None:
     """Stores, segments and hooks; what is kept for later rewards is that of a block of `capture`."""
     stores = [f"sqlite:///{tmp_path}/calls.db", f"jsonl:///{tmp_path}/calls.jsonl"]
-    client = Asking("sync", "openai").one
+    client = wire_of("sync", "openai").one
 
     def cycle() -> None:
         handle = callspan.instrument(stores=stores, spool_dir=tmp_path / "spool", spool_max_bytes=32_000)
@@ -257,7 +248,7 @@ def test_collecting_while_a_lock_of_the_sdk_is_held_does_not_hang(instrumented: 
 
     def work() -> None:
         with provider.get_tracer("t").start_as_current_span("held") as span:
-            client = Asking("sync", "openai").one
+            client = wire_of("sync", "openai").one
             for _ in range(5):
                 stream = client.chat.completions.create(**CHAT, stream=True)
                 next(stream)
@@ -280,7 +271,7 @@ def test_the_event_loop_reports_no_more_than_without_callspan() -> None:
 
         async def body() -> None:
             asyncio.get_running_loop().set_exception_handler(lambda loop, context: reported.append(context))
-            async with Asking("async", "openai").one as client:
+            async with wire_of("async", "openai").one as client:
                 for _ in range(20):
                     stream = await client.chat.completions.create(**CHAT, stream=True)
                     async for _ in stream:

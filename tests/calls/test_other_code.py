@@ -19,7 +19,7 @@ from opentelemetry.instrumentation.utils import suppress_instrumentation
 from opentelemetry.sdk.trace import ReadableSpan
 from tests.calls import transports
 from tests.support import sdks
-from tests.support.calls import MESSAGE, REQUESTS, Wire, ask, caught, client_of, text_of, the_call
+from tests.support.calls import MESSAGE, Wire, ask, caught, client_of, text_of, the_call
 from tests.support.mode import Mode
 from tests.support.scale import scaled
 from tests.support.telemetry import kept_spans
@@ -84,7 +84,7 @@ async def test_what_a_transport_raises_reaches_the_caller(
 
     async def body() -> None:
         handler = transports.answer(sdk, begun, error) if stream else fail
-        await mode.whole(ask(transports.client(mode, sdk, handler), stream=stream))
+        await mode.whole(await transports.wire(mode, sdk, handler).ask(stream=stream))
 
     bare = await caught(body())
     with capture() as seen:
@@ -135,17 +135,15 @@ async def test_a_stream_requested_in_extra_body_is_as_without_callspan(
     how: str, wire: Wire, nothing_warned: None
 ) -> None:
     """`extra_body` asks for a stream the SDK does not expect, and hands on as text: its record has the answer."""
-    mode, owner = wire.mode, wire.resource()
-    mode.provider.reply(text="I am well.", repeat=True)
-    asked: dict[str, Any] = {**REQUESTS[wire.api], "extra_body": {"stream": True, "top_k": 7}}
+    wire.mode.provider.reply(text="I am well.", repeat=True)
+    asked: dict[str, Any] = {"extra_body": {"stream": True, "top_k": 7}}
 
     async def received() -> Any:
         if how == "plain":
-            return await mode.wait(owner.create(**asked))
+            return await wire.ask(**asked)
         if how == "raw":
-            return (await mode.wait(owner.with_raw_response.create(**asked))).text
-        async with mode.entered(owner.with_streaming_response.create(**asked)) as response:
-            return await mode.wait(response.read())
+            return (await wire.ask(response="raw", **asked)).text
+        return await wire.streaming("read", **asked)
 
     bare = type(await received())
     with capture() as seen:

@@ -10,6 +10,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from tests.support import sdks
+from tests.support.calls import Wire
 from tests.support.mode import Mode
 
 from callspan.testing import ScriptedProvider
@@ -59,12 +60,13 @@ def answer(
     return lambda request: library.Response(200, headers=headers or EVENT_STREAM, stream=Pieces())
 
 
-def client(mode: Mode, sdk: str, handler: Callable[[Any], Any], **options: Any) -> Any:
-    """A client of that SDK and colour whose requests the handler answers."""
+def wire(mode: Mode, sdk: str, handler: Callable[[Any], Any]) -> Wire:
+    """An operation of that SDK and colour whose requests the handler answers."""
     library = sdks.http_of(sdk)
     kind = library.AsyncClient if mode.is_async else library.Client
-    made = mode.openai if sdk == "openai" else mode.anthropic
-    return made(http_client=kind(transport=library.MockTransport(handler)), **options)
+    made = Wire("chat_completions" if sdk == "openai" else "messages", mode)
+    made.one = made.client(http_client=kind(transport=library.MockTransport(handler)))
+    return made
 
 
 def wire_of(sdk: str, text: str, *, stream: bool = True) -> bytes:

@@ -57,6 +57,8 @@ class Wire:
         self.mode = mode
         self.shape = shape
         self.options: dict[str, Any] = {}
+        self.one: Any = None
+        """The client of all its calls; None: each has its own."""
         self.received: list[Any] = []
 
     @property
@@ -67,13 +69,16 @@ class Wire:
         return client_of(self.mode, self.sdk, **{**self.options, **options})
 
     def resource(self, client: Any = None) -> Any:
-        client = client or self.client()
+        client = client or self.one or self.client()
         if self.api == "chat_completions":
             return client.chat.completions
         return client.responses if self.api == "responses" else client.messages
 
-    def create(self, client: Any = None, **options: Any) -> Any:
-        return self.resource(client).create(**{**REQUESTS[self.api], **options})
+    def create(self, client: Any = None, response: str = "", **options: Any) -> Any:
+        """The result of the SDK's method; `response`: `raw` or `streaming`."""
+        resource = self.resource(client)
+        owner = getattr(resource, f"with_{response}_response") if response else resource
+        return owner.create(**{**REQUESTS[self.api], **options})
 
     async def ask(self, client: Any = None, **options: Any) -> Any:
         return await self.mode.wait(self.create(client, **options))
@@ -87,9 +92,13 @@ class Wire:
             return await self.read(await self.stream(client, **options))
         if self.shape == "plain":
             return await self.ask(client, **options)
-        create = self.resource(client).with_raw_response.create
-        raw = await self.mode.wait(create(**{**REQUESTS[self.api], **options}))
+        raw = await self.ask(client, response="raw", **options)
         return await self.mode.wait(raw.parse())
+
+    async def streaming(self, read: str, **options: Any) -> Any:
+        """What this method of a response reads within its block: all items, where they are several."""
+        async with self.mode.entered(self.create(response="streaming", **options)) as response:
+            return await self.mode.whole(getattr(response, read)())
 
     def script(self, *replies: dict[str, Any]) -> None:
         """Script replies whose request ids say which of them answered."""
@@ -125,11 +134,11 @@ class Wire:
 
 
 def _text_of_item(item: Any) -> str:
-    if hasattr(item, "choices"):
-        return "".join(choice.delta.content or "" for choice in item.choices)
-    if item.type == "response.output_text.delta":
-        return str(item.delta)
-    return getattr(item.delta, "text", "") if item.type == "content_block_delta" else ""
+    delta = getattr(item, "delta", None)
+    if isinstance(delta, str):
+        return delta if item.type == "response.output_text.delta" else ""
+    choices = getattr(item, "choices", None) or ()
+    return "".join(choice.delta.content or "" for choice in choices) + getattr(delta, "text", "")
 
 
 def the_call(seen: Captured) -> CallRecord:
