@@ -17,8 +17,7 @@ from typing import Any, Final
 
 import anthropic._base_client
 import pytest
-from tests.calls import loops
-from tests.support import sdks
+from tests.support import loops, sdks
 from tests.support.calls import Wire
 from tests.support.mode import Mode
 from tests.support.scale import scaled

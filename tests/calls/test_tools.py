@@ -8,10 +8,9 @@ import sys
 from typing import Any, NamedTuple
 
 import pytest
-from tests.calls import loops
-from tests.calls.loops import ANSWER, DECISION, MESSAGE, rows, tree
-from tests.support import sdks
+from tests.support import loops, sdks
 from tests.support.calls import everywhere
+from tests.support.loops import ANSWER, DECISION, MESSAGE, rows, tree
 from tests.support.mode import Mode
 
 import callspan
@@ -200,24 +199,11 @@ async def test_no_content_is_kept_of_a_loop_where_the_setting_forbids_it(content
 
 @pytest.mark.parametrize("refuses", [False, True])
 async def test_a_candidate_of_a_decision_is_a_tool(refuses: bool, mode: Mode, seen: Captured) -> None:
-    runners = pytest.importorskip("openai.lib.decisions_tool_runner", reason="this openai has no tool runners")
+    runner = loops.of_decisions(mode)
     refused = {**DECISION, "answers": [{"type": "refusal", "name": "next_action"}]}
     done = {**DECISION, "answers": [{**ANSWER, "choice": "done"}]}
     mode.provider.reply(raw=DECISION, on="/decisions")
     mode.provider.reply(raw=refused if refuses else done, on="/decisions")
-
-    async def later(value: Any) -> Any:
-        return value
-
-    def of(value: Any) -> Any:
-        return later(value) if mode.is_async else value
-
-    def candidates(observation: object) -> Any:
-        north = {"id": "north", "description": "Go north.", "execute": lambda: of(None)}
-        return of([north, {"id": "done", "description": "Stop.", "done": True}])
-
-    kind = runners.AsyncDecisionsToolRunner if mode.is_async else runners.DecisionsToolRunner
-    runner = kind(observe=lambda: of("A fork."), candidates=candidates)
     heard: list[Any] = []
     request = {"model": "gpt-6-luna", "input": "Find the exit."}
     await mode.wait(runner.run(mode.openai(), request, on_diagnostic=heard.append))

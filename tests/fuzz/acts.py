@@ -1,6 +1,6 @@
 """Acts: what a caller does with a call's result, in sync and async code.
 
-Everything that can be observed of a value or an exception is in one log, as JSON that two processes can compare.
+Everything that can be observed of a value or an exception is in one log that two processes can compare.
 """
 
 from __future__ import annotations
@@ -8,10 +8,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
-import inspect
 import re
 import threading
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Coroutine, Iterator
 from typing import Any
 
 from tests.fuzz.case import Act, Case
@@ -50,7 +49,8 @@ class Consumer:
 
     def __init__(self, case: Case, caller: Caller, script: Script, log: Log) -> None:
         self.case, self.caller, self.script, self.log = case, caller, script, log
-        self.result: Any = None
+        self.has: Any = None
+        """The only reference to what the caller has."""
 
     async def run(self) -> None:
         """Make the call and do what the case says; cancelled by the case's own canceller at most."""
@@ -71,16 +71,14 @@ class Consumer:
 
     async def _whole(self) -> None:
         case = self.case
-
-        async def call() -> None:
+        with self._attempt("call"):
             made = WAYS[case.sdk][case.way](self.caller, case.wrap, case.request)
             self.log("made", name_of(type(made)))
-            self.result = await self._wait(made)
-            if not self._is_manager(self.result):
-                self.log("returned", as_value(self.result))
-
-        await self._attempt("call", call)
-        if self.result is None:
+            self.has = await self.caller.wait(made)
+            del made
+            if not self._is_manager():
+                self.log("returned", as_value(self.has))
+        if self.has is None:
             return
         if case.where == "elsewhere" and self.caller.is_async:
             await asyncio.ensure_future(self._consume())
@@ -92,56 +90,47 @@ class Consumer:
             await self._consume()
 
     async def _consume(self) -> None:
-        found, self.result = self.result, None
-        entered = self._is_manager(found) or self.case.leave == "raise"
-
-        async def within() -> None:
+        entered = self._is_manager() or self.case.leave == "raise"
+        if not entered or not hasattr(self.has, "__aenter__" if self.caller.is_async else "__enter__"):
+            await self._acts()
+            return
+        with self._attempt("with"):
             if self.caller.is_async:
-                async with found as inner:
-                    await self._inside(inner)
+                async with self.has as self.has:
+                    await self._inside()
             else:
-                with found as inner:
-                    await self._inside(inner)
+                with self.has as self.has:
+                    await self._inside()
 
-        if entered and hasattr(found, "__aenter__" if self.caller.is_async else "__enter__"):
-            await self._attempt("with", within)
-        else:
-            await self._acts(found)
-
-    async def _inside(self, found: Any) -> None:
-        self.log("entered", as_value(found))
-        await self._acts(found)
+    async def _inside(self) -> None:
+        self.log("entered", as_value(self.has))
+        await self._acts()
         if self.case.leave == "raise":
             raise ValueError("the caller's own")
 
-    async def _acts(self, found: Any) -> None:
-        current = found
+    async def _acts(self) -> None:
         for act in self.case.acts:
             if act.name == "drop":
-                del current, found
-                current = found = None
+                self.has = None
                 gc.collect()
                 self.log("dropped")
-                continue
-            box: list[Any] = [current]
-            await self._attempt(act.name, lambda act=act, box=box: self._one(act, box))  # type: ignore[misc]
-            current = box.pop()
+            else:
+                with self._attempt(act.name):
+                    await self._one(act, self.has)
 
-    async def _one(self, act: Act, box: list[Any]) -> None:
-        """Do one thing; what the caller has afterwards is put in the box."""
-        found, name = box[0], act.name.replace(" ", "_")
+    async def _one(self, act: Act, found: Any) -> None:
+        """Do one thing with what the caller has."""
+        name = act.name.replace(" ", "_")
         if name in ("all", "take", "raise"):
             await self._loop(found, act)
         elif name == "next":
             for _ in range(act.count + 1):
-                item = await self._wait(anext(found) if self.caller.is_async else next(found))
-                self.log("item", as_value(item))
-                del item
+                self.log("item", as_value(await self.caller.next(found)))
         elif name == "parse":
-            parsed = await self._wait(found.parse())
+            parsed = await self.caller.wait(found.parse())
             self.log("parsed", as_value(parsed))
-            if hasattr(parsed, "__next__") or hasattr(parsed, "__anext__"):
-                box[0] = parsed
+            if isinstance(parsed, Iterator | AsyncIterator):
+                self.has = parsed
         elif name in _PIECES and self.case.wire == "socket":
             await self._joined(self._reader(found, name))
         elif name in (*_PIECES, "lines", "text_stream"):
@@ -152,16 +141,16 @@ class Consumer:
     async def _look(self, found: Any, name: str) -> None:
         if name == "final":
             method = next((m for m in _FINAL if hasattr(found, m)), _FINAL[0])
-            self.log(method, as_value(await self._wait(getattr(found, method)())))
+            self.log(method, as_value(await self.caller.wait(getattr(found, method)())))
         elif name == "attributes":
             for one in _ATTRIBUTES:
                 self.log(one, as_value(getattr(found, one, "no such attribute")))
         elif name == "close":
             aclose = getattr(found, "aclose", None) if self.caller.is_async else None
-            self.log("closes", as_value(await self._wait((aclose or found.close)())))
+            self.log("closes", as_value(await self.caller.wait((aclose or found.close)())))
         else:
             seen = getattr(found, name)
-            self.log(name, as_value(await self._wait(seen() if callable(seen) else seen)))
+            self.log(name, as_value(await self.caller.wait(seen() if callable(seen) else seen)))
 
     def _reader(self, found: Any, name: str) -> Any:
         """The response itself can be read in four ways; a stream shows it as `response`."""
@@ -202,21 +191,18 @@ class Consumer:
         if act.name == "raise" and number > act.count:
             raise ValueError("the caller's own")
 
-    async def _attempt(self, name: str, body: Callable[[], Awaitable[None]]) -> None:
+    @contextlib.contextmanager
+    def _attempt(self, name: str) -> Iterator[None]:
         try:
-            await body()
+            yield
         except asyncio.CancelledError as error:
             self.log("raised", name, as_error(error))
             raise
         except (StopIteration, StopAsyncIteration, Exception) as error:  # noqa: BLE001 - whatever it is, it is compared
             self.log("raised", name, as_error(error))
 
-    async def _wait(self, value: Any) -> Any:
-        return await value if self.caller.is_async and inspect.isawaitable(value) else value
-
-    @staticmethod
-    def _is_manager(value: Any) -> bool:
-        return type(value).__name__.endswith(("Manager", "ContextManager"))
+    def _is_manager(self) -> bool:
+        return type(self.has).__name__.endswith("Manager")
 
 
 def as_text(value: object) -> str:

@@ -1,12 +1,8 @@
-"""Cases: one use of an SDK, the answers it gets and how the caller consumes them, as plain data that can be kept."""
+"""Cases: one use of an SDK, the answers it gets and how the caller consumes them, as plain data."""
 
 from __future__ import annotations
 
-import base64
-import json
-import zlib
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from dataclasses import dataclass, field
 
 
 @dataclass
@@ -64,25 +60,3 @@ class Case:
     """memory (a transport of ours) or socket (a server on loopback, with the HTTP library's own transport)."""
     profile: str = "default"
     """Which settings callspan has."""
-
-    def blob(self) -> str:
-        """Return the case as one word for a command line."""
-        return base64.urlsafe_b64encode(zlib.compress(json.dumps(asdict(self)).encode(), 9)).decode()
-
-
-def _answer(headers: list[list[str]], chunks: list[dict[str, Any]], **fields: Any) -> Answer:
-    return Answer(headers=[(name, value) for name, value in headers], chunks=[Chunk(**c) for c in chunks], **fields)
-
-
-def from_dict(data: dict[str, Any]) -> Case:
-    """Return the case that `asdict` made plain."""
-    answers = [_answer(**answer) for answer in data["answers"]]
-    return Case(**{**data, "answers": answers, "acts": [Act(**act) for act in data["acts"]]})
-
-
-def from_blob(blob: str) -> Case:
-    """Return the case of a blob. Raises ValueError for what is none."""
-    try:
-        return from_dict(json.loads(zlib.decompress(base64.urlsafe_b64decode(blob))))
-    except (zlib.error, KeyError, TypeError) as error:
-        raise ValueError(f"not the blob of a case: {error}") from error

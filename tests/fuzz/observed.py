@@ -8,9 +8,9 @@ import json
 import logging
 import tempfile
 from contextlib import ExitStack, closing
+from logging.handlers import BufferingHandler
 from typing import Any
 
-import msgspec
 from opentelemetry.sdk.trace import ReadableSpan
 from tests.fuzz.case import Case
 from tests.support.spans_of_records import differences
@@ -40,25 +40,12 @@ def _profiles() -> dict[str, dict[str, Any]]:
 
 
 _FLUSH_S = 30.0
-_NOT_COMPARED = ("cost", "conversation")
+_NOT_COMPARED = {"cost", "conversation"}
 """What is computed on the way to the store, or from the bodies."""
 _STAYS = "callspan_last_call"
 """The context variable of `callspan.last_call_id()`."""
 _UNRECOGNIZED = "A response of "
 """Begins the warning of a body that follows no API, which mutated ones do not."""
-
-
-class _Listener(logging.Handler):
-    def __init__(self, messages: list[str]) -> None:
-        super().__init__()
-        self._messages = messages
-
-    def emit(self, record: logging.LogRecord) -> None:
-        message = record.getMessage()
-        if message.startswith(_UNRECOGNIZED):
-            return
-        if record.levelno >= logging.WARNING or message.startswith("Could not"):
-            self._messages.append(f"{record.name}: {message}")
 
 
 class Stored:
@@ -89,20 +76,15 @@ class Stored:
 def _differences(record: CallRecord, row: CallRecord) -> list[str]:
     ours, theirs = _fields(decode(encode(record))), _fields(row)
     return [
-        f"the row's {name} is not the record's: {str(theirs[name])[:300]} != {str(ours[name])[:300]}"
-        for name in ours
-        if ours[name] != theirs[name] and name not in _NOT_COMPARED
+        f"the row's {name} is not the record's: {str(theirs.get(name))[:300]} != {str(ours.get(name))[:300]}"
+        for name in sorted({*ours, *theirs} - _NOT_COMPARED)
+        if ours.get(name) != theirs.get(name)
     ]
 
 
-def _fields(record: Any) -> dict[str, Any]:
-    """Every field of a record, bodies as what their JSON says."""
-    found = msgspec.structs.asdict(record)
-    for side in ("request", "response"):
-        body = bytes(found[side].body) if found[side] is not None else b""
-        found[f"{side}.body"] = json.loads(body) if body else None
-        found[side] = found[side] and msgspec.structs.replace(found[side], body=msgspec.Raw(b""))
-    return found
+def _fields(record: CallRecord) -> dict[str, Any]:
+    """Every field of a record that says something, bodies as what their JSON says."""
+    return {name: value for name, value in json.loads(encode(record)).items() if value != {}}
 
 
 class Observed:
@@ -117,18 +99,18 @@ class Observed:
         self._stores = {
             name: Stored(str(settings["stores"])) for name, settings in self._profiles.items() if "stores" in settings
         }
-        self._warned: list[str] = []
+        self._logged = BufferingHandler(10_000)
         for name in ("callspan", "opentelemetry"):
             logger = logging.getLogger(name)
             # What could not be done is warned of once; every time it is said at this level.
             logger.setLevel(logging.DEBUG)
             logger.propagate = False
-            logger.addHandler(_Listener(self._warned))
+            logger.addHandler(self._logged)
 
     def run(self, worker: Any, case: Case) -> dict[str, Any]:
         """Run a case, and add what is wrong with what was recorded of it."""
         seen = self._capture(case.profile)
-        self._warned.clear()
+        self._logged.buffer.clear()
         within = contextvars.copy_context()
         before = dict(within)
         result: dict[str, Any] = within.run(worker.run, case)
@@ -148,9 +130,9 @@ class Observed:
         return self._seen
 
     def _wrong(self, case: Case, seen: Captured, calls: int) -> list[str]:
-        # A request that creates a batch is not recorded, which is logged once; a loop of tools is an agent.
+        # A loop of tools is an agent.
         records, spans = seen.records, [span for span in seen.spans if not _is_loop(span)]
-        wrong = [f"logged: {warning}" for warning in self._warned if "not recorded: POST" not in warning]
+        wrong = [f"logged: {one.name}: {one.getMessage()}" for one in self._logged.buffer if _is_wrong(one)]
         if len(records) != calls:
             wrong.append(f"{calls} calls, {len(records)} records")
         if len(spans) != calls:
@@ -167,6 +149,13 @@ class Observed:
         if calls and any(name.endswith(("messages.create", "messages.stream")) for name in native):
             wrong.append(f"the SDK's own span beside ours: {native}")
         return wrong
+
+
+def _is_wrong(logged: logging.LogRecord) -> bool:
+    """Whether callspan could not do something; a request that creates a batch is not recorded, which is logged once."""
+    said = logged.getMessage()
+    is_known = said.startswith(_UNRECOGNIZED) or "not recorded: POST" in said
+    return not is_known and (logged.levelno >= logging.WARNING or said.startswith("Could not"))
 
 
 def _is_loop(span: ReadableSpan) -> bool:

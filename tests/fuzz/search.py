@@ -1,27 +1,28 @@
-"""The search: runs the cases of one seed through a bare and an instrumented worker, and groups those that differ."""
+"""The search: runs the cases of one seed through a bare and an instrumented worker, and stops at one that differs."""
 
 from __future__ import annotations
 
-import json
 import os
-import re
-import selectors
-import subprocess
-import sys
 import time
 from collections import Counter
-from dataclasses import asdict, dataclass, field
+from contextlib import suppress
+from itertools import zip_longest
+from multiprocessing import get_context
 from typing import Any
+from unittest import mock
 
-from hypothesis import HealthCheck, Phase, given, seed, settings
+import hypothesis
+from hypothesis import HealthCheck, Phase, given, note, reproduce_failure, seed, settings
+from hypothesis.errors import DidNotReproduce
 from tests.fuzz.case import Case
 from tests.fuzz.strategies import cases
-from tests.support.processes import ROOT
+from tests.fuzz.worker import work
+from tests.support.processes import plain_environment
 
 SIDES = ("bare", "instrumented")
 PATIENCE_S = 180.0
+SPAWN = get_context("spawn")
 _COMPARED = ("log", "requests", "calls", "warned", "noise")
-_VARIES = re.compile(r"\d+|'[^']*'")
 
 
 class Side:
@@ -32,70 +33,48 @@ class Side:
         self._start()
 
     def _start(self) -> None:
-        environment = {**os.environ, "PYTHONHASHSEED": "0", "PYTHONDONTWRITEBYTECODE": "1"}
-        environment = {
-            name: value for name, value in environment.items() if not name.startswith(("CALLSPAN_", "OTEL_"))
-        }
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.fuzz.worker", self._name], cwd=ROOT, env=environment,
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0,
-        )  # fmt: skip
-        self._rest = b""
-        self._greeted = False
-        self.ways: dict[str, list[str]] = {}
+        self._link, theirs = SPAWN.Pipe()
+        self._process = SPAWN.Process(target=work, args=(self._name, theirs), daemon=True)
+        environment = plain_environment(PYTHONHASHSEED="0", PYTHONDONTWRITEBYTECODE="1")
+        with mock.patch.dict(os.environ, environment, clear=True):
+            self._process.start()
+        theirs.close()
 
-    def greet(self) -> None:
-        """Wait until the worker is ready. Raises RuntimeError if it does not start."""
-        if not self._greeted:
-            output = self._line()
-            if output is None:
-                raise RuntimeError(f"the {self._name} worker does not start")
-            self._greeted, self.ways = True, json.loads(output)
-
-    def send(self, case: Case) -> None:
-        """Give it a case."""
-        self.greet()
-        assert self._process.stdin is not None
-        self._process.stdin.write(json.dumps(asdict(case)).encode() + b"\n")
+    def send(self, case: Case | None) -> None:
+        """Give it a case; None asks which ways of calling the SDKs have."""
+        self._link.send(case)
 
     def receive(self) -> dict[str, Any]:
         """Return what it saw; a worker that is stuck or gone is said to be, and replaced."""
-        output = self._line()
-        if output is not None:
-            found: dict[str, Any] = json.loads(output)
-            return found
-        code = self._process.poll()
+        try:
+            if self._link.poll(PATIENCE_S):
+                seen: dict[str, Any] = self._link.recv()
+                return seen
+            end = "hangs"
+        except EOFError:
+            end = "died"
         self.close()
         self._start()
-        return {"log": [["the worker", "hangs" if code is None else f"died: {code}"]], "wrong": []}
+        return {"log": [["the worker", end]], "wrong": []}
 
     def close(self) -> None:
         """End the process."""
         self._process.kill()
-        self._process.wait()
-        for pipe in (self._process.stdin, self._process.stdout):
-            if pipe is not None:
-                pipe.close()
-
-    def _line(self) -> bytes | None:
-        assert self._process.stdout is not None
-        while b"\n" not in self._rest:
-            with selectors.DefaultSelector() as selector:
-                selector.register(self._process.stdout, selectors.EVENT_READ)
-                ready = selector.select(PATIENCE_S)
-            more = os.read(self._process.stdout.fileno(), 1 << 20) if ready else b""
-            if not more:
-                return None
-            self._rest += more
-        line, _, self._rest = self._rest.partition(b"\n")
-        return line
+        self._process.join()
+        self._link.close()
 
 
 class Pair:
-    """Both sides, until they are closed."""
+    """Both sides, until they are closed, and what they have run."""
 
     def __init__(self) -> None:
         self._sides = [Side(name) for name in SIDES]
+        self._began = time.monotonic()
+        self._sides[0].send(None)
+        self.known: dict[str, list[str]] = self._sides[0].receive()
+        """The ways of calling that the installed SDKs have."""
+        self.ways: Counter[str] = Counter()
+        """How many cases each of them had."""
         self.calls = 0
         """How many calls have reached the SDK's `request` for a model."""
 
@@ -105,22 +84,20 @@ class Pair:
             side.close()
 
     @property
-    def ways(self) -> dict[str, list[str]]:
-        """The ways that the installed SDKs have."""
-        self._sides[0].greet()
-        return self._sides[0].ways
+    def summary(self) -> str:
+        """One line for people."""
+        seconds = time.monotonic() - self._began
+        return f"{self.ways.total()} cases, {self.calls} calls, {len(self.ways)} ways, 0 differ, {seconds:.0f} s"
 
-    def run(self, case: Case) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Run a case on both sides at once."""
+    def differences(self, case: Case) -> list[str]:
+        """Run a case on both sides at once; what differs, nothing if all is well."""
         for side in self._sides:
             side.send(case)
         bare, instrumented = (side.receive() for side in self._sides)
+        self.ways[f"{case.sdk} {case.way} {case.wrap} {case.colour}"] += 1
         self.calls += bare.get("calls", 0)
-        return bare, instrumented
-
-    def differences(self, case: Case) -> list[str]:
-        """Run a case; what differs, nothing if all is well."""
-        bare, instrumented = self.run(case)
+        for event in bare["log"]:
+            note(str(event)[:2000])
         return compared(bare, instrumented)
 
 
@@ -136,71 +113,35 @@ def compared(bare: dict[str, Any], instrumented: dict[str, Any]) -> list[str]:
     return found
 
 
-def _first_difference(bare: Any, instrumented: Any) -> str:
-    if not isinstance(bare, list) or not isinstance(instrumented, list):
-        return f"    bare         {bare}\n    instrumented {instrumented}"
-    at = next(
-        (i for i, (a, b) in enumerate(zip(bare, instrumented, strict=False)) if a != b),
-        min(len(bare), len(instrumented)),
+def _first_difference(theirs: Any, ours: Any) -> str:
+    if not isinstance(theirs, list) or not isinstance(ours, list):
+        return f"    bare {theirs}\n    instrumented {ours}"
+    events = list(zip_longest(theirs, ours, fillvalue="nothing more"))
+    at = next(at for at, (one, other) in enumerate(events) if one != other)
+    pairs = zip(*events[at : at + 2], strict=True)
+    return "\n".join(
+        f"    {name} {str(event)[:1500]}" for name, side in zip(SIDES, pairs, strict=True) for event in side
     )
-    lines = [f"    both         {json.dumps(event)[:300]}" for event in bare[max(0, at - 2) : at]]
-    for name, side in (("bare        ", bare), ("instrumented", instrumented)):
-        lines += [f"    {name} {json.dumps(event)[:1500]}" for event in side[at : at + 2]] or [
-            f"    {name} nothing more"
-        ]
-    return "\n".join(lines)
 
 
-@dataclass
-class Result:
-    """What a search has found."""
+def search(pair: Pair, start: int, number: int, blob: str | None = None) -> None:
+    """Run `number` cases, or that of a blob; the same `start` gives the same ones on the same SDKs.
 
-    cases: int = 0
-    calls: int = 0
-    seconds: float = 0.0
-    ways: Counter[str] = field(default_factory=Counter)
-    found: dict[str, tuple[int, str, list[str]]] = field(default_factory=dict)
-    """By kind of difference: how many cases, the blob of the smallest, and what differs in it."""
-
-    @property
-    def summary(self) -> str:
-        """One line for people."""
-        differ = sum(count for count, _, _ in self.found.values())
-        return (
-            f"{self.cases} cases, {self.calls} calls, {len(self.ways)} ways, {differ} differ in "
-            f"{len(self.found)} kinds, {self.seconds:.0f} s"
-        )
-
-
-def search(pair: Pair, start: int, number: int) -> Result:
-    """Run `number` cases; the same `start` gives the same ones on the same SDKs."""
-    result = Result()
+    Raises AssertionError for one that differs, the smallest that hypothesis finds.
+    """
 
     @seed(start)
     @settings(
-        max_examples=number, database=None, deadline=None, phases=[Phase.generate],
+        max_examples=number, database=None, deadline=None, phases=[Phase.generate, Phase.shrink], print_blob=True,
         suppress_health_check=list(HealthCheck),
     )  # fmt: skip
-    @given(cases(pair.ways))
+    @given(cases(pair.known))
     def each(case: Case) -> None:
-        differences = pair.differences(case)
-        result.cases += 1
-        result.ways[f"{case.sdk} {case.way} {case.wrap} {case.colour}"] += 1
-        if differences:
-            note(result, case, differences)
+        found = pair.differences(case)
+        assert not found, "\n".join(found)
 
-    began, before = time.monotonic(), pair.calls
-    each()
-    result.calls = pair.calls - before
-    result.seconds = time.monotonic() - began
-    return result
-
-
-def note(result: Result, case: Case, differences: list[str]) -> None:
-    """Keep the smallest case of each kind of difference."""
-    kind = _VARIES.sub("_", differences[0].partition("\n")[0]) + f" {case.sdk} {case.colour}"
-    count, smallest, lines = result.found.get(kind, (0, "", []))
-    blob = case.blob()
-    if not smallest or len(blob) < len(smallest):
-        smallest, lines = blob, [f"{case.sdk} {case.way} {case.wrap} {case.colour} {case.request}", *differences]
-    result.found[kind] = (count + 1, smallest, lines)
+    if blob is None:
+        each()
+        return
+    with suppress(DidNotReproduce):
+        reproduce_failure(hypothesis.__version__, blob.encode())(each)()

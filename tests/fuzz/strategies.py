@@ -8,6 +8,7 @@ import json
 import zlib
 from typing import Any
 
+import brotli
 from hypothesis import strategies as st
 from tests.fuzz import wires
 from tests.fuzz.case import Act, Answer, Case, Chunk
@@ -116,7 +117,7 @@ def answers(draw: Any, case: Case) -> Answer:
         tree = wires.whole_of(case.way, flavour)
         body = _json(draw(damaged(tree)) if draw(st.booleans()) else tree)
     headers = draw(header_lists(streamed=streamed))
-    return Answer(status, headers, draw(pieces(*_encoded(draw, body, headers))))
+    return Answer(status, headers, draw(pieces(_encoded(draw, body, headers))))
 
 
 @st.composite
@@ -215,25 +216,20 @@ def _json(tree: Any) -> bytes:
         return json.dumps(tree).encode()
 
 
-def _encoded(draw: Any, body: bytes, headers: list[tuple[str, str]]) -> tuple[bytes, bool]:
+def _encoded(draw: Any, body: bytes, headers: list[tuple[str, str]]) -> bytes:
     encoding = draw(st.sampled_from(ENCODINGS))
-    if not encoding:
-        return body, False
-    headers.append(("content-encoding", "gzip" if encoding == "wrong" else encoding))
+    if encoding:
+        headers.append(("content-encoding", "gzip" if encoding == "wrong" else encoding))
     if encoding == "gzip":
-        return gzip.compress(body, mtime=0), True
-    if encoding == "deflate":
-        return zlib.compress(body), True
+        return gzip.compress(body, mtime=0)
     if encoding == "br":
-        import brotli
-
         compressed: bytes = brotli.compress(body)
-        return compressed, True
-    return body, False
+        return compressed
+    return zlib.compress(body) if encoding == "deflate" else body
 
 
 @st.composite
-def pieces(draw: Any, body: bytes, _compressed: bool) -> list[Chunk]:
+def pieces(draw: Any, body: bytes) -> list[Chunk]:
     """The body in one piece or many, with waits, and with an error or an end before its time."""
     how = draw(st.sampled_from(("one", "lines", "lines", "cuts", "cuts", "single bytes")))
     if how == "one" or not body:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import re
-import socket
 import threading
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import ModuleType
 from typing import Any
 
@@ -16,15 +15,15 @@ from tests.fuzz.case import Answer, Case, Chunk
 Log = Callable[..., None]
 _VARIES = {"traceparent", "tracestate", "idempotency-key"}
 RANDOM_ID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
-_PATIENCE_S = 20.0
 PORT = re.compile(r"127\.0\.0\.1:\d+")
 _FRAMING = ("content-length", "transfer-encoding")
 _WITHOUT_BODY = (204, 304)
 _INFORMATIONAL = 200
+_ERRORS = {"OSError": OSError, "RuntimeError": RuntimeError, "ValueError": ValueError}
 
 
 class Script:
-    """The answers of the case that runs, shared by the cached clients of one SDK."""
+    """The answers of the case that runs, from memory or a server."""
 
     def __init__(self, library: ModuleType) -> None:
         self.library = library
@@ -36,14 +35,19 @@ class Script:
         """Answer the requests of this case from here on."""
         self.log, self.answers, self.stalled = log, list(case.answers), None
 
+    def next(self) -> Answer:
+        """Return the next answer of the case."""
+        return self.answers.pop(0) if self.answers else Answer(500, [("content-type", "text/plain")])
+
     def answer(self, request: Any) -> Any:
         """Return the response of the next answer. Raises what the answer says."""
-        self.log("sent", request.method, str(request.url), headers_of(request), comparable_body(request.content))
-        answer = self.answers.pop(0) if self.answers else Answer(500, [("content-type", "text/plain")])
+        # In their order; where tracing puts its own is not compared.
+        headers = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in request.headers.raw]
+        self.log("sent", request.method, str(request.url), comparable(headers), _text(request.content))
+        answer = self.next()
         if answer.error is not None:
             raise self.error(answer.error, request)
-        body = _body(self, answer, request)
-        return self.library.Response(answer.status, headers=answer.headers, stream=body)
+        return self.library.Response(answer.status, headers=answer.headers, stream=_body(self, answer, request))
 
     async def delay(self, chunk: Chunk) -> None:
         """Wait before a piece, or until the caller is cancelled."""
@@ -56,30 +60,21 @@ class Script:
 
     def error(self, name: str, request: Any) -> BaseException:
         """Return the exception of this name: of the HTTP library, else a built-in one."""
-        kind = getattr(self.library, name, None)
-        if kind is not None:
-            failed: BaseException = kind(f"scripted {name}", request=request)
-            return failed
-        builtin: BaseException = {"OSError": OSError, "RuntimeError": RuntimeError, "ValueError": ValueError}[name](
-            f"scripted {name}"
-        )
-        return builtin
+        if name in _ERRORS:
+            return _ERRORS[name](f"scripted {name}")
+        failed: BaseException = getattr(self.library, name)(f"scripted {name}", request=request)
+        return failed
 
 
-def headers_of(request: Any) -> list[tuple[str, str]]:
-    """Return the headers as sent, in order, with what varies made equal; where tracing puts its own is not compared."""
-    return comparable_headers(request.headers.raw)
+def comparable(headers: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Return headers as they came, with what varies made equal."""
+    headers = list(headers)
+    kept = [(name, PORT.sub("127.0.0.1:0", RANDOM_ID.sub("<id>", value))) for name, value in headers]
+    varying = sorted((name.lower(), "<varies>") for name, _ in headers if name.lower() in _VARIES)
+    return [one for one in kept if one[0].lower() not in _VARIES] + varying
 
 
-def comparable_headers(raw: Iterable[tuple[bytes, bytes]]) -> list[tuple[str, str]]:
-    """Return headers as they came, what varies made equal."""
-    headers = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in raw]
-    kept = [(name, RANDOM_ID.sub("<id>", value)) for name, value in headers if name.lower() not in _VARIES]
-    return [*kept, *sorted((name.lower(), "<varies>") for name, _ in headers if name.lower() in _VARIES)]
-
-
-def comparable_body(content: bytes) -> str:
-    """Return the bytes of a body, one character each, random ids made equal."""
+def _text(content: bytes) -> str:
     return RANDOM_ID.sub("<id>", content.decode("latin-1"))
 
 
@@ -113,83 +108,59 @@ def _body(script: Script, answer: Answer, request: Any) -> Any:
     return Body()
 
 
-def transport_of(script: Script) -> Any:
-    """Return a transport of the SDK's HTTP library, sync and async."""
-    library = script.library
+class Server(ThreadingHTTPServer):
+    """Answers from a script until the process ends."""
 
-    class Scripted(library.BaseTransport, library.AsyncBaseTransport):  # type: ignore[name-defined,misc]
-        def handle_request(self, request: Any) -> Any:
-            request.read()
-            return script.answer(request)
+    daemon_threads = True
 
-        async def handle_async_request(self, request: Any) -> Any:
-            await request.aread()
-            return script.answer(request)
+    def __init__(self, script: Script) -> None:
+        super().__init__(("127.0.0.1", 0), _Connection)
+        self.script = script
+        self.url = f"http://127.0.0.1:{self.server_port}"
+        threading.Thread(target=self.serve_forever, name="fuzz-server", daemon=True).start()
 
-    return Scripted()
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Do nothing: callers close connections as they like."""
 
 
-class Server:
-    """Takes connections until the process ends. What it receives it notes in the log of the case."""
+class _Connection(BaseHTTPRequestHandler):
+    server: Server
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+    timeout = 20
 
-    def __init__(self) -> None:
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}/v1"
-        self._log: Log = lambda *_: None
-        self._answers: list[Answer] = []
-        threading.Thread(target=self._accept, name="fuzz-server", daemon=True).start()
+    def do_POST(self) -> None:
+        script, size = self.server.script, int(self.headers.get("content-length", 0))
+        script.log("sent", self.requestline, comparable(self.headers.items()), _text(self.rfile.read(size)))
+        answer = script.next()
+        self.close_connection = answer.error is not None or not self._respond(answer)
 
-    def begin(self, case: Case, log: Log) -> None:
-        """Answer the requests of this case from here on."""
-        self._log, self._answers = log, list(case.answers)
+    do_GET = do_POST  # noqa: N815 - its name for the base class
 
-    def _accept(self) -> None:
-        while True:
-            connection, _ = self._listener.accept()
-            threading.Thread(target=self._serve, args=(connection,), name="fuzz-connection", daemon=True).start()
-
-    def _serve(self, connection: socket.socket) -> None:
-        connection.settimeout(_PATIENCE_S)
-        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        with contextlib.suppress(OSError), connection, connection.makefile("rb") as reader:
-            while self._one(connection, reader):
-                pass
-
-    def _one(self, connection: socket.socket, reader: Any) -> bool:
-        """Answer one request; return whether the connection goes on."""
-        first = reader.readline()
-        if not first:
+    def _respond(self, answer: Answer) -> bool:
+        """Send a response; return whether the connection goes on."""
+        framed = any(name in _FRAMING for name, _ in answer.headers)
+        chunked = not framed and len(answer.chunks) != 1 and answer.status not in _WITHOUT_BODY
+        lines = [f"HTTP/1.1 {answer.status} Said", *(f"{name}: {value}" for name, value in answer.headers)]
+        if chunked:
+            lines.append("transfer-encoding: chunked")
+        elif not framed and answer.chunks:
+            lines.append(f"content-length: {len(answer.chunks[0].data)}")
+        self.wfile.write("\r\n".join([*lines, "", ""]).encode("latin-1"))
+        if answer.status < _INFORMATIONAL:
             return False
-        headers: list[tuple[bytes, bytes]] = []
-        while (line := reader.readline()) not in (b"\r\n", b""):
-            name, _, value = line.rstrip(b"\r\n").partition(b": ")
-            headers.append((name, PORT.sub("127.0.0.1:0", value.decode("latin-1")).encode("latin-1")))
-        size = next((int(value) for name, value in headers if name.lower() == b"content-length"), 0)
-        self._log("sent", first.decode("latin-1"), comparable_headers(headers), comparable_body(reader.read(size)))
-        answer = self._answers.pop(0) if self._answers else Answer(500, [("content-type", "text/plain")])
-        return answer.error is None and _respond(connection, answer)
+        for chunk in answer.chunks:
+            if chunk.error is not None:
+                return False
+            data = chunk.data.encode("latin-1")
+            if data:
+                self.wfile.write(b"%x\r\n%s\r\n" % (len(data), data) if chunked else data)
+        if chunked:
+            self.wfile.write(b"0\r\n\r\n")
+        return not framed and answer.status not in _WITHOUT_BODY
 
-
-def _respond(connection: socket.socket, answer: Answer) -> bool:
-    framed = any(name in _FRAMING for name, _ in answer.headers)
-    chunked = not framed and len(answer.chunks) != 1 and answer.status not in _WITHOUT_BODY
-    lines = [f"HTTP/1.1 {answer.status} Said", *(f"{name}: {value}" for name, value in answer.headers)]
-    if chunked:
-        lines.append("transfer-encoding: chunked")
-    elif not framed and answer.chunks:
-        lines.append(f"content-length: {len(answer.chunks[0].data)}")
-    connection.sendall("\r\n".join([*lines, "", ""]).encode("latin-1"))
-    if answer.status < _INFORMATIONAL:
-        return False
-    for chunk in answer.chunks:
-        if chunk.error is not None:
-            return False
-        data = chunk.data.encode("latin-1")
-        if data:
-            connection.sendall(b"%x\r\n%s\r\n" % (len(data), data) if chunked else data)
-    if chunked:
-        connection.sendall(b"0\r\n\r\n")
-    return not framed and answer.status not in _WITHOUT_BODY
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
 
 
 def connections_of(client: Any) -> list[str]:
@@ -197,7 +168,6 @@ def connections_of(client: Any) -> list[str]:
 
     Whether one that the server closes is still known is a matter of time.
     """
-    transport = getattr(client._client, "_transport", None)
-    pool = getattr(transport, "_pool", None)
+    pool = getattr(client._client._transport, "_pool", None)
     shown = (PORT.sub("", repr(one)) for one in getattr(pool, "connections", ()))
     return sorted(one for one in shown if "ACTIVE" in one)

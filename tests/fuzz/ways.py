@@ -4,22 +4,21 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable
-from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
 
 from pydantic import BaseModel
+from tests.support import loops
+from tests.support.mode import Colour
 
 
-@dataclass
-class Caller:
+class Caller(Colour):
     """A client of one SDK and colour."""
 
-    sdk: str
-    is_async: bool
-    client: Any
-    library: ModuleType
-    """The HTTP library of the SDK."""
+    def __init__(self, sdk: str, colour: str, client: Any, library: ModuleType) -> None:
+        """`library`: the HTTP library of the SDK."""
+        super().__init__(colour)
+        self.sdk, self.client, self.library = sdk, client, library
 
 
 Call = Callable[[Caller, str, str], Any]
@@ -50,31 +49,25 @@ def reaches_a_model(method: str, url: str) -> bool:
     return method.lower() == "post" and path.endswith(INFERENCE)
 
 
+_CONTENTS: dict[str, object] = {"unsendable": object(), "surrogate": "\ud800", "big": "word " * 20_000}
+_EXTRAS: dict[str, dict[str, Any]] = {
+    "extra": {
+        "extra_body": {"own": [1, None], "model": "other"},
+        "extra_headers": {"x-own": "1"},
+        "extra_query": {"q": "1"},
+    },
+    "timeout": {"timeout": 3.5},
+    "no model": {"model": None},
+    "wrong argument": {"no_such_argument": 1},
+}
+"""What the kinds of requests have beside an ordinary one."""
+
+
 def _messages(request: str) -> Any:
-    question = {"role": "user", "content": "How are you? \u00e4\U0001f600"}
+    question = {"role": "user", "content": _CONTENTS.get(request, "How are you? \u00e4\U0001f600")}
     if request == "generator":
         return (message for message in [question])
-    if request == "unsendable":
-        return [{"role": "user", "content": object()}]
-    if request == "surrogate":
-        return [{"role": "user", "content": "\ud800"}]
-    if request == "big":
-        return [{"role": "user", "content": "word " * 20_000}]
     return [question, {"role": "assistant", "content": "Well."}] if request == "turns" else [question]
-
-
-def _extras(request: str) -> dict[str, Any]:
-    if request == "extra":
-        return {
-            "extra_body": {"own": [1, None], "model": "other"},
-            "extra_headers": {"x-own": "1"},
-            "extra_query": {"q": "1"},
-        }
-    if request == "timeout":
-        return {"timeout": 3.5}
-    if request == "no model":
-        return {"model": None}
-    return {"no_such_argument": 1} if request == "wrong argument" else {}
 
 
 def _tools(request: str, sdk: str) -> dict[str, Any]:
@@ -93,13 +86,13 @@ def _chat(request: str) -> dict[str, Any]:
         "messages": _messages(request),
         **options,
         **_tools(request, "openai"),
-        **_extras(request),
+        **_EXTRAS.get(request, {}),
     }
 
 
 def _responses(request: str) -> dict[str, Any]:
     made = _messages(request)
-    return {"model": "gpt-5", "input": made if request != "plain" else "How are you?", **_extras(request)}
+    return {"model": "gpt-5", "input": made if request != "plain" else "How are you?", **_EXTRAS.get(request, {})}
 
 
 def _message(request: str) -> dict[str, Any]:
@@ -108,7 +101,7 @@ def _message(request: str) -> dict[str, Any]:
         "max_tokens": 64,
         "messages": _messages(request),
         **_tools(request, "anthropic"),
-        **_extras(request),
+        **_EXTRAS.get(request, {}),
     }
 
 
@@ -136,14 +129,14 @@ def _call(path: str, method: str, made: Callable[[str], dict[str, Any]], **fixed
 
 
 def _plain(**fixed: Any) -> Callable[[str], dict[str, Any]]:
-    return lambda request: {**fixed, **_extras(request)}
+    return lambda request: {**fixed, **_EXTRAS.get(request, {})}
 
 
 def _form(**fixed: Any) -> Callable[[str], dict[str, Any]]:
     """The arguments of a request that is sent as a form, with the same boundary on both sides."""
 
     def options(request: str) -> dict[str, Any]:
-        given = {**fixed, **_extras(request)}
+        given = {**fixed, **_EXTRAS.get(request, {})}
         boundary = {"Content-Type": "multipart/form-data; boundary=fuzz"}
         return {**given, "extra_headers": {**given.get("extra_headers", {}), **boundary}}
 
@@ -175,84 +168,26 @@ def _post(path: str, made: Callable[[str], dict[str, Any]], kind: str) -> Call:
     return call
 
 
-def _move(to: str) -> str:
-    """Move somewhere."""
-    return f"moved {to}"
+def _weather(city: str) -> str:
+    return f"Sunny in {city}"
 
 
-def _runner(*, stream: bool) -> Call:
-    def call(caller: Caller, wrap: str, request: str) -> Any:
-        module = importlib.import_module("anthropic")
-
-        async def move(to: str) -> str:
-            """Move somewhere."""
-            return _move(to)
-
-        tool = module.beta_async_tool(move) if caller.is_async else module.beta_tool(name="move")(_move)
-        fixed = {"tools": [tool], **({"stream": True} if stream else {})}
-        return caller.client.beta.messages.tool_runner(**{**_message(request), **fixed})
-
-    return call
-
-
-def _function_tool() -> dict[str, Any]:
-    schema = {
-        "type": "object",
-        "properties": {"to": {"type": "string"}},
-        "required": ["to"],
-        "additionalProperties": False,
-    }
-    return {"type": "function", "name": "move", "strict": True, "description": "Move.", "parameters": schema}
+def _runner(**options: Any) -> Call:
+    return lambda caller, _wrap, request: loops.anthropic_runner(
+        caller, caller.client, _weather, **_message(request), **options
+    )
 
 
 def _responses_runner(method: str, *, stream: bool) -> Call:
     def call(caller: Caller, wrap: str, request: str) -> Any:
-        runners = importlib.import_module("openai.lib.responses_tool_runner")
-
-        def execute(arguments: dict[str, Any]) -> str:
-            return _move(arguments["to"])
-
-        async def execute_later(arguments: dict[str, Any]) -> str:
-            return execute(arguments)
-
-        if caller.is_async:
-            tool = runners.AsyncRegisteredFunction(tool=_function_tool(), execute=execute_later)
-            runner = runners.AsyncResponsesToolRunner(functions=[tool])
-        else:
-            tool = runners.RegisteredFunction(tool=_function_tool(), execute=execute)
-            runner = runners.ResponsesToolRunner(functions=[tool])
-        return getattr(runner, method)(caller.client, _responses(request), max_steps=3, stream=stream)
+        run = getattr(loops.of_openai(caller, _weather), method)
+        return run(caller.client, _responses(request), max_steps=3, stream=stream)
 
     return call
 
 
-def _decisions_runner() -> Call:
-    def call(caller: Caller, wrap: str, request: str) -> Any:
-        runners = importlib.import_module("openai.lib.decisions_tool_runner")
-
-        def walk() -> None:
-            return None
-
-        async def walk_later() -> None:
-            return None
-
-        def candidates(observation: object) -> list[Any]:
-            action = {"id": "north", "description": "North.", "execute": walk_later if caller.is_async else walk}
-            return [action, {"id": "done", "description": "Stop.", "done": True}]
-
-        async def candidates_later(observation: object) -> list[Any]:
-            return candidates(observation)
-
-        async def see() -> str:
-            return "A fork."
-
-        if caller.is_async:
-            runner = runners.AsyncDecisionsToolRunner(observe=see, candidates=candidates_later)
-        else:
-            runner = runners.DecisionsToolRunner(observe=lambda: "A fork.", candidates=candidates)
-        return runner.run(caller.client, {"model": "gpt-6-luna", "input": "Go."}, max_steps=3)
-
-    return call
+def _decisions_runner(caller: Caller, wrap: str, request: str) -> Any:
+    return loops.of_decisions(caller).run(caller.client, {"model": "gpt-6-luna", "input": "Go."}, max_steps=3)
 
 
 def _thread(caller: Caller, wrap: str, request: str) -> Any:
@@ -279,7 +214,7 @@ OPENAI: dict[str, Call] = {
     "responses.iterator": _responses_runner("iterate", stream=False),
     "responses.streamed iterator": _responses_runner("iterate", stream=True),
     "decisions.create": _call("decisions", "create", _plain(model="gpt-6-luna", input="Go.", questions=[_QUESTION])),
-    "decisions.runner": _decisions_runner(),
+    "decisions.runner": _decisions_runner,
     "post.chat.object": _post("/chat/completions", _chat, "object"),
     "post.chat.text": _post("/chat/completions", _chat, "text"),
     "post.chat.response": _post("/chat/completions", _chat, "response"),
@@ -314,7 +249,7 @@ ANTHROPIC: dict[str, Call] = {
     "beta.stream": _call("beta.messages", "create", _message, stream=True),
     "beta.parse": _call("beta.messages", "parse", _parsed(_message, "output_format")),
     "beta.helper": _call("beta.messages", "stream", _message),
-    "beta.runner": _runner(stream=False),
+    "beta.runner": _runner(),
     "beta.streamed runner": _runner(stream=True),
     "beta.thread": _thread,
     "post.messages.object": _post("/v1/messages", _message, "object"),

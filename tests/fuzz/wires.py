@@ -11,6 +11,7 @@ from itertools import product
 from typing import Any
 from urllib.request import ProxyHandler, Request, build_opener
 
+from tests.support import loops
 from tests.support.provider import FullProvider
 from tests.wire.corpus import events
 
@@ -20,11 +21,10 @@ Events = list[tuple[str | None, Any]]
 """Name and payload of each server-sent event."""
 
 _TEXT = "I am well. \u00e4\u20ac\U0001f600\u2028"
-_MOVE = {"id": "call_1", "name": "move", "arguments": {"to": "here"}}
 _REPLIES = {
     "text": Reply(text=_TEXT, cache_read_tokens=4, reasoning_tokens=2),
     "json": Reply(text='{"x": 1, "y": 2}'),
-    "tool": Reply(tool_calls=[_MOVE]),
+    "tool": Reply(tool_calls=[loops.request()]),
     "reasoning": Reply(text=_TEXT, reasoning="Let me see."),
     "refusal": Reply(refusal="No."),
     "many": Reply(choices=[Choice(text=_TEXT), Choice(text=_TEXT, finish_reason="length")]),
@@ -67,15 +67,7 @@ def listing(_flavour: str) -> Any:
 def decision(flavour: str) -> Any:
     """A decision: to go on, or for other flavours that it is done."""
     choice = "north" if flavour in ("text", "tool") else "done"
-    answer = {
-        "type": "choice", "name": "next_action", "choice": choice, "confidence": 0.9,
-        "probabilities": [{"value": choice, "probability": 0.9}],
-    }  # fmt: skip
-    return {
-        "model": "gpt-6-luna-1",
-        "answers": [answer],
-        "usage": {"input_tokens": 12, "output_tokens": 5, "total_tokens": 17},
-    }
+    return {**loops.DECISION, "answers": [{**loops.ANSWER, "choice": choice}]}
 
 
 def documents(_: str) -> Any:

@@ -1,8 +1,6 @@
 """A worker: one process that runs cases, with or without callspan, and reports what the caller observed.
 
-    python -m tests.fuzz.worker bare|instrumented
-
-Reads cases as lines of JSON and answers each with a line. A bare one never imports callspan.
+A bare one never imports callspan.
 """
 
 from __future__ import annotations
@@ -11,51 +9,46 @@ import asyncio
 import faulthandler
 import gc
 import importlib
-import json
-import os
 import ssl
 import sys
 import time
 import warnings
+from multiprocessing.connection import Connection
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
 from tests.fuzz.acts import Consumer, as_text, drive, name_of
-from tests.fuzz.case import Case, from_dict
-from tests.fuzz.transport import Script, Server, connections_of, transport_of
+from tests.fuzz.case import Case
+from tests.fuzz.transport import Script, Server, connections_of
 from tests.fuzz.ways import WAYS, Caller, reaches_a_model
 from tests.support.sdks import http_of
 
-SDKS = ("openai", "anthropic")
+CLIENTS = {"openai": "OpenAI", "anthropic": "Anthropic"}
 
 
 class Worker:
-    """Clients with scripted transports, one for each SDK, colour and number of retries."""
+    """Makes the clients of its cases, with scripted transports."""
 
     def __init__(self) -> None:
         self._log: list[Any] = []
         self._requests: list[bool] = []
-        self._callers: dict[tuple[str, str, int], Caller] = {}
-        self._scripts = {sdk: Script(http_of(sdk)) for sdk in SDKS}
-        self._server = Server()
+        self._scripts = {sdk: Script(http_of(sdk)) for sdk in CLIENTS}
+        self._servers = {sdk: Server(script) for sdk, script in self._scripts.items()}
         self._tls = ssl.create_default_context()
-        for sdk in SDKS:
+        for sdk in CLIENTS:
             _make_waits_visible(importlib.import_module(f"{sdk}._base_client"), self._note)
 
     def ways(self) -> dict[str, list[str]]:
         """Every way the installed SDKs have."""
-        found: dict[str, list[str]] = {}
-        for sdk in SDKS:
-            caller = self._caller(Case(sdk, ""))
-            found[sdk] = [way for way in WAYS[sdk] if _has(caller, way)]
-        return found
+        callers = {sdk: self._caller(Case(sdk, "")) for sdk in CLIENTS}
+        return {sdk: [way for way in WAYS[sdk] if _has(caller, way)] for sdk, caller in callers.items()}
 
     def run(self, case: Case) -> dict[str, Any]:
         """Run a case; what its caller saw, in order, and how many calls have reached the SDK's `request`."""
         self._log, self._requests = [], []
         script = self._scripts[case.sdk]
         script.begin(case, self._note)
-        self._server.begin(case, self._note)
         noise: list[str] = []
         hook, sys.unraisablehook = sys.unraisablehook, lambda seen: noise.append(_unraised(seen))
         # What was there before is looked through by no collection of this case.
@@ -73,29 +66,25 @@ class Worker:
         }  # fmt: skip
 
     def _consume(self, case: Case, script: Script, noise: list[str]) -> None:
-        caller, on_socket = self._caller(case), case.wire == "socket"
+        caller = self._caller(case)
         if not caller.is_async:
             drive(Consumer(case, caller, script, self._note).run())
             gc.collect()
-            if on_socket:
-                self._note("connections", connections_of(caller.client))
-                caller.client.close()
+            self._note("connections", connections_of(caller.client))
+            caller.client.close()
             return
 
         async def whole() -> None:
             loop = asyncio.get_running_loop()
             loop.set_exception_handler(lambda _loop, seen: noise.append(as_text(seen.get("message"))))
             await Consumer(case, caller, script, self._note).run()
-            for _ in range(3):
-                gc.collect()
-                await asyncio.sleep(0)
+            await caller.collect()
             for _ in range(20):
                 # A generator that was left may close its connection a moment later.
-                if on_socket and connections_of(caller.client):
+                if connections_of(caller.client):
                     await asyncio.sleep(0.01)
-            if on_socket:
-                self._note("connections", connections_of(caller.client))
-                await caller.client.close()
+            self._note("connections", connections_of(caller.client))
+            await caller.client.close()
 
         asyncio.run(whole())
         gc.collect()
@@ -104,49 +93,33 @@ class Worker:
         self._log.append(list(event))
 
     def _caller(self, case: Case) -> Caller:
-        if case.wire == "socket":
-            return self._made(case)
-        key = (case.sdk, case.colour, case.retries)
-        if key not in self._callers:
-            self._callers[key] = self._made(case)
-        # What the answer to another case has set.
-        self._callers[key].client._client.cookies.clear()
-        return self._callers[key]
-
-    def _made(self, case: Case) -> Caller:
         module, script = importlib.import_module(case.sdk), self._scripts[case.sdk]
-        is_async = case.colour == "async"
-        name = {"openai": "OpenAI", "anthropic": "Anthropic"}[case.sdk]
-        base: Any = getattr(module, f"Async{name}" if is_async else name)
-        library: Any = script.library
-        requests = self._requests_of
+        is_async, library, requests = case.colour == "async", script.library, self._requests
+        base: Any = getattr(module, f"Async{CLIENTS[case.sdk]}" if is_async else CLIENTS[case.sdk])
 
         class Counting(base):  # type: ignore[misc]
             """Counts what reaches `request`, from outside whatever is patched below."""
 
             def request(self, cast_to: Any, options: Any, *args: Any, **kwargs: Any) -> Any:
-                requests().append(reaches_a_model(options.method, options.url))
+                requests.append(reaches_a_model(options.method, options.url))
                 return super().request(cast_to, options, *args, **kwargs)
 
         http: Any = library.AsyncClient if is_async else library.Client
-        address: dict[str, Any] = {}
+        given: dict[str, Any] = {"transport": library.MockTransport(script.answer)}
+        address = {}
         if case.wire == "socket":
-            http_client = http(verify=self._tls, timeout=20.0, follow_redirects=True)
-            address["base_url"] = self._server.url.removesuffix("/v1" if case.sdk == "anthropic" else "")
-        else:
-            http_client = http(transport=transport_of(script), follow_redirects=True)
+            given = {"verify": self._tls, "timeout": 20.0}
+            address["base_url"] = self._servers[case.sdk].url + ("/v1" if case.sdk == "openai" else "")
+        http_client = http(follow_redirects=True, **given)
         client = Counting(api_key="sk-test", max_retries=case.retries, http_client=http_client, **address)
-        return Caller(case.sdk, is_async, client, library)
-
-    def _requests_of(self) -> list[bool]:
-        return self._requests
+        return Caller(case.sdk, case.colour, client, library)
 
 
 def _has(caller: Caller, way: str) -> bool:
     """Whether the SDK has this way: only then asking for it with a wrong argument gets past finding it."""
     try:
         made = WAYS[caller.sdk][way](caller, "none", "wrong argument")
-    except (AttributeError, ImportError):
+    except (AttributeError, ImportError, pytest.skip.Exception):
         return False
     except Exception:  # noqa: BLE001 - it is there, and refuses
         return True
@@ -188,28 +161,24 @@ def _tracing() -> Any:
     return exporter
 
 
-def main() -> None:
-    """Run the cases on standard input. What others print goes to standard error."""
-    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)
+def work(name: str, link: Connection) -> None:
+    """Run the cases that come, bare or instrumented; None asks for the ways."""
     faulthandler.enable()
     exporter = _tracing()
     worker = Worker()
     observed = None
-    if sys.argv[1] == "instrumented":
+    if name == "instrumented":
         from tests.fuzz.observed import Observed
 
         observed = Observed(exporter)
     gc.collect()
     gc.freeze()
-    print(json.dumps(worker.ways()), file=answers, flush=True)
-    for line in sys.stdin:
-        case = from_dict(json.loads(line))
+    while True:
+        case: Case | None = link.recv()
+        if case is None:
+            link.send(worker.ways())
+            continue
         exporter.clear()
         result = worker.run(case) if observed is None else observed.run(worker, case)
         result["callspan"] = "callspan" in sys.modules
-        print(json.dumps(result), file=answers, flush=True)
-
-
-if __name__ == "__main__":
-    main()
+        link.send(result)

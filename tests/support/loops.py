@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import anthropic
 import pytest
 from tests.support import sdks
-from tests.support.mode import Mode
+from tests.support.mode import Colour, Mode
 
-from callspan.testing import Captured
+if TYPE_CHECKING:
+    from callspan.testing import Captured
 
 MESSAGE: dict[str, Any] = {
     "model": "claude-sonnet-5", "max_tokens": 64, "messages": [{"role": "user", "content": "Which weather?"}],
@@ -40,35 +41,58 @@ def request(city: str = "Paris", number: int = 1, name: str = "weather") -> dict
     return {"name": name, "arguments": {"city": city}, "id": f"call_{number}"}
 
 
-def of_anthropic(mode: Mode, run: Any, client: Any = None, **options: Any) -> Any:
-    """A tool runner of Messages whose tool `weather` is `run`."""
+def of_anthropic(mode: Mode, run: Any, **options: Any) -> Any:
+    """A tool runner of Messages of the mode's own client, whose tool `weather` is `run`."""
     sdks.needs("anthropic", "2.10", "these tool runners")
+    return anthropic_runner(mode, mode.anthropic(), run, **options)
+
+
+def anthropic_runner(colour: Colour, client: Any, run: Any, **options: Any) -> Any:
+    """A tool runner of Messages of any version, whose tool `weather` is `run`."""
 
     def weather(city: str) -> str:
         """Say the weather."""
         return str(run(city))
 
     async def later(city: str) -> str:
-        return str(await mode.wait(run(city)))
+        return str(await colour.wait(run(city)))
 
     tool: Any = anthropic.beta_tool(weather)
-    if mode.is_async:
+    if colour.is_async:
         tool = anthropic.beta_async_tool(later, name="weather", description="Say the weather.")
-    return (client or mode.anthropic()).beta.messages.tool_runner(**{**MESSAGE, "tools": [tool], **options})
+    return client.beta.messages.tool_runner(**{**MESSAGE, **options, "tools": [tool]})
 
 
-def of_openai(mode: Mode, run: Any, **options: Any) -> Any:
+def of_openai(colour: Colour, run: Any, **options: Any) -> Any:
     """A tool runner of Responses whose function `weather` is `run`."""
     runners = pytest.importorskip("openai.lib.responses_tool_runner", reason="this openai has no tool runners")
-    if not mode.is_async:
+    if not colour.is_async:
         function = runners.RegisteredFunction(tool=TOOL, execute=lambda given: run(given["city"]), **options)
         return runners.ResponsesToolRunner(functions=[function])
 
     async def later(given: dict[str, Any]) -> Any:
-        return await mode.wait(run(given["city"]))
+        return await colour.wait(run(given["city"]))
 
     function = runners.AsyncRegisteredFunction(tool=TOOL, execute=later, **options)
     return runners.AsyncResponsesToolRunner(functions=[function])
+
+
+def of_decisions(colour: Colour) -> Any:
+    """A runner of decisions at a fork, whose candidates are to go north and to stop."""
+    runners = pytest.importorskip("openai.lib.decisions_tool_runner", reason="this openai has no tool runners")
+
+    async def later(value: Any) -> Any:
+        return value
+
+    def of(value: Any) -> Any:
+        return later(value) if colour.is_async else value
+
+    def candidates(observation: object) -> Any:
+        north = {"id": "north", "description": "Go north.", "execute": lambda: of(None)}
+        return of([north, {"id": "done", "description": "Stop.", "done": True}])
+
+    kind = runners.AsyncDecisionsToolRunner if colour.is_async else runners.DecisionsToolRunner
+    return kind(observe=lambda: of("A fork."), candidates=candidates)
 
 
 def tree(seen: Captured) -> dict[str, list[str]]:
