@@ -1,23 +1,47 @@
-"""SDK import: hides a malformed environment variable with which OpenTelemetry's SDK cannot be imported."""
+"""SDK import: hides invalid environment variables with which OpenTelemetry's modules cannot be imported."""
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
+from collections.abc import Callable
 from importlib import import_module
 from typing import Final
 
-_VARIABLE: Final = "OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT"
-_SDK: Final = "opentelemetry.sdk.trace"
+from callspan.fail_open import log
+
+_OWN_PROPAGATORS: Final = {"tracecontext", "baggage", "none"}
+
+
+def _are_own(names: str) -> bool:
+    return {name.strip().lower() for name in names.split(",")} <= _OWN_PROPAGATORS
+
+
+_READ_AT_IMPORT: Final[tuple[tuple[str, str, Callable[[str], bool]], ...]] = (
+    ("OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT", "opentelemetry.sdk.trace", str.isdecimal),
+    ("OTEL_PROPAGATORS", "opentelemetry.propagate", _are_own),
+)
+"""Variables, each with the module that reads it and a function that is true for values that are surely valid."""
 
 
 def import_sdk() -> None:
-    """Import the SDK if it would raise ValueError otherwise; else do nothing, because the import is slow."""
-    text = os.environ.get(_VARIABLE, "").strip()
-    if not text or text.isdecimal() or _SDK in sys.modules:
-        return
-    hidden = os.environ.pop(_VARIABLE)
+    """Import the modules that may raise because of a variable; the others later, because the imports are slow."""
+    for variable, module, is_valid in _READ_AT_IMPORT:
+        text = os.environ.get(variable, "").strip()
+        if text and not is_valid(text) and module not in sys.modules:
+            _import(module, variable)
+
+
+def _import(module: str, variable: str) -> None:
     try:
-        import_module(_SDK)
+        import_module(module)
+    except Exception as error:  # noqa: BLE001 - a propagator's package may raise anything
+        log(logging.WARNING, "%s is ignored: %s", variable, error)
+    else:
+        return
+    hidden = os.environ.pop(variable)
+    try:
+        import_module(module)
     finally:
-        os.environ[_VARIABLE] = hidden
+        os.environ[variable] = hidden

@@ -115,6 +115,15 @@ def test_a_container_need_not_have(
     assert stored(f"sqlite:///{tmp_path}/calls.db") == {"m"}
 
 
+@pytest.mark.parametrize("variable", ["OTEL_PROPAGATORS", "OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT"])
+def test_a_variable_with_which_opentelemetry_cannot_be_imported_is_ignored(variable: str, tmp_path: Path) -> None:
+    """As where all processes of a cluster get the propagator of its mesh, whose package is missing."""
+    program = f"import callspan, os; callspan.instrument(propagate=True); print(os.environ[{variable!r}])"
+    done = ran("-c", program, cwd=tmp_path, **{variable: "unknown"})
+    assert done.stdout.strip() == "unknown"
+    assert f"{variable} is ignored" in done.stderr
+
+
 NONE: Any = ()
 redacted: list[Record] = []
 
