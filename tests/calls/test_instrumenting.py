@@ -11,6 +11,7 @@ import sys
 import tempfile
 import threading
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -113,6 +114,14 @@ def test_a_container_need_not_have(
     record("m")
     assert handle.force_flush()
     assert stored(f"sqlite:///{tmp_path}/calls.db") == {"m"}
+
+
+def test_the_uuids_of_the_application_may_be_those_of_its_tests(store: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(uuid, "uuid4", lambda: "first-id")
+    handle = callspan.instrument(stores=store)
+    record("m")
+    assert handle.force_flush()
+    assert stored(store) == {"m"}
 
 
 @pytest.mark.parametrize("variable", ["OTEL_PROPAGATORS", "OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT"])

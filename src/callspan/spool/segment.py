@@ -12,7 +12,6 @@ import fcntl
 import os
 import threading
 import time
-import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
@@ -110,7 +109,7 @@ def created_ns(segment: Path) -> int:
 @cache
 def _process(pid: int) -> str:
     """Return the name of this process. In other containers, other processes have its id."""
-    return f"{pid}-{uuid.uuid4().hex[:12]}"
+    return f"{pid}-{os.urandom(6).hex()}"
 
 
 def is_own(segment: Path) -> bool:
