@@ -101,7 +101,7 @@ def test_a_container_need_not_have(
         monkeypatch.delenv("HOME")
         monkeypatch.delenv("XDG_STATE_HOME")
         monkeypatch.setattr(pwd, "getpwuid", unknown)
-        callspan.instrument(stores="postgresql://localhost:9/db")
+        callspan.instrument(stores="unix:///nobody.sock")
         callspan.uninstrument()
     elif lacks == "a temporary directory":
         monkeypatch.setattr(tempfile, "gettempdir", none_usable)
