@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import re
+from functools import partial
 from hashlib import sha256
 from typing import Final
 from urllib.parse import urlsplit
+
+from callspan.fail_open import value_of
 
 HIDDEN: Final = "***"
 MAX_SECRET_LENGTH: Final = 512
@@ -103,8 +106,8 @@ def without_passwords(text: str) -> str:
 
 
 def error_text(error: BaseException) -> str:
-    """Return the text of an exception without passwords, see `without_passwords`; "" if it has none."""
-    return without_passwords(str(error))
+    """Return the text of an exception without passwords, see `without_passwords`; "" if it has no readable one."""
+    return without_passwords(value_of(partial(str, error)) or "")
 
 
 def _end_of_url(text: str, start: int, rest: int) -> int:

@@ -148,8 +148,8 @@ def listing(root: Path, store: Target) -> list[Path]:
     return [one for one in places.directories_in([root]) if store.key(root) in places.keys_of(one)]
 
 
-def in_child(work: Callable[[], object]) -> None:
-    """Do the work in a forked child, where it must give what is true."""
+def in_child(work: Callable[[], object], status: int = 0) -> None:
+    """Do the work in a forked child, where it must give what is true, or end the child with this status."""
     child = os.fork()
     if not child:
         good: object = False
@@ -157,7 +157,7 @@ def in_child(work: Callable[[], object]) -> None:
             good = work()
         finally:
             os._exit(not good)
-    assert os.waitpid(child, 0)[1] == 0
+    assert os.waitpid(child, 0)[1] == status
 
 
 def deliver_left(root: Path, name: str, sink: Destination, timeout_s: float = 20) -> Result:

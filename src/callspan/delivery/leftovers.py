@@ -15,7 +15,7 @@ import msgspec
 
 from callspan.delivery.store_sink import StoreSink, store_of
 from callspan.fail_open import Attempt
-from callspan.safe_urls import without_passwords
+from callspan.safe_urls import error_text
 from callspan.settings import Settings
 from callspan.settings_loader import load
 from callspan.spool import directory as places
@@ -67,7 +67,8 @@ class Leftovers:
 
     def __init__(self, target: Target, sink: Destination, timeout_s: float, progress: Progress | None = None) -> None:
         self._target, self._progress = target, progress
-        self._delivery = Delivery(target.name, sink)
+        # The last try bisects a batch, or one record would block all others for every command.
+        self._delivery = Delivery(target.name, sink, max_failures=_MAX_FAILURES - 1)
         self._deadline = time.monotonic() + timeout_s
         self._failures = 0
         self._result = Result()
@@ -107,7 +108,7 @@ class Leftovers:
             self._count(segment.path.parent, done)
         else:
             self._failures += 1
-            self._result.error = without_passwords(f"{type(attempt.error).__name__}: {attempt.error}")
+            self._result.error = f"{type(attempt.error).__name__}: {error_text(attempt.error)}"
             self._delivery.close()
             time.sleep(_PAUSE_S)
         return done.has_more

@@ -14,7 +14,7 @@ from typing import Final, NamedTuple, TypeAlias
 import msgspec
 
 from callspan.fail_open import fail_open
-from callspan.safe_urls import whole_words, without_passwords
+from callspan.safe_urls import error_text, whole_words, without_passwords
 from callspan.spool.directory import REJECTED_FILE
 from callspan.spool.losses import Kind
 from callspan.spool.segment import Segment, lines_in, opened
@@ -22,7 +22,6 @@ from callspan.spool.segment import Segment, lines_in, opened
 DATA_ERRORS: Final = (ValueError, TypeError, LookupError, ArithmeticError, AttributeError, RecursionError)
 """Exceptions caused by a record rather than by a file, a network or a database."""
 MAX_FAILURES: Final = 5
-"""Number of consecutive `DATA_ERRORS` after which a batch is bisected."""
 _CURSOR: Final = fail_open("write a cursor; after a crash some records are delivered again")
 
 
@@ -51,8 +50,10 @@ class BatchResult(NamedTuple):
 class Delivery:
     """Delivers batches of segments to one store, which it opens. For one thread."""
 
-    def __init__(self, store: str, sink: Destination) -> None:
+    def __init__(self, store: str, sink: Destination, max_failures: int = MAX_FAILURES) -> None:
+        """`max_failures` is the number of consecutive `DATA_ERRORS` after which a batch is bisected."""
         self.store, self.sink = store, sink
+        self.max_failures = max_failures
         self.is_open = False
         self.data_errors = 0
         """Number of consecutive batches that failed with `DATA_ERRORS`."""
@@ -93,7 +94,7 @@ class Delivery:
         try:
             self.sink.deliver(payloads)
         except (Rejected, *DATA_ERRORS) as error:
-            if not isinstance(error, Rejected) and self.data_errors < MAX_FAILURES:
+            if not isinstance(error, Rejected) and self.data_errors < self.max_failures:
                 self.data_errors += 1
                 raise
             return self._divide(payloads, error)
@@ -165,8 +166,7 @@ class Destination:
 def reason(error: BaseException) -> str:
     """Return the reason for a store's failure, as a short text without passwords."""
     if isinstance(error, OSError) and error.strerror:
-        text = f"{error.strerror}: {error.filename}" if error.filename else error.strerror
+        text = without_passwords(f"{error.strerror}: {error.filename}" if error.filename else error.strerror)
     else:
-        text = next(iter(str(error).strip().splitlines()), "") or type(error).__name__
-    text = without_passwords(text)
+        text = next(iter(error_text(error).strip().splitlines()), "") or type(error).__name__
     return text if len(text) <= _MAX_REASON else whole_words(text, _MAX_REASON).rstrip() + "…"
