@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import errno
-import gc
-import json
 import multiprocessing
 import os
 import shutil
 import signal
-import sqlite3
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
@@ -24,7 +21,6 @@ from tests.support.rig import (
     DownSink,
     FileSink,
     HangingSink,
-    PickySink,
     SqliteSink,
     deliver_left,
     in_child,
@@ -39,7 +35,6 @@ from tests.support.rig import (
 
 from callspan.spool import directory as places
 from callspan.spool.delivering import Destination
-from callspan.spool.directory import erase
 from callspan.spool.losses import LOSSES_FILE, Loss, LossCounter, Losses, add_losses, read_losses
 from callspan.spool.segment import OWN_SUFFIX, is_locked, line_of, lines_in
 from callspan.spool.spool import Spool
@@ -78,44 +73,6 @@ def test_what_no_store_has_taken_stays_and_the_new_record_is_dropped_and_counted
     assert spool.close(20)
     assert dead.keys() == [f"k{number}" for number, was_kept in enumerate(kept) if was_kept] + ["after"]
     assert read_losses(spool.directory).dropped["cap"].count == kept.count(False)
-
-
-class TextlessError(Exception):
-    """Its text cannot be read."""
-
-    def __str__(self) -> str:
-        raise RuntimeError("no text")
-
-
-class OddSink(FileSink):
-    """Raises an error in its first delivery, and `SystemExit` when closed or idle."""
-
-    def __init__(self, path: Path, error: BaseException) -> None:
-        super().__init__(path)
-        self.errors = [error]
-
-    def deliver(self, payloads: Sequence[bytes]) -> None:
-        if self.errors:
-            raise self.errors.pop()
-        super().deliver(payloads)
-
-    def tend(self, waits_since_ns: int | None) -> float | None:
-        sys.exit(f"nothing to do since {waits_since_ns}")
-
-    def close(self) -> None:
-        sys.exit("never")
-
-
-@pytest.mark.parametrize("error", [SystemExit("I give up"), TextlessError()], ids=type)
-def test_whatever_a_store_raises_it_is_tried_again(tmp_path: Path, error: BaseException) -> None:
-    sink = OddSink(tmp_path / "out", error)
-    spool = spool_of(tmp_path / "spool", one=sink)
-    for key in ("first", "second"):
-        spool.append(record(key))
-        assert spool.flush(20)
-        time.sleep(0.2)
-    assert spool.close(20)
-    assert sink.keys() == ["first", "second"]
 
 
 class FailingSink(FileSink):
@@ -175,45 +132,6 @@ def test_appends_in_signal_handlers_are_kept_once(tmp_path: Path) -> None:
     assert spool.close(20)
     found = sink.keys()
     assert sorted(found) == sorted(acknowledged)
-
-
-def test_a_record_larger_than_any_batch_is_delivered(tmp_path: Path) -> None:
-    sink = FileSink(tmp_path / "out")
-    spool = spool_of(tmp_path / "spool", one=sink)
-    for key, size in (("small", 10), ("large", 20 << 20), ("last", 10)):
-        assert spool.append(record(key, size))
-    assert spool.close(30)
-    assert sink.keys() == ["small", "large", "last"]
-
-
-def test_damage_costs_the_line_that_it_touches(tmp_path: Path) -> None:
-    down = DownSink(tmp_path / "down")
-    spool = spool_of(tmp_path / "spool", one=down)
-    for number in range(10):
-        spool.append(record(f"k{number}", 100))
-    (segment,) = places.segments_in(spool.directory)
-    with segment.open("r+b") as file:
-        file.seek(350)
-        file.write(b"\0\0\0")
-    down.up.set()
-    assert spool.close(20)
-    assert down.keys() == [f"k{number}" for number in range(10) if number != 3]
-    assert read_losses(spool.directory).damaged["x://one"].count == 1
-
-
-@pytest.mark.parametrize("names_it", [True, False])
-def test_a_store_rejects_single_records(tmp_path: Path, names_it: bool) -> None:
-    """Records that it names, and records that repeatedly raise a data error."""
-    sink = PickySink(tmp_path / "out", names_it)
-    spool = spool_of(tmp_path / "spool", one=sink)
-    for number in range(20):
-        spool.append(record(f"poison{number}" if number % 5 == 0 else f"k{number}"))
-    until(lambda: spool.flush(1))
-    assert spool.close(20)
-    assert sink.keys() == [f"k{number}" for number in range(20) if number % 5]
-    kept = [json.loads(line) for line in (spool.directory / "rejected.jsonl").read_text().splitlines()]
-    assert [one["record"].split()[0] for one in kept] == [f"poison{number}" for number in (0, 5, 10, 15)]
-    assert all("holds poison" in one["reason"] for one in kept)
 
 
 def test_a_fork_beside_a_store_that_hangs_is_quick_and_the_child_records(tmp_path: Path) -> None:
@@ -329,37 +247,6 @@ def test_a_process_with_more_stores_adopts_and_one_with_fewer_does_not(tmp_path:
     assert more.close(20)
     assert sinks["two"].keys() == ["more"]
     assert not places.segments_in(few.directory)
-
-
-def test_erased_records_are_not_delivered_and_appends_go_on(tmp_path: Path) -> None:
-    down = DownSink(tmp_path / "out")
-    spool = spool_of(tmp_path / "spool", one=down)
-    for number in range(10):
-        spool.append(record(f"k{number}"))
-    assert erase(spool.directory, lambda payload: key_of(payload) in {"k3", "k7"}) == 2
-    spool.append(record("after"))
-    down.up.set()
-    assert spool.close(20)
-    assert down.keys() == [*(f"k{number}" for number in range(10) if number not in {3, 7}), "after"]
-    assert not read_losses(spool.directory)
-
-
-def test_sqlite_survives_forks_during_deliveries(tmp_path: Path) -> None:
-    spool = spool_of(tmp_path / "spool", a=SqliteSink(tmp_path / "a.db", 5), b=SqliteSink(tmp_path / "b.db", 5))
-    keys: list[str] = []
-    for number in range(30):
-        for again in range(20):
-            keys.append(f"p{number}-{again}")
-            assert spool.append(record(keys[-1]))
-        forked = [f"c{number}-{again}" for again in range(5)]
-        in_child(lambda forked=forked: all(spool.append(record(key)) for key in forked))  # type: ignore[misc]
-        keys += forked
-    assert spool.close(30)
-    for name in ("a", "b"):
-        deliver_left(tmp_path / "spool", name, SqliteSink(tmp_path / f"{name}.db"))
-        assert sorted(rows(tmp_path / f"{name}.db")) == sorted(keys)
-        with closing(sqlite3.connect(tmp_path / f"{name}.db")) as connection:
-            assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
 
 
 def test_a_deleted_directory_is_made_again_and_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -522,22 +409,6 @@ def test_beside_what_another_user_has_ones_own_is_found(tmp_path: Path) -> None:
     os.close(descriptor)
 
 
-def test_a_reader_deletes_a_delivered_segment_of_a_killed_process(tmp_path: Path) -> None:
-    out = FileSink(tmp_path / "out")
-    pid = os.fork()
-    if pid == 0:
-        spool = spool_of(tmp_path / "spool", one=out)
-        spool.append(record("a"))
-        spool.flush(20)
-        os.kill(os.getpid(), signal.SIGKILL)
-    os.waitpid(pid, 0)
-    (directory,) = listing(tmp_path / "spool", target("one"))
-    assert len(places.segments_in(directory)) == 1
-    deliver_left(tmp_path / "spool", "one", out)
-    assert places.segments_in(directory) == []
-    assert out.keys() == ["a"]
-
-
 class HangsInParent(HangingSink):
     """Hangs in deliveries of the process that created it."""
 
@@ -637,41 +508,6 @@ def test_a_child_of_multiprocessing_delivers_as_it_ends(tmp_path: Path, monkeypa
     process.join(30)
     assert sink.keys() == ["parent", "first", "last"]
     assert spool.close(20)
-
-
-def test_an_exception_within_an_append_loses_no_other_record(tmp_path: Path) -> None:
-    sink = FileSink(tmp_path / "out")
-    spool = spool_of(tmp_path / "spool", one=sink)
-    spool.append(record("first"))
-    acknowledged = ["first"]
-
-    class Interrupt(BaseException):
-        pass
-
-    def raising_at(line: int) -> Callable[..., object]:
-        events = iter(range(1000))
-
-        def trace(frame: object, event: str, argument: object) -> object:
-            if next(events) == line:
-                raise Interrupt
-            return trace
-
-        return trace
-
-    gc.collect()  # otherwise objects of other tests may be collected within an append
-    for line in range(60):
-        key = f"k{line}"
-        try:
-            sys.settrace(raising_at(line))
-            spool.append(record(key))
-            sys.settrace(None)
-            acknowledged.append(key)
-        except Interrupt:
-            sys.settrace(None)
-        spool.append(record(f"after{line}"))
-        acknowledged.append(f"after{line}")
-    assert spool.close(20)
-    assert set(acknowledged) <= set(sink.keys())
 
 
 def test_many_leftover_segments_take_few_descriptors(tmp_path: Path) -> None:

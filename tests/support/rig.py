@@ -21,7 +21,7 @@ from callspan.spool import spool as spools
 from callspan.spool.delivering import Destination
 from callspan.spool.directory import Target
 from callspan.spool.spool import Spool
-from callspan.stores import CallFilter, EmptyStoreError, Rejected
+from callspan.stores import CallFilter, EmptyStoreError
 
 
 class SqliteSink(Destination):
@@ -99,20 +99,6 @@ class HangingSink(FileSink):
     def deliver(self, payloads: Sequence[bytes]) -> None:
         self.reached.set()
         self.freed.wait(60)
-        super().deliver(payloads)
-
-
-class PickySink(FileSink):
-    """Rejects records that hold poison: names them, or raises an error of the data that does not say which it is."""
-
-    def __init__(self, path: Path, names_it: bool) -> None:
-        super().__init__(path)
-        self._names_it = names_it
-
-    def deliver(self, payloads: Sequence[bytes]) -> None:
-        for payload in payloads:
-            if b"poison" in payload:
-                raise Rejected("holds poison", payload) if self._names_it else ValueError("it holds poison")
         super().deliver(payloads)
 
 
