@@ -121,7 +121,7 @@ def spool_of(root: Path, max_bytes: int = 1 << 30, fallback: Sequence[Path] = ()
 def hurry() -> None:
     """Make the spools of this process deliver after 0.05 s, and search every 0.2 s for segments of other processes."""
     shipper._LINGER_S = 0.05  # type: ignore[misc]
-    shipper._IDLE_S = shipper._LOOK_S = spools._TIDY_S = 0.2  # type: ignore[misc]
+    shipper._IDLE_S = shipper._SEARCH_S = spools._TIDY_S = 0.2  # type: ignore[misc]
 
 
 def target(name: str) -> Target:

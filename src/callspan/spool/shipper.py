@@ -32,7 +32,7 @@ _MAX_WAIT_S: Final = 30.0
 _LINGER_S: Final = 0.5
 """Time to collect a batch, whose fixed cost is much higher than that of its records."""
 _IDLE_S: Final = 5.0
-_LOOK_S: Final = 5.0
+_SEARCH_S: Final = 5.0
 """Interval between searches for segments of ended processes."""
 _WARN_S: Final = 300.0
 """Minimum time between two warnings, even if the store recovers and fails again."""
@@ -72,8 +72,8 @@ class Shipper:
         self.delivered = self.retried = self.rejected = self.failures = 0
         self.woken = False
         """Whether it was woken since its last round; set by callers of `wake`."""
-        self._left: Iterator[Path] = iter(())
-        self._look_at = 0.0
+        self._found: Iterator[Path] = iter(())
+        self._search_at = 0.0
         self._make, self._spool = make, spool
         self._delivery: Delivery | None = None
         self._using = threading.Lock()
@@ -97,9 +97,9 @@ class Shipper:
         """Whether the thread was started."""
         return self._thread.ident is not None
 
-    def hurry(self, *, looks: bool = False) -> None:
-        """Deliver at once, even while waiting after a failure; `looks`: also search for unheld segments."""
-        self._look_at = 0.0 if looks else self._look_at
+    def hurry(self, *, searches: bool = False) -> None:
+        """Deliver at once, even while waiting after a failure; `searches`: also what closed spools have left."""
+        self._search_at = 0.0 if searches else self._search_at
         self.woken = self._is_hurried = True
         self.wake()
 
@@ -164,12 +164,12 @@ class Shipper:
         self._spool.tidy()
         for segment in self._spool.segments():
             self._ship_all(segment)
-        has_left = self._ship_left()
+        has_delivered = self._ship_unheld()
         self.failures = 0
         if self._failing_since:
             since, self._failing_since = self._failing_since, 0.0
             log(logging.WARNING, "%s accepts records again, after %.1f s", self.target.name, time.monotonic() - since)
-        return has_left
+        return has_delivered
 
     def _ship_all(self, segment: Segment) -> None:
         key = self.key(segment.path)
@@ -177,12 +177,15 @@ class Shipper:
         while has_more and not self._is_stopping:
             has_more = self._ship(segment, key)
 
-    def _ship_left(self) -> bool:
-        """Deliver the next segment of an ended process. Only one is open at a time."""
+    def _ship_unheld(self) -> bool:
+        """Deliver the next segment of an ended process or closed spool; return whether there was one.
+
+        Only one is open at a time.
+        """
         now = time.monotonic()
-        if now >= self._look_at:
-            self._look_at, self._left = now + _LOOK_S, self._spool.left()
-        for path in self._left:
+        if now >= self._search_at:
+            self._search_at, self._found = now + _SEARCH_S, self._spool.unheld_segments()
+        for path in self._found:
             segment = self._spool.adopt(path)
             if segment is not None:
                 try:
@@ -214,7 +217,6 @@ class Shipper:
 
     def _recover(self, error: BaseException) -> None:
         longest_s = min(_MAX_WAIT_S, _MIN_WAIT_S * 2.0 ** min(self.failures, 16))
-        # Before `retried`, so that a flush that sees the retry also sees the failure.
         self.failures += 1
         self.retried += 1
         self._close_alone()

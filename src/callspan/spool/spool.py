@@ -40,7 +40,7 @@ _SETTLE_S: Final = 1.0
 """Time for healthy stores to take the last batch before a segment is given up on a full disk."""
 _FULL: Final = (errno.ENOSPC, errno.EDQUOT)
 _FORK_S: Final = 0.2
-_LOOK_S: Final = 0.05
+_POLL_S: Final = 0.05
 _NEW_FAILURES: Final = 2
 """New failures after which a flush stops waiting for a failing store. The first may have started before the flush."""
 _GRACE_S: Final = 0.1
@@ -251,13 +251,13 @@ class Spool:
                     self._used = max(0, self._used - segment.size)
                     segment.remove()
 
-    def left(self) -> Iterator[Path]:
-        """Yield the segments of all processes whose stores are among these."""
+    def unheld_segments(self) -> Iterator[Path]:
+        """Yield the segments of all processes whose stores are among these, except those that this spool holds."""
         for root in {directory.parent for directory in self._directories}:
             mine = {target.key(root) for target in self._sinks}
             for directory in places.directories_in([root]):
                 if places.keys_of(directory) <= mine:
-                    yield from places.segments_in(directory)
+                    yield from (path for path in places.segments_in(directory) if path not in self._segments)
 
     def adopt(self, path: Path) -> Segment | None:
         """Lock a segment of an ended process, see `places.adopt`."""
@@ -272,13 +272,13 @@ class Spool:
         """
         deadline = time.monotonic() + timeout_s
         goals = [(segment, segment.size) for segment in self.segments()]
-        closed = [(path, places.file_size(path)) for path in self.left() if is_own(path) and path not in self._segments]
+        closed = [(path, places.file_size(path)) for path in self.unheld_segments() if is_own(path)]
         if closed or self._shippers:
             with self._lock:
                 self._start()
         hurry_at, failing = 0.0, {shipper: shipper.failures for shipper in self._shippers if shipper.failures}
         for shipper in self._shippers:
-            shipper.hurry(looks=bool(closed))
+            shipper.hurry(searches=bool(closed))
         self.losses.write()
         while behind := [one for one in self._shippers if _is_behind(one, goals, closed)]:
             failed = all(not one.is_started or one.failures >= failing.get(one, inf) + _NEW_FAILURES for one in behind)
@@ -286,11 +286,11 @@ class Spool:
             if failed or now >= deadline:
                 return False
             if now >= hurry_at:  # a failure also ends the wait below
-                hurry_at = now + _LOOK_S
+                hurry_at = now + _POLL_S
                 for shipper in behind:
                     shipper.hurry()
             with self._changed:
-                self._changed.wait(min(_LOOK_S, max(0.0, deadline - time.monotonic())))
+                self._changed.wait(min(_POLL_S, max(0.0, deadline - time.monotonic())))
         return bool(self._shippers) or not (goals or closed)
 
     def waits_since_ns(self, target: Target | None = None) -> int | None:
