@@ -249,6 +249,31 @@ def test_a_process_with_more_stores_adopts_and_one_with_fewer_does_not(tmp_path:
     assert not places.segments_in(few.directory)
 
 
+def test_a_flush_delivers_what_a_closed_spool_left_but_waits_for_no_other_process(tmp_path: Path) -> None:
+    reader, writer = os.pipe()
+    other = os.fork()
+    if not other:
+        spool_of(tmp_path / "spool", one=DownSink(tmp_path / "nothing")).append(record("theirs"))
+        os.write(writer, b"!")
+        time.sleep(60)
+        os._exit(0)
+    assert os.read(reader, 1) == b"!"
+    down = DownSink(tmp_path / "out")
+    first, second = (spool_of(tmp_path / "spool", one=down) for _ in range(2))
+    first.append(record("early"))
+    first.close(0)
+    second.append(record("late"))
+    assert not second.flush(0.5)
+    down.up.set()
+    flushed = second.flush(20)
+    os.kill(other, signal.SIGKILL)
+    os.waitpid(other, 0)
+    assert flushed
+    assert sorted(down.keys()) == ["early", "late"]
+    until(lambda: [one.name for one in threading.enumerate()].count("callspan-x://one") == 1)
+    assert second.close(20)
+
+
 def test_a_deleted_directory_is_made_again_and_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("callspan.spool.spool._TIDY_S", 0.0)
     sink = DownSink(tmp_path / "out")
