@@ -7,11 +7,10 @@ import pwd
 import re
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import psycopg
 import pytest
@@ -39,74 +38,55 @@ class Outcome(NamedTuple):
     retried: int
 
 
-class Traffic:
-    """Appends records at 200 a second to a spool of a SQLite file and a server."""
-
-    def __init__(self, place: Path, url: str) -> None:
-        self.healthy = f"sqlite:///{place}/healthy.db"
-        self.url = url
-        self.spool = open_spool(place / "spool", self.healthy, url)
-        self.sent: list[str] = []
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run)
-        self._thread.start()
-
-    def _run(self) -> None:
-        records = Records()
-        while not self._stop.wait(0.005):
-            made = records.call([{"role": "user", "content": f"q{len(self.sent)}"}])
-            assert self.spool.append(encode(made))
-            self.sent.append(made.call_id)
-
-    def stop(self) -> None:
-        self._stop.set()
-        self._thread.join()
-
-    def delivered(self) -> int:
-        states = self.spool.states()
-        return states[1].delivered if states else 0
-
-    def retried(self) -> int:
-        return self.spool.states()[1].retried
+Act = Callable[[], object]
 
 
 @pytest.fixture
-def outage(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> Callable[..., Outcome]:
-    """Run traffic and readers while a server fails. In the end both stores have each record once."""
+def outage(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> Callable[[str, Act, Act], Outcome]:
+    """Append records beside readers while a server fails. In the end both stores have each record once."""
 
-    def through(url: str, begin: Callable[[], object], end: Callable[[], object]) -> Outcome:
+    def through(url: str, begin: Act, end: Act) -> Outcome:
         with coming_and_going(tmp_path / "healthy.db"):
-            return _through_an_outage(tmp_path, url, caplog, begin, end)
+            sent, retried = _through_an_outage(tmp_path, url, begin, end)
+        assert SECRET not in caplog.text
+        logged = [record.getMessage() for record in caplog.records if record.name == "callspan"]
+        return Outcome(sent, [message for message in logged if "healthy" not in message], retried)
 
     return through
 
 
-def _through_an_outage(
-    place: Path, url: str, caplog: pytest.LogCaptureFixture, begin: Callable[[], object], end: Callable[[], object]
-) -> Outcome:
-    traffic = Traffic(place, url)
-    try:
-        until(lambda: traffic.delivered() > 10)
-        time.sleep(BEFORE_S)
-        begin()
-        retried = traffic.retried()
-        time.sleep(OUTAGE_S)
-        retried = traffic.retried() - retried
-        so_far = set(traffic.sent)
-        until(lambda: so_far.issubset(stored(traffic.healthy)), 5)  # regardless of the other store
-        end()
-        time.sleep(BEFORE_S)
-    finally:
-        traffic.stop()
-    assert traffic.spool.flush(30)
-    counts = traffic.spool.counters()
-    assert (counts["rejected"], counts["damaged"], traffic.spool.drops()) == (0, 0, {})
-    assert traffic.spool.close(10)
-    assert sorted(stored(traffic.healthy)) == sorted(traffic.sent)
-    assert SECRET not in caplog.text
-    logged = [record.getMessage() for record in caplog.records if record.name == "callspan"]
-    warnings = [message for message in logged if "healthy" not in message]
-    return Outcome(traffic.sent, warnings, retried)
+def _through_an_outage(place: Path, url: str, begin: Act, end: Act) -> tuple[list[str], int]:
+    """Return the ids of the records, and how often the failing store was tried again."""
+    healthy, records = f"sqlite:///{place}/healthy.db", Records()
+    spool = open_spool(place / "spool", healthy, url)
+    sent = append(spool, records, BEFORE_S)
+    while spool.states()[1].delivered <= 10:
+        sent += append(spool, records, BEFORE_S)
+    begin()
+    before = spool.states()[1].retried
+    sent += append(spool, records, OUTAGE_S)
+    retried = spool.states()[1].retried - before
+    until(lambda: {*sent} <= {*stored(healthy)}, 5)  # regardless of the other store
+    end()
+    sent += append(spool, records, BEFORE_S)
+    assert spool.flush(30)
+    counts = spool.counters()
+    assert (counts["rejected"], counts["damaged"], spool.drops()) == (0, 0, {})
+    assert spool.close(10)
+    assert sorted(stored(healthy)) == sorted(sent)
+    return sent, retried
+
+
+def append(spool: Any, records: Records, seconds: float) -> list[str]:
+    """Append 200 records a second; return their ids."""
+    sent: list[str] = []
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        made = records.call([{"role": "user", "content": f"q{len(sent)}"}])
+        assert spool.append(encode(made))
+        sent.append(made.call_id)
+        time.sleep(0.005)
+    return sent
 
 
 def stored(url: str) -> list[str]:
@@ -165,7 +145,7 @@ def schema(postgres_url: str) -> str:
     return postgres_url.rpartition("%3D")[2]
 
 
-Outage = Callable[..., Outcome]
+Outage = Callable[[str, Act, Act], Outcome]
 
 
 def test_restart(postgres_server: PostgresServer, postgres_url: str, outage: Outage) -> None:
