@@ -260,9 +260,9 @@ class Script:
         with self._lock:
             self._lines.append(line)
 
-    def reply_to(self, request: ReceivedRequest, *, inference: bool, otherwise: Reply = DEFAULT_REPLY) -> Reply:
-        """The reply to a request: the result of `take`, else the default one; responders are called."""
-        return resolved(self.take(request, inference=inference) or otherwise, request)
+    def reply_to(self, request: ReceivedRequest, *, inference: bool) -> Reply:
+        """Return the result of `take`, else the default reply; responders are called."""
+        return resolved(self.take(request, inference=inference) or DEFAULT_REPLY, request)
 
     def take(
         self, request: ReceivedRequest, *, inference: bool, is_due: Callable[[Reply], bool] = lambda _: True

@@ -52,8 +52,3 @@ class StoredResponses:
         with self._lock:
             body = self._responses[response_id].ended()
         return webhook(body, secret)
-
-    def delete(self, response_id: str) -> bool:
-        """Delete a response; return whether it was known."""
-        with self._lock:
-            return self._responses.pop(response_id, None) is not None
