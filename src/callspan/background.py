@@ -10,7 +10,6 @@ import _thread
 import atexit
 import sys
 import threading
-import time
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -18,6 +17,7 @@ from contextvars import Context, ContextVar
 from queue import Empty, SimpleQueue
 from typing import Final, Generic, TypeVar
 
+from callspan.clock import monotonic_s
 from callspan.fail_open import fail_open, report
 from callspan.forks import in_child
 
@@ -202,7 +202,7 @@ class Worker:
 
     def put_later(self, delay_s: float, work: Callable[[], object]) -> None:
         """Run `work` once after a delay, which starts anew if it still waits, or in `drain(later=True)`."""
-        self._later[work] = time.monotonic() + delay_s
+        self._later[work] = monotonic_s() + delay_s
         self._ensure_thread()
 
     def drain(self, timeout_s: float, *, later: bool = False) -> bool:
@@ -210,7 +210,7 @@ class Worker:
 
         If no thread can be started, at the end of the interpreter, the work runs on the calling thread.
         """
-        deadline = time.monotonic() + timeout_s
+        deadline = monotonic_s() + timeout_s
         if later:
             self._take_due(float("inf"))
         if not (self._waiting or self._working) or self._working == threading.get_ident():
@@ -218,10 +218,10 @@ class Worker:
         done = threading.Event()
         self._waiting.append(done.set)
         self._ensure_thread()
-        while not done.wait(max(0.0, min(_POLL_S, deadline - time.monotonic()))):
+        while not done.wait(max(0.0, min(_POLL_S, deadline - monotonic_s()))):
             if self.is_idle:
                 self._work_off()
-            elif time.monotonic() >= deadline:
+            elif monotonic_s() >= deadline:
                 return False
         return True
 
@@ -272,9 +272,9 @@ class Worker:
 
     def _run(self) -> None:
         while True:
-            following = self._take_due(time.monotonic())
+            following = self._take_due(monotonic_s())
             self._work_off()
-            is_woken = self._sleep(_IDLE_S if following is None else following - time.monotonic())
+            is_woken = self._sleep(_IDLE_S if following is None else following - monotonic_s())
             if not is_woken and following is None:
                 self.is_idle.set()
                 # Work added in the meantime found a running thread and did not start one.

@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
+from callspan.clock import monotonic_s
+
 _POLL_S: Final = 0.005
 
 
@@ -34,9 +36,9 @@ def locked(path: Path, timeout_s: float | None = None) -> Iterator[None]:
 
 
 def _locked_within(descriptor: int, timeout_s: float) -> bool:
-    deadline = time.monotonic() + timeout_s
+    deadline = monotonic_s() + timeout_s
     while not try_lock(descriptor):
-        if time.monotonic() >= deadline:
+        if monotonic_s() >= deadline:
             return False
         time.sleep(_POLL_S)
     return True

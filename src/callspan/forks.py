@@ -9,13 +9,14 @@ import atexit
 import os
 import sys
 import threading
-import time
 import weakref
 from collections.abc import Callable
 from functools import cache
 from importlib import import_module
 from types import ModuleType
 from typing import Any, Final, Protocol, TypeVar
+
+from callspan.clock import monotonic_s
 
 _T = TypeVar("_T")
 
@@ -133,9 +134,9 @@ def _registered() -> list[ProcessListener]:
 def _at_exit() -> None:
     for end in tuple(_first_at_exit):
         end()
-    deadline = time.monotonic() + _EXIT_S
+    deadline = monotonic_s() + _EXIT_S
     for listener in _registered():
-        listener.at_exit(max(0.0, deadline - time.monotonic()))
+        listener.at_exit(max(0.0, deadline - monotonic_s()))
 
 
 def _before() -> None:

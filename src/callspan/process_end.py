@@ -24,6 +24,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from callspan.background import AtomicFlag, run_isolated
+from callspan.clock import monotonic_s
 from callspan.fail_open import fail_open
 from callspan.forks import in_child
 
@@ -108,8 +109,8 @@ def _end(number: int, frame: object) -> None:
         return
     if _start_flush(done):
         with _FLUSH:
-            deadline = time.monotonic() + _FLUSH_S
-            while not done and time.monotonic() < deadline:
+            deadline = monotonic_s() + _FLUSH_S
+            while not done and monotonic_s() < deadline:
                 time.sleep(_POLL_S)
     elif not _pending_signals:
         _pending_signals.append(number)

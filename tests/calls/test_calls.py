@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import time
+from pathlib import Path
 from typing import Any
 
+import openai
 import pytest
 from opentelemetry import trace
 from opentelemetry.sdk.trace import TracerProvider
@@ -103,6 +105,19 @@ async def test_a_clock_before_1970_costs_neither_the_call_nor_its_record(
         await wire.ask()
     (record,) = seen.records
     assert (record.timing.start_ns, record.place.session_id) == (began_ns, session.id)
+
+
+def test_a_flush_ends_where_a_test_freezes_the_clock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As freezegun does, a store refuses, and the flush ends after its time as ever."""
+    handle = callspan.instrument(stores=f"unix://{tmp_path}/nobody.sock")
+    with ScriptedProvider() as provider, openai.OpenAI(api_key="k", base_url=provider.openai_url) as client:
+        provider.reply(text="x")
+        monkeypatch.setattr(time, "monotonic", lambda: 1e9)
+        client.chat.completions.create(model="m", messages=QUESTION)
+        began = time.perf_counter()
+        assert not handle.force_flush(500)
+        assert time.perf_counter() - began < 30
+    handle.uninstrument()
 
 
 def prompt_of(attributes: dict[str, Any]) -> dict[str, str]:

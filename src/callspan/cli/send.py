@@ -16,6 +16,7 @@ from callspan.cli.command_context import Command, CommandContext, store_errors
 from callspan.cli.progress import progress
 from callspan.cli.safe_text import clean
 from callspan.cli.values import HTTP_URL
+from callspan.clock import monotonic_s
 from callspan.formatting import plural
 from callspan.otlp.providers import endpoint_at, endpoint_of
 from callspan.otlp.receiver import Receiver, UnavailableError
@@ -104,13 +105,13 @@ def _polls(context: CommandContext, receiver: Receiver, settings: Settings, *, a
     with closing(_sent(context, receiver)) as sent:
         sender = Sender(receiver, sent, again=again)
         for number in count():
-            began_s = time.monotonic()
+            began_s = monotonic_s()
             if number % _DELIVER_EVERY == 0:
                 context.deliver()
             with context.reader() as reader:
                 sender.send_new(RecordedSpans(reader, settings))
             yield sender
-            time.sleep(max(_POLL_S, time.monotonic() - began_s))
+            time.sleep(max(_POLL_S, monotonic_s() - began_s))
 
 
 def _sent(context: CommandContext, receiver: Receiver) -> SentVersions:

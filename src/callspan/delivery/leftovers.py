@@ -13,6 +13,7 @@ from typing import Final, TypeAlias
 
 import msgspec
 
+from callspan.clock import monotonic_s
 from callspan.delivery.store_sink import StoreSink, store_of
 from callspan.fail_open import Attempt
 from callspan.safe_urls import error_text
@@ -69,7 +70,7 @@ class Leftovers:
         self._target, self._progress = target, progress
         # The last try bisects a batch, or one record would block all others for every command.
         self._delivery = Delivery(target.name, sink, max_failures=_MAX_FAILURES - 1)
-        self._deadline = time.monotonic() + timeout_s
+        self._deadline = monotonic_s() + timeout_s
         self._failures = 0
         self._result = Result()
 
@@ -93,7 +94,7 @@ class Leftovers:
             segment.release()
 
     def _may_continue(self) -> bool:
-        if time.monotonic() < self._deadline:
+        if monotonic_s() < self._deadline:
             return self._failures < _MAX_FAILURES
         self._result.error = self._result.error or _TIME_OVER
         return False

@@ -11,6 +11,7 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
+from callspan.clock import monotonic_s
 from callspan.fail_open import fail_open, log
 from callspan.process.processors import delivery_processors
 from callspan.record.codec import NO_RECORD, decode
@@ -130,8 +131,8 @@ class Retention:
 
     def tend(self, waits_since_ns: int | None) -> float:
         """Delete a batch if due; return the seconds until the next one. Deliveries come first."""
-        if self._next <= time.monotonic():
-            self._next = time.monotonic() + self._pause_s
+        if self._next <= monotonic_s():
+            self._next = monotonic_s() + self._pause_s
             changed = None
             with self._failing:
                 self._pass = self._pass or self._store.retain(self._times(waits_since_ns))
@@ -141,7 +142,7 @@ class Retention:
             else:
                 self._next = 0.0
                 self._log_start(changed)
-        return self._next - time.monotonic()
+        return self._next - monotonic_s()
 
     def _log_start(self, changed: int) -> None:
         if changed and not self._has_deleted:

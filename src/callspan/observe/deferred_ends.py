@@ -15,6 +15,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from callspan.background import AtomicFlag, Worker
+from callspan.clock import monotonic_s
 from callspan.fail_open import fail_open
 from callspan.forks import first_at_exit, in_child
 
@@ -85,10 +86,10 @@ class DeferredEnds:
 
     def end_open(self, timeout_s: float) -> None:
         """End every call that has not ended as closed; wait for those being ended on other threads."""
-        deadline = time.monotonic() + timeout_s
+        deadline = monotonic_s() + timeout_s
         for call in self._open():
             self.note(call)
-        self.drain(max(0.0, deadline - time.monotonic()))
+        self.drain(max(0.0, deadline - monotonic_s()))
 
     def drain(self, timeout_s: float = _AT_EXIT_S) -> bool:
         """Wait for every queued end; False on timeout."""

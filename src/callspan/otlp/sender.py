@@ -10,6 +10,7 @@ from typing import Final
 
 from opentelemetry.sdk.trace import ReadableSpan
 
+from callspan.clock import monotonic_s
 from callspan.otlp.byte_bounds import parts_of
 from callspan.otlp.receiver import Receiver, RefusedError
 from callspan.otlp.recorded import RecordedSpans
@@ -68,9 +69,9 @@ class Sender:
             self._sent.mark_ns = some[-1].stored_ns
             self._since_ns = max(self._since_ns, some[-1].stored_ns - _OVERLAP_NS)
             self._seen = {row for row in (*self._seen, *some) if row.stored_ns >= self._since_ns}
-        if time.monotonic() >= self._next_left_s:
+        if monotonic_s() >= self._next_left_s:
             self._send_left(spans)
-            self._next_left_s = time.monotonic() + _LEFT_EVERY_S
+            self._next_left_s = monotonic_s() + _LEFT_EVERY_S
         self._again = False
 
     def _send_left(self, spans: RecordedSpans) -> None:

@@ -6,7 +6,6 @@ Names follow the conventions as released instrumentations emit them; callspan's 
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
@@ -18,6 +17,7 @@ from opentelemetry.environment_variables import OTEL_PYTHON_METER_PROVIDER
 from opentelemetry.metrics import CallbackOptions, Meter, MeterProvider, NoOpMeterProvider, Observation
 
 from callspan import private_names
+from callspan.clock import monotonic_s
 from callspan.fail_open import fail_open, reported
 from callspan.process.processed import ProcessedRecord
 from callspan.record.call import CallRecord, RateLimit
@@ -189,7 +189,7 @@ class _Instruments:
             for unit in record.rate_limits.__struct_fields__:
                 limit = getattr(record.rate_limits, unit)
                 if limit is not None:
-                    self._limits[_key({**attributes, names.RATE_LIMIT_UNIT: unit})] = time.monotonic(), limit
+                    self._limits[_key({**attributes, names.RATE_LIMIT_UNIT: unit})] = monotonic_s(), limit
 
     def _attributes(self, instrument: Instrument, record: object) -> Attributes:
         """Return the attributes of a measurement; `_OTHER` for a name once its kind has too many different ones."""
@@ -208,7 +208,7 @@ class _Instruments:
 
     def _rate_limits(self, field: str, _: CallbackOptions) -> Iterable[Observation]:
         """Return the rate limits of recent responses."""
-        oldest_s = time.monotonic() - _MAX_LIMIT_AGE_S
+        oldest_s = monotonic_s() - _MAX_LIMIT_AGE_S
         known = [(key, getattr(limit, field)) for key, (seen_s, limit) in [*self._limits.items()] if seen_s >= oldest_s]
         return [Observation(value, dict(key)) for key, value in known if value is not None]
 

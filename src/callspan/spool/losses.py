@@ -19,6 +19,7 @@ from typing import Final, Literal, TypeAlias
 import msgspec
 
 from callspan.background import Worker
+from callspan.clock import monotonic_s
 from callspan.fail_open import fail_open, log
 from callspan.file_lock import unlock
 from callspan.formatting import iso, plural
@@ -202,7 +203,7 @@ class LossCounter:
 
     def _warn(self, kind: Kind, name: str) -> None:
         text, key = _WARNINGS.get(kind), (kind, name)
-        now = time.monotonic()
+        now = monotonic_s()
         if text is not None and now >= self._warned.get(key, 0.0):
             self._warned[key] = now + _WARN_S
             loss = getattr(self._total, kind).get(name, Loss())

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from callspan.background import thread
+from callspan.clock import monotonic_s
 from callspan.fail_open import fail_open, log, report
 from callspan.formatting import plural
 from callspan.spool.delivering import Delivery, Destination, reason
@@ -136,7 +137,7 @@ class Shipper:
         # A sink that is still being created may have to be closed, too.
         if delivery is not None and not delivery.sink.closes_before_fork:
             return True
-        if not self._using.acquire(timeout=max(0.0, deadline - time.monotonic())):
+        if not self._using.acquire(timeout=max(0.0, deadline - monotonic_s())):
             return False
         self._is_forking = True
         self._close()
@@ -168,7 +169,7 @@ class Shipper:
         self.failures = 0
         if self._failing_since:
             since, self._failing_since = self._failing_since, 0.0
-            log(logging.WARNING, "%s accepts records again, after %.1f s", self.target.name, time.monotonic() - since)
+            log(logging.WARNING, "%s accepts records again, after %.1f s", self.target.name, monotonic_s() - since)
         return has_delivered
 
     def _ship_all(self, segment: Segment) -> None:
@@ -182,7 +183,7 @@ class Shipper:
 
         Only one is open at a time.
         """
-        now = time.monotonic()
+        now = monotonic_s()
         if now >= self._search_at:
             self._search_at, self._found = now + _SEARCH_S, self._spool.unheld_segments()
         for path in self._found:
@@ -226,7 +227,7 @@ class Shipper:
         self._sleep(longest_s * _CHANCE.uniform(0.5, 1.0))
 
     def _warn(self, error: BaseException) -> None:
-        now = time.monotonic()
+        now = monotonic_s()
         if now >= self._warn_at:
             self._failing_since, self._warn_at = self._failing_since or now, now + _WARN_S
             directory = self._spool.losses.directory
@@ -262,8 +263,8 @@ class Shipper:
     def _sleep(self, seconds: float) -> None:
         """Wait regardless of appends; a flush or stop ends the wait."""
         self.woken = True
-        deadline = time.monotonic() + seconds
-        while (left := deadline - time.monotonic()) > 0 and not (self._is_hurried or self._is_stopping):
+        deadline = monotonic_s() + seconds
+        while (left := deadline - monotonic_s()) > 0 and not (self._is_hurried or self._is_stopping):
             self._wait(left)
 
     def _wait(self, seconds: float) -> bool:

@@ -10,7 +10,6 @@ import errno
 import logging
 import sys
 import threading
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from math import inf
@@ -18,6 +17,7 @@ from pathlib import Path
 from typing import Final
 
 from callspan import forks
+from callspan.clock import monotonic_s
 from callspan.fail_open import fail_open, log, reported
 from callspan.safe_urls import error_text
 from callspan.spool import directory as places
@@ -152,7 +152,7 @@ class Spool:
 
     def _rotate(self) -> Segment:
         """Start a segment in the first writable directory. Raises OSError."""
-        now = time.monotonic()
+        now = monotonic_s()
         place = next((one for one in self._directories if self._bad_until.get(one, 0.0) <= now), self.directory)
         self._place = place
         places.create(place, self._sinks.keys(), sync=self._sync)
@@ -174,10 +174,10 @@ class Spool:
         if not self._bad_until:
             log(logging.WARNING, "The spool directory %s cannot be written (%s); records wait in %s", self.directory,
                 error_text(error), " or ".join(map(str, self._directories[1:])) or "no other one")  # fmt: skip
-        self._bad_until[self._place] = time.monotonic() + _RETRY_S
+        self._bad_until[self._place] = monotonic_s() + _RETRY_S
         if error.errno in _FULL and self._place not in self._full_at:
             self._full_at[self._place] = places.size_of(self._place) - 1
-            self._tidy_at = time.monotonic() + _SETTLE_S
+            self._tidy_at = monotonic_s() + _SETTLE_S
         self._seal()
 
     def _seal(self) -> None:
@@ -193,7 +193,7 @@ class Spool:
 
         It makes no difference which process wrote those, or whether the other stores fail, hang or are slow.
         """
-        now = time.monotonic()
+        now = monotonic_s()
         if now >= self._measure_at:
             self._measure_at, self._tidy_at = now + _MEASURE_S, 0.0
             self._used = places.unstored_bytes(self._place)
@@ -201,7 +201,7 @@ class Spool:
 
     def tidy(self) -> None:
         """Enforce the cap and the right directory, every few seconds and soon after the cap is reached."""
-        now = time.monotonic()
+        now = monotonic_s()
         if now < self._tidy_at or not self._shippers:
             return
         self._tidy_at = now + _TIDY_S
@@ -270,7 +270,7 @@ class Spool:
         Includes the records of closed spools with some of these stores. Returns False early if all stores that lack
         records were failing before and have failed again.
         """
-        deadline = time.monotonic() + timeout_s
+        deadline = monotonic_s() + timeout_s
         goals = [(segment, segment.size) for segment in self.segments()]
         closed = [(path, places.file_size(path)) for path in self.unheld_segments() if is_own(path)]
         if closed or self._shippers:
@@ -282,7 +282,7 @@ class Spool:
         self.losses.write()
         while behind := [one for one in self._shippers if _is_behind(one, goals, closed)]:
             failed = all(not one.is_started or one.failures >= failing.get(one, inf) + _NEW_FAILURES for one in behind)
-            now = time.monotonic()
+            now = monotonic_s()
             if failed or now >= deadline:
                 return False
             if now >= hurry_at:  # a failure also ends the wait below
@@ -290,7 +290,7 @@ class Spool:
                 for shipper in behind:
                     shipper.hurry()
             with self._changed:
-                self._changed.wait(min(_POLL_S, max(0.0, deadline - time.monotonic())))
+                self._changed.wait(min(_POLL_S, max(0.0, deadline - monotonic_s())))
         return bool(self._shippers) or not (goals or closed)
 
     def waits_since_ns(self, target: Target | None = None) -> int | None:
@@ -312,7 +312,7 @@ class Spool:
 
     def close(self, timeout_s: float) -> bool:
         """Deliver records until the timeout and end the threads. The rest waits on disk for another process."""
-        deadline = time.monotonic() + timeout_s
+        deadline = monotonic_s() + timeout_s
         delivered = not self._shippers or self.flush(timeout_s)
         self._halt(deadline)
         return delivered
@@ -325,9 +325,9 @@ class Spool:
         for shipper in shippers:
             shipper.stop()
         # Give waiting threads a moment to end even if no time is left.
-        deadline = max(deadline, time.monotonic() + _GRACE_S)
+        deadline = max(deadline, monotonic_s() + _GRACE_S)
         for shipper in shippers:
-            shipper.join(deadline - time.monotonic())
+            shipper.join(deadline - monotonic_s())
         for segment in segments.values():
             segment.release()
         self.losses.write()
@@ -384,7 +384,7 @@ class Spool:
 
     def before_fork(self) -> None:
         """Between appends, close files and connections, within 0.2 s."""
-        deadline = time.monotonic() + _FORK_S
+        deadline = monotonic_s() + _FORK_S
         # Taken first, because an append may be starting the threads.
         self._lock.acquire()
         self._in_use = [one.target for one in self._running if not one.close_before_fork(deadline)]

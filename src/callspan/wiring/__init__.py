@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 import threading
-import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal, ParamSpec, TypeVar
@@ -15,6 +14,7 @@ from opentelemetry.trace import TracerProvider
 
 from callspan import process_end
 from callspan.agent import runtime
+from callspan.clock import monotonic_s
 from callspan.delivery.recorder import Recorder, check_prices
 from callspan.forks import renew_locks
 from callspan.intercept.hooks import HOOK_CONTEXT
@@ -68,7 +68,7 @@ class Handle:
 
     def force_flush(self, timeout_millis: int = 30_000) -> bool:
         """Wait until telemetry is exported and every store has every record; return False if that failed."""
-        deadline = time.monotonic() + timeout_millis / 1000
+        deadline = monotonic_s() + timeout_millis / 1000
         self._wiring.hook_context.deferred_ends.drain(_left(deadline))
         delivered = self._pipeline.recorder.flush(_left(deadline))
         return self._pipeline.providers.flush(_left(deadline)) and delivered
@@ -227,7 +227,7 @@ class Wiring:
 
     def flush(self, timeout_s: float) -> bool:
         """Wait until every store has every record so far; return False on timeout."""
-        deadline = time.monotonic() + timeout_s
+        deadline = monotonic_s() + timeout_s
         self.hook_context.deferred_ends.drain(timeout_s)
         flushed = [recorder.flush(_left(deadline)) for recorder in self._recorders()]
         return all(flushed)
@@ -264,7 +264,7 @@ class Wiring:
 
 
 def _left(deadline: float) -> float:
-    return max(0.0, deadline - time.monotonic())
+    return max(0.0, deadline - monotonic_s())
 
 
 def _retire(pipeline: Pipeline | None) -> None:

@@ -17,6 +17,7 @@ from typing import Any, Final, cast
 
 import msgspec
 
+from callspan.clock import monotonic_s
 from callspan.file_lock import try_lock, unlock
 from callspan.forks import in_child
 from callspan.record.events import Record
@@ -146,8 +147,8 @@ class SQLiteDatabase(Database):
         if vacuum:
             self.run("VACUUM")
         self.run("PRAGMA busy_timeout=0")
-        deadline = time.monotonic() + _READERS_S
-        while (busy := self._is_log_busy()) and time.monotonic() < deadline:
+        deadline = monotonic_s() + _READERS_S
+        while (busy := self._is_log_busy()) and monotonic_s() < deadline:
             time.sleep(_AGAIN_S)
         self.run(f"PRAGMA busy_timeout={BUSY_MS}")
         return _HELD.format(path=self._path) if busy else None

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Final, TypeAlias
 from urllib.parse import quote
 
+from callspan.clock import monotonic_s
 from callspan.file_lock import make_private
 from callspan.record.formats import OtherFormatError, check_format
 from callspan.stores.base import StoreError, check_layout, explained, no_file, on_error
@@ -190,8 +191,8 @@ def _make_tables(connection: sqlite3.Connection, path: Path) -> None:
 
 def _write_ahead(connection: sqlite3.Connection) -> None:
     # Switching to WAL requires exclusive access and, unlike other statements, fails at once if the file is in use.
-    deadline = time.monotonic() + BUSY_MS / 1000
-    while not _switched(connection, last=time.monotonic() > deadline):
+    deadline = monotonic_s() + BUSY_MS / 1000
+    while not _switched(connection, last=monotonic_s() > deadline):
         time.sleep(_RETRY_S)
 
 
