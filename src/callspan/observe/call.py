@@ -127,7 +127,6 @@ class Call:
             place, self._call_ended, metadata = _NOTHING_AROUND if alone else factory.ambient()
         except reported(_READ_AMBIENT):
             place, self._call_ended, metadata = _NOTHING_AROUND
-        is_past = past_ns is not None
         self._request = Request(model=info.model, stream=info.stream)
         # More than fifteen keywords in one call go through a dictionary, which takes five times as long.
         self.record = CallRecord(
@@ -147,8 +146,8 @@ class Call:
             request=self._request,
             timing=Timing(start_ns=start_ns),
         )
-        if metadata or is_past:
-            seen_in: SeenIn = "import" if is_past else "call"
+        if metadata or past_ns is not None:
+            seen_in: SeenIn = "call" if past_ns is None else "import"
             self.record = msgspec.structs.replace(self.record, metadata=metadata, seen_in=seen_in)
         self.named = [self.record.call_id]
         """The id of its record; empty until the first event of a background response has the response id."""
@@ -157,9 +156,9 @@ class Call:
         self.hides_usage = False
         """Whether callspan requested the last chunk of the stream and hides it from the caller."""
         self.attempts = AttemptLog(self._zero_ns)
-        self.explicit = ExplicitTimes(is_past=True) if is_past else None
+        self.explicit = None if past_ns is None else ExplicitTimes(is_past=True)
         """Times given by the application; None if there are none."""
-        self._is_measured = not is_past
+        self._is_measured = past_ns is None
         self._input = self._conversation = self._wire = self._processed = self._over = None
         self.forget_response()
         self.span = NO_SPAN
