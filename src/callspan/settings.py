@@ -322,6 +322,12 @@ def absolute(path: Path) -> Path:
         return path
 
 
+def with_absolute_paths(settings: Settings) -> Settings:
+    """Return the settings with absolute paths. Those of stores are made absolute with each store."""
+    paths = {name: getattr(settings, name) for name in ("prices", "spool_dir")}
+    return msgspec.structs.replace(settings, **{name: found and absolute(found) for name, found in paths.items()})
+
+
 def path(value: object) -> Path | None:
     """Parse the path of a file or directory; False for None."""
     if value is False:

@@ -85,6 +85,44 @@ def test_relative_paths_stay_those_of_the_directory_in_which_they_were_named(
     assert not [*(named / "spool").rglob("*.segment")]
 
 
+def test_a_store_added_in_another_directory_leaves_the_others_where_they_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    named, later = tmp_path / "named", tmp_path / "later"
+    for directory in (named, later):
+        directory.mkdir()
+    monkeypatch.chdir(named)
+    handle = callspan.instrument(stores="sqlite:///calls.db", spool_dir="spool")
+    record("first")
+    assert handle.force_flush()
+    monkeypatch.chdir(later)
+    monkeypatch.setattr("callspan.wiring.WIRING._exporter_stores", ())
+    callspan.CallRecordExporter(stores="sqlite:///added.db")
+    record("second")
+    assert handle.force_flush()
+    handle.uninstrument()
+    assert stored(f"sqlite:///{named}/calls.db") == {"first", "second"}
+    assert stored(f"sqlite:///{later}/added.db") == {"second"}
+    assert sorted(path.name for path in later.iterdir() if not path.name.startswith("added.db")) == []
+
+
+def test_a_relative_price_file_is_that_of_the_directory_in_which_it_was_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    costs = []
+    for price in ("1000000", "2000000"):
+        (tmp_path / price).mkdir()
+        monkeypatch.chdir(tmp_path / price)
+        Path("prices.json").write_text(json.dumps({"version": "mine", "models": {"m": {"input": price}}}))
+        handle = callspan.instrument(stores="sqlite:///calls.db", prices="prices.json")
+        record("m", prompt_tokens=3)
+        assert handle.force_flush()
+        handle.uninstrument()
+        with contextlib.closing(open_store("sqlite:///calls.db")) as reader:
+            costs += [call.cost and call.cost.usd for call in reader.calls()]
+    assert costs == [3, 6]
+
+
 def unknown(*_: object) -> Any:
     raise KeyError("uid not found")
 

@@ -17,7 +17,7 @@ from callspan.process.processed import ProcessedRecord
 from callspan.process.processors import delivery_processors
 from callspan.record import codec
 from callspan.record.events import Record
-from callspan.settings import SettingError, Settings
+from callspan.settings import SettingError, Settings, absolute, with_absolute_paths
 from callspan.spool.delivering import Destination
 from callspan.spool.directory import Target, is_on_network
 from callspan.spool.shipper import SinkState
@@ -54,11 +54,14 @@ class Recorder:
         self, settings: Settings, listeners: tuple[Listener, ...] = (), priced: Listener | None = None
     ) -> None:
         """`priced` is called with each call whose cost was computed during delivery, once the first store has it."""
-        self._settings, self._listeners, self._priced = settings, listeners, priced
-        self.stores = settings.stores
-        """URLs of the stores."""
-        self.spool = self._spool_of(self.stores)
+        self._settings, self._listeners, self._priced = with_absolute_paths(settings), listeners, priced
+        self._stores: dict[str, Store] = {}
+        """The stores by URL. Each is made once, because a relative path is that of the current directory."""
+        self._roots: list[Path] = []
+        """Where records of these stores wait: the roots before stores were added may still have some."""
+        self.spool: Spool | None = None
         """None without stores."""
+        self.add_stores(settings.stores)
         self.refused = 0
         """Number of records that were not written because they had not passed the processors."""
         self.in_use = True
@@ -66,15 +69,21 @@ class Recorder:
 
     def writes_starts(self) -> bool:
         """Return whether a store, a listener or a callback receives the first version of a call."""
-        return bool(self.stores or self._listeners) or not callbacks.REGISTERED.keys().isdisjoint(_FOR_RECORDS)
+        return bool(self._stores or self._listeners) or not callbacks.REGISTERED.keys().isdisjoint(_FOR_RECORDS)
+
+    @property
+    def stores(self) -> tuple[str, ...]:
+        """URLs of the stores."""
+        return tuple(self._stores)
 
     def add_stores(self, urls: tuple[str, ...]) -> Spool | None:
         """Add stores for all further records; return the spool to close, if any."""
-        added = tuple(url for url in urls if url not in self.stores)
+        added = {url: store_of(url, self._settings) for url in urls if url not in self._stores}
         if not added:
             return None
-        self.stores += added
-        before, self.spool = self.spool, self._spool_of(self.stores)
+        self._stores = {**self._stores, **added}
+        self._roots = [*dict.fromkeys([*roots_of(self._settings, self._stores.values()), *self._roots])]
+        before, self.spool = self.spool, self._new_spool()
         return before
 
     def write(self, processed: ProcessedRecord[Record]) -> None:
@@ -138,14 +147,10 @@ class Recorder:
         drops = {} if self.spool is None else self.spool.drops()
         return {**drops, "unprocessed": self.refused} if self.refused else drops
 
-    def _spool_of(self, urls: tuple[str, ...]) -> Spool | None:
-        if not urls:
-            return None
-        settings, sinks = self._settings, dict[Target, Callable[[], Destination]]()
-        for store in (store_of(url, settings) for url in urls):
+    def _new_spool(self) -> Spool:
+        settings, roots, sinks = self._settings, self._roots, dict[Target, Callable[[], Destination]]()
+        for store in self._stores.values():
             sinks.setdefault(target_of(store), partial(self._sink, store, None if sinks else self._priced))
-        # The root before stores were added may still have records.
-        roots = [*dict.fromkeys([*roots_of(settings, urls), *roots_of(settings, settings.stores)])]
         if is_on_network(roots[0]) and _warned.first(roots[0]):
             log(logging.WARNING, _ON_NETWORK, roots[0])
         return Spool(roots, sinks, sync=settings.fsync == "always", max_bytes=settings.spool_max_bytes)
@@ -161,6 +166,6 @@ class Recorder:
 def check_prices(prices: object) -> None:
     """Raise SettingError for an invalid or unreadable price file."""
     try:
-        pricer_for(prices if isinstance(prices, Path) else None)
+        pricer_for(absolute(prices) if isinstance(prices, Path) else None)
     except PriceFileError as error:
         raise SettingError(str(error)) from error

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -24,23 +24,24 @@ def target_of(store: Store) -> Target:
     return Target(store.name, f"{kind}://{path}", path if store.is_file else None)
 
 
-def roots_of(settings: Settings, stores: Sequence[str]) -> list[Path]:
+def roots_of(settings: Settings, stores: Iterable[Store]) -> list[Path]:
     """Return the roots of the spool of these stores: the usual one, then the fallbacks if it is not writable."""
     return [_usual_root(settings, stores), *fallback_roots()]
 
 
-def _usual_root(settings: Settings, stores: Sequence[str]) -> Path:
+def _usual_root(settings: Settings, stores: Iterable[Store]) -> Path:
     if settings.spool_dir is not None:
-        return absolute(settings.spool_dir)
-    for store in map(find_store, stores):
+        return settings.spool_dir
+    for store in stores:
         if store.is_file and store.path is not None:
-            return absolute(store.path.with_name(store.path.name + _SUFFIX))
+            return store.path.with_name(store.path.name + _SUFFIX)
     return state_directory() / "spool"
 
 
-def spool_directory(settings: Settings, stores: Sequence[str]) -> Path:
-    """Return the usual spool directory of a set of stores. Raises SettingError for an invalid store."""
-    return directory_of(_usual_root(settings, stores), [target_of(find_store(url)) for url in stores])
+def spool_directory(settings: Settings, urls: Sequence[str]) -> Path:
+    """Return the usual spool directory of a set of stores. Raises SettingError for an invalid URL."""
+    stores = [find_store(url) for url in urls]
+    return directory_of(_usual_root(settings, stores), [target_of(store) for store in stores])
 
 
 def roots_for(url: str, settings: Settings | None = None) -> list[Path]:
