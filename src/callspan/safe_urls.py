@@ -110,6 +110,12 @@ def error_text(error: BaseException) -> str:
     return without_passwords(value_of(partial(str, error)) or "")
 
 
+def first_line(text: str, limit: int) -> str:
+    """Return the first line of a text, cut at a word beyond `limit` characters, with a final `…`."""
+    line = next(iter(text.strip().splitlines()), "")
+    return line if len(line) <= limit else f"{whole_words(line, limit).rstrip()}…"
+
+
 def _end_of_url(text: str, start: int, rest: int) -> int:
     """Return the end of the URL at `start` in `text`; `rest` is the position after its scheme.
 

@@ -10,6 +10,7 @@ from importlib import import_module
 from typing import Final
 
 from callspan.fail_open import log
+from callspan.safe_urls import error_text
 
 _OWN_PROPAGATORS: Final = {"tracecontext", "baggage", "none"}
 
@@ -37,9 +38,11 @@ def _import(module: str, variable: str) -> None:
     try:
         import_module(module)
     except Exception as error:  # noqa: BLE001 - a propagator's package may raise anything
-        log(logging.WARNING, "%s is ignored: %s", variable, error)
-    else:
-        return
+        log(logging.WARNING, "%s is ignored: %s", variable, error_text(error))
+        _import_without(variable, module)
+
+
+def _import_without(variable: str, module: str) -> None:
     hidden = os.environ.pop(variable)
     try:
         import_module(module)

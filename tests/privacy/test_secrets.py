@@ -13,7 +13,7 @@ import pytest
 from tests.support.records import made, raw, session
 
 from callspan import Settings, redact_texts
-from callspan.cli.command_context import _first_line
+from callspan.cli.command_context import _MAX_MESSAGE, _first_line
 from callspan.process.content import UNREADABLE, decoded
 from callspan.process.processors import caller_processors
 from callspan.process.redaction import redacted
@@ -338,7 +338,7 @@ CUTS: dict[str, tuple[int, Callable[[str], str]]] = {
     ),
     "the description of an object": (200, lambda text: metadata(Described(text))),
     "a driver's error": (4096, without_passwords),
-    "a driver's error in a command": (500, lambda text: _first_line(RuntimeError(text))),
+    "a driver's error in a command": (_MAX_MESSAGE, lambda text: _first_line(RuntimeError(text))),
 }
 URLS_ONLY = ("the description of an object", "a driver's error", "a driver's error in a command")
 """Where only passwords in URLs are masked."""

@@ -19,7 +19,7 @@ from callspan.cli.safe_text import clean, whole_characters
 from callspan.cli.screen import Screen
 from callspan.formatting import json_line
 from callspan.records import CallRecord
-from callspan.safe_urls import error_text, safe_name, whole_words, without_passwords
+from callspan.safe_urls import error_text, first_line, safe_name
 from callspan.stores import (
     CallFilter,
     EmptyStoreError,
@@ -239,5 +239,4 @@ def _failure(message: str) -> click.ClickException:
 
 def _first_line(error: Exception) -> str:
     """Return the first line of a driver's message, which may be a page long."""
-    message = next(iter(str(error).strip().splitlines()), "") or type(error).__name__
-    return without_passwords(message if len(message) <= _MAX_MESSAGE else whole_words(message, _MAX_MESSAGE) + "…")
+    return first_line(error_text(error), _MAX_MESSAGE) or type(error).__name__

@@ -88,7 +88,7 @@ class Spool:
         self._changed = threading.Condition()
         self._segments: dict[Path, Segment] = {}
         self._active: Segment | None = None
-        self._is_running = False
+        self._has_threads = False
         """Whether each shipper has its thread."""
         self._shippers: tuple[Shipper, ...] = ()
         """Empty until the first append and after `close`."""
@@ -109,7 +109,7 @@ class Spool:
         try:
             with self._lock:
                 kept = self._write(payload)
-                if not self._is_running:
+                if not self._has_threads:
                     self._start()
         except reported(_APPEND):
             self.losses.add("dropped", "error")
@@ -320,7 +320,7 @@ class Spool:
     def _halt(self, deadline: float) -> None:
         with self._lock:
             self._seal()
-            shippers, self._shippers, self._is_running = self._shippers, (), False
+            shippers, self._shippers, self._has_threads = self._shippers, (), False
             segments, self._segments = self._segments, {}
         for shipper in shippers:
             shipper.stop()
@@ -362,9 +362,9 @@ class Spool:
 
     def _start(self) -> None:
         # During interpreter shutdown a new thread never starts, and waiting for it would block forever.
-        if self._is_running or sys.is_finalizing():
+        if self._has_threads or sys.is_finalizing():
             return
-        self._is_running = True  # before the rest, which a signal handler that appends must not repeat
+        self._has_threads = True  # before the rest, which a signal handler that appends must not repeat
         if not self._shippers:
             forks.await_exit()
             self._shippers = tuple(Shipper(target, make, self) for target, make in self._sinks.items())
@@ -374,7 +374,7 @@ class Spool:
                 shipper.start()
         except RuntimeError:
             # The process is at its limit of threads, or the interpreter is shutting down.
-            self._is_running = False
+            self._has_threads = False
             log(logging.DEBUG, "No thread can be started; the next record tries again, or another process delivers")
 
     def at_exit(self, timeout_s: float) -> None:

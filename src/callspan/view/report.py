@@ -202,8 +202,8 @@ def _missing(found: Contents) -> str:
         if found.missing_outside
         else "",
     ]
-    selection = " and ".join(filter(None, parts))
-    return f"cut at {found.max_bytes // _MB} MB: the oldest are missing, {selection}" if selection else ""
+    missing = " and ".join(filter(None, parts))
+    return f"cut at {found.max_bytes // _MB} MB: the oldest are missing, {missing}" if missing else ""
 
 
 def html(data: Iterable[bytes]) -> Iterator[bytes]:
