@@ -281,6 +281,7 @@ ATTACKS: dict[str, list[Step]] = {
     "poison that the store names": [("poison", 1), ("append", 4)] * 4,
     "poison that it does not name": [("unnamed_poison", 1), ("append", 4)] * 4,
     "records that raise an error of the data": [*[("misfit", 1), ("append", 4)] * 4, ("flush", 0)],
+    "such a record behind poison that has no name": [("down", 2), ("unnamed_poison", 1), ("misfit", 1), ("append", 4)],
     "such a record, for a command": [("down", 1), ("misfit", 1), ("append", 4), ("restart", 0), ("up", 0)],
     "an error without a text, for a command": [("down", 1), ("restart", 0), ("up", 0), ("error", 2)],
     "erased while they wait": [("append", 3), ("erase", 2), ("append", 1)],

@@ -9,24 +9,21 @@ import os
 from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Final, NamedTuple, TypeAlias
+from typing import Final, NamedTuple
 
 import msgspec
 
 from callspan.fail_open import fail_open
-from callspan.safe_urls import error_text, whole_words, without_passwords
+from callspan.safe_urls import error_text, first_line, without_passwords
 from callspan.spool.directory import REJECTED_FILE
 from callspan.spool.losses import Kind
-from callspan.spool.segment import Segment, lines_in, opened
+from callspan.spool.segment import Line, Segment, lines_in, opened
 
 DATA_ERRORS: Final = (ValueError, TypeError, LookupError, ArithmeticError, AttributeError, RecursionError)
 """Exceptions caused by a record rather than by a file, a network or a database."""
 MAX_FAILURES: Final = 5
 _CURSOR: Final = fail_open("write a cursor; after a crash some records are delivered again")
 
-
-Rejection: TypeAlias = tuple[bytes, str]
-"""A record that can never be stored, and the reason."""
 
 _MAX_REASON: Final = 400
 
@@ -57,57 +54,62 @@ class Delivery:
         self.is_open = False
         self.data_errors = 0
         """Number of consecutive batches that failed with `DATA_ERRORS`."""
+        self._most = sink.batch_records
+        """Number of records in the next batch: bisected to find a record that the store rejects, then doubled again."""
 
     def deliver(self, segment: Segment, key: str) -> BatchResult:
-        """Deliver the next batch and move the store's cursor past it. Raises the store's exceptions."""
+        """Deliver the next batch and move the store's cursor past it. Raises the store's exceptions.
+
+        If the store rejects a record, nothing moves, and the next batch has only the records before it.
+        """
         if not self.is_open:
             self.sink.open()
             self.is_open = True
         start, size = segment.cursor(key), segment.size
-        data = segment.read(start)
-        if not data:
+        lines = self._next_lines(segment, start)
+        if not lines:
             return BatchResult()
-        lines = list(islice(lines_in(data, start), self.sink.batch_records))
-        if any(line.payload is None for line in lines):
-            # A line that another process is erasing looks damaged.
-            lines = list(islice(lines_in(segment.read(start), start), len(lines)))
-        rejected = self._deliver([line.payload for line in lines if line.payload])
-        self.data_errors = 0
-        # Written last, so that a failure after a rejection does not reject the same record again.
-        for payload, why in rejected:
-            reject(segment.path.parent, self.store, payload, why)
+        payloads, rejected = [line.payload for line in lines if line.payload], 0
+        try:
+            if payloads:
+                self.sink.deliver(payloads)
+        except (Rejected, *DATA_ERRORS) as error:
+            if before := self._records_before(error, payloads):
+                self._most = before
+                return BatchResult(has_more=True)
+            reject(segment.path.parent, self.store, payloads[0], reason(error))
+            lines, rejected = lines[: [line.payload for line in lines].index(payloads[0]) + 1], 1
+        if rejected or self._most >= self.sink.batch_records:
+            self.data_errors = 0
+        self._most = min(2 * self._most, self.sink.batch_records)
         with _CURSOR:
             segment.move(key, lines[-1].end)
         damaged = sum(line.payload is None for line in lines)
-        records = sum(bool(line.payload) for line in lines) - len(rejected)
-        return BatchResult(records, len(rejected), damaged, lines[-1].end < size)
+        records = sum(bool(line.payload) for line in lines) - rejected
+        return BatchResult(records, rejected, damaged, lines[-1].end < size)
+
+    def _next_lines(self, segment: Segment, start: int) -> list[Line]:
+        lines = list(islice(lines_in(segment.read(start), start), self._most))
+        if any(line.payload is None for line in lines):
+            # A line that another process is erasing looks damaged.
+            lines = list(islice(lines_in(segment.read(start), start), len(lines)))
+        return lines
+
+    def _records_before(self, error: Exception, payloads: Sequence[bytes]) -> int:
+        """Return the number of records to deliver before the one that caused an error; 0 if the first did.
+
+        Half of them, if it is unknown. Raises the error if the same batch is to be delivered again.
+        """
+        if not isinstance(error, Rejected) and self.data_errors < self.max_failures:
+            self.data_errors += 1
+            raise error
+        known = error.record if isinstance(error, Rejected) else None
+        return payloads.index(known) if known in payloads else len(payloads) // 2
 
     def close(self) -> None:
         """Close the store; the next batch reopens it."""
         self.is_open = False
         self.sink.close()
-
-    def _deliver(self, payloads: Sequence[bytes]) -> list[Rejection]:
-        """Deliver records; return the rejected ones."""
-        if not payloads:
-            return []
-        try:
-            self.sink.deliver(payloads)
-        except (Rejected, *DATA_ERRORS) as error:
-            if not isinstance(error, Rejected) and self.data_errors < self.max_failures:
-                self.data_errors += 1
-                raise
-            return self._divide(payloads, error)
-        return []
-
-    def _divide(self, payloads: Sequence[bytes], error: Exception) -> list[Rejection]:
-        """Deliver all records except the one that caused an error, found by bisection if unknown."""
-        known = error.record if isinstance(error, Rejected) else None
-        if known is None and len(payloads) > 1:
-            middle = len(payloads) // 2
-            return self._deliver(payloads[:middle]) + self._deliver(payloads[middle:])
-        rejected = known if isinstance(known, bytes) else payloads[0]
-        return [(rejected, reason(error)), *self._deliver([one for one in payloads if one != rejected])]
 
 
 def reject(directory: Path, store: str, payload: bytes, why: str) -> None:
@@ -168,5 +170,5 @@ def reason(error: BaseException) -> str:
     if isinstance(error, OSError) and error.strerror:
         text = without_passwords(f"{error.strerror}: {error.filename}" if error.filename else error.strerror)
     else:
-        text = next(iter(error_text(error).strip().splitlines()), "") or type(error).__name__
-    return text if len(text) <= _MAX_REASON else whole_words(text, _MAX_REASON).rstrip() + "…"
+        text = error_text(error)
+    return first_line(text, _MAX_REASON) or type(error).__name__
