@@ -267,6 +267,13 @@ def test_many_short_processes_lose_nothing(store: str, tmp_path: Path) -> None:
     assert not segments(tmp_path)
 
 
+def test_a_command_deletes_what_a_killed_process_had_delivered(store: str, tmp_path: Path) -> None:
+    killed(store, end="delivered")
+    assert segments(tmp_path)
+    assert len(in_process("--store", store, "calls", "--json").json) == 3
+    assert not segments(tmp_path)
+
+
 @pytest.mark.parametrize("chosen", ["one", "--older-than 2100-01-01"])
 def test_what_waits_is_deleted_from_every_store_and_does_not_come_back(chosen: str, tmp_path: Path) -> None:
     stores = f"sqlite:///{tmp_path}/calls.db,sqlite:///{tmp_path}/other.db"

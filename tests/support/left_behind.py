@@ -29,7 +29,9 @@ with callspan.session("s", session_id="one"):
 if sys.argv[3] == "wait":
     print("ready", flush=True)
     sys.stdin.read()
-if sys.argv[3] == "kill":
+if sys.argv[3] == "delivered":
+    assert handle.force_flush()
+if sys.argv[3] in ("kill", "delivered"):
     os.kill(os.getpid(), 9)
 """
 
@@ -86,15 +88,18 @@ def of_another_version(segment: Path) -> Path:
 
 
 def start(stores: str, count: int, end: str) -> subprocess.Popen[str]:
-    """Start a process that records so many calls in a session and then ends, waits or is killed."""
+    """Start a process that records so many calls in a session and then ends, waits or is killed.
+
+    `end` is "end", "wait", "kill" or, to be killed once its store has all of them, "delivered".
+    """
     command = [sys.executable, "-c", _PROGRAM, stores, str(count), end]
     return subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
     )
 
 
-def killed(stores: str, count: int = 3) -> None:
+def killed(stores: str, count: int = 3, end: str = "kill") -> None:
     """Run one that is killed."""
-    process = start(stores, count, "kill")
+    process = start(stores, count, end)
     process.communicate(timeout=60)
     assert process.returncode == -signal.SIGKILL

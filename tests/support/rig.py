@@ -149,7 +149,7 @@ def in_child(work: Callable[[], object], status: int = 0) -> None:
 def deliver_left(root: Path, name: str, sink: Destination, timeout_s: float = 20) -> Result:
     """Deliver what ended processes have left below a root for the store of this name."""
     store = target(name)
-    return Leftovers(store, sink, timeout_s).deliver(listing(root, store))
+    return Leftovers(store, sink, timeout_s).deliver(places.left_segments_in(listing(root, store)))
 
 
 def _returning(sink: Destination) -> Callable[[], Destination]:

@@ -56,11 +56,10 @@ def deliver(
     `settings` None: those of the environment. Raises SettingError for an invalid URL.
     """
     settings = settings or load(warn=False)
-    store, directories = store_of(url, settings), directories_for(url, settings)
-    if all(one.held for one in waiting(url, settings)):
+    store, segments = store_of(url, settings), places.left_segments_in(directories_for(url, settings))
+    if not segments:
         return Result()
-    sink = StoreSink(store, settings.prices)
-    return Leftovers(target_of(store), sink, timeout_s, progress).deliver(directories)
+    return Leftovers(target_of(store), StoreSink(store, settings.prices), timeout_s, progress).deliver(segments)
 
 
 class Leftovers:
@@ -74,12 +73,11 @@ class Leftovers:
         self._failures = 0
         self._result = Result()
 
-    def deliver(self, directories: Sequence[Path]) -> Result:
-        """Deliver all records in these directories that no running process holds."""
+    def deliver(self, segments: Sequence[Path]) -> Result:
+        """Deliver all records in these segments, and delete the segments that every store has."""
         with closing(self._delivery):
-            for directory in directories:
-                for path in places.segments_in(directory):
-                    self._deliver_all(path)
+            for path in segments:
+                self._deliver_all(path)
         return self._result
 
     def _deliver_all(self, path: Path) -> None:

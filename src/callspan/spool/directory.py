@@ -9,7 +9,7 @@ import os
 import stat
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
 from functools import cache
 from hashlib import sha256
@@ -155,6 +155,11 @@ def directories_in(roots: Sequence[Path]) -> Iterator[Path]:
 def segments_in(directory: Path) -> list[Path]:
     """Return the segments of this version, oldest first. Raises OSError."""
     return sorted(path for path in _files(directory) if path.name.endswith(OWN_SUFFIX))
+
+
+def left_segments_in(directories: Iterable[Path]) -> list[Path]:
+    """Return the segments of this version that no running process holds, oldest first by directory. Raises OSError."""
+    return [path for directory in directories for path in segments_in(directory) if not is_locked(path)]
 
 
 def foreign_segments_in(directory: Path) -> list[Path]:

@@ -118,13 +118,13 @@ def is_own(segment: Path) -> bool:
 
 
 def is_locked(path: Path) -> bool:
-    """Return whether a running process holds the segment; False if it is missing. Raises OSError."""
+    """Return whether a running process holds the segment; False if missing or another user's. Raises OSError."""
     try:
         with opened(path, os.O_RDONLY) as descriptor:
             is_free = try_lock(descriptor)
             unlock(descriptor)
             return not is_free
-    except FileNotFoundError:
+    except (FileNotFoundError, PermissionError):
         return False
 
 
