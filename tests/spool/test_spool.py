@@ -75,6 +75,22 @@ def test_what_no_store_has_taken_stays_and_the_new_record_is_dropped_and_counted
     assert read_losses(spool.directory).dropped["cap"].count == kept.count(False)
 
 
+def test_a_store_that_refuses_what_a_closed_spool_left_is_not_said_to_accept_records(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is tried again without delay, as for a record of the running spool."""
+    dead = DownSink(tmp_path / "out")
+    closed, spool = (spool_of(tmp_path / "spool", one=dead) for _ in range(2))
+    closed.append(record("left"))
+    closed.close(0)
+    assert not spool.flush(2)
+    assert "accepts records again" not in caplog.text
+    assert spool.counters()["retried"] > 1
+    dead.up.set()
+    assert spool.close(20)
+    assert dead.keys() == ["left"]
+
+
 class FailingSink(FileSink):
     """Fails for the first time after a while, then at once."""
 

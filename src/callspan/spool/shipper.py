@@ -220,6 +220,7 @@ class Shipper:
         longest_s = min(_MAX_WAIT_S, _MIN_WAIT_S * 2.0 ** min(self.failures, 16))
         self.failures += 1
         self.retried += 1
+        self._search_at = 0.0  # the segment that failed may be an ended process's, which only a search finds
         self._close_alone()
         with _surviving(f"count what waits for {self.target.name}"):
             self._warn(error)

@@ -277,8 +277,6 @@ class Spool:
             with self._lock:
                 self._start()
         hurry_at, failing = 0.0, {shipper: shipper.failures for shipper in self._shippers if shipper.failures}
-        for shipper in self._shippers:
-            shipper.hurry(searches=bool(closed))
         self.losses.write()
         while behind := [one for one in self._shippers if _is_behind(one, goals, closed)]:
             failed = all(not one.is_started or one.failures >= failing.get(one, inf) + _NEW_FAILURES for one in behind)
@@ -288,7 +286,7 @@ class Spool:
             if now >= hurry_at:  # a failure also ends the wait below
                 hurry_at = now + _POLL_S
                 for shipper in behind:
-                    shipper.hurry()
+                    shipper.hurry(searches=bool(closed))
             with self._changed:
                 self._changed.wait(min(_POLL_S, max(0.0, deadline - monotonic_s())))
         return bool(self._shippers) or not (goals or closed)
