@@ -4,44 +4,23 @@ from __future__ import annotations
 
 import fcntl
 import os
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final
-
-from callspan.clock import monotonic_s
-
-_POLL_S: Final = 0.005
 
 
 @contextmanager
-def locked(path: Path, timeout_s: float | None = None) -> Iterator[None]:
-    """Context manager that holds the lock file at `path`, created with mode 0600; waits without limit by default.
-
-    Raises TimeoutError, and OSError.
-    """
+def locked(path: Path) -> Iterator[None]:
+    """Context manager that waits for the lock file at `path`, created with mode 0600, and holds it. Raises OSError."""
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
     try:
-        if timeout_s is None:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-        elif not _locked_within(descriptor, timeout_s):
-            raise TimeoutError(f"{path} is locked by another process")
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
         try:
             yield
         finally:
             unlock(descriptor)
     finally:
         os.close(descriptor)
-
-
-def _locked_within(descriptor: int, timeout_s: float) -> bool:
-    deadline = monotonic_s() + timeout_s
-    while not try_lock(descriptor):
-        if monotonic_s() >= deadline:
-            return False
-        time.sleep(_POLL_S)
-    return True
 
 
 def try_lock(descriptor: int) -> bool:
