@@ -219,8 +219,6 @@ def _in_each(
         try:
             with closing(store.reader()) as reader:
                 found.update(read(reader))
-        except EmptyStoreError:
-            continue
         except _errors() as error:
             failures[store] = error_text(error)
     return found
