@@ -288,10 +288,12 @@ def test_the_socket_gets_each_record_as_a_line_once_somebody_listens(tmp_path: P
     sink, another = store.sink(), store.sink()
     with pytest.raises(FileNotFoundError):
         sink.open()
+    sink.close()
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
         listener.bind(f"{tmp_path}/r.sock")
         listener.listen()
         *first, last = records.every_kind()
+        sink.open()
         sink.deliver(first)
         another.close()
         sink.deliver([last])

@@ -143,7 +143,7 @@ class Destination:
     batch_records: int = 100
 
     def open(self) -> None:
-        """Connect, and create missing tables or files. Called before the first delivery and after each failure."""
+        """Connect, and create missing tables or files. Called before the first delivery and after each `close`."""
 
     def deliver(self, payloads: Sequence[bytes]) -> None:
         """Store all records durably, or raise and store none.
@@ -162,7 +162,7 @@ class Destination:
         return None
 
     def close(self) -> None:
-        """Close files and connections; `open` may follow."""
+        """Close files and connections. Called after each failure; `open` may follow."""
 
 
 def reason(error: BaseException) -> str:

@@ -111,11 +111,6 @@ class Database(ABC):
         Return the reason if that failed, else None. Servers do this by themselves.
         """
 
-    @property
-    def is_broken(self) -> bool:
-        """Whether the connection was lost."""
-        return False
-
     def close(self) -> None:
         """Close the connection."""
         self.connection.close()

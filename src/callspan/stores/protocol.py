@@ -40,7 +40,7 @@ class Sink(Protocol):
     """Preferred number of records in a batch."""
 
     def open(self) -> None:
-        """Connect, and create missing tables or files. Called before the first delivery and after each failure."""
+        """Connect, and create missing tables or files. Called before the first delivery and after each `close`."""
 
     def deliver(self, records: Sequence[Record]) -> None:
         """Store all records durably, or raise and store none. Storing a record again changes nothing.
@@ -49,7 +49,7 @@ class Sink(Protocol):
         """
 
     def close(self) -> None:
-        """Close files and connections; `open` may follow."""
+        """Close files and connections, also what a failed `open` or `deliver` left. `open` may follow."""
 
 
 def deliver_all(sink: Sink, records: Iterable[Record]) -> list[Record]:

@@ -13,7 +13,6 @@ from typing import Final, cast
 from urllib.parse import SplitResult
 
 from callspan.record.events import Record
-from callspan.stores.base import on_error
 from callspan.stores.payloads import line_of
 from callspan.stores.protocol import PathStore
 
@@ -42,19 +41,14 @@ class UnixSocket(PathStore):
 
     def open(self) -> None:
         """Connect. Raises OSError if no process listens."""
-        self.close()
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        with on_error(self.close):
-            self._socket.settimeout(_CONNECT_S)
-            self._socket.connect(str(self.path))
-            self._socket.settimeout(_SEND_S)
+        self._socket.settimeout(_CONNECT_S)
+        self._socket.connect(str(self.path))
+        self._socket.settimeout(_SEND_S)
 
     def deliver(self, records: Sequence[Record]) -> None:
-        """Send all records. Raises OSError, including timeouts and closed connections; the next delivery reconnects."""
-        if self._socket is None:
-            self.open()
-        with on_error(self.close):  # a part of a line may have been sent
-            cast("socket.socket", self._socket).sendall(b"".join(map(_line, records)))
+        """Send all records. Raises OSError, including timeouts and closed connections."""
+        cast("socket.socket", self._socket).sendall(b"".join(map(_line, records)))
 
     def close(self) -> None:
         """Close the connection."""

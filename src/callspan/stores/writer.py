@@ -32,7 +32,7 @@ _ANY_ERASED: Final = "SELECT 1 FROM erased LIMIT 1"
 
 
 class SqlSink:
-    """A sink for SQLite or Postgres with one connection, which is replaced after a failure."""
+    """A sink for SQLite or Postgres with one connection."""
 
     batch_records = 100
 
@@ -43,7 +43,6 @@ class SqlSink:
 
     def open(self) -> None:
         """Connect, and create missing tables. Raises StoreError or the driver's errors."""
-        self.close()
         self._database = self._connect()
 
     def deliver(self, records: Sequence[Record]) -> None:
@@ -51,8 +50,6 @@ class SqlSink:
 
         Raises Rejected if one can never be stored; StoreError, OSError or the driver's errors for anything else.
         """
-        if self._database is None or self._database.is_broken:
-            self.open()
         database = cast("Database", self._database)
         try:
             with database.delivery(records):

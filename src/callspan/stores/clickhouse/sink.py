@@ -22,7 +22,7 @@ from callspan.record.formats import check_format
 from callspan.safe_urls import error_text, safe_name
 from callspan.spool.delivering import Rejected
 from callspan.stores import payloads
-from callspan.stores.base import check_layout, explained, on_error
+from callspan.stores.base import check_layout, explained
 from callspan.stores.bodies import DAMAGE
 from callspan.stores.call_rows import record_of, with_bodies
 from callspan.stores.columns import OTHER_IDS, TABLES, Table
@@ -85,15 +85,12 @@ class ClickHouseSink:
 
     def open(self) -> None:
         """Connect and create the tables. Raises StoreError for another format, else the driver's errors."""
-        self.close()
-        with on_error(self.close), explaining(self.name):
+        with explaining(self.name):
             if make_tables(self._there, self.name) and self._retain_days is not None:
                 _set_ttl(self._there, max(1, ceil(self._retain_days)))
 
     def deliver(self, records: Sequence[Record]) -> None:
         """Write all records. Raises Rejected if one can never be stored, else the driver's errors."""
-        if self._client is None:
-            self.open()
         rows: dict[str, list[Mapping[str, object]]] = defaultdict(list)
         with explaining(self.name):
             for record in map(self._whole, records):

@@ -162,11 +162,6 @@ class PostgresDatabase(Database):
         """Do nothing: the server reclaims the space."""
         del vacuum
 
-    @property
-    def is_broken(self) -> bool:
-        """Whether the connection was lost."""
-        return self.connection.broken
-
     @contextmanager
     def delivery(self, records: Sequence[Record]) -> Iterator[None]:
         """Return the transaction of a delivery, which excludes deletions, so that it sees the erased ids."""
