@@ -133,9 +133,11 @@ def test_the_command_says_what_it_has_written(world: World, tmp_path: Path, monk
     said = ask("--store", url, "report", "-o", str(target), "--json").json
     assert said == {"file": str(target), "bytes": target.stat().st_size, **counts}
     monkeypatch.chdir(tmp_path)
-    assert "3 calls, 2 sessions," in ask("--store", url, "report").out
-    written, named = (re.sub(r'"at_ms":[\d.e+]+', "", path.read_text()) for path in (tmp_path / "report.html", target))
-    assert written == named  # but for when each was made
+    for command in (("report",), ("view", "--save", "saved.html")):
+        assert "3 calls, 2 sessions," in ask("--store", url, *command).out
+    files = (tmp_path / "report.html", tmp_path / "saved.html", target)
+    written, saved, named = (re.sub(r'"at_ms":[\d.e+]+', "", path.read_text()) for path in files)
+    assert written == saved == named  # but for when each was made
 
 
 def fill(world: World, text: str) -> None:

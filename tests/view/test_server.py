@@ -18,7 +18,7 @@ from tests.stores.conftest import Deliver, deliver, postgres_server, postgres_ur
 from tests.support.commands import ask
 from tests.support.left_behind import leave_behind
 from tests.support.records import START_NS, reward
-from tests.view.conftest import PAGES, Delivery, Page, Records, Show, Shown, Visitor, entries, sessions
+from tests.view.conftest import PAGES, Delivery, Page, Records, Show, Shown, Visitor
 
 from callspan import erase
 
@@ -179,19 +179,6 @@ def viewed(store: str, *options: str, **environment: str) -> Iterator[Viewer]:
             process.send_signal(signal.SIGINT)
             _, browser.errors = process.communicate(timeout=20)
             browser.code = process.returncode
-
-
-def test_the_page_is_saved_as_one_file_for_its_owner(store: Delivery, records: Records, tmp_path: Path) -> None:
-    store.write(records.session("s1", start_ns=1), records.call(call_id="c1", session_id="s1"))
-    target = tmp_path / "page.html"
-    target.write_text("older")
-    target.chmod(0o644)
-    done = ask("--store", store.url, "view", "--save", str(target))
-    assert (done.code, "1 call, 1 session" in " ".join(done.out.split())) == (0, True), done.err
-    saved = target.read_text(encoding="utf-8")
-    assert [row["id"] for row in sessions(saved)] == ["s1"]
-    assert [one["call"]["id"] for one in entries(saved)["s1"] if one["call"]] == ["c1"]
-    assert target.stat().st_mode & 0o777 == 0o600
 
 
 def test_an_empty_store_is_waited_for_and_another_named(store: Delivery, records: Records, tmp_path: Path) -> None:
