@@ -227,12 +227,6 @@ def test_json_keys_are_stable(demo: str) -> None:
     }  # fmt: skip
 
 
-def test_the_store_may_be_named_before_or_after_the_sub_command(demo: str, tmp_path: Path) -> None:
-    assert ask("calls", "--store", demo, "--json").code == 0
-    assert ask("--json", "--store", demo, "calls").json
-    assert in_its_own("calls", "--json", cwd=tmp_path, env={"CALLSPAN_STORES": demo}).code == 0
-
-
 @pytest.mark.parametrize("command", ["sessions", "calls", "show x", "stats", "delete --older-than 1d --yes"])
 def test_a_missing_store_is_a_clear_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str) -> None:
     monkeypatch.chdir(tmp_path)
