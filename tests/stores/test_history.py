@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from contextlib import closing
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,6 @@ import pytest
 from tests.support.bodies import with_conversation
 from tests.support.world import World
 
-from callspan import erase, open_store
 from callspan.datasets import export
 from callspan.records import CallRecord, ErrorInfo, EventRecord, Place, Request, Response
 from callspan.stores import ORDERS, CallFilter, ConversationReader, History, Order, Reader, whole_conversation
@@ -28,7 +26,7 @@ class Chain:
     def __init__(self, records: Records) -> None:
         self._records = records
 
-    def responses(self, number: int, sent: dict[str, Any] | None = None, **fields: Any) -> CallRecord:
+    def responses(self, number: int, sent: dict[str, Any] | None = None) -> CallRecord:
         """A call of the Responses API with `Question N` and `Answer N` that continues the previous one."""
         links = {"previous_response_id": f"resp_{number - 1}"} if sent is None else sent
         named = links.get("conversation")
@@ -39,7 +37,7 @@ class Chain:
         request = Request(
             model="gpt-5", continues=links.get("previous_response_id"), conversation_id=named, body=raw(body)
         )
-        return self._call(number, api="responses", request=request, answer=answer, **fields)
+        return self._call(number, api="responses", request=request, answer=answer)
 
     def messages(self, number: int, **sent: Any) -> CallRecord:
         """A call of one of Anthropic's threads, which start with call 0."""
@@ -114,19 +112,6 @@ def test_a_thread_keeps_its_system_prompt_and_tools(store: Delivery, chain: Chai
     whole = whole_conversation(call, reader.history(call))
     assert [part.text for part in whole.system] == ["Play."]  # type: ignore[union-attr]
     assert whole.tools == [tool]
-
-
-def test_what_was_deleted_of_a_conversation_is_stated(store: Delivery, chain: Chain) -> None:
-    """Deleted by age or with its session."""
-    place = Place(session_id="old")
-    store.write(chain.responses(0, {}), chain.responses(1), chain.responses(2, place=place), chain.responses(3))
-    with closing(open_store(store.url)) as reader:
-        (second,) = [call for call in reader.calls() if call.call_id == "call-2"]
-    erase(store.url, older_than_ns=second.timing.start_ns)
-    assert (ids(found(store.read(), "call-3")), found(store.read(), "call-3").missing) == (["call-2"], "resp_1")
-    assert texts_of(store.read(), "call-3") == ["Question 2", "Answer 2", "Question 3", "Answer 3"]
-    erase(store.url, sessions="old")
-    assert found(store.read(), "call-3") == History([], missing="resp_2")
 
 
 def test_calls_without_content_keep_their_links(store: Delivery, chain: Chain) -> None:
