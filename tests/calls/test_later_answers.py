@@ -5,7 +5,10 @@ Each line that is read, in whichever way, is the record of one call, without a s
 
 from __future__ import annotations
 
+import base64
+import hmac
 import json
+import time
 from contextlib import closing
 from typing import Any
 
@@ -154,6 +157,10 @@ async def test_other_webhooks_and_wrong_signatures_make_nothing(mode: Mode, seen
     payload, headers = mode.provider.webhook(job.id, "whsec_b3RoZXI=")
     with pytest.raises(openai.InvalidWebhookSignatureError):
         client.webhooks.unwrap(payload, headers)
+    payload, now = '{"type": "batch.completed", "data": {"id": "batch_1"}}', int(time.time())
+    signature = base64.b64encode(hmac.digest(b"secret", f"evt_1.{now}.{payload}".encode(), "sha256")).decode()
+    headers = {"webhook-id": "evt_1", "webhook-timestamp": str(now), "webhook-signature": f"v1,{signature}"}
+    assert client.webhooks.unwrap(payload, headers).type == "batch.completed"
     assert versions(seen) == [("ended", "success")]
 
 

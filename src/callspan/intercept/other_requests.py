@@ -79,7 +79,7 @@ def _unwrapping(_args: object, resource: object, _kwargs: object) -> tuple[CallF
 def _unwrapped(state: tuple[CallFactory, Any], event: Any) -> None:
     factory, resource = state
     kind, response_id = getattr(event, "type", None), getattr(getattr(event, "data", None), "id", None)
-    if isinstance(kind, str) and kind.startswith(_PREFIX) and isinstance(response_id, str):
+    if isinstance(kind, str) and isinstance(response_id, str):
         at_ns = unix_ns(getattr(event, "created_at", None))
         info = call_info(getattr(resource, names.RESOURCE_CLIENT.name, None), None, stream=False)
         record_webhook(factory, info, response_id, kind.removeprefix(_PREFIX), at_ns)
