@@ -42,13 +42,10 @@ def call_info(client: Any, options: Any, stream: bool) -> CallInfo:
 
 def _server_of(client: Any) -> _Server:
     kind: type = type(client)
-    try:
-        # The openai SDK's property imports a module on every access; the client also has the value in a field.
-        url = getattr(client, names.BASE_URL.name, None)
-        if url is None:
-            url = getattr(client, "base_url", None)
-    except reported(_READ_URL):
-        url = None
+    # The openai SDK's property imports a module on every access; the client also has the value in a field.
+    url = getattr(client, names.BASE_URL.name, None)
+    if url is None:
+        url = getattr(client, "base_url", None)
     known = _KNOWN.get(id(url))
     # Formatting a URL is expensive; the object is the same for every call of a client.
     return known[2] if known is not None and known[0] is url and known[1] is kind else _new_server(client, kind, url)

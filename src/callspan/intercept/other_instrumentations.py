@@ -14,9 +14,7 @@ import sys
 from typing import Any, Final
 
 from callspan import private_names as names
-from callspan.fail_open import Once, fail_open, log
-
-_CLEAR: Final = fail_open("leave out the SDK's own span")
+from callspan.fail_open import Once, log
 
 _NAMES: Final = (
     ("opentelemetry.instrumentation.genai.openai", "opentelemetry-instrumentation-genai-openai"),
@@ -55,8 +53,6 @@ def warn_once() -> None:
 
 def without_own_span(client: Any, options: Any) -> bool:
     """Prevent the SDK's own span for a call; return whether it would have sent `traceparent`."""
-    with _CLEAR:
-        setattr(options, names.SPAN_NAME.name, None)
-        settings = getattr(client, names.OPEN_TELEMETRY.name, None)
-        return isinstance(settings, dict) and bool(settings.get("propagation", False))
-    return False
+    setattr(options, names.SPAN_NAME.name, None)
+    settings = getattr(client, names.OPEN_TELEMETRY.name, None)
+    return isinstance(settings, dict) and bool(settings.get("propagation", False))

@@ -20,7 +20,6 @@ from callspan.intercept.responses import CURRENT_CALL, ResponseObserver, observe
 
 _OBSERVE: Final = fail_open("observe a stream")
 _OBSERVE_HELPER: Final = fail_open("observe a stream helper")
-_REQUEST_USAGE: Final = fail_open("request the usage of a stream")
 
 
 def _first(_args: object, stream: Any, _kwargs: object) -> Any:
@@ -38,8 +37,6 @@ def _with_end(stream: Any, inner: Any) -> Any:
 def _with_errors(helper: Any, inner: Any) -> Any:
     """Return an iterator over the same events that reports the helper's exceptions."""
     response = _response_of(helper)
-    if response is None:
-        return inner
     return _AsyncEvents(inner, response) if hasattr(inner, "__anext__") else _events(inner, response)
 
 
@@ -194,16 +191,14 @@ def request_usage(endpoint: object, options: Any) -> bool:
     """
     if getattr(endpoint, "api", None) != "chat_completions":
         return False
-    with _REQUEST_USAGE:
-        body, extra = options.json_data, getattr(options, "extra_json", None) or {}
-        if not isinstance(body, dict) or "stream_options" in extra:
-            return False
-        given = body.get("stream_options") or {}
-        if not isinstance(given, dict) or "include_usage" in given:
-            return False
-        options.json_data = {**body, "stream_options": {**given, "include_usage": True}}
-        return True
-    return False
+    body, extra = options.json_data, getattr(options, "extra_json", None) or {}
+    if not isinstance(body, dict) or "stream_options" in extra:
+        return False
+    given = body.get("stream_options") or {}
+    if not isinstance(given, dict) or "include_usage" in given:
+        return False
+    options.json_data = {**body, "stream_options": {**given, "include_usage": True}}
+    return True
 
 
 def is_usage_chunk(chunk: object) -> bool:

@@ -9,7 +9,6 @@ from typing import Any, Final
 
 import msgspec
 
-from callspan.fail_open import fail_open, reported
 from callspan.observe.ports import CallInfo
 from callspan.providers.base import Endpoint, ResponseInfo
 from callspan.providers.wire_json import unix_ns
@@ -21,7 +20,6 @@ UNENDED_STATES: Final = ("queued", "in_progress")
 """The states of an unended response."""
 _ENDS: Final = frozenset({"completed", "incomplete", "failed", "cancelled"})
 _OUTCOMES: Final[dict[str | None, Outcome]] = {"failed": "error", "cancelled": "cancelled"}
-_READ: Final = fail_open("read the first event of a background response")
 
 
 def set_outcome(fields: dict[str, Any], record: CallRecord, info: ResponseInfo) -> None:
@@ -41,34 +39,29 @@ def set_outcome(fields: dict[str, Any], record: CallRecord, info: ResponseInfo) 
 
 def begun(started: CallRecord, endpoint: Endpoint, body: object) -> CallRecord:
     """Return the record for the start of a stream, with the response id if the first event has it."""
-    try:
-        info = endpoint.response_info(body)
-    except reported(_READ):
-        return started
+    info = endpoint.response_info(body)
     if info is None or not info.background or info.response.id is None:
         return started
     call_id = response_call_id(started.provider, info.response.id)
     return msgspec.structs.replace(started, call_id=call_id, outcome=IN_PROGRESS, response=info.response)
 
 
-def completion(fetched: CallRecord) -> CallRecord:
-    """Return the version of a call's record with the answer, from the record of the fetch.
+def completion(fetched: CallRecord, response: Response) -> CallRecord:
+    """Return the version of a call's record with the answer, from the record of the fetch and its response.
 
     The end is stated by the provider in whole seconds, else it is that of the fetch.
     """
-    response, timing, request = fetched.response, fetched.timing, fetched.request
-    end_ns = timing.start_ns + (timing.duration_ns or 0)
-    start_ns, outcome = timing.start_ns, fetched.outcome
-    if response is not None:
-        end_ns = unix_ns(response.completed) or end_ns
-        start_ns = unix_ns(response.created) or start_ns
-        outcome = _OUTCOMES.get(response.status, "success")
+    timing, request = fetched.timing, fetched.request
+    read_ns = timing.start_ns + (timing.duration_ns or 0)
+    end_ns = unix_ns(response.completed) or read_ns
+    start_ns = unix_ns(response.created) or timing.start_ns
+    outcome = _OUTCOMES.get(response.status, "success")
     return version_of(
         fetched,
         call_id=fetched.call_id,
         part="answered",
         seen_in="fetch",
-        seen_ns=timing.start_ns + (timing.duration_ns or 0),
+        seen_ns=read_ns,
         api=fetched.api,
         request=Request(continues=request.continues, conversation_id=request.conversation_id),
         response=response,

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import msgspec
 
-from callspan.fail_open import fail_open, reported
+from callspan.fail_open import fail_open
 from callspan.observe import background_responses
 from callspan.observe.background_responses import version_of
 from callspan.observe.call import Call, Ending
@@ -31,7 +31,6 @@ from callspan.record.ids import batch_call_id, response_call_id
 from callspan.record.span_handle import with_span_ids
 
 _LINES: Final = fail_open("read the lines of a batch")
-_READ_ANSWER: Final = fail_open("read an answer of a batch")
 _COUNT: Final = fail_open("count a request that leaves no record")
 
 
@@ -54,10 +53,10 @@ class Fetch(Call):
         if not (isinstance(body, dict) and body.get("status") in background_responses.UNENDED_STATES):
             record = msgspec.structs.replace(self.record, **self._fields(ending)[1])
             if record.part == "answered" and record.response is not None:
-                self._write(record, body)
+                self._write(record, record.response, body)
         self._body = None
 
-    def _write(self, record: CallRecord, body: object) -> None:
+    def _write(self, record: CallRecord, response: Response, body: object) -> None:
         factory = self._factory
         if self._is_first is None:
             self._is_first = factory.seen.is_first(record.call_id)
@@ -67,7 +66,7 @@ class Fetch(Call):
         record = msgspec.structs.replace(record, place=place)
         span = factory.start_later(factory.processors.started(record), self._context, requested)
         record = with_span_ids(record, span)
-        factory.recorder.write(factory.processors.process(background_responses.completion(record)))
+        factory.recorder.write(factory.processors.process(background_responses.completion(record, response)))
         shown = factory.processors.process(record)
         span.end(shown, registry.conversation_of(shown.record) if span.wants_content else None)
         if factory.metrics is not None:
@@ -212,12 +211,7 @@ def _answered(reading: CallRecord, owner: str, line: ResultLine) -> tuple[CallRe
 
 
 def _info(endpoint: Endpoint, line: ResultLine) -> ResponseInfo:
-    if line.body is None:
-        return NOT_RECOGNIZED
-    try:
-        return endpoint.response_info(line.body)
-    except reported(_READ_ANSWER):
-        return NOT_RECOGNIZED
+    return NOT_RECOGNIZED if line.body is None else endpoint.response_info(line.body)
 
 
 def _response(line: ResultLine, info: ResponseInfo) -> Response | None:
