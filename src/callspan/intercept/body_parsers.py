@@ -117,11 +117,8 @@ def read_file(endpoint: Endpoint | None, result: object, response: Any) -> objec
     file = file_body_of(endpoint, response)
     if file is None:
         return None
-    if isinstance(result, str):
-        file.add(result.encode("utf-8", "surrogatepass"))
-    elif getattr(response, "is_closed", False):
-        content = value_of(lambda: response.content)
-        file.add(content if isinstance(content, bytes) else b"")
+    content = result.encode("utf-8", "surrogatepass") if isinstance(result, str) else value_of(lambda: response.content)
+    file.add(content if isinstance(content, bytes) else b"")
     return file.body()
 
 

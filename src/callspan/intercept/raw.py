@@ -14,7 +14,7 @@ from functools import partial
 from typing import Any, Final
 
 from callspan.fail_open import fail_open, value_of
-from callspan.intercept.body_parsers import EventParser, file_body_of, is_json
+from callspan.intercept.body_parsers import EventParser, FileBody, file_body_of, is_json
 from callspan.intercept.hooks import HookSteps
 from callspan.intercept.responses import OBSERVERS, ResponseObserver, parsing_error
 from callspan.record.call import ErrorInfo
@@ -38,17 +38,11 @@ def _replacement(observer: ResponseObserver, pieces: Any) -> Iterator[bytes] | A
     If a gateway sends JSON instead, an error or the whole answer, the SDK's stream finds no event in it.
     """
     is_async = isinstance(pieces, AsyncIterator)
-    if not is_async and not isinstance(pieces, Iterator):
-        return None
-    if observer.call.byte_reader is None:
-        if observer.is_reading():
-            observer.is_read_by_sdk = True
-            if not is_json(observer.response()):
-                return None
-            return _observed_async(pieces, observer) if is_async else _observed(pieces, observer)
-        # `streaming`: the caller reads the response of an SDK's stream directly.
-        if not (observer.call.is_raw or observer.call.streaming):
+    if observer.call.byte_reader is None and observer.is_reading():
+        observer.is_read_by_sdk = True
+        if not is_json(observer.response()):
             return None
+        return _observed_async(pieces, observer) if is_async else _observed(pieces, observer)
     reader = _observed_async(pieces, observer) if is_async else _observed(pieces, observer)
     observer.reader = weakref.ref(reader)
     return reader
@@ -118,7 +112,7 @@ class _Copy:
         self._passed = 0
         """Number of chunks of the call when the last payload was passed on."""
         self._size = 0
-        observer.pass_rest = None if self._file is None else self.pass_rest
+        observer.pass_rest = None if self._file is None else partial(self._pass_rest, self._file)
 
     def add(self, piece: bytes) -> None:
         """Add a piece, unless the SDK parses it to chunks, which are observed."""
@@ -157,11 +151,10 @@ class _Copy:
         if not self._parsed_by_sdk or observer.call.stream_complete:
             observer.completed(error)
 
-    def pass_rest(self) -> None:
+    def _pass_rest(self, file: FileBody) -> None:
         """Pass on the lines of a file that is read no further."""
         with _COPY:
-            if self._file is not None:
-                self._observer.data(self._file.body(complete=False))
+            self._observer.data(file.body(complete=False))
 
     def _take_whole(self, content: bytes) -> ErrorInfo | None:
         """Pass the body to the call; return its error if it is not JSON."""

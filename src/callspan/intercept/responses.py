@@ -19,6 +19,7 @@ import weakref
 from collections.abc import Callable
 from contextvars import ContextVar
 from functools import partial
+from operator import methodcaller
 from typing import TYPE_CHECKING, Any, Final
 
 from callspan.fail_open import fail_open, value_of
@@ -65,10 +66,7 @@ class ResponseObserver:
         self._is_open, self._identity = is_open, id(response)
         self.response = weakref.ref(response, self._collected)
         """Returns the response; None if it was collected."""
-        before = OBSERVERS.get(self._identity)
         OBSERVERS[self._identity] = self
-        if before is not None:
-            before.lost()  # a transport may return one response for several calls
 
     def _collected(self, reference: object, observers: dict[int, ResponseObserver] = OBSERVERS) -> None:
         # The argument keeps a reference to the observers for interpreter shutdown, when module globals are cleared.
@@ -156,12 +154,8 @@ def body_of(result: object, response: Any) -> object:
         return value_of(partial(json.loads, _encoded(result)))
     if hasattr(response, "json") and getattr(response, "is_closed", False):
         return value_of(response.json)
-    for name in ("to_dict", "model_dump"):
-        method = getattr(result, name, None)
-        if callable(method):
-            dumped = value_of(method)
-            return dumped if isinstance(dumped, dict) else None
-    return None
+    dumped = value_of(partial(methodcaller("to_dict"), result))
+    return dumped if isinstance(dumped, dict) else None
 
 
 def body_error(result: object, response: Any) -> ErrorInfo | None:
@@ -192,6 +186,4 @@ def parsing_error(content: bytes) -> ErrorInfo | None:
         json.loads(content)
     except ValueError as error:
         return ErrorInfo(kind="parsing", type=type(error).__name__)
-    except RecursionError:
-        return None
     return None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from functools import partial
+from functools import partial, update_wrapper
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final
 
@@ -13,7 +13,7 @@ from callspan.agent.arguments import as_text
 from callspan.agent.decorators import around_async_generator, around_generator
 from callspan.agent.loops import Loop, LoopTool, running_loop
 from callspan.fail_open import fail_open, value_of
-from callspan.intercept.hooks import HOOK_CONTEXT, Function, HookSteps, Reads, parameters, position, silenced
+from callspan.intercept.hooks import HOOK_CONTEXT, Function, HookSteps, Reads, parameters, position
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -70,7 +70,11 @@ def _within(loop: Loop, advances: Any) -> Any:
 
 def observe_loop_span(original: Function, *_: object, **__: object) -> Function:
     """Return a replacement of the function that starts the SDK's span of a loop, which the loop's agent replaces."""
-    return silenced(original, _START, lambda args: running_loop(args[0]) is not None)
+
+    def start(runner: object, *args: Any, **kwargs: Any) -> Any:
+        return None if running_loop(runner) is not None else original(runner, *args, **kwargs)
+
+    return update_wrapper(start, original)
 
 
 def observe_tool(original: Function, reads: Reads, **_: object) -> Function:
@@ -116,19 +120,14 @@ def _recorded_loop(runner: object) -> Loop | None:
 class _ToolBlock:
     """The block in which a tool runs, instead of the SDK's, which creates a span.
 
-    Like the SDK's `ToolRun` it accepts the result of the run; other methods have no effect.
+    Like the SDK's `ToolRun` it accepts the result of the run.
     """
 
     result: Any = None
-    content: Any = None
 
     def __init__(self, start: Callable[[], LoopTool]) -> None:
         self._start = start
         self._tool: LoopTool | None = None
-
-    def __getattr__(self, name: str) -> Callable[..., None]:
-        del name
-        return _ignore
 
     def __enter__(self) -> Self:
         with _RUN:
@@ -143,10 +142,6 @@ class _ToolBlock:
                 if self.result:
                     self._tool.result, self._tool.failed = self.result.get("content"), bool(self.result.get("is_error"))
                 self._tool.end(error)
-
-
-def _ignore(*args: object, **kwargs: object) -> None:
-    del args, kwargs
 
 
 FUNCTION: Final = HookSteps(

@@ -83,10 +83,9 @@ class AttemptLog:
 
     def failed(self, exception: type[BaseException], status: int | None = None) -> None:
         """Record that the last request raised an exception of this class, which may state the status of its answer."""
-        if self._attempts:
-            last = self._attempts[-1]
-            last.end_ns, last.exception, last.status = _now_ns() - self._zero_ns, exception, status or last.status
-            self._rate_limited = self._rate_limited or status == TOO_MANY_REQUESTS
+        last = self._attempts[-1]
+        last.end_ns, last.exception, last.status = _now_ns() - self._zero_ns, exception, status or last.status
+        self._rate_limited = self._rate_limited or status == TOO_MANY_REQUESTS
 
     def fields(self, start_ns: int, duration_ns: int, error: ErrorInfo | None) -> dict[str, Any]:
         """Return the fields that the attempts add to the record of a call that began at `start_ns` (Unix nanoseconds).

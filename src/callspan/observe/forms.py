@@ -33,8 +33,7 @@ def form_fields(fields: object, files: object) -> dict[str, object]:
 def _named(files: object) -> Iterator[tuple[str, object]]:
     pairs = files.items() if isinstance(files, dict) else files if isinstance(files, list | tuple) else ()
     for pair in pairs:
-        if isinstance(pair, tuple) and len(pair) == 2:  # noqa: PLR2004 - name and file
-            yield str(pair[0]), pair[1]
+        yield str(pair[0]), pair[1]
 
 
 def _reference(file: object) -> dict[str, object]:
@@ -58,7 +57,5 @@ def _reference(file: object) -> dict[str, object]:
 def _in_memory(content: object) -> bytes | None:
     if isinstance(content, bytes | bytearray):
         return bytes(content)
-    if isinstance(content, str):
-        return content.encode("utf-8", "surrogatepass")
     # Reading a subclass may have side effects.
     return content.getvalue() if type(content) is io.BytesIO else None
