@@ -45,7 +45,7 @@ class EventRecorder(Scope, BlockDecorator, Operations):
         if self._runtime is not None:
             with _UPDATING:
                 record = msgspec.structs.replace(self._record(), totals=self._totals if self.state == "ended" else None)
-                self._write(self._runtime.process(record, self._level))
+                self._write(self._runtime, self._runtime.process(record, self._level))
 
     @property
     def _totals(self) -> Totals | None:

@@ -128,12 +128,13 @@ class Operation(Scope, BlockDecorator):
         record, kind = self._record(None, None), self._start_kind
         if kind is None or (self._excluded_from_io and not runtime.writes_starts()):
             # Only an agent's span has content at its start.
-            self._begin_span(runtime.without_callbacks(msgspec.structs.replace(record, data=None), self._level), base)
+            shown = runtime.without_callbacks(msgspec.structs.replace(record, data=None), self._level)
+            self._begin_span(runtime, shown, base)
             return
         first = msgspec.structs.replace(record, event_id=start_id(self.id), event_type=kind)
         processed = runtime.process(first, self._level)
-        self._begin_span(processed, base)
-        self._write(with_ids(processed, self._span_ids()))
+        self._begin_span(runtime, processed, base)
+        self._write(runtime, with_ids(processed, self._span_ids()))
         self._observe_end(processed)
 
     def _final_record(self, error: BaseException | None, duration_ns: int) -> EventRecord:

@@ -264,11 +264,11 @@ class Scope(EitherWith, Block, ABC):
         with _END:
             duration_ns = self._lasted_ns = self._elapsed_ns()
             self._note_end()
-            if self._runtime is not None:
+            if (runtime := self._runtime) is not None:
                 record = self._final_record(error, duration_ns)
-                final = self._runtime.process(record, self._level, self._end_point)
+                final = runtime.process(record, self._level, self._end_point)
                 self._span.end(final, named_late=self._is_named_late)
-                self._write(final)
+                self._write(runtime, final)
                 self._observe_end(final)
 
     def _end_later(self, error: BaseException | None) -> None:
@@ -363,12 +363,12 @@ class Scope(EitherWith, Block, ABC):
 
         `level` is the content level of its target, if that is another scope.
         """
-        if self._runtime is None:
+        if (runtime := self._runtime) is None:
             return
         with _RECORD:
-            processed = self._runtime.process(record, strictest(self._level, level), point)
+            processed = runtime.process(record, strictest(self._level, level), point)
             processed = self._span.event(processed)
-            self._write(processed)
+            self._write(runtime, processed)
             self._count_reward(processed.record)
             self._observe(processed)
 
@@ -386,17 +386,17 @@ class Scope(EitherWith, Block, ABC):
                     messages.add(exchange)
                 scope = scope._above
 
-    def _begin_span(self, processed: ProcessedRecord[ScopeRecord], parent: Context, **links: Any) -> None:
+    def _begin_span(
+        self, runtime: Runtime, processed: ProcessedRecord[ScopeRecord], parent: Context, **links: Any
+    ) -> None:  # fmt: skip
         """Start this scope's span from its first record; for `links` see `SessionSpans.start`."""
-        if self._runtime is not None and (not self._is_automatic or is_instrumentation_enabled()):
+        if not self._is_automatic or is_instrumentation_enabled():
             with _START_SPAN:
-                self._span = self._runtime.spans.start(processed, parent=parent, **links)
+                self._span = runtime.spans.start(processed, parent=parent, **links)
 
-    def _write(self, processed: ProcessedRecord[Record]) -> None:
-        runtime = self._runtime
-        if runtime is not None:
-            write = runtime.write_unmeasured if self._has_given_times else runtime.write
-            write(processed)
+    def _write(self, runtime: Runtime, processed: ProcessedRecord[Record]) -> None:
+        write = runtime.write_unmeasured if self._has_given_times else runtime.write
+        write(processed)
 
     def _span_ids(self) -> dict[str, Any]:
         """Return the span's ids as fields of a record."""
@@ -405,12 +405,8 @@ class Scope(EitherWith, Block, ABC):
             ids["trace"] = msgspec.structs.replace(self._span.trace or Trace(), is_apart=True)
         return ids
 
-    def __copy__(self) -> Self:
-        """Return the scope itself, because the application may copy an object that refers to it."""
-        return self
-
     def __deepcopy__(self, _: object) -> Self:
-        """Return the scope itself."""
+        """Return the scope itself, because the application may copy an object that refers to it."""
         return self
 
     def __enter__(self) -> Self:

@@ -171,13 +171,13 @@ class Session(EventRecorder):
         self._processed_name = first.record.name
         remote = runtime.spans.remote(self._carrier)
         if remote is None:
-            self._begin_span(first, base, link=runtime.spans.remote(self._episode.span))
+            self._begin_span(runtime, first, base, link=runtime.spans.remote(self._episode.span))
         else:
             self._span = remote
         self._last_span = self._span
         self._episode.span = span_ref(self._span, self._place)
         if not self._is_update:
-            self._write(with_span(first, self._span))
+            self._write(runtime, with_span(first, self._span))
 
     def _leave(self, error: BaseException | None) -> None:
         super()._leave(error)

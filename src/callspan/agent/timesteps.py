@@ -109,10 +109,10 @@ class Timestep(EventRecorder):
         session = self._owner
         link = session._last_span if runtime.trace_per_timestep and self._above is session else None
         processed = runtime.process(self._record(), self._level, "timestep_start")
-        self._begin_span(processed, base, link=link, root=link is not None, workflow=session._processed_name)
+        self._begin_span(runtime, processed, base, link=link, root=link is not None, workflow=session._processed_name)
         # Only the span: a session must not keep references to its timesteps, of which there may be a million.
         session._last_span = self._span
-        self._write(with_span(processed, self._span))
+        self._write(runtime, with_span(processed, self._span))
 
     def _note_end(self) -> None:
         self._owner._open_steps.pop(self.id, None)
