@@ -142,18 +142,14 @@ class Wiring:
         self, settings: Settings, providers: Providers, sdks: Sequence[Sdk]
     ) -> tuple[Handle, Pipeline | None]:
         """Install a pipeline, under the lock; return the replaced one, to be retired outside the lock."""
-        old = self._pipeline
-        replaced = None
-        if old is None or old.settings != settings or old.providers != providers:
-            self._put(Pipeline(settings, providers, self.hook_context.deferred_ends))
-            replaced = old
+        pipeline, replaced = self._pipeline, None
+        if pipeline is None or pipeline.settings != settings or pipeline.providers != providers:
+            replaced, pipeline = pipeline, Pipeline(settings, providers, self.hook_context.deferred_ends)
+            self._put(pipeline)
         self._sdks = tuple(dict.fromkeys((*self._sdks, *sdks)))
         if settings.enabled:
             for sdk in self._sdks:
                 self.patches.apply(sdk)
-        pipeline = self._pipeline
-        if pipeline is None:
-            raise RuntimeError("another thread called callspan.uninstrument()")
         return Handle(self, pipeline), replaced
 
     def remove(self, pipeline: Pipeline | None) -> None:
@@ -175,8 +171,7 @@ class Wiring:
             self.remove(self._pipeline)
             return
         with self._lock:
-            if self._pipeline is not pipeline:
-                self._put(pipeline)
+            self._put(pipeline)
 
     def remove_sdk(self, sdk: Sdk) -> None:
         """Restore one SDK; after the last one, retire the pipeline."""
