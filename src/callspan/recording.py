@@ -50,11 +50,6 @@ class RecordedCall(EitherWith):
         self._outer = otel_context.Context()
         self._inner: otel_context.Context | None = None
 
-    def __repr__(self) -> str:
-        """Return its id and state."""
-        state = "new" if self._call is None else "ended" if self._call.ended else "running"
-        return f"<RecordedCall {self.call_id} {state}>"
-
     @property
     def call_id(self) -> str | None:
         """Id of the record; None if nothing is instrumented."""

@@ -18,6 +18,7 @@ import openai
 import pytest
 from opentelemetry import trace
 from opentelemetry.trace import StatusCode
+from tests.conftest import Instrument
 from tests.support.calls import CHAT, QUESTION, text_of, the_call, usage_of
 from tests.support.mode import Mode
 from tests.support.telemetry import Meters
@@ -250,6 +251,23 @@ def test_misuse_raises_before_anything_is_changed() -> None:
             call.end(at=T0 + S)
     (record,) = seen.records
     assert (record.timing, record.metadata) == (Timing(start_ns=T0, duration_ns=S), {})
+
+
+def test_misuse_outside_of_a_capture_changes_nothing(tmp_path: Path, instrumented: Instrument) -> None:
+    odd: Any = "noon"
+    handle = instrumented(stores=tmp_path / "calls.db")
+    with callspan.record_call(provider="openai", at=odd) as unrecorded:
+        assert unrecorded.call_id is None
+    with callspan.record_call(provider="openai") as call:
+        call.first_token(at=T0)
+        call.end(at=T0)
+        call_id = call.call_id
+        with call:
+            assert call.call_id == call_id
+    assert handle.force_flush()
+    with closing(callspan.open_store(str(tmp_path / "calls.db"))) as store:
+        (record,) = store.calls()
+    assert (record.call_id, record.seen_in, record.outcome) == (call_id, "call", "success")
 
 
 def test_it_is_priced_as_of_its_day_and_in_no_metric(tmp_path: Path) -> None:
