@@ -21,7 +21,7 @@ from callspan.clock import monotonic_s
 from callspan.fail_open import fail_open, reported
 from callspan.process.processed import ProcessedRecord
 from callspan.record.call import CallRecord, RateLimit
-from callspan.record.events import Record, SessionRecord
+from callspan.record.events import Record
 from callspan.semconv import metrics as names
 from callspan.semconv.content_attributes import Attributes, AttributeValue
 from callspan.semconv.metrics import Instrument
@@ -97,13 +97,11 @@ class CallMetrics:
         self._measure(names.OF_AGENTS.get(type(processed.record), ()), processed.record)
 
     def measure_session(self, processed: ProcessedRecord[Record], start_ns: int) -> None:
-        """Measure a finished session; ignore other records.
+        """Measure a finished session.
 
         `start_ns` is the start of its span: a session that was continued began earlier.
         """
-        record = processed.record
-        if isinstance(record, SessionRecord):
-            self._measure((names.WORKFLOW_DURATION,), msgspec.structs.replace(record, start_ns=start_ns))
+        self._measure((names.WORKFLOW_DURATION,), msgspec.structs.replace(processed.record, start_ns=start_ns))
 
     def _measure(self, instruments: Sequence[Instrument], record: object) -> None:
         try:

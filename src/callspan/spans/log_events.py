@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from functools import partial
 from typing import Final
 
@@ -12,16 +11,20 @@ from opentelemetry._logs import LoggerProvider, LogRecord, SeverityNumber
 from opentelemetry.trace import Span
 from opentelemetry.util.types import AnyValue
 
-from callspan.fail_open import fail_open, log
+from callspan.fail_open import fail_open
 from callspan.record.call import FAILED, CallRecord
 from callspan.record.messages import Conversation
 from callspan.semconv import call, gen_ai
 from callspan.semconv.call import Projection
 from callspan.settings import Settings
+from callspan.settings_loader import warn_once
 
 EVENT_NAME: Final = "gen_ai.client.inference.operation.details"
 EXCEPTION_EVENT_NAME: Final = "gen_ai.client.operation.exception"
 _EMIT: Final = fail_open("emit the log event of a call")
+_NO_PROVIDER: Final = (
+    "log_events is on, but no logger provider is set: set one, or configure otlp= or OTEL_EXPORTER_OTLP_ENDPOINT"
+)
 _STRUCTURED: Final = (
     gen_ai.INPUT_MESSAGES,
     gen_ai.OUTPUT_MESSAGES,
@@ -38,7 +41,6 @@ class CallLogEvents:
         self._projection = Projection(msgspec.structs.replace(settings, vocabularies=("gen_ai",)))
         self._provider = provider
         self._version = version
-        self._has_warned = False
 
     def emit(self, record: CallRecord, conversation: Conversation | None, span: Span) -> None:
         """Emit the events of a call in the context of its span; content only if `conversation` is given."""
@@ -46,7 +48,7 @@ class CallLogEvents:
             provider = self._provider or _logs.get_logger_provider()
             # The API's no-op providers have no `force_flush`.
             if not hasattr(provider, "force_flush"):
-                self._warn()
+                warn_once(_NO_PROVIDER)
                 return
             logger = _logs.get_logger("callspan", self._version, provider, gen_ai.SCHEMA_URL)
             event = partial(LogRecord, timestamp=call.call_end_ns(record), context=trace.set_span_in_context(span))
@@ -67,12 +69,3 @@ class CallLogEvents:
             if isinstance(text, str):
                 attributes[name] = msgspec.json.decode(text)
         return attributes
-
-    def _warn(self) -> None:
-        if not self._has_warned:
-            self._has_warned = True
-            log(
-                logging.WARNING,
-                "log_events is on, but no logger provider is set: set one, or configure otlp= or "
-                "OTEL_EXPORTER_OTLP_ENDPOINT",
-            )

@@ -192,15 +192,16 @@ class SessionSpans:
         span = NonRecordingSpan(context_of(ref.trace_id, ref.span_id, sampled=ref.sampled))
         return SessionSpan(span, ScopeSpan(self._options, None), self)
 
-    def export_reward(self, processed: ProcessedRecord[Record], target: SpanRef | None) -> ProcessedRecord[Record]:
+    def export_reward(
+        self, processed: ProcessedRecord[RewardRecord], target: SpanRef | None
+    ) -> ProcessedRecord[RewardRecord]:
         """Export a reward as a child of its target's span, if known; return the record with the ids of its span."""
-        record, own = processed.record, None
-        if isinstance(record, RewardRecord):
-            with _EVENT:
-                context = None
-                if target is not None and target.trace_id is not None and target.span_id is not None:
-                    context = context_of(target.trace_id, target.span_id, sampled=target.sampled)
-                own = self.export(record, context, None if target is None else target.response_id)
+        own = None
+        with _EVENT:
+            context = None
+            if target is not None and target.trace_id is not None and target.span_id is not None:
+                context = context_of(target.trace_id, target.span_id, sampled=target.sampled)
+            own = self.export(processed.record, context, None if target is None else target.response_id)
         return processed if own is None else with_span(processed, own)
 
     def export(
