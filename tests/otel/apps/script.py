@@ -15,11 +15,6 @@ def main(count: int, ending: str) -> None:
     if ending in ("fork", "spawn", "os-fork"):
         ask("from the master")
         in_children(count, ending)
-    elif ending == "suppressed":
-        from opentelemetry.instrumentation.utils import suppress_instrumentation
-
-        with suppress_instrumentation():
-            calls(count, both=False)
     else:
         calls(count, both=ending == "return")
         end(ending)
