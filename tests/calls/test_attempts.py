@@ -6,17 +6,13 @@ import asyncio
 import gc
 import json
 import re
-import signal
 import time
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
-from types import FrameType, SimpleNamespace
 from typing import Any, Final
 
-import anthropic
-import anyio
 import openai
 import pytest
 from opentelemetry import trace
@@ -78,21 +74,6 @@ def watched(wire: Wire, client: Any, act: Callable[[Any], None]) -> Any:
     return client
 
 
-async def test_a_rate_limit_an_error_and_then_an_answer(shaped: Wire, seen: Captured) -> None:
-    shaped.script(LIMITED, BROKEN, WELL)
-    await shaped.call(shaped.client(max_retries=2))
-    record = the_call(seen)
-    assert shown(record) == [(429, "rate_limit", "req_1"), (500, "server", "req_2"), (200, None, "req_3")]
-    assert all((one.wait_s or 0) >= planned for one, planned in zip(record.attempts, (0.006, 0.003), strict=False))
-    assert [one.retry_after_s for one in record.attempts] == [0.006, 0.003, None]
-    assert (record.retries, record.rate_limited) == (2, True)
-    assert_log_agrees(record, shaped.mode.provider.requests)
-    attributes = dict(seen.spans[0].attributes or {})
-    assert (attributes["llm.retries"], attributes["http.request.resend_count"]) == (2, 2)
-    assert (attributes["llm.rate_limited"], attributes["llm.status_code"]) == (True, 200)
-    assert attributes["callspan.request_id"] == "req_3"
-
-
 async def test_timeouts_are_attempts(shaped: Wire, seen: Captured) -> None:
     """The first two requests wait a tenth of a second and no longer; a loaded machine answers the third."""
     shaped.script({"hang": True}, {"hang": True}, WELL)
@@ -111,58 +92,6 @@ async def test_timeouts_are_attempts(shaped: Wire, seen: Captured) -> None:
     first = record.attempts[0]
     assert first.end_ns is not None
     assert (first.headers_ns, first.end_ns - first.start_ns >= 0.1e9) == (None, True)
-
-
-def on_sleep(monkeypatch: pytest.MonkeyPatch, hear: Callable[[float], None]) -> None:
-    """Observe every sleep of the SDKs, just before they really sleep."""
-
-    def sleep(seconds: float) -> None:
-        hear(seconds)
-        time.sleep(seconds)
-
-    async def async_sleep(seconds: float) -> None:
-        hear(seconds)
-        await anyio.sleep(seconds)
-
-    for sdk in (openai, anthropic):
-        for module, other in ((time, sleep), (anyio, async_sleep)):
-            monkeypatch.setattr(sdk._base_client, module.__name__, SimpleNamespace(**vars(module) | {"sleep": other}))
-
-
-async def test_cancelled_or_interrupted_during_the_wait(
-    shaped: Wire, seen: Captured, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A task is cancelled; a signal's handler raises while the SDK sleeps."""
-    shaped.script({"status": 429, "headers": {"retry-after-ms": "20000"}})
-    client = shaped.client(max_retries=1)
-
-    def interrupt(number: int, frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    if shaped.mode.is_async:
-        waits = asyncio.Event()
-        on_sleep(monkeypatch, lambda _seconds: waits.set())
-        task = asyncio.create_task(shaped.call(client))
-        await waits.wait()
-        task.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await task
-    else:
-        before = signal.signal(signal.SIGALRM, interrupt)
-        on_sleep(monkeypatch, lambda _seconds: signal.setitimer(signal.ITIMER_REAL, 0.02))
-        try:
-            with pytest.raises(KeyboardInterrupt):
-                shaped.call(client).send(None)
-        finally:
-            signal.signal(signal.SIGALRM, before)
-            await shaped.mode.close()
-    record = the_call(seen)
-    assert record.outcome == "cancelled"
-    (attempt,) = record.attempts
-    assert (attempt.status, attempt.wait_s) == (429, None)
-    assert (record.retries, record.rate_limited) == (0, True)
-    assert record.error is not None
-    assert record.error.kind == "cancelled"
 
 
 CALLS: Final = scaled(24, 50)
