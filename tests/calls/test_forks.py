@@ -318,6 +318,25 @@ def test_a_long_call_is_in_progress_although_no_thread_could_be_started_for_one_
         pass
 
 
+def test_a_long_call_is_in_progress_although_the_clock_is_set_back_as_it_runs(
+    provider: ScriptedProvider, client: openai.OpenAI, instrumented: Instrument, store: str,
+    outcomes: Callable[[], list[str]], monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    real = time.time_ns
+
+    def set_back(_: object) -> None:
+        monkeypatch.setattr(time, "time_ns", lambda: real() - 3_600_000_000_000)
+
+    def ask() -> None:
+        client._client.event_hooks = {"request": [set_back]}
+        with suppress(openai.APIConnectionError):
+            client.chat.completions.create(**CHAT)
+
+    instrumented(stores=store)
+    with hanging(ask, provider, outcomes):
+        pass
+
+
 def redacted_there(record: Any) -> Any:
     """Redact as a service does that has its tenant in a context variable."""
     return callspan.redact_texts(lambda text: text.replace(CONTENT.get(), "-"))(record)

@@ -8,7 +8,6 @@ process runs the ends, never another call. The thread also writes the first vers
 from __future__ import annotations
 
 import os
-import time
 import weakref
 from collections.abc import Callable
 from functools import partial
@@ -74,8 +73,7 @@ class DeferredEnds:
 
     def _announce_long(self) -> None:
         self._unwatched.set()
-        latest_ns = time.time_ns() - int(_LONG_S * 1e9)
-        waiting = [_try_to_announce(call, latest_ns) for call in self._open()]
+        waiting = [_try_to_announce(call) for call in self._open()]
         if any(waiting):
             self._watch()
 
@@ -101,9 +99,9 @@ class DeferredEnds:
         return [call for call in calls if call.record.pid == os.getpid()]
 
 
-def _try_to_announce(call: Call, latest_ns: int) -> bool:
-    """Write the first version of a call that began by `latest_ns`; return whether to try again later."""
-    if call.record.timing.start_ns > latest_ns:
+def _try_to_announce(call: Call) -> bool:
+    """Write the first version of a call that is long; return whether to try again later."""
+    if call.offset_ns() < _LONG_S * 1e9:
         return True
     with _ANNOUNCE:
         return call.announce_from_elsewhere()
