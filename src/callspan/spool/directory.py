@@ -154,7 +154,7 @@ def directories_in(roots: Sequence[Path]) -> Iterator[Path]:
 
 def segments_in(directory: Path) -> list[Path]:
     """Return the segments of this version, oldest first. Raises OSError."""
-    return sorted(path for path in _files(directory) if path.name.endswith(OWN_SUFFIX))
+    return sorted(path for path in files_in(directory) if path.name.endswith(OWN_SUFFIX))
 
 
 def left_segments_in(directories: Iterable[Path]) -> list[Path]:
@@ -164,7 +164,7 @@ def left_segments_in(directories: Iterable[Path]) -> list[Path]:
 
 def foreign_segments_in(directory: Path) -> list[Path]:
     """Return the segments of other versions. Raises OSError."""
-    return sorted(path for path in _files(directory) if path.suffix == SUFFIX and not path.name.endswith(OWN_SUFFIX))
+    return sorted(path for path in files_in(directory) if path.suffix == SUFFIX and not path.name.endswith(OWN_SUFFIX))
 
 
 def lacks(segment: Path, key: str, size: int) -> bool:
@@ -219,7 +219,8 @@ def file_size(path: Path) -> int:
         return 0
 
 
-def _files(directory: Path) -> list[Path]:
+def files_in(directory: Path) -> list[Path]:
+    """Return the files of a directory; none if it is missing or unreadable. Raises OSError."""
     # Not `glob`, which leaves a compiled pattern per directory in the cache of `re`.
     try:
         return list(directory.iterdir())

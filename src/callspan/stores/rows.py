@@ -35,8 +35,7 @@ _AnyRecord = TypeVar("_AnyRecord", bound=Record)
 
 _ELSEWHERE: Final = (msgspec.Raw, Conversation | None)
 """Types of fields that rows do not store: contents have their own table, see `callspan.stores.bodies`."""
-_PLAIN: Final = (str, bool, float)
-_CELLS: Final[frozenset[type]] = frozenset(_PLAIN)
+_CELLS: Final[frozenset[type]] = frozenset((str, bool, float))
 _JSON: Final[Form] = "json"
 
 
@@ -122,7 +121,7 @@ def _default(field: msgspec.structs.FieldInfo) -> object:
 def to_tree(table: Table, row: Mapping[str, object]) -> Tree:
     """Return the JSON tree of the record in a row, without bodies. Raises msgspec.DecodeError for invalid JSON."""
     extra = row["extra"]
-    tree: Tree = msgspec.json.decode(extra) if isinstance(extra, str | bytes) else {}
+    tree: Tree = {} if extra is None else msgspec.json.decode(cast("str", extra))
     tree["kind"] = table.kind
     # A SQLite row finds a name by comparing it with every column name.
     cells = tuple(row.values()) if isinstance(row, dict) else tuple(row)
@@ -133,7 +132,7 @@ def to_tree(table: Table, row: Mapping[str, object]) -> Tree:
         if form == "flag":
             cell = bool(cell)
         elif form == "json":
-            cell = _json(cell)
+            cell = msgspec.json.decode(cast("str", cell))
         if len(path) == 1:
             tree[path[0]] = cell
         elif isinstance(inner := tree.setdefault(path[0], {}), dict):
@@ -155,18 +154,10 @@ def _cell(value: object, form: Form) -> Cell:
     """Return the value of a column; None for empty JSON and for a number out of range, which goes to `extra`."""
     if form == "json":
         return None if value in ([], {}) else encode_json(value).decode()
-    if isinstance(value, _PLAIN):
-        return cast("Cell", value)
     if isinstance(value, int):
         limit = LIMITS.get(form, _INT_LIMIT)
         return value if -limit <= value < limit else None
     return as_text(value) if isinstance(value, Decimal) else None
-
-
-def _json(cell: object) -> object:
-    if isinstance(cell, bytes):
-        return msgspec.Raw(cell)
-    return msgspec.json.decode(cell) if isinstance(cell, str) else cell
 
 
 _CONVERTERS: Final[Mapping[type, Callable[[object], Record]]] = {

@@ -133,16 +133,15 @@ def first_words(database: Database, session_ids: Sequence[str]) -> dict[str, str
     found: dict[str, str] = {}
     for chosen, names in in_batches(session_ids):
         query = f"SELECT session_id, content FROM messages WHERE {chosen} AND message_type = '{_QUESTION}'"
-        for session_id, content in database.tuples(f"{query} ORDER BY time_ns, message_id", names):
-            if content is not None:
-                found.setdefault(session_id, _text_of(content))
+        query += " AND content IS NOT NULL ORDER BY time_ns, message_id"
+        for session_id, content in database.tuples(query, names):
+            found.setdefault(session_id, _text_of(content))
         first: dict[str, str] = {}
         for call_id, session_id in database.tuples(_FIRST.format(chosen=chosen), names):
             first.setdefault(session_id, call_id)
-        rest = [call_id for session_id, call_id in first.items() if session_id not in found]
-        for call in read_calls(database, rest, "all"):
-            if call.place.session_id is not None:
-                found[call.place.session_id] = _question(call)
+        rest = {call_id: session_id for session_id, call_id in first.items() if session_id not in found}
+        for call in read_calls(database, [*rest], "all"):
+            found[rest[call.call_id]] = _question(call)
     return {session_id: words for session_id, words in found.items() if words}
 
 
@@ -155,9 +154,9 @@ def courses(database: Database, session_ids: Sequence[str]) -> Mapping[str, Sequ
     return found
 
 
-def _text_of(content: object) -> str:
+def _text_of(content: str) -> str:
     """Return the text in a JSON column on one line."""
-    value = msgspec.json.decode(content) if isinstance(content, str) else content
+    value = msgspec.json.decode(content)
     return shown(value, _WORDS) if isinstance(value, str) else ""
 
 

@@ -8,7 +8,7 @@ from typing import Final
 
 from callspan.settings import Settings, absolute
 from callspan.settings_loader import load, state_directory
-from callspan.spool.directory import Target, directories_in, directory_of, fallback_roots, keys_of
+from callspan.spool.directory import Target, directories_in, directory_of, fallback_roots, files_in, keys_of
 from callspan.stores.protocol import Store
 from callspan.stores.urls import find_store
 
@@ -52,15 +52,8 @@ def roots_for(url: str, settings: Settings | None = None) -> list[Path]:
     path, configured = find_store(url).path, (settings or load(warn=False)).spool_dir
     found = [] if configured is None else [configured]
     if path is not None:
-        found += _beside(path)
+        found += sorted(one for one in files_in(path.parent) if one.name.endswith(_SUFFIX))
     return [*dict.fromkeys([*found, state_directory() / "spool", *fallback_roots()])]
-
-
-def _beside(path: Path) -> list[Path]:
-    try:
-        return sorted(path.parent.glob(f"*{_SUFFIX}"))
-    except OSError:
-        return []
 
 
 def directories_for(url: str, settings: Settings | None = None) -> list[Path]:
