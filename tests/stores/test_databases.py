@@ -77,12 +77,15 @@ def test_equal_content_is_stored_once(path: Path, deliver: Deliver, records: Rec
     assert ask(path, "SELECT owner, count(*) FROM contents GROUP BY 1") == [("s:s1", 4), ("s:s2", 4)]
 
 
-def test_a_growing_history_is_a_few_ranges(file: Delivery, path: Path, records: Records) -> None:
-    """For two alternating conversations, each with a repeated message."""
-    sent: dict[str, list[dict[str, str]]] = {"one": [], "other": []}
+@pytest.mark.parametrize(("question", "names"), [("go on", ("one", "other")), ("go on, " * 50, ("other",))])
+def test_a_growing_history_is_a_few_ranges(
+    file: Delivery, path: Path, records: Records, question: str, names: Sequence[str]
+) -> None:
+    """For two alternating conversations with a repeated message, and for one if it is long."""
+    sent: dict[str, list[dict[str, str]]] = {name: [] for name in names}
     for turn in range(40):
         for name, history in sent.items():
-            history += [{"role": "user", "content": "go on"}, {"role": "assistant", "content": f"{name} {turn}"}]
+            history += [{"role": "user", "content": question}, {"role": "assistant", "content": f"{name} {turn}"}]
             file.write(records.call(history, f"{name} {turn + 1}", call_id=f"{name}-{turn}", session_id="s1"))
     assert ask(path, "SELECT max(json_array_length(contents)) FROM calls") <= [(4,)]
     found = file.read().call("other-39")
