@@ -20,7 +20,7 @@ from tests.support.left_behind import leave_behind
 
 import callspan
 from callspan import SettingError, erase, open_store
-from callspan.records import FORMAT, CallRecord, EventRecord, Place, Record, Request, Timing, encode
+from callspan.records import FORMAT, CallRecord, ErrorInfo, EventRecord, Place, Record, Request, Timing, encode
 from callspan.stores import CallFilter, SqlStore, find_store
 from callspan.stores.removal import RetentionTimes
 from callspan.testing import ScriptedProvider
@@ -444,6 +444,12 @@ def test_it_is_done_in_batches_that_may_be_broken_off(url: str, deliver: Deliver
     assert list(reader._database.tuples("SELECT count(*) FROM contents")) == [(3,)]
 
 
+def test_no_transaction_deletes_more_than_2000_calls(url: str, deliver: Deliver, records: Records) -> None:
+    deliver(url).write(session(records, "s", 1, 2), *(call(records, f"c{number}", 1, "s") for number in range(2_001)))
+    assert max(retained(url)) == 2_000
+    assert left(url) == (set(), set())
+
+
 def test_one_process_at_a_time_deletes_what_is_old(url: str, deliver: Deliver, records: Records) -> None:
     deliver(url).write(*(session(records, f"s{number}", 1, 2) for number in range(150)))
     mine = retained(url)
@@ -456,18 +462,21 @@ def test_one_process_at_a_time_deletes_what_is_old(url: str, deliver: Deliver, r
 
 
 def test_only_content_goes_of_what_is_younger(url: str, deliver: Deliver, records: Records) -> None:
+    """Also of a session that failed, and of a call whose row is damaged."""
     store = deliver(url)
     store.write(
-        session(records, "old", 50, 51, metadata={"seed": 7}),
+        session(records, "old", 50, 51, metadata={"seed": 7}, error=ErrorInfo(kind="unknown", type="E")),
         *(call(records, f"c{number}", 50, "old") for number in range(150)),
         event("e", session_id="old", time_ns=at(50), data={"text": "secret words"}),
         call(records, "new", 95),
     )
+    store.sink._database.run("UPDATE calls SET params = '[1]' WHERE call_id = 'c7'")  # type: ignore[attr-defined]
     keep = RetentionTimes(NOW - 2 * DAY, NOW - 90 * DAY, NOW - 30 * DAY)
     assert retain(url, keep) == 151
     assert retain(url, keep) == 0
     reader = store.read()
     assert reader.count_calls(CallFilter(text="hello there")) == 1
+    assert bytes(reader.call("c7").request.body) == b""
     old = reader.call("c1")
     assert (old.content_level, bytes(old.request.body), old.usage.input_tokens) == ("metadata", b"", 10)
     assert {one.why for one in old.redactions} == {"retention"}
