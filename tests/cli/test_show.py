@@ -215,7 +215,7 @@ def test_every_kind_of_part_is_shown(store: str) -> None:
 
 @pytest.mark.parametrize("ident", ["x", "", "%", "_", "\x1b[2J"])
 def test_show_of_an_unknown_id_is_exit_code_1_in_every_form(store: str, ident: str) -> None:
-    answer = ask("--store", keep(store), "show", ident)
+    answer = ask("--store", keep(store, session("s"), made("c")), "show", ident)
     assert (answer.code, answer.out) == (1, "")
     assert answer.err.startswith(f"Nothing in {store} has an id that begins with ")
     assert "\x1b" not in answer.err
