@@ -15,7 +15,7 @@ import pytest
 from tests.support.records import raw
 
 from callspan.records import Attempt, Cost, ErrorInfo, Place, Record, Request, Response, Stream, Timing, Usage
-from callspan.stores import CallFilter, Reader, database
+from callspan.stores import ORDERS, CallFilter, Reader, database
 from callspan.stores import reader as readers
 
 from .conftest import SECOND, START_NS, Deliver, Delivery, Records, run, step
@@ -250,6 +250,12 @@ def test_no_list_is_silently_short(store: Delivery, records: Records, monkeypatc
         assert len(listed) == 60, sort
         back = [row["call_id"] for row in json.loads(run(url, "calls", "--sort", sort, "--reverse", "--json"))]
         assert back == listed[::-1], sort
+    reader = store.read()
+    for sort in ORDERS:
+        which = CallFilter(sort=sort)
+        every = [one.session.session_id for one in reader.sessions(which)]
+        part = reader.sessions(msgspec.structs.replace(which, offset=9, limit=30))
+        assert [one.session.session_id for one in part] == every[9:39], sort
 
 
 ASKED = {"role": "user", "content": "Where is the RED key?"}

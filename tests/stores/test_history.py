@@ -15,7 +15,7 @@ from tests.support.world import World
 
 from callspan.datasets import export
 from callspan.records import CallRecord, ErrorInfo, EventRecord, Place, Request, Response
-from callspan.stores import ORDERS, CallFilter, ConversationReader, History, Order, Reader, whole_conversation
+from callspan.stores import ConversationReader, History, Reader, whole_conversation
 
 from .conftest import SECOND, START_NS, Delivery, Records, event, message, raw, reward, run, step
 
@@ -72,20 +72,6 @@ def texts_of(reader: Reader, call_id: str) -> list[str | None]:
     call = reader.call(call_id)
     whole = whole_conversation(call, reader.history(call))
     return [message.text for message in (*whole.input, *whole.output)]
-
-
-def test_a_call_is_followed_to_the_first_of_its_conversation(store: Delivery, chain: Chain) -> None:
-    """In any order of writing, and across sessions."""
-    store.write(chain.responses(2), chain.responses(0, {}), chain.responses(1), chain.responses(9, {}))
-    reader = store.read()
-    oldest = list(reader.calls(CallFilter(newest_first=False, limit=2)))
-    assert found(reader, "call-2") == History(oldest)
-    assert texts_of(reader, "call-2") == [
-        "Question 0", "Answer 0", "Question 1", "Answer 1", "Question 2", "Answer 2",
-    ]  # fmt: skip
-    assert found(reader, "call-0") == History([])
-    whole = whole_conversation(reader.calls(CallFilter(response_id="resp_2")).__next__(), found(reader, "call-2"))
-    assert [part.text for part in whole.system] == ["Rule 2."]  # type: ignore[union-attr]
 
 
 def test_links_are_followed_so_far_and_cycles_end(store: Delivery, chain: Chain) -> None:
@@ -257,20 +243,6 @@ def test_lists_show_what_was_said_first_what_ran_and_why_calls_failed(store: Del
     assert (found["b"].first_error, found["b"].calls_without_cost) == (None, 1)
     later = list(reader.events("a", since_ns=START_NS + 3))
     assert [one.event_id for one in later if isinstance(one, EventRecord)] == ["e3", "t1"]
-
-
-@pytest.mark.parametrize("sort", ORDERS)
-def test_pages_of_sessions_begin_where_the_one_before_ended(store: Delivery, records: Records, sort: Order) -> None:
-    store.write(*(records.session(f"s{number}", start_ns=START_NS + number // 2) for number in range(7)))
-    store.write(*(records.call(session_id=f"s{number}", at_s=number % 3, retries=number % 2) for number in range(5)))
-    reader = store.read()
-    which = CallFilter(sort=sort)
-    every = [one.session.session_id for one in reader.sessions(which)]
-    found: list[str] = []
-    while page := list(reader.sessions(CallFilter(sort=sort, offset=len(found), limit=2))):
-        found += [one.session.session_id for one in page]
-    assert found == every
-    assert len(every) == 7
 
 
 def test_steps_are_numbered_by_their_position(url: str, store: Delivery, records: Records, tmp_path: Path) -> None:
