@@ -20,7 +20,7 @@ from tests.support.calls import spoiled
 from tests.support.mode import Mode
 
 from callspan import metadata, open_store, session
-from callspan.records import CallRecord, Place, encode
+from callspan.records import CallRecord, encode
 from callspan.testing import Captured, capture
 
 pytestmark = [
@@ -162,25 +162,6 @@ async def test_other_webhooks_and_wrong_signatures_make_nothing(mode: Mode, seen
     headers = {"webhook-id": "evt_1", "webhook-timestamp": str(now), "webhook-signature": f"v1,{signature}"}
     assert client.webhooks.unwrap(payload, headers).type == "batch.completed"
     assert versions(seen) == [("ended", "success")]
-
-
-async def test_several_processes_that_read_the_same_answer_make_one_row(mode: Mode, store: str) -> None:
-    """Each writes the same version of the record, one that does not know the call too; each has a span of its fetch."""
-    mode.provider.reply(text="Well.", polls=0)
-    with capture(stores=store) as first:
-        client, job = await created(mode)
-        await poll(mode, client, job, 2)
-    assert versions(first) == [("requested", "in_progress"), ("answered", "success")]
-    with capture(stores=store) as later:
-        await poll(mode, client, job, 2)
-    assert versions(later) == [("answered", "success")]
-    record, (span,) = the_record(later), later.spans
-    assert (record.call_id, record.text, record.place) == (the_record(first).call_id, "Well.", Place())
-    assert (span.name, span.links) == ("fetch_response", ())
-    with closing(open_store(store)) as reader:
-        (call,) = reader.calls()
-        (sums,) = reader.summary("model")
-    assert (call.outcome, call.text, sums.calls, sums.input_tokens) == ("success", "Well.", 1, 12)
 
 
 # Lines of a batch's results.
