@@ -87,6 +87,21 @@ def test_a_store_added_in_another_directory_leaves_the_others_where_they_are(
     assert sorted(path.name for path in later.iterdir() if not path.name.startswith("added.db")) == []
 
 
+def test_a_flush_after_uninstrument_leaves_no_thread(tmp_path: Path) -> None:
+    """It delivers a record that was written late, to the closed spool of another handle."""
+    store = f"sqlite:///{tmp_path}/calls.db"
+    first = callspan.instrument(stores=store)
+    with callspan.record_call(provider="p", model="late") as call:
+        first.uninstrument()
+        second = callspan.instrument(stores=store)
+        record("early")
+        second.uninstrument()
+        call.response({"choices": []})
+    assert second.force_flush()
+    assert stored(store) == {"late", "early"}
+    until(lambda: not any(store in thread.name for thread in threading.enumerate()))
+
+
 def test_a_relative_price_file_is_that_of_the_directory_in_which_it_was_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -119,7 +119,12 @@ class Recorder:
 
     def flush(self, timeout_s: float) -> bool:
         """Wait until every store has every record of this process so far; False on timeout."""
-        return self.spool is None or self.spool.flush(timeout_s)
+        if self.spool is None:
+            return True
+        delivered = self.spool.flush(timeout_s)
+        if not self.in_use:
+            self.spool.close(0.0)  # the flush has started threads, if another spool left records
+        return delivered
 
     def retire(self, timeout_s: float) -> None:
         """Deliver records until the timeout, and later records soon after they are written; the rest waits on disk."""
