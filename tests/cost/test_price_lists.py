@@ -25,7 +25,7 @@ from callspan import open_store
 from callspan.cost.published import PriceList
 from callspan.records import CallRecord, Cost, Stream, Timing, Usage
 
-from .answers import START_NS, call_of, cost_of, counted
+from .answers import START_NS, cost_of, counted
 
 genai_prices = pytest.importorskip("genai_prices", reason="needs published prices: pip install 'callspan[cost]'")
 
@@ -296,18 +296,6 @@ def costs(url: str) -> dict[str, Cost | None]:
 
 def reprice(url: str, *arguments: str) -> Any:
     return ask("--store", url, "reprice", "--json", *arguments).json
-
-
-def test_a_dimension_that_was_not_priced_when_a_call_was_recorded_is_repaired(store: str) -> None:
-    asked = {"model": "claude-opus-4-8", "speed": "fast", "inference_geo": "us"}
-    usage = {"input_tokens": 1000, "output_tokens": 100, "speed": "fast", "inference_geo": "us"}
-    answer = {"type": "message", "content": [], "model": "claude-opus-4-8", "usage": usage}
-    old = Cost(usd=Decimal("0.0075"), source="genai-prices 0.1")
-    keep(store, call_of("messages", asked, answer, "off", cost=old))
-    assert reprice(store, "--all")["changed"] == 1
-    (cost,) = costs(store).values()
-    assert cost is not None
-    assert (cost.usd, cost.estimated, cost.reason) == (Decimal("0.015"), True, "no price for inference_geo=us")
 
 
 def test_calls_without_a_cost_get_one_and_all_but_stated_ones_on_request(store: str, prices: str) -> None:
