@@ -132,6 +132,36 @@ def test_a_decorated_generator_is_covered_by_its_iteration_and_leaves_the_consum
     assert parent_of(seen.the("execute_tool inside")) == seen.the("timestep ask").context.span_id
 
 
+@pytest.mark.parametrize("decorator", [session, timestep])
+def test_a_session_inside_of_a_decorated_generator_leaves_the_consumer_alone(decorator: Any) -> None:
+    @decorator
+    def items() -> Iterator[object]:
+        with session("inside"):
+            yield current_session()
+
+    @decorator
+    async def later() -> AsyncIterator[object]:
+        with session("inside"):
+            try:
+                yield current_session()
+            except KeyError:
+                yield "caught"
+
+    async def consume() -> None:
+        with session("s") as own:
+            for inside in items():
+                assert current_session() is own is not inside
+            running: Any = later()
+            await running.__anext__()
+            assert current_session() is own
+            assert await running.athrow(KeyError()) == "caught"
+            assert current_session() is own
+            await running.aclose()
+        assert current_session() is None
+
+    asyncio.run(consume())
+
+
 def test_a_decorated_generator_that_is_dropped_or_closed_ends(seen: Seen) -> None:
     closed = []
 

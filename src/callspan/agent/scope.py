@@ -188,8 +188,7 @@ class Scope(EitherWith, Block, ABC):
         try:
             yield
         finally:
-            if is_within(current_scope(), self):
-                restore(outer)
+            restore(outer)
 
     def _prepare(self) -> None:
         if self.state == "new":
