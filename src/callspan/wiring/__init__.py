@@ -20,7 +20,6 @@ from callspan.forks import renew_locks
 from callspan.intercept.hooks import HOOK_CONTEXT
 from callspan.intercept.patching import HookStatus, Patches, sdks_of
 from callspan.otlp.providers import check_otlp, set_up_global
-from callspan.process.processors import Processors, caller_processors
 from callspan.process.redaction import Redactor
 from callspan.record.events import Record
 from callspan.sdk_profiles import SDKS, Sdk
@@ -90,7 +89,7 @@ class Wiring:
         self._sdks: tuple[Sdk, ...] = ()
         """The SDKs to patch while the current pipeline is enabled."""
         self._exporter_stores: tuple[str, ...] = ()
-        self._exporter: tuple[Recorder, Processors] | None = None
+        self._exporter: Pipeline | None = None
         """Stores the records of the exporter while nothing is instrumented."""
         self._lock = threading.RLock()
         renew_locks(self, "_lock")
@@ -196,7 +195,7 @@ class Wiring:
     def _recorders(self) -> list[Recorder]:
         """Return the recorder of the pipeline, and the exporter's: both if records came before the pipeline."""
         found = [] if self._pipeline is None else [self._pipeline.recorder]
-        return found if self._exporter is None else [*found, self._exporter[0]]
+        return found if self._exporter is None else [*found, self._exporter.recorder]
 
     def flush_before_sigterm(self, settings: Settings) -> None:
         """Send spans before an unhandled SIGTERM ends the process, unless disabled."""
@@ -213,12 +212,7 @@ class Wiring:
 
     def write(self, record: Record) -> None:
         """Process and store a record made from another instrumentation's span."""
-        pipeline = self._pipeline
-        if pipeline is not None:
-            pipeline.write(record)
-        else:
-            recorder, exporter_processors = self._exporter_pipeline()
-            recorder.write(exporter_processors.process(record))
+        (self._pipeline or self._exporter_pipeline()).write(record)
 
     def flush(self, timeout_s: float) -> bool:
         """Wait until every store has every record so far; return False on timeout."""
@@ -227,13 +221,11 @@ class Wiring:
         flushed = [recorder.flush(_left(deadline)) for recorder in self._recorders()]
         return all(flushed)
 
-    def _exporter_pipeline(self) -> tuple[Recorder, Processors]:
+    def _exporter_pipeline(self) -> Pipeline:
         with self._lock:
             if self._exporter is None:
-                settings = load()
-                recorder = Recorder(settings)
-                recorder.add_stores(self._exporter_stores)
-                self._exporter = recorder, caller_processors(settings)
+                self._exporter = Pipeline(load(), Providers(), self.hook_context.deferred_ends)
+                self._exporter.recorder.add_stores(self._exporter_stores)
             return self._exporter
 
     def _put(self, pipeline: Pipeline | None) -> None:
