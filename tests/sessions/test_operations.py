@@ -158,7 +158,8 @@ def test_an_input_that_changes_in_place_is_recorded_as_it_was_at_the_start(seen:
     with session("s") as own:
         for begin, word in ((own.tool, "arguments"), (own.invoke_agent, "input"), (own.guardrail, "input")):
             given: Any = {"history": ["hi"]}
-            with begin("o", **{word: given}):
+            with begin("o", **{word: given}) as operation:
+                assert operation.output is None
                 given["history"].append("more")
         with own.environment_step(given) as world:
             given["history"].append("after")
@@ -195,9 +196,12 @@ def test_a_tool_has_the_name_and_the_arguments_of_its_function(seen: Seen) -> No
             return word
 
     assert (Desk.add("a"), tool(partial(str.upper, "a"))()) == ("a", "A")
-    event, of_partial = seen.of(EventRecord)
+    with pytest.raises(TypeError, match=r"add\(\) missing 1 required"):
+        Desk.add()  # type: ignore[call-arg]
+    event, of_partial, wrong = seen.of(EventRecord)
     assert (event.name, event.data) == ("add", {"arguments": {"word": "a"}, "result": "a"})
     assert of_partial.name == "upper"
+    assert (wrong.name, wrong.error.type) == ("add", "TypeError")
 
 
 def test_openinference_has_the_input_and_output_of_every_span_of_an_agent() -> None:

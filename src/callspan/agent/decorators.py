@@ -121,8 +121,7 @@ def _opener(prototype: BlockDecorator, function: Callable[..., Any]) -> Callable
     def opener(*args: Any, **kwargs: Any) -> Block:
         arguments: Mapping[str, object] = {}
         if signature is not None and installed() is not None:
-            with fail_open("read the arguments of a decorated function"):
-                arguments = _named(signature, args, kwargs)
+            arguments = _named(signature, args, kwargs)
         return prototype._fresh(name, arguments)
 
     return opener
