@@ -23,12 +23,12 @@ LOADED: list[tuple[dict[str, object] | None, dict[str, str], dict[str, object]]]
             "CALLSPAN_STORES": " sqlite:///a.db , jsonl:///b.jsonl ", "CALLSPAN_CONTENT": "Metadata",
             "CALLSPAN_VOCABULARIES": "gen_ai, openinference", "CALLSPAN_MAX_ATTRIBUTE_BYTES": "4k",
             "CALLSPAN_SPOOL_MAX_BYTES": "2G", "CALLSPAN_SPOOL_DIR": "spool", "CALLSPAN_PROPAGATE": "on",
-            "CALLSPAN_FSYNC": "always", "OTEL_SERVICE_NAME": "shop",
+            "CALLSPAN_FSYNC": "always", "OTEL_SERVICE_NAME": "shop", "CALLSPAN_CHUNK_LOG": " 8",
         },
         {
             "stores": ("sqlite:///a.db", "jsonl:///b.jsonl"), "content": "metadata",
             "vocabularies": ("gen_ai", "openinference"), "max_attribute_bytes": 4096, "spool_max_bytes": 2 * 1024**3,
-            "spool_dir": Path("spool"), "propagate": True, "fsync": "always", "service": "shop",
+            "spool_dir": Path("spool"), "propagate": True, "fsync": "always", "service": "shop", "chunk_log": 8,
         },
     ),
     # None is an argument that was not given.
@@ -278,6 +278,12 @@ async def test_what_the_provider_reported_or_never_reports_is_not_estimated(mode
         await Wire("chat_completions", mode).ask()
         await mode.wait(mode.openai().moderations.create(model="m", input="How are you?"))
         record, moderated = seen.records
+        for given in ({"prompt_tokens": 1000}, {"completion_tokens": 1000}):
+            mode.provider.reply(text="I am well.", usage=given)
+            await Wire("chat_completions", mode).ask()
+        halves = [usage_of(one) for one in seen.records[2:]]
     assert (usage_of(record).input_tokens, usage_of(record).output_tokens) == (1000, 0)
     assert not usage_of(record).estimated
     assert moderated.usage is None
+    assert [(one.input_tokens == 1000, one.output_tokens == 1000) for one in halves] == [(True, False), (False, True)]
+    assert all(one.estimated for one in halves)

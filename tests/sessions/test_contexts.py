@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import copy
 import gc
 import inspect
@@ -247,6 +248,16 @@ def test_a_session_in_a_generator_or_task_may_be_left_elsewhere(seen: Seen) -> N
     asyncio.run(consume())
     assert [one.outcome for one in seen.ended(SessionRecord)] == ["cancelled"] * 2
     assert [one.outcome for one in seen.ended(TimestepRecord)] == ["cancelled"] * 2
+
+
+def test_a_block_that_is_left_elsewhere_leaves_what_is_there(seen: Seen) -> None:
+    left = metadata(run_id="left")
+    contextvars.copy_context().run(left.__enter__)
+    with metadata(run_id="here"):
+        left.__exit__(None, None, None)
+        with session("s"):
+            pass
+    assert seen.ended(SessionRecord)[0].metadata["run_id"] == "here"
 
 
 async def work(word: str) -> str:
