@@ -157,6 +157,7 @@ FOUND_SESSIONS = [
     ("--cut-off", "s-cut"),
     ("--rate-limited", "s-storm"),
     ("--failed", "s-storm"),
+    ("--no-failed", "s-cut s-plain"),
     ("--min-cost 2", "s-plain"),
     ("--min-duration 8s", "s-storm s-plain"),
     ("--until 2025-10-09T08:53:22Z", "s-plain"),

@@ -162,10 +162,8 @@ def order_of(sort: Order, cost: str) -> tuple[str, ...]:
     return (*first, "c.start_ns", "c.call_id")
 
 
-def whole_pico(usd: Decimal) -> int | None:
-    """Return an amount in whole picodollars, rounded down; None for NaN and infinities."""
-    if not usd.is_finite():
-        return None
+def whole_pico(usd: Decimal) -> int:
+    """Return an amount in whole picodollars, rounded down."""
     most = _MAX_PICO if usd > 0 else -_MAX_PICO
     return int(EXACT.multiply(usd, PICO)) if usd.copy_abs() < _MAX_PICO // PICO else most
 
