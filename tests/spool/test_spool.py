@@ -211,6 +211,26 @@ def test_a_full_disk_loses_nothing_that_another_directory_can_hold(tmp_path: Pat
     assert down.keys() == keys
 
 
+def test_what_is_lost_and_cannot_be_counted_in_a_file_is_said_at_the_end(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").touch()
+    spool = spool_of(tmp_path / "file" / "spool", one=FileSink(tmp_path / "out"))
+    assert not spool.append(record("k"))
+    spool.at_exit(0)
+    assert capsys.readouterr().err == "callspan: lost 1 record; the loss could not be written to a file\n"
+
+
+def test_a_record_with_line_ends_between_its_values_is_one_line(tmp_path: Path) -> None:
+    """As a body that `redact` has returned."""
+    sink = FileSink(tmp_path / "out")
+    spool = spool_of(tmp_path / "spool", one=sink)
+    assert spool.append(b'k {\n"a": 1\n}')
+    assert spool.close(20)
+    assert sink.keys() == ["k"]
+    assert not read_losses(spool.directory)
+
+
 def test_a_full_disk_counts_what_it_drops(tmp_path: Path, small_disk: Path) -> None:
     down = DownSink(tmp_path / "out")
     spool, before = spool_of(small_disk / "spool", one=down), descriptors()
