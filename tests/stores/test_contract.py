@@ -94,6 +94,14 @@ def test_calls_are_read_without_the_bodies_that_are_not_wanted(store: Delivery, 
             assert one.conversation is None or one.conversation.input == []
 
 
+def test_a_call_whose_contents_were_deleted_meanwhile_is_read_without_bodies(store: Delivery, records: Records) -> None:
+    """A reader has found the row already."""
+    store.write(records.call(call_id="c"))
+    store.sink._database.run("DELETE FROM contents")  # type: ignore[attr-defined]
+    found = store.read().call("c")
+    assert (bytes(found.request.body), bytes(found.response.body)) == (b"", b"")
+
+
 def test_records_may_come_in_any_order_and_again(store: Delivery, records: Records) -> None:
     written = [*records.every_kind(), records.session(version=2, end_ns=START_NS + SECOND, outcome="success")]
     random.Random(7).shuffle(written)

@@ -21,7 +21,7 @@ from tests.support.left_behind import leave_behind
 import callspan
 from callspan import SettingError, erase, open_store
 from callspan.records import FORMAT, CallRecord, ErrorInfo, EventRecord, Place, Record, Request, Timing, encode
-from callspan.stores import CallFilter, SqlStore, find_store
+from callspan.stores import CallFilter, SqlStore, StoreError, find_store
 from callspan.stores.removal import RetentionTimes
 from callspan.testing import ScriptedProvider
 
@@ -197,6 +197,8 @@ def test_no_selection_deletes_nothing(tmp_path: Path, deliver: Deliver, records:
     for empty in ({"sessions": []}, {"calls": ()}):
         with pytest.raises(SettingError, match="nothing is selected"):
             erase(url, CallFilter(user="u1"), **empty)  # type: ignore[arg-type]
+    with pytest.raises(SettingError, match="older_than_ns cannot be combined"):
+        erase(url, CallFilter(user="u1"), older_than_ns=time.time_ns())
     with pytest.raises(SettingError, match="a filter needs a SQLite or Postgres store"):
         erase("unix:///nowhere.sock", CallFilter(user="u1"))
     assert left(url) == before
@@ -471,6 +473,8 @@ def test_only_content_goes_of_what_is_younger(url: str, deliver: Deliver, record
         call(records, "new", 95),
     )
     store.sink._database.run("UPDATE calls SET params = '[1]' WHERE call_id = 'c7'")  # type: ignore[attr-defined]
+    with pytest.raises(StoreError, match=r"call c7 is damaged; restore it from a backup"):
+        store.read().call("c7")
     keep = RetentionTimes(NOW - 2 * DAY, NOW - 90 * DAY, NOW - 30 * DAY)
     assert retain(url, keep) == 151
     assert retain(url, keep) == 0
