@@ -414,21 +414,6 @@ def test_what_is_over_goes_and_what_goes_on_stays(url: str, deliver: Deliver, re
     assert not any(b"canary" in path.read_bytes() for path in tmp_path.iterdir() if path.is_file())
 
 
-def test_a_dry_run_counts_what_is_old_once(url: str, deliver: Deliver, records: Records) -> None:
-    """In a session without an end, whose process has exited, and outside of sessions."""
-    deliver(url).write(
-        session(records, "crashed", 1, host=socket.gethostname(), pid=2**22 - 1),
-        call(records, "in-crashed", 1, "crashed"),
-        step("t", session_id="crashed", seen_ns=at(1), start_ns=at(1), end_ns=at(2)),
-        *(event(f"e{ident}", session_id=ident, time_ns=at(1)) for ident in ("crashed", None)),
-        message("m", "Hi", session_id="crashed", time_ns=at(1)),
-        reward("r", session_id="crashed", source="human", time_ns=at(1)),
-    )
-    planned = first(erase(url, older_than_ns=at(50), dry_run=True))
-    assert (planned.sessions, planned.calls, planned.timesteps, planned.events, planned.messages) == (1, 1, 1, 2, 1)
-    assert replace(first(erase(url, older_than_ns=at(50))), copies=False) == planned
-
-
 def test_it_is_done_in_batches_that_may_be_broken_off(url: str, deliver: Deliver, records: Records) -> None:
     store = deliver(url)
     for number in range(250):
