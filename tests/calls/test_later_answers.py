@@ -300,13 +300,25 @@ async def test_a_reader_that_breaks_off_leaves_what_it_has_read(mode: Mode, seen
     assert len([one for one in seen.everything if isinstance(one, CallRecord)]) == len(by_line(seen)) == 40
 
 
-@pytest.mark.parametrize("content", [b"PNG\x00\n\x00" * 20_000, b'{"messages": []}\n' * 9, b""])
+@pytest.mark.parametrize("content", [b"PNG\x00\n\x00" * 20_000, b"PNG\x00" * 20_000, b'{"messages": []}\n' * 9, b""])
 async def test_files_without_results_make_nothing(
     mode: Mode, seen: Captured, content: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
     answer(mode, "openai", content)
     assert (await mode.wait(mode.openai().files.content("file-out"))).content == content
+    async with mode.entered(mode.openai().files.with_streaming_response.content("file-out")) as response:
+        assert b"".join(await mode.all(response.iter_bytes(1 << 10))) == content
     assert (seen.everything, seen.spans, caplog.messages) == ([], [], [])
+
+
+async def test_a_first_line_may_be_long(mode: Mode, seen: Captured) -> None:
+    message = {**MESSAGE, "content": [{"type": "text", "text": "x" * 200_000}]}
+    long = {"custom_id": "long", "result": {"type": "succeeded", "message": message}}
+    answer(mode, "anthropic", jsonl([long, RESULTS[0]]))
+    batches = mode.anthropic().messages.batches
+    async with mode.entered(batches.with_streaming_response.results("msgbatch_1")) as response:
+        await mode.all(response.iter_bytes(1 << 10))
+    assert {name: len(call.text or "") for name, call in by_line(seen).items()} == {"long": 200_000, "a": 4}
 
 
 @pytest.mark.parametrize(
