@@ -78,6 +78,20 @@ class HookSteps(msgspec.Struct, frozen=True, kw_only=True):
         return update_wrapper(hooked, original)
 
 
+def silenced(original: Function, step: fail_open, is_replaced: Callable[[tuple[Any, ...]], bool]) -> Function:
+    """Return a function that does the same as `original`, but nothing if `is_replaced` is true for the arguments."""
+
+    def hooked(*args: Any, **kwargs: Any) -> Any:
+        try:
+            if is_replaced(args):
+                return None
+        except reported(step):
+            pass
+        return original(*args, **kwargs)
+
+    return update_wrapper(hooked, original)
+
+
 def observe_data(original: Function, reads: Reads = _NOTHING_READ, *, is_async: bool = False) -> Function:
     """Return a function that first passes `data` to the observer of `response`, then does the same as `original`.
 

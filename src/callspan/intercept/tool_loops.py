@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from functools import partial, update_wrapper
+from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final
 
@@ -13,7 +13,7 @@ from callspan.agent.arguments import as_text
 from callspan.agent.decorators import around_async_generator, around_generator
 from callspan.agent.loops import Loop, LoopTool, running_loop
 from callspan.fail_open import fail_open, value_of
-from callspan.intercept.hooks import HOOK_CONTEXT, Function, HookSteps, Reads, parameters, position
+from callspan.intercept.hooks import HOOK_CONTEXT, Function, HookSteps, Reads, parameters, position, silenced
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -70,11 +70,7 @@ def _within(loop: Loop, advances: Any) -> Any:
 
 def observe_loop_span(original: Function, *_: object, **__: object) -> Function:
     """Return a replacement of the function that starts the SDK's span of a loop, which the loop's agent replaces."""
-
-    def start(runner: object, *args: Any, **kwargs: Any) -> Any:
-        return None if running_loop(runner) is not None else original(runner, *args, **kwargs)
-
-    return update_wrapper(start, original)
+    return silenced(original, _START, lambda args: running_loop(args[0]) is not None)
 
 
 def observe_tool(original: Function, reads: Reads, **_: object) -> Function:
