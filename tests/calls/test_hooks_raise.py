@@ -165,6 +165,17 @@ async def test_a_redactor_that_raises_loses_the_content_and_keeps_none(
     assert not any(secret in caplog.text for secret in (words, "the-applications-key"))
 
 
+async def test_a_log_filter_that_raises(mode: Mode) -> None:
+    logger = logging.getLogger("callspan")
+    logger.addFilter(boom)
+    try:
+        with capture(redact=boom) as seen:
+            assert await texts(mode) == WELL
+            assert len(seen.records) == 2
+    finally:
+        logger.removeFilter(boom)
+
+
 class BrokenProcessor(SpanProcessor):
     """Raises whenever a span starts or ends."""
 
