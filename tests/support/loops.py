@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import anthropic
@@ -57,9 +59,12 @@ def anthropic_runner(colour: Colour, client: Any, run: Any, **options: Any) -> A
     async def later(city: str) -> str:
         return str(await colour.wait(run(city)))
 
-    tool: Any = anthropic.beta_tool(weather)
+    make: Any = partial(anthropic.beta_tool, weather)
     if colour.is_async:
-        tool = anthropic.beta_async_tool(later, name="weather", description="Say the weather.")
+        make = partial(anthropic.beta_async_tool, later, name="weather", description="Say the weather.")
+    # From Python 3.13 on, pydantic keeps the frames in which a tool is made, with all their variables.
+    with ThreadPoolExecutor(1) as elsewhere:
+        tool = elsewhere.submit(make).result()
     return client.beta.messages.tool_runner(**{**MESSAGE, **options, "tools": [tool]})
 
 
