@@ -1,11 +1,10 @@
-"""Output files: a regular file is replaced atomically; a device, pipe or stdout is written to."""
+"""Output files: a file is replaced atomically; stdout is written to."""
 
 from __future__ import annotations
 
 import errno
 import os
 import shutil
-import stat
 import sys
 import tempfile
 from collections.abc import Iterable, Iterator
@@ -50,43 +49,33 @@ def replacement(target: Path) -> Iterator[Replacement]:
 
 @contextmanager
 def written_to(output: Path, sources: Iterable[Path] = ()) -> Iterator[Path]:
-    """Yield the path to write to; for `-`, a pipe or a device a temporary file that is copied there afterwards.
+    """Yield the path to write to; for `-` a temporary file that is copied to stdout afterwards.
 
-    Raises OSError if the output is not writable, or is one of the `sources` that are read.
+    Raises OSError if the output is one of the `sources` that are read.
     """
-    if output != _STDOUT and any(_is_same(output, source) for source in sources):
-        raise OSError(errno.EINVAL, "the store itself; name another file", str(output))
-    if not is_stream(output):
+    if not is_stdout(output):
+        if any(_is_same(output, source) for source in sources):
+            raise OSError(errno.EINVAL, "the store itself; name another file", str(output))
         yield output
         return
     with tempfile.TemporaryDirectory() as directory:
         made = Path(directory) / "output"
         yield made
         if made.exists():
-            _copy(made, output)
+            _print(made)
 
 
 def _is_same(one: Path, other: Path) -> bool:
     return one.exists() and other.exists() and one.samefile(other)
 
 
-def is_stream(output: Path) -> bool:
-    """Return whether the output is stdout, a device, a pipe or a link, which must not be replaced."""
-    if output == _STDOUT or output.is_symlink():
-        return True
-    return output.exists() and not output.is_file() and not output.is_dir()
+def is_stdout(output: Path) -> bool:
+    """Return whether the output is `-`."""
+    return output == _STDOUT
 
 
-def _copy(made: Path, output: Path) -> None:
+def _print(made: Path) -> None:
+    sys.stdout.flush()
     with made.open("rb") as source:
-        if output == _STDOUT:
-            sys.stdout.flush()
-            shutil.copyfileobj(source, sys.stdout.buffer)
-            sys.stdout.buffer.flush()
-            return
-        # The target of a link may not exist yet, or may be readable for everyone.
-        descriptor = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with os.fdopen(descriptor, "wb") as target:
-            if stat.S_ISREG(os.fstat(descriptor).st_mode):
-                os.fchmod(descriptor, 0o600)
-            shutil.copyfileobj(source, target)
+        shutil.copyfileobj(source, sys.stdout.buffer)
+    sys.stdout.buffer.flush()

@@ -18,7 +18,7 @@ from callspan.cli.values import FILE, NUMBER, POSITIVE
 from callspan.conversion import converter
 from callspan.datasets import FORMATS, Options, Statistics, export
 from callspan.formatting import count, plural
-from callspan.output_file import is_stream, written_to
+from callspan.output_file import is_stdout, written_to
 from callspan.records import REWARD
 from callspan.stores import CallFilter
 
@@ -75,7 +75,7 @@ def export_command(
 
 
 def _report(context: CommandContext, statistics: Statistics, target: Path | None) -> None:
-    if target is not None and is_stream(target):
+    if target is not None and is_stdout(target):
         # Messages of the command would be mixed with the rows.
         click.echo(plural(statistics.rows, "row"), err=True)
         for line in _left_out(statistics):

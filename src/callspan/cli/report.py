@@ -13,7 +13,7 @@ from callspan.cli.filters import filters
 from callspan.cli.progress import progress
 from callspan.cli.values import FILE
 from callspan.formatting import plural
-from callspan.output_file import is_stream, written_to
+from callspan.output_file import is_stdout, written_to
 from callspan.stores import CallFilter
 from callspan.view.report import write_report
 
@@ -55,7 +55,7 @@ def save_page(context: CommandContext, output: Path, selection: CallFilter, *, o
             report = write_report(reader, target, selection, progress=update)
     if not report.calls and not report.sessions:
         context.no_match(f"No such calls in {context.store_name}; nothing written.")
-    if is_stream(output):
+    if is_stdout(output):
         return
     size = output.stat().st_size
     if context.json:
