@@ -24,7 +24,7 @@ from callspan.delivery.store_sink import store_of
 from callspan.records import FORMAT, CallRecord, Cost, Request
 from callspan.stores import Rejected, Sink, StoreError, find_store
 
-from .conftest import SECOND, Deliver, Delivery, Records, left, raw
+from .conftest import SECOND, Deliver, Delivery, Records, left, raw, run
 
 
 @pytest.fixture
@@ -243,6 +243,14 @@ def test_an_unreachable_server_is_an_error_without_the_password() -> None:
     with pytest.raises(Exception, match="refused") as refused:
         store.sink().open()
     assert "secret" not in str(refused.value) + store.name
+
+
+@pytest.mark.postgres
+def test_a_url_may_name_several_hosts(postgres_url: str, deliver: Deliver, records: Records) -> None:
+    """As those of clusters do: the first that can be reached is used."""
+    url = postgres_url.replace("@", "@127.0.0.1:1,")
+    deliver(url).write(records.call(call_id="c"))
+    assert [row["call_id"] for row in json.loads(run(url, "calls", "--json"))] == ["c"]
 
 
 @pytest.mark.postgres

@@ -284,13 +284,10 @@ class SqlStore(Store):
 def split_url(url: str) -> SplitResult:
     """Return the parts of a URL. Raises SettingError if it is invalid."""
     try:
-        split = urlsplit(url)
-        # Accessing the attribute validates it.
-        _ = split.port
+        return urlsplit(url)
     except ValueError:
         # The driver's message may quote a part of the password.
         raise SettingError(f"{SETTING}: {safe_name(url)} is not a valid URL") from None
-    return split
 
 
 def path_of(text: str) -> Path:
