@@ -155,16 +155,12 @@ def _call_json(call: CallRecord, history: History) -> dict[str, object]:
 
 
 def _builtins(value: object) -> object:
-    return msgspec.to_builtins(value, builtin_types=(msgspec.Raw,), enc_hook=_plain)
+    return msgspec.to_builtins(value, builtin_types=(msgspec.Raw,))
 
 
 def _continues(call: CallRecord) -> str | None:
     """Return the id of the response or conversation that a call continues."""
     return call.request.continues or call.request.conversation_id
-
-
-def _plain(value: object) -> object:
-    return value if isinstance(value, msgspec.Raw) else str(value)
 
 
 def print_call(

@@ -151,7 +151,7 @@ def part_text(part: Part) -> str:
 
 
 def _json(value: object) -> str:
-    return msgspec.json.encode(value, enc_hook=str).decode()
+    return msgspec.json.encode(value).decode()
 
 
 def _named(prefix: str, values: Mapping[str, object]) -> dict[str, object]:

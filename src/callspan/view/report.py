@@ -21,7 +21,7 @@ from callspan.formatting import exact, json_block, plural
 from callspan.output_file import replacement
 from callspan.stores import CallFilter, ConversationReader, Reader, Scoring, SessionSummary, exact_sum, known_sum
 from callspan.view import charts, session
-from callspan.view.source import Access, View, encoder
+from callspan.view.source import Access, View
 
 Progress: TypeAlias = Callable[[int, int, str], None]
 """Called with the size read, the limit, and the unit `MB`."""
@@ -66,9 +66,9 @@ class Contents(msgspec.Struct):
 def write_report(
     reader: Reader,
     target: Path,
-    selection: CallFilter = CallFilter(),  # noqa: B008 - immutable
+    selection: CallFilter,
     *,
-    progress: Progress = lambda _read, _of, _what: None,
+    progress: Progress,
 ) -> Contents:
     """Write the page about the selected calls and their sessions to one file, and return how much of them it has.
 
@@ -117,11 +117,11 @@ class _Report:
             "tables": {by: charts.table(self._view(by=by)) for by in ("user", "model")},
             "scores": self._scores(),
         }
-        self._left -= len(encoder.encode(parts))
+        self._left -= len(msgspec.json.encode(parts))
         parts["sessions"] = self._sessions()
         parts["outside"] = self._outside()
         self.contents.missing = _missing(self.contents)
-        return encoder.encode({**parts, "contents": self.contents})
+        return msgspec.json.encode({**parts, "contents": self.contents})
 
     def _view(self, **query: str) -> View:
         access = Access(
@@ -163,7 +163,7 @@ class _Report:
         after: str | None = ""
         while after is not None:
             page = session.page(self._view(id=session_id, after=after))
-            pages.append(msgspec.Raw(encoder.encode(page)))
+            pages.append(msgspec.Raw(msgspec.json.encode(page)))
             room -= len(pages[-1])
             if room < 0:
                 return None
@@ -186,7 +186,7 @@ class _Report:
         """Return the newest calls outside of sessions."""
         rows, known = list[msgspec.Raw](), dict[str, dict[str, object]]()
         for call in self._reader.calls(self._selection_outside):
-            made = encoder.encode(session.call_entry(call, ConversationReader(), known))
+            made = msgspec.json.encode(session.call_entry(call, ConversationReader(), known))
             self._left -= len(made)
             if self._left < 0:
                 break

@@ -179,9 +179,7 @@ def call_entry(
     )
 
 
-def turn_row(
-    call: CallRecord, new: Sequence[Message], instructed: str | None, voice: VoiceTurn | None = None
-) -> TurnRow:
+def turn_row(call: CallRecord, new: Sequence[Message], instructed: str | None, voice: VoiceTurn | None) -> TurnRow:
     """Return the row of a call with these new messages, except those shown by other turns of a voice session."""
     outputs = call.conversation.output if call.conversation is not None else []
     return TurnRow(
@@ -203,7 +201,7 @@ def instructions_key(call: CallRecord, known: Instructions) -> str | None:
     tools = call.conversation.tools if call.conversation is not None else []
     if not parts and not tools:
         return None
-    key = sha256(msgspec.json.encode([parts, tools], enc_hook=str)).hexdigest()[:16]
+    key = sha256(msgspec.json.encode([parts, tools])).hexdigest()[:16]
     known.setdefault(key, {"parts": parts, "tools": [_tool(tool) for tool in tools]})
     return key
 
@@ -225,7 +223,7 @@ def event_row(item: Event) -> EntryRow:
         step_id=item.timestep_id,
         start_ms=item.time_ns / 1e6,
         lasted_ms=in_ms(duration_of(item)),
-        record=msgspec.to_builtins(item, enc_hook=str),
+        record=msgspec.to_builtins(item),
         span=item.span_id if isinstance(item, EventRecord) else None,
         above=None if isinstance(item, MessageRecord) else item.parent_span_id,
     )
@@ -262,6 +260,6 @@ def _step(step: TimestepRecord, position: int) -> Row:
 
 
 def _plain_session(session: SessionRecord) -> dict[str, object]:
-    found: dict[str, object] = msgspec.to_builtins(session, enc_hook=str)
+    found: dict[str, object] = msgspec.to_builtins(session)
     found.pop("totals", None)
     return found

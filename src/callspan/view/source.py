@@ -92,11 +92,4 @@ class StoreSource:
         """Return the JSON of a page. Raises the store's errors and BadQueryError."""
         with closing(self.access.open()) as reader:
             self.was_open = True
-            return encoder.encode(page(View(reader, self.access, query)))
-
-
-def _plain(value: object) -> object:
-    return value if isinstance(value, msgspec.Raw) else str(value)
-
-
-encoder = msgspec.json.Encoder(enc_hook=_plain, decimal_format="string")
+            return msgspec.json.encode(page(View(reader, self.access, query)))

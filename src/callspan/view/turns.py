@@ -35,7 +35,7 @@ def plain(part: object) -> object:
     """Return a part for JSON, with the bytes of media only if the page may show them."""
     if isinstance(part, Media) and part.mime not in _IMAGES:
         part = msgspec.structs.replace(part, data=None)
-    return msgspec.to_builtins(part, enc_hook=str)
+    return msgspec.to_builtins(part)
 
 
 def _cut(value: object, most: int) -> object:
