@@ -50,10 +50,8 @@ def plural(number: int, noun: str, verb: str = "") -> str:
     return f"{counted} {verb}{'s' if number == 1 else ''}" if verb else counted
 
 
-def short_count(number: float | None) -> str:
+def short_count(number: float) -> str:
     """Return a number with three significant digits and a unit, such as 12, 3.4k or 5.6M."""
-    if number is None:
-        return UNKNOWN
     for size, unit in _UNITS:
         # A number that rounds up to the next unit is formatted in that unit.
         if abs(number) >= size * _ROUNDS_UP:
@@ -105,9 +103,9 @@ def duration(ns: float | None) -> str:
     return milliseconds(None if ns is None else ns / _NS_PER_MS)
 
 
-def in_ms(ns: int | None, digits: int = 3) -> float | None:
+def in_ms(ns: int | None) -> float | None:
     """Return nanoseconds as milliseconds, rounded; None for None."""
-    return None if ns is None else round(ns / _NS_PER_MS, digits)
+    return None if ns is None else round(ns / _NS_PER_MS, 3)
 
 
 def milliseconds(ms: float | None) -> str:

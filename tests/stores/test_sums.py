@@ -169,7 +169,6 @@ def test_groups_and_differences_equal_an_independent_computation(store: Delivery
 
 
 def test_intervals() -> None:
-    assert wilson(0, 0) is None
     assert wilson(0, 10) == pytest.approx((0, 0.2775), abs=1e-4)
     assert wilson(8, 10) == pytest.approx((0.4902, 0.9433), abs=1e-4)
     assert of_shares((48, 80), (56, 70)) == pytest.approx((0.0524, 0.3339), abs=1e-4)  # Newcombe 1998, method 10

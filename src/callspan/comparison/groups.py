@@ -45,14 +45,15 @@ def groups_of(summary: SessionSummary, by: str) -> list[str | None]:
     elif by == "model":
         found = summary.models
     elif by in _FORMS:
-        found = [] if session.start_ns is None else [_moment(session.start_ns, _FORMS[by])]
+        found = [] if session.start_ns is None else [slot_name(session.start_ns, by)]
     else:
         found = labels(session.metadata, "tags" if by == "tag" else by.removeprefix(META))
     return [*dict.fromkeys(found)] or [None]
 
 
-def _moment(ns: int, form: str) -> str:
-    return datetime.fromtimestamp(ns // _NS_PER_S, tz=timezone.utc).strftime(form)
+def slot_name(ns: int, unit: str) -> str:
+    """Return the name that `Reader.summary` gives to the day, hour or minute of this time."""
+    return datetime.fromtimestamp(ns // _NS_PER_S, tz=timezone.utc).strftime(_FORMS[unit])
 
 
 @dataclass
@@ -89,7 +90,7 @@ class Measure(NamedTuple):
         if self.kind == "score":
             return summary.score(self.name)
         value: int | Decimal | None = getattr(summary, "timesteps" if self.name == "steps" else self.name)
-        return None if isinstance(value, Decimal) and not value.is_finite() else value
+        return value
 
     @property
     def is_time(self) -> bool:
@@ -156,7 +157,7 @@ def _total(measure: Measure, values: Sequence[Number]) -> Number | None:
 def _interval(measure: Measure, values: Sequence[Number]) -> Interval | None:
     match measure.kind:
         case "success":
-            return wilson(int(sum(values)), len(values))
+            return wilson(int(sum(values)), len(values)) if values else None
         case "score":
             return of_mean([*map(float, values)])
     return None

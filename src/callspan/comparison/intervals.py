@@ -29,10 +29,8 @@ class Interval(NamedTuple):
     high: float
 
 
-def wilson(successes: int, number: int) -> Interval | None:
-    """Return the Wilson score interval of a share; None without trials."""
-    if number == 0:
-        return None
+def wilson(successes: int, number: int) -> Interval:
+    """Return the Wilson score interval of a share of at least one trial."""
     share, spread = successes / number, _Z**2 / number
     middle = (share + spread / 2) / (1 + spread)
     half = _Z * math.sqrt(share * (1 - share) / number + spread / (4 * number)) / (1 + spread)
@@ -45,8 +43,6 @@ def of_shares(first: tuple[int, int], second: tuple[int, int]) -> Interval | Non
     if min(first[1], second[1]) < MIN_VALUES:
         return None
     a, b = wilson(*first), wilson(*second)
-    if a is None or b is None:
-        return None
     p, q = first[0] / first[1], second[0] / second[1]
     difference = q - p
     return Interval(difference - math.hypot(q - b.low, a.high - p), difference + math.hypot(b.high - q, p - a.low))

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
-import datetime as dt
 from collections.abc import Iterable
 from typing import Final, Literal, TypeAlias
 
 import msgspec
 
-from callspan.comparison.groups import Group, Measure, Number, group_sessions, mean, objectives_of, values_of
+from callspan.comparison.groups import (
+    Group,
+    Measure,
+    Number,
+    group_sessions,
+    mean,
+    objectives_of,
+    slot_name,
+    values_of,
+)
 from callspan.records import REWARD
 from callspan.stores import CallFilter, Reader, Summary
 from callspan.view.source import BadQueryError, View
@@ -75,7 +83,7 @@ def page(view: View) -> Charts:
     unit = _unit([(first, last)])
     sums = sorted(reader.summary(unit, selection), key=_time_of)
     by_model = sorted(reader.summary((unit, "model"), selection, latencies=False), key=_time_of)
-    return Charts(unit, sums, by_model, (_slot_name(first, unit), _slot_name(last, unit)))
+    return Charts(unit, sums, by_model, (slot_name(first, unit), slot_name(last, unit)))
 
 
 def table(view: View) -> SumsTable:
@@ -111,12 +119,6 @@ def _start(reader: Reader, selection: CallFilter, *, newest: bool) -> int | None
     """Return the start of the newest or oldest selected call in Unix nanoseconds; None if there is none."""
     first = msgspec.structs.replace(selection, sort="start", newest_first=newest, limit=1, offset=0, content="none")
     return next((call.timing.start_ns for call in reader.calls(first)), None)
-
-
-def _slot_name(time_ns: int, unit: str) -> str:
-    """Return the name that `Reader.summary` gives to the day, hour or minute of this time."""
-    at = dt.datetime.fromtimestamp(time_ns // 1_000_000_000, dt.timezone.utc)
-    return at.strftime({"day": "%Y-%m-%d", "hour": "%Y-%m-%dT%H:00Z", "minute": "%Y-%m-%dT%H:%MZ"}[unit])
 
 
 def _unit(times: Iterable[tuple[int | None, int | None]]) -> Unit:

@@ -74,8 +74,8 @@ def page(view: View) -> FindPage:
     """Return the occurrences of the words in the filter line `q`; `scope` is one of `SCOPES`."""
     reader, selection = view.filtered()
     scope, text = view.query.get("scope", SCOPES[0]), selection.text
-    if text is None:
-        return FindPage(_exact(view.reader, selection), [], more=False, text=None, arguments=[])
+    if not text:
+        return FindPage([], [], more=False, text=None, arguments=[])
     sought = {"text": None, "error_text": text, "content": "none"} if scope == _ERRORS else {}
     found = list(reader.calls(msgspec.structs.replace(selection, limit=_MAX_CALLS, **sought)))
     hits: dict[str, dict[tuple[str, str], Hit]] = {}
@@ -85,7 +85,7 @@ def page(view: View) -> FindPage:
             # Later calls repeat the message. The first call with it counts, which comes later here.
             of[hit.where, hit.call_id if scope == _ERRORS else hit.text] = hit
     return FindPage(
-        _exact(view.reader, selection),
+        _exact(view.reader, text),
         _rows(reader, hits),
         more=len(found) == _MAX_CALLS,
         text=text,
@@ -114,11 +114,10 @@ def _rows(reader: Reader, hits: dict[str, dict[tuple[str, str], Hit]]) -> list[F
     return found
 
 
-def _exact(reader: Reader, selection: CallFilter) -> list[IdMatch]:
-    word = selection.text or ""
+def _exact(reader: Reader, word: str) -> list[IdMatch]:
     is_id = len(word) >= _MIN_ID_LENGTH and " " not in word
     session, call = (reader.session(word), reader.call(word)) if is_id else (None, None)
-    user = None if not word else next(reader.sessions(CallFilter(user=word, limit=1)), None)
+    user = next(reader.sessions(CallFilter(user=word, limit=1)), None)
     found = [] if session is None else [IdMatch("session", session.session.session_id)]
     found += [] if call is None else [IdMatch("call", call.call_id)]
     return found + ([] if user is None else [IdMatch("user", word)])
