@@ -104,7 +104,3 @@ __all__ = [
     "tool_name",
     "written",
 ]
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)

@@ -16,6 +16,7 @@ _STEP_REWARD: Final = -0.05
 _KEY_REWARD: Final = 0.5
 _EXIT_REWARD: Final = 1.0
 _PIT_REWARD: Final = -1.0
+_MAX_STEPS: Final = 12
 
 
 class MoveResult(NamedTuple):
@@ -28,12 +29,11 @@ class MoveResult(NamedTuple):
 
 
 class GridWorld:
-    """One episode. Bumping into a wall uses a step without moving; the episode is truncated after `max_steps`."""
+    """One episode. Bumping into a wall uses a step without moving; the episode is truncated after `_MAX_STEPS`."""
 
-    def __init__(self, rows: Sequence[str], seed: int, max_steps: int = 12) -> None:
+    def __init__(self, rows: Sequence[str], seed: int) -> None:
         self.seed = seed
         self.rows = tuple(rows)
-        self.max_steps = max_steps
         self.has_key = False
         self.over = False
         self.success = False
@@ -64,7 +64,7 @@ class GridWorld:
             self._position = target
         reward = _STEP_REWARD + self._enter(cell)
         self.total = round(self.total + reward, 4)
-        truncated = not self.over and len(self.path) >= self.max_steps
+        truncated = not self.over and len(self.path) >= _MAX_STEPS
         terminated = self.over
         self.over = self.over or truncated
         return MoveResult(self.observe(), round(reward, 4), terminated, truncated)

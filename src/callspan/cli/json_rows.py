@@ -151,7 +151,7 @@ def session_json(reader: Reader, summary: SessionSummary, entries: Iterable[Entr
     return {**session_row(summary), "steps": rows, **{f"loose_{name}": found for name, found in lists[-1].items()}}
 
 
-def _member(entry: Entry, position: int | None = None) -> tuple[str, dict[str, object]]:
+def _member(entry: Entry, position: int | None) -> tuple[str, dict[str, object]]:
     """Return the name of the list that an entry belongs to, and its JSON."""
     if isinstance(entry, CallRecord):
         return "calls", call_row(entry, position)

@@ -59,7 +59,7 @@ _MOMENT: Final = "\N{MIDDLE DOT}"
 _BAR_STYLES: Final = {"error": "red", "timeout": "red", "cancelled": "yellow"}
 
 
-def session_tree(page: Page, width: int = 100) -> Tree:
+def session_tree(page: Page, width: int) -> Tree:
     """Return the tree for a screen of the given width. Entries without a known step are placed below the session."""
     tree = Tree(_session_line(page), guide_style=_GUIDE)
     positions = {step.timestep_id: position for position, step in page.steps.items()}

@@ -199,8 +199,6 @@ class _Writer:
                 return {"type": "text", "text": text}
             case Media():
                 return content_part(part, self._dropped)
-            case Refusal(text=text):
-                return {"type": "refusal", "refusal": text}
             case UnknownPart():
                 self._dropped["parts of unknown kind"] += 1
             case _:

@@ -8,7 +8,6 @@ the duration of audio if the file's header states them. An embedding becomes
 from __future__ import annotations
 
 import base64
-import binascii
 import re
 from itertools import repeat
 from typing import Final
@@ -100,8 +99,8 @@ def _content_by_reference(record: Record) -> Record:
     data = encode_json(value)
     if max(map(data.find, _ANY_MARK)) < 0:
         return record
-    holder = decoded(msgspec.Raw(b'{"content":%b}' % data))
-    if not isinstance(holder, dict) or not _replace(holder):
+    holder = {"content": msgspec.json.decode(data)}
+    if not _replace(holder):
         return record
     note = Redaction(what=field, why="media", original_bytes=len(data))
     return msgspec.structs.replace(record, redactions=[*record.redactions, note], **{field: holder["content"]})
@@ -205,6 +204,6 @@ def _media(text: str, mime: str | None, default_mime: str | None = None) -> dict
     """Return the reference to base64 data: its declared type, else that of its header, else the field's default."""
     try:
         data = base64.b64decode(text.replace("-", "+").replace("_", "/"))
-    except (binascii.Error, ValueError):
+    except ValueError:
         return None
     return media_reference(data, mime, default_mime)

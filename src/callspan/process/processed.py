@@ -18,6 +18,3 @@ class ProcessedRecord(msgspec.Struct, Generic[_R_co], frozen=True, eq=False):
     """
 
     record: _R_co
-
-    def __repr__(self) -> str:
-        return f"<ProcessedRecord {type(self.record).__name__}>"

@@ -149,8 +149,6 @@ def request_id(headers: Mapping[str, str]) -> str | None:
 
 def _count(value: str) -> int | None:
     """Return a count; the first part of a repeated header or one with a time window."""
-    if len(value) <= _MAX_COUNT_LENGTH and value.isascii() and value.isdigit():
-        return int(value)
     return integer(value.partition(",")[0].strip())
 
 

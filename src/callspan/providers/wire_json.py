@@ -125,12 +125,12 @@ def objects(value: object, *path: str) -> Iterator[dict[str, object]]:
             yield item
 
 
-def detached(value: _T, depth: int = 0) -> _T:
+def detached(value: _T) -> _T:
     """Return a deep copy of a JSON value in its wire form: tuples become lists, keys strings; strings are unchanged.
 
     Values that are not JSON are converted, see `plain`. Below 64 levels a note replaces the rest.
     """
-    return value if isinstance(value, _SCALARS) else _copied(value, depth)  # type: ignore[return-value] # the same JSON
+    return value if isinstance(value, _SCALARS) else _copied(value, 0)  # type: ignore[return-value] # the same JSON
 
 
 def detached_object(value: dict[str, object], depth: int = 0) -> dict[str, object]:

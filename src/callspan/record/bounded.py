@@ -15,7 +15,8 @@ from callspan.record.codec import encode_json
 from callspan.record.plain_json import plain
 
 _ATTEMPTS: Final = 6
-_SMALLEST: Final = b"0"
+EMPTY: Final = b"{}"
+"""The result of a truncation that has no room even for a note."""
 _PER_ITEM: Final = 4
 """Approximate bytes of punctuation per element."""
 _UNLIMITED: Final = 1 << 62
@@ -143,10 +144,8 @@ def _shrunk(value: object, max_bytes: int, size: int | None) -> tuple[bytes, int
 
 
 def _marker(size: int, max_bytes: int) -> bytes:
-    for data in (encode_json({"callspan_truncated": {"bytes": size}}), b"{}", _SMALLEST):
-        if len(data) <= max_bytes:
-            return data
-    return _SMALLEST
+    marker = encode_json({"callspan_truncated": {"bytes": size}})
+    return marker if len(marker) <= max_bytes else EMPTY
 
 
 def _collect(value: object, lengths: list[int]) -> None:

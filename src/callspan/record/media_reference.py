@@ -46,7 +46,7 @@ def header_fields(header: bytes, size: int | None) -> dict[str, object]:
         for magic, at, mime, read in _HEADERS:
             if header.startswith(magic, at):
                 return {"mime": mime, **({} if read is None else read(header, size))}
-    except (struct.error, IndexError, ZeroDivisionError):
+    except (struct.error, ZeroDivisionError):
         return {"mime": mime}
     return {}
 

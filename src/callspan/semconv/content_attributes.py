@@ -13,7 +13,7 @@ from typing import Final, TypeAlias
 
 import msgspec
 
-from callspan.record.bounded import fit_json, newest_that_fit, text_attribute, weight
+from callspan.record.bounded import EMPTY, fit_json, newest_that_fit, text_attribute, weight
 from callspan.record.call import CallRecord
 from callspan.record.messages import (
     TOOL_CALLS,
@@ -38,8 +38,6 @@ ReadBody: TypeAlias = Callable[[CallRecord, int], tuple[bytes, int] | None]
 """Returns part of a body as JSON within a number of bytes, and the number of bytes removed; None if it is absent."""
 _MIN_CUT_BYTES: Final = 32
 """Minimum size of a truncated text, which includes the note of its original size."""
-_EMPTY_RESULTS: Final = (b"{}", b"0")
-"""Results of truncation that have no room even for a note."""
 
 Json = dict[str, object]
 _CLIENT_TOOLS: Final = frozenset({"function", "custom"})
@@ -90,7 +88,7 @@ def put_json(
     """
     if budget.room > 1:
         data, cut = fit_json(value, budget.room, size_bound)
-        if not cut or data not in _EMPTY_RESULTS:
+        if not cut or data != EMPTY:
             attributes[name] = data.decode()
         budget.spend(len(data), cut)
 
@@ -101,7 +99,7 @@ def put_body(attributes: Attributes, name: str, read: ReadBody, record: CallReco
     if found is None:
         return False
     data, cut = found
-    if not cut or data not in _EMPTY_RESULTS:
+    if not cut or data != EMPTY:
         attributes[name] = data.decode()
     budget.spend(len(data), cut)
     return True

@@ -177,16 +177,13 @@ def _answer(content: object, room: int, reason: str) -> _Json:
 
 
 def _environment(record: EventRecord, room: int) -> _Json | None:
-    parts = [_text(after, room)] if (after := _given(record, "after")) is not None else []
+    after = record.data.get("after") if isinstance(record.data, dict) else None
+    parts = [] if after is None else [_text(after, room)]
     end = "terminated" if record.terminated else "truncated" if record.truncated else "continue"
     if record.reward is not None:
         parts.append({"type": "text", "content": f"reward: {record.reward}"})
     is_empty = not parts and end == "continue"
     return None if is_empty else {"role": TOOL, "name": "environment", "parts": parts, "finish_reason": end}
-
-
-def _given(record: EventRecord, name: str) -> object:
-    return record.data.get(name) if isinstance(record.data, dict) else None
 
 
 def _text(content: object, room: int) -> _Json:

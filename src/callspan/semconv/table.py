@@ -234,16 +234,14 @@ def text_row(name: str, path: str, about: str = "") -> Row:
     return Row(name, STRING, path, about, if_empty=True)
 
 
-def json_row(
-    name: str, read: Callable[[Any], object], about: str = "", *, when: str = "", content: bool | None = True
-) -> Row:
+def json_row(name: str, read: Callable[[Any], object], *, when: str = "", content: bool | None = True) -> Row:
     """Return a row for a value as JSON, within the budget; it is content unless `content` is None."""
 
     def put(attributes: Attributes, record: Any, shown: SpanContent) -> None:
         if (value := read(record)) is not None:
             put_json(attributes, name, value, shown.budget)
 
-    return Row(name, JSON, Put(put), about, when=when, content=content)
+    return Row(name, JSON, Put(put), when=when, content=content)
 
 
 def data_rows(names: Mapping[str, tuple[str, str]], prefix: str = "callspan.") -> tuple[Row, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from http import HTTPStatus
 from typing import TYPE_CHECKING, NamedTuple, Protocol
@@ -59,9 +59,9 @@ ROUTES = (
 )
 
 
-def find_route(request: ReceivedRequest, routes: Sequence[Route] = ROUTES) -> tuple[Route, dict[str, str]] | None:
+def find_route(request: ReceivedRequest) -> tuple[Route, dict[str, str]] | None:
     """The endpoint of a request and the parameters of its path (`id`, `model`), or None."""
-    for candidate in routes:
+    for candidate in ROUTES:
         found = candidate.path.search(request.path)
         if candidate.method == request.method and found:
             return candidate, found.groupdict()

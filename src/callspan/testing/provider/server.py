@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, urlsplit
 
 import msgspec
@@ -50,8 +50,6 @@ class Server(socketserver.ThreadingTCPServer):
     """Listens on a free port of 127.0.0.1 from its construction, with one thread per connection."""
 
     allow_reuse_address = True
-    daemon_threads = True
-    block_on_close = False
     request_queue_size = 256
 
     def __init__(self, answer: Callable[[ReceivedRequest], Rendering]) -> None:
@@ -90,27 +88,25 @@ class Server(socketserver.ThreadingTCPServer):
         del request, client_address
         return not self.closing.is_set()
 
-    def process_request(self, request: object, client_address: object) -> None:
+    def process_request(self, request: Any, client_address: object) -> None:
         """Serve one connection in a new thread, which `stop` joins."""
-        if isinstance(request, socket.socket):
-            thread = threading.Thread(target=self._serve_connection, args=(request, client_address), daemon=True)
-            with self._lock:
-                self._connections[request] = thread
-            thread.start()
+        thread = threading.Thread(target=self._serve_connection, args=(request, client_address), daemon=True)
+        with self._lock:
+            self._connections[request] = thread
+        thread.start()
 
     def _serve_connection(self, connection: socket.socket, client_address: object) -> None:
         self.process_request_thread(connection, client_address)
         with self._lock:
             del self._connections[connection]
 
-    def handle_error(self, request: object, client_address: object) -> None:  # noqa: ARG002 (socketserver's signature)
+    def handle_error(self, request: Any, client_address: object) -> None:  # noqa: ARG002 (socketserver's signature)
         """Store an exception of a responder for `ScriptedProvider.close`, and prevent retries of the client."""
         failure = sys.exc_info()[1]
         if isinstance(failure, Exception) and not isinstance(failure, ConnectionError):
             self.failures.append(failure)
-        if isinstance(request, socket.socket):
-            with contextlib.suppress(OSError):
-                request.sendall(_FAILED)
+        with contextlib.suppress(OSError):
+            request.sendall(_FAILED)
 
 
 class Connection(BaseHTTPRequestHandler):
