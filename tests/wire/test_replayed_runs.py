@@ -9,17 +9,25 @@ from pathlib import Path
 from typing import Any
 
 import anthropic
+import httpx2
 import openai
 import pytest
+from tests.support.bodies import folded
 from tests.support.commands import Answer
 from tests.support.commands import ask as ask_command
+from tests.support.records import made, raw
+from tests.wire.corpus import Exchange, chunks, select
 
 import callspan
-from callspan.records import CallRecord
+from callspan.records import CallRecord, Response
 from callspan.stores import CallFilter
 from callspan.testing import ReplayError, ScriptedProvider, capture, replay
 from callspan.testing.replaying import Match
 
+PATHS = {
+    "chat_completions": "/v1/chat/completions", "completions": "/v1/completions", "responses": "/v1/responses",
+    "messages": "/v1/messages",
+}  # fmt: skip
 LOOK = {"type": "function", "function": {"name": "look", "parameters": {"type": "object", "properties": {}}}}
 
 
@@ -181,6 +189,53 @@ def test_records_are_replayed_without_a_store() -> None:
     for session in (None, "other"):
         with pytest.raises(ReplayError, match="nothing to replay in the records"), replay([], session=session):
             pass
+
+
+def body_of(exchange: Exchange) -> Any:
+    """The body of an answer, as a record has it."""
+    if exchange.stream:
+        return folded(exchange.endpoint, *chunks(exchange.body))
+    return json.loads(exchange.body)
+
+
+def lost(body: Any, streamed: Any, path: str = "") -> Iterator[str]:
+    """What a body states and the same in a stream does not; numbers that are the place in a list are left out."""
+    if isinstance(body, dict) and isinstance(streamed, dict | None):
+        for key in body.keys() - {"index"}:
+            yield from lost(body[key], (streamed or {}).get(key), f"{path}.{key}")
+    elif isinstance(body, list) and isinstance(streamed, list) and len(body) == len(streamed):
+        for one, other in zip(body, streamed, strict=True):
+            yield from lost(one, other, f"{path}[]")
+    elif body not in (None, "", [], {}, streamed):
+        yield f"{path}: {str(body)[:200]}, not {str(streamed)[:200]}"
+
+
+TOKENS = [{"token": word, "logprob": -0.5} for word in ("No", ",", " not", " that", ".")]
+CUSTOM = {"type": "custom", "id": "call_1", "custom": {"name": "run", "input": "ls -l /home"}}
+UNRECORDED: dict[str, list[dict[str, Any]]] = {
+    "chat_completions": [
+        {"message": {"role": "assistant", "content": "No, not that.", "tool_calls": [CUSTOM]},
+         "logprobs": {"content": TOKENS}, "token_ids": [1, 2, 3, 4, 5]},
+        {"message": {"role": "assistant", "refusal": "No, not that."}, "logprobs": {"refusal": TOKENS}},
+        {"message": {"role": "assistant", "tool_calls": [CUSTOM]}, "token_ids": [1, 2, 3, 4, 5]},
+    ],
+    "completions": [{"text": "No, not that.", "logprobs": {"tokens": ["No, ", "not ", "that."]}, "token_ids": [1, 2]}],
+}  # fmt: skip
+"""Choices of answers that the wire data lack."""
+
+
+@pytest.mark.parametrize("api", PATHS)
+def test_a_stream_states_everything_that_the_recorded_answer_does(api: str) -> None:
+    """Each answer of the wire data, whether it was a stream then or not."""
+    answers = select(lambda one: (one.endpoint, one.status, one.inference) == (api, 200, True) and bool(one.body))
+    bodies = [body for body in map(body_of, answers) if body and not body.get("error")]
+    bodies += [{"id": "c", "choices": [{"index": 0, **choice}]} for choice in UNRECORDED.get(api, ())]
+    calls = [made(str(number), api=api, response=Response(body=raw(body))) for number, body in enumerate(bodies)]
+    asked = {"model": "m", "stream": True, "stream_options": {"include_usage": True}}
+    with replay(calls) as provider, httpx2.Client(base_url=provider.anthropic_url, trust_env=False) as client:
+        streams = [client.post(PATHS[api], json=asked).text for _ in bodies]
+    for body, text in zip(bodies, streams, strict=True):
+        assert [*lost(body, folded(api, *chunks(text)))] == []
 
 
 @pytest.fixture(autouse=True)

@@ -6,7 +6,7 @@ Wire reference: https://platform.openai.com/docs/api-reference/chat
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from itertools import zip_longest
+from itertools import pairwise, zip_longest
 from zlib import crc32
 
 from callspan.testing.provider.answer import (
@@ -29,6 +29,8 @@ from callspan.testing.provider.script import Choice, Json
 
 _VOCABULARY = 150_000
 _DONE = StreamEvent("[DONE]")
+_TEXTS = ("reasoning_content", "reasoning", "content", "refusal")
+"""Fields of a message that are streamed in pieces."""
 _NOT_IN_EVERY_CHUNK = frozenset({"choices", "usage", "object", "prompt_token_ids"})
 
 
@@ -103,37 +105,62 @@ def _chat(answer: Answer) -> Json:
 
 
 def _deltas(message: Json) -> Iterator[tuple[Json, bool]]:
-    """The message as deltas, each with whether it has content."""
+    """The message as deltas, each with whether it has content: its texts in pieces, anything else whole."""
     yield {"role": "assistant", "content": None if message.get("tool_calls") else "", "refusal": None}, False
-    for name in ("reasoning_content", "content", "refusal"):
-        value = message.get(name)
-        for piece in words(value) if isinstance(value, str) else ():
+    texts = {name: value for name in _TEXTS if isinstance(value := message.get(name), str)}
+    for name, value in texts.items():
+        for piece in words(value):
             yield {name: piece}, True
     for index, call in enumerate(objects(message.get("tool_calls"))):
-        function = member(call, "function")
-        head = {"name": function.get("name"), "arguments": ""}
-        yield {"tool_calls": [{"index": index, "id": call.get("id"), "type": "function", "function": head}]}, True
-        for fragment in fragments(str(function.get("arguments", ""))):
-            yield {"tool_calls": [{"index": index, "function": {"arguments": fragment}}]}, True
+        yield from _tool_deltas(index, call)
+    rest = {name: value for name, value in message.items() if value and name not in {"role", "tool_calls", *texts}}
+    if rest:
+        yield rest, True
+
+
+def _tool_deltas(index: int, call: Json) -> Iterator[tuple[Json, bool]]:
+    kind, grows = ("custom", "input") if call.get("type") == "custom" else ("function", "arguments")
+    inner = member(call, kind)
+    text = inner.get(grows)
+    head = {**inner, grows: ""} if isinstance(text, str) else inner
+    # Records mark what was cut off; no provider does.
+    stated = {name: value for name, value in call.items() if name != "incomplete"}
+    yield {"tool_calls": [{**stated, "index": index, kind: head}]}, True
+    for fragment in fragments(text) if isinstance(text, str) else ():
+        yield {"tool_calls": [{"index": index, kind: {grows: fragment}}]}, True
+
+
+def _shares(values: object, chunks: list[int]) -> dict[int, list[object]]:
+    """The items of a list spread in order over the chunks of these numbers; a chunk may have none."""
+    items = values if isinstance(values, list) else []
+    bounds = pairwise(len(items) * at // len(chunks) for at in range(len(chunks) + 1))
+    return {chunk: items[start:end] for chunk, (start, end) in zip(chunks, bounds, strict=True) if start < end}
 
 
 def _chat_choice_chunks(choice: Json) -> Iterator[tuple[Json, bool]]:
-    tokens = iter(objects(member(choice, "logprobs").get("content")))
-    shared = {"index": choice.get("index", 0), "logprobs": None}
-    for delta, content in _deltas(member(choice, "message")):
-        text = delta.get("content")
-        token = next(tokens, None) if text else None
-        logprobs = None if token is None else {"content": [token], "refusal": None}
-        ids = {"token_ids": completion_ids(str(text))} if text and "token_ids" in choice else {}
-        yield {**shared, "delta": delta, "logprobs": logprobs, "finish_reason": None, **ids}, content
-    yield {**shared, "delta": {}, "finish_reason": choice.get("finish_reason")}, False
+    """The chunks of a choice. Those of text have its tokens, the last what else a provider states."""
+    deltas = [*_deltas(member(choice, "message")), ({}, False)]
+    last, logprobs = len(deltas) - 1, member(choice, "logprobs")
+    of_text = [at for at, (delta, _) in enumerate(deltas) if delta.get("content")] or [last]
+    ids, tokens = _shares(choice.get("token_ids"), of_text), _shares(logprobs.get("content"), of_text)
+    refused = _shares(logprobs.get("refusal"), [last])
+    others = {name: value for name, value in choice.items() if name not in {"message", "token_ids"}}
+    for at, (delta, content) in enumerate(deltas):
+        made: dict[str, object] = {"index": choice.get("index", 0), "delta": delta}
+        made["logprobs"] = (
+            {"content": tokens.get(at), "refusal": refused.get(at)} if at in {*tokens, *refused} else None
+        )
+        made["finish_reason"] = choice.get("finish_reason") if at == last else None
+        if at in ids:
+            made["token_ids"] = ids[at]
+        yield ({**others, **made} if at == last else made), content
 
 
 def _text_choice_chunks(choice: Json) -> Iterator[tuple[Json, bool]]:
-    shared = {"index": choice.get("index", 0), "logprobs": choice.get("logprobs")}
+    index = choice.get("index", 0)
     for piece in words(str(choice.get("text") or "")):
-        yield {**shared, "text": piece, "finish_reason": None}, True
-    yield {**shared, "text": "", "finish_reason": choice.get("finish_reason")}, False
+        yield {"index": index, "text": piece, "logprobs": None, "finish_reason": None}, True
+    yield {"logprobs": None, "finish_reason": None, **choice, "index": index, "text": ""}, False
 
 
 def _chunks(body: Json, answer: Answer, choices: list[list[tuple[Json, bool]]], name: str) -> list[StreamEvent]:

@@ -165,6 +165,8 @@ _TEXTS: dict[str, tuple[str, str, Json]] = {
     "function_call": ("function_call_arguments", "arguments", {}),
 }
 """By type of part or item with text: the name in its events, the field with the text, and other fields."""
+_STATUSES = ("queued", "in_progress", "completed", "incomplete", "failed", "cancelled")
+"""The statuses that have an event."""
 _PARTS = {
     "message": ("content", "content_index", "content_part"),
     "reasoning": ("summary", "summary_index", "reasoning_summary_part"),
@@ -217,7 +219,9 @@ def _sequence(body: Json) -> Iterator[StreamEvent]:
     yield typed("response.in_progress", response=started)
     for index, item in enumerate(objects(body.get("output"))):
         yield from _item_events(index, item)
-    yield typed(f"response.{body.get('status', 'completed')}", response=body)
+    status = body.get("status")
+    # Some servers have words of their own for a response that has ended.
+    yield typed(f"response.{status if status in _STATUSES else 'completed'}", response=body)
 
 
 def _events(body: Json, answer: Answer) -> list[StreamEvent]:
