@@ -239,6 +239,14 @@ def test_a_reader_that_holds_the_log_is_said(
     assert bytes_of(tmp_path) == 0
 
 
+def test_what_cannot_be_overwritten_is_said_in_the_receipt(tmp_path: Path, records: Records) -> None:
+    url = f"sqlite:///{tmp_path}/calls.db"
+    leave_behind(url, records.call(session_id="hers")).with_name("rejected.jsonl").mkdir()
+    receipt = erase(url, sessions="hers")
+    assert (receipt.stores[0].calls, receipt.is_complete) == (1, False)
+    assert (receipt.stores[1].store, "Is a directory" in receipt.stores[1].left) == ("spool", True)
+
+
 @pytest.mark.parametrize("state", ["whole", "damaged", "of another format"])
 @pytest.mark.parametrize("held", [False, True])
 def test_what_waits_goes_too(state: str, held: bool, tmp_path: Path, deliver: Deliver, records: Records) -> None:
