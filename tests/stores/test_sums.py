@@ -176,6 +176,7 @@ def test_intervals() -> None:
     assert of_mean([1.0] * 4) is of_mean([1.0] * 50) is None
     assert {of_mean([1.0, odd, 2, 3, 4, 5]) for odd in (float("inf"), float("nan"), 1.7e308, -1e103)} == {None}
     assert of_mean([0, 0, 0, 0, 1e-120]) is of_means([0] * 5, [0, 0, 0, 0, 1e-300]) is None
+    assert of_mean([0.5377317942344237] * 5 + [0.5377317942344239]) is None  # no mean of a resample is less
     first, second = [0.1, 0.5, 0.2, 0.9, 0.4, 0.3], [1.1, 1.5, 1.2, 1.9, 1.4, 1.3]
     found = of_means(first, second)
     assert found.low < 1 < found.high
