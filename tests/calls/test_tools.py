@@ -16,45 +16,9 @@ from tests.support.mode import Mode
 import callspan
 from callspan.testing import Captured, capture
 
-CLAUDE = "claude-sonnet-5"
-
 
 def sunny(city: str) -> str:
     return f"Sunny in {city}"
-
-
-async def test_a_loop_is_an_agent_below_the_step_with_turns_and_tools(stream: bool, mode: Mode, seen: Captured) -> None:
-    mode.provider.reply(tool_calls=[loops.request(), loops.request("Oslo", 2)])
-    mode.provider.reply(text="It is sunny.")
-    with callspan.session("trip") as session, session.timestep():
-        last = await mode.wait(loops.of_anthropic(mode, sunny, stream=stream).until_done())
-    assert last.content[0].text == "It is sunny."
-    agent, chat = f"invoke_agent {CLAUDE}", f"chat {CLAUDE}"
-    assert tree(seen) == {
-        "": ["invoke_workflow trip"], "invoke_workflow trip": ["timestep"], "timestep": [agent],
-        agent: [chat, "execute_tool weather", "execute_tool weather", chat],
-    }  # fmt: skip
-    (row,) = rows(seen, "agent")
-    assert (row.name, row.error) == (CLAUDE, None)
-    paris, oslo = rows(seen, "tool")
-    assert [tool.data for tool in (paris, oslo)] == [
-        {"arguments": {"city": city}, "result": f"Sunny in {city}"} for city in ("Paris", "Oslo")
-    ]
-    assert [tool.tool_call_id for tool in (paris, oslo)] == ["call_1", "call_2"]
-    for event in (row, paris, oslo):
-        assert event.session_id == seen.sessions[0].session_id
-        assert event.timestep_id == seen.timesteps[0].timestep_id
-        assert event.duration_ns > 0
-    assert paris.system == CLAUDE
-    assert (paris.metadata["provider"], paris.metadata["description"]) == ("anthropic", "Say the weather.")
-    assert len(seen.timesteps) == 2  # its start and its end: a loop is no timestep
-    assert seen.timesteps[-1].totals is not None
-    assert (seen.timesteps[-1].totals.calls, seen.timesteps[-1].totals.tools) == (2, 2)
-    asking, last = seen.records
-    # Later versions send a thread, and with it only what is new.
-    sent = mode.provider.requests[-1].body.get("thread")
-    assert asking.request.continues is None
-    assert last.request.continues == (None if sent is None else asking.response and asking.response.id)
 
 
 def _fail(city: str) -> str:
@@ -112,6 +76,7 @@ FAILED = {**SUNNY, "result": "ValueError('no weather in Paris')"}
 CANCELLED = "asyncio.exceptions.CancelledError"
 ENDINGS: dict[str, Ending] = {
     "anthropic run": Ending(data=SUNNY),
+    "anthropic streamed": Ending(options={"stream": True}, data=SUNNY, calls=("weather",) * 2),
     "anthropic step limit": Ending(options={"max_iterations": 1}, data=SUNNY),
     "anthropic tool error": Ending(tool=_fail, data=FAILED, error="tool_error"),
     "anthropic final turn": Ending("final", data=SUNNY),
@@ -155,10 +120,19 @@ async def test_a_loop_ends_with_its_error_and_records_every_run_of_a_tool(
     assert [one.data for one in tools] == [ending.data] * (len(ending.calls) if ending.data is not None else 0)
     assert [one.error and one.error.type for one in tools] == [ending.error] * len(tools)
     assert all(one.duration_ns > 0 for one in tools)
+    if sdk == "anthropic":
+        about = {(one.system, one.metadata["provider"], one.metadata["description"]) for one in tools}
+        assert about <= {(model, "anthropic", "Say the weather.")}
+        # Later versions send a thread, and with it only what is new.
+        sent: Any = mode.provider.requests[-1].body.get("thread", {})
+        assert seen.records[-1].request.continues == sent.get("previous_message_id")
     assert len(tools) == len(rows(seen, "tool_start"))
     found = tree(seen)
     assert found["timestep"] == [f"invoke_agent {model}"]
     turns = [f"chat {model}"] * len(mode.provider.requests)
+    totals = seen.timesteps[-1].totals
+    assert totals is not None
+    assert (totals.calls, totals.tools) == (len(turns), len(tools))
     assert found[f"invoke_agent {model}"] == [*turns[:1], *["execute_tool weather"] * len(tools), *turns[1:]]
     assert ("request" in heard) == (sdk == "openai")
 
