@@ -123,15 +123,6 @@ async def test_a_reconnect_cuts_off_what_ran_and_sends_what_was_queued(mode: Mod
     assert (found.text, body_sent(found)["input"]) == ("Found.", "second")
 
 
-async def test_messages_queued_before_the_connection_are_calls_when_they_are_sent(mode: Mode, seen: Captured) -> None:
-    manager = mode.openai().responses.connect()
-    needs_queue(manager)
-    manager.send({"type": "response.create", "model": "gpt-5", "input": "early"})
-    async with mode.entered(manager) as connection:
-        await Socket(mode, connection).until()
-    assert body_sent(the_call(seen))["input"] == "early"
-
-
 CREATES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     # by surface: how it is opened, what is sent
     "responses.connect": ({}, {"type": "response.create", "model": "gpt-5", "input": "Hi"}),
