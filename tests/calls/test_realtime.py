@@ -85,23 +85,6 @@ async def test_a_create_is_a_call_with_the_settings_of_the_session_and_its_own(m
     assert (span.attributes or {})["callspan.call_id"] == record.call_id
 
 
-async def test_usage_is_by_modality_and_absent_where_nothing_states_it(mode: Mode, seen: Captured) -> None:
-    mode.provider.reply(text="Hi.", audio=1.0, usage=USAGE)
-    mode.provider.reply(text="Hi.", audio=1.0, usage={})
-    async with connected(mode) as socket:
-        await asked(socket)
-        await asked(socket)
-    first, second = by_api(seen)
-    usage = first.usage
-    assert usage is not None
-    assert (usage.input_tokens, usage.output_tokens, usage.total_tokens) == (132, 121, 253)
-    assert (usage.input_text_tokens, usage.input_audio_tokens, usage.input_image_tokens) == (119, 13, 0)
-    assert (usage.output_text_tokens, usage.output_audio_tokens) == (30, 91)
-    cached = usage.cache_read_tokens, usage.cache_read_text_tokens, usage.cache_read_audio_tokens
-    assert (*cached, usage.cache_read_image_tokens) == (64, 60, 4, 0)
-    assert second.usage is None
-
-
 async def test_speech_of_the_user_begins_a_response_and_another_model_transcribes_it(
     mode: Mode, seen: Captured
 ) -> None:

@@ -288,9 +288,9 @@ COUNTERS: list[tuple[Json, Json]] = [
     )),
     ({"output_tokens_details": {"reasoning_tokens": 0}}, {"reasoning_tokens": 0}),
     *(({name: MEDIA}, {"input_audio_tokens": 1, "input_text_tokens": 2, "input_image_tokens": 3})
-      for name in ("prompt_tokens_details", "input_tokens_details")),
+      for name in ("prompt_tokens_details", "input_tokens_details", "input_token_details")),
     *(({name: MEDIA}, {"output_audio_tokens": 1, "output_text_tokens": 2, "output_image_tokens": 3})
-      for name in ("completion_tokens_details", "output_tokens_details")),
+      for name in ("completion_tokens_details", "output_tokens_details", "output_token_details")),
     ({"completion_tokens_details": {"accepted_prediction_tokens": 1, "rejected_prediction_tokens": 2}},
      {"accepted_prediction_tokens": 1, "rejected_prediction_tokens": 2}),
     *(({name: {"web_search_requests": 2}}, {"web_search_requests": 2})
