@@ -163,21 +163,6 @@ def test_a_copy_of_an_environment_plays_on_and_records_from_its_next_reset(
     assert [one.outcome for one in seen.ended(SessionRecord)] == ["abandoned"] * 2
 
 
-def test_a_result_may_be_of_arrays_of_one_element(seen: Seen) -> None:
-    """As a vector of one environment returns them."""
-
-    class One(Corridor):
-        def step(self, action: Any) -> Any:
-            return (*(np.array([part]) for part in super().step(action)[:4]), {})
-
-    env = traced(One(1))
-    env.reset()
-    env.step(0)
-    (world,) = [event for event in seen.of(EventRecord) if event.event_type == "environment"]
-    assert (world.reward, world.terminated, world.truncated) == (1.0, True, False)
-    assert world.data == {"after": [[1.0, 1.0]]}
-
-
 def test_large_observations_are_described_instead_of_kept(seen: Seen) -> None:
     class Screen(Corridor):
         def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:

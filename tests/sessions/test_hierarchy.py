@@ -6,7 +6,7 @@ from collections import Counter
 from contextlib import ExitStack
 from datetime import datetime, timedelta, timezone
 from types import SimpleNamespace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import pytest
@@ -71,9 +71,9 @@ def test_a_row_is_written_at_the_start_and_updated(seen: Seen) -> None:
 
 
 class Scalar:
-    """A number of another library."""
+    """An array or tensor of one element, which is no number by itself."""
 
-    def __float__(self) -> float:
+    def item(self) -> float:
         return 0.5
 
     def __bool__(self) -> bool:
@@ -81,11 +81,12 @@ class Scalar:
 
 
 def test_what_happens_in_a_step_is_a_row_and_an_event_of_its_span(seen: Seen) -> None:
+    scalar: Any = Scalar()
     with session("s") as episode, episode.timestep() as step:
         wall = step.observation("a wall")
         step.message({"go": "north"}, "action", "agent", "env", call="c1", causal_influence=[wall])
         step.action([3])
-        step.environment({"at": [1, 2]}, reward=Scalar(), terminated=Scalar(), truncated=False, before={"at": [0, 2]})
+        step.environment({"at": [1, 2]}, reward=scalar, terminated=scalar, truncated=False, before={"at": [0, 2]})
         step.reward(0.25, "style", "judge", "neat", label="good")
     first, second = seen.of(MessageRecord)
     assert (first.message_type, first.sender, first.receiver) == ("observation", "env", "agent")
