@@ -285,15 +285,6 @@ def test_a_tool_is_joined_with_the_request_of_its_name_and_arguments(provider: S
     assert joined(seen) == ["call_1", "call_2", "call_3", None]
 
 
-def test_without_content_no_request_is_known(provider: ScriptedProvider) -> None:
-    provider.reply(tool_calls=moves(("call_1", EAST)))
-    with capture(content="off") as seen, callspan.session("gridworld") as session, session.timestep() as step:
-        ask(provider)
-        with step.tool("move", arguments=EAST):
-            pass
-    assert joined(seen) == [None]
-
-
 def test_a_tool_is_joined_only_where_one_request_is_open(provider: ScriptedProvider) -> None:
     provider.reply(tool_calls=moves(("call_1", EAST), ("call_2", EAST)))
     provider.reply(text="Done.")
