@@ -13,6 +13,7 @@ import traceback
 from itertools import count
 from pathlib import Path
 
+import msgspec
 import openai
 import pytest
 from tests.support.commands import ask
@@ -20,6 +21,7 @@ from tests.support.left_behind import leave_behind
 
 import callspan
 from callspan import SettingError, open_store, stores
+from callspan.records import Response
 from callspan.safe_urls import error_text, safe_name, without_passwords
 from callspan.spool.delivering import reason
 from callspan.stores import find_store
@@ -280,6 +282,16 @@ class Lines(stores.ServerStore):
         callspan.instrument(stores=url)
     assert "hunter2" not in str(raised.value)
     assert raised.value.__cause__ is None
+
+
+def test_a_line_of_json_lines_is_one_for_a_reader_of_texts(tmp_path: Path, records: Records) -> None:
+    """Also with a body that `redact` has returned with line ends between its values."""
+    body = msgspec.Raw(b'{\r\n"a": 1\r}')
+    find_store(f"jsonl:///{tmp_path}/a.jsonl").write(
+        [msgspec.structs.replace(records.call(), response=Response(body=body))]
+    )
+    (line,) = (tmp_path / "a.jsonl").read_text().splitlines()
+    assert json.loads(line)["response"]["body"] == {"a": 1}
 
 
 def test_the_socket_gets_each_record_as_a_line_once_somebody_listens(tmp_path: Path, records: Records) -> None:

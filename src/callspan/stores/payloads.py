@@ -26,6 +26,7 @@ _NO_LABELS: Final = (None,) * (len(LABELS) + 1)
 _INT_LIMIT: Final = 2**63
 _LARGE_COST_USD: Final = 10_000
 """More expensive calls are summed separately: a thousand of them would overflow 63 bits of picodollars."""
+_SPACES: Final = bytes.maketrans(b"\n\r", b"  ")
 
 
 def bodies_of(call: CallRecord) -> tuple[bytes, bytes]:
@@ -131,7 +132,12 @@ def message_key(api: str) -> str | None:
 
 
 def line_of(record: Record) -> bytes:
-    """Return a record as one line of JSON, a call with its conversation. A record from a spool has no line ends."""
+    """Return a record as one line of JSON, a call with its conversation.
+
+    Bodies keep their exact bytes, except that line ends between values (in pretty-printed JSON) become spaces. JSON
+    strings contain no line ends.
+    """
     if isinstance(record, CallRecord) and (found := record.conversation or conversation_of(record)) is not None:
         record = msgspec.structs.replace(record, conversation=without_media_bytes(found))
-    return encode(record)
+    data = encode(record)
+    return data.translate(_SPACES) if b"\n" in data or b"\r" in data else data
