@@ -116,7 +116,7 @@ def _recorded_loop(runner: object) -> Loop | None:
 class _ToolBlock:
     """The block in which a tool runs, instead of the SDK's, which creates a span.
 
-    Like the SDK's `ToolRun` it accepts the result of the run.
+    Like the SDK's `ToolRun` it accepts the result of the run; methods of a later SDK have no effect.
     """
 
     result: Any = None
@@ -124,6 +124,10 @@ class _ToolBlock:
     def __init__(self, start: Callable[[], LoopTool]) -> None:
         self._start = start
         self._tool: LoopTool | None = None
+
+    def __getattr__(self, name: str) -> Callable[..., None]:
+        del name
+        return _ignore
 
     def __enter__(self) -> Self:
         with _RUN:
@@ -138,6 +142,10 @@ class _ToolBlock:
                 if self.result:
                     self._tool.result, self._tool.failed = self.result.get("content"), bool(self.result.get("is_error"))
                 self._tool.end(error)
+
+
+def _ignore(*args: object, **kwargs: object) -> None:
+    del args, kwargs
 
 
 FUNCTION: Final = HookSteps(
