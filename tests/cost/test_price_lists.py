@@ -62,9 +62,9 @@ def test_an_uncertain_cost_states_the_reasons_of_its_price_and_of_its_call() -> 
 def test_without_the_package_there_is_no_cost_and_no_error() -> None:
     code = (
         "import sys; sys.modules['genai_prices'] = None\n"
-        "from callspan.cost import priced\n"
+        "from callspan.cost import Pricer\n"
         "from callspan.records import CallRecord, Request, Timing, Usage\n"
-        "print(priced(CallRecord(call_id='c', provider='openai', request=Request(model='gpt-4o'),"
+        "print(Pricer().priced(CallRecord(call_id='c', provider='openai', request=Request(model='gpt-4o'),"
         " usage=Usage(input_tokens=5), timing=Timing(start_ns=1))).cost)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import closing
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -268,6 +269,21 @@ def test_another_model_can_be_used_and_the_same_answer_is_said_to_be_the_same(re
     assert recorded.again("chat_completions", "--model", "gpt-6", "--json").json["replayed"]["model"] == "gpt-6"
     body = recorded.provider.requests[-1].body
     assert (body["model"], body["temperature"]) == ("gpt-6", 0.5)
+
+
+def test_the_new_answer_has_the_price_of_the_users_own_file(
+    recorded: Recorded, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    prices = tmp_path / "prices.json"
+    monkeypatch.setenv("CALLSPAN_PRICES", str(prices))
+    prices.write_text('{"models": {"mine": {"input": "1000000", "output": "0"}}}')
+    recorded.provider.reply(text="New.", input_tokens=12)
+    again = recorded.again("chat_completions", "--model", "mine", "--json").json["replayed"]
+    assert Decimal(again["cost_usd"]) == 12
+    sent = len(recorded.provider.requests)
+    monkeypatch.setenv("CALLSPAN_PRICES", str(tmp_path / "missing.json"))
+    assert "missing.json" in recorded.again("chat_completions").err
+    assert len(recorded.provider.requests) == sent
 
 
 def test_what_goes_wrong_is_said_and_is_an_exit_code(recorded: Recorded, monkeypatch: pytest.MonkeyPatch) -> None:

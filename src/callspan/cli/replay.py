@@ -13,10 +13,10 @@ from rich.rule import Rule
 from callspan.cli.call_text import call_tokens
 from callspan.cli.command_context import Command, CommandContext
 from callspan.cli.json_rows import call_row, call_rows
+from callspan.cli.prices import configured_pricer
 from callspan.cli.safe_text import clean_lines
 from callspan.cli.screen import Screen
 from callspan.cli.values import HTTP_URL
-from callspan.cost import priced
 from callspan.formatting import UNKNOWN, duration, money
 from callspan.providers.registry import wire_of
 from callspan.records import CallRecord
@@ -48,8 +48,9 @@ def replay_command(context: CommandContext, ident: str, model: str | None, base_
         if not isinstance(before, CallRecord):
             context.no_match(f"{ident} is a session: name one of its calls.")
         (row,) = call_rows(reader, [before])
+    pricer = configured_pricer()
     try:
-        after = priced(resend(before, model=model, base_url=base_url))
+        after = pricer.priced(resend(before, model=model, base_url=base_url))
     except ResendError as error:
         context.fail(error_text(error))
     if context.json:

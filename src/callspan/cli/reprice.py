@@ -12,15 +12,14 @@ import msgspec
 
 from callspan.cli.command_context import Command, CommandContext
 from callspan.cli.filters import filters
+from callspan.cli.prices import configured_pricer
 from callspan.cli.progress import progress
 from callspan.cli.values import EXISTING_FILE
-from callspan.cost import PriceFileError, Pricer, pricer_for, repriced
+from callspan.cost import Pricer, repriced
 from callspan.cost.price_table import PROVIDER
 from callspan.cost.published import is_installed
 from callspan.formatting import count
 from callspan.records import CallRecord, Cost
-from callspan.safe_urls import error_text
-from callspan.settings_loader import load
 from callspan.stores import CallFilter, Store, find_store, split_urls
 
 _EPILOG: Final = """\
@@ -74,10 +73,7 @@ def _store(context: CommandContext, name: str) -> Store:
 
 
 def _pricer(context: CommandContext, prices: Path | None) -> Pricer:
-    try:
-        pricer = pricer_for(prices or load().prices)
-    except PriceFileError as error:
-        raise click.UsageError(error_text(error)) from error
+    pricer = configured_pricer(prices)
     if pricer.table is None and not is_installed():
         context.fail('There are no prices: pip install "callspan[cost]", or name your own with --prices.')
     return pricer

@@ -249,11 +249,6 @@ def pricer_for(prices: Path | None) -> Pricer:
     return Pricer(None if prices is None else read_prices(prices))
 
 
-def priced(record: CallRecord, prices: Path | None = None) -> CallRecord:
-    """Return the record with its cost; the same object if it has one already or none is known."""
-    return pricer_for(prices).priced(record)
-
-
 def repriced(record: CallRecord, cost: Cost) -> CallRecord:
     """Return a later version of a record with another cost: a copy that waits in a spool cannot replace it."""
     return msgspec.structs.replace(record, cost=cost, seen_ns=time.time_ns(), conversation=None)

@@ -1,0 +1,19 @@
+"""Prices: the pricer of the commands that compute costs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from callspan.cost import PriceFileError, Pricer, pricer_for
+from callspan.safe_urls import error_text
+from callspan.settings_loader import load
+
+
+def configured_pricer(prices: Path | None = None) -> Pricer:
+    """Return the pricer for a price file, by default that of the settings. Raises UsageError for an invalid file."""
+    try:
+        return pricer_for(prices or load().prices)
+    except PriceFileError as error:
+        raise click.UsageError(error_text(error)) from error
