@@ -38,6 +38,8 @@ def _replacement(observer: ResponseObserver, pieces: Any) -> Iterator[bytes] | A
     If a gateway sends JSON instead, an error or the whole answer, the SDK's stream finds no event in it.
     """
     is_async = isinstance(pieces, AsyncIterator)
+    if not is_async and not isinstance(pieces, Iterator):
+        return None
     if observer.call.byte_reader is None and observer.is_reading():
         observer.is_read_by_sdk = True
         if not is_json(observer.response()):
