@@ -11,6 +11,7 @@ from contextlib import closing
 from datetime import datetime, timezone
 from decimal import Decimal
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -183,6 +184,13 @@ def test_prices_that_change_at_a_date_are_those_of_the_calls_own_time() -> None:
                 start_ns = int(datetime(year, 9, 6, hour, 40, tzinfo=timezone.utc).timestamp()) * SECOND
                 found = prices.usd((provider, model.id), (), start_ns, usage)
                 assert str(found) == str(by_the_list(provider, model.id, (), start_ns, usage))
+
+
+@pytest.mark.parametrize("total", [0.1, Decimal("NaN"), None])
+def test_a_published_price_that_is_no_exact_number_is_unknown(total: object, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a later version of the package may state it."""
+    monkeypatch.setattr(genai_prices, "calc_price", lambda *_, **__: SimpleNamespace(total_price=total))
+    assert PriceList(genai_prices).usd(("openai", "gpt-5"), (), START_NS, Usage(input_tokens=1)) is None
 
 
 # The user's own file.

@@ -223,7 +223,9 @@ class PriceList:
         # Contradictory counts, or a time before year 1.
         except (ValueError, OverflowError):
             return None
-        total: Decimal = found.total_price
+        total = found.total_price
+        if not isinstance(total, Decimal) or not total.is_finite():
+            return None
         if not total and usage.input_tokens is None:
             return None  # there is no price for seconds
         if edition.snapshot is not None:
