@@ -12,10 +12,12 @@ from functools import cache
 from itertools import accumulate, pairwise
 from typing import Any
 
+import openai
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.calls import transports
+from tests.support import sdks
 from tests.support.calls import Wire, text_of, the_call
 from tests.support.mode import Mode
 from tests.support.scale import scaled
@@ -239,6 +241,24 @@ async def test_invalid_json_is_not_reported_as_an_error_of_callspan(
     wire = transports.wire(mode, sdk, transports.answer(sdk, body))
     assert await wire.streaming("iter_bytes", stream=stream) == [body]
     assert len(seen.records) == 1
+
+
+def test_a_body_too_deep_to_be_read_is_not_reported_as_an_error_of_callspan(
+    seen: Captured, unwarned: None, caplog: pytest.LogCaptureFixture
+) -> None:
+    library = sdks.http_of("openai")
+    body = b"[" * 100_000
+    answered = library.MockTransport(
+        lambda _: library.Response(200, headers={"content-type": "application/json"}, content=body)
+    )
+    with (
+        library.Client(transport=answered) as http,
+        openai.OpenAI(api_key="k", base_url="http://nowhere.invalid/v1", http_client=http) as client,
+        client.embeddings.with_streaming_response.create(model="m", input="Hi") as response,
+    ):
+        assert b"".join(response.iter_bytes()) == body
+    assert len(seen.records) == 1
+    assert "Could not" not in caplog.text
 
 
 END = st.sampled_from([b"\n", b"\r\n", b"\r"])

@@ -186,4 +186,6 @@ def parsing_error(content: bytes) -> ErrorInfo | None:
         json.loads(content)
     except ValueError as error:
         return ErrorInfo(kind="parsing", type=type(error).__name__)
+    except RecursionError:
+        return None
     return None
