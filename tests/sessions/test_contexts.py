@@ -336,6 +336,26 @@ def test_a_block_lasts_until_what_its_function_returned_ends(
     assert all(a.end_time >= b.end_time for a, b in zip(blocks, seen.named("execute_tool inside"), strict=True))
 
 
+@pytest.mark.parametrize("make", [session, tool])
+def test_a_block_that_starts_slowly_does_not_end_before_the_blocks_inside(make: Any, seen: Seen) -> None:
+    def wait(_frame: object, event: str, _arg: object) -> None:
+        if event == "call":
+            time.sleep(0.001)
+
+    outer = make("outer")
+    sys.setprofile(wait)
+    try:
+        outer.start()
+    finally:
+        sys.setprofile(None)
+    with tool("inside"):
+        pass
+    outer.end()
+    inside, ended = seen.spans
+    assert inside.start_time >= ended.start_time
+    assert inside.end_time <= ended.end_time
+
+
 @pytest.mark.filterwarnings("ignore:coroutine .* was never awaited")
 @pytest.mark.parametrize("decorator", [session, timestep, tool])
 @pytest.mark.parametrize("function", [function for function, _ in RETURNED if not isinstance(function, partial)])

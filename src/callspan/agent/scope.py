@@ -141,13 +141,13 @@ class Scope(EitherWith, Block, ABC):
         `using` makes it current later. `at` is the start time, now by default. Misuse has no effect.
         """
         try:
-            start_ns = self._admit(at)
+            self._admit(at)
         except UsageError as error:
             refuse(error)
             return self
         try:
             outside = get_current()
-            self._begin(start_ns, outside)
+            self._begin(outside)
             if current and (inner := self._inner) is not None:
                 self._outer = outside
                 attach(inner)
@@ -203,17 +203,16 @@ class Scope(EitherWith, Block, ABC):
         if self.state == "running":
             self._end_later(None)
 
-    def _admit(self, at: Time | None) -> int:
-        """Return the start time. Raises UsageError if it must not start, or the time is invalid."""
+    def _admit(self, at: Time | None) -> None:
+        """Set the start time. Raises UsageError if it must not start, or the time is invalid."""
         if self.state != "new":
             raise UsageError(f"a {self._kind} can be started only once; create a new one")
         if self._owner is not None:
             self._owner._check_open()
         at = self._at if at is None else at
-        if at is None:
-            return time.time_ns()
-        self._has_given_times = True
-        return moment(at)
+        # One right after the other: the recorded end is earlier than the real one by the time between the two.
+        self._start_ns, self._clock_ns = moment(at), time.perf_counter_ns()
+        self._has_given_times = at is not None
 
     def _check_open(self, *, late: bool = False) -> None:
         """Raise UsageError unless it was started and, if not `late`, has not ended."""
@@ -222,8 +221,7 @@ class Scope(EitherWith, Block, ABC):
         if self.state == "ended" and not late:
             raise UsageError(f"the {self._kind} has ended; nothing more can be recorded in it")
 
-    def _begin(self, start_ns: int, outside: Context) -> None:
-        self._start_ns, self._clock_ns = start_ns, time.perf_counter_ns()
+    def _begin(self, outside: Context) -> None:
         base, block = self._enter(outside), block_of(outside)
         self._base = with_block(base, block)
         if self._runtime is not None:

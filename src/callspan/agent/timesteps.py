@@ -89,12 +89,12 @@ class Timestep(EventRecorder):
     def _fresh(self, name: str, arguments: Mapping[str, object]) -> Timestep:  # noqa: ARG002
         return Timestep(self.name or name, self._turn, self._info, session=self._owner)
 
-    def _admit(self, at: Time | None) -> int:
+    def _admit(self, at: Time | None) -> None:
         owner = self._owner or current_session()
         if owner is None:
             raise UsageError("a timestep must be started inside `with callspan.session(...)`")
         self._owner = owner
-        return super()._admit(at)
+        super()._admit(at)
 
     def _enter(self, current: Context) -> Context:
         current, session, parent = super()._enter(current), self._owner, self._above
