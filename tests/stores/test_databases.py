@@ -24,7 +24,7 @@ from callspan.delivery.store_sink import store_of
 from callspan.records import FORMAT, CallRecord, Cost, Request
 from callspan.stores import Rejected, Sink, StoreError, find_store
 
-from .conftest import SECOND, Deliver, Delivery, Records, left, raw, run
+from .conftest import SECOND, Deliver, Delivery, PostgresServer, Records, left, raw, run
 
 
 @pytest.fixture
@@ -251,6 +251,28 @@ def test_a_url_may_name_several_hosts(postgres_url: str, deliver: Deliver, recor
     url = postgres_url.replace("@", "@127.0.0.1:1,")
     deliver(url).write(records.call(call_id="c"))
     assert [row["call_id"] for row in json.loads(run(url, "calls", "--json"))] == ["c"]
+
+
+@pytest.mark.postgres
+def test_texts_are_utf8_whatever_the_server_or_the_environment_prefers(
+    postgres_url: str, deliver: Deliver, records: Records, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PGCLIENTENCODING", "LATIN1")
+    store = deliver(postgres_url)
+    store.write(records.call(call_id="c", answer="100 \N{EURO SIGN}"))
+    assert store.read().call("c").text == "100 \N{EURO SIGN}"
+
+
+@pytest.mark.postgres
+@pytest.mark.parametrize("encoding", ["LATIN1", "SQL_ASCII"])
+def test_a_database_of_another_encoding_is_refused_before_its_first_record(
+    postgres_server: PostgresServer, encoding: str
+) -> None:
+    name = f"of_{encoding.lower()}"
+    with connect(postgres_server.url, autocommit=True) as admin:
+        admin.execute(f"CREATE DATABASE {name} ENCODING '{encoding}' LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0")
+    with pytest.raises(StoreError, match=f"its encoding is {encoding}; name a database with the encoding UTF8"):
+        find_store(postgres_server.url.replace("/postgres", f"/{name}")).sink().open()
 
 
 @pytest.mark.postgres

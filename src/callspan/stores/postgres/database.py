@@ -22,7 +22,7 @@ from callspan.record.events import Record
 from callspan.record.formats import check_format
 from callspan.safe_urls import error_text, safe_name
 from callspan.stores import bodies
-from callspan.stores.base import check_layout, explained, on_error
+from callspan.stores.base import StoreError, check_layout, explained, on_error
 from callspan.stores.columns import Table
 from callspan.stores.contents import NewContent, Numbers, lane_end, pieces_of
 from callspan.stores.database import Database, Dialect, Values, bound
@@ -52,6 +52,7 @@ _ADVICE: Final[dict[type[psycopg.Error], str]] = {
     psycopg.errors.LockNotAvailable: "locked by another process; end that one, or wait for it",
     psycopg.errors.DiskFull: "make room on the server's disk",
 }
+_UTF8: Final = "UTF8"
 _LOGGERS: Final = (logging.getLogger("psycopg"), logging.getLogger("psycopg.transaction"))
 _NO_DATABASE: Final = re.compile(r'database "[^"]*" does not exist')
 
@@ -123,6 +124,8 @@ class PostgresDatabase(Database):
         with explaining(name):
             connection = connect(url, wait_s)
         with on_error(connection.close), explaining(name):
+            if (encoding := connection.info.parameter_status("server_encoding")) != _UTF8:
+                raise StoreError(f"{name}: its encoding is {encoding}; name a database with the encoding {_UTF8}")
             connection.adapters.register_loader("json", TextLoader)
             if writes:
                 # Rows of a writer must be visible after waiting for it.
@@ -243,7 +246,9 @@ def connect(url: str, wait_s: float | None = None) -> psycopg.Connection:
 
 
 def _connect(given: Mapping[str, Any]) -> psycopg.Connection:
-    return psycopg.connect(make_conninfo("", **given), autocommit=True, application_name="callspan")
+    # The server or the environment may name an encoding that lacks characters of records.
+    options = {**given, "client_encoding": _UTF8}
+    return psycopg.connect(make_conninfo("", **options), autocommit=True, application_name="callspan")
 
 
 def make_tables(connection: psycopg.Connection, name: str) -> None:
