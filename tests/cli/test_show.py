@@ -225,7 +225,7 @@ def test_show_names_the_sessions_that_begin_alike_and_says_what_is_not_there(sto
     keep(store)
     for arguments in (["show"], ["show", "last"]):
         assert ask("--store", store, *arguments) == (1, "", f"There is nothing in {store} yet.\n")
-    keep(store, *(session(f"run-{at}", start_ns=START_NS + at) for at in range(5)))
+    keep(store, *map(session, ("run-0", "run-1", "run-2", "run-3")), made(place=Place(session_id="run-4")))
     answer = ask("--store", store, "show", "run-")
     assert (answer.code, answer.err) == (1, "5 sessions begin with 'run-': run-4, run-3, run-2 and 2 more.\n")
 

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, Literal
 
 from callspan.record.call import CallRecord
 from callspan.stores.base import SessionSummary
-from callspan.stores.filters import CallFilter
 from callspan.stores.reader import Reader
 
 _CUT: Final = "\N{HORIZONTAL ELLIPSIS}"
 """Ends abbreviated ids in lists; ids are also accepted with it."""
-_LIMIT: Final = 1000
 _NAMED: Final = 3
+_KINDS: Final[tuple[Literal["session", "call"], ...]] = ("session", "call")
 
 
 def look_up(reader: Reader, ident: str) -> SessionSummary | CallRecord:
@@ -31,14 +30,10 @@ def look_up(reader: Reader, ident: str) -> SessionSummary | CallRecord:
 
 
 def _ambiguous(reader: Reader, ident: str) -> str | None:
-    """Return a message if several of the newest sessions or calls have this prefix."""
-    listed = {
-        "sessions": (summary.session.session_id for summary in reader.sessions(CallFilter(limit=_LIMIT))),
-        "calls": (call.call_id for call in reader.calls(CallFilter(limit=_LIMIT, content="none"))),
-    }
-    for kind, ids in listed.items():
-        several = [one for one in ids if ident and one.startswith(ident)]
+    """Return a message if several sessions or calls have this prefix."""
+    for kind in _KINDS:
+        several = reader.ids_like(kind, ident)
         if len(several) > 1:
             more = f" and {len(several) - _NAMED:,} more" if len(several) > _NAMED else ""
-            return f"{len(several):,} {kind} begin with {ident!r}: {', '.join(several[:_NAMED])}{more}."
+            return f"{len(several):,} {kind}s begin with {ident!r}: {', '.join(several[:_NAMED])}{more}."
     return None

@@ -97,12 +97,14 @@ class Reader:
         """
         if not call_id:
             return None
-        row = self._by_prefix("calls", "call_id", call_id)
-        for column in OTHER_IDS:
-            if row is None:
-                sql = f"SELECT * FROM calls WHERE {column} = :id ORDER BY start_ns, call_id LIMIT 1"
-                row = next(self._database.rows(sql, {"id": call_id}), None)
-        return None if row is None else mark_interrupted(call_of(self._database, row))
+        found = self.ids_like("call", call_id)
+        columns = {"call_id": found[0]} if len(found) == 1 else dict.fromkeys(OTHER_IDS, call_id)
+        for column, ident in columns.items():
+            sql = f"SELECT * FROM calls WHERE {column} = :id ORDER BY start_ns, call_id LIMIT 1"
+            row = next(self._database.rows(sql, {"id": ident}), None)
+            if row is not None:
+                return mark_interrupted(call_of(self._database, row))
+        return None
 
     def history(self, call: CallRecord, *, limit: int = MOST_CALLS) -> History:
         """Return the recorded calls before a call that continues a response or a conversation, at most `limit`.
@@ -147,14 +149,19 @@ class Reader:
 
     def session(self, session_id: str) -> SessionSummary | None:
         """Return the session with this id or unique prefix, or None."""
-        if not session_id:
-            return None
-        row = self._by_prefix("sessions", "session_id", session_id)
-        if row is None:
-            row = self._by_prefix("(SELECT DISTINCT session_id FROM calls) found", "session_id", session_id)
-        if row is None:
-            return None
-        return next(session_summaries.session_summaries(self._database, [str(row["session_id"])]))
+        found = self.ids_like("session", session_id)
+        return next(session_summaries.session_summaries(self._database, found)) if len(found) == 1 else None
+
+    def ids_like(self, kind: Literal["session", "call"], ident: str) -> list[str]:
+        """Return the id itself if there is such a session or call, else all ids that begin with it, the last first."""
+        if not ident:
+            return []
+        tables = ("sessions", "calls") if kind == "session" else ("calls",)
+        key = f"{kind}_id"
+        selects = (f"SELECT {key} FROM {table} WHERE {key} >= :low AND {key} < :high" for table in tables)
+        values = {"low": ident, "high": f"{ident}{chr(sys.maxunicode)}"}
+        found = [one for (one,) in self._database.tuples(f"{' UNION '.join(selects)} ORDER BY 1 DESC", values)]
+        return [ident] if ident in found else found
 
     def session_ids(self, selection: CallFilter = _EVERY) -> Iterator[str]:
         """Yield the ids of the recorded sessions with these labels and start times, in any order."""
@@ -295,12 +302,6 @@ class Reader:
             if len(found) < number or limit == 0:
                 return
             last = dict(zip(names, found[-1][-len(names) :], strict=True))
-
-    def _by_prefix(self, table: str, key: str, prefix: str) -> Values | None:
-        sql = f"SELECT * FROM {table} WHERE {key} >= :low AND {key} < :high ORDER BY {key} LIMIT 2"
-        found = list(self._database.rows(sql, {"low": prefix, "high": f"{prefix}{chr(sys.maxunicode)}"}))
-        exact = [row for row in found if row[key] == prefix]
-        return (exact or found)[0] if exact or len(found) == 1 else None
 
 
 _NOTHING: Final = "CAST(NULL AS bigint)"
