@@ -30,7 +30,7 @@ _LABELLED: Final = re.compile(
 _MAX_ERROR: Final = 4096
 _SPACES: Final = " \t\r\n"
 _NO_ESCAPE: Final = re.compile("%(?!0[1-9A-Fa-f]|[1-9A-Fa-f][0-9A-Fa-f])")
-_NOT_IN_USER: Final = re.compile(r"[/?#\s\"'<>]")
+_NOT_IN_USER: Final = re.compile(r"[][/?#\s\"'<>]")
 
 
 def safe_url(url: str) -> str:
@@ -63,7 +63,7 @@ def names_user(url: str) -> bool:
 
 
 def unescaped(url: str) -> bool:
-    """Return whether the URL's password may contain an unescaped `/`, `?`, `#`, `%` or space, which no driver accepts.
+    """Return whether the URL's password may contain an unescaped `/?#%[]` or space, which no driver accepts.
 
     Drivers quote values that they cannot parse, so a `%` that starts no escape is reported anywhere in the URL.
     """

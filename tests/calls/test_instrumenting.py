@@ -256,6 +256,7 @@ def test_the_environment_is_not_read_again(monkeypatch: pytest.MonkeyPatch) -> N
         ({"logger_provider": object()}, "^logger_provider=a value of type object"),
         ({"stores": Path("calls")}, "^stores: unknown kind of store 'calls'"),
         ({"stores": "postgresql://u:pass/word-8@h/db"}, "^stores: .*write / as %2F"),
+        ({"stores": "postgresql://u:word-8[@h/db"}, r"^stores: .*\[ as %5B"),
         *(({"stores": f"postgresql://u:word-8{end}@127.0.0.1:9/db"}, "% as %25") for end in ("%zz", "%", "%00x", "%2")),
         ({"stores": "jsonl:///a.jsonl?max_bytes=big"}, "^stores: .*max_bytes$"),
         ({"otlp": 5}, "^otlp: "),
@@ -276,6 +277,8 @@ def test_a_wrong_argument_changes_nothing(given: dict[str, Any], named: str) -> 
     [
         {"CALLSPAN_STORES": "teapot://u:pass/word-8@h/db,{store},postgresql://u:pass/word-8@h/db"},
         {"CALLSPAN_STORES": "{store}?unknown=on,{store}"},
+        {"CALLSPAN_STORES": "{store},postgresql://u:word-8[@h/db"},
+        {"CALLSPAN_STORES": "{store},postgresql://[::1/db"},
         {"CALLSPAN_STORES": "{store}", "CALLSPAN_PRICES": "/no/such/prices.json"},
         {"CALLSPAN_STORES": "{store}", "CALLSPAN_FSYNC": "fig", "CALLSPAN_MAX_RECORD_BYTES": "-5"},
     ],

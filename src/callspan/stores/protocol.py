@@ -30,7 +30,9 @@ _AT_ONCE: Final = 100
 _TRIAL_S: Final = 5.0
 """Time limit for connecting and for each statement when a store is tested."""
 _CREDENTIALS: Final = frozenset({"user", "username", "password"})
-_UNESCAPED: Final = "write / as %2F, ? as %3F, # as %23, @ as %40, % as %25 and a space as %20 in the user and password"
+_UNESCAPED: Final = (
+    "write / as %2F, ? as %3F, # as %23, @ as %40, % as %25, [ as %5B, ] as %5D and a space as %20 in user and password"
+)
 
 
 class Sink(Protocol):
@@ -97,11 +99,11 @@ class Store(Sink):
     """Whether `path` is a file of records, with its spool beside it."""
 
     def __init__(self, url: str) -> None:
-        """Raises SettingError for a URL with an unknown option."""
+        """Raises SettingError for an invalid URL and an unknown option."""
         self.name, self.url = safe_name(url), url
         self.path: Path | None = None
-        query = "" if self.option_names is None else split_url(url).query
-        self.options = dict(parse_qsl(query, keep_blank_values=True))
+        query = split_url(url).query
+        self.options = {} if self.option_names is None else dict(parse_qsl(query, keep_blank_values=True))
         if not self.options.keys() <= {*(self.option_names or ())}:
             raise self.option_error()
         self.retain_days: float | None = None
