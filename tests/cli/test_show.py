@@ -223,7 +223,7 @@ def test_show_of_an_unknown_id_is_exit_code_1_in_every_form(store: str, ident: s
 
 def test_show_names_the_sessions_that_begin_alike_and_says_what_is_not_there(store: str) -> None:
     keep(store)
-    for arguments in (["show"], ["show", "last"]):
+    for arguments in (["show"], ["show", "last"], ["show", "last", "x"], ["calls", "--session", "last"]):
         assert ask("--store", store, *arguments) == (1, "", f"There is nothing in {store} yet.\n")
     keep(store, *map(session, ("run-0", "run-1", "run-2", "run-3")), made(place=Place(session_id="run-4")))
     answer = ask("--store", store, "show", "run-")

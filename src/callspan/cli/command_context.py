@@ -39,6 +39,7 @@ _MAX_MESSAGE: Final = 300
 """Maximum number of characters shown of a driver's message."""
 _COMMON: Final = ("store", "as_json")
 """The names of the options that every sub-command has."""
+_LAST: Final = "last"
 _ADVICE: Final = (
     "Record something first (`callspan run app.py`, or `callspan.instrument(stores=...)` in your code; "
     "`callspan demo` makes an example), or name another store with --store."
@@ -167,11 +168,22 @@ class CommandContext:
         return msgspec.structs.replace(selection, session_id=named.session.session_id)
 
     def named(self, reader: Reader, ident: str) -> SessionSummary | CallRecord:
-        """Return the session or call with this id, or a unique prefix of it. Ends the command if there is none."""
+        """Return the session or call with this id, a unique prefix of it, or `last`. Ends the command without one."""
         try:
-            return look_up(reader, ident)
+            return self._last(reader) if ident == _LAST else look_up(reader, ident)
         except LookupError as error:
             self.no_match(str(error.args[0]))
+
+    def _last(self, reader: Reader) -> SessionSummary | CallRecord:
+        """Return the newest session, or the newest call if it is outside of sessions and started later."""
+        summary = next(reader.sessions(CallFilter(limit=1)), None)
+        call = next(reader.calls(CallFilter(limit=1)), None)
+        if summary is None:
+            return call or self.no_match(f"There is nothing in {self.store_name} yet.")
+        began = summary.session.start_ns
+        if call is None or call.place.session_id is not None or began is None or call.timing.start_ns <= began:
+            return summary
+        return call
 
     def why_empty(self) -> str | None:
         """Return the reason why the store has no records yet; None if it has some."""

@@ -36,7 +36,6 @@ from callspan.cost.unknown import why_unknown
 from callspan.formatting import UNKNOWN, count, duration, json_text, local_time, money, plural
 from callspan.records import Attempt, CallRecord, Message, RewardRecord, UsageIteration
 from callspan.stores import (
-    CallFilter,
     History,
     Reader,
     SessionSummary,
@@ -81,7 +80,7 @@ def show_command(context: CommandContext, ident: str, other: str, limit: int | N
         if other:
             show_difference(context, reader, ident, other, limit or _LIMIT)
             return
-        named = _last(context, reader) if ident == "last" else context.named(reader, ident)
+        named = context.named(reader, ident)
         if isinstance(named, SessionSummary):
             _show_session(context, reader, named, limit)
             return
@@ -113,18 +112,6 @@ def _from_clickhouse(context: CommandContext, ident: str) -> CallRecord | None:
     call = found.call(ident)
     if call is None:
         context.no_match(f"No call in {found.name} has an id that begins with {ident!r}, or several have.")
-    return call
-
-
-def _last(context: CommandContext, reader: Reader) -> SessionSummary | CallRecord:
-    """Return the newest session, or the newest call if it is outside of sessions and started later."""
-    summary = next(reader.sessions(CallFilter(limit=1)), None)
-    call = next(reader.calls(CallFilter(limit=1)), None)
-    if summary is None:
-        return call or context.no_match(f"There is nothing in {context.store_name} yet.")
-    began = summary.session.start_ns
-    if call is None or call.place.session_id is not None or began is None or call.timing.start_ns <= began:
-        return summary
     return call
 
 
