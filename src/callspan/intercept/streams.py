@@ -167,6 +167,10 @@ class _AsyncReader:
         return getattr(self._inner, name)
 
 
+# The name of the SDK's iterator, by which older versions of Sentry tell sync and async streams apart.
+_AsyncReader.__module__, _AsyncReader.__name__ = "builtins", "async_generator"
+
+
 class _AsyncEvents(_AsyncReader):
     """An async iterator over the events of a helper, which may fail above the stream."""
 
