@@ -114,6 +114,21 @@ def test_a_session_that_is_opened_again_names_one_span(store: Delivery) -> None:
         assert (whole.parent_span_id, whole.trace) == (None, None)
 
 
+def test_a_session_has_the_error_of_its_last_end(store: Delivery) -> None:
+    """Not that of an earlier one, from which it was resumed; a status given after the end keeps it."""
+    error = ErrorInfo(kind="unknown", type="ValueError")
+    failed = SessionRecord(session_id="", seen_ns=1, end_ns=1, outcome="error", error=error)
+    named = SessionRecord(session_id="", seen_ns=2, outcome="crashed")
+    resumed = SessionRecord(session_id="", seen_ns=3, end_ns=3, outcome="success")
+    cases = [*itertools.permutations((failed, named)), *itertools.permutations((failed, named, resumed))]
+    for number, versions in enumerate(cases):
+        for version in versions:
+            store.write(replace(version, session_id=f"s{number}"))
+        (whole,) = store.read().stored(SessionRecord, [f"s{number}"])
+        expected = ("success", None) if resumed in versions else ("crashed", error)
+        assert (whole.outcome, whole.error) == expected
+
+
 def test_versions_of_a_timestep_merge_in_any_order(store: Delivery) -> None:
     ended = step("t", session_id="s1", seen_ns=8, index=3, start_ns=None, end_ns=START_NS + 9, terminated=False)
     begun = step("t", session_id="s1", seen_ns=2, index=3)

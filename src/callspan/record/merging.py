@@ -61,7 +61,7 @@ def _within_level(one: CallRecord, other: CallRecord) -> CallRecord:
 def merged_scope(one: _S, other: _S) -> _S:
     """Merge two versions of a session or timestep: a field or key of metadata is that of the newer one that has it.
 
-    The earliest start and the strictest content level apply; the fields of a span stay together.
+    The earliest start and the strictest content level apply; the fields of a span stay together, as do end and error.
     """
     older, newer = sorted((one, other), key=order_of)
     whole = _filled(newer, older)
@@ -71,6 +71,7 @@ def merged_scope(one: _S, other: _S) -> _S:
         whole,
         metadata=older.metadata | newer.metadata,
         start_ns=min(starts, default=None),
+        error=whole.error if newer.end_ns is None else newer.error,
         **{name: getattr(span, name) for name in _SPAN_FIELDS},
     )
     if not (isinstance(older, SessionRecord) and isinstance(newer, SessionRecord)):
