@@ -126,6 +126,18 @@ def test_misuse_raises_where_it_is_asked_to(seen: Seen, what: str) -> None:
     assert [record.outcome for record in seen.ended(SessionRecord) if record.name == "s"] == ["success"]
 
 
+def test_a_reward_that_is_no_number_is_left_out_of_what_it_came_with(seen: Seen) -> None:
+    """As a simulation that diverges ends: its last state is the one to see."""
+    with session("s") as own, own.timestep() as step:
+        step.environment("x", reward=float("nan"), terminated=True)
+        set_wrong_result(own)
+        own.outcome(ODD, success=False)
+    first, second = seen.of(EventRecord)
+    assert (first.data, first.terminated, second.data) == ({"after": "x"}, True, {"after": "x"})
+    ended = seen.ended(SessionRecord)[-1]
+    assert (ended.success, ended.outcome, ended.totals.reward) == (False, "failure", None)
+
+
 @pytest.mark.parametrize("what", MISUSES)
 def test_disabled_callspan_ignores_misuse(switched_off: None, nothing_warned: None, what: str) -> None:
     with session("s") as own:

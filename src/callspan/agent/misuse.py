@@ -36,7 +36,7 @@ def refuse(error: UsageError) -> None:
     if _raising:
         raise error
     if installed_or_warn() is not None and _warned.first(str(error)):
-        log(logging.WARNING, "%s; the call had no effect (logged once)", error)
+        log(logging.WARNING, "%s; ignored (logged once)", error)
 
 
 def or_unrecorded(function: Callable[_P, str]) -> Callable[_P, str]:

@@ -256,11 +256,15 @@ class Handoff(Operation):
 def environment_fields(
     *, before: object, observation: object, reward: object, terminated: object, truncated: object, info: object
 ) -> dict[str, Any]:
-    """Return the fields of an environment's event that state the result of its step. Raises UsageError."""
-    states = {"before": before, "after": observation, "info": info}
+    """Return the fields of an environment's event that state the result of its step, without an invalid reward."""
+    states, amount = {"before": before, "after": observation, "info": info}, None
+    try:
+        amount = reward_value(reward)
+    except UsageError as error:
+        refuse(error)
     return {
         "data": without_none(states) or None,
-        "reward": reward_value(reward),
+        "reward": amount,
         "terminated": as_bool(terminated),
         "truncated": as_bool(truncated),
     }
@@ -285,14 +289,11 @@ class EnvironmentStep(Operation):
         truncated: SupportsBool | None = None,
         info: object = None,
     ) -> None:
-        """Set the result of the step, see `Timestep.environment`; the last one counts. Misuse has no effect."""
-        try:
-            self._result = environment_fields(
-                before=self._input, observation=observation, reward=reward, terminated=terminated,
-                truncated=truncated, info=info,
-            )  # fmt: skip
-        except UsageError as error:
-            refuse(error)
+        """Set the result of the step, see `Timestep.environment`; the last one counts."""
+        self._result = environment_fields(
+            before=self._input, observation=observation, reward=reward, terminated=terminated,
+            truncated=truncated, info=info,
+        )  # fmt: skip
 
     def _system(self) -> str | None:
         return as_text(self._labels.system)

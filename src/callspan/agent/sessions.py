@@ -129,7 +129,6 @@ class Session(EventRecorder):
                 self._give_reward(RewardArguments(reward, at=at))
             except UsageError as error:
                 refuse(error)
-                return
         self._success = self._success if success is None else as_bool(success)
         self.update(status=status)
 
