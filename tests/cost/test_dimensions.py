@@ -79,6 +79,13 @@ def ran(*types: str) -> Body:
 _BILLED_TO: Final = {"type": "billing_policy", "bill_to": "user_profile"}
 _CREDIT: Final = {"fallback_credit": {"status": {"type": "redeemed"}}}
 _BATCH: Final = {"batch_id": "batch_1"}
+_DECLINED: Final = [
+    {"type": "message", "model": "claude-haiku-4-5", "input_tokens": 900, "output_tokens": 0},
+    {"type": "message", "model": "claude-sonnet-4-5", "input_tokens": 2000, "output_tokens": 300},
+    {"type": "message", "model": "claude-opus-4-8", "input_tokens": 400, "output_tokens": 40},
+    {"type": "fallback_message", "model": "claude-opus-4-8", "input_tokens": 600, "output_tokens": 60},
+]
+"""Runs of which the first is free, the second is charged beside the answer, and the others are the answer."""
 _FRESH: Final = {"input_tokens": 1000, "cache_read_input_tokens": 2000, "cache_creation_input_tokens": 400}
 _BY_LIFE: Final = {"cache_creation": {"ephemeral_5m_input_tokens": 300, "ephemeral_1h_input_tokens": 100}}
 _BEDROCK: Final = "bedrock-runtime.eu-west-1.amazonaws.com"
@@ -150,6 +157,13 @@ PRICES: Final = (
     message("another organisation pays", "0.0075", "bill_to=user_profile", billing_policy=_BILLED_TO),
     message("a credit redeemed", "0.0075", "fallback_credit=redeemed", usage=_CREDIT),
     message("both lives of the cache", "0.011375", usage={**_FRESH, **_BY_LIFE}),
+    message("models declined, one after some output", "0.018", usage={"iterations": _DECLINED}),
+    message("an answer and a compaction, each too short for the price of long prompts", "0.01255",
+            model="claude-haiku-5-5", usage={"input_tokens": 60_000, "iterations": [
+                {"type": "compaction", "input_tokens": 60_000, "output_tokens": 1000}]}),
+    message("a refusal before any output", "0.005", "may be free", usage={"output_tokens": 0},
+            answer={"stop_reason": "refusal"}),
+    message("a refusal after some output", "0.0075", answer={"stop_reason": "refusal"}),
     message("web searches", "0.0375", usage={"server_tool_use": {"web_search_requests": 3}}),
     message("a model without a price took over", "0.0075", "no price for claude-next", answer={"model": "claude-next"}),
     message("hours of a container", "0.0075", "container", answer={"container": {"id": "c", "expires_at": "x"}}),

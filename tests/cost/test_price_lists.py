@@ -40,11 +40,13 @@ genai_prices = pytest.importorskip("genai_prices", reason="needs published price
         (counted(None, input_tokens=10, output_tokens=5), None),
         (counted(input_tokens=1000, outcome="cancelled"), "0.0025"),
         (counted(input_tokens=1000, stream=Stream(end="cut_off")), "0.0025"),
+        (counted(usage=Usage(input_tokens=1, cost_usd=Decimal("0.0025")), stream=Stream(end="cut_off")), "0.0025"),
         (counted(input_tokens=1000, server_address="gateway.example"), "0.0025"),
         (counted(usage=Usage(input_tokens=1000, estimated=True)), "0.0025"),
     ],
-    ids=["contradictory", "model", "provider", "no model", "cancelled", "cut off", "behind a gateway", "counted by us"],
-)
+    ids=["contradictory", "model", "provider", "no model", "cancelled", "cut off", "stated when it was cut off",
+         "behind a gateway", "counted by us"],
+)  # fmt: skip
 def test_an_uncertain_cost_is_unknown_or_marked_as_estimated(record: CallRecord, usd: str | None) -> None:
     cost = cost_of(record)
     assert (cost and (cost.usd, cost.estimated)) == (usd and (Decimal(usd), True))

@@ -8,8 +8,7 @@ in `*`. `tiers` has the prices of other service tiers, of batches as `batch` (wi
 estimate), and of other dimensions, such as `speed=fast` (see `callspan.cost.dimensions`). A cost stated by the provider
 takes precedence over all prices.
 
-Runs of other models inside the provider's server are priced by those models, the rest of the usage by the answering
-model.
+Each run inside the provider's server is priced by itself, because a price may depend on its model and its length.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from collections.abc import Iterator, Sequence
 from decimal import Decimal, localcontext
 from functools import cache
 from pathlib import Path
-from typing import Final, Literal, NamedTuple
+from typing import Final, Literal
 
 import msgspec
 
@@ -159,21 +158,15 @@ class Pricer:
         """Return the cost; None if unknown."""
         return self.priced(msgspec.structs.replace(record, cost=None)).cost
 
-    def _cost_of_one_model(self, record: CallRecord) -> Cost | None:
+    def _cost_of_one_run(self, record: CallRecord) -> Cost | None:
         usage = record.usage
         if usage is None or record.is_first_version:
             return None
         stated = provider_cost(record)
-        if stated is not None:
-            return stated
-        found = self._by_table(record) or published_cost(record)
+        found = stated or self._by_table(record) or published_cost(record)
         if found is None:
             return None
-        reasons = []
-        if usage.estimated:
-            reasons.append("estimated tokens")
-        if usage.output_tokens is None and usage.input_tokens is not None and record.operation in _ANSWERING:
-            reasons.append("unknown output tokens")
+        reasons = [] if stated is not None else list(_doubts(record, usage))
         # The counters of a stream that was cut off only cover the received part.
         if record.outcome != "success":
             reasons.append(f"the call ended as {record.outcome}")
@@ -187,17 +180,27 @@ class Pricer:
         """Return the record with its cost; the same object if it has one already or none is known."""
         if record.cost is not None:
             return record
-        parts = split(record)
-        if parts is not None and provider_cost(record) is None and not record.is_first_version:
-            return self._priced_in_parts(record, parts)
-        found = self._cost_of_one_model(record)
+        usage = record.usage
+        if usage is not None and usage.iterations and provider_cost(record) is None and not record.is_first_version:
+            return self._priced_by_run(record, usage)
+        found = self._cost_of_one_run(record)
         return record if found is None else msgspec.structs.replace(record, cost=found)
 
-    def _priced_in_parts(self, record: CallRecord, parts: Split) -> CallRecord:
-        """Return the call with its cost and that of each part; unchanged if one of them is unknown."""
-        answer = self._cost_of_one_model(parts.answer)
-        costs = [cost for one in parts.others.values() if (cost := self.cost(one)) is not None]
-        return record if answer is None or len(costs) < len(parts.others) else with_costs(record, parts, answer, costs)
+    def _priced_by_run(self, record: CallRecord, usage: Usage) -> CallRecord:
+        """Return the call with its cost and that of each run within the server; unchanged if one of them is unknown."""
+        used = list(map(usage_of_iteration, usage.iterations))
+        runs = [_of_run(record, run.model, one) for run, one in zip(usage.iterations, used, strict=True)]
+        costs = list(map(self._cost_of_one_run, (_of_answer(record, usage, used), *runs)))
+        known = [cost for cost in costs if cost is not None]
+        if len(known) < len(costs):
+            return record
+        with localcontext(EXACT):
+            usd = sum((cost.usd for cost in known), Decimal(0))
+        total = cost_with_reasons(usd, known[0].source, filter(None, (cost.reason for cost in known)))
+        priced = [
+            msgspec.structs.replace(run, cost=cost) for run, cost in zip(usage.iterations, known[1:], strict=True)
+        ]
+        return msgspec.structs.replace(record, cost=total, usage=msgspec.structs.replace(usage, iterations=priced))
 
     def _by_table(self, record: CallRecord) -> Cost | None:
         if self.table is None or record.usage is None:
@@ -209,6 +212,17 @@ class Pricer:
                 amount, reasons = usd
                 return cost_with_reasons(amount, self.table.version or "own prices", reasons)
         return None
+
+
+def _doubts(record: CallRecord, usage: Usage) -> Iterator[str]:
+    """Yield the reasons for which the counts of an answer may not be those that are charged."""
+    if usage.estimated:
+        yield "estimated tokens"
+    if usage.output_tokens is None and usage.input_tokens is not None and record.operation in _ANSWERING:
+        yield "unknown output tokens"
+    is_refused = record.response is not None and record.response.refused
+    if is_refused and record.api == "messages" and usage.output_tokens == 0:
+        yield "a refusal before any output may be free"
 
 
 def _priced_by(key: str, prices: ModelPrices, record: CallRecord, usage: Usage) -> tuple[Decimal, list[str]] | None:
@@ -254,48 +268,18 @@ def repriced(record: CallRecord, cost: Cost) -> CallRecord:
     return msgspec.structs.replace(record, cost=cost, seen_ns=time.time_ns(), conversation=None)
 
 
-class Split(NamedTuple):
-    """One call split into several, each of one model."""
-
-    answer: CallRecord
-    """The call with the usage that is not in the others."""
-    others: dict[int, CallRecord]
-    """Runs of other models, by their index in the usage's iterations."""
+def _of_answer(record: CallRecord, usage: Usage, runs: Sequence[Usage]) -> CallRecord:
+    """Return the call with the usage that is not that of its runs."""
+    rest = {name: _rest(getattr(usage, name), [getattr(run, name) for run in runs]) for name in ADDITIVE_COUNTERS}
+    return msgspec.structs.replace(record, usage=msgspec.structs.replace(usage, iterations=[], **rest))
 
 
-def split(record: CallRecord) -> Split | None:
-    """Split a call by model; return None if there is only one model."""
-    usage = record.usage
-    if usage is None or not usage.iterations:
-        return None
-    answering = record.response.model if record.response is not None else None
-    others = {
-        at: _with_model(record, run.model, usage_of_iteration(run))
-        for at, run in enumerate(usage.iterations)
-        if run.model is not None and run.model != answering
-    }
-    used = [one.usage for one in others.values() if one.usage is not None]
-    rest = {name: _rest(getattr(usage, name), [getattr(other, name) for other in used]) for name in ADDITIVE_COUNTERS}
-    own = msgspec.structs.replace(usage, iterations=[], **rest)
-    return Split(msgspec.structs.replace(record, usage=own), others)
-
-
-def with_costs(record: CallRecord, parts: Split, answer: Cost, costs: Sequence[Cost]) -> CallRecord:
-    """Return the call with its total cost and that of each run of another model, in order."""
-    usage = record.usage
-    iterations = [] if usage is None else list(usage.iterations)
-    for at, cost in zip(parts.others, costs, strict=True):
-        iterations[at] = msgspec.structs.replace(iterations[at], cost=cost)
-    with localcontext(EXACT):
-        usd = sum((cost.usd for cost in costs), start=answer.usd)
-    total = cost_with_reasons(Decimal(usd), answer.source, filter(None, (cost.reason for cost in (answer, *costs))))
-    usage = None if usage is None else msgspec.structs.replace(usage, iterations=iterations)
-    return msgspec.structs.replace(record, cost=total, usage=usage)
-
-
-def _with_model(record: CallRecord, model: str | None, usage: Usage | None) -> CallRecord:
-    request = msgspec.structs.replace(record.request, model=model)
-    response = msgspec.structs.replace(record.response or Response(), model=model)
+def _of_run(record: CallRecord, model: str | None, usage: Usage) -> CallRecord:
+    """Return the call with the usage and the model of one run; None is the answering model."""
+    request, response = record.request, record.response or Response()
+    if model is not None:
+        request = msgspec.structs.replace(request, model=model)
+        response = msgspec.structs.replace(response, model=model)
     return msgspec.structs.replace(record, request=request, response=response, usage=usage)
 
 

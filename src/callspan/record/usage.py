@@ -33,7 +33,7 @@ class UsageIteration(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_d
     """
 
     kind: str
-    """The provider's name for it: `compaction` or `advisor_message`."""
+    """The provider's name for it: `compaction`, `advisor_message`, or `message` of a model that declined."""
     model: str | None = None
     input_tokens: int | None = None
     output_tokens: int | None = None

@@ -1,8 +1,9 @@
 """The Messages endpoint, on every platform: requests and responses of `/v1/messages`, their usage and errors.
 
 `usage.iterations` lists model runs within the server. The top level of `usage` sums those of the answering model. It
-excludes compactions ("tokens are not included in the top-level `usage` fields", `BetaUsage.iterations`) and advisors,
-which use another model (`BetaAdvisorMessageIterationUsage`).
+excludes compactions ("tokens are not included in the top-level `usage` fields", `BetaUsage.iterations`), advisors,
+which use another model (`BetaAdvisorMessageIterationUsage`), and models that declined before it, which are charged only
+for what they had written ("refusals and fallback" in Anthropic's documentation).
 """
 
 from __future__ import annotations
@@ -36,7 +37,9 @@ _NO_PARAMS: Final = frozenset({"model", "stream", "messages", "system", "tools",
 """Fields that are content, kept elsewhere, or secret (authorization tokens of MCP servers)."""
 
 _MANAGEMENT: Final = "context_management"
-_SAMPLED: Final = ("message", "fallback_message")
+_SAMPLED: Final = "message"
+_SERVED: Final = "fallback_message"
+"""The run of the model that answered after others had declined."""
 _MAX_ITERATIONS: Final = 256
 """Limit on the entries that are read."""
 _TRUNCATED: Final = frozenset({"max_tokens", "model_context_window_exceeded"})
@@ -216,9 +219,15 @@ def response_error(body: object) -> ErrorInfo | None:
 def with_iterations(usage: Usage, listed: object) -> Usage:
     """Return the usage including the runs that the top level excludes."""
     given = listed[:_MAX_ITERATIONS] if isinstance(listed, list) else []
+    answered = text(of_type(given, _SERVED), "model")
     runs = [
         UsageIteration(kind=kind, model=text(entry, "model") or None, **_tokens(entry))
         for entry in given
-        if (kind := text(entry, "type")) and kind not in _SAMPLED
+        if (kind := text(entry, "type")) and kind != _SERVED and (kind != _SAMPLED or _is_declined(entry, answered))
     ]
     return with_added(msgspec.structs.replace(usage, iterations=runs), map(usage_of_iteration, runs))
+
+
+def _is_declined(run: object, answered: str | None) -> bool:
+    """Return whether a model other than the one that answered declined after some output; without any it is free."""
+    return answered is not None and text(run, "model") not in (None, answered) and bool(count(run, "output_tokens"))
