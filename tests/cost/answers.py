@@ -16,7 +16,12 @@ from callspan.records import CallRecord, Cost, Request, Response, Timing, Usage
 Body = Mapping[str, Any]
 START_NS: Final = 1_795_000_000_000_000_000
 """A time at which the prices of today are in force."""
-_PROVIDERS: Final = {"messages": "anthropic", "responses": "openai", "chat_completions": "openai"}
+_PROVIDERS: Final = {
+    "messages": "anthropic",
+    "responses": "openai",
+    "chat_completions": "openai",
+    "decisions": "openai",
+}
 
 
 def call_of(api: str, request: Body, answer: Body | list[Body], level: str = "full", **fields: Any) -> CallRecord:

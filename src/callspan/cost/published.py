@@ -97,6 +97,8 @@ _PROVIDERS: Final[Mapping[str, str]] = {
     "z_ai": "zai",
 }
 """The package's provider names by those of the conventions."""
+_DECISIONS: Final = ("openai", "decisions")
+"""The provider and API whose prices are those of a provider of its own in the package: only input is charged."""
 _HOSTS: Final[Mapping[str, re.Pattern[str]]] = {
     "openai": re.compile(r"(?:[a-z]{2}\.)?api\.openai\.com"),
     "anthropic": re.compile(r"api\.anthropic\.com"),
@@ -245,6 +247,8 @@ class PriceList:
 def published_cost(record: CallRecord) -> Cost | None:
     """Return the cost of a call at the published prices of its day; None if they are unknown."""
     prices, provider, usage = _price_list(), _PROVIDERS.get(record.provider), record.usage
+    if (record.provider, record.api) == _DECISIONS:
+        provider = "-".join(_DECISIONS)
     if prices is None or provider is None or usage is None or not _is_priced(usage):
         return None
     for model in models_of(record):
