@@ -65,7 +65,9 @@ def _handle() -> bool:
             atexit.register(_at_exit)
             _exit_unregistered.test_and_clear()
         signal.signal(signal.SIGTERM, _end)
-    return signal.getsignal(signal.SIGTERM) is _end
+    handler = signal.getsignal(signal.SIGTERM)
+    _watch_uvicorn(getattr(handler, "__self__", None))
+    return handler is _end
 
 
 def _watch_gunicorn_worker() -> None:
@@ -92,6 +94,29 @@ def _watch_gunicorn_worker() -> None:
         worker.load_wsgi = load_wsgi
 
 
+def _watch_uvicorn(server: Any) -> None:
+    """Flush when a uvicorn server that handles the signal has shut down.
+
+    A running server that loads the application, as with workers, a reloader or a factory, has set its handler first.
+    At its end it restores the default action and raises the signal again.
+    """
+    with _WATCH:
+        kind = getattr(sys.modules.get("uvicorn.server"), "Server", None)
+        if kind is None or not isinstance(server, kind) or hasattr(server.shutdown, _WATCHED):
+            return
+        shutdown = server.shutdown
+
+        @functools.wraps(shutdown)
+        async def shut_down(*arguments: object, **named: object) -> None:
+            await shutdown(*arguments, **named)
+            # Also called where the application ends the server and goes on.
+            if signal.SIGTERM in getattr(server, "_captured_signals", ()):
+                _flush_in_time()
+
+        setattr(shut_down, _WATCHED, True)
+        server.shutdown = shut_down
+
+
 def forget() -> None:
     """Restore the default action of the signal if callspan's handler is installed."""
     _flushes.clear()
@@ -101,18 +126,10 @@ def forget() -> None:
 
 def _end(number: int, frame: object) -> None:
     del frame
-    # The interrupted code may hold any lock, so another thread flushes, and the wait for it is limited.
-    # Not a `threading.Thread`: starting one takes a lock that the interrupted code may hold.
-    done: list[bool] = []
     if (gevent := _gevent_in_hub()) is not None:
         gevent.spawn(_flush_and_die, number)
         return
-    if _start_flush(done):
-        with _FLUSH:
-            deadline = monotonic_s() + _FLUSH_S
-            while not done and monotonic_s() < deadline:
-                time.sleep(_POLL_S)
-    elif not _pending_signals:
+    if not _flush_in_time() and not _pending_signals:
         _pending_signals.append(number)
         return
     _die(number)
@@ -126,11 +143,18 @@ def _gevent_in_hub() -> Any:
     return None
 
 
-def _start_flush(done: list[bool]) -> bool:
+def _flush_in_time() -> bool:
+    """Flush on another thread, for a limited time; False if no thread can be started."""
+    # The interrupted code may hold any lock, also the one that starting a `threading.Thread` takes.
+    done: list[bool] = []
     try:
         _thread.start_new_thread(_flush_on_thread, (done,))
     except RuntimeError:
         return False
+    with _FLUSH:
+        deadline = monotonic_s() + _FLUSH_S
+        while not done and monotonic_s() < deadline:
+            time.sleep(_POLL_S)
     return True
 
 

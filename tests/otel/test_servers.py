@@ -9,6 +9,7 @@ import signal
 import subprocess
 import time
 import urllib.request
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -29,8 +30,7 @@ class Server(NamedTuple):
 
     command: tuple[str, ...]
     paths: tuple[str, ...]
-    is_calling: bool = False
-    """Whether the master makes a call before it forks: the spool and the batches of spans are in use then."""
+    environment: Mapping[str, str] = {}
 
     def ask(self, server: Served, count: int) -> list[str]:
         """Ask each path so many times at once; one call each."""
@@ -47,7 +47,10 @@ WEB, WSGI = ("/plain?question=", "/stream?question="), ("/ask?",)
 UVICORN = Server((*UVICORN_ALONE, "--workers", "2"), WEB)
 GUNICORN = Server(gunicorn("web:application", "--preload"), WSGI)
 REPLACING = GUNICORN._replace(command=(*GUNICORN.command, "--max-requests", "4"))
-CALLING = GUNICORN._replace(is_calling=True)
+CALLING = GUNICORN._replace(environment={"ASK_FIRST": "yes"})
+"""The master makes a call before it forks: the spool and the batches of spans are in use then."""
+IN_CODE = UVICORN._replace(command=UVICORN.command[1:], environment={"INSTRUMENT": "yes"})
+"""Each worker loads the application, which turns callspan on, when it has set its signal handlers."""
 of_either = pytest.mark.parametrize("server", [UVICORN, GUNICORN], ids=["uvicorn", "gunicorn"])
 
 
@@ -65,6 +68,7 @@ def processes(served: Served, wanted: int) -> set[str]:
     [
         pytest.param(UVICORN, signal.SIGTERM, id="uvicorn SIGTERM"),
         pytest.param(UVICORN, signal.SIGINT, id="uvicorn SIGINT"),
+        pytest.param(IN_CODE, signal.SIGTERM, id="uvicorn, turned on by the application"),
         pytest.param(GUNICORN, signal.SIGTERM, id="gunicorn SIGTERM"),
         pytest.param(GUNICORN, signal.SIGINT, id="gunicorn SIGINT"),
         pytest.param(REPLACING, signal.SIGTERM, id="workers replaced after some requests"),
@@ -72,8 +76,8 @@ def processes(served: Served, wanted: int) -> set[str]:
     ],
 )
 def test_workers_send_what_they_recorded_when_they_end(stage: Stage, server: Server, signal_number: int) -> None:
-    expected = 16 * len(server.paths) + server.is_calling
-    with stage.serving(*server.command, **({"ASK_FIRST": "yes"} if server.is_calling else {})) as served:
+    expected = 16 * len(server.paths) + ("ASK_FIRST" in server.environment)
+    with stage.serving(*server.command, **server.environment) as served:
         assert len(processes(served, 2)) >= 2
         for _ in range(4):
             assert all(server.ask(served, 4))

@@ -1,6 +1,6 @@
 """A FastAPI application, with a plain answer and one streamed to the browser, and a WSGI one whose requests are calls.
 
-With `ASK_FIRST` it has asked before the server forks.
+With `ASK_FIRST` it has asked before the server forks; with `INSTRUMENT` it turns callspan on itself.
 """
 
 import os
@@ -13,6 +13,10 @@ from fastapi import FastAPI
 from fastapi.responses import StreamingResponse
 from opentelemetry import trace
 
+import callspan
+
+if "INSTRUMENT" in os.environ:
+    callspan.instrument(otlp=True)
 app = FastAPI()
 _tracer = trace.get_tracer("web")
 
