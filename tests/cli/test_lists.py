@@ -159,6 +159,14 @@ def test_a_prefix_of_several_ids_says_so_everywhere(store: str) -> None:
         assert "2 calls begin with '01a211'" in answer.out + answer.err, command
 
 
+def test_a_screen_without_room_loses_columns_before_hours_and_models(store: str) -> None:
+    labels = {"metadata": {"user_id": "user-of-01"}, "custom_id": "line-of-a-batch"}
+    known = {"usage": Usage(input_tokens=10_000, output_tokens=5000), "cost": Cost(usd=Decimal("0.0123"), source="t")}
+    keep(store, made("a", request=Request(model="gpt-4.1-mini"), **labels, **known))
+    assert "  gpt-4.1-mini  " in ask("--store", store, "calls").out
+    assert "2025-10-09T08:00Z  gpt-4.1-mini" in ask("--store", store, "stats", "--by", "day,minute,hour,model").out
+
+
 def test_groups_are_named_by_key_and_value_or_an_experiment(store: str) -> None:
     keep(
         store,
@@ -182,6 +190,7 @@ def test_groups_are_named_by_key_and_value_or_an_experiment(store: str) -> None:
         (None, 1, 0), ("x", 1, 1), ("y", 1, 1),
     ]  # fmt: skip
     assert "write one of" in ask("--store", store, "sessions", "--by", "colour").err
+    assert "cannot be combined with --sort" in ask("--store", store, "sessions", "--by", "tag", "--sort", "cost").err
 
 
 def begun_since(store: str, text: str) -> list[str]:

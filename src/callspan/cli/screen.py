@@ -38,8 +38,10 @@ _MAX_LINE: Final = 1_000
 """Characters of a part of a line: no screen is wider, and to measure megabytes takes seconds."""
 _GAP: Final = 2
 """Spaces between columns."""
-_MIN_WIDTH: Final = 8
+_MIN_WIDTH: Final = 12
 """Minimum width of a column that shrinks."""
+_MIN_KEY_WIDTH: Final = 17
+"""That of a grouping key: a shorter hour or minute is no longer one."""
 
 
 Part: TypeAlias = Text | str | tuple[str, str]
@@ -134,7 +136,7 @@ class Column(NamedTuple):
     right: bool = False
     """Right-aligned, for numbers."""
     shrinks: bool = False
-    """Its cells may be truncated to 8 characters."""
+    """Its cells may be truncated to 12 characters."""
     stays: bool = False
     """Shown on any screen, whatever its name and values."""
 
@@ -178,4 +180,5 @@ def _kept(columns: Sequence[Column], cells: Sequence[Sequence[Text]], width: int
 def _least_width(column: Column, widths: Sequence[int]) -> int:
     """Return the width that a column needs if it shrinks as far as it may."""
     whole = max([len(column.name), *widths])
-    return min(whole, _MIN_WIDTH) if column.shrinks else whole
+    least = _MIN_KEY_WIDTH if column.stays else _MIN_WIDTH
+    return min(whole, least) if column.shrinks else whole

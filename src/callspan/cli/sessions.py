@@ -50,6 +50,8 @@ def sessions_command(
 
     --min-cost and --min-duration are about sessions, other filters about calls.
     """
+    if keys and (selection.sort != "start" or context.scoring.sorts):
+        raise click.UsageError("--by lists the largest groups first; it cannot be combined with --sort.")
     with context.reader() as reader:
         selection = context.resolved(reader, selection)
         sessions = reader.sessions(selection)
