@@ -113,13 +113,15 @@ def test_several_stores_get_the_same_records_and_what_is_none_is_kept_with_the_r
     assert len(events) == 3
 
 
-def test_a_password_is_shown_nowhere(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("scheme", "driver"), [("postgresql", "psycopg"), ("clickhouse", "clickhouse_connect")])
+def test_only_callspan_logs_an_outage_and_a_password_is_shown_nowhere(
+    scheme: str, driver: str, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pytest.importorskip("psycopg")
+    pytest.importorskip(driver)
     monkeypatch.setenv("CALLSPAN_SPOOL_DIR", str(tmp_path / "spool"))
-    assert not record("postgresql://ann:hunter2@127.0.0.1:1/db")
+    assert not record(f"{scheme}://ann:hunter2@127.0.0.1:1/db")
     assert "Connection refused" in caplog.text
+    assert {one.name for one in caplog.records} == {"callspan"}
     files = [path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()]
     assert "hunter2" not in caplog.text
     assert not any(b"hunter2" in data or b"ann" in data for data in files)

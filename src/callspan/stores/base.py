@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from decimal import Decimal
@@ -10,6 +11,7 @@ from typing import Final, Literal, NamedTuple, TypeAlias, TypeVar, get_args
 
 import msgspec
 
+from callspan.background import on_own_thread
 from callspan.record.call import CallRecord
 from callspan.record.events import SCOPE_TYPES, EventRecord, MessageRecord, Record, RewardRecord, SessionRecord
 from callspan.record.formats import StoreError as StoreError  # noqa: PLC0414 - its place for stores
@@ -57,6 +59,17 @@ def explained(name: object, kind: type[_E], advice: Callable[[_E], str | None]) 
         if text is None:
             raise
         raise StoreError(f"{name}: {text}") from error
+
+
+def quiet(*packages: str) -> None:
+    """Drop what the packages of a driver log on callspan's threads: callspan logs outages itself."""
+    for name in list(logging.root.manager.loggerDict):
+        if name.partition(".")[0] in packages:
+            logging.getLogger(name).addFilter(_is_of_application)  # adding the same function again has no effect
+
+
+def _is_of_application(_: logging.LogRecord) -> bool:
+    return not on_own_thread()
 
 
 class EmptyStoreError(StoreError):

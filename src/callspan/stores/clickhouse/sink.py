@@ -22,7 +22,7 @@ from callspan.record.formats import check_format
 from callspan.safe_urls import error_text, safe_name
 from callspan.spool.delivering import Rejected
 from callspan.stores import payloads
-from callspan.stores.base import check_layout, explained
+from callspan.stores.base import check_layout, explained, quiet
 from callspan.stores.bodies import DAMAGE
 from callspan.stores.call_rows import record_of, with_bodies
 from callspan.stores.columns import OTHER_IDS, TABLES, Table
@@ -198,6 +198,7 @@ def connect(url: str) -> Client:
     dsn = url.partition("+")[2] if url.lower().startswith("clickhouse+") else url
     if dsn.startswith("chdb:"):
         return create_client(dsn=dsn)
+    quiet("clickhouse_connect", "urllib3")
     return create_client(
         dsn=dsn,
         autogenerate_session_id=False,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -17,12 +16,11 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.rows import dict_row, tuple_row
 from psycopg.types.string import TextLoader
 
-from callspan.background import on_own_thread
 from callspan.record.events import Record
 from callspan.record.formats import check_format
 from callspan.safe_urls import error_text, safe_name
 from callspan.stores import bodies
-from callspan.stores.base import StoreError, check_layout, explained, on_error
+from callspan.stores.base import StoreError, check_layout, explained, on_error, quiet
 from callspan.stores.columns import Table
 from callspan.stores.contents import NewContent, Numbers, lane_end, pieces_of
 from callspan.stores.database import Database, Dialect, Values, bound
@@ -53,7 +51,6 @@ _ADVICE: Final[dict[type[psycopg.Error], str]] = {
     psycopg.errors.DiskFull: "make room on the server's disk",
 }
 _UTF8: Final = "UTF8"
-_LOGGERS: Final = (logging.getLogger("psycopg"), logging.getLogger("psycopg.transaction"))
 _NO_DATABASE: Final = re.compile(r'database "[^"]*" does not exist')
 
 _NO_WRITER: Final = f"SELECT pg_advisory_xact_lock({_REMOVAL_LOCK})"
@@ -224,18 +221,12 @@ class PostgresDatabase(Database):
         return explaining(self.name)
 
 
-def _is_of_application(_: logging.LogRecord) -> bool:
-    """Return whether a log record is from the application's own connections: callspan logs its outages itself."""
-    return not on_own_thread()
-
-
 def connect(url: str, wait_s: float | None = None) -> psycopg.Connection:
     """Return a connection in autocommit mode. Parameters of the URL override the defaults. Raises psycopg.Error.
 
     `wait_s` is the timeout of the connection and of each query in seconds.
     """
-    for logger in _LOGGERS:
-        logger.addFilter(_is_of_application)  # adding the same function again has no effect
+    quiet("psycopg")
     given = _CONNECT | conninfo_to_dict(url)
     if wait_s is None:
         return _connect(given)
