@@ -62,6 +62,7 @@ def test_what_needs_click_says_what_to_install(tmp_path: Path, arguments: list[s
         ([], "Missing argument 'APP'."),
         (["--stor", "x", "app.py"], "unrecognized arguments: --stor"),
         (["-mx", "app.py"], "-m: ignored explicit argument 'x'"),
+        (["--store", "", "app.py"], "--store '' names no store"),
         (["--store"], "--store: expected one argument"),
         (["--store", "teapot://x", "app.py"], "--store, CALLSPAN_STORES: unknown kind of store 'teapot://x'"),
         (["nothing.py"], "nothing.py: there is no such file or command."),
@@ -197,6 +198,8 @@ def test_a_deleted_working_directory_causes_no_traceback(tmp_path: Path, monkeyp
 WRONG = [
     *((f"{command} --store foo://x", "unknown kind of store 'foo://x'")
       for command in ("ship", "delete --older-than 1d", "calls", "calls -f", "export atif --dry-run")),
+    ("--store , delete --older-than 1d", "--store ',' names no store"),
+    ("delete --store= --older-than 1d", "--store '' names no store"),
     ("--store postgresql://me:pa/ss@h/db calls", "write / as %2F"),
     *((f"{arguments} nan", "'nan': write a number, such as 0.5")
       for arguments in ("calls --min-reward", "stats --min-score", "export preferences --dry-run --margin")),

@@ -14,7 +14,7 @@ import msgspec
 from callspan import SettingError, open_store
 from callspan.cli.backlog import Backlog
 from callspan.cli.filters import Filter, selected
-from callspan.cli.run import stores_of_environment
+from callspan.cli.run import stores_named
 from callspan.cli.safe_text import clean, whole_characters
 from callspan.cli.screen import Screen
 from callspan.formatting import json_line
@@ -115,10 +115,9 @@ class Command(click.Command):
         """Return the arguments of the callback. Raises UsageError, SettingError."""
         options = dict(ctx.params)
         group_options = ctx.find_root().params
-        store = options.pop("store") or group_options.get("store") or stores_of_environment()
+        own = options.pop("store")
+        store = stores_named(group_options.get("store") if own is None else own)
         json = options.pop("as_json") or group_options.get("as_json", False)
-        if not split_urls(store):
-            raise click.UsageError(f"--store {store!r} names no store")
         if not self._has_filters:
             return {"context": CommandContext(store, json=json), **options}
         selection, scoring = selected(options)

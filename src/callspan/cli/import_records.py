@@ -37,7 +37,8 @@ def import_command(
     Rotated JSON Lines files are included. The newest version of a record wins. Unreadable lines and rows are counted
     and skipped. Exit code 1 if there was nothing to load.
     """
-    target, imports = into or first_readable(context.store), []
+    target = first_readable(context.store) if into is None else into
+    imports = []
     for source in sources:
         with progress(f"records of {safe_name(source)}", shown=not context.json) as update:
             update(0)

@@ -56,8 +56,8 @@ def main(arguments: Sequence[str], *, store: str | None = None) -> NoReturn:
         parser.error("Missing argument 'APP'.")
     app, *app_arguments = options.app
     try:
-        option = options.store or store
-        urls = option or stores_of_environment()
+        option = store if options.store is None else options.store
+        urls = stores_named(option)
         stores = _with_absolute_paths(urls)
         program = [*_command_line(app, as_module=options.m), *app_arguments]
     except (SettingError, OSError) as error:
@@ -67,7 +67,7 @@ def main(arguments: Sequence[str], *, store: str | None = None) -> NoReturn:
     service = app if options.m else service_of_command((app, *app_arguments))
     if service is not None:
         environment[SERVICE_FOR_RUN] = service
-    _announce(urls, is_option=bool(option))
+    _announce(urls, is_option=option is not None)
     _replace_process(program, environment)
 
 
@@ -142,7 +142,16 @@ def start() -> None:
         WIRING.flush_before_sigterm(handle.settings)
 
 
-def stores_of_environment() -> str:
+def stores_named(option: str | None) -> str:
+    """Return the stores of `--store`, else those of the environment. Raises SettingError for an option without any."""
+    if option is None:
+        return _stores_of_environment()
+    if not split_urls(option):
+        raise SettingError(f"--store {option!r} names no store")
+    return option
+
+
+def _stores_of_environment() -> str:
     """Return the stores of `CALLSPAN_STORES` as a comma list, else the default store.
 
     Prints a line on stderr for each invalid store. Raises SettingError if none is valid.
