@@ -1,4 +1,4 @@
-"""A small web service: one session per conversation, two agents with a handoff, feedback after the answer.
+"""Requests of a small web service: a session per conversation, two agents with a handoff, feedback after the answer.
 
 Each request is a separate trace; the session id joins them. Without OPENAI_API_KEY a scripted provider on loopback
 answers, so it runs offline:

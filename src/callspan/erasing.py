@@ -86,8 +86,8 @@ def erase(
     """Delete records from SQLite and Postgres stores, after delivering to them what ended processes left.
 
     A session that matches the filter is deleted with all its records, a matching call by itself. If the filter has a
-    condition on calls (a model, an error, a text), only calls are deleted. If its only condition is a user, events,
-    tools, messages and rewards with that user in their own metadata are deleted too. Earlier records of the sessions,
+    condition on calls (a model, an error, a text), only calls are deleted. If its only condition is a user, timesteps,
+    events, messages and rewards with that user in their own metadata are deleted too. Earlier records of the sessions,
     calls and user that wait for any of the stores are overwritten, and not stored if they arrive later.
 
     Args:

@@ -142,7 +142,7 @@ def test_a_table_of_calls_reads_back_with_its_types(world: World, tmp_path: Path
     world.chat(QUESTION, "In.", "s1")
     world.chat(QUESTION, "Out.", usage=None, cost=None)
     target = tmp_path / "calls.parquet"
-    export(open_store(world.write(tmp_path / "w.db")), "parquet", target)
+    export(open_store(world.write(tmp_path / "w.db")), "parquet", str(target))
     table = parquet.read_table(target)
     assert {field.name: str(field.type).replace("double", "float64") for field in table.schema} == exporting.COLUMNS
     inside, outside = table.to_pylist()

@@ -36,7 +36,7 @@ callspan sessions --by meta:prompt_version"""
     "keys",
     type=grouping(SESSION_GROUPINGS),
     metavar="KEY",
-    help=f"Group by {', '.join(SESSION_GROUPINGS)}, meta:KEY; or two: user,model.",
+    help=f"Group by {', '.join(SESSION_GROUPINGS)}, meta:KEY; or several: user,model.",
 )
 @click.option("--status", "session_outcome", metavar="WORD", help="With this outcome: success, error, …")
 @limit_option

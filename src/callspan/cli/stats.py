@@ -48,7 +48,7 @@ callspan stats --by meta:variant --experiment prompts-2"""
     type=grouping(GROUPINGS),
     default="model",
     metavar="KEY",
-    help=f"Group by {', '.join(GROUPINGS)}, meta:KEY; or two: user,model.",
+    help=f"Group by {', '.join(GROUPINGS)}, meta:KEY; or several: user,model.",
 )
 @limit_option
 def stats_command(context: CommandContext, selection: CallFilter, keys: list[str], limit: int | None) -> None:

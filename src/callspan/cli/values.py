@@ -116,7 +116,7 @@ def grouping(names: Sequence[str]) -> Value:
             raise ValueError
         return keys
 
-    return Value("key", parse, f"write one of {', '.join(names)}, {META}KEY, or two with a comma")
+    return Value("key", parse, f"write one of {', '.join(names)}, {META}KEY, or several with commas")
 
 
 COUNT: Final = Value("N", _integer_from(0), "write a whole number")

@@ -125,7 +125,7 @@ FORMATS: Final[dict[str, Format]] = {
 def export(
     reader: Reader,
     format_name: str,
-    target: Path | None,
+    target: str | Path | None,
     selection: CallFilter = CallFilter(),  # noqa: B008 - immutable
     options: Options = Options(),  # noqa: B008 - immutable
     *,
@@ -143,11 +143,10 @@ def export(
         OSError: The target cannot be written.
 
     Example:
-        >>> from pathlib import Path
         >>> from callspan.datasets import export
         >>> from callspan.stores import CallFilter
         >>> store = callspan.open_store("sqlite:///recorded.db")
-        >>> export(store, "openai", Path("train.jsonl"), CallFilter(model="m")).rows
+        >>> export(store, "openai", "train.jsonl", CallFilter(model="m")).rows
         1
         >>> store.close()
     """
@@ -164,7 +163,7 @@ def export(
     if target is None:
         deque(limited, maxlen=0)
     else:
-        with replacement(target) as fresh:
+        with replacement(Path(target)) as fresh:
             (write_parquet if chosen.parquet else _write_lines)(limited, fresh.path)
             if statistics.rows:
                 fresh.commit()

@@ -45,7 +45,10 @@ class _Registration(msgspec.Struct, frozen=True, kw_only=True, order=False):
 def add_callback(
     point: Point, callback: Callback, *, kinds: Collection[str] | None = None, priority: int = 0
 ) -> Callable[[], None]:
-    """Call `callback` at `point`; returns a function that removes it.
+    """Call `callback` at `point`; return a function that removes it.
+
+    Points are `session_start`, `session_end`, `timestep_start`, `timestep_end`, `event`, `message`, and for every kind
+    of record `before_record`, where a returned record replaces it, and `after_record`.
 
     Callbacks run by priority, highest first, then in the order of registration. `kinds` selects events and messages by
     type, other records by kind (`session`, `timestep`, `call`, ...). An exception of a callback is logged and has no

@@ -94,7 +94,7 @@ class SessionRecord(
     end_ns: int | None = None
     """None while it runs."""
     outcome: str | None = None
-    """success, error, cancelled, or the application's own word; None while it runs."""
+    """success, failure, error, cancelled, or the application's own word; None while it runs."""
     success: bool | None = None
     error: ErrorInfo | None = None
     metadata: dict[str, object] = {}
@@ -132,7 +132,7 @@ class TimestepRecord(
     end_ns: int | None = None
     """None while it runs."""
     outcome: str | None = None
-    """success, error or cancelled; None while it runs."""
+    """success, error, cancelled, or the application's own word; None while it runs."""
     error: ErrorInfo | None = None
     metadata: dict[str, object] = {}
     totals: Totals | None = None

@@ -27,7 +27,7 @@ def label(value: object) -> str | None:
 
 
 def labels(metadata: Mapping[str, object], key: str) -> list[str]:
-    """Return the labels of a key."""
+    """Return the values of a metadata key as text; those of a list one by one."""
     value = found(metadata, key)
     texts = map(label, value) if isinstance(value, list) else [label(value)]
     return [text for text in texts if text is not None]

@@ -88,7 +88,7 @@ class CallQueue:
 
 
 class Replayed(ScriptedProvider):
-    """A provider that answers with recorded calls, see `replay`. Clients use `openai_url` and `anthropic_url`.
+    """A provider that answers with recorded calls, see `replay`.
 
     Example:
         >>> with callspan.testing.replay("recorded.db") as provider:
