@@ -279,8 +279,14 @@ COUNTERS: list[tuple[Json, Json]] = [
      {"cache_read_tokens": 6, "cache_read_audio_tokens": 1, "cache_read_text_tokens": 2, "cache_read_image_tokens": 3}),
     *((stated, {"cache_write_tokens": 2}) for stated in (
         {"prompt_tokens_details": {"cache_write_tokens": 2}}, {"input_tokens_details": {"cache_write_tokens": 2}},
-        {"cache_creation_input_tokens": 2},
+        {"cache_creation_input_tokens": 2}, {"prompt_tokens_details": {"cache_creation_tokens": 2}},
     )),
+    # DashScope and LiteLLM, by lifetime.
+    ({"prompt_tokens_details": {"cache_creation_input_tokens": 2, "cache_creation": {"ephemeral_5m_input_tokens": 2}}},
+     {"cache_write_tokens": 2, "cache_write_5m_tokens": 2}),
+    ({"prompt_tokens_details": {"cache_write_tokens": 2, "cache_creation_token_details": {
+        "ephemeral_5m_input_tokens": 0, "ephemeral_1h_input_tokens": 2}}},
+     {"cache_write_tokens": 2, "cache_write_5m_tokens": 0, "cache_write_1h_tokens": 2}),
     # Parts of the input and the output.
     *((stated, {"reasoning_tokens": 2}) for stated in (
         {"completion_tokens_details": {"reasoning_tokens": 2}}, {"output_tokens_details": {"reasoning_tokens": 2}},

@@ -16,6 +16,7 @@ from callspan.providers.wire_json import (
     detached,
     items,
     mapping,
+    number,
     objects,
     text,
 )
@@ -28,9 +29,21 @@ _Path = tuple[str, ...]
 _Shape = tuple[str | tuple[str, ...], ...]
 _MAX_SHAPES: Final = 256
 
-_CACHED: Final = "cached_tokens_details"
-_MODALITIES: Final = ("text", "image", "audio")
-_LONG_WRITES: Final = ("cache_write_tokens_details", "ttl_12h_tokens")
+_OF_CACHE: Final = (
+    ("cache_read_text_tokens", "cached_tokens_details", "text_tokens"),
+    ("cache_read_image_tokens", "cached_tokens_details", "image_tokens"),
+    ("cache_read_audio_tokens", "cached_tokens_details", "audio_tokens"),
+    ("cache_write_12h_tokens", "cache_write_tokens_details", "ttl_12h_tokens"),
+    # DashScope
+    ("cache_write_5m_tokens", "cache_creation", "ephemeral_5m_input_tokens"),
+    ("cache_write_1h_tokens", "cache_creation", "ephemeral_1h_input_tokens"),
+    # LiteLLM
+    ("cache_write_5m_tokens", "cache_creation_token_details", "ephemeral_5m_input_tokens"),
+    ("cache_write_1h_tokens", "cache_creation_token_details", "ephemeral_1h_input_tokens"),
+)
+"""Counters of cached input by kind and lifetime, in the details of the input."""
+_AUDIO_SECONDS: Final = "prompt_audio_seconds"
+"""Mistral's count of audio, beside its tokens."""
 _ANTHROPIC: Final = frozenset({"cache_read_input_tokens", "cache_creation_input_tokens"})
 _CHARGED: Final[dict[str, str]] = {
     f"{tool}_call": tool
@@ -58,7 +71,13 @@ _PLACES: Final[dict[str, tuple[_Path, ...]]] = {
         ("num_cached_tokens",),
         ("cache_read_input_tokens",),
     ),
-    "cache_write_tokens": (*_within(_IN, "cache_write_tokens"), ("cache_creation_input_tokens",)),
+    "cache_write_tokens": (
+        *_within(_IN, "cache_write_tokens"),
+        # DashScope, LiteLLM
+        *_within(_IN, "cache_creation_input_tokens"),
+        *_within(_IN, "cache_creation_tokens"),
+        ("cache_creation_input_tokens",),
+    ),
     "reasoning_tokens": (*_within(_OUT, "reasoning_tokens"), ("reasoning_tokens",)),
     "input_audio_tokens": _within(_IN, "audio_tokens"),
     "input_text_tokens": _within(_IN, "text_tokens"),
@@ -135,17 +154,16 @@ def _counted(raw: dict[str, object], body: object) -> Usage:
         searches = count(whole, "tool_usage", "web_search", "num_requests")
         if searches is not None:
             counts["web_search_requests"] = searches
-    if counts.get("cache_read_tokens"):
-        cached = next((found for group in _IN if (found := mapping(raw, group, _CACHED))), None)
-        for kind in _MODALITIES if cached else ():
-            if (read := count(cached, f"{kind}_tokens")) is not None:
-                counts[f"cache_read_{kind}_tokens"] = read
-    if counts.get("cache_write_tokens"):
-        known = [long for group in _IN if (long := count(raw, group, *_LONG_WRITES)) is not None]
-        if known:
-            counts["cache_write_12h_tokens"] = known[0]
+    if counts.get("cache_read_tokens") or counts.get("cache_write_tokens"):
+        details = next((found for group in _IN if (found := mapping(raw, group))), {})
+        for field, holder, name in _OF_CACHE:
+            if holder in details and (part := count(details, holder, name)) is not None:
+                counts[field] = part
     tools = _hosted_tools(whole) if "output" in whole else {}
     fields: dict[str, Any] = {**counts, "raw": _copied(raw), "hosted_tools": tools}
+    seconds = number(raw, _AUDIO_SECONDS) if _AUDIO_SECONDS in raw else None
+    if seconds is not None and seconds >= 0:
+        fields["input_audio_seconds"] = seconds
     if (stated := stated_cost(raw, body)) is not None:
         fields |= {"cost_usd": stated.usd, "cost_estimated": stated.estimated}
     return Usage(**fields)
