@@ -32,12 +32,15 @@ _SEARCH_OPTIONS: Final = "web_search_options"
 _SEARCH_MODEL: Final = "-search-"
 """Part of the names of models that always search the web."""
 
-_MODALITIES: Final = tuple(
-    (modality, f"{side}_tokens", tuple(f"{name}_{modality}_tokens" for name in (side, *cached)))
-    for modality in ("audio", "image")
-    for side, cached in (("input", ("cache_read",)), ("output", ()))
+_MODALITIES: Final = (
+    *(
+        (modality, f"{side}_tokens", tuple(f"{name}_{modality}_tokens" for name in (side, *cached)))
+        for modality in ("audio", "image")
+        for side, cached in (("input", ("cache_read",)), ("output", ()))
+    ),
+    ("audio", "", ("input_audio_seconds",)),
 )
-"""Modalities whose tokens mostly have another price than text, each with the counter of all tokens and its own."""
+"""Modalities which mostly have another price than text, each with the counter of all tokens, if any, and its own."""
 _counts_of_modalities: Final = attrgetter(*(names[0] for _, _, names in _MODALITIES))
 
 GLOBAL: Final = "global"
@@ -162,7 +165,7 @@ def as_text(usage: Usage) -> list[tuple[str, Usage]]:
     return [
         (modality, msgspec.structs.replace(usage, **dict.fromkeys(names, 0)))
         for modality, whole, names in _MODALITIES
-        if getattr(usage, names[0]) not in (None, 0, getattr(usage, whole))
+        if getattr(usage, names[0]) not in (None, 0, getattr(usage, whole, None))
     ]
 
 

@@ -18,6 +18,8 @@ from operator import attrgetter
 from types import ModuleType
 from typing import Any, Final, NamedTuple, TypeAlias
 
+import msgspec
+
 from callspan.amounts import USUAL
 from callspan.cost.dimensions import (
     BATCH,
@@ -97,8 +99,8 @@ _PROVIDERS: Final[Mapping[str, str]] = {
     "z_ai": "zai",
 }
 """The package's provider names by those of the conventions."""
-_DECISIONS: Final = ("openai", "decisions")
-"""The provider and API whose prices are those of a provider of its own in the package: only input is charged."""
+_DECISIONS: Final = "openai-decisions"
+"""The package's provider for OpenAI's decisions, of which only the input is charged, cached or not."""
 _HOSTS: Final[Mapping[str, re.Pattern[str]]] = {
     "openai": re.compile(r"(?:[a-z]{2}\.)?api\.openai\.com"),
     "anthropic": re.compile(r"api\.anthropic\.com"),
@@ -247,8 +249,8 @@ class PriceList:
 def published_cost(record: CallRecord) -> Cost | None:
     """Return the cost of a call at the published prices of its day; None if they are unknown."""
     prices, provider, usage = _price_list(), _PROVIDERS.get(record.provider), record.usage
-    if (record.provider, record.api) == _DECISIONS:
-        provider = "-".join(_DECISIONS)
+    if provider == "openai" and record.api == "decisions":
+        provider = _DECISIONS
     if prices is None or provider is None or usage is None or not _is_priced(usage):
         return None
     for model in models_of(record):
@@ -316,14 +318,18 @@ def _is_regional(region: str, usd: Decimal, in_global: Decimal | None) -> bool:
 def _without_price(
     prices: PriceList, record: CallRecord, usage: Usage, names: tuple[str, str], usd: Decimal
 ) -> Iterator[str]:
-    """Yield the tools, modalities and answering model whose price is not part of `usd`, the usual price."""
+    """Yield the tools, modalities, cached input and answering model without a part in `usd`, the usual price."""
+    start_ns = record.timing.start_ns
     for tool, count in tool_runs(record).items():
         alone = None if count is None or tool not in _COUNTED_TOOLS else _COUNTED_TOOLS[tool](count)
-        if alone is None or not prices.usd(names, (), record.timing.start_ns, alone):
+        if alone is None or not prices.usd(names, (), start_ns, alone):
             yield tool
     for modality, text in as_text(usage):
-        if prices.usd(names, (), record.timing.start_ns, text) == usd:
+        if prices.usd(names, (), start_ns, text) == usd:
             yield modality
+    fresh = msgspec.structs.replace(usage, cache_read_tokens=0)
+    if usage.cache_read_tokens and names[0] != _DECISIONS and prices.usd(names, (), start_ns, fresh) == usd:
+        yield "cached input"
     answered = record.response.model if record.response else None
     if names[1] != answered and answered and names[0] != _BEDROCK:
         yield answered
