@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import multiprocessing
 import os
 import shutil
@@ -36,7 +37,7 @@ from tests.support.rig import (
 from callspan.spool import directory as places
 from callspan.spool.delivering import Destination
 from callspan.spool.losses import LOSSES_FILE, Loss, LossCounter, Losses, add_losses, read_losses
-from callspan.spool.segment import OWN_SUFFIX, is_locked, line_of, lines_in
+from callspan.spool.segment import OWN_SUFFIX, Segment, is_locked, line_of, lines_in, open_private
 from callspan.spool.spool import Spool
 
 
@@ -400,6 +401,36 @@ def test_with_sync_a_new_segment_has_its_directories_synced(tmp_path: Path, monk
     made = (spool.directory, *spool.directory.parents)[:4]
     assert {directory.stat().st_ino for directory in made} <= set(synced)
     assert spool.close(20)
+
+
+def test_two_processes_with_the_same_id_may_create_the_directory_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Containers number their processes alike."""
+
+    def replaced(fresh: Path, name: Path) -> Path:
+        monkeypatch.undo()
+        assert spool_of(tmp_path / "spool", one=FileSink(tmp_path / "out")).append(record("theirs"))
+        return fresh.replace(name)
+
+    monkeypatch.setattr(Path, "replace", replaced)
+    spool = spool_of(tmp_path / "spool", one=FileSink(tmp_path / "out"))
+    assert spool.append(record("mine"))
+    assert len(places.segments_in(spool.directory)) == 2
+
+
+def test_a_segment_is_created_although_another_process_tests_its_lock(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def tested(path: Path, flags: int) -> int:
+        descriptor = open_private(path, flags)
+        other = os.open(path, os.O_RDONLY)
+        fcntl.flock(other, fcntl.LOCK_EX)
+        threading.Timer(0.05, os.close, [other]).start()
+        return descriptor
+
+    monkeypatch.setattr("callspan.spool.segment.open_private", tested)
+    Segment.create(tmp_path, frozenset()).remove()
 
 
 def test_another_users_directory_is_neither_read_nor_tidied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

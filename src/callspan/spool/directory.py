@@ -85,8 +85,8 @@ def create(directory: Path, stores: Collection[Target], *, sync: bool = False) -
     listed = directory / STORES_FILE
     if not listed.exists():
         lines = sorted({store.listed_as(directory.parent) for store in stores})
-        fresh = directory / f"{STORES_FILE}.{os.getpid()}"
-        fresh.unlink(missing_ok=True)
+        # Another thread may create the directory now, and another container has processes with the same ids.
+        fresh = directory / f"{STORES_FILE}.{os.urandom(6).hex()}"
         with opened(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL) as descriptor:
             os.write(descriptor, os.fsencode("".join(f"{line}\n" for line in lines)))
             if sync:

@@ -169,8 +169,7 @@ class Segment:
         path = directory / f"{time.time_ns():020d}-{_process(os.getpid())}{OWN_SUFFIX}"
         descriptor = open_private(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_APPEND)
         try:
-            if not try_lock(descriptor):
-                raise OSError(errno.ENOLCK, "it cannot be locked; use a spool on a local disk", str(path))
+            fcntl.flock(descriptor, fcntl.LOCK_EX)  # waits for `is_locked` of another process
             return cls(path, descriptor, keys, sealed=False)
         except BaseException:
             path.unlink()
@@ -278,7 +277,8 @@ class Segment:
     def _valid_cursor(self, key: str) -> int:
         """Return the stored cursor if it is at the end of a line, else 0."""
         offset = read_cursor(self.path, key)
-        return offset if offset and os.pread(self._descriptor, 1, offset - 1) == _LINE_END else 0
+        is_within = 0 < offset <= self.size
+        return offset if is_within and os.pread(self._descriptor, 1, offset - 1) == _LINE_END else 0
 
     def remove(self) -> None:
         """Delete the file and its cursors, then close it."""
