@@ -14,7 +14,7 @@ from openai import OpenAI
 from tests.support.scale import FULL
 from tests.support.sdks import is_read
 
-from callspan.records import Cost
+from callspan.records import Cost, Usage
 from callspan.testing import ScriptedProvider, capture
 
 from .answers import Body, call_of, cost_of
@@ -320,14 +320,14 @@ def test_what_a_server_states_is_the_cost(server: str, answer: Body, usd: str | 
         ({}, (None, False)),
     ],
 )
-def test_a_gateway_may_state_it_in_a_header(headers: dict[str, str], stated: object) -> None:
+@pytest.mark.parametrize("usage", [None, {}], ids=["counted", "not counted"])
+def test_a_gateway_may_state_it_in_a_header(headers: dict[str, str], stated: object, usage: Body | None) -> None:
     with ScriptedProvider() as provider, capture() as seen:
-        provider.reply(headers=dict(headers))
+        provider.reply(headers=dict(headers), usage=usage)
         with OpenAI(api_key="k", base_url=provider.openai_url) as client:
             client.chat.completions.create(model="gpt-5", messages=[{"role": "user", "content": "Hi"}])
-    usage = seen.records[0].usage
-    assert usage is not None
-    assert (usage.cost_usd, usage.cost_estimated) == stated
+    found = seen.records[0].usage or Usage()
+    assert (found.cost_usd, found.cost_estimated) == stated
 
 
 REQUESTS: Final = (

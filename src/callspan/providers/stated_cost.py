@@ -63,11 +63,10 @@ def stated_cost(counted: Mapping[str, object], body: object) -> StatedCost | Non
 
 def with_header_cost(usage: Usage | None, headers: Mapping[str, str]) -> Usage | None:
     """Return the usage with the cost in a response header, unless the body states one. 0 means unknown."""
-    if usage is None or usage.cost_usd is not None:
-        return usage
-    for name, estimated in _HEADERS:
-        if name in headers and (usd := _exact(headers[name])):
-            return msgspec.structs.replace(usage, cost_usd=usd, cost_estimated=estimated)
+    if usage is None or usage.cost_usd is None:
+        for name, estimated in _HEADERS:
+            if name in headers and (usd := _exact(headers[name])):
+                return msgspec.structs.replace(usage or Usage(), cost_usd=usd, cost_estimated=estimated)
     return usage
 
 
