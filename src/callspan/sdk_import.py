@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import sys
 from collections.abc import Callable
 from importlib import import_module
 from typing import Final
-
-from callspan.fail_open import log
-from callspan.safe_urls import error_text
 
 _OWN_PROPAGATORS: Final = {"tracecontext", "baggage", "none"}
 
@@ -38,6 +34,12 @@ def _import(module: str, variable: str) -> None:
     try:
         import_module(module)
     except Exception as error:  # noqa: BLE001 - a propagator's package may raise anything
+        # Here, because they take as long to import as the rest of callspan.
+        import logging
+
+        from callspan.fail_open import log
+        from callspan.safe_urls import error_text
+
         log(logging.WARNING, "%s is ignored: %s", variable, error_text(error))
         _import_without(variable, module)
 

@@ -54,7 +54,7 @@ before = set(sys.modules)
 import callspan
 loaded = set(sys.modules) - before
 assert threading.active_count() == 1
-heavy = {"openai", "anthropic", "wrapt", "msgspec", "opentelemetry", "sqlite3", "click", "rich"} & loaded
+heavy = {"openai", "anthropic", "wrapt", "msgspec", "opentelemetry", "sqlite3", "click", "rich", "logging"} & loaded
 assert not heavy, heavy
 callspan.instrument
 sdks = {"openai", "anthropic", "sqlite3", "psycopg", "click", "rich"} & set(sys.modules)
