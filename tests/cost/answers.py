@@ -35,7 +35,7 @@ def call_of(api: str, request: Body, answer: Body | list[Body], level: str = "fu
 
 def cost_of(record: CallRecord, prices: Path | None = None) -> Cost | None:
     """Return what a call costs by this price file, else by published prices."""
-    return Pricer(None if prices is None else read_prices(prices)).cost(record)
+    return Pricer(None if prices is None else read_prices(prices)).priced(record).cost
 
 
 def counted(model: str | None = "gpt-4o", provider: str = "openai", **fields: Any) -> CallRecord:

@@ -330,6 +330,18 @@ def test_a_gateway_may_state_it_in_a_header(headers: dict[str, str], stated: obj
     assert (found.cost_usd, found.cost_estimated) == stated
 
 
+def test_what_is_stated_within_a_stream_that_is_cut_off_is_partial() -> None:
+    """As by Perplexity, in every chunk."""
+    delta = {"index": 0, "delta": {"content": "a"}}
+    with ScriptedProvider() as provider, capture() as seen:
+        provider.reply(raw=[{"id": "c", "choices": [delta], "usage": {**_TOKENS, "cost": 0.005}}])
+        with OpenAI(api_key="k", base_url=provider.openai_url) as client:
+            list(client.chat.completions.create(model="sonar", messages=[], stream=True))
+    assert seen.records[0].cost == Cost(
+        usd=Decimal("0.005"), source="provider", estimated=True, reason="the stream was cut off"
+    )
+
+
 REQUESTS: Final = (
     "openai.types.chat.completion_create_params:CompletionCreateParamsBase",
     "openai.types.responses.response_create_params:ResponseCreateParamsBase",

@@ -24,7 +24,7 @@ from tests.support.scale import scaled
 
 from callspan import open_store
 from callspan.cost.published import PriceList
-from callspan.records import CallRecord, Cost, Stream, Timing, Usage
+from callspan.records import CallRecord, Cost, Stream, Timing, Usage, UsageIteration
 
 from .answers import START_NS, cost_of, counted
 
@@ -40,13 +40,11 @@ genai_prices = pytest.importorskip("genai_prices", reason="needs published price
         (counted(None, input_tokens=10, output_tokens=5), None),
         (counted(input_tokens=1000, outcome="cancelled"), "0.0025"),
         (counted(input_tokens=1000, stream=Stream(end="cut_off")), "0.0025"),
-        (counted(usage=Usage(input_tokens=1, cost_usd=Decimal("0.0025")), stream=Stream(end="cut_off")), "0.0025"),
         (counted(input_tokens=1000, server_address="gateway.example"), "0.0025"),
         (counted(usage=Usage(input_tokens=1000, estimated=True)), "0.0025"),
     ],
-    ids=["contradictory", "model", "provider", "no model", "cancelled", "cut off", "stated when it was cut off",
-         "behind a gateway", "counted by us"],
-)  # fmt: skip
+    ids=["contradictory", "model", "provider", "no model", "cancelled", "cut off", "behind a gateway", "counted by us"],
+)
 def test_an_uncertain_cost_is_unknown_or_marked_as_estimated(record: CallRecord, usd: str | None) -> None:
     cost = cost_of(record)
     assert (cost and (cost.usd, cost.estimated)) == (usd and (Decimal(usd), True))
@@ -323,6 +321,17 @@ def test_calls_without_a_cost_get_one_and_all_but_stated_ones_on_request(store: 
     assert costs(store) == {"a": new, "b": old, "c": None, "d": stated}
     assert [reprice(store, "--all", "--prices", prices)["changed"] for _ in range(2)] == [1, 0]
     assert costs(store) == {"a": new, "b": Cost(usd=Decimal("0.000000003"), source="v1"), "c": None, "d": stated}
+
+
+def test_each_run_within_a_call_gets_its_own_cost(store: str, prices: str) -> None:
+    run = UsageIteration(kind="advisor_message", model="m", input_tokens=1, output_tokens=1)
+    keep(store, counted("m", "x", call_id="a", usage=Usage(input_tokens=3, output_tokens=1, iterations=[run])))
+    reprice(store, "--prices", prices)
+    with closing(open_store(store)) as reader:
+        (call,) = reader.calls()
+    assert call.cost == Cost(usd=Decimal("0.000000299"), source="v1")
+    assert call.usage is not None
+    assert [run.cost for run in call.usage.iterations] == [Cost(usd=Decimal("0.000000293"), source="v1")]
 
 
 def test_everything_else_of_a_call_stays(store: str, prices: str) -> None:

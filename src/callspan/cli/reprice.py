@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,11 +16,11 @@ from callspan.cli.filters import filters
 from callspan.cli.prices import configured_pricer
 from callspan.cli.progress import progress
 from callspan.cli.values import EXISTING_FILE
-from callspan.cost import Pricer, repriced
+from callspan.cost import Pricer
 from callspan.cost.price_table import PROVIDER
 from callspan.cost.published import is_installed
 from callspan.formatting import count
-from callspan.records import CallRecord, Cost
+from callspan.records import CallRecord
 from callspan.stores import CallFilter, Store, find_store, split_urls
 
 _EPILOG: Final = """\
@@ -48,10 +49,10 @@ def reprice_command(
             nonlocal calls, changed
             for calls, call in enumerate(reader.calls(selection), 1):
                 update(calls, total)
-                cost = _new_cost(pricer, call, every=every)
-                if cost is not None and cost != call.cost:
+                priced = _repriced(pricer, call, every=every)
+                if priced is not None:
                     changed += 1
-                    yield repriced(call, cost)
+                    yield priced
 
         if dry_run:
             deque(versions(), maxlen=0)
@@ -79,7 +80,11 @@ def _pricer(context: CommandContext, prices: Path | None) -> Pricer:
     return pricer
 
 
-def _new_cost(pricer: Pricer, call: CallRecord, *, every: bool) -> Cost | None:
+def _repriced(pricer: Pricer, call: CallRecord, *, every: bool) -> CallRecord | None:
+    """Return a later version of a call with another cost, which a copy that waits in a spool cannot replace."""
     if call.cost is not None and (not every or call.cost.source == PROVIDER):
         return None
-    return pricer.cost(call)
+    priced = pricer.priced(msgspec.structs.replace(call, cost=None))
+    if priced.cost in (None, call.cost):
+        return None
+    return msgspec.structs.replace(priced, seen_ns=time.time_ns(), conversation=None)

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from callspan.cost.price_table import PriceFileError, Pricer, PriceTable, pricer_for, read_prices, repriced
+from callspan.cost.price_table import PriceFileError, Pricer, PriceTable, pricer_for, read_prices
 
-__all__ = ["PriceFileError", "PriceTable", "Pricer", "pricer_for", "read_prices", "repriced"]
+__all__ = ["PriceFileError", "PriceTable", "Pricer", "pricer_for", "read_prices"]

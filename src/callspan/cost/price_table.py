@@ -13,7 +13,6 @@ Each run inside the provider's server is priced by itself, because a price may d
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Sequence
 from decimal import Decimal, localcontext
 from functools import cache
@@ -154,27 +153,16 @@ class Pricer:
         """`table` has the user's prices, which override the published ones."""
         self.table = table
 
-    def cost(self, record: CallRecord) -> Cost | None:
-        """Return the cost; None if unknown."""
-        return self.priced(msgspec.structs.replace(record, cost=None)).cost
-
     def _cost_of_one_run(self, record: CallRecord) -> Cost | None:
         usage = record.usage
         if usage is None or record.is_first_version:
             return None
         stated = provider_cost(record)
         found = stated or self._by_table(record) or published_cost(record)
-        if found is None:
-            return None
-        reasons = [] if stated is not None else list(_doubts(record, usage))
-        # The counters of a stream that was cut off only cover the received part.
-        if record.outcome != "success":
-            reasons.append(f"the call ended as {record.outcome}")
-        elif record.is_cut_off:
-            reasons.append("the stream was cut off")
-        if not reasons:
+        if found is None or found is stated:
             return found
-        return cost_with_reasons(found.usd, found.source, filter(None, (found.reason, *reasons)))
+        reasons = [*_doubts(record, usage), *_unfinished(record)]
+        return cost_with_reasons(found.usd, found.source, filter(None, (found.reason, *reasons))) if reasons else found
 
     def priced(self, record: CallRecord) -> CallRecord:
         """Return the record with its cost; the same object if it has one already or none is known."""
@@ -246,12 +234,20 @@ def _priced_by(key: str, prices: ModelPrices, record: CallRecord, usage: Usage) 
     return usd, [*reasons, *missing_prices(modality for modality, _ in as_text(usage))]
 
 
+def _unfinished(record: CallRecord) -> list[str]:
+    """Return the reason why the counters of an answer cover only the received part; empty if it is complete."""
+    if record.outcome != "success":
+        return [f"the call ended as {record.outcome}"]
+    return ["the stream was cut off"] if record.is_cut_off else []
+
+
 def provider_cost(record: CallRecord) -> Cost | None:
     """Return the cost stated by the provider, if any."""
     usage = record.usage
     if usage is None or usage.cost_usd is None:
         return None
-    return cost_with_reasons(usage.cost_usd, PROVIDER, ["the provider's own estimate"] if usage.cost_estimated else [])
+    reasons = ["the provider's own estimate"] if usage.cost_estimated else []
+    return cost_with_reasons(usage.cost_usd, PROVIDER, [*reasons, *_unfinished(record)])
 
 
 @cache
@@ -261,11 +257,6 @@ def pricer_for(prices: Path | None) -> Pricer:
     Raises PriceFileError.
     """
     return Pricer(None if prices is None else read_prices(prices))
-
-
-def repriced(record: CallRecord, cost: Cost) -> CallRecord:
-    """Return a later version of a record with another cost: a copy that waits in a spool cannot replace it."""
-    return msgspec.structs.replace(record, cost=cost, seen_ns=time.time_ns(), conversation=None)
 
 
 def _of_answer(record: CallRecord, usage: Usage, runs: Sequence[Usage]) -> CallRecord:
