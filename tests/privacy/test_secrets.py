@@ -117,6 +117,7 @@ SECRET_NAMES = """
     passcode api_keys sas OPENAI_API_KEY my_service_api_key db_password id_token connection_string
     x-functions-key secrets passwords dbPasswords cookies
 """
+ALL_NAMES = [*SECRET_NAMES.split(), *(name.upper() for name in SECRET_NAMES.split() if name.islower())]
 HARMLESS_NAMES = """
     key tokens prompt_cache_key max_tokens secretary api cookies_eaten option pwdx key_id bearers adopt primary_key
     foreign_key_id keyboard
@@ -124,11 +125,18 @@ HARMLESS_NAMES = """
 HEADERS = {"X-Anything": MASK, "X-Number": MASK}
 SETTINGS: list[tuple[dict[str, object], dict[str, object] | None]] = [
     *(({name: "plain", "deep": [{name: "plain"}]}, {name: MASK, "deep": [{name: MASK}]})
-      for name in SECRET_NAMES.split()),
+      for name in ALL_NAMES),
     *(({name: ["plain", 3, {"id": 7, name: ["plain"]}]}, {name: [MASK, MASK, {"id": 7, name: [MASK]}]})
       for name in SECRET_NAMES.split()),
     *(({name: {"X-Anything": "v", "X-Number": 3}}, {name: HEADERS})
-      for name in ("headers", "extra_headers", "default_headers", "Extra-Headers")),
+      for name in ("headers", "extra_headers", "default_headers", "Extra-Headers", "http_headers")),
+    ({"domain_secrets": [{"value": "plain", "port": 3}]}, {"domain_secrets": [{"value": MASK, "port": 3}]}),
+    ({"cookies": {"sid": "plain"}, "mode": "x"}, {"cookies": {"sid": MASK}, "mode": "x"}),
+    ({"type": "api_key", "key": "plain"}, {"type": "api_key", "key": MASK}),
+    *(({name: "X-Api-Key", "value": "plain"}, {name: "X-Api-Key", "value": MASK}) for name in ("name", "key")),
+    ({"properties": {"password": "plain"}}, {"properties": {"password": MASK}}),
+    *(({name: {"headers": {"type": "object"}, "Credentials": {"$ref": "#"}, "api_key": {"title": "Key"}}}, None)
+      for name in ("properties", "$defs", "definitions")),
     ({"base_url": "https://u:p@host/v1?api-key=z&a=1"}, {"base_url": f"https://host/v1?api-key={MASK}&a=1"}),
     ({"type": "mcp", "server_url": "https://u:p@mcp.example.com/s/4f9d0c7e-1b/mcp/?x=1#4f9d"},
      {"type": "mcp", "server_url": f"https://mcp.example.com/s/{MASK}/mcp/?x={MASK}#{MASK}"}),
@@ -219,6 +227,15 @@ def test_credentials_are_masked_in_the_body_and_content_stays_exact(api: str, se
     body = json.loads(bytes(found.request.body))
     assert {name: body[name] for name in content} == content
     assert [(note.what, note.why) for note in found.redactions] == [("request.body", "secret")]
+
+
+@pytest.mark.parametrize("name", [*ALL_NAMES, "headers", "extra_headers"])
+def test_each_name_alone_is_found_in_a_tool(name: str) -> None:
+    value = {"X-Key": "plainsecret"} if name.endswith("headers") else "plainsecret"
+    found = kept(
+        made(api="responses", request=Request(tool_names=["s"], body=raw({"tools": [{"env": {name: value}}]})))
+    )
+    assert b"plainsecret" not in encode(found)
 
 
 LOGPROBS = {"token": "Hello", "logprob": -0.1, "top_logprobs": [{"token": "Hi", "logprob": -2}]}

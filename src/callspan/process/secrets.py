@@ -9,9 +9,9 @@ from typing import Final, TypeVar
 
 import msgspec
 
-from callspan.process.content import UNREADABLE, decoded, encoded, with_bodies
-from callspan.record.call import CallRecord, ErrorInfo, Redaction
-from callspan.record.content_level import is_kept
+from callspan.process.content import decoded, encoded, with_bodies
+from callspan.record.call import NO_BODY, CallRecord, ErrorInfo, Redaction
+from callspan.record.codec import encode_json
 from callspan.record.events import EventRecord, MessageRecord, Record, RewardRecord, SessionRecord, TimestepRecord
 from callspan.safe_urls import whole_words
 
@@ -34,40 +34,23 @@ _NUMBERS: Final = frozenset({int, float, bool})
 _TOKEN: Final = "token"  # noqa: S105 - a name
 """The name of a secret in settings and metadata; in answers (log probabilities) it is a piece of text."""
 _NAME_END: Final = 64
-_HEADER_MAPS: Final = frozenset({"headers", "extraheaders", "defaultheaders"})
+_HEADER_MAPS: Final = frozenset(
+    {"headers", "extraheaders", "defaultheaders", "httpheaders", "requestheaders", "customheaders"}
+)
+_NAMES_OF_SCHEMAS: Final = frozenset({"properties", "$defs", "definitions"})
+"""Members of a JSON Schema that hold schemas by name, so that a secret name there has no value."""
+_SCHEMA_WORDS: Final = frozenset({"type", "$ref", "anyOf", "oneOf", "allOf", "enum", "const", "title", "description"})
+_PAIRS: Final = (("name", "value"), ("key", "value"), ("type", "value"), ("type", "key"))
+"""The members of an object that name a secret, and those with its value."""
 _MESSAGES: Final = frozenset({"messages", "input", "prompt", "system", "instructions"})
 _REPEATED: Final = frozenset({"tools", "mcp_servers", "metadata", "headers"})
 """Request settings that an answer repeats; the rest of an answer is content."""
 _CREDENTIAL_MARKS: Final = (
-    b"uthorization",
-    b'"headers"',
-    b'oken"',
-    b'key"',
-    b'Key"',
-    b'ecret"',
-    b'ecrets"',
-    b"assw",
-    b"ookie",
-    b'wd"',
-    b'tp"',
-    b'TP"',
-    b'pin"',
-    b'Pin"',
-    b'PIN"',
-    b'jwt"',
-    b'sas"',
-    b'eyId"',
-    b'key_id"',
-    b'eys"',
-    b"earer",
-    b"redential",
-    b"ass",
-    b"onnection",
-    b"ignature",
-    b'url"',
-    b"@",
+    *(b'key"', b'keys"', b'token"', b'otp"', b'pin"', b'pwd"', b'jwt"', b'sas"', b'headers"', b"://", b"access"),
+    *(b"authorization", b"bearer", b"connection", b"cookie", b"credential", b"pass", b"secret", b"signature"),
 )
-_MCP: Final = b'"mcp'
+"""Lower-case byte strings, one of which is present in all settings with a secret."""
+_REPEATED_MARKS: Final = (b'"mcp', b'_secrets"')
 CARRIES_CREDENTIALS: Final = frozenset({"responses", "messages"})
 """APIs whose answers may repeat tools and MCP servers with their credentials."""
 _SESSIONS: Final = frozenset({"live", "realtime", "realtime_translations"})
@@ -189,6 +172,8 @@ def mask_settings(value: object, search: BoundedSearch | None = None) -> object:
         changed = {key: safe for key, item in value.items() if (safe := _masked_item(key, item, search)) is not item}
         if value.get("type") in ("mcp", "url"):
             changed |= _masked_servers(value | changed)
+        if "value" in value or "key" in value:
+            changed |= _masked_pairs(value)
         return {**value, **changed} if changed else value
     if isinstance(value, list):
         several = [mask_settings(item, search) for item in value]
@@ -279,13 +264,20 @@ def _mask_settings(record: CallRecord, search: BoundedSearch) -> CallRecord:
     params = record.request.params
     safe = mask_settings(params, search) if params else params
     if safe is not params:
-        request = msgspec.structs.replace(record.request, params=safe)
-        record = msgspec.structs.replace(record, request=request)
-    answer = None if record.response is None else record.response.body
-    sent = safe is not params or _may_carry_credentials(record)
-    if sent or (answer is not None and record.api in CARRIES_CREDENTIALS and _MCP in bytes(answer)):
-        return _mask_bodies(record, search)
-    return record
+        record = msgspec.structs.replace(record, request=msgspec.structs.replace(record.request, params=safe))
+    request = _masked_body(record.request.body, search) if safe is not params or _has_settings(record) else None
+    answer = NO_BODY if record.response is None else record.response.body
+    repeats = request is not None or (record.api in CARRIES_CREDENTIALS and _is_marked(bytes(answer), _REPEATED_MARKS))
+    response = _masked_body(answer, search, _REPEATED) if repeats else None
+    notes = [
+        Redaction(what=f"{side}.body", why="secret")
+        for side, body in (("request", request), ("response", response))
+        if body is not None
+    ]
+    if not notes:
+        return record
+    record = with_bodies(record, request, response)
+    return msgspec.structs.replace(record, redactions=[*record.redactions, *notes])
 
 
 def _mask_metadata(record: _R, search: BoundedSearch) -> _R:
@@ -297,9 +289,11 @@ def _mask_metadata(record: _R, search: BoundedSearch) -> _R:
 
 
 def _masked_values(value: object, masked: Callable[[object], object]) -> object:
-    """Return the value of a secret name masked: a text or number, or those in a list; `masked` masks other values."""
+    """Return the value of a secret name masked: a number, and all texts in it; `masked` masks other values."""
     if isinstance(value, list):
         return [_masked_values(one, masked) for one in value]
+    if isinstance(value, dict) and isinstance(safe := masked(value), dict):
+        return {name: MASK if type(one) is str else one for name, one in safe.items()}
     return MASK if type(value) in (str, int) else masked(value)
 
 
@@ -308,13 +302,36 @@ def _masked_item(key: object, item: object, search: BoundedSearch) -> object:
     if kind in _NUMBERS:
         return MASK if kind is int and _is_secret(key) else item
     if kind is str:
-        return MASK if (_is_secret(key) or key == _TOKEN) and item != MASK else search.without_credentials(item)
-    if kind is list and (_is_secret(key) or key == _TOKEN):
+        return MASK if _is_secret_setting(key) and item != MASK else search.without_credentials(item)
+    if isinstance(item, dict | list) and _is_secret_setting(key):
         masked = _masked_values(item, partial(mask_settings, search=search))
         return item if masked == item else masked
-    if isinstance(item, dict) and isinstance(key, str) and _plain_name(key[-_NAME_END:]) in _HEADER_MAPS:
-        return item if all(value == MASK for value in item.values()) else dict.fromkeys(item, MASK)
+    if isinstance(item, dict) and isinstance(key, str):
+        if key in _NAMES_OF_SCHEMAS:
+            return _masked_schemas(item, search)
+        if _plain_name(key[-_NAME_END:]) in _HEADER_MAPS:
+            return item if all(value == MASK for value in item.values()) else dict.fromkeys(item, MASK)
     return mask_settings(item, search) if isinstance(item, dict | list) else item
+
+
+def _masked_schemas(schemas: dict[object, object], search: BoundedSearch) -> object:
+    """Return schemas by name with their own contents masked, whatever they are called."""
+    changed = {
+        name: safe
+        for name, one in schemas.items()
+        if (safe := mask_settings(one, search) if _is_schema(one) else _masked_item(name, one, search)) is not one
+    }
+    return {**schemas, **changed} if changed else schemas
+
+
+def _is_schema(value: object) -> bool:
+    return isinstance(value, dict) and not _SCHEMA_WORDS.isdisjoint(value)
+
+
+def _masked_pairs(pair: dict[object, object]) -> dict[object, object]:
+    """Return the masked value of an object that names its secret, as `{"type": "api_key", "key": "..."}` does."""
+    found = {of: pair.get(of) for name, of in _PAIRS if _is_secret(pair.get(name))}
+    return {of: MASK for of, text in found.items() if isinstance(text, str) and text != MASK}
 
 
 def _masked_servers(server: dict[object, object]) -> dict[object, object]:
@@ -344,6 +361,10 @@ def _is_secret(key: object) -> bool:
     return isinstance(key, str) and _ends_secretly(key[-_NAME_END:])
 
 
+def _is_secret_setting(key: object) -> bool:
+    return _is_secret(key) or (isinstance(key, str) and key.lower() == _TOKEN)
+
+
 @lru_cache(maxsize=1024)
 def _ends_secretly(key: str) -> bool:
     return _SECRET_NAME.search(_WORD_BREAK.sub("_", key).lower()) is not None
@@ -354,35 +375,30 @@ def _plain_name(key: str) -> str:
     return key.lower().replace("-", "").replace("_", "")
 
 
-def _may_carry_credentials(record: CallRecord) -> bool:
+def _has_settings(record: CallRecord) -> bool:
     request = record.request
-    if not is_kept(request.body):
-        return False
-    body = bytes(request.body)
-    if request.tool_names is None and record.api not in _SESSIONS and b'"mcp_servers"' not in body:
-        return False
-    return any(mark in body for mark in _CREDENTIAL_MARKS)
+    return request.tool_names is not None or record.api in _SESSIONS or b'"mcp_servers"' in bytes(request.body)
 
 
-def _mask_bodies(record: CallRecord, search: BoundedSearch) -> CallRecord:
-    request = _masked_body(record.request.body, search)
-    response = None if record.response is None else _masked_body(record.response.body, search, _REPEATED)
-    notes = [
-        Redaction(what=f"{side}.body", why="secret")
-        for side, body in (("request", request), ("response", response))
-        if body is not None
-    ]
-    if not notes:
-        return record
-    record = with_bodies(record, request, response)
-    return msgspec.structs.replace(record, redactions=[*record.redactions, *notes])
+def _is_marked(text: bytes, marks: tuple[bytes, ...]) -> bool:
+    for mark in marks:  # noqa: SIM110 - a generator calls as many functions as there are marks
+        if mark in text:
+            return True
+    return False
+
+
+_members: Final = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 
 
 def _masked_body(body: msgspec.Raw, search: BoundedSearch, only: frozenset[str] | None = None) -> msgspec.Raw | None:
     """Return the body with its settings (or `only` some of them) masked; None if nothing was masked."""
-    value = decoded(body)
-    if value is UNREADABLE or not isinstance(value, dict):
+    try:
+        members = _members(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
-    settings = {key: item for key, item in value.items() if key not in _MESSAGES and (only is None or key in only)}
+    own = {key: item for key, item in members.items() if key not in _MESSAGES and (only is None or key in only)}
+    if not _is_marked(encode_json(own).lower(), _CREDENTIAL_MARKS):
+        return None
+    settings = {key: decoded(item) for key, item in own.items()}
     masked = mask_settings(settings, search)
-    return None if masked is settings or not isinstance(masked, dict) else encoded({**value, **masked})
+    return None if masked is settings or not isinstance(masked, dict) else encoded({**members, **masked})
