@@ -21,6 +21,12 @@ import callspan
 from callspan import open_store
 
 
+@pytest.fixture(autouse=True)
+def without_leftovers(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing that applications of this user left waits in the temporary directory."""
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path_factory.mktemp("temporary")))
+
+
 def checked(urls: str = "", area: str = "") -> list[dict[str, str]]:
     """What `doctor` finds, or what of an area."""
     found = ask(*(("--store", urls) if urls else ()), "doctor", "--json").json["checks"]
