@@ -210,6 +210,9 @@ PRICES: Final = (
          usage={"prompt_tokens_details": {"audio_tokens": 500}, "completion_tokens_details": {"audio_tokens": 50}}),
     chat("cached input without a price", "0.0026", "no price for cached input", model="mistral-large-latest",
          usage={"prompt_tokens_details": {"cached_tokens": 500}})._replace(fields={"provider": "mistral_ai"}),
+    *(chat(f"a model named {name}", "0.00055", model=name)._replace(
+        fields={"provider": "gcp.vertex_ai", "server_address": _VERTEX})
+      for name in ("gemini-2.5-flash", "google/gemini-2.5-flash", "models/gemini-2.5-flash")),
     chat("sound heard in seconds", "0.00414", model="voxtral-small-latest",
          usage={"prompt_audio_seconds": 60})._replace(fields={"provider": "mistral_ai"}),
     chat("sound heard in seconds, without a price", "0.0028", "no price for audio", usage={"prompt_audio_seconds": 60}),

@@ -254,10 +254,15 @@ def published_cost(record: CallRecord) -> Cost | None:
     if prices is None or provider is None or usage is None or not _is_priced(usage):
         return None
     for model in models_of(record):
-        found = _price(prices, record, usage, provider, model)
+        found = _price(prices, record, usage, provider, _listed_name(provider, model))
         if found is not None:
             return found
     return None
+
+
+def _listed_name(provider: str, model: str) -> str:
+    """Return the name in the list of a model that Gemini's and Vertex AI's compatible APIs name by its place."""
+    return model.removeprefix("models/").removeprefix("google/") if provider == "google" else model
 
 
 def _is_priced(usage: Usage) -> bool:
@@ -331,7 +336,7 @@ def _without_price(
     if usage.cache_read_tokens and names[0] != _DECISIONS and prices.usd(names, (), start_ns, fresh) == usd:
         yield "cached input"
     answered = record.response.model if record.response else None
-    if names[1] != answered and answered and names[0] != _BEDROCK:
+    if answered and names[1] != _listed_name(names[0], answered) and names[0] != _BEDROCK:
         yield answered
 
 
