@@ -14,6 +14,8 @@ _OF_APPLICATION: Final = frozenset(
 """Types of tools that only the application runs."""
 _ANSWERED: Final = frozenset(f"{name}_call" for name in _OF_APPLICATION)
 """Types of their items."""
+_OF_X: Final = frozenset({"x_keyword_search", "x_semantic_search", "x_user_search", "x_thread_fetch"})
+"""Names under which xAI's search of X appears as a custom tool, although xAI runs it."""
 _SUFFIXES: Final = ("_tool_use", "_call")
 _DATASTORES: Final = frozenset({"file_search"})
 _RESULTS: Final = ("output", "outputs", "results")
@@ -45,6 +47,8 @@ def is_of_application(tool_type: str, fields: object) -> bool:
         tool_type: The type of the tool, as in `ToolCall`, or of its item without `_call`.
         fields: The item, or its other fields.
     """
+    if tool_type == "custom_tool":
+        return text(fields, "name") not in _OF_X
     if tool_type == "tool_search":
         return text(fields, "execution") == "client"
     if tool_type == "shell":
