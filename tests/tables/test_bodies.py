@@ -184,7 +184,7 @@ ENDS: list[tuple[dict[str, Any], str | None, str]] = [
     *(({"output": output}, reason, "") for output, reason in (
         ([FUNCTION], "tool_calls"),
         ([{"type": "custom_tool_call", "call_id": "call_1", "name": "f", "input": "x"}], "tool_calls"),
-        ([{"type": "custom_tool_call", "call_id": "xs_call_1", "name": "x_keyword_search", "input": "{}"}], "completed"),
+        ([{"type": "custom_tool_call", "call_id": "xs_1", "name": "x_keyword_search", "input": "{}"}], "completed"),
         ([{"type": "computer_call", "call_id": "call_1", "action": {}}], "tool_calls"),
         ([SHELL], "tool_calls"),
         ([SHELL, {"type": "shell_call_output", "call_id": "call_1", "output": []}], "completed"),
