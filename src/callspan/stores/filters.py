@@ -23,8 +23,8 @@ from callspan.stores.interrupted import HAS_EXITED, OF_CALLS, OF_SESSIONS
 class CallFilter(msgspec.Struct, frozen=True, kw_only=True):
     """Selects calls or sessions that meet all conditions; None is no condition.
 
-    A session matches if any of its calls matches, but `session_id`, `since_ns` and `until_ns` then refer to the session
-    itself, and `errors=False` requires that none of its calls failed.
+    A session matches if any of its calls matches, but `session_id`, `since_ns`, `until_ns`, `min_cost_usd` and
+    `min_duration_ns` then refer to the session itself, and `errors=False` requires that none of its calls failed.
     """
 
     user: str | None = None
@@ -76,7 +76,7 @@ class CallFilter(msgspec.Struct, frozen=True, kw_only=True):
     finish: str | None = None
     """`finish_reason`: a provider's value; `stop`, `length`, `tool_calls`, `content_filter` match all equivalents."""
     stream_end: str | None = None
-    """How the stream ended, one of `callspan.record.call.Stream`."""
+    """How the stream ended, one of `callspan.records.StreamEnd`."""
     min_retries: int | None = None
     """Minimum number of retries."""
     rate_limited: bool | None = None
