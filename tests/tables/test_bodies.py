@@ -205,6 +205,17 @@ def test_why_a_response_ended(fields: dict[str, Any], reason: str | None, mark: 
     assert (facts.response.truncated, facts.response.refused) == (mark == "truncated", mark == "refused")
 
 
+@pytest.mark.parametrize(
+    ("reason", "mark"),
+    [("content_filter: RECITATION", "refused"), ("sensitive", "refused"), ("MAX_TOKENS", "truncated"), ("abort", "")],
+    ids=["Gemini", "Z.ai", "Vertex AI", "vLLM"],
+)
+def test_why_a_choice_ended(reason: str, mark: str) -> None:
+    choice = {"index": 0, "message": {"content": "Hi"}, "finish_reason": reason}
+    found = endpoint("chat_completions").response_info({"id": "c", "choices": [choice]}).response
+    assert (found.finish_reasons, found.truncated, found.refused) == ([reason], mark == "truncated", mark == "refused")
+
+
 def test_what_the_assistant_did_in_a_row_is_one_message_and_results_are_their_own() -> None:
     picture = [{"type": "input_text", "text": "x"}]
     given = [

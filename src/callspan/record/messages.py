@@ -23,11 +23,14 @@ _SYNONYMS: Final = {
     LENGTH: "length max_tokens max_output_tokens max_completion_tokens max_length model_length"
     " model_context_window_exceeded",
     TOOL_CALLS: "tool_calls tool_call tool_use function_call",
-    CONTENT_FILTER: "content_filter content_filtered refusal safety recitation guardrail_intervened",
+    CONTENT_FILTER: "content_filter content_filtered refusal safety recitation guardrail_intervened sensitive",
 }
-_WORDS: Final = {word: reason for reason, words in _SYNONYMS.items() for word in words.split()}
+_FILTERED: Final = "blocklist image_safety language other prohibited_content recitation safety spii"
+"""Gemini's reasons, which its compatible API states after `content_filter: `."""
 WORDS: Final = {reason: frozenset(words.split()) for reason, words in _SYNONYMS.items()}
 """The providers' finish reasons, in lower case, by normalised reason."""
+WORDS[CONTENT_FILTER] |= {f"{CONTENT_FILTER}: {why}" for why in _FILTERED.split()}
+_WORDS: Final = {word: reason for reason, words in WORDS.items() for word in words}
 _HOSTED_NAMES: Final = ("server_label", "mcp_server_name", "type")
 
 
