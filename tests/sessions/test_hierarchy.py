@@ -164,6 +164,14 @@ def test_a_nested_session_knows_its_parent_and_restores_it(seen: Seen) -> None:
     assert parent_of(seen.the("invoke_workflow by object")) == seen.the("invoke_workflow apart").context.span_id
 
 
+def test_a_session_that_goes_on_after_its_end_has_a_start_for_a_store_that_lost_the_first(seen: Seen) -> None:
+    for _ in range(2):
+        with session("chat", session_id="c"):
+            pass
+    first, second = seen.ended(SessionRecord)
+    assert second.start_ns >= first.end_ns
+
+
 def test_an_exception_marks_step_and_session_and_passes_unchanged(seen: Seen) -> None:
     error = RuntimeError("boom")
     with pytest.raises(RuntimeError) as caught, session("s") as episode, episode.timestep():

@@ -220,7 +220,9 @@ class Session(EventRecorder):
             content_level=self._content_level,
         )
         if self._is_update:
-            return record  # absent fields keep the values of the first start
+            # Absent fields keep the values of the first start, which the store may lack if that has ended.
+            is_inner = self._is_remote or any(one is not self for one in self._episode.open_sessions())
+            return record if is_inner else msgspec.structs.replace(record, start_ns=self._start_ns)
         record = msgspec.structs.replace(record, start_ns=self._start_ns, host=_host(), pid=os.getpid())
         return with_span_ids(record, self._span)
 
