@@ -86,6 +86,7 @@ _DECLINED: Final = [
     {"type": "fallback_message", "model": "claude-opus-4-8", "input_tokens": 600, "output_tokens": 60},
 ]
 """Runs of which the first is free, the second is charged beside the answer, and the others are the answer."""
+_PROMPTS: Final = [{"type": "message", "input_tokens": 60_000}, {"type": "message", "input_tokens": 60_000}]
 _FRESH: Final = {"input_tokens": 1000, "cache_read_input_tokens": 2000, "cache_creation_input_tokens": 400}
 _BY_LIFE: Final = {"cache_creation": {"ephemeral_5m_input_tokens": 300, "ephemeral_1h_input_tokens": 100}}
 _BEDROCK: Final = "bedrock-runtime.eu-west-1.amazonaws.com"
@@ -161,6 +162,10 @@ PRICES: Final = (
     message("an answer and a compaction, each too short for the price of long prompts", "0.01255",
             model="claude-haiku-5-5", usage={"input_tokens": 60_000, "iterations": [
                 {"type": "compaction", "input_tokens": 60_000, "output_tokens": 1000}]}),
+    message("two prompts, together as long as a long one", "0.06025", "several prompts", model="claude-haiku-5-5",
+            usage={"input_tokens": 120_000, "iterations": _PROMPTS}),
+    message("two prompts, together shorter than a long one", "0.00905", model="claude-haiku-5-5",
+            usage={"input_tokens": 90_000, "iterations": _PROMPTS}),
     message("a refusal before any output", "0.005", "may be free", usage={"output_tokens": 0},
             answer={"stop_reason": "refusal"}),
     message("a refusal after some output", "0.0075", answer={"stop_reason": "refusal"}),

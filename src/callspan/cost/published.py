@@ -304,9 +304,23 @@ def _price(prices: PriceList, record: CallRecord, usage: Usage, provider: str, m
     if (PROCESSING, BATCH) in ignored:
         total, reasons = total / 2, [*reasons, "half the usual price"]
     reasons += missing_prices(_without_price(prices, record, usage, names, standard))
+    if _are_prompts(usage) and _is_long(prices, names, start_ns, usage.input_tokens or 0):
+        reasons.append("several prompts, priced as one long prompt")
     if is_foreign_host(record):
         reasons.append(f"{record.server_address} is not the provider's own host")
     return cost_with_reasons(total, prices.version, reasons)
+
+
+def _are_prompts(usage: Usage) -> bool:
+    """Return whether Anthropic's counts are those of several prompts, as where its tools ran between them."""
+    runs = (usage.raw or {}).get("iterations")
+    return isinstance(runs, list) and sum(isinstance(run, dict) and run.get("type") == "message" for run in runs) > 1
+
+
+def _is_long(prices: PriceList, names: tuple[str, str], start_ns: int, tokens: int) -> bool:
+    """Return whether a prompt of so many tokens has another price than a short one."""
+    one, all_ = (prices.usd(names, (), start_ns, Usage(input_tokens=count)) for count in (1, tokens))
+    return one is not None and all_ != one * tokens
 
 
 def _without(context: _Context, one: tuple[str, str]) -> _Context:
