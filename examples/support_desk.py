@@ -82,7 +82,7 @@ async def main() -> None:
                 print(f"{question}\n    {text}")
 
     # Later, in a handler of POST /feedback, which may run in another process.
-    callspan.reward(1, carrier=carrier, objective="helpful", source="human", label="thumbs up")
+    callspan.reward(1, carrier=carrier, objective="helpful", source="human", label="thumbs_up")
 
 
 asyncio.run(main())
