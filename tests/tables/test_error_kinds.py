@@ -308,6 +308,11 @@ def test_every_status_error_of_the_sdks_is_classified_by_its_class_alone(name: s
     assert "unknown" not in kinds.values(), kinds
 
 
+@pytest.mark.parametrize(("before", "kind"), [(60_000, "context_length"), (70_000, "bad_input")])
+def test_of_a_message_that_repeats_the_request_only_a_part_is_searched(before: int, kind: str) -> None:
+    assert classify(400, None, None, "x" * before + " prompt is too long") == kind
+
+
 def test_a_long_message_is_cut_and_the_id_of_the_headers_comes_first() -> None:
     error = info(500, {"error": {"message": "é" * 9000}, "request_id": "r"}, request_id="of the headers")
     assert str(error.message).endswith("é…")

@@ -22,6 +22,8 @@ MAX_BODY_BYTES: Final = 4 * MAX_MESSAGE_BYTES
 """Size limit of an error body as JSON."""
 MAX_WORD_BYTES: Final = 256
 """Size limit of an error's type, code or id."""
+_MAX_SEARCHED: Final = 65_536
+"""Characters of a message that are searched: some servers repeat the request in it, on the event loop's time."""
 
 _ERROR_EVENTS: Final = ("error", "response.error")
 _CUT: Final = "…"
@@ -179,7 +181,7 @@ def classify(
     status = _effective_status(status, code)
     if message and (status is None or status < _SERVER_ERRORS):
         for kind, pattern in _PATTERNS.items():
-            if pattern.search(message):
+            if pattern.search(message, 0, _MAX_SEARCHED):
                 return kind
     if status is not None and status >= _CLIENT_ERRORS:
         return _STATUSES.get(status) or ("bad_input" if status < _SERVER_ERRORS else "server")
