@@ -6,6 +6,7 @@ import _thread
 import contextvars
 import gc
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -166,6 +167,7 @@ list(client.chat.completions.create(model="whole", messages=[], stream=True))
 left_open = client.chat.completions.create(model="cut", messages=[], stream=True)
 next(iter(left_open))
 os.kill(os.getpid(), signal.SIGTERM)
+list(left_open)
 """
 
 
@@ -175,6 +177,19 @@ def test_a_stream_that_is_open_ends_as_cancelled_and_has_its_span(tmp_path: Path
     assert sorted(done.stdout.split("\n"))[1:] == ["chat cut", "chat whole"], done.stderr
     with closing(callspan.open_store(f"sqlite:///{tmp_path / 'callspan.db'}", deliver=True)) as store:
         assert sorted(call.outcome for call in store.calls()) == ["cancelled", "success"]
+
+
+UNSHARE = ["unshare", "--user", "--map-root-user", "--pid", "--fork"]
+
+
+def test_the_first_process_of_a_container_goes_on_and_so_do_its_streams(tmp_path: Path) -> None:
+    if shutil.which("unshare") is None or subprocess.run([*UNSHARE, "true"], check=False).returncode:
+        pytest.skip("no namespaces here")
+    (tmp_path / "app.py").write_text(APPLICATION)
+    command = [*UNSHARE, sys.executable, "-m", "callspan.cli", "run", "app.py"]
+    ran("-c", f"import os; os.execvp('unshare', {command})", cwd=tmp_path)
+    with closing(callspan.open_store(f"sqlite:///{tmp_path / 'callspan.db'}", deliver=True)) as store:
+        assert [call.outcome for call in store.calls()] == ["success", "success"]
 
 
 AT_EXIT = """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -203,8 +204,10 @@ class Wiring:
             process_end.flush_before(self._flush_providers)
 
     def _flush_providers(self, timeout_s: float) -> None:
-        # Open streams have no span yet, and only a `started` record.
-        self.hook_context.deferred_ends.end_open(timeout_s / 3)
+        # Open streams have no span yet, and only a `started` record. The default action does not end process 1, which
+        # a container's application often is: its calls go on.
+        if os.getpid() != 1:
+            self.hook_context.deferred_ends.end_open(timeout_s / 3)
         if self._pipeline is not None:
             self._pipeline.recorder.flush(timeout_s / 3)
         providers = self._pipeline.providers if self._pipeline is not None else Providers()
