@@ -324,6 +324,26 @@ async def test_a_hook_that_other_code_was_put_over_counts_once(over: str, sdk: s
             assert counted(seen) == counted(before)
 
 
+async def test_a_function_that_wrapt_has_wrapped_before_gets_its_instance(
+    sdk: str, mode: Mode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As `ddtrace-run` and Elastic APM wrap `send`; later with other code over the hook."""
+    client, instances = client_of(mode, sdk), list[object]()
+
+    def around(wrapped: Any, instance: object, args: Any, kwargs: Any) -> Any:
+        instances.append(instance)
+        return wrapped(*args, **kwargs)
+
+    owner: Any = defining(client._client, "send")
+    monkeypatch.setattr(owner, "send", wrapt.FunctionWrapper(owner.send, around))
+    for _ in range(2):
+        with capture() as seen:
+            await asked(mode, client)
+            assert [len(call.attempts) for call in seen.records] == [1, 1]
+            monkeypatch.setattr(owner, "send", calling(owner.send))
+    assert instances == [client._client] * 4
+
+
 def defining(client: object, name: str) -> type:
     return next(kind for kind in type(client).__mro__ if name in vars(kind))
 

@@ -358,14 +358,15 @@ class Patches:
             return patch
         if patch is not None and patch.code is None:
             # Code that was put over the earlier hook may still call it: without this, calls would be counted twice.
-            covered = patch.original
+            covered = patch.original.__get__(None, owner)
             CodeHook(patch.replacement, lambda _: covered)
         make = partial(hook.make, reads=hook.reads, is_async=hook.is_async)
         if function is not None:
             code = CodeHook(function, make)
             patch = _Patch(owner, hook, code.original, function, code)
         else:
-            patch = _Patch(owner, hook, original, make(original))
+            # As the class shows it: only so does a wrapper of wrapt find the instance among the arguments.
+            patch = _Patch(owner, hook, original, make(original.__get__(None, owner)))
             setattr(owner, hook.attribute, patch.replacement)
         self._patches[owner, hook.attribute] = patch
         return patch
