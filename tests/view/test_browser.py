@@ -35,6 +35,7 @@ PLACES = {
     "calls": ".row.call",
     "find?q=postcode": "mark.hit",
     "find?q=owned": "mark.hit",
+    "charts": ".panes.charts h2",
 }
 """What each address shows when it is drawn."""
 
@@ -63,7 +64,7 @@ def told(store: Delivery, records: Records) -> Delivery:
         records.session("bad", start_ns=START_NS + 60 * SECOND, name="eval", outcome="failure"),
         records.call(call_id="c3", session_id="bad", at_s=60, outcome="error", error=refused),
         records.session(
-            "hostile", start_ns=START_NS + 90 * SECOND, name=HOSTILE, user_id=HOSTILE, metadata={HOSTILE: HOSTILE}
+            "hostile", start_ns=START_NS + 90 * SECOND, name=HOSTILE, user_id=HOSTILE, metadata={HOSTILE: "x" * 9999}
         ),
         records.call(call_id="c4", session_id="hostile", at_s=90, messages=hostile, answer=HOSTILE),
         event("hostile", 91, HOSTILE, name=HOSTILE, data={HOSTILE: [HOSTILE]}),

@@ -178,7 +178,7 @@ export default ({ place, signal }) => {
     redraw();
   };
   return {
-    body: h("div", null, globalThis.CALLSPAN_FILE ? h("h1.hidden", null, "Charts") : filters.form, h("div.panes.charts", null, left, right), unit),
+    body: h("div", null, h("h1.hidden", null, "Charts"), !globalThis.CALLSPAN_FILE && filters.form, h("div.panes.charts", null, left, right), unit),
     read: async () => {
       const reading = [get("charts", { q: line }, signal), Promise.all(TABLES.map(([, by]) => get("table", { q: line, by }, signal))), get("scores", { q: line, objective }, signal)];
       const [charts, tables, scores] = await Promise.all(reading);
