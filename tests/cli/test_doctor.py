@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import os
 import subprocess
 import sys
 import time
@@ -16,6 +17,7 @@ from tests.support.commands import ask
 from tests.support.left_behind import directory_of, leave_behind
 from tests.support.receiver import OtlpReceiver
 from tests.support.records import made
+from tests.support.rig import in_child
 
 import callspan
 from callspan import open_store
@@ -86,6 +88,18 @@ def test_ship_says_what_could_not_be_delivered(store: str, tmp_path: Path) -> No
     (tmp_path / "calls.db").mkdir()
     answer = ask("--store", store, "ship")
     assert (answer.code, "1 record still waits" in " ".join(answer.out.split())) == (1, True)
+
+
+def test_doctor_says_what_another_user_lacks(store: str) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("only root can be several users")
+
+    def is_told() -> bool:
+        os.setuid(12_345)
+        failed = {one["name"]: one["detail"] for one in checked(store, "stores") if one["state"] == "failed"}
+        return "Permission denied); records wait in" in failed["spool"]
+
+    in_child(is_told)
 
 
 def test_a_store_that_does_not_exist_is_not_made(store: str, tmp_path: Path) -> None:

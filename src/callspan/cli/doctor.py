@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import os
 import platform
 from collections.abc import Iterator
 from importlib import metadata
@@ -335,7 +336,8 @@ def refusal_of(directory: Path) -> str | None:
 
     Tries it with a temporary file: for root, permissions look sufficient even in `/proc` and on read-only mounts.
     """
-    existing = next(parent for parent in (directory, *directory.parents) if parent.exists())
+    # Unlike `exists`, it does not raise below a directory of another user.
+    existing = next(parent for parent in (directory, *directory.parents) if os.access(parent, os.F_OK))
     try:
         with TemporaryFile(dir=existing):
             return None
