@@ -157,13 +157,16 @@ def test_a_file_of_another_application_is_left_alone(tmp_path: Path, monkeypatch
 
 
 @pytest.mark.parametrize(
-    ("url", "why"),
-    [("postgresql://me:word-8@[::1/db", "IPv6 host"), ("postgresql+psycopg://me:word-8@127.0.0.1:9/d", "refused")],
+    ("url", "code", "why"),
+    [
+        ("postgresql://me:word-8@[::1/db", 2, "is not a valid URL"),
+        ("postgresql+psycopg://me:word-8@127.0.0.1:9/d", 1, "refused"),
+    ],
 )
-def test_what_a_driver_refuses_is_named_without_its_password(url: str, why: str) -> None:
+def test_an_unusable_database_is_named_without_its_password(url: str, code: int, why: str) -> None:
     pytest.importorskip("psycopg")
     answer = ask("--store", url, "demo")
-    assert (answer.code, why in answer.err, "word-8" in answer.err) == (1, True, False), answer.err
+    assert (answer.code, why in answer.err, "word-8" in answer.err) == (code, True, False), answer.err
 
 
 def test_live_without_keys_says_what_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
