@@ -146,7 +146,7 @@ const sumsTable = (name, by, found, line) => {
   return h("section.sums", { "aria-label": name, tabindex: "0" }, h("h2", null, name), h("table.numbers", null,
     h("thead", null, h("tr", null, [by, "calls", "failed", "tokens in", "cost", "p50", "p95"].map((one, at) => h("th", { scope: "col", class: at > 1 ? "right" : "" }, one)))),
     h("tbody", null, found.rows.map(row => { const [value] = row.keys, q = value === null ? line : `${line} ${by}:${quoted(value)}`.trim(); return h("tr", null,
-      h("th", { scope: "row" }, value === null ? soft(`no ${by}`) : link(address("calls", null, { q }), value)), h("td", null, share(row.calls, most), " ", count(row.calls)),
+      h("th", { scope: "row" }, value === null ? soft(`no ${by}`) : link(address("calls", null, { q }), value || DASH)), h("td", null, share(row.calls, most), " ", count(row.calls)),
       h("td.right", null,
         row.errors ? (
           value === null ? failedOf(row) : link(address("calls", null, { q: `${q} failed` }), h("span.bad", null, failedOf(row)))
