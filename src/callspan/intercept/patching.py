@@ -232,7 +232,7 @@ class _Patch(msgspec.Struct, eq=False):
         """Restore the original; return False if other code prevents that, so that the hook is still called."""
         if self.code is not None:
             return self.code.remove()
-        is_in_place = _own(self.owner, self.hook.attribute) is self.replacement
+        is_in_place = vars(self.owner).get(self.hook.attribute) is self.replacement
         if is_in_place:
             setattr(self.owner, self.hook.attribute, self.original)
         return is_in_place
@@ -342,7 +342,7 @@ class Patches:
     def _one(self, sdk: Sdk, hook: Hook, module: ModuleType, owner_name: str) -> HookStatus:
         name = ".".join(filter(None, (module.__name__, owner_name, hook.attribute)))
         owner = _defining(_owner(module, owner_name), hook.attribute)
-        original: Any = None if owner is None else _own(owner, hook.attribute)
+        original: Any = None if owner is None else vars(owner)[hook.attribute]
         if owner is None or not _is_method(original):
             return HookStatus(sdk=sdk, name=name, state="missing", without=hook.without)
         patch = self._put(owner, hook, original)
@@ -397,10 +397,6 @@ def _defining(owner: Any, attribute: str) -> Any:
     """Return the class or module whose own dictionary has the attribute, or None."""
     classes = owner.__mro__ if inspect.isclass(owner) else filter(inspect.ismodule, (owner,))
     return next((cls for cls in classes if attribute in vars(cls)), None)
-
-
-def _own(owner: type, attribute: str) -> Any:
-    return vars(owner).get(attribute)
 
 
 def _is_method(found: object) -> bool:
