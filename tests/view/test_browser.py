@@ -208,6 +208,7 @@ def test_by_keyboard_alone(told: Delivery, tab: Open) -> None:
     one.tab.wait_for_selector("mark.hit")
     one.press("g", "a")
     one.tab.wait_for_selector(".row.call")
+    assert one.tab.locator(".row.call[tabindex='0']").count() == 1, "one tab stop"
 
 
 def test_hostile_texts_stay_texts(told: Delivery, tab: Open) -> None:

@@ -92,7 +92,8 @@ export const roving = (box, { rows = "[role=row]:not(.head),[role=treeitem]", ch
     const by = { ArrowDown: 1, ArrowUp: -1, PageDown: 20, PageUp: -20, Home: -1e6, End: 1e6 }[event.key];
     if (by && !event.target.closest("input, select")) { event.preventDefault(); move(by); }
   });
-  const settle = () => { if (!chosen()) { const row = all()[0]; if (row) row.tabIndex = 0; } };
+  // Also of a list that is not on the page yet.
+  const settle = () => { const first = box.querySelector(rows); if (first && !box.querySelector("[tabindex='0']")) first.tabIndex = 0; };
   const clear = () => { chosen()?.removeAttribute("aria-selected"); document.activeElement.blur(); };
   const enter = () => { if (chosen()) open(chosen()); };
   // The keys of a list, and of its marks, which `fits` finds.
