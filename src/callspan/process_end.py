@@ -47,27 +47,26 @@ _DELIVER_S: Final = 2.0
 _AFTER_SPOOL: Final = 50
 
 
-def flush_before(flush: Callable[[float], object]) -> bool:
+def flush_before(flush: Callable[[float], object]) -> None:
     """Call `flush(seconds)` before SIGTERM ends this process; replaces an earlier function.
 
-    Returns False, without any effect, if the application handles the signal or this is not the main thread.
+    No effect if the application handles the signal or this is not the main thread.
     """
     _flushes[:] = [flush]
     in_child(_watch_gunicorn_worker, lambda watch: watch())
-    return _handle()
+    _handle()
 
 
-def _handle() -> bool:
+def _handle() -> None:
     if threading.current_thread() is not threading.main_thread():
-        return False
+        return
     if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
         if _exit_unregistered:
             atexit.register(_at_exit)
             _exit_unregistered.test_and_clear()
         signal.signal(signal.SIGTERM, _end)
-    handler = signal.getsignal(signal.SIGTERM)
-    _watch_uvicorn(getattr(handler, "__self__", None))
-    return handler is _end
+    else:
+        _watch_uvicorn(getattr(signal.getsignal(signal.SIGTERM), "__self__", None))
 
 
 def _watch_gunicorn_worker() -> None:
