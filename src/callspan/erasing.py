@@ -122,7 +122,7 @@ def erase(
     _require_one_selection(selection, some, older_than_ns)
     urls = split_urls(stores)
     sql_stores = _sql_stores(urls, selection)
-    failures = {store: error for url, store in sql_stores.items() if (error := _delivery_error(url)) is not None}
+    failures = {store: error for url, store in sql_stores.items() if (error := _delivery_error(url, urls)) is not None}
     if older_than_ns is not None:
         scope = DeletionScope(older_than_ns=older_than_ns, erased_ns=time.time_ns())
     else:
@@ -166,10 +166,10 @@ def _sql_stores(urls: Sequence[str], selection: CallFilter) -> dict[str, SqlStor
     return stores
 
 
-def _delivery_error(url: str) -> str | None:
+def _delivery_error(url: str, beside: Sequence[str]) -> str | None:
     """Deliver to a store the records that ended processes left; return the error if that fails."""
     try:
-        return leftovers.deliver(url).error
+        return leftovers.deliver(url, beside=beside).error
     except _errors() as error:
         return error_text(error)
 
@@ -178,9 +178,9 @@ def _ids(given: str | Collection[str] | None) -> frozenset[str] | None:
     return None if given is None else frozenset(map(clean, [given] if isinstance(given, str) else given))
 
 
-def _left_in_spool(urls: Iterable[str], scope: DeletionScope, *, dry_run: bool) -> str | None:
+def _left_in_spool(urls: Sequence[str], scope: DeletionScope, *, dry_run: bool) -> str | None:
     """Overwrite the waiting records of a scope; return what remains, or None."""
-    directories = list(dict.fromkeys(directory for url in urls for directory in directories_for(url)))
+    directories = list(dict.fromkeys(directory for url in urls for directory in directories_for(url, urls)))
     try:
         for directory in () if dry_run else directories:
             places.erase(directory, lambda payload: is_in_scope(payload, scope))

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from callspan.stores.reader import Reader
-from callspan.stores.urls import first_readable, readable
+from callspan.stores.urls import first_readable, readable, split_urls
 
 
 def open_store(urls: str | Path | Iterable[str | Path], *, deliver: bool = False) -> Reader:
@@ -36,5 +36,5 @@ def open_store(urls: str | Path | Iterable[str | Path], *, deliver: bool = False
         # Imported here, because that takes longer than opening a store.
         from callspan.delivery import leftovers
 
-        leftovers.deliver(url)
+        leftovers.deliver(url, beside=split_urls(urls))
     return readable([url])[url].reader()

@@ -226,6 +226,26 @@ def test_every_command_that_reads_delivers_first(store: str, tmp_path: Path, lef
         assert (len(again.json), again.err) == (3, "")
 
 
+@pytest.mark.parametrize("read_as", ["with the other", "alone", "in Python"])
+def test_what_waits_beside_another_store_is_delivered(
+    read_as: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Records for a server wait beside the file that is named with it. The environment may name both."""
+    store = f"sqlite:///{tmp_path}/elsewhere/calls.db"
+    both = f"jsonl:///{tmp_path}/calls.jsonl,{store}"
+    leave_behind(both, Records().call())
+    if read_as == "alone":
+        monkeypatch.setenv("CALLSPAN_STORES", both)
+    if read_as == "in Python":
+        callspan.open_store(both, deliver=True).close()
+    else:
+        named = store if read_as == "alone" else both
+        assert str(in_process("--store", both, "doctor", "--json").json).count("; 1 record waits for it") == 2
+        assert len(in_process("--store", named, "calls", "--json").json) == 1
+    shipped = in_process("--store", both, "ship", "--json").json["stores"]
+    assert [one["delivered"] for one in shipped.values()] == [1, 0]
+
+
 def test_what_a_running_process_cannot_deliver_is_reported(store: str, tmp_path: Path) -> None:
     (tmp_path / "calls.db").mkdir()
     process = start(store, 3, "wait")

@@ -14,6 +14,7 @@ from callspan.cli.progress import progress
 from callspan.cli.safe_text import clean
 from callspan.formatting import plural
 from callspan.spool.losses import read_losses
+from callspan.stores import first_readable, split_urls
 from callspan.stores.spools import directories_for
 
 if TYPE_CHECKING:
@@ -25,10 +26,10 @@ _RECHECK_S: Final = 0.25
 class Backlog:
     """The records that wait for the store a command reads."""
 
-    def __init__(self, store: str) -> None:
-        """Raises SettingError for an invalid URL."""
-        self._store = store
-        self._directories: Sequence[Path] = directories_for(self._store)
+    def __init__(self, stores: str) -> None:
+        """`stores` are those of the command, of which it reads the first readable one. Raises SettingError."""
+        self._store, self._beside = first_readable(stores), split_urls(stores)
+        self._directories: Sequence[Path] = directories_for(self._store, self._beside)
         self._error: str | None = None
 
     def deliver(self, *, shown: bool) -> None:
@@ -42,7 +43,7 @@ class Backlog:
         from callspan.delivery import leftovers
 
         with progress("records that ended processes left", shown=shown) as update:
-            result = leftovers.deliver(self._store, progress=update)
+            result = leftovers.deliver(self._store, beside=self._beside, progress=update)
         self._error = result.error
         if result.delivered:
             where = ", ".join(map(str, result.directories))
@@ -75,11 +76,11 @@ class Backlog:
         """Return the waiting segments, except those that a running process is just delivering."""
         from callspan.delivery.leftovers import waiting
 
-        segments = waiting(self._store)
+        segments = waiting(self._store, self._beside)
         if not any(segment.held for segment in segments):
             return segments
         time.sleep(_RECHECK_S)
-        later = {segment.path: segment.records for segment in waiting(self._store)}
+        later = {segment.path: segment.records for segment in waiting(self._store, self._beside)}
         return [segment for segment in segments if not segment.held or later.get(segment.path) == segment.records]
 
     def _losses(self) -> list[str]:

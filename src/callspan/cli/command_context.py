@@ -194,7 +194,7 @@ class CommandContext:
 
     def _delivered(self) -> bool:
         """Deliver waiting records to the store; report those that still wait and return whether there are any."""
-        backlog = Backlog(first_readable(self.store))
+        backlog = Backlog(self.store)
         backlog.deliver(shown=not self.json)
         return backlog.say()
 
@@ -214,7 +214,7 @@ class CommandContext:
         Ignores errors, which the next use of the store reports.
         """
         with suppress(*store_errors(SettingError)):
-            Backlog(first_readable(self.store)).deliver(shown=not self.json)
+            Backlog(self.store).deliver(shown=not self.json)
 
     def files(self) -> list[Path]:
         """Return the files of the stores."""

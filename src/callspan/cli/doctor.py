@@ -8,7 +8,7 @@ import os
 import platform
 from collections.abc import Iterator
 from importlib import metadata
-from itertools import groupby
+from itertools import chain, groupby
 from operator import attrgetter
 from pathlib import Path
 from tempfile import TemporaryFile
@@ -104,7 +104,7 @@ def every_check(stores: str) -> Iterator[Check]:
     yield from _other_instrumentations()
     settings = load({"stores": tuple(split_urls(stores))})
     for url in settings.stores:
-        yield store_state(url)
+        yield store_state(url, settings)
     yield from _foreign_backlogs(settings)
     directory = _spool_directory(settings)
     if directory is not None:
@@ -189,13 +189,13 @@ def _other_instrumentations() -> Iterator[Check]:
         yield Check(area, name, "warning", f"opentelemetry-instrument turns it on: it {others.MEANS}", advice)
 
 
-def store_state(url: str) -> Check:
+def store_state(url: str, settings: Settings) -> Check:
     """Return whether a store accepts records and how many wait for it."""
     from callspan.delivery.leftovers import waiting
 
     state, detail = _try_store(url)
     try:
-        waits = waiting(url)
+        waits = waiting(url, settings=settings)
     except SettingError:
         waits = []
     records = sum(segment.records for segment in waits)
@@ -252,7 +252,8 @@ def _losses(settings: Settings) -> Iterator[Check]:
     """Report lost records and unrecorded requests."""
     from callspan.stores.spools import directories_for
 
-    directories = dict.fromkeys(directory for url in settings.stores for directory in directories_for(url, settings))
+    found = (directories_for(url, (), settings) for url in settings.stores)
+    directories = dict.fromkeys(chain.from_iterable(found))
     for directory in directories:
         yield from _losses_in(directory)
 

@@ -35,8 +35,8 @@ def ship_command(context: CommandContext) -> None:
     for url in urls:
         name = safe_name(url)
         with progress(f"records to {name}", shown=not context.json) as tell:
-            done[name] = leftovers.deliver(url, timeout_s=_TIMEOUT_S, progress=tell)
-        if records := sum(one.records for one in leftovers.waiting(url)):
+            done[name] = leftovers.deliver(url, beside=urls, timeout_s=_TIMEOUT_S, progress=tell)
+        if records := sum(one.records for one in leftovers.waiting(url, urls)):
             left[name] = records
     foreign = [str(path) for path in leftovers.foreign_segments(urls)]
     if context.json:

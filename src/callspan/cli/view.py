@@ -115,7 +115,7 @@ def _write_reward(context: CommandContext, rating: RewardRecord) -> None:
 
 
 def _waiting(context: CommandContext) -> list[str]:
-    return Backlog(first_readable(context.store)).sentences()
+    return Backlog(context.store).sentences()
 
 
 _FILTER_COMMAND: Final = click.Command(

@@ -49,14 +49,19 @@ class Result(msgspec.Struct):
 
 
 def deliver(
-    url: str, *, timeout_s: float = TIMEOUT_S, progress: Progress | None = None, settings: Settings | None = None
+    url: str,
+    *,
+    beside: Sequence[str] = (),
+    timeout_s: float = TIMEOUT_S,
+    progress: Progress | None = None,
+    settings: Settings | None = None,
 ) -> Result:
-    """Deliver the records that wait for a store, unless a running process holds them.
+    """Deliver the records that wait for a store, alone or `beside` others, unless a running process holds them.
 
     `settings` None: those of the environment. Raises SettingError for an invalid URL.
     """
     settings = settings or load(warn=False)
-    store, segments = store_of(url, settings), places.left_segments_in(directories_for(url, settings))
+    store, segments = store_of(url, settings), places.left_segments_in(directories_for(url, beside, settings))
     if not segments:
         return Result()
     return Leftovers(target_of(store), StoreSink(store, settings.prices), timeout_s, progress).deliver(segments)
@@ -128,16 +133,19 @@ class Leftovers:
             add_losses(directory, losses)
 
 
-def waiting(url: str, settings: Settings | None = None) -> list[WaitingSegment]:
-    """Return the segments with records that wait for a store. Raises SettingError for an invalid URL."""
-    target, directories = target_of(find_store(url)), directories_for(url, settings)
+def waiting(url: str, beside: Sequence[str] = (), settings: Settings | None = None) -> list[WaitingSegment]:
+    """Return the segments with records that wait for a store, alone or `beside` others.
+
+    Raises SettingError for an invalid URL.
+    """
+    target, directories = target_of(find_store(url)), directories_for(url, beside, settings)
     return [one for directory in directories for one in places.waiting(directory, target.key(directory.parent))]
 
 
 def other_directories(urls: Sequence[str]) -> Iterator[Path]:
     """Yield the directories with segments that a process with exactly these stores would not deliver."""
     targets = [target_of(find_store(url)) for url in urls]
-    for directory in places.directories_in([root for url in urls for root in roots_for(url)]):
+    for directory in places.directories_in(roots_for(urls)):
         mine = {target.key(directory.parent) for target in targets}
         if not places.keys_of(directory) <= mine and places.segments_in(directory):
             yield directory
@@ -145,5 +153,5 @@ def other_directories(urls: Sequence[str]) -> Iterator[Path]:
 
 def foreign_segments(urls: Sequence[str]) -> list[Path]:
     """Return the segments of other format versions in the directories of these stores."""
-    found = dict.fromkeys(directory for url in urls for directory in directories_for(url))
+    found = dict.fromkeys(directory for url in urls for directory in directories_for(url, urls))
     return [path for directory in found for path in places.foreign_segments_in(directory)]

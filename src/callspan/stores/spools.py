@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-from callspan.settings import Settings, absolute
+from callspan.settings import SettingError, Settings, absolute
 from callspan.settings_loader import load, state_directory
 from callspan.spool.directory import Target, directories_in, directory_of, fallback_roots, files_in, keys_of
 from callspan.stores.protocol import Store
@@ -44,19 +45,24 @@ def spool_directory(settings: Settings, urls: Sequence[str]) -> Path:
     return directory_of(_usual_root(settings, stores), [target_of(store) for store in stores])
 
 
-def roots_for(url: str, settings: Settings | None = None) -> list[Path]:
-    """Return the roots under which records for a store may wait, alone or together with other stores.
+def roots_for(urls: Iterable[str], settings: Settings | None = None) -> list[Path]:
+    """Return the roots under which records for these stores may wait, alone or together with those of the settings.
 
     `settings` None: those of the environment.
     """
-    path, configured = find_store(url).path, (settings or load(warn=False)).spool_dir
-    found = [] if configured is None else [configured]
-    if path is not None:
-        found += sorted(one for one in files_in(path.parent) if one.name.endswith(_SUFFIX))
+    settings = settings or load(warn=False)
+    found = [] if settings.spool_dir is None else [settings.spool_dir]
+    for url in (*urls, *settings.stores):
+        with suppress(SettingError):  # an invalid URL prevents no delivery to another store
+            if (path := find_store(url).path) is not None:
+                found += sorted(one for one in files_in(path.parent) if one.name.endswith(_SUFFIX))
     return [*dict.fromkeys([*found, state_directory() / "spool", *fallback_roots()])]
 
 
-def directories_for(url: str, settings: Settings | None = None) -> list[Path]:
-    """Return the spool directories that list a store. Raises SettingError for an invalid URL."""
-    target = target_of(find_store(url))
-    return [one for one in directories_in(roots_for(url, settings)) if target.key(one.parent) in keys_of(one)]
+def directories_for(url: str, beside: Sequence[str], settings: Settings | None = None) -> list[Path]:
+    """Return the spool directories that list a store, also where the stores named `beside` it are files.
+
+    Raises SettingError for an invalid URL.
+    """
+    target, roots = target_of(find_store(url)), roots_for([url, *beside], settings)
+    return [one for one in directories_in(roots) if target.key(one.parent) in keys_of(one)]
