@@ -158,7 +158,7 @@ PRICES: Final = (
     message("another organisation pays", "0.0075", "bill_to=user_profile", billing_policy=_BILLED_TO),
     message("a credit redeemed", "0.0075", "fallback_credit=redeemed", usage=_CREDIT),
     message("both lives of the cache", "0.011375", usage={**_FRESH, **_BY_LIFE}),
-    message("models declined, one after some output", "0.018", usage={"iterations": _DECLINED}),
+    message("models declined, one after some output", "0.0075", "estimated tokens", usage={"iterations": _DECLINED}),
     message("an answer and a compaction, each too short for the price of long prompts", "0.01255",
             model="claude-haiku-5-5", usage={"input_tokens": 60_000, "iterations": [
                 {"type": "compaction", "input_tokens": 60_000, "output_tokens": 1000}]}),

@@ -33,7 +33,7 @@ class UsageIteration(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_d
     """
 
     kind: str
-    """The provider's name for it: `compaction`, `advisor_message`, or `message` of a model that declined."""
+    """The provider's name for it: `compaction` or `advisor_message`."""
     model: str | None = None
     input_tokens: int | None = None
     output_tokens: int | None = None
@@ -89,7 +89,7 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=T
     cost_estimated: bool = False
     estimated: bool = False
     """Whether a counter was estimated from the text (`estimate_usage`), derived from the total, or contradicted by
-    another counter."""
+    another counter, or those of a model that declined are missing."""
     iterations: list[UsageIteration] = []
     raw: dict[str, object] | None = None
     """The provider's usage object of the last attempt, as received."""

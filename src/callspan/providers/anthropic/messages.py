@@ -1,9 +1,10 @@
 """The Messages endpoint, on every platform: requests and responses of `/v1/messages`, their usage and errors.
 
 `usage.iterations` lists model runs within the server. The top level of `usage` sums those of the answering model. It
-excludes compactions ("tokens are not included in the top-level `usage` fields", `BetaUsage.iterations`), advisors,
-which use another model (`BetaAdvisorMessageIterationUsage`), and models that declined before it, which are charged only
-for what they had written ("refusals and fallback" in Anthropic's documentation).
+excludes compactions ("tokens are not included in the top-level `usage` fields", `BetaUsage.iterations`) and advisors,
+which use another model (`BetaAdvisorMessageIterationUsage`). It also excludes models that declined before it, which are
+charged if they had written something ("refusals and fallback" in Anthropic's documentation): the call has the usage of
+the final answer, marked as estimated, since the SDK's own middleware lists other requests in the same way.
 """
 
 from __future__ import annotations
@@ -220,14 +221,17 @@ def with_iterations(usage: Usage, listed: object) -> Usage:
     """Return the usage including the runs that the top level excludes."""
     given = listed[:_MAX_ITERATIONS] if isinstance(listed, list) else []
     answered = text(of_type(given, _SERVED), "model")
+    is_partial = any(_is_declined(entry, answered) for entry in given)
     runs = [
         UsageIteration(kind=kind, model=text(entry, "model") or None, **_tokens(entry))
         for entry in given
-        if (kind := text(entry, "type")) and kind != _SERVED and (kind != _SAMPLED or _is_declined(entry, answered))
+        if (kind := text(entry, "type")) and kind not in (_SAMPLED, _SERVED)
     ]
-    return with_added(msgspec.structs.replace(usage, iterations=runs), map(usage_of_iteration, runs))
+    usage = msgspec.structs.replace(usage, iterations=runs, estimated=usage.estimated or is_partial)
+    return with_added(usage, map(usage_of_iteration, runs))
 
 
 def _is_declined(run: object, answered: str | None) -> bool:
     """Return whether a model other than the one that answered declined after some output; without any it is free."""
-    return answered is not None and text(run, "model") not in (None, answered) and bool(count(run, "output_tokens"))
+    is_other = text(run, "type") == _SAMPLED and text(run, "model") not in (None, answered)
+    return answered is not None and is_other and bool(count(run, "output_tokens"))
