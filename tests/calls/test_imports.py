@@ -25,6 +25,9 @@ DECLARED = {
     "otlp/providers.py: opentelemetry.sdk._logs.export": "within instrument(otlp=...)",
     "otlp/providers.py: opentelemetry.sdk.metrics": "within instrument(otlp=...)",
     "otlp/providers.py: opentelemetry.sdk.metrics.export": "within instrument(otlp=...)",
+    "sdk_import.py: callspan.fail_open": "within the import, for a variable that is invalid",
+    "sdk_import.py: callspan.safe_urls": "within the import, for a variable that is invalid",
+    "sdk_import.py: logging": "within the import, for a variable that is invalid",
 }
 FIRST_CALLS = """
 import sys, time
