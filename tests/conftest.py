@@ -62,6 +62,12 @@ def pytest_configure() -> None:
     descriptors.watch()
 
 
+@pytest.fixture(autouse=True, scope="session")
+def _own_state(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Nothing is left in the state directory of the user who runs the tests."""
+    os.environ["XDG_STATE_HOME"] = str(tmp_path_factory.mktemp("state"))
+
+
 @pytest.fixture(autouse=True)
 def _no_descriptor_beside_sqlite() -> Iterator[None]:
     """Fail a test in which callspan opens a file by itself that SQLite has open, or had."""

@@ -27,7 +27,7 @@ from callspan.testing import ScriptedProvider
 _GIVEN: set[int] = set()
 BIN = Path(sys.executable).parent
 APPS = ROOT / "tests" / "otel" / "apps"
-_KEPT = ("HOME", "LANG", "TMPDIR", "COVERAGE_PROCESS_START")
+_KEPT = ("HOME", "XDG_STATE_HOME", "LANG", "TMPDIR", "COVERAGE_PROCESS_START")
 
 
 class Stage:
