@@ -410,13 +410,15 @@ def test_two_processes_with_the_same_id_may_create_the_directory_at_once(
 
     def replaced(fresh: Path, name: Path) -> Path:
         monkeypatch.undo()
-        assert spool_of(tmp_path / "spool", one=FileSink(tmp_path / "out")).append(record("theirs"))
+        assert theirs.append(record("theirs"))
         return fresh.replace(name)
 
+    theirs, spool = (spool_of(tmp_path / "spool", one=FileSink(tmp_path / "out")) for _ in range(2))
     monkeypatch.setattr(Path, "replace", replaced)
-    spool = spool_of(tmp_path / "spool", one=FileSink(tmp_path / "out"))
     assert spool.append(record("mine"))
     assert len(places.segments_in(spool.directory)) == 2
+    assert theirs.close(20)
+    assert spool.close(20)
 
 
 def test_a_segment_is_created_although_another_process_tests_its_lock(
