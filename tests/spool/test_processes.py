@@ -27,10 +27,9 @@ from tests.support.rig import (
     spool_of,
     target,
     until,
+    until_left,
 )
 from tests.support.scale import scaled
-
-from callspan.spool import directory as places
 
 ROOT = Path(__file__).parents[2]
 ROUNDS = scaled(2, 12)
@@ -153,9 +152,7 @@ def test_killed_writers_lose_nothing(tmp_path: Path) -> None:
             os.killpg(writer.pid, signal.SIGKILL)
             writer.wait()
     acknowledged = {line for path in tmp_path.glob("acknowledged-*") for line in path.read_text().splitlines() if line}
-    # Forked writers that were killed hold their segments until they have ended.
-    (directory,) = (tmp_path / "spool").iterdir()
-    until(lambda: places.left_segments_in([directory]) == places.segments_in(directory))
+    until_left(tmp_path / "spool")
     for name in ("a", "b"):
         done = deliver_left(tmp_path / "spool", name, SqliteSink(tmp_path / f"{name}.db"), timeout_s=60)
         assert (done.error, done.damaged, done.rejected) == (None, 0, 0)

@@ -152,6 +152,13 @@ def deliver_left(root: Path, name: str, sink: Destination, timeout_s: float = 20
     return Leftovers(store, sink, timeout_s).deliver(places.left_segments_in(listing(root, store)))
 
 
+def until_left(root: Path) -> None:
+    """Wait until no process holds a segment below a root: one that was killed does so until it has ended."""
+    directories = list(root.iterdir())
+    segments = [path for directory in directories for path in places.segments_in(directory)]
+    until(lambda: places.left_segments_in(directories) == segments)
+
+
 def _returning(sink: Destination) -> Callable[[], Destination]:
     return lambda: sink
 
