@@ -358,18 +358,23 @@ class Patches:
             return patch
         if patch is not None and patch.code is None:
             # Code that was put over the earlier hook may still call it: without this, calls would be counted twice.
-            covered = patch.original.__get__(None, owner)
+            covered = _callable(patch.original, owner)
             CodeHook(patch.replacement, lambda _: covered)
         make = partial(hook.make, reads=hook.reads, is_async=hook.is_async)
         if function is not None:
             code = CodeHook(function, make)
             patch = _Patch(owner, hook, code.original, function, code)
         else:
-            # As the class shows it: only so does a wrapper of wrapt find the instance among the arguments.
-            patch = _Patch(owner, hook, original, make(original.__get__(None, owner)))
+            patch = _Patch(owner, hook, original, make(_callable(original, owner)))
             setattr(owner, hook.attribute, patch.replacement)
         self._patches[owner, hook.attribute] = patch
         return patch
+
+
+def _callable(original: Any, owner: type) -> Any:
+    """Return a method to be called with its instance, which a wrapper of wrapt finds only as the class shows it."""
+    # By name, because tracers have copies of wrapt.
+    return original.__get__(None, owner) if hasattr(original, "_self_wrapper") else original
 
 
 def _hooked(sdk: Sdk) -> Mapping[str, _Hooks]:
