@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import FrameType
 
@@ -421,18 +421,24 @@ def test_two_processes_with_the_same_id_may_create_the_directory_at_once(
     assert spool.close(20)
 
 
-def test_a_segment_is_created_although_another_process_tests_its_lock(
+def test_a_segment_is_created_although_another_process_is_stopped_as_it_tests_its_lock(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def tested(path: Path, flags: int) -> int:
-        descriptor = open_private(path, flags)
-        other = os.open(path, os.O_RDONLY)
-        fcntl.flock(other, fcntl.LOCK_EX)
-        threading.Timer(0.05, os.close, [other]).start()
-        return descriptor
+    with ExitStack() as stack:
 
-    monkeypatch.setattr("callspan.spool.segment.open_private", tested)
-    Segment.create(tmp_path, frozenset()).remove()
+        def tested(path: Path, flags: int) -> int:
+            monkeypatch.undo()
+            descriptor = open_private(path, flags)
+            other = os.open(path, os.O_RDONLY)
+            stack.callback(os.close, other)
+            fcntl.flock(other, fcntl.LOCK_EX)
+            return descriptor
+
+        monkeypatch.setattr("callspan.spool.segment.open_private", tested)
+        segment = Segment.create(tmp_path, frozenset())
+        assert is_locked(segment.path)
+        assert list(tmp_path.iterdir()) == [segment.path]
+        segment.remove()
 
 
 def test_another_users_directory_is_neither_read_nor_tidied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

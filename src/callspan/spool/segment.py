@@ -169,11 +169,14 @@ class Segment:
         path = directory / f"{time.time_ns():020d}-{_process(os.getpid())}{OWN_SUFFIX}"
         descriptor = open_private(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_APPEND)
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)  # waits for `is_locked` of another process
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             return cls(path, descriptor, keys, sealed=False)
-        except BaseException:
+        except BaseException as error:
             path.unlink()
             os.close(descriptor)
+            if isinstance(error, BlockingIOError):
+                # Another process just tests whether it is locked, and may be stopped there: the caller must not wait.
+                return cls.create(directory, keys)
             raise
 
     @classmethod
