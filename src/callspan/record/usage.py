@@ -88,8 +88,8 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=T
     cost_usd: Decimal | None = None
     cost_estimated: bool = False
     estimated: bool = False
-    """Whether a counter was estimated from the text (`estimate_usage`), derived from the total, or contradicted by
-    another counter, or those of a model that declined are missing."""
+    """Whether a counter was estimated from the text (`estimate_usage`), derived from the total, contradicted by another
+    counter, or lacks the tokens of a model that declined."""
     iterations: list[UsageIteration] = []
     raw: dict[str, object] | None = None
     """The provider's usage object of the last attempt, as received."""
