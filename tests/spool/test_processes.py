@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import random
 import signal
-import subprocess
-import sys
+import sqlite3
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, suppress
+from collections.abc import Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -21,6 +21,7 @@ from tests.support.rig import (
     HangingSink,
     SqliteSink,
     deliver_left,
+    in_child,
     listing,
     record,
     rows,
@@ -31,39 +32,14 @@ from tests.support.rig import (
 )
 from tests.support.scale import scaled
 
-ROOT = Path(__file__).parents[2]
+from callspan.spool.spool import Spool
+
 ROUNDS = scaled(2, 12)
 MAX_BYTES = 100_000
 FULL = 95
 """Number of 1 KB records that leave no room for a segment."""
-
-
-class Neighbour:
-    """A process with the same stores as the others."""
-
-    def __init__(self, root: Path, dead: str) -> None:
-        program = [sys.executable, "-m", "tests.spool.processes", "neighbour", str(root), dead, str(MAX_BYTES)]
-        self.process = subprocess.Popen(program, cwd=ROOT, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-
-    def tell(self, command: str) -> str:
-        print(command, file=self.process.stdin, flush=True)
-        return self.process.stdout.readline().strip()
-
-    def kill(self) -> None:
-        self.process.kill()
-        self.process.communicate()
-
-
-@pytest.fixture
-def start(tmp_path: Path) -> Iterator[Callable[[str], Neighbour]]:
-    with ExitStack() as running:
-
-        def started(dead: str) -> Neighbour:
-            neighbour = Neighbour(tmp_path, dead)
-            running.callback(neighbour.kill)
-            return neighbour
-
-        yield started
+PACE = 20
+"""Number of records after which a writer waits for the healthy store, far fewer than the cap holds."""
 
 
 def bytes_in(directory: Path) -> int:
@@ -75,44 +51,73 @@ def bytes_in(directory: Path) -> int:
     return found
 
 
+def append(spool: Spool, healthy: FileSink, keys: Sequence[str]) -> bool:
+    """Append a KB for each key, not faster than the healthy store takes them; return whether all were kept."""
+    kept = [spool.append(record(keys[0], 1000))]
+    for at, key in enumerate(keys[1:], 2):
+        kept.append(spool.append(record(key, 1000)))
+        if at % PACE == 0 or key == keys[-1]:
+            until(partial(healthy.has, key))
+    return all(kept)
+
+
+@pytest.fixture
+def _tidy_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("callspan.spool.spool._TIDY_S", 0.0)
+    monkeypatch.setattr("callspan.spool.shipper._IDLE_S", 0.05)
+    monkeypatch.setattr("callspan.spool.shipper._LINGER_S", 0.05)
+    monkeypatch.setattr("callspan.spool.shipper._SEARCH_S", 0.2)
+
+
+@pytest.mark.usefixtures("_tidy_often")
 @pytest.mark.parametrize(
-    ("holder", "dead"), [("idle", "refuses"), ("idle", "hangs"), ("killed", "refuses"), ("gone", "hangs")]
+    ("holder", "dead"),
+    [("idle", DownSink), ("idle", HangingSink), ("killed", DownSink), ("ended", HangingSink)],
 )
-def test_a_healthy_store_gets_all(holder: str, dead: str, tmp_path: Path, start: Callable[[str], Neighbour]) -> None:
-    first, second, third = (start(dead) for _ in range(3))
-    assert first.tell(f"append a {FULL}") == str(FULL)
-    if holder == "killed":
-        first.kill()
-    elif holder == "gone":
-        assert first.tell("close") == "closed"
-    assert second.tell("append b 50") == "50"
-    assert third.tell("append c 150") == "150"
-    assert second.tell("append d 150") == "150"
-    made = [f"a{number}" for number in range(FULL)]
-    made += [f"{name}{number}" for name, count in (("b", 50), ("c", 150), ("d", 150)) for number in range(count)]
+def test_a_healthy_store_gets_all(holder: str, dead: type[FileSink], tmp_path: Path) -> None:
+    """Whoever holds what fills the spool: an idle process, one that was killed, or one that has ended."""
+    healthy = FileSink(tmp_path / "healthy", 100)
+
+    def started() -> Spool:
+        return spool_of(tmp_path / "spool", max_bytes=MAX_BYTES, healthy=healthy, dead=dead(tmp_path / "dead"))
+
+    made = {name: [f"{name}{at}" for at in range(count)] for name, count in (("a", FULL), ("b", 50), ("c", 150))}
+
+    def fill() -> bool:
+        spool = started()
+        if not append(spool, healthy, made["a"]):
+            return False
+        if holder == "killed":
+            os.kill(os.getpid(), signal.SIGKILL)
+        return spool.close(0) is False
+
+    spools = [started() for _ in range(3)]
+    if holder == "idle":
+        assert append(spools[0], healthy, made["a"])
+    else:
+        in_child(fill, signal.SIGKILL if holder == "killed" else 0)
+    for spool, name in zip(spools[1:], "bc", strict=True):
+        assert append(spool, healthy, made[name])
     (directory,) = listing(tmp_path / "spool", target("healthy"))
     until(lambda: bytes_in(directory) <= MAX_BYTES)
-    assert set(FileSink(tmp_path / "healthy").keys()) == set(made)  # a kill may repeat a delivery
-    assert not losses_in(directory).dropped
-    if holder == "idle":
-        assert first.tell("close") == "closed"
-    assert [one.tell("close") for one in (second, third)] == ["closed"] * 2
+    keys = {key for some in made.values() for key in some}
+    assert set(healthy.keys()) == keys  # a kill may repeat a delivery
+    for spool in spools:
+        spool.close(0)
     sink = FileSink(tmp_path / "dead")
 
     def accounts_for_all() -> bool:
         """Deliver leftover records; then the dead store has each record or it was given up."""
         assert deliver_left(tmp_path / "spool", "dead", sink).error is None
-        return len(sink.keys()) + losses_in(directory).given_up["x://dead"].count == len(made)
+        return len(sink.keys()) + losses_in(directory).given_up["x://dead"].count == len(keys)
 
     until(accounts_for_all)
-    assert len(sink.keys()) == len(set(sink.keys()))
+    assert len(sink.keys()) == len(set(sink.keys())) > 30
     assert not losses_in(directory).dropped
-    assert len(sink.keys()) > 30
 
 
-def test_a_backlog_costs_another_store_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("callspan.spool.spool._TIDY_S", 0.0)
-    monkeypatch.setattr("callspan.spool.shipper._IDLE_S", 0.05)
+@pytest.mark.usefixtures("_tidy_often")
+def test_a_backlog_costs_another_store_nothing(tmp_path: Path) -> None:
     behind, down = FileSink(tmp_path / "behind"), DownSink(tmp_path / "down")
     locked = HangingSink(tmp_path / "behind")
     first = spool_of(tmp_path / "spool", max_bytes=MAX_BYTES, behind=locked, down=FileSink(tmp_path / "down"))
@@ -120,10 +125,7 @@ def test_a_backlog_costs_another_store_nothing(tmp_path: Path, monkeypatch: pyte
     assert first.append(record("a", 1000))
     until(lambda: down.has("a"))
     keys = [f"b{number}" for number in range(2 * FULL)]
-    for key in keys:
-        assert second.append(record(key, 1000))
-        if key.endswith("9"):
-            until(partial(behind.has, key))
+    assert append(second, behind, keys)
     until(lambda: bytes_in(first.directory) <= MAX_BYTES)
     locked.freed.set()
     down.up.set()
@@ -136,21 +138,52 @@ def test_a_backlog_costs_another_store_nothing(tmp_path: Path, monkeypatch: pyte
     second.close(5)
 
 
+class FlakySink(SqliteSink):
+    """Fails in one of twenty deliveries."""
+
+    def deliver(self, payloads: Sequence[bytes]) -> None:
+        if random.random() < 0.05:
+            raise sqlite3.OperationalError("flaky")
+        super().deliver(payloads)
+
+
+def start_writer(root: Path, seed: int) -> int:
+    """Append in a process group until it is killed; return its id."""
+    writer = os.fork()
+    if not writer:
+        os.setsid()
+        logging.disable(logging.CRITICAL)
+        try:
+            append_for_ever(root, seed)
+        finally:
+            os._exit(1)
+    return writer
+
+
+def append_for_ever(root: Path, seed: int) -> None:
+    """Append and fork; each process notes in a file what was acknowledged."""
+    chance = random.Random(seed)
+    spool = spool_of(root / "spool", a=FlakySink(root / "a.db"), b=FlakySink(root / "b.db"))
+    for number in range(1_000_000):
+        key = f"{os.getpid()}-{number}"
+        if spool.append(record(key, chance.randrange(20, 2000))):
+            with (root / f"acknowledged-{os.getpid()}").open("ab", buffering=0) as noted:
+                noted.write(f"{key}\n".encode())
+        if number % 50 == 0:
+            time.sleep(0.005)
+        if number in {300, 900}:
+            os.fork()
+
+
 def test_killed_writers_lose_nothing(tmp_path: Path) -> None:
     """They fork, and two stores fail: every acknowledged record is in both stores, once."""
     chance = random.Random(1)
     for round_number in range(ROUNDS):
-        writers = [
-            subprocess.Popen(
-                [sys.executable, "-m", "tests.spool.processes", "victim", str(tmp_path), str(10 * round_number + each)],
-                cwd=ROOT, start_new_session=True, stderr=subprocess.DEVNULL,
-            )
-            for each in range(2)
-        ]  # fmt: skip
+        writers = [start_writer(tmp_path, 10 * round_number + each) for each in range(2)]
         time.sleep(chance.uniform(1.5, 3))
         for writer in writers:
-            os.killpg(writer.pid, signal.SIGKILL)
-            writer.wait()
+            os.killpg(writer, signal.SIGKILL)
+            os.waitpid(writer, 0)
     acknowledged = {line for path in tmp_path.glob("acknowledged-*") for line in path.read_text().splitlines() if line}
     until_left(tmp_path / "spool")
     for name in ("a", "b"):
@@ -159,7 +192,6 @@ def test_killed_writers_lose_nothing(tmp_path: Path) -> None:
         found = rows(tmp_path / f"{name}.db")
         assert len(found) == len(set(found))
         assert acknowledged <= set(found)
-        print(name, len(acknowledged), len(found), len(set(found) - acknowledged))
     # A new, empty segment is kept for a minute: a process may be about to write to it.
     left = (tmp_path / "spool").glob("*/*.segment")
     assert [path for path in left if path.stat().st_size] == []

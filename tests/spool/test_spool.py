@@ -6,14 +6,16 @@ import errno
 import fcntl
 import multiprocessing
 import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from itertools import count
 from pathlib import Path
 from types import FrameType
 
@@ -115,40 +117,30 @@ def test_a_flush_during_which_a_store_begins_to_fail_leaves_pauses(tmp_path: Pat
 def test_appends_in_signal_handlers_are_kept_once(tmp_path: Path) -> None:
     sink = FileSink(tmp_path / "out", 1000)
     spool = spool_of(tmp_path / "spool", one=sink)
-    acknowledged: list[str] = []
+    acknowledged, handled, numbers = list[str](), list[object](), count()
 
-    def append(key: str) -> None:
+    def append() -> None:
+        key = f"k{next(numbers)}"
         if spool.append(record(key)):
             acknowledged.append(key)
 
-    handled = 0
-
     def handler(*_: object) -> None:
-        nonlocal handled
-        handled += 1
-        append(f"h{handled}")
-
-    def other() -> None:
-        for number in range(3000):
-            append(f"t{number}")
+        handled.append(append())
 
     # In CPU time, because on a busy machine signals would arrive faster than handlers end.
     before = signal.signal(signal.SIGPROF, handler)
     signal.setitimer(signal.ITIMER_PROF, 0.001, 0.001)
-    thread = threading.Thread(target=other)
+    thread = threading.Thread(target=lambda: [append() for _ in range(3000)])
     thread.start()
     try:
-        number = 0
-        while number < 8000 or handled <= 20:
-            append(f"m{number}")
-            number += 1
+        while len(acknowledged) < 11_000 or len(handled) <= 20:
+            append()
         thread.join()
     finally:
         signal.setitimer(signal.ITIMER_PROF, 0)
         signal.signal(signal.SIGPROF, before)
     assert spool.close(20)
-    found = sink.keys()
-    assert sorted(found) == sorted(acknowledged)
+    assert sorted(sink.keys()) == sorted(acknowledged)
 
 
 def test_a_fork_beside_a_store_that_hangs_is_quick_and_the_child_records(tmp_path: Path) -> None:
@@ -188,8 +180,13 @@ def test_the_descriptor_is_none_of_the_standard_streams(tmp_path: Path) -> None:
     assert [key_of(line.payload or b"") for line in lines_in(segment.read_bytes(), 0)] == ["a", "b"]
 
 
-def descriptors() -> int:
-    return len([*Path("/proc/self/fd").iterdir()])
+def held_segments(directory: Path) -> int:
+    """The number of its segments that are open, also deleted ones."""
+    found = 0
+    for path in Path("/proc/self/fd").iterdir():
+        with suppress(OSError):
+            found += re.match(rf"{re.escape(str(directory))}/.*\.segment", str(path.readlink())) is not None
+    return found
 
 
 @pytest.fixture
@@ -234,10 +231,10 @@ def test_a_record_with_line_ends_between_its_values_is_one_line(tmp_path: Path) 
 
 def test_a_full_disk_counts_what_it_drops(tmp_path: Path, small_disk: Path) -> None:
     down = DownSink(tmp_path / "out")
-    spool, before = spool_of(small_disk / "spool", one=down), descriptors()
+    spool = spool_of(small_disk / "spool", one=down)
     kept = [spool.append(record(f"k{number}", 1000)) for number in range(1000)]
     assert kept.count(False) > 300
-    assert descriptors() < before + 8
+    assert held_segments(spool.directory) < 8
     time.sleep(2.2)
     assert read_losses(spool.directory).dropped[os.strerror(errno.ENOSPC)].count == kept.count(False)
     down.up.set()
@@ -483,10 +480,25 @@ def test_what_is_given_up_beside_a_store_that_hangs_leaves_no_file(tmp_path: Pat
     assert {path.name for path in spool.directory.iterdir()} == {"stores", "losses"}
 
 
+def as_another_user(root: Path, work: Callable[[], object]) -> None:
+    """Do the work in a child, in this directory, whose parents may be private."""
+    descriptor = os.open(root, os.O_DIRECTORY)
+
+    def there() -> object:
+        os.setuid(12_345)
+        os.fchdir(descriptor)
+        return work()
+
+    in_child(there)
+    os.close(descriptor)
+
+
+only_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can be several users")
+
+
+@only_root
 def test_beside_what_another_user_has_ones_own_is_found(tmp_path: Path) -> None:
     """Several users may share `CALLSPAN_SPOOL_DIR`, and one may temporarily have been root."""
-    if os.geteuid() != 0:
-        pytest.skip("only root can be several users")
     root = tmp_path / "spool"
     for directory in (root, root / "theirs", root / "mine"):
         directory.mkdir()
@@ -496,39 +508,27 @@ def test_beside_what_another_user_has_ones_own_is_found(tmp_path: Path) -> None:
         segment = root / "mine" / f"{name}{OWN_SUFFIX}"
         segment.write_bytes(line_of(record(name)))
         segment.chmod(mode)
-    descriptor = os.open(root, os.O_DIRECTORY)
 
     def finds_mine() -> bool:
-        os.setuid(12_345)
-        os.fchdir(descriptor)  # its parents may be private
         assert [one.name for one in places.directories_in([Path()])] == ["mine"]
         (waits,) = places.waiting(Path("mine"), places.key_of("x://one"))
         return waits.path.name.startswith("b") and waits.records == 1
 
-    in_child(finds_mine)
-    os.close(descriptor)
-
-
-class HangsInParent(HangingSink):
-    """Hangs in deliveries of the process that created it."""
-
-    def __init__(self, path: Path) -> None:
-        super().__init__(path)
-        self.pid = os.getpid()
-
-    def deliver(self, payloads: Sequence[bytes]) -> None:
-        if os.getpid() != self.pid:
-            self.freed.set()
-        super().deliver(payloads)
+    as_another_user(root, finds_mine)
 
 
 def test_a_child_leaves_a_store_alone_to_which_a_closed_spool_still_delivers(tmp_path: Path) -> None:
-    sink = HangsInParent(tmp_path / "out")
+    sink = HangingSink(tmp_path / "out")
     spool = spool_of(tmp_path / "spool", one=sink)
     assert spool.append(record("parent"))
     assert sink.reached.wait(10)
     spool.close(0)
-    in_child(lambda: spool.append(record("child")) and not spool.flush(1) and not sink.has("child"))
+
+    def leaves_it_alone() -> bool:
+        sink.freed.set()  # in the child
+        return spool.append(record("child")) and not spool.flush(1) and not sink.has("child")
+
+    in_child(leaves_it_alone)
     sink.freed.set()
     until(lambda: sink.has("parent"))
 
@@ -617,28 +617,15 @@ def test_many_leftover_segments_take_few_descriptors(tmp_path: Path) -> None:
         first.append(record(f"k{number}"))
         first.close(0)
     assert len(places.segments_in(first.directory)) == 40
-    until(lambda: not _held_segments(first.directory))  # its threads end concurrently
+    until(lambda: not held_segments(first.directory))  # its threads end concurrently
     second = spool_of(tmp_path / "spool", one=down)
     second.append(record("now"))
     until(lambda: second.counters()["retried"] > 2)
-    assert len(_held_segments(first.directory)) <= 9
+    assert held_segments(first.directory) <= 9
     down.up.set()
     until(lambda: second.flush(1) and len(down.keys()) == 41)
     assert second.close(20)
     assert sorted(down.keys()) == sorted([*(f"k{number}" for number in range(40)), "now"])
-
-
-def _held_segments(directory: Path) -> list[Path]:
-    """Open segments in the directory, without those of other tests."""
-    links = [path for path in Path("/proc/self/fd").iterdir() if _link(path).endswith(".segment")]
-    return [path for path in links if _link(path).startswith(f"{directory}/")]
-
-
-def _link(path: Path) -> str:
-    try:
-        return str(path.readlink())
-    except OSError:
-        return ""
 
 
 @pytest.mark.timeout(20)
@@ -689,25 +676,20 @@ def test_no_store_is_opened_for_the_first_time_during_a_fork(tmp_path: Path) -> 
     assert rows(tmp_path / "a.db") == ["k"]
 
 
+@only_root
 def test_the_place_for_a_full_disk_may_be_another_users(tmp_path: Path) -> None:
     """Anyone may create the directory in `/tmp`."""
-    if os.geteuid() != 0:
-        pytest.skip("only root can be several users")
     root = tmp_path / "root"
     root.mkdir()
     for name, owner in (("theirs", 0), ("mine", 12_345)):
         (root / name).mkdir(mode=0o700)
         os.chown(root / name, owner, -1)
-    descriptor = os.open(root, os.O_DIRECTORY)
 
     def records_and_counts() -> bool:
-        os.setuid(12_345)
-        os.fchdir(descriptor)
         spool = spool_of(Path("mine"), fallback=[Path("theirs")], one=FileSink(Path("mine", "out")))
         return spool.append(record("a")) and spool.flush(20) and spool.counters()["spool_bytes"] > 0
 
-    in_child(records_and_counts)
-    os.close(descriptor)
+    as_another_user(root, records_and_counts)
 
 
 def test_no_thread_of_a_closed_spool_waits_for_a_past_fork(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
