@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
-import shutil
 import signal
 import sqlite3
 import subprocess
@@ -23,7 +23,7 @@ from tests.support.calls import QUESTION
 from tests.support.commands import ask as in_process
 from tests.support.left_behind import count_loss, killed, leave_behind, losses_of, of_another_version, start
 from tests.support.processes import plain_environment
-from tests.support.records import Delivery, Records
+from tests.support.records import START_NS, Delivery, Records
 from tests.support.rig import coming_and_going
 from tests.support.scale import scaled
 
@@ -193,13 +193,6 @@ def test_a_store_of_another_format_harms_no_other_and_gets_its_records_once_it_w
 DEAD = "postgresql://me:geheim@127.0.0.1:1/db"
 
 
-@pytest.fixture(params=["", "," + DEAD], ids=["alone", "beside a dead one"])
-def left_behind(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[str, Path]:
-    """The suffix of the store's URL, and a copy of the spool that a killed process left beside it."""
-    killed(f"sqlite:///{tmp_path}/calls.db{request.param}")
-    return request.param, Path(shutil.copytree(tmp_path / "calls.db.spool", tmp_path / "copy"))
-
-
 READING: list[tuple[tuple[str, ...], Callable[[Any], int]]] = [
     (("calls", "--json"), len),
     (("show", "last", "--json"), lambda found: len(found["loose_calls"])),
@@ -211,17 +204,18 @@ READING: list[tuple[tuple[str, ...], Callable[[Any], int]]] = [
 """Reading commands, each with the number of calls that it shows."""
 
 
-def test_every_command_that_reads_delivers_first(store: str, tmp_path: Path, left_behind: tuple[str, Path]) -> None:
-    also, copy = left_behind
+@pytest.mark.parametrize("beside", ["", f",{DEAD}"], ids=["alone", "beside a dead one"])
+def test_every_command_that_reads_delivers_first(tmp_path: Path, beside: str) -> None:
+    records = Records()
     for command, counted in READING:
-        for file in tmp_path.glob("calls.db*"):
-            shutil.rmtree(file) if file.is_dir() else file.unlink()
-        shutil.copytree(copy, tmp_path / "calls.db.spool")
+        store = f"sqlite:///{tmp_path}/{command[0]}.db"
+        made = [records.session("one"), *(records.call(session_id="one") for _ in range(3))]
+        segment = leave_behind(f"{store}{beside}", *made)
         answer = in_process("--store", store, *(word.format(tmp_path) for word in command))
         assert answer.code == 0, answer.err
         assert answer.err.startswith("Delivered "), command
         assert counted(answer.json) == 3, command
-        assert len(segments(tmp_path)) == (1 if also else 0), "it is left to the store that does not have it"
+        assert segment.exists() is bool(beside), "it is left to the store that does not have it"
         again = in_process("--store", store, "calls", "--json")
         assert (len(again.json), again.err) == (3, "")
 
@@ -246,34 +240,23 @@ def test_what_waits_beside_another_store_is_delivered(
     assert [one["delivered"] for one in shipped.values()] == [1, 0]
 
 
-def test_what_a_running_process_cannot_deliver_is_reported(store: str, tmp_path: Path) -> None:
-    (tmp_path / "calls.db").mkdir()
-    process = start(store, 3, "wait")
-    assert process.stdout is not None
-    assert process.stdout.readline() == "ready\n"
-    try:
-        process.send_signal(signal.SIGSTOP)
-        (tmp_path / "calls.db").rmdir()
+def test_what_a_running_process_cannot_deliver_is_reported(store: str) -> None:
+    segment = leave_behind(store, *(Records().call(call_id=ident) for ident in "abc"))
+    with segment.open("rb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
         answer = in_process("--store", store, "calls", "--json")
         assert answer.code == 1
-        # Three calls and the session around them, with two versions.
-        assert "records wait in" in answer.err
+        assert "3 records wait in" in answer.err
         assert "a running process has them" in answer.err
-    finally:
-        process.send_signal(signal.SIGCONT)
-        process.communicate(timeout=60)
     assert len(in_process("--store", store, "calls", "--json").json) == 3
 
 
 def test_a_store_that_takes_nothing_is_read_and_the_reason_reported(store: str, tmp_path: Path) -> None:
-    killed(store)
-    for path in tmp_path.glob("calls.db*"):
-        if path.is_file():
-            path.unlink()
+    leave_behind(store, *(Records().call(call_id=ident) for ident in "abc"))
     (tmp_path / "calls.db").write_bytes(b"not a database, by far" * 100)
     answer = in_process("--store", store, "calls")
     assert answer.code == 1
-    for line, begins in zip(answer.err.splitlines(), ("5 records wait in ", "Error: "), strict=True):
+    for line, begins in zip(answer.err.splitlines(), ("3 records wait in ", "Error: "), strict=True):
         assert line.startswith(begins)
         assert "another kind of file" in line
 
@@ -300,9 +283,9 @@ def test_a_command_deletes_what_a_killed_process_had_delivered(store: str, tmp_p
 @pytest.mark.parametrize("chosen", ["one", "--older-than 2100-01-01"])
 def test_what_waits_is_deleted_from_every_store_and_does_not_come_back(chosen: str, tmp_path: Path) -> None:
     stores = f"sqlite:///{tmp_path}/calls.db,sqlite:///{tmp_path}/other.db"
-    killed(stores)
+    leave_behind(stores, Records().session("one", start_ns=START_NS), Records().call(session_id="one"))
     answer = in_process("--store", stores, "delete", *chosen.split(), "--yes", "--json")
-    assert (answer.code, answer.json["stores"][0]["calls"], answer.json["stores"][0]["sessions"]) == (0, 3, 1)
+    assert (answer.code, answer.json["stores"][0]["calls"], answer.json["stores"][0]["sessions"]) == (0, 1, 1)
     for store in stores.split(","):
         for listed in ("sessions", "calls"):
             assert in_process("--store", store, listed, "--json").json == []
@@ -347,20 +330,12 @@ def next_output(process: subprocess.Popen[str]) -> str:
 
 
 def test_calls_show_as_they_finish_until_it_is_interrupted(tmp_path: Path) -> None:
-    store = f"sqlite:///{tmp_path}/callspan.db"
-    assert record(store, "Before")
-    with followed(tmp_path) as process:
-        assert next_output(process) == "Before"
-        for text in ("One", "Two"):
-            assert record(store, f"{text} \x1b[31m")
-            assert next_output(process).startswith(text)
-
-
-def test_what_killed_processes_leave_meanwhile_shows_too(tmp_path: Path) -> None:
-    """Even if only a spool existed at the start."""
+    """Also what killed processes leave: before it starts, when there is only a spool, and meanwhile."""
     store = f"sqlite:///{tmp_path}/callspan.db"
     killed(store, 1)
     with followed(tmp_path) as process:
         assert next_output(process) == "Hello 0"
+        assert record(store, "One \x1b[31m")
+        assert next_output(process).startswith("One")
         killed(store, 2)
         assert [next_output(process) for _ in range(2)] == ["Hello 0", "Hello 1"]
