@@ -1,6 +1,6 @@
-"""A worker of the soak and of the chaos: makes calls in sessions and notes each one that has returned.
+"""A worker of the soak: makes calls in sessions and notes each one that has returned.
 
-Run as a script: soak_worker.py soak|chaos STORES SPOOL PROVIDER NOTES NAME. SIGUSR1 reloads, SIGTERM ends it.
+Run as a script: soak_worker.py STORES SPOOL PROVIDER NOTES NAME. SIGUSR1 reloads, SIGTERM ends it.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ import openai
 
 import callspan
 
-CAPS = {"soak": 700_000, "chaos": 1 << 30}
-"""Size limits of the spool, which a soak reaches in each outage."""
+CAP = 700_000
+"""Size limit of the spool, which is reached in each outage."""
 PAUSE_S = 0.11
-"""Pause between two calls of the soak, to leave the machine to others."""
+"""Pause between two calls, to leave the machine to others."""
 FILLING = "filling " * 400
 READ_EVERY_S = 30.0
 
@@ -29,8 +29,7 @@ READ_EVERY_S = 30.0
 class Worker:
     """The clients, the settings and the notes of one worker."""
 
-    def __init__(self, mode: str, stores: str, spool: str, provider: str, notes: Path, name: str) -> None:
-        self._cap = CAPS[mode]
+    def __init__(self, stores: str, spool: str, provider: str, notes: Path, name: str) -> None:
         self.stores, self.spool, self.notes = stores.split(","), spool, notes
         self.name = f"{name}-{os.getpid()}"
         self.openai = openai.OpenAI(base_url=f"{provider}/v1", api_key="k", max_retries=0)
@@ -50,7 +49,7 @@ class Worker:
         self.reloading = True
 
     def instrument(self) -> None:
-        callspan.instrument(stores=self.stores, spool_dir=self.spool, spool_max_bytes=self._cap, flush_on_sigterm=False)
+        callspan.instrument(stores=self.stores, spool_dir=self.spool, spool_max_bytes=CAP, flush_on_sigterm=False)
 
     def reload(self) -> None:
         """Close the stores and open them again."""
@@ -80,29 +79,21 @@ class Worker:
                 list(answer)
         self.note("call", key, begun_ns)
 
-    def episode(self, calls: int, pause_s: float) -> None:
+    def episode(self) -> None:
         """Play one session of a few steps."""
         key, begun_ns = self.key(), time.time_ns()
         with callspan.session("soak", session_id=key):
-            for _ in range(calls):
+            for _ in range(4):
                 with callspan.timestep():
                     self.call()
-                time.sleep(pause_s)
+                time.sleep(PAUSE_S)
         self.note("session", key, begun_ns)
-
-    def background(self) -> None:
-        key, begun_ns = self.key(), time.time_ns()
-        with callspan.metadata(run_id=key):
-            answer = self.openai.responses.create(model="m", input=key, background=True)
-        while answer.status not in ("completed", "failed"):
-            answer = self.openai.responses.retrieve(answer.id)
-        self.note("call", key, begun_ns)
 
     def soak(self) -> None:
         """Make calls until the end; read the store from time to time."""
         read_at = time.monotonic()
         while not self.stopping:
-            self.episode(4, PAUSE_S)
+            self.episode()
             if self.reloading:
                 self.reload()
             if time.monotonic() >= read_at:
@@ -110,15 +101,7 @@ class Worker:
                 with closing(callspan.open_store(self.stores[0])) as reader:
                     next(iter(reader.calls()), None)
 
-    def chaos(self) -> None:
-        """Make calls and background responses as fast as possible."""
-        while not self.stopping:
-            self.episode(6, 0.0)
-            self.background()
-            if self.reloading:
-                self.reload()
-
 
 if __name__ == "__main__":
-    mode, stores, spool, provider, notes, name = sys.argv[1:]
-    getattr(Worker(mode, stores, spool, provider, Path(notes), name), mode)()
+    stores, spool, provider, notes, name = sys.argv[1:]
+    Worker(stores, spool, provider, Path(notes), name).soak()
