@@ -68,61 +68,19 @@ def exported(world: World, tmp_path: Path) -> Iterator[Export]:
     return run
 
 
-_STRING = {"type": "string"}
-_NAMED = {"type": "string", "minLength": 1}
-_OBJECT = {"type": "object"}
+_FORMATS: Json = json.loads(Path(__file__).with_name("formats.schema.json").read_text())
 
 
-def _closed(*required: str, **properties: Any) -> dict[str, Any]:
-    """The schema of an object with these properties and no others."""
-    return {"type": "object", "required": [*required], "additionalProperties": False, "properties": properties}
+def _reader(name: str) -> jsonschema.Draft202012Validator:
+    return jsonschema.Draft202012Validator({"$ref": f"#/$defs/{name}", **_FORMATS})
 
 
-def _several(*items: Any, **options: int) -> dict[str, Any]:
-    """The schema of a list of at least one of these items."""
-    return {"type": "array", "minItems": 1, "items": items[0] if len(items) == 1 else {"oneOf": [*items]}, **options}
-
-
-def _message(*roles: str, required: tuple[str, ...] = ("role", "content"), **properties: Any) -> dict[str, Any]:
-    return _closed(*required, role={"enum": [*roles]}, name=_STRING, **properties)
-
-
-_TEXT_PART = _closed("type", "text", type={"const": "text"}, text=_STRING)
-_URL = {"type": "string", "pattern": "^(https?://|data:image/)"}
-_IMAGE_URL = _closed("url", url=_URL, detail={"enum": ["low", "high", "auto"]})
-_IMAGE_PART = _closed("type", "image_url", type={"const": "image_url"}, image_url=_IMAGE_URL)
-_OTHER_PART = {"type": "object", "required": ["type"], "properties": {"type": {"enum": ["input_audio", "file"]}}}
-_TEXTS = {"oneOf": [_STRING, _several(_TEXT_PART)]}
-_CALLED = _closed("name", "arguments", name=_NAMED, arguments=_STRING)
-_TOOL_CALL = _closed("id", "type", "function", id=_NAMED, type={"const": "function"}, function=_CALLED)
-_ASSISTANT = _message(
-    "assistant", content={"oneOf": [{"type": "null"}, *_TEXTS["oneOf"]]}, refusal=_STRING,
-    tool_calls=_several(_TOOL_CALL), weight={"enum": [0, 1]}, required=("role",),
-)  # fmt: skip
-_ANY_MESSAGE = (
-    _message("system", "developer", content=_TEXTS),
-    _message("user", content={"oneOf": [_STRING, _several(_TEXT_PART, _IMAGE_PART, _OTHER_PART)]}),
-    _ASSISTANT,
-    _message("tool", content=_TEXTS, tool_call_id=_STRING, required=("role", "content", "tool_call_id")),
-)
-_FUNCTION = _closed(
-    "name", name={"type": "string", "pattern": "^[a-zA-Z0-9_-]{1,64}$"}, description=_STRING, parameters=_OBJECT,
-    strict={"type": ["boolean", "null"]},
-)  # fmt: skip
-_TOOL = _closed("type", "function", type={"const": "function"}, function=_FUNCTION)
-_ROW = _closed(
-    "messages", messages=_several(*_ANY_MESSAGE), tools=_several(_TOOL), parallel_tool_calls={"type": "boolean"}
-)
-_OUTPUT = _several(_ASSISTANT, maxItems=1)
-_PAIR = _closed(
-    "input", "preferred_output", "non_preferred_output", input=_ROW, preferred_output=_OUTPUT,
-    non_preferred_output=_OUTPUT,
-)  # fmt: skip
+_ROW, _PAIR, _TRAJECTORY = map(_reader, ("row", "pair", "trajectory"))
 
 
 def check_fine_tuning(row: Any) -> None:
     """Raise unless OpenAI's trainer would take the row."""
-    jsonschema.validate(row, _ROW)
+    _ROW.validate(row)
     _check_order(row["messages"])
     assert row["messages"][-1]["role"] == "assistant"
     assert any(m.get("weight", 1) for m in row["messages"] if m["role"] == "assistant"), "nothing to train on"
@@ -131,7 +89,7 @@ def check_fine_tuning(row: Any) -> None:
 
 def check_preference(row: Any) -> None:
     """Raise unless it is a preference pair."""
-    jsonschema.validate(row, _PAIR)
+    _PAIR.validate(row)
     _check_order(row["input"]["messages"])
     assert row["input"]["messages"][-1]["role"] != "assistant"
     assert row["preferred_output"] != row["non_preferred_output"]
@@ -159,54 +117,9 @@ def _check_tools_known(row: dict[str, Any]) -> None:
     assert called <= known
 
 
-_ANY: dict[str, Any] = {}
-_PICTURE = _closed(
-    "media_type", "path", path=_STRING, media_type={"enum": ["image/jpeg", "image/png", "image/gif", "image/webp"]}
-)
-_PARTS = _several(_TEXT_PART, _closed("type", "source", type={"const": "image"}, source=_PICTURE))
-_RESULT = _closed(
-    source_call_id={"type": ["string", "null"]}, content={"oneOf": [{"type": "null"}, _STRING, _PARTS]},
-    subagent_trajectory_ref=_ANY, extra=_OBJECT,
-)  # fmt: skip
-_ATIF_CALL = _closed(
-    "tool_call_id", "function_name", "arguments", tool_call_id=_STRING, function_name=_STRING, arguments=_OBJECT,
-    extra=_OBJECT,
-)  # fmt: skip
-_METRICS = _closed(**dict.fromkeys((
-    "prompt_tokens", "completion_tokens", "cached_tokens", "cost_usd", "prompt_token_ids", "completion_token_ids",
-    "logprobs", "extra",
-), _ANY))  # fmt: skip
-_TOTALS = _closed(**dict.fromkeys((
-    "total_prompt_tokens", "total_completion_tokens", "total_cached_tokens", "total_cost_usd", "total_steps", "extra",
-), _ANY))  # fmt: skip
-_OF_ALL: dict[str, Any] = {
-    "step_id": _ANY, "timestamp": _STRING, "message": {"oneOf": [_STRING, _PARTS]}, "is_copied_context": _ANY,
-    "observation": _closed("results", results={"type": "array", "items": _RESULT}), "llm_call_count": _ANY,
-    "extra": _OBJECT,
-}  # fmt: skip
-_OF_AGENTS: dict[str, Any] = {
-    "model_name": _STRING, "reasoning_effort": _ANY, "reasoning_content": _STRING, "tool_calls": _several(_ATIF_CALL),
-    "metrics": _METRICS,
-}  # fmt: skip
-_STEP = {
-    "oneOf": [
-        _closed("step_id", "source", "message", source={"enum": ["system", "user"]}, **_OF_ALL),
-        _closed("step_id", "source", "message", source={"const": "agent"}, **_OF_ALL, **_OF_AGENTS),
-    ]
-}
-_AGENT = _closed(
-    "name", "version", name=_STRING, version=_STRING, model_name=_STRING, tool_definitions=_ANY, extra=_OBJECT
-)
-_TRAJECTORY = _closed(
-    "schema_version", "agent", "steps", schema_version={"const": "ATIF-v1.7"}, session_id=_STRING,
-    trajectory_id=_STRING, agent=_AGENT, steps=_several(_STEP), notes=_STRING, final_metrics=_TOTALS,
-    continued_trajectory_ref=_ANY, extra=_OBJECT, subagent_trajectories=_ANY,
-)  # fmt: skip
-
-
 def check_trajectory(row: Any) -> None:
     """Raise unless it is a trajectory of ATIF 1.7: unknown keys forbidden, results in the step of their calls."""
-    jsonschema.validate(row, _TRAJECTORY)
+    _TRAJECTORY.validate(row)
     assert [step["step_id"] for step in row["steps"]] == list(range(1, len(row["steps"]) + 1))
     assert row.get("final_metrics", {}).get("total_steps", len(row["steps"])) == len(row["steps"])
     for step in row["steps"]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import json
 from collections import Counter
 from contextlib import closing
@@ -197,131 +196,41 @@ def test_refused_messages_are_counted(world: World, exported: Export, messages: 
     assert found.left_out == ({} if reason is None else {f"row: {reason}": 1})
 
 
-FUNCTION = {"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}
-CUSTOM = {"name": "f", "format": {"type": "text"}}
+CASES: Json = json.loads(Path(__file__).with_name("chat_messages.json").read_text())
 MISSING = {"definition of a tool that was called": 1}
 
 
-@pytest.mark.parametrize(
-    ("tool", "written", "dropped"),
-    [
-        (FUNCTION, FUNCTION, {}),
-        ({"function": FUNCTION["function"]}, FUNCTION, {}),
-        ({"type": "function", "name": "f", "parameters": {}, "strict": None, "description": "d"},
-         {"type": "function", "function": {"name": "f", "parameters": {}, "description": "d"}}, {}),
-        ({"type": "function", "name": "f", "strict": False},
-         {"type": "function", "function": {"name": "f", "strict": False}}, {}),
-        ({"name": "f", "input_schema": {"a": 1}, "description": "d", "cache_control": {}},
-         {"type": "function", "function": {"name": "f", "parameters": {"a": 1}, "description": "d"}}, {}),
-        ({"type": "custom", "name": "f", "input_schema": {}},
-         {"type": "function", "function": {"name": "f", "parameters": {}}}, {}),
-        ({"type": "custom", **CUSTOM}, {"type": "custom", "custom": CUSTOM}, {}),
-        ({"type": "custom", "custom": CUSTOM}, {"type": "custom", "custom": CUSTOM}, {}),
-        ({"type": "web_search"}, None, {"hosted tool: web_search": 1}),
-    ],
-)  # fmt: skip
-def test_definitions_of_tools_of_every_api(
-    world: World, exported: Export, tool: object, written: Any, dropped: dict[str, int]
-) -> None:
-    world.chat([USER], asks("a"), tools=[tool])
+@pytest.mark.parametrize("case", CASES["definitions of tools"], ids=str)
+def test_definitions_of_tools_of_every_api(world: World, exported: Export, case: Json) -> None:
+    world.chat([USER], asks("a"), tools=[case["tool"]])
     found = exported("openai")
-    assert found.rows[0].get("tools", []) == ([] if written is None else [written])
-    assert found.dropped == dropped | ({} if written else MISSING)
+    assert found.rows[0].get("tools", []) == ([case["written"]] if case["written"] else [])
+    assert found.dropped == case.get("dropped", {}) | ({} if case["written"] else MISSING)
 
 
-BYTES = base64.b64encode(b"picture").decode()
-URL = f"data:image/png;base64,{BYTES}"
-PDF = f"data:application/pdf;base64,{BYTES}"
-REFERENCE = {"callspan_media": {"sha256": "0" * 64, "mime": "image/png", "bytes": 9}}
-LINK = {"url": "https://h/x.png"}
-SOUND = {"data": BYTES, "format": "wav"}
-MUSIC = {"data": BYTES, "format": "mp3"}
-
-
-def of_anthropic(kind: str, mime: str) -> Json:
-    return {"type": kind, "source": {"type": "base64", "media_type": mime, "data": BYTES}}
-
-
-@pytest.mark.parametrize(
-    ("api", "part", "written"),
-    [
-        ("chat_completions", {"type": "image_url", "image_url": LINK}, {"image_url": LINK}),
-        ("chat_completions", {"type": "image_url", "image_url": {"url": URL}}, {"image_url": {"url": URL}}),
-        ("chat_completions", {"type": "image_url", "image_url": {"url": REFERENCE}}, "image kept by reference only"),
-        ("chat_completions", {"type": "input_audio", "input_audio": SOUND}, {"input_audio": SOUND}),
-        ("chat_completions", {"type": "input_audio", "input_audio": MUSIC}, {"input_audio": MUSIC}),
-        ("chat_completions", {"type": "audio_url", "audio_url": LINK}, "audio of a kind chat messages cannot hold"),
-        ("chat_completions", {"type": "file", "file": {"file_id": "f"}}, {"file": {"file_id": "f"}}),
-        ("chat_completions", {"type": "file", "file": {"file_data": PDF}}, {"file": {"file_data": PDF}}),
-        ("responses", {"type": "input_image", "image_url": URL}, {"image_url": {"url": URL}}),
-        ("responses", {"type": "input_file", "file_data": PDF}, {"file": {"file_data": PDF}}),
-        ("responses", {"type": "input_file", "file_url": "https://h/x.pdf"},
-         "document of a kind chat messages cannot hold"),
-        ("messages", of_anthropic("image", "image/png"), {"image_url": {"url": URL}}),
-        ("messages", of_anthropic("document", "application/pdf"), {"file": {"file_data": PDF}}),
-    ],
-)  # fmt: skip
-def test_media_are_parts_or_missing(world: World, exported: Export, api: str, part: Any, written: Json | str) -> None:
-    request = {"input" if api == "responses" else "messages": [{"role": "user", "content": [part]}]}
+@pytest.mark.parametrize("case", CASES["media"], ids=str)
+def test_media_are_parts_or_missing(world: World, exported: Export, case: Json) -> None:
+    request = {"input" if case["api"] == "responses" else "messages": [{"role": "user", "content": [case["part"]]}]}
     answers: dict[str, Json] = {
         "chat_completions": {"choices": [{"index": 0, "message": ANSWER}]},
         "responses": {"output": [{"type": "message", **ANSWER}]},
         "messages": ANSWER,
     }
-    world.call(api, request, answers[api])
+    world.call(case["api"], request, answers[case["api"]])
     found = exported("openai")
     content = found.rows[0]["messages"][0]["content"]
-    if isinstance(written, str):
-        assert (content, found.dropped) == ("", {written: 1})
+    if "missing" in case:
+        assert (content, found.dropped) == ("", {case["missing"]: 1})
     else:
-        assert (content, found.dropped) == ([{"type": next(iter(written)), **written}], {})
+        assert (content, found.dropped) == ([case["written"]], {})
 
 
-def chat_answer(**message: Any) -> Json:
-    return {"choices": [{"index": 0, "message": {"role": "assistant", "content": None, **message}}]}
-
-
-def parts_answer(*parts: Json, **items: Json) -> Json:
-    return {"output": [*items.values(), {"type": "message", "role": "assistant", "content": [*parts]}]}
-
-
-def blocks_answer(*blocks: Json) -> Json:
-    return {"role": "assistant", "content": [*blocks]}
-
-
-TEXT_A = {"type": "text", "text": "a"}
-CALL_F = {"type": "function", "function": {"name": "f", "arguments": ""}}
-CALL_C = {"type": "custom", "custom": {"name": "f", "input": "x"}}
-
-
-@pytest.mark.parametrize(
-    ("api", "body", "fields", "dropped"),
-    [
-        ("messages", blocks_answer(TEXT_A, {"type": "text", "text": "b"}), {"content": "ab"}, {}),
-        ("responses", parts_answer({"type": "refusal", "refusal": "no"}, {"type": "refusal", "refusal": "never"}),
-         {"content": None, "refusal": "no\nnever"}, {}),
-        ("messages", blocks_answer({"type": "thinking", "thinking": "hm"}, TEXT_A), {"content": "a"}, {"reasoning": 1}),
-        ("messages", blocks_answer({"type": "thinking", "thinking": "hm", "signature": "s"},
-                                   {"type": "redacted_thinking", "data": "x"}, TEXT_A),
-         {"content": "a"}, {"reasoning": 1, "signatures of reasoning": 1}),
-        ("messages", blocks_answer({**TEXT_A, "citations": [1]}), {"content": "a"}, {"citations": 1}),
-        ("messages", blocks_answer({"type": "new"}, TEXT_A), {"content": "a"}, {"parts of unknown kind": 1}),
-        ("chat_completions", chat_answer(tool_calls=[{"id": "k", **CALL_F}]),
-         {"content": None, "tool_calls": [{"id": "k", **CALL_F, "function": {"name": "f", "arguments": "{}"}}]},
-         MISSING),
-        ("chat_completions", chat_answer(tool_calls=[CALL_C]),
-         {"content": None, "tool_calls": [{"id": "call_1", **CALL_C}]}, MISSING),
-        ("responses", parts_answer({"type": "output_text", "text": "a"}, search={"type": "web_search_call", "id": "k"}),
-         {"content": "a"}, {"hosted tool call: web_search": 1}),
-    ],
-)  # fmt: skip
-def test_an_answer_as_a_chat_message(
-    world: World, exported: Export, api: str, body: Json, fields: Json, dropped: dict[str, int]
-) -> None:
-    world.call(api, {"messages": [USER], "input": "q"}, body)
+@pytest.mark.parametrize("case", CASES["answers"], ids=str)
+def test_an_answer_as_a_chat_message(world: World, exported: Export, case: Json) -> None:
+    world.call(case["api"], {"messages": [USER], "input": "q"}, case["answer"])
     found = exported("openai")
-    assert found.rows[0]["messages"][-1] == {"role": "assistant", "weight": 1} | fields
-    assert found.dropped == dropped
+    assert found.rows[0]["messages"][-1] == {"role": "assistant", "weight": 1} | case["message"]
+    assert found.dropped == case.get("dropped", {})
 
 
 @pytest.mark.parametrize(
@@ -357,7 +266,11 @@ def test_messages_api_becomes_chat_with_results_after_their_calls(world: World, 
         *({"type": "tool_use", "id": one, "name": "look", "input": {"at": one}} for one in ("t1", "t2")),
     ]
     results = [{"type": "tool_result", "tool_use_id": one, "content": f"saw {one}"} for one in ("t2", "t1")]
-    asked = [USER, {"role": "assistant", "content": used}, {"role": "user", "content": [*results, TEXT_A]}]
+    asked = [
+        USER,
+        {"role": "assistant", "content": used},
+        {"role": "user", "content": [*results, {"type": "text", "text": "a"}]},
+    ]
     choice = {"type": "auto", "disable_parallel_tool_use": True}
     tools = [{"name": "look", "input_schema": {"type": "object"}}]
     world.call("messages", {"system": system, "messages": asked, "tools": tools, "tool_choice": choice}, ANSWER)
