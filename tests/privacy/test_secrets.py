@@ -6,6 +6,7 @@ import json
 import re
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Final
 
 import msgspec
@@ -34,65 +35,18 @@ from callspan.records import CallRecord, ErrorInfo, EventRecord, Record, Request
 from callspan.safe_urls import without_passwords
 from callspan.sdk_profiles import PROFILES
 
-PREFIXES = ["ek", "gsk", "hf", "ghp", "gho", "ghs", "r8", "pplx", "xai", "csk", "tvly", "nvapi", "fw", "whsec"]
+DATA: dict[str, Any] = json.loads(Path(__file__).with_name("secrets.json").read_text())
 KEYS = [
-    *(f"{prefix}{joint}abcdefgh12345678" for prefix in PREFIXES for joint in "_-"),
-    "sk-proj-abcdefghijklmnop1234567890",
-    "sk-ant-api03-abcdefghijklmnop",
-    "sk-or-v1-0123456789abcdef",
-    "AIzaSyA1234567890abcdefghijk",
-    "AKIAIOSFODNN7EXAMPLE",
-    "ASIAIOSFODNN7EXAMPLE",
-    "ya29.a0AfH6SMBx-1234567890_abc",
-    "github_pat_11ABCDEFG0123456789abc",
-    "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0In0.abcdefgh",
+    *(f"{prefix}{joint}abcdefgh12345678" for prefix in DATA["prefixes of keys"] for joint in "_-"),
+    *DATA["keys"],
 ]
 KEY_FORMS = ("{}", "Incorrect key: {} is wrong", '{{"key": "{}"}}', "({})")
 BLANKS = [chr(code) for code in range(0x3100) if chr(code).isspace()]
-LABELLED = (
-    "Authorization: Bearer «abc.def-123»",
-    "https://h/?X-Amz-Signature=«ab»&X-Amz-Credential=«c»",
-    "https://h/?X-Amz-Security-Token=«abc»",
-    "https://h/?token=«abc»&design=x&encode=y",
-    "passwd=«hunter2x», private_key: «abcdefgh»",
-    "session_token=«abcdefgh» AWS_SECRET_ACCESS_KEY=«abcdefgh»",
-    "MY_API_KEY=«abcdefgh» x-goog-api-key: «abcdefgh»",
-    "«xoxb-1234567890-abcdef» «sk_live_abcdefgh1234»",
-    "«-----BEGIN RSA PRIVATE KEY-----\nMIIabc\n-----END RSA PRIVATE KEY-----» x",
-    "the token 'abcdefgh' of the answer, 512 tokens: too many",
-    "token: «abcdefgh»",
-    "sent:\r\n> Token: «abcdefgh»\r\n> a: b",
-    "no: x-vault-token: «abcdefgh.»",
-    "{'X-Custom-Token': '«abcdefgh»'}",
-    "Unexpected token: identifier",
-    "'x-api-key': '«abcdef123456»'",
-    "api_key=«abcdef123456»&x=1",
-    "bearer «abcdef123456»",
-    "GET https://host/v1?key=«abc»&x=1",
-    "https://host/?access_token=«abc»",
-    "Basic «dXNlcjpwdw==» refused",
-    "Authorization: Token «abcdef123456»",
-    "authorization: ApiKey «abcdef123456»",
-    "Authorization=Basic «dXNlcjpwdw==»",
-    "client_secret: «abcdef123456»",
-    "access-token = «abcdef123456»",
-    "password: «hunter2x»",
-    "API key provided: «abcdef123456.»",
-    "password: short",
-    "https://host/?a=1&sig=«abc»&b=2",
-    "https://host/?signature=«abc»#f",
-    "https://host/?code=«abc»",
-    "https://host/?password=«abc»",
-    "https://host/?secret=«abc»",
-    "https://host/?subscription-key=«abc»",
-    "no secret in here: rate limit of 5 reached",
-)
 TEXTS = [
     *(form.format(f"«{key}»") for key in KEYS for form in KEY_FORMS),
-    # Words that only begin like a key.
-    *("sk-short", "hf_short", "AKIA1234", "eyJhbGci.short", "github_pat_short", "task-force-nine"),
+    *DATA["words that only begin like a key"],
     *(f"sent:\n{blank}token: «abcdefgh»" for blank in BLANKS),
-    *LABELLED,
+    *DATA["labelled"],
 ]
 """Texts in which the marked parts are secrets."""
 
@@ -107,45 +61,15 @@ def test_credentials_of_urls_are_taken_out() -> None:
     assert mask_text("https://user:hunter2@host/v1 failed") == "https://host/v1 failed"
 
 
-SECRET_NAMES = """
-    api_key apiKey x-api-key Authorization Proxy-Authorization authorization_token auth_token access_token
-    refresh_token bearer_token azure_ad_token aws_session_token aws_secret_key aws_secret_access_key secret
-    secret_key client_secret webhook_secret password credentials cookie Set-Cookie token private_key passwd
-    passphrase session_token x-goog-api-key subscription_key Ocp-Apim-Subscription-Key X-Amz-Signature
-    X-Amz-Security-Token x-amz-credential pwd DB_PWD dbPwd bearer signing_key signingKey otp smsOtp
-    accessKeyId AWS_ACCESS_KEY_ID webhookSigningKey encryption-key personal_access_token csrfToken jwt
-    passcode api_keys sas OPENAI_API_KEY my_service_api_key db_password id_token connection_string
-    x-functions-key secrets passwords dbPasswords cookies
-"""
-ALL_NAMES = [*SECRET_NAMES.split(), *(name.upper() for name in SECRET_NAMES.split() if name.islower())]
-HARMLESS_NAMES = """
-    key tokens prompt_cache_key max_tokens secretary api cookies_eaten option pwdx key_id bearers adopt primary_key
-    foreign_key_id keyboard
-"""
-HEADERS = {"X-Anything": MASK, "X-Number": MASK}
+SECRET_NAMES: list[str] = DATA["names"]
+ALL_NAMES = [*SECRET_NAMES, *(name.upper() for name in SECRET_NAMES if name.islower())]
 SETTINGS: list[tuple[dict[str, object], dict[str, object] | None]] = [
     *(({name: "plain", "deep": [{name: "plain"}]}, {name: MASK, "deep": [{name: MASK}]})
       for name in ALL_NAMES),
     *(({name: ["plain", 3, {"id": 7, name: ["plain"]}]}, {name: [MASK, MASK, {"id": 7, name: [MASK]}]})
-      for name in SECRET_NAMES.split()),
-    *(({name: {"X-Anything": "v", "X-Number": 3}}, {name: HEADERS})
-      for name in ("headers", "extra_headers", "default_headers", "Extra-Headers", "http_headers")),
-    ({"domain_secrets": [{"value": "plain", "port": 3}]}, {"domain_secrets": [{"value": MASK, "port": 3}]}),
-    ({"cookies": {"sid": "plain"}, "mode": "x"}, {"cookies": {"sid": MASK}, "mode": "x"}),
-    ({"type": "api_key", "key": "plain"}, {"type": "api_key", "key": MASK}),
-    *(({name: "X-Api-Key", "value": "plain"}, {name: "X-Api-Key", "value": MASK}) for name in ("name", "key")),
-    ({"properties": {"password": "plain"}}, {"properties": {"password": MASK}}),
-    *(({name: {"headers": {"type": "object"}, "Credentials": {"$ref": "#"}, "api_key": {"title": "Key"}}}, None)
-      for name in ("properties", "$defs", "definitions")),
-    ({"base_url": "https://u:p@host/v1?api-key=z&a=1"}, {"base_url": f"https://host/v1?api-key={MASK}&a=1"}),
-    ({"type": "mcp", "server_url": "https://u:p@mcp.example.com/s/4f9d0c7e-1b/mcp/?x=1#4f9d"},
-     {"type": "mcp", "server_url": f"https://mcp.example.com/s/{MASK}/mcp/?x={MASK}#{MASK}"}),
-    *(({name: "plain"}, None) for name in HARMLESS_NAMES.split()),
-    ({"headers": ["X-Anything"]}, None),
-    ({"type": "mcp", "server_url": "https://mcp.example.com:8443/v1/teams/sse"}, None),
-    ({"type": "image", "url": "https://cdn.test/4f9d0c7e1b.png"}, None),
-    ({"api_key": MASK, "api_key_count": 3, "password": False, "url": "https://host/v1?a=1", "many": [1, "x"]}, None),
-    ({"max_tokens": 5, "token": 7, "pinned": 3, "spin": 2, "logit_bias": {"50256": -100}}, None),
+      for name in SECRET_NAMES),
+    *(({name: "plain"}, None) for name in DATA["harmless names"]),
+    *((one["given"], one.get("masked")) for one in DATA["settings"]),
 ]  # fmt: skip
 """Settings, and what they are masked; None for those without a secret."""
 
@@ -197,26 +121,12 @@ def kept(record: Record, **settings: Any) -> Any:
     return caller_processors(Settings(**settings)).process(record).record
 
 
-TOOL = {"type": "mcp", "server_label": "s"}
-GUARDED = {"tools": [{**TOOL, "headers": {"X-Key": "plainsecret"}}]}
-CREDENTIALS: list[tuple[str, dict[str, Any]]] = [
-    ("responses", GUARDED),
-    ("responses", {"tools": [{**TOOL, "authorization": "plainsecret"}]}),
-    ("responses", {"tools": [{**TOOL, "server_url": "https://mcp.test/s/a1plainsecretZ9/mcp"}]}),
-    ("responses", {"tools": [{**TOOL, "server_url": "https://mcp.test/sse#plainsecret"}]}),
-    ("responses", {"tools": [{**TOOL, "signingKey": "plainsecret", "token": "plainsecret"}]}),
-    ("chat_completions", {"tools": [{**TOOL, "authorization": "plainsecret"}]}),
-    ("chat_completions", {"tools": [{**TOOL, "server_url": "https://u:plainsecret@h/mcp"}]}),
-    ("chat_completions", {"functions": [{"name": "f", "api_key": "plainsecret"}]}),
-    ("chat_completions", {"tools": [{**TOOL, "secrets": ["plainsecretZ9"]}]}),
-    ("messages", {"mcp_servers": [{"name": "s", "authorization_token": "plainsecret"}]}),
-    ("messages", {"mcp_servers": [{"type": "url", "name": "s", "url": "https://mcp.test/a1plainsecretZ9"}]}),
-    ("messages", {"mcp_servers": [{"type": "url", "name": "s", "url": "https://mcp.test/sse?k=plainsecret"}]}),
-]
+GUARDED = {"tools": [{"type": "mcp", "server_label": "s", "headers": {"X-Key": "plainsecret"}}]}
 
 
-@pytest.mark.parametrize(("api", "setting"), CREDENTIALS)
-def test_credentials_are_masked_in_the_body_and_content_stays_exact(api: str, setting: dict[str, Any]) -> None:
+@pytest.mark.parametrize("credential", DATA["credentials"], ids=str)
+def test_credentials_are_masked_in_the_body_and_content_stays_exact(credential: dict[str, Any]) -> None:
+    api, setting = credential["api"], credential["sent"]
     content = {name: [{"password": "spoken"}] for name in ("messages", "input", "prompt", "system", "instructions")}
     params = {key: value for key, value in setting.items() if key != "tools"}
     # Anthropic's servers stand beside the tools, and there need not be any.
