@@ -11,7 +11,6 @@ import openai
 import pytest
 from opentelemetry.sdk.trace import ReadableSpan
 
-import callspan
 from callspan.agent import misuse, runtime
 from callspan.agent.episode import EPISODES, OPEN_STEPS, forgotten
 from callspan.fail_open import failures, forget_failures
@@ -99,25 +98,17 @@ def seen(caplog: pytest.LogCaptureFixture) -> Iterator[Seen]:
 
 
 @pytest.fixture
-def chat(provider: ScriptedProvider) -> Iterator[Callable[..., None]]:
+def chat(provider: ScriptedProvider, client: openai.OpenAI) -> Callable[..., None]:
     """Make a chat completion that gets this answer."""
-    with openai.OpenAI(api_key="k", base_url=provider.openai_url, max_retries=0) as client:
 
-        def call(answer: str, messages: list[Any] | None = None, **given: Any) -> None:
-            provider.reply(text=answer)
-            sent = messages or [{"role": "user", "content": answer}]
-            made = client.chat.completions.create(model="gpt-5", messages=sent, **given)
-            if given.get("stream"):
-                list(made)
+    def call(answer: str, messages: list[Any] | None = None, **given: Any) -> None:
+        provider.reply(text=answer)
+        sent = messages or [{"role": "user", "content": answer}]
+        made = client.chat.completions.create(model="gpt-5", messages=sent, **given)
+        if given.get("stream"):
+            list(made)
 
-        yield call
-
-
-@pytest.fixture
-def switched_off() -> Iterator[None]:
-    handle = callspan.instrument(enabled=False)
-    yield
-    handle.uninstrument()
+    return call
 
 
 @pytest.fixture

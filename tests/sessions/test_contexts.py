@@ -10,32 +10,28 @@ import inspect
 import json
 import os
 import signal
-import subprocess
 import sys
-import textwrap
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from functools import partial
 from pathlib import Path
 from types import AsyncGeneratorType, CoroutineType, GeneratorType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from weakref import WeakSet
 
+import msgspec
 import pytest
 from opentelemetry.context import get_current
-from tests.sessions.conftest import parent_of
+from tests.sessions.conftest import Seen, parent_of
+from tests.support.processes import ran
 from tests.support.scale import scaled
 
 import callspan
-from callspan import copy_context, current_session, current_timestep, metadata, session, timestep, tool
-from callspan.records import EventRecord, SessionRecord, TimestepRecord
-from callspan.stores import Reader
-from callspan.testing import ScriptedProvider, capture
-
-if TYPE_CHECKING:
-    from tests.sessions.conftest import Seen
+from callspan import Handle, copy_context, current_session, current_timestep, metadata, session, timestep, tool
+from callspan.records import SessionRecord, TimestepRecord
+from callspan.testing import capture
 
 
 def test_many_concurrent_async_sessions_never_mix() -> None:
@@ -434,96 +430,75 @@ def test_sessions_may_end_in_the_order_they_started_or_be_current_in_turn(seen: 
     assert third.state == "ended"
 
 
-def read(url: str) -> closing[Reader]:
-    """The store, with what a dead process left behind, as for any next process."""
-    return closing(callspan.open_store(url, deliver=True))
-
-
-def run(program: str, *arguments: str) -> subprocess.Popen[bytes]:
-    return subprocess.Popen([sys.executable, "-c", textwrap.dedent(program), *arguments])
-
-
 VICTIM = """
-    import os, signal, sys
-    import callspan, openai
-    callspan.instrument(stores=sys.argv[1])
-    client = openai.OpenAI(base_url=sys.argv[2], api_key="k")
-    with callspan.session("doomed", session_id="doomed", metadata={"seed": 7}) as own:
-        own.observation("start")
-        for index in range(3):
-            with own.timestep() as step:
-                client.chat.completions.create(model="m", messages=[{"role": "user", "content": str(index)}])
-                step.action(index)
-                step.update(metadata={"at": index})
-                if index == 2:
-                    with step.tool("dig", arguments={"depth": 9}):
-                        os.kill(os.getpid(), signal.SIGKILL)
-                step.environment(index, reward=1.0)
+import os, signal, sys
+import callspan
+callspan.instrument(stores=sys.argv[1])
+with callspan.session("doomed", session_id="doomed") as own:
+    for index in range(3):
+        with own.timestep() as step:
+            with callspan.record_call(provider="mine"):
+                pass
+            step.action(index)
+            step.update(metadata={"at": index})
+            if index == 2:
+                with step.tool("dig", arguments={"depth": 9}):
+                    os.kill(os.getpid(), signal.SIGKILL)
+            step.environment(index, reward=1.0)
 """
 
 
-def test_a_killed_process_leaves_everything_so_far_and_the_session_interrupted(
-    tmp_path: Path, provider: ScriptedProvider
-) -> None:
-    store = f"sqlite:///{tmp_path / 'records.db'}"
-    assert run(VICTIM, store, provider.openai_url).wait(60) == -signal.SIGKILL
-    with read(store) as reader:
+def test_a_killed_process_leaves_everything_so_far_and_the_session_interrupted(tmp_path: Path, store: str) -> None:
+    ran("-c", VICTIM, store, cwd=tmp_path, code=-signal.SIGKILL)
+    with closing(callspan.open_store(store, deliver=True)) as reader:
         summary = reader.session("doomed")
         assert summary is not None
         assert (summary.session.outcome, summary.session.end_ns) == ("interrupted", None)
-        assert summary.session.metadata == {"seed": 7}
         assert (summary.timesteps, summary.calls, summary.reward) == (3, 3, 2.0)
         steps = list(reader.timesteps("doomed"))
-        assert [(step.index, step.outcome) for step in steps] == [(0, "success"), (1, "success"), (2, None)]
-        assert steps[2].metadata == {"at": 2}
-        *_, action, tool = reader.events("doomed")
-    assert isinstance(action, EventRecord)
-    assert isinstance(tool, EventRecord)
-    assert (action.event_type, action.data) == ("action", 2)
-    assert (tool.event_type, tool.name, tool.data) == ("tool_start", "dig", {"arguments": {"depth": 9}})
+        *_, action, dig = map(msgspec.structs.asdict, reader.events("doomed"))
+    assert [(step.outcome, step.metadata["at"]) for step in steps] == [("success", 0), ("success", 1), (None, 2)]
+    assert (action["event_type"], action["data"]) == ("action", 2)
+    assert (dig["event_type"], dig["name"], dig["data"]) == ("tool_start", "dig", {"arguments": {"depth": 9}})
 
 
 WORKER = """
-    import json, sys
-    import callspan, openai
-    handle = callspan.instrument(stores=sys.argv[1])
-    client = openai.OpenAI(base_url=sys.argv[2], api_key="k")
-    with callspan.session(carrier=json.loads(sys.argv[3])) as own:
-        for index in range(10):
-            with own.timestep() as step:
-                client.chat.completions.create(model="m", messages=[{"role": "user", "content": sys.argv[4]}])
-                step.environment(index, reward=0.5)
-        own.update(metadata={sys.argv[4]: True})
-    handle.uninstrument()
+import json, sys
+import callspan
+handle = callspan.instrument(stores=sys.argv[1])
+with callspan.session(carrier=json.loads(sys.argv[2])) as own:
+    for index in range(10):
+        with own.timestep() as step:
+            with callspan.record_call(provider="mine"):
+                pass
+            step.environment(index, reward=0.5)
+    own.update(metadata={sys.argv[3]: True})
+handle.uninstrument()
 """
 
 
-def test_two_processes_add_steps_to_one_session_at_once(tmp_path: Path, provider: ScriptedProvider) -> None:
-    store = f"sqlite:///{tmp_path / 'shared.db'}"
-    handle = callspan.instrument(stores=store)
-    try:
-        with callspan.session("shared", metadata={"seed": 7}) as own:
-            with own.timestep():
-                pass
-            carrier = json.dumps(own.carrier())
-            workers = [run(WORKER, store, provider.openai_url, carrier, name) for name in ("left", "right")]
-            assert [worker.wait(60) for worker in workers] == [0, 0]
-            own.outcome(success=True)
-    finally:
-        handle.uninstrument()
-    with read(store) as reader:
+def test_two_processes_add_steps_to_one_session_at_once(
+    tmp_path: Path, store: str, instrumented: Callable[..., Handle]
+) -> None:
+    handle = instrumented(stores=store)
+    with session("shared", metadata={"seed": 7}) as own, ThreadPoolExecutor(2) as pool:
+        with own.timestep():
+            pass
+        worker = partial(ran, "-c", WORKER, store, json.dumps(own.carrier()), cwd=tmp_path)
+        assert [done.stderr for done in pool.map(worker, ("left", "right"))] == ["", ""]
+        own.outcome(success=True)
+    handle.force_flush()
+    with closing(callspan.open_store(store)) as reader:
         summary = reader.session(own.id)
-        assert summary is not None
-        assert (summary.timesteps, summary.calls, summary.events, summary.reward) == (21, 20, 20, 10.0)
-        assert summary.session.metadata == {"seed": 7, "left": True, "right": True}
-        assert (summary.session.name, summary.session.outcome, summary.session.success) == ("shared", "success", True)
-        assert summary.session.pid == os.getpid()
-        steps = list(reader.timesteps(own.id))
-        assert sorted(step.index for step in steps) == sorted([0, *range(10), *range(10)])
-        assert len({step.trace_id for step in steps}) == 1
-        calls = list(reader.calls())
-    own_steps = {step.timestep_id for step in steps}
-    assert {call.place.timestep_id for call in calls} < own_steps
+        steps, calls = list(reader.timesteps(own.id)), list(reader.calls())
+    assert summary is not None
+    assert (summary.timesteps, summary.calls, summary.events, summary.reward) == (21, 20, 20, 10.0)
+    assert summary.session.metadata == {"seed": 7, "left": True, "right": True}
+    assert (summary.session.name, summary.session.outcome, summary.session.success) == ("shared", "success", True)
+    assert summary.session.pid == os.getpid()
+    assert sorted(step.index for step in steps) == sorted([0, *range(10), *range(10)])
+    assert len({step.trace_id for step in steps}) == 1
+    assert {call.place.timestep_id for call in calls} < {step.timestep_id for step in steps}
     assert len({call.pid for call in calls}) == 2
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from tests.sessions.conftest import failed, parent_of
+from tests.sessions.conftest import Seen, failed, parent_of
 
 from callspan import current_session, current_timestep, metadata, session
 from callspan.records import EventRecord, MessageRecord, SessionRecord, TimestepRecord
@@ -18,8 +18,6 @@ gymnasium = pytest.importorskip("gymnasium", reason="needs gymnasium")
 np = pytest.importorskip("numpy", reason="needs numpy")
 
 if TYPE_CHECKING:
-    from tests.sessions.conftest import Seen
-
     from callspan.environments.gymnasium import Traced
 
 WAY = [1, 1, 2, 1, 2, 2]
@@ -29,11 +27,10 @@ WAY = [1, 1, 2, 1, 2, 2]
 class Corridor(gymnasium.Env[Any, Any]):
     """Ends after `length` steps, with a reward of 1 each; observations say where one is, and how often reset."""
 
-    def __init__(self, length: int = 3, *, truncates: bool = False) -> None:
+    def __init__(self, length: int = 3) -> None:
         self.observation_space = gymnasium.spaces.Box(0, 100, (2,), np.float64)
         self.action_space = gymnasium.spaces.Discrete(9)
-        self.length, self.truncates = length, truncates
-        self.resets = self.place = 0
+        self.length, self.resets, self.place = length, 0, 0
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         super().reset(seed=seed)
@@ -45,8 +42,7 @@ class Corridor(gymnasium.Env[Any, Any]):
         if action == 8:
             raise ValueError("no way")
         self.place += 1
-        over = self.place == self.length
-        return np.array([self.resets, self.place]), 1.0, over and not self.truncates, over and self.truncates, {}
+        return np.array([self.resets, self.place]), 1.0, self.place == self.length, False, {}
 
 
 def traced(env: Any, **settings: Any) -> Traced:

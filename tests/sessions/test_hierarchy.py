@@ -6,48 +6,30 @@ from collections import Counter
 from contextlib import ExitStack
 from datetime import datetime, timedelta, timezone
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 import pytest
 from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.trace import NonRecordingSpan, SpanContext, SpanKind, StatusCode, TraceFlags, use_span
-from tests.sessions.conftest import parent_of
+from opentelemetry.trace import NonRecordingSpan, SpanContext, StatusCode, TraceFlags, use_span
+from tests.sessions.conftest import Seen, parent_of
 from tests.support.programs import REMOTE
 from tests.support.records import SECOND
 
 from callspan import add_callback, current_session, current_timestep, feedback, metadata, reward, session, tool
 from callspan.records import EventRecord, MessageRecord, Record, RewardRecord, SessionRecord, TimestepRecord
 
-if TYPE_CHECKING:
-    from tests.sessions.conftest import Seen
 
-
-def test_an_episode_becomes_a_tree_of_spans(seen: Seen) -> None:
-    """Spans of the user are between those of callspan."""
-    with (
-        session("gridworld", session_id="s1", user_id="u1", metadata={"seed": 7}) as episode,
-        TracerProvider().get_tracer("app").start_as_current_span("mine") as mine,
-    ):
+def test_spans_of_the_user_are_between_those_of_a_session(seen: Seen) -> None:
+    mine = TracerProvider().get_tracer("app")
+    with session("gridworld") as episode, mine.start_as_current_span("mine") as between:
         for number in range(3):
-            with episode.timestep(step_id=f"turn-{number}") as step, step.tool("move", arguments={"to": 3}) as moved:
-                moved.result = "ok"
-    root = seen.the("invoke_workflow gridworld")
-    steps, tools = seen.named("timestep"), seen.named("execute_tool move")
-    assert [parent_of(step) for step in steps] == [mine.get_span_context().span_id] * 3
-    assert parent_of(mine) == root.context.span_id
-    assert [parent_of(run) for run in tools] == [step.context.span_id for step in steps]
+            with episode.timestep(step_id=f"turn-{number}"):
+                pass
+    steps = seen.named("timestep")
+    assert [parent_of(step) for step in steps] == [between.get_span_context().span_id] * 3
+    assert parent_of(between) == seen.the("invoke_workflow gridworld").context.span_id
     assert [step.attributes["callspan.step.index"] for step in steps] == [0, 1, 2]
-    assert [step.attributes["callspan.step.user_id"] for step in steps] == ["turn-0", "turn-1", "turn-2"]
-    assert {span.kind for span in seen.spans} == {SpanKind.INTERNAL}
-    assert {span.attributes["session.id"] for span in seen.spans} == {"s1"}
-    assert {span.attributes["gen_ai.conversation.id"] for span in seen.spans} == {"s1"}
-    expected = {
-        "gen_ai.operation.name": "invoke_workflow", "gen_ai.workflow.name": "gridworld",
-        "openinference.span.kind": "CHAIN", "callspan.metadata": '{"seed":7}', "callspan.totals.tools": 3,
-    }  # fmt: skip
-    assert expected.items() <= root.attributes.items()
-    assert not [name for name in root.attributes if name.startswith("gen_ai.usage")]
 
 
 def test_a_row_is_written_at_the_start_and_updated(seen: Seen) -> None:
@@ -55,8 +37,7 @@ def test_a_row_is_written_at_the_start_and_updated(seen: Seen) -> None:
     with session("s", metadata={"a": 1, "b": 1}) as episode:
         with episode.timestep("look", turn=4, metadata={"a": 1}) as step:
             (first,) = seen.of(TimestepRecord)
-            assert (first.timestep_id, first.session_id, first.index) == (step.id, episode.id, 0)
-            assert (first.name, first.turn, first.metadata, first.end_ns) == ("look", 4, {"a": 1}, None)
+            assert (first.timestep_id, first.turn, first.metadata, first.end_ns) == (step.id, 4, {"a": 1}, None)
             step.update(metadata={"b": 2, "a": None})
         episode.timestep("forgotten").start()
         episode.update(status="waiting", metadata={"b": 2, "c": None})
@@ -80,31 +61,12 @@ class Scalar:
         return True
 
 
-def test_what_happens_in_a_step_is_a_row_and_an_event_of_its_span(seen: Seen) -> None:
+def test_a_reward_and_a_flag_may_be_an_array_of_one_element(seen: Seen) -> None:
     scalar: Any = Scalar()
     with session("s") as episode, episode.timestep() as step:
-        wall = step.observation("a wall")
-        step.message({"go": "north"}, "action", "agent", "env", call="c1", causal_influence=[wall])
-        step.action([3])
-        step.environment({"at": [1, 2]}, reward=scalar, terminated=scalar, truncated=False, before={"at": [0, 2]})
-        step.reward(0.25, "style", "judge", "neat", label="good")
-    first, second = seen.of(MessageRecord)
-    assert (first.message_type, first.sender, first.receiver) == ("observation", "env", "agent")
-    assert (second.content, second.call_id, second.causal_influence) == ({"go": "north"}, "c1", [wall])
-    action, environment = seen.of(EventRecord)
-    assert (action.event_type, action.data, action.sequence) == ("action", [3], 2)
-    assert (environment.reward, environment.terminated, environment.truncated) == (0.5, True, False)
-    assert environment.data == {"before": {"at": [0, 2]}, "after": {"at": [1, 2]}}
-    span, result = seen.the("timestep"), "gen_ai.evaluation.result"
-    names = [event.name for event in span.events]
-    assert names == ["callspan.message"] * 2 + ["callspan.action", "callspan.environment", result, result]
-    shown = [event.attributes for event in span.events]
-    assert shown[1]["callspan.message.content"] == '{"go":"north"}'
-    assert (shown[2]["callspan.action"], shown[3]["callspan.observation"]) == ("[3]", '{"at":[1,2]}')
-    assert shown[4]["gen_ai.evaluation.score.value"] == 0.5
-    assert (shown[5]["gen_ai.evaluation.name"], shown[5]["gen_ai.evaluation.explanation"]) == ("style", "neat")
-    assert (span.attributes["callspan.reward"], span.attributes["callspan.terminated"]) == (0.5, True)
-    assert [one.objective for one in seen.of(RewardRecord)] == ["style"]
+        step.environment({"at": [1, 2]}, reward=scalar, terminated=scalar)
+    (environment,) = seen.of(EventRecord)
+    assert (environment.reward, environment.terminated) == (0.5, True)
     assert seen.ended(TimestepRecord)[0].terminated is True
 
 
@@ -127,11 +89,7 @@ def test_a_tool_reads_the_models_request_of_any_provider(seen: Seen, shape: str)
     assert (event.event_type, event.name, event.tool_call_id) == ("tool", "add", "c1")
     assert event.data == {"arguments": {"a": 1}, "result": {"sum": 2}}
     assert event.duration_ns > 0
-    expected = {
-        "gen_ai.operation.name": "execute_tool", "gen_ai.tool.type": "function", "gen_ai.tool.call.id": "c1",
-        "gen_ai.tool.call.arguments": '{"a":1}', "gen_ai.tool.call.result": '{"sum":2}',
-    }  # fmt: skip
-    assert expected.items() <= seen.the("execute_tool add").attributes.items()
+    assert seen.the("execute_tool add").attributes["gen_ai.tool.call.id"] == "c1"
     assert seen.ended(TimestepRecord)[0].totals.tools == 1
 
 
@@ -205,9 +163,8 @@ def test_a_timed_step_is_a_span_with_the_duration_of_its_row(seen: Seen) -> None
     span = seen.the("environment")
     assert parent_of(span) == seen.the("invoke_agent boss").context.span_id
     assert span.end_time - span.start_time == event.duration_ns
-    shown = {"callspan.reward": 0.5, "callspan.terminated": True, "callspan.observation": '{"x":1}'}
-    assert {**shown, "callspan.step.id": step.id}.items() <= span.attributes.items()
-    assert [found.name for found in span.events] == ["gen_ai.evaluation.result"]
+    assert span.attributes["callspan.step.id"] == step.id
+    assert span.attributes["callspan.terminated"] is True
 
 
 T0 = 1_700_000_000_000_000_000

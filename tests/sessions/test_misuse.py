@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterator, Mapping
 from contextvars import Context
 from datetime import datetime, timezone
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import pytest
-from tests.sessions.conftest import failed, logged_misuse, raised_misuse
+from tests.sessions.conftest import Seen, failed, logged_misuse, raised_misuse
 from tests.support.scale import scaled
 
 import callspan
@@ -27,9 +27,6 @@ from callspan import (
 )
 from callspan.records import EventRecord, MessageRecord, RewardRecord, SessionRecord, decode, encode
 from callspan.testing import capture
-
-if TYPE_CHECKING:
-    from tests.sessions.conftest import Seen
 
 
 def once(scope: Any) -> None:
@@ -139,7 +136,8 @@ def test_a_reward_that_is_no_number_is_left_out_of_what_it_came_with(seen: Seen)
 
 
 @pytest.mark.parametrize("what", MISUSES)
-def test_disabled_callspan_ignores_misuse(switched_off: None, nothing_warned: None, what: str) -> None:
+def test_disabled_callspan_ignores_misuse(instrumented: Any, nothing_warned: None, what: str) -> None:
+    instrumented(enabled=False)
     with session("s") as own:
         MISUSES[what][1](own)
 
@@ -155,27 +153,13 @@ def test_an_invalid_carrier_and_an_empty_id_make_a_new_session(seen: Seen, odd: 
 # Without `instrument()`
 
 
-def a_session() -> None:
-    with callspan.session("s") as session, session.timestep() as step:
-        step.action(1)
-
-
-def a_decorated_tool() -> None:
-    assert callspan.tool(lambda: 1)() == 1
-
-
-def a_recorded_call() -> None:
-    with callspan.record_call(provider="p") as call:
-        call.response({})
-
-
 USES: list[Callable[[], object]] = [
-    a_session,
+    lambda: once(callspan.session("s")),
     lambda: once(callspan.timestep("t")),
     lambda: once(callspan.tool("t")),
-    a_decorated_tool,
+    callspan.tool(lambda: 1),
     lambda: callspan.reward(1.0, session_id="s"),
-    a_recorded_call,
+    lambda: once(callspan.record_call(provider="p")),
 ]
 
 

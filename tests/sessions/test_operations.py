@@ -6,69 +6,25 @@ import asyncio
 import json
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import anthropic
 import openai
 import pytest
-from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.trace import StatusCode
-from tests.sessions.conftest import parent_of
+from tests.sessions.conftest import Seen
 
 import callspan
 from callspan import current_session, current_timestep, guardrail, handoff, invoke_agent, session, tool
 from callspan.records import EventRecord
 from callspan.testing import Captured, ScriptedProvider, capture
 
-if TYPE_CHECKING:
-    from tests.sessions.conftest import Seen
-
-
-INSIDE = {"session.id", "gen_ai.conversation.id", "callspan.step.id", "callspan.step.index"}
-
-
-def own(span: ReadableSpan) -> dict[str, Any]:
-    """What is of its kind; its messages decoded, with the texts of their parts."""
-    return {
-        name: [{**one, "parts": [part["content"] for part in one["parts"]]} for one in json.loads(str(value))]
-        if name.endswith(".messages")
-        else value
-        for name, value in (span.attributes or {}).items()
-        if name not in INSIDE
-    }
-
-
-def test_an_agents_run_is_a_span_of_the_conventions_around_what_it_does(seen: Seen) -> None:
-    with (
-        session("shop") as shop,
-        shop.timestep() as step,
-        step.invoke_agent("triage", input={"ask": "refund"}, description="sorts") as agent,
-    ):
-        assert (current_session(), current_timestep()) == (shop, step)
-        with tool("lookup"):
-            pass
-        agent.output = "billing"
-    run, found, turn = seen.the("invoke_agent triage"), seen.the("execute_tool lookup"), seen.the("timestep")
-    assert own(run) == {
-        "gen_ai.operation.name": "invoke_agent",
-        "gen_ai.agent.name": "triage",
-        "gen_ai.agent.description": "sorts",
-        "openinference.span.kind": "AGENT",
-        "callspan.input": '{"ask":"refund"}',
-        "callspan.output": '"billing"',
-        "gen_ai.input.messages": [{"role": "user", "parts": ['{"ask":"refund"}']}],
-        "gen_ai.output.messages": [{"role": "assistant", "parts": ["billing"], "finish_reason": "stop"}],
-    }
-    assert run.attributes["session.id"] == shop.id
-    assert run.attributes["callspan.step.index"] == 0
-    assert (parent_of(run), parent_of(found)) == (turn.context.span_id, run.context.span_id)
-    assert found.attributes["gen_ai.agent.name"] == "triage"
-
 
 @pytest.mark.parametrize("begin", [invoke_agent, tool, guardrail], ids=lambda begin: begin.__name__)
 def test_an_operation_that_fails_is_a_failed_span_and_the_exception_passes(seen: Seen, begin: Any) -> None:
     """It fails alone where the exception is caught. Each says which agent is around it."""
-    with session("s") as own, own.timestep(), invoke_agent("boss"):
+    with session("s") as own, own.timestep() as step, invoke_agent("boss"):
+        assert (current_session(), current_timestep()) == (own, step)
         with pytest.raises(KeyError), begin("a"):
             raise KeyError("door")
         with begin("b") as inner:
@@ -80,48 +36,10 @@ def test_an_operation_that_fails_is_a_failed_span_and_the_exception_passes(seen:
     assert failed == ["a", "b"]
 
 
-def test_a_guardrail_records_whether_it_was_triggered(seen: Seen) -> None:
-    with session("s") as own_session, own_session.timestep() as step, invoke_agent("triage"):
-        with step.guardrail("profanity", input="darn") as check:
-            check.triggered = True
-            check.output = {"word": "darn"}
-        with guardrail("length"):
-            pass
-    found, silent = seen.the("guardrail profanity"), seen.the("guardrail length")
-    assert own(found) == {
-        "callspan.guardrail.name": "profanity",
-        "callspan.guardrail.triggered": True,
-        "gen_ai.agent.name": "triage",
-        "openinference.span.kind": "GUARDRAIL",
-        "callspan.input": '"darn"',
-        "callspan.output": '{"word":"darn"}',
-    }  # fmt: skip
-    assert "callspan.guardrail.triggered" not in silent.attributes
-    assert parent_of(silent) == seen.the("invoke_agent triage").context.span_id
-    first, second = [one for one in seen.of(EventRecord) if one.event_type == "guardrail"]
-    assert (first.metadata, second.metadata) == ({"triggered": True}, {})
-
-
-def test_a_handoff_records_sender_and_receiver(seen: Seen) -> None:
-    tool_call = {"id": "call_9", "type": "function", "function": {"name": "transfer_to_billing", "arguments": "{}"}}
-    with session("s") as own_session, own_session.timestep() as step:
-        with invoke_agent("triage"):
-            name = handoff("billing", call=tool_call, reason={"why": "refund"})
-        step.handoff("support", "billing", call="call_10")
-    first, second = [one for one in seen.of(EventRecord) if one.event_type == "handoff"]
-    assert (first.event_id, first.name, first.system, first.tool_call_id) == (name, "billing", "triage", "call_9")
-    assert (second.name, second.system, second.tool_call_id) == ("support", "billing", "call_10")
-    assert first.data == {"input": {"why": "refund"}}
-    span = seen.the("handoff billing")
-    assert own(span) == {
-        "callspan.handoff.from": "triage",
-        "callspan.handoff.to": "billing",
-        "gen_ai.tool.call.id": "call_9",
-        "openinference.span.kind": "CHAIN",
-        "callspan.input": '{"why":"refund"}',
-    }
-    assert parent_of(span) == seen.the("invoke_agent triage").context.span_id
-    assert parent_of(seen.the("handoff support")) == seen.the("timestep").context.span_id
+def test_a_handoff_returns_the_id_of_its_event(seen: Seen) -> None:
+    with session("s"):
+        name = handoff("billing")
+    assert [one.event_id for one in seen.of(EventRecord)] == [name]
 
 
 def test_decorated_functions_record_arguments_and_results(seen: Seen) -> None:
@@ -204,37 +122,6 @@ def test_a_tool_has_the_name_and_the_arguments_of_its_function(seen: Seen) -> No
     assert (wrong.name, wrong.error.type) == ("add", "TypeError")
 
 
-def test_openinference_has_the_input_and_output_of_every_span_of_an_agent() -> None:
-    """Phoenix shows nothing of a span without these."""
-    both = ("gen_ai", "openinference")
-    with capture(vocabularies=both) as seen, session("s") as own, own.timestep("turn") as step:
-        step.observation("a wall")
-        with step.invoke_agent("guide", input="where?") as agent:
-            agent.output = "north"
-        with step.tool("look", arguments={"n": 1}) as look:
-            look.result = 2
-        with step.guardrail("safe", input="where?") as check:
-            check.triggered = False
-        with step.environment_step("a wall") as world:
-            world.set_result("a door")
-        step.action("north")
-    shown = {span.name: dict(span.attributes or {}) for span in seen.spans}
-    assert len(shown) == 6
-    for name, attributes in shown.items():
-        for side, sources in _SOURCES.items():
-            known = next(attributes[source] for source in sources if source in attributes)
-            assert attributes[f"{side}.value"] == ("false" if known is False else known), name
-            assert attributes[f"{side}.mime_type"] == "application/json"
-
-
-_SOURCES = {
-    "input": (
-        "gen_ai.input.messages", "gen_ai.tool.call.arguments", "callspan.input", "callspan.observation.before",
-    ),
-    "output": (
-        "gen_ai.output.messages", "gen_ai.tool.call.result", "callspan.guardrail.triggered", "callspan.observation",
-    ),
-}  # fmt: skip
 ASKED: Any = {"model": "gpt-5", "messages": [{"role": "user", "content": "Where to?"}]}
 EAST, WEST, UP = {"to": "east"}, {"to": "west"}, {"to": "up"}
 

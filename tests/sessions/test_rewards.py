@@ -8,7 +8,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import anthropic
 import openai
@@ -16,6 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
+from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.trace import NonRecordingSpan, SpanContext, use_span
 from tests.sessions.conftest import Seen, elsewhere, logged_misuse, parent_of
 from tests.support.calls import everywhere
@@ -27,10 +28,6 @@ from callspan import Session, feedback, open_store, reward, session
 from callspan.record import reward_sums
 from callspan.records import EventRecord, RewardRecord, SessionRecord, TimestepRecord
 from callspan.testing import Captured, ScriptedProvider, capture
-
-if TYPE_CHECKING:
-    from opentelemetry.sdk.trace import ReadableSpan
-
 
 STYLE: dict[str, Any] = {"objective": "style", "source": "judge", "annotation": "neat", "label": "ok"}
 
@@ -204,29 +201,6 @@ def test_tokens_of_calls_add_up_and_unreported_ones_are_unknown(
 
 def evaluations(seen: Seen) -> list[ReadableSpan]:
     return [span for span in seen.spans if span.name.startswith("evaluation ")]
-
-
-def test_a_reward_after_the_end_is_a_child_span_of_the_session(seen: Seen) -> None:
-    with callspan.session("game") as session:
-        pass
-    name = callspan.reward(0.5, session_id=session.id, objective="novelty", source="judge", annotation="seen before")
-    (shown,) = evaluations(seen)
-    assert (shown.name, shown.kind.name) == ("evaluation novelty", "INTERNAL")
-    assert parent_of(shown) == seen.the("invoke_workflow game").context.span_id
-    assert shown.context.trace_id == seen.the("invoke_workflow game").context.trace_id
-    (event,) = shown.events
-    assert event.name == "gen_ai.evaluation.result"
-    assert event.attributes == {
-        "gen_ai.evaluation.name": "novelty",
-        "gen_ai.evaluation.score.value": 0.5,
-        "gen_ai.evaluation.explanation": "seen before",
-        "callspan.reward.id": name,
-        "callspan.reward.scope": "session",
-        "callspan.reward.source": "judge",
-        "session.id": session.id,
-        "gen_ai.conversation.id": session.id,
-    }
-    assert shown.attributes == {**event.attributes, "openinference.span.kind": "EVALUATOR"}
 
 
 def test_each_late_reward_is_a_child_of_its_target(seen: Seen, chat: Callable[..., None]) -> None:

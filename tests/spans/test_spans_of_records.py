@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
+import re
+from collections.abc import Iterator, Mapping
 from contextlib import closing
 from pathlib import Path
 from types import ModuleType
@@ -19,7 +21,7 @@ import callspan
 from callspan import open_store, redact_texts
 from callspan.cli.demo import play_episodes, scripted_clients
 from callspan.cli.demo_script import script_demo
-from callspan.records import EventRecord, MessageRecord, Record, SpanLink
+from callspan.records import CallRecord, EventRecord, MessageRecord, Record, SpanLink, encode
 from callspan.semconv import call, events, gen_ai, llm, openinference, scope_messages, session
 from callspan.semconv.table import Row, Table
 from callspan.stores import CallFilter, Reader, SessionSummary
@@ -42,6 +44,45 @@ SETTINGS: list[dict[str, Any]] = [
 def test_a_span_is_a_function_of_its_record(provider: ScriptedProvider, program: Any) -> None:
     for settings in SETTINGS:
         assert differing(provider, program, settings) == [], settings
+
+
+AGENTS = Path(__file__).with_name("agents.json")
+"""Spans and records of agents; null and # are times, places in code and ids, which differ from run to run."""
+VARYING = re.compile(r"_n?s$|^(frames|exception\.stacktrace)$")
+OF_THE_PROCESS = ("schema_version", "service", "host", "pid")
+IDS = re.compile(r"[0-9a-f]{8}-[0-9a-f-]{27}|[0-9a-f]{32}|[0-9a-f]{16}")
+
+
+def stable(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        known = {name: one for name, one in value.items() if name not in OF_THE_PROCESS}
+        return {name: None if VARYING.search(name) else stable(one) for name, one in known.items()}
+    if isinstance(value, list | tuple):
+        return [stable(one) for one in value]
+    return IDS.sub("#", value) if isinstance(value, str) else value
+
+
+def shown(spans: list[Any]) -> Iterator[dict[str, Any]]:
+    names = {(span.context.trace_id, span.context.span_id): span.name for span in spans}
+    for span in spans:
+        yield {
+            "name": span.name,
+            "parent": names[span.parent.trace_id, span.parent.span_id] if span.parent else None,
+            "kind": span.kind.name,
+            "status": [span.status.status_code.name, span.status.description],
+            "attributes": stable(span.attributes),
+            "events": [[event.name, stable(event.attributes)] for event in span.events],
+        }
+
+
+def test_agents_have_exactly_these_spans_and_records(provider: ScriptedProvider) -> None:
+    with capture(vocabularies=("gen_ai", "openinference")) as seen:
+        support_desk(provider)
+        run_all()
+    expected = json.loads(AGENTS.read_text())
+    assert [span for span in shown(seen.spans) if not span["name"].startswith("chat")] == expected["spans"]
+    records = [stable(json.loads(encode(record))) for record in seen.everything if not isinstance(record, CallRecord)]
+    assert records == expected["records"]
 
 
 @pytest.mark.parametrize("program", [support_desk, demo])

@@ -17,6 +17,7 @@ REMOTE = SpanContext(
     0xA << 120, 0xB << 56, is_remote=True, trace_flags=TraceFlags(3), trace_state=TraceState([("vendor", "1")])
 )
 QUESTION: Any = [{"role": "user", "content": "Hi"}]
+TRANSFER = {"id": "call_9", "type": "function", "function": {"name": "transfer_to_billing", "arguments": "{}"}}
 VOICE_CALLS = 2 if find_spec("websockets") and sdks.version("websockets") >= (15,) and sdks.OPENAI >= (2, 30) else 0
 """Calls of the demo by voice: what the user says, and the answer."""
 SPOKEN = ("chat gpt-realtime", "generate_content whisper-1")
@@ -28,14 +29,15 @@ def run_all() -> None:
     """A session with all that has a span of its own, and rewards after its end."""
     with callspan.session("s", session_id="own") as session:
         with session.timestep("t") as step:
+            step.observation("a wall")
             with step.tool("look", arguments={}) as tool:
                 tool.result = 1
             with step.invoke_agent("a"), callspan.guardrail("g"):
                 pass
-            with step.environment_step() as environment:
+            with step.environment_step("a wall") as environment:
                 environment.set_result("sky", reward=1)
             step.action("north")
-            callspan.handoff("other")
+            step.handoff("other", "a", call="call_10")
         with callspan.record_call(provider="vllm"):
             pass
     session.reward(0.5)
@@ -46,7 +48,7 @@ def support_desk(provider: ScriptedProvider) -> None:
     """Agents, tools that fail, a hosted tool's text as its error, messages, rewards and an environment."""
     client = openai.OpenAI(api_key="k", base_url=provider.openai_url, max_retries=1)
     with client, callspan.session("desk", user_id="u", group_id="g", metadata={"a": 1, "tags": ["x"]}) as session:
-        session.message("hello", sender="user", receiver="agent", metadata={"b": 2})
+        session.message("hello", sender="user", receiver="agent", metadata={"b": 2}, call="c1", causal_influence=["m1"])
         with session.timestep("turn", turn=7, step_id="own") as step:
             with step.invoke_agent("triage", input={"q": 1}, description="Sorts.") as agent:
                 client.chat.completions.create(model="m", messages=QUESTION)
@@ -54,13 +56,14 @@ def support_desk(provider: ScriptedProvider) -> None:
                     with pytest.raises(ZeroDivisionError), callspan.tool("bad", arguments={"x": 1}):
                         _ = 1 / 0
                     inner.output = "none"
+                callspan.handoff("billing", call=TRANSFER, reason={"why": "refund"})
                 agent.output = "done"
             with step.tool("said", call="call_1", arguments={"x": "é" * 9}) as tool:
                 tool.error = "no"
             with callspan.guardrail("safe", input="x") as check:
-                check.triggered = True
+                check.triggered, check.output = True, {"word": "x"}
             step.action("go", system="robot")
-            step.environment("obs", reward=1.5, terminated=True)
+            step.environment("obs", reward=1.5, terminated=True, truncated=False, before="wall")
             step.reward(0.5, "style", source="judge", annotation="fine", label="good")
             step.event("note", {"a": [1, None]}, name="n", error=ValueError("lost"))
         provider.reply(status=500, retry_after_s=0.001)
@@ -68,7 +71,7 @@ def support_desk(provider: ScriptedProvider) -> None:
         with pytest.raises(RuntimeError), session.timestep("broken"):
             raise RuntimeError("half")
         session.outcome(reward=2, success=True, status="won")
-    callspan.reward(0.7, session_id=session.id, objective="late", annotation="later")
+    callspan.reward(0.7, session_id=session.id, objective="late", source="judge", annotation="later")
 
 
 def everything(provider: ScriptedProvider) -> None:

@@ -66,16 +66,7 @@ def _session(record: Record) -> str | None:
 def _difference(made: bytes | None, theirs: SentSpan) -> str:
     if made is None:
         return "the record has no span"
-    ours = SentSpan.FromString(made)
-    for field in SentSpan.DESCRIPTOR.fields:
-        one, other = getattr(ours, field.name), getattr(theirs, field.name)
-        if field.name == "attributes":
-            one, other = ([(each.key, str(each.value).strip()) for each in side] for side in (one, other))
-            if one != other:
-                lacking = [each for each in other if each not in one]
-                added = [each for each in one if each not in other]
-                order = f"{[name for name, _ in one]} for {[name for name, _ in other]}"
-                return f"attributes: lacks {lacking}, adds {added}: {order}"
-        elif one != other:
-            return f"{field.name}: {one} for {other}"
-    return "the bytes differ, the messages do not"
+    sides = SentSpan.FromString(made), theirs
+    fields = [[str(getattr(side, field.name)) for field in SentSpan.DESCRIPTOR.fields] for side in sides]
+    found = [f"{one} for {other}" for one, other in zip(*fields, strict=True) if one != other]
+    return "; ".join(found) or "the bytes differ, the messages do not"
