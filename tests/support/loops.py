@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import anthropic
@@ -17,24 +19,9 @@ if TYPE_CHECKING:
 MESSAGE: dict[str, Any] = {
     "model": "claude-sonnet-5", "max_tokens": 64, "messages": [{"role": "user", "content": "Which weather?"}],
 }  # fmt: skip
-TOOL: dict[str, Any] = {
-    "type": "function", "name": "weather", "strict": True, "description": "Say the weather.",
-    "parameters": {
-        "type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"],
-        "additionalProperties": False,
-    },
-}  # fmt: skip
-ANSWER = {
-    "type": "choice", "name": "next_action", "choice": "north", "confidence": 0.9,
-    "probabilities": [{"value": "north", "probability": 0.9}, {"value": "done", "probability": 0.1}],
-}  # fmt: skip
-DECISION = {
-    "model": "gpt-6-luna", "answers": [ANSWER],
-    "usage": {
-        "input_tokens": 20, "input_tokens_details": {"cached_tokens": 8, "cache_write_tokens": 0},
-        "output_tokens": 4, "output_tokens_details": {"reasoning_tokens": 2}, "total_tokens": 24,
-    },
-}  # fmt: skip
+_SENT: dict[str, Any] = json.loads(Path(__file__).with_suffix(".json").read_text())
+TOOL, DECISION = _SENT["tool"], _SENT["decision"]
+(ANSWER,) = DECISION["answers"]
 RESPONSES: dict[str, Any] = {"model": "gpt-5", "input": [{"role": "user", "content": "Which weather?"}]}
 
 

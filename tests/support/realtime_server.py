@@ -3,56 +3,15 @@
 from __future__ import annotations
 
 import base64
+import json
 from itertools import count
+from pathlib import Path
 from typing import Any
 
 SECOND = base64.b64encode(bytes(48_000)).decode()
 """A second of silence."""
-SESSION = {
-    "type": "realtime",
-    "object": "realtime.session",
-    "id": "sess_1",
-    "model": "gpt-realtime",
-    "instructions": "Be brief.",
-    "output_modalities": ["audio"],
-    "audio": {
-        "input": {
-            "format": {"type": "audio/pcm", "rate": 24000},
-            "transcription": {"model": "gpt-4o-transcribe", "language": "en"},
-            "turn_detection": {"type": "server_vad", "create_response": True},
-        },
-        "output": {"format": {"type": "audio/pcm", "rate": 24000}, "voice": "marin"},
-    },
-    "tools": [{"type": "function", "name": "look", "parameters": {"type": "object"}}],
-    "client_secret": None,
-}
-USAGE = {
-    "total_tokens": 253,
-    "input_tokens": 132,
-    "output_tokens": 121,
-    "input_token_details": {
-        "text_tokens": 119,
-        "audio_tokens": 13,
-        "image_tokens": 0,
-        "cached_tokens": 64,
-        "cached_tokens_details": {"text_tokens": 60, "audio_tokens": 4, "image_tokens": 0},
-    },
-    "output_token_details": {"text_tokens": 30, "audio_tokens": 91},
-}
-LIVE: dict[str, Any] = {
-    "id": "live_1",
-    "object": "live.session",
-    "model": "gpt-live-1",
-    "status": "active",
-    "expires_at": 1,
-    "instructions": "Be kind.",
-    "audio": {"format": {"type": "audio/pcm", "rate": 16000}},
-    "delegation": {"type": "responses", "responses": {"model": "gpt-5", "instructions": "Know all."}},
-}
-TRANSLATION: dict[str, Any] = {
-    "id": "sess_9", "type": "translation", "model": "gpt-realtime-translate", "expires_at": 1,
-    "audio": {"output": {"language": "de"}},
-}  # fmt: skip
+_SHOWN: dict[str, Any] = json.loads(Path(__file__).with_suffix(".json").read_text())
+SESSION, USAGE, TRANSLATION = _SHOWN["session"], _SHOWN["usage"], _SHOWN["translation"]
 _NUMBERS = count(1)
 
 
@@ -74,7 +33,7 @@ def added(identity: str, role: str, content: list[dict[str, Any]]) -> dict[str, 
 
 def response(identity: str, **fields: Any) -> dict[str, Any]:
     shown = {"id": identity, "object": "realtime.response", "status": "in_progress", "output": []}
-    return {**shown, "conversation_id": "conv_1", "audio": {"output": SESSION["audio"]["output"]}, **fields}  # type: ignore[index]
+    return {**shown, "conversation_id": "conv_1", "audio": {"output": SESSION["audio"]["output"]}, **fields}
 
 
 def created(identity: str, **fields: Any) -> dict[str, Any]:
@@ -136,11 +95,11 @@ def used(**usage: Any) -> dict[str, Any]:
 
 
 def started(**fields: Any) -> dict[str, Any]:
-    return event("session.started", session={**LIVE, **fields})
+    return event("session.started", session={**_SHOWN["live"], **fields})
 
 
 def closed(reason: str = "close_requested", **usage: Any) -> dict[str, Any]:
-    return event("session.closed", reason=reason, session=LIVE, usage=usage)
+    return event("session.closed", reason=reason, session=_SHOWN["live"], usage=usage)
 
 
 def sounded() -> dict[str, Any]:
@@ -166,10 +125,7 @@ def delegated(name: str, *words: str) -> list[dict[str, Any]]:
 
 
 def decided(answer: str) -> dict[str, Any]:
-    decision = {
-        "id": "dec_1", "object": "decision", "model": "gpt-5-nano", "answers": [{"type": "choice", "choice": answer}],
-        "usage": {"input_tokens": 5, "output_tokens": 1, "total_tokens": 6},
-    }  # fmt: skip
+    decision = {**_SHOWN["decision"], "answers": [{"type": "choice", "choice": answer}]}
     return event("decision.event", event={"type": "decision.completed", "decision": decision}, trigger_id="t")
 
 
