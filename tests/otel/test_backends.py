@@ -30,6 +30,7 @@ from tests.support.receiver import PATHS, OtlpReceiver, items
 
 pytestmark = [pytest.mark.timeout(300)]
 
+HERE: Final = Path(__file__).parent
 ABOVE: Final = {("chat", "timestep"), ("execute_tool", "timestep"), ("timestep", "invoke_workflow")}
 """What a span of the demo is and what its parent is, but for those of its voice."""
 
@@ -42,26 +43,6 @@ def read_json(url: str) -> Any:
 _INTERNAL, _CLIENT, _ERROR = 1, 3, 2
 _WARNINGS: Final = "@jaeger@warnings"
 """Attribute that Jaeger adds to a span that its page marks."""
-_JAEGER: Final = """\
-extensions:
-  jaeger_storage: {{ backends: {{ memory: {{ memory: {{ max_traces: 1000 }} }} }} }}
-  jaeger_query:
-    storage: {{ traces: memory }}
-    http: {{ endpoint: "127.0.0.1:{query}" }}
-    grpc: {{ endpoint: "127.0.0.1:{query_grpc}" }}
-receivers:
-  otlp:
-    protocols:
-      grpc: {{ endpoint: "127.0.0.1:{grpc}" }}
-      http: {{ endpoint: "127.0.0.1:{http}" }}
-exporters:
-  jaeger_storage_exporter: {{ trace_storage: memory }}
-service:
-  extensions: [jaeger_storage, jaeger_query]
-  telemetry: {{ logs: {{ level: warn }}, metrics: {{ level: none }} }}
-  pipelines:
-    traces: {{ receivers: [otlp], exporters: [jaeger_storage_exporter] }}
-"""
 
 
 @contextmanager
@@ -72,7 +53,7 @@ def jaeger(place: Path) -> Iterator[tuple[dict[str, str], str]]:
         pytest.skip("no Jaeger: there is no jaeger on the PATH")
     ports = {name: free_port() for name in ("grpc", "http", "query", "query_grpc")}
     config, api = place / "jaeger.yaml", f"http://127.0.0.1:{ports['query']}/api/v3"
-    config.write_text(_JAEGER.format(**ports))
+    config.write_text(HERE.joinpath("jaeger.yaml").read_text().format(**ports))
     addresses = {"grpc": f"http://127.0.0.1:{ports['grpc']}", "http/protobuf": f"http://127.0.0.1:{ports['http']}"}
     with running([binary, "--config", str(config)], place / "jaeger.log", lambda: answers(f"{api}/services")):
         yield addresses, api
@@ -195,29 +176,6 @@ def check_calls(calls: list[dict[str, Any]]) -> None:
 
 
 COLLECTOR: Final = ROOT / ".cache/otelcol/otelcol"
-_COLLECTOR: Final = """\
-receivers:
-  otlp:
-    protocols:
-      grpc: {{ endpoint: "127.0.0.1:{grpc}" }}
-      http: {{ endpoint: "127.0.0.1:{http}" }}
-exporters:
-  otlp_grpc:
-    endpoint: "{onward}"
-    tls: {{ insecure: true }}
-    compression: none
-    timeout: 20s
-    sending_queue: {{ enabled: false }}
-    retry_on_failure: {{ enabled: false }}
-  prometheus: {{ endpoint: "127.0.0.1:{prometheus}" }}
-service:
-  telemetry: {{ logs: {{ level: warn }}, metrics: {{ level: none }} }}
-  pipelines:
-    traces: {{ receivers: [otlp], exporters: [otlp_grpc] }}
-    metrics: {{ receivers: [otlp], exporters: [otlp_grpc, prometheus] }}
-    logs: {{ receivers: [otlp], exporters: [otlp_grpc] }}
-"""
-"""What it takes it hands on at once by gRPC, and answers when that has answered."""
 SIGNALS = ("spans", "logs", "metrics")
 PROTOBUF = "application/x-protobuf"
 EVENT = "gen_ai.client.inference.operation.details"
@@ -230,7 +188,8 @@ def collector(tmp_path: Path) -> Iterator[tuple[dict[str, int], OtlpReceiver]]:
         pytest.fail("no OpenTelemetry Collector: build it with `make .cache/otelcol/otelcol`")
     ports, config = {name: free_port() for name in ("grpc", "http", "prometheus")}, tmp_path / "collector.yaml"
     with OtlpReceiver() as behind:
-        config.write_text(_COLLECTOR.format(**ports, onward=behind.serve_grpc()))
+        template = HERE.joinpath("collector.yaml").read_text()
+        config.write_text(template.format(**ports, onward=behind.serve_grpc()))
         command = [str(COLLECTOR), "--config", str(config)]
         with running(command, tmp_path / "collector.log", lambda: answers(f"http://127.0.0.1:{ports['http']}")):
             yield ports, behind

@@ -9,15 +9,12 @@ import os
 import re
 import subprocess
 from collections.abc import Callable
-from contextlib import closing
 from pathlib import Path
 
 import pytest
 from tests.support.launching import APPS, Stage
 from tests.support.processes import ROOT
 from tools import environments
-
-from callspan import open_store
 
 pytestmark = [pytest.mark.timeout(600)]
 
@@ -106,47 +103,32 @@ def test_an_application_runs_with_nothing_but_the_base_installation(base_only: P
 
 
 ONE_CALL_EACH = """
-import logging, sys
-import anthropic, openai
+from calling import ask_claude, ask_streamed
 from opentelemetry import trace
 from opentelemetry._logs import set_logger_provider
 from opentelemetry.sdk._logs import LoggerProvider
-from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.sdk.trace.export import SimpleSpanProcessor
-from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from tests.support.telemetry import kept_spans
 import callspan
-from callspan.testing import ScriptedProvider
 
-logging.basicConfig(level=logging.WARNING)
-provider, exporter = TracerProvider(), InMemorySpanExporter()
-provider.add_span_processor(SimpleSpanProcessor(exporter))
+provider, exporter = kept_spans()
 trace.set_tracer_provider(provider)
 set_logger_provider(LoggerProvider())
-handle = callspan.instrument(stores=sys.argv[1], log_events=True)
-said = {"messages": [{"role": "user", "content": "Hello"}]}
-with ScriptedProvider() as scripted, callspan.session("s") as session, session.timestep() as step:
-    scripted.reply(text="Hello you")
-    scripted.reply(text="Hello you")
-    with openai.OpenAI(api_key="k", base_url=scripted.openai_url) as client:
-        list(client.chat.completions.create(model="gpt-5", stream=True, **said))
-    with anthropic.Anthropic(api_key="k", base_url=scripted.anthropic_url) as client:
-        client.messages.create(model="claude", max_tokens=64, **said)
+handle = callspan.instrument(log_events=True)
+with callspan.session("s") as session, session.timestep() as step:
+    ask_streamed("Hello")
+    ask_claude("Hello")
     step.reward(1.0)
 assert handle.force_flush()
 print(*sorted(span.name for span in exporter.get_finished_spans()), sep=",")
 """
 
 
-def test_a_call_of_each_sdk_on_the_oldest_opentelemetry(oldest: Path, tmp_path: Path) -> None:
-    store = f"sqlite:///{tmp_path / 'calls.db'}"
-    done = said(oldest / "python", "-W", "error::DeprecationWarning:callspan", "-c", ONE_CALL_EACH, store)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout == "chat claude,chat gpt-5,invoke_workflow s,timestep\n"
+def test_a_call_of_each_sdk_on_the_oldest_opentelemetry(stage: Stage, oldest: Path) -> None:
+    done = stage.run(str(oldest / "python"), "-W", "error::DeprecationWarning:callspan", "-c", ONE_CALL_EACH)
+    assert done.stdout == "chat claude-haiku-4-5,chat gpt-5,invoke_workflow s,timestep\n"
     assert not done.stderr, "nothing is warned of"
-    with closing(open_store(store)) as reader:
-        calls = list(reader.calls())
-    assert {call.provider for call in calls} == {"anthropic", "openai"}
-    assert all(call.outcome == "success" and call.trace_id for call in calls)
+    assert sorted(call.provider for call in stage.calls()) == ["anthropic", "openai"]
+    assert all(call.outcome == "success" and call.trace_id for call in stage.calls())
 
 
 def test_the_command_says_what_it_needs(fresh: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from functools import cache
 from pathlib import Path
@@ -80,24 +81,9 @@ def test_nothing_is_warned_of(framework: str) -> None:
     assert played(framework)["heard"] == []
 
 
-def heard(text: str, *usage: int | None) -> list[Any]:
-    return ["transcriptions", "success", "gpt-4o-transcribe", text, [*usage], []]
-
-
-ANSWERED = ["responses", "success", "gpt-5", "It rains.", [12, None, 7], []]
-SPOKEN = ["speech", "success", "gpt-4o-mini-tts", None, None, []]
-"""As bytes, which state no usage."""
-VOICE = {
-    "realtime": [
-        ["realtime", "success", "gpt-realtime", "It rains.", [132, 13, 121], []],
-        ["realtime", "success", "gpt-realtime", None, [132, 13, 121], ["weather"]],
-        heard("How is the weather?", None, None, None),
-    ],
-    "file": [ANSWERED, SPOKEN, heard("It rains.", 12, 12, 7)],
-    "stream": [
-        *[ANSWERED] * 2, *[SPOKEN] * 2, *(heard(f"Question {number}?", 20, 18, 5) for number in (1, 2)),
-    ],
-}  # fmt: skip
+GOLDEN = json.loads(Path(__file__).with_name("openai_agents.json").read_text())
+"""What openai-agents does; calls by voice as their API, outcome, model, text, tokens (input, audio, output), tools."""
+VOICE = GOLDEN["calls by voice"]
 
 
 @pytest.mark.parametrize("name", VOICE)
@@ -166,13 +152,8 @@ def test_tools_of_openai_agents_have_arguments_results_and_the_call_that_asked_f
         assert json.loads(data)["arguments"] == {"a": 1, "b": 2}
         assert "3" in str(json.loads(data)["result"])
         ran = scenes[f"{api}:parallel_tools"]["tools"]
-        parallel = [(name, call, json.loads(data)["arguments"]) for name, call, data, _ in ran]
-        assert parallel == [
-            ("forgiven", "call_3_forgiven", {}),
-            ("slow", "call_1_slow", {"n": 3}),
-            ("slow", "call_2_slow", {"n": 1}),
-            ("weather", "call_0_weather", {"city": "Oslo"}),
-        ]
+        parallel = [[name, call, json.loads(data)["arguments"]] for name, call, data, _ in ran]
+        assert parallel == GOLDEN["parallel tools"]
         assert [data for _, _, data, _ in scenes[f"{api}:content_off"]["tools"]] == ["null"]
         cities = [json.loads(data) for _, _, data, _ in scenes[f"{api}:many"]["tools"]]
         assert all(one["result"] == f"rain in {one['arguments']['city']}" for one in cities)
@@ -180,16 +161,8 @@ def test_tools_of_openai_agents_have_arguments_results_and_the_call_that_asked_f
 
 @agents_environments
 def test_failures_of_openai_agents_mark_what_failed(environment: str) -> None:
-    run, agent = "invoke_workflow Agent workflow", "invoke_agent guide"
-    failed = {
-        "parallel_tools": ["execute_tool forgiven"],
-        "tripwire": [agent, run],
-        "max_turns": [agent, run],
-        "tool_error": ["execute_tool broken", agent, run],
-        "cancelled": ["execute_tool slow", agent],
-    }
     for name, found in run_by_agents(environment).items():
-        assert found["failed"] == failed.get(name.partition(":")[2], []), name
+        assert found["failed"] == GOLDEN["failed"].get(name.partition(":")[2], []), name
 
 
 ONE_SPAN = {
@@ -207,35 +180,30 @@ TWO_SPANS = {"opentelemetry.instrumentation.anthropic:AnthropicInstrumentor": "o
 SUPPRESSING = {"logfire:instrument_openai": "logfire", "logfire:instrument_anthropic": "logfire"}
 """Those that suppress further instrumentation during a call."""
 EVERY = ONE_SPAN | TWO_SPANS | SUPPRESSING
-ORDERS = ["theirs-first", "ours-first"]
-Scenes: TypeAlias = dict[tuple[str, str], Any]
-"""What came of each peer in each order."""
-in_each_order = pytest.mark.parametrize("order", ORDERS)
+Beside: TypeAlias = Callable[[str, str], Any]
+in_each_order = pytest.mark.parametrize("order", ["theirs-first", "ours-first"])
 
 
 @pytest.fixture(scope="module")
-def scenes(tmp_path_factory: pytest.TempPathFactory) -> Scenes:
-    """All at once: what takes long is to import the SDKs and the peers, which one process does for all."""
+def beside(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Beside]:
+    """What comes of calls beside a peer that is turned on in this order, each pair in a process of its own."""
     python = python_of("peers")
-    combinations = [(named, order) for named in EVERY for order in ORDERS]
-    words = [word for pair in combinations for word in pair]
     with ScriptedProvider() as provider, OtlpReceiver() as receiver:
         stage = Stage(tmp_path_factory.mktemp("peers"), provider, receiver)
-        done = stage.run(python, str(APPS / "peer.py"), *words, timeout_s=300.0, CALLSPAN_STORES="")
-    assert done.returncode == 0, done.stderr
-    return dict(zip(combinations, json.loads(done.stdout), strict=True))
 
+        @cache
+        def play(named: str, order: str) -> Any:
+            done = stage.run(python, str(APPS / "peer.py"), named, order, timeout_s=250.0, CALLSPAN_STORES="")
+            assert done.returncode == 0, done.stderr
+            return json.loads(done.stdout)
 
-def beside(scenes: Scenes, named: str, order: str) -> Any:
-    result = scenes[named, order]
-    assert "failed" not in result, result["failed"]
-    return result
+        yield play
 
 
 @in_each_order
 @pytest.mark.parametrize("named", ONE_SPAN)
-def test_there_is_one_span_per_call_with_the_attributes_of_both(scenes: Scenes, named: str, order: str) -> None:
-    result = beside(scenes, named, order)
+def test_there_is_one_span_per_call_with_the_attributes_of_both(beside: Beside, named: str, order: str) -> None:
+    result = beside(named, order)
     spans = [span for span in result["spans"] if span["name"] != "app"]
     calls = result["calls"]
     assert [span["span_id"] for span in spans] == [call["span_id"] for call in calls]
@@ -251,15 +219,15 @@ def test_there_is_one_span_per_call_with_the_attributes_of_both(scenes: Scenes, 
 
 @in_each_order
 @pytest.mark.parametrize("named", TWO_SPANS)
-def test_a_span_that_is_not_current_cannot_be_joined(scenes: Scenes, named: str, order: str) -> None:
-    result = beside(scenes, named, order)
+def test_a_span_that_is_not_current_cannot_be_joined(beside: Beside, named: str, order: str) -> None:
+    result = beside(named, order)
     assert len([span for span in result["spans"] if span["name"] != "app"]) == 2 * len(result["calls"])
 
 
 @in_each_order
 @pytest.mark.parametrize("named", SUPPRESSING)
-def test_each_call_has_a_record_where_the_other_suppresses_our_span(scenes: Scenes, named: str, order: str) -> None:
-    result = beside(scenes, named, order)
+def test_each_call_has_a_record_where_the_other_suppresses_our_span(beside: Beside, named: str, order: str) -> None:
+    result = beside(named, order)
     assert result["calls"] == [{"span_id": None, "parent_id": None}] * (1 if "anthropic" in named else 2)
     scopes = {span["scope"] for span in result["spans"] if span["name"] != "app"}
     assert scopes == {f"logfire.{named.rpartition('_')[2]}"}
@@ -267,9 +235,9 @@ def test_each_call_has_a_record_where_the_other_suppresses_our_span(scenes: Scen
 
 @in_each_order
 @pytest.mark.parametrize("named", EVERY)
-def test_the_other_instrumentation_is_named_in_one_warning(scenes: Scenes, named: str, order: str) -> None:
+def test_the_other_instrumentation_is_named_in_one_warning(beside: Beside, named: str, order: str) -> None:
     distribution = EVERY[named]
-    result = beside(scenes, named, order)
+    result = beside(named, order)
     warnings = [message for message in result["heard"] if distribution in message]
     assert len(warnings) == 1
     assert "instruments the same SDKs as callspan" in warnings[0]

@@ -17,9 +17,8 @@ import pytest
 from tests.support.launching import Served, Stage, python_of, running
 from tests.support.pages import examples
 from tests.support.processes import ROOT
+from tests.support.records import SECOND, keep, session
 
-from callspan.records import SessionRecord
-from callspan.stores import find_store
 from callspan.testing import ReceivedRequest, ScriptedProvider
 
 pytestmark = [pytest.mark.timeout(300)]
@@ -137,7 +136,7 @@ def test_callspan_run_is_enough_around_a_server(stage: Stage, server: Server) ->
 def test_a_browser_that_disconnects_leaves_a_cancelled_call_and_no_error(stage: Stage) -> None:
     stage.provider.reply(text="word " * 400, chunk_delay_s=0.01)
     with stage.serving(*UVICORN_ALONE) as served:
-        served.leave(b"GET /stream?question=a HTTP/1.1\r\nHost: here\r\n\r\n")
+        served.leave("/stream?question=a")
         assert served.get("/plain?question=b")
         output = served.stop()
     assert {span.attributes["callspan.outcome"] for span in stage.spans} == {"cancelled", "success"}, output
@@ -226,8 +225,8 @@ SECRET: Final = "my knee hurts"
 class Desk:
     """What the browsers and the support team do."""
 
-    def __init__(self, stage: Stage, server: Served) -> None:
-        self.stage, self.server = stage, server
+    def __init__(self, stage: Stage, server: Served, store: str) -> None:
+        self.stage, self.server, self.store = stage, server, store
 
     def send(self, method: str, path: str, body: object = None) -> tuple[dict[str, str], str]:
         data = None if body is None else json.dumps(body).encode()
@@ -242,22 +241,11 @@ class Desk:
         headers, _ = self.send("POST", "/chat", asked)
         return headers["x-call-id"]
 
-    def leave(self, user: str, conversation: str, text: str) -> None:
-        """Ask, and go away while the answer comes."""
-        asked = {"user": user, "tenant": "shop", "conversation": conversation, "text": text}
-        body = json.dumps(asked).encode()
-        head = f"POST /chat HTTP/1.1\r\nHost: here\r\nContent-Type: application/json\r\nContent-Length: {len(body)}"
-        self.server.leave(f"{head}\r\n\r\n".encode() + body)
-
     def command(self, *arguments: str) -> str:
         """What a command prints; 1 is the exit code of one that found nothing."""
         done = self.stage.run("callspan", "--store", self.store, *arguments)
         assert done.returncode == (1 if done.stdout == "[]\n" else 0), done.stdout + done.stderr
         return done.stdout
-
-    @property
-    def store(self) -> str:
-        return f"sqlite:///{self.stage.place / 'callspan.db'}"
 
     def rows(self, *arguments: str) -> list[dict[str, Any]]:
         found = json.loads(self.command(*arguments, "--json"))
@@ -272,20 +260,6 @@ def asks(text: str) -> Any:
     return said
 
 
-def write_service(place: Path) -> None:
-    code = next(example.code for example in examples(PAGE) if example.kind == "python")
-    (place / "service.py").write_text(code)
-
-
-def leave_old_conversation(store: str) -> None:
-    """Put one of 40 days ago into the store."""
-    sink, at_ns = find_store(store).sink(), time.time_ns() - 40 * 86_400 * 10**9
-    sink.open()
-    old = SessionRecord(session_id="old", seen_ns=at_ns, start_ns=at_ns, end_ns=at_ns, user_id="dan")
-    sink.deliver([old])
-    sink.close()
-
-
 def script(provider: ScriptedProvider) -> None:
     provider.reply(text="All is well.", input_tokens=10, output_tokens=5, repeat=True)
     provider.reply(text="I was about to", finish_reason="length", output_tokens=9, on=asks("long story"))
@@ -296,17 +270,19 @@ def script(provider: ScriptedProvider) -> None:
 
 
 def test_each_question_of_a_support_team_is_one_command(stage: Stage) -> None:
-    write_service(stage.place)
+    code = next(example.code for example in examples(PAGE) if example.kind == "python")
+    (stage.place / "service.py").write_text(code)
     script(stage.provider)
-    leave_old_conversation(f"sqlite:///{stage.place / 'callspan.db'}")
+    store, at_ns = f"sqlite:///{stage.place / 'callspan.db'}", time.time_ns() - 40 * 86_400 * SECOND
+    keep(store, session("old", seen_ns=at_ns, start_ns=at_ns, end_ns=at_ns, user_id="dan"))
     with stage.serving(*WORKERS, PYTHONPATH=str(stage.place)) as server:
-        desk = Desk(stage, server)
+        desk = Desk(stage, server, store)
         cut = desk.chat("ann", "a1", "tell a long story")
         for number in range(6):
             desk.chat("ann", "a1", f"question {number}")
         dear = desk.chat("bob", "b1", "tell me everything")
         storms = [desk.chat("bob", "b3", f"storm {number}") for number in range(3)]
-        desk.leave("cid", "c1", "impatient")
+        server.leave("/chat", {"user": "cid", "tenant": "shop", "conversation": "c1", "text": "impatient"})
         ill = desk.chat("cid", "c2", SECRET, tenant="clinic")
         rated = desk.chat("cid", "c3", "is it polite?")
         desk.send("POST", "/rating", {"tenant": "shop", "call_id": rated, "label": "thumbs_down", "comment": "rude"})

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import subprocess
-from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
 
@@ -14,6 +13,7 @@ from opentelemetry._logs import SeverityNumber
 from opentelemetry.sdk._logs import LoggerProvider
 from opentelemetry.sdk._logs.export import InMemoryLogRecordExporter, SimpleLogRecordProcessor
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
+from tests.conftest import Instrument
 from tests.support.launching import APPS, Stage
 from tests.support.receiver import OtlpReceiver, items, plain
 from tests.support.telemetry import Meters, kept_spans
@@ -123,22 +123,15 @@ def test_a_receiver_without_metrics_does_not_fail_a_flush(stage: Stage) -> None:
 
 
 def test_the_global_provider_may_be_set_after_instrument(stage: Stage) -> None:
-    program = """
-import callspan
-from calling import ask
+    after = """
 from opentelemetry import trace
-from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.sdk.trace.export import SimpleSpanProcessor
-from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
-
-exporter, provider = InMemorySpanExporter(), TracerProvider()
-provider.add_span_processor(SimpleSpanProcessor(exporter))
-callspan.instrument()
+from tests.support.telemetry import kept_spans
+provider, exporter = kept_spans()
 trace.set_tracer_provider(provider)
 ask("Hi")
 print([span.name for span in exporter.get_finished_spans()])
 """
-    done = stage.run("python", "-c", program)
+    done = asked(stage, "", after=after)
     assert done.stdout.strip() == "['chat gpt-5']", done.stderr
 
 
@@ -233,29 +226,17 @@ HI: Any = [{"role": "system", "content": "Be brief."}, {"role": "user", "content
 
 
 class Exported:
-    """What was exported of the calls of a test."""
+    """An application with OpenTelemetry's providers, and what they were given of its calls."""
 
-    def __init__(self, provider: ScriptedProvider) -> None:
-        self._provider = provider
+    def __init__(self, instrument: Instrument) -> None:
+        self._instrument = instrument
         self._logs, self.metrics, logging = InMemoryLogRecordExporter(), Meters(), LoggerProvider()
-        tracing, self._spans = kept_spans()
         logging.add_log_record_processor(SimpleLogRecordProcessor(self._logs))
-        self.providers: dict[str, Any] = {
-            "tracer_provider": tracing, "logger_provider": logging, "meter_provider": self.metrics.provider
-        }  # fmt: skip
+        tracing, self._spans = kept_spans()
+        self._providers = {"tracer_provider": tracing, "logger_provider": logging}
 
-    def call(self, retries: int = 0, **settings: Any) -> None:
-        options: dict[str, Any] = {"api_key": "k", "base_url": self._provider.openai_url, "max_retries": retries}
-        with self.instrumented(**settings), openai.OpenAI(**options) as opened:
-            opened.chat.completions.create(model="gpt-5", messages=HI)
-
-    @contextlib.contextmanager
-    def instrumented(self, **settings: Any) -> Iterator[None]:
-        handle = callspan.instrument(**self.providers, **settings)
-        try:
-            yield
-        finally:
-            handle.uninstrument()
+    def start(self, **settings: Any) -> None:
+        self._instrument(**self._providers, meter_provider=self.metrics.provider, **settings)
 
     @property
     def logs(self) -> list[Any]:
@@ -271,25 +252,26 @@ class Exported:
 
 
 @pytest.fixture
-def exported(provider: ScriptedProvider) -> Iterator[Exported]:
-    made = Exported(provider)
-    yield made
-    made.providers["logger_provider"].shutdown()
-    made.providers["meter_provider"].shutdown()
+def exported(instrumented: Instrument) -> Exported:
+    return Exported(instrumented)
+
+
+def call(client: openai.OpenAI) -> None:
+    client.chat.completions.create(model="gpt-5", messages=HI)
 
 
 @pytest.mark.parametrize("events", [True, False])
 def test_every_signal_names_the_state_of_the_conventions_it_follows(
-    provider: ScriptedProvider, exported: Exported, events: bool
+    provider: ScriptedProvider, client: openai.OpenAI, exported: Exported, events: bool
 ) -> None:
     provider.reply(status=500)
-    with exported.instrumented(log_events=events, attempt_spans=True):
-        with callspan.session("s") as session, session.timestep() as step:
-            exported.call(1, log_events=events, attempt_spans=True)
-            with step.tool("look"):
-                step.environment([1], reward=1.0)
-        callspan.reward(0.5, session_id=session.id)
-        metrics: Any = exported.metrics.reader.get_metrics_data()
+    exported.start(log_events=events, attempt_spans=True)
+    with callspan.session("s") as session, session.timestep() as step:
+        call(client.with_options(max_retries=1))
+        with step.tool("look"):
+            step.environment([1], reward=1.0)
+    callspan.reward(0.5, session_id=session.id)
+    metrics: Any = exported.metrics.reader.get_metrics_data()
     kinds = {span.name.split()[0] for span in exported.spans}
     assert kinds >= {"chat", "POST", "invoke_workflow", "timestep", "execute_tool"}
     scopes = {(span.instrumentation_scope.name, span.instrumentation_scope.schema_url) for span in exported.spans}
@@ -300,10 +282,11 @@ def test_every_signal_names_the_state_of_the_conventions_it_follows(
 
 
 def test_the_event_has_the_content_structured_and_lies_in_the_span(
-    provider: ScriptedProvider, exported: Exported
+    provider: ScriptedProvider, client: openai.OpenAI, exported: Exported
 ) -> None:
     provider.reply(text="Hello.")
-    exported.call(log_events=True)
+    exported.start(log_events=True)
+    call(client)
     (event,), (span,) = exported.events, exported.spans
     assert (event.event_name, event.span_id) == (EVENT, span.context.span_id)
     assert event.attributes["gen_ai.request.model"] == "gpt-5"
@@ -312,9 +295,12 @@ def test_the_event_has_the_content_structured_and_lies_in_the_span(
     assert [message["role"] for message in event.attributes["gen_ai.input.messages"]] == ["system", "user"]
 
 
-def test_event_only_keeps_content_off_spans(exported: Exported, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_event_only_keeps_content_off_spans(
+    client: openai.OpenAI, exported: Exported, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT", "EVENT_ONLY")
-    exported.call()
+    exported.start()
+    call(client)
     (event,), (span,) = exported.events, exported.spans
     assert "gen_ai.input.messages" in event.attributes
     assert not {"gen_ai.input.messages", "llm.prompts", "llm.completions"} & set(span.attributes)
@@ -328,12 +314,13 @@ FAILURES: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("failure", FAILURES)
 def test_a_failed_call_has_the_event_of_its_exception(
-    failure: str, provider: ScriptedProvider, exported: Exported
+    failure: str, provider: ScriptedProvider, client: openai.OpenAI, exported: Exported
 ) -> None:
     """A warning in the call's span, with the class of the exception and its message."""
     provider.reply(**FAILURES[failure])
+    exported.start(log_events=True)
     with contextlib.suppress(openai.OpenAIError):
-        exported.call(log_events=True)
+        call(client)
     (details, exception), (span,) = exported.events, exported.spans
     assert exception.event_name == "gen_ai.client.operation.exception"
     assert (exception.severity_number, details.severity_number) == (SeverityNumber.WARN, SeverityNumber.DEBUG)

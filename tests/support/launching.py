@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import signal
@@ -41,7 +42,7 @@ class Stage:
         self.environment = {
             **{name: os.environ[name] for name in _KEPT if name in os.environ},
             "PATH": os.pathsep.join((str(BIN), os.environ.get("PATH", ""))),
-            "PYTHONPATH": str(APPS),
+            "PYTHONPATH": os.pathsep.join((str(APPS), str(ROOT))),
             "PYTHONUNBUFFERED": "1",
             "OPENAI_API_KEY": "sk-test",
             "OPENAI_BASE_URL": provider.openai_url,
@@ -110,11 +111,13 @@ class Served:
         with ThreadPoolExecutor(8) as pool:
             return list(pool.map(self.get, paths))
 
-    def leave(self, request: bytes) -> None:
-        """Send a request as it is written, and go away while the first of many words come."""
+    def leave(self, path: str, body: object = None) -> None:
+        """Ask, with a body as JSON if there is one, and go away while the first of many words come."""
+        sent = b"" if body is None else json.dumps(body).encode()
+        head = f"{'GET' if body is None else 'POST'} {path} HTTP/1.1\r\nHost: here\r\nContent-Length: {len(sent)}\r\n"
         host, _, port = self.url.removeprefix("http://").partition(":")
         with socket.create_connection((host, int(port)), 20) as browser:
-            browser.sendall(request)
+            browser.sendall(f"{head}Content-Type: application/json\r\n\r\n".encode() + sent)
             while b"word" not in browser.recv(4096):
                 pass
 

@@ -1,27 +1,22 @@
-"""Calls of an SDK with another instrumentation and callspan; prints the result of each scenario as JSON.
+"""Calls of an SDK with another instrumentation and callspan; prints what came of them as JSON.
 
-    peer.py NAMED ORDER [NAMED ORDER ...]
-
-Everybody's packages are imported once; each scene is a process of its own, forked before anybody instruments.
+peer.py NAMED ORDER
 """
 
 import importlib
 import io
 import json
 import logging
-import multiprocessing
 import sys
-import traceback
 from contextlib import redirect_stdout, suppress
 from importlib.metadata import entry_points
-from multiprocessing.connection import Connection
 from typing import Any
 
 from calling import ask, ask_claude, ask_streamed
 from opentelemetry import trace
-from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from tests.support.telemetry import kept_spans
 
 
 def turn_on(named: str, exporter: InMemorySpanExporter) -> None:
@@ -42,16 +37,11 @@ def ours(records: list[Any]) -> None:
     callspan.instrument()
 
 
-def scene(named: str, order: str, others: set[str]) -> dict[str, Any]:
-    """Play a scene as in a process that has not imported the `others`."""
-    for module in others - {module_of(named)}:
-        sys.modules.pop(module)
-    heard, exporter, records = [], InMemorySpanExporter(), []
+def scene(named: str, order: str) -> dict[str, Any]:
+    heard, records, (provider, exporter) = [], [], kept_spans()
     listener = logging.Handler(logging.WARNING)
     listener.emit = lambda record: heard.append(record.getMessage())
     logging.getLogger().addHandler(listener)
-    provider = TracerProvider()
-    provider.add_span_processor(SimpleSpanProcessor(exporter))
     trace.set_tracer_provider(provider)
     steps = [lambda: turn_on(named, exporter), lambda: ours(records)]
     for step in steps if order == "theirs-first" else reversed(steps):
@@ -86,34 +76,5 @@ def doctor() -> list[Any]:
     return [one for one in checks if one["area"] == "other instrumentations" and "turns it on" not in one["detail"]]
 
 
-def module_of(named: str) -> str:
-    return named.partition(":")[0]
-
-
-def played(named: str, order: str, others: set[str], connection: Connection) -> None:
-    try:
-        connection.send(scene(named, order, others))
-    except BaseException:
-        connection.send({"failed": traceback.format_exc()})
-        raise
-
-
-def main(words: list[str]) -> None:
-    scenes = list(zip(words[::2], words[1::2], strict=True))
-    modules = {module_of(named) for named, _ in scenes}
-    for module in modules:
-        importlib.import_module(module)
-    forking = multiprocessing.get_context("fork")
-    results = []
-    for named, order in scenes:
-        receiver, sender = forking.Pipe(duplex=False)
-        process = forking.Process(target=played, args=(named, order, modules, sender))
-        process.start()
-        sender.close()
-        results.append(receiver.recv())
-        process.join()
-    print(json.dumps(results))
-
-
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    print(json.dumps(scene(*sys.argv[1:])))
