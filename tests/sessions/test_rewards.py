@@ -19,7 +19,7 @@ from msgspec.structs import replace
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.trace import NonRecordingSpan, SpanContext, use_span
 from tests.sessions.conftest import Seen, elsewhere, logged_misuse, parent_of
-from tests.support.calls import everywhere
+from tests.support.calls import CHAT, MESSAGE, everywhere
 from tests.support.programs import REMOTE
 from tests.support.records import keep
 
@@ -203,31 +203,6 @@ def evaluations(seen: Seen) -> list[ReadableSpan]:
     return [span for span in seen.spans if span.name.startswith("evaluation ")]
 
 
-def test_each_late_reward_is_a_child_of_its_target(seen: Seen, chat: Callable[..., None]) -> None:
-    """By object and by id: the step's below the step, the call's below the call, with the answer's id."""
-    with callspan.session("game") as session, session.timestep() as step:
-        chat("Old pond.")
-    call = seen.the("chat gpt-5")
-    step.reward(1, objective="by object")
-    callspan.reward(2, timestep_id=step.id, objective="by id")
-    callspan.feedback(call.attributes["llm.item_id"], label="thumbs up", objective="of the call")
-    session.outcome(reward=3)
-    assert {(span.end_time or 0) - (span.start_time or 0) for span in evaluations(seen)} == {1_000}
-    parents = {span.name.removeprefix("evaluation "): parent_of(span) for span in evaluations(seen)}
-    assert parents == {
-        "by object": seen.the("timestep").context.span_id,
-        "by id": seen.the("timestep").context.span_id,
-        "of the call": call.context.span_id,
-        "reward": seen.the("invoke_workflow game").context.span_id,
-    }
-    assert {
-        "gen_ai.response.id": call.attributes["gen_ai.response.id"],
-        "session.id": session.id,
-        "callspan.step.id": step.id,
-        "gen_ai.evaluation.score.label": "thumbs up",
-    }.items() <= seen.the("evaluation of the call").attributes.items()
-
-
 def test_late_reports_of_an_unsampled_scope_are_not_sampled(seen: Seen, chat: Callable[..., None]) -> None:
     """By object and by id, of a session, a step or a call."""
     calls: list[Any] = []
@@ -269,11 +244,6 @@ def test_a_session_continued_in_another_trace_is_linked_to_the_first(seen: Seen)
     assert parent_of(inner) == second.context.span_id
     links = [[link.context.span_id for link in span.links] for span in (first, second, inner)]
     assert links == [[], [first.context.span_id], []]
-
-
-MESSAGES: Any = [{"role": "user", "content": "Hi"}]
-CHAT: Any = {"model": "gpt-5", "messages": MESSAGES}
-MESSAGE: Any = {"model": "claude-sonnet-5", "max_tokens": 9, "messages": MESSAGES}
 
 
 def read_through(stream: Any) -> Any:

@@ -14,14 +14,14 @@ import msgspec
 import pytest
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags, use_span
-from tests.support.programs import REMOTE, everything, run_all, support_desk
+from tests.support.programs import REMOTE, everything, robot, run_all, support_desk
 from tests.support.spans_of_records import differences
 
 import callspan
 from callspan import open_store, redact_texts
 from callspan.cli.demo import play_episodes, scripted_clients
 from callspan.cli.demo_script import script_demo
-from callspan.records import CallRecord, EventRecord, MessageRecord, Record, SpanLink, encode
+from callspan.records import CallRecord, MessageRecord, Record, SpanLink, encode
 from callspan.semconv import call, events, gen_ai, llm, openinference, scope_messages, session
 from callspan.semconv.table import Row, Table
 from callspan.stores import CallFilter, Reader, SessionSummary
@@ -50,7 +50,7 @@ AGENTS = Path(__file__).with_name("agents.json")
 """Spans and records of agents; null and # are times, places in code and ids, which differ from run to run."""
 VARYING = re.compile(r"_n?s$|^(frames|exception\.stacktrace)$")
 OF_THE_PROCESS = ("schema_version", "service", "host", "pid")
-IDS = re.compile(r"[0-9a-f]{8}-[0-9a-f-]{27}|[0-9a-f]{32}|[0-9a-f]{16}")
+IDS = re.compile(r"[0-9a-f]{8}-[0-9a-f-]{27}|[0-9a-f]{32}|[0-9a-f]{16}|chatcmpl-\w+")
 
 
 def stable(value: Any) -> Any:
@@ -79,6 +79,7 @@ def test_agents_have_exactly_these_spans_and_records(provider: ScriptedProvider)
     with capture(vocabularies=("gen_ai", "openinference")) as seen:
         support_desk(provider)
         run_all()
+        robot(provider)
     expected = json.loads(AGENTS.read_text())
     assert [span for span in shown(seen.spans) if not span["name"].startswith("chat")] == expected["spans"]
     records = [stable(json.loads(encode(record))) for record in seen.everything if not isinstance(record, CallRecord)]
@@ -132,7 +133,6 @@ def test_what_a_span_is_linked_to_is_kept() -> None:
     links = {record.name: record.trace and record.trace.links for record in captured.timesteps}
     assert links == {"first": [link_to(of_session)], "second": [link_to(first)]}
     for tool in captured.events:
-        assert isinstance(tool, EventRecord)
         assert tool.trace is None
         assert tool.trace_id == link_to(second).trace_id
     assert len({span.context.trace_id for span in captured.spans}) == 3
@@ -206,8 +206,6 @@ def test_frames_have_no_line_of_source(settings: Any, tmp_path: Path) -> None:
     with capture(**settings) as captured, pytest.raises(KeyError), callspan.tool("run"):
         exec(compile(made.read_text(), str(made), "exec"), {})
     event = captured.events[-1]
-    assert isinstance(event, EventRecord)
-    assert event.error is not None
     assert str(made) in (event.error.frames or "")
     shown = [str((one.attributes or {})["exception.stacktrace"]) for one in captured.spans[0].events]
     assert "Jane" not in str(captured.events) + str(shown)

@@ -145,10 +145,8 @@ def the_call(seen: Captured) -> CallRecord:
     """The one record, which belongs to the one span and agrees with it."""
     (span,) = seen.spans
     (record,) = seen.records
-    assert span.context is not None
     assert record.span_id == f"{span.context.span_id:016x}"
     assert record.trace_id == f"{span.context.trace_id:032x}"
-    assert span.attributes is not None
     assert span.attributes["llm.item_id"] == record.call_id
     failed = record.outcome in ("error", "timeout")
     assert (span.status.status_code is StatusCode.ERROR) == failed

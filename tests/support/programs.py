@@ -74,6 +74,38 @@ def support_desk(provider: ScriptedProvider) -> None:
     callspan.reward(0.7, session_id=session.id, objective="late", source="judge", annotation="later")
 
 
+def robot(provider: ScriptedProvider) -> None:
+    """Steps with a history that grows, an environment and late rewards; agents and a tool that show what calls show."""
+    system, task = {"role": "system", "content": "You move a robot."}, {"role": "user", "content": "Fetch the key."}
+    with openai.OpenAI(api_key="k", base_url=provider.openai_url) as client:
+
+        def ask(answer: str, *more: Any, model: str = "m") -> Any:
+            provider.reply(text=answer)
+            stream = client.chat.completions.create(model=model, messages=[system, task, *more], stream=True)
+            return [*stream][-1]
+
+        with callspan.session("robot") as session:
+            session.observation({"at": [0, 0]})
+            for number in range(3):
+                with session.timestep(f"turn {number}") as step:
+                    said = {"role": "assistant", "content": "Yes"}, {"role": "user", "content": f"{number}?"}
+                    last = ask(f"I go {number}.", *said[: 2 * number], model=f"m{number}")
+                    step.action([number])
+                    step.environment([number, 1], reward=0.5, terminated=number == 2)
+        step.reward(1, objective="by object")
+        callspan.reward(2, timestep_id=step.id, objective="by id")
+        callspan.feedback(last.id, label="thumbs up", objective="of the call")
+        with callspan.session("crew") as crew:
+            with crew.invoke_agent("planner", input={"goal": "key"}) as agent:
+                ask("North.")
+                agent.output = {"plan": ["north"]}
+            with crew.invoke_agent("actor"):
+                ask("Going north.")
+            with crew.tool("search"):
+                ask("Of the tool alone.")
+        crew.outcome(reward=3)
+
+
 def everything(provider: ScriptedProvider) -> None:
     """All that has a span of its own, below a span of another process."""
     del provider

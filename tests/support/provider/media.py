@@ -8,7 +8,6 @@ import re
 import wave
 from collections.abc import Callable
 from dataclasses import replace
-from email.message import EmailMessage
 from email.parser import BytesParser
 from email.policy import HTTP
 from typing import Any, Final
@@ -115,9 +114,7 @@ def form_fields(content_type: str, content: bytes) -> dict[str, object]:
     form = BytesParser(policy=HTTP).parsebytes(f"content-type: {content_type}\r\n\r\n".encode() + content)
     fields: dict[str, Any] = {}
     for part in form.iter_parts():
-        assert isinstance(part, EmailMessage)
         name, data = str(part.get_param("name", header="content-disposition")), part.get_payload(decode=True)
-        assert isinstance(data, bytes)
         value: object = data.decode("utf-8", "replace")
         if (filename := part.get_filename()) is not None:
             value = {"filename": filename, "type": part.get_content_type(), "bytes": len(data)}

@@ -11,14 +11,12 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from callspan.testing import ReceivedRequest
 from callspan.testing.provider.realtime_session import accept
-
-if TYPE_CHECKING:
-    from callspan.testing.provider.rendering import Rendering
-    from callspan.testing.provider.server import Connection
+from callspan.testing.provider.rendering import Rendering
+from callspan.testing.provider.server import Connection
 
 _REPEATED = ("x-ratelimit-", "retry-after", "x-request-id")
 """Beginnings of the headers that an error repeats."""
