@@ -10,7 +10,6 @@ import math
 import os
 import re
 import shutil
-import subprocess
 import time
 import urllib.parse
 import urllib.request
@@ -23,7 +22,7 @@ from typing import Any, Final
 import pytest
 from google.protobuf.json_format import MessageToDict
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
-from tests.support.launching import BIN, Stage, answers, free_port, python_of, running
+from tests.support.launching import Stage, answers, free_port, python_of, running
 from tests.support.processes import ROOT
 from tests.support.programs import DEMO_SPANS, SPOKEN, VOICE_CALLS
 from tests.support.receiver import PATHS, OtlpReceiver, items
@@ -132,18 +131,14 @@ def in_phoenix(url: str, path: str, wanted: int = 0) -> list[dict[str, Any]]:
 
 @pytest.mark.parametrize("commands", [[["demo"]], [["demo"], ["send"]]], ids=["exporter", "send"])
 def test_phoenix_understands_kinds_parents_models_tokens_messages_sessions_and_errors(
-    tmp_path: Path, commands: list[list[str]]
+    stage: Stage, tmp_path: Path, commands: list[list[str]]
 ) -> None:
     with phoenix(tmp_path) as url:
-        environment = {**os.environ, "OTEL_METRICS_EXPORTER": "none"}  # Phoenix takes spans only
         if ["send"] not in commands:
-            environment["OTEL_EXPORTER_OTLP_ENDPOINT"] = url
+            stage.environment["OTEL_EXPORTER_OTLP_ENDPOINT"] = url
         for command in commands:
             to = ["--otlp", url] if command == ["send"] else []
-            done = subprocess.run(
-                [str(BIN / "callspan"), "--store", f"sqlite:///{tmp_path / 'calls.db'}", *command, *to],
-                cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False, env=environment,
-            )  # fmt: skip
+            done = stage.run("callspan", "--store", stage.store, *command, *to, timeout_s=120)
             assert done.returncode == 0, done.stderr
         spans = [span for span in in_phoenix(url, "spans?limit=500", DEMO_SPANS) if span["name"] not in SPOKEN]
         sessions = {session["session_id"] for session in in_phoenix(url, "sessions")}

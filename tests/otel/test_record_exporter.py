@@ -57,7 +57,6 @@ def test_only_an_llm_span_of_another_library_becomes_a_record(kept: Kept) -> Non
     kept.tracer.start_span("chat other-1", attributes=CHAT).end()
     (call,) = kept.calls()
     assert (call.request.model, call.sdk) == ("other-1", "somebody.else")
-    assert call.usage is not None
     assert call.usage.input_tokens == 3
 
 
@@ -80,16 +79,16 @@ def test_a_call_has_one_record_whatever_foreign_spans_are_around_it(
 
 @pytest.mark.parametrize("is_left", [False, True])
 def test_a_frameworks_span_that_a_call_uses_is_exported_once_when_its_owner_ends_it(
-    provider: ScriptedProvider, is_left: bool
+    provider: ScriptedProvider, client: openai.OpenAI, instrumented: Instrument, is_left: bool
 ) -> None:
     """To the provider that was given. One that its owner never ends is not exported; the call has its record."""
     records: list[Any] = []
     tracing, exporter = kept_spans()
     provider.reply(text="one two three four", repeat=True)
-    handle = callspan.instrument(tracer_provider=tracing, stores=())
+    handle = instrumented(tracer_provider=tracing, stores=())
     remove = callspan.add_callback("after_record", records.append, kinds=["call"])
     span: Any = tracing.get_tracer("framework").start_span("their chat", attributes={"gen_ai.operation.name": "chat"})
-    with openai.OpenAI(api_key="k", base_url=provider.openai_url) as client, trace.use_span(span, end_on_exit=False):
+    with trace.use_span(span, end_on_exit=False):
         stream = client.chat.completions.create(model="gpt-5", messages=HI, stream=True)
         next(iter(stream))
         stream.close() if is_left else [*stream]

@@ -4,12 +4,9 @@ peer.py NAMED ORDER
 """
 
 import importlib
-import io
 import json
 import logging
 import sys
-from contextlib import redirect_stdout, suppress
-from importlib.metadata import entry_points
 from typing import Any
 
 from calling import ask, ask_claude, ask_streamed
@@ -67,12 +64,9 @@ def scene(named: str, order: str) -> dict[str, Any]:
 
 def doctor() -> list[Any]:
     """What `callspan doctor` says in this process of other instrumentations that it has imported."""
-    sys.argv, printed = ["callspan", "doctor", "--json"], io.TextIOWrapper(io.BytesIO(), "utf-8")
-    (command,) = entry_points(group="console_scripts", name="callspan")
-    with redirect_stdout(printed), suppress(SystemExit):
-        command.load()()
-    printed.seek(0)
-    checks = json.load(printed)["checks"]
+    from tests.support.commands import ask as command  # it imports callspan
+
+    checks = command("doctor", "--json").json["checks"]
     return [one for one in checks if one["area"] == "other instrumentations" and "turns it on" not in one["detail"]]
 
 

@@ -11,6 +11,7 @@ import sys
 from collections.abc import AsyncIterator
 from contextlib import nullcontext
 from functools import partial
+from itertools import groupby
 from typing import Any
 
 import numpy
@@ -100,18 +101,14 @@ def realtime() -> dict[str, Any]:
 
 
 def pipeline(*, is_streamed: bool) -> dict[str, Any]:
-    async def runs(url: str) -> list[str]:
-        """The kinds of what the pipeline emits, each run of audio once."""
-        kinds: list[str] = []
-        async for kind in listen(url, is_streamed=is_streamed):
-            kinds += [kind] if kinds[-1:] != [kind] else []
-        return kinds
+    async def emitted(url: str) -> list[str]:
+        return [kind async for kind in listen(url, is_streamed=is_streamed)]
 
     with FullProvider() as provider:
         for number in (1, 2):
             provider.reply(heard=f"Question {number}?", heard_usage=TOKENS, on=is_frame)
         provider.reply(text="It rains.", repeat=True)
-        kinds = asyncio.run(runs(provider.openai_url))
+        kinds = [kind for kind, _ in groupby(asyncio.run(emitted(provider.openai_url)))]
         paths = [request.path for request in provider.requests if not (request.is_upgrade or is_frame(request))]
         return {"kinds": kinds, "received": frames(provider), "wire": sorted(paths)}
 
