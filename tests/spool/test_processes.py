@@ -19,6 +19,7 @@ from tests.support.rig import (
     DownSink,
     FileSink,
     HangingSink,
+    Spool,
     SqliteSink,
     deliver_left,
     in_child,
@@ -31,8 +32,6 @@ from tests.support.rig import (
     until_left,
 )
 from tests.support.scale import scaled
-
-from callspan.spool.spool import Spool
 
 ROUNDS = scaled(2, 12)
 MAX_BYTES = 100_000
