@@ -8,7 +8,6 @@ import socket
 from collections.abc import Sequence
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import pytest
@@ -134,49 +133,8 @@ def test_calls_and_sessions_are_found_and_summed(reader: Reader) -> None:
             list(reader.summary(by))
 
 
-FOUND_CALLS = [
-    ("", "whole cut off gone dear tiny storm unknown"),
-    ("--status cancelled", "gone"),
-    ("--status error", "unknown"),
-    ("--finish length", "cut dear"),
-    ("--finish max_tokens", "cut"),
-    ("--stream-end cut_off", "off"),
-    ("--stream-end closed", "gone"),
-    ("--retries 1", "dear storm"),
-    ("--rate-limited", "storm"),
-    ("--min-cost 0.01", "whole dear"),
-    ("--min-cost 2.5", "dear"),
-    ("--min-cost 0.000000000123", "whole cut off gone dear tiny storm"),
-    ("--min-duration 2s", "dear storm"),
-    ("--finish length --min-cost 1 --retries 1", "dear"),
-]
-FOUND_SESSIONS = [
-    ("", "s-storm s-cut s-plain"),
-    ("--finish length", "s-cut s-plain"),
-    ("--stream-end cut_off", "s-cut"),
-    ("--cut-off", "s-cut"),
-    ("--rate-limited", "s-storm"),
-    ("--failed", "s-storm"),
-    ("--no-failed", "s-cut s-plain"),
-    ("--min-cost 2", "s-plain"),
-    ("--min-duration 8s", "s-storm s-plain"),
-    ("--until 2025-10-09T08:53:22Z", "s-plain"),
-    ("--session s-cut", "s-cut"),
-    ("--status success", "s-cut s-plain"),
-    ("--status success --finish length --min-cost 2", "s-plain"),
-]
-SORTED = [
-    ("calls", "start", "unknown storm tiny dear gone off cut whole"),
-    ("calls", "cost", "dear whole storm gone off cut tiny unknown"),
-    ("calls", "duration", "dear storm tiny gone off cut whole unknown"),
-    ("calls", "tokens", "storm cut tiny dear gone off whole unknown"),
-    ("calls", "retries", "storm dear tiny gone off cut whole unknown"),
-    ("sessions", "start", "s-storm s-cut s-plain"),
-    ("sessions", "cost", "s-plain s-cut s-storm"),
-    ("sessions", "duration", "s-plain s-storm s-cut"),
-    ("sessions", "tokens", "s-storm s-cut s-plain"),
-    ("sessions", "retries", "s-storm s-plain s-cut"),
-]
+EXPECTED = json.loads(Path(__file__).with_name("filters.json").read_text())
+"""The calls and sessions of `recorded` by options and by sort key; talks, and in which of them each text is found."""
 
 
 def recorded(records: Records) -> list[Record]:
@@ -214,15 +172,15 @@ def test_calls_and_sessions_that_went_wrong(store: Delivery, records: Records, m
     monkeypatch.setattr(readers, "_READ_AT_ONCE", 3)
     url = store.url
     store.write(*recorded(records))
-    for options, expected in FOUND_CALLS:
-        found = listed(url, "calls", "--reverse", *options.split())
-        assert found == expected.split(), options
-    for options, expected in FOUND_SESSIONS:
+    for options, expected in EXPECTED["calls"].items():
+        assert listed(url, "calls", "--reverse", *options.split()) == expected.split(), options
+    for options, expected in EXPECTED["sessions"].items():
         assert listed(url, "sessions", *options.split()) == expected.split(), options
-    for command, sort, expected in SORTED:
-        assert listed(url, command, "--sort", sort) == expected.split(), (command, sort)
-        assert listed(url, command, "--sort", sort, "--limit", "2") == expected.split()[:2]
-    assert listed(url, "calls", "--sort", "cost", "--reverse") == SORTED[1][2].split()[::-1]
+    for command, by_key in EXPECTED["sorted"].items():
+        for sort, expected in by_key.items():
+            assert listed(url, command, "--sort", sort) == expected.split(), (command, sort)
+            assert listed(url, command, "--sort", sort, "--limit", "2") == expected.split()[:2]
+    assert listed(url, "calls", "--sort", "cost", "--reverse") == EXPECTED["sorted"]["calls"]["cost"].split()[::-1]
     reader = store.read()
     assert reader.count_calls(CallFilter(finish="length")) == 2
     (sums,) = reader.summary("session", CallFilter(session_id="s-cut"))
@@ -259,41 +217,18 @@ def test_no_list_is_silently_short(store: Delivery, records: Records, monkeypatc
         assert [one.session.session_id for one in part] == every[9:39], sort
 
 
-ASKED = {"role": "user", "content": "Where is the RED key?"}
-MAT = {"role": "assistant", "content": "Under the mat"}
-OPENS = {"id": "k", "type": "function", "function": {"name": "open_door", "arguments": '{"door":"north"}'}}
-TALKS: dict[str, list[dict[str, Any]]] = {
-    "system": [{"role": "system", "content": "Speak like a pirate"}, ASKED],
-    "first": [ASKED, MAT],
-    "second": [ASKED, MAT, {"role": "user", "content": "100%"}],
-    "tool": [{"role": "assistant", "content": None, "tool_calls": [OPENS]}],
-    "wide": [{"role": "user", "content": "STRASSE\u00a0\u0130 Ünder_score"}],
-    "long": [{"role": "user", "content": "x " * 3_000 + "needle at the end"}],
-    "greek": [{"role": "user", "content": "ο δρόμος είναι"}],  # noqa: RUF001
-    "sigma": [{"role": "user", "content": "δρόμοσ"}],
-    "turkish": [{"role": "user", "content": "İstanbul"}],
-}
-FOUND: dict[str, str] = {
-    "red key": "system first second", "RED KEY?": "system first second", "pirate": "system", "100%": "second",
-    "under the mat": "first second", "_": "tool wide", "ünder_s": "wide", "ÜNDER_S": "wide", "straße": "wide",
-    "open_door(": "tool", "north": "tool", "needle at the END": "long", "ΔΡΌΜΟΣ": "greek sigma",
-    "δρόμος": "greek sigma", "İSTANBUL": "turkish",
-    **dict.fromkeys(
-        ("1%0", "under_s", "hidden-field", "shovel", "assistant", "no such words", "'; DROP TABLE calls; --"), ""
-    ),
-}  # fmt: skip
-
-
 def test_text_is_looked_for_in_messages_only_whatever_its_case(store: Delivery, records: Records) -> None:
-    body = {"model": "m", "messages": [ASKED | {"content": "q"}], "user": "hidden-field", "tools": [{"name": "shovel"}]}
+    asked = {"role": "user", "content": "q"}
+    body = {"model": "m", "messages": [asked], "user": "hidden-field", "tools": [{"name": "shovel"}]}
     store.write(
-        *(records.call(messages, call_id=name) for name, messages in TALKS.items()),
+        *(records.call(messages, call_id=name) for name, messages in EXPECTED["talks"].items()),
+        records.call([asked | {"content": "x " * 3_000 + "needle at the end"}], call_id="long"),
         records.call(call_id="settings", request=Request(body=raw(body)), answer="Indeed."),
         records.call(call_id="empty", request=Request(), response=None),
     )
     reader = store.read()
-    found = {text: {call.call_id for call in reader.calls(CallFilter(text=text))} for text in FOUND}
-    assert found == {text: set(names.split()) for text, names in FOUND.items()}
+    for text, names in EXPECTED["texts"].items():
+        assert {call.call_id for call in reader.calls(CallFilter(text=text))} == set(names.split()), text
 
 
 CONDITIONED = {

@@ -149,47 +149,17 @@ def test_show_prints_the_whole_conversation_and_says_what_is_missing(store: Deli
     assert [row["call_id"] for row in listed] == ["call-20", "call-21"]
 
 
-SYSTEM = {"role": "system", "content": "Be brief."}
-ASKED = {"role": "user", "content": "Where?"}
-
-
-def looks(arguments: str) -> dict[str, Any]:
-    called = {"id": "c1", "type": "function", "function": {"name": "look", "arguments": arguments}}
-    return {"role": "assistant", "content": "Let me look.", "tool_calls": [called]}
-
-
-SAID = {"type": "text", "text": "Let me look."}
-USE = {"type": "tool_use", "id": "c1", "name": "look", "input": {"at": "east"}}
-USED = {"type": "tool_result", "tool_use_id": "c1", "content": "a door"}
-THOUGHT = {"type": "thinking", "thinking": "A door may be there.", "signature": "s"}
-ITEMS = [
-    {"type": "reasoning", "id": "rs_1", "summary": []},
-    {"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": "Let me look."}]},
-    {"type": "function_call", "call_id": "c1", "name": "look", "arguments": '{"at":"east"}'},
-]
-LOOPS: dict[str, tuple[str, list[Any], dict[str, Any], list[Any]]] = {
-    "chat_completions": (
-        "messages", [SYSTEM, ASKED],
-        {"choices": [{"index": 0, "message": looks('{"at": "east"}') | {"reasoning_content": "A door may be there."}}]},
-        [looks('{"at":"east"}'), {"role": "tool", "tool_call_id": "c1", "content": "a door"}],
-    ),
-    "messages": (
-        "messages", [ASKED], {"role": "assistant", "content": [THOUGHT, SAID | {"citations": [{}]}, USE]},
-        [{"role": "assistant", "content": [SAID, USE]}, {"role": "user", "content": [USED]}],
-    ),
-    "responses": (
-        "input", [SYSTEM, ASKED], {"id": "resp_1", "output": ITEMS},
-        [*ITEMS, {"type": "function_call_output", "call_id": "c1", "output": "a door"}],
-    ),
-}  # fmt: skip
+LOOPS = json.loads(Path(__file__).with_name("loops.json").read_text())
 """By API: the field of the messages, the first ones, the answer, and the additions of the next request."""
 
 
 @pytest.mark.parametrize("api", LOOPS)
 def test_a_loop_is_one_conversation_without_repetition(api: str) -> None:
-    field, asked, answer, added = LOOPS[api]
-    world, reader = World(), ConversationReader()
-    first, second = (reader.add(world.call(api, {field: sent}, answer)) for sent in (asked, [*asked, *added]))
+    loop, world, reader = LOOPS[api], World(), ConversationReader()
+    first, second = (
+        reader.add(world.call(api, {loop["field"]: sent}, loop["answer"]))
+        for sent in (loop["asked"], [*loop["asked"], *loop["added"]])
+    )
     assert [message.text for message in first.messages] == ["Where?"]
     assert (first.sent_before, second.instructions, second.before) == (0, [], first.call)
     (result,) = second.messages
