@@ -179,8 +179,11 @@ def test_any_body_keeps_bytes_and_key_order(store: Delivery, records: Records, b
         b'{"b":1,"a":2,"messages":[1,null,"text",{"z":1,"a":2}],"c":3}',
         b'{"instructions":"%s","tools":[{"name":"t"}],"text":{"format":{"schema":"%s"}}}' % (b"x" * 999, b"y" * 500),
         b'{"messages":' + b"[" * 400 + b"]" * 400 + b"}",
+        rb'{"messages":[{"content":"a long text that is spelled otherwise only at its end: \u00e9, and no more"}]}',
+        b'{"messages":[{"role": "user", "content": "with spaces"}]}',
+        b'{"messages":[{"content":[{"text":"a text of some length"},{"text":"another text of that length"}]}]}',
     ],
-    ids=["spelling", "the byte that marks", "odd fields", "order", "large values", "deep"],
+    ids=["escapes", "marking byte", "odd fields", "order", "large values", "deep", "late escapes", "spaces", "two"],
 )
 def test_a_body_comes_back_as_it_was_spelled(store: Delivery, records: Records, body: bytes) -> None:
     made = records.call(request=Request(body=msgspec.Raw(body)), response=Response(body=msgspec.Raw(body)))
