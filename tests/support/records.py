@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from decimal import Decimal
 from itertools import count
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -14,19 +15,14 @@ from callspan.records import (
     Attempt,
     CallRecord,
     Cost,
-    ErrorInfo,
     EventRecord,
     MessageRecord,
     Place,
-    RateLimit,
-    RateLimits,
     Record,
-    Redaction,
     Request,
     Response,
     RewardRecord,
     SessionRecord,
-    Stream,
     TimestepRecord,
     Timing,
     Usage,
@@ -38,6 +34,7 @@ from callspan.stores import Reader, Sink, find_store
 START_NS = 1_760_000_000_000_000_000
 SECOND = 1_000_000_000
 MINUTE = 60 * SECOND
+EVERY_KIND = Path(__file__).with_name("every_kind.json")
 
 
 def made(call_id: str = "call-1", *, at_ns: int = START_NS, took_ns: int | None = SECOND, **fields: Any) -> CallRecord:
@@ -138,30 +135,7 @@ class Records:
 
     def every_kind(self) -> list[Record]:
         """One record of each kind with every field that a store has a column for, and some it has not."""
-        return [
-            self.session(
-                name="gridworld", start_ns=START_NS, user_id="u1", metadata={"seed": 7, "deep": {"a": [1, None]}}
-            ),
-            step(terminated=False),
-            self.call(
-                session_id="s1",
-                stream=Stream(end="closed", chunks=3),
-                outcome="cancelled",
-                error=ErrorInfo(kind="cancelled", type="CancelledError", body={"a": 1}),
-                metadata={"run": "r1"},
-                redactions=[Redaction(what="request.body", why="media")],
-                rate_limits=RateLimits(requests=RateLimit(limit=5, remaining=4, reset_s=0.25)),
-            ),
-            event(
-                session_id="s1", timestep_id="t1", timestep=0, time_ns=START_NS + 1, sequence=1,
-                data={"after": [1, 2, {"x": None}]}, reward=0.5, terminated=False,
-            ),
-            message(
-                "m1", {"grid": [[0, 1]]}, session_id="s1", sender="env", receiver="agent", time_ns=START_NS + 2,
-                causal_influence=["e1"],
-            ),
-            reward("r1", 0.5, session_id="s1", event_id="e1", source="environment", time_ns=START_NS + 3),
-        ]  # fmt: skip
+        return [decode(msgspec.json.encode(one)) for one in json.loads(EVERY_KIND.read_text())]
 
 
 class Delivery:

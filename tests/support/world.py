@@ -11,15 +11,7 @@ import msgspec
 from tests.support.bodies import endpoint, with_conversation
 from tests.support.records import SECOND, START_NS, event, keep, made, raw, reward, session
 
-from callspan.records import (
-    CallRecord,
-    Cost,
-    Place,
-    Record,
-    Response,
-    Timing,
-    Usage,
-)
+from callspan.records import CallRecord, Cost, Place, Record, Response, Timing, Usage
 
 
 class World:
