@@ -101,12 +101,9 @@ def seen(caplog: pytest.LogCaptureFixture) -> Iterator[Seen]:
 def chat(provider: ScriptedProvider, client: openai.OpenAI) -> Callable[..., None]:
     """Make a chat completion that gets this answer."""
 
-    def call(answer: str, messages: list[Any] | None = None, **given: Any) -> None:
+    def call(answer: str) -> None:
         provider.reply(text=answer)
-        sent = messages or [{"role": "user", "content": answer}]
-        made = client.chat.completions.create(model="gpt-5", messages=sent, **given)
-        if given.get("stream"):
-            list(made)
+        client.chat.completions.create(model="gpt-5", messages=[{"role": "user", "content": answer}])
 
     return call
 

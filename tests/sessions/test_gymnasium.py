@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import pickle
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 from tests.sessions.conftest import Seen, failed, parent_of
@@ -16,9 +16,6 @@ from callspan.testing import capture
 
 gymnasium = pytest.importorskip("gymnasium", reason="needs gymnasium")
 np = pytest.importorskip("numpy", reason="needs numpy")
-
-if TYPE_CHECKING:
-    from callspan.environments.gymnasium import Traced
 
 WAY = [1, 1, 2, 1, 2, 2]
 """From the start of the frozen lake to its goal."""
@@ -45,20 +42,20 @@ class Corridor(gymnasium.Env[Any, Any]):
         return np.array([self.resets, self.place]), 1.0, self.place == self.length, False, {}
 
 
-def traced(env: Any, **settings: Any) -> Traced:
+def traced(env: Any, **settings: Any) -> Any:
     from callspan.environments.gymnasium import Traced
 
     return Traced(env, **settings)
 
 
 @pytest.fixture
-def lake() -> Iterator[Traced]:
+def lake() -> Iterator[Any]:
     env = traced(gymnasium.make("FrozenLake-v1", is_slippery=False), metadata={"agent": "test"}, user_id="u1")
     yield env
     env.close()
 
 
-def test_an_episode_of_a_real_environment_is_a_session_with_a_step_for_each_turn(seen: Seen, lake: Traced) -> None:
+def test_an_episode_of_a_real_environment_is_a_session_with_a_step_for_each_turn(seen: Seen, lake: Any) -> None:
     lake.reset(seed=7)
     for action in WAY:
         lake.step(action)
@@ -145,7 +142,7 @@ def test_episodes_of_several_environments_are_beside_each_other(seen: Seen) -> N
 
 @pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy, lambda env: pickle.loads(pickle.dumps(env))])
 def test_a_copy_of_an_environment_plays_on_and_records_from_its_next_reset(
-    seen: Seen, lake: Traced, copied: Callable[[Traced], Traced]
+    seen: Seen, lake: Any, copied: Callable[[Any], Any]
 ) -> None:
     """As a tree search copies it, or a worker gets it."""
     lake.reset(seed=7)

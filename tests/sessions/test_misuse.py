@@ -15,16 +15,7 @@ from tests.sessions.conftest import Seen, failed, logged_misuse, raised_misuse
 from tests.support.scale import scaled
 
 import callspan
-from callspan import (
-    Session,
-    Timestep,
-    UsageError,
-    current_session,
-    feedback,
-    reward,
-    session,
-    timestep,
-)
+from callspan import Session, Timestep, UsageError, current_session, feedback, reward, session, timestep
 from callspan.records import EventRecord, MessageRecord, RewardRecord, SessionRecord, decode, encode
 from callspan.testing import capture
 

@@ -25,7 +25,6 @@ from tests.support.records import keep
 
 import callspan
 from callspan import Session, feedback, open_store, reward, session
-from callspan.record import reward_sums
 from callspan.records import EventRecord, RewardRecord, SessionRecord, TimestepRecord
 from callspan.testing import Captured, ScriptedProvider, capture
 
@@ -95,18 +94,17 @@ def test_spans_totals_and_readers_agree_on_any_episode(acts: list[tuple[str, flo
     with capture() as captured, logged_misuse(), session("s") as own:
         _play(own, acts)
     seen = Seen(captured)
-    given = [one for one in seen.records if isinstance(one, EventRecord | RewardRecord)]
-    found = reward_sums.total(reward_sums.counted(given))
     totals = seen.ended(SessionRecord)[-1].totals
-    assert (totals.reward, totals.rewards) == (found.reward, found.means)
-    expected = {} if found.reward is None else {"callspan.reward": found.reward}
-    expected |= {f"callspan.reward.{name}": value for name, value in found.means.items()}
+    expected = {} if totals.reward is None else {"callspan.reward": totals.reward}
+    expected |= {f"callspan.reward.{name}": value for name, value in totals.rewards.items()}
     assert rewards(seen.the(SPAN)) == expected
     with (
         TemporaryDirectory() as place,
         closing(open_store(keep(f"sqlite:///{place}/calls.db", *seen.records))) as reader,
     ):
-        assert reader.session(own.id).reward == found.reward  # type: ignore[union-attr]
+        found: Any = reader.session(own.id)
+        means = {name: score.mean for name, score in found.scores.items()}
+        assert (found.reward, means) == (totals.reward, totals.rewards)
         steps = {one.timestep_id: one.totals for one in reader.timesteps(own.id)}
     assert steps == {one.timestep_id: one.totals for one in seen.ended(TimestepRecord)}
 
