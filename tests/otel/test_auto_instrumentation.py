@@ -7,7 +7,7 @@ import signal
 import pytest
 from tests.support.launching import APPS, Stage
 
-SCRIPT = str(APPS / "script.py")
+SCRIPT = str(APPS / "calling.py")
 
 
 def test_a_plain_script_sends_one_span_and_keeps_one_record_per_call(stage: Stage) -> None:

@@ -18,7 +18,7 @@ from tools import environments
 
 pytestmark = [pytest.mark.timeout(600)]
 
-SCRIPT = str(APPS / "script.py")
+SCRIPT = str(APPS / "calling.py")
 EXTRAS = "otlp,openai,anthropic"
 
 

@@ -22,7 +22,7 @@ import callspan
 from callspan import ByteBoundedExporter
 from callspan.testing import ScriptedProvider
 
-SCRIPT = str(APPS / "script.py")
+SCRIPT = str(APPS / "calling.py")
 EVENT = "gen_ai.client.inference.operation.details"
 CALL_METRICS = {"gen_ai.client.operation.duration", "gen_ai.client.token.usage", "callspan.client.in_flight"}
 
