@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import json
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import anthropic
@@ -16,6 +18,7 @@ from tests.support.bodies import endpoint, folded
 from callspan.records import Media, Message, Part, Reasoning, Refusal, Text, ToolCall, ToolResult, UnknownPart, Usage
 from callspan.testing import ScriptedProvider, capture
 
+Json = dict[str, Any]
 BYTES = b"\x89PNG not really"
 DATA = base64.b64encode(BYTES).decode()
 SHA = hashlib.sha256(BYTES).hexdigest()
@@ -160,49 +163,16 @@ def test_each_kind_of_block_is_a_part_and_an_unknown_one_is_kept_as_received(blo
     assert sent("messages", block) == [part]
 
 
-FUNCTION = {"type": "function_call", "call_id": "call_1", "name": "f", "arguments": "{}"}
-HOSTED = {"type": "web_search_call", "id": "ws_1", "status": "completed"}
-SHELL = {"type": "shell_call", "call_id": "call_1", "action": {"commands": ["ls"]}}
-REFUSAL = {"type": "message", "content": [{"type": "refusal", "refusal": "no"}]}
+DATA: Json = json.loads(Path(__file__).with_name("bodies.json").read_text())
 
 
-def incomplete(reason: str | None) -> dict[str, Any]:
-    return {"status": "incomplete", "incomplete_details": None if reason is None else {"reason": reason}}
-
-
-ENDS: list[tuple[dict[str, Any], str | None, str]] = [
-    ({}, "completed", ""),
-    (incomplete("max_output_tokens"), "max_output_tokens", "truncated"),
-    (incomplete("content_filter"), "content_filter", "refused"),
-    (incomplete(None), "incomplete", ""),
-    (incomplete("other"), "other", ""),
-    ({"status": "failed"}, "failed", ""),
-    ({"status": "cancelled"}, "cancelled", ""),
-    *(({"status": status}, None, "") for status in ("in_progress", "queued", None)),
-    ({"output": [REFUSAL]}, "completed", "refused"),
-    # Hosted tools request nothing of the application.
-    *(({"output": output}, reason, "") for output, reason in (
-        ([FUNCTION], "tool_calls"),
-        ([{"type": "custom_tool_call", "call_id": "call_1", "name": "f", "input": "x"}], "tool_calls"),
-        ([{"type": "custom_tool_call", "call_id": "xs_1", "name": "x_keyword_search", "input": "{}"}], "completed"),
-        ([{"type": "computer_call", "call_id": "call_1", "action": {}}], "tool_calls"),
-        ([SHELL], "tool_calls"),
-        ([SHELL, {"type": "shell_call_output", "call_id": "call_1", "output": []}], "completed"),
-        ([SHELL, {"type": "shell_call_output", "call_id": "call_2", "output": []}], "tool_calls"),
-        ([{"type": "tool_search_call", "call_id": "call_1", "execution": "client"}], "tool_calls"),
-        ([{"type": "tool_search_call", "call_id": "call_1", "execution": "server"}], "completed"),
-        ([HOSTED], "completed"),
-        ([HOSTED, FUNCTION], "tool_calls"),
-    )),
-]  # fmt: skip
-
-
-@pytest.mark.parametrize(("fields", "reason", "mark"), ENDS)
-def test_why_a_response_ended(fields: dict[str, Any], reason: str | None, mark: str) -> None:
-    body = {"id": "resp_1", "object": "response", "status": "completed", "output": [], **fields}
-    facts = endpoint("responses").response_info(body)
-    assert facts.response.finish_reasons == [reason]
-    assert (facts.response.truncated, facts.response.refused) == (mark == "truncated", mark == "refused")
+@pytest.mark.parametrize("end", DATA["ends of a response"], ids=str)
+def test_why_a_response_ended(end: Json) -> None:
+    """Hosted tools request nothing of the application."""
+    body = {"id": "resp_1", "object": "response", "status": "completed", "output": [], **end["stated"]}
+    found = endpoint("responses").response_info(body).response
+    assert found.finish_reasons == [end["reason"]]
+    assert (found.truncated, found.refused) == (end.get("truncated", False), end.get("refused", False))
 
 
 @pytest.mark.parametrize(
@@ -222,7 +192,7 @@ def test_what_the_assistant_did_in_a_row_is_one_message_and_results_are_their_ow
         {"role": "user", "content": "go"},
         {"type": "reasoning", "summary": [], "encrypted_content": "xyz"},
         {"role": "assistant", "content": "moving"},
-        FUNCTION,
+        {"type": "function_call", "call_id": "call_1", "name": "f", "arguments": "{}"},
         {"type": "function_call_output", "call_id": "call_1", "output": "done"},
         {"type": "custom_tool_call_output", "call_id": "call_2", "output": picture},
         {"role": "user", "content": "on"},
@@ -241,7 +211,7 @@ COMPACTION = {"type": "compaction", "content": "They talked of parcels."}
 FAILED = {**COMPACTION, "content": None}
 SAID = {"type": "text", "text": "Well."}
 CLEARED = {"applied_edits": [{"type": "clear_tool_uses_20250919", "cleared_tool_uses": 2}]}
-COMPACTED: list[tuple[list[Any], dict[str, Any], bool]] = [
+COMPACTED: list[tuple[list[Any], Json, bool]] = [
     # What the assistant had said, its answer, whether the conversation was compacted.
     ([], {"content": [COMPACTION, SAID]}, True),
     ([], {"content": [SAID], "context_management": CLEARED}, True),
@@ -251,7 +221,7 @@ COMPACTED: list[tuple[list[Any], dict[str, Any], bool]] = [
 
 
 @pytest.mark.parametrize(("before", "answer", "compacted"), COMPACTED)
-def test_a_compacted_conversation_is_marked(before: list[Any], answer: dict[str, Any], compacted: bool) -> None:
+def test_a_compacted_conversation_is_marked(before: list[Any], answer: Json, compacted: bool) -> None:
     """By a summary in the answer or among the messages, or by what was cleared."""
     request = {"messages": [{"role": "assistant", "content": before}], "context_management": {"edits": []}}
     reads = endpoint("messages")
@@ -261,70 +231,13 @@ def test_a_compacted_conversation_is_marked(before: list[Any], answer: dict[str,
     assert is_marked is compacted
 
 
-Json = dict[str, Any]
-
-
 def read(usage: Any, api: str = "chat_completions") -> Usage:
     found: Usage | None = endpoint(api).response_info({"choices": [], "content": [], "usage": usage}).usage
     assert found is not None
     return found
 
 
-MEDIA = {"audio_tokens": 1, "text_tokens": 2, "image_tokens": 3}
-COUNTERS: list[tuple[Json, Json]] = [
-    ({"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5},
-     {"input_tokens": 3, "output_tokens": 2, "total_tokens": 5}),
-    ({"prompt_tokens": 3, "completion_tokens": 2}, {"input_tokens": 3, "output_tokens": 2, "total_tokens": 5}),
-    ({"prompt_tokens": 3}, {"input_tokens": 3}),
-    ({"prompt_tokens": 3, "total_tokens": 9}, {"input_tokens": 3, "total_tokens": 9}),
-    ({"input_tokens": 3, "output_tokens": 0}, {"input_tokens": 3, "output_tokens": 0, "total_tokens": 3}),
-    # What was read from the cache, as each server calls it.
-    ({"prompt_tokens": 9, "prompt_tokens_details": {"cached_tokens": 0}}, {"input_tokens": 9, "cache_read_tokens": 0}),
-    ({"prompt_tokens": 9, "prompt_tokens_details": None}, {"input_tokens": 9}),
-    *(({"prompt_tokens": 9, **stated}, {"input_tokens": 9, "cache_read_tokens": 7}) for stated in (
-        {"prompt_tokens_details": {"cached_tokens": 7}}, {"input_tokens_details": {"cached_tokens": 7}},
-        {"prompt_token_details": {"cached_tokens": 7}}, {"prompt_cache_hit_tokens": 7}, {"cached_tokens": 7},
-        {"num_cached_tokens": 7},
-    )),
-    ({"cache_read_input_tokens": 2}, {"cache_read_tokens": 2}),
-    ({"input_token_details": {"cached_tokens": 6, "cached_tokens_details": MEDIA}},
-     {"cache_read_tokens": 6, "cache_read_audio_tokens": 1, "cache_read_text_tokens": 2, "cache_read_image_tokens": 3}),
-    *((stated, {"cache_write_tokens": 2}) for stated in (
-        {"prompt_tokens_details": {"cache_write_tokens": 2}}, {"input_tokens_details": {"cache_write_tokens": 2}},
-        {"cache_creation_input_tokens": 2}, {"prompt_tokens_details": {"cache_creation_tokens": 2}},
-    )),
-    # DashScope and LiteLLM, by lifetime.
-    ({"prompt_tokens_details": {"cache_creation_input_tokens": 2, "cache_creation": {"ephemeral_5m_input_tokens": 2}}},
-     {"cache_write_tokens": 2, "cache_write_5m_tokens": 2}),
-    ({"prompt_tokens_details": {"cache_write_tokens": 2, "cache_creation_token_details": {
-        "ephemeral_5m_input_tokens": 0, "ephemeral_1h_input_tokens": 2}}},
-     {"cache_write_tokens": 2, "cache_write_5m_tokens": 0, "cache_write_1h_tokens": 2}),
-    # Parts of the input and the output.
-    *((stated, {"reasoning_tokens": 2}) for stated in (
-        {"completion_tokens_details": {"reasoning_tokens": 2}}, {"output_tokens_details": {"reasoning_tokens": 2}},
-        {"reasoning_tokens": 2},
-    )),
-    ({"output_tokens_details": {"reasoning_tokens": 0}}, {"reasoning_tokens": 0}),
-    *(({name: MEDIA}, {"input_audio_tokens": 1, "input_text_tokens": 2, "input_image_tokens": 3})
-      for name in ("prompt_tokens_details", "input_tokens_details", "input_token_details")),
-    *(({name: MEDIA}, {"output_audio_tokens": 1, "output_text_tokens": 2, "output_image_tokens": 3})
-      for name in ("completion_tokens_details", "output_tokens_details", "output_token_details")),
-    ({"completion_tokens_details": {"accepted_prediction_tokens": 1, "rejected_prediction_tokens": 2}},
-     {"accepted_prediction_tokens": 1, "rejected_prediction_tokens": 2}),
-    *(({name: {"web_search_requests": 2}}, {"web_search_requests": 2})
-      for name in ("server_tool_use", "server_tool_use_details")),
-    # Numbers of another type.
-    ({"prompt_tokens": "0", "completion_tokens": 0.0}, {"input_tokens": 0, "output_tokens": 0, "total_tokens": 0}),
-    ({"prompt_tokens": "12"}, {"input_tokens": 12}),
-    ({"prompt_tokens": 12.0}, {"input_tokens": 12}),
-    ({"prompt_tokens": 2**63 - 1}, {"input_tokens": 2**63 - 1}),
-    ({"prompt_tokens": 2**63, "input_tokens": 3}, {"input_tokens": 3}),
-    ({"prompt_tokens": None, "input_tokens": 4}, {"input_tokens": 4}),
-    ({"prompt_tokens": True, "completion_tokens": -1, "total_tokens": 10**30}, {}),
-]  # fmt: skip
-
-
-@pytest.mark.parametrize(("usage", "expected"), COUNTERS)
+@pytest.mark.parametrize(("usage", "expected"), [row for rows in DATA["counters"].values() for row in rows])
 def test_each_counter_is_read(usage: Json, expected: Json) -> None:
     found = msgspec.structs.asdict(read(usage)).items()
     counts = {name: count for name, count in found if name.endswith(("tokens", "requests")) and count is not None}
