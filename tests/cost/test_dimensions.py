@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 from decimal import Decimal
 from importlib import import_module
 from pathlib import Path
@@ -11,15 +12,21 @@ from typing import Any, Final, NamedTuple, get_type_hints
 
 import pytest
 from openai import OpenAI
+from tests.support.bodies import endpoint, folded
 from tests.support.scale import FULL
 from tests.support.sdks import is_read
 
-from callspan.records import Cost, Usage
+from callspan.cost import Pricer, read_prices
+from callspan.record.content_level import without_content
+from callspan.records import CallRecord, Cost, Timing, Usage
 from callspan.testing import ScriptedProvider, capture
 
-from .answers import Body, call_of, cost_of
-
 pytest.importorskip("genai_prices", reason="needs published prices: pip install 'callspan[cost]'")
+
+
+Body = Mapping[str, Any]
+NOW_NS: Final = 1_795_000_000_000_000_000
+"""A time at which the prices of today are in force."""
 
 
 class Price(NamedTuple):
@@ -55,6 +62,16 @@ def price(api: str, row: Body) -> Price:
 PRICES: Final = rows("published")
 
 
+def call_of(api: str, request: Body, answer: Body | list[Body], level: str = "full", **fields: Any) -> CallRecord:
+    """Return the record of one exchange, as it is kept at a content level; a list is the events of a stream."""
+    info = endpoint(api).response_info(folded(api, *answer) if isinstance(answer, list) else answer)
+    provider = "anthropic" if api == "messages" else "openai"
+    given = {"provider": provider, "call_id": "c1", "api": api, "timing": Timing(start_ns=NOW_NS)}
+    about = {"request": endpoint(api).request(request), "response": info.response, "usage": info.usage}
+    record = CallRecord(**(given | about | fields))
+    return record if level == "full" else without_content(record, keep_outline=level == "metadata", why="content")
+
+
 def check(cost: Cost | None, price: Price) -> None:
     assert cost is not None
     assert cost.usd == Decimal(price.usd)
@@ -66,13 +83,15 @@ def check(cost: Cost | None, price: Price) -> None:
 @pytest.mark.parametrize("level", ["full", "metadata", "off"])
 @pytest.mark.parametrize("price", PRICES, ids=lambda price: f"{price.api}: {price.about}")
 def test_every_dimension_is_priced_or_marked_at_every_content_level(price: Price, level: str) -> None:
-    check(cost_of(call_of(price.api, price.request, price.answer, level, **price.fields)), price)
+    call = call_of(price.api, price.request, price.answer, level, **price.fields)
+    check(Pricer().priced(call).cost, price)
 
 
 @pytest.mark.parametrize("price", rows("by the own file"), ids=lambda price: f"{price.api}: {price.about}")
 def test_a_price_file_may_have_any_dimension(tmp_path: Path, price: Price) -> None:
     (tmp_path / "own.json").write_text(json.dumps({"models": DATA["own file"]}))
-    check(cost_of(call_of(price.api, price.request, price.answer, **price.fields), tmp_path / "own.json"), price)
+    call = call_of(price.api, price.request, price.answer, **price.fields)
+    check(Pricer(read_prices(tmp_path / "own.json")).priced(call).cost, price)
 
 
 _CHAT: Final = {"object": "chat.completion", "choices": [{"index": 0, "message": {"content": "Hi"}}]}
@@ -106,7 +125,7 @@ _STATED: Final[list[tuple[str, Body, str | None, bool]]] = [
 
 @pytest.mark.parametrize(("server", "answer", "usd", "estimated"), _STATED, ids=[row[0] for row in _STATED])
 def test_what_a_server_states_is_the_cost(server: str, answer: Body, usd: str | None, estimated: bool) -> None:
-    cost = cost_of(call_of("chat_completions", {}, answer, provider="elsewhere"))
+    cost = Pricer().priced(call_of("chat_completions", {}, answer, provider="elsewhere")).cost
     assert (cost and (cost.usd, cost.source, cost.estimated)) == (usd and (Decimal(usd), "provider", estimated)), server
 
 

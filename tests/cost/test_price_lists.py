@@ -19,16 +19,31 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.support.commands import ask
 from tests.support.left_behind import leave_behind
-from tests.support.records import SECOND, keep
+from tests.support.records import SECOND, keep, made
 from tests.support.scale import scaled
 
 from callspan import open_store
+from callspan.cost import Pricer, read_prices
 from callspan.cost.published import PriceList
-from callspan.records import CallRecord, Cost, Stream, Timing, Usage, UsageIteration
-
-from .answers import START_NS, cost_of, counted
+from callspan.records import CallRecord, Cost, Request, Response, Stream, Timing, Usage, UsageIteration
 
 genai_prices = pytest.importorskip("genai_prices", reason="needs published prices: pip install 'callspan[cost]'")
+START_NS = 1_795_000_000_000_000_000
+"""A time at which the prices of today are in force."""
+
+
+def cost_of(record: CallRecord, prices: Path | None = None) -> Cost | None:
+    """Return what a call costs by this price file, else by published prices."""
+    return Pricer(None if prices is None else read_prices(prices)).priced(record).cost
+
+
+def counted(model: str | None = "gpt-4o", provider: str = "openai", **fields: Any) -> CallRecord:
+    """Return a call of `model` at `provider` with these counts of tokens, none out; `tier` is that of the answer."""
+    counts = {"output_tokens": 0} | {name: fields.pop(name) for name in list(fields) if "tokens" in name}
+    usage = fields.pop("usage", Usage(**counts))
+    about = {"request": Request(model=model), "response": Response(service_tier=fields.pop("tier", None))}
+    given = {"call_id": "c1", "at_ns": START_NS, "provider": provider, "api": "chat_completions", "usage": usage}
+    return made(**(given | about | fields))
 
 
 @pytest.mark.parametrize(
