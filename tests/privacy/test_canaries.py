@@ -93,19 +93,17 @@ def user(content: Any) -> list[Any]:
 
 
 @kind
-def chat(c: Program) -> None:
+def chats(c: Program) -> None:
     c.provider.reply(text=c("answerchat"), reasoning=c("thoughtchat"), tool_calls=c.tools("chat"))
     c.openai.chat.completions.create(**c.body("chat", "chat"))
-
-
-@kind
-def chat_stream(c: Program) -> None:
     c.provider.reply(text=c("answerstream"), tool_calls=c.tools("stream"))
     list(c.openai.chat.completions.create(**c.body("chat", "stream"), stream=True))
+    c.provider.reply(refusal=c("refusal"))
+    c.openai.chat.completions.create(model="gpt-x", messages=user(c("refused")))
 
 
 @kind
-def chat_error(c: Program) -> None:
+def failed_chats(c: Program) -> None:
     echo = f"{c('errormessage')}: no {KEY}. Authorization: Bearer {KEY}; http://{c.host}/v1"
     c.provider.reply(status=400, message=echo, error_type="invalid_request_error")
     with suppress(openai.APIError):
@@ -113,44 +111,26 @@ def chat_error(c: Program) -> None:
     c.provider.reply(status=500, message=echo, retry_after_s=0.001)
     client = c.openai.with_options(max_retries=1)
     client.chat.completions.create(model="gpt-x", messages=user(c("retried")))
-
-
-@kind
-def chat_refusal(c: Program) -> None:
-    c.provider.reply(refusal=c("refusal"))
-    c.openai.chat.completions.create(model="gpt-x", messages=user(c("refused")))
-
-
-@kind
-def chat_cut_off(c: Program) -> None:
     c.provider.reply(text=c("answercut"), cut_after=2)
     with suppress(Exception):
         list(c.openai.chat.completions.create(model="gpt-x", messages=user(c("cut")), stream=True))
 
 
 @kind
-def response(c: Program) -> None:
+def responses(c: Program) -> None:
     c.provider.reply(text=c("ranswer"), reasoning=c("rthought"), tool_calls=c.tools("response"))
     c.openai.responses.create(**c.body("responses", "r"))
-
-
-@kind
-def response_stream(c: Program) -> None:
     c.provider.reply(text=c("rsanswer"))
     list(c.openai.responses.create(**c.body("responses", "rs"), stream=True))
 
 
 @kind
-def background(c: Program) -> None:
+def background_responses(c: Program) -> None:
     c.provider.reply(text=c("bganswer"), polls=1)
     with callspan.session(c("bgsession")):
         job = c.openai.responses.create(**c.body("responses", "bg"), background=True)
     for _ in range(4):
         job = c.openai.responses.retrieve(job.id)
-
-
-@kind
-def background_failed(c: Program) -> None:
     c.provider.reply(status=500, message=c("bgerror"))
     with suppress(Exception):
         job = c.openai.responses.create(model="gpt-x", input=c("bgfailed"), background=True)
@@ -159,30 +139,14 @@ def background_failed(c: Program) -> None:
 
 
 @kind
-def completion(c: Program) -> None:
+def other_endpoints(c: Program) -> None:
     c.provider.reply(text=c("oldanswer"))
     c.openai.completions.create(model="old", prompt=c("oldprompt"), suffix=c("suffix"), user=c("olduser"))
-
-
-@kind
-def embedding(c: Program) -> None:
     c.openai.embeddings.create(model="e", input=[c("embedded")], user=c("embuser"))
-
-
-@kind
-def moderation(c: Program) -> None:
     c.openai.moderations.create(model="m", input=[c("moderated")])
-
-
-@kind
-def images(c: Program) -> None:
     settings: Any = {name: c(f"img{name}") for name in ("style", "size", "quality", "user", "moderation")}
     c.openai.images.generate(model="i", prompt=c("imageprompt"), **settings)
     c.openai.images.edit(model="i", image=(f"{c('imagename')}.png", b"png"), prompt=c("editprompt"), user=c("edituser"))
-
-
-@kind
-def sounds(c: Program) -> None:
     c.provider.reply(text=c("transcript"))
     sound: Any = {"model": "w", "file": (f"{c('soundname')}.wav", b"RIFF")}
     c.openai.audio.transcriptions.create(**sound, prompt=c("soundprompt"), language=c("language"))
@@ -221,19 +185,11 @@ def file_batch(c: Program) -> None:
 
 
 @kind
-def message(c: Program) -> None:
+def messages(c: Program) -> None:
     c.provider.reply(text=c("aanswer"), reasoning=c("athought"), tool_calls=c.tools("message"))
     c.anthropic.messages.create(**c.body("messages", "m"))
-
-
-@kind
-def message_stream(c: Program) -> None:
     c.provider.reply(text=c("asanswer"), tool_calls=c.tools("messagestream"))
     list(c.anthropic.messages.create(**c.body("messages", "ms"), stream=True))
-
-
-@kind
-def message_error(c: Program) -> None:
     c.provider.reply(status=529, message=f"{c('aerror')}, x-api-key: {CLAUDES_KEY}")
     with suppress(anthropic.APIError):
         c.anthropic.messages.create(**c.body("messages", "me"))

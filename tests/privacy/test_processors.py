@@ -15,29 +15,13 @@ import anthropic
 import msgspec
 import openai
 import pytest
-from tests.support.records import made, raw
+from tests.support.records import event, made, message, raw, reward, session, step
 
 from callspan import Settings, redact_texts
 from callspan.delivery.recorder import Recorder
 from callspan.fail_open import failures, forget_failures
 from callspan.process.processors import caller_processors, within
-from callspan.records import (
-    Attempt,
-    CallRecord,
-    ErrorInfo,
-    EventRecord,
-    MessageRecord,
-    Place,
-    Record,
-    Request,
-    Response,
-    RewardRecord,
-    SessionRecord,
-    Stream,
-    TimestepRecord,
-    Timing,
-    encode,
-)
+from callspan.records import Attempt, CallRecord, ErrorInfo, Place, Record, Request, Response, Stream, Timing, encode
 from callspan.testing import ScriptedProvider, capture
 
 SAID = {"role": "user", "content": "SESAME"}
@@ -62,7 +46,7 @@ CALL = made(
     ),
 )  # fmt: skip
 """A call whose every field of content says SESAME."""
-EVENT = EventRecord(event_id="e", event_type="action", time_ns=1)
+EVENT = event("e", event_type="action", time_ns=1)
 
 
 def applied(record: Record, redactor: Callable[[Any], Any] | None = None, **settings: Any) -> Any:
@@ -250,26 +234,24 @@ def test_an_unreadable_body_is_removed_and_does_not_bypass_the_redactor(body: by
 
 
 _NAMED: list[Record] = [
-    SessionRecord(
-        session_id="id-s", seen_ns=1, parent_session_id="id-p", trace_id="id-t", span_id="id-x",
-        name="SESAME", group_id="SESAME", task_id="SESAME", experiment="SESAME", user_id="SESAME",
-        metadata={"a": ["SESAME"]},
+    session(
+        "id-s", parent_session_id="id-p", trace_id="id-t", span_id="id-x", metadata={"a": ["SESAME"]},
+        **dict.fromkeys(["name", "group_id", "task_id", "experiment", "user_id"], "SESAME"),
     ),
-    TimestepRecord(
-        timestep_id="id-t", session_id="id-s", seen_ns=1, index=0, parent_timestep_id="id-p", trace_id="id-t",
-        span_id="id-x", name="SESAME",
+    step(
+        "id-t", session_id="id-s", parent_timestep_id="id-p", trace_id="id-t", span_id="id-x", name="SESAME",
     ),
-    EventRecord(
-        event_id="id-e", event_type="action", time_ns=1, session_id="id-s", timestep_id="id-t", call_id="id-c",
-        name="SESAME", data={"arguments": {"id": "SESAME"}},
+    event(
+        "id-e", event_type="action", session_id="id-s", timestep_id="id-t", call_id="id-c", name="SESAME",
+        data={"arguments": {"id": "SESAME"}},
     ),
-    MessageRecord(
-        message_id="id-m", message_type="observation", time_ns=1, session_id="id-s", timestep_id="id-t",
-        call_id="id-c", sender="SESAME", receiver="SESAME", content={"x": [{"y": "SESAME"}]},
+    message(
+        "id-m", {"x": [{"y": "SESAME"}]}, session_id="id-s", timestep_id="id-t", call_id="id-c", sender="SESAME",
+        receiver="SESAME",
     ),
-    RewardRecord(
-        reward_id="id-r", time_ns=1, value=1.0, session_id="id-s", timestep_id="id-t", event_id="id-e",
-        call_id="id-c", label="SESAME", source="SESAME", annotation="SESAME",
+    reward(
+        "id-r", session_id="id-s", timestep_id="id-t", event_id="id-e", call_id="id-c", label="SESAME", source="SESAME",
+        annotation="SESAME",
     ),
     CallRecord(
         call_id="id-c", trace_id="id-t", span_id="id-x", place=Place(session_id="id-s", session_name="SESAME"),
@@ -315,8 +297,8 @@ def test_a_redactor_of_texts_leaves_every_word_of_callspan(record: Record) -> No
 
 
 def _in_place(record: Any) -> Any:
-    for message in record.request.body["messages"]:
-        message["content"] = "***"
+    for sent in record.request.body["messages"]:
+        sent["content"] = "***"
     return record
 
 
