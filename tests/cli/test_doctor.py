@@ -16,7 +16,7 @@ import pytest
 from tests.support.commands import ask
 from tests.support.left_behind import directory_of, leave_behind
 from tests.support.receiver import OtlpReceiver
-from tests.support.records import made
+from tests.support.records import keep, made, session
 from tests.support.rig import in_child
 
 import callspan
@@ -147,19 +147,7 @@ LOOKING: Final = [
 @pytest.fixture
 def owned(tmp_path: Path) -> str:
     """A store of two sessions."""
-    url = f"sqlite:///{tmp_path}/calls.db"
-    deliver(url, "s0", "s1")
-    return url
-
-
-def deliver(url: str, *sessions: str) -> None:
-    """Record these sessions as an application does."""
-    handle = callspan.instrument(stores=url)
-    for ident in sessions:
-        with callspan.session("s", session_id=ident):
-            pass
-    assert handle.force_flush(30_000)
-    handle.uninstrument()
+    return keep(f"sqlite:///{tmp_path}/calls.db", session("s0"), session("s1"))
 
 
 def files(directory: Path) -> dict[str, bytes]:
@@ -178,7 +166,7 @@ def test_nothing_is_removed_renamed_or_changed(owned: str, command: str, tmp_pat
 def test_a_store_is_no_output(tmp_path: Path) -> None:
     """Nor by another name."""
     store = tmp_path / "calls.db"
-    deliver(str(store), "s0")
+    keep(str(store), session("s0"))
     (tmp_path / "link").symlink_to(store)
     before = store.read_bytes()
     for command in (("report",), ("export", "openai")):

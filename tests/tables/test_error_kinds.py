@@ -37,11 +37,6 @@ VALUES = st.recursive(
 )
 
 
-def info(status: int | None = None, body: object = None, exception: str | None = None, message: str | None = None,
-         request_id: str | None = None) -> ErrorInfo:  # fmt: skip
-    return error_info(status=status, body=body, exception=exception, message=message, request_id=request_id)
-
-
 DATA: Json = json.loads(Path(__file__).with_name("error_kinds.json").read_text())
 BY_CLASS: dict[str, list[str]] = DATA["by class"]
 """Classes whose subclasses are of the same kind, but for those that are named themselves."""
@@ -84,7 +79,11 @@ OPENAI = {"message": "Incorrect key.", "type": "invalid_request_error", "param":
 
 @pytest.mark.parametrize("body", [OPENAI, {"error": OPENAI}, [{"error": OPENAI}]], ids=["inner", "whole", "listed"])
 def test_an_openai_body_is_read_whole_or_as_its_inner_part(body: object) -> None:
-    assert info(401, body, "openai.AuthenticationError", "Error code: 401 - {...}", "req_1") == ErrorInfo(
+    error = error_info(
+        status=401, body=body, exception="openai.AuthenticationError", message="Error code: 401 - {...}",
+        request_id="req_1",
+    )  # fmt: skip
+    assert error == ErrorInfo(
         kind="auth", type="invalid_api_key", retryable=False, exception="openai.AuthenticationError", status=401,
         message="Incorrect key.", code="invalid_api_key", param="model", request_id="req_1", body=body,
     )  # fmt: skip
@@ -92,7 +91,7 @@ def test_an_openai_body_is_read_whole_or_as_its_inner_part(body: object) -> None
 
 @pytest.mark.parametrize("stated", DATA["stated"], ids=str)
 def test_what_a_body_states(stated: Json) -> None:
-    error = info(stated["status"], stated["body"])
+    error = error_info(status=stated["status"], body=stated["body"])
     assert {name: getattr(error, name) for name in stated["fields"]} == stated["fields"]
 
 
@@ -147,18 +146,19 @@ def test_of_a_message_that_repeats_the_request_only_a_part_is_searched(before: i
 
 
 def test_a_long_message_is_cut_and_the_id_of_the_headers_comes_first() -> None:
-    error = info(500, {"error": {"message": "é" * 9000}, "request_id": "r"}, request_id="of the headers")
+    body = {"error": {"message": "é" * 9000}, "request_id": "r"}
+    error = error_info(status=500, body=body, request_id="of the headers")
     assert str(error.message).endswith("é…")
     assert len(str(error.message).encode()) <= MAX_MESSAGE_BYTES
     assert error.request_id == "of the headers"
-    assert info() == ErrorInfo(kind="unknown", type="_OTHER")
+    assert error_info(body=None) == ErrorInfo(kind="unknown", type="_OTHER")
 
 
 @given(st.none() | st.integers(), VALUES)
 def test_any_body_gives_an_error_and_stays_as_it_was(status: int | None, body: object) -> None:
     before = copy.deepcopy(body)
 
-    error = info(status, body)
+    error = error_info(status=status, body=body)
 
     assert error.kind in KINDS
     assert error.type
@@ -177,7 +177,7 @@ def test_any_body_gives_an_error_and_stays_as_it_was(status: int | None, body: o
 )
 def test_of_a_large_body_message_and_size_are_kept(many: Any) -> None:
     body = {"message": "no", "all": many}
-    error = info(400, body)
+    error = error_info(status=400, body=body)
     size = len(json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode())
     assert (error.message, error.body) == ("no", {"callspan_truncated": {"bytes": size}})
 
