@@ -85,6 +85,15 @@ print(sorted(late))
 """
 
 
+def imported(tree: ast.AST) -> Iterator[str]:
+    """Yield the modules from which code imports; relative ones begin with a dot."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom):
+            yield "." * node.level + (node.module or "")
+        elif isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+
+
 def inside_functions() -> Iterator[str]:
     for path in sorted(SOURCE.rglob("*.py")):
         where, text = path.relative_to(SOURCE), path.read_text()
@@ -92,11 +101,7 @@ def inside_functions() -> Iterator[str]:
             continue
         for function in ast.walk(ast.parse(text)):
             if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef):
-                for node in ast.walk(function):
-                    if isinstance(node, ast.ImportFrom):
-                        yield f"{where.as_posix()}: {node.module}"
-                    elif isinstance(node, ast.Import):
-                        yield from (f"{where.as_posix()}: {alias.name}" for alias in node.names)
+                yield from (f"{where.as_posix()}: {module}" for module in imported(function))
 
 
 def test_functions_import_nothing_that_is_not_declared_here() -> None:
@@ -118,18 +123,10 @@ MOST_PRIVATE = 32
 """Files of tests that import other modules of callspan; the aim is 45: properties and tables."""
 
 
-def imported(path: Path) -> Iterator[str]:
-    """Yield the modules from which a file imports; relative ones begin with a dot."""
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.ImportFrom):
-            yield "." * node.level + (node.module or "")
-        elif isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-
-
 def files_of_tests() -> dict[str, list[str]]:
     """Return what each file of tests imports, by its path."""
-    return {path.relative_to(ROOT).as_posix(): [*imported(path)] for path in sorted((ROOT / "tests").rglob("*.py"))}
+    paths = sorted((ROOT / "tests").rglob("*.py"))
+    return {path.relative_to(ROOT).as_posix(): [*imported(ast.parse(path.read_text()))] for path in paths}
 
 
 def test_ever_fewer_files_of_tests_import_what_no_user_sees() -> None:
