@@ -7,7 +7,11 @@ import inspect
 import json
 import os
 import pickle
+import threading
+import time
 from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import partial
 from importlib import import_module
 from pathlib import Path
@@ -17,10 +21,12 @@ import anthropic
 import openai
 import pydantic
 import pytest
+from tests.conftest import Read
 from tests.support import sdks
 from tests.support.calls import CHAT, MESSAGE, REQUESTS, Wire, ask, client_of, parsing, text_of, the_call
 from tests.support.mode import Mode
 from tests.support.processes import ran
+from tests.support.rig import until
 from tests.support.scale import scaled
 
 import callspan
@@ -175,10 +181,6 @@ def test_a_module_that_is_imported_late_is_patched_once_whatever_came_before(tmp
 # Types, introspection and copies; calls in progress at `uninstrument()`.
 
 
-def base_of(sdk: str) -> Any:
-    return __import__(f"{sdk}._base_client", fromlist=["x"])
-
-
 COPIES: list[Callable[[Any], Any]] = [copy.copy, copy.deepcopy, lambda value: pickle.loads(pickle.dumps(value))]
 
 
@@ -200,20 +202,17 @@ async def test_results_and_streams_are_the_sdks_own_and_copied_whole(sdk: str, m
     assert [name for name in vars(stream) if "callspan" in name] == []
     resource = client.chat.completions if sdk == "openai" else client.messages
     raw = await mode.wait(resource.with_raw_response.create(**(CHAT if sdk == "openai" else MESSAGE)))
-    check_copies(await mode.wait(raw.parse()), raw.http_response)
-    assert len(seen.records) == 3
-
-
-def check_copies(answer: Any, response: Any) -> None:
+    answer, response = await mode.wait(raw.parse()), raw.http_response
     for copied in COPIES:
         assert copied(answer) == answer
         assert getattr(copied(answer), "_request_id", None) == getattr(answer, "_request_id", None)
         assert copied(response).content == response.content
     assert b"callspan" not in pickle.dumps(answer) + pickle.dumps(response)
+    assert len(seen.records) == 3
 
 
 def test_coroutine_functions_and_signatures_stay_what_they_are(sdk: str) -> None:
-    base, http = base_of(sdk), sdks.http_of(sdk)
+    base, http = import_module(f"{sdk}._base_client"), sdks.http_of(sdk)
     functions = [
         (base.AsyncAPIClient, "request"), (base.SyncAPIClient, "request"), (http.AsyncClient, "send"),
         (http.Client, "send"), (http.Response, "aclose"), (base.BaseClient, "_process_response_data"),
@@ -244,76 +243,53 @@ async def test_uninstrumenting_before_a_stream_is_read_lets_it_end(mode: Mode) -
     assert record.stream.end == "complete", "it was observed from before"
 
 
-PROGRAM = """
-import contextlib, os, sys, threading, time
-import openai
-import callspan
-from callspan.testing import ScriptedProvider
-
-CYCLES = int(sys.argv[1])
-
-def open_now():
-    names = {thread.name for thread in threading.enumerate()} - {"callspan-scripted-provider"}
-    ours = [name for name in names if name.startswith("callspan-")]
-    files = []
-    for fd in os.listdir("/proc/self/fd"):
-        with contextlib.suppress(OSError):
-            files.append(os.readlink(f"/proc/self/fd/{fd}"))
-    return len(ours), sum("calls.db" in name for name in files)
-
-provider = ScriptedProvider()
-client = openai.OpenAI(api_key="k", base_url=provider.openai_url)
-provider.reply(text="a b c", delay_s=0.01, repeat=True)
-over = threading.Event()
-inside = None
-surely = set()
-
-def load(number):
-    count = 0
-    while not over.is_set():
-        count += 1
-        model, before = f"m{number}-{count}", inside
-        stream = client.chat.completions.create(model=model, messages=[], stream=True)
-        if before is not None and inside is before:
-            surely.add(model)
-        for chunk in stream:
-            time.sleep(0.001)
-
-callers = [threading.Thread(target=load, args=(number,)) for number in range(3)]
-for caller in callers:
-    caller.start()
-for _ in range(CYCLES):
-    handle = callspan.instrument(stores="sqlite:///calls.db")
-    inside = object()
-    time.sleep(0.02)
-    inside = None
-    handle.uninstrument()
-over.set()
-for caller in callers:
-    caller.join()
-# The end of a call may have come as the stores closed: it would be delivered a second later.
-handle.force_flush()
-deadline = time.monotonic() + 15
-while open_now() != (0, 0) and time.monotonic() < deadline:
-    time.sleep(0.05)
-print(open_now())
-with contextlib.closing(callspan.open_store("sqlite:///calls.db")) as store:
-    calls = list(store.calls())
-models = [call.request.model for call in calls]
-print(len(calls) > CYCLES / 4, len(models) - len(set(models)), len(surely - set(models)))
-print({call.outcome for call in calls})
-provider.close()
-"""
-
-
-def cycles(number: int, tmp_path: Path) -> str:
-    done = ran("-c", PROGRAM, str(number), cwd=tmp_path, timeout_s=280)
-    # A call that began before `instrument()` is none that the SDK sends in another way.
-    assert "not recorded" not in done.stderr
-    return done.stdout
+def open_below(place: Path) -> list[str]:
+    """The threads of stores below a directory, and the open files there."""
+    found = [thread.name for thread in threading.enumerate()]
+    for link in Path("/proc/self/fd").iterdir():
+        with suppress(OSError):
+            found.append(str(link.readlink()))
+    return [name for name in found if str(place) in name]
 
 
 @pytest.mark.timeout(300)
 @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="counts the files of a process")
-def test_nothing_stays_open_after_calls_that_were_running_have_ended(tmp_path: Path) -> None:
-    assert cycles(scaled(20, 100), tmp_path) == "(0, 0)\nTrue 0 0\n{'success'}\n"
+def test_nothing_stays_open_after_calls_that_were_running_have_ended(
+    provider: ScriptedProvider, client: openai.OpenAI, store: str, tmp_path: Path, reading: Read,
+    caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
+    """Three threads call all the time, while callspan is switched on and off."""
+    provider.reply(text="a b c", delay_s=0.01, repeat=True)
+    cycles, over, surely = scaled(20, 100), threading.Event(), set[str | None]()
+    inside: object = None
+
+    def call(thread: int) -> None:
+        number = 0
+        while not over.is_set():
+            number += 1
+            model, before = f"m{thread}-{number}", inside
+            stream = client.chat.completions.create(model=model, messages=[], stream=True)
+            if before is not None and inside is before:
+                surely.add(model)
+            for _ in stream:
+                time.sleep(0.001)
+
+    with ThreadPoolExecutor(3) as pool:
+        calling = [pool.submit(call, thread) for thread in range(3)]
+        for _ in range(cycles):
+            handle = callspan.instrument(stores=store)
+            inside = object()
+            time.sleep(0.02)
+            inside = None
+            handle.uninstrument()
+        over.set()
+    assert [one.exception() for one in calling] == [None] * 3
+    # The end of a call may have come as the stores closed: it would be delivered a second later.
+    handle.force_flush()
+    until(lambda: not open_below(tmp_path))
+    calls = list(reading(store).calls())
+    models = [call.request.model for call in calls]
+    assert len(calls) > cycles / 4
+    assert (len(models), surely - set(models)) == (len(set(models)), set())
+    assert {call.outcome for call in calls} == {"success"}
+    assert "not recorded" not in caplog.text, "a call that began before `instrument()` is not sent in another way"

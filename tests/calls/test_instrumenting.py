@@ -6,6 +6,7 @@ import contextlib
 import json
 import logging
 import pwd
+import socket
 import sqlite3
 import sys
 import tempfile
@@ -14,11 +15,14 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import openai
 import pytest
 from opentelemetry.metrics import NoOpMeterProvider
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.trace import NoOpTracerProvider
 from tests.support.calls import CHAT
 from tests.support.processes import ran
@@ -27,7 +31,7 @@ from tests.support.telemetry import Meters
 
 import callspan
 from callspan import AnthropicInstrumentor, GroqInstrumentor, OpenAIInstrumentor, SettingError, open_store
-from callspan.records import Record
+from callspan.records import Record, encode
 from callspan.testing import ScriptedProvider, capture
 
 INSTRUMENTORS = (OpenAIInstrumentor, AnthropicInstrumentor, GroqInstrumentor)
@@ -60,6 +64,7 @@ def _clean(
 ) -> Iterator[None]:
     caplog.set_level(logging.WARNING)
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    monkeypatch.setattr("callspan.wiring.WIRING._exporter_stores", ())  # those of an exporter stay for good
     yield
     undo_each()
     callspan.uninstrument()
@@ -76,7 +81,6 @@ def test_a_store_added_in_another_directory_leaves_the_others_where_they_are(
     record("first")
     assert handle.force_flush()
     monkeypatch.chdir(later)
-    monkeypatch.setattr("callspan.wiring.WIRING._exporter_stores", ())
     callspan.CallRecordExporter(stores="sqlite:///added.db")
     record("second")
     assert handle.force_flush()
@@ -119,12 +123,11 @@ def test_a_relative_price_file_is_that_of_the_directory_in_which_it_was_named(
     assert costs == [3, 6]
 
 
-def unknown(*_: object) -> Any:
-    raise KeyError("uid not found")
+def raising(error: Exception) -> Callable[..., Any]:
+    def fail(*_: object) -> Any:
+        raise error
 
-
-def none_usable() -> Any:
-    raise FileNotFoundError("No usable temporary directory found")
+    return fail
 
 
 @pytest.mark.parametrize("lacks", ["a home", "a temporary directory", "a current directory"])
@@ -134,11 +137,12 @@ def test_a_container_need_not_have(
     if lacks == "a home":
         monkeypatch.delenv("HOME")
         monkeypatch.delenv("XDG_STATE_HOME")
-        monkeypatch.setattr(pwd, "getpwuid", unknown)
+        monkeypatch.setattr(pwd, "getpwuid", raising(KeyError("uid not found")))
         callspan.instrument(stores="unix:///nobody.sock")
         callspan.uninstrument()
     elif lacks == "a temporary directory":
-        monkeypatch.setattr(tempfile, "gettempdir", none_usable)
+        none_usable = FileNotFoundError("No usable temporary directory found")
+        monkeypatch.setattr(tempfile, "gettempdir", raising(none_usable))
     else:
         (tmp_path / "gone").mkdir()
         monkeypatch.chdir(tmp_path / "gone")
@@ -214,9 +218,12 @@ def test_an_application_changes_what_automatic_instrumentation_has_set_without_a
 )
 def test_settings_not_given_are_unchanged(
     given: dict[str, Any], content: str, stores: tuple[str, ...] | None, is_redacted: bool, store: str,
-    provider: ScriptedProvider, caplog: pytest.LogCaptureFixture,
+    provider: ScriptedProvider, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
+    """Nor is the environment read again."""
     callspan.instrument(content="off", redact=redact, stores=store)
+    monkeypatch.setenv("CALLSPAN_CONTENT", "metadata")
+    monkeypatch.setenv("CALLSPAN_STORES", "console://")
     handle = callspan.instrument(**given)
     assert (handle.settings.content, handle.settings.stores) == (content, (store,) if stores is None else stores)
     redacted.clear()
@@ -232,14 +239,6 @@ def test_the_warning_names_old_and_new_and_no_secret(caplog: pytest.LogCaptureFi
     callspan.instrument(stores="jsonl:///x.jsonl?max_bytes=3", content="metadata", redact=redact)
     assert "stores console:// -> jsonl:///x.jsonl; content off -> metadata; redact none -> redact at " in caplog.text
     assert "max_bytes" not in caplog.text
-
-
-def test_the_environment_is_not_read_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    callspan.instrument(content="off", sdks=NONE)
-    monkeypatch.setenv("CALLSPAN_CONTENT", "full")
-    monkeypatch.setenv("CALLSPAN_STORES", "console://")
-    settings = callspan.instrument(service="s").settings
-    assert (settings.content, settings.stores) == ("off", ())
 
 
 @pytest.mark.parametrize(
@@ -366,86 +365,55 @@ def test_a_record_appended_as_the_stores_close_is_delivered_soon(tmp_path: Path,
         until(lambda: reader.execute(ended).fetchone() == (2,))
 
 
-ADDING = """
-import contextlib, sys, threading, time
-import callspan
-from callspan.records import encode
-
-first, second = sys.argv[1:]
-
-def record(name):
-    with callspan.record_call(provider="p", model=name):
-        pass
-
-def add(frame, event, argument):
-    if event == "call" and frame.f_code is encode.__code__:  # the spool is chosen
-        sys.setprofile(None)
-        adding = threading.Thread(target=callspan.CallRecordExporter, args=(second,))
-        adding.start()
-        adding.join()
-
-callspan.instrument(stores=first)
-record("before")
-sys.setprofile(add)
-record("late")
-sys.setprofile(None)
-deadline = time.monotonic() + 10
-while any(first in thread.name for thread in threading.enumerate()) and time.monotonic() < deadline:
-    time.sleep(0.05)
-print(any(first in thread.name for thread in threading.enumerate()))
-with contextlib.closing(callspan.open_store(first)) as store:
-    print(sorted(call.request.model for call in store.calls()))
-"""
-
-
 def test_a_record_for_stores_to_which_another_thread_adds_one_leaves_no_thread_behind(tmp_path: Path) -> None:
-    done = ran("-c", ADDING, str(tmp_path / "first.db"), str(tmp_path / "second.db"), cwd=tmp_path)
-    assert done.stdout.splitlines() == ["False", "['before', 'late']"]
+    first, second = f"sqlite:///{tmp_path}/first.db", f"sqlite:///{tmp_path}/second.db"
 
+    def add(frame: FrameType, event: str, argument: object) -> None:
+        if event == "call" and frame.f_code is encode.__code__:  # the spool is chosen
+            sys.setprofile(None)
+            adding = threading.Thread(target=callspan.CallRecordExporter, args=(second,))
+            adding.start()
+            adding.join()
 
-FLUSHING = """
-import contextlib, socket, sys
-import callspan
-from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.sdk.trace.export import SimpleSpanProcessor
-
-order, failing, other = sys.argv[1:]
-
-def record(name):
-    with callspan.record_call(provider="p", model=name):
-        pass
-
-if order == "exporter later":
-    callspan.instrument(stores=failing)
-    record("early")
-    exporter = callspan.CallRecordExporter(other)
-else:
-    exporter = callspan.CallRecordExporter(failing)
-    provider = TracerProvider()
-    provider.add_span_processor(SimpleSpanProcessor(exporter))
-    theirs = {"gen_ai.operation.name": "chat", "gen_ai.provider.name": "p", "gen_ai.request.model": "early"}
-    provider.get_tracer("theirs").start_span("chat", attributes=theirs).end()
-    callspan.instrument(stores=other)
-record("late")
-assert not exporter.force_flush(100)
-received = b""
-with socket.socket(socket.AF_UNIX) as server:
-    server.bind(failing.removeprefix("unix://"))
-    server.listen()
-    assert exporter.force_flush(20_000)
-    server.setblocking(False)
-    with contextlib.suppress(BlockingIOError):
-        while True:
-            with server.accept()[0] as connection:
-                received += connection.recv(1 << 16)
-print([name in received for name in (b'"early"', b'"late"')])
-"""
+    callspan.instrument(stores=first)
+    record("before")
+    sys.setprofile(add)
+    record("late")
+    sys.setprofile(None)
+    until(lambda: not any(first in thread.name for thread in threading.enumerate()))
+    assert stored(first) == {"before", "late"}
 
 
 @pytest.mark.parametrize("order", ["exporter later", "exporter first"])
-def test_an_exporters_flush_waits_for_what_a_failing_store_lacked_before_a_change(order: str, tmp_path: Path) -> None:
-    done = ran("-c", FLUSHING, order, f"unix://{tmp_path}/calls.sock", f"{tmp_path}/calls.jsonl", cwd=tmp_path)
-    assert done.stdout == "[True, True]\n"
+def test_an_exporters_flush_waits_for_what_a_failing_store_lacked_before_a_change(
+    order: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failing, other = tmp_path / "calls.sock", f"{tmp_path}/calls.jsonl"
+    if order == "exporter later":
+        callspan.instrument(stores=f"unix://{failing}")
+        record("early")
+        exporter = callspan.CallRecordExporter(other)
+    else:
+        monkeypatch.setattr("callspan.wiring.WIRING._exporter", None)
+        exporter = callspan.CallRecordExporter(f"unix://{failing}")
+        spans = TracerProvider(shutdown_on_exit=False)
+        spans.add_span_processor(SimpleSpanProcessor(exporter))
+        theirs = {"gen_ai.operation.name": "chat", "gen_ai.provider.name": "p", "gen_ai.request.model": "early"}
+        spans.get_tracer("theirs").start_span("chat", attributes=theirs).end()
+        callspan.instrument(stores=other)
+    record("late")
+    assert not exporter.force_flush(100)
+    received = b""
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(failing))
+        server.listen()
+        assert exporter.force_flush(20_000)
+        server.setblocking(False)
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                with server.accept()[0] as connection:
+                    received += connection.recv(1 << 16)
+    assert [name in received for name in (b'"early"', b'"late"')] == [True, True]
 
 
 def test_of_two_urls_of_one_store_the_first_measures_what_was_priced(tmp_path: Path) -> None:
@@ -460,7 +428,7 @@ def test_of_two_urls_of_one_store_the_first_measures_what_was_priced(tmp_path: P
     assert cost.sum == 2
 
 
-class FlushedTracers(NoOpTracerProvider):
+class Flushed(NoOpTracerProvider, NoOpMeterProvider):
     """A provider of somebody else's whose flush answers, or raises."""
 
     def __init__(self, answer: object) -> None:
@@ -472,10 +440,6 @@ class FlushedTracers(NoOpTracerProvider):
         if isinstance(self._answer, Exception):
             raise self._answer
         return self._answer
-
-
-class FlushedMeters(FlushedTracers, NoOpMeterProvider):
-    """The same for metrics."""
 
 
 @pytest.mark.parametrize(
@@ -490,7 +454,7 @@ class FlushedMeters(FlushedTracers, NoOpMeterProvider):
     ],
 )
 def test_every_provider_is_flushed_also_after_one_that_cannot(answers: tuple[object, object], flushed: bool) -> None:
-    tracers, meters = FlushedTracers(answers[0]), FlushedMeters(answers[1])
+    tracers, meters = map(Flushed, answers)
     handle = callspan.instrument(tracer_provider=tracers, meter_provider=meters, sdks=NONE)
     assert handle.force_flush(1500) == flushed
     assert [1000 < timeout <= 1500 for timeout in (*tracers.requested, *meters.requested)] == [True, True]

@@ -17,7 +17,7 @@ from contextlib import contextmanager, suppress
 from contextvars import copy_context
 from functools import partial
 from pathlib import Path
-from types import FrameType
+from types import FrameType, SimpleNamespace
 from typing import Any, Final
 
 import anthropic
@@ -106,22 +106,8 @@ def handlers() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-class Clients:
-    """The clients of both SDKs for one provider."""
-
-    def __init__(self, provider: ScriptedProvider) -> None:
-        self.provider = provider
-        openai_at: dict[str, Any] = {"api_key": "k", "base_url": provider.openai_url, "max_retries": 0}
-        self.openai = openai.OpenAI(**openai_at)
-        self.async_openai = openai.AsyncOpenAI(**openai_at)
-        self.anthropic = anthropic.Anthropic(api_key="k", base_url=provider.anthropic_url, max_retries=0)
-        self.loop = asyncio.new_event_loop()
-
-    def close(self) -> None:
-        self.openai.close()
-        self.anthropic.close()
-        self.loop.run_until_complete(self.async_openai.close())
-        self.loop.close()
+Clients = SimpleNamespace
+"""The clients of both SDKs for one provider, and an event loop."""
 
 
 def plain(clients: Clients) -> None:
@@ -163,11 +149,13 @@ USES: Final = (plain, plain_async, stream, left_stream, agent_step, recorded)
 
 
 @pytest.fixture
-def clients(provider: ScriptedProvider) -> Iterator[Clients]:
+def clients(provider: ScriptedProvider, client: openai.OpenAI, claude: anthropic.Anthropic) -> Iterator[Clients]:
     provider.reply(text="I am well.", repeat=True)
-    made = Clients(provider)
-    yield made
-    made.close()
+    loop = asyncio.new_event_loop()
+    async_openai = openai.AsyncOpenAI(api_key="k", base_url=provider.openai_url, max_retries=0)
+    yield Clients(provider=provider, openai=client, async_openai=async_openai, anthropic=claude, loop=loop)
+    loop.run_until_complete(async_openai.close())
+    loop.close()
 
 
 def ended(seen: Captured) -> list[CallRecord]:
@@ -186,17 +174,6 @@ def points_of(use: Callable[[Clients], None], clients: Clients) -> list[int]:
     return list(range(1, lines.count + 1, max(1, lines.count // POINTS)))
 
 
-@contextmanager
-def unraisable() -> Iterator[list[object]]:
-    """What is raised where Python passes it to nobody."""
-    hook, found = sys.unraisablehook, list[object]()
-    sys.unraisablehook = lambda given: found.append(given.exc_value)
-    try:
-        yield found
-    finally:
-        sys.unraisablehook = hook
-
-
 def interrupted(use: Callable[[Clients], None], clients: Clients, at: int, number: int) -> type[BaseException] | None:
     """Use them, interrupted at a line; return what is raised, not as an exception, which keeps the response alive."""
     try:
@@ -211,8 +188,9 @@ def interrupted(use: Callable[[Clients], None], clients: Clients, at: int, numbe
 
 def faults_of(use: Callable[[Clients], None], clients: Clients, at: int, number: int) -> Iterator[str]:
     """Yield what is wrong about a use that was interrupted, and about the call after it."""
-    before = len(clients.provider.requests)
-    with unraisable() as lost, capture() as seen:
+    before, lost = len(clients.provider.requests), list[object]()
+    with pytest.MonkeyPatch.context() as patch, capture() as seen:
+        patch.setattr(sys, "unraisablehook", lambda given: lost.append(given.exc_value))
         raised = interrupted(use, clients, at, number)
         calls, sent = ended(seen), len(clients.provider.requests) - before
         # What is raised in a finalizer reaches nobody.
@@ -295,16 +273,6 @@ def test_an_interrupted_redactor_costs_only_content(how: str, clients: Clients) 
         signal.signal(signal.SIGUSR2, before)
     assert call.usage is not None or call.outcome == "success"
     assert b"How" not in bytes(call.request.body)
-
-
-def test_the_same_exception_without_a_signal_is_a_fault_of_the_callback(clients: Clients) -> None:
-    def fails(record: object) -> None:
-        raise TimeLimitError
-
-    with capture(), handlers():
-        remove = callspan.add_callback("after_record", fails)
-        plain(clients)
-        remove()
 
 
 def test_a_batch_line_that_was_cut_off_is_recorded_when_read_again(
