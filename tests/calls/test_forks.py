@@ -13,7 +13,8 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import AbstractContextManager, closing, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -133,16 +134,13 @@ if sys.argv[1] == "fork" and os.fork() == 0:
     sys.exit(0)
 if sys.argv[1] == "fork":
     os.wait()
-if sys.argv[1] == "raise":
-    raise RuntimeError("the application's own")
 """
 
 
 @pytest.mark.skipif(sys.version_info[:3] == (3, 13, 0), reason="CPython 3.13.0 crashes here without callspan, too")
-@pytest.mark.parametrize("ending", ["return", "raise", "fork"])
+@pytest.mark.parametrize("ending", ["return", "fork"])
 def test_a_stream_half_read_at_exit_is_one_cancelled_call(ending: str, tmp_path: Path) -> None:
-    done = ran("-c", PROGRAM, ending, cwd=tmp_path, code=1 if ending == "raise" else 0)
-    assert ("RuntimeError" in done.stderr) == (ending == "raise"), done.stderr
+    ran("-c", PROGRAM, ending, cwd=tmp_path)
     with closing(callspan.open_store(f"sqlite:///{tmp_path / 'calls.db'}")) as store:
         (call,) = store.calls()
     assert call.outcome == "cancelled"
@@ -303,52 +301,54 @@ def test_a_long_call_is_in_progress_and_interrupted_once_its_process_is_killed(
     assert call.span_id
 
 
-@contextmanager
-def hanging(ask: Callable[[], None], provider: ScriptedProvider, outcomes: Callable[[], list[str]]) -> Iterator[None]:
+@pytest.fixture
+def hanging(
+    provider: ScriptedProvider, outcomes: Callable[[], list[str]]
+) -> Callable[[Callable[[], object]], AbstractContextManager[None]]:
     """A call in another thread, from when it is in progress in the store; its connection is lost with the block."""
-    provider.reply(hang=True)
-    asking = threading.Thread(target=ask)
-    asking.start()
-    until(lambda: outcomes() == ["in_progress"])
-    yield
-    provider.close()
-    asking.join()
+
+    def lost(ask: Callable[[], object]) -> None:
+        with suppress(openai.APIConnectionError):
+            ask()
+
+    @contextmanager
+    def hanging(ask: Callable[[], object]) -> Iterator[None]:
+        provider.reply(hang=True)
+        asking = threading.Thread(target=lost, args=(ask,))
+        asking.start()
+        until(lambda: outcomes() == ["in_progress"])
+        yield
+        provider.close()
+        asking.join()
+
+    return hanging
 
 
 def test_a_long_call_is_in_progress_although_no_thread_could_be_started_for_one_before_it(
-    provider: ScriptedProvider, client: openai.OpenAI, instrumented: Instrument, store: str,
-    outcomes: Callable[[], list[str]], monkeypatch: pytest.MonkeyPatch,
-) -> None:  # fmt: skip
-    def ask() -> None:
-        with suppress(openai.APIConnectionError):
-            client.chat.completions.create(**CHAT)
-
+    client: openai.OpenAI, instrumented: Instrument, store: str, hanging: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ask = partial(client.chat.completions.create, **CHAT)
     instrumented()
     until(lambda: "callspan-deferred-ends" not in {thread.name for thread in threading.enumerate()})
     with monkeypatch.context() as patch:
         patch.setattr(_thread, "start_new_thread", refused)
         ask()
     callspan.instrument(stores=store)
-    with hanging(ask, provider, outcomes):
+    with hanging(ask):
         pass
 
 
 def test_a_long_call_is_in_progress_although_the_clock_is_set_back_as_it_runs(
-    provider: ScriptedProvider, client: openai.OpenAI, instrumented: Instrument, store: str,
-    outcomes: Callable[[], list[str]], monkeypatch: pytest.MonkeyPatch,
-) -> None:  # fmt: skip
+    client: openai.OpenAI, instrumented: Instrument, store: str, hanging: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     real = time.time_ns
 
     def set_back(_: object) -> None:
         monkeypatch.setattr(time, "time_ns", lambda: real() - 3_600_000_000_000)
 
-    def ask() -> None:
-        client._client.event_hooks = {"request": [set_back]}
-        with suppress(openai.APIConnectionError):
-            client.chat.completions.create(**CHAT)
-
+    client._client.event_hooks = {"request": [set_back]}
     instrumented(stores=store)
-    with hanging(ask, provider, outcomes):
+    with hanging(partial(client.chat.completions.create, **CHAT)):
         pass
 
 
@@ -362,18 +362,17 @@ CONTENT = contextvars.ContextVar("CONTENT", default="nothing")
 
 @pytest.mark.parametrize("redact", [None, redacted_there])
 def test_its_first_version_has_no_content_that_is_forbidden_where_it_began(
-    redact: Any, provider: ScriptedProvider, client: openai.OpenAI, instrumented: Instrument, store: str,
-    outcomes: Callable[[], list[str]], tmp_path: Path,
-) -> None:  # fmt: skip
+    redact: Any, client: openai.OpenAI, instrumented: Instrument, store: str, hanging: Any, tmp_path: Path
+) -> None:
     """Another thread writes it, outside of the block, where variables have other values."""
     instrumented(stores=store, redact=redact)
 
     def ask() -> None:
         CONTENT.set("SESAME")
-        with callspan.content("full" if redact else "off"), suppress(openai.APIConnectionError):
+        with callspan.content("full" if redact else "off"):
             client.chat.completions.create(model="gpt-5", messages=[{"role": "user", "content": "SESAME"}])
 
-    with hanging(ask, provider, outcomes):
+    with hanging(ask):
         kept = [path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()]
     assert kept
     assert not any(b"SESAME" in some for some in kept)
@@ -416,14 +415,9 @@ def test_a_response_that_took_long_is_one_call(
 
 
 def test_a_response_whose_credentials_took_long_is_in_progress_once_it_was_requested(
-    provider: ScriptedProvider, instrumented: Instrument, store: str, outcomes: Callable[[], list[str]]
+    provider: ScriptedProvider, instrumented: Instrument, store: str, hanging: Any
 ) -> None:
     sdks.needs("openai", "1.66", "the Responses API")
     instrumented(stores=store)
-
-    def ask() -> None:
-        with azure(provider) as client, suppress(openai.APIConnectionError):
-            client.responses.create(model="gpt-5", input="Hi")
-
-    with hanging(ask, provider, outcomes):
+    with azure(provider) as client, hanging(partial(client.responses.create, model="gpt-5", input="Hi")):
         pass
