@@ -32,12 +32,6 @@ def fresh(once_per_run: OncePerRun) -> Path:
 
 
 @pytest.fixture(scope="session")
-def base_only(once_per_run: OncePerRun) -> Path:
-    """The same without any extra."""
-    return once_per_run("base-environment", lambda place: environments.make(place, [str(ROOT)])) / "bin"
-
-
-@pytest.fixture(scope="session")
 def oldest(once_per_run: OncePerRun) -> Path:
     """The same with the oldest OpenTelemetry that the package allows."""
     project = (ROOT / "pyproject.toml").read_text()
@@ -54,12 +48,10 @@ def stage(stage: Stage, fresh: Path) -> Stage:
     return stage
 
 
-def said(command: Path, *arguments: str, place: Path | None = None) -> subprocess.CompletedProcess[str]:
+def said(command: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Run a command of an environment with nothing around it."""
     environment = {"PATH": "/usr/bin:/bin"}
-    return subprocess.run(
-        [str(command), *arguments], capture_output=True, text=True, check=False, cwd=place, env=environment
-    )
+    return subprocess.run([str(command), *arguments], capture_output=True, text=True, check=False, env=environment)
 
 
 def test_there_is_nothing_but_what_the_extras_bring(fresh: Path) -> None:
@@ -93,13 +85,6 @@ def test_the_distributions_default_protocol_has_its_exporter(stage: Stage, fresh
     command, address = str(fresh / "opentelemetry-instrument"), f"http://{stage.receiver.serve_grpc()}"
     done = stage.run(command, "python", SCRIPT, "1", OTEL_EXPORTER_OTLP_ENDPOINT=address)
     assert (done.returncode, len(stage.spans)) == (0, 2), done.stderr
-
-
-def test_an_application_runs_with_nothing_but_the_base_installation(base_only: Path, tmp_path: Path) -> None:
-    (tmp_path / "app.py").write_text("print('started')")
-    done = said(base_only / "callspan", "run", "app.py", place=tmp_path)
-    assert (done.returncode, done.stdout) == (0, "started\n")
-    assert done.stderr.startswith("callspan: recording to sqlite:///callspan.db; ")
 
 
 ONE_CALL_EACH = """

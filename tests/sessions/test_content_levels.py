@@ -18,12 +18,6 @@ from callspan.testing import capture
 SECRET = "open sesame"
 
 
-def begun(**known: Any) -> Any:
-    """Return a session that was begun within `content("off")`, which has ended."""
-    with callspan.content("off"):
-        return callspan.session("tenant", session_id="s", **known).start(current=False)
-
-
 def in_step(session: Any) -> None:
     with session.timestep() as step:
         step.observation(SECRET)
@@ -94,33 +88,28 @@ ACTS: dict[str, Callable[[Any], object]] = {
 
 
 @pytest.mark.parametrize("act", ACTS.values(), ids=ACTS)
-def test_whatever_a_session_is_given_later_has_its_level(act: Callable[[Any], object]) -> None:
-    with capture() as seen:
-        session = begun()
-        act(session)
-        session.end()
-    assert SECRET not in everywhere(seen)
-    assert {record.content_level for record in seen.sessions} == {"off"}
-
-
-@pytest.mark.parametrize("act", ACTS.values(), ids=ACTS)
 @pytest.mark.parametrize(
-    ("at_its_start", "later"),
+    ("at_its_start", "block", "later"),
     [
-        ({"content": "full"}, {"content": "off"}),
-        ({"content": "off"}, {"content": "full"}),
-        ({}, {"redact": callspan.redact_texts(lambda _: "")}),
+        ({}, "off", {}),
+        ({"content": "full"}, "full", {"content": "off"}),
+        ({"content": "off"}, "full", {"content": "full"}),
+        ({}, "full", {"redact": callspan.redact_texts(lambda _: "")}),
     ],
 )
-def test_settings_that_change_apply_to_an_open_session(
-    at_its_start: Any, later: Any, act: Callable[[Any], object]
+def test_whatever_a_session_is_given_later_has_its_level_and_that_of_settings_that_change(
+    at_its_start: Any, block: Any, later: Any, act: Callable[[Any], object]
 ) -> None:
     with capture(**at_its_start) as seen:
-        session = callspan.session("tenant", session_id="s").start(current=False)
-        callspan.instrument(**later)
+        with callspan.content(block):
+            session = callspan.session("tenant", session_id="s").start(current=False)
+        if later:
+            callspan.instrument(**later)
         act(session)
         session.end()
     assert SECRET not in everywhere(seen)
+    if block == "off":
+        assert {record.content_level for record in seen.sessions} == {"off"}
 
 
 def test_calls_in_a_session_have_its_level_and_so_has_feedback_on_them(chat: Callable[..., None]) -> None:

@@ -138,12 +138,7 @@ def test_an_exception_marks_step_and_session_and_passes_unchanged(seen: Seen) ->
     for record in (seen.ended(TimestepRecord)[0], seen.ended(SessionRecord)[0]):
         assert record.outcome == "error"
         assert (record.error.type, record.error.message) == ("RuntimeError", "boom")
-    for span in seen.spans:
-        assert span.status.status_code is StatusCode.ERROR
-        assert span.attributes["error.type"] == "RuntimeError"
-        (event,) = [event for event in span.events if event.name == "exception"]
-        assert event.attributes["exception.message"] == "boom"
-        assert "test_hierarchy" in event.attributes["exception.stacktrace"]
+    assert {span.status.status_code for span in seen.spans} == {StatusCode.ERROR}
     assert current_session() is current_timestep() is None
 
 

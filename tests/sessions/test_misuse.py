@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import logging
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import nullcontext
 from contextvars import Context
 from datetime import datetime, timezone
 from decimal import Decimal
@@ -256,52 +257,49 @@ VALUES: Final[dict[str, Callable[[], object]]] = {
     "old time": lambda: datetime(1, 1, 1, tzinfo=timezone.utc),
 }
 NAMES: Final = {
-    *("message", "observation", "action", "event", "reward", "environment", "environment_step", "tool"),
-    *("invoke_agent", "guardrail", "handoff", "outcome", "update", "timestep", "end"),
+    "callspan": "session timestep tool invoke_agent guardrail handoff reward feedback",
+    "session": "timestep outcome",
+    "step": "environment message event reward tool invoke_agent action guardrail handoff update observation end "
+    "environment_step",
+    "world": "set_result",
 }
-METHODS: Final = {
-    f"{kind.__name__}.{name}": method
-    for kind in dict.fromkeys((*Session.__mro__, *Timestep.__mro__))
-    for name, method in vars(kind).items()
-    if name in NAMES
-}
-METHODS["EnvironmentStep.set_result"] = type(callspan.session("s").environment_step()).set_result
-FUNCTIONS: dict[str, Callable[..., Any]] = {
-    name: getattr(callspan, name)
-    for name in ("session", "timestep", "tool", "invoke_agent", "guardrail", "handoff", "reward", "feedback")
-}
-FUNCTIONS["metadata"] = lambda user_id=None, step_index=None, tags=None, prompt_id=None, extra=None, other=None: (
-    callspan.metadata(user_id=user_id, step_index=step_index, tags=tags, prompt_id=prompt_id, extra=extra, other=other)
-)
+"""What takes arguments: of the package, a session, a step of it, and a step of the environment."""
+METADATA: Final = ("user_id", "step_index", "tags", "prompt_id", "extra", "other")
+ATTRIBUTES: Final = ("tool.result", "tool.error", "invoke_agent.output", "guardrail.triggered")
+
+
+def owners(session: Session) -> dict[str, Any]:
+    step = session.timestep()
+    return {"callspan": callspan, "session": session, "step": step, "world": step.environment_step()}
+
+
 PLACES: Final = [
-    *((name, parameter) for name, made in FUNCTIONS.items() for parameter in inspect.signature(made).parameters),
     *(
-        (name, parameter)
-        for name, method in METHODS.items()
-        for parameter in [*inspect.signature(method).parameters][1:]
+        (owner, name, parameter)
+        for owner, known in owners(callspan.session("s")).items()
+        for name in NAMES[owner].split()
+        for parameter in inspect.signature(getattr(known, name)).parameters
     ),
-    *(("attribute", name) for name in ("tool.result", "tool.error", "agent.output", "guardrail.triggered")),
+    *(("metadata", "", name) for name in METADATA),
+    *(("attribute", *name.split(".")) for name in ATTRIBUTES),
 ]
 
 
-def use(place: str, parameter: str, value: object) -> None:
+def use(owner: str, name: str, parameter: str, value: object) -> None:
     """Give the value in the place: in a step of a session."""
-    with callspan.session("s") as session, session.timestep() as step:
-        name = place.partition(".")[2] or place
-        if place == "attribute":
-            scope, _, attribute = parameter.partition(".")
-            with {"tool": step.tool, "agent": step.invoke_agent, "guardrail": step.guardrail}[scope]("n") as made:
-                setattr(made, attribute, value)
-            return
-        if name == "set_result":
-            with step.environment_step() as world:
-                given(world.set_result, parameter, value)
-            return
-        owner: Any = session if place.startswith("Session.") else step
-        made = given(FUNCTIONS[place] if place in FUNCTIONS else getattr(owner, name), parameter, value)
-        if hasattr(made, "__enter__"):
-            with made:
-                pass
+    with callspan.session("s") as session:
+        found = owners(session)
+        with found["step"] as step:
+            if owner == "metadata":
+                once(callspan.metadata(**{parameter: value}))
+            elif owner == "attribute":
+                with getattr(step, name)("n") as made:
+                    setattr(made, parameter, value)
+            else:
+                with found["world"] if owner == "world" else nullcontext():
+                    made = given(getattr(found[owner], name), parameter, value)
+                if hasattr(made, "__enter__"):
+                    once(made)
 
 
 def given(function: Callable[..., Any], parameter: str, value: object) -> Any:
@@ -317,14 +315,14 @@ def given(function: Callable[..., Any], parameter: str, value: object) -> Any:
 
 
 @pytest.mark.parametrize("each", [scaled(4, 1)])
-@pytest.mark.parametrize(("place", "parameter"), PLACES)
-def test_any_value_anywhere_is_recorded_and_harms_nothing(place: str, parameter: str, each: int) -> None:
+@pytest.mark.parametrize("place", PLACES, ids=".".join)
+def test_any_value_anywhere_is_recorded_and_harms_nothing(place: tuple[str, str, str], each: int) -> None:
     """Every value in every place; quickly, each place has every fourth, and the next place the next ones."""
     failed()
-    some = [*VALUES.values()][PLACES.index((place, parameter)) % each :: each]
+    some = [*VALUES.values()][PLACES.index(place) % each :: each]
     with capture() as seen, logged_misuse():
         for make in some:
-            use(place, parameter, make())
+            use(*place, make())
     assert failed() == {}
     assert len({one.session_id for one in seen.sessions if one.outcome}) >= len(some)
     for record in seen.everything:
