@@ -12,7 +12,7 @@ import pytest
 from opentelemetry import trace
 from opentelemetry.sdk.trace import TracerProvider
 from tests.support import sdks
-from tests.support.calls import QUESTION, Wire, the_call
+from tests.support.calls import MESSAGE, QUESTION, Wire, the_call
 from tests.support.mode import Mode
 
 import callspan
@@ -48,6 +48,21 @@ async def test_the_provider_gets_our_traceparent_only_where_it_is_switched_on(wi
     assert sent is not None
     assert sent.rpartition("-")[0] == f"00-{record.trace_id}-{record.span_id}"
     assert unsent is None or wire.api == "messages"
+
+
+@pytest.mark.parametrize(
+    ("option", "sends"),
+    [({}, True), ({"propagation": False}, False), (False, False), ({"traces": False, "propagation": True}, False)],
+)
+async def test_a_client_of_anthropic_sends_a_trace_only_as_it_would_by_itself(
+    mode: Mode, seen: Captured, option: Any, sends: bool
+) -> None:
+    sdks.needs("anthropic", "1.17", "spans of its own")
+    with trace.use_span(TracerProvider().get_tracer("application").start_span("mine")):
+        await mode.wait(mode.anthropic(open_telemetry=option).messages.create(**MESSAGE))
+    the_call(seen)
+    (request,) = mode.provider.requests
+    assert ("traceparent" in request.headers) is sends
 
 
 async def test_a_clock_set_back_during_a_call_makes_no_duration_negative(

@@ -14,7 +14,7 @@ import sys
 from typing import Any, Final
 
 from callspan import private_names as names
-from callspan.fail_open import Once, log
+from callspan.fail_open import Once, log, value_of
 
 _NAMES: Final = (
     ("opentelemetry.instrumentation.genai.openai", "opentelemetry-instrumentation-genai-openai"),
@@ -54,5 +54,5 @@ def warn_once() -> None:
 def without_own_span(client: Any, options: Any) -> bool:
     """Prevent the SDK's own span for a call; return whether it would have sent `traceparent`."""
     setattr(options, names.SPAN_NAME.name, None)
-    settings = getattr(client, names.OPEN_TELEMETRY.name, None)
-    return isinstance(settings, dict) and bool(settings.get("propagation", False))
+    settings: Any = getattr(client, names.OPEN_TELEMETRY.name, None)
+    return bool(value_of(lambda: settings["propagation"] and settings["traces"]["enabled"]))
