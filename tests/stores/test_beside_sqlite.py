@@ -12,7 +12,7 @@ import os
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -25,30 +25,16 @@ from callspan import erase, import_records
 from callspan.stores import CallFilter, Reader, StoreError, find_store
 from callspan.testing import capture
 
-LOOK: Final = """
-import sqlite3, sys
-for line in sys.stdin:
-    connection = sqlite3.connect(line.rstrip("\\n"), timeout=30)
-    print(connection.execute("SELECT count(*) FROM calls").fetchone()[0], flush=True)
-    connection.close()
-"""
+COUNT: Final = (
+    "import sqlite3, sys; print(sqlite3.connect(sys.argv[1]).execute('SELECT count(*) FROM calls').fetchone()[0])"
+)
 
 
-class Outside:
-    """Another process that opens the file, counts its calls and closes it, on request."""
-
-    def __init__(self) -> None:
-        self._process = subprocess.Popen(
-            [sys.executable, "-c", LOOK], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
-
-    def calls(self, path: Path) -> int:
-        self._process.stdin.write(f"{path}\n")
-        self._process.stdin.flush()
-        return int(self._process.stdout.readline())
-
-    def end(self) -> None:
-        self._process.communicate(timeout=30)
+def count_outside(path: Path) -> int:
+    """Open the file in another process, count its calls and close it."""
+    return int(
+        subprocess.run([sys.executable, "-S", "-c", COUNT, str(path)], stdout=subprocess.PIPE, check=True).stdout
+    )
 
 
 class Application:
@@ -139,41 +125,34 @@ ACTS: Final[dict[str, Act]] = {
 }
 
 
-@pytest.fixture(scope="module")
-def outside() -> Iterator[Outside]:
-    started = Outside()
-    yield started
-    started.end()
-
-
 @pytest.fixture(autouse=True)
 def _no_settings(no_settings: None) -> None:
     """Run every act without settings in the environment."""
 
 
-def lost(place: Path, outside: Outside, acts: Sequence[Act]) -> int:
+def lost(place: Path, acts: Sequence[Act]) -> int:
     """Return the number of missing calls after these acts, each followed by a reader in another process and a call."""
     place.mkdir()
     application = Application(place / "calls.db")
     try:
         for act in acts:
             act(application)
-            outside.calls(application.path)
+            count_outside(application.path)
             application.call()
-            outside.calls(application.path)
+            count_outside(application.path)
         application.call()
-        return application.made - outside.calls(application.path)
+        return application.made - count_outside(application.path)
     finally:
         application.end()
 
 
 @pytest.mark.timeout(3_600)
-def test_no_two_acts_of_the_public_api_cost_a_record(tmp_path: Path, outside: Outside) -> None:
+def test_no_two_acts_of_the_public_api_cost_a_record(tmp_path: Path) -> None:
     cases = [*((name,) for name in ACTS), *itertools.product(ACTS, repeat=2)]
     missing = {
         names: number
         for case, names in enumerate(cases)
-        if (number := lost(tmp_path / str(case), outside, [ACTS[name] for name in names]))
+        if (number := lost(tmp_path / str(case), [ACTS[name] for name in names]))
     }
     assert not missing
     assert not descriptors.found
@@ -193,8 +172,7 @@ def call(number):
     print(callspan.instrument().force_flush(500), flush=True)
 
 def look():
-    program = "import sqlite3, sys; sqlite3.connect(sys.argv[1]).execute('SELECT * FROM calls').fetchall()"
-    subprocess.run([sys.executable, "-c", program, path], check=True)
+    subprocess.run([sys.executable, "-c", sys.argv[2], path], stdout=subprocess.DEVNULL, check=True)
 
 call(0)
 """
@@ -218,7 +196,10 @@ def test_a_process_whose_locks_are_gone_says_so_and_writes_no_more(tmp_path: Pat
     """Its records wait on disk, and the next process delivers each once."""
     path, (acts, why) = tmp_path / "calls.db", ENDS[end]
     done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", PROGRAM + acts, str(path)], capture_output=True, text=True, check=True
+        [sys.executable, "-W", "ignore", "-c", PROGRAM + acts, str(path), COUNT],
+        capture_output=True,
+        text=True,
+        check=True,
     )
     assert done.stdout.split() == ["True", "False", "False", "False"]
     assert why in done.stderr
