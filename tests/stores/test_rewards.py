@@ -146,17 +146,10 @@ def test_lists_are_filtered_and_sorted_by_scores_and_show_them(judged: str) -> N
     assert re.search(r"feedback\n.*\+0\n", run(judged, "calls", "--objective", "feedback"))
 
 
-def test_what_users_liked_is_exported_and_pairs_are_ranked_by_an_objective(judged: str, tmp_path: Path) -> None:
+def test_pairs_are_ranked_by_an_objective(judged: str, tmp_path: Path) -> None:
     target = tmp_path / "rows.jsonl"
-
-    def exported(*arguments: str) -> list[Any]:
-        run(judged, "export", arguments[0], "-o", str(target), *arguments[1:])
-        return [json.loads(line) for line in target.read_text().splitlines()]
-
-    liked = exported("openai", "--objective", "feedback", "--min-score", "1", "--metadata")
-    assert [row["messages"][-1]["content"] for row in liked] == ["East.", "Up."]
-    assert liked[0]["metadata"]["scores"] == {"judge": 0.8, "feedback": 1.0}
-    (pair,) = exported("preferences", "--objective", "judge", "--margin", "0.5")
+    run(judged, "export", "preferences", "-o", str(target), "--objective", "judge", "--margin", "0.5")
+    (pair,) = [json.loads(line) for line in target.read_text().splitlines()]
     assert pair["preferred_output"][0]["content"] == "East."
 
 

@@ -10,11 +10,11 @@ import socket
 import subprocess
 import sys
 import traceback
+from collections.abc import Callable
 from itertools import count
 from pathlib import Path
 
 import msgspec
-import openai
 import pytest
 from tests.support.commands import ask
 from tests.support.left_behind import leave_behind
@@ -27,7 +27,6 @@ from callspan.spool.delivering import reason
 from callspan.stores import find_store
 from callspan.stores.spools import target_of
 from callspan.stores.urls import scheme_of
-from callspan.testing import ScriptedProvider
 
 from .conftest import Records
 
@@ -160,22 +159,29 @@ MODULE = re.search(r"```python\n(.*?)```", SECTION, re.DOTALL)
 ENTRY_POINT = re.search(r'\[project\.entry-points\."callspan\.stores"\]\n(\w+) = "([\w.:]+)"', SECTION)
 
 
-def install(place: Path, scheme: str, code: str | None = None, name: str = "callspan-lines") -> Path:
-    """Install a distribution whose store is found by `scheme`, in a directory for the import path; return that.
+_NUMBERS = count(1)
+Install = Callable[..., str]
 
-    Its module has a name of its own, as one process may have several. `code` None: that of the page.
+
+@pytest.fixture
+def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Install:
+    """Installs a distribution with a store of this code, else that of the page; returns its scheme.
+
+    Scheme and module are new, as a process imports a store once.
     """
-    module = f"{scheme}_module"
-    information = place / f"{name.replace('-', '_')}-1.2.dist-info"
-    information.mkdir(parents=True)
-    (place / f"{module}.py").write_text(MODULE[1] if code is None else code)
-    (information / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.2\n")
-    target = ENTRY_POINT[2].partition(":")[2]
-    (information / "entry_points.txt").write_text(f"[callspan.stores]\n{scheme} = {module}:{target}\n")
-    return place
 
+    def installed(code: str = MODULE[1]) -> str:
+        scheme = f"lines{next(_NUMBERS)}"
+        information = tmp_path / scheme / f"{scheme}-1.2.dist-info"
+        information.mkdir(parents=True)
+        kind = ENTRY_POINT[2].partition(":")[2]
+        (tmp_path / scheme / f"{scheme}_module.py").write_text(code)
+        (information / "METADATA").write_text(f"Metadata-Version: 2.1\nName: callspan-{scheme}\nVersion: 1.2\n")
+        (information / "entry_points.txt").write_text(f"[callspan.stores]\n{scheme} = {scheme}_module:{kind}\n")
+        monkeypatch.syspath_prepend(tmp_path / scheme)
+        return scheme
 
-_SCHEMES = count(1)
+    return installed
 
 
 def stores_in_use() -> tuple[str, ...]:
@@ -187,29 +193,13 @@ def stores_in_use() -> tuple[str, ...]:
         handle.uninstrument()
 
 
-@pytest.fixture
-def scheme(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    """The scheme of the page's store, new for each test: a process imports a store once."""
-    name = f"lines{next(_SCHEMES)}"
-    monkeypatch.syspath_prepend(install(tmp_path / "site", name))
-    return name
-
-
-def broken(code: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    """The URL of a store whose module has this code."""
-    name = f"broken{next(_SCHEMES)}"
-    monkeypatch.syspath_prepend(install(tmp_path / "site", name, code, name="callspan-broken"))
-    return f"{name}:///x.lines"
-
-
-def test_calls_are_recorded_and_not_read(scheme: str, tmp_path: Path) -> None:
-    url = f"{scheme}:///{tmp_path}/calls.lines?end=crlf"
-    with ScriptedProvider() as provider, openai.OpenAI(base_url=provider.openai_url, api_key="k") as client:
-        handle = callspan.instrument(stores=url)
-        with callspan.session("talk"):
-            client.chat.completions.create(model="m", messages=[{"role": "user", "content": "Hi"}])
-        assert handle.force_flush(30_000)
-        handle.uninstrument()
+def test_calls_are_recorded_and_not_read(install: Install, tmp_path: Path) -> None:
+    url = f"{install()}:///{tmp_path}/calls.lines?end=crlf"
+    handle = callspan.instrument(stores=url)
+    with callspan.record_call(provider="mine", model="m"):
+        pass
+    assert handle.force_flush(30_000)
+    handle.uninstrument()
     assert (tmp_path / "calls.lines").read_bytes().endswith(b"\r\n")
     assert (tmp_path / "calls.lines.spool").is_dir()
     lines = map(json.loads, (tmp_path / "calls.lines").read_text().splitlines())
@@ -218,14 +208,11 @@ def test_calls_are_recorded_and_not_read(scheme: str, tmp_path: Path) -> None:
     assert (shown.code, "cannot be read" in " ".join(shown.err.split())) == (2, True)
 
 
-def test_a_vague_rejection_costs_one_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, records: Records) -> None:
+def test_a_vague_rejection_costs_one_record(install: Install, tmp_path: Path, records: Records) -> None:
     """An id, a copy: which of the records it is about is searched for."""
-    name = f"picky{next(_SCHEMES)}"
     refuses = "        for record in records:\n            if getattr(record, 'call_id', None) == 'poison':\n"
     refuses += "                raise stores.Rejected('no', record.call_id)\n        with self.path.open"
-    code = MODULE[1].replace("        with self.path.open", refuses)
-    monkeypatch.syspath_prepend(install(tmp_path / "site", name, code, name="callspan-picky"))
-    url = f"{name}:///{tmp_path}/calls.lines"
+    url = f"{install(MODULE[1].replace('        with self.path.open', refuses))}:///{tmp_path}/calls.lines"
     segment = leave_behind(url, *(records.call(call_id=ident) for ident in ("a", "poison", "b")))
     assert ask("--store", url, "ship").code == 0
     assert [json.loads(line)["call_id"] for line in (tmp_path / "calls.lines").read_text().splitlines()] == ["a", "b"]
@@ -243,10 +230,10 @@ def test_a_vague_rejection_costs_one_record(tmp_path: Path, monkeypatch: pytest.
     ],
 )
 def test_one_that_fails_to_load_is_an_error_of_an_argument_and_a_warning_of_the_environment(
-    code: str, why: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    code: str, why: str, install: Install, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    url = broken(code, tmp_path, monkeypatch)
-    with pytest.raises(stores.SettingError, match=r"callspan-broken 1\.2") as raised:
+    url = f"{install(code)}:///x.lines"
+    with pytest.raises(stores.SettingError, match=r"callspan-lines\d+ 1\.2") as raised:
         callspan.instrument(stores=url)
     assert why in str(raised.value)
     assert (raised.value.__cause__ is None) is ("Error" not in why)
@@ -261,7 +248,10 @@ def test_one_that_fails_to_load_is_an_error_of_an_argument_and_a_warning_of_the_
 
 
 @pytest.mark.parametrize("query", ["colour=hunter2", "end=lf&colour=hunter2", "hunter2"])
-def test_an_option_it_lacks_is_refused_without_value(query: str, scheme: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_option_it_lacks_is_refused_without_value(
+    query: str, install: Install, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scheme = install()
     with pytest.raises(stores.SettingError, match="there are: end") as raised:
         callspan.instrument(stores=f"{scheme}:///calls.lines?{query}")
     assert "hunter2" not in str(raised.value)
@@ -269,7 +259,7 @@ def test_an_option_it_lacks_is_refused_without_value(query: str, scheme: str, mo
     assert stores_in_use() == ()
 
 
-def test_an_error_of_its_own_is_shown_without_the_url(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_error_of_its_own_is_shown_without_the_url(install: Install) -> None:
     code = """
 from callspan import stores
 class Lines(stores.ServerStore):
@@ -277,9 +267,8 @@ class Lines(stores.ServerStore):
     def __init__(self, url):
         raise KeyError(url)
 """
-    url = broken(code, tmp_path, monkeypatch).replace(":///x.lines", "://ann:hunter2@host/db")
     with pytest.raises(stores.SettingError, match=r"not understood by its store \(KeyError\)") as raised:
-        callspan.instrument(stores=url)
+        callspan.instrument(stores=f"{install(code)}://ann:hunter2@host/db")
     assert "hunter2" not in str(raised.value)
     assert raised.value.__cause__ is None
 
