@@ -10,34 +10,28 @@ from typing import Any
 
 import msgspec
 import pytest
-from tests.support.bodies import with_conversation
 from tests.support.world import World
 
 from callspan.datasets import export
-from callspan.records import CallRecord, ErrorInfo, EventRecord, Place, Request, Response
+from callspan.records import CallRecord, ErrorInfo, EventRecord, Place, Request, Response, Timing
 from callspan.stores import ConversationReader, History, Reader, whole_conversation
 
-from .conftest import SECOND, START_NS, Delivery, Records, event, message, raw, reward, run, step
+from .conftest import SECOND, START_NS, Delivery, Records, event, message, reward, run, step
 
 
 class Chain:
     """Makes calls that continue each other. The number of a call is also its time."""
 
-    def __init__(self, records: Records) -> None:
-        self._records = records
+    def __init__(self) -> None:
+        self._world = World()
 
     def responses(self, number: int, sent: dict[str, Any] | None = None) -> CallRecord:
         """A call of the Responses API with `Question N` and `Answer N` that continues the previous one."""
         links = {"previous_response_id": f"resp_{number - 1}"} if sent is None else sent
-        named = links.get("conversation")
         body = {"model": "gpt-5", "instructions": f"Rule {number}.", "input": f"Question {number}", **links}
         part = {"type": "output_text", "text": f"Answer {number}"}
         output = [{"type": "message", "role": "assistant", "content": [part]}]
-        answer = {"id": f"resp_{number}", "status": "completed", "output": output}
-        request = Request(
-            model="gpt-5", continues=links.get("previous_response_id"), conversation_id=named, body=raw(body)
-        )
-        return self._call(number, api="responses", request=request, answer=answer)
+        return self._call("responses", number, body, {"id": f"resp_{number}", "status": "completed", "output": output})
 
     def messages(self, number: int, **sent: Any) -> CallRecord:
         """A call of one of Anthropic's threads, which start with call 0."""
@@ -45,18 +39,16 @@ class Chain:
         messages = [{"role": "user", "content": f"Question {number}"}]
         body = {"model": "claude", "max_tokens": 9, "messages": messages, "thread": thread, **sent}
         answer = {"id": f"msg_{number}", "role": "assistant", "content": [{"type": "text", "text": f"Answer {number}"}]}
-        request = Request(model="claude", continues=thread.get("previous_message_id"), body=raw(body))
-        return self._call(number, api="messages", request=request, answer=answer)
+        return self._call("messages", number, body, answer)
 
-    def _call(self, number: int, **fields: Any) -> CallRecord:
-        answer = fields.pop("answer")
-        response = Response(id=answer["id"], body=raw(answer))
-        return self._records.call(at_s=number, **({"call_id": f"call-{number}", "response": response} | fields))
+    def _call(self, api: str, number: int, body: dict[str, Any], answer: dict[str, Any]) -> CallRecord:
+        timing = Timing(start_ns=START_NS + number * SECOND, duration_ns=SECOND)
+        return self._world.call(api, body, answer, call_id=f"call-{number}", timing=timing)
 
 
 @pytest.fixture
-def chain(records: Records) -> Chain:
-    return Chain(records)
+def chain() -> Chain:
+    return Chain()
 
 
 def found(reader: Reader, call_id: str, **options: int) -> History:
@@ -168,7 +160,7 @@ def test_a_loop_is_one_conversation_without_repetition(api: str) -> None:
 
 def test_what_is_said_twice_in_a_continued_conversation_is_new_twice(chain: Chain) -> None:
     reader, links = ConversationReader(), ({}, {"previous_response_id": "resp_0"}, {"previous_response_id": "resp_1"})
-    calls = [with_conversation(chain.responses(number, link | {"input": "yes"})) for number, link in enumerate(links)]
+    calls = [chain.responses(number, link | {"input": "yes"}) for number, link in enumerate(links)]
     assert [[message.text for message in reader.add(call).messages] for call in calls] == [["yes"]] * 3
 
 

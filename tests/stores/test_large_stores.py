@@ -77,7 +77,6 @@ def read(page: Page, name: str, query: dict[str, Any], at_most_s: float) -> Any:
     began = time.process_time()
     answer = page.ask(f"/api/{name}?{urlencode(query)}")
     took_s = time.process_time() - began
-    print(f"| {name} {query} | {took_s:.2f} s CPU, {len(answer.body):,} bytes |")
     assert answer.status == 200, answer.body
     assert took_s < at_most_s * slowness(), (name, query)
     return answer.json
@@ -153,7 +152,6 @@ def run(path: Path, *arguments: str) -> Cost:
     # 1: nothing was found.
     assert process.returncode == 0 or (process.returncode == 1 and "--text" in arguments)
     cost = Cost(used.ru_utime + used.ru_stime, int(Path(f"{path}.peak").read_text()) * 1024 / MB)
-    print(f"| {path.parent.name}: {' '.join(arguments)} | {cost.cpu_s:.1f} s CPU, {cost.rss_mb:.0f} MB |")
     return cost
 
 
@@ -251,16 +249,11 @@ def test_an_example_on_a_large_file_takes_less_than_a_second(example: Example, c
     began = time.process_time()
     found = connection.execute(example.sql, PARAMETERS).fetchall()
     took_s = time.process_time() - began
-    print(f"| SQLite, {CALLS:,} calls: {_title(example)}, {len(found):,} rows | {took_s:.3f} s CPU |")
     assert found
     assert took_s < LONGEST_S * slowness()
     plan = [str(row[3]) for row in connection.execute(f"EXPLAIN QUERY PLAN {example.sql}", PARAMETERS)]
     scans = [step for step in plan if _SCAN.match(step) and not _INDEX_IN_ORDER.match(step)]
     assert scans == [] or not example.looks_up, plan
-
-
-def _title(example: Example) -> str:
-    return " ".join(example.sql.split())[:90]
 
 
 @pytest.mark.postgres
@@ -281,7 +274,6 @@ def test_the_examples_on_postgres(postgres_url: str, deliver: Deliver) -> None:
                 found = connection.execute(sql, PARAMETERS).fetchall()
                 times.append(time.perf_counter() - began)
             plan = "\n".join(str(row[0]) for row in connection.execute(f"EXPLAIN {sql}", PARAMETERS))
-            print(f"| Postgres, {SERVER_CALLS:,} calls: {_title(example)}, {len(found):,} rows | {min(times):.3f} s |")
             assert found, sql
             assert min(times) < LONGEST_S * slowness(), sql
             assert not example.looks_up or not _TABLE_READ.search(plan), f"{sql}\n{plan}"
