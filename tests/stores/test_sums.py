@@ -19,15 +19,16 @@ import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 from tests.support.records import keep
 from tests.support.scale import scaled
 
 from callspan import open_store
 from callspan.comparison.intervals import of_mean, of_means, of_shares, wilson
-from callspan.records import CallRecord, Cost, Place, Record, Request, Response, SessionRecord, Timing, Usage
+from callspan.records import CallRecord, Cost, Place, Record, Request, Response, Timing, Usage
 from callspan.stores import CallFilter, Reader, Summary, find_store
 
-from .conftest import SECOND, START_NS, Delivery, Records, event, reward, run, step
+from .conftest import SECOND, START_NS, Delivery, Records, event, reward, run
 
 Made = list[dict[str, Any]]
 
@@ -212,82 +213,45 @@ def test_intervals_of_means_equal_those_of_scipy(number: int, power: int) -> Non
 EXAMPLES = count(1)
 DAY = 86_400 * SECOND
 COUNTS = st.none() | st.integers(0, 9) | st.just(2**40)
-COSTS = st.none() | st.sampled_from(["0", "0.1", "0.0000123", "1E-13", "1E-30", "9000000", "0.3333333333333333"])
-TIMES = st.sampled_from([0, 1, DAY - 1, DAY, 2 * DAY])
+AMOUNTS = st.sampled_from(["0", "0.1", "0.0000123", "1E-13", "1E-30", "9000000", "0.3333333333333333"])
 DURATIONS = st.none() | st.integers(0, 10 * SECOND)
-SESSIONS = st.sampled_from("ab")
-CALLS = st.fixed_dictionaries({
-    "provider": st.sampled_from("pq"), "session": st.none() | SESSIONS, "at": TIMES, "took": DURATIONS,
-    "first": DURATIONS, "model": st.sampled_from([None, "m", "ä"]), "answered": st.sampled_from([None, "r"]),
-    "tokens": st.none() | st.fixed_dictionaries({"input_tokens": COUNTS, "output_tokens": COUNTS}), "usd": COSTS,
-    "outcome": st.sampled_from(["in_progress", "success", "success", "error", "timeout", "cancelled"]),
-    "retries": st.none() | st.integers(0, 3),
-})  # fmt: skip
-REWARDS = st.fixed_dictionaries({
-    "session": SESSIONS, "scope": st.sampled_from(["session", "event", "call"]), "event": st.sampled_from([None, "e"]),
-    "objective": st.sampled_from(["reward", "reward", "style"]),
-    "value": st.none() | st.sampled_from([-1.0, 0.0, 0.1, 0.25, 1e9]), "at": st.integers(0, 2),
-})  # fmt: skip
-
-
-def call_of(ident: str, of: str, drawn: dict[str, Any]) -> CallRecord:
-    usd = drawn["usd"]
-    return CallRecord(
-        call_id=ident, provider=f"{of}{drawn['provider']}", outcome=drawn["outcome"], retries=drawn["retries"],
-        timing=Timing(start_ns=START_NS + drawn["at"], duration_ns=drawn["took"], first_token_ns=drawn["first"]),
-        place=Place(session_id=drawn["session"] and f"{of}{drawn['session']}"),
-        request=Request(model=drawn["model"]),
-        response=drawn["answered"] and Response(model=drawn["answered"]),
-        usage=drawn["tokens"] and Usage(**drawn["tokens"]),
-        cost=None if usd is None else Cost(usd=Decimal(usd), source="test"),
-    )  # fmt: skip
-
-
-def episode_of(of: str, has_session: bool, rewards: list[dict[str, Any]]) -> Iterator[Record]:
-    """Yield a session, which may have no record of its own, with steps, an environment and rewards."""
-    session_id = f"{of}a"
-    if has_session:
-        yield SessionRecord(session_id=session_id, seen_ns=1, start_ns=START_NS, end_ns=START_NS + SECOND)
-    for index, end_ns in enumerate((None, START_NS + 9)):
-        yield step(f"{of}t{index}", session_id=session_id, index=index, end_ns=end_ns)
-    yield event(f"{of}e", session_id=session_id, event_type="tool", reward=0.25)
-    for number, drawn in enumerate(rewards):
-        yield reward(
-            f"{of}r{number}",
-            drawn["value"],
-            session_id=f"{of}{drawn['session']}",
-            scope=drawn["scope"],
-            event_id=drawn["event"] and f"{of}e",
-            objective=drawn["objective"],
-            time_ns=START_NS + drawn["at"],
-        )
+CALLS = st.builds(
+    CallRecord,
+    call_id=st.just(""),
+    provider=st.sampled_from("pq"),
+    place=st.builds(Place, session_id=st.sampled_from([None, "a", "b"])),
+    request=st.builds(Request, model=st.sampled_from([None, "m", "ä"])),
+    response=st.sampled_from([None, Response(model="r")]),
+    timing=st.builds(
+        Timing,
+        start_ns=st.sampled_from([0, 1, DAY - 1, DAY, 2 * DAY]).map(START_NS.__add__),
+        duration_ns=DURATIONS,
+        first_token_ns=DURATIONS,
+    ),
+    usage=st.none() | st.builds(Usage, input_tokens=COUNTS, output_tokens=COUNTS),
+    cost=st.none() | st.builds(Cost, usd=AMOUNTS.map(Decimal), source=st.just("test")),
+    outcome=st.sampled_from(["in_progress", "success", "success", "error", "timeout", "cancelled"]),
+    retries=st.none() | st.integers(0, 3),
+)
 
 
 @settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(drawn=st.lists(CALLS, min_size=1, max_size=9), has_session=st.booleans(), rewards=st.lists(REWARDS, max_size=5))
-def test_every_store_sums_as_the_definition_does(
-    store: Delivery, tmp_path: Path, drawn: list[dict[str, Any]], has_session: bool, rewards: list[dict[str, Any]]
-) -> None:
+@given(drawn=st.lists(CALLS, min_size=1, max_size=9))
+def test_every_store_sums_as_the_definition_does(store: Delivery, tmp_path: Path, drawn: list[CallRecord]) -> None:
     """The definition: the SQL of SQLite over these records alone. Earlier versions of calls come before and after."""
     of = f"{next(EXAMPLES)}-"
-    calls = [call_of(f"{of}{number}", of, one) for number, one in enumerate(drawn)]
-    older = [msgspec.structs.replace(one, part="started", outcome="in_progress") for one in calls[:3]]
-    records = [*calls, *episode_of(of, has_session, rewards)]
-    store.write(*older, *records, *older)
+    calls = [replace(one, call_id=f"{of}{at}", provider=f"{of}{one.provider}") for at, one in enumerate(drawn)]
+    older = [replace(one, part="started", outcome="in_progress") for one in calls[:3]]
+    store.write(*older, *calls, *older)
     with closing(open_store(store.url)) as reader:
         for provider, since_ns in ((f"{of}{one}", since) for one in "pq" for since in (None, START_NS + DAY)):
-            chosen = [
-                one for one in calls if one.provider == provider and one.timing.start_ns >= (since_ns or 0)
-            ]  # fmt: skip
+            chosen = [one for one in calls if one.provider == provider and one.timing.start_ns >= (since_ns or 0)]
             which = CallFilter(provider=provider, since_ns=since_ns)
             with defined(tmp_path, chosen) as definition:
                 for by in ("model", "provider", "session", "day"):
                     for latencies in (True, False):
                         answer = map(rounded, reader.summary(by, which, latencies=latencies))
                         assert [*answer] == [*map(rounded, definition.summary(by, latencies=latencies))], (by, which)
-        with defined(tmp_path, records) as definition:
-            for summary in definition.sessions():
-                assert reader.session(summary.session.session_id) == summary
 
 
 @contextmanager
@@ -333,7 +297,7 @@ def costs(*amounts: str) -> list[Cost]:
 )
 def test_extreme_sums_are_exact(store: Delivery, field: str, values: list[object], summed: dict[str, object]) -> None:
     bare = CallRecord(call_id="", outcome="success", timing=Timing(start_ns=START_NS))
-    made = [msgspec.structs.replace(bare, call_id=f"c{at}", **{field: value}) for at, value in enumerate(values)]
+    made = [replace(bare, call_id=f"c{at}", **{field: value}) for at, value in enumerate(values)]
     store.write(*made)
     reader = store.read()
     assert list(reader.calls(CallFilter(newest_first=False))) == made, "the records stay whole"
