@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import fcntl
 import json
-import os
 import signal
 import sqlite3
 import subprocess
@@ -180,11 +179,8 @@ def test_a_store_of_another_format_harms_no_other_and_gets_its_records_once_it_w
     before = path.read_bytes()
     assert not record(f"{refused},{healthy}")
     assert len(in_process("--store", healthy, "calls", "--json").json) == 1
-    sentence = f"{path} has another layout; load it into a new file: callspan import {path} --into "
-    assert len([line for line in caplog.messages if sentence in line]) == 1
+    assert len([line for line in caplog.messages if f"{path} has another layout; load it into" in line]) == 1
     assert [in_process("--store", refused, command).code for command in ("ship", "calls")] == [1, 1]
-    found = in_process("--store", refused, "doctor", "--json").json["checks"]
-    assert [check["detail"].startswith(sentence) for check in found if check["state"] == "failed"] == [True]
     assert path.read_bytes() == before
     path.rename(tmp_path / "away")
     assert len(in_process("--store", refused, "calls", "--json").json) == 1
@@ -305,17 +301,12 @@ def test_a_deleted_file_next_to_its_spool_is_not_reported_as_new(tmp_path: Path)
 @contextmanager
 def followed(directory: Path) -> Iterator[subprocess.Popen[str]]:
     """`calls --follow` for the store in a directory, until interrupted."""
-    # A shell that runs the tests in the background may ignore SIGINT, which children inherit.
-    start = (
-        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); from callspan.cli import main; main()"
-    )
-    command = [sys.executable, "-c", start, "calls", "--follow", "--json"]
-    with subprocess.Popen(
-        command, cwd=directory, env=plain_environment(PYTHONUNBUFFERED="1"), stdout=subprocess.PIPE, text=True
-    ) as process:
+    command = [sys.executable, "-m", "callspan.cli", "calls", "--follow", "--json"]
+    environment = plain_environment(PYTHONUNBUFFERED="1")
+    with subprocess.Popen(command, cwd=directory, env=environment, stdout=subprocess.PIPE, text=True) as process:
         try:
             yield process
-            os.kill(process.pid, signal.SIGINT)
+            process.send_signal(signal.SIGINT)
             assert process.wait(20) == 0
         finally:
             process.kill()

@@ -14,12 +14,13 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, suppress
 from itertools import count
 from pathlib import Path
 from types import FrameType
 
 import pytest
+from tests.support.processes import ran
 from tests.support.rig import (
     DownSink,
     FileSink,
@@ -173,8 +174,7 @@ def test_the_descriptor_is_none_of_the_standard_streams(tmp_path: Path) -> None:
         "try: os.write(1, b'what the application prints')\nexcept OSError: pass\n"
         "assert spool.append(record('b'))\nos._exit(7)\n"
     )
-    root = Path(__file__).parents[2]
-    assert subprocess.run([sys.executable, "-c", code], cwd=root, check=False).returncode == 7
+    ran("-c", code, cwd=tmp_path, code=7)
     (directory,) = places.directories_in([tmp_path / "spool"])
     (segment,) = places.segments_in(directory)
     assert [key_of(line.payload or b"") for line in lines_in(segment.read_bytes(), 0)] == ["a", "b"]
@@ -199,16 +199,6 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", "-l", place], check=True)
 
 
-def test_a_full_disk_loses_nothing_that_another_directory_can_hold(tmp_path: Path, small_disk: Path) -> None:
-    down = DownSink(tmp_path / "out")
-    spool = spool_of(small_disk / "spool", fallback=[tmp_path / "temporary"], one=down)
-    keys = [f"k{number}" for number in range(1000)]
-    assert all(spool.append(record(key, 1000)) for key in keys)
-    down.up.set()
-    assert spool.close(20)
-    assert down.keys() == keys
-
-
 def test_what_is_lost_and_cannot_be_counted_in_a_file_is_said_at_the_end(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -227,6 +217,16 @@ def test_a_record_with_line_ends_between_its_values_is_one_line(tmp_path: Path) 
     assert spool.close(20)
     assert sink.keys() == ["k"]
     assert not read_losses(spool.directory)
+
+
+def test_a_full_disk_loses_nothing_that_another_directory_can_hold(tmp_path: Path, small_disk: Path) -> None:
+    down = DownSink(tmp_path / "out")
+    spool = spool_of(small_disk / "spool", fallback=[tmp_path / "temporary"], one=down)
+    keys = [f"k{number}" for number in range(1000)]
+    assert all(spool.append(record(key, 1000)) for key in keys)
+    down.up.set()
+    assert spool.close(20)
+    assert down.keys() == keys
 
 
 def test_a_full_disk_counts_what_it_drops(tmp_path: Path, small_disk: Path) -> None:
@@ -533,22 +533,13 @@ def test_a_child_leaves_a_store_alone_to_which_a_closed_spool_still_delivers(tmp
     until(lambda: sink.has("parent"))
 
 
-@contextmanager
-def children_of(forks_for_s: float) -> Iterator[None]:
-    """Repeatedly fork children that live until the end of the block."""
-    children, deadline = list[int](), time.monotonic() + forks_for_s
-    while time.monotonic() < deadline:
-        children.append(os.fork())
-        if not children[-1]:
-            time.sleep(60)
-            os._exit(0)
-        time.sleep(0.005)
-    try:
-        yield
-    finally:
-        for child in children:
-            os.kill(child, signal.SIGKILL)
-            os.waitpid(child, 0)
+def forked() -> int:
+    """Fork a child that lives until it is killed."""
+    child = os.fork()
+    if not child:
+        time.sleep(60)
+        os._exit(0)
+    return child
 
 
 @pytest.mark.parametrize("holds", ["look", "count"])
@@ -566,11 +557,16 @@ def test_no_child_keeps_the_lock_that_a_thread_held_as_it_was_forked(tmp_path: P
 
     thread = threading.Thread(target=hold, daemon=True)
     thread.start()
-    with children_of(0.5):
-        over.set()
-        thread.join(5)
+    children = [forked() for _ in range(60) if not time.sleep(0.005)]
+    over.set()
+    thread.join(5)
+    try:
         assert not thread.is_alive()
         assert not is_locked(segment)
+    finally:
+        for child in children:
+            os.kill(child, signal.SIGKILL)
+            os.waitpid(child, 0)
 
 
 def test_no_child_keeps_the_segment_of_its_killed_parent(tmp_path: Path) -> None:

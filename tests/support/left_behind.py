@@ -26,9 +26,6 @@ with callspan.session("s", session_id="one"):
         with callspan.record_call(provider="mine", model="m") as call:
             call.request({"model": "m", "messages": [{"role": "user", "content": "Hi"}]})
             call.response({"choices": [{"message": {"role": "assistant", "content": f"Hello {number}"}}]})
-if sys.argv[3] == "wait":
-    print("ready", flush=True)
-    sys.stdin.read()
 if sys.argv[3] == "delivered":
     assert handle.force_flush()
 if sys.argv[3] in ("kill", "delivered"):
@@ -87,15 +84,12 @@ def of_another_version(segment: Path) -> Path:
     return segment.rename(segment.with_name(f"{before}.v{FORMAT - 1}.{after}"))
 
 
-def start(stores: str, count: int, end: str) -> subprocess.Popen[str]:
-    """Start a process that records so many calls in a session and then ends, waits or is killed.
+def start(stores: str, count: int, end: str) -> subprocess.Popen[bytes]:
+    """Start a process that records so many calls in a session and then ends or is killed.
 
-    `end` is "end", "wait", "kill" or, to be killed once its store has all of them, "delivered".
+    `end` is "end", "kill" or, to be killed once its store has all of them, "delivered".
     """
-    command = [sys.executable, "-c", _PROGRAM, stores, str(count), end]
-    return subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
-    )
+    return subprocess.Popen([sys.executable, "-c", _PROGRAM, stores, str(count), end], stderr=subprocess.DEVNULL)
 
 
 def killed(stores: str, count: int = 3, end: str = "kill") -> None:

@@ -10,14 +10,13 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import ClassVar
 
 from callspan import open_store
 from callspan.delivery.leftovers import Leftovers, Result
 from callspan.spool import directory as places
-from callspan.spool import shipper
-from callspan.spool import spool as spools
 from callspan.spool.delivering import Destination
 from callspan.spool.directory import Target
 from callspan.spool.spool import Spool
@@ -114,14 +113,8 @@ def record(key: str, size: int = 200) -> bytes:
 
 def spool_of(root: Path, max_bytes: int = 1 << 30, fallback: Sequence[Path] = (), **sinks: Destination) -> Spool:
     """Return a spool below a root for some sinks."""
-    made: dict[Target, Callable[[], Destination]] = {target(name): _returning(sink) for name, sink in sinks.items()}
+    made = {target(name): partial(_same, sink) for name, sink in sinks.items()}
     return Spool([root, *fallback], made, max_bytes=max_bytes)
-
-
-def hurry() -> None:
-    """Make the spools of this process deliver after 0.05 s, and search every 0.2 s for segments of other processes."""
-    shipper._LINGER_S = 0.05  # type: ignore[misc]
-    shipper._IDLE_S = shipper._SEARCH_S = spools._TIDY_S = 0.2  # type: ignore[misc]
 
 
 def target(name: str) -> Target:
@@ -159,8 +152,8 @@ def until_left(root: Path) -> None:
     until(lambda: places.left_segments_in(directories) == segments)
 
 
-def _returning(sink: Destination) -> Callable[[], Destination]:
-    return lambda: sink
+def _same(sink: Destination) -> Destination:
+    return sink
 
 
 def rows(database: Path) -> list[str]:
