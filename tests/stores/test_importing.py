@@ -286,18 +286,6 @@ def test_what_cannot_be_loaded_is_said(source: str, into: str, damaged: bool, wh
         import_records(source.format(tmp_path), into.format(tmp_path), damaged=damaged)
 
 
-@pytest.mark.parametrize("url", ["jsonl:///{}/a.jsonl", "clickhouse://ann:secret7@127.0.0.1:1/db"])
-@pytest.mark.parametrize(
-    "command", ["calls", "sessions", "stats", "show", "export openai -o -", "report", "compare a b"]
-)
-def test_commands_that_read_say_how_to_load_it(url: str, command: str, tmp_path: Path) -> None:
-    answer = ask("--store", url.format(tmp_path), *command.split())
-    said = " ".join((answer.out + answer.err).split())
-    assert answer.code == 2
-    assert "is written, not read; load it into a store that is: callspan import" in said
-    assert "secret7" not in said
-
-
 @pytest.mark.clickhouse
 def test_clickhouse_shows_a_call_by_any_of_its_ids(clickhouse_url: str, deliver: Deliver, records: Records) -> None:
     store = deliver(clickhouse_url)
