@@ -99,6 +99,15 @@ def test_versions_of_a_session_merge_alike_in_any_order(
     assert found.session == merged(versions)
 
 
+def merged_in_any_order(store: Delivery, *versions: SessionRecord) -> Iterator[SessionRecord]:
+    """Write versions of a session in each order, one by one; yield what the store makes of them."""
+    for order in itertools.permutations(versions):
+        name = str(next(NAMES))
+        for version in order:
+            store.write(replace(version, session_id=name))
+        yield from store.read().stored(SessionRecord, [name])
+
+
 def test_a_session_that_is_opened_again_names_one_span(store: Delivery) -> None:
     """All ids are from the newer one: its root has no parent, although the previous one had."""
     first = SessionRecord(
@@ -106,10 +115,7 @@ def test_a_session_that_is_opened_again_names_one_span(store: Delivery) -> None:
         trace=Trace(is_parent_remote=True),
     )  # fmt: skip
     last = SessionRecord(session_id="", seen_ns=2, trace_id="d" * 32, span_id="e" * 16, sampled=True)
-    for number, versions in enumerate(itertools.permutations((first, last, replace(last, seen_ns=3, name="n")))):
-        for version in versions:
-            store.write(replace(version, session_id=f"s{number}"))
-        (whole,) = store.read().stored(SessionRecord, [f"s{number}"])
+    for whole in merged_in_any_order(store, first, last, replace(last, seen_ns=3, name="n")):
         assert (whole.name, whole.trace_id, whole.span_id) == ("n", last.trace_id, last.span_id)
         assert (whole.parent_span_id, whole.trace) == (None, None)
 
@@ -120,13 +126,10 @@ def test_a_session_has_the_error_of_its_last_end(store: Delivery) -> None:
     failed = SessionRecord(session_id="", seen_ns=1, end_ns=1, outcome="error", error=error)
     named = SessionRecord(session_id="", seen_ns=2, outcome="crashed")
     resumed = SessionRecord(session_id="", seen_ns=3, end_ns=3, outcome="success")
-    cases = [*itertools.permutations((failed, named)), *itertools.permutations((failed, named, resumed))]
-    for number, versions in enumerate(cases):
-        for version in versions:
-            store.write(replace(version, session_id=f"s{number}"))
-        (whole,) = store.read().stored(SessionRecord, [f"s{number}"])
-        expected = ("success", None) if resumed in versions else ("crashed", error)
-        assert (whole.outcome, whole.error) == expected
+    for whole in merged_in_any_order(store, failed, named):
+        assert (whole.outcome, whole.error) == ("crashed", error)
+    for whole in merged_in_any_order(store, failed, named, resumed):
+        assert (whole.outcome, whole.error) == ("success", None)
 
 
 def test_versions_of_a_timestep_merge_in_any_order(store: Delivery) -> None:

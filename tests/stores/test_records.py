@@ -95,17 +95,13 @@ def test_any_bytes_are_read_without_an_error(magic: bytes, rest: bytes, size: in
 @pytest.mark.parametrize(
     ("value", "limit", "kept"),
     [
-        (list(range(1_000)), 60, '{"callspan_truncated":{"bytes":3891}}'),
+        (list(range(1_000)), 60, '{"callspan_truncated":{"bytes":5002}}'),
         (list(range(1_000)), 2, "{}"),
         ("x" * 50, 20, '"…[cut: 50 bytes]"'),
     ],
 )
 def test_what_cannot_be_shortened_is_replaced_by_its_size(value: object, limit: int, kept: str) -> None:
-    found = fit_json(value, limit)[0].decode()
-    if "truncated" in kept:
-        assert json.loads(found).keys() == {"callspan_truncated"}
-    else:
-        assert found == kept
+    assert fit_json(value, limit)[0].decode() == kept
 
 
 @pytest.mark.parametrize(
