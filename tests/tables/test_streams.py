@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -24,98 +26,16 @@ def chunk(delta: Any = None, **fields: Any) -> Json:
     return {"id": "c", "model": "m", "choices": [{"index": 0, "delta": delta or {}, "finish_reason": None, **fields}]}
 
 
-def piece(arguments: str, name: str | None = None, **fields: Any) -> Json:
-    function = {"arguments": arguments} | ({"name": name} if name else {})
-    return chunk({"tool_calls": [{**fields, "function": function}]})
+A = chunk({"content": "a"})
+MESSAGES: dict[str, list[Json]] = json.loads(Path(__file__).with_name("chat_streams.json").read_text())
+"""The choices of the chunks of a stream, and fields of the message that they make."""
 
 
-def calls(*made: tuple[str, str]) -> Json:
-    return {"tool_calls": [
-        {"id": f"call_{number}", "function": {"name": name, "arguments": arguments}, "type": "function"}
-        for number, (name, arguments) in enumerate(made, 1)
-    ]}  # fmt: skip
-
-
-def unnamed(*arguments: str, **fields: str) -> Json:
-    """Calls of one function without ids."""
-    made = [{"function": {"name": "f", "arguments": one}, "type": "function", **fields} for one in arguments]
-    return {"tool_calls": made}
-
-
-ONE = {"index": 0, "id": "call_1"}
-A, B = chunk({"content": "a"}), chunk({"content": "b"})
-MESSAGES: list[tuple[list[Json], Json]] = [
-    ([chunk({"content": ""}), piece("{}", "f", **ONE)], {"content": None, **calls(("f", "{}"))}),
-    (
-        [
-            chunk({"executed_tools": [{"index": 0, "type": "search", "arguments": "{}"}]}),
-            chunk({"executed_tools": [{"index": 0, "output": "found"}, {"index": 1, "type": "visit"}]}),
-        ],
-        {"executed_tools": [
-            {"index": 0, "type": "search", "arguments": "{}", "output": "found"}, {"index": 1, "type": "visit"},
-        ]},
-    ),
-    # Each fragment of a sound may be padded; what is no base64 is joined as received.
-    (
-        [
-            chunk({"audio": {"id": "audio_1", "transcript": "Hel"}}),
-            chunk({"audio": {"data": "YQ==", "transcript": "lo"}}),
-            chunk({"audio": {"data": "YmM="}}),
-            chunk({"audio": {"expires_at": 99}}),
-        ],
-        {"audio": {"id": "audio_1", "expires_at": 99, "data": "YWJj", "transcript": "Hello"}},
-    ),
-    *(
-        ([chunk({"audio": {"id": "a", "data": data}}) for data in fragments], {"audio": {"id": "a", "data": joined}})
-        for fragments, joined in (
-            (["QQ==", "no base64!"], "QQ==no base64!"), (["QQ==", "QUI", "QQ=="], "QQ==QUIQQ=="),
-            ([5, "QUJD"], "QUJD"), (["", "QUJD"], "QUJD"), ([None, "QUJD"], "QUJD"), ([["x"], "QUJD"], "QUJD"),
-        )
-    ),
-    # Parallel calls that share a number or have none are told apart by their ids, also in turns.
-    *(
-        (
-            [piece('{"a"', "f", **one), piece(": 1}", **one), piece('{"b"', "f", **two), piece(": 2}", **two)],
-            calls(("f", '{"a": 1}'), ("f", '{"b": 2}')),
-        )
-        for number in ({}, {"index": 0})
-        for one, two in [({**number, "id": "call_1"}, {**number, "id": "call_2"})]
-    ),
-    (
-        [piece("", "f", id="call_1"), piece("", "f", id="call_2"), piece("{}", id="call_1"), piece("[]", id="call_2")],
-        calls(("f", "{}"), ("f", "[]")),
-    ),
-    # Those of Gemini's endpoint and of some gateways come whole, all with the number 0 and without an id.
-    *(
-        ([piece('{"a": 1}', "f", **one, **no_id), piece('{"b": 2}', "f", **one, **no_id)],
-         unnamed('{"a": 1}', '{"b": 2}', **no_id))
-        for one in ({}, {"index": 0}) for no_id in ({}, {"id": ""})
-    ),
-    *(
-        ([piece('{"a": ', "f", **one), piece('{"b": 2}}', "f", **one)], unnamed('{"a": {"b": 2}}'))
-        for one in ({}, {"index": 0})
-    ),
-    # Perplexity states the message so far beside each delta.
-    *(
-        ([chunk({"content": "a"}, message={"content": "a"}), chunk(last, message={"content": "ab"})], {"content": text})
-        for last, text in (({"content": "b"}, "ab"), ({"role": "assistant", "content": ""}, "a"))
-    ),
-    ([chunk(message={"content": "a"})], {"content": "a"}),
-    # A call that the limit of tokens cut off, and one whose arguments are whole.
-    *(
-        ([piece(arguments, "f", **ONE), chunk(finish_reason="length")],
-         {"tool_calls": [calls(("f", arguments))["tool_calls"][0] | cut]})
-        for arguments, cut in (('{"a"', {"incomplete": True}), ("{}", {}))
-    ),
-    ([A, chunk({"content": [{"type": "text", "text": "b"}]})], {"content": [{"type": "text", "text": "ab"}]}),
-    *(([chunk({field: 5}), A], {"content": "a"}) for field in ("function_call", "audio", "reasoning_details")),
-]  # fmt: skip
-
-
-@pytest.mark.parametrize(("chunks", "message"), MESSAGES)
-def test_deltas_of_chat_make_a_message(chunks: list[Json], message: Json) -> None:
+@pytest.mark.parametrize("stream", [row for rows in MESSAGES.values() for row in rows], ids=str)
+def test_deltas_of_chat_make_a_message(stream: Json) -> None:
+    chunks, expected = [chunk(**choice) for choice in stream["choices"]], stream["message"]
     made = folded("chat_completions", *chunks)["choices"][0]["message"]
-    assert {name: made[name] for name in message} == message
+    assert {name: made[name] for name in expected} == expected
 
 
 def test_token_ids_of_servers_that_return_them() -> None:
