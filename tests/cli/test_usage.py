@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pty
 import re
@@ -14,6 +15,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 import click
 import pytest
@@ -24,6 +26,8 @@ from tests.support.records import START_NS, keep, made, session
 from tests.support.scale import FULL, scaled
 
 from callspan.records import Place, Response, Stream
+
+DATA: dict[str, Any] = json.loads(Path(__file__).with_name("usage.json").read_text())
 
 
 def without_click(place: Path, *arguments: str) -> Answer:
@@ -56,20 +60,7 @@ def test_what_needs_click_says_what_to_install(tmp_path: Path, arguments: list[s
     assert answer.err == expected
 
 
-@pytest.mark.parametrize(
-    ("arguments", "expected"),
-    [
-        ([], "Missing argument 'APP'."),
-        (["--stor", "x", "app.py"], "unrecognized arguments: --stor"),
-        (["-mx", "app.py"], "-m: ignored explicit argument 'x'"),
-        (["--store", "", "app.py"], "--store '' names no store"),
-        (["--store"], "--store: expected one argument"),
-        (["--store", "teapot://x", "app.py"], "--store, CALLSPAN_STORES: unknown kind of store 'teapot://x'"),
-        (["nothing.py"], "nothing.py: there is no such file or command."),
-        (["no\x00thing"], "there is no such file or command."),
-        ([""], "there is no such file or command."),
-    ],
-)
+@pytest.mark.parametrize(("arguments", "expected"), DATA["wrong usage of run"])
 def test_wrong_usage_of_run_is_exit_code_2(arguments: list[str], expected: str) -> None:
     answer = ask("run", *arguments)
     assert (answer.code, answer.out) == (2, "")
@@ -96,22 +87,8 @@ def test_help_fits_a_screen_and_begins_with_two_examples(tmp_path: Path, monkeyp
 
 
 LONG = "x" * 100_000
-TELLING = [
-    "", " ", "-1", "nan", "9" * 5000, "\udcff", "\ud800", "directory.db", "no/such/directory/file", LONG,
-    "foo://x", "http://[::1", "clickhouse://127.0.0.1:x/y", "sqlite:///notes.db", "a\x00b.db", "0001-01-01",
-    "99999999999999d", ",",
-]  # fmt: skip
-MORE = [
-    "0", "999999999999999999999999", "1e400", "inf", "-inf", "directory", "notes.txt", "notes.db",
-    "bad.jsonl",
-    "loop", "link", "http://x:99999/", "http://x:abc", "sqlite://", "sqlite:///",
-    "sqlite:///directory", "sqlite:////proc/x/y.db", "sqlite:///a\x00b.db", "sqlite:///\udcff\ud800.db", "x\udcff.db",
-    "jsonl:///bad.jsonl", "jsonl:///directory", "jsonl:///x?acks=maybe", "unix://", f"unix:///{'s' * 300}",
-    "postgresql://[", "postgresql://127.0.0.1:1/x", "postgresql://127.0.0.1:x/x", "clickhouse://127.0.0.1:1/x",
-    "clickhouse://[", "console://", "://", f"sqlite:///{LONG}.db", ",,foo", "2026-13-45", "99999-01-01",
-    "9999-12-31T23:59:59+14:00", "1e9d", "12:00", "é→𝄞", "%", "'; drop table calls; --", "\x1b[31m", "-", "--", "~",
-    "~nobody/x.db", "a=b", "=", "{}", "[]", "null", "last", "locked/x.db",
-]  # fmt: skip
+TELLING = [*DATA["telling values"], LONG, "9" * 5000]
+MORE = [*DATA["more values"], f"sqlite:///{LONG}.db", f"unix:///{'s' * 300}"]
 FIRST = {
     "delete": ["--older-than", "9000d", "--yes"], "export": ["openai", "--dry-run"],
     "replay": ["nobody"], "report": ["-o", "page.html"], "demo": ["--live"],
@@ -195,23 +172,7 @@ def test_a_deleted_working_directory_causes_no_traceback(tmp_path: Path, monkeyp
         check(arguments)
 
 
-WRONG = [
-    *((f"{command} --store foo://x", "unknown kind of store 'foo://x'")
-      for command in ("ship", "delete --older-than 1d", "calls", "calls -f", "export atif --dry-run")),
-    ("--store , delete --older-than 1d", "--store ',' names no store"),
-    ("delete --store= --older-than 1d", "--store '' names no store"),
-    ("--store postgresql://me:pa/ss@h/db calls", "write / as %2F"),
-    *((f"{arguments} nan", "'nan': write a number, such as 0.5")
-      for arguments in ("calls --min-reward", "stats --min-score", "export preferences --dry-run --margin")),
-    *((arguments, "Usage: callspan") for arguments in (
-        "--store teapot://x calls", "calls --since yesterday-ish", "calls --limit 0", "stats --by weather",
-        "show a b c", "calls --rewards --failed", "calls --follow --sort cost", "teapot", "prune", "export openai",
-        "export csv --dry-run", "export openai --dry-run --meta seed", "export openai --dry-run --min-cost much",
-    )),
-]  # fmt: skip
-
-
-@pytest.mark.parametrize(("arguments", "said"), WRONG)
+@pytest.mark.parametrize(("arguments", "said"), DATA["wrong usage"])
 @pytest.mark.usefixtures("place")
 def test_wrong_usage_is_exit_code_2_and_says_what_is_wrong(arguments: str, said: str) -> None:
     answer = CliRunner().invoke(callspan, arguments.split())
@@ -220,14 +181,7 @@ def test_wrong_usage_is_exit_code_2_and_says_what_is_wrong(arguments: str, said:
 
 
 def test_json_keys_are_stable(demo: str) -> None:
-    assert set(ask("--store", demo, "calls", "--limit", "1", "--json").json[0]) == {
-        "call_id", "session_id", "session_name", "timestep_position", "timestep_id", "trace_id", "span_id", "start",
-        "start_ns", "provider", "api", "operation", "model", "response_model", "outcome", "error_type", "error_kind",
-        "error_message", "http_status", "retries", "rate_limited", "stream", "stream_end", "finish_reasons",
-        "input_tokens", "output_tokens", "cache_read_tokens", "reasoning_tokens", "cost_usd", "cost_reason",
-        "duration_ms", "first_token_ms", "server_ms", "output", "unrecognized", "user", "metadata", "response_id",
-        "request_id", "batch_id", "custom_id", "content_level", "finish_reason",
-    }  # fmt: skip
+    assert set(ask("--store", demo, "calls", "--limit", "1", "--json").json[0]) == set(DATA["keys of a call"])
 
 
 @pytest.mark.parametrize("command", ["sessions", "calls", "show x", "stats", "delete --older-than 1d --yes"])

@@ -169,16 +169,7 @@ def test_tools_that_an_answer_repeats_are_masked_and_its_pieces_of_text_stay(sen
 SIZES: Final = (10_000, 40_000)
 """Lengths of texts."""
 NOISE_S: Final = 0.02
-SEEDS: Final = (
-    # The beginnings of secrets and labels, and what nearly is one.
-    "eyJ", "eyJaaaaaaaaa.", "eyJ-", "sk-", "AKIA", "bearer  ", "password ", "x-token", "api key provided ", "data:",
-    "-----BEGIN PRIVATE KEY-----", "X-X-X-", "token: ", ">\n", "?a=", "&token", "eyJaaaaaaaa.aaaaaaaa-", "eyJa.",
-    "sk-a ", 'password   "', "bearer ", "://a:", "?key", "&-token=", "gsk_", "xoxb-", "-----BEGIN A B C ", "ya29.",
-    "Authorization: Bearer ", "secretsecret", "a.b-c_", "sk_live_", "Cookie:", "://", "a:@", "http://a",
-    # What repetitions are made of.
-    "bedrock.", "a", "A", "a ", " ", "\t", "\n", "\r\n", " \n", ".", "-", "_", "=", ":", '"', "'", "\\", "a-", "a_",
-    "\ud800", "é", "exceed", "prompt is too ",
-)  # fmt: skip
+SEEDS: Final = [*(seed for seeds in DATA["seeds"].values() for seed in seeds), "\ud800"]
 USES: Final[tuple[Callable[[str], object], ...]] = (
     mask_text,
     without_passwords,
