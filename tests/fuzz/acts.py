@@ -178,11 +178,8 @@ class Consumer:
         """Read all pieces; where a socket cuts them is chance."""
         seen: list[Any] = []
         try:
-            if self.caller.is_async:
-                async for piece in pieces:
-                    seen.append(piece)
-            else:
-                seen.extend(pieces)
+            async for piece in self.caller.items(pieces):
+                seen.append(piece)
         finally:
             self.log("read", as_value(seen[0][:0].join(seen) if seen else None))
 

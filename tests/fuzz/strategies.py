@@ -1,18 +1,28 @@
-"""Strategies: the cases hypothesis generates, from well-formed responses that are then damaged."""
+"""Strategies: the cases hypothesis generates, from well-formed responses that are then damaged.
+
+Most responses are those of the scripted provider, whose shapes are the recorded ones.
+"""
 
 from __future__ import annotations
 
 import copy
+import functools
 import gzip
 import json
 import zlib
+from itertools import product
 from typing import Any
+from urllib.request import ProxyHandler, Request, build_opener
 
 import brotli
 from hypothesis import strategies as st
-from tests.fuzz import wires
 from tests.fuzz.case import Act, Answer, Case, Chunk
 from tests.fuzz.ways import WAYS, is_streamed
+from tests.support import loops
+from tests.support.provider import FullProvider
+from tests.wire import corpus
+
+from callspan.testing import Choice, Reply
 
 ODD: list[Any] = [
     None, True, -1, 0, 1.5, 10**30, float("nan"), "", "x", "\ud800", [], {}, [None], {"a": {"b": []}}, [[]], "9" * 400,
@@ -92,7 +102,7 @@ def refusals(draw: Any, sdk: str) -> Answer:
     """An answer that the SDK may try again after."""
     if draw(st.integers(0, 3)) == 0:
         return Answer(error=draw(st.sampled_from(SEND_ERRORS)))
-    body = draw(damaged(wires.failure(sdk))) if draw(st.booleans()) else wires.failure(sdk)
+    body = draw(damaged(failure(sdk))) if draw(st.booleans()) else failure(sdk)
     status = draw(st.sampled_from((408, 409, 429, 500, 502, 503, 529)))
     headers = [("content-type", "application/json"), *draw(st.lists(st.sampled_from(RETRY_HEADERS), max_size=2))]
     return Answer(status, headers, [Chunk(_json(body).decode("latin-1"))])
@@ -104,17 +114,17 @@ def answers(draw: Any, case: Case) -> Answer:
     kind = draw(st.sampled_from(("right",) * 7 + ("status", "whole for stream", "failure", "text", "error")))
     if kind == "error":
         return Answer(error=draw(st.sampled_from(SEND_ERRORS)))
-    flavour = draw(st.sampled_from(wires.FLAVOURS))
+    flavour = draw(st.sampled_from(FLAVOURS))
     streamed = is_streamed(case.way)
     status = draw(st.sampled_from(STATUSES)) if kind == "status" else 400 if kind == "failure" else 200
     if kind == "failure":
-        body, streamed = _json(draw(damaged(wires.failure(case.sdk)))), False
+        body, streamed = _json(draw(damaged(failure(case.sdk)))), False
     elif kind == "text":
         body = draw(st.sampled_from(ODD_BODIES))
     elif streamed and kind != "whole for stream":
-        body = _framed(draw, draw(damaged_events(wires.events_of(case.way, flavour), case.sdk)))
+        body = _framed(draw, draw(damaged_events(events_of(case.way, flavour), case.sdk)))
     else:
-        tree = wires.whole_of(case.way, flavour)
+        tree = whole_of(case.way, flavour)
         body = _json(draw(damaged(tree)) if draw(st.booleans()) else tree)
     headers = draw(header_lists(streamed=streamed))
     return Answer(status, headers, draw(pieces(_encoded(draw, body, headers))))
@@ -159,7 +169,7 @@ def _places(tree: Any) -> list[tuple[Any, Any]]:
 
 
 @st.composite
-def damaged_events(draw: Any, events: wires.Events, sdk: str) -> wires.Events:
+def damaged_events(draw: Any, events: Events, sdk: str) -> Events:
     """The same events with some lost, doubled, out of order or damaged, or an error among them."""
     events = list(events)
     for _ in range(draw(st.sampled_from((0, 0, 1, 1, 2, 3)))):
@@ -168,7 +178,7 @@ def damaged_events(draw: Any, events: wires.Events, sdk: str) -> wires.Events:
         if act == "cut":
             events = events[:at]
         elif act == "error":
-            events.insert(at, ("error" if sdk == "anthropic" else None, wires.failure(sdk)))
+            events.insert(at, ("error" if sdk == "anthropic" else None, failure(sdk)))
         elif act == "done":
             events.insert(at, (None, "[DONE]"))
         elif act == "text":
@@ -178,7 +188,7 @@ def damaged_events(draw: Any, events: wires.Events, sdk: str) -> wires.Events:
     return events
 
 
-def _change_event(draw: Any, events: wires.Events, at: int, act: str) -> None:
+def _change_event(draw: Any, events: Events, at: int, act: str) -> None:
     name, payload = events[at]
     if act == "drop":
         del events[at]
@@ -192,7 +202,7 @@ def _change_event(draw: Any, events: wires.Events, at: int, act: str) -> None:
         events[at] = (name, draw(damaged(payload)))
 
 
-def _framed(draw: Any, events: wires.Events) -> bytes:
+def _framed(draw: Any, events: Events) -> bytes:
     end = draw(st.sampled_from(("\n", "\n", "\n", "\r\n", "\r")))
     odd = draw(st.sampled_from(FRAMINGS))
     extra = {"comment": ": ping", "retry": "retry: 10", "id": "id: 1", "blank": ""}.get(odd)
@@ -252,3 +262,97 @@ def pieces(draw: Any, body: bytes) -> list[Chunk]:
         for chunk in made[at:]:
             chunk.wait = 2
     return made
+
+
+# Well-formed responses of every endpoint, plain and streamed.
+
+Events = list[tuple[str | None, Any]]
+"""Name and payload of each server-sent event."""
+
+_TEXT = "I am well. \u00e4\u20ac\U0001f600\u2028"
+_REPLIES = {
+    "text": Reply(text=_TEXT, cache_read_tokens=4, reasoning_tokens=2),
+    "json": Reply(text='{"x": 1, "y": 2}'),
+    "tool": Reply(tool_calls=[loops.request()]),
+    "reasoning": Reply(text=_TEXT, reasoning="Let me see."),
+    "refusal": Reply(refusal="No."),
+    "many": Reply(choices=[Choice(text=_TEXT), Choice(text=_TEXT, finish_reason="length")]),
+}
+FLAVOURS = tuple(_REPLIES)
+_PATHS = {
+    "chat": "chat/completions", "completions": "completions", "embeddings": "embeddings", "responses": "responses",
+    "messages": "messages", "moderations": "moderations", "images": "images/generations",
+    "transcriptions": "audio/transcriptions",
+}  # fmt: skip
+_SAME = {"beta": "messages", "translations": "transcriptions", "speech": "transcriptions"}
+"""Kinds of calls that are answered as others are."""
+_REQUEST = {
+    "model": "gpt-5", "messages": [], "input": ["a", "b"], "prompt": "a", "partial_images": 1, "quality": "high",
+    "stream_options": {"include_usage": True},
+}  # fmt: skip
+
+
+@functools.cache
+def _answers() -> dict[tuple[str, str, bool], str]:
+    """The body of every endpoint for every flavour, in one piece and, where there is one, as a stream."""
+    found, opener = {}, build_opener(ProxyHandler({}))
+    with FullProvider() as provider:
+        for kind, flavour, stream in product(_PATHS, FLAVOURS, (False, True)):
+            provider.reply(_REPLIES[flavour])
+            packed = {"encoding_format": "float" if flavour in ("text", "json") else "base64"}
+            asked = json.dumps({**_REQUEST, **packed, "stream": stream}).encode()
+            request = Request(f"{provider.openai_url}/{_PATHS[kind]}", asked, {"content-type": "application/json"})
+            with opener.open(request) as answer:
+                found[kind, flavour, stream] = answer.read().decode()
+    return found
+
+
+def listing(_flavour: str) -> Any:
+    """A list of models, of moderations or of anything else that is no call."""
+    model = {"id": "gpt-5", "object": "model", "created": 1, "owned_by": "x", "type": "model"}
+    return {"object": "list", "data": [model], "id": "1", "input_tokens": 3, "results": [], "has_more": False}
+
+
+def decision(flavour: str) -> Any:
+    """A decision: to go on, or for other flavours that it is done."""
+    choice = "north" if flavour in ("text", "tool") else "done"
+    return {**loops.DECISION, "answers": [{**loops.ANSWER, "choice": choice}]}
+
+
+def documents(_: str) -> Any:
+    """What the search of a vector store answers."""
+    found = {"file_id": "file-1", "filename": "a.md", "score": 0.5, "content": [{"type": "text", "text": "A."}]}
+    return {"object": "vector_store.search_results.page", "search_query": ["a"], "data": [found], "has_more": False}
+
+
+def failure(sdk: str) -> Any:
+    """The body of a refusal."""
+    error = {"message": "Not now.", "type": "rate_limit_error", "param": None, "code": "slow_down"}
+    return {"error": error} if sdk == "openai" else {"type": "error", "error": error, "request_id": "req_1"}
+
+
+def whole_of(way: str, flavour: str) -> Any:
+    """The body that answers a way of calling in one piece."""
+    kind = _kind(way)
+    if kind in _PATHS:
+        return json.loads(_answers()[kind, flavour, False])
+    return {"decisions": decision, "vector_stores": documents}.get(kind, listing)(flavour)
+
+
+def events_of(way: str, flavour: str) -> Events:
+    """The events that answer a way of calling as a stream; a refusal of the Responses API fails."""
+    made: Events = [
+        (one.event, one.data if one.data == "[DONE]" else one.json())
+        for one in corpus.events(_answers()[_kind(way), flavour, True])
+    ]
+    if (_kind(way), flavour) == ("responses", "refusal"):
+        _, last = made.pop()
+        failed = {**last["response"], "status": "failed"}
+        made.append(("response.failed", {**last, "type": "response.failed", "response": failed}))
+    return made
+
+
+def _kind(way: str) -> str:
+    first, _, rest = way.partition(".")
+    kind = rest.partition(".")[0] if first == "post" else first
+    return _SAME.get(kind, kind)
