@@ -7,6 +7,7 @@ know).
 Decisions, each on what the wire says:
 
 - Input is inclusive. Anthropic counts cached tokens apart, so its input is the sum of three counters.
+- The type of an error is its code, where it states one: the conventions ask for it.
 - What is in the total and in no part of it was generated (Gemini counts thoughts in its total alone): output.
 - A Responses answer finishes with its incomplete reason, with `tool_calls` where it requests a tool of the
   application, else with its status once that is final; `queued` and `in_progress` are no reason.
@@ -24,6 +25,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Iterator
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 from tests.wire.corpus import Exchange, chunks
@@ -55,50 +57,10 @@ GROWING = {
 }  # fmt: skip
 """Fields whose text comes in pieces."""
 
-# Where a fact is stated: the first of these paths that leads to a value.
-ERROR = {
-    "error_type": "error.code error.type",  # the conventions ask for the code
-    "error_code": "error.code",
-    "error_param": "error.param",
-    "error_message": "error.message",
-}
-HEAD = {
-    "response_id": "id",
-    "response_model": "model",
-    "created": "created created_at",
-    "service_tier": "service_tier",
-    "system_fingerprint": "system_fingerprint",
-}
-OPENAI_USAGE = {
-    "input_tokens": "prompt_tokens input_tokens",
-    "output_tokens": "completion_tokens output_tokens",
-    "total_tokens": "total_tokens",
-    "cache_read_tokens": "in.cached_tokens prompt_cache_hit_tokens cached_tokens num_cached_tokens",
-    "cache_write_tokens": "in.cache_write_tokens",
-    "reasoning_tokens": "out.reasoning_tokens",
-    "input_audio_tokens": "in.audio_tokens",
-    "input_text_tokens": "in.text_tokens",
-    "input_image_tokens": "in.image_tokens",
-    "output_audio_tokens": "out.audio_tokens",
-    "output_text_tokens": "out.text_tokens",
-    "output_image_tokens": "out.image_tokens",
-    "accepted_prediction_tokens": "out.accepted_prediction_tokens",
-    "rejected_prediction_tokens": "out.rejected_prediction_tokens",
-    "web_search_requests": "server_tool_use_details.web_search_requests",
-    "cost_usd": "cost",
-}
-ANTHROPIC_USAGE = {
-    "input_tokens": "input_tokens",
-    "output_tokens": "output_tokens",
-    "cache_read_tokens": "cache_read_input_tokens",
-    "cache_write_tokens": "cache_creation_input_tokens",
-    "cache_write_5m_tokens": "cache_creation.ephemeral_5m_input_tokens",
-    "cache_write_1h_tokens": "cache_creation.ephemeral_1h_input_tokens",
-    "reasoning_tokens": "output_tokens_details.thinking_tokens",
-    "web_search_requests": "server_tool_use.web_search_requests",
-    "web_fetch_requests": "server_tool_use.web_fetch_requests",
-    "service_tier": "service_tier",
-}
+STATED_AT: dict[str, dict[str, str]] = json.loads(Path(__file__).with_name("stated_at.json").read_text())
+"""Where a fact is stated: the first of these paths that leads to a value."""
+ERROR, HEAD = STATED_AT["error"], STATED_AT["head"]
+OPENAI_USAGE, ANTHROPIC_USAGE = STATED_AT["openai usage"], STATED_AT["anthropic usage"]
 COUNTERS = sorted({*OPENAI_USAGE, *ANTHROPIC_USAGE, "total_tokens"} - {"service_tier"})
 
 

@@ -6,7 +6,6 @@ states what the oracle read from the bytes. Streams arrive in pieces of odd size
 
 from __future__ import annotations
 
-import ast
 import functools
 import json
 import re
@@ -334,9 +333,8 @@ def test_of_counted_tokens_and_fetched_answers_only_an_answer_that_has_ended_is_
 
 @pytest.mark.parametrize("name", INDEPENDENT)
 def test_the_oracle_and_what_it_uses_import_nothing_of_callspan(name: str) -> None:
-    tree = ast.parse(Path(__file__).with_name(f"{name}.py").read_text("utf-8"))
-    imported = {each.name for node in ast.walk(tree) if isinstance(node, ast.Import) for each in node.names}
-    imported |= {node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
+    imports = r"^\s*(?:from|import) ([\w.]+)"
+    imported = {*re.findall(imports, Path(__file__).with_name(f"{name}.py").read_text("utf-8"), re.MULTILINE)}
     assert not {module for module in imported if module.split(".")[0] == "callspan"}
     ours = {module.removeprefix("tests.wire.") for module in imported if module.startswith("tests.wire.")}
     assert ours <= set(INDEPENDENT)
