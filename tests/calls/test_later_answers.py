@@ -10,13 +10,14 @@ import hmac
 import json
 import time
 from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 import openai
 import pytest
 from opentelemetry.trace import SpanKind
 from tests.support import sdks
-from tests.support.calls import spoiled
+from tests.support.calls import client_of, spoiled
 from tests.support.mode import Mode
 
 from callspan import metadata, open_store, session
@@ -166,40 +167,13 @@ async def test_other_webhooks_and_wrong_signatures_make_nothing(mode: Mode, seen
 
 # Lines of a batch's results.
 
-CHAT = {
-    "id": "c1", "object": "chat.completion", "created": 1700000000, "model": "gpt-x",
-    "choices": [{"index": 0, "message": {"role": "assistant", "content": "One."}, "finish_reason": "stop"}],
-    "usage": {"prompt_tokens": 30, "completion_tokens": 5, "total_tokens": 35},
-}  # fmt: skip
-MESSAGE = {
-    "id": "msg_1", "type": "message", "role": "assistant", "model": "claude-x", "stop_reason": "end_turn",
-    "content": [{"type": "text", "text": "One."}], "usage": {"input_tokens": 30, "output_tokens": 5},
-}  # fmt: skip
-FAILURE = {"type": "error", "error": {"type": "invalid_request_error", "message": "No."}}
-
-
-def file_line(name: str, body: Any = CHAT, status: int = 200) -> dict[str, Any]:
-    answer = {"status_code": status, "request_id": "req_1", "body": body}
-    return {"id": f"batch_req_{name}", "custom_id": name, "response": answer, "error": None}
-
-
-def unanswered(name: str, code: str) -> dict[str, Any]:
-    return {"id": f"batch_req_{name}", "custom_id": name, "response": None, "error": {"code": code, "message": "x"}}
-
-
-FILE = [
-    file_line("a"), file_line("b", {"error": {"message": "No.", "type": "x"}}, 429), unanswered("c", "batch_expired"),
-    unanswered("d", "batch_cancelled"),
-]  # fmt: skip
-RESULTS = [
-    {"custom_id": "a", "result": {"type": "succeeded", "message": MESSAGE}},
-    {"custom_id": "b", "result": {"type": "errored", "error": FAILURE}},
-    {"custom_id": "c", "result": {"type": "expired"}},
-    {"custom_id": "d", "result": {"type": "canceled"}},
-]  # fmt: skip
-LINES: dict[str, list[dict[str, Any]]] = {"openai": FILE, "anthropic": RESULTS}
-PATHS = {"openai": "/files/file-out/content", "anthropic": "/results"}
-RESULTS_PATH = "/v1/messages/batches/msgbatch_1/results"
+LINES: dict[str, list[dict[str, Any]]] = {
+    sdk: [*map(json.loads, Path(__file__).with_name(f"results_{sdk}.jsonl").read_text().splitlines())]
+    for sdk in ("openai", "anthropic")
+}
+SUCCEEDED = LINES["anthropic"][0]
+BATCH_PATH = "/v1/messages/batches/msgbatch_1"
+PATHS = {"openai": "/files/file-out/content", "anthropic": f"{BATCH_PATH}/results"}
 OWNERS = {"openai": "file-out", "anthropic": "msgbatch_1"}
 
 
@@ -207,31 +181,28 @@ def jsonl(lines: list[dict[str, Any]]) -> bytes:
     return "".join(json.dumps(line) + "\n" for line in lines).encode()
 
 
-def resource_of(mode: Mode, sdk: str) -> tuple[Any, str]:
-    """The resource that has the results, and the name of its method."""
-    if sdk == "openai":
-        return mode.openai().files, "content"
-    return mode.anthropic().messages.batches, "results"
+async def fetched(mode: Mode, sdk: str, kind: Any) -> Any:
+    """The results as `client.get` returns them, as `files.retrieve_content` does."""
+    return await mode.wait(client_of(mode, sdk).get(PATHS[sdk], cast_to=kind))
 
 
 def answer(mode: Mode, sdk: str, content: bytes) -> None:
     """Let the provider have results, again and again."""
     mode.provider.reply(raw=content, on=PATHS[sdk], repeat=True)
-    path = "/v1/messages/batches/msgbatch_1"
-    batch = {"id": "msgbatch_1", "type": "message_batch", "results_url": f"{mode.provider.url}{path}/results"}
-    mode.provider.reply(raw=batch, on=path, repeat=True)
+    batch = {"id": "msgbatch_1", "type": "message_batch", "results_url": mode.provider.url + PATHS["anthropic"]}
+    mode.provider.reply(raw=batch, on=BATCH_PATH, repeat=True)
 
 
 async def read(mode: Mode, sdk: str, way: str) -> None:
     """Read the results in one of the ways of the SDK."""
-    resource, method = resource_of(mode, sdk)
+    if way == "text":
+        assert (await fetched(mode, sdk, str)).count("\n") == 4
+        return
+    resource = mode.openai().files if sdk == "openai" else mode.anthropic().messages.batches
+    method = "content" if sdk == "openai" else "results"
     if way in ("streamed", "lines"):
         async with mode.entered(getattr(resource.with_streaming_response, method)(OWNERS[sdk])) as response:
             await mode.all(response.iter_bytes(7) if way == "streamed" else response.iter_lines())
-        return
-    if way == "text":  # as `files.retrieve_content` does
-        client, path = (mode.openai(), PATHS[sdk]) if sdk == "openai" else (mode.anthropic(), RESULTS_PATH)
-        assert (await mode.wait(client.get(path, cast_to=str))).count("\n") == 4
         return
     answer = await mode.wait(getattr(resource.with_raw_response if way == "raw" else resource, method)(OWNERS[sdk]))
     if sdk == "anthropic":
@@ -288,7 +259,7 @@ async def test_lines_that_are_read_again_make_no_second_row(mode: Mode, store: s
 
 async def test_a_reader_that_breaks_off_leaves_what_it_has_read(mode: Mode, seen: Captured) -> None:
     """The next one has the rest; no line is written twice."""
-    lines = [{**RESULTS[0], "custom_id": f"line-{number}"} for number in range(40)]
+    lines = [{**SUCCEEDED, "custom_id": f"line-{number}"} for number in range(40)]
     answer(mode, "anthropic", jsonl(lines))
     batches = mode.anthropic().messages.batches
     decoder = await mode.wait(batches.results("msgbatch_1"))
@@ -312,26 +283,27 @@ async def test_files_without_results_make_nothing(
 
 
 async def test_a_first_line_may_be_long(mode: Mode, seen: Captured) -> None:
-    message = {**MESSAGE, "content": [{"type": "text", "text": "x" * 200_000}]}
+    message = {**SUCCEEDED["result"]["message"], "content": [{"type": "text", "text": "x" * 200_000}]}
     long = {"custom_id": "long", "result": {"type": "succeeded", "message": message}}
-    answer(mode, "anthropic", jsonl([long, RESULTS[0]]))
-    batches = mode.anthropic().messages.batches
-    async with mode.entered(batches.with_streaming_response.results("msgbatch_1")) as response:
-        await mode.all(response.iter_bytes(1 << 10))
+    answer(mode, "anthropic", jsonl([long, SUCCEEDED]))
+    await read(mode, "anthropic", "lines")
     assert {name: len(call.text or "") for name, call in by_line(seen).items()} == {"long": 200_000, "a": 4}
+
+
+USED: dict[str, Any] = {"usage": {"input_tokens": 30, "output_tokens": 5}}
 
 
 @pytest.mark.parametrize(
     ("found", "api"),
     [
-        ({"object": "list", "data": [{"object": "embedding"}], "usage": CHAT["usage"]}, "embeddings"),
-        ({"object": "text_completion", "choices": [], "usage": CHAT["usage"]}, "completions"),
-        ({"object": "response", "status": "completed", "output": [], "usage": MESSAGE["usage"]}, "responses"),
-        ({"object": "a.new.thing", "usage": MESSAGE["usage"]}, "unknown"),
+        ({"object": "list", "data": [{"object": "embedding"}], "usage": {"prompt_tokens": 30}}, "embeddings"),
+        ({"object": "text_completion", "choices": [], "usage": {"prompt_tokens": 30}}, "completions"),
+        ({"object": "response", "status": "completed", "output": [], **USED}, "responses"),
+        ({"object": "a.new.thing", **USED}, "unknown"),
     ],
 )  # fmt: skip
 async def test_answers_are_read_by_their_type(found: Any, api: str, mode: Mode, seen: Captured) -> None:
-    answer(mode, "openai", jsonl([file_line("a", found)]))
+    answer(mode, "openai", jsonl([{**LINES["openai"][0], "response": {"status_code": 200, "body": found}}]))
     await mode.wait(mode.openai().files.content("file-out"))
     call = the_record(seen)
     assert (call.api, call.usage and call.usage.input_tokens) == (api, 30)
@@ -344,8 +316,7 @@ async def test_invalid_lines_cost_no_other_line(sdk: str, mode: Mode, caplog: py
     raw = "\r\n".join([first, *odd, last]).encode()
     with capture(content="metadata") as seen:
         answer(mode, sdk, raw)
-        client, path = (mode.openai(), PATHS[sdk]) if sdk == "openai" else (mode.anthropic(), RESULTS_PATH)
-        assert (await mode.wait(client.get(path, cast_to=sdks.http_of(sdk).Response))).content == raw
+        assert (await fetched(mode, sdk, sdks.http_of(sdk).Response)).content == raw
         assert caplog.messages == []
     calls = {call.custom_id: call for call in seen.records}
     for call in (calls["first"], calls["l\u00e4st"]):

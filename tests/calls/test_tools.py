@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import sys
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
@@ -158,19 +160,6 @@ async def test_a_loop_whose_caller_raises_at_a_stream_is_closed_by_its_event_loo
     assert [row.error for row in rows(seen, "agent")] == [None]
 
 
-@pytest.mark.parametrize("content", ["metadata", "off"])
-async def test_no_content_is_kept_of_a_loop_where_the_setting_forbids_it(content: Any, mode: Mode) -> None:
-    mode.provider.reply(tool_calls=[loops.request("Atlantis")])
-    mode.provider.reply(text="It is sunny.")
-    with capture(content=content) as seen:
-        await mode.wait(loops.of_anthropic(mode, sunny).until_done())
-        (tool,) = rows(seen, "tool")
-        assert (tool.name, tool.tool_call_id, tool.data) == ("weather", "call_1", None)
-        shown = everywhere(seen)
-    assert "Atlantis" not in shown
-    assert "Say the weather" not in shown
-
-
 @pytest.mark.parametrize("refuses", [False, True])
 async def test_a_candidate_of_a_decision_is_a_tool(refuses: bool, mode: Mode, seen: Captured) -> None:
     runner = loops.of_decisions(mode)
@@ -190,34 +179,9 @@ async def test_a_candidate_of_a_decision_is_a_tool(refuses: bool, mode: Mode, se
 
 # Tools that run at the provider: spans below the call and event rows, made of the blocks of its answer.
 
-PAGES = [{"type": "web_search_result", "url": "https://example.com", "title": "Weather", "encrypted_content": "x"}]
-MESSAGES: dict[str, Any] = {
-    "id": "msg_1", "type": "message", "role": "assistant", "model": "claude-sonnet-5", "stop_reason": "end_turn",
-    "usage": {"input_tokens": 3, "output_tokens": 2},
-    "content": [
-        {"type": "server_tool_use", "id": "srvtoolu_1", "name": "web_search", "input": {"query": "Oslo"}},
-        {"type": "web_search_tool_result", "tool_use_id": "srvtoolu_1", "content": PAGES},
-        {"type": "mcp_tool_use", "id": "mcp_1", "name": "lookup", "server_name": "atlas", "input": {"city": "Oslo"}},
-        {"type": "mcp_tool_result", "tool_use_id": "mcp_1", "is_error": True, "content": "down"},
-        {"type": "text", "text": "Rain."},
-    ],
-}  # fmt: skip
-RESPONSES: dict[str, Any] = {
-    "id": "resp_1", "object": "response", "created_at": 1, "model": "gpt-5", "status": "completed",
-    "parallel_tool_calls": True, "tool_choice": "auto", "tools": [],
-    "usage": {"input_tokens": 3, "output_tokens": 2, "total_tokens": 5},
-    "output": [
-        {"type": "web_search_call", "id": "ws_1", "status": "completed", "action": {"type": "search", "query": "Oslo"}},
-        {
-            "type": "mcp_call", "id": "mcp_1", "name": "lookup", "server_label": "atlas",
-            "arguments": '{"city":"Oslo"}', "output": None, "error": "down", "status": "failed",
-        },
-        {
-            "type": "message", "id": "m", "role": "assistant", "status": "completed",
-            "content": [{"type": "output_text", "text": "Rain.", "annotations": []}],
-        },
-    ],
-}  # fmt: skip
+ANSWERS = json.loads(Path(__file__).with_name("answers_with_tools.json").read_text())
+MESSAGES, RESPONSES = ANSWERS["messages"], ANSWERS["responses"]
+PAGES = MESSAGES["content"][1]["content"]
 
 
 async def asked(mode: Mode, sdk: str, answer: Any, **options: Any) -> None:
@@ -281,10 +245,8 @@ async def test_those_of_a_stream_that_is_left_are_recorded_once_as_far_as_they_c
     """The first has its result, the second was only requested, and no result is made up for it."""
     mode.provider.reply(raw=MESSAGES)
     stream = await mode.wait(mode.anthropic().messages.create(**MESSAGE, stream=True))
-    last = MESSAGES["content"].index(next(one for one in MESSAGES["content"] if one["type"] == "mcp_tool_use"))
-    chunks = mode.items(stream)
-    async for chunk in chunks:
-        if chunk.type == "content_block_stop" and chunk.index == last:
+    async for chunk in mode.items(stream):
+        if chunk.type == "content_block_stop" and chunk.index == 2:
             break
     await mode.wait(stream.close())
     search, lookup = rows(seen, "tool")
@@ -371,9 +333,15 @@ async def test_tools_of_the_application_are_left_out(blocks: list[dict[str, Any]
     assert rows(seen, "tool") == []
 
 
-async def test_no_content_of_them_is_kept_where_the_setting_forbids_it(mode: Mode) -> None:
-    with capture(content="off") as seen:
+@pytest.mark.parametrize("content", ["metadata", "off"])
+async def test_no_content_of_a_tool_is_kept_where_the_setting_forbids_it(content: Any, mode: Mode) -> None:
+    mode.provider.reply(tool_calls=[loops.request("Atlantis")])
+    mode.provider.reply(text="It is sunny.")
+    with capture(content=content) as seen:
+        await mode.wait(loops.of_anthropic(mode, sunny).until_done())
         await asked(mode, "anthropic", MESSAGES)
-        search, lookup = rows(seen, "tool")
-        assert (search.data, lookup.data) == (None, None)
-        assert "Oslo" not in everywhere(seen)
+        tools = rows(seen, "tool")
+        assert [(tool.name, tool.data) for tool in tools] == [("weather", None), ("web_search", None), ("lookup", None)]
+        assert tools[0].tool_call_id == "call_1"
+        shown = everywhere(seen)
+    assert not [word for word in ("Atlantis", "Say the weather", "Oslo") if word in shown]
