@@ -128,43 +128,35 @@ async def test_a_session_of_transcription_has_only_transcriptions(mode: Mode, se
         error={"type": "server_error", "code": "audio_unintelligible", "message": "What?"},
     )  # fmt: skip
     script = [session(type="transcription", model=None), *speech("item_1"), *transcribed("item_1", "One."), failed]
-
     await listened(mode, script, failed["type"], extra_query={"intent": "transcription"})
     whole, broken = seen.records
     assert (whole.api, whole.text, whole.request.model) == ("transcriptions", "One.", "gpt-4o-transcribe")
     assert (broken.outcome, broken.error and broken.error.code) == ("error", "audio_unintelligible")
 
 
-SCRIPTS: dict[str, dict[str, Any]] = {
-    "completed": {},
-    "cancelled": {"interrupted": True},
-    "incomplete": {"finish_reason": "length"},
-    "failed": {"finish_reason": "failed"},
-    "drop": {"cut_after": -1},
-    "close": {"end_after": -1},
-}
-"""What is scripted for an end; where nothing is, the application ends the session."""
-ENDS = {
-    "completed": ("success", "complete", True, "completed"),
-    "cancelled": ("cancelled", "complete", True, "turn_detected"),
-    "incomplete": ("success", "complete", True, "max_output_tokens"),
-    "failed": ("error", "complete", True, "failed"),
-    "drop": ("error", "cut_off", False, "in_progress"),
-    "close": ("success", "cut_off", False, "in_progress"),
-    "early": ("cancelled", "closed", False, "in_progress"),
-    "raises": ("cancelled", "closed", False, "in_progress"),
-    "task": ("cancelled", "closed", False, "in_progress"),
+ENDS: dict[str, tuple[dict[str, Any] | None, str, str, str]] = {
+    # what is scripted (nothing: the application ends the session), outcome, end of the stream, reason or status
+    "completed": ({}, "success", "complete", "completed"),
+    "cancelled": ({"interrupted": True}, "cancelled", "complete", "turn_detected"),
+    "incomplete": ({"finish_reason": "length"}, "success", "complete", "max_output_tokens"),
+    "failed": ({"finish_reason": "failed"}, "error", "complete", "failed"),
+    "drop": ({"cut_after": -1}, "error", "cut_off", "in_progress"),
+    "close": ({"end_after": -1}, "success", "cut_off", "in_progress"),
+    "early": (None, "cancelled", "closed", "in_progress"),
+    "raises": (None, "cancelled", "closed", "in_progress"),
+    "task": (None, "cancelled", "closed", "in_progress"),
 }
 
 
 @pytest.mark.parametrize("name", ENDS)
 async def test_every_end_is_recorded_once(name: str, mode: Mode, seen: Captured) -> None:
+    scripted, outcome, end, reason = ENDS[name]
     spoken_only = {"raw": [created("resp_1"), *spoken("resp_1", "I am")]}
-    mode.provider.reply(text="I am", audio=1.0, usage=USAGE, **SCRIPTS.get(name, spoken_only))
+    mode.provider.reply(text="I am", audio=1.0, usage=USAGE, **(spoken_only if scripted is None else scripted))
     with contextlib.suppress(ConnectionClosed, ZeroDivisionError, asyncio.TimeoutError):
         async with connected(mode) as socket:
             await socket.send(CREATE)
-            await socket.until("response.done" if name in SCRIPTS else "response.output_audio.delta")
+            await socket.until("response.output_audio.delta" if scripted is None else DONE)
             if name == "raises":
                 raise ZeroDivisionError
             if name == "task" and mode.is_async:
@@ -173,10 +165,9 @@ async def test_every_end_is_recorded_once(name: str, mode: Mode, seen: Captured)
     assert len(seen.spans) == 1
     assert record.stream is not None
     finish = record.response.status if record.response and record.finish_reason is None else record.finish_reason
-    assert (record.outcome, record.stream.end, record.stream.complete, finish) == ENDS[name]
-    assert record.text == "I am"
-    assert (record.error is not None) == (record.outcome == "error")
-    assert (record.usage is not None) == (record.stream.end == "complete")
+    assert (record.outcome, record.stream.end, finish, record.text) == (outcome, end, reason, "I am")
+    assert record.stream.complete == (record.usage is not None) == (end == "complete")
+    assert (record.error is not None) == (outcome == "error")
 
 
 async def test_responses_run_at_the_same_time_and_metadata_tells_creates_apart(mode: Mode, seen: Captured) -> None:
@@ -273,7 +264,6 @@ async def test_no_content_is_kept_where_it_is_off(mode: Mode, seen: Captured) ->
         session(instructions="canary two", audio=prompt), *speech("item_1"), created("resp_1"),
         *transcribed("item_1", "canary three"), *spoken("resp_1", "canary four"), *done("resp_1", "canary four"),
     ]  # fmt: skip
-
     with callspan.content("off"):
         await listened(mode, script)
     assert len(seen.records) == 2
@@ -319,7 +309,6 @@ async def test_the_events_of_the_beta_are_read_too(mode: Mode, seen: Captured) -
         event("response.audio.delta", **about, delta=SECOND),
         event("response.done", response=response("resp_1", status="completed", output=output, usage=USAGE, audio=None)),
     ]  # fmt: skip
-
     await listened(mode, script)
     (record,), (transcription,) = by_api(seen), by_api(seen, "transcriptions")
     assert transcription.request.model == "whisper-1"
@@ -365,30 +354,23 @@ async def test_a_loss_that_only_a_send_notices_cuts_off_and_fails_the_next_creat
 
 
 @pytest.mark.parametrize("media", ["reference", "inline"])
-async def test_audio_within_an_item_is_never_kept(media: Any, mode: Mode) -> None:
+async def test_audio_is_never_kept_and_hashed_where_media_are_kept_inline(media: Any, mode: Mode) -> None:
+    def sound(seconds: int) -> Media:
+        digest = hashlib.sha256(bytes(48_000 * seconds)).hexdigest() if media == "inline" else None
+        return Media(modality="audio", mime="audio/pcm", size=48_000 * seconds, seconds=float(seconds), sha256=digest)
+
     content = [{"type": "input_audio", "audio": SECOND, "transcript": "Hello."}]
     given = [{"type": "message", "role": "user", "content": content}]
-    script = [session(), added("item_1", "user", content), *answer("resp_1", "Hi."), "recv", *answer("resp_2", "Hi.")]
+    long = [created("resp_1"), *spoken("resp_1", "Hi.", seconds=20), *done("resp_1", "Hi.")]
+    script = [session(), added("item_1", "user", content), *long, "recv", *answer("resp_2", "Hi.")]
     with capture(media=media) as seen:
         async with connected(mode, script) as socket:
             await socket.until(DONE)
             await asked(socket, response={"input": given})
-    digest = hashlib.sha256(base64.b64decode(SECOND)).hexdigest() if media == "inline" else None
-    sound = Media(modality="audio", mime="audio/pcm", size=48_000, seconds=1.0, sha256=digest)
-    for record in by_api(seen):
+    for record, seconds in zip(by_api(seen), (20, 1), strict=True):
         assert SECOND[:100].encode() not in bytes(record.request.body)
-        assert [message.parts for message in conversation_of(record).input] == [[Text(text="Hello."), sound]]
-
-
-async def test_audio_is_hashed_where_media_are_kept_inline(mode: Mode) -> None:
-    script = [session(), created("resp_1"), *spoken("resp_1", "Hi.", seconds=20), *done("resp_1", "Hi."), "drop"]
-    sounds = [one["delta"] for one in script if one != "drop" and one["type"] == "response.output_audio.delta"]
-    with capture(media="inline") as seen, contextlib.suppress(ConnectionClosed):
-        await listened(mode, script)
-    (record,) = seen.records
-    ((_, audio),) = [message.parts for message in conversation_of(record).output]
-    digest = hashlib.sha256(b"".join(map(base64.b64decode, sounds))).hexdigest()
-    assert audio == Media(modality="audio", mime="audio/pcm", size=20 * 48_000, seconds=20.0, sha256=digest)
+        assert [message.parts for message in conversation_of(record).input] == [[Text(text="Hello."), sound(1)]]
+        assert [message.parts for message in conversation_of(record).output] == [[Text(text="Hi."), sound(seconds)]]
 
 
 async def test_every_event_of_the_scripted_provider_is_as_the_sdk_declares_it(mode: Mode) -> None:
@@ -407,6 +389,8 @@ async def test_every_event_of_the_scripted_provider_is_as_the_sdk_declares_it(mo
     frames: list[tuple[dict[str, Any], str | None]] = [
         # what is sent, the event that is waited for
         ({"type": "session.update", "session": update}, None),
+        # Clients commit at the end of their input; an empty turn would have them wait for its transcript.
+        ({"type": "input_audio_buffer.commit", "event_id": "commit"}, "error"),
         ({"type": "input_audio_buffer.append", "audio": SECOND}, DONE),
         *[(create, end) for end in (DONE, DONE, "error")],
         ({"type": "conversation.item.truncate", "item_id": "i", "content_index": 0, "audio_end_ms": 1}, None),
@@ -424,7 +408,8 @@ async def test_every_event_of_the_scripted_provider_is_as_the_sdk_declares_it(mo
         declared.validate_python(one)
     sound = [one["delta"] for one in events if one["type"] == "response.output_audio.delta"]
     assert [len(delta) for delta in sound] == [16_000, 10_668]
-    refused, unexpected = [one["error"] for one in events if one["type"] == "error"]
+    empty, refused, unexpected = [one["error"] for one in events if one["type"] == "error"]
+    assert (empty["code"], empty["event_id"]) == ("input_audio_buffer_commit_empty", "commit")
     assert (refused["code"], refused["event_id"]) == ("rate_limit_exceeded", "mine")
     assert "response.cancel" in unexpected["message"]
 
@@ -440,11 +425,3 @@ async def test_the_scripted_provider_shows_what_the_client_sent_and_replies_choo
     assert [end.response.output[0].content[0].text for end in ends] == ["e1", "La."]
     assert [request.method for request in mode.provider.requests] == ["GET", "WEBSOCKET", "WEBSOCKET"]
     assert mode.provider.requests[-1].body == {"type": "response.create", "response": SING}
-
-
-async def test_the_scripted_provider_refuses_to_commit_no_audio(mode: Mode) -> None:
-    """Clients commit at the end of their input; an empty turn would have them wait for its transcript."""
-    async with connected(mode) as socket:
-        await socket.send({"type": "input_audio_buffer.commit", "event_id": "mine"})
-        refused = (await socket.until("error"))[-1].error
-    assert (refused.code, refused.event_id) == ("input_audio_buffer_commit_empty", "mine")

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 from typing import Any
 
-import pytest
 from tests.support import sdks
 from tests.support.calls import body_returned, conversation_of, usage_of
 from tests.support.mode import Mode
@@ -22,7 +20,7 @@ from tests.support.realtime_server import (
     translated,
     used,
 )
-from tests.support.socket_server import ConnectionClosed, by_api, connected, listened, serving
+from tests.support.socket_server import by_api, connected, listened, serving
 
 import callspan
 from callspan.testing import Captured
@@ -59,6 +57,8 @@ async def test_a_live_session_is_one_call_with_the_last_total_of_its_seconds(mod
         await heard_out(mode, ["recv", *WHOLE], START)
     (session,) = by_api(seen, "live")
     assert (session.outcome, session.finish_reason) == ("success", "close_requested")
+    assert session.response is not None
+    assert not session.response.refused
     assert session.request.model == "gpt-live-1"
     assert "delegation" not in session.request.params
     usage = session.usage
@@ -141,28 +141,18 @@ async def test_credentials_anywhere_in_the_settings_of_a_session_are_masked(mode
     assert "hush" not in repr([span.to_json() for span in seen.spans])
 
 
-ENDS = {
-    # outcome, end of the stream, seconds; `test_socket_scripts` has what cuts a session off
-    "close_requested": ("success", "complete", 4.0),
-    "content": ("success", "complete", 4.0),
-    "raises": ("cancelled", "closed", 3.0),
-}
-
-
-@pytest.mark.parametrize("name", ENDS)
-async def test_every_end_of_a_live_session_is_recorded_once(name: str, mode: Mode, seen: Captured) -> None:
-    script = [started(), heard("output", "Hi."), *delegated("resp_1", "It")[:2], used(seconds=3)]
-    if name != "raises":
-        script.append(closed(name, seconds=4))
-    with contextlib.suppress(ConnectionClosed, ZeroDivisionError):
-        async with connected(mode, "live.connect", script) as connection:
-            await connection.until("session.usage.updated" if name == "raises" else CLOSED)
-            if name == "raises":
-                raise ZeroDivisionError
+async def test_a_session_that_is_closed_for_its_content_is_refused_and_cuts_off_what_runs(
+    mode: Mode, seen: Captured
+) -> None:
+    """`test_socket_scripts` has what else cuts a session off."""
+    running = [*delegated("resp_1", "It")[:2], used(seconds=3)]
+    await heard_out(mode, [started(), heard("output", "Hi."), *running, closed("content", seconds=4)])
     (record,), (response,) = by_api(seen, "live"), by_api(seen, "responses")
     assert len(seen.spans) == 2
-    assert (record.outcome, record.stream and record.stream.end, usage_of(record).input_audio_seconds) == ENDS[name]
-    assert (record.text, record.response and record.response.refused) == ("Hi.", name == "content")
+    assert (record.outcome, record.stream and record.stream.end) == ("success", "complete")
+    assert (usage_of(record).input_audio_seconds, record.text) == (4.0, "Hi.")
+    assert record.response is not None
+    assert record.response.refused
     assert (response.text, response.stream and response.stream.complete) == ("It", False)
 
 

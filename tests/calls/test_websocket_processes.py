@@ -18,7 +18,6 @@ import pytest
 from tests.support import realtime_server as voice
 from tests.support import sdks
 from tests.support.processes import ran
-from tests.support.realtime_server import created, done, speech, spoken, transcribed
 from tests.support.scale import scaled
 from tests.support.socket_server import serving
 
@@ -75,11 +74,7 @@ DELTA = "response.output_text.delta"
 SCRIPTS: dict[str, list[Any]] = {
     "responses": ["recv", *events_of("one ", 3)],
     "realtime": [voice.session(), *voice.answer("resp_1", "Hi.")],
-    "live": [
-        voice.started(),
-        voice.heard("output", "Hi."),
-        voice.closed(seconds=4),
-    ],
+    "live": [voice.started(), voice.heard("output", "Hi."), voice.closed(seconds=4)],
 }
 ENDS: list[tuple[str, str, str, tuple[str, str | None, str | None]]] = [
     # kind of connection, the last event that is read, the end of the process: outcome, end of the stream, text
@@ -170,14 +165,6 @@ def resident() -> int:
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
-def realtime_events_of(number: int) -> list[dict[str, Any]]:
-    """The user's speech, its transcript, and a spoken response of so many words and messages of audio."""
-    about = {"response_id": "resp_1", "item_id": "item_a", "output_index": 0, "content_index": 0}
-    words = [{"type": "response.output_audio_transcript.delta", **about, "delta": "word "} for _ in range(number)]
-    return [*speech("item_u"), *transcribed("item_u", "Hello."), created("resp_1"), *words,
-            *spoken("resp_1", seconds=2), *done("resp_1", "word " * number)]  # fmt: skip
-
-
 @pytest.mark.timeout(0)
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="memory is read from /proc")
 @pytest.mark.parametrize("surface", ["responses", "realtime"])
@@ -185,7 +172,8 @@ def test_memory_stays_flat_over_many_messages(surface: str, seen: Captured) -> N
     from websockets.sync.server import serve
 
     # Short ones: at full scale a third of them fills what the process remembers of its last 4,096 calls.
-    events = events_of("word ", 10) if surface == "responses" else realtime_events_of(10)
+    spoken = [*voice.speech("item_u"), *voice.transcribed("item_u", "Hello."), *voice.answer("resp_1", *["word "] * 10)]
+    events = events_of("word ", 10) if surface == "responses" else spoken
     response = [json.dumps(event) for event in events]
 
     def play(connection: Any) -> None:
