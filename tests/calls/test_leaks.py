@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
-import threading
 import weakref
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
@@ -54,10 +53,6 @@ def wire_of(colour: str, sdk: str, *rest: bytes | str | transports.Stall) -> Wir
     return transports.wire(Mode(colour, transports.NOWHERE), sdk, handler_of(sdk, *rest))
 
 
-async def read_to_the_end(wire: Wire) -> None:
-    await wire.mode.all(await wire.stream())
-
-
 async def break_off(wire: Wire) -> None:
     async for _ in wire.mode.items(await wire.stream()):
         break
@@ -77,7 +72,7 @@ async def raise_within(wire: Wire) -> None:
 
 async def fail(wire: Wire) -> None:
     with contextlib.suppress(Exception):
-        await read_to_the_end(wire)
+        await wire.read()
 
 
 async def cancel(wire: Wire) -> None:
@@ -86,10 +81,6 @@ async def cancel(wire: Wire) -> None:
         await asyncio.sleep(0)
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
-
-
-async def drop_raw(wire: Wire) -> None:
-    await wire.stream(response="raw")
 
 
 async def leave_streaming_unread(wire: Wire) -> None:
@@ -108,9 +99,9 @@ async def read_response(wire: Wire) -> None:
     await wire.mode.wait(response.aread() if wire.mode.is_async else response.read())
 
 
-ENDINGS: dict[str, tuple[Callable[[Wire], Awaitable[None]], tuple[bytes | str | transports.Stall, ...]]] = {
+ENDINGS: dict[str, tuple[Callable[[Wire], Awaitable[object]], tuple[bytes | str | transports.Stall, ...]]] = {
     # what a caller does with one stream, and what its wire has in place of the rest
-    "read to the end": (read_to_the_end, ()),
+    "read to the end": (Wire.read, ()),
     "broken off": (break_off, ()),
     "broken off and resumed": (break_and_resume, ()),
     "closed": (lambda wire: wire.leave("closed"), ()),
@@ -119,10 +110,10 @@ ENDINGS: dict[str, tuple[Callable[[Wire], Awaitable[None]], tuple[bytes | str | 
     "exception of the consumer": (raise_within, ()),
     "error event": (fail, (ERROR_EVENT,)),
     "connection cut": (fail, ("cut",)),
-    "no terminal event": (read_to_the_end, (b"",)),
+    "no terminal event": (Wire.read, (b"",)),
     "broken json": (fail, (b"data: {\n\n",)),
     "cancelled": (cancel, (transports.Stall(),)),
-    "raw and dropped": (drop_raw, ()),
+    "raw and dropped": (lambda wire: wire.stream(response="raw"), ()),
     "streaming response unread": (leave_streaming_unread, ()),
     "lines broken off": (break_lines, ()),
     "response read by the caller": (read_response, ()),
@@ -239,51 +230,3 @@ def test_what_is_opened_and_closed_again_and_again_leaves_nothing_behind(tmp_pat
     before, count = after(1), 30
     left = after(count) - before
     assert not {name: number for name, number in left.items() if number >= count}
-
-
-def test_collecting_while_a_lock_of_the_sdk_is_held_does_not_hang(instrumented: Instrument) -> None:
-    """A finalizer may run anywhere, also where its thread holds the lock that ending a span takes."""
-    provider = TracerProvider()
-    done = threading.Event()
-
-    def work() -> None:
-        with provider.get_tracer("t").start_as_current_span("held") as span:
-            client = wire_of("sync", "openai").one
-            for _ in range(5):
-                stream = client.chat.completions.create(**CHAT, stream=True)
-                next(stream)
-                with span._lock:  # type: ignore[attr-defined]
-                    del stream
-                    gc.collect()
-            client.close()
-        done.set()
-
-    instrumented(tracer_provider=provider, meter_provider=MeterProvider())
-    threading.Thread(target=work, daemon=True).start()
-    assert done.wait(60), "a finalizer waits for a lock its own thread holds"
-
-
-def test_the_event_loop_reports_no_more_than_without_callspan() -> None:
-    """Dropped and cancelled async streams: no `Task exception was never retrieved`, no noise of finalizers."""
-
-    def complaints() -> int:
-        reported: list[Any] = []
-
-        async def body() -> None:
-            asyncio.get_running_loop().set_exception_handler(lambda loop, context: reported.append(context))
-            async with wire_of("async", "openai").one as client:
-                for _ in range(20):
-                    stream = await client.chat.completions.create(**CHAT, stream=True)
-                    async for _ in stream:
-                        break
-                    del stream
-                    gc.collect()
-                    await asyncio.sleep(0)
-
-        asyncio.run(body())
-        gc.collect()
-        return len(reported)
-
-    bare = max(complaints() for _ in range(3))
-    with capture():
-        assert complaints() <= bare + 1

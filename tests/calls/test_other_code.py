@@ -14,15 +14,11 @@ from typing import Any
 import openai
 import pytest
 import wrapt
-from opentelemetry import trace
 from opentelemetry.instrumentation.utils import suppress_instrumentation
-from opentelemetry.sdk.trace import ReadableSpan
 from tests.calls import transports
-from tests.support import sdks
-from tests.support.calls import MESSAGE, Wire, ask, caught, client_of, text_of, the_call
+from tests.support.calls import Wire, ask, caught, client_of, text_of, the_call
 from tests.support.mode import Mode
 from tests.support.scale import scaled
-from tests.support.telemetry import kept_spans
 
 import callspan
 from callspan.records import Record
@@ -228,16 +224,16 @@ WAYS = [
 ]  # fmt: skip
 
 
-@contextmanager
-def fresh_classes(client: Any) -> Iterator[None]:
-    """Give the client a class of its own, and restore `request` of the SDK's."""
+@pytest.fixture
+def own(sdk: str, mode: Mode) -> Iterator[Any]:
+    """A client of a class of its own, all of whose calls succeed; afterwards `request` of the SDK is as it was."""
+    mode.provider.reply(text="I am well.", repeat=True)
+    client = client_of(mode, sdk)
     base: Any = base_of(client)
     before = vars(base)["request"]
     client.__class__ = type("Client", (type(client),), {})
-    try:
-        yield
-    finally:
-        base.request = before
+    yield client
+    base.request = before
 
 
 async def asked(mode: Mode, client: Any) -> None:
@@ -252,50 +248,42 @@ ORDERS = [(True, True), (False, False), (True, False), (False, True)]
 @pytest.mark.parametrize(("is_first", "suppresses"), scaled(ORDERS[:2], ORDERS))
 @pytest.mark.parametrize("way", WAYS)
 async def test_each_call_has_one_record_whoever_wraps_its_request_first(
-    way: Callable[[Wrapping, Any], None], *, is_first: bool, suppresses: bool, sdk: str, mode: Mode
+    way: Callable[[Wrapping, Any], None], *, is_first: bool, suppresses: bool, own: Any, mode: Mode
 ) -> None:
-    mode.provider.reply(text="I am well.", repeat=True)
     wrapping = Wrapping(suppresses=suppresses)
-    client = client_of(mode, sdk)
-    with fresh_classes(client):
-        if is_first:
-            way(wrapping, client)
-        with capture() as seen:
-            if not is_first:
-                way(wrapping, client)
-            await asked(mode, client)
-            assert wrapping.calls == 2
-            assert [(call.outcome, call.text) for call in seen.records] == [("success", "I am well.")] * 2
-            is_outside = is_first and way in (on_the_base_without_a_trace, on_the_base_in_a_circle)
-            assert len(seen.spans) == (0 if suppresses and not is_outside else 2)
-        await asked(mode, client)
+    if is_first:
+        way(wrapping, own)
+    with capture() as seen:
+        if not is_first:
+            way(wrapping, own)
+        await asked(mode, own)
+        assert wrapping.calls == 2
+        assert [(call.outcome, call.text) for call in seen.records] == [("success", "I am well.")] * 2
+        is_outside = is_first and way in (on_the_base_without_a_trace, on_the_base_in_a_circle)
+        assert len(seen.spans) == (0 if suppresses and not is_outside else 2)
+    await asked(mode, own)
+    assert len(seen.records) == 2
+
+
+async def test_a_wrapper_that_is_removed_leaves_calls_recorded(own: Any, mode: Mode) -> None:
+    """It restores the function that it has found, which callspan did not see then."""
+    kept = type(own).request
+    on_the_class(Wrapping(suppresses=False), own)
+    with capture() as seen:
+        type(own).request = kept
+        await asked(mode, own)
         assert len(seen.records) == 2
 
 
-async def test_a_wrapper_that_is_removed_leaves_calls_recorded(sdk: str, mode: Mode) -> None:
-    """It restores the function that it has found, which callspan did not see then."""
-    mode.provider.reply(text="I am well.", repeat=True)
-    client = client_of(mode, sdk)
-    with fresh_classes(client):
-        kept = type(client).request
-        on_the_class(Wrapping(suppresses=False), client)
-        with capture() as seen:
-            type(client).request = kept
-            await asked(mode, client)
-            assert len(seen.records) == 2
-
-
-async def test_a_hook_that_other_code_was_put_over_stays_and_is_used_again(sdk: str, mode: Mode) -> None:
-    mode.provider.reply(text="I am well.", repeat=True)
-    client = client_of(mode, sdk)
-    function: Any = base_of(client).request  # type: ignore[attr-defined]
+async def test_a_hook_that_other_code_was_put_over_stays_and_is_used_again(own: Any, mode: Mode) -> None:
+    function: Any = base_of(own).request  # type: ignore[attr-defined]
     code = function.__code__
     with capture():
         ours = function.__code__
         function.__code__ = ours.replace(co_firstlineno=1)
-    await asked(mode, client)
+    await asked(mode, own)
     with capture() as seen:
-        await asked(mode, client)
+        await asked(mode, own)
         assert len(seen.records) == 2
         function.__code__ = ours
     assert function.__code__ is code
@@ -360,24 +348,21 @@ def counted(seen: Captured) -> list[tuple[int, int | None]]:
 
 
 async def test_a_call_that_does_not_come_through_the_sdks_request_is_counted(
-    sdk: str, mode: Mode, unwarned: None, caplog: pytest.LogCaptureFixture
+    sdk: str, own: Any, mode: Mode, unwarned: None, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A client class that sends with code of its own."""
-    mode.provider.reply(text="I am well.", repeat=True)
-    client = client_of(mode, sdk)
-    function: Any = base_of(client).request  # type: ignore[attr-defined]
-    own = type(function)(
+    function: Any = base_of(own).request  # type: ignore[attr-defined]
+    copied = type(function)(
         function.__code__, function.__globals__, "request", function.__defaults__, function.__closure__
     )
-    own.__kwdefaults__ = function.__kwdefaults__
-    client.__class__ = type("Own", (type(client),), {"request": own})
+    copied.__kwdefaults__ = function.__kwdefaults__
+    type(own).request = copied
     with capture() as seen:
-        await asked(mode, client)
+        await asked(mode, own)
         assert seen.records == []
     path = "/v1/chat/completions" if sdk == "openai" else "/v1/messages"
-    warned = [message for message in caplog.messages if "not recorded" in message]
-    assert len(warned) == 1
-    assert f"POST {path} by Own.request" in warned[0]
+    (warned,) = [message for message in caplog.messages if "not recorded" in message]
+    assert f"POST {path} by Client.request" in warned
 
 
 async def test_a_suppressed_call_counts_in_its_session_and_has_no_span(sdk: str, mode: Mode, seen: Captured) -> None:
@@ -435,29 +420,3 @@ async def test_a_stream_whose_reader_another_library_has_replaced_is_recorded(
         assert "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices) == "I am well."
     call = the_call(seen)
     assert (call.outcome, call.text, call.usage is not None) == ("success", "I am well.", hides)
-
-
-@pytest.fixture
-def native(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], list[ReadableSpan]]]:
-    """The spans that go to the global provider, where the SDK's own go; ours have a provider of their own here."""
-    sdks.needs("anthropic", "1.14", "tracing of its own")
-    provider, exporter = kept_spans()
-    monkeypatch.setattr(trace, "_TRACER_PROVIDER", provider)
-    yield lambda: list(exporter.get_finished_spans())
-    provider.shutdown()
-
-
-@pytest.mark.parametrize("how", ["plain", "stream", "helper"])
-async def test_there_is_one_span_per_call_and_it_is_callspans(
-    how: str, mode: Mode, seen: Captured, native: Callable[[], list[ReadableSpan]]
-) -> None:
-    messages = mode.anthropic().messages
-    if how == "helper":
-        async with mode.entered(messages.stream(**MESSAGE)) as stream:
-            await mode.wait(stream.until_done())
-    elif how == "stream":
-        await mode.all(await mode.wait(messages.create(**MESSAGE, stream=True)))
-    else:
-        await mode.wait(messages.create(**MESSAGE))
-    the_call(seen)
-    assert native() == []

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import stat
 import subprocess
 import sys
@@ -216,8 +215,8 @@ for _ in range(3):
 def test_several_processes_count_together_and_doctor_names_it(provider: ScriptedProvider, store: str) -> None:
     """A damaged file is begun anew."""
     pytest.importorskip("rich", reason="the command needs rich")
-    testing = pytest.importorskip("click.testing", reason="the command needs click")
-    from tests.support.commands import callspan as cli
+    pytest.importorskip("click", reason="the command needs click")
+    from tests.support.commands import ask
 
     provider.reply(raw={"id": "x"}, on="/new_thing", repeat=True)
     command = [sys.executable, "-c", PROGRAM, f"{provider.url}/v1", store]
@@ -226,8 +225,8 @@ def test_several_processes_count_together_and_doctor_names_it(provider: Scripted
     file.write_text("{")
     running = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for _ in range(3)]
     assert [process.communicate(timeout=60)[1].count("/v1/new_thing") for process in running] == [1] * 3
-    shown = testing.CliRunner().invoke(cli, ["--store", store, "doctor", "--json"])
-    (check,) = [check for check in json.loads(shown.stdout)["checks"] if check["area"] == "not recorded"]
+    checks = ask("--store", store, "doctor", "--json").json["checks"]
+    (check,) = [check for check in checks if check["area"] == "not recorded"]
     assert check["state"] == "warning"
     assert (check["name"], check["detail"].partition(",")[0]) == ("POST /v1/new_thing", "9 times")
     assert stat.S_IMODE(file.stat().st_mode) == 0o600

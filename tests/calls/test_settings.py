@@ -72,13 +72,6 @@ def load(no_settings: None, unwarned: None, monkeypatch: pytest.MonkeyPatch, tmp
     return loaded
 
 
-@pytest.mark.parametrize(("arguments", "environment", "fields"), LOADED)
-def test_an_argument_comes_before_callspans_variable_the_conventions_and_the_default(
-    arguments: dict[str, object] | None, environment: dict[str, str], fields: dict[str, object], load: Load
-) -> None:
-    assert load(arguments, environment) == replace(Settings(), **fields)
-
-
 Odd = tuple[object, ...]
 NEVER: Odd = (object(), b"x", 1.5, {"a": 1}, [None], "banana", "\0")
 """What no setting but a text takes."""
@@ -138,10 +131,15 @@ CLEAR: dict[str, list[tuple[object, object]]] = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", CLEAR)
-def test_a_value_whose_meaning_is_clear_is_taken(name: str, load: Load) -> None:
-    for value, taken in CLEAR[name]:
-        assert getattr(load({name: value}), name) == taken, value
+CLEARED = [({name: value}, {}, {name: taken}) for name, pairs in CLEAR.items() for value, taken in pairs]
+
+
+@pytest.mark.parametrize(("arguments", "environment", "fields"), [*LOADED, *CLEARED])
+def test_an_argument_comes_before_callspans_variable_the_conventions_and_the_default(
+    arguments: dict[str, object] | None, environment: dict[str, str], fields: dict[str, object], load: Load
+) -> None:
+    """A value whose meaning is clear is taken."""
+    assert load(arguments, environment) == replace(Settings(), **fields)
 
 
 def variable_of(name: str) -> str:
