@@ -179,7 +179,7 @@ async def test_a_candidate_of_a_decision_is_a_tool(refuses: bool, mode: Mode, se
 
 # Tools that run at the provider: spans below the call and event rows, made of the blocks of its answer.
 
-ANSWERS = json.loads(Path(__file__).with_name("answers_with_tools.json").read_text())
+ANSWERS: dict[str, Any] = json.loads(Path(__file__).with_name("answers_with_tools.json").read_text())
 MESSAGES, RESPONSES = ANSWERS["messages"], ANSWERS["responses"]
 PAGES = MESSAGES["content"][1]["content"]
 
@@ -258,52 +258,6 @@ async def test_those_of_a_stream_that_is_left_are_recorded_once_as_far_as_they_c
     assert seen.records[-1].outcome == "cancelled"
 
 
-def used(name: str, given: dict[str, Any], content: Any, result: str | None = None) -> list[dict[str, Any]]:
-    """The two blocks of a tool of Messages."""
-    return [
-        {"type": "server_tool_use", "id": "srvtoolu_1", "name": name, "input": given},
-        {"type": f"{result or name}_tool_result", "tool_use_id": "srvtoolu_1", "content": content},
-    ]
-
-
-def item(kind: str, **fields: Any) -> list[dict[str, Any]]:
-    """A tool of Responses."""
-    return [{"type": f"{kind}_call", "id": "item_1", "status": "completed", **fields}]
-
-
-RAN = {"type": "code_execution_result", "stdout": "4", "stderr": "", "return_code": 0, "content": []}
-BASH = {**RAN, "type": "bash_code_execution_result"}
-EDIT = {"type": "text_editor_code_execution_create_result", "is_file_update": False}
-PAGE = {
-    "type": "web_fetch_result", "url": "https://example.com", "retrieved_at": None,
-    "content": {"type": "document", "source": {"type": "text", "media_type": "text/plain", "data": "Rain."}},
-}  # fmt: skip
-FOUND = {"type": "tool_search_tool_search_result", "tool_references": [{"type": "tool_reference", "tool_name": "x"}]}
-LOGS = [{"type": "logs", "logs": "4"}]
-HITS = [{"file_id": "f", "filename": "a.txt", "score": 0.9, "text": "Rain.", "attributes": {}}]
-HOSTED = {"type": "container_reference", "container_id": "cntr_1"}
-TOOLS: list[tuple[str, list[dict[str, Any]], str, Any]] = [
-    # its name, its blocks or item, what is in its arguments, its result
-    ("web_search", used("web_search", {"query": "Oslo"}, PAGES), "Oslo", PAGES),
-    ("web_fetch", used("web_fetch", {"url": "https://example.com"}, PAGE), "example.com", PAGE),
-    ("code_execution", used("code_execution", {"code": "2 + 2"}, RAN), "2 + 2", RAN),
-    ("bash_code_execution", used("bash_code_execution", {"command": "ls"}, BASH), "ls", BASH),
-    ("text_editor_code_execution", used("text_editor_code_execution", {"path": "a"}, EDIT), "path", EDIT),
-    ("tool_search_tool_bm25", used("tool_search_tool_bm25", {"q": "x"}, FOUND, "tool_search"), "x", FOUND),
-    ("web_search", item("web_search", action={"type": "search", "query": "Oslo"}), "Oslo", None),
-    ("file_search", item("file_search", queries=["Oslo"], results=HITS), "Oslo", HITS),
-    ("code_interpreter", item("code_interpreter", code="2 + 2", container_id="c", outputs=LOGS), "2 + 2", LOGS),
-    ("image_generation", item("image_generation", result=None), "", None),
-    ("shell", item("shell", call_id="c", environment=HOSTED, action={"commands": ["ls"]}), "ls", None),
-    ("tool_search", item("tool_search", call_id=None, execution="server", arguments={"q": "x"}), "x", None),
-]
-OF_THE_APPLICATION = [
-    item("shell", call_id="c", environment={"type": "local"}, action={"commands": []}),
-    item("tool_search", call_id="c", execution="client", arguments={}),
-    item("custom_tool", call_id="c", name="write", input="x"),
-]
-
-
 async def answered(mode: Mode, blocks: list[dict[str, Any]]) -> None:
     """Ask for an answer with the blocks of a tool, of the SDK that has such blocks."""
     if len(blocks) == 2:
@@ -312,22 +266,21 @@ async def answered(mode: Mode, blocks: list[dict[str, Any]]) -> None:
         await asked(mode, "openai", {**RESPONSES, "output": [*blocks, *RESPONSES["output"][2:]]})
 
 
-@pytest.mark.parametrize("tool", TOOLS, ids=lambda tool: f"{tool[0]} {len(tool[1])}")
-async def test_each_tool_has_its_arguments_and_its_result(
-    tool: tuple[str, list[dict[str, Any]], str, Any], mode: Mode, seen: Captured
-) -> None:
-    name, blocks, given, result = tool
+@pytest.mark.parametrize("tool", ANSWERS["tools"], ids=lambda tool: f"{tool['name']} {len(tool['blocks'])}")
+async def test_each_tool_has_its_arguments_and_its_result(tool: dict[str, Any], mode: Mode, seen: Captured) -> None:
+    """`given` is in its arguments."""
+    blocks = tool["blocks"]
     await answered(mode, blocks)
     (row,) = rows(seen, "tool")
     data = row.data or {}
-    assert (row.name, data.get("result"), row.error) == (name, result, None)
-    assert row.metadata["tool_type"] == ("datastore" if name == "file_search" else "extension")
-    assert given in str(data.get("arguments"))
+    assert (row.name, data.get("result"), row.error) == (tool["name"], tool["result"], None)
+    assert row.metadata["tool_type"] == ("datastore" if tool["name"] == "file_search" else "extension")
+    assert tool["given"] in str(data.get("arguments"))
     if len(blocks) == 2:
         assert data["arguments"] == blocks[0]["input"]
 
 
-@pytest.mark.parametrize("blocks", OF_THE_APPLICATION, ids=lambda blocks: blocks[0]["type"])
+@pytest.mark.parametrize("blocks", ANSWERS["tools of the application"], ids=lambda blocks: blocks[0]["type"])
 async def test_tools_of_the_application_are_left_out(blocks: list[dict[str, Any]], mode: Mode, seen: Captured) -> None:
     await answered(mode, blocks)
     assert rows(seen, "tool") == []
