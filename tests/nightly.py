@@ -22,6 +22,5 @@ FILES: Final[dict[str, int]] = {
     "tests/stores/test_beside_sqlite.py": 2,
     "tests/stores/test_large_stores.py": 0,
     "tests/stores/test_outages.py": 0,
-    "tests/stores/test_soak.py": 0,
     "tests/view/test_browser.py": 0,
 }

@@ -1,26 +1,41 @@
-"""Outages of Postgres under load: nothing is lost or doubled, other stores are not affected."""
+"""Stores that fail under load: no record is lost, doubled or wrong unless it is counted, other stores are not affected.
+
+Outages of Postgres, each by itself; and the soak: a service with two workers and two stores under kills, reloads,
+locks, outages and the cap of the spool, with commands and readers beside it.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import os
 import pwd
+import random
 import re
+import signal
+import sqlite3
 import subprocess
+import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from statistics import median
+from typing import Any, Final, NamedTuple
 
 import psycopg
 import pytest
-from tests.support.left_behind import open_spool
+from tests.support.left_behind import losses_of, open_spool
+from tests.support.provider import FullProvider
 from tests.support.rig import coming_and_going, until
 from tests.support.scale import scaled
 
-from callspan import open_store
-from callspan.records import encode
+from callspan import Settings, open_store
+from callspan.records import CallRecord, encode
+from callspan.stores import Reader
 
 from .conftest import PostgresServer, Records, TcpProxy
+from .soak_worker import FILLING
 
 pytestmark = pytest.mark.postgres
 BEFORE_S, OUTAGE_S = 0.3, scaled(1.0, 20.0)
@@ -160,3 +175,241 @@ def test_network_cut(postgres_server: PostgresServer, postgres_url: str, how: st
     if how == "cut":
         was_patient(outcome)
         assert proxy.connections <= 2 * ATTEMPTS_IN_OUTAGE
+
+
+MINUTES: Final = 10
+WARM: Final = 0.4
+"""Fraction of the time after which memory is measured."""
+SLOPE_MIB: Final = 2.5
+"""Maximum growth of memory per minute. Caches are still filling, such as that of spans with 4,096 calls."""
+ALLOCATOR: Final = {"MALLOC_ARENA_MAX": "1", "MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}
+"""Returns freed memory to the system. Otherwise the slope would be that of glibc's heap per thread."""
+IN_FLIGHT: Final = 40
+"""Records of a segment that a kill may leave counted as lost for the failing store, although delivered."""
+COMMANDS: Final = (
+    ("doctor",), ("delete", "--older-than", "30d", "--yes"), ("calls", "--limit", "5"), ("stats",),
+    ("sessions", "--limit", "5"),
+)  # fmt: skip
+
+
+class Noted(NamedTuple):
+    """A note of a worker: start and return of a call, Unix nanoseconds."""
+
+    begun_ns: int
+    returned_ns: int
+
+
+class Service:
+    """Two workers, their provider and their notes."""
+
+    def __init__(self, place: Path, stores: list[str]) -> None:
+        self.place, self.stores = place, stores
+        self.spool, self.notes = place / "spool", place / "notes"
+        self.notes.mkdir()
+        self.log = (place / "log").open("wb")
+        self.provider = FullProvider()
+        self.provider.reply(text="Fine.", input_tokens=10, output_tokens=5, repeat=True)
+        self.settings = Settings(spool_dir=self.spool)
+        self.kills = 0
+        self.workers = {name: self._start(name) for name in "ab"}
+
+    def _start(self, name: str) -> subprocess.Popen[bytes]:
+        script = str(Path(__file__).with_name("soak_worker.py"))
+        arguments = [",".join(self.stores), str(self.spool), self.provider.url, str(self.notes), name]
+        program = [sys.executable, "-W", "ignore", script, *arguments]
+        environment = os.environ | ALLOCATOR
+        worker = subprocess.Popen(program, stdout=subprocess.DEVNULL, stderr=self.log, env=environment)
+        until((self.notes / f"{name}-{worker.pid}").exists, 120)
+        return worker
+
+    def kill(self, name: str) -> None:
+        """Kill a worker and start it again."""
+        self.workers[name].kill()
+        self.workers[name].wait()
+        self.kills += 1
+        self.workers[name] = self._start(name)
+
+    def end(self) -> None:
+        """End the workers and deliver the records they left."""
+        for worker in self.workers.values():
+            worker.send_signal(signal.SIGTERM)
+        assert [worker.wait(120) for worker in self.workers.values()] == [0, 0], self.said()
+        shipped = self.command("ship")
+        assert shipped.returncode == 0, shipped.stdout + shipped.stderr
+        self.provider.close()
+        self.log.close()
+
+    def command(self, *arguments: str, store: str | None = None) -> subprocess.CompletedProcess[str]:
+        """Run a command as users do."""
+        program = [sys.executable, "-m", "callspan.cli", "--store", store or ",".join(self.stores), *arguments]
+        environment = os.environ | {"CALLSPAN_SPOOL_DIR": str(self.spool)}
+        done = subprocess.run(program, capture_output=True, text=True, check=False, env=environment, timeout=300)
+        assert "Traceback" not in done.stderr, done.stderr
+        return done
+
+    def losses(self) -> Any:
+        """Return the counted losses."""
+        return losses_of(",".join(self.stores), self.settings)
+
+    def said(self) -> str:
+        return (self.place / "log").read_text(errors="replace")[-5000:]
+
+    def noted(self, kind: str) -> dict[str, Noted]:
+        """Return the notes of returned calls by key."""
+        found: dict[str, Noted] = {}
+        for path in self.notes.iterdir():
+            for line in path.read_text().split("\n")[:-1]:
+                word, key, begun, returned = line.split()
+                if word == kind:
+                    found[key] = Noted(int(begun), int(returned))
+        return found
+
+
+def wrong(key: str, call: CallRecord) -> bool:
+    """Return whether a returned call differs from the provider's answer."""
+    usage = call.usage and (call.usage.input_tokens, call.usage.output_tokens)
+    unknown = call.api == "chat_completions" and call.request.stream
+    return call.outcome != "success" or usage not in ((10, 5), *((None,) if unknown else ()))
+
+
+def lacks_body(reader: Reader, key: str, call_id: str) -> bool:
+    """Return whether a call's complete request is missing without a note."""
+    call = reader.call(call_id)
+    whole = call is not None and f"{key} {FILLING}".encode() in bytes(call.request.body)
+    return not whole and not (call is not None and any(one.why == "size" for one in call.redactions))
+
+
+class Account(NamedTuple):
+    """The result of comparing notes with a store."""
+
+    missing: list[Noted]
+    """Calls and sessions; of each, only the start may have arrived."""
+    lost: int
+    """Number of records counted as lost."""
+    first_ns: int
+    last_ns: int
+    """Time of the first and the last loss."""
+
+
+def account(service: Service, url: str, losses: Any) -> Account:
+    """Compare the notes with one store and its counted losses."""
+    calls, sessions = service.noted("call"), service.noted("session")
+    with contextlib.closing(open_store(url)) as reader:
+        ended = [call for call in reader.calls() if call.outcome != "in_progress"]
+        found = {str(call.metadata.get("run_id")): call for call in ended}
+        assert len(found) == len(ended), "doubled"
+        there = sorted(calls.keys() & found.keys())
+        assert [key for key in there if wrong(key, found[key])] == []
+        sample = random.Random(1).sample(there, min(8, len(there)))
+        assert [key for key in sample if lacks_body(reader, key, found[key].call_id)] == []
+        over = {one.session.session_id for one in reader.sessions() if one.session.end_ns is not None}
+    name = re.sub(r"callspan@|\?.*", "", url)
+    lost = [*losses.dropped.values(), *(loss for store, loss in losses.given_up.items() if store == name)]
+    return Account(
+        [calls[key] for key in calls.keys() - found.keys()] + [sessions[key] for key in sessions.keys() - over],
+        sum(one.count for one in lost),
+        min((one.first_ns for one in lost), default=0),
+        max((one.last_ns for one in lost), default=0),
+    )
+
+
+class Memory:
+    """Resident memory of a worker that is never killed."""
+
+    def __init__(self) -> None:
+        self._samples: list[tuple[float, float]] = []
+
+    def sample(self, pid: int) -> None:
+        with contextlib.suppress(OSError):
+            pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+            self._samples.append((time.monotonic() / 60, pages * os.sysconf("SC_PAGE_SIZE") / 2**20))
+
+    def slope(self, warm: float) -> float:
+        """Return MiB per minute after the warm-up: the median slope between samples of its two halves."""
+        later = self._samples[int(len(self._samples) * warm) :]
+        half = len(later) // 2
+        return median((y2 - y1) / (x2 - x1) for (x1, y1), (x2, y2) in zip(later[:half], later[half:], strict=False))
+
+
+class Faults:
+    """The faults of the service, by second."""
+
+    def __init__(self, service: Service, proxy: TcpProxy, server: PostgresServer) -> None:
+        self.service, self.proxy = service, proxy
+        self.memory = Memory()
+        self._commands = 0
+        self.done: Counter[str] = Counter()
+        self._acts: dict[str, tuple[int, int, Act]] = {
+            "outage": (60, 15, proxy.cut),
+            "healed": (60, 45, self.heal),
+            "restart": (120, 100, server.restart_at_once),
+            "kill": (40, 30, partial(service.kill, "b")),
+            "reload": (50, 12, self.reload),
+            "lock": (30, 20, self.lock),
+            "command": (20, 8, self.command),
+            "reader": (5, 0, self.read),
+        }
+        """Each with its interval and its second in it."""
+
+    def run(self, seconds: float) -> None:
+        began, second = time.monotonic(), 0
+        while time.monotonic() < began + seconds:
+            second += 1
+            for name, (every, at, act) in self._acts.items():
+                if second % every == at:
+                    act()
+                    self.done[name] += 1
+            self.memory.sample(self.service.workers["a"].pid)
+            time.sleep(max(0.0, began + second - time.monotonic()))
+        self.proxy.heal()
+
+    def heal(self) -> None:
+        # A busy machine takes longer to reach the cap.
+        until(lambda: bool(self.service.losses().given_up), 300)
+        self.proxy.heal()
+
+    def reload(self) -> None:
+        for worker in self.service.workers.values():
+            worker.send_signal(signal.SIGUSR1)
+
+    def lock(self) -> None:
+        """Lock the file as another application does."""
+        path = self.service.place / "calls.db"
+        with contextlib.closing(sqlite3.connect(path, timeout=10, isolation_level=None)) as connection:
+            connection.execute("BEGIN IMMEDIATE")
+            time.sleep(3)
+            connection.execute("COMMIT")
+
+    def command(self) -> None:
+        stores = [None, *self.service.stores]
+        self.service.command(*COMMANDS[self._commands % len(COMMANDS)], store=stores[self._commands % len(stores)])
+        self._commands += 1
+
+    def read(self) -> None:
+        with contextlib.closing(open_store(self.service.stores[0])) as reader:
+            next(iter(reader.calls()), None)
+
+
+@pytest.mark.timeout(60 * (2 * MINUTES + 15))
+def test_a_soak_loses_only_what_is_counted(postgres_server: PostgresServer, postgres_url: str, tmp_path: Path) -> None:
+    """While Postgres is unavailable the spool reaches its cap: only its records go, each counted with its own time."""
+    proxy = TcpProxy(postgres_server.port)
+    postgres = postgres_url.replace(f":{postgres_server.port}", f":{proxy.port}")
+    service = Service(tmp_path, [f"sqlite:///{tmp_path}/calls.db", postgres])
+    until(lambda: bool(service.noted("session")), 120)
+    faults = Faults(service, proxy, postgres_server)
+    faults.run(60 * MINUTES)
+    service.end()
+    healthy, down = (account(service, url, service.losses()) for url in service.stores)
+    slope = faults.memory.slope(WARM)
+    print(f"| {MINUTES:g} minutes: {len(service.noted('call')):,} calls, {dict(faults.done)} |")
+    print(f"| memory {slope:+.3f} MiB a minute; {len(down.missing):,} missing, {down.lost:,} records counted |")
+    assert (healthy.missing, healthy.lost) == ([], 0)
+    assert down.missing, "the cap was reached"
+    # Steps and events are counted too, but not the last second of a killed process's counts.
+    assert len(down.missing) <= down.lost + IN_FLIGHT * service.kills
+    for noted in down.missing:
+        assert down.first_ns <= noted.returned_ns
+        assert noted.begun_ns <= down.last_ns
+    assert slope <= SLOPE_MIB
+    proxy.close()
