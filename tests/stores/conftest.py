@@ -110,7 +110,9 @@ class PostgresServer:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.port = free.getsockname()[1]
-        self._run("initdb", "-D", self._data, "-A", "trust", "-U", "callspan", "--no-sync", "-E", "UTF8")
+        self._run(
+            "initdb", "-D", str(self.directory / "data"), "-A", "trust", "-U", "callspan", "--no-sync", "-E", "UTF8"
+        )
 
     @property
     def url(self) -> str:
@@ -129,12 +131,8 @@ class PostgresServer:
         self._control("-m", "fast", "-w", "stop")
         shutil.rmtree(self.directory)
 
-    @property
-    def _data(self) -> str:
-        return str(self.directory / "data")
-
     def _control(self, *arguments: str) -> None:
-        self._run("pg_ctl", "-D", self._data, *arguments)
+        self._run("pg_ctl", "-D", "data", *arguments)
 
     def _run(self, program: str, *arguments: str) -> None:
         # Output is discarded, because the server would keep a pipe open.

@@ -182,24 +182,23 @@ def test_no_selection_deletes_nothing(tmp_path: Path, deliver: Deliver, records:
     url = f"sqlite:///{tmp_path}/calls.db"
     deliver(url).write(*of_user(records))
     before = left(url)
-    for which in (
-        CallFilter(),
-        CallFilter(limit=1),
-        CallFilter(content="none", newest_first=False),
-        CallFilter(text=""),
-        CallFilter(error_text=""),
-        CallFilter(metadata=[]),  # type: ignore[arg-type]
-        CallFilter(metadata={}),  # type: ignore[arg-type]
+    hers, nothing = CallFilter(user="u1"), "nothing is selected|the filter is invalid"
+    for which, options, why in (
+        (CallFilter(), {}, nothing),
+        (CallFilter(limit=1), {}, nothing),
+        (CallFilter(content="none", newest_first=False), {}, nothing),
+        (CallFilter(text=""), {}, nothing),
+        (CallFilter(error_text=""), {}, nothing),
+        (CallFilter(metadata=[]), {}, nothing),  # type: ignore[arg-type]
+        (CallFilter(metadata={}), {}, nothing),  # type: ignore[arg-type]
+        (hers, {"sessions": []}, nothing),
+        (hers, {"calls": ()}, nothing),
+        (hers, {"older_than_ns": time.time_ns()}, "older_than_ns cannot be combined"),
     ):
-        with pytest.raises(SettingError, match=r"nothing is selected|the filter is invalid"):
-            erase(url, which)
-    for empty in ({"sessions": []}, {"calls": ()}):
-        with pytest.raises(SettingError, match="nothing is selected"):
-            erase(url, CallFilter(user="u1"), **empty)  # type: ignore[arg-type]
-    with pytest.raises(SettingError, match="older_than_ns cannot be combined"):
-        erase(url, CallFilter(user="u1"), older_than_ns=time.time_ns())
+        with pytest.raises(SettingError, match=why):
+            erase(url, which, **options)  # type: ignore[arg-type]
     with pytest.raises(SettingError, match="a filter needs a SQLite or Postgres store"):
-        erase("unix:///nowhere.sock", CallFilter(user="u1"))
+        erase("unix:///nowhere.sock", hers)
     assert left(url) == before
     assert first(erase(url, sessions="hers")).sessions == 1
     assert first(erase(url, CallFilter(session_id="by-metadata"))).sessions == 1

@@ -60,19 +60,19 @@ def records_of(sessions: Made, records: Records) -> list[Record]:
     for at, one in enumerate(sessions):
         start = START_NS + at * SECOND
         metadata = {"prompt_version": int(one["version"]), "tags": one["tags"]}
-        found.append(
+        found += [
             records.session(
                 one["id"], task_id=one["task"], start_ns=start, end_ns=start + one["lasted"], metadata=metadata,
                 success=one["success"],
-            )
-        )  # fmt: skip
-        for call in one["calls"]:
-            found.append(
+            ),
+            *(
                 records.call(
                     session_id=one["id"], usage=Usage(input_tokens=call["in"], output_tokens=1), trace_id=None,
                     cost=Cost(usd=call["usd"], source="mine"), timing=Timing(start_ns=start, duration_ns=SECOND),
                 )
-            )  # fmt: skip
+                for call in one["calls"]
+            ),
+        ]  # fmt: skip
         values = [("judge", value, "event") for value in one["judge"]]
         values += [("reward", one["reward"], "session")] if one["reward"] is not None else []
         found += [
