@@ -1,4 +1,4 @@
-"""Fixtures: what `capture()` saw, by kind and name, and processes in which callspan is off or was never on."""
+"""Fixtures: what `capture()` saw, by kind and name, and a process in which callspan was never on."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from opentelemetry.sdk.trace import ReadableSpan
 from callspan.agent import misuse, runtime
 from callspan.agent.episode import EPISODES, OPEN_STEPS, forgotten
 from callspan.fail_open import failures, forget_failures
-from callspan.records import EventRecord, Record, decode, encode
+from callspan.records import Record, decode, encode
 from callspan.testing import Captured, ScriptedProvider, capture
 
 elsewhere = forgotten
@@ -70,14 +70,11 @@ class Seen:
 
     def of(self, kind: type) -> list[Any]:
         """All records of a kind, without the announcements of tools, agents and guardrails."""
-        return [one for one in self.records if isinstance(one, kind) and not is_announcement(one)]
+        found = [one for one in self.records if isinstance(one, kind)]
+        return [one for one in found if not getattr(one, "event_type", "").endswith("_start")]
 
     def ended(self, kind: type) -> list[Any]:
         return [record for record in self.of(kind) if record.end_ns is not None]
-
-
-def is_announcement(record: Record) -> bool:
-    return isinstance(record, EventRecord) and record.event_type.endswith("_start")
 
 
 def parent_of(span: ReadableSpan) -> int | None:
