@@ -15,158 +15,23 @@ import openai
 import pytest
 from tests.support.bodies import endpoint, folded
 
-from callspan.records import Media, Message, Part, Reasoning, Refusal, Text, ToolCall, ToolResult, UnknownPart, Usage
+from callspan.records import Message, Reasoning, Text, ToolCall, ToolResult, Usage
 from callspan.testing import ScriptedProvider, capture
 
 Json = dict[str, Any]
 BYTES = b"\x89PNG not really"
-DATA = base64.b64encode(BYTES).decode()
-SHA = hashlib.sha256(BYTES).hexdigest()
-REFERENCE = {"callspan_media": {"sha256": SHA, "mime": "image/webp", "bytes": 15}}
-"""What stands for bytes that were taken out of a body."""
+DATA, SHA = base64.b64encode(BYTES).decode(), hashlib.sha256(BYTES).hexdigest()
+ROWS: Json = json.loads(Path(__file__).with_name("bodies.json").read_text().replace("$DATA", DATA).replace("$SHA", SHA))
 
 
-def referenced(modality: Any) -> Media:
-    """The part that has the reference."""
-    return Media(modality=modality, mime="image/webp", sha256=SHA, size=15)
+@pytest.mark.parametrize(("api", "row"), [(api, row) for api, rows in ROWS["parts"].items() for row in rows], ids=str)
+def test_each_kind_of_part_is_read_and_an_unknown_one_is_kept_as_received(api: str, row: Json) -> None:
+    said = {"messages": [{"role": "user", "content": [row["part"]]}]}
+    (message,) = endpoint(api).conversation(said, None).input
+    assert msgspec.to_builtins(message.parts) == [row["read"]]
 
 
-def kept(modality: Any, mime: str) -> Media:
-    """The part that has the bytes."""
-    return Media(modality=modality, mime=mime, sha256=SHA, size=15, data=DATA)
-
-
-def sent(api: str, *content: object) -> list[Part]:
-    """The parts of a message of a request."""
-    (message,) = endpoint(api).conversation({"messages": [{"role": "user", "content": list(content)}]}, None).input
-    return message.parts
-
-
-PARTS: list[tuple[Any, Part]] = [
-    ("plain", Text(text="plain")),
-    ({"type": "text", "text": "a"}, Text(text="a")),
-    ({"type": "input_text", "text": "a"}, Text(text="a")),
-    ({"type": "summary_text", "text": "in short"}, Text(text="in short")),
-    ({"type": "output_text", "text": "a", "annotations": [], "logprobs": []}, Text(text="a")),
-    ({"type": "output_text", "text": "a", "annotations": [1]}, Text(text="a", annotations=[1])),
-    ({"type": "output_text", "text": "a", "logprobs": [{"t": 1}]}, Text(text="a", logprobs=[{"t": 1}])),
-    ({"text": "untyped"}, Text(text="untyped")),
-    ({"type": "refusal", "refusal": "no"}, Refusal(text="no")),
-    ({"refusal": "untyped"}, Refusal(text="untyped")),
-    ({"type": "reasoning", "text": "hm"}, Reasoning(text="hm")),
-    ({"type": "reasoning_text", "text": "hm"}, Reasoning(text="hm")),
-    ({"type": "thinking", "thinking": ["a", {"text": "hm"}, 3]}, Reasoning(text="hm")),
-    ({"type": "thinking", "thinking": "hm", "signature": "s"}, Reasoning(text="hm", signature="s")),
-    ({"type": "redacted_thinking", "data": "xyz"}, Reasoning(sealed="xyz")),
-    ({"type": "new_kind", "text": "x"}, UnknownPart(data={"type": "new_kind", "text": "x"})),
-    ({"image_url": {"url": "http://x/y"}}, Media(modality="image", url="http://x/y")),
-    ({"type": "image_url", "image_url": {"url": "http://x/y"}}, Media(modality="image", url="http://x/y")),
-    ({"type": "image_url", "image_url": "http://x/y"}, Media(modality="image", url="http://x/y")),
-    ({"type": "image_url", "image_url": {"url": REFERENCE}}, referenced("image")),
-    ({"type": "image_url", "image_url": {"url": f"data:image/png;base64,{DATA}"}}, kept("image", "image/png")),
-    ({"type": "image_url", "image_url": {"url": "data:image/png;base64,§"}}, Media(modality="image", mime="image/png")),
-    ({"type": "image_url", "image_url": {"url": "data:text/plain,a%20b"}},
-     Media(modality="image", mime="text/plain", sha256=hashlib.sha256(b"a b").hexdigest(), size=3, data="YSBi")),
-    ({"type": "input_image", "image_url": "http://x/y"}, Media(modality="image", url="http://x/y")),
-    ({"type": "input_image", "image_url": REFERENCE}, referenced("image")),
-    ({"type": "input_image", "file_id": "file_1"}, Media(modality="image", file_id="file_1")),
-    ({"type": "input_image", **REFERENCE}, referenced("image")),
-    ({"type": "image", "source": {"type": "base64", "media_type": "image/gif", "data": DATA}},
-     kept("image", "image/gif")),
-    ({"type": "video_url", "video_url": {"url": "http://x/y"}}, Media(modality="video", url="http://x/y")),
-    ({"type": "document_url", "document_url": "http://x/y"}, Media(modality="document", url="http://x/y")),
-    ({"type": "document", "source": {"type": "file", "file_id": "f"}}, Media(modality="document", file_id="f")),
-    ({"file": {"file_id": "file_1"}}, Media(modality="document", file_id="file_1")),
-    ({"type": "file", "file": {"file_id": "file_1"}}, Media(modality="document", file_id="file_1")),
-    ({"type": "file", "file": {"file_id": "f", "mime_type": "application/pdf"}},
-     Media(modality="document", mime="application/pdf", file_id="f")),
-    ({"type": "file", "file": {"file_data": DATA, "mime_type": "application/pdf"}},
-     kept("document", "application/pdf")),
-    ({"type": "file", "file": {"file_data": f"data:video/mp4;base64,{DATA}"}}, kept("video", "video/mp4")),
-    ({"type": "file", "file": {**REFERENCE}}, referenced("image")),
-    ({"type": "input_file", "file_url": "http://x/y"}, Media(modality="document", url="http://x/y")),
-    ({"type": "input_file", "file_data": REFERENCE}, referenced("image")),
-    ({"type": "input_file", "file_data": f"data:application/pdf;base64,{DATA}", "filename": "a.pdf"},
-     kept("document", "application/pdf")),
-    ({"type": "audio_url", "audio_url": {"url": "http://x/y"}}, Media(modality="audio", url="http://x/y")),
-    ({"type": "input_audio", "input_audio": {"data": DATA, "format": "pcm16"}}, kept("audio", "audio/pcm")),
-    ({"type": "input_audio", "input_audio": {"data": DATA, "format": "mp3"}}, kept("audio", "audio/mpeg")),
-    ({"type": "input_audio", "input_audio": {"data": DATA, "format": "wav"}}, kept("audio", "audio/wav")),
-    ({"type": "input_audio", "input_audio": {"data": REFERENCE, "format": "wav"}}, referenced("audio")),
-    ({"type": "input_audio", "input_audio": {**REFERENCE}}, referenced("audio")),
-    ({"type": "input_audio", "input_audio": {"format": "wav"}, **REFERENCE}, referenced("audio")),
-]  # fmt: skip
-
-
-@pytest.mark.parametrize(("part", "expected"), PARTS)
-def test_a_part_of_every_kind(part: Any, expected: Part) -> None:
-    assert sent("chat_completions", part) == [expected]
-
-
-SEARCH_FAILED = {"type": "web_search_tool_result_error", "error_code": "e"}
-DIRECT = {"caller": {"type": "direct"}}
-
-
-def pictured(**source: object) -> dict[str, object]:
-    return {"type": "image", "source": source}
-
-
-BLOCKS: list[tuple[Any, Part]] = [
-    ("plain", Text(text="plain")),
-    ({"type": "text", "text": "x", "citations": None}, Text(text="x")),
-    ({"type": "text", "text": "x", "citations": [{"cited_text": "y"}]},
-     Text(text="x", annotations=[{"cited_text": "y"}])),
-    ({"type": "thinking", "thinking": "hm", "signature": "s"}, Reasoning(text="hm", signature="s")),
-    ({"type": "thinking", "thinking": "", "signature": "s"}, Reasoning(signature="s")),
-    ({"type": "redacted_thinking", "data": "blob"}, Reasoning(sealed="blob")),
-    ({"type": "tool_use", "id": "t", "name": "move"}, ToolCall(id="t", name="move")),
-    ({"type": "tool_use", "id": "t", "name": "move", "input": {"to": "é"}},
-     ToolCall(id="t", name="move", arguments='{"to":"é"}')),
-    ({"type": "tool_use", "id": "t", "name": "move", "input": '{"to', "incomplete": True},
-     ToolCall(id="t", name="move", arguments='{"to', incomplete=True)),
-    ({"type": "server_tool_use", "id": "t", "name": "web_search", "input": {}, **DIRECT},
-     ToolCall(id="t", name="web_search", arguments="{}", tool_type="web_search", extra=DIRECT)),
-    ({"type": "mcp_tool_use", "id": "t", "name": "echo", "server_name": "s", "input": {}},
-     ToolCall(id="t", name="echo", arguments="{}", tool_type="mcp", extra={"server_name": "s"})),
-    ({"type": "browser_click_tool_use", "id": "t", "input": {}},
-     ToolCall(id="t", arguments="{}", tool_type="browser_click")),
-    ({"type": "tool_result", "tool_use_id": "t"}, ToolResult(id="t")),
-    ({"type": "tool_result", "tool_use_id": "t", "content": "42", "is_error": True},
-     ToolResult(id="t", content="42", is_error=True)),
-    ({"type": "tool_result", "tool_use_id": "t", "content": [{"type": "text", "text": "42"}]},
-     ToolResult(id="t", content=[{"type": "text", "text": "42"}])),
-    ({"type": "web_search_tool_result", "tool_use_id": "t", "content": [{"url": "u"}]},
-     ToolResult(id="t", content=[{"url": "u"}], tool_type="web_search")),
-    ({"type": "web_search_tool_result", "tool_use_id": "t", "content": SEARCH_FAILED},
-     ToolResult(id="t", content=SEARCH_FAILED, is_error=True, tool_type="web_search")),
-    ({"type": "mcp_tool_result", "tool_use_id": "t", "content": [], "is_error": False},
-     ToolResult(id="t", content=[], is_error=False, tool_type="mcp")),
-    (pictured(type="base64", media_type="image/png", data=DATA), kept("image", "image/png")),
-    (pictured(type="base64", media_type="image/png", data="not base64!"), Media(modality="image", mime="image/png")),
-    (pictured(type="base64", media_type="image/png", data=REFERENCE), referenced("image")),
-    (pictured(type="base64", data={"callspan_media": {"sha256": "ab", "mime": "a/b"}}),
-     Media(modality="image", mime="a/b", sha256="ab")),
-    (pictured(type="url", url="https://x/y.png"), Media(modality="image", url="https://x/y.png")),
-    ({"type": "document", "source": {"type": "file", "file_id": "f"}}, Media(modality="document", file_id="f")),
-    ({"type": "document", "source": {"type": "text", "media_type": "text/plain", "data": "t"}}, Text(text="t")),
-    ({"type": "container_upload", "file_id": "f"}, Media(modality="document", file_id="f")),
-    *((block, UnknownPart(data=block)) for block in (
-        {"type": "from_the_future", "x": [1]}, {"type": "text"}, {"type": "image", "source": None}, {"type": 3},
-        {"type": "document", "source": {"type": "content", "content": []}}, {"text": "no type"}, None, 7, ["x"],
-        {"type": "document", "source": {"type": "text"}},
-    )),
-]  # fmt: skip
-
-
-@pytest.mark.parametrize(("block", "part"), BLOCKS)
-def test_each_kind_of_block_is_a_part_and_an_unknown_one_is_kept_as_received(block: object, part: Part) -> None:
-    assert sent("messages", block) == [part]
-
-
-DATA: Json = json.loads(Path(__file__).with_name("bodies.json").read_text())
-
-
-@pytest.mark.parametrize("end", DATA["ends of a response"], ids=str)
+@pytest.mark.parametrize("end", ROWS["ends of a response"], ids=str)
 def test_why_a_response_ended(end: Json) -> None:
     """Hosted tools request nothing of the application."""
     body = {"id": "resp_1", "object": "response", "status": "completed", "output": [], **end["stated"]}
@@ -237,7 +102,7 @@ def read(usage: Any, api: str = "chat_completions") -> Usage:
     return found
 
 
-@pytest.mark.parametrize(("usage", "expected"), [row for rows in DATA["counters"].values() for row in rows])
+@pytest.mark.parametrize(("usage", "expected"), [row for rows in ROWS["counters"].values() for row in rows])
 def test_each_counter_is_read(usage: Json, expected: Json) -> None:
     found = msgspec.structs.asdict(read(usage)).items()
     counts = {name: count for name, count in found if name.endswith(("tokens", "requests")) and count is not None}
