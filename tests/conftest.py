@@ -7,11 +7,14 @@ import gc
 import logging
 import os
 import signal
+import sys
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -21,7 +24,6 @@ from callspan import Handle
 from callspan.stores import Reader
 from callspan.testing import ScriptedProvider
 from tests.nightly import FILES
-from tests.support import descriptors
 from tests.support.processes import plain_environment, ran
 from tests.support.provider import FullProvider
 from tests.support.scale import FULL, scaled
@@ -36,6 +38,12 @@ if TYPE_CHECKING:
 
 Instrument = Callable[..., Handle]
 Read = Callable[[str | Path], Reader]
+
+_OURS = str(Path(callspan.__file__).parent) + os.sep
+_opened: set[Path] = set()
+"""Files that SQLite has opened."""
+_found: list[str] = []
+"""Where callspan opened one by itself."""
 
 settings.register_profile(
     "quick", max_examples=10, deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True
@@ -59,7 +67,7 @@ def pytest_configure() -> None:
     """
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
-    descriptors.watch()
+    sys.addaudithook(_note)
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -70,10 +78,48 @@ def _own_state(tmp_path_factory: pytest.TempPathFactory) -> None:
 
 @pytest.fixture(autouse=True)
 def _no_descriptor_beside_sqlite() -> Iterator[None]:
-    """Fail a test in which callspan opens a file by itself that SQLite has open, or had."""
-    descriptors.forget()
+    """Fail a test in which callspan opens a file by itself that SQLite has opened in this process, or its -wal or -shm.
+
+    Closing such a descriptor drops SQLite's locks on the file, by whatever names the two have opened it.
+    """
+    _opened.clear()
+    _found.clear()
     yield
-    assert not descriptors.found
+    assert not _found
+
+
+def _note(event: str, arguments: tuple[object, ...]) -> None:
+    if event == "sqlite3.connect" and arguments[0] not in ("", ":memory:"):
+        _opened.add(_path(arguments[0]))
+    elif event == "open" and _opened and isinstance(arguments[0], str | bytes | os.PathLike):
+        place = _caller(sys._getframe(1))
+        name = Path(os.fsdecode(arguments[0])).absolute()
+        main = name.with_name(name.name.removesuffix("-wal").removesuffix("-shm"))
+        if place is not None and any(_are_one(main, file) for file in list(_opened)):
+            _found.append(f"{place} opens {name}")
+
+
+def _path(database: object) -> Path:
+    text = os.fsdecode(database) if isinstance(database, bytes | os.PathLike) else str(database)
+    if text.startswith("file:"):
+        text = unquote(text.removeprefix("file:").partition("?")[0])
+    return Path(text).absolute()
+
+
+def _are_one(one: Path, other: Path) -> bool:
+    try:
+        return one.samefile(other)
+    except OSError:
+        return False
+
+
+def _caller(frame: FrameType | None) -> str | None:
+    """Return the innermost place in callspan from which a file is opened; None: not by callspan."""
+    while frame is not None:
+        if frame.f_code.co_filename.startswith(_OURS):
+            return f"{frame.f_code.co_filename.removeprefix(_OURS)}:{frame.f_lineno}"
+        frame = frame.f_back
+    return None
 
 
 @pytest.fixture(autouse=True)

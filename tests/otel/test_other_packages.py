@@ -165,20 +165,10 @@ def test_failures_of_openai_agents_mark_what_failed(environment: str) -> None:
         assert found["failed"] == GOLDEN["failed"].get(name.partition(":")[2], []), name
 
 
-ONE_SPAN = {
-    "opentelemetry.instrumentation.genai.openai:OpenAIInstrumentor": "opentelemetry-instrumentation-genai-openai",
-    "opentelemetry.instrumentation.genai.anthropic:AnthropicInstrumentor": (
-        "opentelemetry-instrumentation-genai-anthropic"
-    ),
-    "opentelemetry.instrumentation.openai:OpenAIInstrumentor": "opentelemetry-instrumentation-openai",
-    "openinference.instrumentation.openai:OpenAIInstrumentor": "openinference-instrumentation-openai",
-    "openinference.instrumentation.anthropic:AnthropicInstrumentor": "openinference-instrumentation-anthropic",
-}
-"""Those whose span is current while the SDK works."""
-TWO_SPANS = {"opentelemetry.instrumentation.anthropic:AnthropicInstrumentor": "opentelemetry-instrumentation-anthropic"}
-"""Those whose span nobody can see from within the SDK."""
-SUPPRESSING = {"logfire:instrument_openai": "logfire", "logfire:instrument_anthropic": "logfire"}
-"""Those that suppress further instrumentation during a call."""
+PEERS: dict[str, dict[str, str]] = json.loads(Path(__file__).with_name("peers.json").read_text())
+"""The distributions of other instrumentations: those whose span is current while the SDK works, those whose span
+nobody can see from within the SDK, and those that suppress further instrumentation during a call."""
+ONE_SPAN, TWO_SPANS, SUPPRESSING = PEERS.values()
 EVERY = ONE_SPAN | TWO_SPANS | SUPPRESSING
 Beside: TypeAlias = Callable[[str, str], Any]
 in_each_order = pytest.mark.parametrize("order", ["theirs-first", "ours-first"])
