@@ -13,7 +13,6 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from contextlib import suppress
 from decimal import Decimal
 from operator import attrgetter
@@ -24,6 +23,7 @@ from typing import Any, NamedTuple
 import anthropic
 import openai
 import pytest
+from tests.conftest import Read
 from tests.support import sdks
 from tests.support.mode import Mode
 from tests.support.processes import ROOT
@@ -83,15 +83,6 @@ ENDPOINTS = {
 FORMS = ("plain", "stream", "raw", "retried", "failed")
 
 
-def every_way() -> Iterator[str]:
-    """Yield the names of all ways: endpoint, form, and sync or async."""
-    for name, endpoint in ENDPOINTS.items():
-        for form in FORMS if is_there(endpoint) else ():
-            if form == "stream" and not endpoint.streams:
-                continue
-            yield from (f"{name} {form} {mode}" for mode in ("sync", "async"))
-
-
 def is_there(endpoint: Endpoint) -> bool:
     """Return whether the installed SDK has the method."""
     try:
@@ -108,10 +99,9 @@ async def call(way: str, urls: Any) -> Any:
     sent = {**endpoint.sent, "model": way}
     if form != "stream":
         sent.pop("stream_options", None)
-    resource: Any = getattr(mode, endpoint.sdk)(max_retries=1, **_middleware(endpoint))
+    client = getattr(mode, endpoint.sdk)(max_retries=1, **_middleware(endpoint))
     *path, method = endpoint.method.split(".")
-    for part in path:
-        resource = getattr(resource, part)
+    resource: Any = attrgetter(".".join(path))(client)
     if form == "raw":
         raw = await mode.wait(getattr(resource.with_raw_response, method)(**sent))
         answer = await mode.wait(raw.parse())
@@ -157,7 +147,14 @@ def poll(given: dict[str, Any]) -> None:
                 list(client.responses.retrieve(job, stream=True))
 
 
-WAYS = list(every_way())
+WAYS = [
+    f"{name} {form} {mode}"
+    for name, endpoint in ENDPOINTS.items()
+    for form in (FORMS if is_there(endpoint) else ())
+    if form != "stream" or endpoint.streams
+    for mode in ("sync", "async")
+]
+"""The names of all ways: endpoint, form, and sync or async."""
 INPUT_USD, OUTPUT_USD = Decimal("0.000002"), Decimal("0.000008")
 
 
@@ -183,17 +180,8 @@ def script(provider: ScriptedProvider, way: str) -> None:
         provider.reply(text="Well.", input_tokens=given, output_tokens=made, polls=4)
 
 
-def expected_tokens(way: str) -> tuple[int | None, int | None]:
-    name, form, _ = way.split()
-    endpoint = ENDPOINTS[name]
-    if form == "failed" or not endpoint.tokens:
-        return None, None
-    given, made = tokens(way)
-    return given, made if "out" in endpoint.tokens else None
-
-
 def test_each_way_is_one_record_with_its_tokens_and_cost(
-    provider: ScriptedProvider, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    provider: ScriptedProvider, reading: Read, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sdks.needs("anthropic", "0.125", "middleware")
     url, prices = f"sqlite:///{tmp_path}/calls.db", tmp_path / "prices.json"
@@ -217,17 +205,14 @@ def test_each_way_is_one_record_with_its_tokens_and_cost(
     for name in ("2", "1", "0", "again"):
         monkeypatch.setenv("CALLSPAN_SPOOL_DIR", str(tmp_path / name))
         open_store(url, deliver=True).close()
-    reader = open_store(url)
+    reader = reading(url)
     calls = list(reader.calls(CallFilter(newest_first=False)))
-    found: dict[str, CallRecord] = {str(call.request.model): call for call in calls}
-    assert sorted(found) == sorted(WAYS)
-    assert len(calls) == len(WAYS)
-    assert {way: recorded(found[way]) for way in WAYS} == {way: expected(way) for way in WAYS}
+    assert sorted(str(call.request.model) for call in calls) == sorted(WAYS)
+    assert {call.request.model: recorded(call) for call in calls} == {way: expected(way) for way in WAYS}
     (sums,) = reader.summary("provider", CallFilter(provider="openai"))
     known = [call for call in calls if call.provider == "openai"]
     assert sums.cost_usd == sum((call.cost.usd for call in known if call.cost), Decimal(0))
     assert sums.input_tokens == sum(call.usage.input_tokens or 0 for call in known if call.usage)
-    reader.close()
 
 
 def recorded(call: CallRecord) -> dict[str, Any]:
@@ -243,15 +228,17 @@ def recorded(call: CallRecord) -> dict[str, Any]:
 
 def expected(way: str) -> dict[str, Any]:
     name, form, _ = way.split()
-    given, made = expected_tokens(way)
-    cost = None if given is None else given * INPUT_USD + (made or 0) * OUTPUT_USD
-    retries = int(form == "retried")
+    endpoint, failed, retries = ENDPOINTS[name], form == "failed", int(form == "retried")
+    given, made = tokens(way)
+    known = bool(endpoint.tokens) and not failed
+    if "out" not in endpoint.tokens:
+        made = 0
     # In a stream the middleware asks the next model while the application reads, outside of the call.
-    hops = ENDPOINTS[name].hops and form not in ("failed", "stream")
+    hops = endpoint.hops and form not in ("failed", "stream")
     return {
-        "outcome": "error" if form == "failed" else "success",
-        "tokens": (given, made),
-        "cost": cost,
+        "outcome": "error" if failed else "success",
+        "tokens": (given, made or None) if known else (None, None),
+        "cost": given * INPUT_USD + made * OUTPUT_USD if known else None,
         "retries": retries,
         "attempts": 1 + retries + hops,
     }
