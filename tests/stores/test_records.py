@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import datetime as dt
-import io
 import json
-import wave
 from decimal import Decimal
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.support.provider.media import PNG
+from tests.support.provider.media import PNG, wav
 
 from callspan.record.bounded import fit_json, newest_that_fit
 from callspan.record.media_reference import header_fields
@@ -51,17 +49,7 @@ def test_what_json_cannot_hold_is_replaced(value: object, expected: object) -> N
     assert data["v"] == expected
 
 
-def sound(seconds: float = 0.5, rate: int = 8000) -> bytes:
-    file = io.BytesIO()
-    with wave.open(file, "wb") as writer:
-        writer.setnchannels(1)
-        writer.setsampwidth(2)
-        writer.setframerate(rate)
-        writer.writeframes(b"\0\0" * int(seconds * rate))
-    return file.getvalue()
-
-
-_SOUND = sound()
+_SOUND = wav()
 _FLAC = b"fLaC\0\0\0\x22" + b"\0" * 10 + (44_100 << 44 | 88_200).to_bytes(8, "big") + b"\0" * 16
 _FORMATS: dict[str, tuple[bytes, dict[str, object]]] = {
     "png": (PNG, {"mime": "image/png"}),
