@@ -10,7 +10,6 @@ from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from decimal import Decimal
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -118,19 +117,6 @@ def test_a_reader_cannot_write(file: Delivery, path: Path) -> None:
     with pytest.raises(StoreError, match="readonly"):
         list(reader._database.rows("DELETE FROM calls"))
     reader.close()
-
-
-@pytest.mark.parametrize("kind", ["application", "kind of file"])
-def test_a_file_of_somebody_else_is_left_alone(path: Path, kind: str) -> None:
-    with closing(sqlite3.connect(path)) as connection:
-        connection.execute("CREATE TABLE theirs (a)")
-    if kind == "kind of file":
-        path.write_bytes(b"no database at all" * 100)
-    before = path.read_bytes()
-    for opener in (find_store(f"sqlite:///{path}").sink().open, partial(open_store, path)):
-        with pytest.raises(StoreError, match=f"another {kind}"):
-            opener()
-    assert path.read_bytes() == before
 
 
 def test_columns_hold_what_people_query(file: Delivery, path: Path, records: Records) -> None:
