@@ -297,24 +297,6 @@ async def test_a_task_cancelled_while_the_rest_is_drained_is_cancelled(mode: Mod
     assert (record.outcome, record.text) == ("cancelled", TEXT)
 
 
-async def test_a_stream_closed_while_another_task_closes_it_has_one_end(sdk: str, mode: Mode, seen: Captured) -> None:
-    """Both are at the same response at once: the reader at its end, and a clean-up."""
-    if not mode.is_async:
-        pytest.skip("threads are not cancelled")
-    stall = transports.Stall()
-    handler = transports.answer(sdk, transports.wire_of(sdk, TEXT), closes=stall)
-    stream = await transports.wire(mode, sdk, handler).stream()
-    await mode.next(stream)
-    reading = asyncio.ensure_future(mode.all(stream))
-    await stall.reached.wait()
-    await stream.close()
-    assert seen.records == [], "the reader is still about it"
-    reading.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await reading
-    assert the_call(seen).outcome == "cancelled"
-
-
 async def test_the_last_event_read_from_the_response_of_a_stream_is_kept(sdk: str, mode: Mode, seen: Captured) -> None:
     """It waits for the next one, which never comes: the application reads bytes, stops, and closes the response."""
     mode.provider.reply(text=TEXT)

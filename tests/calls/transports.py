@@ -21,7 +21,7 @@ NOWHERE: Any = SimpleNamespace(openai_url="http://localhost/v1", anthropic_url="
 
 
 class Stall:
-    """In place of bytes, or of the end of a close: nothing comes until the reader is cancelled (async only)."""
+    """In place of bytes: nothing comes until the reader is cancelled (async only)."""
 
     def __init__(self) -> None:
         self.reached = asyncio.Event()
@@ -34,9 +34,7 @@ class Stall:
 Piece = bytes | BaseException | Stall
 
 
-def answer(
-    sdk: str, *pieces: Piece, headers: dict[str, str] | None = None, closes: Stall | None = None
-) -> Callable[[Any], Any]:
+def answer(sdk: str, *pieces: Piece, headers: dict[str, str] | None = None) -> Callable[[Any], Any]:
     """A handler of requests: a response of these pieces; an exception among them is raised where it stands."""
     library = sdks.http_of(sdk)
 
@@ -52,10 +50,6 @@ def answer(
                 if isinstance(piece, Stall):
                     await piece.wait()
                 yield piece
-
-        async def aclose(self) -> None:
-            if closes is not None:
-                await closes.wait()
 
     return lambda request: library.Response(200, headers=headers or EVENT_STREAM, stream=Pieces())
 
