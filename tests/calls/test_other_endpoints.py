@@ -54,6 +54,15 @@ async def called(mode: Mode, path: str, retries: int = 0, **options: Any) -> Any
     return await mode.wait(attrgetter(path)(client)(**{**ENDPOINTS[path][2], **options}))
 
 
+@pytest.mark.parametrize("path", ENDPOINTS)
+async def test_each_endpoint_is_a_call_with_its_prompt_and_answer(path: str, mode: Mode, seen: Captured) -> None:
+    await called(mode, path)
+    record = the_call(seen)
+    assert (record.api, record.operation, record.outcome) == (*ENDPOINTS[path][:2], "success")
+    assert conversation_of(record).input[0].text == PROMPT
+    assert conversation_of(record).output[0].text is not None
+
+
 @pytest.mark.parametrize("kind", ["bytes", "named", "buffer", "path", "open"])
 async def test_a_file_is_a_reference_or_only_a_name(kind: str, mode: Mode, seen: Captured, tmp_path: Path) -> None:
     path = tmp_path / "a.wav"

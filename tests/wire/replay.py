@@ -73,7 +73,8 @@ class Wire:
 
     pieces: int | None = None
     """Bytes per piece of a stream; None sends the body whole."""
-    exchange: Exchange | None = None
+    on: Exchange = field(init=False)
+    """The exchange that is being replayed."""
     sent: list[httpx2.Request] = field(default_factory=list)
 
     def answer(self, request: httpx2.Request) -> httpx2.Response:
@@ -85,13 +86,6 @@ class Wire:
         if self.pieces is None or not self.on.stream:
             return httpx2.Response(self.on.status, headers=headers, content=whole)
         return httpx2.Response(self.on.status, headers=headers, stream=Pieces(whole, self.pieces))
-
-    @property
-    def on(self) -> Exchange:
-        """The exchange that is being replayed."""
-        if self.exchange is None:
-            raise LookupError("no exchange is on")
-        return self.exchange
 
 
 class Pieces(httpx2.SyncByteStream, httpx2.AsyncByteStream):
@@ -132,7 +126,7 @@ class Replayer:
 
     def play(self, exchange: Exchange) -> Outcome:
         """Return what the caller of this exchange gets."""
-        self.wire.exchange = exchange
+        self.wire.on = exchange
         self.wire.sent.clear()
         entry = "create" if self._entry == "beta" and exchange.endpoint not in HAVE_BETA else self._entry
         return self._loop.run_until_complete(self._played(entry, call_of(entry, self._client(exchange), exchange)))
