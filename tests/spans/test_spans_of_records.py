@@ -12,6 +12,7 @@ from typing import Any
 
 import msgspec
 import pytest
+import yaml
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags, use_span
 from tests.support.programs import REMOTE, everything, robot, run_all, support_desk
@@ -46,10 +47,10 @@ def test_a_span_is_a_function_of_its_record(provider: ScriptedProvider, program:
         assert differing(provider, program, settings) == [], settings
 
 
-AGENTS = Path(__file__).with_name("agents.json")
+AGENTS = Path(__file__).with_name("agents.yaml")
 """Spans and records of agents; null and # are times, places in code and ids, which differ from run to run.
 
-Where they are to change: `AGENTS.write_text(json.dumps(found, indent=1) + "\\n")`, and read the difference.
+Where they are to change: `AGENTS.write_text(as_text(found))`, and read the difference.
 """
 VARYING = re.compile(r"_n?s$|^(frames|exception\.stacktrace)$")
 OF_THE_PROCESS = ("schema_version", "service", "host", "pid")
@@ -78,6 +79,12 @@ def shown(spans: list[Any]) -> Iterator[dict[str, Any]]:
         }
 
 
+def as_text(found: list[Any]) -> str:
+    return yaml.safe_dump_all(
+        found, width=110, sort_keys=False, default_flow_style=True, allow_unicode=True, explicit_start=True
+    )
+
+
 def test_agents_have_exactly_these_spans_and_records(provider: ScriptedProvider) -> None:
     with capture(vocabularies=("gen_ai", "openinference")) as seen:
         support_desk(provider)
@@ -85,8 +92,7 @@ def test_agents_have_exactly_these_spans_and_records(provider: ScriptedProvider)
         robot(provider)
     records = [json.loads(encode(record)) for record in seen.everything if not isinstance(record, CallRecord)]
     spans = [span for span in shown(seen.spans) if not span["name"].startswith("chat")]
-    found = {"spans": spans, "records": stable(records)}
-    assert found == json.loads(AGENTS.read_text())
+    assert [*spans, *stable(records)] == list(yaml.safe_load_all(AGENTS.read_text()))
 
 
 @pytest.mark.parametrize("program", [support_desk, demo])
