@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple, get_type_hints
 
 import pytest
+import yaml
 from openai import OpenAI
 from tests.support.bodies import endpoint, folded
 from tests.support.scale import FULL
@@ -30,7 +31,7 @@ NOW_NS: Final = 1_795_000_000_000_000_000
 
 
 class Price(NamedTuple):
-    """A row of `dimensions.json`."""
+    """A row of `dimensions.yaml`."""
 
     about: str
     api: str
@@ -43,7 +44,7 @@ class Price(NamedTuple):
     fields: Body
 
 
-DATA: Final = json.loads(Path(__file__).with_name("dimensions.json").read_text())
+DATA: Final = yaml.safe_load(Path(__file__).with_name("dimensions.yaml").read_text())
 
 
 def rows(table: str) -> list[Price]:

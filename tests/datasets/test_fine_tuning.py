@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from tests.wire import corpus
 from tests.wire.replay import Replayer
 
@@ -196,7 +197,7 @@ def test_refused_messages_are_counted(world: World, exported: Export, messages: 
     assert found.left_out == ({} if reason is None else {f"row: {reason}": 1})
 
 
-CASES: Json = json.loads(Path(__file__).with_name("chat_messages.json").read_text())
+CASES: Json = yaml.safe_load(Path(__file__).with_name("chat_messages.yaml").read_text())
 MISSING = {"definition of a tool that was called": 1}
 
 

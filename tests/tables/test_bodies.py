@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import json
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ import anthropic
 import msgspec
 import openai
 import pytest
+import yaml
 from tests.support.bodies import endpoint, folded
 
 from callspan.records import Message, Reasoning, Text, ToolCall, ToolResult, Usage
@@ -21,7 +21,9 @@ from callspan.testing import ScriptedProvider, capture
 Json = dict[str, Any]
 BYTES = b"\x89PNG not really"
 DATA, SHA = base64.b64encode(BYTES).decode(), hashlib.sha256(BYTES).hexdigest()
-ROWS: Json = json.loads(Path(__file__).with_name("bodies.json").read_text().replace("$DATA", DATA).replace("$SHA", SHA))
+ROWS: Json = yaml.safe_load(
+    Path(__file__).with_name("bodies.yaml").read_text().replace("$DATA", DATA).replace("$SHA", SHA)
+)
 
 
 @pytest.mark.parametrize(("api", "row"), [(api, row) for api, rows in ROWS["parts"].items() for row in rows], ids=str)
