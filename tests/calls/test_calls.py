@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import inspect
 import json
-import os
 import pickle
 import threading
 import time
@@ -174,7 +173,6 @@ ACTS = {
 }  # fmt: skip
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 def test_a_module_that_is_imported_late_is_patched_once_whatever_came_before(tmp_path: Path) -> None:
     sdks.needs("openai", "1.99", "webhooks")
     done = ran("-c", LATE, *ACTS, cwd=tmp_path)

@@ -36,13 +36,6 @@ pytestmark = pytest.mark.usefixtures("no_settings")
 forks = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of Python, as this process has threads
 
 
-def ends_in_time() -> bool:
-    """Have a process ended that hangs, as with a lock that another thread of its parent holds."""
-    signal.signal(signal.SIGALRM, signal.SIG_DFL)
-    signal.alarm(30)
-    return True
-
-
 @forks
 def test_a_child_forked_while_a_lock_was_held_records_its_calls(
     provider: ScriptedProvider, instrumented: Instrument, reading: Read, store: str
@@ -66,7 +59,8 @@ def test_a_child_forked_while_a_lock_was_held_records_its_calls(
     changing.start()
     held.wait()
     try:
-        in_child(lambda: ends_in_time() and ask("child"))
+        # It is ended if it waits for the lock that another thread of its parent holds.
+        in_child(lambda: signal.alarm(30) == 0 and ask("child"))
     finally:
         release.set()
         changing.join()
