@@ -127,12 +127,9 @@ def test_only_callspan_logs_an_outage_and_a_password_is_shown_nowhere(
 
 
 @pytest.fixture
-def theirs(tmp_path: Path, store: str) -> Path:
+def theirs(store: str) -> Path:
     """The segment of a process of another version."""
-    killed(store)
-    (tmp_path / "calls.db").unlink(missing_ok=True)
-    (segment,) = segments(tmp_path)
-    return of_another_version(segment)
+    return of_another_version(leave_behind(store, Records().call()))
 
 
 def segments(place: Path) -> list[Path]:

@@ -126,22 +126,21 @@ def test_the_printed_script_creates_the_tables(tmp_path: Path) -> None:
     Delivery(f"sqlite:///{printed}").close()
 
 
-def made(records: Records, calls: int = 250) -> list[Record]:
+def made(records: Records) -> list[Record]:
     """Every kind of record, a session and a call in two versions, a running call, and calls outside of sessions."""
     ended = records.session(version=2, end_ns=START_NS + 9 * SECOND, outcome="success")
     begun, runs = (
         records.call(call_id=name, part="started", outcome="in_progress", response=None) for name in ("twice", "runs")
     )
-    loose = [records.call(call_id=f"c{number}", at_s=number, answer=f"answer {number}") for number in range(calls)]
+    loose = [records.call(call_id=f"c{number}", at_s=number, answer=f"answer {number}") for number in range(250)]
     return [*records.every_kind(), begun, runs, *loose, records.call(call_id="twice"), ended]
 
 
 def content(url: str | Path) -> list[object]:
     """Everything that a reader returns."""
     with closing(open_store(url)) as reader:
-        sessions = list(reader.sessions())
-        inner = [(list(reader.timesteps(one)), list(reader.events(one))) for one in ("s1",)]
-        return [*map(encode, reader.calls()), *sessions, *inner, *reader.rewards()]
+        inner = [*reader.timesteps("s1"), *reader.events("s1")]
+        return [*map(encode, reader.calls()), *reader.sessions(), *inner, *reader.rewards()]
 
 
 @pytest.fixture

@@ -112,7 +112,6 @@ def was_patient(outcome: Outcome) -> None:
 
 def admin(server: PostgresServer, *statements: str) -> None:
     with psycopg.connect(server.url, autocommit=True) as connection:
-        connection.execute("SET default_transaction_read_only = off")
         for statement in statements:
             # Dropping takes locks in a different order.
             for _ in range(5):
@@ -124,18 +123,13 @@ def admin(server: PostgresServer, *statements: str) -> None:
 DISCONNECT = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'callspan'"
 
 
-@pytest.fixture
-def schema(postgres_url: str) -> str:
-    return postgres_url.rpartition("%3D")[2]
-
-
 def test_restart(postgres_server: PostgresServer, postgres_url: str, outage: Outage) -> None:
     restart = postgres_server.restart_at_once
     outage(postgres_url, restart, restart)
 
 
 @pytest.fixture
-def small_disk(postgres_server: PostgresServer, schema: str) -> Iterator[Path]:
+def small_disk(postgres_server: PostgresServer, postgres_url: str) -> Iterator[Path]:
     """A disk of 4 MB for the server's tables."""
     disk = postgres_server.directory / "small"
     disk.mkdir()
@@ -147,6 +141,7 @@ def small_disk(postgres_server: PostgresServer, schema: str) -> Iterator[Path]:
         admin(postgres_server, f"CREATE TABLESPACE small LOCATION '{disk}'", change.format("SET") + " = small")
         yield disk
     finally:
+        schema = postgres_url.rpartition("%3D")[2]
         drop = (f"DROP SCHEMA {schema} CASCADE", change.format("RESET"), "DROP TABLESPACE small")
         admin(postgres_server, DISCONNECT, *drop)
         subprocess.run(["umount", "-l", str(disk)], check=False)
@@ -186,10 +181,7 @@ ALLOCATOR: Final = {"MALLOC_ARENA_MAX": "1", "MALLOC_MMAP_THRESHOLD_": "65536", 
 """Returns freed memory to the system. Otherwise the slope would be that of glibc's heap per thread."""
 IN_FLIGHT: Final = 40
 """Records of a segment that a kill may leave counted as lost for the failing store, although delivered."""
-COMMANDS: Final = (
-    ("doctor",), ("delete", "--older-than", "30d", "--yes"), ("calls", "--limit", "5"), ("stats",),
-    ("sessions", "--limit", "5"),
-)  # fmt: skip
+COMMANDS: Final = ("doctor", "delete --older-than 30d --yes", "calls --limit 5", "stats", "sessions --limit 5")
 
 
 class Noted(NamedTuple):
@@ -209,7 +201,6 @@ class Service:
         self.log = (place / "log").open("wb")
         self.provider = FullProvider()
         self.provider.reply(text="Fine.", input_tokens=10, output_tokens=5, repeat=True)
-        self.settings = Settings(spool_dir=self.spool)
         self.kills = 0
         self.workers = {name: self._start(name) for name in "ab"}
 
@@ -233,7 +224,8 @@ class Service:
         """End the workers and deliver the records they left."""
         for worker in self.workers.values():
             worker.send_signal(signal.SIGTERM)
-        assert [worker.wait(120) for worker in self.workers.values()] == [0, 0], self.said()
+        log = self.place / "log"
+        assert [worker.wait(120) for worker in self.workers.values()] == [0, 0], log.read_text(errors="replace")[-5000:]
         shipped = self.command("ship")
         assert shipped.returncode == 0, shipped.stdout + shipped.stderr
         self.provider.close()
@@ -249,10 +241,7 @@ class Service:
 
     def losses(self) -> Any:
         """Return the counted losses."""
-        return losses_of(",".join(self.stores), self.settings)
-
-    def said(self) -> str:
-        return (self.place / "log").read_text(errors="replace")[-5000:]
+        return losses_of(",".join(self.stores), Settings(spool_dir=self.spool))
 
     def noted(self, kind: str) -> dict[str, Noted]:
         """Return the notes of returned calls by key."""
@@ -382,7 +371,8 @@ class Faults:
 
     def command(self) -> None:
         stores = [None, *self.service.stores]
-        self.service.command(*COMMANDS[self._commands % len(COMMANDS)], store=stores[self._commands % len(stores)])
+        command = COMMANDS[self._commands % len(COMMANDS)].split()
+        self.service.command(*command, store=stores[self._commands % len(stores)])
         self._commands += 1
 
     def read(self) -> None:

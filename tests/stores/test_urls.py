@@ -102,11 +102,9 @@ def test_a_store_is_the_same_one_whatever_user_and_password(scheme: str) -> None
 
 def test_two_schemas_of_one_database_are_two_stores() -> None:
     """A spool must deliver to both, and to neither what is the other's."""
-    urls = [
-        f"postgresql://host/db{query}" for query in ("", "?options=-csearch_path%3Da", "?options=-csearch_path%3Db")
-    ]
-    assert len({target_of(find_store(url)) for url in urls}) == 3
-    assert len({target_of(find_store(url)).key(Path("spool")) for url in urls}) == 3
+    ends = ("", "?options=-csearch_path%3Da", "?options=-csearch_path%3Db")
+    targets = {target_of(find_store(f"postgresql://host/db{end}")) for end in ends}
+    assert len(targets) == len({target.key(Path("spool")) for target in targets}) == 3
 
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "stores.md"
