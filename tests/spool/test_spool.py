@@ -557,7 +557,10 @@ def test_no_child_keeps_the_lock_that_a_thread_held_as_it_was_forked(tmp_path: P
 
     thread = threading.Thread(target=hold, daemon=True)
     thread.start()
-    children = [forked() for _ in range(60) if not time.sleep(0.005)]
+    children = list[int]()
+    for _ in range(60):
+        children.append(forked())
+        time.sleep(0.005)
     over.set()
     thread.join(5)
     try:
