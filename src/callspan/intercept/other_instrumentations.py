@@ -14,7 +14,7 @@ import sys
 from typing import Any, Final
 
 from callspan import private_names as names
-from callspan.fail_open import Once, log, value_of
+from callspan.fail_open import Once, log
 
 _NAMES: Final = (
     ("opentelemetry.instrumentation.genai.openai", "opentelemetry-instrumentation-genai-openai"),
@@ -54,5 +54,8 @@ def warn_once() -> None:
 def without_own_span(client: Any, options: Any) -> bool:
     """Prevent the SDK's own span for a call; return whether it would have sent `traceparent`."""
     setattr(options, names.SPAN_NAME.name, None)
-    settings: Any = getattr(client, names.OPEN_TELEMETRY.name, None)
-    return bool(value_of(lambda: settings["propagation"] and settings["traces"]["enabled"]))
+    match getattr(client, names.OPEN_TELEMETRY.name, None):
+        case {"propagation": True, "traces": {"enabled": True}}:
+            return True
+        case _:
+            return False
