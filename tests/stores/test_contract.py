@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import random
+import subprocess
+import sys
 from contextlib import closing
 from decimal import Decimal
+from pathlib import Path
 from typing import Final, get_args
 
 import msgspec
@@ -11,8 +15,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
+from tests.support.left_behind import leave_behind
+from tests.support.processes import ran
+from tests.wire import corpus
 
-from callspan import open_store
+from callspan import Settings, erase, open_store
 from callspan.records import (
     FORMAT,
     CallRecord,
@@ -32,7 +39,7 @@ from callspan.records import (
 )
 from callspan.stores import CallFilter, Grouping, Rejected, find_store
 
-from .conftest import START_NS, Delivery, Records, raw
+from .conftest import SECOND, START_NS, Delivery, Records, raw
 
 
 def bare(record: CallRecord | None) -> CallRecord:
@@ -89,6 +96,26 @@ def test_a_call_whose_contents_were_deleted_meanwhile_is_read_without_bodies(sto
     store.sink._database.run("DELETE FROM contents")  # type: ignore[attr-defined]
     found = store.read().call("c")
     assert (bytes(found.request.body), bytes(found.response.body)) == (b"", b"")
+
+
+def test_records_may_come_in_any_order_and_again(store: Delivery, records: Records) -> None:
+    written = [*records.every_kind(), records.session(version=2, end_ns=START_NS + SECOND, outcome="success")]
+    random.Random(7).shuffle(written)
+    found: list[object] = []
+    for _ in range(3):
+        store.write(*written)
+        reader = store.read()
+        inside = [*reader.timesteps("s1"), *reader.events("s1")]
+        found.append([*reader.calls(), *reader.sessions(), *inside, *reader.summary("model")])
+        store.sink.close()
+        store.sink.open()
+    assert found[0] == found[1] == found[2]
+    summary = store.read().session("s1")
+    assert summary is not None
+    assert (summary.session.name, summary.session.outcome, summary.session.metadata["seed"]) == (
+        "gridworld", "success", 7,
+    )  # fmt: skip
+    assert (summary.timesteps, summary.calls, summary.events) == (1, 1, 3)
 
 
 def test_unknown_values_stay_unknown(store: Delivery, records: Records) -> None:
@@ -188,6 +215,90 @@ def test_a_body_comes_back_as_it_was_spelled(store: Delivery, records: Records, 
     assert found is not None
     assert found.response is not None
     assert (bytes(found.request.body), bytes(found.response.body)) == (body, body)
+
+
+def test_recorded_requests_and_answers_come_back_byte_for_byte(store: Delivery, records: Records) -> None:
+    """For every recorded exchange of providers and frameworks."""
+    made = {}
+    for exchange in corpus.load():
+        request = b"" if exchange.request is None else bytes(raw(exchange.request))
+        answer = exchange.body.strip().encode() if is_json(exchange.body) else b""
+        record = records.call(
+            api=exchange.endpoint,
+            request=Request(body=msgspec.Raw(request)) if request else Request(),
+            response=Response(body=msgspec.Raw(answer)) if answer else None,
+        )
+        store.write(record)
+        made[record.call_id] = (request, answer)
+    found = {
+        one.call_id: (bytes(one.request.body), bytes(one.response.body) if one.response else b"")
+        for one in store.read().calls()
+    }
+    assert found == made
+    assert len(made) == len(corpus.load())
+
+
+def is_json(text: str) -> bool:
+    try:
+        msgspec.json.decode(text)
+    except (msgspec.DecodeError, UnicodeEncodeError):
+        return False
+    return True
+
+
+_KILLED: Final = """
+import os, runpy, signal, sys
+
+def kill(event, arguments):
+    if event == "open" and str(arguments[0]).endswith(".cursor") and arguments[2] & os.O_CREAT:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+sys.addaudithook(kill)
+runpy.run_module("callspan.cli", run_name="__main__")
+"""
+"""A command that is killed when it starts to write its cursor."""
+
+
+def test_a_kill_after_the_commit(url: str, tmp_path: Path, records: Records, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The next process delivers the batch again: stored records are unchanged, records erased meanwhile stay erased."""
+    spool = tmp_path / "spool"
+    monkeypatch.setenv("CALLSPAN_SPOOL_DIR", str(spool))
+    made = (*records.every_kind(), records.call(call_id="other", session_id="s2"), records.session("s2"))
+    segment = leave_behind(url, *made, settings=Settings(spool_dir=spool))
+    ran("-c", _KILLED, "--store", url, "ship", cwd=tmp_path, code=-9, CALLSPAN_SPOOL_DIR=str(spool))
+    assert segment.exists()
+    assert not list(spool.glob("*/*.cursor")), "nothing says that the store has it"
+    assert erase(url, sessions="s1").stores[0].calls == 1
+    with closing(open_store(url, deliver=True)) as reader:
+        assert not segment.exists()
+        assert [one.call_id for one in reader.calls()] == ["other"]
+        assert [one.session.session_id for one in reader.sessions()] == ["s2"]
+        assert [*reader.events("s1"), *reader.timesteps("s1")] == []
+
+
+_WRITER: Final = """
+import sys
+from tests.support.records import Delivery, Records
+
+url, number = sys.argv[1:]
+delivery, records = Delivery(url), Records()
+for index in range(20):
+    own = records.call(call_id=f"call-{number}-{index}", session_id=f"s{number}", answer=f"answer {number} {index}")
+    delivery.write(own, records.call(call_id=f"shared-{index}"), records.session("shared", version=index))
+delivery.close()
+"""
+
+
+def test_processes_that_write_at_once_lose_nothing_and_double_nothing(url: str) -> None:
+    root = Path(__file__).parents[2]
+    writers = [subprocess.Popen([sys.executable, "-c", _WRITER, url, str(number)], cwd=root) for number in range(3)]
+    assert [writer.wait(60) for writer in writers] == [0, 0, 0]
+    with closing(open_store(url)) as reader:
+        found = [one.call_id for one in reader.calls()]
+        session = reader.session("shared")
+    assert len(found) == len(set(found)) == 3 * 20 + 20
+    assert session is not None
+    assert session.session.seen_ns == 19
 
 
 def test_a_store_is_tried_out_and_nothing_stays(store: Delivery, records: Records) -> None:
