@@ -23,7 +23,7 @@ from callspan.delivery.store_sink import store_of
 from callspan.records import FORMAT, CallRecord, Cost, Request
 from callspan.stores import Rejected, Sink, StoreError, find_store
 
-from .conftest import SECOND, Deliver, Delivery, PostgresServer, Records, left, raw
+from .conftest import SECOND, Deliver, Delivery, PostgresServer, Records, left, raw, run
 
 
 @pytest.fixture
@@ -221,6 +221,14 @@ def test_writers_at_once_lose_nothing(postgres_url: str, deliver: Deliver, recor
         for call in calls:
             found = reader.call(call.call_id)
             assert (found.request.body, found.response) == (call.request.body, call.response)
+
+
+@pytest.mark.postgres
+def test_a_url_may_name_several_hosts(postgres_url: str, deliver: Deliver, records: Records) -> None:
+    """As those of clusters do: the first that can be reached is used."""
+    url = postgres_url.replace("@", "@127.0.0.1:1,")
+    deliver(url).write(records.call(call_id="c"))
+    assert [row["call_id"] for row in json.loads(run(url, "calls", "--json"))] == ["c"]
 
 
 @pytest.mark.postgres

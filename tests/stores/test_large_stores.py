@@ -131,8 +131,7 @@ def run(path: Path, *arguments: str) -> Cost:
     process.returncode = os.waitstatus_to_exitcode(status)
     # 1: nothing was found.
     assert process.returncode == 0 or (process.returncode == 1 and "--text" in arguments)
-    cost = Cost(used.ru_utime + used.ru_stime, int(Path(f"{path}.peak").read_text()) * 1024 / MB)
-    return cost
+    return Cost(used.ru_utime + used.ru_stime, int(Path(f"{path}.peak").read_text()) * 1024 / MB)
 
 
 @pytest.mark.parametrize(

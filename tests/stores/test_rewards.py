@@ -146,10 +146,15 @@ def test_lists_are_filtered_and_sorted_by_scores_and_show_them(judged: str) -> N
     assert re.search(r"feedback\n.*\+0\n", run(judged, "calls", "--objective", "feedback"))
 
 
-def test_pairs_are_ranked_by_an_objective(judged: str, tmp_path: Path) -> None:
-    target = tmp_path / "rows.jsonl"
-    run(judged, "export", "preferences", "-o", str(target), "--objective", "judge", "--margin", "0.5")
-    (pair,) = [json.loads(line) for line in target.read_text().splitlines()]
+def test_what_users_liked_is_exported_and_pairs_are_ranked_by_an_objective(judged: str, tmp_path: Path) -> None:
+    def exported(format_: str, *options: str) -> list[Any]:
+        run(judged, "export", format_, "-o", str(tmp_path / "rows.jsonl"), *options)
+        return [json.loads(line) for line in (tmp_path / "rows.jsonl").read_text().splitlines()]
+
+    liked = exported("openai", "--objective", "feedback", "--min-score", "1", "--metadata")
+    assert [row["messages"][-1]["content"] for row in liked] == ["East.", "Up."]
+    assert liked[0]["metadata"]["scores"] == {"judge": 0.8, "feedback": 1.0}
+    (pair,) = exported("preferences", "--objective", "judge", "--margin", "0.5")
     assert pair["preferred_output"][0]["content"] == "East."
 
 

@@ -100,12 +100,24 @@ def test_sent_equals_exported(url: str, record: Play, receiver: OtlpReceiver) ->
     assert {span.span_id for span in receiver.spans} == before
 
 
+@pytest.mark.parametrize(
+    ("settings", "environment"),
+    [
+        ({"content": "metadata"}, {"CALLSPAN_CONTENT": "metadata"}),
+        ({"content": "off"}, {"CALLSPAN_CONTENT": "off"}),
+        ({"content_on_spans": False}, {"OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT": "event_only"}),
+        ({"vocabularies": "gen_ai"}, {"CALLSPAN_VOCABULARIES": "gen_ai"}),
+        ({"trace_per": "timestep"}, {}),
+    ],
+    ids=str,
+)
 def test_the_settings_of_the_environment_say_what_spans_show(
-    url: str, record: Play, receiver: OtlpReceiver, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    seen = record(support_desk, loose, content="metadata", vocabularies="gen_ai", trace_per="timestep")
-    monkeypatch.setenv("CALLSPAN_CONTENT", "metadata")
-    monkeypatch.setenv("CALLSPAN_VOCABULARIES", "gen_ai")
+    settings: dict[str, Any], environment: dict[str, str], url: str, record: Play, receiver: OtlpReceiver,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    seen = record(support_desk, loose, **settings)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
     assert send(url, receiver).code == 0
     assert compared(received(receiver)) == compared(map(sent, seen.spans))
 
