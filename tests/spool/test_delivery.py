@@ -176,8 +176,11 @@ def test_a_store_of_another_format_harms_no_other_and_gets_its_records_once_it_w
     before = path.read_bytes()
     assert not record(f"{refused},{healthy}")
     assert len(in_process("--store", healthy, "calls", "--json").json) == 1
-    assert len([line for line in caplog.messages if f"{path} has another layout; load it into" in line]) == 1
+    sentence = f"{path} has another layout; load it into a new file: callspan import {path} --into "
+    assert len([line for line in caplog.messages if sentence in line]) == 1
     assert [in_process("--store", refused, command).code for command in ("ship", "calls")] == [1, 1]
+    found = in_process("--store", refused, "doctor", "--json").json["checks"]
+    assert [check["detail"].startswith(sentence) for check in found if check["state"] == "failed"] == [True]
     assert path.read_bytes() == before
     path.rename(tmp_path / "away")
     assert len(in_process("--store", refused, "calls", "--json").json) == 1
