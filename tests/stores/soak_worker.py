@@ -1,6 +1,6 @@
-"""A worker of the soak: makes calls in sessions and notes each one that has returned.
+"""A worker of the soak and of the chaos: makes calls in sessions and notes each one that has returned.
 
-Run as a script: soak_worker.py STORES SPOOL PROVIDER NOTES NAME. SIGUSR1 reloads, SIGTERM ends it.
+Run as a script: soak_worker.py soak|chaos STORES SPOOL PROVIDER NOTES NAME. SIGUSR1 reloads, SIGTERM ends it.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ import os
 import signal
 import sys
 import time
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -17,18 +18,19 @@ import openai
 
 import callspan
 
-CAP = 700_000
-"""Size limit of the spool, which is reached in each outage."""
-PAUSE_S = 0.11
-"""Pause between two calls, to leave the machine to others."""
+CAPS = {"soak": 700_000, "chaos": 1 << 30}
+"""Size limits of the spool, which a soak reaches in each outage."""
+PAUSES_S = {"soak": 0.11, "chaos": 0.0}
+"""Pauses between two calls; those of the soak leave the machine to others."""
+READ_EVERY_S = 30.0
 FILLING = "filling " * 400
 
 
 class Worker:
     """The clients, the settings and the notes of one worker."""
 
-    def __init__(self, stores: str, spool: str, provider: str, notes: Path, name: str) -> None:
-        self.stores, self.spool = stores, spool
+    def __init__(self, mode: str, stores: str, spool: str, provider: str, notes: Path, name: str) -> None:
+        self.mode, self.stores, self.spool = mode, stores, spool
         self.name = f"{name}-{os.getpid()}"
         self.openai = openai.OpenAI(base_url=f"{provider}/v1", api_key="k", max_retries=0)
         self.anthropic = anthropic.Anthropic(base_url=provider, api_key="k", max_retries=0)
@@ -41,16 +43,24 @@ class Worker:
         self._file = os.open(notes / self.name, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
 
     def instrument(self) -> None:
-        callspan.instrument(stores=self.stores, spool_dir=self.spool, spool_max_bytes=CAP, flush_on_sigterm=False)
+        cap = CAPS[self.mode]
+        callspan.instrument(stores=self.stores, spool_dir=self.spool, spool_max_bytes=cap, flush_on_sigterm=False)
 
     def work(self) -> None:
-        """Play sessions until the end; close the stores and open them again when told to reload."""
+        """Play sessions until the end and read at times; close the stores and open them again when told to reload."""
+        read_at = time.monotonic()
         while signal.SIGTERM not in self.signals:
             self.episode()
+            if self.mode == "chaos":
+                self.background()
             if signal.SIGUSR1 in self.signals:
                 self.signals.remove(signal.SIGUSR1)
                 callspan.uninstrument()
                 self.instrument()
+            if time.monotonic() >= read_at:
+                read_at = time.monotonic() + READ_EVERY_S
+                with closing(callspan.open_store(self.stores.split(",")[0])) as reader:
+                    next(iter(reader.calls()), None)
 
     def episode(self) -> None:
         """Play one session of a few steps."""
@@ -59,7 +69,7 @@ class Worker:
             for _ in range(4):
                 with callspan.timestep():
                     self.call()
-                time.sleep(PAUSE_S)
+                time.sleep(PAUSES_S[self.mode])
         self.note("session", key, begun_ns)
 
     def call(self) -> None:
@@ -76,6 +86,14 @@ class Worker:
                 list(answer)
         self.note("call", key, begun_ns)
 
+    def background(self) -> None:
+        key, begun_ns = self.key(), time.time_ns()
+        with callspan.metadata(run_id=key):
+            answer = self.openai.responses.create(model="m", input=f"{key} {FILLING}", background=True)
+        while answer.status not in ("completed", "failed"):
+            answer = self.openai.responses.retrieve(answer.id)
+        self.note("call", key, begun_ns)
+
     def key(self) -> str:
         self._count += 1
         return f"{self.name}-{self._count}"
@@ -86,5 +104,5 @@ class Worker:
 
 
 if __name__ == "__main__":
-    stores, spool, provider, notes, name = sys.argv[1:]
-    Worker(stores, spool, provider, Path(notes), name).work()
+    mode, stores, spool, provider, notes, name = sys.argv[1:]
+    Worker(mode, stores, spool, provider, Path(notes), name).work()

@@ -1,7 +1,8 @@
 """Stores that fail under load: no record is lost, doubled or wrong unless it is counted, other stores are not affected.
 
 Outages of Postgres, each by itself; and the soak: a service with two workers and two stores under kills, reloads,
-locks, outages and the cap of the spool, with commands and readers beside it.
+locks, outages and the cap of the spool, with commands and readers beside it. The chaos: calls and background responses
+as fast as possible, by workers that are repeatedly killed.
 """
 
 from __future__ import annotations
@@ -179,6 +180,7 @@ SLOPE_MIB: Final = 2.5
 """Maximum growth of memory per minute. Caches are still filling, such as that of spans with 4,096 calls."""
 ALLOCATOR: Final = {"MALLOC_ARENA_MAX": "1", "MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}
 """Returns freed memory to the system. Otherwise the slope would be that of glibc's heap per thread."""
+CALLS: Final = 5000
 IN_FLIGHT: Final = 40
 """Records of a segment that a kill may leave counted as lost for the failing store, although delivered."""
 COMMANDS: Final = ("doctor", "delete --older-than 30d --yes", "calls --limit 5", "stats", "sessions --limit 5")
@@ -194,8 +196,8 @@ class Noted(NamedTuple):
 class Service:
     """Two workers, their provider and their notes."""
 
-    def __init__(self, place: Path, stores: list[str]) -> None:
-        self.place, self.stores = place, stores
+    def __init__(self, mode: str, place: Path, stores: list[str]) -> None:
+        self.mode, self.place, self.stores = mode, place, stores
         self.spool, self.notes = place / "spool", place / "notes"
         self.notes.mkdir()
         self.log = (place / "log").open("wb")
@@ -206,7 +208,7 @@ class Service:
 
     def _start(self, name: str) -> subprocess.Popen[bytes]:
         script = str(Path(__file__).with_name("soak_worker.py"))
-        arguments = [",".join(self.stores), str(self.spool), self.provider.url, str(self.notes), name]
+        arguments = [self.mode, ",".join(self.stores), str(self.spool), self.provider.url, str(self.notes), name]
         program = [sys.executable, "-W", "ignore", script, *arguments]
         environment = os.environ | ALLOCATOR
         worker = subprocess.Popen(program, stdout=subprocess.DEVNULL, stderr=self.log, env=environment)
@@ -385,7 +387,7 @@ def test_a_soak_loses_only_what_is_counted(postgres_server: PostgresServer, post
     """While Postgres is unavailable the spool reaches its cap: only its records go, each counted with its own time."""
     proxy = TcpProxy(postgres_server.port)
     postgres = postgres_url.replace(f":{postgres_server.port}", f":{proxy.port}")
-    service = Service(tmp_path, [f"sqlite:///{tmp_path}/calls.db", postgres])
+    service = Service("soak", tmp_path, [f"sqlite:///{tmp_path}/calls.db", postgres])
     until(lambda: bool(service.noted("session")), 120)
     faults = Faults(service, proxy, postgres_server)
     faults.run(60 * MINUTES)
@@ -403,3 +405,23 @@ def test_a_soak_loses_only_what_is_counted(postgres_server: PostgresServer, post
         assert noted.begun_ns <= down.last_ns
     assert slope <= SLOPE_MIB
     proxy.close()
+
+
+@pytest.mark.timeout(1800)
+def test_workers_that_are_killed_again_and_again_lose_and_double_nothing(tmp_path: Path) -> None:
+    url, made, chance = f"sqlite:///{tmp_path}/calls.db", 0, random.Random(5)
+    service = Service("chaos", tmp_path, [url])
+    while made < CALLS:
+        # By calls, because on a busy machine a worker might be killed before it has done anything.
+        at_least = made + chance.randint(30, 200)
+        until(lambda at_least=at_least: len(service.noted("call")) >= at_least, 300)
+        made = len(service.noted("call"))
+        service.kill(chance.choice("ab"))
+        service.command("calls", "--limit", "5")
+        with contextlib.closing(open_store(url)) as reader:
+            assert next(iter(reader.calls()), None) is not None
+    service.end()
+    found = account(service, url, service.losses())
+    print(f"| {made} calls, {service.kills} kills |")
+    assert (found.missing, found.lost) == ([], 0)
+    assert not service.losses()
