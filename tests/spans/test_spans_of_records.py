@@ -48,7 +48,7 @@ def test_a_span_is_a_function_of_its_record(provider: ScriptedProvider, program:
 
 
 AGENTS = Path(__file__).with_name("agents.yaml")
-"""Spans and records of agents; null and # are times, places in code and ids, which differ from run to run.
+"""Spans and records of agents; null are times and places in code, #1 and so on ids, which differ from run to run.
 
 Where they are to change: `AGENTS.write_text(as_text(found))`, and read the difference.
 """
@@ -57,25 +57,28 @@ OF_THE_PROCESS = ("schema_version", "service", "host", "pid")
 IDS = re.compile(r"[0-9a-f]{8}-[0-9a-f-]{27}|[0-9a-f]{32}|[0-9a-f]{16}|chatcmpl-\w+")
 
 
-def stable(value: Any) -> Any:
+def stable(value: Any, ids: dict[str, str]) -> Any:
+    """Each id by its number among those that were met so far."""
     if isinstance(value, Mapping):
         known = {name: one for name, one in value.items() if name not in OF_THE_PROCESS}
-        return {name: None if VARYING.search(name) else stable(one) for name, one in known.items()}
+        return {name: None if VARYING.search(name) else stable(one, ids) for name, one in known.items()}
     if isinstance(value, list | tuple):
-        return [stable(one) for one in value]
-    return IDS.sub("#", value) if isinstance(value, str) else value
+        return [stable(one, ids) for one in value]
+    if isinstance(value, str):
+        return IDS.sub(lambda found: ids.setdefault(found[0], f"#{len(ids) + 1}"), value)
+    return value
 
 
-def shown(spans: list[Any]) -> Iterator[dict[str, Any]]:
+def shown(spans: list[Any], ids: dict[str, str]) -> Iterator[dict[str, Any]]:
     names = {(span.context.trace_id, span.context.span_id): span.name for span in spans}
-    for span in spans:
+    for span in (one for one in spans if not one.name.startswith("chat")):
         yield {
             "name": span.name,
             "parent": names[span.parent.trace_id, span.parent.span_id] if span.parent else None,
             "kind": span.kind.name,
             "status": [span.status.status_code.name, span.status.description],
-            "attributes": stable(span.attributes),
-            "events": [[event.name, stable(event.attributes)] for event in span.events],
+            "attributes": stable(span.attributes, ids),
+            "events": [[event.name, stable(event.attributes, ids)] for event in span.events],
         }
 
 
@@ -91,8 +94,8 @@ def test_agents_have_exactly_these_spans_and_records(provider: ScriptedProvider)
         run_all()
         robot(provider)
     records = [json.loads(encode(record)) for record in seen.everything if not isinstance(record, CallRecord)]
-    spans = [span for span in shown(seen.spans) if not span["name"].startswith("chat")]
-    assert [*spans, *stable(records)] == list(yaml.safe_load_all(AGENTS.read_text()))
+    ids: dict[str, str] = {}
+    assert [*shown(seen.spans, ids), *stable(records, ids)] == list(yaml.safe_load_all(AGENTS.read_text()))
 
 
 @pytest.mark.parametrize("program", [support_desk, demo])
