@@ -433,7 +433,7 @@ VICTIM = """
 import os, signal, sys
 import callspan
 callspan.instrument(stores=sys.argv[1])
-with callspan.session("doomed", session_id="doomed") as own:
+with callspan.session("doomed", session_id="doomed", metadata={"seed": 7}) as own:
     for index in range(3):
         with own.timestep() as step:
             with callspan.record_call(provider="mine"):
@@ -452,10 +452,12 @@ def test_a_killed_process_leaves_everything_so_far_and_the_session_interrupted(t
     with closing(callspan.open_store(store, deliver=True)) as reader:
         summary = reader.session("doomed")
         assert (summary.session.outcome, summary.session.end_ns) == ("interrupted", None)
+        assert summary.session.metadata == {"seed": 7}
         assert (summary.timesteps, summary.calls, summary.reward) == (3, 3, 2.0)
         steps = list(reader.timesteps("doomed"))
         *_, action, dig = map(msgspec.structs.asdict, reader.events("doomed"))
-    assert [(step.outcome, step.metadata["at"]) for step in steps] == [("success", 0), ("success", 1), (None, 2)]
+    assert [(step.index, step.outcome) for step in steps] == [(0, "success"), (1, "success"), (2, None)]
+    assert [step.metadata for step in steps] == [{"at": 0}, {"at": 1}, {"at": 2}]
     assert (action["event_type"], action["data"]) == ("action", 2)
     assert (dig["event_type"], dig["name"], dig["data"]) == ("tool_start", "dig", {"arguments": {"depth": 9}})
 

@@ -145,13 +145,27 @@ def test_an_invalid_carrier_and_an_empty_id_make_a_new_session(seen: Seen, odd: 
 # Without `instrument()`
 
 
+def a_session() -> None:
+    with callspan.session("s") as session, session.timestep() as step:
+        step.action(1)
+
+
+def a_decorated_tool() -> None:
+    assert callspan.tool(lambda: 1)() == 1
+
+
+def a_recorded_call() -> None:
+    with callspan.record_call(provider="p") as call:
+        call.response({})
+
+
 USES: list[Callable[[], object]] = [
-    lambda: once(callspan.session("s")),
+    a_session,
     lambda: once(callspan.timestep("t")),
     lambda: once(callspan.tool("t")),
-    callspan.tool(lambda: 1),
+    a_decorated_tool,
     lambda: callspan.reward(1.0, session_id="s"),
-    lambda: once(callspan.record_call(provider="p")),
+    a_recorded_call,
 ]
 
 
