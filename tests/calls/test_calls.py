@@ -243,9 +243,14 @@ async def test_uninstrumenting_before_a_stream_is_read_lets_it_end(mode: Mode) -
     assert record.stream.end == "complete", "it was observed from before"
 
 
+def of_callspan() -> set[threading.Thread]:
+    """The threads of callspan."""
+    return {thread for thread in threading.enumerate() if thread.name.startswith("callspan-")}
+
+
 def open_below(place: Path) -> list[str]:
-    """The threads of stores below a directory, and the open files there."""
-    found = [thread.name for thread in threading.enumerate()]
+    """The open files below a directory."""
+    found = []
     for link in Path("/proc/self/fd").iterdir():
         with suppress(OSError):
             found.append(str(link.readlink()))
@@ -256,9 +261,10 @@ def open_below(place: Path) -> list[str]:
 @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="counts the files of a process")
 def test_nothing_stays_open_after_calls_that_were_running_have_ended(
     provider: ScriptedProvider, client: openai.OpenAI, store: str, tmp_path: Path, reading: Read,
-    caplog: pytest.LogCaptureFixture,
+    unwarned: None, caplog: pytest.LogCaptureFixture,
 ) -> None:  # fmt: skip
     """Three threads call all the time, while callspan is switched on and off."""
+    before_all = of_callspan()
     provider.reply(text="a b c", delay_s=0.01, repeat=True)
     cycles, over, surely = scaled(20, 100), threading.Event(), set[str | None]()
     inside: object = None
@@ -286,7 +292,7 @@ def test_nothing_stays_open_after_calls_that_were_running_have_ended(
     assert [one.exception() for one in calling] == [None] * 3
     # The end of a call may have come as the stores closed: it would be delivered a second later.
     handle.force_flush()
-    until(lambda: not open_below(tmp_path))
+    until(lambda: not open_below(tmp_path) and not of_callspan() - before_all, 15)
     calls = list(reading(store).calls())
     models = [call.request.model for call in calls]
     assert len(calls) > cycles / 4

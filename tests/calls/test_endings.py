@@ -59,11 +59,15 @@ async def closed_after_the_last_event(wire: Wire) -> None:
 
 
 async def closed_by_an_error_of_the_application(wire: Wire) -> None:
+    problem = KeyError("of the application")
     stream = await wire.stream()
-    with contextlib.suppress(KeyError):
+    try:
         async with wire.mode.entered(stream):
             await wire.next(stream)
-            raise KeyError("of the application")
+            raise problem
+    except KeyError as error:
+        raised = error
+    assert raised is problem
 
 
 async def dropped_by_an_error_of_the_application(wire: Wire) -> None:

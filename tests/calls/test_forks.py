@@ -36,6 +36,13 @@ pytestmark = pytest.mark.usefixtures("no_settings")
 forks = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of Python, as this process has threads
 
 
+def ends_in_time() -> bool:
+    """Have a process ended that hangs, as with a lock that another thread of its parent holds."""
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    signal.alarm(30)
+    return True
+
+
 @forks
 def test_a_child_forked_while_a_lock_was_held_records_its_calls(
     provider: ScriptedProvider, instrumented: Instrument, reading: Read, store: str
@@ -59,8 +66,7 @@ def test_a_child_forked_while_a_lock_was_held_records_its_calls(
     changing.start()
     held.wait()
     try:
-        # It is ended if it waits for the lock that another thread of its parent holds.
-        in_child(lambda: signal.alarm(30) == 0 and ask("child"))
+        in_child(lambda: ends_in_time() and ask("child"))
     finally:
         release.set()
         changing.join()
@@ -128,13 +134,16 @@ if sys.argv[1] == "fork" and os.fork() == 0:
     sys.exit(0)
 if sys.argv[1] == "fork":
     os.wait()
+if sys.argv[1] == "raise":
+    raise RuntimeError("the application's own")
 """
 
 
 @pytest.mark.skipif(sys.version_info[:3] == (3, 13, 0), reason="CPython 3.13.0 crashes here without callspan, too")
-@pytest.mark.parametrize("ending", ["return", "fork"])
+@pytest.mark.parametrize("ending", ["return", "raise", "fork"])
 def test_a_stream_half_read_at_exit_is_one_cancelled_call(ending: str, tmp_path: Path) -> None:
-    ran("-c", PROGRAM, ending, cwd=tmp_path)
+    done = ran("-c", PROGRAM, ending, cwd=tmp_path, code=1 if ending == "raise" else 0)
+    assert ("RuntimeError" in done.stderr) == (ending == "raise"), done.stderr
     with closing(callspan.open_store(f"sqlite:///{tmp_path / 'calls.db'}")) as store:
         (call,) = store.calls()
     assert call.outcome == "cancelled"

@@ -236,6 +236,7 @@ def test_the_warning_names_old_and_new_and_no_secret(caplog: pytest.LogCaptureFi
     [
         ({"sdks": "opanai"}, "^sdks='opanai': use some of openai, anthropic"),
         ({"sdks": ["openai", "cohere"]}, "^sdks='cohere'"),
+        ({"sdks": 3}, "^sdks=3"),
         ({"sdks": [None]}, "^sdks=None"),
         ({"redact": "x"}, "^redact='x': use a function"),
         ({"redact": True}, "^redact=True"),
@@ -247,6 +248,7 @@ def test_the_warning_names_old_and_new_and_no_secret(caplog: pytest.LogCaptureFi
         ({"stores": "postgresql://u:word-8[@h/db"}, r"^stores: .*\[ as %5B"),
         *(({"stores": f"postgresql://u:word-8{end}@127.0.0.1:9/db"}, "% as %25") for end in ("%zz", "%", "%00x", "%2")),
         ({"stores": "jsonl:///a.jsonl?max_bytes=big"}, "^stores: .*max_bytes$"),
+        ({"otlp": 5}, "^otlp: "),
         ({"otlp": "http://u:pass/word-8@h"}, "^otlp: "),
         ({"prices": "none.json"}, "^prices: .*none.json"),
     ],
@@ -368,7 +370,7 @@ def test_a_record_for_stores_to_which_another_thread_adds_one_leaves_no_thread_b
     sys.setprofile(add)
     record("late")
     sys.setprofile(None)
-    until(lambda: not any(first in thread.name for thread in threading.enumerate()))
+    until(lambda: not any(first in thread.name for thread in threading.enumerate()), 10)
     assert stored(first) == {"before", "late"}
 
 

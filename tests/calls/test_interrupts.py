@@ -196,6 +196,8 @@ def faults_of(use: Callable[[Clients], None], clients: Clients, at: int, number:
         # A use may execute fewer lines than the one that counted them. What is raised in a finalizer reaches nobody.
         if lines.count == at and raised is not KINDS[number] and not lost:
             yield f"the application got {raised}"
+        if lines.count < 0.9 * at:
+            yield f"only {lines.count} lines ran"
         least = 1 if use is recorded and raised is None else sent
         if not least <= len(calls) <= 1:
             yield f"{len(calls)} records of {least} calls"
