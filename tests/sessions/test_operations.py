@@ -13,8 +13,8 @@ from opentelemetry.trace import StatusCode
 from tests.sessions.conftest import Seen
 
 import callspan
-from callspan import current_session, current_timestep, guardrail, handoff, invoke_agent, session, tool
-from callspan.records import EventRecord
+from callspan import current_session, current_timestep, guardrail, handoff, invoke_agent, reward, session, tool
+from callspan.records import EventRecord, RewardRecord
 from callspan.testing import Captured, ScriptedProvider, capture
 
 
@@ -34,10 +34,14 @@ def test_an_operation_that_fails_is_a_failed_span_and_the_exception_passes(seen:
     assert failed == ["a", "b"]
 
 
-def test_a_handoff_returns_the_id_of_its_event(seen: Seen) -> None:
-    with session("s"):
-        name = handoff("billing")
+def test_a_handoff_and_a_reward_return_the_id_of_their_record(seen: Seen) -> None:
+    """Also a reward that comes after the end: its span has the id."""
+    with session("s") as own:
+        name, given = handoff("billing"), reward(1.0)
+    late = reward(0.5, session_id=own.id, objective="novelty")
     assert [one.event_id for one in seen.of(EventRecord)] == [name]
+    assert [one.reward_id for one in seen.of(RewardRecord)] == [given, late]
+    assert seen.the("evaluation novelty").attributes["callspan.reward.id"] == late
 
 
 def test_decorated_functions_record_arguments_and_results(seen: Seen) -> None:
