@@ -14,11 +14,14 @@ from typing import Any
 import openai
 import pytest
 import wrapt
+from opentelemetry import trace
 from opentelemetry.instrumentation.utils import suppress_instrumentation
 from tests.calls import transports
-from tests.support.calls import Wire, ask, caught, client_of, text_of, the_call
+from tests.support import sdks
+from tests.support.calls import MESSAGE, Wire, ask, caught, client_of, text_of, the_call
 from tests.support.mode import Mode
 from tests.support.scale import scaled
+from tests.support.telemetry import kept_spans
 
 import callspan
 from callspan.records import Record
@@ -420,3 +423,21 @@ async def test_a_stream_whose_reader_another_library_has_replaced_is_recorded(
         assert "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices) == "I am well."
     call = the_call(seen)
     assert (call.outcome, call.text, call.usage is not None) == ("success", "I am well.", hides)
+
+
+@pytest.mark.parametrize("how", ["plain", "stream", "helper"])
+async def test_there_is_one_span_per_call_and_it_is_callspans(
+    how: str, mode: Mode, seen: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The SDK's own would go to the global provider; ours have a provider of their own here."""
+    sdks.needs("anthropic", "1.14", "tracing of its own")
+    provider, exporter = kept_spans()
+    monkeypatch.setattr(trace, "_TRACER_PROVIDER", provider)
+    messages = mode.anthropic().messages
+    if how == "helper":
+        async with mode.entered(messages.stream(**MESSAGE)) as stream:
+            await mode.wait(stream.until_done())
+    else:
+        await mode.whole(messages.create(**MESSAGE, stream=how == "stream"))
+    the_call(seen)
+    assert exporter.get_finished_spans() == ()
