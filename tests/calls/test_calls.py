@@ -384,6 +384,18 @@ async def test_what_follows_a_call_is_no_earlier_than_its_end(
     assert action.time_ns >= record.timing.start_ns + (record.timing.duration_ns or 0)
 
 
+async def test_a_clock_before_1970_costs_neither_the_call_nor_its_record(
+    wire: Wire, seen: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in a test that freezes the time in 1969."""
+    began_ns = -18_489_600_000_000_000
+    monkeypatch.setattr(time, "time_ns", lambda: began_ns)
+    with callspan.session("s") as session, session.timestep():
+        await wire.ask()
+    (record,) = seen.records
+    assert (record.timing.start_ns, record.place.session_id) == (began_ns, session.id)
+
+
 def test_a_flush_ends_where_a_test_freezes_the_clock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As freezegun does, a store refuses, and the flush ends after its time as ever."""
     handle = callspan.instrument(stores=f"unix://{tmp_path}/nobody.sock")

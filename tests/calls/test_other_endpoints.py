@@ -56,9 +56,15 @@ async def called(mode: Mode, path: str, retries: int = 0, **options: Any) -> Any
 
 @pytest.mark.parametrize("path", ENDPOINTS)
 async def test_each_endpoint_is_a_call_with_its_prompt_and_answer(path: str, mode: Mode, seen: Captured) -> None:
+    api, operation, request = ENDPOINTS[path]
     await called(mode, path)
     record = the_call(seen)
-    assert (record.api, record.operation, record.outcome) == (*ENDPOINTS[path][:2], "success")
+    assert (record.api, record.operation, record.outcome, record.error) == (api, operation, "success", None)
+    (span,) = seen.spans
+    assert span.name == (f"{operation} m" if "model" in request else operation)
+    assert (span.attributes or {})["gen_ai.operation.name"] == operation
+    assert (record.usage is not None) <= (api != "moderations")
+    assert ("gen_ai.usage.input_tokens" in (span.attributes or {})) <= (api != "moderations")
     assert conversation_of(record).input[0].text == PROMPT
     assert conversation_of(record).output[0].text is not None
 
