@@ -20,15 +20,15 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
-from tests.support.records import keep
+from tests.support.records import keep, session
 from tests.support.scale import scaled
 
 from callspan import open_store
 from callspan.comparison.intervals import of_mean, of_means, of_shares, wilson
-from callspan.records import CallRecord, Cost, Place, Record, Request, Response, Timing, Usage
+from callspan.records import CallRecord, Cost, Place, Record, Request, Response, RewardRecord, Timing, Usage
 from callspan.stores import CallFilter, Reader, Summary, find_store
 
-from .conftest import SECOND, START_NS, Delivery, Records, event, reward, run
+from .conftest import SECOND, START_NS, Delivery, Records, event, reward, run, step
 
 Made = list[dict[str, Any]]
 
@@ -233,16 +233,38 @@ CALLS = st.builds(
     outcome=st.sampled_from(["in_progress", "success", "success", "error", "timeout", "cancelled"]),
     retries=st.none() | st.integers(0, 3),
 )
+REWARDS = st.builds(
+    RewardRecord, reward_id=st.just(""), session_id=st.sampled_from("ab"), event_id=st.sampled_from([None, "e"]),
+    scope=st.sampled_from(["session", "event", "call"]), objective=st.sampled_from(["reward", "reward", "style"]),
+    value=st.sampled_from([None, -1.0, 0.0, 0.1, 0.25, 1e9]), time_ns=st.integers(START_NS, START_NS + 2),
+)  # fmt: skip
 
 
 @settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(drawn=st.lists(CALLS, min_size=1, max_size=9))
-def test_every_store_sums_as_the_definition_does(store: Delivery, tmp_path: Path, drawn: list[CallRecord]) -> None:
+@given(drawn=st.lists(CALLS, min_size=1, max_size=9), has_session=st.booleans(), rewards=st.lists(REWARDS, max_size=5))
+def test_every_store_sums_as_the_definition_does(
+    store: Delivery, tmp_path: Path, drawn: list[CallRecord], has_session: bool, rewards: list[RewardRecord]
+) -> None:
     """The definition: the SQL of SQLite over these records alone. Earlier versions of calls come before and after."""
     of = f"{next(EXAMPLES)}-"
-    calls = [replace(one, call_id=f"{of}{at}", provider=f"{of}{one.provider}") for at, one in enumerate(drawn)]
+    calls = [
+        replace(
+            one,
+            call_id=f"{of}{at}",
+            provider=f"{of}{one.provider}",
+            place=Place(session_id=one.place.session_id and of + one.place.session_id),
+        )
+        for at, one in enumerate(drawn)
+    ]
     older = [replace(one, part="started", outcome="in_progress") for one in calls[:3]]
-    store.write(*older, *calls, *older)
+    within: list[Record] = [session(f"{of}a", end_ns=START_NS + SECOND)] if has_session else []
+    within += [step(f"{of}t{at}", session_id=f"{of}a", index=at, end_ns=end) for at, end in ((0, None), (1, START_NS))]
+    within += [event(f"{of}e", session_id=f"{of}a", event_type="tool", reward=0.25)]
+    within += [
+        replace(one, reward_id=f"{of}r{at}", session_id=of + one.session_id, event_id=one.event_id and f"{of}e")
+        for at, one in enumerate(rewards)
+    ]
+    store.write(*older, *calls, *within, *older)
     with closing(open_store(store.url)) as reader:
         for provider, since_ns in ((f"{of}{one}", since) for one in "pq" for since in (None, START_NS + DAY)):
             chosen = [one for one in calls if one.provider == provider and one.timing.start_ns >= (since_ns or 0)]
@@ -252,6 +274,9 @@ def test_every_store_sums_as_the_definition_does(store: Delivery, tmp_path: Path
                     for latencies in (True, False):
                         answer = map(rounded, reader.summary(by, which, latencies=latencies))
                         assert [*answer] == [*map(rounded, definition.summary(by, latencies=latencies))], (by, which)
+        with defined(tmp_path, [*calls, *within]) as definition:
+            for summary in definition.sessions():
+                assert reader.session(summary.session.session_id) == summary
 
 
 @contextmanager
