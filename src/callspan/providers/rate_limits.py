@@ -25,6 +25,7 @@ _AZURE: Final = ("x-ratelimit-renewalperiod-requests", "x-ratelimit-renewalperio
 
 _MAX_COUNT_LENGTH: Final = 19
 _ABSENT: Final = (None, False)
+_FRACTION: Final = re.compile(r"\.(\d+)")
 _NUMBER: Final = re.compile(r"[0-9]{1,18}(\.[0-9]*)?")
 _GO_DURATION: Final = re.compile(r"([0-9]{1,15}(?:\.[0-9]*)?)(ns|us|µs|ms|s|m|h|d)")
 _MAX_KNOWN: Final = 256
@@ -181,8 +182,10 @@ def _duration(value: str) -> float | None:
 
 def _stamp(value: str) -> float | None:
     """Return the Unix time of an RFC 3339 time."""
+    # Python 3.10 reads only fractions of three or six digits.
+    value = _FRACTION.sub(lambda found: f".{found[1]:0<6.6}", value.replace("Z", "+00:00"))
     try:
-        moment = datetime.fromisoformat(value.replace("Z", "+00:00"))
+        moment = datetime.fromisoformat(value)
     except ValueError:
         return None
     return _unix_s(moment)
