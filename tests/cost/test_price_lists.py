@@ -130,8 +130,8 @@ def test_a_batch_is_priced_as_one_and_where_the_list_has_no_such_price_half_is_a
     assert cost("claude-sonnet-4-5", "anthropic", "gateway.example", tier="batch") == (Decimal("0.225"), True)
     long_ago = Timing(start_ns=1_700_000_000_000_000_000)
     assert cost("claude-sonnet-4-20250514", "anthropic", anthropic, timing=long_ago) == (Decimal("0.225"), True)
-    whole = cost("davinci-002", "openai", "api.openai.com", batch_id=None)
-    assert cost("davinci-002", "openai", "api.openai.com") == (whole[0] / 2, True)
+    whole = cost("gpt-3.5-turbo-instruct", "openai", "api.openai.com", batch_id=None)
+    assert cost("gpt-3.5-turbo-instruct", "openai", "api.openai.com") == (whole[0] / 2, True)
 
 
 _NAMES = {"web_search_requests": "web_searches"}
