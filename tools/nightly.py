@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tests.nightly import FILES
+from tools import environments
 
 ROOT = Path(__file__).resolve().parent.parent
 LOGS = ROOT / ".cache" / "nightly"
@@ -36,6 +37,8 @@ def steps() -> Iterator[tuple[str, list[str]]]:
         "methods of the newest SDKs",
         [".venv-sdks/newest/bin/python", *PYTEST, "0", "tests/docs/test_coverage.py"],
     )
+    oldest = environments.interpreter("sdks/oldest-python")
+    yield "make test, oldest Python", ["make", "test", f"PYTHON={oldest}", "VENV=.venv-sdks/make-test"]
     yield "samples of make test, whole", [python, *PYTEST, "3", "-m", QUICK, *sampled()]
     yield "Postgres and ClickHouse", [python, *PYTEST, "2", "-m", "(postgres or clickhouse) and not nightly"]
     for file, processes in FILES.items():
