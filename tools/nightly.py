@@ -60,8 +60,9 @@ def sampled() -> list[str]:
 
 def run(name: str, command: list[str]) -> bool:
     """Run one step, print its result with the last line of its output, and return whether it passed."""
-    # With each pair of SDKs, tests use the samples of `make test`.
-    environment = {**os.environ, "CALLSPAN_SCALE": "sampled" if name.startswith("SDKs") else "full"}
+    # With each pair of SDKs and the oldest Python, tests use the samples of `make test`.
+    is_sampled = name.startswith(("SDKs", "make test"))
+    environment = {**os.environ, "CALLSPAN_SCALE": "sampled" if is_sampled else "full"}
     log = LOGS / f"{name.replace('/', '-').replace(' ', '-')}.log"
     began = time.monotonic()
     with log.open("w") as output:
