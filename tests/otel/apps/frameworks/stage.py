@@ -14,6 +14,7 @@ import json
 import logging
 import os
 import sys
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
@@ -142,10 +143,14 @@ def play(makers: Mapping[str, Callable[..., Any]], scenes: Mapping[str, Scene]) 
         outcomes[call.call_id] = call.outcome
 
     def settle() -> None:
-        """Wait for the ends of streams that were left."""
-        gc.collect()
-        if handle is not None:
-            handle.force_flush()
+        """Wait for the ends of streams that were left: threads of litellm refer to them for a moment."""
+        deadline = time.monotonic() + 10
+        is_open = True
+        while is_open and time.monotonic() < deadline:
+            gc.collect()
+            if handle is not None:
+                handle.force_flush()
+            is_open = "in_progress" in outcomes.values()
 
     callspan.add_callback("after_record", ended, kinds=["call"])
     handle = callspan.instrument(stores=()) if sys.argv[-1] == "on" else None
