@@ -39,7 +39,7 @@ oldest: $(STAMP)-dev  ## The capture tests on the oldest supported SDKs and Open
 postgres: $(STAMP)-dev  ## The tests that need a Postgres server: initdb on the PATH
 	$(PYTEST) -n 2 -m "postgres and not nightly"
 
-nightly: $(STAMP)-all  ## Everything there is, for hours
+nightly: $(STAMP)-all  ## Everything there is, in 75 minutes on two cores
 	$(BIN)/python -m tools.nightly
 
 path: $(STAMP)-dev  ## The files and functions that one call passes, in order
