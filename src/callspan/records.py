@@ -47,6 +47,7 @@ from callspan.record.messages import (
     ToolCall,
     ToolResult,
     UnknownPart,
+    parse_arguments,
     tool_name,
 )
 from callspan.record.reward_sums import REWARD, mean_of, written
@@ -101,6 +102,7 @@ __all__ = [
     "labels",
     "mean_of",
     "new_id",
+    "parse_arguments",
     "tool_name",
     "written",
 ]

@@ -156,9 +156,13 @@ def test_ids_and_rewards_are_added_on_request(world: World, exported: Export) ->
 def test_no_text_of_a_record_can_break_a_row(world: World, exported: Export) -> None:
     nasty = 'line\nbreak \u2028 \u2029 \x85 "quote" \\ \x1b[31m </script> \x00'
     world.chat([{"role": "user", "content": nasty}], nasty)
-    (row,) = exported("openai").rows
+    endless = tool_call("f", {}, "c")
+    endless["function"]["arguments"] = "[" * 5_000
+    world.chat([USER], asking(endless))
+    row, of_tool = exported("openai").rows
     check_fine_tuning(row)
     assert json.loads(json.dumps(row["messages"][0]["content"])).startswith("line\nbreak")
+    assert of_tool["messages"][-1]["tool_calls"] == [endless]
 
 
 def test_a_tool_that_was_called_is_defined_though_the_last_request_left_it_out(world: World, exported: Export) -> None:

@@ -158,6 +158,17 @@ def test_a_loop_is_one_conversation_without_repetition(api: str) -> None:
     assert [type(part).__name__ for part in result.parts] == ["ToolResult"]
 
 
+def test_arguments_without_an_end_are_compared_as_text() -> None:
+    """Of a model that repeats itself up to its token limit."""
+    asked, tool = {"role": "user", "content": "Go"}, {"role": "tool", "tool_call_id": "c", "content": "no JSON"}
+    called = {"id": "c", "type": "function", "function": {"name": "f", "arguments": "[" * 5_000}}
+    answer, world, reader = {"role": "assistant", "tool_calls": [called]}, World(), ConversationReader()
+    for messages, repeated in (([asked], 0), ([asked, answer, tool], 2)):
+        choices = [{"index": 0, "message": answer}]
+        call = world.call("chat_completions", {"messages": messages}, {"choices": choices})
+        assert reader.add(call).sent_before == repeated
+
+
 def test_what_is_said_twice_in_a_continued_conversation_is_new_twice(chain: Chain) -> None:
     reader, links = ConversationReader(), ({}, {"previous_response_id": "resp_0"}, {"previous_response_id": "resp_1"})
     calls = [chain.responses(number, link | {"input": "yes"}) for number, link in enumerate(links)]

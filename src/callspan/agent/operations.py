@@ -15,7 +15,7 @@ from callspan.agent.decorators import BlockDecorator
 from callspan.agent.misuse import UsageError, or_unrecorded, refuse
 from callspan.agent.runtime import Runtime
 from callspan.agent.scope import Scope
-from callspan.agent.tool_requests import find_tool_call, mark_started, parse_arguments
+from callspan.agent.tool_requests import find_tool_call, mark_started
 from callspan.errors import application_error
 from callspan.fail_open import fail_open, value_of
 from callspan.process.processed import ProcessedRecord
@@ -23,6 +23,7 @@ from callspan.process.processors import with_ids
 from callspan.record.call import ErrorInfo
 from callspan.record.events import AGENT_START, TOOL_START, EventRecord, Record, start_id
 from callspan.record.ids import new_id
+from callspan.record.messages import parse_arguments
 from callspan.record.plain_json import plain
 
 _ABSENT: Final = msgspec.UNSET

@@ -11,13 +11,12 @@ from opentelemetry.context import Context
 
 from callspan.agent.operations import TOOL_ERROR, without_none
 from callspan.agent.runtime import Runtime
-from callspan.agent.tool_requests import parse_arguments
 from callspan.fail_open import fail_open
 from callspan.process.processors import with_span
 from callspan.providers.hosted_tools import ProviderRun, runs_at_provider
 from callspan.record.call import CallRecord
 from callspan.record.events import EventRecord
-from callspan.record.messages import Conversation
+from callspan.record.messages import Conversation, parse_arguments
 from callspan.spans.session import NO_SPAN, SpanRef
 
 _RECORD: Final = fail_open("record a tool that ran at the provider")

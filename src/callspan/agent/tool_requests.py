@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
-import msgspec
-
 from callspan.fail_open import fail_open
 from callspan.providers import registry
 from callspan.providers.hosted_tools import is_of_application
 from callspan.record.call import CallRecord
-from callspan.record.messages import ToolCall
+from callspan.record.messages import ToolCall, parse_arguments
 
 MAX_PARALLEL: Final = 8
 """Maximum number of parallel calls whose answers a scope keeps."""
@@ -55,13 +53,3 @@ def find_tool_call(answers: Iterable[Answer], name: str | None, arguments: objec
     calls = [call for answer in answers for call in answer.open() if call.name == name]
     found = [call.id for call in calls if (parse_arguments(call.arguments) or {}) == (arguments or {})]
     return found[0] if len(found) == 1 else None
-
-
-def parse_arguments(arguments: object) -> object:
-    """Return the arguments of a tool call, parsed if they are JSON text."""
-    if not isinstance(arguments, str):
-        return arguments
-    try:
-        return msgspec.json.decode(str.__str__(arguments))
-    except (msgspec.DecodeError, UnicodeEncodeError, RecursionError):
-        return arguments

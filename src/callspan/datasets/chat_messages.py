@@ -5,7 +5,6 @@ Parts that this format cannot represent are counted in `dropped`.
 
 from __future__ import annotations
 
-import contextlib
 from collections import Counter, deque
 from collections.abc import Iterable, Sequence
 from typing import Final, TypeAlias
@@ -25,6 +24,7 @@ from callspan.records import (
     ToolResult,
     UnknownPart,
     encode_json,
+    parse_arguments,
 )
 
 ChatMessage: TypeAlias = dict[str, object]
@@ -234,10 +234,7 @@ def _bare(content: object) -> object:
 def _bare_call(call: dict[str, object]) -> list[object]:
     inner = call.get("function") or call.get("custom")
     fields = inner if isinstance(inner, dict) else {}
-    arguments = fields.get("arguments", fields.get("input"))
-    with contextlib.suppress(msgspec.DecodeError):
-        arguments = msgspec.json.decode(arguments) if isinstance(arguments, str) else arguments
-    return [fields.get("name"), arguments]
+    return [fields.get("name"), parse_arguments(fields.get("arguments", fields.get("input")))]
 
 
 def flaw(messages: Sequence[ChatMessage]) -> str | None:
@@ -278,10 +275,7 @@ def called_tools(message: ChatMessage) -> list[str]:
 
 def arguments_of(written: str) -> tuple[dict[str, object], bool]:
     """Return a tool call's arguments as an object, and whether they are valid."""
-    try:
-        found = msgspec.json.decode(written) if written else {}
-    except (msgspec.DecodeError, RecursionError):
-        return {}, False
+    found = parse_arguments(written or "{}")
     return (found, True) if isinstance(found, dict) else ({}, False)
 
 

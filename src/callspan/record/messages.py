@@ -159,6 +159,16 @@ def tool_name(tool: dict[str, object]) -> str | None:
     return next((name for name in names if isinstance(name, str) and name), None)
 
 
+def parse_arguments(arguments: object) -> object:
+    """Return the arguments of a tool call, parsed if they are JSON text."""
+    if not isinstance(arguments, str):
+        return arguments
+    try:
+        return msgspec.json.decode(str.__str__(arguments))
+    except (msgspec.DecodeError, UnicodeEncodeError, RecursionError):
+        return arguments
+
+
 class Conversation(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True):
     """The messages of one call, derived from its wire bodies."""
 

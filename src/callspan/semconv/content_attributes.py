@@ -28,6 +28,7 @@ from callspan.record.messages import (
     ToolResult,
     UnknownPart,
     normalised,
+    parse_arguments,
     tool_name,
 )
 
@@ -45,8 +46,6 @@ _UNKNOWN_FINISH: Final = "unknown"
 _USER: Final = "user"
 TOOL: Final = "tool"
 """The role of input from outside the model: results of tools and messages of an environment."""
-
-_decode = msgspec.json.Decoder().decode
 
 
 class ByteBudget(msgspec.Struct, eq=False):
@@ -267,12 +266,7 @@ def _unknown(part: UnknownPart) -> Json:
 
 def _arguments(text: str) -> object:
     """Return the arguments parsed if they are a JSON object, else (truncated or invalid) the text."""
-    if not text.startswith("{"):
-        return text
-    try:
-        return _decode(text)
-    except (msgspec.DecodeError, UnicodeEncodeError, RecursionError):
-        return text
+    return parse_arguments(text) if text.startswith("{") else text
 
 
 def _tool(tool: dict[str, object]) -> Json:

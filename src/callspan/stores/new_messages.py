@@ -9,7 +9,7 @@ from typing import NamedTuple
 import msgspec
 
 from callspan.record.call import CallRecord
-from callspan.record.messages import INSTRUCTION_ROLES, Message, Part, Reasoning, Text, ToolCall
+from callspan.record.messages import INSTRUCTION_ROLES, Message, Part, Reasoning, Text, ToolCall, parse_arguments
 
 
 def instructions(call: CallRecord) -> list[Part]:
@@ -126,14 +126,7 @@ def _compared(parts: Iterable[Part]) -> Iterable[object]:
             case Text(text=text):
                 yield text
             case ToolCall():
-                yield [part.id, part.name, _arguments(part.arguments)]
+                # Parsed: a request may format them differently than the answer.
+                yield [part.id, part.name, parse_arguments(part.arguments or "{}")]
             case _:
                 yield part
-
-
-def _arguments(text: str | None) -> object:
-    """Return the decoded arguments: a request may format them differently than the answer."""
-    try:
-        return msgspec.json.decode(text or "{}")
-    except msgspec.DecodeError:
-        return text
