@@ -134,11 +134,15 @@ def test_disabled_callspan_ignores_misuse(instrumented: Any, nothing_warned: Non
         MISUSES[what][1](own)
 
 
-@pytest.mark.parametrize("odd", ["text", 7, [1, 2], {"callspan-session-name": 7, "traceparent": "00-zz"}])
+FOREIGN = {"traceparent": f"00-{'a' * 32}-{'b' * 16}-01", "callspan-session": ""}
+
+
+@pytest.mark.parametrize("odd", ["text", 7, [1, 2], {"callspan-session-name": 7, "traceparent": "00-zz"}, FOREIGN])
 def test_an_invalid_carrier_and_an_empty_id_make_a_new_session(seen: Seen, odd: Any) -> None:
     with session("s", session_id="", carrier=odd) as own:
         reward(1, carrier=odd)
     assert seen.ended(SessionRecord)[0].session_id == own.id != ""
+    assert seen.the("invoke_workflow s").parent is None
     assert seen.of(RewardRecord)[0].session_id == own.id
 
 

@@ -244,12 +244,14 @@ def carrier_of(session_id: str, name: str | None, span: SessionSpan) -> Carrier:
 def read_carrier(carrier: Mapping[str, str] | None) -> SpanRef:
     """Return the session and span in a carrier. Keys are case-insensitive; invalid fields are ignored.
 
-    Accepts any mapping, such as the headers of a request; anything else is an empty carrier.
+    Accepts any mapping, such as the headers of a request; one without a session is empty, as is anything else.
     """
     items = plain(value_of(partial(dict[object, object], carrier))) if carrier is not None else None
     read = items if isinstance(items, dict) else {}
     fields = {key.lower(): clean(unquote(str(value))) for key, value in read.items()}
-    place = Place(session_id=fields.get(_ID_KEY), session_name=fields.get(_NAME_KEY))
+    if not fields.get(_ID_KEY):
+        return SpanRef()  # a request of another kind of caller may have `traceparent` alone
+    place = Place(session_id=fields[_ID_KEY], session_name=fields.get(_NAME_KEY))
     trace = _TRACEPARENT.fullmatch(fields.get(_TRACE_KEY, ""))
     if trace is None:
         return SpanRef(place=place)
