@@ -82,6 +82,14 @@ def test_a_fork_has_a_row_for_each_end_and_trains_on_nothing_twice(world: World,
     assert weights == [[1, 1], [0, 1]]
 
 
+def test_an_empty_last_answer_costs_a_session_nothing_else(world: World, exported: Export) -> None:
+    world.session("s1")
+    world.chat([USER, world.chat([USER], "a", "s1"), USER], "", "s1")
+    found = exported("openai-session")
+    assert [row["messages"] for row in found.rows] == [[USER, {**ANSWER, "weight": 1}]]
+    assert found.left_out == {"row: an empty assistant message": 1}
+
+
 def response(number: int, text: str) -> dict[str, Any]:
     content = [{"type": "output_text", "text": text}]
     return {"id": f"resp_{number}", "output": [{"type": "message", "role": "assistant", "content": content}]}

@@ -22,10 +22,10 @@ def rows_per_call(found: Iterable[Episode], options: Options, statistics: Statis
     """
     for episode in found:
         known = Tools()
-        for turn in turns(episode, options, statistics):
+        for turn in _valid_turns(episode, options, statistics):
             known.add(turn)
             tools = _with_called_tools(turn, known.along(turn))
-            yield from _row(turn, tools, {turn.answer_node: is_cut_off(turn.call)}, (episode, options, statistics))
+            yield _row(turn, tools, {turn.answer_node: is_cut_off(turn.call)}, (episode, options, statistics))
 
 
 def rows_per_session(found: Iterable[Episode], options: Options, statistics: Statistics) -> Iterator[Row]:
@@ -36,7 +36,7 @@ def rows_per_session(found: Iterable[Episode], options: Options, statistics: Sta
     train on these too, and in each row on the messages that forks share.
     """
     for episode in found:
-        every = list(turns(episode, options, statistics))
+        every = list(_valid_turns(episode, options, statistics))
         leaves, known, answers = Leaves(), Tools(), dict[bytes, bool]()
         for number, turn in enumerate(every):
             leaves.add(turn, number)
@@ -45,24 +45,27 @@ def rows_per_session(found: Iterable[Episode], options: Options, statistics: Sta
             answers[turn.answer_node] = is_cut_off(turn.call)
         chosen = leaves.numbers
         for number, turn in enumerate(every):
-            if number not in chosen:
-                continue
-            rows = list(_row(turn, known.along(turn), answers, (episode, options, statistics)))
-            if rows:
+            if number in chosen:
+                yield _row(turn, known.along(turn), answers, (episode, options, statistics))
                 for node in turn.path:
                     answers.pop(node, None)
-            yield from rows
+
+
+def _valid_turns(episode: Episode, options: Options, statistics: Statistics) -> Iterator[Turn]:
+    """Yield the exported calls whose messages trainers accept; count the others."""
+    for turn in turns(episode, options, statistics):
+        reason = flaw(turn.whole)
+        if reason is None:
+            yield turn
+        else:
+            statistics.left_out[f"row: {reason}"] += 1
 
 
 def _row(
     turn: Turn, tools: Sequence[Row], trained: Mapping[bytes, bool], export: tuple[Episode, Options, Statistics]
-) -> Iterator[Row]:
-    """Yield the row of a turn, unless it is invalid. `trained` has the nodes to train on and whether each is cut."""
+) -> Row:
+    """Return the row of a turn. `trained` has the nodes to train on and whether each is cut."""
     episode, options, statistics = export
-    reason = flaw(turn.whole)
-    if reason:
-        statistics.left_out[f"row: {reason}"] += 1
-        return
     called = {name for message in turn.whole for name in called_tools(message)}
     if missing := called - {tool_name(tool) for tool in tools}:
         statistics.dropped["definition of a tool that was called"] += len(missing)
@@ -77,7 +80,7 @@ def _row(
     statistics.messages += len(messages)
     statistics.trained_messages += sum(message.get("weight") == 1 for message in messages)
     statistics.cut_off_answers += sum(trained.get(node, False) for node in turn.path)
-    yield row
+    return row
 
 
 def _with_called_tools(turn: Turn, along: Sequence[Row]) -> list[Row]:
