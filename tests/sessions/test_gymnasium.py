@@ -156,10 +156,19 @@ def test_a_copy_of_an_environment_plays_on_and_records_from_its_next_reset(
     assert [one.outcome for one in seen.ended(SessionRecord)] == ["abandoned"] * 2
 
 
-def test_large_observations_are_described_instead_of_kept(seen: Seen) -> None:
+class Tensor(np.ndarray[Any, Any]):
+    """An array whose size is a method, as that of PyTorch (`NumpyToTorch`) is."""
+
+    def size(self) -> tuple[int, ...]:  # type: ignore[override]
+        return self.shape
+
+
+@pytest.mark.parametrize("kind", [np.ndarray, Tensor])
+def test_large_observations_are_described_instead_of_kept(seen: Seen, kind: type) -> None:
     class Screen(Corridor):
         def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
-            return {"image": np.full((100, 100, 3), 7, np.uint8), "text": "x" * 99_999}, 0.0, False, False, {}
+            image = np.full((100, 100, 3), 7, np.uint8).view(kind)
+            return {"image": image, "text": "x" * 99_999}, 0.0, False, False, {}
 
     env = traced(Screen(), max_elements=10)
     env.reset()

@@ -5,6 +5,7 @@ Needs Gymnasium 1.0 or newer: `pip install "callspan[gymnasium]"`. Importing `ca
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
@@ -197,9 +198,9 @@ def state_json(state: object, max_elements: int, depth: int = 0) -> object:
     if isinstance(state, list | tuple):
         items = [state_json(item, max_elements, depth + 1) for item in state[:max_elements]]
         return items if len(state) <= max_elements else [*items, {"callspan_truncated": {"items": len(state)}}]
-    size = getattr(state, "size", None)
-    if isinstance(size, int) and hasattr(state, "tolist"):
-        return state.tolist() if size <= max_elements else _array_summary(state)
+    shape = getattr(state, "shape", None)  # not `size`, which is a method of a PyTorch tensor
+    if isinstance(shape, tuple) and hasattr(state, "tolist"):
+        return state.tolist() if math.prod(shape) <= max_elements else _array_summary(state)
     return state
 
 
