@@ -23,6 +23,7 @@ from callspan.observe.ports import CallInfo, ExplicitTimes
 from callspan.providers import registry
 from callspan.providers.base import Api, Endpoint
 from callspan.record.codec import encode_json
+from callspan.record.plain_json import plain
 from callspan.wiring import WIRING
 
 if TYPE_CHECKING:
@@ -55,15 +56,15 @@ class RecordedCall(EitherWith):
         """Id of the record; None if nothing is instrumented."""
         return None if self._call is None else self._call.named[0]
 
-    def request(self, body: Mapping[str, object] | bytes) -> None:
-        """Record the request's JSON body, as an object or as exact bytes; `stream` in it makes the call a stream."""
+    def request(self, body: object) -> None:
+        """Record the request's body, parsed or as exact bytes; `stream` in it makes the call a stream."""
         call = self._call
         if call is None:
             return
         with _FEED:
             content = body if isinstance(body, bytes) else encode_json(body)
-            parsed = msgspec.json.decode(content) if isinstance(body, bytes) else body
-            if isinstance(parsed, Mapping):
+            parsed = registry.decoded(content)
+            if isinstance(parsed, dict):
                 call.streaming = call.streaming or parsed.get("stream") is True
             call.sent(content, parsed)
 
@@ -128,7 +129,7 @@ class RecordedCall(EitherWith):
         call = self._call
         if call is not None:
             call.set_streaming(True)
-            call.chunk(data)
+            call.chunk(data if isinstance(data, dict) else plain(data))
 
     def response(self, body: object) -> None:
         """Record the parsed response body, which is copied."""

@@ -16,6 +16,7 @@ from typing import Any
 import msgspec
 import openai
 import pytest
+from openai.types.chat import ChatCompletionChunk
 from opentelemetry import trace
 from opentelemetry.trace import StatusCode
 from tests.conftest import Instrument
@@ -119,7 +120,8 @@ async def test_an_exception_passes_and_keeps_what_came(mode: Mode, seen: Capture
     with pytest.raises(ValueError, match="broken pipe") as raised:
         async with record(mode) as call:
             call.request({**CHAT, "stream": True})
-            call.chunk({"choices": [{"index": 0, "delta": {"content": "Hal"}}]})
+            # An object, as clients that imitate the SDK have it.
+            call.chunk(ChatCompletionChunk.model_construct(choices=[{"index": 0, "delta": {"content": "Hal"}}]))
             raise problem
     assert raised.value is problem
     call = the_call(seen)
