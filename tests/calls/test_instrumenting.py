@@ -229,6 +229,10 @@ def test_the_warning_names_old_and_new_and_no_secret(caplog: pytest.LogCaptureFi
     callspan.instrument(stores="jsonl:///x.jsonl?max_bytes=3", content="metadata", redact=redact)
     assert "stores console:// -> jsonl:///x.jsonl; content off -> metadata; redact none -> redact at " in caplog.text
     assert "max_bytes" not in caplog.text
+    own: Any = redacted
+    for _ in range(2):
+        callspan.instrument(redact=own.append)  # a method: another object each time
+    assert caplog.text.count("changes settings: redact ") == 1
 
 
 @pytest.mark.parametrize(

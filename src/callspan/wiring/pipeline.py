@@ -200,7 +200,8 @@ def given_providers(base: Providers, arguments: Mapping[str, object]) -> Provide
 
 def changed_providers(old: Providers, new: Providers) -> list[str]:
     """Return the differences, each with the names of the old and the new object."""
-    names = [name for name in (*_METHODS, "redact") if getattr(old, name) is not getattr(new, name)]
+    # Not by identity: each access of a method is another object.
+    names = [name for name in (*_METHODS, "redact") if getattr(old, name) != getattr(new, name)]
     return [f"{name} {_name(getattr(old, name))} -> {_name(getattr(new, name))}" for name in names]
 
 
