@@ -58,13 +58,13 @@ def test_decorated_functions_record_arguments_and_results(seen: Seen) -> None:
         return len(text) > 3
 
     @guardrail("words")
-    def words(text: str) -> list[str]:
-        return text.split()
+    def words(**given: str) -> list[str]:
+        return given["text"].split()
 
     with session("s"):
         assert asyncio.run(act(planner("win"))) == 2
         assert is_long("words") is True
-        assert words("a b") == ["a", "b"]
+        assert words(text="a b") == ["a", "b"]
     assert [(one.event_type, one.name, one.data, one.metadata) for one in seen.of(EventRecord)] == [
         ("agent", "planner", {"input": {"goal": "win"}, "output": ["win", "win"]}, {}),
         ("agent", "actor", {"input": {"plan": ["win", "win"]}, "output": 2}, {"description": "acts"}),

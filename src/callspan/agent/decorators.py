@@ -135,6 +135,9 @@ def _named(signature: inspect.Signature, args: tuple[Any, ...], kwargs: dict[str
     first = next(iter(signature.parameters), None)
     if first in _RECEIVERS:
         arguments.pop(first, None)
+    of_others = next((one.name for one in signature.parameters.values() if one.kind is one.VAR_KEYWORD), None)
+    if of_others is not None:
+        arguments |= arguments.pop(of_others, {})
     return arguments
 
 
