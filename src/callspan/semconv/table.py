@@ -283,9 +283,11 @@ def as_text(value: object) -> str | None:
 
 
 def as_scalar(value: object) -> str | bool | int | float | None:
-    """Return a string, bool or number; None for anything else."""
+    """Return a string, bool or number; an integer of more than 64 bits as text; None for anything else."""
     if isinstance(value, str):
         return encodable(value)
+    if isinstance(value, int) and not -_MAX_INTEGER <= value <= _MAX_INTEGER:
+        return str(value)  # such as an id that is a UUID's integer
     return value if isinstance(value, _SCALARS) else None
 
 
