@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from contextlib import ExitStack
 from datetime import datetime, timedelta, timezone
-from types import SimpleNamespace
+from types import MappingProxyType, SimpleNamespace
 from typing import Any
 
 import msgspec
@@ -204,7 +204,7 @@ def test_every_recording_function_takes_a_time(seen: Seen) -> None:
 
 def test_metadata_around_is_on_every_row_and_the_innermost_wins(seen: Seen) -> None:
     with (
-        metadata(application="shop", purpose="outer", colour="red"),
+        metadata(application="shop", purpose="outer", colour="red", extra=MappingProxyType({"lr": 0.1})),
         session("s", metadata={"seed": 7}) as own,
         own.timestep(metadata={"purpose": "mine"}) as step,
     ):
@@ -216,7 +216,7 @@ def test_metadata_around_is_on_every_row_and_the_innermost_wins(seen: Seen) -> N
             own.outcome(reward=1)
         with tool("t"):
             pass
-    around = {"application": "shop", "purpose": "outer", "extra": {"colour": "red"}}
+    around = {"application": "shop", "purpose": "outer", "extra": {"lr": 0.1, "colour": "red"}}
     inner = {**around, "purpose": "inner"}
     assert seen.ended(SessionRecord)[0].metadata == {**around, "seed": 7}
     assert seen.ended(TimestepRecord)[0].metadata == {**around, "purpose": "mine"}

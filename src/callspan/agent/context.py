@@ -17,6 +17,7 @@ from urllib.parse import quote, unquote
 
 from opentelemetry.context import Context, attach, get_current, set_value
 
+from callspan.agent.arguments import as_dict
 from callspan.agent.decorators import Block, decorated
 from callspan.fail_open import value_of
 from callspan.record.call import Place
@@ -58,8 +59,7 @@ def with_metadata(context: Context, fields: dict[str, object]) -> Context:
     """Return `context` with its metadata updated by `fields`, except None values."""
     merged = dict(metadata_of(context))
     extra = dict(cast("dict[str, object]", merged.get("extra") or {}))
-    if isinstance(added := fields.get("extra"), dict):
-        extra.update(dict.items(added))
+    extra.update(as_dict(fields.get("extra")))
     for name, value in fields.items():
         if value is not None and name != "extra":
             (merged if name in METADATA_FIELDS else extra)[name] = value
