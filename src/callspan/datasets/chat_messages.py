@@ -25,6 +25,7 @@ from callspan.records import (
     UnknownPart,
     encode_json,
     parse_arguments,
+    tool_name,
 )
 
 ChatMessage: TypeAlias = dict[str, object]
@@ -269,8 +270,7 @@ def call_ids(message: ChatMessage) -> list[str]:
 def called_tools(message: ChatMessage) -> list[str]:
     """Return the names of the tools called in a message."""
     calls = message.get("tool_calls")
-    named = (tool_name(call) for call in calls if isinstance(call, dict)) if isinstance(calls, list) else ()
-    return list(named)
+    return [tool_name(call) or "" for call in calls if isinstance(call, dict)] if isinstance(calls, list) else []
 
 
 def arguments_of(written: str) -> tuple[dict[str, object], bool]:
@@ -282,12 +282,6 @@ def arguments_of(written: str) -> tuple[dict[str, object], bool]:
 def chat_tools(tools: list[object], dropped: Counter[str]) -> list[dict[str, object]]:
     """Return tool definitions in the format of chat completions; hosted tools are omitted and counted."""
     return [written for tool in tools if (written := _tool(tool, dropped)) is not None]
-
-
-def tool_name(tool: dict[str, object]) -> str:
-    """Return the name of a tool definition or tool call in the format of chat completions."""
-    inner = tool.get("function") or tool.get("custom")
-    return str(inner.get("name")) if isinstance(inner, dict) else ""
 
 
 def _tool(tool: object, dropped: Counter[str]) -> dict[str, object] | None:

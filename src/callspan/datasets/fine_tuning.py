@@ -8,9 +8,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TypeAlias
 
-from callspan.datasets.chat_messages import ChatMessage, called_tools, flaw, tool_name
+from callspan.datasets.chat_messages import ChatMessage, called_tools, flaw
 from callspan.datasets.lineage import Leaves, Tools, Turn, turns
 from callspan.datasets.selection import Episode, Options, Statistics, is_cut_off
+from callspan.records import tool_name
 
 Row: TypeAlias = dict[str, object]
 

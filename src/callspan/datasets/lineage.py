@@ -13,9 +13,9 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from callspan.datasets.chat_messages import ChatCall, ChatMessage, Dropped, canonical, chat_call, tool_name
+from callspan.datasets.chat_messages import ChatCall, ChatMessage, Dropped, canonical, chat_call
 from callspan.datasets.selection import Episode, Options, Statistics, checked_calls
-from callspan.records import CallRecord
+from callspan.records import CallRecord, tool_name
 from callspan.stores import KEEPS_INSTRUCTIONS
 
 _ROOT: Final = b""

@@ -15,13 +15,13 @@ from typing import Final
 import msgspec
 
 from callspan.amounts import as_number
-from callspan.datasets.chat_messages import ChatMessage, arguments_of, canonical, tool_name
+from callspan.datasets.chat_messages import ChatMessage, arguments_of, canonical
 from callspan.datasets.fine_tuning import Row
 from callspan.datasets.lineage import Turn, turns
 from callspan.datasets.selection import Episode, Options, Statistics, is_cut_off
 from callspan.providers.wire_json import dig, items, number, objects
 from callspan.providers.wire_json import text as text_at
-from callspan.records import CallRecord, EventRecord, encode_json
+from callspan.records import CallRecord, EventRecord, encode_json, tool_name
 from callspan.stores import Event, exact_sum, known_sum
 
 _PROMPT_IDS: Final = ("prompt_token_ids", "prompt_ids")
@@ -144,7 +144,7 @@ class _Totals:
     def __init__(self) -> None:
         self.calls = 0
         self.models: Counter[str | None] = Counter()
-        self.tools: dict[str, Row] = {}
+        self.tools: dict[str | None, Row] = {}
         self.prompt: int | None = None
         self.completion: int | None = None
         self.cached: int | None = None
