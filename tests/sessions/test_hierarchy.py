@@ -64,9 +64,11 @@ class Scalar:
 def test_a_reward_and_a_flag_may_be_an_array_of_one_element(seen: Seen) -> None:
     scalar: Any = Scalar()
     with session("s") as episode, episode.timestep() as step:
-        step.environment({"at": [1, 2]}, reward=scalar, terminated=scalar)
+        result = {"at": [1, 2]}, scalar, scalar, False, {"lives": 3}  # as `env.step` returns it
+        step.environment(*result)
     (environment,) = seen.of(EventRecord)
     assert (environment.reward, environment.terminated) == (0.5, True)
+    assert environment.data == {"after": {"at": [1, 2]}, "info": {"lives": 3}}
     assert seen.ended(TimestepRecord)[0].terminated is True
 
 

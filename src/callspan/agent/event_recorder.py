@@ -188,15 +188,15 @@ class EventRecorder(Scope, BlockDecorator, Operations):
         reward: SupportsFloat | None = None,
         terminated: SupportsBool | None = None,
         truncated: SupportsBool | None = None,
-        before: object = None,
         info: object = None,
+        before: object = None,
         *,
         system: str | None = None,
         metadata: Mapping[str, object] | None = None,
         sequence: int | None = None,
         at: Time | None = None,
     ) -> str:
-        """Record one step of the environment; return the event's id.
+        """Record one step of the environment, as Gymnasium's `step` returns it; return the event's id.
 
         `observation` is the state after the step, `before` the state before it, `info` any further data. The reward
         counts in the totals of timestep and session. NumPy values are accepted. `system` is the component that acts,
