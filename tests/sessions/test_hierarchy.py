@@ -167,10 +167,17 @@ def test_a_timed_step_is_a_span_with_the_duration_of_its_row(seen: Seen) -> None
 T0 = 1_700_000_000_000_000_000
 
 
+class Int64:
+    """A time of a log that NumPy or pandas has read, which is no int."""
+
+    def __index__(self) -> int:
+        return T0
+
+
 def test_every_recording_function_takes_a_time(seen: Seen) -> None:
     """In nanoseconds, in seconds, or as a datetime of any zone."""
     end = datetime.fromtimestamp(T0 // SECOND + 4, tz=timezone(timedelta(hours=-8)))
-    with session("s", at=T0) as own:
+    with session("s", at=Int64()) as own:
         with own.timestep(at=T0 / SECOND + 1) as step:
             step.observation("x", at=T0 + 2)
             step.action(1, at=T0 + 3)

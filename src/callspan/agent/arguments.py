@@ -7,14 +7,15 @@ import time
 from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta, timezone
 from functools import partial
-from typing import Any, Final, Protocol, TypeAlias
+from operator import index
+from typing import Any, Final, Protocol, SupportsIndex, TypeAlias
 
 from callspan.agent.misuse import UsageError, refuse
 from callspan.fail_open import value_of
 from callspan.record.plain_json import clean, plain
 
-Time: TypeAlias = int | float | datetime
-"""A time: Unix nanoseconds as an int, Unix seconds as a float, or an aware datetime."""
+Time: TypeAlias = SupportsIndex | float | datetime
+"""A time: Unix nanoseconds as an int, also of NumPy, Unix seconds as a float, or an aware datetime."""
 
 _NS_PER_S: Final = 1_000_000_000
 _MIN_NS: Final = 10**17
@@ -114,7 +115,8 @@ def offset(at: Time, start_ns: int) -> int | None:
     return offset_ns
 
 
-def _nanoseconds(at: object) -> int | None:
+def _nanoseconds(at: Any) -> int | None:
+    time_ns: int | None
     if isinstance(at, datetime):
         if at.tzinfo is None:
             return None
@@ -122,8 +124,6 @@ def _nanoseconds(at: object) -> int | None:
     elif isinstance(at, float):
         # The comparison is false for NaN and infinities.
         time_ns = round(at * _NS_PER_S) if 0 <= at < _INT64_LIMIT / _NS_PER_S else -1
-    elif isinstance(at, int):
-        time_ns = int(at)
     else:
-        return None
-    return time_ns if 0 <= time_ns < _INT64_LIMIT else None
+        time_ns = value_of(partial(index, at))
+    return time_ns if time_ns is not None and 0 <= time_ns < _INT64_LIMIT else None
