@@ -102,13 +102,22 @@ def links(kind: str, number: int) -> dict[str, Any]:
     return {"previous_response_id": f"resp_{number - 1}"} if number else {}
 
 
+@pytest.mark.parametrize(
+    "choice", [{"model": "small"}, {"label": "good"}, {"objectives": ("liked",), "min_score": 0.5}]
+)
 @pytest.mark.parametrize("kind", ["conversation", "response"])
-def test_a_call_has_the_messages_of_earlier_calls_not_selected_too(world: World, exported: Export, kind: str) -> None:
+def test_a_call_has_the_messages_of_earlier_calls_not_selected_too(
+    world: World, exported: Export, kind: str, choice: dict[str, Any]
+) -> None:
     world.session("s1")
     for number, model in enumerate(("small", "big", "small")):
         sent = {"model": model, "input": f"Question {number}", **links(kind, number)}
-        world.call("responses", sent, response(number, f"Answer {number}"), "s1")
-    found = exported("openai", model="small")
+        call = world.call("responses", sent, response(number, f"Answer {number}"), "s1")
+        if model == "small":
+            world.reward("s1", 1, call_id=call.call_id, scope="call", objective="liked", label="good")
+        else:
+            world.reward("s1", 0, call_id=call.call_id, scope="call", objective="liked")
+    found = exported("openai", **choice)
     texts = [text for number in range(3) for text in (f"Question {number}", f"Answer {number}")]
     assert [[m["content"] for m in row["messages"]] for row in found.rows] == [texts[:2], texts]
     assert not found.dropped

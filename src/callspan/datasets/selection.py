@@ -11,7 +11,7 @@ import msgspec
 
 from callspan.providers.base import MEDIA_APIS
 from callspan.records import REWARD, CallRecord, SessionRecord
-from callspan.stores import CallFilter, Event, Reader, SessionSummary
+from callspan.stores import CallFilter, Event, Reader, ScoredReader, SessionSummary, ids_of
 
 _NOT_GENERATING: Final = frozenset({"embeddings", "decisions", "moderation", "retrieval", "evaluation"})
 _NO_SESSION: Final = SessionSummary(
@@ -100,12 +100,13 @@ class Episode(NamedTuple):
 
 def episodes(reader: Reader, selection: CallFilter, outside: Outside, statistics: Statistics) -> Iterator[Episode]:
     """Yield the selected sessions, oldest first, then the selected calls outside sessions."""
+    every = reader.unscored if isinstance(reader, ScoredReader) else reader
     found = list(reader.sessions(selection))
     statistics.sessions_found = len(found)
     for summary in reversed(found):
         statistics.sessions += 1
         own = CallFilter(session_id=summary.session.session_id, newest_first=False)
-        yield Episode(summary, partial(reader.calls, own), reader, selection)
+        yield Episode(summary, partial(every.calls, own), reader, selection)
     selection = msgspec.structs.replace(selection, in_session=False)
     if outside == "none":
         number = reader.count_calls(selection)
@@ -122,7 +123,7 @@ def checked_calls(episode: Episode, options: Options, statistics: Statistics) ->
     """Yield the calls of a session and whether each is exported; count the selected others by reason."""
     reasons: set[str | None] = set()
     for call in episode.calls():
-        is_selected = _is_selected(call, episode.selection)
+        is_selected = _is_selected(call, episode)
         reason = _unfit(call, options)
         if is_selected:
             statistics.calls += 1
@@ -134,8 +135,11 @@ def checked_calls(episode: Episode, options: Options, statistics: Statistics) ->
         statistics.left_out["session: no call that fits"] += 1
 
 
-def _is_selected(call: CallRecord, selection: CallFilter) -> bool:
+def _is_selected(call: CallRecord, episode: Episode) -> bool:
     """Return whether a call of a selected session is selected itself; other conditions select whole sessions."""
+    reader, selection = episode.reader, episode.selection
+    if isinstance(reader, ScoredReader) and not reader.fits(ids_of(call)):
+        return False
     models = {call.request.model, call.response.model if call.response else None}
     return selection.model in {None, *models} and selection.provider in {None, call.provider}
 

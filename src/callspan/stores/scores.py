@@ -58,6 +58,8 @@ class ScoredReader(Reader):
 
     def __init__(self, reader: Reader, scoring: Scoring) -> None:
         super().__init__(reader._database)
+        self.unscored = reader
+        """The reader without these conditions."""
         self._scoring = scoring
 
     @cached_property
@@ -101,7 +103,8 @@ class ScoredReader(Reader):
         of_session = self._of_sessions.get(call.session_id or "", {})
         return {name: of_session[name] for name in of_session if name in names} | self._of_calls.get(call.call_id, {})
 
-    def _fits(self, call: CallIds) -> bool:
+    def fits(self, call: CallIds) -> bool:
+        """Return whether a call meets the conditions."""
         earned = self._of_sessions.get(call.session_id or "", {}).get(REWARD)
         return self._is_enough(earned, self.scores_of(call)) and self._has_label(self.labels_of(call))
 
@@ -120,7 +123,7 @@ class ScoredReader(Reader):
 
     def _listed_calls(self, selection: CallFilter) -> Iterator[CallIds]:
         every = super()._listed_calls(msgspec.structs.replace(selection, limit=None, offset=0))
-        return self._page(filter(self._fits, every), self.scores_of, selection)
+        return self._page(filter(self.fits, every), self.scores_of, selection)
 
     def _listed_sessions(self, selection: CallFilter) -> Iterator[str]:
         every = super()._listed_sessions(msgspec.structs.replace(selection, limit=None, offset=0))
@@ -139,5 +142,5 @@ class ScoredReader(Reader):
     def _summed_where(self, selection: CallFilter) -> tuple[str, Values]:
         if not self._scoring.chooses:
             return super()._summed_where(selection)
-        ids = [one.call_id for one in self.ids(selection) if self._fits(one)]
+        ids = [one.call_id for one in self.ids(selection) if self.fits(one)]
         return f"c.call_id IN ({self._database.dialect.items})", items(ids)
