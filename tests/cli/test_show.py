@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+import time
 import tracemalloc
+from collections import Counter
 from decimal import Decimal
 from typing import Any
 
@@ -273,6 +275,18 @@ def test_two_calls_differ_in_parameters_and_in_messages_that_only_one_has(store:
         sent = Request(model="m", params=params, body=raw(body))
         keep(store, made(call_id, provider="openai", api="chat_completions", request=sent))
     assert ask("--store", store, "show", "a", "b").out.endswith(DIFFERENCES)
+
+
+def test_long_conversations_that_repeat_themselves_are_compared_in_seconds(store: str) -> None:
+    """As two episodes in a grid, whose observations are few."""
+    for call_id in "ab":
+        texts = [text for number in range(1_000) for text in (f"{call_id}{number}", "wall")]
+        body = {"model": "m", "messages": [{"role": "user", "content": text} for text in texts]}
+        keep(store, made(call_id, provider="openai", api="chat_completions", request=Request(body=raw(body))))
+    began_s = time.process_time()
+    pairs = ask("--store", store, "--json", "show", "a", "b").json["messages"]
+    assert Counter(pair["status"] for pair in pairs) == {"differs": 1_000, "same": 1_000}
+    assert time.process_time() - began_s < 10
 
 
 @pytest.fixture

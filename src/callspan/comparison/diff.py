@@ -26,6 +26,8 @@ Where: TypeAlias = Literal["both", "a", "b"]
 _PIECES: Final = {"words": re.compile(r"\s*\w+|\s*[^\w\s]|\s+"), "lines": re.compile(r"[^\n]*\n|[^\n]+")}
 _MAX_PIECES: Final = 2_000
 """Longer texts are compared by lines, and texts of more lines not at all, because the time grows quadratically."""
+_MAX_ALIGNED: Final = 600
+"""Of more messages, those that occur often are not aligned, because the time grows with the third power."""
 
 
 class Fact(msgspec.Struct, frozen=True, kw_only=True):
@@ -117,7 +119,8 @@ def _status(a: object, b: object) -> Status:
 
 def _pairs(a: list[Message], b: list[Message]) -> Iterator[Pair]:
     keys = [[(message.role, text_of(message)) for message in side] for side in (a, b)]
-    for kind, a_start, a_end, b_start, b_end in SequenceMatcher(None, keys[0], keys[1], autojunk=False).get_opcodes():
+    is_long = max(len(a), len(b)) > _MAX_ALIGNED
+    for kind, a_start, a_end, b_start, b_end in SequenceMatcher(None, keys[0], keys[1], autojunk=is_long).get_opcodes():
         rows = zip_longest(range(a_start, a_end), range(b_start, b_end))
         if kind == "equal":
             yield from (Pair(role=a[x].role, status="same", a=x, b=y) for x, y in rows)
@@ -131,8 +134,10 @@ def _pair(a: list[Message], b: list[Message], x: int | None, y: int | None) -> P
     if x is None or y is None:
         only = a[x] if x is not None else b[y or 0]
         return Pair(role=only.role, status="only_b" if x is None else "only_a", a=x, b=y)
-    changes = text_changes(text_of(a[x]), text_of(b[y]))
-    return Pair(role=a[x].role, status="differs", a=x, b=y, changes=changes)
+    one, other = text_of(a[x]), text_of(b[y])
+    if one == other:
+        return Pair(role=a[x].role, status="same", a=x, b=y)
+    return Pair(role=a[x].role, status="differs", a=x, b=y, changes=text_changes(one, other))
 
 
 def _by_role(a: Sequence[Message], b: Sequence[Message]) -> Iterator[tuple[int | None, int | None]]:
