@@ -308,6 +308,18 @@ def test_messages_api_becomes_chat_with_results_after_their_calls(world: World, 
     assert row["parallel_tool_calls"] is False
 
 
+def test_an_answer_that_the_request_has_begun_is_one_message(world: World, exported: Export) -> None:
+    """As for JSON; the next request sends it whole."""
+    world.session("s1")
+    begun, whole = {"role": "assistant", "content": "{"}, {"role": "assistant", "content": "{}"}
+    world.call(
+        "messages", {"messages": [USER, begun]}, {"role": "assistant", "content": [{"type": "text", "text": "}"}]}, "s1"
+    )
+    world.call("messages", {"messages": [USER, whole, USER]}, ANSWER, "s1")
+    (row,) = exported("openai-session").rows
+    assert row["messages"] == [USER, {**whole, "weight": 1}, USER, {**ANSWER, "weight": 1}]
+
+
 def test_of_several_choices_the_first_is_the_answer(world: World, exported: Export) -> None:
     choices = [
         {"index": at, "message": {"role": "assistant", "content": text}} for at, text in enumerate(("No.", "Yes."))

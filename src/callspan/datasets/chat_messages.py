@@ -62,9 +62,15 @@ def chat_call(call: CallRecord, dropped: Dropped, *, reasoning: bool = False) ->
     writer = _Writer(dropped, reasoning=reasoning)
     prompt = [*writer.instructions(conversation), *writer.messages(conversation.input)]
     answers = writer.messages(conversation.output[:1])
+    answer: ChatMessage = answers[0] if answers else {"role": "assistant", "content": ""}
+    begun = prompt[-1] if prompt else {}
+    if call.api == "messages" and begun.get("role") == "assistant" and isinstance(begun["content"], str):
+        # Anthropic's models continue a last message of the assistant.
+        del prompt[-1]
+        answer = {**begun, **answer, "content": f"{begun['content']}{answer['content'] or ''}"}
     return ChatCall(
         prompt=prompt,
-        answer=answers[0] if answers else {"role": "assistant", "content": ""},
+        answer=answer,
         tools=chat_tools(conversation.tools, dropped),
         parallel_tool_calls=_parallel(call),
     )
