@@ -209,6 +209,7 @@ def test_a_tool_that_was_called_is_defined_though_the_last_request_left_it_out(w
         ([USER, tells("a"), ANSWER], "a tool result without its call"),
         ([USER, asks("a"), tells("a"), tells("a"), ANSWER], "a tool result without its call"),
         ([USER, {"role": "assistant", "content": ""}], "an empty assistant message"),
+        ([ANSWER], "no prompt"),
     ],
 )
 def test_refused_messages_are_counted(world: World, exported: Export, messages: list[Json], reason: str | None) -> None:

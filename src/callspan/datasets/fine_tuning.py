@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TypeAlias
 
-from callspan.datasets.chat_messages import ChatMessage, called_tools, flaw
+from callspan.datasets.chat_messages import ChatMessage, called_tools
 from callspan.datasets.lineage import Leaves, Tools, Turn, turns
 from callspan.datasets.selection import Episode, Options, Statistics, is_cut_off
 from callspan.records import tool_name
@@ -55,7 +55,7 @@ def rows_per_session(found: Iterable[Episode], options: Options, statistics: Sta
 def _valid_turns(episode: Episode, options: Options, statistics: Statistics) -> Iterator[Turn]:
     """Yield the exported calls whose messages trainers accept; count the others."""
     for turn in turns(episode, options, statistics):
-        reason = flaw(turn.whole)
+        reason = turn.defect
         if reason is None:
             yield turn
         else:

@@ -13,7 +13,7 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from callspan.datasets.chat_messages import ChatCall, ChatMessage, Dropped, canonical, chat_call
+from callspan.datasets.chat_messages import ChatCall, ChatMessage, Dropped, canonical, chat_call, flaw
 from callspan.datasets.selection import Episode, Options, Statistics, checked_calls
 from callspan.records import CallRecord, tool_name
 from callspan.stores import KEEPS_INSTRUCTIONS
@@ -53,6 +53,12 @@ class Turn(NamedTuple):
     def messages(self) -> list[ChatMessage]:
         """The whole prompt, including messages of earlier calls that the provider stored."""
         return self.whole[:-1]
+
+    @property
+    def defect(self) -> str | None:
+        """The reason why trainers reject its messages; None if they are valid."""
+        # A line of a batch has no request, nor has a call whose request was larger than a record may be.
+        return flaw(self.whole) if self.new else "no prompt"
 
     def backwards(self) -> Iterator[tuple[bytes, ChatMessage]]:
         """Yield the nodes and messages of the prompt, the last first."""

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from operator import itemgetter
 from typing import Final
 
-from callspan.datasets.chat_messages import ChatMessage, Dropped, arguments_of, call_ids, called_tools, flaw
+from callspan.datasets.chat_messages import ChatMessage, Dropped, arguments_of, call_ids, called_tools
 from callspan.datasets.fine_tuning import Row
 from callspan.datasets.lineage import Turn, turns
 from callspan.datasets.selection import Episode, Options, Statistics, checked_calls, is_cut_off
@@ -87,7 +87,7 @@ class _Answers:
             better = self._by_prompt.get(_prompt(turn))
             if better is None or better.answer_node == turn.answer_node:
                 continue
-            invalid = flaw(better.whole) or flaw(turn.whole)
+            invalid = better.defect or turn.defect
             if invalid is None:
                 return better, turn
             reason = invalid
