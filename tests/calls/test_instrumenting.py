@@ -195,6 +195,13 @@ def test_an_application_changes_what_automatic_instrumentation_has_set_without_a
     assert len(said(caplog)) == 1
 
 
+def test_a_capture_leaves_the_sdks_that_are_recorded_as_they_were() -> None:
+    callspan.instrument(sdks="openai")
+    with capture():
+        assert {status.sdk for status in callspan.patch_status()} > {"openai"}
+    assert {status.sdk for status in callspan.patch_status()} == {"openai"}
+
+
 @pytest.mark.parametrize(
     ("given", "content", "stores", "is_redacted"),
     [

@@ -136,9 +136,7 @@ def _hooks() -> Iterator[Check]:
     from callspan.wiring import WIRING
     from callspan.wiring.pipeline import Providers
 
-    before = WIRING.pipeline
-    WIRING.install(Settings(), Providers(), SDKS)
-    try:
+    with WIRING.replaced(Settings(), Providers()):
         for sdk in SDKS:
             version = _version(sdk)
             if version is None:
@@ -156,8 +154,6 @@ def _hooks() -> Iterator[Check]:
             for status in drifted:
                 lost = "not recorded are" if status.state == "missing" else "hooked; may be lost:"
                 yield Check("SDKs", status.name, "warning", f"{status.state}: {lost} {status.without}")
-    finally:
-        WIRING.restore(before)
 
 
 def _private_names() -> Iterator[Check]:

@@ -19,7 +19,6 @@ from callspan.providers import registry
 from callspan.record.call import CallRecord
 from callspan.record.events import EventRecord, MessageRecord, Record, RewardRecord, SessionRecord, TimestepRecord
 from callspan.record.merging import merged
-from callspan.sdk_profiles import SDKS
 from callspan.settings import SettingArguments
 from callspan.settings_loader import load
 from callspan.wiring import WIRING
@@ -128,12 +127,8 @@ def capture(*, redact: Redactor | None = None, **settings: Unpack[SettingArgumen
     captured = Captured(exporter)
     loaded = load({**settings}, environment={})
     providers = Providers(tracer_provider=provider, redact=redact, listeners=(captured._add,))
-    before = WIRING.pipeline
-    WIRING.install(loaded, providers, SDKS)
     try:
-        with forgotten(), usage_errors():
+        with WIRING.replaced(loaded, providers), forgotten(), usage_errors():
             yield captured
     finally:
-        WIRING.hook_context.deferred_ends.drain()
-        WIRING.restore(before)
         provider.shutdown()

@@ -5,7 +5,8 @@ from __future__ import annotations
 import inspect
 import os
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal, ParamSpec, TypeVar
 
@@ -131,12 +132,25 @@ class Wiring:
         _retire(replaced)
         return handle
 
-    def install(self, settings: Settings, providers: Providers, sdks: Sequence[Sdk]) -> Handle:
-        """Make a pipeline the current one, replacing the previous, and patch the SDKs."""
+    @contextmanager
+    def replaced(self, settings: Settings, providers: Providers) -> Iterator[None]:
+        """Context manager that uses another pipeline and patches all SDKs, then restores the previous state."""
+        before, sdks = self._pipeline, self._sdks
         with self._lock:
-            handle, replaced = self._exchange(settings, providers, sdks)
+            _, replaced = self._exchange(settings, providers, SDKS)
         _retire(replaced)
-        return handle
+        try:
+            yield
+        finally:
+            self.hook_context.deferred_ends.drain()
+            if before is None:
+                self.remove(self._pipeline)
+            else:
+                with self._lock:
+                    self._put(before)
+                    for sdk in set(self._sdks).difference(sdks):
+                        self.patches.undo(sdk)
+                    self._sdks = sdks
 
     def _exchange(
         self, settings: Settings, providers: Providers, sdks: Sequence[Sdk]
@@ -164,14 +178,6 @@ class Wiring:
             for sdk in SDKS:
                 self.patches.undo(sdk)
         _retire(pipeline)
-
-    def restore(self, pipeline: Pipeline | None) -> None:
-        """Make a previous pipeline current again, or none, as at the end of `testing.capture()`."""
-        if pipeline is None:
-            self.remove(self._pipeline)
-            return
-        with self._lock:
-            self._put(pipeline)
 
     def remove_sdk(self, sdk: Sdk) -> None:
         """Restore one SDK; after the last one, retire the pipeline."""
