@@ -160,8 +160,10 @@ def _home() -> Path:
 def environment_for_run(stores: str, python_path: Path) -> dict[str, str]:
     """Return the environment for `callspan run`: this one with the stores and the import path of its autostart."""
     environment = dict(os.environ)
-    paths = [str(python_path), *environment.get("PYTHONPATH", "").split(os.pathsep)]
-    environment["PYTHONPATH"] = os.pathsep.join(path for path in dict.fromkeys(paths) if path)
+    given = environment.get("PYTHONPATH")
+    # An empty entry, as in `$PYTHONPATH:lib`, is the current directory.
+    paths = [str(python_path), *(given.split(os.pathsep) if given else ())]
+    environment["PYTHONPATH"] = os.pathsep.join(dict.fromkeys(paths))
     environment[_VARIABLES["stores"]] = stores
     return environment
 

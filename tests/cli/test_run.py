@@ -87,6 +87,17 @@ def test_a_command_of_the_path_or_the_directory_is_run(place: Path) -> None:
     (place / "start.sh").chmod(0o755)
     assert run(place, "start.sh").code == 7
     assert len(calls(place)) == 2
+    (place / "start.sh").write_text("#!/bin/sh\nkill -PIPE $$\nexit 7\n")
+    assert run(place, "start.sh").code == -signal.SIGPIPE
+
+
+def test_modules_are_found_where_they_are_without_it(place: Path) -> None:
+    """Also in the current directory, which an empty entry of PYTHONPATH means."""
+    (place / "scripts").mkdir()
+    (place / "scripts" / "app.py").write_text("import asking, other")
+    (place / "lib").mkdir()
+    (place / "lib" / "other.py").touch()
+    assert run(place, "scripts/app.py", PYTHONPATH=":lib") == (0, "", RECORDING)
 
 
 def test_settings_of_the_environment_apply(place: Path) -> None:

@@ -10,6 +10,7 @@ import argparse
 import os
 import shlex
 import shutil
+import signal
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
@@ -123,6 +124,9 @@ def _replace_process(program: list[str], environment: dict[str, str]) -> NoRetur
     for stream in (sys.stdout, sys.stderr):
         with suppress(OSError):
             stream.flush()
+    # Python ignores these two, and a program keeps ignoring what its predecessor did.
+    for number in (signal.SIGPIPE, signal.SIGXFSZ):
+        signal.signal(number, signal.SIG_DFL)
     try:
         os.execve(program[0], program, environment)  # noqa: S606 - the command the user gave
     except (OSError, ValueError) as error:
