@@ -262,7 +262,7 @@ def test_requests_in_another_order_get_their_own_answers_and_changed_ones_the_ne
         assert len(provider.unused) == 6
 
 
-def refused(store: str, *questions: str, match: Match = "order") -> None:
+def refused(store: str | list[CallRecord], *questions: str, match: Match = "order") -> None:
     """Ask until an error comes, which must be the last question's, then leave the replay."""
     with replay(store, match=match) as provider, openai.OpenAI(base_url=provider.openai_url, api_key="any") as client:
         for question in questions[:-1]:
@@ -304,6 +304,10 @@ def test_what_was_not_kept_whole_is_neither_replayed_nor_sent(thin: Recorded) ->
     answer = thin.again("responses")
     assert (answer.code, "content='full'" in answer.out + answer.err) == (1, True)
     assert len(thin.provider.requests) == 1
+    with capture(max_record_bytes=500) as seen, openai.OpenAI(base_url=thin.provider.openai_url) as client:
+        client.responses.create(model="gpt-5", input="One?")
+    with pytest.raises(ReplayError, match="max_record_bytes"):
+        refused(seen.records, "One?")
 
 
 def test_records_are_replayed_without_a_store() -> None:
@@ -324,6 +328,35 @@ def test_records_are_replayed_without_a_store() -> None:
     for session in (None, "other"):
         with pytest.raises(ReplayError, match="nothing to replay in the records"), replay([], session=session):
             pass
+
+
+def broken(url: str) -> tuple[str, str, object]:
+    """The text of a stream that fails, and its error."""
+    texts: list[str] = []
+    with openai.OpenAI(base_url=url, api_key="any", max_retries=0) as client:
+        with pytest.raises(openai.APIError) as caught:
+            texts.extend(chunk.choices[0].delta.content or "" for chunk in ask(client, "Which?", stream=True))
+        return "".join(texts), type(caught.value).__name__, caught.value.body
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {
+            "raw": {"error": {"message": "No.", "type": "bad", "code": "b1", "param": "n", "inner": {"at": 1}}},
+            "status": 400,
+        },
+        {"error_after": 3, "message": "Overloaded.", "text": "One two three"},
+        {"cut_after": 3, "text": "One two three"},
+    ],
+    ids=["answer", "event", "connection"],
+)
+def test_an_error_is_replayed_as_it_was_after_what_came_before_it(fields: Any) -> None:
+    with ScriptedProvider() as provider, capture() as seen:
+        provider.reply(**fields)
+        expected = broken(provider.openai_url)
+    with replay(seen.records) as again:
+        assert broken(again.openai_url) == expected
 
 
 def body_of(exchange: Exchange) -> Any:

@@ -8,19 +8,24 @@ import threading
 from collections import defaultdict, deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Final, Literal, TypeAlias
 
 import msgspec
 
 from callspan.opening import open_store
 from callspan.providers.registry import endpoint_for
-from callspan.record.call import CallRecord
+from callspan.record.call import CallRecord, ErrorInfo
 from callspan.stores.filters import CallFilter
 from callspan.stores.reader import Reader
 from callspan.testing.provider import ReceivedRequest, Reply, ScriptedProvider
 
 Match: TypeAlias = Literal["body", "order"]
-_REFERENCES: Final = (b'"callspan_media"', b'"callspan_vector"')
+_TRUNCATED: Final = "callspan_truncated"
+_REPLACED: Final = (b'"callspan_media"', b'"callspan_vector"', f'"{_TRUNCATED}"'.encode())
+"""What stands in an answer in place of what was not recorded."""
+_BROKEN: Final = frozenset({"connection", "timeout"})
+"""The kinds of errors that a provider does not send."""
 _HASH_LENGTH: Final = 12
 
 
@@ -150,19 +155,36 @@ def _is_a_call(request: ReceivedRequest) -> bool:
 
 def reply_of(call: CallRecord) -> Reply:
     """Return the recorded answer as a reply. Raises ReplayError if its content was not recorded."""
-    status = call.error.status if call.error else None
-    no_retry = {"x-should-retry": "false"}
-    if call.error is not None and status is not None:
-        error = call.error
+    error = call.error
+    if error is not None and error.status is not None:
         return Reply(
-            status=status, error_type=error.type, error_code=error.code, message=error.message or "", headers=no_retry
-        )
+            status=error.status, error_type=error.type, error_code=error.code, message=error.message or "",
+            headers={"x-should-retry": "false"}, raw=_error_body(error),
+        )  # fmt: skip
     body = bytes(call.response.body) if call.response is not None else b""
     if not body and call.outcome != "success":
         return Reply(body_cut=True)
-    if not body or any(mark in body for mark in _REFERENCES):
-        raise ReplayError(f"call {call.call_id} has no complete answer: record with content='full' and media='inline'")
-    return Reply(raw=msgspec.json.decode(body))
+    if not body or any(mark in body for mark in _REPLACED):
+        raise ReplayError(
+            f"call {call.call_id} has no complete answer: record with content='full', media='inline' and enough "
+            "max_record_bytes"
+        )
+    reply = Reply(raw=msgspec.json.decode(body))
+    if error is None or call.stream is None or call.stream.end != "error":
+        return reply
+    # What arrived before the error comes first.
+    if error.kind in _BROKEN:
+        return replace(reply, cut_after=-1)
+    return replace(reply, error_after=-1, error_type=error.type, error_code=error.code, message=error.message or "")
+
+
+def _error_body(error: ErrorInfo) -> object:
+    """Return the body of an error answer as it was sent; None if it was not recorded completely."""
+    body = error.body
+    if not isinstance(body, dict) or _TRUNCATED in body:
+        return None
+    # OpenAI's exceptions, and so the records, have only the inner object.
+    return body if "error" in body else {"error": body}
 
 
 def body_hash(content: bytes) -> str:

@@ -90,7 +90,7 @@ class Choice:
 class Reply(Choice):
     """One answer of the scripted provider, for any API.
 
-    Without any field it is a short greeting. Delays are in seconds. Tokens are counted as in callspan's records:
+    Without content it is an empty answer. Delays are in seconds. Tokens are counted as in callspan's records:
     `input_tokens` includes tokens read from and written to the cache, `output_tokens` includes reasoning.
 
     Example:
