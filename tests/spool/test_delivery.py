@@ -22,12 +22,12 @@ from tests.support.calls import QUESTION
 from tests.support.commands import ask as in_process
 from tests.support.left_behind import count_loss, killed, leave_behind, losses_of, of_another_version, start
 from tests.support.processes import plain_environment
-from tests.support.records import START_NS, Delivery, Records
+from tests.support.records import SECOND, START_NS, Delivery, Records, keep
 from tests.support.rig import coming_and_going
 from tests.support.scale import scaled
 
 import callspan
-from callspan.records import FORMAT
+from callspan.records import FORMAT, Timing
 from callspan.testing import ScriptedProvider
 
 pytestmark = pytest.mark.usefixtures("no_settings")
@@ -299,11 +299,12 @@ def test_a_deleted_file_next_to_its_spool_is_not_reported_as_new(tmp_path: Path)
 
 
 @contextmanager
-def followed(directory: Path) -> Iterator[subprocess.Popen[str]]:
+def followed(directory: Path, *options: str) -> Iterator[subprocess.Popen[str]]:
     """`calls --follow` for the store in a directory, until interrupted."""
-    command = [sys.executable, "-m", "callspan.cli", "calls", "--follow", "--json"]
-    environment = plain_environment(PYTHONUNBUFFERED="1")
-    with subprocess.Popen(command, cwd=directory, env=environment, stdout=subprocess.PIPE, text=True) as process:
+    command = [sys.executable, "-m", "callspan.cli", "calls", "--follow", *options]
+    with subprocess.Popen(
+        command, cwd=directory, env=plain_environment(), stdout=subprocess.PIPE, text=True
+    ) as process:
         try:
             yield process
             process.send_signal(signal.SIGINT)
@@ -321,12 +322,25 @@ def next_output(process: subprocess.Popen[str]) -> str:
 
 
 def test_calls_show_as_they_finish_until_it_is_interrupted(tmp_path: Path) -> None:
-    """Also what killed processes leave: before it starts, when there is only a spool, and meanwhile."""
+    """Also what killed processes leave: before it starts, when there is only a spool, and meanwhile.
+
+    And what took longer than the SDKs' time limit, in a new file.
+    """
     store = f"sqlite:///{tmp_path}/callspan.db"
     killed(store, 1)
     with followed(tmp_path) as process:
+        assert process.stdout is not None
+        assert "Hello 0" in process.stdout.readline()
+    with followed(tmp_path, "--json") as process:
         assert next_output(process) == "Hello 0"
         assert record(store, "One \x1b[31m")
         assert next_output(process).startswith("One")
         killed(store, 2)
         assert [next_output(process) for _ in range(2)] == ["Hello 0", "Hello 1"]
+        for file in tmp_path.glob("callspan.db*"):
+            if file.is_file():
+                file.unlink()
+        took_ns = 601 * SECOND  # a timeout of the SDKs
+        timing = Timing(start_ns=time.time_ns() - took_ns, duration_ns=took_ns + SECOND)
+        keep(store, Records().call(answer="Late", timing=timing))
+        assert next_output(process) == "Late"

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import closing, suppress
 from functools import partial
 from typing import Final
 
 import click
 import msgspec
 
+from callspan import open_store
 from callspan.cli.call_text import call_tokens, outcome_text, result_text
 from callspan.cli.command_context import Command, CommandContext
 from callspan.cli.filters import filters
@@ -22,7 +23,7 @@ from callspan.cli.screen import Cell, Column, reward_style
 from callspan.cost.unknown import why_unknown
 from callspan.formatting import UNKNOWN, duration, local_time, money, reward
 from callspan.records import CallRecord, RewardRecord
-from callspan.stores import CallFilter, Reader, ScoredReader, Scoring, ids_of
+from callspan.stores import CallFilter, EmptyStoreError, Reader, ScoredReader, Scoring, ids_of, scored
 
 _EPILOG: Final = """\
 callspan calls --failed --since 2h
@@ -33,6 +34,8 @@ LAST: Final = 10
 _POLL_S: Final = 0.5
 _OVERLAP_NS: Final = 600_000_000_000
 """How far each poll looks back: calls are selected by their start, but stored at their end."""
+_LONGEST_NS: Final = 7_200_000_000_000
+"""How far it looks back for long calls: by default, the SDKs give up after ten minutes, with retries after thirty."""
 _DELIVER_EVERY: Final = 10
 """Polls between deliveries of records left by ended processes."""
 _MODEL_WIDTH, _TOKENS_WIDTH, _TIME_WIDTH = 17, 12, 7
@@ -143,13 +146,16 @@ def _polls(context: CommandContext) -> Iterator[None]:
 
 def _follow(context: CommandContext, selection: CallFilter, count: int, polls: Iterator[None]) -> None:
     with context.reader() as reader:
-        selection, began_ns = context.resolved(reader, selection), time.time_ns()
+        selection = msgspec.structs.replace(context.resolved(reader, selection), content="response")
+        began_ns = time.time_ns()
         last = list(reader.calls(msgspec.structs.replace(selection, limit=count)))
         for call in reversed(last):
             _show(context, reader, call)
-        shown = {call.call_id for call in last}
-        running = {call.call_id for call in last if not _has_ended(call)}
-        for _ in polls:
+    shown = {call.call_id for call in last}
+    running = {call.call_id for call in last if not _has_ended(call)}
+    for _ in polls:
+        # Each opens the store, because its file may have been replaced.
+        with suppress(EmptyStoreError), closing(scored(open_store(context.store), context.scoring)) as reader:
             # Calls that were running at first are looked up by id, because they may have started long ago.
             found = [*filter(None, map(reader.call, running))]
             fresh = (call for call in _recent(reader, selection) if call.call_id not in shown)
@@ -160,9 +166,17 @@ def _follow(context: CommandContext, selection: CallFilter, count: int, polls: I
                 running.discard(call.call_id)
 
 
-def _recent(reader: Reader, selection: CallFilter) -> Iterable[CallRecord]:
-    since_ns = max(selection.since_ns or 0, time.time_ns() - _OVERLAP_NS)
-    return reader.calls(msgspec.structs.replace(selection, since_ns=since_ns))
+def _recent(reader: Reader, selection: CallFilter) -> Iterator[CallRecord]:
+    """Yield the calls that started lately, and those that started before and took long."""
+    border_ns = time.time_ns() - _OVERLAP_NS
+    yield from reader.calls(msgspec.structs.replace(selection, since_ns=max(selection.since_ns or 0, border_ns)))
+    long = msgspec.structs.replace(
+        selection,
+        since_ns=max(selection.since_ns or 0, border_ns - _LONGEST_NS),
+        until_ns=min(selection.until_ns or border_ns, border_ns),
+        min_duration_ns=max(selection.min_duration_ns or 0, _OVERLAP_NS // 2),
+    )
+    yield from reader.calls(long)
 
 
 def _has_ended(call: CallRecord) -> bool:

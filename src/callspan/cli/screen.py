@@ -79,6 +79,7 @@ class Screen:
         with self.console.capture() as captured:
             shown()
         self.console.file.write("".join(f"{line.rstrip()}\n" for line in captured.get().splitlines()))
+        self.console.file.flush()
 
     def table(self, columns: Sequence[Column], rows: Iterable[object]) -> None:
         """Print a table, one line per row."""
