@@ -134,6 +134,14 @@ def test_an_id_of_several_or_of_something_else_deletes_nothing(full: str) -> Non
     assert left(full) == before
 
 
+def test_an_id_is_found_in_any_of_the_stores(full: str, tmp_path: Path) -> None:
+    """Also as lists without a terminal abbreviate it."""
+    first = keep(f"sqlite:///{tmp_path}/first.db", session("other"))
+    for given, code in (("session-a…", 0), ("--call call-b…", 0), ("session-c", 1)):
+        assert ask("--store", f"{first},{full}", "delete", *given.split(), "--yes").code == code
+    assert (left(first), left(full)) == (["other"], ["session-b"])
+
+
 def test_other_stores_are_named_with_what_to_run(full: str, tmp_path: Path) -> None:
     others = f"clickhouse://me:secret7@127.0.0.1:1/db,jsonl:///{tmp_path}/a.jsonl,unix:///no.sock"
     answer = ask("--store", f"{full},{others}", "delete", "session-a", "--yes")

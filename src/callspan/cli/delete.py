@@ -13,6 +13,7 @@ import msgspec
 from callspan import erase
 from callspan.cli.command_context import Command, CommandContext
 from callspan.cli.filters import filters
+from callspan.cli.json_rows import CUT
 from callspan.cli.safe_text import clean, clean_lines
 from callspan.cli.values import MOMENT
 from callspan.erasing import ErasureCounts, Receipt
@@ -74,11 +75,20 @@ def delete_command(
 
 
 def _full_ids(context: CommandContext, kind: _Kind, ids: Sequence[str]) -> list[str]:
-    """Return the full ids of sessions or calls given by unique prefixes. Ends the command if one matches none."""
-    if not (ids and any(isinstance(find_store(url), SqlStore) for url in split_urls(context.store))):
-        return [*ids]
-    with context.reader() as reader:
-        return [_full_id(context, reader, kind, ident) for ident in ids]
+    """Return the full ids of sessions or calls given by unique prefixes, each of the first store that has it.
+
+    Ends the command if one matches none.
+    """
+    given = [ident.rstrip(CUT) for ident in ids]
+    full: dict[str, str] = {}
+    urls = [url for url in split_urls(context.store) if isinstance(find_store(url), SqlStore)]
+    for url in urls:
+        if left := [ident for ident in given if ident not in full]:
+            with CommandContext(url, json=context.json).reader() as reader:
+                for ident in left:
+                    if url == urls[-1] or reader.is_erased(kind, ident) or reader.ids_like(kind, ident):
+                        full[ident] = _full_id(context, reader, kind, ident)
+    return [full.get(ident, ident) for ident in given]
 
 
 def _full_id(context: CommandContext, reader: Reader, kind: _Kind, ident: str) -> str:

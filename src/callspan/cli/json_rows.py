@@ -25,7 +25,8 @@ _SUMS: Final = (
 )
 _OF_STEP: Final = ("index", "turn", "name", "outcome", "terminated", "truncated", "start_ns", "end_ns", "totals")
 _OUTPUT_CHARACTERS: Final = 200
-_CUT: Final = "\N{HORIZONTAL ELLIPSIS}"
+CUT: Final = "\N{HORIZONTAL ELLIPSIS}"
+"""Ends abbreviated ids."""
 _SHORTEST: Final = 13
 """Length of the timestamp at the start of a time-ordered id."""
 _LISTS: Final = ("calls", "tools", "events", "messages", "rewards")
@@ -121,7 +122,7 @@ def short_ids(ids: Iterable[str], besides: Iterable[str] = ()) -> dict[str, str]
 
     Without a terminal a prefix ends in an ellipsis, with which it may be given to any command.
     """
-    mark = "" if sys.stdout.isatty() else _CUT
+    mark = "" if sys.stdout.isatty() else CUT
     wanted = set(ids)
     lengths = dict.fromkeys(sorted(wanted.union(besides)), _SHORTEST)
     for one, following in itertools.pairwise(lengths):
