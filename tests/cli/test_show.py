@@ -126,6 +126,13 @@ def test_show_says_which_part_it_shows(store: str) -> None:
     assert len(ask("--store", store, "show", "s", "--json", "--limit", "2").json["steps"][0]["calls"]) == 1
 
 
+def test_steps_of_a_loop_that_ends_none_are_shown(store: str) -> None:
+    """Each is within the one before."""
+    above = (None, *(f"t{at}" for at in range(1200)))
+    steps = (step(at, start_ns=START_NS + at, parent_timestep_id=parent) for at, parent in enumerate(above))
+    assert ask("--store", keep(store, session("s", start_ns=START_NS), *steps), "show").code == 0
+
+
 TRIES = [
     Attempt(number=1, start_ns=0, status=429, wait_s=0.5, request_id="req-1"),
     Attempt(number=2, start_ns=SECOND, error_type="ConnectError", wait_s=0.0),

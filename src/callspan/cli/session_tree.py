@@ -72,18 +72,18 @@ def session_tree(page: Page, width: int) -> Tree:
     order = partial(_start_order, turns)
     leaves: list[tuple[int, Tree, Entry]] = []
 
-    def grow(branch: Tree, step_id: str | None, depth: int) -> None:
-        for entry in sorted(below.pop(step_id, ()), key=order):
-            if isinstance(entry, TimestepRecord):
-                inside = None if page.is_part else calls[entry.timestep_id]
-                line = _step_line(entry, positions[entry.timestep_id], inside)
-                grow(branch.add(line), entry.timestep_id, depth + 1)
-            else:
-                leaves.append((depth, branch.add(""), entry))
-
     while below:
         # A step occurs twice only in a cycle of parents.
-        grow(tree, None if None in below else next(iter(below)), 0)
+        branches: list[tuple[Tree, str | None, int]] = [(tree, None if None in below else next(iter(below)), 0)]
+        while branches:
+            branch, step_id, depth = branches.pop()
+            for entry in sorted(below.pop(step_id, ()), key=order):
+                if isinstance(entry, TimestepRecord):
+                    inside = None if page.is_part else calls[entry.timestep_id]
+                    line = _step_line(entry, positions[entry.timestep_id], inside)
+                    branches.append((branch.add(line), entry.timestep_id, depth + 1))
+                else:
+                    leaves.append((depth, branch.add(""), entry))
     deepest = max((depth for depth, _, _ in leaves), default=0)
     for depth, leaf, item in leaves:
         # All bars share one column: entries nearer to the root get more padding.
