@@ -168,6 +168,26 @@ def test_course_and_conversation_belong_together(told: Delivery, tab: Open) -> N
     assert "1 retry" in page.inner_text("[role=treeitem][data-id=c1]")
 
 
+def test_tool_calls_with_one_id_have_their_own_results(store: Delivery, records: Records, tab: Open) -> None:
+    """Some providers count the calls of each conversation."""
+    used = {"role": "assistant", "content": None, "tool_calls": [TOOL]}
+    answer = Response(body=raw({"choices": [{"index": 0, "message": used}], "object": "chat.completion"}))
+    for number, found in enumerate(("mapped", "missing")):
+        asked = [{"role": "user", "content": found}]
+        done = [*asked, used, {"role": "tool", "tool_call_id": "t1", "content": found}]
+        store.write(
+            records.call(call_id=f"a{number}", session_id="chat", at_s=number * 4, messages=asked, response=answer),
+            event("chat", number * 4 + 1, "tool", name="look", duration_ns=(number + 1) * MS, tool_call_id="t1"),
+            records.call(call_id=f"b{number}", session_id="chat", at_s=number * 4 + 2, messages=done, answer="Done"),
+        )
+    one = tab(store.url, "session/chat", "[data-entry=b1]")
+    for number, found in enumerate(("mapped", "missing")):
+        box = one.tab.locator(f"[data-entry=a{number}] .box")
+        assert (found in box.inner_text(), f"{number + 1} ms" in box.inner_text()) == (True, True)
+        one.tab.locator(f"[role=treeitem][data-id^='chat-tool-{number * 4 + 1}']").click()
+        assert one.tab.locator(f"[data-entry=a{number}].picked").count() == 1
+
+
 def test_an_episode_opens_with_its_last_step_and_reward_curve(told: Delivery, records: Records, tab: Open) -> None:
     told.write(records.call(call_id="after", session_id="episode", at_s=125, answer="we are there"))
     one = tab(told.url, "session/episode", ".bigcurve")

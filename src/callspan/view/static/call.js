@@ -95,11 +95,10 @@ const body = ({ id }, name, size, note = "") => {
 
 // What is new, how it was answered, and what came before; of what was sent before at most so many messages.
 const messagesOf = (data, most, showAll) => {
-  const { row, turn, record } = data, entry = { kind: "call", call: row, turn, start_ms: row.start_ms };
-  const others = [data.results, [...data.earlier].reverse()].map(messages => ({ kind: "call", turn: { new: messages, answer: [] } }));
-  const found = joins([entry, ...data.runs, ...others]);
-  const join = id => found.get(id), pieces = [...data.earlier, ...turn.answer].flatMap(message => message.parts.filter(one => one.type === "tool_call"));
-  const asked = new Map(pieces.map(piece => [piece.id, piece]));
+  const { row, turn, record } = data, entry = { kind: "call", call: row, turn, start_ms: row.start_ms }, told = [...data.earlier].reverse();
+  const sent = messages => ({ kind: "call", turn: { new: messages, answer: [] } });
+  const found = joins([sent(told), entry, ...data.runs, sent(data.results)]), join = one => found.get(one);
+  const asked = new Map(told.flatMap(message => message.parts.filter(one => one.type === "tool_call")).map(piece => [piece.id, piece]));
   // A result that is new stands with the tool call that it answers, though that was sent before.
   const added = one => turnBox(one.role, one.name || "", one.parts.map(piece => (piece.type === "tool_result" && asked.has(piece.id) ? part(asked.get(piece.id), join) : part(piece, join))));
   const message = one => {

@@ -4,12 +4,24 @@ import { bytes, clock, count, money, oneLine, plain, plural, shown, signed, time
 import { callMarks, isRunning, retriesWord } from "./rows.js";
 import { part, removed, text, toolRun, turnBox, value } from "./parts.js";
 
-// Results that later requests send, and runs of tools, by the ids of the tool calls.
+// Results that later requests send, and runs of tools, by the tool calls: of several with one id, the last before each.
 export const joins = entries => {
-  const found = new Map();
-  const of = id => { if (!found.has(id)) found.set(id, {}); return found.get(id); };
+  const found = new Map(), latest = new Map();
+  const of = id => { if (!latest.has(id)) latest.set(id, {}); return latest.get(id); };
+  // A request may repeat a call in other words.
+  const ask = (one, isAnswer) => {
+    const before = of(one.id);
+    if (before.result || (isAnswer && before.isAsked)) latest.delete(one.id);
+    found.set(one, Object.assign(of(one.id), { isAsked: true }));
+  };
+  const see = (messages, isAnswer) => {
+    for (const one of messages.flatMap(message => message.parts)) {
+      if (one.type === "tool_call" && one.id) ask(one, isAnswer);
+      if (one.type === "tool_result" && one.id) of(one.id).result = one;
+    }
+  };
   for (const entry of entries) {
-    if (entry.kind === "call") for (const message of entry.turn.new) for (const one of message.parts) if (one.type === "tool_result" && one.id) of(one.id).result = one;
+    if (entry.kind === "call") { see(entry.turn.new, false); see(entry.turn.answer, true); }
     if (entry.record?.tool_call_id && entry.kind.startsWith("tool")) of(entry.record.tool_call_id).run = entry;
   }
   return found;
@@ -134,5 +146,5 @@ export const instructionsBox = (found, sub) => {
 export const contextOf = (entries, instructions) => {
   const known = joins(entries), called = asked(entries);
   const told = new Set(entries.filter(entry => entry.kind === "message" && typeof entry.record.content === "string").map(entry => entry.record.content));
-  return { join: id => known.get(id), called, told, all: instructions, instructions: undefined };
+  return { join: one => known.get(one), called, told, all: instructions, instructions: undefined };
 };

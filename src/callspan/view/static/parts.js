@@ -80,7 +80,7 @@ export const part = (one, join) => {
     case "text": return one.text ? text(one.text) : null;
     case "reasoning": return reasoning(one);
     case "refusal": return [h("p.meta", null, mark("cancelled", "refused")), text(one.text)];
-    case "tool_call": { const found = join?.(one.id) || {}; return tool(one, found.result, found.run); }
+    case "tool_call": { const found = join?.(one) || {}; return tool(one, found.result, found.run); }
     case "tool_result": return h("div.box", null, h("div", null, soft("result of "), oneLine(one.id || "a tool")), h("div", null, one.is_error ? mark("error", "failed") : "", value(one.content)));
     case "media": return media(one);
     default: return h("details", null, h("summary", null, "a part of another kind"), h("pre.raw", null, shown(JSON.stringify(one.data ?? one, null, 2))));

@@ -231,10 +231,11 @@ export default ({ place, app, signal }) => {
     const turn = turnIn(row.dataset.id) || turnIn(joined(row.dataset.id) || "");
     if (turn) { turn.classList.add("picked"); turn.scrollIntoView({ block: "nearest" }); }
   };
-  // A tool's run is drawn with the call that asked for it.
+  // A tool's run is drawn with the call that asked for it, the last one before it.
   const joined = of => {
-    const tool = data.rows.find(entry => entry.id === of)?.record?.tool_call_id;
-    return tool && data.rows.find(entry => entry.turn?.answer.some(message => message.parts.some(one => one.type === "tool_call" && one.id === tool)))?.id;
+    const at = data.rows.findIndex(entry => entry.id === of), tool = data.rows[at]?.record?.tool_call_id;
+    const asks = entry => entry.turn?.answer.some(message => message.parts.some(one => one.type === "tool_call" && one.id === tool));
+    return tool && (data.rows.slice(0, at).findLast(asks) || data.rows.find(asks))?.id;
   };
   const cursor = roving(course, { choose });
   right.addEventListener("click", event => {
