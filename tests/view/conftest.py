@@ -54,6 +54,7 @@ def access_to(url: str) -> Access:
     return Access(
         open=lambda: open_store(url), parse_filter=parse_filter, arguments=arguments, error_text=str,
         errors=store_errors, waiting=list, write_reward=lambda rating: write(url, rating), name=url,
+        command=f"callspan --store {url}",
     )  # fmt: skip
 
 

@@ -131,6 +131,7 @@ def test_a_store_without_records_fills_by_itself(records: Records, tab: Open, tm
     one = tab(url)
     for place in ("calls", "charts", ""):
         one.open(place, "text=fills by itself")
+        assert f"callspan --store {url} run app.py" in one.tab.inner_text("pre")
     one.tab.wait_for_selector(".state:has-text('live, waiting for the first record')")
     with closing(Delivery(url)) as delivery:
         delivery.write(records.session("s1", start_ns=START_NS), records.call(call_id="c1", session_id="s1"))
@@ -272,7 +273,7 @@ def test_numbers_words_and_commands_are_written_as_they_are(told: Delivery, tab:
         assert arguments(word) == [f"--user={user}"], user
         assert of("filters", "wordsOf", f"error {word} x") == ["error", word, "x"]
     one.open("find?q=postcode", "mark.hit")
-    assert one.tab.locator("p.summary code").inner_text() == "callspan calls --text=postcode"
+    assert one.tab.locator("p.summary code").inner_text() == f"callspan --store {told.url} calls --text=postcode"
 
 
 @pytest.mark.parametrize("width", [1280, 360])

@@ -14,7 +14,7 @@ import msgspec
 from callspan import SettingError, open_store
 from callspan.cli.backlog import Backlog
 from callspan.cli.filters import Filter, selected
-from callspan.cli.run import stores_named
+from callspan.cli.run import command_on, stores_named
 from callspan.cli.safe_text import clean, whole_characters
 from callspan.cli.screen import Screen
 from callspan.formatting import json_line
@@ -116,27 +116,35 @@ class Command(click.Command):
         options = dict(ctx.params)
         group_options = ctx.find_root().params
         own = options.pop("store")
-        store = stores_named(group_options.get("store") if own is None else own)
+        named = group_options.get("store") if own is None else own
         json = options.pop("as_json") or group_options.get("as_json", False)
+        context = CommandContext(stores_named(named), json=json, is_named=named is not None)
         if not self._has_filters:
-            return {"context": CommandContext(store, json=json), **options}
-        selection, scoring = selected(options)
-        return {"context": CommandContext(store, json=json, scoring=scoring), "selection": selection, **options}
+            return {"context": context, **options}
+        selection, context.scoring = selected(options)
+        return {"context": context, "selection": selection, **options}
 
 
 class CommandContext:
     """The context of one run of a sub-command."""
 
-    def __init__(self, store: str, *, json: bool, scoring: Scoring = Scoring()) -> None:  # noqa: B008 - immutable
+    def __init__(self, store: str, *, json: bool, is_named: bool = True) -> None:
+        """`is_named`: `--store` named the store."""
         self.store = store
-        self.scoring = scoring
+        self.scoring = Scoring()
         self.json = json
         self.screen = Screen()
+        self._is_named = is_named
 
     @property
     def store_name(self) -> str:
         """The stores, without passwords."""
         return ", ".join(map(safe_name, split_urls(self.store)))
+
+    @property
+    def command(self) -> str:
+        """The beginning of other commands on the same stores, without passwords."""
+        return command_on(self.store, is_option=self._is_named)
 
     @contextmanager
     def reader(self) -> Iterator[Reader]:

@@ -24,7 +24,6 @@ from callspan.cli.demo_agent import (
     play_with_openai,
 )
 from callspan.cli.demo_script import script_demo, trial_worlds, worlds
-from callspan.cli.run import DEFAULT_STORE
 from callspan.cli.safe_text import clean
 from callspan.formatting import iso
 from callspan.otlp.providers import otlp_is_named
@@ -208,9 +207,10 @@ def _show_last(context: CommandContext) -> None:
 
 def _print_places(context: CommandContext) -> None:
     """Print where the records are, how to send them to Jaeger, and three commands to try next."""
-    option = "" if context.store == DEFAULT_STORE else f" --store {clean(safe_name(context.store))}"
     context.screen.line(("Records ", "bold"), safe_name(context.store))
     titles = ("Jaeger  ", "Next    ", "        ", "        ")
     for title, (command, about) in zip(titles, ((_SEND_COMMAND, "the same as traces"), *_NEXT_COMMANDS), strict=True):
-        text = Text.assemble((title, "bold"), (f"callspan{option} {command:<37}", "cyan"), (f"  {about}", "dim"))
+        text = Text.assemble(
+            (title, "bold"), (f"{clean(context.command)} {command:<37}", "cyan"), (f"  {about}", "dim")
+        )
         context.screen.console.print(text, soft_wrap=True)  # a command is never cut

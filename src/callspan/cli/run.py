@@ -111,13 +111,19 @@ def _with_absolute_paths(urls: str) -> str:
 def _announce(urls: str, *, is_option: bool) -> None:
     """Print where records are stored and how to show them; the commands repeat `--store` if it was given."""
     names = ",".join(map(safe_name, split_urls(urls)))
-    command = f"callspan --store {shlex.quote(names)}" if is_option else "callspan"
+    command = command_on(urls, is_option=is_option)
     if load(warn=False).enabled:
         line = f"recording to {names}; to see it: {command} calls; if nothing is there: {command} doctor"
     else:
         line = "switched off by the environment, nothing is recorded"
     with suppress(OSError):
         print(f"callspan: {clean(line)}", file=sys.stderr)
+
+
+def command_on(stores: str, *, is_option: bool) -> str:
+    """Return the beginning of commands on stores, without passwords; `is_option`: they were given by `--store`."""
+    names = ",".join(map(safe_name, split_urls(stores)))
+    return shlex.join(["callspan", "--store", names] if is_option else ["callspan"])
 
 
 def _replace_process(program: list[str], environment: dict[str, str]) -> NoReturn:

@@ -71,6 +71,7 @@ def view_command(context: CommandContext, port: int, opens: bool, save: Path | N
         waiting=partial(_waiting, context),
         write_reward=partial(_write_reward, context),
         name=context.store_name,
+        command=context.command,
         trace_url=trace_url,
     )
     with ExitStack() as exits:

@@ -38,6 +38,8 @@ class StorePage(msgspec.Struct):
     """The store, for the top bar of each page."""
 
     name: str
+    command: str
+    """The beginning of the commands that read it."""
     trace_url: str | None
     calls: int
     sessions: int
@@ -68,6 +70,7 @@ def store(view: View) -> StorePage:
     last_ms = None if newest is None else in_ms(newest.timing.start_ns)
     return StorePage(
         name=view.access.name,
+        command=view.access.command,
         trace_url=view.access.trace_url,
         calls=view.reader.count_calls(),
         sessions=sum(1 for _ in view.reader.session_ids()),

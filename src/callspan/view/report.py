@@ -133,6 +133,7 @@ class _Report:
             waiting=list,
             write_reward=lambda _: None,
             name=self._reader.name,
+            command=self.contents.command,
         )
         return View(self._reader, access, query)
 

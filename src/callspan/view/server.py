@@ -156,7 +156,7 @@ async def _answer(source: StoreSource, page: Callable[[View], object], request: 
     except source.access.errors() as error:
         text = source.access.error_text(error)
         if isinstance(error, EmptyStoreError) and not source.was_open:
-            return _failed(text, 200, waits=True)
+            return _failed(text, 200, waits=True, command=source.access.command)
         return _failed(text, 503)
     return Response(body, media_type="application/json")
 

@@ -50,6 +50,8 @@ class Access(NamedTuple):
     """Writes a rating to the store, which it opens for that. Raises its drivers' errors."""
     name: str
     """The store, without its password."""
+    command: str
+    """The beginning of the commands that read it."""
     trace_url: str | None = None
     """Address of a trace, with `{trace_id}`; None for no links."""
 

@@ -16,7 +16,7 @@ export const get = async (name, values = {}, signal) => {
   if (globalThis.CALLSPAN_FILE) return inFile(name, values);
   const found = await (await asked(name, values, signal)).json();
   // A store without records yet.
-  if (found.waits) throw Object.assign(new Failure(found.error), { waits: true });
+  if (found.waits) throw Object.assign(new Failure(found.error), found);
   return found;
 };
 

@@ -73,10 +73,8 @@ const whereOf = ({ row, record }, app) => {
     ["call", h("span.id", null, row.id)], ["response", record.response?.id ? h("span.id", null, record.response.id) : null],
     ["request id", (record.attempts || []).at(-1)?.request_id ? h("span.id", null, record.attempts.at(-1).request_id) : null],
     ["trace", traceOf(record, app)],
-    ["again", h("pre.raw", null, `${command()} replay ${shell(row.id)}\n${command()} show ${shell(row.id)}`)]]));
+    ["again", h("pre.raw", null, `${app.command} replay ${shell(row.id)}\n${app.command} show ${shell(row.id)}`)]]));
 };
-
-const command = () => globalThis.CALLSPAN_FILE?.command || "callspan";
 
 const body = ({ id }, name, size, note = "") => {
   if (!size) return h("p.meta", null, `${name}: not kept`);
@@ -170,7 +168,7 @@ export default ({ place, app, signal }) => {
     keys: () => [["[ ]", "previous, next call"], ["[", "", () => go(data.before)], ["]", "", () => go(data.after)], ["r", "reasoning", () => { reasoningOpen = !reasoningOpen; openReasoning(); }],
       ["b", "bodies", bodies],
       ["c", "compare with the call before", () => { if (data.before) location.hash = address("compare", null, { a: data.before.id, b: data.row.id }); }],
-      ["y", "copy id", () => copy(data.row.id)], ["R", "copy the replay command", () => copy(`${command()} replay ${shell(data.row.id)}`)],
+      ["y", "copy id", () => copy(data.row.id)], ["R", "copy the replay command", () => copy(`${app.command} replay ${shell(data.row.id)}`)],
       ["Escape", data.row.session_id ? "session" : "back", () => { location.hash = data.row.session_id ? back() : app.list; }]],
   };
 };

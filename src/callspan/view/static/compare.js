@@ -63,25 +63,26 @@ export default ({ place, app, signal }) => {
     return h("span", { role: "columnheader" }, h("b", null, name), " ", oneLine(named), " ", link(address(found.kind, found.ids[at]), h("span.linked.id", null, found.ids[at])));
   };
   const open = at => { location.hash = address(found.kind, found.ids[at]); };
-  const command = `callspan show ${shell(a)} ${shell(b)}`;
+  const line = h("code.soft"), command = () => `${app.command} show ${shell(a)} ${shell(b)}`;
   const show = compared => {
     found = compared;
     become(about, h("h1", null, "Compare ", soft(`two ${found.kind}s`)), h("p.soft", null, found.first, found.cut ? h("b", null, ` Only the first ${found.cut} calls of each are compared.`) : ""));
     become(head, h("span", { role: "columnheader" }, ""), side("A", 0), side("B", 1), h("span.soft", { role: "columnheader" }, "B against A"));
     become(list, SECTIONS.filter(([, name]) => found[name].length).flatMap(sectionOf));
+    line.replaceChildren(command());
     cursor.settle();
     title("Compare");
   };
   return {
     body: h("div.compare", null, about,
-      h("div.filters", null, segments, button("swap", () => go({ a: b, b: a })), h("code.soft", null, command)),
+      h("div.filters", null, segments, button("swap", () => go({ a: b, b: a })), line),
       h("div.table", { role: "table", "aria-label": "Comparison" }, head, list)),
     read: () => get("compare", { a, b }, signal),
     show,
     keys: () => [...cursor.marks(differs, "difference"), ...cursor.keys(),
       ["d", "differences only", () => go({ show: shows === "all" ? "differences" : "all" })], ["s", "swap", () => go({ a: b, b: a })],
       ["a b", "open A, B"], ["a", "", () => open(0)], ["b", "", () => open(1)],
-      ["y", "copy the command", () => copy(command)],
+      ["y", "copy the command", () => copy(command())],
       ["Escape", "back", () => history.back()]],
   };
 };

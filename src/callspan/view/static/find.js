@@ -42,7 +42,7 @@ const facet = (name, values, go) => {
   ) : "";
 };
 
-export default ({ place, signal }) => {
+export default ({ place, app, signal }) => {
   const line = place.values.q || "", scope = place.values.scope || "messages";
   const go = (text, where = scope) => { location.hash = address("find", null, { q: text, scope: where }); };
   const filters = filterLine(line, go);
@@ -58,7 +58,7 @@ export default ({ place, signal }) => {
   );
   const show = data => {
     const sessions = data.rows.filter(one => one.session), hits = data.rows.reduce((total, one) => total + one.hits.length + one.more, 0);
-    command = ["callspan", "calls", ...data.arguments].map(shell).join(" ");
+    command = [app.command, "calls", ...data.arguments.map(shell)].join(" ");
     title(`find ${data.text || ""}`);
     become(above, h("h1.hidden", null, `Find ${data.text || ""}`),
       h("p.pad.summary", null, strong(count(sessions.length)), ` ${sessions.length === 1 ? "session" : "sessions"}, ${plural(hits, "hit")}${data.more ? "; older calls have it too: choose a time" : ""}  `, h("code", null, command)),
