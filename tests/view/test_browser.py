@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import socket
+import subprocess
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -126,6 +128,19 @@ def test_every_page_is_live(told: Delivery, records: Records, tab: Open, place: 
     one.tab.wait_for_selector(comes, timeout=SOON_MS)
 
 
+def test_a_killed_process_is_seen_without_a_write(told: Delivery, records: Records, tab: Open) -> None:
+    with subprocess.Popen(["sleep", "600"]) as process:
+        told.write(records.session("left", start_ns=START_NS, host=socket.gethostname(), pid=process.pid))
+        one = tab(told.url)
+        one.tab.clock.install()
+        one.tab.reload()
+        one.tab.wait_for_selector("[data-id=left]:has-text('in progress')")
+        one.tab.wait_for_selector("text=live")
+        process.kill()
+    one.tab.clock.fast_forward(60_000)
+    one.tab.wait_for_selector("[data-id=left]:has-text('interrupted')", timeout=SOON_MS)
+
+
 def test_a_store_without_records_fills_by_itself(records: Records, tab: Open, tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/late.db"
     one = tab(url)
@@ -230,6 +245,12 @@ def test_by_keyboard_alone(told: Delivery, tab: Open) -> None:
     one.press("g", "a")
     one.tab.wait_for_selector(".row.call")
     assert one.tab.locator(".row.call[tabindex='0']").count() == 1, "one tab stop"
+    one.open("compare", "form.filters input:focus")
+    one.tab.keyboard.type("chat")
+    one.press("Tab")
+    one.tab.keyboard.type("bad")
+    one.press("Enter")
+    one.tab.wait_for_selector(".row.pair")
 
 
 def test_hostile_texts_stay_texts(told: Delivery, tab: Open) -> None:

@@ -13,7 +13,7 @@ const LISTS = ["start", "calls", "find"];
 const main = document.getElementById("main"), state = document.querySelector(".state");
 
 const app = { store: "", command: "callspan", trace_url: null, last_ms: null, notices: [], list: "#/", order: [], marked: JSON.parse(stored("sessionStorage", "marked") || "[]"), scroll: {} };
-const TICK_MS = 1000;
+const TICK_MS = 1000, MINUTE_MS = 60000;
 // The page that is shown, what it was drawn from, and what is read now.
 let shown = null, data = null, seen = "", reading = null, turn = 0, at = null, stop = new AbortController();
 
@@ -128,9 +128,10 @@ const showNew = () => {
 fresh.addEventListener("click", showNew);
 main.addEventListener("scroll", () => { if (!main.scrollTop) announce(0); }, { passive: true });
 
-// What runs is drawn again each second.
+// What runs is drawn again each second, and read again each minute, as the last hour is: a killed process writes nothing.
 setInterval(() => { if (state.querySelector(".live") && !document.hidden) sayLive(); }, TICK_MS);
 setInterval(() => { if (shown?.runs?.(data) && !document.hidden) redraw(); }, TICK_MS);
+setInterval(() => { if ((data?.now?.hour || seen.includes('"in_progress"')) && !document.hidden) next(false).catch(() => {}); }, MINUTE_MS);
 
 export const nothingYet = (why = "Nothing recorded yet", command = app.command) => [h("p", null, `${why}. This page fills by itself. Run one of these in the directory of the store:`), h("pre", null, `${command} demo\n${command} run app.py`)];
 const failed = error => error.waits ? h("div.pad", null, h("h1.hidden", null, "Sessions"), nothingYet(error.message, error.command)) : h("div.pad", null, h("h1.hidden", null, "Error"), mark("error", error.name === "AbortError" ? "stopped" : error.message), h("p", null, button("try again", () => draw()), " ", link("#/", "Sessions")));

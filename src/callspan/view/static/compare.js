@@ -33,7 +33,7 @@ const form = (values, app) => {
   const send = event => { event.preventDefault(); location.hash = address("compare", null, { a: a.value.trim(), b: b.value.trim() }); };
   return {
     body: h("div.pad", null, h("h1", null, "Compare"), h("p.soft", null, "Mark two rows of a list by ", h("kbd", null, "x"), ", or give two ids."),
-      h("form.filters", { onsubmit: send }, a, b, button("compare", send))),
+      h("form.filters", { onsubmit: send }, a, b, h("button", { type: "submit" }, "compare"))),
     read: async () => null,
     show: () => title("Compare"),
     ready: () => a.focus(),
