@@ -110,7 +110,7 @@ def test_a_long_session_comes_in_pages_without_gap_or_repetition(records: Record
             "user:mara failed retries:1 meta:k=v cut-off",
             ["--user=mara", "--failed", "--retries=1", "--meta=k=v", "--cut-off"],
         ),
-        ('http://x text:"a b" c d', ["--text=a b", "--text=http://x c d"]),
+        ('http://x text:"a b" c d', ["--text=http://x a b c d"]),
         ('failed user:mara don\'t "error"', ["--failed", "--user=mara", "--text=don't error"]),
         (r'user:"Mara \"S\" O\'Brien"', ['--user=Mara "S" O\'Brien']),
     ],

@@ -57,7 +57,7 @@ def view_command(context: CommandContext, port: int, opens: bool, save: Path | N
     context.deliver()
     is_empty = context.why_empty() is not None
     try:
-        from callspan.view.server import ServerOptions, serve
+        from callspan.view.server import serve
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] not in {"starlette", "uvicorn"}:
             raise
@@ -76,7 +76,7 @@ def view_command(context: CommandContext, port: int, opens: bool, save: Path | N
     )
     with ExitStack() as exits:
         try:
-            serve(access, ServerOptions(port, partial(_ready, context, exits if opens else None, is_empty=is_empty)))
+            serve(access, port, partial(_ready, context, exits if opens else None, is_empty=is_empty))
         except OSError as error:
             context.fail(f"127.0.0.1:{port}: {error.strerror or error}")
 
@@ -153,6 +153,8 @@ def arguments(line: str) -> list[str]:
         name, colon, value = word.partition(":")
         if flags.get(word):
             filter_options.append(f"--{word}")
+        elif name == "text" and colon:
+            words.append(_unquoted(value))
         elif colon and flags.get(name) is False:
             filter_options.append(f"--{name}={_unquoted(value)}")
         else:

@@ -186,7 +186,7 @@ class Summary(CallSums, frozen=True, kw_only=True):
     first_ns: int | None = None
     """Start of the first call, Unix nanoseconds."""
     last_ns: int | None = None
-    """Start of the last call, Unix nanoseconds."""
+    """End of the last call to end, or its start if it has no end, Unix nanoseconds."""
 
     @property
     def key(self) -> str | None:

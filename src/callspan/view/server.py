@@ -9,7 +9,7 @@ import socket
 from collections.abc import Callable
 from functools import partial
 from importlib import resources
-from typing import Final, NamedTuple
+from typing import Final
 
 import msgspec
 import uvicorn
@@ -59,15 +59,6 @@ _MAX_BODY_BYTES: Final = 65_536
 _MAX_NAME_LENGTH: Final = 64
 _ADDRESS: Final = "127.0.0.1"
 _CLOSED: Final = "This page is for the browser that opened the address which `callspan view` printed, once.\n"
-
-
-class ServerOptions(NamedTuple):
-    """Options of the server."""
-
-    port: int = 0
-    """0 for any free port."""
-    ready: Callable[[str], object] = print
-    """Called with the address once it can be opened."""
 
 
 class _Gate:
@@ -202,12 +193,15 @@ def application(access: Access, port: int) -> tuple[ASGIApp, str]:
     return gate, gate.token or ""
 
 
-def serve(access: Access, options: ServerOptions) -> None:
-    """Serve the page until the process is interrupted. Raises OSError if the port is in use."""
-    with socket.create_server((_ADDRESS, options.port), backlog=64) as opened:
+def serve(access: Access, port: int, ready: Callable[[str], object]) -> None:
+    """Serve the page until the process is interrupted. Raises OSError if the port is in use.
+
+    Port 0 is any free one; `ready` is called with the address once it can be opened.
+    """
+    with socket.create_server((_ADDRESS, port), backlog=64) as opened:
         port = opened.getsockname()[1]
         app, token = application(access, port)
-        options.ready(f"http://{_ADDRESS}:{port}/?token={token}")
+        ready(f"http://{_ADDRESS}:{port}/?token={token}")
         config = uvicorn.Config(
             app, log_level="warning", access_log=False, server_header=False, timeout_graceful_shutdown=1, ws="none"
         )

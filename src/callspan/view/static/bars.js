@@ -1,6 +1,6 @@
 // Bars: hollow waits for the first token, full answers, a red line is a failed attempt, hatched is the wait after it.
 import { h, svg } from "./dom.js";
-import { most, time } from "./format.js";
+import { least, most, time } from "./format.js";
 import { isRunning, lastedMs } from "./rows.js";
 
 const piece = (kind, from, to, axis, title) => h(`i.${kind}`, { title, style: { left: `${axis.at(from)}%`, width: `${Math.max(0, axis.at(to) - axis.at(from))}%` } });
@@ -77,7 +77,7 @@ export const course = row => {
 };
 
 export const curve = (lines, width, height) => {
-  const all = lines.flat(), low = Math.min(0, ...all), high = Math.max(0, ...all), rise = high - low || 1;
+  const all = [0, ...lines.flat()], low = least(all), high = most(all), rise = high - low || 1;
   const y = value => 2 + (high - value) / rise * (height - 4);
   const best = lines.reduce((found, line) => (line.at(-1) > found.at(-1) ? line : found), lines[0]);
   const drawn = line => svg("polyline", { class: line === best ? "best" : "rest", points: line.map((value, at) => `${line.length > 1 ? at / (line.length - 1) * width : 0},${y(value)}`).join(" ") });

@@ -16,7 +16,8 @@ const fill = (node, props, children) => {
     else if (name === "data") Object.assign(node.dataset, value);
     else node.setAttribute(name, value === true ? "" : shown(value));
   }
-  node.append(...children.flat(Infinity).filter(one => one !== null && one !== undefined && one !== false && one !== "").map(one => (one instanceof Node ? one : shown(one))));
+  // One by one: a function takes no more than about 100,000 arguments.
+  for (const one of children.flat(Infinity)) if (one !== null && one !== undefined && one !== false && one !== "") node.append(one instanceof Node ? one : shown(one));
   return node;
 };
 
