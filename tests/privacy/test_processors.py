@@ -154,6 +154,13 @@ def test_media_are_found_however_deep_and_what_is_beside_them_stays() -> None:
     assert json.loads(bytes(kept.request.body)) == {"messages": expected, "model": "m"}
 
 
+@pytest.mark.parametrize(("stated", "mime"), [("gif", "image/gif"), ("svg", "image/svg+xml"), ("avif", "image/avif")])
+def test_an_image_has_the_type_of_its_format(stated: str, mime: str) -> None:
+    item = {"type": "image_generation_call", "output_format": stated, "result": TEXT}
+    kept: Any = applied(made(api="responses", response=Response(body=raw({"output": [item]}))))
+    assert json.loads(bytes(kept.response.body))["output"][0]["result"] == reference(mime)
+
+
 MEDIA: list[tuple[str, str, dict[str, Any]]] = [
     ("chat", "image/png", {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{TEXT}"}}),
     ("chat", "audio/wav", {"type": "input_audio", "input_audio": {"data": TEXT, "format": "wav"}}),

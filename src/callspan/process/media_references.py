@@ -19,7 +19,7 @@ from callspan.record.call import CallRecord, Redaction
 from callspan.record.codec import encode_json
 from callspan.record.content_level import CONTENT_FIELDS
 from callspan.record.events import Record
-from callspan.record.media_reference import media_reference
+from callspan.record.media_reference import media_reference, stated_mime
 
 VECTOR_KEY: Final = "callspan_vector"
 
@@ -50,10 +50,6 @@ _FIELDS: Final = {
     "b64_json": "image/png", "partial_image_b64": "image/png", "result": "image/png",
 }  # fmt: skip
 """Fields with plain base64, and the media type if neither another field nor the header states it."""
-_FORMATS: Final = {
-    "wav": "audio/wav", "mp3": "audio/mpeg", "flac": "audio/flac", "opus": "audio/opus", "aac": "audio/aac",
-    "pcm16": "audio/pcm", "png": "image/png", "jpeg": "image/jpeg", "webp": "image/webp",
-}  # fmt: skip
 
 
 def may_hold_media(body: msgspec.Raw, api: str) -> bool:
@@ -193,11 +189,7 @@ def _mime(holder: dict[str, object]) -> str | None:
         found = holder.get(name)
         if isinstance(found, str):
             return found
-    for name in ("format", "output_format"):
-        found = holder.get(name)
-        if isinstance(found, str):
-            return _FORMATS.get(found, found)
-    return None
+    return stated_mime(holder)
 
 
 def _media(text: str, mime: str | None, default_mime: str | None = None) -> dict[str, object] | None:

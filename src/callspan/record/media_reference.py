@@ -15,7 +15,20 @@ MEDIA_KEY: Final = "callspan_media"
 HEADER_BYTES: Final = 65_536
 """Number of bytes at the start of a file that `header_fields` needs."""
 
+_FORMATS: Final = (("format", "audio"), ("output_format", "image"))
+"""Fields in which OpenAI's APIs state the format of a file, without the first part of its media type."""
+_SUBTYPES: Final = {"g711_alaw": "pcma", "g711_ulaw": "pcmu", "mp3": "mpeg", "pcm16": "pcm", "svg": "svg+xml"}
 _Fields: TypeAlias = dict[str, object]
+
+
+def stated_mime(holder: object) -> str | None:
+    """Return the media type by the format that an object states for its audio or image, or None."""
+    fields = holder if isinstance(holder, dict) else {}
+    for name, kind in _FORMATS:
+        found = fields.get(name)
+        if isinstance(found, str) and found:
+            return found if "/" in found else f"{kind}/{_SUBTYPES.get(found, found)}"
+    return None
 
 
 def media_reference(data: bytes, mime: str | None = None, default_mime: str | None = None) -> dict[str, object]:
@@ -76,6 +89,7 @@ _HEADERS: Final[tuple[tuple[bytes, int, str, Callable[[bytes, int | None], _Fiel
     (b"\xff\xd8\xff", 0, "image/jpeg", None),
     (b"WEBPVP8", 8, "image/webp", None),
     (b"GIF8", 0, "image/gif", None),
+    (b"<svg", 0, "image/svg+xml", None),
     (b"WAVE", 8, "audio/wav", _wav),
     (b"fLaC", 0, "audio/flac", _flac),
     (b"OggS", 0, "audio/ogg", None),

@@ -12,7 +12,7 @@ import msgspec
 
 from callspan.providers.sockets import MESSAGES, REPEATED, Json
 from callspan.providers.wire_json import count, integer, mapping, text
-from callspan.record.media_reference import MEDIA_KEY
+from callspan.record.media_reference import MEDIA_KEY, stated_mime
 
 BYTES: Final = "bytes"
 """Key of the number of audio bytes in the event that stands for an audio message."""
@@ -20,7 +20,6 @@ _BASE64: Final = "base64"
 """Key of the audio itself in that event, if it is to be hashed."""
 _SAMPLES: Final = {"audio/pcm": (2, 24_000), "audio/pcmu": (1, 8_000), "audio/pcma": (1, 8_000)}
 """Bytes per sample of one channel, and the default sample rate."""
-_OLD_FORMATS: Final = {"pcm16": "audio/pcm", "g711_ulaw": "audio/pcmu", "g711_alaw": "audio/pcma"}
 
 
 class AudioFrames:
@@ -125,7 +124,7 @@ class Audio:
 def _mime_of(audio_format: object) -> str | None:
     """Return the MIME type of a format, which is an object or, in the beta, a name."""
     name = text(audio_format, "type") if mapping(audio_format) is not None else audio_format
-    return _OLD_FORMATS.get(name, name) if isinstance(name, str) else None
+    return stated_mime({"format": name})
 
 
 def audio_reference(

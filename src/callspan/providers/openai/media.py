@@ -17,7 +17,7 @@ from callspan.providers.fold.events import EventFold, Place
 from callspan.providers.fold.merge import Json, merge
 from callspan.providers.media_parts import from_base64, media
 from callspan.providers.openai.base import OpenAIEndpoint
-from callspan.providers.openai.parts import image_mime, prompt_messages
+from callspan.providers.openai.parts import prompt_messages
 from callspan.providers.openai.usage import usage_of
 from callspan.providers.wire_json import (
     detached,
@@ -29,7 +29,7 @@ from callspan.providers.wire_json import (
     text,
     word,
 )
-from callspan.record.media_reference import HEADER_BYTES, described_reference
+from callspan.record.media_reference import HEADER_BYTES, described_reference, stated_mime
 from callspan.record.messages import Conversation, Message, Part, Text
 from callspan.record.usage import Usage
 
@@ -237,7 +237,7 @@ def _listed(request: object, key: str) -> list[object]:
 
 def _outputs(body: object) -> list[Message]:
     """Return one message per image, with the revised prompt if the provider returns it."""
-    messages, mime = [], image_mime(body)
+    messages, mime = [], stated_mime(body)
     for image in objects(body, "data"):
         found = media("image", image.get(_IMAGE) or image.get("url"), mime=mime)
         parts: list[Part] = [] if found is None else [found]

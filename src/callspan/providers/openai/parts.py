@@ -7,27 +7,14 @@ from typing import Final, TypeAlias
 
 from callspan.providers.media_parts import media, media_of_source
 from callspan.providers.wire_json import detached, dig, items, mapping, text
-from callspan.record.media_reference import MEDIA_KEY
+from callspan.record.media_reference import MEDIA_KEY, stated_mime
 from callspan.record.messages import Media, Message, Part, Reasoning, Refusal, Text, UnknownPart
 
-_FORMATS: Final = {"mp3": "audio/mpeg", "pcm16": "audio/pcm"}
 _Fields: TypeAlias = dict[str, object]
 _Reader: TypeAlias = Callable[[_Fields], Part | None]
 
 _UNTYPED: Final = ("text", "image_url", "input_audio", "file", "refusal")
 """Fields that determine the kind of a part without a type."""
-
-
-def audio_mime(sound: object) -> str | None:
-    """Return the MIME type of an `input_audio` object by its `format`, or None."""
-    audio_format = text(sound, "format")
-    return _FORMATS.get(audio_format, f"audio/{audio_format}") if audio_format else None
-
-
-def image_mime(fields: object) -> str | None:
-    """Return the MIME type of images by the `output_format` beside them, or None."""
-    image_format = text(fields, "output_format")
-    return f"image/{image_format}" if image_format else None
 
 
 def url_of(value: object) -> object:
@@ -105,7 +92,7 @@ def _by_url(key: str, modality: str) -> _Reader:
 
 def _sound(item: _Fields) -> Media | None:
     sound = mapping(item, "input_audio") or item
-    return media("audio", sound.get("data"), part=sound if MEDIA_KEY in sound else item, mime=audio_mime(sound))
+    return media("audio", sound.get("data"), part=sound if MEDIA_KEY in sound else item, mime=stated_mime(sound))
 
 
 def _file(item: _Fields) -> Media | None:

@@ -13,11 +13,12 @@ from callspan.providers.fold.merge import Json
 from callspan.providers.hosted_tools import is_of_application
 from callspan.providers.media_parts import media
 from callspan.providers.openai.base import OpenAIEndpoint, response_error, unix_time
-from callspan.providers.openai.parts import image_mime, parts_of
+from callspan.providers.openai.parts import parts_of
 from callspan.providers.openai.usage import usage_of
 from callspan.providers.wire_json import detached, flag, items, objects, of_type, text, word
 from callspan.record.call import ErrorInfo, Outcome, Request, Response
 from callspan.record.codec import json_text
+from callspan.record.media_reference import stated_mime
 from callspan.record.messages import (
     CONTENT_FILTER,
     LENGTH,
@@ -314,7 +315,7 @@ def _call(item: _Fields, tool_type: str) -> ToolCall:
 
 def _image_call(item: _Fields) -> list[Part]:
     """Return the image separately from its tool call."""
-    picture = media("image", item.get("result"), part=item, mime=image_mime(item))
+    picture = media("image", item.get("result"), part=item, mime=stated_mime(item))
     call = _call({key: value for key, value in item.items() if key != "result"}, "image_generation")
     return [call] if picture is None else [call, picture]
 
