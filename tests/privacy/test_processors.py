@@ -136,6 +136,7 @@ def reference(mime: str | None) -> dict[str, object]:
     "body",
     [
         raw([{"type": "redacted_thinking", "data": TEXT, "note": "base64"}]),
+        raw([{"type": "reasoning.encrypted", "data": TEXT, "format": "openai-responses-v1", "note": "base64"}]),
         raw([{"text": "please decode this base64: aGVsbG8="}]),
         raw([{"data": "word fast then slow", "note": "base64"}]),
         raw([{"encrypted_content": TEXT, "note": "base64"}]),
@@ -148,9 +149,9 @@ def test_a_body_without_media_is_unchanged(body: msgspec.Raw) -> None:
 
 
 def test_media_are_found_however_deep_and_what_is_beside_them_stays() -> None:
-    deep = [[{"a": [{"type": "base64", "data": TEXT}, "words", 3, None]}], f"data:image/png;base64,{TEXT}"]
+    deep = [[{"a": [{"type": ["base64"], "data": TEXT}, "words", 3, None]}], f"data:image/png;base64,{TEXT}"]
     kept = applied(made(api="messages", request=Request(body=raw({"messages": deep, "model": "m"}))))
-    expected = [[{"a": [{"type": "base64", "data": reference(None)}, "words", 3, None]}], reference("image/png")]
+    expected = [[{"a": [{"type": ["base64"], "data": reference(None)}, "words", 3, None]}], reference("image/png")]
     assert json.loads(bytes(kept.request.body)) == {"messages": expected, "model": "m"}
 
 

@@ -44,7 +44,8 @@ _MIN_LENGTH: Final = 16
 _HOLDERS: Final = (dict, list, str)
 _EMBEDDINGS: Final = "embeddings"
 _FLOAT_BYTES: Final = 4
-_SEALED: Final = "redacted_thinking"
+_NOT_MEDIA: Final = ("redacted_thinking", "reasoning.encrypted", "text")
+"""Types of objects whose `data` is no file: the sealed reasoning of a model, a text. A type may be any JSON."""
 _FIELDS: Final = {
     "data": None, "file_data": None, "image_data": None,
     "b64_json": "image/png", "partial_image_b64": "image/png", "result": "image/png",
@@ -168,7 +169,7 @@ def _replace(value: object) -> bool:
 def _reference(holder: dict[str, object], key: str, text: str) -> dict[str, object] | None:
     if text.startswith("data:"):
         return _data_url(text)
-    if key not in _FIELDS or len(text) < _MIN_LENGTH or holder.get("type") in {_SEALED, "text"}:
+    if key not in _FIELDS or len(text) < _MIN_LENGTH or holder.get("type") in _NOT_MEDIA:
         return None
     if key == "result" and holder.get("type") != "image_generation_call":
         return None
