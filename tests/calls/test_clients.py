@@ -70,6 +70,13 @@ async def test_calls_on_platforms_are_framed_as_theirs(platform: str, stream: bo
         assert counts == (20, 5, 4), "Anthropic's rule on any platform"
 
 
+async def test_a_class_of_the_application_on_a_platform_names_it(mode: Mode, seen: Captured) -> None:
+    ours = type("Ours", (client_class(openai, "AzureOpenAI", mode),), {})
+    client = mode.keep(ours(api_key="k", api_version="2024-10-21", azure_endpoint=mode.provider.url))
+    await mode.wait(ask(client))
+    assert the_call(seen).provider == "azure.ai.openai"
+
+
 async def test_an_exception_frame_of_bedrock_is_an_error_and_keeps_the_text(mode: Mode, seen: Captured) -> None:
     sdks.needs("anthropic", "2.0", "errors out of Bedrock's exception frames")
     mode.provider.reply(text="one two three four", error_after=5, error_type="throttlingException", message="slow")

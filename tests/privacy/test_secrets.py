@@ -175,7 +175,7 @@ USES: Final[tuple[Callable[[str], object], ...]] = (
     without_passwords,
     lambda text: mask_settings({"server_url": f"https://{text}", text: text}),
     lambda text: classify(400, text, text, text, text),
-    lambda text: provider_of("OpenAI", text, PROFILES["openai"]),
+    lambda text: provider_of(("OpenAI",), text, PROFILES["openai"]),
 )
 
 

@@ -55,7 +55,7 @@ def test_requests_that_fetch_a_response_are_told_from_others(request_: str) -> N
 
 
 def provider_of(client_class: str, host: str | None, sdk: str) -> str:
-    return provider_for(client_class, host, PROFILES[sdk])
+    return provider_for((client_class,), host, PROFILES[sdk])
 
 
 @pytest.mark.parametrize(("provider", "classes"), DATA["clients of platforms"].items())

@@ -78,8 +78,8 @@ def _model(options: Any) -> str | None:
 def _server(kind: type, url: str) -> _Server:
     profile, parts = profile_of(kind), urlsplit(url)
     port = parts.port or {"https": 443, "http": 80}.get(parts.scheme)
-    host = _host(parts.hostname, parts.port)
-    return sdk_of(profile.name), provider_of(kind.__name__, host, profile), parts.hostname, port
+    host, classes = _host(parts.hostname, parts.port), (base.__name__ for base in kind.__mro__)
+    return sdk_of(profile.name), provider_of(classes, host, profile), parts.hostname, port
 
 
 @lru_cache(maxsize=_MAX_KNOWN)

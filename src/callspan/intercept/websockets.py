@@ -66,7 +66,7 @@ def _info(connection: Any) -> CallInfo | None:
     is_sdk = client.isidentifier() and version[:1].isdigit()
     provider = known_provider(uri.host, profile)
     if is_sdk:
-        provider = provider_of(client, f"{uri.host}:{uri.port}", profile)
+        provider = provider_of((client,), f"{uri.host}:{uri.port}", profile)
     if provider is None:
         return None
     sdk = sdk_of(profile.name) if is_sdk else None

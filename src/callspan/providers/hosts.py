@@ -7,6 +7,7 @@ name of the SDK's own provider, whose API its responses follow. A new host is a 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from typing import Final
 
 from callspan.sdk_profiles import SdkProfile
@@ -80,13 +81,13 @@ _PORTS: Final = {"11434": "ollama"}
 """Default ports that are specific to one server, and more specific than a local host name."""
 
 
-def provider_of(client_class: str, host: str | None, sdk: SdkProfile) -> str:
-    """Return the provider's name for a client of class `client_class` connected to `host`.
+def provider_of(client_classes: Iterable[str], host: str | None, sdk: SdkProfile) -> str:
+    """Return the provider's name for a client connected to `host`, by the names of its class and that class's bases.
 
     `host` may end in `:port`, which distinguishes local servers; None is unknown. If neither class nor host is known,
     it is the provider of the SDK. Never raises.
     """
-    named = _CLIENTS.get(client_class.removeprefix("Async"))
+    named = next(filter(None, (_CLIENTS.get(name.removeprefix("Async")) for name in client_classes)), None)
     if named is not None or not host:
         return named or sdk.provider
     name, colon, port = host.casefold().rpartition(":")
