@@ -299,10 +299,12 @@ USED: dict[str, Any] = {"usage": {"input_tokens": 30, "output_tokens": 5}}
         ({"object": "list", "data": [{"object": "embedding"}], "usage": {"prompt_tokens": 30}}, "embeddings"),
         ({"object": "text_completion", "choices": [], "usage": {"prompt_tokens": 30}}, "completions"),
         ({"object": "response", "status": "completed", "output": [], **USED}, "responses"),
+        ({"created": 1, "data": [{"b64_json": "AAAA"}], **USED}, "images"),
+        ({"id": "modr-1", "results": [], **USED}, "moderations"),
         ({"object": "a.new.thing", **USED}, "unknown"),
     ],
 )  # fmt: skip
-async def test_answers_are_read_by_their_type(found: Any, api: str, mode: Mode, seen: Captured) -> None:
+async def test_answers_are_read_by_their_type_or_fields(found: Any, api: str, mode: Mode, seen: Captured) -> None:
     answer(mode, "openai", jsonl([{**LINES["openai"][0], "response": {"status_code": 200, "body": found}}]))
     await mode.wait(mode.openai().files.content("file-out"))
     call = the_record(seen)

@@ -7,7 +7,7 @@ from typing import Final, NamedTuple
 from callspan.providers import registry
 from callspan.providers.base import Endpoint
 from callspan.providers.error_kinds import error_info
-from callspan.providers.wire_json import integer, mapping, text
+from callspan.providers.wire_json import integer, mapping, objects, text
 from callspan.record.call import ErrorInfo, Outcome
 
 _CLIENT_ERRORS: Final = 400
@@ -19,6 +19,8 @@ _OBJECTS: Final = {
     "text_completion": "completions",
     "list": "embeddings",
 }
+_FIELDS: Final = {"results": "moderations", "b64_json": "images"}
+"""Fields of answers, or of what is in their `data`, that have no `object`."""
 _UNKNOWN: Final = "unknown"
 
 
@@ -80,6 +82,9 @@ def _unanswered(custom_id: str, why: str | None, error: object) -> ResultLine:
 
 
 def endpoint_of(line: ResultLine) -> Endpoint:
-    """Return the endpoint for the answer of a line, by its type; the generic one if that is unknown."""
-    known = registry.by_api(line.api or _OBJECTS.get(text(line.body, "object") or "", ""))
-    return known or registry.generic(_UNKNOWN)
+    """Return the endpoint for the answer of a line, by its type, else by its fields; the generic one if unknown."""
+    api = line.api or _OBJECTS.get(text(line.body, "object") or "")
+    if api is None:
+        fields = {*(line.body or ()), *next(objects(line.body, "data"), ())}
+        api = next((_FIELDS[name] for name in fields & _FIELDS.keys()), _UNKNOWN)
+    return registry.by_api(api) or registry.generic(_UNKNOWN)
