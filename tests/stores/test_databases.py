@@ -180,6 +180,16 @@ def test_the_view_has_the_sums_by_session_hour_model_and_provider(file: Delivery
     ]
 
 
+def test_what_a_tool_returned_and_what_the_application_asked_is_not_the_assistants(
+    file: Delivery, path: Path, records: Records
+) -> None:
+    kinds = ["shell_call", "shell_call_output", "apply_patch_call_output", "compaction_trigger"]
+    request = Request(body=raw({"input": [{"type": kind} for kind in kinds]}))
+    file.write(records.call(api="responses", request=request))
+    roles = ask(path, "SELECT role FROM call_messages WHERE direction = 'in' ORDER BY position")
+    assert roles == [("assistant",), ("tool",), ("tool",), ("user",)]
+
+
 @pytest.mark.postgres
 def test_money_is_numeric_and_json_can_be_used(server: Delivery, records: Records) -> None:
     server.write(records.call())

@@ -74,6 +74,12 @@ def test_what_the_assistant_did_in_a_row_is_one_message_and_results_are_their_ow
     ]
 
 
+@pytest.mark.parametrize("row", ROWS["items of a response"], ids=str)
+def test_an_item_has_the_role_of_its_author_and_what_it_requests_or_returns(row: Json) -> None:
+    (message,) = endpoint("responses").conversation({"input": [row["item"]]}, None).input
+    assert (message.role, msgspec.to_builtins(message.parts)) == (row["role"], [row["read"]])
+
+
 COMPACTION = {"type": "compaction", "content": "They talked of parcels."}
 FAILED = {**COMPACTION, "content": None}
 SAID = {"type": "text", "text": "Well."}

@@ -16,7 +16,7 @@ _ANSWERED: Final = frozenset(f"{name}_call" for name in _OF_APPLICATION)
 """Types of their items."""
 _OF_X: Final = frozenset({"x_keyword_search", "x_semantic_search", "x_user_search", "x_thread_fetch"})
 """Names under which xAI's search of X appears as a custom tool, although xAI runs it."""
-_SUFFIXES: Final = ("_tool_use", "_call")
+_SUFFIXES: Final = ("_tool_use", "_call", "program")
 _DATASTORES: Final = frozenset({"file_search"})
 _RESULTS: Final = ("output", "outputs", "results")
 """Fields with the result of a tool in items of the Responses API."""

@@ -32,6 +32,8 @@ WORDS: Final = {reason: frozenset(words.split()) for reason, words in _SYNONYMS.
 WORDS[CONTENT_FILTER] |= {f"{CONTENT_FILTER}: {why}" for why in _FILTERED.split()}
 _WORDS: Final = {word: reason for reason, words in WORDS.items() for word in words}
 _HOSTED_NAMES: Final = ("server_label", "mcp_server_name", "type")
+_OF_USER: Final = frozenset({"compaction_trigger", "configuration_update", "item_reference", "mcp_approval_response"})
+"""Types of items of the Responses API that the application sends."""
 
 
 @lru_cache(maxsize=64)
@@ -209,3 +211,10 @@ def short_texts(message: Message) -> Iterator[str]:
                 continue
             case _:
                 yield f"<{type(part).__name__.lower()}>"
+
+
+def role_of_item(kind: str) -> str:
+    """Return the role of an item of the Responses API that states none, by its type."""
+    if kind.endswith("_output"):
+        return "tool"
+    return "user" if kind in _OF_USER else "assistant"

@@ -40,6 +40,7 @@ import msgspec
 
 from callspan.providers.wire_json import mapping, text
 from callspan.record.codec import encode_json
+from callspan.record.messages import role_of_item
 from callspan.record.plain_json import plain
 
 _INLINE_BYTES: Final = 256
@@ -80,13 +81,6 @@ _TEXT_KEYS: Final = frozenset(
     }
 )  # fmt: skip
 _ARGUMENTS: Final = ("arguments", "input")
-_ROLE_OF_TYPE: Final = {
-    "custom_tool_call_output": "tool",
-    "function_call_output": "tool",
-    "computer_call_output": "tool",
-    "local_shell_call_output": "tool",
-    "mcp_approval_response": "user",
-}
 
 
 class StoredPiece(NamedTuple):
@@ -324,7 +318,7 @@ def role_of(value: object) -> str:
     if mapping(value) is None:
         return "user"
     kind = text(value, "type") or ""
-    return text(value, "role") or _ROLE_OF_TYPE.get(kind, "assistant" if kind else "user")
+    return text(value, "role") or (role_of_item(kind) if kind else "user")
 
 
 def _add_lines(value: object, depth: int, texts: list[Fragment]) -> None:

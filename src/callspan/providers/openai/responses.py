@@ -31,6 +31,7 @@ from callspan.record.messages import (
     ToolResult,
     UnknownPart,
     normalised,
+    role_of_item,
 )
 
 _COMPLETED: Final = "completed"
@@ -40,8 +41,10 @@ _UNEXPLAINED: Final = ErrorInfo(kind="unknown", type="failed")
 _UNDER_WAY: Final = ("in_progress", "queued")
 _OUTCOMES: Final[dict[str, Outcome]] = {**dict.fromkeys(_UNDER_WAY, "in_progress"), "cancelled": "cancelled"}
 _Fields: TypeAlias = dict[str, object]
-_ARGUMENTS: Final = ("arguments", "input", "action", "code", "queries")
+_ARGUMENTS: Final = ("arguments", "input", "action", "actions", "operation", "code", "queries")
 """Fields in which items of tool calls have the arguments; the first present one is used."""
+_OUTPUTS: Final = ("output", "tools", "result")
+"""Fields in which items of tool outputs have the result."""
 _CUT: Final = ("incomplete", "in_progress")
 _CALL: Final = "_call"
 _RESULT: Final = "_output"
@@ -50,7 +53,6 @@ _NOT_EXTRA: Final = frozenset({"type", "id", "call_id", "name", "incomplete"})
 _NAMED: Final = ("function", "custom_tool")
 _TYPES: Final = {"custom_tool": "custom"}
 """Types of tools with other names in other APIs."""
-_OF_USER: Final = ("mcp_approval_response", "item_reference")
 
 _ITEM: Final = (("output", "output_index"),)
 CONTENT: Final = (*_ITEM, ("content", "content_index"))
@@ -279,8 +281,7 @@ def _item(item: object) -> tuple[str, list[Part], str | None]:
         return "tool", [_result(fields, kind)], None
     if kind.endswith(_CALL):
         return "assistant", [_call(fields, kind.removesuffix(_CALL))], None
-    role = "user" if kind in _OF_USER else "assistant"
-    return text(fields, "role") or role, [UnknownPart(data=detached(fields))], None
+    return text(fields, "role") or role_of_item(kind), [UnknownPart(data=detached(fields))], None
 
 
 def _reasoning(item: _Fields) -> list[Part]:
@@ -322,10 +323,11 @@ def _image_call(item: _Fields) -> list[Part]:
 
 def _result(item: _Fields, kind: str) -> ToolResult:
     tool_type = kind.removesuffix(_RESULT).removesuffix(_CALL)
-    content = item.get("output", item.get("tools"))
+    content = next((item[name] for name in _OUTPUTS if name in item), None)
     return ToolResult(
         id=text(item, "call_id") or text(item, "id") or None,
         content=detached(content),
+        is_error=True if text(item, "status") == "failed" else None,
         tool_type=_TYPES.get(tool_type, tool_type),
     )
 
@@ -333,4 +335,5 @@ def _result(item: _Fields, kind: str) -> ToolResult:
 _READERS: Final[dict[str, Callable[[_Fields], list[Part]]]] = {
     "reasoning": _reasoning,
     "image_generation_call": _image_call,
+    "program": lambda item: [_call(item, "program")],
 }
