@@ -177,6 +177,50 @@ async def test_a_candidate_of_a_decision_is_a_tool(refuses: bool, mode: Mode, se
     assert tree(seen)[f"invoke_agent {agent.name}"] == [call, "execute_tool north", call]
 
 
+SCREEN: dict[str, Any] = {"type": "computer_screenshot", "file_id": "file-1"}
+TABS: dict[str, Any] = {"tabs": [{"id": "1", "title": "A", "url": "https://a.example", "active": True}]}
+CLICK = {"type": "click", "x": 1, "y": 2, "button": "left", "keys": None}
+ASKS: list[dict[str, Any]] = [
+    {"type": "function_call", "id": "f", "call_id": "call_1", "name": "browser_list_tabs", "arguments": "{}"},
+    {"type": "computer_call", "id": "c", "call_id": "call_2", "pending_safety_checks": [], "actions": [CLICK]},
+]
+
+
+class Driver:
+    """The driver of a browser and a computer, of either colour."""
+
+    def __init__(self, mode: Mode) -> None:
+        self._mode = mode
+
+    def __getattr__(self, name: str) -> Any:
+        result = {"state": TABS, "screenshot": SCREEN}.get(name)
+
+        async def later(*_: object) -> Any:
+            return result
+
+        return later if self._mode.is_async else lambda *_: result
+
+
+async def test_a_browser_and_a_computer_of_a_runner_are_tools(mode: Mode, seen: Captured) -> None:
+    runners: Any = pytest.importorskip("openai.lib.responses_tool_runner", reason="this openai has no tool runners")
+    browsers, computers = pytest.importorskip("openai.lib.browser"), pytest.importorskip("openai.lib.computer")
+    kind, driver = "Async" if mode.is_async else "", Driver(mode)
+    browser = getattr(browsers, f"{kind}BrowserToolset")(driver, members=["list_tabs"])
+    computer = getattr(computers, f"{kind}ComputerToolset")(driver)
+    runner = getattr(runners, f"{kind}ResponsesToolRunner")(browser=browser, computer=computer)
+    items = [{**one, "status": "completed"} for one in ASKS]
+    mode.provider.reply(raw={**RESPONSES, "status": "completed", "output": items})
+    await mode.wait(runner.run(mode.openai(), loops.RESPONSES))
+    listed, clicked = rows(seen, "tool")
+    assert (listed.name, listed.tool_call_id, listed.data["arguments"]) == ("browser_list_tabs", "call_1", {})
+    assert "https://a.example" in listed.data["result"][0]["text"]
+    assert (clicked.name, clicked.tool_call_id) == ("computer", "call_2")
+    assert clicked.data == {"arguments": [CLICK], "result": SCREEN}
+    assert tree(seen)["invoke_agent gpt-5"] == [
+        "chat gpt-5", "execute_tool browser_list_tabs", "execute_tool computer", "chat gpt-5",
+    ]  # fmt: skip
+
+
 # Tools that run at the provider: spans below the call and event rows, made of the blocks of its answer.
 
 ANSWERS: dict[str, Any] = json.loads(Path(__file__).with_name("answers_with_tools.json").read_text())

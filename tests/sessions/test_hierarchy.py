@@ -79,6 +79,7 @@ CALLS = {
     "anthropic dict": {"type": "tool_use", "id": "c1", "name": "add", "input": {"a": 1}},
     "anthropic object": SimpleNamespace(type="tool_use", id="c1", name="add", input={"a": 1}),
     "responses dict": {"type": "function_call", "id": "item", "call_id": "c1", "name": "add", "arguments": '{"a": 1}'},
+    "responses action": {"type": "shell_call", "call_id": "c1", "name": "add", "action": {"a": 1}},
     "responses object": SimpleNamespace(id="item", call_id="c1", name="add", arguments='{"a": 1}'),
 }
 

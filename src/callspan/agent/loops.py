@@ -18,14 +18,19 @@ LOOPS: Final[WeakValueDictionary[int, Loop]] = WeakValueDictionary()
 _NS_PER_MS: Final = 1_000_000
 
 
+class LoopAgent(Agent):
+    """The agent of a loop."""
+
+    _is_automatic = True
+
+
 class Loop(Block):
     """One run of an SDK's tool loop."""
 
     def __init__(self, runner: object, model: str | None) -> None:
         """`model` is the agent's name."""
         self._runner = runner
-        self.agent = Agent(model)
-        self.agent._is_automatic = True
+        self.agent = LoopAgent(model)
 
     def start(self, *, current: bool = True) -> None:
         """Start the agent and register the loop."""

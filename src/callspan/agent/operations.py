@@ -33,8 +33,11 @@ _READ_ARGUMENTS: Final = fail_open("read the arguments of a tool")
 _TOOL_CALL_PATHS: Final[Mapping[str, tuple[tuple[str, ...], ...]]] = {
     "id": (("call_id",), ("id",)),
     "name": (("name",), ("function", "name"), ("custom", "name")),
-    "arguments": (("arguments",), ("input",), ("function", "arguments"), ("custom", "input")),
-}
+    "arguments": (
+        ("arguments",), ("input",), ("action",), ("actions",), ("operation",), ("function", "arguments"),
+        ("custom", "input"),
+    ),
+}  # fmt: skip
 """Paths of the fields of a provider's tool call: Responses items, Anthropic blocks, chat tool calls."""
 
 
@@ -328,7 +331,7 @@ class Operations:
 
         Args:
             name: The tool's name; by default that of `call`, or of the decorated function.
-            call: The model's tool call (a chat tool call, a Responses function call item or a Messages tool use block,
+            call: The model's tool call (a chat tool call, a Responses tool call item or a Messages tool use block,
                 as object or dict), which provides id, name and arguments; or its id. By default the only open tool call
                 of the latest answer with this name and these arguments.
             arguments: Override those of `call`; for a decorated function its arguments.

@@ -101,6 +101,10 @@ _MESSAGES_HELPERS: Final = (
 _RUNNERS: Final = "anthropic.lib.tools._beta_runner"
 _RESPONSES: Final = "openai.lib.responses_tool_runner"
 _DECISIONS: Final = "openai.lib.decisions_tool_runner"
+_TOOLSETS: Final = (
+    "openai.lib.browser:BrowserToolset", "openai.lib.browser:AsyncBrowserToolset",
+    "openai.lib.computer:ComputerToolset", "openai.lib.computer:AsyncComputerToolset",
+)  # fmt: skip
 
 HOOKS: Final[tuple[Hook, ...]] = (
     *_both(
@@ -172,7 +176,11 @@ HOOKS: Final[tuple[Hook, ...]] = (
     ),
     Hook(
         "_execute_function", (f"{_RESPONSES}:ResponsesToolRunner", f"{_RESPONSES}:AsyncResponsesToolRunner"),
-        tool_loops.FUNCTION.around, "the tools of a runner", reads={"item": 2}, late=True,
+        tool_loops.TOOL.around, "the tools of a runner", reads={"item": 2}, late=True,
+    ),
+    Hook(
+        "_dispatch", _TOOLSETS, tool_loops.TOOL.around, "the browser and the computer of a runner", reads={"call": 1},
+        late=True,
     ),
     # Public from here on.
     Hook(

@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any, Final
 from callspan import private_names as names
 from callspan.agent.arguments import as_text
 from callspan.agent.decorators import around_async_generator, around_generator
-from callspan.agent.loops import Loop, LoopTool, running_loop
+from callspan.agent.loops import Loop, LoopAgent, LoopTool, running_loop
+from callspan.agent.operations import tool_call_field
+from callspan.agent.scope import current_scope
 from callspan.fail_open import fail_open, value_of
 from callspan.intercept.hooks import HOOK_CONTEXT, Function, HookSteps, Reads, parameters, position, silenced
 
@@ -80,8 +82,10 @@ def observe_tool(original: Function, reads: Reads, **_: object) -> Function:
 
 
 def _tool_run(at: int, args: tuple[Any, ...], tool: object, kwargs: dict[str, Any]) -> tuple[Loop, Any, Any] | None:
-    loop = _recorded_loop(args[0])
-    return None if loop is None else (loop, tool, kwargs[_TOOL_USE] if _TOOL_USE in kwargs else args[at])
+    loop = running_loop(args[0])
+    if loop is None or HOOK_CONTEXT.factory() is None:
+        return None
+    return loop, tool, kwargs[_TOOL_USE] if _TOOL_USE in kwargs else args[at]
 
 
 def _block(state: tuple[Loop, Any, Any], _: object) -> _ToolBlock:
@@ -96,21 +100,19 @@ def _ran(loop: Loop, tool: Any, block: Any) -> LoopTool:
     return run
 
 
-def _function(args: tuple[Any, ...], item: Any, _kwargs: object) -> LoopTool | None:
-    loop = _recorded_loop(args[0])
-    arguments = getattr(item, "arguments", None)
-    return None if loop is None else LoopTool(loop.agent, item.call_id, item.name, arguments)
+def _requested(_args: object, item: Any, _kwargs: object) -> LoopTool | None:
+    """Return the tool that an item of an answer requests; None outside of a running loop."""
+    agent = current_scope()
+    if HOOK_CONTEXT.factory() is None or not isinstance(agent, LoopAgent) or agent.state != "running":
+        return None
+    name = getattr(item, "name", None) or item.type.removesuffix("_call")
+    return LoopTool(agent, item.call_id, name, tool_call_field(item, "arguments"))
 
 
 def _output(tool: LoopTool, result: Any) -> None:
-    tool.result = result["output"]
+    output, is_done = result if isinstance(result, tuple) else (result, True)
+    tool.result, tool.failed = output["output"], not is_done
     tool.end()
-
-
-def _recorded_loop(runner: object) -> Loop | None:
-    """Return the loop of a runner; None if nothing may be recorded, for example after `uninstrument()`."""
-    loop = running_loop(runner)
-    return None if loop is None or HOOK_CONTEXT.factory() is None else loop
 
 
 class _ToolBlock:
@@ -148,7 +150,7 @@ def _ignore(*args: object, **kwargs: object) -> None:
     del args, kwargs
 
 
-FUNCTION: Final = HookSteps(
-    step=_RUN, begin=_function, enter=LoopTool.start, returned=_output, raised=LoopTool.end
+TOOL: Final = HookSteps(
+    step=_RUN, begin=_requested, enter=LoopTool.start, returned=_output, raised=LoopTool.end
 )  # fmt: skip
-"""Observes the run of a tool in a runner of openai."""
+"""Observes the run of a tool in a runner of openai: a function, an action in a browser, those at a computer."""
