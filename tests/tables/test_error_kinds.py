@@ -6,7 +6,7 @@ import copy
 import json
 from collections.abc import Container, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import openai
 import pytest
@@ -72,6 +72,13 @@ def test_an_error_has_its_kind_and_may_be_retried_or_not(kind: str, stated: tupl
     body = {"type": error_type, "code": code, "message": message}
     found = error_info(status=status, body=body, exception=exception[0] if exception else None)
     assert (classify(*stated), found.kind, found.retryable) == (kind, kind, kind in RETRYABLE)
+
+
+def test_each_code_with_which_a_response_fails_has_a_kind() -> None:
+    found: Any = pytest.importorskip("openai.types.responses.response_error").ResponseError
+    codes = get_args(found.model_fields["code"].annotation)
+    assert "server_error" in codes
+    assert [code for code in codes if classify(None, None, code, None) == "unknown"] == []
 
 
 OPENAI = {"message": "Incorrect key.", "type": "invalid_request_error", "param": "model", "code": "invalid_api_key"}

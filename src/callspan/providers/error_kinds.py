@@ -63,7 +63,8 @@ _WORDS: Final = {
     ),
     "content_filter": (
         "content_filter content_policy_violation image_content_policy_violation moderation_blocked"
-        " ResponsibleAIPolicyViolation data_inspection_failed SensitiveContentDetected"
+        " ResponsibleAIPolicyViolation data_inspection_failed SensitiveContentDetected bio_policy"
+        " misalignment_policy_violation"
     ),
     "overloaded": (
         "overloaded model_overloaded engine_overloaded server_is_overloaded ServerOverloaded slow_down"
@@ -83,7 +84,11 @@ _WORDS: Final = {
         " AccessDeniedException"
     ),
     "not_found": "not_found model_not_found DeploymentNotFound ResourceNotFoundException",
-    "bad_input": "request_too_large invalid_prompt invalid_value invalid_type unsupported_parameter unsupported_value",
+    "bad_input": (
+        "request_too_large invalid_prompt invalid_value invalid_type unsupported_parameter unsupported_value"
+        " data_residency_mismatch image_too_large image_too_small image_parse_error image_file_too_large"
+        " unsupported_image_media_type empty_image_file failed_to_download_image image_file_not_found"
+    ),
 }
 """Codes and types of the providers; compared case-insensitively, ignoring `_`, `-` and a final `error`."""
 
