@@ -99,6 +99,13 @@ def test_without_content_the_outline_stays_and_what_was_taken_out_is_listed() ->
     assert {note.why for note in kept.redactions} == {"content"}
 
 
+def test_settings_of_animated_and_drawn_images_are_no_content() -> None:
+    drawn = {"svg": {"reasoning": {"effort": "low"}}, "output_format": "svg"}
+    params = {"complexity": "low", "frame_count": 9, "frame_duration_ms": 200, **drawn}
+    kept = applied(made(api="images", request=Request(params=params)), content="metadata")
+    assert (kept.request.params, kept.redactions) == (params, [])
+
+
 def test_the_longer_body_is_removed_first_and_both_if_needed() -> None:
     assert [note.why for note in applied(CALL, max_record_bytes=200).redactions] == ["size"]
     kept: Any = within(CALL, 10)
