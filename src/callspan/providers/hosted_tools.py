@@ -8,11 +8,11 @@ from typing import Final, NamedTuple
 from callspan.providers.wire_json import text
 from callspan.record.messages import Message, ToolCall, ToolResult
 
-_OF_APPLICATION: Final = frozenset(
+OF_APPLICATION: Final = frozenset(
     {"function", "custom", "custom_tool", "toolset", "computer", "local_shell", "apply_patch"}
 )
 """Types of tools that only the application runs."""
-_ANSWERED: Final = frozenset(f"{name}_call" for name in _OF_APPLICATION)
+_ANSWERED: Final = frozenset(f"{name}_call" for name in OF_APPLICATION)
 """Types of their items."""
 _OF_X: Final = frozenset({"x_keyword_search", "x_semantic_search", "x_user_search", "x_thread_fetch"})
 """Names under which xAI's search of X appears as a custom tool, although xAI runs it."""
@@ -53,7 +53,7 @@ def is_of_application(tool_type: str, fields: object) -> bool:
         return text(fields, "execution") == "client"
     if tool_type == "shell":
         return text(fields, "environment", "type") != "container_reference"
-    return tool_type in _OF_APPLICATION
+    return tool_type in OF_APPLICATION
 
 
 def has_runs(body: object) -> bool:

@@ -13,6 +13,7 @@ from typing import Final, TypeAlias
 
 import msgspec
 
+from callspan.providers.hosted_tools import OF_APPLICATION
 from callspan.record.bounded import EMPTY, fit_json, newest_that_fit, text_attribute, weight
 from callspan.record.call import CallRecord
 from callspan.record.messages import (
@@ -41,7 +42,6 @@ _MIN_CUT_BYTES: Final = 32
 """Minimum size of a truncated text, which includes the note of its original size."""
 
 Json = dict[str, object]
-_CLIENT_TOOLS: Final = frozenset({"function", "custom"})
 _UNKNOWN_FINISH: Final = "unknown"
 _USER: Final = "user"
 TOOL: Final = "tool"
@@ -227,7 +227,7 @@ def _reasoning(part: Reasoning) -> Json:
 
 def _tool_call(part: ToolCall) -> Json:
     given: Json = {} if part.arguments is None else {"arguments": _arguments(part.arguments)}
-    if part.tool_type in _CLIENT_TOOLS:
+    if part.tool_type in OF_APPLICATION:
         return {**_identified("tool_call", part.id), "name": part.name or "", **given}
     details = {"type": part.tool_type, **given}
     name = part.name or part.tool_type
@@ -236,7 +236,7 @@ def _tool_call(part: ToolCall) -> Json:
 
 def _tool_result(part: ToolResult) -> Json:
     failed: Json = {"is_error": True} if part.is_error else {}
-    if part.tool_type in _CLIENT_TOOLS:
+    if part.tool_type in OF_APPLICATION:
         return {**_identified("tool_call_response", part.id), "response": part.content, **failed}
     kind, details = "server_tool_call_response", {"type": part.tool_type, "content": part.content}
     return {**_identified(kind, part.id), kind: details, **failed}
