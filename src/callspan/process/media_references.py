@@ -173,7 +173,7 @@ def _reference(holder: dict[str, object], key: str, text: str) -> dict[str, obje
         return None
     if key == "result" and holder.get("type") != "image_generation_call":
         return None
-    return _media(text, _mime(holder), _FIELDS[key]) if _is_base64(text) else None
+    return _media(text, stated_mime(holder), _FIELDS[key]) if _is_base64(text) else None
 
 
 def _data_url(text: str) -> dict[str, object] | None:
@@ -183,14 +183,6 @@ def _data_url(text: str) -> dict[str, object] | None:
 
 def _is_base64(text: str) -> bool:
     return len(text) % 4 == 0 and _BASE64.fullmatch(text) is not None
-
-
-def _mime(holder: dict[str, object]) -> str | None:
-    for name in ("media_type", "mime_type", "mime"):
-        found = holder.get(name)
-        if isinstance(found, str):
-            return found
-    return stated_mime(holder)
 
 
 def _media(text: str, mime: str | None, default_mime: str | None = None) -> dict[str, object] | None:

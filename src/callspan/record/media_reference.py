@@ -15,19 +15,21 @@ MEDIA_KEY: Final = "callspan_media"
 HEADER_BYTES: Final = 65_536
 """Number of bytes at the start of a file that `header_fields` needs."""
 
-_FORMATS: Final = (("format", "audio"), ("output_format", "image"))
-"""Fields in which OpenAI's APIs state the format of a file, without the first part of its media type."""
+_TYPES: Final = (
+    ("media_type", ""), ("mime_type", ""), ("mime", ""), ("format", "audio"), ("output_format", "image"),
+)  # fmt: skip
+"""Fields that state the media type of a file, and the first part of the type where the field has only a format."""
 _SUBTYPES: Final = {"g711_alaw": "pcma", "g711_ulaw": "pcmu", "mp3": "mpeg", "pcm16": "pcm", "svg": "svg+xml"}
 _Fields: TypeAlias = dict[str, object]
 
 
 def stated_mime(holder: object) -> str | None:
-    """Return the media type by the format that an object states for its audio or image, or None."""
+    """Return the media type that an object states for its file, or None."""
     fields = holder if isinstance(holder, dict) else {}
-    for name, kind in _FORMATS:
+    for name, kind in _TYPES:
         found = fields.get(name)
         if isinstance(found, str) and found:
-            return found if "/" in found else f"{kind}/{_SUBTYPES.get(found, found)}"
+            return found if "/" in found or not kind else f"{kind}/{_SUBTYPES.get(found, found)}"
     return None
 
 

@@ -98,9 +98,8 @@ def _sound(item: _Fields) -> Media | None:
 def _file(item: _Fields) -> Media | None:
     file = mapping(item, "file") or item
     source = file.get("file_data") or file.get("file_url")
-    mime = text(file, "mime_type")
     around = file if MEDIA_KEY in file else item
-    return media("document", source, part=around, mime=mime, file_id=text(file, "file_id") or None)
+    return media("document", source, part=around, mime=stated_mime(file), file_id=text(file, "file_id") or None)
 
 
 _READERS: Final[dict[str, _Reader]] = {
