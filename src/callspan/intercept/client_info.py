@@ -78,7 +78,7 @@ def _model(options: Any) -> str | None:
 def _server(kind: type, url: str) -> _Server:
     profile, parts = profile_of(kind), urlsplit(url)
     port = parts.port or {"https": 443, "http": 80}.get(parts.scheme)
-    host, classes = _host(parts.hostname, parts.port), (base.__name__ for base in kind.__mro__)
+    host, classes = parts.netloc.rpartition("@")[2], (base.__name__ for base in kind.__mro__)
     return sdk_of(profile.name), provider_of(classes, host, profile), parts.hostname, port
 
 
@@ -87,7 +87,3 @@ def sdk_of(name: str) -> str:
     """Return the name and version of an SDK."""
     version = value_of(lambda: metadata.version(name))
     return f"{name}/{version}" if version else name
-
-
-def _host(hostname: str | None, port: int | None) -> str | None:
-    return hostname if hostname is None or port is None else f"{hostname}:{port}"

@@ -40,13 +40,12 @@ def _replacement(observer: ResponseObserver, pieces: Any) -> Iterator[bytes] | A
     is_async = isinstance(pieces, AsyncIterator)
     if not is_async and not isinstance(pieces, Iterator):
         return None
-    if observer.call.byte_reader is None and observer.is_reading():
-        observer.is_read_by_sdk = True
-        if not is_json(observer.response()):
-            return None
-        return _observed_async(pieces, observer) if is_async else _observed(pieces, observer)
+    observer.is_read_by_sdk = observer.call.byte_reader is None and observer.is_reading()
+    if observer.is_read_by_sdk and not is_json(observer.response()):
+        return None
     reader = _observed_async(pieces, observer) if is_async else _observed(pieces, observer)
-    observer.reader = weakref.ref(reader)
+    if not observer.is_read_by_sdk:
+        observer.reader = weakref.ref(reader)
     return reader
 
 

@@ -158,9 +158,6 @@ def _error(attempt: _OpenAttempt) -> tuple[str, str]:
         return classify(attempt.status, None, None, None, known_base(attempt.exception)), attempt.exception.__name__
     content = value_of(attempt.body) if attempt.body is not None else None
     attempt.body = None
-    info = masked_error(error_info(status=attempt.status, body=_json(content)))
+    body = registry.decoded(content) if content and len(content) <= _MAX_BODY_BYTES else None
+    info = masked_error(error_info(status=attempt.status, body=body))
     return info.kind, info.type
-
-
-def _json(content: bytes | None) -> object:
-    return registry.decoded(content) if content and len(content) <= _MAX_BODY_BYTES else None

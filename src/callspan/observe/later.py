@@ -182,7 +182,7 @@ class BatchResults(Call):
 def _answered(reading: CallRecord, owner: str, line: ResultLine) -> tuple[CallRecord, Endpoint]:
     """Return the record of a line and the endpoint for its answer. Providers state no duration of lines."""
     endpoint = endpoint_of(line)
-    info = _info(endpoint, line)
+    info = NOT_RECOGNIZED if line.body is None else endpoint.response_info(line.body)
     start_ns = unix_ns(info.response.created) or reading.timing.start_ns
     error = line.error or info.error
     attempts = [Attempt(number=1, start_ns=0, status=line.status, request_id=line.request_id)]
@@ -208,10 +208,6 @@ def _answered(reading: CallRecord, owner: str, line: ResultLine) -> tuple[CallRe
         error=error,
     )
     return record, endpoint
-
-
-def _info(endpoint: Endpoint, line: ResultLine) -> ResponseInfo:
-    return NOT_RECOGNIZED if line.body is None else endpoint.response_info(line.body)
 
 
 def _response(line: ResultLine, info: ResponseInfo) -> Response | None:

@@ -77,7 +77,7 @@ def add_callback(
     )
     # A new list: another thread may be iterating over the old one.
     entries = list(REGISTERED.get(point, ()))
-    insort(entries, entry, key=_rank)
+    insort(entries, entry, key=lambda one: one.rank)
     REGISTERED[point] = entries
     return lambda: _remove(entry)
 
@@ -99,10 +99,6 @@ def _as_kind(kind: type[_R], record: _R) -> _R:
     if type(record) is kind:
         return record
     return kind(**{name: getattr(record, name) for name in kind.__struct_fields__})
-
-
-def _rank(entry: _Registration) -> tuple[int, int]:
-    return entry.rank
 
 
 def _kind(record: Record) -> str:

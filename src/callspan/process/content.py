@@ -17,6 +17,8 @@ _TEXTS: Final = (
     "receiver", "system", "tool_call_id",
 )  # fmt: skip
 """Fields with text of the application that `withhold` removes in addition to the metadata."""
+OUTCOMES: Final = frozenset({*get_args(Outcome), "failure"})
+"""All words for outcomes."""
 WITHHELD: Final = "withheld"
 """Replaces a word of the application in a required field."""
 _WORDS: Final[dict[str, frozenset[str]]] = {
@@ -25,7 +27,7 @@ _WORDS: Final[dict[str, frozenset[str]]] = {
     ),
     "message_type": frozenset({"observation"}),
     "objective": frozenset({"reward", "feedback"}),
-    "outcome": frozenset({*get_args(Outcome), "failure"}),
+    "outcome": OUTCOMES,
 }
 """callspan's own words for fields that may also contain a word of the application."""
 _R = TypeVar("_R", bound=Record)

@@ -7,12 +7,12 @@ but a record with the same identity, the record loses its content.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Final, TypeAlias, get_args
+from typing import Any, Final, TypeAlias
 
 import msgspec
 
-from callspan.process.content import UNREADABLE, decoded, encoded
-from callspan.record.call import CallRecord, Outcome, Redaction
+from callspan.process.content import OUTCOMES, UNREADABLE, decoded, encoded
+from callspan.record.call import CallRecord, Redaction
 from callspan.record.codec import decode, encode
 from callspan.record.events import Record, record_key
 
@@ -27,7 +27,6 @@ _IDENTITY: Final = frozenset(
 """Fields that identify a record; a redactor must not change them."""
 _VOCABULARY: Final = frozenset({"scope", "operation", "api", "part", "seen_in", "content_level"})
 """Fields with words of callspan only."""
-_OUTCOMES: Final = frozenset({*get_args(Outcome), "failure"})
 _OBJECTIVE: Final = ("objective", "reward")
 """The default objective of a reward."""
 
@@ -60,7 +59,7 @@ def _with_masked_texts(fields: dict[str, Any], mask: Callable[[str], str]) -> di
 
 
 def _is_exempt(name: str, value: object) -> bool:
-    is_word = name in _VOCABULARY or (name == "outcome" and value in _OUTCOMES)
+    is_word = name in _VOCABULARY or (name == "outcome" and value in OUTCOMES)
     return name in _IDENTITY or is_word or (name, value) == _OBJECTIVE
 
 

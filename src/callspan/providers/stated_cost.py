@@ -44,12 +44,8 @@ _UPSTREAM: Final = ("cost_details", "upstream_inference_cost")
 _SNAKE: Final = "provider_metadata"
 _CAMEL: Final = "providerMetadata"
 """Key under which Vercel's gateway states costs, in the answer or a message."""
-_HEADERS: Final = (
-    ("x-litellm-response-cost", True),
-    ("x-aimlapi-usd-spent", False),
-)
+HEADERS: Final = {"x-litellm-response-cost": True, "x-aimlapi-usd-spent": False}
 """Response headers with dollars, and whether they are estimates."""
-HEADERS: Final = tuple(name for name, _ in _HEADERS)
 
 
 def stated_cost(counted: Mapping[str, object], body: object) -> StatedCost | None:
@@ -64,7 +60,7 @@ def stated_cost(counted: Mapping[str, object], body: object) -> StatedCost | Non
 def with_header_cost(usage: Usage | None, headers: Mapping[str, str]) -> Usage | None:
     """Return the usage with the cost in a response header, unless the body states one. 0 means unknown."""
     if usage is None or usage.cost_usd is None:
-        for name, estimated in _HEADERS:
+        for name, estimated in HEADERS.items():
             if name in headers and (usd := _exact(headers[name])):
                 return msgspec.structs.replace(usage or Usage(), cost_usd=usd, cost_estimated=estimated)
     return usage

@@ -15,7 +15,7 @@ from callspan.providers.media_parts import media
 from callspan.providers.openai.base import OpenAIEndpoint, response_error, unix_time
 from callspan.providers.openai.parts import parts_of
 from callspan.providers.openai.usage import usage_of
-from callspan.providers.wire_json import detached, flag, items, objects, of_type, text, word
+from callspan.providers.wire_json import detached, dig, flag, items, objects, of_type, text, word
 from callspan.record.call import ErrorInfo, Outcome, Request, Response
 from callspan.record.codec import json_text
 from callspan.record.media_reference import stated_mime
@@ -192,17 +192,14 @@ class ResponseFetch(Responses):
 
 def _conversation_id(body: object) -> str | None:
     """Return the conversation id in a request or response, given as text or in an object."""
-    given = body.get("conversation") if isinstance(body, dict) else None
-    return None if given is None else word(body, "conversation") or word(given, "id")
+    return word(body, "conversation") or word(dig(body, "conversation"), "id")
 
 
 def _reason(body: object) -> str | None:
-    fields = body if isinstance(body, dict) else {}
-    status, details = word(fields, "status"), fields.get("incomplete_details")
-    reason = None if details is None else word(details, "reason")
+    status, reason = word(body, "status"), word(dig(body, "incomplete_details"), "reason")
     if reason or status != _COMPLETED:
         return reason or (None if status in _UNDER_WAY else status)
-    return TOOL_CALLS if requests_tools(items(fields, "output")) else status
+    return TOOL_CALLS if requests_tools(items(body, "output")) else status
 
 
 def _has_refusal(output: object) -> bool:
