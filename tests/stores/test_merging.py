@@ -33,7 +33,7 @@ from callspan.records import (
     Trace,
     Usage,
 )
-from callspan.stores import CallFilter
+from callspan.stores import CallFilter, find_store
 
 from .conftest import SECOND, START_NS, Deliver, Delivery, Records, raw, step
 
@@ -194,6 +194,21 @@ def test_versions_of_a_background_response_are_one_call(store: Delivery, togethe
     (sums,) = [one for one in store.read().summary("session") if one.key == "s1"]
     assert (sums.calls, sums.input_tokens, sums.output_tokens) == (len(orders), 3 * len(orders), 4 * len(orders))
     assert sums.cost_usd == Decimal("0.25") * len(orders)
+
+
+@pytest.mark.clickhouse
+@pytest.mark.parametrize("together", [True, False])
+def test_so_they_are_in_clickhouse(clickhouse_url: str, deliver: Deliver, together: bool) -> None:
+    store = deliver(clickhouse_url)
+    orders = list(itertools.permutations([CREATED, ENDED, ANSWER]))
+    for number, order in enumerate(orders):
+        mine = [replace(one, call_id=f"of resp_{number}") for one in (*order, *order)]
+        for batch in [mine] if together else [[one] for one in mine]:
+            store.write(*batch)
+    for number, _ in enumerate(orders):
+        found = find_store(clickhouse_url).call(f"of resp_{number}")  # type: ignore[attr-defined]
+        assert (found.part, found.outcome, found.text) == ("answered", "success", "Paris.")
+        assert (found.request.body, found.place.session_id, found.pid) == (CREATED.request.body, "s1", 7)
 
 
 OWN = replace(ANSWER, seen_in="call", pid=7, timing=Timing(start_ns=START_NS - 2 * SECOND, first_token_ns=SECOND))

@@ -19,6 +19,7 @@ from clickhouse_connect.driver.exceptions import ClickHouseError, DatabaseError,
 from callspan.record.call import CallRecord
 from callspan.record.events import RECORD_TYPES, Record, record_key
 from callspan.record.formats import check_format
+from callspan.record.merging import merged
 from callspan.safe_urls import error_text, safe_name
 from callspan.spool.delivering import Rejected
 from callspan.stores import payloads
@@ -26,7 +27,7 @@ from callspan.stores.base import check_layout, explained, quiet
 from callspan.stores.bodies import DAMAGE
 from callspan.stores.call_rows import record_of, with_bodies
 from callspan.stores.columns import OTHER_IDS, TABLES, Table
-from callspan.stores.payloads import bodies_of, combined
+from callspan.stores.payloads import bodies_of
 from callspan.stores.schema import statements
 
 _INSERT: Final = {
@@ -47,9 +48,9 @@ _TTL: Final = (
     "ALTER TABLE {table} MODIFY TTL toDateTime(intDiv(ifNull({time}, {never}), 1000000000)) + INTERVAL {days} DAY"
 )
 _CALL: Final = f"""
-SELECT * FROM calls WHERE startsWith(call_id, {{id:String}})
+SELECT call_id FROM calls WHERE startsWith(call_id, {{id:String}})
   OR {" OR ".join(f"{name} = {{id:String}}" for name in OTHER_IDS)}
- ORDER BY call_id = {{id:String}} DESC, startsWith(call_id, {{id:String}}) DESC, start_ns, call_id, version DESC
+ ORDER BY call_id = {{id:String}} DESC, startsWith(call_id, {{id:String}}) DESC, start_ns, call_id
  LIMIT 1 BY call_id LIMIT 2"""
 
 _CONNECT_S: Final = 10
@@ -92,18 +93,20 @@ class ClickHouseSink:
     def deliver(self, records: Sequence[Record]) -> None:
         """Write all records. Raises Rejected if one can never be stored, else the driver's errors."""
         rows: dict[str, list[Mapping[str, object]]] = defaultdict(list)
+        calls: dict[str, CallRecord] = {}
         with explaining(self.name):
-            for record in map(self._whole, records):
+            for given in records:
+                record = self._whole(given, calls)
                 rows[TABLES[record_key(record)[0]].name].append(row_of(record))
             for table, some in rows.items():
                 self._insert(table, some)
 
     def call(self, ident: str) -> CallRecord | None:
         """Return the call with this id, unique prefix or other id (the first of several), or None."""
-        found = list(self._rows(_CALL, {"id": ident})) if ident else []
-        chosen = [row for row in found if str(row["call_id"]).startswith(ident)] or found[:1]
-        exact = [row for row in chosen if row["call_id"] == ident] or chosen
-        return _call_of(exact[0]) if len(exact) == 1 else None
+        found = [str(row["call_id"]) for row in self._rows(_CALL, {"id": ident})] if ident else []
+        chosen = [one for one in found if one.startswith(ident)] or found[:1]
+        exact = [one for one in chosen if one == ident] or chosen
+        return self._stored(exact[0]) if len(exact) == 1 else None
 
     def records(self) -> Iterator[Record | None]:
         """Yield the record of each row, with all versions of sessions and timesteps; None for a damaged row."""
@@ -145,13 +148,23 @@ class ClickHouseSink:
         sql = f"SELECT * FROM {table} FINAL WHERE ({order}) > ({behind}) ORDER BY {order} LIMIT {_AT_ONCE}"
         return self._rows(sql, {"key": last[0], "seen": last[1]})
 
-    def _whole(self, record: Record) -> Record:
-        """Return a record, merged with the stored call if it is a version from another request."""
-        if not isinstance(record, CallRecord) or not record.is_merged:
+    def _whole(self, record: Record, calls: dict[str, CallRecord]) -> Record:
+        """Return a record, merged with the known call if it is a version from another request.
+
+        `calls` are those of the batch so far, to which it is added.
+        """
+        if not isinstance(record, CallRecord):
             return record
-        sql = "SELECT * FROM calls WHERE call_id = {id:String} ORDER BY version DESC LIMIT 1"
-        known = next((_call_of(row) for row in self._rows(sql, {"id": record.call_id})), None)
-        return combined(known, [record]) or record
+        if record.is_merged:
+            known = calls.get(record.call_id) or self._stored(record.call_id)
+            record = record if known is None else merged([known, record])
+        calls[record.call_id] = record
+        return record
+
+    def _stored(self, call_id: str) -> CallRecord | None:
+        # Merged versions have the version number of the newest one: of equal ones the last written is valid.
+        sql = "SELECT * FROM calls FINAL WHERE call_id = {id:String}"
+        return next((_call_of(row) for row in self._rows(sql, {"id": call_id})), None)
 
     def _insert(self, table: str, rows: Sequence[Mapping[str, object]]) -> None:
         try:
