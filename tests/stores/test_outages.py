@@ -75,7 +75,7 @@ def outage(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> Outage:
             sent += append(spool, records, BEFORE_S)
             assert spool.flush(30)
             counts = spool.counters()
-            assert (counts["rejected"], counts["damaged"], spool.drops()) == (0, 0, {})
+            assert (counts["rejected"], counts["damaged"], spool.losses.totals("dropped")) == (0, 0, {})
             assert spool.close(10)
             assert sorted(stored(healthy)) == sorted(stored(url)) == sorted(sent)
         logged = [record.getMessage() for record in caplog.records if record.name == "callspan"]

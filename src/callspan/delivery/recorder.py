@@ -149,7 +149,7 @@ class Recorder:
 
     def drops(self) -> Mapping[str, int]:
         """Return the number of records dropped before any store had them, by reason."""
-        drops = {} if self.spool is None else self.spool.drops()
+        drops = {} if self.spool is None else self.spool.losses.totals("dropped")
         return {**drops, "unprocessed": self.refused} if self.refused else drops
 
     def _new_spool(self) -> Spool:

@@ -25,7 +25,7 @@ from callspan.record.events import (
     RewardRecord,
     SessionRecord,
     Totals,
-    latest_ns,
+    end_of,
     record_key,
 )
 from callspan.record.interrupted import INTERRUPTED, end_interrupted, is_open, run_key
@@ -97,7 +97,7 @@ class RecordedSpans:
         runs = [one for one in records if isinstance(one, EventRecord) and one.duration_ns is not None]
         traces, spans = ({one.trace_id for one in runs} - {None}, {one.span_id for one in runs} - {None})
         if runs:
-            first, last = min(one.time_ns for one in runs), max(map(latest_ns, runs))
+            first, last = min(one.time_ns for one in runs), max(map(end_of, runs))
             within = CallFilter(in_session=False, since_ns=first, until_ns=last, newest_first=False)
             yield from (one for one in self.calls(within) if one.trace_id in traces or one.parent_span_id in spans)
 

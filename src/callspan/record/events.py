@@ -267,8 +267,8 @@ def first_ns(record: Record) -> int:
     return record.start_ns or 0 if isinstance(record, SCOPE_TYPES) else record.time_ns
 
 
-def latest_ns(record: Record) -> int:
-    """Return the latest Unix time (ns) stated by a record; 0 if it states none."""
+def end_of(record: Record) -> int:
+    """Return the end of a record, or the latest time that it states, Unix nanoseconds; 0 if it states none."""
     if isinstance(record, CallRecord):
         return record.timing.start_ns + (record.timing.duration_ns or 0)
     if isinstance(record, EventRecord):

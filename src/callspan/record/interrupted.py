@@ -13,7 +13,7 @@ from callspan.record.events import (
     Record,
     SessionRecord,
     TimestepRecord,
-    latest_ns,
+    end_of,
     record_key,
     start_id,
 )
@@ -41,7 +41,7 @@ def end_interrupted(record: _R, last_ns: int) -> _R:
     if not is_open(record):
         return record
     error = ErrorInfo(type=INTERRUPTED, kind="unknown", message="Its process ended before it did.")
-    last_ns = max(last_ns, latest_ns(record))
+    last_ns = max(last_ns, end_of(record))
     match record:
         case CallRecord():
             timing = replace(record.timing, duration_ns=last_ns - record.timing.start_ns)

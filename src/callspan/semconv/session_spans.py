@@ -24,8 +24,8 @@ from callspan.record.events import (
     ScopeRecord,
     SessionRecord,
     TimestepRecord,
+    end_of,
     first_ns,
-    latest_ns,
     record_key,
 )
 from callspan.record.interrupted import run_key
@@ -112,7 +112,7 @@ class SpanRebuilder:
         for record in sorted(parts, key=lambda one: scope_start_ns(one) or 0):
             self._begin(record)
         starts = [_start_record(one) for one in parts if isinstance(one, EventRecord) and one.event_type == "agent"]
-        for record in sorted([*starts, *parts], key=latest_ns):
+        for record in sorted([*starts, *parts], key=end_of):
             yield from self._end(record)
         for scope in reversed({id(one): one for one in self._open.values()}.values()):
             if (span := self._span(scope)) is not None:

@@ -350,10 +350,6 @@ class Spool:
         counts["oldest_unshipped_ms"] = max((int(1000 * (state.oldest_s or 0)) for state in states), default=0)
         return counts
 
-    def drops(self) -> dict[str, int]:
-        """Return the number of records that this process has dropped for all stores, by reason."""
-        return self.losses.totals("dropped")
-
     def states(self) -> list[SinkState]:
         """Return the state of each store; empty until the first append."""
         return [shipper.state() for shipper in self._shippers]

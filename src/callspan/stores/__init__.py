@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from callspan.record.codec import decode, encode
-from callspan.record.events import Record
+from callspan.record.events import Record, end_of
 from callspan.record.interrupted import INTERRUPTED
 from callspan.settings import SettingError
 from callspan.spool.delivering import Rejected
@@ -22,7 +22,6 @@ from callspan.stores.base import (
     StoreError,
     Summary,
     duration_of,
-    end_of,
     ids_of,
     start_of,
     step_of,

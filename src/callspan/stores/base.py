@@ -297,11 +297,6 @@ def duration_of(entry: Entry) -> int | None:
     return entry.duration_ns if isinstance(entry, EventRecord) else None
 
 
-def end_of(entry: Entry) -> int:
-    """Return the end, Unix nanoseconds; the start if the entry has no duration."""
-    return start_of(entry) + (duration_of(entry) or 0)
-
-
 def step_of(entry: Entry) -> str | None:
     """Return the id of the entry's timestep; None if it belongs to the session directly."""
     return entry.place.timestep_id if isinstance(entry, CallRecord) else entry.timestep_id

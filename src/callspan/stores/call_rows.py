@@ -42,9 +42,9 @@ def read_calls(database: Database, ids: Sequence[str], content: Content) -> Iter
         yield from (call_of(database, rows[one], content) for one in names.values() if one in rows)
 
 
-def exact_call(database: Database, call_id: str) -> CallRecord | None:
-    """Return the call with exactly this id, or None."""
-    return next(read_calls(database, [call_id], "all"), None)
+def exact_call(database: Database, call_id: str) -> CallRecord:
+    """Return the stored call with exactly this id."""
+    return next(read_calls(database, [call_id], "all"))
 
 
 def keyed_records(database: Database, table: Table, sql: str, values: Values) -> Iterator[tuple[str, Record | None]]:

@@ -20,12 +20,12 @@ from typing import Any, Final, NamedTuple, TypeAlias, cast
 import msgspec
 
 from callspan.record.call import CallRecord
-from callspan.record.codec import encode_json
+from callspan.record.codec import encode, encode_json
 from callspan.record.merging import merged, order, order_of
 from callspan.stores.bodies import Piece
 from callspan.stores.columns import REFERENCES
 from callspan.stores.database import Database, in_batches
-from callspan.stores.payloads import PreparedCall, combined, owner_of
+from callspan.stores.payloads import PreparedCall, owner_of
 from callspan.stores.rows import Row
 
 Range: TypeAlias = list[int]
@@ -54,7 +54,7 @@ class StoredCall(NamedTuple):
 
 
 def to_write(
-    there: StoredCall | None, versions: Sequence[CallRecord], read: Callable[[], CallRecord | None]
+    there: StoredCall | None, versions: Sequence[CallRecord], read: Callable[[], CallRecord]
 ) -> CallRecord | None:
     """Return the call to write, given the stored row and new versions; None to keep the row, which `read` returns."""
     if there is None:
@@ -63,7 +63,9 @@ def to_write(
     if levels == {there.level or "full"} and not any(one.is_merged for one in versions):
         newest = max(versions, key=order_of)
         return newest if order_of(newest) > order(there.part, there.seen_ns) else None
-    return combined(read(), versions)
+    known = msgspec.structs.replace(read(), conversation=None)
+    whole = merged([known, *versions])
+    return None if encode(whole) == encode(known) else whole
 
 
 class Numbers:

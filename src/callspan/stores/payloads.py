@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from decimal import Decimal
 from typing import Final
 
@@ -14,7 +13,6 @@ from callspan.record.call import CallRecord
 from callspan.record.codec import encode, encode_json
 from callspan.record.events import EventRecord, Record, record_key
 from callspan.record.labels import EXTRA, label_of, labels
-from callspan.record.merging import merged
 from callspan.record.messages import without_media_bytes
 from callspan.stores import bodies
 from callspan.stores.columns import LABELS, PICO, TABLES
@@ -32,18 +30,6 @@ _SPACES: Final = bytes.maketrans(b"\n\r", b"  ")
 def bodies_of(call: CallRecord) -> tuple[bytes, bytes]:
     """Return the JSON of the request and the response; empty if not recorded."""
     return bytes(call.request.body), b"" if call.response is None else bytes(call.response.body)
-
-
-def combined(known: CallRecord | None, others: Iterable[Record]) -> CallRecord | None:
-    """Return a known call merged with other versions; None if nothing changes."""
-    versions = [record for record in (known, *others) if isinstance(record, CallRecord)]
-    whole = _without_conversation(merged(versions))
-    is_known = known is not None and encode(whole) == encode(_without_conversation(known))
-    return None if is_known else whole
-
-
-def _without_conversation(record: CallRecord) -> CallRecord:
-    return msgspec.structs.replace(record, conversation=None)
 
 
 def row_of(record: Record) -> Row:
