@@ -9,7 +9,7 @@ import signal
 import sqlite3
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing, suppress
 from functools import partial, partialmethod
 from pathlib import Path
@@ -89,9 +89,9 @@ class Database(FaultySink, SqliteSink):
 class File(FaultySink, FileSink):
     """Has each record as often as it was delivered; exits, if that is set, when it is idle or closed."""
 
-    def tend(self, waits_since_ns: int | None) -> float | None:
+    def tend(self, waits_since_ns: Callable[[], int | None]) -> float | None:
         if self._faults.exits:
-            sys.exit(f"nothing to do since {waits_since_ns}")
+            sys.exit(f"nothing to do since {waits_since_ns()}")
         return None
 
     def close(self) -> None:

@@ -20,6 +20,7 @@ from types import FrameType
 
 import pytest
 from tests.support.processes import ran
+from tests.support.records import SECOND, session
 from tests.support.rig import (
     DownSink,
     FileSink,
@@ -36,6 +37,7 @@ from tests.support.rig import (
     until,
 )
 
+from callspan.records import encode
 from callspan.spool import directory as places
 from callspan.spool.delivering import Destination
 from callspan.spool.losses import LOSSES_FILE, Loss, LossCounter, Losses, add_losses, read_losses
@@ -481,6 +483,25 @@ def test_what_is_given_up_beside_a_store_that_hangs_leaves_no_file(tmp_path: Pat
     hanging.freed.set()
     spool.close(20)
     assert {path.name for path in spool.directory.iterdir()} == {"stores", "losses"}
+
+
+def test_what_waits_is_as_old_as_its_oldest_record_not_as_its_segment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process with few calls appends to one segment for weeks, and its retention and its alerts would be wrong."""
+    store, now_ns = target("one"), time.time_ns()
+    directory, key = places.directory_of(tmp_path, [store]), store.key(tmp_path)
+    places.create(directory, [store])
+    with monkeypatch.context() as clock:
+        clock.setattr(time, "time_ns", lambda: now_ns - 3600 * SECOND)
+        segment = Segment.create(directory, frozenset({key}))
+    assert segment.append(record("delivered"))
+    segment.move(key, segment.size)
+    assert places.oldest(directory, key) is None
+    for ago_s in (60, 30):
+        assert segment.append(encode(session("s", seen_ns=1, start_ns=now_ns - ago_s * SECOND)))
+    assert places.oldest(directory, key) == now_ns - 60 * SECOND
+    segment.close()
 
 
 def as_another_user(root: Path, work: Callable[[], object]) -> None:

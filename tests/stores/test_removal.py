@@ -480,15 +480,23 @@ def test_only_content_goes_of_what_is_younger(url: str, deliver: Deliver, record
     assert reader.session("old").session.metadata == {"seed": 7}
 
 
-def test_the_thread_that_delivers_does_it(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    url = f"sqlite:///{tmp_path}/calls.db"
+def test_the_thread_that_delivers_does_it(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also in a process that has run for longer than records are kept."""
+    monkeypatch.setattr("callspan.delivery.store_sink._MAX_PAUSE_S", 0.05)
+    url, began = f"sqlite:///{tmp_path}/calls.db", time.time_ns() - 40 * DAY
+    with monkeypatch.context() as clock:
+        clock.setattr(time, "time_ns", lambda: began)
+        handle = callspan.instrument(stores=url, retain_days=30)
+        with callspan.record_call(provider="mine", model="m"):
+            pass
+        assert handle.force_flush(30_000)
     store, records = Delivery(url), Records()
-    store.write(records.call(call_id="old"))
+    store.write(records.call(call_id="old", timing=Timing(start_ns=began + 5 * DAY)))
     store.close()
-    handle = callspan.instrument(stores=url, retain_days=30)
     with callspan.record_call(provider="mine", model="m"):
         pass
-    assert handle.force_flush(30_000)
     until(lambda: "old" not in left(url)[1])
     handle.uninstrument()
     assert len(left(url)[1]) == 1

@@ -34,8 +34,9 @@ from callspan.private_names import MODULES, READ
 from callspan.safe_urls import error_text, safe_name
 from callspan.sdk_profiles import SDKS
 from callspan.settings_loader import environment_problems, load, variables
-from callspan.spool.directory import fallback_roots, is_on_network, oldest, size_of, stores_of
+from callspan.spool.directory import fallback_roots, is_on_network, segments_in, size_of, stores_of
 from callspan.spool.losses import LOSSES_FILE, read_losses
+from callspan.spool.segment import created_ns
 from callspan.stores import EmptyStoreError, find_store, split_urls
 
 _MARKS: Final = {"ok": ("✓", "green"), "note": ("·", "dim"), "warning": ("!", "yellow"), "failed": ("✗", "bold red")}
@@ -214,7 +215,7 @@ def _foreign_backlogs(settings: Settings) -> Iterator[Check]:
     except SettingError:
         return  # reported as a failing store
     for directory in directories:
-        since = iso(oldest(directory, None) or 0)
+        since = iso(min(map(created_ns, segments_in(directory)), default=0))
         detail = f"{size_of(directory):,} bytes since {since} in {directory} are for {', '.join(stores_of(directory))}"
         advice = "Deliver them to these stores: callspan --store <these stores> ship"
         yield Check("stores", "other stores", "warning", detail, advice)

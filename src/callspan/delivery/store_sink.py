@@ -98,7 +98,7 @@ class StoreSink(Destination):
         except NO_RECORD as error:
             raise Rejected(f"not a record: {error}", payload) from error
 
-    def tend(self, waits_since_ns: int | None) -> float | None:
+    def tend(self, waits_since_ns: Callable[[], int | None]) -> float | None:
         """Delete a batch of expired records."""
         return None if self._retention is None else self._retention.tend(waits_since_ns)
 
@@ -129,13 +129,13 @@ class Retention:
         self._has_deleted = False
         self._failing = fail_open(f"delete old records from {store.name}")
 
-    def tend(self, waits_since_ns: int | None) -> float:
+    def tend(self, waits_since_ns: Callable[[], int | None]) -> float:
         """Delete a batch if due; return the seconds until the next one. Deliveries come first."""
         if self._next <= monotonic_s():
             self._next = monotonic_s() + self._pause_s
             changed = None
             with self._failing:
-                self._pass = self._pass or self._store.retain(self._times(waits_since_ns))
+                self._pass = self._pass or self._store.retain(self._times(waits_since_ns()))
                 changed = next(self._pass, None)
             if changed is None:
                 self.close()

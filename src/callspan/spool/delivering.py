@@ -6,7 +6,7 @@ A record that can never be stored is rejected.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -152,11 +152,11 @@ class Destination:
         """
         raise NotImplementedError
 
-    def tend(self, waits_since_ns: int | None) -> float | None:
+    def tend(self, waits_since_ns: Callable[[], int | None]) -> float | None:
         """Do a short piece of maintenance while there is nothing to deliver.
 
-        It must not delete anything newer than `waits_since_ns` (Unix time), parts of which may still wait. Returns the
-        seconds until more is due, or None.
+        It must not delete anything newer than `waits_since_ns()` (Unix time), parts of which may still wait. Returns
+        the seconds until more is due, or None.
         """
         del waits_since_ns
         return None

@@ -18,6 +18,8 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from callspan.file_lock import make_private
+from callspan.record.codec import NO_RECORD, decode
+from callspan.record.events import end_of
 from callspan.spool.losses import Losses, add_losses
 from callspan.spool.segment import (
     OWN_SUFFIX,
@@ -28,6 +30,7 @@ from callspan.spool.segment import (
     lines_in,
     opened,
     read_cursor,
+    read_lines,
 )
 
 STORES_FILE: Final = "stores"
@@ -205,10 +208,26 @@ def excess_segments(directory: Path, limit: int) -> Iterator[tuple[Path, frozens
             yield path, lackers[path]
 
 
-def oldest(directory: Path, key: str | None) -> int | None:
-    """Return the creation time of the oldest segment that a store lacks; with `key` None, of the oldest of all."""
-    paths = (path for path in segments_in(directory) if key is None or read_cursor(path, key) < file_size(path))
-    return next(map(created_ns, paths), None)
+def oldest(directory: Path, key: str) -> int | None:
+    """Return since when the oldest record waits for a store, Unix nanoseconds; None if none waits. Raises OSError."""
+    found: int | None = None
+    for path in segments_in(directory):
+        if found is not None and found <= created_ns(path):
+            break
+        cursor = read_cursor(path, key)
+        if cursor < file_size(path):
+            since_ns = _since_ns(path, cursor)
+            found = since_ns if found is None else min(found, since_ns)
+    return found
+
+
+def _since_ns(path: Path, cursor: int) -> int:
+    """Return when the first record after a cursor was appended, as far as it states that."""
+    stated_ns = 0
+    with suppress(FileNotFoundError, PermissionError, *NO_RECORD), opened(path, os.O_RDONLY) as descriptor:
+        lines = lines_in(read_lines(descriptor, cursor), cursor)
+        stated_ns = end_of(decode(next((line.payload for line in lines if line.payload), b"")))
+    return max(created_ns(path), stated_ns)
 
 
 def file_size(path: Path) -> int:

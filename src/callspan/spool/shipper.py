@@ -61,7 +61,7 @@ class SinkState(NamedTuple):
     given_up: int
     """Number of records that this process gave up for it at the cap."""
     oldest_s: float | None
-    """Upper bound in seconds of the oldest record's waiting time; None if none waits."""
+    """Seconds that the oldest record waits; None if none waits."""
 
 
 class Shipper:
@@ -127,7 +127,7 @@ class Shipper:
     def state(self) -> SinkState:
         """Return the state of the store."""
         since_ns = self._spool.waits_since_ns(self.target)
-        age_s = None if since_ns is None else time.time() - since_ns / 1e9
+        age_s = None if since_ns is None else max(0.0, time.time() - since_ns / 1e9)
         name, given_up = self.target.name, self._spool.losses.totals("given_up").get(self.target.name, 0)
         return SinkState(name, self.delivered, self.retried, self.rejected, given_up, age_s)
 
@@ -257,7 +257,7 @@ class Shipper:
         if self._delivery is None or not self._delivery.is_open:
             return _IDLE_S
         with fail_open(f"tend {self.target.name}"), self._using:
-            due_s = self._delivery.sink.tend(self._spool.waits_since_ns())
+            due_s = self._delivery.sink.tend(partial(self._spool.waits_since_ns, self.target))
             return _IDLE_S if due_s is None else min(_IDLE_S, max(0.0, due_s))
         return _IDLE_S
 

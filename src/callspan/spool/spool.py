@@ -291,10 +291,10 @@ class Spool:
                 self._changed.wait(min(_POLL_S, max(0.0, deadline - monotonic_s())))
         return bool(self._shippers) or not (goals or closed)
 
-    def waits_since_ns(self, target: Target | None = None) -> int | None:
-        """Return since when the oldest record of any process waits for this or any store; None if none waits."""
-        found = [places.oldest(one, target and target.key(one.parent)) for one in self._directories]
-        return min((since_ns for since_ns in found if since_ns), default=None)
+    def waits_since_ns(self, target: Target) -> int | None:
+        """Return since when the oldest record of any process waits for a store; None if none waits."""
+        found = (places.oldest(one, target.key(one.parent)) for one in self._directories)
+        return min((since_ns for since_ns in found if since_ns is not None), default=None)
 
     def count(self, kind: Kind, name: str) -> None:
         """Count a call without a record in the file of losses."""
