@@ -64,6 +64,18 @@ def test_a_dead_store_costs_a_healthy_one_nothing(tmp_path: Path, monkeypatch: p
     assert not read_losses(spool.directory).dropped
 
 
+def test_what_is_delivered_does_not_stay_in_an_old_segment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("_TIDY_S", "_MAX_AGE_S"):
+        monkeypatch.setattr(f"callspan.spool.spool.{name}", 0.0)
+    sink = FileSink(tmp_path / "out")
+    spool = spool_of(tmp_path / "spool", one=sink)
+    for key in ("a", "b"):
+        assert spool.append(record(key))
+        until(lambda: places.segments_in(spool.directory) == [])
+        assert sink.has(key)
+    assert spool.close(20)
+
+
 def test_what_no_store_has_taken_stays_and_the_new_record_is_dropped_and_counted(tmp_path: Path) -> None:
     dead = DownSink(tmp_path / "dead")
     spool = spool_of(tmp_path / "spool", max_bytes=100_000, dead=dead)

@@ -31,6 +31,8 @@ SEGMENT_BYTES: Final = 16 << 20
 _MIN_SEGMENTS: Final = 8
 """Minimum number of segments within the cap, so that only a part of them is given up at a time."""
 _TIDY_S: Final = 5.0
+_MAX_AGE_S: Final = 3600.0
+"""Age after which a delivered segment is deleted, or its texts would outlive those in the stores."""
 _MAX_IN_MEMORY: Final = 64 << 20
 """The cap in shared memory."""
 _MEASURE_S: Final = 0.1
@@ -100,7 +102,7 @@ class Spool:
         self._bad_until: dict[Path, float] = {}
         self._full_at: dict[Path, int] = {}
         """The target size of directories whose disk was full, which makes `tidy` delete a segment."""
-        self._tidy_at = 0.0
+        self._tidy_at = self._old_at = 0.0
         self._appended = 0
         self.losses = LossCounter(self.directory)
 
@@ -161,6 +163,7 @@ class Spool:
             places.sync_directory(place)
         self._seal()
         self._segments[fresh.path] = self._active = fresh
+        self._old_at = now + _MAX_AGE_S
         self.losses.directory = place
         # Bytes of other processes count towards the cap.
         self._limit, self._used, self._measure_at = self._limit_of(place), places.size_of(place), 0.0
@@ -206,7 +209,7 @@ class Spool:
             return
         self._tidy_at = now + _TIDY_S
         with _TIDY:
-            self._seal_if_misplaced(now)
+            self._seal_if_misplaced_or_old(now)
             # A fallback root may belong to another user.
             trusted = {*places.directories_in([one.parent for one in self._directories])}
             for directory in trusted.intersection(self._directories):
@@ -214,11 +217,12 @@ class Spool:
                 for path, lackers in places.excess_segments(directory, min(limit, self._full_at.pop(directory, limit))):
                     self._give_up(path, lackers)
 
-    def _seal_if_misplaced(self, now: float) -> None:
-        """Start a new segment if this one was deleted or it is time to try the usual directory again."""
+    def _seal_if_misplaced_or_old(self, now: float) -> None:
+        """Start a new segment if this one was deleted, is old, or it is time to try the usual directory again."""
         active = self._active
         can_return = self._place != self.directory and self._bad_until.get(self.directory, 0.0) <= now
-        if active is not None and (can_return or active.is_deleted()):
+        is_old = active is not None and now >= self._old_at and not active.lackers()
+        if active is not None and (can_return or is_old or active.is_deleted()):
             with self._lock:
                 if self._active is active:
                     self._seal()
