@@ -483,6 +483,16 @@ def test_another_users_directory_is_neither_read_nor_tidied(tmp_path: Path, monk
     assert spool.close(20)
 
 
+def test_a_directory_that_was_opened_to_a_group_is_closed_to_it_and_used(tmp_path: Path) -> None:
+    """Kubernetes opens it whenever it mounts a volume with `fsGroup`."""
+    for key in ("a", "b"):
+        spool = spool_of(tmp_path / "spool", one=FileSink(tmp_path / "out"))
+        assert spool.append(record(key))
+        assert spool.close(20)
+        assert spool.directory.stat().st_mode & 0o7777 == 0o700
+        spool.directory.chmod(0o2770)
+
+
 def test_what_is_given_up_beside_a_store_that_hangs_leaves_no_file(tmp_path: Path) -> None:
     hanging, good = HangingSink(tmp_path / "hanging"), FileSink(tmp_path / "good")
     spool = spool_of(tmp_path / "spool", max_bytes=2000, hanging=hanging, good=good)

@@ -84,7 +84,7 @@ def create(directory: Path, stores: Collection[Target], *, sync: bool = False) -
     for one in made if sync else ():
         sync_directory(one.parent)
     for one in (directory.parent, directory) if directory.parent in fallback_roots() else (directory,):
-        _check_own(one)
+        _check_own(one, closes=one == directory)
     listed = directory / STORES_FILE
     if not listed.exists():
         lines = sorted({store.listed_as(directory.parent) for store in stores})
@@ -104,15 +104,20 @@ def sync_directory(directory: Path) -> None:
         os.fsync(descriptor)
 
 
-def _check_own(directory: Path) -> None:
-    """Raise OSError if another user owns or may enter a directory: anyone can create one in `/tmp`."""
+def _check_own(directory: Path, *, closes: bool = False) -> None:
+    """Raise OSError if another user owns or may enter a directory: anyone can create one in `/tmp`.
+
+    `closes`: forbid others to enter it instead. With `fsGroup`, Kubernetes opens it to a group at each mount.
+    """
     found = directory.lstat()
     if not stat.S_ISDIR(found.st_mode):
         raise NotADirectoryError(f"{directory} is not a directory")
     if found.st_uid != os.geteuid():
         raise PermissionError(f"{directory} belongs to another user")
     if found.st_mode & _OTHERS:
-        raise PermissionError(f"{directory} can be entered by other users: chmod 700")
+        if not closes:
+            raise PermissionError(f"{directory} can be entered by other users: chmod 700")
+        directory.chmod(stat.S_IRWXU)
 
 
 def stores_of(directory: Path) -> list[str]:
