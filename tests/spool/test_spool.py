@@ -563,6 +563,24 @@ def test_beside_what_another_user_has_ones_own_is_found(tmp_path: Path) -> None:
     as_another_user(root, finds_mine)
 
 
+def test_what_waits_on_a_read_only_file_system_stays_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The store beside it is still read."""
+    spool = spool_of(tmp_path / "spool", one=DownSink(tmp_path / "down"))
+    assert spool.append(record("a"))
+    spool.close(0)
+
+    def refused(path: Path, flags: int) -> int:
+        if flags & os.O_RDWR:
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(path))
+        return open_private(path, flags)
+
+    sink = FileSink(tmp_path / "out")
+    with monkeypatch.context() as mounted:
+        mounted.setattr("callspan.spool.segment.open_private", refused)
+        assert deliver_left(tmp_path / "spool", "one", sink).delivered == 0
+    assert deliver_left(tmp_path / "spool", "one", sink).delivered == 1
+
+
 def test_a_child_leaves_a_store_alone_to_which_a_closed_spool_still_delivers(tmp_path: Path) -> None:
     sink = HangingSink(tmp_path / "out")
     spool = spool_of(tmp_path / "spool", one=sink)
