@@ -127,8 +127,9 @@ def erase(
         scope = DeletionScope(older_than_ns=older_than_ns, erased_ns=time.time_ns())
     else:
         scope = _select(sql_stores.values(), selection, some, failures)
+    scope, left = _without_waiting(urls, scope, dry_run=dry_run)
     erased = [_attempt(one, scope, failures.get(one), dry_run=dry_run, vacuum=vacuum) for one in sql_stores.values()]
-    if older_than_ns is None and (left := _left_in_spool(urls, scope, dry_run=dry_run)) is not None:
+    if left is not None:
         erased.append(ErasureCounts(store=SPOOL, left=left))
     others = [find_store(url) for url in urls if url not in sql_stores]
     by_hand = {store.name: store.deletion(scope) for store in others}
@@ -178,16 +179,23 @@ def _ids(given: str | Collection[str] | None) -> frozenset[str] | None:
     return None if given is None else frozenset(map(clean, [given] if isinstance(given, str) else given))
 
 
-def _left_in_spool(urls: Sequence[str], scope: DeletionScope, *, dry_run: bool) -> str | None:
-    """Overwrite the waiting records of a scope; return what remains, or None."""
+def _without_waiting(urls: Sequence[str], scope: DeletionScope, *, dry_run: bool) -> tuple[DeletionScope, str | None]:
+    """Overwrite the waiting records of a scope; return it with their sessions and calls, and what remains, if any.
+
+    A user's waiting session is in no store, and what another process records in it does not name the user.
+    """
+    if scope.older_than_ns is not None:
+        return scope, None
+    ids = {"session": {*scope.sessions}, "call": {*scope.calls}}
+    scope = scope._replace(sessions=ids["session"], calls=ids["call"])
     directories = list(dict.fromkeys(directory for url in urls for directory in directories_for(url, urls)))
     try:
         for directory in () if dry_run else directories:
-            places.erase(directory, lambda payload: is_in_scope(payload, scope))
+            places.erase(directory, lambda payload: is_in_scope(payload, scope, ids))
     except OSError as error:
-        return error_text(error)
+        return scope, error_text(error)
     foreign = [path for directory in directories for path in places.foreign_segments_in(directory)]
-    return f"files of another version were not searched: {', '.join(map(str, foreign))}" if foreign else None
+    return scope, f"files of another version were not searched: {', '.join(map(str, foreign))}" if foreign else None
 
 
 def _select(
@@ -207,7 +215,7 @@ def _select(
         whole = whole & sessions if sessions else whole
     single |= _in_each(stores, lambda reader: (one.call_id for one in reader.ids_in(whole)), failures)
     user = selection.user if selection == CallFilter(user=selection.user) and not (sessions or calls) else None
-    return DeletionScope(frozenset(whole), frozenset(single), user, erased_ns=time.time_ns())
+    return DeletionScope(whole, single, user, erased_ns=time.time_ns())
 
 
 def _in_each(

@@ -6,10 +6,11 @@ import fcntl
 import os
 import socket
 import sqlite3
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from itertools import count
+from itertools import count, takewhile
 from pathlib import Path
 from typing import Any
 
@@ -127,6 +128,59 @@ def test_what_arrives_late_of_it_is_not_stored_and_what_happens_later_is(store: 
     assert (found.session.seen_ns, found.session.metadata, found.calls) == (now_ns, {}, 1)
     assert list(reader.timesteps("hers")) == list(reader.events("hers")) == []
     assert bytes(next(reader.calls(CallFilter(session_id="hers"))).request.body) == bytes(goes_on.request.body)
+
+
+def of_her_session(records: Records) -> list[Record]:
+    """A session of the user that no store has yet, in which only the session itself names her."""
+    return [
+        records.session("waiting", start_ns=START_NS, user_id="u1"),
+        records.call(said(CANARY), call_id="w", session_id="waiting"),
+        step("t", session_id="waiting", seen_ns=START_NS, start_ns=START_NS),
+        message("m", CANARY, session_id="waiting"),
+        reward("of-call", call_id="w", source="human", annotation=CANARY),
+    ]
+
+
+def test_a_late_session_of_an_erased_user_is_refused_whole(store: Delivery, records: Records, tmp_path: Path) -> None:
+    """In one batch and one by one."""
+    store.write(records.call(call_id="nobody's"))
+    erase(store.url, CallFilter(user="u1"))
+    late = [*of_her_session(records), reward("of-step", timestep_id="t", source="human", annotation=CANARY)]
+    store.write(*late)
+    for one in late:
+        store.write(one)
+    assert left(store.url) == (set(), {"nobody's"})
+    assert not rows_with(store.url, tmp_path)
+
+
+def test_a_waiting_session_of_a_user_goes_whole(tmp_path: Path, deliver: Deliver, records: Records) -> None:
+    url = f"sqlite:///{tmp_path}/calls.db"
+    deliver(url).write(records.call(call_id="nobody's"))
+    segment = leave_behind(url, *of_her_session(records), records.call(call_id="another", answer="theirs"))
+    with segment.open("rb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        assert erase(url, CallFilter(user="u1")).is_complete
+        assert bytes_of(tmp_path) == 0
+    deliver(url).write(*of_her_session(records)[1:])  # read by the running process before
+    run(url, "ship")
+    assert left(url) == (set(), {"nobody's", "another"})
+
+
+def test_a_user_is_erased_beside_a_writer(url: str, deliver: Deliver, records: Records) -> None:
+    writer, erased = deliver(url), threading.Event()
+
+    def write() -> None:
+        for number in takewhile(lambda _: not erased.is_set(), count()):
+            hers = records.session(f"s{number}", start_ns=START_NS, user_id="u1")
+            writer.write(hers, records.call(call_id=f"c{number}", session_id=f"s{number}"))
+
+    with ThreadPoolExecutor(1) as pool:
+        written = pool.submit(write)
+        until(lambda: len(left(url)[1]) > 20)
+        erase(url, CallFilter(user="u1"))
+        erased.set()
+        written.result()
+    assert left(url) == (set(), set())
 
 
 def alone(user: str) -> list[Record]:

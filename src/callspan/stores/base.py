@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Set
 from contextlib import contextmanager
 from decimal import Decimal
 from pathlib import Path
@@ -112,9 +112,9 @@ def users_of(record: Record) -> list[str]:
 class DeletionScope(NamedTuple):
     """Records to delete: sessions with all their records and single calls, by full id, or everything before a time."""
 
-    sessions: frozenset[str] = frozenset()
+    sessions: Set[str] = frozenset()
     """Deleted with all their calls, timesteps, events, messages and rewards."""
-    calls: frozenset[str] = frozenset()
+    calls: Set[str] = frozenset()
     """Deleted with the events, messages and rewards that name them. They may include calls of `sessions`."""
     user: str | None = None
     """Also deletes events, timesteps, messages and rewards with this user in their own metadata."""

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 
 import msgspec
 
 from callspan.record.codec import NO_RECORD, decode, encode_json
-from callspan.record.events import Record, RewardRecord
+from callspan.record.events import Record, RewardRecord, record_key
 from callspan.record.plain_json import clean
 from callspan.stores.base import DeletionScope, session_of, start_of, users_of
+from callspan.stores.database import Database
 
 _NAMED: Final = re.compile(rb'"(?:call|session|timestep|event)_id":\s*"((?:[^"\\]|\\.)*)')
 _BYTES: Final = 16
@@ -21,6 +22,11 @@ _SESSION: Final = "session"
 _USER: Final = "user"
 TARGET: Final = "target"
 """Kind of a timestep or event, which a reward may name without its session."""
+_OWN: Final = {_CALL: _CALL, _SESSION: _SESSION, "timestep": TARGET, "event": TARGET}
+"""The kind of the hash of a record, by its own kind."""
+_REMEMBER: Final = """
+INSERT INTO erased (id, time_ns) VALUES (:id, :time_ns)
+  ON CONFLICT (id) DO UPDATE SET time_ns = :time_ns WHERE erased.time_ns < :time_ns"""
 
 
 def digests(scope: DeletionScope) -> list[bytes]:
@@ -38,19 +44,41 @@ def digests_of(record: Record) -> list[bytes]:
     return [digest_of_id(kind, one) for kind, one in ids if one is not None]
 
 
-def is_erased(record: Record, erased_ns: Callable[[bytes], int | None]) -> bool:
-    """Return whether a record belongs to an id that was erased after the record began. Later records may reuse it.
+def without_erased(records: Iterable[Record], erased_ns: dict[bytes, int]) -> Iterator[Record]:
+    """Yield the records that do not belong to an id that was erased after they began. Later records may reuse it.
 
-    `erased_ns` returns the Unix time at which a hash was erased, or None.
+    `erased_ns` has the Unix time at which each hash was erased. The hashes of the other records, such as the session of
+    an erased user, are added to it, because what another process records in the session does not name the user.
     """
-    times = (erased_ns(found) for found in digests_of(record))
-    return any(gone_ns is not None and start_of(record) < gone_ns for gone_ns in times)
+    for record in records:
+        gone_ns = max((erased_ns[one] for one in digests_of(record) if one in erased_ns), default=None)
+        if gone_ns is None or start_of(record) >= gone_ns:
+            yield record
+        elif (own := _own_digest(record)) is not None:
+            erased_ns[own] = gone_ns
 
 
-def is_in_scope(payload: bytes, scope: DeletionScope) -> bool:
-    """Return whether a record, as JSON, is in a scope. Damaged JSON is if it contains one of the ids or the user."""
+def _own_digest(record: Record) -> bytes | None:
+    """Return the hash of the id by which other records may name a record."""
+    kind, ident = record_key(record)
+    return digest_of_id(_OWN[kind], ident) if kind in _OWN else None
+
+
+def remember(database: Database, erased_ns: Mapping[bytes, int]) -> None:
+    """Store hashes of erased ids, with the Unix times of the decisions."""
+    database.run_many(_REMEMBER, [{"id": one, "time_ns": time_ns} for one, time_ns in sorted(erased_ns.items())])
+
+
+def is_in_scope(payload: bytes, scope: DeletionScope, ids: Mapping[str, set[str]]) -> bool:
+    """Return whether a record, as JSON, is in a scope; if so, add its id to the `ids` of its kind, if there are any.
+
+    Damaged JSON is if it contains one of the ids or the user.
+    """
     try:
-        return scope.covers(decode(payload))
+        if is_covered := scope.covers(record := decode(payload)):
+            kind, ident = record_key(record)
+            ids.get(kind, set()).add(ident)
+        return is_covered
     except NO_RECORD:
         text = _text_of(payload)
         found = set(map(_unescaped, _NAMED.findall(text)))

@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain
 from typing import Final, NamedTuple
 
@@ -16,7 +16,7 @@ from callspan.stores.call_rows import keyed_records
 from callspan.stores.columns import CALL_IDS, CONTENTS, EVENTS, MESSAGES, REFERENCES, REWARDS, TABLES, TIMESTEPS, Table
 from callspan.stores.contents import trim
 from callspan.stores.database import Database, Values, in_batches
-from callspan.stores.erased import TARGET, digest_of_id, digests
+from callspan.stores.erased import TARGET, digest_of_id, digests, remember
 from callspan.stores.interrupted import HAS_EXITED, OF_SESSIONS, exited_processes
 from callspan.stores.payloads import owner_of, row_of
 
@@ -41,7 +41,10 @@ _REWARDS: Final = f"""{_SESSION} OR {_CALL}
 _TARGETS: Final = f"""SELECT timestep_id FROM timesteps WHERE {_SESSION}
 UNION SELECT event_id FROM events WHERE {_SESSION} OR {_CALL}"""
 """Timesteps and events, the other targets of rewards."""
-_REMEMBERED: Final = (("call", "SELECT id FROM gone_calls"), ("call", _OTHER_IDS), (TARGET, _TARGETS))
+_REMEMBERED: Final = (
+    ("session", "SELECT id FROM gone_sessions"), ("call", "SELECT id FROM gone_calls"), ("call", _OTHER_IDS),
+    (TARGET, _TARGETS),
+)  # fmt: skip
 """Queries for the ids that late records may name, with their kinds."""
 _CHOSEN: Final = {
     "rewards": _REWARDS,
@@ -54,6 +57,11 @@ _CHOSEN: Final = {
 """Conditions by table. Sessions and calls go last, so that an interrupted deletion finds the rest by them."""
 _WITH_USERS: Final = (REWARDS, EVENTS, TIMESTEPS, MESSAGES)
 """Tables that have a user only in the metadata of their rows, in the order of deletion."""
+_ALSO_OF_USER: Final = (
+    " UNION SELECT session_id FROM sessions WHERE user_id = :user AND coalesce(start_ns, seen_ns) < :erased",
+    " UNION SELECT call_id FROM calls WHERE user_id = :user AND start_ns < :erased",
+)
+"""Further sessions and calls of a user, delivered between their selection and their removal."""
 _HAS_USER: Final = "SELECT x.{key} FROM {table} x WHERE {has}"
 _CALLS_OF_SESSIONS: Final = f"SELECT call_id FROM calls WHERE {_SESSION}"
 _RUNS: Final = "c.outcome = 'in_progress'"
@@ -135,7 +143,7 @@ def remove(
     if dry_run:
         return _counted(database, selected), None
     with database.transaction(alone=True):
-        _remember(database, digests(scope), scope.erased_ns)
+        remember(database, dict.fromkeys(digests(scope), scope.erased_ns))
     counts = sum(_deleted(database, selected), Counter[str]())
     return counts, database.finish(vacuum=vacuum)
 
@@ -146,12 +154,14 @@ def _named(database: Database, scope: DeletionScope) -> _Selection:
         for name, ids in zip(_WANTED, (scope.sessions, scope.calls), strict=True):
             _temporary(database, name)
             database.run_many(f"INSERT INTO {name} VALUES (:id)", [{"id": one} for one in sorted(ids)])
-    sessions, calls = (f"SELECT id FROM {name}" for name in _WANTED)
+    also = ("", "") if scope.user is None else _ALSO_OF_USER
+    sessions, calls = (f"SELECT id FROM {name}{more}" for name, more in zip(_WANTED, also, strict=True))
     after = [
         f"DELETE FROM {wanted} WHERE id IN (SELECT id FROM {gone})" for wanted, gone in zip(_WANTED, _GONE, strict=True)
     ]
     others = {} if scope.user is None else _of_user(database)
-    return _Selection(sessions, calls, others, {"user": scope.user}, after, scope.erased_ns)
+    values = {"user": scope.user, "erased": scope.erased_ns}
+    return _Selection(sessions, calls, others, values, after, scope.erased_ns)
 
 
 def _of_user(database: Database) -> dict[Table, str]:
@@ -221,7 +231,7 @@ def _delete_chosen(database: Database, selected: _Selection) -> Counter[str]:
     """Delete the records of the ids in the temporary tables."""
     if selected.erased_ns is not None:
         erased = {digest_of_id(kind, str(row[0])) for kind, sql in _REMEMBERED for row in database.tuples(sql)}
-        _remember(database, erased, selected.erased_ns)
+        remember(database, dict.fromkeys(erased, selected.erased_ns))
     counts = Counter({table: database.run(f"DELETE FROM {table} WHERE {chosen}") for table, chosen in _CHOSEN.items()})
     for sql in (*_CONTENTS, *selected.after):
         database.run(sql)
@@ -234,7 +244,7 @@ def _delete_others(database: Database, selected: _Selection) -> Counter[str] | N
         sql = f"SELECT {table.key} FROM {table.name} WHERE {condition} LIMIT {_CALLS_AT_ONCE}"
         keys = [str(row[0]) for row in database.tuples(sql, selected.values)]
         if selected.erased_ns is not None and table in (EVENTS, TIMESTEPS):
-            _remember(database, [digest_of_id(TARGET, key) for key in keys], selected.erased_ns)
+            remember(database, {digest_of_id(TARGET, key): selected.erased_ns for key in keys})
         for chosen, names in in_batches(keys, table.key):
             database.run(f"DELETE FROM {table.name} WHERE {chosen}", names)
         if keys:
@@ -273,11 +283,6 @@ def _temporary(database: Database, *tables: str) -> None:
     for name in tables:
         database.run(f"CREATE TEMP TABLE IF NOT EXISTS {name} (id text PRIMARY KEY)")
         database.run(f"DELETE FROM {name}")
-
-
-def _remember(database: Database, erased: Collection[bytes], erased_ns: int) -> None:
-    sql = "INSERT INTO erased (id, time_ns) VALUES (:id, :time_ns) ON CONFLICT (id) DO UPDATE SET time_ns = :time_ns"
-    database.run_many(sql, [{"id": found, "time_ns": erased_ns} for found in erased])
 
 
 def _reduced(database: Database, times: RetentionTimes) -> Iterator[int]:

@@ -22,7 +22,7 @@ from callspan.stores.call_rows import exact_call, record_of
 from callspan.stores.columns import CALLS, TABLES, Table
 from callspan.stores.contents import NewContent, StoredCall, release, stored_calls, to_write
 from callspan.stores.database import Database, in_batches
-from callspan.stores.erased import digests_of, is_erased
+from callspan.stores.erased import digests_of, remember, without_erased
 from callspan.stores.payloads import PreparedCall, prepared, row_of
 from callspan.stores.rewards import join
 from callspan.stores.rows import Row
@@ -66,11 +66,9 @@ class SqlSink:
 
 def _write(database: Database, records: Sequence[Record]) -> None:
     batch: defaultdict[str, defaultdict[str, list[Any]]] = defaultdict(partial(defaultdict, list))
-    erased = _erased_of(database, records)
-    for record in records:
-        if not (erased and is_erased(record, erased.get)):
-            kind, key = record_key(record)
-            batch[kind][key].append(record)
+    for record in _not_erased(database, records):
+        kind, key = record_key(record)
+        batch[kind][key].append(record)
     replaced = _write_calls(database, batch.pop(_CALL, {}))
     for kind, by_key in sorted(batch.items()):
         if TABLES[kind].merges:
@@ -128,6 +126,16 @@ def _replace(database: Database, table: Table, known: Sequence[str], rows: Itera
     for chosen, names in in_batches(known, table.key):
         database.run(f"DELETE FROM {table.name} WHERE {chosen}", names)
     database.insert(table, sorted(rows, key=itemgetter(table.key)))
+
+
+def _not_erased(database: Database, records: Sequence[Record]) -> Iterable[Record]:
+    """Return the records that do not belong to an erased id; remember the ids of the others."""
+    if not (known := _erased_of(database, records)):
+        return records
+    erased = dict(known)
+    kept = list(without_erased(records, erased))
+    remember(database, dict(erased.items() - known.items()))
+    return kept
 
 
 def _erased_of(database: Database, records: Sequence[Record]) -> dict[bytes, int]:
