@@ -19,7 +19,7 @@ from callspan.spool import directory as places
 from callspan.stores.base import DeletionScope, EmptyStoreError, StoreError
 from callspan.stores.columns import TABLES
 from callspan.stores.erased import is_in_scope
-from callspan.stores.filters import CallFilter
+from callspan.stores.filters import SESSION_CONDITIONS, CallFilter
 from callspan.stores.protocol import SqlStore
 from callspan.stores.reader import Reader
 from callspan.stores.spools import directories_for
@@ -30,7 +30,7 @@ _EVERY: Final = CallFilter()
 _convert_filter: Final = converter(CallFilter)
 _NO_CONDITIONS: Final = {name: getattr(_EVERY, name) for name in ("limit", "offset", "newest_first", "content", "sort")}
 """The fields of a filter that are not conditions."""
-_SESSION_CONDITIONS: Final = dict.fromkeys(("user", "name", "group", "task", "experiment", "since_ns", "until_ns"))
+_NO_SESSION_CONDITIONS: Final = dict.fromkeys((*SESSION_CONDITIONS, "since_ns", "until_ns"))
 SPOOL: Final = "spool"
 """The name of undelivered records in a receipt."""
 
@@ -233,8 +233,8 @@ def _in_each(
 
 
 def _selects_sessions(selection: CallFilter) -> bool:
-    """Return whether the filter has only conditions on sessions: labels and times."""
-    return msgspec.structs.replace(selection, **_SESSION_CONDITIONS, metadata=()) == _EVERY
+    """Return whether the filter has only conditions on sessions: labels, ends and times."""
+    return msgspec.structs.replace(selection, **_NO_SESSION_CONDITIONS, metadata=()) == _EVERY
 
 
 def _calls_in(reader: Reader, selection: CallFilter, sessions: frozenset[str], calls: frozenset[str]) -> set[str]:

@@ -256,6 +256,10 @@ def test_no_selection_deletes_nothing(tmp_path: Path, deliver: Deliver, records:
     assert left(url) == before
     assert first(erase(url, sessions="hers")).sessions == 1
     assert first(erase(url, CallFilter(session_id="by-metadata"))).sessions == 1
+    deliver(url).write(records.session("failed", start_ns=START_NS, end_ns=START_NS, success=False, outcome="failure"))
+    for failed in (CallFilter(success=False), CallFilter(session_outcome="failure")):
+        assert first(erase(url, failed, dry_run=True)).sessions == 1
+    assert first(erase(url, failed)).sessions == 1
     assert left(url) == ({"mixed"}, {"c", "d", "e", "f"})
 
 

@@ -105,7 +105,7 @@ _SESSION_INTERRUPTED: Final = f"s.end_ns IS NULL AND {HAS_EXITED.format('s')}"
 _CALL_INTERRUPTED: Final = f"c.part = 'started' AND c.response_id IS NULL AND {HAS_EXITED.format('c')}"
 _OUTCOME: Final = f"CASE WHEN {_CALL_INTERRUPTED} THEN {INTERRUPTED!r} ELSE c.outcome END"
 _SUCCESS: Final = "coalesce(s.success, s.outcome = 'success')"
-_SESSION: Final = {
+SESSION_CONDITIONS: Final = {
     "user": "s.user_id = :user",
     "name": "s.name = :name",
     "group": "s.group_id = :group",
@@ -115,6 +115,7 @@ _SESSION: Final = {
       CASE WHEN {_SESSION_INTERRUPTED} THEN {INTERRUPTED!r} ELSE {IN_PROGRESS!r} END) = :session_outcome""",
     "success": f"CASE WHEN {_SUCCESS} THEN 1 WHEN NOT ({_SUCCESS}) THEN 0 END = :success",
 }
+"""Conditions on the session `s`, by field."""
 FAILED: Final = "c.outcome IN ('error', 'timeout')"
 """Whether a call `c` failed."""
 _PLAIN: Final = {
@@ -140,7 +141,7 @@ _FLAGS: Final = {
 }
 """The conditions for a field that is true, and false."""
 _SESSION_FIELDS: Final = frozenset(
-    {*_SESSION, "metadata", "min_cost_usd", "min_duration_ns", "sort", "session_id", "since_ns", "until_ns"}
+    {*SESSION_CONDITIONS, "metadata", "min_cost_usd", "min_duration_ns", "sort", "session_id", "since_ns", "until_ns"}
     | {"in_session", "limit", "offset", "newest_first", "content"}
 )
 """Fields of a `CallFilter` that apply to a session itself, not to its calls."""
@@ -197,7 +198,7 @@ def _call_conditions(selection: CallFilter, dialect: Dialect) -> Iterator[str]:
 
 def _labels(selection: CallFilter, dialect: Dialect) -> Iterator[str]:
     """Yield the conditions on labels, which calls may inherit from their session."""
-    for name, session in _SESSION.items():
+    for name, session in SESSION_CONDITIONS.items():
         if getattr(selection, name) is not None:
             inherited = dialect.in_sessions.format(condition=session)
             mine = _SHARED.get(name)
@@ -235,7 +236,7 @@ def _kinds(selection: CallFilter) -> Iterator[str]:
 
 def session_condition(selection: CallFilter, dialect: Dialect) -> str | None:
     """Return the condition on sessions `s`; None without conditions."""
-    found = [text for name, text in _SESSION.items() if getattr(selection, name) is not None]
+    found = [text for name, text in SESSION_CONDITIONS.items() if getattr(selection, name) is not None]
     for number, _ in enumerate(selection.metadata):
         found.append(dialect.has.format(at=f"s.metadata, :key{number}", value=f":value{number}"))
     return " AND ".join(found) or None
@@ -244,7 +245,7 @@ def session_condition(selection: CallFilter, dialect: Dialect) -> str | None:
 def parameters(selection: CallFilter) -> dict[str, object]:
     """Return the parameters of these conditions, without the states of processes."""
     values: dict[str, object] = {}
-    for name in (*_SESSION, *_PLAIN, "outcome", "finish", "min_cost_usd", "text", "error_text"):
+    for name in (*SESSION_CONDITIONS, *_PLAIN, "outcome", "finish", "min_cost_usd", "text", "error_text"):
         if (value := getattr(selection, name)) is not None:
             values[name] = _CONVERTED[name](value) if name in _CONVERTED else value
     for number, (key, value) in enumerate(selection.metadata):
