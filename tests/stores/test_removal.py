@@ -410,6 +410,21 @@ def test_an_id_finds_and_erases_what_was_recorded_with_it(url: str, ident: str) 
         assert list(reader.calls()) == list(reader.rewards()) == []
 
 
+def test_a_session_whose_metadata_name_a_user_is_hers(tmp_path: Path) -> None:
+    """Her own, or those of the block around it, such as a middleware's."""
+    url = f"sqlite:///{tmp_path}/calls.db"
+    handle = callspan.instrument(stores=url)
+    with callspan.metadata(user_id="u1"), callspan.session("inner"):
+        pass
+    with callspan.session("own", metadata={"user_id": "u1"}), callspan.record_call(provider="mine", model="m"):
+        pass
+    assert handle.force_flush(30_000)
+    handle.uninstrument()
+    erased = first(erase(url, CallFilter(user="u1")))
+    assert (erased.sessions, erased.calls) == (2, 1)
+    assert left(url) == (set(), set())
+
+
 DAY = 86_400 * SECOND
 NOW = START_NS + 100 * DAY
 KEEP = RetentionTimes(NOW - 2 * DAY, NOW - 30 * DAY)

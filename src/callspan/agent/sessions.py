@@ -24,6 +24,7 @@ from callspan.process.processed import ProcessedRecord
 from callspan.process.processors import with_span
 from callspan.record.call import Place
 from callspan.record.events import Record, SessionRecord, TimestepRecord, Totals
+from callspan.record.labels import label_of
 from callspan.record.span_handle import with_span_ids
 from callspan.settings import Content, strictest
 from callspan.spans.session import NO_SPAN, span_ref
@@ -223,7 +224,10 @@ class Session(EventRecorder):
             # Absent fields keep the values of the first start, which the store may lack if that has ended.
             is_inner = self._is_remote or any(one is not self for one in self._episode.open_sessions())
             return record if is_inner else msgspec.structs.replace(record, start_ns=self._start_ns)
-        record = msgspec.structs.replace(record, start_ns=self._start_ns, host=_host(), pid=os.getpid())
+        user_id = identity.user_id or label_of(self._info, "user_id")
+        record = msgspec.structs.replace(
+            record, user_id=user_id, start_ns=self._start_ns, host=_host(), pid=os.getpid()
+        )
         return with_span_ids(record, self._span)
 
 
