@@ -26,6 +26,7 @@ from callspan import open_store
 from callspan.cost import Pricer, read_prices
 from callspan.cost.published import PriceList
 from callspan.records import CallRecord, Cost, Request, Response, Stream, Timing, Usage, UsageIteration
+from callspan.stores import end_of
 
 genai_prices = pytest.importorskip("genai_prices", reason="needs published prices: pip install 'callspan[cost]'")
 START_NS = 1_795_000_000_000_000_000
@@ -356,4 +357,4 @@ def test_everything_else_of_a_call_stays(store: str, prices: str) -> None:
     after = next(iter(open_store(store).calls()))
     names = [name for name in after.__struct_fields__ if name not in {"cost", "seen_ns"}]
     assert [getattr(after, name) for name in names] == [getattr(before, name) for name in names]
-    assert after.seen_ns
+    assert after.seen_ns == end_of(before) + 1, "retention begins with the call"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,7 +20,7 @@ from callspan.cost.price_table import PROVIDER
 from callspan.cost.published import is_installed
 from callspan.formatting import count
 from callspan.records import CallRecord
-from callspan.stores import CallFilter, Store, find_store, split_urls
+from callspan.stores import CallFilter, Store, end_of, find_store, split_urls
 
 _EPILOG: Final = """\
 callspan reprice                            calls that have no cost yet
@@ -81,10 +80,13 @@ def _pricer(context: CommandContext, prices: Path | None) -> Pricer:
 
 
 def _repriced(pricer: Pricer, call: CallRecord, *, every: bool) -> CallRecord | None:
-    """Return a later version of a call with another cost, which a copy that waits in a spool cannot replace."""
+    """Return a later version of a call with another cost, which a copy that waits in a spool cannot replace.
+
+    It is hardly later, because a store keeps what was seen lately for `retain_days`.
+    """
     if call.cost is not None and (not every or call.cost.source == PROVIDER):
         return None
     priced = pricer.priced(msgspec.structs.replace(call, cost=None))
     if priced.cost in (None, call.cost):
         return None
-    return msgspec.structs.replace(priced, seen_ns=time.time_ns(), conversation=None)
+    return msgspec.structs.replace(priced, seen_ns=max(call.seen_ns or 0, end_of(call)) + 1, conversation=None)

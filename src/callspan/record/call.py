@@ -259,7 +259,8 @@ class CallRecord(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defau
     """The source of this version: the application's request (`call`), a request for a background response (`fetch`), a
     `webhook`, a `batch` line, or `record_call` with `at=` (`import`)."""
     seen_ns: int | None = None
-    """When this version was read from the provider or recomputed; of versions with the same part the latest wins."""
+    """When this version was read from the provider; of versions with the same part the latest wins. One that was
+    recomputed is a nanosecond later."""
     provider: str = "unknown"
     """The provider's name in the semantic conventions, such as `azure.ai.openai`."""
     api: str = "unknown"
