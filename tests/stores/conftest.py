@@ -24,7 +24,7 @@ from callspan import open_store
 
 __all__ = [
     "SECOND", "START_NS", "Deliver", "Delivery", "PostgresServer", "Records", "TcpProxy", "clickhouse", "event", "left",
-    "message", "raw", "reward", "run", "step",
+    "message", "new_schema", "raw", "reward", "run", "step",
 ]  # fmt: skip
 
 _SCHEMAS = count(1)
@@ -230,9 +230,14 @@ def postgres_server() -> Iterator[PostgresServer]:
 @pytest.fixture
 def postgres_url(postgres_server: PostgresServer) -> str:
     """A new schema in the server of this run."""
+    return new_schema(postgres_server)
+
+
+def new_schema(server: PostgresServer) -> str:
+    """Return the URL of a new schema."""
     import psycopg
 
     name = f"t{next(_SCHEMAS)}"
-    with psycopg.connect(postgres_server.url, autocommit=True) as connection:
+    with psycopg.connect(server.url, autocommit=True) as connection:
         connection.execute(f"CREATE SCHEMA {name}".encode())
-    return f"{postgres_server.url}?options=-csearch_path%3D{name}"
+    return f"{server.url}?options=-csearch_path%3D{name}"

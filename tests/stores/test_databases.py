@@ -8,7 +8,7 @@ import sqlite3
 import threading
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import ExitStack, closing
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from callspan.delivery.store_sink import store_of
 from callspan.records import FORMAT, CallRecord, Cost, Request
 from callspan.stores import Rejected, Sink, StoreError, find_store
 
-from .conftest import SECOND, Deliver, Delivery, PostgresServer, Records, left, raw, run
+from .conftest import SECOND, Deliver, Delivery, PostgresServer, Records, left, new_schema, raw, run
 
 
 @pytest.fixture
@@ -231,6 +231,14 @@ def test_writers_at_once_lose_nothing(postgres_url: str, deliver: Deliver, recor
         for call in calls:
             found = reader.call(call.call_id)
             assert (found.request.body, found.response) == (call.request.body, call.response)
+
+
+@pytest.mark.postgres
+def test_records_of_two_schemas_are_sent_at_once(postgres_server: PostgresServer, deliver: Deliver) -> None:
+    with ExitStack() as stack:
+        for url in (new_schema(postgres_server), new_schema(postgres_server)):
+            deliver(url)
+            stack.enter_context(closing(find_store(url).sent("http://127.0.0.1:4318")))  # type: ignore[attr-defined]
 
 
 @pytest.mark.postgres

@@ -151,7 +151,8 @@ class PostgresDatabase(Database):
 
     def try_lock(self, name: str) -> bool:
         """Take an advisory lock until the connection is closed; return False if another process holds it."""
-        sql = "SELECT pg_try_advisory_lock(hashtextextended(:name, 0))"
+        # Locks belong to the database, which may have a store in each of several schemas.
+        sql = "SELECT pg_try_advisory_lock(hashtextextended(concat(current_schema(), ' ', CAST(:name AS text)), 0))"
         return bool(next(self.tuples(sql, {"name": name}))[0])
 
     def version(self) -> str:
