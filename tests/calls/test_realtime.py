@@ -35,8 +35,8 @@ import callspan
 from callspan.records import Media, Text
 from callspan.testing import Captured, ReceivedRequest, Reply, capture
 
-sdks.needs_module("openai", "2.30", "realtime over a base URL of one's own")
-sdks.needs_module("websockets", "14", "what was received before a drop")
+sdks.needs("openai", "2.30", "realtime over a base URL of one's own")
+sdks.needs("websockets", "14", "what was received before a drop")
 CREATE: dict[str, Any] = {"type": "response.create"}
 DONE = "response.done"
 SING = {"instructions": "Sing."}

@@ -25,7 +25,7 @@ from tests.support.socket_server import connected, next_of, serving
 from callspan.records import CallRecord
 from callspan.testing import capture
 
-sdks.needs_module("websockets", "14", "what was received before a drop")
+sdks.needs("websockets", "14", "what was received before a drop")
 
 Side = Literal["client", "server", "close", "drop", "own close"]
 Step = tuple[Side, Any]

@@ -25,8 +25,8 @@ from tests.support.socket_server import by_api, connected, listened, serving
 import callspan
 from callspan.testing import Captured
 
-sdks.needs_module("openai", "3.50", "live.connect")
-sdks.needs_module("websockets", "14", "what was received before a drop")
+sdks.needs("openai", "3.50", "live.connect")
+sdks.needs("websockets", "14", "what was received before a drop")
 START = {"type": "session.start", "session": {"model": "gpt-live-1", "instructions": "Be kind."}}
 CLOSED = "session.closed"
 SIDEBAND = "live.sideband.connect"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,7 +12,7 @@ from tests.support.processes import ran
 
 from callspan.cli.commands import callspan
 
-__all__ = ["Answer", "Ask", "ask", "callspan", "in_its_own", "run"]
+__all__ = ["Answer", "ask", "callspan", "in_its_own", "run"]
 
 
 class Answer(NamedTuple):
@@ -25,9 +25,6 @@ class Answer(NamedTuple):
     @property
     def json(self) -> Any:
         return json.loads(self.out)
-
-
-Ask = Callable[..., Answer]
 
 
 def ask(*arguments: str) -> Answer:

@@ -29,9 +29,9 @@ def is_read(name: str) -> bool:
 
 
 def needs(name: str, since: str, what: str) -> None:
-    """Skip the test where the SDK is older than the version that brought `what`."""
+    """Skip the test, or the module, where the SDK is older than the version that brought `what`."""
     if version(name) < tuple(map(int, since.split("."))):
-        pytest.skip(f"{name} has {what} since {since}")
+        pytest.skip(f"{name} has {what} since {since}", allow_module_level=True)
 
 
 def http_of(name: str) -> ModuleType:
@@ -49,9 +49,3 @@ def needs_name(client: Any, path: str) -> None:
         if owner is None:
             module = type(client).__module__.partition(".")[0]
             pytest.skip(f"{module} {metadata.version(module)} has no {path}")
-
-
-def needs_module(name: str, since: str, what: str) -> None:
-    """Skip a whole module where the SDK is older than the version that brought `what`."""
-    if version(name) < tuple(map(int, since.split("."))):
-        pytest.skip(f"{name} has {what} since {since}", allow_module_level=True)

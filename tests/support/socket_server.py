@@ -18,7 +18,7 @@ from callspan.records import CallRecord
 from callspan.testing import Captured
 
 exceptions = pytest.importorskip("websockets.exceptions", reason="websockets come with openai[realtime]")
-sdks.needs_module("openai", "2.30", "responses.connect")
+sdks.needs("openai", "2.30", "responses.connect")
 ConnectionClosed: type[Exception] = exceptions.ConnectionClosed
 ENDS = ("response.completed", "response.failed", "response.incomplete", "error")
 

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 import pytest
 import uvicorn
 from tests.support.commands import ask
-from tests.support.records import SECOND, START_NS, Delivery, Records, step
+from tests.support.records import SECOND, START_NS, Delivery, Records, keep, step
 from tests.support.records import event as happened
 from tests.support.world import World
 
@@ -44,16 +44,11 @@ class Answer(NamedTuple):
         return json.loads(self.body)
 
 
-def write(url: str, record: Record) -> None:
-    with closing(Delivery(url)) as delivery:
-        delivery.write(record)
-
-
 def access_to(url: str) -> Access:
     """A store as the server reads it."""
     return Access(
         open=lambda: open_store(url), parse_filter=parse_filter, arguments=arguments, error_text=str,
-        errors=store_errors, waiting=list, write_reward=lambda rating: write(url, rating), name=url,
+        errors=store_errors, waiting=list, write_reward=lambda rating: keep(url, rating), name=url,
         command=f"callspan --store {url}",
     )  # fmt: skip
 

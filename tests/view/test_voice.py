@@ -30,7 +30,7 @@ from tests.view.conftest import event as happened
 from callspan.records import CallRecord, Cost, Place, Timing
 from callspan.testing import capture
 
-sdks.needs_module("openai", "2.30", "realtime over a base URL of one's own")
+sdks.needs("openai", "2.30", "realtime over a base URL of one's own")
 
 CALLED = {"id": "item_c", "type": "function_call", "name": "look", "call_id": "call_1", "arguments": '{"at":"the sky"}'}
 RESULT = {"id": "item_r", "type": "function_call_output", "call_id": "call_1", "output": "It rains."}
