@@ -217,8 +217,3 @@ def test_what_a_request_asks_for_has_a_row_above_or_no_price(place: str) -> None
 @pytest.mark.parametrize("place", USAGES)
 def test_what_a_usage_states_is_counted_or_has_a_row_above(place: str) -> None:
     assert set(class_at(place).model_fields) - STATED - COUNTED == set()
-
-
-def test_every_exception_is_a_field_of_an_sdk() -> None:
-    fields = {name for place in REQUESTS for name in get_type_hints(class_at(place))}
-    assert NO_PRICE.keys() <= fields
