@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 from collections.abc import Awaitable, Callable
 from functools import partial
@@ -69,6 +70,15 @@ async def closed_by_an_error_of_the_application(wire: Wire) -> None:
     assert raised is problem
 
 
+async def dropped_by_an_error_of_the_application(wire: Wire) -> None:
+    async def read() -> None:
+        await wire.next(await wire.stream())
+        raise KeyError("of the application")
+
+    with contextlib.suppress(KeyError):
+        await read()
+
+
 async def cancelled(wire: Wire, work: Callable[[], Awaitable[Any]], is_there: Callable[[], object]) -> None:
     if not wire.mode.is_async:
         pytest.skip("threads are not cancelled")
@@ -133,6 +143,7 @@ ENDINGS: dict[str, Ending] = {
     "closed by with": Ending(lambda wire: wire.leave("block"), "cancelled", "closed", 1, reply=SLOW),
     "closed by an error": Ending(closed_by_an_error_of_the_application, "cancelled", "closed", 1),
     "dropped": Ending(lambda wire: wire.leave("dropped", 6), "cancelled", "closed", 6),
+    "dropped by an error": Ending(dropped_by_an_error_of_the_application, "cancelled", "closed", 1),
     "never read": Ending(lambda wire: wire.leave("dropped", 0), "cancelled", "closed", 0),
     "cancelled reading": Ending(cancelled_while_reading, "cancelled", "cancelled", error="cancelled", reply=SLOW),
     "cancelled between chunks": Ending(cancelled_between_chunks, "cancelled", "closed", 1),
