@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import closing
+from itertools import chain
 from pathlib import Path
 from typing import Final
 
@@ -12,6 +13,7 @@ import msgspec
 
 from callspan.conversion import converter
 from callspan.delivery import leftovers
+from callspan.record.events import record_key
 from callspan.record.plain_json import clean
 from callspan.safe_urls import error_text
 from callspan.settings import SettingError
@@ -180,22 +182,36 @@ def _ids(given: str | Collection[str] | None) -> frozenset[str] | None:
 
 
 def _without_waiting(urls: Sequence[str], scope: DeletionScope, *, dry_run: bool) -> tuple[DeletionScope, str | None]:
-    """Overwrite the waiting records of a scope; return it with their sessions and calls, and what remains, if any.
-
-    A user's waiting session is in no store, and what another process records in it does not name the user.
-    """
+    """Overwrite the waiting records of a scope; return it with their sessions and calls, and what remains, if any."""
     if scope.older_than_ns is not None:
         return scope, None
-    ids = {"session": {*scope.sessions}, "call": {*scope.calls}}
-    scope = scope._replace(sessions=ids["session"], calls=ids["call"])
     directories = list(dict.fromkeys(directory for url in urls for directory in directories_for(url, urls)))
     try:
-        for directory in () if dry_run else directories:
-            places.erase(directory, lambda payload: is_in_scope(payload, scope, ids))
+        if not dry_run:
+            scope = _with_waiting(scope, directories)
+            for directory in directories:
+                places.erase(directory, lambda payload: is_in_scope(payload, scope))
     except OSError as error:
         return scope, error_text(error)
     foreign = [path for directory in directories for path in places.foreign_segments_in(directory)]
     return scope, f"files of another version were not searched: {', '.join(map(str, foreign))}" if foreign else None
+
+
+def _with_waiting(scope: DeletionScope, directories: Sequence[Path]) -> DeletionScope:
+    """Return the scope with the waiting sessions and calls that it covers, and those that these cover, and so on.
+
+    A user's waiting session is in no store, and what another process records in it does not name the user.
+    """
+    while True:
+        ids = {"session": {*scope.sessions}, "call": {*scope.calls}}
+        for record in chain.from_iterable(map(places.records_in, directories)):
+            kind, ident = record_key(record)
+            if kind in ids and scope.covers(record):
+                ids[kind].add(ident)
+        wider = scope._replace(sessions=ids["session"], calls=ids["call"])
+        if wider == scope:
+            return scope
+        scope = wider
 
 
 def _select(

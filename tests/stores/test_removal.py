@@ -153,10 +153,12 @@ def test_a_late_session_of_an_erased_user_is_refused_whole(store: Delivery, reco
     assert not rows_with(store.url, tmp_path)
 
 
-def test_a_waiting_session_of_a_user_goes_whole(tmp_path: Path, deliver: Deliver, records: Records) -> None:
+@pytest.mark.parametrize("order", [1, -1])
+def test_a_waiting_session_of_a_user_goes_whole(tmp_path: Path, deliver: Deliver, records: Records, order: int) -> None:
+    """Also if what names the user was recorded last, as where another process continues the session."""
     url = f"sqlite:///{tmp_path}/calls.db"
     deliver(url).write(records.call(call_id="nobody's"))
-    segment = leave_behind(url, *of_her_session(records), records.call(call_id="another", answer="theirs"))
+    segment = leave_behind(url, *of_her_session(records)[::order], records.call(call_id="another", answer="theirs"))
     with segment.open("rb") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         assert erase(url, CallFilter(user="u1")).is_complete

@@ -19,7 +19,7 @@ from typing import Final, NamedTuple
 
 from callspan.file_lock import make_private
 from callspan.record.codec import NO_RECORD, decode
-from callspan.record.events import end_of
+from callspan.record.events import Record, end_of
 from callspan.spool.losses import Losses, add_losses
 from callspan.spool.segment import (
     OWN_SUFFIX,
@@ -297,6 +297,17 @@ def adopt(path: Path) -> Segment | None:
     """Lock a segment left by an ended process; None if a process holds it or its stores are unknown."""
     keys = keys_of(path.parent)
     return Segment.adopt(path, keys) if keys else None
+
+
+def records_in(directory: Path) -> Iterator[Record]:
+    """Yield the undamaged records of all segments, delivered or not. Raises OSError."""
+    for path in segments_in(directory):
+        data = b""
+        with suppress(FileNotFoundError):
+            data = path.read_bytes()
+        for line in lines_in(data, 0):
+            with suppress(*NO_RECORD):
+                yield decode(line.payload or b"")
 
 
 def erase(directory: Path, is_erased: Callable[[bytes], bool]) -> int:

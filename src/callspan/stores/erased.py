@@ -69,16 +69,10 @@ def remember(database: Database, erased_ns: Mapping[bytes, int]) -> None:
     database.run_many(_REMEMBER, [{"id": one, "time_ns": time_ns} for one, time_ns in sorted(erased_ns.items())])
 
 
-def is_in_scope(payload: bytes, scope: DeletionScope, ids: Mapping[str, set[str]]) -> bool:
-    """Return whether a record, as JSON, is in a scope; if so, add its id to the `ids` of its kind, if there are any.
-
-    Damaged JSON is if it contains one of the ids or the user.
-    """
+def is_in_scope(payload: bytes, scope: DeletionScope) -> bool:
+    """Return whether a record, as JSON, is in a scope. Damaged JSON is if it contains one of the ids or the user."""
     try:
-        if is_covered := scope.covers(record := decode(payload)):
-            kind, ident = record_key(record)
-            ids.get(kind, set()).add(ident)
-        return is_covered
+        return scope.covers(decode(payload))
     except NO_RECORD:
         text = _text_of(payload)
         found = set(map(_unescaped, _NAMED.findall(text)))
