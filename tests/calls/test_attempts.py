@@ -201,9 +201,7 @@ FAILED: Final[dict[str, tuple[dict[str, Any], tuple[str, str, bool]]]] = {
 
 
 @pytest.mark.parametrize("failure", FAILED)
-async def test_a_failed_call_states_why_and_its_exception_is_not_kept(
-    failure: str, shaped: Wire, seen: Captured
-) -> None:
+async def test_a_failed_call_states_why_and_keeps_no_exception(failure: str, shaped: Wire, seen: Captured) -> None:
     reply, expected = FAILED[failure]
     shaped.mode.provider.reply(**reply)
     raised = await caught(shaped.call(shaped.client(timeout=0.1) if failure == "hang" else None))
@@ -229,9 +227,7 @@ async def test_a_failed_call_states_why_and_its_exception_is_not_kept(
     assert gone() is None
 
 
-async def test_a_status_that_a_hook_of_the_application_raises_is_that_of_attempt_and_error(
-    mode: Mode, seen: Captured
-) -> None:
+async def test_a_status_raised_by_an_application_hook_is_that_of_the_attempt(mode: Mode, seen: Captured) -> None:
     """As transports do that retry by themselves. Older SDKs make a connection error of it."""
     library = sdks.http_of("openai")
 

@@ -141,7 +141,7 @@ def printed(program: str) -> int:
     return int(subprocess.run([sys.executable, "-c", program], check=True, capture_output=True).stdout)
 
 
-def test_importing_costs_less_than_opentelemetry_and_instrumenting_starts_no_thread() -> None:
+def test_importing_is_cheap_and_instrumenting_starts_no_thread() -> None:
     timed = "import time; a = time.process_time_ns(); import {}; print(time.process_time_ns() - a)"
     theirs, ours = zip(
         *((printed(timed.format("opentelemetry.trace")), printed(timed.format("callspan"))) for _ in range(3)),
@@ -153,7 +153,7 @@ def test_importing_costs_less_than_opentelemetry_and_instrumenting_starts_no_thr
 
 @pytest.mark.timeout(300)
 @pytest.mark.skipif(shutil.which("valgrind") is None or platform.machine() != "x86_64", reason="needs valgrind")
-def test_delivering_a_record_takes_a_third_of_the_instructions_it_once_took() -> None:
+def test_delivering_a_record_takes_few_instructions() -> None:
     """From the spool into SQLite and JSON Lines, priced; see `bench/delivery.py`."""
     program = (
         "import json, sys; sys.path.insert(0, sys.argv[1]); import delivery\n"
@@ -272,9 +272,7 @@ def test_a_long_stream_costs_little_more_than_its_text_and_grows_no_faster(name:
 
 
 @pytest.mark.parametrize("stores", [False, True], ids=["spans", "a store"])
-def test_the_end_of_a_very_long_stream_costs_a_few_times_its_text(
-    stores: bool, tmp_path: Path, instrumented: Instrument
-) -> None:
+def test_ending_a_long_stream_costs_little(stores: bool, tmp_path: Path, instrumented: Instrument) -> None:
     """For a moment: put together, encoded, looked into for what goes on the span; and as a line of the spool."""
     ready(instrumented, **({"stores": f"jsonl:///{tmp_path}/c.jsonl"} if stores else {}))
     _, ending = memory_of(SHAPES["chat text"], CHUNKS)

@@ -101,7 +101,7 @@ async def test_every_entry_point_gives_one_complete_call(name: str, wire: Wire, 
 
 
 @pytest.mark.parametrize("form", [lambda sent: sent, lambda sent: iter([sent[:9], sent[9:]])], ids=["bytes", "pieces"])
-def test_a_body_given_as_bytes_is_read_and_one_given_in_pieces_is_left_to_be_sent(
+def test_bytes_are_read_and_iterators_are_not_consumed(
     form: Callable[[bytes], Any], provider: ScriptedProvider, seen: Captured, nothing_warned: None
 ) -> None:
     if "content" not in inspect.signature(openai.OpenAI.post).parameters:
@@ -116,9 +116,7 @@ def test_a_body_given_as_bytes_is_read_and_one_given_in_pieces_is_left_to_be_sen
     assert (record.outcome, provider.requests[0].body) == ("success", CHAT)
 
 
-def test_calls_of_the_module_level_client_are_observed_once_however_often_we_instrument(
-    provider: ScriptedProvider, monkeypatch: pytest.MonkeyPatch, seen: Captured
-) -> None:
+def test_the_module_level_client(provider: ScriptedProvider, monkeypatch: pytest.MonkeyPatch, seen: Captured) -> None:
     monkeypatch.setattr(openai, "api_key", "sk-test")
     monkeypatch.setattr(openai, "base_url", provider.openai_url)
     callspan.instrument()
@@ -139,7 +137,7 @@ def functions() -> dict[str, Any]:
     }  # fmt: skip
 
 
-def test_every_hook_is_on_in_the_installed_sdks_and_uninstrumenting_restores_every_original() -> None:
+def test_every_hook_is_installed_and_uninstrumenting_restores_it() -> None:
     before = functions()
     handle = callspan.instrument()
     statuses = callspan.patch_status()
@@ -173,7 +171,7 @@ ACTS = {
 }  # fmt: skip
 
 
-def test_a_module_that_is_imported_late_is_patched_once_whatever_came_before(tmp_path: Path) -> None:
+def test_a_module_imported_late_is_patched_once(tmp_path: Path) -> None:
     sdks.needs("openai", "1.99", "webhooks")
     done = ran("-c", LATE, *ACTS, cwd=tmp_path)
     assert done.stdout.splitlines() == [f"{given}: {states} restored" for given, states in ACTS.items()]
@@ -259,7 +257,7 @@ def open_below(place: Path) -> list[str]:
 
 @pytest.mark.timeout(300)
 @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="counts the files of a process")
-def test_nothing_stays_open_after_calls_that_were_running_have_ended(
+def test_nothing_stays_open_after_running_calls_end(
     provider: ScriptedProvider, client: openai.OpenAI, store: str, tmp_path: Path, reading: Read,
     unwarned: None, caplog: pytest.LogCaptureFixture,
 ) -> None:  # fmt: skip
@@ -337,9 +335,7 @@ async def test_the_provider_gets_our_traceparent_only_where_it_is_switched_on(wi
     ("option", "sends"),
     [({}, True), ({"propagation": False}, False), (False, False), ({"traces": False, "propagation": True}, False)],
 )
-async def test_a_client_of_anthropic_sends_a_trace_only_as_it_would_by_itself(
-    mode: Mode, seen: Captured, option: Any, sends: bool
-) -> None:
+async def test_anthropic_sends_a_trace_only_if_asked(mode: Mode, seen: Captured, option: Any, sends: bool) -> None:
     sdks.needs("anthropic", "1.17", "spans of its own")
     with trace.use_span(TracerProvider().get_tracer("application").start_span("mine")):
         await mode.wait(ask(mode.anthropic(open_telemetry=option)))
@@ -348,9 +344,7 @@ async def test_a_client_of_anthropic_sends_a_trace_only_as_it_would_by_itself(
     assert ("traceparent" in request.headers) is sends
 
 
-async def test_a_clock_set_back_during_a_call_makes_no_duration_negative(
-    wire: Wire, seen: Captured, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_clock_set_back_during_a_call(wire: Wire, seen: Captured, monkeypatch: pytest.MonkeyPatch) -> None:
     """The wall clock goes back an hour while a stream is read: every duration is still one."""
     wire.mode.provider.reply(text="one two three")
     real = time.time_ns
@@ -370,9 +364,7 @@ async def test_a_clock_set_back_during_a_call_makes_no_duration_negative(
         assert scope.end_ns is None or scope.end_ns >= (scope.start_ns or 0)
 
 
-async def test_what_follows_a_call_is_no_earlier_than_its_end(
-    wire: Wire, seen: Captured, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_later_events_are_dated_later(wire: Wire, seen: Captured, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also where the thread is suspended as it reads the clocks: the order of records is that of these times."""
     real = time.time_ns
     with callspan.session("s") as session:
@@ -384,9 +376,7 @@ async def test_what_follows_a_call_is_no_earlier_than_its_end(
     assert action.time_ns >= record.timing.start_ns + (record.timing.duration_ns or 0)
 
 
-async def test_a_clock_before_1970_costs_neither_the_call_nor_its_record(
-    wire: Wire, seen: Captured, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_calls_before_1970_are_recorded(wire: Wire, seen: Captured, monkeypatch: pytest.MonkeyPatch) -> None:
     """As in a test that freezes the time in 1969."""
     began_ns = -18_489_600_000_000_000
     monkeypatch.setattr(time, "time_ns", lambda: began_ns)
@@ -430,9 +420,7 @@ async def test_a_prompt_has_the_name_and_version_that_the_application_gives_it(w
     ("template", "expected"),
     [("pmpt_0123abcd", {"name": "pmpt_0123abcd", "version": "7"}), (None, {"name": "greet", "version": "2"})],
 )
-def test_a_template_of_the_provider_is_the_prompt_of_its_call(
-    template: str | None, expected: dict[str, str], content: Any, provider: ScriptedProvider
-) -> None:
+def test_templates(template: str | None, expected: dict[str, str], content: Any, provider: ScriptedProvider) -> None:
     """Responses' own `prompt` goes before the metadata, of which nothing is mixed in; its variables are content."""
     prompt = {"id": template, "version": "7", "variables": {"city": "Rome"}}
     with capture(content=content) as seen, Mode("sync", provider) as mode:
@@ -465,9 +453,7 @@ async def test_a_conversation_that_was_compacted_for_a_response_is_marked(mode: 
 
 @pytest.mark.skipif(sdks.OPENAI < (1, 107), reason="openai has conversations since 1.107")
 @pytest.mark.parametrize("link", ["previous_response_id", "conversation"])
-async def test_responses_that_continue_what_the_provider_keeps(
-    link: str, stream: bool, mode: Mode, seen: Captured
-) -> None:
+async def test_responses_continue_stored_conversations(link: str, stream: bool, mode: Mode, seen: Captured) -> None:
     """The links with which `tests/stores/test_history.py` makes them whole again."""
     client, ids = mode.openai(), list[str]()
     for number in range(3):

@@ -212,9 +212,7 @@ async def test_a_request_of_the_transport_within_a_call_is_not_an_attempt(mode: 
     assert len(record.attempts) == 1
 
 
-async def test_the_response_that_a_middleware_puts_in_place_is_followed(
-    stream: bool, mode: Mode, seen: Captured
-) -> None:
+async def test_the_response_a_middleware_substitutes_is_followed(stream: bool, mode: Mode, seen: Captured) -> None:
     """A new HTTP response in place of the one that came: a copy of its bytes under another object."""
     sdks.needs("anthropic", "0.125", "middleware")
     kind = sdks.http_of("anthropic").Response

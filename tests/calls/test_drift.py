@@ -230,9 +230,7 @@ def concerns(hook: str, mode: Mode) -> bool:
 
 @pytest.mark.parametrize("at", [None, 1])
 @pytest.mark.parametrize("hook", scaled(SAMPLE, HOOKS))
-async def test_a_hooked_function_with_a_new_parameter_gets_it_and_calls_are_recorded(
-    hook: str, at: int | None, sdk: str, mode: Mode, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_new_parameter(hook: str, at: int | None, sdk: str, mode: Mode, caplog: pytest.LogCaptureFixture) -> None:
     if not concerns(hook, mode):
         return
     mode.provider.reply(text="I am well.", repeat=True)

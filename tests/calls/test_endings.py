@@ -270,9 +270,7 @@ async def test_a_stream_without_its_last_event_is_cut_off(api: str, name: str, m
         ("x" * (9 << 20), "stop", "complete", False),
     ],
 )  # fmt: skip
-async def test_the_bytes_of_a_raw_response_tell_its_end_as_far_as_they_are_parsed(
-    text: str, reason: str | None, end: str, complete: bool, mode: Mode, seen: Captured
-) -> None:
+async def test_raw_streams(text: str, reason: str | None, end: str, complete: bool, mode: Mode, seen: Captured) -> None:
     """As its chunks do. Copies are parsed up to 8 MiB an event: what follows is unknown, and not cut off."""
     wire = "".join(f"data: {event}\n\n" for event in (json.dumps(chunk(text, reason)), "[DONE]"))
     mode.provider.reply(raw=wire.encode(), headers={"content-type": "text/event-stream"})

@@ -180,7 +180,7 @@ def script(provider: ScriptedProvider, way: str) -> None:
         provider.reply(text="Well.", input_tokens=given, output_tokens=made, polls=4)
 
 
-def test_each_way_is_one_record_with_its_tokens_and_cost(
+def test_each_way_is_one_record(
     provider: ScriptedProvider, reading: Read, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sdks.needs("anthropic", "0.125", "middleware")

@@ -44,7 +44,7 @@ def ends_in_time() -> bool:
 
 
 @forks
-def test_a_child_forked_while_a_lock_was_held_records_its_calls(
+def test_a_lock_held_at_a_fork_blocks_no_child(
     provider: ScriptedProvider, instrumented: Instrument, reading: Read, store: str
 ) -> None:
     """Another thread is within `instrument()`."""
@@ -78,7 +78,7 @@ def refused(*_: object) -> None:
 
 
 @forks
-def test_where_no_thread_can_be_started_a_flush_ends_the_streams_that_its_own_process_dropped(
+def test_without_threads_a_flush_ends_dropped_streams(
     provider: ScriptedProvider, instrumented: Instrument, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def drop(model: str) -> None:
@@ -98,7 +98,7 @@ def test_where_no_thread_can_be_started_a_flush_ends_the_streams_that_its_own_pr
 REQUEST = contextvars.ContextVar("request", default="none")
 
 
-def test_a_dropped_stream_ends_on_a_thread_with_an_empty_context_that_makes_no_spans(client: openai.OpenAI) -> None:
+def test_a_dropped_stream_ends_in_an_empty_context(client: openai.OpenAI) -> None:
     found: list[object] = []
 
     def look(record: Any) -> Any:
@@ -217,7 +217,7 @@ atexit.register(late)
 
 
 @pytest.mark.parametrize("threads", ["as they are", "refused"])
-def test_while_the_process_ends_spans_are_sent_and_the_signal_takes_its_effect(threads: str, tmp_path: Path) -> None:
+def test_a_signal_during_exit_takes_effect_and_spans_are_sent(threads: str, tmp_path: Path) -> None:
     """Python 3.12 starts no thread once it runs what is registered with `atexit`."""
     (tmp_path / "app.py").write_text(AT_EXIT)
     done = ran("-m", "callspan.cli", "run", "app.py", threads, cwd=tmp_path, code=-signal.SIGTERM)
@@ -247,9 +247,7 @@ for before in (signal.SIG_DFL, signal.SIG_IGN, lambda number, frame: None):
 """
 
 
-def test_only_a_signal_without_a_handler_is_handled_by_the_main_thread_until_uninstrumenting(
-    tmp_path: Path,
-) -> None:
+def test_signals_without_a_handler_are_handled_until_uninstrumenting(tmp_path: Path) -> None:
     lines = ran("-c", HANDLING, cwd=tmp_path).stdout.splitlines()
     assert lines == ["True True True False True", "True True True True True", "True True True True True"]
 
@@ -283,7 +281,7 @@ def outcomes(reading: Read, store: str) -> Callable[[], list[str]]:
 
 
 @pytest.mark.parametrize("process", ["alone", "child"])
-def test_a_long_call_is_in_progress_and_interrupted_once_its_process_is_killed(
+def test_a_long_call_is_interrupted_once_its_process_is_killed(
     process: str, provider: ScriptedProvider, reading: Read, outcomes: Callable[[], list[str]], store: str
 ) -> None:
     answered = 1 if process == "alone" else 3
@@ -327,7 +325,7 @@ def hanging(
     return hanging
 
 
-def test_a_long_call_is_in_progress_although_no_thread_could_be_started_for_one_before_it(
+def test_a_long_call_is_in_progress_after_a_failed_thread_start(
     client: openai.OpenAI, instrumented: Instrument, store: str, hanging: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ask = partial(client.chat.completions.create, **CHAT)
@@ -341,7 +339,7 @@ def test_a_long_call_is_in_progress_although_no_thread_could_be_started_for_one_
         pass
 
 
-def test_a_long_call_is_in_progress_although_the_clock_is_set_back_as_it_runs(
+def test_a_long_call_is_in_progress_after_the_clock_is_set_back(
     client: openai.OpenAI, instrumented: Instrument, store: str, hanging: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real = time.time_ns
@@ -364,7 +362,7 @@ CONTENT = contextvars.ContextVar("CONTENT", default="nothing")
 
 
 @pytest.mark.parametrize("redact", [None, redacted_there])
-def test_its_first_version_has_no_content_that_is_forbidden_where_it_began(
+def test_first_versions_have_no_forbidden_content(
     redact: Any, client: openai.OpenAI, instrumented: Instrument, store: str, hanging: Any, tmp_path: Path
 ) -> None:
     """Another thread writes it, outside of the block, where variables have other values."""
@@ -417,9 +415,7 @@ def test_a_response_that_took_long_is_one_call(
     assert outcomes() == [outcome]
 
 
-def test_a_response_whose_credentials_took_long_is_in_progress_once_it_was_requested(
-    provider: ScriptedProvider, instrumented: Instrument, store: str, hanging: Any
-) -> None:
+def test_slow_credentials(provider: ScriptedProvider, instrumented: Instrument, store: str, hanging: Any) -> None:
     sdks.needs("openai", "1.66", "the Responses API")
     instrumented(stores=store)
     with azure(provider) as client, hanging(partial(client.responses.create, model="gpt-5", input="Hi")):

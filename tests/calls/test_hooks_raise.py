@@ -131,9 +131,7 @@ async def test_a_part_of_callspan_that_raises(part: str, mode: Mode, monkeypatch
     assert fail_open.failures() or not part.startswith("the endpoint")
 
 
-async def test_a_redactor_that_raises_loses_the_content_and_keeps_none(
-    mode: Mode, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_a_failing_redactor_removes_all_content(mode: Mode, caplog: pytest.LogCaptureFixture) -> None:
     """One warning; neither its words nor those of the application's exception, which may quote a key, are logged."""
     words = f"a bug of the {mode.name} user's"
 
@@ -189,9 +187,7 @@ MAKES: dict[str, Callable[[], Any]] = {
 
 
 @pytest.mark.parametrize("make", MAKES)
-async def test_a_part_of_opentelemetry_that_raises(
-    make: str, mode: Mode, instrumented: Instrument, tmp_path: Path
-) -> None:
+async def test_a_failing_part_of_opentelemetry(make: str, mode: Mode, instrumented: Instrument, tmp_path: Path) -> None:
     handle = instrumented(tracer_provider=MAKES[make](), stores=f"jsonl:///{tmp_path}/calls.jsonl")
     assert await texts(mode) == WELL
     handle.force_flush(60_000)
@@ -246,7 +242,7 @@ def work(provider: ScriptedProvider) -> list[object]:
 
 
 @pytest.mark.parametrize("row", scaled([*SAMPLE], [*READ]), ids=lambda row: row.name)
-def test_without_a_private_name_calls_are_the_same_and_the_loss_is_warned_of_once(
+def test_without_a_private_name_calls_are_unchanged(
     row: PrivateName, provider: ScriptedProvider, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     bare = work(provider)
@@ -268,7 +264,7 @@ CHANGED = sorted({(hook.attribute, "changed") for hook in HOOKS if hook.reads an
 
 
 @pytest.mark.parametrize(("name", "state"), MOVED + CHANGED)
-def test_without_a_hooked_name_calls_are_the_same_and_the_loss_is_stated(
+def test_without_a_hooked_name_calls_are_unchanged(
     name: str, state: str, provider: ScriptedProvider, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A release has moved a function, or a parameter that is read of it."""

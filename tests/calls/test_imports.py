@@ -113,7 +113,7 @@ def test_the_first_calls_of_a_process_import_nothing_for_us(tmp_path: Path) -> N
     assert ran("-c", FIRST_CALLS, cwd=tmp_path, timeout_s=180).stdout == "[]\n"
 
 
-def test_at_most_thirty_files_are_left_to_the_night_and_all_of_them_are_there() -> None:
+def test_at_most_thirty_files_are_nightly_and_all_exist() -> None:
     assert len(FILES) <= 30
     assert [file for file in FILES if not (ROOT / file).is_file()] == []
 

@@ -68,9 +68,7 @@ def _clean(
     callspan.uninstrument()
 
 
-def test_a_store_added_in_another_directory_leaves_the_others_where_they_are(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_adding_a_store_in_another_directory_moves_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     named, later = tmp_path / "named", tmp_path / "later"
     for directory in (named, later):
         directory.mkdir()
@@ -104,9 +102,7 @@ def test_a_flush_after_uninstrument_leaves_no_thread(tmp_path: Path) -> None:
     until(lambda: not any(store in thread.name for thread in threading.enumerate()))
 
 
-def test_a_relative_price_file_is_that_of_the_directory_in_which_it_was_named(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_relative_price_file_stays_that_of_its_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     costs = []
     for price in ("1000000", "2000000"):
         (tmp_path / price).mkdir()
@@ -129,7 +125,7 @@ def raising(error: Exception) -> Callable[..., Any]:
 
 
 @pytest.mark.parametrize("lacks", ["a home", "a temporary directory", "a current directory"])
-def test_a_container_need_not_have(
+def test_containers_may_lack(
     lacks: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, provider: ScriptedProvider
 ) -> None:
     if lacks == "a home":
@@ -180,9 +176,7 @@ def content_of_a_call(provider: ScriptedProvider) -> str:
     return "full" if found[-1].request.body else "metadata" if found[-1].request.roles else "off"
 
 
-def test_an_application_changes_what_automatic_instrumentation_has_set_without_a_warning(
-    store: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_changing_auto_settings(store: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     """As `opentelemetry-instrument` does, before an application with `callspan.instrument(stores=...)`."""
     monkeypatch.setenv("CALLSPAN_CONTENT", "metadata")
     OpenAIInstrumentor().instrument(skip_dep_check=True)
@@ -313,7 +307,7 @@ def test_uninstrument_of_a_replaced_handle_does_nothing() -> None:
     assert repr(new).startswith("<Handle replaced")
 
 
-def test_what_was_in_force_is_in_force_again_after_a_capture(provider: ScriptedProvider) -> None:
+def test_a_capture_restores_the_settings_before(provider: ScriptedProvider) -> None:
     handle = callspan.instrument(content="off")
     with capture(content="full"):
         assert content_of_a_call(provider) == "full"
@@ -366,7 +360,7 @@ def test_a_record_appended_as_the_stores_close_is_delivered_soon(tmp_path: Path,
         until(lambda: reader.execute(ended).fetchone() == (2,))
 
 
-def test_a_record_for_stores_to_which_another_thread_adds_one_leaves_no_thread_behind(tmp_path: Path) -> None:
+def test_adding_a_store_during_a_record_leaves_no_thread_behind(tmp_path: Path) -> None:
     first, second = f"sqlite:///{tmp_path}/first.db", f"sqlite:///{tmp_path}/second.db"
 
     def add(frame: FrameType, event: str, argument: object) -> None:
@@ -386,9 +380,7 @@ def test_a_record_for_stores_to_which_another_thread_adds_one_leaves_no_thread_b
 
 
 @pytest.mark.parametrize("order", ["exporter later", "exporter first"])
-def test_an_exporters_flush_waits_for_what_a_failing_store_lacked_before_a_change(
-    order: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_exporters_flush_replaced_stores(order: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     failing, other = tmp_path / "calls.sock", f"{tmp_path}/calls.jsonl"
     if order == "exporter later":
         callspan.instrument(stores=f"unix://{failing}")

@@ -277,9 +277,7 @@ def test_an_interrupted_redactor_costs_only_content(how: str, clients: Clients) 
     assert b"How" not in bytes(call.request.body)
 
 
-def test_a_batch_line_that_was_cut_off_is_recorded_when_read_again(
-    provider: ScriptedProvider, clients: Clients
-) -> None:
+def test_an_interrupted_batch_line_is_recorded_when_read_again(provider: ScriptedProvider, clients: Clients) -> None:
     names = ["a", "b", "c"]
     body = {"object": "chat.completion", "model": "gpt-5", "choices": []}
     lines = [{"custom_id": name, "response": {"status_code": 200, "body": body}, "error": None} for name in names]

@@ -129,9 +129,7 @@ SECRET = "whsec_c2VjcmV0"
 
 
 @pytest.mark.parametrize(("reason", "outcome"), [("stop", "success"), ("failed", "error")])
-async def test_a_webhook_sets_the_end_and_a_fetch_the_answer(
-    mode: Mode, seen: Captured, reason: str, outcome: str
-) -> None:
+async def test_a_webhook_sets_the_end_a_fetch_the_answer(mode: Mode, seen: Captured, reason: str, outcome: str) -> None:
     """Webhooks come several times; the event is the SDK's."""
     sdks.needs("openai", "1.99", "webhooks")
     mode.provider.reply(text="Well.", finish_reason=reason, polls=9)
@@ -272,7 +270,7 @@ async def test_a_reader_that_breaks_off_leaves_what_it_has_read(mode: Mode, seen
 
 
 @pytest.mark.parametrize("content", [b"PNG\x00\n\x00" * 20_000, b"PNG\x00" * 20_000, b'{"messages": []}\n' * 9, b""])
-async def test_files_without_results_make_nothing(
+async def test_other_files_make_no_call(
     mode: Mode, seen: Captured, content: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
     answer(mode, "openai", content)

@@ -206,7 +206,7 @@ def test_a_response_is_collected_as_early_as_without_callspan(colour: str, endin
     assert ours or not bare
 
 
-def test_what_is_opened_and_closed_again_and_again_leaves_nothing_behind(tmp_path: Path) -> None:
+def test_repeated_opening_and_closing_leaves_nothing_behind(tmp_path: Path) -> None:
     """Stores, segments and hooks; what is kept for later rewards is that of a block of `capture`."""
     stores = [f"sqlite:///{tmp_path}/calls.db", f"jsonl:///{tmp_path}/calls.jsonl"]
     client = wire_of("sync", "openai").one

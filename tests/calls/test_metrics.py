@@ -77,9 +77,7 @@ async def test_duration_and_tokens_have_the_conventions_names_and_buckets(plain:
     assert list(tokens["input"].explicit_bounds) == TOKENS
 
 
-def test_times_are_those_of_the_record_in_seconds(
-    stream: bool, provider: ScriptedProvider, client: openai.OpenAI, measured: Meters
-) -> None:
+def test_times_equal_records(stream: bool, provider: ScriptedProvider, client: openai.OpenAI, measured: Meters) -> None:
     """That of a stream's chunks is the mean."""
     provider.reply(text="one two three", chunk_delay_s=0.01)
     records: list[CallRecord] = []
@@ -100,7 +98,7 @@ def test_times_are_those_of_the_record_in_seconds(
     assert times == (pytest.approx(expected) if stream else {})
 
 
-async def test_what_is_left_of_a_rate_limit_is_the_last_that_was_reported(mode: Mode, measured: Meters) -> None:
+async def test_the_remaining_rate_limit_is_the_last_reported(mode: Mode, measured: Meters) -> None:
     wire = Wire("chat_completions", mode)
     for left in ("9", "4"):
         wire.script({"headers": {"x-ratelimit-limit-requests": "10", "x-ratelimit-remaining-requests": left}})

@@ -72,9 +72,7 @@ def family(error: BaseException | None) -> list[str]:
 
 
 @pytest.mark.parametrize("error", RAISED, ids=lambda error: type(error).__name__)
-async def test_what_a_transport_raises_reaches_the_caller(
-    stream: bool, sdk: str, error: BaseException, mode: Mode
-) -> None:
+async def test_errors_of_a_transport_reach_the_caller(stream: bool, sdk: str, error: BaseException, mode: Mode) -> None:
     """In place of a response, or after the first half of a stream."""
     begun = transports.wire_of(sdk, LONG).partition(b"six")[0] + b'"}}\n\n'
 
@@ -130,9 +128,7 @@ def test_calls_under_trio_are_recorded(how: str, sdk: str, provider: ScriptedPro
 
 
 @pytest.mark.parametrize("how", ["plain", "raw", "streaming"])
-async def test_a_stream_requested_in_extra_body_is_as_without_callspan(
-    how: str, wire: Wire, nothing_warned: None
-) -> None:
+async def test_a_stream_requested_in_extra_body_is_unchanged(how: str, wire: Wire, nothing_warned: None) -> None:
     """`extra_body` asks for a stream the SDK does not expect, and hands on as text: its record has the answer."""
     wire.mode.provider.reply(text="I am well.", repeat=True)
     asked: dict[str, Any] = {"extra_body": {"stream": True, "top_k": 7}}
@@ -315,9 +311,7 @@ async def test_a_hook_that_other_code_was_put_over_counts_once(over: str, sdk: s
             assert counted(seen) == counted(before)
 
 
-async def test_a_function_that_wrapt_has_wrapped_before_gets_its_instance(
-    sdk: str, mode: Mode, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_function_wrapped_by_wrapt_gets_its_self(sdk: str, mode: Mode, monkeypatch: pytest.MonkeyPatch) -> None:
     """As `ddtrace-run` and Elastic APM wrap `send`; later with other code over the hook."""
     client, instances = client_of(mode, sdk), list[object]()
 
@@ -350,9 +344,7 @@ def counted(seen: Captured) -> list[tuple[int, int | None]]:
     return [(len(call.attempts), call.stream and call.stream.chunks) for call in seen.records]
 
 
-async def test_a_call_that_does_not_come_through_the_sdks_request_is_counted(
-    sdk: str, own: Any, mode: Mode, unwarned: None, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_bypassed_hooks(sdk: str, own: Any, mode: Mode, unwarned: None, caplog: pytest.LogCaptureFixture) -> None:
     """A client class that sends with code of its own."""
     function: Any = base_of(own).request  # type: ignore[attr-defined]
     copied = type(function)(
@@ -377,7 +369,7 @@ async def test_a_suppressed_call_counts_in_its_session_and_has_no_span(sdk: str,
     assert seen.sessions[-1].totals.calls == 2
 
 
-def test_requests_of_a_redactor_that_runs_in_a_thread_of_callspans_are_not_recorded(client: openai.OpenAI) -> None:
+def test_calls_of_a_redactor_are_not_recorded(client: openai.OpenAI) -> None:
     asked: list[Any] = []
 
     def redact(record: Record) -> Record:
@@ -410,9 +402,7 @@ class AsyncItems:
 
 
 @pytest.mark.parametrize("hides", [False, True])
-async def test_a_stream_whose_reader_another_library_has_replaced_is_recorded(
-    *, hides: bool, mode: Mode, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_replaced_stream_readers_record(*, hides: bool, mode: Mode, monkeypatch: pytest.MonkeyPatch) -> None:
     stream: Any = openai.AsyncStream if mode.is_async else openai.Stream
     items: Any = AsyncItems if mode.is_async else partial(map, lambda item: item)
     original = vars(stream)["__stream__"]
@@ -426,9 +416,7 @@ async def test_a_stream_whose_reader_another_library_has_replaced_is_recorded(
 
 
 @pytest.mark.parametrize("how", ["plain", "stream", "helper"])
-async def test_there_is_one_span_per_call_and_it_is_callspans(
-    how: str, mode: Mode, seen: Captured, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_only_callspan_makes_spans(how: str, mode: Mode, seen: Captured, monkeypatch: pytest.MonkeyPatch) -> None:
     """The SDK's own would go to the global provider; ours have a provider of their own here."""
     sdks.needs("anthropic", "1.14", "tracing of its own")
     provider, exporter = kept_spans()

@@ -250,9 +250,7 @@ def flag(record: CallRecord) -> bool:
 
 
 @pytest.mark.parametrize("api", KNOWN)
-def test_what_an_adapter_does_not_know_is_flagged_and_warned_of_once(
-    api: str, seen: Captured, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_unknown_input_is_warned_of_once(api: str, seen: Captured, caplog: pytest.LogCaptureFixture) -> None:
     for body in FOREIGN:
         by_hand(api, body)
     by_hand(api, chunks=FOREIGN[:1] * 2)
@@ -273,7 +271,7 @@ def test_null_and_a_detail_alone_are_no_success(api: str, seen: Captured) -> Non
 
 
 @pytest.mark.parametrize("api", KNOWN)
-def test_what_an_adapter_knows_is_not_flagged(api: str, seen: Captured, caplog: pytest.LogCaptureFixture) -> None:
+def test_known_input_is_not_flagged(api: str, seen: Captured, caplog: pytest.LogCaptureFixture) -> None:
     for body in KNOWN[api]:
         by_hand(api, body)
     assert [flag(record) for record in seen.records] == [False] * len(KNOWN[api])

@@ -116,15 +116,13 @@ def test_an_object_with_a_running_total_is_counted_and_its_tokens_never(
 
 
 @pytest.mark.parametrize("path", ["/sessions", "/threads/thread_1/runs", "/batches/batch_1", "/conversations/conv_1"])
-def test_an_object_is_known_by_its_path_too(
-    path: str, provider: ScriptedProvider, client: openai.OpenAI, seen: Captured
-) -> None:
+def test_objects_known_by_path(path: str, provider: ScriptedProvider, client: openai.OpenAI, seen: Captured) -> None:
     provider.reply(raw=ANSWER, on=path)
     post(client, path)
     assert (seen.records, seen.spans) == ([], [])
 
 
-def test_what_states_no_usage_is_counted_by_method_and_path_and_warned_of_once(
+def test_answers_without_usage_are_counted_by_path(
     provider: ScriptedProvider, client: openai.OpenAI, counted: Counted, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Work that is begun at the provider too; failed requests cost nothing."""
@@ -146,7 +144,7 @@ def test_what_states_no_usage_is_counted_by_method_and_path_and_warned_of_once(
     assert len([message for message in caplog.messages if "not recorded: POST /v1/videos" in message]) == 1
 
 
-def test_what_costs_nothing_is_not_counted(provider: ScriptedProvider, client: openai.OpenAI, counted: Counted) -> None:
+def test_free_requests_are_not_counted(provider: ScriptedProvider, client: openai.OpenAI, counted: Counted) -> None:
     provider.reply(raw=ANSWER, on=lambda request: True, repeat=True)
     client.chat.completions.create(model="m", messages=[])
     client.get("/new_thing", cast_to=object)
@@ -185,9 +183,7 @@ def test_a_websocket_of_another_kind_is_counted(counted: Counted, caplog: pytest
         ("/v1beta/x1/y", "", "/v1beta/{id}/y"),
     ],
 )
-def test_what_is_kept_of_a_path_has_no_id_no_query_and_nothing_of_a_gateway(
-    url: str, base: str, shown: str, provider: ScriptedProvider, counted: Counted
-) -> None:
+def test_paths_without_ids(url: str, base: str, shown: str, provider: ScriptedProvider, counted: Counted) -> None:
     provider.reply(raw={"id": "x"}, on=lambda request: True, repeat=True)
     with openai.OpenAI(api_key="k", base_url=f"{provider.url}{base}", max_retries=0) as client:
         post(client, url.format(provider.url))

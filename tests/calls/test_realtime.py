@@ -85,9 +85,7 @@ async def test_a_create_is_a_call_with_the_settings_of_the_session_and_its_own(m
     assert (span.attributes or {})["callspan.call_id"] == record.call_id
 
 
-async def test_speech_of_the_user_begins_a_response_and_another_model_transcribes_it(
-    mode: Mode, seen: Captured
-) -> None:
+async def test_user_speech_begins_a_response_and_another_model_transcribes_it(mode: Mode, seen: Captured) -> None:
     tokens = {
         "type": "tokens", "input_tokens": 20, "output_tokens": 5, "total_tokens": 25,
         "input_token_details": {"audio_tokens": 18, "text_tokens": 2},
@@ -183,7 +181,7 @@ async def test_responses_run_at_the_same_time_and_metadata_tells_creates_apart(m
     assert sorted(topics, key=str) == [("First.", "one"), ("Second.", "two")]
 
 
-async def test_a_create_that_the_server_refuses_fails_and_other_errors_end_nothing(mode: Mode, seen: Captured) -> None:
+async def test_only_the_refused_create_fails(mode: Mode, seen: Captured) -> None:
     busy = {"type": "invalid_request_error", "code": "conversation_already_has_active_response", "message": "Busy."}
     other = {"type": "invalid_request_error", "code": "item_truncate_invalid_item_id", "message": "No such item."}
     named = {"type": "invalid_request_error", "code": "bad", "message": "Bad.", "event_id": "mine"}
@@ -201,7 +199,7 @@ async def test_a_create_that_the_server_refuses_fails_and_other_errors_end_nothi
     assert len(seen.records) == 3
 
 
-async def test_a_response_beside_the_conversation_takes_nothing_from_the_next_one(mode: Mode, seen: Captured) -> None:
+async def test_an_out_of_band_response_takes_nothing_from_the_next(mode: Mode, seen: Captured) -> None:
     beside = {"conversation": "none", "metadata": {"topic": "beside"}}
     script = [
         session(), added("item_1", "user", [{"type": "input_text", "text": "Hello."}]), "recv",
@@ -215,9 +213,7 @@ async def test_a_response_beside_the_conversation_takes_nothing_from_the_next_on
     assert [record.request.continues for record in by_api(seen)] == [None, None]
 
 
-async def test_an_end_of_speech_that_comes_again_is_not_the_start_of_the_next_response(
-    mode: Mode, seen: Captured
-) -> None:
+async def test_a_repeated_end_of_speech_does_not_start_the_next_response(mode: Mode, seen: Captured) -> None:
     *spoke, committed, item = speech("item_1")
     script = [session(), *spoke, item, *answer("resp_1", "Hi."), committed, "recv", *answer("resp_2", "Hello?")]
     async with connected(mode, script) as socket:
@@ -340,7 +336,7 @@ async def test_a_create_that_was_not_sent_is_not_the_one_that_is_answered(mode: 
     assert (answered.outcome, answered.text) == ("success", "Hi.")
 
 
-async def test_a_loss_that_only_a_send_notices_cuts_off_and_fails_the_next_create(mode: Mode, seen: Captured) -> None:
+async def test_a_lost_connection_cuts_off_and_fails_the_next_create(mode: Mode, seen: Captured) -> None:
     with contextlib.suppress(ConnectionClosed):
         async with connected(mode, [session(), "recv", "drop"]) as socket:
             await socket.send(CREATE)
@@ -414,7 +410,7 @@ async def test_every_event_of_the_scripted_provider_is_as_the_sdk_declares_it(mo
     assert "response.cancel" in unexpected["message"]
 
 
-async def test_the_scripted_provider_shows_what_the_client_sent_and_replies_choose_by_it(mode: Mode) -> None:
+async def test_replies_are_chosen_by_the_request(mode: Mode) -> None:
     def by_instructions(request: ReceivedRequest) -> bool:
         return request.body.get("response") == SING
 

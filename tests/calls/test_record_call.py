@@ -69,7 +69,7 @@ async def test_a_call_recorded_by_hand_is_recorded_as_through_the_sdk(stream: bo
     assert not {name for name in names if not name.startswith(("http.", "llm.", "callspan."))}
 
 
-async def test_what_is_reported_is_in_the_record(mode: Mode, seen: Captured) -> None:
+async def test_reported_facts_are_in_the_record(mode: Mode, seen: Captured) -> None:
     async with record(mode, api="messages", server="https://gpu-1/v1", client="mine/1.0", model="m") as call:
         call.request({"model": "m", "max_tokens": 3, "messages": QUESTION})
         call.attempt_started()
@@ -103,7 +103,7 @@ def test_answers_are_attempts_whether_or_not_their_starts_are_reported(starts: b
     assert [one.wait_s is not None for one in made.attempts] == [starts, False]
 
 
-async def test_the_span_is_current_within_the_block_and_below_session_and_timestep(mode: Mode, seen: Captured) -> None:
+async def test_the_span_is_current_and_a_child_of_session_and_timestep(mode: Mode, seen: Captured) -> None:
     with callspan.session("s") as session, session.timestep():
         before = trace.get_current_span()
         async with record(mode) as call:

@@ -69,9 +69,7 @@ if store:
 
 
 @pytest.mark.parametrize(("options", "loop"), [(["-OO"], "asyncio"), (["-Werror"], "asyncio"), ([], "uvloop")])
-def test_a_program_prints_the_same_and_its_calls_are_recorded(
-    options: list[str], loop: str, tmp_path: Path, provider: ScriptedProvider, store: str
-) -> None:
+def test_runs_unchanged(options: list[str], loop: str, tmp_path: Path, provider: ScriptedProvider, store: str) -> None:
     pytest.importorskip(loop, reason=f"{loop} is not installed")
     bare, observed = (ran(*options, "-c", PROGRAM, provider.url, url, loop, cwd=tmp_path) for url in ("", store))
     assert (observed.stdout, observed.stderr, bare.stderr) == (bare.stdout, "", "")
@@ -108,9 +106,7 @@ time.sleep(30)
 """
 
 
-def test_greenlets_are_told_apart_and_a_signal_while_all_wait_sends_their_spans(
-    tmp_path: Path, provider: ScriptedProvider, receiver: OtlpReceiver, store: str
-) -> None:
+def test_greenlets_and_a_signal(tmp_path: Path, provider: ScriptedProvider, receiver: OtlpReceiver, store: str) -> None:
     pytest.importorskip("gevent", reason="gevent is not installed")
     bare, observed = (
         ran(

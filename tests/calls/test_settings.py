@@ -135,7 +135,7 @@ CLEARED = [({name: value}, {}, {name: taken}) for name, pairs in CLEAR.items() f
 
 
 @pytest.mark.parametrize(("arguments", "environment", "fields"), [*LOADED, *CLEARED])
-def test_an_argument_comes_before_callspans_variable_the_conventions_and_the_default(
+def test_arguments_precede_variables_and_variables_defaults(
     arguments: dict[str, object] | None, environment: dict[str, str], fields: dict[str, object], load: Load
 ) -> None:
     """A value whose meaning is clear is taken."""
@@ -152,9 +152,7 @@ CLOSED = {"content": "off", "content_on_spans": False}
 
 
 @pytest.mark.parametrize(("name", "value"), TEXTS)
-def test_an_invalid_variable_is_ignored_alone(
-    name: str, value: str, load: Load, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_invalid_variables_are_ignored(name: str, value: str, load: Load, caplog: pytest.LogCaptureFixture) -> None:
     variable = variable_of(name)
     environment = {"CALLSPAN_SPOOL_MAX_BYTES": "5k", "CALLSPAN_LOG_EVENTS": "on", "CALLSPAN_MEDIA": "inline"}
     valid = {"spool_max_bytes": 5120, "log_events": True, "media": "inline"}
@@ -217,7 +215,7 @@ STREAMS: dict[str, tuple[dict[str, Any], dict[str, Any] | None, bool, bool]] = {
 
 
 @pytest.mark.parametrize("name", STREAMS)
-async def test_usage_is_requested_where_the_caller_does_not_and_its_chunk_is_hidden(name: str, mode: Mode) -> None:
+async def test_usage_is_requested_and_its_chunk_hidden(name: str, mode: Mode) -> None:
     given, sent, known, visible = STREAMS[name]
     wire = Wire("chat_completions", mode, "stream")
     for _ in range(2):
@@ -270,7 +268,7 @@ async def test_missing_usage_is_estimated_when_requested_and_marked(shape: str, 
     assert (seen.spans[0].attributes or {})["callspan.usage.estimated"] is True
 
 
-async def test_what_the_provider_reported_or_never_reports_is_not_estimated(mode: Mode) -> None:
+async def test_reported_usage_is_not_estimated(mode: Mode) -> None:
     mode.provider.reply(text="I am well.", input_tokens=1000, output_tokens=0)
     with capture(estimate_usage=True) as seen:
         await Wire("chat_completions", mode).ask()

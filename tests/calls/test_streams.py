@@ -26,9 +26,7 @@ from callspan.testing import Captured, ScriptedProvider, capture
 pytestmark = pytest.mark.usefixtures("no_settings")
 
 
-async def test_a_stream_never_holds_the_callers_context(
-    provider: ScriptedProvider, seen: Captured, nothing_warned: None
-) -> None:
+async def test_a_stream_holds_no_context(provider: ScriptedProvider, seen: Captured, nothing_warned: None) -> None:
     """Between chunks the caller's own span is current; a stream closed in another task's context raises nothing."""
     provider.reply(text="one two three four")
     tracer = TracerProvider().get_tracer("application")
@@ -44,9 +42,7 @@ async def test_a_stream_never_holds_the_callers_context(
 
 
 @pytest.mark.parametrize(("characters", "kept"), [(10, True), (65_536, False)])
-def test_a_stream_that_begins_is_a_record_with_its_question_unless_that_is_long(
-    characters: int, kept: bool, client: openai.OpenAI, instrumented: Instrument
-) -> None:
+def test_a_begun_stream_is_stored(characters: int, kept: bool, client: openai.OpenAI, instrumented: Instrument) -> None:
     """Callbacks get it without any store."""
     records: list[CallRecord] = []
     remove = add_callback("after_record", records.append)  # type: ignore[arg-type]
@@ -63,9 +59,7 @@ def test_a_stream_that_begins_is_a_record_with_its_question_unless_that_is_long(
 @pytest.mark.parametrize(
     ("limit", "content"), [(0, "full"), (2, "full"), (1000, "full"), (1000, "metadata"), (1000, "off")]
 )
-def test_chunks_are_noted_up_to_the_limit_without_content_and_not_at_all_by_default(
-    limit: int, content: Any, provider: ScriptedProvider, client: openai.OpenAI
-) -> None:
+def test_chunks_up_to_the_limit(limit: int, content: Any, provider: ScriptedProvider, client: openai.OpenAI) -> None:
     provider.reply(text="sesame two three four five")
     with capture(content=content, **({"chunk_log": limit} if limit else {})) as seen:
         read = len(list(client.chat.completions.create(**CHAT, stream=True)))
@@ -86,9 +80,7 @@ def test_chunks_are_noted_up_to_the_limit_without_content_and_not_at_all_by_defa
 LONG_S = 20
 
 
-def test_no_call_waits_for_a_slow_redactor_of_a_dropped_stream(
-    provider: ScriptedProvider, instrumented: Instrument, tmp_path: Path
-) -> None:
+def test_slow_redactors_delay_no_call(provider: ScriptedProvider, instrumented: Instrument, tmp_path: Path) -> None:
     """Dropped streams end on a thread of callspan's."""
     begun, may_end = threading.Event(), threading.Event()
     redacted: list[tuple[str, str]] = []
@@ -200,9 +192,7 @@ ANSWERS: dict[str, tuple[tuple[str, ...], dict[str, Any], str | None, str | None
 
 @pytest.mark.parametrize("use", ["iterated", "until done", "final"])
 @pytest.mark.parametrize(("answer", "name"), [(answer, name) for answer in ANSWERS for name in ANSWERS[answer][0]])
-async def test_an_answer_that_cannot_be_parsed_is_an_error_of_the_call(
-    answer: str, name: str, use: str, mode: Mode, seen: Captured
-) -> None:
+async def test_unparsable_answers_fail_the_call(answer: str, name: str, use: str, mode: Mode, seen: Captured) -> None:
     _, reply, kind, exception = ANSWERS[answer]
     mode.provider.reply(**reply)
     raised = await caught(used(mode, helper(name, mode, parses=True), use))

@@ -102,9 +102,7 @@ ENDINGS: dict[str, Ending] = {
 
 @pytest.mark.filterwarnings("ignore:Tool 'unknown' not found:UserWarning")
 @pytest.mark.parametrize("name", ENDINGS)
-async def test_a_loop_ends_with_its_error_and_records_every_run_of_a_tool(
-    name: str, mode: Mode, seen: Captured
-) -> None:
+async def test_a_failed_loop_records_its_error_and_every_tool_run(name: str, mode: Mode, seen: Captured) -> None:
     ending, sdk = ENDINGS[name], name.partition(" ")[0]
     if sdk == "openai":
         pytest.importorskip("openai.lib.responses_tool_runner", reason="this openai has no tool runners")
@@ -139,9 +137,7 @@ async def test_a_loop_ends_with_its_error_and_records_every_run_of_a_tool(
     assert ("request" in heard) == (sdk == "openai")
 
 
-async def test_a_loop_whose_caller_raises_at_a_stream_is_closed_by_its_event_loop(
-    mode: Mode, seen: Captured, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_loops_left_by_an_error_close(mode: Mode, seen: Captured, monkeypatch: pytest.MonkeyPatch) -> None:
     if not mode.is_async:
         pytest.skip("a generator is closed where it is dropped")
     mode.provider.reply(text="It is sunny.")
@@ -285,7 +281,7 @@ async def test_provider_tools_are_spans_and_rows_in_any_answer(way: str, sdk: st
     assert (span.attributes["gen_ai.tool.type"], span.attributes["mcp.server.name"]) == ("extension", "atlas")
 
 
-async def test_those_of_a_stream_that_is_left_are_recorded_once_as_far_as_they_came(mode: Mode, seen: Captured) -> None:
+async def test_results_of_an_abandoned_stream_are_recorded_once(mode: Mode, seen: Captured) -> None:
     """The first has its result, the second was only requested, and no result is made up for it."""
     mode.provider.reply(raw=MESSAGES)
     stream = await mode.wait(mode.anthropic().messages.create(**MESSAGE, stream=True))

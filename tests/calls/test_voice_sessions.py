@@ -141,9 +141,7 @@ async def test_credentials_anywhere_in_the_settings_of_a_session_are_masked(mode
     assert "hush" not in repr([span.to_json() for span in seen.spans])
 
 
-async def test_a_session_that_is_closed_for_its_content_is_refused_and_cuts_off_what_runs(
-    mode: Mode, seen: Captured
-) -> None:
+async def test_a_session_closed_for_its_content_is_refused(mode: Mode, seen: Captured) -> None:
     """`test_socket_scripts` has what else cuts a session off."""
     running = [*delegated("resp_1", "It")[:2], used(seconds=3)]
     await heard_out(mode, [started(), heard("output", "Hi."), *running, closed("content", seconds=4)])

@@ -91,7 +91,7 @@ async def test_an_error_has_status_code_and_limits_of_its_event(mode: Mode, seen
     assert (record.rate_limits.requests.limit, record.retries) == (10000, None)
 
 
-async def test_of_more_than_64_creates_without_an_answer_the_oldest_is_cut_off(mode: Mode, seen: Captured) -> None:
+async def test_beyond_64_unanswered_creates_the_oldest_is_cut_off(mode: Mode, seen: Captured) -> None:
     mode.provider.reply(hang=True)
     async with connected(mode) as socket:
         for number in range(66):

@@ -122,9 +122,7 @@ def test_a_store_and_a_spool_that_can_never_exist_fail_in_doctor(monkeypatch: py
     assert "no file can be made in /proc" in failed["spool"]
 
 
-def test_a_spool_on_a_network_file_system_fails_in_doctor_and_is_warned_of_once(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_spool_on_nfs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     """Also one that is mounted on demand, which is listed after another one at the same place."""
     share, mounts = tmp_path / "share", tmp_path / "mounts"
     mounts.write_text(f"overlay / overlay rw 0 0\nauto {share} autofs rw 0 0\nserver:/x {share} nfs4 rw 0 0\n")
@@ -204,7 +202,7 @@ def test_a_locked_store_is_said_to_be_locked_and_nothing_stays(locked: str, tmp_
         assert {one.session.session_id for one in reader.sessions()} == {"s0", "s1"}
 
 
-def test_what_waits_is_shown_for_each_store(tmp_path: Path) -> None:
+def test_backlogs_are_shown_by_store(tmp_path: Path) -> None:
     """Not what the directory holds: one store has it all."""
     both = f"sqlite:///{tmp_path}/calls.db,jsonl:///{tmp_path}/calls.jsonl"
     handle = callspan.instrument(stores=both)

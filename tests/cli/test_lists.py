@@ -113,7 +113,7 @@ def test_lists_and_sums_say_why_there_is_no_cost(store: str, fields: dict[str, A
     assert why is None or why.removeprefix("1 ") in row["cost_reason"]
 
 
-def test_an_estimate_has_its_reason_and_a_call_the_status_of_its_error_else_of_its_last_attempt(store: str) -> None:
+def test_estimates_have_reasons_and_calls_the_status_of_their_error(store: str) -> None:
     guess = Cost(usd=Decimal(1), source="t", estimated=True, reason="no price for x")
     failed = ErrorInfo(kind="server", type="server_error", status=500)
     statuses: list[tuple[ErrorInfo | None, list[int | None], int | None]] = [

@@ -129,7 +129,7 @@ def test_ctrl_c_ends_it_as_python_does(place: Path) -> None:
     assert answer.err.endswith("KeyboardInterrupt\n")
 
 
-def test_the_demo_shows_the_last_session_and_three_commands_in_40_lines_without_colours(tmp_path: Path) -> None:
+def test_the_demo_fits_into_40_lines_without_colours(tmp_path: Path) -> None:
     """In a directory where nothing is yet."""
     answer = in_its_own("demo", cwd=tmp_path)
     assert (answer.code, answer.err) == (0, "")

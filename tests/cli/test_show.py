@@ -83,7 +83,7 @@ def test_each_event_is_a_line(store: str) -> None:
     assert [line[4 + 13 :] for line in tree(store, *events)] == [expected for *_, expected in EVENTS]
 
 
-def test_an_agent_is_shown_with_the_sums_of_its_calls_and_what_ran_in_it_below(store: str) -> None:
+def test_an_agent_is_shown_above_its_calls_with_their_sums(store: str) -> None:
     priced = {"usage": Usage(input_tokens=3, output_tokens=2), "cost": Cost(usd=Decimal("0.5"), source="provider")}
     place = Place(session_id="s")
     found = tree(
@@ -230,7 +230,7 @@ def test_show_of_an_unknown_id_is_exit_code_1_in_every_form(store: str, ident: s
     assert "\x1b" not in answer.err
 
 
-def test_show_names_the_sessions_that_begin_alike_and_says_what_is_not_there(store: str) -> None:
+def test_show_names_ambiguous_sessions_and_missing_parts(store: str) -> None:
     keep(store)
     for arguments in (["show"], ["show", "last"], ["show", "last", "x"], ["calls", "--session", "last"]):
         assert ask("--store", store, *arguments) == (1, "", f"There is nothing in {store} yet.\n")

@@ -53,7 +53,7 @@ def test_an_application_runs_without_click(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "arguments", [[], ["calls"], ["--help"], ["--json", "show", "run"], ["runs"], ["--stor", "run"]]
 )
-def test_what_needs_click_says_what_to_install(tmp_path: Path, arguments: list[str]) -> None:
+def test_commands_without_click_say_which_extra_to_install(tmp_path: Path, arguments: list[str]) -> None:
     answer = without_click(tmp_path, *arguments)
     assert (answer.code, answer.out) == (1, "")
     expected = 'The callspan command needs click: pip install "callspan[cli]" (`callspan run` works without it)\n'
@@ -333,7 +333,7 @@ def test_colours_are_for_terminals_that_want_them(directory: Path) -> None:
     assert "\x1b[36m" not in on_a_terminal(directory, "calls", "--limit", "3", NO_COLOR="1")
 
 
-def test_what_was_cut_or_cancelled_is_marked_and_a_session_with_it_is_no_plain_success(tmp_path: Path) -> None:
+def test_cut_and_cancelled_calls_are_marked_in_their_session(tmp_path: Path) -> None:
     cut, place = Response(finish_reasons=["max_tokens"]), Place(session_id="s")
     keep(
         f"sqlite:///{tmp_path}/callspan.db",

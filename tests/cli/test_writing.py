@@ -70,7 +70,7 @@ def test_the_library_replaces_nothing_that_is_no_file(store: str, tmp_path: Path
         ({"api": "teapots\x1b"}, "teapots\ufffd is not an API that can be replayed"),
     ],
 )
-def test_what_cannot_be_sent_again_is_reported_first(store: str, fields: dict[str, Any], expected: str) -> None:
+def test_calls_that_cannot_be_replayed_are_reported_first(store: str, fields: dict[str, Any], expected: str) -> None:
     answer = ask("--store", keep(store, chat_call("a", **fields)), "replay", "a", "--base-url", "http://127.0.0.1:9")
     assert (answer.code, answer.out) == (1, "")
     assert expected in answer.err
@@ -102,9 +102,7 @@ def left(url: str) -> list[str]:
         ("--older-than 2100-01-01", "2 sessions, 2 calls, 1 timestep", []),
     ],
 )
-def test_it_says_what_it_would_delete_asks_on_a_terminal_and_wants_yes_elsewhere(
-    full: str, chosen: str, planned: str, rest: list[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_delete_asks(full: str, chosen: str, planned: str, rest: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     command, before = ["--store", full, "delete", *chosen.split()], left(full)
     assert f"{planned} would be deleted" in " ".join(ask(*command, "--dry-run").out.split())
     answer = ask(*command)

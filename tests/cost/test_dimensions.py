@@ -127,7 +127,7 @@ _STATED: Final[list[tuple[str, Body, str | None, bool]]] = [
 
 
 @pytest.mark.parametrize(("server", "answer", "usd", "estimated"), _STATED, ids=[row[0] for row in _STATED])
-def test_what_a_server_states_is_the_cost(server: str, answer: Body, usd: str | None, estimated: bool) -> None:
+def test_a_cost_stated_by_a_server_is_the_cost(server: str, answer: Body, usd: str | None, estimated: bool) -> None:
     cost = Pricer().priced(call_of("chat_completions", {}, answer, provider="elsewhere")).cost
     assert (cost and (cost.usd, cost.source, cost.estimated)) == (usd and (Decimal(usd), "provider", estimated)), server
 
@@ -151,7 +151,7 @@ def test_a_gateway_may_state_it_in_a_header(headers: dict[str, str], stated: obj
     assert (found.cost_usd, found.cost_estimated) == stated
 
 
-def test_what_is_stated_within_a_stream_that_is_cut_off_is_partial() -> None:
+def test_usage_within_a_cut_stream_is_partial() -> None:
     """As by Perplexity, in every chunk."""
     delta = {"index": 0, "delta": {"content": "a"}}
     with ScriptedProvider() as provider, capture() as seen:
@@ -209,11 +209,11 @@ def class_at(place: str) -> Any:
 
 
 @pytest.mark.parametrize("place", REQUESTS)
-def test_what_a_request_asks_for_has_a_row_above_or_no_price(place: str) -> None:
+def test_every_priced_request_option_has_a_row(place: str) -> None:
     fields = {name for name in get_type_hints(class_at(place)) if ABOUT_PRICES.search(name)}
     assert fields - ASKED - NO_PRICE.keys() == set()
 
 
 @pytest.mark.parametrize("place", USAGES)
-def test_what_a_usage_states_is_counted_or_has_a_row_above(place: str) -> None:
+def test_every_field_of_usage_is_counted_or_has_a_row(place: str) -> None:
     assert set(class_at(place).model_fields) - STATED - COUNTED == set()

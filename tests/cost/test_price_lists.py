@@ -116,7 +116,7 @@ def test_images_and_sound_are_priced_by_what_was_counted(model: str, usage: Usag
         assert (found and (found.usd, found.reason)) == (usd and (Decimal(usd), None))
 
 
-def test_a_batch_is_priced_as_one_and_where_the_list_has_no_such_price_half_is_a_guess() -> None:
+def test_a_batch_has_its_own_price_or_half_as_a_guess() -> None:
     """The list has batch prices of some models, from some day on."""
     counts = {"input_tokens": 100_000, "output_tokens": 10_000, "batch_id": "b"}
 
@@ -289,9 +289,7 @@ def test_a_batch_has_prices_of_its_own_and_without_them_half_is_a_guess(tmp_path
     assert cost("n", "default") == cost("n", "batch") == (Decimal("0.05000005"), True)
 
 
-def test_a_price_file_that_disappeared_costs_no_record(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_missing_price_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     """Of the records that a process has left behind: they have published prices, and one warning says so."""
     url = f"sqlite:///{tmp_path}/calls.db"
     leave_behind(url, counted("nobody-knows", input_tokens=1))

@@ -106,9 +106,7 @@ def links(kind: str, number: int) -> dict[str, Any]:
     "choice", [{"model": "small"}, {"label": "good"}, {"objectives": ("liked",), "min_score": 0.5}]
 )
 @pytest.mark.parametrize("kind", ["conversation", "response"])
-def test_a_call_has_the_messages_of_earlier_calls_not_selected_too(
-    world: World, exported: Export, kind: str, choice: dict[str, Any]
-) -> None:
+def test_earlier_calls_supply_messages(world: World, exported: Export, kind: str, choice: dict[str, Any]) -> None:
     world.session("s1")
     for number, model in enumerate(("small", "big", "small")):
         sent = {"model": model, "input": f"Question {number}", **links(kind, number)}
@@ -182,7 +180,7 @@ def test_no_text_of_a_record_can_break_a_row(world: World, exported: Export) -> 
     assert of_tool["messages"][-1]["tool_calls"] == [endless]
 
 
-def test_a_tool_that_was_called_is_defined_though_the_last_request_left_it_out(world: World, exported: Export) -> None:
+def test_a_called_tool_is_defined_if_the_last_request_lacks_it(world: World, exported: Export) -> None:
     world.session("s1")
     question: list[dict[str, Any]] = [{"role": "user", "content": "Go"}]
     looked = world.chat(question, asking(tool_call("look", {}, "c1")), "s1", tools=TOOLS)

@@ -125,7 +125,7 @@ def test_calls_outside_are_counted_where_sessions_are_exported(world: World, exp
         assert not exported(name, **choice).left_out["call: outside sessions"], "nobody asked for them"
 
 
-def test_what_the_limit_leaves_is_counted_as_far_as_it_is_known(world: World, exported: Export) -> None:
+def test_sessions_beyond_the_limit_are_counted_as_far_as_known(world: World, exported: Export) -> None:
     for number in range(4):
         world.session(f"s{number}", 1.0 - number / 10, task_id="maze")
         world.chat(question(), f"{number}", f"s{number}")

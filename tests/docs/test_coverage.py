@@ -84,7 +84,7 @@ def test_each_name_of_a_row_is_a_method_of_its_own(sdk: str) -> None:
     assert [name for name, row in rows(sdk) if name not in found and not row.is_older] == []
 
 
-def test_what_a_method_posts_is_recorded_counted_or_free_as_its_row_says(sdk: str) -> None:
+def test_posts_are_recorded_counted_or_free_by_their_row(sdk: str) -> None:
     """By the path to which its source posts. Paths without a row are free."""
     recorded, others, row_of = 0, 0, dict(rows(sdk))
     for method in methods_of(sdk):

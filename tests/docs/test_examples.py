@@ -170,7 +170,7 @@ def test_every_example_says_its_effect_or_why_it_is_not_run() -> None:
     assert silent == [], "put `<!-- example: calls=1 -->` or the like above"
 
 
-def test_every_install_line_of_the_pages_has_an_example_that_is_run_with_it() -> None:
+def test_every_documented_install_line_is_run_with_an_example() -> None:
     stated = {line for page in pages() for line in install_lines(page)}
     assert stated == {example.requirement for example in RUN}
 

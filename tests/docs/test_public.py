@@ -36,7 +36,7 @@ def test_public_types_and_functions_without_an_example_are_documented(module: ob
             assert thing.__doc__, f"{name} has no docstring"
 
 
-def test_every_setting_is_an_argument_that_the_signature_and_the_documentation_show() -> None:
+def test_every_setting_is_a_documented_argument() -> None:
     shown = inspect.signature(callspan.instrument).parameters
     for name in callspan.Settings.__struct_fields__:
         assert shown[name].default is None, name
@@ -81,9 +81,7 @@ handle.uninstrument()
 
 
 @pytest.mark.parametrize("program", [IMPORT, INSTRUMENT], ids=["importing", "instrumenting"])
-def test_neither_importing_nor_instrumenting_loads_an_sdk_opens_a_file_or_starts_a_thread(
-    program: str, tmp_path: Path
-) -> None:
+def test_importing_and_instrumenting_load_no_sdk_file_or_thread(program: str, tmp_path: Path) -> None:
     ran("-c", program, cwd=tmp_path)
 
 
@@ -169,7 +167,7 @@ def named(table: str) -> set[str]:
     return {name for row in rows for name in re.findall(r"`(\w+)`", row)}
 
 
-def test_every_field_of_a_scripted_reply_and_property_of_a_capture_is_documented() -> None:
+def test_every_field_of_replies_and_captures_is_documented() -> None:
     page = (ROOT / "docs/testing.md").read_text()
     properties = {name for name, member in vars(Captured).items() if isinstance(member, property)}
     fields = page.partition("### The fields of a reply")[2].partition("###")[0]

@@ -72,9 +72,7 @@ def spans_in_jaeger(api: str, service: str) -> dict[str, dict[str, Any]]:
 
 
 @pytest.mark.parametrize("protocol", ["grpc", "http/protobuf"])
-def test_jaeger_has_the_demos_traces_with_parents_kinds_events_and_status(
-    stage: Stage, tmp_path: Path, protocol: str
-) -> None:
+def test_jaeger_shows_parents_kinds_events_and_status_of_the_demo(stage: Stage, tmp_path: Path, protocol: str) -> None:
     with jaeger(tmp_path) as (addresses, api):
         done = stage.run(
             "callspan", "--store", stage.store, "demo", "--json",
@@ -130,9 +128,7 @@ def in_phoenix(url: str, path: str, wanted: int = 0) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("commands", [[["demo"]], [["demo"], ["send"]]], ids=["exporter", "send"])
-def test_phoenix_understands_kinds_parents_models_tokens_messages_sessions_and_errors(
-    stage: Stage, tmp_path: Path, commands: list[list[str]]
-) -> None:
+def test_phoenix_shows_everything_that_the_demo_sends(stage: Stage, tmp_path: Path, commands: list[list[str]]) -> None:
     with phoenix(tmp_path) as url:
         if ["send"] not in commands:
             stage.environment["OTEL_EXPORTER_OTLP_ENDPOINT"] = url
@@ -211,9 +207,7 @@ def play_demo(stage: Stage, collector: dict[str, int], protocol: str = "http/pro
 
 
 @pytest.mark.parametrize("protocol", ["http/protobuf", "grpc"])
-def test_a_collector_takes_everything_that_the_demo_sends(
-    stage: Stage, collector: tuple[dict[str, int], OtlpReceiver], protocol: str
-) -> None:
+def test_collector_gets_the_demo(stage: Stage, collector: tuple[dict[str, int], OtlpReceiver], protocol: str) -> None:
     ports, behind = collector
     play_demo(stage, ports, protocol)
     assert whole(behind.requests) == whole(stage.receiver.requests)
@@ -238,9 +232,7 @@ def sum_of(samples: list[Sample], wanted: str) -> float:
     return sum(value for name, _, value in samples if name == wanted)
 
 
-def test_prometheus_shows_the_names_units_and_values_that_the_alerts_ask_for(
-    stage: Stage, collector: tuple[dict[str, int], OtlpReceiver]
-) -> None:
+def test_prometheus_has_the_alerts_metrics(stage: Stage, collector: tuple[dict[str, int], OtlpReceiver]) -> None:
     ports, _ = collector
     play_demo(stage, ports)
     with urllib.request.urlopen(f"http://127.0.0.1:{ports['prometheus']}/metrics", timeout=10) as response:

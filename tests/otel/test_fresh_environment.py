@@ -70,9 +70,7 @@ def test_there_is_nothing_but_what_the_extras_bring(fresh: Path) -> None:
     ],
     ids=["instrumented", "the exporter by its name", "run without click"],
 )
-def test_an_unchanged_script_sends_its_spans_and_keeps_its_records(
-    stage: Stage, fresh: Path, command: tuple[str, ...], variables: dict[str, str]
-) -> None:
+def test_unchanged_scripts_send(stage: Stage, fresh: Path, command: tuple[str, ...], variables: dict[str, str]) -> None:
     done = stage.run(str(fresh / command[0]), *command[1:], SCRIPT, "1", **variables)
     assert done.returncode == 0, done.stderr
     assert len(stage.spans) == len(stage.calls()) == 2

@@ -87,7 +87,7 @@ VOICE = GOLDEN["calls by voice"]
 
 
 @pytest.mark.parametrize("name", VOICE)
-def test_each_call_by_voice_of_openai_agents_is_recorded_once_with_its_usage(name: str) -> None:
+def test_voice_calls_of_openai_agents_are_recorded_with_usage(name: str) -> None:
     """At the websockets that it opens itself, and over HTTP."""
     on, off = (dict(printed("openai-agents", "openai_agents_voice.py", switch)[name]) for switch in ("on", "off"))
     assert on.pop("calls") == VOICE[name]
@@ -110,7 +110,7 @@ agents_environments = pytest.mark.parametrize("environment", ["openai-agents", "
 
 
 @agents_environments
-def test_agents_tools_handoffs_and_guardrails_of_openai_agents_are_nested_as_its_own_spans(environment: str) -> None:
+def test_scopes_of_openai_agents_are_nested_as_its_own_spans(environment: str) -> None:
     """Its own spans are read by a processor of its own, by their ids."""
     for name, found in run_by_agents(environment).items():
         assert found["ours"] == found["theirs"], name
@@ -133,7 +133,7 @@ def test_a_run_of_openai_agents_is_one_trace_and_one_session(environment: str) -
 
 
 @agents_environments
-def test_a_run_of_openai_agents_ends_also_where_a_tool_switches_callspan_off(environment: str, tmp_path: Path) -> None:
+def test_a_run_ends_although_a_tool_uninstruments(environment: str, tmp_path: Path) -> None:
     store = f"sqlite:///{tmp_path / 'calls.db'}"
     printed(environment, "openai_agents_runs.py", "left", store)
     with closing(callspan.open_store(store, deliver=True)) as reader:
@@ -144,7 +144,7 @@ def test_a_run_of_openai_agents_ends_also_where_a_tool_switches_callspan_off(env
 
 
 @agents_environments
-def test_tools_of_openai_agents_have_arguments_results_and_the_call_that_asked_for_them(environment: str) -> None:
+def test_tools_of_openai_agents_have_arguments_results_and_caller(environment: str) -> None:
     scenes = run_by_agents(environment)
     for api in ("responses", "chat"):
         ((name, call, data, server),) = scenes[f"{api}:mcp_tools"]["tools"]

@@ -62,9 +62,7 @@ def test_only_an_llm_span_of_another_library_becomes_a_record(kept: Kept) -> Non
 
 @pytest.mark.parametrize("calls", [1, 2])
 @pytest.mark.parametrize("around", [[], ["chat gpt-5"], ["framework", "chat gpt-5"]], ids=len)
-def test_a_call_has_one_record_whatever_foreign_spans_are_around_it(
-    kept: Kept, client: openai.OpenAI, around: list[str], calls: int
-) -> None:
+def test_one_record_among_other_spans(kept: Kept, client: openai.OpenAI, around: list[str], calls: int) -> None:
     """The first call uses the innermost; a second one has a span of its own."""
     with ExitStack() as spans:
         opened = [spans.enter_context(kept.tracer.start_as_current_span(name, attributes=CHAT)) for name in around]
@@ -78,7 +76,7 @@ def test_a_call_has_one_record_whatever_foreign_spans_are_around_it(
 
 
 @pytest.mark.parametrize("is_left", [False, True])
-def test_a_frameworks_span_that_a_call_uses_is_exported_once_when_its_owner_ends_it(
+def test_a_span_that_a_call_uses_is_exported_by_its_owner(
     provider: ScriptedProvider, client: openai.OpenAI, instrumented: Instrument, is_left: bool
 ) -> None:
     """To the provider that was given. One that its owner never ends is not exported; the call has its record."""
@@ -184,7 +182,7 @@ def measured(tmp_path: Path, provider: ScriptedProvider, client: openai.OpenAI, 
     return Measured(tmp_path, provider, client, instrumented)
 
 
-def test_a_computed_cost_is_measured_when_the_call_is_stored_once_for_all_stores(measured: Measured) -> None:
+def test_a_computed_cost_is_measured_once_for_all_stores(measured: Measured) -> None:
     prices = measured.place / "prices.json"
     prices.write_text('{"version": "ours-1", "models": {"my-model": {"input": "2", "output": "8"}}}')
     handle = measured.start(stores=[measured.sqlite, measured.jsonl], prices=prices)
@@ -198,7 +196,7 @@ def test_a_computed_cost_is_measured_when_the_call_is_stored_once_for_all_stores
         assert [float(call.cost.usd) for call in store.calls()] == [0.006] * 3, "as the records have it"
 
 
-def test_what_the_provider_states_is_measured_at_once_and_not_again_in_the_store(measured: Measured) -> None:
+def test_a_stated_cost_is_measured_once(measured: Measured) -> None:
     usage = {"prompt_tokens": 5, "completion_tokens": 3, "total_tokens": 8, "cost": 0.25}
     for stores in ([], [measured.sqlite]):
         handle = measured.start(stores=stores)
@@ -220,7 +218,7 @@ def test_records_are_counted_for_each_store_that_took_them(measured: Measured) -
     assert {point.value for point in measured.points("callspan.records.oldest_waiting")} == {0.0}
 
 
-def test_what_a_full_spool_drops_is_counted_by_the_reason(measured: Measured) -> None:
+def test_drops_of_a_full_spool_are_counted_by_reason(measured: Measured) -> None:
     """The store is away and the spool small: at some point nothing fits any more."""
     measured.start(stores=measured.nobody, spool_dir=measured.place / "spool", spool_max_bytes=4096)
     measured.ask(12)
@@ -229,7 +227,7 @@ def test_what_a_full_spool_drops_is_counted_by_the_reason(measured: Measured) ->
     assert {attributes["callspan.drop.reason"] for attributes in of_no_store} <= {"cap", "error"}
 
 
-def test_what_is_given_up_for_a_store_that_is_away_is_counted_for_it(measured: Measured) -> None:
+def test_records_given_up_for_a_store_are_counted_for_it(measured: Measured) -> None:
     stores = [measured.jsonl, measured.nobody]
     handle = measured.start(stores=stores, spool_dir=measured.place / "spool", spool_max_bytes=20_000)
     deadline = time.monotonic() + 30

@@ -87,7 +87,7 @@ def test_workers_send_what_they_recorded_when_they_end(stage: Stage, server: Ser
     assert {call.span_id for call in calls} == {span.span_id for span in spans}, output
 
 
-def test_spans_of_streamed_web_answers_lie_under_the_request_that_caused_them(stage: Stage) -> None:
+def test_spans_of_streamed_web_answers_are_children_of_the_request(stage: Stage) -> None:
     """The stream is read after the request's own span has ended, in a task of the server."""
     with stage.serving(*UVICORN_ALONE) as served:
         assert UVICORN.ask(served, 1)
@@ -100,9 +100,7 @@ def test_spans_of_streamed_web_answers_lie_under_the_request_that_caused_them(st
 
 
 @pytest.mark.parametrize("more", [(), ("--preload",)], ids=["", "preload"])
-def test_workers_of_uvicorn_under_gunicorn_lose_nothing_at_a_reload_and_at_the_end(
-    stage: Stage, more: tuple[str, ...]
-) -> None:
+def test_uvicorn_workers_under_gunicorn_lose_nothing_at_reload_and_exit(stage: Stage, more: tuple[str, ...]) -> None:
     """They reset SIGTERM after the fork, and raise it again after their own clean-up."""
     with stage.serving(*gunicorn("web:app", "--worker-class", "uvicorn.workers.UvicornWorker", *more)) as served:
         first = processes(served, 2)
@@ -196,9 +194,7 @@ class Celery:
     [(signal.SIGTERM, (), 1), (signal.SIGQUIT, (), 1), (signal.SIGTERM, ("--max-tasks-per-child", "2"), 4)],
     ids=["warm", "cold", "replaced after two tasks"],
 )
-def test_workers_of_celery_send_what_they_recorded_when_they_end(
-    stage: Stage, signal_number: int, options: tuple[str, ...], fewest: int
-) -> None:
+def test_celery_workers_send_at_exit(stage: Stage, signal_number: int, options: tuple[str, ...], fewest: int) -> None:
     celery = Celery(stage, *options)
     with celery.working as worker:
         assert celery.send(8) >= fewest

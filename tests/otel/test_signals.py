@@ -41,7 +41,7 @@ def resources(receiver: OtlpReceiver) -> list[dict[str, Any]]:
     return [plain(resource.attributes) for resource, _, _ in every]
 
 
-def test_processes_that_the_application_starts_have_its_name_and_an_instance_of_their_own(stage: Stage) -> None:
+def test_child_processes_share_the_service_name_not_the_instance(stage: Stage) -> None:
     (stage.place / "parent.py").write_text(f"""
 import subprocess, sys
 from calling import ask
@@ -76,9 +76,7 @@ NAMED = {"OTEL_RESOURCE_ATTRIBUTES": "service.name=first,a=b, service.name = cor
     ("service", "name", "variables"),
     [(None, "shop", {}), ("till", "till", {**NONE, **NAMED}), (None, "corner shop, west", NAMED)],
 )
-def test_otlp_sends_all_three_where_the_application_has_none_of_its_own(
-    service: str | None, name: str, variables: dict[str, str], stage: Stage
-) -> None:
+def test_otlp_sends_all_three_signals(service: str | None, name: str, variables: dict[str, str], stage: Stage) -> None:
     """But for those that a variable turns off, although an address is given."""
     arguments = f"otlp='{stage.receiver.url}', log_events=True, service={service!r}"
     done = asked(stage, arguments, after="print(handle.force_flush(5_000))\nimport os; os._exit(0)", **variables)
@@ -139,7 +137,7 @@ print([span.name for span in exporter.get_finished_spans()])
     "otlp",
     ["nonsense", "localhost:4318", "http://", 4318, "htp://me:hunter2@here", "grpc://localhost:4317", ["http://a"]],
 )
-def test_an_invalid_url_is_an_error_that_says_what_to_give_and_shows_no_password(otlp: Any) -> None:
+def test_an_invalid_url_is_a_helpful_error_without_the_password(otlp: Any) -> None:
     with pytest.raises(callspan.SettingError, match=r"otlp.*http://localhost:4318") as raised:
         callspan.instrument(otlp=otlp)
     assert "hunter2" not in str(raised.value)
@@ -261,9 +259,7 @@ def call(client: openai.OpenAI) -> None:
 
 
 @pytest.mark.parametrize("events", [True, False])
-def test_every_signal_names_the_state_of_the_conventions_it_follows(
-    provider: ScriptedProvider, client: openai.OpenAI, exported: Exported, events: bool
-) -> None:
+def test_schema_urls(provider: ScriptedProvider, client: openai.OpenAI, exported: Exported, events: bool) -> None:
     provider.reply(status=500)
     exported.start(log_events=events, attempt_spans=True)
     with callspan.session("s") as session, session.timestep() as step:
@@ -281,9 +277,7 @@ def test_every_signal_names_the_state_of_the_conventions_it_follows(
     assert scopes == {("callspan", RELEASED)}
 
 
-def test_the_event_has_the_content_structured_and_lies_in_the_span(
-    provider: ScriptedProvider, client: openai.OpenAI, exported: Exported
-) -> None:
+def test_event_content_is_structured(provider: ScriptedProvider, client: openai.OpenAI, exported: Exported) -> None:
     provider.reply(text="Hello.")
     exported.start(log_events=True)
     call(client)
@@ -295,9 +289,7 @@ def test_the_event_has_the_content_structured_and_lies_in_the_span(
     assert [message["role"] for message in event.attributes["gen_ai.input.messages"]] == ["system", "user"]
 
 
-def test_event_only_keeps_content_off_spans(
-    client: openai.OpenAI, exported: Exported, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_event_only_content(client: openai.OpenAI, exported: Exported, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT", "EVENT_ONLY")
     exported.start()
     call(client)
@@ -313,9 +305,7 @@ FAILURES: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("failure", FAILURES)
-def test_a_failed_call_has_the_event_of_its_exception(
-    failure: str, provider: ScriptedProvider, client: openai.OpenAI, exported: Exported
-) -> None:
+def test_failure_events(failure: str, provider: ScriptedProvider, client: openai.OpenAI, exported: Exported) -> None:
     """A warning in the call's span, with the class of the exception and its message."""
     provider.reply(**FAILURES[failure])
     exported.start(log_events=True)

@@ -380,9 +380,7 @@ def _seen(channels: dict[str, str]) -> dict[str, set[str]]:
     return seen
 
 
-def test_the_program_carries_canaries_everywhere(
-    tmp_path: Path, provider: ScriptedProvider, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_canaries_are_everywhere(tmp_path: Path, provider: ScriptedProvider, caplog: pytest.LogCaptureFixture) -> None:
     """With all content they arrive: what the settings below take away would be found."""
     program, channels = everything(tmp_path, provider, caplog)
     seen = _seen(channels)
@@ -395,9 +393,7 @@ def test_the_program_carries_canaries_everywhere(
 
 
 @pytest.mark.parametrize("name", SETTINGS)
-def test_no_canary_leaves_the_process(
-    name: str, tmp_path: Path, provider: ScriptedProvider, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_canaries_stay(name: str, tmp_path: Path, provider: ScriptedProvider, caplog: pytest.LogCaptureFixture) -> None:
     settings, kept = SETTINGS[name]
     program, channels = everything(tmp_path, provider, caplog, **settings)
     assert len(program.used) > 250

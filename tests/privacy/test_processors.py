@@ -85,7 +85,7 @@ def test_a_failing_processor_loses_the_content_and_is_counted(fields: dict[str, 
     assert {note.why for note in kept.redactions} == {"processor_failed"}
 
 
-def test_without_content_the_outline_stays_and_what_was_taken_out_is_listed() -> None:
+def test_without_content_the_outline_stays_and_removals_are_listed() -> None:
     for content in ("metadata", "off"):
         assert b"SESAME" not in encode(applied(CALL, content=content))
     outline, body = applied(CALL, content="metadata"), bytes(CALL.request.body)
@@ -180,9 +180,7 @@ MEDIA: list[tuple[str, str, dict[str, Any]]] = [
 
 @pytest.mark.parametrize("inline", [False, True])
 @pytest.mark.parametrize(("api", "mime", "part"), MEDIA)
-def test_media_are_references_on_spans_and_unless_set_in_records(
-    provider: ScriptedProvider, api: str, mime: str, part: Any, inline: bool
-) -> None:
+def test_media_become_references(provider: ScriptedProvider, api: str, mime: str, part: Any, inline: bool) -> None:
     question = {"type": "input_text" if api == "responses" else "text", "text": "What is this?"}
     sent: Any = [{"role": "user", "content": [question, part]}]
     with (

@@ -75,9 +75,7 @@ SETTINGS: list[tuple[dict[str, object], dict[str, object] | None]] = [
 
 
 @pytest.mark.parametrize(("settings", "masked"), SETTINGS)
-def test_settings_are_masked_by_name_and_url_and_others_are_the_same_object(
-    settings: dict[str, object], masked: dict[str, object] | None
-) -> None:
+def test_settings_are_masked_by_name_and_url(settings: dict[str, object], masked: dict[str, object] | None) -> None:
     before, found = repr(settings), mask_settings(settings)
     assert found == (masked or settings)
     assert (found is settings) == (masked is None)
@@ -153,7 +151,7 @@ LOGPROBS = {"token": "Hello", "logprob": -0.1, "top_logprobs": [{"token": "Hi", 
 
 
 @pytest.mark.parametrize(("sent", "sides"), [(None, ["response.body"]), (GUARDED, ["request.body", "response.body"])])
-def test_tools_that_an_answer_repeats_are_masked_and_its_pieces_of_text_stay(sent: Any, sides: list[str]) -> None:
+def test_repeated_tools_are_masked_and_text_pieces_stay(sent: Any, sides: list[str]) -> None:
     """Also where another request had them, as in the answer of a background response."""
     text = {"type": "output_text", "text": "Hello", "logprobs": [LOGPROBS]}
     answer = {"output": [{"type": "message", "content": [text]}], "choices": [{"logprobs": {"content": [LOGPROBS]}}]}

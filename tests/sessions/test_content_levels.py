@@ -97,9 +97,7 @@ ACTS: dict[str, Callable[[Any], object]] = {
         ({}, "full", {"redact": callspan.redact_texts(lambda _: "")}),
     ],
 )
-def test_whatever_a_session_is_given_later_has_its_level_and_that_of_settings_that_change(
-    at_its_start: Any, block: Any, later: Any, act: Callable[[Any], object]
-) -> None:
+def test_later_acts_keep_the_level(at_its_start: Any, block: Any, later: Any, act: Callable[[Any], object]) -> None:
     with capture(**at_its_start) as seen:
         with callspan.content(block):
             session = callspan.session("tenant", session_id="s").start(current=False)
@@ -167,7 +165,7 @@ def test_within_a_block_no_scope_shows_more(enter: Callable[[Any], Any], chat: C
     assert [record.text for record in seen.records] == [None, None, None, SECRET]
 
 
-def test_what_nobody_ends_is_not_kept() -> None:
+def test_dropped_scopes_are_not_kept() -> None:
     with capture():
         callspan.session("dropped").start(current=False).timestep().start(current=False)
         gc.collect()

@@ -100,7 +100,7 @@ def test_threads_see_a_session_through_copy_context() -> None:
     assert seen.sessions[-1].totals.calls == 20
 
 
-def test_a_decorated_generator_is_covered_by_its_iteration_and_leaves_the_consumer_alone(seen: Seen) -> None:
+def test_a_decorated_generator_leaves_its_consumers_context_alone(seen: Seen) -> None:
     @timestep("ask")
     def ask() -> Iterator[object]:
         with tool("inside") as inside:
@@ -129,7 +129,7 @@ def test_a_decorated_generator_is_covered_by_its_iteration_and_leaves_the_consum
 
 
 @pytest.mark.parametrize("decorator", [session, timestep])
-def test_a_session_inside_of_a_decorated_generator_leaves_the_consumer_alone(decorator: Any) -> None:
+def test_a_session_in_a_generator_leaves_the_consumer_alone(decorator: Any) -> None:
     @decorator
     def items() -> Iterator[object]:
         with session("inside"):
@@ -183,9 +183,7 @@ def test_a_decorated_generator_that_is_dropped_or_closed_ends(seen: Seen) -> Non
 
 
 @pytest.mark.parametrize("left", ["dropped", "in a cycle", "open"])
-def test_an_async_generator_that_is_left_is_closed_once_by_its_loop(
-    seen: Seen, monkeypatch: pytest.MonkeyPatch, left: str
-) -> None:
+def test_an_abandoned_async_generator_is_closed_once(seen: Seen, monkeypatch: pytest.MonkeyPatch, left: str) -> None:
     closed, unraisable, kept = [], [], []
     monkeypatch.setattr(sys, "unraisablehook", unraisable.append)
 
@@ -300,9 +298,7 @@ RETURNED = [
 
 @pytest.mark.parametrize("decorator", [session, timestep, tool])
 @pytest.mark.parametrize(("function", "kind"), RETURNED)
-def test_a_block_lasts_until_what_its_function_returned_ends(
-    decorator: Any, function: Any, kind: type, seen: Seen
-) -> None:
+def test_a_block_lasts_as_long_as_a_returned_iterator(decorator: Any, function: Any, kind: type, seen: Seen) -> None:
     decorated = decorator(function)
 
     async def use() -> list[object]:
@@ -354,9 +350,7 @@ def test_a_block_that_starts_slowly_does_not_end_before_the_blocks_inside(make: 
 @pytest.mark.filterwarnings("ignore:coroutine .* was never awaited")
 @pytest.mark.parametrize("decorator", [session, timestep, tool])
 @pytest.mark.parametrize("function", [function for function, _ in RETURNED if not isinstance(function, partial)])
-def test_what_a_function_returned_and_nobody_begins_ends_its_block_when_it_is_collected(
-    decorator: Any, function: Any, seen: Seen
-) -> None:
+def test_an_iterator_never_begun_ends_its_block_when_collected(decorator: Any, function: Any, seen: Seen) -> None:
     """A partial of a coroutine function is one itself: its block has not begun then."""
     with session("s", session_id="outer"):
         before = len(seen.spans)
@@ -368,9 +362,7 @@ def test_what_a_function_returned_and_nobody_begins_ends_its_block_when_it_is_co
 
 
 @pytest.mark.parametrize("decorator", [session, timestep, tool])
-def test_what_a_function_returned_and_nobody_reads_to_its_end_ends_its_block_after_its_own_end(
-    decorator: Any, seen: Seen
-) -> None:
+def test_an_iterator_not_read_to_its_end_ends_its_block_once_it_has_ended(decorator: Any, seen: Seen) -> None:
     def words() -> Iterator[str]:
         try:
             yield from ("one", "two")
@@ -387,7 +379,7 @@ def test_what_a_function_returned_and_nobody_reads_to_its_end_ends_its_block_aft
     assert block.end_time >= inside.end_time
 
 
-def test_a_generator_that_a_function_returns_again_and_again_goes_on_until_it_is_closed() -> None:
+def test_a_generator_returned_repeatedly_runs_until_it_is_closed() -> None:
     numbers = (number for number in range(9))
     following = tool(lambda: numbers)
     assert [next(following()) for _ in range(3)] == [0, 1, 2]
@@ -397,7 +389,7 @@ def test_a_generator_that_a_function_returns_again_and_again_goes_on_until_it_is
     assert list(numbers) == []
 
 
-def test_a_function_decorated_with_a_step_of_a_session_is_a_step_of_it_everywhere(seen: Seen) -> None:
+def test_a_function_decorated_with_a_sessions_step_belongs_to_it(seen: Seen) -> None:
     own = session("own").start(current=False)
     turn = own.timestep("turn", turn=4)(current_timestep)
     with session("other"):
@@ -438,7 +430,7 @@ with callspan.session("doomed", session_id="doomed", metadata={"seed": 7}) as ow
 """
 
 
-def test_a_killed_process_leaves_everything_so_far_and_the_session_interrupted(tmp_path: Path, store: str) -> None:
+def test_a_killed_process_leaves_an_interrupted_session(tmp_path: Path, store: str) -> None:
     ran("-c", VICTIM, store, cwd=tmp_path, code=-signal.SIGKILL)
     with closing(callspan.open_store(store, deliver=True)) as reader:
         summary = reader.session("doomed")
@@ -468,9 +460,7 @@ handle.uninstrument()
 """
 
 
-def test_two_processes_add_steps_to_one_session_at_once(
-    tmp_path: Path, store: str, instrumented: Callable[..., Handle]
-) -> None:
+def test_two_processes_add_steps(tmp_path: Path, store: str, instrumented: Callable[..., Handle]) -> None:
     handle = instrumented(stores=store)
     with session("shared", metadata={"seed": 7}) as own, ThreadPoolExecutor(2) as pool:
         with own.timestep():

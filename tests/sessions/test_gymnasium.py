@@ -55,7 +55,7 @@ def lake() -> Iterator[Any]:
     env.close()
 
 
-def test_an_episode_of_a_real_environment_is_a_session_with_a_step_for_each_turn(seen: Seen, lake: Any) -> None:
+def test_an_episode_is_a_session_with_a_step_for_each_turn(seen: Seen, lake: Any) -> None:
     lake.reset(seed=7)
     for action in WAY:
         lake.step(action)
@@ -78,7 +78,7 @@ def test_an_episode_of_a_real_environment_is_a_session_with_a_step_for_each_turn
     assert worlds[0].data["info"] == {"prob": 1.0}
 
 
-def test_what_identifies_the_sessions_may_be_of_any_type(seen: Seen) -> None:
+def test_identifying_fields_may_be_of_any_type(seen: Seen) -> None:
     given: dict[str, Any] = dict.fromkeys(("name", "user_id", "group_id", "task_id", "experiment"), 7)
     env = traced(Corridor(), **given, metadata=["a"])
     env.reset()
@@ -103,7 +103,7 @@ def test_an_episode_reset_or_closed_before_its_end_is_abandoned(seen: Seen) -> N
     assert [step.outcome for step in seen.ended(TimestepRecord)] == ["success", "abandoned"] * 2
 
 
-def test_an_environment_that_raises_leaves_the_turn_open_and_the_error_on_record(seen: Seen) -> None:
+def test_an_environment_that_raises_leaves_its_turn_open(seen: Seen) -> None:
     env = traced(Corridor())
     env.reset()
     with pytest.raises(ValueError, match="no way"):
@@ -141,9 +141,7 @@ def test_episodes_of_several_environments_are_beside_each_other(seen: Seen) -> N
 
 
 @pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy, lambda env: pickle.loads(pickle.dumps(env))])
-def test_a_copy_of_an_environment_plays_on_and_records_from_its_next_reset(
-    seen: Seen, lake: Any, copied: Callable[[Any], Any]
-) -> None:
+def test_a_copied_environment_records_from_its_next_reset(seen: Seen, lake: Any, copied: Callable[[Any], Any]) -> None:
     """As a tree search copies it, or a worker gets it."""
     lake.reset(seed=7)
     lake.step(1)

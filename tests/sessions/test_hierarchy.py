@@ -125,7 +125,7 @@ def test_a_nested_session_knows_its_parent_and_restores_it(seen: Seen) -> None:
     assert parent_of(seen.the("invoke_workflow by object")) == seen.the("invoke_workflow apart").context.span_id
 
 
-def test_a_session_that_goes_on_after_its_end_has_a_start_for_a_store_that_lost_the_first(seen: Seen) -> None:
+def test_a_continued_session_repeats_its_start_for_stores_that_lost_it(seen: Seen) -> None:
     for _ in range(2):
         with session("chat", session_id="c"):
             pass
@@ -237,7 +237,7 @@ def test_metadata_around_is_on_every_row_and_the_innermost_wins(seen: Seen) -> N
     assert [one.metadata for one in seen.of(RewardRecord)] == [inner, inner]
 
 
-def test_what_a_callback_returns_is_processed_too(seen: Seen) -> None:
+def test_results_of_callbacks_are_processed(seen: Seen) -> None:
     def enrich(record: Record) -> Record:
         return msgspec.structs.replace(record, metadata={"password": "hunter2"})
 

@@ -175,9 +175,7 @@ USES: list[Callable[[], object]] = [
 
 @pytest.mark.usefixtures("new_process")
 @pytest.mark.parametrize("first", USES)
-def test_one_warning_for_all_uses_says_that_nothing_is_recorded(
-    first: Callable[[], object], caplog: pytest.LogCaptureFixture
-) -> None:
+def test_one_warning_for_all_uses(first: Callable[[], object], caplog: pytest.LogCaptureFixture) -> None:
     for use in (first, *USES):
         use()
     (message,) = lines(caplog)

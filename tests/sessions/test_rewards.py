@@ -41,9 +41,7 @@ STYLE: dict[str, Any] = {"objective": "style", "source": "judge", "annotation": 
         ({"event_id": "e9"}, (None, None, None), "event"),
     ],
 )
-def test_a_reward_has_the_ids_that_are_given_else_the_current_place(
-    seen: Seen, given: dict[str, str], place: tuple[object, ...], scope: str
-) -> None:
+def test_a_rewards_ids_or_place(seen: Seen, given: dict[str, str], place: tuple[object, ...], scope: str) -> None:
     """An unknown call may be of another session; stores join the two."""
     with session("s") as own, own.timestep() as step, step.tool("t"):
         reward(0.5, **given, **STYLE)
@@ -178,9 +176,7 @@ CALLS: list[tuple[list[dict[str, int] | None], tuple[int | None, int | None]]] =
 
 
 @pytest.mark.parametrize(("usages", "tokens"), CALLS)
-def test_tokens_of_calls_add_up_and_unreported_ones_are_unknown(
-    usages: list[dict[str, int] | None], tokens: tuple[int | None, int | None]
-) -> None:
+def test_tokens_without_usage(usages: list[dict[str, int] | None], tokens: tuple[int | None, int | None]) -> None:
     """In the step and in the session; a call that failed counts as one without usage."""
     with capture() as seen, callspan.session("game") as own:
         with own.timestep():
@@ -292,7 +288,7 @@ WAYS: dict[str, Callable[[openai.OpenAI, anthropic.Anthropic], Any]] = {
 }
 
 
-def test_what_a_call_returned_tells_its_id_on_every_way(client: openai.OpenAI, claude: anthropic.Anthropic) -> None:
+def test_every_kind_of_result_tells_its_call_id(client: openai.OpenAI, claude: anthropic.Anthropic) -> None:
     """Exactly, also beside calls of the same kind, in another thread, and after its end."""
     with capture() as seen:
         for name, way in WAYS.items():

@@ -121,7 +121,7 @@ def history(turns: int, size: int) -> CallRecord:
     return msgspec.structs.replace(BARE, request=request)
 
 
-def test_a_long_history_keeps_the_instructions_and_the_newest_and_says_what_is_gone() -> None:
+def test_a_long_history_keeps_its_instructions_and_newest_messages() -> None:
     record = history(100, 2000)
     attributes = projected(record, conversation_of(record), vocabularies=("llm",))
     messages = json.loads(attributes["llm.prompts.raw"])

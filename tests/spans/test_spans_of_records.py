@@ -134,7 +134,7 @@ def link_to(span: ReadableSpan) -> SpanLink:
     return SpanLink(trace_id=f"{span.context.trace_id:032x}", span_id=f"{span.context.span_id:016x}")
 
 
-def test_what_a_span_is_linked_to_is_kept() -> None:
+def test_links_of_spans_are_kept() -> None:
     """A timestep in a trace of its own is linked to the one before; a reward to the code that gives it."""
     with capture(trace_per="timestep") as captured, callspan.session("s") as session:
         with session.timestep("first"):
@@ -192,7 +192,7 @@ def kind(value: object) -> str:
     return {str: "string", bool: "boolean", int: "int", float: "double"}[type(value)]
 
 
-def test_every_attribute_of_an_agents_spans_and_events_has_a_row_with_its_type(provider: ScriptedProvider) -> None:
+def test_every_attribute_of_agents_has_a_row_with_its_type(provider: ScriptedProvider) -> None:
     types: dict[str, set[str]] = {}
     for row in rows(call, events, session, *VOCABULARIES):
         types.setdefault(row.name, set()).add(row.type.partition(" ")[0])

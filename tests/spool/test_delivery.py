@@ -50,7 +50,7 @@ def test_a_flush_beside_a_hanging_store_returns_in_time(provider: ScriptedProvid
 
 
 @pytest.mark.parametrize("content", ["full", "off"])
-def test_the_console_gets_one_line_per_call_and_no_content_that_is_off(
+def test_the_console_gets_a_line_per_call(
     content: str, provider: ScriptedProvider, instrumented: Instrument, tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
@@ -87,7 +87,7 @@ ODD = (b'{"kind":"call"}', b"no JSON", b"[]", b"null", b'{"kind":"call","schema_
 LATER = '{"kind": "call", "schema_version": 99}'
 
 
-def test_several_stores_get_the_same_records_and_what_is_none_is_kept_with_the_reason(tmp_path: Path) -> None:
+def test_stores_get_the_same_records_and_rejected_ones_have_a_reason(tmp_path: Path) -> None:
     first, second = f"sqlite:///{tmp_path}/a.db", f"jsonl:///{tmp_path}/b.jsonl"
     records, both = Records(), f"{first},{second}"
     made, last = records.every_kind(), records.call()
@@ -113,7 +113,7 @@ def test_several_stores_get_the_same_records_and_what_is_none_is_kept_with_the_r
 
 
 @pytest.mark.parametrize(("scheme", "driver"), [("postgresql", "psycopg"), ("clickhouse", "clickhouse_connect")])
-def test_only_callspan_logs_an_outage_and_a_password_is_shown_nowhere(
+def test_only_callspan_logs_an_outage_without_passwords(
     scheme: str, driver: str, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip(driver)
@@ -136,7 +136,7 @@ def segments(place: Path) -> list[Path]:
     return list((place / "calls.db.spool").rglob("*.segment"))
 
 
-def test_segments_of_another_version_are_said_and_left_and_hide_nothing_else(store: str, theirs: Path) -> None:
+def test_segments_of_another_version_are_named_and_left(store: str, theirs: Path) -> None:
     count_loss(store, "dropped", "cap")
     count_loss(store, "unrecorded", "POST /v1/unknown")
     before = [(path, path.read_bytes()) for path in sorted(theirs.parent.iterdir())]
@@ -152,7 +152,7 @@ def test_segments_of_another_version_are_said_and_left_and_hide_nothing_else(sto
 
 
 @pytest.mark.parametrize("by", ["ship", "calls", "process"])
-def test_what_a_process_of_today_leaves_beside_them_is_delivered(store: str, theirs: Path, by: str) -> None:
+def test_leftovers_of_a_current_process_are_delivered(store: str, theirs: Path, by: str) -> None:
     before = theirs.read_bytes()
     killed(store)
     if by == "process":
@@ -165,9 +165,7 @@ def test_what_a_process_of_today_leaves_beside_them_is_delivered(store: str, the
     assert theirs.read_bytes() == before
 
 
-def test_a_store_of_another_format_harms_no_other_and_gets_its_records_once_it_was_moved_away(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_store_of_another_format_delays_its_records(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     path, healthy = tmp_path / "a.db", f"sqlite:///{tmp_path}/b.db"
     refused = f"sqlite:///{path}"
     Delivery(refused).close()
@@ -217,9 +215,7 @@ def test_every_command_that_reads_delivers_first(tmp_path: Path, beside: str) ->
 
 
 @pytest.mark.parametrize("read_as", ["with the other", "alone", "in Python"])
-def test_what_waits_beside_another_store_is_delivered(
-    read_as: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_backlogs_beside_other_stores_are_read(read_as: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Records for a server wait beside the file that is named with it. The environment may name both."""
     store = f"sqlite:///{tmp_path}/elsewhere/calls.db"
     both = f"jsonl:///{tmp_path}/calls.jsonl,{store}"
@@ -236,7 +232,7 @@ def test_what_waits_beside_another_store_is_delivered(
     assert [one["delivered"] for one in shipped.values()] == [1, 0]
 
 
-def test_what_a_running_process_cannot_deliver_is_reported(store: str) -> None:
+def test_backlogs_of_a_running_process_are_reported(store: str) -> None:
     segment = leave_behind(store, *(Records().call(call_id=ident) for ident in "abc"))
     with segment.open("rb") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
@@ -277,7 +273,7 @@ def test_a_command_deletes_what_a_killed_process_had_delivered(store: str, tmp_p
 
 
 @pytest.mark.parametrize("chosen", ["one", "--older-than 2100-01-01"])
-def test_what_waits_is_deleted_from_every_store_and_does_not_come_back(chosen: str, tmp_path: Path) -> None:
+def test_waiting_records_are_deleted_from_every_store(chosen: str, tmp_path: Path) -> None:
     stores = f"sqlite:///{tmp_path}/calls.db,sqlite:///{tmp_path}/other.db"
     leave_behind(stores, Records().session("one", start_ns=START_NS), Records().call(session_id="one"))
     answer = in_process("--store", stores, "delete", *chosen.split(), "--yes", "--json")

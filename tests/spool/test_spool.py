@@ -64,7 +64,7 @@ def test_a_dead_store_costs_a_healthy_one_nothing(tmp_path: Path, monkeypatch: p
     assert not read_losses(spool.directory).dropped
 
 
-def test_what_is_delivered_does_not_stay_in_an_old_segment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_delivered_records_do_not_stay_in_an_old_segment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("_TIDY_S", "_MAX_AGE_S"):
         monkeypatch.setattr(f"callspan.spool.spool.{name}", 0.0)
     sink = FileSink(tmp_path / "out")
@@ -76,7 +76,7 @@ def test_what_is_delivered_does_not_stay_in_an_old_segment(tmp_path: Path, monke
     assert spool.close(20)
 
 
-def test_what_no_store_has_taken_stays_and_the_new_record_is_dropped_and_counted(tmp_path: Path) -> None:
+def test_undelivered_records_stay_and_new_ones_are_dropped_and_counted(tmp_path: Path) -> None:
     dead = DownSink(tmp_path / "dead")
     spool = spool_of(tmp_path / "spool", max_bytes=100_000, dead=dead)
     kept = [spool.append(record(f"k{number}", 1000)) for number in range(300)]
@@ -92,9 +92,7 @@ def test_what_no_store_has_taken_stays_and_the_new_record_is_dropped_and_counted
     assert read_losses(spool.directory).dropped["cap"].count == kept.count(False)
 
 
-def test_a_store_that_refuses_what_a_closed_spool_left_is_not_said_to_accept_records(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_store_that_still_refuses_is_not_called_healthy(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """It is tried again without delay, as for a record of the running spool."""
     dead = DownSink(tmp_path / "out")
     closed, spool = (spool_of(tmp_path / "spool", one=dead) for _ in range(2))
@@ -216,9 +214,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", "-l", place], check=True)
 
 
-def test_what_is_lost_and_cannot_be_counted_in_a_file_is_said_at_the_end(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_losses_that_no_file_can_count_are_printed_at_exit(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "file").touch()
     spool = spool_of(tmp_path / "file" / "spool", one=FileSink(tmp_path / "out"))
     assert not spool.append(record("k"))
@@ -300,7 +296,7 @@ def test_a_process_with_more_stores_adopts_and_one_with_fewer_does_not(tmp_path:
     assert not places.segments_in(few.directory)
 
 
-def test_a_flush_delivers_what_a_closed_spool_left_but_waits_for_no_other_process(tmp_path: Path) -> None:
+def test_a_flush_delivers_leftovers_but_waits_for_no_other_process(tmp_path: Path) -> None:
     reader, writer = os.pipe()
     other = os.fork()
     if not other:
@@ -371,9 +367,7 @@ def refuse(*_: object, **__: object) -> None:
     raise RuntimeError("can't start new thread")
 
 
-def test_records_are_delivered_although_no_thread_could_be_started_for_the_first(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_records_are_delivered_after_a_failed_thread_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A flush does not wait for a thread that is not there."""
     one, other = FileSink(tmp_path / "one"), FileSink(tmp_path / "other")
     spool = spool_of(tmp_path / "spool", one=one, other=other)
@@ -388,9 +382,7 @@ def test_records_are_delivered_although_no_thread_could_be_started_for_the_first
     assert one.keys() == other.keys() == ["first", "second"]
 
 
-def test_losses_are_written_although_no_thread_could_be_started_for_the_first(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_losses_are_written_after_a_failed_thread_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     until(lambda: "callspan-losses" not in {thread.name for thread in threading.enumerate()})
     counter = LossCounter(tmp_path)
     with monkeypatch.context() as patch:
@@ -417,9 +409,7 @@ def test_with_sync_a_new_segment_has_its_directories_synced(tmp_path: Path, monk
     assert spool.close(20)
 
 
-def test_two_processes_with_the_same_id_may_create_the_directory_at_once(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_two_processes_with_one_id_may_create_the_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Containers number their processes alike."""
 
     def replaced(fresh: Path, name: Path) -> Path:
@@ -435,9 +425,7 @@ def test_two_processes_with_the_same_id_may_create_the_directory_at_once(
     assert spool.close(20)
 
 
-def test_a_segment_is_created_although_another_process_is_stopped_as_it_tests_its_lock(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_segment_that_another_process_locks_is_created(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with ExitStack() as stack:
 
         def tested(path: Path, flags: int) -> int:
@@ -493,7 +481,7 @@ def test_a_directory_that_was_opened_to_a_group_is_closed_to_it_and_used(tmp_pat
         spool.directory.chmod(0o2770)
 
 
-def test_what_is_given_up_beside_a_store_that_hangs_leaves_no_file(tmp_path: Path) -> None:
+def test_records_given_up_for_a_hanging_store_leave_no_file(tmp_path: Path) -> None:
     hanging, good = HangingSink(tmp_path / "hanging"), FileSink(tmp_path / "good")
     spool = spool_of(tmp_path / "spool", max_bytes=2000, hanging=hanging, good=good)
     assert spool.append(record("first"))
@@ -507,9 +495,7 @@ def test_what_is_given_up_beside_a_store_that_hangs_leaves_no_file(tmp_path: Pat
     assert {path.name for path in spool.directory.iterdir()} == {"stores", "losses"}
 
 
-def test_what_waits_is_as_old_as_its_oldest_record_not_as_its_segment(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_age_of_a_backlog_is_that_of_its_oldest_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A process with few calls appends to one segment for weeks, and its retention and its alerts would be wrong."""
     store, now_ns = target("one"), time.time_ns()
     directory, key = places.directory_of(tmp_path, [store]), store.key(tmp_path)
@@ -563,7 +549,7 @@ def test_beside_what_another_user_has_ones_own_is_found(tmp_path: Path) -> None:
     as_another_user(root, finds_mine)
 
 
-def test_what_waits_on_a_read_only_file_system_stays_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_records_on_a_read_only_file_system_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The store beside it is still read."""
     spool = spool_of(tmp_path / "spool", one=DownSink(tmp_path / "down"))
     assert spool.append(record("a"))
@@ -581,7 +567,7 @@ def test_what_waits_on_a_read_only_file_system_stays_there(tmp_path: Path, monke
     assert deliver_left(tmp_path / "spool", "one", sink).delivered == 1
 
 
-def test_a_child_leaves_a_store_alone_to_which_a_closed_spool_still_delivers(tmp_path: Path) -> None:
+def test_a_child_leaves_a_store_to_the_closed_spool_of_its_parent(tmp_path: Path) -> None:
     sink = HangingSink(tmp_path / "out")
     spool = spool_of(tmp_path / "spool", one=sink)
     assert spool.append(record("parent"))
@@ -692,7 +678,7 @@ def test_many_leftover_segments_take_few_descriptors(tmp_path: Path) -> None:
 
 
 @pytest.mark.timeout(20)
-def test_a_signal_handler_that_interrupts_the_writing_of_losses_neither_waits_nor_loses_any(tmp_path: Path) -> None:
+def test_a_signal_handler_during_the_writing_of_losses_loses_none(tmp_path: Path) -> None:
     counter, said = LossCounter(tmp_path), []
 
     def handler(*_: object) -> None:

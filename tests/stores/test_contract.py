@@ -89,7 +89,7 @@ def test_calls_are_read_without_the_bodies_that_are_not_wanted(store: Delivery, 
             assert one.conversation == shown
 
 
-def test_a_call_whose_contents_were_deleted_meanwhile_is_read_without_bodies(store: Delivery, records: Records) -> None:
+def test_a_call_whose_contents_were_deleted_has_no_bodies(store: Delivery, records: Records) -> None:
     """A reader has found the row already."""
     store.write(records.call(call_id="c"))
     store.sink._database.run("DELETE FROM contents")  # type: ignore[attr-defined]

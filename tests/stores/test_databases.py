@@ -77,9 +77,7 @@ def test_equal_content_is_stored_once(path: Path, deliver: Deliver, records: Rec
 
 
 @pytest.mark.parametrize(("question", "names"), [("go on", ("one", "other")), ("go on, " * 50, ("other",))])
-def test_a_growing_history_is_a_few_ranges(
-    file: Delivery, path: Path, records: Records, question: str, names: Sequence[str]
-) -> None:
+def test_histories_as_ranges(file: Delivery, path: Path, records: Records, question: str, names: Sequence[str]) -> None:
     """For two alternating conversations with a repeated message, and for one if it is long."""
     sent: dict[str, list[dict[str, str]]] = {name: [] for name in names}
     for turn in range(40):
@@ -92,7 +90,7 @@ def test_a_growing_history_is_a_few_ranges(
 
 
 @pytest.mark.parametrize(("fsync", "level"), [("none", 1), ("always", 2)])
-def test_what_is_to_survive_a_power_failure_is_synced_with_each_batch(tmp_path: Path, fsync: Any, level: int) -> None:
+def test_with_fsync_each_batch_is_synced(tmp_path: Path, fsync: Any, level: int) -> None:
     sink = store_of(f"sqlite:///{tmp_path}/calls.db", Settings(fsync=fsync)).sink()
     sink.open()
     assert sink._database.connection.execute("PRAGMA synchronous").fetchone() == (level,)  # type: ignore[attr-defined]
@@ -180,9 +178,7 @@ def test_the_view_has_the_sums_by_session_hour_model_and_provider(file: Delivery
     ]
 
 
-def test_what_a_tool_returned_and_what_the_application_asked_is_not_the_assistants(
-    file: Delivery, path: Path, records: Records
-) -> None:
+def test_tool_results_and_questions_are_not_the_assistants(file: Delivery, path: Path, records: Records) -> None:
     kinds = ["shell_call", "shell_call_output", "apply_patch_call_output", "compaction_trigger"]
     request = Request(body=raw({"input": [{"type": kind} for kind in kinds]}))
     file.write(records.call(api="responses", request=request))
@@ -250,9 +246,7 @@ def test_a_url_may_name_several_hosts(postgres_url: str, deliver: Deliver, recor
 
 
 @pytest.mark.postgres
-def test_texts_are_utf8_whatever_the_server_or_the_environment_prefers(
-    postgres_url: str, deliver: Deliver, records: Records, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_texts_are_utf8(postgres_url: str, deliver: Deliver, records: Records, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PGCLIENTENCODING", "LATIN1")
     store = deliver(postgres_url)
     store.write(records.call(call_id="c", answer="100 \N{EURO SIGN}"))
@@ -261,9 +255,7 @@ def test_texts_are_utf8_whatever_the_server_or_the_environment_prefers(
 
 @pytest.mark.postgres
 @pytest.mark.parametrize("encoding", ["LATIN1", "SQL_ASCII"])
-def test_a_database_of_another_encoding_is_refused_before_its_first_record(
-    postgres_server: PostgresServer, encoding: str
-) -> None:
+def test_a_database_of_another_encoding_is_refused_at_once(postgres_server: PostgresServer, encoding: str) -> None:
     name = f"of_{encoding.lower()}"
     with connect(postgres_server.url, autocommit=True) as admin:
         admin.execute(f"CREATE DATABASE {name} ENCODING '{encoding}' LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0")

@@ -209,7 +209,7 @@ def test_readers_look_up_by_an_index(found: str, tmp_path: Path, deliver: Delive
         assert not any(step.startswith("SCAN c") for step in plan), plan
 
 
-def test_what_has_no_end_is_interrupted_once_its_process_is_gone(store: Delivery, records: Records) -> None:
+def test_unended_calls_are_interrupted_once_their_process_is_gone(store: Delivery, records: Records) -> None:
     begun: dict[str, object] = {"part": "started", "outcome": "in_progress", "response": None, "usage": None}
     host, gone = socket.gethostname(), 2**22 + 1
     over: dict[str, object] = {"end_ns": START_NS + 1, "host": host, "pid": gone, "outcome": "success"}

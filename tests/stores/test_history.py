@@ -169,7 +169,7 @@ def test_arguments_without_an_end_are_compared_as_text() -> None:
         assert reader.add(call).sent_before == repeated
 
 
-def test_what_is_said_twice_in_a_continued_conversation_is_new_twice(chain: Chain) -> None:
+def test_a_message_repeated_in_a_chain_is_new_twice(chain: Chain) -> None:
     reader, links = ConversationReader(), ({}, {"previous_response_id": "resp_0"}, {"previous_response_id": "resp_1"})
     calls = [chain.responses(number, link | {"input": "yes"}) for number, link in enumerate(links)]
     assert [[message.text for message in reader.add(call).messages] for call in calls] == [["yes"]] * 3

@@ -154,7 +154,7 @@ def wanted(tmp_path: Path, records: Records, deliver: Deliver) -> list[object]:
 @pytest.mark.parametrize(
     "source", ["jsonl:///{}/a.jsonl?max_bytes=50000", pytest.param("chdb", marks=pytest.mark.clickhouse), "{}/old.db"]
 )
-def test_it_becomes_what_a_store_of_its_own_would_show_and_again_changes_nothing(
+def test_importing_equals_recording_and_is_idempotent(
     source: str, request: pytest.FixtureRequest, tmp_path: Path, deliver: Deliver, wanted: list[object]
 ) -> None:
     url = request.getfixturevalue("clickhouse_url") if source == "chdb" else source.format(tmp_path)
@@ -256,9 +256,7 @@ def test_of_a_damaged_file_comes_what_can_be_read(tmp_path: Path, deliver: Deliv
 
 
 @pytest.mark.parametrize("options", ["notes.db", "--damaged notes.db", "missing.jsonl", "missing.db", "broken.db"])
-def test_a_source_that_cannot_be_read_is_named_and_no_store_is_made(
-    options: str, tmp_path: Path, deliver: Deliver, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_unreadable_sources(options: str, tmp_path: Path, deliver: Deliver, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     Path("notes.db").write_text("These are notes. " * 200)
     store = deliver("sqlite:///broken.db")
@@ -280,7 +278,9 @@ def test_a_source_that_cannot_be_read_is_named_and_no_store_is_made(
         ("unix:///a.sock", "{}/a.db", False, "name JSON Lines, ClickHouse or a SQLite file"),
     ],
 )
-def test_what_cannot_be_loaded_is_said(source: str, into: str, damaged: bool, why: str, tmp_path: Path) -> None:
+def test_invalid_sources_and_targets_are_refused(
+    source: str, into: str, damaged: bool, why: str, tmp_path: Path
+) -> None:
     with pytest.raises(SettingError, match=why):
         import_records(source.format(tmp_path), into.format(tmp_path), damaged=damaged)
 

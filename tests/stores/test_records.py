@@ -42,7 +42,7 @@ class WithDump:
         (Decimal("0.10"), "0.10"),
     ],
 )
-def test_what_json_cannot_hold_is_replaced(value: object, expected: object) -> None:
+def test_values_outside_json_are_replaced(value: object, expected: object) -> None:
     line = encode(EventRecord(event_id="e", event_type="x", time_ns=1, data={"v": value, "bad": "\ud800"}))
     data = json.loads(line)["data"]
     assert data["bad"] == "�"
@@ -88,7 +88,7 @@ def test_any_bytes_are_read_without_an_error(magic: bytes, rest: bytes, size: in
         ("x" * 50, 20, '"…[cut: 50 bytes]"'),
     ],
 )
-def test_what_cannot_be_shortened_is_replaced_by_its_size(value: object, limit: int, kept: str) -> None:
+def test_values_too_long_to_shorten_become_their_size(value: object, limit: int, kept: str) -> None:
     assert fit_json(value, limit)[0].decode() == kept
 
 

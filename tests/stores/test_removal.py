@@ -100,7 +100,7 @@ def rows_with(url: str, place: Path, what: str = CANARY) -> bool:
     return what in texts or what.encode().hex() in texts
 
 
-def test_what_arrives_late_of_it_is_not_stored_and_what_happens_later_is(store: Delivery, records: Records) -> None:
+def test_late_records_are_refused_and_later_ones_stored(store: Delivery, records: Records) -> None:
     store.write(*of_user(records))
     erase(store.url, CallFilter(user="u1"))
     unseen = records.call(said(CANARY), call_id="late", session_id="hers", at_s=5)
@@ -198,7 +198,9 @@ def alone(user: str) -> list[Record]:
 
 
 @pytest.mark.parametrize("user", ["u1", 'a "quoted" o\'clock\\'])
-def test_what_only_carries_the_user_goes_too(store: Delivery, records: Records, tmp_path: Path, user: str) -> None:
+def test_records_that_only_carry_the_user_are_erased(
+    store: Delivery, records: Records, tmp_path: Path, user: str
+) -> None:
     other = {"user_id": "another"}
     store.write(
         records.session("s", start_ns=START_NS),
@@ -281,9 +283,7 @@ def test_a_store_without_erasing_is_named(tmp_path: Path, deliver: Deliver, reco
     assert left(url) == ({"by-metadata", "mixed"}, {"d", "f"})
 
 
-def test_a_reader_that_holds_the_log_is_said(
-    tmp_path: Path, deliver: Deliver, records: Records, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_open_reader(tmp_path: Path, deliver: Deliver, records: Records, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("callspan.stores.sqlite.database._READERS_S", 0.1)
     path = tmp_path / "calls.db"
     deliver(f"sqlite:///{path}").write(*of_user(records))
@@ -297,7 +297,7 @@ def test_a_reader_that_holds_the_log_is_said(
     assert bytes_of(tmp_path) == 0
 
 
-def test_what_cannot_be_overwritten_is_said_in_the_receipt(tmp_path: Path, records: Records) -> None:
+def test_the_receipt_names_files_that_could_not_be_overwritten(tmp_path: Path, records: Records) -> None:
     url = f"sqlite:///{tmp_path}/calls.db"
     leave_behind(url, records.call(session_id="hers")).with_name("rejected.jsonl").mkdir()
     receipt = erase(url, sessions="hers")
@@ -307,7 +307,7 @@ def test_what_cannot_be_overwritten_is_said_in_the_receipt(tmp_path: Path, recor
 
 @pytest.mark.parametrize("state", ["whole", "damaged", "of another format"])
 @pytest.mark.parametrize("held", [False, True])
-def test_what_waits_goes_too(state: str, held: bool, tmp_path: Path, deliver: Deliver, records: Records) -> None:
+def test_waiting_records_are_erased(state: str, held: bool, tmp_path: Path, deliver: Deliver, records: Records) -> None:
     """Records of ended processes are delivered first; those held by a running one are overwritten."""
     url, hers = f"sqlite:///{tmp_path}/calls.db", records.call(call_id="c", session_id="hers", answer=CANARY)
     deliver(url).write(hers)
@@ -458,7 +458,9 @@ def session(records: Records, session_id: str, begun: float, ended: float | None
     return records.session(session_id, version=seen, start_ns=at(begun), **end, **fields)
 
 
-def test_what_is_over_goes_and_what_goes_on_stays(url: str, deliver: Deliver, records: Records, tmp_path: Path) -> None:
+def test_old_sessions_are_deleted_and_running_ones_stay(
+    url: str, deliver: Deliver, records: Records, tmp_path: Path
+) -> None:
     """Also from the bytes of a file."""
     here = {"host": socket.gethostname(), "pid": os.getpid()}
     gone = {"host": socket.gethostname(), "pid": 2**22 - 1}
@@ -555,9 +557,7 @@ def test_only_content_goes_of_what_is_younger(url: str, deliver: Deliver, record
     assert reader.session("old").session.metadata == {"seed": 7}
 
 
-def test_the_thread_that_delivers_does_it(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_retention_runs(tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also in a process that has run for longer than records are kept."""
     monkeypatch.setattr("callspan.delivery.store_sink._MAX_PAUSE_S", 0.05)
     url, began = f"sqlite:///{tmp_path}/calls.db", time.time_ns() - 40 * DAY

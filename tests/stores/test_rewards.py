@@ -146,7 +146,7 @@ def test_lists_are_filtered_and_sorted_by_scores_and_show_them(judged: str) -> N
     assert re.search(r"feedback\n.*\+0\n", run(judged, "calls", "--objective", "feedback"))
 
 
-def test_what_users_liked_is_exported_and_pairs_are_ranked_by_an_objective(judged: str, tmp_path: Path) -> None:
+def test_liked_answers_are_exported_and_pairs_ranked(judged: str, tmp_path: Path) -> None:
     def exported(format_: str, *options: str) -> list[Any]:
         run(judged, "export", format_, "-o", str(tmp_path / "rows.jsonl"), *options)
         return [json.loads(line) for line in (tmp_path / "rows.jsonl").read_text().splitlines()]

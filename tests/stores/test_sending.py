@@ -163,9 +163,7 @@ def test_unsampled_and_open_are_counted(url: str, deliver: Deliver, records: Rec
     assert "--again sends what was sent before. 1 not sampled. 2 not ended." in said(send(url, receiver))
 
 
-def test_a_receiver_that_is_down_is_named(
-    url: str, record: Play, receiver: OtlpReceiver, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_receiver_that_is_down(url: str, record: Play, receiver: OtlpReceiver, monkeypatch: pytest.MonkeyPatch) -> None:
     seen = record(loose)
     with socket.socket() as closed, monkeypatch.context() as patch:
         closed.bind(("127.0.0.1", 0))
@@ -178,7 +176,7 @@ def test_a_receiver_that_is_down_is_named(
     assert len(receiver.spans) == len(seen.spans)
 
 
-def test_what_is_refused_is_found(url: str, record: Play, receiver: OtlpReceiver) -> None:
+def test_spans_too_large_for_a_receiver_are_found(url: str, record: Play, receiver: OtlpReceiver) -> None:
     seen = record(support_desk, loose)
     receiver.max_bytes = max(sent(span).ByteSize() for span in seen.spans)
     done = send(url, receiver)
@@ -190,9 +188,7 @@ def test_what_is_refused_is_found(url: str, record: Play, receiver: OtlpReceiver
     assert len(receiver.spans) == len(seen.spans)
 
 
-def test_the_receivers_words_are_safe(
-    url: str, record: Play, receiver: OtlpReceiver, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_safe_receiver_errors(url: str, record: Play, receiver: OtlpReceiver, monkeypatch: pytest.MonkeyPatch) -> None:
     """One line without control characters, without our headers."""
     record(loose)
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", f"http://{receiver.serve_grpc()}")
@@ -278,7 +274,9 @@ with callspan.session("s", session_id="own") as session, session.timestep(), cal
 """
 
 
-def test_what_had_no_end_is_sent(url: str, provider: ScriptedProvider, receiver: OtlpReceiver, tmp_path: Path) -> None:
+def test_records_without_an_end_are_sent(
+    url: str, provider: ScriptedProvider, receiver: OtlpReceiver, tmp_path: Path
+) -> None:
     """Its end writes nothing to the store. Without a tracer provider its spans are nested by derived ids."""
     command = [sys.executable, "-c", LEFT, provider.openai_url, url, str(tmp_path / "spool")]
     pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}

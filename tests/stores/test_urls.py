@@ -42,7 +42,7 @@ def test_a_file_url_names_its_kind_and_path(url: str, kind: str, path: str) -> N
 
 
 @pytest.mark.parametrize(("why", "url"), [(why, url) for why, urls in URLS["refused"].items() for url in urls])
-def test_a_url_that_cannot_be_used_is_an_error_that_says_why_and_shows_no_secret(url: str, why: str) -> None:
+def test_an_unusable_url_is_an_error_without_secrets(url: str, why: str) -> None:
     """ClickHouse's driver raises TypeError, with nothing of ours around it, where it is given a part twice."""
     with pytest.raises(SettingError, match=why) as refused:
         open_store(url)
@@ -183,7 +183,7 @@ def test_a_vague_rejection_costs_one_record(install: Install, tmp_path: Path, re
         ("Lines = dict", "is no callspan.stores.Store"),
     ],
 )
-def test_one_that_fails_to_load_is_an_error_of_an_argument_and_a_warning_of_the_environment(
+def test_a_store_that_fails_to_load(
     code: str, why: str, install: Install, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     url = f"{install(code)}:///x.lines"
@@ -202,9 +202,7 @@ def test_one_that_fails_to_load_is_an_error_of_an_argument_and_a_warning_of_the_
 
 
 @pytest.mark.parametrize("query", ["colour=hunter2", "end=lf&colour=hunter2", "hunter2"])
-def test_an_option_it_lacks_is_refused_without_value(
-    query: str, install: Install, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_unknown_options_are_refused_by_name(query: str, install: Install, monkeypatch: pytest.MonkeyPatch) -> None:
     scheme = install()
     with pytest.raises(stores.SettingError, match="there are: end") as raised:
         callspan.instrument(stores=f"{scheme}:///calls.lines?{query}")

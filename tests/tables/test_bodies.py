@@ -53,7 +53,7 @@ def test_why_a_choice_ended(reason: str, mark: str) -> None:
     assert (found.finish_reasons, found.truncated, found.refused) == ([reason], mark == "truncated", mark == "refused")
 
 
-def test_what_the_assistant_did_in_a_row_is_one_message_and_results_are_their_own() -> None:
+def test_consecutive_items_of_the_assistant_are_one_message() -> None:
     picture = [{"type": "input_text", "text": "x"}]
     given = [
         {"role": "user", "content": "go"},
@@ -75,7 +75,7 @@ def test_what_the_assistant_did_in_a_row_is_one_message_and_results_are_their_ow
 
 
 @pytest.mark.parametrize("row", ROWS["items of a response"], ids=str)
-def test_an_item_has_the_role_of_its_author_and_what_it_requests_or_returns(row: Json) -> None:
+def test_an_item_has_its_authors_role_and_its_request_or_result(row: Json) -> None:
     (message,) = endpoint("responses").conversation({"input": [row["item"]]}, None).input
     assert (message.role, msgspec.to_builtins(message.parts)) == (row["role"], [row["read"]])
 
@@ -232,7 +232,7 @@ def test_tokens_estimated_for_each_kind_of_part(provider: ScriptedProvider, mess
     )
 
 
-def test_a_note_of_a_chunk_says_event_and_choice_in_the_words_of_the_provider(provider: ScriptedProvider) -> None:
+def test_chunk_notes_have_the_providers_events_and_choices(provider: ScriptedProvider) -> None:
     delta = {"type": "response.output_text.delta", "output_index": 1, "content_index": 0, "delta": "x", "item_id": "i"}
     block = {"type": "content_block_delta", "index": 2, "delta": {"type": "text_delta", "text": "x"}}
     provider.reply(raw=[{"id": "c", "choices": [{"index": 3, "delta": {"content": "x"}}]}])

@@ -97,7 +97,7 @@ def test_an_openai_body_is_read_whole_or_as_its_inner_part(body: object) -> None
 
 
 @pytest.mark.parametrize("stated", DATA["stated"], ids=str)
-def test_what_a_body_states(stated: Json) -> None:
+def test_facts_of_bodies(stated: Json) -> None:
     error = error_info(status=stated["status"], body=stated["body"])
     assert {name: getattr(error, name) for name in stated["fields"]} == stated["fields"]
 
@@ -148,7 +148,7 @@ def test_every_status_error_of_the_sdks_is_classified_by_its_class_alone(name: s
 
 
 @pytest.mark.parametrize(("before", "kind"), [(60_000, "context_length"), (70_000, "bad_input")])
-def test_of_a_message_that_repeats_the_request_only_a_part_is_searched(before: int, kind: str) -> None:
+def test_only_a_part_of_a_repeated_request_is_searched(before: int, kind: str) -> None:
     assert classify(400, None, None, "x" * before + " prompt is too long") == kind
 
 

@@ -60,9 +60,7 @@ def provider_of(client_class: str, host: str | None, sdk: str) -> str:
 
 @pytest.mark.parametrize(("provider", "classes"), DATA["clients of platforms"].items())
 @pytest.mark.parametrize("host", ["gateway.example.com", "127.0.0.1:8080", "api.openai.com", None])
-def test_a_client_of_a_platform_names_it_wherever_it_points(
-    provider: str, classes: list[str], host: str | None
-) -> None:
+def test_a_platforms_client_names_it_wherever_it_points(provider: str, classes: list[str], host: str | None) -> None:
     assert {provider_of(client_class, host, "openai") for client_class in classes} == {provider}
 
 
@@ -158,9 +156,7 @@ def test_the_provider_s_id_of_the_request(headers: Mapping[str, str], expected: 
         st.sampled_from([*OPENAI, "retry-after", "retry-after-ms", "x-ratelimit-reset"]), st.text()
     ),
 )  # fmt: skip
-def test_any_request_and_any_headers_are_read(
-    method: str, path: str, client_class: str, host: str | None, headers: dict[str, str]
-) -> None:
+def test_reading_is_total(method: str, path: str, client_class: str, host: str | None, headers: dict[str, str]) -> None:
     assert registry.endpoint_for(method, path) is None or method in {"post", "POST"}
     assert provider_of(client_class, host, "openai")
     limits, wait_s = rate_limits(headers, NOW_S), retry_after_s(headers, NOW_S)

@@ -165,7 +165,7 @@ def test_an_error_that_names_nothing_is_that_of_the_only_create() -> None:
 
 
 @pytest.mark.parametrize("path", ["/realtime", "/responses"])
-def test_a_create_whose_send_fails_after_a_frame_came_is_not_the_one_that_is_answered(path: str) -> None:
+def test_a_create_that_was_not_sent_is_not_answered(path: str) -> None:
     """The receiver takes what was sent while a send still waits for the network."""
     kind = kind_of(path)
     (withdrawn,) = begun(kind, {"type": "response.create"})

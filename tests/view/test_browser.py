@@ -86,7 +86,7 @@ def told(store: Delivery, records: Records) -> Delivery:
     return store
 
 
-def test_what_comes_in_moves_nothing_that_is_read(told: Delivery, records: Records, tab: Open) -> None:
+def test_new_rows_do_not_move_the_page(told: Delivery, records: Records, tab: Open) -> None:
     one = tab(told.url, viewport={"width": 1440, "height": 300})
     told.write(*(records.session(f"old{number}", start_ns=START_NS + number * SECOND) for number in range(9)))
     one.open("", "text=live")
@@ -154,7 +154,7 @@ def test_a_store_without_records_fills_by_itself(records: Records, tab: Open, tm
     one.tab.wait_for_selector(".state:has-text('1 session, 1 call')")
 
 
-def test_what_was_chosen_and_written_stays_as_a_page_is_redrawn(told: Delivery, records: Records, tab: Open) -> None:
+def test_choices_and_input_survive_a_redraw(told: Delivery, records: Records, tab: Open) -> None:
     one = tab(told.url, "session/chat", "[data-entry=c2]")
     one.tab.wait_for_selector("text=live")
     one.tab.click("[aria-label=Conversation] summary")

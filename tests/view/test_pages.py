@@ -133,7 +133,7 @@ def test_a_filter_line_chooses_sessions(conversation: Page) -> None:
         assert conversation.ask(f"/api/sessions?q={quote(line)}").status == 400, line
 
 
-def test_what_is_found_counts_once_and_not_in_instructions(conversation: Page) -> None:
+def test_matches_count_once_and_not_in_instructions(conversation: Page) -> None:
     found = conversation.get("/api/find?q=parcel")
     (session,) = found["rows"]
     (hit,) = session["hits"]
@@ -234,7 +234,7 @@ def test_two_are_compared_and_the_first_difference_is_named(page: Page, a: str, 
         assert facts["meta:prompt_version"]["against"] == "differs"
 
 
-def test_what_cannot_be_compared_is_said(page: Page) -> None:
+def test_incomparable_selections_are_errors(page: Page) -> None:
     mixed = page.ask("/api/compare?a=s00&b=c00")
     assert (mixed.status, "choose two calls or two sessions" in mixed.json["error"]) == (400, True)
     missing = page.ask("/api/compare?a=s00&b=nobody")
@@ -280,7 +280,7 @@ def test_no_words_are_kept_of_a_call_without_content(records: Records, shown: Sh
         ({"call": "c00", "note": "x" * 70_000}, 413),
     ],
 )
-def test_what_is_no_rating_is_said(page: Page, given: dict[str, object], status: int) -> None:
+def test_invalid_ratings_are_named(page: Page, given: dict[str, object], status: int) -> None:
     assert rated(page, **given)[0] == status
     assert page.get("/api/call?id=c00")["rewards"] == []
 

@@ -68,7 +68,7 @@ def test_requests_by_another_name_or_another_site_are_refused(page: Page, header
     assert page.ask("/api/sessions", origin=f"http://127.0.0.1:{page.port}", sec_fetch_site="same-origin").status == 200
 
 
-def test_a_cookie_that_another_server_on_this_machine_has_seen_opens_no_data(page: Page) -> None:
+def test_a_cookie_seen_by_another_server_opens_no_data(page: Page) -> None:
     for key in ("", "wrong"):
         for name in PAGES:
             assert page.ask(f"/api/{name}?id=s1", x_callspan_key=key).status == 403, name
@@ -96,7 +96,7 @@ def test_every_answer_forbids_foreign_code_frames_caches_and_referrers(page: Pag
         assert "access-control-allow-origin" not in headers
 
 
-def test_what_a_query_says_wrong_is_said(page: Page) -> None:
+def test_errors_in_a_query_are_named(page: Page) -> None:
     for path in ("/api/sessions?q=since:never", "/api/sessions?after=x", "/api/session", '/api/sessions?q="open'):
         answer = page.ask(path)
         assert (answer.status, bool(answer.json["error"])) == (400, True), path
@@ -207,9 +207,7 @@ def test_records_that_wait_for_a_store_that_does_not_exist_are_shown(records: Re
     assert "no records yet" not in browser.errors
 
 
-def test_it_prints_the_address_where_there_is_no_browser_and_ends_with_ctrl_c(
-    store: Delivery, records: Records, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_without_a_browser(store: Delivery, records: Records, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store.write(records.session("s1", start_ns=1))
     for name in ("DISPLAY", "BROWSER"):
         monkeypatch.delenv(name, raising=False)

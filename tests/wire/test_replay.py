@@ -312,9 +312,7 @@ def test_streams_through_the_helpers_are_recorded_alike(api: str, asynchronous: 
 
 @MODES
 @pytest.mark.parametrize("entry", ENTRIES)
-def test_of_counted_tokens_and_fetched_answers_only_an_answer_that_has_ended_is_recorded(
-    entry: str, asynchronous: bool
-) -> None:
+def test_token_counts_and_unfinished_answers_are_not_recorded(entry: str, asynchronous: bool) -> None:
     chosen = [each for each in corpus.load() if not each.inference]
     assert len(chosen) == 6
     with Replayer(asynchronous=asynchronous, entry=entry) as replayer:

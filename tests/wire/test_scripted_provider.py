@@ -127,9 +127,7 @@ def test_a_failing_responder_fails_the_call_and_the_test() -> None:
     provider.close()
 
 
-def test_an_unknown_path_is_not_found(
-    provider: ScriptedProvider, client: openai.OpenAI, claude: anthropic.Anthropic
-) -> None:
+def test_unknown_paths_are_404s(provider: ScriptedProvider, client: openai.OpenAI, claude: anthropic.Anthropic) -> None:
     provider.reply(text="kept for a known path")
     with pytest.raises(openai.NotFoundError, match="POST /v1/elsewhere"):
         client.post("/elsewhere", body={}, cast_to=object)
@@ -247,9 +245,7 @@ def test_the_application_gets_the_same_answers_again(recorded: Recorded) -> None
             assert provider.unused == []
 
 
-def test_requests_in_another_order_get_their_own_answers_and_changed_ones_the_next(
-    recorded: Recorded,
-) -> None:
+def test_reordered_requests_get_their_own_answers(recorded: Recorded) -> None:
     """The SDK's own retries of an error get the same error."""
     with replay(recorded.url) as provider, openai.OpenAI(base_url=provider.openai_url, api_key="any") as client:
         assert ask(client, "Tool?", tools=[LOOK]).choices[0].message.tool_calls[0].id == "call_7"
@@ -298,7 +294,7 @@ def test_nothing_to_replay_is_reported_at_once(thin: Recorded, session: str, exp
         pass
 
 
-def test_what_was_not_kept_whole_is_neither_replayed_nor_sent(thin: Recorded) -> None:
+def test_truncated_records_are_neither_replayed_nor_sent(thin: Recorded) -> None:
     with pytest.raises(ReplayError, match="content='full'"):
         refused(thin.url, "One?")
     answer = thin.again("responses")
@@ -417,7 +413,7 @@ def test_the_same_request_is_sent_and_both_answers_are_shown(recorded: Recorded,
     assert json.loads(sent.content) in [json.loads(content) for content in first]
 
 
-def test_another_model_can_be_used_and_the_same_answer_is_said_to_be_the_same(recorded: Recorded) -> None:
+def test_another_model_can_be_used_and_equal_answers_are_named(recorded: Recorded) -> None:
     recorded.provider.reply("From Responses.")
     result = recorded.again("responses", "--json").json
     assert result["same"] is True
@@ -427,9 +423,7 @@ def test_another_model_can_be_used_and_the_same_answer_is_said_to_be_the_same(re
     assert (body["model"], body["temperature"]) == ("gpt-6", 0.5)
 
 
-def test_the_new_answer_has_the_price_of_the_users_own_file(
-    recorded: Recorded, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_new_answers_use_the_price_file(recorded: Recorded, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     prices = tmp_path / "prices.json"
     monkeypatch.setenv("CALLSPAN_PRICES", str(prices))
     prices.write_text('{"models": {"mine": {"input": "1000000", "output": "0"}}}')
@@ -442,7 +436,7 @@ def test_the_new_answer_has_the_price_of_the_users_own_file(
     assert len(recorded.provider.requests) == sent
 
 
-def test_what_goes_wrong_is_said_and_is_an_exit_code(recorded: Recorded, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_errors_are_printed_and_are_exit_codes(recorded: Recorded, monkeypatch: pytest.MonkeyPatch) -> None:
     """A call goes to no other host than it went to."""
     before = len(recorded.provider.requests)
     elsewhere = ask_command("--store", recorded.url, "replay", recorded.first["responses"].call_id)
