@@ -22,7 +22,7 @@ from tests.support.calls import QUESTION
 from tests.support.commands import ask as in_process
 from tests.support.left_behind import count_loss, killed, leave_behind, losses_of, of_another_version, start
 from tests.support.processes import plain_environment
-from tests.support.records import SECOND, START_NS, Delivery, Records, keep
+from tests.support.records import SECOND, START_NS, Records, keep
 from tests.support.rig import coming_and_going
 from tests.support.scale import scaled
 
@@ -168,7 +168,7 @@ def test_leftovers_of_a_current_process_are_delivered(store: str, theirs: Path, 
 def test_a_store_of_another_format_delays_its_records(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     path, healthy = tmp_path / "a.db", f"sqlite:///{tmp_path}/b.db"
     refused = f"sqlite:///{path}"
-    Delivery(refused).close()
+    keep(refused)
     with closing(sqlite3.connect(path)) as connection:
         connection.execute(f"PRAGMA user_version={FORMAT + 1}")
     before = path.read_bytes()

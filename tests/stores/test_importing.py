@@ -17,6 +17,7 @@ import pytest
 from jsonschema import Draft202012Validator
 from tests.support.commands import ask
 from tests.support.processes import ran
+from tests.support.records import keep
 
 from callspan import SettingError, erase, import_records, open_store
 from callspan.records import FORMAT, CallRecord, OtherFormatError, Record, RewardRecord, Timing, decode, encode
@@ -116,14 +117,14 @@ def test_the_printed_script_creates_the_tables(tmp_path: Path) -> None:
     printed, ours = tmp_path / "printed.db", tmp_path / "ours.db"
     with closing(sqlite3.connect(printed)) as connection:
         connection.executescript(ran("-m", "callspan.stores.schema", "sqlite", cwd=tmp_path).stdout)
-    Delivery(f"sqlite:///{ours}").close()
+    keep(f"sqlite:///{ours}")
     made = []
     for path in (printed, ours):
         with closing(sqlite3.connect(path)) as connection:
             made.append(connection.execute("SELECT name, sql FROM sqlite_master ORDER BY 1").fetchall())
     assert made[0] == made[1] != []
     # The next writer that opens the file finds it complete.
-    Delivery(f"sqlite:///{printed}").close()
+    keep(f"sqlite:///{printed}")
 
 
 def made(records: Records) -> list[Record]:
@@ -144,11 +145,9 @@ def content(url: str | Path) -> list[object]:
 
 
 @pytest.fixture
-def wanted(tmp_path: Path, records: Records, deliver: Deliver) -> list[object]:
+def wanted(tmp_path: Path) -> list[object]:
     """The content of a SQLite store to which the records were delivered directly."""
-    url = f"sqlite:///{tmp_path}/wanted.db"
-    deliver(url).write(*made(Records()))
-    return content(url)
+    return content(keep(f"sqlite:///{tmp_path}/wanted.db", *made(Records())))
 
 
 @pytest.mark.parametrize(
@@ -187,12 +186,10 @@ def test_rotated_files_come_and_damage_is_counted(tmp_path: Path, deliver: Deliv
     assert content(tmp_path / "into.db") == wanted
 
 
-def test_an_earlier_layout_is_refused_and_loaded(tmp_path: Path, deliver: Deliver, wanted: list[object]) -> None:
+def test_an_earlier_layout_is_refused_and_loaded(tmp_path: Path, wanted: list[object]) -> None:
     """A file with other columns, and JSON Lines of an earlier format with its former words."""
     old = tmp_path / "old.db"
-    store = deliver(f"sqlite:///{old}")
-    store.write(*made(Records()))
-    store.close()
+    keep(f"sqlite:///{old}", *made(Records()))
     with closing(sqlite3.connect(old)) as connection, connection:
         connection.execute(f"PRAGMA user_version={FORMAT - 1}")
         connection.execute("UPDATE calls SET schema_v = 3")
@@ -220,11 +217,9 @@ def test_an_earlier_layout_is_refused_and_loaded(tmp_path: Path, deliver: Delive
 
 
 @pytest.mark.clickhouse
-def test_clickhouse_shows_a_call_whose_process_is_gone_as_interrupted(clickhouse_url: str, deliver: Deliver) -> None:
+def test_clickhouse_shows_a_call_whose_process_is_gone_as_interrupted(clickhouse_url: str) -> None:
     killed = {"part": "started", "outcome": "in_progress", "host": socket.gethostname(), "pid": 2**22 + 1}
-    store = deliver(clickhouse_url)
-    store.write(Records().call([], call_id="killed", response=None, **killed))
-    store.close()
+    keep(clickhouse_url, Records().call([], call_id="killed", response=None, **killed))
     assert "interrupted" in run(clickhouse_url, "show", "killed")
 
 
@@ -233,13 +228,11 @@ def told(path: Path) -> list[tuple[object, ...]]:
         return [(bytes(one.request.body), one.outcome, one.stream) for one in reader.calls()]
 
 
-def test_of_a_damaged_file_comes_what_can_be_read(tmp_path: Path, deliver: Deliver) -> None:
-    path, saved, records = tmp_path / "calls.db", tmp_path / "saved.db", Records()
-    store = deliver(f"sqlite:///{path}")
-    for number in range(300):
-        sent = [{"role": "user", "content": os.urandom(200).hex()}]
-        store.write(records.call(sent, at_s=number, model=f"model-{number}"))
-    store.close()
+def test_of_a_damaged_file_comes_what_can_be_read(tmp_path: Path, records: Records) -> None:
+    path, saved = tmp_path / "calls.db", tmp_path / "saved.db"
+    sent = ([{"role": "user", "content": os.urandom(200).hex()}] for _ in range(300))
+    calls = (records.call(one, at_s=number, model=f"model-{number}") for number, one in enumerate(sent))
+    keep(f"sqlite:///{path}", *calls)
     with closing(sqlite3.connect(path)) as connection:
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     with path.open("r+b") as file:
@@ -256,12 +249,10 @@ def test_of_a_damaged_file_comes_what_can_be_read(tmp_path: Path, deliver: Deliv
 
 
 @pytest.mark.parametrize("options", ["notes.db", "--damaged notes.db", "missing.jsonl", "missing.db", "broken.db"])
-def test_unreadable_sources(options: str, tmp_path: Path, deliver: Deliver, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unreadable_sources(options: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     Path("notes.db").write_text("These are notes. " * 200)
-    store = deliver("sqlite:///broken.db")
-    store.write(Records().call())
-    store.close()
+    keep("sqlite:///broken.db", Records().call())
     with Path("broken.db").open("r+b") as file:
         file.truncate(4096)
     answer = ask("--store", "sqlite:///into.db", "import", *options.split())
@@ -286,12 +277,10 @@ def test_invalid_sources_and_targets_are_refused(
 
 
 @pytest.mark.clickhouse
-def test_clickhouse_shows_a_call_by_any_of_its_ids(clickhouse_url: str, deliver: Deliver, records: Records) -> None:
-    store = deliver(clickhouse_url)
+def test_clickhouse_shows_a_call_by_any_of_its_ids(clickhouse_url: str, records: Records) -> None:
     begun = records.call(call_id="one-1", part="started", outcome="in_progress", span_id="ab" * 8)
     whole = records.call([{"role": "user", "content": "Grüße"}], "42 is the answer", call_id="one-1", span_id="ab" * 8)
-    store.write(begun, whole, records.call(call_id="other", at_s=1))
-    store.close()
+    keep(clickhouse_url, begun, whole, records.call(call_id="other", at_s=1))
     for ident in ("one-1", "one", "ab" * 8):
         assert "42 is the answer" in run(clickhouse_url, "show", ident)
     (found,) = [json.loads(run(clickhouse_url, "show", "one-1", "--json"))["record"]]
@@ -300,13 +289,13 @@ def test_clickhouse_shows_a_call_by_any_of_its_ids(clickhouse_url: str, deliver:
 
 
 @pytest.mark.clickhouse
-def test_rows_of_clickhouse_age_by_the_servers_own_ttl(clickhouse_url: str, deliver: Deliver, records: Records) -> None:
+def test_rows_of_clickhouse_age_by_the_servers_own_ttl(clickhouse_url: str, records: Records) -> None:
     store = find_store(clickhouse_url)
     store.retain_days = 30
     sink = store.sink()
     sink.open()
     sink.close()
-    deliver(clickhouse_url).write(*records.every_kind(), records.call(call_id="late", timing=Timing(start_ns=2**61)))
+    keep(clickhouse_url, *records.every_kind(), records.call(call_id="late", timing=Timing(start_ns=2**61)))
     with clickhouse(clickhouse_url) as client:
         for table in ("calls", "sessions", "events"):
             client.command(f"OPTIMIZE TABLE {table} FINAL")

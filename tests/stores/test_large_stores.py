@@ -17,13 +17,13 @@ from urllib.parse import urlencode
 
 import msgspec
 import pytest
-from tests.support.records import SECOND, START_NS, Delivery, Records, event, reward, step
+from tests.support.records import SECOND, START_NS, Records, event, keep, reward, step
 from tests.support.scale import scaled, slowness
 from tests.view.conftest import Page, Show, show
 
 from callspan.records import Attempt, ErrorInfo, Place, Record
 
-from .conftest import Deliver, clickhouse
+from .conftest import clickhouse
 
 CALLS = 1_000_000
 RSS_MB = 300
@@ -245,10 +245,9 @@ def test_an_example_on_a_large_file_takes_less_than_a_second(example: Example, c
 
 
 @pytest.mark.postgres
-def test_the_examples_on_postgres(postgres_url: str, deliver: Deliver) -> None:
-    deliver(postgres_url).write(*agents(Records()))
+def test_the_examples_on_postgres(postgres_url: str) -> None:
     psycopg = pytest.importorskip("psycopg")
-    with psycopg.connect(postgres_url) as connection:
+    with psycopg.connect(keep(postgres_url, *agents(Records()))) as connection:
         last = SERVER_CALLS // ORIGINALS - 1
         for table in ("contents", *TABLES):
             names = [column.name for column in connection.execute(f"SELECT * FROM {table} LIMIT 0").description]
@@ -268,11 +267,8 @@ def test_the_examples_on_postgres(postgres_url: str, deliver: Deliver) -> None:
 
 
 @pytest.mark.clickhouse
-def test_the_examples_on_clickhouse(clickhouse_url: str, deliver: Deliver) -> None:
-    store = deliver(clickhouse_url)
-    store.write(*agents(Records()))
-    store.close()
-    with clickhouse(clickhouse_url) as client:
+def test_the_examples_on_clickhouse(clickhouse_url: str) -> None:
+    with clickhouse(keep(clickhouse_url, *agents(Records()))) as client:
         for example in _of("clickhouse"):
             sql = re.sub(r":(\w+)", lambda found: f"'{PARAMETERS[found[1]]}'", example.sql)
             assert client.query(sql).result_rows or "now()" in sql, sql
@@ -330,9 +326,7 @@ def make_chats(path: Path, user_id: str) -> None:
 
 
 def _make(path: Path, originals: Iterable[Record], times: int, repeated: Mapping[str, str]) -> None:
-    delivery = Delivery(f"sqlite:///{path}")
-    delivery.write(*originals)
-    delivery.close()
+    keep(f"sqlite:///{path}", *originals)
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
         # Nothing needs to survive here: half the time of a build that could be taken back.
         for pragma in ("journal_mode=OFF", "synchronous=OFF", "cache_size=-1000000", "temp_store=MEMORY"):

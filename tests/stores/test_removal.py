@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 from tests.support.left_behind import leave_behind
+from tests.support.records import keep
 from tests.support.rig import until
 
 import callspan
@@ -111,9 +112,7 @@ def test_late_records_are_refused_and_later_ones_stored(store: Delivery, records
     by_response = replace(rating, reward_id="r3", call_id="chatcmpl-1", annotation=CANARY)
     late = [*of_user(records), unseen, begun, rating, by_response, answer]
     store.write(*late)
-    again = Delivery(store.url)  # another process
-    again.write(*late)
-    again.close()
+    keep(store.url, *late)  # by another process
     assert list(store.read().rewards()) == []
     assert left(store.url) == ({"by-metadata", "mixed"}, {"d", "f"})
     now_ns = time.time_ns()
@@ -567,9 +566,7 @@ def test_retention_runs(tmp_path: Path, caplog: pytest.LogCaptureFixture, monkey
         with callspan.record_call(provider="mine", model="m"):
             pass
         assert handle.force_flush(30_000)
-    store, records = Delivery(url), Records()
-    store.write(records.call(call_id="old", timing=Timing(start_ns=began + 5 * DAY)))
-    store.close()
+    keep(url, Records().call(call_id="old", timing=Timing(start_ns=began + 5 * DAY)))
     with callspan.record_call(provider="mine", model="m"):
         pass
     until(lambda: "old" not in left(url)[1])

@@ -5,12 +5,11 @@ from __future__ import annotations
 import re
 import socket
 import subprocess
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.support.records import SECOND, START_NS, raw, step
+from tests.support.records import SECOND, START_NS, keep, raw, step
 from tests.support.world import World
 from tests.view.conftest import QUESTION, Delivery, Open, Records, Report, arguments, event, faults, play
 
@@ -148,8 +147,7 @@ def test_a_store_without_records_fills_by_itself(records: Records, tab: Open, tm
         one.open(place, "text=fills by itself")
         assert f"callspan --store {url} run app.py" in one.tab.inner_text("pre")
     one.tab.wait_for_selector(".state:has-text('live, waiting for the first record')")
-    with closing(Delivery(url)) as delivery:
-        delivery.write(records.session("s1", start_ns=START_NS), records.call(call_id="c1", session_id="s1"))
+    keep(url, records.session("s1", start_ns=START_NS), records.call(call_id="c1", session_id="s1"))
     one.tab.wait_for_selector("[data-id=s1]", timeout=SOON_MS)
     one.tab.wait_for_selector(".state:has-text('1 session, 1 call')")
 

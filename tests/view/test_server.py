@@ -17,7 +17,7 @@ import pytest
 from tests.stores.conftest import Deliver, deliver, postgres_server, postgres_url, url
 from tests.support.commands import ask
 from tests.support.left_behind import leave_behind
-from tests.support.records import START_NS, reward
+from tests.support.records import START_NS, keep, reward
 from tests.view.conftest import PAGES, Delivery, Page, Records, Show, Shown, Visitor
 
 from callspan import erase
@@ -30,8 +30,7 @@ def page(records: Records, shown: Shown) -> Page:
 
 def test_the_printed_token_is_exchanged_once_for_a_cookie_and_a_key(store: Delivery, records: Records) -> None:
     store.write(records.session("s1", start_ns=1))
-    page = Page(store.url)
-    try:
+    with closing(Page(store.url)) as page:
         for path in ("/", "/static/app.js", "/api/sessions", "/?token=wrong"):
             refused = page.ask(path)
             assert (refused.status, b"s1" in refused.body) == (403, False), path
@@ -48,8 +47,6 @@ def test_the_printed_token_is_exchanged_once_for_a_cookie_and_a_key(store: Deliv
         tab = page.ask(f"/?token={page.token}", sec_fetch_site="cross-site")
         assert (tab.status, tab.headers["location"]) == (303, "/"), "a second tab, to which a file may lead"
         assert page.ask("/", cookie=f"callspan_{page.port}=wrong").status == 403
-    finally:
-        page.close()
 
 
 @pytest.mark.parametrize(
@@ -189,8 +186,7 @@ def test_an_empty_store_is_waited_for_and_another_named(store: Delivery, records
         assert (answer.code, f"name it with --store {store.url}" in answer.err.replace("\n", " ")) == (1, True)
     with viewed(late) as browser:
         assert browser.get("/api/sessions")["waits"] is True
-        with closing(Delivery(late)) as delivery:
-            delivery.write(records.session("s2", start_ns=1))
+        keep(late, records.session("s2", start_ns=1))
         assert browser.sessions() == ["s2"]
     beside = f"There is {store.url[10:]} beside it: name it with --store {store.url}"
     assert browser.errors == f"It has no records yet. {beside}\n"
