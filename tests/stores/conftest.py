@@ -11,7 +11,7 @@ import subprocess
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import closing, suppress
+from contextlib import ExitStack, closing, suppress
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -38,9 +38,15 @@ def left(url: str) -> tuple[set[str], set[str]]:
 
 
 @pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+def url(request: pytest.FixtureRequest) -> str:
     """A new store of each readable kind."""
-    return f"sqlite:///{tmp_path}/calls.db" if request.param == "sqlite" else request.getfixturevalue("postgres_url")
+    return str(request.getfixturevalue(f"{request.param}_url"))
+
+
+@pytest.fixture
+def sqlite_url(tmp_path: Path) -> str:
+    """A file that is not there yet."""
+    return f"sqlite:///{tmp_path}/calls.db"
 
 
 @pytest.fixture
@@ -49,17 +55,10 @@ def records() -> Records:
 
 
 @pytest.fixture
-def deliver(tmp_path: Path) -> Iterator[Deliver]:
+def deliver() -> Iterator[Deliver]:
     """Open a store by its URL; closed at the end."""
-    opened: list[Delivery] = []
-
-    def start(url: str) -> Delivery:
-        opened.append(Delivery(url))
-        return opened[-1]
-
-    yield start
-    for delivery in opened:
-        delivery.close()
+    with ExitStack() as opened:
+        yield lambda url: opened.enter_context(closing(Delivery(url)))
 
 
 @pytest.fixture

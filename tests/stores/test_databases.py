@@ -32,8 +32,8 @@ def path(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def file(path: Path, deliver: Deliver) -> Delivery:
-    return deliver(f"sqlite:///{path}")
+def file(sqlite_url: str, deliver: Deliver) -> Delivery:
+    return deliver(sqlite_url)
 
 
 @pytest.fixture
@@ -90,8 +90,8 @@ def test_histories_as_ranges(file: Delivery, path: Path, records: Records, quest
 
 
 @pytest.mark.parametrize(("fsync", "level"), [("none", 1), ("always", 2)])
-def test_with_fsync_each_batch_is_synced(tmp_path: Path, fsync: Any, level: int) -> None:
-    sink = store_of(f"sqlite:///{tmp_path}/calls.db", Settings(fsync=fsync)).sink()
+def test_with_fsync_each_batch_is_synced(sqlite_url: str, fsync: Any, level: int) -> None:
+    sink = store_of(sqlite_url, Settings(fsync=fsync)).sink()
     sink.open()
     assert sink._database.connection.execute("PRAGMA synchronous").fetchone() == (level,)  # type: ignore[attr-defined]
     sink.close()

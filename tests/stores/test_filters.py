@@ -199,8 +199,8 @@ def test_a_call_is_found_by_every_id_it_is_known_by(store: Delivery, records: Re
 
 
 @pytest.mark.parametrize("found", CONDITIONED)
-def test_readers_look_up_by_an_index(found: str, tmp_path: Path, deliver: Deliver) -> None:
-    reader = deliver(f"sqlite:///{tmp_path}/calls.db").read()
+def test_readers_look_up_by_an_index(found: str, sqlite_url: str, deliver: Deliver) -> None:
+    reader = deliver(sqlite_url).read()
     where, values = reader._where(CONDITIONED[found])
     for order in ("", " ORDER BY start_ns DESC, call_id DESC LIMIT 20"):
         sql = f"EXPLAIN QUERY PLAN SELECT * FROM calls c WHERE {where}{order}"

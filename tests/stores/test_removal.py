@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 from msgspec.structs import replace
+from tests.conftest import Read
 from tests.support.left_behind import leave_behind
 from tests.support.records import keep
 from tests.support.rig import until
@@ -25,6 +26,7 @@ from callspan import SettingError, erase, open_store
 from callspan.records import FORMAT, CallRecord, ErrorInfo, EventRecord, Place, Record, Request, Timing, encode
 from callspan.stores import CallFilter, SqlStore, StoreError, find_store
 from callspan.stores.removal import RetentionTimes
+from callspan.testing import capture
 
 from .conftest import SECOND, START_NS, Deliver, Delivery, Records, event, left, message, raw, reward, run, step
 
@@ -153,18 +155,18 @@ def test_a_late_session_of_an_erased_user_is_refused_whole(store: Delivery, reco
 
 
 @pytest.mark.parametrize("order", [1, -1])
-def test_a_waiting_session_of_a_user_goes_whole(tmp_path: Path, deliver: Deliver, records: Records, order: int) -> None:
+def test_a_waiting_session_of_a_user_goes_whole(sqlite_url: str, records: Records, tmp_path: Path, order: int) -> None:
     """Also if what names the user was recorded last, as where another process continues the session."""
-    url = f"sqlite:///{tmp_path}/calls.db"
-    deliver(url).write(records.call(call_id="nobody's"))
-    segment = leave_behind(url, *of_her_session(records)[::order], records.call(call_id="another", answer="theirs"))
+    keep(sqlite_url, records.call(call_id="nobody's"))
+    hers = of_her_session(records)
+    segment = leave_behind(sqlite_url, *hers[::order], records.call(call_id="another", answer="theirs"))
     with segment.open("rb") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
-        assert erase(url, CallFilter(user="u1")).is_complete
+        assert erase(sqlite_url, CallFilter(user="u1")).is_complete
         assert bytes_of(tmp_path) == 0
-    deliver(url).write(*of_her_session(records)[1:])  # read by the running process before
-    run(url, "ship")
-    assert left(url) == (set(), {"nobody's", "another"})
+    keep(sqlite_url, *hers[1:])  # read by the running process before
+    run(sqlite_url, "ship")
+    assert left(sqlite_url) == (set(), {"nobody's", "another"})
 
 
 def test_a_user_is_erased_beside_a_writer(url: str, deliver: Deliver, records: Records) -> None:
@@ -235,10 +237,9 @@ def test_contents_that_other_calls_of_the_session_use_stay(store: Delivery, reco
         assert bytes(store.read().call(one.call_id).request.body) == bytes(one.request.body)
 
 
-def test_no_selection_deletes_nothing(tmp_path: Path, deliver: Deliver, records: Records) -> None:
-    url = f"sqlite:///{tmp_path}/calls.db"
-    deliver(url).write(*of_user(records))
-    before = left(url)
+def test_no_selection_deletes_nothing(sqlite_url: str, records: Records) -> None:
+    keep(sqlite_url, *of_user(records))
+    before = left(sqlite_url)
     hers, nothing = CallFilter(user="u1"), "nothing is selected|the filter is invalid"
     for which, options, why in (
         (CallFilter(), {}, nothing),
@@ -253,25 +254,25 @@ def test_no_selection_deletes_nothing(tmp_path: Path, deliver: Deliver, records:
         (hers, {"older_than_ns": time.time_ns()}, "older_than_ns cannot be combined"),
     ):
         with pytest.raises(SettingError, match=why):
-            erase(url, which, **options)  # type: ignore[arg-type]
+            erase(sqlite_url, which, **options)  # type: ignore[arg-type]
     with pytest.raises(SettingError, match="a filter needs a SQLite or Postgres store"):
         erase("unix:///nowhere.sock", hers)
-    assert left(url) == before
-    assert first(erase(url, sessions="hers")).sessions == 1
-    assert first(erase(url, CallFilter(session_id="by-metadata"))).sessions == 1
-    deliver(url).write(records.session("failed", start_ns=START_NS, end_ns=START_NS, success=False, outcome="failure"))
+    assert left(sqlite_url) == before
+    assert first(erase(sqlite_url, sessions="hers")).sessions == 1
+    assert first(erase(sqlite_url, CallFilter(session_id="by-metadata"))).sessions == 1
+    keep(sqlite_url, records.session("failed", start_ns=START_NS, end_ns=START_NS, success=False, outcome="failure"))
     for failed in (CallFilter(success=False), CallFilter(session_outcome="failure")):
-        assert first(erase(url, failed, dry_run=True)).sessions == 1
-    assert first(erase(url, failed)).sessions == 1
-    assert left(url) == ({"mixed"}, {"c", "d", "e", "f"})
+        assert first(erase(sqlite_url, failed, dry_run=True)).sessions == 1
+    assert first(erase(sqlite_url, failed)).sessions == 1
+    assert left(sqlite_url) == ({"mixed"}, {"c", "d", "e", "f"})
 
 
-def test_a_store_without_erasing_is_named(tmp_path: Path, deliver: Deliver, records: Records) -> None:
-    url, broken = f"sqlite:///{tmp_path}/calls.db", tmp_path / "broken.db"
-    deliver(url).write(*of_user(records))
+def test_a_store_without_erasing_is_named(sqlite_url: str, tmp_path: Path, records: Records) -> None:
+    broken = tmp_path / "broken.db"
+    keep(sqlite_url, *of_user(records))
     broken.write_bytes(b"no database at all" * 100)
     others = ["unix:///nowhere.sock", "clickhouse://me@127.0.0.1:1/db"]
-    receipt = erase([f"sqlite:///{broken}", url, *others], CallFilter(user="u1"))
+    receipt = erase([f"sqlite:///{broken}", sqlite_url, *others], CallFilter(user="u1"))
     nothing, statements = receipt.by_hand.values()
     assert nothing == []
     # The users who sent a call, even if no other store has it.
@@ -279,7 +280,7 @@ def test_a_store_without_erasing_is_named(tmp_path: Path, deliver: Deliver, reco
     assert all(map(str.endswith, statements, conditions))
     assert not receipt.is_complete
     assert [one.left is None for one in receipt.stores] == [False, True]
-    assert left(url) == ({"by-metadata", "mixed"}, {"d", "f"})
+    assert left(sqlite_url) == ({"by-metadata", "mixed"}, {"d", "f"})
 
 
 def test_an_open_reader(tmp_path: Path, deliver: Deliver, records: Records, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -296,45 +297,43 @@ def test_an_open_reader(tmp_path: Path, deliver: Deliver, records: Records, monk
     assert bytes_of(tmp_path) == 0
 
 
-def test_the_receipt_names_files_that_could_not_be_overwritten(tmp_path: Path, records: Records) -> None:
-    url = f"sqlite:///{tmp_path}/calls.db"
-    leave_behind(url, records.call(session_id="hers")).with_name("rejected.jsonl").mkdir()
-    receipt = erase(url, sessions="hers")
+def test_the_receipt_names_files_that_could_not_be_overwritten(sqlite_url: str, records: Records) -> None:
+    leave_behind(sqlite_url, records.call(session_id="hers")).with_name("rejected.jsonl").mkdir()
+    receipt = erase(sqlite_url, sessions="hers")
     assert (receipt.stores[0].calls, receipt.is_complete) == (1, False)
     assert (receipt.stores[1].store, "Is a directory" in receipt.stores[1].left) == ("spool", True)
 
 
 @pytest.mark.parametrize("state", ["whole", "damaged", "of another format"])
 @pytest.mark.parametrize("held", [False, True])
-def test_waiting_records_are_erased(state: str, held: bool, tmp_path: Path, deliver: Deliver, records: Records) -> None:
+def test_waiting_records_are_erased(state: str, held: bool, sqlite_url: str, tmp_path: Path, records: Records) -> None:
     """Records of ended processes are delivered first; those held by a running one are overwritten."""
-    url, hers = f"sqlite:///{tmp_path}/calls.db", records.call(call_id="c", session_id="hers", answer=CANARY)
-    deliver(url).write(hers)
+    hers = records.call(call_id="c", session_id="hers", answer=CANARY)
+    keep(sqlite_url, hers)
     payload, formats = encode(hers), [f'"schema_version":{number}'.encode() for number in (FORMAT, FORMAT - 1)]
     if state == "of another format":
         payload = payload.replace(*formats)
-    segment = leave_behind(url, payload, records.call(session_id="others"))
+    segment = leave_behind(sqlite_url, payload, records.call(session_id="others"))
     if state == "damaged":
         with segment.open("r+b") as file:
             file.write(b"damaged!")
     with segment.open("rb") as file:
         fcntl.flock(file, fcntl.LOCK_EX if held else fcntl.LOCK_UN)
-        receipt = erase(url, sessions=["hers"])
+        receipt = erase(sqlite_url, sessions=["hers"])
     assert (receipt.stores[0].calls, receipt.is_complete) == (1, True)
     assert bytes_of(tmp_path / "calls.db.spool") == 0
-    assert "others" in (segment.read_text() if held else left(url)[0])
+    assert "others" in (segment.read_text() if held else left(sqlite_url)[0])
 
 
 @pytest.mark.parametrize("cut", [0, 5])
 @pytest.mark.parametrize("ident", ["it's", 'a "b"', "back\\slash", "two\nlines"])
-def test_a_rejected_record_of_any_id_goes_too(tmp_path: Path, records: Records, ident: str, cut: int) -> None:
+def test_a_rejected_record_of_any_id_goes_too(sqlite_url: str, records: Records, ident: str, cut: int) -> None:
     """A record that is invalid, or no JSON."""
-    url = f"sqlite:///{tmp_path}/calls.db"
     line = encode(records.call(answer=CANARY, session_id=ident)).replace(b'"schema_version":', b'"schema_version":9')
-    rejected = leave_behind(url, line[: len(line) - cut]).with_name("rejected.jsonl")
-    run(url, "ship")
+    rejected = leave_behind(sqlite_url, line[: len(line) - cut]).with_name("rejected.jsonl")
+    run(sqlite_url, "ship")
     assert CANARY in rejected.read_text()
-    assert erase(url, sessions=ident).is_complete
+    assert erase(sqlite_url, sessions=ident).is_complete
     assert CANARY not in rejected.read_text()
 
 
@@ -376,54 +375,45 @@ IDS = ("a\"b'c", "a\\b\\", "a\0b", "a\ud800b", "a%_b", "a:b ? :id", "Straße\nς
 
 def record(url: str, ident: str) -> str:
     """Record a session with a call, an event and a reward, and a call outside of it; return the latter's id."""
-    handle = callspan.instrument(stores=url)
-    with callspan.session("s", session_id=ident, user_id=ident, group_id=ident) as session:
-        with callspan.record_call(provider="mine", model="m") as asked:
-            asked.request({"model": "m", "messages": said("Where is it?")})
-        session.event("seen", data={"at": 1})
-    callspan.reward(1.0, session_id=ident)
-    with callspan.metadata(user_id=ident), callspan.record_call(provider="mine", model="m"):
-        pass
-    assert handle.force_flush(30_000)
-    handle.uninstrument()
-    with closing(open_store(url)) as reader:
-        return next(reader.calls(CallFilter(in_session=False))).call_id
+    with capture(stores=url) as seen:
+        with callspan.session("s", session_id=ident, user_id=ident, group_id=ident) as session:
+            with callspan.record_call(provider="mine", model="m") as asked:
+                asked.request({"model": "m", "messages": said("Where is it?")})
+            session.event("seen", data={"at": 1})
+        callspan.reward(1.0, session_id=ident)
+        with callspan.metadata(user_id=ident), callspan.record_call(provider="mine", model="m"):
+            pass
+    return seen.records[-1].call_id
 
 
 @pytest.mark.parametrize("ident", IDS)
-def test_an_id_finds_and_erases_what_was_recorded_with_it(url: str, ident: str) -> None:
-    outside = record(url, ident)
-    with closing(open_store(url)) as reader:
-        found = reader.session(ident)
-        whole = found.session.session_id
-        assert (found.calls, found.reward, len(list(reader.events(ident)))) == (1, 1.0, 2)
-        for which in (CallFilter(session_id=ident), CallFilter(group=ident), CallFilter(text="where IS")):
-            assert whole in {one.place.session_id for one in reader.calls(which)}
-        assert {one.call_id for one in reader.calls(CallFilter(user=ident))} >= {outside}
-        assert [one.session.session_id for one in reader.sessions(CallFilter(user=ident))] == [whole]
+def test_an_id_finds_and_erases_what_was_recorded_with_it(url: str, ident: str, reading: Read) -> None:
+    outside, reader = record(url, ident), reading(url)
+    found = reader.session(ident)
+    whole = found.session.session_id
+    assert (found.calls, found.reward, len(list(reader.events(ident)))) == (1, 1.0, 2)
+    for which in (CallFilter(session_id=ident), CallFilter(group=ident), CallFilter(text="where IS")):
+        assert whole in {one.place.session_id for one in reader.calls(which)}
+    assert {one.call_id for one in reader.calls(CallFilter(user=ident))} >= {outside}
+    assert [one.session.session_id for one in reader.sessions(CallFilter(user=ident))] == [whole]
     assert erase(url, sessions=ident).stores[0].sessions == 1
-    with closing(open_store(url)) as reader:
-        assert (reader.session(ident), reader.is_erased("session", ident)) == (None, True)
-        assert [one.call_id for one in reader.calls()] == [outside]
+    assert (reader.session(ident), reader.is_erased("session", ident)) == (None, True)
+    assert [one.call_id for one in reader.calls()] == [outside]
     receipt = erase(url, CallFilter(user=ident))
     assert (receipt.stores[0].calls, receipt.is_complete) == (1, True)
-    with closing(open_store(url)) as reader:
-        assert list(reader.calls()) == list(reader.rewards()) == []
+    assert list(reader.calls()) == list(reader.rewards()) == []
 
 
-def test_a_session_whose_metadata_name_a_user_is_hers(tmp_path: Path) -> None:
+def test_a_session_whose_metadata_name_a_user_is_hers(sqlite_url: str) -> None:
     """Her own, or those of the block around it, such as a middleware's."""
-    url = f"sqlite:///{tmp_path}/calls.db"
-    handle = callspan.instrument(stores=url)
-    with callspan.metadata(user_id="u1"), callspan.session("inner"):
-        pass
-    with callspan.session("own", metadata={"user_id": "u1"}), callspan.record_call(provider="mine", model="m"):
-        pass
-    assert handle.force_flush(30_000)
-    handle.uninstrument()
-    erased = first(erase(url, CallFilter(user="u1")))
+    with capture(stores=sqlite_url):
+        with callspan.metadata(user_id="u1"), callspan.session("inner"):
+            pass
+        with callspan.session("own", metadata={"user_id": "u1"}), callspan.record_call(provider="mine", model="m"):
+            pass
+    erased = first(erase(sqlite_url, CallFilter(user="u1")))
     assert (erased.sessions, erased.calls) == (2, 1)
-    assert left(url) == (set(), set())
+    assert left(sqlite_url) == (set(), set())
 
 
 DAY = 86_400 * SECOND
@@ -457,14 +447,12 @@ def session(records: Records, session_id: str, begun: float, ended: float | None
     return records.session(session_id, version=seen, start_ns=at(begun), **end, **fields)
 
 
-def test_old_sessions_are_deleted_and_running_ones_stay(
-    url: str, deliver: Deliver, records: Records, tmp_path: Path
-) -> None:
+def test_old_sessions_are_deleted_and_running_ones_stay(store: Delivery, records: Records, tmp_path: Path) -> None:
     """Also from the bytes of a file."""
     here = {"host": socket.gethostname(), "pid": os.getpid()}
     gone = {"host": socket.gethostname(), "pid": 2**22 - 1}
     running = {"part": "started", "outcome": "in_progress", "response": None, "usage": None}
-    deliver(url).write(
+    store.write(
         session(records, "old", 1, 2), call(records, "in-old", 1, "old"), call(records, "late-in-old", 3, "old"),
         step("t", session_id="old", seen_ns=at(1), start_ns=at(1)),
         event("e", session_id="old", time_ns=at(1)),
@@ -483,43 +471,42 @@ def test_old_sessions_are_deleted_and_running_ones_stay(
         call(records, "orphan", 1, "never-recorded"), call(records, "orphan-new", 90, "never-recorded"),
         reward("old-alone", source="human", time_ns=at(1)),
     )  # fmt: skip
-    assert retain(url)
+    assert retain(store.url)
     sessions = {"ended-lately", "goes-on", "runs", "no-end", "never-recorded"}
     of_ended = {"in-lately", "in-goes-on"}
-    assert left(url) == (sessions, of_ended | {"in-no-end", "goes-on-in-no-end", "alone-new", "orphan-new"})
-    with closing(open_store(url)) as reader:
-        assert list(reader.rewards()) == list(reader.events("old")) == list(reader.timesteps("old")) == []
-        assert [one.event_id for one in reader.events("no-end")] == ["at-99"]  # type: ignore[union-attr]
-        assert [one.timestep_id for one in reader.timesteps("no-end")] == ["open"]
-    assert retain(url) == 0
+    assert left(store.url) == (sessions, of_ended | {"in-no-end", "goes-on-in-no-end", "alone-new", "orphan-new"})
+    reader = store.read()
+    assert list(reader.rewards()) == list(reader.events("old")) == list(reader.timesteps("old")) == []
+    assert [one.event_id for one in reader.events("no-end")] == ["at-99"]  # type: ignore[union-attr]
+    assert [one.timestep_id for one in reader.timesteps("no-end")] == ["open"]
+    assert retain(store.url) == 0
     assert not any(b"canary" in path.read_bytes() for path in tmp_path.iterdir() if path.is_file())
 
 
-def test_it_is_done_in_batches_that_may_be_broken_off(url: str, deliver: Deliver, records: Records) -> None:
-    store = deliver(url)
+def test_it_is_done_in_batches_that_may_be_broken_off(store: Delivery, records: Records) -> None:
     for number in range(250):
         store.write(session(records, f"s{number}", 1, 2), call(records, f"c{number}", 1, f"s{number}"))
-    steps = retained(url)
+    steps = retained(store.url)
     while not next(steps):
         pass
     steps.close()
-    assert 0 < len(left(url)[1]) < 250
+    assert 0 < len(left(store.url)[1]) < 250
     store.write(call(records, "meanwhile", 90))
-    retain(url)
-    assert left(url) == (set(), {"meanwhile"})
+    retain(store.url)
+    assert left(store.url) == (set(), {"meanwhile"})
     reader = store.read()
     assert [bool(bytes(one.request.body)) for one in reader.calls()] == [True]
     assert list(reader._database.tuples("SELECT count(*) FROM contents")) == [(3,)]
 
 
-def test_no_transaction_deletes_more_than_2000_calls(url: str, deliver: Deliver, records: Records) -> None:
-    deliver(url).write(session(records, "s", 1, 2), *(call(records, f"c{number}", 1, "s") for number in range(2_001)))
+def test_no_transaction_deletes_more_than_2000_calls(url: str, records: Records) -> None:
+    keep(url, session(records, "s", 1, 2), *(call(records, f"c{number}", 1, "s") for number in range(2_001)))
     assert max(retained(url)) == 2_000
     assert left(url) == (set(), set())
 
 
-def test_one_process_at_a_time_deletes_what_is_old(url: str, deliver: Deliver, records: Records) -> None:
-    deliver(url).write(*(session(records, f"s{number}", 1, 2) for number in range(150)))
+def test_one_process_at_a_time_deletes_what_is_old(url: str, records: Records) -> None:
+    keep(url, *(session(records, f"s{number}", 1, 2) for number in range(150)))
     mine = retained(url)
     next(mine)
     assert list(retained(url)) == []
@@ -529,9 +516,8 @@ def test_one_process_at_a_time_deletes_what_is_old(url: str, deliver: Deliver, r
     assert left(url)[0] == set()
 
 
-def test_only_content_goes_of_what_is_younger(url: str, deliver: Deliver, records: Records) -> None:
+def test_only_content_goes_of_what_is_younger(store: Delivery, records: Records) -> None:
     """Also of a session that failed, and of a call whose row is damaged."""
-    store = deliver(url)
     store.write(
         session(records, "old", 50, 51, metadata={"seed": 7}, error=ErrorInfo(kind="unknown", type="E")),
         *(call(records, f"c{number}", 50, "old") for number in range(150)),
@@ -542,8 +528,8 @@ def test_only_content_goes_of_what_is_younger(url: str, deliver: Deliver, record
     with pytest.raises(StoreError, match=r"call c7 is damaged; restore it from a backup"):
         store.read().call("c7")
     keep = RetentionTimes(NOW - 2 * DAY, NOW - 90 * DAY, NOW - 30 * DAY)
-    assert retain(url, keep) == 151
-    assert retain(url, keep) == 0
+    assert retain(store.url, keep) == 151
+    assert retain(store.url, keep) == 0
     reader = store.read()
     assert reader.count_calls(CallFilter(text="hello there")) == 1
     assert bytes(reader.call("c7").request.body) == b""
@@ -556,20 +542,20 @@ def test_only_content_goes_of_what_is_younger(url: str, deliver: Deliver, record
     assert reader.session("old").session.metadata == {"seed": 7}
 
 
-def test_retention_runs(tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_retention_runs(sqlite_url: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also in a process that has run for longer than records are kept."""
     monkeypatch.setattr("callspan.delivery.store_sink._MAX_PAUSE_S", 0.05)
-    url, began = f"sqlite:///{tmp_path}/calls.db", time.time_ns() - 40 * DAY
+    began = time.time_ns() - 40 * DAY
     with monkeypatch.context() as clock:
         clock.setattr(time, "time_ns", lambda: began)
-        handle = callspan.instrument(stores=url, retain_days=30)
+        handle = callspan.instrument(stores=sqlite_url, retain_days=30)
         with callspan.record_call(provider="mine", model="m"):
             pass
         assert handle.force_flush(30_000)
-    keep(url, Records().call(call_id="old", timing=Timing(start_ns=began + 5 * DAY)))
+    keep(sqlite_url, Records().call(call_id="old", timing=Timing(start_ns=began + 5 * DAY)))
     with callspan.record_call(provider="mine", model="m"):
         pass
-    until(lambda: "old" not in left(url)[1])
+    until(lambda: "old" not in left(sqlite_url)[1])
     handle.uninstrument()
-    assert len(left(url)[1]) == 1
+    assert len(left(sqlite_url)[1]) == 1
     assert "retention has begun to delete (retain_days=30" in caplog.text

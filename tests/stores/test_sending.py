@@ -30,10 +30,9 @@ from .conftest import Deliver, Records
 
 
 @pytest.fixture
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+def url(request: pytest.FixtureRequest) -> str:
     """A SQLite file, or a store of the kind named by the test."""
-    is_file = getattr(request, "param", "sqlite") == "sqlite"
-    return f"sqlite:///{tmp_path}/calls.db" if is_file else str(request.getfixturevalue("postgres_url"))
+    return str(request.getfixturevalue(f"{getattr(request, 'param', 'sqlite')}_url"))
 
 
 on_every_store = pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from pathlib import Path
 from urllib.parse import quote, urlsplit
 
 import pytest
-from tests.stores.conftest import Deliver, deliver, postgres_server, postgres_url, url
+from tests.stores.conftest import Deliver, deliver, postgres_server, postgres_url, sqlite_url, url
 from tests.support.commands import ask
 from tests.support.left_behind import leave_behind
 from tests.support.records import START_NS, keep, reward
@@ -105,7 +105,7 @@ def test_errors_in_a_query_are_named(page: Page) -> None:
             assert (answer.status, answer.json["error"]) == (400, "after is no number"), (name, after)
 
 
-__all__ = ["deliver", "postgres_server", "postgres_url", "url"]
+__all__ = ["deliver", "postgres_server", "postgres_url", "sqlite_url", "url"]
 
 
 def test_that_something_was_written_is_said_at_once(url: str, deliver: Deliver, records: Records, show: Show) -> None:
