@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import sqlite3
 import subprocess
@@ -10,6 +9,8 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import ClassVar
@@ -33,10 +34,9 @@ class SqliteSink(Destination):
         self._connection: sqlite3.Connection | None = None
 
     def open(self) -> None:
-        connection = sqlite3.connect(self.path, timeout=30, isolation_level=None, check_same_thread=False)
-        connection.execute("PRAGMA journal_mode=WAL")
-        connection.execute("CREATE TABLE IF NOT EXISTS rows(id TEXT NOT NULL UNIQUE)")
-        self._connection = connection
+        self._connection = sqlite3.connect(self.path, timeout=30, isolation_level=None, check_same_thread=False)
+        self._connection.execute("PRAGMA journal_mode=WAL")
+        self._connection.execute("CREATE TABLE IF NOT EXISTS rows(id TEXT NOT NULL UNIQUE)")
 
     def deliver(self, payloads: Sequence[bytes]) -> None:
         self._connection.execute("BEGIN IMMEDIATE")
@@ -58,11 +58,8 @@ class FileSink(Destination):
 
     def deliver(self, payloads: Sequence[bytes]) -> None:
         data = "".join(f"{key_of(payload)}\n" for payload in payloads).encode()
-        descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-        try:
-            os.write(descriptor, data)
-        finally:
-            os.close(descriptor)
+        with self.path.open("ab", buffering=0) as file:
+            file.write(data)
 
     def close(self) -> None:
         pass
@@ -160,11 +157,8 @@ def rows(database: Path) -> list[str]:
     """Return the ids in the file of a SqliteSink."""
     if not database.exists():
         return []
-    connection = sqlite3.connect(database, timeout=30)
-    try:
+    with closing(sqlite3.connect(database, timeout=30)) as connection:
         return [row[0] for row in connection.execute("SELECT id FROM rows")]
-    finally:
-        connection.close()
 
 
 def until(condition: Callable[[], bool], timeout_s: float = 20.0) -> None:
@@ -187,28 +181,23 @@ while not select.select([sys.stdin], [], [], {_PAUSE_S})[0]:
 """
 
 
-@contextlib.contextmanager
+@contextmanager
 def coming_and_going(path: Path) -> Iterator[None]:
     """Open, read and close the file all the time while the block runs; errors of reading fail the test."""
-    stop, errors = threading.Event(), list[Exception]()
+    stop = threading.Event()
 
     def read() -> None:
         while not stop.wait(_PAUSE_S):
-            try:
-                with contextlib.closing(open_store(path)) as reader:
-                    list(reader.calls(CallFilter(limit=3)))
-            except EmptyStoreError:
-                continue
-            except Exception as error:  # noqa: BLE001 - reported below
-                errors.append(error)
+            with suppress(EmptyStoreError), closing(open_store(path)) as reader:
+                list(reader.calls(CallFilter(limit=3)))
 
-    thread = threading.Thread(target=read)
     other = subprocess.Popen([sys.executable, "-c", _OTHER, str(path)], stdin=subprocess.PIPE)
-    thread.start()
-    try:
-        yield
-    finally:
-        stop.set()
-        thread.join()
-        other.communicate(timeout=60)
-    assert (errors, other.returncode) == ([], 0)
+    with ThreadPoolExecutor(1) as pool:
+        reading = pool.submit(read)
+        try:
+            yield
+        finally:
+            stop.set()
+            other.communicate(timeout=60)
+        reading.result()
+    assert other.returncode == 0
