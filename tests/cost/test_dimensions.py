@@ -142,22 +142,22 @@ def test_a_cost_stated_by_a_server_is_the_cost(server: str, answer: Body, usd: s
     ],
 )
 @pytest.mark.parametrize("usage", [None, {}], ids=["counted", "not counted"])
-def test_a_gateway_may_state_it_in_a_header(headers: dict[str, str], stated: object, usage: Body | None) -> None:
-    with ScriptedProvider() as provider, capture() as seen:
-        provider.reply(headers=dict(headers), usage=usage)
-        with OpenAI(api_key="k", base_url=provider.openai_url) as client:
-            client.chat.completions.create(model="gpt-5", messages=[{"role": "user", "content": "Hi"}])
+def test_a_gateway_may_state_it_in_a_header(
+    headers: dict[str, str], stated: object, usage: Body | None, provider: ScriptedProvider, client: OpenAI
+) -> None:
+    provider.reply(headers=dict(headers), usage=usage)
+    with capture() as seen:
+        client.chat.completions.create(model="gpt-5", messages=[{"role": "user", "content": "Hi"}])
     found = seen.records[0].usage or Usage()
     assert (found.cost_usd, found.cost_estimated) == stated
 
 
-def test_usage_within_a_cut_stream_is_partial() -> None:
+def test_usage_within_a_cut_stream_is_partial(provider: ScriptedProvider, client: OpenAI) -> None:
     """As by Perplexity, in every chunk."""
     delta = {"index": 0, "delta": {"content": "a"}}
-    with ScriptedProvider() as provider, capture() as seen:
-        provider.reply(raw=[{"id": "c", "choices": [delta], "usage": {**_TOKENS, "cost": 0.005}}])
-        with OpenAI(api_key="k", base_url=provider.openai_url) as client:
-            list(client.chat.completions.create(model="sonar", messages=[], stream=True))
+    provider.reply(raw=[{"id": "c", "choices": [delta], "usage": {**_TOKENS, "cost": 0.005}}])
+    with capture() as seen:
+        list(client.chat.completions.create(model="sonar", messages=[], stream=True))
     assert seen.records[0].cost == Cost(
         usd=Decimal("0.005"), source="provider", estimated=True, reason="the stream was cut off"
     )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from typing import Any
 
 import anthropic
 import openai
@@ -27,8 +26,7 @@ COMMANDING = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\
 def store(tmp_path_factory: pytest.TempPathFactory) -> str:
     """A store in which everything a user or a model can name is hostile."""
     url = f"sqlite:///{tmp_path_factory.mktemp('hostile') / 'callspan.db'}"
-    handle = callspan.instrument(stores=url)
-    with ScriptedProvider() as provider:
+    with ScriptedProvider() as provider, capture(stores=url):
         provider.reply(text=EVIL, tool_calls=[{"name": "t" + EVIL, "arguments": {EVIL: EVIL}}], model="m" + EVIL)
         provider.reply(status=400, message=EVIL, error_type="bad" + EVIL)
         with (
@@ -47,8 +45,6 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> str:
             with pytest.raises(openai.BadRequestError):
                 client.chat.completions.create(**ask)
             session.outcome(status="odd" + EVIL)
-    assert handle.force_flush(60_000)
-    handle.uninstrument()
     return url
 
 
@@ -78,7 +74,9 @@ def test_json_is_escaped_and_gives_the_text_back_unchanged(store: str) -> None:
     assert record["conversation"]["input"][0]["parts"][0]["text"] == EVIL
 
 
-def test_numbers_that_64_bits_cannot_hold_cost_nothing_but_themselves(caplog: pytest.LogCaptureFixture) -> None:
+def test_numbers_that_64_bits_cannot_hold_cost_nothing_but_themselves(
+    provider: ScriptedProvider, client: openai.OpenAI, caplog: pytest.LogCaptureFixture
+) -> None:
     """As OTLP and the stores hold integers: one that is larger is unknown, and the other facts of the call stay."""
     huge = 10**30
     answer = {
@@ -86,13 +84,12 @@ def test_numbers_that_64_bits_cannot_hold_cost_nothing_but_themselves(caplog: py
         "choices": [{"index": huge, "finish_reason": "stop", "message": {"role": "assistant", "content": "Hi."}}],
         "usage": {"prompt_tokens": huge, "completion_tokens": 2, "total_tokens": huge},
     }  # fmt: skip
-    with ScriptedProvider() as provider, capture() as seen:
-        provider.reply(raw=answer)
-        with openai.OpenAI(base_url=provider.openai_url, api_key="x", max_retries=0) as client:
-            client.chat.completions.create(
-                model="m", messages=[{"role": "user", "content": "Hello"}], max_tokens=huge, seed=huge, n=-huge,
-                extra_body={"top_k": huge},
-            )  # fmt: skip
+    provider.reply(raw=answer)
+    with capture() as seen:
+        client.chat.completions.create(
+            model="m", messages=[{"role": "user", "content": "Hello"}], max_tokens=huge, seed=huge, n=-huge,
+            extra_body={"top_k": huge},
+        )  # fmt: skip
     (record,) = seen.records
     assert record.usage is not None
     assert (record.text, record.usage.input_tokens, record.usage.output_tokens) == ("Hi.", None, 2)
@@ -103,7 +100,9 @@ def test_numbers_that_64_bits_cannot_hold_cost_nothing_but_themselves(caplog: py
     assert not caplog.records
 
 
-def test_text_that_utf8_cannot_hold_costs_no_span(caplog: pytest.LogCaptureFixture) -> None:
+def test_text_that_utf8_cannot_hold_costs_no_span(
+    provider: ScriptedProvider, client: openai.OpenAI, claude: anthropic.Anthropic, caplog: pytest.LogCaptureFixture
+) -> None:
     """A lone surrogate in a name, status or event fails the export of all spans that are sent with it."""
     lone, messages = "\ud800", [{"role": "user", "content": "Hello"}]
     counted = {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2}
@@ -116,35 +115,32 @@ def test_text_that_utf8_cannot_hold_costs_no_span(caplog: pytest.LogCaptureFixtu
         {"id": lone, "type": "message", "model": lone, "role": "assistant", "stop_reason": lone,
          "content": [{"type": "text", "text": lone}], "usage": {"input_tokens": 1, "output_tokens": 1}},
     )  # fmt: skip
-    with ScriptedProvider() as provider, capture() as seen:
-        for answer in answers:
-            provider.reply(raw=json.dumps(answer).encode())
-        wrong = {"error": {"message": lone, "type": lone, "code": lone, "param": lone}}
-        provider.reply(raw=json.dumps(wrong).encode(), status=400)
-        options: dict[str, Any] = {"api_key": "x", "max_retries": 0}
-        with (
-            openai.OpenAI(base_url=provider.openai_url, **options) as client,
-            anthropic.Anthropic(base_url=provider.anthropic_url, **options) as other,
-            callspan.session(lone, session_id=lone, user_id=lone, metadata={lone: lone}) as session,
-            session.timestep(name=lone) as step,
-        ):
+    for answer in answers:
+        provider.reply(raw=json.dumps(answer).encode())
+    wrong = {"error": {"message": lone, "type": lone, "code": lone, "param": lone}}
+    provider.reply(raw=json.dumps(wrong).encode(), status=400)
+    with (
+        capture() as seen,
+        callspan.session(lone, session_id=lone, user_id=lone, metadata={lone: lone}) as session,
+        session.timestep(name=lone) as step,
+    ):
+        client.chat.completions.create(model="m", messages=messages)
+        client.chat.completions.create(model="m", messages=messages)
+        client.responses.create(model="m", input="Hello")
+        claude.messages.create(model="m", messages=messages, max_tokens=1)
+        with pytest.raises(openai.BadRequestError):
             client.chat.completions.create(model="m", messages=messages)
-            client.chat.completions.create(model="m", messages=messages)
-            client.responses.create(model="m", input="Hello")
-            other.messages.create(model="m", messages=messages, max_tokens=1)
-            with pytest.raises(openai.BadRequestError):
-                client.chat.completions.create(model="m", messages=messages)
-            with pytest.raises(UnicodeEncodeError):
-                client.chat.completions.create(model=lone, messages=messages, user=lone)
-            with callspan.metadata(user_id=lone), callspan.record_call(provider=lone, client=lone, model=lone) as call:
-                call.request({"model": lone, "messages": [{"role": "user", "content": lone}]})
-                call.response(answers[0])
-            with step.tool(lone, arguments={lone: lone}) as tool:
-                tool.result = lone
-            step.event(lone, {lone: lone}, name=lone, error=lone)
-            step.environment(lone, reward=1)
-            session.reward(1, objective=lone, source=lone, annotation=lone, label=lone)
-            session.outcome(status=lone)
+        with pytest.raises(UnicodeEncodeError):
+            client.chat.completions.create(model=lone, messages=messages, user=lone)
+        with callspan.metadata(user_id=lone), callspan.record_call(provider=lone, client=lone, model=lone) as call:
+            call.request({"model": lone, "messages": [{"role": "user", "content": lone}]})
+            call.response(answers[0])
+        with step.tool(lone, arguments={lone: lone}) as tool:
+            tool.result = lone
+        step.event(lone, {lone: lone}, name=lone, error=lone)
+        step.environment(lone, reward=1)
+        session.reward(1, objective=lone, source=lone, annotation=lone, label=lone)
+        session.outcome(status=lone)
     assert len(seen.spans) == 10
     encode_spans(seen.spans)
     assert not caplog.records

@@ -180,14 +180,13 @@ MEDIA: list[tuple[str, str, dict[str, Any]]] = [
 
 @pytest.mark.parametrize("inline", [False, True])
 @pytest.mark.parametrize(("api", "mime", "part"), MEDIA)
-def test_media_become_references(provider: ScriptedProvider, api: str, mime: str, part: Any, inline: bool) -> None:
+def test_media_become_references(
+    provider: ScriptedProvider, client: openai.OpenAI, claude: anthropic.Anthropic, api: str, mime: str, part: Any,
+    inline: bool,
+) -> None:  # fmt: skip
     question = {"type": "input_text" if api == "responses" else "text", "text": "What is this?"}
     sent: Any = [{"role": "user", "content": [question, part]}]
-    with (
-        capture(media="inline" if inline else "reference") as seen,
-        openai.OpenAI(api_key="k", base_url=provider.openai_url) as client,
-        anthropic.Anthropic(api_key="k", base_url=provider.anthropic_url) as claude,
-    ):
+    with capture(media="inline" if inline else "reference") as seen:
         if api == "messages":
             claude.messages.create(model="m", max_tokens=9, messages=sent)
         elif api == "responses":

@@ -33,11 +33,10 @@ from callspan.testing import ScriptedProvider
 pytestmark = pytest.mark.usefixtures("no_settings")
 
 
-def test_a_flush_beside_a_hanging_store_returns_in_time(provider: ScriptedProvider, tmp_path: Path) -> None:
+def test_a_flush_beside_a_hanging_store_returns_in_time(client: openai.OpenAI, tmp_path: Path) -> None:
     """The flush returns False, at once if the store failed before. A second end has no effect."""
     handle = callspan.instrument(stores=f"unix://{tmp_path}/nobody.sock", spool_dir=tmp_path / "spool")
-    with openai.OpenAI(api_key="k", base_url=provider.openai_url) as client:
-        client.chat.completions.create(model="gpt-5", messages=QUESTION)
+    client.chat.completions.create(model="gpt-5", messages=QUESTION)
     begun = time.monotonic()
     assert not handle.force_flush(1_000)
     assert time.monotonic() - begun < 10
@@ -51,18 +50,17 @@ def test_a_flush_beside_a_hanging_store_returns_in_time(provider: ScriptedProvid
 
 @pytest.mark.parametrize("content", ["full", "off"])
 def test_the_console_gets_a_line_per_call(
-    content: str, provider: ScriptedProvider, instrumented: Instrument, tmp_path: Path,
+    content: str, provider: ScriptedProvider, client: openai.OpenAI, instrumented: Instrument, tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
     """For debugging: provider, model, outcome, duration; texts only if content is on; no control characters."""
     handle = instrumented(stores="console://", content=content, spool_dir=tmp_path / "spool")
     provider.reply(text="I am\x1b[31m well.\nIndeed.", input_tokens=11, output_tokens=4)
-    with openai.OpenAI(api_key="k", base_url=provider.openai_url, max_retries=0) as client:
+    client.chat.completions.create(model="gpt-5", messages=QUESTION)
+    list(client.chat.completions.create(model="gpt-5", messages=QUESTION, stream=True))
+    provider.reply(status=400)
+    with pytest.raises(openai.BadRequestError):
         client.chat.completions.create(model="gpt-5", messages=QUESTION)
-        list(client.chat.completions.create(model="gpt-5", messages=QUESTION, stream=True))
-        provider.reply(status=400)
-        with pytest.raises(openai.BadRequestError):
-            client.chat.completions.create(model="gpt-5", messages=QUESTION)
     assert handle.force_flush(60_000)
     stderr = capsys.readouterr().err.splitlines()
     assert len(stderr) == 3

@@ -121,14 +121,13 @@ def test_the_settings_of_the_environment_say_what_spans_show(
     assert compared(received(receiver)) == compared(map(sent, seen.spans))
 
 
-def test_a_background_call_has_its_answer(url: str, record: Play, receiver: OtlpReceiver) -> None:
-    def background(provider: ScriptedProvider) -> None:
-        with openai.OpenAI(api_key="k", base_url=provider.openai_url) as client:
-            waits = client.responses.create(model="m", input="Hi", background=True)
-            other = client.responses.create(model="m", input="Hi", background=True)
-            assert other.status != "completed"
-            while client.responses.retrieve(waits.id).status != "completed":
-                pass
+def test_background_calls_have_answers(url: str, record: Play, receiver: OtlpReceiver, client: openai.OpenAI) -> None:
+    def background(_: ScriptedProvider) -> None:
+        waits = client.responses.create(model="m", input="Hi", background=True)
+        other = client.responses.create(model="m", input="Hi", background=True)
+        assert other.status != "completed"
+        while client.responses.retrieve(waits.id).status != "completed":
+            pass
 
     seen = record(background)
     assert [span.name for span in seen.spans] == ["chat m", "chat m", "fetch_response"]

@@ -232,18 +232,18 @@ def test_tokens_estimated_for_each_kind_of_part(provider: ScriptedProvider, mess
     )
 
 
-def test_chunk_notes_have_the_providers_events_and_choices(provider: ScriptedProvider) -> None:
+def test_chunk_notes_have_the_providers_events_and_choices(
+    provider: ScriptedProvider, client: openai.OpenAI, claude: anthropic.Anthropic
+) -> None:
     delta = {"type": "response.output_text.delta", "output_index": 1, "content_index": 0, "delta": "x", "item_id": "i"}
     block = {"type": "content_block_delta", "index": 2, "delta": {"type": "text_delta", "text": "x"}}
     provider.reply(raw=[{"id": "c", "choices": [{"index": 3, "delta": {"content": "x"}}]}])
     provider.reply(raw=[delta])
     provider.reply(raw=[block])
     with capture(chunk_log=9) as seen:
-        with openai.OpenAI(base_url=provider.openai_url, api_key="k") as client:
-            list(client.chat.completions.create(model="m", messages=[], stream=True))
-            list(client.responses.create(model="m", input="?", stream=True))
-        with anthropic.Anthropic(base_url=provider.anthropic_url, api_key="k") as claude:
-            list(claude.messages.create(model="m", max_tokens=9, messages=[], stream=True))
+        list(client.chat.completions.create(model="m", messages=[], stream=True))
+        list(client.responses.create(model="m", input="?", stream=True))
+        list(claude.messages.create(model="m", max_tokens=9, messages=[], stream=True))
     streams = [record.stream for record in seen.records]
     assert [[(note.event, note.choice, note.content) for note in stream.log] for stream in streams if stream] == [
         [(None, 3, True)], [("response.output_text.delta", 1, True)], [("content_block_delta", 2, True)],

@@ -216,26 +216,22 @@ class Recorded:
 
 
 @pytest.fixture
-def recorded(tmp_path: Path) -> Iterator[Recorded]:
+def recorded(store: str, provider: ScriptedProvider) -> Recorded:
     """One run of the application."""
-    url = f"sqlite:///{tmp_path}/recorded.db"
-    handle = callspan.instrument(stores=url, spool_dir=tmp_path / "spool", media="inline")
-    with ScriptedProvider() as provider:
-        provider.reply("The first answer.")
-        provider.reply("An answer in many small pieces.")
-        provider.reply(tool_calls=[{"name": "look", "arguments": {"at": "east"}, "id": "call_7"}])
-        provider.reply("From Responses.")
-        provider.reply("From Responses, in pieces.")
-        provider.reply(status=429, message="Slow down.")
-        provider.reply("From completions.")
-        provider.reply("From completions, in pieces.")
-        provider.reply(embedding=(0.25, -0.5))
-        provider.reply("From Claude.")
-        provider.reply("From Claude, in pieces.")
+    provider.reply("The first answer.")
+    provider.reply("An answer in many small pieces.")
+    provider.reply(tool_calls=[{"name": "look", "arguments": {"at": "east"}, "id": "call_7"}])
+    provider.reply("From Responses.")
+    provider.reply("From Responses, in pieces.")
+    provider.reply(status=429, message="Slow down.")
+    provider.reply("From completions.")
+    provider.reply("From completions, in pieces.")
+    provider.reply(embedding=(0.25, -0.5))
+    provider.reply("From Claude.")
+    provider.reply("From Claude, in pieces.")
+    with capture(stores=store, media="inline"):
         texts = application(provider.openai_url, provider.anthropic_url)
-        assert handle.force_flush(20_000)
-        handle.uninstrument()
-        yield Recorded(provider, url, texts)
+    return Recorded(provider, store, texts)
 
 
 def test_the_application_gets_the_same_answers_again(recorded: Recorded) -> None:
@@ -275,17 +271,13 @@ def test_a_request_without_a_recorded_answer_is_an_error_for_both_sides(recorded
 
 
 @pytest.fixture
-def thin(tmp_path: Path) -> Iterator[Recorded]:
+def thin(store: str, provider: ScriptedProvider, client: openai.OpenAI) -> Recorded:
     """A session without calls, and a call without content outside of it."""
-    url = f"sqlite:///{tmp_path}/thin.db"
-    handle = callspan.instrument(stores=url, spool_dir=tmp_path / "spool", content="metadata")
-    with ScriptedProvider() as provider:
+    with capture(stores=store, content="metadata"):
         with callspan.session("without calls", session_id="empty"):
             pass
-        with openai.OpenAI(base_url=provider.openai_url) as client:
-            client.responses.create(model="gpt-5", input="One?")
-        handle.uninstrument()
-        yield Recorded(provider, url, [])
+        client.responses.create(model="gpt-5", input="One?")
+    return Recorded(provider, store, [])
 
 
 @pytest.mark.parametrize(("session", "expected"), [("empty", "nothing to replay"), ("nope", "no session nope")])
@@ -294,32 +286,30 @@ def test_nothing_to_replay_is_reported_at_once(thin: Recorded, session: str, exp
         pass
 
 
-def test_truncated_records_are_neither_replayed_nor_sent(thin: Recorded) -> None:
+def test_truncated_records_are_neither_replayed_nor_sent(thin: Recorded, client: openai.OpenAI) -> None:
     with pytest.raises(ReplayError, match="content='full'"):
         refused(thin.url, "One?")
     answer = thin.again("responses")
     assert (answer.code, "content='full'" in answer.out + answer.err) == (1, True)
     assert len(thin.provider.requests) == 1
-    with capture(max_record_bytes=500) as seen, openai.OpenAI(base_url=thin.provider.openai_url) as client:
+    with capture(max_record_bytes=500) as seen:
         client.responses.create(model="gpt-5", input="One?")
     with pytest.raises(ReplayError, match="max_record_bytes"):
         refused(seen.records, "One?")
 
 
-def test_records_are_replayed_without_a_store() -> None:
+def test_records_are_replayed_without_a_store(provider: ScriptedProvider, client: openai.OpenAI) -> None:
     """Those that a capture has seen; of one session by its id or the beginning of it."""
-    with ScriptedProvider() as provider, capture() as seen:
-        client = openai.OpenAI(base_url=provider.openai_url, api_key="any")
+    with capture() as seen:
         for text in ("One.", "Two."):
             provider.reply(text)
             with callspan.session("s", session_id=f"session-{text}"):
                 ask(client, "Which?")
-        client.close()
     records = seen.records
     for session, expected in ((None, ["One.", "Two."]), ("session-Two.", ["Two."]), ("session-T", ["Two."])):
         with replay(records, session=session) as again:
-            with openai.OpenAI(base_url=again.openai_url, api_key="any") as client:
-                found = [ask(client, "Which?").choices[0].message.content for _ in expected]
+            with openai.OpenAI(base_url=again.openai_url, api_key="any") as other:
+                found = [ask(other, "Which?").choices[0].message.content for _ in expected]
             assert (found, again.unused) == (expected, [])
     for session in (None, "other"):
         with pytest.raises(ReplayError, match="nothing to replay in the records"), replay([], session=session):
