@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, closing
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +13,13 @@ import pytest
 from opentelemetry import trace
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
-from tests.conftest import Instrument
+from opentelemetry.trace import Tracer
+from tests.conftest import Instrument, Read
 from tests.support.processes import ran
 from tests.support.telemetry import Meters, kept_spans
 
 import callspan
-from callspan import CallRecordExporter, Handle, open_store
+from callspan import CallRecordExporter, Handle
 from callspan.records import CallRecord
 from callspan.testing import ScriptedProvider
 
@@ -26,50 +27,47 @@ HI: Any = [{"role": "user", "content": "Hi"}]
 CHAT = {"gen_ai.operation.name": "chat", "gen_ai.request.model": "other-1", "gen_ai.usage.input_tokens": 3}
 
 
-class Kept:
-    """A provider whose spans go through the exporter, and what it has put into its store."""
-
-    def __init__(self, url: str, instrument: Instrument) -> None:
-        self.url = url
-        self.provider = TracerProvider()
-        instrument(tracer_provider=self.provider)
-        self._exporter = CallRecordExporter(url)
-        self.provider.add_span_processor(SimpleSpanProcessor(self._exporter))
-        self.tracer = self.provider.get_tracer("somebody.else")
-
-    def calls(self) -> list[CallRecord]:
-        assert self._exporter.force_flush(20_000)
-        with closing(callspan.open_store(self.url)) as store:
-            return list(store.calls())
+Kept = tuple[Tracer, Callable[[], list[CallRecord]]]
 
 
 @pytest.fixture
-def kept(store: str, instrumented: Instrument) -> Iterator[Kept]:
-    made = Kept(store, instrumented)
-    yield made
-    made.provider.shutdown()
-    callspan.wiring.WIRING._exporter_stores = ()
+def kept(store: str, instrumented: Instrument, reading: Read, monkeypatch: pytest.MonkeyPatch) -> Iterator[Kept]:
+    """A tracer of another library, whose spans go through the exporter, and what that has put into its store."""
+    monkeypatch.setattr("callspan.wiring.WIRING._exporter_stores", ())  # they would stay for good
+    provider = TracerProvider()
+    instrumented(tracer_provider=provider)
+    exporter = CallRecordExporter(store)
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+
+    def calls() -> list[CallRecord]:
+        assert exporter.force_flush(20_000)
+        return list(reading(store).calls())
+
+    yield provider.get_tracer("somebody.else"), calls
+    provider.shutdown()
 
 
 def test_only_an_llm_span_of_another_library_becomes_a_record(kept: Kept) -> None:
-    kept.tracer.start_span("GET /", attributes={"http.route": "/"}).end()
-    kept.tracer.start_span("agent", attributes={"gen_ai.operation.name": "invoke_agent"}).end()
-    kept.tracer.start_span("chat other-1", attributes=CHAT).end()
-    (call,) = kept.calls()
+    tracer, calls = kept
+    tracer.start_span("GET /", attributes={"http.route": "/"}).end()
+    tracer.start_span("agent", attributes={"gen_ai.operation.name": "invoke_agent"}).end()
+    tracer.start_span("chat other-1", attributes=CHAT).end()
+    (call,) = calls()
     assert (call.request.model, call.sdk) == ("other-1", "somebody.else")
     assert call.usage.input_tokens == 3
 
 
-@pytest.mark.parametrize("calls", [1, 2])
+@pytest.mark.parametrize("count", [1, 2])
 @pytest.mark.parametrize("around", [[], ["chat gpt-5"], ["framework", "chat gpt-5"]], ids=len)
-def test_one_record_among_other_spans(kept: Kept, client: openai.OpenAI, around: list[str], calls: int) -> None:
+def test_one_record_among_other_spans(kept: Kept, client: openai.OpenAI, around: list[str], count: int) -> None:
     """The first call uses the innermost; a second one has a span of its own."""
+    tracer, calls = kept
     with ExitStack() as spans:
-        opened = [spans.enter_context(kept.tracer.start_as_current_span(name, attributes=CHAT)) for name in around]
-        for _ in range(calls):
+        opened = [spans.enter_context(tracer.start_as_current_span(name, attributes=CHAT)) for name in around]
+        for _ in range(count):
             client.chat.completions.create(model="gpt-5", messages=HI)
-    found = kept.calls()
-    assert len({call.span_id for call in found}) == len(found) == calls
+    found = calls()
+    assert len({call.span_id for call in found}) == len(found) == count
     assert all(str(call.sdk).startswith("openai/") for call in found)
     inner = [f"{span.get_span_context().span_id:016x}" for span in opened[-1:]]
     assert [call.span_id for call in found if call.span_id in inner] == inner
@@ -182,7 +180,7 @@ def measured(tmp_path: Path, provider: ScriptedProvider, client: openai.OpenAI, 
     return Measured(tmp_path, provider, client, instrumented)
 
 
-def test_a_computed_cost_is_measured_once_for_all_stores(measured: Measured) -> None:
+def test_a_computed_cost_is_measured_once_for_all_stores(measured: Measured, reading: Read) -> None:
     prices = measured.place / "prices.json"
     prices.write_text('{"version": "ours-1", "models": {"my-model": {"input": "2", "output": "8"}}}')
     handle = measured.start(stores=[measured.sqlite, measured.jsonl], prices=prices)
@@ -192,8 +190,8 @@ def test_a_computed_cost_is_measured_once_for_all_stores(measured: Measured) -> 
     assert (point.count, point.sum) == (3, pytest.approx(0.018))
     assert point.attributes["callspan.cost.source"] == "computed"
     assert point.attributes["gen_ai.request.model"] == "my-model"
-    with closing(open_store(measured.sqlite)) as store:
-        assert [float(call.cost.usd) for call in store.calls()] == [0.006] * 3, "as the records have it"
+    costs = [float(call.cost.usd) for call in reading(measured.sqlite).calls()]
+    assert costs == [0.006] * 3, "as the records have it"
 
 
 def test_a_stated_cost_is_measured_once(measured: Measured) -> None:
