@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from tests.support.world import World
 
 Instrument = Callable[..., Handle]
-Read = Callable[[str | Path], Reader]
+Read = Callable[..., Reader]
 
 _OURS = str(Path(callspan.__file__).parent) + os.sep
 _opened: set[Path] = set()
@@ -224,7 +224,7 @@ def instrumented() -> Iterator[Instrument]:
 def reading() -> Iterator[Read]:
     """Open stores for reading; closed after the test."""
     with ExitStack() as opened:
-        yield lambda store: opened.enter_context(closing(callspan.open_store(str(store))))
+        yield lambda store, **options: opened.enter_context(closing(callspan.open_store(str(store), **options)))
 
 
 @pytest.fixture(scope="session")

@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, closing, contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -141,11 +141,10 @@ if sys.argv[1] == "raise":
 
 @pytest.mark.skipif(sys.version_info[:3] == (3, 13, 0), reason="CPython 3.13.0 crashes here without callspan, too")
 @pytest.mark.parametrize("ending", ["return", "raise", "fork"])
-def test_a_stream_half_read_at_exit_is_one_cancelled_call(ending: str, tmp_path: Path) -> None:
+def test_a_stream_half_read_at_exit_is_one_cancelled_call(ending: str, tmp_path: Path, reading: Read) -> None:
     done = ran("-c", PROGRAM, ending, cwd=tmp_path, code=1 if ending == "raise" else 0)
     assert ("RuntimeError" in done.stderr) == (ending == "raise"), done.stderr
-    with closing(callspan.open_store(f"sqlite:///{tmp_path / 'calls.db'}")) as store:
-        (call,) = store.calls()
+    (call,) = reading(tmp_path / "calls.db").calls()
     assert call.outcome == "cancelled"
     assert (call.stream.end, call.stream.chunks) == ("closed", 4)
     assert json.loads(bytes(call.response.body))["choices"][0]["message"]["content"]
@@ -172,25 +171,24 @@ list(left_open)
 """
 
 
-def test_a_stream_that_is_open_ends_as_cancelled_and_has_its_span(tmp_path: Path) -> None:
+def test_a_stream_that_is_open_ends_as_cancelled_and_has_its_span(tmp_path: Path, reading: Read) -> None:
     (tmp_path / "app.py").write_text(APPLICATION)
     done = ran("-m", "callspan.cli", "run", "app.py", cwd=tmp_path, code=-signal.SIGTERM)
     assert sorted(done.stdout.split("\n"))[1:] == ["chat cut", "chat whole"], done.stderr
-    with closing(callspan.open_store(f"sqlite:///{tmp_path / 'callspan.db'}", deliver=True)) as store:
-        assert sorted(call.outcome for call in store.calls()) == ["cancelled", "success"]
+    calls = reading(tmp_path / "callspan.db", deliver=True).calls()
+    assert sorted(call.outcome for call in calls) == ["cancelled", "success"]
 
 
 UNSHARE = ["unshare", "--user", "--map-root-user", "--pid", "--fork"]
 
 
-def test_the_first_process_of_a_container_goes_on_and_so_do_its_streams(tmp_path: Path) -> None:
+def test_the_first_process_of_a_container_goes_on_and_so_do_its_streams(tmp_path: Path, reading: Read) -> None:
     if shutil.which("unshare") is None or subprocess.run([*UNSHARE, "true"], check=False).returncode:
         pytest.skip("no namespaces here")
     (tmp_path / "app.py").write_text(APPLICATION)
     command = [*UNSHARE, sys.executable, "-m", "callspan.cli", "run", "app.py"]
     ran("-c", f"import os; os.execvp('unshare', {command})", cwd=tmp_path)
-    with closing(callspan.open_store(f"sqlite:///{tmp_path / 'callspan.db'}", deliver=True)) as store:
-        assert [call.outcome for call in store.calls()] == ["success", "success"]
+    assert [one.outcome for one in reading(tmp_path / "callspan.db", deliver=True).calls()] == ["success"] * 2
 
 
 AT_EXIT = """

@@ -6,11 +6,9 @@ import asyncio
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
 from datetime import datetime, timezone
 from decimal import Decimal
 from enum import Enum
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -19,7 +17,7 @@ import pytest
 from openai.types.chat import ChatCompletionChunk
 from opentelemetry import trace
 from opentelemetry.trace import StatusCode
-from tests.conftest import Instrument
+from tests.conftest import Instrument, Read
 from tests.support.calls import CHAT, QUESTION, text_of, the_call, usage_of
 from tests.support.mode import Mode
 from tests.support.telemetry import Meters
@@ -243,9 +241,9 @@ def test_misuse_raises_before_anything_is_changed() -> None:
     assert (record.timing, record.metadata) == (Timing(start_ns=T0, duration_ns=S), {})
 
 
-def test_misuse_outside_of_a_capture_changes_nothing(tmp_path: Path, instrumented: Instrument) -> None:
+def test_misuse_outside_of_a_capture_changes_nothing(store: str, instrumented: Instrument, reading: Read) -> None:
     odd: Any = "noon"
-    handle = instrumented(stores=tmp_path / "calls.db")
+    handle = instrumented(stores=store)
     with callspan.record_call(provider="openai", at=odd) as unrecorded:
         unrecorded.request(CHAT)
         unrecorded.attempt_started()
@@ -260,16 +258,15 @@ def test_misuse_outside_of_a_capture_changes_nothing(tmp_path: Path, instrumente
         with call:
             assert call.call_id == call_id
     assert handle.force_flush()
-    with closing(callspan.open_store(str(tmp_path / "calls.db"))) as store:
-        (record,) = store.calls()
+    (record,) = reading(store).calls()
     assert (record.call_id, record.seen_in, record.outcome) == (call_id, "call", "success")
 
 
-def test_it_is_priced_as_of_its_day_and_in_no_metric(tmp_path: Path) -> None:
+def test_it_is_priced_as_of_its_day_and_in_no_metric(store: str, instrumented: Instrument, reading: Read) -> None:
     """The price of o3 fell to a fifth in June 2025. Sessions, steps and tools of the past are measured no more."""
     pytest.importorskip("genai_prices", reason="needs published prices: pip install 'callspan[cost]'")
     meters = Meters()
-    handle = callspan.instrument(stores=tmp_path / "calls.db", meter_provider=meters.provider)
+    handle = instrumented(stores=store, meter_provider=meters.provider)
     imported(T0, T0 + S, T0 + 3 * S)
     imported(T0 + 365 * 24 * 3600 * S)
     with callspan.record_call(provider="openai", at=T0) as call:
@@ -284,17 +281,15 @@ def test_it_is_priced_as_of_its_day_and_in_no_metric(tmp_path: Path) -> None:
     assert handle.force_flush()
     found = meters.read()
     assert {name for name in found if not name.startswith("callspan.delivery") and "spool" not in name} == set()
-    with closing(callspan.open_store(str(tmp_path / "calls.db"))) as store:
-        costs = {call.timing.start_ns: call.cost and call.cost.usd for call in store.calls() if call.usage}
-        (summary,) = [one for one in store.sessions() if one.session.session_id == session.id]
+    reader = reading(store)
+    costs = {call.timing.start_ns: call.cost and call.cost.usd for call in reader.calls() if call.usage}
+    (summary,) = [one for one in reader.sessions() if one.session.session_id == session.id]
     assert costs == {T0: Decimal(10), T0 + 365 * 24 * 3600 * S: Decimal(2)}
     assert summary.session.start_ns == T0
     with callspan.session("now"), callspan.tool("t"), callspan.record_call(provider="openai") as call:
         call.response(ANSWER)
     assert handle.force_flush()
     assert {"gen_ai.client.operation.duration", "callspan.client.cost"} <= meters.read().keys()
-    handle.uninstrument()
-    meters.provider.shutdown()
 
 
 def ask(client: openai.OpenAI, model: str) -> str | None:

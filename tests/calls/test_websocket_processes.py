@@ -15,13 +15,13 @@ from typing import Any
 
 import openai
 import pytest
+from tests.conftest import Read
 from tests.support import realtime_server as voice
 from tests.support import sdks
 from tests.support.processes import ran
 from tests.support.scale import scaled
 from tests.support.socket_server import serving
 
-import callspan
 from callspan.testing import Captured, ScriptedProvider
 
 pytest.importorskip("websockets")
@@ -93,7 +93,7 @@ ENDS: list[tuple[str, str, str, tuple[str, str | None, str | None]]] = [
 
 @pytest.mark.parametrize(("surface", "last", "end", "expected"), ENDS)
 def test_a_call_is_recorded_once_however_the_process_ends(
-    surface: str, last: str, end: str, expected: tuple[str, str | None, str | None], tmp_path: Path
+    surface: str, last: str, end: str, expected: tuple[str, str | None, str | None], tmp_path: Path, reading: Read
 ) -> None:
     """The id of a live session is the provider's: what two processes see of it is one row."""
     if surface == "live":
@@ -103,9 +103,7 @@ def test_a_call_is_recorded_once_however_the_process_ends(
         for _ in range(2 if surface == "live" else 1):
             arguments = ("-W", "ignore::DeprecationWarning", "-c", PROGRAM, part.url, surface, last, end)
             ran(*arguments, cwd=tmp_path, code=code)
-    store = callspan.open_store(f"sqlite:///{tmp_path / 'calls.db'}", deliver=True)
-    (call,) = store.calls()
-    store.close()
+    (call,) = reading(tmp_path / "calls.db", deliver=True).calls()
     assert (call.api, (call.outcome, call.stream and call.stream.end, call.text)) == (surface, expected)
 
 

@@ -5,16 +5,15 @@ from __future__ import annotations
 import json
 import subprocess
 from collections.abc import Callable, Iterator
-from contextlib import closing
 from functools import cache
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import pytest
+from tests.conftest import Read
 from tests.support.launching import APPS, Stage, python_of
 from tests.support.receiver import OtlpReceiver
 
-import callspan
 from callspan.records import EventRecord
 from callspan.testing import ScriptedProvider
 
@@ -133,12 +132,11 @@ def test_a_run_of_openai_agents_is_one_trace_and_one_session(environment: str) -
 
 
 @agents_environments
-def test_a_run_ends_although_a_tool_uninstruments(environment: str, tmp_path: Path) -> None:
-    store = f"sqlite:///{tmp_path / 'calls.db'}"
+def test_a_run_ends_although_a_tool_uninstruments(environment: str, store: str, reading: Read) -> None:
     printed(environment, "openai_agents_runs.py", "left", store)
-    with closing(callspan.open_store(store, deliver=True)) as reader:
-        (session,) = reader.sessions()
-        events = list(reader.events(session.session.session_id))
+    reader = reading(store, deliver=True)
+    (session,) = reader.sessions()
+    events = reader.events(session.session.session_id)
     assert session.outcome == "success"
     assert [event.event_type for event in events if isinstance(event, EventRecord)] == ["agent", "tool"]
 

@@ -12,7 +12,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from functools import partial
@@ -24,12 +24,13 @@ from weakref import WeakSet
 import msgspec
 import pytest
 from opentelemetry.context import get_current
+from tests.conftest import Instrument, Read
 from tests.sessions.conftest import Seen, parent_of
 from tests.support.processes import ran
 from tests.support.scale import scaled
 
 import callspan
-from callspan import Handle, copy_context, current_session, current_timestep, metadata, session, timestep, tool
+from callspan import copy_context, current_session, current_timestep, metadata, session, timestep, tool
 from callspan.records import SessionRecord, TimestepRecord
 from callspan.testing import capture
 
@@ -430,15 +431,14 @@ with callspan.session("doomed", session_id="doomed", metadata={"seed": 7}) as ow
 """
 
 
-def test_a_killed_process_leaves_an_interrupted_session(tmp_path: Path, store: str) -> None:
+def test_a_killed_process_leaves_an_interrupted_session(tmp_path: Path, store: str, reading: Read) -> None:
     ran("-c", VICTIM, store, cwd=tmp_path, code=-signal.SIGKILL)
-    with closing(callspan.open_store(store, deliver=True)) as reader:
-        summary = reader.session("doomed")
-        assert (summary.session.outcome, summary.session.end_ns) == ("interrupted", None)
-        assert summary.session.metadata == {"seed": 7}
-        assert (summary.timesteps, summary.calls, summary.reward) == (3, 3, 2.0)
-        steps = list(reader.timesteps("doomed"))
-        *_, action, dig = map(msgspec.structs.asdict, reader.events("doomed"))
+    reader = reading(store, deliver=True)
+    summary, steps = reader.session("doomed"), list(reader.timesteps("doomed"))
+    assert (summary.session.outcome, summary.session.end_ns) == ("interrupted", None)
+    assert summary.session.metadata == {"seed": 7}
+    assert (summary.timesteps, summary.calls, summary.reward) == (3, 3, 2.0)
+    *_, action, dig = map(msgspec.structs.asdict, reader.events("doomed"))
     assert [(step.index, step.outcome) for step in steps] == [(0, "success"), (1, "success"), (2, None)]
     assert [step.metadata for step in steps] == [{"at": 0}, {"at": 1}, {"at": 2}]
     assert (action["event_type"], action["data"]) == ("action", 2)
@@ -460,7 +460,7 @@ handle.uninstrument()
 """
 
 
-def test_two_processes_add_steps(tmp_path: Path, store: str, instrumented: Callable[..., Handle]) -> None:
+def test_two_processes_add_steps(tmp_path: Path, store: str, instrumented: Instrument, reading: Read) -> None:
     handle = instrumented(stores=store)
     with session("shared", metadata={"seed": 7}) as own, ThreadPoolExecutor(2) as pool:
         with own.timestep():
@@ -469,9 +469,8 @@ def test_two_processes_add_steps(tmp_path: Path, store: str, instrumented: Calla
         assert [done.stderr for done in pool.map(worker, ("left", "right"))] == ["", ""]
         own.outcome(success=True)
     handle.force_flush()
-    with closing(callspan.open_store(store)) as reader:
-        summary = reader.session(own.id)
-        steps, calls = list(reader.timesteps(own.id)), list(reader.calls())
+    reader = reading(store)
+    summary, steps, calls = reader.session(own.id), list(reader.timesteps(own.id)), list(reader.calls())
     assert (summary.timesteps, summary.calls, summary.events, summary.reward) == (21, 20, 20, 10.0)
     assert summary.session.metadata == {"seed": 7, "left": True, "right": True}
     assert (summary.session.name, summary.session.outcome, summary.session.success) == ("shared", "success", True)
