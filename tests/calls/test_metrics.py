@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import re
 import time
-import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
@@ -19,6 +17,7 @@ from tests.conftest import Instrument
 from tests.support.calls import CHAT, REQUESTS, Wire, caught
 from tests.support.mode import Mode
 from tests.support.processes import ROOT, ran
+from tests.support.rig import in_child
 from tests.support.telemetry import Meters, kept_spans
 
 import callspan
@@ -149,21 +148,17 @@ def by_hand(model: str = "gpt-5") -> Any:
     return callspan.record_call(provider="openai", model=model)
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of a fork, as this process has threads
 def test_a_forked_child_does_not_count_what_runs_in_its_parent(measured: Meters) -> None:
-    over = by_hand()
-    over.__enter__()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)
-        child = os.fork()
-    if child == 0:
+    def counts_its_own() -> bool:
         with by_hand():
             counted = measured.running()
         over.__exit__(None, None, None)
-        os._exit(0 if (counted, measured.running()) == (1, 0) else 1)
-    assert os.waitpid(child, 0)[1] == 0
-    assert measured.running() == 1
-    over.__exit__(None, None, None)
+        return (counted, measured.running()) == (1, 0)
+
+    with by_hand() as over:
+        in_child(counts_its_own)
+        assert measured.running() == 1
     assert measured.running() == 0
 
 
