@@ -96,14 +96,14 @@ class Lines:
 
 
 @contextmanager
-def handlers() -> Iterator[None]:
+def handlers(handler: Any = interrupt) -> Iterator[None]:
     """Have each signal raise its exception."""
-    before = {number: signal.signal(number, interrupt) for number in KINDS}
+    before = {number: signal.signal(number, handler) for number in KINDS}
     try:
         yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        for number, old in before.items():
+            signal.signal(number, old)
 
 
 Clients = SimpleNamespace
@@ -259,8 +259,7 @@ def test_an_interrupted_redactor_costs_only_content(how: str, clients: Clients) 
             raise PASSED[how]
         return without_words(record)
 
-    before = signal.signal(signal.SIGUSR2, HANDLERS.get(how, interrupt))
-    try:
+    with handlers(HANDLERS.get(how, interrupt)):
         with capture(redact=raising) as seen:
             with pytest.raises(PASSED[how]):
                 plain(clients)
@@ -271,8 +270,6 @@ def test_an_interrupted_redactor_costs_only_content(how: str, clients: Clients) 
                 plain(clients)
             remove()
             assert [one.outcome for one in ended(later)] == ["success"]
-    finally:
-        signal.signal(signal.SIGUSR2, before)
     assert call.usage is not None or call.outcome == "success"
     assert b"How" not in bytes(call.request.body)
 

@@ -10,6 +10,7 @@ import json
 import os
 import signal
 import threading
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -116,40 +117,33 @@ class _ImpatientError(Exception):
 
 
 @pytest.mark.skipif(sdks.version("websockets") < (14,), reason="websockets 13 cannot receive after an interrupted wait")
-def test_a_time_limit_of_the_application_interrupts_only_a_wait(provider: ScriptedProvider, seen: Captured) -> None:
+def test_a_time_limit_of_the_application_interrupts_only_a_wait(
+    provider: ScriptedProvider, client: openai.OpenAI, seen: Captured, request: pytest.FixtureRequest
+) -> None:
     provider.reply(text="Hi.")
     provider.reply(text="one two three", chunk_delay_s=0.05)
 
     def expired(*_: object) -> None:
         raise _ImpatientError
 
-    before = signal.signal(signal.SIGALRM, expired)
+    request.addfinalizer(partial(signal.signal, signal.SIGALRM, signal.signal(signal.SIGALRM, expired)))
     interrupted = 0
-    try:
-        with (
-            openai.OpenAI(api_key="k", base_url=provider.openai_url) as client,
-            client.responses.connect() as connection,
-        ):
-            create(connection)
-            while connection.recv().type != "response.completed":  # the first events take the SDK a second
-                pass
-            create(connection)
-            kind = None
-            while kind != "response.completed":
-                signal.setitimer(signal.ITIMER_REAL, 0.02)
-                try:
-                    kind = connection.recv().type
-                except _ImpatientError:
-                    interrupted += 1
-                finally:
-                    signal.setitimer(signal.ITIMER_REAL, 0)
-    finally:
-        signal.signal(signal.SIGALRM, before)
+    with client.responses.connect() as connection:
+        create(connection)
+        while connection.recv().type != "response.completed":  # the first events take the SDK a second
+            pass
+        create(connection)
+        kind = None
+        while kind != "response.completed":
+            signal.setitimer(signal.ITIMER_REAL, 0.02)
+            try:
+                kind = connection.recv().type
+            except _ImpatientError:
+                interrupted += 1
+            finally:
+                signal.setitimer(signal.ITIMER_REAL, 0)
     assert interrupted
-    assert [(record.outcome, record.text) for record in seen.records] == [
-        ("success", "Hi."),
-        ("success", "one two three"),
-    ]
+    assert [(call.outcome, call.text) for call in seen.records] == [("success", "Hi."), ("success", "one two three")]
 
 
 def connected(client: Any, surface: str) -> Any:
