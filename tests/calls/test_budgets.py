@@ -71,10 +71,14 @@ def measured(column: str, what: str) -> dict[str, Any]:
 
     Those are the least of several rounds, since load only ever adds.
     """
-    command = [sys.executable, "-c", _PROGRAM, str(_BENCH), column, what]
-    done = subprocess.run(command, check=True, capture_output=True, text=True)
-    found: dict[str, Any] = json.loads(done.stdout)
+    found: dict[str, Any] = printed(_PROGRAM, str(_BENCH), column, what)
     return found
+
+
+def printed(program: str, *arguments: str) -> Any:
+    """What a fresh interpreter prints, as JSON."""
+    command = [sys.executable, "-c", program, *arguments]
+    return json.loads(subprocess.run(command, check=True, capture_output=True).stdout)
 
 
 @pytest.mark.parametrize(
@@ -136,11 +140,6 @@ def test_a_timestep_with_an_event_costs_a_few_raw_spans() -> None:
     assert cost["default"] <= 8 * cost["floor"]
 
 
-def printed(program: str) -> int:
-    """The number that a fresh interpreter prints."""
-    return int(subprocess.run([sys.executable, "-c", program], check=True, capture_output=True).stdout)
-
-
 def test_importing_is_cheap_and_instrumenting_starts_no_thread() -> None:
     timed = "import time; a = time.process_time_ns(); import {}; print(time.process_time_ns() - a)"
     theirs, ours = zip(
@@ -160,8 +159,7 @@ def test_delivering_a_record_takes_few_instructions() -> None:
         "with delivery.files() as urls: found = delivery.counted(urls, 100)\n"
         "print(json.dumps({url.partition(':')[0]: instructions for url, instructions in found.items()}))"
     )
-    done = subprocess.run([sys.executable, "-c", program, str(_BENCH)], check=True, capture_output=True, text=True)
-    found: dict[str, float] = json.loads(done.stdout)
+    found = printed(program, str(_BENCH))
     assert found["sqlite"] <= 0.375 * 2_900_785
     assert found["jsonl"] <= 0.36 * 1_530_461
 
