@@ -27,6 +27,7 @@ from tests.conftest import Read
 from tests.support import sdks
 from tests.support.mode import Mode
 from tests.support.processes import ROOT
+from tests.support.provider.media import wav
 
 import callspan
 from callspan import open_store
@@ -48,9 +49,6 @@ REFUSED = {
     "stop_details": {"type": "refusal", "fallback_credit_token": "t", "fallback_has_prefill_claim": False},
 }  # fmt: skip
 """Without its credit for another model, which the beta gives, a stream would end with it."""
-WAV = (
-    b"RIFF\x24\x00\x00\x00WAVEfmt \x10\x00\x00\x00\x01\x00\x01\x00\x40\x1f\x00\x00\x80\x3e\x00\x00\x02\x00\x10\x00data"
-)
 
 
 class Endpoint(NamedTuple):
@@ -75,7 +73,7 @@ ENDPOINTS = {
     "embeddings": Endpoint("openai", "embeddings.create", {"input": "Hi"}, streams=False, tokens="in"),
     "moderations": Endpoint("openai", "moderations.create", {"input": "Hi"}, streams=False, tokens=""),
     "images": Endpoint("openai", "images.generate", {"prompt": "Hi"}),
-    "transcriptions": Endpoint("openai", "audio.transcriptions.create", {"file": ("a.wav", WAV)}),
+    "transcriptions": Endpoint("openai", "audio.transcriptions.create", {"file": ("a.wav", wav())}),
     "speech": Endpoint("openai", "audio.speech.create", {"input": "Hi", "voice": "nova"}, streams=False, tokens=""),
     "messages": Endpoint("anthropic", "messages.create", {"messages": HI, "max_tokens": 9}),
     "hops": Endpoint("anthropic", "beta.messages.create", {"messages": HI, "max_tokens": 9}, hops=True),
@@ -85,11 +83,9 @@ FORMS = ("plain", "stream", "raw", "retried", "failed")
 
 def is_there(endpoint: Endpoint) -> bool:
     """Return whether the installed SDK has the method."""
-    try:
-        attrgetter(endpoint.method)(CLIENTS[endpoint.sdk](api_key="k"))
-    except AttributeError:
-        return False
-    return True
+    with suppress(AttributeError):
+        return bool(attrgetter(endpoint.method)(CLIENTS[endpoint.sdk](api_key="k")))
+    return False
 
 
 async def call(way: str, urls: Any) -> Any:
@@ -102,14 +98,12 @@ async def call(way: str, urls: Any) -> Any:
     client = getattr(mode, endpoint.sdk)(max_retries=1, **_middleware(endpoint))
     *path, method = endpoint.method.split(".")
     resource: Any = attrgetter(".".join(path))(client)
+    owner = resource.with_raw_response if form == "raw" else resource
+    answer = await mode.wait(getattr(owner, method)(**sent, **({"stream": True} if form == "stream" else {})))
     if form == "raw":
-        raw = await mode.wait(getattr(resource.with_raw_response, method)(**sent))
-        answer = await mode.wait(raw.parse())
+        answer = await mode.wait(answer.parse())
     elif form == "stream":
-        answer = await mode.wait(getattr(resource, method)(**sent, stream=True))
         await mode.all(answer)
-    else:
-        answer = await mode.wait(getattr(resource, method)(**sent))
     await mode.close()
     return answer
 
