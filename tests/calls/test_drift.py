@@ -17,7 +17,7 @@ from typing import Any, Final
 import anthropic._base_client
 import pytest
 from tests.support import loops, sdks
-from tests.support.calls import Wire
+from tests.support.calls import Wire, causes
 from tests.support.mode import Mode
 from tests.support.scale import scaled
 
@@ -59,12 +59,9 @@ def place(sdk: str, hook: str) -> type:
 @contextmanager
 def replaced(owner: type, name: str, change: Callable[[Any], Any]) -> Iterator[None]:
     """What `change` makes of a class's attribute, in its place."""
-    original = vars(owner)[name]
-    setattr(owner, name, change(original))
-    try:
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(owner, name, change(vars(owner)[name]))
         yield
-    finally:
-        setattr(owner, name, original)
 
 
 # How an original changes, and how its caller does.
@@ -186,16 +183,10 @@ async def outcomes(mode: Mode, sdk: str) -> list[str]:
             received += [type(item).__name__ for item in wire.received or [answer]]
             received += [str(len(answer))] if isinstance(answer, bytes) else []
         except Exception as error:  # noqa: BLE001 - whatever it is, it must be the same
-            received.append(" < ".join(f"{type(one).__name__}: {one}" for one in chain(error)))
+            received.append(" < ".join(f"{type(one).__name__}: {one}" for one in causes(error)))
     await mode.close()
     gc.collect()  # what was dropped closes its response while the changed function has its callers
     return received
-
-
-def chain(error: BaseException | None) -> Iterator[BaseException]:
-    while error is not None:
-        yield error
-        error = error.__cause__
 
 
 async def compared(

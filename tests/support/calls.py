@@ -47,6 +47,13 @@ async def caught(work: Awaitable[Any]) -> BaseException | None:
     return None
 
 
+def causes(error: BaseException | None) -> Iterator[BaseException]:
+    """The exception and what caused it."""
+    while error is not None:
+        yield error
+        error = error.__cause__
+
+
 class Wire:
     """One operation of one SDK, and the items of streams that its caller received."""
 
