@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -11,6 +12,7 @@ import openai
 import pytest
 from opentelemetry.trace import StatusCode
 from tests.sessions.conftest import Seen
+from tests.support.calls import ask
 
 import callspan
 from callspan import current_session, current_timestep, guardrail, handoff, invoke_agent, reward, session, tool
@@ -124,26 +126,11 @@ def test_a_tool_has_the_name_and_the_arguments_of_its_function(seen: Seen) -> No
     assert (wrong.name, wrong.error.type) == ("add", "TypeError")
 
 
-ASKED: Any = {"model": "gpt-5", "messages": [{"role": "user", "content": "Where to?"}]}
 EAST, WEST, UP = {"to": "east"}, {"to": "west"}, {"to": "up"}
 
 
 def moves(*requested: tuple[str, dict[str, str]]) -> list[dict[str, Any]]:
     return [{"name": "move", "arguments": given, "id": name} for name, given in requested]
-
-
-def ask(provider: ScriptedProvider, api: str = "chat") -> None:
-    if api == "messages":
-        with anthropic.Anthropic(api_key="k", base_url=provider.anthropic_url, max_retries=0) as claude:
-            claude.messages.create(**ASKED, max_tokens=9)
-        return
-    with openai.OpenAI(api_key="k", base_url=provider.openai_url, max_retries=0) as client:
-        if api == "responses":
-            client.responses.create(model="gpt-5", input="Where to?")
-        elif api == "stream":
-            list(client.chat.completions.create(**ASKED, stream=True))
-        else:
-            client.chat.completions.create(**ASKED)
 
 
 def joined(seen: Captured) -> list[str | None]:
@@ -156,8 +143,18 @@ def joined(seen: Captured) -> list[str | None]:
     return ids
 
 
-@pytest.mark.parametrize("api", ["chat", "stream", "responses", "messages"])
-def test_a_tool_is_joined_with_the_request_of_its_name_and_arguments(provider: ScriptedProvider, api: str) -> None:
+WAYS: dict[str, Callable[[openai.OpenAI, anthropic.Anthropic], object]] = {
+    "chat": lambda client, _: ask(client),
+    "stream": lambda client, _: list(ask(client, stream=True)),
+    "responses": lambda client, _: client.responses.create(model="gpt-5", input="Where to?"),
+    "messages": lambda _, claude: ask(claude),
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_tool_is_joined_with_the_request_of_its_name_and_arguments(
+    way: str, provider: ScriptedProvider, client: openai.OpenAI, claude: anthropic.Anthropic
+) -> None:
     provider.reply(tool_calls=moves(("call_1", EAST), ("call_2", WEST), ("call_3", UP)))
 
     @callspan.tool
@@ -165,7 +162,7 @@ def test_a_tool_is_joined_with_the_request_of_its_name_and_arguments(provider: S
         return to
 
     with capture() as seen, callspan.session("gridworld") as session, session.timestep() as step:
-        ask(provider, api)
+        WAYS[way](client, claude)
         with step.tool("move", arguments=WEST), callspan.tool("move", arguments='{"to": "east"}'):
             pass
         move("up")
@@ -174,31 +171,31 @@ def test_a_tool_is_joined_with_the_request_of_its_name_and_arguments(provider: S
     assert joined(seen) == ["call_1", "call_2", "call_3", None]
 
 
-def test_a_tool_is_joined_only_where_one_request_is_open(provider: ScriptedProvider) -> None:
+def test_a_tool_is_joined_only_where_one_request_is_open(provider: ScriptedProvider, client: openai.OpenAI) -> None:
     provider.reply(tool_calls=moves(("call_1", EAST), ("call_2", EAST)))
     provider.reply(text="Done.")
     with capture() as seen, callspan.session("gridworld") as session:
         with session.timestep() as step:
-            ask(provider)
+            ask(client)
             with step.tool("move", arguments=EAST):
                 pass  # either may be meant
             with step.tool("move", call="call_1", arguments=EAST), step.tool("move", arguments=EAST):
                 pass
             with step.tool("stay", arguments=EAST), step.tool("move", arguments=WEST):
                 pass
-        ask(provider)
+        ask(client)
         with session.tool("move", arguments=EAST):
             pass  # the model has gone on
     assert joined(seen) == [None, "call_2", "call_1", None, None, None]
 
 
-def test_a_call_inside_a_tool_leaves_the_requests_around_it_open(provider: ScriptedProvider) -> None:
+def test_a_call_inside_a_tool_leaves_requests_around_it_open(provider: ScriptedProvider, client: openai.OpenAI) -> None:
     provider.reply(tool_calls=moves(("call_1", EAST), ("call_2", WEST)))
     provider.reply(text="Done.")
     with capture() as seen, callspan.session("gridworld") as session, session.timestep() as step:
-        ask(provider)
+        ask(client)
         with step.tool("move", arguments=EAST):
-            ask(provider)
+            ask(client)
         with step.tool("move", arguments=WEST):
             pass
     assert joined(seen) == ["call_1", "call_2"]
