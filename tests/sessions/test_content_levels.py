@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Callable
-from contextlib import ExitStack, nullcontext
+from contextlib import nullcontext
 from threading import Thread
 from typing import Any
 
@@ -136,8 +136,7 @@ def test_calls_in_a_session_have_its_level_and_so_has_feedback_on_them(chat: Cal
 @pytest.mark.parametrize("setting", ["full", "metadata", "off"])
 @pytest.mark.parametrize("block", ["full", "metadata", "off", None])
 def test_a_record_states_the_stricter_level(setting: Any, block: Any, chat: Callable[..., None]) -> None:
-    with capture(content=setting) as seen, ExitStack() as stack:
-        stack.enter_context(nullcontext() if block is None else callspan.content(block))
+    with capture(content=setting) as seen, callspan.content(block) if block else nullcontext():
         with callspan.session("s", session_id="s"):
             chat(SECRET)
         expected = max(setting, block or "full")

@@ -241,13 +241,10 @@ def test_results_of_callbacks_are_processed(seen: Seen) -> None:
     def enrich(record: Record) -> Record:
         return msgspec.structs.replace(record, metadata={"password": "hunter2"})
 
-    take_away = add_callback("before_record", enrich, kinds=["action"])
-    try:
-        with session("s") as own:
-            own.action(1)
-            own.event("other")
-    finally:
-        take_away()
+    with ExitStack() as added, session("s") as own:
+        added.callback(add_callback("before_record", enrich, kinds=["action"]))
+        own.action(1)
+        own.event("other")
     assert [sorted(event.metadata) for event in seen.of(EventRecord)] == [["password"], []]
     assert "hunter2" not in repr(seen.records)
 
