@@ -185,7 +185,6 @@ def locked(owned: str, tmp_path: Path) -> Iterator[str]:
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
     )
-    assert process.stdout is not None
     process.stdout.readline()
     yield owned
     process.communicate(timeout=30)

@@ -277,7 +277,6 @@ def test_the_precision_of_an_application_rounds_no_cost(provider: ScriptedProvid
             assert handle.force_flush()
             found.append(next(one.cost_usd for one in callspan.open_store(url).summary("model")))
         handle.uninstrument()
-    assert found[0] is not None
     assert len(found[0].as_tuple().digits) > 5
     assert found[1] == 2 * found[0]
 

@@ -51,8 +51,7 @@ def calls(place: Path, *, store: str = "callspan.db") -> list[dict[str, Any]]:
     assert ask("--store", url, "ship").code == 0
     answer = ask("--store", url, "calls", "--reverse", "--json")
     assert answer.code == 0
-    found: list[dict[str, Any]] = answer.json
-    return found
+    return answer.json
 
 
 @pytest.mark.parametrize("start", [["app.py"], ["-m", "app"]], ids=["script", "module"])

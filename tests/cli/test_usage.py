@@ -76,7 +76,6 @@ def test_help_fits_a_screen_and_begins_with_two_examples(tmp_path: Path, monkeyp
     context = click.Context(callspan)
     for name in callspan.list_commands(context):
         command = callspan.get_command(context, name)
-        assert command is not None
         lines = ask(name, "--help").out.splitlines()
         assert len(lines) <= 25, name
         if name == "run":  # parses its own arguments
@@ -126,7 +125,6 @@ def options() -> Iterator[tuple[str, click.Parameter]]:
     context = click.Context(callspan)
     for name in callspan.list_commands(context):
         command = callspan.get_command(context, name)
-        assert command is not None
         yield from ((name, one) for one in command.params if not (isinstance(one, click.Option) and one.is_flag))
 
 
@@ -283,8 +281,6 @@ def test_a_closed_output_pipe_ends_the_command_silently(directory: Path, command
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
     ) as process:
-        assert process.stdout is not None
-        assert process.stderr is not None
         assert process.stdout.read(10)
         process.stdout.close()
         stderr = process.stderr.read()
@@ -316,8 +312,6 @@ def test_an_interrupt_is_exit_code_130(directory: Path) -> None:
         stderr=subprocess.PIPE,
         text=True,
     ) as process:
-        assert process.stdout is not None
-        assert process.stderr is not None
         assert process.stdout.readline() == "here\n"
         process.send_signal(signal.SIGINT)
         assert (process.wait(60), process.stderr.read()) == (130, "")

@@ -76,7 +76,6 @@ def call_of(api: str, request: Body, answer: Body | list[Body], level: str = "fu
 
 
 def check(cost: Cost | None, price: Price) -> None:
-    assert cost is not None
     assert cost.usd == Decimal(price.usd)
     assert (cost.estimated, cost.reason is None) == (price.reason is not None, price.reason is None)
     assert price.reason is None or price.reason in str(cost.reason)

@@ -309,7 +309,6 @@ def followed(directory: Path, *options: str) -> Iterator[subprocess.Popen[str]]:
 
 def next_output(process: subprocess.Popen[str]) -> str:
     """The answer of the next call shown."""
-    assert process.stdout is not None
     line = process.stdout.readline()
     assert "\x1b" not in line
     return str(json.loads(line)["output"])
@@ -323,7 +322,6 @@ def test_calls_show_as_they_finish_until_it_is_interrupted(tmp_path: Path) -> No
     store = f"sqlite:///{tmp_path}/callspan.db"
     killed(store, 1)
     with followed(tmp_path) as process:
-        assert process.stdout is not None
         assert "Hello 0" in process.stdout.readline()
     with followed(tmp_path, "--json") as process:
         assert next_output(process) == "Hello 0"

@@ -47,8 +47,7 @@ def ask(store: Path | str, sql: str) -> list[tuple[object, ...]]:
         with closing(sqlite3.connect(store)) as connection:
             return connection.execute(sql).fetchall()
     with connect(store) as connection:
-        found: list[tuple[object, ...]] = connection.execute(sql.encode()).fetchall()
-        return found
+        return connection.execute(sql.encode()).fetchall()
 
 
 def connect(url: str, **options: bool) -> Any:

@@ -24,7 +24,7 @@ from tests.support.rig import until
 import callspan
 from callspan import SettingError, erase, open_store
 from callspan.records import FORMAT, CallRecord, ErrorInfo, EventRecord, Place, Record, Request, Timing, encode
-from callspan.stores import CallFilter, SqlStore, StoreError, find_store
+from callspan.stores import CallFilter, StoreError, find_store
 from callspan.stores.removal import RetentionTimes
 from callspan.testing import capture
 
@@ -423,9 +423,7 @@ KEEP = RetentionTimes(NOW - 2 * DAY, NOW - 30 * DAY)
 
 def retained(url: str, keep: RetentionTimes = KEEP) -> Any:
     """Delete old records in steps; yield the number deleted in each."""
-    store = find_store(url)
-    assert isinstance(store, SqlStore)
-    return store.retain(keep)
+    return find_store(url).retain(keep)
 
 
 def retain(url: str, keep: RetentionTimes = KEEP) -> int:

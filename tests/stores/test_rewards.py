@@ -120,8 +120,7 @@ def judged(store: Delivery, records: Records) -> str:
 
 
 def rows(url: str, *arguments: str) -> list[Any]:
-    found: list[Any] = json.loads(run(url, *arguments, "--json"))
-    return found
+    return json.loads(run(url, *arguments, "--json"))
 
 
 def test_lists_are_filtered_and_sorted_by_scores_and_show_them(judged: str) -> None:

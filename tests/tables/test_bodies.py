@@ -104,10 +104,8 @@ def test_a_compacted_conversation_is_marked(before: list[Any], answer: Json, com
     assert is_marked is compacted
 
 
-def read(usage: Any, api: str = "chat_completions") -> Usage:
-    found: Usage | None = endpoint(api).response_info({"choices": [], "content": [], "usage": usage}).usage
-    assert found is not None
-    return found
+def read(usage: Any, api: str = "chat_completions") -> Usage | None:
+    return endpoint(api).response_info({"choices": [], "content": [], "usage": usage}).usage
 
 
 @pytest.mark.parametrize(("usage", "expected"), [row for rows in ROWS["counters"].values() for row in rows])
@@ -177,7 +175,6 @@ def test_output_includes_what_the_total_does_or_is_marked_as_estimated(
     for found in (read(usage), read({**usage, "queue_time": 0.1})):
         assert (found.input_tokens, found.output_tokens, found.total_tokens) == counts
         assert found.estimated is estimated
-        assert found.raw is not None
         assert found.raw["completion_tokens"] == stated[1]
 
 

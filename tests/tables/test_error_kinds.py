@@ -134,7 +134,6 @@ def test_a_call_and_its_attempt_have_the_kind_of_the_base_of_an_exception() -> N
         with pytest.raises(ConnectionResetError), callspan.record_call(provider="mine"):
             raise type("Gone", (ConnectionResetError,), {})
     by_sdk, by_hand = seen.records
-    assert by_hand.error is not None
     assert by_sdk.attempts[0].error_kind == by_hand.error.kind == "connection"
 
 
@@ -198,7 +197,6 @@ BEGINS: Json = DATA["how a stream begins"]
 def test_an_error_is_the_same_in_a_stream_as_in_a_body(api: str, begun: bool, error: Json) -> None:
     body = folded(api, *((BEGINS[api], error) if begun else (error,)))
     stated, streamed = (endpoint(api).response_info(one).error for one in (error, body))
-    assert stated is not None
     assert stated.message == "no"
     assert streamed == stated
 

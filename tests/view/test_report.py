@@ -64,7 +64,6 @@ def test_the_page_loads_nothing_and_forbids_all_else(world: World, report: Repor
         assert not [name for name in attributes if name.startswith("on")]
         assert (attributes.get("href") or "#")[0] in "#d"
     (policy,) = [a["content"] for tag, a in reading.elements if a.get("http-equiv") == "Content-Security-Policy"]
-    assert policy is not None
     assert policy.startswith("default-src 'none'; script-src 'sha256-")
     assert "unsafe" not in policy
     assert "http" not in policy

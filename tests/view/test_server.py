@@ -168,7 +168,6 @@ def viewed(store: str, *options: str, **environment: str) -> Iterator[Viewer]:
     """A browser on the page of a `callspan view` that is ended by Ctrl-C."""
     command, variables = [*VIEW, "--store", store, "--json", "view", *options], {**os.environ, **environment}
     with subprocess.Popen(command, env=variables, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
         browser = Viewer(json.loads(process.stdout.readline())["url"])  # from here on the server handles signals
         try:
             yield browser

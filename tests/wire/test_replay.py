@@ -322,8 +322,6 @@ def test_token_counts_and_unfinished_answers_are_not_recorded(entry: str, asynch
     bodies = [json.loads(each.body) for each in chosen if "background" in each.body]
     (ended,) = (body for body in bodies if body["status"] == "completed")
     (record,), (span,) = seen.records, seen.spans
-    assert record.response is not None
-    assert record.usage is not None
     assert (record.response.id, record.outcome) == (ended["id"], "success")
     assert record.usage.input_tokens == ended["usage"]["input_tokens"] == span.attributes["gen_ai.usage.input_tokens"]
     assert record.usage.output_tokens == ended["usage"]["output_tokens"]
