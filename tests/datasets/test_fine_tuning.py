@@ -147,6 +147,15 @@ def test_instructions_that_change_within_a_chain_are_those_of_each_call(world: W
         assert [m["content"] for m in row["messages"]] == [*([rule] if rule else []), *texts]
 
 
+def test_a_compaction_is_no_answer_and_no_message(world: World, exported: Export) -> None:
+    compacted = [{"type": "message", **USER}, {"type": "compaction", "encrypted_content": "x"}]
+    world.call("responses", {"input": "q"}, {"output": compacted})
+    world.call("responses", {"input": [*compacted, USER]}, response(1, "a"))
+    found = exported("openai")
+    assert [row["messages"] for row in found.rows] == [[USER, USER, {**ANSWER, "weight": 1}]]
+    assert (found.left_out, found.dropped) == ({"call: compaction": 1}, {"compactions": 1})
+
+
 def test_calls_that_failed_were_cut_or_hold_no_content_are_not_exported(world: World, exported: Export) -> None:
     question = [{"role": "user", "content": "?"}]
     world.chat(question, "half", outcome="cancelled")

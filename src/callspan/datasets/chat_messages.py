@@ -11,6 +11,7 @@ from typing import Final, TypeAlias
 
 import msgspec
 
+from callspan.providers.wire_json import text as text_at
 from callspan.records import (
     CallRecord,
     Conversation,
@@ -37,6 +38,8 @@ _TEXTS: Final = frozenset({"text", "input_text", "output_text"})
 _DEFINITION_FIELDS: Final = ("name", "description", "parameters", "strict")
 _DEFINED: Final = ("function", "custom")
 """Kinds of tools that the application runs; chat completions have the definition under this name."""
+_UNKNOWN: Final = {"compaction": "compactions"}
+"""What parts of unknown kind are counted as, by their type."""
 _AUDIO: Final = {"audio/wav": "wav", "audio/x-wav": "wav", "audio/mpeg": "mp3", "audio/mp3": "mp3"}
 
 
@@ -55,13 +58,15 @@ def chat_call(call: CallRecord, dropped: Dropped, *, reasoning: bool = False) ->
     `reasoning` includes reasoning as `reasoning_content` of assistant messages.
     """
     conversation = call.conversation
-    if conversation is None or not conversation.output:
+    # A compaction repeats the user's messages in its output.
+    choices = [message for message in conversation.output if message.role != "user"] if conversation else []
+    if conversation is None or not choices:
         return None
-    if len(conversation.output) > 1:
-        dropped["other choices of one answer"] += len(conversation.output) - 1
+    if len(choices) > 1:
+        dropped["other choices of one answer"] += len(choices) - 1
     writer = _Writer(dropped, reasoning=reasoning)
     prompt = [*writer.instructions(conversation), *writer.messages(conversation.input)]
-    answers = writer.messages(conversation.output[:1])
+    answers = writer.messages(choices[:1])
     answer: ChatMessage = answers[0] if answers else {"role": "assistant", "content": ""}
     begun = prompt[-1] if prompt else {}
     if call.api == "messages" and begun.get("role") == "assistant" and isinstance(begun["content"], str):
@@ -111,7 +116,8 @@ class _Writer:
         results = [self._result(part) for part in message.parts if isinstance(part, ToolResult)]
         written = [result for result in results if result is not None]
         rest: list[Part] = [part for part in message.parts if not isinstance(part, ToolResult)]
-        if not rest and any(isinstance(part, ToolResult) for part in message.parts):
+        if message.parts and all(isinstance(part, UnknownPart) for part in rest):
+            self._content(rest)  # counts them
             return written
         role = self._role(message.role)
         return [*written, self._assistant(message, rest) if role == "assistant" else self._plain(role, message, rest)]
@@ -206,8 +212,8 @@ class _Writer:
                 return {"type": "text", "text": text}
             case Media():
                 return content_part(part, self._dropped)
-            case UnknownPart():
-                self._dropped["parts of unknown kind"] += 1
+            case UnknownPart(data=data):
+                self._dropped[_UNKNOWN.get(text_at(data, "type") or "", "parts of unknown kind")] += 1
             case _:
                 self._dropped[f"{type(part).__name__} of a user"] += 1
         return None

@@ -10,7 +10,7 @@ from typing import Final, Literal, NamedTuple
 import msgspec
 
 from callspan.providers.base import MEDIA_APIS
-from callspan.records import REWARD, CallRecord, SessionRecord
+from callspan.records import REWARD, CallRecord, Conversation, SessionRecord, UnknownPart
 from callspan.stores import CallFilter, Event, Reader, ScoredReader, SessionSummary, ids_of
 
 _NOT_GENERATING: Final = frozenset({"embeddings", "decisions", "moderation", "retrieval", "evaluation"})
@@ -154,7 +154,15 @@ def _unfit(call: CallRecord, options: Options) -> str | None:
         return call.api
     if call.conversation is None or not call.conversation.output:
         return "content was not kept"
+    if call.response is not None and call.response.compacted and not _has_answer(call.conversation):
+        return "compaction"
     return "cut off" if options.without_cut_off and is_cut_off(call) else None
+
+
+def _has_answer(conversation: Conversation) -> bool:
+    """Return whether the output has more than a compaction, which repeats the user's messages."""
+    spoken = (message for message in conversation.output if message.role != "user")
+    return any(not isinstance(part, UnknownPart) for message in spoken for part in message.parts)
 
 
 def is_cut_off(call: CallRecord) -> bool:

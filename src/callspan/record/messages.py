@@ -209,6 +209,8 @@ def short_texts(message: Message) -> Iterator[str]:
                 continue
             case Media(modality="audio") if message.text:  # the text is its transcript
                 continue
+            case UnknownPart(data={"type": str(kind)}):
+                yield f"<{kind}>"
             case _:
                 yield f"<{type(part).__name__.lower()}>"
 
