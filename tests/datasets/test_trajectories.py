@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.support.records import step
+from tests.support.records import SECOND, START_NS, step
 
 from callspan import SettingError, open_store
 from callspan.datasets import Options, export, exporting
@@ -67,6 +67,27 @@ def test_a_history_that_was_rewritten_is_copied_context(world: World, exported: 
         ("And?", False),
         ("The end.", False),
     ]
+
+
+@pytest.mark.parametrize("ids", [("c0", "c1", "c2"), ("c0", "c0", "c0")])
+@pytest.mark.parametrize("rules", ["aaa", "aba"])
+def test_repeated_words_and_ids_are_of_their_own_step(world: World, exported: Export, ids: str, rules: str) -> None:
+    """Also where another system prompt repeats the whole history. No model sees the last result."""
+    world.session("s1")
+    messages: list[dict[str, Any]] = []
+    for number, (call_id, rule) in enumerate(zip(ids, rules, strict=True)):
+        messages.append({"role": "user", "content": "a wall"})
+        asked = [{"role": "system", "content": rule}, *messages]
+        messages.append(world.chat(asked, asking(tool_call("look", {}, call_id)), "s1"))
+        messages.append({"role": "tool", "tool_call_id": call_id, "content": f"saw {number}"})
+        fields = {"tool_call_id": call_id, "data": {"result": f"saw {number}"}}
+        world.event("s1", event_type="tool", time_ns=START_NS + (number + 1) * 3 * SECOND, **fields)
+    (row,) = exported("atif").rows
+    check_trajectory(row)
+    fresh = [step for step in row["steps"] if not step.get("is_copied_context")]
+    assert [step["message"] for step in fresh if step["source"] == "user"] == ["a wall"] * 3
+    found = [(one.get("llm_call_count"), one["observation"]["results"]) for one in row["steps"] if "observation" in one]
+    assert found == [(1, [{"source_call_id": one, "content": f"saw {number}"}]) for number, one in enumerate(ids)]
 
 
 def test_token_ids_are_included(world: World, exported: Export) -> None:

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timezone
 from decimal import Decimal
-from itertools import takewhile
+from itertools import islice, takewhile
 from typing import Final
 
 import msgspec
@@ -173,23 +173,32 @@ class _Steps:
     def __init__(self, dropped: Counter[str], positions: Mapping[str, int]) -> None:
         """`positions` has the position of each timestep of the session, by id."""
         self.steps: list[Row] = []
-        self._observed: set[str | None] = set()
         self._dropped = dropped
         self._positions = positions
         self._nodes: set[bytes] = set()
-        self._seen: set[bytes] = set()
-        self._open_calls: dict[str, Row] = {}
+        self._ends: set[bytes] = set()
+        """The nodes of answers that no request continues yet."""
+        self._seen = Counter[bytes]()
+        self._callers: dict[str | None, list[tuple[int, Row]]] = {}
+        """The steps with a call of this id, which servers may use again, and when each was requested."""
 
     def add(self, turn: Turn) -> None:
         """Add the new messages of a request, then the answer."""
         # All messages before a known node are known.
         unknown = [*takewhile(lambda pair: pair[0] not in self._nodes, turn.backwards())]
+        repeatable = self._repeatable(turn, unknown)
         for node, message in reversed(unknown):
             self._nodes.add(node)
-            self._add_message(message, turn)
+            content = canonical(message)
+            if copied := repeatable[content] > 0:
+                repeatable[content] -= 1
+            else:
+                self._seen[content] += 1
+            self._add_message(message, turn, copied=copied)
         self._nodes.add(turn.answer_node)
-        self._seen.add(canonical(turn.answer))
-        step = self._agent_step(turn.answer)
+        self._ends.add(turn.answer_node)
+        self._seen[canonical(turn.answer)] += 1
+        step = self._agent_step(turn.answer, turn)
         step |= {"timestamp": _iso(turn.call.timing.start_ns), "llm_call_count": 1, "metrics": _metrics(turn)}
         position = self._positions.get(turn.call.place.timestep_id or "")
         step["extra"] = {"call_id": turn.call.call_id, "timestep_position": position}
@@ -201,40 +210,52 @@ class _Steps:
 
     def add_tool_events(self, events: Iterable[Event]) -> None:
         """Add the recorded results of tool calls whose results were not sent to a model."""
-        for event in events if self._open_calls else ():
-            if not isinstance(event, EventRecord):
+        for event in events if self._callers else ():
+            if not isinstance(event, EventRecord) or event.event_type != "tool":
                 continue
-            data = event.data if isinstance(event.data, dict) else {}
-            if event.event_type == "tool" and event.tool_call_id in self._open_calls and "result" in data:
-                result = data["result"]
+            callers = self._callers.get(event.tool_call_id)
+            if callers and isinstance(event.data, dict) and "result" in event.data:
+                result = event.data["result"]
                 text = result if isinstance(result, str) else encode_json(result).decode()
-                self._observe(event.tool_call_id, text)
+                step = next((step for start, step in reversed(callers) if start <= event.time_ns), callers[0][1])
+                self._observe(step, event.tool_call_id, text)
 
-    def _add_message(self, message: ChatMessage, turn: Turn) -> None:
+    def _repeatable(self, turn: Turn, unknown: list[tuple[bytes, ChatMessage]]) -> Counter[bytes]:
+        """Return how often a request may repeat each message: never if its history only grew, else as often as known.
+
+        `unknown` are its last messages, the last first.
+        """
+        known = [*islice(turn.backwards(), len(unknown), None)]
+        if known and known[0][0] in self._ends and all(message["role"] != "assistant" for _, message in unknown):
+            self._ends.remove(known[0][0])
+            return Counter()
+        return self._seen - Counter(canonical(message) for _, message in known)
+
+    def _add_message(self, message: ChatMessage, turn: Turn, *, copied: bool) -> None:
         if message["role"] == "tool":
-            self._add_result(message)
+            self._add_result(message, copied=copied)
             return
-        content = canonical(message)
-        copied = content in self._seen
-        self._seen.add(content)
         source = _SOURCES.get(str(message["role"]), "user")
-        step = self._agent_step(message) if source == "agent" else self._step(source, message)
+        is_agent = source == "agent"
+        step = self._agent_step(message, turn, copied=copied) if is_agent else self._step(source, message)
         if copied and turn.call.timing.start_ns:
             step["is_copied_context"] = True
 
-    def _add_result(self, message: ChatMessage) -> None:
+    def _add_result(self, message: ChatMessage, *, copied: bool) -> None:
         content = content_of(message.get("content"), self._dropped)
         call_id = str(message.get("tool_call_id"))
-        if call_id in self._open_calls:
-            self._observe(call_id, content)
+        callers = self._callers.get(call_id)
+        if callers and not (copied and len(callers) > 1):
+            self._observe(callers[-1][1], call_id, content)
         # Truncated or rewritten histories may repeat a result.
-        elif self.steps and self.steps[-1]["source"] == "agent" and call_id not in self._observed:
+        elif not callers and self.steps and self.steps[-1]["source"] == "agent":
             self._results(self.steps[-1]).append({"content": content})
 
-    def _observe(self, call_id: str | None, content: object) -> None:
-        step = self._open_calls.pop(call_id or "")
-        self._observed.add(call_id)
-        self._results(step).append({"source_call_id": call_id, "content": content})
+    def _observe(self, step: Row, call_id: str | None, content: object) -> None:
+        """Add a result to the step of its call, which has one result."""
+        results = self._results(step)
+        if all(result.get("source_call_id") != call_id for result in results):
+            results.append({"source_call_id": call_id, "content": content})
 
     @staticmethod
     def _results(step: Row) -> list[Row]:
@@ -248,12 +269,15 @@ class _Steps:
         self.steps.append(step)
         return step
 
-    def _agent_step(self, message: ChatMessage) -> Row:
+    def _agent_step(self, message: ChatMessage, turn: Turn, *, copied: bool = False) -> Row:
         step = self._step("agent", message)
         calls = message.get("tool_calls")
         if isinstance(calls, list) and calls:
             step["tool_calls"] = [_tool_call(call) for call in calls]
-            self._open_calls.update((str(call["id"]), step) for call in calls)
+            for call in calls:
+                callers = self._callers.setdefault(str(call["id"]), [])
+                if not (copied and callers):
+                    callers.append((turn.call.timing.start_ns, step))
         if message.get("reasoning_content"):
             step["reasoning_content"] = message["reasoning_content"]
         return step
