@@ -40,6 +40,19 @@ def test_two_sessions_of_a_task_are_compared_at_their_first_difference(world: Wo
     assert row["input"]["tools"] == TOOLS
 
 
+@pytest.mark.parametrize(("worse", "pairs"), [(["x", "final"], []), (["final", "draft"], []), (["x", "y"], ["y"])])
+def test_of_answers_to_one_prompt_the_last_counts(
+    world: World, exported: Export, worse: list[str], pairs: list[str]
+) -> None:
+    for session_id, reward, answers in (("good", 1.0, ["draft", "final"]), ("bad", 0.0, worse)):
+        world.session(session_id, reward, task_id="maze")
+        for answer in answers:
+            world.chat(START, answer, session_id)
+    rows = exported("preferences").rows
+    assert [row["non_preferred_output"][0]["content"] for row in rows] == pairs
+    assert all(row["preferred_output"][0]["content"] == "final" for row in rows)
+
+
 def test_sessions_without_a_pair_are_counted(world: World, exported: Export) -> None:
     play(world, "a", "left", 1.0)
     play(world, "b", "right", 0.95)

@@ -72,20 +72,20 @@ def _key(session: SessionRecord, pair_by: str) -> str | None:
 
 
 class _Answers:
-    """The first answers of the best session of a task, by the node of their prompt."""
+    """The answers of the best session of a task; of several to one prompt, the last is not discarded."""
 
     def __init__(self, best: Episode, options: Options, dropped: Dropped) -> None:
         self._options = options
-        self._by_prompt: dict[bytes, Turn] = {}
-        for turn in self._turns(best, dropped):
-            self._by_prompt.setdefault(_prompt(turn), turn)
+        every = list(self._turns(best, dropped))
+        self._nodes = {turn.answer_node for turn in every}
+        self._by_prompt = {_prompt(turn): turn for turn in every}
 
     def first_difference(self, worse: Episode, dropped: Dropped) -> tuple[Turn, Turn] | str:
         """Return the turns of both sessions with the first prompt that they answer differently, or a reason."""
         reason = "no prompt with different answers"
-        for turn in self._turns(worse, dropped):
-            better = self._by_prompt.get(_prompt(turn))
-            if better is None or better.answer_node == turn.answer_node:
+        for prompt, turn in {_prompt(turn): turn for turn in self._turns(worse, dropped)}.items():
+            better = self._by_prompt.get(prompt)
+            if better is None or turn.answer_node in self._nodes:
                 continue
             invalid = better.defect or turn.defect
             if invalid is None:
