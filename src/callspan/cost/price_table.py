@@ -91,23 +91,22 @@ class ModelPrices(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         """Return the exact amount; None if required counts are unknown or contradictory."""
         if usage.input_tokens is None:
             return None
+        lines = list(self._lines(usage))
+        if any(count < 0 for count, _ in lines):
+            return None
         with localcontext(EXACT):
-            dollars = sum((count * price for count, price in self._lines(usage)), Decimal(0)) / _MILLION
-            return None if self._uncached(usage) < 0 else dollars + self.request
+            return sum((count * price for count, price in lines), Decimal(0)) / _MILLION + self.request
 
     def _lines(self, usage: Usage) -> Iterator[tuple[int, Decimal]]:
         write = self.input if self.cache_write is None else self.cache_write
         hour, hours = usage.cache_write_1h_tokens or 0, usage.cache_write_12h_tokens or 0
-        yield self._uncached(usage), self.input
+        read, written = usage.cache_read_tokens or 0, usage.cache_write_tokens or 0
+        yield (usage.input_tokens or 0) - read - written, self.input
         yield usage.output_tokens or 0, self.output
-        yield usage.cache_read_tokens or 0, self.input if self.cache_read is None else self.cache_read
-        yield (usage.cache_write_tokens or 0) - hour - hours, write
+        yield read, self.input if self.cache_read is None else self.cache_read
+        yield written - hour - hours, write
         yield hours, write if self.cache_write_12h is None else self.cache_write_12h
         yield hour, write if self.cache_write_1h is None else self.cache_write_1h
-
-    @staticmethod
-    def _uncached(usage: Usage) -> int:
-        return (usage.input_tokens or 0) - (usage.cache_read_tokens or 0) - (usage.cache_write_tokens or 0)
 
 
 class PriceTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

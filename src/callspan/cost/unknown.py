@@ -4,25 +4,30 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from decimal import Decimal
 from importlib.util import find_spec
 from typing import Final
 
-from callspan.record.call import FAILED, CallRecord
+from callspan.cost.price_table import ModelPrices
+from callspan.record.call import FAILED, CallRecord, Request
 
 _NO_END: Final = frozenset({"in_progress", "interrupted"})
 _MAX_MODELS: Final = 3
 """Models that are named."""
-_STREAM, _CUT, _OTHER, _PRICE, _FAILED, _RUNNING = "stream", "cut", "other", "price", "failed", "running"
+_STREAM, _CUT, _OTHER, _COUNTS, _PRICE = "stream", "cut", "other", "counts", "price"
+_FAILED, _RUNNING = "failed", "running"
 _REASONS: Final = {
     _STREAM: "streamed without usage: set stream_usage (CALLSPAN_STREAM_USAGE=1)",
     _CUT: "cut off or cancelled before the provider reported tokens: estimate_usage estimates those to come",
     _OTHER: "without usage from the provider: estimate_usage estimates that of calls to come",
+    _COUNTS: "with counts of tokens that contradict each other",
     _PRICE: "without a price for {models}: {packages}name your own (CALLSPAN_PRICES), then `callspan reprice`",
     _FAILED: "failed before the provider reported tokens",
     _RUNNING: "not ended",
 }
 _EXPECTED: Final = {_FAILED, _RUNNING}
 """Reasons that alone are not worth a line."""
+_FREE: Final = ModelPrices(input=Decimal(0))
 _PACKAGE: Final = "pip install 'callspan[cost]' or "
 
 
@@ -64,10 +69,15 @@ def _reason(call: CallRecord) -> str | None:
     if call.outcome in _NO_END:
         return _RUNNING
     if call.usage is not None:
-        return _PRICE
+        return _COUNTS if call.usage.input_tokens is not None and _FREE.usd(call.usage) is None else _PRICE
     if call.is_cut_off or call.outcome == "cancelled":
         return _CUT
     if call.outcome in FAILED:
         return _FAILED
-    # The usage of these streams is sent only where the request asks for it.
-    return _STREAM if call.request.stream and call.api == "chat_completions" else _OTHER
+    return _STREAM if call.api == "chat_completions" and _is_without_usage(call.request) else _OTHER
+
+
+def _is_without_usage(request: Request) -> bool:
+    """Return whether a chat request asks for a stream without its usage."""
+    options = request.params.get("stream_options")
+    return bool(request.stream) and not (isinstance(options, dict) and options.get("include_usage"))

@@ -23,6 +23,7 @@ from callspan.providers.stated_cost import stated_cost
 from callspan.providers.wire_json import (
     count,
     detached_object,
+    dig,
     items,
     mapping,
     objects,
@@ -169,7 +170,7 @@ def usage(counted: dict[str, object] | None) -> Usage | None:
     """
     if not counted:
         return None
-    tokens, stated = _tokens(counted), stated_cost(counted, None)
+    tokens, stated = _tokens({**counted, **_lifetimes(counted)}), stated_cost(counted, None)
     total_input, output = tokens["input_tokens"], tokens["output_tokens"]
     found = Usage(
         **tokens,
@@ -184,6 +185,17 @@ def usage(counted: dict[str, object] | None) -> Usage | None:
     if contradicts_itself(found):
         found = msgspec.structs.replace(found, estimated=True)
     return with_iterations(found, counted["iterations"]) if counted.get("iterations") else found
+
+
+def _lifetimes(counted: object) -> dict[str, object]:
+    """Return `cache_creation` of the model that answered after others had declined, if it is that of all writes.
+
+    The last event of a stream states the writes anew, but not how long they are kept: that of the first one stays.
+    """
+    stated = mapping(of_type(dig(counted, "iterations"), _SERVED), "cache_creation") or {}
+    kept = [count(stated, name) for name in stated]
+    is_whole = bool(kept) and sum(one or 0 for one in kept) == count(counted, "cache_creation_input_tokens")
+    return {"cache_creation": stated} if is_whole else {}
 
 
 def _tokens(counted: object) -> dict[str, Any]:
