@@ -334,7 +334,13 @@ async def test_no_content_of_a_tool_is_kept_where_the_setting_forbids_it(content
         await mode.wait(loops.of_anthropic(mode, sunny).until_done())
         await asked(mode, "anthropic", MESSAGES)
         tools = rows(seen, "tool")
-        assert [(tool.name, tool.data) for tool in tools] == [("weather", None), ("web_search", None), ("lookup", None)]
+        hosted = ("lookup", "atlas") if content == "metadata" else ("mcp", None)
+        assert [(tool.name, tool.data) for tool in tools] == [
+            ("weather", None),
+            ("web_search", None),
+            (hosted[0], None),
+        ]
+        assert tools[2].metadata.get("server") == hosted[1]
         assert tools[0].tool_call_id == "call_1"
         shown = everywhere(seen)
     assert not [word for word in ("Atlantis", "Say the weather", "Oslo") if word in shown]

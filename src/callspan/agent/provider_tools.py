@@ -40,7 +40,9 @@ def record_provider_tools(runtime: Runtime, wire: Conversation, record: CallReco
 
 def _event(run: ProviderRun, record: CallRecord, id_suffix: str) -> EventRecord:
     place, tool_call = record.place, run.call
-    own_metadata = {"provider": record.provider, "tool_type": run.kind, "server": run.server}
+    # Names of tools and MCP servers are content at the level `off`; the type is the provider's word.
+    name, server = (None, None) if record.content_level == "off" else (tool_call.name, run.server)
+    own_metadata = {"provider": record.provider, "tool_type": run.kind, "server": server}
     data = {"arguments": parse_arguments(tool_call.arguments), "result": run.result}
     return EventRecord(
         event_id=f"{record.call_id}-{id_suffix}",
@@ -49,7 +51,7 @@ def _event(run: ProviderRun, record: CallRecord, id_suffix: str) -> EventRecord:
         timestep=place.timestep,
         call_id=record.call_id,
         event_type="tool",
-        name=tool_call.name or tool_call.tool_type,
+        name=name or tool_call.tool_type,
         time_ns=record.timing.start_ns + (record.timing.duration_ns or 0),
         data=without_none(data) or None,
         tool_call_id=tool_call.id,
