@@ -15,7 +15,7 @@ import pytest
 import yaml
 from tests.support.bodies import endpoint, folded
 
-from callspan.records import Message, Reasoning, Text, ToolCall, ToolResult, Usage
+from callspan.records import Media, Message, Reasoning, Text, ToolCall, ToolResult, Usage
 from callspan.testing import ScriptedProvider, capture
 
 Json = dict[str, Any]
@@ -31,6 +31,14 @@ def test_each_kind_of_part_is_read_and_an_unknown_one_is_kept_as_received(api: s
     said = {"messages": [{"role": "user", "content": [row["part"]]}]}
     (message,) = endpoint(api).conversation(said, None).input
     assert msgspec.to_builtins(message.parts) == [row["read"]]
+
+
+def test_the_transcript_of_a_spoken_answer_is_its_text() -> None:
+    message = {"content": None, "audio": {"id": "audio_1", "data": DATA, "transcript": "Hello"}}
+    request = {"audio": {"voice": "alloy", "format": "pcm16"}}
+    (spoken,) = endpoint("chat_completions").conversation(request, {"choices": [{"message": message}]}).output
+    sound = Media(modality="audio", mime="audio/pcm", file_id="audio_1", sha256=SHA, size=15, data=DATA)
+    assert spoken.parts == [Text(text="Hello"), sound]
 
 
 @pytest.mark.parametrize("end", ROWS["ends of a response"], ids=str)

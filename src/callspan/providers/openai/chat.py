@@ -14,6 +14,7 @@ from callspan.providers.openai.base import OpenAIEndpoint, in_order
 from callspan.providers.openai.parts import list_or_none, parts_of, prompt_messages
 from callspan.providers.wire_json import detached, dig, flag, mapping, objects, text, word
 from callspan.record.codec import json_text
+from callspan.record.media_reference import stated_mime
 from callspan.record.messages import (
     Conversation,
     Media,
@@ -46,6 +47,8 @@ class ChatCompletions(OpenAIEndpoint):
         output = [] if response is None else list(map(response_message, in_order(response)))
         if not isinstance(request, dict):
             return Conversation(output=output)
+        if mime := stated_mime(request.get("audio")):
+            output = [_with_mime(message, mime) for message in output]
         messages = request.get("messages")
         if not isinstance(messages, list):
             messages = [messages] if isinstance(messages, str | dict) else []
@@ -95,6 +98,17 @@ def response_message(choice: dict[str, object]) -> Message:
     )
 
 
+def _with_mime(message: Message, mime: str) -> Message:
+    """Return a message whose sound has the type that the request asks for, which the answer does not state."""
+    parts = [
+        msgspec.structs.replace(part, mime=part.mime or mime)
+        if isinstance(part, Media) and part.modality == "audio"
+        else part
+        for part in message.parts
+    ]
+    return msgspec.structs.replace(message, parts=parts)
+
+
 def _parts(fields: dict[str, object]) -> list[Part]:
     """Return the parts of `message_parts`, without a generator for messages with only a text."""
     content = fields.get("content")
@@ -122,7 +136,7 @@ def message_parts(fields: dict[str, object]) -> Iterator[Part]:
         yield _hosted_call(tool)
     audio = mapping(fields, "audio")
     if audio and any(audio.values()):
-        yield _sound(audio)
+        yield from _spoken(audio)
     yield from parts_of(fields.get("images"))
 
 
@@ -203,9 +217,14 @@ def _tool_result(fields: dict[str, object], role: str) -> ToolResult:
     )
 
 
-def _sound(audio: dict[str, object]) -> Media | UnknownPart:
+def _spoken(audio: dict[str, object]) -> Iterator[Part]:
+    """Yield the transcript of a sound, and the sound."""
+    transcript = text(audio, "transcript")
+    if transcript:
+        yield Text(text=transcript)
     found = media("audio", dig(audio, "data"), part=audio, file_id=text(audio, "id") or None)
-    return UnknownPart(data={"audio": detached(audio)}) if found is None else found
+    if found is not None or not transcript:
+        yield UnknownPart(data={"audio": detached(audio)}) if found is None else found
 
 
 class Completions(OpenAIEndpoint):
