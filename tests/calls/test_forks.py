@@ -13,7 +13,8 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, suppress
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -306,19 +307,13 @@ def hanging(
 ) -> Callable[[Callable[[], object]], AbstractContextManager[None]]:
     """A call in another thread, from when it is in progress in the store; its connection is lost with the block."""
 
-    def lost(ask: Callable[[], object]) -> None:
-        with suppress(openai.APIConnectionError):
-            ask()
-
     @contextmanager
     def hanging(ask: Callable[[], object]) -> Iterator[None]:
         provider.reply(hang=True)
-        asking = threading.Thread(target=lost, args=(ask,))
-        asking.start()
-        until(lambda: outcomes() == ["in_progress"])
-        yield
-        provider.close()
-        asking.join()
+        with ThreadPoolExecutor(1) as elsewhere, closing(provider):
+            elsewhere.submit(ask)
+            until(lambda: outcomes() == ["in_progress"])
+            yield
 
     return hanging
 
