@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from msgspec.structs import astuple, replace
-from tests.support.calls import CHAT, Wire, the_call, usage_of
+from tests.support.calls import Wire, the_call, usage_of
 from tests.support.mode import Mode
 
 import callspan
@@ -234,17 +234,14 @@ async def test_usage_is_requested_and_its_chunk_hidden(name: str, mode: Mode) ->
 
 @pytest.mark.parametrize("how", ["plain", "raw", "completions", "unset"])
 async def test_nothing_else_is_changed(how: str, mode: Mode) -> None:
+    wire = Wire("chat_completions", mode, shape="stream" if how == "unset" else how)
     with capture(stream_usage=how != "unset") as seen:
-        client = mode.openai()
-        if how == "plain":
-            await mode.wait(client.chat.completions.create(**CHAT))
+        if how == "completions":
+            await mode.whole(mode.openai().completions.create(model="m", prompt="hi", stream=True))
         elif how == "raw":
-            raw = await mode.wait(client.chat.completions.with_raw_response.create(**CHAT, stream=True))
-            await mode.all(await mode.wait(raw.parse()))
-        elif how == "completions":
-            await mode.all(await mode.wait(client.completions.create(model="m", prompt="hi", stream=True)))
+            await mode.all(await wire.call(stream=True))
         else:
-            await Wire("chat_completions", mode).read()
+            await wire.call()
         the_call(seen)
     assert "stream_options" not in mode.provider.requests[0].body
 
