@@ -188,7 +188,6 @@ def test_memory_stays_flat_over_many_messages(surface: str, seen: Captured) -> N
                 seen._exporter.clear()
                 seen._all.clear()
                 held.append(resident() if records % 10 == 0 else 0)
-        server.shutdown()
     measured = [one for one in held if one]
     assert records == len(held), "each is recorded, before its last message is returned"
     print(*(f"{one / 2**20:.1f}" for one in measured[:: max(1, len(measured) // 8)]), "MiB")

@@ -60,14 +60,9 @@ def serving(script: list[Any]) -> Iterator[Part]:
 
     part = Part(script)
     with serve(part.play, "127.0.0.1", 0, compression=None, max_size=None) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
+        threading.Thread(target=server.serve_forever).start()
         part.url = f"http://127.0.0.1:{server.socket.getsockname()[1]}/v1"
-        try:
-            yield part
-        finally:
-            server.shutdown()
-            thread.join()
+        yield part
 
 
 async def next_of(mode: Mode, connection: Any) -> Any:
