@@ -22,7 +22,7 @@ import pydantic
 import pytest
 from opentelemetry import trace
 from opentelemetry.sdk.trace import TracerProvider
-from tests.conftest import Read
+from tests.conftest import Instrument, Read
 from tests.support import sdks
 from tests.support.calls import CHAT, QUESTION, REQUESTS, Wire, ask, client_of, parsing, text_of, the_call
 from tests.support.mode import Mode
@@ -386,17 +386,16 @@ async def test_calls_before_1970_are_recorded(wire: Wire, seen: Captured, monkey
     assert (record.timing.start_ns, record.place.session_id) == (began_ns, session.id)
 
 
-def test_a_flush_ends_where_a_test_freezes_the_clock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_flush_ends_where_a_test_freezes_the_clock(
+    client: openai.OpenAI, instrumented: Instrument, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """As freezegun does, a store refuses, and the flush ends after its time as ever."""
-    handle = callspan.instrument(stores=f"unix://{tmp_path}/nobody.sock")
-    with ScriptedProvider() as provider, openai.OpenAI(api_key="k", base_url=provider.openai_url) as client:
-        provider.reply(text="x")
-        monkeypatch.setattr(time, "monotonic", lambda: 1e9)
-        client.chat.completions.create(model="m", messages=QUESTION)
-        began = time.perf_counter()
-        assert not handle.force_flush(500)
-        assert time.perf_counter() - began < 30
-    handle.uninstrument()
+    handle = instrumented(stores=f"unix://{tmp_path}/nobody.sock")
+    monkeypatch.setattr(time, "monotonic", lambda: 1e9)
+    ask(client)
+    began = time.perf_counter()
+    assert not handle.force_flush(500)
+    assert time.perf_counter() - began < 30
 
 
 def prompts(seen: Captured) -> list[dict[str, Any]]:

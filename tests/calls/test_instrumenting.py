@@ -23,14 +23,14 @@ from opentelemetry.metrics import NoOpMeterProvider
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.trace import NoOpTracerProvider
-from tests.support.calls import CHAT
+from tests.support.calls import ask
 from tests.support.processes import ran
 from tests.support.rig import until
 
 import callspan
 from callspan import AnthropicInstrumentor, GroqInstrumentor, OpenAIInstrumentor, SettingError, open_store
 from callspan.records import Record, encode
-from callspan.testing import ScriptedProvider, capture
+from callspan.testing import capture
 
 INSTRUMENTORS = (OpenAIInstrumentor, AnthropicInstrumentor, GroqInstrumentor)
 
@@ -125,9 +125,7 @@ def raising(error: Exception) -> Callable[..., Any]:
 
 
 @pytest.mark.parametrize("lacks", ["a home", "a temporary directory", "a current directory"])
-def test_containers_may_lack(
-    lacks: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, provider: ScriptedProvider
-) -> None:
+def test_containers_may_lack(lacks: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     if lacks == "a home":
         monkeypatch.delenv("HOME")
         monkeypatch.delenv("XDG_STATE_HOME")
@@ -166,12 +164,11 @@ def redact(record: Record) -> Record:
     return record
 
 
-def content_of_a_call(provider: ScriptedProvider) -> str:
+def content_of_a_call(client: openai.OpenAI) -> str:
     """What the record of a call of the SDK has of its content."""
     found: list[Any] = []
     remove = callspan.add_callback("after_record", found.append, kinds=["call"])
-    with openai.OpenAI(api_key="k", base_url=provider.openai_url) as client:
-        client.chat.completions.create(**CHAT)
+    ask(client)
     remove()
     return "full" if found[-1].request.body else "metadata" if found[-1].request.roles else "off"
 
@@ -209,7 +206,7 @@ def test_a_capture_leaves_the_sdks_that_are_recorded_as_they_were() -> None:
 )
 def test_settings_not_given_are_unchanged(
     given: dict[str, Any], content: str, stores: tuple[str, ...] | None, is_redacted: bool, store: str,
-    provider: ScriptedProvider, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch,
+    client: openai.OpenAI, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     """Nor is the environment read again."""
     callspan.instrument(content="off", redact=redact, stores=store)
@@ -218,7 +215,7 @@ def test_settings_not_given_are_unchanged(
     handle = callspan.instrument(**given)
     assert (handle.settings.content, handle.settings.stores) == (content, (store,) if stores is None else stores)
     redacted.clear()
-    assert content_of_a_call(provider) == content
+    assert content_of_a_call(client) == content
     assert bool(redacted) == is_redacted
     assert len(said(caplog)) == 1
     callspan.instrument(**given)
@@ -307,11 +304,11 @@ def test_uninstrument_of_a_replaced_handle_does_nothing() -> None:
     assert repr(new).startswith("<Handle replaced")
 
 
-def test_a_capture_restores_the_settings_before(provider: ScriptedProvider) -> None:
+def test_a_capture_restores_the_settings_before(client: openai.OpenAI) -> None:
     handle = callspan.instrument(content="off")
     with capture(content="full"):
-        assert content_of_a_call(provider) == "full"
-    assert content_of_a_call(provider) == "off"
+        assert content_of_a_call(client) == "full"
+    assert content_of_a_call(client) == "off"
     assert repr(handle).startswith("<Handle in force ")
 
 
@@ -339,14 +336,14 @@ def test_no_thread_waits_for_stores_that_another_thread_closes(change: Callable[
     closes.join()
 
 
-def test_a_record_appended_as_the_stores_close_is_delivered_soon(tmp_path: Path, provider: ScriptedProvider) -> None:
+def test_a_record_appended_as_the_stores_close_is_delivered_soon(tmp_path: Path, client: openai.OpenAI) -> None:
     """They close without what a locked file did not take in five seconds; the last record comes just before."""
     path = tmp_path / "calls.db"
     handle = callspan.instrument(stores=path)
     record("first")
     assert handle.force_flush()
-    with openai.OpenAI(api_key="k", base_url=provider.openai_url) as client, locked(path):
-        stream = client.chat.completions.create(**CHAT, stream=True)
+    with locked(path):
+        stream = ask(client, stream=True)
         closes = threading.Thread(target=callspan.uninstrument)
         closes.start()
         until(lambda: not callspan.patch_status())
