@@ -10,7 +10,7 @@ import contextlib
 import gc
 import re
 import threading
-from collections.abc import AsyncIterator, Coroutine, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from typing import Any
 
 from tests.fuzz.case import Act, Case
@@ -203,15 +203,16 @@ class Consumer:
 
 
 def as_text(value: object) -> str:
-    """Return a representation without addresses and random ids; what raises in it is said instead."""
+    """Return a representation without addresses and random ids."""
+    return _said(repr, value)
+
+
+def _said(say: Callable[[Any], str], value: object) -> str:
+    """Return what is said of a value, without addresses and random ids; what is raised instead is compared too."""
     try:
-        shown = repr(value)
-    except Exception as error:  # noqa: BLE001 - whatever the SDK raises is compared too
-        shown = f"<repr: {type(error).__name__}: {error}>"
-    return _comparable(shown)
-
-
-def _comparable(text: str) -> str:
+        text = say(value)
+    except Exception as error:  # noqa: BLE001 - a model may refuse to be dumped, an exception to say what it is
+        text = f"<{type(error).__name__}: {error}>"
     return PORT.sub("127.0.0.1:0", RANDOM_ID.sub("<id>", _ADDRESS.sub("0x", text)))
 
 
@@ -228,26 +229,16 @@ def as_value(found: object) -> object:
     for method in ("model_dump", "to_dict"):
         dump = getattr(found, method, None)
         if callable(dump):
-            seen.append([method, _called(dump)])
+            seen.append([method, _said(lambda made: as_text(made()), dump)])
             break
     if hasattr(found, "_request_id"):
         seen.append(["request id", as_text(getattr(found, "_request_id", None))])
     if hasattr(found, "model_fields_set"):
         seen.append(["set", as_text(sorted(found.model_fields_set))])
     if hasattr(found, "status_code") and hasattr(found, "headers"):
-        seen.append(["http", as_text(found.status_code), as_text(list(_items(found.headers)))])
+        headers = getattr(found.headers, "multi_items", found.headers.items)()
+        seen.append(["http", as_text(found.status_code), as_text(list(headers))])
     return seen
-
-
-def _items(headers: Any) -> Any:
-    return getattr(headers, "multi_items", headers.items)()
-
-
-def _called(function: Any) -> str:
-    try:
-        return as_text(function())
-    except Exception as error:  # noqa: BLE001 - an SDK model may refuse to be dumped
-        return f"<{type(error).__name__}: {as_text(error)}>"
 
 
 def as_error(raised: BaseException | None, depth: int = 0) -> object:
@@ -258,7 +249,7 @@ def as_error(raised: BaseException | None, depth: int = 0) -> object:
         return "deeper"
     return {
         "type": name_of(type(raised)),
-        "said": _comparable(_message_of(raised)),
+        "said": _said(str, raised),
         "args": [as_text(one) for one in raised.args],
         "has": {name: as_text(getattr(raised, name)) for name in _OF_ERRORS if hasattr(raised, name)},
         "notes": [as_text(note) for note in getattr(raised, "__notes__", ())],
@@ -266,10 +257,3 @@ def as_error(raised: BaseException | None, depth: int = 0) -> object:
         "cause": as_error(raised.__cause__, depth + 1),
         "context": as_error(raised.__context__, depth + 1),
     }
-
-
-def _message_of(raised: BaseException) -> str:
-    try:
-        return str(raised)
-    except Exception as failed:  # noqa: BLE001 - some exceptions cannot say what they are
-        return f"<{type(failed).__name__}>"
