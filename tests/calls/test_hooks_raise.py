@@ -23,7 +23,7 @@ from opentelemetry import trace
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from tests.conftest import Instrument
-from tests.support.calls import Wire, text_of
+from tests.support.calls import Wire, everywhere, text_of
 from tests.support.mode import Mode
 from tests.support.scale import scaled
 
@@ -143,11 +143,8 @@ async def test_a_failing_redactor_removes_all_content(mode: Mode, caplog: pytest
             int("sk-the-applications-key")
         except ValueError:
             assert await texts(mode) == WELL
-        for record in seen.records:
-            assert bytes(record.request.body) == b""
-            assert record.response is None or bytes(record.response.body) == b""
         assert len(seen.records) == 2
-        assert not any("well" in str(value) for span in seen.spans for value in (span.attributes or {}).values())
+        assert not [said for said in ("well", "How are") if said in everywhere(seen)]
     assert [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING] == [
         "Could not redact a record with the application's redactor (RuntimeError); the call is not affected"
     ]
