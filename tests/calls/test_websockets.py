@@ -17,7 +17,7 @@ from tests.support.mode import Mode
 from tests.support.socket_server import Socket, connected, exceptions, needs_queue
 
 import callspan
-from callspan.testing import Captured, Reply, ScriptedProvider, capture
+from callspan.testing import Captured, Reply, ScriptedProvider
 
 FACTS = attrgetter(
     "conversation.input", "conversation.system", "text", "usage", "stream", "outcome", "finish_reason", "sdk",
@@ -27,19 +27,16 @@ FACTS = attrgetter(
 """What does not depend on time, ids and transport."""
 
 
-async def test_a_response_over_a_websocket_is_recorded_as_over_a_stream(mode: Mode) -> None:
+async def test_a_response_over_a_websocket_is_recorded_as_over_a_stream(mode: Mode, seen: Captured) -> None:
     fields = {"instructions": "Be brief.", "temperature": 0.5, "input": [{"role": "user", "content": "How are you?"}]}
     reply = Reply(text="I am well today.", reasoning="Hm.", tool_calls=[{"name": "look", "arguments": {"at": "it"}}])
-    with capture() as seen:
-        mode.provider.reply(reply)
-        async with connected(mode) as socket:
-            await socket.create(**fields)
-            await socket.until()
-        socket_record = the_call(seen)
-    with capture() as seen:
-        mode.provider.reply(reply)
-        await mode.all(await mode.wait(mode.openai().responses.create(model="gpt-5", stream=True, **fields)))
-        stream_record = the_call(seen)
+    mode.provider.reply(reply, repeat=True)
+    async with connected(mode) as socket:
+        await socket.create(**fields)
+        await socket.until()
+    socket_record = the_call(seen)
+    await mode.all(await mode.wait(mode.openai().responses.create(model="gpt-5", stream=True, **fields)))
+    _, stream_record = seen.records
     assert FACTS(socket_record) == FACTS(stream_record)
     assert body_sent(socket_record) | {"stream": True} == body_sent(stream_record)
     calls = [(call.name, call.arguments) for call in socket_record.tool_calls]
