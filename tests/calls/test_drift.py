@@ -17,7 +17,7 @@ from typing import Any, Final
 import anthropic._base_client
 import pytest
 from tests.support import loops, sdks
-from tests.support.calls import Wire, causes
+from tests.support.calls import Wire, causes, passing_on
 from tests.support.mode import Mode
 from tests.support.scale import scaled
 
@@ -134,13 +134,6 @@ def coroutine(original: Function) -> Function:
     return changed
 
 
-def plain(original: Function) -> Function:
-    def changed(*args: Any, **kwargs: Any) -> Any:
-        return original(*args, **kwargs)
-
-    return changed
-
-
 def partial_property(original: Function) -> Any:
     return property(lambda self: partial(original, self))
 
@@ -252,7 +245,7 @@ async def test_a_tool_is_found_beside_a_new_positional_parameter(at: int, mode: 
     assert (tool.name, tool.tool_call_id) == ("weather", "call_1")
 
 
-CHANGES: list[Any] = [nothing, raising, coroutine, plain, partial_property, Frozen]
+CHANGES: list[Any] = [nothing, raising, coroutine, passing_on, partial_property, Frozen]
 
 
 @pytest.mark.parametrize("change", scaled([raising, coroutine, partial_property], CHANGES))

@@ -18,7 +18,7 @@ from opentelemetry import trace
 from opentelemetry.instrumentation.utils import suppress_instrumentation
 from tests.calls import transports
 from tests.support import sdks
-from tests.support.calls import MESSAGE, Wire, ask, caught, causes, client_of, text_of, the_call
+from tests.support.calls import MESSAGE, Wire, ask, caught, causes, client_of, passing_on, text_of, the_call
 from tests.support.mode import Mode
 from tests.support.scale import scaled
 from tests.support.telemetry import kept_spans
@@ -292,7 +292,7 @@ async def test_a_hook_that_other_code_was_put_over_counts_once(over: str, sdk: s
             await asked(mode, client)
             hooks = [vars(owner)[name] for owner, name in places]
             for (owner, name), hook in zip(places, hooks, strict=True):
-                setattr(owner, name, calling(hook))
+                setattr(owner, name, passing_on(hook))
         if over == "as the capture ends":
             for (owner, name), hook in zip(places, hooks, strict=True):
                 setattr(owner, name, hook)
@@ -316,19 +316,12 @@ async def test_a_function_wrapped_by_wrapt_gets_its_self(sdk: str, mode: Mode, m
         with capture() as seen:
             await asked(mode, client)
             assert [len(call.attempts) for call in seen.records] == [1, 1]
-            monkeypatch.setattr(owner, "send", calling(owner.send))
+            monkeypatch.setattr(owner, "send", passing_on(owner.send))
     assert instances == [client._client] * 4
 
 
 def defining(client: object, name: str) -> type:
     return next(kind for kind in type(client).__mro__ if name in vars(kind))
-
-
-def calling(function: Callable[..., Any]) -> Callable[..., Any]:
-    def called(*args: Any, **kwargs: Any) -> Any:
-        return function(*args, **kwargs)
-
-    return called
 
 
 def counted(seen: Captured) -> list[tuple[int, int | None]]:
