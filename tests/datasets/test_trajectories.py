@@ -132,7 +132,8 @@ def test_a_rollout_holds_the_ids_the_server_returned(world: World, exported: Exp
     logprobs = {"content": [{"token": "a", "logprob": -0.25}, {"token": "b", "logprob": -1.0}]}
     choice = {"token_ids": [7, 8], "logprobs": logprobs, "finish_reason": "length"}
     place = Place(session_id="s1", timestep_id="t1")
-    world.chat(QUESTION, "ab", "s1", choice=choice, body={"prompt_token_ids": [1, 2, 3]}, place=place)
+    for _ in range(2):
+        world.chat(QUESTION, "ab", "s1", choice=choice, body={"prompt_token_ids": [1, 2, 3]}, place=place)
     world.records.append(step("t1", totals=Totals()))
     for value in (0.1, 0.2):
         world.event("s1", timestep_id="t1", reward=value)
@@ -142,7 +143,7 @@ def test_a_rollout_holds_the_ids_the_server_returned(world: World, exported: Exp
     found = exported("rollouts")
     (row,) = found.rows
     assert (row["reward"], row["example_id"], row["group_id"], row["trajectory_id"]) == (2.0, "t", "g", "s1")
-    (called,) = row["steps"]
+    first, called = row["steps"]
     assert called["tokens"] == {
         "prompt_ids": [1, 2, 3],
         "prompt_mask": [0, 0, 0],
@@ -153,7 +154,9 @@ def test_a_rollout_holds_the_ids_the_server_returned(world: World, exported: Exp
     }
     assert called["prompt"] == QUESTION
     assert called["completion"] == [{"role": "assistant", "content": "ab"}]
-    assert called["reward"] == 0.8
+    assert (first["reward"], called["reward"]) == (None, 0.8), "once, at the last call of its timestep"
+    rated = exported("rollouts", options=Options(objective="helpful")).rows[0]["steps"]
+    assert [step["reward"] for step in rated] == [None, 7.0]
     assert found.left_out == {"call: no token ids": 1}
 
 

@@ -39,7 +39,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     agent_version: str = "unknown"
     """Trajectories: version of the agent, required by the format."""
     objective: str = REWARD
-    """Preference pairs, rollouts: what ranks sessions, the reward or the mean of another objective."""
+    """Preference pairs, rollouts: what ranks sessions and timesteps, the reward or the mean of another objective."""
     without_cut_off: bool = False
     """Exclude answers that were cut off by the token limit or with their stream."""
     limit: int | None = None

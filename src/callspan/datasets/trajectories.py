@@ -21,7 +21,7 @@ from callspan.datasets.lineage import Turn, turns
 from callspan.datasets.selection import Episode, Options, Statistics, is_cut_off
 from callspan.providers.wire_json import dig, items, number, objects
 from callspan.providers.wire_json import text as text_at
-from callspan.records import CallRecord, EventRecord, encode_json, tool_name
+from callspan.records import REWARD, CallRecord, EventRecord, encode_json, tool_name
 from callspan.stores import Event, exact_sum, known_sum
 
 _PROMPT_IDS: Final = ("prompt_token_ids", "prompt_ids")
@@ -42,13 +42,16 @@ class Tokens(msgspec.Struct, frozen=True, kw_only=True):
 def rollout_rows(found: Iterable[Episode], options: Options, statistics: Statistics) -> Iterator[Row]:
     """Yield one row per session; its steps are the calls with known token ids, in order."""
     for episode in found:
-        rewards = _step_rewards(episode)
-        found_steps = [_step(turn, rewards, episode, statistics) for turn in turns(episode, options, statistics)]
-        steps = [step for step in found_steps if step is not None]
+        found_steps = [(turn, _step(turn, episode, statistics)) for turn in turns(episode, options, statistics)]
+        steps = [step for _, step in found_steps if step is not None]
         if found_steps and not steps:
             statistics.left_out["session: no call with token ids"] += 1
         if not steps:
             continue
+        last = {turn.call.place.timestep_id: step for turn, step in found_steps if step is not None}
+        rewards = _step_rewards(episode, options.objective)
+        for timestep_id, step in last.items():
+            step["reward"] = rewards.get(timestep_id or "")
         session = episode.summary.session
         statistics.messages += len(steps)
         yield {
@@ -77,7 +80,7 @@ def tokens_of(call: CallRecord) -> Tokens | None:
     return Tokens(prompt_ids=prompt, completion_ids=completion, completion_logprobs=_logprobs(choice, len(completion)))
 
 
-def _step(turn: Turn, rewards: Mapping[str, float | None], episode: Episode, statistics: Statistics) -> Row | None:
+def _step(turn: Turn, episode: Episode, statistics: Statistics) -> Row | None:
     tokens = tokens_of(turn.call)
     if tokens is None:
         statistics.left_out["call: no token ids"] += 1
@@ -96,16 +99,20 @@ def _step(turn: Turn, rewards: Mapping[str, float | None], episode: Episode, sta
             "completion_logprobs": tokens.completion_logprobs,
             "is_truncated": cut,
         },
-        "reward": rewards.get(turn.call.place.timestep_id or ""),
+        "reward": None,
         "trajectory_id": episode.id or None,
         "call_id": turn.call.call_id,
     }
 
 
-def _step_rewards(episode: Episode) -> Mapping[str, float | None]:
-    """Return the reward of each timestep, as lists and the page have it."""
-    steps = episode.reader.timesteps(episode.id)
-    return {step.timestep_id: step.totals.reward for step in steps if step.totals is not None}
+def _step_rewards(episode: Episode, objective: str) -> Mapping[str, float | None]:
+    """Return the reward of each timestep, or the mean score of another objective, as lists and the page have it."""
+    known = ((step.timestep_id, step.totals) for step in episode.reader.timesteps(episode.id))
+    return {
+        timestep_id: totals.reward if objective == REWARD else totals.rewards.get(objective)
+        for timestep_id, totals in known
+        if totals is not None
+    }
 
 
 def _logprobs(choice: object, count: int) -> list[float] | None:
