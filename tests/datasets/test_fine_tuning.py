@@ -147,13 +147,25 @@ def test_instructions_that_change_within_a_chain_are_those_of_each_call(world: W
         assert [m["content"] for m in row["messages"]] == [*([rule] if rule else []), *texts]
 
 
+@pytest.mark.parametrize(
+    ("prompt", "reason"),
+    [("q", None), (["q"], None), (["q", "r"], "call: several prompts"), ([1, 2], "row: no prompt")],
+)
+def test_a_completion_has_one_prompt_of_text(world: World, exported: Export, prompt: Any, reason: str | None) -> None:
+    world.call("completions", {"prompt": prompt}, {"choices": [{"index": 0, "text": "a"}]})
+    found = exported("openai")
+    assert [row["messages"][0] for row in found.rows] == ([] if reason else [USER])
+    assert found.left_out == ({reason: 1} if reason else {})
+
+
 def test_a_compaction_is_no_answer_and_no_message(world: World, exported: Export) -> None:
     compacted = [{"type": "message", **USER}, {"type": "compaction", "encrypted_content": "x"}]
     world.call("responses", {"input": "q"}, {"output": compacted})
-    world.call("responses", {"input": [*compacted, USER]}, response(1, "a"))
+    world.call("responses", {"input": [*compacted, {"type": "item_reference", "id": "m"}, USER]}, response(1, "a"))
     found = exported("openai")
     assert [row["messages"] for row in found.rows] == [[USER, USER, {**ANSWER, "weight": 1}]]
-    assert (found.left_out, found.dropped) == ({"call: compaction": 1}, {"compactions": 1})
+    assert found.left_out == {"call: compaction": 1}
+    assert found.dropped == {"compactions": 1, "history only the provider remembers": 1}
 
 
 def test_calls_that_failed_were_cut_or_hold_no_content_are_not_exported(world: World, exported: Export) -> None:

@@ -38,7 +38,8 @@ _TEXTS: Final = frozenset({"text", "input_text", "output_text"})
 _DEFINITION_FIELDS: Final = ("name", "description", "parameters", "strict")
 _DEFINED: Final = ("function", "custom")
 """Kinds of tools that the application runs; chat completions have the definition under this name."""
-_UNKNOWN: Final = {"compaction": "compactions"}
+UNRECORDED_HISTORY: Final = "history only the provider remembers"
+_UNKNOWN: Final = {"compaction": "compactions", "item_reference": UNRECORDED_HISTORY}
 """What parts of unknown kind are counted as, by their type."""
 _AUDIO: Final = {"audio/wav": "wav", "audio/x-wav": "wav", "audio/mpeg": "mp3", "audio/mp3": "mp3"}
 

@@ -13,13 +13,20 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from callspan.datasets.chat_messages import ChatCall, ChatMessage, Dropped, canonical, chat_call, flaw
+from callspan.datasets.chat_messages import (
+    UNRECORDED_HISTORY,
+    ChatCall,
+    ChatMessage,
+    Dropped,
+    canonical,
+    chat_call,
+    flaw,
+)
 from callspan.datasets.selection import Episode, Options, Statistics, checked_calls
 from callspan.records import CallRecord, tool_name
 from callspan.stores import KEEPS_INSTRUCTIONS
 
 _ROOT: Final = b""
-_UNRECORDED_HISTORY: Final = "history only the provider remembers"
 
 
 class Turn(NamedTuple):
@@ -116,7 +123,7 @@ class _TurnBuilder:
         link, conversation_id = call.request.continues, call.request.conversation_id
         before = self._newest.get(link or conversation_id or "")
         if before is None and (link or (conversation_id and self._reader.history(call, limit=1).calls)):
-            dropped[_UNRECORDED_HISTORY] += 1
+            dropped[UNRECORDED_HISTORY] += 1
         return before
 
     def _made(self, call: CallRecord, chat: ChatCall, before: Turn | None) -> Turn:

@@ -154,6 +154,8 @@ def _unfit(call: CallRecord, options: Options) -> str | None:
         return call.api
     if call.conversation is None or not call.conversation.output:
         return "content was not kept"
+    if call.operation == "text_completion" and len(call.conversation.input) > 1:
+        return "several prompts"
     if call.response is not None and call.response.compacted and not _has_answer(call.conversation):
         return "compaction"
     return "cut off" if options.without_cut_off and is_cut_off(call) else None
