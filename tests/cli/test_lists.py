@@ -19,7 +19,7 @@ import callspan
 from callspan import formatting
 from callspan.amounts import as_number
 from callspan.formatting import UNKNOWN, exact, money
-from callspan.records import Attempt, Cost, ErrorInfo, Request, Usage
+from callspan.records import Attempt, Cost, ErrorInfo, Place, Request, Stream, Usage
 from callspan.service import main_name, service_of_command
 from callspan.stores.aggregates import exact_sum
 from callspan.stores.filters import whole_pico
@@ -202,6 +202,25 @@ def test_groups_are_named_by_key_and_value_or_an_experiment(store: str) -> None:
     ]  # fmt: skip
     assert "write one of" in ask("--store", store, "sessions", "--by", "colour").err
     assert "cannot be combined with --sort" in ask("--store", store, "sessions", "--by", "tag", "--sort", "cost").err
+
+
+def test_a_cost_that_is_unknown_for_some_calls_is_a_lower_bound(store: str) -> None:
+    priced = {"usage": Usage(input_tokens=9, output_tokens=1), "cost": Cost(usd=Decimal("0.01"), source="t")}
+    calls = [
+        ("A", "a1", priced),
+        ("A", "a2", priced),
+        ("B", "b1", priced),
+        ("B", "b2", {"stream": Stream(end="complete")}),
+    ]
+    keep(store, *(session(name, start_ns=START_NS, experiment=name) for name in "AB"))
+    keep(store, *(made(ident, place=Place(session_id=name), **fields) for name, ident, fields in calls))
+    rows = {
+        row["measure"]: (row["a"], row["b"])
+        for row in ask("--store", store, "--json", "compare", "A", "B").json["measures"]
+    }
+    assert [rows[name] for name in ("calls", "cost_usd", "input_tokens")] == [(2, 2), ("0.02", None), (18, None)]
+    for command in (("sessions",), ("sessions", "--by", "experiment"), ("stats",), ("show", "B")):
+        assert "at least $0.0" in ask("--store", store, *command).out, command
 
 
 def begun_since(store: str, text: str) -> list[str]:

@@ -97,8 +97,8 @@ def voice(store: Delivery, records: Records) -> str:
 
 
 SHOWN = """
-voice  success  \N{EN DASH}  0 steps, 6 calls, 1 cancelled  528→484 tokens  cost $0.04 (at least $0.08 a
-minute, estimated)  30.00 s, active 3.72 s
+voice  success  \N{EN DASH}  0 steps, 6 calls, 1 cancelled  528→484 tokens  cost at least $0.04 (at least
+$0.08 a minute, estimated)  30.00 s, active 3.72 s
 Good morning.
 s1
 ├──  ━━          user  1.50 s  Good morning.

@@ -9,7 +9,7 @@ from typing import Final
 
 from callspan.cli.command_context import CommandContext
 from callspan.cli.paging import print_page
-from callspan.cli.screen import Cell, Column, key_columns, reward_style
+from callspan.cli.screen import Cell, Column, key_columns, least, reward_style
 from callspan.comparison.groups import (
     SUCCESS,
     Group,
@@ -22,7 +22,7 @@ from callspan.comparison.groups import (
 )
 from callspan.comparison.intervals import Interval
 from callspan.formatting import UNKNOWN, count, duration, exact, money, reward, short_count, tokens
-from callspan.stores import SessionSummary
+from callspan.stores import SessionSummary, exact_sum
 
 _NS_PER_MS: Final = 1e6
 _COST: Final = Measure("sum", "cost_usd")
@@ -48,7 +48,7 @@ def _print_table(context: CommandContext, keys: Sequence[str], groups: Sequence[
         _each("steps", "steps"),
         _each("calls", "calls"),
         Column("tokens each", _tokens, right=True),
-        Column("cost", lambda group: value_text(_COST, summed(_COST, group.sessions).sum), right=True),
+        Column("cost", _cost, right=True),
         _each("cost", "cost_usd"),
         _each("time", "duration_ns"),
     )
@@ -73,6 +73,12 @@ def _bound(measure: Measure, value: float) -> str:
 def _each(name: str, measure: str) -> Column:
     sum_of = Measure("sum", measure)
     return Column(f"{name} each", lambda group: value_text(sum_of, summed(sum_of, group.sessions).mean), right=True)
+
+
+def _cost(group: Group) -> str:
+    """Return the cost of all sessions. `cost each` leaves out those that lack the cost of some calls."""
+    usd = exact_sum(session.cost_usd for session in group.sessions)
+    return least(usd, is_partial=any(session.lacks_cost for session in group.sessions))
 
 
 def _tokens(group: Group) -> Cell:

@@ -21,7 +21,7 @@ _TOKENS: Final = ("input_tokens", "output_tokens", "cache_read_tokens", "reasoni
 _LABELS: Final = ("session_id", "name", "user_id", "group_id", "task_id", "experiment", "content_level")
 _SUMS: Final = (
     *("reward", "scores", "timesteps", "calls", "errors", "cancelled", "cut_off", "cut_by_length", "retries"),
-    *("first_error", "calls_without_cost", "events", "models", "input_tokens", "output_tokens"),
+    *("first_error", "calls_without_cost", "calls_without_usage", "events", "models", "input_tokens", "output_tokens"),
 )
 _OF_STEP: Final = ("index", "turn", "name", "outcome", "terminated", "truncated", "start_ns", "end_ns", "totals")
 _OUTPUT_CHARACTERS: Final = 200

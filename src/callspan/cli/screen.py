@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterable, Sequence
+from decimal import Decimal
 from functools import partial
 from typing import Any, Final, NamedTuple, TypeAlias
 
@@ -12,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from callspan.cli.safe_text import clean
-from callspan.formatting import UNKNOWN, count
+from callspan.formatting import UNKNOWN, count, money
 from callspan.stores import SessionSummary, Summary
 
 _WIDTH: Final = 100
@@ -120,6 +121,16 @@ def marks(counts: SessionSummary | Summary) -> list[str]:
 def errors_cell(counts: SessionSummary | Summary) -> Cell:
     """Return the number of failed calls, in red if there are any."""
     return count(counts.errors), "red" if counts.errors else ""
+
+
+def cost_text(counts: SessionSummary | Summary) -> str:
+    """Return the cost of calls; `at least` if it lacks that of some."""
+    return least(counts.cost_usd, is_partial=counts.lacks_cost)
+
+
+def least(usd: Decimal | None, *, is_partial: bool) -> str:
+    """Return an amount of money; a partial one as `at least`."""
+    return f"{'at least ' if is_partial and usd is not None else ''}{money(usd)}"
 
 
 def session_style(summary: SessionSummary) -> str:

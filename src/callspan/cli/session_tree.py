@@ -15,7 +15,7 @@ from rich.text import Text
 from rich.tree import Tree
 
 from callspan.cli.call_text import call_tokens, other_outcome, retried, turn_lines
-from callspan.cli.screen import marks, reward_style, session_style, styled
+from callspan.cli.screen import cost_text, least, marks, reward_style, session_style, styled
 from callspan.comparison.call_sums import summary
 from callspan.formatting import UNKNOWN, duration, json_text, money, plural, reward, score, tokens
 from callspan.records import (
@@ -174,7 +174,7 @@ def _session_line(page: Page) -> Group:
         (f", {plural(summary.errors, 'error')}" if summary.errors else "", "red"),
         *((f", {mark}", "yellow") for mark in marks(summary)),
         retried(summary.retries),
-        f"  {tokens(summary.input_tokens, summary.output_tokens)} tokens  cost {money(summary.cost_usd)}",
+        f"  {tokens(summary.input_tokens, summary.output_tokens)} tokens  cost {cost_text(summary)}",
         _minute(page),
         f"  {duration(summary.duration_ns)}",
         "" if summary.active_ns is None else f", active {duration(summary.active_ns)}",
@@ -191,9 +191,8 @@ def _minute(page: Page) -> str:
     if not any(map(is_voice, page.items)):
         return ""
     usd = minute_cost(page.summary.cost_usd, page.summary.duration_ns)
-    least = "at least " if usd is not None and page.summary.calls_without_cost else ""
     guess = ", estimated" if any(call.cost is not None and call.cost.estimated for call in page.calls) else ""
-    return f" ({least}{money(usd)} a minute{guess})"
+    return f" ({least(usd, is_partial=page.summary.lacks_cost)} a minute{guess})"
 
 
 def _labels(session: SessionRecord) -> str:

@@ -13,10 +13,10 @@ from callspan.cli.filters import filters
 from callspan.cli.group_table import print_groups
 from callspan.cli.json_rows import session_row, short_ids
 from callspan.cli.paging import limit_option, print_page
-from callspan.cli.screen import Cell, Column, errors_cell, marks, reward_style, session_style
+from callspan.cli.screen import Cell, Column, cost_text, errors_cell, marks, reward_style, session_style
 from callspan.cli.values import grouping
 from callspan.comparison.groups import SESSION_GROUPINGS
-from callspan.formatting import count, duration, local_time, money, reward, tokens
+from callspan.formatting import count, duration, local_time, reward, tokens
 from callspan.stores import CallFilter, Reader, SessionSummary
 
 _EPILOG: Final = """\
@@ -81,7 +81,7 @@ def _print_table(context: CommandContext, reader: Reader, sessions: Sequence[Ses
         Column("calls", lambda summary: count(summary.calls), right=True),
         Column("errors", errors_cell, right=True),
         Column("tokens", lambda summary: tokens(summary.input_tokens, summary.output_tokens), right=True),
-        Column("cost", lambda summary: money(summary.cost_usd), right=True),
+        Column("cost", cost_text, right=True),
         Column("time", lambda summary: duration(summary.duration_ns), right=True),
         Column("active", lambda summary: duration(summary.active_ns), right=True),
         Column("first words", lambda summary: first_words.get(summary.session.session_id), shrinks=True),

@@ -12,10 +12,10 @@ import msgspec
 from callspan.cli.command_context import Command, CommandContext
 from callspan.cli.filters import filters
 from callspan.cli.paging import limit_option, print_page
-from callspan.cli.screen import Column, errors_cell, key_columns
+from callspan.cli.screen import Column, cost_text, errors_cell, key_columns
 from callspan.cli.values import grouping
 from callspan.cost.unknown import why_unknown
-from callspan.formatting import UNKNOWN, count, exact, milliseconds, money, tokens
+from callspan.formatting import UNKNOWN, count, exact, milliseconds, tokens
 from callspan.stores import GROUPINGS, CallFilter, Reader, Summary
 
 _COLUMNS: Final = (
@@ -23,7 +23,7 @@ _COLUMNS: Final = (
     Column("errors", errors_cell, right=True),
     Column("retries", lambda summary: count(summary.retries), right=True),
     Column("tokens", lambda summary: tokens(summary.input_tokens, summary.output_tokens), right=True),
-    Column("cost", lambda summary: money(summary.cost_usd), right=True),
+    Column("cost", cost_text, right=True),
     Column("p50", lambda summary: milliseconds(summary.p50_ms), right=True),
     Column("p95", lambda summary: milliseconds(summary.p95_ms), right=True),
     Column("first token", lambda summary: milliseconds(summary.ttft_p50_ms), right=True),
@@ -85,7 +85,6 @@ def _print_table(
 def _unpriced(summaries: Sequence[Summary]) -> Iterator[str]:
     """Yield a line for each sum that lacks the cost of some calls; failed calls without tokens do not count."""
     for summary in summaries:
-        without_cost = summary.calls_without_cost
-        if without_cost > summary.errors or (summary.cost_usd is None and summary.input_tokens is not None):
+        if summary.lacks_cost:
             name = ", ".join(key or UNKNOWN for key in summary.keys)
-            yield f"{name}: {without_cost:,} of {summary.calls:,} calls have no known cost"
+            yield f"{name}: {summary.calls_without_cost:,} of {summary.calls:,} calls have no known cost"

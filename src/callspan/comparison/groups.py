@@ -90,7 +90,15 @@ class Measure(NamedTuple):
         if self.kind == "score":
             return summary.score(self.name)
         value: int | Decimal | None = getattr(summary, "timesteps" if self.name == "steps" else self.name)
-        return value
+        is_partial = (
+            summary.lacks_cost if self.name == "cost_usd" else self.is_of_tokens and summary.calls_without_usage
+        )
+        return None if is_partial else value
+
+    @property
+    def is_of_tokens(self) -> bool:
+        """Whether its values are tokens."""
+        return self.kind == "sum" and self.name.endswith("_tokens")
 
     @property
     def is_time(self) -> bool:

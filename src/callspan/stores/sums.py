@@ -25,12 +25,16 @@ GROUPINGS: Final[tuple[str, ...]] = get_args(Grouping)
 MODEL: Final = "coalesce(c.model_req, c.model_resp)"
 """The model by which a call `c` is grouped."""
 _LENGTH_WORDS: Final = ", ".join(map(repr, sorted(WORDS[LENGTH])))
+_WITHOUT_USAGE: Final = f"""
+coalesce(c.in_tok, c.out_tok) IS NULL AND coalesce(c.finish_reason, c.stream_end) IS NOT NULL AND NOT {FAILED}
+"""
 _SUMS: Final = f"""
 SELECT {{keys}}, count(*) AS calls,
   sum(CASE WHEN {FAILED} THEN 1 ELSE 0 END) AS errors,
   sum(CASE WHEN c.outcome = 'cancelled' THEN 1 ELSE 0 END) AS cancelled,
   sum(CASE WHEN c.stream_end = 'cut_off' THEN 1 ELSE 0 END) AS cut_off,
   sum(CASE WHEN lower(c.finish_reason) IN ({_LENGTH_WORDS}) THEN 1 ELSE 0 END) AS cut_by_length,
+  sum(CASE WHEN {_WITHOUT_USAGE} THEN 1 ELSE 0 END) AS calls_without_usage,
   CAST(sum(c.in_tok) AS bigint) AS input_tokens, CAST(sum(c.out_tok) AS bigint) AS output_tokens,
   CAST(sum(c.cache_read_tok) AS bigint) AS cache_read_tokens, CAST(sum(c.reasoning_tok) AS bigint) AS reasoning_tokens,
   sum(c.cost_picousd) AS pico, count(c.cost_usd) AS priced,
@@ -40,7 +44,7 @@ FROM {{source}} WHERE {{where}} GROUP BY {{positions}} ORDER BY count(*) DESC, {
 """
 _SUMMED: Final = (
     *("calls", "errors", "cancelled", "cut_off", "cut_by_length", "input_tokens", "output_tokens", "retries"),
-    *("cache_read_tokens", "reasoning_tokens", "first_ns", "last_ns"),
+    *("cache_read_tokens", "reasoning_tokens", "calls_without_usage", "first_ns", "last_ns"),
 )
 """Columns of a row of sums that are fields of `Summary`."""
 _TIMES: Final = {"durations": "duration_ns", "first_tokens": "ttft_ns"}
