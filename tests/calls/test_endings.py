@@ -278,6 +278,21 @@ async def test_raw_streams(text: str, reason: str | None, end: str, complete: bo
     assert (record.outcome, record.stream.end, record.stream.complete) == ("success", end, complete)
 
 
+async def test_an_answer_left_before_its_last_event_is_a_closed_success(mode: Mode, seen: Captured) -> None:
+    """Anthropic states the finish reason and the usage before it."""
+    stream = await Wire("messages", mode).stream()
+    async for event in mode.items(stream):
+        if event.type == "message_delta":
+            break
+    await mode.wait(stream.close())
+    record = the_call(seen)
+    assert (record.outcome, record.stream and record.stream.end, record.finish_reason) == (
+        "success",
+        "closed",
+        "end_turn",
+    )
+
+
 # Ends within the SDKs' readers.
 
 

@@ -356,9 +356,8 @@ class Call:
         self.end(*failure(error, in_stream=in_stream), at_ns=at_ns)
 
     def leave(self, at_ns: int | None = None) -> None:
-        """End a call whose stream is no longer read: complete if it had signalled its end, else closed."""
-        complete = self.stream_complete
-        self.end(how="complete" if complete else "closed", outcome="success" if complete else "cancelled", at_ns=at_ns)
+        """End a call whose stream is no longer read; a success if it had signalled the end of its answer."""
+        self.end("closed", "success" if self.stream_complete else "cancelled", at_ns=at_ns)
 
     def end(
         self, how: StreamEnd | None = "complete", outcome: Outcome = "success", error: ErrorInfo | None = None, *,
@@ -526,8 +525,11 @@ class Call:
 
     def _stream(self, how: StreamEnd, error: ErrorInfo | None) -> Stream:
         complete = self.stream_complete
-        if how == "complete" and not (self._terminated or self.has_body or self._unseen or error):
+        is_over = self._terminated or self.has_body or self._unseen  # as far as the stream was observed
+        if how == "complete" and not (is_over or error):
             how, complete = "cut_off", False
+        elif how == "closed" and complete and is_over:
+            how = "complete"
         return Stream(end=how, chunks=self.chunks, complete=complete, last_event=self._last_event, log=self._notes)
 
     def _add_content(self, fields: dict[str, Any], info: ResponseInfo, body: object) -> None:
