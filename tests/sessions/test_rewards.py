@@ -7,6 +7,7 @@ import contextvars
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
@@ -105,6 +106,16 @@ def test_spans_totals_and_readers_agree_on_any_episode(acts: list[tuple[str, flo
         assert (found.reward, means) == (totals.reward, totals.rewards)
         steps = {one.timestep_id: one.totals for one in reader.timesteps(own.id)}
     assert steps == {one.timestep_id: one.totals for one in seen.ended(TimestepRecord)}
+
+
+def test_stores_sum_more_objectives_than_the_session_itself(tmp_path: Path) -> None:
+    with capture() as captured, session("s") as own:
+        for number in range(70):
+            own.reward(1.0, objective=f"criterion {number}")
+    seen = Seen(captured)
+    assert len(seen.ended(SessionRecord)[-1].totals.rewards) == 64
+    with closing(open_store(keep(f"sqlite:///{tmp_path}/calls.db", *seen.records))) as reader:
+        assert len(reader.session(own.id).scores) == 70
 
 
 def _play(own: Session, acts: list[tuple[str, float, str]]) -> None:

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from callspan.agent.scope import Scope
 
 _MAX_REWARDED: Final = 1024
+_MAX_OBJECTIVES: Final = 64
+"""Maximum number of objectives besides `reward` in running totals; stores sum all of them."""
 EPISODES: Final[WeakValueDictionary[str, Episode]] = WeakValueDictionary()
 """The episodes of open and recently ended sessions, by id."""
 OPEN_STEPS: Final[WeakValueDictionary[str, Scope]] = WeakValueDictionary()
@@ -58,7 +60,9 @@ class RunningTotals:
     def add_reward(self, sums: RewardSums) -> None:
         """Add the sums of a record."""
         with _LOCK:
-            self._rewards = self._rewards.plus(sums)
+            known = self._rewards.others
+            if sums.others.keys() <= known.keys() or len(known) < _MAX_OBJECTIVES:
+                self._rewards = self._rewards.plus(sums)
 
     def is_counted(self, record: Any) -> bool:
         """Return whether a reward counts in the session: False if its event already has one. Call once per reward.

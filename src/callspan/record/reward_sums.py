@@ -18,8 +18,6 @@ import msgspec
 from callspan.record.events import EventRecord, RewardRecord
 
 REWARD: Final = "reward"
-MAX_OBJECTIVES: Final = 64
-"""Maximum number of objectives besides `reward` that are counted; later ones are ignored."""
 _DECIMAL: Final = Context(prec=40, traps=[])
 """Values are added in decimal, so that 3 x 0.8 is 2.4 in any order. Infinities raise no errors."""
 
@@ -117,10 +115,7 @@ class RewardSums(NamedTuple):
         if other.others:
             merged = dict(others)
             for objective, ratings in other.others.items():
-                if objective in merged:
-                    merged[objective] = merged[objective].plus(ratings)
-                elif len(merged) < MAX_OBJECTIVES:
-                    merged[objective] = ratings
+                merged[objective] = merged[objective].plus(ratings) if objective in merged else ratings
             others = merged
         return RewardSums(given, events, others)
 
@@ -192,7 +187,11 @@ def running(rewards: Iterable[tuple[int, float]]) -> Iterator[tuple[int, float]]
 
 def total(records: Iterable[EventRecord | RewardRecord], *, of_calls: bool = False) -> RewardSums:
     """Return the sums over records, see `sums_of`."""
-    sums = NO_REWARD
+    sums, others = NO_REWARD, dict[str, Ratings]()
     for record in records:
-        sums = sums.plus(sums_of(record, of_calls=of_calls))
-    return sums
+        one = sums_of(record, of_calls=of_calls)
+        sums = sums.plus(one._replace(others=_NO_RATINGS))
+        # In place: a copy for each record would make many objectives quadratic.
+        for objective, ratings in one.others.items():
+            others[objective] = others[objective].plus(ratings) if objective in others else ratings
+    return sums._replace(others=others)

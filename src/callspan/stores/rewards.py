@@ -130,15 +130,15 @@ def sums_by_step(
     fields = _STEP.split(", ")
     own = _event_rewards(database, _STEP, chosen, names)
     records += (EventRecord(**dict(zip(fields, row, strict=True))) for row in own)
-    found: dict[str, reward_sums.RewardSums] = {}
+    found: dict[str, list[EventRecord | RewardRecord]] = defaultdict(list)
     for record in reward_sums.counted(records):
         timestep_id = None if isinstance(record, RewardRecord) and record.scope == "session" else record.timestep_id
         seen: set[str] = set()
         while timestep_id is not None and timestep_id not in seen:
             seen.add(timestep_id)
-            found[timestep_id] = found.get(timestep_id, reward_sums.NO_REWARD).plus(reward_sums.sums_of(record))
+            found[timestep_id].append(record)
             timestep_id = parents.get(timestep_id)
-    return found
+    return {timestep_id: reward_sums.total(some) for timestep_id, some in found.items()}
 
 
 def with_sums(record: _Summed, sums: reward_sums.RewardSums) -> _Summed:
