@@ -15,6 +15,7 @@ from tests.support import sdks
 from tests.support.calls import QUESTION, REQUESTS, Wire, ask, bedrock, caught, client_of, text_of, the_call
 from tests.support.mode import Mode
 
+import callspan
 from callspan.records import CallRecord
 from callspan.testing import Captured, ScriptedProvider
 

@@ -36,13 +36,15 @@ class CallSums(msgspec.Struct, frozen=True, kw_only=True):
 def summary(records: Iterable[object]) -> CallSums:
     """Return the sums over the calls among these records, for example from `callspan.testing.capture()` or a reader.
 
+    Of several versions of a call the last counts.
+
     Example:
         >>> with callspan.testing.capture() as seen:
         ...     _ = client.chat.completions.create(model="m", messages=[{"role": "user", "content": "Hi"}])
         >>> callspan.summary(seen.records).successes
         1
     """
-    calls = [record for record in records if isinstance(record, CallRecord)]
+    calls = {record.call_id: record for record in records if isinstance(record, CallRecord)}.values()
     latencies = [
         call.timing.duration_ns / 1e6
         for call in calls
