@@ -287,11 +287,9 @@ async def test_an_answer_left_before_its_last_event_is_a_closed_success(mode: Mo
             break
     await mode.wait(stream.close())
     record = the_call(seen)
-    assert (record.outcome, record.stream and record.stream.end, record.finish_reason) == (
-        "success",
-        "closed",
-        "end_turn",
-    )
+    assert record.stream is not None
+    assert (record.outcome, record.stream.end, record.finish_reason) == ("success", "closed", "end_turn")
+    assert callspan.summary(seen.everything).calls == 1
 
 
 # Ends within the SDKs' readers.
