@@ -15,7 +15,7 @@ from opentelemetry import context as otel_context
 
 from callspan.agent.arguments import Time, as_text, moment, offset
 from callspan.agent.call_ids import call_begun
-from callspan.agent.context import EitherWith
+from callspan.agent.context import EitherWith, here
 from callspan.agent.misuse import UsageError, installed_or_warn, refuse
 from callspan.fail_open import fail_open
 from callspan.observe.call import Call
@@ -144,7 +144,7 @@ class RecordedCall(EitherWith):
         if self._call is not None and not self._call.ended:
             refuse(UsageError("the recorded call is running; create one for each call"))
             return self
-        self._outer = otel_context.get_current()
+        self._outer = here()
         try:
             self._start()
         except BaseException:

@@ -31,7 +31,7 @@ from tests.support.scale import scaled
 
 import callspan
 from callspan import copy_context, current_session, current_timestep, metadata, session, timestep, tool
-from callspan.records import SessionRecord, TimestepRecord
+from callspan.records import CallRecord, SessionRecord, TimestepRecord
 from callspan.testing import capture
 
 
@@ -220,26 +220,37 @@ def test_an_abandoned_async_generator_is_closed_once(seen: Seen, monkeypatch: py
 def test_a_session_in_a_generator_or_task_may_be_left_elsewhere(seen: Seen) -> None:
     """Where it is closed by another task, or its own is cancelled."""
 
-    async def chat() -> AsyncIterator[str]:
-        with session("chat") as own, own.timestep():
-            yield "a"
+    async def chat() -> AsyncIterator[object]:
+        with session("chat", user_id="ann") as own, own.timestep():
+            yield asyncio.create_task(stays(own))
             await asyncio.sleep(60)
             yield "b"
 
+    async def stays(own: object) -> None:
+        await asyncio.sleep(0)
+        with tool("of a task that started in it"):
+            pass
+        assert current_session() is own
+
     async def consume() -> None:
         running = chat()
-        await running.__anext__()
+        inside: Any = await running.__anext__()
         await asyncio.create_task(running.aclose())
+        with metadata(run_id="bob's"), callspan.record_call(provider="mine"):
+            await inside
+        assert current_session() is current_timestep() is None
         task = asyncio.create_task(collect())
         await asyncio.sleep(0)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
 
-    async def collect() -> list[str]:
+    async def collect() -> list[object]:
         return [one async for one in chat()]
 
     asyncio.run(consume())
+    call = seen.of(CallRecord)[-1]
+    assert (call.place.session_id, call.metadata) == (None, {"run_id": "bob's"})
     assert [one.outcome for one in seen.ended(SessionRecord)] == ["cancelled"] * 2
     assert [one.outcome for one in seen.ended(TimestepRecord)] == ["cancelled"] * 2
 

@@ -34,6 +34,7 @@ _NO_METADATA: Final[Mapping[str, object]] = {}
 _METADATA: Final = "callspan.metadata"
 SCOPE: Final = "callspan.scope"
 """Key of the current scope in the OpenTelemetry context."""
+_OWN_KEYS: Final = (SCOPE, _METADATA)
 _SUPPRESSION: Final = "suppress"
 """Part of the private keys by which OpenTelemetry suppresses instrumentation."""
 _BLOCK: Final = "callspan.content_block"
@@ -68,6 +69,33 @@ def with_metadata(context: Context, fields: dict[str, object]) -> Context:
     return set_value(_METADATA, merged, context)
 
 
+def here() -> Context:
+    """Return the current context, without scopes that were entered in it and have ended in another one.
+
+    A generator that is not read to its end is closed in a copy of its context, by another task.
+    """
+    context = get_current()
+    scope: Any = context.get(SCOPE)
+    if scope is not None and scope.state == "ended" and (still := still_open(context)) is not context:
+        attach(still)
+        return still
+    return context
+
+
+def still_open(context: Context) -> Context:
+    """Return `context` without the ended scopes that were entered in the running context, and not left there.
+
+    Tasks that started in a scope keep it after its end.
+    """
+    scope: Any = context.get(SCOPE)
+    while scope is not None and scope.state == "ended" and scope._outer is not None and scope._is_here():
+        inner, outer = scope._inner, scope._outer
+        kept = {key: one for key, one in context.items() if key not in _OWN_KEYS and inner.get(key) is not one}
+        context = Context({**outer, **kept})
+        scope = context.get(SCOPE)
+    return context
+
+
 class EitherWith:
     """Lets a context manager be used with `async with` too."""
 
@@ -97,7 +125,7 @@ class ContextBlock(ABC):
 
     def __enter__(self) -> None:
         """Attach the context of the block."""
-        self._outer = get_current()
+        self._outer = here()
         self._inner = self._within(self._outer)
         attach(self._inner)
 
@@ -204,7 +232,7 @@ class _Attached(Block):
         self._captured = captured
 
     def __enter__(self) -> None:
-        self._before = get_current()
+        self._before = here()
         level = strictest(block_of(self._captured), block_of(self._before))
         attach(with_block(self._captured, level))
 
@@ -227,7 +255,7 @@ def copy_context(function: Callable[_P, _R]) -> Callable[_P, _R]:
         ...     executor.submit(callspan.copy_context(work)).result()
         'episode-1'
     """
-    captured = get_current()
+    captured = here()
     return decorated(function, lambda _: lambda *_, **__: _Attached(captured))
 
 

@@ -7,10 +7,10 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Final, SupportsFloat
 
 import msgspec
-from opentelemetry.context import Context, get_current
+from opentelemetry.context import Context
 
 from callspan.agent.arguments import SupportsBool, Time, as_dict, as_int, as_text, as_texts, moment
-from callspan.agent.context import metadata_of
+from callspan.agent.context import here, metadata_of
 from callspan.agent.decorators import BlockDecorator
 from callspan.agent.misuse import UsageError, or_unrecorded
 from callspan.agent.operations import EnvironmentStep, Labels, Operations, environment_fields
@@ -240,7 +240,7 @@ class EventRecorder(Scope, BlockDecorator, Operations):
 
     def _current_metadata(self) -> dict[str, object]:
         """Return the metadata of the running code, else of this scope's start."""
-        return dict(metadata_of(get_current()) or metadata_of(self._base or Context()))
+        return dict(metadata_of(here()) or metadata_of(self._base or Context()))
 
     def _target(self, *, late: bool = False) -> EventRecorder:
         """Return the scope for a new record; `late` allows records after the end. Raises UsageError."""

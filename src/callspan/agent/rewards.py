@@ -10,11 +10,10 @@ from collections.abc import Mapping
 from typing import Final, NamedTuple, SupportsFloat
 
 import msgspec
-from opentelemetry.context import get_current
 
 from callspan.agent.arguments import Time, as_text, moment, reward_value
 from callspan.agent.call_ids import target_id, target_of_span
-from callspan.agent.context import metadata_of, read_carrier
+from callspan.agent.context import here, metadata_of, read_carrier
 from callspan.agent.episode import open_level, open_scopes, span_of_session, span_of_step
 from callspan.agent.misuse import UsageError, installed_or_warn, or_unrecorded
 from callspan.agent.runtime import CALL_SPANS
@@ -184,7 +183,7 @@ def reward_record(
         annotation=as_text(arguments.annotation),
         scope=scope,
         time_ns=time_ns,
-        metadata=dict(metadata_of(get_current()) if metadata is None else metadata),
+        metadata=dict(metadata_of(here()) if metadata is None else metadata),
     )
 
 

@@ -20,7 +20,17 @@ from opentelemetry.context import Context, attach, get_current, set_value
 from opentelemetry.instrumentation.utils import is_instrumentation_enabled
 
 from callspan.agent.arguments import Time, moment, offset
-from callspan.agent.context import SCOPE, EitherWith, block_of, content_of, metadata_of, with_block, within_block
+from callspan.agent.context import (
+    SCOPE,
+    EitherWith,
+    block_of,
+    content_of,
+    here,
+    metadata_of,
+    still_open,
+    with_block,
+    within_block,
+)
 from callspan.agent.decorators import Block
 from callspan.agent.episode import RunningTotals, sums_of_call
 from callspan.agent.misuse import UsageError, installed_or_warn, refuse
@@ -47,6 +57,8 @@ if TYPE_CHECKING:
 
 CallEnded: TypeAlias = Callable[[ProcessedRecord[CallRecord], Conversation | None], None]
 """Called with an ended call and its messages."""
+_HERE: Final[contextvars.ContextVar[None]] = contextvars.ContextVar("callspan_here")
+"""A token of it can be reset only in the context in which it was set: copies, as of tasks and threads, differ."""
 _START: Final = fail_open("record the start of a session, timestep or tool")
 _START_SPAN: Final = fail_open("start the span of a session, timestep or tool")
 _RECORD: Final = fail_open("record an event of a session")
@@ -92,6 +104,8 @@ class Scope(EitherWith, Block, ABC):
         self._span = NO_SPAN
         self._base: Context | None = None
         self._outer: Context | None = None
+        self._token: contextvars.Token[None] | None = None
+        """Of the context in which it became current, until it is left there."""
         self.state = "new"
         self._start_ns = self._clock_ns = 0
         self._level: Content = "full"
@@ -146,10 +160,10 @@ class Scope(EitherWith, Block, ABC):
             refuse(error)
             return self
         try:
-            outside = get_current()
+            outside = here()
             self._begin(outside)
             if current and (inner := self._inner) is not None:
-                self._outer = outside
+                self._outer, self._token = outside, _HERE.set(None)
                 attach(inner)
             return self
         except BaseException as error:  # the block will not be entered
@@ -174,7 +188,7 @@ class Scope(EitherWith, Block, ABC):
             self._leave(error)
             self.state = "ended"
             if self._outer is not None:
-                self._outer = _still_open(self._outer)  # so that ended scopes can be freed
+                self._outer = still_open(self._outer)  # so that ended scopes can be freed
             self._finish(error)
         except BaseException:
             self._end_later(error)
@@ -183,7 +197,7 @@ class Scope(EitherWith, Block, ABC):
     @contextmanager
     def using(self) -> Iterator[None]:
         """Make this the current scope for a block, without starting or ending it. A context manager; not reusable."""
-        outer = get_current()
+        outer = here()
         attach(within_block(self._inner or outer, outer))
         try:
             yield
@@ -253,8 +267,24 @@ class Scope(EitherWith, Block, ABC):
         while scope is not None and scope is not self:
             scope.end(error)
             scope = scope._above
+        self._restore()
+
+    def _restore(self) -> None:
         if self._outer is not None:
             restore(self._outer)
+            if self._is_here():
+                self._token = None
+
+    def _is_here(self) -> bool:
+        """Return whether it became current in the running context itself, not in one of its copies, and is not left."""
+        if self._token is None:
+            return False
+        try:
+            _HERE.reset(self._token)
+        except ValueError:
+            return False
+        self._token = _HERE.set(None)  # a token can be used once
+        return True
 
     def _finish(self, error: BaseException | None) -> None:
         """Write the final record and end the span; called once more if it was interrupted."""
@@ -272,8 +302,8 @@ class Scope(EitherWith, Block, ABC):
         """End on another thread, for example because an interrupt stopped the first attempt to end."""
         self._lasted_ns, self.state = self._elapsed_ns(), "ended"
         context = contextvars.copy_context()  # which has the content level of the block
-        if self._outer is not None and is_within(current_scope(), self):
-            restore(self._outer)
+        if is_within(current_scope(), self):
+            self._restore()
         if self._runtime is not None:
             self._runtime.run_again(partial(context.run, self._finish, error))
 
@@ -421,8 +451,7 @@ class Scope(EitherWith, Block, ABC):
 
 def current_scope() -> Scope | None:
     """Return the innermost session, timestep or operation of the running code, or None."""
-    scope: Any = get_current().get(SCOPE)
-    return scope  # type: ignore[no-any-return] # `cast` is a call
+    return scope_of(here())
 
 
 def current_session() -> Session | None:
@@ -479,13 +508,4 @@ def restore(outer: Context) -> None:
 
     Attaches instead of detaching, because OpenTelemetry logs an error for a token of another task.
     """
-    attach(with_block(_still_open(outer), block_of(get_current())))
-
-
-def _still_open(context: Context) -> Context:
-    # If two nested sessions end outer first, the ended outer one must not become current again.
-    scope = scope_of(context)
-    while scope is not None and scope.state == "ended" and scope._outer is not None and scope._outer is not context:
-        context = scope._outer
-        scope = scope_of(context)
-    return context
+    attach(with_block(still_open(outer), block_of(get_current())))

@@ -13,10 +13,9 @@ from types import FunctionType
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import msgspec
-from opentelemetry import context as otel_context
 from opentelemetry.instrumentation.utils import is_instrumentation_enabled
 
-from callspan.agent.context import content_of
+from callspan.agent.context import content_of, here
 from callspan.agent.requirement import lacks_session
 from callspan.background import is_isolated
 from callspan.fail_open import fail_open, reported
@@ -239,7 +238,7 @@ class HookContext:
 
         If OpenTelemetry's instrumentation is suppressed, calls have only a record, no span or metrics.
         """
-        context = otel_context.get_current()
+        context = here()
         if lacks_session(context) or is_isolated():
             return None
         requested = content_of(context)
