@@ -100,6 +100,7 @@ def fragments(kind: str, **fields: Any) -> list[Json]:
 
 PARTS: list[tuple[list[Json], list[Part]]] = [
     (fragments("output_text"), [Text(text="ab")]),
+    (fragments("audio.transcript"), [Text(text="ab")]),
     (fragments("refusal"), [Refusal(text="ab")]),
     (fragments("reasoning_text"), [Reasoning(text="ab")]),
     (fragments("reasoning_summary_text", summary_index=0), [Reasoning(text="ab")]),
@@ -157,6 +158,14 @@ OUTPUTS: list[tuple[list[Json], list[Json]]] = [
     ([*called('{"a": 1}'), ended({**WHOLE, "id": "fc_2", "call_id": "call_2"})], [{"call_id": "call_2"}]),
     ([*called('{"a"'), ended(EMPTY, status="incomplete")], [{"incomplete": True}, {"id": "msg_9"}]),
     ([*called('{"a"'), ended(EMPTY)], [{"incomplete": None}, {"id": "msg_9"}]),
+    ([added({"type": "shell_call", "action": {"commands": [], "timeout_ms": 5}}),
+      *(event("shell_call_command.delta", command_index=at, delta=one) for at, one in ((0, "l"), (0, "s"), (1, "id")))],
+     [{"action": {"commands": ["ls", "id"], "timeout_ms": 5}, "incomplete": True}]),
+    ([added({"type": "shell_call_output", "call_id": "c", "output": []}),
+      *(event("shell_call_output_content.delta", command_index=0, delta={"stdout": one}) for one in "ab")],
+     [{"output": [{"stdout": "ab"}]}]),
+    ([event("image_generation_call.partial_image", partial_image_b64=one, item_id="i") for one in ("aa==", "bb==")],
+     [{"type": "image_generation_call", "result": "bb==", "incomplete": True}]),
 ]  # fmt: skip
 
 

@@ -209,7 +209,7 @@ class EventFold:
         return number
 
     def _grow(self, event: Json, value: Any, place: Place, entry: Json, kind: object) -> bool:
-        carried = merge(entry, {place.name: value})
+        carried = merge(entry, {place.name: value} if place.name else value)
         extend(entry, _logprobs(event))
         growing = entry.get(place.name)
         outer, inner = (place.lists[0][1], place.lists[-1][1]) if place.lists else ("", "")

@@ -17,7 +17,7 @@ Json: TypeAlias = dict[str, Any]
 TEXTS: Final = frozenset(
     {
         "arguments", "code", "completion", "content", "data", "input", "partial_json", "reasoning", "reasoning_content",
-        "reasoning_text", "refusal", "summary", "text", "thinking", "transcript",
+        "reasoning_text", "refusal", "stderr", "stdout", "summary", "text", "thinking", "transcript",
     }
 )  # fmt: skip
 """Fields whose text is streamed in pieces."""

@@ -15,7 +15,7 @@ from callspan.providers.media_parts import media
 from callspan.providers.openai.base import OpenAIEndpoint, response_error, unix_time
 from callspan.providers.openai.parts import parts_of
 from callspan.providers.openai.usage import usage_of
-from callspan.providers.wire_json import detached, dig, flag, items, objects, of_type, text, word
+from callspan.providers.wire_json import detached, dig, flag, items, mapping, objects, of_type, text, word
 from callspan.record.call import ErrorInfo, Outcome, Request, Response
 from callspan.record.codec import json_text
 from callspan.record.media_reference import stated_mime
@@ -59,6 +59,7 @@ CONTENT: Final = (*_ITEM, ("content", "content_index"))
 _SUMMARY: Final = (*_ITEM, ("summary", "summary_index"))
 _TEXTS: Final = {
     "output_text": (CONTENT, "text", ("message", "output_text")),
+    "audio.transcript": (CONTENT, "text", ("message", "output_text")),
     "refusal": (CONTENT, "refusal", ("message", "refusal")),
     "reasoning_text": (CONTENT, "text", ("reasoning", "reasoning_text")),
     "reasoning_summary_text": (_SUMMARY, "text", ("reasoning", "summary_text")),
@@ -67,6 +68,8 @@ _TEXTS: Final = {
     "custom_tool_call_input": (_ITEM, "input", ("custom_tool_call",)),
     "code_interpreter_call_code": (_ITEM, "code", ("code_interpreter_call",)),
 }
+_COMMANDS: Final = "shell_call_command"
+"""The streamed commands of a shell call, until they are in its `action`."""
 _ENDS: Final = frozenset(f"response.{end}" for end in ("completed", "incomplete", "failed", "cancelled"))
 
 
@@ -98,11 +101,24 @@ class ResponsesFold(EventFold):
         "response.output_text.annotation.added": Place(
             CONTENT, "annotation", "annotation", "grow", ("message", "output_text")
         ),
+        "response.shell_call_command.delta": Place(
+            (*_ITEM, (_COMMANDS, "command_index")), "delta", "text", "grow", ("shell_call", "")
+        ),
+        "response.shell_call_output_content.delta": Place((*_ITEM, ("output", "command_index")), "delta", "", "grow"),
+        "response.image_generation_call.partial_image": Place(
+            _ITEM, "partial_image_b64", "result", "last", ("image_generation_call",)
+        ),
     }
 
     def _finished(self, number: int, entry: Any) -> Any:
-        if not isinstance(entry, dict) or number in self._done:
+        if not isinstance(entry, dict):
             return entry
+        commands = [text(command, "text") or "" for command in items(entry, _COMMANDS)]
+        entry.pop(_COMMANDS, None)
+        if number in self._done:
+            return entry
+        if commands:
+            entry["action"] = {**(mapping(entry, "action") or {}), "commands": commands}
         item = {"type": "message", **entry}
         if item["type"] == "message":
             item.setdefault("role", "assistant")
