@@ -132,7 +132,7 @@ def test_the_wait_requested(headers: dict[str, str], seconds: float | None) -> N
     ("headers", "expected"),
     [
         ({"x-request-id": "req_1", "cf-ray": "r"}, "req_1"),
-        ({"request-id": "req_2"}, "req_2"),
+        ({"x-request-id": "of-envoy", "request-id": "req_2"}, "req_2"),
         ({"x-request-id": "", "apim-request-id": "a"}, "a"),
         ({"x-amzn-requestid": "z"}, "z"),
         ({"cf-ray": "r"}, None),

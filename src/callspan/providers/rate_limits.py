@@ -20,7 +20,8 @@ _Triple: TypeAlias = tuple[str, str, str]
 SERVER_TIME: Final = "openai-processing-ms"
 ORGANIZATION: Final = "anthropic-organization-id"
 WORKSPACE: Final = "anthropic-workspace-id"
-_REQUEST_IDS: Final = ("x-request-id", "request-id", "apim-request-id", "x-amzn-requestid")
+_REQUEST_IDS: Final = ("request-id", "x-request-id", "apim-request-id", "x-amzn-requestid")
+"""Anthropic's is the first, because proxies such as Envoy add one of the name that OpenAI uses."""
 _AZURE: Final = ("x-ratelimit-renewalperiod-requests", "x-ratelimit-renewalperiod-tokens")
 
 _MAX_COUNT_LENGTH: Final = 19
