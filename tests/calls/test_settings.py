@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from msgspec.structs import astuple, replace
-from tests.support.calls import Wire, the_call, usage_of
+from tests.support.calls import Wire, ask, the_call, usage_of
 from tests.support.mode import Mode
 
 import callspan
@@ -230,6 +230,16 @@ async def test_usage_is_requested_and_its_chunk_hidden(name: str, mode: Mode) ->
     assert [chunk.choices for chunk in chunks] == bare, "the same chunks as without it"
     assert (chunks[-1].choices == [] and chunks[-1].usage is not None) == visible
     assert wire.received_text() == "I am well."
+
+
+@pytest.mark.parametrize("more", [{}, {"moderation": {"input": None}}])
+async def test_a_chunk_with_more_than_the_usage_is_not_hidden(more: dict[str, Any], mode: Mode) -> None:
+    chunk: dict[str, Any] = {"id": "c", "object": "chat.completion.chunk", "created": 1, "model": "m"}
+    said = {"index": 0, "delta": {"content": "Hi"}, "finish_reason": "stop"}
+    usage = {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2}
+    mode.provider.reply(raw=[chunk | {"choices": [said]}, chunk | {"choices": [], "usage": usage, **more}])
+    with capture(stream_usage=True):
+        assert len(await mode.all(await mode.wait(ask(mode.openai(), stream=True)))) == (2 if more else 1)
 
 
 @pytest.mark.parametrize("how", ["plain", "raw", "completions", "unset"])

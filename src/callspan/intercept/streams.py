@@ -18,6 +18,13 @@ from callspan.fail_open import fail_open
 from callspan.intercept.hooks import HookSteps
 from callspan.intercept.responses import CURRENT_CALL, ResponseObserver, observer_of
 
+_OF_EVERY_CHUNK: Final = frozenset(
+    {
+        "choices", "created", "id", "model", "obfuscation", "object", "provider", "service_tier", "system_fingerprint",
+        "usage",
+    }
+)  # fmt: skip
+"""Fields that every chunk may have, those of OpenRouter too."""
 _OBSERVE: Final = fail_open("observe a stream")
 _OBSERVE_HELPER: Final = fail_open("observe a stream helper")
 
@@ -206,5 +213,8 @@ def request_usage(endpoint: object, options: Any) -> bool:
 
 
 def is_usage_chunk(chunk: object) -> bool:
-    """Return whether a chunk has only the usage."""
-    return getattr(chunk, "choices", None) == [] and getattr(chunk, "usage", None) is not None
+    """Return whether a chunk has only the usage, and no field such as `moderation`."""
+    if getattr(chunk, "choices", None) != [] or getattr(chunk, "usage", None) is None:
+        return False
+    fields = getattr(chunk, "__dict__", {}) | (getattr(chunk, "model_extra", None) or {})
+    return all(value is None for name, value in fields.items() if name not in _OF_EVERY_CHUNK)
