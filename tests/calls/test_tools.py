@@ -281,6 +281,16 @@ async def test_provider_tools_are_spans_and_rows_in_any_answer(way: str, sdk: st
     assert (span.attributes["gen_ai.tool.type"], span.attributes["mcp.server.name"]) == ("extension", "atlas")
 
 
+async def test_a_hosted_tool_whose_arguments_were_cut_did_not_run(mode: Mode, seen: Captured) -> None:
+    mode.provider.reply(raw=MESSAGES)
+    stream = await mode.wait(mode.anthropic().messages.create(**MESSAGE, stream=True))
+    async for chunk in mode.items(stream):
+        if chunk.type == "content_block_start" and chunk.index == 2:
+            break
+    await mode.wait(stream.close())
+    assert [row.name for row in rows(seen, "tool")] == ["web_search"]
+
+
 async def test_results_of_an_abandoned_stream_are_recorded_once(mode: Mode, seen: Captured) -> None:
     """The first has its result, the second was only requested, and no result is made up for it."""
     mode.provider.reply(raw=MESSAGES)

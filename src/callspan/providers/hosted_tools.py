@@ -69,7 +69,7 @@ def has_runs(body: object) -> bool:
 
 
 def runs_at_provider(output: list[Message]) -> Iterator[ProviderRun]:
-    """Yield the runs of hosted tools in the messages of an answer, with their results."""
+    """Yield the runs of hosted tools in the messages of an answer, with their results; none of a call that was cut."""
     parts = [part for message in output for part in message.parts]
     results = {part.id: part for part in parts if isinstance(part, ToolResult) and part.id is not None}
     calls = [part for part in parts if isinstance(part, ToolCall)]
@@ -77,11 +77,14 @@ def runs_at_provider(output: list[Message]) -> Iterator[ProviderRun]:
     for position, call in enumerate(runs):
         extra, answer = call.extra or {}, None if call.id is None else results.get(call.id)
         error = extra.get("error")
-        result = next((extra[name] for name in _RESULTS if extra.get(name) is not None), error)
+        stated = next((extra[name] for name in _RESULTS if extra.get(name) is not None), error)
+        result = stated if answer is None else answer.content
+        if call.incomplete and result is None:
+            continue
         yield ProviderRun(
             call, position,
             "datastore" if call.tool_type in _DATASTORES else "extension",
             next((text(extra, name) for name in _SERVERS if name in extra), None),
-            result if answer is None else answer.content,
+            result,
             error is not None or extra.get("status") == "failed" or (answer is not None and answer.is_error is True),
         )  # fmt: skip
