@@ -167,7 +167,6 @@ async def test_each_ending_is_one_span_and_record_of_what_was_received(name: str
     assert json.loads(bytes(record.request.body))["model"] == REQUESTS[wire.api]["model"]
     assert [attempt.status for attempt in record.attempts] == list(ending.attempts)
     if raised is not None:
-        assert record.error is not None
         assert (record.error.exception or "").endswith(f".{type(raised).__name__}")
     if ending.end is None:
         assert record.stream is None
@@ -255,10 +254,8 @@ async def test_a_stream_without_its_last_event_is_cut_off(api: str, name: str, m
     assert (record.stream.end, record.stream.complete) == (end, end == "complete")
     assert (seen.spans[0].attributes or {})["callspan.stream.end"] == end
     if end == "complete":
-        assert record.usage is not None
         assert record.usage.input_tokens == 3
     if name.startswith("no finish"):
-        assert record.response is not None
         assert (text_of(record), record.response.finish_reasons) == ("I am well.", [None])
 
 
@@ -275,7 +272,6 @@ async def test_raw_streams(text: str, reason: str | None, end: str, complete: bo
     mode.provider.reply(raw=wire.encode(), headers={"content-type": "text/event-stream"})
     await Wire("chat_completions", mode).streaming("iter_bytes", stream=True)
     record = the_call(seen)
-    assert record.stream is not None
     assert (record.outcome, record.stream.end, record.stream.complete) == ("success", end, complete)
 
 
@@ -287,7 +283,6 @@ async def test_an_answer_left_before_its_last_event_is_a_closed_success(mode: Mo
             break
     await mode.wait(stream.close())
     record = the_call(seen)
-    assert record.stream is not None
     assert (record.outcome, record.stream.end, record.finish_reason) == ("success", "closed", "end_turn")
     assert callspan.summary(seen.everything).calls == 1
 

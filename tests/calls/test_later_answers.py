@@ -68,7 +68,6 @@ async def test_polls_complete_the_call_once(mode: Mode, seen: Captured) -> None:
     await poll(mode, client, job, 5)
     record = the_record(seen)
     assert versions(seen) == [("requested", "in_progress"), ("answered", "success")]
-    assert record.usage is not None
     assert (record.outcome, record.usage.total_tokens, record.text) == ("success", 35, "I am well.")
     assert (record.request.model, record.response and record.response.status) == ("gpt-5", "completed")
     asked, fetched = seen.spans
@@ -229,13 +228,11 @@ async def test_each_line_is_a_call_however_it_is_read(mode: Mode, seen: Captured
         assert (call.batch_id, call.place.session_id, call.metadata) == (OWNERS[sdk], "s-1", {"extra": {"owner": "me"}})
         assert (call.timing.duration_ns, call.span_id, call.is_merged) == (None, None, True)
     totals = seen.sessions[-1].totals
-    assert totals is not None
     assert (totals.calls, totals.input_tokens) == (4, 30)
     first, second = calls["a"], calls["b"]
     assert sdk == "anthropic" or first.timing.start_ns == 1_700_000_000 * 10**9
     assert (first.text, first.usage and first.usage.total_tokens, first.error) == ("One.", 35, None)
     assert first.api == ("chat_completions" if sdk == "openai" else "messages")
-    assert second.error is not None
     assert (second.error.message, second.usage) == ("No.", None)
     assert [span.name for span in seen.spans] == ["invoke_workflow nightly"]
 

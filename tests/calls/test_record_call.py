@@ -191,7 +191,6 @@ def test_record_and_span_have_the_stated_times(clock: Callable[[int], Any]) -> N
     assert (record.seen_in, record.is_merged, record.text) == ("import", False, "Hello!")
     assert record.place.session_id == session.id
     totals = seen.sessions[-1].totals
-    assert totals is not None
     assert (totals.calls, totals.model_ns) == (1, 3 * S)
 
 

@@ -223,7 +223,6 @@ def body_sent(record: CallRecord) -> Any:
 
 
 def body_returned(record: CallRecord) -> Any:
-    assert record.response is not None
     return json.loads(bytes(record.response.body))
 
 
