@@ -75,7 +75,7 @@ class RecordedSpans:
         else:
             records.append(session)
         calls = self.calls(CallFilter(session_id=ident, since_ns=since_ns, newest_first=False))
-        records += (_ended_with_process(call, last_ns) for call in calls)
+        records += map(_ended_with_process, calls)
         return self._spans(records, self._resource(session), since_ns)
 
     def outside(self, records: Iterable[CallRecord | Event]) -> Iterator[list[ReadableSpan]]:
@@ -133,10 +133,10 @@ class RecordedSpans:
         return _resource(record.host, record.pid, record.service or self._settings.service)
 
 
-def _ended_with_process(record: _R, last_ns: int = 0) -> _R:
-    """Return a call of an exited process as ended, at `last_ns` at the earliest; any other record unchanged."""
+def _ended_with_process(record: _R) -> _R:
+    """Return a call of an exited process as ended; any other record unchanged."""
     if isinstance(record, CallRecord) and record.outcome == INTERRUPTED:
-        return end_interrupted(record, last_ns)
+        return end_interrupted(record, 0)
     return record
 
 

@@ -158,7 +158,7 @@ class ErrorInfo(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaul
     context_length, content_filter, overloaded, server, parsing, cancelled, unknown."""
     type: str
     """The provider's type or code, else the exception's class."""
-    retryable: bool = False
+    retryable: bool | None = False
     exception: str | None = None
     """Qualified class of the exception raised to the caller, if any."""
     message: str | None = None

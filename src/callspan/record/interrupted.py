@@ -27,7 +27,7 @@ def is_open(record: Record) -> bool:
     """Return whether a record describes something that has not ended."""
     match record:
         case CallRecord():
-            return record.outcome in ("in_progress", INTERRUPTED)
+            return record.outcome == "in_progress" or (record.outcome == INTERRUPTED and record.part != "ended")
         case EventRecord():
             return record.event_type in RUN_TYPES
         case SessionRecord() | TimestepRecord():
@@ -37,15 +37,17 @@ def is_open(record: Record) -> bool:
 
 
 def end_interrupted(record: _R, last_ns: int) -> _R:
-    """Return an open record as ended at its last sign of life, with the error `interrupted`; others unchanged."""
+    """Return an open record as ended at its last sign of life, with the error `interrupted`; others unchanged.
+
+    The duration of a call, and whether it can be repeated, remain unknown.
+    """
     if not is_open(record):
         return record
     error = ErrorInfo(type=INTERRUPTED, kind="unknown", message="Its process ended before it did.")
     last_ns = max(last_ns, end_of(record))
     match record:
         case CallRecord():
-            timing = replace(record.timing, duration_ns=last_ns - record.timing.start_ns)
-            return replace(record, part="ended", outcome="error", error=error, timing=timing)
+            return replace(record, part="ended", outcome=INTERRUPTED, error=replace(error, retryable=None))
         case EventRecord():
             ident, kind = record.event_id.removesuffix(_START), RUN_TYPES[record.event_type]
             duration_ns = last_ns - record.time_ns

@@ -13,6 +13,7 @@ import msgspec
 
 from callspan.amounts import as_number
 from callspan.record.call import FAILED, Attempt, CallRecord, Timing
+from callspan.record.interrupted import INTERRUPTED
 from callspan.record.messages import Conversation
 from callspan.semconv import gen_ai, llm, openinference
 from callspan.semconv.content_attributes import NO_CONTENT, Attributes, ByteBudget, SpanContent
@@ -207,7 +208,7 @@ def call_end_ns(record: CallRecord) -> int:
 def call_failure(record: CallRecord) -> str | None:
     """Return the description of the status `ERROR` of a call's span; None if the status is unset."""
     error = record.error
-    return None if error is None or record.outcome not in FAILED else error.message or error.type
+    return None if error is None or record.outcome not in (*FAILED, INTERRUPTED) else error.message or error.type
 
 
 def call_events(record: CallRecord, end_ns: int, *, exception: bool = True) -> list[SpanEvent]:
