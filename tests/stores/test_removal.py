@@ -455,6 +455,7 @@ def test_old_sessions_are_deleted_and_running_ones_stay(store: Delivery, records
         step("t", session_id="old", seen_ns=at(1), start_ns=at(1)),
         event("e", session_id="old", time_ns=at(1)),
         reward("of-event", event_id="e", source="human", time_ns=at(99)),
+        records.session("imported", version=at(99), start_ns=at(1), end_ns=at(2), outcome="success"),
         session(records, "ended-lately", 1, 90), call(records, "in-lately", 1, "ended-lately"),
         session(records, "goes-on", 1, 2), call(records, "in-goes-on", 90, "goes-on"),
         session(records, "crashed", 1, **gone), call(records, "in-crashed", 1, "crashed"),

@@ -70,7 +70,7 @@ _IS_ALIVE: Final = f"s.host = :host AND NOT ({HAS_EXITED.format('s')})"
 _IS_RECENT: Final = f"coalesce(c.seen_ns, 0) >= :before OR c.start_ns >= CASE WHEN {_RUNS} THEN :quiet ELSE :before END"
 _OLD_SESSIONS: Final = f"""
 SELECT s.session_id FROM sessions s
- WHERE {_ENDED} < :before AND s.seen_ns < :before
+ WHERE {_ENDED} < :before
    AND (s.end_ns IS NOT NULL OR (s.seen_ns < :quiet AND ({_IS_ALIVE}) IS NOT TRUE))
    AND NOT EXISTS (SELECT 1 FROM calls c WHERE c.session_id = s.session_id AND ({_IS_RECENT}))
  ORDER BY {_ENDED}"""
