@@ -306,8 +306,7 @@ def _tool(tool: object, dropped: Counter[str]) -> dict[str, object] | None:
             return {"type": kind, kind: tool[kind]}
     # The Messages API has another name for the schema, and `custom` for `function`.
     if "input_schema" in tool:
-        function = {"name": tool.get("name"), "parameters": tool["input_schema"]}
-        return {"type": "function", "function": _with_description(function, tool)}
+        tool = {**tool, "type": "function", "parameters": tool["input_schema"]}
     kind = tool.get("type") or ("function" if "parameters" in tool else "unknown")
     if kind == "function":
         return {
@@ -320,21 +319,19 @@ def _tool(tool: object, dropped: Counter[str]) -> dict[str, object] | None:
     return None
 
 
-def _with_description(function: dict[str, object], tool: dict[str, object]) -> dict[str, object]:
-    return function | ({"description": tool["description"]} if tool.get("description") else {})
-
-
 def content_part(media: Media, dropped: Dropped) -> dict[str, object] | None:
     """Return a medium as part of a chat message; None, and count it, if that is not possible."""
     url = media.url or (media.data and f"data:{media.mime};base64,{media.data}")
     if media.modality == "image" and url:
-        return {"type": "image_url", "image_url": {"url": url}}
+        detail = {"detail": media.detail} if media.detail else {}
+        return {"type": "image_url", "image_url": {"url": url, **detail}}
     if media.modality == "audio" and (data := _base64_of(url)) and media.mime in _AUDIO:
         return {"type": "input_audio", "input_audio": {"data": data, "format": _AUDIO[media.mime]}}
     if media.modality == "document" and media.file_id:
         return {"type": "file", "file": {"file_id": media.file_id}}
     if media.modality == "document" and _base64_of(url):
-        return {"type": "file", "file": {"file_data": url}}
+        name = {"filename": media.filename} if media.filename else {}
+        return {"type": "file", "file": {**name, "file_data": url}}
     known = "kept by reference only" if media.sha256 and not url else "of a kind chat messages cannot hold"
     dropped[f"{media.modality} {known}"] += 1
     return None

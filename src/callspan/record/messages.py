@@ -110,6 +110,9 @@ class Media(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=T
     url: str | None = None
     """None if it was sent inline."""
     file_id: str | None = None
+    filename: str | None = None
+    detail: str | None = None
+    """The requested resolution of an image, for example `low`."""
     sha256: str | None = None
     """Hex digest of the bytes, if they were sent."""
     size: int | None = None

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final, TypeAlias
 
+import msgspec
+
 from callspan.providers.media_parts import media, media_of_source
 from callspan.providers.wire_json import detached, dig, items, mapping, text
 from callspan.record.media_reference import MEDIA_KEY, stated_mime
@@ -85,7 +87,9 @@ def _reasoning(item: _Fields) -> Part | None:
 
 def _by_url(key: str, modality: str) -> _Reader:
     def read(item: _Fields) -> Media | None:
-        return media(modality, url_of(item.get(key)), part=item, file_id=text(item, "file_id") or None)
+        found = media(modality, url_of(item.get(key)), part=item, file_id=text(item, "file_id") or None)
+        detail = text(item, "detail") or text(item, key, "detail")
+        return msgspec.structs.replace(found, detail=detail) if found and detail else found
 
     return read
 
@@ -99,7 +103,8 @@ def _file(item: _Fields) -> Media | None:
     file = mapping(item, "file") or item
     source = file.get("file_data") or file.get("file_url")
     around = file if MEDIA_KEY in file else item
-    return media("document", source, part=around, mime=stated_mime(file), file_id=text(file, "file_id") or None)
+    found = media("document", source, part=around, mime=stated_mime(file), file_id=text(file, "file_id") or None)
+    return found and msgspec.structs.replace(found, filename=text(file, "filename") or None)
 
 
 _READERS: Final[dict[str, _Reader]] = {
