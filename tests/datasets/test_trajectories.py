@@ -12,7 +12,7 @@ from tests.support.records import SECOND, START_NS, step
 
 from callspan import SettingError, open_store
 from callspan.datasets import Options, export, exporting
-from callspan.records import Place, Totals
+from callspan.records import Place, Totals, Usage
 
 from .conftest import TOOLS, Export, World, asking, check_trajectory, tool_call
 
@@ -47,6 +47,11 @@ def test_a_session_is_a_trajectory_with_results_in_the_step_of_their_calls(world
     assert moved == [{"source_call_id": "c3", "content": '{"at":[1,2]}'}]
     sums = row["final_metrics"]
     assert (sums["total_cost_usd"], sums["total_prompt_tokens"]) == (0.003, 30), "money digit by digit"
+    assert sums["extra"]["calls_left_out"] == 1, "the failed one"
+    world.chat(QUESTION, "?", "s1", usage=Usage(output_tokens=7), cost=None)
+    sums = exported("atif").rows[0]["final_metrics"]
+    assert (sums["total_prompt_tokens"], sums["total_completion_tokens"]) == (30, 22)
+    assert (sums["extra"]["calls_without_usage"], sums["extra"]["calls_without_cost"]) == (1, 1)
 
 
 def test_a_history_that_was_rewritten_is_copied_context(world: World, exported: Export) -> None:

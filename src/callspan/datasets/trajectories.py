@@ -146,10 +146,10 @@ def trajectory_rows(found: Iterable[Episode], options: Options, statistics: Stat
 
 
 class _Totals:
-    """The sums over a trajectory's calls."""
+    """The sums over a trajectory's calls, and how many calls are not in them."""
 
     def __init__(self) -> None:
-        self.calls = 0
+        self.calls = self.without_usage = self.without_cost = 0
         self.models: Counter[str | None] = Counter()
         self.tools: dict[str | None, Row] = {}
         self.prompt: int | None = None
@@ -162,6 +162,8 @@ class _Totals:
         self.calls += 1
         self.models[call.request.model] += 1
         self.tools.update((tool_name(tool), tool) for tool in turn.tools)
+        self.without_usage += usage is None or None in {usage.input_tokens, usage.output_tokens}
+        self.without_cost += call.cost is None or call.cost.usd is None
         self.cost = exact_sum((self.cost, call.cost.usd if call.cost else None))
         if usage is not None:
             self.prompt = _plus(self.prompt, usage.input_tokens)
@@ -322,6 +324,11 @@ def _metrics(turn: Turn) -> Row:
 
 def _trajectory(episode: Episode, totals: _Totals, steps: Sequence[Row], options: Options) -> Row:
     session, summary, cost = episode.summary.session, episode.summary, totals.cost
+    unsummed = {
+        "calls_left_out": summary.calls - totals.calls,
+        "calls_without_usage": totals.without_usage,
+        "calls_without_cost": totals.without_cost,
+    }
     metrics: Row = {
         "total_prompt_tokens": totals.prompt,
         "total_completion_tokens": totals.completion,
@@ -329,6 +336,7 @@ def _trajectory(episode: Episode, totals: _Totals, steps: Sequence[Row], options
         "total_cost_usd": _number(cost),
         "total_steps": len(steps),
         "extra": {"reward": summary.reward, "success": session.success, "outcome": session.outcome}
+        | {name: number for name, number in unsummed.items() if number}
         | ({"scores": episode.scores} if episode.scores else {}),
     }
     agent: Row = {
