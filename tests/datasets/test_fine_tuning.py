@@ -152,9 +152,9 @@ def test_instructions_that_change_within_a_chain_are_those_of_each_call(world: W
     [("q", None), (["q"], None), (["q", "r"], "call: several prompts"), ([1, 2], "row: no prompt")],
 )
 def test_a_completion_has_one_prompt_of_text(world: World, exported: Export, prompt: Any, reason: str | None) -> None:
-    world.call("completions", {"prompt": prompt}, {"choices": [{"index": 0, "text": "a"}]})
+    world.call("completions", {"prompt": prompt, "echo": True}, {"choices": [{"index": 0, "text": "qa"}]})
     found = exported("openai")
-    assert [row["messages"][0] for row in found.rows] == ([] if reason else [USER])
+    assert [row["messages"] for row in found.rows] == ([] if reason else [[USER, {**ANSWER, "weight": 1}]])
     assert found.left_out == ({reason: 1} if reason else {})
 
 

@@ -235,15 +235,14 @@ class Completions(OpenAIEndpoint):
     accumulator = CompletionFold
 
     def conversation(self, request: object, response: object) -> Conversation:
-        """Return each prompt as a user's message and each choice as an assistant's."""
-        return Conversation(
-            input=prompt_messages(dig(request, "prompt")),
-            output=[_answer(choice) for choice in in_order(response)],
-        )
+        """Return each prompt as a user's message and each choice as an assistant's, without an echo of the prompt."""
+        prompts = prompt_messages(dig(request, "prompt"))
+        echoed = prompts[0].text if len(prompts) == 1 and dig(request, "echo") is True else None
+        return Conversation(input=prompts, output=[_answer(choice, echoed or "") for choice in in_order(response)])
 
 
-def _answer(choice: dict[str, object]) -> Message:
-    completion = text(choice, "text")
+def _answer(choice: dict[str, object], echoed: str) -> Message:
+    completion = (text(choice, "text") or "").removeprefix(echoed)
     logprobs = choice.get("logprobs")
     parts: list[Part] = [Text(text=completion, logprobs=detached(logprobs) if logprobs else None)] if completion else []
     return Message(role="assistant", parts=parts, finish_reason=word(choice, "finish_reason"))
