@@ -80,6 +80,12 @@ def test_processes_the_application_starts_are_recorded_too(place: Path) -> None:
     assert len(calls(place)) == 1
 
 
+def test_it_honours_the_switch_of_single_instrumentations(place: Path) -> None:
+    for off in ("callspan-groq", "callspan-anthropic, callspan-openai"):
+        assert run(place, OTEL_PYTHON_DISABLED_INSTRUMENTATIONS=off).code == 7
+        assert len(calls(place)) == 1
+
+
 def test_a_command_of_the_path_or_the_directory_is_run(place: Path) -> None:
     assert run(place, Path(sys.executable).name, "app.py", PATH=str(Path(sys.executable).parent)).code == 7
     (place / "start.sh").write_text(f"#!/bin/sh\nexec {sys.executable} app.py\n")

@@ -17,11 +17,14 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final, NoReturn
 
+from opentelemetry.instrumentation.environment_variables import OTEL_PYTHON_DISABLED_INSTRUMENTATIONS
+
 from callspan import SettingError
 from callspan.cli.safe_text import clean, clean_lines
 from callspan.fail_open import fail_open
 from callspan.otlp.providers import otlp_is_named
 from callspan.safe_urls import error_text, safe_name
+from callspan.sdk_profiles import SDKS, Sdk
 from callspan.service import SERVICE_FOR_RUN, service_of_command
 from callspan.settings_loader import environment_for_run, load
 from callspan.stores import find_store, split_urls
@@ -112,7 +115,7 @@ def _announce(urls: str, *, is_option: bool) -> None:
     """Print where records are stored and how to show them; the commands repeat `--store` if it was given."""
     names = ",".join(map(safe_name, split_urls(urls)))
     command = command_on(urls, is_option=is_option)
-    if load(warn=False).enabled:
+    if load(warn=False).enabled and _sdks():
         line = f"recording to {names}; to see it: {command} calls; if nothing is there: {command} doctor"
     else:
         line = "switched off by the environment, nothing is recorded"
@@ -147,9 +150,15 @@ def start() -> None:
     from callspan.wiring import WIRING, instrument
 
     with fail_open("start under `callspan run`"):
-        handle = instrument(otlp=otlp_is_named())
+        handle = instrument(otlp=otlp_is_named(), sdks=_sdks())
         # Needed even if no spans are sent, to end the records of unfinished streams.
         WIRING.flush_before_sigterm(handle.settings)
+
+
+def _sdks() -> tuple[Sdk, ...]:
+    """Return the SDKs that `OTEL_PYTHON_DISABLED_INSTRUMENTATIONS` leaves on, as under `opentelemetry-instrument`."""
+    off = {name.strip() for name in os.environ.get(OTEL_PYTHON_DISABLED_INSTRUMENTATIONS, "").split(",")}
+    return () if "*" in off else tuple(sdk for sdk in SDKS if f"callspan-{sdk}" not in off)
 
 
 def stores_named(option: str | None) -> str:
