@@ -61,6 +61,8 @@ def delete_command(
     """
     if not (ids or calls or older_ns) and selection == CallFilter():
         raise click.UsageError("Say what to delete: SESSION, --call, --user or another filter, or --older-than.")
+    if older_ns and (ids or calls or selection != CallFilter()):
+        raise click.UsageError("--older-than cannot be combined with SESSION, --call or a filter; use --until.")
     sessions, singles = _full_ids(context, "session", ids), _full_ids(context, "call", calls)
     act = partial(erase, context.store, selection, sessions=sessions or None, calls=singles or None, vacuum=vacuum)
     act = partial(act, older_than_ns=older_ns)
