@@ -54,7 +54,7 @@ def import_command(
 
 def _count_texts(counts: ImportCounts) -> Iterator[str]:
     loaded = [plural(number, table[:-1]) for table, number in counts.records.items() if number]
-    yield f"{', '.join(loaded) or 'nothing'} loaded"
+    yield f"{', '.join(loaded)} loaded (each version counts)" if loaded else "nothing loaded"
     if counts.unreadable:
         yield f"{plural(counts.unreadable, 'record')} could not be read"
     if counts.bodies:
