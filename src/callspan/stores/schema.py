@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import re
+import signal
 import sys
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
@@ -145,4 +146,5 @@ def main(arguments: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # a reader such as `head` may end first
     sys.exit(main(sys.argv[1:]))
