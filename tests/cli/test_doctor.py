@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import sqlite3
 import subprocess
 import sys
 import time
@@ -100,6 +101,20 @@ def test_doctor_says_what_another_user_lacks(store: str) -> None:
         return "Permission denied); records wait in" in failed["spool"]
 
     in_child(is_told)
+
+
+def test_a_damaged_store_fails_its_check(store: str) -> None:
+    keep(store, made("a"))
+    path = Path(store.removeprefix("sqlite:///"))
+    with closing(sqlite3.connect(path)) as database:
+        database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        (root,) = database.execute("SELECT rootpage FROM sqlite_master WHERE name = 'calls'").fetchone()
+        (size,) = database.execute("PRAGMA page_size").fetchone()
+    with path.open("r+b") as file:
+        file.seek((root - 1) * size)
+        file.write(b"\xff" * size)
+    (found,) = checked(store, area="stores")
+    assert (found["state"], "import --damaged" in found["detail"]) == ("failed", True)
 
 
 def test_a_store_that_does_not_exist_is_not_made(store: str, tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from callspan.safe_urls import names_user, safe_name, unescaped
 from callspan.settings import SettingError
 from callspan.spool.delivering import Rejected
 from callspan.stores.base import DeletionScope, on_error
+from callspan.stores.columns import TABLES
 from callspan.stores.database import Database
 from callspan.stores.reader import Reader
 from callspan.stores.removal import RetentionTimes, remove, retain
@@ -243,9 +244,11 @@ class SqlStore(Store):
         return SqlSink(partial(self.database, writes=True, creates=True))
 
     def try_out(self) -> str:
-        """Start a write transaction, see `Store.try_out`."""
+        """Start a write transaction and read the last row of each table, see `Store.try_out`."""
         with closing(self.database(writes=True, wait_s=_TRIAL_S)) as database, database.transaction():
             database.run("UPDATE sessions SET seen_ns = seen_ns WHERE 1 = 0")
+            for table in TABLES.values():
+                list(database.rows(f"SELECT * FROM {table.name} ORDER BY {table.key} DESC LIMIT 1"))  # noqa: S608 - our names
         return "can be written"
 
     def database(self, *, writes: bool = False, creates: bool = False, wait_s: float | None = None) -> Database:
