@@ -113,7 +113,7 @@ async def test_a_response_that_has_ended_says_how_whoever_finds_it(name: str, mo
 
 async def test_a_fetched_answer_states_its_times_and_what_it_continues(mode: Mode, seen: Captured) -> None:
     """In a process that knows nothing of the call."""
-    times = {"created_at": 1_700_000_000, "completed_at": 1_700_000_007}
+    times = {"created_at": 1_700_000_000.25, "completed_at": 1_700_000_007.25}
     about = {"background": True, "previous_response_id": "resp_0", "conversation": {"id": "conv_1"}}
     answer = {"id": "resp_1", "object": "response", "model": "gpt-5", "status": "completed", "output": []}
     mode.provider.reply(raw={**answer, **about, **times}, on="/responses/resp_1")

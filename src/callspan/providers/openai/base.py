@@ -52,11 +52,14 @@ _TEMPLATE: Final = ("id", "version")
 
 
 def unix_time(body: object, *keys: str) -> int | None:
-    """Return the Unix time in seconds under the first present key of `keys`; gateways send 0 for unknown."""
+    """Return the Unix time in whole seconds under the first present key of `keys`; gateways send 0 for unknown.
+
+    The SDK's types declare the times of a response as floats.
+    """
     fields = body if isinstance(body, dict) else {}
     for key in keys:
         given = fields.get(key)
-        if found := given if type(given) is int else integer(given):
+        if found := given if type(given) is int else integer(given // 1 if isinstance(given, float) else given):
             return found if found in _TIMES else None
     return None
 
