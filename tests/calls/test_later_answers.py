@@ -237,6 +237,14 @@ async def test_each_line_is_a_call_however_it_is_read(mode: Mode, seen: Captured
     assert [span.name for span in seen.spans] == ["invoke_workflow nightly"]
 
 
+async def test_a_line_with_only_an_error_for_an_answer_failed(mode: Mode, seen: Captured) -> None:
+    body = {"error": {"message": "No.", "type": "server_error"}}
+    answer(mode, "openai", jsonl([{**LINES["openai"][1], "response": {"status_code": 200, "body": body}}]))
+    await fetched(mode, "openai", str)
+    (call,) = seen.records
+    assert (call.outcome, call.error and call.error.message) == ("error", "No.")
+
+
 async def test_lines_that_are_read_again_make_no_second_row(mode: Mode, store: str, sdk: str, reading: Read) -> None:
     """In this process nothing is written twice; another one writes the same rows."""
     answer(mode, sdk, jsonl(LINES[sdk]))

@@ -6,7 +6,7 @@ from typing import Final, NamedTuple
 
 from callspan.providers import registry
 from callspan.providers.base import Endpoint
-from callspan.providers.error_kinds import error_info
+from callspan.providers.error_kinds import error_in, error_info
 from callspan.providers.wire_json import integer, mapping, objects, text
 from callspan.record.call import ErrorInfo, Outcome
 
@@ -64,8 +64,9 @@ def _file_result(custom_id: str, found: dict[str, object]) -> ResultLine:
     if response is None or error:
         return _unanswered(custom_id, text(error, "code"), error)
     status, request_id, body = integer(response, "status_code"), text(response, "request_id"), mapping(response, "body")
-    if status is not None and status >= _CLIENT_ERRORS:
-        failed = error_info(status=status, body=body, request_id=request_id)
+    is_refused = status is not None and status >= _CLIENT_ERRORS
+    if is_refused or (body is not None and "object" not in body and error_in(body) is not None):
+        failed = error_info(status=status if is_refused else None, body=body, request_id=request_id)
         return ResultLine(custom_id, None, "error", failed, status, request_id)
     return ResultLine(custom_id, body, "success", None, status, request_id)
 
