@@ -60,6 +60,10 @@ RAW_STREAM: Final = PrivateName(
 BASE_URL: Final = PrivateName(
     "_base_url", _of_sdks("_base_client", "BaseClient"), "the public `base_url` is read, which costs more"
 )
+PROVIDER: Final = PrivateName(
+    "_provider_runtime", ("openai:OpenAI", "openai:AsyncOpenAI"), "the host determines the provider",
+    "the platform of clients made with `provider` whose base URL is that of a proxy", with_="_configure_provider",
+)  # fmt: skip
 RESOURCE_CLIENT: Final = PrivateName(
     "_client", ("openai._resource:SyncAPIResource", "openai._resource:AsyncAPIResource"),
     "webhooks are treated as those of openai itself",
@@ -93,7 +97,7 @@ URI: Final = PrivateName(
 )
 OLD_URI: Final = "wsuri"
 READ: Final = (
-    RAW_STREAM, BASE_URL, RESOURCE_CLIENT, SPAN_NAME, OPEN_TELEMETRY,
+    RAW_STREAM, BASE_URL, PROVIDER, RESOURCE_CLIENT, SPAN_NAME, OPEN_TELEMETRY,
     ATTRIBUTES, BOUNDED_DICT, MAX_VALUE_LEN, MAXLEN, LIMITS, EVENT, ADD_EVENT,
     INTERNAL, URI,
     METER_PROVIDER, PROXY_METER_PROVIDER,

@@ -77,6 +77,20 @@ async def test_a_class_of_the_application_on_a_platform_names_it(mode: Mode, see
     assert the_call(seen).provider == "azure.ai.openai"
 
 
+async def test_a_call_has_the_platform_and_the_server_that_it_goes_to(mode: Mode, seen: Captured) -> None:
+    """By the SDK's `provider`, by a whole URL, and by a class that learns its own only later."""
+    providers = pytest.importorskip("openai.providers", reason="needs an SDK with providers")
+    proxied = providers.bedrock(region="us-west-2", api_key="k", base_url=f"{mode.provider.url}/v1")
+    await mode.wait(ask(mode.keep(client_class(openai, "OpenAI", mode)(provider=proxied))))
+    url = f"{mode.provider.url}/v1/chat/completions"
+    await mode.wait(mode.openai(base_url="https://api.openai.com/v1").post(url, body=CHAT, cast_to=object))
+    later = type("AnthropicGoogleCloud", (client_class(anthropic, "Anthropic", mode),), {})
+    with pytest.raises(anthropic.APIConnectionError):
+        await mode.wait(ask(mode.keep(later(api_key="k", base_url="", max_retries=0))))
+    assert seen.records[0].provider == "aws.bedrock"
+    assert [call.server_address for call in seen.records[1:]] == ["127.0.0.1", "claude.googleapis.com"]
+
+
 async def test_an_exception_frame_of_bedrock_is_an_error_and_keeps_the_text(mode: Mode, seen: Captured) -> None:
     sdks.needs("anthropic", "2.0", "errors out of Bedrock's exception frames")
     mode.provider.reply(text="one two three four", error_after=5, error_type="throttlingException", message="slow")

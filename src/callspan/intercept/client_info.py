@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 from callspan import private_names as names
 from callspan.fail_open import fail_open, reported, value_of
 from callspan.observe.ports import CallInfo
-from callspan.providers.hosts import provider_of
+from callspan.providers.hosts import DEFERRED, provider_of
 from callspan.record.codec import encodable
 from callspan.sdk_profiles import profile_of
 
@@ -27,7 +27,7 @@ _KNOWN: Final[dict[int, tuple[object, type, _Server]]] = {}
 
 def call_info(client: Any, options: Any, stream: bool) -> CallInfo:
     """Return provider, server, model and SDK of a call. Reads only scalars, because `messages` may be a generator."""
-    sdk, provider, host, port = _server_of(client)
+    sdk, provider, host, port = _server_of(client, getattr(options, "url", None))
     headers = getattr(options, "headers", None)
     return CallInfo(
         provider=provider,
@@ -40,10 +40,11 @@ def call_info(client: Any, options: Any, stream: bool) -> CallInfo:
     )
 
 
-def _server_of(client: Any) -> _Server:
+def _server_of(client: Any, path: object) -> _Server:
+    """Return the server of a request: that of its path, if this is a whole URL, else that of the client."""
     kind: type = type(client)
     # The openai SDK's property imports a module on every access; the client also has the value in a field.
-    url = getattr(client, names.BASE_URL.name, None)
+    url = path if isinstance(path, str) and "://" in path else getattr(client, names.BASE_URL.name, None)
     if url is None:
         url = getattr(client, "base_url", None)
     known = _KNOWN.get(id(url))
@@ -53,11 +54,11 @@ def _server_of(client: Any) -> _Server:
 
 def _new_server(client: Any, kind: type, url: object) -> _Server:
     try:
-        if type(url).__module__.partition(".")[0] not in _HTTP_LIBRARIES:
+        if not isinstance(url, str) and type(url).__module__.partition(".")[0] not in _HTTP_LIBRARIES:
             url = getattr(client, "base_url", None)
-        server = _server(kind, str(url) if url is not None else "")
+        server = _server(client, str(url) if url is not None else "")
     except reported(_READ_URL):
-        server = _server(kind, "")
+        server = _server(client, "")
     if len(_KNOWN) >= _MAX_KNOWN:
         _KNOWN.clear()
     _KNOWN[id(url)] = (url, kind, server)
@@ -75,11 +76,14 @@ def _model(options: Any) -> str | None:
     return None
 
 
-def _server(kind: type, url: str) -> _Server:
-    profile, parts = profile_of(kind), urlsplit(url)
+def _server(client: object, url: str) -> _Server:
+    kind = type(client)
+    classes = [base.__name__.removeprefix("Async") for base in kind.__mro__]
+    profile, parts = profile_of(kind), urlsplit(url or next(filter(None, map(DEFERRED.get, classes)), ""))
     port = parts.port or {"https": 443, "http": 80}.get(parts.scheme)
-    host, classes = parts.netloc.rpartition("@")[2], (base.__name__ for base in kind.__mro__)
-    return sdk_of(profile.name), provider_of(classes, host, profile), parts.hostname, port
+    runtime = getattr(getattr(client, names.PROVIDER.name, None), "name", None)
+    named = [*classes, runtime] if isinstance(runtime, str) else classes
+    return sdk_of(profile.name), provider_of(named, parts.netloc.rpartition("@")[2], profile), parts.hostname, port
 
 
 @lru_cache(maxsize=_MAX_KNOWN)

@@ -20,8 +20,13 @@ _CLIENTS: Final = {
     "AnthropicVertex": "gcp.vertex_ai",
     # The conventions have no name for Foundry; this one means other vendors' models served by Azure.
     "AnthropicFoundry": "azure.ai.inference",
+    "bedrock": "aws.bedrock",
+    "vertex": "gcp.vertex_ai",
 }
-"""Client classes that determine the platform regardless of the URL; names without `Async`."""
+"""Client classes, and providers of the openai SDK, that determine the platform regardless of the URL; names without
+`Async`."""
+DEFERRED: Final = {"AnthropicGoogleCloud": "https://claude.googleapis.com"}
+"""Client classes that have no base URL before their first request, and their server; names without `Async`."""
 
 _DOMAINS: Final = {
     "api.openai.com": "openai",
