@@ -26,6 +26,7 @@ from callspan.testing import ScriptedProvider
 from tests.nightly import FILES
 from tests.support.processes import plain_environment, ran
 from tests.support.provider import FullProvider
+from tests.support.records import Records
 from tests.support.scale import FULL, scaled
 
 if TYPE_CHECKING:
@@ -175,6 +176,11 @@ def claude(provider: ScriptedProvider) -> Iterator[anthropic.Anthropic]:
 def store(tmp_path: Path) -> str:
     """The URL of a store that is not there yet."""
     return f"sqlite:///{tmp_path}/calls.db"
+
+
+@pytest.fixture
+def records() -> Records:
+    return Records()
 
 
 @pytest.fixture

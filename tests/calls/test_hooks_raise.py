@@ -194,8 +194,7 @@ async def test_an_attach_that_raises_costs_no_record(mode: Mode, monkeypatch: py
             patched.setattr(otel_context, "attach", boom)
             assert await texts(mode) == WELL
         assert await texts(mode) == WELL
-    outcomes = [record.outcome for record in seen.records]
-    assert (outcomes, len(seen.spans)) == (["success"] * 4, 4)
+    assert ([record.outcome for record in seen.records], len(seen.spans)) == (["success"] * 4, 4)
     assert trace.get_current_span() is trace.INVALID_SPAN
 
 

@@ -252,8 +252,7 @@ async def test_lines_that_are_read_again_make_no_second_row(mode: Mode, store: s
         with capture(stores=store) as seen:
             for way in ("typed", "streamed"):
                 await read(mode, sdk, way)
-        written = [one for one in seen.everything if isinstance(one, CallRecord)]
-        assert len(written) == 4
+        assert len([one for one in seen.everything if isinstance(one, CallRecord)]) == 4
     reader = reading(store)
     assert len(list(reader.calls())) == 4
     assert [one.input_tokens for one in reader.summary("model") if one.input_tokens] == [30]

@@ -161,8 +161,7 @@ async def test_a_translation_is_one_call_without_usage(mode: Mode, seen: Capture
         translated("output", " Tag.", 800),
         event("session.closed"),
     ]
-    surface = "realtime.translations.connect"
-    await listened(mode, surface, script, CLOSED, model="gpt-realtime-translate")
+    await listened(mode, "realtime.translations.connect", script, CLOSED, model="gpt-realtime-translate")
     (record,) = seen.records
     assert (record.api, record.outcome, record.usage) == ("realtime_translations", "success", None)
     assert (record.request.model, record.text) == ("gpt-realtime-translate", "Guten Tag.")

@@ -46,8 +46,7 @@ def test_commands_on_an_empty_store_end_with_exit_code_1(
     store: str, arguments: list[str], out: str, err: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    answer = ask("--store", keep(store), *arguments)
-    assert answer == (1, out, err.format(store))
+    assert ask("--store", keep(store), *arguments) == (1, out, err.format(store))
     assert not (tmp_path / "report.html").exists()
 
 

@@ -105,8 +105,7 @@ def stated(usage: Body, **beside: Any) -> Body:
 
 
 def gateway(**stated: str) -> Body:
-    message = {"content": "Hi", "provider_metadata": {"gateway": stated}}
-    return {"choices": [{"index": 0, "message": message}]}
+    return {"choices": [{"index": 0, "message": {"content": "Hi", "provider_metadata": {"gateway": stated}}}]}
 
 
 _STATED_KEY: Final = {"is_byok": True, "cost_details": {"upstream_inference_cost": 0.036}}

@@ -124,8 +124,7 @@ def test_a_batch_has_its_own_price_or_half_as_a_guess() -> None:
         return found.usd, found.estimated
 
     anthropic = "api.anthropic.com"
-    listed = cost("claude-sonnet-4-5", "anthropic", anthropic, tier="batch")
-    assert listed == (Decimal("0.225"), False)
+    assert cost("claude-sonnet-4-5", "anthropic", anthropic, tier="batch") == (Decimal("0.225"), False)
     assert cost("claude-sonnet-4-5", "anthropic", "gateway.example", tier="batch") == (Decimal("0.225"), True)
     long_ago = Timing(start_ns=1_700_000_000_000_000_000)
     assert cost("claude-sonnet-4-20250514", "anthropic", anthropic, timing=long_ago) == (Decimal("0.225"), True)
@@ -230,8 +229,7 @@ def test_a_name_goes_before_patterns_and_longer_ones_first(tmp_path: Path, provi
 
 def test_models_the_file_does_not_name_keep_their_published_price(tmp_path: Path) -> None:
     path = written(tmp_path / "p.json", {"models": {"other": {"input": 1}}})
-    cost = cost_of(counted("gpt-4o", input_tokens=1000), path)
-    assert cost.source.startswith("genai-prices")
+    assert cost_of(counted("gpt-4o", input_tokens=1000), path).source.startswith("genai-prices")
 
 
 @pytest.mark.parametrize(
@@ -324,8 +322,7 @@ def test_calls_without_a_cost_get_one_and_all_but_stated_ones_on_request(store: 
         counted("dark", "x", call_id="c", input_tokens=1),
         counted("m", "x", call_id="d", usage=Usage(input_tokens=1, cost_usd=Decimal("0.7")), cost=stated),
     )
-    output = reprice(store, "--prices", prices)
-    assert output == {"calls": 4, "changed": 1, "written": True}
+    assert reprice(store, "--prices", prices) == {"calls": 4, "changed": 1, "written": True}
     new = Cost(usd=Decimal("0.000000293"), source="v1")
     assert costs(store) == {"a": new, "b": old, "c": None, "d": stated}
     assert [reprice(store, "--all", "--prices", prices)["changed"] for _ in range(2)] == [1, 0]

@@ -25,8 +25,7 @@ Json = dict[str, Any]
 
 
 def tool_call(name: str, arguments: dict[str, Any], call_id: str) -> dict[str, Any]:
-    function = {"name": name, "arguments": json.dumps(arguments)}
-    return {"id": call_id, "type": "function", "function": function}
+    return {"id": call_id, "type": "function", "function": {"name": name, "arguments": json.dumps(arguments)}}
 
 
 def asking(*calls: dict[str, Any], content: str | None = None) -> dict[str, Any]:

@@ -109,8 +109,7 @@ def test_no_pair_has_one_reason(
 ) -> None:
     """The ids of calls differ, as a provider makes them."""
     for session_id, reward, texts in (("good", 1.0, {}), ("bad", 0.0, worse)):
-        call_id = f"call_of_{session_id}"
-        told = {"answer": "left", "call_id": call_id} | texts
+        told = {"answer": "left", "call_id": f"call_of_{session_id}"} | texts
         play(world, session_id, told.pop("answer"), reward, **told)
     found = exported("preferences")
     assert found.left_out == left_out

@@ -42,8 +42,7 @@ def test_switches_that_turn_it_off_are_honoured(stage: Stage, name: str, value: 
 def test_however_a_process_ends_no_record_is_lost(stage: Stage, ending: str, code: int, spans: int) -> None:
     """After `kill -9` spans of the last seconds are: they are in the memory of OpenTelemetry's batches."""
     late = {"OTEL_BSP_SCHEDULE_DELAY": "60000"}  # also on a slow machine nothing is sent before the end
-    done = stage.run("opentelemetry-instrument", "python", SCRIPT, "2", ending, **late)
-    assert done.returncode == code
+    assert stage.run("opentelemetry-instrument", "python", SCRIPT, "2", ending, **late).returncode == code
     assert len(stage.calls()) == 2
     assert len(stage.spans) == spans
 

@@ -109,8 +109,7 @@ def failed_chats(c: Program) -> None:
     with suppress(openai.APIError):
         c.openai.chat.completions.create(**c.body("chat", "failed"), extra_headers={"x-api-key": HEADER})
     c.provider.reply(status=500, message=echo, retry_after_s=0.001)
-    client = c.openai.with_options(max_retries=1)
-    client.chat.completions.create(model="gpt-x", messages=user(c("retried")))
+    c.openai.with_options(max_retries=1).chat.completions.create(model="gpt-x", messages=user(c("retried")))
     c.provider.reply(text=c("answercut"), cut_after=2)
     with suppress(Exception):
         list(c.openai.chat.completions.create(model="gpt-x", messages=user(c("cut")), stream=True))
@@ -387,8 +386,7 @@ def test_canaries_are_everywhere(tmp_path: Path, provider: ScriptedProvider, cap
     masked = {"metasecret", "batchkey", "abatchtoken", "mcptokenm", "mcptokenms", "mcptokenme"}
     assert len(program.used) > 250
     assert not masked & seen.keys()
-    missing = program.used.keys() - seen.keys() - masked
-    assert missing <= _NOT_RECORDED
+    assert program.used.keys() - seen.keys() - masked <= _NOT_RECORDED
     assert _leaked(channels) == []
 
 

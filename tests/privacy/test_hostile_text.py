@@ -66,8 +66,7 @@ def test_markup_in_a_record_is_text(store: str) -> None:
 
 def test_json_is_escaped_and_gives_the_text_back_unchanged(store: str) -> None:
     for command in (["calls"], ["show", "last"], ["sessions"], ["stats"], ["stats", "--by", "session"]):
-        answer = in_process("--store", store, *command, "--json")
-        assert not COMMANDING.search(answer.out)
+        assert not COMMANDING.search(in_process("--store", store, *command, "--json").out)
     assert in_process("--store", store, "sessions", "--json").json[0]["name"] == "name" + EVIL
     call = in_process("--store", store, "calls", "--no-failed", "--json").json[0]
     record = in_process("--store", store, "show", call["call_id"], "--json").json["record"]

@@ -234,8 +234,7 @@ class Described:
 
 
 def metadata(value: object) -> str:
-    record = session(metadata={"a": plain(value)})
-    return encode(mask_record(record)).decode()
+    return encode(mask_record(session(metadata={"a": plain(value)}))).decode()
 
 
 CUTS: dict[str, tuple[int, Callable[[str], str]]] = {

@@ -366,8 +366,7 @@ def test_an_iterator_never_begun_ends_its_block_when_collected(decorator: Any, f
     """A partial of a coroutine function is one itself: its block has not begun then."""
     with session("s", session_id="outer"):
         before = len(seen.spans)
-        decorated = decorator(function)
-        decorated("good")
+        decorator(function)("good")
         gc.collect()
         assert len(seen.spans) == before + 1
         assert seen.spans[-1].status.is_ok

@@ -234,8 +234,7 @@ def test_a_reward_with_a_carrier_joins_the_trace(seen: Seen) -> None:
         callspan.reward(1, carrier=carrier)
         callspan.feedback("some call", label="good", carrier=carrier)
     of_session, of_call = evaluations(seen)
-    span = seen.the("invoke_workflow chat")
-    assert {parent_of(of_session), parent_of(of_call)} == {span.context.span_id}
+    assert {parent_of(of_session), parent_of(of_call)} == {seen.the("invoke_workflow chat").context.span_id}
     assert [one.attributes["session.id"] for one in (of_session, of_call)] == ["chat-42"] * 2
 
 

@@ -132,8 +132,7 @@ def test_a_backlog_costs_another_store_nothing(tmp_path: Path) -> None:
     down.up.set()
     assert first.flush(20)
     assert second.flush(20)
-    losses = losses_in(first.directory)
-    assert set(losses.given_up) == {"x://down"}
+    assert set(losses_in(first.directory).given_up) == {"x://down"}
     assert sorted(behind.keys()) == sorted(["a", *keys])
     first.close(5)
     second.close(5)
@@ -194,5 +193,4 @@ def test_killed_writers_lose_nothing(tmp_path: Path) -> None:
         assert len(found) == len(set(found))
         assert acknowledged <= set(found)
     # A new, empty segment is kept for a minute: a process may be about to write to it.
-    left = (tmp_path / "spool").glob("*/*.segment")
-    assert [path for path in left if path.stat().st_size] == []
+    assert [path for path in (tmp_path / "spool").glob("*/*.segment") if path.stat().st_size] == []

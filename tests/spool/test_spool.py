@@ -283,8 +283,7 @@ def test_a_reader_delivers_its_share_and_leaves_the_rest(tmp_path: Path, count: 
 
 
 def test_a_process_with_more_stores_adopts_and_one_with_fewer_does_not(tmp_path: Path) -> None:
-    down = DownSink(tmp_path / "one")
-    few = spool_of(tmp_path / "spool", one=down)
+    few = spool_of(tmp_path / "spool", one=DownSink(tmp_path / "one"))
     few.append(record("left"))
     few.close(0)
     sinks = {"one": FileSink(tmp_path / "one"), "two": FileSink(tmp_path / "two")}
@@ -346,8 +345,7 @@ def test_losses_whose_writing_was_cut_are_those_of_the_write_before(tmp_path: Pa
     assert len({len(data) for data in written}) == 1
     # The third write replaces the first: up to `torn` bytes of it reach the file.
     changed = next(at for at in range(len(written[1])) if written[1][at] != written[2][at])
-    cut = written[2][: changed + torn] + written[1][changed + torn :]
-    (tmp_path / LOSSES_FILE).write_bytes(cut)
+    (tmp_path / LOSSES_FILE).write_bytes(written[2][: changed + torn] + written[1][changed + torn :])
     assert set(read_losses(tmp_path).dropped) in ({"reason 1", "reason 2"}, {"reason 1", "reason 2", "reason 3"})
 
 

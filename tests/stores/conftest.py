@@ -50,11 +50,6 @@ def sqlite_url(tmp_path: Path) -> str:
 
 
 @pytest.fixture
-def records() -> Records:
-    return Records()
-
-
-@pytest.fixture
 def deliver() -> Iterator[Deliver]:
     """Open a store by its URL; closed at the end."""
     with ExitStack() as opened:

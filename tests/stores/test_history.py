@@ -52,8 +52,7 @@ def chain() -> Chain:
 
 
 def found(reader: Reader, call_id: str, **options: int) -> History:
-    call = reader.call(call_id)
-    return reader.history(call, **options)
+    return reader.history(reader.call(call_id), **options)
 
 
 def ids(history: History) -> list[str]:

@@ -150,8 +150,7 @@ def test_the_newest_version_of_a_call_counts_in_any_order(store: Delivery, recor
         for batch in [versions] if at_once else [[one] for one in versions]:
             store.write(*batch)
         store.write(records.call(call_id=begun.call_id, answer="Something else."))
-        found = store.read().call(begun.call_id)
-        assert replace(found, conversation=None) == ended
+        assert replace(store.read().call(begun.call_id), conversation=None) == ended
     assert store.read().count_calls() == 6
 
 

@@ -216,8 +216,7 @@ def test_records_that_only_carry_the_user_are_erased(
     store.write(*alone(user))
     assert not rows_with(store.url, tmp_path)
     assert [one.event_id for one in store.read().events(None) if isinstance(one, EventRecord)] == ["theirs"]
-    later = event("later", event_type="tool", time_ns=time.time_ns(), metadata={"user_id": user})
-    store.write(later)
+    store.write(event("later", event_type="tool", time_ns=time.time_ns(), metadata={"user_id": user}))
     assert first(erase(store.url, CallFilter(user=user), dry_run=True)).events == 1
 
 

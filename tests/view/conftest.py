@@ -106,30 +106,22 @@ Report = Callable[..., str]
 
 
 @pytest.fixture
-def records() -> Records:
-    return Records()
-
-
-@pytest.fixture
 def store(tmp_path: Path) -> Iterator[Delivery]:
-    delivery = Delivery(f"sqlite:///{tmp_path}/calls.db")
-    yield delivery
-    delivery.close()
+    with closing(Delivery(f"sqlite:///{tmp_path}/calls.db")) as delivery:
+        yield delivery
 
 
 @pytest.fixture
 def show() -> Iterator[Show]:
     """Serve the page of a store, with the browser let in."""
-    opened: list[Page] = []
+    with ExitStack() as opened:
 
-    def serve(url: str) -> Page:
-        opened.append(Page(url))
-        opened[-1].enter()
-        return opened[-1]
+        def serve(url: str) -> Page:
+            page = opened.enter_context(closing(Page(url)))
+            page.enter()
+            return page
 
-    yield serve
-    for page in opened:
-        page.close()
+        yield serve
 
 
 @pytest.fixture

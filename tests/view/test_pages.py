@@ -134,8 +134,7 @@ def test_a_filter_line_chooses_sessions(conversation: Page) -> None:
 
 
 def test_matches_count_once_and_not_in_instructions(conversation: Page) -> None:
-    found = conversation.get("/api/find?q=parcel")
-    (session,) = found["rows"]
+    (session,) = conversation.get("/api/find?q=parcel")["rows"]
     (hit,) = session["hits"]
     assert (hit["where"], hit["call_id"], hit["text"][hit["at"] :][: hit["length"]]) == ("user", "c1", "parcel")
     assert conversation.get("/api/find?q=short")["rows"] == []
@@ -206,8 +205,7 @@ def test_sums_by_day_and_model_say_what_the_calls_cost(page: Page) -> None:
     assert (only["calls"], only["errors"], only["input_tokens"]) == (12, 0, 120)
     assert only["cost_usd"] == "0.0001476"
     assert [row["keys"][1] for row in charts["by_model"]] == ["gpt-5"]
-    none = {"unit": "day", "sums": [], "by_model": [], "span": None}
-    assert page.get("/api/charts?q=model:nothing") == none
+    assert page.get("/api/charts?q=model:nothing") == {"unit": "day", "sums": [], "by_model": [], "span": None}
 
 
 def test_tables_are_by_one_key(page: Page) -> None:

@@ -42,8 +42,7 @@ def test_the_printed_token_is_exchanged_once_for_a_cookie_and_a_key(store: Deliv
         assert page.token not in page.cookie + page.key
         assert page.key not in page.cookie
         assert page.ask("/").status == 200
-        again = page.ask(f"/?token={page.token}", cookie="")
-        assert again.status == 403, "the token is used up"
+        assert page.ask(f"/?token={page.token}", cookie="").status == 403, "the token is used up"
         tab = page.ask(f"/?token={page.token}", sec_fetch_site="cross-site")
         assert (tab.status, tab.headers["location"]) == (303, "/"), "a second tab, to which a file may lead"
         assert page.ask("/", cookie=f"callspan_{page.port}=wrong").status == 403

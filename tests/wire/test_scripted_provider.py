@@ -99,8 +99,7 @@ def test_the_scripted_provider_sends_the_shapes_that_were_recorded(api: str, str
         request["stream_options"] = {"include_usage": True}
     with ScriptedProvider() as provider, httpx2.Client(trust_env=False) as client:
         provider.reply(text="Let us go.", reasoning=reasoning, tool_calls=[tool], cache_read_tokens=3)
-        url = provider.openai_url.removesuffix("/v1") + PATHS[api]
-        answer = client.post(url, json=request)
+        answer = client.post(provider.openai_url.removesuffix("/v1") + PATHS[api], json=request)
     ours = shapes(answer.text, stream=stream)
     assert sorted(ours - set().union(*recorded_shapes(api, stream)) - DOCUMENTED) == []
     always = set.intersection(*({path for path, _ in one} for one in recorded_shapes(api, stream, *OWN_HOSTS)))
@@ -399,8 +398,7 @@ def test_the_same_request_is_sent_and_both_answers_are_shown(recorded: Recorded,
     result = recorded.again(api)
     assert result.code == 0
     assert all(text in result.out for text in (str(recorded.first[api].text), "The new answer.", "other words"))
-    sent = recorded.provider.requests[-1]
-    assert json.loads(sent.content) in [json.loads(content) for content in first]
+    assert json.loads(recorded.provider.requests[-1].content) in [json.loads(content) for content in first]
 
 
 def test_another_model_can_be_used_and_equal_answers_are_named(recorded: Recorded) -> None:
