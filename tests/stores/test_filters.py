@@ -219,7 +219,7 @@ def test_unended_calls_are_interrupted_once_their_process_is_gone(store: Deliver
         records.call(call_id="killed", **begun, host=host, pid=gone),
         records.call(call_id="elsewhere", **begun, host="another", pid=gone),
         records.call(call_id="in the background", **waits),
-        records.call(call_id="over", host=host, pid=gone),
+        records.call(call_id="over", host=host, pid=gone, session_id="without a record"),
         records.session("open", start_ns=START_NS),
         records.session("left", start_ns=START_NS, host=host, pid=gone),
         records.session("ended", **over),
@@ -243,6 +243,7 @@ def test_unended_calls_are_interrupted_once_their_process_is_gone(store: Deliver
     ):  # fmt: skip
         (one,) = reader.sessions(CallFilter(**conditions))
         assert one.session.session_id == expected
+    assert reader.session("without a record").outcome is None
 
 
 def test_calls_are_filtered(store: Delivery, records: Records) -> None:

@@ -136,7 +136,7 @@ def least(usd: Decimal | None, *, is_partial: bool) -> str:
 def session_style(summary: SessionSummary) -> str:
     """Return the colour of a session's outcome. A success with a cut or cancelled call is not green."""
     outcome = summary.outcome
-    return "yellow" if outcome == "success" and marks(summary) else OUTCOME_STYLES.get(outcome, "")
+    return "yellow" if outcome == "success" and marks(summary) else OUTCOME_STYLES.get(outcome or "", "")
 
 
 class Column(NamedTuple):

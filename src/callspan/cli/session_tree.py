@@ -166,7 +166,7 @@ def _session_line(page: Page) -> Group:
     line = styled(
         (session.name or "session", "bold"),
         "  ",
-        (summary.outcome, session_style(summary)),
+        (summary.outcome or UNKNOWN, session_style(summary)),
         "  ",
         (reward(summary.reward), reward_style(summary.reward)),
         _scores({name: score(one.mean, one.count, one.last) for name, one in summary.scores.items()}),

@@ -16,7 +16,7 @@ from callspan.cli.paging import limit_option, print_page
 from callspan.cli.screen import Cell, Column, cost_text, errors_cell, marks, reward_style, session_style
 from callspan.cli.values import grouping
 from callspan.comparison.groups import SESSION_GROUPINGS
-from callspan.formatting import count, duration, local_time, reward, tokens
+from callspan.formatting import UNKNOWN, count, duration, local_time, reward, tokens
 from callspan.stores import CallFilter, Reader, SessionSummary
 
 _EPILOG: Final = """\
@@ -75,7 +75,7 @@ def _print_table(context: CommandContext, reader: Reader, sessions: Sequence[Ses
         Column("session", lambda summary: (ids[summary.session.session_id], "cyan")),
         Column("name", lambda summary: summary.session.name, shrinks=True),
         Column("user", lambda summary: summary.session.user_id, shrinks=True),
-        Column("outcome", lambda summary: (", ".join((summary.outcome, *marks(summary))), session_style(summary))),
+        Column("outcome", lambda one: (", ".join((one.outcome or UNKNOWN, *marks(one))), session_style(one))),
         Column("reward", lambda summary: (reward(summary.reward), reward_style(summary.reward)), right=True),
         Column("steps", lambda summary: count(summary.timesteps), right=True),
         Column("calls", lambda summary: count(summary.calls), right=True),

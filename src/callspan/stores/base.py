@@ -252,9 +252,9 @@ class SessionSummary(CallSums, frozen=True, kw_only=True):
     """Unix time in nanoseconds of its last activity."""
 
     @property
-    def outcome(self) -> str:
-        """The outcome of the session; `in_progress` without one."""
-        return self.session.outcome or IN_PROGRESS
+    def outcome(self) -> str | None:
+        """The outcome of the session; `in_progress` without one, None if only its calls or events are stored."""
+        return self.session.outcome or (IN_PROGRESS if self.session.seen_ns else None)
 
     @property
     def succeeded(self) -> bool | None:

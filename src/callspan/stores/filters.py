@@ -112,7 +112,8 @@ SESSION_CONDITIONS: Final = {
     "task": "s.task_id = :task",
     "experiment": "s.experiment = :experiment",
     "session_outcome": f"""coalesce(s.outcome,
-      CASE WHEN {_SESSION_INTERRUPTED} THEN {INTERRUPTED!r} ELSE {IN_PROGRESS!r} END) = :session_outcome""",
+      CASE WHEN {_SESSION_INTERRUPTED} THEN {INTERRUPTED!r}
+        WHEN s.session_id IS NOT NULL THEN {IN_PROGRESS!r} END) = :session_outcome""",
     "success": f"CASE WHEN {_SUCCESS} THEN 1 WHEN NOT ({_SUCCESS}) THEN 0 END = :success",
 }
 """Conditions on the session `s`, by field."""

@@ -101,7 +101,7 @@ def _row(summary: SessionSummary, title: str | None, runs: Sequence[Run], curve:
     }
 
 
-def _bar(run: Run, first_ns: int, of_session: str) -> CourseBar:
+def _bar(run: Run, first_ns: int, of_session: str | None) -> CourseBar:
     start, lasted, first = map(_short, (run.start_ns - first_ns, run.duration_ns, run.first_token_ns))
     outcome = of_session if (run.outcome, of_session) == (IN_PROGRESS, INTERRUPTED) else run.outcome
     return CourseBar(run.kind, start or 0.0, lasted, first, outcome, run.retries)

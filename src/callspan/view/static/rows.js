@@ -40,7 +40,7 @@ export const outcome = row => {
   if (row.outcome === "in_progress") return mark("in progress");
   if (row.succeeded === false) return mark("failure", row.outcome === "success" ? "failure" : row.outcome);
   if (row.succeeded) return mark("success", row.outcome);
-  return soft(row.outcome);
+  return soft(row.outcome || DASH);
 };
 
 // How many rows have each mark, of those that are read; "+": there are more.
