@@ -49,9 +49,7 @@ def assert_log_agrees(record: CallRecord, log: Sequence[ReceivedRequest]) -> Non
     at_most = min(request.time_ns - attempt.start_ns for attempt, request in pairs)
     assert at_least <= at_most
     for before, after in pairwise(attempts):
-        assert before.end_ns is not None
         assert before.end_ns <= after.start_ns
-        assert before.wait_s is not None
         assert before.wait_s == (after.start_ns - before.end_ns) / 1e9
     assert attempts[-1].wait_s is None
 
@@ -86,7 +84,6 @@ async def test_timeouts_are_attempts(shaped: Wire, seen: Captured) -> None:
     assert (record.outcome, record.retries, record.rate_limited) == ("success", 2, False)
     assert_log_agrees(record, shaped.mode.provider.requests)
     first = record.attempts[0]
-    assert first.end_ns is not None
     assert (first.headers_ns, first.end_ns - first.start_ns >= 0.1e9) == (None, True)
 
 

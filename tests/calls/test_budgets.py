@@ -71,8 +71,7 @@ def measured(column: str, what: str) -> dict[str, Any]:
 
     Those are the least of several rounds, since load only ever adds.
     """
-    found: dict[str, Any] = printed(_PROGRAM, str(_BENCH), column, what)
-    return found
+    return printed(_PROGRAM, str(_BENCH), column, what)
 
 
 def printed(program: str, *arguments: str) -> Any:

@@ -111,7 +111,6 @@ def test_calls_under_trio_are_recorded(how: str, sdk: str, provider: ScriptedPro
     record = the_call(seen)
     assert [attempt.status for attempt in record.attempts] == [429, 200]
     if how == "cancelled":
-        assert record.error is not None
         ended = (record.outcome, record.stream and record.stream.end, record.error.kind)
         assert ended == ("cancelled", "cancelled", "cancelled")
     else:

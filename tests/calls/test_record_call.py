@@ -215,7 +215,6 @@ def test_a_call_of_today_may_have_its_first_token_and_end_stated(stated: bool) -
         assert callspan.trace_id() is None
     (record,) = seen.records
     timing = record.timing
-    assert timing.first_chunk_ns is not None
     assert (timing.first_chunk_ns < S, record.seen_in) == (True, "import" if stated else "call")
     first_ns, duration_ns = timing.first_token_ns or 0, timing.duration_ns or 0
     if stated:

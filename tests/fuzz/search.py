@@ -48,8 +48,7 @@ class Side:
         """Return what it saw; a worker that is stuck or gone is said to be, and replaced."""
         try:
             if self._link.poll(PATIENCE_S):
-                seen: dict[str, Any] = self._link.recv()
-                return seen
+                return self._link.recv()
             end = "hangs"
         except EOFError:
             end = "died"

@@ -233,8 +233,7 @@ def _encoded(draw: Any, body: bytes, headers: list[tuple[str, str]]) -> bytes:
     if encoding == "gzip":
         return gzip.compress(body, mtime=0)
     if encoding == "br":
-        compressed: bytes = brotli.compress(body)
-        return compressed
+        return brotli.compress(body)
     return zlib.compress(body) if encoding == "deflate" else body
 
 

@@ -62,8 +62,7 @@ class Script:
         """Return the exception of this name: of the HTTP library, else a built-in one."""
         if name in _ERRORS:
             return _ERRORS[name](f"scripted {name}")
-        failed: BaseException = getattr(self.library, name)(f"scripted {name}", request=request)
-        return failed
+        return getattr(self.library, name)(f"scripted {name}", request=request)
 
 
 def comparable(headers: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:

@@ -37,8 +37,7 @@ def needs(name: str, since: str, what: str) -> None:
 def http_of(name: str) -> ModuleType:
     """The HTTP library the SDK is built on: httpx2, or httpx in older versions."""
     base: Any = import_module(f"{name}._base_client")
-    library: ModuleType = getattr(base, "httpx2", None) or base.httpx
-    return library
+    return getattr(base, "httpx2", None) or base.httpx
 
 
 def needs_name(client: Any, path: str) -> None:
