@@ -92,22 +92,17 @@ def test_sums_leave_the_unknown_out_and_say_so(store: str) -> None:
         assert "no cost: 1 failed before the provider reported tokens" in said
 
 
+WITH_USAGE = Request(stream=True, params={"stream_options": {"include_usage": True}})
+CONTRADICTORY = Usage(input_tokens=1, cache_write_tokens=0, cache_write_1h_tokens=1)
+
+
 @pytest.mark.parametrize(
     ("fields", "why"),
     [
         ({"api": "chat_completions", "request": Request(stream=True)}, "1 streamed without usage: set stream_usage"),
-        (
-            {
-                "api": "chat_completions",
-                "request": Request(stream=True, params={"stream_options": {"include_usage": True}}),
-            },
-            "1 without usage from the provider",
-        ),
+        ({"api": "chat_completions", "request": WITH_USAGE}, "1 without usage from the provider"),
         ({"usage": Usage(input_tokens=1)}, "1 without a price for gpt-5"),
-        (
-            {"usage": Usage(input_tokens=1, cache_write_tokens=0, cache_write_1h_tokens=1)},
-            "1 with counts of tokens that contradict each other",
-        ),
+        ({"usage": CONTRADICTORY}, "1 with counts of tokens that contradict each other"),
         ({"outcome": "cancelled"}, "1 cut off or cancelled before the provider reported tokens"),
         ({}, "1 without usage from the provider: estimate_usage"),
         ({"outcome": "error"}, None),

@@ -141,10 +141,8 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Install:
 def stores_in_use() -> tuple[str, ...]:
     """Return those that the environment names and that can be used."""
     handle = callspan.instrument()
-    try:
-        return handle.settings.stores
-    finally:
-        handle.uninstrument()
+    handle.uninstrument()
+    return handle.settings.stores
 
 
 def test_calls_are_recorded_and_not_read(install: Install, tmp_path: Path) -> None:
