@@ -41,9 +41,7 @@ def test_two_sessions_of_a_task_are_compared_at_their_first_difference(world: Wo
 
 
 @pytest.mark.parametrize(("worse", "pairs"), [(["x", "final"], []), (["final", "draft"], []), (["x", "y"], ["y"])])
-def test_of_answers_to_one_prompt_the_last_counts(
-    world: World, exported: Export, worse: list[str], pairs: list[str]
-) -> None:
+def test_the_last_answer_to_a_prompt_counts(world: World, exported: Export, worse: list[str], pairs: list[str]) -> None:
     for session_id, reward, answers in (("good", 1.0, ["draft", "final"]), ("bad", 0.0, worse)):
         world.session(session_id, reward, task_id="maze")
         for answer in answers:
@@ -104,9 +102,7 @@ def test_sessions_may_be_one_task_by_their_metadata(world: World, exported: Expo
         ({"answer": "right"}, {}),
     ],
 )
-def test_no_pair_has_one_reason(
-    world: World, exported: Export, worse: dict[str, str], left_out: dict[str, int]
-) -> None:
+def test_no_pair_has_a_reason(world: World, exported: Export, worse: dict[str, str], left_out: dict[str, int]) -> None:
     """The ids of calls differ, as a provider makes them."""
     for session_id, reward, texts in (("good", 1.0, {}), ("bad", 0.0, worse)):
         told = {"answer": "left", "call_id": f"call_of_{session_id}"} | texts

@@ -267,9 +267,7 @@ def test_unreadable_sources(options: str, tmp_path: Path, monkeypatch: pytest.Mo
         ("unix:///a.sock", "{}/a.db", False, "name JSON Lines, ClickHouse or a SQLite file"),
     ],
 )
-def test_invalid_sources_and_targets_are_refused(
-    source: str, into: str, damaged: bool, why: str, tmp_path: Path
-) -> None:
+def test_invalid_sources_and_targets_fail(source: str, into: str, damaged: bool, why: str, tmp_path: Path) -> None:
     with pytest.raises(SettingError, match=why):
         import_records(source.format(tmp_path), into.format(tmp_path), damaged=damaged)
 

@@ -199,9 +199,7 @@ def alone(user: str) -> list[Record]:
 
 
 @pytest.mark.parametrize("user", ["u1", 'a "quoted" o\'clock\\'])
-def test_records_that_only_carry_the_user_are_erased(
-    store: Delivery, records: Records, tmp_path: Path, user: str
-) -> None:
+def test_records_with_only_the_user_are_erased(store: Delivery, records: Records, tmp_path: Path, user: str) -> None:
     other = {"user_id": "another"}
     store.write(
         records.session("s", start_ns=START_NS),

@@ -271,9 +271,7 @@ with callspan.session("s", session_id="own") as session, session.timestep(), cal
 """
 
 
-def test_records_without_an_end_are_sent(
-    url: str, provider: ScriptedProvider, receiver: OtlpReceiver, tmp_path: Path
-) -> None:
+def test_unended_records_are_sent(url: str, provider: ScriptedProvider, receiver: OtlpReceiver, tmp_path: Path) -> None:
     """Its end writes nothing to the store. Without a tracer provider its spans are nested by derived ids."""
     command = [sys.executable, "-c", LEFT, provider.openai_url, url, str(tmp_path / "spool")]
     pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
