@@ -38,7 +38,7 @@ class CallFilter(msgspec.Struct, frozen=True, kw_only=True):
     experiment: str | None = None
     """The session's experiment."""
     session_outcome: str | None = None
-    """The outcome of the session: `in_progress` without one, `interrupted` if its process exited before it ended."""
+    """The outcome of the stored session: without one `in_progress`, or `interrupted` if its process has exited."""
     success: bool | None = None
     """Whether the session succeeded, see `SessionSummary.succeeded`."""
     metadata: tuple[tuple[str, str], ...] = ()
