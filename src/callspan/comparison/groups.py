@@ -89,16 +89,12 @@ class Measure(NamedTuple):
             return summary.succeeded
         if self.kind == "score":
             return summary.score(self.name)
+        if self.name == "cost_usd" and summary.lacks_cost:
+            return None
+        if self.name.endswith("_tokens") and summary.calls_without_usage:
+            return None
         value: int | Decimal | None = getattr(summary, "timesteps" if self.name == "steps" else self.name)
-        is_partial = (
-            summary.lacks_cost if self.name == "cost_usd" else self.is_of_tokens and summary.calls_without_usage
-        )
-        return None if is_partial else value
-
-    @property
-    def is_of_tokens(self) -> bool:
-        """Whether its values are tokens."""
-        return self.kind == "sum" and self.name.endswith("_tokens")
+        return value
 
     @property
     def is_time(self) -> bool:
