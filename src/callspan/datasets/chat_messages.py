@@ -53,15 +53,18 @@ class ChatCall(msgspec.Struct, frozen=True, kw_only=True):
     parallel_tool_calls: bool | None = None
 
 
+def choices_of(conversation: Conversation) -> list[Message]:
+    """Return the output, without the user's messages, which a compaction repeats in it."""
+    return [message for message in conversation.output if message.role != "user"]
+
+
 def chat_call(call: CallRecord, dropped: Dropped, *, reasoning: bool = False) -> ChatCall | None:
     """Return a call as chat messages; None if it has no answer or no recorded content.
 
     `reasoning` includes reasoning as `reasoning_content` of assistant messages.
     """
     conversation = call.conversation
-    # A compaction repeats the user's messages in its output.
-    choices = [message for message in conversation.output if message.role != "user"] if conversation else []
-    if conversation is None or not choices:
+    if conversation is None or not (choices := choices_of(conversation)):
         return None
     if len(choices) > 1:
         dropped["other choices of one answer"] += len(choices) - 1

@@ -9,6 +9,7 @@ from typing import Final, Literal, NamedTuple
 
 import msgspec
 
+from callspan.datasets.chat_messages import choices_of
 from callspan.providers.base import MEDIA_APIS
 from callspan.records import REWARD, CallRecord, Conversation, SessionRecord, UnknownPart
 from callspan.stores import CallFilter, Event, Reader, ScoredReader, SessionSummary, ids_of
@@ -162,9 +163,9 @@ def _unfit(call: CallRecord, options: Options) -> str | None:
 
 
 def _has_answer(conversation: Conversation) -> bool:
-    """Return whether the output has more than a compaction, which repeats the user's messages."""
-    spoken = (message for message in conversation.output if message.role != "user")
-    return any(not isinstance(part, UnknownPart) for message in spoken for part in message.parts)
+    """Return whether the output has more than a compaction."""
+    parts = (part for message in choices_of(conversation) for part in message.parts)
+    return any(not isinstance(part, UnknownPart) for part in parts)
 
 
 def is_cut_off(call: CallRecord) -> bool:
