@@ -279,24 +279,24 @@ async def test_provider_tools_are_spans_and_rows_in_any_answer(way: str, sdk: st
     assert (span.attributes["gen_ai.tool.type"], span.attributes["mcp.server.name"]) == ("extension", "atlas")
 
 
-async def test_a_hosted_tool_whose_arguments_were_cut_did_not_run(mode: Mode, seen: Captured) -> None:
+async def left_at(mode: Mode, event_type: str, index: int) -> None:
+    """Stream the message with hosted tools up to this event of a content block."""
     mode.provider.reply(raw=MESSAGES)
     stream = await mode.wait(mode.anthropic().messages.create(**MESSAGE, stream=True))
     async for chunk in mode.items(stream):
-        if chunk.type == "content_block_start" and chunk.index == 2:
+        if chunk.type == event_type and chunk.index == index:
             break
     await mode.wait(stream.close())
+
+
+async def test_a_hosted_tool_whose_arguments_were_cut_did_not_run(mode: Mode, seen: Captured) -> None:
+    await left_at(mode, "content_block_start", 2)
     assert [row.name for row in rows(seen, "tool")] == ["web_search"]
 
 
 async def test_results_of_an_abandoned_stream_are_recorded_once(mode: Mode, seen: Captured) -> None:
     """The first has its result, the second was only requested, and no result is made up for it."""
-    mode.provider.reply(raw=MESSAGES)
-    stream = await mode.wait(mode.anthropic().messages.create(**MESSAGE, stream=True))
-    async for chunk in mode.items(stream):
-        if chunk.type == "content_block_stop" and chunk.index == 2:
-            break
-    await mode.wait(stream.close())
+    await left_at(mode, "content_block_stop", 2)
     search, lookup = rows(seen, "tool")
     assert (search.name, lookup.name) == ("web_search", "lookup")
     assert (search.data["result"], "result" in lookup.data) == (PAGES, False)
