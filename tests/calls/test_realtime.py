@@ -258,8 +258,9 @@ async def test_no_content_is_kept_where_it_is_off(mode: Mode, seen: Captured) ->
         session(instructions="canary two", audio=prompt), *speech("item_1"), created("resp_1"),
         *transcribed("item_1", "canary three"), *spoken("resp_1", "canary four"), *done("resp_1", "canary four"),
     ]  # fmt: skip
-    with callspan.content("off"):
-        await listened(mode, script)
+    async with connected(mode, script) as socket:
+        with callspan.content("off"):
+            await socket.until(DONE)
     assert len(seen.records) == 2
     assert all(record.usage is not None for record in seen.records)
     assert "canary" not in everywhere(seen)

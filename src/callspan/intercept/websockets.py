@@ -10,6 +10,8 @@ The application gets the identical messages and exceptions, in order. Each messa
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
+from contextvars import copy_context
 from functools import partial
 from typing import Any, Final
 from urllib.parse import parse_qs
@@ -18,6 +20,7 @@ from opentelemetry import context as otel_context
 
 from callspan import private_names as names
 from callspan.agent.call_ids import call_begun
+from callspan.agent.context import block_of, content_of, with_block
 from callspan.fail_open import fail_open
 from callspan.intercept.client_info import sdk_of
 from callspan.intercept.hooks import HOOK_CONTEXT, Function, HookSteps, Reads
@@ -29,6 +32,7 @@ from callspan.providers import registry
 from callspan.providers.hosts import known_provider, provider_of
 from callspan.providers.sockets import SocketKind, Turn
 from callspan.sdk_profiles import PROFILES
+from callspan.settings import strictest
 
 _OPEN: Final = fail_open("observe a websocket")
 _SEND: Final = fail_open("observe a message sent over a websocket")
@@ -48,7 +52,8 @@ def observe_handshake(original: Function, reads: Reads, *, is_async: bool = Fals
     def opened(connection: Any, _: object) -> None:
         info, kind = _info(connection), _kind(connection)
         if info is not None and kind is not None:
-            _observe(connection, SocketCalls(kind, partial(_begun, info)), is_async=is_async)
+            calls = SocketCalls(kind, partial(_begun, info), _where_opened())
+            _observe(connection, calls, is_async=is_async)
         elif info is not None and HOOK_CONTEXT.factory() is not None:
             HOOK_CONTEXT.unrecorded(f"{_METHOD} {path_template(_uri(connection).path)}")
 
@@ -98,6 +103,26 @@ def _observe(connection: Any, calls: SocketCalls, *, is_async: bool) -> None:
     connection.send = send.around(connection.send, {"message": 0}, is_async=is_async)
     connection.recv = receive.around(connection.recv, is_async=is_async)
     connection.close = close.around(connection.close, is_async=is_async)
+
+
+def _where_opened() -> Callable[[Callable[[], None]], None]:
+    """Return a function that runs another one in the present context, for calls that the provider starts.
+
+    The content level there is the stricter one of this context and its caller's.
+    """
+    opened = copy_context()
+
+    def run(function: Callable[[], None]) -> None:
+        receiving = content_of(otel_context.get_current())
+
+        def within() -> None:
+            context = otel_context.get_current()
+            otel_context.attach(with_block(context, strictest(block_of(context), receiving)))
+            function()
+
+        opened.copy().run(within)
+
+    return run
 
 
 def _begun(info: CallInfo, turn: Turn) -> Call | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable
-from contextvars import copy_context
+from functools import partial
 from typing import Any, Final, TypeAlias
 
 import msgspec
@@ -39,15 +39,15 @@ Start: TypeAlias = Callable[[Turn], "Call | None"]
 class SocketCalls:
     """The calls of one connection. One thread at a time receives; any may send or end the connection."""
 
-    def __init__(self, kind: SocketKind, start: Start) -> None:
+    def __init__(self, kind: SocketKind, start: Start, where_opened: Callable[[Callable[[], None]], None]) -> None:
+        """`where_opened` runs a function in the context in which the connection was opened."""
         self.is_closing = False
         """Whether the application is closing it."""
         self.lost: BaseException | None = None
         """The exception of a send after the connection was lost. Messages received before may still be read."""
         self._kind = kind
         self._start = start
-        self._opened_in = copy_context()
-        """The context for calls that the provider starts."""
+        self._where_opened = where_opened
         self._sent: deque[tuple[Json, Turn | None]] = deque()
         """Frames sent since the last received one. Only the receiving thread passes them to the state machine."""
         self._open: dict[Turn, Call] = {}
@@ -127,7 +127,7 @@ class SocketCalls:
     def _do(self, step: Step) -> None:
         action, turn, event, outcome = step
         if action == "begin":
-            self._opened_in.copy().run(self._begin, turn)
+            self._where_opened(partial(self._begin, turn))
         call = self._open.get(turn)
         if call is None:
             return
