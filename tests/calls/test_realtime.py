@@ -119,12 +119,16 @@ async def test_user_speech_begins_a_response_and_another_model_transcribes_it(mo
     assert 50_000_000 <= (by_tokens.timing.first_token_ns or 0) <= (by_tokens.timing.duration_ns or 0)
 
 
-async def test_a_session_of_transcription_has_only_transcriptions(mode: Mode, seen: Captured) -> None:
+@pytest.mark.parametrize("begun", [
+    session(type="transcription", model=None),
+    event("transcription_session.updated", session={"input_audio_transcription": {"model": "gpt-4o-transcribe"}}),
+])  # fmt: skip
+async def test_a_session_of_transcription_has_only_transcriptions(begun: Any, mode: Mode, seen: Captured) -> None:
     failed = event(
         "conversation.item.input_audio_transcription.failed", item_id="item_2", content_index=0,
         error={"type": "server_error", "code": "audio_unintelligible", "message": "What?"},
     )  # fmt: skip
-    script = [session(type="transcription", model=None), *speech("item_1"), *transcribed("item_1", "One."), failed]
+    script = [begun, *speech("item_1"), *transcribed("item_1", "One."), failed]
     await listened(mode, script, failed["type"], extra_query={"intent": "transcription"})
     whole, broken = seen.records
     assert (whole.api, whole.text, whole.request.model) == ("transcriptions", "One.", "gpt-4o-transcribe")
@@ -185,30 +189,35 @@ async def test_only_the_refused_create_fails(mode: Mode, seen: Captured) -> None
     named = {"type": "invalid_request_error", "code": "bad", "message": "Bad.", "event_id": "mine"}
     script = [
         session(), created("resp_1"), "recv", event("error", error=busy), event("error", error=other), "recv",
-        event("error", error=named), *spoken("resp_1", "Hi."), *done("resp_1", "Hi."),
+        event("error", error=named), *spoken("resp_1", "Hi."), *done("resp_1", "Hi."), "recv",
+        event("error", error=other), *answer("resp_2", "Yes."),
     ]  # fmt: skip
     async with connected(mode, script) as socket:
         await socket.until("response.created")
         await socket.send(CREATE)
         await socket.send({**CREATE, "event_id": "mine"})
         await socket.until(DONE)
+        await asked(socket)
     found = {(record.outcome, record.error and record.error.code, record.text) for record in by_api(seen)}
-    assert found == {("success", None, "Hi."), ("error", busy["code"], None), ("error", "bad", None)}
-    assert len(seen.records) == 3
+    succeeded = {("success", None, "Hi."), ("success", None, "Yes.")}
+    assert found == {*succeeded, ("error", busy["code"], None), ("error", "bad", None)}
+    assert len(seen.records) == 4
 
 
 async def test_an_out_of_band_response_takes_nothing_from_the_next(mode: Mode, seen: Captured) -> None:
     beside = {"conversation": "none", "metadata": {"topic": "beside"}}
     script = [
         session(), added("item_1", "user", [{"type": "input_text", "text": "Hello."}]), "recv",
-        *answer("resp_1", "Kind.", metadata=beside["metadata"]), "recv", *answer("resp_2", "Hi."),
+        *answer("resp_1", "Kind.", metadata=beside["metadata"]), "recv", *answer("resp_2", "Hi."), "recv",
+        *answer("resp_3", "Kind.", metadata=beside["metadata"]), "recv", *answer("resp_4", "!"), "recv",
+        *answer("resp_5", "?"),
     ]  # fmt: skip
     async with connected(mode, script) as socket:
         await socket.until("conversation.item.added")
-        await asked(socket, response=beside)
-        await asked(socket)
-    assert [[one.text for one in conversation_of(record).input] for record in by_api(seen)] == [["Hello."], ["Hello."]]
-    assert [record.request.continues for record in by_api(seen)] == [None, None]
+        for overrides in (beside, {}, beside, {"input": []}, {}):
+            await asked(socket, response=overrides)
+    assert [[one.text for one in record.conversation.input] for record in by_api(seen)[:2]] == [["Hello."], ["Hello."]]
+    assert [record.request.continues for record in by_api(seen)] == [None, None, "resp_2", None, "resp_2"]
 
 
 async def test_a_repeated_end_of_speech_does_not_start_the_next_response(mode: Mode, seen: Captured) -> None:

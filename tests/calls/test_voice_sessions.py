@@ -117,8 +117,11 @@ async def test_a_sideband_hears_both_sides_and_an_error_of_its_own_ends_nothing(
 
 async def test_a_start_that_the_server_refuses_is_a_failed_call(mode: Mode, seen: Captured) -> None:
     error = {"type": "invalid_request_error", "code": "unknown_parameter", "message": "No."}
-    await heard_out(mode, ["recv", event("error", error=error)], START, last="error")
-    (record,) = seen.records
+    await heard_out(mode, ["recv", event("error", error=error), "recv", *WHOLE], START, START)
+    record, *others = seen.records
+    assert sorted((one.api, one.outcome) for one in others) == [
+        ("decisions", "success"), ("live", "success"), ("responses", "success"),
+    ]  # fmt: skip
     assert (record.outcome, record.error and record.error.code) == ("error", "unknown_parameter")
     assert record.request.model == "gpt-live-1"
 

@@ -24,7 +24,12 @@ _AUDIO: Final = ("response.output_audio.delta", "response.audio.delta")
 _DONE: Final = "response.done"
 _TRANSCRIPTION: Final = "conversation.item.input_audio_transcription."
 _MADE: Final = ("added", "created", "done")
+_SETTINGS: Final = (
+    "session.created", "session.updated", "transcription_session.created", "transcription_session.updated",
+)  # fmt: skip
 _BUSY: Final = "conversation_already_has_active_response"
+_OF_OTHERS: Final = ("input_audio_buffer_", "output_audio_buffer_", "response_cancel_", "item_", "cannot_update_")
+"""Beginnings of the codes of errors that refuse another event than a create."""
 _MAX_KNOWN: Final = 256
 
 
@@ -35,6 +40,10 @@ class _Response(Turn):
         """The request body so far. Later transcripts may still change it."""
         self.overrides = overrides
         self.event_id = event_id
+        self.has_own_context = "input" in overrides
+        """Whether it continues no response: its input is all that the model sees."""
+        self.is_in_conversation = overrides.get("conversation") != "none"
+        """Whether later responses see its answer."""
 
 
 class RealtimeEvents(Creates[_Response]):
@@ -74,7 +83,7 @@ class RealtimeEvents(Creates[_Response]):
             return self._of_transcription(event, kind.removeprefix(_TRANSCRIPTION))
         if kind == "error":
             return self._refused(event)
-        if kind in ("session.created", "session.updated"):
+        if kind in _SETTINGS:
             self._session = {**self._session, **(mapping(event, "session") or {})}
         elif kind.startswith("conversation.item."):
             self._of_item(event, kind.removeprefix("conversation.item."))
@@ -102,6 +111,9 @@ class RealtimeEvents(Creates[_Response]):
         steps.append(Step("chunk", turn, self._audio.event_of(event) if kind in _AUDIO else event))
         if kind == _DONE:
             del self._running[identity]
+            if turn.has_own_context and turn.is_in_conversation:
+                for item in objects(event, "response", "output"):
+                    self._pending.put(text(item, "id"), item)
             is_cancelled = text(event, "response", "status") == "cancelled"
             steps.append(Step("end", turn, outcome="cancelled" if is_cancelled else "success"))
         return steps
@@ -118,22 +130,22 @@ class RealtimeEvents(Creates[_Response]):
         self._speech_ended_ns = None
         turn.request = {**settings_of(self._session), **turn.overrides}
         pending = [item for _, item in self._pending.items()]
-        if "input" not in turn.overrides and pending:
-            turn.request["input"] = pending
-        if turn.overrides.get("conversation") != "none":
+        if not turn.has_own_context:
+            if pending:
+                turn.request["input"] = pending
             if self._last_id is not None:
                 turn.request["previous_response_id"] = self._last_id
-            self._last_id = identity
-            if "input" not in turn.overrides:
-                self._pending = LRUCache(_MAX_KNOWN)
+            if turn.is_in_conversation:
+                self._last_id, self._pending = identity, LRUCache(_MAX_KNOWN)
         turn.body = turn.request
 
     def _refused(self, event: Json) -> list[Step]:
         """Return the end of a refused create. Other errors end nothing."""
         error = mapping(event, "error") or {}
         named, param, waiting = text(error, "event_id"), text(error, "param"), self._unanswered()
-        is_only_one = len(waiting) == 1 and not self._running and param is None
-        is_about = is_only_one or (param or "").startswith("response") or error.get("code") == _BUSY
+        code = text(error, "code") or ""
+        is_only_one = len(waiting) == 1 and not self._running and param is None and not code.startswith(_OF_OTHERS)
+        is_about = is_only_one or (param or "").startswith("response") or code == _BUSY
         turn = self._taken(one for one in waiting if (is_about if named is None else named == one.event_id))
         return [] if turn is None else [Step("fail", turn, event)]
 

@@ -30,10 +30,14 @@ class TranslationEvents(SocketKind):
 
     def __init__(self, model: str | None = None, session_id: str | None = None, *, hashes_audio: bool = False) -> None:
         given = {"model": model, "id": session_id}
-        self._given: Json = {key: value for key, value in given.items() if value is not None}
+        self._known: Json = {key: value for key, value in given.items() if value is not None}
+        """The session as the connection names it."""
+        self._given = {**self._known}
         """The session so far."""
         self._session: Turn | None = None
         self._is_over = False
+        self._is_refused = False
+        """Whether the server refused to start it, and it was not started again since."""
         self._output = AudioFrames(_OUTPUT_AUDIO, field="delta", hashes=hashes_audio)
         self._input = AudioFrames(_INPUT_AUDIO, field="audio", hashes=hashes_audio)
 
@@ -42,6 +46,7 @@ class TranslationEvents(SocketKind):
         del turn
         if frame.get("type") == _START and self._session is None:
             self._given |= mapping(frame, "session") or {}
+            self._is_refused = False
 
     def counted(self, message: str | bytes) -> Json | None:
         """Return a short event in place of an audio message; None for any other message."""
@@ -59,7 +64,7 @@ class TranslationEvents(SocketKind):
         if self._is_over:
             return []
         if kind == "error":
-            is_start = self._session is None and "id" not in self._given
+            is_start = self._session is None and "id" not in self._given and not self._is_refused
             return self._refused(event) if is_start else []
         if not kind.startswith("session."):
             return self._other(event, kind)
@@ -87,9 +92,8 @@ class TranslationEvents(SocketKind):
         return []
 
     def _refused(self, event: Json) -> list[Step]:
-        """Return the failed call of a session that the server refuses."""
-        self._is_over = True
-        turn = self._new()
+        """Return the failed call of a session that the server refuses. It may be started again."""
+        turn, self._given, self._is_refused = self._new(), {**self._known}, True
         return [Step("begin", turn), Step("fail", turn, event)]
 
 
