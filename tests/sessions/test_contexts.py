@@ -11,6 +11,7 @@ import json
 import os
 import signal
 import sys
+import threading
 import time
 from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -221,7 +222,7 @@ def test_a_session_in_a_generator_or_task_may_be_left_elsewhere(seen: Seen) -> N
     """Where it is closed by another task, or its own is cancelled."""
 
     async def chat() -> AsyncIterator[object]:
-        with session("chat", user_id="ann") as own, own.timestep():
+        with metadata(run_id="ann's"), session("chat", user_id="ann") as own, own.timestep():
             yield asyncio.create_task(stays(own))
             await asyncio.sleep(60)
             yield "b"
@@ -236,7 +237,7 @@ def test_a_session_in_a_generator_or_task_may_be_left_elsewhere(seen: Seen) -> N
         running = chat()
         inside: Any = await running.__anext__()
         await asyncio.create_task(running.aclose())
-        with metadata(run_id="bob's"), callspan.record_call(provider="mine"):
+        with metadata(step="bob's"), callspan.record_call(provider="mine"):
             await inside
         assert current_session() is current_timestep() is None
         task = asyncio.create_task(collect())
@@ -250,7 +251,7 @@ def test_a_session_in_a_generator_or_task_may_be_left_elsewhere(seen: Seen) -> N
 
     asyncio.run(consume())
     call = seen.of(CallRecord)[-1]
-    assert (call.place.session_id, call.metadata) == (None, {"run_id": "bob's"})
+    assert (call.place.session_id, call.metadata) == (None, {"step": "bob's"})
     assert [one.outcome for one in seen.ended(SessionRecord)] == ["cancelled"] * 2
     assert [one.outcome for one in seen.ended(TimestepRecord)] == ["cancelled"] * 2
 
@@ -263,6 +264,28 @@ def test_a_block_that_is_left_elsewhere_leaves_what_is_there(seen: Seen) -> None
         with session("s"):
             pass
     assert seen.ended(SessionRecord)[0].metadata["run_id"] == "here"
+
+
+def test_threads_may_look_at_once_for_a_block_that_was_left_elsewhere() -> None:
+    left, over = metadata(run_id="left"), threading.Event()
+
+    def look() -> None:
+        while not over.is_set():
+            copied.copy().run(metadata().__enter__)
+
+    left.__enter__()
+    contextvars.copy_context().run(left.__exit__, None, None, None)
+    copied = contextvars.copy_context()
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    with ThreadPoolExecutor(1) as pool:
+        looking = pool.submit(look)
+        for _ in range(5000):
+            with metadata():
+                pass
+        over.set()
+    sys.setswitchinterval(interval)
+    looking.result()
 
 
 async def work(word: str) -> str:

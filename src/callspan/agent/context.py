@@ -6,6 +6,7 @@ passed. A carrier passes a session's ids to another process as short strings.
 
 from __future__ import annotations
 
+import contextvars
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
@@ -32,6 +33,8 @@ _R = TypeVar("_R")
 
 _NO_METADATA: Final[Mapping[str, object]] = {}
 _METADATA: Final = "callspan.metadata"
+_HOME: Final[contextvars.ContextVar[None]] = contextvars.ContextVar("callspan_home")
+"""A token of it can be reset only in the context in which it was set, not in a copy."""
 SCOPE: Final = "callspan.scope"
 """Key of the current scope in the OpenTelemetry context."""
 _OWN_KEYS: Final = (SCOPE, _METADATA)
@@ -47,18 +50,62 @@ _NAME_KEY: Final = "callspan-session-name"
 _TRACEPARENT: Final = re.compile("00-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})")
 
 
+class Home:
+    """The running context at one moment, told from its copies: those of tasks and of other threads."""
+
+    __slots__ = ("_token",)
+
+    def __init__(self) -> None:
+        self._token = _HOME.set(None)
+
+    def is_here(self) -> bool:
+        """Return whether it is the running context; False also at the moment at which another thread asks."""
+        try:
+            _HOME.reset(self._token)
+        except (ValueError, RuntimeError):
+            return False
+        self._token = _HOME.set(None)  # a token can be used once
+        return True
+
+
+class _Fields(dict[str, object]):
+    """The metadata inside a block, and how to tell that the block has ended elsewhere."""
+
+    __slots__ = ("has_ended", "home", "outer")
+
+    def __init__(self, fields: Mapping[str, object], outer: Mapping[str, object]) -> None:
+        super().__init__(fields)
+        self.has_ended = False
+        self.home: Home | None = Home()
+        """Where the block began; None once it has been left there."""
+        self.outer = outer
+
+    def end(self) -> None:
+        """Note the end of the block. Tasks that started inside keep these fields, but not those outside."""
+        if self.home is not None and self.home.is_here():
+            self.home, self.outer = None, _NO_METADATA
+        self.has_ended = True
+
+
 def metadata_of(context: Context) -> Mapping[str, object]:
     """Return the metadata in `context`, a shared dict that must not be changed; inner values override outer ones.
 
-    Fields that are not standard ones are in `extra`.
+    Fields that are not standard ones are in `extra`. A generator that is not read to its end is closed by another task,
+    in a copy of its context: fields of a block that ended so are not those of the context in which it began.
     """
     fields: Any = context.get(_METADATA)
+    while type(fields) is _Fields and fields.has_ended and fields.home is not None and fields.home.is_here():
+        fields = fields.outer
     return fields or _NO_METADATA
 
 
 def with_metadata(context: Context, fields: dict[str, object]) -> Context:
     """Return `context` with its metadata updated by `fields`, except None values."""
-    merged = dict(metadata_of(context))
+    return set_value(_METADATA, _updated(metadata_of(context), fields), context)
+
+
+def _updated(metadata: Mapping[str, object], fields: dict[str, object]) -> dict[str, object]:
+    merged = dict(metadata)
     extra = dict(cast("dict[str, object]", merged.get("extra") or {}))
     extra.update(as_dict(fields.get("extra")))
     for name, value in fields.items():
@@ -66,7 +113,7 @@ def with_metadata(context: Context, fields: dict[str, object]) -> Context:
             (merged if name in METADATA_FIELDS else extra)[name] = value
     if extra:
         merged["extra"] = extra
-    return set_value(_METADATA, merged, context)
+    return merged
 
 
 def here() -> Context:
@@ -88,7 +135,7 @@ def still_open(context: Context) -> Context:
     Tasks that started in a scope keep it after its end.
     """
     scope: Any = context.get(SCOPE)
-    while scope is not None and scope.state == "ended" and scope._outer is not None and scope._is_here():
+    while scope is not None and scope.state == "ended" and scope._home is not None and scope._home.is_here():
         inner, outer = scope._inner, scope._outer
         kept = {key: one for key, one in context.items() if key not in _OWN_KEYS and inner.get(key) is not one}
         context = Context({**outer, **kept})
@@ -156,15 +203,22 @@ class metadata(ContextBlock):  # noqa: N801 - reads as a statement: with callspa
         ...     answer = client.chat.completions.create(model="m", messages=[{"role": "user", "content": "Hi"}])
     """
 
-    __slots__ = ("_fields",)
+    __slots__ = ("_given", "_inside")
     _key = _METADATA
 
     def __init__(self, **fields: object) -> None:
-        self._fields = fields
+        self._given = fields
 
     def _within(self, outer: Context) -> Context:
         """Return the context with the fields added to the current metadata."""
-        return with_metadata(outer, self._fields)
+        around = metadata_of(outer)
+        self._inside = _Fields(_updated(around, self._given), around)
+        return set_value(_METADATA, self._inside, outer)
+
+    def __exit__(self, *raised: Any) -> None:
+        """Restore the metadata from before the block, see `ContextBlock`."""
+        super().__exit__(*raised)
+        self._inside.end()
 
 
 def content_of(context: Context) -> Content | None:

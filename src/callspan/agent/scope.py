@@ -23,6 +23,7 @@ from callspan.agent.arguments import Time, moment, offset
 from callspan.agent.context import (
     SCOPE,
     EitherWith,
+    Home,
     block_of,
     content_of,
     here,
@@ -57,8 +58,6 @@ if TYPE_CHECKING:
 
 CallEnded: TypeAlias = Callable[[ProcessedRecord[CallRecord], Conversation | None], None]
 """Called with an ended call and its messages."""
-_HERE: Final[contextvars.ContextVar[None]] = contextvars.ContextVar("callspan_here")
-"""A token of it can be reset only in the context in which it was set: copies, as of tasks and threads, differ."""
 _START: Final = fail_open("record the start of a session, timestep or tool")
 _START_SPAN: Final = fail_open("start the span of a session, timestep or tool")
 _RECORD: Final = fail_open("record an event of a session")
@@ -104,8 +103,8 @@ class Scope(EitherWith, Block, ABC):
         self._span = NO_SPAN
         self._base: Context | None = None
         self._outer: Context | None = None
-        self._token: contextvars.Token[None] | None = None
-        """Of the context in which it became current, until it is left there."""
+        self._home: Home | None = None
+        """Where it became current; None once it has been left there."""
         self.state = "new"
         self._start_ns = self._clock_ns = 0
         self._level: Content = "full"
@@ -163,7 +162,7 @@ class Scope(EitherWith, Block, ABC):
             outside = here()
             self._begin(outside)
             if current and (inner := self._inner) is not None:
-                self._outer, self._token = outside, _HERE.set(None)
+                self._outer, self._home = outside, Home()
                 attach(inner)
             return self
         except BaseException as error:  # the block will not be entered
@@ -272,19 +271,8 @@ class Scope(EitherWith, Block, ABC):
     def _restore(self) -> None:
         if self._outer is not None:
             restore(self._outer)
-            if self._is_here():
-                self._token = None
-
-    def _is_here(self) -> bool:
-        """Return whether it became current in the running context itself, not in one of its copies, and is not left."""
-        if self._token is None:
-            return False
-        try:
-            _HERE.reset(self._token)
-        except ValueError:
-            return False
-        self._token = _HERE.set(None)  # a token can be used once
-        return True
+            if self._home is not None and self._home.is_here():
+                self._home = None
 
     def _finish(self, error: BaseException | None) -> None:
         """Write the final record and end the span; called once more if it was interrupted."""
