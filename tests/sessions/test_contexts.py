@@ -257,13 +257,16 @@ def test_a_session_in_a_generator_or_task_may_be_left_elsewhere(seen: Seen) -> N
 
 
 def test_a_block_that_is_left_elsewhere_leaves_what_is_there(seen: Seen) -> None:
-    left = metadata(run_id="left")
-    contextvars.copy_context().run(left.__enter__)
-    with metadata(run_id="here"):
-        left.__exit__(None, None, None)
-        with session("s"):
+    blocks: list[Any] = [metadata(run_id="left"), callspan.content("metadata"), session(require=True)]
+    for left in blocks:
+        contextvars.copy_context().run(left.__enter__)
+    with metadata(run_id="here"), callspan.content("metadata"), session(require=True):
+        for left in blocks:
+            left.__exit__(None, None, None)
+        with callspan.record_call(provider="mine"), session("s"):
             pass
     assert seen.ended(SessionRecord)[0].metadata["run_id"] == "here"
+    assert (seen.ended(SessionRecord)[0].content_level, seen.of(CallRecord)) == ("metadata", [])
 
 
 def test_threads_may_look_at_once_for_a_block_that_was_left_elsewhere() -> None:
@@ -285,6 +288,7 @@ def test_threads_may_look_at_once_for_a_block_that_was_left_elsewhere() -> None:
                 pass
         over.set()
     sys.setswitchinterval(interval)
+    left.__exit__(None, None, None)
     looking.result()
 
 

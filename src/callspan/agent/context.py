@@ -274,7 +274,9 @@ class content(ContextBlock):  # noqa: N801 - reads as a statement: with callspan
 
     def _within(self, outer: Context) -> Context:
         """Return the context with the stricter of the two levels."""
-        return with_block(outer, strictest(self._setting, block_of(outer)))
+        # Another string than that of any other block with this level, which may not be left instead.
+        own: Any = strictest(self._setting, block_of(outer)).encode().decode()
+        return with_block(outer, own)
 
 
 class _Attached(Block):
