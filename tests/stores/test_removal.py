@@ -453,6 +453,9 @@ def test_old_sessions_are_deleted_and_running_ones_stay(store: Delivery, records
         event("e", session_id="old", time_ns=at(1)),
         reward("of-event", event_id="e", source="human", time_ns=at(99)),
         records.session("imported", version=at(99), start_ns=at(1), end_ns=at(2), outcome="success"),
+        records.session("resumed", version=at(99), start_ns=at(1), end_ns=at(2), outcome="success", **here),
+        session(records, "continued", 1, 2), message("m", session_id="continued", time_ns=at(99)),
+        session(records, "killed", 1, **gone), event("lately", session_id="killed", time_ns=at(99)),
         session(records, "ended-lately", 1, 90), call(records, "in-lately", 1, "ended-lately"),
         session(records, "goes-on", 1, 2), call(records, "in-goes-on", 90, "goes-on"),
         session(records, "crashed", 1, **gone), call(records, "in-crashed", 1, "crashed"),
@@ -468,7 +471,7 @@ def test_old_sessions_are_deleted_and_running_ones_stay(store: Delivery, records
         reward("old-alone", source="human", time_ns=at(1)),
     )  # fmt: skip
     assert retain(store.url)
-    sessions = {"ended-lately", "goes-on", "runs", "no-end", "never-recorded"}
+    sessions = {"resumed", "continued", "killed", "ended-lately", "goes-on", "runs", "no-end", "never-recorded"}
     of_ended = {"in-lately", "in-goes-on"}
     assert left(store.url) == (sessions, of_ended | {"in-no-end", "goes-on-in-no-end", "alone-new", "orphan-new"})
     reader = store.read()

@@ -68,10 +68,18 @@ _RUNS: Final = "c.outcome = 'in_progress'"
 _ENDED: Final = "coalesce(s.end_ns, s.start_ns)"
 _IS_ALIVE: Final = f"s.host = :host AND NOT ({HAS_EXITED.format('s')})"
 _IS_RECENT: Final = f"coalesce(c.seen_ns, 0) >= :before OR c.start_ns >= CASE WHEN {_RUNS} THEN :quiet ELSE :before END"
+_SINCE: Final = "CASE WHEN s.end_ns IS NULL AND :quiet < :before THEN :quiet ELSE :before END"
+"""A session that was active since this time is kept, also if it continues one that ended before."""
+_IS_ACTIVE: Final = " OR ".join(
+    f"EXISTS (SELECT 1 FROM {table} x WHERE x.session_id = s.session_id AND x.{time} >= {_SINCE})"
+    for table, time in (("timesteps", "start_ns"), ("events", "time_ns"), ("messages", "time_ns"))
+)
 _OLD_SESSIONS: Final = f"""
 SELECT s.session_id FROM sessions s
  WHERE {_ENDED} < :before
-   AND (s.end_ns IS NOT NULL OR (s.seen_ns < :quiet AND ({_IS_ALIVE}) IS NOT TRUE))
+   AND NOT ({_IS_ACTIVE})
+   AND (s.end_ns IS NOT NULL OR s.seen_ns < :quiet)
+   AND (({_IS_ALIVE}) IS NOT TRUE OR (s.end_ns IS NOT NULL AND s.seen_ns < :before))
    AND NOT EXISTS (SELECT 1 FROM calls c WHERE c.session_id = s.session_id AND ({_IS_RECENT}))
  ORDER BY {_ENDED}"""
 """Ended or interrupted sessions without activity since `:before`."""
