@@ -135,7 +135,7 @@ def test_an_id_of_several_or_of_something_else_deletes_nothing(full: str) -> Non
 def test_an_id_is_found_in_any_of_the_stores(full: str, tmp_path: Path) -> None:
     """Also as lists without a terminal abbreviate it."""
     first = keep(f"sqlite:///{tmp_path}/first.db", session("other"))
-    for given, code in (("session-a…", 0), ("--call call-b…", 0), ("session-c", 1)):
+    for given, code in (("session-a…", 0), ("--call call-b…", 0), ("session-c", 1), ("oth", 1)):
         assert ask("--store", f"{first},{full}", "delete", *given.split(), "--yes").code == code
     assert (left(first), left(full)) == (["other"], ["session-b"])
 

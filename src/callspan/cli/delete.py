@@ -77,11 +77,11 @@ def delete_command(
 
 
 def _full_ids(context: CommandContext, kind: _Kind, ids: Sequence[str]) -> list[str]:
-    """Return the full ids of sessions or calls given by unique prefixes, each of the first store that has it.
+    """Return the full ids of sessions or calls, each of the first store that has it; some may be cut as lists do.
 
     Ends the command if one matches none.
     """
-    given = [ident.rstrip(CUT) for ident in ids]
+    given = {ident.rstrip(CUT): ident.endswith(CUT) for ident in ids}
     full: dict[str, str] = {}
     urls = [url for url in split_urls(context.store) if isinstance(find_store(url), SqlStore)]
     for url in urls:
@@ -89,17 +89,19 @@ def _full_ids(context: CommandContext, kind: _Kind, ids: Sequence[str]) -> list[
             with CommandContext(url, json=context.json).reader() as reader:
                 for ident in left:
                     if url == urls[-1] or reader.is_erased(kind, ident) or reader.ids_like(kind, ident):
-                        full[ident] = _full_id(context, reader, kind, ident)
+                        full[ident] = _full_id(context, reader, kind, ident, is_cut=given[ident])
     return [full.get(ident, ident) for ident in given]
 
 
-def _full_id(context: CommandContext, reader: Reader, kind: _Kind, ident: str) -> str:
+def _full_id(context: CommandContext, reader: Reader, kind: _Kind, ident: str, *, is_cut: bool) -> str:
     if reader.is_erased(kind, ident):  # it may also be the prefix of another
         return ident
     named = context.named(reader, ident)
     full_id = named.call_id if isinstance(named, CallRecord) else named.session.session_id
     if isinstance(named, CallRecord) != (kind == "call") or not full_id.startswith(ident):
         context.no_match(f"{ident} is no {kind}: it names {full_id}.")
+    if full_id != ident and not is_cut:
+        context.no_match(f"{ident} is no {kind}, but {full_id} begins with it: say so by {ident}{CUT}")
     return full_id
 
 
