@@ -58,7 +58,7 @@ def test_keys_and_labelled_values_are_masked_in_any_text(text: str) -> None:
 
 def test_credentials_of_urls_are_taken_out() -> None:
     assert mask_text("http://my-secret:hunter2@host/v1") == "http://host/v1"
-    assert mask_text("https://user:hunter2@host/v1 failed") == "https://host/v1 failed"
+    assert mask_text("https://user:hunter@2@host/v1 failed") == "https://host/v1 failed"
 
 
 SECRET_NAMES: list[str] = DATA["names"]

@@ -21,13 +21,15 @@ _R = TypeVar("_R", bound=CallRecord | SessionRecord | TimestepRecord | EventReco
 
 _WORD_BREAK: Final = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|[^A-Za-z0-9]+")
 _KEYS: Final = (
-    "api access account functions? master private secret subscription signing encryption webhook shared ssh hmac"
+    "api access account auth functions? master private secret subscription signing encryption webhook shared ssh hmac"
+    " openai anthropic"
 )
-_TOKENS_OF: Final = "access ad authorization auth bearer bot id refresh sas security session csrf"
+_TOKENS_OF: Final = "access ad api authorization auth bearer bot id refresh sas security session csrf"
 _SECRET_NAME: Final = re.compile(
     # Matches the last words of a name, in lower case and joined by `_`; long words match even without a separator.
     rf"(?:{_KEYS.replace(' ', '|')})_?keys?$|access_?key_?id$|(?:_|{_TOKENS_OF.replace(' ', '|')})token$"
-    r"|(?:authorization|connection_?string|cookies?|credentials?|passcode|passphrase|passwd|passwords?|secrets?)$"
+    r"|(?:authorization|connection_?string|cookies?|credentials?|pass_?code|pass_?phrase|passwd|passwords?|secrets?)$"
+    r"|(?:^|_)(?:admin|db|pg|redis|root|smtp|ssh|user)_?pass$"
     r"|(?:^|_)(?:bearer|jwt|[ht]?otp|pin|pwd|sas|x?_?amz_?signature)$"
 )
 _NUMBERS: Final = frozenset({int, float, bool})
@@ -82,10 +84,14 @@ _TOKENS: Final = ("oken", "OKEN")
 _BLANK: Final = r" \t\v\f\r\x1c-\x1f\x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"
 r"""`\s` without line ends: with them, the search would take quadratic time in texts with many empty lines."""
 
-_URL_USER: Final = re.compile(r"(?<=://)[^/\s@\"']+@")
-_QUERY: Final = re.compile(r"([?&][\w.-]{1,64}=)[^&\s\"'#]+")
-_ASSIGNED: Final = re.compile(rf"""((?<![\w.-])(?P<name>[A-Za-z][\w-]{{1,63}})(?:["']\s?:\s?["']|=["']?)){_V}""")
-"""A name and its value, in code, a connection string or JSON."""
+_USER: Final = r"""[^/?#\s"']+@"""
+"""A password may have an unescaped `@`."""
+_URL_USER: Final = re.compile(rf"(?<=://){_USER}")
+_QUERY: Final = re.compile(r"([?&#][\w.-]{1,64}=)[^&\s\"'#]+")
+_ASSIGNED: Final = re.compile(r"""(?<![\w.-])([A-Za-z][\w-]{1,63})(["']?\s?[:=]\s?["']?)""")
+"""A name before its value, in prose, code, a connection string or JSON."""
+_VALUE: Final = re.compile(rf"(?!(?i:bearer|basic|token|api-?key)\s){_V}")
+_PROSE: Final = frozenset({":", ": ", " :", " : "})
 _SERVER_URLS: Final = ("server_url", "url")
 _PLAIN_SEGMENT: Final = re.compile(r"(?:v[0-9]{1,3}|[a-z]+(?:[_-][a-z]+)*)?")
 """A path segment of plain words."""
@@ -100,7 +106,7 @@ def _known(prefix: str, rest: str) -> re.Pattern[str]:
 
 _PATTERNS: Final[tuple[tuple[tuple[str, ...], re.Pattern[str], str], ...]] = (
     # Before the labels: one of them may match inside a user name and consume the `@`.
-    (("://",), re.compile(r"://[^/\s@\"']+@"), "://"),
+    (("://",), re.compile(rf"://{_USER}"), "://"),
     (
         ("-----BEGIN",),
         re.compile(
@@ -145,18 +151,29 @@ def mask_text(text: str) -> str:
         if not marks or any(mark in text for mark in marks):
             text = pattern.sub(masked, text)
     if "=" in text or ":" in text:
-        text = _ASSIGNED.sub(_masked_value, text)
+        text = _masked_values_in(text)
     return _QUERY.sub(_masked_parameter, text) if "=" in text else text
 
 
-def _masked_value(found: re.Match[str]) -> str:
-    name = found["name"]
-    return found[1] + MASK if _is_secret(name) or name.lower() == _TOKEN else found[0]
+def _masked_values_in(text: str) -> str:
+    """Return the text with the values after secret names masked."""
+    parts, done = list[str](), 0
+    for found in _ASSIGNED.finditer(text):
+        value = _VALUE.match(text, found.end()) if found.start() >= done and _names_secret(*found.groups()) else None
+        if value is not None:
+            parts += text[done : value.start()], MASK
+            done = value.end()
+    return "".join((*parts, text[done:]))
+
+
+def _names_secret(name: str, joint: str) -> bool:
+    # In prose, `token: word` may be about a piece of text.
+    return _is_secret(name) or (name.lower() == _TOKEN and joint not in _PROSE)
 
 
 def _masked_parameter(found: re.Match[str]) -> str:
-    name = f"={found[1][1:-1].lower()}"
-    return found[1] + MASK if name.endswith(_QUERY_ENDINGS) else found[0]
+    name = found[1][1:-1]
+    return found[1] + MASK if _is_secret(name) or f"={name.lower()}".endswith(_QUERY_ENDINGS) else found[0]
 
 
 def mask_settings(value: object, search: BoundedSearch | None = None) -> object:
