@@ -145,10 +145,15 @@ def test_a_rollout_holds_the_ids_the_server_returned(world: World, exported: Exp
     world.reward("s1", 0.5, timestep_id="t1", scope="event")
     world.reward("s1", 7.0, timestep_id="t1", scope="event", objective="helpful")
     world.chat(QUESTION, "no ids", "s1")
+    world.records += [step(name, index=1, parent_timestep_id="t1", totals=Totals()) for name in ("t2", "t3")]
+    place = Place(session_id="s1", timestep_id="t2")
+    world.chat(QUESTION, "c", "s1", choice=choice, body={"prompt_token_ids": [1]}, place=place)
+    world.event("s1", timestep_id="t2", reward=4)
+    world.event("s1", timestep_id="t3", reward=0.1)
     found = exported("rollouts")
     (row,) = found.rows
     assert (row["reward"], row["example_id"], row["group_id"], row["trajectory_id"]) == (2.0, "t", "g", "s1")
-    first, called = row["steps"]
+    first, called, nested = row["steps"]
     assert called["tokens"] == {
         "prompt_ids": [1, 2, 3],
         "prompt_mask": [0, 0, 0],
@@ -159,9 +164,9 @@ def test_a_rollout_holds_the_ids_the_server_returned(world: World, exported: Exp
     }
     assert called["prompt"] == QUESTION
     assert called["completion"] == [{"role": "assistant", "content": "ab"}]
-    assert (first["reward"], called["reward"]) == (None, 0.8), "once, at the last call of its timestep"
+    assert (first["reward"], called["reward"], nested["reward"]) == (None, 0.9, 4), "once, at its timestep's last call"
     rated = exported("rollouts", options=Options(objective="helpful")).rows[0]["steps"]
-    assert [step["reward"] for step in rated] == [None, 7.0]
+    assert [step["reward"] for step in rated] == [None, 7.0, None]
     assert found.left_out == {"call: no token ids": 1}
 
 
