@@ -78,6 +78,11 @@ _VARIABLES: Final[Mapping[str, str]] = {
     **{name: f"{_PREFIX}{name.upper()}" for name in _PARSERS},
     "service": "OTEL_SERVICE_NAME",
 }
+_STANDARD: Final[Mapping[str, str]] = {
+    **dict.fromkeys(("content", "content_on_spans", "log_events"), CONTENT_STANDARD_VARIABLE),
+    "enabled": "OTEL_SDK_DISABLED",
+}
+"""OpenTelemetry's variables by setting, read besides callspan's own."""
 _DEFAULTS: Final = Settings()
 _CLOSED: Final[Mapping[str, object]] = {"content": "off", "content_on_spans": False}
 """The values instead of invalid ones, where the default would show prompts."""
@@ -185,7 +190,7 @@ def _from_environment(
         values[name] = _usable(name, values[name], checks, problems)
     if not environment.get(_VARIABLES["content"], "").strip():
         _read_standard_content(environment, values, [] if "content" in given else problems)
-    if environment.get("OTEL_SDK_DISABLED", "").strip().lower() == "true":
+    if environment.get(_STANDARD["enabled"], "").strip().lower() == "true":
         values["enabled"] = False
     problems += _unknown_variables(environment)
     return values
@@ -275,5 +280,11 @@ def _printed(value: object) -> str:
 
 
 def variables() -> Mapping[str, str]:
-    """Return the environment variables by setting, for documentation and `doctor`."""
+    """Return callspan's environment variables by setting, for documentation."""
     return _VARIABLES
+
+
+def variable_of(name: str) -> str:
+    """Return the environment variable that determines a setting in this process, callspan's own or OpenTelemetry's."""
+    own = _VARIABLES[name]
+    return own if os.environ.get(own, "").strip() else _STANDARD.get(name, own)

@@ -33,7 +33,7 @@ from callspan.otlp.providers import (
 from callspan.private_names import MODULES, READ
 from callspan.safe_urls import error_text, safe_name
 from callspan.sdk_profiles import SDKS
-from callspan.settings_loader import environment_problems, load, variables
+from callspan.settings_loader import environment_problems, load, variable_of
 from callspan.spool.directory import fallback_roots, is_on_network, segments_in, size_of, stores_of
 from callspan.spool.losses import LOSSES_FILE, read_losses
 from callspan.spool.segment import created_ns
@@ -306,11 +306,11 @@ def _settings(settings: Settings) -> Iterator[Check]:
     for problem in environment_problems(checks=CHECKS):
         yield Check("settings", "environment", "failed", problem, "Correct the variable, or unset it.")
     defaults = Settings()
-    for name, variable in variables().items():
+    for name in Settings.__struct_fields__:
         value = getattr(settings, name)
         if value != getattr(defaults, name):
             shown = ", ".join(safe_name(str(item)) for item in value) if isinstance(value, tuple) else str(value)
-            origin = f"{variable} or --store" if name == "stores" else variable
+            origin = f"{variable_of(name)} or --store" if name == "stores" else variable_of(name)
             yield Check("settings", name, "note", f"{shown}  ({origin})")
     yield Check("settings", "others", "note", "defaults; arguments of instrument() in an application are not seen here")
 
