@@ -110,7 +110,7 @@ def _step_rewards(
 ) -> Mapping[str | None, float | None]:
     """Return the reward of each timestep in `trained`, or the mean score of another objective.
 
-    Each reward counts once: in the innermost of them around it.
+    Each reward counts once: at the innermost timestep in `trained` that contains it.
     """
     parents = {step.timestep_id: step.parent_timestep_id for step in episode.reader.timesteps(episode.id)}
     found: dict[str, list[Event]] = defaultdict(list)
