@@ -45,7 +45,7 @@ def safe_url(url: str) -> str:
     if not _SCHEME.fullmatch(scheme):
         return HIDDEN
     if scheme.partition("+")[0].lower() in _FILES:
-        path = re.split("[?#]", rest, maxsplit=1)[0]
+        path = rest.partition("?")[0]
         return f"{scheme}://{HIDDEN if names_user(url) else path}"
     return f"{scheme}://{_safe_rest(rest)}"
 

@@ -289,7 +289,7 @@ class SqlStore(Store):
 def split_url(url: str) -> SplitResult:
     """Return the parts of a URL. Raises SettingError if it is invalid."""
     try:
-        return urlsplit(url)
+        return urlsplit(url, allow_fragments=False)
     except ValueError:
         # The driver's message may quote a part of the password.
         raise SettingError(f"{SETTING}: {safe_name(url)} is not a valid URL") from None
