@@ -218,9 +218,10 @@ def test_a_locked_store_is_said_to_be_locked_and_nothing_stays(locked: str, tmp_
         assert {one.session.session_id for one in reader.sessions()} == {"s0", "s1"}
 
 
-def test_backlogs_are_shown_by_store(tmp_path: Path) -> None:
+def test_backlogs_are_shown_by_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Not what the directory holds: one store has it all."""
-    both = f"sqlite:///{tmp_path}/calls.db,jsonl:///{tmp_path}/calls.jsonl"
+    monkeypatch.chdir(tmp_path)
+    both = f"sqlite:///calls.db,jsonl:///{tmp_path}/calls.jsonl"
     handle = callspan.instrument(stores=both)
     with (tmp_path / "calls.jsonl.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -230,4 +231,4 @@ def test_backlogs_are_shown_by_store(tmp_path: Path) -> None:
         sqlite, jsonl = (check["detail"] for check in checked(both, "stores"))
     handle.uninstrument()
     assert "wait" not in sqlite
-    assert f"2 records wait for it in {directory_of(both)}" in jsonl
+    assert f"2 records wait for it in {directory_of(both).absolute()}" in jsonl

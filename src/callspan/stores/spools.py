@@ -55,7 +55,7 @@ def roots_for(urls: Iterable[str], settings: Settings | None = None) -> list[Pat
     for url in (*urls, *settings.stores):
         with suppress(SettingError):  # an invalid URL prevents no delivery to another store
             if (path := find_store(url).path) is not None:
-                found += sorted(one for one in files_in(path.parent) if one.name.endswith(_SUFFIX))
+                found += sorted(one for one in files_in(path.absolute().parent) if one.name.endswith(_SUFFIX))
     return [*dict.fromkeys([*found, state_directory() / "spool", *fallback_roots()])]
 
 
