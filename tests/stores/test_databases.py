@@ -275,13 +275,10 @@ def test_a_session_id_too_long_for_an_index_is_rejected_and_blocks_nothing(serve
 @pytest.mark.postgres
 def test_many_processes_may_make_the_tables_at_once(postgres_url: str) -> None:
     """Even if the server's default isolation gives every transaction one snapshot."""
-    with connect(postgres_url, autocommit=True) as admin:
+    with connect(postgres_url, autocommit=True) as admin, ExitStack() as after:
         admin.execute("ALTER ROLE callspan SET default_transaction_isolation = 'serializable'")
-    try:
+        after.callback(admin.execute, "ALTER ROLE callspan RESET default_transaction_isolation")
         open_together([find_store(postgres_url).sink() for _ in range(8)])
-    finally:
-        with connect(postgres_url, autocommit=True) as admin:
-            admin.execute("ALTER ROLE callspan RESET default_transaction_isolation")
     assert ask(postgres_url, "SELECT version FROM callspan_layout") == [(FORMAT,)]
 
 
