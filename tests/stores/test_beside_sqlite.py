@@ -10,14 +10,13 @@ import contextlib
 import itertools
 import os
 import sqlite3
-import subprocess
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
 import pytest
 from tests.support.commands import ask
+from tests.support.processes import ran
 
 import callspan
 from callspan import erase, import_records
@@ -31,9 +30,7 @@ COUNT: Final = (
 
 def count_outside(path: Path) -> int:
     """Open the file in another process, count its calls and close it."""
-    return int(
-        subprocess.run([sys.executable, "-S", "-c", COUNT, str(path)], stdout=subprocess.PIPE, check=True).stdout
-    )
+    return int(ran("-S", "-c", COUNT, str(path), cwd=path.parent).stdout)
 
 
 class Application:
@@ -193,12 +190,7 @@ ENDS: Final = {
 def test_a_process_whose_locks_are_gone_says_so_and_writes_no_more(tmp_path: Path, end: str) -> None:
     """Its records wait on disk, and the next process delivers each once."""
     path, (acts, why) = tmp_path / "calls.db", ENDS[end]
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", PROGRAM + acts, str(path), COUNT],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
+    done = ran("-W", "ignore", "-c", PROGRAM + acts, str(path), COUNT, cwd=tmp_path)
     assert done.stdout.split() == ["True", "False", "False", "False"]
     assert why in done.stderr
     with contextlib.closing(callspan.open_store(f"sqlite:///{path}", deliver=True)) as reader:
