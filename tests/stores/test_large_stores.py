@@ -33,11 +33,7 @@ __all__ = ["show"]
 
 @pytest.fixture(scope="module")
 def large(once_per_run: Callable[[str, Callable[[Path], object]], Path]) -> Path:
-    def make(place: Path) -> None:
-        place.mkdir()
-        make_sessions(place / "calls.db", CALLS)
-
-    return once_per_run("large-file", make) / "calls.db"
+    return once_per_run("large-file", lambda place: make_sessions(place / "calls.db", CALLS)) / "calls.db"
 
 
 LINES = ("", "user:user-7", "failed", "min-cost:0.0001", "sort:cost", "sort:duration", "sort:tokens")
@@ -99,12 +95,7 @@ class Cost(NamedTuple):
 @pytest.fixture(scope="module")
 def long(once_per_run: Callable[[str, Callable[[Path], object]], Path]) -> Path:
     """A file with one session of so many steps, each with a call and an event."""
-
-    def make(place: Path) -> None:
-        place.mkdir()
-        make_session(place / "calls.db", STEPS)
-
-    return once_per_run("long-session", make) / "calls.db"
+    return once_per_run("long-session", lambda place: make_session(place / "calls.db", STEPS)) / "calls.db"
 
 
 MAIN = """
@@ -326,6 +317,7 @@ def make_chats(path: Path, user_id: str) -> None:
 
 
 def _make(path: Path, originals: Iterable[Record], times: int, repeated: Mapping[str, str]) -> None:
+    path.parent.mkdir(exist_ok=True)
     keep(f"sqlite:///{path}", *originals)
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
         # Nothing needs to survive here: half the time of a build that could be taken back.
