@@ -7,7 +7,6 @@ import os
 import pty
 import re
 import shlex
-import signal
 import socket
 import subprocess
 import sys
@@ -21,7 +20,7 @@ import click
 import pytest
 from click.testing import CliRunner
 from tests.support.commands import Answer, ask, callspan, in_its_own
-from tests.support.processes import plain_environment
+from tests.support.processes import plain_environment, ran
 from tests.support.records import START_NS, keep, made, session
 from tests.support.scale import FULL, scaled
 
@@ -299,22 +298,12 @@ def test_a_standard_stream_that_the_parent_has_closed_is_none(directory: Path, c
 def test_an_interrupt_is_exit_code_130(directory: Path) -> None:
     # A shell that runs the tests in the background may ignore SIGINT, which children inherit.
     start = (
-        "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "
-        "from callspan.cli import stats; import click;"
-        "stats.stats_command.callback = lambda **_: (print('here', flush=True), signal.pause());"
-        "from callspan.cli import main; main()"
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+        "from callspan.cli import main, stats;"
+        "stats.stats_command.callback = lambda **_: signal.raise_signal(signal.SIGINT);"
+        "main()"
     )
-    with subprocess.Popen(
-        [sys.executable, "-c", start, "stats"],
-        cwd=directory,
-        env=plain_environment(),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as process:
-        assert process.stdout.readline() == "here\n"
-        process.send_signal(signal.SIGINT)
-        assert (process.wait(60), process.stderr.read()) == (130, "")
+    assert ran("-c", start, "stats", cwd=directory, code=130).stderr == ""
 
 
 def test_a_bar_is_shown_when_there_is_progress(directory: Path) -> None:
