@@ -18,9 +18,7 @@ from typing import Any
 
 import pytest
 from tests.support.commands import run
-from tests.support.records import SECOND, START_NS, Delivery, Records, event, message, raw, reward, step
-
-from callspan import open_store
+from tests.support.records import SECOND, START_NS, Delivery, Records, event, left, message, raw, reward, step
 
 __all__ = [
     "SECOND", "START_NS", "Deliver", "Delivery", "PostgresServer", "Records", "TcpProxy", "clickhouse", "event", "left",
@@ -29,12 +27,6 @@ __all__ = [
 
 _SCHEMAS = count(1)
 Deliver = Callable[[str], Delivery]
-
-
-def left(url: str) -> tuple[set[str], set[str]]:
-    """The ids of the sessions and calls in a store."""
-    with closing(open_store(url)) as reader:
-        return {one.session.session_id for one in reader.sessions()}, {one.call_id for one in reader.calls()}
 
 
 @pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])

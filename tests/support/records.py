@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import closing
 from decimal import Decimal
 from itertools import count
 from pathlib import Path
@@ -81,6 +82,12 @@ def keep(url: str, *records: Record) -> str:
     delivery.write(*records)
     delivery.close()
     return url
+
+
+def left(url: str) -> tuple[set[str], set[str]]:
+    """The ids of the sessions and calls in a store."""
+    with closing(open_store(url)) as reader:
+        return {one.session.session_id for one in reader.sessions()}, {one.call_id for one in reader.calls()}
 
 
 class Records:
