@@ -8,7 +8,6 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Final
@@ -17,11 +16,10 @@ import pytest
 from tests.support.commands import ask
 from tests.support.left_behind import directory_of, leave_behind
 from tests.support.receiver import OtlpReceiver
-from tests.support.records import keep, made, session
+from tests.support.records import keep, left, made, session
 from tests.support.rig import in_child
 
 import callspan
-from callspan import open_store
 
 
 @pytest.fixture(autouse=True)
@@ -192,30 +190,18 @@ def test_a_store_is_no_output(tmp_path: Path) -> None:
     assert store.read_bytes() == before
 
 
-@pytest.fixture
-def locked(owned: str, tmp_path: Path) -> Iterator[str]:
-    """The store, locked by another process."""
-    program = "import sqlite3, sys; one = sqlite3.connect(sys.argv[1]); one.execute('BEGIN IMMEDIATE'); "
-    path = tmp_path / "calls.db"
-    process = subprocess.Popen(
-        [sys.executable, "-c", f"{program} print(flush=True); sys.stdin.read()", str(path)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-    )
-    process.stdout.readline()
-    yield owned
-    process.communicate(timeout=30)
-
-
-def test_a_locked_store_is_said_to_be_locked_and_nothing_stays(locked: str, tmp_path: Path) -> None:
-    before = files(tmp_path)
-    begun = time.monotonic()
-    (check,) = checked(locked, "stores")
-    assert "locked by another process" in check["detail"]
-    assert time.monotonic() - begun < 10
-    assert files(tmp_path) == before
-    with closing(open_store(locked)) as reader:
-        assert {one.session.session_id for one in reader.sessions()} == {"s0", "s1"}
+def test_a_locked_store_is_said_to_be_locked_and_nothing_stays(owned: str, tmp_path: Path) -> None:
+    locks = "import sqlite3, sys; one = sqlite3.connect(sys.argv[1]); one.execute('BEGIN IMMEDIATE'); "
+    program = [sys.executable, "-c", f"{locks} print(flush=True); sys.stdin.read()", str(tmp_path / "calls.db")]
+    with subprocess.Popen(program, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        process.stdout.readline()
+        before = files(tmp_path)
+        begun = time.monotonic()
+        (check,) = checked(owned, "stores")
+        assert "locked by another process" in check["detail"]
+        assert time.monotonic() - begun < 10
+        assert files(tmp_path) == before
+        assert left(owned)[0] == {"s0", "s1"}
 
 
 def test_backlogs_are_shown_by_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
