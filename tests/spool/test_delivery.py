@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import fcntl
 import json
-import signal
 import sqlite3
 import subprocess
-import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +18,8 @@ import pytest
 from tests.conftest import Instrument
 from tests.support.calls import QUESTION
 from tests.support.commands import ask as in_process
+from tests.support.commands import interrupted
 from tests.support.left_behind import count_loss, killed, leave_behind, losses_of, of_another_version, start
-from tests.support.processes import plain_environment
 from tests.support.records import SECOND, START_NS, Records, keep
 from tests.support.rig import coming_and_going
 from tests.support.scale import scaled
@@ -292,21 +290,6 @@ def test_a_deleted_file_next_to_its_spool_is_not_reported_as_new(tmp_path: Path)
     assert "nothing was recorded there yet" in in_process("--store", f"sqlite:///{tmp_path}/calls.db", "calls").err
 
 
-@contextmanager
-def followed(directory: Path, *options: str) -> Iterator[subprocess.Popen[str]]:
-    """`calls --follow` for the store in a directory, until interrupted."""
-    command = [sys.executable, "-m", "callspan.cli", "calls", "--follow", *options]
-    with subprocess.Popen(
-        command, cwd=directory, env=plain_environment(), stdout=subprocess.PIPE, text=True
-    ) as process:
-        try:
-            yield process
-            process.send_signal(signal.SIGINT)
-            assert process.wait(20) == 0
-        finally:
-            process.kill()
-
-
 def next_output(process: subprocess.Popen[str]) -> str:
     """The answer of the next call shown."""
     line = process.stdout.readline()
@@ -321,9 +304,9 @@ def test_calls_show_as_they_finish_until_it_is_interrupted(tmp_path: Path) -> No
     """
     store = f"sqlite:///{tmp_path}/callspan.db"
     killed(store, 1)
-    with followed(tmp_path) as process:
-        assert "Hello 0" in process.stdout.readline()
-    with followed(tmp_path, "--json") as process:
+    with interrupted("calls", "--follow", cwd=tmp_path) as first:
+        assert "Hello 0" in first.stdout.readline()
+    with interrupted("calls", "--follow", "--json", cwd=tmp_path) as process:
         assert next_output(process) == "Hello 0"
         assert record(store, "One \x1b[31m")
         assert next_output(process).startswith("One")
@@ -336,3 +319,4 @@ def test_calls_show_as_they_finish_until_it_is_interrupted(tmp_path: Path) -> No
         timing = Timing(start_ns=time.time_ns() - took_ns, duration_ns=took_ns + SECOND)
         keep(store, Records().call(answer="Late", timing=timing))
         assert next_output(process) == "Late"
+    assert (first.returncode, process.returncode) == (0, 0)

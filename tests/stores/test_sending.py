@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import signal
 import socket
 import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager, closing
 from operator import attrgetter
 from pathlib import Path
 from typing import Any, Final
@@ -18,7 +17,7 @@ from typing import Any, Final
 import openai
 import pytest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span as SentSpan
-from tests.support.commands import Answer, ask
+from tests.support.commands import Answer, ask, interrupted
 from tests.support.processes import plain_environment
 from tests.support.programs import everything, loose, support_desk
 from tests.support.receiver import OtlpReceiver
@@ -203,16 +202,9 @@ def test_safe_receiver_errors(url: str, record: Play, receiver: OtlpReceiver, mo
     assert receiver.headers[-1]["authorization"] == "Bearer sesame-123"
 
 
-@contextmanager
-def following(url: str, receiver: OtlpReceiver) -> Iterator[subprocess.Popen[str]]:
-    command = [sys.executable, "-m", "callspan.cli", "--store", url, "send", "--follow", "--otlp", receiver.url]
-    environment = plain_environment(OTEL_EXPORTER_OTLP_TIMEOUT="2")
-    with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) as process:
-        try:
-            yield process
-        finally:
-            process.send_signal(signal.SIGINT)
-            process.wait(20)
+def following(url: str, receiver: OtlpReceiver) -> AbstractContextManager[subprocess.Popen[str]]:
+    command = ("--store", url, "send", "--follow", "--otlp", receiver.url)
+    return interrupted(*command, OTEL_EXPORTER_OTLP_TIMEOUT="2")
 
 
 @on_every_store
@@ -276,12 +268,10 @@ def test_unended_records_are_sent(url: str, provider: ScriptedProvider, receiver
     command = [sys.executable, "-c", LEFT, provider.openai_url, url, str(tmp_path / "spool")]
     pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
     with subprocess.Popen(command, env=plain_environment(), **pipes) as process:
-        try:
-            assert process.stdout.readline() == "waits\n"
-            assert send(url, receiver).code == 0
-            assert [span.name for span in receiver.spans] == ["chat m"]
-        finally:
-            process.kill()
+        assert process.stdout.readline() == "waits\n"
+        assert send(url, receiver).code == 0
+        assert [span.name for span in receiver.spans] == ["chat m"]
+        process.kill()
     shift(url, -120)
     assert send(url, receiver).code == 0
     assert send(url, receiver).code == 0

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from click.testing import CliRunner
-from tests.support.processes import ran
+from tests.support.processes import plain_environment, ran
 
 from callspan.cli.commands import callspan
 
-__all__ = ["Answer", "ask", "callspan", "in_its_own", "run"]
+__all__ = ["Answer", "ask", "callspan", "in_its_own", "interrupted", "run"]
 
 
 class Answer(NamedTuple):
@@ -37,6 +41,20 @@ def in_its_own(*arguments: str, cwd: Path, env: Mapping[str, str] | None = None)
     """The command as people start it."""
     done = ran("-m", "callspan.cli", *arguments, cwd=cwd, code=None, **(env or {}))
     return Answer(done.returncode, done.stdout, done.stderr)
+
+
+@contextmanager
+def interrupted(*arguments: str, cwd: Path | None = None, **env: str) -> Iterator[subprocess.Popen[str]]:
+    """The command as people start it, until they press Ctrl-C."""
+    with subprocess.Popen(
+        [sys.executable, "-m", "callspan.cli", *arguments], cwd=cwd, env=plain_environment(**env), text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    ) as process:  # fmt: skip
+        try:
+            yield process
+        finally:
+            process.send_signal(signal.SIGINT)
+            process.communicate(timeout=20)
 
 
 def run(url: str, *arguments: str, code: int | None = 0) -> str:
