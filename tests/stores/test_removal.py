@@ -485,10 +485,8 @@ def test_old_sessions_are_deleted_and_running_ones_stay(store: Delivery, records
 def test_it_is_done_in_batches_that_may_be_broken_off(store: Delivery, records: Records) -> None:
     for number in range(250):
         store.write(session(records, f"s{number}", 1, 2), call(records, f"c{number}", 1, f"s{number}"))
-    steps = retained(store.url)
-    while not next(steps):
-        pass
-    steps.close()
+    with closing(retained(store.url)) as steps:
+        next(filter(None, steps))
     assert 0 < len(left(store.url)[1]) < 250
     store.write(call(records, "meanwhile", 90))
     retain(store.url)
@@ -506,10 +504,9 @@ def test_no_transaction_deletes_more_than_2000_calls(url: str, records: Records)
 
 def test_one_process_at_a_time_deletes_what_is_old(url: str, records: Records) -> None:
     keep(url, *(session(records, f"s{number}", 1, 2) for number in range(150)))
-    mine = retained(url)
-    next(mine)
-    assert list(retained(url)) == []
-    mine.close()
+    with closing(retained(url)) as mine:
+        next(mine)
+        assert list(retained(url)) == []
     assert len(left(url)[0]) in range(1, 151)
     assert sum(retained(url))
     assert left(url)[0] == set()
