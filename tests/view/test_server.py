@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -18,6 +17,7 @@ from tests.stores.conftest import Deliver, deliver, postgres_server, postgres_ur
 from tests.support.commands import ask
 from tests.support.left_behind import leave_behind
 from tests.support.records import START_NS, keep, reward
+from tests.support.rig import until
 from tests.view.conftest import PAGES, Delivery, Page, Records, Show, Shown, Visitor
 
 from callspan import erase
@@ -218,7 +218,5 @@ def test_the_browser_gets_a_private_file_and_no_token(store: Delivery, records: 
     program.write_text(f'#!/bin/sh\nfile="${{1#file://}}"\nstat -c %a "$file" > {seen}\ncat "$file" >> {seen}\n')
     program.chmod(0o700)
     with viewed(store.url, "--open", BROWSER=f"{program} %s") as browser:
-        deadline = time.monotonic() + 20
-        while not (seen.exists() and browser.url in seen.read_text()) and time.monotonic() < deadline:
-            time.sleep(0.02)
+        until(lambda: seen.exists() and browser.url in seen.read_text())
     assert seen.read_text() == f'600\n<meta http-equiv="refresh" content="0; url={browser.url}">'
