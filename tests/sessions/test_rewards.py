@@ -17,7 +17,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
-from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.trace import NonRecordingSpan, SpanContext, use_span
 from tests.sessions.conftest import Seen, elsewhere, logged_misuse, parent_of
 from tests.support.calls import CHAT, MESSAGE, everywhere
@@ -70,13 +69,6 @@ def test_a_label_that_says_yes_or_no_is_a_number(seen: Seen, label: Any, value: 
     assert (first.objective, first.scope, first.call_id) == ("feedback", "call", "c1")
 
 
-SPAN = "invoke_workflow s"
-
-
-def rewards(span: ReadableSpan) -> dict[str, object]:
-    return {key: value for key, value in (span.attributes or {}).items() if key.startswith("callspan.reward")}
-
-
 _AMOUNTS = st.sampled_from([-1.0, 0.0, 0.25, 3.0])
 _OBJECTIVES = st.sampled_from(["reward", "reward", "style"])
 _ACTS = st.lists(
@@ -96,7 +88,8 @@ def test_spans_totals_and_readers_agree_on_any_episode(acts: list[tuple[str, flo
     totals = seen.ended(SessionRecord)[-1].totals
     expected = {} if totals.reward is None else {"callspan.reward": totals.reward}
     expected |= {f"callspan.reward.{name}": value for name, value in totals.rewards.items()}
-    assert rewards(seen.the(SPAN)) == expected
+    shown = seen.the("invoke_workflow s").attributes
+    assert {key: value for key, value in shown.items() if key.startswith("callspan.reward")} == expected
     with (
         TemporaryDirectory() as place,
         closing(open_store(keep(f"sqlite:///{place}/calls.db", *seen.records))) as reader,
@@ -204,10 +197,6 @@ def test_tokens_without_usage(usages: list[dict[str, int] | None], tokens: tuple
     assert shown["callspan.totals.model_s"] == pytest.approx(whole.model_ns / 1e9)
 
 
-def evaluations(seen: Seen) -> list[ReadableSpan]:
-    return [span for span in seen.spans if span.name.startswith("evaluation ")]
-
-
 def test_late_reports_of_an_unsampled_scope_are_not_sampled(seen: Seen, chat: Callable[..., None]) -> None:
     """By object and by id, of a session, a step or a call."""
     calls: list[Any] = []
@@ -233,7 +222,7 @@ def test_a_reward_with_a_carrier_joins_the_trace(seen: Seen) -> None:
     with elsewhere():
         callspan.reward(1, carrier=carrier)
         callspan.feedback("some call", label="good", carrier=carrier)
-    of_session, of_call = evaluations(seen)
+    of_session, of_call = [span for span in seen.spans if span.name.startswith("evaluation ")]
     assert {parent_of(of_session), parent_of(of_call)} == {seen.the("invoke_workflow chat").context.span_id}
     assert [one.attributes["session.id"] for one in (of_session, of_call)] == ["chat-42"] * 2
 
