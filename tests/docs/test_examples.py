@@ -177,15 +177,11 @@ def test_every_documented_install_line_is_run_with_an_example() -> None:
 
 @pytest.mark.parametrize("example", ALONE, ids=lambda example: example.id)
 def test_an_example_alone(example: Example, workplace: Workplaces, request: pytest.FixtureRequest) -> None:
-    before = _before(example)
     where = workplace(example)
     where.save(PAGES[example.page])
     if example.directives.get("store") == "demo":
         copy_store(request.getfixturevalue("demo"), where.place)
-    if example.kind == "python":
-        _check([*before, example], where, [*before, example])
-    else:
-        _check([example], where, [example])
+    _check([*_before(example), example], where)
 
 
 @pytest.mark.timeout(600)
@@ -198,7 +194,7 @@ def test_the_examples_of_a_page_in_order(page: Path, workplace: Workplaces, requ
         if any(example.directives.get("store") == "demo" for example in run):
             copy_store(request.getfixturevalue("demo"), where.place)
         where.save(run)
-        _check(run, where, run)
+        _check(run, where)
 
 
 def _runs(found: Sequence[Example]) -> list[list[Example]]:
@@ -226,15 +222,15 @@ def _before(example: Example) -> list[Example]:
     return [*_before(previous), previous]
 
 
-def _check(run: Sequence[Example], where: Workplace, stated: Sequence[Example]) -> None:
+def _check(run: Sequence[Example], where: Workplace) -> None:
     where.forget_spans()
     before = where.seen()
     where.play(run)
     after = where.seen()
     for effect in ("calls", "sessions", "spans"):
-        if all(effect in example.directives for example in stated):
-            _check_number(effect, [example.directives[effect] for example in stated], before, after)
-    for example in stated:
+        if all(effect in example.directives for example in run):
+            _check_number(effect, [example.directives[effect] for example in run], before, after)
+    for example in run:
         for effect, value in example.directives.items():
             if effect == "prints":
                 assert value in after.output, f"{example.id} does not print {value!r}:\n{after.output[-2000:]}"
