@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import random
-import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import closing
 from datetime import datetime, timezone
@@ -19,6 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.support.commands import ask
 from tests.support.left_behind import leave_behind
+from tests.support.processes import ran
 from tests.support.records import SECOND, keep, made
 from tests.support.scale import scaled
 
@@ -75,16 +74,15 @@ def test_an_uncertain_cost_states_the_reasons_of_its_price_and_of_its_call() -> 
     )
 
 
-def test_without_the_package_there_is_no_cost_and_no_error() -> None:
-    code = (
-        "import sys; sys.modules['genai_prices'] = None\n"
-        "from callspan.cost import Pricer\n"
-        "from callspan.records import CallRecord, Request, Timing, Usage\n"
-        "print(Pricer().priced(CallRecord(call_id='c', provider='openai', request=Request(model='gpt-4o'),"
-        " usage=Usage(input_tokens=5), timing=Timing(start_ns=1))).cost)"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
-    assert done.stdout.strip() == "None"
+def test_without_the_package_there_is_no_cost_and_no_error(tmp_path: Path) -> None:
+    program = """
+import sys; sys.modules["genai_prices"] = None
+from tests.support.records import made
+from callspan.cost import Pricer
+from callspan.records import Usage
+print(Pricer().priced(made(provider="openai", usage=Usage(input_tokens=5))).cost)
+"""
+    assert ran("-c", program, cwd=tmp_path).stdout.strip() == "None"
 
 
 SPOKEN: dict[str, Any] = {
@@ -282,12 +280,11 @@ def test_a_batch_has_prices_of_its_own_and_without_them_half_is_a_guess(tmp_path
     assert cost("n", "default") == cost("n", "batch") == (Decimal("0.05000005"), True)
 
 
-def test_missing_price_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+def test_missing_price_file(store: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     """Of the records that a process has left behind: they have published prices, and one warning says so."""
-    url = f"sqlite:///{tmp_path}/calls.db"
-    leave_behind(url, counted("nobody-knows", input_tokens=1))
-    monkeypatch.setenv("CALLSPAN_PRICES", str(tmp_path / "missing.json"))
-    with closing(open_store(url, deliver=True)) as reader:
+    leave_behind(store, counted("nobody-knows", input_tokens=1))
+    monkeypatch.setenv("CALLSPAN_PRICES", "missing.json")
+    with closing(open_store(store, deliver=True)) as reader:
         assert [one.cost for one in reader.calls()] == [None]
     assert "Could not read the price file" in caplog.text
 
