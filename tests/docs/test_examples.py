@@ -112,11 +112,6 @@ class Workplace(Stage):
         assert "Traceback" not in done.stderr, f"{shown}\n{done.stderr}"
 
 
-def copy_store(demo: str, place: Path) -> None:
-    """Give a workplace the store of the demo."""
-    shutil.copy(demo.removeprefix("sqlite:///"), place)
-
-
 SDKS = ("openai", "anthropic")
 BESIDE = ("callspan", "callspan[otlp]")
 """Requirements of services that already have the SDKs."""
@@ -125,11 +120,20 @@ FOR_TESTS = ("pytest", "websockets")
 ENVIRONMENTS = ROOT / ".venv-documents"
 
 
+Workplaces = Callable[[Sequence[Example]], Workplace]
+
+
 @pytest.fixture
-def workplace(tmp_path: Path) -> Iterator[Callable[[Example], Workplace]]:
-    """Creates the empty directory in which an example runs."""
+def workplace(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Workplaces]:
+    """Creates the directory in which examples run, with the store of the demo if one of them needs it."""
+
+    def made(run: Sequence[Example]) -> Workplace:
+        if any(example.directives.get("store") == "demo" for example in run):
+            shutil.copy(request.getfixturevalue("demo").removeprefix("sqlite:///"), tmp_path)
+        return Workplace(tmp_path, _python(run[-1].requirement), provider, receiver)
+
     with FullProvider() as provider, OtlpReceiver() as receiver:
-        yield lambda example: Workplace(tmp_path, _python(example.requirement), provider, receiver)
+        yield made
 
 
 def _python(requirement: str) -> Path:
@@ -162,8 +166,6 @@ ALONE = [
 ]
 """Examples to run alone: of single-example pages, and at full scale all that need no earlier one."""
 
-Workplaces = Callable[[Example], Workplace]
-
 
 def test_every_example_says_its_effect_or_why_it_is_not_run() -> None:
     silent = [example.id for example in RUN if not example.directives.keys() & set(EFFECTS)]
@@ -176,23 +178,19 @@ def test_every_documented_install_line_is_run_with_an_example() -> None:
 
 
 @pytest.mark.parametrize("example", ALONE, ids=lambda example: example.id)
-def test_an_example_alone(example: Example, workplace: Workplaces, request: pytest.FixtureRequest) -> None:
-    where = workplace(example)
+def test_an_example_alone(example: Example, workplace: Workplaces) -> None:
+    run = [*_before(example), example]
+    where = workplace(run)
     where.save(PAGES[example.page])
-    if example.directives.get("store") == "demo":
-        copy_store(request.getfixturevalue("demo"), where.place)
-    _check([*_before(example), example], where)
+    _check(run, where)
 
 
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("page", SEVERAL, ids=lambda page: str(page.relative_to(ROOT)))
-def test_the_examples_of_a_page_in_order(page: Path, workplace: Workplaces, request: pytest.FixtureRequest) -> None:
+def test_the_examples_of_a_page_in_order(page: Path, workplace: Workplaces) -> None:
     """Python examples that continue each other are one program, as in a reader's interpreter."""
-    runs = _runs([example for example in PAGES[page] if example.reason is None])
-    for run in runs:
-        where = workplace(run[-1])
-        if any(example.directives.get("store") == "demo" for example in run):
-            copy_store(request.getfixturevalue("demo"), where.place)
+    for run in _runs([example for example in PAGES[page] if example.reason is None]):
+        where = workplace(run)
         where.save(run)
         _check(run, where)
 
