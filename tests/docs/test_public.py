@@ -148,13 +148,11 @@ def test_every_document_can_be_reached_from_the_readme() -> None:
     assert set((ROOT / "docs").glob("*.md")) <= set(pages())
 
 
-def test_the_price_file_of_the_documents_is_taken(tmp_path: Path) -> None:
+def test_the_price_file_of_the_documents_is_taken(tmp_path: Path, store: str) -> None:
     (block,) = re.findall(r"```json\n(.*?)```", (ROOT / "docs/cost.md").read_text(), re.DOTALL)
     file = tmp_path / "prices.json"
     file.write_text(block)
-    store = keep(
-        f"sqlite:///{tmp_path}/calls.db", made(provider="openai", usage=Usage(input_tokens=8, output_tokens=1))
-    )
+    keep(store, made(provider="openai", usage=Usage(input_tokens=8, output_tokens=1)))
     assert ask("--store", store, "reprice", "--prices", str(file)).code == 0
     (call,) = ask("--store", store, "--json", "calls").json
     assert call["cost_usd"] == "0.00002"
