@@ -18,8 +18,9 @@ from tests.support.launching import Served, Stage, python_of, running
 from tests.support.pages import examples
 from tests.support.processes import ROOT
 from tests.support.records import SECOND, keep, session
+from tests.support.rig import until
 
-from callspan.testing import ReceivedRequest, ScriptedProvider
+from callspan.testing import ScriptedProvider
 
 pytestmark = [pytest.mark.timeout(300)]
 
@@ -53,11 +54,11 @@ IN_CODE = UVICORN._replace(command=UVICORN.command[1:], environment={"INSTRUMENT
 of_either = pytest.mark.parametrize("server", [UVICORN, GUNICORN], ids=["uvicorn", "gunicorn"])
 
 
-def processes(served: Served, wanted: int) -> set[str]:
-    """Ask until so many workers have answered, or for a while."""
+def processes(served: Served) -> set[str]:
+    """Ask until two workers have answered, or for a while."""
     seen: set[str] = set()
     deadline = time.monotonic() + 15
-    while len(seen) < wanted and time.monotonic() < deadline:
+    while len(seen) < 2 and time.monotonic() < deadline:
         seen.update(served.get_all(["/process"] * 8))
     return seen
 
@@ -77,7 +78,7 @@ def processes(served: Served, wanted: int) -> set[str]:
 def test_workers_send_what_they_recorded_when_they_end(stage: Stage, server: Server, signal_number: int) -> None:
     expected = 16 * len(server.paths) + ("ASK_FIRST" in server.environment)
     with stage.serving(*server.command, **server.environment) as served:
-        assert len(processes(served, 2)) >= 2
+        assert len(processes(served)) >= 2
         for _ in range(4):
             assert all(server.ask(served, 4))
         output = served.stop(signal_number)
@@ -103,24 +104,21 @@ def test_spans_of_streamed_web_answers_are_children_of_the_request(stage: Stage)
 def test_uvicorn_workers_under_gunicorn_lose_nothing_at_reload_and_exit(stage: Stage, more: tuple[str, ...]) -> None:
     """They reset SIGTERM after the fork, and raise it again after their own clean-up."""
     with stage.serving(*gunicorn("web:app", "--worker-class", "uvicorn.workers.UvicornWorker", *more)) as served:
-        first = processes(served, 2)
+        first = processes(served)
         UVICORN.ask(served, 10)
         served.process.send_signal(signal.SIGHUP)
-        wait_for_others(served, first)
+        until(lambda: others_answer(served, first), 30)
         UVICORN.ask(served, 5)
         output = served.stop()
     assert len(stage.spans) == len(stage.calls()) == 30, output
 
 
-def wait_for_others(served: Served, first: set[str]) -> None:
-    """Return when two other workers answer. Those that end reset connections."""
-    deadline = time.monotonic() + 30
-    while time.monotonic() < deadline:
-        with contextlib.suppress(OSError):
-            seen = processes(served, 2)
-            if len(seen) == 2 and not first & seen:
-                return
-        time.sleep(0.1)
+def others_answer(served: Served, first: set[str]) -> bool:
+    """Whether two other workers answer. Those that end reset connections."""
+    with contextlib.suppress(OSError):
+        seen = processes(served)
+        return len(seen) == 2 and not first & seen
+    return False
 
 
 @of_either
@@ -248,10 +246,7 @@ class Desk:
 
 
 def asks(text: str) -> Any:
-    def said(request: ReceivedRequest) -> bool:
-        return text in json.dumps(request.body)
-
-    return said
+    return lambda request: text in json.dumps(request.body)
 
 
 def script(provider: ScriptedProvider) -> None:
