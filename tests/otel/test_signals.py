@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import subprocess
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -92,9 +93,8 @@ def test_otlp_sends_all_three_signals(service: str | None, name: str, variables:
 OWN_PROVIDERS = """
 from opentelemetry import metrics, trace
 from opentelemetry.sdk.metrics import MeterProvider
-from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from opentelemetry.sdk.trace import TracerProvider
-mine = MeterProvider([InMemoryMetricReader()]), TracerProvider()
+mine = MeterProvider(), TracerProvider()
 metrics.set_meter_provider(mine[0])
 trace.set_tracer_provider(mine[1])
 """
@@ -227,14 +227,11 @@ class Exported:
     """An application with OpenTelemetry's providers, and what they were given of its calls."""
 
     def __init__(self, instrument: Instrument) -> None:
-        self._instrument = instrument
         self._logs, self.metrics, logging = InMemoryLogRecordExporter(), Meters(), LoggerProvider()
         logging.add_log_record_processor(SimpleLogRecordProcessor(self._logs))
         tracing, self._spans = kept_spans()
-        self._providers = {"tracer_provider": tracing, "logger_provider": logging}
-
-    def start(self, **settings: Any) -> None:
-        self._instrument(**self._providers, meter_provider=self.metrics.provider, **settings)
+        providers = {"tracer_provider": tracing, "meter_provider": self.metrics.provider, "logger_provider": logging}
+        self.start = partial(instrument, **providers)
 
     @property
     def logs(self) -> list[Any]:
