@@ -174,9 +174,8 @@ def test_too_many_model_names_are_counted_as_other(measured: Meters) -> None:
 
 LATE: Final = """
 from opentelemetry import metrics
-from opentelemetry.sdk.metrics import MeterProvider
-from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 import callspan
+from tests.support.telemetry import Meters
 
 def call():
     return callspan.record_call(provider="openai", model="m")
@@ -185,14 +184,12 @@ callspan.instrument()
 with call():
     pass
 with call():
-    reader = InMemoryMetricReader()
-    metrics.set_meter_provider(MeterProvider(metric_readers=[reader]))
+    meters = Meters()
+    metrics.set_meter_provider(meters.provider)
 with call():
     pass
-(scope,) = reader.get_metrics_data().resource_metrics[0].scope_metrics
-points = {metric.name: metric.data.data_points for metric in scope.metrics}
-print(sum(point.count for point in points["gen_ai.client.operation.duration"]))
-print([point.value for point in points["callspan.client.in_flight"]])
+print(sum(point.count for point in meters.read()["gen_ai.client.operation.duration"]))
+print(meters.values("callspan.client.in_flight"))
 """
 
 
