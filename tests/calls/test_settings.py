@@ -142,10 +142,6 @@ def test_arguments_precede_variables_and_variables_defaults(
     assert load(arguments, environment) == replace(Settings(), **fields)
 
 
-def variable_of(name: str) -> str:
-    return "OTEL_SERVICE_NAME" if name == "service" else f"CALLSPAN_{name.upper()}"
-
-
 TEXTS = [(name, value) for name, value in TABLE if isinstance(value, str) and value.strip(" \0")]
 CLOSED = {"content": "off", "content_on_spans": False}
 """What an invalid variable means, where the default would show prompts."""
@@ -153,7 +149,7 @@ CLOSED = {"content": "off", "content_on_spans": False}
 
 @pytest.mark.parametrize(("name", "value"), TEXTS)
 def test_invalid_variables_are_ignored(name: str, value: str, load: Load, caplog: pytest.LogCaptureFixture) -> None:
-    variable = variable_of(name)
+    variable = "OTEL_SERVICE_NAME" if name == "service" else f"CALLSPAN_{name.upper()}"
     environment = {"CALLSPAN_SPOOL_MAX_BYTES": "5k", "CALLSPAN_LOG_EVENTS": "on", "CALLSPAN_MEDIA": "inline"}
     valid = {"spool_max_bytes": 5120, "log_events": True, "media": "inline"}
     settings = [load(None, {**environment, variable: value}) for _ in range(2)][-1]
