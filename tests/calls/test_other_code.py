@@ -7,7 +7,7 @@ import gc
 import inspect
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from typing import Any
 
@@ -284,17 +284,15 @@ async def test_a_hook_that_other_code_was_put_over_counts_once(over: str, sdk: s
     client = client_of(mode, sdk)
     places = [(defining(client._client, "send"), "send")]
     places.append((defining(client, "_process_response_data"), "_process_response_data"))
-    with ExitStack() as after:
+    with pytest.MonkeyPatch.context() as test, pytest.MonkeyPatch.context() as mock:
         for owner, name in places:
-            after.callback(setattr, owner, name, vars(owner)[name])
+            test.setattr(owner, name, vars(owner)[name])
         with capture() as before:
             await asked(mode, client)
-            hooks = [vars(owner)[name] for owner, name in places]
-            for (owner, name), hook in zip(places, hooks, strict=True):
-                setattr(owner, name, passing_on(hook))
+            for owner, name in places:
+                mock.setattr(owner, name, passing_on(vars(owner)[name]))
         if over == "as the capture ends":
-            for (owner, name), hook in zip(places, hooks, strict=True):
-                setattr(owner, name, hook)
+            mock.undo()
         for _ in range(2):
             with capture() as seen:
                 await asked(mode, client)
