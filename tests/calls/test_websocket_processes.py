@@ -146,11 +146,6 @@ def test_a_time_limit_of_the_application_interrupts_only_a_wait(
     assert [(call.outcome, call.text) for call in seen.records] == [("success", "Hi."), ("success", "one two three")]
 
 
-def connected(client: Any, surface: str) -> Any:
-    """A connection of that kind."""
-    return client.responses.connect() if surface == "responses" else client.realtime.connect(model="gpt-realtime")
-
-
 def resident() -> int:
     """Bytes of this process in memory."""
     gc.collect()
@@ -159,8 +154,8 @@ def resident() -> int:
 
 @pytest.mark.timeout(0)
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="memory is read from /proc")
-@pytest.mark.parametrize("surface", ["responses", "realtime"])
-def test_memory_stays_flat_over_many_messages(surface: str, seen: Captured) -> None:
+@pytest.mark.parametrize(("surface", "options"), [("responses", {}), ("realtime", {"model": "gpt-realtime"})])
+def test_memory_stays_flat_over_many_messages(surface: str, options: dict[str, str], seen: Captured) -> None:
     from websockets.sync.server import serve
 
     # Short ones: at full scale a third of them fills what the process remembers of its last 4,096 calls.
@@ -173,22 +168,20 @@ def test_memory_stays_flat_over_many_messages(surface: str, seen: Captured) -> N
             for message in response:
                 connection.send(message.replace('_1"', f'_{number}"').replace('item_u"', f'item_u{number}"'))
 
-    held, records = [], 0
+    held = []
     with serve(play, "127.0.0.1", 0, compression=None) as server:
         threading.Thread(target=server.serve_forever).start()
         url = f"http://127.0.0.1:{server.socket.getsockname()[1]}/v1"
-        with openai.OpenAI(api_key="k", base_url=url) as client, connected(client, surface) as connection:
-            for _ in range(-(-SOAK // len(response))):
-                create(connection)
+        with openai.OpenAI(api_key="k", base_url=url) as client, getattr(client, surface).connect(**options) as socket:
+            for number in range(-(-SOAK // len(response))):
+                create(socket)
                 for _ in response:
-                    connection.recv_bytes()
-                assert seen.records[-1].text == "word " * 10
+                    socket.recv_bytes()
+                assert seen.records[-1].text == "word " * 10, "recorded before its last message is returned"
                 assert len(seen.records) == (1 if surface == "responses" else 2), "and a transcription"
-                records += 1
                 seen._exporter.clear()
                 seen._all.clear()
-                held.append(resident() if records % 10 == 0 else 0)
-    measured = [one for one in held if one]
-    assert records == len(held), "each is recorded, before its last message is returned"
-    print(*(f"{one / 2**20:.1f}" for one in measured[:: max(1, len(measured) // 8)]), "MiB")
-    assert measured[-1] - measured[len(measured) // 3] < 2 << 20, measured
+                if number % 10 == 9:
+                    held.append(resident())
+    print(*(f"{one / 2**20:.1f}" for one in held[:: max(1, len(held) // 8)]), "MiB")
+    assert held[-1] - held[len(held) // 3] < 2 << 20, held
