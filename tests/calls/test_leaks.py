@@ -141,20 +141,6 @@ def alive(sdk: str) -> Counter[str]:
     return Counter(kind.__name__ for kind in kinds if kind in theirs or str(kind.__module__).startswith("callspan."))
 
 
-def left_by(colour: str, sdk: str, ending: str, count: int, handle: callspan.Handle) -> Counter[str]:
-    """What so many streams leave that three do not."""
-
-    def after(number: int) -> Counter[str]:
-        asyncio.run(streams(colour, sdk, ending, number))
-        # What the collector finds is ended by a thread of ours.
-        gc.collect()
-        assert handle.force_flush(30_000)
-        return alive(sdk)
-
-    before = after(3)
-    return after(count) - before
-
-
 # All: 10,000 of each ending, a quarter of them for each SDK in each colour.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize(
@@ -169,7 +155,16 @@ def test_streams_leave_nothing_behind(sdk: str, colour: str, ending: str, count:
     if ending == "cancelled" and colour == "sync":
         pytest.skip("threads are not cancelled")
     handle = instrumented(tracer_provider=TracerProvider(), meter_provider=MeterProvider())
-    left = left_by(colour, sdk, ending, count, handle)
+
+    def after(number: int) -> Counter[str]:
+        asyncio.run(streams(colour, sdk, ending, number))
+        # What the collector finds is ended by a thread of ours.
+        gc.collect()
+        assert handle.force_flush(30_000)
+        return alive(sdk)
+
+    before = after(3)
+    left = after(count) - before
     assert not {name: number for name, number in left.items() if number > 2}
 
 
