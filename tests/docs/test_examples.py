@@ -92,10 +92,6 @@ class Workplace(Stage):
             script = "\n".join(example.commands).replace(_RECEIVER, self.receiver.url)
             self._run(["/bin/bash", "-euc", script], script)
 
-    def forget_spans(self) -> None:
-        """Restart counting the spans of a Python example."""
-        (self.place / _SPANS).unlink(missing_ok=True)
-
     def save(self, examples: Sequence[Example]) -> None:
         """Save the files that a page tells its readers to save."""
         for example in examples:
@@ -221,7 +217,7 @@ def _before(example: Example) -> list[Example]:
 
 
 def _check(run: Sequence[Example], where: Workplace) -> None:
-    where.forget_spans()
+    (where.place / _SPANS).unlink(missing_ok=True)
     before = where.seen()
     where.play(run)
     after = where.seen()
