@@ -169,18 +169,15 @@ def conversation(pick: random.Random, frames: int) -> tuple[Steps, list[Generati
 Log = list[Any]
 
 
-def raw(connection: Any) -> Any:
-    """What sends text as it is; older versions of the SDK have no method of their own."""
-    return getattr(connection, "send_raw", None) or connection._connection.send
-
-
 async def talk(mode: Mode, url: str, surface: str, options: dict[str, Any], steps: Steps) -> Log:
     """What the application sees: every message and exception, in order."""
     log: Log = []
     async with connected(mode, surface, url=url, **options) as socket:
+        # Older versions of the SDK have no method of their own that sends text as it is.
+        send = getattr(socket.connection, "send_raw", None) or socket.connection._connection.send
         for side, frame in steps:
             if side == "client":
-                await mode.wait(raw(socket.connection)(json.dumps(frame)))
+                await mode.wait(send(json.dumps(frame)))
             elif side == "server":
                 log.append(await received(mode, socket.connection, patient=len(log) % 3 != 0))
             else:
