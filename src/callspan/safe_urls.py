@@ -37,7 +37,7 @@ def safe_url(url: str) -> str:
     """Return the URL without user, password, query and fragment, for logs.
 
     Anything before the last `@`, including `/`, `?`, `#` and `@`, may be part of an unescaped password. If that is
-    ambiguous, everything after the scheme becomes `***`.
+    ambiguous, everything after the scheme becomes `***`. In the URL of a file, `#` is part of the path.
     """
     scheme, mark, rest = url.strip().partition("://")
     if not mark:

@@ -84,14 +84,13 @@ _TOKENS: Final = ("oken", "OKEN")
 _BLANK: Final = r" \t\v\f\r\x1c-\x1f\x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"
 r"""`\s` without line ends: with them, the search would take quadratic time in texts with many empty lines."""
 
-_USER: Final = r"""[^/?#\s"']+@"""
-"""A password may have an unescaped `@`."""
+_USER: Final = r"""[^/\s"']+@"""
+"""User and password, which may have an unescaped `@`, `?` or `#`."""
 _URL_USER: Final = re.compile(rf"(?<=://){_USER}")
 _QUERY: Final = re.compile(r"([?&#][\w.-]{1,64}=)[^&\s\"'#]+")
 _ASSIGNED: Final = re.compile(r"""(?<![\w.-])([A-Za-z][\w-]{1,63})(["']?\s?[:=]\s?["']?)""")
 """A name before its value, in prose, code, a connection string or JSON."""
 _VALUE: Final = re.compile(rf"(?!(?i:bearer|basic|token|api-?key)\s){_V}")
-_PROSE: Final = frozenset({":", ": ", " :", " : "})
 _SERVER_URLS: Final = ("server_url", "url")
 _PLAIN_SEGMENT: Final = re.compile(r"(?:v[0-9]{1,3}|[a-z]+(?:[_-][a-z]+)*)?")
 """A path segment of plain words."""
@@ -151,11 +150,11 @@ def mask_text(text: str) -> str:
         if not marks or any(mark in text for mark in marks):
             text = pattern.sub(masked, text)
     if "=" in text or ":" in text:
-        text = _masked_values_in(text)
+        text = _mask_assigned(text)
     return _QUERY.sub(_masked_parameter, text) if "=" in text else text
 
 
-def _masked_values_in(text: str) -> str:
+def _mask_assigned(text: str) -> str:
     """Return the text with the values after secret names masked."""
     parts, done = list[str](), 0
     for found in _ASSIGNED.finditer(text):
@@ -168,7 +167,7 @@ def _masked_values_in(text: str) -> str:
 
 def _names_secret(name: str, joint: str) -> bool:
     # In prose, `token: word` may be about a piece of text.
-    return _is_secret(name) or (name.lower() == _TOKEN and joint not in _PROSE)
+    return _is_secret(name) or (name.lower() == _TOKEN and joint.strip() != ":")
 
 
 def _masked_parameter(found: re.Match[str]) -> str:
