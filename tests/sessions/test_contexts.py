@@ -269,6 +269,21 @@ def test_a_block_that_is_left_elsewhere_leaves_what_is_there(seen: Seen) -> None
     assert (seen.ended(SessionRecord)[0].content_level, seen.of(CallRecord)) == ("metadata", [])
 
 
+@pytest.mark.parametrize(
+    "make", [lambda: metadata(a=1), lambda: callspan.content("off"), lambda: session(require=True)]
+)
+def test_a_block_that_was_left_needs_no_garbage_collector(make: Any) -> None:
+    gc.collect()
+    gc.disable()
+    try:
+        for _ in range(10):
+            with make():
+                pass
+        assert gc.collect() == 0
+    finally:
+        gc.enable()
+
+
 def test_threads_may_look_at_once_for_a_block_that_was_left_elsewhere() -> None:
     left, over = metadata(run_id="left"), threading.Event()
 
