@@ -190,10 +190,15 @@ def _from_environment(
         values[name] = _usable(name, values[name], checks, problems)
     if not environment.get(_VARIABLES["content"], "").strip():
         _read_standard_content(environment, values, [] if "content" in given else problems)
-    if environment.get(_STANDARD["enabled"], "").strip().lower() == "true":
+    if _is_disabled(environment):
         values["enabled"] = False
     problems += _unknown_variables(environment)
     return values
+
+
+def _is_disabled(environment: Mapping[str, str]) -> bool:
+    """Return whether OpenTelemetry's switch is off, which applies whatever callspan's own says."""
+    return environment.get(_STANDARD["enabled"], "").strip().lower() == "true"
 
 
 def _fallback(name: str, kept: object) -> object:
@@ -287,4 +292,5 @@ def variables() -> Mapping[str, str]:
 def variable_of(name: str) -> str:
     """Return the environment variable that determines a setting in this process, callspan's own or OpenTelemetry's."""
     own = _VARIABLES[name]
-    return own if os.environ.get(own, "").strip() else _STANDARD.get(name, own)
+    is_overridden = name == "enabled" and _is_disabled(os.environ)
+    return own if os.environ.get(own, "").strip() and not is_overridden else _STANDARD.get(name, own)

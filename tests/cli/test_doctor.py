@@ -36,11 +36,14 @@ def checked(urls: str = "", area: str = "") -> list[dict[str, str]]:
 
 def test_a_setting_that_is_no_default_is_reported_with_where_it_comes_from(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CALLSPAN_CONTENT_ON_SPANS", "no")
+    monkeypatch.setenv("CALLSPAN_ENABLED", "on")
+    monkeypatch.setenv("OTEL_SDK_DISABLED", "true")
     monkeypatch.setenv("OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT", "false")
     everything = checked("postgresql://me:secret@127.0.0.1:9/d?password=secret")
     found = {check["name"]: check["detail"] for check in everything}
     assert found["content"] == "off  (OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT)"
     assert found["content_on_spans"] == "False  (CALLSPAN_CONTENT_ON_SPANS)"
+    assert found["enabled"] == "False  (OTEL_SDK_DISABLED)"
     assert found["stores"] == "postgresql://127.0.0.1:9/d  (CALLSPAN_STORES or --store)"
     assert "media" not in found
     assert "secret" not in str(everything)
