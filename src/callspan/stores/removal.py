@@ -78,8 +78,8 @@ _OLD_SESSIONS: Final = f"""
 SELECT s.session_id FROM sessions s
  WHERE {_ENDED} < :before
    AND NOT ({_IS_ACTIVE})
-   AND (s.end_ns IS NOT NULL OR s.seen_ns < :quiet)
-   AND (({_IS_ALIVE}) IS NOT TRUE OR (s.end_ns IS NOT NULL AND s.seen_ns < :before))
+   AND CASE WHEN s.end_ns IS NULL THEN s.seen_ns < :quiet AND ({_IS_ALIVE}) IS NOT TRUE
+     ELSE s.seen_ns < :before OR ({_IS_ALIVE}) IS NOT TRUE END
    AND NOT EXISTS (SELECT 1 FROM calls c WHERE c.session_id = s.session_id AND ({_IS_RECENT}))
  ORDER BY {_ENDED}"""
 """Ended or interrupted sessions without activity since `:before`."""
