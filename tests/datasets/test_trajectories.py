@@ -145,7 +145,7 @@ def test_a_rollout_holds_the_ids_the_server_returned(world: World, exported: Exp
     world.reward("s1", 0.5, timestep_id="t1", scope="event")
     world.reward("s1", 7.0, timestep_id="t1", scope="event", objective="helpful")
     world.chat(QUESTION, "no ids", "s1")
-    world.records += [step(name, index=1, parent_timestep_id="t1", totals=Totals()) for name in ("t2", "t3")]
+    world.records += [step(name, index=1, parent_timestep_id="t1") for name in ("t2", "t3")]
     place = Place(session_id="s1", timestep_id="t2")
     world.chat(QUESTION, "c", "s1", choice=choice, body={"prompt_token_ids": [1]}, place=place)
     world.event("s1", timestep_id="t2", reward=4)

@@ -5,7 +5,7 @@ A tool result belongs to the step of its tool call, although it is sent with the
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timezone
 from decimal import Decimal
@@ -21,8 +21,8 @@ from callspan.datasets.lineage import Turn, turns
 from callspan.datasets.selection import Episode, Options, Statistics, is_cut_off
 from callspan.providers.wire_json import dig, items, number, objects
 from callspan.providers.wire_json import text as text_at
-from callspan.records import REWARD, CallRecord, EventRecord, RewardRecord, encode_json, tool_name
-from callspan.stores import Event, exact_sum, known_sum, sums_of_events
+from callspan.records import REWARD, CallRecord, EventRecord, encode_json, tool_name
+from callspan.stores import Event, exact_sum, known_sum
 
 _PROMPT_IDS: Final = ("prompt_token_ids", "prompt_ids")
 _SOURCES: Final = {"system": "system", "developer": "system", "user": "user", "assistant": "agent"}
@@ -108,32 +108,12 @@ def _step(turn: Turn, episode: Episode, statistics: Statistics) -> Row | None:
 def _step_rewards(
     episode: Episode, objective: str, trained: Collection[str | None]
 ) -> Mapping[str | None, float | None]:
-    """Return the reward of each timestep in `trained`, or the mean score of another objective.
+    """Return the reward of each timestep, or the mean score of another objective.
 
-    Each reward counts once: at the innermost timestep in `trained` that contains it.
+    Each reward counts at one of the timesteps in `trained`: the innermost that contains it.
     """
-    parents = {step.timestep_id: step.parent_timestep_id for step in episode.reader.timesteps(episode.id)}
-    found: dict[str, list[Event]] = defaultdict(list)
-    for event in episode.events():
-        is_of_session = isinstance(event, RewardRecord) and event.scope == "session"
-        timestep_id = None if is_of_session else _innermost(event.timestep_id, trained, parents)
-        if timestep_id is not None:
-            found[timestep_id].append(event)
-    sums = {timestep_id: sums_of_events(events) for timestep_id, events in found.items()}
+    sums = episode.reader.timestep_rewards(episode.id, apart=trained)
     return {key: one.reward if objective == REWARD else one.means.get(objective) for key, one in sums.items()}
-
-
-def _innermost(
-    timestep_id: str | None, trained: Collection[str | None], parents: Mapping[str, str | None]
-) -> str | None:
-    """Return the innermost timestep in `trained` that is this one or around it."""
-    seen = set[str]()
-    while timestep_id is not None and timestep_id not in trained:
-        if timestep_id in seen:
-            return None
-        seen.add(timestep_id)
-        timestep_id = parents.get(timestep_id)
-    return timestep_id
 
 
 def _logprobs(choice: object, count: int) -> list[float] | None:

@@ -7,7 +7,7 @@ from callspan.record.events import Record, end_of
 from callspan.record.interrupted import INTERRUPTED
 from callspan.settings import SettingError
 from callspan.spool.delivering import Rejected
-from callspan.stores.aggregates import exact_sum, is_error, known_sum, sums_of_events
+from callspan.stores.aggregates import exact_sum, is_error, known_sum
 from callspan.stores.base import (
     IN_PROGRESS,
     ORDERS,
@@ -94,7 +94,6 @@ __all__ = [
     "spoken",
     "start_of",
     "step_of",
-    "sums_of_events",
     "voice_turns",
     "whole_conversation",
 ]

@@ -8,8 +8,7 @@ from typing import Final
 
 from callspan.amounts import EXACT, is_amount
 from callspan.record.call import FAILED
-from callspan.record.events import EventRecord, RewardRecord, record_key
-from callspan.record.reward_sums import RewardSums, counted, total
+from callspan.record.events import RewardRecord, record_key
 from callspan.stores.base import Event
 from callspan.stores.columns import MAX_COUNT
 
@@ -34,12 +33,6 @@ def exact_sum(values: Iterable[Decimal | None]) -> Decimal | None:
 def is_error(outcome: str | None) -> bool:
     """Return whether a call failed; cancelled and running calls did not."""
     return outcome in FAILED
-
-
-def sums_of_events(events: Iterable[Event]) -> RewardSums:
-    """Return the sums of the rewards among events of a session."""
-    rated = (event for event in events if isinstance(event, EventRecord | RewardRecord))
-    return total(counted(rated))
 
 
 def event_order(item: Event) -> tuple[int, int, tuple[str, str]]:

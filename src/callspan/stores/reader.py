@@ -13,7 +13,7 @@ from typing import Any, Final, Literal, NamedTuple, TypeVar
 
 from callspan.record.call import CallRecord
 from callspan.record.events import EventRecord, MessageRecord, Record, RewardRecord, TimestepRecord, start_id
-from callspan.record.reward_sums import NO_REWARD
+from callspan.record.reward_sums import NO_REWARD, RewardSums
 from callspan.stores import aggregates, filters, rewards, session_summaries
 from callspan.stores.base import (
     MOST_CALLS,
@@ -197,14 +197,22 @@ class Reader:
 
     def timesteps(self, session_id: str) -> Iterator[TimestepRecord]:
         """Yield the timesteps of a session in the order of their positions."""
-        nested = "SELECT timestep_id, parent_timestep_id FROM timesteps WHERE session_id = :id"
-        nested += " AND parent_timestep_id IS NOT NULL"
-        parents = dict(self._database.tuples(nested, {"id": session_id}))
-        sums = rewards.sums_by_step(self._database, session_id, parents)
+        sums = self.timestep_rewards(session_id)
         sql = f"SELECT * FROM timesteps WHERE session_id = :id ORDER BY {_STEP_ORDER}"
         for row in self._database.rows(sql, {"id": session_id}):
             step = record_of(TIMESTEPS, row, TimestepRecord)
             yield rewards.with_sums(step, sums.get(step.timestep_id, NO_REWARD))
+
+    def timestep_rewards(self, session_id: str, *, apart: Collection[str | None] = ()) -> Mapping[str, RewardSums]:
+        """Return the sums of the rewards of each timestep that has any, including those of the timesteps inside it.
+
+        Rewards of the timesteps in `apart` do not count in the timesteps around these.
+        """
+        sql = "SELECT timestep_id, parent_timestep_id FROM timesteps WHERE session_id = :id"
+        sql += " AND parent_timestep_id IS NOT NULL"
+        nested = self._database.tuples(sql, {"id": session_id})
+        parents = {timestep_id: parent for timestep_id, parent in nested if timestep_id not in apart}
+        return rewards.sums_by_step(self._database, session_id, parents)
 
     def step_positions(self, session_ids: Sequence[str]) -> Mapping[str, int]:
         """Return the position of each timestep of these sessions, by the timestep's id.
