@@ -236,12 +236,34 @@ def shift(url: str, seconds: int, where: str = "") -> None:
 def test_rows_of_a_long_transaction_are_sent(url: str, record: Play, receiver: OtlpReceiver) -> None:
     """Its rows have earlier times than rows that were already sent."""
     first = record(loose)
-    shift(url, 3600)
+    shift(url, -3600)
     assert send(url, receiver).code == 0
     second = record(loose)
-    shift(url, 3600 - 50, f"WHERE stored_ns < {time.time_ns() + 10**9}")
+    shift(url, -3600 - 50, f"WHERE stored_ns > {time.time_ns() - 600 * 10**9}")
     assert json.loads(send(url, receiver, "--json").out)["sent"] == len(second.spans)
     assert len(receiver.spans) == len(first.spans) + len(second.spans)
+
+
+def turn_clock(url: str, seconds: int) -> None:
+    """Have the clock show so many seconds less than when the rows were written and sent."""
+    shift(url, seconds)
+    with closing(sqlite3.connect(url.removeprefix("sqlite:///"))) as database, database:
+        # The mark, a time, is the smallest version: those of spans are twice their end.
+        mark = "version = (SELECT min(version) FROM sent)"
+        assert database.execute(f"UPDATE sent SET version = version + ? WHERE {mark}", (seconds * 10**9,)).rowcount == 1
+
+
+def test_rows_are_sent_after_the_clock_was_set_back(url: str, record: Play, receiver: OtlpReceiver) -> None:
+    """Also those that are sent only when it has passed the earlier time again."""
+    first = record(loose)
+    assert send(url, receiver).code == 0
+    turn_clock(url, 3600)
+    second = record(loose)
+    assert json.loads(send(url, receiver, "--json").out)["sent"] == len(second.spans)
+    third = record(loose)
+    turn_clock(url, -7200)
+    assert json.loads(send(url, receiver, "--json").out)["sent"] == len(third.spans)
+    assert len(receiver.spans) == len(first.spans) + len(second.spans) + len(third.spans)
 
 
 LEFT: Final = """

@@ -62,12 +62,15 @@ class Sender:
         Raises UnavailableError; unsent records are sent the next time.
         """
         self._done.clear()
+        now_ns = time.time_ns()
+        if self._since_ns > now_ns:  # the clock was set back: new rows have earlier times than those that were sent
+            self._since_ns = 0
         rows = (row for row in self._sent.written_since(self._since_ns) if row not in self._seen)
         while some := list(islice(rows, _ROWS_AT_ONCE)):
             self._send(spans.outside(_loose(spans, some)))
             self._send(_of_sessions(spans, some))
-            self._sent.mark_ns = some[-1].stored_ns
-            self._since_ns = max(self._since_ns, some[-1].stored_ns - _OVERLAP_NS)
+            self._sent.mark_ns = mark_ns = min(some[-1].stored_ns, now_ns)
+            self._since_ns = max(self._since_ns, mark_ns - _OVERLAP_NS)
             self._seen = {row for row in (*self._seen, *some) if row.stored_ns >= self._since_ns}
         if monotonic_s() >= self._next_left_s:
             self._send_left(spans)
