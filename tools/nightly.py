@@ -9,6 +9,7 @@ A failing step does not stop the others; the exit code is then 1. The output is 
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import time
@@ -25,6 +26,8 @@ PYTEST = ("-m", "pytest", "-n")
 QUICK = "not nightly and not postgres and not clickhouse"
 SAMPLING = ("support.scale", "hypothesis", "tests.wire")
 """Imports of tests that try more cases at full scale."""
+_ONLY_SKIPPED = re.compile(r"[= ]*\d+ skipped")
+"""The last line of pytest where every test lacks something, such as Chromium: nothing was tested."""
 
 
 def steps() -> Iterator[tuple[str, list[str]]]:
@@ -75,6 +78,7 @@ def run(name: str, command: list[str]) -> bool:
             print(error, file=output)
             passed = False
     said = log.read_text(errors="replace").strip().rpartition("\n")[2]
+    passed = passed and _ONLY_SKIPPED.match(said) is None
     seconds = time.monotonic() - began
     print(f"{name:<40}  {'passed' if passed else 'FAILED'}  {seconds:>6.0f} s  {said[:80]}", flush=True)
     return passed
