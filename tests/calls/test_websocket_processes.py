@@ -1,6 +1,6 @@
 """Calls over websockets where the process forks, ends, is killed or interrupted; their memory.
 
-One connection receives 14,000 messages in a row, at full scale 400,000: more than two hours at 50 a second.
+One connection receives 16,000 messages in a row, at full scale 400,000: more than two hours at 50 a second.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from tests.support.socket_server import serving
 from callspan.testing import Captured, ScriptedProvider
 
 pytest.importorskip("websockets")
-SOAK = scaled(14_000, 400_000)
+SOAK = scaled(16_000, 400_000)
 
 PROGRAM = """
 import os, signal, sys, time
