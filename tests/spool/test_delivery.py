@@ -228,6 +228,20 @@ def test_backlogs_beside_other_stores_are_read(read_as: str, tmp_path: Path, mon
     assert [one["delivered"] for one in shipped.values()] == [1, 0]
 
 
+@pytest.mark.parametrize(
+    "written, read",
+    [("link", "real/a"), ("real/a", "link"), ("linked/a", "real/a"), ("real/a", "linked/a"), ("moved", "moved")],
+)
+def test_backlogs_of_a_file_of_several_names_are_found(written: str, read: str, tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "linked").symlink_to("real")
+    (tmp_path / "link").symlink_to("real/a")
+    segment = leave_behind(f"sqlite:///{tmp_path}/{written}", Records().session("one"))
+    (tmp_path / "moved").symlink_to("real/a")
+    assert len(in_process("--store", f"sqlite:///{tmp_path}/{read}", "sessions", "--json").json) == 1
+    assert not segment.exists()
+
+
 def test_backlogs_of_a_running_process_are_reported(store: str) -> None:
     segment = leave_behind(store, *(Records().call(call_id=ident) for ident in "abc"))
     with segment.open("rb") as file:

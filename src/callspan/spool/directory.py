@@ -50,15 +50,15 @@ class Target(NamedTuple):
     """Its URL without user, password and query, for messages."""
     identity: str
     """Its URL without user and password; parameters are hashed."""
-    path: Path | None = None
-    """Its file, if it is one."""
+    paths: tuple[Path, ...] = ()
+    """The path of its file, if it is one, then that of a symbolic link which names it."""
 
     def listed_as(self, root: Path) -> str:
         """Return its line in the list of stores. A file beside the root is listed by name, so that both can move."""
-        if self.path is None:
+        if not self.paths:
             return self.identity
-        path = self.path.absolute()
-        shown = path.name if path.parent == root.absolute().parent else path
+        beside = root.parent.resolve()
+        shown = next((path.name for path in self.paths if path.parent == beside), self.paths[0])
         return f"{self.name.partition(':')[0]}:///{shown}"
 
     @cache  # noqa: B019 - of the few stores of a process

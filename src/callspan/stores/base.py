@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable, Iterator, Set
 from contextlib import contextmanager
 from decimal import Decimal
@@ -80,7 +81,7 @@ def no_file(path: Path) -> StoreError:
     """Return the error of a store whose file does not exist, or is something else."""
     if path.exists() and not path.is_file():
         return StoreError(f"{path} is {'a directory' if path.is_dir() else 'no regular file'}: name a file")
-    spool = path.with_name(f"{path.name}.spool")
+    spool = Path(f"{os.path.realpath(path)}.spool")
     if spool.is_dir():
         return EmptyStoreError(
             f"{path}: there is no such file, but its spool {spool} is there: "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -21,8 +22,19 @@ def target_of(store: Store) -> Target:
     if store.path is None:
         return Target(store.name, store.identity)
     kind = store.name.partition(":")[0]
-    path = absolute(store.path)
-    return Target(store.name, f"{kind}://{path}", path if store.is_file else None)
+    paths = _paths_of(store.path) if store.is_file else ()
+    return Target(store.name, f"{kind}://{absolute(store.path)}", paths)
+
+
+def _paths_of(path: Path) -> tuple[Path, ...]:
+    """Return the path of a file and that of the symbolic link which names it, or twice the same.
+
+    Processes may name one file by different links, and find each other's records beside the file.
+    """
+    path = absolute(path)
+    with suppress(OSError):  # the current directory was deleted, or a directory may not be entered
+        return (Path(os.path.realpath(path)), path.parent.resolve() / path.name)
+    return (path, path)
 
 
 def roots_of(settings: Settings, stores: Iterable[Store]) -> list[Path]:
@@ -35,7 +47,8 @@ def _usual_root(settings: Settings, stores: Iterable[Store]) -> Path:
         return settings.spool_dir
     for store in stores:
         if store.is_file and store.path is not None:
-            return store.path.with_name(store.path.name + _SUFFIX)
+            file = _paths_of(store.path)[0]
+            return file.with_name(file.name + _SUFFIX)
     return state_directory() / "spool"
 
 
@@ -55,7 +68,8 @@ def roots_for(urls: Iterable[str], settings: Settings | None = None) -> list[Pat
     for url in (*urls, *settings.stores):
         with suppress(SettingError):  # an invalid URL prevents no delivery to another store
             if (path := find_store(url).path) is not None:
-                found += sorted(one for one in files_in(path.absolute().parent) if one.name.endswith(_SUFFIX))
+                beside = [one for file in _paths_of(path) for one in files_in(file.parent)]
+                found += sorted(one for one in beside if one.name.endswith(_SUFFIX))
     return [*dict.fromkeys([*found, state_directory() / "spool", *fallback_roots()])]
 
 
