@@ -198,17 +198,18 @@ def _without_waiting(urls: Sequence[str], scope: DeletionScope, *, dry_run: bool
 
 
 def _with_waiting(scope: DeletionScope, directories: Sequence[Path]) -> DeletionScope:
-    """Return the scope with the waiting sessions and calls that it covers, and those that these cover, and so on.
+    """Return the scope with the waiting records that it covers, and those that these cover, and so on.
 
     A user's waiting session is in no store, and what another process records in it does not name the user.
     """
     while True:
-        ids = {"session": {*scope.sessions}, "call": {*scope.calls}}
+        sessions, calls, targets = {*scope.sessions}, {*scope.calls}, {*scope.targets}
+        ids = {"session": sessions, "call": calls, "timestep": targets, "event": targets}
         for record in chain.from_iterable(map(places.records_in, directories)):
             kind, ident = record_key(record)
             if kind in ids and scope.covers(record):
                 ids[kind].add(ident)
-        wider = scope._replace(sessions=ids["session"], calls=ids["call"])
+        wider = scope._replace(sessions=sessions, calls=calls, targets=targets)
         if wider == scope:
             return scope
         scope = wider
@@ -231,7 +232,7 @@ def _select(
         whole = whole & sessions if sessions else whole
     single |= _in_each(stores, lambda reader: (one.call_id for one in reader.ids_in(whole)), failures)
     user = selection.user if selection == CallFilter(user=selection.user) and not (sessions or calls) else None
-    return DeletionScope(whole, single, user, erased_ns=time.time_ns())
+    return DeletionScope(whole, single, user=user, erased_ns=time.time_ns())
 
 
 def _in_each(

@@ -139,6 +139,7 @@ def of_her_session(records: Records) -> list[Record]:
         step("t", session_id="waiting", seen_ns=START_NS, start_ns=START_NS),
         message("m", CANARY, session_id="waiting"),
         reward("of-call", call_id="w", source="human", annotation=CANARY),
+        reward("of-step", timestep_id="t", source="human", annotation=CANARY),
     ]
 
 
@@ -146,7 +147,7 @@ def test_a_late_session_of_an_erased_user_is_refused_whole(store: Delivery, reco
     """In one batch and one by one."""
     store.write(records.call(call_id="nobody's"))
     erase(store.url, CallFilter(user="u1"))
-    late = [*of_her_session(records), reward("of-step", timestep_id="t", source="human", annotation=CANARY)]
+    late = of_her_session(records)
     store.write(*late)
     for one in late:
         store.write(one)
@@ -164,7 +165,7 @@ def test_a_waiting_session_of_a_user_goes_whole(sqlite_url: str, records: Record
         fcntl.flock(file, fcntl.LOCK_EX)
         assert erase(sqlite_url, CallFilter(user="u1")).is_complete
         assert bytes_of(tmp_path) == 0
-    keep(sqlite_url, *hers[1:])  # read by the running process before
+    keep(sqlite_url, *hers[:0:-1])  # read by the running process before
     run(sqlite_url, "ship")
     assert left(sqlite_url) == (set(), {"nobody's", "another"})
 

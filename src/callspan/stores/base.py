@@ -117,6 +117,8 @@ class DeletionScope(NamedTuple):
     """Deleted with all their calls, timesteps, events, messages and rewards."""
     calls: Set[str] = frozenset()
     """Deleted with the events, messages and rewards that name them. They may include calls of `sessions`."""
+    targets: Set[str] = frozenset()
+    """Timesteps and events that wait in a spool: deleted with the rewards that name them."""
     user: str | None = None
     """Also deletes events, timesteps, messages and rewards with this user in their own metadata."""
     older_than_ns: int | None = None
@@ -125,8 +127,9 @@ class DeletionScope(NamedTuple):
     """Unix time of the decision. The store remembers the ids and rejects their records from before it."""
 
     def covers(self, record: Record) -> bool:
-        """Return whether a record belongs to the user, a session or a call of the scope, or refers to such a call."""
+        """Return whether a record belongs to the user, a session, a call or a target of the scope, or refers to one."""
         is_named = getattr(record, "call_id", None) in self.calls or session_of(record) in self.sessions
+        is_named |= any(getattr(record, name, None) in self.targets for name in ("timestep_id", "event_id"))
         return is_named or self.user in users_of(record)
 
 

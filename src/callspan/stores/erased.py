@@ -31,7 +31,8 @@ INSERT INTO erased (id, time_ns) VALUES (:id, :time_ns)
 
 def digests(scope: DeletionScope) -> list[bytes]:
     """Return the sorted hashes that a store remembers of a deletion; none for a deletion by age."""
-    kinds = ((_SESSION, scope.sessions), (_CALL, scope.calls), (_USER, [] if scope.user is None else [scope.user]))
+    users = [] if scope.user is None else [scope.user]
+    kinds = ((_SESSION, scope.sessions), (_CALL, scope.calls), (TARGET, scope.targets), (_USER, users))
     return sorted(digest_of_id(kind, one) for kind, ids in kinds for one in ids)
 
 
@@ -77,7 +78,7 @@ def is_in_scope(payload: bytes, scope: DeletionScope) -> bool:
         text = _text_of(payload)
         found = set(map(_unescaped, _NAMED.findall(text)))
         has_user = scope.user is not None and encode_json(scope.user)[1:-1] in text
-        return has_user or not all(map(found.isdisjoint, (scope.sessions, scope.calls)))
+        return has_user or not all(map(found.isdisjoint, (scope.sessions, scope.calls, scope.targets)))
 
 
 class _Rejected(msgspec.Struct):
