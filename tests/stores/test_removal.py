@@ -168,6 +168,7 @@ def test_a_waiting_session_of_a_user_goes_whole(sqlite_url: str, records: Record
     keep(sqlite_url, *hers[:0:-1])  # read by the running process before
     run(sqlite_url, "ship")
     assert left(sqlite_url) == (set(), {"nobody's", "another"})
+    assert bytes_of(tmp_path) == 0
 
 
 def test_a_user_is_erased_beside_a_writer(url: str, deliver: Deliver, records: Records) -> None:
