@@ -15,7 +15,7 @@ from tests.support.mode import Mode
 from callspan import settings_loader
 from callspan.delivery import recorder
 from callspan.observe import unrecognized
-from callspan.testing import Captured, ScriptedProvider, capture
+from callspan.testing import Capture, ScriptedProvider, capture
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -37,7 +37,7 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
 
 
 @pytest.fixture
-def seen() -> Iterator[Captured]:
+def seen() -> Iterator[Capture]:
     with capture() as captured:
         yield captured
 

@@ -21,7 +21,7 @@ from tests.support.mode import Mode
 from tests.support.scale import scaled
 
 from callspan.records import CallRecord
-from callspan.testing import Captured, ReceivedRequest, Reply, ScriptedProvider, capture
+from callspan.testing import Capture, ReceivedRequest, Reply, ScriptedProvider, capture
 
 pytestmark = pytest.mark.usefixtures("short_waits")
 LIMITED = {"status": 429, "headers": {"retry-after-ms": "6"}}
@@ -68,7 +68,7 @@ def watched(wire: Wire, client: Any, act: Callable[[Any], None]) -> Any:
     return client
 
 
-async def test_timeouts_are_attempts(shaped: Wire, seen: Captured) -> None:
+async def test_timeouts_are_attempts(shaped: Wire, seen: Capture) -> None:
     """The first two requests wait a tenth of a second and no longer; a loaded machine answers the third."""
     shaped.script({"hang": True}, {"hang": True}, WELL)
     patience = [0.1, 0.1]
@@ -111,7 +111,7 @@ class Log(dict[str, list[ReceivedRequest]]):
         return Reply(text=f"answer {question}", status=statuses(question)[len(sent) - 1], headers=headers)
 
 
-def assert_nobody_elses(seen: Captured, log: Log) -> None:
+def assert_nobody_elses(seen: Capture, log: Log) -> None:
     """Each record has the attempts that its own question was answered with, all of them, in order."""
     records = seen.records
     assert len(records) == len(seen.spans) == len(log) == CALLS
@@ -127,7 +127,7 @@ def assert_nobody_elses(seen: Captured, log: Log) -> None:
 
 
 @pytest.mark.parametrize("shape", ["plain", "stream"])
-async def test_many_tasks_or_threads_share_a_client(shape: str, plain: Wire, seen: Captured) -> None:
+async def test_many_tasks_or_threads_share_a_client(shape: str, plain: Wire, seen: Capture) -> None:
     plain.shape = shape
     client, log = plain.client(max_retries=MAX_RETRIES), Log()
     plain.mode.provider.reply(responder=log, repeat=True)
@@ -176,7 +176,7 @@ async def test_each_attempt_is_a_child_of_the_call_and_never_current(shaped: Wir
     [("42", 42_000_000), ("7.5", 7_500_000), ("0", 0), ("", None), ("soon", None), ("-3", None), (None, None)],
 )
 def test_the_time_of_the_server_is_what_it_states(
-    stated: str | None, server_ns: int | None, provider: ScriptedProvider, client: openai.OpenAI, seen: Captured
+    stated: str | None, server_ns: int | None, provider: ScriptedProvider, client: openai.OpenAI, seen: Capture
 ) -> None:
     provider.reply(headers={"openai-processing-ms": stated})
     client.chat.completions.create(**CHAT)
@@ -197,7 +197,7 @@ FAILED: Final[dict[str, tuple[dict[str, Any], tuple[str, str, bool]]]] = {
 
 
 @pytest.mark.parametrize("failure", FAILED)
-async def test_a_failed_call_states_why_and_keeps_no_exception(failure: str, shaped: Wire, seen: Captured) -> None:
+async def test_a_failed_call_states_why_and_keeps_no_exception(failure: str, shaped: Wire, seen: Capture) -> None:
     reply, expected = FAILED[failure]
     shaped.mode.provider.reply(**reply)
     raised = await caught(shaped.call(shaped.client(timeout=0.1) if failure == "hang" else None))
@@ -222,7 +222,7 @@ async def test_a_failed_call_states_why_and_keeps_no_exception(failure: str, sha
     assert gone() is None
 
 
-async def test_a_status_raised_by_an_application_hook_is_that_of_the_attempt(mode: Mode, seen: Captured) -> None:
+async def test_a_status_raised_by_an_application_hook_is_that_of_the_attempt(mode: Mode, seen: Capture) -> None:
     """As transports do that retry by themselves. Older SDKs make a connection error of it."""
     library = sdks.http_of("openai")
 

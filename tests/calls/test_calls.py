@@ -31,7 +31,7 @@ from tests.support.rig import until
 from tests.support.scale import scaled
 
 import callspan
-from callspan.testing import Captured, ScriptedProvider, capture
+from callspan.testing import Capture, ScriptedProvider, capture
 
 pytestmark = pytest.mark.usefixtures("no_settings")
 ANSWER = '{"city": "Paris"}'
@@ -89,7 +89,7 @@ ENTRY_POINTS: dict[str, Callable[[Wire], Awaitable[None]]] = {
 
 
 @pytest.mark.parametrize("name", ENTRY_POINTS)
-async def test_every_entry_point_gives_one_complete_call(name: str, wire: Wire, seen: Captured) -> None:
+async def test_every_entry_point_gives_one_complete_call(name: str, wire: Wire, seen: Capture) -> None:
     wire.mode.provider.reply(text=ANSWER, input_tokens=9, output_tokens=3)
     await ENTRY_POINTS[name](wire)
     record = the_call(seen)
@@ -102,7 +102,7 @@ async def test_every_entry_point_gives_one_complete_call(name: str, wire: Wire, 
 
 @pytest.mark.parametrize("form", [lambda sent: sent, lambda sent: iter([sent[:9], sent[9:]])], ids=["bytes", "pieces"])
 def test_bytes_are_read_and_iterators_are_not_consumed(
-    form: Callable[[bytes], Any], provider: ScriptedProvider, seen: Captured, nothing_warned: None
+    form: Callable[[bytes], Any], provider: ScriptedProvider, seen: Capture, nothing_warned: None
 ) -> None:
     if "content" not in inspect.signature(openai.OpenAI.post).parameters:
         pytest.skip("this version takes no content")
@@ -116,7 +116,7 @@ def test_bytes_are_read_and_iterators_are_not_consumed(
     assert (record.outcome, provider.requests[0].body) == ("success", CHAT)
 
 
-def test_the_module_level_client(provider: ScriptedProvider, monkeypatch: pytest.MonkeyPatch, seen: Captured) -> None:
+def test_the_module_level_client(provider: ScriptedProvider, monkeypatch: pytest.MonkeyPatch, seen: Capture) -> None:
     monkeypatch.setattr(openai, "api_key", "sk-test")
     monkeypatch.setattr(openai, "base_url", provider.openai_url)
     callspan.instrument()
@@ -183,7 +183,7 @@ def test_a_module_imported_late_is_patched_once(tmp_path: Path) -> None:
 COPIES: list[Callable[[Any], Any]] = [copy.copy, copy.deepcopy, lambda value: pickle.loads(pickle.dumps(value))]
 
 
-async def test_results_and_streams_are_the_sdks_own_and_copied_whole(sdk: str, mode: Mode, seen: Captured) -> None:
+async def test_results_and_streams_are_the_sdks_own_and_copied_whole(sdk: str, mode: Mode, seen: Capture) -> None:
     module: Any = openai if sdk == "openai" else anthropic
     client = client_of(mode, sdk)
     before = set(vars(client))
@@ -301,7 +301,7 @@ def test_nothing_stays_open_after_running_calls_end(
 # The facts of a call on its span and record.
 
 
-async def test_a_call_is_one_span_under_the_callers_own(wire: Wire, seen: Captured) -> None:
+async def test_a_call_is_one_span_under_the_callers_own(wire: Wire, seen: Capture) -> None:
     wire.mode.provider.reply(text="I am well.")
     tracer = TracerProvider().get_tracer("application")
     with tracer.start_as_current_span("mine") as mine:
@@ -333,7 +333,7 @@ async def test_the_provider_gets_our_traceparent_only_where_it_is_switched_on(wi
     ("option", "sends"),
     [({}, True), ({"propagation": False}, False), (False, False), ({"traces": False, "propagation": True}, False)],
 )
-async def test_anthropic_sends_a_trace_only_if_asked(mode: Mode, seen: Captured, option: Any, sends: bool) -> None:
+async def test_anthropic_sends_a_trace_only_if_asked(mode: Mode, seen: Capture, option: Any, sends: bool) -> None:
     sdks.needs("anthropic", "1.17", "spans of its own")
     with trace.use_span(TracerProvider().get_tracer("application").start_span("mine")):
         await mode.wait(ask(mode.anthropic(open_telemetry=option)))
@@ -342,7 +342,7 @@ async def test_anthropic_sends_a_trace_only_if_asked(mode: Mode, seen: Captured,
     assert ("traceparent" in request.headers) is sends
 
 
-async def test_a_clock_set_back_during_a_call(wire: Wire, seen: Captured, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_clock_set_back_during_a_call(wire: Wire, seen: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
     """The wall clock goes back an hour while a stream is read: every duration is still one."""
     wire.mode.provider.reply(text="one two three")
     real = time.time_ns
@@ -362,7 +362,7 @@ async def test_a_clock_set_back_during_a_call(wire: Wire, seen: Captured, monkey
         assert scope.end_ns is None or scope.end_ns >= (scope.start_ns or 0)
 
 
-async def test_later_events_are_dated_later(wire: Wire, seen: Captured, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_later_events_are_dated_later(wire: Wire, seen: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also where the thread is suspended as it reads the clocks: the order of records is that of these times."""
     real = time.time_ns
     with callspan.session("s") as session:
@@ -374,7 +374,7 @@ async def test_later_events_are_dated_later(wire: Wire, seen: Captured, monkeypa
     assert action.time_ns >= record.timing.start_ns + (record.timing.duration_ns or 0)
 
 
-async def test_calls_before_1970_are_recorded(wire: Wire, seen: Captured, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_calls_before_1970_are_recorded(wire: Wire, seen: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
     """As in a test that freezes the time in 1969."""
     began_ns = -18_489_600_000_000_000
     monkeypatch.setattr(time, "time_ns", lambda: began_ns)
@@ -396,14 +396,14 @@ def test_a_flush_ends_where_a_test_freezes_the_clock(
     assert time.perf_counter() - began < 30
 
 
-def prompts(seen: Captured) -> list[dict[str, Any]]:
+def prompts(seen: Capture) -> list[dict[str, Any]]:
     """The attributes of the prompt of each span, without their prefix."""
     prefix = "gen_ai.prompt."
     found = [dict(span.attributes or {}).items() for span in seen.spans]
     return [{name.removeprefix(prefix): value for name, value in each if name.startswith(prefix)} for each in found]
 
 
-async def test_a_prompt_has_the_name_and_version_that_the_application_gives_it(wire: Wire, seen: Captured) -> None:
+async def test_a_prompt_has_the_name_and_version_that_the_application_gives_it(wire: Wire, seen: Capture) -> None:
     """From the metadata, under the conventions' names, as texts; without a name there is no version."""
     with callspan.metadata(prompt_version=2):
         await wire.ask()
@@ -434,7 +434,7 @@ def test_templates(template: str | None, expected: dict[str, str], content: Any,
 COMPACTION: dict[str, Any] = {"type": "compaction", "id": "cmp_1", "encrypted_content": "gAAAA"}
 
 
-async def test_a_conversation_that_was_compacted_for_a_response_is_marked(mode: Mode, seen: Captured) -> None:
+async def test_a_conversation_that_was_compacted_for_a_response_is_marked(mode: Mode, seen: Capture) -> None:
     """The call that compacts, and those that send what it returned."""
     sdks.needs_name(mode.openai(), "responses.compact")
     compact = {"id": "resp_1", "object": "response.compaction", "created_at": 1, "output": [COMPACTION],
@@ -450,7 +450,7 @@ async def test_a_conversation_that_was_compacted_for_a_response_is_marked(mode: 
 
 @pytest.mark.skipif(sdks.OPENAI < (1, 107), reason="openai has conversations since 1.107")
 @pytest.mark.parametrize("link", ["previous_response_id", "conversation"])
-async def test_responses_continue_stored_conversations(link: str, stream: bool, mode: Mode, seen: Captured) -> None:
+async def test_responses_continue_stored_conversations(link: str, stream: bool, mode: Mode, seen: Capture) -> None:
     """The links with which `tests/stores/test_history.py` makes them whole again."""
     client, ids = mode.openai(), list[str]()
     for number in range(3):

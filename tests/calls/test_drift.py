@@ -22,7 +22,7 @@ from tests.support.mode import Mode
 from tests.support.scale import scaled
 
 import callspan
-from callspan.testing import Captured, ScriptedProvider, capture
+from callspan.testing import Capture, ScriptedProvider, capture
 
 Function = Callable[..., Any]
 
@@ -184,7 +184,7 @@ async def outcomes(mode: Mode, sdk: str) -> list[str]:
 
 async def compared(
     mode: Mode, sdk: str, hook: str, change: Function, calling: Function | None = None
-) -> tuple[list[str], Captured, str]:
+) -> tuple[list[str], Capture, str]:
     """The outcomes, the same with callspan as without; what was captured, and the state of the hook."""
     owner, attribute = place(sdk, hook), hook.partition(".")[2]
 

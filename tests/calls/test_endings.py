@@ -17,7 +17,7 @@ from tests.support.mode import Mode
 
 import callspan
 from callspan.records import CallRecord
-from callspan.testing import Captured, ScriptedProvider
+from callspan.testing import Capture, ScriptedProvider
 
 TEXT = "one two three four five six seven"
 CHUNKS = {"chat_completions": 9, "responses": 15, "messages": 12}
@@ -153,7 +153,7 @@ ENDINGS: dict[str, Ending] = {
 
 
 @pytest.mark.parametrize("name", ENDINGS)
-async def test_each_ending_is_one_span_and_record_of_what_was_received(name: str, wire: Wire, seen: Captured) -> None:
+async def test_each_ending_is_one_span_and_record_of_what_was_received(name: str, wire: Wire, seen: Capture) -> None:
     ending = ENDINGS[name]
     for status in ending.attempts:
         good = {"text": TEXT, "input_tokens": 11, "output_tokens": 4, **ending.reply}
@@ -242,7 +242,7 @@ STOPS: dict[str, tuple[list[str], dict[str, Any], str]] = {
 
 
 @pytest.mark.parametrize(("api", "name"), [(api, name) for name, (apis, _, _) in STOPS.items() for api in apis])
-async def test_a_stream_without_its_last_event_is_cut_off(api: str, name: str, mode: Mode, seen: Captured) -> None:
+async def test_a_stream_without_its_last_event_is_cut_off(api: str, name: str, mode: Mode, seen: Capture) -> None:
     _, reply, end = STOPS[name]
     mode.provider.reply(**reply)
     await mode.all(await mode.wait(open_stream(api, mode)))
@@ -264,7 +264,7 @@ async def test_a_stream_without_its_last_event_is_cut_off(api: str, name: str, m
         ("x" * (9 << 20), "stop", "complete", False),
     ],
 )  # fmt: skip
-async def test_raw_streams(text: str, reason: str | None, end: str, complete: bool, mode: Mode, seen: Captured) -> None:
+async def test_raw_streams(text: str, reason: str | None, end: str, complete: bool, mode: Mode, seen: Capture) -> None:
     """As its chunks do. Copies are parsed up to 8 MiB an event: what follows is unknown, and not cut off."""
     wire = "".join(f"data: {event}\n\n" for event in (json.dumps(chunk(text, reason)), "[DONE]"))
     mode.provider.reply(raw=wire.encode(), headers={"content-type": "text/event-stream"})
@@ -273,7 +273,7 @@ async def test_raw_streams(text: str, reason: str | None, end: str, complete: bo
     assert (record.outcome, record.stream.end, record.stream.complete) == ("success", end, complete)
 
 
-async def test_an_answer_left_before_its_last_event_is_a_closed_success(mode: Mode, seen: Captured) -> None:
+async def test_an_answer_left_before_its_last_event_is_a_closed_success(mode: Mode, seen: Capture) -> None:
     """Anthropic states the finish reason and the usage before it."""
     stream = await Wire("messages", mode).stream()
     async for event in mode.items(stream):
@@ -288,7 +288,7 @@ async def test_an_answer_left_before_its_last_event_is_a_closed_success(mode: Mo
 # Ends within the SDKs' readers.
 
 
-async def test_a_task_cancelled_while_the_rest_is_drained_is_cancelled(mode: Mode, seen: Captured) -> None:
+async def test_a_task_cancelled_while_the_rest_is_drained_is_cancelled(mode: Mode, seen: Capture) -> None:
     """After `[DONE]` the openai SDK reads what is left, and closes the response in there, with that in flight."""
     sdks.needs("openai", "3.51", "draining")
     stall = transports.Stall()
@@ -299,7 +299,7 @@ async def test_a_task_cancelled_while_the_rest_is_drained_is_cancelled(mode: Mod
     assert (record.outcome, record.text) == ("cancelled", TEXT)
 
 
-async def test_the_last_event_read_from_the_response_of_a_stream_is_kept(sdk: str, mode: Mode, seen: Captured) -> None:
+async def test_the_last_event_read_from_the_response_of_a_stream_is_kept(sdk: str, mode: Mode, seen: Capture) -> None:
     """It waits for the next one, which never comes: the application reads bytes, stops, and closes the response."""
     mode.provider.reply(text=TEXT)
     read: list[str] = []

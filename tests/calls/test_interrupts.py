@@ -28,7 +28,7 @@ from tests.support.scale import scaled
 
 import callspan
 from callspan.records import CallRecord
-from callspan.testing import Captured, ScriptedProvider, capture
+from callspan.testing import Capture, ScriptedProvider, capture
 
 OURS: Final = str(Path(callspan.__file__).parent)
 TESTING: Final = str(Path(OURS, "testing"))
@@ -158,7 +158,7 @@ def clients(provider: ScriptedProvider, client: openai.OpenAI, claude: anthropic
     loop.close()
 
 
-def ended(seen: Captured) -> list[CallRecord]:
+def ended(seen: Capture) -> list[CallRecord]:
     """The records of calls that have ended, one for each id."""
     calls = [one for one in seen.everything if isinstance(one, CallRecord) and one.part == "ended"]
     return list({one.call_id: one for one in calls}.values())

@@ -21,7 +21,7 @@ from tests.support.mode import Mode
 from tests.support.scale import scaled
 
 from callspan.records import CallRecord
-from callspan.testing import Captured, capture
+from callspan.testing import Capture, capture
 
 TEXT = "Grüße: I am 😀 well, thank you."
 
@@ -218,7 +218,7 @@ async def test_an_invalid_body_is_one_call(sdk: str, body: str, how: str, conten
     ids=["events", "html", "too deep"],
 )
 async def test_invalid_json_is_not_reported_as_an_error_of_callspan(
-    body: bytes, stream: bool, sdk: str, mode: Mode, seen: Captured, unwarned: None, nothing_warned: None
+    body: bytes, stream: bool, sdk: str, mode: Mode, seen: Capture, unwarned: None, nothing_warned: None
 ) -> None:
     """A caller of a raw response may read anything; only errors of callspan are logged."""
     headers = transports.EVENT_STREAM if stream else {"content-type": "application/json"}

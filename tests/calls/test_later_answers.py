@@ -22,7 +22,7 @@ from tests.support.mode import Mode
 
 from callspan import metadata, session
 from callspan.records import CallRecord, encode
-from callspan.testing import Captured, capture
+from callspan.testing import Capture, capture
 
 pytestmark = [
     pytest.mark.skipif(sdks.OPENAI < (1, 79), reason="openai has background responses since 1.79"),
@@ -42,20 +42,20 @@ async def poll(mode: Mode, client: Any, response_id: str, times: int) -> None:
         await mode.wait(client.responses.retrieve(response_id))
 
 
-def the_record(seen: Captured) -> CallRecord:
+def the_record(seen: Capture) -> CallRecord:
     (record,) = seen.records
     return record
 
 
-def attributes(seen: Captured, number: int = 0) -> dict[str, Any]:
+def attributes(seen: Capture, number: int = 0) -> dict[str, Any]:
     return dict(seen.spans[number].attributes or {})
 
 
-def versions(seen: Captured) -> list[tuple[str, str]]:
+def versions(seen: Capture) -> list[tuple[str, str]]:
     return [(record.part, record.outcome) for record in seen.everything if isinstance(record, CallRecord)]
 
 
-async def test_polls_complete_the_call_once(mode: Mode, seen: Captured) -> None:
+async def test_polls_complete_the_call_once(mode: Mode, seen: Capture) -> None:
     """Until then it has no tokens, no success, no error. Tokens come once, with the fetch that found the answer."""
     mode.provider.reply(text="I am well.", polls=2, input_tokens=30, output_tokens=5)
     client, job = await created(mode)
@@ -92,7 +92,7 @@ ENDS: dict[str, tuple[str, str, str | None]] = {
 
 
 @pytest.mark.parametrize("name", ENDS)
-async def test_a_response_that_has_ended_says_how_whoever_finds_it(name: str, mode: Mode, seen: Captured) -> None:
+async def test_a_response_that_has_ended_says_how_whoever_finds_it(name: str, mode: Mode, seen: Capture) -> None:
     """A failed one is an error of the call; the fetch itself has succeeded."""
     reason, outcome, finish = ENDS[name]
     mode.provider.reply(text="I am", finish_reason=reason, polls=9 if name == "cancelled" else 0)
@@ -111,7 +111,7 @@ async def test_a_response_that_has_ended_says_how_whoever_finds_it(name: str, mo
     assert [span.name for span in seen.spans] == ["chat gpt-5", "fetch_response"]
 
 
-async def test_a_fetched_answer_states_its_times_and_what_it_continues(mode: Mode, seen: Captured) -> None:
+async def test_a_fetched_answer_states_its_times_and_what_it_continues(mode: Mode, seen: Capture) -> None:
     """In a process that knows nothing of the call."""
     times = {"created_at": 1_700_000_000.25, "completed_at": 1_700_000_007.25}
     about = {"background": True, "previous_response_id": "resp_0", "conversation": {"id": "conv_1"}}
@@ -128,7 +128,7 @@ SECRET = "whsec_c2VjcmV0"
 
 
 @pytest.mark.parametrize(("reason", "outcome"), [("stop", "success"), ("failed", "error")])
-async def test_a_webhook_sets_the_end_a_fetch_the_answer(mode: Mode, seen: Captured, reason: str, outcome: str) -> None:
+async def test_a_webhook_sets_the_end_a_fetch_the_answer(mode: Mode, seen: Capture, reason: str, outcome: str) -> None:
     """Webhooks come several times; the event is the SDK's."""
     sdks.needs("openai", "1.99", "webhooks")
     mode.provider.reply(text="Well.", finish_reason=reason, polls=9)
@@ -147,7 +147,7 @@ async def test_a_webhook_sets_the_end_a_fetch_the_answer(mode: Mode, seen: Captu
     assert (record.outcome, record.text, len(seen.spans)) == (outcome, "Well.", 2)
 
 
-async def test_other_webhooks_and_wrong_signatures_make_nothing(mode: Mode, seen: Captured) -> None:
+async def test_other_webhooks_and_wrong_signatures_make_nothing(mode: Mode, seen: Capture) -> None:
     """An event of another kind, and one that is refused."""
     sdks.needs("openai", "1.99", "webhooks")
     client = mode.openai(webhook_secret=SECRET)
@@ -208,14 +208,14 @@ async def read(mode: Mode, sdk: str, way: str) -> None:
         assert answer.text.count("\n") == len(list(answer.iter_lines())) == 4
 
 
-def by_line(seen: Captured) -> dict[str | None, CallRecord]:
+def by_line(seen: Capture) -> dict[str | None, CallRecord]:
     found = {call.custom_id: call for call in seen.records}
     assert len(found) == len(seen.records)
     return found
 
 
 @pytest.mark.parametrize("way", ["typed", "raw", "streamed", "lines", "text"])
-async def test_each_line_is_a_call_however_it_is_read(mode: Mode, seen: Captured, sdk: str, way: str) -> None:
+async def test_each_line_is_a_call_however_it_is_read(mode: Mode, seen: Capture, sdk: str, way: str) -> None:
     """With answer, usage and the error of each, in the session around the reader. No process need know the batch."""
     answer(mode, sdk, jsonl(LINES[sdk]))
     with session("nightly", session_id="s-1"), metadata(owner="me"):
@@ -237,7 +237,7 @@ async def test_each_line_is_a_call_however_it_is_read(mode: Mode, seen: Captured
     assert [span.name for span in seen.spans] == ["invoke_workflow nightly"]
 
 
-async def test_a_line_with_only_an_error_for_an_answer_failed(mode: Mode, seen: Captured) -> None:
+async def test_a_line_with_only_an_error_for_an_answer_failed(mode: Mode, seen: Capture) -> None:
     body = {"error": {"message": "No.", "type": "server_error"}}
     answer(mode, "openai", jsonl([{**LINES["openai"][1], "response": {"status_code": 200, "body": body}}]))
     await fetched(mode, "openai", str)
@@ -258,7 +258,7 @@ async def test_lines_that_are_read_again_make_no_second_row(mode: Mode, store: s
     assert [one.input_tokens for one in reader.summary("model") if one.input_tokens] == [30]
 
 
-async def test_a_reader_that_breaks_off_leaves_what_it_has_read(mode: Mode, seen: Captured) -> None:
+async def test_a_reader_that_breaks_off_leaves_what_it_has_read(mode: Mode, seen: Capture) -> None:
     """The next one has the rest; no line is written twice."""
     lines = [{**SUCCEEDED, "custom_id": f"line-{number}"} for number in range(40)]
     answer(mode, "anthropic", jsonl(lines))
@@ -274,7 +274,7 @@ async def test_a_reader_that_breaks_off_leaves_what_it_has_read(mode: Mode, seen
 
 @pytest.mark.parametrize("content", [b"PNG\x00\n\x00" * 20_000, b"PNG\x00" * 20_000, b'{"messages": []}\n' * 9, b""])
 async def test_other_files_make_no_call(
-    mode: Mode, seen: Captured, content: bytes, caplog: pytest.LogCaptureFixture
+    mode: Mode, seen: Capture, content: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
     answer(mode, "openai", content)
     assert (await mode.wait(mode.openai().files.content("file-out"))).content == content
@@ -283,7 +283,7 @@ async def test_other_files_make_no_call(
     assert (seen.everything, seen.spans, caplog.messages) == ([], [], [])
 
 
-async def test_a_first_line_may_be_long(mode: Mode, seen: Captured) -> None:
+async def test_a_first_line_may_be_long(mode: Mode, seen: Capture) -> None:
     message = {**SUCCEEDED["result"]["message"], "content": [{"type": "text", "text": "x" * 200_000}]}
     long = {"custom_id": "long", "result": {"type": "succeeded", "message": message}}
     answer(mode, "anthropic", jsonl([long, SUCCEEDED]))
@@ -305,7 +305,7 @@ USED: dict[str, Any] = {"usage": {"input_tokens": 30, "output_tokens": 5}}
         ({"object": "a.new.thing", **USED}, "unknown"),
     ],
 )  # fmt: skip
-async def test_answers_are_read_by_their_type_or_fields(found: Any, api: str, mode: Mode, seen: Captured) -> None:
+async def test_answers_are_read_by_their_type_or_fields(found: Any, api: str, mode: Mode, seen: Capture) -> None:
     answer(mode, "openai", jsonl([{**LINES["openai"][0], "response": {"status_code": 200, "body": found}}]))
     await mode.wait(mode.openai().files.content("file-out"))
     call = the_record(seen)

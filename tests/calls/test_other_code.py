@@ -25,7 +25,7 @@ from tests.support.telemetry import kept_spans
 
 import callspan
 from callspan.records import Record
-from callspan.testing import Captured, ScriptedProvider, capture
+from callspan.testing import Capture, ScriptedProvider, capture
 
 LONG = "one two three four five six seven eight nine ten"
 
@@ -91,7 +91,7 @@ async def test_errors_of_a_transport_reach_the_caller(stream: bool, sdk: str, er
 # Trio warns of every generator that is not read to its last item, as the SDKs leave theirs.
 @pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("how", ["plain", "stream", "cancelled"])
-def test_calls_under_trio_are_recorded(how: str, sdk: str, provider: ScriptedProvider, seen: Captured) -> None:
+def test_calls_under_trio_are_recorded(how: str, sdk: str, provider: ScriptedProvider, seen: Capture) -> None:
     trio = pytest.importorskip("trio", reason="trio is not installed")
     provider.reply(status=429, retry_after_s=0.001)
     provider.reply(text="I am well.", first_token_delay_s=60 if how == "cancelled" else 0)
@@ -321,7 +321,7 @@ def defining(client: object, name: str) -> type:
     return next(kind for kind in type(client).__mro__ if name in vars(kind))
 
 
-def counted(seen: Captured) -> list[tuple[int, int | None]]:
+def counted(seen: Capture) -> list[tuple[int, int | None]]:
     return [(len(call.attempts), call.stream and call.stream.chunks) for call in seen.records]
 
 
@@ -341,7 +341,7 @@ async def test_bypassed_hooks(sdk: str, own: Any, mode: Mode, unwarned: None, ca
     assert f"POST {path} by Client.request" in warned
 
 
-async def test_a_suppressed_call_counts_in_its_session_and_has_no_span(sdk: str, mode: Mode, seen: Captured) -> None:
+async def test_a_suppressed_call_counts_in_its_session_and_has_no_span(sdk: str, mode: Mode, seen: Capture) -> None:
     with callspan.session("episode"), suppress_instrumentation():
         await asked(mode, client_of(mode, sdk))
     found = [(call.outcome, call.span_id, call.place.session_name) for call in seen.records]
@@ -397,7 +397,7 @@ async def test_replaced_stream_readers_record(*, hides: bool, mode: Mode, monkey
 
 
 @pytest.mark.parametrize("how", ["plain", "stream", "helper"])
-async def test_only_callspan_makes_spans(how: str, mode: Mode, seen: Captured, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_only_callspan_makes_spans(how: str, mode: Mode, seen: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
     """The SDK's own would go to the global provider; ours have a provider of their own here."""
     sdks.needs("anthropic", "1.14", "tracing of its own")
     provider, exporter = kept_spans()

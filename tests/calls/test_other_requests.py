@@ -20,7 +20,7 @@ from tests.support.mode import Mode
 
 import callspan
 from callspan import open_store
-from callspan.testing import Captured, ScriptedProvider, capture
+from callspan.testing import Capture, ScriptedProvider, capture
 
 ANSWER = {"id": "x1", "model": "m-1", "usage": {"input_tokens": 3, "output_tokens": 4}}
 Counted = Callable[[], dict[str, int]]
@@ -47,7 +47,7 @@ def raw_options() -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("form", ["plain", "raw", "text"])
-async def test_a_post_whose_answer_states_usage_is_a_call(sdk: str, form: str, mode: Mode, seen: Captured) -> None:
+async def test_a_post_whose_answer_states_usage_is_a_call(sdk: str, form: str, mode: Mode, seen: Capture) -> None:
     """With path, model, usage, both bodies, its session and a span."""
     sent = {"model": "m", "question": "Hi"}
     path = "/new_thing/thing_0123" if sdk == "openai" else "/v1/new_thing/thing_0123"
@@ -68,7 +68,7 @@ async def test_a_post_whose_answer_states_usage_is_a_call(sdk: str, form: str, m
     assert dict(outer.attributes or {})["callspan.totals.input_tokens"] == 3
 
 
-async def test_of_a_stream_the_last_event_with_usage_counts(mode: Mode, seen: Captured) -> None:
+async def test_of_a_stream_the_last_event_with_usage_counts(mode: Mode, seen: Capture) -> None:
     events = [{"text": "a"}, {"response": {**ANSWER, "usage": {"input_tokens": 3}}}, {"response": ANSWER}, {"end": 1}]
     mode.provider.reply(raw=events, on="/new_thing")
     kind: Any = openai.AsyncStream if mode.is_async else openai.Stream
@@ -114,7 +114,7 @@ def test_an_object_with_a_running_total_is_counted_and_its_tokens_never(
 
 
 @pytest.mark.parametrize("path", ["/sessions", "/threads/thread_1/runs", "/batches/batch_1", "/conversations/conv_1"])
-def test_objects_known_by_path(path: str, provider: ScriptedProvider, client: openai.OpenAI, seen: Captured) -> None:
+def test_objects_known_by_path(path: str, provider: ScriptedProvider, client: openai.OpenAI, seen: Capture) -> None:
     provider.reply(raw=ANSWER, on=path)
     post(client, path)
     assert (seen.records, seen.spans) == ([], [])

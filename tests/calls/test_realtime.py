@@ -33,7 +33,7 @@ from tests.support.socket_server import ConnectionClosed, Socket, by_api
 
 import callspan
 from callspan.records import Media, Text
-from callspan.testing import Captured, ReceivedRequest, Reply, capture
+from callspan.testing import Capture, ReceivedRequest, Reply, capture
 
 sdks.needs("openai", "2.30", "realtime over a base URL of one's own")
 sdks.needs("websockets", "14", "what was received before a drop")
@@ -59,7 +59,7 @@ async def asked(socket: Socket, **frame: Any) -> list[Any]:
     return await socket.until(DONE)
 
 
-async def test_a_create_is_a_call_with_the_settings_of_the_session_and_its_own(mode: Mode, seen: Captured) -> None:
+async def test_a_create_is_a_call_with_the_settings_of_the_session_and_its_own(mode: Mode, seen: Capture) -> None:
     settings = {"type": "realtime", "instructions": "Be brief.", "tools": [{"type": "function", "name": "look"}]}
     mode.provider.reply(text="I am well.", audio=1.0)
     async with connected(mode) as socket:
@@ -85,7 +85,7 @@ async def test_a_create_is_a_call_with_the_settings_of_the_session_and_its_own(m
     assert (span.attributes or {})["callspan.call_id"] == record.call_id
 
 
-async def test_user_speech_begins_a_response_and_another_model_transcribes_it(mode: Mode, seen: Captured) -> None:
+async def test_user_speech_begins_a_response_and_another_model_transcribes_it(mode: Mode, seen: Capture) -> None:
     tokens = {
         "type": "tokens", "input_tokens": 20, "output_tokens": 5, "total_tokens": 25,
         "input_token_details": {"audio_tokens": 18, "text_tokens": 2},
@@ -123,7 +123,7 @@ async def test_user_speech_begins_a_response_and_another_model_transcribes_it(mo
     session(type="transcription", model=None),
     event("transcription_session.updated", session={"input_audio_transcription": {"model": "gpt-4o-transcribe"}}),
 ])  # fmt: skip
-async def test_a_session_of_transcription_has_only_transcriptions(begun: Any, mode: Mode, seen: Captured) -> None:
+async def test_a_session_of_transcription_has_only_transcriptions(begun: Any, mode: Mode, seen: Capture) -> None:
     failed = event(
         "conversation.item.input_audio_transcription.failed", item_id="item_2", content_index=0,
         error={"type": "server_error", "code": "audio_unintelligible", "message": "What?"},
@@ -150,7 +150,7 @@ ENDS: dict[str, tuple[dict[str, Any] | None, str, str, str]] = {
 
 
 @pytest.mark.parametrize("name", ENDS)
-async def test_every_end_is_recorded_once(name: str, mode: Mode, seen: Captured) -> None:
+async def test_every_end_is_recorded_once(name: str, mode: Mode, seen: Capture) -> None:
     scripted, outcome, end, reason = ENDS[name]
     spoken_only = {"raw": [created("resp_1"), *spoken("resp_1", "I am")]}
     mode.provider.reply(text="I am", audio=1.0, usage=USAGE, **(spoken_only if scripted is None else scripted))
@@ -170,7 +170,7 @@ async def test_every_end_is_recorded_once(name: str, mode: Mode, seen: Captured)
     assert (record.error is not None) == (outcome == "error")
 
 
-async def test_responses_run_at_the_same_time_and_metadata_tells_creates_apart(mode: Mode, seen: Captured) -> None:
+async def test_responses_run_at_the_same_time_and_metadata_tells_creates_apart(mode: Mode, seen: Capture) -> None:
     one, two = {"metadata": {"topic": "one"}}, {"metadata": {"topic": "two"}}
     first, second = spoken("resp_1", "First."), spoken("resp_2", "Second.")
     script = [
@@ -183,7 +183,7 @@ async def test_responses_run_at_the_same_time_and_metadata_tells_creates_apart(m
     assert sorted(topics, key=str) == [("First.", "one"), ("Second.", "two")]
 
 
-async def test_only_the_refused_create_fails(mode: Mode, seen: Captured) -> None:
+async def test_only_the_refused_create_fails(mode: Mode, seen: Capture) -> None:
     busy = {"type": "invalid_request_error", "code": "conversation_already_has_active_response", "message": "Busy."}
     other = {"type": "invalid_request_error", "code": "item_truncate_invalid_item_id", "message": "No such item."}
     named = {"type": "invalid_request_error", "code": "bad", "message": "Bad.", "event_id": "mine"}
@@ -204,7 +204,7 @@ async def test_only_the_refused_create_fails(mode: Mode, seen: Captured) -> None
     assert len(seen.records) == 4
 
 
-async def test_an_out_of_band_response_takes_nothing_from_the_next(mode: Mode, seen: Captured) -> None:
+async def test_an_out_of_band_response_takes_nothing_from_the_next(mode: Mode, seen: Capture) -> None:
     beside = {"conversation": "none", "metadata": {"topic": "beside"}}
     script = [
         session(), added("item_1", "user", [{"type": "input_text", "text": "Hello."}]), "recv",
@@ -220,7 +220,7 @@ async def test_an_out_of_band_response_takes_nothing_from_the_next(mode: Mode, s
     assert [record.request.continues for record in by_api(seen)] == [None, None, "resp_2", None, "resp_2"]
 
 
-async def test_a_repeated_end_of_speech_does_not_start_the_next_response(mode: Mode, seen: Captured) -> None:
+async def test_a_repeated_end_of_speech_does_not_start_the_next_response(mode: Mode, seen: Capture) -> None:
     *spoke, committed, item = speech("item_1")
     script = [session(), *spoke, item, *answer("resp_1", "Hi."), committed, "recv", *answer("resp_2", "Hello?")]
     async with connected(mode, script) as socket:
@@ -233,7 +233,7 @@ async def test_a_repeated_end_of_speech_does_not_start_the_next_response(mode: M
     assert (second.timing.duration_ns or 0) < 500_000_000
 
 
-async def test_an_answer_that_was_interrupted_is_in_the_next_request(mode: Mode, seen: Captured) -> None:
+async def test_an_answer_that_was_interrupted_is_in_the_next_request(mode: Mode, seen: Capture) -> None:
     mode.provider.reply(text="I am", audio=1.0, interrupted=True)
     mode.provider.reply(heard="Wait!", text="Yes?", audio=1.0)
     async with connected(mode) as socket:
@@ -247,7 +247,7 @@ async def test_an_answer_that_was_interrupted_is_in_the_next_request(mode: Mode,
     assert given[0]["audio_end_ms"] == 400
 
 
-async def test_tools_are_called_and_their_results_are_the_next_request(mode: Mode, seen: Captured) -> None:
+async def test_tools_are_called_and_their_results_are_the_next_request(mode: Mode, seen: Capture) -> None:
     result = {"type": "function_call_output", "call_id": "call_1", "output": "A tree."}
     mode.provider.reply(tool_calls=[{"name": "look", "arguments": {"at": "it"}, "id": "call_1"}])
     mode.provider.reply(text="A tree.", audio=1.0)
@@ -261,7 +261,7 @@ async def test_tools_are_called_and_their_results_are_the_next_request(mode: Mod
     assert [message.role for message in conversation_of(second).input] == ["tool"]
 
 
-async def test_no_content_is_kept_where_it_is_off(mode: Mode, seen: Captured) -> None:
+async def test_no_content_is_kept_where_it_is_off(mode: Mode, seen: Capture) -> None:
     prompt = {"input": {"transcription": {"model": "whisper-1", "prompt": "canary one"}}}
     script = [
         session(instructions="canary two", audio=prompt), *speech("item_1"), created("resp_1"),
@@ -275,7 +275,7 @@ async def test_no_content_is_kept_where_it_is_off(mode: Mode, seen: Captured) ->
     assert "canary" not in everywhere(seen)
 
 
-async def test_audio_is_counted_however_its_message_is_written(mode: Mode, seen: Captured) -> None:
+async def test_audio_is_counted_however_its_message_is_written(mode: Mode, seen: Capture) -> None:
     """With and without spaces, as bytes, with the id behind the sound, of another item, odd in size, or empty."""
     begun = spoken("resp_1", "Hi.")
     sound = begun[-1]
@@ -296,7 +296,7 @@ async def test_audio_is_counted_however_its_message_is_written(mode: Mode, seen:
     assert sum(part.size or 0 for part in parts) == 6 * 48_000 + 7
 
 
-async def test_the_events_of_the_beta_are_read_too(mode: Mode, seen: Captured) -> None:
+async def test_the_events_of_the_beta_are_read_too(mode: Mode, seen: Capture) -> None:
     settings = {
         "model": "gpt-4o-realtime-preview", "input_audio_transcription": {"model": "whisper-1"}, "audio": None,
         "turn_detection": {"type": "server_vad"}, "input_audio_format": "g711_ulaw",
@@ -334,7 +334,7 @@ async def send_until_lost(socket: Socket) -> None:
         await socket.send(CREATE)
 
 
-async def test_a_create_that_was_not_sent_is_not_the_one_that_is_answered(mode: Mode, seen: Captured) -> None:
+async def test_a_create_that_was_not_sent_is_not_the_one_that_is_answered(mode: Mode, seen: Capture) -> None:
     async with connected(mode, [session(), *answer("resp_1", "Hi."), "drop"]) as socket:
         await send_until_lost(socket)
         await socket.until(DONE)
@@ -343,7 +343,7 @@ async def test_a_create_that_was_not_sent_is_not_the_one_that_is_answered(mode: 
     assert (answered.outcome, answered.text) == ("success", "Hi.")
 
 
-async def test_a_lost_connection_cuts_off_and_fails_the_next_create(mode: Mode, seen: Captured) -> None:
+async def test_a_lost_connection_cuts_off_and_fails_the_next_create(mode: Mode, seen: Capture) -> None:
     with contextlib.suppress(ConnectionClosed):
         async with connected(mode, [session(), "recv", "drop"]) as socket:
             await socket.send(CREATE)

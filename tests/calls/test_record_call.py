@@ -25,7 +25,7 @@ from tests.support.telemetry import Meters
 import callspan
 from callspan import UsageError
 from callspan.records import CallRecord, Timing
-from callspan.testing import Captured, capture
+from callspan.testing import Capture, capture
 
 
 class Provider(Enum):
@@ -44,7 +44,7 @@ def facts(call: CallRecord) -> object:
     return msgspec.json.decode(msgspec.json.encode(found))
 
 
-async def test_a_call_recorded_by_hand_is_recorded_as_through_the_sdk(stream: bool, mode: Mode, seen: Captured) -> None:
+async def test_a_call_recorded_by_hand_is_recorded_as_through_the_sdk(stream: bool, mode: Mode, seen: Capture) -> None:
     """The bodies and chunks are those that the SDK gets for the same request."""
     mode.provider.reply(text="I am well.", input_tokens=11, output_tokens=4)
     chat = mode.openai().chat.completions
@@ -67,7 +67,7 @@ async def test_a_call_recorded_by_hand_is_recorded_as_through_the_sdk(stream: bo
     assert not {name for name in names if not name.startswith(("http.", "llm.", "callspan."))}
 
 
-async def test_reported_facts_are_in_the_record(mode: Mode, seen: Captured) -> None:
+async def test_reported_facts_are_in_the_record(mode: Mode, seen: Capture) -> None:
     async with record(mode, api="messages", server="https://gpu-1/v1", client="mine/1.0", model="m") as call:
         call.request({"model": "m", "max_tokens": 3, "messages": QUESTION})
         call.attempt_started()
@@ -86,7 +86,7 @@ async def test_reported_facts_are_in_the_record(mode: Mode, seen: Captured) -> N
 
 
 @pytest.mark.parametrize("starts", [True, False])
-def test_answers_are_attempts_whether_or_not_their_starts_are_reported(starts: bool, seen: Captured) -> None:
+def test_answers_are_attempts_whether_or_not_their_starts_are_reported(starts: bool, seen: Capture) -> None:
     with callspan.record_call(provider="mine") as call:
         call.request({"model": "m", "messages": QUESTION})
         for status, headers in ((429, {"Retry-After": "2"}), (200, {"X-Request-Id": "req_2"})):
@@ -101,7 +101,7 @@ def test_answers_are_attempts_whether_or_not_their_starts_are_reported(starts: b
     assert [one.wait_s is not None for one in made.attempts] == [starts, False]
 
 
-async def test_the_span_is_current_and_a_child_of_session_and_timestep(mode: Mode, seen: Captured) -> None:
+async def test_the_span_is_current_and_a_child_of_session_and_timestep(mode: Mode, seen: Capture) -> None:
     with callspan.session("s") as session, session.timestep():
         before = trace.get_current_span()
         async with record(mode) as call:
@@ -113,7 +113,7 @@ async def test_the_span_is_current_and_a_child_of_session_and_timestep(mode: Mod
     assert (call.span_id, call.place.session_name, call.place.timestep) == (span_id, "s", 0)
 
 
-async def test_an_exception_passes_and_keeps_what_came(mode: Mode, seen: Captured) -> None:
+async def test_an_exception_passes_and_keeps_what_came(mode: Mode, seen: Capture) -> None:
     problem = ValueError("broken pipe")
     with pytest.raises(ValueError, match="broken pipe") as raised:
         async with record(mode) as call:
@@ -129,14 +129,14 @@ async def test_an_exception_passes_and_keeps_what_came(mode: Mode, seen: Capture
 
 
 @pytest.mark.parametrize("odd", [b"no json", b"[1]", {"messages": 3}, {"stream": object()}])
-def test_invalid_requests_lose_content_and_never_the_call(odd: Any, seen: Captured) -> None:
+def test_invalid_requests_lose_content_and_never_the_call(odd: Any, seen: Capture) -> None:
     with callspan.record_call(provider="vllm") as call:
         call.request(odd)
         call.chunk(7)
     assert the_call(seen).provider == "vllm"
 
 
-def test_names_and_the_server_are_read_as_text(seen: Captured) -> None:
+def test_names_and_the_server_are_read_as_text(seen: Capture) -> None:
     """As the SDK's client has its server, and a program its models."""
     given: dict[str, Any] = {"provider": Provider.VLLM, "model": 7, "client": Decimal("1.5")}
     with openai.OpenAI(api_key="k", base_url="http://gpu-1:8000/v1") as client:
@@ -294,11 +294,11 @@ def ask(client: openai.OpenAI, model: str) -> str | None:
     return client.chat.completions.create(model=model, messages=QUESTION).choices[0].message.content
 
 
-def models(seen: Captured) -> list[str | None]:
+def models(seen: Capture) -> list[str | None]:
     return [call.request.model for call in seen.records]
 
 
-async def test_calls_and_streams_outside_a_session_run_unrecorded(mode: Mode, seen: Captured) -> None:
+async def test_calls_and_streams_outside_a_session_run_unrecorded(mode: Mode, seen: Capture) -> None:
     """Where a stream begins decides, wherever it is read."""
 
     async def call(model: str, **options: Any) -> Any:
@@ -319,7 +319,7 @@ async def test_calls_and_streams_outside_a_session_run_unrecorded(mode: Mode, se
     assert len(mode.provider.requests) == 5
 
 
-def test_a_step_tool_or_agent_counts_as_the_session_it_is_in(client: openai.OpenAI, seen: Captured) -> None:
+def test_a_step_tool_or_agent_counts_as_the_session_it_is_in(client: openai.OpenAI, seen: Capture) -> None:
     with callspan.session(require=True):
         with callspan.tool("t"), callspan.invoke_agent("a"):
             ask(client, "none")
@@ -331,7 +331,7 @@ def test_a_step_tool_or_agent_counts_as_the_session_it_is_in(client: openai.Open
     assert models(seen) == ["step", "joined"]
 
 
-async def test_tasks_and_copied_contexts_follow_it_bare_threads_do_not(client: openai.OpenAI, seen: Captured) -> None:
+async def test_tasks_and_copied_contexts_follow_it_bare_threads_do_not(client: openai.OpenAI, seen: Capture) -> None:
     async with callspan.session(require=True):
         await asyncio.to_thread(ask, client, "none")
         async with callspan.session("s"):
@@ -345,7 +345,7 @@ async def test_tasks_and_copied_contexts_follow_it_bare_threads_do_not(client: o
     assert models(seen) == ["task", "task", "after", "bare", "copied"]
 
 
-def test_it_opens_no_session_and_is_a_decorator_that_takes_nothing_else(client: openai.OpenAI, seen: Captured) -> None:
+def test_it_opens_no_session_and_is_a_decorator_that_takes_nothing_else(client: openai.OpenAI, seen: Capture) -> None:
     callspan.session(require=True)(ask)(client, "none")
     with callspan.session(require=True):
         assert callspan.current_session() is None

@@ -21,12 +21,12 @@ from tests.support.mode import Mode
 import callspan
 from callspan import add_callback
 from callspan.records import CallRecord, encode
-from callspan.testing import Captured, ScriptedProvider, capture
+from callspan.testing import Capture, ScriptedProvider, capture
 
 pytestmark = pytest.mark.usefixtures("no_settings")
 
 
-async def test_a_stream_holds_no_context(provider: ScriptedProvider, seen: Captured, nothing_warned: None) -> None:
+async def test_a_stream_holds_no_context(provider: ScriptedProvider, seen: Capture, nothing_warned: None) -> None:
     """Between chunks the caller's own span is current; a stream closed in another task's context raises nothing."""
     provider.reply(text="one two three four")
     tracer = TracerProvider().get_tracer("application")
@@ -162,7 +162,7 @@ async def used(mode: Mode, manager: Any, use: str) -> None:
 
 @pytest.mark.parametrize("use", ["iterated", "text", "until done", "final", "left", "unread", "raises"])
 @pytest.mark.parametrize("name", HELPERS)
-async def test_each_use_of_a_helper_has_its_end(name: str, use: str, mode: Mode, seen: Captured) -> None:
+async def test_each_use_of_a_helper_has_its_end(name: str, use: str, mode: Mode, seen: Capture) -> None:
     is_left = use in ("left", "unread", "raises")
     mode.provider.reply(text="I am well.", **({"chunk_delay_s": 60} if is_left else {}))
     raised = await caught(used(mode, helper(name, mode, parses=False), use))
@@ -190,7 +190,7 @@ ANSWERS: dict[str, tuple[tuple[str, ...], dict[str, Any], str | None, str | None
 
 @pytest.mark.parametrize("use", ["iterated", "until done", "final"])
 @pytest.mark.parametrize(("answer", "name"), [(answer, name) for answer in ANSWERS for name in ANSWERS[answer][0]])
-async def test_unparsable_answers_fail_the_call(answer: str, name: str, use: str, mode: Mode, seen: Captured) -> None:
+async def test_unparsable_answers_fail_the_call(answer: str, name: str, use: str, mode: Mode, seen: Capture) -> None:
     _, reply, kind, exception = ANSWERS[answer]
     mode.provider.reply(**reply)
     raised = await caught(used(mode, helper(name, mode, parses=True), use))
@@ -200,7 +200,7 @@ async def test_unparsable_answers_fail_the_call(answer: str, name: str, use: str
     assert exception is None or (record.error and record.error.exception) == exception
 
 
-async def test_resuming_a_stored_response_makes_no_second_call(mode: Mode, seen: Captured) -> None:
+async def test_resuming_a_stored_response_makes_no_second_call(mode: Mode, seen: Capture) -> None:
     sdks.needs("openai", "2.0", "the resumption of a stream")
     client = mode.openai()
     response = await mode.wait(client.responses.create(model="gpt-5", input="hi"))

@@ -16,7 +16,7 @@ from tests.support.loops import ANSWER, DECISION, MESSAGE, rows, tree
 from tests.support.mode import Mode
 
 import callspan
-from callspan.testing import Captured, capture
+from callspan.testing import Capture, capture
 
 
 def sunny(city: str) -> str:
@@ -102,7 +102,7 @@ ENDINGS: dict[str, Ending] = {
 
 @pytest.mark.filterwarnings("ignore:Tool 'unknown' not found:UserWarning")
 @pytest.mark.parametrize("name", ENDINGS)
-async def test_a_failed_loop_records_its_error_and_every_tool_run(name: str, mode: Mode, seen: Captured) -> None:
+async def test_a_failed_loop_records_its_error_and_every_tool_run(name: str, mode: Mode, seen: Capture) -> None:
     ending, sdk = ENDINGS[name], name.partition(" ")[0]
     if sdk == "openai":
         pytest.importorskip("openai.lib.responses_tool_runner", reason="this openai has no tool runners")
@@ -136,7 +136,7 @@ async def test_a_failed_loop_records_its_error_and_every_tool_run(name: str, mod
     assert ("request" in heard) == (sdk == "openai")
 
 
-async def test_loops_left_by_an_error_close(mode: Mode, seen: Captured, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_loops_left_by_an_error_close(mode: Mode, seen: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
     if not mode.is_async:
         pytest.skip("a generator is closed where it is dropped")
     mode.provider.reply(text="It is sunny.")
@@ -156,7 +156,7 @@ async def test_loops_left_by_an_error_close(mode: Mode, seen: Captured, monkeypa
 
 
 @pytest.mark.parametrize("refuses", [False, True])
-async def test_a_candidate_of_a_decision_is_a_tool(refuses: bool, mode: Mode, seen: Captured) -> None:
+async def test_a_candidate_of_a_decision_is_a_tool(refuses: bool, mode: Mode, seen: Capture) -> None:
     runner = loops.of_decisions(mode)
     refused = {**DECISION, "answers": [{"type": "refusal", "name": "next_action"}]}
     done = {**DECISION, "answers": [{**ANSWER, "choice": "done"}]}
@@ -196,7 +196,7 @@ class Driver:
         return later if self._mode.is_async else lambda *_: result
 
 
-async def test_a_browser_and_a_computer_of_a_runner_are_tools(mode: Mode, seen: Captured) -> None:
+async def test_a_browser_and_a_computer_of_a_runner_are_tools(mode: Mode, seen: Capture) -> None:
     runners: Any = pytest.importorskip("openai.lib.responses_tool_runner", reason="this openai has no tool runners")
     browsers, computers = pytest.importorskip("openai.lib.browser"), pytest.importorskip("openai.lib.computer")
     kind, driver = "Async" if mode.is_async else "", Driver(mode)
@@ -250,7 +250,7 @@ async def fetched(mode: Mode) -> None:
 
 
 @pytest.mark.parametrize("way", ["plain", "streamed", "fetched"])
-async def test_provider_tools_are_spans_and_rows_in_any_answer(way: str, sdk: str, mode: Mode, seen: Captured) -> None:
+async def test_provider_tools_are_spans_and_rows_in_any_answer(way: str, sdk: str, mode: Mode, seen: Capture) -> None:
     if (way, sdk) == ("fetched", "anthropic"):
         pytest.skip("messages are not fetched")
     if (way, sdk) == ("streamed", "openai"):
@@ -289,12 +289,12 @@ async def left_at(mode: Mode, event_type: str, index: int) -> None:
     await mode.wait(stream.close())
 
 
-async def test_a_hosted_tool_whose_arguments_were_cut_did_not_run(mode: Mode, seen: Captured) -> None:
+async def test_a_hosted_tool_whose_arguments_were_cut_did_not_run(mode: Mode, seen: Capture) -> None:
     await left_at(mode, "content_block_start", 2)
     assert [row.name for row in rows(seen, "tool")] == ["web_search"]
 
 
-async def test_results_of_an_abandoned_stream_are_recorded_once(mode: Mode, seen: Captured) -> None:
+async def test_results_of_an_abandoned_stream_are_recorded_once(mode: Mode, seen: Capture) -> None:
     """The first has its result, the second was only requested, and no result is made up for it."""
     await left_at(mode, "content_block_stop", 2)
     search, lookup = rows(seen, "tool")
@@ -315,7 +315,7 @@ async def answered(mode: Mode, blocks: list[dict[str, Any]]) -> None:
 
 
 @pytest.mark.parametrize("tool", ANSWERS["tools"], ids=lambda tool: f"{tool['name']} {len(tool['blocks'])}")
-async def test_each_tool_has_its_arguments_and_its_result(tool: dict[str, Any], mode: Mode, seen: Captured) -> None:
+async def test_each_tool_has_its_arguments_and_its_result(tool: dict[str, Any], mode: Mode, seen: Capture) -> None:
     """`given` is in its arguments."""
     blocks = tool["blocks"]
     await answered(mode, blocks)
@@ -329,7 +329,7 @@ async def test_each_tool_has_its_arguments_and_its_result(tool: dict[str, Any], 
 
 
 @pytest.mark.parametrize("blocks", ANSWERS["tools of the application"], ids=lambda blocks: blocks[0]["type"])
-async def test_tools_of_the_application_are_left_out(blocks: list[dict[str, Any]], mode: Mode, seen: Captured) -> None:
+async def test_tools_of_the_application_are_left_out(blocks: list[dict[str, Any]], mode: Mode, seen: Capture) -> None:
     await answered(mode, blocks)
     assert rows(seen, "tool") == []
 

@@ -23,7 +23,7 @@ from tests.support.processes import ran
 from tests.support.scale import scaled
 from tests.support.socket_server import serving
 
-from callspan.testing import Captured, ScriptedProvider
+from callspan.testing import Capture, ScriptedProvider
 
 pytest.importorskip("websockets")
 SOAK = scaled(16_000, 400_000)
@@ -118,7 +118,7 @@ class _ImpatientError(Exception):
 
 @pytest.mark.skipif(sdks.version("websockets") < (14,), reason="websockets 13 cannot receive after an interrupted wait")
 def test_a_time_limit_of_the_application_interrupts_only_a_wait(
-    provider: ScriptedProvider, client: openai.OpenAI, seen: Captured, request: pytest.FixtureRequest
+    provider: ScriptedProvider, client: openai.OpenAI, seen: Capture, request: pytest.FixtureRequest
 ) -> None:
     provider.reply(text="Hi.")
     provider.reply(text="one two three", chunk_delay_s=0.05)
@@ -155,7 +155,7 @@ def resident() -> int:
 @pytest.mark.timeout(0)
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="memory is read from /proc")
 @pytest.mark.parametrize(("surface", "options"), [("responses", {}), ("realtime", {"model": "gpt-realtime"})])
-def test_memory_stays_flat_over_many_messages(surface: str, options: dict[str, str], seen: Captured) -> None:
+def test_memory_stays_flat_over_many_messages(surface: str, options: dict[str, str], seen: Capture) -> None:
     from websockets.sync.server import serve
 
     # Short ones: at full scale half of them fills what the process remembers of its last 4,096 calls, and its heap.

@@ -25,7 +25,7 @@ from callspan import Settings, datasets, records, stores
 from callspan.records import Usage
 from callspan.settings import SettingArguments
 from callspan.settings_loader import variables
-from callspan.testing import Captured, Reply, ScriptedProvider
+from callspan.testing import Capture, Reply, ScriptedProvider
 
 
 @pytest.mark.parametrize("module", [records, stores])
@@ -167,7 +167,7 @@ def named(table: str) -> set[str]:
 
 def test_every_field_of_replies_and_captures_is_documented() -> None:
     page = (ROOT / "docs/testing.md").read_text()
-    properties = {name for name, member in vars(Captured).items() if isinstance(member, property)}
+    properties = {name for name, member in vars(Capture).items() if isinstance(member, property)}
     fields = page.partition("### The fields of a reply")[2].partition("###")[0]
     assert named(fields) == {field.name for field in dataclasses.fields(Reply)}
     assert named(page.partition("| `seen.`")[2]) == properties

@@ -14,7 +14,7 @@ from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from typing_extensions import assert_type
 
 import callspan
-from callspan.testing import Captured, Reply, ScriptedProvider, capture
+from callspan.testing import Capture, Reply, ScriptedProvider, capture
 
 
 def starts() -> None:
@@ -84,7 +84,7 @@ async def decorated_functions_keep_their_types() -> None:
 
 def in_a_test_of_theirs() -> None:
     with ScriptedProvider() as provider, capture(content="off") as seen:
-        assert_type(seen, Captured)
+        assert_type(seen, Capture)
         provider.reply(Reply(status=429))
         provider.reply(txt="hi")  # type: ignore[call-arg]
     assert_type(seen.records, list[callspan.CallRecord])

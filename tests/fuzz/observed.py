@@ -18,7 +18,7 @@ from tests.support.spans_of_records import differences
 from callspan import open_store
 from callspan.records import CallRecord, decode, encode
 from callspan.stores import EmptyStoreError
-from callspan.testing import Captured, capture
+from callspan.testing import Capture, capture
 from callspan.wiring import WIRING
 
 _ENDS = frozenset({"success", "error", "timeout", "cancelled"})
@@ -95,7 +95,7 @@ class Observed:
         self._profiles = _profiles()
         self._profile: str | None = None
         self._stack = ExitStack()
-        self._seen: Captured | None = None
+        self._seen: Capture | None = None
         self._stores = {
             name: Stored(str(settings["stores"])) for name, settings in self._profiles.items() if "stores" in settings
         }
@@ -123,13 +123,13 @@ class Observed:
         seen._all.clear()
         return result
 
-    def _capture(self, profile: str) -> Captured:
+    def _capture(self, profile: str) -> Capture:
         if self._seen is None or profile != self._profile:
             self._stack.close()
             self._seen, self._profile = self._stack.enter_context(capture(**self._profiles[profile])), profile
         return self._seen
 
-    def _wrong(self, case: Case, seen: Captured, calls: int) -> list[str]:
+    def _wrong(self, case: Case, seen: Capture, calls: int) -> list[str]:
         # A loop of tools is an agent.
         records, spans = seen.records, [span for span in seen.spans if not _is_loop(span)]
         wrong = [f"logged: {one.name}: {one.getMessage()}" for one in self._logged.buffer if _is_wrong(one)]

@@ -15,7 +15,7 @@ from callspan.agent import misuse, runtime
 from callspan.agent.episode import EPISODES, OPEN_STEPS, forgotten
 from callspan.fail_open import failures, forget_failures
 from callspan.records import Record, decode, encode
-from callspan.testing import Captured, ScriptedProvider, capture
+from callspan.testing import Capture, ScriptedProvider, capture
 
 elsewhere = forgotten
 """Context manager of a process that has seen none of these sessions, steps and calls."""
@@ -49,7 +49,7 @@ def failed() -> dict[str, int]:
 class Seen:
     """What a program under test left behind: records in the order of writing, spans in the order of their end."""
 
-    def __init__(self, captured: Captured) -> None:
+    def __init__(self, captured: Capture) -> None:
         self._captured = captured
 
     @property

@@ -17,7 +17,7 @@ from tests.support.calls import ask
 import callspan
 from callspan import current_session, current_timestep, guardrail, handoff, invoke_agent, reward, session, tool
 from callspan.records import EventRecord, RewardRecord
-from callspan.testing import Captured, ScriptedProvider, capture
+from callspan.testing import Capture, ScriptedProvider, capture
 
 
 @pytest.mark.parametrize("begin", [invoke_agent, tool, guardrail], ids=lambda begin: begin.__name__)
@@ -133,7 +133,7 @@ def moves(*requested: tuple[str, dict[str, str]]) -> list[dict[str, Any]]:
     return [{"name": "move", "arguments": given, "id": name} for name, given in requested]
 
 
-def joined(seen: Captured) -> list[str | None]:
+def joined(seen: Capture) -> list[str | None]:
     """The tool call's id of each run; its start, its end and its span have the same."""
     events = [one for one in seen.events if isinstance(one, EventRecord)]
     ids = [one.tool_call_id for one in events if one.event_type == "tool"]

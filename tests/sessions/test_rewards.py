@@ -26,7 +26,7 @@ from tests.support.records import keep
 import callspan
 from callspan import Session, feedback, open_store, reward, session
 from callspan.records import EventRecord, RewardRecord, SessionRecord, TimestepRecord
-from callspan.testing import Captured, ScriptedProvider, capture
+from callspan.testing import Capture, ScriptedProvider, capture
 
 STYLE: dict[str, Any] = {"objective": "style", "source": "judge", "annotation": "neat", "label": "ok"}
 
@@ -307,7 +307,7 @@ def test_a_call_made_in_tasks_and_threads_is_the_last_one_of_its_session(provide
         await client.chat.completions.create(**CHAT)
         return callspan.last_call_id()
 
-    async def main(seen: Captured) -> None:
+    async def main(seen: Capture) -> None:
         async with openai.AsyncOpenAI(api_key="k", base_url=provider.openai_url, max_retries=0) as client:
             assert callspan.last_call_id() is None
             with callspan.session("s") as session:

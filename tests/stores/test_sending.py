@@ -23,7 +23,7 @@ from tests.support.programs import everything, loose, support_desk
 from tests.support.receiver import OtlpReceiver
 from tests.support.spans_of_records import sent
 
-from callspan.testing import Captured, ScriptedProvider, capture
+from callspan.testing import Capture, ScriptedProvider, capture
 
 from .conftest import Deliver, Records
 
@@ -39,14 +39,14 @@ on_every_store = pytest.mark.parametrize(
 )
 
 
-Play = Callable[..., Captured]
+Play = Callable[..., Capture]
 
 
 @pytest.fixture
 def record(url: str, tmp_path: Path, provider: ScriptedProvider) -> Play:
     """Runs programs that record in the store."""
 
-    def play(*programs: Callable[[ScriptedProvider], object], **settings: Any) -> Captured:
+    def play(*programs: Callable[[ScriptedProvider], object], **settings: Any) -> Capture:
         with capture(stores=url, spool_dir=tmp_path / "spool", **settings) as seen:
             for program in programs:
                 program(provider)

@@ -14,7 +14,7 @@ from tests.support import sdks
 from tests.support.mode import Mode
 
 from callspan.records import CallRecord, Conversation, Usage, encode
-from callspan.testing import Captured
+from callspan.testing import Capture
 
 APIS = ("chat_completions", "responses", "messages")
 QUESTION: list[Any] = [{"role": "user", "content": "How are you?"}]
@@ -157,7 +157,7 @@ def _text_of_item(item: Any) -> str:
     return "".join(choice.delta.content or "" for choice in choices) + getattr(delta, "text", "")
 
 
-def the_call(seen: Captured) -> CallRecord:
+def the_call(seen: Capture) -> CallRecord:
     """The one record, which belongs to the one span and agrees with it."""
     (span,) = seen.spans
     (record,) = seen.records
@@ -247,6 +247,6 @@ def bedrock(mode: Mode) -> Any:
     return mode.keep(kind(**keys, base_url=mode.provider.url, max_retries=0))
 
 
-def everywhere(seen: Captured) -> str:
+def everywhere(seen: Capture) -> str:
     """Return every byte of every span and record."""
     return "".join([*(span.to_json() for span in seen.spans), *(encode(record).decode() for record in seen.everything)])

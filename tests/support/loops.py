@@ -14,7 +14,7 @@ from tests.support import sdks
 from tests.support.mode import Colour, Mode
 
 if TYPE_CHECKING:
-    from callspan.testing import Captured
+    from callspan.testing import Capture
 
 MESSAGE: dict[str, Any] = {
     "model": "claude-sonnet-5", "max_tokens": 64, "messages": [{"role": "user", "content": "Which weather?"}],
@@ -87,7 +87,7 @@ def of_decisions(colour: Colour) -> Any:
     return kind(observe=lambda: of("A fork."), candidates=candidates)
 
 
-def tree(seen: Captured) -> dict[str, list[str]]:
+def tree(seen: Capture) -> dict[str, list[str]]:
     """The names of the spans below each span's name, in the order of their starts; no parent: ''."""
     names = {span.context.span_id: span.name for span in seen.spans if span.context is not None}
     found: dict[str, list[str]] = {}
@@ -97,7 +97,7 @@ def tree(seen: Captured) -> dict[str, list[str]]:
     return found
 
 
-def rows(seen: Captured, event_type: str) -> list[Any]:
+def rows(seen: Capture, event_type: str) -> list[Any]:
     """The event rows of a type, each once."""
     found = [event for event in seen.events if event.event_type == event_type]
     assert len({event.event_id for event in found}) == len(found)

@@ -15,7 +15,7 @@ from tests.support import sdks
 from tests.support.mode import Mode
 
 from callspan.records import CallRecord
-from callspan.testing import Captured
+from callspan.testing import Capture
 
 exceptions = pytest.importorskip("websockets.exceptions", reason="websockets come with openai[realtime]")
 sdks.needs("openai", "2.30", "responses.connect")
@@ -124,7 +124,7 @@ async def listened(
             await socket.until(last)
 
 
-def by_api(seen: Captured, api: str = "realtime") -> list[CallRecord]:
+def by_api(seen: Capture, api: str = "realtime") -> list[CallRecord]:
     """The calls of an API, by their beginning."""
     found = [record for record in seen.records if record.api == api]
     return sorted(found, key=lambda record: record.timing.start_ns)

@@ -279,7 +279,7 @@ class content(ContextBlock):  # noqa: N801 - reads as a statement: with callspan
         return with_block(outer, own)
 
 
-class _Attached(Block):
+class _CapturedContext(Block):
     """A block in which a captured context is current, within the content blocks of the running code."""
 
     __slots__ = ("_before", "_captured")
@@ -312,7 +312,7 @@ def copy_context(function: Callable[_P, _R]) -> Callable[_P, _R]:
         'episode-1'
     """
     captured = here()
-    return decorated(function, lambda _: lambda *_, **__: _Attached(captured))
+    return decorated(function, lambda _: lambda *_, **__: _CapturedContext(captured))
 
 
 def carrier_of(session_id: str, name: str | None, span: SessionSpan) -> Carrier:

@@ -6,16 +6,16 @@ import typing as _typing
 from importlib import import_module as _import_module
 
 if _typing.TYPE_CHECKING:
-    from callspan.testing.capturing import Captured, capture
+    from callspan.testing.capturing import Capture, capture
     from callspan.testing.provider import Choice, ReceivedRequest, Reply, ScriptedProvider
-    from callspan.testing.replaying import Replayed, ReplayError, replay
+    from callspan.testing.replaying import ReplayError, ReplayProvider, replay
 
 _HOMES = {
-    "Captured": "callspan.testing.capturing",
+    "Capture": "callspan.testing.capturing",
     "Choice": "callspan.testing.provider",
     "ReceivedRequest": "callspan.testing.provider",
     "ReplayError": "callspan.testing.replaying",
-    "Replayed": "callspan.testing.replaying",
+    "ReplayProvider": "callspan.testing.replaying",
     "Reply": "callspan.testing.provider",
     "ScriptedProvider": "callspan.testing.provider",
     "capture": "callspan.testing.capturing",
@@ -23,11 +23,11 @@ _HOMES = {
 }
 
 __all__ = [
-    "Captured",
+    "Capture",
     "Choice",
     "ReceivedRequest",
     "ReplayError",
-    "Replayed",
+    "ReplayProvider",
     "Reply",
     "ScriptedProvider",
     "capture",

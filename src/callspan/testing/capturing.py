@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
 
-class Captured:
-    """The spans and records captured so far.
+class Capture:
+    """The spans and records of a `capture` so far.
 
     Example:
         >>> with callspan.testing.capture() as seen:
@@ -104,7 +104,7 @@ def _settle() -> None:
 
 
 @contextmanager
-def capture(*, redact: Redactor | None = None, **settings: Unpack[SettingArguments]) -> Iterator[Captured]:
+def capture(*, redact: Redactor | None = None, **settings: Unpack[SettingArguments]) -> Iterator[Capture]:
     """Instrument the SDKs for a block and collect its spans and records; then restore the previous state.
 
     `settings` are those of `callspan.instrument()`; environment variables are ignored. Misuse of the session API raises
@@ -124,7 +124,7 @@ def capture(*, redact: Redactor | None = None, **settings: Unpack[SettingArgumen
     exporter = InMemorySpanExporter()
     provider = TracerProvider()
     provider.add_span_processor(SimpleSpanProcessor(exporter))
-    captured = Captured(exporter)
+    captured = Capture(exporter)
     loaded = load({**settings}, environment={})
     providers = Providers(tracer_provider=provider, redact=redact, listeners=(captured._add,))
     try:

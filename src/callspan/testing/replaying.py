@@ -92,7 +92,7 @@ class CallQueue:
         )
 
 
-class Replayed(ScriptedProvider):
+class ReplayProvider(ScriptedProvider):
     """A provider that answers with recorded calls, see `replay`.
 
     Example:
@@ -119,7 +119,7 @@ class Replayed(ScriptedProvider):
 @contextmanager
 def replay(
     store: str | Reader | Sequence[CallRecord], *, session: str | None = None, match: Match = "order"
-) -> Iterator[Replayed]:
+) -> Iterator[ReplayProvider]:
     """Serve recorded calls on loopback, in place of their providers; nothing leaves the machine.
 
     A request with the same JSON body as a recorded one gets its response, as a stream if requested; calls with equal
@@ -128,7 +128,7 @@ def replay(
     Recorded errors are served as errors, without retries.
 
     Args:
-        store: URL of a store, an open reader, or records such as `Captured.records`.
+        store: URL of a store, an open reader, or records such as `Capture.records`.
         session: Only the calls of this session, by its id or a prefix of it.
         match: `order` or `body`.
 
@@ -144,7 +144,7 @@ def replay(
         >>> answer.choices[0].message.content
         'Hello!'
     """
-    provider = Replayed(CallQueue(_recorded(store, session), match=match))
+    provider = ReplayProvider(CallQueue(_recorded(store, session), match=match))
     with provider:
         yield provider
 
