@@ -263,7 +263,7 @@ class Worker:
     def _run_on(self) -> None:
         try:
             self._run()
-        except BaseException as error:  # noqa: BLE001 - a callback of the application may raise `SystemExit`
+        except BaseException as error:  # a callback of the application may raise `SystemExit`
             self._working = 0
             self.is_idle.set()
             if self._waiting or self._later:

@@ -9,8 +9,8 @@ The path of every call uses an `except` clause instead, which costs nothing unle
 
     try:
         ...
-    except reported(_READ):
-        ...
+    except Exception as error:
+        _READ.report(error)
 
 The exception is counted and logged, as a warning the first time for each step, afterwards at debug level. Only an
 `Exception` is swallowed: cancellation, exits and interrupts propagate, and so do exceptions raised by the application's
@@ -21,7 +21,6 @@ from __future__ import annotations
 
 import logging
 import signal
-import sys
 import traceback
 from collections import Counter
 from collections.abc import Callable, Hashable
@@ -73,22 +72,19 @@ class fail_open:  # noqa: N801 - reads as a statement: with fail_open("do someth
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> bool:
         """Report and swallow an `Exception`, except interrupts."""
-        if error is None or is_interrupt(error):
+        return error is not None and self.swallow(error)
+
+    def report(self, error: Exception) -> None:
+        """Report an exception, in an `except` clause; raise it if it is an interrupt."""
+        if not self.swallow(error):
+            raise error
+
+    def swallow(self, error: BaseException) -> bool:
+        """Report an exception, unless it is an interrupt; return whether it was reported."""
+        if is_interrupt(error):
             return False
         report(self.what, error)
         return True
-
-
-def reported(step: fail_open) -> tuple[type[Exception], ...]:
-    """Report the current exception as a failure of `step`, and return the classes for an `except` clause.
-
-    `except reported(_READ):` catches the same exceptions as `with _READ:` does.
-    """
-    error = sys.exc_info()[1]
-    if error is None or is_interrupt(error):
-        return ()
-    report(step.what, error)
-    return (Exception,)
 
 
 def value_of(function: Callable[[], _T]) -> _T | None:
@@ -153,10 +149,8 @@ def forget_failures() -> None:
 class _Quiet(fail_open):
     __slots__ = ()
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> bool:
-        return error is not None and not is_interrupt(error)
+    def swallow(self, error: BaseException) -> bool:
+        return not is_interrupt(error)
 
 
 class Attempt(fail_open):
@@ -168,11 +162,9 @@ class Attempt(fail_open):
         super().__init__(what)
         self.error: Exception | None = None
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> bool:
-        """Store, count and swallow an `Exception`, except interrupts; log it at debug level."""
-        if error is None or not isinstance(error, Exception) or is_interrupt(error):
+    def swallow(self, error: BaseException) -> bool:
+        """Store and count an exception, unless it is an interrupt; log it at debug level."""
+        if not isinstance(error, Exception) or is_interrupt(error):
             return False
         self.error = error
         report(self.what, error, level=logging.DEBUG)

@@ -33,7 +33,7 @@ def import_sdk() -> None:
 def _import(module: str, variable: str) -> None:
     try:
         import_module(module)
-    except Exception as error:  # noqa: BLE001 - a propagator's package may raise anything
+    except Exception as error:  # a propagator's package may raise anything
         # Here, because they take as long to import as the rest of callspan.
         import logging
 

@@ -5,10 +5,13 @@ The doubles are small real objects put where the part belongs; nothing of ours i
 
 from __future__ import annotations
 
+import ast
 import asyncio
 import gc
 import importlib
 import logging
+import re
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -283,3 +286,24 @@ def test_without_a_hooked_name_calls_are_unchanged(
     warned = [message for message in caplog.messages if said in message]
     assert len({message.partition(said)[0] for message in warned}) == len(warned) > 0, "once for each SDK"
     assert [message for message in caplog.messages if message.startswith("Could not")] == []
+
+
+HANDS_ON = {"agent/decorators.py": 2, "otlp/receiver.py": 1, "sdk_import.py": 1}
+"""Handlers that pass every exception on: into a generator, as a result, or to the log."""
+
+
+def test_exceptions_are_swallowed_only_by_the_steps_of_fail_open() -> None:
+    silent = list[str]()
+    source = Path(fail_open.__file__).parent
+    for path in source.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ExceptHandler) and catches_all(node):
+                inside = [part for line in node.body for part in ast.walk(line)]
+                named = {getattr(part, "attr", getattr(part, "id", None)) for part in inside}
+                if "report" not in named and not any(isinstance(part, ast.Raise) for part in inside):
+                    silent.append(path.relative_to(source).as_posix())
+    assert Counter(silent) == HANDS_ON
+
+
+def catches_all(handler: ast.ExceptHandler) -> bool:
+    return handler.type is None or re.search(r"\b(Base)?Exception\b", ast.unparse(handler.type)) is not None

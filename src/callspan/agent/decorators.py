@@ -240,7 +240,7 @@ def around_generator(
                         close(inner)
                         del inner, advance
                     raise
-                except BaseException as error:  # noqa: BLE001 - the wrapped generator gets it
+                except BaseException as error:  # the wrapped generator gets it
                     advance = partial(inner.throw, error)
 
     return call
@@ -268,7 +268,7 @@ def around_async_generator(function: Callable[..., Any], opener: Callable[..., A
                     with block._advance():
                         await inner.aclose()
                     raise
-                except BaseException as error:  # noqa: BLE001 - the wrapped generator gets it
+                except BaseException as error:  # the wrapped generator gets it
                     advance = inner.athrow(error)
 
     return call

@@ -8,7 +8,7 @@ from typing import Any, Final, TypeAlias
 from urllib.parse import urlsplit
 
 from callspan import private_names as names
-from callspan.fail_open import fail_open, reported, value_of
+from callspan.fail_open import fail_open, value_of
 from callspan.observe.ports import CallInfo
 from callspan.providers.hosts import DEFERRED, provider_of
 from callspan.record.codec import encodable
@@ -57,7 +57,8 @@ def _new_server(client: Any, kind: type, url: object) -> _Server:
         if not isinstance(url, str) and type(url).__module__.partition(".")[0] not in _HTTP_LIBRARIES:
             url = getattr(client, "base_url", None)
         server = _server(client, str(url) if url is not None else "")
-    except reported(_READ_URL):
+    except Exception as error:
+        _READ_URL.report(error)
         server = _server(client, "")
     if len(_KNOWN) >= _MAX_KNOWN:
         _KNOWN.clear()

@@ -18,7 +18,7 @@ from opentelemetry.instrumentation.utils import is_instrumentation_enabled
 from callspan.agent.context import content_of, here
 from callspan.agent.requirement import lacks_session
 from callspan.background import is_isolated
-from callspan.fail_open import fail_open, reported
+from callspan.fail_open import fail_open
 from callspan.intercept import other_instrumentations
 from callspan.intercept.responses import CURRENT_CALL, OBSERVERS, ResponseObserver
 from callspan.observe.deferred_ends import DeferredEnds
@@ -84,8 +84,8 @@ def silenced(original: Function, step: fail_open, is_replaced: Callable[[tuple[A
         try:
             if is_replaced(args):
                 return None
-        except reported(step):
-            pass
+        except Exception as error:
+            step.report(error)
         return original(*args, **kwargs)
 
     return update_wrapper(hooked, original)
@@ -121,8 +121,8 @@ def _data_hook(original: Function) -> Function:
                 # Read first: CPython 3.11 looks up a callable that is called from a slot like a method.
                 show = observer.data
                 show(data)
-        except reported(_DATA):
-            pass
+        except Exception as error:
+            _DATA.report(error)
         return original(self, data=data, cast_to=cast_to, response=response)
 
     return hooked
@@ -148,8 +148,8 @@ def _before(original: Function, steps: HookSteps, name: str, at: int) -> Functio
     def hooked(*args: Any, **kwargs: Any) -> Any:
         try:
             begin(args, args[at] if len(args) > at else name and kwargs[name], kwargs)
-        except reported(step):
-            pass
+        except Exception as error:
+            step.report(error)
         return original(*args, **kwargs)
 
     return hooked
@@ -161,7 +161,8 @@ def _around(original: Function, steps: HookSteps, returned: Returned, name: str,
     def hooked(*args: Any, **kwargs: Any) -> Any:
         try:
             state = begin(args, args[at] if len(args) > at else name and kwargs[name], kwargs)
-        except reported(step):
+        except Exception as error:
+            step.report(error)
             state = None
         if state is None:
             return original(*args, **kwargs)
@@ -172,7 +173,7 @@ def _around(original: Function, steps: HookSteps, returned: Returned, name: str,
             replacement = returned(state, result)
             return result if replacement is None else replacement  # an interrupt may come here too
         except BaseException as error:
-            if result is not _ABSENT and isinstance(error, reported(step)):
+            if result is not _ABSENT and step.swallow(error):
                 return result
             _raised(steps, state, error)
             raise
@@ -186,7 +187,8 @@ def _around_async(original: Function, steps: HookSteps, returned: Returned, name
     async def hooked(*args: Any, **kwargs: Any) -> Any:
         try:
             state = begin(args, args[at] if len(args) > at else name and kwargs[name], kwargs)
-        except reported(step):
+        except Exception as error:
+            step.report(error)
             state = None
         if state is None:
             return await original(*args, **kwargs)
@@ -197,7 +199,7 @@ def _around_async(original: Function, steps: HookSteps, returned: Returned, name
             replacement = returned(state, result)
             return result if replacement is None else replacement  # an interrupt may come here too
         except BaseException as error:
-            if result is not _ABSENT and isinstance(error, reported(step)):
+            if result is not _ABSENT and step.swallow(error):
                 return result
             _raised(steps, state, error)
             raise

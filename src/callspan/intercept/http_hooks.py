@@ -11,7 +11,7 @@ from typing import Any, Final
 from opentelemetry import propagate
 
 from callspan.errors import error_status
-from callspan.fail_open import fail_open, reported
+from callspan.fail_open import fail_open
 from callspan.intercept.hooks import HookSteps
 from callspan.intercept.request import OpenCall
 from callspan.intercept.responses import CURRENT_CALL, OBSERVERS, ResponseObserver
@@ -39,8 +39,8 @@ def _sending(_args: object, request: Any, _kwargs: object) -> OpenCall | None:
         if not opened.body_seen:
             opened.body_seen = True
             opened.call.sent(request.content, registry.decoded(request.content))
-    except reported(_ATTEMPT):
-        return opened
+    except Exception as error:
+        _ATTEMPT.report(error)
     return opened
 
 

@@ -13,7 +13,7 @@ from opentelemetry.context import Context
 
 from callspan import private_names as names
 from callspan.agent.call_ids import call_begun, call_made
-from callspan.fail_open import fail_open, reported
+from callspan.fail_open import fail_open
 from callspan.intercept import other_instrumentations
 from callspan.intercept.body_parsers import file_body_of, form_bytes, is_form, read_file
 from callspan.intercept.client_info import call_info
@@ -74,8 +74,8 @@ class OpenCall:
             if self.call.is_certain:
                 call_begun(self._outer, self.call.named)
             otel_context.attach(self.context)
-        except reported(_ATTACH):
-            return
+        except Exception as error:
+            _ATTACH.report(error)
 
     def leave(self) -> None:
         """Undo `enter`, even an interrupted one. May be repeated."""
@@ -84,7 +84,8 @@ class OpenCall:
             try:
                 otel_context.attach(self._outer)
                 CURRENT_CALL.set(self._outer_call)
-            except reported(_CLOSE):
+            except Exception as error:
+                _CLOSE.report(error)
                 CURRENT_CALL.set(self._outer_call)
 
     def raised(self, error: BaseException) -> None:
@@ -137,8 +138,8 @@ class OpenCall:
                 error = None if is_file else body_error(result, response)
         try:
             self.call.end(how=None, error=error)
-        except reported(_CLOSE):
-            return
+        except Exception as error:
+            _CLOSE.report(error)
 
     def _take(self, body: object) -> None:
         if body is None:  # no JSON, or the caller has yet to parse it

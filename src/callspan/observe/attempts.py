@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import msgspec
 
-from callspan.fail_open import fail_open, reported, value_of
+from callspan.fail_open import fail_open, value_of
 from callspan.process.secrets import masked_error
 from callspan.providers import rate_limits, registry
 from callspan.providers.error_kinds import classify, error_info, known_base
@@ -119,7 +119,8 @@ class AttemptLog:
                 records.append(record)
             if error is not None and error.kind in _BROKEN and records[-1].error_kind is None:
                 records[-1] = msgspec.structs.replace(records[-1], error_kind=error.kind, error_type=error.type)
-        except reported(_READ):
+        except Exception as failure:
+            _READ.report(failure)
             limits = self.limits
         return {
             "timing": timing,

@@ -17,7 +17,7 @@ from typing import Any, ClassVar, Final, NamedTuple
 import msgspec
 
 from callspan.errors import call_error, outcome_of
-from callspan.fail_open import fail_open, reported
+from callspan.fail_open import fail_open
 from callspan.observe import background_responses
 from callspan.observe.attempts import TOO_MANY_REQUESTS, AttemptLog
 from callspan.observe.forms import form_fields
@@ -125,7 +125,8 @@ class Call:
             factory.workers.first_call()
         try:
             place, self._call_ended, metadata = _NOTHING_AROUND if alone else factory.ambient()
-        except reported(_READ_AMBIENT):
+        except Exception as error:
+            _READ_AMBIENT.report(error)
             place, self._call_ended, metadata = _NOTHING_AROUND
         self._request = Request(model=info.model, stream=info.stream)
         # More than fifteen keywords in one call go through a dictionary, which takes five times as long.
@@ -185,7 +186,8 @@ class Call:
             begun = factory.processors.started(self.record)
             try:
                 self.span = NO_SPAN if factory.spans is None else factory.spans.start(begun)
-            except reported(_START_SPAN):
+            except Exception as error:
+                _START_SPAN.report(error)
                 self.span = NO_SPAN
         self._begun_in: Context | None = copy_context() if self.is_certain else None
         """The context of its start until its first version is written, because a redactor may read its variables."""
@@ -221,7 +223,8 @@ class Call:
             exact = exact_json(content, body)
             try:
                 request = self.endpoint.request(body) or self._request
-            except reported(_READ_REQUEST):
+            except Exception as error:
+                _READ_REQUEST.report(error)
                 request = self._request
             request = msgspec.structs.replace(
                 request, model=request.model or self._request.model, stream=self.streaming,
@@ -234,7 +237,8 @@ class Call:
                 self._input = self.endpoint.conversation(body, None)
                 if len(content) > _LARGE_BYTES:
                     self._input = without_media_bytes(self._input)
-        except reported(_READ_REQUEST):
+        except Exception as error:
+            _READ_REQUEST.report(error)
             self._input = None
         if self.streaming and announce:
             self.announce()
@@ -302,7 +306,8 @@ class Call:
         self._body = data  # the type of the last event
         try:
             carried = self._add_first(data) if self._add is None else self._add(data)
-        except reported(_READ_CHUNK):
+        except Exception as error:
+            _READ_CHUNK.report(error)
             return
         if carried and self._content_ns is None:
             self._content_ns = now_ns
@@ -417,8 +422,8 @@ class Call:
                 call_ended(processed, self._conversation)
             if wire is not None:
                 factory.tools_ran(wire, record)
-        except reported(_TOTALS):
-            pass
+        except Exception as error:
+            _TOTALS.report(error)
         self._processed = self._conversation = None
 
     def _finish_again(self, ending: Ending) -> None:
@@ -472,13 +477,15 @@ class Call:
         try:
             nothing = NULL_BODY if self.has_body and not self._unseen else NOT_RECOGNIZED
             info = nothing if body is None else self.endpoint.response_info(body) or NOT_RECOGNIZED
-        except reported(_READ_RESPONSE):
+        except Exception as failure:
+            _READ_RESPONSE.report(failure)
             info = NOT_RECOGNIZED
         error = ending.error or info.error
         fields = self._ending_fields(ending, error)
         try:
             self._add_content(fields, info, body)
-        except reported(_BUILD_RECORD):
+        except Exception as error:
+            _BUILD_RECORD.report(error)
             fields["response"] = None
         if info.background:
             with _BUILD_RECORD:
@@ -552,7 +559,8 @@ class Call:
             if request is None:
                 return response
             return Conversation(system=request.system, input=request.input, output=response.output, tools=request.tools)
-        except reported(_READ_MESSAGES):
+        except Exception as error:
+            _READ_MESSAGES.report(error)
             return None
 
 

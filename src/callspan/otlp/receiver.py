@@ -102,7 +102,7 @@ class Receiver:
         try:
             if exporter.export(spans) is SpanExportResult.SUCCESS:
                 return None
-        except Exception as error:  # noqa: BLE001 - raised by the thread that waits
+        except Exception as error:  # raised by the thread that waits
             return UnavailableError(self._line(str(error)))
         reason = self._reason or logging.makeLogRecord({"msg": "it does not say why"})
         text = reason.getMessage()

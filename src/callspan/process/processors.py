@@ -27,7 +27,7 @@ from typing import Any, Final, NamedTuple, TypeAlias, TypeVar
 import msgspec
 
 from callspan.cost.price_table import Pricer, pricer_for, provider_cost
-from callspan.fail_open import fail_open, reported
+from callspan.fail_open import fail_open
 from callspan.process import callbacks
 from callspan.process.callbacks import Point
 from callspan.process.content import encoded, with_bodies, withhold
@@ -161,7 +161,8 @@ class Processors:
         for step, process, failed in self._processors:
             try:
                 record = process(record)
-            except reported(step):
+            except Exception as error:
+                step.report(error)
                 record = failed(record)
         return record
 

@@ -33,7 +33,7 @@ from opentelemetry.trace import (
 )
 
 from callspan import private_names as names
-from callspan.fail_open import fail_open, reported
+from callspan.fail_open import fail_open
 from callspan.observe.ports import CallSpanHandle
 from callspan.process.processed import ProcessedRecord
 from callspan.record.call import CallRecord, SpanLink, Trace
@@ -123,8 +123,8 @@ class CallSpan(CallSpanHandle):
             if self.trace_id is None:
                 set_own_ids(self, otel_context.get_current())
             self.wants_content = (spans.content and span.is_recording()) or spans.content_elsewhere
-        except reported(_IDENTIFY):
-            return
+        except Exception as error:
+            _IDENTIFY.report(error)
 
     def within(self, context: Context) -> Context:
         """Return `context` with this span as the current one."""
@@ -133,7 +133,8 @@ class CallSpan(CallSpanHandle):
             if self.trace_id is None and self.span_id is not None:
                 inner = otel_context.set_value(OWN_SPAN, self.span_id, inner)
             return _with_mark(inner) if _UTIL in sys.modules else inner
-        except reported(_CURRENT):
+        except Exception as error:
+            _CURRENT.report(error)
             return context
 
     def end(self, processed: ProcessedRecord[CallRecord], conversation: Conversation | None) -> None:
@@ -145,8 +146,8 @@ class CallSpan(CallSpanHandle):
         if self._owned:
             try:
                 self._span.end(end_ns)
-            except reported(_END):
-                return
+            except Exception as error:
+                _END.report(error)
 
     def _show(self, record: CallRecord, conversation: Conversation | None, end_ns: int) -> None:
         span, spans = self._span, self._spans
@@ -160,8 +161,8 @@ class CallSpan(CallSpanHandle):
             put_attributes(span, spans.projection.end(record, conversation if spans.content else None))
             if spans.attempt_spans:
                 _add_attempt_spans(spans.tracer, span, record)
-        except reported(_PROJECT):
-            return
+        except Exception as error:
+            _PROJECT.report(error)
 
 
 def tracer_of(version: str, provider: TracerProvider | None) -> Tracer:
@@ -200,7 +201,8 @@ class CallSpans:
             parent = trace.get_current_span(context)
             if parent is not trace.INVALID_SPAN:
                 outer, above = _outer_span(parent), parent.get_span_context()
-        except reported(_LOOK):
+        except Exception as error:
+            _LOOK.report(error)
             outer = None
         if outer is not None:
             with _START:
@@ -208,7 +210,8 @@ class CallSpans:
             return CallSpan(self, outer, _parent_of(outer), owned=False)
         try:
             span = self._start(processed.record, context)
-        except reported(_START):
+        except Exception as error:
+            _START.report(error)
             span = trace.INVALID_SPAN
         return CallSpan(self, span, above)
 
@@ -223,7 +226,8 @@ class CallSpans:
             above = trace.get_current_span(context).get_span_context()
             span = self._start(processed.record, context, [] if call is None else [Link(call)])
             return CallSpan(self, span, above, link=call)
-        except reported(_START):
+        except Exception as error:
+            _START.report(error)
             return None
 
     def _start(self, record: CallRecord, context: Context | None, links: Sequence[Link] = ()) -> Span:
@@ -275,7 +279,8 @@ def put_attributes(span: Span, attributes: Attributes) -> None:
             # Atomic under the GIL, so that no attribute of another thread is lost.
             room.update(attributes)
             return
-    except reported(_ONE_STEP):
+    except Exception as error:
+        _ONE_STEP.report(error)
         room = None
     span.set_attributes(attributes)
 

@@ -18,7 +18,7 @@ from opentelemetry.metrics import CallbackOptions, Meter, MeterProvider, NoOpMet
 
 from callspan import private_names
 from callspan.clock import monotonic_s
-from callspan.fail_open import fail_open, reported
+from callspan.fail_open import fail_open
 from callspan.process.processed import ProcessedRecord
 from callspan.record.call import CallRecord, RateLimit
 from callspan.record.events import Record
@@ -75,7 +75,8 @@ class CallMetrics:
         try:
             instruments = self._in_use()
             return _no_op if instruments is None else instruments.count_start(processed.record)
-        except reported(_COUNT_START):
+        except Exception as error:
+            _COUNT_START.report(error)
             return _no_op
 
     def observed(self, processed: ProcessedRecord[CallRecord]) -> None:
@@ -108,8 +109,8 @@ class CallMetrics:
             used = self._in_use() if instruments else None
             if used is not None:
                 used.measure(instruments, record)
-        except reported(_MEASURE):
-            return
+        except Exception as error:
+            _MEASURE.report(error)
 
     def _in_use(self) -> _Instruments | None:
         """Return the instruments of the provider that is in use now, None without one."""

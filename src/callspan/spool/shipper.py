@@ -45,7 +45,7 @@ def _surviving(what: str) -> Iterator[None]:
     """Report any exception of a store's code on its thread, which receives no interrupts."""
     try:
         yield
-    except BaseException as error:  # noqa: BLE001 - a store may raise `SystemExit`
+    except BaseException as error:  # a store may raise `SystemExit`
         report(what, error)
 
 
@@ -155,7 +155,7 @@ class Shipper:
             try:
                 if not self._round():
                     self._rest()
-            except BaseException as error:  # noqa: BLE001 - a store may raise `SystemExit`, and records wait
+            except BaseException as error:  # a store may raise `SystemExit`, and records wait
                 report(f"deliver records to {self.target.name}", error, level=logging.DEBUG)
                 self._recover(error)
         self._close_alone()

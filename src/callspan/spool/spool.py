@@ -18,7 +18,7 @@ from typing import Final
 
 from callspan import forks
 from callspan.clock import monotonic_s
-from callspan.fail_open import fail_open, log, reported
+from callspan.fail_open import fail_open, log
 from callspan.safe_urls import error_text
 from callspan.spool import directory as places
 from callspan.spool.delivering import Destination
@@ -113,7 +113,8 @@ class Spool:
                 kept = self._write(payload)
                 if not self._has_threads:
                     self._start()
-        except reported(_APPEND):
+        except Exception as error:
+            _APPEND.report(error)
             self.losses.add("dropped", "error")
             return False
         for shipper in self._shippers:
