@@ -132,6 +132,16 @@ def test_a_session_has_the_error_of_its_last_end(store: Delivery) -> None:
         assert (whole.outcome, whole.error) == ("success", None)
 
 
+@pytest.mark.parametrize(("success", "outcome"), [(False, "failure"), (True, "success")])
+def test_another_process_states_the_success_of_a_session(store: Delivery, success: bool, outcome: str) -> None:
+    """Before its end or later; a word of the application stays."""
+    for ended in ("success", "failure", "won"):
+        end = SessionRecord(session_id="", seen_ns=2, end_ns=2, outcome=ended)
+        for stated in (replace(end, seen_ns=at, end_ns=None, outcome=None, success=success) for at in (1, 3)):
+            for whole in merged_in_any_order(store, end, stated):
+                assert (whole.outcome, whole.success) == ("won" if ended == "won" else outcome, success)
+
+
 def test_versions_of_a_timestep_merge_in_any_order(store: Delivery) -> None:
     ended = step("t", session_id="s1", seen_ns=8, index=3, start_ns=None, end_ns=START_NS + 9, terminated=False)
     begun = step("t", session_id="s1", seen_ns=2, index=3)

@@ -30,6 +30,7 @@ _REQUEST_PARTS: Final = frozenset({"started", "requested"})
 _SPAN_FIELDS: Final = ("trace_id", "span_id", "parent_span_id", "sampled", "trace")
 _OF_HIGHER: Final = ("part", "seen_ns", "seen_in", "outcome", "error", "timing", "redactions", "conversation")
 """Fields of a call that are never filled in from the lower version."""
+_OF_SUCCESS: Final = ("success", "failure")
 _S = TypeVar("_S", bound=SessionRecord | TimestepRecord)
 _T = TypeVar("_T", bound=msgspec.Struct)
 
@@ -62,6 +63,7 @@ def merged_scope(one: _S, other: _S) -> _S:
     """Merge two versions of a session or timestep: a field or key of metadata is that of the newer one that has it.
 
     The earliest start and the strictest content level apply; the fields of a span stay together, as do end and error.
+    A session's success decides between the outcomes success and failure, because the process that ends it may not know.
     """
     older, newer = sorted((one, other), key=order_of)
     whole = _filled(newer, older)
@@ -76,6 +78,9 @@ def merged_scope(one: _S, other: _S) -> _S:
     )
     if not (isinstance(older, SessionRecord) and isinstance(newer, SessionRecord)):
         return whole
+    success = older.success if newer.success is None else newer.success
+    if success is not None and whole.outcome in _OF_SUCCESS:
+        whole = replace(whole, outcome="success" if success else "failure")
     level = strictest(older.content_level, newer.content_level)
     return at_level(replace(whole, content_level=level), level)
 
