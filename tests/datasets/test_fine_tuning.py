@@ -340,6 +340,17 @@ def test_an_answer_that_the_request_has_begun_is_one_message(world: World, expor
     assert row["messages"] == [USER, {**whole, "weight": 1}, USER, {**ANSWER, "weight": 1}]
 
 
+def test_a_paused_answer_is_trained_on_with_the_rest(world: World, exported: Export) -> None:
+    world.session("s1")
+    begun, whole = {"role": "assistant", "content": "Wait"}, {"role": "assistant", "content": "Wait: a", "weight": 1}
+    world.call("messages", {"messages": [USER]}, {**begun, "stop_reason": "pause_turn"}, "s1")
+    world.call("messages", {"messages": [USER, begun]}, {"role": "assistant", "content": ": a"}, "s1")
+    for name in ("openai", "openai-session"):
+        found = exported(name)
+        assert [row["messages"] for row in found.rows] == [[USER, whole]]
+        assert found.left_out == {"row: a paused answer": 1}
+
+
 def test_of_several_choices_the_first_is_the_answer(world: World, exported: Export) -> None:
     choices = [
         {"index": at, "message": {"role": "assistant", "content": text}} for at, text in enumerate(("No.", "Yes."))
