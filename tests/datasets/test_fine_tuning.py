@@ -229,6 +229,13 @@ def test_a_called_tool_is_defined_if_the_last_request_lacks_it(world: World, exp
         ([USER, asks("a"), tells("a"), tells("a"), ANSWER], "a tool result without its call"),
         ([USER, {"role": "assistant", "content": ""}], "an empty assistant message"),
         ([ANSWER], "no prompt"),
+        ([{"role": "user", "content": ""}, USER, ANSWER], None),
+        (
+            [{"role": "user", "content": [{"type": "audio_url", "audio_url": {"url": "u"}}]}, ANSWER],
+            "an empty question",
+        ),
+        ([{"role": "system", "content": "a"}, {"role": "user", "content": ""}, ANSWER], "an empty question"),
+        ([{"role": "system", "content": "a"}, ANSWER], None),
     ],
 )
 def test_refused_messages_are_counted(world: World, exported: Export, messages: list[Json], reason: str | None) -> None:
@@ -252,7 +259,8 @@ def test_definitions_of_tools_of_every_api(world: World, exported: Export, case:
 
 @pytest.mark.parametrize("case", CASES["media"], ids=str)
 def test_media_are_parts_or_missing(world: World, exported: Export, case: Json) -> None:
-    request = {"input" if case["api"] == "responses" else "messages": [{"role": "user", "content": [case["part"]]}]}
+    asked = [{"role": "user", "content": [case["part"]]}, USER]
+    request = {"input" if case["api"] == "responses" else "messages": asked}
     answers: dict[str, Json] = {
         "chat_completions": {"choices": [{"index": 0, "message": ANSWER}]},
         "responses": {"output": [{"type": "message", **ANSWER}]},

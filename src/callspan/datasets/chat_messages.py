@@ -255,11 +255,14 @@ def _bare_call(call: dict[str, object]) -> list[object]:
 
 
 def flaw(messages: Sequence[ChatMessage]) -> str | None:
-    """Return the first reason why trainers reject these messages; None if they are valid.
+    """Return the first reason why trainers reject these messages, or learn nothing of them; None if they are valid.
 
     Every tool call must have its result before the next message, except in the last message; every tool result must
-    have its call; every assistant message must have content.
+    have its call; every assistant message must have content, and so must a message of the user, if there are any.
     """
+    asked = [message["content"] for message in messages if message["role"] == "user"]
+    if asked and not any(asked):
+        return "an empty question"  # for example an image of which no bytes were kept
     waiting: set[str] = set()
     for message in messages:
         if message["role"] == "tool":
