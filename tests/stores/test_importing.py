@@ -23,7 +23,7 @@ from callspan import SettingError, erase, import_records, open_store
 from callspan.records import FORMAT, OtherFormatError, Record, Timing, decode, encode
 from callspan.stores import CallFilter, find_store
 
-from .conftest import SECOND, START_NS, Deliver, Delivery, Records, clickhouse, run
+from .conftest import SECOND, START_NS, Deliver, Delivery, Records, clickhouse, left, run
 
 OTHERS = [1, FORMAT - 1, FORMAT + 1]
 SENTENCE = (
@@ -182,6 +182,17 @@ def test_rotated_files_come_and_damage_is_counted(tmp_path: Path, deliver: Deliv
     said = run(f"sqlite:///{tmp_path}/into.db", "import", str(path))
     assert "2 records could not be read" in " ".join(said.split())
     assert content(tmp_path / "into.db") == wanted
+
+
+def test_records_that_were_erased_in_the_target_are_counted_apart(url: str, tmp_path: Path, records: Records) -> None:
+    source = keep(f"sqlite:///{tmp_path}/source.db", *records.every_kind(), records.call(call_id="other"))
+    whole = import_records(source, url)
+    erase(url, sessions="s1")
+    again = import_records(source, url)
+    assert whole.erased == 0
+    assert (again.records["calls"], sum(again.records.values())) == (len(left(url)[1]), 1)
+    assert (again.erased, again.unreadable) == (sum(whole.records.values()) - 1, 0)
+    assert f"{again.erased} records had been erased from the target" in " ".join(run(url, "import", source).split())
 
 
 def test_an_earlier_layout_is_refused_and_loaded(tmp_path: Path, wanted: list[object]) -> None:

@@ -34,8 +34,8 @@ def import_command(
 ) -> None:
     """Load records into a store that commands can read. An import can be repeated or resumed.
 
-    Rotated JSON Lines files are included. The newest version of a record wins. Unreadable lines and rows are counted
-    and skipped. Exit code 1 if there was nothing to load.
+    Rotated JSON Lines files are included. The newest version of a record wins. Unreadable lines and rows, and
+    records that were erased from that store, are counted and skipped. Exit code 1 if there was nothing to load.
     """
     target = first_readable(context.store) if into is None else into
     imports = []
@@ -57,6 +57,8 @@ def _count_texts(counts: ImportCounts) -> Iterator[str]:
     yield f"{', '.join(loaded)} loaded (each version counts)" if loaded else "nothing loaded"
     if counts.unreadable:
         yield f"{plural(counts.unreadable, 'record')} could not be read"
+    if counts.erased:
+        yield f"{plural(counts.erased, 'record')} had been erased from the target"
     if counts.bodies:
         yield f"{counts.bodies:,} of their requests and answers could not be read"
     if counts.cut_off:

@@ -21,7 +21,7 @@ from callspan.stores.base import start_of
 from callspan.stores.clickhouse import ClickHouse
 from callspan.stores.columns import TABLES
 from callspan.stores.jsonl import JsonLines
-from callspan.stores.protocol import SqlStore, Store
+from callspan.stores.protocol import SqlStore, Store, deliver_all
 from callspan.stores.sqlite import SQLite
 from callspan.stores.sqlite.any_file import AnyFile
 from callspan.stores.urls import find_store
@@ -36,6 +36,8 @@ class ImportCounts(msgspec.Struct, kw_only=True):
     """Number of imported records by table. In JSON Lines each version counts."""
     unreadable: int = 0
     """Number of lines and rows without a valid record, and of records that the store rejected."""
+    erased: int = 0
+    """Number of records that the target refused, because they were erased there after they began."""
     bodies: int = 0
     """Number of unreadable request and response bodies in a SQLite file."""
     cut_off: list[str] = []
@@ -95,11 +97,13 @@ def _load(found: Store, records: Iterable[Record | None], target: SqlStore, sinc
 
     some = wanted()
     # Where there is nothing to load, or it cannot be read, no store is made.
-    refused = target.write(chain([first], some)) if (first := next(some, None)) is not None else []
-    for record in refused:
-        counts[TABLES[record_key(record)[0]].name] -= 1
-    by_table = {table.name: counts[table.name] for table in TABLES.values()}
-    return ImportCounts(source=found.name, records=by_table, unreadable=counts["unreadable"] + len(refused))
+    first = next(some, None)
+    with closing(target.sink()) as sink:
+        refused = [] if first is None else deliver_all(sink, chain([first], some))
+    missing = sink.erased + Counter(record_key(record)[0] for record in refused)
+    by_table = {table.name: counts[table.name] - missing[kind] for kind, table in TABLES.items()}
+    unreadable = counts["unreadable"] + len(refused)
+    return ImportCounts(source=found.name, records=by_table, unreadable=unreadable, erased=sink.erased.total())
 
 
 def _with_current_names(record: Record) -> Record:

@@ -238,7 +238,7 @@ class SqlStore(Store):
         """Its path, or the URL for its driver."""
         return self.url if self.path is None else self.path
 
-    def sink(self) -> Sink:
+    def sink(self) -> SqlSink:
         """Return the sink, unopened. Raises SettingError without its driver."""
         self.load(self.database_type)
         return SqlSink(partial(self.database, writes=True, creates=True))

@@ -7,7 +7,7 @@ Every row has a key, so that batches may be repeated. All writers use the same o
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial, reduce
 from operator import itemgetter
@@ -40,6 +40,8 @@ class SqlSink:
         """`connect` opens the database for writing and creates missing tables."""
         self._connect = connect
         self._database: Database | None = None
+        self.erased = Counter[str]()
+        """Number of records not stored because they had been erased, by kind."""
 
     def open(self) -> None:
         """Connect, and create missing tables. Raises StoreError or the driver's errors."""
@@ -53,9 +55,11 @@ class SqlSink:
         database = cast("Database", self._database)
         try:
             with database.delivery(records):
-                _write(database, records)
+                kept = _write(database, records)
         except database.rejects as error:
             raise Rejected(error_text(error)) from error
+        if len(kept) < len(records):
+            self.erased += Counter(map(_kind, records)) - Counter(map(_kind, kept))
 
     def close(self) -> None:
         """Close the connection."""
@@ -64,9 +68,15 @@ class SqlSink:
             database.close()
 
 
-def _write(database: Database, records: Sequence[Record]) -> None:
+def _kind(record: Record) -> str:
+    return record_key(record)[0]
+
+
+def _write(database: Database, records: Sequence[Record]) -> Sequence[Record]:
+    """Write the records that were not erased; return these."""
     batch: defaultdict[str, defaultdict[str, list[Any]]] = defaultdict(partial(defaultdict, list))
-    for record in _not_erased(database, records):
+    kept = _not_erased(database, records)
+    for record in kept:
         kind, key = record_key(record)
         batch[kind][key].append(record)
     replaced = _write_calls(database, batch.pop(_CALL, {}))
@@ -79,6 +89,7 @@ def _write(database: Database, records: Sequence[Record]) -> None:
     for call_id, before in replaced.items():
         release(database, call_id, before, now[call_id])
     join(database, records)
+    return kept
 
 
 def _write_calls(database: Database, versions: Mapping[str, Sequence[CallRecord]]) -> dict[str, StoredCall]:
@@ -128,7 +139,7 @@ def _replace(database: Database, table: Table, known: Sequence[str], rows: Itera
     database.insert(table, sorted(rows, key=itemgetter(table.key)))
 
 
-def _not_erased(database: Database, records: Sequence[Record]) -> Iterable[Record]:
+def _not_erased(database: Database, records: Sequence[Record]) -> Sequence[Record]:
     """Return the records that do not belong to an erased id; remember the ids of the others."""
     if not (known := _erased_of(database, records)):
         return records
