@@ -18,7 +18,7 @@ from callspan.record.plain_json import clean
 from callspan.safe_urls import error_text
 from callspan.settings import SettingError
 from callspan.spool import directory as places
-from callspan.stores.base import DeletionScope, EmptyStoreError, StoreError
+from callspan.stores.base import DeletionScope, StoreError
 from callspan.stores.columns import TABLES
 from callspan.stores.erased import is_in_scope
 from callspan.stores.filters import SESSION_CONDITIONS, CallFilter
@@ -49,7 +49,7 @@ class ErasureCounts(msgspec.Struct, frozen=True, kw_only=True):
     store: str
     """The store's name, or `spool`."""
     left: str | None = None
-    """The reason why records remain, if any do."""
+    """The reason why records remain, if any do; or that the store does not exist yet."""
     copies: bool = False
     """Whether pages of its file may contain copies of deleted bytes until the file is rewritten."""
 
@@ -71,7 +71,7 @@ class Receipt(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def is_complete(self) -> bool:
-        """Whether nothing remains in SQLite, Postgres and the spool."""
+        """Whether every SQLite and Postgres store is there, and nothing remains in them and the spool."""
         return all(one.left is None for one in self.stores)
 
 
@@ -269,8 +269,6 @@ def _attempt(
     """Erase the records of a scope from a store, or count them."""
     try:
         counts, held = store.remove(scope, dry_run=dry_run, vacuum=vacuum)
-    except EmptyStoreError:
-        return ErasureCounts(store=store.name)
     except _errors() as error:
         return ErasureCounts(store=store.name, left=error_text(error))
     left = "; ".join(one for one in (failure, held) if one is not None)

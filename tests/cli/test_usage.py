@@ -181,7 +181,9 @@ def test_json_keys_are_stable(demo: str) -> None:
     assert set(ask("--store", demo, "calls", "--limit", "1", "--json").json[0]) == set(DATA["keys of a call"])
 
 
-@pytest.mark.parametrize("command", ["sessions", "calls", "show x", "stats", "delete --older-than 1d --yes"])
+@pytest.mark.parametrize(
+    "command", ["sessions", "calls", "show x", "stats", "delete --older-than 1d --yes", "delete --user u"]
+)
 def test_a_missing_store_is_a_clear_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str) -> None:
     monkeypatch.chdir(tmp_path)
     answer = ask(*command.split())

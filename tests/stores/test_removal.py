@@ -271,14 +271,16 @@ def test_a_store_without_erasing_is_named(sqlite_url: str, tmp_path: Path, recor
     keep(sqlite_url, *of_user(records))
     broken.write_bytes(b"no database at all" * 100)
     others = ["unix:///nowhere.sock", "clickhouse://me@127.0.0.1:1/db"]
-    receipt = erase([f"sqlite:///{broken}", sqlite_url, *others], CallFilter(user="u1"))
+    receipt = erase([f"sqlite:///{broken}", sqlite_url, tmp_path / "mistyped.db", *others], CallFilter(user="u1"))
     nothing, statements = receipt.by_hand.values()
     assert nothing == []
     # The users who sent a call, even if no other store has it.
     conditions = [" OR user_id = 'u1'"] * 2 + [" OR JSONExtractString(metadata, 'user_id') = 'u1'"] * 4
     assert all(map(str.endswith, statements, conditions))
     assert not receipt.is_complete
-    assert [one.left is None for one in receipt.stores] == [False, True]
+    assert [one.left is None for one in receipt.stores] == [False, True, False]
+    mistyped = erase(tmp_path / "mistyped.db", older_than_ns=1)
+    assert (mistyped.is_complete, "there is no such file" in str(mistyped.stores[0].left)) == (False, True)
     assert left(sqlite_url) == ({"by-metadata", "mixed"}, {"d", "f"})
 
 

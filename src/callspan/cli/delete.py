@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Final, Literal, TypeAlias
 
@@ -11,7 +12,7 @@ import click
 import msgspec
 
 from callspan import erase
-from callspan.cli.command_context import Command, CommandContext
+from callspan.cli.command_context import Command, CommandContext, store_errors
 from callspan.cli.filters import filters
 from callspan.cli.json_rows import CUT
 from callspan.cli.safe_text import clean, clean_lines
@@ -71,6 +72,7 @@ def delete_command(
         if dry_run:
             _show(context, planned)
             return
+        _require_store(context, planned)
         if not _erases_nothing(planned):
             _confirm(clean_lines("\n".join(_lines(planned))))
     _show(context, act())
@@ -109,11 +111,16 @@ def _erases_nothing(receipt: Receipt) -> bool:
     return receipt.is_complete and not any(counts.total for counts in receipt.stores)
 
 
+def _require_store(context: CommandContext, receipt: Receipt) -> None:
+    """End the command if it has found nothing because the store is missing or empty."""
+    if not (receipt.by_hand or any(counts.total for counts in receipt.stores)):
+        with suppress(*store_errors()), context.reader():  # the receipt has other errors
+            pass
+
+
 def _show(context: CommandContext, receipt: Receipt) -> None:
-    """Print a receipt. Ends the command with exit code 1 if records remain or there is no store."""
-    if _erases_nothing(receipt) and not receipt.by_hand:
-        with context.reader():
-            pass  # a missing or empty store ends the command with its reason
+    """Print a receipt. Ends the command with exit code 1 if records remain or a store does not exist."""
+    _require_store(context, receipt)
     if context.json:
         context.emit(msgspec.to_builtins(receipt) | {"complete": receipt.is_complete})
     else:
