@@ -59,6 +59,16 @@ def test_commands_without_click_say_which_extra_to_install(tmp_path: Path, argum
     assert answer.err == expected
 
 
+@pytest.mark.parametrize("name", ["a,b", "a?b"])
+def test_run_refuses_a_path_that_the_environment_cannot_name(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / name).mkdir()
+    monkeypatch.chdir(tmp_path / name)
+    answer = ask("run", "--store", "sqlite:///calls.db", "nothing.py")
+    assert (answer.code, f"{name}/calls.db has a comma or a question mark" in answer.err) == (2, True)
+
+
 @pytest.mark.parametrize(("arguments", "expected"), DATA["wrong usage of run"])
 def test_wrong_usage_of_run_is_exit_code_2(arguments: list[str], expected: str) -> None:
     answer = ask("run", *arguments)

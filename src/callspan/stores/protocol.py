@@ -209,10 +209,13 @@ class FileStore(PathStore):
 
     @property
     def absolute_url(self) -> str:
-        """The URL as a process in another directory would write it."""
-        query = split_url(self.url).query
+        """The URL as a process in another directory would write it. Raises SettingError for a path with `,` or `?`."""
+        query, path = split_url(self.url).query, str(self.path.absolute())
+        if "," in path or "?" in path:
+            # In a list of URLs, the first ends one and the second begins its options.
+            raise SettingError(f"{SETTING}: the path {path} has a comma or a question mark; name another file")
         kind = self.url.partition("://")[0].lower()
-        return f"{kind}:///{self.path.absolute()}" + (f"?{query}" if query else "")
+        return f"{kind}:///{path}" + (f"?{query}" if query else "")
 
 
 class ServerStore(Store):
