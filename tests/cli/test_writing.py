@@ -114,6 +114,15 @@ def test_the_receipt_as_json_is_that_of_the_plan(full: str) -> None:
     assert (done["dry_run"], done["complete"], done["stores"][0]["calls"]) == (False, True, 1)
 
 
+@pytest.mark.parametrize(
+    ("more", "code", "said"), [("", 0, "nothing deleted"), ("session-a", 2, "--older-than cannot be combined")]
+)
+def test_an_age_before_1970_deletes_nothing(full: str, more: str, code: int, said: str) -> None:
+    answer = ask("--store", full, "delete", "--older-than", "100000d", "--yes", *more.split())
+    assert (answer.code, said in answer.out + answer.err) == (code, True)
+    assert left(full) == ({"session-a", "session-b"}, {"call-a", "call-b"})
+
+
 def test_an_id_of_several_or_of_something_else_deletes_nothing(full: str) -> None:
     before = left(full)
     for given, why in (

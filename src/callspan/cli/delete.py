@@ -60,9 +60,9 @@ def delete_command(
     Filters of calls (--model, --failed, ...) erase only calls. For other stores it prints the statements to run.
     Exit code 1 if records remain, or no store has a given id.
     """
-    if not (ids or calls or older_ns) and selection == CallFilter():
+    if not (ids or calls) and older_ns is None and selection == CallFilter():
         raise click.UsageError("Say what to delete: SESSION, --call, --user or another filter, or --older-than.")
-    if older_ns and (ids or calls or selection != CallFilter()):
+    if older_ns is not None and (ids or calls or selection != CallFilter()):
         raise click.UsageError("--older-than cannot be combined with SESSION, --call or a filter; use --until.")
     sessions, singles = _full_ids(context, "session", ids), _full_ids(context, "call", calls)
     act = partial(erase, context.store, selection, sessions=sessions or None, calls=singles or None, vacuum=vacuum)
