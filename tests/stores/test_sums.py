@@ -300,6 +300,7 @@ def costs(*amounts: str) -> list[Cost]:
     ("field", "values", "summed"),
     [
         ("cost", costs(*["9000000"] * 3), {"cost_usd": Decimal(27_000_000)}),
+        ("cost", costs(*["-9999.000000000001"] * 999), {"cost_usd": Decimal("-9989001.000000000999")}),
         (
             "cost",
             costs("1E-50", "0.1", "12345678901234567890.5"),
@@ -318,11 +319,11 @@ def costs(*amounts: str) -> list[Cost]:
         ),
         ("retries", [0, None, 2**31], {"retries": 2**31}),
     ],
-    ids=["dear", "tiny", "huge", "tokens", "times", "retries"],
+    ids=["dear", "many", "tiny", "huge", "tokens", "times", "retries"],
 )
 def test_extreme_sums_are_exact(store: Delivery, field: str, values: list[object], summed: dict[str, object]) -> None:
     bare = CallRecord(call_id="", outcome="success", timing=Timing(start_ns=START_NS))
-    made = [replace(bare, call_id=f"c{at}", **{field: value}) for at, value in enumerate(values)]
+    made = [replace(bare, call_id=f"c{at:03}", **{field: value}) for at, value in enumerate(values)]
     store.write(*made)
     reader = store.read()
     assert list(reader.calls(CallFilter(newest_first=False))) == made, "the records stay whole"

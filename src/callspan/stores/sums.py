@@ -37,7 +37,8 @@ SELECT {{keys}}, count(*) AS calls,
   sum(CASE WHEN {_WITHOUT_USAGE} THEN 1 ELSE 0 END) AS calls_without_usage,
   CAST(sum(c.in_tok) AS bigint) AS input_tokens, CAST(sum(c.out_tok) AS bigint) AS output_tokens,
   CAST(sum(c.cache_read_tok) AS bigint) AS cache_read_tokens, CAST(sum(c.reasoning_tok) AS bigint) AS reasoning_tokens,
-  sum(c.cost_picousd) AS pico, count(c.cost_usd) AS priced,
+  sum(c.cost_picousd / 1000000) AS micro, sum(c.cost_picousd - c.cost_picousd / 1000000 * 1000000) AS pico,
+  count(c.cost_usd) AS priced,
   CAST(sum(c.retries) AS bigint) AS retries, min(c.start_ns) AS first_ns,
   max(coalesce(c.end_ns, c.start_ns)) AS last_ns{{more}}
 FROM {{source}} WHERE {{where}} GROUP BY {{positions}} ORDER BY count(*) DESC, {{order}}
@@ -100,8 +101,12 @@ def summed(
 
 
 def _cost(row: Values) -> Decimal | None:
-    """Return the exact cost of a group. Some of its costs may not be whole picodollars."""
-    pico = None if row["pico"] is None else EXACT.divide(Decimal(str(row["pico"])), PICO)
+    """Return the exact cost of a group. Some of its costs may not be whole picodollars.
+
+    Microdollars are summed apart from the rest: the sum of picodollars would overflow 63 bits from $9.2 million on.
+    """
+    micro, rest = (None if row[name] is None else int(cast("int", row[name])) for name in ("micro", "pico"))
+    pico = None if micro is None or rest is None else EXACT.divide(Decimal(micro * 1_000_000 + rest), PICO)
     return exact_sum([pico, *msgspec.json.decode(cast("str", row["others"] or "[]"), type=list[Decimal])])
 
 
