@@ -7,15 +7,12 @@ from __future__ import annotations
 
 import ast
 import re
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
 from tests.nightly import FILES
 from tests.support import sdks
 from tests.support.processes import ROOT, ran
-from tools import nightly
 
 import callspan
 
@@ -119,20 +116,6 @@ def test_the_first_calls_of_a_process_import_nothing_for_us(tmp_path: Path) -> N
 def test_at_most_thirty_files_are_nightly_and_all_exist() -> None:
     assert len(FILES) <= 30
     assert [file for file in FILES if not (ROOT / file).is_file()] == []
-
-
-@pytest.mark.parametrize(
-    ("tests", "passes"),
-    [("def test_a(): pytest.skip()", False), ("def test_a(): pytest.skip()\ndef test_b(): pass", True)],
-)
-def test_a_nightly_step_that_skips_everything_fails(
-    tests: str, passes: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Such as that of the browser on a machine without one."""
-    monkeypatch.setattr(nightly, "LOGS", tmp_path)
-    (tmp_path / "test_it.py").write_text(f"import pytest\n{tests}\n")
-    command = [sys.executable, *nightly.PYTEST, "0", "-c", "/dev/null", str(tmp_path / "test_it.py")]
-    assert nightly.run("a step", command) is passes
 
 
 PUBLIC = re.compile(r"callspan\.(records|stores|datasets|(testing|environments)(\..*)?)")

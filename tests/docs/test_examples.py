@@ -24,7 +24,7 @@ from tests.support.processes import ran
 from tests.support.provider import FullProvider
 from tests.support.receiver import OtlpReceiver, ReceivedSpan
 from tests.support.scale import FULL
-from tools import environments
+from tools import environments, nightly
 
 from callspan import open_store
 from callspan.stores import EmptyStoreError
@@ -294,3 +294,17 @@ def test_the_jaeger_example_sends_the_trace_its_page_describes(receiver: OtlpRec
 def _ancestors(span: ReceivedSpan, by_id: dict[str, ReceivedSpan]) -> list[str]:
     above = by_id.get(span.parent_id or "")
     return [] if above is None else [above.name, *_ancestors(above, by_id)]
+
+
+@pytest.mark.parametrize(
+    ("tests", "passes"),
+    [("def test_a(): pytest.skip()", False), ("def test_a(): pytest.skip()\ndef test_b(): pass", True)],
+)
+def test_a_nightly_step_that_skips_everything_fails(
+    tests: str, passes: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Such as that of the browser on a machine without one."""
+    monkeypatch.setattr(nightly, "LOGS", tmp_path)
+    (tmp_path / "test_it.py").write_text(f"import pytest\n{tests}\n")
+    command = [sys.executable, *nightly.PYTEST, "0", "-c", "/dev/null", str(tmp_path / "test_it.py")]
+    assert nightly.run("a step", command) is passes
