@@ -30,7 +30,6 @@ _REQUEST_PARTS: Final = frozenset({"started", "requested"})
 _SPAN_FIELDS: Final = ("trace_id", "span_id", "parent_span_id", "sampled", "trace")
 _OF_HIGHER: Final = ("part", "seen_ns", "seen_in", "outcome", "error", "timing", "redactions", "conversation")
 """Fields of a call that are never filled in from the lower version."""
-_OF_SUCCESS: Final = ("success", "failure")
 _S = TypeVar("_S", bound=SessionRecord | TimestepRecord)
 _T = TypeVar("_T", bound=msgspec.Struct)
 
@@ -79,7 +78,7 @@ def merged_scope(one: _S, other: _S) -> _S:
     if not (isinstance(older, SessionRecord) and isinstance(newer, SessionRecord)):
         return whole
     success = older.success if newer.success is None else newer.success
-    if success is not None and whole.outcome in _OF_SUCCESS:
+    if success is not None and whole.outcome in {"success", "failure"}:
         whole = replace(whole, outcome="success" if success else "failure")
     level = strictest(older.content_level, newer.content_level)
     return at_level(replace(whole, content_level=level), level)
