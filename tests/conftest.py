@@ -156,7 +156,6 @@ def provider() -> Iterator[ScriptedProvider]:
 
 @pytest.fixture
 def client(provider: ScriptedProvider) -> Iterator[openai.OpenAI]:
-    """A client of the provider."""
     import openai
 
     with openai.OpenAI(api_key="k", base_url=provider.openai_url, max_retries=0) as made:
@@ -165,7 +164,6 @@ def client(provider: ScriptedProvider) -> Iterator[openai.OpenAI]:
 
 @pytest.fixture
 def claude(provider: ScriptedProvider) -> Iterator[anthropic.Anthropic]:
-    """A client of the same provider by the other SDK."""
     import anthropic
 
     with anthropic.Anthropic(api_key="k", base_url=provider.anthropic_url, max_retries=0) as made:

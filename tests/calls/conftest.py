@@ -52,7 +52,6 @@ def mode(request: pytest.FixtureRequest, provider: ScriptedProvider) -> Iterator
 
 @pytest.fixture(params=[False, True], ids=["plain", "stream"])
 def stream(request: pytest.FixtureRequest) -> bool:
-    """Whether the call of the test is streamed."""
     return bool(request.param)
 
 

@@ -241,12 +241,10 @@ async def test_uninstrumenting_before_a_stream_is_read_lets_it_end(mode: Mode) -
 
 
 def of_callspan() -> set[threading.Thread]:
-    """The threads of callspan."""
     return {thread for thread in threading.enumerate() if thread.name.startswith("callspan-")}
 
 
 def open_below(place: Path) -> list[str]:
-    """The open files below a directory."""
     found = []
     for link in Path("/proc/self/fd").iterdir():
         with suppress(OSError):

@@ -214,7 +214,6 @@ def chunk(text: str, finish_reason: str | None = None, index: int = 0) -> dict[s
 
 
 def stating(status: str, **fields: Any) -> list[dict[str, Any]]:
-    """The events of a response that states its end."""
     response = {
         "id": "resp_1", "object": "response", "created_at": 1, "model": "gpt-5", "output": [],
         "parallel_tool_calls": True, "tool_choice": "auto", "tools": [], "status": "in_progress",

@@ -159,7 +159,6 @@ def tokens(way: str) -> tuple[int, int]:
 
 
 def script(provider: ScriptedProvider, way: str) -> None:
-    """Script the answers to one call."""
     name, form, _ = way.split()
     given, made = tokens(way)
     if form == "retried":

@@ -124,7 +124,6 @@ MOST_PRIVATE = 32
 
 
 def files_of_tests() -> dict[str, list[str]]:
-    """Return what each file of tests imports, by its path."""
     paths = sorted((ROOT / "tests").rglob("*.py"))
     return {path.relative_to(ROOT).as_posix(): [*imported(ast.parse(path.read_text()))] for path in paths}
 

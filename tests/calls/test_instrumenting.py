@@ -165,7 +165,6 @@ def redact(record: Record) -> Record:
 
 
 def content_of_a_call(client: openai.OpenAI) -> str:
-    """What the record of a call of the SDK has of its content."""
     found: list[Any] = []
     remove = callspan.add_callback("after_record", found.append, kinds=["call"])
     ask(client)

@@ -200,7 +200,6 @@ async def received(mode: Mode, connection: Any, *, patient: bool) -> Any:
 
 
 async def played(mode: Mode, surface: str, options: dict[str, Any], steps: Steps) -> tuple[Log, list[str | bytes]]:
-    """What both sides see."""
     script = [{"client": "recv", "server": frame}.get(side, side) for side, frame in steps if side != "own close"]
     with serving(script) as part:
         log = await talk(mode, part.url, surface, options, steps)

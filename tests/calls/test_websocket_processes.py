@@ -147,7 +147,6 @@ def test_a_time_limit_of_the_application_interrupts_only_a_wait(
 
 
 def resident() -> int:
-    """Bytes of this process in memory."""
     gc.collect()
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 

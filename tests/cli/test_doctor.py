@@ -29,7 +29,6 @@ def without_leftovers(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pyt
 
 
 def checked(urls: str = "", area: str = "") -> list[dict[str, str]]:
-    """What `doctor` finds, or what of an area."""
     found = ask(*(("--store", urls) if urls else ()), "doctor", "--json").json["checks"]
     return [check for check in found if area in ("", check["area"])]
 

@@ -40,7 +40,6 @@ def place(tmp_path: Path) -> Path:
 
 
 def run(place: Path, *arguments: str, program: str = APPLICATION, **env: str) -> Answer:
-    """Run a program as `app.py`, or as the arguments say."""
     (place / "app.py").write_text(program)
     return in_its_own("run", *(arguments or ("app.py",)), cwd=place, env=env)
 

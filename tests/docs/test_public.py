@@ -160,7 +160,6 @@ def test_the_price_file_of_the_documents_is_taken(tmp_path: Path, store: str) ->
 
 
 def named(table: str) -> set[str]:
-    """The names in the first column."""
     rows = re.findall(r"^\| (`[^|]+) \|", table, re.MULTILINE)
     return {name for row in rows for name in re.findall(r"`(\w+)`", row)}
 

@@ -119,7 +119,6 @@ class Consumer:
                     await self._one(act, self.has)
 
     async def _one(self, act: Act, found: Any) -> None:
-        """Do one thing with what the caller has."""
         name = act.name.replace(" ", "_")
         if name in ("all", "take", "raise"):
             await self._loop(found, act)
@@ -217,7 +216,6 @@ def _said(say: Callable[[Any], str], value: object) -> str:
 
 
 def name_of(kind: type) -> str:
-    """Return the full name of a class."""
     return f"{kind.__module__}.{kind.__qualname__}"
 
 

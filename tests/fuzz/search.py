@@ -57,7 +57,6 @@ class Side:
         return {"log": [["the worker", end]], "wrong": []}
 
     def close(self) -> None:
-        """End the process."""
         self._process.kill()
         self._process.join()
         self._link.close()
@@ -78,7 +77,6 @@ class Pair:
         """How many calls have reached the SDK's `request` for a model."""
 
     def close(self) -> None:
-        """End both processes."""
         for side in self._sides:
             side.close()
 

@@ -36,7 +36,6 @@ class Script:
         self.log, self.answers, self.stalled = log, list(case.answers), None
 
     def next(self) -> Answer:
-        """Return the next answer of the case."""
         return self.answers.pop(0) if self.answers else Answer(500, [("content-type", "text/plain")])
 
     def answer(self, request: Any) -> Any:

@@ -268,5 +268,4 @@ STREAMED = ("stream", "helper", "resume", "streamed runner", "streamed iterator"
 
 
 def is_streamed(way: str) -> bool:
-    """Whether the way asks for server-sent events."""
     return way.rpartition(".")[2] in STREAMED

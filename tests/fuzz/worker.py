@@ -40,7 +40,6 @@ class Worker:
             _make_waits_visible(importlib.import_module(f"{sdk}._base_client"), self._note)
 
     def ways(self) -> dict[str, list[str]]:
-        """Every way the installed SDKs have."""
         callers = {sdk: self._caller(Case(sdk, "")) for sdk in CLIENTS}
         return {sdk: [way for way in WAYS[sdk] if _has(caller, way)] for sdk, caller in callers.items()}
 

@@ -100,7 +100,6 @@ def test_jaeger_shows_parents_kinds_events_and_status_of_the_demo(stage: Stage, 
 
 @contextmanager
 def phoenix(place: Path) -> Iterator[str]:
-    """The address of a running Phoenix."""
     port, binary = free_port(), Path(python_of("backend")).with_name("phoenix")
     url = f"http://127.0.0.1:{port}"
     environment = {

@@ -31,7 +31,6 @@ UNENDED = {"left", "cancelled"}
 
 @cache
 def printed(environment: str, app: str, *arguments: str) -> Any:
-    """What an application prints in the environment of a framework."""
     python = python_of(f"frameworks/{environment}")
     command = [python, str(APPS / "frameworks" / app), *arguments]
     done = subprocess.run(command, capture_output=True, text=True, timeout=250, check=False)

@@ -37,7 +37,6 @@ def stage(stage: Stage) -> Stage:
 
 
 def resources(receiver: OtlpReceiver) -> list[dict[str, Any]]:
-    """The resource of everything that was accepted."""
     every = [one for signal in ("spans", "metrics", "logs") for one in items(receiver.requests, signal)]
     return [plain(resource.attributes) for resource, _, _ in every]
 

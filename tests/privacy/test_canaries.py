@@ -155,7 +155,6 @@ def other_endpoints(c: Program) -> None:
 
 
 def lines_of(*lines: dict[str, Any]) -> bytes:
-    """Return the results of a batch."""
     return "".join(f"{json.dumps(line)}\n" for line in lines).encode()
 
 
@@ -366,7 +365,6 @@ def _text(path: Path) -> str:
 
 
 def _leaked(channels: dict[str, str]) -> list[tuple[str, str]]:
-    """Where which of the secrets is, plain or in base64."""
     forms = [(secret, form) for secret in SECRETS for form in (secret, b64encode(secret.encode()).decode())]
     return [(secret, channel) for secret, form in forms for channel, text in channels.items() if form in text]
 

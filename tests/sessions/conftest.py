@@ -35,7 +35,6 @@ def logged_misuse() -> Iterator[None]:
 
 
 def open_scopes() -> int:
-    """Return how many sessions and steps callspan knows as open."""
     return len(EPISODES) + len(OPEN_STEPS)
 
 
@@ -64,7 +63,6 @@ class Seen:
         return [span for span in self.spans if span.name == name]
 
     def the(self, name: str) -> Any:
-        """The only span of a name."""
         (span,) = self.named(name)
         return span
 

@@ -328,7 +328,6 @@ class Worker:
 
 
 async def taken(result: Any) -> Any:
-    """What comes of a coroutine or a generator of either kind."""
     if inspect.iscoroutine(result):
         return await result
     items = [item async for item in result] if inspect.isasyncgen(result) else list(result)
@@ -336,8 +335,6 @@ async def taken(result: Any) -> Any:
 
 
 def returning(make: Any) -> Any:
-    """A plain function that returns what `make` makes."""
-
     def wrapper(word: str) -> Any:
         return make(word)
 

@@ -146,7 +146,6 @@ class Scenario:
     misfit = partialmethod(poison, word="misfit")
 
     def error(self, number: int) -> None:
-        """Let the next delivery fail."""
         self._faults.errors.append(ERRORS[number])
 
     def exits(self, amount: int) -> None:
@@ -186,7 +185,6 @@ class Scenario:
         self._faults.is_down = False
 
     def damage(self, amount: int) -> None:
-        """Damage the first of some waiting lines."""
         self.down(1)
         gone = self.append(amount)[0]
         for path in segments_in(self._spool.directory):

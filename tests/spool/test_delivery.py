@@ -305,7 +305,6 @@ def test_a_deleted_file_next_to_its_spool_is_not_reported_as_new(tmp_path: Path)
 
 
 def next_output(process: subprocess.Popen[str]) -> str:
-    """The answer of the next call shown."""
     line = process.stdout.readline()
     assert "\x1b" not in line
     return str(json.loads(line)["output"])

@@ -68,7 +68,6 @@ def clickhouse_url(tmp_path: Path) -> str:
 
 
 def clickhouse(url: str) -> Any:
-    """A client of the embedded engine, to be closed."""
     from clickhouse_connect.driver import create_client
 
     return closing(create_client(dsn=url.partition("+")[2]))
@@ -167,7 +166,6 @@ class TcpProxy:
         self._flows.clear()
 
     def heal(self) -> None:
-        """Forward again."""
         self._refuses = False
         self._flows.set()
 
@@ -220,7 +218,6 @@ def postgres_url(postgres_server: PostgresServer) -> str:
 
 
 def new_schema(server: PostgresServer) -> str:
-    """Return the URL of a new schema."""
     import psycopg
 
     name = f"t{next(_SCHEMAS)}"

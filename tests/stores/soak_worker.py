@@ -73,7 +73,6 @@ class Worker:
         self.note("session", key, begun_ns)
 
     def call(self) -> None:
-        """Make one call, plain or streamed, with one of the SDKs."""
         key, begun_ns = self.key(), time.time_ns()
         asked: dict[str, Any] = {"model": "m", "messages": [{"role": "user", "content": f"{key} {FILLING}"}]}
         stream = self._count % 3 == 0

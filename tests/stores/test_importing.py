@@ -136,7 +136,6 @@ def made(records: Records) -> list[Record]:
 
 
 def content(url: str | Path) -> list[object]:
-    """Everything that a reader returns."""
     with closing(open_store(url)) as reader:
         inner = [*reader.timesteps("s1"), *reader.events("s1")]
         return [*map(encode, reader.calls()), *reader.sessions(), *inner, *reader.rewards()]

@@ -110,7 +110,6 @@ finally:
 
 
 def run(path: Path, *arguments: str) -> Cost:
-    """Run a command; its output goes to `out` beside the store."""
     command = [sys.executable, "-c", MAIN, "--store", f"sqlite:///{path}", *arguments]
     # Records that wait for other stores would be looked at first.
     alone = {**os.environ, "XDG_STATE_HOME": str(path.parent)}

@@ -216,7 +216,6 @@ class Service:
         return worker
 
     def kill(self, name: str) -> None:
-        """Kill a worker and start it again."""
         self.workers[name].kill()
         self.workers[name].wait()
         self.kills += 1
@@ -234,7 +233,6 @@ class Service:
         self.log.close()
 
     def command(self, *arguments: str, store: str | None = None) -> subprocess.CompletedProcess[str]:
-        """Run a command as users do."""
         program = [sys.executable, "-m", "callspan.cli", "--store", store or ",".join(self.stores), *arguments]
         environment = os.environ | {"CALLSPAN_SPOOL_DIR": str(self.spool)}
         done = subprocess.run(program, capture_output=True, text=True, check=False, env=environment, timeout=300)
@@ -242,7 +240,6 @@ class Service:
         return done
 
     def losses(self) -> Any:
-        """Return the counted losses."""
         return losses_of(",".join(self.stores), Settings(spool_dir=self.spool))
 
     def noted(self, kind: str) -> dict[str, Noted]:

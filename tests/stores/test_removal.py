@@ -38,7 +38,6 @@ def said(*texts: str) -> list[dict[str, str]]:
 
 
 def first(receipt: Any) -> Any:
-    """The counts of the first store."""
     assert receipt.is_complete
     return receipt.stores[0]
 

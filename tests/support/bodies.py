@@ -10,7 +10,6 @@ __all__ = ["endpoint", "folded", "with_conversation"]
 
 
 def endpoint(api: str) -> Any:
-    """Return what reads the bodies of an API."""
     found = by_api(api)
     assert found is not None
     return found

@@ -145,7 +145,6 @@ class Wire:
                 pass
 
     def received_text(self) -> str:
-        """The text of the items that the caller has had."""
         return "".join(_text_of_item(item) for item in self.received)
 
 

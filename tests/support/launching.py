@@ -56,7 +56,6 @@ class Stage:
         }
 
     def run(self, *command: str, timeout_s: float = 60.0, **environment: str) -> subprocess.CompletedProcess[str]:
-        """Run a command of this environment to its end."""
         return subprocess.run(
             [str(BIN / command[0]), *command[1:]],
             env={**self.environment, **environment}, cwd=self.place, capture_output=True, text=True, timeout=timeout_s,
@@ -102,7 +101,6 @@ class Served:
         self._log = log
 
     def get(self, path: str) -> str:
-        """The body of one GET."""
         with urllib.request.urlopen(self.url + path, timeout=20) as response:
             return str(response.read().decode())
 

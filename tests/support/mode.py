@@ -41,11 +41,9 @@ class Colour:
                 yield item
 
     async def next(self, stream: Any) -> Any:
-        """The next item of a stream."""
         return await stream.__anext__() if self.is_async else next(stream)
 
     async def all(self, stream: Any) -> list[Any]:
-        """Every item of a stream."""
         return [item async for item in self.items(stream)]
 
     async def whole(self, value: Any) -> Any:

@@ -50,7 +50,6 @@ class Example(NamedTuple):
 
     @property
     def id(self) -> str:
-        """Where it stands."""
         return f"{self.page.relative_to(ROOT)}:{self.line}"
 
     @property
@@ -68,7 +67,6 @@ class Example(NamedTuple):
 
 
 def readme() -> Path:
-    """Return the page everybody begins with."""
     return ROOT / "README.md"
 
 

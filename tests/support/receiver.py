@@ -143,7 +143,6 @@ class OtlpReceiver:
         return spans
 
     def close(self) -> None:
-        """Stop listening."""
         self._http.shutdown()
         self._http.server_close()
         if self._grpc is not None:

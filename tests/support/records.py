@@ -66,7 +66,6 @@ def reward(reward_id: str = "r1", value: float | None = 1.0, **fields: Any) -> R
 
 
 def message(message_id: str = "m1", content: object = None, **fields: Any) -> MessageRecord:
-    """A message between an environment and an agent."""
     given = {"message_id": message_id, "message_type": "observation", "time_ns": START_NS, "content": content}
     return MessageRecord(**(given | fields))
 

@@ -109,13 +109,11 @@ def record(key: str, size: int = 200) -> bytes:
 
 
 def spool_of(root: Path, max_bytes: int = 1 << 30, fallback: Sequence[Path] = (), **sinks: Destination) -> Spool:
-    """Return a spool below a root for some sinks."""
     made = {target(name): partial(_same, sink) for name, sink in sinks.items()}
     return Spool([root, *fallback], made, max_bytes=max_bytes)
 
 
 def target(name: str) -> Target:
-    """Return the store of a sink of this name."""
     return Target(f"x://{name}", f"x://{name}")
 
 
@@ -154,7 +152,6 @@ def _same(sink: Destination) -> Destination:
 
 
 def rows(database: Path) -> list[str]:
-    """Return the ids in the file of a SqliteSink."""
     if not database.exists():
         return []
     with closing(sqlite3.connect(database, timeout=30)) as connection:

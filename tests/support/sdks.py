@@ -12,7 +12,6 @@ import pytest
 
 
 def version(name: str) -> tuple[int, ...]:
-    """The installed version as numbers."""
     return tuple(int(number) for number in re.findall(r"\d+", metadata.version(name))[:3])
 
 

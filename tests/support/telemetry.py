@@ -12,7 +12,6 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 
 
 def kept_spans() -> tuple[TracerProvider, InMemorySpanExporter]:
-    """Return a provider, and what has the spans that it ends."""
     provider, exporter = TracerProvider(), InMemorySpanExporter()
     provider.add_span_processor(SimpleSpanProcessor(exporter))
     return provider, exporter
@@ -35,7 +34,6 @@ class Meters:
         self.provider = UnhashableProvider(metric_readers=[self.reader], shutdown_on_exit=False)
 
     def metrics(self) -> dict[str, Any]:
-        """What was measured, by name."""
         data = self.reader.get_metrics_data()
         scopes = [scope for resource in data.resource_metrics for scope in resource.scope_metrics] if data else []
         return {metric.name: metric for scope in scopes for metric in scope.metrics}
@@ -55,5 +53,4 @@ class Meters:
         ]
 
     def running(self) -> int:
-        """How many calls are in progress."""
         return sum(self.values("callspan.client.in_flight"))

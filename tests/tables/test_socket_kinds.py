@@ -61,7 +61,6 @@ SENT = [
 
 
 def kind_of(path: str) -> SocketKind | None:
-    """What reads the frames of connections to this path."""
     return registry.socket_kind(path, "gpt-realtime" if path == "/realtime" else None)
 
 
@@ -107,7 +106,6 @@ def test_any_event_gives_a_result(path: str, data: st.DataObject) -> None:
 
 
 def steps(kind: SocketKind, *events: dict[str, Any]) -> list[tuple[str, Turn]]:
-    """The steps of calls that events lead to."""
     return [(step.action, step.turn) for one in events for step in kind.received(one, 1)]
 
 

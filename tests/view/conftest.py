@@ -279,7 +279,6 @@ def data(page: str) -> Any:
 
 
 def sessions(page: str) -> list[Any]:
-    """The rows of the sessions of a report."""
     return [pages[0]["session"] for pages in data(page)["sessions"]]
 
 

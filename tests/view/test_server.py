@@ -158,7 +158,6 @@ class Viewer(Visitor):
         self.enter()
 
     def sessions(self) -> list[str]:
-        """The ids of the sessions on the page."""
         return [row["id"] for row in self.get("/api/sessions")["rows"]]
 
 

@@ -315,7 +315,6 @@ def _of_message(body: Json) -> Facts:
 
 
 def _kinds_of_block(block: Json) -> Iterator[str]:
-    """What one content block amounts to."""
     if block["type"] != "text" or block["text"]:
         name = block["type"].rpartition("tool_")[2] if "tool_" in block["type"] else block["type"]
         yield BLOCKS.get(name, "tool_result" if "tool_use_id" in block else name)
@@ -381,7 +380,6 @@ def _piece_of_choices(chunk: Json) -> Json:
 
 
 def _piece_of_message(event: Json) -> Json:
-    """An event as a piece of the message."""
     kind = event["type"]
     if kind == "message_start":
         return {**event["message"], "content": []}

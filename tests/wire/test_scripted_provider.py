@@ -216,7 +216,6 @@ class Recorded:
 
 @pytest.fixture
 def recorded(store: str, provider: ScriptedProvider) -> Recorded:
-    """One run of the application."""
     provider.reply("The first answer.")
     provider.reply("An answer in many small pieces.")
     provider.reply(tool_calls=[{"name": "look", "arguments": {"at": "east"}, "id": "call_7"}])
@@ -345,7 +344,6 @@ def test_an_error_is_replayed_as_it_was_after_what_came_before_it(fields: Any) -
 
 
 def body_of(exchange: Exchange) -> Any:
-    """The body of an answer, as a record has it."""
     if exchange.stream:
         return folded(exchange.endpoint, *chunks(exchange.body))
     return json.loads(exchange.body)

@@ -83,7 +83,6 @@ async def listen(url: str, *, is_streamed: bool) -> AsyncIterator[str]:
 
 
 def frames(provider: FullProvider) -> list[object]:
-    """The types of what was sent over websockets."""
     return [request.body.get("type") for request in provider.requests if is_frame(request)]
 
 
