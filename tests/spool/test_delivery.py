@@ -242,6 +242,16 @@ def test_backlogs_of_a_file_of_several_names_are_found(written: str, read: str, 
     assert not segment.exists()
 
 
+def test_a_file_behind_a_link_is_rotated_and_the_link_stays(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to("file")
+    store = f"jsonl:///{tmp_path}/link?max_bytes=1"
+    for ident in "ab":
+        leave_behind(store, Records().session(ident))
+        assert in_process("--store", store, "ship").code == 0
+    assert [(tmp_path / name).read_text().count('"kind"') for name in ("file", "file.1", "link")] == [1, 1, 1]
+    assert (tmp_path / "link").is_symlink()
+
+
 def test_backlogs_of_a_running_process_are_reported(store: str) -> None:
     segment = leave_behind(store, *(Records().call(call_id=ident) for ident in "abc"))
     with segment.open("rb") as file:

@@ -64,7 +64,8 @@ def deliver(
     store, segments = store_of(url, settings), places.left_segments_in(directories_for(url, beside, settings))
     if not segments:
         return Result()
-    return Leftovers(target_of(store), StoreSink(store, settings.prices), timeout_s, progress).deliver(segments)
+    target = target_of(find_store(url))  # which also has the name by which earlier records may wait
+    return Leftovers(target, StoreSink(store, settings.prices), timeout_s, progress).deliver(segments)
 
 
 class Leftovers:

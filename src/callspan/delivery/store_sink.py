@@ -6,6 +6,7 @@ Between deliveries it deletes expired records and contents in batches.
 from __future__ import annotations
 
 import logging
+import os
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from pathlib import Path
@@ -38,7 +39,10 @@ def store_of(url: str, settings: Settings) -> Store:
     """Return the store of a URL, with the settings that it applies itself. Raises SettingError."""
     store = find_store(url)
     store.retain_days, store.syncs = settings.retain_days, settings.fsync == "always"
-    store.path = None if store.path is None else absolute(store.path)
+    if store.path is not None:
+        path = absolute(store.path)
+        # Not a link: a file has its lock, its log and its rotated files beside it, whatever it is called.
+        store.path = Path(os.path.realpath(path)) if store.is_file else path
     return store
 
 
