@@ -67,15 +67,12 @@ def delete_command(
     sessions, singles = _full_ids(context, "session", ids), _full_ids(context, "call", calls)
     act = partial(erase, context.store, selection, sessions=sessions or None, calls=singles or None, vacuum=vacuum)
     act = partial(act, older_than_ns=older_ns)
-    if dry_run or not yes:
+    if not (dry_run or yes):
         planned = act(dry_run=True)
-        if dry_run:
-            _show(context, planned)
-            return
         _require_store(context, planned)
         if not _erases_nothing(planned):
             _confirm(clean_lines("\n".join(_lines(planned))))
-    _show(context, act())
+    _show(context, act(dry_run=dry_run))
 
 
 def _full_ids(context: CommandContext, kind: _Kind, ids: Sequence[str]) -> list[str]:
@@ -114,8 +111,8 @@ def _erases_nothing(receipt: Receipt) -> bool:
 def _require_store(context: CommandContext, receipt: Receipt) -> None:
     """End the command if it has found nothing because the store is missing or empty."""
     if not (receipt.by_hand or any(counts.total for counts in receipt.stores)):
-        with suppress(*store_errors()), context.reader():  # the receipt has other errors
-            pass
+        with suppress(*store_errors()), context.reader():
+            pass  # it ends the command with the store's reason; the receipt has other errors
 
 
 def _show(context: CommandContext, receipt: Receipt) -> None:
