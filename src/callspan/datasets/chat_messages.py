@@ -255,7 +255,7 @@ def _bare_call(call: dict[str, object]) -> list[object]:
 
 
 def flaw(messages: Sequence[ChatMessage]) -> str | None:
-    """Return the first reason why trainers reject these messages, or learn nothing of them; None if they are valid.
+    """Return the first reason why these messages are no use to a trainer; None if they are valid.
 
     Every tool call must have its result before the next message, except in the last message; every tool result must
     have its call; every assistant message must have content, and so must a message of the user, if there are any.

@@ -37,7 +37,7 @@ SELECT {{keys}}, count(*) AS calls,
   sum(CASE WHEN {_WITHOUT_USAGE} THEN 1 ELSE 0 END) AS calls_without_usage,
   CAST(sum(c.in_tok) AS bigint) AS input_tokens, CAST(sum(c.out_tok) AS bigint) AS output_tokens,
   CAST(sum(c.cache_read_tok) AS bigint) AS cache_read_tokens, CAST(sum(c.reasoning_tok) AS bigint) AS reasoning_tokens,
-  sum(c.cost_picousd / 1000000) AS micro, sum(c.cost_picousd - c.cost_picousd / 1000000 * 1000000) AS pico,
+  sum(c.cost_picousd / 1000000) AS micro, sum(c.cost_picousd - c.cost_picousd / 1000000 * 1000000) AS rest,
   count(c.cost_usd) AS priced,
   CAST(sum(c.retries) AS bigint) AS retries, min(c.start_ns) AS first_ns,
   max(coalesce(c.end_ns, c.start_ns)) AS last_ns{{more}}
@@ -105,7 +105,7 @@ def _cost(row: Values) -> Decimal | None:
 
     Microdollars are summed apart from the rest: the sum of picodollars would overflow 63 bits from $9.2 million on.
     """
-    micro, rest = (None if row[name] is None else int(cast("int", row[name])) for name in ("micro", "pico"))
+    micro, rest = (None if row[name] is None else int(cast("int", row[name])) for name in ("micro", "rest"))
     pico = None if micro is None or rest is None else EXACT.divide(Decimal(micro * 1_000_000 + rest), PICO)
     return exact_sum([pico, *msgspec.json.decode(cast("str", row["others"] or "[]"), type=list[Decimal])])
 
