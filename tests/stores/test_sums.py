@@ -331,6 +331,28 @@ def test_extreme_sums_are_exact(store: Delivery, field: str, values: list[object
     assert {name: getattr(found, name) for name in summed} == summed
 
 
+@pytest.mark.parametrize(
+    ("without", "fields"),
+    [
+        (1, {}),
+        (1, {"usage": None}),
+        (1, {"outcome": "error"}),
+        (1, {"outcome": "error", "usage": None, "timing": Timing(start_ns=START_NS, first_token_ns=SECOND)}),
+        (0, {"outcome": "error", "usage": None}),
+        (0, {"outcome": "timeout", "usage": None}),
+    ],
+)
+def test_only_a_failed_call_that_brought_nothing_is_free(
+    without: int, fields: dict[str, Any], store: Delivery, records: Records
+) -> None:
+    """Another failed call, whose cost is known, hides nothing."""
+    store.write(
+        records.call(outcome="error"), records.call(cost=None, **{"timing": Timing(start_ns=START_NS), **fields})
+    )
+    (found,) = store.read().summary("provider")
+    assert (found.calls, found.calls_without_cost) == (2, without)
+
+
 def test_sums_are_grouped_with_true_percentiles(store: Delivery, records: Records) -> None:
     """Latencies are those of successes: a failed call lowers no average."""
     for number, milliseconds in enumerate([100, 5, 1, 2, 50]):
@@ -344,7 +366,7 @@ def test_sums_are_grouped_with_true_percentiles(store: Delivery, records: Record
     assert [(one.key, one.calls) for one in reader.summary("session")] == [("a", 5), (None, 1), ("b", 1)]
     openai, other = reader.summary("provider")
     assert (openai.key, openai.calls, openai.p50_ms, openai.p95_ms) == ("openai", 6, 5, pytest.approx(90))
-    assert (openai.errors, openai.calls_without_cost, openai.retries, openai.input_tokens) == (1, 1, 2, 50)
+    assert (openai.errors, openai.calls_without_cost, openai.retries, openai.input_tokens) == (1, 0, 2, 50)
     assert (openai.first_ns, openai.last_ns) == (START_NS, START_NS + 86_400 * SECOND + 50_000_000)
     assert (other.key, other.calls) == ("anthropic", 1)
     (only,) = reader.summary("provider", CallFilter(session_id="a", provider="openai"))

@@ -78,7 +78,7 @@ def _each(name: str, measure: str) -> Column:
 def _cost(group: Group) -> str:
     """Return the cost of all sessions. `cost each` leaves out those that lack the cost of some calls."""
     usd = exact_sum(session.cost_usd for session in group.sessions)
-    return least(usd, is_partial=any(session.lacks_cost for session in group.sessions))
+    return least(usd, is_partial=any(session.calls_without_cost for session in group.sessions))
 
 
 def _tokens(group: Group) -> Cell:

@@ -125,7 +125,7 @@ def errors_cell(counts: SessionSummary | Summary) -> Cell:
 
 def cost_text(counts: SessionSummary | Summary) -> str:
     """Return the cost of calls; `at least` if it lacks that of some."""
-    return least(counts.cost_usd, is_partial=counts.lacks_cost)
+    return least(counts.cost_usd, is_partial=bool(counts.calls_without_cost))
 
 
 def least(usd: Decimal | None, *, is_partial: bool) -> str:

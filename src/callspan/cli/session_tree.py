@@ -192,7 +192,7 @@ def _minute(page: Page) -> str:
         return ""
     usd = minute_cost(page.summary.cost_usd, page.summary.duration_ns)
     guess = ", estimated" if any(call.cost is not None and call.cost.estimated for call in page.calls) else ""
-    return f" ({least(usd, is_partial=page.summary.lacks_cost)} a minute{guess})"
+    return f" ({least(usd, is_partial=bool(page.summary.calls_without_cost))} a minute{guess})"
 
 
 def _labels(session: SessionRecord) -> str:

@@ -83,8 +83,8 @@ def _print_table(
 
 
 def _unpriced(summaries: Sequence[Summary]) -> Iterator[str]:
-    """Yield a line for each sum that lacks the cost of some calls; failed calls without tokens do not count."""
+    """Yield a line for each sum that lacks the cost of some calls."""
     for summary in summaries:
-        if summary.lacks_cost:
+        if summary.calls_without_cost:
             name = ", ".join(key or UNKNOWN for key in summary.keys)
             yield f"{name}: {summary.calls_without_cost:,} of {summary.calls:,} calls have no known cost"

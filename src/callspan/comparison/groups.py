@@ -89,7 +89,7 @@ class Measure(NamedTuple):
             return summary.succeeded
         if self.kind == "score":
             return summary.score(self.name)
-        if self.name == "cost_usd" and summary.lacks_cost:
+        if self.name == "cost_usd" and summary.calls_without_cost:
             return None
         if self.name.endswith("_tokens") and summary.calls_without_usage:
             return None

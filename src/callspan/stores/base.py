@@ -169,14 +169,9 @@ class CallSums(msgspec.Struct, frozen=True, kw_only=True):
     cost_usd: Decimal | None = None
     """Sum in US dollars, exact."""
     calls_without_cost: int = 0
-    """Number of calls whose cost is unknown."""
+    """Number of calls whose cost is unknown. A failed call is free if it has no tokens and no answer had begun."""
     calls_without_usage: int = 0
     """Number of calls with an answer whose tokens are unknown, such as streams without usage."""
-
-    @property
-    def lacks_cost(self) -> bool:
-        """Whether the cost of some calls is missing from the sum. Failed calls without tokens are free."""
-        return self.calls_without_cost > self.errors or (self.cost_usd is None and self.input_tokens is not None)
 
 
 class Summary(CallSums, frozen=True, kw_only=True):

@@ -28,6 +28,7 @@ _LENGTH_WORDS: Final = ", ".join(map(repr, sorted(WORDS[LENGTH])))
 _WITHOUT_USAGE: Final = f"""
 coalesce(c.in_tok, c.out_tok) IS NULL AND coalesce(c.finish_reason, c.stream_end) IS NOT NULL AND NOT {FAILED}
 """
+_WITHOUT_COST: Final = f"c.cost_usd IS NULL AND NOT ({FAILED} AND coalesce(c.in_tok, c.out_tok, c.ttft_ns) IS NULL)"
 _SUMS: Final = f"""
 SELECT {{keys}}, count(*) AS calls,
   sum(CASE WHEN {FAILED} THEN 1 ELSE 0 END) AS errors,
@@ -35,17 +36,17 @@ SELECT {{keys}}, count(*) AS calls,
   sum(CASE WHEN c.stream_end = 'cut_off' THEN 1 ELSE 0 END) AS cut_off,
   sum(CASE WHEN lower(c.finish_reason) IN ({_LENGTH_WORDS}) THEN 1 ELSE 0 END) AS cut_by_length,
   sum(CASE WHEN {_WITHOUT_USAGE} THEN 1 ELSE 0 END) AS calls_without_usage,
+  sum(CASE WHEN {_WITHOUT_COST} THEN 1 ELSE 0 END) AS calls_without_cost,
   CAST(sum(c.in_tok) AS bigint) AS input_tokens, CAST(sum(c.out_tok) AS bigint) AS output_tokens,
   CAST(sum(c.cache_read_tok) AS bigint) AS cache_read_tokens, CAST(sum(c.reasoning_tok) AS bigint) AS reasoning_tokens,
   sum(c.cost_picousd / 1000000) AS micro, sum(c.cost_picousd - c.cost_picousd / 1000000 * 1000000) AS rest,
-  count(c.cost_usd) AS priced,
   CAST(sum(c.retries) AS bigint) AS retries, min(c.start_ns) AS first_ns,
   max(coalesce(c.end_ns, c.start_ns)) AS last_ns{{more}}
 FROM {{source}} WHERE {{where}} GROUP BY {{positions}} ORDER BY count(*) DESC, {{order}}
 """
 _SUMMED: Final = (
     *("calls", "errors", "cancelled", "cut_off", "cut_by_length", "input_tokens", "output_tokens", "retries"),
-    *("cache_read_tokens", "reasoning_tokens", "calls_without_usage", "first_ns", "last_ns"),
+    *("cache_read_tokens", "reasoning_tokens", "calls_without_usage", "calls_without_cost", "first_ns", "last_ns"),
 )
 """Columns of a row of sums that are fields of `Summary`."""
 _TIMES: Final = {"durations": "duration_ns", "first_tokens": "ttft_ns"}
@@ -97,7 +98,8 @@ def summed(
     for row in database.rows(sql, values):
         group = tuple(cast("str | None", row[f"group{number}"]) for number, _ in enumerate(groupings))
         times: dict[str, Any] = _latencies(row) if latencies else {}
-        yield Summary(keys=group, **_sums(row), cost_usd=_cost(row), **times), row
+        sums: dict[str, Any] = {name: row[name] for name in _SUMMED}
+        yield Summary(keys=group, **sums, cost_usd=_cost(row), **times), row
 
 
 def _cost(row: Values) -> Decimal | None:
@@ -108,11 +110,6 @@ def _cost(row: Values) -> Decimal | None:
     micro, rest = (None if row[name] is None else int(cast("int", row[name])) for name in ("micro", "rest"))
     pico = None if micro is None or rest is None else EXACT.divide(Decimal(micro * 1_000_000 + rest), PICO)
     return exact_sum([pico, *msgspec.json.decode(cast("str", row["others"] or "[]"), type=list[Decimal])])
-
-
-def _sums(row: Values) -> dict[str, Any]:
-    known: dict[str, Any] = {name: row[name] for name in _SUMMED}
-    return known | {"calls_without_cost": known["calls"] - cast("int", row["priced"])}
 
 
 def _array(dialect: Dialect, column: str, condition: str) -> str:
