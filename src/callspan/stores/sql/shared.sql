@@ -9,9 +9,7 @@ CREATE INDEX calls_run ON calls (run_id, start_ns) WHERE run_id IS NOT NULL;
 CREATE INDEX calls_step ON calls (timestep_id) WHERE timestep_id IS NOT NULL;
 CREATE INDEX calls_workflow ON calls (workflow_id) WHERE workflow_id IS NOT NULL;
 CREATE INDEX calls_organization ON calls (organization_id) WHERE organization_id IS NOT NULL;
-CREATE INDEX calls_model ON calls (model_req) WHERE model_req IS NOT NULL;
 CREATE INDEX calls_batch ON calls (batch_id) WHERE batch_id IS NOT NULL;
-CREATE INDEX calls_continues ON calls (continues, start_ns) WHERE continues IS NOT NULL;
 CREATE INDEX calls_conversation ON calls (conversation_id, start_ns) WHERE conversation_id IS NOT NULL;
 
 CREATE INDEX calls_stored ON calls (stored_ns);
@@ -21,13 +19,8 @@ CREATE TABLE sessions (
 @columns(sessions)
 );
 CREATE INDEX sessions_stored ON sessions (stored_ns);
-CREATE INDEX sessions_user ON sessions (user_id) WHERE user_id IS NOT NULL;
-CREATE INDEX sessions_name ON sessions (name) WHERE name IS NOT NULL;
-CREATE INDEX sessions_group ON sessions (group_id) WHERE group_id IS NOT NULL;
-CREATE INDEX sessions_task ON sessions (task_id) WHERE task_id IS NOT NULL;
 -- Deletion by age begins with what ended first.
 CREATE INDEX sessions_ended ON sessions (coalesce(end_ns, start_ns));
-CREATE INDEX sessions_experiment ON sessions (experiment) WHERE experiment IS NOT NULL;
 CREATE TABLE timesteps (
 @columns(timesteps)
 );
@@ -41,7 +34,6 @@ CREATE INDEX events_stored ON events (stored_ns);
 CREATE INDEX events_session ON events (session_id, time_ns);
 -- What is said of a call goes with it.
 CREATE INDEX events_call ON events (call_id) WHERE call_id IS NOT NULL;
-CREATE INDEX events_type ON events (event_type) WHERE event_type IS NOT NULL;
 CREATE TABLE messages (
 @columns(messages)
 );
