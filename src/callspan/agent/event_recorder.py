@@ -153,7 +153,6 @@ class EventRecorder(Scope, BlockDecorator, Operations):
         target._emit(record, "event")
         return record.event_id
 
-    @or_unrecorded
     def reward(
         self,
         value: SupportsFloat | None,
@@ -172,10 +171,12 @@ class EventRecorder(Scope, BlockDecorator, Operations):
         `outcome`. Objectives other than `reward` have separate scores.
         """
         arguments = RewardArguments(value, objective, label, source, annotation, at)
-        return self._target(late=True)._give_reward(arguments, event)
+        return self._innermost()._give_reward(arguments, event)
 
+    @or_unrecorded
     def _give_reward(self, arguments: RewardArguments, event: str | None = None) -> str:
-        """Record a reward for this timestep or session, or an event in it; return its id. Raises UsageError."""
+        """Record a reward for this timestep or session, or an event in it; return its id."""
+        self._check_open(late=True)
         scope: TargetKind = "session" if event is None and self._place.timestep_id is None else "event"
         record = reward_record(self._place, arguments, scope, event_id=event, metadata=self._current_metadata())
         self._emit(record)
@@ -242,9 +243,9 @@ class EventRecorder(Scope, BlockDecorator, Operations):
         """Return the metadata of the running code, else of this scope's start."""
         return dict(metadata_of(here()) or metadata_of(self._base or Context()))
 
-    def _target(self, *, late: bool = False) -> EventRecorder:
-        """Return the scope for a new record; `late` allows records after the end. Raises UsageError."""
-        self._check_open(late=late)
+    def _target(self) -> EventRecorder:
+        """Return the scope for a new record. Raises UsageError."""
+        self._check_open()
         return self._innermost()
 
     def _innermost(self) -> EventRecorder:

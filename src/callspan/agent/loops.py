@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
 from typing import Any, Final
 from weakref import WeakValueDictionary
 
-from callspan.agent.decorators import Block
+from opentelemetry.context import Context
+
 from callspan.agent.operations import TOOL_ERROR, Agent, Labels, Tool, without_none
 from callspan.fail_open import value_of
 from callspan.record.call import ErrorInfo
@@ -18,47 +18,31 @@ LOOPS: Final[WeakValueDictionary[int, Loop]] = WeakValueDictionary()
 _NS_PER_MS: Final = 1_000_000
 
 
-class LoopAgent(Agent):
-    """The agent of a loop."""
+class Loop(Agent):
+    """One run of an SDK's tool loop: an agent with the name of its model."""
 
     _is_automatic = True
 
-
-class Loop(Block):
-    """One run of an SDK's tool loop."""
-
     def __init__(self, runner: object, model: str | None) -> None:
-        """`model` is the agent's name."""
-        self._runner = runner
-        self.agent = LoopAgent(model)
+        super().__init__(model)
+        self._key = id(runner)  # a reference would be a cycle, through the context of what runs inside
 
-    def start(self, *, current: bool = True) -> None:
-        """Start the agent and register the loop."""
-        self.agent.start(current=current)
-        if running_loop(self._runner) is None:  # the SDK refuses a second run of a busy runner
-            LOOPS[id(self._runner)] = self
-
-    def end(self, error: BaseException | None = None) -> None:
-        """End the agent."""
-        self.agent.end(error)
+    def _enter(self, current: Context) -> Context:
+        if LOOPS.setdefault(self._key, self).state == "ended":  # the SDK refuses a second run of a busy runner
+            LOOPS[self._key] = self
+        return super()._enter(current)
 
     def on_diagnostic(self, diagnostic: Mapping[str, Any]) -> None:
         """Record the run of a candidate that a decision selected; openai's runner reports it after the run."""
         candidate = diagnostic["call_id"]
         if diagnostic["stage"] == "action" and candidate is not None:
-            last = self.agent._answers[-1] if self.agent._answers else None
-            tool = LoopTool(self.agent, f"{None if last is None else last.call_id}:{candidate}", candidate)
+            last = self._answers[-1] if self._answers else None
+            tool = LoopTool(self, f"{None if last is None else last.call_id}:{candidate}", candidate)
             tool.failed = diagnostic["reason"] != "completed"
             duration_ns = int(diagnostic["duration_ms"] * _NS_PER_MS)
             tool.start(current=False, at=time.time_ns() - duration_ns)
             tool._lasted_ns = duration_ns
             tool.end()
-
-    def _prepare(self) -> None:
-        self.start(current=False)
-
-    def _advance(self) -> AbstractContextManager[None]:
-        return self.agent.using()
 
     def _exhausted(self, error: BaseException | None) -> None:
         # At the end of an event loop, runners raise while they are closed.
@@ -66,7 +50,7 @@ class Loop(Block):
             self.end(error)
         else:
             # The garbage collector may have closed the runner, so the agent ends on another thread.
-            self.agent._abandoned()
+            self._abandoned()
 
 
 class LoopTool(Tool):
@@ -95,4 +79,4 @@ class LoopTool(Tool):
 def running_loop(runner: object) -> Loop | None:
     """Return the recorded loop of a running runner, or None."""
     loop = LOOPS.get(id(runner))
-    return loop if loop is not None and loop.agent.state == "running" else None
+    return loop if loop is not None and loop.state == "running" else None

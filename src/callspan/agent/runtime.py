@@ -41,8 +41,6 @@ class Runtime(msgspec.Struct, frozen=True, kw_only=True):
     """The setting `content`."""
     trace_per_timestep: bool
     service: str | None
-    session_ended: Callable[[ProcessedRecord[Record], int], None]
-    """Measures an ended session, given the start of its span in Unix nanoseconds; never raises."""
     run_again: Callable[[Callable[[], object]], object]
     """Runs an interrupted end again, on another thread."""
 
@@ -77,8 +75,3 @@ def installed() -> Runtime | None:
 def never_instrumented() -> bool:
     """Return True while neither `instrument()` nor `uninstrument()` has run in this process."""
     return not _installed
-
-
-def forget() -> None:
-    """Return to the state of a new process. For tests."""
-    _installed.clear()

@@ -471,8 +471,6 @@ def ambient() -> tuple[Place | None, CallEnded | None, dict[str, object]]:
     Place and function are None outside sessions, timesteps and operations.
     """
     context = get_current()
-    if not context:
-        return None, None, {}
     scope: Any = context.get(SCOPE)
     metadata = dict(metadata_of(context))
     return (None, None, metadata) if scope is None else (scope._place, scope._call_ended, metadata)

@@ -15,15 +15,14 @@ from callspan.agent.arguments import SupportsBool, Time, as_bool, as_dict
 from callspan.agent.context import Carrier, carrier_of, metadata_of, read_carrier, with_metadata
 from callspan.agent.episode import episode_of, open_level
 from callspan.agent.event_recorder import EventRecorder
-from callspan.agent.misuse import UsageError, installed_or_warn, refuse
+from callspan.agent.misuse import installed_or_warn
 from callspan.agent.rewards import RewardArguments
 from callspan.agent.runtime import Runtime
 from callspan.agent.scope import Scope, current_timestep, scope_of
 from callspan.agent.timesteps import Timestep
-from callspan.process.processed import ProcessedRecord
 from callspan.process.processors import with_span
 from callspan.record.call import Place
-from callspan.record.events import Record, SessionRecord, TimestepRecord, Totals
+from callspan.record.events import SessionRecord, TimestepRecord, Totals
 from callspan.record.labels import label_of
 from callspan.record.span_handle import with_span_ids
 from callspan.settings import Content, strictest
@@ -125,11 +124,7 @@ class Session(EventRecorder):
         after the end; None leaves a value unchanged. `at` is the time of the reward.
         """
         if reward is not None:
-            try:
-                self._check_open(late=True)
-                self._give_reward(RewardArguments(reward, at=at))
-            except UsageError as error:
-                refuse(error)
+            self._give_reward(RewardArguments(reward, at=at))
         self._success = self._success if success is None else as_bool(success)
         self.update(status=status)
 
@@ -186,10 +181,6 @@ class Session(EventRecorder):
 
     def _note_end(self) -> None:
         self._episode.exit(self)
-
-    def _observe_end(self, final: ProcessedRecord[Record]) -> None:
-        if self._runtime is not None and not self._has_given_times:
-            self._runtime.session_ended(final, self._start_ns)
 
     def _final_record(self, error: BaseException | None, duration_ns: int) -> SessionRecord | TimestepRecord:
         return self._record() if self._is_remote else super()._final_record(error, duration_ns)

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from functools import partial
+from operator import methodcaller
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 from weakref import WeakSet
 
@@ -95,11 +96,6 @@ class Traced(_Wrapper):
     def __getstate__(self) -> dict[str, object]:
         """Return the state of a copy, which records nothing before its first reset."""
         return {**self.__dict__, "session": None, "timestep": None}
-
-    def using(self) -> AbstractContextManager[None]:
-        """Return a context manager that makes the timestep current in another thread or task than that of `step`."""
-        scope = self.timestep or self.session
-        return nullcontext() if scope is None else scope.using()
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         """Reset the environment and open the session of a new episode."""
@@ -206,10 +202,5 @@ def state_json(state: object, max_elements: int, depth: int = 0) -> object:
 
 def _array_summary(array: object) -> dict[str, object]:
     fields = {"shape": list(getattr(array, "shape", ())), "dtype": str(getattr(array, "dtype", "unknown"))}
-    extremes = {name: value_of(partial(_call_method, array, name)) for name in ("min", "max")}
+    extremes = {name: value_of(partial(methodcaller(name), array)) for name in ("min", "max")}
     return {"callspan_array": fields | {name: value for name, value in extremes.items() if value is not None}}
-
-
-def _call_method(array: object, name: str) -> object:
-    found = getattr(array, name)()
-    return found.item() if hasattr(found, "item") else found

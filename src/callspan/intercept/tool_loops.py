@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 from callspan import private_names as names
 from callspan.agent.arguments import as_text
 from callspan.agent.decorators import around_async_generator, around_generator
-from callspan.agent.loops import Loop, LoopAgent, LoopTool, running_loop
+from callspan.agent.loops import Loop, LoopTool, running_loop
 from callspan.agent.operations import tool_call_field
 from callspan.agent.scope import current_scope
 from callspan.fail_open import fail_open, value_of
@@ -94,7 +94,7 @@ def _block(state: tuple[Loop, Any, Any], _: object) -> _ToolBlock:
 
 def _ran(loop: Loop, tool: Any, block: Any) -> LoopTool:
     toolset = getattr(block, "toolset_name", None)
-    run = LoopTool(loop.agent, str(block.id), block.name, block.input, toolset=toolset)
+    run = LoopTool(loop, str(block.id), block.name, block.input, toolset=toolset)
     run.start()
     run.describe(partial(getattr, tool, "description", None))
     return run
@@ -103,7 +103,7 @@ def _ran(loop: Loop, tool: Any, block: Any) -> LoopTool:
 def _requested(_args: object, item: Any, _kwargs: object) -> LoopTool | None:
     """Return the tool that an item of an answer requests; None outside of a running loop."""
     agent = current_scope()
-    if HOOK_CONTEXT.factory() is None or not isinstance(agent, LoopAgent) or agent.state != "running":
+    if HOOK_CONTEXT.factory() is None or not isinstance(agent, Loop) or agent.state != "running":
         return None
     name = getattr(item, "name", None) or item.type.removesuffix("_call")
     return LoopTool(agent, item.call_id, name, tool_call_field(item, "arguments"))
