@@ -222,8 +222,7 @@ def around_generator(
         block = opener(*args, **kwargs)
         block._prepare()
         with _ending(block):
-            with block._advance():
-                inner = function(*args, **kwargs)
+            inner = function(*args, **kwargs)
             advance = partial(next, inner)
             while True:
                 try:
@@ -253,9 +252,8 @@ def around_async_generator(function: Callable[..., Any], opener: Callable[..., A
         block = opener(*args, **kwargs)
         block._prepare()
         with _ending(block):
-            with block._advance():
-                inner = function(*args, **kwargs)
-                advance = _unattended(inner)
+            inner = function(*args, **kwargs)
+            advance = _unattended(inner)
             while True:
                 try:
                     with block._advance():
