@@ -8,12 +8,10 @@ from __future__ import annotations
 import re
 import signal
 import sys
-import textwrap
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from importlib import resources
 from typing import Final, Literal, TypeAlias
 
-from callspan.record.call import PARTS
 from callspan.record.formats import FORMAT
 from callspan.stores.columns import REFERENCES, STORED, TABLES, Column, Form, Table
 
@@ -24,8 +22,7 @@ DIALECTS: Final[tuple[Dialect, ...]] = ("sqlite", "postgres", "clickhouse")
 APPLICATION_ID: Final = 0x43535031
 """"CSP1": marks a SQLite file as callspan's."""
 
-_WIDTH: Final = 118
-_PLACEHOLDER: Final = re.compile(r"@(columns|version|format)\((\w*)\)")
+_PLACEHOLDER: Final = re.compile(r"@(columns|format)\((\w*)\)")
 _SHARED: Final = "@shared()\n"
 """Placeholder for the script shared by SQLite and Postgres."""
 _STATEMENT_END: Final = re.compile(r";\n")
@@ -62,14 +59,8 @@ _CONTENTS: Final[dict[Dialect, dict[str, str]]] = {
     "clickhouse": dict.fromkeys(("request", "response"), f"String {_JSON_CODEC}"),
 }
 """The columns of `calls` that hold its contents or refer to them."""
-_CODECS: Final = {("calls", "start_ns"): "CODEC(Delta, ZSTD)"}
 MARKS: Final = (f"PRAGMA application_id={APPLICATION_ID}", f"PRAGMA user_version={FORMAT}")
 """Statements that mark a SQLite file as callspan's and set its format."""
-_VERSION: Final = {
-    "part": f"bitShiftLeft(toUInt128(indexOf({[*PARTS]}, part)), 72)",
-    "seen_ns": "toUInt128(ifNull(seen_ns, 0))",
-}
-"""Terms of ClickHouse's version number, which sorts like `callspan.record.merging.order`."""
 _EXTRA: Final = Column("extra", ("extra",), "json")
 _NOW_NS: Final[dict[Dialect, str]] = {
     "sqlite": "(CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER) * 1000000)",
@@ -99,9 +90,7 @@ def _filled(dialect: Dialect, name: str, what: str) -> str:
     if what == "format":
         return str(FORMAT)
     table = next(table for table in TABLES.values() if table.name == name)
-    if what == "version":
-        return " + ".join(part for name, part in _VERSION.items() if name in table.names)
-    return _wrapped(_definitions(dialect, table))
+    return ",\n".join(f"  {one}" for one in _definitions(dialect, table))
 
 
 def _definitions(dialect: Dialect, table: Table) -> list[str]:
@@ -115,23 +104,18 @@ def _definitions(dialect: Dialect, table: Table) -> list[str]:
 def _definition(dialect: Dialect, table: Table, column: Column) -> str:
     kind = _FORMS[dialect][column.form]
     if dialect == "clickhouse":
-        return f"{column.name} {_clickhouse_type(table, column, kind)}"
+        return f"{column.name} {_clickhouse_type(column, kind)}"
     if column.name == table.key:
         return f"{column.name} {kind} PRIMARY KEY"
     return f"{column.name} {kind}{' NOT NULL' if column.required else ''}"
 
 
-def _clickhouse_type(table: Table, column: Column, kind: str) -> str:
+def _clickhouse_type(column: Column, kind: str) -> str:
     if not column.required:
         kind = f"Nullable({kind})"
     if column.form == "word":
         kind = f"LowCardinality({kind})"
-    codec = _JSON_CODEC if column.form == "json" else _CODECS.get((table.name, column.name))
-    return kind if codec is None else f"{kind} {codec}"
-
-
-def _wrapped(items: Iterable[str]) -> str:
-    return textwrap.fill(", ".join(items), _WIDTH, initial_indent="  ", subsequent_indent="  ")
+    return f"{kind} {_JSON_CODEC}" if column.form == "json" else kind
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -13,7 +13,7 @@ from callspan.record.events import Record
 from callspan.stores.base import DeletionScope
 from callspan.stores.columns import TABLES
 from callspan.stores.interrupted import mark_interrupted
-from callspan.stores.protocol import ServerStore, Sink, split_url
+from callspan.stores.protocol import ServerStore, split_url
 
 if TYPE_CHECKING:
     from callspan.record.call import CallRecord
@@ -38,13 +38,14 @@ class ClickHouse(ServerStore):
             names = ", ".join(sorted(repeated))
             raise self.error(f"{names} cannot be parameters; write clickhouse://user:password@host:port/db")
 
-    def sink(self) -> Sink:
+    def sink(self) -> ClickHouseSink:
         """Return the sink, unopened. Raises SettingError without its driver."""
-        return self._sink()
+        sink = self.load("callspan.stores.clickhouse.sink:ClickHouseSink")
+        return cast("ClickHouseSink", sink(self.url, self.retain_days))
 
     def try_out(self) -> str:
         """Check the tables without writing. Raises StoreError or the driver's errors."""
-        with closing(self._sink()) as sink:
+        with closing(self.sink()) as sink:
             sink.check()
         return "its tables are there; nothing was written"
 
@@ -53,13 +54,13 @@ class ClickHouse(ServerStore):
 
         Raises StoreError or the driver's errors; SettingError without its driver.
         """
-        with closing(self._sink()) as sink:
+        with closing(self.sink()) as sink:
             found = sink.call(ident)
         return None if found is None else mark_interrupted(found)
 
     def records(self) -> Iterator[Record | None]:
         """Yield the record of each row; None for a damaged row. Raises like `call`."""
-        with closing(self._sink()) as sink:
+        with closing(self.sink()) as sink:
             yield from sink.records()
 
     def deletion(self, scope: DeletionScope) -> list[str]:
@@ -80,10 +81,6 @@ class ClickHouse(ServerStore):
             named += [f"{user} = {_literals([scope.user])}"] if scope.user else []
             found += [f"DELETE FROM {table.name} WHERE {' OR '.join(named)}"] if named else []
         return found
-
-    def _sink(self) -> ClickHouseSink:
-        sink = self.load("callspan.stores.clickhouse.sink:ClickHouseSink")
-        return cast("ClickHouseSink", sink(self.url, self.retain_days))
 
 
 def _literals(ids: Iterable[str]) -> str:
