@@ -142,13 +142,13 @@ def _digest(json: bytes) -> bytes:
 _known_digest = lru_cache(_KNOWN_ENTRIES)(_digest)
 
 
-def split(body: bytes, message_key: str | None) -> Parts:
+def split(body: bytes) -> Parts:
     """Split a request body into parts. A body that is not a JSON object becomes the skeleton."""
     try:
         fields = _raw_object.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError):
         return Parts(_skeleton([("", "text", msgspec.Raw(body))]), [], [], None)
-    key = message_key or next((name for name in _HISTORY_KEYS if name in fields), None)
+    key = next((name for name in _HISTORY_KEYS if name in fields), None)
     skeleton: _Skeleton = []
     history: list[Piece] = []
     others: dict[str, Piece] = {}
@@ -218,7 +218,7 @@ def to_row(part: Piece) -> StoredPiece:
     if part.role == _FROM_JSON and (message := _message(value, part.json)) is not None:
         return StoredPiece(*message, None)
     texts = fragments(value)
-    text = "".join(fragment.text for fragment in texts) or None
+    text = "".join(texts) or None
     role = role_of(value) if part.role == _FROM_JSON else part.role
     return StoredPiece(role, text, _extracted(part.json, texts))
 
@@ -257,13 +257,13 @@ def _message_json(role: str, text: str) -> bytes:
     return _MESSAGE % (role.encode(), _encode(text))
 
 
-def _extracted(json: bytes, fragments: Sequence[Fragment]) -> bytes:
+def _extracted(json: bytes, fragments: Sequence[str]) -> bytes:
     """Return the JSON in which each long text that occurs once is replaced by its position in the complete text."""
     start = 0
     for fragment in fragments:
-        length = len(fragment.text)
-        if fragment.verbatim and length >= _MIN_EXTRACTED:
-            needle = _encode(fragment.text)
+        length = len(fragment)
+        if length >= _MIN_EXTRACTED:
+            needle = _encode(fragment)
             place = _only_place(json, needle)
             if place is not None:
                 json = b"%b%b%d,%d;%b" % (json[:place], _REFERENCE_START, start, length, json[place + len(needle) :])
@@ -295,20 +295,9 @@ def _value(json: bytes) -> object:
     return plain(value) if b"\\u" in json else value
 
 
-class Fragment(NamedTuple):
-    """A piece of text."""
-
-    text: str
-    verbatim: bool = True
-    """Whether the JSON contains exactly this string."""
-
-
-_LINE_END: Final = Fragment("\n", verbatim=False)
-
-
-def fragments(value: object) -> list[Fragment]:
+def fragments(value: object) -> list[str]:
     """Return the texts in `value` as fragments, one line each, with tool calls as `name(arguments)`."""
-    texts: list[Fragment] = []
+    texts: list[str] = []
     _add_lines(value, 0, texts)
     return texts
 
@@ -321,9 +310,9 @@ def role_of(value: object) -> str:
     return text(value, "role") or (role_of_item(kind) if kind else "user")
 
 
-def _add_lines(value: object, depth: int, texts: list[Fragment]) -> None:
+def _add_lines(value: object, depth: int, texts: list[str]) -> None:
     if isinstance(value, str):
-        _add_line([Fragment(value)], texts)
+        _add_line([value], texts)
     elif depth > _MAX_DEPTH:
         return
     elif isinstance(value, list):
@@ -337,17 +326,16 @@ def _add_lines(value: object, depth: int, texts: list[Fragment]) -> None:
                 _add_lines(item, depth + 1, texts)
 
 
-def _add_line(line: list[Fragment], texts: list[Fragment]) -> None:
+def _add_line(line: list[str], texts: list[str]) -> None:
     if line and texts:
-        texts.append(_LINE_END)
+        texts.append("\n")
     texts += line
 
 
-def _tool_call(value: dict[str, object]) -> list[Fragment]:
+def _tool_call(value: dict[str, object]) -> list[str]:
     name = value.get("name")
     key = next((key for key in _ARGUMENTS if key in value), None)
     if not isinstance(name, str) or key is None:
         return []
     sent = value[key]
-    arguments = Fragment(sent) if isinstance(sent, str) else Fragment(encode_json(sent).decode(), verbatim=False)
-    return [Fragment(f"{name}(", verbatim=False), arguments, Fragment(")", verbatim=False)]
+    return [f"{name}(", sent if isinstance(sent, str) else encode_json(sent).decode(), ")"]

@@ -34,8 +34,6 @@ class Dialect(NamedTuple):
     Both kinds define the function `callspan_label(metadata, key)`, see `label_of` in `callspan.record.labels`.
     """
 
-    day: str
-    """The UTC day on which a call started, in ISO format."""
     minute: str
     """The UTC minute, such as `2026-11-20T08:05Z`."""
     cost: str

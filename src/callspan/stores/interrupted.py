@@ -50,8 +50,6 @@ def has_exited(host: str | None, pid: int | None) -> bool:
         return False
     try:
         os.kill(pid, 0)
-    except ProcessLookupError:
-        return True
-    except (PermissionError, OverflowError):
-        return False
+    except (OSError, OverflowError) as error:  # it may belong to another user
+        return isinstance(error, ProcessLookupError)
     return False

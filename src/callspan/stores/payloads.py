@@ -8,7 +8,7 @@ from typing import Final
 import msgspec
 
 from callspan.amounts import EXACT, is_amount
-from callspan.providers.registry import by_api, conversation_of
+from callspan.providers.registry import conversation_of
 from callspan.record.call import CallRecord
 from callspan.record.codec import encode, encode_json
 from callspan.record.events import EventRecord, Record, record_key
@@ -63,7 +63,7 @@ class PreparedCall(msgspec.Struct, frozen=True, gc=False):
 def prepared(call: CallRecord) -> PreparedCall:
     """Return the row of a call and the pieces of its bodies."""
     sent, answer = bodies_of(call)
-    parts = bodies.split(sent, message_key(call.api)) if sent else None
+    parts = bodies.split(sent) if sent else None
     owner = owner_of(call.call_id, call.place.session_id)
     return PreparedCall(owner, row_of(call), parts, bodies.answer_piece(answer) if answer else None)
 
@@ -109,12 +109,6 @@ def picodollars(usd: Decimal) -> int | None:
         return None
     pico = EXACT.multiply(usd, PICO)
     return int(pico) if pico == pico.to_integral_value() else None
-
-
-def message_key(api: str) -> str | None:
-    """Return the key of the message history in an endpoint's request body; None for an unknown endpoint."""
-    endpoint = by_api(api)
-    return None if endpoint is None else endpoint.message_key
 
 
 def line_of(record: Record) -> bytes:

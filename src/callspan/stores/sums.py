@@ -149,7 +149,7 @@ def _group(dialect: Dialect, by: str, number: int) -> str:
         "model": MODEL,
         "provider": "c.provider",
         "session": "c.session_id",
-        "day": dialect.day,
+        "day": f"substr({dialect.minute}, 1, 10)",
         "hour": f"substr({dialect.minute}, 1, 13) || ':00Z'",
         "minute": dialect.minute,
         "user": "coalesce(c.user_id, s.user_id)",

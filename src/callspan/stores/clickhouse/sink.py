@@ -18,7 +18,6 @@ from clickhouse_connect.driver.exceptions import ClickHouseError, DatabaseError,
 
 from callspan.record.call import CallRecord
 from callspan.record.events import RECORD_TYPES, Record, record_key
-from callspan.record.formats import check_format
 from callspan.record.merging import merged
 from callspan.safe_urls import error_text, safe_name
 from callspan.spool.delivering import Rejected
@@ -87,8 +86,9 @@ class ClickHouseSink:
     def open(self) -> None:
         """Connect and create the tables. Raises StoreError for another format, else the driver's errors."""
         with explaining(self.name):
-            if make_tables(self._there, self.name) and self._retain_days is not None:
-                _set_ttl(self._there, max(1, ceil(self._retain_days)))
+            if not layout(self._there):
+                _make_tables(self._there, self._retain_days)
+            check_layout(self.name, layout(self._there))
 
     def deliver(self, records: Sequence[Record]) -> None:
         """Write all records. Raises Rejected if one can never be stored, else the driver's errors."""
@@ -227,18 +227,12 @@ def layout(client: Client) -> int:
     return int(str(client.query("SELECT max(version) FROM callspan_layout").result_rows[0][0]))
 
 
-def make_tables(client: Client, name: str) -> bool:
-    """Create missing tables and return whether there were none. Safe to repeat and to run concurrently.
-
-    Raises OtherFormatError for tables of another format.
-    """
-    found = layout(client)
-    if found:
-        check_format(name, found)
-        return False
+def _make_tables(client: Client, retain_days: float | None) -> None:
+    """Create missing tables. Safe to repeat and to run concurrently."""
     for statement in statements("clickhouse"):
         client.command(statement)
-    return True
+    if retain_days is not None:
+        _set_ttl(client, max(1, ceil(retain_days)))
 
 
 def explaining(name: str) -> AbstractContextManager[None]:

@@ -17,7 +17,6 @@ from psycopg.rows import dict_row, tuple_row
 from psycopg.types.string import TextLoader
 
 from callspan.record.events import Record
-from callspan.record.formats import check_format
 from callspan.safe_urls import error_text, safe_name
 from callspan.stores import bodies
 from callspan.stores.base import StoreError, check_layout, explained, on_error, quiet
@@ -62,7 +61,6 @@ _CONTENTS: Final = """
 INSERT INTO contents (owner, n, hash, role, text, data)
 SELECT * FROM unnest(%b::text[], %b::bigint[], %b::bytea[], %b::text[], %b::text[], %b::bytea[])"""
 POSTGRES: Final = Dialect(
-    day="to_char(to_timestamp(c.start_ns / 1000000000) AT TIME ZONE 'UTC', 'YYYY-MM-DD')",
     minute="""to_char(to_timestamp(c.start_ns / 1000000000) AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI"Z"')""",
     cost="""coalesce(c.cost_picousd,
       CAST(floor(CASE WHEN c.cost_usd > 9e6 THEN 9e18 ELSE nullif(c.cost_usd, 'NaN') * 1e12 END) AS bigint))""",
@@ -130,7 +128,7 @@ class PostgresDatabase(Database):
             else:
                 connection.read_only = True
             if creates:
-                make_tables(connection, name)
+                _make_tables(connection)
             check_layout(name, layout(connection))
             # JIT compilation takes longer than these queries.
             connection.execute("SET jit = off")
@@ -243,18 +241,11 @@ def _connect(given: Mapping[str, Any]) -> psycopg.Connection:
     return psycopg.connect(make_conninfo("", **options), autocommit=True, application_name="callspan")
 
 
-def make_tables(connection: psycopg.Connection, name: str) -> None:
-    """Create the tables in one transaction, one process at a time.
-
-    Raises OtherFormatError for tables of another format, psycopg.Error for anything else.
-    """
+def _make_tables(connection: psycopg.Connection) -> None:
+    """Create the tables, if there are none, in one transaction, one process at a time."""
     with connection.transaction():
         connection.execute("SELECT pg_advisory_xact_lock(%s)", (_LOCK,))
-        found = layout(connection)
-        if found:
-            check_format(name, found)
-            return
-        for statement in statements("postgres"):
+        for statement in () if layout(connection) else statements("postgres"):
             connection.execute(statement.encode())
 
 

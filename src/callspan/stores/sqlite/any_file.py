@@ -54,9 +54,10 @@ class AnyFile:
         known = {**dict.fromkeys(table.names), **dict(row), "schema_v": FORMAT}
         if table is CALLS:
             record = record_of(CALLS, known, CallRecord)
-            request = self._counted(row["request"], partial(self._request_body, known))
+            contents = partial(self._contents, owner_of_row(known))
+            request = self._counted(row["request"], partial(request_body, known, contents))
             has_answer = record.response is not None
-            answer = self._counted(row["output"], partial(self._response_body, known)) if has_answer else None
+            answer = self._counted(row["output"], partial(response_body, known, contents)) if has_answer else None
             return with_bodies(record, request, answer)
         return record_of(table, known, RECORD_TYPES[table.kind])
 
@@ -82,12 +83,6 @@ class AnyFile:
                     return
             passed = at
         self.cut_off.append(table)
-
-    def _request_body(self, row: Values) -> msgspec.Raw | None:
-        return request_body(row, partial(self._contents, owner_of_row(row)))
-
-    def _response_body(self, row: Values) -> msgspec.Raw | None:
-        return response_body(row, partial(self._contents, owner_of_row(row)))
 
     def _contents(self, owner: str, ranges: Sequence[tuple[int, int]]) -> dict[int, tuple[bytes, bytes]]:
         sql = "SELECT n, hash, role, text, data FROM contents WHERE owner = ? AND n BETWEEN ? AND ?"

@@ -48,7 +48,6 @@ _MAX_STATEMENTS: Final = 50
 """Fewer than the 128 prepared statements that `sqlite3` caches per connection."""
 _MAX_NUMBERS: Final = 20_000
 SQLITE: Final = Dialect(
-    day="date(c.start_ns / 1000000000, 'unixepoch')",
     minute="strftime('%Y-%m-%dT%H:%MZ', c.start_ns / 1000000000, 'unixepoch')",
     cost="coalesce(c.cost_picousd, CAST(c.cost_usd * 1e12 AS integer))",
     array="json_group_array({values})",
