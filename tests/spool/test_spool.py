@@ -493,6 +493,24 @@ def test_records_given_up_for_a_hanging_store_leave_no_file(tmp_path: Path) -> N
     assert {path.name for path in spool.directory.iterdir()} == {"stores", "losses"}
 
 
+@pytest.mark.parametrize("name", ["größe", "n" * 200])
+def test_losses_of_a_store_of_any_name_are_logged_and_counted(
+    name: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Their file has only a part of its name, in ASCII."""
+    hanging, good, store = HangingSink(tmp_path / "hanging"), FileSink(tmp_path / "good"), f"x://{name}"
+    spool = spool_of(tmp_path / "spool", max_bytes=2000, **{name: hanging, "good": good})
+    for number in range(20):
+        assert spool.append(record(f"k{number}"))
+        until(lambda key=f"k{number}": good.has(key))  # type: ignore[misc]
+    until(lambda: f"1 record given up for {store}, which lacks them" in caplog.text)
+    assert next(one.given_up for one in spool.states() if one.name == store) > 0
+    hanging.freed.set()
+    spool.close(20)
+    (loss,) = read_losses(spool.directory).given_up.values()
+    assert spool.counters()[f"given_up.{store}"] == loss.count
+
+
 def test_the_age_of_a_backlog_is_that_of_its_oldest_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A process with few calls appends to one segment for weeks, and its retention and its alerts would be wrong."""
     store, now_ns = target("one"), time.time_ns()

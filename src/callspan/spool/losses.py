@@ -13,6 +13,7 @@ import os
 import sys
 import threading
 import time
+from collections import defaultdict
 from pathlib import Path
 from typing import Final, Literal, TypeAlias
 
@@ -146,22 +147,27 @@ class LossCounter:
         self._writing = threading.RLock()
         """Held during a write, so that `write` returns only once everything is written."""
         self._warned: dict[tuple[Kind, str], float] = {}
-        self._total = Losses()
+        self._total: defaultdict[tuple[Kind, str], int] = defaultdict(int)
+        """The counts of this process by the names as they are given, not as the file has them.
+
+        Unlike a Counter, it counts in one step, which neither a thread nor a signal handler interrupts.
+        """
 
     def add(self, kind: Kind, name: str, count: int = 1, since_ns: int | None = None) -> None:
         """Count a loss, written within two seconds. `since_ns`: when its first record was recorded."""
         now_ns = time.time_ns()
         loss = Loss(count, since_ns or now_ns, now_ns)
         self._unwritten.append((kind, name, loss))
-        self._total.add(kind, name, loss)
-        self._warn(kind, name)
+        if kind in _WARNINGS:
+            self._total[kind, name] += count
+            self._warn(kind, name)
         if not self._is_due or _LATER.is_idle:
             self._is_due = True
             _LATER.put_later(_EVERY_S, self._write_later)
 
     def totals(self, kind: Kind) -> dict[str, int]:
-        """Return the counts of this process by name."""
-        return {name: loss.count for name, loss in dict(getattr(self._total, kind)).items()}
+        """Return the counts of this process by name; none of a kind that is not logged."""
+        return {name: count for (of, name), count in self._total.copy().items() if of == kind}
 
     def write(self) -> bool:
         """Write the counts; False on failure, and in a signal handler that interrupts a write."""
@@ -202,9 +208,8 @@ class LossCounter:
             self.write()
 
     def _warn(self, kind: Kind, name: str) -> None:
-        text, key = _WARNINGS.get(kind), (kind, name)
         now = monotonic_s()
-        if text is not None and now >= self._warned.get(key, 0.0):
-            self._warned[key] = now + _WARN_S
-            loss = getattr(self._total, kind).get(name, Loss())
-            log(logging.WARNING, text, plural(loss.count, "record"), name, self.directory)
+        if now >= self._warned.get((kind, name), 0.0):
+            self._warned[kind, name] = now + _WARN_S
+            count = plural(self._total[kind, name], "record")
+            log(logging.WARNING, _WARNINGS[kind], count, name, self.directory)
