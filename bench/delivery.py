@@ -18,7 +18,7 @@ from pathlib import Path
 import valgrind
 from callspan.delivery.store_sink import StoreSink
 from callspan.spool.delivering import Delivery
-from callspan.spool.segment import Segment
+from callspan.spool.segment import Segment, lines_of
 from callspan.stores.spools import target_of
 from callspan.stores.urls import find_store
 
@@ -51,7 +51,7 @@ class Store:
 
     def waiting(self) -> int:
         """Return the number of undelivered records."""
-        return sum(1 for _ in self._segment.lines(self._segment.cursor(self._key)))
+        return sum(1 for _ in lines_of(self._segment.path, self._segment.cursor(self._key)))
 
     def close(self) -> None:
         """Close the store."""

@@ -28,9 +28,9 @@ from callspan.spool.segment import (
     created_ns,
     is_locked,
     lines_in,
+    lines_of,
     opened,
     read_cursor,
-    read_lines,
 )
 
 STORES_FILE: Final = "stores"
@@ -229,9 +229,8 @@ def oldest(directory: Path, key: str) -> int | None:
 def _since_ns(path: Path, cursor: int) -> int:
     """Return when the first record after a cursor was appended, as far as it states that."""
     stated_ns = 0
-    with suppress(FileNotFoundError, PermissionError, *NO_RECORD), opened(path, os.O_RDONLY) as descriptor:
-        lines = lines_in(read_lines(descriptor, cursor), cursor)
-        stated_ns = end_of(decode(next((line.payload for line in lines if line.payload), b"")))
+    with suppress(*NO_RECORD):
+        stated_ns = end_of(decode(next((line.payload for line in lines_of(path, cursor) if line.payload), b"")))
     return max(created_ns(path), stated_ns)
 
 
@@ -272,12 +271,7 @@ def waiting(directory: Path, key: str) -> list[WaitingSegment]:
 
 def count_records(path: Path, offset: int) -> int:
     """Return the number of records in a segment after an offset; 0 if it is another user's. Raises OSError."""
-    try:
-        with path.open("rb") as file:
-            file.seek(offset)
-            return sum(line.payload != b"" for line in lines_in(file.read(), 0))
-    except (FileNotFoundError, PermissionError):
-        return 0
+    return sum(line.payload != b"" for line in lines_of(path, offset))
 
 
 def is_on_network(directory: Path) -> bool:
@@ -302,10 +296,7 @@ def adopt(path: Path) -> Segment | None:
 def records_in(directory: Path) -> Iterator[Record]:
     """Yield the undamaged records of all segments, delivered or not. Raises OSError."""
     for path in segments_in(directory):
-        data = b""
-        with suppress(FileNotFoundError):
-            data = path.read_bytes()
-        for line in lines_in(data, 0):
+        for line in lines_of(path):
             with suppress(*NO_RECORD):
                 yield decode(line.payload or b"")
 

@@ -61,6 +61,21 @@ def lines_in(data: bytes, offset: int) -> Iterator[Line]:
         start = end + 1
 
 
+def lines_of(path: Path, offset: int = 0) -> Iterator[Line]:
+    """Yield the complete lines of a segment after an offset; none if it is missing or another user's. Raises OSError.
+
+    It reads one at a time: a segment may be large.
+    """
+    with (
+        suppress(FileNotFoundError, PermissionError),
+        os.fdopen(open_private(path, os.O_RDONLY), "rb", _WINDOW) as file,
+    ):
+        file.seek(offset)
+        while (line := file.readline()).endswith(_LINE_END):
+            yield Line(offset, offset + len(line), _payload_of(line[:-1]))
+            offset += len(line)
+
+
 def read_lines(descriptor: int, offset: int) -> bytes:
     """Return complete lines after an offset, about 1 MiB but at least one line; empty if there is none."""
     window = _WINDOW
@@ -250,12 +265,6 @@ class Segment:
         """Return complete lines after an offset, see `read_lines`; none if closed."""
         with self._reading:
             return read_lines(self._descriptor, offset) if self._descriptor >= 0 else b""
-
-    def lines(self, offset: int) -> Iterator[Line]:
-        """Yield all complete lines after an offset."""
-        while data := self.read(offset):
-            yield from lines_in(data, offset)
-            offset += len(data)
 
     def cursor(self, key: str) -> int:
         """Return the offset up to which a store has it."""

@@ -23,7 +23,7 @@ from callspan.fail_open import fail_open, log, report
 from callspan.formatting import plural
 from callspan.spool.delivering import Delivery, Destination, reason
 from callspan.spool.directory import Target, waiting
-from callspan.spool.segment import Segment
+from callspan.spool.segment import Segment, lines_of
 
 if TYPE_CHECKING:
     from callspan.spool.spool import Spool
@@ -122,7 +122,8 @@ class Shipper:
     def count_lacking(self, segment: Segment) -> int:
         """Return the number of records of a segment that the store lacks."""
         key = self.key(segment.path)
-        return sum(bool(line.payload) for line in segment.lines(segment.cursor(key))) if segment.lacks(key) else 0
+        lines = lines_of(segment.path, segment.cursor(key)) if segment.lacks(key) else ()
+        return sum(bool(line.payload) for line in lines)
 
     def state(self) -> SinkState:
         """Return the state of the store."""
