@@ -20,9 +20,8 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from callspan.background import thread
 from callspan.clock import monotonic_s
 from callspan.fail_open import fail_open, log, report
-from callspan.formatting import plural
 from callspan.spool.delivering import Delivery, Destination, reason
-from callspan.spool.directory import Target, waiting
+from callspan.spool.directory import Target
 from callspan.spool.segment import Segment, lines_of
 
 if TYPE_CHECKING:
@@ -223,7 +222,7 @@ class Shipper:
         self.retried += 1
         self._search_at = 0.0  # the segment that failed may be an ended process's, which only a search finds
         self._close_alone()
-        with _surviving(f"count what waits for {self.target.name}"):
+        with _surviving(f"warn of {self.target.name}"):  # its error may have no text
             self._warn(error)
         self._spool.notify()
         self._sleep(longest_s * _CHANCE.uniform(0.5, 1.0))
@@ -232,10 +231,8 @@ class Shipper:
         now = monotonic_s()
         if now >= self._warn_at:
             self._failing_since, self._warn_at = self._failing_since or now, now + _WARN_S
-            directory = self._spool.losses.directory
-            waits = sum(one.records for one in waiting(directory, self.target.key(directory.parent)))
-            text = "%s is unavailable (%s): %s, kept in %s; retrying"
-            log(logging.WARNING, text, self.target.name, reason(error), plural(waits, "record", "wait"), directory)
+            text = "%s is unavailable (%s): records wait in %s; retrying"
+            log(logging.WARNING, text, self.target.name, reason(error), self._spool.losses.directory)
 
     def _close_alone(self) -> None:
         with _surviving(f"close {self.target.name}"), self._using:
