@@ -121,16 +121,16 @@ class Leftovers:
     def _count(self, directory: Path, done: BatchResult) -> None:
         result, now_ns = self._result, time.time_ns()
         result.delivered += done.records
-        result.rejected += done.rejected
-        result.damaged += done.damaged
+        result.rejected += done.lost["rejected"]
+        result.damaged += done.lost["damaged"]
         if done.records and directory not in result.directories:
             result.directories.append(directory)
         if self._progress is not None:
             self._progress(result.delivered)
-        losses = Losses()
-        for kind, number in done.lost:
-            losses.add(kind, self._target.name, Loss(number, now_ns, now_ns))
-        if losses:
+        if done.lost:
+            losses = Losses()
+            for kind, number in done.lost.items():
+                losses.add(kind, self._target.name, Loss(number, now_ns, now_ns))
             add_losses(directory, losses)
 
 

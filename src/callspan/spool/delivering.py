@@ -6,6 +6,7 @@ A record that can never be stored is rejected.
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Callable, Sequence
 from itertools import islice
 from pathlib import Path
@@ -23,25 +24,18 @@ DATA_ERRORS: Final = (ValueError, TypeError, LookupError, ArithmeticError, Attri
 """Exceptions caused by a record rather than by a file, a network or a database."""
 MAX_FAILURES: Final = 5
 _CURSOR: Final = fail_open("write a cursor; after a crash some records are delivered again")
-
-
 _MAX_REASON: Final = 400
+_NONE: Final = Counter[Kind]()
 
 
 class BatchResult(NamedTuple):
     """The result of delivering a batch."""
 
     records: int = 0
-    rejected: int = 0
-    damaged: int = 0
+    lost: Counter[Kind] = _NONE
+    """The number of records that the store will never have, by kind."""
     has_more: bool = False
     """Whether the segment had more lines when the batch was read."""
-
-    @property
-    def lost(self) -> list[tuple[Kind, int]]:
-        """The number of records that the store will never have, by kind."""
-        both: tuple[tuple[Kind, int], ...] = (("rejected", self.rejected), ("damaged", self.damaged))
-        return [one for one in both if one[1]]
 
 
 class Delivery:
@@ -86,7 +80,8 @@ class Delivery:
             segment.move(key, lines[-1].end)
         damaged = sum(line.payload is None for line in lines)
         records = sum(bool(line.payload) for line in lines) - rejected
-        return BatchResult(records, rejected, damaged, lines[-1].end < size)
+        lost = +Counter[Kind]({"rejected": rejected, "damaged": damaged})
+        return BatchResult(records, lost, lines[-1].end < size)
 
     def _next_lines(self, segment: Segment, start: int) -> list[Line]:
         lines = list(islice(lines_in(segment.read(start), start), self._most))

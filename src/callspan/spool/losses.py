@@ -93,10 +93,6 @@ class Losses(msgspec.Struct):
             for name, loss in getattr(other, kind).items():
                 self.add(kind, name, loss)
 
-    def __bool__(self) -> bool:
-        """Return whether there are any losses."""
-        return any(getattr(self, kind) for kind in _KINDS)
-
 
 _KINDS: Final[tuple[Kind, ...]] = ("dropped", "given_up", "rejected", "damaged", "unrecorded")
 _decode: Final = msgspec.json.Decoder(Losses).decode

@@ -69,7 +69,7 @@ class Shipper:
     def __init__(self, target: Target, make: Callable[[], Destination], spool: Spool) -> None:
         """`make` returns the unopened sink. It runs on the thread, because it imports the store's driver."""
         self.target = target
-        self.delivered = self.retried = self.rejected = self.failures = 0
+        self.delivered = self.retried = self.failures = 0
         self.woken = False
         """Whether it was woken since its last round; set by callers of `wake`."""
         self._found: Iterator[Path] = iter(())
@@ -128,8 +128,9 @@ class Shipper:
         """Return the state of the store."""
         since_ns = self._spool.waits_since_ns(self.target)
         age_s = None if since_ns is None else max(0.0, time.time() - since_ns / 1e9)
-        name, given_up = self.target.name, self._spool.losses.totals("given_up").get(self.target.name, 0)
-        return SinkState(name, self.delivered, self.retried, self.rejected, given_up, age_s)
+        name, totals = self.target.name, self._spool.losses.totals
+        rejected, given_up = totals("rejected").get(name, 0), totals("given_up").get(name, 0)
+        return SinkState(name, self.delivered, self.retried, rejected, given_up, age_s)
 
     def close_before_fork(self, deadline: float) -> bool:
         """Close a sink that may not be open during a fork; False if it stays in use until the deadline."""
@@ -203,8 +204,7 @@ class Shipper:
         with self._using:
             done = delivery.deliver(segment, key)
         self.delivered += done.records
-        self.rejected += done.rejected
-        for kind, number in done.lost:
+        for kind, number in done.lost.items():
             self._spool.losses.add(kind, self.target.name, number)
         if not done.has_more:
             self._spool.remove_if_delivered(segment)

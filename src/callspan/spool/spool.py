@@ -349,7 +349,7 @@ class Spool:
         counts.update({f"given_up.{name}": number for name, number in self.losses.totals("given_up").items()})
         counts.update({f"dropped.{reason}": number for reason, number in self.losses.totals("dropped").items()})
         counts["retried"] = sum(state.retried for state in states)
-        counts["rejected"] = sum(state.rejected for state in states)
+        counts["rejected"] = sum(self.losses.totals("rejected").values())
         counts["damaged"] = sum(self.losses.totals("damaged").values())
         counts["spool_bytes"] = sum(places.size_of(one) for one in self._directories)
         counts["oldest_unshipped_ms"] = max((int(1000 * (state.oldest_s or 0)) for state in states), default=0)
