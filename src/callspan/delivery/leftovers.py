@@ -49,18 +49,13 @@ class Result(msgspec.Struct):
 
 
 def deliver(
-    url: str,
-    *,
-    beside: Sequence[str] = (),
-    timeout_s: float = TIMEOUT_S,
-    progress: Progress | None = None,
-    settings: Settings | None = None,
+    url: str, *, beside: Sequence[str] = (), timeout_s: float = TIMEOUT_S, progress: Progress | None = None
 ) -> Result:
     """Deliver the records that wait for a store, alone or `beside` others, unless a running process holds them.
 
-    `settings` None: those of the environment. Raises SettingError for an invalid URL.
+    Raises SettingError for an invalid URL.
     """
-    settings = settings or load(warn=False)
+    settings = load(warn=False)
     store, segments = store_of(url, settings), places.left_segments_in(directories_for(url, beside, settings))
     if not segments:
         return Result()
