@@ -13,7 +13,6 @@ from tests.support.calls import APIS, Wire
 from tests.support.mode import Mode
 
 from callspan import settings_loader
-from callspan.delivery import recorder
 from callspan.observe import unrecognized
 from callspan.testing import Capture, ScriptedProvider, capture
 
@@ -81,7 +80,6 @@ def shaped(request: pytest.FixtureRequest, plain: Wire) -> Wire:
 @pytest.fixture
 def unwarned() -> None:
     """Let warnings that come once in a process come again."""
-    recorder.forget_warnings()
     settings_loader.forget_warnings()
     unrecognized.forget_warnings()
 

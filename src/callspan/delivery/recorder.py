@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -11,13 +10,14 @@ from typing import Final, TypeAlias
 from callspan.background import Worker
 from callspan.cost.price_table import PriceFileError, pricer_for
 from callspan.delivery.store_sink import Retention, StoreSink, retains, store_of
-from callspan.fail_open import Once, fail_open, log, report
+from callspan.fail_open import fail_open, report
 from callspan.process import callbacks
 from callspan.process.processed import ProcessedRecord
 from callspan.process.processors import delivery_processors
 from callspan.record import codec
 from callspan.record.events import Record
 from callspan.settings import SettingError, Settings, absolute, with_absolute_paths
+from callspan.settings_loader import warn_once
 from callspan.spool.delivering import Destination
 from callspan.spool.directory import Target, is_on_network
 from callspan.spool.shipper import SinkState
@@ -37,14 +37,8 @@ _ON_NETWORK: Final = (
     "records wait in %s, on a network file system, where locks are unreliable: "
     "set CALLSPAN_SPOOL_DIR to a directory on a local disk"
 )
-_warned: Final = Once()
 
 Listener: TypeAlias = Callable[[ProcessedRecord[Record]], None]
-
-
-def forget_warnings() -> None:
-    """Forget the unrecorded paths that were logged. For tests."""
-    _warned.forget()
 
 
 class Recorder:
@@ -112,8 +106,7 @@ class Recorder:
     def note_unrecorded(self, path: str) -> None:
         """Count a request that may cost money but leaves no record, by method and path without ids."""
         with _COUNT:
-            if _warned.first(path):
-                log(logging.WARNING, _UNRECORDED, path)
+            warn_once(_UNRECORDED % path)
             if self.spool is not None:
                 self.spool.count("unrecorded", path)
 
@@ -156,8 +149,8 @@ class Recorder:
         settings, roots, sinks = self._settings, self._roots, dict[Target, Callable[[], Destination]]()
         for store in self._stores.values():
             sinks.setdefault(target_of(store), partial(self._sink, store, None if sinks else self._priced))
-        if is_on_network(roots[0]) and _warned.first(roots[0]):
-            log(logging.WARNING, _ON_NETWORK, roots[0])
+        if is_on_network(roots[0]):
+            warn_once(_ON_NETWORK % roots[0])
         return Spool(roots, sinks, sync=settings.fsync == "always", max_bytes=settings.spool_max_bytes)
 
     def _sink(self, store: Store, priced: Listener | None) -> StoreSink:
