@@ -32,7 +32,6 @@ _DIGITS: Final = 8
 _WINDOW: Final = 1 << 20
 _BEING_MADE_S: Final = 60.0
 _FIRST_DESCRIPTOR: Final = 3
-_NOT_OURS: Final = (errno.ENOENT, errno.EACCES, errno.EPERM, errno.EROFS)
 _LINE_END: Final = b"\n"
 LINE_BYTES: Final = _DIGITS + 2
 """Size of a line without its payload."""
@@ -199,14 +198,12 @@ class Segment:
     def adopt(cls, path: Path, keys: frozenset[str]) -> Segment | None:
         """Lock a segment left by an ended process; None if a process holds it or has just created it.
 
-        Also None if this process may not write it. Raises OSError.
+        Also None if this process cannot open it for writing. Raises OSError.
         """
         try:
             descriptor = open_private(path, os.O_RDWR)
-        except OSError as error:
-            if error.errno in _NOT_OURS:
-                return None
-            raise
+        except OSError:
+            return None
         status = os.fstat(descriptor)
         is_new = status.st_size == 0 and time.time() - status.st_mtime < _BEING_MADE_S
         # Another process may have delivered and deleted it between opening and locking.
