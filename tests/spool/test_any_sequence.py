@@ -89,10 +89,10 @@ class Database(FaultySink, SqliteSink):
 class File(FaultySink, FileSink):
     """Has each record as often as it was delivered; exits, if that is set, when it is idle or closed."""
 
-    def tend(self, waits_since_ns: Callable[[], int | None]) -> float | None:
+    def tend(self, waits_since_ns: Callable[[], int | None]) -> bool:
         if self._faults.exits:
             sys.exit(f"nothing to do since {waits_since_ns()}")
-        return None
+        return False
 
     def close(self) -> None:
         super().close()

@@ -102,9 +102,9 @@ class StoreSink(Destination):
         except NO_RECORD as error:
             raise Rejected(f"not a record: {error}", payload) from error
 
-    def tend(self, waits_since_ns: Callable[[], int | None]) -> float | None:
-        """Delete a batch of expired records."""
-        return None if self._retention is None else self._retention.tend(waits_since_ns)
+    def tend(self, waits_since_ns: Callable[[], int | None]) -> bool:
+        """Delete a batch of expired records; return whether there may be more."""
+        return self._retention is not None and self._retention.tend(waits_since_ns)
 
     def close(self) -> None:
         """Close files and connections."""
@@ -133,20 +133,20 @@ class Retention:
         self._has_deleted = False
         self._failing = fail_open(f"delete old records from {store.name}")
 
-    def tend(self, waits_since_ns: Callable[[], int | None]) -> float:
-        """Delete a batch if due; return the seconds until the next one. Deliveries come first."""
-        if self._next <= monotonic_s():
-            self._next = monotonic_s() + self._pause_s
-            changed = None
-            with self._failing:
-                self._pass = self._pass or self._store.retain(self._times(waits_since_ns()))
-                changed = next(self._pass, None)
-            if changed is None:
-                self.close()
-            else:
-                self._next = 0.0
-                self._log_start(changed)
-        return self._next - monotonic_s()
+    def tend(self, waits_since_ns: Callable[[], int | None]) -> bool:
+        """Delete a batch if due; return whether there may be more. Deliveries come first."""
+        if monotonic_s() < self._next:
+            return False
+        self._next, changed = monotonic_s() + self._pause_s, None
+        with self._failing:
+            self._pass = self._pass or self._store.retain(self._times(waits_since_ns()))
+            changed = next(self._pass, None)
+        if changed is None:
+            self.close()
+            return False
+        self._next = 0.0
+        self._log_start(changed)
+        return True
 
     def _log_start(self, changed: int) -> None:
         if changed and not self._has_deleted:

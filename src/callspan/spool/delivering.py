@@ -147,14 +147,13 @@ class Destination:
         """
         raise NotImplementedError
 
-    def tend(self, waits_since_ns: Callable[[], int | None]) -> float | None:
-        """Do a short piece of maintenance while there is nothing to deliver.
+    def tend(self, waits_since_ns: Callable[[], int | None]) -> bool:
+        """Do a short piece of maintenance while there is nothing to deliver; return whether there is more at once.
 
-        It must not delete anything newer than `waits_since_ns()` (Unix time), parts of which may still wait. Returns
-        the seconds until more is due, or None.
+        It must not delete anything newer than `waits_since_ns()` (Unix time), parts of which may still wait.
         """
         del waits_since_ns
-        return None
+        return False
 
     def close(self) -> None:
         """Close files and connections. Called after each failure; `open` may follow."""

@@ -247,17 +247,15 @@ class Shipper:
         self._spool.notify()
         if self._is_hurried or self._is_stopping:
             return
-        if self._wait(self._tend()):
+        if self._wait(0.0 if self._tend() else _IDLE_S):
             self._sleep(_LINGER_S)
 
-    def _tend(self) -> float:
-        """Let the sink do maintenance; return how long to wait for records."""
-        if self._delivery is None or not self._delivery.is_open:
-            return _IDLE_S
-        with fail_open(f"tend {self.target.name}"), self._using:
-            due_s = self._delivery.sink.tend(partial(self._spool.waits_since_ns, self.target))
-            return _IDLE_S if due_s is None else min(_IDLE_S, max(0.0, due_s))
-        return _IDLE_S
+    def _tend(self) -> bool:
+        """Let the sink do maintenance; return whether there is more at once."""
+        if self._delivery is not None and self._delivery.is_open:
+            with fail_open(f"tend {self.target.name}"), self._using:
+                return self._delivery.sink.tend(partial(self._spool.waits_since_ns, self.target))
+        return False
 
     def _sleep(self, seconds: float) -> None:
         """Wait regardless of appends; a flush or stop ends the wait."""
