@@ -479,36 +479,26 @@ def test_a_directory_that_was_opened_to_a_group_is_closed_to_it_and_used(tmp_pat
         spool.directory.chmod(0o2770)
 
 
-def test_records_given_up_for_a_hanging_store_leave_no_file(tmp_path: Path) -> None:
-    hanging, good = HangingSink(tmp_path / "hanging"), FileSink(tmp_path / "good")
-    spool = spool_of(tmp_path / "spool", max_bytes=2000, hanging=hanging, good=good)
+@pytest.mark.parametrize("name", ["hanging", "größe", "n" * 200])
+def test_what_a_hanging_store_loses_is_said_and_leaves_no_file(
+    name: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The file of losses has only a part of its name, in ASCII."""
+    hanging, good, store = HangingSink(tmp_path / "hanging"), FileSink(tmp_path / "good"), f"x://{name}"
+    spool = spool_of(tmp_path / "spool", max_bytes=2000, **{name: hanging, "good": good})
     assert spool.append(record("first"))
     assert hanging.reached.wait(10)
     for number in range(20):
         assert spool.append(record(f"k{number}"))
         until(lambda key=f"k{number}": good.has(key))  # type: ignore[misc]
-    until(lambda: bool(spool.counters()["given_up.x://hanging"]))
+    until(lambda: f" given up for {store}, which lacks them" in caplog.text)
     hanging.freed.set()
-    spool.close(20)
-    assert {path.name for path in spool.directory.iterdir()} == {"stores", "losses"}
-
-
-@pytest.mark.parametrize("name", ["größe", "n" * 200])
-def test_losses_of_a_store_of_any_name_are_logged_and_counted(
-    name: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    """Their file has only a part of its name, in ASCII."""
-    hanging, good, store = HangingSink(tmp_path / "hanging"), FileSink(tmp_path / "good"), f"x://{name}"
-    spool = spool_of(tmp_path / "spool", max_bytes=2000, **{name: hanging, "good": good})
-    for number in range(20):
-        assert spool.append(record(f"k{number}"))
-        until(lambda key=f"k{number}": good.has(key))  # type: ignore[misc]
-    until(lambda: f"1 record given up for {store}, which lacks them" in caplog.text)
     assert next(one.given_up for one in spool.states() if one.name == store) > 0
-    hanging.freed.set()
     spool.close(20)
     (loss,) = read_losses(spool.directory).given_up.values()
     assert spool.counters()[f"given_up.{store}"] == loss.count
+    assert "0 records given up" not in caplog.text
+    assert {path.name for path in spool.directory.iterdir()} == {"stores", "losses"}
 
 
 def test_the_age_of_a_backlog_is_that_of_its_oldest_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
