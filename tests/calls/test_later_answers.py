@@ -52,7 +52,9 @@ def attributes(seen: Capture, number: int = 0) -> dict[str, Any]:
 
 
 def versions(seen: Capture) -> list[tuple[str, str]]:
-    return [(record.part, record.outcome) for record in seen.everything if isinstance(record, CallRecord)]
+    """Without that of the start, which only a call of more than a second has, as on a busy machine."""
+    calls = [record for record in seen.everything if isinstance(record, CallRecord)]
+    return [(record.part, record.outcome) for record in calls if record.part != "started"]
 
 
 async def test_polls_complete_the_call_once(mode: Mode, seen: Capture) -> None:

@@ -22,6 +22,7 @@ from tests.support.rig import (
     Spool,
     SqliteSink,
     deliver_left,
+    free,
     in_child,
     listing,
     record,
@@ -75,10 +76,11 @@ def _tidy_often(monkeypatch: pytest.MonkeyPatch) -> None:
 )
 def test_a_healthy_store_gets_all(holder: str, dead: type[FileSink], tmp_path: Path) -> None:
     """Whoever holds what fills the spool: an idle process, one that was killed, or one that has ended."""
-    healthy = FileSink(tmp_path / "healthy", 100)
+    healthy, others = FileSink(tmp_path / "healthy", 100), list[FileSink]()
 
     def started() -> Spool:
-        return spool_of(tmp_path / "spool", max_bytes=MAX_BYTES, healthy=healthy, dead=dead(tmp_path / "dead"))
+        others.append(dead(tmp_path / "dead"))
+        return spool_of(tmp_path / "spool", max_bytes=MAX_BYTES, healthy=healthy, dead=others[-1])
 
     counts = {"a": FULL, "b": 50, "c": 150, "d": 150}
     made = {name: [f"{name}{at}" for at in range(count)] for name, count in counts.items()}
@@ -115,6 +117,7 @@ def test_a_healthy_store_gets_all(holder: str, dead: type[FileSink], tmp_path: P
     until(accounts_for_all)
     assert len(sink.keys()) == len(set(sink.keys())) > 30
     assert not losses_in(directory).dropped
+    free(*others)
 
 
 @pytest.mark.usefixtures("_tidy_often")
