@@ -219,6 +219,8 @@ def test_tools_agents_and_sessions_have_the_durations_of_the_conventions(instrum
             if attempt:
                 raise ValueError
     session.outcome(reward=1.0)
+    with callspan.session("outer", session_id="both"), callspan.session("inner", session_id="both"):
+        pass
     found = meters.metrics()
     assert {found[metric].unit for metric in SCOPES} == {"s"}
     counts = {}
@@ -235,5 +237,5 @@ def test_tools_agents_and_sessions_have_the_durations_of_the_conventions(instrum
             assert point.sum == pytest.approx(sum(shown)), "each its own span's, also of a session that goes on"
     assert counts == {
         ("trip", None): 1, ("trip", "ValueError"): 1, ("planner", None): 2, ("booker", "TimeoutError"): 2,
-        ("look", None): 2,
+        ("look", None): 2, ("outer", None): 1, ("inner", None): 1,
     }  # fmt: skip

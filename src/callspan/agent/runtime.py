@@ -41,6 +41,8 @@ class Runtime(msgspec.Struct, frozen=True, kw_only=True):
     """The setting `content`."""
     trace_per_timestep: bool
     service: str | None
+    session_ended: Callable[[ProcessedRecord[Record], int], None]
+    """Measures an ended session, given the start of its span in Unix nanoseconds; never raises."""
     run_again: Callable[[Callable[[], object]], object]
     """Runs an interrupted end again, on another thread."""
 

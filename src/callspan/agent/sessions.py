@@ -20,9 +20,10 @@ from callspan.agent.rewards import RewardArguments
 from callspan.agent.runtime import Runtime
 from callspan.agent.scope import Scope, current_timestep, scope_of
 from callspan.agent.timesteps import Timestep
+from callspan.process.processed import ProcessedRecord
 from callspan.process.processors import with_span
 from callspan.record.call import Place
-from callspan.record.events import SessionRecord, TimestepRecord, Totals
+from callspan.record.events import Record, SessionRecord, TimestepRecord, Totals
 from callspan.record.labels import label_of
 from callspan.record.span_handle import with_span_ids
 from callspan.settings import Content, strictest
@@ -181,6 +182,10 @@ class Session(EventRecorder):
 
     def _note_end(self) -> None:
         self._episode.exit(self)
+
+    def _observe_end(self, final: ProcessedRecord[Record]) -> None:
+        if self._runtime is not None and not self._has_given_times:
+            self._runtime.session_ended(final, self._start_ns)
 
     def _final_record(self, error: BaseException | None, duration_ns: int) -> SessionRecord | TimestepRecord:
         return self._record() if self._is_remote else super()._final_record(error, duration_ns)

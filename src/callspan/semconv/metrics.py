@@ -193,7 +193,7 @@ DURATION: Final = Instrument(
 COST: Final = Instrument(
     "callspan.client.cost", "histogram", "{USD}", "Cost of a call, if known.", _COST, _usd, _COST_BUCKETS
 )
-_WORKFLOW_DURATION: Final = Instrument(
+WORKFLOW_DURATION: Final = Instrument(
     "gen_ai.invoke_workflow.duration", "histogram", "s", "Duration of a session, each time it is continued.",
     Table(Row(WORKFLOW_NAME, STRING, "name"), _ERROR_TYPE), _scope_s, _WORKFLOW_BUCKETS,
 )  # fmt: skip
@@ -236,7 +236,6 @@ _TIMESTEP_DURATION: Final = Instrument(
 OF_AGENTS: Final[Mapping[type, Sequence[Instrument]]] = {
     EventRecord: (_TOOL_DURATION, _AGENT_DURATION),
     TimestepRecord: (_TIMESTEP_DURATION,),
-    SessionRecord: (_WORKFLOW_DURATION,),
 }
 IN_FLIGHT: Final = Instrument("callspan.client.in_flight", "up-down counter", "{call}", "Calls in progress.", _CALL)
 REMAINING: Final = Instrument(
@@ -257,6 +256,6 @@ RECORDS_WAITING: Final = Instrument(
 )
 
 SYNCHRONOUS: Final = (
-    *OF_CALLS, _TOOL_DURATION, _AGENT_DURATION, _WORKFLOW_DURATION, _TIMESTEP_DURATION,
+    *OF_CALLS, _TOOL_DURATION, _AGENT_DURATION, WORKFLOW_DURATION, _TIMESTEP_DURATION,
 )  # fmt: skip
 INSTRUMENTS: Final = (*SYNCHRONOUS, IN_FLIGHT, REMAINING, LIMIT, RECORDS_WRITTEN, RECORDS_DROPPED, RECORDS_WAITING)

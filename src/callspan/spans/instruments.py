@@ -11,6 +11,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 from weakref import ref
 
+import msgspec
 from opentelemetry import metrics
 from opentelemetry.environment_variables import OTEL_PYTHON_METER_PROVIDER
 from opentelemetry.metrics import CallbackOptions, Meter, MeterProvider, NoOpMeterProvider, Observation
@@ -93,8 +94,15 @@ class CallMetrics:
             self._measure((names.COST,), record)
 
     def measure_event(self, processed: ProcessedRecord[Record]) -> None:
-        """Measure a finished session, timestep, or run of a tool or agent; ignore other records."""
+        """Measure a finished run of a tool or agent, or a finished timestep; ignore other records."""
         self._measure(names.OF_AGENTS.get(type(processed.record), ()), processed.record)
+
+    def measure_session(self, processed: ProcessedRecord[Record], start_ns: int) -> None:
+        """Measure a finished session.
+
+        `start_ns` is the start of its span: a session that was continued began earlier.
+        """
+        self._measure((names.WORKFLOW_DURATION,), msgspec.structs.replace(processed.record, start_ns=start_ns))
 
     def _measure(self, instruments: Sequence[Instrument], record: object) -> None:
         try:

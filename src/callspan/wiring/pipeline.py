@@ -83,6 +83,7 @@ class Pipeline:
             content=settings.content,
             trace_per_timestep=settings.trace_per == "timestep",
             service=service_name(settings.service),
+            session_ended=self._metrics.measure_session,
             run_again=self._deferred_ends.put,
         )
 
