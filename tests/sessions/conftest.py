@@ -82,7 +82,7 @@ def parent_of(span: ReadableSpan) -> int | None:
 @pytest.fixture
 def seen(caplog: pytest.LogCaptureFixture) -> Iterator[Seen]:
     """At the end nothing may have failed inside callspan, nothing logged an error, and every record can be stored."""
-    misuse._warned.forget()
+    misuse.forget_warnings()
     failed()
     with capture() as captured, logged_misuse():
         yield Seen(captured)
@@ -106,8 +106,8 @@ def chat(provider: ScriptedProvider, client: openai.OpenAI) -> Callable[..., Non
 @pytest.fixture
 def new_process() -> Iterator[None]:
     """A process in which `instrument()` was never called."""
-    runtime._installed.clear()
-    misuse._warned.forget()
+    runtime.forget()
+    misuse.forget_warnings()
     yield
     runtime.remove()
-    misuse._warned.forget()
+    misuse.forget_warnings()

@@ -76,3 +76,8 @@ def installed_or_warn() -> Runtime | None:
             "callspan sessions are used, but callspan.instrument() has not been called: nothing is recorded",
         )
     return runtime
+
+
+def forget_warnings() -> None:
+    """Forget which warnings were logged. For tests."""
+    _warned.forget()

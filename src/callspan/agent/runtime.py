@@ -77,3 +77,8 @@ def installed() -> Runtime | None:
 def never_instrumented() -> bool:
     """Return True while neither `instrument()` nor `uninstrument()` has run in this process."""
     return not _installed
+
+
+def forget() -> None:
+    """Return to the state of a new process. For tests."""
+    _installed.clear()
