@@ -18,7 +18,6 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from callspan import erase, open_store
-from callspan.record.call import PARTS
 from callspan.record.content_level import at_level
 from callspan.records import (
     CallRecord,
@@ -35,7 +34,6 @@ from callspan.records import (
     Usage,
 )
 from callspan.stores import CallFilter, find_store
-from callspan.stores.schema import statements
 
 from .conftest import SECOND, START_NS, Deliver, Delivery, Records, raw, step
 
@@ -151,10 +149,6 @@ def test_versions_of_a_timestep_merge_in_any_order(store: Delivery) -> None:
     for one in (ended, begun, amended):
         store.write(one)
     assert list(store.read().timesteps("s1")) == [replace(ended, start_ns=START_NS)]
-
-
-def test_clickhouse_orders_the_parts_of_a_call_as_merging_does() -> None:
-    assert f"indexOf({[*PARTS]}, part)" in " ".join(statements("clickhouse"))
 
 
 @pytest.mark.parametrize("at_once", [True, False])

@@ -50,6 +50,8 @@ def has_exited(host: str | None, pid: int | None) -> bool:
         return False
     try:
         os.kill(pid, 0)
-    except (OSError, OverflowError) as error:  # it may belong to another user
-        return isinstance(error, ProcessLookupError)
+    except ProcessLookupError:
+        return True
+    except (PermissionError, OverflowError):
+        return False
     return False

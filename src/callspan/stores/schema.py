@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from importlib import resources
 from typing import Final, Literal, TypeAlias
 
+from callspan.record.call import PARTS
 from callspan.record.formats import FORMAT
 from callspan.stores.columns import REFERENCES, STORED, TABLES, Column, Form, Table
 
@@ -22,7 +23,7 @@ DIALECTS: Final[tuple[Dialect, ...]] = ("sqlite", "postgres", "clickhouse")
 APPLICATION_ID: Final = 0x43535031
 """"CSP1": marks a SQLite file as callspan's."""
 
-_PLACEHOLDER: Final = re.compile(r"@(columns|format)\((\w*)\)")
+_PLACEHOLDER: Final = re.compile(r"@(columns|format|parts)\((\w*)\)")
 _SHARED: Final = "@shared()\n"
 """Placeholder for the script shared by SQLite and Postgres."""
 _STATEMENT_END: Final = re.compile(r";\n")
@@ -89,6 +90,8 @@ def _script(name: str) -> str:
 def _filled(dialect: Dialect, name: str, what: str) -> str:
     if what == "format":
         return str(FORMAT)
+    if what == "parts":
+        return str([*PARTS])
     table = next(table for table in TABLES.values() if table.name == name)
     return ",\n".join(f"  {one}" for one in _definitions(dialect, table))
 

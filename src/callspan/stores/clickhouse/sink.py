@@ -86,9 +86,11 @@ class ClickHouseSink:
     def open(self) -> None:
         """Connect and create the tables. Raises StoreError for another format, else the driver's errors."""
         with explaining(self.name):
-            if not layout(self._there):
+            found = layout(self._there)
+            if not found:
                 _make_tables(self._there, self._retain_days)
-            check_layout(self.name, layout(self._there))
+                found = layout(self._there)
+            check_layout(self.name, found)
 
     def deliver(self, records: Sequence[Record]) -> None:
         """Write all records. Raises Rejected if one can never be stored, else the driver's errors."""

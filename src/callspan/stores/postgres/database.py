@@ -245,8 +245,9 @@ def _make_tables(connection: psycopg.Connection) -> None:
     """Create the tables, if there are none, in one transaction, one process at a time."""
     with connection.transaction():
         connection.execute("SELECT pg_advisory_xact_lock(%s)", (_LOCK,))
-        for statement in () if layout(connection) else statements("postgres"):
-            connection.execute(statement.encode())
+        if not layout(connection):
+            for statement in statements("postgres"):
+                connection.execute(statement.encode())
 
 
 def layout(connection: psycopg.Connection) -> int:

@@ -2,12 +2,11 @@
 -- Rows of one key are one after a merge; ask with FINAL, or `SET final = 1`, to have them so at once.
 CREATE TABLE IF NOT EXISTS callspan_layout (version UInt32) ENGINE = ReplacingMergeTree ORDER BY version;
 -- The key is the id alone, which begins with the time: a version may differ in all else. `version` orders the versions,
--- by their part and when they were seen, as `callspan.record.merging.order` does. The bodies are JSON as sent; columns compress what repeats.
+-- as `callspan.record.merging.order` does. The bodies are JSON as sent; columns compress what repeats.
 CREATE TABLE IF NOT EXISTS calls (
 @columns(calls),
   version UInt128 MATERIALIZED
-    bitShiftLeft(toUInt128(indexOf(['started', 'requested', 'ended', 'answered'], part)), 72)
-    + toUInt128(ifNull(seen_ns, 0)),
+    bitShiftLeft(toUInt128(indexOf(@parts(), part)), 72) + toUInt128(ifNull(seen_ns, 0)),
   INDEX by_session session_id TYPE bloom_filter(0.001) GRANULARITY 1,
   INDEX by_trace trace_id TYPE bloom_filter(0.001) GRANULARITY 1,
   INDEX by_span span_id TYPE bloom_filter(0.001) GRANULARITY 1, INDEX by_start start_ns TYPE minmax GRANULARITY 1,
