@@ -52,9 +52,10 @@ def attributes(seen: Capture, number: int = 0) -> dict[str, Any]:
 
 
 def versions(seen: Capture) -> list[tuple[str, str]]:
-    """Without that of the start, which only a call of more than a second has, as on a busy machine."""
+    """Without that of the start, if a call took more than a second, as on a busy machine; no other call has one."""
     calls = [record for record in seen.everything if isinstance(record, CallRecord)]
-    return [(record.part, record.outcome) for record in calls if record.part != "started"]
+    is_long = any((record.timing.duration_ns or 0) >= 1_000_000_000 for record in calls)
+    return [(record.part, record.outcome) for record in calls if record.part != "started" or not is_long]
 
 
 async def test_polls_complete_the_call_once(mode: Mode, seen: Capture) -> None:
