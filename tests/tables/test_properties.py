@@ -426,7 +426,8 @@ def test_readers_take_any_json_and_change_nothing(given_json: Any, answer: Any) 
 
 def reads(reader: Endpoint, given_json: Any, answer: Any) -> None:
     before = repr(given_json), repr(answer)
-    wrapped = {reader.message_key: given_json, "tools": given_json, "choices": answer, "output": answer}
+    keys = ("messages", "input", "prompt", "file", "image", "tools")
+    wrapped = {**dict.fromkeys(keys, given_json), "choices": answer, "output": answer}
     for sent, body in ((given_json, answer), (wrapped, wrapped)):
         request = reader.request(sent)
         facts = reader.response_info(body)

@@ -110,10 +110,6 @@ class Endpoint(Protocol):
     def operation(self) -> str:
         """Value of `gen_ai.operation.name`: `chat`, `text_completion`, `embeddings`, ..."""
 
-    @property
-    def message_key(self) -> str:
-        """Key of the request body that holds the growing history (messages, input, prompt)."""
-
     def request(self, body: object) -> Request:
         """Return model, stream, parameters, counts of a request, without its body."""
 

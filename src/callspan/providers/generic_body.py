@@ -41,7 +41,6 @@ class GenericBody:
     """An API without an adapter: only model and usage are read; the bodies are kept unchanged."""
 
     operation: Operation = "generate_content"
-    message_key = ""
 
     def __init__(self, api: str) -> None:
         """`api` is the path without ids."""

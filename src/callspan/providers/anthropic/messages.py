@@ -92,7 +92,6 @@ class Messages:
     """The Messages API. Satisfies `callspan.providers.base.Endpoint`; has no state."""
 
     operation: Operation = "chat"
-    message_key: str = "messages"
     accumulator = MessageFold
 
     def __init__(self, api: str) -> None:
