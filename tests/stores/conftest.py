@@ -11,7 +11,7 @@ import subprocess
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -19,10 +19,11 @@ from typing import Any
 import pytest
 from tests.support.commands import run
 from tests.support.records import SECOND, START_NS, Delivery, Records, event, left, message, raw, reward, step
+from tests.support.rig import until
 
 __all__ = [
     "SECOND", "START_NS", "Deliver", "Delivery", "PostgresServer", "Records", "TcpProxy", "clickhouse", "event", "left",
-    "message", "new_schema", "raw", "reward", "run", "step",
+    "message", "new_schema", "pooled", "raw", "reward", "run", "step",
 ]  # fmt: skip
 
 _SCHEMAS = count(1)
@@ -89,9 +90,9 @@ class PostgresServer:
         self._programs = programs
         self.directory = Path(tempfile.mkdtemp(prefix="callspan-pg-"))
         # Postgres refuses to run as root.
-        self._user = "nobody" if os.geteuid() == 0 else None
-        if self._user is not None:
-            shutil.chown(self.directory, self._user)
+        self.user = "nobody" if os.geteuid() == 0 else None
+        if self.user is not None:
+            shutil.chown(self.directory, self.user)
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.port = free.getsockname()[1]
@@ -124,12 +125,59 @@ class PostgresServer:
         subprocess.run(
             (str(self._programs / program), *arguments),
             check=True,
-            user=self._user,
+            user=self.user,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             timeout=60,
             cwd=self.directory,
         )
+
+
+_POOLER = """
+[databases]
+{database} = host=127.0.0.1 port={to} user=callspan
+[pgbouncer]
+listen_addr = 127.0.0.1
+listen_port = {port}
+unix_socket_dir =
+auth_type = any
+pool_mode = transaction
+default_pool_size = 3
+max_client_conn = 1000
+ignore_startup_parameters = extra_float_digits
+"""
+
+
+@contextmanager
+def pooled(server: PostgresServer, database: str) -> Iterator[str]:
+    """A new database behind PgBouncer in transaction mode, which gives each transaction one of three sessions."""
+    import psycopg
+
+    program = shutil.which("pgbouncer") or shutil.which("pgbouncer", path="/usr/sbin")
+    if program is None:
+        pytest.skip("needs PgBouncer: pgbouncer on the PATH or in /usr/sbin")
+    with psycopg.connect(server.url, autocommit=True) as admin:
+        admin.execute(f"CREATE DATABASE {database}".encode())
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    settings = server.directory / f"{database}.ini"
+    settings.write_text(_POOLER.format(database=database, to=server.port, port=port))
+    settings.chmod(0o644)
+    process = subprocess.Popen(
+        (program, str(settings)), user=server.user, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    try:
+        until(lambda: _accepts(port))
+        yield f"postgresql://callspan@127.0.0.1:{port}/{database}"
+    finally:
+        process.terminate()
+        process.wait(20)
+
+
+def _accepts(port: int) -> bool:
+    with socket.socket() as client:
+        return client.connect_ex(("127.0.0.1", port)) == 0
 
 
 _RESET = struct.pack("ii", 1, 0)

@@ -52,6 +52,8 @@ class Dialect(NamedTuple):
     """Whether the column `data` of contents is compressed."""
     has: str
     """Whether the metadata value at `{at}` (column, key) is the text `{value}` or a list that contains it."""
+    temporary: str
+    """The statement that makes the temporary table `{name}` of ids for a transaction, which may find it filled."""
 
 
 class Database(ABC):

@@ -5,27 +5,26 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from itertools import chain
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import chain, islice
 from typing import Final, NamedTuple
 
 from callspan.record.content_level import at_level
 from callspan.record.events import Record
+from callspan.record.plain_json import clean
 from callspan.stores.base import DeletionScope
 from callspan.stores.call_rows import keyed_records
 from callspan.stores.columns import CALL_IDS, CONTENTS, EVENTS, MESSAGES, REFERENCES, REWARDS, TABLES, TIMESTEPS, Table
 from callspan.stores.contents import trim
-from callspan.stores.database import Database, Values, in_batches
+from callspan.stores.database import Database, Values, in_batches, items
 from callspan.stores.erased import TARGET, digest_of_id, digests, remember
 from callspan.stores.interrupted import HAS_EXITED, OF_SESSIONS, exited_processes
 from callspan.stores.payloads import owner_of, row_of
 
 _SESSIONS_AT_ONCE, _CALLS_AT_ONCE, _ROWS_AT_ONCE = 100, 2_000, 100
 """Limits per transaction: sessions and calls to delete, rows whose contents are deleted."""
-_WANTED: Final = ("wanted_sessions", "wanted_calls")
-"""Temporary tables with all ids to delete."""
 _GONE: Final = ("gone_sessions", "gone_calls")
-"""Temporary tables with the ids to delete in the current transaction."""
+"""Temporary tables with the ids to delete, or whose contents to delete, in the current transaction."""
 _SESSION: Final = "session_id IN (SELECT id FROM gone_sessions)"
 _CALL: Final = "call_id IN (SELECT id FROM gone_calls)"
 _OTHER_IDS: Final = " UNION ".join(
@@ -80,8 +79,7 @@ SELECT s.session_id FROM sessions s
    AND NOT ({_IS_ACTIVE})
    AND CASE WHEN s.end_ns IS NULL THEN s.seen_ns < :quiet AND ({_IS_ALIVE}) IS NOT TRUE
      ELSE s.seen_ns < :before OR ({_IS_ALIVE}) IS NOT TRUE END
-   AND NOT EXISTS (SELECT 1 FROM calls c WHERE c.session_id = s.session_id AND ({_IS_RECENT}))
- ORDER BY {_ENDED}"""
+   AND NOT EXISTS (SELECT 1 FROM calls c WHERE c.session_id = s.session_id AND ({_IS_RECENT}))"""
 """Ended or interrupted sessions without activity since `:before`."""
 _BY_ITSELF: Final = """NOT EXISTS (
   SELECT 1 FROM sessions s WHERE s.session_id = {table}.session_id AND s.end_ns IS NOT NULL)"""
@@ -103,6 +101,11 @@ _CONTENTS: Final = (
 )
 _REDUCED_SESSIONS: Final = f"SELECT DISTINCT session_id FROM calls WHERE {_CALL} AND session_id IS NOT NULL"
 """Sessions that remain but lose calls."""
+_NEXT: Final = (
+    f"{_OLD_SESSIONS} AND s.session_id > :after ORDER BY s.session_id LIMIT {_CALLS_AT_ONCE}",
+    f"{_OLD_CALLS} AND c.call_id > :after ORDER BY c.call_id LIMIT {_CALLS_AT_ONCE}",
+)
+"""Queries for the ids of the next old sessions and calls behind the id `:after`."""
 _TO_REDUCE: Final = """
 SELECT * FROM {table} WHERE {key} IN (
   SELECT {key} FROM {table} WHERE {key} > :last AND ({full}) AND ({chosen}) ORDER BY {key} LIMIT :most)
@@ -131,8 +134,8 @@ class _Selection(NamedTuple):
     """Conditions on records that are deleted individually, by table."""
     values: Values
     """Parameters of the queries and conditions."""
-    after: Sequence[str] = ()
-    """Statements to run at the end of each transaction."""
+    named: tuple[set[str], set[str]]
+    """The named sessions and calls that are left; the queries find the next of them in the parameter `:items`."""
     erased_ns: int | None = None
     """Unix time of the decision, stored with the ids; None: the ids are not remembered."""
 
@@ -158,18 +161,13 @@ def remove(
 
 def _named(database: Database, scope: DeletionScope) -> _Selection:
     """Return the records of a scope of ids and a user."""
-    with database.transaction():
-        for name, ids in zip(_WANTED, (scope.sessions, scope.calls), strict=True):
-            _temporary(database, name)
-            database.run_many(f"INSERT INTO {name} VALUES (:id)", [{"id": one} for one in sorted(ids)])
     also = ("", "") if scope.user is None else _ALSO_OF_USER
-    sessions, calls = (f"SELECT id FROM {name}{more}" for name, more in zip(_WANTED, also, strict=True))
-    after = [
-        f"DELETE FROM {wanted} WHERE id IN (SELECT id FROM {gone})" for wanted, gone in zip(_WANTED, _GONE, strict=True)
-    ]
+    sessions, calls = (database.dialect.items + more for more in also)
     others = {} if scope.user is None else _of_user(database)
     values = {"user": scope.user, "erased": scope.erased_ns}
-    return _Selection(sessions, calls, others, values, after, scope.erased_ns)
+    # Not in a temporary table: behind a pooler, the next transaction may not see it.
+    named = {*map(clean, scope.sessions)}, {*map(clean, scope.calls)}
+    return _Selection(sessions, calls, others, values, named, scope.erased_ns)
 
 
 def _of_user(database: Database) -> dict[Table, str]:
@@ -184,14 +182,16 @@ def _of_user(database: Database) -> dict[Table, str]:
 def _old(database: Database, before_ns: int, quiet_ns: int) -> _Selection:
     """Return the records from before a time."""
     values = {"before": before_ns, "quiet": min(before_ns, quiet_ns), **exited_processes(database, [OF_SESSIONS])}
-    return _Selection(_OLD_SESSIONS, _OLD_CALLS, _OLD_OTHERS, values)
+    return _Selection(f"{_OLD_SESSIONS} ORDER BY {_ENDED}", _OLD_CALLS, _OLD_OTHERS, values, (set(), set()))
 
 
 def _counted(database: Database, selected: _Selection) -> Counter[str]:
     """Return the number of selected records by table."""
     found = Counter[str]()
     with database.transaction(alone=True):
-        _choose_all(database, selected)
+        _temporary(database)
+        _choose_sessions(database, selected)
+        _choose_calls(database, selected)
         database.run(f"INSERT INTO gone_calls {_CALLS_OF_SESSIONS} ON CONFLICT DO NOTHING")
         for table in TABLES.values():
             where = f"({_CHOSEN[table.name]}) OR ({selected.others.get(table, '1 = 0')})"
@@ -214,8 +214,8 @@ def _deleted(database: Database, selected: _Selection) -> Iterator[Counter[str]]
 
 def _delete_sessions(database: Database, selected: _Selection) -> Counter[str] | None:
     """Delete a batch of sessions, each together with the last of its calls; return the counts, None if none is left."""
-    _temporary(database, *_GONE)
-    if not database.run(f"INSERT INTO gone_sessions {selected.sessions} LIMIT {_SESSIONS_AT_ONCE}", selected.values):
+    _temporary(database)
+    if not _choose_sessions(database, selected, _SESSIONS_AT_ONCE):
         return None
     some = f"INSERT INTO gone_calls {_CALLS_OF_SESSIONS} LIMIT {_CALLS_AT_ONCE}"
     if database.run(some) >= _CALLS_AT_ONCE:
@@ -225,8 +225,8 @@ def _delete_sessions(database: Database, selected: _Selection) -> Counter[str] |
 
 def _delete_calls(database: Database, selected: _Selection) -> Counter[str] | None:
     """Delete a batch of calls; return the counts, None if none is left."""
-    _temporary(database, *_GONE)
-    if not database.run(f"INSERT INTO gone_calls {selected.calls} LIMIT {_CALLS_AT_ONCE}", selected.values):
+    _temporary(database)
+    if not _choose_calls(database, selected, _CALLS_AT_ONCE):
         return None
     beside = [str(row[0]) for row in database.tuples(_REDUCED_SESSIONS)]
     counts = _delete_chosen(database, selected)
@@ -241,8 +241,10 @@ def _delete_chosen(database: Database, selected: _Selection) -> Counter[str]:
         erased = {digest_of_id(kind, str(row[0])) for kind, sql in _REMEMBERED for row in database.tuples(sql)}
         remember(database, dict.fromkeys(erased, selected.erased_ns))
     counts = Counter({table: database.run(f"DELETE FROM {table} WHERE {chosen}") for table, chosen in _CHOSEN.items()})
-    for sql in (*_CONTENTS, *selected.after):
+    for sql in _CONTENTS:
         database.run(sql)
+    for ids, table in zip(selected.named, _GONE, strict=True):
+        ids.difference_update(str(row[0]) for row in database.tuples(f"SELECT id FROM {table}"))
     return counts
 
 
@@ -260,10 +262,19 @@ def _delete_others(database: Database, selected: _Selection) -> Counter[str] | N
     return None
 
 
-def _choose_all(database: Database, selected: _Selection) -> None:
-    _temporary(database, *_GONE)
-    for name, sql in zip(_GONE, (selected.sessions, selected.calls), strict=True):
-        database.run(f"INSERT INTO {name} {sql}", selected.values)
+def _choose_sessions(database: Database, selected: _Selection, most: int | None = None) -> int:
+    """Choose selected sessions, at most `most`; return their number."""
+    return _choose(database, "gone_sessions", selected.sessions, selected.values, selected.named[0], most)
+
+
+def _choose_calls(database: Database, selected: _Selection, most: int | None = None) -> int:
+    """Choose selected calls, at most `most`; return their number."""
+    return _choose(database, "gone_calls", selected.calls, selected.values, selected.named[1], most)
+
+
+def _choose(database: Database, table: str, query: str, values: Values, named: Iterable[str], most: int | None) -> int:
+    limit = "" if most is None else f" LIMIT {most}"
+    return database.run(f"INSERT INTO {table} {query}{limit}", {**values, **items(islice(named, most))})
 
 
 def retain(database: Database, times: RetentionTimes) -> Iterator[int]:
@@ -287,9 +298,10 @@ def _removed(database: Database, times: RetentionTimes) -> Iterator[int]:
             yield counts.total()
 
 
-def _temporary(database: Database, *tables: str) -> None:
-    for name in tables:
-        database.run(f"CREATE TEMP TABLE IF NOT EXISTS {name} (id text PRIMARY KEY)")
+def _temporary(database: Database) -> None:
+    """Make the temporary tables, empty, for the current transaction."""
+    for name in _GONE:
+        database.run(database.dialect.temporary.format(name=name))
         database.run(f"DELETE FROM {name}")
 
 
@@ -297,24 +309,47 @@ def _reduced(database: Database, times: RetentionTimes) -> Iterator[int]:
     """Delete expired contents; yield the number of changed records of each transaction."""
     if times.content_before_ns is None:
         return
-    selected = _old(database, times.content_before_ns, times.quiet_ns)
-    values = {**selected.values, "most": _ROWS_AT_ONCE}
-    with database.transaction(alone=True):
-        _choose_all(database, selected)
-    for table in TABLES.values():
-        chosen = " OR ".join(filter(None, (_CHOSEN[table.name], selected.others.get(table))))
-        full = " OR ".join(f"{name} IS NOT NULL" for name in CONTENTS[table.name])
-        full += " OR content_level = 'full'" if table.kind == "call" else ""
-        sql = _TO_REDUCE.format(table=table.name, key=table.key, full=full, chosen=chosen)
-        last: str | None = ""
-        while last is not None:
-            with database.transaction(alone=True):
-                rows = list(keyed_records(database, table, sql, {**values, "last": last}))
-                number = sum(_reduce(database, table, key, record) for key, record in rows)
+    values = _old(database, times.content_before_ns, times.quiet_ns).values
+    chosen = {table: _CHOSEN[table.name] for table in TABLES.values()}
+    for name, query in zip(_GONE, _NEXT, strict=True):
+        after = ""
+        while ids := [str(row[0]) for row in database.tuples(query, {**values, "after": after})]:
+            yield from _reduce_rows(database, chosen, {**values, **items(ids)}, f"INSERT INTO {name} {{items}}")
+            after = ids[-1]
+    yield from _reduce_rows(database, _OLD_OTHERS, values)
+
+
+def _reduce_rows(
+    database: Database, chosen: Mapping[Table, str], values: Values, choice: str | None = None
+) -> Iterator[int]:
+    """Delete the contents of the rows that match the conditions; yield the number of changed ones by transaction.
+
+    `choice` fills one of the temporary tables.
+    """
+    tables, last = [*chosen], ""
+    while tables:
+        number, left = 0, _ROWS_AT_ONCE
+        with database.transaction(alone=True):
+            _temporary(database)
+            if choice is not None:
+                database.run(choice.format(items=database.dialect.items), values)
+            while tables and left:
+                table = tables[0]
+                sql = _TO_REDUCE.format(table=table.name, key=table.key, full=_full(table), chosen=chosen[table])
+                rows = list(keyed_records(database, table, sql, {**values, "last": last, "most": left}))
+                number += sum(_reduce(database, table, key, record) for key, record in rows)
                 if table.kind == "call":
                     _trim(database, [key for key, _ in rows])
-            yield number
-            last = rows[-1][0] if rows else None
+                left -= len(rows)
+                last = rows[-1][0] if rows and not left else ""
+                tables = tables[bool(left) :]
+        yield number
+
+
+def _full(table: Table) -> str:
+    """Return the condition that a row may have contents."""
+    columns = " OR ".join(f"{name} IS NOT NULL" for name in CONTENTS[table.name])
+    return f"{columns} OR content_level = 'full'" if table.kind == "call" else columns
 
 
 def _trim(database: Database, calls: Sequence[str]) -> None:

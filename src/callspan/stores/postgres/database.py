@@ -1,4 +1,9 @@
-"""Database in Postgres: its tables, which any number of writers may share, its SQL dialect and its errors."""
+"""Database in Postgres: its tables, which any number of writers may share, its SQL dialect and its errors.
+
+A pooler in transaction mode, such as PgBouncer, may run each transaction in another session of the server. So nothing
+here outlives a transaction: settings are `SET LOCAL`, locks and temporary tables end with the transaction, and no
+statement is prepared. A lock that is held longer has a connection and an open transaction of its own.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +18,7 @@ from typing import Any, Final
 import msgspec
 import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg.pq import TransactionStatus
 from psycopg.rows import dict_row, tuple_row
 from psycopg.types.string import TextLoader
 
@@ -32,6 +38,8 @@ _PARAMETER: Final = re.compile(r"(?<![:\w]):([a-z_][a-z_0-9]*)")
 _LOCK: Final = 0x43535031
 _REMOVAL_LOCK: Final = 0x43535032
 """Key of the advisory lock that writers share and a deletion holds exclusively."""
+_SETTINGS: Final = "SET LOCAL jit = off"
+"""Settings of each transaction. JIT compilation takes longer than these queries."""
 _CONNECT: Final = {
     "connect_timeout": "10",
     # Detect a dead connection within a minute instead of the system's hours.
@@ -55,6 +63,10 @@ _NO_DATABASE: Final = re.compile(r'database "[^"]*" does not exist')
 _NO_WRITER: Final = f"SELECT pg_advisory_xact_lock({_REMOVAL_LOCK})"
 """Waits for writers, which first take the same lock shared, and for other deletions."""
 _SHARED: Final = f"SELECT pg_advisory_xact_lock_shared({_REMOVAL_LOCK})"
+# Not `to_regclass`: within a transaction it may not see what another process has created since the first answer.
+_LAYOUT: Final = "SELECT 1 FROM pg_class WHERE relname = 'callspan_layout' AND pg_table_is_visible(oid)"
+# Locks belong to the database, which may have a store in each of several schemas.
+_TRY_LOCK: Final = "SELECT pg_try_advisory_xact_lock(hashtextextended(concat(current_schema(), ' ', %s::text), 0))"
 _BEHIND_ALL: Final = 2**63 - 1
 _JSON: Final = ("json", "jsonb")
 _CONTENTS: Final = """
@@ -85,6 +97,7 @@ POSTGRES: Final = Dialect(
   WHEN 'array' THEN EXISTS (SELECT 1 FROM json_array_elements(callspan_value({at})) e
     WHERE e #>> ARRAY[]::text[] = {value})
   ELSE callspan_value({at}) #>> ARRAY[]::text[] = {value} END""",
+    temporary="CREATE TEMP TABLE {name} (id text PRIMARY KEY) ON COMMIT DROP",
 )
 
 
@@ -95,10 +108,12 @@ class PostgresDatabase(Database):
     rejects = (psycopg.DataError, psycopg.IntegrityError, psycopg.errors.ProgramLimitExceeded)
     remedy = "restore it from a backup"
 
-    def __init__(self, name: str, connection: psycopg.Connection) -> None:
-        """Takes ownership of the connection."""
-        self.name = name
+    def __init__(self, url: str, connection: psycopg.Connection, settings: bytes) -> None:
+        """Takes ownership of the connection. `settings`: the SQL that begins each transaction."""
+        self.name = safe_name(url)
         self.connection: psycopg.Connection = connection
+        self._url, self._settings = url, settings
+        self._locks: list[psycopg.Connection] = []
 
     @classmethod
     def open(
@@ -115,7 +130,7 @@ class PostgresDatabase(Database):
         Raises StoreError for a database without callspan's tables, else psycopg.Error.
         """
         del syncs  # the server is configured for that
-        name = safe_name(url)
+        name, settings = safe_name(url), _settings(wait_s)
         with explaining(name):
             connection = connect(url, wait_s)
         with on_error(connection.close), explaining(name):
@@ -127,31 +142,63 @@ class PostgresDatabase(Database):
                 connection.isolation_level = psycopg.IsolationLevel.READ_COMMITTED
             else:
                 connection.read_only = True
-            if creates:
-                _make_tables(connection)
-            check_layout(name, layout(connection))
-            # JIT compilation takes longer than these queries.
-            connection.execute("SET jit = off")
-        return cls(name, connection)
+            database = cls(url, connection, settings)
+            if creates and not database.layout():
+                database._make_tables()
+            check_layout(name, database.layout())
+        return database
+
+    def layout(self) -> int:
+        """Return the format of the tables; 0 if there are none."""
+        if next(self.tuples(_LAYOUT), None) is None:
+            return 0
+        return next((int(version) for (version,) in self.tuples("SELECT version FROM callspan_layout")), 0)
+
+    def _make_tables(self) -> None:
+        """Create the tables, if there are none, in one transaction, one process at a time."""
+        with self.transaction():
+            self.connection.execute("SELECT pg_advisory_xact_lock(%s)", (_LOCK,))
+            if not self.layout():
+                for statement in statements("postgres"):
+                    self.connection.execute(statement.encode())
 
     def run_many(self, sql: str, rows: Iterable[Values]) -> None:
         """Run a statement once for each of these rows of parameters."""
-        with self._explaining(), self.connection.cursor() as cursor:
+        with self._explaining(), self._in_transaction(), self.connection.cursor() as cursor:
             cursor.executemany(to_query(sql), [*map(bound, rows)])
 
     @contextmanager
     def transaction(self, *, alone: bool = False) -> Iterator[None]:
         """Commit the block's writes, or roll them back if it raises. `alone`: all deliveries wait meanwhile."""
-        with self.connection.transaction():
+        with self._in_transaction():
             if alone:
                 self.run(_NO_WRITER)
             yield
 
+    @contextmanager
+    def _in_transaction(self) -> Iterator[None]:
+        """Run the block in a transaction with the settings; within another one, as a part of that."""
+        if self.connection.info.transaction_status != TransactionStatus.IDLE:
+            yield
+            return
+        with self.connection.transaction():
+            self.connection.execute(self._settings)
+            yield
+
     def try_lock(self, name: str) -> bool:
         """Take an advisory lock until the connection is closed; return False if another process holds it."""
-        # Locks belong to the database, which may have a store in each of several schemas.
-        sql = "SELECT pg_try_advisory_lock(hashtextextended(concat(current_schema(), ' ', CAST(:name AS text)), 0))"
-        return bool(next(self.tuples(sql, {"name": name}))[0])
+        with self._explaining():
+            connection = connect(self._url)
+            self._locks.append(connection)
+            connection.autocommit = False  # the first statement begins the transaction that holds the lock
+            connection.execute("SET LOCAL idle_in_transaction_session_timeout = 0")
+            return bool(next(connection.execute(_TRY_LOCK, (name,)))[0])
+
+    def close(self) -> None:
+        """Close the connection and release its locks."""
+        super().close()
+        while self._locks:
+            self._locks.pop().close()
 
     def version(self) -> str:
         """Return a text that changes with every write, also to other tables of the server."""
@@ -164,7 +211,7 @@ class PostgresDatabase(Database):
     @contextmanager
     def delivery(self, records: Sequence[Record]) -> Iterator[None]:
         """Return the transaction of a delivery, which excludes deletions, so that it sees the erased ids."""
-        with self._explaining(), self.connection.transaction():
+        with self._explaining(), self.transaction():
             # A reward without a session also excludes other deliveries, which may write its target.
             self.run(_NO_WRITER if any(map(needs_join, records)) else _SHARED)
             yield
@@ -214,7 +261,8 @@ class PostgresDatabase(Database):
 
     def _execute(self, sql: str, values: dict[str, Any], *, by_name: bool = False) -> Any:
         rows: Any = dict_row if by_name else tuple_row
-        return self.connection.cursor(row_factory=rows).execute(to_query(sql), values or None)
+        with self._in_transaction():
+            return self.connection.cursor(row_factory=rows).execute(to_query(sql), values or None)
 
     def _explaining(self) -> AbstractContextManager[None]:
         return explaining(self.name)
@@ -223,40 +271,35 @@ class PostgresDatabase(Database):
 def connect(url: str, wait_s: float | None = None) -> psycopg.Connection:
     """Return a connection in autocommit mode. Parameters of the URL override the defaults. Raises psycopg.Error.
 
-    `wait_s` is the timeout of the connection and of each query in seconds.
+    `wait_s` is the timeout of the connection in seconds.
     """
     quiet("psycopg")
     given = _CONNECT | conninfo_to_dict(url)
     if wait_s is None:
         return _connect(given)
-    within_ms = max(1, int(wait_s * 1000))
-    connection = _connect(given | {"connect_timeout": str(ceil(wait_s)), "tcp_user_timeout": str(within_ms)})
-    connection.execute(f"SET statement_timeout = {within_ms}; SET lock_timeout = {max(1, within_ms // 2)}".encode())
-    return connection
+    within_ms = str(_milliseconds(wait_s))
+    return _connect(given | {"connect_timeout": str(ceil(wait_s)), "tcp_user_timeout": within_ms})
+
+
+def _settings(wait_s: float | None) -> bytes:
+    """Return the SQL of the settings of each transaction."""
+    if wait_s is None:
+        return _SETTINGS.encode()
+    within_ms = _milliseconds(wait_s)
+    limits = f"SET LOCAL statement_timeout = {within_ms}; SET LOCAL lock_timeout = {max(1, within_ms // 2)}"
+    return f"{_SETTINGS}; {limits}".encode()
+
+
+def _milliseconds(wait_s: float) -> int:
+    return max(1, int(wait_s * 1000))
 
 
 def _connect(given: Mapping[str, Any]) -> psycopg.Connection:
     # The server or the environment may name an encoding that lacks characters of records.
     options = {**given, "client_encoding": _UTF8}
-    return psycopg.connect(make_conninfo("", **options), autocommit=True, application_name="callspan")
-
-
-def _make_tables(connection: psycopg.Connection) -> None:
-    """Create the tables, if there are none, in one transaction, one process at a time."""
-    with connection.transaction():
-        connection.execute("SELECT pg_advisory_xact_lock(%s)", (_LOCK,))
-        if not layout(connection):
-            for statement in statements("postgres"):
-                connection.execute(statement.encode())
-
-
-def layout(connection: psycopg.Connection) -> int:
-    """Return the format of the tables; 0 if there are none."""
-    there = connection.execute("SELECT to_regclass('callspan_layout') IS NOT NULL").fetchone()
-    if there is None or not there[0]:
-        return 0
-    found = connection.execute("SELECT version FROM callspan_layout").fetchone()
-    return int(found[0]) if found else 0
+    return psycopg.connect(
+        make_conninfo("", **options), autocommit=True, prepare_threshold=None, application_name="callspan"
+    )
 
 
 def to_query(sql: str) -> bytes:

@@ -67,6 +67,7 @@ SQLITE: Final = Dialect(
      AND i.value BETWEEN json_extract(r.value, '$[1]') AND json_extract(r.value, '$[2]'))""",
     is_deflated=True,
     has="callspan_has({at}, {value})",
+    temporary="CREATE TEMP TABLE IF NOT EXISTS {name} (id text PRIMARY KEY)",
 )
 
 
