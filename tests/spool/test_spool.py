@@ -45,6 +45,22 @@ from callspan.spool.segment import OWN_SUFFIX, Segment, is_locked, line_of, line
 from callspan.spool.spool import Spool
 
 
+class ServerSink(FileSink):
+    """Notes when it is opened and closed."""
+
+    is_shared = True
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self.changes = list[str]()
+
+    def open(self) -> None:
+        self.changes.append("open")
+
+    def close(self) -> None:
+        self.changes.append("close")
+
+
 def test_a_dead_store_costs_a_healthy_one_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("callspan.spool.shipper._LINGER_S", 0.05)
     healthy, dead = FileSink(tmp_path / "healthy", 100), DownSink(tmp_path / "dead")
@@ -643,6 +659,38 @@ def test_no_child_keeps_the_segment_of_its_killed_parent(tmp_path: Path) -> None
     (segment,) = places.segments_in(directory)
     until(lambda: not is_locked(segment), 5)
     os.killpg(parent, signal.SIGKILL)
+
+
+def test_a_server_is_left_to_others_while_there_are_no_records(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is closed soon after the last record, and opened again for the next one."""
+    monkeypatch.setattr("callspan.spool.shipper._KEEP_OPEN_S", 0.05)
+    server, file = ServerSink(tmp_path / "server"), ServerSink(tmp_path / "file")
+    file.is_shared = False
+    spool = spool_of(tmp_path / "spool", server=server, file=file)
+    for number, key in enumerate(("a", "b", "c"), 1):
+        assert spool.append(record(key))
+        assert spool.flush(20)
+        until(lambda count=number: server.changes == ["open", "close"] * count)  # type: ignore[misc]
+    assert (server.keys(), file.keys(), file.changes) == (["a", "b", "c"], ["a", "b", "c"], ["open"])
+    assert spool.close(20)
+
+
+def test_batches_of_a_server_are_collected_for_longer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Many processes may share it. A flush waits for nothing."""
+    monkeypatch.setattr("callspan.spool.shipper._LINGER_S", 0.0)
+    monkeypatch.setattr("callspan.spool.shipper._SHARED_LINGER_S", 60.0)
+    server, file = ServerSink(tmp_path / "server"), ServerSink(tmp_path / "file")
+    file.is_shared = False
+    spool = spool_of(tmp_path / "spool", server=server, file=file)
+    assert spool.append(record("first"))
+    assert spool.flush(20)
+    for key in ("a", "b", "c"):
+        assert spool.append(record(key))
+        until(lambda last=key: file.has(last))  # type: ignore[misc]
+    assert server.keys() == ["first"]
+    assert spool.flush(20)
+    assert server.keys() == ["first", "a", "b", "c"]
+    assert spool.close(20)
 
 
 def test_a_child_of_multiprocessing_delivers_as_it_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 import sqlite3
 import threading
 from collections.abc import Iterable, Sequence
@@ -16,11 +17,12 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 from tests.support.commands import ask as command
+from tests.support.left_behind import open_spool
 from tests.support.rig import until
 
 from callspan import Settings, erase, open_store
 from callspan.delivery.store_sink import store_of
-from callspan.records import FORMAT, CallRecord, Cost, Request
+from callspan.records import FORMAT, CallRecord, Cost, Request, encode
 from callspan.stores import Rejected, Sink, StoreError, find_store
 
 from .conftest import SECOND, Deliver, Delivery, PostgresServer, Records, left, new_schema, raw, run
@@ -280,6 +282,30 @@ def test_many_processes_may_make_the_tables_at_once(postgres_url: str) -> None:
         after.callback(admin.execute, "ALTER ROLE callspan RESET default_transaction_isolation")
         open_together([find_store(postgres_url).sink() for _ in range(8)])
     assert ask(postgres_url, "SELECT version FROM callspan_layout") == [(FORMAT,)]
+
+
+@pytest.mark.postgres
+def test_more_processes_than_connections_deliver(
+    postgres_server: PostgresServer, tmp_path: Path, records: Records
+) -> None:
+    """Each has its connection only while it has records: else the third of two would never deliver."""
+    with connect(postgres_server.url, autocommit=True) as admin:
+        admin.execute("CREATE ROLE worker LOGIN CONNECTION LIMIT 2")
+        admin.execute("CREATE DATABASE fleet OWNER worker")
+    url = postgres_server.url.replace("callspan@", "worker@").replace("/postgres", "/fleet")
+    spools = [open_spool(tmp_path / str(number), url) for number in range(6)]
+    try:
+        for spool in spools:
+            assert spool.append(encode(records.call()))
+        until(lambda: [spool.states()[0].delivered for spool in spools] == [1] * len(spools), 60)
+    finally:
+        assert [spool.close(20) for spool in spools] == [True] * len(spools)
+
+
+@pytest.mark.postgres
+def test_the_doctor_counts_connections(server: Delivery) -> None:
+    said = " ".join(command("--store", server.url, "doctor").out.split())
+    assert re.search(r"can be written; \d+ of 97 connections are in use", said), said
 
 
 @pytest.mark.postgres

@@ -66,7 +66,7 @@ def test_nothing_outlives_a_transaction(
     writer = deliver(store_url)
     for number in range(8):
         writer.write(records.session(f"s{number}", start_ns=START_NS), records.call(session_id=f"s{number}"))
-    assert find_store(store_url).try_out() == "can be written"
+    assert str(find_store(store_url).try_out()).startswith("can be written")
     assert sum(1 for _ in writer.read().calls()) == 8
     erase(store_url, sessions=["s0"])
     assert sum(find_store(store_url).retain(RetentionTimes(2**62, 2**62))) > 0  # type: ignore[attr-defined]

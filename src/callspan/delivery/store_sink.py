@@ -19,7 +19,7 @@ from callspan.record.codec import NO_RECORD, decode
 from callspan.record.events import Record
 from callspan.settings import Settings, absolute
 from callspan.spool.delivering import Destination, Rejected
-from callspan.stores.protocol import SqlStore, Store
+from callspan.stores.protocol import ServerStore, SqlStore, Store
 from callspan.stores.removal import RetentionTimes
 from callspan.stores.urls import find_store
 
@@ -69,6 +69,7 @@ class StoreSink(Destination):
         self._paused_ns = 0
         self.closes_before_fork = store.closes_before_fork
         self.batch_records = self._sink.batch_records
+        self.is_shared = isinstance(store, ServerStore)
 
     def open(self) -> None:
         """Connect, and create missing tables or files."""

@@ -136,6 +136,8 @@ class Destination:
     closes_before_fork: bool = False
     """True for SQLite, which would assume in a child that it holds the locks of the parent."""
     batch_records: int = 100
+    is_shared: bool = False
+    """True for a server: batches are collected for longer, and the connection is closed when there are no records."""
 
     def open(self) -> None:
         """Connect, and create missing tables or files. Called before the first delivery and after each `close`."""

@@ -31,6 +31,10 @@ _MIN_WAIT_S: Final = 0.05
 _MAX_WAIT_S: Final = 30.0
 _LINGER_S: Final = 0.5
 """Time to collect a batch, whose fixed cost is much higher than that of its records."""
+_SHARED_LINGER_S: Final = 2.0
+"""The same for a server, which hundreds of processes may share."""
+_KEEP_OPEN_S: Final = 1.0
+"""Time without records after which the connection to a server is closed, so that others can have it."""
 _IDLE_S: Final = 5.0
 _SEARCH_S: Final = 5.0
 """Interval between searches for segments of ended processes."""
@@ -247,12 +251,26 @@ class Shipper:
         self._spool.notify()
         if self._is_hurried or self._is_stopping:
             return
-        if self._wait(0.0 if self._tend() else _IDLE_S):
-            self._sleep(_LINGER_S)
+        if self._wait_for_records():
+            self._sleep(_SHARED_LINGER_S if self._is_shared else _LINGER_S)
+
+    def _wait_for_records(self) -> bool:
+        """Wait for an append, for the idle time at most; return whether there was one."""
+        if self._tend():
+            return self._wait(0.0)
+        if self._is_shared:
+            if self._wait(_KEEP_OPEN_S):
+                return True
+            self._close_alone()
+        return self._wait(_IDLE_S)
+
+    @property
+    def _is_shared(self) -> bool:
+        return self._delivery is not None and self._delivery.sink.is_shared
 
     def _tend(self) -> bool:
         """Let the sink do maintenance; return whether there is more at once."""
-        if self._delivery is not None and self._delivery.is_open:
+        if self._delivery is not None:
             with fail_open(f"tend {self.target.name}"), self._using:
                 return self._delivery.sink.tend(partial(self._spool.waits_since_ns, self.target))
         return False

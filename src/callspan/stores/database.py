@@ -105,6 +105,10 @@ class Database(ABC):
         """Return a text that changes with every write."""
 
     @abstractmethod
+    def connections(self) -> str | None:
+        """Return how many of the server's connections are in use, as a sentence; None for a file."""
+
+    @abstractmethod
     def finish(self, *, vacuum: bool = False) -> str | None:
         """Remove deleted bytes from the disk, with `vacuum` also copies in pages that are in use.
 

@@ -252,7 +252,8 @@ class SqlStore(Store):
             database.run("UPDATE sessions SET seen_ns = seen_ns WHERE 1 = 0")
             for table in TABLES.values():
                 list(database.rows(f"SELECT * FROM {table.name} ORDER BY {table.key} DESC LIMIT 1"))  # noqa: S608 - our names
-        return "can be written"
+            connections = database.connections()
+        return "; ".join(filter(None, ("can be written", connections)))
 
     def database(self, *, writes: bool = False, creates: bool = False, wait_s: float | None = None) -> Database:
         """Connect to the store; `creates`: create missing tables. `wait_s`: timeout of each statement; None: its own.

@@ -63,6 +63,14 @@ _NO_DATABASE: Final = re.compile(r'database "[^"]*" does not exist')
 _NO_WRITER: Final = f"SELECT pg_advisory_xact_lock({_REMOVAL_LOCK})"
 """Waits for writers, which first take the same lock shared, and for other deletions."""
 _SHARED: Final = f"SELECT pg_advisory_xact_lock_shared({_REMOVAL_LOCK})"
+_CONNECTIONS: Final = """
+WITH server AS (SELECT current_setting('max_connections')::int - current_setting('superuser_reserved_connections')::int
+                       AS most)
+SELECT count(*) FILTER (WHERE a.datname = d.datname OR d.datconnlimit < 0),
+       CASE WHEN d.datconnlimit < 0 THEN s.most ELSE least(d.datconnlimit, s.most) END
+  FROM pg_database d, server s, pg_stat_activity a
+ WHERE d.datname = current_database() AND a.backend_type = 'client backend'
+ GROUP BY d.datconnlimit, s.most"""
 # Not `to_regclass`: within a transaction it may not see what another process has created since the first answer.
 _LAYOUT: Final = "SELECT 1 FROM pg_class WHERE relname = 'callspan_layout' AND pg_table_is_visible(oid)"
 # Locks belong to the database, which may have a store in each of several schemas.
@@ -203,6 +211,11 @@ class PostgresDatabase(Database):
     def version(self) -> str:
         """Return a text that changes with every write, also to other tables of the server."""
         return str(next(self.tuples("SELECT CAST(txid_current_snapshot() AS text)"))[0])
+
+    def connections(self) -> str:
+        """Return how many connections are in use, of those that ordinary users may have in this database."""
+        used, limit = next(self.tuples(_CONNECTIONS))
+        return f"{used} of {limit} connections are in use"
 
     def finish(self, *, vacuum: bool = False) -> None:
         """Do nothing: the server reclaims the space."""

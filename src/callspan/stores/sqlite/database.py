@@ -139,6 +139,9 @@ class SQLiteDatabase(Database):
         """Return a text that changes with every write."""
         return " ".join(f"{one.st_ino} {one.st_mtime_ns} {one.st_size}" for one in statuses(self._path))
 
+    def connections(self) -> None:
+        """Return None: a file has no limit."""
+
     def finish(self, *, vacuum: bool = False) -> str | None:
         """Move the WAL into the file and empty it; `vacuum`: rewrite the file first.
 
