@@ -25,7 +25,7 @@ from callspan.delivery.store_sink import store_of
 from callspan.records import FORMAT, CallRecord, Cost, Request, encode
 from callspan.stores import Rejected, Sink, StoreError, find_store
 
-from .conftest import SECOND, Deliver, Delivery, PostgresServer, Records, left, new_schema, raw, run
+from .conftest import SECOND, Deliver, Delivery, PostgresServer, Records, clickhouse, left, new_schema, raw, run
 
 
 @pytest.fixture
@@ -331,3 +331,32 @@ def test_a_deletion_waits_for_who_writes_and_then_finds_what_was_written(server:
         writing.result(20)
         deleting.result(20)
     assert left(server.url) == (set(), set())
+
+
+@pytest.mark.clickhouse
+def test_a_row_of_another_worker_rejects_no_record(
+    clickhouse_url: str, deliver: Deliver, records: Records, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server that collects the inserts of many workers may fail them all for one bad row.
+
+    The engine does not collect, so the refusal of the collected insert is made here; the insert alone is the engine's.
+    """
+    from clickhouse_connect.driver.exceptions import DatabaseError
+
+    store = deliver(clickhouse_url)
+    client = store.sink._there  # type: ignore[attr-defined]
+    insert, shared = client.raw_insert, list[bool]()
+
+    def collected(*arguments: Any, settings: dict[str, int], **more: Any) -> Any:
+        shared.append((settings["async_insert"], settings["wait_for_async_insert"]) == (1, 1))
+        if shared[-1]:
+            raise DatabaseError("Code: 27. DB::Exception: Cannot parse input: a row of another worker")
+        return insert(*arguments, settings=settings, **more)
+
+    monkeypatch.setattr(client, "raw_insert", collected)
+    store.write(records.call(call_id="good"))
+    with pytest.raises(Rejected, match="start_ns"):
+        store.sink._insert("calls", [{"call_id": "bad", "start_ns": "soon"}])  # type: ignore[attr-defined]
+    assert shared == [True, False, True, False]
+    with clickhouse(clickhouse_url) as other:
+        assert other.query("SELECT call_id FROM calls").result_rows == [("good",)]
