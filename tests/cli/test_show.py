@@ -154,6 +154,9 @@ CALLS: list[tuple[Fields, dict[str, str]]] = [
     }),
     ({"stream": Stream(end="closed", chunks=1000)}, {"stream end": "closed", "chunks": "1,000"}),
     ({"response": Response(finish_reasons=["stop", None, "length"])}, {"finish reason": "length"}),
+    ({"response": Response(
+        prompt_cache_miss="input_changed", prompt_cache_missed_tokens=4800, prompt_cache_reusable_tokens=128,
+    )}, {"prompt cache miss": "input_changed, 4,800 tokens missed, 128 tokens reusable"}),
     ({"redactions": [Redaction(what="request.body", why="content")]}, {"left out": "request.body (content)"}),
     ({"attempts": TRIES}, {
         "attempt 1": "429 at 0 ms, then waited 500 ms, request req-1",

@@ -17,6 +17,7 @@ from callspan.records import (
     Part,
     Reasoning,
     Refusal,
+    Response,
     Text,
     ToolCall,
     ToolResult,
@@ -79,6 +80,7 @@ def facts_of_call(call: CallRecord) -> dict[str, object]:
         "cache_write_tokens": usage.cache_write_tokens if usage else None,
         "output_tokens": usage.output_tokens if usage else None,
         "reasoning_tokens": usage.reasoning_tokens if usage else None,
+        "prompt_cache_miss": _prompt_cache_miss(response) if response else None,
         "cost_usd": cost.usd if cost else None,
         "cost_source": cost.source if cost else None,
         "cost_is_estimated": cost.estimated or None if cost else None,
@@ -92,6 +94,13 @@ def facts_of_call(call: CallRecord) -> dict[str, object]:
         "user": call.user,
         **_named("meta", call.metadata),
     }
+
+
+def _prompt_cache_miss(response: Response) -> str | None:
+    """Return why the prompt cache missed, with the tokens that it missed and those that it could have reused."""
+    tokens = {"missed": response.prompt_cache_missed_tokens, "reusable": response.prompt_cache_reusable_tokens}
+    counts = [f"{number:,} tokens {what}" for what, number in tokens.items() if number is not None]
+    return response.prompt_cache_miss and ", ".join([response.prompt_cache_miss, *counts])
 
 
 def side_of_session(summary: SessionSummary, calls: Iterable[CallRecord]) -> Side:

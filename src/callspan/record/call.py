@@ -144,6 +144,13 @@ class Response(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_default
     """Whether the model refused, or a filter removed the answer."""
     compacted: bool = False
     """Whether the provider shortened the conversation for this response."""
+    prompt_cache_miss: str | None = None
+    """Why the prompt cache did not cover the compared request, in the provider's word, such as `system_changed`: the
+    type of Messages' `diagnostics.cache_miss_reason`, the reason of `prompt_cache_diagnostics` in Responses."""
+    prompt_cache_missed_tokens: int | None = None
+    """Input tokens that the cache would otherwise have covered, by the provider's estimate."""
+    prompt_cache_reusable_tokens: int | None = None
+    """Tokens of the reusable prefix of the compared response; only Responses states them."""
     unrecognized: bool = False
     """Whether the body has none of the API's fields: content and usage are unknown."""
     body_bytes: int | None = None

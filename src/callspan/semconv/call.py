@@ -107,6 +107,12 @@ END: Final = Table(
         "callspan.response.unrecognized", BOOLEAN, "response.unrecognized", if_true=True,
     ),
     Row(
+        "callspan.response.prompt_cache.miss", STRING, "response.prompt_cache_miss",
+        "Why the prompt cache did not cover the compared request, as the provider states.",
+    ),
+    Row("callspan.response.prompt_cache.missed_tokens", INT, "response.prompt_cache_missed_tokens"),
+    Row("callspan.response.prompt_cache.reusable_tokens", INT, "response.prompt_cache_reusable_tokens"),
+    Row(
         REQUEST_ID, STRING, "attempts[-1].request_id",
         "Provider's request id, of the last attempt.",
     ),

@@ -168,6 +168,9 @@ CALLS: Final = Table(
         _text("continues", "request.continues"),
         _text("conversation_id", "request.conversation_id"),
         _word("content_level"),
+        _word("prompt_cache_miss", "response.prompt_cache_miss"),
+        _count("prompt_cache_missed_tok", "response.prompt_cache_missed_tokens"),
+        _count("prompt_cache_reusable_tok", "response.prompt_cache_reusable_tokens"),
     ),
 )
 SESSIONS: Final = Table(

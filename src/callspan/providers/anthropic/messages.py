@@ -116,7 +116,7 @@ class Messages:
     def response_info(self, body: object) -> ResponseInfo:
         """Return identity, stop reason, usage and error of a complete or folded body; accepts any JSON."""
         reason, error, is_message = word(body, "stop_reason"), response_error(body), _is_message(body)
-        counted = mapping(body, "usage")
+        counted, missed = mapping(body, "usage"), dig(body, "diagnostics", "cache_miss_reason")
         return ResponseInfo(
             response=Response(
                 id=word(body, "id"),
@@ -126,6 +126,8 @@ class Messages:
                 truncated=reason in _TRUNCATED,
                 refused=reason == "refusal",
                 compacted=_is_compacted(body),
+                prompt_cache_miss=word(missed, "type"),
+                prompt_cache_missed_tokens=count(missed, "cache_missed_input_tokens"),
             ),
             usage=_with_container(usage(counted), body),
             error=error,

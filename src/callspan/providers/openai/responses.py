@@ -15,7 +15,7 @@ from callspan.providers.media_parts import media
 from callspan.providers.openai.base import OpenAIEndpoint, response_error, unix_time
 from callspan.providers.openai.parts import parts_of
 from callspan.providers.openai.usage import usage_of
-from callspan.providers.wire_json import detached, dig, flag, items, mapping, objects, of_type, text, word
+from callspan.providers.wire_json import count, detached, dig, flag, items, mapping, objects, of_type, text, word
 from callspan.record.call import ErrorInfo, Outcome, Request, Response
 from callspan.record.codec import json_text
 from callspan.record.media_reference import stated_mime
@@ -36,6 +36,7 @@ from callspan.record.messages import (
 
 _COMPLETED: Final = "completed"
 _COMPACTION: Final = "compaction"
+_CACHE_HIT: Final = "cache_hit"
 _UNEXPLAINED: Final = ErrorInfo(kind="unknown", type="failed")
 """The error of a failed response without a reason."""
 _UNDER_WAY: Final = ("in_progress", "queued")
@@ -163,6 +164,7 @@ class Responses(OpenAIEndpoint):
         meant = None if reason is None else normalised(reason)
         background = fields.get("background") is True
         error = response_error(body) or (_UNEXPLAINED if status == "failed" else None)
+        diagnostics = mapping(fields, "prompt_cache_diagnostics")
         return ResponseInfo(
             response=Response(
                 id=word(fields, "id"),
@@ -176,6 +178,9 @@ class Responses(OpenAIEndpoint):
                 truncated=meant == LENGTH,
                 refused=meant == CONTENT_FILTER or _has_refusal(output),
                 compacted=of_type(output, _COMPACTION) is not None,
+                prompt_cache_miss=_prompt_cache_miss(diagnostics),
+                prompt_cache_missed_tokens=count(diagnostics, "cache_missed_tokens"),
+                prompt_cache_reusable_tokens=count(diagnostics, "comparison_reusable_tokens"),
             ),
             background=background,
             continues=word(fields, "previous_response_id") if background else None,
@@ -209,6 +214,12 @@ class ResponseFetch(Responses):
 def _conversation_id(body: object) -> str | None:
     """Return the conversation id in a request or response, given as text or in an object."""
     return word(body, "conversation") or word(dig(body, "conversation"), "id")
+
+
+def _prompt_cache_miss(diagnostics: object) -> str | None:
+    """Return the reason of a miss, or why there is no diagnosis; None for a hit."""
+    kind = word(diagnostics, "type")
+    return None if kind == _CACHE_HIT else word(diagnostics, "reason") or kind
 
 
 def _reason(body: object) -> str | None:
