@@ -9,7 +9,6 @@ import pwd
 import socket
 import sqlite3
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -133,8 +132,8 @@ def test_containers_may_lack(lacks: str, tmp_path: Path, monkeypatch: pytest.Mon
         callspan.instrument(stores="unix:///nobody.sock")
         callspan.uninstrument()
     elif lacks == "a temporary directory":
-        none_usable = FileNotFoundError("No usable temporary directory found")
-        monkeypatch.setattr(tempfile, "gettempdir", raising(none_usable))
+        monkeypatch.setenv("TMPDIR", str(tmp_path / "none"))
+        monkeypatch.setattr("callspan.spool.directory._ALWAYS", (tmp_path / "neither",))
     else:
         (tmp_path / "gone").mkdir()
         monkeypatch.chdir(tmp_path / "gone")

@@ -24,8 +24,9 @@ import callspan
 
 @pytest.fixture(autouse=True)
 def without_leftovers(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing that applications of this user left waits in the temporary directory."""
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path_factory.mktemp("temporary")))
+    """Nothing that applications of this user left waits in the temporary directories."""
+    monkeypatch.setenv("TMPDIR", str(tmp_path_factory.mktemp("temporary")))
+    monkeypatch.setattr("callspan.spool.directory._ALWAYS", ())
 
 
 def checked(urls: str = "", area: str = "") -> list[dict[str, str]]:

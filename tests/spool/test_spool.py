@@ -459,7 +459,7 @@ def test_a_segment_that_another_process_locks_is_created(tmp_path: Path, monkeyp
 
 def test_another_users_directory_is_neither_read_nor_tidied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Anyone may create the directory in `/tmp` that is used if the usual one is not writable."""
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.setattr("callspan.spool.spool._TIDY_S", 0.0)
     root, store = places.fallback_roots()[0], target("one")
     theirs = spool_of(root, one=DownSink(tmp_path / "down"))

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import stat
-import tempfile
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
@@ -39,6 +38,9 @@ _DIGITS: Final = 16
 _KEY_DIGITS: Final = 12
 _OTHERS: Final = stat.S_IRWXG | stat.S_IRWXO
 _SHARED_MEMORY: Final = Path("/dev/shm")  # noqa: S108 - a private directory is created in it
+_TEMPORARY: Final = ("TMPDIR", "TEMP", "TMP")
+"""Variables that name a temporary directory."""
+_ALWAYS: Final = (Path("/tmp"), _SHARED_MEMORY)  # noqa: S108 - private directories are created in them
 _MOUNTS: Final = Path("/proc/self/mounts")
 _NETWORK: Final = ("nfs", "cifs", "smb", "9p", "ceph", "gluster", "lustre", "afs", "fuse.sshfs", "fuse.s3fs", "gpfs")
 
@@ -80,10 +82,13 @@ def directory_of(root: Path, stores: Collection[Target]) -> Path:
 
 def create(directory: Path, stores: Collection[Target], *, sync: bool = False) -> None:
     """Create a private directory with the list of its stores; `sync`: sync it to disk. Raises OSError."""
+    is_fallback = directory.parent in fallback_roots()
+    if is_fallback:
+        directory.parent.parent.stat()  # a temporary directory is the system's, not to be created
     made = make_private(directory)
     for one in made if sync else ():
         sync_directory(one.parent)
-    for one in (directory.parent, directory) if directory.parent in fallback_roots() else (directory,):
+    for one in (directory.parent, directory) if is_fallback else (directory,):
         _check_own(one, closes=one == directory)
     listed = directory / STORES_FILE
     if not listed.exists():
@@ -134,12 +139,14 @@ def keys_of(directory: Path) -> frozenset[str]:
 
 
 def fallback_roots() -> list[Path]:
-    """Return the roots to use if the usual one is not writable: in the temporary directory, then in shared memory."""
-    own = f"callspan-{os.geteuid()}"
-    roots = [_SHARED_MEMORY / own] if _SHARED_MEMORY.is_dir() else []
-    with suppress(FileNotFoundError):  # in a container with a read-only file system no temporary directory is usable
-        roots.insert(0, Path(tempfile.gettempdir()) / own)
-    return roots
+    """Return the roots to use if the usual one is not writable: below temporary directories, then in shared memory.
+
+    They are named, not tried out: records also wait in a directory that is full by now. A relative one is left out,
+    because a process elsewhere could not find it.
+    """
+    named = [Path(os.environ.get(variable, "")) for variable in _TEMPORARY]
+    places = dict.fromkeys([*(one for one in named if one.is_absolute()), *_ALWAYS])
+    return [one / f"callspan-{os.geteuid()}" for one in places]
 
 
 def is_in_memory(directory: Path) -> bool:
