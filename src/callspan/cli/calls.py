@@ -65,8 +65,10 @@ def calls_command(
     is_filtered = selection != CallFilter() or context.scoring != Scoring()
     if rewards and (is_filtered or reverse or follow):
         raise click.UsageError("--rewards lists all rewards, newest first; it can be combined only with --limit.")
-    if follow and (selection.sort != "start" or context.scoring.sorts or reverse):
-        raise click.UsageError("--follow shows calls as they end; it cannot be combined with --sort or --reverse.")
+    if follow and (selection.sort != "start" or context.scoring.sorts or reverse or selection.until_ns is not None):
+        raise click.UsageError(
+            "--follow shows calls as they end; it cannot be combined with --sort, --reverse or --until."
+        )
     if rewards:
         list_rewards(context, limit)
     elif follow:
