@@ -54,8 +54,8 @@ _CONTENT_STANDARD: Final[Mapping[str, tuple[Content, bool, bool]]] = {
 _NO_CONTENT: Final = ("no_content", "none", "no", "false", "0")
 CONTENT_STANDARD_VARIABLE: Final = "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT"
 _PREFIX: Final = "CALLSPAN_"
-_INTERNAL: Final = frozenset({"CALLSPAN_RUN_SERVICE", "CALLSPAN_SCALE"})
-"""Variables that are not settings: that set by `callspan run`, and that of callspan's tests."""
+_INTERNAL: Final = frozenset({"CALLSPAN_RUN_PROCESS", "CALLSPAN_RUN_SERVICE", "CALLSPAN_SCALE"})
+"""Variables that are not settings: those set by `callspan run`, and that of callspan's tests."""
 
 _warned: Final = Once()
 _MAX_NAME_LENGTH: Final = 64

@@ -30,6 +30,7 @@ sys.exit(7)
 RECORDING = (
     "callspan: recording to sqlite:///callspan.db; to see it: callspan calls; if nothing is there: callspan doctor\n"
 )
+RECORDED, NOTHING = "callspan: 1 call recorded\n", "callspan: no call recorded by this process\n"
 OTHER = "import subprocess, sys\nsubprocess.run([sys.executable, '-c', 'import asking; asking.ask()'], check=True)"
 
 
@@ -58,7 +59,7 @@ def test_arguments_output_and_exit_code_are_the_applications_own(place: Path, st
     answer = run(place, *start, "one", "--json", "--store", "-x", "--", "two words")
     said = "Hello from the scripted provider."
     printed = f"{said} ['one', '--json', '--store', '-x', '--', 'two words'] __main__\n"
-    assert answer == (7, printed, RECORDING)
+    assert answer == (7, printed, RECORDING + RECORDED)
     (call,) = calls(place)
     assert (call["model"], call["outcome"], call["output"]) == ("gpt-5", "success", said)
 
@@ -67,13 +68,13 @@ def test_an_exception_ends_it_as_python_does(place: Path) -> None:
     answer = run(place, program="import asking\nasking.ask()\nraise ValueError('mine')\n")
     assert answer.code == 1
     assert answer.err.startswith(f"{RECORDING}Traceback (most recent call last):\n  File")
-    assert answer.err.endswith("ValueError: mine\n")
-    assert answer.err.count("callspan") == RECORDING.count("callspan")
+    assert answer.err.endswith(f"ValueError: mine\n{RECORDED}")
+    assert answer.err.count("callspan") == (RECORDING + RECORDED).count("callspan")
     assert len(calls(place)) == 1
 
 
 def test_processes_the_application_starts_are_recorded_too(place: Path) -> None:
-    assert run(place, program=OTHER) == (0, "", RECORDING)
+    assert run(place, program=OTHER) == (0, "", RECORDING + NOTHING)
     assert len(calls(place)) == 1
 
 
@@ -99,7 +100,25 @@ def test_modules_are_found_where_they_are_without_it(place: Path) -> None:
     (place / "scripts" / "app.py").write_text("import asking, other")
     (place / "lib").mkdir()
     (place / "lib" / "other.py").touch()
-    assert run(place, "scripts/app.py", PYTHONPATH=":lib") == (0, "", RECORDING)
+    assert run(place, "scripts/app.py", PYTHONPATH=":lib") == (0, "", RECORDING + NOTHING)
+
+
+def test_its_end_says_how_many_calls_were_recorded(place: Path) -> None:
+    """Also those before the application changed a setting, but not those of a child, which says nothing."""
+    program = """
+import os, asking, callspan
+asking.ask()
+callspan.instrument(chunk_log=3)
+asking.ask()
+if not os.fork():
+    asking.ask()
+    raise SystemExit
+os.wait()
+"""
+    answer = run(place, program=program)
+    assert answer.err.endswith("callspan: 2 calls recorded\n")
+    assert answer.err.count("recorded\n") == 1
+    assert len(calls(place)) == 3
 
 
 def test_settings_of_the_environment_apply(place: Path) -> None:
@@ -114,6 +133,7 @@ def test_settings_of_the_environment_apply(place: Path) -> None:
     [
         ("sqlite:///a b.db", "callspan --store 'sqlite:///a b.db' "),
         ("new/calls.db,a.jsonl", "callspan --store new/calls.db,a.jsonl "),
+        ("run#1/calls.db", "callspan --store 'run#1/calls.db' "),
         ("postgresql://u:secret@127.0.0.1:1/db", "callspan --store postgresql://127.0.0.1:1/db "),
     ],
 )
@@ -121,14 +141,14 @@ def test_a_line_says_first_where_the_records_go(place: Path, store: str, command
     answer = run(place, "--store", store, "app.py", program="import sys; print('mine', file=sys.stderr)")
     name = shlex.split(command)[-1]
     line = f"callspan: recording to {name}; to see it: {command}calls; if nothing is there: {command}doctor\n"
-    assert answer == (0, "", f"{line}mine\n")
+    assert answer == (0, "", f"{line}mine\n{NOTHING}")
 
 
 def test_ctrl_c_ends_it_as_python_does(place: Path) -> None:
     catch = "import signal\nsignal.signal(signal.SIGINT, signal.default_int_handler)\n"
     answer = run(place, program=f"{catch}signal.raise_signal(signal.SIGINT)")
     assert answer.code == -signal.SIGINT
-    assert answer.err.endswith("KeyboardInterrupt\n")
+    assert answer.err.endswith(f"KeyboardInterrupt\n{NOTHING}")
 
 
 def test_the_demo_fits_into_40_lines_without_colours(tmp_path: Path) -> None:

@@ -45,7 +45,8 @@ def test_an_application_runs_without_click(tmp_path: Path) -> None:
         7,
         f"jsonl:///{tmp_path}/calls.jsonl ['--store', '--', '-x']\n",
         "callspan: recording to calls.jsonl; to see it: callspan --store calls.jsonl calls;"
-        " if nothing is there: callspan --store calls.jsonl doctor\n",
+        " if nothing is there: callspan --store calls.jsonl doctor\n"
+        "callspan: no call recorded by this process\n",
     )
 
 

@@ -7,6 +7,7 @@ own arguments and exit code. A `sitecustomize` on its `PYTHONPATH` (see `autosta
 from __future__ import annotations
 
 import argparse
+import atexit
 import os
 import shlex
 import shutil
@@ -22,6 +23,7 @@ from opentelemetry.instrumentation.environment_variables import OTEL_PYTHON_DISA
 from callspan import SettingError
 from callspan.cli.safe_text import clean, clean_lines
 from callspan.fail_open import fail_open
+from callspan.formatting import plural
 from callspan.otlp.providers import otlp_is_named
 from callspan.safe_urls import error_text, safe_name
 from callspan.sdk_profiles import SDKS, Sdk
@@ -41,6 +43,8 @@ the environment (CALLSPAN_...).
 
 Spans, metrics and, with CALLSPAN_LOG_EVENTS=on, log events are sent to
 OTEL_EXPORTER_OTLP_ENDPOINT, if set. OTEL_METRICS_EXPORTER=none disables metrics."""
+_PROCESS: Final = "CALLSPAN_RUN_PROCESS"
+"""The id of the application's first process, whose end says how many calls it recorded."""
 _AUTOSTART: Final = Path(__file__).with_name("autostart")
 
 DEFAULT_STORE: Final = "sqlite:///callspan.db"
@@ -67,7 +71,7 @@ def main(arguments: Sequence[str], *, store: str | None = None) -> NoReturn:
     except (SettingError, OSError) as error:
         text = error_text(error).replace("CALLSPAN_STORES: ", "--store, CALLSPAN_STORES: ", 1)
         parser.error(clean_lines(text))
-    environment = environment_for_run(stores, _AUTOSTART)
+    environment = environment_for_run(stores, _AUTOSTART) | {_PROCESS: str(os.getpid())}
     service = app if options.m else service_of_command((app, *app_arguments))
     if service is not None:
         environment[SERVICE_FOR_RUN] = service
@@ -153,6 +157,20 @@ def start() -> None:
         handle = instrument(otlp=otlp_is_named(), sdks=_sdks())
         # Needed even if no spans are sent, to end the records of unfinished streams.
         WIRING.flush_before_sigterm(handle.settings)
+        if os.environ.get(_PROCESS) == str(os.getpid()):
+            # Registered before all others, so it runs after them, when the last records are delivered.
+            atexit.register(_conclude, os.getpid())
+
+
+def _conclude(process: int) -> None:
+    """Print how many calls this process recorded; nothing in a forked child."""
+    from callspan.wiring import WIRING
+
+    with fail_open("say how many calls were recorded"):
+        if os.getpid() == process:
+            calls = WIRING.recorded_calls
+            said = f"{plural(calls, 'call')} recorded" if calls else "no call recorded by this process"
+            print(f"callspan: {said}", file=sys.stderr, flush=True)
 
 
 def _sdks() -> tuple[Sdk, ...]:

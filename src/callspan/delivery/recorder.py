@@ -15,6 +15,7 @@ from callspan.process import callbacks
 from callspan.process.processed import ProcessedRecord
 from callspan.process.processors import delivery_processors
 from callspan.record import codec
+from callspan.record.call import CallRecord
 from callspan.record.events import Record
 from callspan.settings import SettingError, Settings, absolute, with_absolute_paths
 from callspan.settings_loader import warn_once
@@ -56,6 +57,8 @@ class Recorder:
         self.spool: Spool | None = None
         """None without stores."""
         self.add_stores(settings.stores)
+        self.calls = 0
+        """Number of calls that ended and were written; calls from different threads at once may be missing."""
         self.refused = 0
         """Number of records that were not written because they had not passed the processors."""
         self.in_use = True
@@ -90,7 +93,8 @@ class Recorder:
             return
         if (spool := self.spool) is not None:
             with _KEEP:
-                spool.append(codec.encode(processed.record))
+                if spool.append(codec.encode(processed.record)) and _is_ended_call(processed.record):
+                    self.calls += 1
                 if not self.in_use or spool is not self.spool:
                     _CLOSING.put_later(_LATE_S, partial(self._deliver_late, spool))
         for listener in self._listeners:
@@ -159,6 +163,10 @@ class Recorder:
         without_callbacks = delivery_processors(settings.prices).without_callbacks
         tell = None if priced is None else lambda record: priced(without_callbacks(record))
         return StoreSink(store, settings.prices, priced=tell, retention=retention, pauses=True)
+
+
+def _is_ended_call(record: Record) -> bool:
+    return isinstance(record, CallRecord) and record.is_own and not record.is_first_version
 
 
 def check_prices(prices: object) -> None:

@@ -93,6 +93,8 @@ class Wiring:
         self._exporter_stores: tuple[str, ...] = ()
         self._exporter: Pipeline | None = None
         """Stores the records of the exporter while nothing is instrumented."""
+        self._earlier_calls = 0
+        """Number of calls recorded by replaced pipelines."""
         self._lock = threading.RLock()
         renew_locks(self, "_lock")
 
@@ -100,6 +102,11 @@ class Wiring:
     def pipeline(self) -> Pipeline | None:
         """The current pipeline; None if nothing is instrumented."""
         return self._pipeline
+
+    @property
+    def recorded_calls(self) -> int:
+        """The number of calls that ended and were written since the start of this process."""
+        return self._earlier_calls + (0 if self._pipeline is None else self._pipeline.recorder.calls)
 
     def change(
         self,
@@ -159,6 +166,7 @@ class Wiring:
         pipeline, replaced = self._pipeline, None
         if pipeline is None or pipeline.settings != settings or pipeline.providers != providers:
             replaced, pipeline = pipeline, Pipeline(settings, providers, self.hook_context.deferred_ends)
+            self._earlier_calls = self.recorded_calls
             self._put(pipeline)
         self._sdks = tuple(dict.fromkeys((*self._sdks, *sdks)))
         if settings.enabled:
@@ -172,6 +180,7 @@ class Wiring:
         with self._lock:
             if pipeline is None or pipeline is not self._pipeline:
                 return
+            self._earlier_calls = self.recorded_calls
             self._put(None)
             self._sdks = ()
             process_end.forget()
