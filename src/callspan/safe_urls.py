@@ -16,7 +16,8 @@ MAX_SECRET_LENGTH: Final = 512
 
 _SCHEME: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]{0,31}")
 _HOST: Final = re.compile(r"(?:\[[0-9A-Fa-f:.]{2,45}\]|[\w.%*-]{0,255})(?::[0-9]{1,5})?")
-_PLAIN: Final = re.compile(r"(?:[A-Za-z]:[\\/])?[^:@=?#]*")
+_PLAIN: Final = re.compile(r"(?:[A-Za-z]:[\\/])?[^:@=?]*")
+"""A path. Nothing separates a password in it."""
 _FILES: Final = frozenset({"sqlite", "sqlite3", "jsonl", "unix", "console", "file"})
 _URL: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]{0,31}://")
 _QUOTES: Final = {'"': '"', "'": "'", "<": ">", "`": "`", "(": ")"}
