@@ -108,6 +108,19 @@ def test_delete_asks(full: str, chosen: str, planned: str, rest: object, monkeyp
     assert left(full) == rest
 
 
+def test_a_file_can_be_rewritten_after_a_deletion(full: str, tmp_path: Path) -> None:
+    """By the command that the receipt names, which deletes nothing."""
+    answer = ask("--store", full, "delete", "session-a", "--yes")
+    assert "callspan delete --vacuum rewrites the file" in " ".join(answer.out.split())
+    before = left(full)
+    assert ask("--store", full, "delete", "--vacuum").code == 0
+    assert ask("--store", full, "--json", "delete", "--vacuum").json["left"].popitem()[1] is None
+    assert left(full) == before
+    assert ask("--store", full, "delete", "--vacuum", "--dry-run").code == 2
+    missing = ask("--store", f"sqlite:///{tmp_path}/none.db", "delete", "--vacuum")
+    assert (missing.code, (tmp_path / "none.db").exists()) == (1, False)
+
+
 def test_the_receipt_as_json_is_that_of_the_plan(full: str) -> None:
     planned, done = (ask("--store", full, "--json", "delete", "session-a", how).json for how in ("--dry-run", "--yes"))
     assert (planned["dry_run"], planned["complete"], planned["stores"][0]["calls"]) == (True, True, 1)

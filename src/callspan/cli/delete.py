@@ -29,7 +29,7 @@ callspan delete --older-than 30d --yes"""
 _COUNTED: Final = ("session", "call", "timestep", "event", "message", "reward")
 _BY_HAND: Final = "callspan deletes nothing there; run:"
 _NOTHING: Final = "nothing can be deleted there: sent records cannot be recalled."
-_COPIES: Final = "pages in use may hold copies of some bytes; delete --vacuum rewrites the file."
+_COPIES: Final = "pages in use may hold copies of some bytes; callspan delete --vacuum rewrites the file."
 
 
 @click.command(
@@ -58,9 +58,14 @@ def delete_command(
     """Erase sessions and calls from SQLite, Postgres and the records that wait.
 
     Filters of calls (--model, --failed, ...) erase only calls. For other stores it prints the statements to run.
+    --vacuum alone deletes nothing, but rewrites the files.
     Exit code 1 if records remain, or no store has a given id.
     """
-    if not (ids or calls) and older_ns is None and selection == CallFilter():
+    is_empty = not (ids or calls) and older_ns is None and selection == CallFilter()
+    if is_empty and vacuum and not dry_run:
+        _rewrite(context)
+        return
+    if is_empty:
         raise click.UsageError("Say what to delete: SESSION, --call, --user or another filter, or --older-than.")
     if older_ns is not None and (ids or calls or selection != CallFilter()):
         raise click.UsageError("--older-than cannot be combined with SESSION, --call or a filter; use --until.")
@@ -73,6 +78,21 @@ def delete_command(
         if not _erases_nothing(planned):
             _confirm(clean_lines("\n".join(_lines(planned))))
     _show(context, act(dry_run=dry_run))
+
+
+def _rewrite(context: CommandContext) -> None:
+    """Rewrite the SQLite files without copies of deleted bytes. Ends the command with exit code 1 if one is in use."""
+    left = {}
+    for store in map(find_store, split_urls(context.store)):
+        if isinstance(store, SqlStore) and store.is_file:
+            left[store.name] = store.rewrite()
+    if context.json:
+        context.emit({"rewritten": [name for name, reason in left.items() if reason is None], "left": left})
+    else:
+        for name, reason in left.items():
+            context.screen.paragraph(f"{name}: {'rewritten' if reason is None else f'left: {reason}'}.")
+    if not left or any(left.values()):
+        raise click.exceptions.Exit(1)
 
 
 def _full_ids(context: CommandContext, kind: _Kind, ids: Sequence[str]) -> list[str]:

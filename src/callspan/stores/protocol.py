@@ -284,6 +284,14 @@ class SqlStore(Store):
         with closing(self.database(writes=True)) as database:
             return remove(database, scope, dry_run=dry_run, vacuum=vacuum)
 
+    def rewrite(self) -> str | None:
+        """Rewrite a SQLite file, without copies of deleted bytes; return the reason if some may be left, else None.
+
+        Does nothing on a server. Raises like `database`.
+        """
+        with closing(self.database(writes=True)) as database:
+            return database.finish(vacuum=True)
+
     def retain(self, times: RetentionTimes) -> Iterator[int]:
         """Delete old records in batches; yield the number of changed records of each. Raises like `database`."""
         with closing(self.database(writes=True)) as database:
