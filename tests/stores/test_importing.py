@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import socket
@@ -181,6 +182,34 @@ def test_rotated_files_come_and_damage_is_counted(tmp_path: Path, deliver: Deliv
     said = run(f"sqlite:///{tmp_path}/into.db", "import", str(path))
     assert "2 records could not be read" in " ".join(said.split())
     assert content(tmp_path / "into.db") == wanted
+
+
+def test_files_that_logrotate_renamed_are_loaded(tmp_path: Path, deliver: Deliver) -> None:
+    """By number or date, compressed or not; other files beside them are no part of the store."""
+    path, records = tmp_path / "a.jsonl", Records()
+    names = ["a.jsonl.1", "a.jsonl.2.gz", "a.jsonl-20261127", "a.jsonl-20261126.gz", "a.jsonl-20261125-1764115200"]
+    others = ["a.jsonl.bak", "a.jsonl-old.gz", "b.jsonl.1", "a.jsonl.01", "a.jsonl.lock"]
+    store = deliver(f"jsonl:///{path}?max_bytes=100000")
+    for name in (*names, *others):
+        store.write(records.call(call_id=name))
+        data = path.read_bytes()
+        (tmp_path / name).write_bytes(gzip.compress(data) if name.endswith(".gz") else data)
+        path.unlink()
+    store.write(records.call(call_id="now"))
+    assert import_records(path, tmp_path / "into.db").unreadable == 0
+    assert left(f"sqlite:///{tmp_path}/into.db")[1] == {*names, "now"}
+    for number in range(20):
+        store.write(records.call(answer="long " * 4000, call_id=f"more {number}"))
+    assert (tmp_path / "a.jsonl.3").exists()
+    assert gzip.decompress((tmp_path / "a.jsonl.2.gz").read_bytes())
+
+
+def test_a_damaged_compressed_file_is_counted(tmp_path: Path, deliver: Deliver) -> None:
+    deliver(f"jsonl:///{tmp_path}/a.jsonl").write(Records().call(call_id="now"))
+    (tmp_path / "a.jsonl.1.gz").write_bytes(gzip.compress(b"\n" * 9)[:20])
+    (tmp_path / "a.jsonl.2.gz").write_bytes(b"no gzip")
+    counts = import_records(tmp_path / "a.jsonl", tmp_path / "into.db")
+    assert (counts.records["calls"], counts.unreadable) == (1, 2)
 
 
 def test_records_that_were_erased_in_the_target_are_counted_apart(url: str, tmp_path: Path, records: Records) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gzip
 import os
 import re
+import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
@@ -16,6 +18,8 @@ from callspan.stores.base import DeletionScope, no_file
 from callspan.stores.payloads import line_of
 from callspan.stores.protocol import FileStore
 
+_ROTATED: Final = re.compile(r"\.([1-9]\d*)(\.gz)?|-(\d{8}(?:-\d+)?)(\.gz)?")
+"""What a rotated file has behind the name: a number, or logrotate's date; both may be compressed."""
 _FORMAT: Final = re.compile(rb'"schema_version":\d+')
 _TODAYS: Final = b'"schema_version":%d' % FORMAT
 
@@ -57,8 +61,7 @@ class JsonLines(FileStore):
     def _rotate_before(self, more: int) -> None:
         size = self.path.stat().st_size if self.path.exists() else 0
         if self._max_bytes and size and size + more > self._max_bytes:
-            *rotated, _ = files_of(self.path)
-            last = int(rotated[-1].suffix[1:]) if rotated else 0
+            last = max((number for number, *_ in _rotated(self.path)), default=0)
             self.path.rename(self.path.with_name(f"{self.path.name}.{last + 1}"))
 
     def try_out(self) -> str:
@@ -75,13 +78,25 @@ class JsonLines(FileStore):
         if not there:
             raise no_file(self.path)
         for path in there:
-            with path.open("rb") as file:
-                yield from (_record_in(line) for line in file if line.strip())
+            yield from _records(path)
 
     def deletion(self, scope: DeletionScope) -> list[str]:
         """Return the way to delete records by hand."""
         del scope
         return ["load it with `callspan import`, delete there, and delete this file"]
+
+
+def _records(path: Path) -> Iterator[Record | None]:
+    """Yield the record of each line; of a compressed file up to where it is damaged, then None."""
+    if path.suffix != ".gz":
+        with path.open("rb") as file:
+            yield from (_record_in(line) for line in file if line.strip())
+        return
+    try:
+        with gzip.open(path) as compressed:
+            yield from (_record_in(line) for line in compressed if line.strip())
+    except (EOFError, gzip.BadGzipFile, zlib.error):
+        yield None
 
 
 def _record_in(line: bytes) -> Record | None:
@@ -95,12 +110,15 @@ def _record_in(line: bytes) -> Record | None:
 
 
 def files_of(path: Path) -> list[Path]:
-    """Return the rotated files, oldest first, then the current one, which may not exist."""
-    prefix = path.name + "."
-    names = [file.name for file in path.parent.iterdir()] if path.parent.is_dir() else []
-    numbers = [name[len(prefix) :] for name in names if name.startswith(prefix)]
-    rotated = sorted(int(number) for number in numbers if number.isdecimal() and number[0] != "0")
-    return [*(path.with_name(f"{prefix}{number}") for number in rotated), path]
+    """Return the rotated files, by date and number, then the current one, which may not exist."""
+    return [*(file for *_, file in sorted(_rotated(path))), path]
+
+
+def _rotated(path: Path) -> Iterator[tuple[int, str, Path]]:
+    """Yield the number (0 without one), the date and the path of each rotated file."""
+    for file in path.parent.iterdir() if path.parent.is_dir() else ():
+        if file.name.startswith(path.name) and (name := _ROTATED.fullmatch(file.name, len(path.name))):
+            yield int(name[1] or 0), name[3] or "", file
 
 
 def _append(path: Path, data: bytes) -> None:
