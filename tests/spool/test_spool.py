@@ -661,6 +661,29 @@ def test_no_child_keeps_the_segment_of_its_killed_parent(tmp_path: Path) -> None
     os.killpg(parent, signal.SIGKILL)
 
 
+class RefusingSink(DownSink):
+    """Is down, then up but with another password."""
+
+    def open(self) -> None:
+        if self.up.is_set():
+            raise PermissionError("password authentication failed on port 5432")
+        super().open()
+
+
+def test_another_reason_of_the_same_outage_is_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Who waits for a server to come back has another task once it refuses the password. Each is logged once."""
+    sink = RefusingSink(tmp_path / "out")
+    spool = spool_of(tmp_path / "spool", one=sink)
+    spool.append(record("a"))
+    until(lambda: "nobody listens" in caplog.text)
+    sink.up.set()
+    until(lambda: "password authentication failed" in caplog.text)
+    retried = spool.counters()["retried"]
+    until(lambda: spool.counters()["retried"] > retried + 2)
+    assert [one.getMessage().count("is unavailable") for one in caplog.records] == [1, 1]
+    spool.close(0)
+
+
 def test_a_server_is_left_to_others_while_there_are_no_records(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is closed soon after the last record, and opened again for the next one."""
     monkeypatch.setattr("callspan.spool.shipper._KEEP_OPEN_S", 0.05)

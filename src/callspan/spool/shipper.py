@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import queue
 import random
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -39,7 +40,11 @@ _IDLE_S: Final = 5.0
 _SEARCH_S: Final = 5.0
 """Interval between searches for segments of ended processes."""
 _WARN_S: Final = 300.0
-"""Minimum time between two warnings, even if the store recovers and fails again."""
+"""Time in which a reason is logged once, even if the store recovers and fails again."""
+_MAX_REASONS: Final = 4
+"""Maximum number of reasons logged in that time."""
+_VARYING: Final = re.compile(r"\d+")
+"""Parts of a reason that differ from one failure to the next, such as a port."""
 _CHANCE: Final = random.SystemRandom()
 
 
@@ -89,6 +94,8 @@ class Shipper:
         self.wake: Final = partial(self._signals.put, None)
         self._failing_since = self._warn_at = 0.0
         """Monotonic time of the first logged failure; 0 if it works or no failure was logged."""
+        self._reasons = set[str]()
+        """The reasons logged before `_warn_at`, without their numbers."""
         self._thread = thread(self._run, f"callspan-{target.name}")
 
     def start(self) -> None:
@@ -232,11 +239,17 @@ class Shipper:
         self._sleep(longest_s * _CHANCE.uniform(0.5, 1.0))
 
     def _warn(self, error: BaseException) -> None:
-        now = monotonic_s()
+        now, why = monotonic_s(), reason(error)
         if now >= self._warn_at:
-            self._failing_since, self._warn_at = self._failing_since or now, now + _WARN_S
-            text = "%s is unavailable (%s): records wait in %s; retrying"
-            log(logging.WARNING, text, self.target.name, reason(error), self._spool.losses.directory)
+            self._reasons.clear()
+        kind = _VARYING.sub("", why)
+        if kind in self._reasons or len(self._reasons) >= _MAX_REASONS:
+            return
+        # A server that is back, but refuses the password, takes another action than one that is down.
+        self._reasons.add(kind)
+        self._failing_since, self._warn_at = self._failing_since or now, now + _WARN_S
+        text = "%s is unavailable (%s): records wait in %s; retrying"
+        log(logging.WARNING, text, self.target.name, why, self._spool.losses.directory)
 
     def _close_alone(self) -> None:
         with _surviving(f"close {self.target.name}"), self._using:
