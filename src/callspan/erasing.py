@@ -24,7 +24,7 @@ from callspan.stores.erased import is_in_scope
 from callspan.stores.filters import SESSION_CONDITIONS, CallFilter
 from callspan.stores.protocol import SqlStore
 from callspan.stores.reader import Reader
-from callspan.stores.spools import directories_for
+from callspan.stores.spools import directories_for, findings_for
 from callspan.stores.sqlite import SQLite
 from callspan.stores.urls import driver_errors, find_store, readable, split_urls
 
@@ -193,8 +193,8 @@ def _without_waiting(urls: Sequence[str], scope: DeletionScope, *, dry_run: bool
                 places.erase(directory, lambda payload: is_in_scope(payload, scope))
     except OSError as error:
         return scope, error_text(error)
-    foreign = [path for directory in directories for path in places.foreign_segments_in(directory)]
-    return scope, f"files of another version were not searched: {', '.join(map(str, foreign))}" if foreign else None
+    unread = [str(one) for one in findings_for(urls) if one.holds_records]
+    return scope, f"not searched: {'; '.join(unread)}" if unread else None
 
 
 def _with_waiting(scope: DeletionScope, directories: Sequence[Path]) -> DeletionScope:

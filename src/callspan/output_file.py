@@ -24,6 +24,11 @@ class Replacement:
 
     def commit(self) -> None:
         """Replace the target by the finished file. Raises OSError."""
+        descriptor = os.open(self.path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)  # or a power failure leaves an empty file in the place of the one before
+        finally:
+            os.close(descriptor)
         self.path.replace(self._target)
 
 

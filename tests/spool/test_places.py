@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
+from tests.support.commands import ask
+from tests.support.left_behind import leave_behind
 from tests.support.processes import plain_environment
-from tests.support.rig import DownSink, record, spool_of
+from tests.support.records import keep, made
+from tests.support.rig import DownSink, in_child, record, spool_of
 
+import callspan
+from callspan import Settings, open_store
+from callspan.delivery.leftovers import waiting
 from callspan.spool import directory as places
+from callspan.stores import split_urls
+from callspan.stores.spools import findings_for
 
 _IN_A_FULL_DIRECTORY = """
 set -e
@@ -62,3 +74,186 @@ def test_a_temporary_directory_that_is_not_there_is_not_made(monkeypatch: pytest
     spool.close(0)
     assert not (tmp_path / "gone").exists()
     assert len(list(tmp_path.glob("callspan-*/*/*.segment"))) == 1
+
+
+SHORT = {
+    "empty": lambda data: b"",
+    "cut within a line": lambda data: data[: len(data) // 2],
+    "cut after a line": lambda data: data[: data.index(b"\n") + 1],
+    "other bytes": lambda data: b"\0" * len(data),
+    "of another set": lambda data: data + b"sqlite:///third.db\n",
+    "missing": None,
+}
+"""What a power failure leaves of a list of two stores."""
+
+
+@pytest.fixture
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The root of the spool of all stores."""
+    monkeypatch.setenv("CALLSPAN_SPOOL_DIR", str(tmp_path / "spool"))
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr("callspan.spool.directory._ALWAYS", ())
+    monkeypatch.chdir(tmp_path)
+    return tmp_path / "spool"
+
+
+def left_for(root: Path, stores: str) -> Path:
+    """Leave three records for a comma list of stores below a root; return their segment."""
+    return leave_behind(stores, *(made(f"c{number}") for number in range(3)), settings=Settings(spool_dir=root))
+
+
+def damage(listed: Path, how: str) -> None:
+    if (change := SHORT[how]) is None:
+        listed.unlink()
+    else:
+        listed.write_bytes(change(listed.read_bytes()))
+
+
+TWO = "sqlite:///a.db,sqlite:///b.db"
+
+
+@pytest.mark.parametrize("how", SHORT)
+def test_a_damaged_list_of_stores_is_written_again_by_who_knows_them(how: str, root: Path) -> None:
+    segment = left_for(root, TWO)
+    listed = segment.with_name("stores")
+    before = listed.read_bytes()
+    damage(listed, how)
+    answer = ask("--store", TWO, "ship")
+    assert (answer.code, answer.out.count("3 records delivered")) == (0, 2)
+    assert listed.read_bytes() == before
+    assert not segment.exists()
+
+
+@pytest.mark.parametrize("how", SHORT)
+def test_a_process_with_these_stores_writes_their_list_again(how: str, root: Path) -> None:
+    segment = left_for(root, TWO)
+    damage(segment.with_name("stores"), how)
+    handle = callspan.instrument(stores=TWO)
+    with callspan.record_call(provider="mine", model="m"):
+        pass
+    assert handle.force_flush()
+    handle.uninstrument()
+    for store in split_urls(TWO):
+        with closing(open_store(store)) as reader:
+            assert reader.count_calls() == 4
+
+
+@pytest.mark.parametrize("how", SHORT)
+def test_a_directory_whose_stores_nobody_knows_is_listed(how: str, root: Path) -> None:
+    """With its segments, their size and age, and what to do, and never as delivered: the other store lacks them."""
+    segment = left_for(root, TWO)
+    damage(segment.with_name("stores"), how)
+    size = segment.stat().st_size
+    keep("sqlite:///a.db")
+    shipped = ask("--store", "sqlite:///a.db", "ship", "--json")
+    (finding,) = shipped.json["findings"]
+    facts = (finding["kind"], finding["path"], finding["segments"], finding["size"])
+    assert (shipped.code, facts) == (1, ("unknown stores", str(segment.parent), 1, size))
+    assert finding["since_ns"] > 0
+    said = " ".join(ask("--store", "sqlite:///a.db", "ship").out.split())
+    assert f"{segment.parent} does not state its stores" in said
+    assert f"1 segment, {size:,} bytes since 20" in said
+    assert "callspan --store <its stores> ship" in said
+    assert "Nothing waits" not in said
+    doctor = ask("--store", "sqlite:///a.db", "doctor")
+    assert "does not state its stores" in " ".join(doctor.out.split())
+    assert "All checks passed" not in doctor.out
+    assert "does not state its stores" in ask("--store", "sqlite:///a.db", "calls").err
+    deleted = ask("--store", "sqlite:///a.db", "delete", "--user", "u", "--yes")
+    assert deleted.code == 1
+    assert segment.stat().st_size == size
+
+
+def test_a_list_that_was_not_yet_in_its_place_is_found(root: Path) -> None:
+    listed = left_for(root, TWO).with_name("stores")
+    before = listed.read_bytes()
+    listed.rename(listed.with_name("stores.0123456789ab"))
+    ask("--store", "sqlite:///c.db", "ship")
+    assert listed.read_bytes() == before
+
+
+@pytest.mark.parametrize("cursor", [b"", b"0", b"0000000000000000001", b"0" * 19 + b"1", b"9" * 20, b"x" * 20])
+def test_a_damaged_cursor_hides_no_record(cursor: bytes, root: Path) -> None:
+    segment = left_for(root, "sqlite:///a.db")
+    (key,) = places.keys_of(segment.parent)
+    path = segment.with_name(f"{segment.name}.{key}.cursor")
+    path.write_bytes(cursor)
+    assert [one.records for one in waiting("sqlite:///a.db")] == [3]
+    doctor = {one["name"]: one for one in ask("--store", "sqlite:///a.db", "doctor", "--json").json["checks"]}
+    assert doctor["damaged cursor"]["detail"] == f"{path} is damaged"
+    assert "3 records delivered" in ask("--store", "sqlite:///a.db", "ship").out
+    assert not segment.exists()
+
+
+def _link(path: Path) -> None:
+    target = path.rename(path.with_name("elsewhere"))
+    path.symlink_to(target)
+
+
+def _pipe(path: Path) -> None:
+    path.unlink()
+    os.mkfifo(path)
+
+
+def _directory(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
+STRANGE: dict[str, Callable[[Path], object]] = {"a link": _link, "a pipe": _pipe, "a directory": _directory}
+
+
+@pytest.mark.parametrize("kind", STRANGE)
+def test_what_is_no_file_is_listed_and_hinders_nothing(kind: str, root: Path) -> None:
+    strange, segment = left_for(root, "sqlite:///a.db"), left_for(root, "sqlite:///a.db")
+    STRANGE[kind](strange)
+    answer = ask("--store", "sqlite:///a.db", "ship", "--json")
+    assert (answer.code, answer.json["stores"]["sqlite:///a.db"]["delivered"]) == (1, 3)
+    assert [(one["kind"], one["path"]) for one in answer.json["findings"]] == [("unreadable", str(strange))]
+    assert not segment.exists()
+
+
+only_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can be several users")
+
+
+@only_root
+@pytest.mark.parametrize("closed", ["spool", "spool/*", "spool/*/*.segment"])
+def test_what_another_user_may_not_open_is_listed(closed: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for command in ("ship", "doctor"):
+        ask("--store", "sqlite:///other.db", command)  # another user may not be able to import what they import
+    with TemporaryDirectory() as name:  # the parents of `tmp_path` are private
+        open_to_all = Path(name)
+        monkeypatch.setenv("CALLSPAN_SPOOL_DIR", f"{name}/spool")
+        monkeypatch.setenv("TMPDIR", name)
+        monkeypatch.setenv("XDG_STATE_HOME", name)
+        monkeypatch.setattr("callspan.spool.directory._ALWAYS", ())
+        left_for(open_to_all / "spool", f"sqlite:///{name}/a.db")
+        for path in (open_to_all, *open_to_all.rglob("*")):
+            path.chmod(0o777 if path.is_dir() else 0o666)
+        (path,) = open_to_all.glob(closed)
+        path.chmod(0o700 if path.is_dir() else 0o600)
+
+        def is_listed() -> bool:
+            os.setuid(12_345)
+            answer = ask("--store", f"sqlite:///{name}/a.db", "ship", "--json")
+            (finding,) = answer.json["findings"]
+            doctor = " ".join(ask("--store", f"sqlite:///{name}/a.db", "doctor").out.split())
+            return answer.code == 1 and finding["path"] == str(path) and "All checks passed" not in doctor
+
+        in_child(is_listed)
+
+
+def test_damaged_counts_are_listed(root: Path) -> None:
+    losses = left_for(root, "sqlite:///a.db").with_name("losses")
+    losses.write_bytes(b"\0" * 9)
+    assert [str(one) for one in findings_for(["sqlite:///a.db"])] == [f"{losses} is damaged"]
+
+
+@only_root
+def test_a_root_of_another_user_in_a_temporary_directory_is_said_and_no_failure(root: Path, tmp_path: Path) -> None:
+    """Anyone may create it, and no record of this user is in it."""
+    fallback = tmp_path / "callspan-0"
+    fallback.mkdir()
+    os.chown(fallback, 12_345, -1)
+    answer = ask("--store", "sqlite:///a.db", "ship", "--json")
+    assert (answer.code, [one["kind"] for one in answer.json["findings"]]) == (0, ["another user"])

@@ -554,18 +554,20 @@ only_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can be sever
 def test_beside_what_another_user_has_ones_own_is_found(tmp_path: Path) -> None:
     """Several users may share `CALLSPAN_SPOOL_DIR`, and one may temporarily have been root."""
     root = tmp_path / "spool"
-    for directory in (root, root / "theirs", root / "mine"):
+    root.mkdir()
+    mine, theirs = (places.directory_of(root, [target(name)]) for name in ("one", "theirs"))
+    for directory, name in ((mine, "one"), (theirs, "theirs")):
         directory.mkdir()
-        (directory / places.STORES_FILE).write_text("x://one\n")
-    (root / "theirs").chmod(0o700)
+        (directory / places.STORES_FILE).write_text(f"x://{name}\n")
+    theirs.chmod(0o700)
     for name, mode in (("a", 0o600), ("b", 0o644)):
-        segment = root / "mine" / f"{name}{OWN_SUFFIX}"
+        segment = mine / f"{name}{OWN_SUFFIX}"
         segment.write_bytes(line_of(record(name)))
         segment.chmod(mode)
 
     def finds_mine() -> bool:
-        assert [one.name for one in places.directories_in([Path()])] == ["mine"]
-        (waits,) = places.waiting(Path("mine"), places.key_of("x://one"))
+        assert [one.name for one in places.directories_in([Path()])] == [mine.name]
+        (waits,) = places.waiting(Path(mine.name), places.key_of("x://one"))
         return waits.path.name.startswith("b") and waits.records == 1
 
     as_another_user(root, finds_mine)

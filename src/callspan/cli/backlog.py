@@ -15,7 +15,7 @@ from callspan.cli.safe_text import clean
 from callspan.formatting import plural
 from callspan.spool.losses import read_losses
 from callspan.stores import first_readable, split_urls
-from callspan.stores.spools import directories_for
+from callspan.stores.spools import directories_for, findings_for
 
 if TYPE_CHECKING:
     from callspan.spool.directory import WaitingSegment
@@ -62,13 +62,19 @@ class Backlog:
         """Return a sentence for each directory with waiting records, with the reason, and one for each loss."""
         return [*self._lines(), *self._losses()]
 
+    def _findings(self) -> list[str]:
+        """Return a sentence for each place with records that no command delivers."""
+        found = findings_for([self._store, *self._beside])
+        return [f"{one}; see callspan doctor." for one in found if one.holds_records]
+
     def _lines(self) -> list[str]:
+        lines = self._findings()
         if not self._directories:
-            return []
+            return lines
         sums: defaultdict[tuple[Path, str], int] = defaultdict(int)
         for segment in self._still_waiting():
             sums[segment.path.parent, self._reason(segment)] += segment.records
-        return [
+        return lines + [
             f"{plural(records, 'record', 'wait')} in {directory}: {why}." for (directory, why), records in sums.items()
         ]
 

@@ -6,6 +6,7 @@ import contextlib
 import importlib
 import os
 import platform
+from collections import Counter
 from collections.abc import Iterator
 from importlib import metadata
 from itertools import chain, groupby
@@ -79,9 +80,17 @@ def _print(context: CommandContext, checks: list[Check]) -> None:
                 detail.append(f"\n{clean(check.advice)}", style="yellow")
             table.add_row(Text(*_MARKS[check.state]), clean(check.name), detail)
         context.screen.print(table)
-    failed = [check for check in checks if check.state == "failed"]
     context.screen.print()
-    context.screen.line((f"{len(failed)} failed", "bold red") if failed else ("All checks passed.", "bold green"))
+    context.screen.line(_conclusion(Counter(check.state for check in checks)))
+
+
+def _conclusion(states: Counter[State]) -> tuple[str, str]:
+    """Return the last line and its style."""
+    if states["failed"]:
+        return f"{states['failed']} failed", "bold red"
+    if states["warning"]:
+        return f"None failed; {plural(states['warning'], 'warning')}.", "yellow"
+    return "All checks passed.", "bold green"
 
 
 class Check(NamedTuple):
@@ -207,11 +216,12 @@ def store_state(url: str, settings: Settings) -> Check:
 
 def _foreign_backlogs(settings: Settings) -> Iterator[Check]:
     """Report waiting records of other sets of stores, which processes with these settings do not deliver."""
-    from callspan.delivery.leftovers import foreign_segments, other_directories
+    from callspan.delivery.leftovers import other_directories
+    from callspan.stores.spools import findings_for
 
     try:
+        findings = findings_for(settings.stores, settings)
         directories = list(other_directories(settings.stores))
-        segments = foreign_segments(settings.stores)
     except SettingError:
         return  # reported as a failing store
     for directory in directories:
@@ -219,8 +229,8 @@ def _foreign_backlogs(settings: Settings) -> Iterator[Check]:
         detail = f"{size_of(directory):,} bytes since {since} in {directory} are for {', '.join(stores_of(directory))}"
         advice = "Deliver them to these stores: callspan --store <these stores> ship"
         yield Check("stores", "other stores", "warning", detail, advice)
-    for path in segments:
-        yield Check("stores", "another version", "warning", f"{path} is left alone", "Deliver it by that version.")
+    for one in findings:
+        yield Check("stores", one.kind, "warning" if one.holds_records else "note", str(one), one.remedy)
 
 
 def _spool_directory(settings: Settings) -> Path | None:

@@ -13,7 +13,10 @@ from callspan.safe_urls import safe_name
 from callspan.stores import split_urls
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from callspan.delivery.leftovers import Result
+    from callspan.spool.findings import Finding
 
 _TIMEOUT_S: Final = 86_400.0
 _EPILOG: Final = """\
@@ -28,6 +31,7 @@ def ship_command(context: CommandContext) -> None:
     Records that other stores still need are kept for those.
     """
     from callspan.delivery import leftovers
+    from callspan.stores.spools import findings_for
 
     urls = split_urls(context.store)
     done: dict[str, Result] = {}
@@ -38,16 +42,17 @@ def ship_command(context: CommandContext) -> None:
             done[name] = leftovers.deliver(url, beside=urls, timeout_s=_TIMEOUT_S, progress=tell)
         if records := sum(one.records for one in leftovers.waiting(url, urls)):
             left[name] = records
-    foreign = [str(path) for path in leftovers.foreign_segments(urls)]
+    findings = findings_for(urls)
     if context.json:
-        context.emit({"stores": done, "waiting": left, "other_versions": foreign})
+        context.emit({"stores": done, "waiting": left, "findings": [one.as_json() for one in findings]})
     else:
-        context.screen.paragraph(" ".join(_sentences(done, left, foreign)))
-    if left or foreign or any(result.damaged for result in done.values()):
+        context.screen.paragraph(" ".join(_sentences(done, left, findings)))
+    is_left = any(one.holds_records for one in findings)
+    if left or is_left or any(result.damaged for result in done.values()):
         raise click.exceptions.Exit(1)
 
 
-def _sentences(done: dict[str, Result], left: dict[str, int], foreign: list[str]) -> list[str]:
+def _sentences(done: dict[str, Result], left: dict[str, int], findings: Sequence[Finding]) -> list[str]:
     found = []
     for name, result in done.items():
         if result.delivered:
@@ -56,8 +61,9 @@ def _sentences(done: dict[str, Result], left: dict[str, int], foreign: list[str]
             found.append(f"{plural(result.rejected, 'record')} rejected by {name}: see rejected.jsonl in the spool.")
         if result.damaged:
             found.append(f"{plural(result.damaged, 'record')} for {name} damaged, and lost.")
+    is_unreadable = any(one.kind == "unreadable" for one in findings)
     for name, records in left.items():
-        why = done[name].error or "a running process has them"
+        why = done[name].error or ("see below" if is_unreadable else "a running process has them")
         found.append(f"{plural(records, 'record', 'still wait')} for {name}: {why}.")
-    found += [f"{path} has another version of the format, and is left alone." for path in foreign]
-    return found if left or foreign else [*found, "Nothing waits."]
+    found += [f"{one}. {one.remedy}" for one in findings]
+    return found if left or any(one.holds_records for one in findings) else [*found, "Nothing waits."]

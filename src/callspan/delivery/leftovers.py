@@ -145,9 +145,3 @@ def other_directories(urls: Sequence[str]) -> Iterator[Path]:
         mine = {target.key(directory.parent) for target in targets}
         if not places.keys_of(directory) <= mine and places.segments_in(directory):
             yield directory
-
-
-def foreign_segments(urls: Sequence[str]) -> list[Path]:
-    """Return the segments of other format versions in the directories of these stores."""
-    found = dict.fromkeys(directory for url in urls for directory in directories_for(url, urls))
-    return [path for directory in found for path in places.foreign_segments_in(directory)]

@@ -10,8 +10,9 @@ import stat
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
-from functools import cache
+from functools import cache, partial
 from hashlib import sha256
+from itertools import chain
 from math import inf
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -22,7 +23,6 @@ from callspan.record.events import Record, end_of
 from callspan.spool.losses import Losses, add_losses
 from callspan.spool.segment import (
     OWN_SUFFIX,
-    SUFFIX,
     Segment,
     created_ns,
     is_locked,
@@ -76,8 +76,7 @@ def key_of(listed: str) -> str:
 
 def directory_of(root: Path, stores: Collection[Target]) -> Path:
     """Return the directory of a set of stores below a root."""
-    listed = sorted({store.listed_as(root) for store in stores})
-    return root / sha256(os.fsencode("\n".join(listed))).hexdigest()[:_DIGITS]
+    return root / _name_of(_listed(root, stores))
 
 
 def create(directory: Path, stores: Collection[Target], *, sync: bool = False) -> None:
@@ -90,17 +89,45 @@ def create(directory: Path, stores: Collection[Target], *, sync: bool = False) -
         sync_directory(one.parent)
     for one in (directory.parent, directory) if is_fallback else (directory,):
         _check_own(one, closes=one == directory)
-    listed = directory / STORES_FILE
-    if not listed.exists():
-        lines = sorted({store.listed_as(directory.parent) for store in stores})
-        # Another thread may create the directory now, and another container has processes with the same ids.
-        fresh = directory / f"{STORES_FILE}.{os.urandom(6).hex()}"
-        with opened(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL) as descriptor:
-            os.write(descriptor, os.fsencode("".join(f"{line}\n" for line in lines)))
-            if sync:
-                os.fsync(descriptor)
-        fresh.replace(listed)
+    if not stores_of(directory):
+        _write_stores(directory, _listed(directory.parent, stores))
         add_losses(directory, Losses())
+
+
+def _listed(root: Path, stores: Iterable[Target]) -> list[str]:
+    return sorted({store.listed_as(root) for store in stores})
+
+
+def _write_stores(directory: Path, listed: Iterable[str]) -> None:
+    """Write the list of a directory's stores. It is synced: after a power failure nothing else states them."""
+    # Another thread may create the directory now, and another container has processes with the same ids.
+    fresh = directory / f"{STORES_FILE}.{os.urandom(6).hex()}"
+    with opened(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL) as descriptor:
+        os.write(descriptor, os.fsencode("".join(f"{line}\n" for line in listed)))
+        os.fsync(descriptor)
+    fresh.replace(directory / STORES_FILE)
+
+
+def restore_stores(root: Path, known: Iterable[Collection[Target]]) -> None:
+    """Write the lists of stores below a root that a power failure or a full disk has damaged.
+
+    A directory's name confirms its list: one of the sets of `known` stores, or a list that was not yet in its place.
+    """
+    with suppress(OSError):
+        for directory in entries_of(root):
+            if not stores_of(directory) and segments_in(directory):
+                lists = (_listed(root, some) for some in known)
+                unplaced = (_lines_of(path) for path in directory.glob(f"{STORES_FILE}.*"))
+                if right := next(filter(partial(_is_named_by, directory), chain(lists, unplaced)), None):
+                    _write_stores(directory, right)
+
+
+def _is_named_by(directory: Path, listed: Sequence[str]) -> bool:
+    return directory.name == _name_of(listed)
+
+
+def _name_of(listed: Iterable[str]) -> str:
+    return sha256(os.fsencode("\n".join(listed))).hexdigest()[:_DIGITS]
 
 
 def sync_directory(directory: Path) -> None:
@@ -126,11 +153,17 @@ def _check_own(directory: Path, *, closes: bool = False) -> None:
 
 
 def stores_of(directory: Path) -> list[str]:
-    """Return the list of a directory's stores; empty if there is none or it is unreadable."""
+    """Return the list of a directory's stores; empty if it is missing, unreadable, or not what the name confirms."""
+    listed = _lines_of(directory / STORES_FILE)
+    return listed if _is_named_by(directory, listed) else []
+
+
+def _lines_of(path: Path) -> list[str]:
     try:
-        return os.fsdecode((directory / STORES_FILE).read_bytes()).splitlines()
+        text = os.fsdecode(path.read_bytes())
     except OSError:
         return []
+    return text.removesuffix("\n").split("\n") if text else []
 
 
 def keys_of(directory: Path) -> frozenset[str]:
@@ -156,30 +189,33 @@ def is_in_memory(directory: Path) -> bool:
 
 def directories_in(roots: Sequence[Path]) -> Iterator[Path]:
     """Yield the directories of all sets of stores below these roots, except roots of other users."""
-    shared = fallback_roots()
     for root in dict.fromkeys(roots):
-        try:
-            if root in shared:
-                _check_own(root)
-            found = sorted(root.iterdir())
-        except OSError:
-            continue
-        yield from filter(stores_of, found)
+        with suppress(OSError):
+            yield from filter(stores_of, entries_of(root))
+
+
+def entries_of(root: Path) -> list[Path]:
+    """Return what is in a root. Raises OSError, also if anyone else may have written to one in `/tmp`."""
+    if root in fallback_roots():
+        _check_own(root)
+    return sorted(root.iterdir())
 
 
 def segments_in(directory: Path) -> list[Path]:
     """Return the segments of this version, oldest first. Raises OSError."""
-    return sorted(path for path in files_in(directory) if path.name.endswith(OWN_SUFFIX))
+    return sorted(path for path in files_in(directory) if path.name.endswith(OWN_SUFFIX) and is_regular(path))
+
+
+def is_regular(path: Path) -> bool:
+    """Return whether a file is neither a link nor a pipe. Raises OSError."""
+    with suppress(FileNotFoundError):
+        return stat.S_ISREG(path.lstat().st_mode)
+    return False
 
 
 def left_segments_in(directories: Iterable[Path]) -> list[Path]:
     """Return the segments of this version that no running process holds, oldest first by directory. Raises OSError."""
     return [path for directory in directories for path in segments_in(directory) if not is_locked(path)]
-
-
-def foreign_segments_in(directory: Path) -> list[Path]:
-    """Return the segments of other versions. Raises OSError."""
-    return sorted(path for path in files_in(directory) if path.suffix == SUFFIX and not path.name.endswith(OWN_SUFFIX))
 
 
 def lacks(segment: Path, key: str, size: int) -> bool:

@@ -100,12 +100,20 @@ _decode: Final = msgspec.json.Decoder(Losses).decode
 
 def read_losses(directory: Path) -> Losses:
     """Return the losses of a directory; none if the file is missing or damaged."""
+    return max(_written(directory), key=lambda losses: losses.writes, default=Losses())
+
+
+def are_damaged(directory: Path) -> bool:
+    """Return whether the file of a directory has no valid line."""
+    return (directory / LOSSES_FILE).exists() and not _written(directory)
+
+
+def _written(directory: Path) -> list[Losses]:
     try:
         lines = list(lines_in((directory / LOSSES_FILE).read_bytes(), 0))
-        found = [_decode(line.payload) for line in lines if line.payload]
+        return [_decode(line.payload) for line in lines if line.payload]
     except (OSError, msgspec.MsgspecError):
-        return Losses()
-    return max(found, key=lambda losses: losses.writes, default=Losses())
+        return []
 
 
 def add_losses(directory: Path, losses: Losses) -> None:

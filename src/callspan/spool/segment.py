@@ -25,10 +25,12 @@ from callspan.forks import in_child
 from callspan.record.formats import FORMAT
 
 SUFFIX: Final = ".segment"
+CURSOR_SUFFIX: Final = ".cursor"
 OWN_SUFFIX: Final = f".v{FORMAT}{SUFFIX}"
 """Segments of other formats have other suffixes and are left alone: stores would reject their records."""
 
 _DIGITS: Final = 8
+_CURSOR_DIGITS: Final = 20
 _WINDOW: Final = 1 << 20
 _BEING_MADE_S: Final = 60.0
 _FIRST_DESCRIPTOR: Final = 3
@@ -133,22 +135,37 @@ def is_own(segment: Path) -> bool:
 
 
 def is_locked(path: Path) -> bool:
-    """Return whether a running process holds the segment; False if missing or another user's. Raises OSError."""
+    """Return whether a running process holds the segment; False if it is missing or cannot be opened."""
     try:
-        with opened(path, os.O_RDONLY) as descriptor:
+        with opened(path, os.O_RDONLY | os.O_NONBLOCK) as descriptor:
             is_free = try_lock(descriptor)
             unlock(descriptor)
             return not is_free
-    except (FileNotFoundError, PermissionError):
+    except OSError:
         return False
 
 
 def read_cursor(segment: Path, key: str) -> int:
     """Return the offset up to which a store has a segment; 0 if unknown, because repeated delivery is harmless."""
+    return valid_cursor(_cursor_path(segment, key), segment) or 0
+
+
+def valid_cursor(cursor: Path, segment: Path) -> int | None:
+    """Return the offset in a cursor's file; None if it is missing or damaged: a cursor is at the end of a line."""
     try:
-        return int(_cursor_path(segment, key).read_bytes())
-    except (OSError, ValueError):
-        return 0
+        data = cursor.read_bytes()
+        if len(data) != _CURSOR_DIGITS or not data.isdigit():
+            return None
+        offset = int(data)
+        with opened(segment, os.O_RDONLY | os.O_NONBLOCK) as descriptor:
+            return offset if not offset or os.pread(descriptor, 1, offset - 1) == _LINE_END else None
+    except (OSError, OverflowError):
+        return None
+
+
+def segment_of_cursor(cursor: Path) -> Path:
+    """Return the segment to which a cursor belongs."""
+    return cursor.with_name(cursor.name.removesuffix(CURSOR_SUFFIX).rpartition(".")[0])
 
 
 def _cut_torn_line(descriptor: int) -> None:
@@ -162,7 +179,7 @@ def _cut_torn_line(descriptor: int) -> None:
 
 
 def _cursor_path(segment: Path, key: str) -> Path:
-    return segment.with_name(f"{segment.name}.{key}.cursor")
+    return segment.with_name(f"{segment.name}.{key}{CURSOR_SUFFIX}")
 
 
 class Segment:
@@ -174,7 +191,7 @@ class Segment:
         self._descriptor = descriptor
         self._reading = threading.RLock()  # reentrant, because a signal handler may append
         self._is_whole = True
-        self._cursors = {key: self._valid_cursor(key) for key in keys}
+        self._cursors = {key: read_cursor(path, key) for key in keys}
         # With the file open, a child would hold its lock after the parent's end.
         in_child(self, Segment._close_in_child)
 
@@ -272,7 +289,7 @@ class Segment:
         try:
             if self._descriptor >= 0:  # otherwise it was given up during the delivery
                 with opened(_cursor_path(self.path, key), os.O_WRONLY | os.O_CREAT) as descriptor:
-                    os.write(descriptor, b"%020d" % offset)
+                    os.write(descriptor, b"%0*d" % (_CURSOR_DIGITS, offset))
         finally:
             # Last, so that a process killed after a flush delivers nothing again.
             self._cursors[key] = offset
@@ -288,12 +305,6 @@ class Segment:
     def is_delivered(self) -> bool:
         """Return whether it is open, sealed and completely delivered to every store."""
         return self._descriptor >= 0 and self.sealed and not self.lackers()
-
-    def _valid_cursor(self, key: str) -> int:
-        """Return the stored cursor if it is at the end of a line, else 0."""
-        offset = read_cursor(self.path, key)
-        is_within = 0 < offset <= self.size
-        return offset if is_within and os.pread(self._descriptor, 1, offset - 1) == _LINE_END else 0
 
     def remove(self) -> None:
         """Delete the file and its cursors, then close it."""

@@ -260,6 +260,7 @@ class Spool:
         """Yield the segments of all processes whose stores are among these, except those that this spool holds."""
         for root in {directory.parent for directory in self._directories}:
             mine = {target.key(root) for target in self._sinks}
+            places.restore_stores(root, [self._sinks.keys()])
             for directory in places.directories_in([root]):
                 if places.keys_of(directory) <= mine:
                     yield from (path for path in places.segments_in(directory) if path not in self._segments)

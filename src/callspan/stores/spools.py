@@ -5,16 +5,28 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
+from itertools import combinations
 from pathlib import Path
 from typing import Final
 
 from callspan.settings import SettingError, Settings, absolute
 from callspan.settings_loader import load, state_directory
-from callspan.spool.directory import Target, directories_in, directory_of, fallback_roots, files_in, keys_of
+from callspan.spool.directory import (
+    Target,
+    directories_in,
+    directory_of,
+    fallback_roots,
+    files_in,
+    keys_of,
+    restore_stores,
+)
+from callspan.spool.findings import Finding, findings_in
 from callspan.stores.protocol import Store
 from callspan.stores.urls import find_store
 
 _SUFFIX: Final = ".spool"
+_MAX_KNOWN: Final = 6
+"""Number of stores whose sets are compared with the name of a directory that does not state its stores."""
 
 
 def target_of(store: Store) -> Target:
@@ -73,10 +85,29 @@ def roots_for(urls: Iterable[str], settings: Settings | None = None) -> list[Pat
     return [*dict.fromkeys([*found, state_directory() / "spool", *fallback_roots()])]
 
 
+def findings_for(urls: Sequence[str], settings: Settings | None = None) -> list[Finding]:
+    """Return what keeps records for these stores from being found or delivered. Raises SettingError."""
+    directories = {one for url in urls for one in directories_for(url, urls, settings)}
+    return list(findings_in(roots_for(urls, settings), directories.__contains__))
+
+
+def _sets_of(urls: Iterable[str]) -> list[tuple[Target, ...]]:
+    """Return the sets of stores that a process may have had, given the URLs that are known."""
+    targets: list[Target] = []
+    for url in dict.fromkeys(urls):
+        with suppress(SettingError):  # of another store
+            targets.append(target_of(find_store(url)))
+    targets = targets[:_MAX_KNOWN]
+    return [some for number in range(len(targets)) for some in combinations(targets, number + 1)]
+
+
 def directories_for(url: str, beside: Sequence[str], settings: Settings | None = None) -> list[Path]:
     """Return the spool directories that list a store, also where the stores named `beside` it are files.
 
     Raises SettingError for an invalid URL.
     """
     target, roots = target_of(find_store(url)), roots_for([url, *beside], settings)
+    known = _sets_of((url, *beside, *(settings or load(warn=False)).stores))
+    for root in roots:
+        restore_stores(root, known)
     return [one for one in directories_in(roots) if target.key(one.parent) in keys_of(one)]
