@@ -44,6 +44,8 @@ def test_token_ids_of_servers_that_return_them() -> None:
     second = chunk({"content": "b"}, token_ids=[3]) | {"prompt_token_ids": None}
     body = folded("chat_completions", first, second)
     assert (body["prompt_token_ids"], body["choices"][0]["token_ids"]) == ([7, 8], [1, 2, 3])
+    repeated = [chunk({"token_ids": ids}) for ids in ([7], [7, 8], [9])]
+    assert folded("chat_completions", *repeated)["choices"][0]["token_ids"] == [7, 7, 8, 9]
     numbered = [chunk({"content": letter, "token_id": number}) for number, letter in enumerate("ab")]
     assert folded("chat_completions", *numbered)["choices"][0]["token_ids"] == [0, 1]
 
@@ -68,7 +70,7 @@ def added(item: Json, at: int = 0) -> Json:
 
 
 def text(delta: str, at: int = 0, **fields: Any) -> Json:
-    return event("output_text.delta", output_index=at, content_index=0, item_id="msg_1", delta=delta, **fields)
+    return event("output_text.delta", output_index=at, content_index=0, delta=delta, **{"item_id": "msg_1", **fields})
 
 
 def called(arguments: str, at: int = 0, **fields: Any) -> list[Json]:
@@ -92,6 +94,30 @@ CREATED = event("created", response=RESPONSE)
 HI = [added(MESSAGE), text("Hello "), text("you")]
 CITE = {"type": "url_citation", "url": "http://x"}
 PROBABLE = {"token": "Hel", "logprob": -0.1, "top_logprobs": []}
+
+
+def counted(kind: str, *deltas: str, **fields: Any) -> list[Json]:
+    return [event(f"{kind}.delta", content_index=at, delta=one, **fields) for at, one in enumerate(deltas, 1)]
+
+
+THOUGHT_OF_VLLM = {
+    "type": "reasoning",
+    "id": "rs_x",
+    "summary": [],
+    "content": [{"type": "reasoning_text", "text": "We say"}],
+}
+EMPTY_PART = {"type": "output_text", "text": "", "annotations": []}
+COUNTED = [
+    added({**THOUGHT, "id": "it_1"}), event("content_part.added", item_id="it_1", content_index=0, part=EMPTY_PART),
+    *counted("reasoning_text", "We", " say", item_id="it_1"),
+    event("reasoning_text.done", item_id="it_1", content_index=3, text="We say"),
+    done({**THOUGHT_OF_VLLM, "id": "it_1"}),
+    added({**MESSAGE, "id": "it_1"}),
+    event("content_part.added", output_index=1, item_id="it_2", content_index=0, part=EMPTY_PART),
+    *counted("output_text", "Hello", " there", output_index=1, item_id="it_2"),
+    event("output_text.done", output_index=1, item_id="it_2", content_index=3, text="Hello there"),
+    event("content_part.done", item_id="it_2", content_index=4, part={**EMPTY_PART, "text": "Hello there"}),
+]  # fmt: skip
 
 
 def fragments(kind: str, **fields: Any) -> list[Json]:
@@ -125,6 +151,23 @@ PARTS: list[tuple[list[Json], list[Part]]] = [
         [Reasoning(text="hm"), Text(text="hi")],
     ),
     ([*HI, done(EMPTY)], [Text(text="Hello you")]),
+    # vLLM counts the place of each delta up, starts a message under the index and id of the thought before it, and
+    # names both anew at the end.
+    *(
+        ([*COUNTED, *closing], [Reasoning(text="We say"), Text(text="Hello there")])
+        for closing in ([], [ended(THOUGHT_OF_VLLM, said("Hello there"))], [ended()], [ended(EMPTY)])
+    ),
+    # Items that all have one index: their starts tell them apart.
+    ([added(MESSAGE), text("a"), added({**MESSAGE, "id": "msg_2"}), text("b", item_id="msg_2")],
+     [Text(text="a"), Text(text="b")]),
+    ([added(MESSAGE), text("a"), *called("{}")], [Text(text="a"), ToolCall(id="call_1", name="f", arguments="{}",
+                                                                          incomplete=True)]),
+    # An id of its own for each event, as GitHub Copilot has: the index tells.
+    ([added({**MESSAGE, "id": "x"}), *(text(one, item_id=one) for one in ("a", "b")), done({**said("ab"), "id": "y"})],
+     [Text(text="ab")]),
+    # A refusal within a text, and a text after it, are parts of their own.
+    ([added(MESSAGE), text("a"), event("refusal.delta", content_index=0, delta="no"), text("b")],
+     [Text(text="a"), Refusal(text="no"), Text(text="b")]),
 ]  # fmt: skip
 
 
@@ -164,6 +207,20 @@ OUTPUTS: list[tuple[list[Json], list[Json]]] = [
     ([added({"type": "shell_call_output", "call_id": "c", "output": []}),
       *(event("shell_call_output_content.delta", command_index=0, delta={"stdout": one}) for one in "ab")],
      [{"output": [{"stdout": "ab"}]}]),
+    # The end lacks a text and one of two equal calls; it has the other call under another id.
+    ([*HI, *called("{}", 1), *called("{}", 2, id="fc_2", call_id="call_2"), ended({**CALL, "id": "x", "call_id": "y"})],
+     [{"id": "msg_1"}, {"call_id": "y", "arguments": "{}"}, {"call_id": "call_2", "arguments": "{}"}]),
+    # The same words in other parts, and the same arguments in another spelling.
+    ([*HI, ended({**EMPTY, "content": [{"type": "output_text", "text": words} for words in ("Hel", "lo you")]})],
+     [{"content": [{"type": "output_text", "text": words} for words in ("Hel", "lo you")]}]),
+    ([*called('{"a":1}'), ended({**WHOLE, "call_id": "call_9", "id": "fc_9"})], [{"call_id": "call_9"}]),
+    # One key for two calls.
+    ([*called('{"a": 1}'), ended({**CALL, "name": "g", "arguments": "{}"})],
+     [{"name": "f", "arguments": '{"a": 1}'}, {"name": "g", "arguments": "{}"}]),
+    # A citation that is streamed and stated is one; an end that was cut off loses no text.
+    ([*HI, event("output_text.annotation.added", content_index=0, annotation=CITE),
+      ended({**said("Hello"), "content": [{"type": "output_text", "text": "Hello", "annotations": [CITE]}]})],
+     [{"content": [{"type": "output_text", "text": "Hello you", "annotations": [CITE]}]}]),
     ([event("image_generation_call.partial_image", partial_image_b64=one, item_id="i") for one in ("aa==", "bb==")],
      [{"type": "image_generation_call", "result": "bb==", "incomplete": True}]),
 ]  # fmt: skip
@@ -196,6 +253,8 @@ TOOL = [
 ]  # fmt: skip
 CUT = {"type": "tool_use", "id": "t1", "name": "move", "input": '{"to": [1', "incomplete": True}
 FRAMES = [{"type": "video_delta", "frame": number} for number in (1, 2)]
+WORDS, SAID = delta("text_delta", text="look "), {"type": "text", "text": "look "}
+MOVE = {"type": "tool_use", "id": "t1", "name": "move", "input": {}}
 PLAIN = {"type": "message", "role": "assistant", "id": "m", "content": [{"type": "text", "text": "x"}]}
 BODIES: list[tuple[str, list[Json], Json]] = [
     *(("messages", [*TOOL, *closing], {"content": [CUT]}) for closing in ([], [BLOCK_STOP], [BLOCK_STOP, OVER, STOP])),
@@ -207,6 +266,34 @@ BODIES: list[tuple[str, list[Json], Json]] = [
     ("messages", [START, began(0, type="fallback", to={"model": "claude-y"}), BLOCK_STOP], {"model": "claude-y"}),
     ("messages", [delta("text_delta", text="par"), {"type": "error"}], {"error": {"type": "error"}}),
     ("messages", [PLAIN], PLAIN),
+    # Ollama and adapters give every block the index 0.
+    *(
+        ("messages", [began(0, type="text", text=""), WORDS, *stop, *TOOL], {"content": [SAID, CUT]})
+        for stop in ([], [BLOCK_STOP])
+    ),
+    (
+        "messages",
+        [
+            *TOOL,
+            BLOCK_STOP,
+            began(0, type="tool_use", id="t1", name="move", input={}),
+            delta("input_json_delta", partial_json="{}"),
+        ],
+        {"content": [CUT, MOVE]},
+    ),
+    # Text and thoughts without starts, on one index.
+    (
+        "messages",
+        [WORDS, delta("thinking_delta", thinking="hm"), delta("signature_delta", signature="s"), WORDS],
+        {"content": [SAID, {"type": "thinking", "thinking": "hm", "signature": "s"}, SAID]},
+    ),
+    # Deltas before their start, an index that counts up with each event, a stop of an unknown index.
+    ("messages", [WORDS, began(0, type="text", text=""), WORDS], {"content": [{**SAID, "text": "look look "}]}),
+    (
+        "messages",
+        [began(0, type="text", text=""), *({**WORDS, "index": at} for at in (1, 2)), {**BLOCK_STOP, "index": 3}],
+        {"content": [{**SAID, "text": "look look "}]},
+    ),
     (
         "responses",
         [event("created", response={**RESPONSE, "status": "queued"}), event("in_progress", response=RESPONSE)],

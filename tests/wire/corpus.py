@@ -18,7 +18,10 @@ from tests.support.scale import FULL
 
 SAMPLE = Path(__file__).with_name("sample.jsonl.gz")
 WHOLE = Path(__file__).resolve().parents[3] / "shared" / "wire" / "exchanges.jsonl.gz"
+MORE = WHOLE.with_name("more.jsonl.gz")
+"""Exchanges of other wires, and some more of these."""
 IS_WHOLE = FULL and WHOLE.is_file()
+STREAMED = ("chat_completions", "messages", "responses")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -66,6 +69,15 @@ def load() -> tuple[Exchange, ...]:
     """Return all exchanges, read once per process."""
     with gzip.open(WHOLE if IS_WHOLE else SAMPLE, "rt", encoding="utf-8") as lines:
         return tuple(Exchange(**json.loads(line)) for line in lines)
+
+
+def streams() -> Iterator[Exchange]:
+    """Yield the streams of chat completions, messages and responses, at full scale those beside the corpus too."""
+    yield from (each for each in load() if each.stream and each.endpoint in STREAMED)
+    if IS_WHOLE and MORE.is_file():
+        with gzip.open(MORE, "rt", encoding="utf-8") as lines:
+            others = (json.loads(line) for line in lines)
+            yield from (Exchange(**each) for each in others if each["stream"] and each["endpoint"] in STREAMED)
 
 
 def select(wanted: Callable[[Exchange], bool]) -> list[Exchange]:

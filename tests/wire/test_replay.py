@@ -39,7 +39,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:The model .* is deprecated:Depre
 MODES = pytest.mark.parametrize("asynchronous", [False, True], ids=["sync", "async"])
 STREAMED_APIS = ("chat_completions", "responses", "messages", "completions")
 APIS = (*STREAMED_APIS, "embeddings")
-INDEPENDENT = ("corpus", "oracle", "replay")
+INDEPENDENT = ("corpus", "generated_streams", "oracle", "replay", "stream_oracle")
 UNPARSED = {"read", "lines"}
 HIDDEN = "[secret]"
 PIECES = (31, *scaled((), (None, 1, 3, 7, 257)))

@@ -17,6 +17,7 @@ import msgspec
 from callspan.providers.anthropic.parts import conversation
 from callspan.providers.base import Operation, ResponseInfo, parameters
 from callspan.providers.error_kinds import error_in, error_info
+from callspan.providers.fold.entries import Entry
 from callspan.providers.fold.events import BLOCK, EventFold, Place
 from callspan.providers.fold.merge import Json, is_json
 from callspan.providers.stated_cost import stated_cost
@@ -78,14 +79,14 @@ class MessageFold(EventFold):
                 body["model"] = model
         return body
 
-    def _finished(self, number: int, entry: Any) -> Any:
-        if not isinstance(entry, dict) or not (written := entry.pop("partial_json", "")):
-            return super()._finished(number, entry)
+    def _finished(self, entry: Entry, fields: Any) -> Any:
+        if not isinstance(fields, dict) or not (written := fields.pop("partial_json", "")):
+            return super()._finished(entry, fields)
         if is_json(written):
-            entry["input"] = json.loads(written)
+            fields["input"] = json.loads(written)
         else:
-            entry |= {"input": written, "incomplete": True}
-        return entry
+            fields |= {"input": written, "incomplete": True}
+        return fields
 
 
 class Messages:

@@ -7,7 +7,7 @@ import re
 from typing import Final
 
 from callspan.providers.error_kinds import error_in
-from callspan.providers.fold.merge import Entries, Json, extend, is_json, merge, whole
+from callspan.providers.fold.merge import Json, extend, is_json, merge, whole
 from callspan.providers.media_parts import from_base64
 from callspan.providers.wire_json import detached, integer, mapping
 from callspan.record.messages import LENGTH, normalised
@@ -31,7 +31,7 @@ class ChatFold:
 
     def __init__(self) -> None:
         self._body: Json = {}
-        self._choices = Entries()
+        self._choices: dict[int, Json] = {}
         self._has_usage_last = False
         self._known = {_USAGE, *_NOT_OF_BODY}
         """Fields beside the choices that are known or not part of the body."""
@@ -106,7 +106,7 @@ class ChatFold:
         """
         if not self._body and not self._choices:
             return None
-        choices = [self._choice(choice) for choice in whole(self._choices)]
+        choices = [self._choice(whole(self._choices[index])) for index in sorted(self._choices)]
         return {"object": self.kind, **whole(self._body), "choices": choices}
 
     def _choice(self, choice: Json) -> Json:

@@ -5,21 +5,13 @@ A table maps each event type to the place of its data in the body; one interpret
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar, Final, Literal, NamedTuple, TypeAlias
 
 from callspan.providers.error_kinds import error_in
-from callspan.providers.fold.merge import (
-    LISTED,
-    Entries,
-    GrowingText,
-    Json,
-    carries,
-    extend,
-    fuller,
-    merge,
-    whole,
-)
+from callspan.providers.fold.accounts import TEXTS, joined, says_the_same
+from callspan.providers.fold.entries import Entries, Entry
+from callspan.providers.fold.merge import LISTED, GrowingText, Json, carries, extend, merge, whole
 from callspan.providers.wire_json import detached, integer, word
 
 Verb: TypeAlias = Literal["begin", "grow", "last", "whole", "done", "stop"]
@@ -37,7 +29,6 @@ _ABOUT_EVENT: Final = frozenset(
 )  # fmt: skip
 _LOGPROBS: Final = "logprobs"
 _RENAMED: Final = {"created_at": "created"}
-_BODY: Final = -1
 _CALLS: Final = ("_call", "tool_use")
 """Suffixes of the types of entries that are incomplete if the stream stops within them."""
 
@@ -59,7 +50,7 @@ class Place(NamedTuple):
 
 
 class EventFold:
-    """Joins events by a table. An entry is identified by its index, else by its id, else it is the newest."""
+    """Joins events by a table. Which entry an event is about, `Entries` decides."""
 
     places: ClassVar[Mapping[str | None, Place]]
     """Places by event type; None for events without a type."""
@@ -76,14 +67,12 @@ class EventFold:
         """True once the terminal event was received, which some APIs send after `complete`."""
         self._begun = False
         self._body: Json = {}
+        self._whole = Entry(self._body)
+        """The body, for events about no entry of it."""
         self._final: Json = {}
         self._error: Json = {}
-        self._numbers: dict[str, int] = {}
-        self._settled: set[int] = set()
-        """Indexes of entries that are complete."""
-        self._done: set[int] = set()
         self._open: dict[object, tuple[Place, str, object, str, object, GrowingText]] = {}
-        """The texts that grow, by type of event: its place, and the fields with the numbers of the entry, and these."""
+        """The texts that grow, by type of event: its place, and the fields that name the entry, and their values."""
 
     @property
     def complete(self) -> bool:
@@ -150,70 +139,70 @@ class EventFold:
         else:
             self._begun, self.terminated = True, self.terminated or bool(word(body, "stop_reason"))
             begun = detached(body)
-            self._settled.update(_numbered(begun, self.entries))
-            self._body = {**begun, **self._body}
+            for entry in _entries(begun, self.entries).in_order():
+                entry.settled = True
+            self._body = self._whole.fields = {**begun, **self._body}
         return carries(self.entries, body.get(self.entries))
 
     def _take_entry(self, event: Json, value: Any, place: Place, kind: object) -> bool:
-        number, entry = self._entry(event, place)
-        if entry is None or number in self._done:
+        path = list(self._path(event, value, place, kind))
+        entry = path[-1]
+        if entry is None or any(one is None or one.is_done for one in path):
             return False
         if place.verb == "grow":
             return self._grow(event, value, place, entry, kind)
         self._open.clear()
         if place.verb == "stop":
-            self._settled.add(number)
             return False
         news = {place.name: value, **_logprobs(event)} if place.name else value
         if place.verb == "last":
             news = {key: one for key, one in news.items() if key != "type"}
-            merge(entry, news, last=True)
+            merge(entry.fields, news, last=True)
             return carries("", news)
-        if place.verb == "begin" and entry.get("id") not in (None, news.get("id")):
-            entry.clear()  # a block of the same number
-        joined = fuller(whole(entry), news)
-        entry.clear()
-        entry.update(joined)
-        if place.verb == "done":
-            self._done.add(number)
-            self.terminated = self.terminated or not place.lists
-        if place.verb != "begin" and len(place.lists) == 1:
-            self._settled.add(number)
+        self._state(entry, news, place, kind)
         return carries("", news)
 
-    def _entry(self, event: Json, place: Place) -> tuple[int, Json | None]:
-        """Return the index of an entry of the body and the object that the event describes, or None."""
-        number, found = _BODY, self._body
+    def _state(self, entry: Entry, news: Json, place: Place, kind: object) -> None:
+        """Take an account of an entry: its first, all of its text, or all of it."""
+        account = joined(whole(entry.fields), news)
+        entry.fields.clear()
+        entry.fields.update(account)
+        if _is_start(kind, place):
+            return
+        entry.is_open, entry.settled = False, True
+        entry.is_done = place.verb == "done" or not place.name
+        self.terminated = self.terminated or (place.verb == "done" and not place.lists)
+
+    def _path(self, event: Json, value: Any, place: Place, kind: object) -> Iterator[Entry | None]:
+        """Yield the entries that lead to what an event is about, from the body inwards; None where there is none."""
+        entry, last = self._whole, len(place.lists) - 1
+        if not place.lists:
+            yield entry
         for depth, (name, field) in enumerate(place.lists):
-            entries = _numbered(found, name)
-            at = integer(event, field) or 0
-            if not depth:
-                at = number = self._number(event, field, entries, place)
-            entry = entries.get(at)
-            if not isinstance(entry, dict):
-                if place.verb == "stop":
-                    return number, None
-                entry = entries[at] = {"type": place.kinds[depth]} if place.kinds else {}
-            found = entry
-        return number, found
+            if entry.is_done or not isinstance(entry.fields, dict):
+                return
+            entries, index = _entries(entry.fields, name), integer(event, field)
+            identity = None if depth else word(event, "item_id") or word(event.get("item"), "id")
+            about = _About(entries, index, identity, place.kinds[depth] if place.kinds else None)
+            found = about.outer(place) if depth < last else about.inner(place, value, kind)
+            if found is None or not isinstance(found.fields, dict):
+                yield None
+                return
+            if found.is_new:
+                found.is_new = False
+                self._open.clear()
+            entry = found
+            yield entry
 
-    def _number(self, event: Json, field: str, entries: Entries, place: Place) -> int:
-        number, name = integer(event, field), word(event, "item_id") or word(event.get("item"), "id")
-        if number is None:
-            newest = max(entries, default=None)
-            is_over = place.verb == "begin" or (place.verb != "stop" and newest in self._settled)
-            following = 0 if newest is None else newest + 1
-            number = self._numbers.get(name, following) if name else following if newest is None or is_over else newest
-        if name is not None:
-            self._numbers.setdefault(name, number)
-        return number
-
-    def _grow(self, event: Json, value: Any, place: Place, entry: Json, kind: object) -> bool:
-        carried = merge(entry, {place.name: value} if place.name else value)
-        extend(entry, _logprobs(event))
-        growing = entry.get(place.name)
+    def _grow(self, event: Json, value: Any, place: Place, entry: Entry, kind: object) -> bool:
+        fields = entry.fields
+        carried = merge(fields, {place.name: value} if place.name else value)
+        extend(fields, _logprobs(event))
+        growing = fields.get(place.name)
         outer, inner = (place.lists[0][1], place.lists[-1][1]) if place.lists else ("", "")
-        if type(growing) is GrowingText and (not place.lists or type(event.get(outer)) is int):
+        if outer and event.get("item_id"):
+            outer = "item_id"
+        if type(growing) is GrowingText and (not place.lists or type(event.get(outer)) in (int, str)):
             self._open[kind] = (place, outer, event.get(outer), inner, event.get(inner), growing)
         return carried
 
@@ -227,28 +216,92 @@ class EventFold:
         entries = self._body.get(self.entries)
         body: Json = whole({key: value for key, value in self._body.items() if key != self.entries})
         if isinstance(entries, Entries):
-            body[self.entries] = [self._finished(number, whole(entries[number])) for number in sorted(entries)]
-        body = {**self.defaults, **fuller(body, self._final)}
+            body[self.entries] = [self._finished(entry, whole(entry.fields)) for entry in entries.in_order()]
+        body = {**self.defaults, **joined(body, self._final)}
         if self._error:
             body = {**detached(self._error), **body, "error": body.get("error") or detached(self._error["error"])}
         return body
 
-    def _finished(self, number: int, entry: Any) -> Any:
+    def _finished(self, entry: Entry, fields: Any) -> Any:
         """Return an entry as in a body, marked if incomplete."""
-        if isinstance(entry, dict) and self._is_cut(number, entry):
-            entry["incomplete"] = True
+        if isinstance(fields, dict) and self._is_cut(entry, fields):
+            fields["incomplete"] = True
+        return fields
+
+    def _is_cut(self, entry: Entry, fields: Json) -> bool:
+        is_open = not entry.settled and not self.complete
+        return is_open and str(fields.get("type", "")).endswith(_CALLS)
+
+
+class _About(NamedTuple):
+    """What an event says of the entry that it is about, in one list."""
+
+    entries: Entries
+    number: int | None
+    """Its index; None if the event has none."""
+    identity: str | None
+    kind: str | None
+    """The type of an entry that no event announced."""
+
+    def outer(self, place: Place) -> Entry:
+        """Return the entry that contains what the event is about."""
+        entry = self._continued(is_text=place.verb == "grow" and place.name in TEXTS)
+        if entry is None and place.verb != "grow" and self.identity is None:
+            entry = self.entries.closed(self.number)  # what comes late
+        return entry or self._new()
+
+    def inner(self, place: Place, value: Any, kind: object) -> Entry | None:
+        """Return the entry that the event is about; None if it stops none."""
+        if place.verb == "stop":
+            return self.entries.stop(self.number)
+        if _is_start(kind, place):
+            return self._started(value)
+        if place.verb in ("whole", "done") and isinstance(value, dict):
+            return self._ended(value)
+        entry = self._continued(is_text=place.verb == "grow" and place.name in TEXTS)
+        if entry is None and place.verb == "whole":
+            entry = self._repeated({**({"type": self.kind} if self.kind else {}), place.name: value})
+        return entry or self._new()
+
+    def _started(self, value: Json) -> Entry:
+        kind = word(value, "type")
+        entry = self.entries.started(self.number, self.identity, kind)
+        entry = entry or self.entries.new(self.number, self.identity, kind)
+        entry.is_started = True
         return entry
 
-    def _is_cut(self, number: int, entry: Json) -> bool:
-        is_open = number not in self._settled and not self.complete
-        return is_open and str(entry.get("type", "")).endswith(_CALLS)
+    def _continued(self, *, is_text: bool) -> Entry | None:
+        return self.entries.continued(self.number, self.identity, self.kind, is_text=is_text)
+
+    def _ended(self, value: Json) -> Entry:
+        kind = word(value, "type")
+        entry = self.entries.ended(self.number, self.identity, kind)
+        if entry is not None and entry.is_done and not says_the_same(whole(entry.fields), value):
+            entry = None
+        return entry or self._repeated(value) or self.entries.new(self.number, self.identity, kind)
+
+    def _repeated(self, value: Json) -> Entry | None:
+        """Return the newest entry with this index, if it has said this already."""
+        entry = self.entries.closed(self.number)
+        return entry if entry is not None and not entry.is_open and says_the_same(whole(entry.fields), value) else None
+
+    def _new(self) -> Entry:
+        entry = self.entries.new(self.number, self.identity, self.kind)
+        entry.repeats_name = self.identity is not None
+        return entry
 
 
-def _numbered(known: Json, name: str) -> Entries:
-    """Return the list of that name as a dictionary by index."""
+def _is_start(kind: object, place: Place) -> bool:
+    """Return whether an event announces an entry."""
+    is_added = place.verb == "whole" and isinstance(kind, str) and kind.endswith(".added")
+    return place.verb == "begin" or is_added
+
+
+def _entries(known: Json, name: str) -> Entries:
+    """Return the list of that name as entries under construction."""
     held = known.get(name)
     if type(held) is not Entries:
-        held = known[name] = Entries(enumerate(held) if isinstance(held, list) else ())
+        held = known[name] = Entries(held if isinstance(held, list) else ())
     return held
 
 

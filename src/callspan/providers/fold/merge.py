@@ -6,21 +6,16 @@ Until the body is read, a text under construction is a `GrowingText`, and a list
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from itertools import islice
 from typing import Any, Final, TypeAlias
 
+from callspan.providers.fold.accounts import TEXTS, normal
+from callspan.providers.fold.entries import MAX_SEARCHED, Entries
 from callspan.providers.wire_json import detached
 
 Json: TypeAlias = dict[str, Any]
 
-TEXTS: Final = frozenset(
-    {
-        "arguments", "code", "completion", "content", "data", "input", "partial_json", "reasoning", "reasoning_content",
-        "reasoning_text", "refusal", "stderr", "stdout", "summary", "text", "thinking", "transcript",
-    }
-)  # fmt: skip
-"""Fields whose text is streamed in pieces."""
 _RICH: Final = frozenset({"content", "thinking"})
 """Those that may instead be a list of parts, in Mistral's API."""
 _ENTRY_TEXTS: Final = ("text", "summary", "thinking")
@@ -32,9 +27,12 @@ LISTED: Final = {
 """Fields with one item per event, by their name as a list in a complete body."""
 _ALWAYS_CONTENT: Final = frozenset({"annotations", "delta", "executed_tools", "images"})
 _NAMED_TEXTS: Final = TEXTS | {"b64_json", "name"}
-_JOINED: Final = frozenset({"annotations", "content", "data", "logprobs", "output", "segments", "summary"})
-"""Lists that are built by events and repeated as a whole by a later event."""
-_MAX_SEARCHED: Final = 128
+_INDEX: Final = "index"
+_CALLS: Final = "tool_calls"
+_CUMULATIVE: Final = frozenset({"web_search_results"})
+"""Lists of which each event has all items so far. All other lists are deltas, even where one looks like the last."""
+_OPENING: Final = ("{", "[")
+_CLOSING: Final = ("}", "]")
 _MAX_DEPTH: Final = 8
 
 
@@ -50,10 +48,6 @@ class GrowingText(bytearray):
     def text(self) -> str:
         """Return the text so far."""
         return self.decode("utf-8", "surrogatepass")
-
-
-class Entries(dict[int, Any]):
-    """A list under construction, as a dictionary by index."""
 
 
 def merge(known: Json, news: Mapping[str, Any], *, last: bool = False) -> bool:
@@ -97,32 +91,34 @@ def _put(known: Json, key: str, value: Any) -> None:
     elif isinstance(value, dict):
         known[key] = {}
         merge(known[key], value)
-    elif not held and (value or key not in known):
+    elif (held is None if key == _INDEX else not held) and (value or key not in known):
         known[key] = detached(value)
 
 
 def _put_list(known: Json, key: str, value: list[Any] | str) -> None:
     """Merge a list, or a text into a list, as one of its parts."""
     held = known.get(key)
+    if key in _CUMULATIVE:
+        known[key] = detached(value)
+        return
     if type(held) is not list:
         held = known[key] = _as_part(held.text()) if type(held) is GrowingText else []
-    _merge_list(held, _as_part(value) if isinstance(value, str) else value)
+    _merge_list(
+        held, _as_part(value) if isinstance(value, str) else value, _continued_call if key == _CALLS else _continued
+    )
 
 
 def _as_part(text: str) -> list[Any]:
     return [{"type": "text", "text": text}] if text else []
 
 
-def _merge_list(known: list[Any], news: list[Any]) -> None:
-    """Add entries to a list, or merge them into those that they continue.
-
-    If a longer list begins with `known`, only the rest is new.
-    """
-    for item in news[len(known) :] if len(news) > len(known) and news[: len(known)] == known else news:
-        held = _continued(known, item) if isinstance(item, dict) else None
+def _merge_list(known: list[Any], news: list[Any], continued: Callable[[list[Any], Json], Json | None]) -> None:
+    """Add entries to a list, or merge them into those that they continue."""
+    for item in news:
+        held = continued(known, item) if isinstance(item, dict) else None
         if held is None:
             known.append(detached(item))
-        else:
+        elif item is not _repetition(held, item):
             merge(held, item)
 
 
@@ -130,21 +126,17 @@ def _continued(known: list[Any], item: Json) -> Json | None:
     """Return the entry that an item continues: with its index, else its id, else the newest."""
     number, name, kind = item.get("index"), item.get("id"), item.get("type")
     key, wanted = ("index", number) if type(number) is int else ("id", name)
-    for held in islice(reversed(known), _MAX_SEARCHED if wanted or wanted == 0 else 1):
+    for held in islice(reversed(known), MAX_SEARCHED if wanted or wanted == 0 else 1):
         if isinstance(held, dict) and kind in (None, held.get("type")):
             if key == "id" and not name:
                 return held if _continues_newest(held, item) else None
-            if held.get(key) == wanted:
-                # Some gateways give all calls the index 0; others send a new id with every piece, but no name.
-                is_another = name != held.get("id", name) if name else _begins_call(held, item)
-                return None if is_another and _of_call(item, "name") else held
+            if held.get(key) == wanted and (not name or held.get("id") in (None, "", name)):
+                return held
     return None
 
 
 def _continues_newest(held: Json, item: Json) -> bool:
     """Return whether an item without index and id continues the newest entry."""
-    if "function" in held or "custom" in held:
-        return not _begins_call(held, item)
     begins = any(item.get(key) for key in _ENTRY_TEXTS)
     if signature := held.get("signature"):  # a signature ends a thought
         return not begins and item.get("signature", signature) == signature
@@ -152,14 +144,48 @@ def _continues_newest(held: Json, item: Json) -> bool:
     return grows and any(key in held for key in _ENTRY_TEXTS)
 
 
-def _begins_call(held: Json, item: Json) -> bool:
-    """Return whether a named piece after arguments starts the next call, by another name or a second object."""
-    name, opening = _of_call(item, "name"), _of_call(item, "arguments")
-    known = whole(_of_call(held, "arguments")) if name else None
-    if not known:
-        return False
-    opens = isinstance(opening, dict) or str(opening or "").startswith("{")
-    return name != _of_call(held, "name") or (opens and is_json(known))
+def _continued_call(calls: list[Any], item: Json) -> Json | None:
+    """Return the call that a piece continues: that of its id, else the newest of its index, else the newest.
+
+    A piece with a name begins another call where that one is whole, or has another id or index.
+    """
+    identity, index, name = item.get("id") or None, item.get("index"), _of_call(item, "name")
+    near = [held for held in islice(reversed(calls), MAX_SEARCHED) if isinstance(held, dict)]
+    same = [held for held in near if identity is not None and held.get("id") == identity]
+    here = [held for held in near if type(index) is int and held.get("index") == index]
+    held = next((one for one in same if one in here), next(iter([*same, *here, *near]), None))
+    if held is None or not name:
+        return held
+    if same:
+        return None if _is_another(held, item) else held
+    if _is_over(held, name) or (identity is not None and held.get("id")):
+        return None
+    if type(index) is int:
+        return held if here else None
+    return held if held.get("id") or _of_call(held, "arguments") else None
+
+
+def _is_over(held: Json, name: str) -> bool:
+    """Return whether a name after arguments is that of the next call: another name, or after all of its JSON."""
+    written = whole(_of_call(held, "arguments"))
+    return bool(written) and (name != _of_call(held, "name") or (written.endswith(_CLOSING) and is_json(written)))
+
+
+def _is_another(held: Json, item: Json) -> bool:
+    """Return whether a named piece is of another call than the newest with its id, which some servers repeat."""
+    opening, written = _of_call(item, "arguments"), whole(_of_call(held, "arguments"))
+    opens = isinstance(opening, dict) or str(opening or "").lstrip().startswith(_OPENING)
+    if written and opens and is_json(written):
+        return normal(written) != normal(opening) or item.get("index") != held.get("index")
+    return _of_call(item, "name") != _of_call(held, "name") and item.get("index") != held.get("index")
+
+
+def _repetition(held: Json, item: Json) -> Json | None:
+    """Return a piece that states all of its call once more, under its id."""
+    written = whole(_of_call(held, "arguments")) if item.get("id") and _of_call(item, "name") else None
+    opening = _of_call(item, "arguments")
+    is_all = bool(written) and isinstance(opening, str) and opening.startswith(_OPENING) and is_json(written)
+    return item if is_all and item["id"] == held.get("id") and normal(opening) == normal(written) else None
 
 
 def _of_call(call: Json, key: str) -> Any:
@@ -183,7 +209,7 @@ def whole(value: Any) -> Any:
     if isinstance(value, GrowingText):
         return value.text()
     if isinstance(value, Entries):
-        return [whole(value[number]) for number in sorted(value)]
+        return [whole(entry.fields) for entry in value.in_order()]
     if isinstance(value, dict):
         return {key: whole(item) for key, item in value.items()}
     return [whole(item) for item in value] if isinstance(value, list) else value
@@ -199,51 +225,6 @@ def extend(known: Json, news: Mapping[str, Any]) -> None:
             extend(held, value)
         elif value is not None or key not in known:
             known[key] = detached(value)
-
-
-def fuller(streamed: Json, stated: Mapping[str, Any]) -> Json:
-    """Return an object that was both streamed in pieces and stated as a whole by a later event.
-
-    The value with more information wins, field by field and entry by entry: the longer text, else the stated value.
-    """
-    joined = {key: value for key, value in streamed.items() if key not in stated and key != "incomplete"}
-    for key, value in stated.items():
-        held = streamed.get(key)
-        if isinstance(value, list) and isinstance(held, list) and key in _JOINED:
-            joined[key] = _fuller_list(held, value)
-        elif isinstance(value, str) and isinstance(held, str) and key in TEXTS:
-            joined[key] = max(value, held, key=len)
-        else:
-            is_silent = value is None or value in ("", [], {})
-            joined[key] = held if is_silent and held is not None else detached(value)
-    return joined
-
-
-def _fuller_list(streamed: list[Any], stated: list[Any]) -> list[Any]:
-    """Return the stated entries, each merged with its streamed one, and the entries that were only streamed."""
-    if not all(isinstance(one, dict) and "type" in one for one in (*streamed, *stated)):
-        return max(detached(stated), streamed, key=len)
-    left, pairs = dict(enumerate(streamed)), dict[int, Json]()
-    for are_one in (_share_id, _are_alike):
-        for place, entry in enumerate(stated):
-            near = islice(left.items(), _MAX_SEARCHED if place not in pairs else 0)
-            at = next((at for at, held in near if are_one(held, entry)), None)
-            if at is not None:
-                pairs[place] = left.pop(at)
-    joined = [fuller(pairs[place], entry) if place in pairs else detached(entry) for place, entry in enumerate(stated)]
-    for at, held in left.items():
-        joined.insert(at, held)
-    return joined
-
-
-def _share_id(one: Json, other: Json) -> bool:
-    return any(one.get(key) == other.get(key) and other.get(key) for key in ("call_id", "id"))
-
-
-def _are_alike(one: Json, other: Json) -> bool:
-    """Return whether two entries have the same type and are not different calls. The same call may have a new id."""
-    same = (one.get("name"), one.get("arguments")) == (other.get("name"), other.get("arguments"))
-    return one["type"] == other["type"] and (same or not (one.get("call_id") and other.get("call_id")))
 
 
 def is_json(written: object) -> bool:

@@ -13,6 +13,7 @@ from typing import Any, ClassVar, Final
 import msgspec
 
 from callspan.providers.error_kinds import error_in
+from callspan.providers.fold.entries import Entry
 from callspan.providers.fold.events import EventFold, Place
 from callspan.providers.fold.merge import Json, merge
 from callspan.providers.media_parts import from_base64, media
@@ -180,9 +181,9 @@ class ImageFold(EventFold):
         None: Place((), "", "", "done"),
     }
 
-    def _is_cut(self, number: int, entry: Json) -> bool:
-        del entry
-        return number not in self._settled
+    def _is_cut(self, entry: Entry, fields: Json) -> bool:
+        del fields
+        return not entry.settled
 
 
 def _image_usage(body: object) -> Usage | None:

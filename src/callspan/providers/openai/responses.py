@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Final, TypeAlias
 import msgspec
 
 from callspan.providers.base import Operation, ResponseInfo
+from callspan.providers.fold.entries import Entry
 from callspan.providers.fold.events import EventFold, Place
 from callspan.providers.fold.merge import Json
 from callspan.providers.hosted_tools import is_of_application
@@ -111,25 +112,25 @@ class ResponsesFold(EventFold):
         ),
     }
 
-    def _finished(self, number: int, entry: Any) -> Any:
-        if not isinstance(entry, dict):
-            return entry
-        commands = [text(command, "text") or "" for command in items(entry, _COMMANDS)]
-        entry.pop(_COMMANDS, None)
-        if number in self._done:
-            return entry
+    def _finished(self, entry: Entry, fields: Any) -> Any:
+        if not isinstance(fields, dict):
+            return fields
+        commands = [text(command, "text") or "" for command in items(fields, _COMMANDS)]
+        fields.pop(_COMMANDS, None)
+        if entry.is_done:
+            return fields
         if commands:
-            entry["action"] = {**(mapping(entry, "action") or {}), "commands": commands}
-        item = {"type": "message", **entry}
+            fields["action"] = {**(mapping(fields, "action") or {}), "commands": commands}
+        item = {"type": "message", **fields}
         if item["type"] == "message":
             item.setdefault("role", "assistant")
         if self._final.get("status") == "completed" and item.get("status") == "in_progress":
             item["status"] = "completed"
-        return super()._finished(number, item)
+        return super()._finished(entry, item)
 
-    def _is_cut(self, number: int, entry: Json) -> bool:
+    def _is_cut(self, entry: Entry, fields: Json) -> bool:
         ended = self._final.get("status") == "completed"
-        return number not in self._settled and not ended and str(entry["type"]).endswith("_call")
+        return not entry.settled and not ended and str(fields["type"]).endswith("_call")
 
 
 class Responses(OpenAIEndpoint):

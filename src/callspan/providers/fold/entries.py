@@ -1,0 +1,194 @@
+"""Entries: a list that the events of a stream build, and which entry an event is about.
+
+An entry is what its id says, else what its start says; an index is a hint. Servers repeat an index for several entries,
+count it up with each delta, or leave it out; some invent an id for each event. So a start begins an entry of its own,
+unless only deltas or the same id announced it; a delta goes to the entry with its id, else to the newest open one with
+its index, else to the newest open one of its kind. A delta of text on an entry of another kind begins its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from typing import Any, Final
+
+MAX_SEARCHED: Final = 128
+"""Limit on the entries that are looked through, so that an event takes constant time."""
+TEXTUAL: Final = frozenset(
+    {
+        "audio", "message", "output_audio", "output_text", "reasoning", "reasoning_text", "redacted_thinking",
+        "refusal", "summary_text", "text", "thinking",
+    }
+)  # fmt: skip
+"""Types of entries with text. A delta of one of these types belongs to no other type."""
+
+
+class Entry:
+    """One entry under construction."""
+
+    __slots__ = ("fields", "index", "is_done", "is_new", "is_open", "is_started", "name", "repeats_name", "settled")
+
+    def __init__(self, fields: Any, index: int | None = None) -> None:
+        self.fields = fields
+        self.index = index
+        """The first index that an event gave it; None if none did."""
+        self.name: str | None = None
+        """The id that its start or first event states."""
+        self.repeats_name = False
+        """Whether a second event states this id, which servers that invent ids never do."""
+        self.is_new = True
+        """Whether the event that began it is being read."""
+        self.is_started = False
+        self.is_open = True
+        """Whether more deltas may come."""
+        self.settled = False
+        """Whether it is complete, even if the stream stops."""
+        self.is_done = False
+        """Whether an event stated all of it; later ones about it are ignored."""
+
+    def is_a(self, kind: str | None) -> bool:
+        """Return whether a delta of this kind can belong to it."""
+        held = self.kind
+        if kind is None or held is None or held == kind:
+            return True
+        return kind not in TEXTUAL and held not in TEXTUAL
+
+    def is_exactly(self, kind: str | None) -> bool:
+        """Return whether an account of the whole entry with this type can be of it."""
+        return self.kind == kind or (not self.is_started and self.is_a(kind))
+
+    def is_other(self, name: str | None) -> bool:
+        """Return whether an id that is not its own shows that an event is about another entry."""
+        return name is not None and self.repeats_name
+
+    @property
+    def kind(self) -> str | None:
+        """Its type; None if unknown."""
+        kind = self.fields.get("type") if isinstance(self.fields, dict) else None
+        return kind if isinstance(kind, str) else None
+
+
+class Entries:
+    """The entries of a list, in the order in which they began."""
+
+    __slots__ = ("_at", "_listed", "_named")
+
+    def __init__(self, fields: Iterable[Any] = ()) -> None:
+        self._listed = [Entry(one, index) for index, one in enumerate(fields)]
+        self._at = dict(enumerate(self._listed))
+        """The newest entry of each index."""
+        self._named: dict[str, Entry] = {}
+        """The newest entry of each id."""
+
+    def in_order(self) -> list[Entry]:
+        """Return the entries in the order of their indexes if each has its own, else as they began."""
+        indexes = [entry.index for entry in self._listed if entry.index is not None]
+        if len(set(indexes)) < len(self._listed):
+            return list(self._listed)
+        return sorted(self._listed, key=lambda entry: entry.index or 0)
+
+    def new(self, index: int | None, name: str | None, kind: str | None) -> Entry:
+        """Begin an entry."""
+        entry = Entry({} if kind is None else {"type": kind}, index)
+        self._listed.append(entry)
+        self._register(entry, index, name)
+        return entry
+
+    def started(self, index: int | None, name: str | None, kind: str | None) -> Entry | None:
+        """Return the entry that a start announces, if it is known: by its id, or by deltas that came before."""
+        entry = self._named.get(name) if name else None
+        if entry is None or not entry.is_exactly(kind) or (entry.is_started and not entry.is_open):
+            entry = self._newest_open(index)
+            is_announced = entry is not None and not entry.is_started and entry.is_a(kind)
+            if entry is None or not is_announced or (name and entry.name not in (None, name)):
+                return None
+        self._register(entry, index, name)
+        return entry
+
+    def continued(self, index: int | None, name: str | None, kind: str | None, *, is_text: bool) -> Entry | None:
+        """Return the entry that a delta continues; None if it begins its own.
+
+        `is_text`: whether the delta is text, which belongs to no entry of another kind.
+        """
+        if (entry := self._by_name(index, name)) is not None:
+            entry.repeats_name = True
+            return entry
+        newest = self._newest_open(index)
+        if newest is not None and not newest.is_other(name):
+            if newest.is_a(kind):
+                return newest
+            if not is_text:
+                return next((one for one in self._open_at(index) if one.is_a(kind)), newest)
+        if newest is None or kind not in TEXTUAL:
+            return self._nearest(index, name, kind, is_text=is_text)
+        return None
+
+    def ended(self, index: int | None, name: str | None, kind: str | None) -> Entry | None:
+        """Return the entry of which all is stated; None if it was unknown."""
+        entry = self._by_name(index, name)
+        if entry is not None and entry.is_exactly(kind):
+            return entry
+        at = None if index is None else self._at.get(index)
+        here = [one for one in self._searched() if at is not None and (one is at or one.index == index)]
+        for one in here or self._searched():
+            is_near = bool(here) or (one.is_started if name or kind not in TEXTUAL else True)
+            if is_near and not one.is_done and one.is_exactly(kind) and not one.is_other(name):
+                self._register(one, index, name)
+                return one
+        return None
+
+    def stop(self, index: int | None) -> Entry | None:
+        """Close the newest open entry with this index, or the newest, and those that deltas began on it; return it."""
+        entries = list(self._open_at(index)) or list(islice((one for one in self._searched() if one.is_open), 1))
+        for entry in entries:
+            entry.is_open, entry.settled = False, True
+            if entry.is_started:
+                return entry
+        return None
+
+    def closed(self, index: int | None) -> Entry | None:
+        """Return the newest entry with this index, or the newest, whether or not it is open."""
+        return self._at.get(index) if index is not None else next(self._searched(), None)
+
+    def _by_name(self, index: int | None, name: str | None) -> Entry | None:
+        """Return the entry with this id, but not a closed one that has another index."""
+        entry = self._named.get(name) if name else None
+        if entry is None or entry.is_open or index is None:
+            return entry
+        return entry if index == entry.index or self._at.get(index) is entry else None
+
+    def _nearest(self, index: int | None, name: str | None, kind: str | None, *, is_text: bool) -> Entry | None:
+        """Return the newest open entry of this kind, for a delta whose index and id say nothing.
+
+        With an id it must have been announced and wait for its deltas, because they may have another id than it.
+        """
+        for entry in self._searched():
+            is_waiting = entry.is_started or (name is None and index is not None and kind in TEXTUAL)
+            if entry.is_open and is_waiting and entry.is_a(kind) and not entry.is_other(name):
+                if name is not None:
+                    self._register(entry, index, name)
+                return entry
+        late = self.closed(index)
+        can_continue = late is not None and late.is_a(kind) and (not is_text or kind not in TEXTUAL)
+        return late if can_continue and not name else None
+
+    def _newest_open(self, index: int | None) -> Entry | None:
+        entry = self._at.get(index) if index is not None else next(self._searched(), None)
+        return entry if entry is None or entry.is_open else next(self._open_at(index), None)
+
+    def _open_at(self, index: int | None) -> Iterator[Entry]:
+        at = self._at.get(index) if index is not None else None
+        for entry in self._searched():
+            if entry.is_open and (index is None or entry.index == index or entry is at):
+                yield entry
+
+    def _searched(self) -> Iterator[Entry]:
+        return islice(reversed(self._listed), MAX_SEARCHED)
+
+    def _register(self, entry: Entry, index: int | None, name: str | None) -> None:
+        if index is not None:
+            self._at[index] = entry
+            entry.index = index if entry.index is None else entry.index
+        if name:
+            self._named[name] = entry
+            entry.name = entry.name or name
