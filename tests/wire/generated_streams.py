@@ -263,7 +263,7 @@ def chat(dice: random.Random) -> Stream:
     pieces = answer(dice)
     habits = {
         "index": dice.choice(("proper", "zero", "none", "missing")),
-        "ids": dice.choice(("first", "every", "none", "empty")), "name": dice.choice(("first", "every")),
+        "ids": dice.choice(("first", "every", "none", "empty")), "name": dice.choice(("first", "every", "pieces")),
         "whole": dice.random() < 0.3, "merged": dice.random() < 0.3, "second": dice.random() < 0.2,
         "restated": dice.random() < 0.1,
     }  # fmt: skip

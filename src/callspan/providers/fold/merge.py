@@ -29,6 +29,8 @@ _ALWAYS_CONTENT: Final = frozenset({"annotations", "delta", "executed_tools", "i
 _NAMED_TEXTS: Final = TEXTS | {"b64_json", "name"}
 _INDEX: Final = "index"
 _CALLS: Final = "tool_calls"
+_CALLED: Final = ("function", "custom", "function_call")
+"""Fields with the name and the arguments of a call."""
 _CUMULATIVE: Final = frozenset({"web_search_results"})
 """Lists of which each event has all items so far. All other lists are deltas, even where one looks like the last."""
 _OPENING: Final = ("{", "[")
@@ -68,6 +70,8 @@ def merge(known: Json, news: Mapping[str, Any], *, last: bool = False) -> bool:
                 held.add(value)
                 carried = True
         elif isinstance(held, dict) and isinstance(value, dict):
+            if key in _CALLED:
+                _join_name(held, value)
             carried = merge(held, value, last=last) or carried
         elif last:
             known[key] = detached(value)
@@ -186,6 +190,14 @@ def _repetition(held: Json, item: Json) -> Json | None:
     opening = _of_call(item, "arguments")
     is_all = bool(written) and isinstance(opening, str) and opening.startswith(_OPENING) and is_json(written)
     return item if is_all and item["id"] == held.get("id") and normal(opening) == normal(written) else None
+
+
+def _join_name(held: Json, news: Json) -> None:
+    """Join a name that comes in pieces, all of them before the arguments."""
+    name, piece = held.get("name"), news.get("name")
+    is_before = not held.get("arguments") and not held.get("input")
+    if is_before and isinstance(name, str) and isinstance(piece, str) and piece != name:
+        held["name"] = name + piece
 
 
 def _of_call(call: Json, key: str) -> Any:
