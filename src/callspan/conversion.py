@@ -6,15 +6,20 @@ meanwhile, crashes. Converters and decoders are therefore created when their mod
 
 from __future__ import annotations
 
+import sys
+import threading
 from collections.abc import Callable
 from functools import partial
 from typing import TypeVar
 
 import msgspec
 
-from callspan.forks import LATE_IMPORTS
+from callspan.forks import LATE_IMPORTS, renew_locks
 
 _T = TypeVar("_T")
+_READING: threading.RLock = threading.RLock()
+"""Held while msgspec reads the fields of a type, which runs no code but that of types."""
+renew_locks(sys.modules[__name__], "_READING")
 
 
 def converter(kind: type[_T], *, strict: bool = True) -> Callable[[object], _T]:
@@ -22,6 +27,6 @@ def converter(kind: type[_T], *, strict: bool = True) -> Callable[[object], _T]:
 
     Without `strict`, strings are converted to numbers where needed.
     """
-    with LATE_IMPORTS:
+    with LATE_IMPORTS, _READING:
         msgspec.json.Decoder(kind)
     return partial(msgspec.convert, type=kind, strict=strict)

@@ -1,20 +1,26 @@
 """Forks: renews callspan's locks in a forked child, and notifies listeners of forks and of the process's exit.
 
-Import locks cannot be renewed, so a fork waits for callspan's late imports.
+A fork waits for callspan, in total for `_FORK_S`: for locks that its threads hold, and for their imports, which a child
+could not finish. Whoever holds one may itself wait for a lock that the fork took before, such as that of `logging`.
+After that time the fork goes on without: the child uses nothing of what was held.
 """
 
 from __future__ import annotations
 
 import atexit
+import logging  # noqa: F401 - its hooks run before those that are registered earlier: with its lock, a fork would wait for imports
 import os
 import sys
 import threading
+import time
 import weakref
+from _thread import get_ident
+from collections import defaultdict
 from collections.abc import Callable
 from functools import cache
 from importlib import import_module
 from types import ModuleType
-from typing import Any, Final, Protocol, TypeVar
+from typing import Any, Final, NamedTuple, Protocol, TypeVar
 
 from callspan.clock import monotonic_s
 
@@ -22,19 +28,82 @@ _T = TypeVar("_T")
 
 _owners: weakref.WeakKeyDictionary[Any, Callable[[Any], object]] = weakref.WeakKeyDictionary()
 
-LATE_IMPORTS: Final = threading.RLock()
-"""Held during late imports. A fork waits for it."""
 _EXIT_S: Final = 2.0
+_FORK_S: Final = 0.2
+_POLL_S: Final = 0.001
 _listeners: Final[weakref.WeakKeyDictionary[ProcessListener, None]] = weakref.WeakKeyDictionary()
-_forking: Final[list[list[ProcessListener]]] = []
+_forks: Final[defaultdict[int, list[_Fork]]] = defaultdict(list)
+"""The forks under way by thread; a signal handler may fork within a fork."""
 _fork_lock: Final = [threading.RLock()]
 _hooked: Final[list[bool]] = []
 _hooked_in_child: Final[list[bool]] = []
 _first_at_exit: Final[list[Callable[[], object]]] = []
 
 
+class _LateImports:
+    """Context manager for late imports, for which a fork waits.
+
+    It holds no lock: two threads may import at once, and an import may wait for any lock of other code.
+    """
+
+    __slots__ = ("_forking", "_importing")
+
+    def __init__(self) -> None:
+        # Ids of threads, one for each block that a thread is in. Both lists change in one step.
+        self._importing: list[int] = []
+        self._forking: list[int] = []
+
+    def __enter__(self) -> None:
+        """Begin, after a fork of another thread, or after a while."""
+        me = get_ident()
+        deadline = monotonic_s() + _FORK_S
+        is_inner = me in self._importing or me in self._forking
+        self._importing.append(me)
+        while self._forking and not is_inner and monotonic_s() < deadline:
+            self._importing.remove(me)
+            time.sleep(_POLL_S)
+            self._importing.append(me)
+
+    def __exit__(self, *raised: object) -> None:
+        """End."""
+        self._importing.remove(get_ident())
+
+    def before_fork(self, deadline: float) -> None:
+        """Wait for the imports of other threads until the deadline."""
+        me = get_ident()
+        self._forking.append(me)
+        while any(thread != me for thread in tuple(self._importing)) and monotonic_s() < deadline:
+            time.sleep(_POLL_S)
+
+    def after_fork_in_parent(self) -> None:
+        """Let the other threads import."""
+        self._forking.remove(get_ident())
+
+    def after_fork_in_child(self) -> None:
+        """Forget the imports of threads that this process does not have."""
+        me = get_ident()
+        count = self._importing.count(me)
+        if count < len(self._importing):
+            _forget_imports_of_others()
+        self._importing, self._forking = [me] * count, []
+
+
+def _forget_imports_of_others() -> None:
+    """Have modules that other threads of the parent were importing imported anew, as their locks stay held."""
+    locks = getattr(import_module("importlib._bootstrap"), "_module_locks", {})
+    for name, reference in list(locks.items()):
+        if getattr(reference(), "owner", None) not in (None, get_ident()):
+            locks.pop(name, None)
+            if getattr(getattr(sys.modules.get(name), "__spec__", None), "_initializing", False):
+                del sys.modules[name]
+
+
+LATE_IMPORTS: Final = _LateImports()
+"""Entered during late imports."""
+
+
 def late_import(module: str) -> ModuleType:
-    """Import a module while no fork can happen. Raises ImportError."""
+    """Import a module; a fork waits for it. Raises ImportError."""
     with LATE_IMPORTS:
         return import_module(module)
 
@@ -70,36 +139,33 @@ def _renewal(names: tuple[str, ...]) -> Callable[[object], None]:
     return renew
 
 
-def _renew() -> None:
-    LATE_IMPORTS.release()
-    for owner, renew in list(_owners.items()):
-        renew(owner)
-
-
-os.register_at_fork(before=LATE_IMPORTS.acquire, after_in_parent=LATE_IMPORTS.release, after_in_child=_renew)
-
-
 class ProcessListener(Protocol):
     """An object that is notified of forks and of the end of the process."""
 
-    def before_fork(self) -> None:
-        """Prepare for a fork, on the forking thread."""
+    def before_fork(self, deadline: float) -> bool:
+        """Prepare for a fork, on the forking thread, until a monotonic time; return whether that was possible."""
 
     def after_fork_in_parent(self) -> None:
-        """Resume in the parent process."""
+        """Resume in the parent process, if prepared."""
 
     def after_fork_in_child(self) -> None:
-        """Reset the state in the child."""
+        """Reset the state in the child, prepared or not."""
 
     def at_exit(self, timeout_s: float) -> None:
         """Finish within the given time."""
 
 
 def register(listener: ProcessListener) -> None:
-    """Notify `listener`, as long as it exists, of forks and of the end of this process; waits for the end of a fork."""
+    """Notify `listener`, as long as it exists, of forks and of the end of this process.
+
+    Waits for the end of a fork, but not for long.
+    """
     # Between the two it would be part of a child that does not notify it.
-    with _fork_lock[0]:
-        _listeners[listener] = None
+    lock = _fork_lock[0]
+    is_alone = lock.acquire(timeout=_FORK_S)
+    _listeners[listener] = None
+    if is_alone:
+        lock.release()
 
 
 def await_exit() -> None:
@@ -139,24 +205,44 @@ def _at_exit() -> None:
         listener.at_exit(max(0.0, deadline - monotonic_s()))
 
 
+class _Fork(NamedTuple):
+    is_alone: bool
+    """Whether it holds the lock that keeps other threads from forking meanwhile."""
+    listeners: list[ProcessListener]
+    prepared: list[ProcessListener]
+
+
 def _before() -> None:
-    # Two threads may fork at once; a signal handler may fork within a fork.
-    _fork_lock[0].acquire()
-    _forking.append(_registered())
-    for listener in _forking[-1]:
-        listener.before_fork()
+    deadline = monotonic_s() + _FORK_S
+    # Two threads may fork at once, and other libraries' hooks run meanwhile.
+    fork = _Fork(_fork_lock[0].acquire(timeout=_FORK_S), _registered(), [])
+    _forks[get_ident()].append(fork)
+    for listener in fork.listeners:
+        if listener.before_fork(deadline):
+            fork.prepared.append(listener)
+    LATE_IMPORTS.before_fork(deadline)
 
 
 def _in_parent() -> None:
-    for listener in reversed(_forking.pop()):
+    LATE_IMPORTS.after_fork_in_parent()
+    fork = _forks[get_ident()].pop()
+    if not _forks[get_ident()]:
+        del _forks[get_ident()]
+    for listener in reversed(fork.prepared):
         listener.after_fork_in_parent()
-    _fork_lock[0].release()
+    if fork.is_alone:
+        _fork_lock[0].release()
 
 
 def _in_child() -> None:
+    fork = _forks[get_ident()].pop()
+    _forks.clear()
     _fork_lock[0] = threading.RLock()
     _hooked_in_child.clear()
-    for listener in _forking.pop():
+    LATE_IMPORTS.after_fork_in_child()
+    for owner, renew in list(_owners.items()):
+        renew(owner)
+    for listener in fork.listeners:
         listener.after_fork_in_child()
 
 

@@ -796,7 +796,7 @@ def test_no_store_is_opened_for_the_first_time_during_a_fork(tmp_path: Path) -> 
 
     spool = Spool([tmp_path / "spool"], {target("a"): imports_its_driver})
     spool.append(record("k"))
-    spool.before_fork()
+    assert spool.before_fork(time.monotonic() + 0.2)
     imported.set()
     assert not opened.wait(0.3)
     spool.after_fork_in_parent()
@@ -836,8 +836,8 @@ def test_no_thread_of_a_closed_spool_waits_for_a_past_fork(tmp_path: Path, monke
         thread.start()
         deadline = time.monotonic() + 3
         while time.monotonic() < deadline:
-            spool.before_fork()
-            spool.after_fork_in_parent()
+            if spool.before_fork(time.monotonic() + 5):
+                spool.after_fork_in_parent()
     finally:
         sys.setswitchinterval(interval_s)
         over.set()

@@ -143,11 +143,15 @@ class Shipper:
         rejected, given_up = totals("rejected").get(name, 0), totals("given_up").get(name, 0)
         return SinkState(name, self.delivered, self.retried, rejected, given_up, age_s)
 
+    @property
+    def is_left_open_at_fork(self) -> bool:
+        """Whether the sink may be open during a fork; False for one that is still being created."""
+        delivery = self._delivery
+        return delivery is not None and not delivery.sink.closes_before_fork
+
     def close_before_fork(self, deadline: float) -> bool:
         """Close a sink that may not be open during a fork; False if it stays in use until the deadline."""
-        delivery = self._delivery
-        # A sink that is still being created may have to be closed, too.
-        if delivery is not None and not delivery.sink.closes_before_fork:
+        if self.is_left_open_at_fork:
             return True
         if not self._using.acquire(timeout=max(0.0, deadline - monotonic_s())):
             return False

@@ -10,8 +10,9 @@ import errno
 import logging
 import sys
 import threading
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from math import inf
 from pathlib import Path
 from typing import Final
@@ -41,8 +42,9 @@ _RETRY_S: Final = 30.0
 _SETTLE_S: Final = 1.0
 """Time for healthy stores to take the last batch before a segment is given up on a full disk."""
 _FULL: Final = (errno.ENOSPC, errno.EDQUOT)
-_FORK_S: Final = 0.2
 _POLL_S: Final = 0.05
+_UNWRITABLE: Final = "The spool directory %s cannot be written (%s); records wait in %s"
+_NO_THREAD: Final = "No thread can be started; the next record tries again, or another process delivers"
 _NEW_FAILURES: Final = 2
 """New failures after which a flush stops waiting for a failing store. The first may have started before the flush."""
 _GRACE_S: Final = 0.1
@@ -103,6 +105,7 @@ class Spool:
         self._full_at: dict[Path, int] = {}
         """The target size of directories whose disk was full, which makes `tidy` delete a segment."""
         self._tidy_at = self._old_at = 0.0
+        self._to_log: deque[tuple[int, str]] = deque()
         self._appended = 0
         self.losses = LossCounter(self.directory)
 
@@ -110,9 +113,13 @@ class Spool:
         """Append a record; return whether the operating system has it. Never raises. Not for finalizers."""
         try:
             with self._lock:
-                kept = self._write(payload)
+                lost_for = self._write(payload)
                 if not self._has_threads:
                     self._start()
+            if lost_for is not None:
+                self.losses.add("dropped", lost_for)
+            if self._to_log:
+                self._log()
         except Exception as error:
             _APPEND.report(error)
             self.losses.add("dropped", "error")
@@ -121,17 +128,18 @@ class Spool:
             if not shipper.woken:
                 shipper.woken = True
                 shipper.wake()
-        return kept
+        return lost_for is None
 
-    def _write(self, payload: bytes) -> bool:
+    def _write(self, payload: bytes) -> str | None:
+        """Append a line to a directory; return the reason if all fail, else None."""
         size, reason = len(payload) + LINE_BYTES, None
         if self._used + size > self._limit and not self._has_room(size):
-            return self._drop("cap")
+            return "cap"
         for _ in self._directories:
             reason = self._try_write(payload, size)
             if reason is None:
-                return True
-        return self._drop(reason or "error")
+                return None
+        return reason or "error"
 
     def _try_write(self, payload: bytes, size: int) -> str | None:
         """Append a line to the directory in use; return the reason if that fails, else None."""
@@ -148,10 +156,6 @@ class Spool:
         self._used += size
         self._appended += 1
         return None
-
-    def _drop(self, reason: str) -> bool:
-        self.losses.add("dropped", reason)
-        return False
 
     def _rotate(self) -> Segment:
         """Start a segment in the first writable directory. Raises OSError."""
@@ -176,8 +180,8 @@ class Spool:
     def _leave_directory(self, error: OSError) -> None:
         """Write the next records to another directory for a while."""
         if not self._bad_until:
-            log(logging.WARNING, "The spool directory %s cannot be written (%s); records wait in %s", self.directory,
-                error_text(error), " or ".join(map(str, self._directories[1:])) or "no other one")  # fmt: skip
+            others = " or ".join(map(str, self._directories[1:])) or "no other one"
+            self._to_log.append((logging.WARNING, _UNWRITABLE % (self.directory, error_text(error), others)))
         self._bad_until[self._place] = monotonic_s() + _RETRY_S
         if error.errno in _FULL and self._place not in self._full_at:
             self._full_at[self._place] = places.size_of(self._place) - 1
@@ -375,19 +379,28 @@ class Spool:
         except RuntimeError:
             # The process is at its limit of threads, or the interpreter is shutting down.
             self._has_threads = False
-            log(logging.DEBUG, "No thread can be started; the next record tries again, or another process delivers")
+            self._to_log.append((logging.DEBUG, _NO_THREAD))
+
+    def _log(self) -> None:
+        # Without the lock, for which forks wait: handlers of the application run meanwhile.
+        with suppress(IndexError):  # another thread may take the last
+            while self._to_log:
+                level, text = self._to_log.popleft()
+                log(level, "%s", text)
 
     def at_exit(self, timeout_s: float) -> None:
         """Deliver for a limited time as the process ends. Later appends still reach the disk."""
         self.close(timeout_s)
         self.losses.report_unwritten()
 
-    def before_fork(self) -> None:
-        """Between appends, close files and connections, within 0.2 s."""
-        deadline = monotonic_s() + _FORK_S
+    def before_fork(self, deadline: float) -> bool:
+        """Between appends, close files and connections; return whether no append is under way."""
         # Taken first, because an append may be starting the threads.
-        self._lock.acquire()
+        if not self._lock.acquire(timeout=max(0.0, deadline - monotonic_s())):
+            self._in_use = [one.target for one in self._running if not one.is_left_open_at_fork]
+            return False
         self._in_use = [one.target for one in self._running if not one.close_before_fork(deadline)]
+        return True
 
     def after_fork_in_parent(self) -> None:
         """Resume."""
