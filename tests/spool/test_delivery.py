@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import os
 import sqlite3
 import subprocess
 import time
@@ -25,7 +26,9 @@ from tests.support.rig import coming_and_going
 from tests.support.scale import scaled
 
 import callspan
+from callspan.file_lock import try_lock
 from callspan.records import FORMAT, Timing
+from callspan.spool.segment import OWN_SUFFIX, opened
 from callspan.testing import ScriptedProvider
 
 pytestmark = pytest.mark.usefixtures("no_settings")
@@ -130,6 +133,42 @@ def theirs(store: str) -> Path:
 
 def segments(place: Path) -> list[Path]:
     return list((place / "calls.db.spool").rglob("*.segment"))
+
+
+@pytest.mark.parametrize("records", [False, True], ids=["nothing recorded", "a call recorded"])
+def test_a_flush_delivers_what_a_killed_process_left(store: str, records: bool) -> None:
+    killed(store)
+    handle = callspan.instrument(stores=store)
+    if records:
+        with callspan.record_call(provider="mine", model="m"):
+            pass
+    assert handle.force_flush()
+    with closing(callspan.open_store(store)) as reader:
+        assert reader.count_calls() == 3 + records
+    handle.uninstrument()
+
+
+def test_a_flush_does_not_wait_for_what_a_running_process_holds(store: str) -> None:
+    segment = leave_behind(store, Records().call())
+    segment = segment.rename(segment.with_name(f"{1:020d}-1-another{OWN_SUFFIX}"))
+    handle = callspan.instrument(stores=store)
+    with opened(segment, os.O_RDWR) as descriptor:
+        assert try_lock(descriptor)
+        assert handle.force_flush(3_000)
+    assert segment.exists()
+    assert handle.force_flush()
+    assert not segment.exists()
+    handle.uninstrument()
+
+
+def test_a_flush_is_not_true_of_what_it_cannot_open(store: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    leave_behind(store, Records().call())
+    handle = callspan.instrument(stores=store)
+    with monkeypatch.context() as patch:
+        patch.setattr("callspan.spool.spool.os.access", lambda path, mode: False)
+        assert not handle.force_flush()
+    assert handle.force_flush()
+    handle.uninstrument()
 
 
 def test_segments_of_another_version_are_named_and_left(store: str, theirs: Path) -> None:

@@ -145,7 +145,7 @@ def test_unsampled_and_open_are_counted(url: str, deliver: Deliver, records: Rec
     )
     done = send(url, receiver, "--json")
     assert json.loads(done.out) == {
-        "receiver": f"{receiver.url}/v1/traces", "sent": 1, "refused": 0, "unsampled": 1, "unended": 2,
+        "receiver": f"{receiver.url}/v1/traces", "sent": 1, "refused": 0, "rejected": 0, "unsampled": 1, "unended": 2,
         "reasons": {}, "unavailable": None,
     }  # fmt: skip
     (span,) = receiver.spans
@@ -177,11 +177,35 @@ def test_spans_too_large_for_a_receiver_are_found(url: str, record: Play, receiv
     receiver.max_bytes = max(sent(span).ByteSize() for span in seen.spans)
     done = send(url, receiver)
     assert done.code == 1
-    assert "code: 413, reason: Request Entity Too Large. --again retries refused records." in said(done)
+    assert "code: 413, reason: Request Entity Too Large. --again retries these records." in said(done)
     assert 0 < len(seen.spans) - len(receiver.spans) < 4
     receiver.max_bytes = None
     assert send(url, receiver).code == 0
     assert len(receiver.spans) == len(seen.spans)
+
+
+@pytest.mark.parametrize("protocol", ["http/protobuf", "grpc"])
+def test_an_answer_that_rejects_spans_is_read(
+    protocol: str, url: str, record: Play, receiver: OtlpReceiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The request is accepted, and which span was not is unknown: none is remembered as sent."""
+    seen = len(record(loose).spans)
+    if protocol == "grpc":
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", f"http://{receiver.serve_grpc()}")
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc")
+    at = () if protocol == "grpc" else ("--otlp", receiver.url)
+    receiver.rejects = (1, "one\nis too large")
+    for _ in range(2):
+        done = ask("--store", url, "send", *at)
+        assert done.code == 1
+        assert f"{seen - 1} spans sent to" in said(done)
+        assert "1 rejected: one is too large. --again retries these records." in said(done)
+    found = json.loads(ask("--store", url, "send", *at, "--json").out)
+    assert (found["sent"], found["rejected"], found["reasons"]) == (seen - 1, 1, {"one is too large": 1})
+    receiver.rejects = (0, "a warning")
+    done = ask("--store", url, "send", *at)
+    assert (done.code, f"{seen} spans sent to" in said(done)) == (0, True)
+    assert "Nothing is new" in said(ask("--store", url, "send", *at))
 
 
 def test_safe_receiver_errors(url: str, record: Play, receiver: OtlpReceiver, monkeypatch: pytest.MonkeyPatch) -> None:

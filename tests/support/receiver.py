@@ -13,7 +13,10 @@ from typing import Any, Final
 
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
+    ExportTraceServiceRequest,
+    ExportTraceServiceResponse,
+)
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
 from opentelemetry.proto.metrics.v1.metrics_pb2 import Metric
@@ -64,6 +67,8 @@ class OtlpReceiver:
         """Those of every request, with lower-case names."""
         self.refused: list[int] = []
         """Sizes of the requests that were refused, decompressed."""
+        self.rejects = (0, "")
+        """How many spans of a request that is accepted are rejected, and why."""
         self._requests: list[Any] = []
         self._news = threading.Condition()
         self._http = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
@@ -85,7 +90,7 @@ class OtlpReceiver:
             if self.take(PATHS[kind], body) != 200:
                 code, details = self.refusal
                 context.abort(grpc.StatusCode[code], details)
-            return b""
+            return self.answer(PATHS[kind])
 
         self._grpc = grpc.server(ThreadPoolExecutor(2))
         for kind in PATHS:
@@ -110,6 +115,13 @@ class OtlpReceiver:
             self._requests.append(parsed)
             self._news.notify_all()
         return 200
+
+    def answer(self, path: str) -> bytes:
+        """Return the body of the answer to a request that is accepted."""
+        answer = ExportTraceServiceResponse()
+        if path == PATHS[ExportTraceServiceRequest] and self.rejects[0]:
+            answer.partial_success.rejected_spans, answer.partial_success.error_message = self.rejects
+        return answer.SerializeToString()
 
     @property
     def requests(self) -> list[Any]:
@@ -187,10 +199,12 @@ def _handler(receiver: OtlpReceiver) -> type[BaseHTTPRequestHandler]:
             if self.headers.get("content-encoding") == "gzip":
                 body = gzip.decompress(body)
             receiver.headers.append({name.lower(): value for name, value in self.headers.items()})
+            answer = receiver.answer(self.path)
             self.send_response(receiver.take(self.path, body))
             self.send_header("content-type", "application/x-protobuf")
-            self.send_header("content-length", "0")
+            self.send_header("content-length", str(len(answer)))
             self.end_headers()
+            self.wfile.write(answer)
 
         def log_message(self, *args: Any) -> None:
             """Say nothing."""

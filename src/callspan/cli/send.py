@@ -87,6 +87,7 @@ def _follow(context: CommandContext, receiver: Receiver, settings: Settings, *, 
                 for line in _refusals(sender):
                     click.echo(clean(line), err=True)
                 sender.refusals.clear()
+                sender.rejections.clear()
         except click.UsageError:
             raise
         except store_errors(click.ClickException, UnavailableError) as error:
@@ -124,19 +125,19 @@ def _sent(context: CommandContext, receiver: Receiver) -> SentVersions:
 
 def _report(context: CommandContext, sender: Sender, spans: RecordedSpans, failure: str | None) -> None:
     unsent = {"unsampled": len(spans.unsampled), "unended": len(spans.unended)}
-    refused = sender.refusals.total()
+    refused, rejected = sender.refusals.total(), sender.rejections.total()
     if context.json:
-        counts = {"sent": sender.sent, "refused": refused}
-        reasons = {"reasons": dict(sender.refusals), "unavailable": failure}
+        counts = {"sent": sender.sent, "refused": refused, "rejected": rejected}
+        reasons = {"reasons": dict(sender.refusals + sender.rejections), "unavailable": failure}
         context.emit({"receiver": sender.receiver.name, **counts, **unsent, **reasons})
     else:
         context.screen.paragraph(" ".join(_lines(context, sender, unsent, failure)))
-    if refused or failure is not None:
+    if refused or rejected or failure is not None:
         raise click.exceptions.Exit(1)
 
 
 def _lines(context: CommandContext, sender: Sender, unsent: Mapping[str, int], failure: str | None) -> Iterator[str]:
-    if sender.sent or sender.refusals or failure is not None:
+    if sender.sent or sender.refusals or sender.rejections or failure is not None:
         yield f"{plural(sender.sent, 'span')} sent to {sender.receiver.name}."
     else:
         yield f"Nothing is new in {context.store_name}."
@@ -148,8 +149,8 @@ def _lines(context: CommandContext, sender: Sender, unsent: Mapping[str, int], f
     if unsent["unended"]:
         yield f"{unsent['unended']} not ended."
     yield from _refusals(sender)
-    if sender.refusals:
-        yield "--again retries refused records."
+    if sender.refusals or sender.rejections:
+        yield "--again retries these records."
     if failure is not None:
         yield f"It is unavailable ({failure}): run the command again to send the rest."
 
@@ -157,3 +158,5 @@ def _lines(context: CommandContext, sender: Sender, unsent: Mapping[str, int], f
 def _refusals(sender: Sender) -> Iterator[str]:
     for reason, number in sender.refusals.items():
         yield f"{plural(number, 'span')} refused: {reason}."
+    for reason, number in sender.rejections.items():
+        yield f"{number} rejected: {reason}."

@@ -115,7 +115,7 @@ class Recorder:
                 self.spool.count("unrecorded", path)
 
     def flush(self, timeout_s: float) -> bool:
-        """Wait until every store has every record of this process so far; False on timeout."""
+        """Wait until every store has every record, see `Spool.flush`."""
         if self.spool is None:
             return True
         delivered = self.spool.flush(timeout_s)
@@ -132,7 +132,7 @@ class Recorder:
     def _deliver_late(self, spool: Spool) -> None:
         """Deliver records of calls that ended during or after `retire` or `add_stores`, and close their spool."""
         # A record appended while the spool closed waits on disk, and its threads may have ended.
-        spool.flush(_CLOSE_TIMEOUT_S)
+        spool.flush(_CLOSE_TIMEOUT_S, alone=True)
         spool.close(_CLOSE_TIMEOUT_S)
 
     def counters(self) -> Mapping[str, int]:

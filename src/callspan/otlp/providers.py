@@ -173,7 +173,7 @@ def variable_of(name: str, signal: Signal) -> str:
     return own or os.environ.get(f"OTEL_EXPORTER_OTLP_{name}", "").strip()
 
 
-def make_exporter(signal: Signal, protocol: Protocol, endpoint: str | None = None) -> Any:
+def make_exporter(signal: Signal, protocol: Protocol, endpoint: str | None = None, **options: object) -> Any:
     """Return OpenTelemetry's exporter of a signal; `endpoint` None: that of the environment.
 
     Raises ImportError if it is not installed.
@@ -183,7 +183,7 @@ def make_exporter(signal: Signal, protocol: Protocol, endpoint: str | None = Non
         exporter = entry_points(group=f"opentelemetry_{signal}_exporter")[name].load()
     except (ImportError, KeyError) as error:
         raise ImportError(f'OTLP by {protocol} needs pip install "callspan[otlp]"') from error
-    return exporter(endpoint=endpoint)
+    return exporter(endpoint=endpoint, **options)
 
 
 def _is_exporter_named(signal: Signal) -> bool:

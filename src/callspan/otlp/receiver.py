@@ -13,7 +13,8 @@ from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 from opentelemetry.util.re import parse_env_headers
 
-from callspan.otlp.providers import make_exporter, protocol_of, variable_of
+from callspan.otlp.answers import Answers, Rejection
+from callspan.otlp.providers import protocol_of, variable_of
 from callspan.safe_urls import HIDDEN, error_text, is_http_url, safe_name, without_passwords
 from callspan.settings import SettingError
 
@@ -60,8 +61,8 @@ class Receiver:
         self._secrets = [*_secrets(variable_of("HEADERS", "traces")), *filter(None, [user])]
         try:
             self._limit_s = float(variable_of("TIMEOUT", "traces") or _LIMIT_S)
-            self._new_exporter = partial(make_exporter, "traces", protocol, address)
-            self._exporter: SpanExporter = self._new_exporter()
+            self._answers = Answers(protocol, address)
+            self._exporter: SpanExporter = self._answers.exporter()
         except ImportError as error:
             raise SettingError(str(error)) from error
         except (ValueError, OSError) as error:
@@ -71,10 +72,13 @@ class Receiver:
             # Before existing filters, which drop repeated messages.
             logger.filters.insert(0, self._keep_reason)
 
-    def send(self, spans: Sequence[ReadableSpan]) -> None:
-        """Send spans in one request, with the exporter's retries. Raises RefusedError, UnavailableError."""
+    def send(self, spans: Sequence[ReadableSpan]) -> Rejection | None:
+        """Send spans in one request, with the exporter's retries; return what the receiver rejects of them.
+
+        Raises RefusedError, UnavailableError.
+        """
         failures: list[Exception | None] = []
-        self._reason = None
+        self._reason = self._answers.rejection = None
         # On a thread, because a dripping answer never exceeds the exporter's own time limit.
         failure_of = partial(self._failure, self._exporter, spans)
         request = threading.Thread(target=lambda: failures.append(failure_of()), daemon=True)
@@ -82,10 +86,12 @@ class Receiver:
         request.join(self._limit_s + _GRACE_S)
         if not failures:
             self._exporter.shutdown()
-            self._exporter = self._new_exporter()
+            self._exporter = self._answers.exporter()
             raise UnavailableError(f"no complete answer within {self._limit_s:g} s")
         if failures[0] is not None:
             raise failures[0]
+        rejection = self._answers.rejection
+        return rejection and Rejection(rejection.spans, self._line(rejection.reason) or "it does not say why")
 
     def close(self) -> None:
         """Close connections."""

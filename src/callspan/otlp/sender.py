@@ -11,6 +11,7 @@ from typing import Final
 from opentelemetry.sdk.trace import ReadableSpan
 
 from callspan.clock import monotonic_s
+from callspan.otlp.answers import Rejection
 from callspan.otlp.byte_bounds import parts_of
 from callspan.otlp.receiver import Receiver, RefusedError
 from callspan.otlp.recorded import RecordedSpans
@@ -42,7 +43,9 @@ class Sender:
         self.before = 0
         """Number of spans that the receiver already had."""
         self.refusals = Counter[str]()
-        """Number of permanently rejected spans, by reason."""
+        """Number of spans of requests that the receiver refused for good, by reason."""
+        self.rejections = Counter[str]()
+        """Number of spans that it rejected of requests that it accepted, by reason."""
         self.receiver, self._sent, self._again, self._tell = receiver, sent, again, tell
         self._since_ns = 0 if again else max(0, sent.mark_ns - _OVERLAP_NS)
         self._seen: set[RowVersion] = set()
@@ -54,7 +57,7 @@ class Sender:
     @property
     def found(self) -> int:
         """Number of examined spans."""
-        return self.sent + self.before + self.refusals.total()
+        return self.sent + self.before + self.refusals.total() + self.rejections.total()
 
     def send_new(self, spans: RecordedSpans) -> None:
         """Send the records delivered to the store since the last time, and unended ones of exited processes.
@@ -109,7 +112,7 @@ class Sender:
     def _deliver(self, spans: list[ReadableSpan]) -> None:
         """Send spans in one request; if they are permanently rejected, bisect them."""
         try:
-            self.receiver.send(spans)
+            rejection = self.receiver.send(spans)
         except RefusedError as error:
             if len(spans) == 1:
                 self.refusals[str(error)] += 1
@@ -117,8 +120,17 @@ class Sender:
                 self._deliver(spans[: len(spans) // 2])
                 self._deliver(spans[len(spans) // 2 :])
         else:
+            self._note(spans, rejection)
+
+    def _note(self, spans: list[ReadableSpan], rejection: Rejection | None) -> None:
+        """Remember accepted spans. Which ones were rejected is unknown, and OTLP forbids to send them again at once."""
+        if rejection is None:
             self._sent.add({_key(span): _version(span) for span in spans})
             self.sent += len(spans)
+        else:
+            rejected = min(rejection.spans, len(spans))
+            self.rejections[rejection.reason] += rejected
+            self.sent += len(spans) - rejected
 
 
 def _key(span: ReadableSpan) -> str:

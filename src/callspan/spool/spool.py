@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import logging
+import os
 import sys
 import threading
 from collections import Counter, deque
@@ -25,7 +26,7 @@ from callspan.spool import directory as places
 from callspan.spool.delivering import Destination
 from callspan.spool.directory import Target
 from callspan.spool.losses import Kind, LossCounter
-from callspan.spool.segment import LINE_BYTES, Segment, created_ns, is_own
+from callspan.spool.segment import LINE_BYTES, Segment, created_ns, is_locked, is_own
 from callspan.spool.shipper import Shipper, SinkState
 
 SEGMENT_BYTES: Final = 16 << 20
@@ -274,15 +275,18 @@ class Spool:
         with self._lock:
             return places.adopt(path)
 
-    def flush(self, timeout_s: float) -> bool:
-        """Wait until every store has all records that this process has appended so far; False on timeout.
+    def flush(self, timeout_s: float, *, alone: bool = False) -> bool:
+        """Wait until every store has all records so far, except those that other running processes hold.
 
-        Includes the records of closed spools with some of these stores. Returns False early if all stores that lack
-        records were failing before and have failed again.
+        Includes what closed spools and ended processes left for some of these stores; `alone`: only what this process
+        appended. Returns False on timeout, and early if all stores that lack records were failing before and have
+        failed again.
         """
         deadline = monotonic_s() + timeout_s
         goals = [(segment, segment.size) for segment in self.segments()]
-        closed = [(path, places.file_size(path)) for path in self.unheld_segments() if is_own(path)]
+        left = [path for path in self.unheld_segments() if is_own(path) or not (alone or is_locked(path))]
+        closed = [(path, places.file_size(path)) for path in left if os.access(path, os.W_OK)]
+        is_complete = len(closed) == len([path for path in left if path.exists()])
         if closed or self._shippers:
             with self._lock:
                 self._start()
@@ -299,7 +303,7 @@ class Spool:
                     shipper.hurry(searches=bool(closed))
             with self._changed:
                 self._changed.wait(min(_POLL_S, max(0.0, deadline - monotonic_s())))
-        return bool(self._shippers) or not (goals or closed)
+        return is_complete and (bool(self._shippers) or not (goals or closed))
 
     def waits_since_ns(self, target: Target) -> int | None:
         """Return since when the oldest record of any process waits for a store; None if none waits."""
@@ -321,7 +325,7 @@ class Spool:
     def close(self, timeout_s: float) -> bool:
         """Deliver records until the timeout and end the threads. The rest waits on disk for another process."""
         deadline = monotonic_s() + timeout_s
-        delivered = not self._shippers or self.flush(timeout_s)
+        delivered = not self._shippers or self.flush(timeout_s, alone=True)
         self._halt(deadline)
         return delivered
 

@@ -68,7 +68,10 @@ class Handle:
         self._wiring.remove(self._pipeline)
 
     def force_flush(self, timeout_millis: int = 30_000) -> bool:
-        """Wait until telemetry is exported and every store has every record; return False if that failed."""
+        """Wait until telemetry is exported and every store has every record; return False if that failed.
+
+        Includes what ended processes with these stores left; a running process delivers its own.
+        """
         deadline = monotonic_s() + timeout_millis / 1000
         self._wiring.hook_context.deferred_ends.drain(_left(deadline))
         delivered = self._pipeline.recorder.flush(_left(deadline))

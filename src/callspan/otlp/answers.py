@@ -1,0 +1,89 @@
+"""Answers: what a receiver says of a request that it has accepted: a number of rejected spans, and why.
+
+OpenTelemetry's exporters ignore it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from opentelemetry.sdk.trace.export import SpanExporter
+
+from callspan.fail_open import fail_open
+from callspan.otlp.providers import Protocol, make_exporter
+
+if TYPE_CHECKING:
+    from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
+
+_READ: Final = fail_open("read the answer of an OTLP receiver")
+
+
+class Rejection(NamedTuple):
+    """A number of spans of a request that the receiver did not take, and its reason."""
+
+    spans: int
+    reason: str
+
+
+class Answers:
+    """Makes exporters of spans, and reads the answers to their requests."""
+
+    def __init__(self, protocol: Protocol, address: str) -> None:
+        self._protocol, self._address = protocol, address
+        self.rejection: Rejection | None = None
+        """What the last answer rejected; None if nothing."""
+
+    def exporter(self) -> SpanExporter:
+        """Return an exporter whose answers are read. Raises ImportError if it is not installed."""
+        if self._protocol == "grpc":
+            return self._listening(make_exporter("traces", self._protocol, self._address))
+        options = {} if _has_own_session() else {"session": self._session()}
+        made: SpanExporter = make_exporter("traces", self._protocol, self._address, **options)
+        return made
+
+    def _session(self) -> Any:
+        import requests
+
+        session = requests.Session()
+        session.hooks["response"].append(lambda answer, **_: self._read_bytes(answer))
+        return session
+
+    def _read_bytes(self, answer: Any) -> None:
+        from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
+
+        with _READ:
+            if answer.ok:
+                self._keep(ExportTraceServiceResponse.FromString(answer.content))
+
+    def _keep(self, answer: ExportTraceServiceResponse) -> None:
+        partial = answer.partial_success
+        self.rejection = Rejection(partial.rejected_spans, partial.error_message) if partial.rejected_spans else None
+
+    def _listening(self, exporter: Any) -> SpanExporter:
+        """Read the answers of a gRPC exporter, which makes a new client after it has lost its connection."""
+        make: Callable[[Any], Any] | None = getattr(exporter, "_stub", None)
+        if make is not None:
+            exporter._stub = lambda channel: self._wrapped(make(channel))
+            self._wrapped(getattr(exporter, "_client", None))
+        listening: SpanExporter = exporter
+        return listening
+
+    def _wrapped(self, client: Any) -> Any:
+        send = getattr(client, "Export", None)
+        if send is not None:
+
+            def export(*args: object, **named: object) -> object:
+                answer = send(*args, **named)
+                with _READ:
+                    self._keep(answer)
+                return answer
+
+            client.Export = export
+        return client
+
+
+def _has_own_session() -> bool:
+    """Return whether the exporter's session is that of a provider of credentials, which the environment names."""
+    return any(f"OTEL_PYTHON_EXPORTER_OTLP_HTTP_{one}CREDENTIAL_PROVIDER" in os.environ for one in ("TRACES_", ""))
