@@ -1,7 +1,7 @@
-"""Every recorded exchange through the real SDKs with callspan on, under default settings, against the oracle.
+"""Every recorded exchange through the real SDKs with callspan on, in all vocabularies, against the oracle.
 
-For each: the caller gets what it gets without callspan, there is one span and one record, and the record
-states what the oracle read from the bytes. Streams arrive in pieces of odd sizes.
+For each: the caller gets what it gets without callspan, there is one span and one record, and both
+state what the oracle read from the bytes. Streams arrive in pieces of odd sizes.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import json
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import pytest
 from opentelemetry.sdk.trace import ReadableSpan
@@ -19,6 +19,7 @@ from tests.support.scale import scaled
 from tests.support.spans_of_records import differences
 from tests.wire import corpus, oracle
 from tests.wire.corpus import Exchange
+from tests.wire.on_spans import classified, facts_decided, wrong_attributes
 from tests.wire.oracle import ROLES, SETTINGS, TOOL_ROLES, Facts, Json
 from tests.wire.replay import ENTRIES, HELPED, Outcome, Replayer
 
@@ -33,13 +34,15 @@ from callspan.records import (
     ToolCall,
     ToolResult,
 )
+from callspan.semconv import gen_ai, llm, openinference
 from callspan.testing import capture
 
 pytestmark = pytest.mark.filterwarnings("ignore:The model .* is deprecated:DeprecationWarning")
 MODES = pytest.mark.parametrize("asynchronous", [False, True], ids=["sync", "async"])
 STREAMED_APIS = ("chat_completions", "responses", "messages", "completions")
 APIS = (*STREAMED_APIS, "embeddings")
-INDEPENDENT = ("corpus", "generated_streams", "oracle", "replay", "stream_oracle")
+INDEPENDENT = ("corpus", "generated_streams", "on_spans", "oracle", "replay", "stream_oracle")
+VOCABULARIES: Final = ("llm", "gen_ai", "openinference")
 UNPARSED = {"read", "lines"}
 HIDDEN = "[secret]"
 PIECES = (31, *scaled((), (None, 1, 3, 7, 257)))
@@ -203,22 +206,6 @@ def stream_checks(exchange: Exchange, record: CallRecord, entry: str) -> dict[st
     }
 
 
-def span_checks(exchange: Exchange, span: ReadableSpan) -> dict[str, tuple[object, object]]:
-    """Both vocabularies on the span, against the oracle."""
-    found, attributes = oracle.truth(exchange), span.attributes or {}
-    wanted = {
-        "gen_ai.request.model": "request_model",
-        "gen_ai.response.model": "response_model",
-        "gen_ai.response.id": "response_id",
-        "gen_ai.usage.input_tokens": "input_tokens",
-        "gen_ai.usage.output_tokens": "output_tokens",
-        "llm.usage.prompt_tokens": "input_tokens",
-        "llm.usage.completion_tokens": "output_tokens",
-        "llm.usage.total_tokens": "total_tokens",
-    }
-    return {name: (attributes.get(name), found.get(fact)) for name, fact in wanted.items()}
-
-
 def complaints(exchange: Exchange, record: CallRecord, span: ReadableSpan, sent: object, entry: str) -> list[str]:
     """What of a record, besides the oracle's facts, is not as the exchange was."""
     host, _, port = exchange.host.partition(":")
@@ -232,7 +219,6 @@ def complaints(exchange: Exchange, record: CallRecord, span: ReadableSpan, sent:
         "span and record": (record.span_id, f"{span.context.span_id:016x}" if span.context else None),
         **body_checks(exchange, record),
         **stream_checks(exchange, record, entry),
-        **span_checks(exchange, span),
     }
     return [f"{exchange.id} {name}: {got!r}, not {want!r}" for name, (got, want) in checks.items() if got != want]
 
@@ -253,7 +239,8 @@ def replay(chosen: Sequence[Exchange], *, asynchronous: bool, pieces: int | None
     """Play the exchanges with callspan on; fail with what went wrong, exchange by exchange."""
     expected = bare(asynchronous, entry, tuple(chosen))
     wrong = list[str]()
-    with Replayer(asynchronous=asynchronous, pieces=pieces, entry=entry) as replayer, capture() as seen:
+    playing = Replayer(asynchronous=asynchronous, pieces=pieces, entry=entry)
+    with playing as replayer, capture(vocabularies=VOCABULARIES) as seen:
         sent = list[object]()
         for number, each in enumerate(chosen, start=1):
             outcome = replayer.play(each)
@@ -269,9 +256,10 @@ def replay(chosen: Sequence[Exchange], *, asynchronous: bool, pieces: int | None
             wire, read = expected_facts(each, expected[each.id], entry), facts_of(record, conversation)
             wire["error_message"] = masked(wire.get("error_message"), read.get("error_message"))
             wrong += [f"{each.id} {one}" for one in wrong_facts(wire, read)]
+            wrong += [f"{each.id} on the span: {one}" for one in wrong_attributes(each, wire, span.attributes or {})]
             wrong += complaints(each, record, span, body, entry)
             wrong += tool_checks(each, span, tools)
-        wrong += differences(spans, seen.records)
+        wrong += differences(spans, seen.records, vocabularies=VOCABULARIES)
     assert not wrong, "\n".join([f"{len(chosen)} exchanges", *wrong[:40]])
 
 
@@ -351,3 +339,11 @@ def test_no_fact_is_vacuous_every_one_is_reported_by_some_exchange() -> None:
     looked_for = [fact for each in corpus.load() for fact in oracle.truth(each).items()]
     stated = {name for name, value in looked_for if value not in NOTHING}
     assert {name for name, _ in looked_for} - stated == set()
+
+
+def test_every_attribute_and_every_fact_was_decided_about() -> None:
+    """A new attribute, or a new fact of the wire, has a line in `on_spans.yaml`: so none can be lost unseen."""
+    tables = (module.START + module.END for module in (gen_ai, llm, openinference))
+    rows = {row.name for table in tables for row in table.rows}
+    assert {name for name in classified() if not name.startswith("callspan.")} == rows
+    assert facts_decided() == {name for each in corpus.load() for name in oracle.truth(each)}

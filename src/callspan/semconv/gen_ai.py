@@ -245,6 +245,15 @@ END: Final = Table(
         "openai.response.system_fingerprint", STRING, "response.system_fingerprint",
         not_apis=_MESSAGES,
     ),
+    Row("anthropic.request.service_tier", STRING, Parameter("service_tier", as_text), "As sent.", apis=_MESSAGES),
+    Row("anthropic.response.service_tier", STRING, "response.service_tier", apis=_MESSAGES),
+    *(
+        Row(
+            f"anthropic.usage.cache_creation.ephemeral_{life}_input_tokens", INT, f"usage.cache_write_{life}_tokens",
+            apis=_MESSAGES,
+        )
+        for life in ("5m", "1h")
+    ),
     Row(
         "azure.resource_provider.namespace", STRING, From("provider", {_AZURE: _AZURE_NAMESPACE}.get),
         not_apis=_MESSAGES,
