@@ -12,6 +12,7 @@ from tests.support.records import SECOND, START_NS, step
 
 from callspan import SettingError, open_store
 from callspan.datasets import Options, export, exporting
+from callspan.providers.fold.chat import ChatFold
 from callspan.records import Place, Totals, Usage
 
 from .conftest import TOOLS, Export, World, asking, check_trajectory, tool_call
@@ -193,3 +194,138 @@ def test_without_pyarrow_it_says_what_to_install(world: World, tmp_path: Path, m
     with pytest.raises(SettingError, match=r"pip install .callspan\[datasets\]"):
         export(open_store(world.write(tmp_path / "w.db")), "parquet", tmp_path / "x.parquet", options=Options())
     assert not (tmp_path / "x.parquet").exists()
+
+
+IDS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "choices.token_ids": ({"prompt_token_ids": [1, 2]}, {"token_ids": [7, 8]}),
+    "sglext.output_ids": ({"sglext": {"input_ids": [1, 2], "output_ids": [[7, 8]]}}, {}),
+    "nvext.completion_token_ids": ({"prompt_token_ids": [1, 2], "nvext": {"completion_token_ids": [7, 8]}}, {}),
+    "nvext.engine_data.completion_token_ids": (
+        {"nvext": {"engine_data": {"prompt_token_ids": [1, 2], "completion_token_ids": [7, 8]}}},
+        {},
+    ),
+    "choices.message.completion_token_ids": (
+        {},
+        {
+            "message": {
+                "role": "assistant",
+                "content": "ab",
+                "prompt_token_ids": [1, 2],
+                "completion_token_ids": [7, 8],
+            }
+        },
+    ),
+}
+PROMPTS = [
+    "prompt_token_ids",
+    "sglext.input_ids",
+    "prompt_token_ids",
+    "nvext.engine_data.prompt_token_ids",
+    "choices.message.prompt_token_ids",
+]
+COUNTED = {"usage": {"prompt_tokens": 2, "completion_tokens": 2}}
+
+
+@pytest.mark.parametrize(("field", "prompt"), [*zip(IDS, PROMPTS, strict=True)])
+def test_a_rollout_says_which_fields_its_ids_came_from(world: World, exported: Export, field: str, prompt: str) -> None:
+    body, choice = IDS[field]
+    world.session("s1")
+    world.chat(QUESTION, "ab", "s1", body=body | COUNTED, choice=choice)
+    (step,) = exported("rollouts").rows[0]["steps"]
+    assert (step["tokens"]["prompt_ids"], step["tokens"]["completion_ids"]) == ([1, 2], [7, 8])
+    assert step["token_fields"] == {"prompt_ids": prompt, "completion_ids": field}
+
+
+@pytest.mark.parametrize(
+    ("usage", "what"),
+    [
+        ({"prompt_tokens": 3, "completion_tokens": 2}, "prompt"),
+        ({"prompt_tokens": 2, "completion_tokens": 3}, "completion"),
+        ({"input_tokens": 2, "output_tokens": 1}, "completion"),
+    ],
+)
+def test_ids_that_do_not_fit_the_count_are_left_out(
+    world: World, exported: Export, usage: dict[str, int], what: str
+) -> None:
+    world.session("s1")
+    body, choice = IDS["choices.token_ids"]
+    world.chat(QUESTION, "ab", "s1", body=body | {"usage": usage}, choice=choice)
+    found = exported("rollouts")
+    assert found.rows == []
+    assert found.left_out[f"call: the ids of the {what} do not fit its counted tokens"] == 1
+    assert "prompt_token_ids" not in exported("atif").rows[0]["steps"][-1]["metrics"]
+
+
+def test_a_count_of_several_choices_is_not_that_of_the_first(world: World, exported: Export) -> None:
+    world.session("s1")
+    body, choice = IDS["choices.token_ids"]
+    other = {"index": 1, "message": {"role": "assistant", "content": "c"}, "finish_reason": "stop", "token_ids": [9]}
+    message = {"role": "assistant", "content": "ab"}
+    choices = [{"index": 0, "message": message, "finish_reason": "stop", **choice}, other]
+    counted = {"usage": {"prompt_tokens": 2, "completion_tokens": 3}}
+    world.chat(QUESTION, "ab", "s1", body=body | counted | {"choices": choices})
+    (step,) = exported("rollouts").rows[0]["steps"]
+    assert step["tokens"]["completion_ids"] == [7, 8]
+
+
+@pytest.mark.parametrize(
+    ("flags", "session", "stop", "success"),
+    [
+        ([{"truncated": True}], {"outcome": "failure", "success": False}, "truncated", False),
+        ([{"terminated": False, "truncated": True}], {"outcome": "success"}, "truncated", None),
+        ([{"truncated": False}, {"terminated": True}], {"outcome": "failure", "success": False}, "terminated", False),
+        ([{"terminated": True}, {"terminated": False}], {"outcome": "failure"}, None, None),
+        ([], {"outcome": "failure", "success": False}, None, False),
+        ([], {"outcome": "max_turns", "success": False}, "max_turns", False),
+        ([{"truncated": True}], {"outcome": "error"}, "error", None),
+    ],
+)
+def test_the_stop_condition_is_not_the_verdict(
+    world: World, exported: Export, flags: list[Any], session: dict[str, Any], stop: str | None, success: bool | None
+) -> None:
+    """An episode that only ran out of steps has failed, but was not stopped by its failure."""
+    world.session("s1", **session)
+    body, choice = IDS["choices.token_ids"]
+    world.chat(QUESTION, "ab", "s1", body=body, choice=choice)
+    for one in flags:
+        world.event("s1", **one)
+    (row,) = exported("rollouts").rows
+    assert (row["stop_condition"], row["outcome"], row["success"]) == (stop, session["outcome"], success)
+
+
+def streamed(*chunks: dict[str, Any]) -> dict[str, Any]:
+    """Return the body of a stream, without what `World.chat` adds itself."""
+    fold = ChatFold()
+    for chunk in chunks:
+        fold.add(chunk)
+    return fold.body() or {}
+
+
+def delta(finish: str | None = None, **fields: Any) -> dict[str, Any]:
+    return {"choices": [{"index": 0, "delta": fields, "finish_reason": finish}]}
+
+
+@pytest.mark.parametrize(
+    "chunks",
+    [
+        [delta(content="", prompt_token_ids=[1, 2]), delta(content="a", token_ids=[7]), delta("stop", token_ids=[8])],
+        [
+            delta(content="a") | {"nvext": {"worker_id": 1, "completion_token_ids": [7]}, "prompt_token_ids": [1, 2]},
+            delta("stop", content="b") | {"nvext": {"completion_token_ids": [8]}, "prompt_token_ids": [1, 2]},
+        ],
+        [delta("stop", content="ab"), {"choices": [], "sglext": {"input_ids": [1, 2], "output_ids": [[7, 8]]}}],
+        [
+            delta("stop", content="ab") | {"nvext": "odd"},
+            {"nvext": {"completion_token_ids": [9]}},
+            {"choices": [], "sglext": {"input_ids": [1, 2], "output_ids": [[7, 8]]}},
+        ],
+    ],
+    ids=["first delta", "each chunk", "last chunk", "an odd extension"],
+)
+def test_the_ids_of_a_stream_are_those_of_all_its_chunks(
+    world: World, exported: Export, chunks: list[dict[str, Any]]
+) -> None:
+    world.session("s1")
+    world.chat(QUESTION, "ab", "s1", body=streamed(*chunks) | COUNTED)
+    (step,) = exported("rollouts").rows[0]["steps"]
+    assert (step["tokens"]["prompt_ids"], step["tokens"]["completion_ids"]) == ([1, 2], [7, 8])

@@ -19,24 +19,16 @@ from callspan.datasets.chat_messages import ChatMessage, arguments_of, canonical
 from callspan.datasets.fine_tuning import Row
 from callspan.datasets.lineage import Turn, turns
 from callspan.datasets.selection import Episode, Options, Statistics, is_cut_off
-from callspan.providers.wire_json import dig, items, number, objects
+from callspan.datasets.token_ids import tokens_of
 from callspan.providers.wire_json import text as text_at
-from callspan.records import REWARD, CallRecord, EventRecord, encode_json, tool_name
+from callspan.records import REWARD, EventRecord, encode_json, tool_name
 from callspan.stores import Event, exact_sum, known_sum
 
-_PROMPT_IDS: Final = ("prompt_token_ids", "prompt_ids")
+_JUDGED: Final = frozenset({"success", "failure", "in_progress", "started"})
+"""Outcomes of a session that do not say what ended it."""
 _SOURCES: Final = {"system": "system", "developer": "system", "user": "user", "assistant": "agent"}
 _US_PER_NS: Final = 1000
 _MEDIA_TYPES: Final = frozenset({"image/png", "image/jpeg", "image/gif", "image/webp"})
-
-
-class Tokens(msgspec.Struct, frozen=True, kw_only=True):
-    """The token ids of a call, as returned by the server."""
-
-    prompt_ids: list[int]
-    completion_ids: list[int]
-    completion_logprobs: list[float] | None
-    """One per completion token; None if the server returned none, or a different number."""
 
 
 def rollout_rows(found: Iterable[Episode], options: Options, statistics: Statistics) -> Iterator[Row]:
@@ -62,28 +54,20 @@ def rollout_rows(found: Iterable[Episode], options: Options, statistics: Statist
             "reward": episode.summary.score(options.objective),
             "steps": steps,
             "info": session.metadata,
-            "stop_condition": session.outcome,
+            "stop_condition": _stop_condition(episode),
+            "outcome": session.outcome,
+            "success": session.success,
             "error": session.error.type if session.error else None,
         }
-
-
-def tokens_of(call: CallRecord) -> Tokens | None:
-    """Return the token ids of a call's prompt and first choice; None unless the server returned both."""
-    body = bytes(call.response.body) if call.response else b""
-    response: object = msgspec.json.decode(body) if body else None
-    choice = next(objects(response, "choices"), None)
-    prompts = (items(place, name) for name in _PROMPT_IDS for place in (response, choice))
-    prompt = next((found for ids in prompts if (found := _ids(ids))), None)
-    completion = _ids(items(choice, "token_ids"))
-    if not prompt or not completion:
-        return None
-    return Tokens(prompt_ids=prompt, completion_ids=completion, completion_logprobs=_logprobs(choice, len(completion)))
 
 
 def _step(turn: Turn, episode: Episode, statistics: Statistics) -> Row | None:
     tokens = tokens_of(turn.call)
     if tokens is None:
         statistics.left_out["call: no token ids"] += 1
+        return None
+    if tokens.misfit is not None:
+        statistics.left_out[f"call: {tokens.misfit}"] += 1
         return None
     statistics.trained_messages += 1
     statistics.cut_off_answers += is_cut_off(turn.call)
@@ -99,10 +83,26 @@ def _step(turn: Turn, episode: Episode, statistics: Statistics) -> Row | None:
             "completion_logprobs": tokens.completion_logprobs,
             "is_truncated": cut,
         },
+        "token_fields": {"prompt_ids": tokens.prompt_field, "completion_ids": tokens.completion_field},
         "reward": None,
         "trajectory_id": episode.id or None,
         "call_id": turn.call.call_id,
     }
+
+
+def _stop_condition(episode: Episode) -> str | None:
+    """Return what ended an episode: an error, the application's own word, else the flags of its last step.
+
+    None if nothing says so: an episode that failed may have ended in any way.
+    """
+    outcome = episode.summary.session.outcome
+    if outcome is not None and outcome not in _JUDGED:
+        return outcome
+    flags: str | None = None
+    for event in episode.events():
+        if isinstance(event, EventRecord) and (event.terminated is not None or event.truncated is not None):
+            flags = "terminated" if event.terminated else "truncated" if event.truncated else None
+    return flags
 
 
 def _step_rewards(
@@ -114,20 +114,6 @@ def _step_rewards(
     """
     sums = episode.reader.timestep_rewards(episode.id, apart=trained)
     return {key: one.reward if objective == REWARD else one.means.get(objective) for key, one in sums.items()}
-
-
-def _logprobs(choice: object, count: int) -> list[float] | None:
-    given = dig(choice, "logprobs")
-    plain = [number({"": value}, "") for value in items(given, "token_logprobs")]
-    found = plain or [number(token, "logprob") for token in objects(given, "content")]
-    known = [value for value in found if value is not None]
-    return known if len(known) == count == len(found) else None
-
-
-def _ids(found: Iterable[object]) -> list[int]:
-    ids = list(found)
-    whole = [one for one in ids if isinstance(one, int) and not isinstance(one, bool)]
-    return whole if len(whole) == len(ids) else []
 
 
 def trajectory_rows(found: Iterable[Episode], options: Options, statistics: Statistics) -> Iterator[Row]:
@@ -316,7 +302,7 @@ def _metrics(turn: Turn) -> Row:
         "cached_tokens": usage.cache_read_tokens if usage else None,
         "cost_usd": _number(cost.usd if cost else None),
     }
-    if tokens is not None:
+    if tokens is not None and tokens.misfit is None:
         metrics["prompt_token_ids"] = tokens.prompt_ids
         metrics["completion_token_ids"] = tokens.completion_ids
         metrics["logprobs"] = tokens.completion_logprobs

@@ -14,6 +14,10 @@ from callspan.record.messages import LENGTH, normalised
 
 _USAGE: Final = "usage"
 _CUMULATIVE: Final = frozenset({_USAGE, "x_groq"})
+_EXTENSIONS: Final = frozenset({"nvext", "sglext"})
+"""Objects of inference servers, of which each chunk states some fields."""
+_NEW_IDS: Final = frozenset({"completion_token_ids", "output_ids"})
+"""Their lists with the ids of the chunk's own tokens."""
 # `obfuscation` is padding against eavesdroppers; `value` is the text of Writer's chunks.
 _NOT_OF_BODY: Final = frozenset({"choices", "obfuscation", "object", "value"})
 _PADDED: Final = re.compile("[^=]+=*")
@@ -91,6 +95,8 @@ class ChatFold:
         for key, value in chunk.items():
             if key in _CUMULATIVE and isinstance(value, dict):
                 merge(self._body, {key: value}, last=True)
+            elif key in _EXTENSIONS and isinstance(value, dict):
+                _extend(self._body, {key: value})
             elif value and key not in self._known:
                 self._known.add(key)
                 self._body.setdefault(key, detached(value))
@@ -119,6 +125,18 @@ class ChatFold:
         if isinstance(sound := message.get("audio"), dict) and isinstance(sound.get("data"), str):
             sound["data"] = _one_base64(sound["data"])
         return {"index": choice["index"], "message": message, "finish_reason": None, "logprobs": None, **ids, **choice}
+
+
+def _extend(known: Json, news: Json) -> None:
+    """Add the fields of a server's extension: lists of new ids grow, of other fields the first value is kept."""
+    for key, value in news.items():
+        held = known.get(key)
+        if held is None:
+            known[key] = detached(value)
+        elif isinstance(value, dict) and isinstance(held, dict):
+            _extend(held, value)
+        elif isinstance(value, list) and isinstance(held, list) and key in _NEW_IDS:
+            held += detached(value)
 
 
 def _in_order(calls: list[object]) -> list[Json]:
