@@ -114,7 +114,7 @@ def _fields(record: object, names: Iterable[str]) -> Row:
 
 def output_text(call: CallRecord) -> str | None:
     """Return a short form of a call's output: its text, else its tool calls; None if it was not recorded."""
-    return " ".join(call.answer_texts)[:_OUTPUT_CHARACTERS] or None
+    return " ".join(call.answer_texts or ())[:_OUTPUT_CHARACTERS] or None
 
 
 def short_ids(ids: Iterable[str], besides: Iterable[str] = ()) -> dict[str, str]:

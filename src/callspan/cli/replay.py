@@ -83,7 +83,7 @@ def _show(screen: Screen, before: CallRecord, after: CallRecord) -> None:
 
 def _output(call: CallRecord) -> str | None:
     """Return the complete output; None if it was not recorded."""
-    return "\n".join(call.answer_texts) or None
+    return "\n".join(call.answer_texts or ()) or None
 
 
 class ResendError(Exception):

@@ -257,7 +257,7 @@ def _line(item: Entry) -> Text:
 
 def _call_line(call: CallRecord) -> Text:
     first = call.timing.first_token_ns
-    said = " ".join(call.answer_texts) or (call.error.message if call.error else None)
+    said = " ".join(call.answer_texts or ()) or (call.error.message if call.error else None)
     return styled(
         (f"{call.operation} ", "cyan"),
         (call.model or UNKNOWN, "bold cyan"),

@@ -11,6 +11,7 @@ from typing import Final, Literal, TypeAlias, TypeVar, get_args
 import msgspec
 
 from callspan.fail_open import fail_open
+from callspan.process.public_records import private, public
 from callspan.record.events import EventRecord, MessageRecord, Record
 
 Point: TypeAlias = Literal[
@@ -26,7 +27,10 @@ Point: TypeAlias = Literal[
 """When a callback is called. `before_record` and `after_record` get records of every kind, calls included."""
 
 Callback: TypeAlias = Callable[[Record], Record | None]
-"""Called with a record. At `before_record` a returned record replaces it; at other points the result is ignored."""
+"""Called with a record, of a call with bodies as plain JSON (dict, list, ...).
+
+At `before_record` a returned record replaces it; at other points the result is ignored.
+"""
 
 POINTS: Final[tuple[str, ...]] = get_args(Point)
 REGISTERED: Final[dict[str, list[_Registration]]] = {}
@@ -88,17 +92,19 @@ def call(point: Point, record: _R) -> _R:
         if entry.kinds is not None and _kind(record) not in entry.kinds:
             continue
         with fail_open(f"run a {point} callback"):
-            returned = entry.callback(record)
+            returned = entry.callback(public(record))
             if point == "before_record" and isinstance(returned, type(record)):
-                record = _as_kind(type(record), returned)
+                record = _replaced(record, returned)
     return record
 
 
-def _as_kind(kind: type[_R], record: _R) -> _R:
-    """Return a record of a subclass as its base type: processors know only the types of this package."""
-    if type(record) is kind:
-        return record
-    return kind(**{name: getattr(record, name) for name in kind.__struct_fields__})
+def _replaced(record: _R, returned: _R) -> _R:
+    """Return what a callback returned as a record of its base type, which the processors know; unchanged the same."""
+    kind = type(record)
+    replacement = private(returned)
+    if type(replacement) is not kind:
+        replacement = kind(**{name: getattr(replacement, name) for name in kind.__struct_fields__})
+    return record if replacement == record else replacement
 
 
 def _kind(record: Record) -> str:

@@ -11,7 +11,8 @@ from typing import Any, Final, TypeAlias
 
 import msgspec
 
-from callspan.process.content import OUTCOMES, UNREADABLE, decoded, encoded
+from callspan.process.content import OUTCOMES, decoded, encoded
+from callspan.process.public_records import public
 from callspan.record.call import CallRecord, Redaction
 from callspan.record.codec import decode, encode
 from callspan.record.events import Record, record_key
@@ -27,6 +28,8 @@ _IDENTITY: Final = frozenset(
 """Fields that identify a record; a redactor must not change them."""
 _VOCABULARY: Final = frozenset({"scope", "operation", "api", "part", "seen_in", "content_level"})
 """Fields with words of callspan only."""
+_DERIVED: Final = "conversation"
+"""The field of a call that follows from its bodies."""
 _OBJECTIVE: Final = ("objective", "reward")
 """The default objective of a reward."""
 
@@ -42,14 +45,14 @@ def redact_texts(mask: Callable[[str], str]) -> Redactor:
     """
 
     def redactor(record: Record) -> Record:
-        plain = msgspec.json.decode(encode(_with_bodies(record, encoded)))
+        plain = msgspec.json.decode(encode(_with_encoded_bodies(record)))
         changed = _with_masked_texts(plain, mask)
         if isinstance(record, CallRecord):
             if "place" in plain:
                 changed["place"] = _with_masked_texts(plain["place"], mask)
             if "stream" in plain:
                 changed["stream"]["end"] = plain["stream"]["end"]
-        return _with_bodies(decode(msgspec.json.encode(changed)), _plain)
+        return public(decode(msgspec.json.encode(changed)))
 
     return redactor
 
@@ -77,30 +80,25 @@ def redacted(record: Record, redactor: Redactor) -> Record:
     Raises the redactor's own exception, and TypeError or ValueError if it returns an invalid or a different record.
     """
     before = decode(encode(record))
-    return _checked(before, redactor(_with_bodies(decode(encode(record)), _plain)))
+    return _checked(before, redactor(public(decode(encode(record)))))
 
 
-def _with_bodies(record: Record, convert: Callable[[Any], object]) -> Record:
+def _with_encoded_bodies(record: Record) -> Record:
+    """Return the record with bodies encoded anew, so that nothing is kept that the redactor could not read."""
     if isinstance(record, CallRecord):
-        request = msgspec.structs.replace(record.request, body=convert(record.request.body))
-        record = msgspec.structs.replace(record, request=request)
+        request = msgspec.structs.replace(record.request, body=encoded(record.request.body))
+        record = msgspec.structs.replace(record, request=request, conversation=None)
         if record.response is not None:
-            response = msgspec.structs.replace(record.response, body=convert(record.response.body))
+            response = msgspec.structs.replace(record.response, body=encoded(record.response.body))
             record = msgspec.structs.replace(record, response=response)
     return record
-
-
-def _plain(body: msgspec.Raw) -> object:
-    """Return the decoded body, as text if it is not JSON."""
-    value = decoded(body)
-    return bytes(body).decode("utf-8", "replace") if value is UNREADABLE else value
 
 
 def _checked(before: Record, result: Record) -> Record:
     """Return the redactor's result with validated field types. Raises if it is invalid."""
     if type(result) is not type(before):
         raise TypeError(f"the redactor returned {type(result).__name__}, not {type(before).__name__}")
-    after = decode(encode(_with_bodies(result, encoded)))
+    after = decode(encode(_with_encoded_bodies(result)))
     if record_key(after) != record_key(before):
         raise ValueError("the redactor returned another record")
     notes = [Redaction(what=what, why="redactor") for what in _changes(before, after)]
@@ -111,6 +109,8 @@ def _checked(before: Record, result: Record) -> Record:
 def _changes(before: msgspec.Struct, after: msgspec.Struct, prefix: str = "") -> list[str]:
     changed: list[str] = []
     for name in before.__struct_fields__:
+        if name == _DERIVED:
+            continue
         old, new = getattr(before, name), getattr(after, name)
         if isinstance(old, msgspec.Raw) and isinstance(new, msgspec.Raw):
             if decoded(old) != decoded(new):

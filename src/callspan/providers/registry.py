@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from functools import cache, lru_cache
-from typing import Final, cast
+from typing import Any, Final, cast
 
 import msgspec
 
@@ -114,13 +114,18 @@ def conversation_of(record: CallRecord) -> Conversation | None:
 
 
 def with_conversation(record: CallRecord) -> CallRecord:
-    """Return the record with its conversation; unchanged if it already has one or none can be parsed."""
-    conversation = conversation_of(record) if record.conversation is None else None
+    """Return the record with its conversation as a field of its own; unchanged if none can be parsed."""
+    conversation = record.conversation
     return record if conversation is None else msgspec.structs.replace(record, conversation=conversation)
 
 
-def decoded(body: msgspec.Raw | bytes | str) -> object:
-    """Return the parsed JSON of a body, with lone surrogates and NaN allowed; None if invalid. Never raises."""
+def decoded(body: msgspec.Raw | bytes | str | dict[str, Any] | list[Any] | None) -> object:
+    """Return the parsed JSON of a body, with lone surrogates and NaN allowed; None if invalid. Never raises.
+
+    A body that is plain JSON, as in the records that the application's functions get, is returned itself.
+    """
+    if body is None or isinstance(body, dict | list):
+        return body
     data = body if isinstance(body, str) else bytes(body)
     if not data:
         return None

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from itertools import repeat
-from typing import Final, Literal, TypeAlias, TypeVar, get_args
+from typing import Any, Final, Literal, TypeAlias, TypeVar, get_args
 
 import msgspec
 
+from callspan.forks import late_attribute
 from callspan.record.formats import FORMAT
 from callspan.record.labels import user_of
 from callspan.record.messages import LENGTH, Conversation, Message, ToolCall, normalised, short_texts
@@ -311,6 +312,7 @@ class CallRecord(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defau
     """The content level in force when the call began."""
     redactions: list[Redaction] = []
     conversation: Conversation | None = None
+    """The messages of both bodies, see `_conversation`."""
 
     @property
     def is_own(self) -> bool:
@@ -336,7 +338,8 @@ class CallRecord(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defau
     @property
     def text(self) -> str | None:
         """Text of the first choice of the answer; None if there is none, or the record has no conversation."""
-        return None if self._first is None else self._first.text
+        first = self._first
+        return None if first is None else first.text
 
     @property
     def request_id(self) -> str | None:
@@ -367,16 +370,49 @@ class CallRecord(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defau
         return self.stream is not None and self.stream.end == "cut_off"
 
     @property
-    def answer_texts(self) -> list[str]:
-        """The answer's parts as short texts: tool calls as `name(arguments)`, without reasoning."""
-        outputs = self.conversation.output if self.conversation is not None else []
-        return [piece for message in outputs for piece in short_texts(message)]
+    def answer_texts(self) -> list[str] | None:
+        """The answer's parts as short texts, tool calls as `name(arguments)`, without reasoning; None without any."""
+        conversation = self.conversation
+        if conversation is None or not conversation.output:
+            return None
+        return [piece for message in conversation.output for piece in short_texts(message)]
 
     @property
-    def tool_calls(self) -> list[ToolCall]:
-        """Tool calls of the answer's first choice."""
-        return [] if self._first is None else self._first.tool_calls
+    def tool_calls(self) -> list[ToolCall] | None:
+        """Tool calls of the answer's first choice; None if there is no answer, or the record has no conversation."""
+        first = self._first
+        return None if first is None else first.tool_calls
 
     @property
     def _first(self) -> Message | None:
-        return self.conversation.output[0] if self.conversation is not None and self.conversation.output else None
+        conversation = self.conversation
+        return conversation.output[0] if conversation is not None and conversation.output else None
+
+
+_KEPT: Final[Any] = CallRecord.__dict__["conversation"]
+"""The field itself."""
+_NO_BODIES: Final = (NO_BODY, NO_BODY, "", None)
+_last_derived: tuple[msgspec.Raw, msgspec.Raw, str, Conversation | None] = _NO_BODIES
+"""The bodies and API from which a conversation was last derived, and that conversation."""
+
+
+def _conversation(record: CallRecord) -> Conversation | None:
+    """Return the messages of a call as they were read with it, else derived from its bodies; None if it has neither.
+
+    They are derived on access and never stored in the record, so that they always are those of its bodies.
+    """
+    kept: Conversation | None = _KEPT.__get__(record)
+    if kept is not None or (record.request.body is NO_BODY and record.response is None):
+        return kept
+    global _last_derived  # noqa: PLW0603 - the text, the tool calls and the messages of a record are read one by one
+    request, response = record.request.body, NO_BODY if record.response is None else record.response.body
+    last = _last_derived
+    if request is last[0] and response is last[1] and record.api == last[2]:
+        return last[3]
+    derived: Conversation | None = late_attribute("callspan.providers.registry:conversation_of")(record)
+    if type(request) is type(response) is msgspec.Raw:  # anything else may be changed in place
+        _last_derived = (request, response, record.api, derived)
+    return derived
+
+
+setattr(CallRecord, "conversation", property(_conversation))  # noqa: B010 - a field cannot also be a property

@@ -8,7 +8,6 @@ from datetime import datetime, timezone
 from typing import Final
 
 from callspan.formatting import duration
-from callspan.providers.registry import with_conversation
 from callspan.record.bounded import text_attribute
 from callspan.record.call import CallRecord
 from callspan.record.events import Record
@@ -51,7 +50,7 @@ def _parts(call: CallRecord) -> Iterator[str]:
         yield "+".join("-" if count is None else str(count) for count in counts) + " tokens"
     if call.timing.duration_ns is not None:
         yield duration(call.timing.duration_ns)
-    conversation = with_conversation(call).conversation
+    conversation = call.conversation
     if conversation is not None:
         yield f"{_words(conversation.input)} -> {_words(conversation.output)}"
 

@@ -8,7 +8,6 @@ from typing import Final
 import msgspec
 
 from callspan.amounts import EXACT, is_amount
-from callspan.providers.registry import conversation_of
 from callspan.record.call import CallRecord
 from callspan.record.codec import encode, encode_json
 from callspan.record.events import EventRecord, Record, record_key
@@ -117,7 +116,7 @@ def line_of(record: Record) -> bytes:
     Bodies keep their exact bytes, except that line ends between values (in pretty-printed JSON) become spaces. JSON
     strings contain no line ends.
     """
-    if isinstance(record, CallRecord) and (found := record.conversation or conversation_of(record)) is not None:
+    if isinstance(record, CallRecord) and (found := record.conversation) is not None:
         record = msgspec.structs.replace(record, conversation=without_media_bytes(found))
     data = encode(record)
     return data.translate(_SPACES) if b"\n" in data or b"\r" in data else data

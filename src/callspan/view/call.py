@@ -143,7 +143,7 @@ def _turn(reader: Reader, call: CallRecord) -> NewMessages:
 
 
 def _requested_tools(call: CallRecord) -> set[str | None]:
-    return {one.id for one in call.tool_calls} - {None}
+    return {one.id for one in call.tool_calls or ()} - {None}
 
 
 def _results(reader: Reader, call: CallRecord, following: Neighbour | None) -> list[dict[str, object]]:

@@ -73,7 +73,7 @@ def call_row(call: CallRecord) -> Row:
         **fields(call.usage, ("input_tokens", "output_tokens", "cache_read_tokens")),
         "cost_usd": exact(call.cost.usd if call.cost else None),
         "cost_estimated": call.cost is not None and call.cost.estimated,
-        "label": shown(" ".join(call.answer_texts), _WORDS),
+        "label": shown(" ".join(call.answer_texts or ()), _WORDS),
         "batch_line": call.custom_id,
     }
 
