@@ -312,7 +312,7 @@ class CallRecord(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defau
     """The content level in force when the call began."""
     redactions: list[Redaction] = []
     conversation: Conversation | None = None
-    """The messages of both bodies, see `_conversation`."""
+    """The messages of both bodies; where a record lacks them, they are derived from the bodies on access."""
 
     @property
     def is_own(self) -> bool:
