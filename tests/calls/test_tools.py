@@ -352,3 +352,63 @@ async def test_no_content_of_a_tool_is_kept_where_the_setting_forbids_it(content
         assert tools[0].tool_call_id == "call_1"
         shown = everywhere(seen)
     assert not [word for word in ("Atlantis", "Say the weather", "Oslo") if word in shown]
+
+
+LISTED: dict[str, Any] = {"type": "mcp_list_tools", "id": "mcpl_1", "server_label": "atlas", "tools": [], "error": None}
+APPROVAL: dict[str, Any] = {
+    "type": "mcp_approval_request", "id": "mcpr_1", "server_label": "atlas", "name": "lookup", "arguments": "{}",
+}  # fmt: skip
+CALLED: dict[str, Any] = {**APPROVAL, "type": "mcp_call", "id": "mcp_1"}
+FUNCTION: dict[str, Any] = {"type": "function_call", "id": "fc_1", "call_id": "c_1", "name": "f", "arguments": "{}"}
+
+
+@pytest.mark.parametrize("way", ["plain", "streamed"])
+@pytest.mark.parametrize("output", [[LISTED, APPROVAL], [APPROVAL, FUNCTION]], ids=["alone", "beside a function"])
+async def test_a_call_that_asks_for_an_approval_waits_for_it(
+    output: list[Any], way: str, mode: Mode, seen: Capture
+) -> None:
+    sdks.needs("openai", "3.30", "what these answers need")
+    await asked(mode, "openai", {**RESPONSES, "output": output}, **({"stream": True} if way == "streamed" else {}))
+    (call,), (span,) = seen.records, seen.spans
+    assert call.response is not None
+    assert call.response.finish_reasons == ["waiting for approval"]
+    assert (call.waits_for_approval, call.outcome) == (True, "success")
+    assert span.attributes["gen_ai.response.finish_reasons"] == ("waiting for approval",)
+
+
+REFUSED = {"type": "http_error", "code": 401, "message": "unauthorized"}
+
+
+@pytest.mark.parametrize("way", ["plain", "streamed"])
+@pytest.mark.parametrize(
+    ("fields", "failed"),
+    [({"error": REFUSED}, True), ({"error": "down"}, True), ({"status": "failed"}, True), ({}, False)],
+)
+async def test_tools_of_a_server_that_could_not_be_listed_are_marked_on_the_call(
+    fields: dict[str, Any], failed: bool, way: str, mode: Mode, seen: Capture
+) -> None:
+    sdks.needs("openai", "3.30", "what these answers need")
+    output = [LISTED, {**LISTED, "id": "mcpl_2", **fields}, RESPONSES["output"][2]]
+    await asked(mode, "openai", {**RESPONSES, "output": output}, **({"stream": True} if way == "streamed" else {}))
+    (call,), (span,) = seen.records, seen.spans
+    assert call.response is not None
+    assert call.response.tools_unlisted is failed
+    assert span.attributes.get("callspan.response.tools_unlisted", False) is failed
+    assert call.outcome == "success"
+
+
+@pytest.mark.parametrize(
+    ("fields", "ended"),
+    [
+        ({"status": "in_progress"}, False), ({"status": "calling"}, False), ({"status": "incomplete"}, False),
+        ({"status": "calling", "output": "so far"}, False), ({"output": None, "error": None}, False),
+        ({"output": ""}, True), ({"status": "completed", "output": None}, True), ({"error": "down"}, True),
+    ],
+)  # fmt: skip
+async def test_a_tool_of_a_server_that_has_not_ended_has_not_run(
+    fields: dict[str, Any], ended: bool, mode: Mode, seen: Capture
+) -> None:
+    sdks.needs("openai", "3.30", "what these answers need")
+    await asked(mode, "openai", {**RESPONSES, "output": [{**CALLED, **fields}]})
+    assert [row.name for row in rows(seen, "tool")] == ["lookup"] * ended
+    assert sum(span.name == "execute_tool lookup" for span in seen.spans) == ended

@@ -157,6 +157,10 @@ CALLS: list[tuple[Fields, dict[str, str]]] = [
     ({"response": Response(
         prompt_cache_miss="input_changed", prompt_cache_missed_tokens=4800, prompt_cache_reusable_tokens=128,
     )}, {"prompt cache miss": "input_changed, 4,800 tokens missed, 128 tokens reusable"}),
+    ({"response": Response(unknown_finish=True, tools_unlisted=True)}, {
+        "finish": "unknown: the finish reason may state an answer or a failure",
+        "MCP": "the provider could not list the tools of a server",
+    }),
     ({"redactions": [Redaction(what="request.body", why="content")]}, {"left out": "request.body (content)"}),
     ({"attempts": TRIES}, {
         "attempt 1": "429 at 0 ms, then waited 500 ms, request req-1",

@@ -9,7 +9,7 @@ from rich.text import Text
 from callspan.cli.json_rows import output_text
 from callspan.cli.screen import OUTCOME_STYLES, styled
 from callspan.formatting import UNKNOWN, duration, money, tokens
-from callspan.records import CallRecord
+from callspan.records import CallRecord, Response
 from callspan.stores import VoiceTurn, seconds_of
 
 
@@ -17,13 +17,24 @@ def outcome_text(call: CallRecord) -> Text:
     """Return a call's outcome, the missing part of its answer, its HTTP status and its number of retries."""
     word = " ".join(filter(None, (call.outcome, _kind_of_error(call))))
     style = OUTCOME_STYLES.get(call.outcome, "")
-    for applies, mark in ((call.is_cut_by_length, "cut by length"), (call.is_cut_off, "cut off")):
+    marks = (("cut by length", call.is_cut_by_length), ("cut off", call.is_cut_off))
+    for mark, applies in (*marks, ("waiting for approval", call.waits_for_approval)):
         if applies:
             # Instead of `success`, because 80 columns have room for only one word.
             word, style = (mark, "yellow") if call.outcome == "success" else (f"{word}, {mark}", style)
-    if call.response is not None and call.response.unrecognized:
-        word += ", not recognized"
+    word += "".join(f", {said}" for said, applies in _doubts(call.response).items() if applies)
     return styled((word, style), retried(call.retries))
+
+
+def _doubts(response: Response | None) -> dict[str, bool]:
+    """Return what is not known of an answer, or was missing to make it."""
+    if response is None:
+        return {}
+    return {
+        "not recognized": response.unrecognized,
+        "unknown finish": response.unknown_finish,
+        "MCP tools missing": response.tools_unlisted,
+    }
 
 
 def retried(number: int | None) -> tuple[str, str]:

@@ -76,7 +76,7 @@ def call_row(call: CallRecord, position: int | None = None) -> Row:
         "rate_limited": call.rate_limited,
         "stream": call.request.stream,
         "stream_end": call.stream.end if call.stream else None,
-        "unrecognized": response is not None and response.unrecognized,
+        **{name: getattr(response, name, False) for name in ("unrecognized", "unknown_finish", "tools_unlisted")},
         "finish_reason": call.finish_reason,
         "finish_reasons": response.finish_reasons if response else [],
         **_fields(call.usage, _TOKENS),

@@ -30,7 +30,7 @@ _CUT: Final = "…"
 _CLIENT_ERRORS: Final = 400
 _SERVER_ERRORS: Final = 500
 _HTTP_ERROR: Final = re.compile("[45][0-9][0-9]")
-_RETRYABLE: Final = frozenset({"rate_limit", "timeout", "connection", "overloaded", "server"})
+RETRYABLE: Final = frozenset({"rate_limit", "timeout", "connection", "overloaded", "server"})
 
 _EXCEPTIONS: Final = {
     "cancelled": "Cancelled CancelledError GeneratorExit KeyboardInterrupt SystemExit",
@@ -225,7 +225,7 @@ def error_info(
     return ErrorInfo(
         kind=kind,
         type=specific or word or general,
-        retryable=kind in _RETRYABLE,
+        retryable=kind in RETRYABLE,
         exception=exception,
         message=None if text_of_error is None else capped(text_of_error),
         code=code or detail,

@@ -69,7 +69,7 @@ def has_runs(body: object) -> bool:
 
 
 def runs_at_provider(output: list[Message]) -> Iterator[ProviderRun]:
-    """Yield the runs of hosted tools in the messages of an answer, with their results; none of a call that was cut."""
+    """Yield the runs of hosted tools in the messages of an answer, with their results; none that has not ended."""
     parts = [part for message in output for part in message.parts]
     results = {part.id: part for part in parts if isinstance(part, ToolResult) and part.id is not None}
     calls = [part for part in parts if isinstance(part, ToolCall)]
@@ -79,7 +79,7 @@ def runs_at_provider(output: list[Message]) -> Iterator[ProviderRun]:
         error = extra.get("error")
         stated = next((extra[name] for name in _RESULTS if extra.get(name) is not None), error)
         result = stated if answer is None else answer.content
-        if call.incomplete and result is None:
+        if call.incomplete:
             continue
         yield ProviderRun(
             call, position,

@@ -8,9 +8,10 @@ from typing import Any, Final, Literal, TypeAlias, TypeVar, get_args
 import msgspec
 
 from callspan.forks import late_attribute
+from callspan.record.finish_reasons import APPROVAL, LENGTH, normalised
 from callspan.record.formats import FORMAT
 from callspan.record.labels import user_of
-from callspan.record.messages import LENGTH, Conversation, Message, ToolCall, normalised, short_texts
+from callspan.record.messages import Conversation, Message, ToolCall, short_texts
 from callspan.record.usage import Cost, Usage
 from callspan.settings import Content
 
@@ -154,6 +155,10 @@ class Response(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_default
     """Tokens of the reusable prefix of the compared response; only Responses states them."""
     unrecognized: bool = False
     """Whether the body has none of the API's fields: content and usage are unknown."""
+    unknown_finish: bool = False
+    """Whether a finish reason is not in callspan's table, so that it may state an answer or a failure."""
+    tools_unlisted: bool = False
+    """Whether the provider could not list the tools of an MCP server, which the model then did not have."""
     body_bytes: int | None = None
     body: msgspec.Raw = NO_BODY
 
@@ -363,6 +368,11 @@ class CallRecord(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defau
     def is_cut_by_length(self) -> bool:
         """Whether an answer ended at a token limit."""
         return (reason := self.finish_reason) is not None and normalised(reason) == LENGTH
+
+    @property
+    def waits_for_approval(self) -> bool:
+        """Whether the application must allow a tool before the provider runs it."""
+        return self.finish_reason == APPROVAL
 
     @property
     def is_cut_off(self) -> bool:

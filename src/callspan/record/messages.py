@@ -6,43 +6,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import lru_cache
 from typing import Final, TypeAlias
 
 import msgspec
 
-STOP: Final = "stop"
-LENGTH: Final = "length"
-TOOL_CALLS: Final = "tool_calls"
-CONTENT_FILTER: Final = "content_filter"
 INSTRUCTION_ROLES: Final = frozenset({"system", "developer"})
 """The roles of messages with instructions for the model."""
 
-_SYNONYMS: Final = {
-    STOP: "stop completed complete end end_turn stop_sequence eos eos_token end_of_turn finish_reason_stop",
-    LENGTH: "length max_tokens max_output_tokens max_completion_tokens max_length model_length"
-    " model_context_window_exceeded",
-    TOOL_CALLS: "tool_calls tool_call tool_use function_call",
-    CONTENT_FILTER: "content_filter content_filtered refusal safety recitation guardrail_intervened sensitive",
-}
-_FILTERED: Final = "blocklist image_safety language other prohibited_content recitation safety spii"
-"""Gemini's reasons, which its compatible API states after `content_filter: `."""
-WORDS: Final = {reason: frozenset(words.split()) for reason, words in _SYNONYMS.items()}
-"""The providers' finish reasons, in lower case, by normalised reason."""
-WORDS[CONTENT_FILTER] |= {f"{CONTENT_FILTER}: {why}" for why in _FILTERED.split()}
-_WORDS: Final = {word: reason for reason, words in WORDS.items() for word in words}
 _HOSTED_NAMES: Final = ("server_label", "mcp_server_name", "type")
 _OF_USER: Final = frozenset({"compaction_trigger", "configuration_update", "item_reference", "mcp_approval_response"})
 """Types of items of the Responses API that the application sends."""
-
-
-@lru_cache(maxsize=64)
-def normalised(reason: str) -> str:
-    """Return `stop`, `length`, `tool_calls` or `content_filter` for known finish reasons.
-
-    Case-insensitive. Other values are returned unchanged.
-    """
-    return _WORDS.get(reason) or _WORDS.get(reason.lower(), reason)
 
 
 class Text(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True, tag_field="type", tag="text"):

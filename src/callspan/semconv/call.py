@@ -113,6 +113,12 @@ END: Final = Table(
     Row("callspan.response.prompt_cache.missed_tokens", INT, "response.prompt_cache_missed_tokens"),
     Row("callspan.response.prompt_cache.reusable_tokens", INT, "response.prompt_cache_reusable_tokens"),
     Row(
+        "callspan.response.unknown_finish", BOOLEAN, "response.unknown_finish", if_true=True,
+    ),
+    Row(
+        "callspan.response.tools_unlisted", BOOLEAN, "response.tools_unlisted", if_true=True,
+    ),
+    Row(
         REQUEST_ID, STRING, "attempts[-1].request_id",
         "Provider's request id, of the last attempt.",
     ),

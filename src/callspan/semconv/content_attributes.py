@@ -16,8 +16,8 @@ import msgspec
 from callspan.providers.hosted_tools import OF_APPLICATION
 from callspan.record.bounded import EMPTY, fit_json, newest_that_fit, text_attribute, weight
 from callspan.record.call import CallRecord
+from callspan.record.finish_reasons import TOOL_CALLS, normalised
 from callspan.record.messages import (
-    TOOL_CALLS,
     Conversation,
     Media,
     Message,
@@ -28,7 +28,6 @@ from callspan.record.messages import (
     ToolCall,
     ToolResult,
     UnknownPart,
-    normalised,
     parse_arguments,
     tool_name,
 )

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from callspan.conversion import converter
+from callspan.providers.finishing import Finish, finish_of
 from callspan.record.call import CallRecord, ErrorInfo, Place, Request, Response, Timing
 from callspan.record.plain_json import plain
 from callspan.record.usage import Usage
@@ -75,7 +76,8 @@ def call_of(
         return None
     kind, api = _OPERATIONS[operation]
     error_type = _text(attributes, ("error.type",))
-    error = ErrorInfo(kind="unknown", type=error_type or "unknown") if failed or error_type else None
+    response, finish = _response(attributes)
+    error = ErrorInfo(kind="unknown", type=error_type or "unknown") if failed or error_type else finish.error
     return CallRecord(
         call_id=str(uuid.uuid5(uuid.NAMESPACE_OID, f"{trace_id}/{span_id}")),
         provider=_text(attributes, _PROVIDER) or "unknown",
@@ -87,7 +89,7 @@ def call_of(
         parent_span_id=parent_span_id,
         place=Place(session_id=_text(attributes, _SESSION)),
         request=Request(model=_text(attributes, _REQUEST_MODEL), stream=_flag(attributes, _STREAM)),
-        response=_response(attributes),
+        response=response,
         usage=_usage(attributes),
         timing=Timing(start_ns=start_ns, duration_ns=None if end_ns is None else max(0, end_ns - start_ns)),
         metadata=_metadata(attributes),
@@ -115,13 +117,19 @@ def _metadata(attributes: Mapping[str, object]) -> dict[str, object]:
     return {field: plain(value) for field, value in found.items() if value is not None}
 
 
-def _response(attributes: Mapping[str, object]) -> Response:
-    reasons = attributes.get("gen_ai.response.finish_reasons")
-    return Response(
+def _response(attributes: Mapping[str, object]) -> tuple[Response, Finish]:
+    stated = attributes.get("gen_ai.response.finish_reasons")
+    reasons = [str(reason) or None for reason in stated] if isinstance(stated, list | tuple) else []
+    finish = finish_of(tuple(reasons))
+    response = Response(
         id=_text(attributes, ("gen_ai.response.id",)),
         model=_text(attributes, _RESPONSE_MODEL),
-        finish_reasons=[str(reason) or None for reason in reasons] if isinstance(reasons, list | tuple) else [],
+        finish_reasons=reasons,
+        truncated=finish.truncated,
+        refused=finish.refused,
+        unknown_finish=finish.unknown_finish,
     )
+    return response, finish
 
 
 def _usage(attributes: Mapping[str, object]) -> Usage | None:

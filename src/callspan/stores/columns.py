@@ -162,6 +162,8 @@ CALLS: Final = Table(
         _labels("tags", _COMPUTED),
         _int("server_ns", "timing.server_ns"),
         _flag("unrecognized", "response.unrecognized"),
+        _flag("unknown_finish", "response.unknown_finish"),
+        _flag("tools_unlisted", "response.tools_unlisted"),
         _int("request_bytes", "request.body_bytes"),
         _int("response_bytes", "response.body_bytes"),
         _text("batch_id"),

@@ -12,8 +12,8 @@ from typing import Any, Final
 import msgspec
 
 from callspan.amounts import EXACT
+from callspan.record.finish_reasons import PREFIXES, equivalents
 from callspan.record.interrupted import INTERRUPTED
-from callspan.record.messages import WORDS
 from callspan.stores.base import IN_PROGRESS, Content, Order
 from callspan.stores.columns import LABELS, PICO
 from callspan.stores.database import Dialect
@@ -74,7 +74,8 @@ class CallFilter(msgspec.Struct, frozen=True, kw_only=True):
     outcome: str | None = None
     """Outcome of the call, one of `callspan.records.Outcome`."""
     finish: str | None = None
-    """`finish_reason`: a provider's value; `stop`, `length`, `tool_calls`, `content_filter` match all equivalents."""
+    """`finish_reason`: a provider's value; `stop`, `length`, `tool_calls`, `content_filter`, `waiting for approval`,
+    `error` and `cancelled` match all equivalents."""
     stream_end: str | None = None
     """How the stream ended, one of `callspan.records.StreamEnd`."""
     min_retries: int | None = None
@@ -119,6 +120,8 @@ SESSION_CONDITIONS: Final = {
 """Conditions on the session `s`, by field."""
 FAILED: Final = "c.outcome IN ('error', 'timeout')"
 """Whether a call `c` failed."""
+_FOLDED: Final = "replace(replace(replace(lower(c.finish_reason), '_', ''), '-', ''), ' ', '')"
+"""As `folded` of `callspan.record.finish_reasons`."""
 _PLAIN: Final = {
     "session_id": "c.session_id = :session_id",
     "response_id": "c.response_id = :response_id",
@@ -231,8 +234,17 @@ def _kinds(selection: CallFilter) -> Iterator[str]:
     if selection.outcome is not None:
         yield f"{_OUTCOME if selection.outcome in UNENDED else 'c.outcome'} = :outcome"
     if selection.finish is not None:
-        words = ", ".join(map(repr, sorted(WORDS.get(selection.finish, ()))))
-        yield f"lower(c.finish_reason) IN ({words})" if words else "c.finish_reason = :finish"
+        yield finish_condition(selection.finish) or "c.finish_reason = :finish"
+
+
+def finish_condition(meaning: str) -> str | None:
+    """Return the condition on calls `c` with a finish reason of that meaning; None for a provider's own word."""
+    words = equivalents(meaning)
+    if not words:
+        return None
+    listed = ", ".join(map(repr, sorted(words)))
+    prefixes = (f" OR substr({_FOLDED}, 1, {len(word) + 1}) = '{word}:'" for word in PREFIXES if word in words)
+    return f"({_FOLDED} IN ({listed}){''.join(prefixes)})"
 
 
 def session_condition(selection: CallFilter, dialect: Dialect) -> str | None:

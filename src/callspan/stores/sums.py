@@ -12,19 +12,18 @@ from typing import Any, Final, cast, get_args
 import msgspec
 
 from callspan.amounts import EXACT
-from callspan.record.messages import LENGTH, WORDS
+from callspan.record.finish_reasons import LENGTH
 from callspan.stores.aggregates import exact_sum
 from callspan.stores.base import Grouping, Summary
 from callspan.stores.columns import PICO
 from callspan.stores.database import Database, Dialect, Values
-from callspan.stores.filters import FAILED, own_label
+from callspan.stores.filters import FAILED, finish_condition, own_label
 
 META: Final = "meta:"
 """Prefix of a metadata key to group by."""
 GROUPINGS: Final[tuple[str, ...]] = get_args(Grouping)
 MODEL: Final = "coalesce(c.model_req, c.model_resp)"
 """The model by which a call `c` is grouped."""
-_LENGTH_WORDS: Final = ", ".join(map(repr, sorted(WORDS[LENGTH])))
 _WITHOUT_USAGE: Final = f"""
 coalesce(c.in_tok, c.out_tok) IS NULL AND coalesce(c.finish_reason, c.stream_end) IS NOT NULL AND NOT {FAILED}
 """
@@ -34,7 +33,7 @@ SELECT {{keys}}, count(*) AS calls,
   sum(CASE WHEN {FAILED} THEN 1 ELSE 0 END) AS errors,
   sum(CASE WHEN c.outcome = 'cancelled' THEN 1 ELSE 0 END) AS cancelled,
   sum(CASE WHEN c.stream_end = 'cut_off' THEN 1 ELSE 0 END) AS cut_off,
-  sum(CASE WHEN lower(c.finish_reason) IN ({_LENGTH_WORDS}) THEN 1 ELSE 0 END) AS cut_by_length,
+  sum(CASE WHEN {finish_condition(LENGTH)} THEN 1 ELSE 0 END) AS cut_by_length,
   sum(CASE WHEN {_WITHOUT_USAGE} THEN 1 ELSE 0 END) AS calls_without_usage,
   sum(CASE WHEN {_WITHOUT_COST} THEN 1 ELSE 0 END) AS calls_without_cost,
   CAST(sum(c.in_tok) AS bigint) AS input_tokens, CAST(sum(c.out_tok) AS bigint) AS output_tokens,

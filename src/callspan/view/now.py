@@ -109,7 +109,8 @@ def _hour(reader: Reader, now_ns: int) -> Hour:
 
 
 def _worth(reader: Reader, since_ns: int) -> list[Row]:
-    conditions = ({"errors": True}, {"finish": "length"}, {"cut_off": True}, {"outcome": "cancelled"})
+    finishes = ({"finish": "length"}, {"finish": "waiting for approval"})
+    conditions = ({"errors": True}, *finishes, {"cut_off": True}, {"outcome": "cancelled"})
     found: dict[str, CallRecord] = {}
     for condition in conditions:
         selection = CallFilter(since_ns=since_ns, limit=_MAX_ROWS, content="none", **condition)

@@ -17,6 +17,7 @@ import msgspec
 from callspan.providers.anthropic.parts import conversation
 from callspan.providers.base import Operation, ResponseInfo, parameters
 from callspan.providers.error_kinds import error_in, error_info
+from callspan.providers.finishing import finish_of
 from callspan.providers.fold.entries import Entry
 from callspan.providers.fold.events import BLOCK, EventFold, Place
 from callspan.providers.fold.merge import Json, is_json
@@ -45,7 +46,6 @@ _SERVED: Final = "fallback_message"
 """The run of the model that answered after others had declined."""
 _MAX_ITERATIONS: Final = 256
 """Limit on the entries that are read."""
-_TRUNCATED: Final = frozenset({"max_tokens", "model_context_window_exceeded"})
 _MESSAGE_FIELDS: Final = frozenset({"content", "stop_reason"})
 
 
@@ -116,16 +116,19 @@ class Messages:
 
     def response_info(self, body: object) -> ResponseInfo:
         """Return identity, stop reason, usage and error of a complete or folded body; accepts any JSON."""
-        reason, error, is_message = word(body, "stop_reason"), response_error(body), _is_message(body)
+        reason, is_message = word(body, "stop_reason"), _is_message(body)
+        finish = finish_of((reason,))
         counted, missed = mapping(body, "usage"), dig(body, "diagnostics", "cache_miss_reason")
+        error = response_error(body) or finish.error
         return ResponseInfo(
             response=Response(
                 id=word(body, "id"),
                 model=word(body, "model"),
                 finish_reasons=[reason] if is_message else [],
                 service_tier=text(counted, "service_tier"),
-                truncated=reason in _TRUNCATED,
-                refused=reason == "refusal",
+                truncated=finish.truncated,
+                refused=finish.refused,
+                unknown_finish=finish.unknown_finish,
                 compacted=_is_compacted(body),
                 prompt_cache_miss=word(missed, "type"),
                 prompt_cache_missed_tokens=count(missed, "cache_missed_input_tokens"),

@@ -10,7 +10,7 @@ from callspan.providers.error_kinds import error_in
 from callspan.providers.fold.merge import Json, extend, is_json, merge, whole
 from callspan.providers.media_parts import from_base64
 from callspan.providers.wire_json import detached, integer, mapping
-from callspan.record.messages import LENGTH, normalised
+from callspan.record.finish_reasons import ERROR, LENGTH, normalised
 
 _USAGE: Final = "usage"
 _CUMULATIVE: Final = frozenset({_USAGE, "x_groq"})
@@ -120,7 +120,7 @@ class ChatFold:
         message = {"role": "assistant", "content": None, **choice.pop("message")}
         ids = {"token_ids": message.pop("token_ids")} if "token_ids" in message else {}
         if isinstance(calls := message.get("tool_calls"), list):
-            was_cut = normalised(choice.get("finish_reason") or LENGTH) == LENGTH
+            was_cut = normalised(choice.get("finish_reason") or LENGTH) in (LENGTH, ERROR)
             message["tool_calls"] = [_finished_call(call, was_cut) for call in _in_order(calls)]
         if isinstance(sound := message.get("audio"), dict) and isinstance(sound.get("data"), str):
             sound["data"] = _one_base64(sound["data"])

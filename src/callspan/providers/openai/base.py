@@ -7,6 +7,7 @@ from typing import Final
 
 from callspan.providers.base import Operation, ResponseInfo, parameters
 from callspan.providers.error_kinds import error_in, error_info
+from callspan.providers.finishing import finish_of
 from callspan.providers.openai.usage import usage_of
 from callspan.providers.wire_json import (
     dig,
@@ -17,11 +18,10 @@ from callspan.providers.wire_json import (
     word,
 )
 from callspan.record.call import ErrorInfo, Request, Response
-from callspan.record.messages import CONTENT_FILTER, LENGTH, normalised, tool_name
+from callspan.record.finish_reasons import is_in_table
+from callspan.record.messages import tool_name
 from callspan.record.usage import Usage
 
-_UNEXPLAINED: Final = ErrorInfo(kind="unknown", type="error")
-"""The error of a choice that failed without an explanation."""
 _HTTP_ERRORS: Final = range(400, 600)
 _TIMES: Final = range(1, 2**63)
 
@@ -49,6 +49,10 @@ _CONTENT: Final = frozenset(
     }
 )
 _TEMPLATE: Final = ("id", "version")
+_NATIVE: Final = "native_finish_reason"
+"""OpenRouter's key of the model's own reason, beside the one it has made of it."""
+_SPECIFIC: Final = "provider_specific_fields"
+"""LiteLLM's key of an object with the same."""
 
 
 def unix_time(body: object, *keys: str) -> int | None:
@@ -75,12 +79,8 @@ def response_error(body: object) -> ErrorInfo | None:
         return error_of(found)
     choices = body.get("choices")
     for choice in choices if isinstance(choices, list) else ():
-        if not isinstance(choice, dict):
-            continue
-        if found := choice.get("error"):
+        if isinstance(choice, dict) and (found := choice.get("error")):
             return error_of(found)
-        if choice.get("finish_reason") == "error":
-            return _UNEXPLAINED
     return None
 
 
@@ -132,16 +132,17 @@ class OpenAIEndpoint:
     def response_info(self, body: object) -> ResponseInfo:
         """Return the info of a complete or folded response. Total."""
         reasons: list[str | None] = []
-        meant: set[str] = set()
+        native: list[str] = []
         refused = False
         for choice in in_order(body):
             reason, message = word(choice, "finish_reason"), choice.get("message")
             reasons.append(reason)
-            if reason is not None:
-                meant.add(normalised(reason))
+            if _NATIVE in choice or _SPECIFIC in choice:
+                native += _native_reasons(choice)
             if isinstance(message, dict) and message.get("refusal"):
                 refused = refused or word(message, "refusal") is not None
-        identity, error = word(body, "id"), response_error(body)
+        finish = finish_of((*reasons, *native))
+        identity, error = word(body, "id"), response_error(body) or finish.error
         held = body.get(self.holds) if isinstance(body, dict) else None
         # A folded stream always has (empty) choices, but an id only if received.
         is_held = isinstance(held, self.held_type) and (held != [] or self.holds != "choices" or identity is not None)
@@ -153,13 +154,20 @@ class OpenAIEndpoint:
                 finish_reasons=reasons,
                 service_tier=word(body, "service_tier"),
                 system_fingerprint=word(body, "system_fingerprint"),
-                truncated=LENGTH in meant,
-                refused=refused or CONTENT_FILTER in meant,
+                truncated=finish.truncated,
+                refused=refused or finish.refused,
+                unknown_finish=finish.unknown_finish,
             ),
             usage=self._usage(body),
             error=error,
             recognized=error is not None or is_held,
         )
+
+
+def _native_reasons(choice: dict[str, object]) -> list[str]:
+    """Return the known ones of the finish reasons that a gateway received and has stated in its own words."""
+    stated = (word(choice, _NATIVE), word(choice.get(_SPECIFIC), _NATIVE))
+    return [reason for reason in stated if reason is not None and is_in_table(reason)]
 
 
 def _params(body: dict[object, object], content: frozenset[str]) -> dict[str, object]:

@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Final, TypeAlias
 import msgspec
 
 from callspan.providers.base import Operation, ResponseInfo
+from callspan.providers.finishing import finish_of
 from callspan.providers.fold.entries import Entry
 from callspan.providers.fold.events import EventFold, Place
 from callspan.providers.fold.merge import Json
@@ -17,13 +18,11 @@ from callspan.providers.openai.base import OpenAIEndpoint, response_error, unix_
 from callspan.providers.openai.parts import parts_of
 from callspan.providers.openai.usage import usage_of
 from callspan.providers.wire_json import count, detached, dig, flag, items, mapping, objects, of_type, text, word
-from callspan.record.call import ErrorInfo, Outcome, Request, Response
+from callspan.record.call import Outcome, Request, Response
 from callspan.record.codec import json_text
+from callspan.record.finish_reasons import APPROVAL, TOOL_CALLS
 from callspan.record.media_reference import stated_mime
 from callspan.record.messages import (
-    CONTENT_FILTER,
-    LENGTH,
-    TOOL_CALLS,
     Conversation,
     Message,
     Part,
@@ -31,15 +30,12 @@ from callspan.record.messages import (
     ToolCall,
     ToolResult,
     UnknownPart,
-    normalised,
     role_of_item,
 )
 
 _COMPLETED: Final = "completed"
 _COMPACTION: Final = "compaction"
 _CACHE_HIT: Final = "cache_hit"
-_UNEXPLAINED: Final = ErrorInfo(kind="unknown", type="failed")
-"""The error of a failed response without a reason."""
 _UNDER_WAY: Final = ("in_progress", "queued")
 _OUTCOMES: Final[dict[str, Outcome]] = {**dict.fromkeys(_UNDER_WAY, "in_progress"), "cancelled": "cancelled"}
 _Fields: TypeAlias = dict[str, object]
@@ -47,8 +43,13 @@ _ARGUMENTS: Final = ("arguments", "input", "action", "actions", "operation", "co
 """Fields in which items of tool calls have the arguments; the first present one is used."""
 _OUTPUTS: Final = ("output", "tools", "result")
 """Fields in which items of tool outputs have the result."""
-_CUT: Final = ("incomplete", "in_progress")
+_UNENDED: Final = ("incomplete", "in_progress", "queued", "calling", "searching", "interpreting", "generating")
+"""The states of items of tool calls that have not ended."""
 _CALL: Final = "_call"
+_MCP: Final = "mcp"
+_ENDS_OF_MCP: Final = ("output", "error")
+_REQUEST_OF_APPROVAL: Final = "mcp_approval_request"
+_LISTED: Final = "mcp_list_tools"
 _RESULT: Final = "_output"
 _NOT_EXTRA: Final = frozenset({"type", "id", "call_id", "name", "incomplete"})
 
@@ -155,16 +156,16 @@ class Responses(OpenAIEndpoint):
     def response_info(self, body: object) -> ResponseInfo:
         """Return the info of a complete or folded response. Total.
 
-        The finish reason is the reason of an incomplete response, `tool_calls` for a completed one that requests the
-        application's tools, else its final status.
+        The finish reason is the reason of an incomplete response, `waiting for approval` or `tool_calls` for a
+        completed one that requests an approval or the application's tools, else its final status.
         """
         fields = body if isinstance(body, dict) else {}
         status, output = word(fields, "status"), fields.get("output")
         known = isinstance(output, list) or status is not None
         reason = _reason(fields) if known else None
-        meant = None if reason is None else normalised(reason)
         background = fields.get("background") is True
-        error = response_error(body) or (_UNEXPLAINED if status == "failed" else None)
+        finish = finish_of((reason,))
+        error = response_error(body) or (None if status == "cancelled" else finish.error)
         diagnostics = mapping(fields, "prompt_cache_diagnostics")
         return ResponseInfo(
             response=Response(
@@ -176,8 +177,10 @@ class Responses(OpenAIEndpoint):
                 system_fingerprint=word(fields, "system_fingerprint"),
                 status=status,
                 completed=unix_time(fields, "completed_at") if background else None,
-                truncated=meant == LENGTH,
-                refused=meant == CONTENT_FILTER or _has_refusal(output),
+                truncated=finish.truncated,
+                refused=finish.refused or _has_refusal(output),
+                unknown_finish=finish.unknown_finish,
+                tools_unlisted=_has_failed_list(output),
                 compacted=of_type(output, _COMPACTION) is not None,
                 prompt_cache_miss=_prompt_cache_miss(diagnostics),
                 prompt_cache_missed_tokens=count(diagnostics, "cache_missed_tokens"),
@@ -227,7 +230,10 @@ def _reason(body: object) -> str | None:
     status, reason = word(body, "status"), word(dig(body, "incomplete_details"), "reason")
     if reason or status != _COMPLETED:
         return reason or (None if status in _UNDER_WAY else status)
-    return TOOL_CALLS if requests_tools(items(body, "output")) else status
+    output = items(body, "output")
+    if of_type(output, _REQUEST_OF_APPROVAL) is not None:
+        return APPROVAL
+    return TOOL_CALLS if requests_tools(output) else status
 
 
 def _has_refusal(output: object) -> bool:
@@ -237,6 +243,16 @@ def _has_refusal(output: object) -> bool:
         if of_type(content, "refusal") is not None:
             return True
     return False
+
+
+def _has_failed_list(output: object) -> bool:
+    """Return whether the tools of an MCP server could not be listed."""
+    return any(map(_is_failed_list, output if isinstance(output, list) else ()))
+
+
+def _is_failed_list(item: object) -> bool:
+    is_list = text(item, "type") == _LISTED
+    return is_list and (dig(item, "error") is not None or text(item, "status") == "failed")
 
 
 def _input(given: object) -> list[Message]:
@@ -334,9 +350,17 @@ def _call(item: _Fields, tool_type: str) -> ToolCall:
         name=text(item, "name") or (None if tool_type in _NAMED else tool_type),
         arguments=json_text(None if at is None else item[at]),
         tool_type=_TYPES.get(tool_type, tool_type),
-        incomplete=flag(item, "incomplete") is True or text(item, "status") in _CUT,
+        incomplete=flag(item, "incomplete") is True or _is_running(item, tool_type),
         extra=extra or None,
     )
+
+
+def _is_running(item: _Fields, tool_type: str) -> bool:
+    """Return whether a call has not ended; the state of a call of an MCP server may be stated only by its result."""
+    status = text(item, "status")
+    if status is None and tool_type == _MCP:
+        return all(item.get(name) is None for name in _ENDS_OF_MCP)
+    return status in _UNENDED
 
 
 def _image_call(item: _Fields) -> list[Part]:

@@ -8,7 +8,7 @@ import { readMore, title } from "./app.js";
 import { callMarks, countsOf, gridRow, headRow, tokensOf } from "./rows.js";
 
 const MANY = 100;
-const FITS = { error: row => ["error", "timeout"].includes(row.outcome), cut: row => row.cut_by_length, cancelled: row => row.outcome === "cancelled", retried: row => row.retries };
+const FITS = { error: row => ["error", "timeout"].includes(row.outcome), cut: row => row.cut_by_length, waiting: row => row.waits_for_approval, cancelled: row => row.outcome === "cancelled", retried: row => row.retries };
 const CHOICES = ["name", "user", "model"];
 const HEADS = ["started", "model", "answer", "session", "lasted", "tokens", "cost"];
 

@@ -49,6 +49,7 @@ const ending = (row, voice) => {
   if (voice?.is_barge_in) return h("p.cutline", null, mark("cancelled", `barge-in: the user spoke${voice.heard_s === null ? "" : ` after ${seconds(voice.heard_s)} of it`}`));
   if (row.cut_by_length) return h("p.cutline", null, mark("cut", `cut here by length${row.max_tokens ? `: max_tokens ${count(row.max_tokens)}` : ""}`));
   if (row.cut_off) return h("p.cutline", null, mark("cut", "the stream stopped here without its end"));
+  if (row.waits_for_approval) return h("p.cutline", null, mark("waiting", "waiting for approval of an MCP tool"));
   if (row.outcome === "cancelled") return h("p.cutline", null, mark("cancelled", "the application closed the stream here"));
   return null;
 };

@@ -1,7 +1,7 @@
 // The filter line: words as `user:mara failed since:7d`, typed or clicked; each is a chip that can be taken away.
 import { become, h, mark, button } from "./dom.js";
 
-const MARKS = [["in progress", "session-status:in_progress"], ["error", "failed"], ["cut", "finish:length"], ["cancelled", "status:cancelled"], ["retried", "retries:1"], ["failure", "failure"]];
+const MARKS = [["in progress", "session-status:in_progress"], ["error", "failed"], ["cut", "finish:length"], ["waiting", "finish:waiting_for_approval"], ["cancelled", "status:cancelled"], ["retried", "retries:1"], ["failure", "failure"]];
 const TIMES = [["1 h", "since:1h"], ["24 h", "since:24h"], ["7 d", "since:7d"], ["all", ""]];
 
 // A value with spaces or quotes stands in double quotes, with \ before a quote; `cli/view.py` reads the same.

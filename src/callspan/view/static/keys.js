@@ -41,7 +41,7 @@ document.addEventListener("keydown", event => {
   action(event);
 });
 
-const MARKS = [["in progress", "not ended, its process lives"], ["error", "kind of the error and its status"], ["cut", "stopped at a length limit, or a stream without its end"],
+const MARKS = [["in progress", "not ended, its process lives"], ["error", "kind of the error and its status"], ["cut", "stopped at a length limit, or a stream without its end"], ["waiting", "the application must allow a tool"],
   ["cancelled", "the application closed it"], ["retried", "attempts of the SDK less one"], ["triggered", "a check said stop"], ["success", "what the application said"], ["failure", "what the application said"]];
 const BARS = [["wait", "waits for the first token"], ["model", "answers"], ["failed", "failed attempt"], ["pause", "wait before the next attempt"], ["stopped", "cancelled"], ["tool", "tool"], ["dot", "an instant: message, action, check"], ["gap", "idle time cut out; how much stands on the axis"]];
 

@@ -35,7 +35,7 @@ const callOf = ({ id }) => {
 
 const ANSWERS = {
   store: () => ({ name: data.contents.store, command: data.contents.command, trace_url: null, calls: data.contents.calls, last_ms: null, notices: [] }),
-  now: () => ({ at_ms: data.contents.at_ms, contents: data.contents, worth: everyCall().filter(row => failed(row) || row.cut_by_length || row.cut_off || row.outcome === "cancelled").slice(0, 3) }),
+  now: () => ({ at_ms: data.contents.at_ms, contents: data.contents, worth: everyCall().filter(row => failed(row) || row.cut_by_length || row.cut_off || row.waits_for_approval || row.outcome === "cancelled").slice(0, 3) }),
   sessions: ({ after }) => paged(newest([...pages.values()].map(([first]) => first.session)), after),
   calls: ({ after }) => paged(everyCall(), after),
   session: sessionOf,

@@ -33,6 +33,9 @@ export const callMarks = row => [
   row.outcome === "cancelled" && mark("cancelled", "cancelled"),
   row.cut_by_length && mark("cut", "cut by length"),
   row.cut_off && mark("cut", "cut off"),
+  row.waits_for_approval && mark("waiting", "waiting for approval"),
+  row.unknown_finish && mark("cut", "unknown finish"),
+  row.tools_unlisted && mark("cut", "MCP tools missing"),
   row.retries && mark("retried", retriesWord(row.retries)),
 ].filter(Boolean);
 

@@ -1,0 +1,42 @@
+"""Finishing: what the finish reasons of an answer say about it."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Final, NamedTuple
+
+from callspan.providers.error_kinds import MAX_WORD_BYTES, RETRYABLE, capped
+from callspan.record.call import ErrorInfo
+from callspan.record.finish_reasons import CONTENT_FILTER, LENGTH, failure_kind, is_in_table, normalised
+
+_MAX_ANSWERS: Final = 128
+
+
+class Finish(NamedTuple):
+    """What finish reasons say."""
+
+    truncated: bool
+    refused: bool
+    unknown_finish: bool
+    error: ErrorInfo | None
+    """The first failure among them."""
+
+
+@lru_cache(maxsize=_MAX_ANSWERS)
+def finish_of(reasons: tuple[str | None, ...]) -> Finish:
+    """Return what the finish reasons of the choices of an answer say; None for a choice without one."""
+    stated = [reason for reason in reasons if reason is not None]
+    meanings = set(map(normalised, stated))
+    return Finish(
+        truncated=LENGTH in meanings,
+        refused=CONTENT_FILTER in meanings,
+        unknown_finish=not all(map(is_in_table, stated)),
+        error=next((error for reason in stated if (error := _failure(reason)) is not None), None),
+    )
+
+
+def _failure(reason: str) -> ErrorInfo | None:
+    kind = failure_kind(reason)
+    if kind is None:
+        return None
+    return ErrorInfo(kind=kind, type=capped(reason, MAX_WORD_BYTES), retryable=kind in RETRYABLE)

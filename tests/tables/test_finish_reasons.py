@@ -1,0 +1,111 @@
+"""Finish reasons: what each word of the table means on every API, and what follows: sums, filters."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import openai
+import pytest
+import yaml
+from tests.support.bodies import endpoint, folded
+from tests.support.records import keep, made
+
+import callspan
+from callspan.record.finish_reasons import normalised
+from callspan.records import Response
+from callspan.semconv.records_from_spans import call_of
+from callspan.stores import CallFilter
+from callspan.testing import ScriptedProvider, capture
+
+Json = dict[str, Any]
+ROWS: list[Json] = yaml.safe_load(Path(__file__).with_name("finish_reasons.yaml").read_text())
+WORDS = [(word, row) for row in ROWS for word in row["words"]]
+FAILED = [(word, row["kind"]) for word, row in WORDS if "kind" in row]
+
+
+def body(api: str, word: str) -> Json:
+    if api == "messages":
+        return {"id": "m", "content": [{"type": "text", "text": "Hi"}], "stop_reason": word}
+    if api == "responses":
+        return {"id": "r", "output": [], "status": "incomplete", "incomplete_details": {"reason": word}}
+    text = {"text": "Hi"} if api == "completions" else {"message": {"content": "Hi"}}
+    return {"id": "c", "choices": [{"index": 0, "finish_reason": word, **text}]}
+
+
+@pytest.mark.parametrize("api", ["chat_completions", "completions", "messages", "responses"])
+@pytest.mark.parametrize(("word", "row"), WORDS, ids=str)
+def test_what_each_word_means(api: str, word: str, row: Json) -> None:
+    info = endpoint(api).response_info(body(api, word))
+    found, means = info.response, row["means"]
+    assert found.finish_reasons == [word], "it is kept"
+    assert (found.truncated, found.refused) == (means == "length", means == "content_filter")
+    assert found.unknown_finish == (means == "unknown")
+    assert (info.error and info.error.kind) == row.get("kind")
+    assert normalised(word) == (word if means in ("unknown", "its own") else means)
+
+
+@pytest.mark.parametrize("place", [{}, {"provider_specific_fields": None}])
+def test_a_failure_that_a_gateway_renames_is_told_by_the_word_it_received(place: Json) -> None:
+    native = {"native_finish_reason": "insufficient_system_resource"}
+    where = {"provider_specific_fields": native} if place else native
+    chat = body("chat_completions", "stop")
+    chat["choices"][0] |= where
+    info = endpoint("chat_completions").response_info(chat)
+    assert (info.response.finish_reasons, info.error and info.error.kind) == (["stop"], "overloaded")
+    chat["choices"][0] |= {name: {**native, "native_finish_reason": "new"} if place else "new" for name in where}
+    info = endpoint("chat_completions").response_info(chat)
+    assert (info.response.unknown_finish, info.error) == (False, None), "the gateway knows it"
+
+
+def test_a_tool_call_that_a_failure_cut_is_incomplete() -> None:
+    call = {"index": 0, "id": "t", "function": {"name": "f", "arguments": '{"a":'}}
+    choice = {"index": 0, "delta": {"tool_calls": [call]}, "finish_reason": "network_error"}
+    (made_of,) = folded("chat_completions", {"choices": [choice]})["choices"]
+    assert made_of["message"]["tool_calls"][0]["incomplete"]
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_failed_answer_is_an_error_in_sums_and_keeps_its_text(stream: bool, tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'calls.db'}"
+    with ScriptedProvider() as provider, capture() as seen:
+        provider.reply(text="So far", finish_reason="network_error")
+        client = openai.OpenAI(base_url=provider.url, api_key="k", max_retries=0)
+        answer: Any = client.chat.completions.create(
+            model="m", messages=[{"role": "user", "content": "Hi"}], stream=stream
+        )
+        _ = list(answer)
+        (record,), (span,) = seen.records, seen.spans
+    assert (record.outcome, record.text) == ("error", "So far")
+    assert record.error is not None
+    assert (record.error.kind, record.error.type, record.error.retryable) == ("server", "network_error", True)
+    assert (span.attributes or {})["error.type"] == "network_error"
+    assert (span.attributes or {})["gen_ai.response.finish_reasons"] == ("error",)
+    with closing(callspan.open_store(keep(url, record))) as reader:
+        (sums,) = reader.summary(())
+        assert (sums.calls, sums.errors) == (1, 1)
+
+
+def test_filters_find_all_words_of_a_meaning(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'calls.db'}"
+    keep(url, *(made(f"call-{at}", response=Response(finish_reasons=[word])) for at, (word, _) in enumerate(WORDS)))
+    keep(url, made("waits", response=Response(finish_reasons=["waiting for approval"])))
+    with closing(callspan.open_store(url)) as reader:
+        for meaning in ("stop", "length", "tool_calls", "content_filter", "error", "cancelled"):
+            expected = {f"call-{at}" for at, (_, row) in enumerate(WORDS) if row["means"] == meaning}
+            assert {call.call_id for call in reader.calls(CallFilter(finish=meaning))} == expected
+        for name in ("waiting for approval", "waiting_for_approval"):
+            assert [call.call_id for call in reader.calls(CallFilter(finish=name))] == ["waits"]
+        (sums,) = reader.summary(())
+        assert sums.cut_by_length == sum(row["means"] == "length" for _, row in WORDS)
+        assert [call.finish_reason for call in reader.calls(CallFilter(finish="pause_turn"))] == ["pause_turn"]
+
+
+@pytest.mark.parametrize(("word", "kind"), FAILED)
+def test_a_span_of_another_instrumentation_with_a_failed_answer_is_an_error(word: str, kind: str) -> None:
+    attributes = {"gen_ai.operation.name": "chat", "gen_ai.response.finish_reasons": (word,)}
+    ids: Json = {"trace_id": "t", "span_id": "s", "parent_span_id": None, "start_ns": 5, "end_ns": 9, "scope": "lib"}
+    record = call_of(attributes, **ids, failed=False)
+    assert record is not None
+    assert (record.outcome, record.error and record.error.kind) == ("error", kind)
