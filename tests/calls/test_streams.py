@@ -209,3 +209,52 @@ async def test_resuming_a_stored_response_makes_no_second_call(mode: Mode, seen:
         await mode.all(stream)
     assert len(seen.records) == 1
     assert len(mode.provider.requests) == 3
+
+
+CHUNK = b'data: {"id":"c","object":"chat.completion.chunk","choices":[{"index":0,"delta":{"content":"par"}}]}\n\n'
+ENDED = b'data: {"id":"c","choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}\n\ndata: [DONE]\n\n'
+OUTSIDE = {
+    "a field": (b'error: {"code":500,"message":"failed","type":"server_error"}\n\n', "failed", "server"),
+    "a field with text": (b"error: out of memory\n\n", "out of memory", "unknown"),
+    "a field with an envelope": (b'error:{"error":{"message":"failed"}}\r\n\r\n', "failed", "unknown"),
+    "a line": (b'{"error": {"message": "failed", "code": 429}}\n', "failed", "rate_limit"),
+    "a line without an end": (b'{"object":"error","message":"failed"}', "failed", "unknown"),
+    "several lines": (b'{\n "error": {\n "message": "failed"\n }\n}\n', "failed", "unknown"),
+    "an event": (b'event: error\ndata: {"message": "failed", "code": 503}\n\n', "failed", "overloaded"),
+    "before the end": (b"error: failed\n\ndata: [DONE]\n\n", "failed", "unknown"),
+}
+"""Errors that the SDK's decoder ignores, with message and kind."""
+
+
+@pytest.mark.parametrize("pieces", [1, 7, 1000])
+@pytest.mark.parametrize(("stated", "message", "kind"), OUTSIDE.values(), ids=OUTSIDE)
+async def test_an_error_outside_of_the_events_data_is_the_error_of_the_call(
+    stated: bytes, message: str, kind: str, pieces: int, mode: Mode, seen: Capture
+) -> None:
+    """As llama.cpp and gateways write it. The caller gets what the SDK gives."""
+    mode.provider.reply(raw=CHUNK * pieces + stated, headers={"content-type": "text/event-stream"})
+    stream = await mode.wait(mode.openai().chat.completions.create(**CHAT, stream=True))
+    assert len(await mode.all(stream)) >= pieces
+    record = the_call(seen)
+    assert (record.outcome, record.text, record.stream and record.stream.end) == ("error", "par" * pieces, "error")
+    assert (record.error and record.error.message, record.error and record.error.kind) == (message, kind)
+
+
+async def test_an_error_outside_of_the_events_data_is_read_of_raw_bytes(mode: Mode, seen: Capture) -> None:
+    for stated in (b"error: failed\n\n", b'{"error": {"message": "failed"}}\n\n'):
+        mode.provider.reply(raw=CHUNK + stated, headers={"content-type": "text/event-stream"})
+        chat = mode.openai().chat.completions.with_streaming_response
+        async with mode.entered(chat.create(**CHAT, stream=True)) as response:
+            await mode.whole(response.iter_bytes())
+    assert [(one.outcome, one.text, one.error and one.error.message) for one in seen.records] == [
+        ("error", "par", "failed")
+    ] * 2
+
+
+@pytest.mark.parametrize("text", ["error: x", '{\\"error\\": 1}', "event: error\\ndata: {}", '\\n{\\"error\\": 1}'])
+async def test_words_of_an_answer_are_no_error(text: str, mode: Mode, seen: Capture) -> None:
+    said = CHUNK.replace(b"par", text.encode())
+    for number in (1, 100):
+        mode.provider.reply(raw=b": ping\n\n" + said * number + ENDED, headers={"content-type": "text/event-stream"})
+        await mode.all(await mode.wait(mode.openai().chat.completions.create(**CHAT, stream=True)))
+    assert [record.outcome for record in seen.records] == ["success"] * 2

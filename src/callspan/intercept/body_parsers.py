@@ -11,23 +11,33 @@ from typing import Any, Final
 
 from callspan.fail_open import value_of
 from callspan.providers.base import Endpoint
+from callspan.providers.error_kinds import error_in
+from callspan.record.codec import encode_json
 
 _EVENTS: Final = "text/event-stream"
 _JSON: Final = "json"
 _DONE: Final = b"[DONE]"
 _DATA_FIELD: Final = b"data:"
+_ERROR_FIELD: Final = b"error:"
+"""A field outside of the standard, in which some servers state an error; the SDKs' decoders ignore it."""
+_ERROR_EVENTS: Final = (b"event: error", b"event:error")
 _BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
 _FORM: Final = "multipart/form-data"
 _LENGTH: Final = "content-length"
 
 
 class EventParser:
-    """Collects the lines of events; returns the content of their `data` fields, one payload per event."""
+    """Collects the lines of events; returns the content of their `data` fields, one payload per event.
 
-    __slots__ = ("_data", "_ends_in_return", "_has_begun", "_rest")
+    An error that is stated outside of them is a payload too, with the error in `error`.
+    """
+
+    __slots__ = ("_data", "_ends_in_return", "_has_begun", "_is_error", "_rest", "errors")
 
     def __init__(self) -> None:
-        self._has_begun = False
+        self.errors: list[bytes] = []
+        """The payloads of events of the type `error` and of errors outside of events."""
+        self._has_begun = self._is_error = False
         self._data: list[bytes] = []
         self._ends_in_return = False
         self._rest: list[bytes] = []
@@ -59,11 +69,49 @@ class EventParser:
             line = line.removeprefix(_BYTE_ORDER_MARK)
         if line.startswith(_DATA_FIELD):
             self._data.append(line[len(_DATA_FIELD) :].removeprefix(b" "))
+        elif line.startswith((_ERROR_FIELD, b"{")):
+            return self._stated(_error_outside(line))
+        elif line in _ERROR_EVENTS:
+            self._is_error = True
         if line or not self._data:
             return None
-        payload = b"\n".join(self._data)
-        self._data = []
-        return payload
+        payload, is_error = b"\n".join(self._data), self._is_error
+        self._data, self._is_error = [], False
+        return self._stated(_as_error(payload)) if is_error else payload
+
+    def _stated(self, error: bytes | None) -> bytes | None:
+        if error is not None:
+            self.errors.append(error)
+        return error
+
+
+def _error_outside(line: bytes) -> bytes | None:
+    """Return the error in a line that is JSON or a field `error`; None if it states none."""
+    if line.startswith(_ERROR_FIELD):
+        return _as_error(line[len(_ERROR_FIELD) :].strip())
+    body = value_of(partial(json.loads, line))
+    return line if isinstance(body, dict) and error_in(body) is not None else None
+
+
+def _as_error(stated: bytes) -> bytes | None:
+    """Return JSON with an error in `error`, which may be JSON or text."""
+    error = value_of(partial(json.loads, stated)) or stated.decode("utf-8", "replace")
+    if not error or error == "null":
+        return None
+    return stated if isinstance(error, dict) and error_in(error) is not None else encode_json({"error": error})
+
+
+def error_at_end(tail: bytes, *, is_whole: bool) -> object:
+    """Return the JSON of an error in the last bytes of a stream that the SDK has not raised; None if there is none.
+
+    `is_whole`: whether they are all its bytes; else they begin within a line.
+    """
+    lines = tail if is_whole else tail.partition(b"\n")[2]
+    events = EventParser()
+    events.feed(lines)
+    events.end()
+    stated = next(iter(events.errors), None) or _error_outside(lines[lines.rfind(b"\n{") + 1 :])
+    return None if stated is None else value_of(partial(json.loads, stated))
 
 
 class FileBody:

@@ -24,6 +24,7 @@ _COPY: Final = fail_open("read a copy of a raw response")
 _OBSERVE: Final = fail_open("observe the bytes of a response")
 _DONE: Final = b"[DONE]"
 _JSON_STARTS: Final = (b"{", b"[")
+_TAIL_BYTES: Final = 8192
 
 
 def _begin(_args: object, response: object, _kwargs: object) -> ResponseObserver | None:
@@ -33,7 +34,7 @@ def _begin(_args: object, response: object, _kwargs: object) -> ResponseObserver
 
 
 def _replacement(observer: ResponseObserver, pieces: Any) -> Iterator[bytes] | AsyncIterator[bytes] | None:
-    """Return an observed iterator over `pieces`, or None if the SDK's stream reads them.
+    """Return an observed iterator over `pieces`. Of those that the SDK's stream reads, only the last bytes are kept.
 
     If a gateway sends JSON instead, an error or the whole answer, the SDK's stream finds no event in it.
     """
@@ -42,7 +43,7 @@ def _replacement(observer: ResponseObserver, pieces: Any) -> Iterator[bytes] | A
         return None
     observer.is_read_by_sdk = observer.call.byte_reader is None and observer.is_reading()
     if observer.is_read_by_sdk and not is_json(observer.response()):
-        return None
+        return _TailReader(pieces, observer) if is_async else _with_tail(pieces, observer)
     reader = _observed_async(pieces, observer) if is_async else _observed(pieces, observer)
     if not observer.is_read_by_sdk:
         observer.reader = weakref.ref(reader)
@@ -77,6 +78,45 @@ async def _observed_async(pieces: AsyncIterator[bytes], observer: ResponseObserv
         _broken_off(observer, error)
         raise
     completed()
+
+
+def _with_tail(pieces: Iterator[bytes], observer: ResponseObserver) -> Iterator[bytes]:
+    """Yield the pieces and keep their last bytes, in which a server may state an error that the SDK ignores."""
+    tail = observer.tail
+    for piece in pieces:
+        tail += piece
+        if len(tail) > _TAIL_BYTES:
+            _cut(observer)
+        yield piece
+
+
+def _cut(observer: ResponseObserver) -> None:
+    del observer.tail[: -_TAIL_BYTES // 2]
+    observer.tail_is_whole = False
+
+
+class _TailReader:
+    """As `_with_tail`; not a generator, whose finalization would race with that of the inner one."""
+
+    __slots__ = ("_inner", "_observer")
+
+    def __init__(self, inner: AsyncIterator[bytes], observer: ResponseObserver) -> None:
+        self._inner = inner
+        self._observer = observer
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self
+
+    async def __anext__(self) -> bytes:
+        piece = await self._inner.__anext__()
+        tail = self._observer.tail
+        tail += piece
+        if len(tail) > _TAIL_BYTES:
+            _cut(self._observer)
+        return piece
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)
 
 
 def _takers(observer: ResponseObserver) -> tuple[Callable[[bytes], None], Callable[[], None]]:

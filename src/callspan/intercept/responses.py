@@ -23,6 +23,7 @@ from operator import methodcaller
 from typing import TYPE_CHECKING, Any, Final
 
 from callspan.fail_open import fail_open, value_of
+from callspan.intercept.body_parsers import error_at_end
 from callspan.observe.call import Call, failure
 from callspan.record.call import ErrorInfo
 
@@ -42,7 +43,7 @@ class ResponseObserver:
 
     __slots__ = (
         "_first", "_identity", "_is_open", "_waits", "call", "data", "is_read_by_sdk", "pass_rest", "reader",
-        "response",
+        "response", "tail", "tail_is_whole",
     )  # fmt: skip
 
     def __init__(self, call: Call, response: object, *, is_open: bool) -> None:
@@ -58,6 +59,10 @@ class ResponseObserver:
         """The iterator that reads the response: its stream, once started, or its bytes."""
         self.is_read_by_sdk = False
         """Whether the SDK's stream reads the bytes of the response, so that they need not be observed."""
+        self.tail = bytearray()
+        """The last bytes of a stream that the SDK reads."""
+        self.tail_is_whole = True
+        """Whether they are all of its bytes."""
         self.pass_rest: Callable[[], None] | None = None
         """Passes on data that a copying reader still holds, because a call may end while the reader waits."""
         self._waits = True
@@ -98,7 +103,19 @@ class ResponseObserver:
 
     def completed(self, error: ErrorInfo | None = None) -> None:
         """Report the normal end of the reader; `error` is the error of a completely read body, such as invalid JSON."""
-        self._end(partial(self.call.end, error=error))
+        if (stated := self._error_at_end()) is not None:
+            self._end(partial(self.call.end, "error", error=stated))
+        else:
+            self._end(partial(self.call.end, error=error))
+
+    def _error_at_end(self) -> ErrorInfo | None:
+        """Return the error in the last bytes of a stream, which the SDK has ignored."""
+        if b"error" not in self.tail:
+            return None
+        with _END:
+            stated = error_at_end(bytes(self.tail), is_whole=self.tail_is_whole)
+            return None if stated is None else self.call.endpoint.response_info(stated).error
+        return None
 
     def failed(self, error: BaseException) -> None:
         """Report the exception of the reader."""
