@@ -68,6 +68,18 @@ async def test_a_post_whose_answer_states_usage_is_a_call(sdk: str, form: str, m
     assert dict(outer.attributes or {})["callspan.totals.input_tokens"] == 3
 
 
+@pytest.mark.parametrize(
+    "path", ["/videos", "/videos/video_1/remix", "/agents/completions", "/models/m-1/predict", "/evals", "/containers"]
+)
+def test_a_post_that_states_usage_is_a_call_also_where_others_are_free(
+    path: str, provider: ScriptedProvider, client: openai.OpenAI, seen: Capture
+) -> None:
+    provider.reply(raw={**ANSWER, "object": "video", "status": "queued"}, on=path)
+    post(client, path)
+    call = the_call(seen)
+    assert (call.usage and call.usage.total_tokens, len(seen.spans)) == (7, 1)
+
+
 async def test_of_a_stream_the_last_event_with_usage_counts(mode: Mode, seen: Capture) -> None:
     events = [{"text": "a"}, {"response": {**ANSWER, "usage": {"input_tokens": 3}}}, {"response": ANSWER}, {"end": 1}]
     mode.provider.reply(raw=events, on="/new_thing")
@@ -146,7 +158,11 @@ def test_free_requests_are_not_counted(provider: ScriptedProvider, client: opena
     provider.reply(raw=ANSWER, on=lambda request: True, repeat=True)
     client.chat.completions.create(model="m", messages=[])
     client.get("/new_thing", cast_to=object)
-    for path in ("/files", "/vector_stores", "/batches/batch_1/cancel", "/chat/completions/c1", "/evals"):
+    for path in ("/batches/batch_1/cancel", "/chat/completions/c1"):
+        post(client, path)
+    client.post("/files", body={}, files={"file": b"x"}, cast_to=object)
+    provider.reply(raw={"id": "x"}, on=lambda request: request.method == "POST", repeat=True)
+    for path in ("/files", "/vector_stores", "/evals", "/fine_tuning/checkpoints/c_1/permissions"):
         post(client, path)
     disabled = callspan.instrument(enabled=False)
     post(client, "/new_thing")

@@ -15,6 +15,7 @@ import pytest
 import yaml
 from tests.support.bodies import endpoint, folded
 
+from callspan.providers.registry import generic
 from callspan.records import Media, Message, Reasoning, Text, ToolCall, ToolResult, Usage
 from callspan.testing import ScriptedProvider, capture
 
@@ -131,6 +132,37 @@ def test_each_counter_is_read(usage: Json, expected: Json) -> None:
 def test_usage_may_be_stated_elsewhere(stated: Json) -> None:
     assert endpoint("chat_completions").response_info(stated).usage.input_tokens == 3
     assert endpoint("chat_completions").response_info(folded("chat_completions", stated)).usage.input_tokens == 3
+
+
+COUNTS: list[Json] = yaml.safe_load(Path(__file__).with_name("counts.yaml").read_text())
+COUNTERS = ("tokens", "requests", "seconds", "estimated")
+
+
+def counted(usage: Usage | None) -> Json | None:
+    if usage is None:
+        return None
+    fields = msgspec.structs.asdict(usage).items()
+    return {
+        name: count for name, count in fields if name.endswith(COUNTERS) and count is not None and count is not False
+    }
+
+
+@pytest.mark.parametrize("row", COUNTS, ids=lambda row: f"{row['of']} {row.get('api', '')}")
+def test_each_server_states_its_counts_under_its_own_names(row: Json) -> None:
+    api = row.get("api", "chat_completions")
+    reads = generic(api) if "/" in api else endpoint(api)
+    assert counted(reads.response_info({"id": "x", **row["body"]}).usage) == row["counts"]
+    if api == "chat_completions":
+        choice = {"index": 0, "delta": {"content": "Hi"}}
+        whole = folded(api, {"choices": [choice]}, {"choices": [], **row["body"]})
+        assert counted(reads.response_info(whole).usage) == row["counts"], "in the last chunk of a stream"
+
+
+def test_of_timings_the_last_ones_count() -> None:
+    chunks = [{"choices": [], "timings": {"cache_n": 1, "prompt_n": 2, "predicted_n": at}} for at in (1, 2, 3)]
+    assert counted(endpoint("chat_completions").response_info(folded("chat_completions", *chunks)).usage) == {
+        "input_tokens": 3, "output_tokens": 3, "total_tokens": 6, "cache_read_tokens": 1,
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize(

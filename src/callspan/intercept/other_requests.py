@@ -45,8 +45,7 @@ def route_other(client: object, options: Any) -> StartOther | None:
     """Return the observer of a request without an adapter; None if it is free or only reads known objects."""
     found = routes.find(options.method, options.url)
     if found is None:
-        is_free = options.method.upper() != "POST" or routes.is_free(options.url)
-        return None if is_free else _generic(client, options)
+        return _unknown(client, options) if options.method.upper() == "POST" else None
     if found.path.kind == "fetch":
         return Fetch
     if found.path.kind == "results":
@@ -55,10 +54,24 @@ def route_other(client: object, options: Any) -> StartOther | None:
     return _generic(client, options) if found.path.kind == "not recorded" else None
 
 
-def _generic(client: object, options: Any) -> StartOther:
+def _unknown(client: object, options: Any) -> StartOther | None:
+    """Return the observer of a POST without a row; None if it repeats usage, or is free and sends files."""
+    if not routes.is_free(options.url):
+        return _generic(client, options)
+    if routes.may_repeat(options.url) or options.files:
+        return None
+    return _generic(client, options, counts=False)
+
+
+def _generic(client: object, options: Any, *, counts: bool = True) -> StartOther:
+    """Return the observer of a POST that is a call if its answer states usage; else it is counted if `counts`."""
     endpoint = registry.generic(_path_of(client, options))
-    unrecorded = partial(HOOK_CONTEXT.unrecorded, request_name(client, options))
+    unrecorded = partial(HOOK_CONTEXT.unrecorded, request_name(client, options)) if counts else _count_nothing
     return partial(GenericCall, endpoint=endpoint, unrecorded=unrecorded)
+
+
+def _count_nothing() -> None:
+    """Count no request that is free."""
 
 
 def request_name(client: object, options: Any) -> str:

@@ -8,16 +8,18 @@ from typing import Final
 from callspan.providers.anthropic.messages import usage as messages_usage
 from callspan.providers.base import Operation, ResponseInfo
 from callspan.providers.fold.last import LastBody
-from callspan.providers.openai.usage import usage_of
+from callspan.providers.openai.usage import of_input_only, stated_counts, usage_of
 from callspan.providers.wire_json import flag, mapping, word
 from callspan.record.call import Request, Response
 from callspan.record.messages import Conversation
 
 _RUNNING: Final = frozenset(
-    ("batch", "conversation", "dream", "eval", "invocation", "job", "run", "session", "task", "thread", "turn", "video")
+    ("batch", "conversation", "dream", "eval", "invocation", "job", "run", "session", "task", "thread", "turn")
 )
 """Objects with a running total, by `object` or `type`; some by the last words of a path."""
 _RUNNING_PATHS: Final = frozenset(("batches", "conversations", "jobs", "runs", "sessions", "threads"))
+_INPUT_ONLY: Final = ("embed", "rerank")
+"""Words in the paths of operations without output, of which some servers state only the total."""
 _WORDS: Final = re.compile(r"[a-z]+")
 _CACHE: Final = ("cache_creation_input_tokens", "cache_read_input_tokens")
 """Counters that Anthropic's `input_tokens` excludes."""
@@ -26,7 +28,7 @@ _CACHE: Final = ("cache_creation_input_tokens", "cache_read_input_tokens")
 def stating_usage(body: object) -> dict[str, object] | None:
     """Return the object with `usage` in an answer or event: the object itself or its `response`; else None."""
     for held in (mapping(body), mapping(body, "response")):
-        if held is not None and mapping(held, "usage"):
+        if held is not None and stated_counts(held):
             return held
     return None
 
@@ -57,9 +59,11 @@ class GenericBody:
     def response_info(self, body: object) -> ResponseInfo:
         """Return id, model and usage."""
         held = stating_usage(body) or mapping(body) or {}
-        counted = mapping(held, "usage")
+        counted = stated_counts(held)
         is_messages = counted is not None and any(name in counted for name in _CACHE) and "prompt_tokens" not in counted
         usage = messages_usage(counted) if is_messages else usage_of(held)
+        if any(part in self.api for part in _INPUT_ONLY):
+            usage = of_input_only(usage)
         return ResponseInfo(response=Response(id=word(held, "id"), model=word(held, "model")), usage=usage)
 
     def conversation(self, *_: object) -> Conversation:

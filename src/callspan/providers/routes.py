@@ -72,13 +72,13 @@ _NOT_RECORDED: Final = (
     "realtime/calls", "realtime/calls/{call}/accept", "realtime/client_secrets",
     "realtime/translations/client_secrets", "realtime/sessions", "realtime/transcription_sessions", "live/sessions",
     "live/sessions/{session}/accept", "live/sessions/{session}/fork", "fine_tuning/jobs",
-    "vector_stores/{store}/search",
+    "vector_stores/{store}/search", "containers",
 )  # fmt: skip
-"""POSTs that start work or training at the provider, or whose answer states no usage."""
+"""POSTs that start work, training or a container at the provider, or whose answer states no usage."""
 _STORED: Final = (
     "chat/completions/{completion}", "responses/input_tokens", "messages/count_tokens", "agents/sessions/{id}",
     "v1/sessions/{id}", "v1/sessions/{id}/resources", "v1/sessions/{id}/resources/{resource}", "videos/characters",
-    "deployments", "deployments/{deployment}",
+    "deployments", "deployments/{deployment}", "fine_tuning/checkpoints/{checkpoint}/permissions",
 )  # fmt: skip
 """POSTs without inference, whose answers may repeat usage of recorded calls."""
 PATHS: Final = (
@@ -115,13 +115,18 @@ _ENDS: Final = frozenset(
         "voices",
     }
 )  # fmt: skip
-"""Last segments of such paths, also before a final id."""
+"""Last segments of such paths, also before a final id; their answers may repeat usage of recorded calls."""
 
 
 def is_free(path: str) -> bool:
-    """Return whether a POST to a path without a row is free. For `path` see `find`."""
+    """Return whether a POST to a path without a row is free, unless its answer states usage. For `path` see `find`."""
     segments = path.partition("?")[0].strip("/").split("/")
-    return not _ENDS.isdisjoint(segments[-2:]) or next((one for one in segments if one not in _BASE_WORDS), "") in _FREE
+    return may_repeat(path) or next((one for one in segments if one not in _BASE_WORDS), "") in _FREE
+
+
+def may_repeat(path: str) -> bool:
+    """Return whether the answer of a POST to a path without a row may repeat usage of recorded calls."""
+    return not _ENDS.isdisjoint(path.partition("?")[0].strip("/").split("/")[-2:])
 
 
 def _is_id(segment: str) -> bool:

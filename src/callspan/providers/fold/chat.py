@@ -13,7 +13,7 @@ from callspan.providers.wire_json import detached, integer, mapping
 from callspan.record.finish_reasons import ERROR, LENGTH, normalised
 
 _USAGE: Final = "usage"
-_CUMULATIVE: Final = frozenset({_USAGE, "x_groq"})
+_CUMULATIVE: Final = frozenset({_USAGE, "x_groq", "timings"})
 _EXTENSIONS: Final = frozenset({"nvext", "sglext"})
 """Objects of inference servers, of which each chunk states some fields."""
 _NEW_IDS: Final = frozenset({"completion_token_ids", "output_ids"})

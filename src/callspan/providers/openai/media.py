@@ -8,6 +8,7 @@ endpoint returns without streaming: its complete images, else the last partial o
 from __future__ import annotations
 
 import hashlib
+import math
 from typing import Any, ClassVar, Final
 
 import msgspec
@@ -25,7 +26,6 @@ from callspan.providers.wire_json import (
     dig,
     items,
     mapping,
-    number,
     objects,
     text,
     word,
@@ -38,6 +38,20 @@ _INCOMPLETE: Final = "incomplete"
 _IMAGE: Final = "b64_json"
 _IMAGE_STREAMS: Final = ("image_generation", "image_edit")
 _DATA: Final = (("data", ""),)
+_SECONDS: Final = (
+    ("usage", "seconds"),
+    # DashScope, gateways
+    ("usage", "duration"),
+    ("usage", "audio_seconds"),
+    ("usage", "audio_duration_seconds"),
+)
+"""Where servers count the seconds of a transcribed sound."""
+_LENGTHS: Final = (
+    ("duration",),  # `verbose_json` of OpenAI, Groq, Fireworks, vLLM, whisper.cpp
+    ("audio_duration",),
+    ("metadata", "duration"),
+)
+"""Where answers without a counter state the length of the sound."""
 _HEARD: Final = "conversation.item.input_audio_transcription"
 """Prefix of transcription events in a realtime session."""
 
@@ -76,10 +90,22 @@ class TranscriptFold(EventFold):
 
 def _sound_usage(body: object) -> Usage | None:
     """Return the usage of a transcript: tokens, or seconds of audio."""
-    usage, seconds = usage_of(body), number(body, "usage", "seconds")
-    if usage is None or seconds is None or seconds < 0:
-        return usage
-    return msgspec.structs.replace(usage, input_audio_seconds=seconds)
+    usage = usage_of(body) or Usage()
+    is_counted = usage.input_tokens is not None or usage.input_audio_seconds is not None
+    places = _SECONDS if is_counted else (*_SECONDS, *_LENGTHS)
+    seconds = next((length for place in places if (length := _seconds(dig(body, *place))) is not None), None)
+    if seconds is not None:
+        return msgspec.structs.replace(usage, input_audio_seconds=seconds)
+    return None if usage == Usage() else usage
+
+
+def _seconds(stated: object) -> float | None:
+    """Return a length in seconds, which some servers state as text; None unless it is a finite number from 0."""
+    try:
+        length = float(stated) if isinstance(stated, int | float | str) and not isinstance(stated, bool) else -1.0
+    except (ValueError, OverflowError):
+        return None
+    return length if 0 <= length < math.inf else None
 
 
 class Transcriptions(OpenAIEndpoint):

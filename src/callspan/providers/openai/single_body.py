@@ -11,9 +11,11 @@ from callspan.providers.fold.last import LastBody
 from callspan.providers.openai.base import OpenAIEndpoint
 from callspan.providers.openai.parts import parts_of, prompt_messages
 from callspan.providers.openai.responses import item_messages
+from callspan.providers.openai.usage import of_input_only, usage_of
 from callspan.providers.wire_json import dig, items, mapping, text
 from callspan.record.codec import encode_json
 from callspan.record.messages import Conversation, Message, Part, Refusal, Text
+from callspan.record.usage import Usage
 
 
 class SingleBodyEndpoint(OpenAIEndpoint):
@@ -24,11 +26,17 @@ class SingleBodyEndpoint(OpenAIEndpoint):
         return LastBody(mapping)
 
 
+def _input_usage(body: object) -> Usage | None:
+    """Return the usage of embeddings, of which Voyage, Jina, MiniMax and others state only the total."""
+    return of_input_only(usage_of(body))
+
+
 class Embeddings(SingleBodyEndpoint):
     """Embeddings, `/embeddings`. Vectors are never read. Stateless."""
 
     operation: Operation = "embeddings"
     holds = "data"
+    _usage = staticmethod(_input_usage)
 
     def conversation(self, request: object, response: object) -> Conversation:  # noqa: ARG002 - vectors say nothing
         """Return the embedded texts as user messages; there is no output."""

@@ -23,7 +23,7 @@ from callspan.providers.wire_json import (
 from callspan.record.usage import Usage, contradicts_itself
 
 _IN: Final = ("prompt_tokens_details", "input_tokens_details", "prompt_token_details", "input_token_details")
-_OUT: Final = ("completion_tokens_details", "output_tokens_details", "output_token_details")
+_OUT: Final = ("completion_tokens_details", "output_tokens_details", "completion_token_details", "output_token_details")
 
 _Path = tuple[str, ...]
 _Shape = tuple[str | tuple[str, ...], ...]
@@ -45,6 +45,18 @@ _OF_CACHE: Final = (
 _AUDIO_SECONDS: Final = "prompt_audio_seconds"
 """Mistral's count of audio, beside its tokens."""
 _ANTHROPIC: Final = frozenset({"cache_read_input_tokens", "cache_creation_input_tokens"})
+_TIMINGS: Final = "timings"
+"""llama.cpp's counts of the tokens that it processed, in which those of the cache are beside the input."""
+_ELSEWHERE: Final = (
+    ("x_groq", "usage"),
+    # Cloudflare, Vertex AI, Cohere
+    ("result", "usage"),
+    ("usage_metadata",),
+    ("meta",),
+)
+"""Where bodies without `usage` state counters."""
+_BARE: Final = ("prompt_eval_count", "eval_count", "tokens_evaluated", "tokens_predicted")
+"""Counters of Ollama and llama.cpp in the body itself."""
 _CHARGED: Final[dict[str, str]] = {
     f"{tool}_call": tool
     for tool in ("web_search", "file_search", "code_interpreter", "image_generation", "shell", "x_search")
@@ -60,16 +72,51 @@ def _within(groups: tuple[str, ...], name: str) -> tuple[_Path, ...]:
 
 # The first location with a counter wins; if providers differ, the inclusive one comes first.
 _PLACES: Final[dict[str, tuple[_Path, ...]]] = {
-    "input_tokens": (("prompt_tokens",), ("input_tokens",)),
-    "output_tokens": (("completion_tokens",), ("output_tokens",)),
-    "total_tokens": (("total_tokens",),),
+    "input_tokens": (
+        ("prompt_tokens",),
+        ("input_tokens",),
+        # Cohere, whose other counters are not charged
+        ("billed_units", "input_tokens"),
+        ("tokens", "input_tokens"),
+        # Ollama, llama.cpp, Vertex AI, watsonx and Bedrock, gateways in JavaScript
+        ("prompt_eval_count",),
+        ("tokens_evaluated",),
+        ("prompt_token_count",),
+        ("input_token_count",),
+        ("promptTokens",),
+        ("inputTokens",),
+    ),
+    "output_tokens": (
+        ("completion_tokens",),
+        ("output_tokens",),
+        ("billed_units", "output_tokens"),
+        ("tokens", "output_tokens"),
+        ("eval_count",),
+        ("tokens_predicted",),
+        ("candidates_token_count",),
+        ("generated_token_count",),
+        ("generation_token_count",),
+        # TGI
+        ("generated_tokens",),
+        ("completionTokens",),
+        ("outputTokens",),
+    ),
+    "total_tokens": (("total_tokens",), ("total_token_count",), ("totalTokens",)),
     "cache_read_tokens": (
         *_within(_IN, "cached_tokens"),
-        # DeepSeek, Moonshot, Mistral, LiteLLM
+        *_within(_IN, "cache_read_tokens"),
+        *_within(_IN, "cache_read_input_tokens"),
+        # DeepSeek and SiliconFlow, Moonshot and Together, Mistral, xAI, LiteLLM
         ("prompt_cache_hit_tokens",),
         ("cached_tokens",),
         ("num_cached_tokens",),
+        ("cached_prompt_text_tokens",),
         ("cache_read_input_tokens",),
+        # gateways
+        ("cache_read_tokens",),
+        ("cached_input_tokens",),
+        ("cached_prompt_tokens",),
+        ("cachedInputTokens",),
     ),
     "cache_write_tokens": (
         *_within(_IN, "cache_write_tokens"),
@@ -77,8 +124,17 @@ _PLACES: Final[dict[str, tuple[_Path, ...]]] = {
         *_within(_IN, "cache_creation_input_tokens"),
         *_within(_IN, "cache_creation_tokens"),
         ("cache_creation_input_tokens",),
+        ("cache_write_tokens",),
     ),
-    "reasoning_tokens": (*_within(_OUT, "reasoning_tokens"), ("reasoning_tokens",)),
+    "reasoning_tokens": (
+        *_within(_OUT, "reasoning_tokens"),
+        *_within(_OUT, "thinking_tokens"),
+        ("reasoning_tokens",),
+        # LM Studio, gateways in JavaScript, Vertex AI
+        ("reasoning_output_tokens",),
+        ("reasoningTokens",),
+        ("thoughts_token_count",),
+    ),
     "input_audio_tokens": _within(_IN, "audio_tokens"),
     "input_text_tokens": _within(_IN, "text_tokens"),
     "input_image_tokens": _within(_IN, "image_tokens"),
@@ -90,22 +146,58 @@ _PLACES: Final[dict[str, tuple[_Path, ...]]] = {
     "web_search_requests": (
         ("server_tool_use_details", "web_search_requests"),
         ("server_tool_use", "web_search_requests"),
+        # Perplexity
+        ("num_search_queries",),
     ),
 }
 
 
 def usage_of(body: object) -> Usage | None:
-    """Return the usage in a response, or None if there is none: `usage`, else that of Groq's or Moonshot's streams."""
-    raw = body.get("usage") if isinstance(body, dict) else None
-    if not isinstance(raw, dict) or not raw:
-        raw = mapping(body, "x_groq", "usage") or mapping(next(objects(body, "choices"), None), "usage")
+    """Return the usage in a response, or None if there is none."""
+    raw = stated_counts(body)
     if not raw:
-        return None
+        return _of_timings(mapping(body, _TIMINGS))
     usage = _counted(raw, body)
     if not _ANTHROPIC.isdisjoint(raw):
         usage = _with_cache_beside(usage)
     usage = _reconciled(usage)
     return replace(usage, estimated=True) if contradicts_itself(usage) else usage
+
+
+def stated_counts(body: object) -> dict[str, object] | None:
+    """Return the object with counters in a response: `usage`, else another one of a compatible server; or None."""
+    if not isinstance(body, dict):
+        return None
+    raw = body.get("usage")
+    return raw if isinstance(raw, dict) and raw else _elsewhere(body)
+
+
+def _elsewhere(body: dict[str, object]) -> dict[str, object] | None:
+    for place in _ELSEWHERE:
+        if place[0] in body and (found := mapping(body, *place)) and _counts(found):
+            return found
+    # Moonshot's streams
+    of_choice = mapping(next(objects(body, "choices"), None), "usage")
+    return of_choice or {name: body[name] for name in _BARE if name in body} or None
+
+
+def _of_timings(timings: dict[str, object] | None) -> Usage | None:
+    """Return the usage of a body with only timings; estimated if it does not say how much came from the cache."""
+    fresh, cached, out = (count(timings, name) for name in ("prompt_n", "cache_n", "predicted_n"))
+    if timings is None or fresh is None:
+        return None
+    sent = fresh + (cached or 0)
+    return Usage(
+        input_tokens=sent, output_tokens=out, total_tokens=None if out is None else sent + out,
+        cache_read_tokens=cached, estimated=cached is None, raw=_copied(timings),
+    )  # fmt: skip
+
+
+def of_input_only(usage: Usage | None) -> Usage | None:
+    """Return the usage of an operation without output, whose total may be its only counter."""
+    if usage is None or usage.input_tokens is not None or usage.total_tokens is None:
+        return usage
+    return replace(usage, input_tokens=max(0, usage.total_tokens - (usage.output_tokens or 0)))
 
 
 def _with_cache_beside(usage: Usage) -> Usage:
@@ -150,10 +242,10 @@ def _counted(raw: dict[str, object], body: object) -> Usage:
     if "total_tokens" not in counts and given is not None and spent is not None:
         counts["total_tokens"] = given + spent
     whole = body if isinstance(body, dict) else {}
-    if "tool_usage" in whole and "web_search_requests" not in counts:
-        searches = count(whole, "tool_usage", "web_search", "num_requests")
-        if searches is not None:
-            counts["web_search_requests"] = searches
+    if "tool_usage" in whole and (searches := count(whole, "tool_usage", "web_search", "num_requests")) is not None:
+        counts.setdefault("web_search_requests", searches)
+    if _TIMINGS in whole and (cached := count(whole, _TIMINGS, "cache_n")) is not None:
+        counts.setdefault("cache_read_tokens", cached)
     if counts.get("cache_read_tokens") or counts.get("cache_write_tokens"):
         details = next((found for group in _IN if (found := mapping(raw, group))), {})
         for field, holder, name in _OF_CACHE:
