@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import subprocess
 import sys
@@ -22,6 +23,7 @@ from tests.wire import corpus
 from callspan import Settings, erase, open_store
 from callspan.records import (
     FORMAT,
+    Attempt,
     CallRecord,
     Cost,
     ErrorInfo,
@@ -38,6 +40,7 @@ from callspan.records import (
     encode,
 )
 from callspan.stores import CallFilter, Grouping, Rejected, find_store
+from callspan.stores.columns import CALLS
 
 from .conftest import SECOND, START_NS, Delivery, Records, raw
 
@@ -45,6 +48,46 @@ from .conftest import SECOND, START_NS, Delivery, Records, raw
 def bare(record: CallRecord | None) -> CallRecord:
     """The record without derived data."""
     return replace(record, conversation=None)
+
+
+COMPUTED = {
+    "finish_reason": "length",
+    "http_status": 503,
+    "end_ns": 1_000_000_000_000_000_700,
+    "cost_picousd": 20_000_000_000,
+    "request_id": "req_last",
+    "user_id": "ada",
+    "organization_id": "org",
+    "project_id": "proj",
+    "run_id": "run",
+    "agent_id": "agent",
+    "workflow_id": "flow",
+    "tags": ["a", "b"],
+}
+
+
+def test_each_computed_column_has_its_own_value(store: Delivery, records: Records) -> None:
+    """Not that of its neighbour: columns are written by name."""
+    assert {column.name for column in CALLS.columns if not column.path} == COMPUTED.keys()
+    ids = {name: value for name, value in COMPUTED.items() if name.endswith("_id") and name != "request_id"}
+    attempts = [
+        Attempt(number=1, start_ns=0, request_id="req_1", status=429),
+        Attempt(number=2, start_ns=5, request_id="req_last", status=503),
+    ]
+    store.write(
+        records.call(
+            call_id="c",
+            attempts=attempts,
+            metadata={**ids, "tags": ["a", "b"]},
+            timing=Timing(start_ns=10**18, duration_ns=700),
+            cost=Cost(usd=Decimal("0.02"), source="test"),
+            response=Response(finish_reasons=["stop", "length"]),
+        )
+    )
+    database = store.sink._database  # type: ignore[attr-defined]
+    (row,) = database.rows(f"SELECT {', '.join(COMPUTED)} FROM calls")
+    tags = row["tags"] if isinstance(row["tags"], list) else json.loads(row["tags"])  # an array only in Postgres
+    assert {**dict(row), "tags": tags} == COMPUTED
 
 
 def test_every_kind_of_record_is_read_back_as_it_was_written(store: Delivery, records: Records) -> None:

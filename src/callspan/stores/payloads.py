@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from decimal import Decimal
 from typing import Final
 
@@ -17,9 +18,8 @@ from callspan.stores import bodies
 from callspan.stores.columns import LABELS, PICO, TABLES
 from callspan.stores.rows import Cell, Row, to_row
 
-_DERIVED: Final = tuple(column.name for column in TABLES["call"].columns if not column.path)
 _FINDABLE: Final = frozenset({*LABELS, "tags", EXTRA})
-_NO_LABELS: Final = (None,) * (len(LABELS) + 1)
+_NO_LABELS: Final[Mapping[str, Cell]] = dict.fromkeys((*LABELS, "tags"))
 _INT_LIMIT: Final = 2**63
 _LARGE_COST_USD: Final = 10_000
 """More expensive calls are summed separately: a thousand of them would overflow 63 bits of picodollars."""
@@ -41,9 +41,7 @@ def row_of(record: Record) -> Row:
         record = msgspec.structs.replace(record, trace_id=None)
     row = to_row(TABLES[record_key(record)[0]], record)
     if isinstance(record, CallRecord):
-        for name, cell in zip(_DERIVED, _derived(record), strict=True):
-            if cell is not None:
-                row[name] = cell
+        row.update((name, cell) for name, cell in computed(record).items() if cell is not None)
     return row
 
 
@@ -72,30 +70,30 @@ def owner_of(call_id: str, session_id: str | None) -> str:
     return f"c:{call_id}" if session_id is None else f"s:{session_id}"
 
 
-def _derived(record: CallRecord) -> tuple[Cell, ...]:
-    """Return the computed columns of a call; None for unknown values."""
+def computed(record: CallRecord) -> dict[str, Cell]:
+    """Return the computed columns of a call by name; None for unknown values."""
     status = record.error.status if record.error else None
     if status is None and record.attempts:
         status = record.attempts[-1].status
     duration = record.timing.duration_ns
-    return (
-        record.finish_reason,
-        status,
-        None if duration is None else _fitting(record.timing.start_ns + duration),
-        None if record.cost is None else picodollars(record.cost.usd),
-        record.request_id,
-        *_findable(record),
-    )
+    return {
+        "finish_reason": record.finish_reason,
+        "http_status": status,
+        "end_ns": None if duration is None else _fitting(record.timing.start_ns + duration),
+        "cost_picousd": None if record.cost is None else picodollars(record.cost.usd),
+        "request_id": record.request_id,
+        "user_id": record.user,
+        **_labels_of(record.metadata),
+    }
 
 
-def _findable(record: CallRecord) -> tuple[str | None, ...]:
-    """Return the user, organization, project, run, agent, workflow and tags of a call."""
-    metadata = record.metadata
+def _labels_of(metadata: Mapping[str, object]) -> Mapping[str, Cell]:
+    """Return the organization, project, run, agent, workflow and tags of a call by column."""
     if _FINDABLE.isdisjoint(metadata):
-        return (record.user, *_NO_LABELS)
+        return _NO_LABELS
     tags = labels(metadata, "tags")
-    ids = [label_of(metadata, name) for name in LABELS]
-    return (record.user, *ids, encode_json(tags).decode() if tags else None)
+    cells: dict[str, Cell] = {name: label_of(metadata, name) for name in LABELS}
+    return {**cells, "tags": encode_json(tags).decode() if tags else None}
 
 
 def _fitting(number: int) -> int | None:
