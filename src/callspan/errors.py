@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import traceback
 from collections import deque
 from functools import partial
 from typing import Final
+
+import msgspec
 
 from callspan.fail_open import value_of
 from callspan.providers.error_kinds import capped, error_info, known_base
@@ -14,6 +17,9 @@ from callspan.record.codec import encodable
 
 _MAX_FRAMES, _MAX_LINE = 20, 500
 _FIRST_ERROR_STATUS: Final = 400
+_CANCELLATIONS: Final = ("CancelledError", "Cancelled")
+_DEADLINE: Final = re.compile(r"\b(deadline|time[ -]?out|timed[ -]?out)\b", re.IGNORECASE)
+"""Words of a cancellation's message, as in anyio's `Cancelled via cancel scope ...; reason: deadline exceeded`."""
 
 
 def call_error(error: BaseException) -> ErrorInfo:
@@ -22,7 +28,7 @@ def call_error(error: BaseException) -> ErrorInfo:
     Never raises, whatever the exception's `__str__` and properties do.
     """
     request_id, body = (value_of(partial(getattr, error, name, None)) for name in ("request_id", "body"))
-    return error_info(
+    info = error_info(
         status=error_status(error),
         body=body,
         exception=qualified_name(type(error)),
@@ -30,6 +36,19 @@ def call_error(error: BaseException) -> ErrorInfo:
         message=_message(error),
         request_id=request_id if isinstance(request_id, str) else None,
     )
+    return msgspec.structs.replace(info, kind="timeout", retryable=True) if is_deadline(error) else info
+
+
+def is_deadline(error: BaseException) -> bool:
+    """Return whether a cancellation says that it comes from a deadline of the application.
+
+    anyio says so in the message and trio in `source`. asyncio's own timeouts say nothing: they are told only by the
+    message that the application gives to `Task.cancel`, or by the cause.
+    """
+    if isinstance(error, Exception) or known_base(type(error)) not in _CANCELLATIONS:
+        return False
+    source, cause = (value_of(partial(getattr, error, name, None)) for name in ("source", "__cause__"))
+    return source == "deadline" or isinstance(cause, TimeoutError) or bool(_DEADLINE.search(_message(error) or ""))
 
 
 def error_status(error: BaseException) -> int | None:
@@ -52,7 +71,7 @@ def application_error(error: BaseException | str | None) -> ErrorInfo | None:
     if isinstance(error, str):
         return ErrorInfo(kind="unknown", type="error", message=capped(error))
     name = qualified_name(type(error))
-    kind = "unknown" if isinstance(error, Exception) else "cancelled"
+    kind = "unknown" if isinstance(error, Exception) else "timeout" if is_deadline(error) else "cancelled"
     message = _message(error)
     return ErrorInfo(
         kind=kind, type=name, exception=name, message=None if message is None else capped(message),
@@ -63,13 +82,15 @@ def application_error(error: BaseException | str | None) -> ErrorInfo | None:
 def outcome_of(error: BaseException | None, info: ErrorInfo | None = None) -> Outcome:
     """Return the outcome for an exception: `success` for None, `timeout` if `info` states it, else `error`.
 
-    Cancellation, a closed generator, an interrupt and an exit are `cancelled`.
+    Cancellation, a closed generator, an interrupt and an exit are `cancelled`, but that by a deadline is a `timeout`.
     """
     if error is None:
         return "success"
+    if info is not None and info.kind == "timeout":
+        return "timeout"
     if not isinstance(error, Exception):
-        return "cancelled"
-    return "timeout" if info is not None and info.kind == "timeout" else "error"
+        return "timeout" if is_deadline(error) else "cancelled"
+    return "error"
 
 
 def qualified_name(kind: type[BaseException]) -> str:

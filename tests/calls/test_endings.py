@@ -16,7 +16,7 @@ from tests.support.calls import QUESTION, REQUESTS, Wire, ask, bedrock, caught, 
 from tests.support.mode import Mode
 
 import callspan
-from callspan.records import CallRecord
+from callspan.records import CallRecord, SessionRecord
 from callspan.testing import Capture, ScriptedProvider
 
 TEXT = "one two three four five six seven"
@@ -176,6 +176,54 @@ async def test_each_ending_is_one_span_and_record_of_what_was_received(name: str
     if ending.outcome == "success":
         assert record.usage is not None or wire.api == "chat_completions"
         assert (record.text, record.error) == (TEXT, None)
+
+
+DEADLINES: dict[str, tuple[Any, str]] = {
+    "anyio": ("Cancelled via cancel scope 7f00; reason: deadline exceeded", "timeout"),
+    "the application": ("request timed out", "timeout"),
+    "a cancel": (None, "cancelled"),
+    "a cancel with a reason": ("the user has left", "cancelled"),
+}
+"""What is given to `Task.cancel`, and the outcome."""
+
+
+@pytest.mark.parametrize(("message", "outcome"), DEADLINES.values(), ids=DEADLINES)
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_deadline_is_told_from_a_cancel_where_the_exception_says_so(
+    message: Any, outcome: str, stream: bool, mode: Mode, seen: Capture
+) -> None:
+    if not mode.is_async:
+        pytest.skip("threads are not cancelled")
+    mode.provider.reply(text=TEXT, chunk_delay_s=PATIENCE_S, delay_s=0 if stream else PATIENCE_S)
+    received: list[Any] = []
+
+    async def work() -> None:
+        with callspan.session("s"):
+            result = await ask(mode.openai(), stream=stream)
+            async for item in mode.items(result):
+                received.append(item)
+
+    task = asyncio.create_task(work())
+    while not (received if stream else mode.provider.requests):
+        await asyncio.sleep(0.01)
+    task.cancel(message)
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    (record,) = seen.records
+    assert (record.outcome, record.error and record.error.kind) == (outcome, outcome)
+    assert record.stream is None or record.stream.end == ("error" if outcome == "timeout" else "cancelled")
+    ended = [row for row in seen.everything if isinstance(row, SessionRecord) and row.end_ns is not None]
+    assert [row.outcome for row in ended] == [outcome]
+
+
+async def test_a_deadline_of_anyio(mode: Mode, seen: Capture) -> None:
+    anyio = pytest.importorskip("anyio", "4.11")
+    if not mode.is_async:
+        pytest.skip("threads are not cancelled")
+    mode.provider.reply(hang=True)
+    with anyio.move_on_after(0.3):
+        await ask(mode.openai())
+    assert (the_call(seen).outcome, the_call(seen).error.kind) == ("timeout", "timeout")
 
 
 def check_raised(raised: BaseException | None, ending: Ending, api: str) -> None:
