@@ -8,6 +8,7 @@ import time
 import weakref
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, suppress
 from itertools import pairwise
 from typing import Any, Final
 
@@ -20,12 +21,13 @@ from tests.support.calls import CHAT, Wire, caught, conversation_of, the_call
 from tests.support.mode import Mode
 from tests.support.scale import scaled
 
+from callspan import open_store
 from callspan.records import CallRecord
 from callspan.testing import Capture, ReceivedRequest, Reply, ScriptedProvider, capture
 
 pytestmark = pytest.mark.usefixtures("short_waits")
 LIMITED = {"status": 429, "headers": {"retry-after-ms": "6"}}
-BROKEN = {"status": 500, "headers": {"retry-after-ms": "3"}}
+BROKEN: dict[str, Any] = {"status": 500, "headers": {"retry-after-ms": "3"}}
 WELL = {"text": "I am well."}
 
 
@@ -52,6 +54,37 @@ def assert_log_agrees(record: CallRecord, log: Sequence[ReceivedRequest]) -> Non
         assert before.end_ns <= after.start_ns
         assert before.wait_s == (after.start_ns - before.end_ns) / 1e9
     assert attempts[-1].wait_s is None
+
+
+COSTLY = {"status": 500, "headers": {**BROKEN["headers"], "x-litellm-response-cost": "0.02"}}
+STATING = {**BROKEN, "raw": {"error": {"message": "x"}, "usage": {"prompt_tokens": 9, "cost": 0.04}}}
+STATED = {"usage": {"prompt_tokens": 1, "cost": 0.3}}
+
+
+@pytest.mark.parametrize(
+    ("first", "last", "costs", "total", "estimated"),
+    [
+        (COSTLY, STATED, ["0.02", None], "0.32", True),
+        (STATING, STATED, ["0.04", None], "0.34", False),
+        (BROKEN, STATED, [None, None], "0.3", False),
+        (COSTLY, {"status": 400}, ["0.02", None], "0.02", True),
+        (COSTLY, {"usage": {"prompt_tokens": 1}}, ["0.02", None], "0.02", True),
+    ],
+)  # fmt: skip
+async def test_what_a_retried_attempt_costs_is_in_its_attempt_and_in_the_calls_sum(
+    first: Any, last: Any, costs: list[str | None], total: str, estimated: bool, mode: Mode, store: str
+) -> None:
+    for reply in (first, last):
+        mode.provider.reply(**reply)
+    with capture(stores=store) as seen, suppress(openai.BadRequestError):
+        await mode.wait(mode.openai(max_retries=1).chat.completions.create(**{**CHAT, "model": "no-price"}))
+    (record,) = seen.records
+    assert [attempt.cost and str(attempt.cost.usd) for attempt in record.attempts] == costs
+    with closing(open_store(store)) as reader:
+        (stored,) = reader.calls()
+        (sums,) = reader.summary(())
+    assert stored.cost is not None
+    assert (str(stored.cost.usd), stored.cost.estimated, str(sums.cost_usd)) == (total, estimated, total)
 
 
 def shown(record: CallRecord) -> list[tuple[int | None, str | None, str | None]]:
@@ -239,3 +272,42 @@ async def test_a_status_raised_by_an_application_hook_is_that_of_the_attempt(mod
     assert record.error is not None
     if type(raised).__name__ == "HTTPStatusError":
         assert (record.error.kind, record.error.status, record.error.retryable) == ("rate_limit", 429, True)
+
+
+REFUSAL = {
+    "id": "msg_1", "type": "message", "role": "assistant", "model": "claude-x", "stop_reason": "refusal",
+    "content": [{"type": "text", "text": "No. "}], "usage": {"input_tokens": 7, "output_tokens": 3},
+    "stop_details": {"type": "refusal", "fallback_credit_token": "t", "fallback_has_prefill_claim": False},
+}  # fmt: skip
+MESSAGE: dict[str, Any] = {"model": "claude-x", "max_tokens": 9, "messages": CHAT["messages"]}
+
+
+@pytest.mark.parametrize("way", ["plain", "stream", "raw stream"])
+async def test_what_a_middleware_sends_while_a_stream_is_read_is_an_attempt(
+    way: str, mode: Mode, seen: Capture
+) -> None:
+    """A refusal is answered by another model, for which the middleware sends a request of its own."""
+    middleware = pytest.importorskip("anthropic.lib.middleware")
+    mode.provider.reply(raw=REFUSAL, headers={"request-id": "req-1"})
+    mode.provider.reply(text="Yes.", headers={"request-id": "req-2"})
+    client = mode.anthropic(middleware=[middleware.BetaRefusalFallbackMiddleware([{"model": "other"}])])
+    messages = client.beta.messages
+    if way == "raw stream":
+        create = messages.with_streaming_response.create
+        async with mode.entered(create(**MESSAGE, stream=True)) as response:
+            await mode.whole(response.iter_bytes())
+    else:
+        answer = await mode.wait(messages.create(**MESSAGE, stream=way == "stream"))
+        if way == "stream":
+            await mode.all(answer)
+    record = the_call(seen)
+    assert shown(record) == [(200, None, "req-1"), (200, None, "req-2")]
+    assert [request.path for request in mode.provider.requests] == ["/v1/messages"] * 2
+    assert (record.outcome, record.retries) == ("success", 0)
+    first, second = record.attempts
+    assert first.headers_ns is not None
+    assert first.start_ns < first.headers_ns <= second.start_ns
+    # Other requests of the application are none of the call.
+    await mode.wait(mode.anthropic().messages.create(**MESSAGE))
+    assert len(seen.records) == 2
+    assert len(seen.records[0].attempts) == 2

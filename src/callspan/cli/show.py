@@ -226,7 +226,8 @@ def _attempt(attempt: Attempt) -> str:
     status = str(attempt.status) if attempt.status is not None else attempt.error_type or "no answer"
     wait = "" if attempt.wait_s is None else f", then waited {duration(attempt.wait_s * 1e9)}"
     request = f", request {attempt.request_id}" if attempt.request_id else ""
-    return f"{status} at {duration(attempt.start_ns)}{wait}{request}"
+    cost = f", cost {money(attempt.cost.usd)}" if attempt.cost else ""
+    return f"{status} at {duration(attempt.start_ns)}{wait}{request}{cost}"
 
 
 def _of_iteration(run: UsageIteration) -> str:

@@ -22,6 +22,7 @@ from typing import Final, Literal
 import msgspec
 
 from callspan.amounts import EXACT
+from callspan.cost.attempts import with_attempts
 from callspan.cost.dimensions import (
     BATCH,
     CACHE_TTL,
@@ -167,6 +168,10 @@ class Pricer:
         """Return the record with its cost; the same object if it has one already or none is known."""
         if record.cost is not None:
             return record
+        priced = self._priced(record)
+        return with_attempts(priced, priced.cost)
+
+    def _priced(self, record: CallRecord) -> CallRecord:
         usage = record.usage
         if usage is not None and usage.iterations and provider_cost(record) is None and not record.is_first_version:
             return self._priced_by_run(record, usage)

@@ -12,6 +12,7 @@ from callspan.fail_open import fail_open, value_of
 from callspan.process.secrets import masked_error
 from callspan.providers import rate_limits, registry
 from callspan.providers.error_kinds import classify, error_info, known_base
+from callspan.providers.stated_cost import cost_of_attempt
 from callspan.record.call import Attempt, ErrorInfo, RateLimits, Timing
 
 TOO_MANY_REQUESTS: Final = 429
@@ -134,7 +135,8 @@ class AttemptLog:
 def _record(number: int, attempt: _OpenAttempt, after: _OpenAttempt | None, now_s: float, call_end_ns: int) -> Attempt:
     headers, end_ns = attempt.headers, attempt.end_ns
     failed = attempt.exception is not None or (attempt.status or 0) >= _FIRST_ERROR
-    error = _error(attempt) if failed else None
+    body = _body(attempt) if failed else None
+    error = _error(attempt, body) if failed else None
     if end_ns is None:
         end_ns = call_end_ns if after is None else attempt.headers_ns
     return Attempt(
@@ -150,15 +152,20 @@ def _record(number: int, attempt: _OpenAttempt, after: _OpenAttempt | None, now_
         # 0 if the start was not reported.
         wait_s=None if after is None or end_ns is None else (after.start_ns - end_ns) / 1e9 or None,
         rate_limits=rate_limits.rate_limits(headers, now_s) if headers else None,
+        cost=None if after is None else cost_of_attempt(headers, body),
     )
 
 
-def _error(attempt: _OpenAttempt) -> tuple[str, str]:
+def _body(attempt: _OpenAttempt) -> object:
+    """Return the JSON of an error response; None if it is unknown, large or no JSON."""
+    content = value_of(attempt.body) if attempt.body is not None else None
+    attempt.body = None
+    return registry.decoded(content) if content and len(content) <= _MAX_BODY_BYTES else None
+
+
+def _error(attempt: _OpenAttempt, body: object) -> tuple[str, str]:
     """Return callspan's error kind and the `error.type` of a failed attempt."""
     if attempt.exception is not None:
         return classify(attempt.status, None, None, None, known_base(attempt.exception)), attempt.exception.__name__
-    content = value_of(attempt.body) if attempt.body is not None else None
-    attempt.body = None
-    body = registry.decoded(content) if content and len(content) <= _MAX_BODY_BYTES else None
     info = masked_error(error_info(status=attempt.status, body=body))
     return info.kind, info.type

@@ -26,6 +26,7 @@ from typing import Any, Final, NamedTuple, TypeAlias, TypeVar
 
 import msgspec
 
+from callspan.cost.attempts import with_attempts
 from callspan.cost.price_table import Pricer, pricer_for, provider_cost
 from callspan.fail_open import fail_open
 from callspan.process import callbacks
@@ -211,10 +212,10 @@ def delivery_processors(prices: Path | None) -> Processors:
 
 def with_provider_cost(record: Record) -> Record:
     """Return a call with the cost stated by its provider; any other record unchanged."""
-    if not isinstance(record, CallRecord) or record.usage is None or record.usage.cost_usd is None:
+    if not isinstance(record, CallRecord) or record.cost is not None:
         return record
-    cost = None if record.cost is not None else provider_cost(record)
-    return record if cost is None else msgspec.structs.replace(record, cost=cost)
+    is_computed_later = record.usage is not None and record.usage.cost_usd is None
+    return record if is_computed_later else with_attempts(record, provider_cost(record))
 
 
 class ComputedCost:

@@ -13,8 +13,8 @@ from typing import Final, NamedTuple
 import msgspec
 
 from callspan.amounts import EXACT, is_amount
-from callspan.providers.wire_json import dig, flag, text
-from callspan.record.usage import Usage
+from callspan.providers.wire_json import dig, flag, mapping, text
+from callspan.record.usage import Cost, Usage
 
 
 class StatedCost(NamedTuple):
@@ -44,6 +44,7 @@ _UPSTREAM: Final = ("cost_details", "upstream_inference_cost")
 _SNAKE: Final = "provider_metadata"
 _CAMEL: Final = "providerMetadata"
 """Key under which Vercel's gateway states costs, in the answer or a message."""
+_PROVIDER: Final = "provider"
 HEADERS: Final = {"x-litellm-response-cost": True, "x-aimlapi-usd-spent": False}
 """Response headers with dollars, and whether they are estimates."""
 
@@ -64,6 +65,15 @@ def with_header_cost(usage: Usage | None, headers: Mapping[str, str]) -> Usage |
             if name in headers and (usd := _exact(headers[name])):
                 return msgspec.structs.replace(usage or Usage(), cost_usd=usd, cost_estimated=estimated)
     return usage
+
+
+def cost_of_attempt(headers: Mapping[str, str], body: object) -> Cost | None:
+    """Return the cost that the response of one attempt states in its headers, else in its body."""
+    for name, estimated in HEADERS.items():
+        if name in headers and (usd := _exact(headers[name])):
+            return Cost(usd=usd, source=_PROVIDER, estimated=estimated)
+    stated = stated_cost(mapping(body, "usage") or {}, body)
+    return None if stated is None else Cost(usd=stated.usd, source=_PROVIDER, estimated=stated.estimated)
 
 
 def _whole(stated: StatedCost, counted: Mapping[str, object]) -> StatedCost | None:

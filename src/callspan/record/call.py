@@ -85,6 +85,8 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults
     """The end of the response body or stream, an error response, or an exception."""
     wait_s: float | None = None
     """Actual wait before the next attempt."""
+    cost: Cost | None = None
+    """What the provider stated for it, if another attempt followed. The cost of the call includes it."""
 
 
 class Timing(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True):

@@ -1,0 +1,37 @@
+"""Attempts: adds what the provider stated for attempts that were retried to the cost of their call."""
+
+from __future__ import annotations
+
+from functools import reduce
+from typing import Final
+
+import msgspec
+
+from callspan.amounts import EXACT
+from callspan.record.call import CallRecord
+from callspan.record.usage import Cost
+
+_ONLY_RETRIED: Final = "only the attempts that were retried have a cost"
+
+
+def with_attempts(record: CallRecord, cost: Cost | None) -> CallRecord:
+    """Return a call with the cost of its answer and of the attempts before it; the same object if none is known."""
+    stated = [attempt.cost for attempt in record.attempts if attempt.cost is not None]
+    if cost is None and stated:
+        cost = _without_answer(record, stated.pop())
+    if cost is None:
+        return record
+    return msgspec.structs.replace(record, cost=reduce(_added, stated, cost))
+
+
+def _without_answer(record: CallRecord, stated: Cost) -> Cost:
+    """Return the cost of an attempt as that of a call whose answer has no known one, unless there is no answer."""
+    if record.outcome != "success" and record.usage is None:
+        return stated
+    return msgspec.structs.replace(stated, estimated=True, reason=_ONLY_RETRIED)
+
+
+def _added(cost: Cost, other: Cost) -> Cost:
+    return msgspec.structs.replace(
+        cost, usd=EXACT.add(cost.usd, other.usd), estimated=cost.estimated or other.estimated
+    )
