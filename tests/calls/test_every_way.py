@@ -226,8 +226,8 @@ def expected(way: str) -> dict[str, Any]:
     known = bool(endpoint.tokens) and not failed
     if "out" not in endpoint.tokens:
         made = 0
-    # In a stream the middleware asks the next model while the application reads, outside of the call.
-    hops = endpoint.hops and form not in ("failed", "stream")
+    # In a stream the middleware asks the next model while the application reads.
+    hops = endpoint.hops and form != "failed"
     return {
         "outcome": "error" if failed else "success",
         "tokens": (given, made or None) if known else (None, None),

@@ -14,7 +14,7 @@ from callspan.errors import error_status
 from callspan.fail_open import fail_open
 from callspan.intercept.hooks import HookSteps
 from callspan.intercept.request import OpenCall
-from callspan.intercept.responses import CURRENT_CALL, OBSERVERS, ResponseObserver
+from callspan.intercept.responses import CURRENT_CALL, OBSERVERS, READING, Reading, ResponseObserver
 from callspan.providers import registry
 from callspan.providers.rate_limits import relevant_headers
 
@@ -23,9 +23,9 @@ _MARK: Final = b"x-stainless-lang"
 _CLOSED: Final = fail_open("detect the close of a response")
 
 
-def _sending(_args: object, request: Any, _kwargs: object) -> OpenCall | None:
+def _sending(_args: object, request: Any, _kwargs: object) -> OpenCall | Reading | None:
     """Record the start of an attempt; return None for requests that do not belong to the call."""
-    opened = CURRENT_CALL.get()
+    opened = CURRENT_CALL.get() or READING.get()
     if opened is None:
         return None
     # Raw headers, because httpx decodes all of them for a lookup by name.
@@ -36,7 +36,7 @@ def _sending(_args: object, request: Any, _kwargs: object) -> OpenCall | None:
     try:
         if opened.inject:
             propagate.inject(request.headers, context=opened.context)
-        if not opened.body_seen:
+        if isinstance(opened, OpenCall) and not opened.body_seen:
             opened.body_seen = True
             opened.call.sent(request.content, registry.decoded(request.content))
     except Exception as error:
@@ -44,11 +44,12 @@ def _sending(_args: object, request: Any, _kwargs: object) -> OpenCall | None:
     return opened
 
 
-def _failed(opened: OpenCall, error: BaseException) -> None:
+def _failed(opened: OpenCall | Reading, error: BaseException) -> None:
     opened.call.attempts.failed(type(error), error_status(error))
 
 
-def _received(opened: OpenCall, response: Any) -> None:
+def _received(opened: OpenCall | Reading, response: Any) -> None:
+    opened.received = id(response)
     headers = relevant_headers(response.headers.raw)
     opened.call.attempts.headers_received(response.status_code, headers, lambda: response.content)
 

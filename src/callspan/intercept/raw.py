@@ -16,7 +16,7 @@ from typing import Any, Final
 from callspan.fail_open import fail_open, value_of
 from callspan.intercept.body_parsers import EventParser, FileBody, file_body_of, is_json
 from callspan.intercept.hooks import HookSteps
-from callspan.intercept.responses import OBSERVERS, ResponseObserver, parsing_error
+from callspan.intercept.responses import OBSERVERS, READING, Reading, ResponseObserver, parsing_error
 from callspan.record.call import ErrorInfo
 
 _CAP_BYTES: Final = 8 << 20
@@ -41,6 +41,8 @@ def _replacement(observer: ResponseObserver, pieces: Any) -> Iterator[bytes] | A
     is_async = isinstance(pieces, AsyncIterator)
     if not is_async and not isinstance(pieces, Iterator):
         return None
+    if (reading := observer.reading) is not None:
+        pieces = _SendingReader(pieces, reading) if is_async else _sending(pieces, reading)
     observer.is_read_by_sdk = observer.call.byte_reader is None and observer.is_reading()
     if observer.is_read_by_sdk and not is_json(observer.response()):
         return _TailReader(pieces, observer) if is_async else _with_tail(pieces, observer)
@@ -88,6 +90,42 @@ def _with_tail(pieces: Iterator[bytes], observer: ResponseObserver) -> Iterator[
         if len(tail) > _TAIL_BYTES:
             _cut(observer)
         yield piece
+
+
+def _sending(pieces: Iterator[bytes], reading: Reading) -> Iterator[bytes]:
+    """Yield the pieces of a middleware's response, which may send requests to get them."""
+    while True:
+        READING.set(reading)
+        try:
+            piece = next(pieces, None)
+        finally:
+            READING.set(None)
+        if piece is None:
+            return
+        yield piece
+
+
+class _SendingReader:
+    """As `_sending`; not a generator, whose finalization would race with that of the inner one."""
+
+    __slots__ = ("_inner", "_reading")
+
+    def __init__(self, inner: AsyncIterator[bytes], reading: Reading) -> None:
+        self._inner = inner
+        self._reading = reading
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self
+
+    async def __anext__(self) -> bytes:
+        READING.set(self._reading)
+        try:
+            return await self._inner.__anext__()
+        finally:
+            READING.set(None)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)
 
 
 def _cut(observer: ResponseObserver) -> None:

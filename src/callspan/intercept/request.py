@@ -22,6 +22,7 @@ from callspan.intercept.other_requests import request_name, route_other
 from callspan.intercept.responses import (
     CURRENT_CALL,
     OBSERVERS,
+    Reading,
     ResponseObserver,
     body_error,
     body_of,
@@ -44,7 +45,7 @@ class OpenCall:
 
     __slots__ = (
         "_outer", "_outer_call", "body_seen", "built", "built_retries", "call", "context", "data", "inject",
-        "observer", "read",
+        "observer", "read", "received",
     )  # fmt: skip
 
     def __init__(self, call: Call, outer: Context, *, inject: bool) -> None:
@@ -63,6 +64,8 @@ class OpenCall:
         self.context = call.span.within(outer)
         self.observer: ResponseObserver | None = None
         self._outer_call: OpenCall | None = None
+        self.received = 0
+        """`id()` of the last response of an attempt; a middleware may return another one."""
         self.read: object = None
         """The last response, if already read when attached; a middleware may replace it."""
 
@@ -111,6 +114,8 @@ class OpenCall:
         self.read = None if is_open else response
         if observer is not None or is_open or self.call.is_raw or not self.call.is_certain or self.call.streaming:
             self.observer = ResponseObserver(self.call, response, is_open=is_open)
+            if is_open and id(response) != self.received:
+                self.observer.reading = Reading(self)
         # Otherwise it has no later events, and its JSON reaches `data` while this is the current call.
 
     def _forget_response(self) -> None:

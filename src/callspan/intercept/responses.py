@@ -35,14 +35,26 @@ OBSERVERS: Final[dict[int, ResponseObserver]] = {}
 """The observers by `id()` of their response; changed only by `ResponseObserver`."""
 CURRENT_CALL: Final[ContextVar[OpenCall | None]] = ContextVar("callspan_current_call", default=None)
 """The call whose `request` is running in this context; not set while its stream is read."""
+READING: Final[ContextVar[Reading | None]] = ContextVar("callspan_reading", default=None)
+"""The call whose response is being read, if a middleware may send further requests for it meanwhile."""
 _EVENT_STARTS: Final = (b"data:", b"event:", b":")
+
+
+class Reading:
+    """A call whose `request` has returned, for the requests that a middleware sends while its answer is read."""
+
+    __slots__ = ("built", "built_retries", "call", "context", "inject", "received")
+
+    def __init__(self, opened: OpenCall) -> None:
+        self.built, self.built_retries, self.received = None, opened.built_retries, opened.received
+        self.call, self.context, self.inject = opened.call, opened.context, opened.inject
 
 
 class ResponseObserver:
     """Observes one response of a call. Methods raise nothing but interrupts, unless documented."""
 
     __slots__ = (
-        "_first", "_identity", "_is_open", "_waits", "call", "data", "is_read_by_sdk", "pass_rest", "reader",
+        "_first", "_identity", "_is_open", "_waits", "call", "data", "is_read_by_sdk", "pass_rest", "reader", "reading",
         "response", "tail", "tail_is_whole",
     )  # fmt: skip
 
@@ -59,6 +71,8 @@ class ResponseObserver:
         """The iterator that reads the response: its stream, once started, or its bytes."""
         self.is_read_by_sdk = False
         """Whether the SDK's stream reads the bytes of the response, so that they need not be observed."""
+        self.reading: Reading | None = None
+        """Its call, if the response is that of a middleware."""
         self.tail = bytearray()
         """The last bytes of a stream that the SDK reads."""
         self.tail_is_whole = True
