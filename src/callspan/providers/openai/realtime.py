@@ -10,7 +10,7 @@ from callspan.providers.fold.events import Place
 from callspan.providers.openai.audio_frames import BYTES, Audio
 from callspan.providers.openai.responses import CONTENT, Responses, ResponsesFold
 from callspan.providers.sockets import Json
-from callspan.providers.wire_json import count, dig, mapping
+from callspan.providers.wire_json import count, dig, mapping, word
 from callspan.record.media_reference import MEDIA_KEY
 from callspan.record.messages import Conversation
 
@@ -42,13 +42,15 @@ class RealtimeFold(ResponsesFold):
 
     def __init__(self) -> None:
         super().__init__()
-        self._audio: dict[tuple[int | None, int | None], Audio] = {}
+        self._audio: dict[tuple[str | int | None, int | None], Audio] = {}
+        """The audio so far, by id or else index of its item, and index of its part."""
 
     def add(self, event: object) -> bool:
         """Fold in one event; return True if it carried text, audio or a part of a tool call."""
         if type(event) is not dict or BYTES not in event:
             return ResponsesFold.add(self, event)
-        audio = self._audio.setdefault((count(event, "output_index"), count(event, "content_index")), Audio())
+        item = word(event, "item_id") or count(event, "output_index")
+        audio = self._audio.setdefault((item, count(event, "content_index")), Audio())
         audio.add(event)
         audio_format = dig(self._body, "audio", "output", "format") or dig(self._body, "output_audio_format")
         ResponsesFold.add(self, {**event, _AUDIO_KEY: audio.reference(audio_format)})
