@@ -7,10 +7,11 @@ an object of the caller: strings and numbers may be kept, containers are copied.
 from __future__ import annotations
 
 from collections.abc import Container, Mapping
-from typing import Final, Literal, Protocol, TypeAlias
+from typing import ClassVar, Final, Literal, Protocol, TypeAlias
 
 import msgspec
 
+from callspan.providers.fold.usage_merge import UsageRule
 from callspan.providers.wire_json import detached
 from callspan.record.call import ErrorInfo, Outcome, Request, Response
 from callspan.record.codec import encode_json
@@ -77,6 +78,9 @@ NULL_BODY: Final = ResponseInfo(
 
 class Accumulator(Protocol):
     """Folds the chunks of a stream into the body the endpoint returns without streaming."""
+
+    usage_rule: ClassVar[UsageRule]
+    """How the usage objects of the stream add up."""
 
     @property
     def complete(self) -> bool:

@@ -54,6 +54,7 @@ class MessageFold(EventFold):
 
     entries = "content"
     ends = frozenset({"message_stop"})
+    usage_rule = "last of each"
     defaults: ClassVar = {"type": "message", "role": "assistant", "content": []}
     places: ClassVar = {
         "message_start": Place((), "message", "", "begin"),

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import base64
 import re
-from typing import Final
+from typing import ClassVar, Final
 
 from callspan.providers.error_kinds import error_in
 from callspan.providers.fold.merge import Json, extend, is_json, merge, whole
+from callspan.providers.fold.usage_merge import UsageRule, merge_usage
 from callspan.providers.media_parts import from_base64
 from callspan.providers.wire_json import detached, integer, mapping
 from callspan.record.finish_reasons import ERROR, LENGTH, normalised
 
 _USAGE: Final = "usage"
-_CUMULATIVE: Final = frozenset({_USAGE, "x_groq", "timings"})
+_GROQ: Final = "x_groq"
+"""Groq's field with the usage of a stream."""
+_TIMINGS: Final = "timings"
+"""llama.cpp's field with the counts so far."""
 _EXTENSIONS: Final = frozenset({"nvext", "sglext"})
 """Objects of inference servers, of which each chunk states some fields."""
 _NEW_IDS: Final = frozenset({"completion_token_ids", "output_ids"})
@@ -30,6 +34,7 @@ class ChatFold:
     """
 
     kind = "chat.completion"
+    usage_rule: ClassVar[UsageRule] = "last of each"
     grows: str | None = None
     """The field of a choice whose text is streamed in pieces; None: the fields of its message."""
 
@@ -93,7 +98,11 @@ class ChatFold:
     def _take_fields(self, chunk: Json) -> None:
         """Take the fields beside the choices."""
         for key, value in chunk.items():
-            if key in _CUMULATIVE and isinstance(value, dict):
+            if key == _USAGE and isinstance(value, dict):
+                self._take_usage(self._body, value)
+            elif key == _GROQ and isinstance(value, dict):
+                self._take_groq(value)
+            elif key == _TIMINGS and isinstance(value, dict):
                 merge(self._body, {key: value}, last=True)
             elif key in _EXTENSIONS and isinstance(value, dict):
                 _extend(self._body, {key: value})
@@ -103,6 +112,16 @@ class ChatFold:
         # A chunk with only usage is the last one, even from servers that send no finish reason.
         if chunk.get("choices") == [] and self._choices and chunk.get(_USAGE):
             self._has_usage_last = True
+
+    def _take_usage(self, holder: Json, usage: Json) -> None:
+        holder[_USAGE] = merge_usage(mapping(holder, _USAGE) or {}, usage, self.usage_rule)
+
+    def _take_groq(self, fields: Json) -> None:
+        """Take Groq's field, whose usage adds up as the one beside it."""
+        held = self._body.setdefault(_GROQ, {})
+        merge(held, {key: value for key, value in fields.items() if key != _USAGE}, last=True)
+        if isinstance(usage := fields.get(_USAGE), dict):
+            self._take_usage(held, usage)
 
     def body(self) -> Json | None:
         """Return the body so far, valid after any prefix of the stream; None if nothing was received.

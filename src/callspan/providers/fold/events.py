@@ -12,6 +12,7 @@ from callspan.providers.error_kinds import error_in
 from callspan.providers.fold.accounts import TEXTS, joined, says_the_same
 from callspan.providers.fold.entries import Entries, Entry
 from callspan.providers.fold.merge import LISTED, GrowingText, Json, carries, extend, merge, whole
+from callspan.providers.fold.usage_merge import UsageRule, merge_usage
 from callspan.providers.wire_json import detached, integer, word
 
 Verb: TypeAlias = Literal["begin", "grow", "last", "whole", "done", "stop"]
@@ -27,6 +28,7 @@ _ABOUT_EVENT: Final = frozenset(
         "partial_image_index", "segment_id", "sequence_number", "type",
     }
 )  # fmt: skip
+_USAGE: Final = "usage"
 _LOGPROBS: Final = "logprobs"
 _RENAMED: Final = {"created_at": "created"}
 _CALLS: Final = ("_call", "tool_use")
@@ -54,6 +56,7 @@ class EventFold:
 
     places: ClassVar[Mapping[str | None, Place]]
     """Places by event type; None for events without a type."""
+    usage_rule: ClassVar[UsageRule]
     ends: ClassVar[frozenset[str]] = frozenset()
     """Event types that end the stream."""
     entries: ClassVar[str] = ""
@@ -125,7 +128,12 @@ class EventFold:
     def _take_rest(self, event: Json, place: Place) -> None:
         """Take the fields of an event that belong to the body."""
         skipped = _ABOUT_EVENT | {place.field, place.name}
-        merge(self._body, {_RENAMED.get(key, key): event[key] for key in event.keys() - skipped}, last=True)
+        news = {_RENAMED.get(key, key): event[key] for key in event.keys() - skipped}
+        if isinstance(usage := news.get(_USAGE), dict):
+            news[_USAGE] = None
+            held = self._body.get(_USAGE)
+            self._body[_USAGE] = merge_usage(held if isinstance(held, dict) else {}, usage, self.usage_rule)
+        merge(self._body, news, last=True)
 
     def _take_body(self, body: Json, place: Place) -> bool:
         if place.verb == "done":

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import ClassVar
 
 from callspan.providers.fold.merge import Json
+from callspan.providers.fold.usage_merge import UsageRule
 from callspan.providers.wire_json import detached
 
 
 class LastBody:
     """Keeps the last body that `find` returns for an event."""
+
+    usage_rule: ClassVar[UsageRule] = "last whole"
 
     def __init__(self, find: Callable[[object], Json | None]) -> None:
         self._body: Json | None = None

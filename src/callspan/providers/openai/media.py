@@ -17,6 +17,7 @@ from callspan.providers.error_kinds import error_in
 from callspan.providers.fold.entries import Entry
 from callspan.providers.fold.events import EventFold, Place
 from callspan.providers.fold.merge import Json, merge
+from callspan.providers.fold.usage_merge import UsageRule, merge_usage
 from callspan.providers.media_parts import from_base64, media
 from callspan.providers.openai.base import OpenAIEndpoint
 from callspan.providers.openai.parts import prompt_messages
@@ -52,6 +53,7 @@ _LENGTHS: Final = (
     ("metadata", "duration"),
 )
 """Where answers without a counter state the length of the sound."""
+_NOT_FIELDS: Final = ("type", "audio", "usage")
 _HEARD: Final = "conversation.item.input_audio_transcription"
 """Prefix of transcription events in a realtime session."""
 
@@ -59,6 +61,7 @@ _HEARD: Final = "conversation.item.input_audio_transcription"
 class TranscriptFold(EventFold):
     """Joins the events of a transcript, or the pieces of a plain-text one."""
 
+    usage_rule = "last of each"
     places: ClassVar = {
         "transcript.text.delta": Place((), "delta", "text", "grow", rest=True),
         "transcript.text.segment": Place((), "", "segment", "grow"),
@@ -134,6 +137,7 @@ class Transcriptions(OpenAIEndpoint):
 class SpeechFold:
     """Hashes speech, received as bytes or events, and keeps only its header."""
 
+    usage_rule: ClassVar[UsageRule] = "last of each"
     __slots__ = ("_digest", "_fields", "_header", "_mime", "_size", "complete")
 
     def __init__(self) -> None:
@@ -158,7 +162,9 @@ class SpeechFold:
                 return False
             self.add_bytes(sound, None)
         self.complete = self.complete or kind.endswith(".done")
-        merge(self._fields, {key: value for key, value in chunk.items() if key not in ("type", "audio")}, last=True)
+        merge(self._fields, {key: value for key, value in chunk.items() if key not in _NOT_FIELDS}, last=True)
+        if (usage := mapping(chunk, "usage")) is not None:
+            self._fields["usage"] = merge_usage(self._fields.get("usage") or {}, usage, self.usage_rule)
         return encoded is not None
 
     def add_bytes(self, piece: bytes, mime: str | None) -> None:
@@ -200,6 +206,7 @@ class ImageFold(EventFold):
     """Joins the events of an image stream. Keeps one partial image at a time."""
 
     entries = "data"
+    usage_rule = "last of each"
     ends = frozenset(f"{kind}.completed" for kind in _IMAGE_STREAMS)
     places: ClassVar = {
         **{f"{kind}.partial_image": Place(_DATA, _IMAGE, _IMAGE, "last", rest=True) for kind in _IMAGE_STREAMS},

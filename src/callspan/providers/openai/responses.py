@@ -81,6 +81,7 @@ class ResponsesFold(EventFold):
 
     entries = "output"
     ends = _ENDS
+    usage_rule = "last of each"
     carrying: ClassVar = frozenset({"grow"})
     defaults: ClassVar = {"object": "response", "output": []}
     places: ClassVar = {

@@ -6,12 +6,13 @@ Their body is composed here: `{"id", "model", "status", "turns": [{"role", "text
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 import msgspec
 
 from callspan.providers.base import ResponseInfo
 from callspan.providers.fold.merge import GrowingText, whole
+from callspan.providers.fold.usage_merge import UsageRule
 from callspan.providers.openai.audio_frames import BYTES, Audio
 from callspan.providers.openai.base import OpenAIEndpoint
 from callspan.providers.openai.parts import parts_of
@@ -38,6 +39,7 @@ def settings_of(session: Json) -> Json:
 class SessionFold:
     """Joins the events of a session: transcripts, counted audio, the last total of use."""
 
+    usage_rule: ClassVar[UsageRule] = "last whole"
     is_in_turns: bool = True
     """Whether a text of the other side starts a new turn."""
 

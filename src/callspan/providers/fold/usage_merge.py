@@ -1,0 +1,35 @@
+"""Usage merge: how the usage objects of one stream add up, which is a part of a wire's description."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, TypeAlias
+
+from callspan.providers.wire_json import detached
+
+UsageRule: TypeAlias = Literal["deltas", "last of each", "last whole"]
+"""`deltas`: each object counts only what is new; they are summed.
+
+`last of each`: counters are totals, and an object may leave some out: of each the last value that is not null counts.
+
+`last whole`: each object is a snapshot, whose counters belong together: one that the last leaves out does not count.
+"""
+
+
+def merge_usage(known: dict[str, Any], news: dict[str, Any], rule: UsageRule) -> dict[str, Any]:
+    """Return the usage after one more object, as a new object."""
+    if rule == "last whole":
+        return detached(news)
+    merged = {**known}
+    for key, value in news.items():
+        held = known.get(key)
+        if isinstance(value, dict) and isinstance(held, dict):
+            merged[key] = merge_usage(held, value, rule)
+        elif rule == "deltas" and _is_count(value) and _is_count(held):
+            merged[key] = held + value
+        elif value is not None or key not in merged:
+            merged[key] = detached(value)
+    return merged
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)

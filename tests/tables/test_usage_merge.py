@@ -1,0 +1,85 @@
+"""How the usage objects of a stream add up: each rule, and which wire has which."""
+
+from __future__ import annotations
+
+from typing import Any, get_args
+
+import pytest
+from tests.support.bodies import endpoint, folded
+
+from callspan.providers.fold.usage_merge import UsageRule, merge_usage
+from callspan.providers.registry import APIS
+
+Json = dict[str, Any]
+
+ROWS: list[tuple[UsageRule, list[Json], Json]] = [
+    ("deltas", [{"in": 3, "out": 1}, {"out": 2}, {"out": None}], {"in": 3, "out": 3}),
+    ("deltas", [{"of": {"a": 1}, "t": "x"}, {"of": {"a": 2, "b": 1}, "t": "y"}], {"of": {"a": 3, "b": 1}, "t": "y"}),
+    ("deltas", [{"is": True}, {"is": True}, {"s": 0.5}, {"s": 1}], {"is": True, "s": 1.5}),
+    ("last of each", [{"in": 3, "out": 1}, {"out": 2, "in": None}], {"in": 3, "out": 2}),
+    ("last of each", [{"of": {"a": 1, "b": 1}}, {"of": {"a": 2}}], {"of": {"a": 2, "b": 1}}),
+    ("last of each", [{"of": {"a": 1}}, {"of": 5}, {"of": {"b": 1}}], {"of": {"b": 1}}),
+    ("last of each", [{"x": None}], {"x": None}),
+    ("last whole", [{"in": 3, "out": 1, "of": {"a": 1}}, {"in": 3, "out": 2}], {"in": 3, "out": 2}),
+    # Gemini's last snapshot may lack the thoughts that an earlier one counted.
+    ("last whole",
+     [{"promptTokenCount": 100, "thoughtsTokenCount": 21, "totalTokenCount": 121},
+      {"promptTokenCount": 100, "candidatesTokenCount": 65, "totalTokenCount": 165}],
+     {"promptTokenCount": 100, "candidatesTokenCount": 65, "totalTokenCount": 165}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("rule", "objects", "expected"), ROWS)
+def test_each_rule_adds_up(rule: UsageRule, objects: list[Json], expected: Json) -> None:
+    known: Json = {}
+    before = repr(objects)
+    for one in objects:
+        known = merge_usage(known, one, rule)
+    assert known == expected
+    assert repr(objects) == before
+
+
+FIRST, LAST = {"a": 1, "of": {"b": 1}}, {"a": None, "of": {"c": 2}, "d": 3}
+LAST_OF_EACH, LAST_WHOLE = {"a": 1, "of": {"b": 1, "c": 2}, "d": 3}, LAST
+
+
+def chunk(usage: Json) -> Json:
+    return {"id": "c", "choices": [{"index": 0, "delta": {}}], "usage": usage}
+
+
+def delta(usage: Json) -> Json:
+    return {"type": "message_delta", "delta": {}, "usage": usage}
+
+
+def streamed(kind: str, usage: Json) -> Json:
+    return {"type": kind, "usage": usage, "delta": "a", "b64_json": "aa==", "session": {}}
+
+
+BEGUN = {"type": "message_start", "message": {"id": "m", "content": [], "usage": FIRST}}
+WIRES: dict[str, tuple[list[Json], Json]] = {
+    "chat_completions": ([chunk(FIRST), chunk(LAST)], LAST_OF_EACH),
+    "completions": ([chunk(FIRST), chunk(LAST)], LAST_OF_EACH),
+    "messages": ([BEGUN, delta(LAST)], LAST_OF_EACH),
+    "transcriptions": ([streamed("transcript.text.delta", one) for one in (FIRST, LAST)], LAST_OF_EACH),
+    "images": ([streamed("image_generation.partial_image", one) for one in (FIRST, LAST)], LAST_OF_EACH),
+    "speech": ([streamed("speech.audio.done", one) for one in (FIRST, LAST)], LAST_OF_EACH),
+    "live": ([streamed("session.updated", one) for one in (FIRST, LAST)], LAST_WHOLE),
+    "embeddings": ([{"usage": FIRST}, {"usage": LAST}], LAST_WHOLE),
+}
+
+
+@pytest.mark.parametrize("api", WIRES)
+def test_a_stream_adds_its_usage_up_by_the_rule_of_its_wire(api: str) -> None:
+    events, expected = WIRES[api]
+    assert folded(api, *events)["usage"] == expected
+    assert endpoint(api).accumulator().usage_rule == ("last whole" if expected is LAST_WHOLE else "last of each")
+
+
+def test_groq_states_usage_in_its_own_field() -> None:
+    chunks = [{"id": "c", "choices": [], "x_groq": {"id": "req", "usage": usage}} for usage in (FIRST, LAST)]
+    assert folded("chat_completions", *chunks)["x_groq"] == {"id": "req", "usage": LAST_OF_EACH}
+
+
+@pytest.mark.parametrize("api", APIS)
+def test_every_stream_has_a_rule(api: str) -> None:
+    assert endpoint(api).accumulator().usage_rule in get_args(UsageRule)
