@@ -50,6 +50,15 @@ def test_token_ids_of_servers_that_return_them() -> None:
     assert folded("chat_completions", *numbered)["choices"][0]["token_ids"] == [0, 1]
 
 
+def test_token_ids_in_the_extensions_of_servers_are_deltas() -> None:
+    """Of NVIDIA Dynamo beside the choices, of SGLang in one."""
+    chunks = [chunk({"content": "a"}, sglext={"output_ids": ids}) | {"nvext": {"completion_token_ids": ids}}
+              for ids in ([7], [7, 8], [9])]  # fmt: skip
+    body = folded("chat_completions", *chunks)
+    assert body["nvext"] == {"completion_token_ids": [7, 7, 8, 9]}
+    assert body["choices"][0]["sglext"] == {"output_ids": [7, 7, 8, 9]}
+
+
 # Responses
 
 RESPONSE = {"id": "resp_1", "object": "response", "model": "gpt-5", "status": "in_progress", "output": []}
@@ -231,6 +240,16 @@ def test_events_of_a_response_make_items(events: list[Json], output: list[Json])
     made = folded("responses", CREATED, *events)["output"]
     shown = [{name: item.get(name) for name in expected} for item, expected in zip(made, output, strict=True)]
     assert shown == output
+
+
+def test_sounds_of_two_items_with_one_index_are_two() -> None:
+    items = [added({**MESSAGE, "id": identity}) for identity in ("a", "b")]
+    sounds = [
+        event("output_audio.delta", content_index=0, item_id=identity, bytes=size)
+        for identity, size in (("a", 4), ("b", 6))
+    ]
+    made = folded("realtime", items[0], sounds[0], items[1], sounds[1])["output"]
+    assert [item["content"][0]["callspan_media"]["bytes"] for item in made] == [4, 6]
 
 
 # Anthropic's messages

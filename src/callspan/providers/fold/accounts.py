@@ -28,6 +28,8 @@ _LISTED: Final = frozenset({"content", "output", "summary", "tool_calls"})
 """Lists of entries that are streamed one by one and stated as a whole."""
 _MARKS: Final = frozenset({"annotations", "citations"})
 """Lists of what a text refers to."""
+_OF_MESSAGE: Final = frozenset({"content", "reasoning", "reasoning_content"})
+"""Texts of a message that is one entry, so that what its account lacks has no other place."""
 _POSITIONS: Final = frozenset({"end_index", "index", "start_index"})
 _WORDS: Final = ("text", "refusal", "transcript", "thinking")
 _PARTS: Final = ("summary", "content")
@@ -44,9 +46,8 @@ class Content:
     __slots__ = ("arguments", "family", "ids", "is_said", "name", "text")
 
     def __init__(self, entry: Json) -> None:
-        kind = entry.get("type")
         inner = entry.get("function") or entry.get("custom")
-        fields = inner if isinstance(inner, dict) else entry
+        fields, kind = (inner, "function") if isinstance(inner, dict) else (entry, entry.get("type"))
         self.family = "thought" if kind in _THOUGHTS else "text" if kind in TEXTUAL else str(kind)
         self.text = bare("".join(_words(entry))) if kind in TEXTUAL else ""
         """Its words without white space."""
@@ -216,9 +217,15 @@ def _joined_value(key: str, held: Any, value: Any) -> Any:
             return [*detached(value), *_unlike(held, value)]
         return max(detached(value), held, key=len) if key in ("data", "logprobs", "segments") else detached(value)
     if isinstance(value, str) and isinstance(held, str) and key in TEXTS:
-        return value if bare(held) in bare(value) else max(value, held, key=len)
+        return _joined_text(key, held, value)
     is_silent = value is None or value in ("", [], {})
     return held if is_silent and held is not None else detached(value)
+
+
+def _joined_text(key: str, held: str, value: str) -> str:
+    if bare(held) in bare(value):
+        return value
+    return held + value if key in _OF_MESSAGE and bare(value) not in bare(held) else max(value, held, key=len)
 
 
 def _has_words_of(streamed: Json, stated: Mapping[str, Any]) -> bool:

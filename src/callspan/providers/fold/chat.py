@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import base64
 import re
-from typing import ClassVar, Final
+from typing import Any, ClassVar, Final
 
 from callspan.providers.error_kinds import error_in
-from callspan.providers.fold.merge import Json, extend, is_json, merge, whole
+from callspan.providers.fold.accounts import joined
+from callspan.providers.fold.merge import Json, carries, extend, is_json, merge, whole
 from callspan.providers.fold.usage_merge import UsageRule, merge_usage
 from callspan.providers.media_parts import from_base64
 from callspan.providers.wire_json import detached, integer, mapping
@@ -20,9 +21,13 @@ _TIMINGS: Final = "timings"
 """llama.cpp's field with the counts so far."""
 _EXTENSIONS: Final = frozenset({"nvext", "sglext"})
 """Objects of inference servers, of which each chunk states some fields."""
-_NEW_IDS: Final = frozenset({"completion_token_ids", "output_ids"})
-"""Their lists with the ids of the chunk's own tokens."""
+_NEW_IDS: Final = frozenset({"completion_logprobs", "completion_token_ids", "output_ids"})
+"""Their lists with the ids and probabilities of the chunk's own tokens."""
 # `obfuscation` is padding against eavesdroppers; `value` is the text of Writer's chunks.
+_APPENDED: Final = frozenset({"logprobs", "token_ids"})
+"""Fields of a choice of which each chunk has only what is new."""
+_STATED: Final = "stated"
+"""Where a choice under construction has the account of its message."""
 _NOT_OF_BODY: Final = frozenset({"choices", "obfuscation", "object", "value"})
 _PADDED: Final = re.compile("[^=]+=*")
 
@@ -81,19 +86,36 @@ class ChatFold:
         for key, value in choice.items():
             if not value or key == "index":
                 continue
-            # Perplexity states the message so far beside each delta.
-            if key == "delta" or (key == "message" and not choice.get("delta")):
+            if key == "delta":
                 if type(value) is dict and merge(held["message"], value):
                     carried = True
-            elif key == "text":
-                # Together repeats the delta in `text`.
-                carried = (self.grows == key and merge(held, {key: value})) or carried
-            elif key in ("logprobs", "token_ids"):
-                extend(held, {key: value})
-            # Azure repeats its filter results on every chunk.
-            elif key != "message" and held.get(key) != value and (key != "finish_reason" or isinstance(value, str)):
-                merge(held, {key: value}, last=True)
+            elif self._take_beside(held, choice, key, value):
+                carried = True
         return carried
+
+    def _take_beside(self, held: Json, choice: Json, key: str, value: Any) -> bool:
+        """Take a field beside the delta of a choice; return True if it has content."""
+        if key == "message":
+            # Perplexity states the message so far beside each delta.
+            return not choice.get("delta") and self._state(held, value)
+        if key == "text":
+            # Together repeats the delta in `text`.
+            return self.grows == key and merge(held, {key: value})
+        if key in _APPENDED:
+            extend(held, {key: value})
+        elif key in _EXTENSIONS:
+            _extend(held, {key: value})
+        # Azure repeats its filter results on every chunk.
+        elif held.get(key) != value and (key != "finish_reason" or isinstance(value, str)):
+            merge(held, {key: value}, last=True)
+        return False
+
+    def _state(self, choice: Json, message: object) -> bool:
+        """Take an account of all of a message so far; return True if it has content."""
+        if not isinstance(message, dict):
+            return False
+        choice[_STATED] = joined(choice.get(_STATED) or {}, message)
+        return carries("", message)
 
     def _take_fields(self, chunk: Json) -> None:
         """Take the fields beside the choices."""
@@ -136,7 +158,8 @@ class ChatFold:
 
     def _choice(self, choice: Json) -> Json:
         # Streams of tool calls start with an empty text; non-streamed responses have null.
-        message = {"role": "assistant", "content": None, **choice.pop("message")}
+        streamed, stated = choice.pop("message"), choice.pop(_STATED, {})
+        message = {"role": "assistant", "content": None, **joined(streamed, stated)}
         ids = {"token_ids": message.pop("token_ids")} if "token_ids" in message else {}
         if isinstance(calls := message.get("tool_calls"), list):
             was_cut = normalised(choice.get("finish_reason") or LENGTH) in (LENGTH, ERROR)
@@ -203,4 +226,5 @@ class CompletionFold(ChatFold):
 
     def _choice(self, choice: Json) -> Json:
         del choice["message"]
+        choice.pop(_STATED, None)
         return {"text": "", "finish_reason": None, "logprobs": None, **choice}
