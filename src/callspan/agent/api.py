@@ -8,6 +8,7 @@ from typing import Final, Literal, ParamSpec, TypeVar, overload
 from callspan.agent.arguments import Time, as_text
 from callspan.agent.decorators import is_function, or_decorator
 from callspan.agent.operations import Operations
+from callspan.agent.references import record_id
 from callspan.agent.requirement import SessionRequirement
 from callspan.agent.scope import Scope
 from callspan.agent.sessions import Identity, Session
@@ -91,7 +92,7 @@ def session(  # noqa: PLR0913 - the fields of a session
         experiment=as_text(experiment),
         metadata=metadata,
         carrier=carrier,
-        parent=parent if isinstance(parent, Scope) else as_text(parent),
+        parent=parent if isinstance(parent, Scope) else record_id(parent),
         at=at,
     )
     if require is True:

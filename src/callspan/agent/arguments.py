@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from datetime import datetime, timedelta, timezone
+from enum import Enum
 from functools import partial
+from numbers import Number
 from operator import index
 from typing import Any, Final, Protocol, SupportsIndex, TypeAlias
+from uuid import UUID
 
 from callspan.agent.misuse import UsageError, refuse
 from callspan.fail_open import value_of
@@ -39,15 +42,35 @@ def as_int(value: object) -> int | None:
 
 
 def as_text(value: object) -> str | None:
-    """Return a name or an id as text that every store can save; None for None, and if the conversion fails."""
+    """Return a name or an id as text that every store can save; None for None.
+
+    Text, a number, a UUID and an `Enum` of these are names and ids. Anything else is misuse, logged without its text
+    (which may be a whole answer), and None.
+    """
+    if type(value) is str:
+        return clean(value)
     if value is None:
         return None
-    text = str.__str__(value) if isinstance(value, str) else value_of(partial(_text, value))
+    if isinstance(value, Enum):
+        return as_text(value.value)
+    if isinstance(value, str):
+        return clean(str.__str__(value))
+    if not isinstance(value, Number | UUID):
+        refuse(UsageError(f"a name or an id must be text, a number or a UUID, not a {type(value).__name__}"))
+        return None
+    text = value_of(partial(_text, value))
     return None if text is None else clean(text)
 
 
 def _text(value: object) -> str:
     return str(plain(value) if isinstance(value, int) else value)
+
+
+def names_in(value: object) -> object:
+    """Return a field of the metadata without what is no name or id, see `as_text`; None if nothing is left."""
+    if isinstance(value, list | tuple | set | frozenset):
+        return [one for one in value if as_text(one) is not None]
+    return value if as_text(value) is not None else None
 
 
 def as_bool(value: object) -> bool | None:
@@ -56,19 +79,29 @@ def as_bool(value: object) -> bool | None:
 
 
 def as_dict(metadata: object) -> dict[str, object]:
-    """Return metadata as a new dict without None values; anything but a mapping is stored under `metadata`."""
+    """Return metadata as a new dict without None values; plain JSON that is no mapping is stored under `metadata`.
+
+    Any other object, and a key that is no name, is misuse.
+    """
     if metadata is None or (type(metadata) is dict and not metadata):
         return {}
-    if not isinstance(metadata, Mapping):
+    if isinstance(metadata, str | Number | list | tuple):
         return {"metadata": metadata}
-    items = plain(metadata)
+    if not isinstance(metadata, Mapping):
+        refuse(UsageError(f"metadata must be a mapping of names to JSON values, not a {type(metadata).__name__}"))
+        return {}
+    items = plain(_with_names(metadata))
     return {key: value for key, value in items.items() if value is not None} if isinstance(items, dict) else {}
 
 
-def as_texts(values: Iterable[str] | str) -> list[str]:
-    """Return ids as a list; a single id may be a string."""
-    items = [values] if isinstance(values, str) else value_of(partial(list[str], values)) or []
-    return [as_text(value) or "" for value in items]
+def _with_names(metadata: Mapping[Any, object]) -> Mapping[Any, object]:
+    """Return metadata without the keys that are no names, the same object if there are none."""
+    keys = [*metadata] if type(metadata) is dict else value_of(partial(list[object], metadata)) or []
+    odd = [key for key in keys if not isinstance(key, str | Number | UUID | Enum | None)]
+    if not odd:
+        return metadata
+    refuse(UsageError(f"a name in metadata must be text or a number, not a {type(odd[0]).__name__}"))
+    return value_of(lambda: {key: metadata[key] for key in keys if isinstance(key, str | Number | UUID | Enum)}) or {}
 
 
 def reward_value(value: object) -> float | None:

@@ -5,12 +5,12 @@
 
 from __future__ import annotations
 
+import re
 import weakref
 from contextvars import ContextVar
 from functools import partial
 from itertools import chain
 from typing import Any, Final
-from uuid import UUID
 
 import msgspec
 from opentelemetry.context import Context
@@ -26,7 +26,7 @@ from callspan.record.ids import response_call_id
 from callspan.sdk_profiles import SDKS
 from callspan.spans.session import SpanRef
 
-MAX_ID_LENGTH: Final = 200
+_SPAN_ID: Final = re.compile("[0-9a-f]{16}")
 _RESPONSES: Final = ("http_response", "response", "_response")
 """Attributes with the HTTP response, in the readers, raw responses and stream helpers of the SDKs."""
 CALL_IDS: Final[dict[int, tuple[weakref.ref[Any], list[str]]]] = {}
@@ -94,21 +94,6 @@ def call_id(of: object) -> str | None:
     return None
 
 
-def target_id(of: object) -> str | None:
-    """Return the id by which feedback names a call; None if `of` is not a valid id.
-
-    `of` is an object as for `call_id`, a call id, or the provider's id of the response or request. The result is the
-    call id if this process knows the call, else the given id.
-    """
-    if isinstance(of, str | int | UUID):
-        given = None if isinstance(of, bool) else as_text(of)
-        given = call_of(given) or given
-    else:
-        named = value_of(partial(getattr, of, "id", None))
-        given = call_id(of) or (as_text(named) if isinstance(named, str | UUID) else None)
-    return given if given and given.strip() and len(given) <= MAX_ID_LENGTH else None
-
-
 def target_of_span(trace_id: str | int, span_id: str | int) -> str | None:
     """Return the id of the recent call with this span, else the span's id; None for invalid ids.
 
@@ -116,11 +101,11 @@ def target_of_span(trace_id: str | int, span_id: str | int) -> str | None:
     """
     trace = format_trace_id(trace_id) if isinstance(trace_id, int) else as_text(trace_id)
     span = format_span_id(span_id) if isinstance(span_id, int) else as_text(span_id)
-    if not trace or not span:
+    if not trace or not span or not _SPAN_ID.fullmatch(span.lower()):
         return None
     wanted = (trace.lower(), span.lower())
     calls = reversed(CALL_SPANS.items())
-    return next((one for one, ref in calls if (ref.trace_id, ref.span_id) == wanted), target_id(span.lower()))
+    return next((one for one, ref in calls if (ref.trace_id, ref.span_id) == wanted), span.lower())
 
 
 def call_of(identity: object) -> str | None:

@@ -18,12 +18,12 @@ from urllib.parse import quote, unquote
 
 from opentelemetry.context import Context, attach, get_current, set_value
 
-from callspan.agent.arguments import as_dict
+from callspan.agent.arguments import as_dict, names_in
 from callspan.agent.decorators import Block, decorated
 from callspan.fail_open import value_of
 from callspan.record.call import Place
 from callspan.record.events import METADATA_FIELDS
-from callspan.record.plain_json import clean, plain
+from callspan.record.plain_json import clean
 from callspan.settings import STRICTNESS, Content, strictest
 from callspan.settings_loader import content_word
 from callspan.spans.session import SessionSpan, SpanRef
@@ -109,8 +109,12 @@ def _updated(metadata: Mapping[str, object], fields: dict[str, object]) -> dict[
     extra = dict(cast("dict[str, object]", merged.get("extra") or {}))
     extra.update(as_dict(fields.get("extra")))
     for name, value in fields.items():
-        if value is not None and name != "extra":
-            (merged if name in METADATA_FIELDS else extra)[name] = value
+        if value is None or name == "extra":
+            continue
+        if name not in METADATA_FIELDS:
+            extra[name] = value
+        elif (named := names_in(value)) is not None:
+            merged[name] = named
     if extra:
         merged["extra"] = extra
     return merged
@@ -330,9 +334,9 @@ def read_carrier(carrier: Mapping[str, str] | None) -> SpanRef:
 
     Accepts any mapping, such as the headers of a request; one without a session is empty, as is anything else.
     """
-    items = plain(value_of(partial(dict[object, object], carrier))) if carrier is not None else None
-    read = items if isinstance(items, dict) else {}
-    fields = {key.lower(): clean(unquote(str(value))) for key, value in read.items()}
+    items = value_of(partial(dict[object, object], carrier)) if carrier is not None else None
+    texts = [(key, value) for key, value in (items or {}).items() if isinstance(key, str) and isinstance(value, str)]
+    fields = {str.lower(key): clean(unquote(str.__str__(value))) for key, value in texts}
     if not fields.get(_ID_KEY):
         return SpanRef()  # a request of another kind of caller may have `traceparent` alone
     place = Place(session_id=fields[_ID_KEY], session_name=fields.get(_NAME_KEY))

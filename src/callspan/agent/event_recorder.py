@@ -9,11 +9,12 @@ from typing import Any, Final, SupportsFloat
 import msgspec
 from opentelemetry.context import Context
 
-from callspan.agent.arguments import SupportsBool, Time, as_dict, as_int, as_text, as_texts, moment
+from callspan.agent.arguments import SupportsBool, Time, as_dict, as_int, as_text, moment
 from callspan.agent.context import here, metadata_of
 from callspan.agent.decorators import BlockDecorator
 from callspan.agent.misuse import UsageError, or_unrecorded
 from callspan.agent.operations import EnvironmentStep, Labels, Operations, environment_fields
+from callspan.agent.references import record_id, record_ids, reference_or_none
 from callspan.agent.rewards import RewardArguments, reward_record
 from callspan.agent.scope import Scope
 from callspan.errors import application_error, outcome_of
@@ -74,8 +75,8 @@ class EventRecorder(Scope, BlockDecorator, Operations):
         kind: str = "observation",
         sender: str = "env",
         receiver: str = "agent",
-        call: str | None = None,
-        causal_influence: Iterable[str] = (),
+        call: object = None,
+        causal_influence: Iterable[object] = (),
         metadata: Mapping[str, object] | None = None,
         *,
         sequence: int | None = None,
@@ -83,11 +84,11 @@ class EventRecorder(Scope, BlockDecorator, Operations):
     ) -> str:
         """Record information passed from one system to another; return the message's id.
 
-        `content` is text or any JSON value; `call` is the id of the related call; `causal_influence` are ids of records
-        that led to it; None values of `metadata` are omitted; `sequence` is your own number of the message; `at` is its
-        time, now by default.
+        `content` is text or any JSON value; `call` is the related call: the SDK's response, its tool call, a record or
+        an id; `causal_influence` are records that led to it, or their ids; None values of `metadata` are omitted;
+        `sequence` is your own number of the message; `at` is its time, now by default.
         """
-        target, message_type = self._target(), as_text(kind)
+        target, message_type, named = self._target(), as_text(kind), reference_or_none(call)
         if not message_type:
             raise UsageError("a message needs a kind, such as 'observation'")
         record = MessageRecord(
@@ -95,7 +96,7 @@ class EventRecorder(Scope, BlockDecorator, Operations):
             session_id=target._place.session_id,
             timestep_id=target._place.timestep_id,
             timestep=target._place.timestep,
-            call_id=as_text(call),
+            call_id=named.call_id or named.tool_call_id,
             message_type=message_type,
             sender=as_text(sender),
             receiver=as_text(receiver),
@@ -103,7 +104,7 @@ class EventRecorder(Scope, BlockDecorator, Operations):
             sequence=target._sequence(),
             external_sequence=as_int(sequence),
             content=content,
-            causal_influence=as_texts(causal_influence),
+            causal_influence=record_ids(causal_influence),
             metadata={**target._current_metadata(), **as_dict(metadata)},
         )
         target._emit(record, "message")
@@ -133,7 +134,7 @@ class EventRecorder(Scope, BlockDecorator, Operations):
         name: str | None = None,
         *,
         system: str | None = None,
-        call: str | None = None,
+        call: object = None,
         error: BaseException | str | None = None,
         metadata: Mapping[str, object] | None = None,
         sequence: int | None = None,
@@ -141,15 +142,17 @@ class EventRecorder(Scope, BlockDecorator, Operations):
     ) -> str:
         """Record an event inside one component (`system`); return the event's id.
 
-        `type` is your own (callspan itself uses `action`, `environment` and `tool`); `call` is the related call's id;
-        `sequence` is your own number of the event, in addition to callspan's; `at` is its time, now by default.
+        `type` is your own (callspan itself uses `action`, `environment` and `tool`); `call` is the related call, as for
+        `message`; `sequence` is your own number of the event, in addition to callspan's; `at` is its time, now by
+        default.
         """
         target, event_type = self._target(), as_text(type)
         if not event_type:
             raise UsageError("an event needs a type, such as 'reset'")
         labels = Labels(metadata, system, sequence)
-        fields = {"call_id": as_text(call), "name": as_text(name), "data": data, "error": application_error(error)}
-        record = target._labelled_event(event_type, moment(at), labels, **fields)
+        named, failed = reference_or_none(call), application_error(error)
+        fields = {"call_id": named.call_id, "tool_call_id": named.tool_call_id, "name": as_text(name)}
+        record = target._labelled_event(event_type, moment(at), labels, data=data, error=failed, **fields)
         target._emit(record, "event")
         return record.event_id
 
@@ -161,12 +164,12 @@ class EventRecorder(Scope, BlockDecorator, Operations):
         annotation: str | None = None,
         *,
         label: str | None = None,
-        event: str | None = None,
+        event: object = None,
         at: Time | None = None,
     ) -> str:
         """Give a reward for one objective; return its id. Rewards are append-only.
 
-        `event` is the id of the rewarded event, `at` the time, now by default. In a timestep the reward counts in the
+        `event` is the rewarded event, or its id, `at` the time, now by default. In a timestep the reward counts in the
         totals of timestep and session; in a session outside a timestep it is the reward of the whole session, as in
         `outcome`. Objectives other than `reward` have separate scores.
         """
@@ -174,11 +177,13 @@ class EventRecorder(Scope, BlockDecorator, Operations):
         return self._innermost()._give_reward(arguments, event)
 
     @or_unrecorded
-    def _give_reward(self, arguments: RewardArguments, event: str | None = None) -> str:
+    def _give_reward(self, arguments: RewardArguments, event: object = None) -> str:
         """Record a reward for this timestep or session, or an event in it; return its id."""
         self._check_open(late=True)
         scope: TargetKind = "session" if event is None and self._place.timestep_id is None else "event"
-        record = reward_record(self._place, arguments, scope, event_id=event, metadata=self._current_metadata())
+        record = reward_record(
+            self._place, arguments, scope, event_id=record_id(event), metadata=self._current_metadata()
+        )
         self._emit(record)
         return record.reward_id
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, ClassVar, Final, NamedTuple, SupportsFloat
@@ -13,11 +12,12 @@ from opentelemetry.context import Context
 from callspan.agent.arguments import SupportsBool, Time, as_bool, as_dict, as_int, as_text, reward_value
 from callspan.agent.decorators import BlockDecorator
 from callspan.agent.misuse import UsageError, or_unrecorded, refuse
+from callspan.agent.references import Reference, id_text, reference_or_none, tool_call_field
 from callspan.agent.runtime import Runtime
 from callspan.agent.scope import Scope
 from callspan.agent.tool_requests import find_tool_call, mark_started
 from callspan.errors import application_error
-from callspan.fail_open import fail_open, value_of
+from callspan.fail_open import fail_open
 from callspan.process.processed import ProcessedRecord
 from callspan.process.processors import with_ids
 from callspan.record.call import ErrorInfo
@@ -29,25 +29,6 @@ from callspan.record.plain_json import plain
 _ABSENT: Final = msgspec.UNSET
 TOOL_ERROR: Final = ErrorInfo(kind="unknown", type="tool_error")
 _READ_ARGUMENTS: Final = fail_open("read the arguments of a tool")
-
-_TOOL_CALL_PATHS: Final[Mapping[str, tuple[tuple[str, ...], ...]]] = {
-    "id": (("call_id",), ("id",)),
-    "name": (("name",), ("function", "name"), ("custom", "name")),
-    "arguments": (
-        ("arguments",), ("input",), ("action",), ("actions",), ("operation",), ("function", "arguments"),
-        ("custom", "input"),
-    ),
-}  # fmt: skip
-"""Paths of the fields of a provider's tool call: Responses items, Anthropic blocks, chat tool calls."""
-
-
-def tool_call_field(call: object, field: str) -> object:
-    """Return the `id`, `name` or `arguments` of a provider's tool call (an object or dict), or None."""
-    for path in () if call is None else _TOOL_CALL_PATHS[field]:
-        value = functools.reduce(_member, path, call)
-        if value is not None:
-            return value
-    return None
 
 
 class Labels(NamedTuple):
@@ -332,8 +313,9 @@ class Operations:
         Args:
             name: The tool's name; by default that of `call`, or of the decorated function.
             call: The model's tool call (a chat tool call, a Responses tool call item or a Messages tool use block,
-                as object or dict), which provides id, name and arguments; or its id. By default the only open tool call
-                of the latest answer with this name and these arguments.
+                as object or dict), which provides id, name and arguments; or its id; or the response or record of
+                which it is the only one. By default the only open tool call of the latest answer with this name and
+                these arguments.
             arguments: Override those of `call`; for a decorated function its arguments.
             system: The component that acts; by default the enclosing agent.
             metadata: Any JSON values, merged into those of `callspan.metadata`; None values are omitted.
@@ -349,11 +331,11 @@ class Operations:
             >>> add(1, 2)
             3
         """
-        requested = None if isinstance(call, str) else call
-        name = as_text(name) or _text(tool_call_field(requested, "name"))
-        given = tool_call_field(requested, "arguments") if arguments is None else arguments
+        named = reference_or_none(call)
+        name = as_text(name) or _text(tool_call_field(named.requested, "name"))
+        given = tool_call_field(named.requested, "arguments") if arguments is None else arguments
         labels = Labels(metadata, system, sequence)
-        return Tool(name, given, self._operations_owner, labels, _call_id(call))
+        return Tool(name, given, self._operations_owner, labels, _tool_call_id(named))
 
     def invoke_agent(
         self,
@@ -435,7 +417,8 @@ class Operations:
             >>> with callspan.session("support"), callspan.invoke_agent("triage"):
             ...     event_id = callspan.handoff("billing", reason="a question about an invoice")
         """
-        handoff = Handoff(to, reason, self._operations_owner, Labels(system=sender), _call_id(call))
+        tool_call_id = _tool_call_id(reference_or_none(call))
+        handoff = Handoff(to, reason, self._operations_owner, Labels(system=sender), tool_call_id)
         handoff.start(current=False, at=at)
         handoff.end()
         return handoff.id
@@ -450,16 +433,8 @@ def without_none(values: Mapping[str, object]) -> dict[str, object]:
     return {name: value for name, value in values.items() if value is not None}
 
 
-def _member(value: object, name: str) -> object:
-    if value is None or isinstance(value, str):
-        return None
-    read = value.get if isinstance(value, Mapping) else functools.partial(getattr, value)
-    return value_of(functools.partial(read, name, None))
-
-
-def _call_id(call: object) -> str | None:
-    """Return the id of a tool call, which may be given itself."""
-    return call if isinstance(call, str) else _text(tool_call_field(call, "id"))
+def _tool_call_id(named: Reference) -> str | None:
+    return named.text or id_text(tool_call_field(named.requested, "id"))
 
 
 def _text(value: object) -> str | None:

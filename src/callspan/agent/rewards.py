@@ -12,10 +12,11 @@ from typing import Final, NamedTuple, SupportsFloat
 import msgspec
 
 from callspan.agent.arguments import Time, as_text, moment, reward_value
-from callspan.agent.call_ids import target_id, target_of_span
+from callspan.agent.call_ids import target_of_span
 from callspan.agent.context import here, metadata_of, read_carrier
 from callspan.agent.episode import open_level, open_scopes, span_of_session, span_of_step
 from callspan.agent.misuse import UsageError, installed_or_warn, or_unrecorded
+from callspan.agent.references import record_id, reference
 from callspan.agent.runtime import CALL_SPANS
 from callspan.agent.scope import Scope, current_scope
 from callspan.fail_open import fail_open
@@ -35,9 +36,9 @@ _LABEL_VALUES: Final = {"thumbs_up": 1.0, "thumbs_down": 0.0, "true": 1.0, "fals
 def reward(  # noqa: PLR0913 - its target and its fields
     value: SupportsFloat | None,
     *,
-    session_id: str | None = None,
-    timestep_id: str | None = None,
-    event_id: str | None = None,
+    session_id: object = None,
+    timestep_id: object = None,
+    event_id: object = None,
     call_id: object = None,
     objective: str = "reward",
     label: str | None = None,
@@ -48,7 +49,8 @@ def reward(  # noqa: PLR0913 - its target and its fields
 ) -> str:
     """Give a reward to a session, timestep, event or call, by default to the current timestep; return the reward's id.
 
-    `call_id` may be anything that `callspan.feedback` accepts as a call. Rewards are append-only. `carrier`, from
+    `call_id` may be anything that `callspan.feedback` accepts as a call, the other ids also the session, timestep or
+    record itself. Rewards are append-only. `carrier`, from
     `Session.carrier()`, names the session, and its trace for processes that do not know it. `at` is the time, now by
     default.
 
@@ -61,10 +63,9 @@ def reward(  # noqa: PLR0913 - its target and its fields
         ...     pass
         >>> reward_id = callspan.reward(1.0, session_id=session.id, source="judge")
     """
-    remote, call = read_carrier(carrier), target_id(call_id)
-    if call is None and call_id is not None:
-        raise UsageError(_NO_CALL)
-    session, step, event = as_text(session_id) or remote.place.session_id, as_text(timestep_id), as_text(event_id)
+    remote, call = read_carrier(carrier), _call_id(call_id)
+    session, step = record_id(session_id) or remote.place.session_id, record_id(timestep_id)
+    event = record_id(event_id)
     span = CALL_SPANS.get(call or "") or span_of_step(step)
     has_target = any((session, step, event, call))
     current = None if has_target else current_scope()
@@ -96,6 +97,15 @@ def _place(session_id: str | None, timestep_id: str | None, span: SpanRef | None
     return Place(session_id=session_id, timestep_id=timestep_id)
 
 
+def _call_id(of: object) -> str | None:
+    """Return the id of the call that `of` names; None for None. Raises UsageError."""
+    try:
+        named = reference(of)
+    except UsageError:
+        raise UsageError(_NO_CALL) from None
+    return named.call_id or named.tool_call_id
+
+
 @or_unrecorded
 def feedback(  # noqa: PLR0913 - its target and its fields
     call: object = None,
@@ -113,8 +123,9 @@ def feedback(  # noqa: PLR0913 - its target and its fields
     """Record feedback on a call's response: a number, a label, a comment; return the reward's id.
 
     The labels `thumbs_up` and True have the value 1, `thumbs_down` and False the value 0, unless a value is given.
-    `call` is the SDK's result (a response, raw response or stream), the provider's id of the response or request, or a
-    call id of callspan; alternatively, `trace_id` and `span_id` name the call's span. Unknown ids are accepted.
+    `call` is the SDK's result (a response, raw response or stream), its tool call, a record, the provider's id of the
+    response or request, or a call id of callspan; alternatively, `trace_id` and `span_id` name the call's span. Unknown
+    ids are accepted.
     `carrier` and `at` are as for `callspan.reward`.
 
     Raises:
@@ -126,7 +137,7 @@ def feedback(  # noqa: PLR0913 - its target and its fields
         ...     _ = client.chat.completions.create(model="m", messages=[{"role": "user", "content": "Hi"}])
         >>> reward_id = callspan.feedback(seen.records[0].call_id, label="thumbs_up", annotation="polite")
     """
-    remote, call_id = read_carrier(carrier), target_id(call)
+    remote, call_id = read_carrier(carrier), _call_id(call)
     if call is None and trace_id is not None and span_id is not None:
         call_id = target_of_span(trace_id, span_id)
     if not call_id:
@@ -174,8 +185,8 @@ def reward_record(
         session_id=place.session_id,
         timestep_id=place.timestep_id,
         timestep=place.timestep,
-        event_id=as_text(event_id),
-        call_id=as_text(call_id),
+        event_id=event_id,
+        call_id=call_id,
         objective=as_text(arguments.objective) or "reward",
         value=amount,
         label=label,

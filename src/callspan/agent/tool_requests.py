@@ -32,6 +32,10 @@ class Answer:
 
     def open(self) -> list[ToolCall]:
         """Return the tool calls for the application whose tools have not started."""
+        return [one for one in self.tool_calls() if one.id not in self.started_ids]
+
+    def tool_calls(self) -> list[ToolCall]:
+        """Return the tool calls for the application."""
         if self._tool_calls is None:
             self._tool_calls = []
             with _READ:
@@ -39,7 +43,7 @@ class Answer:
                 messages = [] if endpoint is None or body is None else endpoint.conversation(None, body).output
                 parts = [part for message in messages for part in message.parts if isinstance(part, ToolCall)]
                 self._tool_calls = [one for one in parts if is_of_application(one.tool_type, one.extra)]
-        return [one for one in self._tool_calls if one.id not in self.started_ids]
+        return self._tool_calls
 
 
 def mark_started(answers: Iterable[Answer], tool_call_id: str) -> None:
