@@ -71,6 +71,7 @@ class SettingArguments(TypedDict, total=False):
     estimate_usage: bool | None
     chunk_log: int | None
     log_events: bool | None
+    latest_conventions: bool | None
     attempt_spans: bool | None
     fsync: Fsync | None
     spool_max_bytes: Size | None
@@ -106,6 +107,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         estimate_usage: Estimate tokens if the provider returns none; marked as estimates. Default: off.
         chunk_log: Number of chunks per stream whose time and kind are recorded. Default: 0.
         log_events: Content as log events of the conventions. Default: off.
+        latest_conventions: Names of metrics and log events as in the conventions' release 0.1.0, instead of those that
+            the official instrumentations emit. Default: off, unless OTEL_SEMCONV_STABILITY_OPT_IN lists
+            `gen_ai_latest_experimental`.
         attempt_spans: A child span for each HTTP request of a call, in addition to the events. Default: off.
         fsync: `always`: sync every record to disk; `none`: never. Default: `none`.
         spool_max_bytes: Maximum size of undelivered records in bytes. Above it the oldest are given up for stores that
@@ -141,6 +145,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     estimate_usage: bool = False
     chunk_log: int = 0
     log_events: bool = False
+    latest_conventions: bool = False
     attempt_spans: bool = False
     fsync: Fsync = "none"
     spool_max_bytes: int = KIB**3

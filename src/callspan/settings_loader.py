@@ -53,6 +53,9 @@ _CONTENT_STANDARD: Final[Mapping[str, tuple[Content, bool, bool]]] = {
 """The conventions' modes as settings: content, content_on_spans, log_events."""
 _NO_CONTENT: Final = ("no_content", "none", "no", "false", "0")
 CONTENT_STANDARD_VARIABLE: Final = "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT"
+_OPT_IN: Final = "OTEL_SEMCONV_STABILITY_OPT_IN"
+_LATEST: Final = "gen_ai_latest_experimental"
+"""The word of that list by which instrumentations emit the newest conventions, and not the old ones."""
 _PREFIX: Final = "CALLSPAN_"
 _INTERNAL: Final = frozenset({"CALLSPAN_RUN_PROCESS", "CALLSPAN_RUN_SERVICE", "CALLSPAN_SCALE"})
 """Variables that are not settings: those set by `callspan run`, and that of callspan's tests."""
@@ -81,6 +84,7 @@ _VARIABLES: Final[Mapping[str, str]] = {
 _STANDARD: Final[Mapping[str, str]] = {
     **dict.fromkeys(("content", "content_on_spans", "log_events"), CONTENT_STANDARD_VARIABLE),
     "enabled": "OTEL_SDK_DISABLED",
+    "latest_conventions": _OPT_IN,
 }
 """OpenTelemetry's variables by setting, read besides callspan's own."""
 _DEFAULTS: Final = Settings()
@@ -190,6 +194,8 @@ def _from_environment(
         values[name] = _usable(name, values[name], checks, problems)
     if not environment.get(_VARIABLES["content"], "").strip():
         _read_standard_content(environment, values, [] if "content" in given else problems)
+    if _LATEST in (word.strip().lower() for word in environment.get(_OPT_IN, "").split(",")):
+        values.setdefault("latest_conventions", True)
     if _is_disabled(environment):
         values["enabled"] = False
     problems += _unknown_variables(environment)

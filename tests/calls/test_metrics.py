@@ -239,3 +239,105 @@ def test_tools_agents_and_sessions_have_the_durations_of_the_conventions(instrum
         ("trip", None): 1, ("trip", "ValueError"): 1, ("planner", None): 2, ("booker", "TimeoutError"): 2,
         ("look", None): 2, ("outer", None): 1, ("inner", None): 1,
     }  # fmt: skip
+
+
+CALLS: Final = [1, 2, 4, 8, 16, 32, 64, 128]
+INFERENCE: Final = "gen_ai.client.inference"
+LATEST_NAMES: Final = {
+    # metric: its unit, its buckets (None: a counter)
+    f"{INFERENCE}.duration": ("s", SECONDS),
+    f"{INFERENCE}.time_to_first_chunk": ("s", SECONDS),
+    f"{INFERENCE}.time_per_output_chunk": ("s", SECONDS),
+    f"{INFERENCE}.usage.input_tokens": ("{token}", None),
+    f"{INFERENCE}.usage.output_tokens": ("{token}", None),
+    f"{INFERENCE}.usage.cache_read.input_tokens": ("{token}", None),
+    f"{INFERENCE}.usage.cache_write.input_tokens": ("{token}", None),
+    f"{INFERENCE}.usage.reasoning.output_tokens": ("{token}", None),
+    f"{INFERENCE}.operation.input_tokens": ("{token}", TOKENS),
+    f"{INFERENCE}.operation.output_tokens": ("{token}", TOKENS),
+    "gen_ai.client.embeddings.duration": ("s", SECONDS),
+    "gen_ai.client.embeddings.operation.input_tokens": ("{token}", TOKENS),
+    "gen_ai.client.operation.duration": ("s", SECONDS),
+    "gen_ai.invoke_agent.duration": ("s", SECONDS_OF_AGENTS),
+    "gen_ai.invoke_agent.inference_calls": ("{inference_call}", CALLS),
+    "gen_ai.invoke_agent.tool_calls": ("{tool_call}", CALLS),
+    "gen_ai.execute_tool.duration": ("s", SECONDS),
+}
+"""Those of the conventions' release 0.1.0 that callspan has a value for, from its documents."""
+USAGE: Final = {
+    "prompt_tokens": 300, "completion_tokens": 90, "total_tokens": 390,
+    "prompt_tokens_details": {"text_tokens": 100, "image_tokens": 150, "cached_tokens": 40, "cache_write_tokens": 7},
+    "completion_tokens_details": {"audio_tokens": 60, "reasoning_tokens": 20},
+}  # fmt: skip
+BY_MODALITY: Final = {
+    "input_tokens": {"text": 100, "image": 150, "unknown": 50},
+    "output_tokens": {"audio": 60, "unknown": 30},
+    "cache_read.input_tokens": {"unknown": 40},
+    "cache_write.input_tokens": {"unknown": 7},
+    "reasoning.output_tokens": {"unknown": 20},
+}
+
+
+def test_the_latest_names_replace_the_released_ones(
+    provider: ScriptedProvider, client: openai.OpenAI, instrumented: Instrument, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No fact has two names: each metric is of the one set or of the other, or in both with the same meaning."""
+    monkeypatch.setenv("OTEL_SEMCONV_STABILITY_OPT_IN", "gen_ai_latest_experimental")
+    meters = Meters()
+    instrumented(meter_provider=meters.provider)
+    provider.reply(text="one two three", usage=USAGE)
+    chunks = len(list(client.chat.completions.create(**CHAT, stream=True, stream_options={"include_usage": True})))
+    with contextlib.suppress(openai.OpenAIError), callspan.session("trip"), callspan.invoke_agent("planner"):
+        client.embeddings.create(model="text-embedding-3-small", input="Hi")
+        client.moderations.create(input="Hi")
+        with callspan.tool("look"):
+            provider.reply(status=400)
+            client.chat.completions.create(**CHAT)
+    found = meters.metrics()
+    conventional = {name: metric for name, metric in found.items() if name.startswith("gen_ai.")}
+    points = {name: list(metric.data.data_points) for name, metric in conventional.items()}
+    bounds = {name: getattr(several[0], "explicit_bounds", None) for name, several in points.items()}
+    shown = {name: (one.unit, bounds[name] and pytest.approx(list(bounds[name]))) for name, one in conventional.items()}
+    assert shown == LATEST_NAMES
+    for name, tokens in BY_MODALITY.items():
+        counted = points[f"{INFERENCE}.usage.{name}"]
+        assert {point.attributes["gen_ai.token.modality"]: point.value for point in counted} == tokens
+    (per_operation,) = points[f"{INFERENCE}.operation.input_tokens"]
+    assert (per_operation.sum, per_operation.count) == (300, 1)
+    (per_chunk,) = points[f"{INFERENCE}.time_per_output_chunk"]
+    assert per_chunk.count == chunks - 1
+    assert "callspan.client.time_per_output_chunk" not in found
+    failed = [point for point in points[f"{INFERENCE}.duration"] if "error.type" in point.attributes]
+    assert [point.count for point in failed] == [1]
+    invoked = {(one.attributes["gen_ai.operation.name"], one.attributes["gen_ai.agent.name"]) for one in
+               points["gen_ai.invoke_agent.duration"]}  # fmt: skip
+    assert invoked == {("invoke_workflow", "trip"), ("invoke_agent", "planner")}
+    assert not any("gen_ai.workflow.name" in point.attributes for each in points.values() for point in each)
+
+
+def test_calls_and_tools_of_an_agent_are_its_own(
+    client: openai.OpenAI, instrumented: Instrument, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Failed ones too; those of an agent inside count there alone, also if a tool runs it."""
+    monkeypatch.setenv("OTEL_SEMCONV_STABILITY_OPT_IN", "gen_ai_latest_experimental")
+    meters = Meters()
+    instrumented(meter_provider=meters.provider)
+    with callspan.session("trip"), callspan.invoke_agent("outer"):
+        client.chat.completions.create(**CHAT)
+        with contextlib.suppress(ValueError), callspan.tool("fails"):
+            raise ValueError
+        with callspan.tool("asks"), callspan.invoke_agent("inner"):
+            client.chat.completions.create(**CHAT)
+            client.chat.completions.create(**CHAT)
+            with callspan.tool("look"):
+                client.embeddings.create(model="text-embedding-3-small", input="Hi")
+    with callspan.invoke_agent("idle"):
+        pass
+    points = meters.read()
+    counted = {
+        kind: {point.attributes["gen_ai.agent.name"]: (point.count, point.sum) for point in points[name]}
+        for kind in ("inference", "tool")
+        for name in [f"gen_ai.invoke_agent.{kind}_calls"]
+    }
+    assert counted["inference"] == {"outer": (1, 1), "inner": (1, 2), "idle": (1, 0)}
+    assert counted["tool"] == {"outer": (1, 2), "inner": (1, 1), "idle": (1, 0)}

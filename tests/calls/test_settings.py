@@ -16,6 +16,7 @@ from callspan import SettingError, Settings
 from callspan.testing import capture
 
 STANDARD = "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT"
+OPT_IN = "OTEL_SEMCONV_STABILITY_OPT_IN"
 LOADED: list[tuple[dict[str, object] | None, dict[str, str], dict[str, object]]] = [
     (
         None,
@@ -38,6 +39,10 @@ LOADED: list[tuple[dict[str, object] | None, dict[str, str], dict[str, object]]]
         {"content": "full", "stores": ("sqlite:///a.db",)},
     ),
     (None, {"OTEL_SDK_DISABLED": "true"}, {"enabled": False}),
+    (None, {OPT_IN: "http, GEN_AI_latest_experimental"}, {"latest_conventions": True}),
+    (None, {OPT_IN: "http,gen_ai"}, {"latest_conventions": False}),
+    (None, {OPT_IN: "gen_ai_latest_experimental", "CALLSPAN_LATEST_CONVENTIONS": "off"}, {"latest_conventions": False}),
+    ({"latest_conventions": False}, {OPT_IN: "gen_ai_latest_experimental"}, {"latest_conventions": False}),
     ({"enabled": True}, {"OTEL_SDK_DISABLED": "true"}, {"enabled": True}),
     *(
         (None, {STANDARD: text}, fields)

@@ -11,10 +11,11 @@ from opentelemetry.context import Context
 
 from callspan.agent.arguments import SupportsBool, Time, as_bool, as_dict, as_int, as_text, reward_value
 from callspan.agent.decorators import BlockDecorator
+from callspan.agent.episode import RunningTotals
 from callspan.agent.misuse import UsageError, or_unrecorded, refuse
 from callspan.agent.references import Reference, id_text, reference_or_none, tool_call_field
 from callspan.agent.runtime import Runtime
-from callspan.agent.scope import Scope
+from callspan.agent.scope import Scope, agent_of
 from callspan.agent.tool_requests import find_tool_call, mark_started
 from callspan.errors import application_error
 from callspan.fail_open import fail_open
@@ -25,6 +26,7 @@ from callspan.record.events import AGENT_START, TOOL_START, EventRecord, Record,
 from callspan.record.ids import new_id
 from callspan.record.messages import parse_arguments
 from callspan.record.plain_json import plain
+from callspan.semconv.metrics import AgentRun
 
 _ABSENT: Final = msgspec.UNSET
 TOOL_ERROR: Final = ErrorInfo(kind="unknown", type="tool_error")
@@ -42,6 +44,7 @@ class Labels(NamedTuple):
     """The application's own number of the event."""
 
 
+_ONE_TOOL: Final = {"tools": 1}
 _NO_LABELS: Final = Labels()
 _NO_RESULT: Final[Mapping[str, Any]] = MappingProxyType({})
 
@@ -95,10 +98,8 @@ class Operation(Scope, BlockDecorator):
 
     def _system(self) -> str | None:
         """Return the component that acts: as given, else the enclosing agent, or None."""
-        scope: Any = self._above
-        while scope is not None and scope._kind != "agent":
-            scope = scope._above
-        return as_text(self._labels.system) or (None if scope is None else scope.name)
+        agent = agent_of(self._above)
+        return as_text(self._labels.system) or (None if agent is None else agent.name)
 
     def _fresh(self, name: str, arguments: Mapping[str, object]) -> Operation:
         given = arguments if self._input is None else self._input
@@ -200,6 +201,8 @@ class Tool(Operation):
         if self._above is not None:
             duration_ns = 0 if self._above._kind == "tool" else self._lasted_ns or 0
             self._above._add_to_totals({"tools": 1, "tool_ns": duration_ns})
+            if (agent := agent_of(self._above)) is not None:
+                agent._asked_itself.add(_ONE_TOOL)
 
 
 class Agent(Operation):
@@ -212,6 +215,20 @@ class Agent(Operation):
     _start_kind = AGENT_START
     _excluded_from_io = False
     _is_exchange = True
+
+    def __init__(self, *given: Any, **named: Any) -> None:
+        super().__init__(*given, **named)
+        self._asked_itself = RunningTotals()
+        """The calls and tools inside that are in no agent inside."""
+
+    def _observe_end(self, final: ProcessedRecord[Record]) -> None:
+        super()._observe_end(final)
+        record, runtime = final.record, self._runtime
+        if not isinstance(record, EventRecord) or record.event_type != self._kind or self._has_given_times:
+            return
+        if runtime is not None:
+            asked = self._asked_itself.totals()
+            runtime.agent_ended(AgentRun(record.name, asked.calls, asked.tools))
 
 
 class Guardrail(Operation):

@@ -46,6 +46,7 @@ from callspan.record.ids import new_id
 from callspan.record.messages import Conversation
 from callspan.record.reward_sums import NO_REWARD, sums_of
 from callspan.record.span_handle import span_ids
+from callspan.semconv.metrics import INFERENCE
 from callspan.semconv.scope_messages import ScopeExchange, exchange_in
 from callspan.settings import Content, strictest
 from callspan.spans.session import NO_SPAN
@@ -58,6 +59,7 @@ if TYPE_CHECKING:
 
 CallEnded: TypeAlias = Callable[[ProcessedRecord[CallRecord], Conversation | None], None]
 """Called with an ended call and its messages."""
+_ONE_CALL: Final = {"calls": 1}
 _START: Final = fail_open("record the start of a session, timestep or tool")
 _START_SPAN: Final = fail_open("start the span of a session, timestep or tool")
 _RECORD: Final = fail_open("record an event of a session")
@@ -324,6 +326,8 @@ class Scope(EitherWith, Block, ABC):
             self._observe(processed, conversation)
         answer, start_ns = Answer(record), record.timing.start_ns
         self._add_to_totals(sums_of_call(record))
+        if record.operation in INFERENCE and (agent := agent_of(self)) is not None:
+            agent._asked_itself.add(_ONE_CALL)
         scope: Scope | None = self
         while scope is not None:
             parallel = [earlier for earlier in scope._answers if earlier.end_ns > start_ns]
@@ -474,6 +478,13 @@ def ambient() -> tuple[Place | None, CallEnded | None, dict[str, object]]:
     scope: Any = context.get(SCOPE)
     metadata = dict(metadata_of(context))
     return (None, None, metadata) if scope is None else (scope._place, scope._call_ended, metadata)
+
+
+def agent_of(scope: Any) -> Any:
+    """Return the run of an agent that is `scope` or the nearest around it; None outside of agents."""
+    while scope is not None and scope._kind != "agent":
+        scope = scope._above
+    return scope
 
 
 def scope_of(context: Context) -> Scope | None:

@@ -24,7 +24,7 @@ from callspan.record.call import CallRecord, RateLimit
 from callspan.record.events import Record
 from callspan.semconv import metrics as names
 from callspan.semconv.content_attributes import Attributes, AttributeValue
-from callspan.semconv.metrics import Instrument
+from callspan.semconv.metrics import AgentRun, Instrument, Names
 from callspan.spool.shipper import SinkState
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ _no_op: Final[Callable[[], object]] = bool
 _Key: TypeAlias = tuple[tuple[str, AttributeValue], ...]
 _Measure: TypeAlias = Callable[[Any, Attributes], None]
 _Observe: TypeAlias = Callable[[CallbackOptions], Iterable[Observation]]
-_BY_PROVIDER: Final[list[tuple[ref[MeterProvider], _Instruments]]] = []
+_BY_PROVIDER: Final[list[tuple[ref[MeterProvider], Names, _Instruments]]] = []
 """The instruments by provider, reused by a second `instrument()`. A list, because providers may be unhashable."""
 
 
@@ -56,8 +56,15 @@ class CallMetrics:
     is one, a call costs only this look-up.
     """
 
-    def __init__(self, provider: MeterProvider | None, version: str, deliveries: Recorder | None = None) -> None:
-        """`provider` is the global one by default; `deliveries` reports the state of the stores, if any."""
+    def __init__(
+        self, provider: MeterProvider | None, version: str, deliveries: Recorder | None = None,
+        used: Names = names.RELEASED,
+    ) -> None:  # fmt: skip
+        """`provider` is the global one by default; `deliveries` reports the state of the stores, if any.
+
+        `used` are the instruments that measure; no others do.
+        """
+        self._names = used
         self._given = provider
         self._version = version
         self._deliveries = deliveries
@@ -84,7 +91,7 @@ class CallMetrics:
         with _MEASURE:
             instruments = self._in_use()
             if instruments is not None:
-                instruments.measure(names.OF_CALLS, processed.record)
+                instruments.measure(self._names.of_calls, processed.record)
                 instruments.keep_rate_limits(processed.record)
 
     def priced(self, processed: ProcessedRecord[Record]) -> None:
@@ -95,14 +102,18 @@ class CallMetrics:
 
     def measure_event(self, processed: ProcessedRecord[Record]) -> None:
         """Measure a finished run of a tool or agent, or a finished timestep; ignore other records."""
-        self._measure(names.OF_AGENTS.get(type(processed.record), ()), processed.record)
+        self._measure(self._names.of_events.get(type(processed.record), ()), processed.record)
+
+    def measure_agent(self, run: AgentRun) -> None:
+        """Measure what a finished run of an agent asked for."""
+        self._measure(self._names.of_agent_runs, run)
 
     def measure_session(self, processed: ProcessedRecord[Record], start_ns: int) -> None:
         """Measure a finished session.
 
         `start_ns` is the start of its span: a session that was continued began earlier.
         """
-        self._measure((names.WORKFLOW_DURATION,), msgspec.structs.replace(processed.record, start_ns=start_ns))
+        self._measure(self._names.of_sessions, msgspec.structs.replace(processed.record, start_ns=start_ns))
 
     def _measure(self, instruments: Sequence[Instrument], record: object) -> None:
         try:
@@ -129,11 +140,15 @@ class CallMetrics:
         self._provider = provider
 
     def _instruments_for(self, provider: MeterProvider) -> _Instruments:
-        instruments = next((known for owner, known in list(_BY_PROVIDER) if owner() is provider), None)
+        of_provider = {id(used): made for owner, used, made in list(_BY_PROVIDER) if owner() is provider}
+        for made in of_provider.values():
+            made.recorder = None  # the stores are observed once
+        instruments = of_provider.get(id(self._names))
         if instruments is None:
-            instruments = _Instruments(provider.get_meter("callspan", self._version, names.SCHEMA_URL))
+            meter = provider.get_meter("callspan", self._version, self._names.schema_url)
+            instruments = _Instruments(meter, self._names)
             _BY_PROVIDER[:] = [entry for entry in _BY_PROVIDER if entry[0]() is not None]
-            _BY_PROVIDER.append((ref(provider), instruments))
+            _BY_PROVIDER.append((ref(provider), self._names, instruments))
         return instruments
 
 
@@ -149,13 +164,14 @@ def _is_placeholder(provider: MeterProvider) -> bool:
 class _Instruments:
     """The instruments of one meter, and the state of the asynchronous ones."""
 
-    def __init__(self, meter: Meter) -> None:
+    def __init__(self, meter: Meter, used: Names) -> None:
         self.recorder: Recorder | None = None
         """The recorder of the current `instrument()`."""
         self._names: dict[str, set[str]] = {}
         self._running: dict[tuple[int, _Key], dict[str, None]] = {}
         self._limits: dict[_Key, tuple[float, RateLimit]] = {}
-        self._measures = {instrument.name: _measure_of(meter, instrument) for instrument in names.SYNCHRONOUS}
+        once = {instrument.name: instrument for instrument in used.all}
+        self._measures = {name: _measure_of(meter, instrument) for name, instrument in once.items()}
         observed: Sequence[tuple[Callable[..., object], Instrument, _Observe]] = (
             (meter.create_observable_up_down_counter, names.IN_FLIGHT, self._in_flight),
             (meter.create_observable_gauge, names.REMAINING, partial(self._rate_limits, "remaining")),
@@ -180,7 +196,9 @@ class _Instruments:
         for instrument in instruments:
             value = None if instrument.value is None else instrument.value(record)
             if value is not None:
-                self._measures[instrument.name](value, self._attributes(instrument, record))
+                attributes = self._attributes(instrument, record)
+                for _ in range(1 if instrument.times is None else instrument.times(record)):
+                    self._measures[instrument.name](value, attributes)
 
     def keep_rate_limits(self, record: CallRecord) -> None:
         if record.rate_limits is not None:

@@ -34,6 +34,7 @@ from callspan.process_end import ForkedWorkers
 from callspan.record.call import CallRecord, Place
 from callspan.record.events import Record
 from callspan.record.messages import Conversation
+from callspan.semconv.metrics import LATEST, RELEASED
 from callspan.semconv.spans import ScopeSpanOptions
 from callspan.service import service_name
 from callspan.settings import Content, SettingError, Settings, shown, strictest
@@ -64,7 +65,8 @@ class Pipeline:
         self._deferred_ends = deferred_ends
         self._version = _version()
         self.recorder = Recorder(settings, providers.listeners, self._priced)
-        self._metrics = CallMetrics(providers.meter_provider, self._version, self.recorder)
+        named = LATEST if settings.latest_conventions else RELEASED
+        self._metrics = CallMetrics(providers.meter_provider, self._version, self.recorder, named)
         self._workers = ForkedWorkers(providers.flush, self.recorder.flush)
         self._processors = {
             level: caller_processors(msgspec.structs.replace(settings, content=level), providers.redact)
@@ -84,6 +86,7 @@ class Pipeline:
             trace_per_timestep=settings.trace_per == "timestep",
             service=service_name(settings.service),
             session_ended=self._metrics.measure_session,
+            agent_ended=self._metrics.measure_agent,
             run_again=self._deferred_ends.put,
         )
 
