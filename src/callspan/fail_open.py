@@ -96,8 +96,11 @@ def value_of(function: Callable[[], _T]) -> _T | None:
 
 def is_interrupt(error: BaseException) -> bool:
     """Return whether an exception is not an `Exception`, or was raised by a signal handler of the application."""
-    if not isinstance(error, Exception):
-        return True
+    return not isinstance(error, Exception) or is_of_signal_handler(error)
+
+
+def is_of_signal_handler(error: BaseException) -> bool:
+    """Return whether an exception was raised by a signal handler of the application."""
     registered = map(signal.getsignal, signal.valid_signals())
     handlers = {_code_of(handler) for handler in registered if callable(handler)}
     trace = error.__traceback__

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
+import gc
 import hashlib
 import json
 import operator
+import re
 from collections.abc import Callable, Iterator
-from functools import reduce
+from functools import partial, reduce
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +19,26 @@ import msgspec
 import openai
 import pytest
 from tests.support.records import event, made, message, raw, reward, session, step
+from tests.support.rig import until
 
+import callspan
 from callspan import Settings, redact_texts
 from callspan.delivery.recorder import Recorder
 from callspan.fail_open import failures, forget_failures
 from callspan.process.processors import caller_processors, within
-from callspan.records import Attempt, CallRecord, ErrorInfo, Place, Record, Request, Response, Stream, Timing, encode
+from callspan.records import (
+    Attempt,
+    CallRecord,
+    ErrorInfo,
+    Place,
+    Record,
+    Request,
+    Response,
+    SessionRecord,
+    Stream,
+    Timing,
+    encode,
+)
 from callspan.testing import ScriptedProvider, capture
 
 SAID = {"role": "user", "content": "SESAME"}
@@ -215,6 +232,14 @@ def _wrong_type(record: Any) -> Any:
     return msgspec.structs.replace(record, timing="SESAME")
 
 
+def _with_bytes(record: Any) -> Any:
+    return msgspec.structs.replace(record, metadata={"note": {"deep": (b"SESAME",)}})
+
+
+def _stops(kind: type[BaseException], record: Any) -> Any:
+    raise kind("SESAME")
+
+
 def _other_call(record: Any) -> Any:
     return msgspec.structs.replace(record, call_id="another")
 
@@ -223,19 +248,103 @@ def _other_call(record: Any) -> Any:
     "redactor",
     [
         _raises, _wrong_type, _other_call, lambda record: None, lambda record: {"kind": "call"},
-        lambda record: "SESAME",
-        redact_texts(_raises),
+        lambda record: "SESAME", _with_bytes,
+        redact_texts(_raises), redact_texts(lambda text: text.encode()), redact_texts(lambda text: None),
+        *(partial(_stops, kind) for kind in (SystemExit, GeneratorExit, KeyboardInterrupt, asyncio.CancelledError)),
     ],
 )  # fmt: skip
 def test_a_failing_redactor_loses_the_content_and_never_keeps_it(redactor: Callable[[Any], Any]) -> None:
     kept = applied(msgspec.structs.replace(CALL, metadata={"note": "SESAME"}), redactor, content="metadata")
     assert b"SESAME" not in encode(kept)
+    assert base64.b64encode(b"SESAME") not in encode(kept)
     assert kept.request.tool_names is kept.request.roles is None
     assert all(note.sha256 is None for note in kept.redactions)
     assert (kept.call_id, kept.metadata) == ("c", {})
     assert "metadata" in {note.what for note in kept.redactions}
     assert {note.why for note in kept.redactions} == {"redactor_failed"}
     assert failures() == {"redact a record with the application's redactor": 1}
+
+
+@pytest.mark.parametrize("kind", [SystemExit, GeneratorExit, KeyboardInterrupt])
+@pytest.mark.parametrize("stops_at", ["start", "end"])
+@pytest.mark.parametrize("streaming", [False, True])
+def test_a_redactor_that_exits_costs_the_content_and_only_an_interrupt_goes_on(
+    kind: type[BaseException], stops_at: str, streaming: bool, client: openai.OpenAI, caplog: pytest.LogCaptureFixture
+) -> None:
+    asked: list[str] = []
+
+    def redact(record: Any) -> Any:
+        asked.append(record.part)
+        if record.part == ("started" if stops_at == "start" else "ended"):
+            raise kind
+        return record
+
+    def ask() -> None:
+        answer: Any = client.chat.completions.create(model="m", messages=[SAID], stream=streaming)
+        if streaming:
+            list(answer)
+
+    with capture(redact=redact) as seen:
+        if kind is KeyboardInterrupt:
+            with pytest.raises(KeyboardInterrupt):
+                ask()
+        else:
+            ask()
+        gc.collect()
+        ended = [record for record in seen.records if record.part == "ended"]
+    assert len(ended) == 1
+    if stops_at == "end":
+        assert b"SESAME" not in encode(ended[0])
+        assert {note.why for note in ended[0].redactions} == {"redactor_failed"}
+    assert len(failures()) == 1
+    assert len([said for said in caplog.records if "redact a record" in said.getMessage()]) == 1
+
+
+@pytest.mark.parametrize("end", [False, True])
+def test_a_session_whose_redactor_is_interrupted_has_its_record(end: bool) -> None:
+    def redact(record: Any) -> Any:
+        if (record.end_ns is not None) == end:
+            raise KeyboardInterrupt
+        return record
+
+    with capture(redact=redact) as seen:
+        with pytest.raises(KeyboardInterrupt), callspan.session("SESAME"):
+            pass
+        until(lambda: any(one.end_ns for one in seen.everything))
+    versions = [one for one in seen.everything if isinstance(one, SessionRecord) and (one.end_ns is not None) == end]
+    assert versions
+    assert {one.name for one in versions} == {None}
+
+
+PLACES: list[tuple[str, Callable[[dict[str, Any]], Record]]] = [
+    ("event", lambda mapping: event("e", event_type="tool", data={"arguments": mapping, "result": [mapping]})),
+    ("message", lambda mapping: message("m", {"observation": mapping})),
+    ("metadata", lambda mapping: event("e", event_type="tool", metadata={"tags": mapping})),
+    ("params", lambda mapping: made("c", request=Request(params={"metadata": mapping, **mapping}))),
+    ("unknown member", lambda mapping: made("c", request=Request(body=raw({"messages": [{**SAID, **mapping}]})))),
+    ("tool use", lambda mapping: made("c", response=Response(body=raw({"content": [{"input": {"to": mapping}}]})))),
+    ("schema", lambda mapping: made("c", request=Request(body=raw({"tools": [{"properties": mapping}]})))),
+    ("error", lambda mapping: made("c", error=ErrorInfo(kind="unknown", type="x", body={"error": mapping}))),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("place", "with_mapping"), PLACES, ids=[place for place, _ in PLACES])
+def test_keys_of_the_application_are_masked_and_none_is_lost(
+    place: str, with_mapping: Callable[[dict[str, Any]], Record]
+) -> None:
+    record = with_mapping({"ann@example.com": 1, "bob@example.com": 2, "x": {"eve@example.com": 3}})
+    kept = encode(applied(record, redact_texts(lambda text: re.sub(r"[a-z]+@example\.com", "[mail]", text))))
+    assert b"@example.com" not in kept
+    assert kept.count(b'"[mail]":') == encode(record).count(b'"ann@') + encode(record).count(b'"eve@')
+    assert kept.count(b'"[mail] 2":2') == encode(record).count(b'"bob@')
+
+
+def test_keys_of_the_wire_stay_and_a_masked_key_replaces_none() -> None:
+    body = {"messages": [{"ann": "a", "role": "user", "content": [{"type": "text", "text": "Hi", "bob": 1}]}]}
+    kept = applied(made("c", request=Request(body=raw(body))), redact_texts(lambda text: "role"))
+    assert json.loads(bytes(kept.request.body)) == {
+        "messages": [{"role 2": "role", "role": "role", "content": [{"type": "role", "text": "role", "role": 1}]}]
+    }
 
 
 @pytest.mark.parametrize("body", [b'{"a":"\\ud800"}', b"SESAME"], ids=["half a character", "text"])

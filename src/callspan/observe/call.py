@@ -195,6 +195,8 @@ class Call:
         self._endings = []
         if begun is not None and self._is_measured and metrics is not None and metrics.are_wanted():
             self._over = metrics.begun(begun)
+        if begun is not None and begun.interrupt is not None:
+            raise begun.interrupt
 
     @property
     def ended(self) -> bool:
@@ -276,9 +278,12 @@ class Call:
             return
         self._begun_in = None
         factory = self._factory
-        if factory.recorder.writes_starts():
-            factory.recorder.write(factory.processors.process(started))
+        processed = factory.processors.process(started) if factory.recorder.writes_starts() else None
+        if processed is not None:
+            factory.recorder.write(processed)
         factory.keep(started)
+        if processed is not None:
+            processed.go_on()
 
     def form(self, fields: object, files: object, size: int | None) -> None:
         """Record the fields of a form as JSON, with a reference to each file."""
@@ -379,13 +384,14 @@ class Call:
         ending = Ending(how, outcome, error, _now_ns() - self._zero_ns if at_ns is None else at_ns)
         try:
             endings.append(ending)
-            if endings[0] is ending:
-                self._finish(ending)
+            processed = self._finish(ending) if endings[0] is ending else None
         except BaseException:
             # Not here, because it may call the application, which has a time limit.
             if endings[:1] == [ending]:
                 self._factory.ends.put(partial(self._finish_again, ending))
             raise
+        if processed is not None and processed.interrupt is not None:
+            raise processed.interrupt
 
     def lost(self) -> None:
         """Queue the end of an abandoned call, as of now. Safe in a finalizer."""
@@ -401,8 +407,8 @@ class Call:
             with _DROPPED:  # a finalizer that raises is reported as the application's
                 self.lost()
 
-    def _finish(self, ending: Ending) -> None:
-        """Process the end."""
+    def _finish(self, ending: Ending) -> ProcessedRecord[CallRecord] | None:
+        """Process the end; return what was written as the record of the call."""
         factory, processed = self._factory, self._processed or self._process(ending)
         record = processed.record
         self.span.end(processed, self._conversation)
@@ -425,6 +431,7 @@ class Call:
         except Exception as error:
             _TOTALS.report(error)
         self._processed = self._conversation = None
+        return processed
 
     def _finish_again(self, ending: Ending) -> None:
         try:

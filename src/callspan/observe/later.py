@@ -19,6 +19,7 @@ from callspan.observe.background_responses import version_of
 from callspan.observe.call import Call, Ending
 from callspan.observe.lines import LineReader
 from callspan.observe.ports import CallFactory, CallInfo
+from callspan.process.processed import ProcessedRecord
 from callspan.providers import registry
 from callspan.providers.base import NOT_RECOGNIZED, Endpoint, ResponseInfo
 from callspan.providers.batches import ResultLine, endpoint_of, result_in
@@ -73,6 +74,7 @@ class Fetch(Call):
             factory.metrics.observed(shown)
         if has_runs(body):
             factory.tools_ran(self.endpoint.conversation(None, body), record)
+        shown.go_on()
 
 
 def record_webhook(factory: CallFactory, server: CallInfo, response_id: str, status: str, at_ns: int | None) -> None:
@@ -80,8 +82,10 @@ def record_webhook(factory: CallFactory, server: CallInfo, response_id: str, sta
     at_ns = time.time_ns() if at_ns is None else at_ns
     record = background_responses.end_of(server, response_id, status, at_ns)
     if record is not None and factory.seen.get(f"webhook {record.call_id}") is None:
-        factory.recorder.write(factory.processors.process(record))
+        processed = factory.processors.process(record)
+        factory.recorder.write(processed)
         factory.seen.is_first(f"webhook {record.call_id}")
+        processed.go_on()
 
 
 class GenericCall(Call):
@@ -102,15 +106,15 @@ class GenericCall(Call):
         self._context, self._unrecorded, self._is_decided = context, unrecorded, False
         super().__init__(factory, endpoint, info)
 
-    def _finish(self, ending: Ending) -> None:
+    def _finish(self, ending: Ending) -> ProcessedRecord[CallRecord] | None:
         if not self._is_decided:
             body = self._fold()
             if stating_usage(body) is None or has_running_total(self.endpoint.api, body):
                 self._leave(ending)
-                return
+                return None
             self._begin_span(body)
             self._is_decided = True
-        super()._finish(ending)
+        return super()._finish(ending)
 
     def _leave(self, ending: Ending) -> None:
         """Count the request, unless it failed. An answer that is no JSON, such as audio, is no failure."""
@@ -177,6 +181,7 @@ class BatchResults(Call):
             self._call_ended(processed, None)
         if has_runs(found.body):
             factory.tools_ran(endpoint.conversation(None, found.body), processed.record)
+        processed.go_on()
 
 
 def _answered(reading: CallRecord, owner: str, line: ResultLine) -> tuple[CallRecord, Endpoint]:

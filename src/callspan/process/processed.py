@@ -18,3 +18,10 @@ class ProcessedRecord(msgspec.Struct, Generic[_R_co], frozen=True, eq=False):
     """
 
     record: _R_co
+    interrupt: BaseException | None = None
+    """What a redactor raised and the application must get once the record is written; else None."""
+
+    def go_on(self) -> None:
+        """Raise the interrupt, if there was one."""
+        if self.interrupt is not None:
+            raise self.interrupt

@@ -28,13 +28,13 @@ import msgspec
 
 from callspan.cost.attempts import with_attempts
 from callspan.cost.price_table import Pricer, pricer_for, provider_cost
-from callspan.fail_open import fail_open
+from callspan.fail_open import fail_open, report
 from callspan.process import callbacks
 from callspan.process.callbacks import Point
 from callspan.process.content import encoded, with_bodies, withhold
 from callspan.process.media_references import media_by_reference
 from callspan.process.processed import ProcessedRecord
-from callspan.process.redaction import Redactor, redacted
+from callspan.process.redaction import Redactor, RedactorError, redacted
 from callspan.process.secrets import mask_record
 from callspan.record.bounded import fit_json, weight
 from callspan.record.call import CallRecord, Redaction
@@ -136,17 +136,21 @@ class Processors:
 
         Raises only interrupts: if a processor raises, the record is kept without its content.
         """
-        processed = self.run(record)
+        result = self._processed(record)
         if not callbacks.REGISTERED:
-            return ProcessedRecord(processed)
+            return result
+        processed = result.record
         if point is not None:
             callbacks.call(point, processed)
         replaced = callbacks.call("before_record", processed)
-        return ProcessedRecord(processed if replaced is processed else self.run(replaced))
+        if replaced is processed:
+            return result
+        again = self._processed(replaced)
+        return ProcessedRecord(again.record, result.interrupt or again.interrupt)
 
     def without_callbacks(self, record: _R) -> ProcessedRecord[_R]:
         """Return the result of `process` without callbacks, for records that are only exported or delivered."""
-        return ProcessedRecord(self.run(record))
+        return self._processed(record)
 
     def started(self, record: CallRecord) -> ProcessedRecord[CallRecord]:
         """Process the record of a call that starts, for its span and the count of calls in progress.
@@ -154,18 +158,26 @@ class Processors:
         Without a redactor the metadata is dropped instead of processed: neither of the two uses it.
         """
         if self._redacts:
-            return ProcessedRecord(self.run(record))
+            return self._processed(record)
         return ProcessedRecord(msgspec.structs.replace(record, metadata={}) if record.metadata else record)
 
     def run(self, record: _R) -> _R:
         """Run the processors alone, without callbacks, for records that were read from the spool."""
+        return self._processed(record).record
+
+    def _processed(self, record: _R) -> ProcessedRecord[_R]:
+        interrupt = None
         for step, process, failed in self._processors:
             try:
                 record = process(record)
+            except RedactorError as error:
+                interrupt = interrupt or error.interrupt
+                report(step.what, error.cause)
+                record = failed(record)
             except Exception as error:
                 step.report(error)
                 record = failed(record)
-        return record
+        return ProcessedRecord(record, interrupt)
 
 
 def interrupted(record: CallRecord) -> ProcessedRecord[CallRecord]:
@@ -176,13 +188,13 @@ def interrupted(record: CallRecord) -> ProcessedRecord[CallRecord]:
 def with_span(processed: ProcessedRecord[_R], span: SpanHandle) -> ProcessedRecord[_R]:
     """Return a processed record with the ids of its span, which is only started from the processed record."""
     record: Any = processed.record
-    return ProcessedRecord(with_span_ids(record, span))
+    return ProcessedRecord(with_span_ids(record, span), processed.interrupt)
 
 
 def with_ids(processed: ProcessedRecord[_R], ids: dict[str, Any]) -> ProcessedRecord[_R]:
     """Return a processed record with these fields, the ids of its span."""
     record: Any = processed.record
-    return ProcessedRecord(msgspec.structs.replace(record, **ids))
+    return ProcessedRecord(msgspec.structs.replace(record, **ids), processed.interrupt)
 
 
 def caller_processors(settings: Settings, redactor: Redactor | None = None) -> Processors:

@@ -1,21 +1,24 @@
 """The application's redactor: a function from record to record that gets bodies as plain JSON and fails closed.
 
-It gets a copy, which it may change in place and return, or it returns a new record. If it raises, or returns anything
-but a record with the same identity, the record loses its content.
+It gets a copy, which it may change in place and return, or it returns a new record. Whatever else it does, such as to
+exit, or to return bytes instead of a text, the record loses its content.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from typing import Any, Final, TypeAlias
 
 import msgspec
 
+from callspan.fail_open import is_of_signal_handler
+from callspan.forks import late_attribute
 from callspan.process.content import OUTCOMES, decoded, encoded
 from callspan.process.public_records import public
 from callspan.record.call import CallRecord, Redaction
 from callspan.record.codec import decode, encode
-from callspan.record.events import Record, record_key
+from callspan.record.events import METADATA_FIELDS, Record, record_key
 
 Redactor: TypeAlias = Callable[[Record], Record]
 """Called with a record; `request.body` and `response.body` of a call are plain JSON (dict, list, ...)."""
@@ -37,12 +40,14 @@ _OBJECTIVE: Final = ("objective", "reward")
 def redact_texts(mask: Callable[[str], str]) -> Redactor:
     """Return a redactor that applies `mask` to every string of a record, for `instrument(redact=...)`.
 
-    It covers all kinds of records at any depth: bodies, errors, names, metadata, arguments and results of tools. Ids
-    that join records, and the names of fields, are not masked. `mask` may be called from any thread.
+    It covers all kinds of records at any depth: bodies, errors, names, metadata, arguments and results of tools, and
+    keys of mappings. Ids that join records, and names that callspan or the providers' APIs define, are not masked.
+    `mask` may be called from any thread.
 
     Example:
         >>> handle = callspan.instrument(redact=callspan.redact_texts(lambda text: text.replace("Ada", "[name]")))
     """
+    _defined()  # not within the first call
 
     def redactor(record: Record) -> Record:
         plain = msgspec.json.decode(encode(_with_encoded_bodies(record)))
@@ -57,6 +62,21 @@ def redact_texts(mask: Callable[[str], str]) -> Redactor:
     return redactor
 
 
+class RedactorError(Exception):
+    """A redactor did not return what it was given; `cause` is what it raised."""
+
+    def __init__(self, cause: BaseException) -> None:
+        """Wrap what the application's function raised."""
+        super().__init__(type(cause).__name__)
+        self.cause = cause
+
+    @property
+    def interrupt(self) -> BaseException | None:
+        """What the application must still get: whether it was raised by the redactor or a signal, nobody can tell."""
+        is_interrupt = isinstance(self.cause, KeyboardInterrupt) or is_of_signal_handler(self.cause)
+        return self.cause if is_interrupt else None
+
+
 def _with_masked_texts(fields: dict[str, Any], mask: Callable[[str], str]) -> dict[str, Any]:
     return {name: value if _is_exempt(name, value) else _masked(value, mask) for name, value in fields.items()}
 
@@ -68,19 +88,70 @@ def _is_exempt(name: str, value: object) -> bool:
 
 def _masked(value: Any, mask: Callable[[str], str]) -> Any:
     if isinstance(value, str):
-        return mask(value)
+        return _masked_text(value, mask)
     if isinstance(value, dict):
-        return {name: _masked(item, mask) for name, item in value.items()}
+        return _masked_mapping(value, mask)
     return [_masked(item, mask) for item in value] if isinstance(value, list) else value
+
+
+def _masked_text(text: str, mask: Callable[[str], str]) -> str:
+    masked = mask(text)
+    if not isinstance(masked, str):
+        raise TypeError(f"the mask returned {type(masked).__name__}, not str")
+    return masked
+
+
+def _masked_mapping(mapping: dict[str, Any], mask: Callable[[str], str]) -> dict[str, Any]:
+    """Return the mapping with masked values, and masked keys if they are the application's: no entry is lost."""
+    defined = _defined()
+    names = {key: key if key in defined else _masked_text(key, mask) for key in mapping}
+    if len(set(names.values())) < len(names):
+        names = _numbered(names)
+    return {names[key]: _masked(value, mask) for key, value in mapping.items()}
+
+
+def _numbered(names: dict[str, str]) -> dict[str, str]:
+    """Return the new names, with a number added to each that is taken."""
+    taken, unique = {key for key, name in names.items() if key == name}, dict[str, str]()
+    for key, name in names.items():
+        free, number = name, 1
+        while key != name and free in taken:
+            number += 1
+            free = f"{name} {number}"
+        taken.add(free)
+        unique[key] = free
+    return unique
+
+
+def _field_names(kind: Any) -> set[str]:
+    """Return the names of all fields in a type of records."""
+    if isinstance(kind, msgspec.inspect.StructType):
+        below = [_field_names(field.type) for field in kind.fields]
+        return {field.encode_name for field in kind.fields}.union(*below)
+    if isinstance(kind, msgspec.inspect.UnionType):
+        return set[str]().union(*map(_field_names, kind.types))
+    return _field_names(kind.item_type) if isinstance(kind, msgspec.inspect.ListType) else set()
+
+
+@cache
+def _defined() -> frozenset[str]:
+    """Return the keys that callspan or the providers' APIs define."""
+    words: frozenset[str] = late_attribute("callspan.process.wire_words:WIRE_WORDS")
+    return words.union(METADATA_FIELDS, _field_names(msgspec.inspect.type_info(Record)))
 
 
 def redacted(record: Record, redactor: Redactor) -> Record:
     """Return the redacted record, with a redaction for each changed field.
 
-    Raises the redactor's own exception, and TypeError or ValueError if it returns an invalid or a different record.
+    Raises RedactorError for whatever the redactor raises, and TypeError or ValueError if it returns an invalid or a
+    different record.
     """
-    before = decode(encode(record))
-    return _checked(before, redactor(public(decode(encode(record)))))
+    before, copy = decode(encode(record)), public(decode(encode(record)))
+    try:
+        result = redactor(copy)
+    except BaseException as error:
+        raise RedactorError(error) from error
+    return _checked(before, result)
 
 
 def _with_encoded_bodies(record: Record) -> Record:
@@ -98,12 +169,26 @@ def _checked(before: Record, result: Record) -> Record:
     """Return the redactor's result with validated field types. Raises if it is invalid."""
     if type(result) is not type(before):
         raise TypeError(f"the redactor returned {type(result).__name__}, not {type(before).__name__}")
+    _refuse_bytes(result)
     after = decode(encode(_with_encoded_bodies(result)))
     if record_key(after) != record_key(before):
         raise ValueError("the redactor returned another record")
     notes = [Redaction(what=what, why="redactor") for what in _changes(before, after)]
     redactions = [*before.redactions, *notes]
     return msgspec.structs.replace(after, redactions=redactions)
+
+
+def _refuse_bytes(value: object) -> None:
+    """Raise TypeError for bytes, which would be encoded as a text that nobody masked."""
+    if isinstance(value, bytes | bytearray | memoryview):
+        raise TypeError(f"the redactor returned {type(value).__name__} in a record")
+    if isinstance(value, msgspec.Struct):
+        value = [getattr(value, name) for name in value.__struct_fields__ if name != _DERIVED]
+    elif isinstance(value, dict):
+        value = [*value, *value.values()]
+    if isinstance(value, list | tuple | set | frozenset):
+        for item in value:
+            _refuse_bytes(item)
 
 
 def _changes(before: msgspec.Struct, after: msgspec.Struct, prefix: str = "") -> list[str]:

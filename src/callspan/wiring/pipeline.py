@@ -78,7 +78,7 @@ class Pipeline:
         """The call factory for each content level at least as strict as the setting."""
         self.runtime = Runtime(
             write=self._write_and_measure,
-            write_unmeasured=self.recorder.write,
+            write_unmeasured=self._write_unmeasured,
             writes_starts=self.recorder.writes_starts,
             processors=self._processors_at,
             spans=self._session_spans(),
@@ -104,6 +104,13 @@ class Pipeline:
     def _write_and_measure(self, record: ProcessedRecord[Record]) -> None:
         self.recorder.write(record)
         self._metrics.measure_event(record)
+        if record.interrupt is not None:
+            raise record.interrupt
+
+    def _write_unmeasured(self, record: ProcessedRecord[Record]) -> None:
+        self.recorder.write(record)
+        if record.interrupt is not None:
+            raise record.interrupt
 
     def _tools_ran(self, wire: Conversation, record: CallRecord) -> None:
         record_provider_tools(self.runtime, wire, record)
