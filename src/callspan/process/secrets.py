@@ -22,7 +22,7 @@ _R = TypeVar("_R", bound=CallRecord | SessionRecord | TimestepRecord | EventReco
 _WORD_BREAK: Final = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|[^A-Za-z0-9]+")
 _KEYS: Final = (
     "api access account auth functions? master private secret subscription signing encryption webhook shared ssh hmac"
-    " openai anthropic"
+    " openai anthropic byok hmac licen[cs]e provider"
 )
 _TOKENS_OF: Final = "access ad api authorization auth bearer bot id refresh sas security session csrf"
 _SECRET_NAME: Final = re.compile(
@@ -31,10 +31,19 @@ _SECRET_NAME: Final = re.compile(
     r"|(?:authorization|connection_?string|cookies?|credentials?|pass_?code|pass_?phrase|passwd|passwords?|secrets?)$"
     r"|(?:^|_)(?:admin|db|pg|redis|root|smtp|ssh|user)_?pass$"
     r"|(?:^|_)(?:bearer|jwt|[ht]?otp|pin|pwd|sas|x?_?amz_?signature)$"
+    r"|(?:^|_)(?:authn?|authentication|oauth2?|byok|dsn|hmac|pat)$"
+    r"|(?:auth|authn|authentication|authorization|oauth2?|api_?key|token|cookie)_headers?$"
 )
+_MAYBE_KEYS: Final = frozenset({"key", "keys", "signature"})
+"""Names of a secret only if the value looks like one."""
+_KEY_LIKE: Final = re.compile(r"[\w+/=.~:-]{16,}")
+_RANDOM_PART: Final = re.compile(r"(?=[a-zA-Z]*[0-9])(?=[0-9]*[a-zA-Z])[a-zA-Z0-9]{8,}")
+"""A part of a key, with letters and digits. Words, dates and numbers are none."""
 _NUMBERS: Final = frozenset({int, float, bool})
 _TOKEN: Final = "token"  # noqa: S105 - a name
 """The name of a secret in settings and metadata; in answers (log probabilities) it is a piece of text."""
+_IN_PROSE: Final = frozenset({_TOKEN, "auth", "authentication", "oauth", "pat"})
+"""Names that prose may have before a colon and a word."""
 _NAME_END: Final = 64
 _HEADER_MAPS: Final = frozenset(
     {"headers", "extraheaders", "defaultheaders", "httpheaders", "requestheaders", "customheaders"}
@@ -49,7 +58,8 @@ _REPEATED: Final = frozenset({"tools", "mcp_servers", "metadata", "headers"})
 """Request settings that an answer repeats; the rest of an answer is content."""
 _CREDENTIAL_MARKS: Final = (
     *(b'key"', b'keys"', b'token"', b'otp"', b'pin"', b'pwd"', b'jwt"', b'sas"', b'headers"', b"://", b"access"),
-    *(b"authorization", b"bearer", b"connection", b"cookie", b"credential", b"pass", b"secret", b"signature"),
+    *(b'pat"', b'dsn"', b'hmac"', b'byok"'),
+    *(b"auth", b"bearer", b"connection", b"cookie", b"credential", b"pass", b"secret", b"signature"),
 )
 """Lower-case byte strings, one of which is present in all settings with a secret."""
 _REPEATED_MARKS: Final = (b'"mcp', b'_secrets"')
@@ -68,6 +78,12 @@ _ERROR_TEXTS: Final = ("type", "code", "param", "request_id", "frames", "message
 
 _V: Final = r"""(?!\[secret)[^\s"',;}\]&]{6,}"""
 _JOINT: Final = r"""(?:\s{1,8}provided)?["']?\s{0,8}[:=]\s{0,8}["']?(?:(?i:bearer|basic|token|api-?key)\s{1,8})?"""
+_NEAR: Final = (
+    r"""["']?(?:\s{1,8}(?i:headers?|values?|provided|given|sent|is|was|of)){0,3}["']?[\s:=,>(]{1,8}[bB]?["'(]?"""
+)
+"""Between a label and its value in prose, in code, or in a list of headers."""
+_UNMARKED_KEY: Final = r"""(?=[^\s"',;]{0,64}[0-9])(?=[^\s"',;]{0,64}[A-Za-z])[\w+/=.~-]{12,}"""
+"""A value that must look like a key, as nothing says that it is one."""
 _LABELS: Final = (
     r"[Aa](?i:pi[-_ ]?key|ccess[-_]?(?:token|key)|ccount[-_]?key|uth[-_]?token|uthorization)",
     r"[Cc](?i:lient[-_]?secret|ookie)",
@@ -133,6 +149,7 @@ _PATTERNS: Final[tuple[tuple[tuple[str, ...], re.Pattern[str], str], ...]] = (
     # JSON web tokens match only at the start of a word: otherwise the search would take quadratic time.
     (("eyJ",), re.compile(r"eyJ(?<![\w-]eyJ)[\w-]{8,}\.[\w-]{8,}\.[\w-]*"), MASK),
     *(((), re.compile(rf"({label}{_JOINT}){_V}"), rf"\1{MASK}") for label in _LABELS),
+    *(((), re.compile(rf"({label}{_NEAR}){_UNMARKED_KEY}"), rf"\1{MASK}") for label in _LABELS),
     # A header on its own line, or an `X-` header; elsewhere `token` may be a piece of text.
     (_TOKENS, re.compile(rf"(?m)(^[>*{_BLANK}]{{0,8}}[\w-]{{0,40}}[Tt](?i:oken):[ \t]{{0,8}}){_V}"), rf"\1{MASK}"),
     (_TOKENS, re.compile(rf"([Xx](?<![\w-][Xx])-[\w-]{{0,40}}[Tt](?i:oken){_JOINT}){_V}"), rf"\1{MASK}"),
@@ -167,7 +184,9 @@ def _mask_assigned(text: str) -> str:
 
 def _names_secret(name: str, joint: str) -> bool:
     # In prose, `token: word` may be about a piece of text.
-    return _is_secret(name) or (name.lower() == _TOKEN and joint.strip() != ":")
+    if name.lower() in _IN_PROSE:
+        return joint.strip() != ":"
+    return _is_secret(name)
 
 
 def _masked_parameter(found: re.Match[str]) -> str:
@@ -318,7 +337,10 @@ def _masked_item(key: object, item: object, search: BoundedSearch) -> object:
     if kind in _NUMBERS:
         return MASK if kind is int and _is_secret(key) else item
     if kind is str:
-        return MASK if _is_secret_setting(key) and item != MASK else search.without_credentials(item)
+        is_secret = _is_secret_setting(key) or (_may_be_key(key) and _looks_like_key(item))
+        return MASK if is_secret and item != MASK else search.without_credentials(item)
+    if isinstance(item, dict | list) and _may_be_key(key):
+        item = _with_masked_keys(item)
     if isinstance(item, dict | list) and _is_secret_setting(key):
         masked = _masked_values(item, partial(mask_settings, search=search))
         return item if masked == item else masked
@@ -328,6 +350,23 @@ def _masked_item(key: object, item: object, search: BoundedSearch) -> object:
         if _plain_name(key[-_NAME_END:]) in _HEADER_MAPS:
             return item if all(value == MASK for value in item.values()) else dict.fromkeys(item, MASK)
     return mask_settings(item, search) if isinstance(item, dict | list) else item
+
+
+def _may_be_key(key: object) -> bool:
+    return isinstance(key, str) and key.lower() in _MAYBE_KEYS
+
+
+def _looks_like_key(value: object) -> bool:
+    return isinstance(value, str) and bool(_KEY_LIKE.fullmatch(value)) and bool(_RANDOM_PART.search(value))
+
+
+def _with_masked_keys(items: dict[object, object] | list[object]) -> dict[object, object] | list[object]:
+    """Return a list or mapping of keys with those masked that look like one; the same object if none does."""
+    if not any(map(_looks_like_key, items.values() if isinstance(items, dict) else items)):
+        return items
+    if isinstance(items, dict):
+        return {name: MASK if _looks_like_key(one) else one for name, one in items.items()}
+    return [MASK if _looks_like_key(one) else one for one in items]
 
 
 def _masked_schemas(schemas: dict[object, object], search: BoundedSearch) -> object:
