@@ -14,6 +14,7 @@ from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from contextvars import Context, ContextVar
+from importlib import import_module
 from queue import Empty, SimpleQueue
 from typing import Final, Generic, TypeVar
 
@@ -33,19 +34,55 @@ _V = TypeVar("_V")
 
 class _Thread(threading.Thread):
     # Overrides `run`, because instrumentations wrap `threading.Thread.run` to attach the starting thread's context.
-    def __init__(self, target: Callable[[], object], name: str) -> None:
+    def __init__(self, target: Callable[[], object], name: str, stop: Callable[[], object]) -> None:
         super().__init__(name=name, daemon=True)
-        self._run_target = target
+        self._run_target, self.stop = target, stop
+
+    def start(self) -> None:
+        if _ENDING:
+            raise RuntimeError("the interpreter is ending")
+        super().start()
 
     def run(self) -> None:
         target, self._run_target = self._run_target, bool
         _current.is_own = True
-        run_isolated(target)
+        try:
+            run_isolated(target)
+        finally:
+            self.stop = bool
 
 
-def thread(target: Callable[[], object], name: str) -> threading.Thread:
-    """Return a new daemon thread that runs `target` in an empty context with instrumentation suppressed."""
-    return _Thread(target, name)
+def thread(target: Callable[[], object], name: str, *, stop: Callable[[], object]) -> threading.Thread:
+    """Return a new daemon thread that runs `target` in an empty context with instrumentation suppressed.
+
+    `stop` has `target` return soon. It is called as a subinterpreter ends.
+    """
+    return _Thread(target, name, stop)
+
+
+def _end_threads() -> None:
+    """End every thread as a subinterpreter ends: Python aborts the process if one outlives it."""
+    if not _is_subinterpreter():
+        return
+    _ENDING.set()
+    while running := [one for one in threading.enumerate() if isinstance(one, _Thread)]:
+        for one in running:
+            one.stop()
+        for one in running:
+            one.join(_POLL_S)
+
+
+def _is_subinterpreter() -> bool:
+    for name in ("_interpreters", "_xxsubinterpreters"):  # the second until Python 3.12
+        try:
+            interpreters = import_module(name)
+        except ImportError:
+            continue
+        return bool(interpreters.get_current() != interpreters.get_main())
+    return False
+
+
+atexit.register(_end_threads)  # the first one, which runs last
 
 
 def run_isolated(target: Callable[[], object]) -> None:
@@ -101,6 +138,10 @@ class AtomicFlag(dict[str, bool]):
     def test_and_clear(self) -> bool:
         """Clear the flag; return True to the one caller that cleared it."""
         return self.pop("is_set", False)
+
+
+_ENDING: Final = AtomicFlag()
+"""Set once a subinterpreter ends: then no thread is started."""
 
 
 class LRUCache(Generic[_K, _V]):
@@ -190,6 +231,7 @@ class Worker:
         self._wake: SimpleQueue[None] = SimpleQueue()
         self.is_idle = AtomicFlag(is_set=True)
         """Set while no thread runs, for lack of work or because none could be started. Whoever clears it starts one."""
+        self._is_stopping = False
         self._working = 0
         """Id of the thread that runs waiting work, else 0."""
 
@@ -244,7 +286,7 @@ class Worker:
 
     def _ensure_thread(self) -> None:
         self._wake.put(None)
-        if not self.is_idle.test_and_clear():
+        if _ENDING or not self.is_idle.test_and_clear():
             return
         # Not `Thread.start`: it waits for the new thread, which may wait for a lock held by the code that this
         # finalizer or signal handler interrupted.
@@ -256,9 +298,13 @@ class Worker:
 
     def _start(self) -> None:
         with _START:
-            thread(self._run_on, self._name).start()
+            thread(self._run_on, self._name, stop=self._stop).start()
             return
         self.is_idle.set()
+
+    def _stop(self) -> None:
+        self._is_stopping = True
+        self._wake.put(None)
 
     def _run_on(self) -> None:
         try:
@@ -274,6 +320,9 @@ class Worker:
         while True:
             following = self._take_due(monotonic_s())
             self._work_off()
+            if self._is_stopping:
+                self.is_idle.set()
+                return
             is_woken = self._sleep(_IDLE_S if following is None else following - monotonic_s())
             if not is_woken and following is None:
                 self.is_idle.set()

@@ -6,6 +6,7 @@ import _thread
 import contextvars
 import gc
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -26,7 +27,7 @@ from opentelemetry.instrumentation.utils import is_instrumentation_enabled
 from tests.conftest import Instrument, Read
 from tests.support import sdks
 from tests.support.calls import CHAT
-from tests.support.processes import plain_environment, ran
+from tests.support.processes import ROOT, plain_environment, ran
 from tests.support.rig import in_child, until
 
 import callspan
@@ -94,6 +95,39 @@ def test_without_threads_a_flush_ends_dropped_streams(
     assert handle.force_flush(30_000)
     lines = map(json.loads, (tmp_path / "calls.jsonl").read_text().splitlines())
     assert sorted(line["request"]["model"] for line in lines if line["outcome"] == "cancelled") == ["child", "parent"]
+
+
+SUBINTERPRETER = """
+import sys, _testcapi
+assert not _testcapi.run_in_subinterp(sys.stdin.read())
+print("goes on")
+"""
+WITHIN = """
+import atexit
+
+def call(model):
+    with callspan.record_call(provider="openai", api="chat_completions", model=model) as call:
+        call.request({"model": model, "messages": []})
+        call.response({"object": "chat.completion", "model": model, "choices": []})
+
+atexit.register(lambda: call("last"))
+import callspan
+callspan.instrument(stores="sqlite:///calls.db")
+call("first")
+"""
+
+
+def test_a_subinterpreter_ends_with_its_threads_and_not_the_process(tmp_path: Path, reading: Read) -> None:
+    """As `mod_wsgi` has each application in one. Python aborts the process if a thread outlives it."""
+    pytest.importorskip("_testcapi", reason="this Python was built without its test modules")
+    path = os.pathsep.join([str(ROOT), *sys.path])
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", SUBINTERPRETER], input=WITHIN, cwd=tmp_path, timeout=60, check=False,
+        capture_output=True, text=True, env=plain_environment(PYTHONPATH=path),
+    )  # fmt: skip
+    assert (done.returncode, done.stdout) == (0, "goes on\n"), done.stderr
+    calls = reading(tmp_path / "calls.db", deliver=True).calls()
+    assert sorted(str(call.request.model) for call in calls) == ["first", "last"]
 
 
 REQUEST = contextvars.ContextVar("request", default="none")

@@ -96,7 +96,7 @@ class Shipper:
         """Monotonic time of the first logged failure; 0 if it works or no failure was logged."""
         self._reasons = set[str]()
         """The reasons logged before `_warn_at`, without their numbers."""
-        self._thread = thread(self._run, f"callspan-{target.name}")
+        self._thread = thread(self._run, f"callspan-{target.name}", stop=self.stop)
 
     def start(self) -> None:
         """Start the thread, once. Raises RuntimeError if that is impossible now."""
