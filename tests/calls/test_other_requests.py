@@ -80,6 +80,16 @@ def test_a_post_that_states_usage_is_a_call_also_where_others_are_free(
     assert (call.usage and call.usage.total_tokens, len(seen.spans)) == (7, 1)
 
 
+def test_an_answer_of_a_conversation_is_a_call(
+    provider: ScriptedProvider, client: openai.OpenAI, seen: Capture
+) -> None:
+    """As of Mistral's agents, which have a running total only in the conversation itself."""
+    provider.reply(raw={**ANSWER, "object": "conversation.response"}, on="/conversations/conv_1")
+    post(client, "/conversations/conv_1")
+    call = the_call(seen)
+    assert call.usage and call.usage.total_tokens == 7
+
+
 async def test_of_a_stream_the_last_event_with_usage_counts(mode: Mode, seen: Capture) -> None:
     events = [{"text": "a"}, {"response": {**ANSWER, "usage": {"input_tokens": 3}}}, {"response": ANSWER}, {"end": 1}]
     mode.provider.reply(raw=events, on="/new_thing")

@@ -155,6 +155,18 @@ def test_errors_are_found_by_their_type_or_message(records: Records, shown: Show
     assert page.get("/api/calls?q=error-text:slow")["rows"][0]["id"] == made[1].call_id
 
 
+def test_calls_that_wait_for_an_approval_are_marked_and_found(records: Records, shown: Shown) -> None:
+    waiting = Response(finish_reasons=["waiting for approval"], tools_unlisted=True)
+    unknown = Response(finish_reasons=["a_new_one"], unknown_finish=True)
+    made = [records.call(response=waiting), records.call(at_s=1, response=unknown), records.call(at_s=2)]
+    page = shown(*made)
+    marks = ("waits_for_approval", "tools_unlisted", "unknown_finish")
+    shown_marks = {row["id"]: [mark for mark in marks if row[mark]] for row in page.get("/api/calls")["rows"]}
+    assert [shown_marks[call.call_id] for call in made] == [list(marks[:2]), [marks[2]], []]
+    for line in ("finish:waiting_for_approval", 'finish:"waiting for approval"'):
+        assert [row["id"] for row in page.get(f"/api/calls?q={quote(line)}")["rows"]] == [made[0].call_id]
+
+
 def test_the_start_says_what_runs_and_what_is_worth_a_look(records: Records, shown: Shown) -> None:
     at_ns = time.time_ns()
     error = ErrorInfo(kind="rate_limit", type="E", status=429)

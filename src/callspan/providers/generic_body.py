@@ -17,6 +17,8 @@ _RUNNING: Final = frozenset(
     ("batch", "conversation", "dream", "eval", "invocation", "job", "run", "session", "task", "thread", "turn")
 )
 """Objects with a running total, by `object` or `type`; some by the last words of a path."""
+_OF_ONE_ANSWER: Final = "response"
+"""As in Mistral's `conversation.response`, which has the usage of one answer."""
 _RUNNING_PATHS: Final = frozenset(("batches", "conversations", "jobs", "runs", "sessions", "threads"))
 _INPUT_ONLY: Final = ("embed", "rerank")
 """Words in the paths of operations without output, of which some servers state only the total."""
@@ -35,8 +37,10 @@ def stating_usage(body: object) -> dict[str, object] | None:
 
 def has_running_total(path: str, body: object) -> bool:
     """Return whether the usage of an answer is a running total, which later answers state again."""
-    kind = word(body, "object") or word(body, "type") or ""
-    return bool(_RUNNING & set(_WORDS.findall(kind)) or _RUNNING_PATHS & set(path.split("/")[-2:]))
+    kinds = set(_WORDS.findall(word(body, "object") or word(body, "type") or ""))
+    if _OF_ONE_ANSWER in kinds:
+        return False
+    return bool(_RUNNING & kinds or _RUNNING_PATHS & set(path.split("/")[-2:]))
 
 
 class GenericBody:
