@@ -7,6 +7,7 @@ import contextlib
 import json
 from collections.abc import Awaitable, Callable
 from functools import partial
+from importlib import metadata
 from typing import Any, NamedTuple
 
 import pytest
@@ -217,7 +218,9 @@ async def test_a_deadline_is_told_from_a_cancel_where_the_exception_says_so(
 
 
 async def test_a_deadline_of_anyio(mode: Mode, seen: Capture) -> None:
-    anyio = pytest.importorskip("anyio", "4.11")
+    anyio = pytest.importorskip("anyio")
+    if tuple(map(int, metadata.version("anyio").split(".")[:2])) < (4, 11):
+        pytest.skip("earlier versions do not say it")
     if not mode.is_async:
         pytest.skip("threads are not cancelled")
     mode.provider.reply(hang=True)
