@@ -6,7 +6,7 @@ characters are never split.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Final
 
 import msgspec
@@ -20,6 +20,11 @@ EMPTY: Final = b"{}"
 _PER_ITEM: Final = 4
 """Approximate bytes of punctuation per element."""
 _UNLIMITED: Final = 1 << 62
+_BACKGROUND: Final = (
+    "_tool_result", "server_tool_call_response", "web_search_call", "file_search_call", "code_interpreter_call",
+    "mcp_call", "mcp_list_tools",
+)  # fmt: skip
+"""Endings of the types of objects with what a server searched or ran, which a person reads after the answer."""
 _MAX_SHARE: Final = 2
 """An item larger than 1/2 of the limit counts as 1/2: it is truncated, not omitted."""
 _SCALARS: Final = frozenset({int, float, bool, type(None)})
@@ -44,8 +49,9 @@ def text_attribute(text: str, max_bytes: int) -> str:
 def fit_json(value: object, max_bytes: int, size_bound: int | None = None) -> tuple[bytes, int]:
     """Return `value` as valid JSON of at most `max_bytes` (at least 2), and the approximate number of bytes removed.
 
-    The longest strings are truncated first, each with a note of its original size. If that is not enough, the value
-    becomes `{"callspan_truncated": {"bytes": original size}}`. Never raises.
+    Results of hosted tools are cut first, to the room that the rest leaves them; then the longest strings, each with a
+    note of its original size. If that is not enough, the value becomes
+    `{"callspan_truncated": {"bytes": original size}}`. Never raises.
 
     `size_bound` is an upper bound of the size of `value`, if known; measuring a small value costs more than encoding.
     """
@@ -126,11 +132,55 @@ def _cut(text: str, max_bytes: int, size: int) -> str:
 
 
 def _shrunk(value: object, max_bytes: int, size: int | None) -> tuple[bytes, int]:
+    """Return `value` within `max_bytes`: first with less of what servers searched or ran, then with shorter strings."""
+    size = weight(value, _UNLIMITED) if size is None else size
+    return _with_shorter_strings(_with_less_background(value, max_bytes), max_bytes, size)
+
+
+def _with_less_background(value: object, max_bytes: int) -> object:
+    """Return `value` with results of hosted tools cut to the room that the rest leaves them."""
+    sizes = [weight(one, _UNLIMITED) for one in _background_in(value)]
+    if not sizes:
+        return value
+    room = max_bytes - (weight(value, _UNLIMITED) - sum(sizes))
+    return _with_background(value, _level(sizes, room) if room > 0 else 0)
+
+
+def _background_in(value: object) -> Iterator[dict[str, object]]:
+    if isinstance(value, dict):
+        if _is_background(value):
+            yield value
+        else:
+            for item in value.values():
+                yield from _background_in(item)
+    elif isinstance(value, _LISTS):
+        for item in value:
+            yield from _background_in(item)
+
+
+def _is_background(value: dict[str, object]) -> bool:
+    kind = value.get("type")
+    return isinstance(kind, str) and kind.endswith(_BACKGROUND)
+
+
+def _with_background(value: object, share: int) -> object:
+    """Return `value` with at most `share` bytes of each result of a hosted tool; of less room, only its type."""
+    if isinstance(value, dict) and not _is_background(value):
+        return {key: _with_background(item, share) for key, item in value.items()}
+    if isinstance(value, _LISTS):
+        return [_with_background(item, share) for item in value]
+    if not isinstance(value, dict) or (size := weight(value, _UNLIMITED)) <= share:
+        return value
+    data, _ = _with_shorter_strings(value, max(share, 2), size)
+    kept = msgspec.json.decode(data)
+    return {"type": value["type"], **kept}
+
+
+def _with_shorter_strings(value: object, max_bytes: int, size: int) -> tuple[bytes, int]:
     """Truncate the longest strings until `value` fits; else replace it by a marker."""
     lengths: list[int] = []
     _collect(value, lengths)
     total = weight(value, _UNLIMITED)
-    size = total if size is None else size
     room = max_bytes - max(0, total - sum(lengths))
     for _ in range(_ATTEMPTS):
         if room <= 0 or not lengths:
