@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
-import socket
+import time
 from collections.abc import Sequence
 from decimal import Decimal
 from pathlib import Path
 
 import msgspec
 import pytest
+from tests.support.identities import ELSEWHERE, GONE, HERE
 from tests.support.records import raw
 
 from callspan.records import Attempt, Cost, ErrorInfo, Place, Record, Request, Response, Stream, Timing, Usage
@@ -211,38 +211,46 @@ def test_readers_look_up_by_an_index(found: str, sqlite_url: str, deliver: Deliv
 
 def test_unended_calls_are_interrupted_once_their_process_is_gone(store: Delivery, records: Records) -> None:
     begun: dict[str, object] = {"part": "started", "outcome": "in_progress", "response": None, "usage": None}
-    host, gone = socket.gethostname(), 2**22 + 1
-    over: dict[str, object] = {"end_ns": START_NS + 1, "host": host, "pid": gone, "outcome": "success"}
-    waits: dict[str, object] = {"part": "requested", "outcome": "in_progress", "host": host, "pid": gone}
+    now_ns = time.time_ns()
+    over: dict[str, object] = {"end_ns": START_NS + 1, "process": GONE, "outcome": "success"}
+    waits: dict[str, object] = {"part": "requested", "outcome": "in_progress", "process": GONE}
     store.write(
-        records.call(call_id="runs", **begun, host=host, pid=os.getpid()),
-        records.call(call_id="killed", **begun, host=host, pid=gone),
-        records.call(call_id="elsewhere", **begun, host="another", pid=gone),
+        records.call(call_id="runs", **begun, process=HERE),
+        records.call(call_id="killed", **begun, process=GONE),
+        records.call(call_id="elsewhere", **begun, process=ELSEWHERE, seen_ns=now_ns),
+        records.call(call_id="silent", **begun, process=ELSEWHERE),
+        records.call(call_id="of nobody", **begun),
         records.call(call_id="in the background", **waits),
-        records.call(call_id="over", host=host, pid=gone, session_id="without a record"),
-        records.session("open", start_ns=START_NS),
-        records.session("left", start_ns=START_NS, host=host, pid=gone),
+        records.call(call_id="over", process=GONE, session_id="without a record"),
+        records.session("open", start_ns=START_NS, process=HERE),
+        records.session("left", start_ns=START_NS, process=GONE, version=now_ns),
+        records.session("alive", start_ns=START_NS, process=ELSEWHERE),
+        step("of alive", session_id="alive", start_ns=now_ns),
+        records.session("gone", start_ns=START_NS, process=ELSEWHERE),
         records.session("ended", **over),
         records.session("failed", **over, success=False),
     )
     reader = store.read()
     found = {
         outcome: sorted(call.call_id for call in reader.calls(CallFilter(outcome=outcome)))
-        for outcome in ("in_progress", "interrupted", "success")
+        for outcome in ("in_progress", "interrupted", "unknown", "success")
     }
     assert found == {
-        "in_progress": ["elsewhere", "in the background", "runs"], "interrupted": ["killed"], "success": ["over"],
+        "in_progress": ["elsewhere", "in the background", "runs"], "interrupted": ["killed"],
+        "unknown": ["of nobody", "silent"], "success": ["over"],
     }  # fmt: skip
     every = {call.call_id: call.outcome for call in reader.calls()}
     assert every == {call_id: outcome for outcome, ids in found.items() for call_id in ids}
     assert {call_id: call.outcome for call_id in every if (call := reader.call(call_id))} == every
     assert reader.count_calls(CallFilter(outcome="interrupted")) == 1
     for conditions, expected in (
-        ({"session_outcome": "in_progress"}, "open"), ({"session_outcome": "interrupted"}, "left"),
-        ({"success": True}, "ended"), ({"success": False}, "failed"),
+        ({"session_outcome": "in_progress"}, "alive open"), ({"session_outcome": "interrupted"}, "left"),
+        ({"session_outcome": "unknown"}, "gone"), ({"success": True}, "ended"), ({"success": False}, "failed"),
     ):  # fmt: skip
-        (one,) = reader.sessions(CallFilter(**conditions))
-        assert one.session.session_id == expected
+        found_sessions = list(reader.sessions(CallFilter(**conditions)))
+        assert sorted(one.session.session_id for one in found_sessions) == expected.split()
+        wanted = conditions.get("session_outcome")
+        assert all(wanted in (None, one.outcome) for one in found_sessions)
     assert reader.session("without a record").outcome is None
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import gzip
 import json
 import os
-import socket
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
@@ -17,6 +16,7 @@ import msgspec
 import pytest
 from jsonschema import Draft202012Validator
 from tests.support.commands import ask
+from tests.support.identities import GONE
 from tests.support.processes import ran
 from tests.support.records import keep
 
@@ -255,7 +255,7 @@ def test_an_earlier_layout_is_refused_and_loaded(tmp_path: Path, wanted: list[ob
 
 @pytest.mark.clickhouse
 def test_clickhouse_shows_a_call_whose_process_is_gone_as_interrupted(clickhouse_url: str) -> None:
-    killed = {"part": "started", "outcome": "in_progress", "host": socket.gethostname(), "pid": 2**22 + 1}
+    killed = {"part": "started", "outcome": "in_progress", "process": GONE}
     keep(clickhouse_url, Records().call([], call_id="killed", response=None, **killed))
     assert "interrupted" in run(clickhouse_url, "show", "killed")
 

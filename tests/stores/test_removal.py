@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import fcntl
-import os
-import socket
 import sqlite3
 import threading
 import time
@@ -17,6 +15,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 from tests.conftest import Read
+from tests.support.identities import GONE, HERE
 from tests.support.left_behind import leave_behind
 from tests.support.records import keep
 from tests.support.rig import until
@@ -447,8 +446,7 @@ def session(records: Records, session_id: str, begun: float, ended: float | None
 
 def test_old_sessions_are_deleted_and_running_ones_stay(store: Delivery, records: Records, tmp_path: Path) -> None:
     """Also from the bytes of a file."""
-    here = {"host": socket.gethostname(), "pid": os.getpid()}
-    gone = {"host": socket.gethostname(), "pid": 2**22 - 1}
+    here, gone = {"process": HERE}, {"process": GONE}
     running = {"part": "started", "outcome": "in_progress", "response": None, "usage": None}
     store.write(
         session(records, "old", 1, 2), call(records, "in-old", 1, "old"), call(records, "late-in-old", 3, "old"),

@@ -16,13 +16,17 @@ from typing import Any, Final
 
 import openai
 import pytest
+from msgspec.structs import replace
 from opentelemetry.proto.trace.v1.trace_pb2 import Span as SentSpan
 from tests.support.commands import Answer, ask, interrupted
+from tests.support.identities import ELSEWHERE
 from tests.support.processes import plain_environment
 from tests.support.programs import everything, loose, support_desk
 from tests.support.receiver import OtlpReceiver
 from tests.support.spans_of_records import sent
 
+from callspan.process_identity import UNKNOWN_AFTER_S
+from callspan.records import Place, Timing
 from callspan.testing import Capture, ScriptedProvider, capture
 
 from .conftest import Deliver, Records
@@ -137,7 +141,7 @@ def test_background_calls_have_answers(url: str, record: Play, receiver: OtlpRec
 def test_unsampled_and_open_are_counted(url: str, deliver: Deliver, records: Records, receiver: OtlpReceiver) -> None:
     ids = {"trace_id": "a" * 32, "parent_span_id": None}
     deliver(url).write(
-        records.session("s1", start_ns=5, **ids, span_id="1" * 16, sampled=True, host="elsewhere", pid=1),
+        records.session("s1", start_ns=time.time_ns(), **ids, span_id="1" * 16, sampled=True, process=ELSEWHERE),
         records.call(session_id="s1", **ids, span_id="2" * 16, sampled=True, service="shop", host="h", pid=7),
         records.call(session_id="s1", **ids, span_id="3" * 16, sampled=False),
         records.call(session_id="s1", **ids, span_id="4" * 16, sampled=True, outcome="in_progress"),
@@ -145,8 +149,8 @@ def test_unsampled_and_open_are_counted(url: str, deliver: Deliver, records: Rec
     )
     done = send(url, receiver, "--json")
     assert json.loads(done.out) == {
-        "receiver": f"{receiver.url}/v1/traces", "sent": 1, "refused": 0, "rejected": 0, "unsampled": 1, "unended": 2,
-        "reasons": {}, "unavailable": None,
+        "receiver": f"{receiver.url}/v1/traces", "sent": 1, "refused": 0, "rejected": 0, "late": 0,
+        "unsampled": 1, "unended": 2, "reasons": {}, "unavailable": None,
     }  # fmt: skip
     (span,) = receiver.spans
     assert span.span_id == "2" * 16
@@ -334,6 +338,38 @@ def test_unended_records_are_sent(url: str, provider: ScriptedProvider, receiver
     assert chain[0].attributes["callspan.totals.input_tokens"] > 0
     assert chain[0].attributes["callspan.outcome"] == chain[3].attributes["callspan.outcome"] == "interrupted"
     assert not {"llm.total_latency", "callspan.error.retryable"} & {*chain[3].attributes}
+
+
+@on_every_store
+def test_what_a_silent_process_left_is_sent_once_as_unknown(
+    url: str, deliver: Deliver, records: Records, receiver: OtlpReceiver
+) -> None:
+    """A container on another host may have been killed or still run: only after an hour without a sign, no error."""
+    now_ns = time.time_ns()
+    old_ns = now_ns - 2 * UNKNOWN_AFTER_S * 10**9
+    begun: dict[str, Any] = {"part": "started", "outcome": "in_progress", "response": None, "usage": None}
+    call = records.call(session_id="s1", process=ELSEWHERE, sampled=True, **begun)
+    session = records.session("s1", start_ns=old_ns, process=ELSEWHERE, version=now_ns)
+    deliver(url).write(session, replace(call, timing=Timing(start_ns=old_ns)))
+    assert json.loads(send(url, receiver, "--json").out)["sent"] == 0
+    deliver(url).write(replace(session, session_id="s2", seen_ns=old_ns))
+    deliver(url).write(replace(call, call_id="c2", place=Place(session_id="s2"), timing=Timing(start_ns=old_ns)))
+    assert json.loads(send(url, receiver, "--json").out)["sent"] == 2
+    assert {span.status for span in receiver.spans} == {"UNSET"}
+    assert {span.attributes["callspan.outcome"] for span in receiver.spans} == {"unknown"}
+    ended = replace(session, session_id="s2", seen_ns=now_ns, end_ns=now_ns, outcome="success")
+    deliver(url).write(
+        ended,
+        replace(
+            records.call(call_id="c2", session_id="s2", sampled=True, span_id=call.span_id),
+            timing=Timing(start_ns=old_ns),
+        ),
+    )
+    found = json.loads(send(url, receiver, "--json").out)
+    assert (found["sent"], found["late"]) == (0, 2)
+    assert "2 spans ended after being sent as unknown: not sent again." in said(send(url, receiver))
+    assert len(receiver.spans) == 2
+    assert json.loads(send(url, receiver, "--again", "--json").out)["sent"] == 2
 
 
 @on_every_store

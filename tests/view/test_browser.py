@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import socket
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from tests.support.records import SECOND, START_NS, keep, raw, step
 from tests.support.world import World
 from tests.view.conftest import QUESTION, Delivery, Open, Records, Report, arguments, event, faults, play
 
+from callspan.process_identity import identity_of
 from callspan.records import Attempt, ErrorInfo, Place, Response
 
 MS = 1_000_000
@@ -129,7 +129,7 @@ def test_every_page_is_live(told: Delivery, records: Records, tab: Open, place: 
 
 def test_a_killed_process_is_seen_without_a_write(told: Delivery, records: Records, tab: Open) -> None:
     with subprocess.Popen(["sleep", "600"]) as process:
-        told.write(records.session("left", start_ns=START_NS, host=socket.gethostname(), pid=process.pid))
+        told.write(records.session("left", start_ns=START_NS, process=identity_of(process.pid)))
         one = tab(told.url)
         one.tab.clock.install()
         one.tab.reload()

@@ -22,6 +22,7 @@ from callspan.agent.scope import Scope, current_timestep, scope_of
 from callspan.agent.timesteps import Timestep
 from callspan.process.processed import ProcessedRecord
 from callspan.process.processors import with_span
+from callspan.process_identity import own_identity
 from callspan.record.call import Place
 from callspan.record.events import Record, SessionRecord, TimestepRecord, Totals
 from callspan.record.labels import label_of
@@ -222,7 +223,7 @@ class Session(EventRecorder):
             return record if is_inner else msgspec.structs.replace(record, start_ns=self._start_ns)
         user_id = identity.user_id or label_of(self._info, "user_id")
         record = msgspec.structs.replace(
-            record, user_id=user_id, start_ns=self._start_ns, host=_host(), pid=os.getpid()
+            record, user_id=user_id, start_ns=self._start_ns, host=_host(), pid=os.getpid(), process=own_identity()
         )
         return with_span_ids(record, self._span)
 

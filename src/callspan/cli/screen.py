@@ -26,6 +26,7 @@ OUTCOME_STYLES: Final = {
     "timeout": "red",
     "cancelled": "yellow",
     "interrupted": "yellow",
+    "unknown": "yellow",
     "in_progress": "cyan",
 }
 PRIORITIES: Final = (

@@ -44,7 +44,8 @@ def send_command(context: CommandContext, url: str | None, follow: bool, again: 
     """Send recorded sessions and calls to an OTLP receiver, as the traces that their processes had.
 
     Unfinished and unsampled sessions and calls are not sent; unfinished ones of a process that has ended are sent as
-    interrupted. Records of a process without a tracer provider get ids derived from their own. Span attributes follow
+    interrupted, those of one elsewhere that gave no sign of life for an hour as unknown, once.
+    Records of a process without a tracer provider get ids derived from their own. Span attributes follow
     the settings (content_on_spans, vocabularies, …) of the environment.
     """
     address = endpoint_of("traces") if url is None else endpoint_at(url, "traces")
@@ -127,7 +128,7 @@ def _report(context: CommandContext, sender: Sender, spans: RecordedSpans, failu
     unsent = {"unsampled": len(spans.unsampled), "unended": len(spans.unended)}
     refused, rejected = sender.refusals.total(), sender.rejections.total()
     if context.json:
-        counts = {"sent": sender.sent, "refused": refused, "rejected": rejected}
+        counts = {"sent": sender.sent, "refused": refused, "rejected": rejected, "late": sender.late}
         reasons = {"reasons": dict(sender.refusals + sender.rejections), "unavailable": failure}
         context.emit({"receiver": sender.receiver.name, **counts, **unsent, **reasons})
     else:
@@ -144,6 +145,8 @@ def _lines(context: CommandContext, sender: Sender, unsent: Mapping[str, int], f
     # The number of unsent records is unknown, because only the newest of the sent records are read again.
     if sender.before:
         yield "--again sends what was sent before."
+    if sender.late:
+        yield f"{plural(sender.late, 'span')} ended after being sent as unknown: not sent again."
     if unsent["unsampled"]:
         yield f"{unsent['unsampled']} not sampled."
     if unsent["unended"]:

@@ -11,7 +11,7 @@ from typing import Final
 from callspan.cost.price_table import ModelPrices
 from callspan.record.call import FAILED, CallRecord, Request
 
-_NO_END: Final = frozenset({"in_progress", "interrupted"})
+_NO_END: Final = frozenset({"in_progress", "interrupted", "unknown"})
 _MAX_MODELS: Final = 3
 """Models that are named."""
 _STREAM, _CUT, _OTHER, _COUNTS, _PRICE = "stream", "cut", "other", "counts", "price"

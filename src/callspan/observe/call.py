@@ -27,6 +27,7 @@ from callspan.observe.token_estimates import estimated
 from callspan.observe.unrecognized import flag_unrecognized
 from callspan.process.processed import ProcessedRecord
 from callspan.process.processors import interrupted
+from callspan.process_identity import own_identity
 from callspan.providers import registry
 from callspan.providers.base import NOT_RECOGNIZED, NULL_BODY, Accumulator, Endpoint, ResponseInfo
 from callspan.providers.hosted_tools import has_runs
@@ -271,7 +272,7 @@ class Call:
         request = self._request
         if len(memoryview(request.body)) > _LARGE_BYTES:
             request = msgspec.structs.replace(request, body=NO_BODY)
-        return msgspec.structs.replace(self.record, request=request, **span_ids(self.span))
+        return msgspec.structs.replace(self.record, request=request, process=own_identity(), **span_ids(self.span))
 
     def _announce(self, started: CallRecord) -> None:
         if self._endings:

@@ -28,7 +28,7 @@ from callspan.record.events import (
     end_of,
     record_key,
 )
-from callspan.record.interrupted import INTERRUPTED, end_interrupted, is_open, run_key
+from callspan.record.interrupted import UNENDED, UNKNOWN, Unended, end_unended, is_open, run_key
 from callspan.record.messages import Conversation
 from callspan.semconv import gen_ai
 from callspan.semconv.call import Projection
@@ -59,6 +59,9 @@ class RecordedSpans:
         """Keys of records read so far whose span was not sampled."""
         self.unended: set[str] = set()
         """Keys of records read so far that have not ended."""
+        self.silent: set[str] = set()
+        """Ids of the traces and spans of records read so far that are sent as `unknown`."""
+        self._silent_runs: set[str] = set()
         self._projection, self._options = Projection(settings), ScopeSpanOptions.of(settings)
 
     def of_session(self, summary: SessionSummary, since_ns: int = 0) -> list[ReadableSpan]:
@@ -69,13 +72,15 @@ class RecordedSpans:
         session, last_ns = summary.session, summary.last_ns or 0
         ident = session.session_id
         records: list[Record] = [*self.reader.timesteps(ident), *self.reader.events(ident, since_ns=since_ns)]
-        if session.outcome == INTERRUPTED and session.end_ns is None:
+        may_run = session.outcome is None and session.end_ns is None and session.seen_ns > 0
+        if session.outcome in UNENDED and session.end_ns is None:
             session = replace(session, totals=_totals(summary))
-            records = [end_interrupted(one, last_ns) for one in (session, *records)]
+            outcome: Unended = "unknown" if session.outcome == UNKNOWN else "interrupted"
+            records = [self._end(one, last_ns, outcome) for one in (session, *records)]
         else:
             records.append(session)
         calls = self.calls(CallFilter(session_id=ident, since_ns=since_ns, newest_first=False))
-        records += map(_ended_with_process, calls)
+        records += (self._ended(one, is_around_open=may_run) for one in calls)
         return self._spans(records, self._resource(session), since_ns)
 
     def outside(self, records: Iterable[CallRecord | Event]) -> Iterator[list[ReadableSpan]]:
@@ -83,11 +88,27 @@ class RecordedSpans:
         left = iter(records)
         while some := list(islice(left, _AT_ONCE)):
             known = {record_key(one): one for one in (*self._around(some), *some)}
-            yield self._spans([_ended_with_process(one) for one in known.values()])
+            yield self._spans([self._ended(one) for one in known.values()])
 
     def calls(self, selection: CallFilter) -> Iterator[CallRecord]:
         """Yield calls with the content that their spans require."""
         return self.reader.calls(replace(selection, content="all" if self._options.content else "none"))
+
+    def _ended(self, record: _R, *, is_around_open: bool = False) -> _R:
+        """Return a call of an exited or silent process as ended; any other record unchanged.
+
+        `is_around_open`: its session still shows signs of life, so that a silent call may run.
+        """
+        if not isinstance(record, CallRecord) or record.outcome not in UNENDED:
+            return record
+        if record.outcome == UNKNOWN:
+            return record if is_around_open else self._end(record, 0, "unknown")
+        return self._end(record, 0, "interrupted")
+
+    def _end(self, record: _R, last_ns: int, outcome: Unended) -> _R:
+        if outcome == "unknown" and is_open(record):
+            self._silent_runs.add(run_key(record))
+        return end_unended(record, last_ns, outcome)
 
     def _around(self, records: Sequence[CallRecord | Event]) -> Iterator[CallRecord]:
         """Yield the calls within agents and tools, and the targets of rewards."""
@@ -115,6 +136,8 @@ class RecordedSpans:
         done = [one for one in known if not is_open(one)]
         self.unsampled |= {run_key(one) for one in done if _is_unsampled(one)}
         self.unended |= {run_key(one) for one in known if is_open(one)}
+        silent = [one for one in done if not isinstance(one, MessageRecord) and run_key(one) in self._silent_runs]
+        self.silent |= {f"{one.trace_id} {one.span_id}" for one in silent}
         calls = [one for one in done if isinstance(one, CallRecord)]
         shown = [one for one in known if not isinstance(one, CallRecord)]
         make = SpanRebuilder(self._projection, self._options, self._conversation, self._response_id)
@@ -131,13 +154,6 @@ class RecordedSpans:
 
     def _resource(self, record: CallRecord | SessionRecord) -> Resource:
         return _resource(record.host, record.pid, record.service or self._settings.service)
-
-
-def _ended_with_process(record: _R) -> _R:
-    """Return a call of an exited process as ended; any other record unchanged."""
-    if isinstance(record, CallRecord) and record.outcome == INTERRUPTED:
-        return end_interrupted(record, 0)
-    return record
 
 
 def _is_unsampled(record: Record) -> bool:

@@ -17,7 +17,7 @@ from callspan.otlp.receiver import Receiver, RefusedError
 from callspan.otlp.recorded import RecordedSpans
 from callspan.record.call import CallRecord
 from callspan.record.events import record_key
-from callspan.record.interrupted import INTERRUPTED
+from callspan.record.interrupted import UNENDED
 from callspan.stores.base import Event
 from callspan.stores.filters import CallFilter
 from callspan.stores.sent import RowVersion, SentVersions
@@ -46,11 +46,15 @@ class Sender:
         """Number of spans of requests that the receiver refused for good, by reason."""
         self.rejections = Counter[str]()
         """Number of spans that it rejected of requests that it accepted, by reason."""
+        self.late = 0
+        """Number of spans that ended after they were sent as `unknown`, and are not sent again under their id."""
         self.receiver, self._sent, self._again, self._tell = receiver, sent, again, tell
         self._since_ns = 0 if again else max(0, sent.mark_ns - _OVERLAP_NS)
         self._seen: set[RowVersion] = set()
         """Rows since the last mark whose spans were sent."""
         self._next_left_s = 0.0
+        self._silent: set[str] = set()
+        """Keys of spans of this round that are `unknown`."""
         self._done: dict[str, int] = {}
         """Versions that were sent or examined in this round."""
 
@@ -65,6 +69,7 @@ class Sender:
         Raises UnavailableError; unsent records are sent the next time.
         """
         self._done.clear()
+        self._silent = spans.silent
         now_ns = time.time_ns()
         if self._since_ns > now_ns:  # the clock was set back: new rows have earlier times than those that were sent
             self._since_ns = 0
@@ -81,14 +86,15 @@ class Sender:
         self._again = False
 
     def _send_left(self, spans: RecordedSpans) -> None:
-        """Send the sessions of ended processes, each once, unless a later record arrives."""
-        for summary in spans.reader.sessions(CallFilter(session_outcome=INTERRUPTED)):
-            left = {f"left {summary.session.session_id}": summary.last_ns or 0}
-            if self._sent.versions([*left]) != left:
-                self._send([spans.of_session(summary)])
-                self._sent.add(left)
-        begun = CallFilter(in_session=False, outcome=INTERRUPTED, since_ns=time.time_ns() - _DAY_NS)
-        self._send(spans.outside(spans.calls(begun)))
+        """Send the sessions of ended and silent processes, each once, unless a later record arrives."""
+        for outcome in UNENDED:
+            for summary in spans.reader.sessions(CallFilter(session_outcome=outcome)):
+                left = {f"left {summary.session.session_id}": summary.last_ns or 0}
+                if self._sent.versions([*left]) != left:
+                    self._send([spans.of_session(summary)])
+                    self._sent.add(left)
+            begun = CallFilter(in_session=False, outcome=outcome, since_ns=time.time_ns() - _DAY_NS)
+            self._send(spans.outside(spans.calls(begun)))
 
     def _send(self, groups: Iterable[Iterable[ReadableSpan]]) -> None:
         new = (span for group in groups for span in self._new_of(group))
@@ -99,15 +105,24 @@ class Sender:
         spans = {_key(span): span for span in group}
         known = {} if self._again else self._sent.versions([*spans])
         for key, span in spans.items():
-            version = _version(span)
+            version, before = self._version(key, span), known.get(key)
             if self._done.get(key) == version:
                 continue
             self._done[key] = version
-            if known.get(key) == version:
+            if before is not None and (before == version or before < 0):
                 self.before += 1
+                self.late += version >= 0 > before
             else:
                 yield span
         self._tell(self.found)
+
+    def _version(self, key: str, span: ReadableSpan) -> int:
+        """Return a number that changes with the end of a span, which a continued session has again.
+
+        It is negative for what is sent as `unknown`: nothing is sent after it.
+        """
+        version = 2 * (span.end_time or 0) + (not span.status.is_ok)
+        return -1 - version if key in self._silent else version
 
     def _deliver(self, spans: list[ReadableSpan]) -> None:
         """Send spans in one request; if they are permanently rejected, bisect them."""
@@ -125,7 +140,7 @@ class Sender:
     def _note(self, spans: list[ReadableSpan], rejection: Rejection | None) -> None:
         """Remember accepted spans. Which ones were rejected is unknown, and OTLP forbids to send them again at once."""
         if rejection is None:
-            self._sent.add({_key(span): _version(span) for span in spans})
+            self._sent.add({(key := _key(span)): self._version(key, span) for span in spans})
             self.sent += len(spans)
         else:
             rejected = min(rejection.spans, len(spans))
@@ -135,11 +150,6 @@ class Sender:
 
 def _key(span: ReadableSpan) -> str:
     return f"{span.context.trace_id:032x} {span.context.span_id:016x}"
-
-
-def _version(span: ReadableSpan) -> int:
-    """Return a key that changes with the end of a span: an interrupted session may turn out to have continued."""
-    return 2 * (span.end_time or 0) + (not span.status.is_ok)
 
 
 def _of_sessions(spans: RecordedSpans, rows: Iterable[RowVersion]) -> Iterator[list[ReadableSpan]]:

@@ -24,9 +24,12 @@ PARTS: Final[tuple[Part, ...]] = get_args(Part)
 SeenIn: TypeAlias = Literal["call", "fetch", "webhook", "batch", "import"]
 """The source of a version of a call's record."""
 _SINGLE_VERSION: Final = frozenset({"call", "import"})
-Outcome: TypeAlias = Literal["in_progress", "success", "error", "timeout", "cancelled", "interrupted", "started"]
+Outcome: TypeAlias = Literal[
+    "in_progress", "success", "error", "timeout", "cancelled", "interrupted", "unknown", "started"
+]
 """How a call ended. `in_progress`: it has not, or the provider still works on a background response; a later version of
-the record has its outcome. `interrupted`: so readers show it once its process is gone. `started`: only in older
+the record has its outcome. `interrupted`: so readers show it once its process is gone; `unknown`: once they
+cannot know that, and it has shown no sign of life for an hour. `started`: only in older
 records, for `in_progress`."""
 FAILED: Final = frozenset({"error", "timeout"})
 """The outcomes of failed calls; cancelled and running calls have not failed."""
@@ -300,6 +303,8 @@ class CallRecord(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defau
     service: str | None = None
     host: str | None = None
     pid: int | None = None
+    process: str | None = None
+    """Of a first version: boot, pid namespace, pid and start time of its process, as the kernel states them."""
     request: Request = Request()
     response: Response | None = None
     usage: Usage | None = None

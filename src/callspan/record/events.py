@@ -90,6 +90,8 @@ class SessionRecord(
     service: str | None = None
     host: str | None = None
     pid: int | None = None
+    process: str | None = None
+    """Boot, pid namespace, pid and start time of its process, as the kernel states them."""
     start_ns: int | None = None
     end_ns: int | None = None
     """None while it runs."""

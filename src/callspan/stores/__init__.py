@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from callspan.record.codec import decode, encode
 from callspan.record.events import Record, end_of
-from callspan.record.interrupted import INTERRUPTED
+from callspan.record.interrupted import INTERRUPTED, UNKNOWN
 from callspan.settings import SettingError
 from callspan.spool.delivering import Rejected
 from callspan.stores.aggregates import exact_sum, is_error, known_sum
@@ -45,6 +45,7 @@ __all__ = [
     "KEEPS_INSTRUCTIONS",
     "META",
     "ORDERS",
+    "UNKNOWN",
     "CallFilter",
     "ConversationReader",
     "EmptyStoreError",

@@ -230,7 +230,7 @@ class SessionSummary(CallSums, frozen=True, kw_only=True):
     """One session with its counts, and the sums over its calls."""
 
     session: SessionRecord
-    """Its outcome is `interrupted` if its process exited before the session ended."""
+    """Its outcome is `interrupted` if its process exited before the session ended, or `unknown`."""
     timesteps: int
     """Number of timesteps."""
     first_error: CallError | None = None

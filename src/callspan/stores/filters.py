@@ -13,11 +13,11 @@ import msgspec
 
 from callspan.amounts import EXACT
 from callspan.record.finish_reasons import PREFIXES, equivalents
-from callspan.record.interrupted import INTERRUPTED
+from callspan.record.interrupted import INTERRUPTED, UNKNOWN
 from callspan.stores.base import IN_PROGRESS, Content, Order
 from callspan.stores.columns import LABELS, PICO
 from callspan.stores.database import Dialect
-from callspan.stores.interrupted import HAS_EXITED, OF_CALLS, OF_SESSIONS
+from callspan.stores.interrupted import HAS_EXITED, IS_HERE, OF_CALLS, OF_SESSIONS
 
 
 class CallFilter(msgspec.Struct, frozen=True, kw_only=True):
@@ -38,7 +38,8 @@ class CallFilter(msgspec.Struct, frozen=True, kw_only=True):
     experiment: str | None = None
     """The session's experiment."""
     session_outcome: str | None = None
-    """The outcome of the stored session: without one `in_progress`, or `interrupted` if its process has exited."""
+    """The outcome of the stored session: without one `in_progress`; `interrupted` if its process has exited, `unknown`
+    if it cannot be seen and has shown no sign of life for an hour."""
     success: bool | None = None
     """Whether the session succeeded, see `SessionSummary.succeeded`."""
     metadata: tuple[tuple[str, str], ...] = ()
@@ -100,11 +101,22 @@ class CallFilter(msgspec.Struct, frozen=True, kw_only=True):
     """Bodies to read. Calls are read several times faster without request bodies."""
 
 
-UNENDED: Final = frozenset({IN_PROGRESS, INTERRUPTED})
-"""Outcomes of sessions and calls without a stored end. Whether their process is alive distinguishes them."""
-_SESSION_INTERRUPTED: Final = f"s.end_ns IS NULL AND {HAS_EXITED.format('s')}"
-_CALL_INTERRUPTED: Final = f"c.part = 'started' AND c.response_id IS NULL AND {HAS_EXITED.format('c')}"
-_OUTCOME: Final = f"CASE WHEN {_CALL_INTERRUPTED} THEN {INTERRUPTED!r} ELSE c.outcome END"
+UNENDED: Final = frozenset({IN_PROGRESS, INTERRUPTED, UNKNOWN})
+"""Outcomes of sessions and calls without a stored end. The state of their process distinguishes them."""
+_CALL_IS_UNENDED: Final = "c.part = 'started' AND c.response_id IS NULL"
+_CALL_IS_SILENT: Final = f"NOT {IS_HERE.format('c')} AND c.start_ns < :silent AND coalesce(c.seen_ns, 0) < :silent"
+_OUTCOME: Final = f"""CASE WHEN {_CALL_IS_UNENDED} AND {HAS_EXITED.format("c")} THEN {INTERRUPTED!r}
+  WHEN {_CALL_IS_UNENDED} AND {_CALL_IS_SILENT} THEN {UNKNOWN!r} ELSE c.outcome END"""
+_SESSION_IS_SILENT: Final = " AND ".join((
+    f"NOT {IS_HERE.format('s')} AND coalesce(s.start_ns, 0) < :silent AND coalesce(s.seen_ns, 0) < :silent",
+    *(
+        f"NOT EXISTS (SELECT 1 FROM {table} x WHERE x.session_id = s.session_id AND {time} >= :silent)"  # noqa: S608
+        for table, time in (
+            ("calls", "x.start_ns + coalesce(x.duration_ns, 0)"), ("timesteps", "coalesce(x.end_ns, x.start_ns)"),
+            ("events", "x.time_ns + coalesce(x.duration_ns, 0)"), ("messages", "x.time_ns"), ("rewards", "x.time_ns"),
+        )
+    ),
+))  # fmt: skip
 _SUCCESS: Final = "coalesce(s.success, s.outcome = 'success')"
 SESSION_CONDITIONS: Final = {
     "user": "s.user_id = :user",
@@ -113,7 +125,8 @@ SESSION_CONDITIONS: Final = {
     "task": "s.task_id = :task",
     "experiment": "s.experiment = :experiment",
     "session_outcome": f"""coalesce(s.outcome,
-      CASE WHEN {_SESSION_INTERRUPTED} THEN {INTERRUPTED!r}
+      CASE WHEN s.end_ns IS NULL AND {HAS_EXITED.format("s")} THEN {INTERRUPTED!r}
+        WHEN s.end_ns IS NULL AND {_SESSION_IS_SILENT} THEN {UNKNOWN!r}
         WHEN s.session_id IS NOT NULL THEN {IN_PROGRESS!r} END) = :session_outcome""",
     "success": f"CASE WHEN {_SUCCESS} THEN 1 WHEN NOT ({_SUCCESS}) THEN 0 END = :success",
 }

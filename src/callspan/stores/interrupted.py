@@ -1,57 +1,57 @@
-"""Interrupted: finds sessions and calls whose process exited before they ended.
-
-Only processes of this host can be known to have exited.
-"""
+"""Interrupted: finds sessions and calls without an end whose process exited, or is not known to run any more."""
 
 from __future__ import annotations
 
-import os
-import socket
+import time
 from collections.abc import Iterable
 from typing import Final, TypeVar
 
 import msgspec
 
+from callspan.process_identity import UNKNOWN_AFTER_S, own_place, state_of
 from callspan.record.call import CallRecord
 from callspan.record.events import SessionRecord
-from callspan.record.interrupted import INTERRUPTED
+from callspan.record.interrupted import INTERRUPTED, UNKNOWN
 from callspan.stores.database import Database, Values
 
 _Run = TypeVar("_Run", SessionRecord, CallRecord)
-HAS_EXITED: Final = "{0}.host = :host AND replace(:exited, ',' || {0}.pid || ',', '') <> :exited"
-"""Whether the process of a row has exited, with the parameters of `exited_processes`."""
-OF_SESSIONS: Final = "SELECT DISTINCT pid FROM sessions WHERE end_ns IS NULL AND host = :host"
-"""The processes of this host that have sessions without an end."""
-OF_CALLS: Final = "SELECT DISTINCT pid FROM calls WHERE part = 'started' AND host = :host"
-"""The processes of this host that have calls without an end."""
+IS_HERE: Final = "coalesce(substr({0}.process, 1, length(CAST(:here AS text))), '') = :here"
+"""Whether the process of a row can be seen by this one, with the parameters of `exited_processes`."""
+HAS_EXITED: Final = f"({IS_HERE} AND replace(:exited, ',' || {{0}}.process || ',', '') <> :exited)"
+"""Whether it has exited."""
+OF_SESSIONS: Final = f"SELECT DISTINCT p.process FROM sessions p WHERE p.end_ns IS NULL AND {IS_HERE.format('p')}"  # noqa: S608
+"""The processes that can be seen and have sessions without an end."""
+OF_CALLS: Final = f"SELECT DISTINCT p.process FROM calls p WHERE p.part = 'started' AND {IS_HERE.format('p')}"  # noqa: S608
+"""The processes that can be seen and have calls without an end."""
 
 
 def exited_processes(database: Database, queries: Iterable[str]) -> Values:
-    """Return the parameters of `HAS_EXITED` for the processes that these queries find."""
-    host, sql = socket.gethostname(), " UNION ".join(queries)
-    pids = [pid for (pid,) in database.tuples(sql, {"host": host})] if sql else []
-    return {"host": host, "exited": "".join(f",{pid}," for pid in pids if has_exited(host, pid))}
+    """Return the parameters of the conditions on processes that these queries find."""
+    here, sql = f"{own_place() or '?'}/", " UNION ".join(queries)
+    processes = [process for (process,) in database.tuples(sql, {"here": here})] if sql else []
+    exited = "".join(f",{process}," for process in processes if state_of(process) == "exited")
+    return {"here": here, "exited": exited, "silent": _silent_ns()}
 
 
-def mark_interrupted(record: _Run) -> _Run:
-    """Return a session or call, with the outcome `interrupted` if its process exited before it ended."""
+def _silent_ns() -> int:
+    """Return the time since when a process that cannot be seen must have shown a sign of life."""
+    return time.time_ns() - UNKNOWN_AFTER_S * 10**9
+
+
+def mark_unended(record: _Run, last_ns: int | None = None) -> _Run:
+    """Return a session or call without an end as `interrupted` if its process has exited, others unchanged.
+
+    It is `unknown` if the process cannot be seen and has shown no sign of life for long; the last was at `last_ns`.
+    """
     if isinstance(record, CallRecord):
-        is_unended = record.is_first_version
+        is_unended, start_ns = record.is_first_version, record.timing.start_ns
     else:
-        is_unended = record.outcome is None and record.end_ns is None
-    if is_unended and has_exited(record.host, record.pid):
+        is_unended, start_ns = record.outcome is None and record.end_ns is None and record.seen_ns > 0, record.start_ns
+    if not is_unended:
+        return record
+    state = state_of(record.process)
+    if state == "exited":
         return msgspec.structs.replace(record, outcome=INTERRUPTED)
+    if state == "elsewhere" and max(last_ns or 0, record.seen_ns or 0, start_ns or 0) < _silent_ns():
+        return msgspec.structs.replace(record, outcome=UNKNOWN)
     return record
-
-
-def has_exited(host: str | None, pid: int | None) -> bool:
-    """Return whether a process of this host has exited; False if unknown."""
-    if pid is None or pid <= 0 or host != socket.gethostname():
-        return False
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return True
-    except (PermissionError, OverflowError):
-        return False
-    return False

@@ -33,7 +33,7 @@ from callspan.stores.database import Database, Dialect, Values, in_batches
 from callspan.stores.erased import digest_of_id
 from callspan.stores.filters import TOKENS, CallFilter, call_condition, session_condition
 from callspan.stores.history import follow
-from callspan.stores.interrupted import exited_processes, mark_interrupted
+from callspan.stores.interrupted import exited_processes, mark_unended
 from callspan.stores.sums import checked_groupings, summed
 
 _R = TypeVar("_R", bound=Record)
@@ -88,7 +88,7 @@ class Reader:
         """Yield calls with their conversations, see `CallFilter.content`. Few are in memory at a time."""
         ids = self._listed_calls(selection)
         while some := [one.call_id for one in islice(ids, _READ_AT_ONCE)]:
-            yield from map(mark_interrupted, read_calls(self._database, some, selection.content))
+            yield from map(mark_unended, read_calls(self._database, some, selection.content))
 
     def call(self, call_id: str) -> CallRecord | None:
         """Return the call with this id or unique prefix, or None.
@@ -103,7 +103,7 @@ class Reader:
             sql = f"SELECT * FROM calls WHERE {column} = :id ORDER BY start_ns, call_id LIMIT 1"
             row = next(self._database.rows(sql, {"id": ident}), None)
             if row is not None:
-                return mark_interrupted(call_of(self._database, row))
+                return mark_unended(call_of(self._database, row))
         return None
 
     def history(self, call: CallRecord, *, limit: int = MOST_CALLS) -> History:

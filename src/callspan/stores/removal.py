@@ -18,7 +18,7 @@ from callspan.stores.columns import CALL_IDS, CONTENTS, EVENTS, MESSAGES, REFERE
 from callspan.stores.contents import trim
 from callspan.stores.database import Database, Values, in_batches, items
 from callspan.stores.erased import TARGET, digest_of_id, digests, remember
-from callspan.stores.interrupted import HAS_EXITED, OF_SESSIONS, exited_processes
+from callspan.stores.interrupted import HAS_EXITED, IS_HERE, OF_SESSIONS, exited_processes
 from callspan.stores.payloads import owner_of, row_of
 
 _SESSIONS_AT_ONCE, _CALLS_AT_ONCE, _ROWS_AT_ONCE = 100, 2_000, 100
@@ -65,7 +65,7 @@ _HAS_USER: Final = "SELECT x.{key} FROM {table} x WHERE {has}"
 _CALLS_OF_SESSIONS: Final = f"SELECT call_id FROM calls WHERE {_SESSION}"
 _RUNS: Final = "c.outcome = 'in_progress'"
 _ENDED: Final = "coalesce(s.end_ns, s.start_ns)"
-_IS_ALIVE: Final = f"s.host = :host AND NOT ({HAS_EXITED.format('s')})"
+_IS_ALIVE: Final = f"{IS_HERE.format('s')} AND NOT {HAS_EXITED.format('s')}"
 _IS_RECENT: Final = f"coalesce(c.seen_ns, 0) >= :before OR c.start_ns >= CASE WHEN {_RUNS} THEN :quiet ELSE :before END"
 _SINCE: Final = "CASE WHEN s.end_ns IS NULL AND :quiet < :before THEN :quiet ELSE :before END"
 """A session that was active since this time is kept, also if it continues one that ended before."""

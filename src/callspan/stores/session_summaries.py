@@ -19,7 +19,7 @@ from callspan.stores.call_rows import read_calls, record_of
 from callspan.stores.columns import SESSIONS
 from callspan.stores.database import Database, Values, in_batches
 from callspan.stores.filters import FAILED
-from callspan.stores.interrupted import mark_interrupted
+from callspan.stores.interrupted import mark_unended
 from callspan.stores.sums import MODEL, summed
 
 _WORDS: Final = 160
@@ -93,9 +93,10 @@ def _summarized(database: Database, ids: Sequence[str], chosen: str, names: Valu
         last_call_ns = None if of_calls is None else of_calls.last_ns
         last = [session.start_ns, session.end_ns, last_call_ns, *times[session_id]]
         last += (one.time_ns for one in records[session_id])
+        last_ns = max((time for time in last if time is not None), default=None)
         yield SessionSummary(
             # Rewards may arrive after its end and from other processes.
-            session=mark_interrupted(rewards.with_sums(session, sums_of_rewards[session_id])),
+            session=mark_unended(rewards.with_sums(session, sums_of_rewards[session_id]), last_ns),
             timesteps=numbers["timesteps", session_id],
             events=numbers["events", session_id] + numbers["messages", session_id] + len(records[session_id]),
             models=[] if row is None else _models(row),
@@ -105,7 +106,7 @@ def _summarized(database: Database, ids: Sequence[str], chosen: str, names: Valu
             scores=sums_of_rewards[session_id].scores,
             active_ns=active.get(session_id),
             last_call_ns=last_call_ns,
-            last_ns=max((time for time in last if time is not None), default=None),
+            last_ns=last_ns,
         )
 
 

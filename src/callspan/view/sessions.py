@@ -9,7 +9,7 @@ from typing import Final
 import msgspec
 
 from callspan.formatting import exact, in_ms
-from callspan.stores import IN_PROGRESS, INTERRUPTED, Reader, Run, SessionSummary
+from callspan.stores import IN_PROGRESS, INTERRUPTED, UNKNOWN, Reader, Run, SessionSummary
 from callspan.view.source import Row, View, fields
 
 _FIRST: Final = 100
@@ -103,7 +103,8 @@ def _row(summary: SessionSummary, title: str | None, runs: Sequence[Run], curve:
 
 def _bar(run: Run, first_ns: int, of_session: str | None) -> CourseBar:
     start, lasted, first = map(_short, (run.start_ns - first_ns, run.duration_ns, run.first_token_ns))
-    outcome = of_session if (run.outcome, of_session) == (IN_PROGRESS, INTERRUPTED) else run.outcome
+    is_over = run.outcome == IN_PROGRESS and of_session in (INTERRUPTED, UNKNOWN)
+    outcome = of_session if is_over else run.outcome
     return CourseBar(run.kind, start or 0.0, lasted, first, outcome, run.retries)
 
 

@@ -12,7 +12,7 @@ from urllib.parse import parse_qsl
 from callspan.record.events import Record
 from callspan.stores.base import DeletionScope
 from callspan.stores.columns import TABLES
-from callspan.stores.interrupted import mark_interrupted
+from callspan.stores.interrupted import mark_unended
 from callspan.stores.protocol import ServerStore, split_url
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ class ClickHouse(ServerStore):
         """
         with closing(self.sink()) as sink:
             found = sink.call(ident)
-        return None if found is None else mark_interrupted(found)
+        return None if found is None else mark_unended(found)
 
     def records(self) -> Iterator[Record | None]:
         """Yield the record of each row; None for a damaged row. Raises like `call`."""

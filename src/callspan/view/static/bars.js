@@ -23,7 +23,7 @@ export const callPieces = (start, call, axis, now) => {
   if (isRunning(call)) return [...found, piece("wait", began, end, axis, "in progress")];
   const first = call.first_token_ms !== null && call.first_token_ms !== undefined ? start + call.first_token_ms : null;
   if (first !== null) found.push(piece("wait", began, first, axis, `first token after ${time(call.first_token_ms)}`));
-  found.push(piece(["cancelled", "interrupted"].includes(call.outcome) ? "stopped" : "model", first ?? began, end, axis, time(lasted)));
+  found.push(piece(["cancelled", "interrupted", "unknown"].includes(call.outcome) ? "stopped" : "model", first ?? began, end, axis, time(lasted)));
   return found;
 };
 

@@ -24,11 +24,11 @@ export const sessionMarks = row => [
 ].filter(Boolean);
 
 export const isRunning = row => row.outcome === "in_progress";
-// How long a call took; one that runs, until now; of one that was interrupted that is not known, so 0.
+// How long a call took; one that runs, until now; of one that was interrupted or is unknown that is not known, so 0.
 export const lastedMs = (call, start, now) => call.lasted_ms ?? (isRunning(call) ? Math.max(0, now - start) : 0);
 export const callMarks = row => [
   isRunning(row) && mark("in progress"),
-  row.outcome === "interrupted" && mark("cut", "interrupted"),
+  ["interrupted", "unknown"].includes(row.outcome) && mark("cut", row.outcome),
   ["error", "timeout"].includes(row.outcome) && mark("error", errorWord(row.error_kind || row.outcome, row.status)),
   row.outcome === "cancelled" && mark("cancelled", "cancelled"),
   row.cut_by_length && mark("cut", "cut by length"),

@@ -1,0 +1,137 @@
+"""Process identity: who a process is, and whether it still runs.
+
+A process id is used again, and every container has its own; a host's name is shared by containers, and changes. So a
+process is its boot, its namespace of process ids, its id, and when it started, all as the kernel states them.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import struct
+import sys
+from functools import cache
+from pathlib import Path
+from typing import Final, Literal, NamedTuple, TypeAlias
+
+UNKNOWN_AFTER_S: Final = 3600
+"""Seconds without a sign of life after which it is unknown whether a process runs that cannot be seen from here."""
+State: TypeAlias = Literal["runs", "exited", "elsewhere"]
+"""`elsewhere`: on another host, in another container, before a restart of the machine; or its kernel did not say."""
+_BOOT: Final = Path("/proc/sys/kernel/random/boot_id")
+_NAMESPACE: Final = Path("/proc/self/ns/pid")
+_SELF: Final = Path("/proc/self")
+_STARTED: Final = 19
+"""Position of the start time after the name, in parentheses, of `/proc/<pid>/stat`."""
+_ENDED: Final = (b"Z", b"X")
+_BY_PID: Final = (1, 14, 1)
+"""CTL_KERN, KERN_PROC, KERN_PROC_PID of macOS."""
+_TIME: Final = struct.Struct("<qi")
+"""Seconds and microseconds, with which `kinfo_proc` begins."""
+_ROOM: Final = 4096
+
+
+class ProcessIdentity(NamedTuple):
+    """One process."""
+
+    place: str
+    """Boot and namespace: within one, an id and a start time belong to one process."""
+    pid: int
+    started: str
+    """As the kernel states it, from no clock that may be set."""
+
+    def __str__(self) -> str:
+        """Return it as records state it."""
+        return f"{self.place}/{self.pid}/{self.started}"
+
+
+def own_identity() -> str | None:
+    """Return the identity of this process as text; None if its kernel does not state it."""
+    return _identity_of(os.getpid())
+
+
+def identity_of(pid: int) -> str | None:
+    """Return the identity of a running process of this namespace as text; None if its kernel does not state it."""
+    place, started = own_place(), _started(pid)
+    return str(ProcessIdentity(place, pid, started)) if place and started else None
+
+
+_identity_of: Final = cache(identity_of)
+"""Of this process, which a fork makes another one."""
+
+
+@cache
+def own_place() -> str | None:
+    """Return the boot and namespace of this process; None if its kernel does not state them."""
+    try:
+        if sys.platform == "darwin":
+            return _sysctl_text("kern.bootsessionuuid")
+        return f"{_BOOT.read_text('ascii').strip()}/{_NAMESPACE.readlink().name[5:-1]}"
+    except (OSError, UnicodeDecodeError, AttributeError):
+        return None
+
+
+def parse(text: str | None) -> ProcessIdentity | None:
+    """Return the identity that a record states; None if there is none."""
+    place, _, rest = (text or "").rpartition("/")
+    place, _, pid = place.rpartition("/")
+    is_pid = pid.isascii() and pid.isdigit() and 0 < int(pid[:20]) < 2**31
+    return ProcessIdentity(place, int(pid), rest) if place and rest and is_pid else None
+
+
+def state_of(text: str | None) -> State:
+    """Return the state of a process, given what its record states."""
+    identity = parse(text)
+    if identity is None or identity.place != own_place():
+        return "elsewhere"
+    try:
+        os.kill(identity.pid, 0)
+    except ProcessLookupError:
+        return "exited"
+    except OSError:
+        pass  # of another user
+    return "runs" if _started(identity.pid) in (None, identity.started) else "exited"
+
+
+def _started(pid: int) -> str | None:
+    """Return when a process of this namespace started; "" if it has exited; None if that cannot be read."""
+    try:
+        if sys.platform == "darwin":
+            return started_in(_sysctl((*_BY_PID, pid)))
+        # A container may see the processes of its host there.
+        if _SELF.readlink().name != str(os.getpid()):
+            return None
+        return started_of(Path(f"/proc/{pid}/stat").read_bytes())
+    except (OSError, AttributeError):
+        return None
+
+
+def started_of(stat: bytes) -> str | None:
+    """Return the start time in `/proc/<pid>/stat`; "" of a process that has exited and still has its entry."""
+    fields = stat.rpartition(b")")[2].split()
+    if len(fields) <= _STARTED or not fields[_STARTED].isdigit():
+        return None
+    return "" if fields[0] in _ENDED else fields[_STARTED].decode()
+
+
+def started_in(kinfo: bytes) -> str | None:
+    """Return the start time in macOS's `kinfo_proc`; "" if there is no such process, None if it is not understood."""
+    if not kinfo:
+        return ""
+    seconds, microseconds = _TIME.unpack_from(kinfo) if len(kinfo) >= _TIME.size else (0, 0)
+    return f"{seconds}.{microseconds:06d}" if seconds > 0 else None
+
+
+def _sysctl(mib: tuple[int, ...]) -> bytes:
+    """Return a value of macOS's kernel. Raises OSError."""
+    names, data, size = (ctypes.c_int * len(mib))(*mib), ctypes.create_string_buffer(_ROOM), ctypes.c_size_t(_ROOM)
+    if ctypes.CDLL(None, use_errno=True).sysctl(names, len(mib), data, ctypes.byref(size), None, 0):
+        raise OSError(ctypes.get_errno(), "sysctl")
+    return data.raw[: size.value]
+
+
+def _sysctl_text(name: str) -> str | None:
+    data, size = ctypes.create_string_buffer(_ROOM), ctypes.c_size_t(_ROOM)
+    if ctypes.CDLL(None, use_errno=True).sysctlbyname(name.encode(), data, ctypes.byref(size), None, 0):
+        raise OSError(ctypes.get_errno(), name)
+    return data.value.decode("ascii", "replace") or None
