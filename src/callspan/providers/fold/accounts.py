@@ -202,8 +202,9 @@ def joined(streamed: Json, stated: Mapping[str, Any]) -> Json:
     result = {key: value for key, value in streamed.items() if key not in stated and key != "incomplete"}
     for key, value in stated.items():
         result[key] = _joined_value(key, streamed.get(key), value)
-    if _has_words_of(streamed, stated):
-        result |= {key: stated.get(key) for key in _PARTS if streamed.get(key) and not stated.get(key)}
+    moved = {key: stated.get(key) for key in _PARTS if streamed.get(key) and not stated.get(key)}
+    if moved and _has_words_of(streamed, stated):
+        result |= moved
     if "logprobs" in streamed and bare(str(result.get("text"))) != bare(str(streamed.get("text"))):
         result["logprobs"] = detached(stated.get("logprobs"))
     return result
@@ -223,7 +224,7 @@ def _joined_value(key: str, held: Any, value: Any) -> Any:
 
 
 def _joined_text(key: str, held: str, value: str) -> str:
-    if bare(held) in bare(value):
+    if held == value or bare(held) in bare(value):
         return value
     return held + value if key in _OF_MESSAGE and bare(value) not in bare(held) else max(value, held, key=len)
 
