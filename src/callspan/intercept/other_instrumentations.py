@@ -26,6 +26,9 @@ _NAMES: Final = (
     ("openinference.instrumentation.anthropic", "openinference-instrumentation-anthropic"),
     ("opentelemetry.instrumentation.groq", "opentelemetry-instrumentation-groq"),
     ("openinference.instrumentation.groq", "openinference-instrumentation-groq"),
+    ("langfuse.openai", "langfuse"),
+    ("openlit.instrumentation.openai", "openlit"),
+    ("openlit.instrumentation.anthropic", "openlit"),
     ("logfire._internal.integrations.llm_providers.llm_provider", "logfire"),
 )
 """Their modules and distributions."""
@@ -41,7 +44,7 @@ _warned: Final = Once()
 
 def found() -> list[str]:
     """Return the distributions that instrument the same SDKs and are imported in this process, sorted."""
-    return sorted(name for module, name in _NAMES if module in sys.modules)
+    return sorted({name for module, name in _NAMES if module in sys.modules})
 
 
 def warn_once() -> None:
