@@ -13,7 +13,7 @@ import sys
 import threading
 from _thread import interrupt_main
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from contextvars import copy_context
 from functools import partial
 from pathlib import Path
@@ -261,7 +261,9 @@ def test_an_interrupted_redactor_costs_only_content(how: str, clients: Clients) 
 
     with handlers(HANDLERS.get(how, interrupt)):
         with capture(redact=raising) as seen:
-            with pytest.raises(PASSED[how]):
+            # Nobody can tell who raised an interrupt; what else a redactor raises is its own.
+            goes_on = how in HANDLERS or PASSED[how] is KeyboardInterrupt
+            with pytest.raises(PASSED[how]) if goes_on else nullcontext():
                 plain(clients)
             (call,) = ended(seen)
         with capture() as later:
