@@ -15,6 +15,7 @@ from typing import Final
 from callspan.clock import monotonic_s
 from callspan.fail_open import fail_open, log
 from callspan.process.processors import delivery_processors
+from callspan.record.call import CallRecord
 from callspan.record.codec import NO_RECORD, decode
 from callspan.record.events import Record
 from callspan.settings import Settings, absolute
@@ -65,6 +66,7 @@ class StoreSink(Destination):
         """
         self._sink = store.sink()
         self._process = delivery_processors(prices).run
+        self._sink.price_with(self._priced_call)
         self._priced, self._retention, self._pauses = priced, retention, pauses
         self._paused_ns = 0
         self.closes_before_fork = store.closes_before_fork
@@ -91,6 +93,10 @@ class StoreSink(Destination):
             for before, record in zip(written, records, strict=True):
                 if record is not before:
                     self._priced(record)
+
+    def _priced_call(self, call: CallRecord) -> CallRecord:
+        record = self._process(call)
+        return record if isinstance(record, CallRecord) else call
 
     def _decoded(self, payload: bytes, *, pauses: bool) -> Record:
         if pauses and time.perf_counter_ns() - self._paused_ns > _AT_A_STRETCH_NS:

@@ -10,7 +10,7 @@ one in the middle changes a field, the oldest value may stay.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from functools import cache, reduce
 from typing import Final, TypeAlias, TypeVar
 
@@ -30,6 +30,8 @@ _REQUEST_PARTS: Final = frozenset({"started", "requested"})
 _SPAN_FIELDS: Final = ("trace_id", "span_id", "parent_span_id", "sampled", "trace")
 _OF_HIGHER: Final = ("part", "seen_ns", "seen_in", "outcome", "error", "timing", "redactions", "conversation")
 """Fields of a call that are never filled in from the lower version."""
+Price: TypeAlias = Callable[[CallRecord], CallRecord]
+"""Returns a call with its cost; the same object if it is unknown."""
 _S = TypeVar("_S", bound=SessionRecord | TimestepRecord)
 _T = TypeVar("_T", bound=msgspec.Struct)
 
@@ -52,6 +54,28 @@ def merged(versions: Iterable[CallRecord]) -> CallRecord:
     Raises TypeError if there are none.
     """
     return reduce(_within_level, versions)
+
+
+def priced_again(whole: CallRecord, versions: Collection[CallRecord], price: Price) -> CallRecord:
+    """Return a merged call whose cost is that of all its facts.
+
+    A version was priced by what it has: the answer to a background response lacks the parameters of the request. A cost
+    that a provider stated, or of a version with the same facts, stays.
+    """
+    cost, facts = whole.cost, _price_facts(whole)
+    is_stated = cost is None or whole.usage is None or cost.usd == whole.usage.cost_usd
+    if is_stated or any(one.cost == cost and _price_facts(one) == facts for one in versions):
+        return whole
+    again = price(replace(whole, cost=None))
+    return whole if again.cost is None else again
+
+
+def _price_facts(record: CallRecord) -> tuple[object, ...]:
+    """Return what decides the price of a call, besides its provider and host."""
+    request, response = record.request, record.response
+    asked = request.model, request.params, request.hosted_tools, request.cache_ttl
+    answered = None if response is None else (response.model, response.service_tier)
+    return record.usage, asked, answered, record.batch_id, record.is_answer_alone
 
 
 def _within_level(one: CallRecord, other: CallRecord) -> CallRecord:

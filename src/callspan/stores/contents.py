@@ -21,7 +21,7 @@ import msgspec
 
 from callspan.record.call import CallRecord
 from callspan.record.codec import encode, encode_json
-from callspan.record.merging import merged, order, order_of
+from callspan.record.merging import Price, merged, order, order_of, priced_again
 from callspan.stores.bodies import Piece
 from callspan.stores.columns import REFERENCES
 from callspan.stores.database import Database, in_batches
@@ -54,17 +54,21 @@ class StoredCall(NamedTuple):
 
 
 def to_write(
-    there: StoredCall | None, versions: Sequence[CallRecord], read: Callable[[], CallRecord]
+    there: StoredCall | None,
+    versions: Sequence[CallRecord],
+    read: Callable[[], CallRecord],
+    price: Price,
 ) -> CallRecord | None:
     """Return the call to write, given the stored row and new versions; None to keep the row, which `read` returns."""
     if there is None:
-        return merged(versions)
+        return priced_again(merged(versions), versions, price)
     levels = {one.content_level for one in versions}
     if levels == {there.level or "full"} and not any(one.is_merged for one in versions):
         newest = max(versions, key=order_of)
         return newest if order_of(newest) > order(there.part, there.seen_ns) else None
     known = msgspec.structs.replace(read(), conversation=None)
-    whole = merged([known, *versions])
+    versions = [known, *versions]
+    whole = priced_again(merged(versions), versions, price)
     return None if encode(whole) == encode(known) else whole
 
 

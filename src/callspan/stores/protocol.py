@@ -15,6 +15,7 @@ from urllib.parse import SplitResult, parse_qsl, urlsplit
 
 from callspan.forks import late_attribute
 from callspan.record.events import Record
+from callspan.record.merging import Price
 from callspan.safe_urls import names_user, safe_name, unescaped
 from callspan.settings import SettingError
 from callspan.spool.delivering import Rejected
@@ -49,6 +50,12 @@ class Sink(Protocol):
         """Store all records durably, or raise and store none. Storing a record again changes nothing.
 
         Raises Rejected for a record that can never be stored; after any other exception a retry may succeed.
+        """
+
+    def price_with(self, price: Price) -> None:
+        """Take the function that prices a call; a sink that merges the versions of a call prices the result.
+
+        Called before the first delivery, or never: then the cost of a version stays.
         """
 
     def close(self) -> None:

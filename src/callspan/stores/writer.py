@@ -15,7 +15,7 @@ from typing import Any, Final, cast
 
 from callspan.record.call import CallRecord
 from callspan.record.events import RECORD_TYPES, Record, record_key
-from callspan.record.merging import merged_scope
+from callspan.record.merging import Price, merged_scope
 from callspan.safe_urls import error_text
 from callspan.spool.delivering import Rejected
 from callspan.stores.call_rows import exact_call, record_of
@@ -40,8 +40,13 @@ class SqlSink:
         """`connect` opens the database for writing and creates missing tables."""
         self._connect = connect
         self._database: Database | None = None
+        self._price: Price = _as_it_is
         self.erased = Counter[str]()
         """Number of records not stored because they had been erased, by kind."""
+
+    def price_with(self, price: Price) -> None:
+        """Price calls that have several versions anew, see `Sink`."""
+        self._price = price
 
     def open(self) -> None:
         """Connect, and create missing tables. Raises StoreError or the driver's errors."""
@@ -55,7 +60,7 @@ class SqlSink:
         database = cast("Database", self._database)
         try:
             with database.delivery(records):
-                kept = _write(database, records)
+                kept = _write(database, records, self._price)
         except database.rejects as error:
             raise Rejected(error_text(error)) from error
         if len(kept) < len(records):
@@ -68,18 +73,22 @@ class SqlSink:
             database.close()
 
 
+def _as_it_is(call: CallRecord) -> CallRecord:
+    return call
+
+
 def _kind(record: Record) -> str:
     return record_key(record)[0]
 
 
-def _write(database: Database, records: Sequence[Record]) -> Sequence[Record]:
+def _write(database: Database, records: Sequence[Record], price: Price) -> Sequence[Record]:
     """Write the records that were not erased; return these."""
     batch: defaultdict[str, defaultdict[str, list[Any]]] = defaultdict(partial(defaultdict, list))
     kept = _not_erased(database, records)
     for record in kept:
         kind, key = record_key(record)
         batch[kind][key].append(record)
-    replaced = _write_calls(database, batch.pop(_CALL, {}))
+    replaced = _write_calls(database, batch.pop(_CALL, {}), price)
     for kind, by_key in sorted(batch.items()):
         if TABLES[kind].merges:
             _merge(database, TABLES[kind], by_key)
@@ -92,13 +101,15 @@ def _write(database: Database, records: Sequence[Record]) -> Sequence[Record]:
     return kept
 
 
-def _write_calls(database: Database, versions: Mapping[str, Sequence[CallRecord]]) -> dict[str, StoredCall]:
+def _write_calls(
+    database: Database, versions: Mapping[str, Sequence[CallRecord]], price: Price
+) -> dict[str, StoredCall]:
     """Write calls and their contents; return the replaced rows by call id."""
     database.lock(f"{CALLS.kind}:{call_id}" for call_id in versions)
     there = stored_calls(database, sorted(versions))
     calls: dict[str, PreparedCall] = {}
     for call_id, some in versions.items():
-        record = to_write(there.get(call_id), some, partial(exact_call, database, call_id))
+        record = to_write(there.get(call_id), some, partial(exact_call, database, call_id), price)
         if record is not None:
             calls[call_id] = prepared(record)
     database.lock(call.owner for call in calls.values() if call.owner.startswith("s:"))

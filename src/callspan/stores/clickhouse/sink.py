@@ -19,7 +19,7 @@ from clickhouse_connect.driver.exceptions import ClickHouseError, DatabaseError,
 
 from callspan.record.call import CallRecord
 from callspan.record.events import RECORD_TYPES, Record, record_key
-from callspan.record.merging import merged
+from callspan.record.merging import Price, merged, priced_again
 from callspan.safe_urls import error_text, safe_name
 from callspan.spool.delivering import Rejected
 from callspan.stores import payloads
@@ -87,6 +87,11 @@ class ClickHouseSink:
         self.name = safe_name(url)
         self._retain_days = retain_days
         self._client: Client | None = None
+        self._price: Price | None = None
+
+    def price_with(self, price: Price) -> None:
+        """Price calls that have several versions anew, see `Sink`."""
+        self._price = price
 
     def open(self) -> None:
         """Connect and create the tables. Raises StoreError for another format, else the driver's errors."""
@@ -164,7 +169,11 @@ class ClickHouseSink:
             return record
         if record.is_merged:
             known = calls.get(record.call_id) or self._stored(record.call_id)
-            record = record if known is None else merged([known, record])
+            if known is not None:
+                versions = [known, record]
+                record = merged(versions)
+                if self._price is not None:
+                    record = priced_again(record, versions, self._price)
         calls[record.call_id] = record
         return record
 
