@@ -10,8 +10,10 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, Final, NamedTuple, get_type_hints
 
+import msgspec
 import pytest
 import yaml
+from anthropic import Anthropic
 from openai import OpenAI
 from tests.support.bodies import endpoint, folded
 from tests.support.scale import FULL
@@ -20,6 +22,7 @@ from tests.support.sdks import is_read
 from callspan.cost import Pricer, read_prices
 from callspan.record.content_level import without_content
 from callspan.records import CallRecord, Cost, Timing, Usage
+from callspan.settings import Content
 from callspan.testing import ScriptedProvider, capture
 
 pytest.importorskip(
@@ -159,6 +162,34 @@ def test_usage_within_a_cut_stream_is_partial(provider: ScriptedProvider, client
     assert seen.records[0].cost == Cost(
         usd=Decimal("0.005"), source="provider", estimated=True, reason="the stream was cut off"
     )
+
+
+@pytest.mark.parametrize(
+    ("block", "split", "reason"),
+    [
+        ({"cache_control": {"type": "ephemeral", "ttl": "1h"}}, {}, "no price for cache_ttl=1h"),
+        ({"cache_control": {"type": "ephemeral", "ttl": "1h"}}, {"ephemeral_1h_input_tokens": 400}, None),
+        ({"cache_control": {"type": "ephemeral", "ttl": "5m"}}, {}, None),
+        ({"text": '{"ttl":"1h"}'}, {}, None),
+    ],
+    ids=["an hour", "an hour, as counted", "five minutes", "a text about an hour"],
+)
+@pytest.mark.parametrize("content", ["full", "off"])
+def test_an_hour_in_the_cache_is_known_from_any_part_of_the_request(
+    block: Body, split: Body, reason: str | None, content: Content, provider: ScriptedProvider, claude: Anthropic
+) -> None:
+    """Where an answer does not split what was written: at gateways, and at some platforms."""
+    counted = {"input_tokens": 1, "output_tokens": 2, "cache_creation_input_tokens": 400}
+    usage = counted | ({"cache_creation": {"ephemeral_5m_input_tokens": 0} | split} if split else {})
+    answer = {"id": "m", "type": "message", "role": "assistant", "model": "claude-opus-4-8", "content": []}
+    provider.reply(raw=answer | {"stop_reason": "end_turn", "usage": usage})
+    system: Any = [{"type": "text", "text": "Be kind."} | block]
+    with capture(content=content) as seen:
+        claude.messages.create(model="claude-opus-4-8", max_tokens=9, messages=[], system=system)
+    (record,) = seen.records
+    cost = Pricer().priced(msgspec.structs.replace(record, server_address="api.anthropic.com")).cost
+    assert cost is not None
+    assert cost.reason == reason
 
 
 REQUESTS: Final = (

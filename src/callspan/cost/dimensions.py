@@ -15,7 +15,7 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from callspan.record.call import CallRecord
+from callspan.record.call import CallRecord, Request, removed_from
 from callspan.record.usage import Cost, Usage
 
 PROCESSING: Final = "processing"
@@ -25,13 +25,7 @@ SERVICE_TIER: Final = "service_tier"
 CACHE_TTL: Final = "cache_ttl"
 REGION: Final = "region"
 _LONG_TTL: Final = "12h"
-WEB_SEARCH: Final = "web_search"
-_EARLIER_SEARCH: Final = "web_search_preview"
-"""OpenAI's earlier tool, which runs instead of the other."""
-_SEARCH_OPTIONS: Final = "web_search_options"
-_SEARCH_MODEL: Final = "-search-"
-"""Part of the names of models that always search the web."""
-
+_HOUR: Final = "1h"
 _MODALITIES: Final = (
     *(
         (modality, f"{side}_tokens", tuple(f"{name}_{modality}_tokens" for name in (side, *cached)))
@@ -87,6 +81,9 @@ DIMENSIONS: Final = (
     Dimension("completion_window", ("background_options", "completion_window"), (), _standard("soonest")),
     Dimension("bill_to", ("billing_policy", "bill_to"), (), _standard("self")),
     Dimension("fallback_credit", (), ("fallback_credit", "status", "type"), _standard("not_applied")),
+    Dimension("search_context_size", (), ("search_context_size",), _standard("low")),
+    Dimension("traffic_type", (), ("extra_properties", "google", "traffic_type"), _standard("ON_DEMAND")),
+    Dimension("cache_type", (), ("prompt_tokens_details", "cache_type"), _standard("implicit")),
     Dimension("search_type", ("web_search_options", "search_type"), (), _standard("web auto")),
     Dimension("route", ("provider", "only"), (), _standard("")),
 )  # fmt: skip
@@ -109,12 +106,12 @@ def dimensions(record: CallRecord) -> dict[str, str]:
     if record.batch_id is not None or found.get(SERVICE_TIER) == BATCH:
         found.pop(SERVICE_TIER, None)
         found[PROCESSING] = BATCH
-    if usage is not None and usage.cache_write_tokens and _kept_long(usage.cache_write_12h_tokens, params):
-        found[CACHE_TTL] = _LONG_TTL
+    if usage is not None and usage.cache_write_tokens and (ttl := _unusual_ttl(record.request, usage)) is not None:
+        found[CACHE_TTL] = ttl
     region = region_of(record)
     if region not in (None, GLOBAL):
         found[REGION] = str(region)
-    if "request.params" in _removed(record):
+    if "request.params" in removed_from(record):
         found["parameters"] = "withheld"
     return found
 
@@ -128,31 +125,14 @@ def models_of(record: CallRecord) -> list[str]:
     return [name for name in dict.fromkeys(names[::-1] if record.provider == BEDROCK else names) if name]
 
 
-def _removed(record: CallRecord) -> set[str]:
-    return {one.what for one in record.redactions}
-
-
-def _kept_long(counted: int | None, params: dict[str, object]) -> bool:
-    return bool(counted) if counted is not None else _word(params, ("prompt_cache_options", "ttl")) == _LONG_TTL
-
-
-def _searches(record: CallRecord) -> bool:
-    """Return whether a chat completion searches the web, a number of times that its usage does not state."""
-    request = record.request
-    requested = _SEARCH_OPTIONS in request.params or f"request.params.{_SEARCH_OPTIONS}" in _removed(record)
-    return requested or _SEARCH_MODEL in (request.model or "")
-
-
-def tool_runs(record: CallRecord) -> dict[str, int | None]:
-    """Return the numbers of runs of hosted tools that are charged by run or by time; None for an unknown number."""
-    usage = record.usage
-    runs: dict[str, int | None] = {} if usage is None else dict(usage.hosted_tools)
-    searches = None if usage is None else usage.web_search_requests
-    search = _EARLIER_SEARCH if _EARLIER_SEARCH in runs else WEB_SEARCH
-    # An answer also has an item for each page that is opened.
-    if searches is not None or search in runs or _searches(record):
-        runs[search] = searches
-    return {tool: count for tool, count in runs.items() if count != 0}
+def _unusual_ttl(request: Request, usage: Usage) -> str | None:
+    """Return for how long some of the writes are kept, if it has a price of its own that their counts do not tell."""
+    long, asked = usage.cache_write_12h_tokens, request.params
+    if long if long is not None else _word(asked, ("prompt_cache_options", "ttl")) == _LONG_TTL:
+        return _LONG_TTL
+    is_split = usage.cache_write_5m_tokens is not None or usage.cache_write_1h_tokens is not None
+    is_hour = _HOUR in (request.cache_ttl, _word(asked, ("cache_control", "ttl")))
+    return _HOUR if is_hour and not is_split else None
 
 
 def as_text(usage: Usage) -> list[tuple[str, Usage]]:

@@ -23,6 +23,7 @@ import msgspec
 
 from callspan.amounts import EXACT
 from callspan.cost.attempts import with_attempts
+from callspan.cost.counters import unpriced_fields
 from callspan.cost.dimensions import (
     BATCH,
     CACHE_TTL,
@@ -34,9 +35,9 @@ from callspan.cost.dimensions import (
     dimensions,
     missing_prices,
     models_of,
-    tool_runs,
 )
 from callspan.cost.published import published_cost
+from callspan.cost.tools import tool_runs
 from callspan.record.call import CallRecord, Response
 from callspan.record.usage import ADDITIVE_COUNTERS, Cost, Usage, usage_of_iteration
 
@@ -210,11 +211,14 @@ def _doubts(record: CallRecord, usage: Usage) -> Iterator[str]:
     """Yield the reasons for which the counts of an answer may not be those that are charged."""
     if usage.estimated:
         yield "estimated tokens"
+    if record.is_answer_alone:
+        yield "the parameters of the request are unknown"
     if usage.output_tokens is None and usage.input_tokens is not None and record.operation in _ANSWERING:
         yield "unknown output tokens"
     is_refused = record.response is not None and record.response.refused
     if is_refused and record.api == "messages" and usage.output_tokens == 0:
         yield "a refusal before any output may be free"
+    yield from missing_prices(f"usage.{field}" for field in unpriced_fields(usage))
 
 
 def _priced_by(key: str, prices: ModelPrices, record: CallRecord, usage: Usage) -> tuple[Decimal, list[str]] | None:

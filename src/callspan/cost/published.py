@@ -26,15 +26,14 @@ from callspan.cost.dimensions import (
     PROCESSING,
     REGION,
     UNKNOWN,
-    WEB_SEARCH,
     as_text,
     cost_with_reasons,
     dimensions,
     in_global_region,
     missing_prices,
     models_of,
-    tool_runs,
 )
+from callspan.cost.tools import WEB_SEARCH, tool_runs
 from callspan.fail_open import fail_open
 from callspan.forks import LATE_IMPORTS, late_import
 from callspan.record.call import CallRecord
@@ -107,6 +106,11 @@ _HOSTS: Final[Mapping[str, re.Pattern[str]]] = {
 }
 """The hosts of these providers. Any other host is a gateway or a private server that uses the same SDK."""
 _BEDROCK: Final = "aws"
+_AZURE: Final = frozenset({"azure.ai.openai", "azure.ai.inference"})
+_ROUTER: Final = "model-router"
+"""Azure's model that chooses another one, for a fee."""
+_FAMILIES: Final = frozenset({"gpt-4", "gpt-35-turbo", "gpt-3.5-turbo"})
+"""Models that answers of Azure state for several versions with different prices."""
 _LISTED_REGIONS: Final = frozenset({"us", "us-east-1"})
 """Bedrock's regions whose prices the package has."""
 _GOVERNMENT: Final = "us-gov"
@@ -306,9 +310,27 @@ def _price(prices: PriceList, record: CallRecord, usage: Usage, provider: str, m
     reasons += missing_prices(_without_price(prices, record, usage, names, standard))
     if _are_prompts(usage) and _is_long(prices, names, start_ns, usage.input_tokens or 0):
         reasons.append("several prompts, priced as one long prompt")
+    reasons += _deployment(record)
     if is_foreign_host(record):
         reasons.append(f"{record.server_address} is not the provider's own host")
     return cost_with_reasons(total, prices.version, reasons)
+
+
+def _deployment(record: CallRecord) -> Iterator[str]:
+    """Yield what a price at Azure depends on and a call does not state.
+
+    It is another one in a region or a data zone than for a global deployment, and nothing per token for reserved
+    capacity. The requested name is that of the deployment, and the answer of some states only the model's family.
+    """
+    if record.provider not in _AZURE:
+        return
+    answered = record.response.model if record.response else None
+    if _ROUTER in (record.request.model or ""):
+        yield from missing_prices([_ROUTER])
+    if answered is None or answered in _FAMILIES:
+        yield f"the model of the deployment {answered or record.request.model} is not stated"
+    if "inference_geo" not in ((record.usage.raw if record.usage else None) or {}):
+        yield "the type of the deployment is not stated"
 
 
 def _are_prompts(usage: Usage) -> bool:

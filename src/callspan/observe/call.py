@@ -32,6 +32,7 @@ from callspan.providers import registry
 from callspan.providers.base import NOT_RECOGNIZED, NULL_BODY, Accumulator, Endpoint, ResponseInfo
 from callspan.providers.hosted_tools import has_runs
 from callspan.providers.stated_cost import with_header_cost
+from callspan.providers.tool_runs import with_cache_ttl
 from callspan.providers.wire_json import integer, objects, text
 from callspan.record.call import (
     NO_BODY,
@@ -558,7 +559,9 @@ class Call:
         usage = info.usage
         if self._factory.estimates:
             usage = estimated(self.endpoint, self._request.body, body, usage)
-        fields["usage"] = with_header_cost(usage, self.attempts.headers)
+        fields["usage"] = usage = with_header_cost(usage, self.attempts.headers)
+        if usage is not None and usage.cache_write_tokens and usage.cache_write_1h_tokens is None:
+            fields["request"] = with_cache_ttl(fields["request"])
 
     def _messages(self) -> Conversation | None:
         """Return the messages as sent and received."""

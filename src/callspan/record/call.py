@@ -121,6 +121,12 @@ class Request(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults
     roles: list[str] | None = None
     """Roles of the messages in order, at the content level `metadata`."""
     tool_names: list[str] | None = None
+    hosted_tools: list[str] | None = None
+    """Types of its tools that the provider may run, without their dates, such as `web_search`; None if there are
+    none."""
+    cache_ttl: str | None = None
+    """The time, such as `1h`, for which a part of it is to be kept in the prompt cache, if the answer does not say for
+    how long its tokens are kept."""
     compacted: bool = False
     """Whether the messages contain the provider's summary of earlier messages."""
     continues: str | None = None
@@ -338,6 +344,11 @@ class CallRecord(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defau
         return not self.is_own or self.part == "answered" or is_of_provider
 
     @property
+    def is_answer_alone(self) -> bool:
+        """Whether it is an answer that another request fetched, and no version of it that has the call's request."""
+        return self.seen_in == "fetch" and not self.request.params
+
+    @property
     def is_first_version(self) -> bool:
         """Whether it says only that the call has begun: it ends with its process, unlike a background response."""
         return self.part == "started" and self.response is None
@@ -404,6 +415,11 @@ class CallRecord(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defau
     def _first(self) -> Message | None:
         conversation = self.conversation
         return conversation.output[0] if conversation is not None and conversation.output else None
+
+
+def removed_from(record: CallRecord) -> set[str]:
+    """Return the paths of the values that were removed from a record."""
+    return {one.what for one in record.redactions}
 
 
 _KEPT: Final[Any] = CallRecord.__dict__["conversation"]

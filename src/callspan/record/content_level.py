@@ -89,7 +89,12 @@ def _request(request: Request, keep_outline: bool, why: str, notes: list[Redacti
         notes.append(_note("request.body", bytes(request.body), keep_outline, why))
         roles = _roles(request.body) if keep_outline else None
     names = request.tool_names if keep_outline else None
-    return replace(request, body=NO_BODY, params=params, roles=roles, tool_names=names)
+    hosted = request.hosted_tools and sorted({_known_kind(kind) for kind in request.hosted_tools})
+    return replace(request, body=NO_BODY, params=params, roles=roles, tool_names=names, hosted_tools=hosted)
+
+
+def _known_kind(tool: str) -> str:
+    return tool if tool in HOSTED_TOOLS else "other"
 
 
 def _response(response: Response, keep_outline: bool, why: str, notes: list[Redaction]) -> Response:
@@ -136,11 +141,11 @@ def _words(text: str) -> frozenset[str]:
 
 
 NUMBERS: Final = _words(
-    "background best_of budget_tokens dimensions disable_parallel_tool_use echo frame_count frame_duration_ms "
-    "frequency_penalty include_obfuscation include_usage logprobs max_completion_tokens max_num_results "
-    "max_output_tokens max_tokens max_tokens_to_sample max_tool_calls n output_compression parallel_tool_calls "
-    "partial_images presence_penalty prewarm rewrite_query score_threshold seed speed store stream temperature top_k "
-    "top_logprobs top_p"
+    "background best_of budget_tokens dimensions disable_parallel_tool_use echo enable_search frame_count "
+    "frame_duration_ms frequency_penalty include_obfuscation include_usage logprobs max_completion_tokens "
+    "max_num_results max_output_tokens max_tokens max_tokens_to_sample max_tool_calls n output_compression "
+    "parallel_tool_calls partial_images presence_penalty prewarm rewrite_query score_threshold seed speed store "
+    "stream temperature top_k top_logprobs top_p"
 )
 """Parameters that are numbers or flags."""
 CHOICES: Final = _words(
@@ -153,17 +158,24 @@ CHOICES: Final = _words(
 KEYWORDS: Final = _words(
     "24h aac adaptive all allowed_tools alloy any ash audio auto b64_json ballad base64 batch billing_policy cedar "
     "concise content coral custom default detailed diarized_json disabled echo enabled ephemeral explicit fable fast "
-    "file_search flac flex float function gif grammar hd high image implicit in-memory in_memory jpeg json json_object "
-    "json_schema low marin max mcp medium minimal mp3 natural none nova on_demand onyx opaque opus pcm pcm16 "
-    "performance png priority pro python required reserved sage scale segment self shimmer srt sse standard "
+    "file_search flac flex float function gif grammar hd high image implicit in-memory in_memory jpeg json "
+    "json_object json_schema low marin max mcp medium minimal mp3 natural none nova off on on_demand onyx opaque opus "
+    "pcm pcm16 performance png priority pro python required reserved sage scale segment self shimmer srt sse standard "
     "standard_only svg text tool transparent ultrafast url user_profile verbose_json verse vivid vtt wav web "
     "web_search webp word xhigh"
 )
 OBJECTS: Final = _words(
-    "audio background_options billing_policy cache_control format output_config prediction prompt prompt_cache_options "
-    "provider reasoning response_format stream_options svg text thinking tool_choice web_search_options"
+    "audio background_options billing_policy cache_control format output_config prediction prompt "
+    "prompt_cache_options provider reasoning response_format search_parameters stream_options svg text thinking "
+    "tool_choice web_search_options"
 )
 """Parameters that are objects; their members are listed here too."""
+HOSTED_TOOLS: Final = _words(
+    "advisor browser_search builtin_function code_execution code_interpreter file_search google_search "
+    "image_generation mcp mcp_toolset openrouter:web_search programmatic_tool_calling shell tool_search "
+    "tool_search_tool_bm25 tool_search_tool_regex url_context web_fetch web_search web_search_preview x_search"
+)
+"""Types of tools that a provider runs; any other one might be text of the application."""
 _PERIOD: Final = re.compile("soonest|[0-9]{1,3}[mhd]")
 PATTERNS: Final[Mapping[str, re.Pattern[str]]] = {
     "background_options.completion_window": _PERIOD,

@@ -80,8 +80,9 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=T
     """Predicted tokens that it does not contain, counted as output."""
     web_search_requests: int | None = None
     web_fetch_requests: int | None = None
-    hosted_tools: dict[str, int] = {}
-    """Runs of hosted tools that appear in the answer but not in its usage, such as `file_search`."""
+    hosted_tools: dict[str, int | None] = {}
+    """Runs of hosted tools that appear in the answer but not in its usage, such as `file_search`; None for an unknown
+    number."""
     output_images: int | None = None
     input_audio_seconds: float | None = None
     """Seconds of audio, where the provider counts no tokens; of a live session its billable seconds."""

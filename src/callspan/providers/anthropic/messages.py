@@ -22,6 +22,7 @@ from callspan.providers.fold.entries import Entry
 from callspan.providers.fold.events import BLOCK, EventFold, Place
 from callspan.providers.fold.merge import Json, is_json
 from callspan.providers.stated_cost import stated_cost
+from callspan.providers.tool_runs import requested_kinds, runs_in_message
 from callspan.providers.wire_json import (
     count,
     detached_object,
@@ -110,6 +111,7 @@ class Messages:
             params=parameters(body, _NO_PARAMS),
             message_count=len(messages) if isinstance(messages, list) else None,
             tool_names=_tool_names(body) if isinstance(body.get("tools"), list) else None,
+            hosted_tools=requested_kinds(body["tools"]) if "tools" in body else None,
             # Only requests that enable compaction have any; others need not be searched.
             compacted=_MANAGEMENT in body and any(_has_compaction(message) for message in objects(body, "messages")),
             continues=word(body["thread"], "previous_message_id") if "thread" in body else None,
@@ -134,7 +136,7 @@ class Messages:
                 prompt_cache_miss=word(missed, "type"),
                 prompt_cache_missed_tokens=count(missed, "cache_missed_input_tokens"),
             ),
-            usage=_with_container(usage(counted), body),
+            usage=_with_runs(usage(counted), body),
             error=error,
             recognized=is_message or error is not None,
         )
@@ -154,11 +156,10 @@ def _tool_names(body: object) -> list[str]:
     return [name for tool in objects(body, "tools") if (name := tool_name(tool))]
 
 
-def _with_container(counted: Usage | None, body: object) -> Usage | None:
-    """Return the usage with the container in which code ran, whose hours are charged but not counted."""
-    if counted is None or mapping(body, "container") is None:
-        return counted
-    return msgspec.structs.replace(counted, hosted_tools={"container": 1})
+def _with_runs(counted: Usage | None, body: object) -> Usage | None:
+    """Return the usage with the runs of hosted tools that it does not count."""
+    runs = runs_in_message(body) if counted is not None and isinstance(body, dict) else {}
+    return msgspec.structs.replace(counted, hosted_tools=runs) if counted is not None and runs else counted
 
 
 def _is_compacted(body: object) -> bool:

@@ -9,6 +9,7 @@ from callspan.providers.base import Operation, ResponseInfo, parameters
 from callspan.providers.error_kinds import error_in, error_info
 from callspan.providers.finishing import finish_of
 from callspan.providers.openai.usage import usage_of
+from callspan.providers.tool_runs import requested_kinds
 from callspan.providers.wire_json import (
     dig,
     integer,
@@ -127,6 +128,7 @@ class OpenAIEndpoint:
             if type(messages) is list and messages and type(messages[0]) is dict
             else _message_count(messages),
             tool_names=_tool_names(body) if "tools" in body or "functions" in body else None,
+            hosted_tools=requested_kinds(body["tools"]) if "tools" in body else None,
         )
 
     def response_info(self, body: object) -> ResponseInfo:

@@ -8,28 +8,26 @@ from typing import Any, Final
 import msgspec
 from msgspec.structs import replace
 
-from callspan.providers.hosted_tools import is_of_application
 from callspan.providers.stated_cost import stated_cost
+from callspan.providers.tool_runs import runs_in
 from callspan.providers.wire_json import (
     LARGEST_COUNT,
     count,
     detached,
-    items,
     mapping,
     number,
     objects,
-    text,
 )
 from callspan.record.usage import Usage, contradicts_itself
 
-_IN: Final = ("prompt_tokens_details", "input_tokens_details", "prompt_token_details", "input_token_details")
+INPUT_DETAILS: Final = ("prompt_tokens_details", "input_tokens_details", "prompt_token_details", "input_token_details")
 _OUT: Final = ("completion_tokens_details", "output_tokens_details", "completion_token_details", "output_token_details")
 
 _Path = tuple[str, ...]
 _Shape = tuple[str | tuple[str, ...], ...]
 _MAX_SHAPES: Final = 256
 
-_OF_CACHE: Final = (
+OF_CACHE: Final = (
     ("cache_read_text_tokens", "cached_tokens_details", "text_tokens"),
     ("cache_read_image_tokens", "cached_tokens_details", "image_tokens"),
     ("cache_read_audio_tokens", "cached_tokens_details", "audio_tokens"),
@@ -57,13 +55,6 @@ _ELSEWHERE: Final = (
 """Where bodies without `usage` state counters."""
 _BARE: Final = ("prompt_eval_count", "eval_count", "tokens_evaluated", "tokens_predicted")
 """Counters of Ollama and llama.cpp in the body itself."""
-_CHARGED: Final[dict[str, str]] = {
-    f"{tool}_call": tool
-    for tool in ("web_search", "file_search", "code_interpreter", "image_generation", "shell", "x_search")
-}
-"""Items of an answer that are runs of charged tools, by type."""
-_SEARCH, _EARLIER_SEARCH = "web_search", "web_search_preview"
-"""Both tools run as `web_search_call`; the fee of the earlier one depends on the model."""
 
 
 def _within(groups: tuple[str, ...], name: str) -> tuple[_Path, ...]:
@@ -71,7 +62,7 @@ def _within(groups: tuple[str, ...], name: str) -> tuple[_Path, ...]:
 
 
 # The first location with a counter wins; if providers differ, the inclusive one comes first.
-_PLACES: Final[dict[str, tuple[_Path, ...]]] = {
+PLACES: Final[dict[str, tuple[_Path, ...]]] = {
     "input_tokens": (
         ("prompt_tokens",),
         ("input_tokens",),
@@ -103,9 +94,9 @@ _PLACES: Final[dict[str, tuple[_Path, ...]]] = {
     ),
     "total_tokens": (("total_tokens",), ("total_token_count",), ("totalTokens",)),
     "cache_read_tokens": (
-        *_within(_IN, "cached_tokens"),
-        *_within(_IN, "cache_read_tokens"),
-        *_within(_IN, "cache_read_input_tokens"),
+        *_within(INPUT_DETAILS, "cached_tokens"),
+        *_within(INPUT_DETAILS, "cache_read_tokens"),
+        *_within(INPUT_DETAILS, "cache_read_input_tokens"),
         # DeepSeek and SiliconFlow, Moonshot and Together, Mistral, xAI, LiteLLM
         ("prompt_cache_hit_tokens",),
         ("cached_tokens",),
@@ -119,10 +110,10 @@ _PLACES: Final[dict[str, tuple[_Path, ...]]] = {
         ("cachedInputTokens",),
     ),
     "cache_write_tokens": (
-        *_within(_IN, "cache_write_tokens"),
+        *_within(INPUT_DETAILS, "cache_write_tokens"),
         # DashScope, LiteLLM
-        *_within(_IN, "cache_creation_input_tokens"),
-        *_within(_IN, "cache_creation_tokens"),
+        *_within(INPUT_DETAILS, "cache_creation_input_tokens"),
+        *_within(INPUT_DETAILS, "cache_creation_tokens"),
         ("cache_creation_input_tokens",),
         ("cache_write_tokens",),
     ),
@@ -135,9 +126,9 @@ _PLACES: Final[dict[str, tuple[_Path, ...]]] = {
         ("reasoningTokens",),
         ("thoughts_token_count",),
     ),
-    "input_audio_tokens": _within(_IN, "audio_tokens"),
-    "input_text_tokens": _within(_IN, "text_tokens"),
-    "input_image_tokens": _within(_IN, "image_tokens"),
+    "input_audio_tokens": _within(INPUT_DETAILS, "audio_tokens"),
+    "input_text_tokens": _within(INPUT_DETAILS, "text_tokens"),
+    "input_image_tokens": _within(INPUT_DETAILS, "image_tokens"),
     "output_audio_tokens": _within(_OUT, "audio_tokens"),
     "output_text_tokens": _within(_OUT, "text_tokens"),
     "output_image_tokens": _within(_OUT, "image_tokens"),
@@ -247,30 +238,17 @@ def _counted(raw: dict[str, object], body: object) -> Usage:
     if _TIMINGS in whole and (cached := count(whole, _TIMINGS, "cache_n")) is not None:
         counts.setdefault("cache_read_tokens", cached)
     if counts.get("cache_read_tokens") or counts.get("cache_write_tokens"):
-        details = next((found for group in _IN if (found := mapping(raw, group))), {})
-        for field, holder, name in _OF_CACHE:
+        details = next((found for group in INPUT_DETAILS if (found := mapping(raw, group))), {})
+        for field, holder, name in OF_CACHE:
             if holder in details and (part := count(details, holder, name)) is not None:
                 counts[field] = part
-    tools = _hosted_tools(whole) if "output" in whole else {}
-    fields: dict[str, Any] = {**counts, "raw": _copied(raw), "hosted_tools": tools}
+    fields: dict[str, Any] = {**counts, "raw": _copied(raw), "hosted_tools": runs_in(whole)}
     seconds = number(raw, _AUDIO_SECONDS) if _AUDIO_SECONDS in raw else None
     if seconds is not None and seconds >= 0:
         fields["input_audio_seconds"] = seconds
     if (stated := stated_cost(raw, body)) is not None:
         fields |= {"cost_usd": stated.usd, "cost_estimated": stated.estimated}
     return Usage(**fields)
-
-
-def _hosted_tools(body: dict[str, Any]) -> dict[str, int]:
-    runs: dict[str, int] = {}
-    for item in items(body, "output"):
-        kind = item.get("type") if isinstance(item, dict) else None
-        tool = _CHARGED.get(kind) if isinstance(kind, str) else None
-        if tool is not None and not is_of_application(tool, item):
-            runs[tool] = runs.get(tool, 0) + 1
-    if _SEARCH in runs and any((text(one, "type") or "").startswith(_EARLIER_SEARCH) for one in items(body, "tools")):
-        runs[_EARLIER_SEARCH] = runs.pop(_SEARCH)
-    return runs
 
 
 def _copied(raw: dict[str, object]) -> dict[str, object]:
@@ -306,7 +284,7 @@ def _counters_in(shape: _Shape) -> tuple[tuple[str, str | None, str], ...]:
         there.update([(entry[0], name) for name in entry[1:]] if isinstance(entry, tuple) else [(entry,)])
     return tuple(
         (field, place[0] if len(place) > 1 else None, place[-1])
-        for field, places in _PLACES.items()
+        for field, places in PLACES.items()
         for place in reversed(places)
         if place in there
     )

@@ -1,0 +1,85 @@
+"""Counters: which fields of a provider's usage object have a price, and which are known to have none.
+
+A field in neither table has no price that is known: the cost is an estimate, and its reason names the field.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Final
+
+from callspan.cost.dimensions import DIMENSIONS
+from callspan.providers.openai.usage import INPUT_DETAILS, OF_CACHE, PLACES
+from callspan.record.usage import Usage
+
+COUNTED: Final[Mapping[str, str]] = {
+    **{".".join(place): field for field, places in PLACES.items() for place in places},
+    **{f"{group}.{holder}.{name}": field for group in INPUT_DETAILS for field, holder, name in OF_CACHE},
+    "cache_creation.ephemeral_5m_input_tokens": "cache_write_5m_tokens",
+    "cache_creation.ephemeral_1h_input_tokens": "cache_write_1h_tokens",
+    "output_tokens_details.thinking_tokens": "reasoning_tokens",
+    "prompt_audio_seconds": "input_audio_seconds",
+    "seconds": "input_audio_seconds",
+    "server_tool_use.web_fetch_requests": "web_fetch_requests",
+    **{
+        f"iterations.{name}": "raw"
+        for name in (
+            "input_tokens", "output_tokens", "cache_read_input_tokens", "cache_creation_input_tokens",
+            "cache_creation.ephemeral_5m_input_tokens", "cache_creation.ephemeral_1h_input_tokens", "type", "model",
+        )
+    },
+}  # fmt: skip
+"""Fields that are read, each with the counter of `Usage` that has it. One of an iteration is read with the whole."""
+FREE: Final[Mapping[str, str]] = {
+    # console.groq.com/docs/api-reference: seconds in the queue and of each phase
+    **dict.fromkeys(("queue_time", "prompt_time", "completion_time", "total_time"), "a time"),
+    # Groq: where the cached tokens were kept; `cached_tokens` has them
+    **dict.fromkeys(("dram_cached_tokens", "sram_cached_tokens"), "part of the cached input"),
+    # api-docs.deepseek.com: `prompt_tokens` less the hits
+    "prompt_cache_miss_tokens": "part of the input",
+    # OpenAI: tokens that are kept for the usual time have the usual price of a write
+    **dict.fromkeys(
+        (f"{group}.cache_write_tokens_details.ttl_30m_tokens" for group in INPUT_DETAILS), "part of the writes"
+    ),
+    # openai `SessionUsage`: part of the billable `seconds`
+    "active_seconds": "part of the seconds",
+    # openai: whether a transcript is counted in tokens or in seconds
+    "type": "the unit",
+    # anthropic `BetaFallbackCreditUsage`: why a credit was not applied; its type is a dimension
+    **dict.fromkeys(("fallback_credit.status.reason", "fallback_credit.status.remove_to_redeem"), "a text"),
+    # Pydantic's gateway: its own estimate of the same tokens
+    "pydantic_ai_gateway.cost_estimate": "no counter",
+    **{".".join(one.stated): "a dimension" for one in DIMENSIONS if one.stated},
+}
+"""Fields without a price of their own, and the reason."""
+_MOST_NAMED: Final = 8
+
+
+def unpriced_fields(usage: Usage) -> list[str]:
+    """Return the fields of the usage object that state something whose price is unknown."""
+    raw = usage.raw
+    if raw is None:
+        return []
+    names = [path for path, value in _leaves(raw, "") if _states(value) and not _is_read(path, usage)]
+    return names if len(names) <= _MOST_NAMED else [*names[:_MOST_NAMED], "others"]
+
+
+def _leaves(value: object, path: str) -> Iterator[tuple[str, object]]:
+    if isinstance(value, dict):
+        for name, member in value.items():
+            yield from _leaves(member, f"{path}.{name}" if path else name)
+    elif isinstance(value, list):
+        for member in value:
+            yield from _leaves(member, path)
+    else:
+        yield path, value
+
+
+def _states(value: object) -> bool:
+    """Return whether a value is more than nothing: a number, a flag that is set, a word."""
+    return value not in (None, 0, "", "0")
+
+
+def _is_read(path: str, usage: Usage) -> bool:
+    field = COUNTED.get(path)
+    return path in FREE if field is None else getattr(usage, field) is not None

@@ -1,0 +1,168 @@
+"""Tool runs: the tools of the provider that a request names, and the numbers of their runs that an answer states.
+
+Their prices are not known here. A tool of an unknown type is one of the provider's, so that none is free by mistake.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Final, TypeAlias
+
+import msgspec
+
+from callspan.providers.hosted_tools import OF_APPLICATION, is_of_application
+from callspan.providers.wire_json import count, mapping, objects, text
+from callspan.record.call import Request
+
+Runs: TypeAlias = dict[str, int | None]
+"""Numbers of runs by tool; None for an unknown number."""
+WEB_SEARCH: Final = "web_search"
+_EARLIER_SEARCH: Final = "web_search_preview"
+"""OpenAI's earlier tool, which runs as `web_search_call` too; its fee depends on the model."""
+_X_SEARCH: Final = "x_search"
+_OTHER: Final = "other"
+"""A type that is no keyword, and so may be text of the application."""
+_KEYWORD: Final = re.compile(r"(?=.{1,48}\Z)[a-z]+(?:[_:][a-z0-9]+){0,6}")
+_DATE: Final = re.compile(r"_[0-9]{4}_?[0-9]{2}_?[0-9]{2}\Z")
+_REQUESTED_OF_APPLICATION: Final = OF_APPLICATION | {
+    "bash", "text_editor", "memory", "computer_use_preview", "computer_toolset", "browser_toolset", "namespace",
+}  # fmt: skip
+"""Types of requested tools that only the application runs, or that hold such tools."""
+_BUILT_IN: Final = "builtin_function"
+"""Moonshot's type of its own tools, which have a function's form and a name such as `$web_search`."""
+NO_RUNS: Final = frozenset(
+    {
+        "message", "reasoning", "compaction", "additional_tools", "mcp_list_tools", "mcp_approval_request",
+        "mcp_approval_response",
+    }
+)  # fmt: skip
+"""Types of items in the Responses API that are no runs of tools, besides outputs."""
+_SEARCHED: Final = ("search_results", "citations", "search_info", "web_search")
+"""Keys of answers with what a search found: Perplexity, Baidu, DashScope, Z.ai."""
+_SEARCH_COUNTERS: Final = ("num_requests",)
+_OF_USAGE: Final = {"image_gen": "image_generation"}
+"""Names in `tool_usage` of tools that have another one as items."""
+_COUNTED_IN_USAGE: Final = frozenset({WEB_SEARCH, "web_fetch"})
+"""Tools of Messages whose runs its usage counts."""
+_CONTAINER: Final = "container"
+_IN_CONTAINER: Final = "code_execution"
+"""Part of the names of tools of Messages that run in a container."""
+_HOUR: Final = "1h"
+_KEPT_AN_HOUR: Final = re.compile(rb'"ttl"\s*:\s*"1h"')
+"""In JSON; within a text of the application its quotes are escaped."""
+
+
+def requested_kinds(tools: object) -> list[str] | None:
+    """Return the types of a request's tools that its provider may run, without their dates; None if there are none."""
+    kinds = {kind for tool in objects({"tools": tools}, "tools") if (kind := _requested_kind(tool)) is not None}
+    return sorted(kinds) or None
+
+
+def _requested_kind(tool: dict[str, object]) -> str | None:
+    stated = text(tool, "type")
+    if stated is None:
+        # A tool of the application without a type, else Gemini's form: {"google_search": {}}.
+        stated = "custom" if "name" in tool or "function" in tool else next(iter(tool), "custom")
+    elif stated == _BUILT_IN:
+        stated = (text(tool, "function", "name") or "").removeprefix("$")
+    kind = _keyword(stated)
+    return None if kind in _REQUESTED_OF_APPLICATION else kind
+
+
+def _keyword(stated: object) -> str:
+    """Return a type without its date if it is a keyword of an API."""
+    kind = _DATE.sub("", stated) if isinstance(stated, str) else ""
+    return kind if _KEYWORD.fullmatch(kind) else _OTHER
+
+
+def runs_in(body: dict[str, object]) -> Runs:
+    """Return the runs of hosted tools that an answer in OpenAI's form states outside of its usage, by tool."""
+    runs: Runs = {}
+    for item in objects(body, "output"):
+        _add(runs, _tool_of_item(item))
+    if WEB_SEARCH in runs and any(
+        (text(one, "type") or "").startswith(_EARLIER_SEARCH) for one in objects(body, "tools")
+    ):
+        runs[_EARLIER_SEARCH] = runs.pop(WEB_SEARCH)
+    for choice in objects(body, "choices"):
+        message = choice.get("message")
+        if isinstance(message, dict):
+            _add_of_message(runs, message)
+    if any(body.get(name) for name in _SEARCHED):
+        runs.setdefault(WEB_SEARCH, None)
+    if "tool_usage" in body:
+        _add_of_usage(runs, mapping(body, "tool_usage") or {})
+    return runs
+
+
+def _is_earlier_search(tool: dict[str, object]) -> bool:
+    return (text(tool, "type") or "").startswith(_EARLIER_SEARCH)
+
+
+def _add(runs: Runs, tool: str | None) -> None:
+    if tool is not None:
+        runs[tool] = (runs.get(tool) or 0) + 1
+
+
+def _tool_of_item(item: dict[str, object]) -> str | None:
+    """Return the tool that ran, of an item of the Responses API; None for one of the application or no run."""
+    kind = text(item, "type") or "message"
+    tool = kind.removesuffix("_call")
+    if kind in NO_RUNS or kind.endswith("_output") or is_of_application(tool, item):
+        return None
+    return _X_SEARCH if tool == "custom_tool" else _keyword(tool)
+
+
+def _add_of_message(runs: Runs, message: dict[str, object]) -> None:
+    """Add the runs of Groq's systems, and a search that only its citations show."""
+    for tool in objects(message, "executed_tools"):
+        _add(runs, _keyword(text(tool, "type")))
+    if any(text(note, "type") == "url_citation" for note in objects(message, "annotations")):
+        runs.setdefault(WEB_SEARCH, None)
+
+
+def _add_of_usage(runs: Runs, counted: dict[str, object]) -> None:
+    """Add the tools that only `tool_usage` counts, in a unit of their own such as the tokens of an image."""
+    for name, counters in counted.items():
+        tool = _OF_USAGE.get(name, _keyword(name))
+        known = _SEARCH_COUNTERS if tool == WEB_SEARCH else ()
+        if tool not in runs and any(states_any(one) for key, one in _members(counters) if key not in known):
+            runs[tool] = None
+
+
+def _members(counters: object) -> Iterator[tuple[str, object]]:
+    yield from counters.items() if isinstance(counters, dict) else [("", counters)]
+
+
+def states_any(counters: object) -> bool:
+    """Return whether a value is a number other than 0, or contains one."""
+    if isinstance(counters, dict):
+        return any(map(states_any, counters.values()))
+    if isinstance(counters, list):
+        return any(map(states_any, counters))
+    return isinstance(counters, int | float) and not isinstance(counters, bool) and counters != 0
+
+
+def runs_in_message(body: dict[str, object]) -> Runs:
+    """Return the runs of hosted tools in an answer of Messages that its usage does not count.
+
+    The hours of a container in which code ran are charged, not its runs.
+    """
+    runs: Runs = {}
+    for block in objects(body, "content"):
+        if block.get("type") == "server_tool_use":
+            tool = _keyword(block.get("name"))
+            if _IN_CONTAINER in tool:
+                runs[_CONTAINER] = 1
+            elif count(body, "usage", "server_tool_use", f"{tool}_requests") is None or tool not in _COUNTED_IN_USAGE:
+                _add(runs, tool)
+    if mapping(body, _CONTAINER) is not None:
+        runs[_CONTAINER] = 1
+    return runs
+
+
+def with_cache_ttl(request: Request) -> Request:
+    """Return the request with the lifetime of what it writes to the prompt cache, if a part of it asks for an hour."""
+    is_hour = _KEPT_AN_HOUR.search(bytes(request.body)) is not None
+    return msgspec.structs.replace(request, cache_ttl=_HOUR) if is_hour else request
