@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import time
+from decimal import Decimal
 from typing import Any
 
 import pytest
-from tests.support.calls import QUESTION
+from tests.calls.transports import cache
+from tests.support.calls import QUESTION, Wire
 from tests.support.mode import Mode
 
-from callspan.testing import Capture
+import callspan
+from callspan.records import Usage
+from callspan.testing import Capture, capture
 
 pytestmark = pytest.mark.usefixtures("no_settings")
 Json = dict[str, Any]
@@ -81,3 +86,180 @@ async def test_why_the_prompt_cache_of_responses_missed(
     mode.provider.reply(raw=response(diagnostics), on="/responses")
     await mode.whole(mode.openai().responses.create(model="gpt-5.6", input="Hi", stream=stream))
     assert stated(seen) == expected
+
+
+# Answers that a cache served.
+
+BOUGHT: dict[str, Any] = {"input_tokens": 100_000, "output_tokens": 5_000}
+KEEPS: list[tuple[Json, str]] = [
+    ({"from_cache": True}, "client"),
+    ({"hishel_from_cache": True, "hishel_revalidated": True}, "client"),
+    ({}, "repeated"),
+    ({"from_cache": False, "hishel_from_cache": False}, "repeated"),
+]
+
+
+def caches(seen: Capture) -> list[str | None]:
+    """The caches that served the answers; those that none did have usage in record and span, the others in neither."""
+    for record, span in zip(seen.records, seen.spans, strict=True):
+        attributes = span.attributes or {}
+        counts = [name for name in attributes if "usage" in name or "token_count" in name or "cost" in name]
+        assert bool(counts) is record.is_bought
+        assert attributes.get("callspan.response.cached") == (record.response and record.response.cached)
+        if not record.is_bought:
+            assert record.usage is not None
+            assert record.usage == Usage(raw=record.usage.raw)
+            assert record.usage.raw
+    return [record.response and record.response.cached for record in seen.records]
+
+
+@pytest.mark.parametrize(("says", "expected"), KEEPS)
+async def test_an_answer_of_a_cache_below_the_client_is_bought_once(says: Json, expected: str, shaped: Wire) -> None:
+    vocabularies = ("llm", "gen_ai", "openinference")
+    with capture(vocabularies=vocabularies, stream_usage=True) as seen:
+        client = shaped.client(http_client=cache(shaped.mode, shaped.sdk, **says))
+        shaped.mode.provider.reply(text="Well.", **BOUGHT)
+        for _ in range(3):
+            await shaped.call(client)
+        answers = {record.response and record.response.id for record in seen.records}
+        assert (caches(seen), len(answers)) == ([None, expected, expected], 1)
+        assert [record.text for record in seen.records] == ["Well."] * 3
+        sums = callspan.summary(seen.records)
+    assert (sums.calls, sums.input_tokens, sums.output_tokens) == (3, 100_000, 5_000)
+
+
+async def test_a_session_counts_what_was_bought(mode: Mode) -> None:
+    with capture() as seen:
+        client = mode.openai(http_client=cache(mode, "openai"))
+        with callspan.session("chat"):
+            for _ in range(3):
+                await mode.wait(client.chat.completions.create(model="gpt-4o", messages=QUESTION))
+        totals = seen.sessions[-1].totals
+    assert totals is not None
+    assert (totals.calls, totals.input_tokens) == (3, seen.records[0].usage.input_tokens)  # type: ignore[union-attr]
+
+
+def chat(text: str = "ok", **more: Any) -> Json:
+    usage = {"prompt_tokens": 9, "completion_tokens": 1, "total_tokens": 10}
+    choice = {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": text}}
+    return {"id": "chatcmpl-12", "object": "chat.completion", "created": 1, "model": "m", "choices": [choice],
+            "usage": usage, **more}  # fmt: skip
+
+
+NOW = int(time.time())
+PURCHASES: list[tuple[Json, Json]] = [
+    (chat(created=NOW), chat(created=NOW + 1)),
+    (chat("ok", created=NOW), chat("yes", created=NOW)),
+    (chat(created=NOW, id=""), chat(created=NOW, id="")),
+    (chat(created=NOW, id=None), chat(created=NOW, id=None)),
+    (chat(created=NOW), chat(created=NOW, usage={"prompt_tokens": 9, "completion_tokens": 2})),
+    (chat(created=0), chat(created=0)),
+    (chat(created=1677652288), chat(created=1677652288)),
+]
+"""Answers of servers that repeat an id, or send none. The last two state no time but a constant."""
+
+
+@pytest.mark.parametrize(("first", "second"), PURCHASES)
+async def test_an_answer_with_the_id_of_another_is_bought(first: Json, second: Json, mode: Mode, seen: Capture) -> None:
+    for body in (first, second):
+        mode.provider.reply(raw=body)
+        await mode.wait(mode.openai().chat.completions.create(model="m", messages=QUESTION))
+    assert caches(seen) == [None, None]
+
+
+async def test_an_answer_to_another_request_is_bought(mode: Mode, seen: Capture) -> None:
+    for temperature in (0, 1):
+        mode.provider.reply(raw=chat(created=NOW))
+        given = {"model": "m", "messages": QUESTION, "temperature": temperature}
+        await mode.wait(mode.openai().chat.completions.create(**given))
+    assert caches(seen) == [None, None]
+
+
+async def test_messages_state_no_time_so_only_one_without_a_connection_is_told(mode: Mode, seen: Capture) -> None:
+    for _ in range(2):
+        mode.provider.reply(raw=message(None), on="/messages")
+        given = {"model": "claude-opus-5", "max_tokens": 9, "messages": QUESTION}
+        await mode.wait(mode.anthropic().messages.create(**given))
+    assert caches(seen) == [None, None]
+
+
+async def test_a_gateway_that_repeats_an_answer_silently_is_told_by_its_time(mode: Mode, seen: Capture) -> None:
+    for _ in range(2):
+        mode.provider.reply(raw=chat(created=NOW))
+        await mode.wait(mode.openai().chat.completions.create(model="m", messages=QUESTION))
+    assert caches(seen) == [None, "repeated"]
+
+
+COSTS: list[tuple[Json, Json, str | None]] = [
+    ({"x-litellm-cache-key": "abc", "x-litellm-response-cost": "0.0"}, {}, "0"),
+    ({"x-litellm-cache-key": "abc", "x-litellm-response-cost": "0.30"}, {}, None),
+    ({"x-openrouter-cache-status": "HIT"}, {"cost": 0}, "0"),
+    ({"x-openrouter-cache-status": "HIT"}, {"cost": 0.3}, None),
+    ({"helicone-cache": "HIT"}, {}, None),
+    ({"helicone-cache": "HIT", "x-litellm-response-cost": "many"}, {}, None),
+]
+"""Headers and counters of an answer, and its cost."""
+
+
+@pytest.mark.parametrize(("headers", "counted", "expected"), COSTS)
+async def test_the_cost_of_an_answer_that_a_gateway_had_is_zero_if_it_says_so(
+    headers: Json, counted: Json, expected: str | None, mode: Mode, stream: bool, seen: Capture
+) -> None:
+    usage = {"prompt_tokens": 100_000, "completion_tokens": 5_000, "total_tokens": 105_000, **counted}
+    mode.provider.reply(raw=chat(usage=usage), headers=headers)
+    given = {"model": "gpt-4o", "messages": QUESTION, "stream": stream, "stream_options": {"include_usage": True}}
+    await mode.whole(mode.openai().chat.completions.create(**given if stream else {**given, "stream_options": None}))
+    (record,) = seen.records
+    assert not record.is_bought
+    assert (record.cost and (str(record.cost.usd), record.cost.estimated)) == (expected and (expected, False))
+    assert record.usage == Usage(raw=usage, cost_usd=None if expected is None else Decimal(0))
+
+
+async def test_a_gateway_may_say_it_in_the_last_chunk(mode: Mode, seen: Capture) -> None:
+    for is_hit in (False, True):
+        chunks = [
+            {**chat(), "object": "chat.completion.chunk", "choices": [{"index": 0, "delta": {"content": "ok"}}],
+             "usage": None, "extra_fields": {"chunk_index": 0}},
+            {**chat(), "object": "chat.completion.chunk",
+             "choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}],
+             "extra_fields": {"chunk_index": 1, "cache_debug": {"cache_hit": is_hit, "hit_type": "direct"}}},
+        ]  # fmt: skip
+        mode.provider.reply(raw=chunks)
+        await mode.whole(mode.openai().chat.completions.create(model="m", messages=QUESTION, stream=True))
+    assert caches(seen) == [None, "bifrost"]
+
+
+async def test_only_the_answer_that_arrived_counts(mode: Mode, seen: Capture) -> None:
+    """A failed attempt that a gateway's cache answered says nothing of the next one."""
+    mode.provider.reply(status=503, headers={"helicone-cache": "HIT"}, retry_after_s=0)
+    mode.provider.reply(text="ok", headers={"helicone-cache": "MISS"})
+    await mode.wait(mode.openai(max_retries=1).chat.completions.create(model="m", messages=QUESTION))
+    assert (caches(seen), seen.records[0].retries) == ([None], 1)
+
+
+async def test_hosted_tools_did_not_run_again_for_a_copy(mode: Mode, seen: Capture) -> None:
+    search = {
+        "id": "ws_1",
+        "type": "web_search_call",
+        "status": "completed",
+        "action": {"type": "search", "query": "q"},
+    }
+    body = {**response(None), "output": [search], "usage": {"input_tokens": 9, "output_tokens": 1, "total_tokens": 10}}
+    client = mode.openai(http_client=cache(mode, "openai"))
+    mode.provider.reply(raw=body, on="/responses")
+    for _ in range(2):
+        await mode.wait(client.responses.create(model="gpt-5.6", input="Hi"))
+    assert [record.is_bought for record in seen.records] == [True, False]
+    assert [event.call_id for event in seen.events] == [seen.records[0].call_id]
+
+
+async def test_a_background_response_is_bought_whoever_serves_its_fetch(mode: Mode, seen: Capture) -> None:
+    mode.provider.reply(text="ok", polls=0)
+    job = await mode.wait(mode.openai().responses.create(model="m", input="Hi", background=True))
+    client = mode.openai(http_client=cache(mode, "openai", from_cache=True))
+    for _ in range(3):
+        await mode.wait(client.responses.retrieve(job.id))
+    (record,) = seen.records
+    assert (record.outcome, record.is_bought) == ("success", True)
+    assert record.usage is not None
+    assert record.usage.input_tokens

@@ -72,3 +72,36 @@ def wire_of(sdk: str, text: str, *, stream: bool = True) -> bytes:
         with urllib.request.urlopen(urllib.request.Request(provider.url + path, asked, method="POST")) as response:
             content: bytes = response.read()
     return content
+
+
+def cache(mode: Mode, sdk: str, **extensions: object) -> Any:
+    """An HTTP client that keeps each answer, and gives it again to an equal request with these extensions."""
+    library, kept = sdks.http_of(sdk), {}
+
+    def known(request: Any) -> Any:
+        found = kept.get(request.content)
+        return found and library.Response(200, headers=found[0], content=found[1], extensions=extensions)
+
+    def keep(request: Any, answer: Any) -> Any:
+        kept[request.content] = {"content-type": answer.headers["content-type"]}, answer.content
+        return library.Response(200, headers=kept[request.content][0], content=answer.content)
+
+    class Cache(library.HTTPTransport):  # type: ignore[name-defined,misc]
+        def handle_request(self, request: Any) -> Any:
+            request.read()
+            if (found := known(request)) is None:
+                answer = super().handle_request(request)
+                answer.read()
+                found = keep(request, answer)
+            return found
+
+    class AsyncCache(library.AsyncHTTPTransport):  # type: ignore[name-defined,misc]
+        async def handle_async_request(self, request: Any) -> Any:
+            await request.aread()
+            if (found := known(request)) is None:
+                answer = await super().handle_async_request(request)
+                await answer.aread()
+                found = keep(request, answer)
+            return found
+
+    return library.AsyncClient(transport=AsyncCache()) if mode.is_async else library.Client(transport=Cache())

@@ -342,6 +342,28 @@ def test_only_a_failed_call_that_brought_nothing_is_free(outcome: Any, store: De
     assert (found.calls, found.errors, found.calls_without_cost) == (5, 4, 3)
 
 
+def test_no_sum_has_what_nobody_bought(url: str, store: Delivery, records: Records) -> None:
+    """Not in tokens and costs, nor among the calls that lack them."""
+    copy = {
+        "usage": Usage(raw={"prompt_tokens": 10}),
+        "cost": None,
+        "response": Response(id="chatcmpl-1", cached="portkey"),
+    }
+    free = {**copy, "cost": Cost(usd=Decimal(0), source="provider")}
+    store.write(*(records.call(session_id="s", **fields) for fields in ({}, copy, free)))
+    reader = store.read()
+    (found,) = reader.summary("session")
+    (session,) = reader.sessions()
+    for sums in (found, session):
+        assert (sums.calls, sums.cached, sums.input_tokens, sums.output_tokens) == (3, 2, 10, 5)
+        assert (sums.cost_usd, sums.calls_without_cost, sums.calls_without_usage) == (Decimal("0.0000123"), 0, 0)
+    assert [reader.count_calls(CallFilter(cached=cached)) for cached in (None, True, False)] == [3, 2, 1]
+    assert len(run(url, "calls", "--cached", "--json").splitlines()) == 2
+    assert "no cost" not in run(url, "stats")
+    assert next(reader.calls(CallFilter(cached=True))).response.cached == "portkey"  # type: ignore[union-attr]
+    assert reader.count_calls(CallFilter(min_cost_usd=Decimal("0.00000001"))) == 1
+
+
 def test_sums_are_grouped_with_true_percentiles(store: Delivery, records: Records) -> None:
     """Latencies are those of successes: a failed call lowers no average."""
     for number, milliseconds in enumerate([100, 5, 1, 2, 50]):

@@ -30,7 +30,7 @@ callspan export preferences -o pairs.jsonl --margin 0.2 --pair-by seed"""
 @click.command(
     "export",
     cls=Command,
-    filters=[*filters(), Filter("--success/--failure", "success", default=None)],
+    filters=[*filters("cached"), Filter("--success/--failure", "success", default=None)],
     help=f"FORMAT: {', '.join(FORMATS)}.",
     short_help="Write datasets: fine-tuning rows, pairs, Parquet.",
     epilog=_EPILOG,

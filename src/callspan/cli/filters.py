@@ -34,6 +34,7 @@ _CALLS: Final = (
     Filter("--finish", "finish", "WORD"),
     Filter("--stream-end", "stream_end", "WORD", type=click.Choice(get_args(StreamEnd))),
     Filter("--cut-off", "cut_off", is_flag=True, default=None),
+    Filter("--cached/--no-cached", "cached", default=None),
     Filter("--retries", "min_retries", "N", type=COUNT),
     Filter("--rate-limited", "rate_limited", is_flag=True, default=None),
     Filter("--min-cost", "min_cost_usd", "USD", type=USD),

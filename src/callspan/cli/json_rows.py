@@ -77,6 +77,7 @@ def call_row(call: CallRecord, position: int | None = None) -> Row:
         "stream": call.request.stream,
         "stream_end": call.stream.end if call.stream else None,
         **{name: getattr(response, name, False) for name in ("unrecognized", "unknown_finish", "tools_unlisted")},
+        "cached": response.cached if response else None,
         "finish_reason": call.finish_reason,
         "finish_reasons": response.finish_reasons if response else [],
         **_fields(call.usage, _TOKENS),

@@ -80,6 +80,7 @@ def facts_of_call(call: CallRecord) -> dict[str, object]:
         "cache_write_tokens": usage.cache_write_tokens if usage else None,
         "output_tokens": usage.output_tokens if usage else None,
         "reasoning_tokens": usage.reasoning_tokens if usage else None,
+        "cached": response.cached if response else None,
         "prompt_cache_miss": _prompt_cache_miss(response) if response else None,
         "cost_usd": cost.usd if cost else None,
         "cost_source": cost.source if cost else None,

@@ -166,8 +166,8 @@ class Pricer:
         return cost_with_reasons(found.usd, found.source, filter(None, (found.reason, *reasons))) if reasons else found
 
     def priced(self, record: CallRecord) -> CallRecord:
-        """Return the record with its cost; the same object if it has one already or none is known."""
-        if record.cost is not None:
+        """Return the record with its cost; the same object if it has one already, or none is known or due."""
+        if record.cost is not None or not record.is_bought:
             return record
         priced = self._priced(record)
         return with_attempts(priced, priced.cost)

@@ -15,7 +15,7 @@ _NO_END: Final = frozenset({"in_progress", "interrupted", "unknown"})
 _MAX_MODELS: Final = 3
 """Models that are named."""
 _STREAM, _CUT, _OTHER, _COUNTS, _PRICE = "stream", "cut", "other", "counts", "price"
-_FAILED, _RUNNING = "failed", "running"
+_FAILED, _RUNNING, _CACHED = "failed", "running", "cached"
 _REASONS: Final = {
     _STREAM: "streamed without usage: set stream_usage (CALLSPAN_STREAM_USAGE=1)",
     _CUT: "cut off or cancelled before the provider reported tokens: estimate_usage estimates those to come",
@@ -24,8 +24,9 @@ _REASONS: Final = {
     _PRICE: "without a price for {models}: {packages}name your own (CALLSPAN_PRICES), then `callspan reprice`",
     _FAILED: "failed before the provider reported tokens",
     _RUNNING: "not ended",
+    _CACHED: "answered by a cache",
 }
-_EXPECTED: Final = {_FAILED, _RUNNING}
+_EXPECTED: Final = {_FAILED, _RUNNING, _CACHED}
 """Reasons that alone are not worth a line."""
 _FREE: Final = ModelPrices(input=Decimal(0))
 _PACKAGE: Final = "pip install 'callspan[cost]' or "
@@ -66,6 +67,8 @@ def _reason(call: CallRecord) -> str | None:
     """Return why a call has no cost; None if it has one."""
     if call.cost is not None:
         return None
+    if not call.is_bought:
+        return _CACHED
     if call.outcome in _NO_END:
         return _RUNNING
     if call.usage is not None:

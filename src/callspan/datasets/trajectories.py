@@ -149,8 +149,9 @@ class _Totals:
         self.calls += 1
         self.models[call.request.model] += 1
         self.tools.update((tool_name(tool), tool) for tool in turn.tools)
-        self.without_usage += usage is None or None in {usage.input_tokens, usage.output_tokens}
-        self.without_cost += call.cost is None or call.cost.usd is None
+        if call.is_bought:
+            self.without_usage += usage is None or None in {usage.input_tokens, usage.output_tokens}
+            self.without_cost += call.cost is None or call.cost.usd is None
         self.cost = exact_sum((self.cost, call.cost.usd if call.cost else None))
         if usage is not None:
             self.prompt = _plus(self.prompt, usage.input_tokens)

@@ -21,6 +21,8 @@ _FIRST_ERROR: Final = 400
 _MAX_BODY_BYTES: Final = 64 << 10
 _BROKEN: Final = ("connection", "timeout")
 _READ: Final = fail_open("read the attempts of a call")
+_CONNECTION: Final = "network_stream"
+"""The extension with which httpcore names the connection of a response."""
 
 
 class _OpenAttempt(msgspec.Struct, eq=False):
@@ -41,7 +43,10 @@ class AttemptLog:
     Offsets are nanoseconds since the start of the call.
     """
 
-    __slots__ = ("_attempts", "_rate_limited", "_sdk_retries", "_zero_ns", "headers", "limits")
+    __slots__ = (
+        "_attempts", "_rate_limited", "_sdk_retries", "_zero_ns", "has_connection", "headers", "is_from_cache",
+        "limits",
+    )  # fmt: skip
 
     def __init__(self, zero_ns: int) -> None:
         """`zero_ns` is the monotonic time of the call's start."""
@@ -51,6 +56,10 @@ class AttemptLog:
         self._sdk_retries: int | None = None
         self.headers: Mapping[str, str] = {}
         """The relevant headers of the last response."""
+        self.has_connection: bool | None = None
+        """Whether the last response came over a connection; None if no HTTP library says so."""
+        self.is_from_cache = False
+        """Whether the client's cache says that it served the last response."""
         self.limits: RateLimits | None = None
         """Rate limits from an event, if there are no HTTP responses."""
 
@@ -73,6 +82,14 @@ class AttemptLog:
         if status >= _FIRST_ERROR:
             last.end_ns, last.body = offset_ns, body
             self._rate_limited = self._rate_limited or status == TOO_MANY_REQUESTS
+
+    def read_extensions(self, extensions: Mapping[str, object]) -> None:
+        """Read what the HTTP library says of the last response: its connection, and hishel whether it is from a cache.
+
+        hishel 1.0 renamed its key. A cache may keep the extensions of the response that it stored, so its word counts.
+        """
+        self.has_connection = _CONNECTION in extensions
+        self.is_from_cache = extensions.get("from_cache") is True or extensions.get("hishel_from_cache") is True
 
     def _unanswered(self) -> _OpenAttempt:
         """Return the last attempt, or a new one if it has an answer: manual calls may not report starts."""

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import msgspec
 
+from callspan.observe.earlier_answers import EarlierAnswers
 from callspan.observe.ports import CallInfo
 from callspan.providers.base import Endpoint, ResponseInfo
 from callspan.providers.wire_json import unix_ns
@@ -22,7 +23,7 @@ _ENDS: Final = frozenset({"completed", "incomplete", "failed", "cancelled"})
 _OUTCOMES: Final[dict[str | None, Outcome]] = {"failed": "error", "cancelled": "cancelled"}
 
 
-def set_outcome(fields: dict[str, Any], record: CallRecord, info: ResponseInfo) -> None:
+def set_outcome(fields: dict[str, Any], record: CallRecord, info: ResponseInfo, answers: EarlierAnswers) -> None:
     """Set the fields of a record that mark a background response and the response that it continues.
 
     Closing or losing the stream does not end the response: the call stays in progress.
@@ -33,16 +34,16 @@ def set_outcome(fields: dict[str, Any], record: CallRecord, info: ResponseInfo) 
     if info.outcome is not None:
         fields["outcome"] = info.outcome
     if info.response.id is not None:
-        fields["call_id"] = response_call_id(record.provider, info.response.id)
+        fields["call_id"] = answers.call_id(record.provider, info.response.id, info.response.created)
         fields["part"] = "requested" if fields["outcome"] == IN_PROGRESS else "answered"
 
 
-def begun(started: CallRecord, endpoint: Endpoint, body: object) -> CallRecord:
+def begun(started: CallRecord, endpoint: Endpoint, body: object, answers: EarlierAnswers) -> CallRecord:
     """Return the record for the start of a stream, with the response id if the first event has it."""
     info = endpoint.response_info(body)
     if info is None or not info.background or info.response.id is None:
         return started
-    call_id = response_call_id(started.provider, info.response.id)
+    call_id = answers.call_id(started.provider, info.response.id, info.response.created)
     return msgspec.structs.replace(started, call_id=call_id, outcome=IN_PROGRESS, response=info.response)
 
 

@@ -30,6 +30,7 @@ from callspan.process.processors import interrupted
 from callspan.process_identity import own_identity
 from callspan.providers import registry
 from callspan.providers.base import NOT_RECOGNIZED, NULL_BODY, Accumulator, Endpoint, ResponseInfo
+from callspan.providers.cached_answers import CLIENT, REPEATED, stated_cache, unbought, unbought_response
 from callspan.providers.hosted_tools import has_runs
 from callspan.providers.stated_cost import with_header_cost
 from callspan.providers.tool_runs import with_cache_ttl
@@ -334,7 +335,8 @@ class Call:
             self._add = self._add_and_note
         carried = self._add(data)
         if self._begun_in is not None and self._request.body is not NO_BODY:
-            started = background_responses.begun(self._first_version(), self.endpoint, self._accumulator.body())
+            body = self._accumulator.body()
+            started = background_responses.begun(self._first_version(), self.endpoint, body, self._factory.answers)
             self._begun_in = None
             self.named[:] = [started.call_id]
             self._announce(started)
@@ -455,7 +457,8 @@ class Call:
         processed = self._factory.processors.process(record)
         shown = processed.record
         is_same = shown is record or _bodies(shown) == _bodies(record)
-        have_tools_run, wants_content = has_runs(self._body), self.span.wants_content
+        # The tools that the provider ran for an answer did not run again for its copy.
+        have_tools_run, wants_content = shown.is_bought and has_runs(self._body), self.span.wants_content
         messages = self._messages() if have_tools_run or (wants_content and is_same) else None
         self._wire = messages if have_tools_run else None
         if wants_content:
@@ -498,7 +501,7 @@ class Call:
             fields["response"] = None
         if info.background:
             with _BUILD_RECORD:
-                background_responses.set_outcome(fields, self.record, info)
+                background_responses.set_outcome(fields, self.record, info, self._factory.answers)
         self.named[:] = [fields.get("call_id", self.record.call_id)]
         return info, fields
 
@@ -551,17 +554,41 @@ class Call:
     def _add_content(self, fields: dict[str, Any], info: ResponseInfo, body: object) -> None:
         """Add the fields of response and usage."""
         fields["response"] = info.response if fields["attempts"] else None
+        encoded = b""
         if body is not None:
             encoded = encode_json(body)
             fields["response"] = msgspec.structs.replace(
                 info.response, body_bytes=len(encoded), body=msgspec.Raw(encoded)
             )
-        usage = info.usage
+        usage, headers = info.usage, self.attempts.headers
+        if (cached := self._cache(fields, info, body, encoded)) is not None:
+            fields["response"] = unbought_response(fields["response"] or info.response, cached)
+            fields["usage"] = unbought(usage, headers)
+            return
         if self._factory.estimates:
             usage = estimated(self.endpoint, self._request.body, body, usage)
-        fields["usage"] = usage = with_header_cost(usage, self.attempts.headers)
+        fields["usage"] = usage = with_header_cost(usage, headers)
         if usage is not None and usage.cache_write_tokens and usage.cache_write_1h_tokens is None:
             fields["request"] = with_cache_ttl(fields["request"])
+
+    def _cache(self, fields: dict[str, Any], info: ResponseInfo, body: object, encoded: bytes) -> str | None:
+        """Return the cache that served the answer; None if it was bought.
+
+        A background response is bought by its request, whatever serves the fetches of it.
+        """
+        if info.background:
+            return None
+        attempts = self.attempts
+        if attempts.is_from_cache:
+            return CLIENT
+        stated = stated_cache(attempts.headers, body)
+        if stated is not None or fields["outcome"] != "success":
+            return stated
+        repeats = self._factory.answers.repeats(
+            self._request, info.response, encoded,
+            start_ns=self.record.timing.start_ns, has_connection=attempts.has_connection,
+        )  # fmt: skip
+        return REPEATED if repeats else None
 
     def _messages(self) -> Conversation | None:
         """Return the messages as sent and received."""

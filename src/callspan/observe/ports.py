@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 import msgspec
 
 from callspan.background import LRUCache
+from callspan.observe.earlier_answers import EarlierAnswers
 from callspan.process.processed import ProcessedRecord
 from callspan.process.processors import Processors
 from callspan.record.call import CallRecord, Place, Timing
@@ -75,6 +76,8 @@ class CallFactory(msgspec.Struct, frozen=True, kw_only=True):
 
     An evicted one is recorded again, as a version of the same record.
     """
+    answers: EarlierAnswers
+    """Answers of this process, by which a silent cache is told."""
     ambient: Callable[[], tuple[Place | None, CallEnded | None, dict[str, object]]]
     """Returns the ids of the current session and timestep, the function for the ended call, and the metadata."""
     keep: Callable[[CallRecord], object]

@@ -12,7 +12,7 @@ from functools import lru_cache
 from typing import Final, TypeAlias
 
 from callspan.forks import late_import
-from callspan.providers import stated_cost
+from callspan.providers import cached_answers, stated_cost
 from callspan.providers.wire_json import integer
 from callspan.record.call import RateLimit, RateLimits
 
@@ -72,6 +72,7 @@ _FIELDS: Final = {
         "retry-after-ms",
         SERVER_TIME,
         *stated_cost.HEADERS,
+        *cached_answers.HEADERS,
         ORGANIZATION,
         WORKSPACE,
     )

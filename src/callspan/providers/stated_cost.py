@@ -76,6 +76,12 @@ def cost_of_attempt(headers: Mapping[str, str], body: object) -> Cost | None:
     return None if stated is None else Cost(usd=stated.usd, source=_PROVIDER, estimated=stated.estimated)
 
 
+def states_zero(usage: Usage | None, headers: Mapping[str, str]) -> bool:
+    """Return whether the usage or a response header states a cost of 0."""
+    stated = (None if usage is None else usage.cost_usd, *(_exact(headers.get(name)) for name in HEADERS))
+    return 0 in stated
+
+
 def _whole(stated: StatedCost, counted: Mapping[str, object]) -> StatedCost | None:
     if flag(counted, "is_byok") is not True:
         return stated

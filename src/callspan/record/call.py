@@ -157,6 +157,10 @@ class Response(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_default
     """Whether the model refused, or a filter removed the answer."""
     compacted: bool = False
     """Whether the provider shortened the conversation for this response."""
+    cached: str | None = None
+    """The cache that served this answer, which nobody bought: the name of a gateway (`helicone`, `litellm`); `http`;
+    `client`: one in the application, which says so; `repeated`: the answer equals an earlier one. Counters and cost are
+    absent."""
     prompt_cache_miss: str | None = None
     """Why the prompt cache did not cover the compared request, in the provider's word, such as `system_changed`: the
     type of Messages' `diagnostics.cache_miss_reason`, the reason of `prompt_cache_diagnostics` in Responses."""
@@ -336,6 +340,11 @@ class CallRecord(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defau
     def is_own(self) -> bool:
         """Whether this version was written by the call's own request, or imported, and so has a span."""
         return self.seen_in in _SINGLE_VERSION
+
+    @property
+    def is_bought(self) -> bool:
+        """Whether its tokens and cost count: no cache served the answer. Sums in SQL have the same condition."""
+        return self.response is None or self.response.cached is None
 
     @property
     def is_merged(self) -> bool:

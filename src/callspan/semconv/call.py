@@ -107,6 +107,10 @@ END: Final = Table(
         "callspan.response.unrecognized", BOOLEAN, "response.unrecognized", if_true=True,
     ),
     Row(
+        "callspan.response.cached", STRING, "response.cached",
+        "The cache that served the answer, which nobody bought: tokens and cost are absent.",
+    ),
+    Row(
         "callspan.response.prompt_cache.miss", STRING, "response.prompt_cache_miss",
         "Why the prompt cache did not cover the compared request, as the provider states.",
     ),

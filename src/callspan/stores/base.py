@@ -160,6 +160,8 @@ class CallSums(msgspec.Struct, frozen=True, kw_only=True):
     """Number of calls whose stream stopped without its terminal event."""
     cut_by_length: int = 0
     """Number of calls whose answer reached the token limit."""
+    cached: int = 0
+    """Number of calls that a cache answered; the sums have none of their tokens."""
     input_tokens: int | None = None
     """Sum, cached tokens included."""
     output_tokens: int | None = None
@@ -169,7 +171,8 @@ class CallSums(msgspec.Struct, frozen=True, kw_only=True):
     cost_usd: Decimal | None = None
     """Sum in US dollars, exact."""
     calls_without_cost: int = 0
-    """Number of calls whose cost is unknown. A failed call is free if it has no tokens and no answer had begun."""
+    """Number of calls whose cost is unknown. A failed call is free if it has no tokens and no answer had begun; so is
+    one that a cache answered."""
     calls_without_usage: int = 0
     """Number of calls with an answer whose tokens are unknown, such as streams without usage."""
 

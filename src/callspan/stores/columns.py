@@ -171,6 +171,8 @@ CALLS: Final = Table(
         _text("continues", "request.continues"),
         _text("conversation_id", "request.conversation_id"),
         _word("content_level"),
+        _int("response_created", "response.created", note="Unix seconds, by the provider's clock"),
+        _word("cached", "response.cached"),
         _word("prompt_cache_miss", "response.prompt_cache_miss"),
         _count("prompt_cache_missed_tok", "response.prompt_cache_missed_tokens"),
         _count("prompt_cache_reusable_tok", "response.prompt_cache_reusable_tokens"),

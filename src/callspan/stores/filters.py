@@ -85,6 +85,8 @@ class CallFilter(msgspec.Struct, frozen=True, kw_only=True):
     """True: only calls with an attempt that got a 429; False: only other calls."""
     cut_off: bool | None = None
     """True: only streams without a terminal event; False: only other calls."""
+    cached: bool | None = None
+    """True: only calls that a cache answered, which nobody bought; False: only other calls."""
     batch_id: str | None = None
     """The provider's id of the batch whose lines the calls are."""
     text: str | None = None
@@ -154,6 +156,7 @@ _FLAGS: Final = {
     "in_session": ("c.session_id IS NOT NULL", "c.session_id IS NULL"),
     "errors": (FAILED, "c.outcome = 'success'"),
     "rate_limited": ("coalesce(c.rate_limited, false)", "NOT coalesce(c.rate_limited, false)"),
+    "cached": ("c.cached IS NOT NULL", "c.cached IS NULL"),
     "cut_off": ("coalesce(c.stream_end, '') = 'cut_off'", "coalesce(c.stream_end, '') <> 'cut_off'"),
 }
 """The conditions for a field that is true, and false."""

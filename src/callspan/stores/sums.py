@@ -25,15 +25,19 @@ GROUPINGS: Final[tuple[str, ...]] = get_args(Grouping)
 MODEL: Final = "coalesce(c.model_req, c.model_resp)"
 """The model by which a call `c` is grouped."""
 _WITHOUT_USAGE: Final = f"""
-coalesce(c.in_tok, c.out_tok) IS NULL AND coalesce(c.finish_reason, c.stream_end) IS NOT NULL AND NOT {FAILED}
+coalesce(c.in_tok, c.out_tok) IS NULL AND coalesce(c.finish_reason, c.stream_end) IS NOT NULL
+AND c.cached IS NULL AND NOT {FAILED}
 """
-_WITHOUT_COST: Final = f"c.cost_usd IS NULL AND NOT ({FAILED} AND coalesce(c.in_tok, c.out_tok, c.ttft_ns) IS NULL)"
+_WITHOUT_COST: Final = f"""
+c.cost_usd IS NULL AND c.cached IS NULL AND NOT ({FAILED} AND coalesce(c.in_tok, c.out_tok, c.ttft_ns) IS NULL)
+"""
 _SUMS: Final = f"""
 SELECT {{keys}}, count(*) AS calls,
   sum(CASE WHEN {FAILED} THEN 1 ELSE 0 END) AS errors,
   sum(CASE WHEN c.outcome = 'cancelled' THEN 1 ELSE 0 END) AS cancelled,
   sum(CASE WHEN c.stream_end = 'cut_off' THEN 1 ELSE 0 END) AS cut_off,
   sum(CASE WHEN {finish_condition(LENGTH)} THEN 1 ELSE 0 END) AS cut_by_length,
+  sum(CASE WHEN c.cached IS NOT NULL THEN 1 ELSE 0 END) AS cached,
   sum(CASE WHEN {_WITHOUT_USAGE} THEN 1 ELSE 0 END) AS calls_without_usage,
   sum(CASE WHEN {_WITHOUT_COST} THEN 1 ELSE 0 END) AS calls_without_cost,
   CAST(sum(c.in_tok) AS bigint) AS input_tokens, CAST(sum(c.out_tok) AS bigint) AS output_tokens,
@@ -44,7 +48,7 @@ SELECT {{keys}}, count(*) AS calls,
 FROM {{source}} WHERE {{where}} GROUP BY {{positions}} ORDER BY count(*) DESC, {{order}}
 """
 _SUMMED: Final = (
-    *("calls", "errors", "cancelled", "cut_off", "cut_by_length", "input_tokens", "output_tokens", "retries"),
+    *("calls", "errors", "cancelled", "cut_off", "cut_by_length", "cached", "input_tokens", "output_tokens", "retries"),
     *("cache_read_tokens", "reasoning_tokens", "calls_without_usage", "calls_without_cost", "first_ns", "last_ns"),
 )
 """Columns of a row of sums that are fields of `Summary`."""

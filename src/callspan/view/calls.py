@@ -71,6 +71,7 @@ def call_row(call: CallRecord) -> Row:
         "waits_for_approval": call.waits_for_approval,
         "unknown_finish": call.response is not None and call.response.unknown_finish,
         "tools_unlisted": call.response is not None and call.response.tools_unlisted,
+        "cached": call.response.cached if call.response else None,
         "max_tokens": next((value for key, value in call.request.params.items() if key in _LIMITS), None),
         "attempts": _attempts(call),
         **fields(call.usage, ("input_tokens", "output_tokens", "cache_read_tokens")),

@@ -25,6 +25,7 @@ from callspan.cost import published
 from callspan.delivery.recorder import Listener, Recorder
 from callspan.fail_open import fail_open, value_of
 from callspan.observe.deferred_ends import DeferredEnds
+from callspan.observe.earlier_answers import EarlierAnswers
 from callspan.observe.ports import CallFactory
 from callspan.otlp.providers import SIGNALS, Signal
 from callspan.process.processed import ProcessedRecord
@@ -74,6 +75,7 @@ class Pipeline:
         }
         spans = {level: self._spans(level) for level in self._processors}
         self._seen: LRUCache[str, object] = LRUCache(_MAX_SEEN)
+        self._answers = EarlierAnswers()
         self.factories: Mapping[Content, CallFactory] = {level: self._factory(level, spans[level]) for level in spans}
         """The call factory for each content level at least as strict as the setting."""
         self.runtime = Runtime(
@@ -139,6 +141,7 @@ class Pipeline:
             workers=self._workers,
             ends=self._deferred_ends,
             seen=self._seen,
+            answers=self._answers,
             ambient=ambient,
             keep=call_recorded,
             requested_in=_requested_in,

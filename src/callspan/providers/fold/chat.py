@@ -17,8 +17,8 @@ from callspan.record.finish_reasons import ERROR, LENGTH, normalised
 _USAGE: Final = "usage"
 _GROQ: Final = "x_groq"
 """Groq's field with the usage of a stream."""
-_TIMINGS: Final = "timings"
-"""llama.cpp's field with the counts so far."""
+_REPLACED: Final = frozenset({"timings", "extra_fields"})
+"""Fields whose last value counts: llama.cpp's counts so far, and Bifrost's word of a cache."""
 _EXTENSIONS: Final = frozenset({"nvext", "sglext"})
 """Objects of inference servers, of which each chunk states some fields."""
 _NEW_IDS: Final = frozenset({"completion_logprobs", "completion_token_ids", "output_ids"})
@@ -124,7 +124,7 @@ class ChatFold:
                 self._take_usage(self._body, value)
             elif key == _GROQ and isinstance(value, dict):
                 self._take_groq(value)
-            elif key == _TIMINGS and isinstance(value, dict):
+            elif key in _REPLACED and isinstance(value, dict):
                 merge(self._body, {key: value}, last=True)
             elif key in _EXTENSIONS and isinstance(value, dict):
                 _extend(self._body, {key: value})

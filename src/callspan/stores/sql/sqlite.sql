@@ -11,7 +11,7 @@ SELECT session_id, start_ns / 3600000000000 AS hour, coalesce(model_req, model_r
   sum(in_tok) AS in_tok, sum(out_tok) AS out_tok, sum(cache_read_tok) AS cache_read_tok,
   sum(reasoning_tok) AS reasoning_tok, sum(retries) AS retries, sum(cost_picousd) AS cost_picousd,
   count(cost_picousd) AS exact_costs, count(cost_usd) AS costs, min(start_ns) AS first_ns,
-  max(ifnull(end_ns, start_ns)) AS last_ns
+  max(ifnull(end_ns, start_ns)) AS last_ns, count(cached) AS cached
   FROM calls GROUP BY 1, 2, 3, 4;
 @shared()
 -- Each value once for its owner, `s:SESSION` or `c:CALL` outside of sessions, which numbers them. `text`: the whole text of a message.

@@ -33,12 +33,13 @@ const SHAPES = {
   cut: ["M1 2.5h7M1 6h10M1 9.5h5", null],
   waiting: ["M4 2v8M8 2v8", null],
   cancelled: ["M1.8 1.8h8.4v8.4H1.8z", null],
+  cached: ["M2 3c0-1.600 8-1.600 8 0v6c0 1.600-8 1.600-8 0zM2 3c0 1.600 8 1.600 8 0", null],
   retried: ["M9.8 3.6A4.6 4.6 0 1 0 10.6 6.6M10.2 .8v3.2H7", null],
   triggered: ["M6 .9 10.6 2.6V6c0 2.6-2 4.4-4.6 5.2C3.400 10.400 1.400 8.600 1.400 6V2.600z", null],
   success: ["M1.800 6.400 4.600 9.200 10.200 2.800", null],
   failure: ["M2 2l8 8M10 2l-8 8", null],
 };
-const LOOKS = { "in progress": "accent", error: "bad", cut: "warn", waiting: "warn", cancelled: "warn", retried: "warn", triggered: "warn", success: "soft", failure: "bad" };
+const LOOKS = { "in progress": "accent", error: "bad", cut: "warn", waiting: "warn", cancelled: "warn", cached: "soft", retried: "warn", triggered: "warn", success: "soft", failure: "bad" };
 
 // A mark is a shape, a word and a colour.
 export const mark = (kind, word) => {

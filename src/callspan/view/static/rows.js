@@ -36,6 +36,7 @@ export const callMarks = row => [
   row.waits_for_approval && mark("waiting", "waiting for approval"),
   row.unknown_finish && mark("cut", "unknown finish"),
   row.tools_unlisted && mark("cut", "MCP tools missing"),
+  row.cached && mark("cached", `cached (${row.cached})`),
   row.retries && mark("retried", retriesWord(row.retries)),
 ].filter(Boolean);
 
