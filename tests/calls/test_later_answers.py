@@ -328,3 +328,16 @@ async def test_invalid_lines_cost_no_other_line(sdk: str, mode: Mode, caplog: py
     for call in (calls["first"], calls["l\u00e4st"]):
         assert (call.outcome, call.usage and call.usage.total_tokens) == ("success", 35)
     assert b"One." not in b"".join(map(encode, seen.everything))
+
+
+async def test_responses_of_two_times_with_one_id_are_two_calls(mode: Mode, seen: Capture) -> None:
+    """A server may repeat its ids: each answer stays with its own request."""
+    for created in (1760000000, 1760000100):
+        body = {"id": "resp_1", "object": "response", "created_at": created, "model": "m", "background": True}
+        mode.provider.reply(raw={**body, "status": "queued", "output": []}, on="/responses")
+        await mode.wait(mode.openai().responses.create(model="m", input="Hi", background=True))
+        usage = {"input_tokens": created % 1000 + 1, "output_tokens": 1, "total_tokens": created % 1000 + 2}
+        mode.provider.reply(raw={**body, "status": "completed", "output": [], "usage": usage}, on="/responses/resp_1")
+        await mode.wait(mode.openai().responses.retrieve("resp_1"))
+    assert [record.usage and record.usage.input_tokens for record in seen.records] == [1, 101]
+    assert len({record.call_id for record in seen.records}) == 2

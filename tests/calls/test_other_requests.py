@@ -115,6 +115,16 @@ def test_an_object_answered_twice_is_one_record(provider: ScriptedProvider, clie
     assert (call.usage and call.usage.output_tokens, call.trace_id is None) == (9, False)
 
 
+@pytest.mark.parametrize("other", [{"created": 8}, {"created": None, "model": "m-2"}])
+def test_another_object_with_its_id_is_another_record(
+    other: dict[str, Any], provider: ScriptedProvider, client: openai.OpenAI, seen: Capture
+) -> None:
+    for fields in ({"created": 7}, other):
+        provider.reply(raw={**ANSWER, **fields}, on="/new_thing")
+        post(client, "/new_thing")
+    assert (len(seen.records), len(seen.spans)) == (2, 2)
+
+
 @pytest.mark.parametrize(
     "kind",
     [

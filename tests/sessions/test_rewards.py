@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from types import SimpleNamespace
 from typing import Any
 
 import anthropic
@@ -358,3 +359,19 @@ def test_feedback_takes_what_the_application_holds(client: openai.OpenAI) -> Non
     assert {one.call_id for one in of_calls} == {own.call_id}
     assert (streamed.call_id, foreign.call_id) == (seen.records[1].call_id, "of another process")
     assert (event.event_id, event.scope) == ("0b5e2f66-5a2e-7d1c-8e29-6b7e8c1c1d10", "event")
+
+
+def test_feedback_on_an_object_knows_its_answer_by_id_and_time(
+    client: openai.OpenAI, provider: ScriptedProvider
+) -> None:
+    """Objects that the SDK makes of an answer have its id; servers repeat ids."""
+    body = {"id": "chatcmpl-12", "object": "chat.completion", "model": "m", "choices": []}
+    with capture() as seen:
+        for created in (7, 8):
+            provider.reply(raw={**body, "created": created})
+            client.chat.completions.create(**CHAT)
+        first, second = (record.call_id for record in seen.records)
+        for created in (7, 8, 9, None):
+            made = SimpleNamespace(id="chatcmpl-12", created=created)
+            callspan.feedback(made, 1.0)
+    assert [one.call_id for one in seen.rewards] == [first, second, "chatcmpl-12", "chatcmpl-12"]

@@ -80,6 +80,17 @@ def test_links_are_followed_so_far_and_cycles_end(store: Delivery, chain: Chain)
     assert found(reader, "call-30") == History([])
 
 
+def test_a_call_continues_the_latest_answer_with_the_id_before_it(store: Delivery, records: Records) -> None:
+    """Of its provider: servers repeat ids."""
+    answer, linked = Response(id="resp_1"), Request(continues="resp_1")
+    store.write(
+        *(records.call(call_id=f"a{at}", at_s=at, response=answer) for at in (1, 2, 9)),
+        records.call(call_id="other", at_s=3, response=answer, provider="mistral_ai"),
+        records.call(call_id="b", at_s=4, request=linked, response=Response(id="resp_2")),
+    )
+    assert ids(found(store.read(), "b")) == ["a2"]
+
+
 def test_a_thread_keeps_its_system_prompt_and_tools(store: Delivery, chain: Chain) -> None:
     tool = {"name": "look", "input_schema": {"type": "object"}}
     store.write(chain.messages(0, system="Play.", tools=[tool]), chain.messages(1), chain.messages(2))

@@ -77,6 +77,31 @@ def test_it_goes_with_its_call(erased: str, rewards: list[str], url: str, store:
     assert [one.reward_id for one in store.read().rewards()] == rewards
 
 
+ANSWERS: list[tuple[dict[str, Any], dict[str, Any], str]] = [
+    ({"cached": "portkey"}, {}, "second"),
+    ({}, {"cached": "client"}, "first"),
+    ({"created": 7}, {"created": 7}, "first"),
+    ({"created": 7}, {"created": 8}, "resp_1"),
+    ({"model": "a"}, {"model": "b"}, "resp_1"),
+]
+"""What two calls with one response id are besides, and the call that a reward by it names: none of two answers."""
+
+
+@pytest.mark.parametrize(("first", "second", "expected"), ANSWERS)
+def test_an_id_that_a_server_repeats_names_no_call(
+    first: dict[str, Any], second: dict[str, Any], expected: str, store: Delivery, records: Records
+) -> None:
+    names = {"first": first, "second": second}
+    store.write(
+        *(
+            records.call(call_id=name, at_s=number, attempts=[], response=Response(**{"id": "resp_1", **fields}))
+            for number, (name, fields) in enumerate(names.items())
+        ),
+        given("r", 9, call_id="resp_1"),
+    )
+    assert [one.call_id for one in store.read().rewards()] == [expected]
+
+
 def test_a_reward_is_of_one_session_that_of_the_narrowest_it_names(store: Delivery, records: Records) -> None:
     store.write(
         event("e", session_id="of-event"),

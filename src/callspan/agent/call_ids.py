@@ -27,6 +27,7 @@ from callspan.sdk_profiles import SDKS
 from callspan.spans.session import SpanRef
 
 _SPAN_ID: Final = re.compile("[0-9a-f]{16}")
+_TIMES: Final = ("created", "created_at")
 _RESPONSES: Final = ("http_response", "response", "_response")
 """Attributes with the HTTP response, in the readers, raw responses and stream helpers of the SDKs."""
 CALL_IDS: Final[dict[int, tuple[weakref.ref[Any], list[str]]]] = {}
@@ -58,13 +59,15 @@ def call_made(made: object, named: list[str]) -> None:
 
 def call_recorded(record: CallRecord) -> None:
     """Keep a reference to the span of a call."""
-    place = record.place
+    place, response = record.place, record.response
     ref = SpanRef(
         trace_id=record.trace_id,
         span_id=record.span_id,
         sampled=record.sampled is not False,
         place=place if place.session_name is None else msgspec.structs.replace(place, session_name=None),
-        response_id=record.response.id if record.response is not None else None,
+        response_id=response.id if response is not None else None,
+        created=response.created if response is not None else None,
+        is_bought=record.is_bought,
         request_id=record.attempts[-1].request_id if record.attempts else None,
     )
     CALL_SPANS.put(record.call_id, ref)
@@ -87,11 +90,9 @@ def call_id(of: object) -> str | None:
         made = CALL_IDS.get(id(one))
         if made is not None and made[0]() is one:
             return made[1][0] or None
-    for name in ("_request_id", "id"):
-        known = call_of(value_of(partial(getattr, of, name, None)))
-        if known is not None:
-            return known
-    return None
+    named = (value_of(partial(getattr, of, name, None)) for name in ("_request_id", "id"))
+    created = next(filter(None, (value_of(partial(getattr, of, name, None)) for name in _TIMES)), None)
+    return next((known for one in named if (known := call_of(one, created)) is not None), None)
 
 
 def target_of_span(trace_id: str | int, span_id: str | int) -> str | None:
@@ -108,18 +109,29 @@ def target_of_span(trace_id: str | int, span_id: str | int) -> str | None:
     return next((one for one, ref in calls if (ref.trace_id, ref.span_id) == wanted), span.lower())
 
 
-def call_of(identity: object) -> str | None:
+def call_of(identity: object, created: object = None) -> str | None:
     """Return the id of the only recent call with this id: its own, or the provider's of its response or request.
 
-    None if there is no such call, or several.
+    None if there is no such call, or several that were bought. `created` is the time of the response, if known, because
+    servers repeat ids.
     """
     if not isinstance(identity, str) or not identity:
         return None
     for own in (identity, *(response_call_id(one, identity) for one in SDKS)):
-        if CALL_SPANS.get(own) is not None:
+        ref = CALL_SPANS.get(own)
+        if ref is not None and _is_of_time(ref, created):
             return own
-    found = [one for one, ref in CALL_SPANS.items() if identity in (ref.response_id, ref.request_id)]
-    return found[0] if len(found) == 1 else None
+    found = [
+        (one, ref)
+        for one, ref in CALL_SPANS.items()
+        if identity in (ref.response_id, ref.request_id) and _is_of_time(ref, created)
+    ]
+    named = [one for one, ref in found if ref.is_bought] or [one for one, _ in found]
+    return named[0] if len(named) == 1 else None
+
+
+def _is_of_time(ref: SpanRef, created: object) -> bool:
+    return created is None or ref.created in (None, created)
 
 
 def last_call_id() -> str | None:

@@ -104,8 +104,8 @@ class _TurnBuilder:
 
     def __init__(self, episode: Episode, *, reasoning: bool) -> None:
         self._reader, self._reasoning = episode.reader, reasoning
-        self._newest: dict[str, Turn] = {}
-        """By the id of the response, and of the provider's conversation."""
+        self._newest: dict[tuple[str, str], Turn] = {}
+        """By the provider and the id of the response, and of the provider's conversation."""
         self._shared: dict[bytes, ChatMessage] = {}
 
     def turn(self, call: CallRecord, dropped: Dropped) -> Turn | None:
@@ -115,15 +115,15 @@ class _TurnBuilder:
             return None
         turn = self._made(call, chat, self._before(call, dropped))
         if call.response is not None and call.response.id:
-            self._newest[call.response.id] = turn
+            self._newest[call.provider, call.response.id] = turn
         if call.request.conversation_id is not None and call.outcome == "success":
-            self._newest[call.request.conversation_id] = turn
+            self._newest[call.provider, call.request.conversation_id] = turn
         return turn
 
     def _before(self, call: CallRecord, dropped: Dropped) -> Turn | None:
         """Return the turn of this session that a call continues, if any; count a history that is not in the session."""
         link, conversation_id = call.request.continues, call.request.conversation_id
-        before = self._newest.get(link or conversation_id or "")
+        before = self._newest.get((call.provider, link or conversation_id or ""))
         if before is None and (link or (conversation_id and self._reader.history(call, limit=1).calls)):
             dropped[UNRECORDED_HISTORY] += 1
         return before

@@ -124,9 +124,9 @@ class GenericCall(Call):
                 self._unrecorded()
 
     def _begin_span(self, body: object) -> None:
-        identity = self.endpoint.response_info(body).response.id
-        if identity is not None:
-            call_id = response_call_id(self.record.provider, identity)
+        answer = self.endpoint.response_info(body).response
+        if answer.id is not None:
+            call_id = object_call_id(self.record.provider, answer)
             self.record = msgspec.structs.replace(self.record, call_id=call_id)
             if not self._factory.seen.is_first(call_id):  # the same object was already counted
                 self._is_measured, self._call_ended = False, None
@@ -182,6 +182,11 @@ class BatchResults(Call):
         if has_runs(found.body):
             factory.tools_ran(endpoint.conversation(None, found.body), processed.record)
         processed.go_on()
+
+
+def object_call_id(provider: str, answer: Response) -> str:
+    """Return the id of the call of an object; servers repeat ids, so it is also made of its time, else its model."""
+    return response_call_id(provider, f"{answer.id}\n{answer.created or answer.model or ''}")
 
 
 def _answered(reading: CallRecord, owner: str, line: ResultLine) -> tuple[CallRecord, Endpoint]:

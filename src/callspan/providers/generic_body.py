@@ -8,6 +8,7 @@ from typing import Final
 from callspan.providers.anthropic.messages import usage as messages_usage
 from callspan.providers.base import Operation, ResponseInfo
 from callspan.providers.fold.last import LastBody
+from callspan.providers.openai.base import unix_time
 from callspan.providers.openai.usage import of_input_only, stated_counts, usage_of
 from callspan.providers.wire_json import flag, mapping, word
 from callspan.record.call import Request, Response
@@ -61,14 +62,17 @@ class GenericBody:
         return LastBody(stating_usage)
 
     def response_info(self, body: object) -> ResponseInfo:
-        """Return id, model and usage."""
+        """Return id, model, time and usage."""
         held = stating_usage(body) or mapping(body) or {}
         counted = stated_counts(held)
         is_messages = counted is not None and any(name in counted for name in _CACHE) and "prompt_tokens" not in counted
         usage = messages_usage(counted) if is_messages else usage_of(held)
         if any(part in self.api for part in _INPUT_ONLY):
             usage = of_input_only(usage)
-        return ResponseInfo(response=Response(id=word(held, "id"), model=word(held, "model")), usage=usage)
+        created = unix_time(held, "created", "created_at")
+        return ResponseInfo(
+            response=Response(id=word(held, "id"), model=word(held, "model"), created=created), usage=usage
+        )
 
     def conversation(self, *_: object) -> Conversation:
         """Return no messages, because their place is unknown."""

@@ -133,6 +133,10 @@ class SpanRef(msgspec.Struct, frozen=True, kw_only=True):
     """Its session and timestep, as far as known."""
     response_id: str | None = None
     """The provider's id of a call's response."""
+    created: int | None = None
+    """When the response was created by the provider's clock, Unix seconds."""
+    is_bought: bool = True
+    """Whether no cache served the answer of a call; one that did repeats its ids."""
     request_id: str | None = None
     """The provider's id of a call's last request."""
 

@@ -28,8 +28,7 @@ def follow(reader: Reader, call: CallRecord, limit: int) -> History:
     seen = {call.call_id}
     at = call
     while at.request.continues is not None:
-        continued = CallFilter(response_id=at.request.continues, newest_first=False, limit=1)
-        before = next(reader.calls(continued), None)
+        before = _continued(reader, at, at.request.continues)
         if before is None:
             return History(newest_first[::-1], missing=at.request.continues)
         if before.call_id in seen:
@@ -47,6 +46,13 @@ def follow(reader: Reader, call: CallRecord, limit: int) -> History:
     earlier = CallFilter(conversation_id=conversation, until_ns=at.timing.start_ns, errors=False, limit=left + 1)
     found = [one for one in reader.calls(earlier) if one.call_id not in seen]
     return History([*found[:left][::-1], *newest_first[::-1]], more=len(found) > left)
+
+
+def _continued(reader: Reader, call: CallRecord, response_id: str) -> CallRecord | None:
+    """Return the call with the response that a call continues: the latest before it, because servers repeat ids."""
+    own = CallFilter(response_id=response_id, provider=call.provider, limit=1)
+    before = msgspec.structs.replace(own, until_ns=call.timing.start_ns)
+    return next(reader.calls(before), None) or next(reader.calls(own), None)
 
 
 def whole_conversation(call: CallRecord, history: History) -> Conversation:

@@ -26,10 +26,18 @@ _NAMING: Final = """
 SELECT reward_id FROM rewards WHERE call_id IN ({items})
 UNION SELECT reward_id FROM rewards WHERE session_id IS NULL AND event_id IN ({items})
 UNION SELECT reward_id FROM rewards WHERE session_id IS NULL AND timestep_id IN ({items})"""
+_ORIGIN: Final = (
+    "coalesce(c.provider, '') || ' ' || coalesce(c.model_resp, '') || ' ' || coalesce(c.response_created, 0)"
+)
+"""What tells an answer from another one with its id."""
 _NAMED: Final = ", ".join(
-    f"(SELECT c.call_id FROM calls c WHERE c.{name} = rewards.call_id ORDER BY c.start_ns, c.call_id LIMIT 1)"
+    f"""(SELECT CASE WHEN count(DISTINCT {_ORIGIN}) = 1 THEN (SELECT c.call_id FROM calls c
+        WHERE c.{name} = rewards.call_id ORDER BY c.cached IS NOT NULL, c.start_ns, c.call_id LIMIT 1) END
+      FROM calls c WHERE c.{name} = rewards.call_id)"""
     for name in CALL_IDS
 )
+"""Of several calls with an id, as after a replay or from a cache, the first one that was bought. If these are several
+answers, because the server repeats its ids, it is unknown which one is meant."""
 _EVENT: Final = "(SELECT e.{column} FROM events e WHERE e.event_id = rewards.event_id)"
 _CALL: Final = "(SELECT c.{column} FROM calls c WHERE c.call_id = rewards.call_id)"
 _TIMESTEP: Final = "(SELECT t.session_id FROM timesteps t WHERE t.timestep_id = rewards.timestep_id)"
@@ -40,7 +48,7 @@ _JOIN: Final = (
     f"""UPDATE rewards SET session_id = coalesce({_SESSION_OF}), timestep_id = coalesce({_TIMESTEP_OF}, timestep_id)
       WHERE session_id IS NULL AND reward_id IN ({{items}})""",
 )
-"""If several calls have the id, the reward belongs to the earliest. Its session is that of its narrowest target:
+"""The session of a reward is that of its narrowest target:
 event, call, timestep."""
 _STEP: Final = "event_id, session_id, timestep_id, event_type, time_ns, sequence, reward"
 
