@@ -166,10 +166,13 @@ class Pricer:
         return cost_with_reasons(found.usd, found.source, filter(None, (found.reason, *reasons))) if reasons else found
 
     def priced(self, record: CallRecord) -> CallRecord:
-        """Return the record with its cost; the same object if it has one already, or none is known or due."""
-        if record.cost is not None or not record.is_bought:
+        """Return the record with its cost; the same object if it has one already or none is known.
+
+        An answer that a cache served has no price, but the attempts before it may have a cost.
+        """
+        if record.cost is not None:
             return record
-        priced = self._priced(record)
+        priced = self._priced(record) if record.is_bought else record
         return with_attempts(priced, priced.cost)
 
     def _priced(self, record: CallRecord) -> CallRecord:
