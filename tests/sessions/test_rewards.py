@@ -9,7 +9,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from types import SimpleNamespace
 from typing import Any
 
 import anthropic
@@ -18,6 +17,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
+from openai.types.chat import ChatCompletion
 from opentelemetry.trace import NonRecordingSpan, SpanContext, use_span
 from tests.sessions.conftest import Seen, elsewhere, logged_misuse, parent_of
 from tests.support.calls import CHAT, MESSAGE, everywhere
@@ -372,6 +372,6 @@ def test_feedback_on_an_object_knows_its_answer_by_id_and_time(
             client.chat.completions.create(**CHAT)
         first, second = (record.call_id for record in seen.records)
         for created in (7, 8, 9, None):
-            made = SimpleNamespace(id="chatcmpl-12", created=created)
+            made = ChatCompletion.construct(id="chatcmpl-12", created=created)
             callspan.feedback(made, 1.0)
     assert [one.call_id for one in seen.rewards] == [first, second, "chatcmpl-12", "chatcmpl-12"]

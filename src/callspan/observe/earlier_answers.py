@@ -8,6 +8,7 @@ second fact is needed: there was no connection, or the body states the time of t
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from typing import Final
 from zlib import crc32
 
@@ -28,7 +29,7 @@ class EarlierAnswers:
     __slots__ = ("_created", "_first_ns")
 
     def __init__(self) -> None:
-        self._first_ns: LRUCache[tuple[int, int], int] = LRUCache(MAX_ANSWERS)
+        self._first_ns: OrderedDict[tuple[int, int], int] = OrderedDict()
         """The start of the call that first had an answer, by the hashes of answer and request."""
         self._created: LRUCache[str, int] = LRUCache(MAX_ANSWERS)
         """When the first background response with an id was created, by the id of its call."""
@@ -55,7 +56,10 @@ class EarlierAnswers:
         if response.id is None or has_connection is None or not request.body_bytes:
             return False
         # `hash` is seeded, has 64 bits and costs a hundredth of a cryptographic one.
-        first_ns = self._first_ns.setdefault((hash(body), crc32(request.body)), start_ns)
+        known, key = self._first_ns, (hash(body), crc32(request.body))
+        first_ns = known.setdefault(key, start_ns)
+        if len(known) > MAX_ANSWERS:
+            known.popitem(last=False)
         return first_ns != start_ns and (not has_connection or _states_time(response, first_ns))
 
 
