@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import datetime, timedelta, timezone
 from enum import Enum
 from functools import partial
+from itertools import islice
 from numbers import Number
 from operator import index
 from typing import Any, Final, Protocol, SupportsIndex, TypeAlias
@@ -15,7 +16,7 @@ from uuid import UUID
 
 from callspan.agent.misuse import UsageError, refuse
 from callspan.fail_open import value_of
-from callspan.record.plain_json import clean, plain
+from callspan.record.plain_json import TRUNCATED_KEY, clean, plain, plain_within
 
 Time: TypeAlias = SupportsIndex | float | datetime
 """A time: Unix nanoseconds as an int, also of NumPy, Unix seconds as a float, or an aware datetime."""
@@ -24,6 +25,8 @@ _NS_PER_S: Final = 1_000_000_000
 _MIN_NS: Final = 10**17
 """A time in 1973: a smaller int is taken for a mistake, such as seconds."""
 _INT64_LIMIT: Final = 2**63
+MAX_ENTRIES: Final = 1_000
+"""Maximum number of values in one argument of metadata, and of tags, on the caller's thread."""
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=timezone.utc)
 _ADVICE: Final = "a time must be Unix nanoseconds (int), Unix seconds (float), or a datetime with a time zone"
 
@@ -67,9 +70,12 @@ def _text(value: object) -> str:
 
 
 def names_in(value: object) -> object:
-    """Return a field of the metadata without what is no name or id, see `as_text`; None if nothing is left."""
+    """Return a field of the metadata without what is no name or id, see `as_text`; None if nothing is left.
+
+    At most `MAX_ENTRIES` items of a list are read.
+    """
     if isinstance(value, list | tuple | set | frozenset):
-        return [one for one in value if as_text(one) is not None]
+        return [one for one in islice(value, MAX_ENTRIES) if as_text(one) is not None]
     return value if as_text(value) is not None else None
 
 
@@ -81,7 +87,7 @@ def as_bool(value: object) -> bool | None:
 def as_dict(metadata: object) -> dict[str, object]:
     """Return metadata as a new dict without None values; plain JSON that is no mapping is stored under `metadata`.
 
-    Any other object, and a key that is no name, is misuse.
+    Any other object, and a key that is no name, is misuse. At most `MAX_ENTRIES` values are kept, see `plain_within`.
     """
     if metadata is None or (type(metadata) is dict and not metadata):
         return {}
@@ -90,18 +96,29 @@ def as_dict(metadata: object) -> dict[str, object]:
     if not isinstance(metadata, Mapping):
         refuse(UsageError(f"metadata must be a mapping of names to JSON values, not a {type(metadata).__name__}"))
         return {}
-    items = plain(_with_names(metadata))
+    items, _ = plain_within(_with_names(metadata), MAX_ENTRIES)
     return {key: value for key, value in items.items() if value is not None} if isinstance(items, dict) else {}
 
 
+def first_entries(entries: dict[str, object], first: Collection[str]) -> dict[str, object]:
+    """Return at most `MAX_ENTRIES` of a dict with a note of what is left out; those named in `first` are kept."""
+    if len(entries) <= MAX_ENTRIES:
+        return entries
+    kept = {name: entries[name] for name in first if name in entries}
+    kept.update(islice(entries.items(), MAX_ENTRIES - len(kept)))
+    return {**kept, TRUNCATED_KEY: {"values": len(entries) - len(kept)}}
+
+
 def _with_names(metadata: Mapping[Any, object]) -> Mapping[Any, object]:
-    """Return metadata without the keys that are no names, the same object if there are none."""
-    keys = [*metadata] if type(metadata) is dict else value_of(partial(list[object], metadata)) or []
+    """Return metadata without the keys that are no names, the same object if there are none in what is kept of it."""
+    keys = value_of(lambda: list(islice(metadata, MAX_ENTRIES))) or []
     odd = [key for key in keys if not isinstance(key, str | Number | UUID | Enum | None)]
     if not odd:
         return metadata
     refuse(UsageError(f"a name in metadata must be text or a number, not a {type(odd[0]).__name__}"))
-    return value_of(lambda: {key: metadata[key] for key in keys if isinstance(key, str | Number | UUID | Enum)}) or {}
+    return (
+        value_of(lambda: {key: metadata[key] for key in metadata if isinstance(key, str | Number | UUID | Enum)}) or {}
+    )
 
 
 def reward_value(value: object) -> float | None:

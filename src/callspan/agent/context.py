@@ -18,12 +18,12 @@ from urllib.parse import quote, unquote
 
 from opentelemetry.context import Context, attach, get_current, set_value
 
-from callspan.agent.arguments import as_dict, names_in
+from callspan.agent.arguments import MAX_ENTRIES, as_dict, first_entries, names_in
 from callspan.agent.decorators import Block, decorated
 from callspan.fail_open import value_of
 from callspan.record.call import Place
 from callspan.record.events import METADATA_FIELDS
-from callspan.record.plain_json import clean
+from callspan.record.plain_json import TRUNCATED_KEY, clean
 from callspan.settings import STRICTNESS, Content, strictest
 from callspan.settings_loader import content_word
 from callspan.spans.session import SessionSpan, SpanRef
@@ -108,16 +108,24 @@ def _updated(metadata: Mapping[str, object], fields: dict[str, object]) -> dict[
     merged = dict(metadata)
     extra = dict(cast("dict[str, object]", merged.get("extra") or {}))
     extra.update(as_dict(fields.get("extra")))
-    for name, value in fields.items():
+    for name, value in first_entries(fields, METADATA_FIELDS).items():
         if value is None or name == "extra":
             continue
         if name not in METADATA_FIELDS:
             extra[name] = value
         elif (named := names_in(value)) is not None:
             merged[name] = named
+            if isinstance(named, list) and len(named) == MAX_ENTRIES:
+                extra |= _left_out(name, value)
     if extra:
         merged["extra"] = extra
     return merged
+
+
+def _left_out(name: str, several: Any) -> dict[str, object]:
+    """Return the note of how many items of a field were left out; empty if none."""
+    number = len(several) - MAX_ENTRIES
+    return {TRUNCATED_KEY: {name: number}} if number > 0 else {}
 
 
 def here() -> Context:

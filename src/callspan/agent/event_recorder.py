@@ -19,6 +19,7 @@ from callspan.agent.rewards import RewardArguments, reward_record
 from callspan.agent.scope import Scope
 from callspan.errors import application_error, outcome_of
 from callspan.fail_open import fail_open
+from callspan.record.call import Redaction
 from callspan.record.events import EventRecord, MessageRecord, SessionRecord, TimestepRecord, Totals
 from callspan.record.events import Scope as TargetKind
 from callspan.record.ids import new_id
@@ -91,6 +92,7 @@ class EventRecorder(Scope, BlockDecorator, Operations):
         target, message_type, named = self._target(), as_text(kind), reference_or_none(call)
         if not message_type:
             raise UsageError("a message needs a kind, such as 'observation'")
+        causes, has_more = record_ids(causal_influence)
         record = MessageRecord(
             message_id=new_id(),
             session_id=target._place.session_id,
@@ -104,7 +106,8 @@ class EventRecorder(Scope, BlockDecorator, Operations):
             sequence=target._sequence(),
             external_sequence=as_int(sequence),
             content=content,
-            causal_influence=record_ids(causal_influence),
+            causal_influence=causes,
+            redactions=[Redaction(what="causal_influence", why="size")] if has_more else [],
             metadata={**target._current_metadata(), **as_dict(metadata)},
         )
         target._emit(record, "message")

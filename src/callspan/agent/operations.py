@@ -25,7 +25,7 @@ from callspan.record.call import ErrorInfo
 from callspan.record.events import AGENT_START, TOOL_START, EventRecord, Record, start_id
 from callspan.record.ids import new_id
 from callspan.record.messages import parse_arguments
-from callspan.record.plain_json import plain
+from callspan.record.plain_json import plain_within
 from callspan.semconv.metrics import AgentRun
 
 _ABSENT: Final = msgspec.UNSET
@@ -107,7 +107,7 @@ class Operation(Scope, BlockDecorator):
 
     def _read_input(self) -> None:
         """Copy the input, which the application may change in place before the end."""
-        self._input = plain(self._input)
+        self._input, _ = plain_within(self._input)
 
     def _announce(self, runtime: Runtime, base: Context) -> None:
         self._read_input()

@@ -9,10 +9,11 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
-from typing import Any, Final, NamedTuple
+from itertools import islice
+from typing import Any, Final, NamedTuple, cast
 from uuid import UUID
 
-from callspan.agent.arguments import as_text
+from callspan.agent.arguments import MAX_ENTRIES, as_text
 from callspan.agent.call_ids import call_id, call_of
 from callspan.agent.misuse import UsageError, refuse
 from callspan.agent.scope import Scope, current_scope
@@ -182,11 +183,15 @@ def record_id(of: object) -> str | None:
     return as_text(of)
 
 
-def record_ids(of: object) -> list[str]:
-    """Return the ids of several records; a single one may be given itself."""
+def record_ids(of: object) -> tuple[list[str], bool]:
+    """Return the ids of the first `MAX_ENTRIES` of several records, and whether there are more.
+
+    A single one may be given itself.
+    """
     is_one = isinstance(of, str | Scope | Record)
-    items = [of] if is_one else value_of(partial(list[object], of)) or []
-    return [identity for one in items if (identity := record_id(one)) is not None]
+    items = [of] if is_one else value_of(lambda: list(islice(cast("Iterable[object]", of), MAX_ENTRIES + 1))) or []
+    ids = [identity for one in items[:MAX_ENTRIES] if (identity := record_id(one)) is not None]
+    return ids, len(items) > MAX_ENTRIES
 
 
 def _kind(of: object) -> str:

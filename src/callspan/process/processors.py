@@ -41,11 +41,13 @@ from callspan.record.call import CallRecord, Redaction
 from callspan.record.codec import encode_json
 from callspan.record.content_level import at_level
 from callspan.record.events import EventRecord, MessageRecord, Record
-from callspan.record.plain_json import plain
+from callspan.record.plain_json import MAX_GIVEN, TRUNCATED_KEY, plain_within
 from callspan.record.span_handle import SpanHandle, with_span_ids
 from callspan.settings import Settings
 
-TRUNCATED_KEY: Final = "callspan_truncated"
+_MAX_METADATA_VALUES: Final = 4_000
+"""Maximum number of values in the metadata of a record, which several blocks and a session may give."""
+_MAX_METADATA_BYTES: Final = 1 << 20
 _SIZED: Final[dict[type, str]] = {EventRecord: "data", MessageRecord: "content"}
 """The field whose size is limited, in records other than calls."""
 _MAX_ESCAPE_BYTES: Final = 6
@@ -63,15 +65,22 @@ _READ: Final = fail_open("read the price file")
 def within(record: Record, max_bytes: int) -> Record:
     """Return the record with at most `max_bytes` of content; the same object if it already fits.
 
-    In a call, the longer body is replaced first, by `{"callspan_truncated": {"bytes": size}}`. The data of an event and
-    the content of a message are truncated to valid JSON.
+    In a call, the longer body is replaced first, by `{"callspan_truncated": {"bytes": size}}`. The data of an event,
+    the content of a message and all metadata are truncated to valid JSON.
     """
+    if record.metadata:
+        record = _with_less(record, "metadata", min(max_bytes, _MAX_METADATA_BYTES))
     if isinstance(record, CallRecord):
         request = len(memoryview(record.request.body))
         response = 0 if record.response is None else len(memoryview(record.response.body))
         return record if request + response <= max_bytes else _without_longer_body(record, request, response, max_bytes)
     field = _SIZED.get(type(record))
-    if field is None or (cut := _cut(getattr(record, field), max_bytes)) is None:
+    return record if field is None else _with_less(record, field, max_bytes)
+
+
+def _with_less(record: _R, field: str, max_bytes: int) -> _R:
+    """Return the record with at most `max_bytes` in a field, with a note; the same object if it already fits."""
+    if (cut := _cut(getattr(record, field), max_bytes)) is None:
         return record
     note = Redaction(what=field, why="size", original_bytes=cut[1])
     return msgspec.structs.replace(record, redactions=[*record.redactions, note], **{field: cut[0]})
@@ -95,11 +104,20 @@ def with_plain_values(record: Record) -> Record:
     """Return the record with the application's values as new plain JSON (see `plain`); the same object without any."""
     if type(record) is CallRecord and not record.metadata:
         return record
-    data = _SIZED.get(type(record))
-    values = {} if data is None else {data: plain(getattr(record, data))}
-    if record.metadata:
-        values["metadata"] = plain(record.metadata)
-    return msgspec.structs.replace(record, **values) if values else record
+    fields = {"metadata": _MAX_METADATA_VALUES} if record.metadata else {}
+    if (data := _SIZED.get(type(record))) is not None:
+        fields[data] = MAX_GIVEN
+    values, notes = dict[str, object](), list[Redaction]()
+    for field, most in fields.items():
+        values[field], is_cut = plain_within(getattr(record, field), most)
+        notes += [Redaction(what=field, why="size")] if is_cut else []
+    changed = msgspec.structs.replace(record, **values) if values else record
+    return _with_notes(changed, notes) if notes else changed
+
+
+def _with_notes(record: _R, notes: list[Redaction]) -> _R:
+    """Return the record with these notes, each once: a record is processed again after a callback changed it."""
+    return msgspec.structs.replace(record, redactions=[*(one for one in record.redactions if one not in notes), *notes])
 
 
 def _cut(value: object, max_bytes: int) -> tuple[object, int] | None:

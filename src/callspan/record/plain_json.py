@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from functools import partial
 from itertools import chain, islice
 from typing import Any, Final, TypeVar
@@ -18,6 +18,10 @@ from callspan.safe_urls import whole_words
 _MAX_DEPTH: Final = 64
 _MAX_VALUES: Final = 1_000_000
 """Sixty nested lists, each twice in the next, would otherwise expand without end."""
+MAX_GIVEN: Final = 100_000
+"""Maximum number of values in one value that the application gives, which its thread converts."""
+TRUNCATED_KEY: Final = "callspan_truncated"
+"""Key of the note that stands for what was left out."""
 _MAX_BITS: Final = 2_126
 """640 decimal digits, the lowest limit that `sys.set_int_max_str_digits` allows."""
 _MAX_REPR: Final = 200
@@ -42,14 +46,26 @@ def plain(value: object, depth: int = 0, *, keep_raw: bool = False) -> object:
 
     Lone surrogates and NUL become U+FFFD, NaN and infinities None, bytes text (base64 if they are not UTF-8), integers
     of more than 640 digits hexadecimal text. A value that contains itself, is more than 64 levels deep or has no JSON
-    form becomes a short description; anything beyond the first million values is omitted. Never raises, whatever the
-    methods of `value` do.
+    form becomes a short description; what exceeds a million values is left out, see `plain_within`. Never raises,
+    whatever the methods of `value` do.
 
     `depth` is the nesting depth of `value`. `keep_raw` leaves `msgspec.Raw` unchanged, for records.
     """
     if type(value) is dict and (copied := _copied(value, _COPY_DEPTH)) is not None:
         return copied
     return None if value is None else _Converter(keep_raw).value(value, depth)
+
+
+def plain_within(value: object, most: int = MAX_GIVEN) -> tuple[object, bool]:
+    """Return `value` as plain JSON with at most `most` members and items, and whether anything was left out.
+
+    Each dict or list from which something was left out ends with `{"callspan_truncated": {"values": number}}`. A list
+    of numbers is one value.
+    """
+    if type(value) is dict and (copied := _copied(value, _COPY_DEPTH)) is not None:
+        return copied, TRUNCATED_KEY in value
+    converter = _Converter(most=most)
+    return converter.value(value, 0), converter.is_cut
 
 
 def _copied(value: dict[Any, Any], depth: int) -> object:
@@ -74,11 +90,13 @@ def _copied(value: dict[Any, Any], depth: int) -> object:
 
 
 class _Converter:
-    __slots__ = ("_ancestors", "_in_list", "_keep_raw", "_remaining")
+    __slots__ = ("_ancestors", "_in_list", "_keep_raw", "_remaining", "is_cut")
 
-    def __init__(self, keep_raw: bool) -> None:
+    def __init__(self, keep_raw: bool = False, most: int = _MAX_VALUES) -> None:
         self._keep_raw = keep_raw
-        self._remaining = _MAX_VALUES
+        self._remaining = most
+        self.is_cut = False
+        """Whether anything was left out, now or before."""
         self._ancestors: set[int] = set()
         """Ids of the containers around the current value."""
         self._in_list = False
@@ -128,19 +146,40 @@ class _Converter:
         items = value_of(lambda: self._limited(dict.items(value) if isinstance(value, dict) else value.items()))
         if items is None:
             return _description(value)
-        return {_key(key): self.value(item, depth + 1) for key, item in items}
+        converted: dict[str, object] = {}
+        for key, item in self._taken(items):
+            converted[_key(key)] = self.value(item, depth + 1)
+        if left_out := self._left_out(value, len(converted)):
+            converted[TRUNCATED_KEY] = left_out
+        self.is_cut = self.is_cut or TRUNCATED_KEY in converted
+        return converted
 
-    def _list(self, value: Iterable[object], depth: int) -> object:
+    def _list(self, value: Collection[object], depth: int) -> object:
         items = value_of(lambda: self._limited(value))
         if items is None:
             return _description(value)
-        return [self.value(item, depth + 1) for item in items]
+        converted = [self.value(item, depth + 1) for item in self._taken(items)]
+        if left_out := self._left_out(value, len(converted)):
+            self.is_cut = True
+            converted.append({TRUNCATED_KEY: left_out})
+        return converted
 
     def _limited(self, values: Iterable[_T]) -> list[_T]:
         """Return at most as many values as the limit of the whole conversion still allows."""
-        limited = list(islice(values, self._remaining))
-        self._remaining -= len(limited)
-        return limited
+        return list(islice(values, self._remaining))
+
+    def _taken(self, values: list[_T]) -> Iterator[_T]:
+        """Yield values until the limit of the whole conversion is reached, by the contents of earlier ones too."""
+        for one in values:
+            if self._remaining <= 0:
+                break
+            self._remaining -= 1
+            yield one
+
+    def _left_out(self, value: Collection[object], kept: int) -> dict[str, int] | None:
+        """Return the note of how many values of a dict or list were left out; None if the limit is not reached."""
+        count = value_of(partial(len, value)) if self._remaining <= 0 else None
+        return None if count is None or count <= kept else {"values": count - kept}
 
     def _other(self, value: object, depth: int) -> object:
         """Return an object's own JSON form if it has one, else its description."""
