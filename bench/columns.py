@@ -178,7 +178,8 @@ def _client(
 
     def answer(request: httpx2.Request) -> httpx2.Response:
         content = body if isinstance(body, bytes) else body(request.content)
-        return httpx2.Response(200, headers=headers, content=content)
+        # With a connection: without one, a repeated answer is one of a cache, which is no plain call.
+        return httpx2.Response(200, headers=headers, content=content, extensions={"network_stream": None})
 
     transport = httpx2.MockTransport(answer)
     http = httpx2.AsyncClient(transport=transport) if is_async else httpx2.Client(transport=transport)
