@@ -12,7 +12,7 @@ from typing import Final, TypeAlias
 import msgspec
 
 from callspan.providers.hosted_tools import OF_APPLICATION, is_of_application
-from callspan.providers.wire_json import count, mapping, objects, text
+from callspan.providers.wire_json import count, items, mapping, objects, text
 from callspan.record.call import Request
 
 Runs: TypeAlias = dict[str, int | None]
@@ -38,8 +38,11 @@ NO_RUNS: Final = frozenset(
     }
 )  # fmt: skip
 """Types of items in the Responses API that are no runs of tools, besides outputs."""
-_SEARCHED: Final = ("search_results", "citations", "search_info", "web_search")
+_SEARCHED: Final = frozenset({"search_results", "citations", "search_info", "web_search"})
 """Keys of answers with what a search found: Perplexity, Baidu, DashScope, Z.ai."""
+_EXECUTED: Final = "executed_tools"
+_NOTES: Final = "annotations"
+"""Keys of a message that may show runs; most messages have an empty list of annotations."""
 _SEARCH_COUNTERS: Final = ("num_requests",)
 _OF_USAGE: Final = {"image_gen": "image_generation"}
 """Names in `tool_usage` of tools that have another one as items."""
@@ -79,17 +82,15 @@ def _keyword(stated: object) -> str:
 def runs_in(body: dict[str, object]) -> Runs:
     """Return the runs of hosted tools that an answer in OpenAI's form states outside of its usage, by tool."""
     runs: Runs = {}
-    for item in objects(body, "output"):
+    for item in objects(body, "output") if "output" in body else ():
         _add(runs, _tool_of_item(item))
-    if WEB_SEARCH in runs and any(
-        (text(one, "type") or "").startswith(_EARLIER_SEARCH) for one in objects(body, "tools")
-    ):
+    if WEB_SEARCH in runs and any(map(_is_earlier_search, objects(body, "tools"))):
         runs[_EARLIER_SEARCH] = runs.pop(WEB_SEARCH)
-    for choice in objects(body, "choices"):
-        message = choice.get("message")
-        if isinstance(message, dict):
+    for choice in items(body, "choices"):
+        message = choice.get("message") if isinstance(choice, dict) else None
+        if isinstance(message, dict) and (message.get(_EXECUTED) or message.get(_NOTES)):
             _add_of_message(runs, message)
-    if any(body.get(name) for name in _SEARCHED):
+    if not _SEARCHED.isdisjoint(body) and any(body.get(name) for name in _SEARCHED):
         runs.setdefault(WEB_SEARCH, None)
     if "tool_usage" in body:
         _add_of_usage(runs, mapping(body, "tool_usage") or {})
@@ -116,9 +117,9 @@ def _tool_of_item(item: dict[str, object]) -> str | None:
 
 def _add_of_message(runs: Runs, message: dict[str, object]) -> None:
     """Add the runs of Groq's systems, and a search that only its citations show."""
-    for tool in objects(message, "executed_tools"):
+    for tool in objects(message, _EXECUTED):
         _add(runs, _keyword(text(tool, "type")))
-    if any(text(note, "type") == "url_citation" for note in objects(message, "annotations")):
+    if any(text(note, "type") == "url_citation" for note in objects(message, _NOTES)):
         runs.setdefault(WEB_SEARCH, None)
 
 
@@ -150,8 +151,8 @@ def runs_in_message(body: dict[str, object]) -> Runs:
     The hours of a container in which code ran are charged, not its runs.
     """
     runs: Runs = {}
-    for block in objects(body, "content"):
-        if block.get("type") == "server_tool_use":
+    for block in items(body, "content"):
+        if isinstance(block, dict) and block.get("type") == "server_tool_use":
             tool = _keyword(block.get("name"))
             if _IN_CONTAINER in tool:
                 runs[_CONTAINER] = 1
