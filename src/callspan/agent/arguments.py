@@ -27,6 +27,7 @@ _MIN_NS: Final = 10**17
 _INT64_LIMIT: Final = 2**63
 MAX_ENTRIES: Final = 1_000
 """Maximum number of values in one argument of metadata, and of tags, on the caller's thread."""
+_TEXT: Final = frozenset({str})
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=timezone.utc)
 _ADVICE: Final = "a time must be Unix nanoseconds (int), Unix seconds (float), or a datetime with a time zone"
 
@@ -91,12 +92,14 @@ def as_dict(metadata: object) -> dict[str, object]:
     """
     if metadata is None or (type(metadata) is dict and not metadata):
         return {}
-    if isinstance(metadata, str | Number | list | tuple):
-        return {"metadata": metadata}
     if not isinstance(metadata, Mapping):
+        if isinstance(metadata, str | Number | list | tuple):
+            return {"metadata": metadata}
         refuse(UsageError(f"metadata must be a mapping of names to JSON values, not a {type(metadata).__name__}"))
         return {}
-    items, _ = plain_within(_with_names(metadata), MAX_ENTRIES)
+    is_small = type(metadata) is dict and len(metadata) <= MAX_ENTRIES
+    has_texts = is_small and _TEXT.issuperset(map(type, metadata))
+    items, _ = plain_within(metadata if has_texts else _with_names(metadata), MAX_ENTRIES)
     return {key: value for key, value in items.items() if value is not None} if isinstance(items, dict) else {}
 
 

@@ -15,7 +15,7 @@ from callspan.agent.episode import RunningTotals
 from callspan.agent.misuse import UsageError, or_unrecorded, refuse
 from callspan.agent.references import Reference, id_text, reference_or_none, tool_call_field
 from callspan.agent.runtime import Runtime
-from callspan.agent.scope import Scope, agent_of
+from callspan.agent.scope import Scope
 from callspan.agent.tool_requests import find_tool_call, mark_started
 from callspan.errors import application_error
 from callspan.fail_open import fail_open
@@ -98,8 +98,7 @@ class Operation(Scope, BlockDecorator):
 
     def _system(self) -> str | None:
         """Return the component that acts: as given, else the enclosing agent, or None."""
-        agent = agent_of(self._above)
-        return as_text(self._labels.system) or (None if agent is None else agent.name)
+        return as_text(self._labels.system) or (None if self._agent is None else self._agent.name)
 
     def _fresh(self, name: str, arguments: Mapping[str, object]) -> Operation:
         given = arguments if self._input is None else self._input
@@ -201,8 +200,8 @@ class Tool(Operation):
         if self._above is not None:
             duration_ns = 0 if self._above._kind == "tool" else self._lasted_ns or 0
             self._above._add_to_totals({"tools": 1, "tool_ns": duration_ns})
-            if (agent := agent_of(self._above)) is not None:
-                agent._asked_itself.add(_ONE_TOOL)
+            if self._agent is not None:
+                self._agent._asked_itself.add(_ONE_TOOL)
 
 
 class Agent(Operation):

@@ -87,6 +87,8 @@ class Scope(EitherWith, Block, ABC):
     _place: Place = Place()
     _counted_in: Sequence[RunningTotals] = ()
     """The totals of the enclosing timesteps and session, innermost first; its own is the first."""
+    _agent: Any = None
+    """The run of an agent that is the nearest around it; None outside of agents."""
     _is_automatic: bool = False
     """Whether callspan itself starts it; then it has no span while OpenTelemetry's instrumentation is suppressed."""
 
@@ -257,6 +259,7 @@ class Scope(EitherWith, Block, ABC):
         else:
             self._runtime, self._place = enclosing._runtime, enclosing._place
             self._counted_in = enclosing._counted_in
+            self._agent = enclosing if enclosing._kind == "agent" else enclosing._agent
         self._info = {**metadata_of(current), **self._info}
         return current
 
@@ -326,7 +329,8 @@ class Scope(EitherWith, Block, ABC):
             self._observe(processed, conversation)
         answer, start_ns = Answer(record), record.timing.start_ns
         self._add_to_totals(sums_of_call(record))
-        if record.operation in INFERENCE and (agent := agent_of(self)) is not None:
+        agent: Any = self if self._kind == "agent" else self._agent
+        if agent is not None and record.operation in INFERENCE:
             agent._asked_itself.add(_ONE_CALL)
         scope: Scope | None = self
         while scope is not None:
@@ -478,13 +482,6 @@ def ambient() -> tuple[Place | None, CallEnded | None, dict[str, object]]:
     scope: Any = context.get(SCOPE)
     metadata = dict(metadata_of(context))
     return (None, None, metadata) if scope is None else (scope._place, scope._call_ended, metadata)
-
-
-def agent_of(scope: Any) -> Any:
-    """Return the run of an agent that is `scope` or the nearest around it; None outside of agents."""
-    while scope is not None and scope._kind != "agent":
-        scope = scope._above
-    return scope
 
 
 def scope_of(context: Context) -> Scope | None:
