@@ -352,6 +352,7 @@ def _masked_item(key: object, item: object, search: BoundedSearch) -> object:
     return mask_settings(item, search) if isinstance(item, dict | list) else item
 
 
+@lru_cache(maxsize=1024)
 def _may_be_key(key: object) -> bool:
     return isinstance(key, str) and key.lower() in _MAYBE_KEYS
 
