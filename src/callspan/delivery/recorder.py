@@ -93,7 +93,8 @@ class Recorder:
             return
         if (spool := self.spool) is not None:
             with _KEEP:
-                if spool.append(codec.encode(processed.record)) and _is_ended_call(processed.record):
+                record = processed.record
+                if spool.append(codec.encode(record)) and type(record) is CallRecord and _is_ended(record):
                     self.calls += 1
                 if not self.in_use or spool is not self.spool:
                     _CLOSING.put_later(_LATE_S, partial(self._deliver_late, spool))
@@ -165,8 +166,8 @@ class Recorder:
         return StoreSink(store, settings.prices, priced=tell, retention=retention, pauses=True)
 
 
-def _is_ended_call(record: Record) -> bool:
-    return isinstance(record, CallRecord) and record.is_own and not record.is_first_version
+def _is_ended(record: CallRecord) -> bool:
+    return record.is_own and not record.is_first_version
 
 
 def check_prices(prices: object) -> None:
