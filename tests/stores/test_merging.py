@@ -121,7 +121,7 @@ def test_a_session_that_is_opened_again_names_one_span(store: Delivery) -> None:
 
 
 def test_a_session_has_the_error_of_its_last_end(store: Delivery) -> None:
-    """Not that of an earlier one, from which it was resumed; a status given after the end keeps it."""
+    """Not that of an earlier one, from which it was resumed; a status given after the end keeps it, and is kept."""
     error = ErrorInfo(kind="unknown", type="ValueError")
     failed = SessionRecord(session_id="", seen_ns=1, end_ns=1, outcome="error", error=error)
     named = SessionRecord(session_id="", seen_ns=2, outcome="crashed")
@@ -129,7 +129,7 @@ def test_a_session_has_the_error_of_its_last_end(store: Delivery) -> None:
     for whole in merged_in_any_order(store, failed, named):
         assert (whole.outcome, whole.error) == ("crashed", error)
     for whole in merged_in_any_order(store, failed, named, resumed):
-        assert (whole.outcome, whole.error) == ("success", None)
+        assert (whole.outcome, whole.error) == ("crashed", None)
 
 
 @pytest.mark.parametrize(("success", "outcome"), [(False, "failure"), (True, "success")])
@@ -140,6 +140,33 @@ def test_another_process_states_the_success_of_a_session(store: Delivery, succes
         for stated in (replace(end, seen_ns=at, end_ns=None, outcome=None, success=success) for at in (1, 3)):
             for whole in merged_in_any_order(store, end, stated):
                 assert (whole.outcome, whole.success) == ("won" if ended == "won" else outcome, success)
+
+
+@pytest.mark.parametrize(
+    ("theirs", "own", "outcome"),
+    [
+        ("solved", "success", "solved"),
+        ("failure", "success", "failure"),
+        ("error", "success", "error"),
+        ("solved", "cancelled", "solved"),
+        ("solved", "given up", "given up"),
+        (None, "error", "error"),
+    ],
+)
+def test_a_status_of_another_process_counts_more_than_a_default(
+    store: Delivery, theirs: str | None, own: str, outcome: str
+) -> None:
+    start = SessionRecord(session_id="", seen_ns=1, start_ns=1)
+    stated = SessionRecord(session_id="", seen_ns=2, outcome=theirs)
+    end = SessionRecord(session_id="", seen_ns=3, end_ns=3, outcome=own)
+    assert {one.outcome for one in merged_in_any_order(store, start, stated, end)} == {outcome}
+    assert {one.outcome for one in merged_in_any_order(store, start, stated, end, end)} == {outcome}
+
+
+def test_the_last_end_counts_among_defaults(store: Delivery) -> None:
+    first = SessionRecord(session_id="", seen_ns=1, start_ns=1, end_ns=2, outcome="error")
+    again = SessionRecord(session_id="", seen_ns=3, end_ns=4, outcome="success")
+    assert [one.outcome for one in merged_in_any_order(store, first, again)] == ["success"] * 2
 
 
 def test_versions_of_a_timestep_merge_in_any_order(store: Delivery) -> None:

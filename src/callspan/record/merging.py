@@ -30,6 +30,9 @@ _REQUEST_PARTS: Final = frozenset({"started", "requested"})
 _SPAN_FIELDS: Final = ("trace_id", "span_id", "parent_span_id", "sampled", "trace")
 _OF_HIGHER: Final = ("part", "seen_ns", "seen_in", "outcome", "error", "timing", "redactions", "conversation")
 """Fields of a call that are never filled in from the lower version."""
+_SUCCESS: Final = "success"
+_BY_DEFAULT: Final = frozenset({_SUCCESS, "failure", "error", "timeout", "cancelled"})
+"""The outcomes of an end of which the application said nothing."""
 Price: TypeAlias = Callable[[CallRecord], CallRecord]
 """Returns a call with its cost; the same object if it is unknown."""
 _S = TypeVar("_S", bound=SessionRecord | TimestepRecord)
@@ -86,7 +89,8 @@ def merged_scope(one: _S, other: _S) -> _S:
     """Merge two versions of a session or timestep: a field or key of metadata is that of the newer one that has it.
 
     The earliest start and the strictest content level apply; the fields of a span stay together, as do end and error.
-    A session's success decides between the outcomes success and failure, because the process that ends it may not know.
+    A status of the application counts more than an outcome by default, whichever process states it, and when; a
+    session's success decides between the outcomes success and failure, because the process that ends it may not know.
     """
     older, newer = sorted((one, other), key=order_of)
     whole = _filled(newer, older)
@@ -96,6 +100,7 @@ def merged_scope(one: _S, other: _S) -> _S:
         whole,
         metadata=older.metadata | newer.metadata,
         start_ns=min(starts, default=None),
+        outcome=_outcome(newer, older),
         error=whole.error if newer.end_ns is None else newer.error,
         **{name: getattr(span, name) for name in _SPAN_FIELDS},
     )
@@ -106,6 +111,20 @@ def merged_scope(one: _S, other: _S) -> _S:
         whole = replace(whole, outcome="success" if success else "failure")
     level = strictest(older.content_level, newer.content_level)
     return at_level(replace(whole, content_level=level), level)
+
+
+def _outcome(newer: _S, older: _S) -> str | None:
+    """Return the newest status of the application, else the outcome of the newest end."""
+    if newer.outcome is None or older.outcome is None:
+        return newer.outcome or older.outcome
+    if order_of(newer) == order_of(older) and newer.outcome == _SUCCESS:
+        return older.outcome  # the same end, already merged with a status
+    return older.outcome if _has_status(older) and not _has_status(newer) else newer.outcome
+
+
+def _has_status(version: SessionRecord | TimestepRecord) -> bool:
+    """Return whether its outcome is a status: another word than those by default, or stated without an end."""
+    return version.end_ns is None or version.outcome not in _BY_DEFAULT
 
 
 def _merged(one: CallRecord, other: CallRecord) -> CallRecord:
