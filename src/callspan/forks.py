@@ -8,7 +8,6 @@ After that time the fork goes on without: the child uses nothing of what was hel
 from __future__ import annotations
 
 import atexit
-import logging  # noqa: F401 - its hooks run before those that are registered earlier: with its lock, a fork would wait for imports
 import os
 import sys
 import threading
@@ -35,6 +34,7 @@ _listeners: Final[weakref.WeakKeyDictionary[ProcessListener, None]] = weakref.We
 _forks: Final[defaultdict[int, list[_Fork]]] = defaultdict(list)
 """The forks under way by thread; a signal handler may fork within a fork."""
 _fork_lock: Final = [threading.RLock()]
+_watched: Final[list[bool]] = []
 _hooked: Final[list[bool]] = []
 _hooked_in_child: Final[list[bool]] = []
 _first_at_exit: Final[list[Callable[[], object]]] = []
@@ -55,6 +55,7 @@ class _LateImports:
 
     def __enter__(self) -> None:
         """Begin, after a fork of another thread, or after a while."""
+        _watch_forks()
         me = get_ident()
         deadline = monotonic_s() + _FORK_S
         is_inner = me in self._importing or me in self._forking
@@ -119,6 +120,7 @@ def in_child(owner: _T, renew: Callable[[_T], object]) -> None:
 
     Call it once, when the owner is created. `renew` must not reference the owner: pass a function, not a bound method.
     """
+    _watch_forks()
     _owners[owner] = renew
 
 
@@ -160,6 +162,7 @@ def register(listener: ProcessListener) -> None:
 
     Waits for the end of a fork, but not for long.
     """
+    _watch_forks()
     # Between the two it would be part of a child that does not notify it.
     lock = _fork_lock[0]
     is_alone = lock.acquire(timeout=_FORK_S)
@@ -246,4 +249,13 @@ def _in_child() -> None:
         listener.after_fork_in_child()
 
 
-os.register_at_fork(before=_before, after_in_parent=_in_parent, after_in_child=_in_child)
+def _watch_forks() -> None:
+    """Register the hooks on first use: `import callspan` does no work."""
+    if _watched:
+        return
+    _watched.append(True)
+    # Before a fork, hooks run in the reverse order of registration. Were `logging` imported later, the fork would hold
+    # its lock while it waits for imports, which may wait for that lock.
+    import logging  # noqa: F401
+
+    os.register_at_fork(before=_before, after_in_parent=_in_parent, after_in_child=_in_child)

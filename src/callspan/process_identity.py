@@ -66,7 +66,8 @@ def own_place() -> str | None:
     try:
         if sys.platform == "darwin":
             return _sysctl_text("kern.bootsessionuuid")
-        return f"{_BOOT.read_text('ascii').strip()}/{_NAMESPACE.readlink().name[5:-1]}"
+        # Decoded as UTF-8, whose codec needs no import.
+        return f"{_BOOT.read_bytes().decode().strip()}/{_NAMESPACE.readlink().name[5:-1]}"
     except (OSError, UnicodeDecodeError, AttributeError):
         return None
 
@@ -134,4 +135,4 @@ def _sysctl_text(name: str) -> str | None:
     data, size = ctypes.create_string_buffer(_ROOM), ctypes.c_size_t(_ROOM)
     if ctypes.CDLL(None, use_errno=True).sysctlbyname(name.encode(), data, ctypes.byref(size), None, 0):
         raise OSError(ctypes.get_errno(), name)
-    return data.value.decode("ascii", "replace") or None
+    return data.value.decode(errors="replace") or None

@@ -184,6 +184,12 @@ class RecordedCall(EitherWith):
             otel_context.attach(self._outer)
 
 
+def _url_text(server: object) -> str:
+    """Return a URL as text, also that of an SDK's client, which is an object of its HTTP library."""
+    is_url = all(hasattr(server, name) for name in ("scheme", "host", "port"))
+    return as_text(str(server) if is_url else server) or ""
+
+
 def record_call(
     *, provider: str, api: Api = "chat_completions", model: str | None = None, server: str | None = None,
     client: str | None = None, stream: bool | None = None, at: Time | None = None,
@@ -219,7 +225,7 @@ def record_call(
     if endpoint is None:
         known = ", ".join(sorted(registry.APIS))
         raise ValueError(f"record_call: api={api!r} is unknown; use one of {known}")
-    address = urlsplit(as_text(server) or "")
+    address = urlsplit(_url_text(server))
     info = CallInfo(
         provider=as_text(provider) or "unknown", sdk=as_text(client), model=as_text(model), stream=stream,
         server_address=address.hostname,

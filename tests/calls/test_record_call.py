@@ -29,7 +29,7 @@ from callspan.testing import Capture, capture
 
 
 class Provider(Enum):
-    VLLM = 1
+    VLLM = "vllm"
 
 
 def record(mode: Mode, **options: Any) -> Any:
@@ -144,7 +144,7 @@ def test_names_and_the_server_are_read_as_text(seen: Capture) -> None:
     with callspan.record_call(**given, server=server) as call:
         call.response({"choices": []})
     made = the_call(seen)
-    assert (made.provider, made.request.model, made.sdk) == ("Provider.VLLM", "7", "1.5")
+    assert (made.provider, made.request.model, made.sdk) == ("vllm", "7", "1.5")
     assert (made.server_address, made.server_port) == ("gpu-1", 8000)
 
 

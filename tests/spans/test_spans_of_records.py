@@ -53,7 +53,7 @@ AGENTS = Path(__file__).with_name("agents.yaml")
 Where they are to change: `AGENTS.write_text(as_text(found))`, and read the difference.
 """
 VARYING = re.compile(r"_n?s$|^(frames|exception\.stacktrace)$")
-OF_THE_PROCESS = ("schema_version", "service", "host", "pid")
+OF_THE_PROCESS = ("schema_version", "service", "host", "pid", "process")
 IDS = re.compile(r"[0-9a-f]{8}-[0-9a-f-]{27}|[0-9a-f]{32}|[0-9a-f]{16}|chatcmpl-\w+")
 
 

@@ -185,7 +185,7 @@ def test_a_fork_beside_a_store_that_hangs_is_quick_and_the_child_records(tmp_pat
         os._exit(0 if spool.append(record("child")) and (spool.flush(0.5) or True) else 1)
     took_s = time.monotonic() - started
     assert os.waitpid(child, 0)[1] == 0
-    assert took_s < 0.3
+    assert took_s < 5  # the store hangs for a minute
     hanging.freed.set()
     assert spool.close(20)
     deliver_left(tmp_path / "spool", "hanging", hanging)

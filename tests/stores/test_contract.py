@@ -97,7 +97,8 @@ def test_every_kind_of_record_is_read_back_as_it_was_written(store: Delivery, re
     assert bare(reader.call(call_record.call_id)) == call_record
     assert list(reader.timesteps("s1")) == [step]
     assert list(reader.events("s1")) == events
-    assert reader.session("s1").session == session
+    # It began long ago, and nobody knows whether its process runs.
+    assert reader.session("s1").session == replace(session, outcome="unknown")
 
 
 def test_records_are_found_by_their_whole_ids_alone(store: Delivery, records: Records) -> None:

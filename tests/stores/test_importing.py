@@ -236,6 +236,8 @@ def test_an_earlier_layout_is_refused_and_loaded(tmp_path: Path, wanted: list[ob
     lines = tmp_path / "old.jsonl"
     with closing(open_store(tmp_path / "wanted.db")) as reader:
         encoded = b"\n".join([*map(encode, reader.calls()), b""])
+    # Readers say so of a call that began long ago in a process that they cannot see.
+    encoded = encoded.replace(b'"outcome":"unknown"', b'"outcome":"in_progress"')
     for today, former in (
         (b'"schema_version":%d' % FORMAT, b'"schema_version":3'),
         (b'"outcome":"in_progress"', b'"outcome":"started"'), (b'"end":"closed"', b'"end":"dropped"'),

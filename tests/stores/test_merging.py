@@ -95,8 +95,8 @@ def test_versions_of_a_session_merge_alike_in_any_order(
         store.write(version)
     store.write(*mixed[alone:])
     with closing(open_store(store.url)) as reader:
-        found = reader.session(name)
-    assert found.session == merged(versions)
+        (found,) = reader.stored(SessionRecord, [name])
+    assert found == merged(versions)
 
 
 def merged_in_any_order(store: Delivery, *versions: SessionRecord) -> Iterator[SessionRecord]:
