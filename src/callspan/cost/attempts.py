@@ -19,7 +19,7 @@ def with_attempts(record: CallRecord, cost: Cost | None) -> CallRecord:
     stated = [attempt.cost for attempt in record.attempts if attempt.cost is not None]
     if cost is None and stated:
         cost = _without_answer(record, stated.pop())
-    if cost is None:
+    if cost is None or (cost is record.cost and not stated):
         return record
     return msgspec.structs.replace(record, cost=reduce(_added, stated, cost))
 

@@ -5,7 +5,7 @@ A field in neither table has no price that is known: the cost is an estimate, an
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Final
 
 from callspan.cost.dimensions import DIMENSIONS
@@ -53,6 +53,7 @@ FREE: Final[Mapping[str, str]] = {
 }
 """Fields without a price of their own, and the reason."""
 _MOST_NAMED: Final = 8
+_NOTHING: Final = (None, 0, "", "0")
 
 
 def unpriced_fields(usage: Usage) -> list[str]:
@@ -60,24 +61,20 @@ def unpriced_fields(usage: Usage) -> list[str]:
     raw = usage.raw
     if raw is None:
         return []
-    names = [path for path, value in _leaves(raw, "") if _states(value) and not _is_read(path, usage)]
+    names = [path for path in _stated(raw, "") if not _is_read(path, usage)]
     return names if len(names) <= _MOST_NAMED else [*names[:_MOST_NAMED], "others"]
 
 
-def _leaves(value: object, path: str) -> Iterator[tuple[str, object]]:
+def _stated(value: object, path: str) -> list[str]:
+    """Return the path of each value that is more than nothing: a number, a flag that is set, a word."""
+    if value in _NOTHING:
+        return []
     if isinstance(value, dict):
-        for name, member in value.items():
-            yield from _leaves(member, f"{path}.{name}" if path else name)
-    elif isinstance(value, list):
-        for member in value:
-            yield from _leaves(member, path)
-    else:
-        yield path, value
-
-
-def _states(value: object) -> bool:
-    """Return whether a value is more than nothing: a number, a flag that is set, a word."""
-    return value not in (None, 0, "", "0")
+        names = [(member, name) for name, member in value.items() if member not in _NOTHING]
+        return [one for member, name in names for one in _stated(member, f"{path}.{name}" if path else name)]
+    if isinstance(value, list):
+        return [one for member in value for one in _stated(member, path)]
+    return [path]
 
 
 def _is_read(path: str, usage: Usage) -> bool:

@@ -80,7 +80,8 @@ def _requested(record: CallRecord) -> Iterator[str]:
     if request.params or record.redactions:
         removed = removed_from(record)
         for path, tool in _OF_PARAMS.items():
-            if f"request.params.{path[0]}" in removed or _is_on(request.params, path):
+            is_named = path[0] in request.params
+            if (is_named and _is_on(request.params, path)) or (removed and f"request.params.{path[0]}" in removed):
                 yield tool
 
 

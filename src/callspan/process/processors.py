@@ -80,7 +80,8 @@ def within(record: Record, max_bytes: int) -> Record:
 
 def _with_less(record: _R, field: str, max_bytes: int) -> _R:
     """Return the record with at most `max_bytes` in a field, with a note; the same object if it already fits."""
-    if (cut := _cut(getattr(record, field), max_bytes)) is None:
+    value = getattr(record, field)
+    if weight(value, max_bytes) * _MAX_ESCAPE_BYTES <= max_bytes or (cut := _cut(value, max_bytes)) is None:
         return record
     note = Redaction(what=field, why="size", original_bytes=cut[1])
     return msgspec.structs.replace(record, redactions=[*record.redactions, note], **{field: cut[0]})
@@ -121,8 +122,6 @@ def _with_notes(record: _R, notes: list[Redaction]) -> _R:
 
 
 def _cut(value: object, max_bytes: int) -> tuple[object, int] | None:
-    if weight(value, max_bytes) * _MAX_ESCAPE_BYTES <= max_bytes:
-        return None
     size = len(encode_json(value))
     if size <= max_bytes:
         return None

@@ -64,6 +64,8 @@ def plain_within(value: object, most: int = MAX_GIVEN) -> tuple[object, bool]:
     """
     if type(value) is dict and (copied := _copied(value, _COPY_DEPTH)) is not None:
         return copied, TRUNCATED_KEY in value
+    if value is None:
+        return None, False
     converter = _Converter(most=most)
     return converter.value(value, 0), converter.is_cut
 
