@@ -183,6 +183,19 @@ async def test_responses_run_at_the_same_time_and_metadata_tells_creates_apart(m
     assert sorted(topics, key=str) == [("First.", "one"), ("Second.", "two")]
 
 
+async def test_a_response_of_the_server_is_not_that_of_a_waiting_create_with_metadata(
+    mode: Mode, seen: Capture
+) -> None:
+    named = {"metadata": {"topic": "mine"}}
+    script = [
+        session(), "recv", *speech("item_1"), created("resp_1", metadata=None), *spoken("resp_1", "Heard."),
+        *done("resp_1", "Heard."), created("resp_2", **named), *spoken("resp_2", "Asked."), *done("resp_2", "Asked."),
+    ]  # fmt: skip
+    await listened(mode, script, DONE, DONE, sends=[{**CREATE, "response": named}])
+    asked_for = {record.text: body_sent(record).get("metadata") for record in by_api(seen)}
+    assert asked_for == {"Heard.": None, "Asked.": named["metadata"]}
+
+
 async def test_only_the_refused_create_fails(mode: Mode, seen: Capture) -> None:
     busy = {"type": "invalid_request_error", "code": "conversation_already_has_active_response", "message": "Busy."}
     other = {"type": "invalid_request_error", "code": "item_truncate_invalid_item_id", "message": "No such item."}

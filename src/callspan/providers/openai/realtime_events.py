@@ -119,10 +119,13 @@ class RealtimeEvents(Creates[_Response]):
         return steps
 
     def _answered(self, response: Json) -> _Response | None:
-        """Take the create that a response answers, by its metadata or else the first."""
+        """Take the create that a response answers: of its metadata, or the first if the response states none.
+
+        None if the server has started it by itself.
+        """
         metadata, waiting = response.get("metadata") or None, self._unanswered()
         same = [turn for turn in waiting if (turn.overrides.get("metadata") or None) == metadata]
-        return self._taken(same or ([] if metadata else waiting))
+        return self._taken(same or ([] if "metadata" in response else waiting))
 
     def _begin(self, identity: str, turn: _Response) -> None:
         """Start a response and compose its request body."""
