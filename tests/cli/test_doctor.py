@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import shlex
 import sqlite3
 import subprocess
 import sys
@@ -221,3 +222,19 @@ def test_backlogs_are_shown_by_store(tmp_path: Path, monkeypatch: pytest.MonkeyP
     handle.uninstrument()
     assert "wait" not in sqlite
     assert f"2 records wait for it in {directory_of(both).absolute()}" in jsonl
+
+
+@pytest.mark.parametrize("mode", [0o644, 0o640, 0o600])
+@pytest.mark.parametrize("name", ["calls.db", "my calls.jsonl"])
+def test_a_file_keeps_its_mode_and_others_that_may_read_it_are_said(tmp_path: Path, name: str, mode: int) -> None:
+    path = tmp_path / name
+    path.touch()
+    path.chmod(mode)
+    url = f"jsonl:///{path}" if name.endswith("jsonl") else str(path)
+    keep(url, made())
+    warnings = [check for check in checked(url, "stores") if "other users can read" in check["detail"]]
+    assert path.stat().st_mode & 0o777 == mode
+    assert [check["state"] for check in warnings] == ["warning"] * (mode != 0o600)
+    if warnings:
+        assert str(path) in warnings[0]["detail"]
+        assert warnings[0]["advice"].endswith(f"chmod 600 {shlex.quote(str(path))}")

@@ -6,12 +6,14 @@ import contextlib
 import importlib
 import os
 import platform
+import stat
 from collections import Counter
 from collections.abc import Iterator
 from importlib import metadata
 from itertools import chain, groupby
 from operator import attrgetter
 from pathlib import Path
+from shlex import quote
 from tempfile import TemporaryFile
 from typing import Final, Literal, NamedTuple, TypeAlias
 
@@ -47,6 +49,7 @@ _EPILOG: Final = """\
 callspan doctor
 CALLSPAN_STORES=postgresql://me@db/calls callspan doctor --json"""
 State: TypeAlias = Literal["ok", "note", "warning", "failed"]
+_OF_OTHERS: Final = stat.S_IRGRP | stat.S_IROTH
 _OWN_PACKAGE: Final = "callspan"
 
 
@@ -115,6 +118,7 @@ def every_check(stores: str) -> Iterator[Check]:
     settings = load({"stores": tuple(split_urls(stores))})
     for url in settings.stores:
         yield store_state(url, settings)
+        yield from _open_files(url)
     yield from _foreign_backlogs(settings)
     directory = _spool_directory(settings)
     if directory is not None:
@@ -212,6 +216,28 @@ def store_state(url: str, settings: Settings) -> Check:
     if state == "failed":
         advice = "Records wait on disk until it works."
     return Check("stores", safe_name(url), state, f"{detail}{backlog}", advice)
+
+
+def _open_files(url: str) -> Iterator[Check]:
+    """Report the files of a store that others may read. A file keeps the mode that its owner gave it."""
+    try:
+        files = find_store(url).files()
+    except store_errors(SettingError):
+        return  # reported as a failing store
+    for one in files:
+        if (mode := _mode_of(one)) & _OF_OTHERS:
+            detail = f"other users can read {one} (mode {mode & 0o777:03o})"
+            yield Check(
+                "stores", safe_name(url), "warning", detail, f"Unless you want that: chmod 600 {quote(str(one))}"
+            )
+
+
+def _mode_of(path: Path) -> int:
+    """Return the permissions of a file; 0 if it is none or is missing."""
+    with contextlib.suppress(OSError):
+        status = path.stat()
+        return stat.S_IMODE(status.st_mode) if stat.S_ISREG(status.st_mode) else 0
+    return 0
 
 
 def _foreign_backlogs(settings: Settings) -> Iterator[Check]:
