@@ -232,6 +232,9 @@ OUTPUTS: list[tuple[list[Json], list[Json]]] = [
      [{"content": [{"type": "output_text", "text": "Hello you", "annotations": [CITE]}]}]),
     ([event("image_generation_call.partial_image", partial_image_b64=one, item_id="i") for one in ("aa==", "bb==")],
      [{"type": "image_generation_call", "result": "bb==", "incomplete": True}]),
+    # An event says by its type alone that an item failed.
+    *(([added({"type": kind, "id": "mcp_1"}), event(f"{kind}.failed", item_id="mcp_1"), ended()],
+       [{"type": kind, "status": "failed"}]) for kind in ("mcp_call", "mcp_list_tools")),
 ]  # fmt: skip
 
 
@@ -240,6 +243,15 @@ def test_events_of_a_response_make_items(events: list[Json], output: list[Json])
     made = folded("responses", CREATED, *events)["output"]
     shown = [{name: item.get(name) for name in expected} for item, expected in zip(made, output, strict=True)]
     assert shown == output
+
+
+def test_an_end_of_any_status_has_the_usage() -> None:
+    accumulator = endpoint("responses").accumulator()
+    response = {**RESPONSE, "status": "completed", "usage": {"input_tokens": 5, "output_tokens": 7}}
+    for one in (CREATED, *HI, event("done", response=response)):
+        accumulator.add(one)
+    assert accumulator.complete
+    assert accumulator.body()["usage"] == {"input_tokens": 5, "output_tokens": 7}
 
 
 def test_sounds_of_two_items_with_one_index_are_two() -> None:

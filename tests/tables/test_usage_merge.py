@@ -21,6 +21,12 @@ ROWS: list[tuple[UsageRule, list[Json], Json]] = [
     ("last of each", [{"of": {"a": 1}}, {"of": 5}, {"of": {"b": 1}}], {"of": {"b": 1}}),
     ("last of each", [{"x": None}], {"x": None}),
     ("last whole", [{"in": 3, "out": 1, "of": {"a": 1}}, {"in": 3, "out": 2}], {"in": 3, "out": 2}),
+    ("last of each", [{"in": 3, "out": 1, "of": {"a": 2}}, {"in": 0, "out": 0, "of": {"a": 0}}],
+     {"in": 3, "out": 1, "of": {"a": 2}}),
+    ("last of each", [{"in": 3, "out": 1}, {"out": 0}], {"in": 3, "out": 0}),
+    ("last of each", [{"in": 3, "of": {"a": 2, "b": 1}}, {"in": 3, "of": {"a": 0, "b": 0}}],
+     {"in": 3, "of": {"a": 0, "b": 0}}),
+    ("last whole", [{"in": 3, "out": 1}, {"in": 0, "out": 0}], {"in": 3, "out": 1}),
     # Gemini's last snapshot may lack the thoughts that an earlier one counted.
     ("last whole",
      [{"promptTokenCount": 100, "thoughtsTokenCount": 21, "totalTokenCount": 121},

@@ -81,7 +81,8 @@ DIMENSIONS: Final = (
     Dimension("completion_window", ("background_options", "completion_window"), (), _standard("soonest")),
     Dimension("bill_to", ("billing_policy", "bill_to"), (), _standard("self")),
     Dimension("fallback_credit", (), ("fallback_credit", "status", "type"), _standard("not_applied")),
-    Dimension("search_context_size", (), ("search_context_size",), _standard("low")),
+    Dimension("search_context_size", (), ("search_context_size",), _standard("high")),
+    Dimension("disable_search", ("disable_search",), (), _standard("")),
     Dimension("traffic_type", (), ("extra_properties", "google", "traffic_type"), _standard("ON_DEMAND")),
     Dimension("cache_type", (), ("prompt_tokens_details", "cache_type"), _standard("implicit")),
     Dimension("search_type", ("web_search_options", "search_type"), (), _standard("web auto")),
@@ -165,6 +166,8 @@ def _word(value: object, path: tuple[str, ...]) -> str | None:
         value = value.get(key) if isinstance(value, dict) else None
     if isinstance(value, list) and len(value) == 1:
         value = value[0]
+    if value is True:
+        value = "true"
     return value if path and isinstance(value, str) else None
 
 

@@ -218,6 +218,8 @@ def _doubts(record: CallRecord, usage: Usage) -> Iterator[str]:
         yield "the parameters of the request are unknown"
     if usage.output_tokens is None and usage.input_tokens is not None and record.operation in _ANSWERING:
         yield "unknown output tokens"
+    if usage.input_tokens == 0 and not usage.output_tokens and record.operation in _ANSWERING:
+        yield "an answer of 0 tokens"
     is_refused = record.response is not None and record.response.refused
     if is_refused and record.api == "messages" and usage.output_tokens == 0:
         yield "a refusal before any output may be free"

@@ -141,8 +141,8 @@ def _words(text: str) -> frozenset[str]:
 
 
 NUMBERS: Final = _words(
-    "background best_of budget_tokens dimensions disable_parallel_tool_use echo enable_search frame_count "
-    "frame_duration_ms frequency_penalty include_obfuscation include_usage logprobs max_completion_tokens "
+    "background best_of budget_tokens dimensions disable_parallel_tool_use disable_search echo enable_search "
+    "frame_count frame_duration_ms frequency_penalty include_obfuscation include_usage logprobs max_completion_tokens "
     "max_num_results max_output_tokens max_tokens max_tokens_to_sample max_tool_calls n output_compression "
     "parallel_tool_calls partial_images presence_penalty prewarm rewrite_query score_threshold seed speed store "
     "stream temperature top_k top_logprobs top_p"

@@ -212,10 +212,15 @@ def _tokens(counted: object) -> dict[str, Any]:
     read, write = count(counted, "cache_read_input_tokens"), count(counted, "cache_creation_input_tokens")
     if write is None and (short, long) != (None, None):
         write = (short or 0) + (long or 0)
-    fresh = count(counted, "input_tokens")
+    fresh, output = count(counted, "input_tokens"), count(counted, "output_tokens")
+    sent = None if fresh is None else fresh + (read or 0) + (write or 0)
+    if fresh is None and output is None:
+        # Of servers that use OpenAI's names, whose input includes what was cached.
+        sent, output = count(counted, "prompt_tokens"), count(counted, "completion_tokens")
+        read = count(counted, "prompt_tokens_details", "cached_tokens") if read is None else read
     return {
-        "input_tokens": None if fresh is None else fresh + (read or 0) + (write or 0),
-        "output_tokens": count(counted, "output_tokens"),
+        "input_tokens": sent,
+        "output_tokens": output,
         "cache_read_tokens": read,
         "cache_write_tokens": write,
         "cache_write_5m_tokens": short,

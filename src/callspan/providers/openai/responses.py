@@ -73,7 +73,10 @@ _TEXTS: Final = {
 }
 _COMMANDS: Final = "shell_call_command"
 """The streamed commands of a shell call, until they are in its `action`."""
-_ENDS: Final = frozenset(f"response.{end}" for end in ("completed", "incomplete", "failed", "cancelled"))
+_ENDS: Final = frozenset(f"response.{end}" for end in ("completed", "incomplete", "failed", "cancelled", "done"))
+"""Types of the last event; `done`, of OpenRouter, is of any status."""
+_FAILURES: Final = {f"response.{kind}.failed": kind for kind in ("mcp_call", _LISTED)}
+"""Events that only by their type say that an item failed, and the type of the item."""
 
 
 class ResponsesFold(EventFold):
@@ -112,7 +115,13 @@ class ResponsesFold(EventFold):
         "response.image_generation_call.partial_image": Place(
             _ITEM, "partial_image_b64", "result", "last", ("image_generation_call",)
         ),
+        **{event: Place(_ITEM, "status", "status", "last", (kind,)) for event, kind in _FAILURES.items()},
     }
+
+    def _take(self, event: Json, news: Json, kind: object) -> bool:
+        if isinstance(kind, str) and kind in _FAILURES:
+            news = {**news, "status": "failed"}
+        return super()._take(event, news, kind)
 
     def _finished(self, entry: Entry, fields: Any) -> Any:
         if not isinstance(fields, dict):
