@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from tests.calls.transports import cache
+from tests.support import sdks
 from tests.support.calls import QUESTION, Wire
 from tests.support.mode import Mode
 
@@ -83,6 +84,7 @@ async def test_why_the_prompt_cache_of_messages_missed(
 async def test_why_the_prompt_cache_of_responses_missed(
     diagnostics: object, expected: list[object], mode: Mode, stream: bool, seen: Capture
 ) -> None:
+    sdks.needs("openai", "1.66", "the Responses API")
     mode.provider.reply(raw=response(diagnostics), on="/responses")
     await mode.whole(mode.openai().responses.create(model="gpt-5.6", input="Hi", stream=stream))
     assert stated(seen) == expected
@@ -238,6 +240,7 @@ async def test_only_the_answer_that_arrived_counts(mode: Mode, seen: Capture) ->
 
 
 async def test_hosted_tools_did_not_run_again_for_a_copy(mode: Mode, seen: Capture) -> None:
+    sdks.needs("openai", "1.66", "the Responses API")
     search = {
         "id": "ws_1",
         "type": "web_search_call",
@@ -254,6 +257,7 @@ async def test_hosted_tools_did_not_run_again_for_a_copy(mode: Mode, seen: Captu
 
 
 async def test_a_background_response_is_bought_whoever_serves_its_fetch(mode: Mode, seen: Capture) -> None:
+    sdks.needs("openai", "1.66", "the Responses API")
     mode.provider.reply(text="ok", polls=0)
     job = await mode.wait(mode.openai().responses.create(model="m", input="Hi", background=True))
     client = mode.openai(http_client=cache(mode, "openai", from_cache=True))
