@@ -187,6 +187,8 @@ def test_events_of_a_response_make_parts_and_a_generic_end_loses_none(events: li
 
 
 WHOLE = {**CALL, "arguments": '{"a": 1}'}
+DRAFTED: Json = {**MESSAGE, "content": [{**EMPTY_PART, "text": "Hello "}]}
+"""The start of a message that has its first piece already."""
 SECOND = {**CALL, "id": "fc_2", "call_id": "call_2", "name": "g"}
 LATE = [
     text("late"),
@@ -230,6 +232,25 @@ OUTPUTS: list[tuple[list[Json], list[Json]]] = [
     ([*HI, event("output_text.annotation.added", content_index=0, annotation=CITE),
       ended({**said("Hello"), "content": [{"type": "output_text", "text": "Hello", "annotations": [CITE]}]})],
      [{"content": [{"type": "output_text", "text": "Hello you", "annotations": [CITE]}]}]),
+    # A start that has the first delta already, or all of it, or another beginning than the deltas.
+    *(([added(item), *deltas, ended(*closing)], [{"content": [{**EMPTY_PART, "text": "Hello you"}]}])
+      for item, deltas in (
+          (DRAFTED, HI[1:]), ({**DRAFTED, "content": [{**EMPTY_PART, "text": "Hello you"}]}, HI[1:]), (DRAFTED, HI[2:]),
+      ) for closing in ((), (DRAFTED,))),
+    ([added(MESSAGE), event("content_part.added", item_id="msg_1", content_index=0, part=DRAFTED["content"][0]),
+      *HI[1:], ended(said("Hello you"))], [{"content": [{**EMPTY_PART, "text": "Hello you"}]}]),
+    *(([added({**CALL, "arguments": draft}), *called('{"a"|: 1}')[1:], ended(*closing)], [{"arguments": '{"a": 1}'}])
+      for draft in ('{"a"', '{"a": 1}') for closing in ((), (WHOLE,))),
+    # The end of an item, or of all, says something else under the same id: one entry, as stated last.
+    *(([*called(streamed), ended({**WHOLE, **news})], [{**WHOLE, **news}]) for streamed, news in (
+        ("{'a': 1}", {}), ('{"a": 1.0}', {}), ('{"a": 1}', {"arguments": '{"a": 1, "b": 2}', "id": "fc_9"}),
+        ('{"a": 1}', {"name": "functions.f"}),
+    )),
+    *(([*HI, *closing], [{"content": [{"type": "output_text", "text": "Hi you"}]}])
+      for closing in ([done(said("Hi you"))], [ended(said("Hi you"))])),
+    # Two calls with one id stay two.
+    ([*called('{"a": 1}'), done(WHOLE), *called('{"b": 2}', 1), ended(WHOLE, {**CALL, "arguments": '{"b": 2}'})],
+     [{"arguments": '{"a": 1}'}, {"arguments": '{"b": 2}'}]),
     ([event("image_generation_call.partial_image", partial_image_b64=one, item_id="i") for one in ("aa==", "bb==")],
      [{"type": "image_generation_call", "result": "bb==", "incomplete": True}]),
     # An event says by its type alone that an item failed.
@@ -312,6 +333,8 @@ BODIES: list[tuple[str, list[Json], Json]] = [
         ],
         {"content": [CUT, MOVE]},
     ),
+    # A start that is sent twice.
+    ("messages", [TOOL[0], *TOOL], {"content": [CUT]}),
     # Text and thoughts without starts, on one index.
     (
         "messages",

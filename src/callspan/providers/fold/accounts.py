@@ -77,9 +77,16 @@ def bare(text: str) -> str:
 def normal(arguments: object) -> str:
     """Return arguments in one spelling of their JSON; what is no JSON, without white space."""
     try:
-        return json.dumps(json.loads(arguments) if isinstance(arguments, str) else arguments, sort_keys=True)
+        written = arguments if isinstance(arguments, str) else json.dumps(arguments)
+        return json.dumps(json.loads(written, parse_float=_number), sort_keys=True)
     except (ValueError, TypeError, RecursionError):
         return bare(str(arguments))
+
+
+def _number(written: str) -> float:
+    """Return a number, as an integer if it is one."""
+    number = float(written)
+    return int(number) if number.is_integer() else number
 
 
 def _words(entry: Json) -> Iterator[str]:
@@ -118,6 +125,18 @@ def _is_hosted_by_id(held: Content, stated: Content) -> bool:
     return bool(held.ids & stated.ids) and held.is_like(stated) and not (held.name or held.text or stated.text)
 
 
+def _is_restated_by_id(held: Content, stated: Content) -> bool:
+    """Return whether the last account of an entry with this id says something else than was streamed."""
+    is_renamed = held.arguments not in _NO_ARGUMENTS and held.arguments == stated.arguments
+    is_same = held.is_like(stated) or (held.family == stated.family and is_renamed)
+    return bool(held.ids & stated.ids) and is_same
+
+
+def _is_restated_part(held: Content, stated: Content) -> bool:
+    """Return whether both are texts of one kind, in two accounts of one entry."""
+    return bool(held.text and stated.text) and not held.is_said and held.is_like(stated)
+
+
 def _is_cut(held: Content, stated: Content) -> bool:
     """Return whether one account is the beginning of the other."""
     if not held.is_like(stated) or held.is_empty or stated.is_empty:
@@ -152,14 +171,18 @@ _TESTS: Final[tuple[_Test, ...]] = (
     _is_filled_and_equal,
     _is_part_by_id,
     _is_hosted_by_id,
+    _is_restated_by_id,
     _is_cut,
     _is_generic,
 )
 """When a streamed and a stated entry are one, the surest first."""
 
 
-def joined_entries(streamed: list[Any], stated: list[Any]) -> list[Any]:
-    """Return the stated entries, each with its streamed one, and what they lack at the place where it was streamed."""
+def joined_entries(streamed: list[Any], stated: list[Any], *, is_own: bool = False) -> list[Any]:
+    """Return the stated entries, each with its streamed one, and what they lack at the place where it was streamed.
+
+    `is_own`: whether they are the parts of one entry, as its id says.
+    """
     if not all(isinstance(one, dict) for one in (*streamed, *stated)):
         return max(detached(stated), streamed, key=len)
     left = {at: (entry, Content(entry)) for at, entry in enumerate(streamed)}
@@ -167,7 +190,7 @@ def joined_entries(streamed: list[Any], stated: list[Any]) -> list[Any]:
     words = {family: "".join(one.text for one in said if one.family == family) for family in ("text", "thought")}
     for _, content in left.values():
         content.is_said = bool(content.text) and content.text in words.get(content.family, "")
-    pairs = _pairs(left, said)
+    pairs = _pairs(left, said, (*_TESTS, _is_restated_part) if is_own else _TESTS)
     whole = [joined(pairs[at], entry) if at in pairs else detached(entry) for at, entry in enumerate(stated)]
     for at, (entry, content) in left.items():
         if _is_lacking(content, entry):
@@ -175,10 +198,10 @@ def joined_entries(streamed: list[Any], stated: list[Any]) -> list[Any]:
     return whole
 
 
-def _pairs(left: dict[int, tuple[Json, Content]], said: list[Content]) -> dict[int, Json]:
+def _pairs(left: dict[int, tuple[Json, Content]], said: list[Content], tests: tuple[_Test, ...]) -> dict[int, Json]:
     """Take the streamed entry of each stated one; return them by its position."""
     pairs = dict[int, Json]()
-    for are_one in _TESTS:
+    for are_one in tests:
         for place, content in enumerate(said):
             near = islice(left.items(), MAX_SEARCHED if place not in pairs else 0)
             at = next((at for at, (_, held) in near if are_one(held, content)), None)
@@ -200,8 +223,9 @@ def joined(streamed: Json, stated: Mapping[str, Any]) -> Json:
     Stated values win, but for silent ones and for texts that were cut off.
     """
     result = {key: value for key, value in streamed.items() if key not in stated and key != "incomplete"}
+    is_own = bool(stated.get("id")) and streamed.get("id") == stated.get("id")
     for key, value in stated.items():
-        result[key] = _joined_value(key, streamed.get(key), value)
+        result[key] = _joined_value(key, streamed.get(key), value, is_own=is_own and key in _PARTS)
     moved = {key: stated.get(key) for key in _PARTS if streamed.get(key) and not stated.get(key)}
     if moved and _has_words_of(streamed, stated):
         result |= moved
@@ -210,10 +234,10 @@ def joined(streamed: Json, stated: Mapping[str, Any]) -> Json:
     return result
 
 
-def _joined_value(key: str, held: Any, value: Any) -> Any:
+def _joined_value(key: str, held: Any, value: Any, *, is_own: bool = False) -> Any:
     if isinstance(value, list) and isinstance(held, list) and value and held:
         if key in _LISTED:
-            return joined_entries(held, value)
+            return joined_entries(held, value, is_own=is_own)
         if key in _MARKS:
             return [*detached(value), *_unlike(held, value)]
         return max(detached(value), held, key=len) if key in ("data", "logprobs", "segments") else detached(value)
@@ -226,7 +250,9 @@ def _joined_value(key: str, held: Any, value: Any) -> Any:
 def _joined_text(key: str, held: str, value: str) -> str:
     if held == value or bare(held) in bare(value):
         return value
-    return held + value if key in _OF_MESSAGE and bare(value) not in bare(held) else max(value, held, key=len)
+    if bare(value) in bare(held) or value in _NO_ARGUMENTS:
+        return held
+    return held + value if key in _OF_MESSAGE else value
 
 
 def _has_words_of(streamed: Json, stated: Mapping[str, Any]) -> bool:

@@ -26,7 +26,9 @@ TEXTUAL: Final = frozenset(
 class Entry:
     """One entry under construction."""
 
-    __slots__ = ("fields", "index", "is_done", "is_new", "is_open", "is_started", "name", "repeats_name", "settled")
+    __slots__ = (
+        "fields", "index", "is_done", "is_draft", "is_new", "is_open", "is_started", "name", "repeats_name", "settled",
+    )  # fmt: skip
 
     def __init__(self, fields: Any, index: int | None = None) -> None:
         self.fields = fields
@@ -45,6 +47,8 @@ class Entry:
         """Whether it is complete, even if the stream stops."""
         self.is_done = False
         """Whether an event stated all of it; later ones about it are ignored."""
+        self.is_draft = False
+        """Whether only its start stated its text, which the deltas may repeat."""
 
     def is_a(self, kind: str | None) -> bool:
         """Return whether a delta of this kind can belong to it."""

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar, Final, Literal, NamedTuple, TypeAlias
 
 from callspan.providers.error_kinds import error_in
-from callspan.providers.fold.accounts import TEXTS, joined, says_the_same
+from callspan.providers.fold.accounts import TEXTS, bare, joined, says_the_same
 from callspan.providers.fold.entries import Entries, Entry
 from callspan.providers.fold.merge import LISTED, GrowingText, Json, carries, extend, merge, whole
 from callspan.providers.fold.usage_merge import UsageRule, merge_usage
@@ -172,6 +172,10 @@ class EventFold:
 
     def _state(self, entry: Entry, news: Json, place: Place, kind: object) -> None:
         """Take an account of an entry: its first, all of its text, or all of it."""
+        is_added = isinstance(kind, str) and kind.endswith(".added") and _is_start(kind, place)
+        if entry.is_draft and not is_added and place.name:
+            entry.fields.pop(place.name, None)
+        entry.is_draft = is_added and (entry.is_draft or entry.fields.keys() <= {"type"})
         account = joined(whole(entry.fields), news)
         entry.fields.clear()
         entry.fields.update(account)
@@ -189,7 +193,7 @@ class EventFold:
         for depth, (name, field) in enumerate(place.lists):
             if entry.is_done or not isinstance(entry.fields, dict):
                 return
-            entries, index = _entries(entry.fields, name), integer(event, field)
+            entries, index = _entries(entry.fields, name, is_draft=entry.is_draft), integer(event, field)
             identity = None if depth else word(event, "item_id") or word(event.get("item"), "id")
             about = _About(entries, index, identity, place.kinds[depth] if place.kinds else None)
             found = about.outer(place) if depth < last else about.inner(place, value, kind)
@@ -204,6 +208,8 @@ class EventFold:
 
     def _grow(self, event: Json, value: Any, place: Place, entry: Entry, kind: object) -> bool:
         fields = entry.fields
+        if entry.is_draft:
+            _drop_repeated(entry, place.name, value)
         carried = merge(fields, {place.name: value} if place.name else value)
         extend(fields, _logprobs(event))
         growing = fields.get(place.name)
@@ -274,9 +280,15 @@ class _About(NamedTuple):
     def _started(self, value: Json) -> Entry:
         kind = word(value, "type")
         entry = self.entries.started(self.number, self.identity, kind)
-        entry = entry or self.entries.new(self.number, self.identity, kind)
+        entry = entry or self._started_twice(value) or self.entries.new(self.number, self.identity, kind)
         entry.is_started = True
         return entry
+
+    def _started_twice(self, value: Json) -> Entry | None:
+        """Return the open entry with this index, if all that it states is this start."""
+        entry = self.entries.closed(self.number)
+        is_same = entry is not None and entry.is_open and entry.is_started and bool(word(value, "id"))
+        return entry if is_same and entry is not None and entry.fields == value else None
 
     def _continued(self, *, is_text: bool) -> Entry | None:
         return self.entries.continued(self.number, self.identity, self.kind, is_text=is_text)
@@ -305,11 +317,23 @@ def _is_start(kind: object, place: Place) -> bool:
     return place.verb == "begin" or is_added
 
 
-def _entries(known: Json, name: str) -> Entries:
-    """Return the list of that name as entries under construction."""
+def _drop_repeated(entry: Entry, name: str, piece: object) -> None:
+    """Drop the text of a start that the first delta repeats, all of it or its beginning."""
+    entry.is_draft = False
+    held = entry.fields.get(name)
+    if isinstance(held, str) and isinstance(piece, str):
+        drafted, first = bare(held), bare(piece)
+        if drafted.startswith(first) or first.startswith(drafted):
+            del entry.fields[name]
+
+
+def _entries(known: Json, name: str, *, is_draft: bool = False) -> Entries:
+    """Return the list of that name as entries under construction; `is_draft`: only a start stated it."""
     held = known.get(name)
     if type(held) is not Entries:
         held = known[name] = Entries(held if isinstance(held, list) else ())
+        for entry in held.in_order() if is_draft else ():
+            entry.is_draft = True
     return held
 
 

@@ -162,6 +162,8 @@ def _continued_call(calls: list[Any], item: Json) -> Json | None:
         return held
     if same:
         return None if _is_another(held, item) else held
+    if held in here and not _of_call(held, "name") and (identity is None or not held.get("id")):
+        return held
     if _is_over(held, name) or (identity is not None and held.get("id")):
         return None
     if type(index) is int:
