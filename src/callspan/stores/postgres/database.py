@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from functools import cache
 from math import ceil
 from typing import Any, Final
@@ -206,7 +206,8 @@ class PostgresDatabase(Database):
         """Close the connection and release its locks."""
         super().close()
         while self._locks:
-            self._locks.pop().close()
+            with closing(self._locks.pop()) as lock, suppress(psycopg.Error):
+                lock.rollback()  # a pooler notices only later that a client is gone
 
     def version(self) -> str:
         """Return a text that changes with every write, also to other tables of the server."""
