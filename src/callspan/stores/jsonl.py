@@ -18,7 +18,7 @@ from callspan.stores.base import DeletionScope, no_file
 from callspan.stores.payloads import line_of
 from callspan.stores.protocol import FileStore
 
-_ROTATED: Final = re.compile(r"\.([1-9]\d*)(\.gz)?|-(\d{8}(?:-\d+)?)(\.gz)?")
+_ROTATED: Final = re.compile(r"(?:\.([1-9]\d*)|-(\d{8}(?:-\d+)?))(?:\.gz)?")
 """What a rotated file has behind the name: a number, or logrotate's date; both may be compressed."""
 _FORMAT: Final = re.compile(rb'"schema_version":\d+')
 _TODAYS: Final = b'"schema_version":%d' % FORMAT
@@ -88,13 +88,9 @@ class JsonLines(FileStore):
 
 def _records(path: Path) -> Iterator[Record | None]:
     """Yield the record of each line; of a compressed file up to where it is damaged, then None."""
-    if path.suffix != ".gz":
-        with path.open("rb") as file:
-            yield from (_record_in(line) for line in file if line.strip())
-        return
     try:
-        with gzip.open(path) as compressed:
-            yield from (_record_in(line) for line in compressed if line.strip())
+        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+            yield from (_record_in(line) for line in file if line.strip())
     except (EOFError, gzip.BadGzipFile, zlib.error):
         yield None
 
@@ -118,7 +114,7 @@ def _rotated(path: Path) -> Iterator[tuple[int, str, Path]]:
     """Yield the number (0 without one), the date and the path of each rotated file."""
     for file in path.parent.iterdir() if path.parent.is_dir() else ():
         if file.name.startswith(path.name) and (name := _ROTATED.fullmatch(file.name, len(path.name))):
-            yield int(name[1] or 0), name[3] or "", file
+            yield int(name[1] or 0), name[2] or "", file
 
 
 def _append(path: Path, data: bytes) -> None:
