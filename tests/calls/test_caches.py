@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import time
 from decimal import Decimal
-from typing import Any
+from typing import Any, Final
 
 import pytest
-from tests.calls.transports import cache
+from tests.calls.transports import answering, cache
 from tests.support import sdks
 from tests.support.calls import QUESTION, Wire
 from tests.support.mode import Mode
@@ -141,10 +141,13 @@ async def test_a_session_counts_what_was_bought(mode: Mode) -> None:
     assert (totals.calls, totals.input_tokens) == (3, seen.records[0].usage.input_tokens)  # type: ignore[union-attr]
 
 
+RANDOM: Final = "chatcmpl-CRb1vJ0kTn3XqLwM8sZ5yHd7aPgUe"
+
+
 def chat(text: str = "ok", **more: Any) -> Json:
     usage = {"prompt_tokens": 9, "completion_tokens": 1, "total_tokens": 10}
     choice = {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": text}}
-    return {"id": "chatcmpl-12", "object": "chat.completion", "created": 1, "model": "m", "choices": [choice],
+    return {"id": RANDOM, "object": "chat.completion", "created": 1, "model": "m", "choices": [choice],
             "usage": usage, **more}  # fmt: skip
 
 
@@ -152,20 +155,31 @@ NOW = int(time.time())
 PURCHASES: list[tuple[Json, Json]] = [
     (chat(created=NOW), chat(created=NOW + 1)),
     (chat("ok", created=NOW), chat("yes", created=NOW)),
-    (chat(created=NOW, id=""), chat(created=NOW, id="")),
-    (chat(created=NOW, id=None), chat(created=NOW, id=None)),
     (chat(created=NOW), chat(created=NOW, usage={"prompt_tokens": 9, "completion_tokens": 2})),
-    (chat(created=0), chat(created=0)),
-    (chat(created=1677652288), chat(created=1677652288)),
-]
+    *[(chat(created=NOW, id=one), chat(created=NOW, id=one))
+      for one in ("", None, "chatcmpl-123", "chatcmpl-mock-completion-of-the-tests", "gen-1764354000",
+                  "00000000-0000-4000-8000-000000000000")],
+    *[(chat(created=one), chat(created=one)) for one in (0, 1677652288)],
+]  # fmt: skip
 """Answers of servers that repeat an id, or send none. The last two state no time but a constant."""
+OVER: list[tuple[bool, list[str | None]]] = [(True, [None, None]), (False, [None, "repeated"])]
+"""Whether there is a connection, and what is told of two equal answers that state no time."""
 
 
-@pytest.mark.parametrize(("first", "second"), PURCHASES)
-async def test_an_answer_with_the_id_of_another_is_bought(first: Json, second: Json, mode: Mode, seen: Capture) -> None:
-    for body in (first, second):
+async def answers(mode: Mode, bodies: tuple[Json, ...], *, connected: bool) -> None:
+    """Ask once for each of these answers."""
+    for body in bodies:
+        client = mode.openai() if connected else mode.openai(http_client=answering(mode, "openai", body))
         mode.provider.reply(raw=body)
-        await mode.wait(mode.openai().chat.completions.create(model="m", messages=QUESTION))
+        await mode.wait(client.chat.completions.create(model="m", messages=QUESTION))
+
+
+@pytest.mark.parametrize("connected", [True, False])
+@pytest.mark.parametrize("bodies", PURCHASES)
+async def test_an_answer_with_the_id_of_another_is_bought(
+    bodies: tuple[Json, ...], connected: bool, mode: Mode, seen: Capture
+) -> None:
+    await answers(mode, bodies, connected=connected)
     assert caches(seen) == [None, None]
 
 
@@ -177,18 +191,30 @@ async def test_an_answer_to_another_request_is_bought(mode: Mode, seen: Capture)
     assert caches(seen) == [None, None]
 
 
-async def test_messages_state_no_time_so_only_one_without_a_connection_is_told(mode: Mode, seen: Capture) -> None:
+@pytest.mark.parametrize(("connected", "expected"), OVER)
+async def test_messages_state_no_time_so_only_one_without_a_connection_is_told(
+    connected: bool, expected: list[str | None], mode: Mode, seen: Capture
+) -> None:
+    body = {**message(None), "id": "msg_01CRb1vJ0kTn3XqLwM8sZ5yH"}
     for _ in range(2):
-        mode.provider.reply(raw=message(None), on="/messages")
-        given = {"model": "claude-opus-5", "max_tokens": 9, "messages": QUESTION}
-        await mode.wait(mode.anthropic().messages.create(**given))
+        client = mode.anthropic() if connected else mode.anthropic(http_client=answering(mode, "anthropic", body))
+        mode.provider.reply(raw=body, on="/messages")
+        await mode.wait(client.messages.create(model="claude-opus-5", max_tokens=9, messages=QUESTION))
+    assert caches(seen) == expected
+
+
+async def test_messages_with_a_constant_id_are_bought(mode: Mode, seen: Capture) -> None:
+    for _ in range(2):
+        client = mode.anthropic(http_client=answering(mode, "anthropic", message(None)))
+        await mode.wait(client.messages.create(model="claude-opus-5", max_tokens=9, messages=QUESTION))
     assert caches(seen) == [None, None]
 
 
-async def test_a_gateway_that_repeats_an_answer_silently_is_told_by_its_time(mode: Mode, seen: Capture) -> None:
-    for _ in range(2):
-        mode.provider.reply(raw=chat(created=NOW))
-        await mode.wait(mode.openai().chat.completions.create(model="m", messages=QUESTION))
+@pytest.mark.parametrize("connected", [True, False])
+async def test_a_gateway_that_repeats_an_answer_silently_is_told_by_its_time(
+    connected: bool, mode: Mode, seen: Capture
+) -> None:
+    await answers(mode, (chat(created=NOW), chat(created=NOW)), connected=connected)
     assert caches(seen) == [None, "repeated"]
 
 
@@ -247,7 +273,8 @@ async def test_hosted_tools_did_not_run_again_for_a_copy(mode: Mode, seen: Captu
         "status": "completed",
         "action": {"type": "search", "query": "q"},
     }
-    body = {**response(None), "output": [search], "usage": {"input_tokens": 9, "output_tokens": 1, "total_tokens": 10}}
+    usage = {"input_tokens": 9, "output_tokens": 1, "total_tokens": 10}
+    body = {**response(None), "id": RANDOM, "created_at": NOW, "output": [search], "usage": usage}
     client = mode.openai(http_client=cache(mode, "openai"))
     mode.provider.reply(raw=body, on="/responses")
     for _ in range(2):

@@ -105,3 +105,10 @@ def cache(mode: Mode, sdk: str, **extensions: object) -> Any:
             return found
 
     return library.AsyncClient(transport=AsyncCache()) if mode.is_async else library.Client(transport=Cache())
+
+
+def answering(mode: Mode, sdk: str, body: object) -> Any:
+    """An HTTP client that answers each request with this body, without a connection."""
+    library = sdks.http_of(sdk)
+    transport = library.MockTransport(lambda request: library.Response(200, json=body))
+    return library.AsyncClient(transport=transport) if mode.is_async else library.Client(transport=transport)

@@ -585,7 +585,7 @@ class Call:
         if stated is not None or fields["outcome"] != "success":
             return stated
         repeats = self._factory.answers.repeats(
-            self._request, info.response, encoded,
+            self.endpoint.api, self._request, info.response, encoded,
             start_ns=self.record.timing.start_ns, has_connection=attempts.has_connection,
         )  # fmt: skip
         return REPEATED if repeats else None

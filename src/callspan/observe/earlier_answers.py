@@ -1,13 +1,14 @@
 """Earlier answers: tells an answer that a silent cache served, because it equals an earlier one of this process.
 
-A cache below the client need not say that it served an answer, and some gateways do not. The proof is the whole body,
-with its id, to the same request: Ollama draws ids from 999 numbers, other servers repeat one or send none, so an id
-alone says nothing. Even an equal body may be bought again, if its server repeats the id and the model the text. So a
-second fact is needed: there was no connection, or the body states the time of the earlier answer.
+A cache below the client need not say that it served an answer, and some gateways do not. The whole body to the same
+request is then the proof, if no purchase can have it twice: Ollama draws ids from 999 numbers, other servers repeat one
+or send none, and a model repeats its text. So the rule is: an equal answer is a cache's if its id is random and no
+constant, as it states the time of the earlier answer, or is of Messages, which state none, and had no connection.
 """
 
 from __future__ import annotations
 
+import re
 from collections import OrderedDict
 from typing import Final
 from zlib import crc32
@@ -19,6 +20,12 @@ from callspan.record.ids import response_call_id
 MAX_ANSWERS: Final = 4096
 """Number of answers that are remembered; each takes some 300 bytes."""
 _NS_PER_S: Final = 1_000_000_000
+_TIMELESS: Final = "messages"
+"""The API whose answers never state a time."""
+_RUNS: Final = re.compile("[0-9]+|[a-z]+|[A-Z]+")
+_MIN_RUNS: Final = 7
+"""Numbers, names and words have fewer runs of digits or letters; random ids of real providers about fifteen."""
+_MIN_ID: Final = 20
 _CLOCK_ERROR_S: Final = 86_400
 """Clocks differ, and an answer takes its time; a server that states no time sends a constant of another year."""
 
@@ -46,7 +53,7 @@ class EarlierAnswers:
         return response_call_id(provider, f"{response_id}\n{created}")
 
     def repeats(
-        self, request: Request, response: Response, body: bytes, *, start_ns: int, has_connection: bool | None
+        self, api: str, request: Request, response: Response, body: bytes, *, start_ns: int, has_connection: bool | None
     ) -> bool:
         """Remember an answer; return whether it is an earlier one again, so that nobody bought it.
 
@@ -60,7 +67,13 @@ class EarlierAnswers:
         first_ns = known.setdefault(key, start_ns)
         if len(known) > MAX_ANSWERS:
             known.popitem(last=False)
-        return first_ns != start_ns and (not has_connection or _states_time(response, first_ns))
+        if first_ns == start_ns or not _is_random(response.id):
+            return False
+        return not has_connection if api == _TIMELESS else _states_time(response, first_ns)
+
+
+def _is_random(answer_id: str) -> bool:
+    return len(answer_id) >= _MIN_ID and len(_RUNS.findall(answer_id)) >= _MIN_RUNS
 
 
 def _states_time(response: Response, first_ns: int) -> bool:
