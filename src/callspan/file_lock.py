@@ -7,6 +7,10 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Final
+
+_MOUNTS: Final = Path("/proc/self/mounts")
+_NETWORK: Final = ("nfs", "cifs", "smb", "9p", "ceph", "gluster", "lustre", "afs", "fuse.sshfs", "fuse.s3fs", "gpfs")
 
 
 @contextmanager
@@ -23,10 +27,13 @@ def locked(path: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
-def try_lock(descriptor: int) -> bool:
-    """Lock the open file; return False if another process holds the lock."""
+def try_lock(descriptor: int, *, shared: bool = False) -> bool:
+    """Lock the open file; return False if another process holds the lock.
+
+    `shared`: against exclusive locks only, for which NFS does not require that the file is open for writing.
+    """
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
     except OSError:
         return False
     return True
@@ -44,3 +51,16 @@ def make_private(directory: Path) -> list[Path]:
     for one in reversed(missing):
         one.mkdir(mode=0o700, exist_ok=True)
     return missing
+
+
+def is_on_network(directory: Path) -> bool:
+    """Return whether a directory is on a network file system, where locks and appends are unreliable."""
+    try:
+        mounts = [line.split()[1:3] for line in _MOUNTS.read_text(encoding="utf-8").splitlines()]
+    except (OSError, UnicodeDecodeError):
+        return False  # not Linux
+    place = directory.resolve()
+    holding = [(path, kind) for path, kind in mounts if place.is_relative_to(path.replace(r"\040", " "))]
+    # Of several mounts at one place the last is in use, as with automounts.
+    _, kind = max(reversed(holding), key=lambda mount: len(mount[0]), default=("", ""))
+    return kind.startswith(_NETWORK)

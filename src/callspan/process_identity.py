@@ -1,7 +1,8 @@
 """Process identity: who a process is, and whether it still runs.
 
 A process id is used again, and every container has its own; a host's name is shared by containers, and changes. So a
-process is its boot, its namespace of process ids, its id, and when it started, all as the kernel states them.
+process is its boot, its namespace of process ids, its id, and when it started, all as the kernel states them. Where
+no container hides it, the machine is stated too: its processes of before a restart have exited.
 """
 
 from __future__ import annotations
@@ -11,16 +12,21 @@ import os
 import struct
 import sys
 from functools import cache
+from hashlib import sha256
 from pathlib import Path
 from typing import Final, Literal, NamedTuple, TypeAlias
 
 UNKNOWN_AFTER_S: Final = 3600
 """Seconds without a sign of life after which it is unknown whether a process runs that cannot be seen from here."""
 State: TypeAlias = Literal["runs", "exited", "elsewhere"]
-"""`elsewhere`: on another host, in another container, before a restart of the machine; or its kernel did not say."""
+"""`elsewhere`: on another host, in another container, or before a restart of an unknown machine."""
 _BOOT: Final = Path("/proc/sys/kernel/random/boot_id")
 _NAMESPACE: Final = Path("/proc/self/ns/pid")
 _SELF: Final = Path("/proc/self")
+_MACHINE: Final = Path("/etc/machine-id")
+_NO_CONTAINER: Final = "/4026531836"
+"""The namespace that Linux makes first. A container has the machine id of its image, as many others have."""
+_MACHINE_DIGITS: Final = 12
 _STARTED: Final = 19
 """Position of the start time after the name, in parentheses, of `/proc/<pid>/stat`."""
 _ENDED: Final = (b"Z", b"X")
@@ -39,25 +45,27 @@ class ProcessIdentity(NamedTuple):
     pid: int
     started: str
     """As the kernel states it, from no clock that may be set."""
+    machine: str = ""
+    """A digest, which stays the same over restarts; "" if unknown."""
 
     def __str__(self) -> str:
         """Return it as records state it."""
-        return f"{self.place}/{self.pid}/{self.started}"
+        return f"{self.place}/{self.pid}/{self.started}{self.machine and '@'}{self.machine}"
 
 
 def own_identity() -> str | None:
     """Return the identity of this process as text; None if its kernel does not state it."""
-    return _identity_of(os.getpid())
+    return kept_identity_of(os.getpid())
 
 
-def identity_of(pid: int) -> str | None:
+def identity_of(pid: int | None) -> str | None:
     """Return the identity of a running process of this namespace as text; None if its kernel does not state it."""
-    place, started = own_place(), _started(pid)
-    return str(ProcessIdentity(place, pid, started)) if place and started else None
+    place, started = own_place(), _started(pid) if pid else None
+    return str(ProcessIdentity(place, pid, started, own_machine())) if pid and place and started else None
 
 
-_identity_of: Final = cache(identity_of)
-"""Of this process, which a fork makes another one."""
+kept_identity_of: Final = cache(identity_of)
+"""The same, of this process and of those that it was forked from."""
 
 
 @cache
@@ -72,19 +80,38 @@ def own_place() -> str | None:
         return None
 
 
+@cache
+def own_machine() -> str:
+    """Return what stays the same when this machine is started again; "" if it is unknown, as in a container.
+
+    It is a digest, because a machine's id is not for others, and one with the host's name, because copied disks have
+    the same id.
+    """
+    if not (own_place() or "").endswith(_NO_CONTAINER):
+        return ""
+    try:
+        machine = _MACHINE.read_bytes().strip()
+    except OSError:
+        return ""
+    digest = sha256(machine + b" " + os.fsencode(os.uname().nodename))
+    return digest.hexdigest()[:_MACHINE_DIGITS] if machine else ""
+
+
 def parse(text: str | None) -> ProcessIdentity | None:
     """Return the identity that a record states; None if there is none."""
-    place, _, rest = (text or "").rpartition("/")
+    text, _, machine = (text or "").partition("@")
+    place, _, started = text.rpartition("/")
     place, _, pid = place.rpartition("/")
     is_pid = pid.isascii() and pid.isdigit() and 0 < int(pid[:20]) < 2**31
-    return ProcessIdentity(place, int(pid), rest) if place and rest and is_pid else None
+    return ProcessIdentity(place, int(pid), started, machine) if place and started and is_pid else None
 
 
 def state_of(text: str | None) -> State:
     """Return the state of a process, given what its record states."""
     identity = parse(text)
     if identity is None or identity.place != own_place():
-        return "elsewhere"
+        is_of_machine = identity is not None and identity.machine == own_machine() != ""
+        return "exited" if is_of_machine else "elsewhere"
     try:
         os.kill(identity.pid, 0)
     except ProcessLookupError:

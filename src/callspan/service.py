@@ -21,9 +21,9 @@ _PYTHON: Final = re.compile(r"(python|pypy)[\d.]*w?")
 _OPTIONS_WITH_VALUE: Final = ("-c", "-W", "-X", "--check-hash-based-pycs")
 
 
-def instance_id(host: str | None, pid: int) -> str:
-    """Return the `service.instance.id` of a process, unique among running processes."""
-    return str(uuid.uuid5(_INSTANCES, f"{host} {pid}"))
+def instance_id(process: str | None, host: str | None, pid: int) -> str:
+    """Return the `service.instance.id` of a process, given its identity; if that is unknown, its host and id."""
+    return str(uuid.uuid5(_INSTANCES, process or f"{host} {pid}"))
 
 
 def service_name(setting: str | None, default: str | None = None) -> str | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import subprocess
+import sys
 from functools import partial
 from types import SimpleNamespace
 from typing import Any
@@ -41,6 +42,10 @@ def resources(receiver: OtlpReceiver) -> list[dict[str, Any]]:
     return [plain(resource.attributes) for resource, _, _ in every]
 
 
+def instances(receiver: OtlpReceiver) -> set[str]:
+    return {one["service.instance.id"] for one in resources(receiver)}
+
+
 def test_child_processes_share_the_service_name_not_the_instance(stage: Stage) -> None:
     (stage.place / "parent.py").write_text(f"""
 import subprocess, sys
@@ -51,9 +56,23 @@ subprocess.run([sys.executable, {SCRIPT!r}, "1"], check=True)
     done = stage.run("callspan", "--store", stage.store, "run", "parent.py")
     assert done.returncode == 0, done.stderr
     assert len(stage.spans) == 3
-    found = resources(stage.receiver)
-    assert {one["service.name"] for one in found} == {"parent"}
-    assert len({one["service.instance.id"] for one in found}) == 2
+    assert {one["service.name"] for one in resources(stage.receiver)} == {"parent"}
+    assert len(instances(stage.receiver)) == 2
+
+
+@pytest.mark.parametrize("apart", [[], ["unshare", "-rpf", "--mount-proc"]], ids=["", "as process 1"])
+def test_an_instance_is_one_process_in_live_and_in_sent_spans(stage: Stage, apart: list[str]) -> None:
+    """Two containers with the name of their host have the same process ids."""
+    if apart and subprocess.run([*apart, "true"], check=False, capture_output=True).returncode:
+        pytest.skip("no namespace can be made here")
+    instrumented = "import callspan\ncallspan.instrument(otlp=True)\nfrom calling import ask\n"
+    (stage.place / "shop.py").write_text(f"{instrumented}with callspan.session('s'):\n    ask('Hi')")
+    for _ in range(2):
+        command = [*apart, sys.executable, "shop.py"]
+        subprocess.run(command, check=True, env=stage.environment, cwd=stage.place, timeout=60)
+    live = instances(stage.receiver)
+    assert stage.run("callspan", "send", "--otlp", stage.receiver.url).returncode == 0
+    assert (len(live), len(instances(stage.receiver) - live)) == (2, 2)
 
 
 NONE = {"OTEL_METRICS_EXPORTER": "none", "OTEL_LOGS_EXPORTER": " None "}

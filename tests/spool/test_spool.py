@@ -19,6 +19,7 @@ from pathlib import Path
 from types import FrameType
 
 import pytest
+from tests.support.identities import BEFORE_RESTART, ELSEWHERE, GONE, HERE
 from tests.support.processes import ran
 from tests.support.records import SECOND, session
 from tests.support.rig import (
@@ -37,11 +38,12 @@ from tests.support.rig import (
     until,
 )
 
+from callspan.process_identity import UNKNOWN_AFTER_S
 from callspan.records import encode
 from callspan.spool import directory as places
 from callspan.spool.delivering import Destination
 from callspan.spool.losses import LOSSES_FILE, Loss, LossCounter, Losses, add_losses, read_losses
-from callspan.spool.segment import OWN_SUFFIX, Segment, is_locked, line_of, lines_in, open_private
+from callspan.spool.segment import OWN_SUFFIX, Segment, is_locked, is_own, line_of, lines_in, open_private
 from callspan.spool.spool import Spool
 
 
@@ -455,6 +457,45 @@ def test_a_segment_that_another_process_locks_is_created(tmp_path: Path, monkeyp
         assert is_locked(segment.path)
         assert list(tmp_path.iterdir()) == [segment.path]
         segment.remove()
+
+
+@pytest.mark.parametrize("kind", ["ext4", "nfs4"])
+@pytest.mark.parametrize(
+    ("process", "age_s", "waits_on"),
+    [
+        (GONE, 0, []), (HERE, 0, []), (BEFORE_RESTART, 0, []),
+        (ELSEWHERE, 0, ["nfs4"]), ("", 0, ["nfs4"]), (ELSEWHERE, UNKNOWN_AFTER_S + 60, []),
+    ],
+    ids=["gone", "here", "before a restart", "elsewhere", "unknown", "silent"],
+)  # fmt: skip
+def test_a_segment_is_adopted_unless_its_process_may_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, process: str, age_s: int, waits_on: list[str]
+) -> None:
+    """The lock states it, except on a network file system, where it may be that of one machine only."""
+    mounts, sink = tmp_path / "mounts", FileSink(tmp_path / "out")
+    mounts.write_text(f"disk {tmp_path} {kind} rw 0 0\n")
+    monkeypatch.setattr("callspan.file_lock._MOUNTS", mounts)
+    theirs = spool_of(tmp_path / "spool", one=DownSink(tmp_path / "down"))
+    assert theirs.append(record("theirs"))
+    theirs.close(0)
+    (segment,) = places.segments_in(theirs.directory)
+    until(lambda: not is_locked(segment))
+    segment = segment.rename(segment.with_name(f"{1:020d}-{process.replace('/', '+')}-0a{OWN_SUFFIX}"))
+    os.utime(segment, (time.time() - age_s,) * 2)
+    waits = kind in waits_on
+    spool = spool_of(tmp_path / "spool", one=sink)
+    assert is_locked(segment) is waits
+    assert [one.held for one in places.waiting(theirs.directory, target("one").key(tmp_path / "spool"))] == [waits]
+    assert spool.flush(20)
+    assert sink.keys() == ([] if waits else ["theirs"])
+    assert spool.close(20)
+
+
+def test_a_segment_states_its_process(tmp_path: Path) -> None:
+    segment = Segment.create(tmp_path, frozenset())
+    assert str(HERE).replace("/", "+") in segment.path.name
+    assert is_own(segment.path)
+    segment.remove()
 
 
 def test_another_users_directory_is_neither_read_nor_tidied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

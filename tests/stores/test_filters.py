@@ -10,7 +10,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from tests.support.identities import ELSEWHERE, GONE, HERE
+from tests.support.identities import BEFORE_RESTART, ELSEWHERE, GONE, HERE
 from tests.support.records import raw
 
 from callspan.records import Attempt, Cost, ErrorInfo, Place, Record, Request, Response, Stream, Timing, Usage
@@ -217,6 +217,7 @@ def test_unended_calls_are_interrupted_once_their_process_is_gone(store: Deliver
     store.write(
         records.call(call_id="runs", **begun, process=HERE),
         records.call(call_id="killed", **begun, process=GONE),
+        records.call(call_id="before a restart", **begun, process=BEFORE_RESTART),
         records.call(call_id="elsewhere", **begun, process=ELSEWHERE, seen_ns=now_ns),
         records.call(call_id="silent", **begun, process=ELSEWHERE),
         records.call(call_id="of nobody", **begun),
@@ -224,6 +225,7 @@ def test_unended_calls_are_interrupted_once_their_process_is_gone(store: Deliver
         records.call(call_id="over", process=GONE, session_id="without a record"),
         records.session("open", start_ns=START_NS, process=HERE),
         records.session("left", start_ns=START_NS, process=GONE, version=now_ns),
+        records.session("restarted", start_ns=START_NS, process=BEFORE_RESTART, version=now_ns),
         records.session("alive", start_ns=START_NS, process=ELSEWHERE),
         step("of alive", session_id="alive", start_ns=now_ns),
         records.session("gone", start_ns=START_NS, process=ELSEWHERE),
@@ -236,15 +238,15 @@ def test_unended_calls_are_interrupted_once_their_process_is_gone(store: Deliver
         for outcome in ("in_progress", "interrupted", "unknown", "success")
     }
     assert found == {
-        "in_progress": ["elsewhere", "in the background", "runs"], "interrupted": ["killed"],
+        "in_progress": ["elsewhere", "in the background", "runs"], "interrupted": ["before a restart", "killed"],
         "unknown": ["of nobody", "silent"], "success": ["over"],
     }  # fmt: skip
     every = {call.call_id: call.outcome for call in reader.calls()}
     assert every == {call_id: outcome for outcome, ids in found.items() for call_id in ids}
     assert {call_id: call.outcome for call_id in every if (call := reader.call(call_id))} == every
-    assert reader.count_calls(CallFilter(outcome="interrupted")) == 1
+    assert reader.count_calls(CallFilter(outcome="interrupted")) == 2
     for conditions, expected in (
-        ({"session_outcome": "in_progress"}, "alive open"), ({"session_outcome": "interrupted"}, "left"),
+        ({"session_outcome": "in_progress"}, "alive open"), ({"session_outcome": "interrupted"}, "left restarted"),
         ({"session_outcome": "unknown"}, "gone"), ({"success": True}, "ended"), ({"success": False}, "failed"),
     ):  # fmt: skip
         found_sessions = list(reader.sessions(CallFilter(**conditions)))

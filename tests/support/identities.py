@@ -1,9 +1,10 @@
-"""Identities of processes: of this one, of one that is gone, of one that cannot be seen from here."""
+"""Identities of processes: of this one, of ones that are gone, of one that cannot be seen from here."""
 
 from __future__ import annotations
 
-from callspan.process_identity import own_identity, own_place
+from callspan.process_identity import own_identity, own_machine, own_place
 
 HERE = own_identity()
 GONE = f"{own_place()}/{2**22 + 1}/5"
+BEFORE_RESTART = f"another boot/4026531836/1/5@{own_machine()}" if own_machine() else GONE
 ELSEWHERE = "another boot/4026531836/1/5"

@@ -9,9 +9,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from tests.support.identities import ELSEWHERE, GONE, HERE
+from tests.support.identities import BEFORE_RESTART, ELSEWHERE, GONE, HERE
 
-from callspan.process_identity import identity_of, own_identity, parse, started_in, started_of, state_of
+from callspan.process_identity import identity_of, own_identity, own_machine, parse, started_in, started_of, state_of
 
 on_linux = pytest.mark.skipif(sys.platform != "linux", reason="it reads /proc")
 MAY_UNSHARE = subprocess.run(["unshare", "-rpf", "true"], check=False, capture_output=True).returncode == 0
@@ -56,7 +56,7 @@ def test_a_process_runs_until_it_exits_and_one_of_the_same_id_is_another() -> No
     assert state_of(HERE) == "runs"
     assert state_of(GONE) == "exited"
     assert state_of(ELSEWHERE) == "elsewhere"
-    place, pid, _ = parse(HERE) or ("", 0, "")
+    place, pid, *_ = parse(HERE) or ("", 0)
     assert state_of(f"{place}/{pid}/1") == "exited", "the id is used again"
     with subprocess.Popen(["sleep", "600"]) as process:
         identity = identity_of(process.pid)
@@ -65,6 +65,19 @@ def test_a_process_runs_until_it_exits_and_one_of_the_same_id_is_another() -> No
         os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
         assert state_of(identity) == "exited", "nobody has waited for it"
     assert state_of(identity) == "exited"
+
+
+@pytest.mark.skipif(not own_machine(), reason="the machine is not known here, as in a container")
+def test_what_a_machine_ran_before_its_restart_has_exited() -> None:
+    """A machine is known by a digest: its id is private."""
+    machine = own_machine()
+    assert str(HERE).endswith(f"@{machine}")
+    assert machine not in Path("/etc/machine-id").read_text()
+    assert parse(BEFORE_RESTART) == ("another boot/4026531836", 1, "5", machine)
+    assert state_of(BEFORE_RESTART) == "exited"
+    for other in ("@", "@another", ""):
+        assert state_of(BEFORE_RESTART.replace(f"@{machine}", other)) == "elsewhere"
+    assert state_of(str(HERE).replace(f"@{machine}", "@another")) == "runs", "the name of a host may change"
 
 
 @on_linux
@@ -88,3 +101,4 @@ def test_a_process_of_another_namespace_cannot_be_seen(mounts: list[str]) -> Non
     identity, state = subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()
     assert state == ("runs" if identity != "None" else "elsewhere")
     assert state_of(identity) == "elsewhere"
+    assert "@" not in identity, "a container has the machine id of its image"

@@ -24,6 +24,7 @@ from rich.text import Text
 from callspan import SettingError, Settings, private_names
 from callspan.cli.command_context import Command, CommandContext, store_errors
 from callspan.cli.safe_text import clean
+from callspan.file_lock import is_on_network
 from callspan.formatting import iso, plural
 from callspan.intercept import other_instrumentations as others
 from callspan.otlp.providers import (
@@ -37,7 +38,7 @@ from callspan.private_names import MODULES, READ
 from callspan.safe_urls import error_text, safe_name
 from callspan.sdk_profiles import SDKS
 from callspan.settings_loader import environment_problems, load, variable_of
-from callspan.spool.directory import fallback_roots, is_on_network, segments_in, size_of, stores_of
+from callspan.spool.directory import fallback_roots, segments_in, size_of, stores_of
 from callspan.spool.losses import LOSSES_FILE, read_losses
 from callspan.spool.segment import created_ns
 from callspan.stores import EmptyStoreError, find_store, split_urls

@@ -11,6 +11,7 @@ from callspan.background import Worker
 from callspan.cost.price_table import PriceFileError, pricer_for
 from callspan.delivery.store_sink import Retention, StoreSink, retains, store_of
 from callspan.fail_open import fail_open, report
+from callspan.file_lock import is_on_network
 from callspan.process import callbacks
 from callspan.process.processed import ProcessedRecord
 from callspan.process.processors import delivery_processors
@@ -20,7 +21,7 @@ from callspan.record.events import Record
 from callspan.settings import SettingError, Settings, absolute, with_absolute_paths
 from callspan.settings_loader import warn_once
 from callspan.spool.delivering import Destination
-from callspan.spool.directory import Target, is_on_network
+from callspan.spool.directory import Target
 from callspan.spool.shipper import SinkState
 from callspan.spool.spool import Spool
 from callspan.stores.protocol import SqlStore, Store

@@ -20,6 +20,7 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
 from callspan.fail_open import fail_open, log
 from callspan.otlp.byte_bounds import ByteBoundedExporter
+from callspan.process_identity import own_identity
 from callspan.safe_urls import is_http_url, safe_name
 from callspan.service import instance_id, service_name
 from callspan.settings import SettingError
@@ -118,7 +119,8 @@ def _resource(service: str | None) -> Resource:
     host = platform.node()
     # Without an instance id, processes of a service would overwrite each other's sums. Without a host, Jaeger assumes
     # another clock for each span and warns if it does not fit into its parent.
-    ours = Resource({SERVICE_INSTANCE_ID: instance_id(host or None, os.getpid()), HOST_NAME: host})
+    instance = instance_id(own_identity(), host or None, os.getpid())
+    ours = Resource({SERVICE_INSTANCE_ID: instance, HOST_NAME: host})
     name = service_name(service)
     return ours.merge(Resource.create({SERVICE_NAME: name} if name else None))
 

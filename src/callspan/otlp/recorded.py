@@ -148,12 +148,12 @@ class RecordedSpans:
 
         def resource_of(span: Span) -> Resource:
             own = resources.get(span.span_id) or resources.get(span.parent_span_id) or around
-            return own or resources.get(span.trace_id) or _resource(None, None, self._settings.service)
+            return own or resources.get(span.trace_id) or _resource(None, None, None, self._settings.service)
 
         return [readable(span, resource_of(span)) for span in spans if span.start_ns >= since_ns]
 
     def _resource(self, record: CallRecord | SessionRecord) -> Resource:
-        return _resource(record.host, record.pid, record.service or self._settings.service)
+        return _resource(record.process, record.host, record.pid, record.service or self._settings.service)
 
 
 def _is_unsampled(record: Record) -> bool:
@@ -168,7 +168,7 @@ def _totals(summary: SessionSummary) -> Totals:
 
 
 @lru_cache
-def _resource(host: str | None, pid: int | None, service: str | None) -> Resource:
+def _resource(process: str | None, host: str | None, pid: int | None, service: str | None) -> Resource:
     attributes: Attributes = {
         "telemetry.sdk.language": "python",
         "telemetry.sdk.name": "opentelemetry",
@@ -178,7 +178,7 @@ def _resource(host: str | None, pid: int | None, service: str | None) -> Resourc
         attributes["host.name"] = encodable(host)
     if pid is not None:
         attributes["process.pid"] = pid
-        attributes["service.instance.id"] = instance_id(host, pid)
+        attributes["service.instance.id"] = instance_id(process, host, pid)
     return Resource(attributes)
 
 

@@ -314,7 +314,7 @@ class CallRecord(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defau
     host: str | None = None
     pid: int | None = None
     process: str | None = None
-    """Of a first version: boot, pid namespace, pid and start time of its process, as the kernel states them."""
+    """Boot, pid namespace, pid and start time of its process, as stated by the kernel; then a digest of the machine."""
     request: Request = Request()
     response: Response | None = None
     usage: Usage | None = None

@@ -91,7 +91,7 @@ class SessionRecord(
     host: str | None = None
     pid: int | None = None
     process: str | None = None
-    """Boot, pid namespace, pid and start time of its process, as the kernel states them."""
+    """Boot, pid namespace, pid and start time of its process, as stated by the kernel; then a digest of the machine."""
     start_ns: int | None = None
     end_ns: int | None = None
     """None while it runs."""

@@ -41,8 +41,6 @@ _SHARED_MEMORY: Final = Path("/dev/shm")  # noqa: S108 - a private directory is 
 _TEMPORARY: Final = ("TMPDIR", "TEMP", "TMP")
 """Variables that name a temporary directory."""
 _ALWAYS: Final = (Path("/tmp"), _SHARED_MEMORY)  # noqa: S108 - private directories are created in them
-_MOUNTS: Final = Path("/proc/self/mounts")
-_NETWORK: Final = ("nfs", "cifs", "smb", "9p", "ceph", "gluster", "lustre", "afs", "fuse.sshfs", "fuse.s3fs", "gpfs")
 
 
 class Target(NamedTuple):
@@ -315,19 +313,6 @@ def waiting(directory: Path, key: str) -> list[WaitingSegment]:
 def count_records(path: Path, offset: int) -> int:
     """Return the number of records in a segment after an offset; 0 if it is another user's. Raises OSError."""
     return sum(line.payload != b"" for line in lines_of(path, offset))
-
-
-def is_on_network(directory: Path) -> bool:
-    """Return whether a directory is on a network file system, where locks and appends are unreliable."""
-    try:
-        mounts = [line.split()[1:3] for line in _MOUNTS.read_text(encoding="utf-8").splitlines()]
-    except (OSError, UnicodeDecodeError):
-        return False  # not Linux
-    place = directory.resolve()
-    holding = [(path, kind) for path, kind in mounts if place.is_relative_to(path.replace(r"\040", " "))]
-    # Of several mounts at one place the last is in use, as with automounts.
-    _, kind = max(reversed(holding), key=lambda mount: len(mount[0]), default=("", ""))
-    return kind.startswith(_NETWORK)
 
 
 def adopt(path: Path) -> Segment | None:

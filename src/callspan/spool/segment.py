@@ -2,7 +2,8 @@
 
 A line is `crc32 json`: eight hexadecimal digits, a space, one record, a line end. Damage costs only the lines that it
 touches; a line without its end was never acknowledged. The writer holds a lock on the file; after it has exited,
-another process may adopt the file. The file name contains the format of its records.
+another process may adopt the file. The file name states when it was made, by which process, and the format of its
+records.
 """
 
 from __future__ import annotations
@@ -20,8 +21,9 @@ from pathlib import Path
 from typing import Final, NamedTuple
 from zlib import crc32
 
-from callspan.file_lock import try_lock, unlock
+from callspan.file_lock import is_on_network, try_lock, unlock
 from callspan.forks import in_child
+from callspan.process_identity import UNKNOWN_AFTER_S, own_identity, state_of
 from callspan.record.formats import FORMAT
 
 SUFFIX: Final = ".segment"
@@ -33,6 +35,8 @@ _DIGITS: Final = 8
 _CURSOR_DIGITS: Final = 20
 _WINDOW: Final = 1 << 20
 _BEING_MADE_S: Final = 60.0
+_SLASH: Final = "+"
+"""Stands for the slashes of an identity in a file name."""
 _FIRST_DESCRIPTOR: Final = 3
 _LINE_END: Final = b"\n"
 LINE_BYTES: Final = _DIGITS + 2
@@ -125,8 +129,8 @@ def created_ns(segment: Path) -> int:
 
 @cache
 def _process(pid: int) -> str:
-    """Return the name of this process. In other containers, other processes have its id."""
-    return f"{pid}-{os.urandom(6).hex()}"
+    """Return the identity of this process as a part of a file name. Each subinterpreter has its own."""
+    return f"{(own_identity() or str(pid)).replace('/', _SLASH)}-{os.urandom(6).hex()}"
 
 
 def is_own(segment: Path) -> bool:
@@ -135,14 +139,24 @@ def is_own(segment: Path) -> bool:
 
 
 def is_locked(path: Path) -> bool:
-    """Return whether a running process holds the segment; False if it is missing or cannot be opened."""
+    """Return whether a process holds the segment, or may; False if it is missing or cannot be opened."""
     try:
         with opened(path, os.O_RDONLY | os.O_NONBLOCK) as descriptor:
-            is_free = try_lock(descriptor)
+            is_free = try_lock(descriptor, shared=True) and not _may_be_held_elsewhere(path, descriptor)
             unlock(descriptor)
             return not is_free
     except OSError:
         return False
+
+
+def _may_be_held_elsewhere(path: Path, descriptor: int) -> bool:
+    """Return whether a process that cannot be seen may hold a segment whose lock is free: on a network file system.
+
+    There a lock may be that of one machine only. One that shows no sign of life for long is taken to be gone.
+    """
+    identity = path.name.partition("-")[2].rpartition("-")[0].replace(_SLASH, "/")
+    is_silent = time.time() - os.fstat(descriptor).st_mtime >= UNKNOWN_AFTER_S
+    return not is_silent and state_of(identity) == "elsewhere" and is_on_network(path.parent)
 
 
 def read_cursor(segment: Path, key: str) -> int:
@@ -223,8 +237,9 @@ class Segment:
             return None
         status = os.fstat(descriptor)
         is_new = status.st_size == 0 and time.time() - status.st_mtime < _BEING_MADE_S
+        is_left = not is_new and try_lock(descriptor) and not _may_be_held_elsewhere(path, descriptor)
         # Another process may have delivered and deleted it between opening and locking.
-        if not is_new and try_lock(descriptor) and os.fstat(descriptor).st_nlink:
+        if is_left and os.fstat(descriptor).st_nlink:
             _cut_torn_line(descriptor)
             return cls(path, descriptor, keys, sealed=True)
         os.close(descriptor)

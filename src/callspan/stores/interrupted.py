@@ -8,29 +8,30 @@ from typing import Final, TypeVar
 
 import msgspec
 
-from callspan.process_identity import UNKNOWN_AFTER_S, own_place, state_of
+from callspan.process_identity import UNKNOWN_AFTER_S, own_machine, own_place, state_of
 from callspan.record.call import CallRecord
 from callspan.record.events import SessionRecord
 from callspan.record.interrupted import INTERRUPTED, UNKNOWN
 from callspan.stores.database import Database, Values
 
 _Run = TypeVar("_Run", SessionRecord, CallRecord)
-IS_HERE: Final = "coalesce(substr({0}.process, 1, length(CAST(:here AS text))), '') = :here"
-"""Whether the process of a row can be seen by this one, with the parameters of `exited_processes`."""
+IS_HERE: Final = """(coalesce(substr({0}.process, 1, length(CAST(:here AS text))), '') = :here
+  OR coalesce(replace({0}.process, :machine, '') <> {0}.process, 1 = 0))"""
+"""Whether this process knows of the process of a row if it runs, with the parameters of `exited_processes`."""
 HAS_EXITED: Final = f"({IS_HERE} AND replace(:exited, ',' || {{0}}.process || ',', '') <> :exited)"
 """Whether it has exited."""
 OF_SESSIONS: Final = f"SELECT DISTINCT p.process FROM sessions p WHERE p.end_ns IS NULL AND {IS_HERE.format('p')}"  # noqa: S608
-"""The processes that can be seen and have sessions without an end."""
+"""The processes that this one knows of and that have sessions without an end."""
 OF_CALLS: Final = f"SELECT DISTINCT p.process FROM calls p WHERE p.part = 'started' AND {IS_HERE.format('p')}"  # noqa: S608
-"""The processes that can be seen and have calls without an end."""
+"""The processes that this one knows of and that have calls without an end."""
 
 
 def exited_processes(database: Database, queries: Iterable[str]) -> Values:
     """Return the parameters of the conditions on processes that these queries find."""
-    here, sql = f"{own_place() or '?'}/", " UNION ".join(queries)
-    processes = [process for (process,) in database.tuples(sql, {"here": here})] if sql else []
+    here, sql = {"here": f"{own_place() or '?'}/", "machine": f"@{own_machine() or '?'}"}, " UNION ".join(queries)
+    processes = [process for (process,) in database.tuples(sql, here)] if sql else []
     exited = "".join(f",{process}," for process in processes if state_of(process) == "exited")
-    return {"here": here, "exited": exited, "silent": _silent_ns()}
+    return {**here, "exited": exited, "silent": _silent_ns()}
 
 
 def _silent_ns() -> int:
