@@ -459,6 +459,24 @@ def test_a_segment_that_another_process_locks_is_created(tmp_path: Path, monkeyp
         segment.remove()
 
 
+def test_the_list_of_stores_is_synced_on_a_thread_of_ones_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It takes milliseconds, for which no caller waits."""
+    synced = dict[int, threading.Thread]()
+
+    def fsync(descriptor: int) -> None:
+        synced[os.fstat(descriptor).st_ino] = threading.current_thread()
+        os_fsync(descriptor)
+
+    os_fsync = os.fsync
+    monkeypatch.setattr(os, "fsync", fsync)
+    spool = spool_of(tmp_path / "spool", one=FileSink(tmp_path / "out"))
+    assert spool.append(record("a"))
+    stores = (spool.directory / places.STORES_FILE).stat().st_ino
+    assert threading.current_thread() not in synced.values()
+    until(lambda: stores in synced)
+    assert spool.close(20)
+
+
 @pytest.mark.parametrize("kind", ["ext4", "nfs4"])
 @pytest.mark.parametrize(
     ("process", "age_s", "waits_on"),

@@ -77,8 +77,11 @@ def directory_of(root: Path, stores: Collection[Target]) -> Path:
     return root / _name_of(_listed(root, stores))
 
 
-def create(directory: Path, stores: Collection[Target], *, sync: bool = False) -> None:
-    """Create a private directory with the list of its stores; `sync`: sync it to disk. Raises OSError."""
+def create(directory: Path, stores: Collection[Target], *, sync: bool = False) -> bool:
+    """Create a private directory with the list of its stores; return whether `sync_stores` is still to be called.
+
+    `sync`: sync it to disk now. Raises OSError.
+    """
     is_fallback = directory.parent in fallback_roots()
     if is_fallback:
         directory.parent.parent.stat()  # a temporary directory is the system's, not to be created
@@ -87,9 +90,13 @@ def create(directory: Path, stores: Collection[Target], *, sync: bool = False) -
         sync_directory(one.parent)
     for one in (directory.parent, directory) if is_fallback else (directory,):
         _check_own(one, closes=one == directory)
-    if not stores_of(directory):
-        _write_stores(directory, _listed(directory.parent, stores))
-        add_losses(directory, Losses())
+    if stores_of(directory):
+        return False
+    _write_stores(directory, _listed(directory.parent, stores))
+    if sync:
+        sync_stores(directory)
+    add_losses(directory, Losses())
+    return not sync
 
 
 def _listed(root: Path, stores: Iterable[Target]) -> list[str]:
@@ -97,13 +104,18 @@ def _listed(root: Path, stores: Iterable[Target]) -> list[str]:
 
 
 def _write_stores(directory: Path, listed: Iterable[str]) -> None:
-    """Write the list of a directory's stores. It is synced: after a power failure nothing else states them."""
+    """Write the list of a directory's stores."""
     # Another thread may create the directory now, and another container has processes with the same ids.
     fresh = directory / f"{STORES_FILE}.{os.urandom(6).hex()}"
     with opened(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL) as descriptor:
         os.write(descriptor, os.fsencode("".join(f"{line}\n" for line in listed)))
-        os.fsync(descriptor)
     fresh.replace(directory / STORES_FILE)
+
+
+def sync_stores(directory: Path) -> None:
+    """Sync the list of a directory's stores to disk: after a power failure only the directory's name confirms it."""
+    with suppress(OSError), opened(directory / STORES_FILE, os.O_RDONLY) as descriptor:
+        os.fsync(descriptor)
 
 
 def restore_stores(root: Path, known: Iterable[Collection[Target]]) -> None:
@@ -118,6 +130,7 @@ def restore_stores(root: Path, known: Iterable[Collection[Target]]) -> None:
                 unplaced = (_lines_of(path) for path in directory.glob(f"{STORES_FILE}.*"))
                 if right := next(filter(partial(_is_named_by, directory), chain(lists, unplaced)), None):
                     _write_stores(directory, right)
+                    sync_stores(directory)
 
 
 def _is_named_by(directory: Path, listed: Sequence[str]) -> bool:

@@ -106,6 +106,8 @@ class Spool:
         self._full_at: dict[Path, int] = {}
         """The target size of directories whose disk was full, which makes `tidy` delete a segment."""
         self._tidy_at = self._old_at = 0.0
+        self._unsynced: deque[Path] = deque()
+        """Directories whose list of stores was just written."""
         self._to_log: deque[tuple[int, str]] = deque()
         self._appended = 0
         self.losses = LossCounter(self.directory)
@@ -163,7 +165,7 @@ class Spool:
         now = monotonic_s()
         place = next((one for one in self._directories if self._bad_until.get(one, 0.0) <= now), self.directory)
         self._place = place
-        places.create(place, self._sinks.keys(), sync=self._sync)
+        self._create(place)
         fresh = Segment.create(place, frozenset(target.key(place.parent) for target in self._sinks))
         if self._sync:
             places.sync_directory(place)
@@ -174,6 +176,12 @@ class Spool:
         # Bytes of other processes count towards the cap.
         self._limit, self._used, self._measure_at = self._limit_of(place), places.size_of(place), 0.0
         return fresh
+
+    def _create(self, directory: Path) -> None:
+        """Create a directory for these stores; `tidy` syncs it, because that takes milliseconds. Raises OSError."""
+        if places.create(directory, self._sinks.keys(), sync=self._sync):
+            self._unsynced.append(directory)
+            self._tidy_at = 0.0
 
     def _limit_of(self, directory: Path) -> int:
         return min(self._max_bytes, _MAX_IN_MEMORY) if places.is_in_memory(directory) else self._max_bytes
@@ -215,6 +223,9 @@ class Spool:
             return
         self._tidy_at = now + _TIDY_S
         with _TIDY:
+            with suppress(IndexError):  # another store's thread may take the last
+                while self._unsynced:
+                    places.sync_stores(self._unsynced.popleft())
             self._seal_if_misplaced_or_old(now)
             # A fallback root may belong to another user.
             trusted = {*places.directories_in([one.parent for one in self._directories])}
@@ -313,7 +324,7 @@ class Spool:
     def count(self, kind: Kind, name: str) -> None:
         """Count a call without a record in the file of losses."""
         if not self._appended:
-            places.create(self.directory, self._sinks.keys())
+            self._create(self.directory)
         forks.await_exit()
         self.losses.add(kind, name)
 
