@@ -59,6 +59,27 @@ def test_token_ids_in_the_extensions_of_servers_are_deltas() -> None:
     assert body["choices"][0]["sglext"] == {"output_ids": [7, 7, 8, 9]}
 
 
+ASKED = {"name": "f", "arguments": '{"a": 1}'}
+FUNCTION = {"index": 0, "id": "call_1", "type": "function", "function": {"name": "f", "arguments": '{"a":1}'}}
+
+
+@pytest.mark.parametrize(
+    ("legacy", "calls"),
+    [
+        (ASKED, ["call_1"]),
+        ({**ASKED, "name": "g"}, ["call_1", None]),
+        ({"name": "f", "arguments": "{}"}, ["call_1", None]),
+    ],
+)
+def test_the_function_of_old_models_may_be_a_copy_of_a_tool_call(legacy: Json, calls: list[str | None]) -> None:
+    for chunks in (
+        [{"tool_calls": [FUNCTION], "function_call": legacy}],
+        [{"function_call": legacy}, {"tool_calls": [FUNCTION]}],
+    ):
+        parts = parts_of("chat_completions", *map(chunk, chunks))
+        assert [part.id for part in parts if isinstance(part, ToolCall)] == calls
+
+
 # Responses
 
 RESPONSE = {"id": "resp_1", "object": "response", "model": "gpt-5", "status": "in_progress", "output": []}
@@ -259,6 +280,17 @@ OUTPUTS: list[tuple[list[Json], list[Json]]] = [
 ]  # fmt: skip
 
 
+RETRIED = {**RESPONSE, "id": "resp_2"}
+
+
+@pytest.mark.parametrize("given_up", [HI, [*HI, ended(said("Hello you"))], [*called("{}"), ended(status="failed")]])
+@pytest.mark.parametrize("closing", [[], [ended(said("Good"))], [ended()]])
+def test_an_attempt_that_was_given_up_is_no_part_of_the_answer(given_up: list[Json], closing: list[Json]) -> None:
+    answer = [event("created", response=RETRIED), added({**MESSAGE, "id": "m"}), text("Good", item_id="m")]
+    closing = [{**one, "response": {**one["response"], "id": "resp_2"}} for one in closing]
+    assert folded("responses", CREATED, *given_up, *answer, *closing) == folded("responses", *answer, *closing)
+
+
 @pytest.mark.parametrize(("events", "output"), OUTPUTS)
 def test_events_of_a_response_make_items(events: list[Json], output: list[Json]) -> None:
     made = folded("responses", CREATED, *events)["output"]
@@ -296,7 +328,10 @@ def delta(kind: str, **fields: object) -> Json:
     return {"type": "content_block_delta", "index": 0, "delta": {"type": kind, **fields}}
 
 
-START = {"type": "message_start", "message": {"id": "msg_1", "role": "assistant", "model": "claude-x", "content": []}}
+START: Json = {
+    "type": "message_start",
+    "message": {"id": "msg_1", "role": "assistant", "model": "claude-x", "content": []},
+}
 STOP = {"type": "message_stop"}
 BLOCK_STOP = {"type": "content_block_stop", "index": 0}
 OVER = {"type": "message_delta", "delta": {"stop_reason": "max_tokens"}, "usage": {"output_tokens": 7}}
@@ -307,6 +342,7 @@ CUT = {"type": "tool_use", "id": "t1", "name": "move", "input": '{"to": [1', "in
 FRAMES = [{"type": "video_delta", "frame": number} for number in (1, 2)]
 WORDS, SAID = delta("text_delta", text="look "), {"type": "text", "text": "look "}
 MOVE = {"type": "tool_use", "id": "t1", "name": "move", "input": {}}
+AGAIN = {**START, "message": {**START["message"], "id": "msg_2"}}
 PLAIN = {"type": "message", "role": "assistant", "id": "m", "content": [{"type": "text", "text": "x"}]}
 BODIES: list[tuple[str, list[Json], Json]] = [
     *(("messages", [*TOOL, *closing], {"content": [CUT]}) for closing in ([], [BLOCK_STOP], [BLOCK_STOP, OVER, STOP])),
@@ -333,8 +369,21 @@ BODIES: list[tuple[str, list[Json], Json]] = [
         ],
         {"content": [CUT, MOVE]},
     ),
-    # A start that is sent twice.
+    # A start that is sent twice, also after its stop and with another index.
     ("messages", [TOOL[0], *TOOL], {"content": [CUT]}),
+    ("messages", [TOOL[0], BLOCK_STOP, *TOOL], {"content": [CUT]}),
+    ("messages", [{**TOOL[0], "index": 4}, {**BLOCK_STOP, "index": 4}, *TOOL], {"content": [CUT]}),
+    # An attempt that the server gave up, and its repeated start.
+    (
+        "messages",
+        [START, *TOOL, BLOCK_STOP, OVER, STOP, AGAIN, began(0, type="text", text=""), WORDS],
+        {"id": "msg_2", "content": [SAID], "stop_reason": None, "usage": None},
+    ),
+    (
+        "messages",
+        [START, began(0, type="text", text=""), WORDS, START, WORDS],
+        {"id": "msg_1", "content": [{**SAID, "text": "look look "}]},
+    ),
     # Text and thoughts without starts, on one index.
     (
         "messages",
@@ -359,7 +408,7 @@ BODIES: list[tuple[str, list[Json], Json]] = [
 @pytest.mark.parametrize(("api", "events", "body"), BODIES)
 def test_events_make_a_body(api: str, events: list[Json], body: Json) -> None:
     made = folded(api, *events)
-    assert {name: made[name] for name in body} == body
+    assert {name: made.get(name) for name in body} == body
 
 
 @pytest.mark.parametrize(

@@ -2,8 +2,8 @@
 
 The answer is known, so that the stream has a truth besides the oracle's reading. Every habit is one that a server has:
 indexes that are all zero, or count up with each delta; ids that are missing, empty, of every event, or new in the
-terminal event; starts and ends that are missing; a terminal account that is empty, hollow, or lacks a call; an attempt
-that was given up before.
+terminal event; starts and ends that are missing, starts that come twice; a last account that is empty, hollow, lacks a
+call or has another text; an attempt that was given up before.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import itertools
 import json
 import random
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 Json = dict[str, Any]
@@ -81,16 +81,17 @@ def messages(dice: random.Random) -> Stream:
     pieces = answer(dice)
     habits = {
         "index": dice.choice(("proper", "zero", "counting", "none")), "stops": dice.random() < 0.7,
-        "starts": dice.choice(("all", "calls")), "attempt": dice.random() < 0.2, "ids": dice.choice(("own", "same")),
+        "starts": dice.choice(("all", "calls")), "attempt": attempt(dice, 0.2), "ids": dice.choice(("own", "same")),
+        "twice": dice.random() < 0.2,
     }  # fmt: skip
-    events = [message_start()]
+    events, written = [message_start("m")], pieces
     if habits["attempt"]:
-        pieces = [Piece("text", "given up. "), *pieces]
+        written = [Piece("text", "given up. "), *pieces]
         habits["starts"] = "all"
     index = 0
-    for number, piece in enumerate(pieces):
+    for number, piece in enumerate(written):
         if habits["attempt"] and number == 1:
-            events.append(message_start())
+            events.append(message_start(habits["attempt"]))
         for event in block(dice, piece, number, habits):
             at = {"proper": number, "zero": 0, "counting": index, "none": None}[habits["index"]]
             index += event["type"] == "content_block_delta"
@@ -100,12 +101,17 @@ def messages(dice: random.Random) -> Stream:
         {"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": {"output_tokens": 9}},
         {"type": "message_stop"},
     ]
-    return Stream("messages", events, pieces, habits)
+    return Stream("messages", events, written if habits["attempt"] == "m" else pieces, habits)
 
 
-def message_start() -> Json:
+def attempt(dice: random.Random, share: float) -> str | None:
+    """The id of the answer after an attempt that was given up, whose id is m; None if there was none."""
+    return dice.choice(("m", "other")) if dice.random() < share else None
+
+
+def message_start(identity: str) -> Json:
     usage = {"input_tokens": 3, "output_tokens": 0}
-    return {"type": "message_start", "message": {"id": "m", "type": "message", "content": [], "usage": usage}}
+    return {"type": "message_start", "message": {"id": identity, "type": "message", "content": [], "usage": usage}}
 
 
 def block(dice: random.Random, piece: Piece, number: int, habits: Json) -> Iterator[Json]:
@@ -116,6 +122,10 @@ def block(dice: random.Random, piece: Piece, number: int, habits: Json) -> Itera
         "call": {"type": "tool_use", "id": identity, "name": piece.name, "input": {}},
     }[piece.kind]
     if piece.kind == "call" or habits["starts"] == "all":
+        yield {"type": "content_block_start", "content_block": opening}
+    if piece.kind == "call" and habits["twice"]:
+        if habits["stops"]:
+            yield {"type": "content_block_stop"}
         yield {"type": "content_block_start", "content_block": opening}
     kind, key = {
         "text": ("text_delta", "text"),
@@ -138,7 +148,7 @@ def responses(dice: random.Random) -> Stream:
         "index": dice.choice(("proper", "zero", "none")), "content_index": dice.choice(("proper", "counting", "none")),
         "ids": dice.choice(("own", "every event", "none", "empty", "same")), "starts": dice.random() < 0.8,
         "parts": dice.random() < 0.7, "text_done": dice.random() < 0.6, "part_done": dice.random() < 0.6,
-        "item_done": dice.random() < 0.7, "attempt": dice.random() < 0.15,
+        "item_done": dice.random() < 0.7, "attempt": attempt(dice, 0.15),
         "end": dice.choice(("whole", "renamed", "split", "empty", "hollow", "missing", "lacks a call", "none")),
     }  # fmt: skip
     if habits["ids"] == "every event":
@@ -150,10 +160,10 @@ def responses(dice: random.Random) -> Stream:
     written = pieces
     if habits["attempt"]:
         written = [Piece("text", "given up. "), *pieces]
-    events: list[Json] = [started("response.created")]
+    events: list[Json] = [started("response.created", "m")]
     for number, piece in enumerate(written):
         if habits["attempt"] and number == 1:
-            events.append(started("response.created"))
+            events.append(started("response.created", habits["attempt"]))
         events += item_events(dice, piece, number, habits)
     stated = list(pieces)
     calls = [piece for piece in pieces if piece.kind == "call"]
@@ -161,11 +171,12 @@ def responses(dice: random.Random) -> Stream:
         stated.remove(calls[-1])
     elif habits["end"] == "lacks a call":
         habits["end"] = "whole"
-    return Stream("responses", [*events, *ending(dice, stated, habits)], written, habits)
+    events += ending(dice, stated, habits)
+    return Stream("responses", events, written if habits["attempt"] == "m" else pieces, habits)
 
 
-def started(kind: str) -> Json:
-    return {"type": kind, "response": {"id": "r", "object": "response", "status": "in_progress", "output": []}}
+def started(kind: str, identity: str) -> Json:
+    return {"type": kind, "response": {"id": identity, "object": "response", "status": "in_progress", "output": []}}
 
 
 def item_id(number: int, habits: Json, dice: random.Random) -> Json:
@@ -238,10 +249,10 @@ def ending(dice: random.Random, stated: list[Piece], habits: Json) -> Iterator[J
     if end == "split":
         output = [split(dice, one) for one in output]
     if end == "whole" and habits["ids"] == "own":
-        output = [{**one, "id": f"item_{number + habits['attempt']}"} for number, one in enumerate(output)]
+        output = [{**one, "id": f"item_{number + bool(habits['attempt'])}"} for number, one in enumerate(output)]
     if end in ("renamed", "split"):
         output = [{**one, "id": f"other_{number}"} for number, one in enumerate(output)]
-    body: Json = {"id": "r", "object": "response", "status": "completed", "output": output}
+    body: Json = {"id": habits["attempt"] or "m", "object": "response", "status": "completed", "output": output}
     if end == "missing":
         del body["output"]
     yield {"type": "response.completed", "response": body}
@@ -277,11 +288,25 @@ def chat(dice: random.Random) -> Stream:
     chunks = [chunk(0, delta) for delta in [{"role": "assistant", "content": ""}, *deltas]]
     if habits["second"]:
         chunks = [{**one, "choices": [*one["choices"], *chunk(1, {"content": "z"})["choices"]]} for one in chunks]
-    chunks.append(chunk(0, {}, "stop"))
     ordered = sorted(pieces, key=lambda piece: ("thought", "text", "call").index(piece.kind))
+    chunks.append(chunk(0, {}, "stop"))
+    if habits["restated"]:
+        ordered = [replace(piece, words=piece.words.upper()) if piece.kind == "text" else piece for piece in ordered]
+        chunks[-1]["choices"][0]["message"] = message_of(ordered)
     if habits["second"]:
         chunks.append(chunk(1, {}, "stop"))
     return Stream("chat_completions", chunks, ordered, habits)
+
+
+def message_of(pieces: list[Piece]) -> Json:
+    """All of a choice, whose calls have other ids than in the deltas, and once more the first as that of old models."""
+    words = {kind: "".join(piece.words for piece in pieces if piece.kind == kind) for kind in ("text", "thought")}
+    calls = [{"name": piece.name, "arguments": piece.arguments} for piece in pieces if piece.kind == "call"]
+    message: Json = {"content": words["text"] or None, "reasoning_content": words["thought"]}
+    if calls:
+        message["function_call"] = calls[0]
+        message["tool_calls"] = [{"id": f"z{at}", "type": "function", "function": one} for at, one in enumerate(calls)]
+    return message
 
 
 def chunk(index: int, delta: Json, reason: str | None = None) -> Json:

@@ -3,9 +3,11 @@
 It imports nothing of the code under test (a test checks that), is slow and plain, and knows one rule: an entry is what
 its id says, else what its start says; an index is a hint.
 
-- A start begins an entry, unless it announces one whose deltas came before it, or repeats the id of an open one.
+- A start begins an entry, unless it announces one whose deltas came before it, or repeats the id of one that is open or
+  has said nothing yet.
 - A delta goes to the entry of its id, else to the newest open one of its index, else to the newest open one of its
   kind. Text on an entry of another kind begins an entry of its own.
+- A start of the whole answer with another id than the one before discards what came before.
 - Where a terminal event carries the answer, that is the answer. Of what was streamed it lacks the texts that are not in
   it, and the calls with another name or other arguments, counted; these are added.
 """
@@ -19,6 +21,8 @@ from typing import Any
 
 Json = dict[str, Any]
 TEXT, THOUGHT, CALL = "text", "thought", "call"
+LEGACY = "legacy"
+"""Where the only call of an old model is."""
 CALLS = ("function_call", "custom_tool_call", "mcp_call")
 """Items with a name and arguments; other tools of the provider say what they do in other fields."""
 ENDS = ("response.completed", "response.incomplete", "response.failed", "response.cancelled", "response.done")
@@ -69,7 +73,7 @@ def answers(api: str, events: Iterable[Json]) -> list[Answer]:
         return [answer_of(list(blocks(listed)))]
     if api == "responses":
         return [answer_of(response(listed))]
-    return [answer_of(entries) for entries in choices(listed)]
+    return [answer_of(without_mirror(entries)) for entries in choices(listed)]
 
 
 def answer_of(entries: list[Entry]) -> Answer:
@@ -100,15 +104,25 @@ def normal(arguments: Any) -> str:
 
 def blocks(events: list[Json]) -> Iterator[Entry]:
     held: list[Entry] = []
+    answer_id = None
     for event in events:
         kind, index = event.get("type"), event.get("index")
-        if kind == "content_block_start":
+        if kind == "message_start":
+            answer_id = begin_answer(held, answer_id, event["message"].get("id"))
+        elif kind == "content_block_start":
             begin_block(held, index, event["content_block"])
         elif kind == "content_block_delta":
             fill_block(held, index, event["delta"])
         elif kind == "content_block_stop":
             stop_block(held, index)
     yield from (entry for entry in held if entry.kind != CALL or entry.name)
+
+
+def begin_answer(held: list[Entry], before: Any, identity: Any) -> Any:
+    """Forget an attempt that was given up; return the id of the answer."""
+    if before and identity and before != identity:
+        held.clear()
+    return identity or before
 
 
 def kind_of_block(block: Json) -> str:
@@ -120,12 +134,13 @@ def begin_block(held: list[Entry], index: object, block: Json) -> None:
     kind, identity = kind_of_block(block), block.get("id")
     for entry in reversed(held):
         is_announced = not entry.started and entry.kind == kind and index in entry.indexes
-        if entry.open and (is_announced or (identity and identity in entry.ids and entry.kind == kind)):
+        is_same = bool(identity) and identity in entry.ids and entry.kind == kind
+        if (entry.open and (is_announced or is_same)) or (is_same and not entry.written):
             break
     else:
         entry = Entry(kind)
         held.append(entry)
-    entry.started, entry.name = True, block.get("name") or entry.name
+    entry.open, entry.started, entry.name = True, True, block.get("name") or entry.name
     entry.indexes.append(index)
     entry.ids.add(identity or "")
     entry.written += (
@@ -168,9 +183,13 @@ def stop_block(held: list[Entry], index: object) -> None:
 def response(events: list[Json]) -> list[Entry]:
     held: list[Entry] = []
     stated: list[Entry] = []
+    answer_id = None
     for event in events:
         kind = str(event.get("type"))
-        if kind in ENDS or (kind == "None" and "output" in event):
+        if kind == "response.created":
+            answer_id = begin_answer(held, answer_id, event["response"].get("id"))
+            stated = stated if held else []
+        elif kind in ENDS or (kind == "None" and "output" in event):
             stated = [
                 entry for item in (event.get("response") or event).get("output") or [] for entry in stated_item(item)
             ]
@@ -347,8 +366,34 @@ def choices(chunks: list[Json]) -> list[list[Entry]]:
             held = found.setdefault(
                 choice.get("index") or place if choice.get("index") is None else choice["index"], []
             )
-            of_choice(held, choice.get("delta") or choice.get("message") or {})
+            if choice.get("finish_reason") and not choice.get("delta") and choice.get("message"):
+                end_choice(held, choice["message"])
+            else:
+                of_choice(held, choice.get("delta") or choice.get("message") or {})
     return [found[index] for index in sorted(found)]
+
+
+def without_mirror(held: list[Entry]) -> list[Entry]:
+    """The entries without a call in the field of old models that is also one of the others."""
+    others = [entry.call for entry in held if entry.kind == CALL and LEGACY not in entry.indexes]
+    return [entry for entry in held if LEGACY not in entry.indexes or entry.call not in others]
+
+
+def end_choice(held: list[Entry], message: Json) -> None:
+    """The message that ends a choice is all of it, but for what it leaves out."""
+    stated: list[Entry] = []
+    of_choice(stated, message)
+    stated = without_mirror(stated)
+    for kind in (TEXT, THOUGHT):
+        if any(entry.kind == kind for entry in stated):
+            held[:] = [entry for entry in held if entry.kind != kind]
+            held += [entry for entry in stated if entry.kind == kind]
+    left = [entry.call for entry in held if entry.kind == CALL]
+    for entry in (entry for entry in stated if entry.kind == CALL):
+        if entry.call in left:
+            left.remove(entry.call)
+        else:
+            held.append(entry)
 
 
 def of_choice(held: list[Entry], delta: Json) -> None:
@@ -364,7 +409,7 @@ def of_choice(held: list[Entry], delta: Json) -> None:
         if words:
             add_text(held, kind, words)
     if delta.get("function_call"):
-        add_call(held, {"index": "legacy", "function": delta["function_call"]})
+        add_call(held, {"index": LEGACY, "function": delta["function_call"]})
     for call in delta.get("tool_calls") or []:
         add_call(held, call)
 

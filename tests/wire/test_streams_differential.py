@@ -56,7 +56,8 @@ def test_generated_streams_are_recorded_as_they_were_written(share: int) -> None
     wrong = []
     for stream in generated()[share::SHARES]:
         read, made = answers(stream.api, stream.events)[0], recorded(stream.api, stream.events)[0]
-        if not read == made == (written := truth(stream.pieces)):
+        written = truth(stream.pieces)
+        if not read == made == written:
             wrong.append(f"{stream.api} {stream.habits}\n  wrote {written}\n  oracle {read}\n  record {made}")
     assert not wrong, "\n".join([f"{len(wrong)} streams", *wrong[:12]])
 

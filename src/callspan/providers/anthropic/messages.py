@@ -54,6 +54,7 @@ class MessageFold(EventFold):
     """Joins the events of a message."""
 
     entries = "content"
+    starts = frozenset({"message_start"})
     ends = frozenset({"message_stop"})
     usage_rule = "last of each"
     defaults: ClassVar = {"type": "message", "role": "assistant", "content": []}

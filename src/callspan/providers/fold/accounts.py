@@ -217,15 +217,16 @@ def _is_lacking(content: Content, entry: Json) -> bool:
     return entry.get("type") not in TEXTUAL or any(entry.get(key) for key in ("encrypted_content", "data", "signature"))
 
 
-def joined(streamed: Json, stated: Mapping[str, Any]) -> Json:
+def joined(streamed: Json, stated: Mapping[str, Any], *, is_last: bool = False) -> Json:
     """Return an object that was both streamed in pieces and stated as a whole by a later event.
 
-    Stated values win, but for silent ones and for texts that were cut off.
+    Stated values win, but for silent ones and for texts that were cut off. `is_last`: the event ends the object, so a
+    text that it changes is no further piece.
     """
     result = {key: value for key, value in streamed.items() if key not in stated and key != "incomplete"}
     is_own = bool(stated.get("id")) and streamed.get("id") == stated.get("id")
     for key, value in stated.items():
-        result[key] = _joined_value(key, streamed.get(key), value, is_own=is_own and key in _PARTS)
+        result[key] = _joined_value(key, streamed.get(key), value, is_own=is_own and key in _PARTS, is_last=is_last)
     moved = {key: stated.get(key) for key in _PARTS if streamed.get(key) and not stated.get(key)}
     if moved and _has_words_of(streamed, stated):
         result |= moved
@@ -234,7 +235,7 @@ def joined(streamed: Json, stated: Mapping[str, Any]) -> Json:
     return result
 
 
-def _joined_value(key: str, held: Any, value: Any, *, is_own: bool = False) -> Any:
+def _joined_value(key: str, held: Any, value: Any, *, is_own: bool, is_last: bool) -> Any:
     if isinstance(value, list) and isinstance(held, list) and value and held:
         if key in _LISTED:
             return joined_entries(held, value, is_own=is_own)
@@ -242,17 +243,17 @@ def _joined_value(key: str, held: Any, value: Any, *, is_own: bool = False) -> A
             return [*detached(value), *_unlike(held, value)]
         return max(detached(value), held, key=len) if key in ("data", "logprobs", "segments") else detached(value)
     if isinstance(value, str) and isinstance(held, str) and key in TEXTS:
-        return _joined_text(key, held, value)
+        return _joined_text(held, value, can_be_piece=key in _OF_MESSAGE and not is_last)
     is_silent = value is None or value in ("", [], {})
     return held if is_silent and held is not None else detached(value)
 
 
-def _joined_text(key: str, held: str, value: str) -> str:
+def _joined_text(held: str, value: str, *, can_be_piece: bool) -> str:
     if held == value or bare(held) in bare(value):
         return value
     if bare(value) in bare(held) or value in _NO_ARGUMENTS:
         return held
-    return held + value if key in _OF_MESSAGE else value
+    return held + value if can_be_piece else value
 
 
 def _has_words_of(streamed: Json, stated: Mapping[str, Any]) -> bool:

@@ -28,6 +28,8 @@ _APPENDED: Final = frozenset({"logprobs", "token_ids"})
 """Fields of a choice of which each chunk has only what is new."""
 _STATED: Final = "stated"
 """Where a choice under construction has the account of its message."""
+_ENDED_BY: Final = "ended_by"
+"""Where it has whether that account is one, given with its finish reason, and so of all of the message."""
 _NOT_OF_BODY: Final = frozenset({"choices", "obfuscation", "object", "value"})
 _PADDED: Final = re.compile("[^=]+=*")
 
@@ -97,7 +99,8 @@ class ChatFold:
         """Take a field beside the delta of a choice; return True if it has content."""
         if key == "message":
             # Perplexity states the message so far beside each delta.
-            return not choice.get("delta") and self._state(held, value)
+            is_last = bool(choice.get("finish_reason") or held.get("finish_reason"))
+            return not choice.get("delta") and self._state(held, value, is_last=is_last)
         if key == "text":
             # Together repeats the delta in `text`.
             return self.grows == key and merge(held, {key: value})
@@ -110,10 +113,11 @@ class ChatFold:
             merge(held, {key: value}, last=True)
         return False
 
-    def _state(self, choice: Json, message: object) -> bool:
-        """Take an account of all of a message so far; return True if it has content."""
+    def _state(self, choice: Json, message: object, *, is_last: bool) -> bool:
+        """Take an account of all of a message, so far or at its end; return True if it has content."""
         if not isinstance(message, dict):
             return False
+        choice[_ENDED_BY] = is_last and _STATED not in choice
         choice[_STATED] = joined(choice.get(_STATED) or {}, message)
         return carries("", message)
 
@@ -158,8 +162,8 @@ class ChatFold:
 
     def _choice(self, choice: Json) -> Json:
         # Streams of tool calls start with an empty text; non-streamed responses have null.
-        streamed, stated = choice.pop("message"), choice.pop(_STATED, {})
-        message = {"role": "assistant", "content": None, **joined(streamed, stated)}
+        streamed, stated, is_last = choice.pop("message"), choice.pop(_STATED, {}), choice.pop(_ENDED_BY, False)
+        message = {"role": "assistant", "content": None, **joined(streamed, stated, is_last=is_last)}
         ids = {"token_ids": message.pop("token_ids")} if "token_ids" in message else {}
         if isinstance(calls := message.get("tool_calls"), list):
             was_cut = normalised(choice.get("finish_reason") or LENGTH) in (LENGTH, ERROR)
@@ -227,4 +231,5 @@ class CompletionFold(ChatFold):
     def _choice(self, choice: Json) -> Json:
         del choice["message"]
         choice.pop(_STATED, None)
+        choice.pop(_ENDED_BY, None)
         return {"text": "", "finish_reason": None, "logprobs": None, **choice}

@@ -109,6 +109,15 @@ class Entries:
         self._register(entry, index, name)
         return entry
 
+    def reopened(self, index: int | None, start: Any) -> Entry | None:
+        """Return the newest entry of which nothing is known but this start, open for deltas; None if there is none."""
+        for entry in self._searched():
+            if entry.is_started and not entry.is_done and entry.fields == start:
+                entry.is_open, entry.settled = True, False
+                self._register(entry, index, None)
+                return entry
+        return None
+
     def continued(self, index: int | None, name: str | None, kind: str | None, *, is_text: bool) -> Entry | None:
         """Return the entry that a delta continues; None if it begins its own.
 

@@ -57,6 +57,8 @@ class EventFold:
     places: ClassVar[Mapping[str | None, Place]]
     """Places by event type; None for events without a type."""
     usage_rule: ClassVar[UsageRule]
+    starts: ClassVar[frozenset[str]] = frozenset()
+    """Event types that begin a body; one with another id discards what came before."""
     ends: ClassVar[frozenset[str]] = frozenset()
     """Event types that end the stream."""
     entries: ClassVar[str] = ""
@@ -66,6 +68,10 @@ class EventFold:
     defaults: ClassVar[Json] = {}
 
     def __init__(self) -> None:
+        self._forget()
+
+    def _forget(self) -> None:
+        """Begin with an empty body, also after an attempt that the server gave up."""
         self.terminated = False
         """True once the terminal event was received, which some APIs send after `complete`."""
         self._begun = False
@@ -122,8 +128,15 @@ class EventFold:
         if not fits or (value == "" and place.verb == "grow"):
             return False
         is_body = not place.lists and not place.name and place.verb in ("begin", "done")
+        if kind in self.starts and self._is_of_another(value):
+            self._forget()
         carried = self._take_body(value, place) if is_body else self._take_entry(event, value, place, kind)
         return carried and place.verb in self.carrying
+
+    def _is_of_another(self, body: Json) -> bool:
+        """Return whether the start of a body states another id than the one before."""
+        held, stated = word(self._body, "id"), word(body, "id")
+        return self._begun and None not in (held, stated) and held != stated
 
     def _take_rest(self, event: Json, place: Place) -> None:
         """Take the fields of an event that belong to the body."""
@@ -285,10 +298,8 @@ class _About(NamedTuple):
         return entry
 
     def _started_twice(self, value: Json) -> Entry | None:
-        """Return the open entry with this index, if all that it states is this start."""
-        entry = self.entries.closed(self.number)
-        is_same = entry is not None and entry.is_open and entry.is_started and bool(word(value, "id"))
-        return entry if is_same and entry is not None and entry.fields == value else None
+        """Return the entry with this id, if all that it states is this start."""
+        return self.entries.reopened(self.number, value) if word(value, "id") else None
 
     def _continued(self, *, is_text: bool) -> Entry | None:
         return self.entries.continued(self.number, self.identity, self.kind, is_text=is_text)

@@ -8,6 +8,7 @@ from typing import Final
 import msgspec
 
 from callspan.providers.base import Operation
+from callspan.providers.fold.accounts import normal
 from callspan.providers.fold.chat import ChatFold, CompletionFold
 from callspan.providers.media_parts import media
 from callspan.providers.openai.base import OpenAIEndpoint, in_order
@@ -126,18 +127,26 @@ def message_parts(fields: dict[str, object]) -> Iterator[Part]:
     yield from _content(fields)
     if refusal := text(fields, "refusal"):
         yield Refusal(text=refusal)
-    for call in objects(fields, "tool_calls"):
-        yield _tool_call(call)
-    # Snowflake sends empty objects for absent fields.
-    called = mapping(fields, "function_call")
-    if called and any(called.values()):
-        yield ToolCall(name=text(called, "name") or None, arguments=json_text(called.get("arguments")))
+    calls = [_tool_call(call) for call in objects(fields, "tool_calls")]
+    yield from calls
+    yield from _legacy_call(fields, calls)
     for tool in objects(fields, "executed_tools"):
         yield _hosted_call(tool)
     audio = mapping(fields, "audio")
     if audio and any(audio.values()):
         yield from _spoken(audio)
     yield from parts_of(fields.get("images"))
+
+
+def _legacy_call(fields: dict[str, object], calls: list[ToolCall]) -> Iterator[ToolCall]:
+    """Yield the one function of old models, which some gateways send beside the tool call that it is."""
+    called = mapping(fields, "function_call")
+    # Snowflake sends empty objects for absent fields.
+    if not called or not any(called.values()):
+        return
+    legacy = ToolCall(name=text(called, "name") or None, arguments=json_text(called.get("arguments")))
+    if (legacy.name, normal(legacy.arguments)) not in [(call.name, normal(call.arguments)) for call in calls]:
+        yield legacy
 
 
 def _reasoning(fields: dict[str, object]) -> Iterator[Part]:

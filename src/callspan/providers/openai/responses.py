@@ -83,6 +83,7 @@ class ResponsesFold(EventFold):
     """Folds the events of a response. Items are merged with those of the terminal event; the more complete one wins."""
 
     entries = "output"
+    starts = frozenset({"response.created"})
     ends = _ENDS
     usage_rule = "last of each"
     carrying: ClassVar = frozenset({"grow"})
