@@ -295,15 +295,146 @@ async def test_a_hosted_tool_whose_arguments_were_cut_did_not_run(mode: Mode, se
 
 
 async def test_results_of_an_abandoned_stream_are_recorded_once(mode: Mode, seen: Capture) -> None:
-    """The first has its result, the second was only requested, and no result is made up for it."""
+    """The first has its result, the second was only requested: it is not known to have ended."""
     await left_at(mode, "content_block_stop", 2)
-    search, lookup = rows(seen, "tool")
-    assert (search.name, lookup.name) == ("web_search", "lookup")
-    assert (search.data["result"], "result" in lookup.data) == (PAGES, False)
-    assert (search.error, lookup.error) == (None, None)
-    spans = [span.name for span in seen.spans if span.name.startswith("execute_tool")]
-    assert spans == ["execute_tool web_search", "execute_tool lookup"]
+    (search,) = rows(seen, "tool")
+    assert (search.name, search.data["result"], search.error) == ("web_search", PAGES, None)
+    assert tools_of(seen) == ["execute_tool web_search"]
     assert seen.records[-1].outcome == "cancelled"
+
+
+LOOKUP, FOUND = MESSAGES["content"][2], {**MESSAGES["content"][3], "is_error": False, "content": "up"}
+
+
+def tools_of(seen: Capture) -> list[str]:
+    return [span.name for span in seen.spans if span.name.startswith("execute_tool")]
+
+
+@pytest.mark.parametrize("way", ["plain", "streamed"])
+@pytest.mark.parametrize("reason", ["max_tokens", "end_turn", "refusal"])
+@pytest.mark.parametrize("block", [LOOKUP, MESSAGES["content"][0]], ids=lambda block: block["type"])
+async def test_a_hosted_tool_without_a_result_has_not_run(
+    block: dict[str, Any], reason: str, way: str, mode: Mode, seen: Capture
+) -> None:
+    answer = {**MESSAGES, "stop_reason": reason, "content": [block]}
+    await asked(mode, "anthropic", answer, **({"stream": True} if way == "streamed" else {}))
+    assert (rows(seen, "tool"), tools_of(seen)) == ([], [])
+
+
+async def test_a_hosted_tool_before_an_error_has_not_run(mode: Mode, seen: Capture) -> None:
+    error = {"type": "error", "error": {"type": "overloaded_error", "message": "busy"}}
+    mode.provider.reply(raw=[
+        {"type": "message_start", "message": {**MESSAGES, "content": [], "stop_reason": None}},
+        {"type": "content_block_start", "index": 0, "content_block": LOOKUP},
+        {"type": "content_block_stop", "index": 0},
+        error,
+    ])  # fmt: skip
+    with contextlib.suppress(Exception):
+        await mode.all(await mode.wait(mode.anthropic().messages.create(**MESSAGE, stream=True)))
+    assert (seen.records[-1].outcome, rows(seen, "tool"), tools_of(seen)) == ("error", [], [])
+
+
+@pytest.mark.parametrize("content", ["full", "off"])
+@pytest.mark.parametrize("vocabularies", [("llm",), ("gen_ai",)])
+async def test_a_tool_that_a_pause_interrupts_runs_in_the_next_call(
+    content: Any, vocabularies: Any, mode: Mode
+) -> None:
+    paused = {**MESSAGES, "stop_reason": "pause_turn", "content": [LOOKUP]}
+    messages = [*MESSAGE["messages"], {"role": "assistant", "content": [LOOKUP]}]
+    with capture(content=content, vocabularies=vocabularies) as seen:
+        await asked(mode, "anthropic", paused)
+        assert rows(seen, "tool") == []
+        mode.provider.reply(raw={**MESSAGES, "id": "msg_2", "content": [FOUND, {"type": "text", "text": "Rain."}]})
+        await mode.wait(mode.anthropic().messages.create(**{**MESSAGE, "messages": messages}))
+        (row,) = rows(seen, "tool")
+        assert (row.call_id, row.tool_call_id, row.error) == (seen.records[1].call_id, "mcp_1", None)
+        if content == "full":
+            assert (row.name, row.data) == ("lookup", {"arguments": {"city": "Oslo"}, "result": "up"})
+            assert row.metadata["server"] == "atlas"
+        else:
+            assert (row.name, row.data) == ("mcp", None)
+
+
+def events_of(*states: str, **fields: Any) -> list[dict[str, Any]]:
+    """A stream whose events alone tell the state of a tool."""
+    kind = fields.get("type", "mcp_call")
+    item = {"id": "mcp_1", "type": kind, "server_label": "atlas", "name": "lookup", "status": "in_progress", **fields}
+    created: dict[str, Any] = {**RESPONSES, "status": "in_progress", "output": []}
+    states_of_it = [{"type": f"response.{kind}.{state}", "item_id": "mcp_1", "output_index": 0} for state in states]
+    events = [
+        {"type": "response.created", "response": created},
+        {"type": "response.output_item.added", "output_index": 0, "item": item},
+        *states_of_it,
+    ]
+    return [{"sequence_number": number, **one} for number, one in enumerate(events)]
+
+
+ENDED = {"type": "response.completed", "sequence_number": 9, "response": {**RESPONSES, "output": []}}
+STATES: list[tuple[list[dict[str, Any]], list[str | None]]] = [
+    (events_of("in_progress"), []),
+    (events_of("in_progress", "failed"), ["tool_error"]),
+    (events_of("completed"), [None]),
+    (events_of("searching", type="web_search_call"), []),
+    (events_of("searching", "failed", type="web_search_call"), ["tool_error"]),
+    (events_of("searching", "completed", type="file_search_call"), [None]),
+    (events_of("interpreting", "failed", type="code_interpreter_call"), ["tool_error"]),
+    (events_of("failed", type="a_new_call"), ["tool_error"]),
+    (events_of(type="web_search_call", status=None), []),
+]
+"""Events, and the errors of the tools that ran."""
+
+
+@pytest.mark.parametrize("closing", [[], [ENDED]], ids=["cut off", "ended"])
+@pytest.mark.parametrize(("events", "errors"), STATES)
+async def test_an_event_may_be_all_that_says_how_a_hosted_tool_ended(
+    events: list[Any], errors: list[str | None], closing: list[Any], mode: Mode, seen: Capture
+) -> None:
+    sdks.needs("openai", "3.30", "what these answers need")
+    mode.provider.reply(raw=[*events, *closing], on="/responses")
+    await mode.all(await mode.wait(mode.openai().responses.create(model="gpt-5", input="Hi", stream=True)))
+    assert [row.error and row.error.type for row in rows(seen, "tool")] == errors
+    assert len(tools_of(seen)) == len(errors)
+
+
+@pytest.mark.parametrize(("status", "errors"), [
+    ("completed", [None]), ("failed", ["tool_error"]), ("cancelled", ["tool_error"]), ("expired", ["tool_error"]),
+    ("waiting_for_a_slot", []),
+])  # fmt: skip
+async def test_only_a_tool_that_has_ended_well_is_a_success(
+    status: str, errors: list[str | None], mode: Mode, seen: Capture
+) -> None:
+    sdks.needs("openai", "3.30", "what these answers need")
+    await asked(mode, "openai", {**RESPONSES, "output": [{**RESPONSES["output"][0], "status": status}]})
+    assert [row.error and row.error.type for row in rows(seen, "tool")] == errors
+
+
+async def test_a_search_of_x_is_a_tool_of_the_provider(mode: Mode, seen: Capture) -> None:
+    sdks.needs("openai", "3.30", "what these answers need")
+    search = {"type": "custom_tool_call", "id": "ctc_1", "call_id": "xs_1", "name": "x_keyword_search",
+              "input": '{"query": "Oslo"}', "status": "completed"}  # fmt: skip
+    await asked(mode, "openai", {**RESPONSES, "output": [search]})
+    (row,) = rows(seen, "tool")
+    assert (row.name, row.tool_call_id, row.data) == ("x_keyword_search", "xs_1", {"arguments": {"query": "Oslo"}})
+
+
+@pytest.mark.parametrize("way", ["plain", "streamed"])
+async def test_tools_of_groqs_systems_ran_if_they_have_a_result(way: str, mode: Mode, seen: Capture) -> None:
+    executed = [
+        {"index": 0, "type": "search", "arguments": '{"query": "Oslo"}', "output": "rain"},
+        {"index": 1, "type": "python", "arguments": '{"code": "1"}'},
+    ]
+    message = {"role": "assistant", "content": "Rain.", "executed_tools": executed}
+    choice = {"index": 0, "finish_reason": "stop", "message": message}
+    usage = {"prompt_tokens": 9, "completion_tokens": 1, "total_tokens": 10}
+    body = {"id": "chatcmpl-1", "object": "chat.completion", "created": 1, "model": "groq/compound", "usage": usage,
+            "choices": [choice]}  # fmt: skip
+    chunk = {**body, "choices": [{"index": 0, "delta": message, "finish_reason": "stop"}]}
+    is_stream = way == "streamed"
+    mode.provider.reply(raw=[chunk] if is_stream else body)
+    given = {"model": "groq/compound", "messages": [{"role": "user", "content": "Hi"}], "stream": is_stream}
+    await mode.whole(mode.openai().chat.completions.create(**given))
+    (row,) = rows(seen, "tool")
+    assert (row.name, row.data) == ("search", {"arguments": {"query": "Oslo"}, "result": "rain"})
 
 
 async def answered(mode: Mode, blocks: list[dict[str, Any]]) -> None:

@@ -272,11 +272,17 @@ OUTPUTS: list[tuple[list[Json], list[Json]]] = [
     # Two calls with one id stay two.
     ([*called('{"a": 1}'), done(WHOLE), *called('{"b": 2}', 1), ended(WHOLE, {**CALL, "arguments": '{"b": 2}'})],
      [{"arguments": '{"a": 1}'}, {"arguments": '{"b": 2}'}]),
+    ([added({**CALL, "type": [1]}), ended({**CALL, "type": [1], "arguments": "{}"})], [{"arguments": "{}"}]),
     ([event("image_generation_call.partial_image", partial_image_b64=one, item_id="i") for one in ("aa==", "bb==")],
      [{"type": "image_generation_call", "result": "bb==", "incomplete": True}]),
     # An event says by its type alone that an item failed.
     *(([added({"type": kind, "id": "mcp_1"}), event(f"{kind}.failed", item_id="mcp_1"), ended()],
-       [{"type": kind, "status": "failed"}]) for kind in ("mcp_call", "mcp_list_tools")),
+       [{"type": kind, "status": "failed"}]) for kind in ("mcp_call", "mcp_list_tools", "a_new_call")),
+    # The end of the response is not that of a tool of the provider; an event of an item that is done says nothing new.
+    ([added({"type": "web_search_call", "id": "ws_1", "status": "in_progress"}), ended()],
+     [{"status": "in_progress", "incomplete": True}]),
+    ([done({"type": "web_search_call", "id": "ws_1"}), event("web_search_call.failed", item_id="other"), ended()],
+     [{"id": "ws_1", "status": None}]),
 ]  # fmt: skip
 
 

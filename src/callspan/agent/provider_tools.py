@@ -7,16 +7,18 @@ from __future__ import annotations
 
 from typing import Final
 
+import msgspec
 from opentelemetry.context import Context
 
 from callspan.agent.operations import TOOL_ERROR, without_none
 from callspan.agent.runtime import Runtime
 from callspan.fail_open import fail_open
 from callspan.process.processors import with_span
+from callspan.providers import registry
 from callspan.providers.hosted_tools import ProviderRun, runs_at_provider
 from callspan.record.call import CallRecord
 from callspan.record.events import EventRecord
-from callspan.record.messages import Conversation, parse_arguments
+from callspan.record.messages import Conversation, ToolResult, parse_arguments
 from callspan.spans.session import NO_SPAN, SpanRef
 
 _RECORD: Final = fail_open("record a tool that ran at the provider")
@@ -28,7 +30,7 @@ def record_provider_tools(runtime: Runtime, wire: Conversation, record: CallReco
     call_span = runtime.spans.remote(SpanRef(trace_id=record.trace_id, span_id=record.span_id, sampled=sampled))
     parent = None if call_span is None else call_span.within(Context())
     seen: set[str] = set()
-    for run in runs_at_provider(wire.output):
+    for run in runs_at_provider(_with_input(wire, record), record.api):
         id_suffix = str(run.position) if run.call.id is None or run.call.id in seen else run.call.id
         seen.add(id_suffix)
         with _RECORD:
@@ -36,6 +38,14 @@ def record_provider_tools(runtime: Runtime, wire: Conversation, record: CallReco
             span = NO_SPAN if parent is None else runtime.spans.start(processed, parent=parent)
             span.end(processed)
             runtime.write(with_span(processed, span))
+
+
+def _with_input(wire: Conversation, record: CallRecord) -> Conversation:
+    """Return the messages with those of the request, which are read for spans with content only."""
+    if wire.input or not any(isinstance(part, ToolResult) for message in wire.output for part in message.parts):
+        return wire
+    sent = registry.conversation_of(record)
+    return wire if sent is None else msgspec.structs.replace(wire, input=sent.input)
 
 
 def _event(run: ProviderRun, record: CallRecord, id_suffix: str) -> EventRecord:

@@ -7,7 +7,7 @@ from typing import Final
 
 from callspan.fail_open import fail_open
 from callspan.providers import registry
-from callspan.providers.hosted_tools import is_of_application
+from callspan.providers.hosted_tools import runs_in_application
 from callspan.record.call import CallRecord
 from callspan.record.messages import ToolCall, parse_arguments
 
@@ -42,7 +42,7 @@ class Answer:
                 endpoint, body = registry.by_api(self._api), self._response and registry.decoded(self._response.body)
                 messages = [] if endpoint is None or body is None else endpoint.conversation(None, body).output
                 parts = [part for message in messages for part in message.parts if isinstance(part, ToolCall)]
-                self._tool_calls = [one for one in parts if is_of_application(one.tool_type, one.extra)]
+                self._tool_calls = list(filter(runs_in_application, parts))
         return self._tool_calls
 
 

@@ -72,7 +72,7 @@ class Fetch(Call):
         span.end(shown, registry.conversation_of(shown.record) if span.wants_content else None)
         if factory.metrics is not None:
             factory.metrics.observed(shown)
-        if has_runs(body):
+        if has_runs(body, record.usage):
             factory.tools_ran(self.endpoint.conversation(None, body), record)
         shown.go_on()
 
@@ -179,7 +179,7 @@ class BatchResults(Call):
             factory.metrics.observed(processed)
         if self._call_ended is not None:
             self._call_ended(processed, None)
-        if has_runs(found.body):
+        if has_runs(found.body, record.usage):
             factory.tools_ran(endpoint.conversation(None, found.body), processed.record)
         processed.go_on()
 

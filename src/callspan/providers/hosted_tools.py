@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from typing import Final, NamedTuple
 
 from callspan.providers.wire_json import text
-from callspan.record.messages import Message, ToolCall, ToolResult
+from callspan.record.messages import Conversation, Message, Part, ToolCall, ToolResult
+from callspan.record.usage import Usage
 
 OF_APPLICATION: Final = frozenset(
     {"function", "custom", "custom_tool", "toolset", "computer", "local_shell", "apply_patch"}
@@ -16,11 +17,16 @@ _ANSWERED: Final = frozenset(f"{name}_call" for name in OF_APPLICATION)
 """Types of their items."""
 _OF_X: Final = frozenset({"x_keyword_search", "x_semantic_search", "x_user_search", "x_thread_fetch"})
 """Names under which xAI's search of X appears as a custom tool, although xAI runs it."""
-_SUFFIXES: Final = ("_tool_use", "_call", "program")
+_SUFFIXES: Final = ("_tool_use", "_tool_result", "_call", "program")
 _DATASTORES: Final = frozenset({"file_search"})
 _RESULTS: Final = ("output", "outputs", "results")
 """Fields with the result of a tool in items of the Responses API."""
 _SERVERS: Final = ("server_name", "server_label")
+_COMPLETED: Final = (None, "completed")
+_FAILED: Final = frozenset({"failed", "error", "cancelled", "canceled", "expired", "timed_out"})
+"""States of items whose tool has ended; one that is not listed has not, or may not have."""
+_STATELESS: Final = frozenset({"messages", "chat_completions"})
+"""APIs that state no state of a tool, so that only its result says that it has ended."""
 
 
 class ProviderRun(NamedTuple):
@@ -45,9 +51,9 @@ def is_of_application(tool_type: str, fields: object) -> bool:
 
     Args:
         tool_type: The type of the tool, as in `ToolCall`, or of its item without `_call`.
-        fields: The item, or its other fields.
+        fields: The item, or its name and other fields.
     """
-    if tool_type == "custom_tool":
+    if tool_type in ("custom_tool", "custom"):
         return text(fields, "name") not in _OF_X
     if tool_type == "tool_search":
         return text(fields, "execution") == "client"
@@ -56,35 +62,65 @@ def is_of_application(tool_type: str, fields: object) -> bool:
     return tool_type in OF_APPLICATION
 
 
-def has_runs(body: object) -> bool:
+def runs_in_application(call: ToolCall) -> bool:
+    """Return whether the application answers a tool call."""
+    return is_of_application(call.tool_type, {**(call.extra or {}), "name": call.name})
+
+
+def has_runs(body: object, usage: Usage | None) -> bool:
     """Return whether an answer may contain a run of a hosted tool. Called for each answer."""
-    if not isinstance(body, dict) or "choices" in body:
+    if not isinstance(body, dict):
         return False
+    if "choices" in body:
+        return usage is not None and bool(usage.hosted_tools)
     blocks = body.get("content") or body.get("output")
     for block in blocks if isinstance(blocks, list) else ():
         kind = block.get("type") if isinstance(block, dict) else None
-        if isinstance(kind, str) and kind.endswith(_SUFFIXES) and kind not in _ANSWERED:
+        is_tool = isinstance(kind, str) and kind.endswith(_SUFFIXES)
+        if is_tool and (kind not in _ANSWERED or text(block, "name") in _OF_X):
             return True
     return False
 
 
-def runs_at_provider(output: list[Message]) -> Iterator[ProviderRun]:
-    """Yield the runs of hosted tools in the messages of an answer, with their results; none that has not ended."""
-    parts = [part for message in output for part in message.parts]
-    results = {part.id: part for part in parts if isinstance(part, ToolResult) and part.id is not None}
-    calls = [part for part in parts if isinstance(part, ToolCall)]
-    runs = [call for call in calls if not is_of_application(call.tool_type, call.extra)]
-    for position, call in enumerate(runs):
-        extra, answer = call.extra or {}, None if call.id is None else results.get(call.id)
-        error = extra.get("error")
-        stated = next((extra[name] for name in _RESULTS if extra.get(name) is not None), error)
-        result = stated if answer is None else answer.content
-        if call.incomplete:
-            continue
-        yield ProviderRun(
-            call, position,
-            "datastore" if call.tool_type in _DATASTORES else "extension",
-            next((text(extra, name) for name in _SERVERS if name in extra), None),
-            result,
-            error is not None or extra.get("status") == "failed" or (answer is not None and answer.is_error is True),
-        )  # fmt: skip
+def runs_at_provider(wire: Conversation, api: str) -> Iterator[ProviderRun]:
+    """Yield the runs of hosted tools in an answer, with their results; none of which it does not say that it has ended.
+
+    A tool that was running when the answer before was paused has its result in this one, and its call in the request.
+    """
+    output = _parts(wire.output)
+    results = {part.id: part for part in output if isinstance(part, ToolResult)}
+    calls = [part for part in output if isinstance(part, ToolCall)]
+    if api in _STATELESS:
+        calls = [*_paused(wire, calls, results), *calls]
+    hosted = [call for call in calls if not runs_in_application(call)]
+    for position, call in enumerate(hosted):
+        run = _run(call, position, results.get(call.id))
+        if run is not None and (api not in _STATELESS or call.id in results or run.result is not None):
+            yield run
+
+
+def _parts(messages: list[Message]) -> list[Part]:
+    return [part for message in messages for part in message.parts]
+
+
+def _paused(wire: Conversation, calls: list[ToolCall], results: dict[str | None, ToolResult]) -> Iterator[ToolCall]:
+    """Yield the calls of results without one in the answer, as the request has them."""
+    lacking = results.keys() - {call.id for call in calls} - {None}
+    sent = {part.id: part for part in _parts(wire.input) if isinstance(part, ToolCall)} if lacking else {}
+    for name in (name for name in results if name in lacking):
+        kind = results[name].tool_type
+        yield sent.get(name) or ToolCall(id=name, name=kind, tool_type=kind)
+
+
+def _run(call: ToolCall, position: int, answer: ToolResult | None) -> ProviderRun | None:
+    """Return the run of a call; None if it has not ended, or is not known to have."""
+    extra = call.extra or {}
+    status, error = text(extra, "status"), extra.get("error")
+    stated = next((extra[name] for name in _RESULTS if extra.get(name) is not None), error)
+    result = stated if answer is None else answer.content
+    has_failed = error is not None or status in _FAILED or (answer is not None and answer.is_error is True)
+    if call.incomplete or not (has_failed or result is not None or status in _COMPLETED):
+        return None
+    server = next((text(extra, name) for name in _SERVERS if name in extra), None)
+    kind = "datastore" if call.tool_type in _DATASTORES else "extension"
+    return ProviderRun(call, position, kind, server, result, has_failed)

@@ -47,7 +47,7 @@ class Content:
 
     def __init__(self, entry: Json) -> None:
         inner = entry.get("function") or entry.get("custom")
-        fields, kind = (inner, "function") if isinstance(inner, dict) else (entry, entry.get("type"))
+        fields, kind = (inner, "function") if isinstance(inner, dict) else (entry, _kind(entry))
         self.family = "thought" if kind in _THOUGHTS else "text" if kind in TEXTUAL else str(kind)
         self.text = bare("".join(_words(entry))) if kind in TEXTUAL else ""
         """Its words without white space."""
@@ -67,6 +67,11 @@ class Content:
     def is_like(self, other: Content) -> bool:
         """Return whether both are of one kind and, if calls, of one tool."""
         return self.family == other.family and (None in (self.name, other.name) or self.name == other.name)
+
+
+def _kind(entry: Json) -> str | None:
+    kind = entry.get("type")
+    return kind if isinstance(kind, str) else None
 
 
 def bare(text: str) -> str:
@@ -214,7 +219,7 @@ def _is_lacking(content: Content, entry: Json) -> bool:
     """Return whether the stated account lacks what an entry says."""
     if content.text:
         return not content.is_said
-    return entry.get("type") not in TEXTUAL or any(entry.get(key) for key in ("encrypted_content", "data", "signature"))
+    return _kind(entry) not in TEXTUAL or any(entry.get(key) for key in ("encrypted_content", "data", "signature"))
 
 
 def joined(streamed: Json, stated: Mapping[str, Any], *, is_last: bool = False) -> Json:

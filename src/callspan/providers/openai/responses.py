@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable
 from typing import Any, ClassVar, Final, TypeAlias
 
@@ -9,7 +10,7 @@ import msgspec
 
 from callspan.providers.base import Operation, ResponseInfo
 from callspan.providers.finishing import finish_of
-from callspan.providers.fold.entries import Entry
+from callspan.providers.fold.entries import Entries, Entry
 from callspan.providers.fold.events import EventFold, Place
 from callspan.providers.fold.merge import Json
 from callspan.providers.hosted_tools import is_of_application
@@ -17,7 +18,19 @@ from callspan.providers.media_parts import media
 from callspan.providers.openai.base import OpenAIEndpoint, response_error, unix_time
 from callspan.providers.openai.parts import parts_of
 from callspan.providers.openai.usage import usage_of
-from callspan.providers.wire_json import count, detached, dig, flag, items, mapping, objects, of_type, text, word
+from callspan.providers.wire_json import (
+    count,
+    detached,
+    dig,
+    flag,
+    integer,
+    items,
+    mapping,
+    objects,
+    of_type,
+    text,
+    word,
+)
 from callspan.record.call import Outcome, Request, Response
 from callspan.record.codec import json_text
 from callspan.record.finish_reasons import APPROVAL, TOOL_CALLS
@@ -75,8 +88,8 @@ _COMMANDS: Final = "shell_call_command"
 """The streamed commands of a shell call, until they are in its `action`."""
 _ENDS: Final = frozenset(f"response.{end}" for end in ("completed", "incomplete", "failed", "cancelled", "done"))
 """Types of the last event; `done`, of OpenRouter, is of any status."""
-_FAILURES: Final = {f"response.{kind}.failed": kind for kind in ("mcp_call", _LISTED)}
-"""Events that only by their type say that an item failed, and the type of the item."""
+_END_OF_ITEM: Final = re.compile(r"response\.(\w+)\.(completed|failed)")
+"""Events that only by their type say how a tool of the provider ended: the type of its item, and its state."""
 
 
 class ResponsesFold(EventFold):
@@ -116,13 +129,20 @@ class ResponsesFold(EventFold):
         "response.image_generation_call.partial_image": Place(
             _ITEM, "partial_image_b64", "result", "last", ("image_generation_call",)
         ),
-        **{event: Place(_ITEM, "status", "status", "last", (kind,)) for event, kind in _FAILURES.items()},
     }
 
     def _take(self, event: Json, news: Json, kind: object) -> bool:
-        if isinstance(kind, str) and kind in _FAILURES:
-            news = {**news, "status": "failed"}
+        if isinstance(kind, str) and kind not in self.places and (end := _END_OF_ITEM.fullmatch(kind)) is not None:
+            self._end_item(event, *end.groups())
         return super()._take(event, news, kind)
+
+    def _end_item(self, event: Json, kind: str, status: str) -> None:
+        """Take the state of an item, if it is known and no event has stated all of it."""
+        listed, identity = self._body.get(self.entries), word(event, "item_id")
+        if isinstance(listed, Entries):
+            entry = listed.ended(integer(event, "output_index"), identity, kind)
+            if entry is not None and not entry.is_done:
+                entry.fields["status"], entry.settled = status, True
 
     def _finished(self, entry: Entry, fields: Any) -> Any:
         if not isinstance(fields, dict):
@@ -136,13 +156,19 @@ class ResponsesFold(EventFold):
         item = {"type": "message", **fields}
         if item["type"] == "message":
             item.setdefault("role", "assistant")
-        if self._final.get("status") == "completed" and item.get("status") == "in_progress":
+        if self._final.get("status") == "completed" and item.get("status") == "in_progress" and not _is_hosted(item):
             item["status"] = "completed"
         return super()._finished(entry, item)
 
     def _is_cut(self, entry: Entry, fields: Json) -> bool:
-        ended = self._final.get("status") == "completed"
-        return not entry.settled and not ended and str(fields["type"]).endswith("_call")
+        may_run = self._final.get("status") != "completed" or _is_hosted(fields)
+        return not entry.settled and may_run and str(fields["type"]).endswith(_CALL)
+
+
+def _is_hosted(item: Json) -> bool:
+    """Return whether the provider runs the tool of an item, so that the end of the response is not that of the tool."""
+    tool, separator, _ = str(item["type"]).rpartition(_CALL)
+    return bool(separator) and not is_of_application(tool, item)
 
 
 class Responses(OpenAIEndpoint):
