@@ -5,7 +5,7 @@ A field in neither table has no price that is known: the cost is an estimate, an
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Final
 
 from callspan.cost.dimensions import DIMENSIONS
@@ -61,20 +61,31 @@ def unpriced_fields(usage: Usage) -> list[str]:
     raw = usage.raw
     if raw is None:
         return []
-    names = [path for path in _stated(raw, "") if not _is_read(path, usage)]
+    names = [path for path in _stated(raw) if not _is_read(path, usage)]
     return names if len(names) <= _MOST_NAMED else [*names[:_MOST_NAMED], "others"]
 
 
-def _stated(value: object, path: str) -> list[str]:
-    """Return the path of each value that is more than nothing: a number, a flag that is set, a word."""
-    if value in _NOTHING:
-        return []
-    if isinstance(value, dict):
-        names = [(member, name) for name, member in value.items() if member not in _NOTHING]
-        return [one for member, name in names for one in _stated(member, f"{path}.{name}" if path else name)]
-    if isinstance(value, list):
-        return [one for member in value for one in _stated(member, path)]
-    return [path]
+def _stated(fields: dict[str, object], prefix: str = "") -> Iterator[str]:
+    """Yield the path of each value that is more than nothing: a number, a flag that is set, a word."""
+    for name, value in fields.items():
+        if value in _NOTHING:
+            continue
+        if isinstance(value, dict):
+            yield from _stated(value, f"{prefix}{name}.")
+        elif isinstance(value, list):
+            yield from _stated_in_list(value, prefix + name)
+        else:
+            yield prefix + name
+
+
+def _stated_in_list(values: list[object], path: str) -> Iterator[str]:
+    for value in values:
+        if isinstance(value, dict):
+            yield from _stated(value, f"{path}.")
+        elif isinstance(value, list):
+            yield from _stated_in_list(value, path)
+        elif value not in _NOTHING:
+            yield path
 
 
 def _is_read(path: str, usage: Usage) -> bool:

@@ -88,22 +88,26 @@ DIMENSIONS: Final = (
     Dimension("search_type", ("web_search_options", "search_type"), (), _standard("web auto")),
     Dimension("route", ("provider", "only"), (), _standard("")),
 )  # fmt: skip
-_KEYED: Final = [(one, frozenset((*one.requested[:1], *one.stated[:1]))) for one in DIMENSIONS]
-"""Each dimension with the first keys of its paths, for a quick check."""
+_STANDARD: Final = {one.name: one.standard for one in DIMENSIONS}
+_FIRST_KEYS: Final = frozenset(path[0] for one in DIMENSIONS for path in (one.requested, one.stated) if path)
+_OF_KEY: Final = {
+    key: [one for one in DIMENSIONS if key in (*one.requested[:1], *one.stated[:1])] for key in sorted(_FIRST_KEYS)
+}
+"""The dimensions by the first keys of their paths: most calls have one or two of these keys."""
 
 
 def dimensions(record: CallRecord) -> dict[str, str]:
     """Return the dimensions with values other than the standard ones."""
     usage, params = record.usage, record.request.params
     raw = usage.raw if usage is not None else None
-    found: dict[str, str] = {}
-    given = params.keys() | (raw or {}).keys()
-    for one, keys in _KEYED:
-        value = None if keys.isdisjoint(given) else _word(raw, one.stated) or _word(params, one.requested)
-        if one.name == SERVICE_TIER and record.response is not None:
-            value = record.response.service_tier or value
-        if value is not None and value not in one.standard:
-            found[one.name] = value
+    tier = None if record.response is None else record.response.service_tier
+    values = {SERVICE_TIER: tier} if tier else {}
+    for key in _FIRST_KEYS.intersection((*params, *(raw or ()))):
+        for one in _OF_KEY[key]:
+            value = _word(raw, one.stated) or _word(params, one.requested)
+            if value is not None:
+                values.setdefault(one.name, value)
+    found = {name: values[name] for name in sorted(values) if values[name] not in _STANDARD[name]}
     if record.batch_id is not None or found.get(SERVICE_TIER) == BATCH:
         found.pop(SERVICE_TIER, None)
         found[PROCESSING] = BATCH
@@ -112,7 +116,7 @@ def dimensions(record: CallRecord) -> dict[str, str]:
     region = region_of(record)
     if region not in (None, GLOBAL):
         found[REGION] = str(region)
-    if "request.params" in removed_from(record):
+    if record.redactions and "request.params" in removed_from(record):
         found["parameters"] = "withheld"
     return found
 
