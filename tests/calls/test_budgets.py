@@ -87,7 +87,7 @@ def printed(program: str, *arguments: str) -> Any:
         ("anthropic plain async", 1.02),
         ("session, timesteps with an event", 2.51),
         ("session, tools", 2.79),
-        ("anthropic tool loop", 2.97),
+        ("anthropic tool loop", 3.01),
     ],
 )
 def test_calls_steps_and_tools_call_no_more_functions_than_they_have_to(column: str, spans: float) -> None:
@@ -159,7 +159,7 @@ def test_delivering_a_record_takes_few_instructions() -> None:
         "print(json.dumps({url.partition(':')[0]: instructions for url, instructions in found.items()}))"
     )
     found = printed(program, str(_BENCH))
-    assert found["sqlite"] <= 0.375 * 2_900_785
+    assert found["sqlite"] <= 0.4 * 2_900_785
     assert found["jsonl"] <= 0.36 * 1_530_461
 
 

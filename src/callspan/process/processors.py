@@ -69,18 +69,18 @@ def within(record: Record, max_bytes: int) -> Record:
     the content of a message and all metadata are truncated to valid JSON.
     """
     if record.metadata:
-        record = _with_less(record, "metadata", min(max_bytes, _MAX_METADATA_BYTES))
+        most = max_bytes if max_bytes < _MAX_METADATA_BYTES else _MAX_METADATA_BYTES
+        record = _with_less(record, "metadata", record.metadata, most)
     if isinstance(record, CallRecord):
         request = len(memoryview(record.request.body))
         response = 0 if record.response is None else len(memoryview(record.response.body))
         return record if request + response <= max_bytes else _without_longer_body(record, request, response, max_bytes)
     field = _SIZED.get(type(record))
-    return record if field is None else _with_less(record, field, max_bytes)
+    return record if field is None else _with_less(record, field, getattr(record, field), max_bytes)
 
 
-def _with_less(record: _R, field: str, max_bytes: int) -> _R:
-    """Return the record with at most `max_bytes` in a field, with a note; the same object if it already fits."""
-    value = getattr(record, field)
+def _with_less(record: _R, field: str, value: object, max_bytes: int) -> _R:
+    """Return the record with at most `max_bytes` in a field, with a note; the same object if its value fits."""
     if weight(value, max_bytes) * _MAX_ESCAPE_BYTES <= max_bytes or (cut := _cut(value, max_bytes)) is None:
         return record
     note = Redaction(what=field, why="size", original_bytes=cut[1])
@@ -105,15 +105,15 @@ def with_plain_values(record: Record) -> Record:
     """Return the record with the application's values as new plain JSON (see `plain`); the same object without any."""
     if type(record) is CallRecord and not record.metadata:
         return record
-    fields = {"metadata": _MAX_METADATA_VALUES} if record.metadata else {}
+    values, cut = dict[str, object](), list[str]()
+    if record.metadata:
+        values["metadata"], is_cut = plain_within(record.metadata, _MAX_METADATA_VALUES)
+        cut += ["metadata"] if is_cut else []
     if (data := _SIZED.get(type(record))) is not None:
-        fields[data] = MAX_GIVEN
-    values, notes = dict[str, object](), list[Redaction]()
-    for field, most in fields.items():
-        values[field], is_cut = plain_within(getattr(record, field), most)
-        notes += [Redaction(what=field, why="size")] if is_cut else []
+        values[data], is_cut = plain_within(getattr(record, data), MAX_GIVEN)
+        cut += [data] if is_cut else []
     changed = msgspec.structs.replace(record, **values) if values else record
-    return _with_notes(changed, notes) if notes else changed
+    return _with_notes(changed, [Redaction(what=field, why="size") for field in cut]) if cut else changed
 
 
 def _with_notes(record: _R, notes: list[Redaction]) -> _R:

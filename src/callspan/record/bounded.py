@@ -70,7 +70,7 @@ def weight(value: object, limit: int) -> int:
     if isinstance(value, dict):
         total = 2
         for key, item in value.items():
-            total += len(key) + _PER_ITEM if isinstance(key, str) else _PER_ITEM
+            total += len(key) + _PER_ITEM if type(key) is str else _PER_ITEM
             kind = type(item)
             if kind is str:
                 total += len(item) + 2
