@@ -95,7 +95,8 @@ class Recorder:
         if (spool := self.spool) is not None:
             with _KEEP:
                 record = processed.record
-                if spool.append(codec.encode(record)) and type(record) is CallRecord and _is_ended(record):
+                is_kept = spool.append(codec.encode(record))
+                if is_kept and type(record) is CallRecord and record.part != "started" and record.is_own:
                     self.calls += 1
                 if not self.in_use or spool is not self.spool:
                     _CLOSING.put_later(_LATE_S, partial(self._deliver_late, spool))
@@ -165,10 +166,6 @@ class Recorder:
         without_callbacks = delivery_processors(settings.prices).without_callbacks
         tell = None if priced is None else lambda record: priced(without_callbacks(record))
         return StoreSink(store, settings.prices, priced=tell, retention=retention, pauses=True)
-
-
-def _is_ended(record: CallRecord) -> bool:
-    return record.is_own and not record.is_first_version
 
 
 def check_prices(prices: object) -> None:

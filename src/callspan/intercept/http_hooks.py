@@ -51,9 +51,9 @@ def _failed(opened: OpenCall | Reading, error: BaseException) -> None:
 def _received(opened: OpenCall | Reading, response: Any) -> None:
     opened.received = id(response)
     headers = relevant_headers(response.headers.raw)
-    attempts = opened.call.attempts
-    attempts.headers_received(response.status_code, headers, lambda: response.content)
-    attempts.read_extensions(response.extensions)
+    opened.call.attempts.headers_received(
+        response.status_code, headers, lambda: response.content, response.extensions
+    )  # fmt: skip
 
 
 def _observer(_args: object, response: object, _kwargs: object) -> ResponseObserver | None:

@@ -23,6 +23,8 @@ _BROKEN: Final = ("connection", "timeout")
 _READ: Final = fail_open("read the attempts of a call")
 _CONNECTION: Final = "network_stream"
 """The extension with which httpcore names the connection of a response."""
+_FROM_CACHE: Final = frozenset({"from_cache", "hishel_from_cache"})
+"""hishel's extension; its version 1.0 renamed it."""
 
 
 class _OpenAttempt(msgspec.Struct, eq=False):
@@ -70,11 +72,17 @@ class AttemptLog:
         self.headers = {}
 
     def headers_received(
-        self, status: int, headers: Mapping[str, str], body: Callable[[], bytes] | None = None
-    ) -> None:  # fmt: skip
+        self,
+        status: int,
+        headers: Mapping[str, str],
+        body: Callable[[], bytes] | None = None,
+        extensions: Mapping[str, object] | None = None,
+    ) -> None:
         """Record the response headers (names in lower case) of the last request.
 
         `body` returns the body of an error response after it was read; called at the end of the call, may raise.
+        `extensions` is what the HTTP library says of the response: its connection, and hishel whether it is from a
+        cache, which may keep the extensions of the response that it stored, so its word counts.
         """
         last, offset_ns = self._unanswered(), _now_ns() - self._zero_ns
         last.headers_ns, last.status, last.headers = offset_ns, status, headers
@@ -82,14 +90,9 @@ class AttemptLog:
         if status >= _FIRST_ERROR:
             last.end_ns, last.body = offset_ns, body
             self._rate_limited = self._rate_limited or status == TOO_MANY_REQUESTS
-
-    def read_extensions(self, extensions: Mapping[str, object]) -> None:
-        """Read what the HTTP library says of the last response: its connection, and hishel whether it is from a cache.
-
-        hishel 1.0 renamed its key. A cache may keep the extensions of the response that it stored, so its word counts.
-        """
-        self.has_connection = _CONNECTION in extensions
-        self.is_from_cache = extensions.get("from_cache") is True or extensions.get("hishel_from_cache") is True
+        if extensions is not None:
+            self.has_connection = _CONNECTION in extensions
+            self.is_from_cache = not _FROM_CACHE.isdisjoint(extensions) and _is_from_cache(extensions)
 
     def _unanswered(self) -> _OpenAttempt:
         """Return the last attempt, or a new one if it has an answer: manual calls may not report starts."""
@@ -147,6 +150,10 @@ class AttemptLog:
             "attempts": records,
             "rate_limits": limits,
         }
+
+
+def _is_from_cache(extensions: Mapping[str, object]) -> bool:
+    return any(extensions.get(key) is True for key in _FROM_CACHE)
 
 
 def _record(number: int, attempt: _OpenAttempt, after: _OpenAttempt | None, now_s: float, call_end_ns: int) -> Attempt:

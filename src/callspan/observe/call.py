@@ -458,7 +458,7 @@ class Call:
         shown = processed.record
         is_same = shown is record or _bodies(shown) == _bodies(record)
         # The tools that the provider ran for an answer did not run again for its copy.
-        have_tools_run, wants_content = shown.is_bought and has_runs(self._body, shown.usage), self.span.wants_content
+        have_tools_run, wants_content = has_runs(self._body, shown.usage) and shown.is_bought, self.span.wants_content
         messages = self._messages() if have_tools_run or (wants_content and is_same) else None
         self._wire = messages if have_tools_run else None
         if wants_content:

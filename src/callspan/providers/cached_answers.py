@@ -93,6 +93,7 @@ _BODY: Final[Mapping[str, tuple[str, tuple[str, ...]]]] = {
     "gptcache": ("gptcache", ("gptcache",)),
 }
 """Who served the answer, and the path of the flag that says so, by its key in the body."""
+_BODY_KEYS: Final = frozenset(_BODY)
 
 
 def stated_cache(headers: Mapping[str, str], body: object) -> str | None:
@@ -104,7 +105,7 @@ def stated_cache(headers: Mapping[str, str], body: object) -> str | None:
         for name, (cache, is_hit) in _HEADERS.items():
             if name in headers and is_hit(headers[name]):
                 return cache
-    if isinstance(body, dict) and not _BODY.keys().isdisjoint(body):
+    if isinstance(body, dict) and not _BODY_KEYS.isdisjoint(body):
         return next((cache for key, (cache, path) in _BODY.items() if key in body and dig(body, *path) is True), None)
     return None
 

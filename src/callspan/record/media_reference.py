@@ -25,9 +25,10 @@ _Fields: TypeAlias = dict[str, object]
 
 def stated_mime(holder: object) -> str | None:
     """Return the media type that an object states for its file, or None."""
-    fields = holder if isinstance(holder, dict) else {}
+    if not isinstance(holder, dict):
+        return None
     for name, kind in _TYPES:
-        found = fields.get(name)
+        found = holder.get(name)
         if isinstance(found, str) and found:
             return found if "/" in found or not kind else f"{kind}/{_SUBTYPES.get(found, found)}"
     return None

@@ -110,40 +110,35 @@ def usage_of_iteration(iteration: UsageIteration) -> Usage:
     )
 
 
-_PARTS: Final = (
-    (
-        "input_tokens",
-        ("cache_read_tokens", "cache_write_tokens", "input_text_tokens", "input_image_tokens", "input_audio_tokens"),
-    ),
-    (
-        "output_tokens",
-        (
-            "reasoning_tokens", "output_text_tokens", "output_image_tokens", "output_audio_tokens",
-            "accepted_prediction_tokens", "rejected_prediction_tokens",
-        ),
-    ),
-    ("cache_write_tokens", ("cache_write_5m_tokens", "cache_write_1h_tokens", "cache_write_12h_tokens")),
-)  # fmt: skip
-"""Counters and their parts."""
-
-
 def contradicts_itself(usage: Usage) -> bool:
     """Return whether a counter is smaller than one of its parts, or writes to the cache are not the sum of theirs.
 
     The last event of a stream states the writes anew, but not how long they are kept.
     """
-    for name, parts in _PARTS:
-        whole = getattr(usage, name)
-        if whole is not None:
-            for part in parts:
-                count = getattr(usage, part)
-                if count is not None and count > whole:
-                    return True
-    short, long, written = usage.cache_write_5m_tokens, usage.cache_write_1h_tokens, usage.cache_write_tokens
-    if None not in (short, long, written) and (short or 0) + (long or 0) != written:
-        return True
-    total = usage.total_tokens
-    return total is not None and total < (usage.input_tokens or 0) + (usage.output_tokens or 0)
+    sent, out, written = usage.input_tokens, usage.output_tokens, usage.cache_write_tokens
+    short, long, total = usage.cache_write_5m_tokens, usage.cache_write_1h_tokens, usage.total_tokens
+    return (
+        (total is not None and total < (sent or 0) + (out or 0))
+        or _is_exceeded(
+            sent, usage.cache_read_tokens, written, usage.input_text_tokens, usage.input_image_tokens,
+            usage.input_audio_tokens,
+        )
+        or _is_exceeded(
+            out, usage.reasoning_tokens, usage.output_text_tokens, usage.output_image_tokens, usage.output_audio_tokens,
+            usage.accepted_prediction_tokens, usage.rejected_prediction_tokens,
+        )
+        or _is_exceeded(written, short, long, usage.cache_write_12h_tokens)
+        or (short is not None and long is not None and written is not None and short + long != written)
+    )  # fmt: skip
+
+
+def _is_exceeded(whole: int | None, *parts: int | None) -> bool:
+    """Return whether a counter is smaller than one of its parts."""
+    if whole is not None:
+        for part in parts:
+            if part is not None and part > whole:
+                return True
+    return False
 
 
 def with_added(usage: Usage, others: Iterable[Usage]) -> Usage:
