@@ -146,6 +146,9 @@ def _checked(selection: CallFilter) -> CallFilter:
         raise SettingError(f"erase: the filter is invalid: {error}") from None
     texts = {"text": selection.text or None, "error_text": selection.error_text or None}
     texts["user"] = None if selection.user is None else clean(selection.user)
+    if selection.min_score is None and selection.label is None:
+        # Objectives alone select nothing.
+        selection = msgspec.structs.replace(selection, objectives=())
     return msgspec.structs.replace(selection, **texts, **_NO_CONDITIONS)
 
 

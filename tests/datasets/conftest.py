@@ -19,7 +19,7 @@ from tests.support.world import World
 
 from callspan import open_store
 from callspan.datasets import Options, Statistics, export
-from callspan.stores import CallFilter, Scoring, scored
+from callspan.stores import CallFilter
 
 Json = dict[str, Any]
 
@@ -55,8 +55,7 @@ def exported(world: World, tmp_path: Path) -> Iterator[Export]:
 
     def run(format_name: str, *, options: Options = Options(), **choice: Any) -> Exported:  # noqa: B008 - immutable
         number = next(numbers)
-        scoring = Scoring(**{name: choice.pop(name) for name in [*choice] if name in Scoring.__struct_fields__})
-        reader = scored(open_store(world.write(tmp_path / f"{number}.db")), scoring)
+        reader = open_store(world.write(tmp_path / f"{number}.db"))
         target = tmp_path / f"{number}.jsonl"
         statistics = export(reader, format_name, target, CallFilter(**choice), options)
         assert not target.exists() or target.stat().st_mode & 0o777 == 0o600, "for nobody else"

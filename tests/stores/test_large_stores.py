@@ -158,6 +158,7 @@ ROOT = Path(__file__).parents[2]
 SERVER_CALLS = scaled(50_000, 500_000)
 LONGEST_S = 1.0
 SESSION_ID = "01990000-0000-7000-8000-000000000001"
+CALL_ID = "01990000-0000-7000-8000-00000000000a"
 PARAMETERS = {
     "session_id": SESSION_ID,
     "trace_id": f"{7:032x}",
@@ -167,6 +168,7 @@ PARAMETERS = {
     "conversation_id": "conv_7",
     "response_id": "resp_19",
     "model": "gpt-5-mini",
+    "call_id": CALL_ID,
 }
 """What the agents have."""
 _BLOCK = re.compile(r"<!-- sql: ([\w ]+) -->\s*```sql\n(.*?)```", re.DOTALL)
@@ -416,6 +418,10 @@ def _turn(
         error=ErrorInfo(kind="server", type="InternalServerError") if failed else None,
         metadata={"user_id": f"user-{at_s // TURNS}", "run_id": f"run-{at_s // TURNS}"},
         attempts=[Attempt(number=1, start_ns=5, status=500 if failed else 200, request_id=f"req_{at_s}")],
+    )
+    of_call = {"scope": "call", "call_id": made.call_id} if at_s % 2 else {"timestep_id": place.timestep_id}
+    yield reward(
+        records.new_id(), (at_s % 11) / 10, session_id=place.session_id, objective="judge", time_ns=start_ns, **of_call
     )
     conversation_id = f"conv_{at_s // TURNS}"
     yield msgspec.structs.replace(

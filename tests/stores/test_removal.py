@@ -243,6 +243,7 @@ def test_no_selection_deletes_nothing(sqlite_url: str, records: Records) -> None
         (CallFilter(limit=1), {}, nothing),
         (CallFilter(content="none", newest_first=False), {}, nothing),
         (CallFilter(text=""), {}, nothing),
+        (CallFilter(objectives=("judge",), sort="score"), {}, nothing),
         (CallFilter(error_text=""), {}, nothing),
         (CallFilter(metadata=[]), {}, nothing),  # type: ignore[arg-type]
         (CallFilter(metadata={}), {}, nothing),  # type: ignore[arg-type]

@@ -125,7 +125,7 @@ def test_a_filter_line_chooses_sessions(conversation: Page) -> None:
 
     assert ids("user:mara") == ids("leipzig") == ids("objective:helpful min-score:0.5") == ["s1"]
     assert ids("user:nobody") == ids("failed") == ids("objective:helpful min-score:2") == []
-    selection, _ = parse_filter("min-cost:0.5 session-status:in_progress failure sort:cost")
+    selection = parse_filter("min-cost:0.5 session-status:in_progress failure sort:cost")
     assert (str(selection.min_cost_usd), selection.session_outcome, selection.success, selection.sort) == (
         "0.5", "in_progress", False, "cost",
     )  # fmt: skip

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, suppress
 from functools import partial
 from typing import Final
@@ -23,7 +23,7 @@ from callspan.cli.screen import Cell, Column, reward_style
 from callspan.cost.unknown import why_unknown
 from callspan.formatting import UNKNOWN, duration, local_time, money, reward
 from callspan.records import CallRecord, RewardRecord
-from callspan.stores import CallFilter, EmptyStoreError, Reader, ScoredReader, Scoring, ids_of, scored
+from callspan.stores import CallFilter, EmptyStoreError, Labels, Reader, Scores, ids_of
 
 _EPILOG: Final = """\
 callspan calls --failed --since 2h
@@ -62,10 +62,9 @@ def calls_command(
     rewards: bool,
 ) -> None:
     """List calls, newest first: model, tokens, time, outcome and output."""
-    is_filtered = selection != CallFilter() or context.scoring != Scoring()
-    if rewards and (is_filtered or reverse or follow):
+    if rewards and (selection != CallFilter() or reverse or follow):
         raise click.UsageError("--rewards lists all rewards, newest first; it can be combined only with --limit.")
-    if follow and (selection.sort != "start" or context.scoring.sorts or reverse or selection.until_ns is not None):
+    if follow and (selection.sort != "start" or reverse or selection.until_ns is not None):
         raise click.UsageError(
             "--follow shows calls as they end; it cannot be combined with --sort, --reverse or --until."
         )
@@ -81,12 +80,12 @@ def _list(context: CommandContext, selection: CallFilter, limit: int | None) -> 
     with context.reader() as reader:
         max_calls = limit if context.json else (limit or TABLE_ROWS) + 1
         selection = msgspec.structs.replace(context.resolved(reader, selection), content="response", limit=max_calls)
-        calls, rows, table = reader.calls(selection), partial(call_rows, reader), partial(_print_table, context, reader)
-        if not print_page(context, calls, limit, json_rows=rows, table=table):
+        rows, table = partial(call_rows, reader, selection=selection), partial(_print_table, context, reader, selection)
+        if not print_page(context, reader.calls(selection), limit, json_rows=rows, table=table):
             context.no_match(f"No such calls in {context.store_name}.")
 
 
-def _print_table(context: CommandContext, reader: Reader, calls: Sequence[CallRecord]) -> None:
+def _print_table(context: CommandContext, reader: Reader, selection: CallFilter, calls: Sequence[CallRecord]) -> None:
     ids = short_ids(
         (call.call_id for call in calls),
         # `show` resolves a prefix that a call and a session share to the session.
@@ -104,20 +103,20 @@ def _print_table(context: CommandContext, reader: Reader, calls: Sequence[CallRe
         Column("user", lambda call: call.user, shrinks=True),
         Column("output", lambda call: (result_text(call), "dim"), shrinks=True),
     )
-    objectives = context.scoring.objectives
-    scores = (Column(name, partial(_score, reader, name), right=True, stays=True) for name in objectives)
+    objectives, listed = selection.objectives, [ids_of(call) for call in calls]
+    of_calls = (
+        (reader.call_scores(listed, objectives), reader.call_labels(listed, objectives)) if objectives else ({}, {})
+    )
+    scores = (Column(name, partial(_score, *of_calls, name), right=True, stays=True) for name in objectives)
     context.screen.table((*columns, *scores), calls)
     for reason in why_unknown(calls):
         context.screen.paragraph(reason, "dim")
 
 
-def _score(reader: Reader, objective: str, call: CallRecord) -> Cell:
+def _score(scores: Mapping[str, Scores], given: Mapping[str, Labels], objective: str, call: CallRecord) -> Cell:
     """Return a call's score for an objective; without a score, its labels for it."""
-    if not isinstance(reader, ScoredReader):
-        return None
-    ids = ids_of(call)
-    value = reader.scores_of(ids).get(objective)
-    labels = reader.labels_of(ids).get(objective, ()) if value is None else ()
+    value = scores[call.call_id].get(objective)
+    labels = given[call.call_id].get(objective, ()) if value is None else ()
     return ", ".join(dict.fromkeys(labels)) or reward(value), reward_style(value)
 
 
@@ -152,18 +151,18 @@ def _follow(context: CommandContext, selection: CallFilter, count: int, polls: I
         began_ns = time.time_ns()
         last = list(reader.calls(msgspec.structs.replace(selection, limit=count)))
         for call in reversed(last):
-            _show(context, reader, call)
+            _show(context, reader, selection, call)
     shown = {call.call_id for call in last}
     running = {call.call_id for call in last if not _has_ended(call)}
     for _ in polls:
         # Each opens the store, because its file may have been replaced.
-        with suppress(EmptyStoreError), closing(scored(open_store(context.store), context.scoring)) as reader:
+        with suppress(EmptyStoreError), closing(open_store(context.store)) as reader:
             # Calls that were running at first are looked up by id, because they may have started long ago.
             found = [*filter(None, map(reader.call, running))]
             fresh = (call for call in _recent(reader, selection) if call.call_id not in shown)
             found += (call for call in fresh if _end_ns(call) >= began_ns)
             for call in sorted(filter(_has_ended, found), key=_end_ns):
-                _show(context, reader, call)
+                _show(context, reader, selection, call)
                 shown.add(call.call_id)
                 running.discard(call.call_id)
 
@@ -189,9 +188,9 @@ def _end_ns(call: CallRecord) -> int:
     return call.timing.start_ns + (call.timing.duration_ns or 0)
 
 
-def _show(context: CommandContext, reader: Reader, call: CallRecord) -> None:
+def _show(context: CommandContext, reader: Reader, selection: CallFilter, call: CallRecord) -> None:
     if context.json:
-        context.emit(*call_rows(reader, [call]))
+        context.emit(*call_rows(reader, [call], selection))
         return
     context.screen.line(
         (local_time(call.timing.start_ns), "dim"),

@@ -24,14 +24,12 @@ from callspan.stores import (
     CallFilter,
     EmptyStoreError,
     Reader,
-    Scoring,
     SessionSummary,
     StoreError,
     driver_errors,
     find_store,
     first_readable,
     look_up,
-    scored,
     split_urls,
 )
 
@@ -121,8 +119,7 @@ class Command(click.Command):
         context = CommandContext(stores_named(named), json=json, is_named=named is not None)
         if not self._has_filters:
             return {"context": context, **options}
-        selection, context.scoring = selected(options)
-        return {"context": context, "selection": selection, **options}
+        return {"context": context, "selection": selected(options), **options}
 
 
 class CommandContext:
@@ -131,7 +128,6 @@ class CommandContext:
     def __init__(self, store: str, *, json: bool, is_named: bool = True) -> None:
         """`is_named`: `--store` named the store."""
         self.store = store
-        self.scoring = Scoring()
         self.json = json
         self.screen = Screen()
         self._is_named = is_named
@@ -159,7 +155,7 @@ class CommandContext:
             advice = self.store_beside() or _ADVICE
             self.fail(f"{self.store_name} has no records yet." if has_backlog else f"{error_text(error)}\n{advice}")
         try:
-            yield scored(reader, self.scoring)
+            yield reader
         except driver_errors() as error:
             self.fail(f"{self.store_name} cannot be read: {_first_line(error)}")
         finally:

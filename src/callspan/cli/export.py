@@ -19,7 +19,6 @@ from callspan.conversion import converter
 from callspan.datasets import FORMATS, Options, Statistics, export
 from callspan.formatting import count, plural
 from callspan.output_file import is_stdout, written_to
-from callspan.records import REWARD
 from callspan.stores import CallFilter
 
 _EPILOG: Final = """\
@@ -61,7 +60,7 @@ def export_command(
     if output is None and not dry_run:
         raise click.UsageError("Give the output file with -o FILE, or use --dry-run.")
     target = None if dry_run else output
-    objective = (*context.scoring.objectives, REWARD)[0]
+    objective = selection.judged[0]
     export_options = converter(Options)({**options, "metadata": has_metadata, "objective": objective})
     with context.reader() as reader, progress("sessions", shown=not context.json) as update:
 

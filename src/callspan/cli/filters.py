@@ -9,9 +9,8 @@ import click
 from callspan.cli.values import COUNT, DURATION, KEY_VALUE, MOMENT, NUMBER, USD
 from callspan.conversion import converter
 from callspan.records import Outcome, StreamEnd
-from callspan.stores import ORDERS, CallFilter, Scoring
+from callspan.stores import ORDERS, CallFilter
 
-_SCORE: Final = "score"
 _OUTCOMES: Final = [outcome for outcome in get_args(Outcome) if outcome != "started"]
 
 
@@ -59,14 +58,13 @@ _SCORES: Final = (
 )
 _SORT: Final = click.Option(
     ["--sort"],
-    type=click.Choice((*ORDERS, _SCORE)),
+    type=click.Choice(ORDERS),
     default="start",
     metavar="KEY",
-    help=f"Worst first, by {', '.join((*ORDERS[1:], _SCORE))}.",
+    help=f"Worst first, by {', '.join(ORDERS[1:])}.",
 )
 _CALL_FIELDS: Final = frozenset(CallFilter.__struct_fields__) - {"limit", "offset"}
-_SCORE_FIELDS: Final = frozenset(Scoring.__struct_fields__)
-_to_call_filter, _to_scoring = converter(CallFilter), converter(Scoring)
+_to_call_filter = converter(CallFilter)
 
 
 def filters(*without: str, scores: bool = True, sort: bool = False) -> list[click.Option]:
@@ -75,10 +73,6 @@ def filters(*without: str, scores: bool = True, sort: bool = False) -> list[clic
     return [*chosen, *(_SCORES if scores else ()), *([_SORT] if sort else [])]
 
 
-def selected(options: dict[str, object]) -> tuple[CallFilter, Scoring]:
+def selected(options: dict[str, object]) -> CallFilter:
     """Remove the filter options and `--sort` from a command's `options`, and return their selection."""
-    calls = {name: options.pop(name) for name in [*options] if name in _CALL_FIELDS}
-    scores = {name: options.pop(name) for name in [*options] if name in _SCORE_FIELDS}
-    if calls.get("sort") == _SCORE:
-        scores["sorts"], calls["sort"] = True, "start"
-    return _to_call_filter(calls), _to_scoring(scores)
+    return _to_call_filter({name: options.pop(name) for name in [*options] if name in _CALL_FIELDS})

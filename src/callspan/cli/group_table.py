@@ -22,7 +22,7 @@ from callspan.comparison.groups import (
 )
 from callspan.comparison.intervals import Interval
 from callspan.formatting import UNKNOWN, count, duration, exact, money, reward, short_count, tokens
-from callspan.stores import SessionSummary, exact_sum
+from callspan.stores import CallFilter, SessionSummary, exact_sum
 
 _NS_PER_MS: Final = 1e6
 _COST: Final = Measure("sum", "cost_usd")
@@ -30,16 +30,22 @@ _FOOTER: Final = "each: the mean of a session; in brackets 95 % intervals (succe
 
 
 def print_groups(
-    context: CommandContext, sessions: Iterable[SessionSummary], keys: Sequence[str], limit: int | None
+    context: CommandContext,
+    selection: CallFilter,
+    sessions: Iterable[SessionSummary],
+    keys: Sequence[str],
+    limit: int | None,
 ) -> bool:
     """Print the groups of sessions, largest first; return whether there is any."""
     groups = group_sessions(sessions, keys)
-    rows, table = partial(map, partial(_row, keys)), partial(_print_table, context, keys, groups)
+    objectives = selection.objectives or objectives_of(session for group in groups for session in group.sessions)
+    rows, table = partial(map, partial(_row, keys)), partial(_print_table, context, keys, objectives)
     return print_page(context, groups, limit, json_rows=rows, table=table)
 
 
-def _print_table(context: CommandContext, keys: Sequence[str], groups: Sequence[Group], shown: Sequence[Group]) -> None:
-    objectives = context.scoring.objectives or objectives_of(session for group in groups for session in group.sessions)
+def _print_table(
+    context: CommandContext, keys: Sequence[str], objectives: Sequence[str], shown: Sequence[Group]
+) -> None:
     columns = (
         *key_columns(keys),
         Column("sessions", lambda group: count(len(group.sessions)), right=True),

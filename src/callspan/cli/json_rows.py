@@ -12,7 +12,7 @@ import msgspec
 from callspan.cost.unknown import cost_reason
 from callspan.formatting import exact, in_ms, iso
 from callspan.records import CallRecord, EventRecord, MessageRecord, TimestepRecord
-from callspan.stores import Entry, Event, Reader, ScoredReader, SessionSummary, ids_of, step_of
+from callspan.stores import CallFilter, Entry, Event, Reader, SessionSummary, ids_of, step_of
 
 Row: TypeAlias = dict[str, object]
 
@@ -25,6 +25,7 @@ _SUMS: Final = (
 )
 _OF_STEP: Final = ("index", "turn", "name", "outcome", "terminated", "truncated", "start_ns", "end_ns", "totals")
 _OUTPUT_CHARACTERS: Final = 200
+_EVERY: Final = CallFilter()
 CUT: Final = "\N{HORIZONTAL ELLIPSIS}"
 """Ends abbreviated ids."""
 _SHORTEST: Final = 13
@@ -34,16 +35,19 @@ _ROWS_AT_ONCE: Final = 500
 """Rows of calls for which the positions of timesteps are read together."""
 
 
-def call_rows(reader: Reader, calls: Iterable[CallRecord]) -> Iterator[Row]:
+def call_rows(reader: Reader, calls: Iterable[CallRecord], selection: CallFilter = _EVERY) -> Iterator[Row]:
     """Yield calls as `callspan calls --json` prints them, with the positions of their timesteps.
 
-    With a scored reader they have their scores.
+    With a selection by scores they have their scores.
     """
-    scores = reader.scores_of if isinstance(reader, ScoredReader) else None
-    rows = (call_row(call) | ({} if scores is None else {"scores": scores(ids_of(call))}) for call in calls)
+    left = iter(calls)
     positions: Mapping[str, int] = {}
     known: set[str] = set()
-    while some := list(itertools.islice(rows, _ROWS_AT_ONCE)):
+    while read := list(itertools.islice(left, _ROWS_AT_ONCE)):
+        some = [call_row(call) for call in read]
+        if selection.is_about_scores:
+            scores = reader.call_scores([ids_of(call) for call in read], selection.judged)
+            some = [row | {"scores": scores[str(row["call_id"])]} for row in some]
         sessions = {str(row["session_id"]) for row in some if row["timestep_id"] is not None}
         if not sessions <= known:
             known, positions = sessions, reader.step_positions(sorted(sessions))

@@ -51,23 +51,25 @@ def sessions_command(
     --since, --until, --min-cost and --min-duration are about sessions, --no-failed about all of their calls, other
     filters about one of them.
     """
-    if keys and (selection.sort != "start" or context.scoring.sorts):
+    if keys and selection.sort != "start":
         raise click.UsageError("--by lists the largest groups first; it cannot be combined with --sort.")
     with context.reader() as reader:
         selection = context.resolved(reader, selection)
         sessions = reader.sessions(selection)
         if keys:
-            any_found = print_groups(context, sessions, keys, limit)
+            any_found = print_groups(context, selection, sessions, keys, limit)
         else:
-            table = partial(_print_table, context, reader)
+            table = partial(_print_table, context, reader, selection.objectives)
             any_found = print_page(context, sessions, limit, json_rows=partial(map, session_row), table=table)
-    if not any_found and (context.scoring.chooses or selection != CallFilter()):
+    if not any_found and selection != CallFilter(objectives=selection.objectives, sort=selection.sort):
         context.no_match(f"No such sessions in {context.store_name}.")
     if not any_found:
         context.no_match(f"No sessions in {context.store_name}. Calls outside a session: `callspan calls`.")
 
 
-def _print_table(context: CommandContext, reader: Reader, sessions: Sequence[SessionSummary]) -> None:
+def _print_table(
+    context: CommandContext, reader: Reader, objectives: Sequence[str], sessions: Sequence[SessionSummary]
+) -> None:
     ids = short_ids(summary.session.session_id for summary in sessions)
     first_words = reader.first_words([*ids])
     columns = (
@@ -86,7 +88,7 @@ def _print_table(context: CommandContext, reader: Reader, sessions: Sequence[Ses
         Column("active", lambda summary: duration(summary.active_ns), right=True),
         Column("first words", lambda summary: first_words.get(summary.session.session_id), shrinks=True),
     )
-    scores = (Column(name, partial(_score, name), right=True, stays=True) for name in context.scoring.objectives)
+    scores = (Column(name, partial(_score, name), right=True, stays=True) for name in objectives)
     context.screen.table((*columns, *scores), sessions)
 
 

@@ -22,7 +22,7 @@ from callspan.cli.safe_text import clean
 from callspan.cli.values import FILE, TRACE_URL
 from callspan.records import RewardRecord
 from callspan.safe_urls import error_text
-from callspan.stores import CallFilter, Scoring, StoreError, find_store, first_readable
+from callspan.stores import CallFilter, StoreError, find_store, first_readable
 from callspan.view.source import Access, BadQueryError
 
 _MISSING_PACKAGE: Final = 'The page needs {name}: pip install "callspan[cli]"'
@@ -130,7 +130,7 @@ _FILTER_COMMAND: Final = click.Command(
 """A command that only parses the options of a filter line."""
 
 
-def parse_filter(line: str) -> tuple[CallFilter, Scoring]:
+def parse_filter(line: str) -> CallFilter:
     """Return the selection of a filter line such as `user:mara failed since:7d`: options of `calls` and `sessions`.
 
     Other words are text to search for. Raises BadQueryError for an invalid value.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from functools import partial
 from typing import Final, Literal, NamedTuple
 
@@ -12,12 +12,14 @@ import msgspec
 from callspan.datasets.chat_messages import choices_of
 from callspan.providers.base import MEDIA_APIS
 from callspan.records import REWARD, CallRecord, Conversation, SessionRecord, UnknownPart
-from callspan.stores import CallFilter, Event, Reader, ScoredReader, SessionSummary, ids_of
+from callspan.stores import SCORE_FIELDS, CallFilter, Event, Reader, SessionSummary
 
 _NOT_GENERATING: Final = frozenset({"embeddings", "decisions", "moderation", "retrieval", "evaluation"})
 _NO_SESSION: Final = SessionSummary(
     session=SessionRecord(session_id="", seen_ns=0), timesteps=0, calls=0, errors=0, events=0, models=[]
 )
+_OF_CALLS: Final = (*SCORE_FIELDS, "model", "provider")
+"""The conditions of a filter that exclude calls of a selected session."""
 Outside = Literal["one", "all", "none"]
 """Calls outside sessions: each as a separate session, all as one session, or excluded."""
 
@@ -100,14 +102,13 @@ class Episode(NamedTuple):
 
 
 def episodes(reader: Reader, selection: CallFilter, outside: Outside, statistics: Statistics) -> Iterator[Episode]:
-    """Yield the selected sessions, oldest first, then the selected calls outside sessions."""
-    every = reader.unscored if isinstance(reader, ScoredReader) else reader
+    """Yield the selected sessions in their order, then the selected calls outside sessions."""
     found = list(reader.sessions(selection))
     statistics.sessions_found = len(found)
-    for summary in reversed(found):
+    for summary in found:
         statistics.sessions += 1
         own = CallFilter(session_id=summary.session.session_id, newest_first=False)
-        yield Episode(summary, partial(every.calls, own), reader, selection)
+        yield Episode(summary, partial(reader.calls, own), reader, selection)
     selection = msgspec.structs.replace(selection, in_session=False)
     if outside == "none":
         number = reader.count_calls(selection)
@@ -123,8 +124,9 @@ def episodes(reader: Reader, selection: CallFilter, outside: Outside, statistics
 def checked_calls(episode: Episode, options: Options, statistics: Statistics) -> Iterator[tuple[CallRecord, bool]]:
     """Yield the calls of a session and whether each is exported; count the selected others by reason."""
     reasons: set[str | None] = set()
+    selected = _selected_ids(episode)
     for call in episode.calls():
-        is_selected = _is_selected(call, episode)
+        is_selected = selected is None or call.call_id in selected
         reason = _unfit(call, options)
         if is_selected:
             statistics.calls += 1
@@ -136,13 +138,15 @@ def checked_calls(episode: Episode, options: Options, statistics: Statistics) ->
         statistics.left_out["session: no call that fits"] += 1
 
 
-def _is_selected(call: CallRecord, episode: Episode) -> bool:
-    """Return whether a call of a selected session is selected itself; other conditions select whole sessions."""
-    reader, selection = episode.reader, episode.selection
-    if isinstance(reader, ScoredReader) and not reader.fits(ids_of(call)):
-        return False
-    models = {call.request.model, call.response.model if call.response else None}
-    return selection.model in {None, *models} and selection.provider in {None, call.provider}
+def _selected_ids(episode: Episode) -> Set[str] | None:
+    """Return the ids of the calls of a session that are selected themselves; None for all of them.
+
+    These are conditions on models, scores and labels; others select whole sessions.
+    """
+    given = {name: getattr(episode.selection, name) for name in _OF_CALLS}
+    if not episode.id or CallFilter(**given) == CallFilter(objectives=episode.selection.objectives):
+        return None
+    return {one.call_id for one in episode.reader.ids(CallFilter(**given, session_id=episode.id))}
 
 
 def _unfit(call: CallRecord, options: Options) -> str | None:

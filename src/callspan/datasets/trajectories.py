@@ -21,7 +21,7 @@ from callspan.datasets.lineage import Turn, turns
 from callspan.datasets.selection import Episode, Options, Statistics, is_cut_off
 from callspan.datasets.token_ids import tokens_of
 from callspan.providers.wire_json import text as text_at
-from callspan.records import REWARD, EventRecord, encode_json, tool_name
+from callspan.records import EventRecord, encode_json, tool_name
 from callspan.stores import Event, exact_sum, known_sum
 
 _JUDGED: Final = frozenset({"success", "failure", "in_progress", "started"})
@@ -112,8 +112,8 @@ def _step_rewards(
 
     Each reward counts at one of the timesteps in `trained`: the innermost that contains it.
     """
-    sums = episode.reader.timestep_rewards(episode.id, apart=trained)
-    return {key: one.reward if objective == REWARD else one.means.get(objective) for key, one in sums.items()}
+    scores = episode.reader.timestep_scores(episode.id, apart=trained)
+    return {key: of_step.get(objective) for key, of_step in scores.items()}
 
 
 def trajectory_rows(found: Iterable[Episode], options: Options, statistics: Statistics) -> Iterator[Row]:

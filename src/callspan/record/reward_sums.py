@@ -1,4 +1,6 @@
-"""Reward sums: the only definition of a session's reward and scores, shared by spans, totals and stores.
+"""Reward sums: the reward and scores of sessions and timesteps while they run, for their spans and totals.
+
+`callspan.stores.scores` defines them for stores, in the same way but with the values of calls.
 
 The reward of a session is the last one given to the session itself, else the sum of the rewards of its events; the
 reward of a timestep is always the sum. Every objective other than `reward` has a score: the mean of its values, their
@@ -7,7 +9,7 @@ number, and the last value. Rewards of calls count in neither; readers add the s
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from decimal import Context, Decimal
 from functools import reduce
 from types import MappingProxyType
@@ -18,6 +20,8 @@ import msgspec
 from callspan.record.events import EventRecord, RewardRecord
 
 REWARD: Final = "reward"
+_DIGITS: Final = 12
+"""Digits of sums and means, as in `callspan.stores.scores`: databases that add binary numbers have no more."""
 _DECIMAL: Final = Context(prec=40, traps=[])
 """Values are added in decimal, so that 3 x 0.8 is 2.4 in any order. Infinities raise no errors."""
 
@@ -37,19 +41,33 @@ class Ratings(NamedTuple):
     """The sum of the values of one objective. Immutable."""
 
     total: Decimal
+    size: Decimal
+    """The sum of the absolute values."""
     number: int
     last: tuple[int, str, float]
     """Time (Unix nanoseconds), id and value."""
 
     def plus(self, other: Ratings) -> Ratings:
         """Return the sum of both."""
-        total = _DECIMAL.add(self.total, other.total)
-        return Ratings(total, self.number + other.number, max(self.last, other.last))
+        total, size = _DECIMAL.add(self.total, other.total), _DECIMAL.add(self.size, other.size)
+        return Ratings(total, size, self.number + other.number, max(self.last, other.last))
 
     @property
     def score(self) -> Score:
         """Mean, number and last value."""
-        return Score(mean(self.total, self.number), self.number, self.last[2])
+        return Score(self._rounded(self.number), self.number, self.last[2])
+
+    @property
+    def sum(self) -> float:
+        """The sum of the values."""
+        return self._rounded(1)
+
+    def _rounded(self, count: int) -> float:
+        """Return the sum over a count; unless it is a single value, rounded to the twelfth digit of its size."""
+        if self.number == 1 or not self.size.is_finite():
+            return float(self.total)
+        number, size = (_DECIMAL.divide(one, Decimal(count)) for one in (self.total, self.size))
+        return float(round(number, max(0, _DIGITS - 1 - Decimal(f"{size:.2e}").adjusted())))
 
 
 _NO_RATINGS: Final[Mapping[str, Ratings]] = MappingProxyType({})
@@ -80,8 +98,8 @@ class RewardSums(NamedTuple):
 
     given: tuple[int, str, float] | None = None
     """The last reward given to the session itself: time (Unix nanoseconds), id, value."""
-    events: Decimal | None = None
-    """Sum of the events' rewards for the objective `reward`."""
+    events: Ratings | None = None
+    """The events' rewards for the objective `reward`."""
     others: Mapping[str, Ratings] = _NO_RATINGS
     """The other objectives."""
 
@@ -90,7 +108,7 @@ class RewardSums(NamedTuple):
         """The reward; None (not 0) if there is none."""
         if self.given is not None:
             return self.given[2]
-        return None if self.events is None else float(self.events)
+        return None if self.events is None else self.events.sum
 
     @property
     def scores(self) -> dict[str, Score]:
@@ -102,15 +120,14 @@ class RewardSums(NamedTuple):
         """The mean of each other objective."""
         return {objective: score.mean for objective, score in self.scores.items()}
 
-    @property
-    def by_objective(self) -> dict[str, float]:
-        """The reward, if there is one, and the means."""
-        return self.means if self.reward is None else self.means | {REWARD: self.reward}
-
     def plus(self, other: RewardSums) -> RewardSums:
         """Return the sums of both."""
         given = self.given if other.given is None or (self.given or other.given) > other.given else other.given
-        events = self.events if other.events is None else _DECIMAL.add(other.events, self.events or Decimal(0))
+        events = (
+            self.events or other.events
+            if self.events is None or other.events is None
+            else self.events.plus(other.events)
+        )
         others = self.others
         if other.others:
             merged = dict(others)
@@ -123,23 +140,21 @@ class RewardSums(NamedTuple):
 NO_REWARD: Final = RewardSums()
 
 
-def sums_of(record: object, *, of_calls: bool = False) -> RewardSums:
-    """Return the sums of one record; empty if it has no reward.
-
-    `of_calls` includes the scores of calls; a call never contributes to the reward.
-    """
+def sums_of(record: object) -> RewardSums:
+    """Return the sums of one record; empty if it has no reward or is of a call."""
     if isinstance(record, EventRecord):
-        return NO_REWARD if record.reward is None else RewardSums(events=written(record.reward))
-    if not isinstance(record, RewardRecord) or record.value is None:
+        return NO_REWARD if record.reward is None else RewardSums(events=_single((0, "", record.reward)))
+    if not isinstance(record, RewardRecord) or record.value is None or record.scope == "call":
         return NO_REWARD
     given = (record.time_ns, record.reward_id, record.value)
-    if record.scope == "call" and (record.objective == REWARD or not of_calls):
-        return NO_REWARD
     if record.objective != REWARD:
-        return RewardSums(others={record.objective: Ratings(written(record.value), 1, given)})
-    if record.scope == "session":
-        return RewardSums(given=given)
-    return RewardSums(events=written(record.value))
+        return RewardSums(others={record.objective: _single(given)})
+    return RewardSums(given=given) if record.scope == "session" else RewardSums(events=_single(given))
+
+
+def _single(given: tuple[int, str, float]) -> Ratings:
+    value = written(given[2])
+    return Ratings(value, abs(value), 1, given)
 
 
 def event_rewarded(record: EventRecord | RewardRecord) -> str | None:
@@ -153,45 +168,9 @@ def event_rewarded(record: EventRecord | RewardRecord) -> str | None:
     return record.event_id if is_of_event else None
 
 
-def counted(
-    records: Iterable[EventRecord | RewardRecord], rewarded: Collection[str] = ()
-) -> Iterator[EventRecord | RewardRecord]:
-    """Yield the records of a session, ordered by time, that count in its sums: one reward for each event.
-
-    `rewarded` are the ids of further events with a reward of their own.
-    """
-    known = list(records)
-    own = (record.event_id for record in known if isinstance(record, EventRecord) and record.reward is not None)
-    rewarded = {*rewarded, *own}
-    for record in known:
-        event_id = event_rewarded(record)
-        if isinstance(record, RewardRecord) and event_id is not None:
-            if event_id in rewarded:
-                continue
-            rewarded.add(event_id)
-        yield record
-
-
-def times(value: float, number: int) -> RewardSums:
-    """Return the sums of `number` event rewards of the same value."""
-    return RewardSums(events=_DECIMAL.multiply(written(value), Decimal(number)))
-
-
 def running(rewards: Iterable[tuple[int, float]]) -> Iterator[tuple[int, float]]:
     """Yield the time of each reward with the running sum."""
     so_far = Decimal(0)
     for time_ns, value in rewards:
         so_far = _DECIMAL.add(so_far, written(value))
         yield time_ns, float(so_far)
-
-
-def total(records: Iterable[EventRecord | RewardRecord], *, of_calls: bool = False) -> RewardSums:
-    """Return the sums over records, see `sums_of`."""
-    sums, others = NO_REWARD, dict[str, Ratings]()
-    for record in records:
-        one = sums_of(record, of_calls=of_calls)
-        sums = sums.plus(one._replace(others=_NO_RATINGS))
-        # In place: a copy for each record would make many objectives quadratic.
-        for objective, ratings in one.others.items():
-            others[objective] = others[objective].plus(ratings) if objective in others else ratings
-    return sums._replace(others=others)

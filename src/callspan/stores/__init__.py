@@ -26,13 +26,13 @@ from callspan.stores.base import (
     start_of,
     step_of,
 )
-from callspan.stores.filters import CallFilter
+from callspan.stores.filters import SCORE_FIELDS, CallFilter
 from callspan.stores.history import KEEPS_INSTRUCTIONS, whole_conversation
 from callspan.stores.lookup import look_up
 from callspan.stores.new_messages import ConversationReader, NewMessages, instructions, spoken
 from callspan.stores.protocol import FileStore, ServerStore, Sink, SqlStore, Store
 from callspan.stores.reader import Reader
-from callspan.stores.scores import ScoredReader, Scoring, scored
+from callspan.stores.rewards import Labels, Scores
 from callspan.stores.sent import SentVersions
 from callspan.stores.sums import GROUPINGS, META
 from callspan.stores.urls import driver_errors, find_store, first_readable, split_urls
@@ -45,6 +45,7 @@ __all__ = [
     "KEEPS_INSTRUCTIONS",
     "META",
     "ORDERS",
+    "SCORE_FIELDS",
     "UNKNOWN",
     "CallFilter",
     "ConversationReader",
@@ -54,14 +55,14 @@ __all__ = [
     "FileStore",
     "Grouping",
     "History",
+    "Labels",
     "NewMessages",
     "Order",
     "Reader",
     "Record",
     "Rejected",
     "Run",
-    "ScoredReader",
-    "Scoring",
+    "Scores",
     "SentVersions",
     "ServerStore",
     "SessionSummary",
@@ -89,7 +90,6 @@ __all__ = [
     "known_sum",
     "look_up",
     "minute_cost",
-    "scored",
     "seconds_of",
     "split_urls",
     "spoken",

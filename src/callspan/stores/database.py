@@ -16,6 +16,7 @@ from callspan.record.events import Record
 from callspan.record.plain_json import clean
 from callspan.stores.columns import Table
 from callspan.stores.rows import Row
+from callspan.stores.scores import Arithmetic
 
 if TYPE_CHECKING:
     from callspan.stores.contents import NewContent, Numbers
@@ -52,6 +53,8 @@ class Dialect(NamedTuple):
     """Whether the column `data` of contents is compressed."""
     has: str
     """Whether the metadata value at `{at}` (column, key) is the text `{value}` or a list that contains it."""
+    arithmetic: Arithmetic
+    """How values of rewards are added and rounded."""
     temporary: str
     """The statement that makes the temporary table `{name}` of ids for a transaction, which may find it filled."""
 

@@ -14,6 +14,8 @@ import msgspec
 from callspan.amounts import EXACT
 from callspan.record.finish_reasons import PREFIXES, equivalents
 from callspan.record.interrupted import INTERRUPTED, UNKNOWN
+from callspan.record.reward_sums import REWARD
+from callspan.stores import scores
 from callspan.stores.base import IN_PROGRESS, Content, Order
 from callspan.stores.columns import LABELS, PICO
 from callspan.stores.database import Dialect
@@ -49,8 +51,16 @@ class CallFilter(msgspec.Struct, frozen=True, kw_only=True):
     """Minimum cost in US dollars, rounded down to picodollars; for a session the sum of its calls."""
     min_duration_ns: int | None = None
     """Minimum duration in nanoseconds."""
+    objectives: tuple[str, ...] = ()
+    """Objectives to which `min_score` and the sort key `score` apply; empty: the reward."""
+    min_score: float | None = None
+    """Minimum score for each of the objectives: of a session, or the own score of a call, else that of its session."""
+    min_reward: float | None = None
+    """Minimum reward of the session."""
+    label: str | None = None
+    """Label of a reward or feedback, for any of the objectives if there are some: of the call, else of its session."""
     sort: Order = "start"
-    """Sort key: largest first, then newest first; unknown values last."""
+    """Sort key: largest first, or the lowest score of the first objective, then newest first; unknown values last."""
 
     session_id: str | None = None
     """Full id of the session."""
@@ -102,7 +112,23 @@ class CallFilter(msgspec.Struct, frozen=True, kw_only=True):
     content: Content = "all"
     """Bodies to read. Calls are read several times faster without request bodies."""
 
+    @property
+    def judged(self) -> tuple[str, ...]:
+        """The objectives to filter and sort by."""
+        return self.objectives or (REWARD,)
 
+    @property
+    def is_about_scores(self) -> bool:
+        """Whether it selects or sorts by scores or labels, or names objectives."""
+        return self.sort == "score" or self.scores != CallFilter()
+
+    @property
+    def scores(self) -> CallFilter:
+        """The same conditions on scores and labels, without any others."""
+        return CallFilter(**{name: getattr(self, name) for name in SCORE_FIELDS})
+
+
+SCORE_FIELDS: Final = ("objectives", "min_score", "min_reward", "label")
 UNENDED: Final = frozenset({IN_PROGRESS, INTERRUPTED, UNKNOWN})
 """Outcomes of sessions and calls without a stored end. The state of their process distinguishes them."""
 _CALL_IS_UNENDED: Final = "c.part = 'started' AND c.response_id IS NULL"
@@ -162,9 +188,12 @@ _FLAGS: Final = {
 """The conditions for a field that is true, and false."""
 _SESSION_FIELDS: Final = frozenset(
     {*SESSION_CONDITIONS, "metadata", "min_cost_usd", "min_duration_ns", "sort", "session_id", "since_ns", "until_ns"}
-    | {"in_session", "limit", "offset", "newest_first", "content"}
+    | {"objectives", "min_score", "min_reward", "label", "in_session", "limit", "offset", "newest_first", "content"}
 )
 """Fields of a `CallFilter` that apply to a session itself, not to its calls."""
+_OTHERS: Final = ("outcome", "finish", "min_cost_usd", "text", "error_text", "min_score", "min_reward", "label")
+"""Fields with one parameter whose condition depends on more than that they are there."""
+_OBJECTIVE: Final = ":objective{}"
 _SHARED: Final = {"name": "c.session_name", "user": "c.user_id"}
 """The labels that calls and sessions share."""
 _COLUMNS: Final = frozenset({"user_id", *LABELS})
@@ -176,11 +205,63 @@ CASE WHEN coalesce(c.in_tok, c.out_tok) IS NULL THEN NULL ELSE coalesce(c.in_tok
 """
 
 
-def order_of(sort: Order, cost: str) -> tuple[str, ...]:
-    """Return the sort keys of calls `c`; `cost` is their cost in whole picodollars."""
-    values = {"cost": cost, "duration": "c.duration_ns", "tokens": TOKENS.strip(), "retries": "c.retries"}
-    first = () if sort == "start" else (f"coalesce({values[sort]}, -1)",)
+def order_of(selection: CallFilter, dialect: Dialect) -> tuple[str, ...]:
+    """Return the sort keys of calls `c` in the source `calls_from`."""
+    values = {"cost": dialect.cost, "duration": "c.duration_ns", "tokens": TOKENS.strip(), "retries": "c.retries"}
+    first: tuple[str, ...] = ()
+    if selection.sort == "score":
+        first = (lowest_first(scores.of_call(dialect.arithmetic, _OBJECTIVE.format(0)), selection),)
+    elif selection.sort != "start":
+        first = (f"coalesce({values[selection.sort]}, -1)",)
     return (*first, "c.start_ns", "c.call_id")
+
+
+def lowest_first(score: str, selection: CallFilter) -> str:
+    """Return the sort key by which the lowest score comes first, where larger keys do; unknown scores come last."""
+    return f"coalesce(-({score}), CAST({'-' if selection.newest_first else ''}1e308 AS double precision))"
+
+
+def calls_from(selection: CallFilter) -> str:
+    """Return the source of calls `c`, joined with the scores of their sessions if these matter."""
+    return " ".join(["calls c", *scores_joined(selection, "c.session_id")])
+
+
+def scores_joined(selection: CallFilter, session_id: str) -> Iterator[str]:
+    """Yield the joins of sessions with their scores `score0`, `score1` ... and their reward `earned`."""
+    only = "" if selection.session_id is None else " AND session_id = :session_id"
+    if selection.min_score is not None or selection.sort == "score":
+        for at, _ in enumerate(selection.judged if selection.min_score is not None else selection.judged[:1]):
+            yield scores.JOINED.format(
+                name=f"score{at}", of=f"objective = {_OBJECTIVE.format(at)}{only}", key=session_id
+            )
+    if selection.min_reward is not None:
+        yield scores.JOINED.format(name="earned", of=f"objective = {REWARD!r}{only}", key=session_id)
+
+
+def _score_conditions(selection: CallFilter, dialect: Dialect) -> Iterator[str]:
+    """Yield the conditions on scores and labels of calls `c` in the source `calls_from`."""
+    for at, _ in enumerate(selection.judged if selection.min_score is not None else ()):
+        yield f"{scores.of_call(dialect.arithmetic, _OBJECTIVE.format(at), f'score{at}')} >= :min_score"
+    if selection.min_reward is not None:
+        yield "earned.score >= :min_reward"
+    if selection.label is not None:
+        yield scores.CALL_HAS_LABEL.format(of=_judged_labels(selection))
+
+
+def session_scores(selection: CallFilter) -> Iterator[str]:
+    """Yield the conditions on scores and labels of sessions that are joined by `scores_joined`."""
+    for at, _ in enumerate(selection.judged if selection.min_score is not None else ()):
+        yield f"score{at}.score >= :min_score"
+    if selection.min_reward is not None:
+        yield "earned.score >= :min_reward"
+    if selection.label is not None:
+        yield scores.SESSION_HAS_LABEL.format(of=_judged_labels(selection))
+
+
+def _judged_labels(selection: CallFilter) -> str:
+    """Return the condition that a label `l` is for one of the objectives, if there are some."""
+    names = ", ".join(_OBJECTIVE.format(at) for at, _ in enumerate(selection.objectives))
+    return f" AND l.objective IN ({names})" if names else ""
 
 
 def whole_pico(usd: Decimal) -> int:
@@ -203,7 +284,7 @@ def conditions_on_calls(selection: CallFilter) -> CallFilter | None:
 
 
 def call_condition(selection: CallFilter, dialect: Dialect) -> str:
-    """Return the condition on calls `c`, with the parameters of `parameters`."""
+    """Return the condition on calls `c` in the source `calls_from`, with the parameters of `parameters`."""
     return " AND ".join(_call_conditions(selection, dialect)) or "1 = 1"
 
 
@@ -214,6 +295,7 @@ def _call_conditions(selection: CallFilter, dialect: Dialect) -> Iterator[str]:
         yield f"{dialect.cost} >= :min_cost_usd"
     yield from _labels(selection, dialect)
     yield from _texts(selection, dialect)
+    yield from _score_conditions(selection, dialect)
 
 
 def _labels(selection: CallFilter, dialect: Dialect) -> Iterator[str]:
@@ -274,12 +356,12 @@ def session_condition(selection: CallFilter, dialect: Dialect) -> str | None:
 def parameters(selection: CallFilter) -> dict[str, object]:
     """Return the parameters of these conditions, without the states of processes."""
     values: dict[str, object] = {}
-    for name in (*SESSION_CONDITIONS, *_PLAIN, "outcome", "finish", "min_cost_usd", "text", "error_text"):
+    for name in (*SESSION_CONDITIONS, *_PLAIN, *_OTHERS):
         if (value := getattr(selection, name)) is not None:
             values[name] = _CONVERTED[name](value) if name in _CONVERTED else value
     for number, (key, value) in enumerate(selection.metadata):
         values |= {f"key{number}": key, f"value{number}": value}
-    return values
+    return values | {f"objective{number}": name for number, name in enumerate(selection.judged)}
 
 
 def processes(selection: CallFilter) -> list[str]:

@@ -13,7 +13,6 @@ from typing import Any, Final, Literal, NamedTuple, TypeVar
 
 from callspan.record.call import CallRecord
 from callspan.record.events import EventRecord, MessageRecord, Record, RewardRecord, TimestepRecord, start_id
-from callspan.record.reward_sums import NO_REWARD, RewardSums
 from callspan.stores import aggregates, filters, rewards, session_summaries
 from callspan.stores.base import (
     MOST_CALLS,
@@ -31,9 +30,18 @@ from callspan.stores.call_rows import call_of, read_calls, record_of
 from callspan.stores.columns import EVENTS, MESSAGES, OTHER_IDS, REWARDS, TABLES, TIMESTEPS, Table
 from callspan.stores.database import Database, Dialect, Values, in_batches
 from callspan.stores.erased import digest_of_id
-from callspan.stores.filters import TOKENS, CallFilter, call_condition, session_condition
+from callspan.stores.filters import (
+    TOKENS,
+    CallFilter,
+    call_condition,
+    calls_from,
+    lowest_first,
+    scores_joined,
+    session_condition,
+)
 from callspan.stores.history import follow
 from callspan.stores.interrupted import exited_processes, mark_unended
+from callspan.stores.rewards import Labels, Scores
 from callspan.stores.sums import checked_groupings, summed
 
 _R = TypeVar("_R", bound=Record)
@@ -115,13 +123,14 @@ class Reader:
 
     def count_calls(self, selection: CallFilter = _EVERY) -> int:
         """Return the number of calls that `calls` yields without a limit."""
-        where, values = self._summed_where(selection)
-        return int(next(self._database.tuples(f"SELECT count(*) FROM calls c WHERE {where}", values))[0])
+        where, values = self._where(selection)
+        sql = f"SELECT count(*) FROM {calls_from(selection)} WHERE {where}"
+        return int(next(self._database.tuples(sql, values))[0])
 
     def ids(self, selection: CallFilter = _EVERY) -> Iterator[CallIds]:
         """Yield the ids of the calls that `calls` yields without a limit, in any order."""
         where, values = self._where(selection)
-        sql = f"SELECT c.call_id, c.session_id FROM calls c WHERE {where}"
+        sql = f"SELECT c.call_id, c.session_id FROM {calls_from(selection)} WHERE {where}"
         yield from map(CallIds._make, self._database.tuples(sql, values))
 
     def ids_in(self, session_ids: Collection[str]) -> Iterator[CallIds]:
@@ -138,9 +147,10 @@ class Reader:
 
     def _listed_calls(self, selection: CallFilter) -> Iterator[CallIds]:
         """Yield the ids of the calls to read, in order."""
-        order = filters.order_of(selection.sort, self._database.dialect.cost)
+        order = filters.order_of(selection, self._database.dialect)
         where = call_condition(selection, self._database.dialect)
-        query = _Query("c.call_id, c.session_id", "calls c", where, order, descending=selection.newest_first)
+        source, descending = calls_from(selection), selection.newest_first
+        query = _Query("c.call_id, c.session_id", source, where, order, descending=descending)
         return (CallIds(*row[:2]) for row in self._in_pages(query, selection))
 
     def _listed_sessions(self, selection: CallFilter) -> Iterator[str]:
@@ -197,22 +207,29 @@ class Reader:
 
     def timesteps(self, session_id: str) -> Iterator[TimestepRecord]:
         """Yield the timesteps of a session in the order of their positions."""
-        sums = self.timestep_rewards(session_id)
+        scores = self.timestep_scores(session_id)
         sql = f"SELECT * FROM timesteps WHERE session_id = :id ORDER BY {_STEP_ORDER}"
         for row in self._database.rows(sql, {"id": session_id}):
             step = record_of(TIMESTEPS, row, TimestepRecord)
-            yield rewards.with_sums(step, sums.get(step.timestep_id, NO_REWARD))
+            yield rewards.with_scores(step, scores.get(step.timestep_id, {}))
 
-    def timestep_rewards(self, session_id: str, *, apart: Collection[str | None] = ()) -> Mapping[str, RewardSums]:
-        """Return the sums of the rewards of each timestep that has any, including those of the timesteps inside it.
+    def call_scores(self, calls: Sequence[CallIds], objectives: Sequence[str]) -> Mapping[str, Scores]:
+        """Return the scores of each of these calls: its own, else those of its session; without others.
+
+        A call also has the reward of its session.
+        """
+        return rewards.scores_of_calls(self._database, calls, objectives)
+
+    def call_labels(self, calls: Sequence[CallIds], objectives: Sequence[str]) -> Mapping[str, Labels]:
+        """Return the labels of each of these calls by objective: its own, else those of its session."""
+        return rewards.labels_of_calls(self._database, calls, objectives)
+
+    def timestep_scores(self, session_id: str, *, apart: Collection[str | None] = ()) -> Mapping[str, Scores]:
+        """Return the scores of each timestep that has any, including those of the timesteps inside it.
 
         Rewards of the timesteps in `apart` do not count in the timesteps around these.
         """
-        sql = "SELECT timestep_id, parent_timestep_id FROM timesteps WHERE session_id = :id"
-        sql += " AND parent_timestep_id IS NOT NULL"
-        nested = self._database.tuples(sql, {"id": session_id})
-        parents = {timestep_id: parent for timestep_id, parent in nested if timestep_id not in apart}
-        return rewards.sums_by_step(self._database, session_id, parents)
+        return rewards.scores_of_steps(self._database, session_id, [one for one in apart if one is not None])
 
     def step_positions(self, session_ids: Sequence[str]) -> Mapping[str, int]:
         """Return the position of each timestep of these sessions, by the timestep's id.
@@ -270,8 +287,10 @@ class Reader:
         `by` is a `Grouping` or `meta:KEY`, or several; empty: all calls form one group. Raises ValueError for anything
         else.
         """
-        where, values = self._summed_where(selection)
-        yield from (one for one, _ in summed(self._database, checked_groupings(by), where, values, latencies=latencies))
+        where, values = self._where(selection)
+        groupings, source = checked_groupings(by), calls_from(selection)
+        found = summed(self._database, groupings, where, values, source=source, latencies=latencies)
+        yield from (one for one, _ in found)
 
     def stored(self, kind: type[_R], ids: Sequence[str]) -> Iterator[_R]:
         """Yield the records of a type with these full ids, without bodies, in any order."""
@@ -288,9 +307,6 @@ class Reader:
     def _where(self, selection: CallFilter) -> tuple[str, Values]:
         """Return the condition on calls `c` and its parameters."""
         return filters.call_condition(selection, self._database.dialect), self._parameters(selection)
-
-    _summed_where = _where
-    """The same for counts and sums."""
 
     def _parameters(self, selection: CallFilter) -> Values:
         return {**filters.parameters(selection), **exited_processes(self._database, filters.processes(selection))}
@@ -345,15 +361,18 @@ def _query_of_sessions(selection: CallFilter, dialect: Dialect) -> _Query:
       UNION ALL SELECT c.session_id, {_NOTHING}, min(c.start_ns), {_NOTHING}{known}
         FROM calls c WHERE c.session_id IS NOT NULL AND {of_calls} GROUP BY c.session_id) starts
       GROUP BY session_id) found"""
-    order = "at" if selection.sort == "start" else f"coalesce({selection.sort}, -1)"
+    source = " ".join([found, *scores_joined(selection, "found.session_id")])
+    first = {"start": "at", "score": lowest_first("score0.score", selection)}
+    order = first.get(selection.sort, f"coalesce({selection.sort}, -1)")
     where = " AND ".join(_of_session(selection, dialect)) or "1 = 1"
-    return _Query("session_id", found, where, (*dict.fromkeys((order, "at", "session_id")),))
+    keys = (*dict.fromkeys((order, "at", "found.session_id")),)
+    return _Query("found.session_id", source, where, keys, descending=selection.newest_first)
 
 
 def _of_session(selection: CallFilter, dialect: Dialect) -> Iterator[str]:
     """Yield the conditions on the calls, id, times and sums of sessions `found`."""
     if selection.session_id is not None:
-        yield "session_id = :session_id"
+        yield "found.session_id = :session_id"
     if selection.since_ns is not None:
         yield "at >= :since_ns"
     if selection.until_ns is not None:
@@ -362,8 +381,9 @@ def _of_session(selection: CallFilter, dialect: Dialect) -> Iterator[str]:
         yield "cost >= :min_cost_usd"
     if selection.min_duration_ns is not None:
         yield "duration >= :min_duration_ns"
-    of_calls = "session_id {} (SELECT c.session_id FROM calls c WHERE c.session_id IS NOT NULL AND {})"
+    of_calls = "found.session_id {} (SELECT c.session_id FROM calls c WHERE c.session_id IS NOT NULL AND {})"
     if selection.errors is False:
         yield of_calls.format("NOT IN", call_condition(CallFilter(errors=True), dialect))
     if (of_one := filters.conditions_on_calls(selection)) is not None:
         yield of_calls.format("IN", call_condition(of_one, dialect))
+    yield from filters.session_scores(selection)

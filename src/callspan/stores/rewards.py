@@ -1,4 +1,4 @@
-"""Rewards: joins rewards with their targets when either is written, and reads the rewards of sessions and their sums.
+"""Rewards: joins rewards with their targets when either is written, and reads scores, labels and reward curves.
 
 A reward may name its call by an id of the provider, without a session. Its row then gets the call's own id and the
 session and timestep of its target, whichever of the two is stored first.
@@ -9,19 +9,24 @@ session and timestep of its target, whichever of the two is stored first.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Final, TypeVar
+from collections.abc import Collection, Mapping, Sequence
+from typing import Final, TypeAlias, TypeVar
 
 import msgspec
 
-from callspan.record import reward_sums
 from callspan.record.call import CallRecord
-from callspan.record.events import EventRecord, Record, RewardRecord, SessionRecord, TimestepRecord, record_key
-from callspan.stores.call_rows import record_of
-from callspan.stores.columns import CALL_IDS, REWARDS
-from callspan.stores.database import Database, Values, items
+from callspan.record.events import EventRecord, Record, RewardRecord, SessionRecord, TimestepRecord
+from callspan.record.reward_sums import REWARD, Score, running
+from callspan.stores.base import CallIds
+from callspan.stores.columns import CALL_IDS
+from callspan.stores.database import Database, Values, in_batches, items
+from callspan.stores.scores import of_steps
 
-_Summed = TypeVar("_Summed", SessionRecord, TimestepRecord)
+Scores: TypeAlias = Mapping[str, float]
+"""Scores by objective."""
+Labels: TypeAlias = Mapping[str, Sequence[str]]
+"""Labels by objective, the last first."""
+_Scored = TypeVar("_Scored", SessionRecord, TimestepRecord)
 _NAMING: Final = """
 SELECT reward_id FROM rewards WHERE call_id IN ({items})
 UNION SELECT reward_id FROM rewards WHERE session_id IS NULL AND event_id IN ({items})
@@ -50,7 +55,16 @@ _JOIN: Final = (
 )
 """The session of a reward is that of its narrowest target:
 event, call, timestep."""
-_STEP: Final = "event_id, session_id, timestep_id, event_type, time_ns, sequence, reward"
+_LAST: Final = """
+SELECT session_id, objective, value FROM (
+  SELECT session_id, objective, value,
+      row_number() OVER (PARTITION BY session_id, objective ORDER BY time_ns DESC, reward_id DESC) AS place
+    FROM rewards WHERE {chosen} AND value IS NOT NULL) given WHERE place = 1
+"""
+_CURVE: Final = f"""
+SELECT session_id, time_ns, value FROM reward_values WHERE {{chosen}} AND scope = 'event' AND objective = {REWARD!r}
+ ORDER BY session_id, time_ns, coalesce(sequence, 0), reward_id IS NOT NULL, coalesce(reward_id, event_id)
+"""
 
 
 def needs_join(record: Record) -> bool:
@@ -84,92 +98,84 @@ def _ids_of(record: Record) -> tuple[str | None, ...]:
             return ()
 
 
-def records_by_session(database: Database, chosen: str, names: Values) -> dict[str, list[RewardRecord]]:
-    """Return the rewards of the chosen sessions and everything in them, in order, by session."""
-    found: dict[str, list[RewardRecord]] = defaultdict(list)
-    for row in database.rows(f"SELECT * FROM rewards WHERE {chosen} ORDER BY time_ns, reward_id", names):
-        found[str(row["session_id"])].append(record_of(REWARDS, row, RewardRecord))
+def scores_of_sessions(database: Database, chosen: str, names: Values) -> dict[str, dict[str, Score]]:
+    """Return the scores of the chosen sessions by objective, the reward too, with their numbers and last values."""
+    last = {row[:2]: row[2] for row in database.tuples(_LAST.format(chosen=chosen), names)}
+    found: dict[str, dict[str, Score]] = defaultdict(dict)
+    sql = f"SELECT session_id, objective, score, n FROM session_scores WHERE {chosen}"
+    for session_id, objective, score, number in database.tuples(sql, names):
+        found[session_id][objective] = Score(score, number, last.get((session_id, objective), score))
     return found
 
 
-def _event_rewards(
-    database: Database, columns: str, chosen: str, names: Values, grouped: str = ""
-) -> Iterator[tuple[Any, ...]]:
-    """Yield columns of the events with a reward of their own."""
-    yield from database.tuples(f"SELECT {columns} FROM events WHERE {chosen} AND reward IS NOT NULL {grouped}", names)
+def scores_of_calls(
+    database: Database, calls: Sequence[CallIds], objectives: Sequence[str]
+) -> dict[str, dict[str, float]]:
+    """See `Reader.call_scores`."""
+    around = [*{call.session_id: None for call in calls if call.session_id}]
+    of_sessions = _scores(database, "session", around, {*objectives, REWARD})
+    own = _scores(database, "call", [call.call_id for call in calls], objectives)
+    return {call.call_id: {**of_sessions.get(call.session_id or "", {}), **own.get(call.call_id, {})} for call in calls}
 
 
-def _rewarded_twice(
-    database: Database, chosen: str, names: Values, records: Mapping[str, Sequence[RewardRecord]]
-) -> dict[str, set[str]]:
-    """Return the events that have both a reward of their own and a reward record, by session."""
-    asked = {(key, one.event_id) for key, some in records.items() for one in some if one.event_id is not None}
-    found: dict[str, set[str]] = defaultdict(set)
-    if asked:
-        for key, event_id in asked.intersection(_event_rewards(database, "session_id, event_id", chosen, names)):
-            found[key].add(str(event_id))
+def _scores(
+    database: Database, subject: str, ids: Sequence[str], objectives: Collection[str]
+) -> dict[str, dict[str, float]]:
+    """Return the scores in a view for these objectives, by id and objective."""
+    found: dict[str, dict[str, float]] = defaultdict(dict)
+    for chosen, names in in_batches(ids, f"{subject}_id"):
+        sql = f"SELECT {subject}_id, objective, score FROM {subject}_scores WHERE {chosen}"
+        for ident, objective, score in database.tuples(sql, names):
+            if objective in objectives:
+                found[ident][objective] = score
     return found
 
 
-def sums_by_session(
-    database: Database, chosen: str, names: Values, records: Mapping[str, Sequence[RewardRecord]]
-) -> dict[str, reward_sums.RewardSums]:
-    """Return the sums of the chosen sessions, given their reward records. Reads equal rewards of events as one row."""
-    twice = _rewarded_twice(database, chosen, names, records)
-    found: dict[str, reward_sums.RewardSums] = defaultdict(lambda: reward_sums.NO_REWARD)
-    for key, some in records.items():
-        found[key] = reward_sums.total(reward_sums.counted(some, twice[key]), of_calls=True)
-    equal = "GROUP BY session_id, reward"
-    for key, value, number in _event_rewards(database, "session_id, reward, count(*)", chosen, names, equal):
-        found[key] = found[key].plus(reward_sums.times(value, number))
+def labels_of_calls(
+    database: Database, calls: Sequence[CallIds], objectives: Sequence[str]
+) -> dict[str, dict[str, list[str]]]:
+    """See `Reader.call_labels`."""
+    own = _labels(database, "call", "=", [call.call_id for call in calls], objectives)
+    around = [*{call.session_id: None for call in calls if call.session_id}]
+    of_sessions = _labels(database, "session", "<>", around, objectives)
+    return {call.call_id: own.get(call.call_id) or of_sessions.get(call.session_id or "", {}) for call in calls}
+
+
+def _labels(
+    database: Database, subject: str, equals: str, ids: Sequence[str], objectives: Sequence[str]
+) -> dict[str, dict[str, list[str]]]:
+    """Return the labels by id and objective of rewards that were given to a call (`=`), or not (`<>`)."""
+    found: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
+    for chosen, names in in_batches(ids, f"{subject}_id"):
+        sql = f"SELECT {subject}_id, objective, label FROM rewards WHERE {chosen} AND scope {equals} 'call'"
+        sql += " AND label <> '' ORDER BY time_ns DESC, reward_id DESC"
+        for ident, objective, label in database.tuples(sql, names):
+            if objective in objectives:
+                found[ident][objective].append(label)
     return found
 
 
-def sums_by_step(
-    database: Database, session_id: str, parents: Mapping[str, str | None]
-) -> dict[str, reward_sums.RewardSums]:
-    """Return the sums of a session by timestep, including late rewards.
-
-    `parents` has the parent of each nested step. Rewards of a nested step also count in the steps around it.
-    """
-    chosen, names = "session_id = :id", {"id": session_id}
-    records: list[EventRecord | RewardRecord] = [*records_by_session(database, chosen, names)[session_id]]
-    # There may be very many: this takes a fifth of the time of `record_of`.
-    fields = _STEP.split(", ")
-    own = _event_rewards(database, _STEP, chosen, names)
-    records += (EventRecord(**dict(zip(fields, row, strict=True))) for row in own)
-    found: dict[str, list[EventRecord | RewardRecord]] = defaultdict(list)
-    for record in reward_sums.counted(records):
-        timestep_id = None if isinstance(record, RewardRecord) and record.scope == "session" else record.timestep_id
-        seen: set[str] = set()
-        while timestep_id is not None and timestep_id not in seen:
-            seen.add(timestep_id)
-            found[timestep_id].append(record)
-            timestep_id = parents.get(timestep_id)
-    return {timestep_id: reward_sums.total(some) for timestep_id, some in found.items()}
+def scores_of_steps(database: Database, session_id: str, apart: Sequence[str]) -> dict[str, dict[str, float]]:
+    """See `Reader.timestep_scores`."""
+    sql = of_steps(database.dialect.arithmetic, apart=database.dialect.items)
+    found: dict[str, dict[str, float]] = defaultdict(dict)
+    for timestep_id, objective, score in database.tuples(sql, {"session_id": session_id, **items(apart)}):
+        found[timestep_id][objective] = score
+    return found
 
 
-def with_sums(record: _Summed, sums: reward_sums.RewardSums) -> _Summed:
-    """Return a session or timestep with these sums; unchanged if its totals are unknown."""
+def with_scores(record: _Scored, scores: Mapping[str, float]) -> _Scored:
+    """Return a session or timestep with these scores by objective; unchanged if its totals are unknown."""
     if record.totals is None:
         return record
-    totals = msgspec.structs.replace(record.totals, reward=sums.reward, rewards=sums.means)
+    others = {name: score for name, score in scores.items() if name != REWARD}
+    totals = msgspec.structs.replace(record.totals, reward=scores.get(REWARD), rewards=others)
     return msgspec.structs.replace(record, totals=totals)
 
 
 def reward_curve(database: Database, chosen: str, names: Values) -> dict[str, list[tuple[int, float]]]:
     """Return the cumulative reward after each reward of the chosen sessions, with its time, by session."""
-    records = records_by_session(database, chosen, names)
-    twice = _rewarded_twice(database, chosen, names, records)
-    found: dict[str, list[tuple[Any, ...]]] = defaultdict(list)
-    own = "session_id, time_ns, coalesce(sequence, 0), 'event', event_id, reward"
-    for session_id, *order, value in _event_rewards(database, own, chosen, names):
-        found[session_id].append((*order, value))
-    for session_id, some in records.items():
-        for one in reward_sums.counted(some, twice[session_id]):
-            if isinstance(one, RewardRecord) and reward_sums.sums_of(one).events is not None:
-                found[session_id].append((one.time_ns, 0, *record_key(one), one.value))
-    return {
-        session_id: list(reward_sums.running((time_ns, value) for time_ns, *_, value in sorted(some)))
-        for session_id, some in found.items()
-    }
+    found: dict[str, list[tuple[int, float]]] = defaultdict(list)
+    for session_id, time_ns, value in database.tuples(_CURVE.format(chosen=chosen), names):
+        found[session_id].append((time_ns, value))
+    return {session_id: list(running(some)) for session_id, some in found.items()}

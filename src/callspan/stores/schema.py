@@ -15,6 +15,7 @@ from typing import Final, Literal, TypeAlias
 from callspan.record.call import PARTS
 from callspan.record.formats import FORMAT
 from callspan.stores.columns import REFERENCES, STORED, TABLES, Column, Form, Table
+from callspan.stores.scores import views
 
 Dialect: TypeAlias = Literal["sqlite", "postgres", "clickhouse"]
 
@@ -74,7 +75,8 @@ def statements(dialect: Dialect) -> list[str]:
     """Return the SQL that creates the tables, without `MARKS`."""
     script = _script(dialect).replace(_SHARED, _script("shared"))
     filled = _PLACEHOLDER.sub(lambda found: _filled(dialect, found[2], found[1]), script)
-    return [statement.strip() for statement in _STATEMENT_END.split(filled) if statement.strip()]
+    made = [statement.strip() for statement in _STATEMENT_END.split(filled) if statement.strip()]
+    return made if dialect == "clickhouse" else [*made, *views(dialect)]
 
 
 def types_of(dialect: Dialect, table: Table) -> dict[str, str]:

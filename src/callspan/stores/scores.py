@@ -1,146 +1,157 @@
-"""Scores: filters and sorts the sessions and calls of a store by their scores and labels."""
+"""Scores: the only definition of the reward and the scores of sessions and calls, as views: see `docs/sql.md`.
+
+The reward of a session is the last one given to the session itself, else the sum of the rewards of its events. Every
+other objective has a score: the mean of its values, those of calls included. A call has its own score, the mean of the
+values that it was given, else that of its session.
+"""
+
+# ruff: noqa: S608 - SQL text holds only our own names; values are parameters
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from functools import cached_property
-from itertools import chain, islice
-from math import inf
-from typing import Final, TypeVar
+from collections.abc import Mapping
+from typing import Final, Literal, NamedTuple, TypeAlias
 
-import msgspec
+from callspan.record.reward_sums import REWARD
 
-from callspan.record.reward_sums import REWARD, exact_total, mean
-from callspan.stores import rewards
-from callspan.stores.base import CallIds
-from callspan.stores.database import Values, items
-from callspan.stores.filters import CallFilter
-from callspan.stores.reader import Reader
-
-_T = TypeVar("_T")
-_NONE: Final[Mapping[str, float]] = {}
+Kind: TypeAlias = Literal["sqlite", "postgres"]
 
 
-class Scoring(msgspec.Struct, frozen=True):
-    """Conditions on scores; None is no condition. A record without a score matches no minimum."""
+class Arithmetic(NamedTuple):
+    """How a database adds and rounds values, so that 3 x 0.8 is 2.4 in any order and in both databases."""
 
-    objectives: tuple[str, ...] = ()
-    """Objectives to show and to which `min_score` applies; empty: the reward."""
-    min_score: float | None = None
-    min_reward: float | None = None
-    label: str | None = None
-    """Label of a reward or feedback, for any of the objectives if there are some."""
-    sorts: bool = False
-    """Sort by the score of the first objective, lowest first."""
+    exact: str
+    """A `{value}` as it is added."""
+    rounded: str
+    """A `{number}`, rounded to the twelfth digit of a sum or mean of absolute values, the `{size}`."""
 
-    @property
-    def judged(self) -> tuple[str, ...]:
-        """The objectives to filter and sort by."""
-        return self.objectives or (REWARD,)
+    def total(self, total: str, size: str, low: str, number: str) -> str:
+        """Return the rounded sum of so many values; a single one is not rounded."""
+        return f"CASE WHEN {number} = 1 THEN {low} ELSE {self.rounded.format(number=total, size=size)} END"
 
-    @property
-    def chooses(self) -> bool:
-        """Whether any session may be left out."""
-        return self.min_score is not None or self.min_reward is not None or self.label is not None
+    def mean(self, value: str) -> str:
+        """Return the rounded mean of a group; a single value is not rounded."""
+        return f"CASE WHEN count(*) = 1 THEN max({value}) ELSE {self.mean_of_several(value)} END"
 
-
-def scored(reader: Reader, scoring: Scoring) -> Reader:
-    """Return a reader with these conditions; the same reader if there are none."""
-    return reader if scoring == Scoring() else ScoredReader(reader, scoring)
+    def mean_of_several(self, value: str) -> str:
+        """Return the rounded mean of a group."""
+        exact = self.exact.format(value=value)
+        return self.rounded.format(number=f"sum({exact}) / count(*)", size=f"sum(abs({exact})) / count(*)")
 
 
-class ScoredReader(Reader):
-    """A `Reader` whose lists and sums have only the sessions and calls that meet conditions on scores.
+ARITHMETIC: Final[Mapping[Kind, Arithmetic]] = {
+    "sqlite": Arithmetic(
+        exact="{value}",
+        # SQLite adds binary numbers. Their errors are far below the twelfth digit.
+        rounded="round({number}, max(0, 11 - CAST(substr(printf('%.2e', {size}), 6) AS integer)))",
+    ),
+    # The text of a number is its shortest decimal; a cast to numeric alone would round it to fifteen digits.
+    "postgres": Arithmetic(
+        exact="CAST(CAST({value} AS text) AS numeric)", rounded="callspan_rounded({number}, {size})"
+    ),
+}
+_TO_SESSION: Final = f"scope = 'session' AND objective = {REWARD!r} AND value IS NOT NULL AND NOT (session_id IS NULL)"
+_OF_EVENT: Final = f"scope = 'event' AND objective = {REWARD!r} AND value IS NOT NULL"
+_COUNTS: Final = """(r.event_id IS NULL OR NOT (
+     EXISTS (SELECT 1 FROM events e WHERE e.event_id = r.event_id AND e.reward IS NOT NULL)
+     OR EXISTS (SELECT 1 FROM rewards f WHERE f.event_id = r.event_id AND f.scope = 'event' AND f.objective = 'reward'
+       AND f.value IS NOT NULL AND (coalesce(f.time_ns, 0), f.reward_id) < (coalesce(r.time_ns, 0), r.reward_id))))"""
+"""Whether the reward `r` of an event is its only one: an event has its own, else the first that it was given."""
+OWN: Final = "r.scope = 'call' AND r.value IS NOT NULL AND r.call_id IS NOT NULL"
+"""Whether the value of a reward `r` is a score of a call."""
+_OF_EVENTS: Final = "(SELECT {} FROM events e WHERE e.session_id = r.session_id AND e.reward IS NOT NULL)"
+_VALUES: Final = f"""
+-- Each value that counts, once: an event has one reward, its own, else the first that it was given.
+CREATE VIEW reward_values AS
+SELECT session_id, timestep_id, event_id, NULL AS call_id, 'event' AS scope, {REWARD!r} AS objective, reward AS value,
+       time_ns, sequence, NULL AS reward_id
+  FROM events WHERE reward IS NOT NULL
+UNION ALL SELECT session_id, timestep_id, event_id, call_id, scope, objective, value, time_ns, NULL, reward_id
+  FROM rewards r WHERE value IS NOT NULL AND (scope <> 'event' OR objective <> {REWARD!r} OR {_COUNTS})
+"""
+_SESSIONS: Final = """
+-- The reward of each session, and its score for each other objective; `n` values.
+CREATE VIEW session_scores AS
+SELECT g.session_id, 'reward' AS objective, g.value AS score, 1 AS n
+  FROM rewards g WHERE {to_session} AND NOT EXISTS (
+    SELECT 1 FROM (SELECT session_id, time_ns, reward_id FROM rewards WHERE {to_session}) l
+     WHERE l.session_id = g.session_id
+       AND (coalesce(l.time_ns, 0), l.reward_id) > (coalesce(g.time_ns, 0), g.reward_id))
+UNION ALL SELECT session_id, 'reward', {total}, n
+  FROM (SELECT session_id, count(*) AS n, sum({reward}) AS total, sum(abs({reward})) AS size, min(reward) AS low
+      FROM events WHERE reward IS NOT NULL AND session_id IS NOT NULL GROUP BY session_id) e
+ WHERE NOT EXISTS (SELECT 1 FROM rewards r WHERE {of_event} AND r.session_id = e.session_id AND {counts})
+   AND NOT EXISTS (SELECT 1 FROM rewards WHERE {to_session} AND rewards.session_id = e.session_id)
+UNION ALL SELECT session_id, 'reward', {total}, n
+  FROM (SELECT session_id, count(*) + {own_count} AS n, sum({value}) + {own_total} AS total,
+      sum(abs({value})) + {own_size} AS size, min(value) AS low
+      FROM rewards r WHERE {of_event} AND session_id IS NOT NULL AND {counts} GROUP BY session_id) r
+ WHERE NOT EXISTS (SELECT 1 FROM rewards WHERE {to_session} AND rewards.session_id = r.session_id)
+UNION ALL SELECT session_id, objective, {mean}, count(*)
+  FROM rewards WHERE objective <> 'reward' AND value IS NOT NULL AND session_id IS NOT NULL
+ GROUP BY session_id, objective
+"""
+_CALLS: Final = f"""
+-- The scores that calls were given themselves. A call without one has that of its session.
+CREATE VIEW call_scores AS
+SELECT call_id, objective, {{mean}} AS score, count(*) AS n
+  FROM rewards r WHERE {OWN} GROUP BY call_id, objective
+"""
+_STEPS: Final = """
+WITH RECURSIVE given AS (
+  SELECT timestep_id, objective, value FROM reward_values
+   WHERE session_id = :session_id AND scope = 'event' AND timestep_id IS NOT NULL),
+inside (timestep_id, around) AS (
+  SELECT timestep_id, timestep_id FROM given
+  UNION SELECT i.timestep_id, t.parent_timestep_id FROM inside i JOIN timesteps t ON t.timestep_id = i.around
+   WHERE t.session_id = :session_id AND t.parent_timestep_id IS NOT NULL AND t.timestep_id NOT IN ({apart}))
+SELECT i.around, v.objective, CASE WHEN v.objective = 'reward' THEN {total} ELSE {mean} END
+  FROM inside i JOIN given v ON v.timestep_id = i.timestep_id GROUP BY i.around, v.objective
+"""
+JOINED: Final = (
+    """LEFT JOIN (SELECT session_id, score FROM session_scores WHERE {of}) {name} ON {name}.session_id = {key}"""
+)
+"""A join of sessions with their scores; each is computed once, in the order of an index."""
+SESSION_HAS_LABEL: Final = (
+    "found.session_id IN (SELECT l.session_id FROM rewards l WHERE l.label = :label AND l.label <> ''{of})"
+)
+CALL_HAS_LABEL: Final = """(
+  c.call_id IN (SELECT l.call_id FROM rewards l WHERE l.label = :label AND l.label <> '' AND l.scope = 'call'{of})
+  OR (c.session_id IN (SELECT l.session_id FROM rewards l
+      WHERE l.label = :label AND l.label <> '' AND l.scope <> 'call'{of})
+    AND NOT EXISTS (SELECT 1 FROM rewards l WHERE l.call_id = c.call_id AND l.scope = 'call' AND l.label <> ''{of})))"""
+"""A call that has labels of its own has no others."""
 
-    A call has its own scores, else those of its session.
+
+def of_call(how: Arithmetic, objective: str, of_session: str = "score0") -> str:
+    """Return the score of a call `c`: its own, else that of its session, which is joined under a name."""
+    # The view would be computed for all calls. Most have one value, and the sums of several take twice as long.
+    own = f"FROM rewards r WHERE {OWN} AND r.call_id = c.call_id AND r.objective = {objective}"
+    several = f"(SELECT {how.mean_of_several('r.value')} {own})"
+    return f"""coalesce((SELECT CASE count(*) WHEN 0 THEN NULL WHEN 1 THEN max(r.value) ELSE {several} END {own}),
+      {of_session}.score)"""
+
+
+def of_steps(how: Arithmetic, apart: str) -> str:
+    """Return the query for the scores of the timesteps of `:session_id`, including those of the timesteps inside them.
+
+    What the timesteps `apart` have does not count in those around them.
     """
+    value = how.exact.format(value="v.value")
+    total = how.total(f"sum({value})", f"sum(abs({value}))", "min(v.value)", "count(*)")
+    return _STEPS.format(apart=apart, total=total, mean=how.mean("v.value"))
 
-    def __init__(self, reader: Reader, scoring: Scoring) -> None:
-        super().__init__(reader._database)
-        self.unscored = reader
-        """The reader without these conditions."""
-        self._scoring = scoring
 
-    @cached_property
-    def _of_sessions(self) -> dict[str, dict[str, float]]:
-        every = "session_id IS NOT NULL"
-        given = rewards.records_by_session(self._database, every, {})
-        sums = rewards.sums_by_session(self._database, every, {}, given)
-        return {session_id: one.by_objective for session_id, one in sums.items()}
-
-    @cached_property
-    def _of_calls(self) -> dict[str, dict[str, float]]:
-        values: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
-        for one in self.rewards():
-            is_of_call = one.scope == "call" and one.call_id is not None
-            if is_of_call and one.value is not None and one.objective in self._scoring.judged:
-                values[str(one.call_id)][one.objective].append(one.value)
-        return {
-            call_id: {name: mean(exact_total(some), len(some)) for name, some in by_objective.items()}
-            for call_id, by_objective in values.items()
-        }
-
-    @cached_property
-    def _labels(self) -> dict[tuple[str, str], dict[str, list[str]]]:
-        """Labels by objective: of each call, of each session and its events, and of all within each session."""
-        found: dict[tuple[str, str], dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
-        for one in self.rewards():
-            if one.label and one.objective in (self._scoring.objectives or (one.objective,)):
-                own = ("call", one.call_id) if one.scope == "call" else ("session", one.session_id)
-                for kind, ident in (own, ("within", one.session_id)):
-                    if ident is not None:
-                        found[kind, ident][one.objective].append(one.label)
-        return found
-
-    def labels_of(self, call: CallIds) -> Mapping[str, Sequence[str]]:
-        """Return the labels of a call, else those of its session, by objective."""
-        return self._labels.get(("call", call.call_id)) or self._labels.get(("session", call.session_id or ""), {})
-
-    def scores_of(self, call: CallIds) -> dict[str, float]:
-        """Return the scores of a call, else those of its session, by objective, with the reward of the session."""
-        names = {*self._scoring.judged, REWARD}
-        of_session = self._of_sessions.get(call.session_id or "", {})
-        return {name: of_session[name] for name in of_session if name in names} | self._of_calls.get(call.call_id, {})
-
-    def fits(self, call: CallIds) -> bool:
-        """Return whether a call meets the conditions."""
-        earned = self._of_sessions.get(call.session_id or "", {}).get(REWARD)
-        return self._is_enough(earned, self.scores_of(call)) and self._has_label(self.labels_of(call))
-
-    def _has(self, session_id: str) -> bool:
-        scores, given = self._of_sessions.get(session_id, {}), self._labels.get(("within", session_id), {})
-        return self._is_enough(scores.get(REWARD), scores) and self._has_label(given)
-
-    def _has_label(self, given: Mapping[str, Sequence[str]]) -> bool:
-        return self._scoring.label is None or self._scoring.label in chain.from_iterable(given.values())
-
-    def _is_enough(self, earned: float | None, scores: Mapping[str, float]) -> bool:
-        least, least_reward = self._scoring.min_score, self._scoring.min_reward
-        if least_reward is not None and (earned is None or earned < least_reward):
-            return False
-        return least is None or all(name in scores and scores[name] >= least for name in self._scoring.judged)
-
-    def _listed_calls(self, selection: CallFilter) -> Iterator[CallIds]:
-        every = super()._listed_calls(msgspec.structs.replace(selection, limit=None, offset=0))
-        return self._page(filter(self.fits, every), self.scores_of, selection)
-
-    def _listed_sessions(self, selection: CallFilter) -> Iterator[str]:
-        every = super()._listed_sessions(msgspec.structs.replace(selection, limit=None, offset=0))
-        lowest_first = msgspec.structs.replace(selection, newest_first=True)
-        return self._page(filter(self._has, every), lambda one: self._of_sessions.get(one, _NONE), lowest_first)
-
-    def _page(
-        self, found: Iterable[_T], scores_of: Callable[[_T], Mapping[str, float]], selection: CallFilter
-    ) -> Iterator[_T]:
-        """Yield a page of ids, sorted by score if requested, those without a score last."""
-        if self._scoring.sorts:
-            name, sign = self._scoring.judged[0], 1 if selection.newest_first else -1
-            found = sorted(found, key=lambda one: sign * scores_of(one).get(name, sign * inf))
-        return islice(found, selection.offset, None if selection.limit is None else selection.offset + selection.limit)
-
-    def _summed_where(self, selection: CallFilter) -> tuple[str, Values]:
-        if not self._scoring.chooses:
-            return super()._summed_where(selection)
-        ids = [one.call_id for one in self.ids(selection) if self.fits(one)]
-        return f"c.call_id IN ({self._database.dialect.items})", items(ids)
+def views(kind: Kind) -> list[str]:
+    """Return the SQL that creates the views."""
+    how = ARITHMETIC[kind]
+    mean = how.mean("value")
+    reward = how.exact.format(value="reward")
+    sessions = _SESSIONS.format(
+        own_count=_OF_EVENTS.format("count(*)"), own_total=_OF_EVENTS.format(f"coalesce(sum({reward}), 0)"),
+        own_size=_OF_EVENTS.format(f"coalesce(sum(abs({reward})), 0)"),
+        to_session=_TO_SESSION, of_event=_OF_EVENT, counts=_COUNTS, mean=mean,
+        reward=reward, value=how.exact.format(value="value"),
+        total=how.total("total", "size", "low", "n"),
+    )  # fmt: skip
+    return [_VALUES.strip(), sessions.strip(), _CALLS.format(mean=mean).strip()]

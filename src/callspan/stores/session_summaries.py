@@ -13,6 +13,7 @@ import msgspec
 from callspan.formatting import shown
 from callspan.record.call import CallRecord
 from callspan.record.events import SessionRecord, start_id
+from callspan.record.reward_sums import REWARD
 from callspan.stores import aggregates, rewards
 from callspan.stores.base import CallError, CallSums, Run, SessionSummary, Summary
 from callspan.stores.call_rows import read_calls, record_of
@@ -45,6 +46,7 @@ SELECT c.session_id, c.call_id, c.error_kind, c.http_status FROM calls c
 _EXTENTS: Final = f"""
 SELECT 'timesteps', session_id, count(*), max(coalesce(end_ns, start_ns)) FROM timesteps WHERE {{chosen}} GROUP BY 2
 UNION ALL SELECT 'messages', session_id, count(*), max(time_ns) FROM messages WHERE {{chosen}} GROUP BY 2
+UNION ALL SELECT 'rewards', session_id, count(*), max(time_ns) FROM rewards WHERE {{chosen}} GROUP BY 2
 UNION ALL SELECT 'events', session_id, count(*), max(time_ns) FROM events WHERE {{chosen}}
  AND NOT (event_id IN (SELECT event_id || '{start_id("")}' FROM events
   WHERE {{chosen}} AND {aggregates.ANNOUNCED})) GROUP BY 2
@@ -83,8 +85,7 @@ def _summarized(database: Database, ids: Sequence[str], chosen: str, names: Valu
     for table, session_id, number, last_ns in database.tuples(_EXTENTS.format(chosen=chosen), names):
         numbers[table, session_id] = number
         times[session_id].append(last_ns)
-    records = rewards.records_by_session(database, chosen, names)
-    sums_of_rewards = rewards.sums_by_session(database, chosen, names, records)
+    scores = rewards.scores_of_sessions(database, chosen, names)
     active = dict(database.tuples(_ACTIVE.format(chosen=chosen), names))
     errors = _first_errors(database, [one for one in ids if one in sums and sums[one][0].errors])
     for session_id in ids:
@@ -92,18 +93,19 @@ def _summarized(database: Database, ids: Sequence[str], chosen: str, names: Valu
         session = _session_record(session_id, rows.get(session_id), of_calls)
         last_call_ns = None if of_calls is None else of_calls.last_ns
         last = [session.start_ns, session.end_ns, last_call_ns, *times[session_id]]
-        last += (one.time_ns for one in records[session_id])
+        others = {name: score for name, score in scores[session_id].items() if name != REWARD}
+        means = {name: score.mean for name, score in scores[session_id].items()}
         last_ns = max((time for time in last if time is not None), default=None)
         yield SessionSummary(
             # Rewards may arrive after its end and from other processes.
-            session=mark_unended(rewards.with_sums(session, sums_of_rewards[session_id]), last_ns),
+            session=mark_unended(rewards.with_scores(session, means), last_ns),
             timesteps=numbers["timesteps", session_id],
-            events=numbers["events", session_id] + numbers["messages", session_id] + len(records[session_id]),
+            events=sum(numbers[table, session_id] for table in ("events", "messages", "rewards")),
             models=[] if row is None else _models(row),
             **{name: getattr(of_calls or _NO_CALLS, name) for name in CallSums.__struct_fields__},
             first_error=errors.get(session_id),
-            reward=sums_of_rewards[session_id].reward,
-            scores=sums_of_rewards[session_id].scores,
+            reward=means.get(REWARD),
+            scores=others,
             active_ns=active.get(session_id),
             last_call_ns=last_call_ns,
             last_ns=last_ns,

@@ -58,7 +58,7 @@ _ALL: Final = "'all'"
 """The key of a single group of all calls."""
 _BY: Final = "label_key"
 _OF_SESSION: Final = re.compile(r"\bs\.")
-_JOINED: Final = "calls c LEFT JOIN sessions s ON s.session_id = c.session_id"
+_SESSIONS: Final = "LEFT JOIN sessions s ON s.session_id = c.session_id"
 _NS_PER_MS: Final = 1_000_000
 
 
@@ -80,12 +80,13 @@ def summed(
     where: str,
     values: Values,
     *,
+    source: str = "calls c",
     latencies: bool = False,
     more: Sequence[str] = (),
 ) -> Iterator[tuple[Summary, Values]]:
     """Yield the sums over groups of the calls `c` that match a condition, with their rows, largest group first.
 
-    `more` are additional columns of the rows.
+    `source` has the calls and what the condition needs besides them. `more` are additional columns of the rows.
     """
     dialect = database.dialect
     keys = [_group(dialect, by, number) for number, by in enumerate(groupings)] or [_ALL]
@@ -95,7 +96,7 @@ def summed(
         columns.append(f"{_array(dialect, column, _SUCCESS)} AS {name}")
     sql = _SUMS.format(
         keys=_keyed(keys), positions=", ".join(str(number + 1) for number, _ in enumerate(keys)), where=where,
-        source=_source(keys), order=", ".join(f"coalesce({key}, '')" for key in keys),
+        source=_source(source, keys), order=", ".join(f"coalesce({key}, '')" for key in keys),
         more="".join(f", {column}" for column in columns),
     )  # fmt: skip
     for row in database.rows(sql, values):
@@ -170,6 +171,6 @@ def _keyed(keys: Sequence[str]) -> str:
     return ", ".join(f"{key} AS group{number}" for number, key in enumerate(keys))
 
 
-def _source(keys: Sequence[str]) -> str:
-    """Return the FROM clause: the calls `c`, joined with their sessions `s` if a grouping needs them."""
-    return _JOINED if any(map(_OF_SESSION.search, keys)) else "calls c"
+def _source(source: str, keys: Sequence[str]) -> str:
+    """Return the FROM clause: the source, joined with the sessions `s` of its calls if a grouping needs them."""
+    return f"{source} {_SESSIONS}" if any(map(_OF_SESSION.search, keys)) else source

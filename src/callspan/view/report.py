@@ -19,7 +19,7 @@ import msgspec
 
 from callspan.formatting import exact, json_block, plural
 from callspan.output_file import replacement
-from callspan.stores import CallFilter, ConversationReader, Reader, Scoring, SessionSummary, exact_sum, known_sum
+from callspan.stores import CallFilter, ConversationReader, Reader, SessionSummary, exact_sum, known_sum
 from callspan.view import charts, session
 from callspan.view.source import Access, View
 
@@ -126,7 +126,7 @@ class _Report:
     def _view(self, **query: str) -> View:
         access = Access(
             open=lambda: self._reader,
-            parse_filter=lambda _: (self._selection, Scoring()),
+            parse_filter=lambda _: self._selection,
             arguments=lambda _: [],
             error_text=str,
             errors=tuple,

@@ -10,7 +10,7 @@ from typing import Final, NamedTuple, TypeAlias
 import msgspec
 
 from callspan.records import RewardRecord
-from callspan.stores import CallFilter, Reader, Scoring, scored
+from callspan.stores import CallFilter, Reader
 
 Query: TypeAlias = Mapping[str, str]
 """The query parameters of a request."""
@@ -36,7 +36,7 @@ class Access(NamedTuple):
 
     open: Callable[[], Reader]
     """Opens the store for reading. Raises its drivers' errors."""
-    parse_filter: Callable[[str], tuple[CallFilter, Scoring]]
+    parse_filter: Callable[[str], CallFilter]
     """Parses a filter line. Raises BadQueryError."""
     arguments: Callable[[str], list[str]]
     """Converts a filter line to command arguments."""
@@ -65,8 +65,7 @@ class View(NamedTuple):
 
     def filtered(self) -> tuple[Reader, CallFilter]:
         """Return the reader and the filter of the filter line `q`. Raises BadQueryError."""
-        selection, scoring = self.access.parse_filter(self.query.get("q", ""))
-        return scored(self.reader, scoring), selection
+        return self.reader, self.access.parse_filter(self.query.get("q", ""))
 
     def required(self, name: str) -> str:
         """Return a query parameter. Raises BadQueryError if it is missing."""

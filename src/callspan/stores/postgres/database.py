@@ -33,6 +33,7 @@ from callspan.stores.payloads import PreparedCall
 from callspan.stores.rewards import needs_join
 from callspan.stores.rows import Row
 from callspan.stores.schema import statements, types_of
+from callspan.stores.scores import ARITHMETIC
 
 _PARAMETER: Final = re.compile(r"(?<![:\w]):([a-z_][a-z_0-9]*)")
 _LOCK: Final = 0x43535031
@@ -105,6 +106,7 @@ POSTGRES: Final = Dialect(
   WHEN 'array' THEN EXISTS (SELECT 1 FROM json_array_elements(callspan_value({at})) e
     WHERE e #>> ARRAY[]::text[] = {value})
   ELSE callspan_value({at}) #>> ARRAY[]::text[] = {value} END""",
+    arithmetic=ARITHMETIC["postgres"],
     temporary="CREATE TEMP TABLE {name} (id text PRIMARY KEY) ON COMMIT DROP",
 )
 

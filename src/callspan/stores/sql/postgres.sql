@@ -55,3 +55,10 @@ CREATE FUNCTION callspan_label(metadata json, key text) RETURNS text LANGUAGE sq
   SELECT CASE json_typeof(callspan_value(metadata, key)) WHEN 'object' THEN NULL
     ELSE callspan_value(metadata, key) #>> '{}' END
 $$;
+-- A number, rounded to the twelfth digit of its size.
+CREATE FUNCTION callspan_rounded(number numeric, size numeric) RETURNS double precision
+LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+  SELECT CASE WHEN abs(number) > 1.7976931348623157e308 THEN CAST('Infinity' AS double precision) * sign(number)
+    WHEN abs(number) < 1e-300 THEN 0
+    ELSE round(number, greatest(0, 11 - CAST(substr(to_char(size, '9.99EEEE'), 7) AS integer)))::double precision END
+$$;

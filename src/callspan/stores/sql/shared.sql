@@ -47,4 +47,10 @@ CREATE INDEX rewards_session ON rewards (session_id, time_ns);
 CREATE INDEX rewards_call ON rewards (call_id) WHERE call_id IS NOT NULL;
 CREATE INDEX rewards_step ON rewards (timestep_id) WHERE timestep_id IS NOT NULL;
 CREATE INDEX rewards_event ON rewards (event_id) WHERE event_id IS NOT NULL;
+-- All that scores need, so that they are summed in the order of an index.
+CREATE INDEX events_reward ON events (session_id, reward) WHERE reward IS NOT NULL;
+CREATE INDEX rewards_reward ON rewards (scope, session_id, event_id, value) WHERE objective = 'reward' AND value IS NOT NULL;
+CREATE INDEX rewards_score ON rewards (objective, session_id, value) WHERE objective <> 'reward' AND value IS NOT NULL;
+CREATE INDEX rewards_own ON rewards (objective, call_id, value, scope) WHERE scope = 'call' AND value IS NOT NULL AND call_id IS NOT NULL;
+CREATE INDEX rewards_label ON rewards (label) WHERE label IS NOT NULL;
 

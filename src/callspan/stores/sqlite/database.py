@@ -29,6 +29,7 @@ from callspan.stores.contents import NewContent, Numbers
 from callspan.stores.database import Database, Dialect, Values, bound
 from callspan.stores.payloads import PreparedCall
 from callspan.stores.rows import Row
+from callspan.stores.scores import ARITHMETIC
 from callspan.stores.sqlite import file
 from callspan.stores.sqlite.file import BUSY_MS, explaining, forbid, inode_of, log_of, remedy, statuses
 
@@ -67,6 +68,7 @@ SQLITE: Final = Dialect(
      AND i.value BETWEEN json_extract(r.value, '$[1]') AND json_extract(r.value, '$[2]'))""",
     is_deflated=True,
     has="callspan_has({at}, {value})",
+    arithmetic=ARITHMETIC["sqlite"],
     temporary="CREATE TEMP TABLE IF NOT EXISTS {name} (id text PRIMARY KEY)",
 )
 

@@ -1,0 +1,228 @@
+"""Published SQL: the reader sums, filters and sorts as the views and the queries of the documents answer."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from fractions import Fraction
+from itertools import count
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import pytest
+from tests.support.records import START_NS, Records, event, keep, reward, session, step
+from tests.support.scale import scaled
+
+from callspan import open_store
+from callspan.records import Place, Record, RewardRecord
+from callspan.stores import CallFilter, Reader
+
+from .conftest import new_schema
+
+STORES = scaled(12, 500)
+VALUES = [-1.0, -0.1, 0.0, 0.1, 0.25, 0.3, 0.8, 1 / 3, 5.0, 1e9, 1e-7]
+OBJECTIVES = ["reward", "reward", "judge", "style"]
+PAGE = (Path(__file__).parents[2] / "docs/sql.md").read_text()
+DOCUMENTED = {
+    words: sql
+    for block in re.findall(r"```sql\n(.*?)```", PAGE, re.DOTALL)
+    for words, sql in re.findall(r"-- ([^\n]*)\n((?:(?!--)[^\n]*\n)+)", block)
+}
+"""The queries of the page by the comment above them."""
+Query = Callable[..., list[tuple[Any, ...]]]
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
+def urls(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """New stores."""
+    if request.param == "sqlite":
+        return (f"sqlite:///{tmp_path}/{number}.db" for number in count())
+    server = request.getfixturevalue("postgres_server")
+    return (new_schema(server) for _ in count())
+
+
+def drawn(chance: Random, records: Records) -> list[Record]:
+    """Return a random store: sessions with nested steps, calls in and outside of them, and rewards of all of these."""
+    sessions = [f"s{number}" for number in range(chance.randrange(1, 5))]
+    made: list[Record] = [
+        session(one, experiment=chance.choice(["x", "y"])) for one in sessions if chance.random() < 0.9
+    ]
+    steps = {one: [f"{one}-t{number}" for number in range(chance.randrange(4))] for one in sessions}
+    for one, ids in steps.items():
+        parents = [None, *ids]
+        made += (
+            step(ident, session_id=one, parent_timestep_id=chance.choice(parents[: at + 1]))
+            for at, ident in enumerate(ids)
+        )
+    events = [(f"e{number}", chance.choice(sessions)) for number in range(chance.randrange(6))]
+    made += (
+        event(
+            ident, session_id=of, timestep_id=chance.choice([None, *steps[of]]),
+            reward=chance.choice([None, *VALUES]), time_ns=START_NS + chance.randrange(3),
+        )
+        for ident, of in events
+    )  # fmt: skip
+    calls = [(f"c{number}", chance.choice([None, *sessions])) for number in range(chance.randrange(8))]
+    made += (records.call(call_id=ident, place=Place(session_id=of), at_s=chance.randrange(4)) for ident, of in calls)
+    made += (_given(chance, f"r{number:02}", sessions, steps, events, calls) for number in range(chance.randrange(25)))
+    return made
+
+
+def _given(
+    chance: Random, reward_id: str, sessions: list[str], steps: dict[str, list[str]], events: Any, calls: Any
+) -> Record:
+    common = {
+        "objective": chance.choice(OBJECTIVES), "time_ns": START_NS + chance.randrange(4),
+        "label": chance.choice([None, None, "good", "rude", ""]),
+    }  # fmt: skip
+    value, of = chance.choice([None, *VALUES]), chance.choice(sessions)
+    match chance.choice(["session", "step", "event", "call"]):
+        case "event" if events:
+            ident, of = chance.choice(events)
+            return reward(reward_id, value, session_id=of, event_id=ident, **common)
+        case "call" if calls:
+            ident, at = chance.choice(calls)
+            return reward(reward_id, value, session_id=at, call_id=ident, scope="call", **common)
+        case "session":
+            return reward(reward_id, value, session_id=of, scope="session", **common)
+    return reward(reward_id, value, session_id=of, timestep_id=chance.choice([None, *steps[of]]), **common)
+
+
+def queried(reader: Reader) -> Query:
+    return lambda sql, **values: [*reader._database.tuples(sql, values)]
+
+
+@pytest.mark.timeout(1200)
+def test_the_reader_answers_as_the_published_sql(urls: Iterator[str]) -> None:
+    chance = Random(77)
+    for _, url in zip(range(STORES), urls, strict=False):
+        made = drawn(chance, Records())
+        with closing(open_store(keep(url, *made))) as reader:
+            query = queried(reader)
+            check_sessions(reader, query, made)
+            check_steps(reader, query)
+            for _ in range(4):
+                check_filters(reader, query, chance)
+
+
+def check_sessions(reader: Reader, query: Query, made: list[Record]) -> None:
+    found = {one.session.session_id: one for one in reader.sessions()}
+    published: dict[str, dict[str, tuple[float, int]]] = defaultdict(dict)
+    for ident, objective, score, number in query("SELECT session_id, objective, score, n FROM session_scores"):
+        published[ident][objective] = (score, number)
+    for ident, summary in found.items():
+        scores = {name: one.mean for name, one in summary.scores.items()}
+        scores |= {} if summary.reward is None else {"reward": summary.reward}
+        assert scores == {name: score for name, (score, _) in published[ident].items()}
+        assert scores == pytest.approx(defined(made, ident), rel=1e-11, abs=1e-300)
+        counts = {name: one.count for name, one in summary.scores.items()}
+        assert counts == {name: number for name, (_, number) in published[ident].items() if name != "reward"}
+        rows = query(DOCUMENTED["the reward and the scores of a session"], session_id=ident)
+        assert {name: score for name, score, _ in rows} == scores
+    best = query(DOCUMENTED["best episodes of an experiment"], experiment="x")
+    of_x = [one for one in found.values() if one.session.experiment == "x" and one.reward is not None]
+    assert dict(best) == {one.session.session_id: one.reward for one in of_x}
+    assert [score for _, score in best] == sorted((score for _, score in best), reverse=True)
+
+
+def defined(made: list[Record], session_id: str) -> dict[str, float]:
+    """Return the reward and scores of a session as the documents define them, in fractions."""
+    own = {one.event_id: one for one in made if one.__struct_config__.tag == "event" and one.reward is not None}
+    given = sorted((one for one in made if isinstance(one, RewardRecord)), key=lambda one: (one.time_ns, one.reward_id))
+    values: dict[str, list[float]] = defaultdict(list)
+    values["reward"] += [one.reward for one in own.values() if one.session_id == session_id]
+    of_session, rewarded = [], {*own}
+    for one in given:
+        if one.value is None:
+            continue
+        of_event = one.scope == "event" and one.objective == "reward" and one.event_id is not None
+        if of_event and one.event_id in rewarded:
+            continue
+        rewarded |= {one.event_id} if of_event else set()
+        if one.session_id == session_id and one.objective == "reward":
+            of_session += [one.value] if one.scope == "session" else []
+            values["reward"] += [one.value] if one.scope == "event" else []
+        elif one.session_id == session_id:
+            values[one.objective].append(one.value)
+    sums = {name: sum(Fraction(str(value)) for value in some) for name, some in values.items() if some}
+    found = {name: float(total if name == "reward" else total / len(values[name])) for name, total in sums.items()}
+    return found | ({"reward": of_session[-1]} if of_session else {})
+
+
+def check_steps(reader: Reader, query: Query) -> None:
+    sql = next(sql for words, sql in DOCUMENTED.items() if words.startswith("the reward of each step"))
+    for summary in reader.sessions():
+        ident = summary.session.session_id
+        rewards = {key: of["reward"] for key, of in reader.timestep_scores(ident).items() if "reward" in of}
+        documented = {key: float(value) for key, value in query(sql, session_id=ident)}
+        assert rewards == pytest.approx(documented, rel=1e-12, abs=1e-9)
+
+
+CALLS = """
+SELECT c.call_id, coalesce(own.score, s.score), earned.score FROM calls c
+  LEFT JOIN call_scores own ON own.call_id = c.call_id AND own.objective = :objective
+  LEFT JOIN session_scores s ON s.session_id = c.session_id AND s.objective = :objective
+  LEFT JOIN session_scores earned ON earned.session_id = c.session_id AND earned.objective = 'reward'
+ ORDER BY c.start_ns DESC, c.call_id DESC
+"""
+LABELS = "SELECT session_id, call_id, scope, objective, label FROM rewards WHERE label <> ''"
+SESSIONS = "SELECT session_id, score FROM session_scores WHERE objective = :objective"
+
+
+def check_filters(reader: Reader, query: Query, chance: Random) -> None:
+    """Of calls and sessions, with their order, number and sums."""
+    objectives = tuple(chance.sample(["reward", "judge", "style", "none"], chance.randrange(3)))
+    least, least_reward = (chance.choice([None, None, *VALUES]) for _ in range(2))
+    label = chance.choice([None, None, "good", "rude", ""])
+    selection = CallFilter(
+        objectives=objectives, min_score=least, min_reward=least_reward, label=label,
+        sort=chance.choice(["start", "score"]), newest_first=chance.random() < 0.7,
+    )  # fmt: skip
+    judged = objectives or ("reward",)
+    of_calls = {name: {row[0]: row[1:] for row in query(CALLS, objective=name)} for name in judged}
+    rows = query(LABELS)
+    places = dict(query("SELECT call_id, session_id FROM calls"))
+
+    def enough(score: float | None, minimum: float | None) -> bool:
+        return minimum is None or (score is not None and score >= minimum)
+
+    def labels(call_id: str) -> set[str]:
+        some = [row for row in rows if not objectives or row[3] in objectives]
+        own = {row[4] for row in some if row[1] == call_id and row[2] == "call"}
+        return own or {row[4] for row in some if places[call_id] and row[0] == places[call_id] and row[2] != "call"}
+
+    fitting = [
+        ident
+        for ident, (_, earned) in of_calls[judged[0]].items()
+        if all(enough(of_calls[name][ident][0], least) for name in judged)
+        and enough(earned, least_reward)
+        and (label is None or label in labels(ident))
+    ]
+    scores = {ident: score for ident, (score, _) in of_calls[judged[0]].items()}
+    assert [one.call_id for one in reader.calls(selection)] == in_order(fitting, scores, selection)
+    assert {one.call_id for one in reader.ids(selection)} == {*fitting}
+    summed = sum(one.calls for one in reader.summary("session", selection))
+    assert (reader.count_calls(selection), summed) == (len(fitting), len(fitting))
+    of_sessions = {name: dict(query(SESSIONS, objective=name)) for name in (*judged, "reward")}
+    within = {row[0] for row in rows if row[4] == label and (not objectives or row[3] in objectives)}
+    chosen = [
+        one.session.session_id
+        for one in reader.sessions()
+        if all(enough(of_sessions[name].get(one.session.session_id), least) for name in judged)
+        and enough(of_sessions["reward"].get(one.session.session_id), least_reward)
+        and (label is None or one.session.session_id in within)
+    ]
+    assert [one.session.session_id for one in reader.sessions(selection)] == in_order(
+        chosen, of_sessions[judged[0]], selection
+    )
+
+
+def in_order(newest_first: list[str], scores: dict[str, Any], selection: CallFilter) -> list[str]:
+    ids = newest_first if selection.newest_first else newest_first[::-1]
+    if selection.sort == "start":
+        return ids
+    sign = 1 if selection.newest_first else -1
+    return sorted(ids, key=lambda one: (scores.get(one) is None, sign * (scores.get(one) or 0.0)))
