@@ -62,7 +62,8 @@ def thread(target: Callable[[], object], name: str, *, stop: Callable[[], object
 
 def _end_threads() -> None:
     """End every thread as a subinterpreter ends: Python aborts the process if one outlives it."""
-    if not _is_subinterpreter():
+    # As the process ends, no other thread runs any more, and none could be joined.
+    if sys.is_finalizing() or not _is_subinterpreter():
         return
     _ENDING.set()
     while running := [one for one in threading.enumerate() if isinstance(one, _Thread)]:
@@ -73,13 +74,14 @@ def _end_threads() -> None:
 
 
 def _is_subinterpreter() -> bool:
-    for name in ("_interpreters", "_xxsubinterpreters"):  # the second until Python 3.12
-        try:
-            interpreters = import_module(name)
-        except ImportError:
-            continue
-        return bool(interpreters.get_current() != interpreters.get_main())
-    return False
+    # Not by Python's module for them: it counts references to an interpreter, and to give back the last one ends it.
+    try:
+        ctypes = import_module("ctypes")  # not for subinterpreters of Python 3.12 with a lock of their own
+        python = ctypes.pythonapi
+        python.PyInterpreterState_Get.restype = ctypes.c_void_p
+        return bool(python.PyInterpreterState_GetID(ctypes.c_void_p(python.PyInterpreterState_Get())))
+    except (ImportError, AttributeError):  # the second: not CPython
+        return False
 
 
 atexit.register(_end_threads)  # the first one, which runs last

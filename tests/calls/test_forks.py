@@ -130,6 +130,23 @@ def test_a_subinterpreter_ends_with_its_threads_and_not_the_process(tmp_path: Pa
     assert sorted(str(call.request.model) for call in calls) == ["first", "last"]
 
 
+LEFT = """
+try:
+    import _interpreters as interpreters
+except ImportError:
+    import _xxsubinterpreters as interpreters
+left = interpreters.create()
+interpreters.run_string(left, "import callspan.background")
+print("goes on")
+"""
+
+
+def test_a_subinterpreter_that_nobody_ends_ends_with_its_process() -> None:
+    """From Python 3.12 on, a look by Python's module for subinterpreters, as it ended, ended it once more."""
+    done = subprocess.run([sys.executable, "-c", LEFT], timeout=60, check=False, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "goes on\n"), done.stderr
+
+
 REQUEST = contextvars.ContextVar("request", default="none")
 
 
