@@ -439,3 +439,41 @@ async def test_replies_are_chosen_by_the_request(mode: Mode) -> None:
     assert [end.response.output[0].content[0].text for end in ends] == ["e1", "La."]
     assert [request.method for request in mode.provider.requests] == ["GET", "WEBSOCKET", "WEBSOCKET"]
     assert mode.provider.requests[-1].body == {"type": "response.create", "response": SING}
+
+
+BOTH = [session(), "recv", *answer("resp_1", "Hi."), *speech("item_1"), *transcribed("item_1", "Bye.")]
+SEEN = [one for one in BOTH if one != "recv"]
+COMPLETED = "conversation.item.input_audio_transcription.completed"
+
+
+@pytest.mark.parametrize("first", ["asking", "watching"])
+async def test_what_two_connections_see_is_recorded_once(first: str, mode: Mode, seen: Capture) -> None:
+    """With the context of the one that asked, whichever sees it first."""
+    async with connected(mode, BOTH) as asking, connected(mode, SEEN) as watching:
+        with callspan.session("asks"):
+            await asking.send({**CREATE, "response": SING})
+        for socket in (asking, watching) if first == "asking" else (watching, asking):
+            await socket.until("response.created")
+        for socket in (watching, asking):
+            await socket.until(COMPLETED)
+    (record,), (_,) = by_api(seen), by_api(seen, "transcriptions")
+    assert (record.text, body_sent(record)["instructions"], record.place.session_name) == ("Hi.", "Sing.", "asks")
+    assert len([span for span in seen.spans if "callspan.call_id" in (span.attributes or {})]) == 2
+
+
+async def test_a_watched_answer_that_is_over_stays_the_one_of_its_watcher(mode: Mode, seen: Capture) -> None:
+    async with connected(mode, BOTH) as asking:
+        await asking.send(CREATE)
+        async with connected(mode, SEEN) as watching:
+            await watching.until(COMPLETED)
+        await asking.until(COMPLETED)
+    assert [record.text for record in by_api(seen)] == ["Hi."]
+    assert len(seen.records) == 2
+
+
+async def test_the_next_session_of_a_server_that_repeats_ids_is_another(mode: Mode, seen: Capture) -> None:
+    for _ in range(2):
+        async with connected(mode, BOTH) as socket:
+            await socket.send(CREATE)
+            await socket.until(COMPLETED)
+    assert len({record.call_id for record in seen.records}) == len(seen.records) == 4

@@ -52,7 +52,7 @@ def observe_handshake(original: Function, reads: Reads, *, is_async: bool = Fals
     def opened(connection: Any, _: object) -> None:
         info, kind = _info(connection), _kind(connection)
         if info is not None and kind is not None:
-            calls = SocketCalls(kind, partial(_begun, info), _where_opened())
+            calls = SocketCalls(kind, info.provider, partial(_begun, info), _where_opened())
             _observe(connection, calls, is_async=is_async)
         elif info is not None and HOOK_CONTEXT.factory() is not None:
             HOOK_CONTEXT.unrecorded(f"{_METHOD} {path_template(_uri(connection).path)}")
@@ -125,14 +125,14 @@ def _where_opened() -> Callable[[Callable[[], None]], None]:
     return run
 
 
-def _begun(info: CallInfo, turn: Turn) -> Call | None:
+def _begun(info: CallInfo, turn: Turn, call_id: str | None) -> Call | None:
     """Start a call in the current context; None if it must not be observed."""
     factory = HOOK_CONTEXT.factory()
     if factory is None:
         return None
     if not HOOK_CONTEXT.warned_about_other_tracers:
         HOOK_CONTEXT.warn_about_other_tracers()
-    call = start(factory, info, turn)
+    call = start(factory, info, turn, call_id)
     if call is not None:
         call_begun(otel_context.get_current(), call.named)
     return call

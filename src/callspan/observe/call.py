@@ -252,6 +252,25 @@ class Call:
         """Let `sent` take the request again, once more of it is known."""
         self._request = msgspec.structs.replace(self._request, body=NO_BODY)
 
+    def await_name(self) -> None:
+        """Defer the first version until the provider has named the call."""
+        self.named[:] = [""]
+
+    def name(self, call_id: str) -> None:
+        """Take the id derived from the provider's id, then write the first version."""
+        self.record = msgspec.structs.replace(self.record, call_id=call_id)
+        self.named[:] = [call_id]
+        self.announce_from_elsewhere()
+
+    def withdraw(self) -> bool:
+        """End the call without a record or span, because another one records it; return False if it has ended."""
+        ending = Ending(None, "cancelled", None, 0)
+        self._endings.append(ending)
+        is_first = self._endings[0] is ending
+        if is_first and self._over is not None:
+            self._over()
+        return is_first
+
     def announce(self) -> None:
         """Write the first version once, so that the call is visible while it runs and after its process has died.
 

@@ -7,13 +7,15 @@ passes, so that the end is recorded before the application has the frame.
 from __future__ import annotations
 
 import time
+import weakref
 from collections import deque
 from collections.abc import Callable
 from functools import partial
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, NamedTuple, TypeAlias
 
 import msgspec
 
+from callspan.background import LRUCache
 from callspan.errors import call_error, outcome_of
 from callspan.fail_open import fail_open, value_of
 from callspan.forks import in_child
@@ -24,7 +26,7 @@ from callspan.providers.error_kinds import error_info
 from callspan.providers.sockets import LONG, MESSAGES, REPEATED, Json, SocketKind, Step, Turn
 from callspan.providers.wire_json import integer, mapping, text
 from callspan.record.codec import encode_json
-from callspan.record.ids import response_call_id
+from callspan.record.ids import new_id, response_call_id
 
 _END: Final = fail_open("end the calls of a websocket")
 _DECODE: Final = msgspec.json.Decoder(dict[str, Any]).decode
@@ -32,28 +34,36 @@ _DECODE: Final = msgspec.json.Decoder(dict[str, Any]).decode
 _HTTP_ERRORS: Final = range(400, 600)
 _MAX_OPEN: Final = 64
 
-Start: TypeAlias = Callable[[Turn], "Call | None"]
-"""Starts a call in the current context; returns None if it must not be observed."""
+Start: TypeAlias = Callable[[Turn, str | None], "Call | None"]
+"""Starts a call, with its id if that is derived, in the current context; returns None if it must not be observed."""
 
 
 class SocketCalls:
     """The calls of one connection. One thread at a time receives; any may send or end the connection."""
 
-    def __init__(self, kind: SocketKind, start: Start, where_opened: Callable[[Callable[[], None]], None]) -> None:
+    def __init__(
+        self, kind: SocketKind, provider: str, start: Start, where_opened: Callable[[Callable[[], None]], None]
+    ) -> None:
         """`where_opened` runs a function in the context in which the connection was opened."""
         self.is_closing = False
         """Whether the application is closing it."""
         self.lost: BaseException | None = None
         """The exception of a send after the connection was lost. Messages received before may still be read."""
         self._kind = kind
+        self._provider = provider
         self._start = start
         self._where_opened = where_opened
         self._sent: deque[tuple[Json, Turn | None]] = deque()
         """Frames sent since the last received one. Only the receiving thread passes them to the state machine."""
         self._open: dict[Turn, Call] = {}
+        self._claims = _Claims(self._open)
         self._inherited = False
         """Whether it belongs to the parent of a fork, where its calls continue."""
         in_child(self, SocketCalls._forget)
+
+    def __del__(self) -> None:
+        """Note that the connection is over, also if nobody closed it."""
+        self._claims.close()
 
     def _forget(self) -> None:
         self._inherited = True
@@ -114,6 +124,7 @@ class SocketCalls:
         """
         while (counted := self._kind.repeated()) is not None:
             self._take(counted)
+        self._claims.close()
         is_closed, error = self.is_closing and self.lost is None, error or self.lost
         for turn in list(self._open):
             call = self._close(turn)
@@ -127,12 +138,16 @@ class SocketCalls:
     def _do(self, step: Step) -> None:
         action, turn, event, outcome = step
         if action == "begin":
-            self._where_opened(partial(self._begin, turn))
+            call_id = self._claimed(turn)
+            if call_id is not None or turn.identity is None:
+                self._where_opened(partial(self._begin, turn, call_id))
         call = self._open.get(turn)
         if call is None:
             return
         if action == "begin":
             call.announce()
+        elif action == "name":
+            self._name(turn, call)
         elif action == "chunk" and MESSAGES in event:
             call.counted_chunks(event, event[MESSAGES])
         elif action == "chunk":
@@ -144,11 +159,40 @@ class SocketCalls:
             else:
                 call.end(outcome=outcome)
 
-    def _begin(self, turn: Turn) -> None:
-        call = self._start(turn)
+    def _name(self, turn: Turn, call: Call) -> None:
+        """Name the call of a create, or withdraw it if another connection has recorded it."""
+        call_id = self._claimed(turn)
+        if call_id is not None:
+            call.name(call_id)
+        elif (withdrawn := self._open.pop(turn, None)) is not None:
+            withdrawn.withdraw()
+
+    def _claimed(self, turn: Turn) -> str | None:
+        """Return the id of a call that the provider has named; None without a name, and if another connection has it.
+
+        The connection that has sent the create takes the call from one that only sees it.
+        """
+        if turn.identity is None:
+            return None
+        mine, key = self._claims, response_call_id(self._provider, turn.identity)
+        claim = _CLAIMS.setdefault(key, _Claim(key, mine, weakref.ref(turn)))
+        others = claim.of
+        if others is mine:
+            return claim.call_id
+        is_repeated = others.closed_ns is not None and others.closed_ns < mine.opened_ns
+        if is_repeated or (turn.awaits_name and others.withdraw(claim.turn())):
+            call_id = new_id() if is_repeated else claim.call_id
+            _CLAIMS.put(key, _Claim(call_id, mine, weakref.ref(turn)))
+            return call_id
+        return None
+
+    def _begin(self, turn: Turn, call_id: str | None = None) -> None:
+        call = self._start(turn, call_id)
         if call is None:
             return
         self._open[turn] = call
+        if turn.awaits_name:
+            call.await_name()
         _take_body(call, turn)
         if len(self._open) > _MAX_OPEN and (oldest := self._close(next(iter(self._open)))) is not None:
             oldest.end(how="cut_off")
@@ -161,15 +205,39 @@ class SocketCalls:
         return call
 
 
-def start(factory: CallFactory, info: CallInfo, turn: Turn) -> Call | None:
-    """Start a call in the current context, as of now or its stated start.
+class _Claims:
+    """What a connection records of the calls that several connections may see."""
 
-    Returns None if another connection of this process has started it.
-    """
-    endpoint, call_id = registry.by_api(turn.api), None
-    if turn.identity is not None:
-        call_id = response_call_id(info.provider, turn.identity)
-    if endpoint is None or (call_id is not None and not factory.seen.is_first(f"begun {call_id}")):
+    def __init__(self, running: dict[Turn, Call]) -> None:
+        self._running = running
+        self.opened_ns = time.monotonic_ns()
+        self.closed_ns: int | None = None
+
+    def close(self) -> None:
+        """Note the end of the connection."""
+        self.closed_ns = self.closed_ns or time.monotonic_ns()
+
+    def withdraw(self, turn: Turn | None) -> bool:
+        """Give up a call that another connection records; return False if it has ended."""
+        call = None if turn is None else self._running.pop(turn, None)
+        return call is not None and call.withdraw()
+
+
+class _Claim(NamedTuple):
+    call_id: str
+    """Not the derived one if an earlier connection has that: servers repeat ids."""
+    of: _Claims
+    turn: weakref.ref[Turn]
+
+
+_CLAIMS: Final[LRUCache[str, _Claim]] = LRUCache(4096)
+"""By the derived id of a call that the provider has named."""
+
+
+def start(factory: CallFactory, info: CallInfo, turn: Turn, call_id: str | None) -> Call | None:
+    """Start a call in the current context, as of now or its stated start. Returns None for an unknown API."""
+    endpoint = registry.by_api(turn.api)
+    if endpoint is None:
         return None
     info = msgspec.structs.replace(info, model=text(turn.body, "model"), stream=True)
     return Call(factory, endpoint, info, began_ns=turn.begun_ns, call_id=call_id)

@@ -12,9 +12,9 @@ from typing import Any, Final, Literal, NamedTuple, TypeAlias
 from callspan.record.call import Outcome
 
 Json: TypeAlias = dict[str, Any]
-Action: TypeAlias = Literal["begin", "chunk", "end", "fail"]
-"""`begin`: the provider has started a call. `chunk`: an event of the answer. `end`: the call has ended. `fail`: it has
-ended with this error.
+Action: TypeAlias = Literal["begin", "name", "chunk", "end", "fail"]
+"""`begin`: the provider has started a call. `name`: it has named one that a create requested. `chunk`: an event of the
+answer. `end`: the call has ended. `fail`: it has ended with this error.
 """
 
 
@@ -35,7 +35,9 @@ class Turn:
     body: Json
     """The request body so far."""
     identity: str | None = None
-    """The provider's id, if other connections and processes may see the call; else None."""
+    """The provider's id, if other connections and processes may see the call; else None, and until it is known."""
+    awaits_name: bool = False
+    """Whether a step will name it."""
     begun_ns: int | None = None
     """Monotonic time of its start, if earlier than its first step."""
     is_withdrawn: bool = False

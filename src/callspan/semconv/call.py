@@ -259,6 +259,11 @@ def _known_ns(attempt: Attempt) -> int:
     return attempt.start_ns if attempt.end_ns is None else max(attempt.end_ns, attempt.start_ns)
 
 
+def _is_named_late(record: CallRecord) -> bool:
+    """Return whether the id that the call had at its start was provisional."""
+    return record.api == "realtime" or (record.api == "responses" and record.is_merged)
+
+
 class Projection:
     """Converts call records to attributes of the configured vocabularies. Safe from any thread."""
 
@@ -294,13 +299,11 @@ class Projection:
             shown.conversation, shown.has_content = conversation, True
         attributes: Attributes = {}
         # First, because end attributes may replace these.
-        for table in self._later:
+        for table in (*self._starts, *self._later) if _is_named_late(record) else self._later:
             table.put(attributes, record, NO_CONTENT)
         for table in self._ends:
             table.put(attributes, record, shown)
         END.put(attributes, record, shown)
-        if record.api == "responses" and record.is_merged:
-            attributes[CALL_ID] = record.call_id  # the id at the start was provisional
         if budget.cut:
             attributes[TRUNCATED_BYTES] = budget.cut
         return attributes

@@ -72,7 +72,9 @@ class RealtimeEvents(Creates[_Response]):
         overrides = {**(mapping(frame, "response") or {})}
         if "input" in overrides:
             overrides["input"] = list(map(self._kept, items(overrides, "input")))
-        return _Response(settings_of(self._session), overrides, text(frame, "event_id"))
+        turn = _Response(settings_of(self._session), overrides, text(frame, "event_id"))
+        turn.awaits_name = True
+        return turn
 
     def received(self, event: Json, at_ns: int) -> list[Step]:
         """Return the steps for a received event."""
@@ -99,11 +101,14 @@ class RealtimeEvents(Creates[_Response]):
         if turn is None:
             if not self._seen.is_first(identity):
                 return []
-            turn = self._answered(mapping(event, "response") or {})
-            if turn is None:
-                turn = _Response({}, {})
+            response = mapping(event, "response") or {}
+            answered = self._answered(response)
+            turn = answered or _Response({}, {})
+            # Servers repeat the ids of responses; those of conversations are less likely the same.
+            turn.identity = f"{text(response, 'conversation_id')} {identity}"
+            if answered is None:
                 turn.begun_ns = self._speech_ended_ns
-                steps.append(Step("begin", turn))
+            steps.append(Step("begin" if answered is None else "name", turn))
             self._begin(identity, turn)
         if kind == "response.output_item.added":
             self._pending.pop(text(event, "item", "id"))
@@ -204,7 +209,7 @@ class RealtimeEvents(Creates[_Response]):
             body = dict(mapping(self._input("transcription")) or {})
             if sound := self._sound(known):
                 body["file"] = sound
-            turn = Turn("transcriptions", body, begun_ns=known.get("ended_ns"))
+            turn = Turn("transcriptions", body, self._transcription_id(known, key), begun_ns=known.get("ended_ns"))
             self._transcriptions.put(key, turn)
             steps.append(Step("begin", turn))
         if step not in ("completed", "failed"):
@@ -214,6 +219,14 @@ class RealtimeEvents(Creates[_Response]):
             return [*steps, Step("fail", turn, event)]
         self._transcribed(items(known, "content"), place, event.get("transcript"))
         return [*steps, Step("chunk", turn, event), Step("end", turn)]
+
+    def _transcription_id(self, known: Json, key: tuple[str | None, int]) -> str | None:
+        """Return the identity of the transcription of an item, which the wire lacks.
+
+        None without the id of its session, and if the server may not have made the item, because clients repeat ids.
+        """
+        session_id = text(self._session, "id")
+        return f"{session_id} {key}" if session_id is not None and "ended_ns" in known else None
 
     def _transcribed(self, parts: list[object] | tuple[()], place: int, transcript: object) -> None:
         """Add a transcript to its item and to the requests of running responses."""
