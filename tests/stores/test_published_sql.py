@@ -6,6 +6,7 @@ import re
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from decimal import Decimal
 from fractions import Fraction
 from itertools import count
 from pathlib import Path
@@ -13,11 +14,11 @@ from random import Random
 from typing import Any
 
 import pytest
-from tests.support.records import START_NS, Records, event, keep, reward, session, step
+from tests.support.records import SECOND, START_NS, Records, event, keep, reward, session, step
 from tests.support.scale import scaled
 
 from callspan import open_store
-from callspan.records import Place, Record, RewardRecord
+from callspan.records import CallRecord, Cost, Place, Record, RewardRecord, Timing, Usage
 from callspan.stores import CallFilter, Reader
 
 from .conftest import new_schema
@@ -226,3 +227,85 @@ def in_order(newest_first: list[str], scores: dict[str, Any], selection: CallFil
         return ids
     sign = 1 if selection.newest_first else -1
     return sorted(ids, key=lambda one: (scores.get(one) is None, sign * (scores.get(one) or 0.0)))
+
+
+COSTS = [None, "0", "0.0000004", "0.0000123", "0.1", "0.3333333333333333", "1E-13", "9999.5", "5000000", "9000000"]
+COUNTS = [None, 0, 1, 10, 900]
+
+
+def test_bounds_and_orders_of_cost_duration_and_tokens(urls: Iterator[str]) -> None:
+    """Of calls and of sessions, whose sums exceed 63 bits of picodollars; nothing unknown is within a bound."""
+    chance = Random(5)
+    for _, url in zip(range(scaled(4, 100)), urls, strict=False):
+        made = [costing(chance, Records(), number) for number in range(12)]
+        with closing(open_store(keep(url, *made))) as reader:
+            for _ in range(8):
+                check_bounds(reader, made, chance)
+
+
+def costing(chance: Random, records: Records, number: int) -> CallRecord:
+    usd = chance.choice(COSTS)
+    return records.call(
+        call_id=f"c{number:02}",
+        session_id=chance.choice("abc"),
+        cost=None if usd is None else Cost(usd=Decimal(usd), source="x"),
+        usage=Usage(input_tokens=chance.choice(COUNTS), output_tokens=chance.choice(COUNTS)),
+        timing=Timing(start_ns=START_NS + number, duration_ns=chance.choice([None, 0, 5, SECOND])),
+    )
+
+
+def check_bounds(reader: Reader, made: list[CallRecord], chance: Random) -> None:
+    measure = chance.choice(["cost", "duration", "tokens"])
+    unit = {"cost": "cost_usd", "duration": "duration_ns", "tokens": "tokens"}[measure]
+    limit = {
+        "cost": Decimal(chance.choice([one for one in COSTS if one])) * chance.randrange(1, 4),
+        "duration": chance.choice([0, 5, 7, SECOND]),
+        "tokens": chance.choice([0, 1, 10, 20, 910]),
+    }[measure]
+    side = chance.choice(["min", "max"])
+    selection = CallFilter(**{f"{side}_{unit}": limit, "sort": measure})
+
+    def within(value: Any) -> bool:
+        if value is None:
+            return False
+        return bool(value >= whole(limit) if side == "min" else value <= whole(limit))
+
+    calls = {one.call_id: measured(measure, [one]) for one in made}
+    chosen = [ident for ident, value in calls.items() if within(value)]
+    chosen.sort(key=lambda one: (calls[one], one), reverse=True)
+    assert [one.call_id for one in reader.calls(selection)] == chosen, selection
+    assert reader.count_calls(selection) == len(chosen)
+    by_session = {of: [one for one in made if one.place.session_id == of] for of in "abc"}
+    sessions = {of: measured(measure, some) for of, some in by_session.items() if some}
+    lacks = {"cost": "calls_without_cost", "tokens": "calls_without_usage"}.get(measure)
+    for summary in reader.sessions():
+        of = summary.session.session_id
+        if side == "max" and lacks is not None and getattr(summary, lacks):
+            sessions[of] = None
+        if measure == "cost":
+            assert summary.cost_usd == known(sum, [one.cost.usd for one in by_session[of] if one.cost])
+    newest = {of: some[0].timing.start_ns for of, some in by_session.items() if some}
+    fitting = [of for of, value in sessions.items() if within(value)]
+    fitting.sort(key=lambda of: (sessions[of], newest[of]), reverse=True)
+    assert [one.session.session_id for one in reader.sessions(selection)] == fitting, selection
+
+
+def measured(measure: str, calls: list[CallRecord]) -> Any:
+    """Return the cost in whole picodollars, the tokens, or the time from the first start to the last end."""
+    if measure == "cost":
+        return known(sum, [whole(one.cost.usd) for one in calls if one.cost is not None])
+    if measure == "tokens":
+        counts = [(one.usage.input_tokens, one.usage.output_tokens) for one in calls if one.usage is not None]
+        return known(sum, [sum(filter(None, pair)) for pair in counts if pair != (None, None)])
+    if len(calls) == 1:
+        return calls[0].timing.duration_ns
+    ends = [one.timing.start_ns + (one.timing.duration_ns or 0) for one in calls]
+    return max(ends) - min(one.timing.start_ns for one in calls)
+
+
+def known(combine: Callable[[Any], Any], values: list[Any]) -> Any:
+    return combine(values) if values else None
+
+
+def whole(limit: Any) -> Any:
+    return int(limit * 10**12) if isinstance(limit, Decimal) else limit

@@ -48,8 +48,8 @@ def sessions_command(
 ) -> None:
     """List sessions, newest first, or groups of them.
 
-    --since, --until, --min-cost and --min-duration are about sessions, --no-failed about all of their calls, other
-    filters about one of them.
+    --since, --until and the bounds of cost, duration, tokens and scores are about sessions, --no-failed about all of
+    their calls, other filters about one of them.
     """
     if keys and selection.sort != "start":
         raise click.UsageError("--by lists the largest groups first; it cannot be combined with --sort.")

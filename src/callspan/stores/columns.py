@@ -14,6 +14,8 @@ from typing import Final, Literal, NamedTuple, TypeAlias
 
 PICO: Final = Decimal(10) ** 12
 """Picodollars per dollar."""
+PICO_PER_MICRO: Final = 10**6
+"""Picodollars per microdollar."""
 REFERENCES: Final = ("request", "output", "contents")
 """Columns of `calls` that refer to contents by number or range, see `callspan.stores.contents`."""
 STORED: Final = "stored_ns"

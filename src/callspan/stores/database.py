@@ -38,7 +38,9 @@ class Dialect(NamedTuple):
     minute: str
     """The UTC minute, such as `2026-11-20T08:05Z`."""
     cost: str
-    """The cost of a call in whole picodollars, rounded down; NULL without a cost."""
+    """The cost of a call in whole microdollars, rounded down; NULL without a cost."""
+    cost_rest: str
+    """The whole picodollars of a call beyond `cost`."""
     array: str
     """The `{values}` of a group as JSON array text."""
     items: str

@@ -17,7 +17,7 @@ from callspan.record.interrupted import INTERRUPTED, UNKNOWN
 from callspan.record.reward_sums import REWARD
 from callspan.stores import scores
 from callspan.stores.base import IN_PROGRESS, Content, Order
-from callspan.stores.columns import LABELS, PICO
+from callspan.stores.columns import LABELS, PICO, PICO_PER_MICRO
 from callspan.stores.database import Dialect
 from callspan.stores.interrupted import HAS_EXITED, IS_HERE, OF_CALLS, OF_SESSIONS
 
@@ -25,8 +25,9 @@ from callspan.stores.interrupted import HAS_EXITED, IS_HERE, OF_CALLS, OF_SESSIO
 class CallFilter(msgspec.Struct, frozen=True, kw_only=True):
     """Selects calls or sessions that meet all conditions; None is no condition.
 
-    A session matches if any of its calls matches, but `session_id`, `since_ns`, `until_ns`, `min_cost_usd` and
-    `min_duration_ns` then refer to the session itself, and `errors=False` requires that none of its calls failed.
+    A session matches if any of its calls matches, but `session_id`, `since_ns`, `until_ns` and the bounds of cost,
+    duration, tokens and scores then refer to the session itself, and `errors=False` requires that none of its calls
+    failed.
     """
 
     user: str | None = None
@@ -49,8 +50,16 @@ class CallFilter(msgspec.Struct, frozen=True, kw_only=True):
     it from their session."""
     min_cost_usd: Decimal | None = None
     """Minimum cost in US dollars, rounded down to picodollars; for a session the sum of its calls."""
+    max_cost_usd: Decimal | None = None
+    """Maximum cost. A session that lacks the cost of some calls matches no maximum."""
     min_duration_ns: int | None = None
     """Minimum duration in nanoseconds."""
+    max_duration_ns: int | None = None
+    """Maximum duration in nanoseconds."""
+    min_tokens: int | None = None
+    """Minimum number of tokens, in and out; for a session the sum of its calls."""
+    max_tokens: int | None = None
+    """Maximum number of tokens. A session that lacks the usage of some calls matches no maximum."""
     objectives: tuple[str, ...] = ()
     """Objectives to which `min_score` and the sort key `score` apply; empty: the reward."""
     min_score: float | None = None
@@ -128,6 +137,15 @@ class CallFilter(msgspec.Struct, frozen=True, kw_only=True):
         return CallFilter(**{name: getattr(self, name) for name in SCORE_FIELDS})
 
 
+BOUNDS: Final = {
+    "min_cost_usd": ("cost", ">="),
+    "max_cost_usd": ("cost", "<="),
+    "min_duration_ns": ("duration", ">="),
+    "max_duration_ns": ("duration", "<="),
+    "min_tokens": ("tokens", ">="),
+    "max_tokens": ("tokens", "<="),
+}
+"""The fields that bound a measure."""
 SCORE_FIELDS: Final = ("objectives", "min_score", "min_reward", "label")
 UNENDED: Final = frozenset({IN_PROGRESS, INTERRUPTED, UNKNOWN})
 """Outcomes of sessions and calls without a stored end. The state of their process distinguishes them."""
@@ -174,7 +192,6 @@ _PLAIN: Final = {
     "until_ns": "c.start_ns < :until_ns",
     "stream_end": "c.stream_end = :stream_end",
     "min_retries": "c.retries >= :min_retries",
-    "min_duration_ns": "c.duration_ns >= :min_duration_ns",
     "timestep_id": """(c.timestep_id = :timestep_id
       OR c.timestep_id IN (SELECT t.timestep_id FROM timesteps t WHERE t.user_step_id = :timestep_id))""",
 }
@@ -187,19 +204,19 @@ _FLAGS: Final = {
 }
 """The conditions for a field that is true, and false."""
 _SESSION_FIELDS: Final = frozenset(
-    {*SESSION_CONDITIONS, "metadata", "min_cost_usd", "min_duration_ns", "sort", "session_id", "since_ns", "until_ns"}
+    {*SESSION_CONDITIONS, *BOUNDS, "metadata", "sort", "session_id", "since_ns", "until_ns"}
     | {"objectives", "min_score", "min_reward", "label", "in_session", "limit", "offset", "newest_first", "content"}
 )
 """Fields of a `CallFilter` that apply to a session itself, not to its calls."""
-_OTHERS: Final = ("outcome", "finish", "min_cost_usd", "text", "error_text", "min_score", "min_reward", "label")
+_OTHERS: Final = ("outcome", "finish", "text", "error_text", "min_score", "min_reward", "label")
 """Fields with one parameter whose condition depends on more than that they are there."""
 _OBJECTIVE: Final = ":objective{}"
 _SHARED: Final = {"name": "c.session_name", "user": "c.user_id"}
 """The labels that calls and sessions share."""
 _COLUMNS: Final = frozenset({"user_id", *LABELS})
 """Metadata keys that have a column."""
-_MAX_PICO: Final = 9 * 10**18
-"""Larger amounts are capped here when sorting by cost, because sums have 63 bits."""
+_MAX_USD: Final = Decimal(9 * 10**12)
+"""Larger amounts are compared as this one, because whole microdollars have 63 bits."""
 TOKENS: Final = """
 CASE WHEN coalesce(c.in_tok, c.out_tok) IS NULL THEN NULL ELSE coalesce(c.in_tok, 0) + coalesce(c.out_tok, 0) END
 """
@@ -207,12 +224,17 @@ CASE WHEN coalesce(c.in_tok, c.out_tok) IS NULL THEN NULL ELSE coalesce(c.in_tok
 
 def order_of(selection: CallFilter, dialect: Dialect) -> tuple[str, ...]:
     """Return the sort keys of calls `c` in the source `calls_from`."""
-    values = {"cost": dialect.cost, "duration": "c.duration_ns", "tokens": TOKENS.strip(), "retries": "c.retries"}
-    first: tuple[str, ...] = ()
+    values = {
+        "start": (),
+        "cost": (dialect.cost, dialect.cost_rest),
+        "duration": ("c.duration_ns",),
+        "tokens": (TOKENS.strip(),),
+        "retries": ("c.retries",),
+        "score": (),
+    }
+    first = [f"coalesce({value}, -1)" for value in values[selection.sort]]
     if selection.sort == "score":
-        first = (lowest_first(scores.of_call(dialect.arithmetic, _OBJECTIVE.format(0)), selection),)
-    elif selection.sort != "start":
-        first = (f"coalesce({values[selection.sort]}, -1)",)
+        first = [lowest_first(scores.of_call(dialect.arithmetic, _OBJECTIVE.format(0)), selection)]
     return (*first, "c.start_ns", "c.call_id")
 
 
@@ -264,14 +286,34 @@ def _judged_labels(selection: CallFilter) -> str:
     return f" AND l.objective IN ({names})" if names else ""
 
 
-def whole_pico(usd: Decimal) -> int:
-    """Return an amount in whole picodollars, rounded down."""
-    most = _MAX_PICO if usd > 0 else -_MAX_PICO
-    return int(EXACT.multiply(usd, PICO)) if usd.copy_abs() < _MAX_PICO // PICO else most
+def bounded(selection: CallFilter, measures: Mapping[str, str]) -> Iterator[str]:
+    """Yield the conditions on these measures; the cost is a pair of microdollars and the picodollars beyond them."""
+    for name, (measure, operator) in BOUNDS.items():
+        if getattr(selection, name) is not None:
+            limit = f"(:{name}, :{name}_rest)" if measure == "cost" else f":{name}"
+            yield f"{measures[measure]} {operator} {limit}"
+
+
+def _limits(selection: CallFilter) -> Iterator[tuple[str, object]]:
+    """Yield the parameters of `bounded`."""
+    for name, (measure, _) in BOUNDS.items():
+        value = getattr(selection, name)
+        if value is not None and measure == "cost":
+            micro, rest = _micro(value)
+            yield from ((name, micro), (f"{name}_rest", rest))
+        elif value is not None:
+            yield name, value
+
+
+def _micro(usd: Decimal) -> tuple[int, int]:
+    """Return an amount in whole microdollars and the picodollars beyond them, rounded towards zero."""
+    pico = int(EXACT.multiply(min(max(usd, -_MAX_USD), _MAX_USD), PICO))
+    micro, rest = divmod(abs(pico), PICO_PER_MICRO)
+    return (-micro, -rest) if pico < 0 else (micro, rest)
 
 
 _CONVERTED: Final[Mapping[str, Callable[[Any], object]]] = {
-    "success": int, "min_cost_usd": whole_pico, "text": str.casefold, "error_text": str.casefold,
+    "success": int, "text": str.casefold, "error_text": str.casefold,
 }  # fmt: skip
 """Conversions of fields whose SQL parameters differ from their values."""
 
@@ -291,8 +333,8 @@ def call_condition(selection: CallFilter, dialect: Dialect) -> str:
 def _call_conditions(selection: CallFilter, dialect: Dialect) -> Iterator[str]:
     yield from (text for name, text in _PLAIN.items() if getattr(selection, name) is not None)
     yield from _kinds(selection)
-    if selection.min_cost_usd is not None:
-        yield f"{dialect.cost} >= :min_cost_usd"
+    measures = {"cost": f"({dialect.cost}, {dialect.cost_rest})", "duration": "c.duration_ns", "tokens": TOKENS}
+    yield from bounded(selection, measures)
     yield from _labels(selection, dialect)
     yield from _texts(selection, dialect)
     yield from _score_conditions(selection, dialect)
@@ -356,6 +398,7 @@ def session_condition(selection: CallFilter, dialect: Dialect) -> str | None:
 def parameters(selection: CallFilter) -> dict[str, object]:
     """Return the parameters of these conditions, without the states of processes."""
     values: dict[str, object] = {}
+    values.update(_limits(selection))
     for name in (*SESSION_CONDITIONS, *_PLAIN, *_OTHERS):
         if (value := getattr(selection, name)) is not None:
             values[name] = _CONVERTED[name](value) if name in _CONVERTED else value

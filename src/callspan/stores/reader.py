@@ -31,6 +31,7 @@ from callspan.stores.columns import EVENTS, MESSAGES, OTHER_IDS, REWARDS, TABLES
 from callspan.stores.database import Database, Dialect, Values, in_batches
 from callspan.stores.erased import digest_of_id
 from callspan.stores.filters import (
+    BOUNDS,
     TOKENS,
     CallFilter,
     call_condition,
@@ -42,7 +43,7 @@ from callspan.stores.filters import (
 from callspan.stores.history import follow
 from callspan.stores.interrupted import exited_processes, mark_unended
 from callspan.stores.rewards import Labels, Scores
-from callspan.stores.sums import checked_groupings, summed
+from callspan.stores.sums import WITHOUT_COST, WITHOUT_USAGE, checked_groupings, summed
 
 _R = TypeVar("_R", bound=Record)
 _EVERY: Final = CallFilter()
@@ -330,18 +331,33 @@ class Reader:
 
 _NOTHING: Final = "CAST(NULL AS bigint)"
 _OF_CALLS: Final = {
-    "cost": "CAST(sum({cost}) AS bigint)",
+    # Floating-point: a sum of integers overflows, and whole microdollars are exact to 9 billion dollars.
+    "cost": "sum(CAST({cost} AS double precision))",
+    "cost_rest": "CAST(sum({cost_rest}) AS bigint)",
     "duration": """max(CASE WHEN c.session_id NOT IN (SELECT s.session_id FROM sessions s WHERE s.end_ns IS NOT NULL)
       THEN coalesce(c.end_ns, c.start_ns) END)""",
     "tokens": f"CAST(sum({TOKENS}) AS bigint)",
     "retries": "CAST(sum(c.retries) AS bigint)",
+    "unpriced": f"max(CASE WHEN {WITHOUT_COST} THEN 1 ELSE 0 END)",
+    "uncounted": f"max(CASE WHEN {WITHOUT_USAGE} THEN 1 ELSE 0 END)",
 }
 """Aggregates over the calls of a session, by which sessions are sorted and filtered. `duration` is the end of its last
 call, which is read only if the session has no end; otherwise an index suffices."""
 _LASTED: Final = "coalesce(max(ended), max(duration)) - coalesce(max(recorded), min(called))"
 _MEASURES: Final = {name: f"CAST(sum({name}) AS bigint)" for name in _OF_CALLS} | {
-    "duration": f"CASE WHEN {_LASTED} < 0 THEN 0 ELSE {_LASTED} END"
+    "duration": f"CASE WHEN {_LASTED} < 0 THEN 0 ELSE {_LASTED} END",
+    "cost": "max(cost) + (max(cost_rest) - max(cost_rest) % 1000000) / 1000000",
+    "cost_rest": "max(cost_rest) % 1000000",
 }
+_COLUMNS: Final = {
+    "cost": ("cost", "cost_rest"),
+    "duration": ("duration",),
+    "tokens": ("tokens",),
+    "retries": ("retries",),
+}
+"""The aggregates of each measure."""
+_LACKING: Final = {"max_cost_usd": "unpriced", "max_tokens": "uncounted"}
+"""Whether a session lacks some calls in a measure, by the fields for which that matters."""
 
 
 def _query_of_sessions(selection: CallFilter, dialect: Dialect) -> _Query:
@@ -349,10 +365,9 @@ def _query_of_sessions(selection: CallFilter, dialect: Dialect) -> _Query:
     condition = session_condition(selection, dialect)
     of_sessions = condition or "1 = 1"
     of_calls = "1 = 1" if condition is None else dialect.in_sessions.format(condition=condition)
-    least = {"cost": selection.min_cost_usd, "duration": selection.min_duration_ns}
-    names = [name for name in _OF_CALLS if name == selection.sort or least.get(name) is not None]
+    names = _aggregates(selection)
     unknown = "".join(f", {_NOTHING} AS {name}" for name in names)
-    known = "".join(f", {_OF_CALLS[name].format(cost=dialect.cost)}" for name in names)
+    known = "".join(f", {_OF_CALLS[name].format(cost=dialect.cost, cost_rest=dialect.cost_rest)}" for name in names)
     measures = "".join(f", {_MEASURES[name]} AS {name}" for name in names)
     # Calls are grouped first: an index has them in this order, and few rows remain to be joined.
     found = f"""(SELECT session_id, coalesce(max(recorded), min(called), 0) AS at{measures} FROM (
@@ -362,11 +377,19 @@ def _query_of_sessions(selection: CallFilter, dialect: Dialect) -> _Query:
         FROM calls c WHERE c.session_id IS NOT NULL AND {of_calls} GROUP BY c.session_id) starts
       GROUP BY session_id) found"""
     source = " ".join([found, *scores_joined(selection, "found.session_id")])
-    first = {"start": "at", "score": lowest_first("score0.score", selection)}
-    order = first.get(selection.sort, f"coalesce({selection.sort}, -1)")
+    order = [f"coalesce({name}, -1)" for name in _COLUMNS.get(selection.sort, ())]
+    if selection.sort == "score":
+        order = [lowest_first("score0.score", selection)]
     where = " AND ".join(_of_session(selection, dialect)) or "1 = 1"
-    keys = (*dict.fromkeys((order, "at", "found.session_id")),)
+    keys = (*order, "at", "found.session_id")
     return _Query("found.session_id", source, where, keys, descending=selection.newest_first)
+
+
+def _aggregates(selection: CallFilter) -> list[str]:
+    """Return the names of the aggregates by which sessions are sorted and filtered."""
+    bounds = [measure for name, (measure, _) in BOUNDS.items() if getattr(selection, name) is not None]
+    names = [column for measure in (selection.sort, *bounds) for column in _COLUMNS.get(measure, ())]
+    return [*dict.fromkeys(names), *(flag for name, flag in _LACKING.items() if getattr(selection, name) is not None)]
 
 
 def _of_session(selection: CallFilter, dialect: Dialect) -> Iterator[str]:
@@ -377,10 +400,8 @@ def _of_session(selection: CallFilter, dialect: Dialect) -> Iterator[str]:
         yield "at >= :since_ns"
     if selection.until_ns is not None:
         yield "at > 0 AND at < :until_ns"
-    if selection.min_cost_usd is not None:
-        yield "cost >= :min_cost_usd"
-    if selection.min_duration_ns is not None:
-        yield "duration >= :min_duration_ns"
+    yield from filters.bounded(selection, {"cost": "(cost, cost_rest)", "duration": "duration", "tokens": "tokens"})
+    yield from (f"{flag} = 0" for name, flag in _LACKING.items() if getattr(selection, name) is not None)
     of_calls = "found.session_id {} (SELECT c.session_id FROM calls c WHERE c.session_id IS NOT NULL AND {})"
     if selection.errors is False:
         yield of_calls.format("NOT IN", call_condition(CallFilter(errors=True), dialect))

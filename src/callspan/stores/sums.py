@@ -24,11 +24,11 @@ META: Final = "meta:"
 GROUPINGS: Final[tuple[str, ...]] = get_args(Grouping)
 MODEL: Final = "coalesce(c.model_req, c.model_resp)"
 """The model by which a call `c` is grouped."""
-_WITHOUT_USAGE: Final = f"""
+WITHOUT_USAGE: Final = f"""
 coalesce(c.in_tok, c.out_tok) IS NULL AND coalesce(c.finish_reason, c.stream_end) IS NOT NULL
 AND c.cached IS NULL AND NOT {FAILED}
 """
-_WITHOUT_COST: Final = f"""
+WITHOUT_COST: Final = f"""
 c.cost_usd IS NULL AND c.cached IS NULL AND NOT ({FAILED} AND coalesce(c.in_tok, c.out_tok, c.ttft_ns) IS NULL)
 """
 _SUMS: Final = f"""
@@ -38,11 +38,11 @@ SELECT {{keys}}, count(*) AS calls,
   sum(CASE WHEN c.stream_end = 'cut_off' THEN 1 ELSE 0 END) AS cut_off,
   sum(CASE WHEN {finish_condition(LENGTH)} THEN 1 ELSE 0 END) AS cut_by_length,
   sum(CASE WHEN c.cached IS NOT NULL THEN 1 ELSE 0 END) AS cached,
-  sum(CASE WHEN {_WITHOUT_USAGE} THEN 1 ELSE 0 END) AS calls_without_usage,
-  sum(CASE WHEN {_WITHOUT_COST} THEN 1 ELSE 0 END) AS calls_without_cost,
+  sum(CASE WHEN {WITHOUT_USAGE} THEN 1 ELSE 0 END) AS calls_without_usage,
+  sum(CASE WHEN {WITHOUT_COST} THEN 1 ELSE 0 END) AS calls_without_cost,
   CAST(sum(c.in_tok) AS bigint) AS input_tokens, CAST(sum(c.out_tok) AS bigint) AS output_tokens,
   CAST(sum(c.cache_read_tok) AS bigint) AS cache_read_tokens, CAST(sum(c.reasoning_tok) AS bigint) AS reasoning_tokens,
-  sum(c.cost_picousd / 1000000) AS micro, sum(c.cost_picousd - c.cost_picousd / 1000000 * 1000000) AS rest,
+  sum((c.cost_picousd - c.cost_picousd % 1000000) / 1000000) AS micro, sum(c.cost_picousd % 1000000) AS rest,
   CAST(sum(c.retries) AS bigint) AS retries, min(c.start_ns) AS first_ns,
   max(coalesce(c.end_ns, c.start_ns)) AS last_ns{{more}}
 FROM {{source}} WHERE {{where}} GROUP BY {{positions}} ORDER BY count(*) DESC, {{order}}

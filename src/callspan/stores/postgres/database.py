@@ -83,8 +83,10 @@ INSERT INTO contents (owner, n, hash, role, text, data)
 SELECT * FROM unnest(%b::text[], %b::bigint[], %b::bytea[], %b::text[], %b::text[], %b::bytea[])"""
 POSTGRES: Final = Dialect(
     minute="""to_char(to_timestamp(c.start_ns / 1000000000) AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI"Z"')""",
-    cost="""coalesce(c.cost_picousd,
-      CAST(floor(CASE WHEN c.cost_usd > 9e6 THEN 9e18 ELSE nullif(c.cost_usd, 'NaN') * 1e12 END) AS bigint))""",
+    cost="""coalesce((c.cost_picousd - c.cost_picousd % 1000000) / 1000000,
+      CAST(trunc(CASE WHEN c.cost_usd > 9e12 THEN 9e18 ELSE nullif(c.cost_usd, 'NaN') * 1e6 END) AS bigint))""",
+    cost_rest="""coalesce(c.cost_picousd % 1000000, CASE WHEN abs(nullif(c.cost_usd, 'NaN')) < 9e6
+      THEN CAST(mod(trunc(c.cost_usd * 1e12), 1000000) AS bigint) ELSE 0 END)""",
     array="json_agg({values})",
     items="SELECT json_array_elements_text(CAST(:items AS json))",
     # Same as Python's `casefold`, whatever the collation of the database.
@@ -278,7 +280,7 @@ class PostgresDatabase(Database):
     def _execute(self, sql: str, values: dict[str, Any], *, by_name: bool = False) -> Any:
         rows: Any = dict_row if by_name else tuple_row
         with self._in_transaction():
-            return self.connection.cursor(row_factory=rows).execute(to_query(sql), values or None)
+            return self.connection.cursor(row_factory=rows).execute(to_query(sql), values)
 
     def _explaining(self) -> AbstractContextManager[None]:
         return explaining(self.name)
@@ -320,7 +322,7 @@ def _connect(given: Mapping[str, Any]) -> psycopg.Connection:
 
 def to_query(sql: str) -> bytes:
     """Return the query with its `:name` parameters in psycopg's syntax."""
-    return _PARAMETER.sub(r"%(\1)s", sql).encode()
+    return _PARAMETER.sub(r"%(\1)s", sql.replace("%", "%%")).encode()
 
 
 def explaining(name: str) -> AbstractContextManager[None]:

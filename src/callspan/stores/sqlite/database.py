@@ -50,7 +50,10 @@ _MAX_STATEMENTS: Final = 50
 _MAX_NUMBERS: Final = 20_000
 SQLITE: Final = Dialect(
     minute="strftime('%Y-%m-%dT%H:%MZ', c.start_ns / 1000000000, 'unixepoch')",
-    cost="coalesce(c.cost_picousd, CAST(c.cost_usd * 1e12 AS integer))",
+    # Not `/` alone, which other databases do not round.
+    cost="coalesce((c.cost_picousd - c.cost_picousd % 1000000) / 1000000, CAST(c.cost_usd * 1e6 AS integer))",
+    cost_rest="""coalesce(c.cost_picousd % 1000000,
+      CASE WHEN abs(c.cost_usd) < 9e6 THEN CAST(c.cost_usd * 1e12 AS integer) % 1000000 ELSE 0 END)""",
     array="json_group_array({values})",
     items="SELECT value FROM json_each(:items)",
     # LIKE rejects most texts without calling Python, but is case-insensitive only for ASCII and limits the pattern.
