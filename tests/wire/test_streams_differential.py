@@ -6,13 +6,16 @@ Of every recorded stream, and of thousands with the habits of servers: nothing t
 from __future__ import annotations
 
 import functools
+from collections import Counter
 from typing import Any
 
 import pytest
+from tests.support import sdks
 from tests.support.bodies import endpoint, folded
 from tests.support.scale import scaled
 from tests.wire import corpus
 from tests.wire.generated_streams import Piece, Stream, streams
+from tests.wire.sdk_snapshots import REFUSALS, snapshot, uses_each_index_once
 from tests.wire.stream_oracle import Answer, answers, bare, normal
 
 from callspan.records import Message, Reasoning, Refusal, Text, ToolCall
@@ -25,7 +28,11 @@ NOTHING = [Answer("", "", [])]
 
 
 def recorded(api: str, events: list[Any]) -> list[Answer]:
-    output: list[Message] = endpoint(api).conversation(None, folded(api, *events)).output
+    return read(api, folded(api, *events))
+
+
+def read(api: str, body: object) -> list[Answer]:
+    output: list[Message] = endpoint(api).conversation(None, body).output
     return [answer_of(message, api) for message in output if message.role == "assistant"] or NOTHING
 
 
@@ -72,3 +79,41 @@ def test_recorded_streams_are_read_as_the_oracle_reads_them() -> None:
         if read != made:
             wrong.append(f"{each.id} {each.host}\n  oracle {read}\n  record {made}")
     assert not wrong, "\n".join([f"{len(wrong)} of {len(chosen)} streams", *wrong])
+
+
+def joined_by_sdk(api: str, events: list[Any]) -> list[Answer] | None:
+    """What the SDK's helper makes of a stream; None if it refuses it."""
+    try:
+        return read(api, snapshot(api, events))
+    except REFUSALS:
+        return None
+
+
+@pytest.mark.parametrize("share", range(SHARES))
+def test_generated_streams_are_what_the_sdk_joins_where_each_index_is_used_once(share: int) -> None:
+    sdks.needs("openai", "3.30", "what these answers need")
+    chosen = [each for each in generated()[share::SHARES] if uses_each_index_once(each.api, each.events)]
+    wrong, compared = [], Counter[str]()
+    for stream in chosen:
+        joined, made = joined_by_sdk(stream.api, stream.events), recorded(stream.api, stream.events)
+        compared[stream.api] += joined is not None
+        if joined not in (None, made):
+            wrong.append(f"{stream.api} {stream.habits}\n  sdk {joined}\n  record {made}")
+    assert not wrong, "\n".join([f"{len(wrong)} of {compared} streams", *wrong[:12]])
+    assert min(compared.values()) >= NUMBER // SHARES // 100, compared
+    assert len(compared) == 3
+
+
+def test_recorded_streams_are_what_the_sdk_joins_where_each_index_is_used_once() -> None:
+    sdks.needs("openai", "3.30", "what these answers need")
+    wrong, compared = [], Counter[str]()
+    for each in (each for each in corpus.streams() if each.status == 200 and each.body.lstrip()[:1] != "{"):
+        events = list(corpus.chunks(each.body))
+        if not uses_each_index_once(each.endpoint, events):
+            continue
+        joined, made = joined_by_sdk(each.endpoint, events), recorded(each.endpoint, events)
+        compared[each.endpoint] += joined is not None
+        if joined not in (None, made):
+            wrong.append(f"{each.id} {each.host}\n  sdk {joined}\n  record {made}")
+    assert not wrong, "\n".join([f"{len(wrong)} of {compared} streams", *wrong])
+    assert min(compared.values()) >= scaled(3, 15), compared
