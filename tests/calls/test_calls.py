@@ -29,6 +29,7 @@ from tests.support.mode import Mode
 from tests.support.processes import ran
 from tests.support.rig import until
 from tests.support.scale import scaled
+from tests.support.telemetry import kept_spans
 
 import callspan
 from callspan.testing import Capture, ScriptedProvider, capture
@@ -310,6 +311,32 @@ async def test_a_call_is_one_span_under_the_callers_own(wire: Wire, seen: Captur
     assert span.parent == mine.get_span_context()
     assert type(result).__module__.split(".")[0] == wire.sdk
     assert "I am well." in result.model_dump_json()
+
+
+@pytest.mark.parametrize(
+    ("scope", "name", "attributes", "is_adopted"),
+    [
+        ("conventions", "chat", {"gen_ai.operation.name": "chat"}, True),
+        ("openinference", "ChatCompletion", {"openinference.span.kind": "LLM"}, True),
+        ("traceloop", "openai.chat", {"llm.request.type": "chat"}, True),
+        ("openlit.otel.tracing", "chat claude-opus-4-1", {}, True),
+        ("openlit.otel.tracing", "invoke_agent planner", {}, False),
+        ("application", "chat claude-opus-4-1", {}, False),
+        ("conventions", "invoke_agent", {"gen_ai.operation.name": "invoke_agent"}, False),
+    ],
+)
+async def test_a_call_is_on_the_span_that_another_instrumentation_made_for_it(
+    wire: Wire, scope: str, name: str, attributes: dict[str, str], is_adopted: bool
+) -> None:
+    provider, ended = kept_spans()
+    with capture() as seen, provider.get_tracer(scope).start_as_current_span(name, attributes=attributes) as theirs:
+        await wire.ask()
+        await wire.ask()
+    first, second = seen.records
+    other = f"{theirs.get_span_context().span_id:016x}"
+    assert (first.span_id == other) == is_adopted
+    assert second.span_id != other, "one span is one call"
+    assert ("callspan.call_id" in dict(ended.get_finished_spans()[0].attributes or {})) == is_adopted
 
 
 async def test_the_provider_gets_our_traceparent_only_where_it_is_switched_on(wire: Wire) -> None:

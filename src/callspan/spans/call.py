@@ -67,6 +67,8 @@ _CALLS: Final = (
     ("llm.request.type", ("chat", "completion", "embedding")),
 )
 """Attributes that identify the span of a call: the conventions', OpenInference's and OpenLLMetry's."""
+_NAMED_BY: Final = {"openlit.otel.tracing": ("chat ", "text_completion ", "embeddings ")}
+"""Beginnings of the names of the spans of calls, by the instrumentation that sets their attributes after the answer."""
 _OWN_MARK: Final = "callspan.inference"
 _UTIL: Final = "opentelemetry.util.genai.invocation"
 _MARK: Final = fail_open("mark the span of a call for OpenTelemetry's utilities")
@@ -337,7 +339,8 @@ def _outer_span(span: Span) -> Span | None:
     if not span.is_recording():
         return None
     attributes: Mapping[str, object] = getattr(span, "attributes", None) or {}
-    return None if CALL_ID in attributes or not (_is_marked() or _is_call(attributes)) else span
+    is_of_call = _is_marked() or _is_call(attributes) or _is_named_as_call(span)
+    return span if is_of_call and CALL_ID not in attributes else None
 
 
 def _is_marked() -> bool:
@@ -347,6 +350,12 @@ def _is_marked() -> bool:
 
 def _is_call(attributes: Mapping[str, object]) -> bool:
     return any(attributes.get(name) in values for name, values in _CALLS)
+
+
+def _is_named_as_call(span: Span) -> bool:
+    scope, name = getattr(span, "instrumentation_scope", None), getattr(span, "name", None)
+    beginnings = _NAMED_BY.get(getattr(scope, "name", ""), ())
+    return isinstance(name, str) and name.startswith(beginnings)
 
 
 def _with_mark(context: Context) -> Context:
