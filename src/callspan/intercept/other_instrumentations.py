@@ -29,6 +29,8 @@ _NAMES: Final = (
     ("langfuse.openai", "langfuse"),
     ("openlit.instrumentation.openai", "openlit"),
     ("openlit.instrumentation.anthropic", "openlit"),
+    ("lmnr.opentelemetry_lib.opentelemetry.instrumentation.openai", "lmnr"),
+    ("lmnr.opentelemetry_lib.opentelemetry.instrumentation.anthropic", "lmnr"),
     ("logfire._internal.integrations.llm_providers.llm_provider", "logfire"),
 )
 """Their modules and distributions."""
