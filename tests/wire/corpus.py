@@ -22,6 +22,7 @@ MORE = WHOLE.with_name("more.jsonl.gz")
 """Exchanges of other wires, and some more of these."""
 IS_WHOLE = FULL and WHOLE.is_file()
 STREAMED = ("chat_completions", "messages", "responses")
+WHOLES = ("completions", "embeddings")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -73,11 +74,16 @@ def load() -> tuple[Exchange, ...]:
 
 def streams() -> Iterator[Exchange]:
     """Yield the streams of chat completions, messages and responses, at full scale those beside the corpus too."""
-    yield from (each for each in load() if each.stream and each.endpoint in STREAMED)
-    if IS_WHOLE and MORE.is_file():
-        with gzip.open(MORE, "rt", encoding="utf-8") as lines:
-            others = (json.loads(line) for line in lines)
-            yield from (Exchange(**each) for each in others if each["stream"] and each["endpoint"] in STREAMED)
+    yield from (each for each in (*load(), *beside()) if each.stream and each.endpoint in STREAMED)
+
+
+@functools.cache
+def beside() -> tuple[Exchange, ...]:
+    """Return the exchanges beside the corpus of wires that the SDKs have; none in a sample."""
+    if not (IS_WHOLE and MORE.is_file()):
+        return ()
+    with gzip.open(MORE, "rt", encoding="utf-8") as lines:
+        return tuple(Exchange(**each) for each in map(json.loads, lines) if each["endpoint"] in (*STREAMED, *WHOLES))
 
 
 def select(wanted: Callable[[Exchange], bool]) -> list[Exchange]:
