@@ -3,6 +3,25 @@
 Interception reports events to it: `sent` (the body as sent) or `form`, attempts, parsed data (a complete body or one
 chunk), and the end, of which only the first report counts. `later` has the kinds of requests that may turn out to be
 calls, or report on calls that run elsewhere.
+
+A call can end in a dozen ways, and several of them at once: the last chunk, `close`, an exception, a cancelled task, a
+time-out on another thread, the garbage collector. So an end is an item that is appended to a list, which is atomic, and
+the first item is the end; a lock could be waited for by a signal handler on the thread that holds it. A finalizer may
+run inside any code, under any lock, so it only queues the end.
+
+The record is written before the caller has the answer or the exception: what the caller knows survives `kill -9`. The
+first version of a stream is written once its request is known, so that a killed process leaves a row that says so. A
+background response waits for the id that the provider gives it, from which that of its call is made.
+
+An interrupt can come between any two instructions, also in `_finish`. The end then runs again from its start, on
+another thread, since callbacks of the application may have caused it. So each step can be repeated: the processed
+record is kept in `_processed`, the span and the recorder take a record once, and `_call_ended` is cleared before it is
+called, since a call that is missing in a sum is better than one that is in it twice.
+
+Reading what the provider sent may fail in any way; each reader is a step of its own, so that a failure costs its part
+of the content and never the identity, the times and the outcome of the record.
+
+`chunk` is written for speed: it runs for every event of every stream, and a method call is a large part of its cost.
 """
 
 from __future__ import annotations

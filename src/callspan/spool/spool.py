@@ -2,6 +2,27 @@
 
 Callers never wait for a store. Forks, threads, `kill -9` and exits without clean-up lose no appended record: another
 process with the same stores, or a reading command, delivers the segments of an ended process.
+
+Why it is a file and not a queue: what is in memory dies with the process. One `writev` gives the record to the kernel,
+which keeps it whatever becomes of the process; only a power failure takes more, see `sync`.
+
+Who may deliver a segment is said by a lock on the file, never by a process id: the kernel releases the lock in every
+way in which a process can end, and a process id may be reused, or belong to another container. Only who holds the lock
+removes the file or moves it to another spool.
+
+Order in `append`: the line, then the threads, then the wake. If a thread cannot be started, at the limit of threads or
+during shutdown, the record is safe and only late. The lock is held for the line alone. A fork waits for it, so nothing
+foreign may run under it: messages wait in `_to_log`, and losses are counted after it is released.
+
+A fork is dangerous because SQLite's locks belong to a process: a child that closes the parent's file releases them, and
+two writers damage it. So stores close their files before the fork, within the time that a fork may wait; if one cannot,
+the child leaves its store to other processes. The child starts anew and never touches a segment of its parent.
+
+Above the cap somebody must lose something. The oldest records go that only failing stores lack, and only for those;
+where no store has taken any, the new record is dropped. Both are counted in the file of losses, for `doctor`.
+
+Given up: one directory for several sets of stores, which needed a mark for each record and store; bodies in files of
+their own; syncing at intervals.
 """
 
 from __future__ import annotations

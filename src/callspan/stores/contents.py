@@ -10,6 +10,15 @@ of `callspan.stores.bodies` has
 
 If the next call of the session repeats these two messages and the answer, and adds a question, its history is a range
 and its two new messages: [0,65536,65539].
+
+A history repeats in every call: a session of a hundred turns would store each message a hundred times. Sharing by hash
+over the whole store saved more and was given up: whether a row may be deleted was then a question about all calls, so a
+deletion swept the table under a lock while others wrote. Now what belongs to a session is deleted with it, and what a
+deletion costs depends on what is deleted.
+
+Order matters in a batch, see `writer`: the calls are locked and merged with their stored versions first, which decides
+the owner; then the owners are locked, since two processes may number the same session; then contents, and last the rows
+that refer to them. What only the replaced version of a call referred to is deleted at the end.
 """
 
 from __future__ import annotations
