@@ -329,3 +329,31 @@ def test_the_ids_of_a_stream_are_those_of_all_its_chunks(
     world.chat(QUESTION, "ab", "s1", body=streamed(*chunks) | COUNTED)
     (step,) = exported("rollouts").rows[0]["steps"]
     assert (step["tokens"]["prompt_ids"], step["tokens"]["completion_ids"]) == ([1, 2], [7, 8])
+
+
+REST = [{"role": "user", "content": "And?"}]
+
+
+@pytest.mark.parametrize("merged", [False, True], ids=["apart", "as one message"])
+def test_what_goes_on_with_a_paused_answer_does_not_repeat_it(world: World, exported: Export, merged: bool) -> None:
+    world.session("s1")
+    said, messages = "", QUESTION
+    for text, reason in (("Wait", "pause_turn"), (": a", "pause_turn"), (", b.", "end_turn"), ("Done.", "end_turn")):
+        sent = [*messages, *(REST if text == "Done." else [])]
+        world.call("messages", {"messages": sent}, {"role": "assistant", "content": text, "stop_reason": reason}, "s1")
+        said += text
+        answers = [said] if merged else [one["content"] for one in messages[1:]] + [text]
+        messages = [*QUESTION, *({"role": "assistant", "content": answer} for answer in answers)]
+    (row,) = exported("atif").rows
+    check_trajectory(row)
+    steps = [step["message"] for step in row["steps"]]
+    assert steps == ["?", "Wait", ": a", ", b.", "And?", "Done."]
+    assert [step.get("llm_call_count") for step in row["steps"]] == [None, 1, 1, 1, None, 1]
+
+
+def test_what_the_application_began_is_in_the_answer(world: World, exported: Export) -> None:
+    world.session("s1")
+    begun = {"role": "assistant", "content": "It is"}
+    world.call("messages", {"messages": [*QUESTION, begun]}, {"role": "assistant", "content": " late."}, "s1")
+    (row,) = exported("atif").rows
+    assert [step["message"] for step in row["steps"]] == ["?", "It is late."]

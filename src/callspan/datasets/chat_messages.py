@@ -48,7 +48,12 @@ class ChatCall(msgspec.Struct, frozen=True, kw_only=True):
     """One call in the format of chat completions."""
 
     prompt: list[ChatMessage]
+    begun: ChatMessage | None = None
+    """The last message of the assistant that the model continued, which was sent after the prompt."""
+    said: ChatMessage
+    """What the model answered."""
     answer: ChatMessage
+    """The same, with what was begun."""
     tools: list[dict[str, object]]
     parallel_tool_calls: bool | None = None
 
@@ -71,18 +76,27 @@ def chat_call(call: CallRecord, dropped: Dropped, *, reasoning: bool = False) ->
     writer = _Writer(dropped, reasoning=reasoning)
     prompt = [*writer.instructions(conversation), *writer.messages(conversation.input)]
     answers = writer.messages(choices[:1])
-    answer: ChatMessage = answers[0] if answers else {"role": "assistant", "content": ""}
-    begun = prompt[-1] if prompt else {}
-    if call.api == "messages" and begun.get("role") == "assistant" and isinstance(begun["content"], str):
-        # Anthropic's models continue a last message of the assistant.
+    said: ChatMessage = answers[0] if answers else {"role": "assistant", "content": ""}
+    begun = _begun(call, prompt)
+    answer = said
+    if begun is not None:
         del prompt[-1]
-        answer = {**begun, **answer, "content": f"{begun['content']}{answer['content'] or ''}"}
+        answer = {**begun, **said, "content": f"{begun['content']}{said['content'] or ''}"}
     return ChatCall(
         prompt=prompt,
+        begun=begun,
+        said=said,
         answer=answer,
         tools=chat_tools(conversation.tools, dropped),
         parallel_tool_calls=_parallel(call),
     )
+
+
+def _begun(call: CallRecord, prompt: list[ChatMessage]) -> ChatMessage | None:
+    """Return the last message of the assistant in a prompt, if the model continues it, as Anthropic's do."""
+    last = prompt[-1] if prompt else {}
+    continues = call.api == "messages" and last.get("role") == "assistant" and isinstance(last["content"], str)
+    return last if continues else None
 
 
 def canonical(message: ChatMessage) -> bytes:

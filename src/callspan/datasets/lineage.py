@@ -43,6 +43,10 @@ class Turn(NamedTuple):
     """The system message that all begin with."""
     answer: ChatMessage
     answer_node: bytes
+    begun_node: bytes | None
+    """That of the message which the answer goes on with, such as an answer that was paused."""
+    said: ChatMessage
+    """The answer without that message."""
     tools: list[dict[str, object]]
     parallel_tool_calls: bool | None
 
@@ -50,6 +54,11 @@ class Turn(NamedTuple):
     def whole(self) -> list[ChatMessage]:
         """All messages, the answer last."""
         return [message for turn in self._chain() for message in (*turn.new, turn.answer)]
+
+    @property
+    def said_node(self) -> bytes | None:
+        """The node of the answer where the message that it goes on with stays apart; None without one."""
+        return None if self.begun_node is None else _node(self.begun_node, _digest(self.said))
 
     @property
     def path(self) -> list[bytes]:
@@ -144,8 +153,11 @@ class _TurnBuilder:
             nodes.append(node)
             shared = self._shared.setdefault(digest, message)
             new.append(shared if shared == message else message)
-        answer_node, parallel = _node(node, _digest(chat.answer)), chat.parallel_tool_calls
-        return Turn(_bare(call), before, new, nodes, instructions, chat.answer, answer_node, tools, parallel)
+        begun_node = None if chat.begun is None else _node(node, _digest(chat.begun))
+        return Turn(
+            _bare(call), before, new, nodes, instructions, chat.answer, _node(node, _digest(chat.answer)), begun_node,
+            chat.said, tools, chat.parallel_tool_calls,
+        )  # fmt: skip
 
 
 class Tools:

@@ -192,10 +192,7 @@ class _Steps:
             else:
                 self._seen[content] += 1
             self._add_message(message, turn, copied=copied)
-        self._nodes.add(turn.answer_node)
-        self._ends.add(turn.answer_node)
-        self._seen[canonical(turn.answer)] += 1
-        step = self._agent_step(turn.answer, turn)
+        step = self._agent_step(self._answer(turn), turn)
         step |= {"timestamp": _iso(turn.call.timing.start_ns), "llm_call_count": 1, "metrics": _metrics(turn)}
         position = self._positions.get(turn.call.place.timestep_id or "")
         step["extra"] = {"call_id": turn.call.call_id, "timestep_position": position}
@@ -204,6 +201,20 @@ class _Steps:
         effort = turn.call.request.params.get("reasoning_effort")
         if isinstance(effort, str):
             step["reasoning_effort"] = effort
+
+    def _answer(self, turn: Turn) -> ChatMessage:
+        """Return the answer, without an earlier one that it goes on with. Later requests may have either."""
+        self._note(turn.answer_node, turn.answer)
+        if turn.begun_node is None or turn.said_node is None or turn.begun_node not in self._nodes:
+            return turn.answer
+        self._ends.discard(turn.begun_node)
+        self._note(turn.said_node, turn.said)
+        return turn.said
+
+    def _note(self, node: bytes, answer: ChatMessage) -> None:
+        self._nodes.add(node)
+        self._ends.add(node)
+        self._seen[canonical(answer)] += 1
 
     def add_tool_events(self, events: Iterable[Event]) -> None:
         """Add the recorded results of tool calls whose results were not sent to a model."""
