@@ -19,8 +19,8 @@ from callspan.safe_urls import error_text
 from callspan.settings import SettingError
 from callspan.spool import directory as places
 from callspan.stores.base import DeletionScope, StoreError
-from callspan.stores.columns import TABLES
 from callspan.stores.erased import is_in_scope
+from callspan.stores.facts import TABLES
 from callspan.stores.filters import SESSION_CONDITIONS, CallFilter
 from callspan.stores.protocol import SqlStore
 from callspan.stores.reader import Reader

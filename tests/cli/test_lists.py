@@ -79,9 +79,10 @@ def test_sums_leave_the_unknown_out_and_say_so(store: str) -> None:
     by_model = {row["model"]: row for row in ask("--store", store, "stats", "--json").json}
     gpt, free = by_model["gpt-5"], by_model["free"]
     assert (gpt["input_tokens"], gpt["output_tokens"], gpt["cost_usd"]) == (12, 0, "0.3")
-    assert (gpt["calls"], gpt["calls_without_cost"], gpt["errors"], gpt["p50_ms"]) == (3, 1, 0, 1000.0)
+    assert (gpt["calls"], gpt["calls_without_cost"], gpt["errors"], gpt["duration_p50_ns"]) == (3, 1, 0, 1e9)
     assert (free["calls"], free["errors"]) == (1, 1)
-    assert {free[name] for name in ("input_tokens", "cost_usd", "p50_ms", "p95_ms", "retries")} == {None}
+    unknown = ("input_tokens", "cost_usd", "duration_p50_ns", "duration_p95_ns", "retries")
+    assert {free[name] for name in unknown} == {None}
     page = ask("--store", store, "stats").out
     assert "gpt-5: 1 of 3 calls have no known cost" in page
     assert "free:" not in page

@@ -145,18 +145,21 @@ CALLS: list[tuple[Fields, dict[str, str]]] = [
     ({"trace_id": "ab", "span_id": "cd"}, {"trace": "ab  span cd"}),
     ({"batch_id": "batch_1", "custom_id": "line-7"}, {"batch": "batch_1, line line-7"}),
     ({"provider": "openai", "api": "responses", "server_address": "h", "server_port": 443},
-     {"provider": "openai", "api": "responses", "server": "h:443"}),
+     {"provider": "openai", "api": "responses", "server address": "h:443"}),
     ({"usage": USED}, {
         "input tokens": "1,234", "cache read tokens": "0", "cache write tokens": "5", "reasoning tokens": "6",
     }),
     ({"cost": GUESSED}, {
-        "cost": "$0.00125", "cost source": "mine v1", "cost is estimated": "yes", "cost reason": "tier"
+        "cost": "$0.00125", "cost source": "mine v1", "cost estimated": "yes", "cost reason": "tier"
     }),
     ({"stream": Stream(end="closed", chunks=1000)}, {"stream end": "closed", "chunks": "1,000"}),
     ({"response": Response(finish_reasons=["stop", None, "length"])}, {"finish reason": "length"}),
     ({"response": Response(
         prompt_cache_miss="input_changed", prompt_cache_missed_tokens=4800, prompt_cache_reusable_tokens=128,
-    )}, {"prompt cache miss": "input_changed, 4,800 tokens missed, 128 tokens reusable"}),
+    )}, {
+        "prompt cache miss": "input_changed",
+        "prompt cache missed tokens": "4,800", "prompt cache reusable tokens": "128",
+    }),
     ({"response": Response(unknown_finish=True, tools_unlisted=True)}, {
         "finish": "unknown: the finish reason may state an answer or a failure",
         "MCP": "the provider could not list the tools of a server",
@@ -175,8 +178,8 @@ CALLS: list[tuple[Fields, dict[str, str]]] = [
 def test_each_field_of_a_call_is_one_line(store: str) -> None:
     keep(store, *(made(f"call-{number}.", **fields) for number, (fields, _) in enumerate(CALLS)))
     for number, (_, expected) in enumerate(CALLS):
-        lines = [line.rstrip() for line in ask("--store", store, "show", f"call-{number}.").out.splitlines()]
-        assert {f"{label:<19}{value}".rstrip() for label, value in expected.items()} <= set(lines), lines
+        lines = [" ".join(line.split()) for line in ask("--store", store, "show", f"call-{number}.").out.splitlines()]
+        assert {" ".join(f"{label} {value}".split()) for label, value in expected.items()} <= set(lines), lines
 
 
 def test_a_long_error_is_wrapped_whole_and_clean(store: str) -> None:

@@ -121,8 +121,9 @@ def test_a_reader_cannot_write(file: Delivery, path: Path) -> None:
 def test_columns_hold_what_people_query(file: Delivery, path: Path, records: Records) -> None:
     file.write(records.call(session_id="s"))
     columns = (
-        "session_id, provider, api, model_req, model_resp, finish_reason, outcome, http_status, retries, "
-        "end_ns - start_ns, ttft_ns, in_tok, out_tok, cache_read_tok, cost_usd, cost_picousd, price_v, params"
+        "session_id, provider, api, request_model, response_model, finish_reason, outcome, http_status, retries, "
+        "end_ns - start_ns, first_token_ns, input_tokens, output_tokens, cache_read_tokens, cost_usd, cost_picousd, "
+        "cost_source, params"
     )
     assert ask(path, f"SELECT {columns} FROM calls") == [(
         "s", "openai", "chat_completions", "gpt-5", "gpt-5-2025-08-07", "stop", "success", 200, 0,
@@ -170,7 +171,7 @@ def test_the_view_has_the_sums_by_session_hour_model_and_provider(file: Delivery
         records.call(session_id=None, outcome="cancelled"),
     )
     sql = """
-        SELECT coalesce(session_id, '-'), model, provider, calls, errors, cancelled, in_tok, exact_costs, costs
+        SELECT coalesce(session_id, '-'), model, provider, calls, errors, cancelled, input_tokens, exact_costs, costs
           FROM call_sums ORDER BY 1, hour"""
     assert ask(path, sql) == [
         ("-", "gpt-5", "openai", 1, 0, 1, 10, 1, 1),

@@ -72,8 +72,8 @@ def test_calls_and_sessions_are_found_and_summed(reader: Reader) -> None:
         for latencies in (True, False):
             found = list(reader.summary(two, latencies=latencies))
             assert {one.keys: one.calls for one in found} == {tuple(keys): calls for keys, calls in sums}, two
-            assert all(one.p50_ms == (1000 if latencies else None) for one in found)
-    assert [(one.keys, one.calls, one.p50_ms) for one in reader.summary(())] == [((), 4, 1000)]
+            assert all(one.duration_p50_ns == (1e9 if latencies else None) for one in found)
+    assert [(one.keys, one.calls, one.duration_p50_ns) for one in reader.summary(())] == [((), 4, 1e9)]
     assert list(reader.summary((), CallFilter(user="nobody"))) == []
     for by in ("users", "meta:", "", ("user", "users")):
         with pytest.raises(

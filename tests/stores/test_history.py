@@ -244,7 +244,7 @@ def test_steps_are_numbered_by_their_position(url: str, store: Delivery, records
     assert [step.index for step in steps] == [0, 0, 1, 1]
     assert [positions[step.timestep_id] for step in steps] == [0, 1, 2, 3]
     shown = json.loads(run(url, "show", "chat", "--json"))["steps"]
-    assert [(one["position"], one["index"], one["turn"]) for one in shown] == [
+    assert [(one["timestep_position"], one["timestep"], one["turn"]) for one in shown] == [
         (0, 0, 7), (1, 0, 7), (2, 1, 7), (3, 1, 7)
     ]  # fmt: skip
     assert [[call["timestep_position"] for call in one["calls"]] for one in shown] == [[0], [1], [2], [3]]

@@ -229,8 +229,8 @@ def test_an_earlier_layout_is_refused_and_loaded(tmp_path: Path, wanted: list[ob
     keep(f"sqlite:///{old}", *made(Records()))
     with closing(sqlite3.connect(old)) as connection, connection:
         connection.execute(f"PRAGMA user_version={FORMAT - 1}")
-        connection.execute("UPDATE calls SET schema_v = 3")
-        connection.execute("ALTER TABLE calls DROP COLUMN response_bytes")
+        connection.execute("UPDATE calls SET schema_version = 3")
+        connection.execute("ALTER TABLE calls DROP COLUMN response_body_bytes")
         connection.execute("ALTER TABLE sessions ADD COLUMN stamps TEXT DEFAULT '{}'")
         connection.execute("DROP TABLE messages")
     lines = tmp_path / "old.jsonl"

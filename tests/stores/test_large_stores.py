@@ -242,7 +242,8 @@ def test_the_examples_on_postgres(postgres_url: str) -> None:
     with psycopg.connect(keep(postgres_url, *agents(Records()))) as connection:
         last = SERVER_CALLS // ORIGINALS - 1
         for table in ("contents", *TABLES):
-            names = [column.name for column in connection.execute(f"SELECT * FROM {table} LIMIT 0").description]
+            every = [column.name for column in connection.execute(f"SELECT * FROM {table} LIMIT 0").description]
+            names = [name for name in every if (table, name) != ("calls", "model")]  # computed by the database
             connection.execute(copies(table, names, last if table == "contents" else 1, last))
         connection.execute("ANALYZE")
         for example in _of("postgres"):

@@ -285,5 +285,7 @@ def sessions(page: str) -> list[Any]:
 def entries(page: str) -> dict[str, list[Any]]:
     """The entries of each session of a report; those outside of sessions by ""."""
     read = data(page)
-    found = {pages[0]["session"]["id"]: [one for some in pages for one in some["rows"]] for pages in read["sessions"]}
+    found = {
+        pages[0]["session"]["session_id"]: [one for some in pages for one in some["rows"]] for pages in read["sessions"]
+    }
     return found | {"": read["outside"]["rows"]}

@@ -73,7 +73,8 @@ def test_later_pages_are_longer(records: Records, shown: Shown, monkeypatch: pyt
     following = page.get(f"/api/{name}?q=sort:duration&after={first['next']}")
     assert [len(first["rows"]), len(following["rows"]), following["next"]] == [2, 4, None]
     assert isinstance(first["next"], str), "a browser would round its numbers"
-    assert len({row["id"] for row in (*first["rows"], *following["rows"])}) == 6
+    ids = {row[f"{name[:-1]}_id"] for row in (*first["rows"], *following["rows"])}
+    assert len(ids) == 6
 
 
 def test_a_call_says_what_is_new_and_which_call_had_the_rest(conversation: Page) -> None:
@@ -121,7 +122,7 @@ def test_a_filter_line_is_the_options_of_the_command(line: str, options: list[st
 
 def test_a_filter_line_chooses_sessions(conversation: Page) -> None:
     def ids(line: str) -> list[str]:
-        return [row["id"] for row in conversation.get(f"/api/sessions?q={quote(line)}")["rows"]]
+        return [row["session_id"] for row in conversation.get(f"/api/sessions?q={quote(line)}")["rows"]]
 
     assert ids("user:mara") == ids("leipzig") == ids("objective:helpful min-score:0.5") == ["s1"]
     assert ids("user:nobody") == ids("failed") == ids("objective:helpful min-score:2") == []
@@ -152,7 +153,7 @@ def test_errors_are_found_by_their_type_or_message(records: Records, shown: Show
         (session,) = found["rows"]
         assert [(one["where"], one["call_id"]) for one in session["hits"]] == [("error", c.call_id) for c in made[:2]]
     assert found["arguments"] == ["--error-text=many REQ"]
-    assert page.get("/api/calls?q=error-text:slow")["rows"][0]["id"] == made[1].call_id
+    assert page.get("/api/calls?q=error-text:slow")["rows"][0]["call_id"] == made[1].call_id
 
 
 def test_calls_that_wait_for_an_approval_are_marked_and_found(records: Records, shown: Shown) -> None:
@@ -161,10 +162,10 @@ def test_calls_that_wait_for_an_approval_are_marked_and_found(records: Records, 
     made = [records.call(response=waiting), records.call(at_s=1, response=unknown), records.call(at_s=2)]
     page = shown(*made)
     marks = ("waits_for_approval", "tools_unlisted", "unknown_finish")
-    shown_marks = {row["id"]: [mark for mark in marks if row[mark]] for row in page.get("/api/calls")["rows"]}
+    shown_marks = {row["call_id"]: [mark for mark in marks if row[mark]] for row in page.get("/api/calls")["rows"]}
     assert [shown_marks[call.call_id] for call in made] == [list(marks[:2]), [marks[2]], []]
     for line in ("finish:waiting_for_approval", 'finish:"waiting for approval"'):
-        assert [row["id"] for row in page.get(f"/api/calls?q={quote(line)}")["rows"]] == [made[0].call_id]
+        assert [row["call_id"] for row in page.get(f"/api/calls?q={quote(line)}")["rows"]] == [made[0].call_id]
 
 
 def test_the_start_says_what_runs_and_what_is_worth_a_look(records: Records, shown: Shown) -> None:
@@ -176,10 +177,12 @@ def test_the_start_says_what_runs_and_what_is_worth_a_look(records: Records, sho
         at = Timing(start_ns=at_ns - ago_min * 60 * SECOND, duration_ns=duration_ms * 1_000_000)
         calls.append(records.call(timing=at, retries=retries))
     page = shown(records.session("s1", start_ns=at_ns, name="open"), failed, *calls).get("/api/now")
-    assert [row["id"] for row in page["running"]] == ["s1"]
-    assert [(row["id"], row["error_kind"], row["status"]) for row in page["worth"]] == [("bad", "rate_limit", 429)]
+    assert [row["session_id"] for row in page["running"]] == ["s1"]
+    assert [(row["call_id"], row["error_kind"], row["http_status"]) for row in page["worth"]] == [
+        ("bad", "rate_limit", 429)
+    ]
     hour = page["hour"]
-    assert (hour["calls"], hour["retries"], hour["p50_ms"]) == (3, 2, 30.0)
+    assert (hour["calls"], hour["retries"], hour["duration_p50_ns"]) == (3, 2, 30e6)
     at = [place for place, calls in enumerate(hour["minutes"]) if calls]
     assert (at[1] - at[0], hour["minutes"][at[0]], len(hour["minutes"])) == (10, 2, 60)
     assert (hour["cost_usd"], hour["calls_without_cost"]) == (str(3 * Decimal("0.0000123")), 0)
@@ -222,7 +225,7 @@ def test_sums_by_day_and_model_say_what_the_calls_cost(page: Page) -> None:
 
 def test_tables_are_by_one_key(page: Page) -> None:
     table = page.get("/api/table?by=user")
-    assert [(row["keys"], row["calls"], row["p50_ms"]) for row in table["rows"]] == [(["mara"], 12, 1000.0)]
+    assert [(row["keys"], row["calls"], row["duration_p50_ns"]) for row in table["rows"]] == [(["mara"], 12, 1e9)]
     assert page.ask("/api/table?by=secret").status == 400
     assert page.ask("/api/table").status == 400
 
@@ -261,8 +264,8 @@ def test_a_rating_is_found_by_a_filter_and_counted_by_a_comparison(page: Page, s
     ]  # fmt: skip
     assert rated(page, session="s02", value=0.5)["scope"] == "session"
     found = page.get("/api/sessions?q=label:thumbs_up")["rows"]
-    assert [(row["id"], row["scores"]["feedback"]["mean"]) for row in found] == [("s00", 1.0)]
-    assert [row["id"] for row in page.get("/api/calls?q=label:thumbs_down")["rows"]] == ["c01"]
+    assert [(row["session_id"], row["scores"]["feedback"]["mean"]) for row in found] == [("s00", 1.0)]
+    assert [row["call_id"] for row in page.get("/api/calls?q=label:thumbs_down")["rows"]] == ["c01"]
     assert [one["annotation"] for one in page.get("/api/call?id=c01")["rewards"]] == ["too long"]
     compared = json.loads(
         run(store.url, "--json", "compare", "meta:prompt_version=v1", "=v2", "--objective", "feedback")

@@ -35,22 +35,22 @@ def test_sessions_come_with_their_steps_calls_and_events(world: World, report: R
     play(world)
     page = report()
     inside = entries(page)
-    maze = next(row for row in sessions(page) if row["id"] == "s1")
+    maze = next(row for row in sessions(page) if row["session_id"] == "s1")
     assert (maze["name"], maze["outcome"], maze["reward"], maze["cost_usd"]) == ("maze", "success", 1.0, "0.001")
     assert (maze["metadata"], maze["title"]) == ({"seed": 7}, "?")
-    (step,) = next(pages[0]["steps"] for pages in data(page)["sessions"] if pages[0]["session"]["id"] == "s1")
-    assert (step["position"], step["lasted_ms"], step["reward"], step["terminated"]) == (0, 1000.0, 0.5, True)
+    (step,) = next(pages[0]["steps"] for pages in data(page)["sessions"] if pages[0]["session"]["session_id"] == "s1")
+    assert (step["timestep_position"], step["duration_ns"], step["reward"], step["terminated"]) == (0, 10**9, 0.5, True)
     (call,) = [one["call"] for one in inside["s1"] if one["kind"] == "call"]
-    shown = ("model", "lasted_ms", "first_token_ms", "input_tokens", "cost_usd", "retries", "label")
-    assert [call[name] for name in shown] == ["gpt-5", 1000.0, 250.0, 10, "0.001", 1, "Left."]
+    shown = ("model", "duration_ns", "first_token_ns", "input_tokens", "cost_usd", "retries", "output")
+    assert [call[name] for name in shown] == ["gpt-5", 10**9, 250 * 10**6, 10, "0.001", 1, "Left."]
     assert [(one["kind"], one["record"].get("data")) for one in inside["s1"] if one["kind"] != "call"] == [
         ("reward", None),
         ("environment", {"after": "a wall"}),
         ("tool", {"arguments": {"a": 1}, "result": "wall"}),
     ]
     (failed,) = [one for one in inside["s2"] if one["call"]]
-    assert (failed["call"]["status"], failed["turn"]["error"]) == (429, "Slow down.")
-    assert [one["call"]["label"] for one in inside[""]] == ["Loose."]
+    assert (failed["call"]["http_status"], failed["turn"]["error"]) == (429, "Slow down.")
+    assert [one["call"]["output"] for one in inside[""]] == ["Loose."]
 
 
 def test_the_page_loads_nothing_and_forbids_all_else(world: World, report: Report) -> None:
@@ -75,15 +75,15 @@ def test_sessions_with_a_selected_call_are_whole_and_nothing_else_is_in_it(world
     play(world)
     world.chat(QUESTION, "aside-words", "s1", model="gpt-6")
     world.chat(QUESTION, "unselected", model="gpt-6")
-    assert [row["id"] for row in sessions(report("--session", "s2"))] == ["s2"]
+    assert [row["session_id"] for row in sessions(report("--session", "s2"))] == ["s2"]
     page = report("--failed")
-    assert [row["id"] for row in sessions(page)] == ["s2"]
+    assert [row["session_id"] for row in sessions(page)] == ["s2"]
     assert not {word for word in ("maze", "Left.", "Loose.", "aside-words", "unselected") if word in page}
     page = report("--model", "gpt-5")
     assert data(page)["contents"]["calls"] == 2
     inside = entries(page)
-    assert {one["call"]["label"] for one in inside["s1"] if one["call"]} == {"Left.", "aside-words"}
-    assert [one["call"]["label"] for one in inside[""]] == ["Loose."]
+    assert {one["call"]["output"] for one in inside["s1"] if one["call"]} == {"Left.", "aside-words"}
+    assert [one["call"]["output"] for one in inside[""]] == ["Loose."]
     assert "unselected" not in page
 
 
@@ -135,7 +135,7 @@ def test_the_command_says_what_it_has_written(world: World, tmp_path: Path, monk
     for command in (("report",), ("view", "--save", "saved.html")):
         assert "3 calls, 2 sessions," in ask("--store", url, *command).out
     files = (tmp_path / "report.html", tmp_path / "saved.html", target)
-    written, saved, named = (re.sub(r'"at_ms":[\d.e+]+', "", path.read_text()) for path in files)
+    written, saved, named = (re.sub(r'"at_ns":\d+', "", path.read_text()) for path in files)
     assert written == saved == named  # but for when each was made
 
 

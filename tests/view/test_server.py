@@ -117,7 +117,7 @@ def test_that_something_was_written_is_said_at_once(url: str, deliver: Deliver, 
     assert version() == before
     written.write(records.session("new", start_ns=START_NS))
     assert (after := version()) != before
-    assert [row["id"] for row in page.get("/api/sessions")["rows"]] == ["new"]
+    assert [row["session_id"] for row in page.get("/api/sessions")["rows"]] == ["new"]
     assert version() == after
     written.write(reward(session_id="new", scope="session"))
     assert version() != after
@@ -135,11 +135,11 @@ def test_a_store_that_goes_is_said_and_its_return_too(records: Records, shown: S
 
 def test_an_erased_session_says_so(store: Delivery, records: Records, shown: Shown) -> None:
     page = shown(records.session("s1", start_ns=START_NS), records.session("s2", start_ns=START_NS))
-    assert page.get("/api/session?id=s1")["session"]["id"] == "s1"
+    assert page.get("/api/session?id=s1")["session"]["session_id"] == "s1"
     erase(store.url, sessions="s1")
     answer = page.ask("/api/session?id=s1")
     assert (answer.status, "erased" in answer.json["error"]) == (404, True)
-    assert [row["id"] for row in page.get("/api/sessions")["rows"]] == ["s2"]
+    assert [row["session_id"] for row in page.get("/api/sessions")["rows"]] == ["s2"]
 
 
 VIEW = (sys.executable, "-m", "callspan.cli")
@@ -158,7 +158,7 @@ class Viewer(Visitor):
         self.enter()
 
     def sessions(self) -> list[str]:
-        return [row["id"] for row in self.get("/api/sessions")["rows"]]
+        return [row["session_id"] for row in self.get("/api/sessions")["rows"]]
 
 
 @contextmanager

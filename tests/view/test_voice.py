@@ -139,7 +139,7 @@ def test_the_page_has_the_turns_in_order(voice: str, show: Show) -> None:
     def said(row: Any) -> tuple[Any, ...]:
         voice = row["turn"]["voice"]
         new = [part.get("text") or part["type"] for one in row["turn"]["new"] for part in one["parts"]]
-        return voice["speaker"], row["call"]["label"], voice["seconds"], voice["is_barge_in"], voice["heard_s"], new
+        return voice["speaker"], row["call"]["output"], voice["seconds"], voice["is_barge_in"], voice["heard_s"], new
 
     assert [said(row) for row in rows] == [
         ("user", "Good morning.", 1.5, False, None, []),

@@ -100,7 +100,7 @@ def _print_table(context: CommandContext, reader: Reader, selection: CallFilter,
         Column("time", lambda call: duration(call.timing.duration_ns), right=True),
         Column("outcome", outcome_text),
         Column("line", lambda call: call.custom_id, shrinks=True),
-        Column("user", lambda call: call.user, shrinks=True),
+        Column("user", lambda call: call.user_id, shrinks=True),
         Column("output", lambda call: (result_text(call), "dim"), shrinks=True),
     )
     objectives, listed = selection.objectives, [ids_of(call) for call in calls]

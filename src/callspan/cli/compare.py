@@ -22,6 +22,7 @@ _EPILOG: Final = """\
 callspan compare meta:prompt_version=3 =4
 callspan compare baseline prompts-2             two experiments"""
 _MEASURE_NAMES: Final = {
+    "timesteps": "steps",
     "input_tokens": "tokens in",
     "output_tokens": "tokens out",
     "cost_usd": "cost",

@@ -21,10 +21,9 @@ from callspan.comparison.groups import (
     summed,
 )
 from callspan.comparison.intervals import Interval
-from callspan.formatting import UNKNOWN, count, duration, exact, money, reward, short_count, tokens
-from callspan.stores import CallFilter, SessionSummary, exact_sum
+from callspan.formatting import UNKNOWN, count, duration, money, reward, short_count, tokens
+from callspan.stores import CallFilter, SessionSummary, as_row, exact_sum
 
-_NS_PER_MS: Final = 1e6
 _COST: Final = Measure("sum", "cost_usd")
 _FOOTER: Final = "each: the mean of a session; in brackets 95 % intervals (success: Wilson; means: BCa bootstrap)"
 
@@ -51,7 +50,7 @@ def _print_table(
         Column("sessions", lambda group: count(len(group.sessions)), right=True),
         Column("success", partial(_mean_with_interval, SUCCESS), right=True),
         *(Column(name, partial(_mean_with_interval, Measure("score", name)), right=True) for name in objectives),
-        _each("steps", "steps"),
+        _each("steps", "timesteps"),
         _each("calls", "calls"),
         Column("tokens each", _tokens, right=True),
         Column("cost", _cost, right=True),
@@ -102,17 +101,10 @@ def _row(keys: Sequence[str], group: Group) -> dict[str, object]:
 
 
 def measure_row(measure: Measure, values: Mapping[str, Number | None], interval: Interval | None) -> dict[str, object]:
-    """Return the values and the interval of a measure for JSON: money as exact text, times in milliseconds."""
+    """Return the values and the interval of a measure for JSON: money as exact text."""
     bounds = {"low": interval.low, "high": interval.high} if interval else {"low": None, "high": None}
-    name = measure.name.replace("_ns", "_ms") if measure.is_time else measure.name
-    numbers = {key: _json_value(measure, value) for key, value in {**values, **bounds}.items()}
-    return {"kind": measure.kind, "measure": name, **numbers}
-
-
-def _json_value(measure: Measure, value: Number | None) -> object:
-    if isinstance(value, Decimal):
-        return exact(value)
-    return value / _NS_PER_MS if value is not None and measure.is_time else value
+    numbers = as_row({**values, **bounds})
+    return {"kind": measure.kind, "measure": measure.name, **numbers}
 
 
 def value_text(measure: Measure, value: Number | None) -> str:

@@ -10,20 +10,26 @@ from typing import Final, TypeAlias
 import msgspec
 
 from callspan.cost.unknown import cost_reason
-from callspan.formatting import exact, in_ms, iso
 from callspan.records import CallRecord, EventRecord, MessageRecord, TimestepRecord
-from callspan.stores import CallFilter, Entry, Event, Reader, SessionSummary, ids_of, step_of
+from callspan.stores import (
+    CallFilter,
+    Entry,
+    Event,
+    Reader,
+    SessionSummary,
+    as_row,
+    call_facts,
+    ids_of,
+    session_facts,
+    step_of,
+)
 
 Row: TypeAlias = dict[str, object]
 
-_OF_REQUEST: Final = ("request_id", "batch_id", "custom_id", "user", "metadata", "content_level")
-_TOKENS: Final = ("input_tokens", "output_tokens", "cache_read_tokens", "reasoning_tokens")
-_LABELS: Final = ("session_id", "name", "user_id", "group_id", "task_id", "experiment", "content_level")
-_SUMS: Final = (
-    *("reward", "scores", "timesteps", "calls", "errors", "cancelled", "cut_off", "cut_by_length", "retries"),
-    *("first_error", "calls_without_cost", "calls_without_usage", "events", "models", "input_tokens", "output_tokens"),
+_OF_STEP: Final = (
+    *("timestep_id", "user_step_id", "turn", "name", "outcome", "terminated", "truncated"),
+    *("start_ns", "end_ns", "totals"),
 )
-_OF_STEP: Final = ("index", "turn", "name", "outcome", "terminated", "truncated", "start_ns", "end_ns", "totals")
 _OUTPUT_CHARACTERS: Final = 200
 _EVERY: Final = CallFilter()
 CUT: Final = "\N{HORIZONTAL ELLIPSIS}"
@@ -57,59 +63,13 @@ def call_rows(reader: Reader, calls: Iterable[CallRecord], selection: CallFilter
 
 def call_row(call: CallRecord, position: int | None = None) -> Row:
     """Return a call as a row, with the given position of its timestep. None is unknown."""
-    response = call.response
-    return {
-        "call_id": call.call_id,
-        "session_id": call.place.session_id,
-        "session_name": call.place.session_name,
-        "timestep_position": position,
-        "timestep_id": call.place.timestep_id,
-        "trace_id": call.trace_id,
-        "span_id": call.span_id,
-        "response_id": response.id if response else None,
-        **_fields(call, _OF_REQUEST),
-        "start": iso(call.timing.start_ns),
-        "start_ns": call.timing.start_ns,
-        **_fields(call, ("provider", "api", "operation")),
-        "model": call.model,
-        "response_model": response.model if response else None,
-        "outcome": call.outcome,
-        **{f"error_{name}": value for name, value in _fields(call.error, ("type", "kind", "message")).items()},
-        "http_status": _status(call),
-        "retries": call.retries,
-        "rate_limited": call.rate_limited,
-        "stream": call.request.stream,
-        "stream_end": call.stream.end if call.stream else None,
-        **{name: getattr(response, name, False) for name in ("unrecognized", "unknown_finish", "tools_unlisted")},
-        "cached": response.cached if response else None,
-        "finish_reason": call.finish_reason,
-        "finish_reasons": response.finish_reasons if response else [],
-        **_fields(call.usage, _TOKENS),
-        "cost_usd": exact(call.cost.usd if call.cost else None),
-        "cost_reason": cost_reason(call),
-        "duration_ms": in_ms(call.timing.duration_ns),
-        "first_token_ms": in_ms(call.timing.first_token_ns),
-        "server_ms": in_ms(call.timing.server_ns),
-        "output": output_text(call),
-    }
+    more = {"timestep_position": position, "cost_reason": cost_reason(call), "output": output_text(call)}
+    return as_row(call_facts(call, "list")) | more
 
 
 def session_row(summary: SessionSummary) -> Row:
     """Return a session as `callspan sessions --json` prints it; None is unknown."""
-    session = summary.session
-    return {
-        **_fields(session, _LABELS),
-        "start": iso(session.start_ns),
-        "start_ns": session.start_ns,
-        "end_ns": session.end_ns,
-        "duration_ms": in_ms(summary.duration_ns),
-        "active_ms": in_ms(summary.active_ns),
-        **_fields(session, ("outcome", "success")),
-        **_fields(summary, _SUMS),
-        "cost_usd": exact(summary.cost_usd),
-        "metadata": session.metadata,
-        "trace_id": session.trace_id,
-    }
+    return as_row(session_facts(summary, "list"))
 
 
 def _fields(record: object, names: Iterable[str]) -> Row:
@@ -136,12 +96,6 @@ def short_ids(ids: Iterable[str], besides: Iterable[str] = ()) -> dict[str, str]
             lengths[near] = max(lengths[near], common + 2)
     shorter = {one: one[: lengths[one]].rstrip("-") for one in wanted}
     return {one: short if short == one else short + mark for one, short in shorter.items()}
-
-
-def _status(call: CallRecord) -> int | None:
-    if call.error is not None and call.error.status is not None:
-        return call.error.status
-    return call.attempts[-1].status if call.attempts else None
 
 
 def session_json(reader: Reader, summary: SessionSummary, entries: Iterable[Entry]) -> Row:
@@ -172,4 +126,4 @@ def record_fields(item: Event) -> dict[str, object]:
 
 
 def _step(step: TimestepRecord, position: int) -> dict[str, object]:
-    return {**_fields(step, ("timestep_id", "user_step_id")), "position": position, **_fields(step, _OF_STEP)}
+    return {**_fields(step, _OF_STEP), "timestep": step.index, "timestep_position": position}

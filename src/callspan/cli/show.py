@@ -51,7 +51,8 @@ _NO_HISTORY: Final = History([])
 _EPILOG: Final = """\
 callspan show 019aa0c1-77             a session or call, by the beginning of its id
 callspan show chat-8843 chat-8842     the differences of two sessions or calls"""
-_LABEL_WIDTH: Final = 19
+_LABEL_WIDTH: Final = 18
+"""Minimum width of the names of facts."""
 _NO_END: Final = "not stored: the call runs, its process was killed, or its end was lost"
 _UNRECOGNIZED: Final = "not recognized: nothing of {} is in its body"
 _UNKNOWN_FINISH: Final = "unknown: the finish reason may state an answer or a failure"
@@ -160,8 +161,8 @@ def print_call(
     `position` is that of its timestep; None if unknown.
     """
     screen.line((f"{call.operation} {call.model or UNKNOWN}", "bold cyan"), "  ", outcome_text(call))
-    facts = Table.grid()
-    facts.add_column(width=_LABEL_WIDTH, style="dim", overflow="fold")
+    facts = Table.grid(padding=(0, 1, 0, 0))
+    facts.add_column(min_width=_LABEL_WIDTH, style="dim")
     facts.add_column(overflow="fold")
     given = (("reward", reward_line(one)) for one in rewards)
     for label, value in (*_facts(call, position), *_ending(call, history), *given):
@@ -208,7 +209,7 @@ def _facts(call: CallRecord, position: object) -> Iterator[tuple[str, str | None
     yield "batch", call.batch_id and f"{call.batch_id}, line {call.custom_id}"
     yield "response", response.id if response else None
     yield "request", call.request_id
-    yield "server", call.server_address and f"{call.server_address}:{call.server_port or UNKNOWN}"
+    yield "server address", call.server_address and f"{call.server_address}:{call.server_port or UNKNOWN}"
     yield "start", local_time(call.timing.start_ns)
     for name, value in facts_of_call(call).items():
         yield name_text(name), None if value is None else value_text(name, value)

@@ -15,7 +15,7 @@ from callspan.cli.paging import limit_option, print_page
 from callspan.cli.screen import Column, cost_text, errors_cell, key_columns
 from callspan.cli.values import grouping
 from callspan.cost.unknown import why_unknown
-from callspan.formatting import UNKNOWN, count, exact, milliseconds, tokens
+from callspan.formatting import UNKNOWN, count, duration, exact, tokens
 from callspan.stores import GROUPINGS, CallFilter, Reader, Summary
 
 _COLUMNS: Final = (
@@ -24,9 +24,9 @@ _COLUMNS: Final = (
     Column("retries", lambda summary: count(summary.retries), right=True),
     Column("tokens", lambda summary: tokens(summary.input_tokens, summary.output_tokens), right=True),
     Column("cost", cost_text, right=True),
-    Column("p50", lambda summary: milliseconds(summary.p50_ms), right=True),
-    Column("p95", lambda summary: milliseconds(summary.p95_ms), right=True),
-    Column("first token", lambda summary: milliseconds(summary.ttft_p50_ms), right=True),
+    Column("p50", lambda summary: duration(summary.duration_p50_ns), right=True),
+    Column("p95", lambda summary: duration(summary.duration_p95_ns), right=True),
+    Column("first token", lambda summary: duration(summary.first_token_p50_ns), right=True),
 )
 _MAX_EXPLAINED_CALLS: Final = 1_000
 """Number of newest calls that are searched for reasons of unknown costs."""

@@ -93,7 +93,7 @@ class Measure(NamedTuple):
             return None
         if self.name.endswith("_tokens") and summary.calls_without_usage:
             return None
-        value: int | Decimal | None = getattr(summary, "timesteps" if self.name == "steps" else self.name)
+        value: int | Decimal | None = getattr(summary, self.name)
         return value
 
     @property
@@ -105,7 +105,16 @@ class Measure(NamedTuple):
 SUCCESS: Final = Measure("success", "success")
 SUMS: Final = tuple(
     Measure("sum", name)
-    for name in ("steps", "calls", "errors", "input_tokens", "output_tokens", "cost_usd", "duration_ns", "active_ns")
+    for name in (
+        "timesteps",
+        "calls",
+        "errors",
+        "input_tokens",
+        "output_tokens",
+        "cost_usd",
+        "duration_ns",
+        "active_ns",
+    )
 )
 
 

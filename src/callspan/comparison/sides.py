@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from itertools import islice
-from typing import Final, Literal
+from typing import Literal
 
 import msgspec
 
@@ -17,16 +17,22 @@ from callspan.records import (
     Part,
     Reasoning,
     Refusal,
-    Response,
     Text,
     ToolCall,
     ToolResult,
     UnknownPart,
     tool_name,
 )
-from callspan.stores import CallFilter, ConversationReader, Reader, SessionSummary, cut_of, whole_conversation
-
-_SESSION_FIELDS: Final = ("name", "experiment", "task_id", "group_id", "user_id", "outcome")
+from callspan.stores import (
+    CallFilter,
+    ConversationReader,
+    Reader,
+    SessionSummary,
+    call_facts,
+    cut_of,
+    session_facts,
+    whole_conversation,
+)
 
 
 class Side(msgspec.Struct, frozen=True, kw_only=True):
@@ -65,43 +71,9 @@ def side_of_call(call: CallRecord, conversation: Conversation) -> Side:
 
 
 def facts_of_call(call: CallRecord) -> dict[str, object]:
-    """Return the facts of a call by name; None: unknown, or not of this call."""
-    usage, response, stream, cost = call.usage, call.response, call.stream, call.cost
-    return {
-        "model": call.model,
-        "answered_by": response.model if response else None,
-        "provider": call.provider,
-        "api": call.api,
-        "outcome": call.outcome,
-        "error": call.error.kind if call.error else None,
-        "finish_reason": call.finish_reason,
-        "input_tokens": usage.input_tokens if usage else None,
-        "cache_read_tokens": usage.cache_read_tokens if usage else None,
-        "cache_write_tokens": usage.cache_write_tokens if usage else None,
-        "output_tokens": usage.output_tokens if usage else None,
-        "reasoning_tokens": usage.reasoning_tokens if usage else None,
-        "cached": response.cached if response else None,
-        "prompt_cache_miss": _prompt_cache_miss(response) if response else None,
-        "cost_usd": cost.usd if cost else None,
-        "cost_source": cost.source if cost else None,
-        "cost_is_estimated": cost.estimated or None if cost else None,
-        "cost_reason": cost.reason if cost else None,
-        "duration_ns": call.timing.duration_ns,
-        "first_token_ns": call.timing.first_token_ns,
-        "server_time_ns": call.timing.server_ns,
-        "stream_end": stream.end if stream else None,
-        "chunks": stream.chunks if stream else None,
-        "retries": call.retries,
-        "user": call.user,
-        **_named("meta", call.metadata),
-    }
-
-
-def _prompt_cache_miss(response: Response) -> str | None:
-    """Return why the prompt cache missed, with the tokens that it missed and those that it could have reused."""
-    tokens = {"missed": response.prompt_cache_missed_tokens, "reusable": response.prompt_cache_reusable_tokens}
-    counts = [f"{number:,} tokens {what}" for what, number in tokens.items() if number is not None]
-    return response.prompt_cache_miss and ", ".join([response.prompt_cache_miss, *counts])
+    """Return the facts of a call by name; None: unknown, or not of this call. Of flags only those that are set."""
+    facts = call_facts(call, "show") | {"cost_reason": call.cost.reason if call.cost else None}
+    return {name: None if value is False else value for name, value in facts.items()} | _named("meta", call.metadata)
 
 
 def side_of_session(summary: SessionSummary, calls: Iterable[CallRecord]) -> Side:
@@ -109,10 +81,8 @@ def side_of_session(summary: SessionSummary, calls: Iterable[CallRecord]) -> Sid
     session = summary.session
     scores = {name: score.mean for name, score in summary.scores.items()}
     facts: dict[str, object] = {
-        **{name.removesuffix("_id"): getattr(session, name) for name in _SESSION_FIELDS},
-        "success": summary.succeeded,
+        **session_facts(summary, "show"),
         "models": ", ".join(summary.models) or None,
-        "reward": summary.reward,
         **_named("score", scores),
         **{one.name: one.of(summary) for one in SUMS},
         **_named("meta", session.metadata),

@@ -17,25 +17,23 @@ from callspan.datasets.lineage import turns
 from callspan.datasets.preferences import preference_rows
 from callspan.datasets.selection import Episode, Options, Outside, Statistics, episodes, is_cut_off
 from callspan.datasets.trajectories import rollout_rows, trajectory_rows
-from callspan.formatting import exact
 from callspan.output_file import replacement
 from callspan.records import CallRecord, encode_json
 from callspan.settings import SettingError
-from callspan.stores import CallFilter, Reader
+from callspan.stores import LISTED, CallFilter, Reader, as_row, call_facts
 
 PREFERENCES: Final = "preferences"
 _GROUP: Final = 1000
-_TEXT: Final = (
-    *("call_id", "session_id", "session_name", "task_id", "timestep_id", "trace_id", "provider", "api", "model"),
-    *("response_model", "outcome", "finish_reason", "cost_usd", "messages", "answer", "tools", "params"),
-    "session_metadata",
-    "scores",
+_TYPES: Final = {"int": "int64", "count": "int64", "flag": "bool", "real": "float64"}
+"""The type of a column by the form of its fact, where it is not text."""
+_OF_SESSION: Final = ("task_id", "session_metadata", "scores", "messages", "answer", "tools", "params")
+COLUMNS: Final = (
+    {name: _TYPES.get(form, "string") for name, form in LISTED.items()}
+    | dict.fromkeys(_OF_SESSION, "string")
+    | {"timestep_position": "int64", "reward": "float64"}
 )
-_TOKENS: Final = ("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens", "reasoning_tokens")
-_INTEGER: Final = ("timestep_position", "start_ns", "duration_ns", "ttft_ns", "retries", *_TOKENS)
-COLUMNS: Final = dict.fromkeys(_TEXT, "string") | dict.fromkeys(_INTEGER, "int64") | {"reward": "float64"}
-"""The columns and types of a table. `cost_usd` is exact decimal text; `messages`, `answer`, `tools`, `params`, `scores`
-and `session_metadata` are JSON."""
+"""The columns and types of a table: those of `callspan calls --json`, with the content of the call and the labels and
+scores of its session. `cost_usd` is exact decimal text; lists and objects are JSON."""
 Rows: TypeAlias = Callable[[Iterable[Episode], Options, Statistics], Iterator[Row]]
 Progress: TypeAlias = Callable[[Statistics], None]
 _LINE_ENDS: Final = tuple((chr(code).encode(), f"\\u{code:04x}".encode()) for code in (0x85, 0x2028, 0x2029))
@@ -58,7 +56,7 @@ def table_rows(found: Iterable[Episode], options: Options, statistics: Statistic
 def write_parquet(rows: Iterable[Row], path: Path) -> None:
     """Write rows to a Parquet file, 1,000 per row group. Raises SettingError if pyarrow is not installed."""
     arrow, parquet = _pyarrow()
-    schema = arrow.schema([(name, getattr(arrow, kind)()) for name, kind in COLUMNS.items()])
+    schema = arrow.schema([(name, arrow.type_for_alias(kind)) for name, kind in COLUMNS.items()])
     rest = iter(rows)
     with parquet.ParquetWriter(path, schema, compression="zstd") as writer:
         while group := list(islice(rest, _GROUP)):
@@ -73,33 +71,22 @@ def _pyarrow() -> tuple[ModuleType, ModuleType]:
 
 
 def _row(call: CallRecord, episode: Episode, positions: Mapping[str, int]) -> Row:
-    session, usage, response = episode.summary.session, call.usage, call.response
-    reasons = response.finish_reasons if response else []
+    session = episode.summary.session
+    facts = as_row(call_facts(call, "list"))
     return dict.fromkeys(COLUMNS) | {
-        "call_id": call.call_id,
-        "session_id": call.place.session_id,
-        "session_name": call.place.session_name,
+        **{name: _json(value) if COLUMNS[name] == "string" else value for name, value in facts.items()},
         "task_id": session.task_id,
-        "timestep_id": call.place.timestep_id,
         "timestep_position": positions.get(call.place.timestep_id or ""),
-        "trace_id": call.trace_id,
-        "provider": call.provider,
-        "api": call.api,
-        "model": call.request.model,
-        "response_model": response.model if response else None,
-        "outcome": call.outcome,
-        "finish_reason": next((reason for reason in reasons if reason), None),
-        "cost_usd": exact(call.cost.usd if call.cost else None),
         "params": encode_json(call.request.params).decode(),
-        "session_metadata": encode_json(session.metadata).decode() if session.metadata else None,
-        "start_ns": call.timing.start_ns,
-        "duration_ns": call.timing.duration_ns,
-        "ttft_ns": call.timing.first_token_ns,
-        "retries": call.retries,
+        "session_metadata": _json(session.metadata or None),
         "reward": episode.summary.reward,
-        "scores": encode_json(episode.scores).decode() if episode.scores else None,
-        **{name: getattr(usage, name) if usage else None for name in _TOKENS},
+        "scores": _json(episode.scores or None),
     }
+
+
+def _json(value: object) -> str | None:
+    """Return text and None unchanged, any other value as JSON."""
+    return value if value is None or isinstance(value, str) else encode_json(value).decode()
 
 
 class Format(NamedTuple):

@@ -379,7 +379,14 @@ class CallRecord(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defau
         return next((one.request_id for one in reversed(self.attempts) if one.request_id is not None), None)
 
     @property
-    def user(self) -> str | None:
+    def http_status(self) -> int | None:
+        """The HTTP status of the error, else that of the last attempt; None without a response."""
+        if self.error is not None and self.error.status is not None:
+            return self.error.status
+        return self.attempts[-1].status if self.attempts else None
+
+    @property
+    def user_id(self) -> str | None:
         """The end user: `user_id` of the metadata, else the user sent to the provider."""
         return user_of(self.metadata, self.api, self.request.params)
 

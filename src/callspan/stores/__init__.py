@@ -26,6 +26,7 @@ from callspan.stores.base import (
     start_of,
     step_of,
 )
+from callspan.stores.fact_rows import LISTED, as_row, call_facts, session_facts
 from callspan.stores.filters import SCORE_FIELDS, CallFilter
 from callspan.stores.history import KEEPS_INSTRUCTIONS, whole_conversation
 from callspan.stores.lookup import look_up
@@ -43,6 +44,7 @@ __all__ = [
     "INTERRUPTED",
     "IN_PROGRESS",
     "KEEPS_INSTRUCTIONS",
+    "LISTED",
     "META",
     "ORDERS",
     "SCORE_FIELDS",
@@ -73,6 +75,8 @@ __all__ = [
     "StoreError",
     "Summary",
     "VoiceTurn",
+    "as_row",
+    "call_facts",
     "cut_of",
     "decode",
     "driver_errors",
@@ -91,6 +95,7 @@ __all__ = [
     "look_up",
     "minute_cost",
     "seconds_of",
+    "session_facts",
     "split_urls",
     "spoken",
     "start_of",

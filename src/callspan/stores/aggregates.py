@@ -10,7 +10,7 @@ from callspan.amounts import EXACT, is_amount
 from callspan.record.call import FAILED
 from callspan.record.events import RewardRecord, record_key
 from callspan.stores.base import Event
-from callspan.stores.columns import MAX_COUNT
+from callspan.stores.facts import MAX_COUNT
 
 ANNOUNCED: Final = "coalesce(event_type, '') IN ('tool', 'agent')"
 """Whether an event has a type that also has a start event if it takes long."""

@@ -105,8 +105,7 @@ def session_of(record: Record) -> str | None:
 def users_of(record: Record) -> list[str]:
     """Return the users named by the record itself, not by its session."""
     if isinstance(record, CallRecord | SessionRecord):
-        user = record.user if isinstance(record, CallRecord) else record.user_id
-        return [] if user is None else [user]
+        return [] if record.user_id is None else [record.user_id]
     return labels(record.metadata, "user_id")
 
 
@@ -186,11 +185,11 @@ class Summary(CallSums, frozen=True, kw_only=True):
     """Sum of tokens read from the prompt cache."""
     reasoning_tokens: int | None = None
     """Sum of output tokens of reasoning."""
-    p50_ms: float | None = None
+    duration_p50_ns: float | None = None
     """Median latency of successful calls; None if there are none or latencies were not requested."""
-    p95_ms: float | None = None
-    """95th percentile, as `p50_ms`."""
-    ttft_p50_ms: float | None = None
+    duration_p95_ns: float | None = None
+    """95th percentile, as `duration_p50_ns`."""
+    first_token_p50_ns: float | None = None
     """Median time to the first token of the successful calls that have one."""
     first_ns: int | None = None
     """Start of the first call, Unix nanoseconds."""

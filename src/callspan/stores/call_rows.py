@@ -17,9 +17,9 @@ from callspan.record.call import CallRecord
 from callspan.record.events import RECORD_TYPES, Record
 from callspan.stores import bodies
 from callspan.stores.base import Content, StoreError
-from callspan.stores.columns import CALLS, Table
 from callspan.stores.contents import ranges_in
 from callspan.stores.database import Database, Values, in_batches
+from callspan.stores.facts import CALLS, Table
 from callspan.stores.payloads import owner_of
 from callspan.stores.rows import converted, to_tree
 

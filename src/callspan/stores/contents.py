@@ -32,8 +32,8 @@ from callspan.record.call import CallRecord
 from callspan.record.codec import encode, encode_json
 from callspan.record.merging import Price, merged, order, order_of, priced_again
 from callspan.stores.bodies import Piece
-from callspan.stores.columns import REFERENCES
 from callspan.stores.database import Database, in_batches
+from callspan.stores.facts import REFERENCES
 from callspan.stores.payloads import PreparedCall, owner_of
 from callspan.stores.rows import Row
 

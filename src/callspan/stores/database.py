@@ -14,7 +14,7 @@ import msgspec
 
 from callspan.record.events import Record
 from callspan.record.plain_json import clean
-from callspan.stores.columns import Table
+from callspan.stores.facts import Table
 from callspan.stores.rows import Row
 from callspan.stores.scores import Arithmetic
 

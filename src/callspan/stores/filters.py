@@ -17,8 +17,8 @@ from callspan.record.interrupted import INTERRUPTED, UNKNOWN
 from callspan.record.reward_sums import REWARD
 from callspan.stores import scores
 from callspan.stores.base import IN_PROGRESS, Content, Order
-from callspan.stores.columns import LABELS, PICO, PICO_PER_MICRO
 from callspan.stores.database import Dialect
+from callspan.stores.facts import LABELS, PICO, PICO_PER_MICRO
 from callspan.stores.interrupted import HAS_EXITED, IS_HERE, OF_CALLS, OF_SESSIONS
 
 
@@ -186,7 +186,7 @@ _PLAIN: Final = {
     "response_id": "c.response_id = :response_id",
     "batch_id": "c.batch_id = :batch_id",
     "conversation_id": "c.conversation_id = :conversation_id",
-    "model": "(c.model_req = :model OR c.model_resp = :model)",
+    "model": "(c.model = :model OR c.response_model = :model)",
     "provider": "c.provider = :provider",
     "since_ns": "c.start_ns >= :since_ns",
     "until_ns": "c.start_ns < :until_ns",
@@ -218,7 +218,8 @@ _COLUMNS: Final = frozenset({"user_id", *LABELS})
 _MAX_USD: Final = Decimal(9 * 10**12)
 """Larger amounts are compared as this one, because whole microdollars have 63 bits."""
 TOKENS: Final = """
-CASE WHEN coalesce(c.in_tok, c.out_tok) IS NULL THEN NULL ELSE coalesce(c.in_tok, 0) + coalesce(c.out_tok, 0) END
+CASE WHEN coalesce(c.input_tokens, c.output_tokens) IS NULL THEN NULL
+  ELSE coalesce(c.input_tokens, 0) + coalesce(c.output_tokens, 0) END
 """
 
 

@@ -19,7 +19,7 @@ from callspan.record.events import Record, record_key
 from callspan.settings import SettingError
 from callspan.stores.base import start_of
 from callspan.stores.clickhouse import ClickHouse
-from callspan.stores.columns import TABLES
+from callspan.stores.facts import TABLES
 from callspan.stores.jsonl import JsonLines
 from callspan.stores.protocol import SqlStore, Store, deliver_all
 from callspan.stores.sqlite import SQLite

@@ -15,7 +15,7 @@ from callspan.record.events import EventRecord, Record, record_key
 from callspan.record.labels import EXTRA, label_of, labels
 from callspan.record.messages import without_media_bytes
 from callspan.stores import bodies
-from callspan.stores.columns import LABELS, PICO, TABLES
+from callspan.stores.facts import LABELS, PICO, TABLES
 from callspan.stores.rows import Cell, Row, to_row
 
 _FINDABLE: Final = frozenset({*LABELS, "tags", EXTRA})
@@ -41,7 +41,9 @@ def row_of(record: Record) -> Row:
         record = msgspec.structs.replace(record, trace_id=None)
     row = to_row(TABLES[record_key(record)[0]], record)
     if isinstance(record, CallRecord):
-        row.update((name, cell) for name, cell in computed(record).items() if cell is not None)
+        for name, cell in computed(record).items():
+            if cell is not None:
+                row[name] = cell
     return row
 
 
@@ -72,17 +74,14 @@ def owner_of(call_id: str, session_id: str | None) -> str:
 
 def computed(record: CallRecord) -> dict[str, Cell]:
     """Return the computed columns of a call by name; None for unknown values."""
-    status = record.error.status if record.error else None
-    if status is None and record.attempts:
-        status = record.attempts[-1].status
     duration = record.timing.duration_ns
     return {
         "finish_reason": record.finish_reason,
-        "http_status": status,
+        "http_status": record.http_status,
         "end_ns": None if duration is None else _fitting(record.timing.start_ns + duration),
         "cost_picousd": None if record.cost is None else picodollars(record.cost.usd),
         "request_id": record.request_id,
-        "user_id": record.user,
+        "user_id": record.user_id,
         **_labels_of(record.metadata),
     }
 

@@ -20,8 +20,8 @@ from callspan.safe_urls import names_user, safe_name, unescaped
 from callspan.settings import SettingError
 from callspan.spool.delivering import Rejected
 from callspan.stores.base import DeletionScope, on_error
-from callspan.stores.columns import TABLES
 from callspan.stores.database import Database
+from callspan.stores.facts import TABLES
 from callspan.stores.reader import Reader
 from callspan.stores.removal import RetentionTimes, remove, retain
 from callspan.stores.sent import SentVersions

@@ -27,9 +27,9 @@ from callspan.stores.base import (
     start_of,
 )
 from callspan.stores.call_rows import call_of, read_calls, record_of
-from callspan.stores.columns import EVENTS, MESSAGES, OTHER_IDS, REWARDS, TABLES, TIMESTEPS, Table
 from callspan.stores.database import Database, Dialect, Values, in_batches
 from callspan.stores.erased import digest_of_id
+from callspan.stores.facts import EVENTS, MESSAGES, OTHER_IDS, REWARDS, TABLES, TIMESTEPS, Table
 from callspan.stores.filters import (
     BOUNDS,
     TOKENS,

@@ -14,10 +14,10 @@ from callspan.record.events import Record
 from callspan.record.plain_json import clean
 from callspan.stores.base import DeletionScope
 from callspan.stores.call_rows import keyed_records
-from callspan.stores.columns import CALL_IDS, CONTENTS, EVENTS, MESSAGES, REFERENCES, REWARDS, TABLES, TIMESTEPS, Table
 from callspan.stores.contents import trim
 from callspan.stores.database import Database, Values, in_batches, items
 from callspan.stores.erased import TARGET, digest_of_id, digests, remember
+from callspan.stores.facts import CALL_IDS, CONTENTS, EVENTS, MESSAGES, REFERENCES, REWARDS, TABLES, TIMESTEPS, Table
 from callspan.stores.interrupted import HAS_EXITED, IS_HERE, OF_SESSIONS, exited_processes
 from callspan.stores.payloads import owner_of, row_of
 

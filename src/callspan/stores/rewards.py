@@ -18,8 +18,8 @@ from callspan.record.call import CallRecord
 from callspan.record.events import EventRecord, Record, RewardRecord, SessionRecord, TimestepRecord
 from callspan.record.reward_sums import REWARD, Score, running
 from callspan.stores.base import CallIds
-from callspan.stores.columns import CALL_IDS
 from callspan.stores.database import Database, Values, in_batches, items
+from callspan.stores.facts import CALL_IDS
 from callspan.stores.scores import of_steps
 
 Scores: TypeAlias = Mapping[str, float]
@@ -32,7 +32,7 @@ SELECT reward_id FROM rewards WHERE call_id IN ({items})
 UNION SELECT reward_id FROM rewards WHERE session_id IS NULL AND event_id IN ({items})
 UNION SELECT reward_id FROM rewards WHERE session_id IS NULL AND timestep_id IN ({items})"""
 _ORIGIN: Final = (
-    "coalesce(c.provider, '') || ' ' || coalesce(c.model_resp, '') || ' ' || coalesce(c.response_created, 0)"
+    "coalesce(c.provider, '') || ' ' || coalesce(c.response_model, '') || ' ' || coalesce(c.response_created_s, 0)"
 )
 """What tells an answer from another one with its id."""
 _NAMED: Final = ", ".join(

@@ -20,7 +20,7 @@ from callspan.conversion import converter
 from callspan.record.codec import encode_json
 from callspan.record.events import RECORD_TYPES, Record
 from callspan.record.messages import Conversation
-from callspan.stores.columns import MAX_COUNT, TABLES, Form, Table
+from callspan.stores.facts import MAX_COUNT, TABLES, Form, Table
 
 Cell: TypeAlias = str | int | float | bytes | bytearray | None
 Row: TypeAlias = dict[str, Cell]
@@ -87,7 +87,7 @@ def to_row(table: Table, record: Record) -> Row:
 @cache
 def _holders(tag: str) -> list[_Holder]:
     table, kind = TABLES[tag], RECORD_TYPES[tag]
-    names = list(dict.fromkeys(path[0] for path in (column.path for column in table.columns) if len(path) > 1))
+    names = list(dict.fromkeys(path[0] for path in (field.path for field in table.fields) if len(path) > 1))
     hints = get_type_hints(kind)
     fields = {field.name: field for field in msgspec.structs.fields(kind)}
     found = [_holder(table, "", kind, None, names)]
@@ -98,7 +98,7 @@ def _holders(tag: str) -> list[_Holder]:
 
 
 def _holder(table: Table, name: str, kind: type, default: object, beside: Sequence[str] = ()) -> _Holder:
-    columns = {column.path: column for column in table.columns}
+    columns = {column.path: column for column in table.fields}
     fields: list[_Field] = []
     for field in msgspec.structs.fields(kind):
         if field.name not in beside and field.type not in _ELSEWHERE:
@@ -147,7 +147,7 @@ def _fields(kind: str, names: tuple[str, ...]) -> list[tuple[int, tuple[str, ...
     Raises KeyError if a column is missing.
     """
     places = {name: at for at, name in enumerate(names)}
-    return [(places[column.name], column.path, column.form) for column in TABLES[kind].columns if column.path]
+    return [(places[field.name], field.path, field.form) for field in TABLES[kind].fields]
 
 
 def _cell(value: object, form: Form) -> Cell:

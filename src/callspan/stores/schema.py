@@ -14,7 +14,7 @@ from typing import Final, Literal, TypeAlias
 
 from callspan.record.call import PARTS
 from callspan.record.formats import FORMAT
-from callspan.stores.columns import REFERENCES, STORED, TABLES, Column, Form, Table
+from callspan.stores.facts import REFERENCES, STORED, TABLES, Fact, Form, Table
 from callspan.stores.scores import views
 
 Dialect: TypeAlias = Literal["sqlite", "postgres", "clickhouse"]
@@ -63,7 +63,13 @@ _CONTENTS: Final[dict[Dialect, dict[str, str]]] = {
 """The columns of `calls` that hold its contents or refer to them."""
 MARKS: Final = (f"PRAGMA application_id={APPLICATION_ID}", f"PRAGMA user_version={FORMAT}")
 """Statements that mark a SQLite file as callspan's and set its format."""
-_EXTRA: Final = Column("extra", ("extra",), "json")
+_EXTRA: Final = Fact("extra", ("extra",), "json")
+_BY_DATABASE: Final[dict[Dialect, str]] = {
+    "sqlite": "GENERATED ALWAYS AS ({})",
+    "postgres": "GENERATED ALWAYS AS ({}) STORED",
+    "clickhouse": "ALIAS {}",
+}
+"""How a column is defined that the database computes; only Postgres stores it."""
 _NOW_NS: Final[dict[Dialect, str]] = {
     "sqlite": "(CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER) * 1000000)",
     "postgres": "(CAST(extract(epoch FROM clock_timestamp()) * 1000000 AS bigint) * 1000)",
@@ -81,7 +87,7 @@ def statements(dialect: Dialect) -> list[str]:
 
 def types_of(dialect: Dialect, table: Table) -> dict[str, str]:
     """Return the SQL types of a table's columns, including their collation, without `STORED`."""
-    forms = {column.name: _FORMS[dialect][column.form] for column in (*table.columns, _EXTRA)}
+    forms = {fact.name: _FORMS[dialect][fact.form] for fact in (*table.columns, _EXTRA) if not fact.sql}
     return forms | (_CONTENTS[dialect] if table.kind == "call" else {})
 
 
@@ -106,16 +112,20 @@ def _definitions(dialect: Dialect, table: Table) -> list[str]:
     return found + [f"{name} {kind}" for name, kind in contents.items()]
 
 
-def _definition(dialect: Dialect, table: Table, column: Column) -> str:
+def _definition(dialect: Dialect, table: Table, column: Fact) -> str:
     kind = _FORMS[dialect][column.form]
     if dialect == "clickhouse":
-        return f"{column.name} {_clickhouse_type(column, kind)}"
+        kind = _clickhouse_type(column, kind)
+    if column.sql:
+        return f"{column.name} {kind} {_BY_DATABASE[dialect].format(column.sql)}"
+    if dialect == "clickhouse":
+        return f"{column.name} {kind}"
     if column.name == table.key:
         return f"{column.name} {kind} PRIMARY KEY"
     return f"{column.name} {kind}{' NOT NULL' if column.required else ''}"
 
 
-def _clickhouse_type(column: Column, kind: str) -> str:
+def _clickhouse_type(column: Fact, kind: str) -> str:
     if not column.required:
         kind = f"Nullable({kind})"
     if column.form == "word":

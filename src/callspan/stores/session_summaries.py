@@ -17,8 +17,8 @@ from callspan.record.reward_sums import REWARD
 from callspan.stores import aggregates, rewards
 from callspan.stores.base import CallError, CallSums, Run, SessionSummary, Summary
 from callspan.stores.call_rows import read_calls, record_of
-from callspan.stores.columns import SESSIONS
 from callspan.stores.database import Database, Values, in_batches
+from callspan.stores.facts import SESSIONS
 from callspan.stores.filters import FAILED
 from callspan.stores.interrupted import mark_unended
 from callspan.stores.sums import MODEL, summed
@@ -34,7 +34,7 @@ SELECT c.call_id, c.session_id FROM calls c WHERE (c.session_id, c.start_ns) IN 
 _RUNS: Final = """
 SELECT * FROM (
 SELECT c.session_id AS of_session, 'call' AS kind, c.start_ns AS began, c.duration_ns AS lasted,
-    c.ttft_ns, c.outcome, c.retries FROM calls c WHERE c.{chosen}
+    c.first_token_ns, c.outcome, c.retries FROM calls c WHERE c.{chosen}
 UNION ALL SELECT e.session_id, 'tool', e.time_ns, e.duration_ns, NULL,
     CASE WHEN e.error IS NULL THEN NULL ELSE 'error' END, NULL
   FROM events e WHERE e.{chosen} AND coalesce(e.event_type, '') = 'tool') runs ORDER BY began, lasted

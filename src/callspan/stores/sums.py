@@ -15,21 +15,22 @@ from callspan.amounts import EXACT
 from callspan.record.finish_reasons import LENGTH
 from callspan.stores.aggregates import exact_sum
 from callspan.stores.base import Grouping, Summary
-from callspan.stores.columns import PICO
 from callspan.stores.database import Database, Dialect, Values
+from callspan.stores.facts import PICO
 from callspan.stores.filters import FAILED, finish_condition, own_label
 
 META: Final = "meta:"
 """Prefix of a metadata key to group by."""
 GROUPINGS: Final[tuple[str, ...]] = get_args(Grouping)
-MODEL: Final = "coalesce(c.model_req, c.model_resp)"
+MODEL: Final = "c.model"
 """The model by which a call `c` is grouped."""
 WITHOUT_USAGE: Final = f"""
-coalesce(c.in_tok, c.out_tok) IS NULL AND coalesce(c.finish_reason, c.stream_end) IS NOT NULL
+coalesce(c.input_tokens, c.output_tokens) IS NULL AND coalesce(c.finish_reason, c.stream_end) IS NOT NULL
 AND c.cached IS NULL AND NOT {FAILED}
 """
 WITHOUT_COST: Final = f"""
-c.cost_usd IS NULL AND c.cached IS NULL AND NOT ({FAILED} AND coalesce(c.in_tok, c.out_tok, c.ttft_ns) IS NULL)
+c.cost_usd IS NULL AND c.cached IS NULL
+AND NOT ({FAILED} AND coalesce(c.input_tokens, c.output_tokens, c.first_token_ns) IS NULL)
 """
 _SUMS: Final = f"""
 SELECT {{keys}}, count(*) AS calls,
@@ -40,8 +41,9 @@ SELECT {{keys}}, count(*) AS calls,
   sum(CASE WHEN c.cached IS NOT NULL THEN 1 ELSE 0 END) AS cached,
   sum(CASE WHEN {WITHOUT_USAGE} THEN 1 ELSE 0 END) AS calls_without_usage,
   sum(CASE WHEN {WITHOUT_COST} THEN 1 ELSE 0 END) AS calls_without_cost,
-  CAST(sum(c.in_tok) AS bigint) AS input_tokens, CAST(sum(c.out_tok) AS bigint) AS output_tokens,
-  CAST(sum(c.cache_read_tok) AS bigint) AS cache_read_tokens, CAST(sum(c.reasoning_tok) AS bigint) AS reasoning_tokens,
+  CAST(sum(c.input_tokens) AS bigint) AS input_tokens, CAST(sum(c.output_tokens) AS bigint) AS output_tokens,
+  CAST(sum(c.cache_read_tokens) AS bigint) AS cache_read_tokens,
+  CAST(sum(c.reasoning_tokens) AS bigint) AS reasoning_tokens,
   sum((c.cost_picousd - c.cost_picousd % 1000000) / 1000000) AS micro, sum(c.cost_picousd % 1000000) AS rest,
   CAST(sum(c.retries) AS bigint) AS retries, min(c.start_ns) AS first_ns,
   max(coalesce(c.end_ns, c.start_ns)) AS last_ns{{more}}
@@ -52,14 +54,13 @@ _SUMMED: Final = (
     *("cache_read_tokens", "reasoning_tokens", "calls_without_usage", "calls_without_cost", "first_ns", "last_ns"),
 )
 """Columns of a row of sums that are fields of `Summary`."""
-_TIMES: Final = {"durations": "duration_ns", "first_tokens": "ttft_ns"}
+_TIMES: Final = {"durations": "duration_ns", "first_tokens": "first_token_ns"}
 _SUCCESS: Final = "c.outcome = 'success'"
 _ALL: Final = "'all'"
 """The key of a single group of all calls."""
 _BY: Final = "label_key"
 _OF_SESSION: Final = re.compile(r"\bs\.")
 _SESSIONS: Final = "LEFT JOIN sessions s ON s.session_id = c.session_id"
-_NS_PER_MS: Final = 1_000_000
 
 
 def checked_groupings(by: str | Sequence[str]) -> tuple[str, ...]:
@@ -128,14 +129,14 @@ def _latencies(row: Values) -> dict[str, float | None]:
         sorted(msgspec.json.decode(cast("str", row[name] or "[]"), type=list[int])) for name in _TIMES
     )
     return {
-        "p50_ms": _percentile_ms(durations, 0.5),
-        "p95_ms": _percentile_ms(durations, 0.95),
-        "ttft_p50_ms": _percentile_ms(first_tokens, 0.5),
+        "duration_p50_ns": _percentile(durations, 0.5),
+        "duration_p95_ns": _percentile(durations, 0.95),
+        "first_token_p50_ns": _percentile(first_tokens, 0.5),
     }
 
 
-def _percentile_ms(values_ns: Sequence[int], share: float) -> float | None:
-    """Return the percentile of sorted nanoseconds by linear interpolation, in milliseconds; None without values.
+def _percentile(values_ns: Sequence[int], share: float) -> float | None:
+    """Return the percentile of sorted nanoseconds by linear interpolation; None without values.
 
     Same as SQL's `percentile_cont` and NumPy's default.
     """
@@ -144,7 +145,7 @@ def _percentile_ms(values_ns: Sequence[int], share: float) -> float | None:
     position = (len(values_ns) - 1) * share
     low = int(position)
     high = min(low + 1, len(values_ns) - 1)
-    return (values_ns[low] + (values_ns[high] - values_ns[low]) * (position - low)) / _NS_PER_MS
+    return values_ns[low] + (values_ns[high] - values_ns[low]) * (position - low)
 
 
 def _group(dialect: Dialect, by: str, number: int) -> str:

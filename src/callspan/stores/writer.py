@@ -19,10 +19,10 @@ from callspan.record.merging import Price, merged_scope
 from callspan.safe_urls import error_text
 from callspan.spool.delivering import Rejected
 from callspan.stores.call_rows import exact_call, record_of
-from callspan.stores.columns import CALLS, TABLES, Table
 from callspan.stores.contents import NewContent, StoredCall, release, stored_calls, to_write
 from callspan.stores.database import Database, in_batches
 from callspan.stores.erased import digests_of, remember, without_erased
+from callspan.stores.facts import CALLS, TABLES, Table
 from callspan.stores.payloads import PreparedCall, prepared, row_of
 from callspan.stores.rewards import join
 from callspan.stores.rows import Row

@@ -7,9 +7,10 @@ from typing import Final
 
 import msgspec
 
-from callspan.formatting import exact, in_ms, shown
+from callspan.formatting import in_ms, shown
 from callspan.records import CallRecord
-from callspan.view.source import Row, View, fields
+from callspan.stores import as_row, call_facts
+from callspan.view.source import Row, View
 
 _FIRST: Final = 100
 _ROWS: Final = 1_000
@@ -55,30 +56,11 @@ def call_rows(calls: Iterable[CallRecord]) -> list[Row]:
 def call_row(call: CallRecord) -> Row:
     """Return the row of a call."""
     error = call.error
-    return {
-        "id": call.call_id,
-        **fields(call.place, ("session_id", "session_name")),
-        "step_id": call.place.timestep_id,
-        **fields(call, ("user", "model", "operation", "outcome", "retries")),
-        "start_ms": call.timing.start_ns / 1e6,
-        "lasted_ms": in_ms(call.timing.duration_ns),
-        "first_token_ms": in_ms(call.timing.first_token_ns),
-        "error_kind": error.kind if error else None,
-        "status": error.status if error else None,
+    return as_row(call_facts(call, "page")) | {
         "error": shown(error.message or error.type or "", _WORDS) if error else None,
-        "cut_off": call.is_cut_off,
-        "cut_by_length": call.is_cut_by_length,
-        "waits_for_approval": call.waits_for_approval,
-        "unknown_finish": call.response is not None and call.response.unknown_finish,
-        "tools_unlisted": call.response is not None and call.response.tools_unlisted,
-        "cached": call.response.cached if call.response else None,
+        "output": shown(" ".join(call.answer_texts or ()), _WORDS),
         "max_tokens": next((value for key, value in call.request.params.items() if key in _LIMITS), None),
         "attempts": _attempts(call),
-        **fields(call.usage, ("input_tokens", "output_tokens", "cache_read_tokens")),
-        "cost_usd": exact(call.cost.usd if call.cost else None),
-        "cost_estimated": call.cost is not None and call.cost.estimated,
-        "label": shown(" ".join(call.answer_texts or ()), _WORDS),
-        "batch_line": call.custom_id,
     }
 
 

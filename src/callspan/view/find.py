@@ -37,7 +37,7 @@ class Hit(msgspec.Struct):
     at: int
     """Its index in `text`."""
     length: int
-    start_ms: float
+    start_ns: int
 
 
 class IdMatch(msgspec.Struct):
@@ -107,7 +107,7 @@ def _rows(reader: Reader, hits: dict[str, dict[tuple[str, str], Hit]]) -> list[F
     rows = dict(zip((one.session.session_id for one in summaries), session_rows(reader, summaries), strict=True))
     found = []
     for session_id, of in hits.items():
-        ordered = sorted(of.values(), key=lambda hit: hit.start_ms)
+        ordered = sorted(of.values(), key=lambda hit: hit.start_ns)
         if ordered:
             row = rows.get(session_id)
             found.append(FoundSession(session_id, row, ordered[:_MAX_HITS], max(0, len(ordered) - _MAX_HITS)))
@@ -131,7 +131,7 @@ def _hits(call: CallRecord, text: str, scope: str) -> Iterator[Hit]:
             before = shown(words[first:at]).lstrip() + (" " if at and words[at - 1].isspace() else "")
             before = f"\N{HORIZONTAL ELLIPSIS}{before}" if first else before
             excerpt = before + shown(words[at : at + _LENGTH], _LENGTH)
-            yield Hit(call.call_id, where, excerpt, len(before), len(text), call.timing.start_ns / 1e6)
+            yield Hit(call.call_id, where, excerpt, len(before), len(text), call.timing.start_ns)
 
 
 def _position(words: str, text: str) -> int | None:

@@ -7,7 +7,7 @@ from typing import Final
 
 import msgspec
 
-from callspan.formatting import exact, in_ms
+from callspan.formatting import exact
 from callspan.records import CallRecord
 from callspan.stores import IN_PROGRESS, CallFilter, Reader, Summary
 from callspan.view.calls import call_rows
@@ -27,8 +27,8 @@ class Hour(msgspec.Struct):
     cost_usd: str | None
     calls_without_cost: int
     errors: int
-    p50_ms: float | None
-    p95_ms: float | None
+    duration_p50_ns: float | None
+    duration_p95_ns: float | None
     retries: int | None
     minutes: list[int]
     """Number of calls per minute, oldest first."""
@@ -43,7 +43,7 @@ class StorePage(msgspec.Struct):
     trace_url: str | None
     calls: int
     sessions: int
-    last_ms: float | None
+    last_ns: int | None
     """Start of the newest call."""
     notices: list[str]
     """Sentences about waiting and lost records."""
@@ -52,7 +52,7 @@ class StorePage(msgspec.Struct):
 class NowPage(msgspec.Struct):
     """The facts above the list on the start page."""
 
-    at_ms: float
+    at_ns: int
     hour: Hour
     running: list[Row]
     worth: list[Row]
@@ -67,14 +67,13 @@ def version(view: View) -> dict[str, str]:
 def store(view: View) -> StorePage:
     """Return the facts of the store."""
     newest = next(view.reader.calls(CallFilter(limit=1, content="none")), None)
-    last_ms = None if newest is None else in_ms(newest.timing.start_ns)
     return StorePage(
         name=view.access.name,
         command=view.access.command,
         trace_url=view.access.trace_url,
         calls=view.reader.count_calls(),
         sessions=sum(1 for _ in view.reader.session_ids()),
-        last_ms=last_ms,
+        last_ns=None if newest is None else newest.timing.start_ns,
         notices=view.access.waiting(),
     )
 
@@ -83,7 +82,7 @@ def page(view: View) -> NowPage:
     """Return the running sessions, the last hour and the failures of a day."""
     reader, now_ns = view.reader, time.time_ns()
     return NowPage(
-        at_ms=now_ns / 1e6,
+        at_ns=now_ns,
         hour=_hour(reader, now_ns),
         running=session_rows(reader, list(reader.sessions(CallFilter(session_outcome=IN_PROGRESS, limit=_MAX_ROWS)))),
         worth=_worth(reader, now_ns - 24 * _HOUR_NS),
@@ -101,8 +100,8 @@ def _hour(reader: Reader, now_ns: int) -> Hour:
         cost_usd=exact(total.cost_usd),
         calls_without_cost=total.calls_without_cost,
         errors=total.errors,
-        p50_ms=total.p50_ms,
-        p95_ms=total.p95_ms,
+        duration_p50_ns=total.duration_p50_ns,
+        duration_p95_ns=total.duration_p95_ns,
         retries=total.retries,
         minutes=[calls.get(minute, 0) for minute in range(last - _MINUTES + 1, last + 1)],
     )

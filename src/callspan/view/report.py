@@ -44,7 +44,7 @@ class Contents(msgspec.Struct):
     store: str
     command: str
     """The command with its store."""
-    at_ms: float
+    at_ns: int
     max_bytes: int
     """Limit of the data. The oldest sessions and calls beyond it are omitted."""
     calls: int = 0
@@ -96,7 +96,7 @@ class _Report:
         self.contents = Contents(
             store=reader.name,
             command=shlex.join(["callspan", "--store", reader.name]),
-            at_ms=time.time_ns() / 1e6,
+            at_ns=time.time_ns(),
             max_bytes=_MAX_BYTES,
             calls=sum(one.calls for one in sums),
             errors=sum(one.errors for one in sums),

@@ -9,7 +9,6 @@ from typing import Final, TypeAlias
 
 import msgspec
 
-from callspan.formatting import in_ms
 from callspan.records import (
     CallRecord,
     EventRecord,
@@ -45,6 +44,10 @@ _ROWS: Final = 1_000
 _MAX_CHARACTERS: Final = 20_000
 """Maximum number of characters of each text. The page of the call shows more."""
 _MAX_POINTS: Final = 600
+_OF_STEP: Final = (
+    *("timestep_id", "parent_timestep_id", "user_step_id", "name", "turn", "outcome", "terminated", "truncated"),
+    "start_ns",
+)
 _MAX_STEPS: Final = 2_000
 """Number of steps above which only those of the page are read."""
 
@@ -73,16 +76,16 @@ class EntryRow(msgspec.Struct):
     id: str
     kind: str
     """`call`, `message`, `reward`, or the type of an event."""
-    step_id: str | None
-    start_ms: float
-    lasted_ms: float | None
+    timestep_id: str | None
+    start_ns: int
+    duration_ns: int | None
     call: Row | None = None
     turn: TurnRow | None = None
     record: dict[str, object] | None = None
     """The record, except for calls."""
-    span: str | None = None
+    span_id: str | None = None
     """Its span id and the parent's, by which the browser finds its agents, also on other pages."""
-    above: str | None = None
+    parent_span_id: str | None = None
 
 
 class SessionPage(msgspec.Struct):
@@ -169,13 +172,13 @@ def call_entry(
     return EntryRow(
         id=call.call_id,
         kind="call",
-        step_id=call.place.timestep_id,
-        start_ms=call.timing.start_ns / 1e6,
-        lasted_ms=in_ms(call.timing.duration_ns),
+        timestep_id=call.place.timestep_id,
+        start_ns=call.timing.start_ns,
+        duration_ns=call.timing.duration_ns,
         call=call_row(call),
         turn=turn_row(call, turns.add(call).messages, instructions_key(call, known), voice),
-        span=call.span_id,
-        above=call.parent_span_id,
+        span_id=call.span_id,
+        parent_span_id=call.parent_span_id,
     )
 
 
@@ -220,12 +223,12 @@ def event_row(item: Event) -> EntryRow:
     return EntryRow(
         id=_id_of(item),
         kind=kind,
-        step_id=item.timestep_id,
-        start_ms=item.time_ns / 1e6,
-        lasted_ms=in_ms(duration_of(item)),
+        timestep_id=item.timestep_id,
+        start_ns=item.time_ns,
+        duration_ns=duration_of(item),
         record=msgspec.to_builtins(item),
-        span=item.span_id if isinstance(item, EventRecord) else None,
-        above=None if isinstance(item, MessageRecord) else item.parent_span_id,
+        span_id=item.span_id if isinstance(item, EventRecord) else None,
+        parent_span_id=None if isinstance(item, MessageRecord) else item.parent_span_id,
     )
 
 
@@ -240,21 +243,18 @@ def _steps(reader: Reader, session_id: str, rows: Sequence[EntryRow], *, whole: 
     if whole:
         found: list[TimestepRecord] = list(reader.timesteps(session_id))
     else:
-        ids = list(dict.fromkeys(row.step_id for row in rows if row.step_id is not None))
+        ids = list(dict.fromkeys(row.timestep_id for row in rows if row.timestep_id is not None))
         found = list(reader.stored(TimestepRecord, ids))
     placed = [(positions.get(one.timestep_id, one.index), one) for one in found]
     return [_step(one, position) for position, one in sorted(placed, key=lambda pair: pair[0])]
 
 
 def _step(step: TimestepRecord, position: int) -> Row:
-    time_ns = None if step.start_ns is None or step.end_ns is None else step.end_ns - step.start_ns
+    lasted = None if step.start_ns is None or step.end_ns is None else step.end_ns - step.start_ns
     return {
-        "id": step.timestep_id,
-        "position": position,
-        "parent_id": step.parent_timestep_id,
-        **fields(step, ("name", "user_step_id", "turn", "outcome", "terminated", "truncated")),
-        "start_ms": in_ms(step.start_ns),
-        "lasted_ms": in_ms(time_ns),
+        **fields(step, _OF_STEP),
+        "timestep_position": position,
+        "duration_ns": lasted,
         "reward": step.totals.reward if step.totals else None,
     }
 

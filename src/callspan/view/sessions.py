@@ -8,9 +8,8 @@ from typing import Final
 
 import msgspec
 
-from callspan.formatting import exact, in_ms
-from callspan.stores import IN_PROGRESS, INTERRUPTED, UNKNOWN, Reader, Run, SessionSummary
-from callspan.view.source import Row, View, fields
+from callspan.stores import IN_PROGRESS, INTERRUPTED, UNKNOWN, Reader, Run, SessionSummary, as_row, session_facts
+from callspan.view.source import Row, View
 
 _FIRST: Final = 100
 """Rows of the first page, which should appear quickly and is read again after each write."""
@@ -24,10 +23,6 @@ _MAX_EVENTS: Final = 10_000
 """Number of events above which a session has no curve in lists."""
 _MAX_RUNS: Final = 256
 """Number of calls and events above which a session has no course in lists."""
-_OF_SUMMARY: Final = (
-    *("outcome", "succeeded", "errors", "first_error", "cancelled", "cut_off", "cut_by_length", "retries", "reward"),
-    *("scores", "calls", "input_tokens", "output_tokens", "calls_without_cost", "models"),
-)
 
 
 class CourseBar(msgspec.Struct, array_like=True):
@@ -82,23 +77,8 @@ def session_rows(
 
 
 def _row(summary: SessionSummary, title: str | None, runs: Sequence[Run], curve: list[float]) -> Row:
-    session = summary.session
-    return {
-        "id": session.session_id,
-        "title": title,
-        "user": session.user_id,
-        "group": session.group_id,
-        "task": session.task_id,
-        **fields(session, ("name", "experiment", "metadata", "content_level")),
-        "start_ms": in_ms(session.start_ns),
-        "lasted_ms": in_ms(summary.duration_ns),
-        "active_ms": in_ms(summary.active_ns),
-        **fields(summary, _OF_SUMMARY),
-        "steps": summary.timesteps,
-        "cost_usd": exact(summary.cost_usd),
-        "course": [_bar(run, runs[0].start_ns, summary.outcome) for run in runs],
-        "curve": curve,
-    }
+    course = [_bar(run, runs[0].start_ns, summary.outcome) for run in runs]
+    return as_row(session_facts(summary, "page")) | {"title": title, "course": course, "curve": curve}
 
 
 def _bar(run: Run, first_ns: int, of_session: str | None) -> CourseBar:

@@ -11,7 +11,7 @@ from urllib.parse import parse_qsl
 
 from callspan.record.events import Record
 from callspan.stores.base import DeletionScope
-from callspan.stores.columns import TABLES
+from callspan.stores.facts import TABLES
 from callspan.stores.interrupted import mark_unended
 from callspan.stores.protocol import ServerStore, split_url
 

@@ -26,7 +26,7 @@ from callspan.stores import payloads
 from callspan.stores.base import check_layout, explained, quiet
 from callspan.stores.bodies import DAMAGE
 from callspan.stores.call_rows import record_of, with_bodies
-from callspan.stores.columns import OTHER_IDS, TABLES, Table
+from callspan.stores.facts import OTHER_IDS, TABLES, Table
 from callspan.stores.payloads import bodies_of
 from callspan.stores.schema import statements
 

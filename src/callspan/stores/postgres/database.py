@@ -26,9 +26,9 @@ from callspan.record.events import Record
 from callspan.safe_urls import error_text, safe_name
 from callspan.stores import bodies
 from callspan.stores.base import StoreError, check_layout, explained, on_error, quiet
-from callspan.stores.columns import Table
 from callspan.stores.contents import NewContent, Numbers, lane_end, pieces_of
 from callspan.stores.database import Database, Dialect, Values, bound
+from callspan.stores.facts import Table
 from callspan.stores.payloads import PreparedCall
 from callspan.stores.rewards import needs_join
 from callspan.stores.rows import Row

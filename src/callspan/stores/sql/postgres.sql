@@ -5,9 +5,9 @@ CREATE TABLE calls (
 @columns(calls)
 );
 -- Holds all that sums need, so that none of them reads the table.
-CREATE INDEX calls_session ON calls (session_id, model_req, model_resp, start_ns) INCLUDE (
-  end_ns, provider, outcome, stream_end, finish_reason, retries, in_tok, out_tok, cache_read_tok, reasoning_tok, cost_usd, cost_picousd,
-  cached
+CREATE INDEX calls_session ON calls (session_id, model, start_ns) INCLUDE (
+  end_ns, response_model, provider, outcome, stream_end, finish_reason, retries, input_tokens, output_tokens,
+  cache_read_tokens, reasoning_tokens, cost_usd, cost_picousd, cached
 );
 CREATE INDEX calls_start ON calls (start_ns);
 CREATE INDEX calls_tags ON calls USING gin (tags) WHERE tags IS NOT NULL;

@@ -6,10 +6,10 @@ CREATE INDEX calls_session ON calls (session_id, start_ns);
 CREATE INDEX calls_start ON calls (start_ns);
 
 CREATE VIEW call_sums AS
-SELECT session_id, (start_ns - start_ns % 3600000000000) / 3600000000000 AS hour, coalesce(model_req, model_resp) AS model, provider,
+SELECT session_id, (start_ns - start_ns % 3600000000000) / 3600000000000 AS hour, model, provider,
   count(*) AS calls, sum(ifnull(outcome IN ('error', 'timeout'), 0)) AS errors, sum(outcome IS 'cancelled') AS cancelled,
-  sum(in_tok) AS in_tok, sum(out_tok) AS out_tok, sum(cache_read_tok) AS cache_read_tok,
-  sum(reasoning_tok) AS reasoning_tok, sum(retries) AS retries, CASE WHEN count(cost_picousd) > 0 THEN total(cost_picousd) END AS cost_picousd,
+  sum(input_tokens) AS input_tokens, sum(output_tokens) AS output_tokens, sum(cache_read_tokens) AS cache_read_tokens,
+  sum(reasoning_tokens) AS reasoning_tokens, sum(retries) AS retries, CASE WHEN count(cost_picousd) > 0 THEN total(cost_picousd) END AS cost_picousd,
   count(cost_picousd) AS exact_costs, count(cost_usd) AS costs, min(start_ns) AS first_ns,
   max(ifnull(end_ns, start_ns)) AS last_ns, count(cached) AS cached
   FROM calls GROUP BY 1, 2, 3, 4;

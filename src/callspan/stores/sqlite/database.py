@@ -24,9 +24,9 @@ from callspan.record.events import Record
 from callspan.record.labels import label_of, labels
 from callspan.stores import bodies
 from callspan.stores.base import StoreError, on_error
-from callspan.stores.columns import TABLES, Table
 from callspan.stores.contents import NewContent, Numbers
 from callspan.stores.database import Database, Dialect, Values, bound
+from callspan.stores.facts import TABLES, Table
 from callspan.stores.payloads import PreparedCall
 from callspan.stores.rows import Row
 from callspan.stores.scores import ARITHMETIC

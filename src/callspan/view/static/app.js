@@ -3,7 +3,7 @@ import { address, become, h, link, stored, mark, button } from "./dom.js";
 import { get, Failure } from "./api.js";
 import { follow } from "./live.js";
 import { keepPlace } from "./place.js";
-import { clock, day, plural, time } from "./format.js";
+import { clock, day, plural, time, ms } from "./format.js";
 import { setKeys } from "./keys.js";
 import { unquoted } from "./filters.js";
 
@@ -12,7 +12,7 @@ const TABS = { start: "sessions", session: "sessions", find: "sessions", calls: 
 const LISTS = ["start", "calls", "find"];
 const main = document.getElementById("main"), state = document.querySelector(".state");
 
-const app = { store: "", command: "callspan", trace_url: null, last_ms: null, notices: [], list: "#/", order: [], marked: JSON.parse(stored("sessionStorage", "marked") || "[]"), scroll: {} };
+const app = { store: "", command: "callspan", trace_url: null, last_ns: null, notices: [], list: "#/", order: [], marked: JSON.parse(stored("sessionStorage", "marked") || "[]"), scroll: {} };
 const TICK_MS = 1000, MINUTE_MS = 60000;
 // The page that is shown, what it was drawn from, and what is read now.
 let shown = null, data = null, seen = "", reading = null, turn = 0, at = null, stop = new AbortController();
@@ -35,15 +35,15 @@ export const toMark = id => {
 
 const say = reason => {
   const file = globalThis.CALLSPAN_FILE;
-  if (file) state.replaceChildren(`written ${day(file.at_ms)} ${clock(file.at_ms, false)} · ${app.store}`);
+  if (file) state.replaceChildren(`written ${day(ms(file.at_ns))} ${clock(ms(file.at_ns), false)} · ${app.store}`);
   else if (reason === null) sayLive();
   else state.replaceChildren(h("span.mark.warn", { role: "alert", title: reason }, mark("cut", `not live since ${clock(Date.now())}: ${reason}`)), button("try again", () => draw()));
 };
 
 const sayLive = () => {
-  const seconds = Math.max(0, Math.floor((Date.now() - app.last_ms) / 1000));
-  const last = app.last_ms === null ? "" : `, last record ${seconds < 60 ? `${seconds} s` : time(seconds * 1000)} ago`;
-  const totals = app.last_ms === null ? "" : `, ${plural(app.sessions, "session")}, ${plural(app.calls, "call")}`;
+  const seconds = Math.max(0, Math.floor((Date.now() - ms(app.last_ns)) / 1000));
+  const last = app.last_ns === null ? "" : `, last record ${seconds < 60 ? `${seconds} s` : time(seconds * 1000)} ago`;
+  const totals = app.last_ns === null ? "" : `, ${plural(app.sessions, "session")}, ${plural(app.calls, "call")}`;
   become(state, h("i.live"), h("span", null, app.store ? `live${last} · ${app.store}${totals}` : "live, waiting for the first record"));
 };
 

@@ -1,6 +1,6 @@
 // Bars: hollow waits for the first token, full answers, a red line is a failed attempt, hatched is the wait after it.
 import { h, svg } from "./dom.js";
-import { least, most, time } from "./format.js";
+import { least, most, time, ms, known } from "./format.js";
 import { isRunning, lastedMs } from "./rows.js";
 
 const piece = (kind, from, to, axis, title) => h(`i.${kind}`, { title, style: { left: `${axis.at(from)}%`, width: `${Math.max(0, axis.at(to) - axis.at(from))}%` } });
@@ -21,8 +21,8 @@ export const callPieces = (start, call, axis, now) => {
     return found;
   }
   if (isRunning(call)) return [...found, piece("wait", began, end, axis, "in progress")];
-  const first = call.first_token_ms !== null && call.first_token_ms !== undefined ? start + call.first_token_ms : null;
-  if (first !== null) found.push(piece("wait", began, first, axis, `first token after ${time(call.first_token_ms)}`));
+  const first = known(call.first_token_ns) ? start + ms(call.first_token_ns) : null;
+  if (first !== null) found.push(piece("wait", began, first, axis, `first token after ${time(ms(call.first_token_ns))}`));
   found.push(piece(["cancelled", "interrupted", "unknown"].includes(call.outcome) ? "stopped" : "model", first ?? began, end, axis, time(lasted)));
   return found;
 };
@@ -57,20 +57,22 @@ export const gapsOf = (runs, least = IDLE_MS) => {
   return found;
 };
 
+const ns = length => (known(length) ? length * 1e6 : null);
+
 // The course of a session in a list: the same drawing, as wide as the root of the busy time.
 export const course = row => {
   if (row.curve.length) return curve([row.curve], 128, 20);
-  const box = h("span.track.course", { title: row.active_ms ? `busy for ${time(row.active_ms)}; width is the root of it` : null });
+  const box = h("span.track.course", { title: ms(row.active_ns) ? `busy for ${time(ms(row.active_ns))}; width is the root of it` : null });
   if (!row.course.length) return box;
-  const now = Date.now() - (row.start_ms || 0), lastedOf = ([, start, lasted]) => lasted ?? Math.max(0, now - start);
+  const now = Date.now() - (ms(row.start_ns) || 0), lastedOf = ([, start, lasted]) => lasted ?? Math.max(0, now - start);
   const gaps = gapsOf(row.course.map(run => [run[1], lastedOf(run)]), SHORT_IDLE_MS), whole = axisOf(0, most(row.course.map(run => run[1] + lastedOf(run))), gaps);
   const width = Math.min(1, Math.max(0.18, Math.sqrt(whole.busy / 40000))), axis = { at: ms => whole.at(ms) * width };
   for (const run of row.course) {
-    const [kind, start, lasted_ms, first_token_ms, outcome, retries] = run, lasted = lastedOf(run);
+    const [kind, start, length, first, outcome, retries] = run, lasted = lastedOf(run);
     if (kind === "tool") box.append(toolPiece(start, lasted, axis, outcome === "error"));
     else {
       const attempts = retries ? Array.from({ length: retries + 1 }, (_, at) => [at * lasted * 0.6 / (retries + 1), null, null, "failed", null]) : [];
-      box.append(...callPieces(start, { lasted_ms, first_token_ms, outcome, attempts }, axis, now).filter(Boolean));
+      box.append(...callPieces(start, { duration_ns: ns(length), first_token_ns: ns(first), outcome, attempts }, axis, now).filter(Boolean));
     }
   }
   return box;

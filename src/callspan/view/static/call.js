@@ -1,7 +1,7 @@
 // A call: what is new since the call before first, then what was sent before; its facts at the right.
 import { address, become, copy, h, link, mark, right, soft, span, strong, button } from "./dom.js";
 import { get } from "./api.js";
-import { bytes, clock, count, known, money, oneLine, plural, shell, shown, time } from "./format.js";
+import { bytes, clock, count, known, money, oneLine, plural, shell, shown, time, ms } from "./format.js";
 import { axisOf, callPieces, failedPieces } from "./bars.js";
 import { redraw, title } from "./app.js";
 import { callMarks, isRunning } from "./rows.js";
@@ -14,20 +14,20 @@ const fact = (name, right, ...rows) => h("section.fact", null, h("h2", null, nam
 const list = pairs => h("dl", null, pairs.filter(([, value]) => value !== null && value !== undefined && value !== "").flatMap(([name, value]) => [h("dt", null, name), h("dd", null, value)]));
 
 const timeOf = ({ row, record }) => {
-  const axis = axisOf(0, Math.max(1, row.lasted_ms || 0)), tries = row.attempts, timing = record.timing || {};
+  const axis = axisOf(0, Math.max(1, ms(row.duration_ns) || 0)), tries = row.attempts, timing = record.timing || {};
   const drawn = tries.map((one, at) => {
-    const [start, end, status, error, wait, asked] = one, last = at === tries.length - 1, until = last ? row.lasted_ms ?? end : end;
+    const [start, end, status, error, wait, asked] = one, last = at === tries.length - 1, until = last ? ms(row.duration_ns) ?? end : end;
     const pieces = last ? callPieces(0, { ...row, attempts: [one] }, axis, Date.now()) : failedPieces(0, one, axis);
     const said = error || status >= 400 ? mark("error", status || oneLine(error || "")) : mark("success", status || "");
     const waited = known(wait) && h("span.note", null, `then waited ${time(wait)}`, known(asked) && ` (it asked for ${time(asked)})`);
     return [span(`${at + 1} `, said), h("span.track", null, pieces), right(soft(time(known(until) ? until - start : null))), waited];
   });
-  const began = tries.length ? tries.at(-1)[0] : 0, first = row.first_token_ms, { stream } = record;
+  const began = tries.length ? tries.at(-1)[0] : 0, first = ms(row.first_token_ns), { stream } = record;
   const after = began > 1 && tries.length > 1 ? ` (${time(first - began)} after the last attempt began)` : "";
-  return fact("Time", time(row.lasted_ms), h("div.tries", null, drawn), list([
+  return fact("Time", time(ms(row.duration_ns)), h("div.tries", null, drawn), list([
     ["first token", first === null ? null : time(first) + after],
-    ["largest gap", timing.largest_gap_ns ? time(timing.largest_gap_ns / 1e6) : null],
-    ["server", timing.server_ns ? time(timing.server_ns / 1e6) : null],
+    ["largest gap", timing.largest_gap_ns ? time(ms(timing.largest_gap_ns)) : null],
+    ["server", timing.server_ns ? time(ms(timing.server_ns)) : null],
     ["stream", stream && stream.end.replaceAll("_", " ") + (stream.chunks ? `, ${plural(stream.chunks, "chunk")}` : "")],
     ["finished", (record.response?.finish_reasons || []).filter(Boolean).join(", ")],
   ]));
@@ -67,13 +67,13 @@ const traceOf = ({ trace_id: id }, { trace_url: url }) => {
 const whereOf = ({ row, record }, app) => {
   const metadata = Object.entries(record.metadata || {}).map(([key, value]) => [key, typeof value === "object" ? JSON.stringify(value) : oneLine(value)]);
   return fact("Where", "", list([
-    ["session", row.session_id ? h("a.linked", { href: address("session", row.session_id) }, row.session_name || row.session_id) : "outside of sessions"], ["user", row.user], ...metadata,
+    ["session", row.session_id ? h("a.linked", { href: address("session", row.session_id) }, row.session_name || row.session_id) : "outside of sessions"], ["user", row.user_id], ...metadata,
     ["provider", [record.provider, record.api, record.server_address].filter(Boolean).join(", ")],
-    ["service", [record.service, record.pid && `pid ${record.pid}`].filter(Boolean).join(", ")], ["sdk", record.sdk], ["batch line", row.batch_line],
-    ["call", h("span.id", null, row.id)], ["response", record.response?.id ? h("span.id", null, record.response.id) : null],
+    ["service", [record.service, record.pid && `pid ${record.pid}`].filter(Boolean).join(", ")], ["sdk", record.sdk], ["batch line", row.custom_id],
+    ["call", h("span.id", null, row.call_id)], ["response", record.response?.id ? h("span.id", null, record.response.id) : null],
     ["request id", (record.attempts || []).at(-1)?.request_id ? h("span.id", null, record.attempts.at(-1).request_id) : null],
     ["trace", traceOf(record, app)],
-    ["again", h("pre.raw", null, `${app.command} replay ${shell(row.id)}\n${app.command} show ${shell(row.id)}`)]]));
+    ["again", h("pre.raw", null, `${app.command} replay ${shell(row.call_id)}\n${app.command} show ${shell(row.call_id)}`)]]));
 };
 
 const body = ({ id }, name, size, note = "") => {
@@ -93,7 +93,7 @@ const body = ({ id }, name, size, note = "") => {
 
 // What is new, how it was answered, and what came before; of what was sent before at most so many messages.
 const messagesOf = (data, most, showAll) => {
-  const { row, turn, record } = data, entry = { kind: "call", call: row, turn, start_ms: row.start_ms }, told = [...data.earlier].reverse();
+  const { row, turn, record } = data, entry = { kind: "call", call: row, turn, start_ns: row.start_ns }, told = [...data.earlier].reverse();
   const sent = messages => ({ kind: "call", turn: { new: messages, answer: [] } });
   const found = joins([sent(told), entry, ...data.runs, sent(data.results)]), join = one => found.get(one);
   const asked = new Map(told.flatMap(message => message.parts.filter(one => one.type === "tool_call")).map(piece => [piece.id, piece]));
@@ -114,7 +114,7 @@ const messagesOf = (data, most, showAll) => {
       near
     ),
     turn.new.map(added),
-    turnBox("assistant", clock(row.start_ms), answers(entry, join)),
+    turnBox("assistant", clock(ms(row.start_ns)), answers(entry, join)),
     data.rewards.map(one => turnBox("", one.source || "score", [h("p", null, scoreLine(one))])),
     data.earlier.length ? h("div.stepline", null,
       strong(globalThis.CALLSPAN_FILE ? "Before it in the session" : "Sent before"),
@@ -147,8 +147,8 @@ export default ({ place, app, signal }) => {
         span(row.outcome === "success" ? mark("success") : "", callMarks(row)),
         span(strong(`${count(row.input_tokens)} → ${count(row.output_tokens)}`), " tokens"),
         strong(row.cost_usd === null ? "cost unknown" : money(row.cost_usd)),
-        span(strong(time(row.lasted_ms)), waited ? `, of which ${time(waited)} waiting to retry` : ""),
-        soft(clock(row.start_ms))));
+        span(strong(time(ms(row.duration_ns))), waited ? `, of which ${time(waited)} waiting to retry` : ""),
+        soft(clock(ms(row.start_ns)))));
     become(left, messagesOf(data, most, showAll));
     become(right, globalThis.CALLSPAN_FILE ? "" : rating, timeOf(data), tokensOf(data),
       costOf(data), requestOf(data), whereOf(data, app));
@@ -167,8 +167,8 @@ export default ({ place, app, signal }) => {
     runs: ({ row }) => isRunning(row),
     keys: () => [["[ ]", "previous, next call"], ["[", "", () => go(data.before)], ["]", "", () => go(data.after)], ["r", "reasoning", () => { reasoningOpen = !reasoningOpen; openReasoning(); }],
       ["b", "bodies", bodies],
-      ["c", "compare with the call before", () => { if (data.before) location.hash = address("compare", null, { a: data.before.id, b: data.row.id }); }],
-      ["y", "copy id", () => copy(data.row.id)], ["R", "copy the replay command", () => copy(`${app.command} replay ${shell(data.row.id)}`)],
+      ["c", "compare with the call before", () => { if (data.before) location.hash = address("compare", null, { a: data.before.id, b: data.row.call_id }); }],
+      ["y", "copy id", () => copy(data.row.call_id)], ["R", "copy the replay command", () => copy(`${app.command} replay ${shell(data.row.call_id)}`)],
       ["Escape", data.row.session_id ? "session" : "back", () => { location.hash = data.row.session_id ? back() : app.list; }]],
   };
 };

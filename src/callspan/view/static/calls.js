@@ -1,7 +1,7 @@
 // Calls: the list of calls, newest first, also those outside of sessions.
 import { address, become, copy, h, right, soft, span, button } from "./dom.js";
 import { listed } from "./api.js";
-import { clock, money, oneLine, time, DASH } from "./format.js";
+import { clock, money, oneLine, time, DASH, ms } from "./format.js";
 import { roving } from "./keys.js";
 import { filterLine } from "./filters.js";
 import { readMore, title } from "./app.js";
@@ -12,12 +12,12 @@ const FITS = { error: row => ["error", "timeout"].includes(row.outcome), cut: ro
 const CHOICES = ["name", "user", "model"];
 const HEADS = ["started", "model", "answer", "session", "lasted", "tokens", "cost"];
 
-const callRow = row => gridRow(".call", { data: { id: row.id } },
-  soft(clock(row.start_ms)),
+const callRow = row => gridRow(".call", { data: { id: row.call_id } },
+  soft(clock(ms(row.start_ns))),
   span(row.model || soft(DASH)),
-  h("span.name", null, h("a.words", { href: address("call", row.id), tabindex: "-1" }, oneLine(row.label || row.error || row.operation)), h("span.marks", null, callMarks(row))),
+  h("span.name", null, h("a.words", { href: address("call", row.call_id), tabindex: "-1" }, oneLine(row.output || row.error || row.operation)), h("span.marks", null, callMarks(row))),
   soft(row.session_name || row.session_id || DASH),
-  right(time(row.lasted_ms)),
+  right(time(ms(row.duration_ns))),
   right(soft(tokensOf(row))),
   right(money(row.cost_usd)));
 
@@ -32,7 +32,7 @@ export default ({ place, signal }) => {
       return listed("calls", { q: line }, least, signal, known);
     },
     show: ({ rows, next }) => {
-      filters.show(countsOf(FITS, { rows, next }), { name: rows.map(row => row.session_name).filter(Boolean), user: rows.map(row => row.user).filter(Boolean), model: rows.map(row => row.model).filter(Boolean) });
+      filters.show(countsOf(FITS, { rows, next }), { name: rows.map(row => row.session_name).filter(Boolean), user: rows.map(row => row.user_id).filter(Boolean), model: rows.map(row => row.model).filter(Boolean) });
       list.classList.toggle("many", rows.length > MANY);
       become(list, rows.length ? rows.map(callRow) : h("p.pad", null, line ? "No call has all of this." : "No calls were recorded yet."));
       become(more, next ? button("more calls", readMore) : "");

@@ -1,7 +1,7 @@
 // Charts: strips of cost, tokens, time and scores that share one axis, and tables; every number leads to its rows.
 import { address, become, h, svg, link, soft, strong, button } from "./dom.js";
 import { get } from "./api.js";
-import { brief, count, grouped, known, money, plain, plural, signed, sum, time, DASH } from "./format.js";
+import { brief, count, grouped, known, money, plain, plural, signed, sum, time, DASH, ms } from "./format.js";
 import { title } from "./app.js";
 import { filterLine, quoted, wordsOf } from "./filters.js";
 import { cost, percent } from "./rows.js";
@@ -103,10 +103,10 @@ const tokenStrip = (found, slots, common) => {
 
 const timeStrip = (found, slots, common) => {
   const of = sumsBy(found);
-  return strip({ ...common, name: "Time of a call", about: [key("model", "p50"), key("wait", "to p95"), soft("successful calls")], top: largest(found.sums.map(row => row.p95_ms)), unitText: value => (value ? time(value) : "0"),
-    words: slot => `p50 ${time(of(slot).p50_ms)}, p95 ${time(of(slot).p95_ms)}`,
+  return strip({ ...common, name: "Time of a call", about: [key("model", "p50"), key("wait", "to p95"), soft("successful calls")], top: largest(found.sums.map(row => ms(row.duration_p95_ns))), unitText: value => (value ? time(value) : "0"),
+    words: slot => `p50 ${time(ms(of(slot).duration_p50_ns))}, p95 ${time(ms(of(slot).duration_p95_ns))}`,
     paint: tools => slots.flatMap((slot, at) => {
-      const { p50_ms: middle, p95_ms: high } = of(slot), across = Math.min(10, tools.step * .56), line = Math.min(18, tools.step * .9);
+      const middle = ms(of(slot).duration_p50_ns), high = ms(of(slot).duration_p95_ns), across = Math.min(10, tools.step * .56), line = Math.min(18, tools.step * .9);
       return known(middle) ? [
         svg("rect", { x: tools.x(at) - across / 2, width: across, y: tools.y(high), height: Math.max(1, tools.y(middle) - tools.y(high)), class: "wait" }),
         svg("rect", { x: tools.x(at) - line / 2, width: line, y: tools.y(middle) - 1, height: 3, class: "model" }),
@@ -137,7 +137,7 @@ const scoreStrip = (found, slots, common) => {
 };
 
 // What is drawn of calls, where a sum has it.
-const STRIPS = [[costStrip, row => Number(row.cost_usd)], [tokenStrip, row => row.input_tokens || row.output_tokens], [timeStrip, row => row.p50_ms !== null]];
+const STRIPS = [[costStrip, row => Number(row.cost_usd)], [tokenStrip, row => row.input_tokens || row.output_tokens], [timeStrip, row => row.duration_p50_ns !== null]];
 
 const share = (part, whole) => h("span.track.inline", null, h("i.model", { style: { left: "0", width: `${whole ? part / whole * 100 : 0}%` } }));
 const failedOf = row => `${row.errors} (${percent(row.errors, row.calls)})`;
@@ -153,7 +153,7 @@ const sumsTable = (name, by, found, line) => {
         ) : soft(DASH)
       ),
       h("td.right", null, brief(row.input_tokens)),
-      h("td.right", null, cost(row)), h("td.right", null, time(row.p50_ms)), h("td.right", null, time(row.p95_ms))); }))),
+      h("td.right", null, cost(row)), h("td.right", null, time(ms(row.duration_p50_ns))), h("td.right", null, time(ms(row.duration_p95_ns)))); }))),
     found.more ? h("p.soft.pad", null, `and ${plural(found.more, "more")}`) : "");
 };
 

@@ -59,7 +59,7 @@ export default ({ place, app, signal }) => {
   };
   const fact = (name, at) => found.facts.find(one => one.name === name)?.["ab"[at]].replace(/^–$/, "") || "";
   const side = (name, at) => {
-    const reward = fact("reward", at), named = [fact("task", at) || fact("name", at), reward && signed(Number(reward))].filter(Boolean).join(" ");
+    const reward = fact("reward", at), named = [fact("task id", at) || fact("name", at), reward && signed(Number(reward))].filter(Boolean).join(" ");
     return h("span", { role: "columnheader" }, h("b", null, name), " ", oneLine(named), " ", link(address(found.kind, found.ids[at]), h("span.linked.id", null, found.ids[at])));
   };
   const open = at => { location.hash = address(found.kind, found.ids[at]); };

@@ -1,6 +1,6 @@
 // The conversation: each call adds what is new; tool calls stand beside their results, scores where they were given.
 import { address, h, mark, soft, strong, link, spaced } from "./dom.js";
-import { bytes, clock, count, money, oneLine, plain, plural, shown, signed, time, tokens, words } from "./format.js";
+import { bytes, clock, count, money, oneLine, plain, plural, shown, signed, time, tokens, words, ms } from "./format.js";
 import { callMarks, isRunning, retriesWord } from "./rows.js";
 import { part, removed, text, toolRun, turnBox, value } from "./parts.js";
 
@@ -30,11 +30,11 @@ const asked = entries => new Set(entries.flatMap(entry => (entry.turn?.answer ||
 
 export const footLine = (row, { linked = true } = {}) => {
   const cache = row.cache_read_tokens && row.input_tokens ? `, ${Math.round(row.cache_read_tokens / row.input_tokens * 100)} % from cache` : "";
-  return h("p.meta", null, linked ? link(address("call", row.id), row.model || row.operation) : row.model || row.operation, "  ",
+  return h("p.meta", null, linked ? link(address("call", row.call_id), row.model || row.operation) : row.model || row.operation, "  ",
     spaced([
       (row.input_tokens !== null || row.output_tokens !== null) && `${tokensText(row)} tokens${cache}`,
       row.cost_usd !== null && money(row.cost_usd),
-      row.lasted_ms !== null && time(row.lasted_ms),
+      row.duration_ns !== null && time(ms(row.duration_ns)),
       row.retries && mark("retried", retriesWord(row.retries)),
     ].map(one => one && h("span", null, one, " "))));
 };
@@ -56,7 +56,7 @@ const ending = (row, voice) => {
 
 // How long a turn of a voice session is, and when its sound began.
 const seconds = number => time(number * 1000);
-const soundLine = ({ speaker, seconds: length }, row) => h("p.meta", null, `${seconds(length)} of audio${speaker === "assistant" ? `, the first after ${time(row.first_token_ms)}` : ""}`);
+const soundLine = ({ speaker, seconds: length }, row) => h("p.meta", null, `${seconds(length)} of audio${speaker === "assistant" ? `, the first after ${time(ms(row.first_token_ns))}` : ""}`);
 
 export const answers = (entry, join) => {
   const { call: row, turn } = entry, { voice } = turn, found = [], sounds = voice && voice.seconds !== null;
@@ -66,7 +66,7 @@ export const answers = (entry, join) => {
   });
   if (sounds) found.push(soundLine(voice, row));
   if (isRunning(row)) found.push(
-    h("p", null, mark("in progress", `in progress for ${time(Date.now() - row.start_ms)}`)),
+    h("p", null, mark("in progress", `in progress for ${time(Date.now() - ms(row.start_ns))}`)),
     h("p.meta", null, sentText(turn) && `${sentText(turn)} sent. `, "Its text is recorded when it ends.")
   );
   else if (!turn.answer.length && !turn.error) found.push(turn.kept === "full" ? soft("no answer is recorded") : notKept(turn));
@@ -79,7 +79,7 @@ const newMessages = (entry, known, told) => entry.turn.new.flatMap(message => {
   if (!parts.length) return [];
   const said = message.parts.map(one => one.text || "").join("");
   if (said && told.has(said)) return [];
-  return [turnBox(message.role, message.name || (message.role === "user" ? entry.call.user : ""), parts.map(one => part(one)))];
+  return [turnBox(message.role, message.name || (message.role === "user" ? entry.call.user_id : ""), parts.map(one => part(one)))];
 });
 
 const EVENTS = {
@@ -114,7 +114,7 @@ export const scoreLine = record => [
 export const turnOf = (entry, context) => {
   const { join, called, told } = context;
   if (entry.kind === "call") {
-    const start = clock(entry.start_ms);
+    const start = clock(ms(entry.start_ns));
     const before = context.instructions !== undefined && entry.turn.instructions !== context.instructions && entry.turn.instructions ? [
       instructionsBox(context.all[entry.turn.instructions], "other instructions from here on")
     ] : [];
@@ -127,7 +127,7 @@ export const turnOf = (entry, context) => {
     return [turnBox(role(entry.record), [sender, receiver].filter(Boolean).join(" → "), [said], { data: { entry: entry.id } })];
   }
   if (entry.kind.startsWith("tool")) return entry.record.tool_call_id && called.has(entry.record.tool_call_id) ? [] : [
-    turnBox("tool", clock(entry.start_ms), [toolRun(entry)], { data: { entry: entry.id } })
+    turnBox("tool", clock(ms(entry.start_ns)), [toolRun(entry)], { data: { entry: entry.id } })
   ];
   const drawn = EVENTS[entry.kind]?.(entry) || turnBox("", entry.kind, [h("p", null, strong(entry.record.name || ""), " ",
     entry.record.error ? mark("error", entry.record.error.message || entry.record.error.type) : "", " ", brief(entry.record.data))]);

@@ -1,6 +1,6 @@
 // An episode of reinforcement learning: the reward so far above a table of steps; equal steps are one row.
 import { address, h, right, soft, span, strong } from "./dom.js";
-import { clock, least, most, oneLine, plural, signed, sum, time } from "./format.js";
+import { clock, least, most, oneLine, plural, signed, sum, time, ms } from "./format.js";
 import { axisOf, callPieces } from "./bars.js";
 import { actionText, answers, contextOf, footLine, observationText, rewardText, turnOf } from "./conversation.js";
 import { part, text, turnBox } from "./parts.js";
@@ -8,11 +8,11 @@ import { largeOf, rewardCurve, showBand } from "./rewards.js";
 import { gridRow, headRow } from "./rows.js";
 
 const stepsOf = data => {
-  const inside = new Map(data.steps.map(step => [step.id, []]));
-  for (const entry of data.rows) inside.get(entry.step_id)?.push(entry);
+  const inside = new Map(data.steps.map(step => [step.timestep_id, []]));
+  for (const entry of data.rows) inside.get(entry.timestep_id)?.push(entry);
   let soFar = 0;
-  return data.steps.filter(step => inside.get(step.id).length).map(step => {
-    const entries = inside.get(step.id), of = kind => entries.filter(entry => entry.kind === kind);
+  return data.steps.filter(step => inside.get(step.timestep_id).length).map(step => {
+    const entries = inside.get(step.timestep_id), of = kind => entries.filter(entry => entry.kind === kind);
     const environment = of("environment").at(-1), action = of("action").at(-1), calls = of("call");
     const reward = step.reward ?? environment?.record.reward ?? null;
     soFar += reward ?? 0;
@@ -37,28 +37,28 @@ const runsOf = (steps, next) => {
   return next && runs.length > 1 ? runs.slice(0, -1) : runs;
 };
 
-const word = one => oneLine(one.action ? actionText(one.action).replace(/^(move|action) /, "") : one.calls[0]?.call.label || "–");
-const callOf = (data, row) => stepsOf(data).find(one => one.step.id === row.dataset.id)?.calls[0]?.id || "";
+const word = one => oneLine(one.action ? actionText(one.action).replace(/^(move|action) /, "") : one.calls[0]?.call.output || "–");
+const callOf = (data, row) => stepsOf(data).find(one => one.step.timestep_id === row.dataset.id)?.calls[0]?.id || "";
 
 const course = data => {
-  const steps = stepsOf(data), times = data.rows.filter(entry => entry.step_id);
-  const start = least(times.map(entry => entry.start_ms)), end = most(times.map(entry => entry.start_ms + (entry.lasted_ms || 0)));
+  const steps = stepsOf(data), times = data.rows.filter(entry => entry.timestep_id);
+  const start = least(times.map(entry => ms(entry.start_ns))), end = most(times.map(entry => ms(entry.start_ns) + (ms(entry.duration_ns) || 0)));
   const axis = axisOf(start, end), large = largeOf(steps.map(one => one.reward ?? 0));
   const rows = runsOf(steps, data.next).map(({ steps: some }) => {
     const first = some[0], last = some.at(-1), reward = sum(some.map(one => one.reward));
     const rare = Math.abs(first.reward ?? 0) >= large;
     const seen = [first, last].map(one => (one.environment ? observationText(one.environment) : ""));
-    return gridRow("", { data: { id: last.step.id, first: first.step.position, last: last.step.position } },
-      right(soft(some.length > 1 ? `${first.step.position}–${last.step.position}` : first.step.position)),
+    return gridRow("", { data: { id: last.step.timestep_id, first: first.step.timestep_position, last: last.step.timestep_position } },
+      right(soft(some.length > 1 ? `${first.step.timestep_position}–${last.step.timestep_position}` : first.step.timestep_position)),
       span(rare ? strong(word(first)) : word(first), some.length > 1 ? soft(` × ${some.length}`) : ""),
       right(rare && reward !== null ? rewardText(reward) : soft(signed(reward))),
       right(soft(signed(last.soFar))),
       span(some.length > 1 && seen[0] !== seen[1] ? `${seen[0]} → ${seen[1]}` : seen[1]),
-      h("span.track", null, some.flatMap(one => one.calls.flatMap(call => callPieces(call.start_ms, call.call, axis, Date.now())))),
-      right(soft(time(sum(some.map(one => one.step.lasted_ms || 0))))));
+      h("span.track", null, some.flatMap(one => one.calls.flatMap(call => callPieces(ms(call.start_ns), call.call, axis, Date.now())))),
+      right(soft(time(sum(some.map(one => ms(one.step.duration_ns) || 0))))));
   });
   const heads = ["step", "action", "reward", "so far", "observation after", "when", "time"].map((name, at) => h(`span${[0, 2, 3, 6].includes(at) ? ".right" : ""}`, null, name));
-  const [others, outside] = [true, false].map(isReward => data.rows.filter(entry => !entry.step_id && (entry.kind === "reward") === isReward));
+  const [others, outside] = [true, false].map(isReward => data.rows.filter(entry => !entry.timestep_id && (entry.kind === "reward") === isReward));
   const context = contextOf(data.rows, data.instructions);
   return [rewardCurve(data), h("div.episode", { role: "grid", "aria-label": "Steps" }, headRow(heads), rows),
     others.length ? h("p.pad.soft", null, "scores: ", others.map(entry => [entry.record.objective, " ", strong(signed(entry.record.value ?? null)), " "])) : "",
@@ -66,18 +66,18 @@ const course = data => {
 };
 
 // Before a step is chosen: the last one that is loaded.
-const opening = data => detail(data, { dataset: { id: stepsOf(data).at(-1).step.id } });
+const opening = data => detail(data, { dataset: { id: stepsOf(data).at(-1).step.timestep_id } });
 
 // The chosen step: what was observed, done and earned, then what was sent with its call.
 const detail = (data, row) => {
-  const steps = stepsOf(data), at = steps.findIndex(one => one.step.id === row.dataset.id), one = steps[at];
+  const steps = stepsOf(data), at = steps.findIndex(one => one.step.timestep_id === row.dataset.id), one = steps[at];
   if (!one) return [];
   const before = steps[at - 1]?.environment, call = one.calls[0], context = contextOf(data.rows, data.instructions);
   const seen = one.environment?.record.data?.before ?? before?.record.data?.after;
   return [
-    h("div.stepline", null, strong(`step ${one.step.position}`), soft(clock(one.step.start_ms)),
+    h("div.stepline", null, strong(`step ${one.step.timestep_position}`), soft(clock(ms(one.step.start_ns))),
       h("span.right", null,
-        call ? [h("a.linked", { href: address("call", call.id) }, "call"), soft(`  ${call.call.model || ""}  ${time(call.lasted_ms)}`)] : ""
+        call ? [h("a.linked", { href: address("call", call.id) }, "call"), soft(`  ${call.call.model || ""}  ${time(ms(call.duration_ns))}`)] : ""
       )
     ),
     seen !== undefined && seen !== null ? turnBox("observation", "environment", [text(typeof seen === "string" ? seen : JSON.stringify(seen))]) : "",
@@ -85,7 +85,7 @@ const detail = (data, row) => {
       entry => (
         entry.kind === "call"
           ? [
-            turnBox("assistant", one.calls.length > 1 ? clock(entry.start_ms) : "policy",
+            turnBox("assistant", one.calls.length > 1 ? clock(ms(entry.start_ns)) : "policy",
               [answers(entry, context.join), footLine(entry.call)],
               { class: entry === call ? "turn picked" : "turn" }
             )

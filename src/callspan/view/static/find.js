@@ -1,7 +1,7 @@
 // Find: where a text stands, under its sessions; counts of what was found at the right.
 import { address, become, copy, h, right, soft, span, strong, button, link } from "./dom.js";
 import { get } from "./api.js";
-import { clock, count, day, grouped, oneLine, plural, shell } from "./format.js";
+import { clock, count, day, grouped, oneLine, plural, shell, ms } from "./format.js";
 import { roving } from "./keys.js";
 import { filterLine, quoted } from "./filters.js";
 import { title } from "./app.js";
@@ -19,12 +19,12 @@ const when = ms => (ms === null ? "" : `${day(ms) === "Today" ? "" : day(ms) + "
 const rowsOf = found => {
   const { session: row } = found;
   const head = row
-    ? gridRow(".found", { data: { id: row.id, href: address("session", row.id) } }, soft(when(row.start_ms)), soft(row.name || "session"),
-      h("span.name", null, h("a.words", { href: address("session", row.id), tabindex: "-1" }, oneLine(titleOf(row))), h("span.marks", null, sessionMarks(row))),
-      span(row.user || ""), span(outcome(row)), span(scores(row)), right(cost(row)))
+    ? gridRow(".found", { data: { id: row.session_id, href: address("session", row.session_id) } }, soft(when(ms(row.start_ns))), soft(row.name || "session"),
+      h("span.name", null, h("a.words", { href: address("session", row.session_id), tabindex: "-1" }, oneLine(titleOf(row))), h("span.marks", null, sessionMarks(row))),
+      span(row.user_id || ""), span(outcome(row)), span(scores(row)), right(cost(row)))
     : gridRow(".found", null, span(), soft("calls"), span("outside of sessions"));
   const hits = found.hits.map((hit, at) => gridRow(".found.sub", { data: { id: `${hit.call_id} ${at}`, href: address("call", hit.call_id) } },
-    span(), soft(hit.where), span(excerpt(hit)), right(soft(clock(hit.start_ms)))));
+    span(), soft(hit.where), span(excerpt(hit)), right(soft(clock(ms(hit.start_ns))))));
   return [head, hits, found.more ? gridRow(".found.sub", null, span(), span(), soft(`${plural(found.more, "more place")} in it`)) : ""];
 };
 
@@ -66,7 +66,7 @@ export default ({ place, app, signal }) => {
     become(list, data.rows.length ? data.rows.map(rowsOf) : nothing(data.text));
     become(counts,
       facet("Where", data.rows.flatMap(one => one.hits.map(hit => hit.where))),
-      facet("User", sessions.map(one => one.session.user), user => go(`${line} user:${quoted(user)}`)),
+      facet("User", sessions.map(one => one.session.user_id), user => go(`${line} user:${quoted(user)}`)),
       facet("Name", sessions.map(one => one.session.name)),
       facet("Prompt version", sessions.map(one => one.session.metadata.prompt_version ?? null)));
     cursor.settle();

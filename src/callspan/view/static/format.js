@@ -2,6 +2,7 @@
 export const DASH = "–";
 const MOST_DECIMALS = 12;
 export const known = value => value !== null && value !== undefined;
+export const ms = ns => (known(ns) ? ns / 1e6 : null);
 
 export const count = value => (known(value) ? value.toLocaleString("en-US") : DASH);
 export const plural = (value, one, many = one + "s") => `${count(value)} ${value === 1 ? one : many}`;

@@ -1,6 +1,6 @@
 // Parts of messages: texts, reasoning, tool calls beside their results, media, and what was not kept.
 import { h, mark, soft, strong, spaced } from "./dom.js";
-import { bytes, count, oneLine, shown, time, words } from "./format.js";
+import { bytes, count, oneLine, shown, time, words, ms } from "./format.js";
 
 // Text as it is; only **bold** is drawn, nothing else of Markdown, no links, no markup.
 export const text = value => {
@@ -60,7 +60,7 @@ const media = part => {
 
 // A tool call beside its result; `run` is the event of its run, `result` the part that was sent back.
 const tool = (part, result, run, open) => {
-  const error = run?.record.error, failed = Boolean(error || result?.is_error), lasted = run ? time(run.lasted_ms) : "";
+  const error = run?.record.error, failed = Boolean(error || result?.is_error), lasted = run ? time(ms(run.duration_ns)) : "";
   const content = result ? result.content : error ? error.message || error.type : run?.record.data?.result;
   const state = failed ? mark("error", "failed") : result || run?.record.data?.result !== undefined ? strong("result") : soft(
     part.tool_type && part.tool_type !== "function" ? part.tool_type : open ? "runs" : "no result is recorded"

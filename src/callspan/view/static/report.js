@@ -3,11 +3,11 @@ const block = document.getElementById("data"), data = block && JSON.parse(block.
 const AT_ONCE = 100;
 const refuse = text => { throw Object.assign(new Error(text), { said: true }); };
 const needsStore = () => refuse(`This works with the store: ${data.contents.command} view`);
-const newest = rows => rows.sort((a, b) => b.start_ms - a.start_ms);
+const newest = rows => rows.sort((a, b) => b.start_ns - a.start_ns);
 const failed = row => ["error", "timeout"].includes(row.outcome);
 const paged = (rows, after) => { const from = Number(after || 0), to = from + AT_ONCE; return { rows: rows.slice(from, to), next: rows.length > to ? String(to) : null }; };
 
-const pages = new Map(data?.sessions.map(some => [some[0].session.id, some]));
+const pages = new Map(data?.sessions.map(some => [some[0].session.session_id, some]));
 const entriesOf = id => pages.get(id).flatMap(page => page.rows);
 const every = () => [...pages.keys()].flatMap(entriesOf).concat(data.outside.rows).filter(entry => entry.call);
 const everyCall = () => newest(every().map(entry => entry.call));
@@ -34,8 +34,8 @@ const callOf = ({ id }) => {
 };
 
 const ANSWERS = {
-  store: () => ({ name: data.contents.store, command: data.contents.command, trace_url: null, calls: data.contents.calls, last_ms: null, notices: [] }),
-  now: () => ({ at_ms: data.contents.at_ms, contents: data.contents, worth: everyCall().filter(row => failed(row) || row.cut_by_length || row.cut_off || row.waits_for_approval || row.outcome === "cancelled").slice(0, 3) }),
+  store: () => ({ name: data.contents.store, command: data.contents.command, trace_url: null, calls: data.contents.calls, last_ns: null, notices: [] }),
+  now: () => ({ at_ns: data.contents.at_ns, contents: data.contents, worth: everyCall().filter(row => failed(row) || row.cut_by_length || row.cut_off || row.waits_for_approval || row.outcome === "cancelled").slice(0, 3) }),
   sessions: ({ after }) => paged(newest([...pages.values()].map(([first]) => first.session)), after),
   calls: ({ after }) => paged(everyCall(), after),
   session: sessionOf,

@@ -19,12 +19,12 @@ export const rewardCurve = data => {
   return h("div.bigcurve", null,
     h("div.axis", null, h("span", null, signed(high)), h("span", null, low < 0 ? signed(low) : "0")),
     h("div.plot", null, h("i.chosen", { hidden: true }), curve([data.curve.length ? data.curve : [0]], WIDTH, HEIGHT), last),
-    h("span"), h("div.axis", null, h("span", null, "step 0"), h("span", null, `step ${Math.max(0, data.session.steps - 1)}`)));
+    h("span"), h("div.axis", null, h("span", null, "step 0"), h("span", null, `step ${Math.max(0, data.session.timesteps - 1)}`)));
 };
 
 // Marks the steps of a row on the curve.
 export const showBand = (course, data, row) => {
-  const band = course.querySelector(".plot .chosen"), steps = Math.max(1, data.session.steps);
+  const band = course.querySelector(".plot .chosen"), steps = Math.max(1, data.session.timesteps);
   const { first, last } = row.dataset;
   band.hidden = false;
   band.style.setProperty("left", `${first / steps * 100}%`);

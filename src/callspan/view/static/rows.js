@@ -1,6 +1,6 @@
 // What the lists of sessions and calls have in common: marks, outcomes, scores, sums.
 import { address, h, mark, soft, spaced } from "./dom.js";
-import { brief, signed, plain, plural, money, sum, tokens, DASH } from "./format.js";
+import { brief, signed, plain, plural, money, sum, tokens, DASH, ms } from "./format.js";
 
 // The rows of a list: what they are made of are their cells.
 const asRow = (role, spec, props, cells) => {
@@ -16,7 +16,7 @@ export const retriesWord = number => `${number} ${number === 1 ? "retry" : "retr
 
 // Marks say what the calls did; the outcome says what the application said.
 export const sessionMarks = row => [
-  row.errors && h("a.marked", { href: row.first_error ? address("call", row.first_error.call_id) : address("calls", null, { q: `session:${row.id} failed` }), tabindex: "-1", title: `${plural(row.errors, "call")} failed` },
+  row.errors && h("a.marked", { href: row.first_error ? address("call", row.first_error.call_id) : address("calls", null, { q: `session:${row.session_id} failed` }), tabindex: "-1", title: `${plural(row.errors, "call")} failed` },
     mark("error", row.first_error ? errorWord(row.first_error.kind, row.first_error.status) : `${row.errors} failed`)),
   (row.cut_by_length || row.cut_off) && mark("cut", "cut"),
   row.cancelled && mark("cancelled", "cancelled"),
@@ -25,11 +25,11 @@ export const sessionMarks = row => [
 
 export const isRunning = row => row.outcome === "in_progress";
 // How long a call took; one that runs, until now; of one that was interrupted or is unknown that is not known, so 0.
-export const lastedMs = (call, start, now) => call.lasted_ms ?? (isRunning(call) ? Math.max(0, now - start) : 0);
+export const lastedMs = (call, start, now) => ms(call.duration_ns) ?? (isRunning(call) ? Math.max(0, now - start) : 0);
 export const callMarks = row => [
   isRunning(row) && mark("in progress"),
   ["interrupted", "unknown"].includes(row.outcome) && mark("cut", row.outcome),
-  ["error", "timeout"].includes(row.outcome) && mark("error", errorWord(row.error_kind || row.outcome, row.status)),
+  ["error", "timeout"].includes(row.outcome) && mark("error", errorWord(row.error_kind || row.outcome, row.http_status)),
   row.outcome === "cancelled" && mark("cancelled", "cancelled"),
   row.cut_by_length && mark("cut", "cut by length"),
   row.cut_off && mark("cut", "cut off"),
@@ -68,4 +68,4 @@ export const sumOf = rows => Object.fromEntries(SUMS.map(name => [name, sum(rows
 export const cost = row => (row.cost_usd === null ? DASH : money(row.cost_usd) + (row.calls_without_cost ? "*" : ""));
 export const costTitle = row => (row.calls_without_cost ? `${plural(row.calls_without_cost, "call")} without a known price` : null);
 export const tokensOf = row => tokens(row.input_tokens, row.output_tokens);
-export const titleOf = row => [row.task, row.title].filter(Boolean).join(" · ") || row.experiment || row.id;
+export const titleOf = row => [row.task_id, row.title].filter(Boolean).join(" · ") || row.experiment || row.session_id;

@@ -1,7 +1,7 @@
 // A session: its course on the left, its conversation on the right; selecting in one selects in the other.
 import { address, become, copy, h, link, mark, right, soft, strong, button } from "./dom.js";
 import { get } from "./api.js";
-import { clock, count, day, known, least, money, most, oneLine, plural, sum, time } from "./format.js";
+import { clock, count, day, known, least, money, most, oneLine, plural, sum, time, ms } from "./format.js";
 import { axisOf, callPieces, dot, gapsOf, span, toolPiece } from "./bars.js";
 import { roving } from "./keys.js";
 import { isMarked, readMore, redraw, showKeys, title, toMark } from "./app.js";
@@ -13,28 +13,28 @@ import { quoted } from "./filters.js";
 
 const facts = (row, record, models, minute) => {
   const metadata = Object.entries(row.metadata).map(([key, value]) => [key, typeof value === "object" ? JSON.stringify(value) : value]);
-  const labels = [["user", row.user], ["task", row.task], ["experiment", row.experiment], ...metadata].filter(([, value]) => known(value));
-  const began = row.start_ms === null ? "" : `${day(row.start_ms) === "Today" ? "" : day(row.start_ms) + " "}${clock(row.start_ms)}`;
+  const labels = [["user", row.user_id], ["task", row.task_id], ["experiment", row.experiment], ...metadata].filter(([, value]) => known(value));
+  const began = row.start_ns === null ? "" : `${day(ms(row.start_ns)) === "Today" ? "" : day(ms(row.start_ns)) + " "}${clock(ms(row.start_ns))}`;
   return h("div.facts", null,
     h("span", null, outcome(row), sessionMarks(row)), h("span", null, scores(row)),
-    h("span", null, row.steps ? [strong(count(row.steps)), row.steps === 1 ? " step, " : " steps, "] : "", strong(count(row.calls)), row.calls === 1 ? " call" : " calls"),
+    h("span", null, row.timesteps ? [strong(count(row.timesteps)), row.timesteps === 1 ? " step, " : " steps, "] : "", strong(count(row.calls)), row.calls === 1 ? " call" : " calls"),
     models.length ? h("span", null, soft(models.length === 1 ? "model " : "models "), strong(models.join(", "))) : "",
     h("span", null, strong(`${count(row.input_tokens)} → ${count(row.output_tokens)}`), " tokens"),
     row.cost_usd === null ? soft("cost unknown") : strong(cost(row)),
     minute,
-    row.group ? h("span", null, soft("group "), h("a.linked", { href: address("", null, { q: `group:${quoted(row.group)}` }) }, row.group)) : "",
+    row.group_id ? h("span", null, soft("group "), h("a.linked", { href: address("", null, { q: `group:${quoted(row.group_id)}` }) }, row.group_id)) : "",
     labels.map(([name, value]) => h("span", null, soft(name), " ", strong(oneLine(value)))),
-    h("span", null, strong(began), row.outcome === "in_progress" ? `, in progress for ${time(Date.now() - row.start_ms)}` : `, ${time(row.lasted_ms)}`,
-      row.active_ms !== null && soft(`, busy ${time(row.active_ms)}`)),
+    h("span", null, strong(began), row.outcome === "in_progress" ? `, in progress for ${time(Date.now() - ms(row.start_ns))}` : `, ${time(ms(row.duration_ns))}`,
+      row.active_ns !== null && soft(`, busy ${time(ms(row.active_ns))}`)),
     row.content_level !== "full" ? soft(`content is ${row.content_level}`) : "",
     record.error ? h("span", null, mark("error", oneLine(record.error.message || record.error.type))) : "",
-    h("span.id", null, row.id));
+    h("span.id", null, row.session_id));
 };
 
 // What a minute of a voice session costs, by wall-clock time.
 const minuteOf = ({ session: row, rows, is_voice }) => {
   if (!is_voice) return "";
-  const usd = row.cost_usd === null || !row.lasted_ms ? null : row.cost_usd / row.lasted_ms * 60000;
+  const usd = row.cost_usd === null || !row.duration_ns ? null : row.cost_usd / ms(row.duration_ns) * 60000;
   return h("span", null, strong(cost({ ...row, cost_usd: usd })), " a minute", rows.some(entry => entry.call?.cost_estimated) && soft(", estimated"));
 };
 const modelsOf = rows => [...new Set(rows.map(entry => entry.call?.model).filter(Boolean))].sort();
@@ -45,7 +45,7 @@ const label = entry => {
   const { record } = entry;
   if (entry.kind === "call") return [
     entry.turn.voice?.is_barge_in ? mark("cancelled", "barge-in") : callMarks(entry.call),
-    entry.call.error && !entry.call.label ? soft(oneLine(entry.call.error)) : oneLine(entry.call.label || entry.call.model || "")
+    entry.call.error && !entry.call.output ? soft(oneLine(entry.call.error)) : oneLine(entry.call.output || entry.call.model || "")
   ];
   if (entry.kind === "reward") return scoreLine(record);
   if (entry.kind === "message") return [oneLine(typeof record.content === "string" ? record.content : JSON.stringify(record.content ?? ""))];
@@ -62,26 +62,26 @@ const label = entry => {
 };
 
 const bar = (entry, axis, now) => {
-  if (entry.kind === "call") return callPieces(entry.start_ms, entry.call, axis, now);
-  if (known(entry.lasted_ms)) return [toolPiece(entry.start_ms, entry.lasted_ms, axis, entry.record.error)];
-  return entry.kind === "reward" ? [] : [dot(entry.start_ms, axis)];
+  if (entry.kind === "call") return callPieces(ms(entry.start_ns), entry.call, axis, now);
+  if (known(entry.duration_ns)) return [toolPiece(ms(entry.start_ns), ms(entry.duration_ns), axis, entry.record.error)];
+  return entry.kind === "reward" ? [] : [dot(ms(entry.start_ns), axis)];
 };
 
 const entryRow = (entry, axis, now, depth) => h(`div.entry${depth ? ".depth" + Math.min(3, depth) : ""}`, { role: "treeitem", tabindex: "-1", "aria-level": depth + 2, data: { id: entry.id } },
   h("span", null, entry.turn?.voice ? SPEAKERS[entry.turn.voice.speaker] : entry.kind === "message" && entry.record.message_type === "question" ? "user" : entry.kind === "message" ? entry.record.message_type : NAMES[entry.kind] || entry.kind),
   h("span", null, label(entry)),
   h("span.track", null, bar(entry, axis, now)),
-  h("span.right.quiet", null, known(entry.lasted_ms) ? time(entry.lasted_ms) : entry.kind === "call" ? time(now - entry.start_ms) : ""),
+  h("span.right.quiet", null, known(entry.duration_ns) ? time(ms(entry.duration_ns)) : entry.kind === "call" ? time(now - ms(entry.start_ns)) : ""),
   h("span.right.quiet", null, costOf(entry) === null ? "" : money(costOf(entry))));
 
 // In how many agents each entry ran, of all pages, and the calls inside each agent that has ended by `last`: by their spans.
 const nested = (entries, last) => {
-  const spans = new Map(entries.filter(entry => entry.span).map(entry => [entry.span, entry]));
-  for (const entry of entries) entry.inside = entry.kind === "agent" && entry.start_ms + (entry.lasted_ms || 0) < last ? [] : null;
+  const spans = new Map(entries.filter(entry => entry.span_id).map(entry => [entry.span_id, entry]));
+  for (const entry of entries) entry.inside = entry.kind === "agent" && ms(entry.start_ns) + (ms(entry.duration_ns) || 0) < last ? [] : null;
   for (const entry of entries) {
     const passed = new Set();
     entry.depth = 0;
-    for (let above = entry.above; above && !passed.has(above); above = spans.get(above)?.above) {
+    for (let above = entry.parent_span_id; above && !passed.has(above); above = spans.get(above)?.parent_span_id) {
       const around = spans.get(above);
       passed.add(above);
       if (around?.kind === "agent") entry.depth += 1;
@@ -95,26 +95,26 @@ const nested = (entries, last) => {
 const merged = pages => {
   const { session, record, curve, is_voice } = pages[0], all = name => pages.flatMap(page => page[name]);
   pages.forEach((page, number) => { for (const row of page.rows) row.page = number; });
-  const rows = new Map(all("rows").map(row => [row.id, row])), steps = new Map(all("steps").map(step => [step.id, step])), entries = [...rows.values()];
-  const { next } = pages.at(-1), last = entries.at(-1)?.start_ms, used = new Set(entries.map(entry => entry.step_id));
+  const rows = new Map(all("rows").map(row => [row.id, row])), steps = new Map(all("steps").map(step => [step.timestep_id, step])), entries = [...rows.values()];
+  const { next } = pages.at(-1), last = ms(entries.at(-1)?.start_ns), used = new Set(entries.map(entry => entry.timestep_id));
   // Steps without entries are shown where they are between those that are loaded.
-  const shown = [...steps.values()].filter(step => used.has(step.id) || !next || step.start_ms <= last).sort((a, b) => a.position - b.position);
+  const shown = [...steps.values()].filter(step => used.has(step.timestep_id) || !next || ms(step.start_ns) <= last).sort((a, b) => a.timestep_position - b.timestep_position);
   return { session, record, curve, is_voice, next, rows: nested(entries, next ? last : Infinity), steps: shown, instructions: Object.assign({}, ...all("instructions")) };
 };
 
 // The tree: steps with their entries in order of time, then what belongs to no step; what came after the end is apart.
 const order = data => {
-  const steps = new Map(data.steps.map(step => [step.id, { step, inside: [] }])), top = [];
-  const ended = data.record.end_ns ? data.record.end_ns / 1e6 : Infinity;
+  const steps = new Map(data.steps.map(step => [step.timestep_id, { step, inside: [] }])), top = [];
+  const ended = ms(data.record.end_ns) ?? Infinity;
   for (const { step, inside } of steps.values()) {
-    const parent = steps.get(step.parent_id);
-    (parent && parent.inside !== inside ? parent.inside : top).push({ step, inside, at: step.start_ms ?? 0 });
+    const parent = steps.get(step.parent_timestep_id);
+    (parent && parent.inside !== inside ? parent.inside : top).push({ step, inside, at: ms(step.start_ns) ?? 0 });
   }
   const late = [];
   for (const entry of data.rows) {
-    const node = { entry, at: entry.turn?.voice ? entry.turn.voice.at_ns / 1e6 : entry.start_ms };
-    if (entry.kind === "reward" && (entry.start_ms >= ended || entry.record.scope === "session")) late.push(node);
-    else (steps.get(entry.step_id)?.inside || top).push(node);
+    const node = { entry, at: entry.turn?.voice ? ms(entry.turn.voice.at_ns) : ms(entry.start_ns) };
+    if (entry.kind === "reward" && (ms(entry.start_ns) >= ended || entry.record.scope === "session")) late.push(node);
+    else (steps.get(entry.timestep_id)?.inside || top).push(node);
   }
   const sort = nodes => { nodes.sort((a, b) => a.at - b.at); for (const node of nodes) if (node.inside) sort(node.inside); return nodes; };
   return { top: sort(top), late };
@@ -124,7 +124,7 @@ const sums = nodes => {
   const calls = entriesIn(nodes).filter(entry => entry.kind === "call").map(entry => entry.call);
   return { calls: calls.length, cost: sum(calls.map(call => call.cost_usd)) };
 };
-const stepName = step => [strong(`${step.position} ${step.name || step.user_step_id || ""}`), step.turn !== null ? ` turn ${step.turn}` : ""];
+const stepName = step => [strong(`${step.timestep_position} ${step.name || step.user_step_id || ""}`), step.turn !== null ? ` turn ${step.turn}` : ""];
 const stepFacts = step => [
   step.reward !== null ? [" ", rewardText(step.reward)] : "",
   !["success", null].includes(step.outcome) ? [" ", mark(step.outcome === "cancelled" ? "cancelled" : "error", step.outcome)] : "",
@@ -136,10 +136,10 @@ const axesOf = (data, late, now) => {
   const after = new Set(late.map(node => node.entry)), pages = [];
   for (const entry of data.rows) (pages[entry.page] ||= []).push(entry);
   return pages.map((rows, number) => {
-    const timed = rows.filter(entry => !after.has(entry)), first = number ? Infinity : data.session.start_ms ?? Infinity;
-    const start = Math.min(first, least(rows.map(entry => entry.start_ms)));
-    const end = Math.max(start + 1, most(timed.map(entry => entry.start_ms + (entry.kind === "call" ? lastedMs(entry.call, entry.start_ms, now) : entry.lasted_ms ?? 0))));
-    return { ...axisOf(start, end, gapsOf(rows.map(entry => [entry.start_ms, entry.lasted_ms]))), start };
+    const timed = rows.filter(entry => !after.has(entry)), first = number ? Infinity : ms(data.session.start_ns) ?? Infinity;
+    const start = Math.min(first, least(rows.map(entry => ms(entry.start_ns))));
+    const end = Math.max(start + 1, most(timed.map(entry => ms(entry.start_ns) + (entry.kind === "call" ? lastedMs(entry.call, ms(entry.start_ns), now) : ms(entry.duration_ns) ?? 0))));
+    return { ...axisOf(start, end, gapsOf(rows.map(entry => [ms(entry.start_ns), ms(entry.duration_ns)]))), start };
   });
 };
 const FEW_GAPS = 3;
@@ -150,10 +150,10 @@ const axisRow = (axis, number) => {
   return h("div.entry.axisline", { role: "presentation" }, h("span", null, number ? `from ${clock(axis.start)} on` : "steps, calls, tools"),
     h("span.track", null, ends), right("time"), right("cost"));
 };
-const stepRow = ({ step, all, shut }, axis, now, depth, toggle) => h(`div.entry.step${depth ? ".depth" + Math.min(3, depth) : ""}`, { role: "treeitem", tabindex: "-1", "aria-level": depth + 1, "aria-expanded": String(!shut), data: { id: step.id, step: "1" } },
-  h("span", null, button(shut ? "▸" : "▾", () => toggle(step.id), { class: "plain", tabindex: "-1", "aria-label": shut ? "open the step" : "fold the step" }), " ", stepName(step), stepFacts(step)),
-  h("span.track", null, step.start_ms === null ? "" : span(step.start_ms, step.start_ms + (step.lasted_ms ?? now - step.start_ms), axis)),
-  h("span.right", null, time(step.lasted_ms ?? (step.start_ms === null ? null : now - step.start_ms))), h("span.right", null, all.cost === null ? "" : money(all.cost)));
+const stepRow = ({ step, all, shut }, axis, now, depth, toggle) => h(`div.entry.step${depth ? ".depth" + Math.min(3, depth) : ""}`, { role: "treeitem", tabindex: "-1", "aria-level": depth + 1, "aria-expanded": String(!shut), data: { id: step.timestep_id, step: "1" } },
+  h("span", null, button(shut ? "▸" : "▾", () => toggle(step.timestep_id), { class: "plain", tabindex: "-1", "aria-label": shut ? "open the step" : "fold the step" }), " ", stepName(step), stepFacts(step)),
+  h("span.track", null, step.start_ns === null ? "" : span(ms(step.start_ns), ms(step.start_ns) + (ms(step.duration_ns) ?? now - ms(step.start_ns)), axis)),
+  h("span.right", null, time(ms(step.duration_ns) ?? (step.start_ns === null ? null : now - ms(step.start_ns)))), h("span.right", null, all.cost === null ? "" : money(all.cost)));
 
 // The rows of the tree.
 const courseOf = (data, folded, toggle) => {
@@ -175,7 +175,7 @@ const courseOf = (data, folded, toggle) => {
   const walk = (nodes, depth) => {
     for (const node of nodes) {
       if (node.entry) { turn(node.entry.page); entryOf(node.entry, depth); continue; }
-      const { step } = node, shut = folded.has(step.id);
+      const { step } = node, shut = folded.has(step.timestep_id);
       turn(entriesIn(node.inside)[0]?.page ?? 0);
       add(stepRow({ step, all: sums(node.inside), shut }, axes[page], now, depth, toggle));
       if (!shut) walk(node.inside, depth + 1);
@@ -203,8 +203,8 @@ const conversationOf = data => {
     for (const node of nodes) {
       if (node.entry) { found.push(...turnOf(node.entry, context)); continue; }
       const { step } = node, all = sums(node.inside);
-      const sum = [all.calls ? plural(all.calls, "call") : "", all.cost === null ? "" : money(all.cost), time(step.lasted_ms)].filter(Boolean).join("  ");
-      found.push(h("div.stepline", { data: { entry: step.id } }, h("span", null, stepName(step), stepFacts(step)), soft(clock(step.start_ms)), h("span.right.soft", null, sum)));
+      const sum = [all.calls ? plural(all.calls, "call") : "", all.cost === null ? "" : money(all.cost), time(ms(step.duration_ns))].filter(Boolean).join("  ");
+      found.push(h("div.stepline", { data: { entry: step.timestep_id } }, h("span", null, stepName(step), stepFacts(step)), soft(clock(ms(step.start_ns))), h("span.right.soft", null, sum)));
       walk(node.inside);
     }
   };

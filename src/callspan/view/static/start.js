@@ -1,7 +1,7 @@
 // Start: what goes on now, the filter line, and the list of sessions.
 import { address, become, copy, h, link, mark, right, soft, span, strong, button } from "./dom.js";
 import { get, listed } from "./api.js";
-import { clock, count, day, grouped, money, plural, sum, time, DASH, oneLine } from "./format.js";
+import { clock, count, day, grouped, money, plural, sum, time, DASH, oneLine, ms, known } from "./format.js";
 import { course, curve } from "./bars.js";
 import { roving } from "./keys.js";
 import { filterLine, quoted, wordsOf } from "./filters.js";
@@ -19,25 +19,25 @@ const userLink = user => h("a.user", { href: address("", null, { q: `user:${quot
 
 // The cells of a session, or of several that are one row.
 const cellsOf = (row, { name, user, outcome, scores, course }) => [
-  span(clock(row.start_ms, false)),
+  span(clock(ms(row.start_ns), false)),
   h("span.name", null, name),
   span(user),
   span(outcome),
   h("span.scores", null, scores),
   h("span.of-course", null, course),
-  right(time(row.lasted_ms)),
+  right(time(ms(row.duration_ns))),
   right(soft(count(row.calls))),
   right(soft(tokensOf(row))),
   h("span.right", { title: costTitle(row) }, cost(row)),
 ];
 
-const sessionRow = row => gridRow(`.session${isMarked(row.id) ? ".picked" : ""}`, { data: { id: row.id } }, cellsOf(row, {
+const sessionRow = row => gridRow(`.session${isMarked(row.session_id) ? ".picked" : ""}`, { data: { id: row.session_id } }, cellsOf(row, {
   name: [
     soft(row.name || "session"),
-    h("a.words", { href: address("session", row.id), tabindex: "-1", title: row.title && oneLine(row.title) }, oneLine(titleOf(row))),
+    h("a.words", { href: address("session", row.session_id), tabindex: "-1", title: row.title && oneLine(row.title) }, oneLine(titleOf(row))),
     h("span.marks", null, sessionMarks(row)),
   ],
-  user: row.user ? userLink(row.user) : soft(DASH),
+  user: row.user_id ? userLink(row.user_id) : soft(DASH),
   outcome: outcome(row),
   scores: scores(row),
   course: course(row),
@@ -46,15 +46,15 @@ const sessionRow = row => gridRow(`.session${isMarked(row.id) ? ".picked" : ""}`
 // The best rollout and the worst of the same task, else of all.
 const extremes = rows => {
   const known = rows.filter(row => row.reward !== null).sort((a, b) => b.reward - a.reward);
-  const best = known.find(row => known.some(one => one.task === row.task && one.reward < row.reward)) || known[0];
-  const worst = best && (known.findLast(row => row.task === best.task && row !== best) || known.at(-1));
-  return best && worst !== best ? { a: best.id, b: worst.id } : null;
+  const best = known.find(row => known.some(one => one.task_id === row.task_id && one.reward < row.reward)) || known[0];
+  const worst = best && (known.findLast(row => row.task_id === best.task_id && row !== best) || known.at(-1));
+  return best && worst !== best ? { a: best.session_id, b: worst.session_id } : null;
 };
 
 // The worst mark that is in some rows; of errors the first one.
 const worstOf = rows => {
   const failed = rows.find(row => row.errors);
-  return sessionMarks({ ...sumOf(rows), id: failed?.id, first_error: failed?.first_error }).slice(0, 1);
+  return sessionMarks({ ...sumOf(rows), session_id: failed?.session_id, first_error: failed?.first_error }).slice(0, 1);
 };
 const MOST_VERSIONS = 3;
 const versionsOf = rows => {
@@ -74,18 +74,18 @@ const groupScores = rows => {
 // More than two rollouts of a group on one day are one row, which unfolds.
 const groupRow = (rows, { open, toggle }) => {
   const [first] = rows, curves = rows.map(row => row.curve).filter(one => one.length), ends = extremes(rows);
-  const task = rows.every(row => row.task === first.task) && first.task ? `, ${first.task}` : "";
+  const task = rows.every(row => row.task_id === first.task_id) && first.task_id ? `, ${first.task_id}` : "";
   const best = ends && !globalThis.CALLSPAN_FILE ? h("a.quiet", { href: address("compare", null, ends), tabindex: "-1", "aria-label": "compare the best and the worst", title: "compare the best and the worst" }, "best | worst") : "";
-  const users = [...new Set(rows.map(row => row.user))];
-  const lasted = rows.map(row => row.lasted_ms).filter(ms => ms !== null);
-  const all = { ...sumOf(rows), start_ms: first.start_ms, lasted_ms: lasted.length ? Math.max(...lasted) : null };
-  const box = gridRow(".session.group", { data: { id: `group ${first.group}` }, "aria-expanded": String(open) }, cellsOf(all, {
+  const users = [...new Set(rows.map(row => row.user_id))];
+  const lasted = rows.map(row => row.duration_ns).filter(known);
+  const all = { ...sumOf(rows), start_ns: first.start_ns, duration_ns: lasted.length ? Math.max(...lasted) : null };
+  const box = gridRow(".session.group", { data: { id: `group ${first.group_id}` }, "aria-expanded": String(open) }, cellsOf(all, {
     name: [
       soft(first.name || "session"),
-      h("span.words", null, open ? "▾ " : "▸ ", strong(`${rows.length} rollouts`), ` of ${oneLine(first.group)}`, soft(versionsOf(rows)), oneLine(task)),
+      h("span.words", null, open ? "▾ " : "▸ ", strong(`${rows.length} rollouts`), ` of ${oneLine(first.group_id)}`, soft(versionsOf(rows)), oneLine(task)),
       h("span.marks", null, best, worstOf(rows)),
     ],
-    user: soft(users.length > 1 ? plural(users.length, "user") : first.user || DASH),
+    user: soft(users.length > 1 ? plural(users.length, "user") : first.user_id || DASH),
     outcome: outcomeOf(rows),
     scores: groupScores(rows),
     course: curves.length ? curve(curves, 128, 20) : "",
@@ -97,8 +97,8 @@ const groupRow = (rows, { open, toggle }) => {
 const worth = (now, when) => h("div", null,
   h("h2", null, "Worth a look ", soft(now.worth.length ? when : `nothing failed, was cut or cancelled ${when}`)),
   now.worth.slice(0, 3).map(row => h("p.line", null,
-    link(address("call", row.id), callMarks(row)[0] || "", " ", row.model || "", row.cut_by_length && row.max_tokens && `, max_tokens ${count(row.max_tokens)}`, " ", soft(row.error || row.session_name || "")),
-    h("span.right.soft", null, clock(row.start_ms, false)))));
+    link(address("call", row.call_id), callMarks(row)[0] || "", " ", row.model || "", row.cut_by_length && row.max_tokens && `, max_tokens ${count(row.max_tokens)}`, " ", soft(row.error || row.session_name || "")),
+    h("span.right.soft", null, clock(ms(row.start_ns), false)))));
 
 // What a report is about, and what of it is in the file.
 const contents = now => {
@@ -110,7 +110,7 @@ const contents = now => {
     h("div", null, h("h2", null, "In this file"), h("p.soft", null, found.missing || "All of it."),
       h("p.soft", null, "Live changes, filters, Find, comparisons and exact bodies: ", h("code", null, `${found.command} view`))));
 };
-const dayOf = row => (row.start_ms === null ? "unknown" : day(row.start_ms));
+const dayOf = row => (row.start_ns === null ? "unknown" : day(ms(row.start_ns)));
 const dayLine = (name, rows, more) => {
   const all = sumOf(rows);
   return h("div.day", { role: "row" }, h("span", { role: "gridcell" }, strong(name),
@@ -125,7 +125,7 @@ const sumsLine = (line, rows, more, sums) => {
     h("a.linked", { href: address("calls", null, { q: line }) }, plural(all.calls || 0, "call")),
     h("span", null, strong(tokensOf(all)), " tokens"),
     h("span", null, strong(cost(all)), " cost"),
-    sums.length === 1 ? h("span", null, "p50 ", strong(time(sums[0].p50_ms)), "  p95 ", strong(time(sums[0].p95_ms))) : "",
+    sums.length === 1 ? h("span", null, "p50 ", strong(time(ms(sums[0].duration_p50_ns))), "  p95 ", strong(time(ms(sums[0].duration_p95_ns)))) : "",
     h("a.bad", { href: address("calls", null, { q: `${line} failed` }) }, errorShare(all.errors, all.calls)),
     h("a.linked", { href: address("charts", null, { q: line }) }, "charts"));
 };
@@ -135,21 +135,21 @@ const band = (now, { small }) => {
   if (now.contents) return contents(now);
   const { hour } = now, top = Math.max(1, ...hour.minutes);
   return h(`section.band${small ? ".small" : ""}`, { "aria-label": "Now" },
-    h("div", null, h("h2", null, "Last hour ", soft(strong(count(hour.calls)), hour.calls === 1 ? " call  " : " calls  ", strong(money(hour.cost_usd)), hour.cost_usd !== null && hour.calls_without_cost ? "*" : "", "  p50 ", strong(time(hour.p50_ms)), "  p95 ", strong(time(hour.p95_ms)), "  ", errorShare(hour.errors, hour.calls) && [h("a.bad", { href: address("calls", null, { q: "failed since:1h" }) }, errorShare(hour.errors, hour.calls)), "  "], strong(count(hour.retries)), hour.retries === 1 ? " retry" : " retries")),
+    h("div", null, h("h2", null, "Last hour ", soft(strong(count(hour.calls)), hour.calls === 1 ? " call  " : " calls  ", strong(money(hour.cost_usd)), hour.cost_usd !== null && hour.calls_without_cost ? "*" : "", "  p50 ", strong(time(ms(hour.duration_p50_ns))), "  p95 ", strong(time(ms(hour.duration_p95_ns))), "  ", errorShare(hour.errors, hour.calls) && [h("a.bad", { href: address("calls", null, { q: "failed since:1h" }) }, errorShare(hour.errors, hour.calls)), "  "], strong(count(hour.retries)), hour.retries === 1 ? " retry" : " retries")),
       h("div.minutes", { role: "img", "aria-label": `${hour.calls} calls in the last hour` }, hour.minutes.map(number => h("i", { style: { height: `${number / top * 100}%` } }))),
       h("p.axis", null, h("span", null, "60 min ago"), h("span", null, "30"), h("span", null, "now"))),
     h("div", null,
       h("h2", null, "In progress ", soft(now.running.length || "nothing")),
       now.running.map(row => h("p.line", null,
-        link(address("session", row.id), mark("in progress", ""), strong(row.name || "session"), " ", row.user || "", " ", soft(oneLine(titleOf(row)))),
-        right(time(now.at_ms - row.start_ms))))),
+        link(address("session", row.session_id), mark("in progress", ""), strong(row.name || "session"), " ", row.user_id || "", " ", soft(oneLine(titleOf(row)))),
+        right(time(ms(now.at_ns) - ms(row.start_ns)))))),
     worth(now, "in the last day"));
 };
 
 // What a session with each mark has.
 const FITS = { "in progress": row => row.outcome === "in_progress", error: row => row.errors, cut: row => row.cut_by_length, cancelled: row => row.cancelled, retried: row => row.retries, failure: row => row.succeeded === false };
 const CHOICES = ["name", "user", "model"], FEW = 5;
-const wordsIn = rows => ["group", "task", "experiment"].flatMap(name => rows.filter(row => row[name]).map(row => `${name}:${quoted(row[name])}`));
+const wordsIn = rows => [["group", "group_id"], ["task", "task_id"], ["experiment", "experiment"]].flatMap(([word, name]) => rows.filter(row => row[name]).map(row => `${word}:${quoted(row[name])}`));
 
 export default ({ place, app, signal }) => {
   const line = place.values.q || "", go = text => { location.hash = address("", null, { q: text }); };
@@ -168,28 +168,28 @@ export default ({ place, app, signal }) => {
   const drawn = new Map();
   const rowOf = row => {
     const text = JSON.stringify(row);
-    if (row.outcome === "in_progress" || drawn.get(row.id)?.text !== text) drawn.set(row.id, { text, node: sessionRow(row) });
-    return drawn.get(row.id).node;
+    if (row.outcome === "in_progress" || drawn.get(row.session_id)?.text !== text) drawn.set(row.session_id, { text, node: sessionRow(row) });
+    return drawn.get(row.session_id).node;
   };
   const rowsOf = rows => {
-    const groups = grouped(sorted ? [] : rows, row => row.group);
+    const groups = grouped(sorted ? [] : rows, row => row.group_id);
     return rows.flatMap(row => {
-      const group = (row.group && groups.get(row.group)) || [], open = unfolded.has(row.group);
-      const toggle = () => { if (!unfolded.delete(row.group)) unfolded.add(row.group); redraw(); };
+      const group = (row.group_id && groups.get(row.group_id)) || [], open = unfolded.has(row.group_id);
+      const toggle = () => { if (!unfolded.delete(row.group_id)) unfolded.add(row.group_id); redraw(); };
       if (group.length < 3) return [rowOf(row)];
       return group[0] === row ? [groupRow(group, { open, toggle }), ...(open ? group.map(rowOf) : [])] : [];
     });
   };
   const show = ({ now, list: { rows, next } }) => {
-    become(top, now.contents || app.last_ms !== null ? band(now, { small: app.sessions < FEW }) : "", app.notices.map(text => h("p.pad.warn", { role: "status" }, text)));
+    become(top, now.contents || app.last_ns !== null ? band(now, { small: app.sessions < FEW }) : "", app.notices.map(text => h("p.pad.warn", { role: "status" }, text)));
     filters.form.hidden = !rows.length && !line;
-    filters.show(countsOf(FITS, { rows, next }), Object.fromEntries(CHOICES.map(name => [name, rows.flatMap(row => name === "model" ? row.models : row[name] || [])])), wordsIn(rows));
+    filters.show(countsOf(FITS, { rows, next }), Object.fromEntries(CHOICES.map(name => [name, rows.flatMap(row => ({ name: row.name, user: row.user_id, model: row.models })[name] || [])])), wordsIn(rows));
     const parts = sorted ? [rowsOf(rows)] : [...grouped(rows, dayOf)].map(([name, some]) => [dayLine(name, some, next && some.at(-1) === rows.at(-1)), rowsOf(some)]);
     list.classList.toggle("many", rows.length > MANY);
     become(list, rows.length ? parts : nothing(line, go, app.calls));
     cursor.settle();
     become(more, next ? button("more sessions", readMore) : "");
-    app.order = rows.map(row => row.id);
+    app.order = rows.map(row => row.session_id);
     const running = rows.filter(row => row.outcome === "in_progress").length;
     title(running ? `${running} in progress` : "Sessions");
   };
