@@ -68,10 +68,14 @@ def clickhouse_url(tmp_path: Path) -> str:
     return f"clickhouse+chdb://{tmp_path}/clickhouse"
 
 
-def clickhouse(url: str) -> Any:
+def client_of(url: str) -> Any:
     from clickhouse_connect.driver import create_client
 
-    return closing(create_client(dsn=url.partition("+")[2]))
+    return create_client(dsn=url.partition("+")[2])
+
+
+def clickhouse(url: str) -> Any:
+    return closing(client_of(url))
 
 
 class PostgresServer:

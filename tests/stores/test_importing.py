@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import re
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
@@ -24,13 +25,14 @@ from callspan import SettingError, erase, import_records, open_store
 from callspan.records import FORMAT, OtherFormatError, Record, Timing, decode, encode
 from callspan.stores import CallFilter, find_store
 
-from .conftest import SECOND, START_NS, Deliver, Delivery, Records, clickhouse, left, run
+from .conftest import SECOND, START_NS, Deliver, Delivery, Records, clickhouse, client_of, left, run
 
 OTHERS = [1, FORMAT - 1, FORMAT + 1]
-SENTENCE = (
-    "{} has format {}, this callspan has format {}: move it away, or read it with the version that wrote it"
-    " (callspan export)"
-)
+SENTENCE = "{} has format {}, this callspan has format {}: {}"
+REMEDIES = {
+    False: "move it away, or read it with the version that wrote it (callspan export)",
+    True: "load it into another store (callspan import)",
+}
 OF_FILES = "{0} has another layout; load it into a new file: callspan import {0} --into "
 
 
@@ -60,7 +62,9 @@ def test_another_format_is_refused_and_not_changed(url: str, records: Records, s
     before = content()
     found = find_store(url)
     sink = found.sink()
-    sentence = (OF_FILES if url.startswith("sqlite") else SENTENCE).format(found.path or found.name, other, FORMAT)
+    sentence = (OF_FILES if url.startswith("sqlite") else SENTENCE).format(
+        found.path or found.name, other, FORMAT, REMEDIES[other < FORMAT]
+    )
     for attempt in (sink.open, sink.open, partial(open_store, url), found.try_out):
         with pytest.raises(OtherFormatError) as refused:
             attempt()
@@ -82,7 +86,7 @@ def test_json_lines_of_another_format_are_refused_and_not_changed(tmp_path: Path
     before = path.read_bytes()
     with pytest.raises(OtherFormatError) as refused:
         find_store(f"jsonl:///{path}").sink().open()
-    assert str(refused.value) == SENTENCE.format(path, other, FORMAT)
+    assert str(refused.value) == SENTENCE.format(path, other, FORMAT, REMEDIES[other < FORMAT])
     assert path.read_bytes() == before
 
 
@@ -255,6 +259,71 @@ def test_an_earlier_layout_is_refused_and_loaded(tmp_path: Path, wanted: list[ob
         assert told(path) == told(tmp_path / "wanted.db")
 
 
+NAMES = re.compile(r"^\| column `(\w+)` \| `(\w+)` \|", re.MULTILINE)
+"""Rows of the documented table of former names: of a column, and its name now."""
+
+
+def as_before(url: str) -> None:
+    """Let a store have the columns of format 18: their former names, and none that the database computes."""
+    views = ["DROP VIEW IF EXISTS call_sums", "DROP VIEW call_messages", "DROP INDEX calls_session"]
+    if url.startswith("sqlite"):
+        connection: Any = sqlite3.connect(url.removeprefix("sqlite:///"), isolation_level=None)
+        run_each, marks = connection.execute, [*views, "PRAGMA user_version=18"]
+    elif url.startswith("postgresql"):
+        connection = pytest.importorskip("psycopg").connect(url, autocommit=True)
+        run_each, marks = connection.execute, [*views, "UPDATE callspan_layout SET version = 18"]
+    else:
+        connection = client_of(url)
+        run_each = connection.command
+        marks = ["TRUNCATE TABLE callspan_layout", "INSERT INTO callspan_layout VALUES (18)"]
+    names = dict(NAMES.findall((ROOT / "docs" / "stores.md").read_text()))
+    assert len(names) > 10
+    in_all = {before: now for before, now in names.items() if before == "schema_v"}
+    others = dict.fromkeys(("sessions", "timesteps", "events", "messages", "rewards"), in_all)
+    with closing(connection):
+        for statement in (*marks, "ALTER TABLE calls DROP COLUMN model"):
+            run_each(statement)
+        for table, renamed in {"calls": names, **others}.items():
+            for before, now in renamed.items():
+                run_each(f"ALTER TABLE {table} RENAME COLUMN {now} TO {before}")
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "sqlite:///{}/old.db",
+        pytest.param("postgres", marks=pytest.mark.postgres),
+        pytest.param("chdb", marks=pytest.mark.clickhouse),
+    ],
+)
+def test_stores_with_the_former_names_are_refused_and_loaded(
+    source: str, request: pytest.FixtureRequest, tmp_path: Path, wanted: list[object]
+) -> None:
+    fixtures = {"postgres": "postgres_url", "chdb": "clickhouse_url"}
+    url = request.getfixturevalue(fixtures[source]) if source in fixtures else source.format(tmp_path)
+    keep(url, *made(Records()))
+    as_before(url)
+    with pytest.raises(OtherFormatError, match="callspan import"):
+        find_store(url).sink().open()
+    counts = import_records(url, tmp_path / "into.db")
+    assert (counts.unreadable, counts.bodies, counts.cut_off) == (0, 0, [])
+    assert content(tmp_path / "into.db") == wanted
+
+
+@pytest.mark.postgres
+def test_a_database_is_not_loaded_into_itself_and_damage_is_counted(
+    postgres_url: str, tmp_path: Path, records: Records
+) -> None:
+    keep(postgres_url, records.call(call_id="whole"), records.call(call_id="broken", at_s=1))
+    with pytest.raises(SettingError, match="cannot be loaded into itself"):
+        import_records(postgres_url, postgres_url)
+    psycopg = pytest.importorskip("psycopg")
+    with psycopg.connect(postgres_url) as connection:
+        connection.execute("UPDATE calls SET outcome = 'nonsense' WHERE call_id = 'broken'")
+    counts = import_records(postgres_url, tmp_path / "into.db")
+    assert (counts.records["calls"], counts.unreadable) == (1, 1)
+
+
 @pytest.mark.clickhouse
 def test_clickhouse_shows_a_call_whose_process_is_gone_as_interrupted(clickhouse_url: str) -> None:
     killed = {"part": "started", "outcome": "in_progress", "process": GONE}
@@ -305,7 +374,7 @@ def test_unreadable_sources(options: str, tmp_path: Path, monkeypatch: pytest.Mo
         ("{}/a.jsonl", "{}/b.jsonl", False, "is written, not read: load into SQLite or Postgres"),
         ("{}/a.db", "sqlite:///{}/a.db", False, "cannot be loaded into itself"),
         ("{}/a.jsonl", "{}/a.db", True, "is not a SQLite file"),
-        ("unix:///a.sock", "{}/a.db", False, "name JSON Lines, ClickHouse or a SQLite file"),
+        ("unix:///a.sock", "{}/a.db", False, "name JSON Lines, ClickHouse, Postgres or a SQLite file"),
     ],
 )
 def test_invalid_sources_and_targets_fail(source: str, into: str, damaged: bool, why: str, tmp_path: Path) -> None:

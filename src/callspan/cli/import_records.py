@@ -1,4 +1,4 @@
-"""`callspan import`: load JSON Lines, ClickHouse's tables and old SQLite files into a readable store."""
+"""`callspan import`: load JSON Lines, tables of ClickHouse and Postgres, and SQLite files into a readable store."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ callspan import calls.jsonl --into calls.db
 callspan import --damaged broken.db --into saved.db"""
 
 
-@click.command("import", cls=Command, short_help="Load JSON Lines, ClickHouse or an old SQLite file.", epilog=_EPILOG)
+@click.command("import", cls=Command, short_help="Load JSON Lines or stores of an earlier format.", epilog=_EPILOG)
 @click.argument("sources", metavar="FILE|URL...", nargs=-1, required=True)
 @click.option("--into", metavar="URL", help="Store to load into, SQLite or Postgres. Default: that of --store.")
 @click.option("--since", "since_ns", type=MOMENT, metavar="TIME", help="Only records from this time on: 7d, ISO 8601.")

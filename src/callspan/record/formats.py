@@ -17,6 +17,9 @@ _LINES: Final = 100
 """Maximum number of lines to search for the first valid record."""
 
 
+_BY_ITS_VERSION: Final = "move it away, or read it with the version that wrote it (callspan export)"
+
+
 class StoreError(Exception):
     """A store cannot be used. The message names it and the remedy."""
 
@@ -26,10 +29,9 @@ class OtherFormatError(StoreError):
 
     def __init__(self, place: object, found: object) -> None:
         """`place` names the file or database, `found` is its format."""
-        super().__init__(
-            f"{place} has format {found}, this callspan has format {FORMAT}: move it away, or read it with the version "
-            "that wrote it (callspan export)"
-        )
+        self.is_older = isinstance(found, int) and found < FORMAT
+        remedy = "load it into another store (callspan import)" if self.is_older else _BY_ITS_VERSION
+        super().__init__(f"{place} has format {found}, this callspan has format {FORMAT}: {remedy}")
 
 
 def format_in(record: bytes) -> int | None:

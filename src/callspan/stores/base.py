@@ -15,8 +15,8 @@ import msgspec
 from callspan.background import on_own_thread
 from callspan.record.call import CallRecord
 from callspan.record.events import SCOPE_TYPES, EventRecord, MessageRecord, Record, RewardRecord, SessionRecord
+from callspan.record.formats import FORMAT, check_format
 from callspan.record.formats import StoreError as StoreError  # noqa: PLC0414 - its place for stores
-from callspan.record.formats import check_format
 from callspan.record.labels import labels
 from callspan.record.reward_sums import REWARD, Score
 
@@ -90,11 +90,14 @@ def no_file(path: Path) -> StoreError:
     return EmptyStoreError(f"{path}: there is no such file; nothing was recorded there yet")
 
 
-def check_layout(name: str, layout: int) -> None:
-    """Raise EmptyStoreError where there are no tables (layout 0), OtherFormatError for those of another format."""
+def check_layout(name: str, layout: int, *, earlier: bool = False) -> None:
+    """Raise EmptyStoreError where there are no tables (layout 0), OtherFormatError for those of another format.
+
+    `earlier`: those of an earlier format are read.
+    """
     if layout == 0:
         raise EmptyStoreError(f"{name}: no callspan tables yet: nothing was recorded there")
-    check_format(name, layout)
+    check_format(name, max(layout, FORMAT) if earlier else layout)
 
 
 def session_of(record: Record) -> str | None:

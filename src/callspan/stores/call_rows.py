@@ -19,7 +19,8 @@ from callspan.stores import bodies
 from callspan.stores.base import Content, StoreError
 from callspan.stores.contents import ranges_in
 from callspan.stores.database import Database, Values, in_batches
-from callspan.stores.facts import CALLS, Table
+from callspan.stores.facts import CALLS, TABLES, Table
+from callspan.stores.former_names import with_current_names
 from callspan.stores.payloads import owner_of
 from callspan.stores.rows import converted, to_tree
 
@@ -27,6 +28,7 @@ Contents: TypeAlias = Callable[[Sequence[tuple[int, int]]], Mapping[int, tuple[b
 """Returns the hash and the exact JSON of the contents of a call in these ranges, by number."""
 _R = TypeVar("_R", bound=Record)
 _RANGES_AT_ONCE: Final = 100
+_NEXT: Final = "SELECT * FROM {table} WHERE {key} > :last ORDER BY {key} LIMIT 500"
 _ENDS: Final = ("first", "last")
 
 
@@ -51,6 +53,15 @@ def keyed_records(database: Database, table: Table, sql: str, values: Values) ->
     """Yield the key and record of each row; None for a damaged record. Calls have their bodies if readable."""
     for row in database.rows(sql, values):
         yield str(row[table.key]), _undamaged(database, table, row)
+
+
+def every_record(database: Database) -> Iterator[Record | None]:
+    """Yield the record of each row of all tables, also of an earlier format; None for a damaged row."""
+    for table in TABLES.values():
+        last = ""
+        while rows := list(database.rows(_NEXT.format(table=table.name, key=table.key), {"last": last})):
+            last = str(rows[-1][table.key])
+            yield from (_undamaged(database, table, with_current_names(table, row)) for row in rows)
 
 
 def _undamaged(database: Database, table: Table, row: Values) -> Record | None:

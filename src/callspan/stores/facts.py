@@ -4,7 +4,7 @@ Each fact is one line here: its name, where it is in the record, its form, and w
 Postgres and ClickHouse (`callspan.stores.schema`, `callspan.stores.rows`), the rows of `--json`, of the page and of the
 Parquet table, `show`, and the list in `docs/sql.md` are made from these lines. The names are a public interface. A new
 column takes the next `FORMAT`: stores of another format are refused, and loaded by `callspan import`, which knows the
-former names.
+former names (`callspan.stores.former_names`).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Importing: loads the records of JSON Lines, ClickHouse and SQLite files into a readable store.
+"""Importing: loads the records of JSON Lines, ClickHouse, Postgres and SQLite files into a readable store.
 
 It may be repeated, even after it was killed: a store ignores versions that are not newer than its own.
 """
@@ -21,6 +21,7 @@ from callspan.stores.base import start_of
 from callspan.stores.clickhouse import ClickHouse
 from callspan.stores.facts import TABLES
 from callspan.stores.jsonl import JsonLines
+from callspan.stores.postgres import Postgres
 from callspan.stores.protocol import SqlStore, Store, deliver_all
 from callspan.stores.sqlite import SQLite
 from callspan.stores.sqlite.any_file import AnyFile
@@ -50,7 +51,7 @@ def import_records(
     """Load the records of a store into another one and return their numbers.
 
     Args:
-        source: The URL or path of JSON Lines, ClickHouse or a SQLite file.
+        source: The URL or path of JSON Lines, ClickHouse, Postgres or a SQLite file.
         into: The URL or path of a SQLite or Postgres store.
         since_ns: Only records that began at this Unix time or later; None: all.
         damaged: Read the intact rows of a SQLite file that is damaged.
@@ -70,7 +71,7 @@ def import_records(
     found, target = find_store(str(source)), find_store(str(into))
     if not isinstance(target, SqlStore):
         raise SettingError(f"{target.name} is written, not read: load into SQLite or Postgres")
-    if found.path is not None and target.path is not None and found.path.resolve() == target.path.resolve():
+    if _is_same(found, target):
         raise SettingError(f"{found.name} cannot be loaded into itself")
     if damaged and not isinstance(found, SQLite):
         raise SettingError(f"{found.name} is not a SQLite file: --damaged reads only these")
@@ -79,9 +80,15 @@ def import_records(
             imported = _load(found, file.records(), target, since_ns)
             imported.bodies, imported.cut_off = file.lost_bodies, file.cut_off
             return imported
-    if not isinstance(found, JsonLines | ClickHouse):
-        raise SettingError(f"{found.name} cannot be loaded: name JSON Lines, ClickHouse or a SQLite file")
+    if not isinstance(found, JsonLines | ClickHouse | Postgres):
+        raise SettingError(f"{found.name} cannot be loaded: name JSON Lines, ClickHouse, Postgres or a SQLite file")
     return _load(found, found.records(), target, since_ns)
+
+
+def _is_same(source: Store, target: Store) -> bool:
+    if source.path is not None and target.path is not None:
+        return source.path.resolve() == target.path.resolve()
+    return source.identity == target.identity
 
 
 def _load(found: Store, records: Iterable[Record | None], target: SqlStore, since_ns: int | None) -> ImportCounts:

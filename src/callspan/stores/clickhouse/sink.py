@@ -27,6 +27,7 @@ from callspan.stores.base import check_layout, explained, quiet
 from callspan.stores.bodies import DAMAGE
 from callspan.stores.call_rows import record_of, with_bodies
 from callspan.stores.facts import OTHER_IDS, TABLES, Table
+from callspan.stores.former_names import with_current_names
 from callspan.stores.payloads import bodies_of
 from callspan.stores.schema import statements
 
@@ -122,7 +123,7 @@ class ClickHouseSink:
 
     def records(self) -> Iterator[Record | None]:
         """Yield the record of each row, with all versions of sessions and timesteps; None for a damaged row."""
-        self.check()
+        self.check(earlier=True)
         for table in TABLES.values():
             order = f"{table.key}, seen_ns" if table.merges else table.key
             last: tuple[object, ...] = ("", 0)
@@ -130,10 +131,10 @@ class ClickHouseSink:
                 last = str(rows[-1][table.key]), rows[-1].get("seen_ns") or 0
                 yield from (_record_of(table, row) for row in rows)
 
-    def check(self) -> None:
-        """Raise StoreError if there are no tables or they have another format."""
+    def check(self, *, earlier: bool = False) -> None:
+        """Raise StoreError if there are no tables, or they have another format; `earlier`: only for a later one."""
         with explaining(self.name):
-            check_layout(self.name, layout(self._there))
+            check_layout(self.name, layout(self._there), earlier=earlier)
 
     def close(self) -> None:
         """Close the connection."""
@@ -228,6 +229,7 @@ def _call_of(row: Mapping[str, Any]) -> CallRecord:
 
 def _record_of(table: Table, row: Mapping[str, Any]) -> Record | None:
     with suppress(*DAMAGE):
+        row = with_current_names(table, row)
         return _call_of(row) if table.kind == "call" else record_of(table, row, RECORD_TYPES[table.kind])
     return None
 

@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import closing
+from typing import Any
+
+from callspan.record.events import Record
+from callspan.stores.call_rows import every_record
 from callspan.stores.protocol import ServerStore, SqlStore
 
 
@@ -24,3 +30,12 @@ class Postgres(SqlStore, ServerStore):
             user = user.replace("@", "%40")
         # SQLAlchemy's `postgresql+psycopg` names a driver, which libpq does not know.
         self.url = f"{scheme.partition('+')[0]}://{user}{at}{after}"
+
+    def records(self) -> Iterator[Record | None]:
+        """Yield the record of each row, also in tables of an earlier format; None for a damaged row.
+
+        Raises StoreError or the driver's errors; SettingError without its driver.
+        """
+        kind: Any = self.load(self.database_type)
+        with closing(kind.open(self.url, earlier=True)) as database:
+            yield from every_record(database)

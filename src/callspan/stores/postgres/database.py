@@ -136,8 +136,11 @@ class PostgresDatabase(Database):
         creates: bool = False,
         syncs: bool = False,
         wait_s: float | None = None,
+        earlier: bool = False,
     ) -> PostgresDatabase:
         """Connect; `creates`: create missing tables. `wait_s`: timeout of the connection and of each query.
+
+        `earlier`: also to tables of an earlier format, for `every_record`.
 
         Raises StoreError for a database without callspan's tables, else psycopg.Error.
         """
@@ -157,7 +160,7 @@ class PostgresDatabase(Database):
             database = cls(url, connection, settings)
             if creates and not database.layout():
                 database._make_tables()
-            check_layout(name, database.layout())
+            check_layout(name, database.layout(), earlier=earlier)
         return database
 
     def layout(self) -> int:

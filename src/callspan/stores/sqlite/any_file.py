@@ -14,12 +14,12 @@ import msgspec
 
 from callspan.record.call import CallRecord
 from callspan.record.events import RECORD_TYPES, Record
-from callspan.record.formats import FORMAT
 from callspan.stores.base import no_file
 from callspan.stores.bodies import DAMAGE, is_hash_of
 from callspan.stores.call_rows import json_of, owner_of_row, record_of, request_body, response_body, with_bodies
 from callspan.stores.database import Values
 from callspan.stores.facts import CALLS, TABLES, Table
+from callspan.stores.former_names import with_current_names
 from callspan.stores.sqlite.file import explaining, open_any
 
 _UNREADABLE: Final = (sqlite3.Error, *DAMAGE, LookupError, ArithmeticError, RecursionError)
@@ -51,7 +51,7 @@ class AnyFile:
                         yield _readable(partial(self._record, table, row))
 
     def _record(self, table: Table, row: Mapping[str, object]) -> Record:
-        known = {**dict.fromkeys(table.names), **dict(row), "schema_version": FORMAT}
+        known = with_current_names(table, row)
         if table is CALLS:
             record = record_of(CALLS, known, CallRecord)
             contents = partial(self._contents, owner_of_row(known))
