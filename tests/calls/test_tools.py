@@ -168,6 +168,7 @@ async def test_a_candidate_of_a_decision_is_a_tool(refuses: bool, mode: Mode, se
     assert heard, "the application's own observer"
     (agent,), (tool,) = rows(seen, "agent"), rows(seen, "tool")
     assert (tool.name, tool.tool_call_id) == ("north", f"{seen.records[0].call_id}:north")
+    assert tool.call_id == seen.records[0].call_id
     call = "decisions gpt-6-luna"
     assert tree(seen)[f"invoke_agent {agent.name}"] == [call, "execute_tool north", call]
 
@@ -210,6 +211,7 @@ async def test_a_browser_and_a_computer_of_a_runner_are_tools(mode: Mode, seen: 
     assert (listed.name, listed.tool_call_id, listed.data["arguments"]) == ("browser_list_tabs", "call_1", {})
     assert "https://a.example" in listed.data["result"][0]["text"]
     assert (clicked.name, clicked.tool_call_id) == ("computer", "call_2")
+    assert {listed.call_id, clicked.call_id} == {seen.records[0].call_id}
     assert clicked.data == {"arguments": [CLICK], "result": SCREEN}
     assert tree(seen)["invoke_agent gpt-5"] == [
         "chat gpt-5", "execute_tool browser_list_tabs", "execute_tool computer", "chat gpt-5",

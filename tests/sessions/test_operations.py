@@ -138,6 +138,8 @@ def joined(seen: Capture) -> list[str | None]:
     events = [one for one in seen.events if isinstance(one, EventRecord)]
     ids = [one.tool_call_id for one in events if one.event_type == "tool"]
     assert sorted(map(str, ids)) == sorted(str(one.tool_call_id) for one in events if one.event_type == "tool_start")
+    calls = {part.id: call.call_id for call in seen.records for part in call.tool_calls or ()}
+    assert all(one.call_id == calls.get(one.tool_call_id) for one in events if one.event_type in ("tool", "tool_start"))
     spans = [dict(one.attributes or {}) for one in seen.spans if one.name.startswith("execute_tool")]
     assert [one.get("gen_ai.tool.call.id") for one in spans] == ids
     return ids

@@ -130,6 +130,8 @@ def test_a_tool_call_names_itself_and_the_call_that_asked_for_it(
     assert (event.call_id, event.tool_call_id) == (call_id, identity)
     assert (seen.messages[-1].call_id, seen.rewards[-1].call_id) == (call_id, call_id)
     assert (tool.name, tool.tool_call_id, handoff.tool_call_id) == ("find", identity, identity)
+    requested = [one for one in seen.events if one.event_type in ("tool_start", "tool", "handoff")]
+    assert [one.call_id for one in requested] == [call_id] * 3
 
 
 def test_a_tool_call_keeps_its_id_where_the_answer_is_not_kept(provider: ScriptedProvider) -> None:
@@ -147,6 +149,7 @@ def test_a_response_with_one_tool_call_names_it_for_a_tool(provider: ScriptedPro
         with step.tool(call=NAMES[named](answer, seen)) as tool:
             pass
     assert (tool.name, tool.tool_call_id) == ("find", answer.choices[0].message.tool_calls[0].id)
+    assert {one.call_id for one in seen.events} == {seen.records[0].call_id}
     assert json.loads(json.dumps(tool.arguments)) == {"id": 7}
 
 

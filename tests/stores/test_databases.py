@@ -18,14 +18,27 @@ import pytest
 from msgspec.structs import replace
 from tests.support.commands import ask as command
 from tests.support.left_behind import open_spool
+from tests.support.records import event
 from tests.support.rig import until
 
 from callspan import Settings, erase, open_store
 from callspan.delivery.store_sink import store_of
-from callspan.records import FORMAT, CallRecord, Cost, Request, encode
+from callspan.records import FORMAT, CallRecord, Cost, ErrorInfo, Request, encode
 from callspan.stores import Rejected, Sink, StoreError, find_store
 
-from .conftest import SECOND, Deliver, Delivery, PostgresServer, Records, clickhouse, left, new_schema, raw, run
+from .conftest import (
+    SECOND,
+    START_NS,
+    Deliver,
+    Delivery,
+    PostgresServer,
+    Records,
+    clickhouse,
+    left,
+    new_schema,
+    raw,
+    run,
+)
 
 
 @pytest.fixture
@@ -361,3 +374,32 @@ def test_a_row_of_another_worker_rejects_no_record(
     assert shared == [True, False, True, False]
     with clickhouse(clickhouse_url) as other:
         assert other.query("SELECT call_id FROM calls").result_rows == [("good",)]
+
+
+def documented(comment: str) -> str:
+    """The query of docs/sql.md below a comment."""
+    page = (Path(__file__).parents[2] / "docs" / "sql.md").read_text()
+    return page.partition(f"-- {comment}")[2].partition("\n")[2].partition(";")[0]
+
+
+def test_the_query_for_failing_tools_counts_the_runs_that_each_model_requested(
+    url: str, store: Delivery, records: Records
+) -> None:
+    """Runs, not calls; a run whose call is unknown is left out, as are starts and other events of a call."""
+    models = {"c1": "small", "c2": "large", "c3": "large"}
+    store.write(*(records.call(call_id=name, model=model) for name, model in models.items()))
+    failure = ErrorInfo(kind="unknown", type="ValueError")
+    runs = [("c1", "look", None), ("c1", "look", failure), ("c1", "move", failure), ("c2", "look", failure)]
+    runs += [("c3", "look", None), ("c3", "look", failure), (None, "look", failure)]
+    for number, (call_id, name, error) in enumerate(runs):
+        shared = {"session_id": "s", "time_ns": START_NS + number, "name": name, "call_id": call_id}
+        store.write(
+            event(f"e{number}", event_type="tool", error=error, tool_call_id=f"t{number}", **shared),
+            event(f"e{number}-start", event_type="tool_start", **shared),
+        )
+    found = ask(path_or_url(url), documented("the models whose calls lead to failing tools"))
+    assert found == [("large", "look", 3, 2), ("small", "look", 2, 1), ("small", "move", 1, 1)]
+
+
+def path_or_url(url: str) -> Path | str:
+    return Path(url.removeprefix("sqlite:///")) if url.startswith("sqlite") else url

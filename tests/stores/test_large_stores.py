@@ -424,6 +424,11 @@ def _turn(
     yield reward(
         records.new_id(), (at_s % 11) / 10, session_id=place.session_id, objective="judge", time_ns=start_ns, **of_call
     )
+    if at_s % TURNS == 0:
+        yield event(
+            records.new_id(), session_id=place.session_id, timestep_id=place.timestep_id, time_ns=start_ns + SECOND,
+            event_type="tool", name="look", call_id=made.call_id, tool_call_id=f"call_{at_s}",
+        )  # fmt: skip
     conversation_id = f"conv_{at_s // TURNS}"
     yield msgspec.structs.replace(
         made,

@@ -37,7 +37,9 @@ class Loop(Agent):
         candidate = diagnostic["call_id"]
         if diagnostic["stage"] == "action" and candidate is not None:
             last = self._answers[-1] if self._answers else None
-            tool = LoopTool(self, f"{None if last is None else last.call_id}:{candidate}", candidate)
+            call_id = None if last is None else last.call_id
+            tool = LoopTool(self, f"{call_id}:{candidate}", candidate)
+            tool._call_id = call_id
             tool.failed = diagnostic["reason"] != "completed"
             duration_ns = int(diagnostic["duration_ms"] * _NS_PER_MS)
             tool.start(current=False, at=time.time_ns() - duration_ns)

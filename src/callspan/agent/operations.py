@@ -13,7 +13,7 @@ from callspan.agent.arguments import SupportsBool, Time, as_bool, as_dict, as_in
 from callspan.agent.decorators import BlockDecorator
 from callspan.agent.episode import RunningTotals
 from callspan.agent.misuse import UsageError, or_unrecorded, refuse
-from callspan.agent.references import Reference, id_text, reference_or_none, tool_call_field
+from callspan.agent.references import Reference, id_text, reference_or_none, requesting_call, tool_call_field
 from callspan.agent.runtime import Runtime
 from callspan.agent.scope import Scope
 from callspan.agent.tool_requests import find_tool_call, mark_started
@@ -73,12 +73,15 @@ class Operation(Scope, BlockDecorator):
         owner: Scope | None = None,
         labels: Labels = _NO_LABELS,
         tool_call_id: str | None = None,
+        call_id: str | None = None,
     ) -> None:
         super().__init__(owner)
         self._info = as_dict(labels.metadata)
         self._labels = labels
         self.id = new_id()
         self._tool_call_id = tool_call_id
+        self._call_id = call_id
+        """The model's call that requested it; None if unknown."""
         self._input = given
         self._output: object = _ABSENT
         self.name = as_text(name)
@@ -107,6 +110,11 @@ class Operation(Scope, BlockDecorator):
     def _read_input(self) -> None:
         """Copy the input, which the application may change in place before the end."""
         self._input, _ = plain_within(self._input)
+
+    def _find_requester(self) -> None:
+        """Find the call whose answer has the tool call, among the latest ones around."""
+        if self._tool_call_id is not None and self._call_id is None:
+            self._call_id = requesting_call(self._tool_call_id, self._above)
 
     def _announce(self, runtime: Runtime, base: Context) -> None:
         self._read_input()
@@ -138,6 +146,7 @@ class Operation(Scope, BlockDecorator):
             external_sequence=as_int(self._labels.sequence),
             system=self._system(),
             data=data or None,
+            call_id=self._call_id,
             tool_call_id=self._tool_call_id,
             error=self._failure(error),
             metadata=self._info,
@@ -194,6 +203,7 @@ class Tool(Operation):
                 self._tool_call_id = self._tool_call_id or find_tool_call(scope._answers, self.name, self._input)
                 if self._tool_call_id is not None:
                     mark_started(scope._answers, self._tool_call_id)
+            self._find_requester()
 
     def _note_end(self) -> None:
         # The time of a tool inside a tool is part of the outer tool's time.
@@ -252,6 +262,11 @@ class Handoff(Operation):
     """A handoff from one agent to another: a span `handoff {to}` and an event `handoff`."""
 
     _kind = "handoff"
+
+    def _read_input(self) -> None:
+        super()._read_input()
+        with _READ_ARGUMENTS:
+            self._find_requester()
 
 
 def environment_fields(
@@ -351,7 +366,7 @@ class Operations:
         name = as_text(name) or _text(tool_call_field(named.requested, "name"))
         given = tool_call_field(named.requested, "arguments") if arguments is None else arguments
         labels = Labels(metadata, system, sequence)
-        return Tool(name, given, self._operations_owner, labels, _tool_call_id(named))
+        return Tool(name, given, self._operations_owner, labels, _tool_call_id(named), _requester(named))
 
     def invoke_agent(
         self,
@@ -433,8 +448,9 @@ class Operations:
             >>> with callspan.session("support"), callspan.invoke_agent("triage"):
             ...     event_id = callspan.handoff("billing", reason="a question about an invoice")
         """
-        tool_call_id = _tool_call_id(reference_or_none(call))
-        handoff = Handoff(to, reason, self._operations_owner, Labels(system=sender), tool_call_id)
+        named = reference_or_none(call)
+        ids = _tool_call_id(named), _requester(named)
+        handoff = Handoff(to, reason, self._operations_owner, Labels(system=sender), *ids)
         handoff.start(current=False, at=at)
         handoff.end()
         return handoff.id
@@ -451,6 +467,11 @@ def without_none(values: Mapping[str, object]) -> dict[str, object]:
 
 def _tool_call_id(named: Reference) -> str | None:
     return named.text or id_text(tool_call_field(named.requested, "id"))
+
+
+def _requester(named: Reference) -> str | None:
+    """Return the id of the call that requested a tool; None for text, which may be the id of the tool call."""
+    return None if named.text is not None else named.call_id
 
 
 def _text(value: object) -> str | None:

@@ -109,13 +109,14 @@ def _named(of: object) -> Reference | None:
     if isinstance(of, ToolCall) or (call := call_id(of)) is None:
         return _of_object(of)
     return Reference(
-        call, asked=[one for answer in _answers() if answer.call_id == call for one in answer.tool_calls()]
+        call,
+        asked=[one for each in _answers(current_scope()) if each.call_id == call for one in each.tool_calls()],
     )
 
 
 def _of_record(record: EventRecord | MessageRecord | RewardRecord) -> Reference | None:
     identity = record.tool_call_id if isinstance(record, EventRecord) else None
-    call = record.call_id or (None if identity is None else requesting_call(identity))
+    call = record.call_id or (None if identity is None else requesting_call(identity, current_scope()))
     tool_call = None if identity is None else {"id": identity}
     return None if call is None and tool_call is None else Reference(call, tool_call=tool_call)
 
@@ -128,20 +129,20 @@ def _of_object(of: object) -> Reference | None:
         return None
     kind = _member(of, "type")
     if isinstance(tool_call_field(of, "name"), str) or (isinstance(kind, str) and kind.endswith(_TOOL_TYPES)):
-        return Reference(requesting_call(identity), tool_call=of)
+        return Reference(requesting_call(identity, current_scope()), tool_call=of)
     return Reference(call_of(identity) or identity)
 
 
-def requesting_call(tool_call_id: str) -> str | None:
-    """Return the id of the call whose answer has this tool call, of the latest answers around the running code."""
+def requesting_call(tool_call_id: str, around: Scope | None) -> str | None:
+    """Return the id of the call whose answer has this tool call, of the latest answers in a scope and around it."""
     return next(
-        (answer.call_id for answer in _answers() for one in answer.tool_calls() if one.id == tool_call_id), None
+        (answer.call_id for answer in _answers(around) for one in answer.tool_calls() if one.id == tool_call_id), None
     )
 
 
-def _answers() -> Iterable[Answer]:
-    """Return the latest answers in the scopes around the running code, each of which may be in several."""
-    scope, found = current_scope(), dict[str, Answer]()
+def _answers(scope: Scope | None) -> Iterable[Answer]:
+    """Return the latest answers in a scope and around it, each of which may be in several."""
+    found = dict[str, Answer]()
     while scope is not None:
         for answer in scope._answers:
             found.setdefault(answer.call_id, answer)

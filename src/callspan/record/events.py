@@ -157,6 +157,7 @@ class EventRecord(
     timestep_id: str | None = None
     timestep: int | None = None
     call_id: str | None = None
+    """The model's call that it belongs to; of a tool or handoff the call that requested it, if known."""
     event_type: str
     """`action`, `environment`, `tool`, `tool_start`, `agent`, `agent_start`, `guardrail`, `handoff`, or the
     application's own type."""
@@ -173,6 +174,7 @@ class EventRecord(
     """The content. Action: the action; environment: before, after; tool: arguments, result; agent, guardrail, handoff:
     input, output; others: as given."""
     tool_call_id: str | None = None
+    """The id of the model's tool call that requested it, as in the answer."""
     reward: float | None = None
     terminated: bool | None = None
     """Whether the episode reached a terminal state."""
