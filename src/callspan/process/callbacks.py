@@ -91,7 +91,7 @@ def call(point: Point, record: _R) -> _R:
     for entry in REGISTERED.get(point, ()):
         if entry.kinds is not None and _kind(record) not in entry.kinds:
             continue
-        with fail_open(f"run a {point} callback"):
+        with fail_open(f"run the {point} callback"):
             returned = entry.callback(public(record))
             if point == "before_record" and isinstance(returned, type(record)):
                 record = _replaced(record, returned)
