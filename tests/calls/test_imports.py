@@ -88,6 +88,39 @@ print(sorted(late))
 """
 
 
+FIRST_STREAM = """
+import sys, threading, time
+import openai
+from opentelemetry import metrics, trace
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+from opentelemetry.sdk.trace import TracerProvider
+import callspan
+from callspan.testing import ScriptedProvider
+
+provider = ScriptedProvider()
+trace.set_tracer_provider(TracerProvider())
+metrics.set_meter_provider(MeterProvider([InMemoryMetricReader()]))
+callspan.instrument(stores=())
+client = openai.OpenAI(api_key="k", base_url=provider.openai_url)
+compiled = {True: [], False: []}
+
+def compiles(event, arguments):
+    if event == "compile" and "attributes from" in str(arguments[1]):
+        compiled[is_waited_for and threading.current_thread() is threading.main_thread()].append(arguments[1])
+
+is_waited_for = False
+sys.addaudithook(compiles)
+chunks = iter(client.chat.completions.create(model="gpt-4o", messages=[{"role": "user", "content": "Hi"}], stream=True))
+next(chunks)
+time.sleep(1)
+is_waited_for = True
+list(chunks)
+provider.close()
+print(len(compiled[False]) > 4, compiled[True])
+"""
+
+
 def imported(tree: ast.AST) -> Iterator[str]:
     """Yield the modules from which code imports; relative ones begin with a dot."""
     for node in ast.walk(tree):
@@ -114,6 +147,11 @@ def test_functions_import_nothing_that_is_not_declared_here() -> None:
 def test_the_first_calls_of_a_process_import_nothing_for_us(tmp_path: Path) -> None:
     sdks.needs("openai", "1.66", "the Responses API")
     assert ran("-c", FIRST_CALLS, cwd=tmp_path, timeout_s=180).stdout == "[]\n"
+
+
+def test_the_end_of_the_first_stream_compiles_nothing(tmp_path: Path) -> None:
+    """It is on the caller's thread, and took 5 to 30 ms."""
+    assert ran("-c", FIRST_STREAM, cwd=tmp_path).stdout == "True []\n"
 
 
 def test_at_most_thirty_files_are_nightly_and_all_exist() -> None:

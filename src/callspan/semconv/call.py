@@ -281,6 +281,11 @@ class Projection:
         self._later: Sequence[Table] = [start for start in starts if start not in first]
         self._ends: Sequence[Table] = ends
 
+    @property
+    def end_tables(self) -> Sequence[Table]:
+        """The tables that the first end of a call compiles, unless that was done before."""
+        return (*self._later, *self._ends, END)
+
     def start(self, record: CallRecord) -> Attributes:
         """Return the attributes for samplers, known before the call is sent."""
         attributes: Attributes = {}

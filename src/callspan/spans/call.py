@@ -46,6 +46,7 @@ from callspan.semconv.content_attributes import Attributes, AttributeValue
 from callspan.semconv.spans import spans_of_attempts
 from callspan.settings import Settings
 from callspan.spans.log_events import CallLogEvents
+from callspan.spans.preparing import prepare
 
 _TRACER: Final = fail_open("get a tracer")
 _START: Final = fail_open("start a span")
@@ -189,6 +190,7 @@ class CallSpans:
         self.attempt_spans = settings.attempt_spans
         self.content = settings.content == "full" and settings.content_on_spans
         self.projection = Projection(settings)
+        self._is_prepared = False
         full = settings.content == "full"
         self.events = CallLogEvents(settings, logger_provider, version) if settings.log_events else None
         self.content_elsewhere = full and self.events is not None
@@ -233,7 +235,7 @@ class CallSpans:
             return None
 
     def _start(self, record: CallRecord, context: Context | None, links: Sequence[Link] = ()) -> Span:
-        return self.tracer.start_span(
+        span = self.tracer.start_span(
             gen_ai.span_name(record),
             context=context,
             kind=SpanKind.CLIENT,
@@ -241,6 +243,10 @@ class CallSpans:
             links=links,
             start_time=record.timing.start_ns,
         )
+        if not self._is_prepared and span.is_recording():
+            self._is_prepared = True
+            prepare(self.projection.end_tables)
+        return span
 
 
 def _link_to(to: SpanContext) -> SpanLink:

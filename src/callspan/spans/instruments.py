@@ -25,6 +25,7 @@ from callspan.record.events import Record
 from callspan.semconv import metrics as names
 from callspan.semconv.content_attributes import Attributes, AttributeValue
 from callspan.semconv.metrics import AgentRun, Instrument, Names
+from callspan.spans.preparing import prepare
 from callspan.spool.shipper import SinkState
 
 if TYPE_CHECKING:
@@ -147,6 +148,7 @@ class CallMetrics:
         if instruments is None:
             meter = provider.get_meter("callspan", self._version, self._names.schema_url)
             instruments = _Instruments(meter, self._names)
+            prepare(instrument.attributes for instrument in (*self._names.of_calls, names.LIMIT))
             _BY_PROVIDER[:] = [entry for entry in _BY_PROVIDER if entry[0]() is not None]
             _BY_PROVIDER.append((ref(provider), self._names, instruments))
         return instruments
