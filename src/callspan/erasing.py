@@ -113,7 +113,7 @@ def erase(
         >>> handle.force_flush()
         True
         >>> from callspan.stores import CallFilter
-        >>> receipt = callspan.erase("callspan.db", CallFilter(user="u1"))
+        >>> receipt = callspan.erase("callspan.db", CallFilter(user_id="u1"))
         >>> (receipt.stores[0].calls, receipt.is_complete)
         (1, True)
     """
@@ -145,7 +145,7 @@ def _checked(selection: CallFilter) -> CallFilter:
     except msgspec.ValidationError as error:
         raise SettingError(f"erase: the filter is invalid: {error}") from None
     texts = {"text": selection.text or None, "error_text": selection.error_text or None}
-    texts["user"] = None if selection.user is None else clean(selection.user)
+    texts["user_id"] = None if selection.user_id is None else clean(selection.user_id)
     if selection.min_score is None and selection.label is None:
         # Objectives alone select nothing.
         selection = msgspec.structs.replace(selection, objectives=())
@@ -234,7 +234,7 @@ def _select(
         whole = _in_each(stores, lambda reader: reader.session_ids(selection), failures) if of_sessions else set()
         whole = whole & sessions if sessions else whole
     single |= _in_each(stores, lambda reader: (one.call_id for one in reader.ids_in(whole)), failures)
-    user = selection.user if selection == CallFilter(user=selection.user) and not (sessions or calls) else None
+    user = selection.user_id if selection == CallFilter(user_id=selection.user_id) and not (sessions or calls) else None
     return DeletionScope(whole, single, user=user, erased_ns=time.time_ns())
 
 

@@ -94,7 +94,7 @@ class Application:
         sink.close()
 
     def delete(self) -> None:
-        erase(self.url, CallFilter(user="nobody"))
+        erase(self.url, CallFilter(user_id="nobody"))
 
     def older(self) -> None:
         erase(self.url, older_than_ns=1)

@@ -74,7 +74,7 @@ def test_calls_and_sessions_are_found_and_summed(reader: Reader) -> None:
             assert {one.keys: one.calls for one in found} == {tuple(keys): calls for keys, calls in sums}, two
             assert all(one.duration_p50_ns == (1e9 if latencies else None) for one in found)
     assert [(one.keys, one.calls, one.duration_p50_ns) for one in reader.summary(())] == [((), 4, 1e9)]
-    assert list(reader.summary((), CallFilter(user="nobody"))) == []
+    assert list(reader.summary((), CallFilter(user_id="nobody"))) == []
     for by in ("users", "meta:", "", ("user", "users")):
         with pytest.raises(
             ValueError, match="use model, provider, session, day, hour, minute, user, name, experiment or meta:KEY"
@@ -125,9 +125,13 @@ def test_calls_and_sessions_that_went_wrong(store: Delivery, records: Records, m
         for sort, expected in by_key.items():
             assert listed(url, command, "--sort", sort) == expected.split(), (command, sort)
             assert listed(url, command, "--sort", sort, "--limit", "2") == expected.split()[:2]
+    for fact, option in (("--finish-reason length", "--finish length"), ("--outcome error", "--status error")):
+        assert listed(url, "calls", *fact.split()) == listed(url, "calls", *option.split()) != []
+    for short, name in (("cost", "cost_usd"), ("duration", "duration_ns"), ("start", "start_ns")):
+        assert listed(url, "calls", "--sort", name) == EXPECTED["sorted"]["calls"][short].split()
     assert listed(url, "calls", "--sort", "cost", "--reverse") == EXPECTED["sorted"]["calls"]["cost"].split()[::-1]
     reader = store.read()
-    assert reader.count_calls(CallFilter(finish="length")) == 2
+    assert reader.count_calls(CallFilter(finish_reason="length")) == 2
     (sums,) = reader.summary("session", CallFilter(session_id="s-cut"))
     assert (sums.cut_by_length, sums.cut_off, sums.cancelled) == (1, 1, 1)
     summary = reader.session("s-cut")
@@ -275,7 +279,7 @@ def test_calls_are_filtered(store: Delivery, records: Records) -> None:
         assert chosen(**which) == expected, which
     assert sum(one.calls for one in reader.summary("session", CallFilter(in_session=False))) == 1
     for hostile in ("5\0", "5\ud800"):
-        for name in ("text", "error_text", "user", "model", "session_id"):
+        for name in ("text", "error_text", "user_id", "model", "session_id"):
             assert chosen(**{name: hostile}) == chosen(**{name: hostile}, limit=1) == []
         assert chosen(metadata=(("k", hostile),)) == []
     assert reader.count_calls(CallFilter(session_id="a", limit=1)) == 2

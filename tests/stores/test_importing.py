@@ -69,7 +69,7 @@ def test_another_format_is_refused_and_not_changed(url: str, records: Records, s
         with pytest.raises(OtherFormatError) as refused:
             attempt()
         assert str(refused.value).startswith(sentence)
-    receipt = erase(url, CallFilter(user="u1"))
+    receipt = erase(url, CallFilter(user_id="u1"))
     by_id = erase(url, calls=["c"])
     rewarded = ask("--store", url, "calls", "--rewards")
     assert rewarded.code == 1

@@ -180,7 +180,7 @@ def check_filters(reader: Reader, query: Query, chance: Random) -> None:
     label = chance.choice([None, None, "good", "rude", ""])
     selection = CallFilter(
         objectives=objectives, min_score=least, min_reward=least_reward, label=label,
-        sort=chance.choice(["start", "score"]), newest_first=chance.random() < 0.7,
+        sort=chance.choice(["start_ns", "score"]), newest_first=chance.random() < 0.7,
     )  # fmt: skip
     judged = objectives or ("reward",)
     of_calls = {name: {row[0]: row[1:] for row in query(CALLS, objective=name)} for name in judged}
@@ -223,7 +223,7 @@ def check_filters(reader: Reader, query: Query, chance: Random) -> None:
 
 def in_order(newest_first: list[str], scores: dict[str, Any], selection: CallFilter) -> list[str]:
     ids = newest_first if selection.newest_first else newest_first[::-1]
-    if selection.sort == "start":
+    if selection.sort == "start_ns":
         return ids
     sign = 1 if selection.newest_first else -1
     return sorted(ids, key=lambda one: (scores.get(one) is None, sign * (scores.get(one) or 0.0)))
@@ -263,7 +263,7 @@ def check_bounds(reader: Reader, made: list[CallRecord], chance: Random) -> None
         "tokens": chance.choice([0, 1, 10, 20, 910]),
     }[measure]
     side = chance.choice(["min", "max"])
-    selection = CallFilter(**{f"{side}_{unit}": limit, "sort": measure})
+    selection = CallFilter(**{f"{side}_{unit}": limit, "sort": unit})
 
     def within(value: Any) -> bool:
         if value is None:

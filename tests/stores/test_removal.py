@@ -67,16 +67,16 @@ def bytes_of(place: Path, what: str = CANARY) -> int:
 def test_all_of_a_user_goes_and_nothing_else_does(store: Delivery, records: Records, tmp_path: Path) -> None:
     store.write(*of_user(records))
     before = left(store.url)
-    planned = erase(store.url, CallFilter(user="u1"), dry_run=True)
+    planned = erase(store.url, CallFilter(user_id="u1"), dry_run=True)
     assert left(store.url) == before
     assert rows_with(store.url, tmp_path)
-    removed = first(erase(store.url, CallFilter(user="u1")))
+    removed = first(erase(store.url, CallFilter(user_id="u1")))
     assert replace(removed, copies=False) == first(planned)
     assert removed.copies == store.url.startswith("sqlite")
     assert (removed.sessions, removed.calls, removed.messages, removed.events, removed.rewards) == (1, 4, 1, 1, 1)
     assert left(store.url) == ({"by-metadata", "mixed"}, {"d", "f"})
     assert not rows_with(store.url, tmp_path)
-    assert first(erase(store.url, CallFilter(user="u1"))).total == 0
+    assert first(erase(store.url, CallFilter(user_id="u1"))).total == 0
 
 
 def test_an_erased_id_that_begins_another_takes_nothing_more(store: Delivery, records: Records) -> None:
@@ -103,7 +103,7 @@ def rows_with(url: str, place: Path, what: str = CANARY) -> bool:
 
 def test_late_records_are_refused_and_later_ones_stored(store: Delivery, records: Records) -> None:
     store.write(*of_user(records))
-    erase(store.url, CallFilter(user="u1"))
+    erase(store.url, CallFilter(user_id="u1"))
     unseen = records.call(said(CANARY), call_id="late", session_id="hers", at_s=5)
     begun = step("t", session_id="hers")
     rating = reward("r2", 0, call_id="e", source="human")
@@ -144,7 +144,7 @@ def of_her_session(records: Records) -> list[Record]:
 def test_a_late_session_of_an_erased_user_is_refused_whole(store: Delivery, records: Records, tmp_path: Path) -> None:
     """In one batch and one by one."""
     store.write(records.call(call_id="nobody's"))
-    erase(store.url, CallFilter(user="u1"))
+    erase(store.url, CallFilter(user_id="u1"))
     late = of_her_session(records)
     store.write(*late)
     for one in late:
@@ -161,7 +161,7 @@ def test_a_waiting_session_of_a_user_goes_whole(sqlite_url: str, records: Record
     segment = leave_behind(sqlite_url, *hers[::order], records.call(call_id="another", answer="theirs"))
     with segment.open("rb") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
-        assert erase(sqlite_url, CallFilter(user="u1")).is_complete
+        assert erase(sqlite_url, CallFilter(user_id="u1")).is_complete
         assert bytes_of(tmp_path) == 0
     keep(sqlite_url, *hers[:0:-1])  # read by the running process before
     run(sqlite_url, "ship")
@@ -180,7 +180,7 @@ def test_a_user_is_erased_beside_a_writer(url: str, deliver: Deliver, records: R
     with ThreadPoolExecutor(1) as pool:
         written = pool.submit(write)
         until(lambda: len(left(url)[1]) > 20)
-        erase(url, CallFilter(user="u1"))
+        erase(url, CallFilter(user_id="u1"))
         erased.set()
         written.result()
     assert left(url) == (set(), set())
@@ -207,15 +207,15 @@ def test_records_with_only_the_user_are_erased(store: Delivery, records: Records
         event("theirs", event_type="tool", metadata=other),
         *alone(user),
     )
-    planned = first(erase(store.url, CallFilter(user=user), dry_run=True))
-    removed = first(erase(store.url, CallFilter(user=user)))
+    planned = first(erase(store.url, CallFilter(user_id=user), dry_run=True))
+    removed = first(erase(store.url, CallFilter(user_id=user)))
     assert (removed.events, removed.messages, removed.rewards, removed.calls, removed.sessions) == (2, 1, 2, 0, 0)
     assert replace(removed, copies=False) == planned
     store.write(*alone(user))
     assert not rows_with(store.url, tmp_path)
     assert [one.event_id for one in store.read().events(None) if isinstance(one, EventRecord)] == ["theirs"]
     store.write(event("later", event_type="tool", time_ns=time.time_ns(), metadata={"user_id": user}))
-    assert first(erase(store.url, CallFilter(user=user), dry_run=True)).events == 1
+    assert first(erase(store.url, CallFilter(user_id=user), dry_run=True)).events == 1
 
 
 def test_contents_that_other_calls_of_the_session_use_stay(store: Delivery, records: Records) -> None:
@@ -237,7 +237,7 @@ def test_contents_that_other_calls_of_the_session_use_stay(store: Delivery, reco
 def test_no_selection_deletes_nothing(sqlite_url: str, records: Records) -> None:
     keep(sqlite_url, *of_user(records))
     before = left(sqlite_url)
-    hers, nothing = CallFilter(user="u1"), "nothing is selected|the filter is invalid"
+    hers, nothing = CallFilter(user_id="u1"), "nothing is selected|the filter is invalid"
     for which, options, why in (
         (CallFilter(), {}, nothing),
         (CallFilter(limit=1), {}, nothing),
@@ -270,7 +270,7 @@ def test_a_store_without_erasing_is_named(sqlite_url: str, tmp_path: Path, recor
     keep(sqlite_url, *of_user(records))
     broken.write_bytes(b"no database at all" * 100)
     others = ["unix:///nowhere.sock", "clickhouse://me@127.0.0.1:1/db"]
-    receipt = erase([f"sqlite:///{broken}", sqlite_url, tmp_path / "mistyped.db", *others], CallFilter(user="u1"))
+    receipt = erase([f"sqlite:///{broken}", sqlite_url, tmp_path / "mistyped.db", *others], CallFilter(user_id="u1"))
     nothing, statements = receipt.by_hand.values()
     assert nothing == []
     # The users who sent a call, even if no other store has it.
@@ -290,10 +290,10 @@ def test_an_open_reader(tmp_path: Path, deliver: Deliver, records: Records, monk
     with closing(sqlite3.connect(path, isolation_level=None)) as reader:
         reader.execute("BEGIN")
         reader.execute("SELECT count(*) FROM calls").fetchone()
-        receipt = erase(path, CallFilter(user="u1"))
+        receipt = erase(path, CallFilter(user_id="u1"))
         assert not receipt.is_complete
         assert "calls.db-wal still has the deleted records" in (receipt.stores[0].left or "")
-    assert erase(path, CallFilter(user="u1")).is_complete
+    assert erase(path, CallFilter(user_id="u1")).is_complete
     assert bytes_of(tmp_path) == 0
 
 
@@ -356,14 +356,14 @@ def test_erased_stays_gone_beside_writers(url: str, deliver: Deliver, records: R
         written = pool.submit(write)
         while not written.done():
             with closing(open_store(url)) as reader:
-                found = {one.call_id for one in reader.calls(CallFilter(user="u1"))}
+                found = {one.call_id for one in reader.calls(CallFilter(user_id="u1"))}
             gone |= found
             if found:
                 assert erase(url, calls=found).is_complete
             assert gone.isdisjoint(left(url)[1])
         written.result()
     assert len(gone) > 3
-    erase(url, CallFilter(user="u1"))
+    erase(url, CallFilter(user_id="u1"))
     assert left(url)[1] == kept
     for call in writer.read().calls():
         assert b"shared" in bytes(call.request.body)
@@ -392,14 +392,14 @@ def test_an_id_finds_and_erases_what_was_recorded_with_it(url: str, ident: str, 
     found = reader.session(ident)
     whole = found.session.session_id
     assert (found.calls, found.reward, len(list(reader.events(ident)))) == (1, 1.0, 2)
-    for which in (CallFilter(session_id=ident), CallFilter(group=ident), CallFilter(text="where IS")):
+    for which in (CallFilter(session_id=ident), CallFilter(group_id=ident), CallFilter(text="where IS")):
         assert whole in {one.place.session_id for one in reader.calls(which)}
-    assert {one.call_id for one in reader.calls(CallFilter(user=ident))} >= {outside}
-    assert [one.session.session_id for one in reader.sessions(CallFilter(user=ident))] == [whole]
+    assert {one.call_id for one in reader.calls(CallFilter(user_id=ident))} >= {outside}
+    assert [one.session.session_id for one in reader.sessions(CallFilter(user_id=ident))] == [whole]
     assert erase(url, sessions=ident).stores[0].sessions == 1
     assert (reader.session(ident), reader.is_erased("session", ident)) == (None, True)
     assert [one.call_id for one in reader.calls()] == [outside]
-    receipt = erase(url, CallFilter(user=ident))
+    receipt = erase(url, CallFilter(user_id=ident))
     assert (receipt.stores[0].calls, receipt.is_complete) == (1, True)
     assert list(reader.calls()) == list(reader.rewards()) == []
 
@@ -411,7 +411,7 @@ def test_a_session_whose_metadata_name_a_user_is_hers(sqlite_url: str) -> None:
             pass
         with callspan.session("own", metadata={"user_id": "u1"}), callspan.record_call(provider="mine", model="m"):
             pass
-    erased = first(erase(sqlite_url, CallFilter(user="u1")))
+    erased = first(erase(sqlite_url, CallFilter(user_id="u1")))
     assert (erased.sessions, erased.calls) == (2, 1)
     assert left(sqlite_url) == (set(), set())
 

@@ -94,12 +94,12 @@ def test_filters_find_all_words_of_a_meaning(tmp_path: Path) -> None:
     with closing(callspan.open_store(url)) as reader:
         for meaning in ("stop", "length", "tool_calls", "content_filter", "error", "cancelled"):
             expected = {f"call-{at}" for at, (_, row) in enumerate(WORDS) if row["means"] == meaning}
-            assert {call.call_id for call in reader.calls(CallFilter(finish=meaning))} == expected
+            assert {call.call_id for call in reader.calls(CallFilter(finish_reason=meaning))} == expected
         for name in ("waiting for approval", "waiting_for_approval"):
-            assert [call.call_id for call in reader.calls(CallFilter(finish=name))] == ["waits"]
+            assert [call.call_id for call in reader.calls(CallFilter(finish_reason=name))] == ["waits"]
         (sums,) = reader.summary(())
         assert sums.cut_by_length == sum(row["means"] == "length" for _, row in WORDS)
-        assert [call.finish_reason for call in reader.calls(CallFilter(finish="pause_turn"))] == ["pause_turn"]
+        assert [call.finish_reason for call in reader.calls(CallFilter(finish_reason="pause_turn"))] == ["pause_turn"]
 
 
 @pytest.mark.parametrize(("word", "kind"), FAILED)

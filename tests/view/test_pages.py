@@ -124,11 +124,11 @@ def test_a_filter_line_chooses_sessions(conversation: Page) -> None:
     def ids(line: str) -> list[str]:
         return [row["session_id"] for row in conversation.get(f"/api/sessions?q={quote(line)}")["rows"]]
 
-    assert ids("user:mara") == ids("leipzig") == ids("objective:helpful min-score:0.5") == ["s1"]
+    assert ids("user:mara") == ids("user_id:mara") == ids("leipzig") == ids("objective:helpful min-score:0.5") == ["s1"]
     assert ids("user:nobody") == ids("failed") == ids("objective:helpful min-score:2") == []
     selection = parse_filter("min-cost:0.5 session-status:in_progress failure sort:cost")
     assert (str(selection.min_cost_usd), selection.session_outcome, selection.success, selection.sort) == (
-        "0.5", "in_progress", False, "cost",
+        "0.5", "in_progress", False, "cost_usd",
     )  # fmt: skip
     for line in ("since:never", "sort:age", '"open', "retries:x", 'user:"mara'):
         assert conversation.ask(f"/api/sessions?q={quote(line)}").status == 400, line

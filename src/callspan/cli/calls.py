@@ -64,7 +64,7 @@ def calls_command(
     """List calls, newest first: model, tokens, time, outcome and output."""
     if rewards and (selection != CallFilter() or reverse or follow):
         raise click.UsageError("--rewards lists all rewards, newest first; it can be combined only with --limit.")
-    if follow and (selection.sort != "start" or reverse or selection.until_ns is not None):
+    if follow and (selection.sort != "start_ns" or reverse or selection.until_ns is not None):
         raise click.UsageError(
             "--follow shows calls as they end; it cannot be combined with --sort, --reverse or --until."
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, Final, get_args
 
 import click
@@ -9,16 +10,32 @@ import click
 from callspan.cli.values import COUNT, DURATION, KEY_VALUE, MOMENT, NUMBER, USD
 from callspan.conversion import converter
 from callspan.records import Outcome, StreamEnd
-from callspan.stores import ORDERS, CallFilter
+from callspan.stores import LISTED, ORDERS, CallFilter
 
+_FACTS: Final = frozenset({*LISTED, "group_id", "task_id", "conversation_id"} - {"metadata"})
+"""The facts by whose names options are also known; `--metadata` is one of `export`."""
+_UNIT: Final = re.compile("_(?:ns|usd)$")
+_WITH_UNITS: Final = {_UNIT.sub("", name): name for name in ORDERS}
 _OUTCOMES: Final = [outcome for outcome in get_args(Outcome) if outcome != "started"]
 
 
 class Filter(click.Option):
-    """An option that selects records; `--help` lists only its name."""
+    """An option that selects records; `--help` lists only its name.
+
+    The name of its fact is an option too: `--user-id` is `--user`.
+    """
 
     def __init__(self, option: str, field: str, metavar: str | None = None, **more: Any) -> None:
-        super().__init__([option, field], metavar=metavar, **more)
+        named = [f"--{field.replace('_', '-')}"] if field in _FACTS and "/" not in option else []
+        super().__init__([*dict.fromkeys([option, *named]), field], metavar=metavar, **more)
+
+
+class SortKey(click.Choice[str]):
+    """The name of a fact to sort by; its unit may be left out."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Return the name with its unit. Raises click.BadParameter if there is none."""
+        return super().convert(_WITH_UNITS.get(value, value), param, ctx)
 
 
 _CALLS: Final = (
@@ -30,7 +47,7 @@ _CALLS: Final = (
     Filter("--until", "until_ns", "TIME", type=MOMENT),
     Filter("--failed/--no-failed", "errors", default=None),
     Filter("--status", "outcome", "WORD", type=click.Choice(_OUTCOMES)),
-    Filter("--finish", "finish", "WORD"),
+    Filter("--finish", "finish_reason", "WORD"),
     Filter("--stream-end", "stream_end", "WORD", type=click.Choice(get_args(StreamEnd))),
     Filter("--cut-off", "cut_off", is_flag=True, default=None),
     Filter("--cached/--no-cached", "cached", default=None),
@@ -46,11 +63,11 @@ _CALLS: Final = (
     Filter("--conversation", "conversation_id", "ID"),
     Filter("--text", "text", "PART"),
     Filter("--error-text", "error_text", "PART"),
-    Filter("--user", "user", "ID"),
+    Filter("--user", "user_id", "ID"),
     Filter("--name", "name", "NAME"),
-    Filter("--group", "group", "ID"),
+    Filter("--group", "group_id", "ID"),
     Filter("--experiment", "experiment", "NAME"),
-    Filter("--task", "task", "ID"),
+    Filter("--task", "task_id", "ID"),
     Filter("--meta", "metadata", "KEY=VALUE", type=KEY_VALUE, multiple=True),
 )
 """The options that select calls, by the field of `CallFilter` they set; `callspan.stores.filters` has their SQL."""
@@ -62,10 +79,10 @@ _SCORES: Final = (
 )
 _SORT: Final = click.Option(
     ["--sort"],
-    type=click.Choice(ORDERS),
-    default="start",
+    type=SortKey(ORDERS),
+    default="start_ns",
     metavar="KEY",
-    help=f"Worst first, by {', '.join(ORDERS[1:])}.",
+    help=f"Worst first, by {', '.join(list(_WITH_UNITS)[1:])}.",
 )
 _CALL_FIELDS: Final = frozenset(CallFilter.__struct_fields__) - {"limit", "offset"}
 _to_call_filter = converter(CallFilter)

@@ -51,7 +51,7 @@ def sessions_command(
     --since, --until and the bounds of cost, duration, tokens and scores are about sessions, --no-failed about all of
     their calls, other filters about one of them.
     """
-    if keys and selection.sort != "start":
+    if keys and selection.sort != "start_ns":
         raise click.UsageError("--by lists the largest groups first; it cannot be combined with --sort.")
     with context.reader() as reader:
         selection = context.resolved(reader, selection)

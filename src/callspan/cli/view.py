@@ -151,6 +151,7 @@ def arguments(line: str) -> list[str]:
     filter_options, words = [], []
     for word in _FILTER_WORDS.findall(line):
         name, colon, value = word.partition(":")
+        name = name.replace("_", "-")
         if flags.get(word):
             filter_options.append(f"--{word}")
         elif name == "text" and colon:

@@ -144,7 +144,7 @@ def export(
     chosen = FORMATS[format_name]
     statistics = Statistics()
     report: Progress = progress or (lambda _: None)
-    selection = msgspec.structs.replace(selection, sort="start", newest_first=False, limit=None, offset=0)
+    selection = msgspec.structs.replace(selection, sort="start_ns", newest_first=False, limit=None, offset=0)
     sources = _with_progress(episodes(reader, selection, chosen.outside, statistics), statistics, report)
     limited = islice(_counted(chosen.rows(sources, options, statistics), statistics, report), options.limit)
     if target is None:

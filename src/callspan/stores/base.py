@@ -26,7 +26,7 @@ Grouping: TypeAlias = Literal["model", "provider", "session", "day", "hour", "mi
 """The groupings of calls besides `meta:KEY`, the value of a metadata key of the call or its session.
 
 Days, hours and minutes are in UTC: `2026-11-20`, `2026-11-20T08:00Z`, `2026-11-20T08:05Z`."""
-Order: TypeAlias = Literal["start", "cost", "duration", "tokens", "retries", "score"]
+Order: TypeAlias = Literal["start_ns", "cost_usd", "duration_ns", "tokens", "retries", "score"]
 """The sort keys of calls and sessions besides their start: cost, duration, tokens in and out, retries, score."""
 ORDERS: Final[tuple[Order, ...]] = get_args(Order)
 Content: TypeAlias = Literal["all", "response", "none"]

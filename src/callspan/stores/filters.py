@@ -30,13 +30,13 @@ class CallFilter(msgspec.Struct, frozen=True, kw_only=True):
     failed.
     """
 
-    user: str | None = None
+    user_id: str | None = None
     """The user. For a call: `user_id` of its metadata, else the user sent to the provider, else the session's."""
     name: str | None = None
     """The session's name."""
-    group: str | None = None
+    group_id: str | None = None
     """The session's `group_id`."""
-    task: str | None = None
+    task_id: str | None = None
     """The session's `task_id`."""
     experiment: str | None = None
     """The session's experiment."""
@@ -68,7 +68,7 @@ class CallFilter(msgspec.Struct, frozen=True, kw_only=True):
     """Minimum reward of the session."""
     label: str | None = None
     """Label of a reward or feedback, for any of the objectives if there are some: of the call, else of its session."""
-    sort: Order = "start"
+    sort: Order = "start_ns"
     """Sort key: largest first, or the lowest score of the first objective, then newest first; unknown values last."""
 
     session_id: str | None = None
@@ -93,7 +93,7 @@ class CallFilter(msgspec.Struct, frozen=True, kw_only=True):
     """True: only calls whose outcome is error or timeout; False: only successes."""
     outcome: str | None = None
     """Outcome of the call, one of `callspan.records.Outcome`."""
-    finish: str | None = None
+    finish_reason: str | None = None
     """`finish_reason`: a provider's value; `stop`, `length`, `tool_calls`, `content_filter`, `waiting for approval`,
     `error` and `cancelled` match all equivalents."""
     stream_end: str | None = None
@@ -138,10 +138,10 @@ class CallFilter(msgspec.Struct, frozen=True, kw_only=True):
 
 
 BOUNDS: Final = {
-    "min_cost_usd": ("cost", ">="),
-    "max_cost_usd": ("cost", "<="),
-    "min_duration_ns": ("duration", ">="),
-    "max_duration_ns": ("duration", "<="),
+    "min_cost_usd": ("cost_usd", ">="),
+    "max_cost_usd": ("cost_usd", "<="),
+    "min_duration_ns": ("duration_ns", ">="),
+    "max_duration_ns": ("duration_ns", "<="),
     "min_tokens": ("tokens", ">="),
     "max_tokens": ("tokens", "<="),
 }
@@ -165,10 +165,10 @@ _SESSION_IS_SILENT: Final = " AND ".join((
 ))  # fmt: skip
 _SUCCESS: Final = "coalesce(s.success, s.outcome = 'success')"
 SESSION_CONDITIONS: Final = {
-    "user": "s.user_id = :user",
+    "user_id": "s.user_id = :user_id",
     "name": "s.name = :name",
-    "group": "s.group_id = :group",
-    "task": "s.task_id = :task",
+    "group_id": "s.group_id = :group_id",
+    "task_id": "s.task_id = :task_id",
     "experiment": "s.experiment = :experiment",
     "session_outcome": f"""coalesce(s.outcome,
       CASE WHEN s.end_ns IS NULL AND {HAS_EXITED.format("s")} THEN {INTERRUPTED!r}
@@ -208,10 +208,10 @@ _SESSION_FIELDS: Final = frozenset(
     | {"objectives", "min_score", "min_reward", "label", "in_session", "limit", "offset", "newest_first", "content"}
 )
 """Fields of a `CallFilter` that apply to a session itself, not to its calls."""
-_OTHERS: Final = ("outcome", "finish", "text", "error_text", "min_score", "min_reward", "label")
+_OTHERS: Final = ("outcome", "finish_reason", "text", "error_text", "min_score", "min_reward", "label")
 """Fields with one parameter whose condition depends on more than that they are there."""
 _OBJECTIVE: Final = ":objective{}"
-_SHARED: Final = {"name": "c.session_name", "user": "c.user_id"}
+_SHARED: Final = {"name": "c.session_name", "user_id": "c.user_id"}
 """The labels that calls and sessions share."""
 _COLUMNS: Final = frozenset({"user_id", *LABELS})
 """Metadata keys that have a column."""
@@ -226,9 +226,9 @@ CASE WHEN coalesce(c.input_tokens, c.output_tokens) IS NULL THEN NULL
 def order_of(selection: CallFilter, dialect: Dialect) -> tuple[str, ...]:
     """Return the sort keys of calls `c` in the source `calls_from`."""
     values = {
-        "start": (),
-        "cost": (dialect.cost, dialect.cost_rest),
-        "duration": ("c.duration_ns",),
+        "start_ns": (),
+        "cost_usd": (dialect.cost, dialect.cost_rest),
+        "duration_ns": ("c.duration_ns",),
         "tokens": (TOKENS.strip(),),
         "retries": ("c.retries",),
         "score": (),
@@ -291,7 +291,7 @@ def bounded(selection: CallFilter, measures: Mapping[str, str]) -> Iterator[str]
     """Yield the conditions on these measures; the cost is a pair of microdollars and the picodollars beyond them."""
     for name, (measure, operator) in BOUNDS.items():
         if getattr(selection, name) is not None:
-            limit = f"(:{name}, :{name}_rest)" if measure == "cost" else f":{name}"
+            limit = f"(:{name}, :{name}_rest)" if measure == "cost_usd" else f":{name}"
             yield f"{measures[measure]} {operator} {limit}"
 
 
@@ -299,7 +299,7 @@ def _limits(selection: CallFilter) -> Iterator[tuple[str, object]]:
     """Yield the parameters of `bounded`."""
     for name, (measure, _) in BOUNDS.items():
         value = getattr(selection, name)
-        if value is not None and measure == "cost":
+        if value is not None and measure == "cost_usd":
             micro, rest = _micro(value)
             yield from ((name, micro), (f"{name}_rest", rest))
         elif value is not None:
@@ -334,7 +334,7 @@ def call_condition(selection: CallFilter, dialect: Dialect) -> str:
 def _call_conditions(selection: CallFilter, dialect: Dialect) -> Iterator[str]:
     yield from (text for name, text in _PLAIN.items() if getattr(selection, name) is not None)
     yield from _kinds(selection)
-    measures = {"cost": f"({dialect.cost}, {dialect.cost_rest})", "duration": "c.duration_ns", "tokens": TOKENS}
+    measures = {"cost_usd": f"({dialect.cost}, {dialect.cost_rest})", "duration_ns": "c.duration_ns", "tokens": TOKENS}
     yield from bounded(selection, measures)
     yield from _labels(selection, dialect)
     yield from _texts(selection, dialect)
@@ -374,8 +374,8 @@ def _kinds(selection: CallFilter) -> Iterator[str]:
             yield is_so if wanted else is_not
     if selection.outcome is not None:
         yield f"{_OUTCOME if selection.outcome in UNENDED else 'c.outcome'} = :outcome"
-    if selection.finish is not None:
-        yield finish_condition(selection.finish) or "c.finish_reason = :finish"
+    if selection.finish_reason is not None:
+        yield finish_condition(selection.finish_reason) or "c.finish_reason = :finish_reason"
 
 
 def finish_condition(meaning: str) -> str | None:

@@ -350,8 +350,8 @@ _MEASURES: Final = {name: f"CAST(sum({name}) AS bigint)" for name in _OF_CALLS} 
     "cost_rest": "max(cost_rest) % 1000000",
 }
 _COLUMNS: Final = {
-    "cost": ("cost", "cost_rest"),
-    "duration": ("duration",),
+    "cost_usd": ("cost", "cost_rest"),
+    "duration_ns": ("duration",),
     "tokens": ("tokens",),
     "retries": ("retries",),
 }
@@ -400,7 +400,8 @@ def _of_session(selection: CallFilter, dialect: Dialect) -> Iterator[str]:
         yield "at >= :since_ns"
     if selection.until_ns is not None:
         yield "at > 0 AND at < :until_ns"
-    yield from filters.bounded(selection, {"cost": "(cost, cost_rest)", "duration": "duration", "tokens": "tokens"})
+    measures = {"cost_usd": "(cost, cost_rest)", "duration_ns": "duration", "tokens": "tokens"}
+    yield from filters.bounded(selection, measures)
     yield from (f"{flag} = 0" for name, flag in _LACKING.items() if getattr(selection, name) is not None)
     of_calls = "found.session_id {} (SELECT c.session_id FROM calls c WHERE c.session_id IS NOT NULL AND {})"
     if selection.errors is False:

@@ -117,7 +117,7 @@ def scores(view: View) -> Scores:
 
 def _start(reader: Reader, selection: CallFilter, *, newest: bool) -> int | None:
     """Return the start of the newest or oldest selected call in Unix nanoseconds; None if there is none."""
-    first = msgspec.structs.replace(selection, sort="start", newest_first=newest, limit=1, offset=0, content="none")
+    first = msgspec.structs.replace(selection, sort="start_ns", newest_first=newest, limit=1, offset=0, content="none")
     return next((call.timing.start_ns for call in reader.calls(first)), None)
 
 

@@ -117,7 +117,7 @@ def _rows(reader: Reader, hits: dict[str, dict[tuple[str, str], Hit]]) -> list[F
 def _exact(reader: Reader, word: str) -> list[IdMatch]:
     is_id = len(word) >= _MIN_ID_LENGTH and " " not in word
     session, call = (reader.session(word), reader.call(word)) if is_id else (None, None)
-    user = next(reader.sessions(CallFilter(user=word, limit=1)), None)
+    user = next(reader.sessions(CallFilter(user_id=word, limit=1)), None)
     found = [] if session is None else [IdMatch("session", session.session.session_id)]
     found += [] if call is None else [IdMatch("call", call.call_id)]
     return found + ([] if user is None else [IdMatch("user", word)])

@@ -108,7 +108,7 @@ def _hour(reader: Reader, now_ns: int) -> Hour:
 
 
 def _worth(reader: Reader, since_ns: int) -> list[Row]:
-    finishes = ({"finish": "length"}, {"finish": "waiting for approval"})
+    finishes = ({"finish_reason": "length"}, {"finish_reason": "waiting for approval"})
     conditions = ({"errors": True}, *finishes, {"cut_off": True}, {"outcome": "cancelled"})
     found: dict[str, CallRecord] = {}
     for condition in conditions:

@@ -75,7 +75,7 @@ def write_report(
     The file makes no requests and runs only its own script. Nothing is written if no call matches. Raises OSError if
     the file cannot be written.
     """
-    selection = msgspec.structs.replace(selection, sort="start", newest_first=True, limit=None, offset=0)
+    selection = msgspec.structs.replace(selection, sort="start_ns", newest_first=True, limit=None, offset=0)
     with replacement(target) as fresh:
         made = _Report(reader, selection, progress)
         data = made.data()
