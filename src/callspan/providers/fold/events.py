@@ -128,9 +128,7 @@ class EventFold:
         if not fits or (value == "" and place.verb == "grow"):
             return False
         is_body = not place.lists and not place.name and place.verb in ("begin", "done")
-        if kind in self.starts and self._is_of_another(value):
-            self._forget()
-        carried = self._take_body(value, place) if is_body else self._take_entry(event, value, place, kind)
+        carried = self._take_body(value, place, kind) if is_body else self._take_entry(event, value, place, kind)
         return carried and place.verb in self.carrying
 
     def _is_of_another(self, body: Json) -> bool:
@@ -148,7 +146,9 @@ class EventFold:
             self._body[_USAGE] = merge_usage(held if isinstance(held, dict) else {}, usage, self.usage_rule)
         merge(self._body, news, last=True)
 
-    def _take_body(self, body: Json, place: Place) -> bool:
+    def _take_body(self, body: Json, place: Place, kind: object) -> bool:
+        if kind in self.starts and self._is_of_another(body):
+            self._forget()
         if place.verb == "done":
             is_body = isinstance(body.get(self.entries), list) or body.get("object", "") == self.defaults.get("object")
             if not place.field and not is_body:
