@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
+from functools import partial
 from itertools import count
 from pathlib import Path
 from types import FrameType
@@ -258,6 +259,30 @@ def test_a_full_disk_loses_nothing_that_another_directory_can_hold(tmp_path: Pat
     down.up.set()
     assert spool.close(20)
     assert down.keys() == keys
+
+
+def test_a_loss_on_a_full_disk_is_said_and_counted_where_it_was(
+    tmp_path: Path, small_disk: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also while records go to another directory."""
+    monkeypatch.setattr("callspan.spool.spool.SEGMENT_BYTES", 50_000)
+    monkeypatch.setattr("callspan.spool.shipper._LINGER_S", 0.05)
+    healthy, down = FileSink(tmp_path / "healthy"), DownSink(tmp_path / "down")
+    spool = spool_of(small_disk / "spool", fallback=[tmp_path / "temporary"], healthy=healthy, down=down)
+    full, number = spool.directory, 0
+    while "given up" not in caplog.text and number < 1000:
+        assert spool.append(record(f"k{number}", 1000))
+        number += 1
+        if not number % 40:
+            until(partial(healthy.has, f"k{number - 1}"))
+    until(lambda: "given up" in caplog.text)
+    spool.losses.write()
+    lost = read_losses(full).given_up["x://down"].count
+    assert f"given up for x://down, which lacks them: {full} is at its cap, or its disk is full" in caplog.text
+    assert not read_losses(spool.losses.directory).given_up
+    down.up.set()
+    assert spool.close(20)
+    assert len(down.keys()) == number - lost
 
 
 def test_a_full_disk_counts_what_it_drops(tmp_path: Path, small_disk: Path) -> None:

@@ -14,6 +14,9 @@ import sys
 import threading
 import time
 from collections import defaultdict
+from collections.abc import Sequence
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from typing import Final, Literal, TypeAlias
 
@@ -37,7 +40,7 @@ _OTHERS: Final = "others"
 Kind: TypeAlias = Literal["dropped", "given_up", "rejected", "damaged", "unrecorded"]
 _WARNINGS: Final[dict[Kind, str]] = {
     "dropped": "%s dropped for every store (%s) at %s",
-    "given_up": "%s given up for %s, which lacks them: %s is at its cap",
+    "given_up": "%s given up for %s, which lacks them: %s is at its cap, or its disk is full",
     "rejected": "%s rejected by %s, kept in %s/rejected.jsonl",
     "damaged": "%s damaged in %s of %s, and lost",
 }
@@ -143,7 +146,7 @@ class LossCounter:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         """The directory of the file."""
-        self._unwritten: list[tuple[Kind, str, Loss]] = []
+        self._unwritten: list[tuple[Kind, str, Loss, Path | None]] = []
         self._is_due = False
         """Whether a write was scheduled."""
         self._is_writing = False
@@ -156,14 +159,20 @@ class LossCounter:
         Unlike a Counter, it counts in one step, which neither a thread nor a signal handler interrupts.
         """
 
-    def add(self, kind: Kind, name: str, count: int = 1, since_ns: int | None = None) -> None:
-        """Count a loss, written within two seconds. `since_ns`: when its first record was recorded."""
+    def add(
+        self, kind: Kind, name: str, count: int = 1, since_ns: int | None = None, *, directory: Path | None = None,
+        tried: Sequence[Path] = (),
+    ) -> None:  # fmt: skip
+        """Count a loss, written within two seconds. `since_ns`: when its first record was recorded.
+
+        `directory`: where the records were, if not in the one in use; `tried`: all that could not take a record.
+        """
         now_ns = time.time_ns()
         loss = Loss(count, since_ns or now_ns, now_ns)
-        self._unwritten.append((kind, name, loss))
+        self._unwritten.append((kind, name, loss, directory))
         if kind in _WARNINGS:
             self._total[kind, name] += count
-            self._warn(kind, name)
+            self._warn(kind, name, tried or (directory or self.directory,))
         if not self._is_due or _LATER.is_idle:
             self._is_due = True
             _LATER.put_later(_EVERY_S, self._write_later)
@@ -187,19 +196,30 @@ class LossCounter:
         return True
 
     def _write(self) -> None:
-        # Other threads and signal handlers add more at the end of the list meanwhile.
-        taken, losses = self._unwritten[:], Losses()
-        for kind, name, loss in taken:
-            losses.add(kind, name, loss)
-        if taken:
+        while self._unwritten:
+            # Other threads and signal handlers add more at the end of the list meanwhile.
+            taken, losses = self._unwritten[:], Losses()
+            directory, group = next(groupby(taken, itemgetter(3)))
+            alike = list(group)
+            for kind, name, loss, _ in alike:
+                losses.add(kind, name, loss)
+            self._count_in(directory, losses)
+            del self._unwritten[: len(alike)]
+
+    def _count_in(self, directory: Path | None, losses: Losses) -> None:
+        """Add losses to the file of a directory, else to that of the one in use, which may be writable."""
+        try:
+            add_losses(directory or self.directory, losses)
+        except OSError:
+            if directory is None:
+                raise
             add_losses(self.directory, losses)
-            del self._unwritten[: len(taken)]
 
     def report_unwritten(self) -> None:
         """Write the counts as the process ends; report them on standard error if that fails."""
         with _SAY:
             if not self.write():
-                lost = sum(loss.count for kind, _, loss in self._unwritten if kind in ("dropped", "given_up"))
+                lost = sum(loss.count for kind, _, loss, _ in self._unwritten if kind in ("dropped", "given_up"))
                 if lost:
                     sys.stderr.write(
                         f"callspan: lost {plural(lost, 'record')}; the loss could not be written to a file\n"
@@ -209,9 +229,9 @@ class LossCounter:
         self._is_due = False
         self.write()
 
-    def _warn(self, kind: Kind, name: str) -> None:
+    def _warn(self, kind: Kind, name: str, directories: Sequence[Path]) -> None:
         now = monotonic_s()
         if now >= self._warned.get((kind, name), 0.0):
             self._warned[kind, name] = now + _WARN_S
             count = plural(self._total[kind, name], "record")
-            log(logging.WARNING, _WARNINGS[kind], count, name, self.directory)
+            log(logging.WARNING, _WARNINGS[kind], count, name, " or ".join(map(str, directories)))

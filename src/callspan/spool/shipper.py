@@ -220,7 +220,7 @@ class Shipper:
             done = delivery.deliver(segment, key)
         self.delivered += done.records
         for kind, number in done.lost.items():
-            self._spool.losses.add(kind, self.target.name, number)
+            self._spool.losses.add(kind, self.target.name, number, directory=segment.path.parent)
         if not done.has_more:
             self._spool.remove_if_delivered(segment)
         return done.has_more
@@ -253,7 +253,7 @@ class Shipper:
         self._reasons.add(kind)
         self._failing_since, self._warn_at = self._failing_since or now, now + _WARN_S
         text = "%s is unavailable (%s): records wait in %s; retrying"
-        log(logging.WARNING, text, self.target.name, why, self._spool.losses.directory)
+        log(logging.WARNING, text, self.target.name, why, " and ".join(map(str, self._spool.places())))
 
     def _close_alone(self) -> None:
         with _surviving(f"close {self.target.name}"), self._using:

@@ -141,7 +141,7 @@ class Spool:
                 if not self._has_threads:
                     self._start()
             if lost_for is not None:
-                self.losses.add("dropped", lost_for)
+                self.losses.add("dropped", lost_for, tried=() if lost_for == "cap" else self._directories)
             if self._to_log:
                 self._log()
         except Exception as error:
@@ -278,12 +278,16 @@ class Spool:
             del self._segments[path]
         for shipper in self._shippers:
             if lost := shipper.count_lacking(segment):
-                self.losses.add("given_up", shipper.target.name, lost, created_ns(path))
+                self.losses.add("given_up", shipper.target.name, lost, created_ns(path), directory=path.parent)
         segment.remove()
 
     def segments(self) -> list[Segment]:
         """Return the open segments of this process, oldest first."""
         return sorted(self._segments.copy().values(), key=lambda segment: segment.path.name)
+
+    def places(self) -> list[Path]:
+        """Return the directories in which records of this process wait, else the one in use."""
+        return sorted({segment.path.parent for segment in self.segments()}) or [self.losses.directory]
 
     def remove_if_delivered(self, segment: Segment) -> None:
         """Delete a segment of this process that every store has."""
