@@ -171,6 +171,38 @@ def test_a_flush_is_not_true_of_what_it_cannot_open(store: str, monkeypatch: pyt
     handle.uninstrument()
 
 
+@pytest.mark.parametrize("damage", [b"X", b"\0", b"\r", b" "])
+def test_a_damaged_line_end_costs_no_record(store: str, damage: bytes) -> None:
+    """The lines before and after it are whole, as their checksums say."""
+    ids = [f"c{number}" for number in range(6)]
+    records = Records()
+    segment = leave_behind(store, *(records.call(call_id=one, at_s=at) for at, one in enumerate(ids)))
+    data = segment.read_bytes()
+    ends = [at for at, byte in enumerate(data) if byte == ord("\n")]
+    for end in ends[1:4]:
+        data = data[:end] + damage + data[end + 1 :]
+    segment.write_bytes(data)
+    with closing(callspan.open_store(store, deliver=True)) as reader:
+        assert {call.call_id for call in reader.calls()} == {*ids}
+    assert not losses_of(store).damaged
+    assert not segment.exists()
+
+
+def test_a_damaged_block_costs_the_records_that_it_touches(store: str) -> None:
+    """Each that still has its beginning is counted."""
+    records = Records()
+    segment = leave_behind(store, *(records.call(call_id=f"c{number}", at_s=number) for number in range(6)))
+    data = segment.read_bytes()
+    first = next(at for at, byte in enumerate(data) if byte == ord("\n"))
+    with segment.open("r+b") as file:
+        for place in (first - 20, first + 400):  # the ends of two lines, the second between its neighbours
+            file.seek(data.index(b"\n", place) - 20)
+            file.write(bytes(21))
+    with closing(callspan.open_store(store, deliver=True)) as reader:
+        assert {call.call_id for call in reader.calls()} == {"c2", "c3", "c4", "c5"}
+    assert [loss.count for loss in losses_of(store).damaged.values()] == [2]
+
+
 def test_segments_of_another_version_are_named_and_left(store: str, theirs: Path) -> None:
     count_loss(store, "dropped", "cap")
     count_loss(store, "unrecorded", "POST /v1/unknown")

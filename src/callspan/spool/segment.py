@@ -11,11 +11,13 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import re
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
+from itertools import pairwise
 from math import inf
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -39,6 +41,8 @@ _SLASH: Final = "+"
 """Stands for the slashes of an identity in a file name."""
 _FIRST_DESCRIPTOR: Final = 3
 _LINE_END: Final = b"\n"
+_HEAD: Final = re.compile(rb'[0-9a-f]{8} \{"kind":"')
+"""How a line begins; no text in a record has it, because quotation marks are escaped."""
 LINE_BYTES: Final = _DIGITS + 2
 """Size of a line without its payload."""
 
@@ -62,8 +66,19 @@ def lines_in(data: bytes, offset: int) -> Iterator[Line]:
     """Yield the complete lines in data from a segment; `offset` is the position of the data."""
     start = 0
     while (end := data.find(_LINE_END, start)) >= 0:
-        yield Line(offset + start, offset + end + 1, _payload_of(data[start:end]))
+        payload = _payload_of(data[start:end])
+        if payload is None:
+            yield from _damaged_lines(data[start : end + 1], offset + start)
+        else:
+            yield Line(offset + start, offset + end + 1, payload)
         start = end + 1
+
+
+def _damaged_lines(line: bytes, offset: int) -> Iterator[Line]:
+    """Yield a damaged line, or those that it consists of because the line ends between them are damaged."""
+    starts = [0, *(head.start() for head in _HEAD.finditer(line, 1)), len(line)]
+    for start, end in pairwise(starts):
+        yield Line(offset + start, offset + end, _payload_of(line[start : end - 1]))
 
 
 def lines_of(path: Path, offset: int = 0) -> Iterator[Line]:
@@ -77,7 +92,7 @@ def lines_of(path: Path, offset: int = 0) -> Iterator[Line]:
     ):
         file.seek(offset)
         while (line := file.readline()).endswith(_LINE_END):
-            yield Line(offset, offset + len(line), _payload_of(line[:-1]))
+            yield from lines_in(line, offset)
             offset += len(line)
 
 
