@@ -51,6 +51,16 @@ def test_a_row_is_written_at_the_start_and_updated(seen: Seen) -> None:
     assert current_session() is current_timestep() is None
 
 
+def test_a_session_gets_labels_while_it_runs_and_after_its_end(seen: Seen) -> None:
+    """None leaves one as it is; its span has those that it has at its end."""
+    with session("s", experiment="first", task_id="t") as episode:
+        episode.update(experiment="second", group_id="g")
+    assert seen.the("invoke_workflow s").attributes["callspan.experiment"] == "second"
+    episode.update(user_id="u", experiment=None)
+    last = seen.of(SessionRecord)[-1]
+    assert (last.experiment, last.task_id, last.group_id, last.user_id) == ("second", "t", "g", "u")
+
+
 class Scalar:
     """An array or tensor of one element, which is no number by itself."""
 

@@ -253,6 +253,10 @@ KEPT: dict[str, Callable[[callspan.Session, Any], object]] = {
     "handoff.to": lambda own, odd: own.handoff(odd),
     "handoff.sender": lambda own, odd: own.handoff("a", odd),
     "update.status": lambda own, odd: own.update(status=odd),
+    **{
+        f"update.{name}": lambda own, odd, name=name: own.session.update(**{name: odd})
+        for name in ("experiment", "task_id", "group_id", "user_id")
+    },
     "update.metadata": lambda own, odd: own.update(metadata=odd),
     "outcome.status": lambda own, odd: own.outcome(status=odd),
     **{

@@ -11,7 +11,7 @@ from typing import SupportsFloat
 import msgspec
 from opentelemetry.context import Context
 
-from callspan.agent.arguments import SupportsBool, Time, as_bool, as_dict
+from callspan.agent.arguments import SupportsBool, Time, as_bool, as_dict, as_text
 from callspan.agent.context import Carrier, carrier_of, metadata_of, read_carrier, with_metadata
 from callspan.agent.episode import episode_of, open_level
 from callspan.agent.event_recorder import EventRecorder
@@ -129,6 +129,27 @@ class Session(EventRecorder):
             self._give_reward(RewardArguments(reward, at=at))
         self._success = self._success if success is None else as_bool(success)
         self.update(status=status)
+
+    def update(
+        self,
+        status: str | None = None,
+        metadata: Mapping[str, object] | None = None,
+        *,
+        experiment: str | None = None,
+        task_id: str | None = None,
+        group_id: str | None = None,
+        user_id: str | None = None,
+    ) -> None:
+        """Set a status of your own as the outcome and labels of the session, and merge metadata by key.
+
+        Written immediately. None leaves a value unchanged, also in `metadata`. May be called repeatedly, also after the
+        end.
+        """
+        given = {"experiment": experiment, "task_id": task_id, "group_id": group_id, "user_id": user_id}
+        labels = {name: text for name, value in given.items() if (text := as_text(value)) is not None}
+        if labels:
+            self._identity = msgspec.structs.replace(self._identity, **labels)
+        super().update(status, metadata)
 
     def carrier(self) -> Carrier:
         """Return the argument `carrier` of `callspan.session` that continues this session in another process."""

@@ -108,6 +108,13 @@ def _tables(verb: str, kind: str, *, start: _Rows, end: _Rows, content: _Rows) -
     return SpanTables(verb, rows, rows + llm_tables.SCOPE_START, Table(*end, ERROR, *content))
 
 
+_LABELS: Final = (
+    text_row("user.id", "user_id"),
+    text_row("callspan.group.id", "group_id"),
+    text_row("callspan.task.id", "task_id"),
+    text_row("callspan.experiment", "experiment"),
+)
+"""Labels of a session, which an update may set after its start."""
 SESSION: Final = _tables(
     "invoke_workflow",
     "CHAIN",
@@ -115,13 +122,11 @@ SESSION: Final = _tables(
         text_row(gen_ai.AGENT_NAME, "name"),
         text_row(gen_ai.WORKFLOW_NAME, "name", "Name of the session."),
         *OF_SESSION,
-        text_row("user.id", "user_id"),
-        text_row("callspan.group.id", "group_id"),
-        text_row("callspan.task.id", "task_id"),
-        text_row("callspan.experiment", "experiment"),
+        *_LABELS,
         text_row("callspan.session.parent.id", "parent_session_id"),
     ),
     end=(
+        *_LABELS,
         text_row("callspan.outcome", "outcome"),
         Row("callspan.success", BOOLEAN, "success"),
         *_TOTALS,
