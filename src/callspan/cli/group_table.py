@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from decimal import Decimal
 from functools import partial
 from typing import Final
@@ -22,10 +22,14 @@ from callspan.comparison.groups import (
 )
 from callspan.comparison.intervals import Interval
 from callspan.formatting import UNKNOWN, count, duration, money, reward, short_count, tokens
+from callspan.records import REWARD
 from callspan.stores import CallFilter, SessionSummary, as_row, exact_sum
 
 _COST: Final = Measure("sum", "cost_usd")
 _FOOTER: Final = "each: the mean of a session; in brackets 95 % intervals (success: Wilson; means: BCa bootstrap)"
+_WITHOUT_INTERVALS: Final = "each: the mean of a session; --json has the 95 % intervals and what does not fit here"
+_MOST_INTERVALS: Final = 2
+"""Of more objectives, intervals would leave no room for success, cost and time."""
 
 
 def print_groups(
@@ -37,7 +41,9 @@ def print_groups(
 ) -> bool:
     """Print the groups of sessions, largest first; return whether there is any."""
     groups = group_sessions(sessions, keys)
-    objectives = selection.objectives or objectives_of(session for group in groups for session in group.sessions)
+    objectives = objectives_of(session for group in groups for session in group.sessions)
+    if selection.objectives:
+        objectives = [*dict.fromkeys([*(name for name in objectives if name == REWARD), *selection.objectives])]
     rows, table = partial(map, partial(_row, keys)), partial(_print_table, context, keys, objectives)
     return print_page(context, groups, limit, json_rows=rows, table=table)
 
@@ -45,11 +51,12 @@ def print_groups(
 def _print_table(
     context: CommandContext, keys: Sequence[str], objectives: Sequence[str], shown: Sequence[Group]
 ) -> None:
+    mean = _mean_with_interval if len(objectives) <= _MOST_INTERVALS else _mean
     columns = (
         *key_columns(keys),
         Column("sessions", lambda group: count(len(group.sessions)), right=True),
-        Column("success", partial(_mean_with_interval, SUCCESS), right=True),
-        *(Column(name, partial(_mean_with_interval, Measure("score", name)), right=True) for name in objectives),
+        Column("success", partial(mean, SUCCESS), right=True),
+        *(_score(name, partial(mean, Measure("score", name))) for name in objectives),
         _each("steps", "timesteps"),
         _each("calls", "calls"),
         Column("tokens each", _tokens, right=True),
@@ -58,17 +65,27 @@ def _print_table(
         _each("time", "duration_ns"),
     )
     context.screen.table(columns, shown)
-    context.screen.paragraph(_FOOTER)
+    context.screen.paragraph(_FOOTER if mean is _mean_with_interval else _WITHOUT_INTERVALS)
+
+
+def _score(name: str, value: Callable[[Group], Cell]) -> Column:
+    """Return the column of an objective, whose name may be that of any other column."""
+    return Column(name, value, right=True, kind=REWARD if name == REWARD else "score")
 
 
 def _mean_with_interval(measure: Measure, group: Group) -> Cell:
     """Return a success rate or mean score with its interval, such as `80 % (49 to 94)`."""
-    mean = summed(measure, group.sessions)
-    if mean.mean is None:
+    return _mean(measure, group, summed(measure, group.sessions).interval)
+
+
+def _mean(measure: Measure, group: Group, interval: Interval | None = None) -> Cell:
+    """Return a success rate or mean score."""
+    mean = summed(measure, group.sessions).mean
+    if mean is None:
         return None
-    bounds = "" if mean.interval is None else " ({} to {})".format(*(_bound(measure, end) for end in mean.interval))
-    style = reward_style(float(mean.mean)) if measure.kind == "score" else ""
-    return f"{value_text(measure, mean.mean)}{bounds}", style
+    bounds = "" if interval is None else " ({} to {})".format(*(_bound(measure, end) for end in interval))
+    style = reward_style(float(mean)) if measure.kind == "score" else ""
+    return f"{value_text(measure, mean)}{bounds}", style
 
 
 def _bound(measure: Measure, value: float) -> str:

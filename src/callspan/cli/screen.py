@@ -30,9 +30,10 @@ OUTCOME_STYLES: Final = {
     "in_progress": "cyan",
 }
 PRIORITIES: Final = (
-    *("name", "model", "tokens", "success", "cost each", "reward", "calls", "time", "cost", "tokens each"),
-    *("calls each", "p50", "p95", "time each", "started", "given", "line", "errors", "user", "first token", "retries"),
-    *("steps", "steps each", "output", "label", "source", "comment", "first words", "active"),
+    *("name", "model", "tokens", "success", "cost each", "reward", "time each", "calls", "time", "cost", "score"),
+    *("tokens each", "calls each", "p50", "p95", "started", "given", "line", "errors", "user", "first token"),
+    *("retries", "steps", "steps each", "output", "label", "source", "comment", "first words", "active", "models"),
+    *("reasoning", "tokens per call"),
 )
 """Columns of all lists, most important first; a narrow screen drops the last ones. Other columns are always shown."""
 _RANKS: Final = {name: rank for rank, name in enumerate(PRIORITIES, 1)}
@@ -152,6 +153,8 @@ class Column(NamedTuple):
     """Its cells may be truncated to 12 characters."""
     stays: bool = False
     """Shown on any screen, whatever its name and values."""
+    kind: str = ""
+    """Its name in `PRIORITIES`, if another one: a score may have any name."""
 
 
 def key_columns(keys: Sequence[str]) -> list[Column]:
@@ -178,7 +181,7 @@ def fitted(columns: Sequence[Column], rows: Iterable[object], width: int) -> Tab
 
 def _kept(columns: Sequence[Column], cells: Sequence[Sequence[Text]], width: int) -> list[int]:
     """Return the positions of the columns that are shown: the least important ones go until the rest fits."""
-    ranks = [0 if column.stays else _RANKS.get(column.name, 0) for column in columns]
+    ranks = [0 if column.stays else _RANKS.get(column.kind or column.name, 0) for column in columns]
     is_known = [any(row[at].plain != UNKNOWN for row in cells) for at in range(len(columns))]
     kept = [at for at, rank in enumerate(ranks) if rank == 0 or is_known[at]]
     least = [_least_width(column, [row[at].cell_len for row in cells]) for at, column in enumerate(columns)]
