@@ -22,7 +22,7 @@ from callspan.formatting import UNKNOWN, exact, money
 from callspan.records import Attempt, Cost, ErrorInfo, Place, Request, Stream, Usage
 from callspan.service import main_name, service_of_command
 from callspan.stores.aggregates import exact_sum
-from callspan.stores.filters import CallFilter, parameters
+from callspan.stores.filters import whole_micro
 from callspan.stores.payloads import picodollars
 from callspan.testing import ScriptedProvider
 
@@ -311,12 +311,13 @@ def test_an_absurd_amount_is_unknown(usd: str) -> None:
     amount = Decimal(usd)
     assert (picodollars(amount), exact_sum([amount]), exact(amount), money(amount)) == (None, None, None, money(None))
     assert as_number(amount) is None
-    assert parameters(CallFilter(min_cost_usd=amount))["min_cost_usd"] in {0, 9 * 10**18}
+    assert whole_micro(amount) in {(0, 0), (9 * 10**18, 0)}
 
 
 def test_digits_beyond_the_usual_precision_count() -> None:
     assert picodollars(Decimal("1.00000000000000000000000000000001")) is None
-    assert parameters(CallFilter(min_cost_usd=Decimal("-1E+999999")))["min_cost_usd"] == -9 * 10**18
+    assert whole_micro(Decimal("-1E+999999")) == (-9 * 10**18, 0)
+    assert whole_micro(Decimal("-1.0000005")) == (-1_000_000, -500_000)
 
 
 COMMANDS = {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
@@ -23,6 +24,7 @@ from msgspec.structs import replace
 from tests.support.records import keep, session
 from tests.support.scale import scaled
 
+import callspan
 from callspan import open_store
 from callspan.comparison.intervals import of_mean, of_means, of_shares, wilson
 from callspan.records import CallRecord, Cost, Place, Record, Request, Response, RewardRecord, Timing, Usage
@@ -413,3 +415,51 @@ def test_sessions_are_listed_newest_first_with_their_counts(store: Delivery, rec
     assert reader.session("un") == unannounced
     assert reader.session("nothing") is None
     assert reader.session("") is None
+
+
+def test_sums_of_calls_have_models_reasoning_and_means(store: Delivery, records: Records) -> None:
+    """A mean is over the calls that state the number."""
+    made = [
+        records.call(model=model, session_id="s", usage=usage)
+        for model, usage in (
+            ("a", Usage(input_tokens=10, output_tokens=4, reasoning_tokens=3)),
+            ("b", Usage(input_tokens=5)),
+            ("a", Usage(reasoning_tokens=1)),
+            ("a", None),
+        )
+    ]
+    store.write(*made)
+    sums, (session,) = callspan.summary(made), store.read().sessions()
+    assert (sums.models, session.models) == ({"a": 3, "b": 1}, ["a", "b"])
+    for found in (sums, session, *store.read().summary("session")):
+        assert (found.reasoning_tokens, found.mean_input_tokens, found.mean_output_tokens) == (4, 7.5, 4.0)
+    (row,) = json.loads(run(store.url, "sessions", "--json"))
+    assert (row["reasoning_tokens"], row["mean_input_tokens"], row["mean_output_tokens"]) == (4, 7.5, 4.0)
+    nothing = callspan.summary([])
+    assert (nothing.models, nothing.reasoning_tokens, nothing.mean_input_tokens) == ({}, None, None)
+
+
+@pytest.mark.parametrize("chosen", [(), ("cost", "time", "style", "tone", "depth")])
+def test_groups_with_many_objectives_keep_success_reward_cost_and_time(
+    sqlite_url: str, records: Records, chosen: tuple[str, ...]
+) -> None:
+    names = ("reward", "cost", "time", "style", "tone", "depth")
+    end_ns = START_NS + SECOND
+    keep(
+        sqlite_url,
+        *(
+            records.session(f"s{at}", experiment="x", start_ns=START_NS, end_ns=end_ns, success=at > 2)
+            for at in range(9)
+        ),
+        *(records.call(session_id=f"s{at}") for at in range(9)),
+        *(
+            reward(f"r{at}-{name}", at / 10, session_id=f"s{at}", scope="session", objective=name)
+            for at in range(9)
+            for name in names
+        ),
+    )
+    table = run(sqlite_url, "sessions", "--by", "experiment", *(f"--objective={one}" for one in chosen))
+    head, row = table.split("\n")[:2]
+    assert {"success", "reward", "cost each", "time each"} <= {*re.split(r"  +", head.strip())}, head
+    assert ("67 %" in row, "+0.4" in row, "1.00 s" in row) == (True, True, True), row
+    assert len(head) <= 100

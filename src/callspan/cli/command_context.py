@@ -78,7 +78,8 @@ class Command(click.Command):
                 formatter.write_dl(own)
             formatter.write("  --store URL, --json, -h: as `callspan --help` says\n")
         # An option and its value stay on one line.
-        names = [f"{option.opts[0]}\0{option.metavar}" if option.metavar else option.opts[0] for option in filters]
+        listed = [option for option in filters if option.listed]
+        names = [f"{option.listed}\0{option.metavar}" if option.metavar else option.listed for option in listed]
         if names:
             wrap = textwrap.TextWrapper(formatter.width, subsequent_indent="  ", break_on_hyphens=False)
             formatter.write(f"\n{wrap.fill('  '.join(['Filters:', *names]))}\n".replace("\0", " "))

@@ -25,6 +25,7 @@ _MEASURE_NAMES: Final = {
     "timesteps": "steps",
     "input_tokens": "tokens in",
     "output_tokens": "tokens out",
+    "reasoning_tokens": "reasoning",
     "cost_usd": "cost",
     "duration_ns": "time",
     "active_ns": "active",

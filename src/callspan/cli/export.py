@@ -24,12 +24,13 @@ from callspan.stores import CallFilter
 _EPILOG: Final = """\
 callspan export openai-session -o train.jsonl --min-reward 0.5 --success
 callspan export preferences -o pairs.jsonl --margin 0.2 --pair-by seed"""
+_WITHOUT_CUT_OFF: Final = Filter("--without-cut-off", "without_cut_off", is_flag=True)
 
 
 @click.command(
     "export",
     cls=Command,
-    filters=[*filters("cached"), Filter("--success/--failure", "success", default=None)],
+    filters=[*filters("cached"), Filter("--success/--failure", "success", default=None), _WITHOUT_CUT_OFF],
     help=f"FORMAT: {', '.join(FORMATS)}.",
     short_help="Write datasets: fine-tuning rows, pairs, Parquet.",
     epilog=_EPILOG,
@@ -38,7 +39,6 @@ callspan export preferences -o pairs.jsonl --margin 0.2 --pair-by seed"""
 @click.option("-o", "--output", type=FILE, metavar="FILE", help="File; - for stdout.")
 @click.option("--dry-run", is_flag=True, help="Write nothing; show what would be written.")
 @click.option("--limit", type=POSITIVE, metavar="N", help="Write at most N rows.")
-@click.option("--without-cut-off", is_flag=True, help="Leave out answers that were cut off.")
 @click.option("--reasoning", is_flag=True, help="Keep reasoning (OpenAI rejects it).")
 @click.option("--metadata", "has_metadata", is_flag=True, help="Add ids and rewards (OpenAI rejects them).")
 @click.option("--pair-by", metavar="KEY", default="task_id", help="Pair by task_id or this metadata.")

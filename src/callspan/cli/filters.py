@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from typing import Any, Final, get_args
 
 import click
 
-from callspan.cli.values import COUNT, DURATION, KEY_VALUE, MOMENT, NUMBER, USD
+from callspan.cli.values import COUNT, DURATION, KEY_VALUE, MOMENT, NUMBER, USD, Value
 from callspan.conversion import converter
 from callspan.records import Outcome, StreamEnd
 from callspan.stores import LISTED, ORDERS, CallFilter
@@ -20,7 +21,7 @@ _OUTCOMES: Final = [outcome for outcome in get_args(Outcome) if outcome != "star
 
 
 class Filter(click.Option):
-    """An option that selects records; `--help` lists only its name.
+    """An option that selects records; `--help` lists only its name, and a maximum with its minimum.
 
     The name of its fact is an option too: `--user-id` is `--user`.
     """
@@ -28,6 +29,16 @@ class Filter(click.Option):
     def __init__(self, option: str, field: str, metavar: str | None = None, **more: Any) -> None:
         named = [f"--{field.replace('_', '-')}"] if field in _FACTS and "/" not in option else []
         super().__init__([*dict.fromkeys([option, *named]), field], metavar=metavar, **more)
+        self.listed = self.opts[0]
+        """Its name in `--help`; empty if that of another option names it."""
+
+
+def _bounds(measure: str, metavar: str, field: str, kind: Value) -> Iterator[Filter]:
+    """Yield the minimum and the maximum of a measure."""
+    for side, listed in (("min", f"--min-/--max-{measure}"), ("max", "")):
+        option = Filter(f"--{side}-{measure}", f"{side}_{field}", metavar, type=kind)
+        option.listed = listed
+        yield option
 
 
 class SortKey(click.Choice[str]):
@@ -53,12 +64,9 @@ _CALLS: Final = (
     Filter("--cached/--no-cached", "cached", default=None),
     Filter("--retries", "min_retries", "N", type=COUNT),
     Filter("--rate-limited", "rate_limited", is_flag=True, default=None),
-    Filter("--min-cost", "min_cost_usd", "USD", type=USD),
-    Filter("--max-cost", "max_cost_usd", "USD", type=USD),
-    Filter("--min-duration", "min_duration_ns", "TIME", type=DURATION),
-    Filter("--max-duration", "max_duration_ns", "TIME", type=DURATION),
-    Filter("--min-tokens", "min_tokens", "N", type=COUNT),
-    Filter("--max-tokens", "max_tokens", "N", type=COUNT),
+    *_bounds("cost", "USD", "cost_usd", USD),
+    *_bounds("duration", "TIME", "duration_ns", DURATION),
+    *_bounds("tokens", "N", "tokens", COUNT),
     Filter("--batch", "batch_id", "ID"),
     Filter("--conversation", "conversation_id", "ID"),
     Filter("--text", "text", "PART"),

@@ -48,8 +48,8 @@ def sessions_command(
 ) -> None:
     """List sessions, newest first, or groups of them.
 
-    --since, --until and the bounds of cost, duration, tokens and scores are about sessions, --no-failed about all of
-    their calls, other filters about one of them.
+    Times and bounds (--min-cost, --max-cost, ...) are about sessions, --no-failed about all their calls, other
+    filters about one of them.
     """
     if keys and selection.sort != "start_ns":
         raise click.UsageError("--by lists the largest groups first; it cannot be combined with --sort.")
@@ -86,10 +86,18 @@ def _print_table(
         Column("cost", cost_text, right=True),
         Column("time", lambda summary: duration(summary.duration_ns), right=True),
         Column("active", lambda summary: duration(summary.active_ns), right=True),
+        Column("models", lambda summary: ", ".join(summary.models) or None, shrinks=True),
+        Column("reasoning", lambda summary: count(summary.reasoning_tokens), right=True),
+        Column("tokens per call", _mean_tokens, right=True),
         Column("first words", lambda summary: first_words.get(summary.session.session_id), shrinks=True),
     )
     scores = (Column(name, partial(_score, name), right=True, stays=True) for name in objectives)
     context.screen.table((*columns, *scores), sessions)
+
+
+def _mean_tokens(summary: SessionSummary) -> str:
+    means = (summary.mean_input_tokens, summary.mean_output_tokens)
+    return tokens(*(None if mean is None else round(mean) for mean in means))
 
 
 def _score(objective: str, summary: SessionSummary) -> Cell:

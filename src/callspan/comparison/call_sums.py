@@ -26,11 +26,19 @@ class CallSums(msgspec.Struct, frozen=True, kw_only=True):
     """Including cached tokens."""
     output_tokens: int | None
     """Including reasoning tokens."""
+    reasoning_tokens: int | None
     total_tokens: int | None
+    mean_input_tokens: float | None
+    """Mean per call whose number is known."""
+    mean_output_tokens: float | None
+    """Mean per call whose number is known."""
     cost_usd: Decimal | None
     tool_calls: int | None
     """Tool calls requested by the models; None if no record has content."""
     providers: dict[str, int]
+    """Number of calls of each, the most frequent first."""
+    models: dict[str, int]
+    """Number of calls of each requested, or else responding, model, the most frequent first."""
 
 
 def summary(records: Iterable[object]) -> CallSums:
@@ -50,8 +58,9 @@ def summary(records: Iterable[object]) -> CallSums:
         for call in calls
         if call.outcome == "success" and call.timing.duration_ns is not None
     ]
-    input_tokens = known_sum(call.usage.input_tokens if call.usage else None for call in calls)
-    output_tokens = known_sum(call.usage.output_tokens if call.usage else None for call in calls)
+    usages = [call.usage for call in calls if call.usage is not None]
+    inputs, outputs = [one.input_tokens for one in usages], [one.output_tokens for one in usages]
+    input_tokens, output_tokens = known_sum(inputs), known_sum(outputs)
     return CallSums(
         calls=len(calls),
         successes=sum(call.outcome == "success" for call in calls),
@@ -59,11 +68,21 @@ def summary(records: Iterable[object]) -> CallSums:
         mean_latency_ms=fmean(latencies) if latencies else None,
         input_tokens=input_tokens,
         output_tokens=output_tokens,
+        reasoning_tokens=known_sum(one.reasoning_tokens for one in usages),
         total_tokens=known_sum((input_tokens, output_tokens)),
+        mean_input_tokens=_mean(inputs),
+        mean_output_tokens=_mean(outputs),
         cost_usd=exact_sum(call.cost.usd if call.cost else None for call in calls),
         tool_calls=known_sum(map(_tool_call_count, calls)),
         providers=dict(Counter(call.provider for call in calls).most_common()),
+        models=dict(Counter(call.model for call in calls if call.model is not None).most_common()),
     )
+
+
+def _mean(counts: Iterable[int | None]) -> float | None:
+    """Return the mean of the counts that `known_sum` adds; None without any."""
+    known = [count for count in counts if known_sum([count]) is not None]
+    return None if not known else sum(filter(None, known)) / len(known)
 
 
 def _tool_call_count(call: CallRecord) -> int | None:

@@ -106,14 +106,8 @@ SUCCESS: Final = Measure("success", "success")
 SUMS: Final = tuple(
     Measure("sum", name)
     for name in (
-        "timesteps",
-        "calls",
-        "errors",
-        "input_tokens",
-        "output_tokens",
-        "cost_usd",
-        "duration_ns",
-        "active_ns",
+        *("timesteps", "calls", "errors", "input_tokens", "output_tokens", "reasoning_tokens", "cost_usd"),
+        *("duration_ns", "active_ns"),
     )
 )
 

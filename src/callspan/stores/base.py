@@ -168,6 +168,14 @@ class CallSums(msgspec.Struct, frozen=True, kw_only=True):
     """Sum, cached tokens included."""
     output_tokens: int | None = None
     """Sum, reasoning included."""
+    cache_read_tokens: int | None = None
+    """Sum of tokens read from the prompt cache."""
+    reasoning_tokens: int | None = None
+    """Sum of output tokens of reasoning."""
+    mean_input_tokens: float | None = None
+    """Mean per call whose number is known."""
+    mean_output_tokens: float | None = None
+    """Mean per call whose number is known."""
     retries: int | None = None
     """Sum of the SDK's retries."""
     cost_usd: Decimal | None = None
@@ -184,10 +192,6 @@ class Summary(CallSums, frozen=True, kw_only=True):
 
     keys: tuple[str | None, ...] = ()
     """Value of each grouping: model, provider, session id, day (UTC, ISO), or a label; None for calls without one."""
-    cache_read_tokens: int | None = None
-    """Sum of tokens read from the prompt cache."""
-    reasoning_tokens: int | None = None
-    """Sum of output tokens of reasoning."""
     duration_p50_ns: float | None = None
     """Median latency of successful calls; None if there are none or latencies were not requested."""
     duration_p95_ns: float | None = None

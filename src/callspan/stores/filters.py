@@ -300,13 +300,13 @@ def _limits(selection: CallFilter) -> Iterator[tuple[str, object]]:
     for name, (measure, _) in BOUNDS.items():
         value = getattr(selection, name)
         if value is not None and measure == "cost_usd":
-            micro, rest = _micro(value)
+            micro, rest = whole_micro(value)
             yield from ((name, micro), (f"{name}_rest", rest))
         elif value is not None:
             yield name, value
 
 
-def _micro(usd: Decimal) -> tuple[int, int]:
+def whole_micro(usd: Decimal) -> tuple[int, int]:
     """Return an amount in whole microdollars and the picodollars beyond them, rounded towards zero."""
     pico = int(EXACT.multiply(min(max(usd, -_MAX_USD), _MAX_USD), PICO))
     micro, rest = divmod(abs(pico), PICO_PER_MICRO)

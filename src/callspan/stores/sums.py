@@ -42,6 +42,8 @@ SELECT {{keys}}, count(*) AS calls,
   sum(CASE WHEN {WITHOUT_USAGE} THEN 1 ELSE 0 END) AS calls_without_usage,
   sum(CASE WHEN {WITHOUT_COST} THEN 1 ELSE 0 END) AS calls_without_cost,
   CAST(sum(c.input_tokens) AS bigint) AS input_tokens, CAST(sum(c.output_tokens) AS bigint) AS output_tokens,
+  CAST(sum(c.input_tokens) AS double precision) / count(c.input_tokens) AS mean_input_tokens,
+  CAST(sum(c.output_tokens) AS double precision) / count(c.output_tokens) AS mean_output_tokens,
   CAST(sum(c.cache_read_tokens) AS bigint) AS cache_read_tokens,
   CAST(sum(c.reasoning_tokens) AS bigint) AS reasoning_tokens,
   sum((c.cost_picousd - c.cost_picousd % 1000000) / 1000000) AS micro, sum(c.cost_picousd % 1000000) AS rest,
@@ -51,7 +53,8 @@ FROM {{source}} WHERE {{where}} GROUP BY {{positions}} ORDER BY count(*) DESC, {
 """
 _SUMMED: Final = (
     *("calls", "errors", "cancelled", "cut_off", "cut_by_length", "cached", "input_tokens", "output_tokens", "retries"),
-    *("cache_read_tokens", "reasoning_tokens", "calls_without_usage", "calls_without_cost", "first_ns", "last_ns"),
+    *("mean_input_tokens", "mean_output_tokens", "cache_read_tokens", "reasoning_tokens"),
+    *("calls_without_usage", "calls_without_cost", "first_ns", "last_ns"),
 )
 """Columns of a row of sums that are fields of `Summary`."""
 _TIMES: Final = {"durations": "duration_ns", "first_tokens": "first_token_ns"}
