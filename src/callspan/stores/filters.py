@@ -245,8 +245,9 @@ def lowest_first(score: str, selection: CallFilter) -> str:
 
 
 def calls_from(selection: CallFilter) -> str:
-    """Return the source of calls `c`, joined with the scores of their sessions if these matter."""
-    return " ".join(["calls c", *scores_joined(selection, "c.session_id")])
+    """Return the source of calls `c`, joined with the scores of their sessions if they are sorted by these."""
+    by_score = CallFilter(objectives=selection.objectives, session_id=selection.session_id, sort=selection.sort)
+    return " ".join(["calls c", *scores_joined(by_score, "c.session_id")])
 
 
 def scores_joined(selection: CallFilter, session_id: str) -> Iterator[str]:
@@ -262,11 +263,14 @@ def scores_joined(selection: CallFilter, session_id: str) -> Iterator[str]:
 
 
 def _score_conditions(selection: CallFilter, dialect: Dialect) -> Iterator[str]:
-    """Yield the conditions on scores and labels of calls `c` in the source `calls_from`."""
+    """Yield the conditions on scores and labels of calls `c`."""
+    only = "" if selection.session_id is None else " AND x.session_id = :session_id"
     for at, _ in enumerate(selection.judged if selection.min_score is not None else ()):
-        yield f"{scores.of_call(dialect.arithmetic, _OBJECTIVE.format(at), f'score{at}')} >= :min_score"
+        objective = _OBJECTIVE.format(at)
+        of = dialect.has_score.format(of=f"x.objective = {objective} AND x.score >= :min_score{only}")
+        yield scores.call_has_score(dialect.arithmetic, objective, of)
     if selection.min_reward is not None:
-        yield "earned.score >= :min_reward"
+        yield dialect.has_score.format(of=f"x.objective = {REWARD!r} AND x.score >= :min_reward{only}")
     if selection.label is not None:
         yield scores.CALL_HAS_LABEL.format(of=_judged_labels(selection))
 
@@ -327,7 +331,7 @@ def conditions_on_calls(selection: CallFilter) -> CallFilter | None:
 
 
 def call_condition(selection: CallFilter, dialect: Dialect) -> str:
-    """Return the condition on calls `c` in the source `calls_from`, with the parameters of `parameters`."""
+    """Return the condition on calls `c`, with the parameters of `parameters`."""
     return " AND ".join(_call_conditions(selection, dialect)) or "1 = 1"
 
 
@@ -400,6 +404,8 @@ def parameters(selection: CallFilter) -> dict[str, object]:
     """Return the parameters of these conditions, without the states of processes."""
     values: dict[str, object] = {}
     values.update(_limits(selection))
+    if selection.min_score is not None:
+        values["least_value"] = selection.min_score - abs(selection.min_score) * scores.ROUNDING
     for name in (*SESSION_CONDITIONS, *_PLAIN, *_OTHERS):
         if (value := getattr(selection, name)) is not None:
             values[name] = _CONVERTED[name](value) if name in _CONVERTED else value

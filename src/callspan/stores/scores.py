@@ -60,6 +60,9 @@ _COUNTS: Final = """(r.event_id IS NULL OR NOT (
 OWN: Final = "r.scope = 'call' AND r.value IS NOT NULL AND r.call_id IS NOT NULL"
 """Whether the value of a reward `r` is a score of a call."""
 _OF_EVENTS: Final = "(SELECT {} FROM events e WHERE e.session_id = r.session_id AND e.reward IS NOT NULL)"
+_OWN_VALUES: Final = f"FROM rewards r WHERE {OWN} AND r.call_id = c.call_id AND r.objective = {{}}"
+ROUNDING: Final = 1e-11
+"""More than the share of a mean that rounding may add."""
 _VALUES: Final = f"""
 -- Each value that counts, once: an event has one reward, its own, else the first that it was given.
 CREATE VIEW reward_values AS
@@ -123,13 +126,27 @@ CALL_HAS_LABEL: Final = """(
 """A call that has labels of its own has no others."""
 
 
-def of_call(how: Arithmetic, objective: str, of_session: str = "score0") -> str:
-    """Return the score of a call `c`: its own, else that of its session, which is joined under a name."""
-    # The view would be computed for all calls. Most have one value, and the sums of several take twice as long.
-    own = f"FROM rewards r WHERE {OWN} AND r.call_id = c.call_id AND r.objective = {objective}"
-    several = f"(SELECT {how.mean_of_several('r.value')} {own})"
-    return f"""coalesce((SELECT CASE count(*) WHEN 0 THEN NULL WHEN 1 THEN max(r.value) ELSE {several} END {own}),
-      {of_session}.score)"""
+def of_call(how: Arithmetic, objective: str) -> str:
+    """Return the score of a call `c`: its own, else that of its session, which is joined as `score0`."""
+    return f"coalesce({_own(how, objective)}, score0.score)"
+
+
+def call_has_score(how: Arithmetic, objective: str, of_session: str) -> str:
+    """Return whether a call `c` has the score `:min_score`, with the condition on its session if it has no own one.
+
+    No mean is more than its largest value, but for its rounding: few means need to be computed.
+    """
+    own = f"EXISTS (SELECT 1 {_OWN_VALUES.format(objective)}"
+    enough = f"{own} AND r.value >= :least_value) AND {_own(how, objective)} >= :min_score"
+    return f"CASE WHEN {own}) THEN {enough} ELSE {of_session} END"
+
+
+def _own(how: Arithmetic, objective: str) -> str:
+    """Return the own score of a call `c`; the view would be computed for all calls."""
+    values = _OWN_VALUES.format(objective)
+    # Most have one value, and the sums of several take twice as long.
+    several = f"(SELECT {how.mean_of_several('r.value')} {values})"
+    return f"(SELECT CASE count(*) WHEN 0 THEN NULL WHEN 1 THEN max(r.value) ELSE {several} END {values})"
 
 
 def of_steps(how: Arithmetic, apart: str) -> str:

@@ -108,6 +108,7 @@ POSTGRES: Final = Dialect(
   WHEN 'array' THEN EXISTS (SELECT 1 FROM json_array_elements(callspan_value({at})) e
     WHERE e #>> ARRAY[]::text[] = {value})
   ELSE callspan_value({at}) #>> ARRAY[]::text[] = {value} END""",
+    has_score="EXISTS (SELECT 1 FROM session_scores x WHERE x.session_id = c.session_id AND {of})",
     arithmetic=ARITHMETIC["postgres"],
     temporary="CREATE TEMP TABLE {name} (id text PRIMARY KEY) ON COMMIT DROP",
 )

@@ -51,6 +51,6 @@ CREATE INDEX rewards_event ON rewards (event_id) WHERE event_id IS NOT NULL;
 CREATE INDEX events_reward ON events (session_id, reward) WHERE reward IS NOT NULL;
 CREATE INDEX rewards_reward ON rewards (scope, session_id, event_id, value) WHERE objective = 'reward' AND value IS NOT NULL;
 CREATE INDEX rewards_score ON rewards (objective, session_id, value) WHERE objective <> 'reward' AND value IS NOT NULL;
-CREATE INDEX rewards_own ON rewards (objective, call_id, value, scope) WHERE scope = 'call' AND value IS NOT NULL AND call_id IS NOT NULL;
+CREATE INDEX rewards_own ON rewards (call_id, objective, value, scope) WHERE scope = 'call' AND value IS NOT NULL AND call_id IS NOT NULL;
 CREATE INDEX rewards_label ON rewards (label) WHERE label IS NOT NULL;
 

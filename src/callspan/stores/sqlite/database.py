@@ -71,6 +71,8 @@ SQLITE: Final = Dialect(
      AND i.value BETWEEN json_extract(r.value, '$[1]') AND json_extract(r.value, '$[2]'))""",
     is_deflated=True,
     has="callspan_has({at}, {value})",
+    # Not `IN` alone: SQLite would begin with the sessions, and sort all of their calls.
+    has_score="coalesce(c.session_id IN (SELECT x.session_id FROM session_scores x WHERE {of}), false)",
     arithmetic=ARITHMETIC["sqlite"],
     temporary="CREATE TEMP TABLE IF NOT EXISTS {name} (id text PRIMARY KEY)",
 )
