@@ -20,6 +20,7 @@ FILES: Final[dict[str, int]] = {
     "tests/otel/test_other_packages.py": 2,
     "tests/otel/test_servers.py": 0,
     "tests/stores/test_beside_sqlite.py": 2,
+    "tests/stores/test_faults.py": 0,
     "tests/stores/test_large_stores.py": 0,
     "tests/stores/test_outages.py": 0,
     "tests/view/test_browser.py": 0,

@@ -120,3 +120,70 @@ def test_greenlets_and_a_signal(tmp_path: Path, provider: ScriptedProvider, rece
     assert len(receiver.spans) == 12
     with closing(callspan.open_store(store)) as reader:
         assert [call.outcome for call in reader.calls()] == ["success"] * 12
+
+
+SUITE = """
+import openai, pytest
+import callspan
+
+@pytest.fixture(scope="session", autouse=True)
+def recording():
+    handle = callspan.instrument(stores={store!r})
+    yield
+    handle.uninstrument()
+
+@pytest.mark.parametrize("number", range(40))
+def test_agent(number):
+    client = openai.OpenAI(api_key="k", base_url={url!r}, max_retries=0)
+    with client, callspan.session(session_id=str(number)):
+        for each in range(3):
+            with callspan.metadata(run_id=f"{{number}}-{{each}}"):
+                client.chat.completions.create(model="gpt-5", messages=[{{"role": "user", "content": "Hi"}}])
+"""
+
+
+def test_workers_of_a_test_run_share_a_store(tmp_path: Path, provider: ScriptedProvider, store: str) -> None:
+    """pytest-xdist ends its workers itself; nothing is lost or doubled."""
+    (tmp_path / "test_app.py").write_text(SUITE.format(store=store, url=provider.openai_url))
+    arguments = ("-n", "4", "-p", "no:cacheprovider", "-p", "no:randomly")
+    ran("-m", "pytest", *arguments, "test_app.py", cwd=tmp_path)
+    with closing(callspan.open_store(store, deliver=True)) as reader:
+        runs = sorted(str(call.metadata["run_id"]) for call in reader.calls())
+        sessions = [(one.session.session_id, one.calls) for one in reader.sessions() if one.session.end_ns]
+    assert runs == sorted(f"{number}-{each}" for number in range(40) for each in range(3))
+    assert sorted(sessions) == sorted((str(number), 3) for number in range(40))
+
+
+DAEMONS = """
+import openai, os, sys, threading, time
+url, store = sys.argv[1:]
+if store:
+    import callspan
+    callspan.instrument(stores=store)
+client = openai.OpenAI(api_key="k", base_url=url + "/v1", max_retries=0)
+
+def work(name):
+    for number in range(10**6):
+        key = f"{name}-{number}"
+        asked = dict(model="gpt-5", messages=[{"role": "user", "content": key}], stream=number % 2 == 1)
+        answer = client.chat.completions.create(**asked)
+        if asked["stream"]:
+            list(answer)
+        os.write(1, f"{key}\\n".encode())
+
+for name in "abcd":
+    threading.Thread(target=work, args=[name], daemon=True).start()
+time.sleep(1)
+"""
+
+
+def test_daemon_threads_call_until_the_interpreter_ends(tmp_path: Path, provider: ScriptedProvider, store: str) -> None:
+    bare, observed = (ran("-c", DAEMONS, provider.url, url, cwd=tmp_path) for url in ("", store))
+    assert (observed.stderr, bare.stderr) == ("", "")
+    with closing(callspan.open_store(store, deliver=True)) as reader:
+        ended = [call for call in reader.calls() if call.outcome == "success"]
+        recorded = [json.loads(bytes(call.request.body))["messages"][0]["content"] for call in ended]
+    noted = observed.stdout.split()
+    assert len(noted) > 8
+    assert {*noted} <= {*recorded}
+    assert len(recorded) == len({*recorded})

@@ -364,7 +364,16 @@ def _text(path: Path) -> str:
     return path.read_bytes().decode("utf-8", "replace")
 
 
-def _leaked(channels: dict[str, str]) -> list[tuple[str, str]]:
+def left_of(program: Program, channels: dict[str, str], kept: tuple[re.Pattern[str], ...]) -> dict[str, set[str]]:
+    """Return the canaries of the program that a setting should have removed, each with the channels that have it."""
+    return {
+        label: places
+        for label, places in _seen(channels).items()
+        if label in program.used and not any(one.fullmatch(label) for one in kept)
+    }
+
+
+def leaked(channels: dict[str, str]) -> list[tuple[str, str]]:
     forms = [(secret, form) for secret in SECRETS for form in (secret, b64encode(secret.encode()).decode())]
     return [(secret, channel) for secret, form in forms for channel, text in channels.items() if form in text]
 
@@ -385,7 +394,7 @@ def test_canaries_are_everywhere(tmp_path: Path, provider: ScriptedProvider, cap
     assert len(program.used) > 250
     assert not masked & seen.keys()
     assert program.used.keys() - seen.keys() - masked <= _NOT_RECORDED
-    assert _leaked(channels) == []
+    assert leaked(channels) == []
 
 
 @pytest.mark.parametrize("name", SETTINGS)
@@ -393,13 +402,8 @@ def test_canaries_stay(name: str, tmp_path: Path, provider: ScriptedProvider, ca
     settings, kept = SETTINGS[name]
     program, channels = everything(tmp_path, provider, caplog, **settings)
     assert len(program.used) > 250
-    left = {
-        label: places
-        for label, places in _seen(channels).items()
-        if label in program.used and not any(one.fullmatch(label) for one in kept)
-    }
-    assert left == {}
-    assert _leaked(channels) == []
+    assert left_of(program, channels, kept) == {}
+    assert leaked(channels) == []
     masked = sum(text.count("[mine]") for text in channels.values())
     lost = any("redactor_failed" in text for text in channels.values())
     assert (masked > 1000, lost) == ((True, False) if name == "a redactor of texts" else (False, "redact" in settings))

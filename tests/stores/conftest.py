@@ -231,15 +231,21 @@ class TcpProxy:
             while True:
                 near, _ = self._listener.accept()
                 self.connections += 1
-                if self._refuses:
+                if self._refuses or not self._connect(near):
                     near.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
                     near.close()
-                    continue
-                far = socket.create_connection(("127.0.0.1", self._to))
-                with self._lock:
-                    self._sockets |= {near, far}
-                for one, other in ((near, far), (far, near)):
-                    threading.Thread(target=self._pump, args=(one, other), daemon=True).start()
+
+    def _connect(self, near: socket.socket) -> bool:
+        """Forward a connection; return False if nobody listens, as while a server restarts."""
+        try:
+            far = socket.create_connection(("127.0.0.1", self._to))
+        except ConnectionRefusedError:
+            return False
+        with self._lock:
+            self._sockets |= {near, far}
+        for one, other in ((near, far), (far, near)):
+            threading.Thread(target=self._pump, args=(one, other), daemon=True).start()
+        return True
 
     def _pump(self, source: socket.socket, target: socket.socket) -> None:
         with suppress(OSError):

@@ -18,6 +18,7 @@ import pytest
 from jsonschema import Draft202012Validator
 from tests.support.commands import ask
 from tests.support.identities import GONE
+from tests.support.left_behind import killed, losses_of
 from tests.support.processes import ran
 from tests.support.records import keep
 
@@ -76,6 +77,31 @@ def test_another_format_is_refused_and_not_changed(url: str, records: Records, s
     for one in (receipt.stores[0].left, by_id.stores[0].left, rewarded.err.replace("\n", " ")):
         assert sentence in str(one)
     assert content() == before
+
+
+@pytest.mark.postgres
+@pytest.mark.parametrize("stated", [FORMAT - 1, FORMAT])
+def test_records_wait_for_a_server_of_an_earlier_layout(postgres_url: str, records: Records, stated: int) -> None:
+    """Also where the format that it states is today's: the missing column is said, and no record is rejected."""
+    psycopg = pytest.importorskip("psycopg")
+    keep(postgres_url, records.call())
+
+    def change(*statements: str) -> None:
+        with psycopg.connect(postgres_url, autocommit=True) as connection:
+            for statement in statements:
+                connection.execute(statement.encode())
+
+    change("ALTER TABLE calls DROP COLUMN retries CASCADE", f"UPDATE callspan_layout SET version = {stated}")
+    killed(postgres_url, 3)
+    said = ask("--store", postgres_url, "ship")
+    assert said.code == 1
+    assert ("has format" if stated < FORMAT else 'column "retries"') in " ".join((said.out + said.err).split())
+    with psycopg.connect(postgres_url) as connection:
+        assert connection.execute("SELECT count(*) FROM calls").fetchone() == (1,)
+    assert not losses_of(postgres_url).rejected
+    change("ALTER TABLE calls ADD COLUMN retries bigint", f"UPDATE callspan_layout SET version = {FORMAT}")
+    assert ask("--store", postgres_url, "ship").code == 0
+    assert len(left(postgres_url)[1]) == 4
 
 
 @pytest.mark.parametrize("other", OTHERS)
