@@ -40,7 +40,7 @@ from callspan.records import (
     encode,
 )
 from callspan.stores import CallFilter, Grouping, Rejected, find_store
-from callspan.stores.facts import CALLS
+from callspan.stores.facts import CALLS, TABLES
 
 from .conftest import SECOND, START_NS, Delivery, Records, raw
 
@@ -64,6 +64,15 @@ COMPUTED = {
     "workflow_id": "flow",
     "tags": ["a", "b"],
 }
+
+
+def test_a_fact_is_named_by_the_last_words_of_its_path() -> None:
+    """With its unit, and once for each kind of record."""
+    for table in TABLES.values():
+        names = [fact.name for fact in table.facts]
+        assert len(names) == len(set(names)), table.name
+        others = [one.name for one in table.fields if not "_".join(one.path).endswith(one.name.removesuffix("_s"))]
+        assert others == (["timestep"] if table.name == "timesteps" else []), "the field `index`, a word of SQL"
 
 
 def test_each_computed_column_has_its_own_value(store: Delivery, records: Records) -> None:
