@@ -121,7 +121,7 @@ def test_calls_outside_are_counted_where_sessions_are_exported(world: World, exp
         world.chat(question(f"{number}"), "Loose.", body={"prompt_token_ids": [1]}, choice=TOKENS)
     only_sessions = FORMATS[name].outside == "none"
     assert exported(name).left_out["call: outside sessions"] == 3 * only_sessions
-    for choice in ({"min_reward": 0.0}, {"session_id": "good"}, {"task": "maze"}):
+    for choice in ({"min_reward": 0.0}, {"session_id": "good"}, {"task_id": "maze"}):
         assert not exported(name, **choice).left_out["call: outside sessions"], "nobody asked for them"
 
 
