@@ -246,6 +246,30 @@ async def test_a_repeated_end_of_speech_does_not_start_the_next_response(mode: M
     assert (second.timing.duration_ns or 0) < 500_000_000
 
 
+async def test_the_next_request_has_what_a_tool_of_a_server_answered(mode: Mode, seen: Capture) -> None:
+    """The item of the call is announced before the tool has run, and is done after its response."""
+    call = {"id": "mcp_1", "type": "mcp_call", "server_label": "sums", "name": "add", "arguments": '{"a": 1}'}
+    begun, ended = {**call, "output": None}, {**call, "output": "3"}
+    listing = {"id": "mcpl_1", "type": "mcp_list_tools", "server_label": "sums", "tools": []}
+    about = {"response_id": "resp_1", "output_index": 0}
+    script = [
+        session(), event("conversation.item.added", item=listing),
+        event("conversation.item.done", item={**listing, "tools": [{"name": "add", "input_schema": {}}]}),
+        event("response.created", response=response("resp_1")),
+        event("response.output_item.added", **about, item=begun),
+        event("conversation.item.added", item=begun),
+        event("response.output_item.done", **about, item=begun),
+        event("response.done", response=response("resp_1", status="completed", output=[begun], usage=USAGE)),
+        event("response.mcp_call.completed", item_id="mcp_1", output_index=0),
+        event("conversation.item.done", item=ended),
+        *answer("resp_2", "It is 3."),
+    ]  # fmt: skip
+    await listened(mode, script, DONE, DONE)
+    first, second = (body_sent(record)["input"] for record in by_api(seen))
+    assert [tool["name"] for tool in first[0]["tools"]] == ["add"]
+    assert [(one["id"], one["output"]) for one in second] == [("mcp_1", "3")]
+
+
 async def test_an_answer_that_was_interrupted_is_in_the_next_request(mode: Mode, seen: Capture) -> None:
     mode.provider.reply(text="I am", audio=1.0, interrupted=True)
     mode.provider.reply(heard="Wait!", text="Yes?", audio=1.0)

@@ -174,7 +174,7 @@ class RealtimeEvents(Creates[_Response]):
             self._pending.pop(identity)
         elif step == "truncated":
             self._pending.put(f"truncated {identity}", {key: event[key] for key in event if key != "event_id"})
-        elif item is not None and step in _MADE and self._seen.is_first(identity):
+        elif item is not None and step in _MADE and (self._seen.is_first(identity) or _is_ended_run(item, step)):
             kept = self._kept(item)
             self._pending.put(identity, kept)
             if any("audio" in str(part.get("type")) for part in objects(kept, "content")):
@@ -234,3 +234,8 @@ class RealtimeEvents(Creates[_Response]):
             part["transcript"] = transcript
         for turn in self._running.values():
             turn.body = turn.request
+
+
+def _is_ended_run(item: Json, step: str) -> bool:
+    """Return whether an item is the last account of what an MCP server did, which was announced as it began."""
+    return step == "done" and (text(item, "type") or "").startswith("mcp_")
