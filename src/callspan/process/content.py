@@ -42,10 +42,11 @@ def withhold(record: _R, why: str) -> _R:
 
     Ids, times, counts and outcomes are kept.
     """
-    removed: dict[str, object] = {name: None for name in _TEXTS if getattr(record, name, None) is not None}
+    fields = record.__struct_fields__  # a property, such as the user of a call, is made of what is removed below
+    removed: dict[str, object] = {name: None for name in _TEXTS if name in fields and getattr(record, name) is not None}
     notes = [Redaction(what=name, why=why) for name in ("metadata", *removed)]
     for name, words in _WORDS.items():
-        if getattr(record, name, None) not in {None, *words}:
+        if name in fields and getattr(record, name) not in {None, *words}:
             removed[name] = WITHHELD
             notes.append(Redaction(what=name, why=why))
     if getattr(record, "causal_influence", None):
