@@ -224,12 +224,19 @@ def whole_block(draw: st.DrawFn) -> tuple[Json, Json, list[Json]]:
     return block, block, []
 
 
+def with_own_id(made: tuple[Json, Json, list[Json]], number: int) -> tuple[Json, Json, list[Json]]:
+    """The block of a call with an id of its own: two with one id are one."""
+    block, opening, deltas = made
+    own = {"id": f"toolu_{number}"} if "id" in block else {}
+    return {**block, **own}, {**opening, **own}, deltas
+
+
 BLOCKS = st.sampled_from([text_block, thinking_block, tool_block, compaction_block, whole_block])
 
 
 @st.composite
 def messages(draw: st.DrawFn) -> Cut:
-    made = [draw(BLOCKS)(draw) for _ in range(draw(st.integers(1, 4)))]
+    made = [with_own_id(draw(BLOCKS)(draw), number) for number in range(draw(st.integers(1, 4)))]
     usage = {"input_tokens": 3, "output_tokens": draw(st.integers(1, 99)), "cache_read_input_tokens": 2}
     whole = {
         "id": "msg_1", "type": "message", "role": "assistant", "model": "claude", "stop_reason": "end_turn",

@@ -86,12 +86,16 @@ def answer(exchange: Exchange) -> Json | None:
     return body if isinstance(body, dict) else None
 
 
-def ran_at_provider(exchange: Exchange) -> list[str]:
-    """Return the ids of the tools that the provider ran for the answer, in their order."""
+def ran_at_provider(exchange: Exchange) -> list[str | None]:
+    """Return the ids of the tools that the provider ran for the answer, in their order; Groq's have none."""
     found = (answer(exchange) or {}) if exchange.status == 200 else {}
     items = [item for item in found.get("output") or [] if item["type"].endswith("_call")]
     own = [item for item in items if item["type"] not in APPLICATION_TOOLS and item.get("execution") != "client"]
-    return [_id_of(item) for item in (*own, *_of_type(found.get("content"), *HOSTED_BLOCKS))]
+    groqs = [run for choice in found.get("choices") or [] for run in all_at(choice, "message.executed_tools")]
+    return [
+        *(_id_of(item) for item in (*own, *_of_type(found.get("content"), *HOSTED_BLOCKS))),
+        *(None for run in groqs if run.get("output")),
+    ]
 
 
 def all_at(tree: object, path: str) -> list[Any]:
