@@ -26,9 +26,9 @@ import openai
 import psycopg
 import pytest
 from tests.conftest import Instrument
-from tests.privacy.test_canaries import SETTINGS, everything, leaked, left_of
+from tests.support.canaries import SETTINGS, everything, leaked, left_of
 from tests.support.commands import ask
-from tests.support.left_behind import leave_behind, losses_of
+from tests.support.left_behind import cursors_of, leave_behind, losses_of
 from tests.support.processes import ROOT, plain_environment
 from tests.support.records import keep
 from tests.support.rig import until
@@ -37,7 +37,6 @@ from tests.support.scale import scaled
 import callspan
 from callspan import import_records, open_store
 from callspan.records import encode
-from callspan.spool import directory as places
 from callspan.stores import StoreError
 from callspan.testing import ScriptedProvider
 
@@ -218,9 +217,7 @@ def damage_the_list(segment: Path, chance: random.Random) -> None:
 
 
 def damage_the_cursor(segment: Path, chance: random.Random) -> None:
-    (directory,) = {segment.parent}
-    for key in places.keys_of(directory):
-        cursor = segment.with_name(f"{segment.name}.{key}.cursor")
+    for cursor in cursors_of(segment):
         cursor.write_bytes(chance.choice((b"", b"\0" * 20, b"%020d" % 10**12, b"%020d" % 77, b"x" * 20)))
 
 

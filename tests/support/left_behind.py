@@ -48,6 +48,11 @@ def losses_in(directory: Path) -> Losses:
     return read_losses(directory)
 
 
+def cursors_of(segment: Path) -> list[Path]:
+    """Return the cursors of a segment, one for each store of its directory, whether they are there or not."""
+    return [segment.with_name(f"{segment.name}.{key}.cursor") for key in places.keys_of(segment.parent)]
+
+
 def count_loss(stores: str, kind: Kind, name: str) -> None:
     """Count a loss in that directory, as a process does that loses a record."""
     add_losses(directory_of(stores), Losses(**{kind: {name: Loss(2, 1, 2)}}))
