@@ -87,7 +87,7 @@ def printed(program: str, *arguments: str) -> Any:
         ("anthropic plain async", 1.02),
         ("session, timesteps with an event", 2.51),
         ("session, tools", 2.79),
-        ("anthropic tool loop", 3.01),
+        ("anthropic tool loop", 3.22),
     ],
 )
 def test_calls_steps_and_tools_call_no_more_functions_than_they_have_to(column: str, spans: float) -> None:
