@@ -105,17 +105,29 @@ def _sending(pieces: Iterator[bytes], reading: Reading) -> Iterator[bytes]:
         yield piece
 
 
-class _SendingReader:
-    """As `_sending`; not a generator, whose finalization would race with that of the inner one."""
+class _AsyncPieces:
+    """Passes on the pieces of another iterator; no generator, whose finalization would race with that of the inner."""
 
-    __slots__ = ("_inner", "_reading")
+    __slots__ = ("_inner",)
 
-    def __init__(self, inner: AsyncIterator[bytes], reading: Reading) -> None:
+    def __init__(self, inner: AsyncIterator[bytes]) -> None:
         self._inner = inner
-        self._reading = reading
 
     def __aiter__(self) -> AsyncIterator[bytes]:
         return self
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)
+
+
+class _SendingReader(_AsyncPieces):
+    """As `_sending`."""
+
+    __slots__ = ("_reading",)
+
+    def __init__(self, inner: AsyncIterator[bytes], reading: Reading) -> None:
+        super().__init__(inner)
+        self._reading = reading
 
     async def __anext__(self) -> bytes:
         READING.set(self._reading)
@@ -124,26 +136,20 @@ class _SendingReader:
         finally:
             READING.set(None)
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._inner, name)
-
 
 def _cut(observer: ResponseObserver) -> None:
     del observer.tail[: -_TAIL_BYTES // 2]
     observer.tail_is_whole = False
 
 
-class _TailReader:
-    """As `_with_tail`; not a generator, whose finalization would race with that of the inner one."""
+class _TailReader(_AsyncPieces):
+    """As `_with_tail`."""
 
-    __slots__ = ("_inner", "_observer")
+    __slots__ = ("_observer",)
 
     def __init__(self, inner: AsyncIterator[bytes], observer: ResponseObserver) -> None:
-        self._inner = inner
+        super().__init__(inner)
         self._observer = observer
-
-    def __aiter__(self) -> AsyncIterator[bytes]:
-        return self
 
     async def __anext__(self) -> bytes:
         piece = await self._inner.__anext__()
@@ -152,9 +158,6 @@ class _TailReader:
         if len(tail) > _TAIL_BYTES:
             _cut(self._observer)
         return piece
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._inner, name)
 
 
 def _takers(observer: ResponseObserver) -> tuple[Callable[[bytes], None], Callable[[], None]]:
