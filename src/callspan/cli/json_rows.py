@@ -22,14 +22,11 @@ from callspan.stores import (
     ids_of,
     session_facts,
     step_of,
+    timestep_facts,
 )
 
 Row: TypeAlias = dict[str, object]
 
-_OF_STEP: Final = (
-    *("timestep_id", "user_step_id", "turn", "name", "outcome", "terminated", "truncated"),
-    *("start_ns", "end_ns", "totals"),
-)
 _OUTPUT_CHARACTERS: Final = 200
 _EVERY: Final = CallFilter()
 CUT: Final = "\N{HORIZONTAL ELLIPSIS}"
@@ -70,11 +67,6 @@ def call_row(call: CallRecord, position: int | None = None) -> Row:
 def session_row(summary: SessionSummary) -> Row:
     """Return a session as `callspan sessions --json` prints it; None is unknown."""
     return as_row(session_facts(summary, "list"))
-
-
-def _fields(record: object, names: Iterable[str]) -> Row:
-    """Return these fields of a record; all None for None."""
-    return {name: None if record is None else getattr(record, name) for name in names}
 
 
 def output_text(call: CallRecord) -> str | None:
@@ -126,4 +118,4 @@ def record_fields(item: Event) -> dict[str, object]:
 
 
 def _step(step: TimestepRecord, position: int) -> dict[str, object]:
-    return {**_fields(step, _OF_STEP), "timestep": step.index, "timestep_position": position}
+    return timestep_facts(step, "list") | {"timestep_position": position}

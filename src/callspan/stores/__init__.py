@@ -26,7 +26,7 @@ from callspan.stores.base import (
     start_of,
     step_of,
 )
-from callspan.stores.fact_rows import LISTED, as_row, call_facts, session_facts
+from callspan.stores.fact_rows import LISTED, as_row, call_facts, session_facts, timestep_facts
 from callspan.stores.filters import SCORE_FIELDS, CallFilter
 from callspan.stores.history import KEEPS_INSTRUCTIONS, whole_conversation
 from callspan.stores.lookup import look_up
@@ -100,6 +100,7 @@ __all__ = [
     "spoken",
     "start_of",
     "step_of",
+    "timestep_facts",
     "voice_turns",
     "whole_conversation",
 ]

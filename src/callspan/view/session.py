@@ -31,11 +31,12 @@ from callspan.stores import (
     instructions,
     is_voice,
     start_of,
+    timestep_facts,
     voice_turns,
 )
 from callspan.view.calls import call_row
 from callspan.view.sessions import session_rows, thinned
-from callspan.view.source import Row, View, fields
+from callspan.view.source import Row, View
 from callspan.view.turns import plain, plain_messages
 
 Instructions: TypeAlias = dict[str, dict[str, object]]
@@ -44,10 +45,6 @@ _ROWS: Final = 1_000
 _MAX_CHARACTERS: Final = 20_000
 """Maximum number of characters of each text. The page of the call shows more."""
 _MAX_POINTS: Final = 600
-_OF_STEP: Final = (
-    *("timestep_id", "parent_timestep_id", "user_step_id", "name", "turn", "outcome", "terminated", "truncated"),
-    "start_ns",
-)
 _MAX_STEPS: Final = 2_000
 """Number of steps above which only those of the page are read."""
 
@@ -251,8 +248,7 @@ def _steps(reader: Reader, session_id: str, rows: Sequence[EntryRow], *, whole: 
 
 def _step(step: TimestepRecord, position: int) -> Row:
     lasted = None if step.start_ns is None or step.end_ns is None else step.end_ns - step.start_ns
-    return {
-        **fields(step, _OF_STEP),
+    return timestep_facts(step, "page") | {
         "timestep_position": position,
         "duration_ns": lasted,
         "reward": step.totals.reward if step.totals else None,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import closing
 from typing import Final, NamedTuple, TypeAlias
 
@@ -20,11 +20,6 @@ Row: TypeAlias = dict[str, object]
 
 _NUMBER: Final = re.compile("[0-9]{1,18}|[1-8][0-9]{18}")
 """An integer that stores accept."""
-
-
-def fields(record: object, names: Iterable[str]) -> Row:
-    """Return these fields of a record; all None for None."""
-    return {name: None if record is None else getattr(record, name) for name in names}
 
 
 class BadQueryError(Exception):
