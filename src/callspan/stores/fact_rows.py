@@ -10,25 +10,25 @@ from callspan.formatting import exact
 from callspan.record.call import CallRecord
 from callspan.record.events import TimestepRecord
 from callspan.stores.base import SessionSummary
-from callspan.stores.facts import CALLS, SESSIONS, SUMMARIES, TIMESTEPS, Form, Place, facts_of, shown_in
+from callspan.stores.facts import CALLS, SESSIONS, SUMMARIES, TIMESTEPS, Form, Surface, facts_of, shown_in
 
 LISTED: Final[Mapping[str, Form]] = {fact.name: fact.form for fact in shown_in(CALLS, "list")}
 """The facts of calls in lists, with their forms."""
 
 
-def call_facts(call: CallRecord, place: Place) -> dict[str, object]:
-    """Return the facts of a call that are shown in a place, by name; None is unknown."""
-    return facts_of(CALLS, call, place)
+def call_facts(call: CallRecord, surface: Surface) -> dict[str, object]:
+    """Return the facts of a call shown on a surface, by name; None is unknown."""
+    return facts_of(CALLS, call, surface)
 
 
-def session_facts(summary: SessionSummary, place: Place) -> dict[str, object]:
-    """Return the facts of a session and its sums that are shown in a place, by name; None is unknown."""
-    return facts_of(SESSIONS, summary.session, place) | facts_of(SUMMARIES, summary, place)
+def session_facts(summary: SessionSummary, surface: Surface) -> dict[str, object]:
+    """Return the facts of a session and its sums shown on a surface, by name; None is unknown."""
+    return facts_of(SESSIONS, summary.session, surface) | facts_of(SUMMARIES, summary, surface)
 
 
-def timestep_facts(step: TimestepRecord, place: Place) -> dict[str, object]:
-    """Return the facts of a timestep that are shown in a place, by name; None is unknown."""
-    return facts_of(TIMESTEPS, step, place)
+def timestep_facts(step: TimestepRecord, surface: Surface) -> dict[str, object]:
+    """Return the facts of a timestep shown on a surface, by name; None is unknown."""
+    return facts_of(TIMESTEPS, step, surface)
 
 
 def as_row(facts: Mapping[str, object]) -> dict[str, object]:

@@ -35,7 +35,7 @@ CONTENTS: Final = {
 Form: TypeAlias = Literal["text", "word", "int", "count", "flag", "real", "decimal", "json", "labels"]
 """A `word` is text with few distinct values; a `count` can be summed and is at most `MAX_COUNT`; `labels` are a JSON
 array of strings, in Postgres `jsonb`."""
-Place: TypeAlias = Literal["list", "page", "show"]
+Surface: TypeAlias = Literal["list", "page", "show"]
 """Where facts are shown. `list`: the rows of `--json` and of the Parquet table; `page`: the rows of the page; `show`:
 `callspan show`, also of two records, in the terminal and on the page."""
 CALL_IDS: Final = ("call_id", "response_id", "request_id", "span_id")
@@ -61,8 +61,8 @@ class Fact(NamedTuple):
     """Never NULL."""
     note: str = ""
     """Note for the documentation, in Markdown."""
-    shown: frozenset[str] = frozenset()
-    """Where people see it, of `Place`."""
+    surfaces: frozenset[str] = frozenset()
+    """Where it is shown: values of `Surface`."""
     computed: bool = False
     """Whether it is computed from fields of the record: no row restores it."""
     has_column: bool = True
@@ -118,14 +118,14 @@ def _names(table: Table) -> tuple[str, ...]:
 
 
 @cache
-def shown_in(table: Table, place: Place) -> tuple[Fact, ...]:
-    """Return the facts that are shown in a place, in table order."""
-    return tuple(fact for fact in table.facts if place in fact.shown)
+def shown_in(table: Table, surface: Surface) -> tuple[Fact, ...]:
+    """Return the facts shown on a surface, in table order."""
+    return tuple(fact for fact in table.facts if surface in fact.surfaces)
 
 
-def facts_of(table: Table, record: object, place: Place) -> dict[str, object]:
-    """Return the facts of a record that are shown in a place, by name; None is unknown. Money is a `Decimal`."""
-    return {fact.name: _value(record, fact.path) for fact in shown_in(table, place)}
+def facts_of(table: Table, record: object, surface: Surface) -> dict[str, object]:
+    """Return the facts of a record shown on a surface, by name; None is unknown. Money is a `Decimal`."""
+    return {fact.name: _value(record, fact.path) for fact in shown_in(table, surface)}
 
 
 def _value(record: object, path: tuple[str, ...]) -> object:
@@ -134,10 +134,10 @@ def _value(record: object, path: tuple[str, ...]) -> object:
     return record
 
 
-def _fact(form: Form, name: str, path: str | None = None, shown: str = "", **more: Any) -> Fact:
-    """Return a fact; its path defaults to the field of the same name, `shown` has the words of places."""
-    place = name if path is None else path
-    return Fact(name, tuple(place.split(".")) if place else (), form, shown=frozenset(shown.split()), **more)
+def _fact(form: Form, name: str, path: str | None = None, shown: str = "", **options: Any) -> Fact:
+    """Return a fact; its path defaults to the field of the same name, `shown` lists its surfaces."""
+    source = name if path is None else path
+    return Fact(name, tuple(source.split(".")) if source else (), form, surfaces=frozenset(shown.split()), **options)
 
 
 _text, _word, _int = partial(_fact, "text"), partial(_fact, "word"), partial(_fact, "int")

@@ -223,7 +223,7 @@ CASE WHEN coalesce(c.input_tokens, c.output_tokens) IS NULL THEN NULL
 """
 
 
-def order_of(selection: CallFilter, dialect: Dialect) -> tuple[str, ...]:
+def sort_keys(selection: CallFilter, dialect: Dialect) -> tuple[str, ...]:
     """Return the sort keys of calls `c` in the source `calls_from`."""
     values = {
         "start_ns": (),
@@ -233,10 +233,10 @@ def order_of(selection: CallFilter, dialect: Dialect) -> tuple[str, ...]:
         "retries": ("c.retries",),
         "score": (),
     }
-    first = [f"coalesce({value}, -1)" for value in values[selection.sort]]
+    keys = [f"coalesce({value}, -1)" for value in values[selection.sort]]
     if selection.sort == "score":
-        first = [lowest_first(scores.of_call(dialect.arithmetic, _OBJECTIVE.format(0)), selection)]
-    return (*first, "c.start_ns", "c.call_id")
+        keys = [lowest_first(scores.of_call(dialect.arithmetic, _OBJECTIVE.format(0)), selection)]
+    return (*keys, "c.start_ns", "c.call_id")
 
 
 def lowest_first(score: str, selection: CallFilter) -> str:
@@ -252,33 +252,33 @@ def calls_from(selection: CallFilter) -> str:
 
 def scores_joined(selection: CallFilter, session_id: str) -> Iterator[str]:
     """Yield the joins of sessions with their scores `score0`, `score1` ... and their reward `earned`."""
-    only = "" if selection.session_id is None else " AND session_id = :session_id"
+    in_session = "" if selection.session_id is None else " AND session_id = :session_id"
     if selection.min_score is not None or selection.sort == "score":
-        for at, _ in enumerate(selection.judged if selection.min_score is not None else selection.judged[:1]):
+        for index, _ in enumerate(selection.judged if selection.min_score is not None else selection.judged[:1]):
             yield scores.JOINED.format(
-                name=f"score{at}", of=f"objective = {_OBJECTIVE.format(at)}{only}", key=session_id
+                name=f"score{index}", of=f"objective = {_OBJECTIVE.format(index)}{in_session}", key=session_id
             )
     if selection.min_reward is not None:
-        yield scores.JOINED.format(name="earned", of=f"objective = {REWARD!r}{only}", key=session_id)
+        yield scores.JOINED.format(name="earned", of=f"objective = {REWARD!r}{in_session}", key=session_id)
 
 
 def _score_conditions(selection: CallFilter, dialect: Dialect) -> Iterator[str]:
     """Yield the conditions on scores and labels of calls `c`."""
-    only = "" if selection.session_id is None else " AND x.session_id = :session_id"
-    for at, _ in enumerate(selection.judged if selection.min_score is not None else ()):
-        objective = _OBJECTIVE.format(at)
-        of = dialect.has_score.format(of=f"x.objective = {objective} AND x.score >= :min_score{only}")
-        yield scores.call_has_score(dialect.arithmetic, objective, of)
+    in_session = "" if selection.session_id is None else " AND x.session_id = :session_id"
+    for index, _ in enumerate(selection.judged if selection.min_score is not None else ()):
+        objective = _OBJECTIVE.format(index)
+        of_session = dialect.has_score.format(of=f"x.objective = {objective} AND x.score >= :min_score{in_session}")
+        yield scores.call_has_score(dialect.arithmetic, objective, of_session)
     if selection.min_reward is not None:
-        yield dialect.has_score.format(of=f"x.objective = {REWARD!r} AND x.score >= :min_reward{only}")
+        yield dialect.has_score.format(of=f"x.objective = {REWARD!r} AND x.score >= :min_reward{in_session}")
     if selection.label is not None:
         yield scores.CALL_HAS_LABEL.format(of=_judged_labels(selection))
 
 
 def session_scores(selection: CallFilter) -> Iterator[str]:
     """Yield the conditions on scores and labels of sessions that are joined by `scores_joined`."""
-    for at, _ in enumerate(selection.judged if selection.min_score is not None else ()):
-        yield f"score{at}.score >= :min_score"
+    for index, _ in enumerate(selection.judged if selection.min_score is not None else ()):
+        yield f"score{index}.score >= :min_score"
     if selection.min_reward is not None:
         yield "earned.score >= :min_reward"
     if selection.label is not None:
@@ -287,7 +287,7 @@ def session_scores(selection: CallFilter) -> Iterator[str]:
 
 def _judged_labels(selection: CallFilter) -> str:
     """Return the condition that a label `l` is for one of the objectives, if there are some."""
-    names = ", ".join(_OBJECTIVE.format(at) for at, _ in enumerate(selection.objectives))
+    names = ", ".join(_OBJECTIVE.format(index) for index, _ in enumerate(selection.objectives))
     return f" AND l.objective IN ({names})" if names else ""
 
 
@@ -299,13 +299,13 @@ def bounded(selection: CallFilter, measures: Mapping[str, str]) -> Iterator[str]
             yield f"{measures[measure]} {operator} {limit}"
 
 
-def _limits(selection: CallFilter) -> Iterator[tuple[str, object]]:
+def _bound_parameters(selection: CallFilter) -> Iterator[tuple[str, object]]:
     """Yield the parameters of `bounded`."""
     for name, (measure, _) in BOUNDS.items():
         value = getattr(selection, name)
         if value is not None and measure == "cost_usd":
-            micro, rest = whole_micro(value)
-            yield from ((name, micro), (f"{name}_rest", rest))
+            micro, remainder = whole_micro(value)
+            yield from ((name, micro), (f"{name}_rest", remainder))
         elif value is not None:
             yield name, value
 
@@ -313,8 +313,8 @@ def _limits(selection: CallFilter) -> Iterator[tuple[str, object]]:
 def whole_micro(usd: Decimal) -> tuple[int, int]:
     """Return an amount in whole microdollars and the picodollars beyond them, rounded towards zero."""
     pico = int(EXACT.multiply(min(max(usd, -_MAX_USD), _MAX_USD), PICO))
-    micro, rest = divmod(abs(pico), PICO_PER_MICRO)
-    return (-micro, -rest) if pico < 0 else (micro, rest)
+    micro, remainder = divmod(abs(pico), PICO_PER_MICRO)
+    return (-micro, -remainder) if pico < 0 else (micro, remainder)
 
 
 _CONVERTED: Final[Mapping[str, Callable[[Any], object]]] = {
@@ -326,8 +326,8 @@ _CONVERTED: Final[Mapping[str, Callable[[Any], object]]] = {
 def conditions_on_calls(selection: CallFilter) -> CallFilter | None:
     """Return the conditions that any call of a session must meet; None if there are none."""
     fields = {name: getattr(selection, name) for name in CallFilter.__struct_fields__ if name not in _SESSION_FIELDS}
-    found = CallFilter(**fields | {"errors": selection.errors or None})
-    return None if found == CallFilter() else found
+    conditions = CallFilter(**fields | {"errors": selection.errors or None})
+    return None if conditions == CallFilter() else conditions
 
 
 def call_condition(selection: CallFilter, dialect: Dialect) -> str:
@@ -337,30 +337,32 @@ def call_condition(selection: CallFilter, dialect: Dialect) -> str:
 
 def _call_conditions(selection: CallFilter, dialect: Dialect) -> Iterator[str]:
     yield from (text for name, text in _PLAIN.items() if getattr(selection, name) is not None)
-    yield from _kinds(selection)
+    yield from _flag_conditions(selection)
     measures = {"cost_usd": f"({dialect.cost}, {dialect.cost_rest})", "duration_ns": "c.duration_ns", "tokens": TOKENS}
     yield from bounded(selection, measures)
-    yield from _labels(selection, dialect)
-    yield from _texts(selection, dialect)
+    yield from _label_conditions(selection, dialect)
+    yield from _text_conditions(selection, dialect)
     yield from _score_conditions(selection, dialect)
 
 
-def _labels(selection: CallFilter, dialect: Dialect) -> Iterator[str]:
+def _label_conditions(selection: CallFilter, dialect: Dialect) -> Iterator[str]:
     """Yield the conditions on labels, which calls may inherit from their session."""
-    for name, session in SESSION_CONDITIONS.items():
+    for name, condition in SESSION_CONDITIONS.items():
         if getattr(selection, name) is not None:
-            inherited = dialect.in_sessions.format(condition=session)
-            mine = _SHARED.get(name)
-            yield inherited if mine is None else f"({mine} = :{name} OR ({mine} IS NULL AND {inherited}))"
+            inherited = dialect.in_sessions.format(condition=condition)
+            column = _SHARED.get(name)
+            yield inherited if column is None else f"({column} = :{name} OR ({column} IS NULL AND {inherited}))"
     for number, (key, _) in enumerate(selection.metadata):
         name, value = f":key{number}", f":value{number}"
         inherited = dialect.in_sessions.format(condition=dialect.has.format(at=f"s.metadata, {name}", value=value))
-        known = own_label(key, name)
-        mine = f"{known} = {value}" if key in _COLUMNS else dialect.has.format(at=f"c.metadata, {name}", value=value)
-        yield f"({mine} OR ({known} IS NULL AND {inherited}))"
+        own_value = own_label(key, name)
+        is_own = (
+            f"{own_value} = {value}" if key in _COLUMNS else dialect.has.format(at=f"c.metadata, {name}", value=value)
+        )
+        yield f"({is_own} OR ({own_value} IS NULL AND {inherited}))"
 
 
-def _texts(selection: CallFilter, dialect: Dialect) -> Iterator[str]:
+def _text_conditions(selection: CallFilter, dialect: Dialect) -> Iterator[str]:
     """Yield the conditions on substrings."""
     if selection.text is not None:
         yield dialect.has_message.format(contains=dialect.contains.format(text="t.text", part=":text"))
@@ -371,11 +373,11 @@ def _texts(selection: CallFilter, dialect: Dialect) -> Iterator[str]:
         yield f"{FAILED} AND ({' OR '.join(of_error)})"
 
 
-def _kinds(selection: CallFilter) -> Iterator[str]:
+def _flag_conditions(selection: CallFilter) -> Iterator[str]:
     """Yield the conditions on flags and outcomes."""
-    for name, (is_so, is_not) in _FLAGS.items():
-        if (wanted := getattr(selection, name)) is not None:
-            yield is_so if wanted else is_not
+    for name, (when_true, when_false) in _FLAGS.items():
+        if (flag := getattr(selection, name)) is not None:
+            yield when_true if flag else when_false
     if selection.outcome is not None:
         yield f"{_OUTCOME if selection.outcome in UNENDED else 'c.outcome'} = :outcome"
     if selection.finish_reason is not None:
@@ -387,23 +389,23 @@ def finish_condition(meaning: str) -> str | None:
     words = equivalents(meaning)
     if not words:
         return None
-    listed = ", ".join(map(repr, sorted(words)))
+    quoted_words = ", ".join(map(repr, sorted(words)))
     prefixes = (f" OR substr({_FOLDED}, 1, {len(word) + 1}) = '{word}:'" for word in PREFIXES if word in words)
-    return f"({_FOLDED} IN ({listed}){''.join(prefixes)})"
+    return f"({_FOLDED} IN ({quoted_words}){''.join(prefixes)})"
 
 
 def session_condition(selection: CallFilter, dialect: Dialect) -> str | None:
     """Return the condition on sessions `s`; None without conditions."""
-    found = [text for name, text in SESSION_CONDITIONS.items() if getattr(selection, name) is not None]
+    conditions = [text for name, text in SESSION_CONDITIONS.items() if getattr(selection, name) is not None]
     for number, _ in enumerate(selection.metadata):
-        found.append(dialect.has.format(at=f"s.metadata, :key{number}", value=f":value{number}"))
-    return " AND ".join(found) or None
+        conditions.append(dialect.has.format(at=f"s.metadata, :key{number}", value=f":value{number}"))
+    return " AND ".join(conditions) or None
 
 
 def parameters(selection: CallFilter) -> dict[str, object]:
     """Return the parameters of these conditions, without the states of processes."""
     values: dict[str, object] = {}
-    values.update(_limits(selection))
+    values.update(_bound_parameters(selection))
     if selection.min_score is not None:
         values["least_value"] = selection.min_score - abs(selection.min_score) * scores.ROUNDING
     for name in (*SESSION_CONDITIONS, *_PLAIN, *_OTHERS):

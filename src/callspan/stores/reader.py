@@ -148,7 +148,7 @@ class Reader:
 
     def _listed_calls(self, selection: CallFilter) -> Iterator[CallIds]:
         """Yield the ids of the calls to read, in order."""
-        order = filters.order_of(selection, self._database.dialect)
+        order = filters.sort_keys(selection, self._database.dialect)
         where = call_condition(selection, self._database.dialect)
         source, descending = calls_from(selection), selection.newest_first
         query = _Query("c.call_id, c.session_id", source, where, order, descending=descending)

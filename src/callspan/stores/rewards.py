@@ -157,7 +157,7 @@ def _labels(
 
 def scores_of_steps(database: Database, session_id: str, apart: Sequence[str]) -> dict[str, dict[str, float]]:
     """See `Reader.timestep_scores`."""
-    sql = of_steps(database.dialect.arithmetic, apart=database.dialect.items)
+    sql = of_steps(database.dialect.arithmetic, excluded=database.dialect.items)
     found: dict[str, dict[str, float]] = defaultdict(dict)
     for timestep_id, objective, score in database.tuples(sql, {"session_id": session_id, **items(apart)}):
         found[timestep_id][objective] = score

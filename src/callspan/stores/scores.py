@@ -2,7 +2,7 @@
 
 The reward of a session is the last one given to the session itself, else the sum of the rewards of its events. Every
 other objective has a score: the mean of its values, those of calls included. A call has its own score, the mean of the
-values that it was given, else that of its session.
+values given to it, else that of its session.
 """
 
 # ruff: noqa: S608 - SQL text holds only our own names; values are parameters
@@ -56,7 +56,7 @@ _COUNTS: Final = """(r.event_id IS NULL OR NOT (
      EXISTS (SELECT 1 FROM events e WHERE e.event_id = r.event_id AND e.reward IS NOT NULL)
      OR EXISTS (SELECT 1 FROM rewards f WHERE f.event_id = r.event_id AND f.scope = 'event' AND f.objective = 'reward'
        AND f.value IS NOT NULL AND (coalesce(f.time_ns, 0), f.reward_id) < (coalesce(r.time_ns, 0), r.reward_id))))"""
-"""Whether the reward `r` of an event is its only one: an event has its own, else the first that it was given."""
+"""Whether the reward `r` of an event is its only one: an event has its own, else the first one given to it."""
 OWN: Final = "r.scope = 'call' AND r.value IS NOT NULL AND r.call_id IS NOT NULL"
 """Whether the value of a reward `r` is a score of a call."""
 _OF_EVENTS: Final = "(SELECT {} FROM events e WHERE e.session_id = r.session_id AND e.reward IS NOT NULL)"
@@ -64,7 +64,7 @@ _OWN_VALUES: Final = f"FROM rewards r WHERE {OWN} AND r.call_id = c.call_id AND 
 ROUNDING: Final = 1e-11
 """More than the share of a mean that rounding may add."""
 _VALUES: Final = f"""
--- Each value that counts, once: an event has one reward, its own, else the first that it was given.
+-- Each value that counts, once. An event has one reward: its own, else the first one given to it.
 CREATE VIEW reward_values AS
 SELECT session_id, timestep_id, event_id, NULL AS call_id, 'event' AS scope, {REWARD!r} AS objective, reward AS value,
        time_ns, sequence, NULL AS reward_id
@@ -95,21 +95,21 @@ UNION ALL SELECT session_id, objective, {mean}, count(*)
  GROUP BY session_id, objective
 """
 _CALLS: Final = f"""
--- The scores that calls were given themselves. A call without one has that of its session.
+-- The scores given to calls themselves. A call without one has the score of its session.
 CREATE VIEW call_scores AS
 SELECT call_id, objective, {{mean}} AS score, count(*) AS n
   FROM rewards r WHERE {OWN} GROUP BY call_id, objective
 """
 _STEPS: Final = """
-WITH RECURSIVE given AS (
+WITH RECURSIVE event_values AS (
   SELECT timestep_id, objective, value FROM reward_values
    WHERE session_id = :session_id AND scope = 'event' AND timestep_id IS NOT NULL),
-inside (timestep_id, around) AS (
-  SELECT timestep_id, timestep_id FROM given
-  UNION SELECT i.timestep_id, t.parent_timestep_id FROM inside i JOIN timesteps t ON t.timestep_id = i.around
-   WHERE t.session_id = :session_id AND t.parent_timestep_id IS NOT NULL AND t.timestep_id NOT IN ({apart}))
-SELECT i.around, v.objective, CASE WHEN v.objective = 'reward' THEN {total} ELSE {mean} END
-  FROM inside i JOIN given v ON v.timestep_id = i.timestep_id GROUP BY i.around, v.objective
+inside (timestep_id, ancestor_id) AS (
+  SELECT timestep_id, timestep_id FROM event_values
+  UNION SELECT i.timestep_id, t.parent_timestep_id FROM inside i JOIN timesteps t ON t.timestep_id = i.ancestor_id
+   WHERE t.session_id = :session_id AND t.parent_timestep_id IS NOT NULL AND t.timestep_id NOT IN ({excluded}))
+SELECT i.ancestor_id, v.objective, CASE WHEN v.objective = 'reward' THEN {total} ELSE {mean} END
+  FROM inside i JOIN event_values v ON v.timestep_id = i.timestep_id GROUP BY i.ancestor_id, v.objective
 """
 JOINED: Final = (
     """LEFT JOIN (SELECT session_id, score FROM session_scores WHERE {of}) {name} ON {name}.session_id = {key}"""
@@ -126,49 +126,49 @@ CALL_HAS_LABEL: Final = """(
 """A call that has labels of its own has no others."""
 
 
-def of_call(how: Arithmetic, objective: str) -> str:
+def of_call(arithmetic: Arithmetic, objective: str) -> str:
     """Return the score of a call `c`: its own, else that of its session, which is joined as `score0`."""
-    return f"coalesce({_own(how, objective)}, score0.score)"
+    return f"coalesce({_own(arithmetic, objective)}, score0.score)"
 
 
-def call_has_score(how: Arithmetic, objective: str, of_session: str) -> str:
+def call_has_score(arithmetic: Arithmetic, objective: str, of_session: str) -> str:
     """Return whether a call `c` has the score `:min_score`, with the condition on its session if it has no own one.
 
     No mean is more than its largest value, but for its rounding: few means need to be computed.
     """
-    own = f"EXISTS (SELECT 1 {_OWN_VALUES.format(objective)}"
-    enough = f"{own} AND r.value >= :least_value) AND {_own(how, objective)} >= :min_score"
-    return f"CASE WHEN {own}) THEN {enough} ELSE {of_session} END"
+    has_own = f"EXISTS (SELECT 1 {_OWN_VALUES.format(objective)}"
+    is_enough = f"{has_own} AND r.value >= :least_value) AND {_own(arithmetic, objective)} >= :min_score"
+    return f"CASE WHEN {has_own}) THEN {is_enough} ELSE {of_session} END"
 
 
-def _own(how: Arithmetic, objective: str) -> str:
-    """Return the own score of a call `c`; the view would be computed for all calls."""
+def _own(arithmetic: Arithmetic, objective: str) -> str:
+    """Return the own score of a call `c`: the view `call_scores` would be computed for all calls."""
     values = _OWN_VALUES.format(objective)
     # Most have one value, and the sums of several take twice as long.
-    several = f"(SELECT {how.mean_of_several('r.value')} {values})"
-    return f"(SELECT CASE count(*) WHEN 0 THEN NULL WHEN 1 THEN max(r.value) ELSE {several} END {values})"
+    rounded_mean = f"(SELECT {arithmetic.mean_of_several('r.value')} {values})"
+    return f"(SELECT CASE count(*) WHEN 0 THEN NULL WHEN 1 THEN max(r.value) ELSE {rounded_mean} END {values})"
 
 
-def of_steps(how: Arithmetic, apart: str) -> str:
-    """Return the query for the scores of the timesteps of `:session_id`, including those of the timesteps inside them.
+def of_steps(arithmetic: Arithmetic, excluded: str) -> str:
+    """Return the query for the scores of the timesteps of `:session_id`, including those of their descendants.
 
-    What the timesteps `apart` have does not count in those around them.
+    Values of the timesteps `excluded` do not count in their ancestors.
     """
-    value = how.exact.format(value="v.value")
-    total = how.total(f"sum({value})", f"sum(abs({value}))", "min(v.value)", "count(*)")
-    return _STEPS.format(apart=apart, total=total, mean=how.mean("v.value"))
+    value = arithmetic.exact.format(value="v.value")
+    total = arithmetic.total(f"sum({value})", f"sum(abs({value}))", "min(v.value)", "count(*)")
+    return _STEPS.format(excluded=excluded, total=total, mean=arithmetic.mean("v.value"))
 
 
 def views(kind: Kind) -> list[str]:
     """Return the SQL that creates the views."""
-    how = ARITHMETIC[kind]
-    mean = how.mean("value")
-    reward = how.exact.format(value="reward")
+    arithmetic = ARITHMETIC[kind]
+    mean = arithmetic.mean("value")
+    reward = arithmetic.exact.format(value="reward")
     sessions = _SESSIONS.format(
         own_count=_OF_EVENTS.format("count(*)"), own_total=_OF_EVENTS.format(f"coalesce(sum({reward}), 0)"),
         own_size=_OF_EVENTS.format(f"coalesce(sum(abs({reward})), 0)"),
         to_session=_TO_SESSION, of_event=_OF_EVENT, counts=_COUNTS, mean=mean,
-        reward=reward, value=how.exact.format(value="value"),
-        total=how.total("total", "size", "low", "n"),
+        reward=reward, value=arithmetic.exact.format(value="value"),
+        total=arithmetic.total("total", "size", "low", "n"),
     )  # fmt: skip
     return [_VALUES.strip(), sessions.strip(), _CALLS.format(mean=mean).strip()]
