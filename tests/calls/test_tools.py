@@ -136,6 +136,36 @@ async def test_a_failed_loop_records_its_error_and_every_tool_run(name: str, mod
     assert ("request" in heard) == (sdk == "openai")
 
 
+@pytest.mark.parametrize(("sdk", "model"), [("anthropic", "claude-sonnet-5"), ("openai", "gpt-5")])
+async def test_a_loop_outside_of_a_session_is_a_session(sdk: str, model: str, mode: Mode, seen: Capture) -> None:
+    """As a run of openai-agents is. It ends as the loop does; within an agent it is no session."""
+    if sdk == "openai":
+        pytest.importorskip("openai.lib.responses_tool_runner", reason="this openai has no tool runners")
+    for number in range(2):
+        mode.provider.reply(tool_calls=[loops.request(number=number)])
+        mode.provider.reply(text="It is sunny.")
+    await drive(sdk, mode, sunny, "run", [])
+    await mode.collect()
+    (session,) = {one.session_id: one for one in seen.sessions}.values()
+    assert (session.name, session.outcome) == ("tool loop", "success")
+    assert session.end_ns is not None
+    assert {call.place.session_id for call in seen.records} == {session.session_id}
+    assert {event.session_id for event in seen.events} == {session.session_id}
+    found = tree(seen)
+    assert (found[""], found["invoke_workflow tool loop"]) == (["invoke_workflow tool loop"], [f"invoke_agent {model}"])
+    with callspan.invoke_agent("outer"):
+        await drive(sdk, mode, sunny, "run", [])
+    assert {one.session_id for one in seen.sessions} == {session.session_id}
+    with contextlib.suppress(KeyboardInterrupt):
+        mode.provider.reply(tool_calls=[loops.request(number=3)])
+        await drive("anthropic", mode, _interrupt, "run", [])
+    await mode.collect()
+    assert seen.sessions[-1].outcome == "cancelled"
+    with callspan.session(require=True):
+        await drive(sdk, mode, sunny, "run", [])
+    assert len({one.session_id for one in seen.sessions}) == 2
+
+
 async def test_loops_left_by_an_error_close(mode: Mode, seen: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
     if not mode.is_async:
         pytest.skip("a generator is closed where it is dropped")

@@ -10,18 +10,24 @@ from weakref import WeakValueDictionary
 from opentelemetry.context import Context
 
 from callspan.agent.operations import TOOL_ERROR, Agent, Labels, Tool, without_none
+from callspan.agent.scope import scope_of
+from callspan.agent.sessions import Identity, Session
 from callspan.fail_open import value_of
 from callspan.record.call import ErrorInfo
 
 LOOPS: Final[WeakValueDictionary[int, Loop]] = WeakValueDictionary()
 """The running loops, by the `id()` of their runner."""
 _NS_PER_MS: Final = 1_000_000
+_NAME: Final = "tool loop"
+"""The name of the session of a loop that runs outside of one."""
 
 
 class Loop(Agent):
-    """One run of an SDK's tool loop: an agent with the name of its model."""
+    """One run of an SDK's tool loop: an agent with the name of its model; outside of a session, also a session."""
 
     _is_automatic = True
+    _own_session: Session | None = None
+    """The session of a run outside of one, which ends with it."""
 
     def __init__(self, runner: object, model: str | None) -> None:
         super().__init__(model)
@@ -30,7 +36,16 @@ class Loop(Agent):
     def _enter(self, current: Context) -> Context:
         if LOOPS.setdefault(self._key, self).state == "ended":  # the SDK refuses a second run of a busy runner
             LOOPS[self._key] = self
+        if scope_of(current) is None:
+            self._owner = self._own_session = Session(Identity(name=_NAME))
+            self._own_session._is_automatic = True
+            self._own_session.start(current=False)
         return super()._enter(current)
+
+    def _finish(self, error: BaseException | None) -> None:
+        super()._finish(error)
+        if self._own_session is not None:
+            self._own_session.end(error)
 
     def on_diagnostic(self, diagnostic: Mapping[str, Any]) -> None:
         """Record the run of a candidate that a decision selected; openai's runner reports it after the run."""
