@@ -269,7 +269,7 @@ def test_without_a_hooked_name_calls_are_unchanged(
             return hook
         if state == "changed":
             return replace(hook, reads={**hook.reads, "gone": 9})
-        return replace(hook, where=tuple(f"{where}_gone" for where in hook.where))
+        return replace(hook, targets=tuple(f"{target}_gone" for target in hook.targets))
 
     bare = work(provider)
     monkeypatch.setattr(patching, "HOOKS", tuple(map(moved, HOOKS)))

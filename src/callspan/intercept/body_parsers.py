@@ -49,11 +49,11 @@ class EventParser:
         if not piece:
             return []
         self._ends_in_return = piece.endswith(b"\r")
-        first, *others = piece.splitlines(keepends=True)
+        first, *later_lines = piece.splitlines(keepends=True)
         self._rest.append(first)
-        if not others and not first.endswith((b"\n", b"\r")):
+        if not later_lines and not first.endswith((b"\n", b"\r")):
             return []
-        lines = [b"".join(self._rest), *others]
+        lines = [b"".join(self._rest), *later_lines]
         self._rest = [lines.pop()] if not lines[-1].endswith((b"\n", b"\r")) else []
         return [payload for line in lines if (payload := self._line(line.rstrip(b"\r\n"))) is not None]
 
@@ -93,12 +93,12 @@ def _error_outside(line: bytes) -> bytes | None:
     return line if isinstance(body, dict) and error_in(body) is not None else None
 
 
-def _as_error(stated: bytes) -> bytes | None:
+def _as_error(data: bytes) -> bytes | None:
     """Return JSON with an error in `error`, which may be JSON or text."""
-    error = value_of(partial(json.loads, stated)) or stated.decode("utf-8", "replace")
+    error = value_of(partial(json.loads, data)) or data.decode("utf-8", "replace")
     if not error or error == "null":
         return None
-    return stated if isinstance(error, dict) and error_in(error) is not None else encode_json({"error": error})
+    return data if isinstance(error, dict) and error_in(error) is not None else encode_json({"error": error})
 
 
 def error_at_end(tail: bytes, *, is_whole: bool) -> object:
@@ -110,8 +110,8 @@ def error_at_end(tail: bytes, *, is_whole: bool) -> object:
     events = EventParser()
     events.feed(lines)
     events.end()
-    stated = next(iter(events.errors), None) or _error_outside(lines[lines.rfind(b"\n{") + 1 :])
-    return None if stated is None else value_of(partial(json.loads, stated))
+    error = next(iter(events.errors), None) or _error_outside(lines[lines.rfind(b"\n{") + 1 :])
+    return None if error is None else value_of(partial(json.loads, error))
 
 
 class FileBody:

@@ -47,9 +47,11 @@ def _server_of(client: Any, path: object) -> _Server:
     url = path if isinstance(path, str) and "://" in path else getattr(client, names.BASE_URL.name, None)
     if url is None:
         url = getattr(client, "base_url", None)
-    known = _KNOWN.get(id(url))
+    cached = _KNOWN.get(id(url))
     # Formatting a URL is expensive; the object is the same for every call of a client.
-    return known[2] if known is not None and known[0] is url and known[1] is kind else _new_server(client, kind, url)
+    return (
+        cached[2] if cached is not None and cached[0] is url and cached[1] is kind else _new_server(client, kind, url)
+    )
 
 
 def _new_server(client: Any, kind: type, url: object) -> _Server:
@@ -83,8 +85,13 @@ def _server(client: object, url: str) -> _Server:
     profile, parts = profile_of(kind), urlsplit(url or next(filter(None, map(DEFERRED.get, classes)), ""))
     port = parts.port or {"https": 443, "http": 80}.get(parts.scheme)
     runtime = getattr(getattr(client, names.PROVIDER.name, None), "name", None)
-    named = [*classes, runtime] if isinstance(runtime, str) else classes
-    return sdk_of(profile.name), provider_of(named, parts.netloc.rpartition("@")[2], profile), parts.hostname, port
+    client_names = [*classes, runtime] if isinstance(runtime, str) else classes
+    return (
+        sdk_of(profile.name),
+        provider_of(client_names, parts.netloc.rpartition("@")[2], profile),
+        parts.hostname,
+        port,
+    )
 
 
 @lru_cache(maxsize=_MAX_KNOWN)

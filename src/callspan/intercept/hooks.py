@@ -49,15 +49,15 @@ class HookSteps(msgspec.Struct, frozen=True, kw_only=True):
     """The steps around a hooked function. If a step raises, that is reported and the call continues."""
 
     step: fail_open
-    begin: Callable[[tuple[Any, ...], Any, dict[str, Any]], object]
+    before: Callable[[tuple[Any, ...], Any, dict[str, Any]], object]
     """Takes the positional arguments, starting with the instance; the first parameter that the hook reads, else the
     instance; the keyword arguments. Returns the argument of the other steps, or None if there is nothing to observe."""
-    returned: Returned | None = None
-    """Takes the result; returns a replacement for the caller or None. Without this step only `begin` runs."""
-    raised: Callable[[Any, BaseException], object] | None = None
+    on_return: Returned | None = None
+    """Takes the result; returns a replacement for the caller or None. Without this step only `before` runs."""
+    on_error: Callable[[Any, BaseException], object] | None = None
     """Takes the exception that is raised to the caller."""
     enter: Callable[[Any], object] | None = None
-    """Sets up what `returned` and `raised` undo. Raises only interrupts, which `raised` receives."""
+    """Sets up what `on_return` and `on_error` undo. Raises only interrupts, which `on_error` receives."""
 
     def around(self, original: Function, reads: Reads = _NOTHING_READ, *, is_async: bool = False) -> Function:
         """Return a function that does the same as `original`, with the steps around it.
@@ -67,13 +67,13 @@ class HookSteps(msgspec.Struct, frozen=True, kw_only=True):
         """
         name = next(iter(reads), "")
         at = position(name, reads, original)
-        returned = self.returned
-        if returned is None:
+        on_return = self.on_return
+        if on_return is None:
             hooked = _before(original, self, name, at)
         elif is_async or inspect.iscoroutinefunction(original):
-            hooked = _around_async(original, self, returned, name, at)
+            hooked = _around_async(original, self, on_return, name, at)
         else:
-            hooked = _around(original, self, returned, name, at)
+            hooked = _around(original, self, on_return, name, at)
         return update_wrapper(hooked, original)
 
 
@@ -94,7 +94,7 @@ def silenced(original: Function, step: fail_open, is_replaced: Callable[[tuple[A
 def observe_data(original: Function, reads: Reads = _NOTHING_READ, *, is_async: bool = False) -> Function:
     """Return a function that first passes `data` to the observer of `response`, then does the same as `original`.
 
-    The observer is the one in `OBSERVERS`, else the current call if its `read` is the response. For functions that are
+    The observer is the one in `OBSERVERS`, else the current call if its `response` is it. For functions that are
     called for every chunk of a stream, at minimal cost.
     """
     if {*parameters(original)} == {"self", "data", "cast_to", "response"}:
@@ -105,21 +105,21 @@ def observe_data(original: Function, reads: Reads = _NOTHING_READ, *, is_async: 
     def begin(args: tuple[Any, ...], data: object, kwargs: dict[str, Any]) -> None:
         show(args[0], data=data, cast_to=None, response=kwargs["response"])
 
-    return HookSteps(step=_DATA, begin=begin).around(original, reads, is_async=is_async)
+    return HookSteps(step=_DATA, before=begin).around(original, reads, is_async=is_async)
 
 
 def _data_hook(original: Function) -> Function:
     """Return the hook for the parameters of current SDKs, which costs half of the general one."""
-    observer_of, current_one = OBSERVERS.get, CURRENT_CALL.get
+    observer_of, current_call = OBSERVERS.get, CURRENT_CALL.get
 
     def hooked(self: Any, /, *, data: Any, cast_to: Any, response: Any) -> Any:
         try:
             observer: ResponseObserver | OpenCall | None = observer_of(id(response))
-            if observer is None and (one := current_one()) is not None and one.read is response:
-                observer = one
+            if observer is None and (call := current_call()) is not None and call.response is response:
+                observer = call
             if observer is not None:
                 # Read first: CPython 3.11 looks up a callable that is called from a slot like a method.
-                show = observer.data
+                show = observer.on_data
                 show(data)
         except Exception as error:
             _DATA.report(error)
@@ -130,8 +130,12 @@ def _data_hook(original: Function) -> Function:
 
 def position(name: str, reads: Reads, original: Function) -> int:
     """Return the position of a parameter that a hook reads, counting the instance; without a name, 0."""
-    known = [one for one, parameter in parameters(original).items() if reads and parameter.kind not in VARIADIC]
-    return known.index(name) if name in known else reads.get(name, 0)
+    parameter_names = [
+        parameter_name
+        for parameter_name, parameter in parameters(original).items()
+        if reads and parameter.kind not in VARIADIC
+    ]
+    return parameter_names.index(name) if name in parameter_names else reads.get(name, 0)
 
 
 def parameters(original: Function) -> Mapping[str, inspect.Parameter]:
@@ -143,11 +147,11 @@ def parameters(original: Function) -> Mapping[str, inspect.Parameter]:
 
 
 def _before(original: Function, steps: HookSteps, name: str, at: int) -> Function:
-    begin, step = steps.begin, steps.step
+    before, step = steps.before, steps.step
 
     def hooked(*args: Any, **kwargs: Any) -> Any:
         try:
-            begin(args, args[at] if len(args) > at else name and kwargs[name], kwargs)
+            before(args, args[at] if len(args) > at else name and kwargs[name], kwargs)
         except Exception as error:
             step.report(error)
         return original(*args, **kwargs)
@@ -155,12 +159,12 @@ def _before(original: Function, steps: HookSteps, name: str, at: int) -> Functio
     return hooked
 
 
-def _around(original: Function, steps: HookSteps, returned: Returned, name: str, at: int) -> Function:
-    begin, enter, step = steps.begin, steps.enter or bool, steps.step
+def _around(original: Function, steps: HookSteps, on_return: Returned, name: str, at: int) -> Function:
+    before, enter, step = steps.before, steps.enter or bool, steps.step
 
     def hooked(*args: Any, **kwargs: Any) -> Any:
         try:
-            state = begin(args, args[at] if len(args) > at else name and kwargs[name], kwargs)
+            state = before(args, args[at] if len(args) > at else name and kwargs[name], kwargs)
         except Exception as error:
             step.report(error)
             state = None
@@ -170,23 +174,23 @@ def _around(original: Function, steps: HookSteps, returned: Returned, name: str,
         try:
             enter(state)
             result = original(*args, **kwargs)
-            replacement = returned(state, result)
+            replacement = on_return(state, result)
             return result if replacement is None else replacement  # an interrupt may come here too
         except BaseException as error:
             if result is not _ABSENT and step.swallow(error):
                 return result
-            _raised(steps, state, error)
+            _run_on_error(steps, state, error)
             raise
 
     return hooked
 
 
-def _around_async(original: Function, steps: HookSteps, returned: Returned, name: str, at: int) -> Function:
-    begin, enter, step = steps.begin, steps.enter or bool, steps.step
+def _around_async(original: Function, steps: HookSteps, on_return: Returned, name: str, at: int) -> Function:
+    before, enter, step = steps.before, steps.enter or bool, steps.step
 
     async def hooked(*args: Any, **kwargs: Any) -> Any:
         try:
-            state = begin(args, args[at] if len(args) > at else name and kwargs[name], kwargs)
+            state = before(args, args[at] if len(args) > at else name and kwargs[name], kwargs)
         except Exception as error:
             step.report(error)
             state = None
@@ -196,21 +200,21 @@ def _around_async(original: Function, steps: HookSteps, returned: Returned, name
         try:
             enter(state)
             result = await original(*args, **kwargs)
-            replacement = returned(state, result)
+            replacement = on_return(state, result)
             return result if replacement is None else replacement  # an interrupt may come here too
         except BaseException as error:
             if result is not _ABSENT and step.swallow(error):
                 return result
-            _raised(steps, state, error)
+            _run_on_error(steps, state, error)
             raise
 
     return hooked
 
 
-def _raised(steps: HookSteps, state: object, error: BaseException) -> None:
-    if steps.raised is not None:
+def _run_on_error(steps: HookSteps, state: object, error: BaseException) -> None:
+    if steps.on_error is not None:
         with steps.step:
-            steps.raised(state, error)
+            steps.on_error(state, error)
 
 
 class HookContext:
@@ -301,8 +305,8 @@ class CodeHook:
 
 def innermost(function: object) -> FunctionType | None:
     """Return the function inside all wrappers with `__wrapped__`; None if it is not a Python function."""
-    found = _unwrapped(function) if callable(function) else None
-    return found if isinstance(found, FunctionType) else None
+    inner = _unwrapped(function) if callable(function) else None
+    return inner if isinstance(inner, FunctionType) else None
 
 
 def calls_hook(function: Callable[..., object]) -> bool:

@@ -65,7 +65,7 @@ def _closed(observer: ResponseObserver, outcome: object) -> None:
     observer.closed()
 
 
-SEND: Final = HookSteps(step=_ATTEMPT, begin=_sending, returned=_received, raised=_failed)
+SEND: Final = HookSteps(step=_ATTEMPT, before=_sending, on_return=_received, on_error=_failed)
 """Observes the attempts of calls around `Client.send`."""
-CLOSE: Final = HookSteps(step=_CLOSED, begin=_observer, returned=_closed, raised=_closed)
+CLOSE: Final = HookSteps(step=_CLOSED, before=_observer, on_return=_closed, on_error=_closed)
 """Reports the end of an observed call around `Response.close`."""

@@ -103,20 +103,20 @@ def _span_start(_args: object, span: Any, _kwargs: object) -> None:
         _start(span, make(span.span_data))
 
 
-def _end(_args: object, ended: Any, _kwargs: object) -> None:
-    found = _OPEN.pop(ended, None)
-    if found is not None:
-        if isinstance(found.scope, Operation):
-            _note_result(found.scope, ended.span_data, ended.error)
+def _end(_args: object, trace_or_span: Any, _kwargs: object) -> None:
+    open_scope = _OPEN.pop(trace_or_span, None)
+    if open_scope is not None:
+        if isinstance(open_scope.scope, Operation):
+            _note_result(open_scope.scope, trace_or_span.span_data, trace_or_span.error)
         error = sys.exc_info()[1]  # it propagates through the block that ends
-        found.scope.end(None if id(error) == found.handled else error)
+        open_scope.scope.end(None if id(error) == open_scope.handled else error)
 
 
-TRACE_START: Final = HookSteps(step=_STEP, begin=_trace_start)
+TRACE_START: Final = HookSteps(step=_STEP, before=_trace_start)
 """Before the function that announces a new trace."""
-SPAN_START: Final = HookSteps(step=_STEP, begin=_span_start)
+SPAN_START: Final = HookSteps(step=_STEP, before=_span_start)
 """Before the function that announces a new span."""
-END: Final = HookSteps(step=_STEP, begin=_end)
+END: Final = HookSteps(step=_STEP, before=_end)
 """Before the function that announces the end of a trace or span."""
 
 

@@ -43,15 +43,15 @@ StartOther: TypeAlias = Callable[[CallFactory, CallInfo, Any], Call]
 
 def route_other(client: object, options: Any) -> StartOther | None:
     """Return the observer of a request without an adapter; None if it is free or only reads known objects."""
-    found = routes.find(options.method, options.url)
-    if found is None:
+    route = routes.find(options.method, options.url)
+    if route is None:
         return _unknown(client, options) if options.method.upper() == "POST" else None
-    if found.path.kind == "fetch":
+    if route.path.kind == "fetch":
         return Fetch
-    if found.path.kind == "results":
-        (owner,) = found.ids.values()
+    if route.path.kind == "results":
+        (owner,) = route.ids.values()
         return partial(BatchResults, owner=owner)
-    return _generic(client, options) if found.path.kind == "not recorded" else None
+    return _generic(client, options) if route.path.kind == "not recorded" else None
 
 
 def _unknown(client: object, options: Any) -> StartOther | None:
@@ -98,7 +98,7 @@ def _unwrapped(state: tuple[CallFactory, Any], event: Any) -> None:
         record_webhook(factory, info, response_id, kind.removeprefix(_PREFIX), at_ns)
 
 
-UNWRAP: Final = HookSteps(step=_READ, begin=_unwrapping, returned=_unwrapped)
+UNWRAP: Final = HookSteps(step=_READ, before=_unwrapping, on_return=_unwrapped)
 """Records ends of background responses around `webhooks.unwrap`; the event is unchanged."""
 
 
@@ -112,9 +112,9 @@ def path_template(url: str, base: str = "") -> str:
     last = base.rstrip("/").rpartition("/")[2]
     version = f"/{last}" if not is_whole and _VERSION.fullmatch(last) else ""
     segments = urlsplit(url).path.strip("/").split("/") if is_whole else url.partition("?")[0].strip("/").split("/")
-    shown = [_segment(before, segment) for before, segment in zip(["", *segments], segments, strict=False)]
-    more = [_MORE] if len(shown) > _MAX_SEGMENTS else []
-    return "/".join([version, *shown[:_MAX_SEGMENTS], *more])
+    templates = [_segment(before, segment) for before, segment in zip(["", *segments], segments, strict=False)]
+    ellipsis = [_MORE] if len(templates) > _MAX_SEGMENTS else []
+    return "/".join([version, *templates[:_MAX_SEGMENTS], *ellipsis])
 
 
 def _segment(before: str, segment: str) -> str:

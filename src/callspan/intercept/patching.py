@@ -46,7 +46,7 @@ class Hook(msgspec.Struct, frozen=True):
     """One function and its replacement."""
 
     attribute: str
-    where: tuple[str, ...]
+    targets: tuple[str, ...]
     """Each `module:Class` with the method, in every SDK and HTTP library; `module` for a function."""
     make: Callable[..., Function]
     """Creates the replacement of the original; see `HookSteps.around`."""
@@ -57,7 +57,7 @@ class Hook(msgspec.Struct, frozen=True):
     in_code: bool = False
     """Put into the code of the function, which other libraries wrap, instead of in its place; see `CodeHook`."""
     reads: Reads = {}
-    """Parameters that the hook reads; the first is passed to `begin` wherever the caller puts it."""
+    """Parameters that the hook reads; the first is passed to `before` wherever the caller puts it."""
     is_async: bool = False
     """Whether the function returns an awaitable, even if it is no coroutine function."""
     late: bool = False
@@ -71,17 +71,17 @@ _ASYNC: Final = {"Sync": "Async", "Async": "Async", "sync": "async", "a": "a", "
 
 
 def _both(
-    attribute: str, where: tuple[str, ...], make: Callable[..., Function], without: str, *, awaits: bool = False,
+    attribute: str, targets: tuple[str, ...], make: Callable[..., Function], without: str, *, awaits: bool = False,
     **fields: Any,
 ) -> Iterator[Hook]:  # fmt: skip
     """Yield the hooks of a sync and an async class; `awaits`: the async function returns an awaitable."""
     for words in (_SYNC, _ASYNC):
-        places, is_async = tuple(place.format(**words) for place in where), awaits and words is _ASYNC
-        yield Hook(attribute.format(**words), places, make, without.format(**words), is_async=is_async, **fields)
+        formatted, is_async = tuple(target.format(**words) for target in targets), awaits and words is _ASYNC
+        yield Hook(attribute.format(**words), formatted, make, without.format(**words), is_async=is_async, **fields)
 
 
-def _of_sdks(place: str) -> tuple[str, ...]:
-    return tuple(f"{sdk}.{place}" for sdk in SDKS)
+def _of_sdks(target: str) -> tuple[str, ...]:
+    return tuple(f"{sdk}.{target}" for sdk in SDKS)
 
 
 def _of_http(owner: str) -> tuple[str, ...]:
@@ -132,8 +132,8 @@ HOOKS: Final[tuple[Hook, ...]] = (
         "errors of stream helpers: such calls end as closed", late=True,
     ),
     *(
-        Hook(attribute, where, streams.FINAL.around, f"what `{attribute}` raises", late=True)
-        for attribute, where in (
+        Hook(attribute, targets, streams.FINAL.around, f"what `{attribute}` raises", late=True)
+        for attribute, targets in (
             ("get_final_completion", _CHAT_HELPERS), ("get_final_response", _RESPONSES_HELPERS),
             ("get_final_message", _MESSAGES_HELPERS),
         )
@@ -162,8 +162,8 @@ HOOKS: Final[tuple[Hook, ...]] = (
         "one span per loop of the anthropic SDK: there are two", late=True, with_="_tool_use_span",
     ),
     *(
-        Hook(name, ("agents.tracing.provider:SynchronousMultiTracingProcessor",), make, lost, reads={of: 1}, late=True)
-        for name, make, of, lost in (
+        Hook(name, ("agents.tracing.provider:SynchronousMultiTracingProcessor",), make, loss, reads={of: 1}, late=True)
+        for name, make, of, loss in (
             ("on_trace_start", openai_agents.TRACE_START.around, "trace", "runs of openai-agents as sessions"),
             ("on_span_start", openai_agents.SPAN_START.around, "span", "agents and tools of openai-agents"),
             ("on_span_end", openai_agents.END.around, "span", "ends of agents and tools of openai-agents"),
@@ -276,8 +276,8 @@ class Patches:
         if (sdk, module) not in self._awaited:
             self._awaited.add((sdk, module))
             wrapt.register_post_import_hook(partial(imported, sdk), module)
-        elif (found := sys.modules.get(module)) is not None:
-            imported(sdk, found)
+        elif (loaded_module := sys.modules.get(module)) is not None:
+            imported(sdk, loaded_module)
 
     def undo(self, sdk: Sdk) -> None:
         """Restore every original of the SDK. Hooks that other code has wrapped meanwhile pass calls through.
@@ -289,10 +289,10 @@ class Patches:
         with self._lock:
             under_way = HOOK_CONTEXT.deferred_ends.under_way or openai_agents.is_run_open()
             self._status.pop(sdk, None)
-            for place, patch in reversed(list(self._patches.items())):
+            for key, patch in reversed(list(self._patches.items())):
                 patch.sdks.discard(sdk)
                 if not (patch.sdks or (patch.hook.keep_while_streaming and under_way)) and patch.remove():
-                    del self._patches[place]
+                    del self._patches[key]
 
     def status(self) -> list[HookStatus]:
         """Return every hook of every patched SDK."""
@@ -387,14 +387,14 @@ def _callable(original: Any, owner: type) -> Any:
 
 def _hooked(sdk: Sdk) -> Mapping[str, _Hooks]:
     """Return the hooks of an SDK and its libraries, each with the name of its class, by module."""
-    found: dict[str, list[tuple[Hook, str]]] = {}
+    hooks_by_module: dict[str, list[tuple[Hook, str]]] = {}
     libraries = {sdk, *PROFILES[sdk].http, *PROFILES[sdk].others}
     for hook in HOOKS:
-        for place in hook.where:
-            module, _, owner = place.partition(":")
+        for target in hook.targets:
+            module, _, owner = target.partition(":")
             if module.partition(".")[0] in libraries:
-                found.setdefault(module, []).append((hook, owner))
-    return found
+                hooks_by_module.setdefault(module, []).append((hook, owner))
+    return hooks_by_module
 
 
 def late_modules(sdk: Sdk) -> list[str]:
@@ -412,17 +412,21 @@ def _defining(owner: Any, attribute: str) -> Any:
     return next((cls for cls in classes if attribute in vars(cls)), None)
 
 
-def _is_method(found: object) -> bool:
+def _is_method(attribute: object) -> bool:
     """Return whether a class attribute is a function that takes the instance."""
-    return callable(found) and hasattr(found, "__get__") and not isinstance(found, type | staticmethod | classmethod)
+    return (
+        callable(attribute)
+        and hasattr(attribute, "__get__")
+        and not isinstance(attribute, type | staticmethod | classmethod)
+    )
 
 
 def _lacks(original: Function, hook: Hook) -> bool:
     """Return whether a parameter that the hook reads is missing. Variadic functions may accept it."""
-    found = parameters(original) if hook.reads else {}
-    if not found or any(parameter.kind in VARIADIC for parameter in found.values()):
+    parameters_by_name = parameters(original) if hook.reads else {}
+    if not parameters_by_name or any(parameter.kind in VARIADIC for parameter in parameters_by_name.values()):
         return False
-    return not found.keys() >= hook.reads.keys()
+    return not parameters_by_name.keys() >= hook.reads.keys()
 
 
 def _warn_of_drift(sdk: Sdk, statuses: list[HookStatus]) -> None:

@@ -52,7 +52,7 @@ def _replacement(observer: ResponseObserver, pieces: Any) -> Iterator[bytes] | A
     return reader
 
 
-BYTES: Final = HookSteps(step=_OBSERVE, begin=_begin, returned=_replacement)
+BYTES: Final = HookSteps(step=_OBSERVE, before=_begin, on_return=_replacement)
 """Copies the raw responses of calls around `Response.iter_bytes`."""
 
 
@@ -194,7 +194,7 @@ class _Copy:
         self._passed = 0
         """Number of chunks of the call when the last payload was passed on."""
         self._size = 0
-        observer.pass_rest = None if self._file is None else partial(self._pass_rest, self._file)
+        observer.flush_copied_bytes = None if self._file is None else partial(self._flush_copied_bytes, self._file)
 
     def add(self, piece: bytes) -> None:
         """Add a piece, unless the SDK parses it to chunks, which are observed."""
@@ -217,11 +217,11 @@ class _Copy:
     def completed(self) -> None:
         """Report that the last piece was read."""
         observer = self._observer
-        observer.pass_rest = None
+        observer.flush_copied_bytes = None
         error: ErrorInfo | None = None
         with _COPY:
             if self._file is not None:
-                observer.data(self._file.body())
+                observer.on_data(self._file.body())
             elif not self._is_whole:
                 self._take(self._events.end())
             elif self._size <= _CAP_BYTES:
@@ -233,10 +233,10 @@ class _Copy:
         if not self._parsed_by_sdk or observer.call.stream_complete:
             observer.completed(error)
 
-    def _pass_rest(self, file: FileBody) -> None:
+    def _flush_copied_bytes(self, file: FileBody) -> None:
         """Pass on the lines of a file that is read no further."""
         with _COPY:
-            self._observer.data(file.body(complete=False))
+            self._observer.on_data(file.body(complete=False))
 
     def _take_whole(self, content: bytes) -> ErrorInfo | None:
         """Pass the body to the call; return its error if it is not JSON."""
@@ -261,4 +261,4 @@ class _Copy:
                 with _COPY:
                     data = value_of(partial(json.loads, payload))
                     if data is not None:
-                        self._observer.data(data)
+                        self._observer.on_data(data)

@@ -44,8 +44,8 @@ class OpenCall:
     """A call while the SDK's `request` runs: attaches its context and reports its failure."""
 
     __slots__ = (
-        "_outer", "_outer_call", "body_seen", "built", "built_retries", "call", "context", "data", "inject",
-        "observer", "read", "received",
+        "_outer", "_outer_call", "body_seen", "built", "built_retries", "call", "context", "inject", "observer",
+        "on_data", "received", "response",
     )  # fmt: skip
 
     def __init__(self, call: Call, outer: Context, *, inject: bool) -> None:
@@ -56,8 +56,8 @@ class OpenCall:
         self.body_seen = False
         """Whether `_build_request` has provided the body; else the HTTP request does."""
         self.call = call
-        self.data = call.whole
-        """Takes the parsed body of `read`."""
+        self.on_data = call.whole
+        """Takes the parsed body of `response`."""
         self.inject = inject
         """Whether to send `traceparent` with each attempt."""
         self._outer = outer
@@ -66,7 +66,7 @@ class OpenCall:
         self._outer_call: OpenCall | None = None
         self.received = 0
         """`id()` of the last response of an attempt; a middleware may return another one."""
-        self.read: object = None
+        self.response: object = None
         """The last response, if already read when attached; a middleware may replace it."""
 
     def enter(self) -> None:
@@ -91,12 +91,12 @@ class OpenCall:
                 _CLOSE.report(error)
                 CURRENT_CALL.set(self._outer_call)
 
-    def raised(self, error: BaseException) -> None:
+    def fail(self, error: BaseException) -> None:
         """End the call with the exception raised by `request`, or with an interrupt. May be repeated."""
         self.leave()
         with _CLOSE:
-            if self.read is not None and not (self.call.has_body or self.call.streaming):
-                self._take(body_of(None, self.read))  # parsed in a context without this call
+            if self.response is not None and not (self.call.has_body or self.call.streaming):
+                self._take(body_of(None, self.response))  # parsed in a context without this call
             self.call.fail(error, in_stream=False)
 
     def attach_response(self, response: Any) -> None:
@@ -105,18 +105,18 @@ class OpenCall:
         A middleware may send twice or return another response than the received one.
         """
         observer = OBSERVERS.get(id(response))
-        if (observer is not None and observer is self.observer) or response is self.read:
+        if (observer is not None and observer is self.observer) or response is self.response:
             return
-        if self.observer is not None or self.read is not None:
+        if self.observer is not None or self.response is not None:
             self._forget_response()
         # Mocks may lack `is_closed`.
         is_open = getattr(response, "is_closed", False) is not True
-        self.read = None if is_open else response
+        self.response = None if is_open else response
         if observer is not None or is_open or self.call.is_raw or not self.call.is_certain or self.call.streaming:
             self.observer = ResponseObserver(self.call, response, is_open=is_open)
             if is_open and id(response) != self.received:
                 self.observer.reading = Reading(self)
-        # Otherwise it has no later events, and its JSON reaches `data` while this is the current call.
+        # Otherwise it has no later events, and its JSON reaches `on_data` while this is the current call.
 
     def _forget_response(self) -> None:
         if self.observer is not None:
@@ -139,7 +139,7 @@ class OpenCall:
                     call_made(response, self.call.named)
                 if self._is_unfinished(result, response):
                     return
-                is_file = file_body_of(self.call.endpoint, self.read if response is None else response) is not None
+                is_file = file_body_of(self.call.endpoint, self.response if response is None else response) is not None
                 error = None if is_file else body_error(result, response)
         try:
             self.call.end(how=None, error=error)
@@ -155,7 +155,7 @@ class OpenCall:
         call = self.call
         if hasattr(response, "headers") and (call.streaming or not getattr(response, "is_closed", True)):
             self.attach_response(response)
-        received: Any = response if response is not None else self.read
+        received: Any = response if response is not None else self.response
         response = response if response is not None else result
         if call.byte_reader is not None and getattr(received, "is_closed", False):
             call.byte_reader.whole(received.content)
@@ -213,9 +213,9 @@ def _note_unseen(client: object, options: Any) -> None:
     """Count a call that bypassed `request`, for example in a client class that sends by itself."""
     if options is None or HOOK_CONTEXT.factory() is None:
         return
-    own: Any = getattr(client, _REQUEST, None)
-    classes = (vars(one).get(_REQUEST) for one in type(client).__mro__)
-    if calls_hook(own) or not any(map(calls_hook, filter(None, classes))):
+    method: Any = getattr(client, _REQUEST, None)
+    classes = (vars(base).get(_REQUEST) for base in type(client).__mro__)
+    if calls_hook(method) or not any(map(calls_hook, filter(None, classes))):
         return  # it began before the hook was applied, or ended before it was applied again
     if registry.endpoint_for(options.method, options.url) is not None:
         HOOK_CONTEXT.unrecorded(f"{request_name(client, options)} by {type(client).__name__}.{_REQUEST}")
@@ -245,10 +245,10 @@ def _built(state: tuple[OpenCall, Any, Any], built: Any) -> None:
 
 
 REQUEST: Final = HookSteps(
-    step=_OPEN, begin=_opened, enter=OpenCall.enter, returned=OpenCall.finish, raised=OpenCall.raised
+    step=_OPEN, before=_opened, enter=OpenCall.enter, on_return=OpenCall.finish, on_error=OpenCall.fail
 )  # fmt: skip
 """Observes the calls of `APIClient.request`."""
-RESPONSE: Final = HookSteps(step=_ATTACH_RESPONSE, begin=_identified)
+RESPONSE: Final = HookSteps(step=_ATTACH_RESPONSE, before=_identified)
 """Observes the final HTTP response before `_process_response`."""
-BUILD: Final = HookSteps(step=_BODY, begin=_building, returned=_built)
+BUILD: Final = HookSteps(step=_BODY, before=_building, on_return=_built)
 """Records the body around `_build_request`."""

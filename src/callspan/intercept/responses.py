@@ -54,8 +54,8 @@ class ResponseObserver:
     """Observes one response of a call. Methods raise nothing but interrupts, unless documented."""
 
     __slots__ = (
-        "_first", "_identity", "_is_open", "_waits", "call", "data", "is_read_by_sdk", "pass_rest", "reader", "reading",
-        "response", "tail", "tail_is_whole",
+        "_held_end", "_identity", "_is_held", "_is_open", "call", "flush_copied_bytes", "is_read_by_sdk", "on_data",
+        "reader", "reading", "response", "tail", "tail_is_whole",
     )  # fmt: skip
 
     def __init__(self, call: Call, response: object, *, is_open: bool) -> None:
@@ -65,7 +65,7 @@ class ResponseObserver:
         weakly referenced.
         """
         self.call = call
-        self.data: Callable[[object], object] = call.chunk if call.streaming else call.whole
+        self.on_data: Callable[[object], object] = call.chunk if call.streaming else call.whole
         """Takes each parsed body or chunk; bound once, because it is called for every chunk."""
         self.reader: weakref.ref[Any] | None = None
         """The iterator that reads the response: its stream, once started, or its bytes."""
@@ -77,11 +77,11 @@ class ResponseObserver:
         """The last bytes of a stream that the SDK reads."""
         self.tail_is_whole = True
         """Whether they are all of its bytes."""
-        self.pass_rest: Callable[[], None] | None = None
+        self.flush_copied_bytes: Callable[[], None] | None = None
         """Passes on data that a copying reader still holds, because a call may end while the reader waits."""
-        self._waits = True
-        self._first: Callable[[], object] | None = None
-        """The first end, while it waits."""
+        self._is_held = True
+        self._held_end: Callable[[], object] | None = None
+        """The first end, while it is held."""
         self._is_open, self._identity = is_open, id(response)
         self.response = weakref.ref(response, self._collected)
         """Returns the response; None if it was collected."""
@@ -97,28 +97,28 @@ class ResponseObserver:
 
     def detach(self) -> None:
         """Disconnect a replaced response from the call."""
-        self._waits, self.data = True, bool
+        self._is_held, self.on_data = True, bool
 
     def whole(self, body: object) -> None:
         """Record a complete body received instead of a stream, unless another response has replaced this one."""
-        if self.data is not bool:
+        if self.on_data is not bool:
             self.call.whole(body)
 
     def hold(self) -> None:
         """Make the first end wait for `release`."""
-        self._waits = True
+        self._is_held = True
 
     def release(self) -> None:
         """End the call if the response has ended meanwhile; otherwise its first end will."""
-        self._waits = False
-        first, self._first = self._first, None
-        if first is not None:
-            self._end(first)
+        self._is_held = False
+        held_end, self._held_end = self._held_end, None
+        if held_end is not None:
+            self._end(held_end)
 
     def completed(self, error: ErrorInfo | None = None) -> None:
         """Report the normal end of the reader; `error` is the error of a completely read body, such as invalid JSON."""
-        if (stated := self._error_at_end()) is not None:
-            self._end(partial(self.call.end, "error", error=stated))
+        if (ignored_error := self._error_at_end()) is not None:
+            self._end(partial(self.call.end, "error", error=ignored_error))
         else:
             self._end(partial(self.call.end, error=error))
 
@@ -127,8 +127,8 @@ class ResponseObserver:
         if b"error" not in self.tail:
             return None
         with _END:
-            stated = error_at_end(bytes(self.tail), is_whole=self.tail_is_whole)
-            return None if stated is None else self.call.endpoint.response_info(stated).error
+            error_body = error_at_end(bytes(self.tail), is_whole=self.tail_is_whole)
+            return None if error_body is None else self.call.endpoint.response_info(error_body).error
         return None
 
     def failed(self, error: BaseException) -> None:
@@ -137,7 +137,7 @@ class ResponseObserver:
 
     def failed_above(self, error: BaseException) -> None:
         """Report an exception of the helper that reads the stream; it replaces a waiting end of the stream."""
-        self._waits, self._first = False, None
+        self._is_held, self._held_end = False, None
         self.failed(error)
 
     def closed(self) -> None:
@@ -155,13 +155,13 @@ class ResponseObserver:
         self._end(self.call.lost)
 
     def _end(self, end: Callable[[], object]) -> None:
-        if self._waits:
-            self._first = self._first or end
+        if self._is_held:
+            self._held_end = self._held_end or end
         elif not self.call.ended:
             with _END:
-                if self.pass_rest is not None:
-                    self.pass_rest()
-                    self.pass_rest = None
+                if self.flush_copied_bytes is not None:
+                    self.flush_copied_bytes()
+                    self.flush_copied_bytes = None
                 end()
 
     def is_reading(self) -> bool:

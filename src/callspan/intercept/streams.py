@@ -57,13 +57,13 @@ def _release(observer: ResponseObserver, _: object) -> None:
     observer.release()
 
 
-READER: Final = HookSteps(step=_OBSERVE, begin=_first, returned=_with_end)
+READER: Final = HookSteps(step=_OBSERVE, before=_first, on_return=_with_end)
 """Reports the end of a stream around `Stream.__stream__`."""
-EVENTS: Final = HookSteps(step=_OBSERVE_HELPER, begin=_first, returned=_with_errors)
+EVENTS: Final = HookSteps(step=_OBSERVE_HELPER, before=_first, on_return=_with_errors)
 """Reports the exceptions of a helper around its `__stream__`."""
 FINAL: Final = HookSteps(
-    step=_OBSERVE_HELPER, begin=_unfinished, enter=ResponseObserver.hold, returned=_release,
-    raised=ResponseObserver.failed_above,
+    step=_OBSERVE_HELPER, before=_unfinished, enter=ResponseObserver.hold, on_return=_release,
+    on_error=ResponseObserver.failed_above,
 )  # fmt: skip
 """Reports exceptions of `get_final_*` of a helper, which reads the stream, as the call's error."""
 
@@ -205,10 +205,10 @@ def request_usage(endpoint: object, options: Any) -> bool:
     body, extra = options.json_data, getattr(options, "extra_json", None) or {}
     if not isinstance(body, dict) or "stream_options" in extra:
         return False
-    given = body.get("stream_options") or {}
-    if not isinstance(given, dict) or "include_usage" in given:
+    stream_options = body.get("stream_options") or {}
+    if not isinstance(stream_options, dict) or "include_usage" in stream_options:
         return False
-    options.json_data = {**body, "stream_options": {**given, "include_usage": True}}
+    options.json_data = {**body, "stream_options": {**stream_options, "include_usage": True}}
     return True
 
 

@@ -30,7 +30,7 @@ _RUN: Final = fail_open("record the run of a tool")
 
 def observe_loop(original: Function, *_: object, **__: object) -> Function:
     """Return a replacement of a runner's generator in which everything that runs belongs to the loop's agent."""
-    return HookSteps(step=_START, begin=_loop, returned=_within).around(original)
+    return HookSteps(step=_START, before=_loop, on_return=_within).around(original)
 
 
 def observe_run(original: Function, *_: object, **__: object) -> Function:
@@ -42,7 +42,9 @@ def observe_run(original: Function, *_: object, **__: object) -> Function:
             kwargs[_DIAGNOSTICS] = partial(_diagnosed, loop, kwargs.get(_DIAGNOSTICS))
         return loop
 
-    steps = HookSteps(step=_START, begin=begin, enter=Loop.start, returned=lambda loop, _: loop.end(), raised=Loop.end)
+    steps = HookSteps(
+        step=_START, before=begin, enter=Loop.start, on_return=lambda loop, _: loop.end(), on_error=Loop.end
+    )
     return steps.around(original)
 
 
@@ -52,8 +54,8 @@ def _loop(args: tuple[Any, ...], _: object, kwargs: dict[str, Any]) -> Loop | No
 
 def _model(args: tuple[Any, ...], kwargs: dict[str, Any]) -> str | None:
     """Return the model of a runner; None if its parameters do not name it."""
-    given = kwargs.get("params", args[_PARAMS_AT] if len(args) > _PARAMS_AT else None)
-    return as_text((getattr(args[0], names.RUNNER_PARAMS) if given is None else given)["model"])
+    params = kwargs.get("params", args[_PARAMS_AT] if len(args) > _PARAMS_AT else None)
+    return as_text((getattr(args[0], names.RUNNER_PARAMS) if params is None else params)["model"])
 
 
 def _diagnosed(loop: Loop, observer: Callable[[Any], Any] | None, diagnostic: Any) -> Any:
@@ -65,9 +67,9 @@ def _diagnosed(loop: Loop, observer: Callable[[Any], Any] | None, diagnostic: An
 
 def _within(loop: Loop, advances: Any) -> Any:
     wrap = around_async_generator if inspect.isasyncgen(advances) else around_generator
-    made = wrap(lambda: advances, lambda: loop)()
-    made.__name__, made.__qualname__ = advances.__name__, advances.__qualname__
-    return made
+    generator = wrap(lambda: advances, lambda: loop)()
+    generator.__name__, generator.__qualname__ = advances.__name__, advances.__qualname__
+    return generator
 
 
 def observe_loop_span(original: Function, *_: object, **__: object) -> Function:
@@ -78,7 +80,7 @@ def observe_loop_span(original: Function, *_: object, **__: object) -> Function:
 def observe_tool(original: Function, reads: Reads, **_: object) -> Function:
     """Return a replacement of the function that returns the block in which the anthropic SDK runs a tool."""
     begin = partial(_tool_run, position(_TOOL_USE, reads, original))
-    return HookSteps(step=_RUN, begin=begin, returned=_block).around(original, reads)
+    return HookSteps(step=_RUN, before=begin, on_return=_block).around(original, reads)
 
 
 def _tool_run(at: int, args: tuple[Any, ...], tool: object, kwargs: dict[str, Any]) -> tuple[Loop, Any, Any] | None:
@@ -151,6 +153,6 @@ def _ignore(*args: object, **kwargs: object) -> None:
 
 
 TOOL: Final = HookSteps(
-    step=_RUN, begin=_requested, enter=LoopTool.start, returned=_output, raised=LoopTool.end
+    step=_RUN, before=_requested, enter=LoopTool.start, on_return=_output, on_error=LoopTool.end
 )  # fmt: skip
 """Observes the run of a tool in a runner of openai: a function, an action in a browser, those at a computer."""

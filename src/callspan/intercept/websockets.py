@@ -60,7 +60,7 @@ def observe_handshake(original: Function, reads: Reads, *, is_async: bool = Fals
     def opening(_args: object, connection: object, _kwargs: object) -> object:
         return connection if HOOK_CONTEXT.factories else None
 
-    return HookSteps(step=_OPEN, begin=opening, returned=opened).around(original, reads, is_async=is_async)
+    return HookSteps(step=_OPEN, before=opening, on_return=opened).around(original, reads, is_async=is_async)
 
 
 def _info(connection: Any) -> CallInfo | None:
@@ -80,8 +80,8 @@ def _info(connection: Any) -> CallInfo | None:
 
 def _kind(connection: Any) -> SocketKind | None:
     uri = _uri(connection)
-    given = parse_qs(uri.query or "")
-    model = next((given[name][0] for name in _MODELS if name in given), None)
+    query = parse_qs(uri.query or "")
+    model = next((query[name][0] for name in _MODELS if name in query), None)
     return registry.socket_kind(uri.path, model, hashes_audio=HOOK_CONTEXT.hashes_audio)
 
 
@@ -94,12 +94,12 @@ def _observe(connection: Any, calls: SocketCalls, *, is_async: bool) -> None:
     """Replace the functions of a connection. Its calls must not refer to it."""
     send = HookSteps(
         step=_SEND,
-        begin=lambda _, message, __: calls.sending(message),
-        returned=calls.sent,
-        raised=partial(_not_sent, calls),
+        before=lambda _, message, __: calls.sending(message),
+        on_return=calls.sent,
+        on_error=partial(_not_sent, calls),
     )
-    receive = HookSteps(step=_RECEIVE, begin=lambda *_: calls, returned=SocketCalls.received, raised=_not_received)
-    close = HookSteps(step=_CLOSE, begin=lambda *_: _closing(calls), returned=_closed, raised=_closed)
+    receive = HookSteps(step=_RECEIVE, before=lambda *_: calls, on_return=SocketCalls.received, on_error=_not_received)
+    close = HookSteps(step=_CLOSE, before=lambda *_: _closing(calls), on_return=_closed, on_error=_closed)
     connection.send = send.around(connection.send, {"message": 0}, is_async=is_async)
     connection.recv = receive.around(connection.recv, is_async=is_async)
     connection.close = close.around(connection.close, is_async=is_async)
