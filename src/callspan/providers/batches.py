@@ -40,13 +40,13 @@ class ResultLine(NamedTuple):
 
 def result_in(line: bytes) -> ResultLine | None:
     """Return the result in one line of either provider; None if the line is not a result. Total."""
-    found = registry.decoded(line)
-    custom_id = text(found, "custom_id")
-    if not isinstance(found, dict) or custom_id is None:
+    result = registry.decoded(line)
+    custom_id = text(result, "custom_id")
+    if not isinstance(result, dict) or custom_id is None:
         return None
-    if "result" in found:
-        return _messages_result(custom_id, mapping(found, "result") or {})._replace(api="messages")
-    return _file_result(custom_id, found) if "response" in found or "error" in found else None
+    if "result" in result:
+        return _messages_result(custom_id, mapping(result, "result") or {})._replace(api="messages")
+    return _file_result(custom_id, result) if "response" in result or "error" in result else None
 
 
 def _messages_result(custom_id: str, result: dict[str, object]) -> ResultLine:
@@ -59,15 +59,15 @@ def _messages_result(custom_id: str, result: dict[str, object]) -> ResultLine:
     return _unanswered(custom_id, kind, None)
 
 
-def _file_result(custom_id: str, found: dict[str, object]) -> ResultLine:
-    response, error = mapping(found, "response"), found.get("error")
+def _file_result(custom_id: str, result: dict[str, object]) -> ResultLine:
+    response, error = mapping(result, "response"), result.get("error")
     if response is None or error:
         return _unanswered(custom_id, text(error, "code"), error)
     status, request_id, body = integer(response, "status_code"), text(response, "request_id"), mapping(response, "body")
     is_refused = status is not None and status >= _CLIENT_ERRORS
     if is_refused or (body is not None and "object" not in body and error_in(body) is not None):
-        failed = error_info(status=status if is_refused else None, body=body, request_id=request_id)
-        return ResultLine(custom_id, None, "error", failed, status, request_id)
+        failure = error_info(status=status if is_refused else None, body=body, request_id=request_id)
+        return ResultLine(custom_id, None, "error", failure, status, request_id)
     return ResultLine(custom_id, body, "success", None, status, request_id)
 
 

@@ -42,7 +42,7 @@ def _names_hit(value: str) -> bool:
 def _has_hit(value: str) -> bool:
     """Return whether a cache in the list of RFC 9211 has the parameter `hit`."""
     entries = _QUOTED.sub("", value).split(",")
-    parameters = [one.strip().lower() for entry in entries for one in entry.split(";")[1:]]
+    parameters = [parameter.strip().lower() for entry in entries for parameter in entry.split(";")[1:]]
     return "hit" in parameters or "hit=?1" in parameters
 
 

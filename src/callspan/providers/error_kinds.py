@@ -155,12 +155,12 @@ def error_in(body: Mapping[str, Any]) -> object:
 
     It is a field, the object itself, the only field `detail`, or MiniMax's `base_resp`, which every body has.
     """
-    if found := body.get("error"):
-        return found
+    if error := body.get("error"):
+        return error
     if body.get("object") == "error" or body.get("type") in _ERROR_EVENTS:
         return {key: value for key, value in body.items() if not _is_about_event(key, value)} or {"type": "error"}
-    if "base_resp" in body and (stated := integer(body, "base_resp", "status_code")):
-        return {"code": str(stated), "message": text(body, "base_resp", "status_msg")}
+    if "base_resp" in body and (status := integer(body, "base_resp", "status_code")):
+        return {"code": str(status), "message": text(body, "base_resp", "status_msg")}
     return dict(body) if len(body) == 1 and body.get("detail") else None
 
 
@@ -236,19 +236,19 @@ def error_info(
     )
 
 
-def capped(text: str, most: int = MAX_MESSAGE_BYTES) -> str:
-    """Return the text without lone surrogates, truncated to at most `most` bytes of UTF-8 with a final `…`.
+def capped(text: str, max_bytes: int = MAX_MESSAGE_BYTES) -> str:
+    """Return the text without lone surrogates, truncated to at most `max_bytes` bytes of UTF-8 with a final `…`.
 
     A partial word at the end is removed, because the search for secrets does not recognise half a secret.
     """
     text = encodable(text)
-    if len(text) * 4 <= most:
+    if len(text) * 4 <= max_bytes:
         return text
     encoded = text.encode("utf-8", "replace")
-    if len(encoded) <= most:
+    if len(encoded) <= max_bytes:
         return text
-    kept = encoded[: max(0, most - 3)].decode("utf-8", "ignore")
-    return whole_words(kept, len(kept)) + _CUT
+    head = encoded[: max(0, max_bytes - 3)].decode("utf-8", "ignore")
+    return whole_words(head, len(head)) + _CUT
 
 
 def _kept_body(body: object) -> object:
@@ -261,8 +261,8 @@ def _kept_body(body: object) -> object:
 
 def _effective_status(status: int | None, code: str | None) -> int | None:
     """Return the status, or the one in the error's `code` that a gateway sends under another HTTP status."""
-    found = code is not None and (status is None or status < _CLIENT_ERRORS) and _HTTP_ERROR.fullmatch(code)
-    return int(found[0]) if found else status
+    match = code is not None and (status is None or status < _CLIENT_ERRORS) and _HTTP_ERROR.fullmatch(code)
+    return int(match[0]) if match else status
 
 
 def _class_name(exception: str) -> str:

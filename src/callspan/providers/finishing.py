@@ -25,13 +25,13 @@ class Finish(NamedTuple):
 @lru_cache(maxsize=_MAX_ANSWERS)
 def finish_of(reasons: tuple[str | None, ...]) -> Finish:
     """Return what the finish reasons of the choices of an answer say; None for a choice without one."""
-    stated = [reason for reason in reasons if reason is not None]
-    meanings = set(map(normalised, stated))
+    present_reasons = [reason for reason in reasons if reason is not None]
+    meanings = set(map(normalised, present_reasons))
     return Finish(
         truncated=LENGTH in meanings,
         refused=CONTENT_FILTER in meanings,
-        unknown_finish=not all(map(is_in_table, stated)),
-        error=next((error for reason in stated if (error := _failure(reason)) is not None), None),
+        unknown_finish=not all(map(is_in_table, present_reasons)),
+        error=next((error for reason in present_reasons if (error := _failure(reason)) is not None), None),
     )
 
 

@@ -30,9 +30,9 @@ _CACHE: Final = ("cache_creation_input_tokens", "cache_read_input_tokens")
 
 def stating_usage(body: object) -> dict[str, object] | None:
     """Return the object with `usage` in an answer or event: the object itself or its `response`; else None."""
-    for held in (mapping(body), mapping(body, "response")):
-        if held is not None and stated_counts(held):
-            return held
+    for candidate in (mapping(body), mapping(body, "response")):
+        if candidate is not None and stated_counts(candidate):
+            return candidate
     return None
 
 
@@ -63,15 +63,17 @@ class GenericBody:
 
     def response_info(self, body: object) -> ResponseInfo:
         """Return id, model, time and usage."""
-        held = stating_usage(body) or mapping(body) or {}
-        counted = stated_counts(held)
-        is_messages = counted is not None and any(name in counted for name in _CACHE) and "prompt_tokens" not in counted
-        usage = messages_usage(counted) if is_messages else usage_of(held)
+        holder = stating_usage(body) or mapping(body) or {}
+        counters = stated_counts(holder)
+        is_messages = (
+            counters is not None and any(name in counters for name in _CACHE) and "prompt_tokens" not in counters
+        )
+        usage = messages_usage(counters) if is_messages else usage_of(holder)
         if any(part in self.api for part in _INPUT_ONLY):
             usage = of_input_only(usage)
-        created = unix_time(held, "created", "created_at")
+        created = unix_time(holder, "created", "created_at")
         return ResponseInfo(
-            response=Response(id=word(held, "id"), model=word(held, "model"), created=created), usage=usage
+            response=Response(id=word(holder, "id"), model=word(holder, "model"), created=created), usage=usage
         )
 
     def conversation(self, *_: object) -> Conversation:

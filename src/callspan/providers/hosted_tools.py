@@ -105,19 +105,21 @@ def _parts(messages: list[Message]) -> list[Part]:
 
 def _paused(wire: Conversation, calls: list[ToolCall], results: dict[str | None, ToolResult]) -> Iterator[ToolCall]:
     """Yield the calls of results without one in the answer, as the request has them."""
-    lacking = results.keys() - {call.id for call in calls} - {None}
-    sent = {part.id: part for part in _parts(wire.input) if isinstance(part, ToolCall)} if lacking else {}
-    for name in (name for name in results if name in lacking):
+    unmatched_ids = results.keys() - {call.id for call in calls} - {None}
+    calls_in_request = (
+        {part.id: part for part in _parts(wire.input) if isinstance(part, ToolCall)} if unmatched_ids else {}
+    )
+    for name in (name for name in results if name in unmatched_ids):
         kind = results[name].tool_type
-        yield sent.get(name) or ToolCall(id=name, name=kind, tool_type=kind)
+        yield calls_in_request.get(name) or ToolCall(id=name, name=kind, tool_type=kind)
 
 
 def _run(call: ToolCall, position: int, answer: ToolResult | None) -> ProviderRun | None:
     """Return the run of a call; None if it has not ended, or is not known to have."""
     extra = call.extra or {}
     status, error = text(extra, "status"), extra.get("error")
-    stated = next((extra[name] for name in _RESULTS if extra.get(name) is not None), error)
-    result = stated if answer is None else answer.content
+    output = next((extra[name] for name in _RESULTS if extra.get(name) is not None), error)
+    result = output if answer is None else answer.content
     has_failed = error is not None or status in _FAILED or (answer is not None and answer.is_error is True)
     if call.incomplete or not (has_failed or result is not None or status in _COMPLETED):
         return None

@@ -92,9 +92,9 @@ def provider_of(client_classes: Iterable[str], host: str | None, sdk: SdkProfile
     `host` may end in `:port`, which distinguishes local servers; None is unknown. If neither class nor host is known,
     it is the provider of the SDK. Never raises.
     """
-    named = next(filter(None, (_CLIENTS.get(name.removeprefix("Async")) for name in client_classes)), None)
-    if named is not None or not host:
-        return named or sdk.provider
+    provider = next(filter(None, (_CLIENTS.get(name.removeprefix("Async")) for name in client_classes)), None)
+    if provider is not None or not host:
+        return provider or sdk.provider
     name, colon, port = host.casefold().rpartition(":")
     if not colon or not port.isdigit():
         name, port = host.casefold(), ""

@@ -85,12 +85,12 @@ def relevant_headers(raw: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
 
     A repeated header has its last value.
     """
-    found: dict[str, str] = {}
+    headers: dict[str, str] = {}
     for name, value in raw:
-        known = _FIELDS.get(name.lower())
-        if known is not None:
-            found[known] = value.decode("latin-1")
-    return found
+        field = _FIELDS.get(name.lower())
+        if field is not None:
+            headers[field] = value.decode("latin-1")
+    return headers
 
 
 def rate_limits(headers: Mapping[str, str], now_s: float) -> RateLimits | None:
@@ -103,21 +103,26 @@ def rate_limits(headers: Mapping[str, str], now_s: float) -> RateLimits | None:
     # Azure uses milliseconds: after 14 of 120000 tokens per minute it returns 7.
     bare_s = 1e-3 if _AZURE[0] in fields or _AZURE[1] in fields else 1.0
     for family in _FAMILIES:
-        found: dict[str, RateLimit] = {}
+        limits: dict[str, RateLimit] = {}
         for unit, (of_limit, of_rest, of_reset) in family:
-            limit, left, reset = fields.get(of_limit), fields.get(of_rest), fields.get(of_reset)
-            if not (limit is left is reset is None) and unit not in found:
-                is_plain = left is not None and len(left) <= _MAX_COUNT_LENGTH and left.isascii() and left.isdigit()
+            limit, remaining, reset = fields.get(of_limit), fields.get(of_rest), fields.get(of_reset)
+            if not (limit is remaining is reset is None) and unit not in limits:
+                is_plain = (
+                    remaining is not None
+                    and len(remaining) <= _MAX_COUNT_LENGTH
+                    and remaining.isascii()
+                    and remaining.isdigit()
+                )
                 reset_s, is_time = _ABSENT if reset is None else _reset(reset, bare_s)
                 if is_time and reset_s is not None:
                     reset_s = reset_s - now_s if reset_s > now_s else 0.0
-                found[unit] = RateLimit(
+                limits[unit] = RateLimit(
                     limit=None if limit is None else _known_count(limit),
-                    remaining=None if left is None else int(left) if is_plain else _count(left),
+                    remaining=None if remaining is None else int(remaining) if is_plain else _count(remaining),
                     reset_s=reset_s,
                 )
-        if found:
-            return RateLimits(**found)
+        if limits:
+            return RateLimits(**limits)
     return None
 
 
@@ -185,7 +190,7 @@ def _duration(value: str) -> float | None:
 def _stamp(value: str) -> float | None:
     """Return the Unix time of an RFC 3339 time."""
     # Python 3.10 reads only fractions of three or six digits.
-    value = _FRACTION.sub(lambda found: f".{found[1]:0<6.6}", value.replace("Z", "+00:00"))
+    value = _FRACTION.sub(lambda match: f".{match[1]:0<6.6}", value.replace("Z", "+00:00"))
     try:
         moment = datetime.fromisoformat(value)
     except ValueError:

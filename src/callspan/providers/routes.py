@@ -97,7 +97,7 @@ def _placed() -> Mapping[tuple[str, str], tuple[tuple[list[str], Path], ...]]:
         method, _, pattern = path.pattern.partition(" ")
         segments = pattern.split("/")
         placed[method, _ANY if _is_id(segments[-1]) else segments[-1].removeprefix(_ANCHOR)].append((segments, path))
-    return {key: tuple(sorted(found, key=lambda one: -len(one[0]))) for key, found in placed.items()}
+    return {key: tuple(sorted(rows, key=lambda row: -len(row[0]))) for key, rows in placed.items()}
 
 
 _FREE: Final = frozenset(
@@ -121,7 +121,7 @@ _ENDS: Final = frozenset(
 def is_free(path: str) -> bool:
     """Return whether a POST to a path without a row is free, unless its answer states usage. For `path` see `find`."""
     segments = path.partition("?")[0].strip("/").split("/")
-    return may_repeat(path) or next((one for one in segments if one not in _BASE_WORDS), "") in _FREE
+    return may_repeat(path) or next((segment for segment in segments if segment not in _BASE_WORDS), "") in _FREE
 
 
 def may_repeat(path: str) -> bool:
@@ -145,22 +145,22 @@ def find(method: str, path: str) -> RouteMatch | None:
     """
     method, segments = method.upper(), path.partition("?")[0].strip("/").split("/")
     for last in (segments[-1], _ANY):
-        for pattern, found in _PLACED.get((method, last), ()):
+        for pattern, path_row in _PLACED.get((method, last), ()):
             ids = _ids(pattern, segments)
             if ids is not None:
-                return RouteMatch(found, ids)
+                return RouteMatch(path_row, ids)
     return None
 
 
 def _ids(pattern: list[str], segments: list[str]) -> dict[str, str] | None:
     """Return the ids in a matching path; None if it does not match."""
-    before, here = segments[: -len(pattern)], segments[-len(pattern) :]
-    if len(here) < len(pattern):
+    before, tail = segments[: -len(pattern)], segments[-len(pattern) :]
+    if len(tail) < len(pattern):
         return None
     ids: dict[str, str] = {}
-    for wanted, given in zip(pattern, here, strict=True):
-        if _is_id(wanted):
-            ids[wanted[1:-1]] = unquote(given)
-        elif wanted.removeprefix(_ANCHOR) != given:
+    for expected, segment in zip(pattern, tail, strict=True):
+        if _is_id(expected):
+            ids[expected[1:-1]] = unquote(segment)
+        elif expected.removeprefix(_ANCHOR) != segment:
             return None
     return ids if not pattern[0].startswith(_ANCHOR) or before in _BASES else None

@@ -39,7 +39,7 @@ _IN_USAGE: Final = (
     _Place(("cost_in_usd_ticks",), per_usd=10**10),  # xAI
     _Place(("estimated_cost",), estimated=True),  # DeepInfra
 )
-_IN_USAGE_NAMES: Final = frozenset(place.path[0] for place in _IN_USAGE)
+_IN_USAGE_NAMES: Final = frozenset(row.path[0] for row in _IN_USAGE)
 _UPSTREAM: Final = ("cost_details", "upstream_inference_cost")
 _SNAKE: Final = "provider_metadata"
 _CAMEL: Final = "providerMetadata"
@@ -49,12 +49,12 @@ HEADERS: Final = {"x-litellm-response-cost": True, "x-aimlapi-usd-spent": False}
 """Response headers with dollars, and whether they are estimates."""
 
 
-def stated_cost(counted: Mapping[str, object], body: object) -> StatedCost | None:
+def stated_cost(usage: Mapping[str, object], body: object) -> StatedCost | None:
     """Return the cost stated in the usage of an answer or beside it; None if it is absent or partial."""
-    if not _IN_USAGE_NAMES.isdisjoint(counted) and text(counted, "cost", "currency") in (None, "USD"):
+    if not _IN_USAGE_NAMES.isdisjoint(usage) and text(usage, "cost", "currency") in (None, "USD"):
         for path, per_usd, estimated in _IN_USAGE:
-            if (usd := _exact(dig(counted, *path))) is not None:
-                return _whole(StatedCost(EXACT.divide(usd, Decimal(per_usd)), estimated), counted)
+            if (usd := _exact(dig(usage, *path))) is not None:
+                return _whole(StatedCost(EXACT.divide(usd, Decimal(per_usd)), estimated), usage)
     return _of_gateway(body) if isinstance(body, dict) else None
 
 
@@ -72,31 +72,31 @@ def cost_of_attempt(headers: Mapping[str, str], body: object) -> Cost | None:
     for name, estimated in HEADERS.items():
         if name in headers and (usd := _exact(headers[name])):
             return Cost(usd=usd, source=_PROVIDER, estimated=estimated)
-    stated = stated_cost(mapping(body, "usage") or {}, body)
-    return None if stated is None else Cost(usd=stated.usd, source=_PROVIDER, estimated=stated.estimated)
+    cost = stated_cost(mapping(body, "usage") or {}, body)
+    return None if cost is None else Cost(usd=cost.usd, source=_PROVIDER, estimated=cost.estimated)
 
 
 def states_zero(usage: Usage | None, headers: Mapping[str, str]) -> bool:
     """Return whether the usage or a response header states a cost of 0."""
-    stated = (None if usage is None else usage.cost_usd, *(_exact(headers.get(name)) for name in HEADERS))
-    return 0 in stated
+    costs = (None if usage is None else usage.cost_usd, *(_exact(headers.get(name)) for name in HEADERS))
+    return 0 in costs
 
 
-def _whole(stated: StatedCost, counted: Mapping[str, object]) -> StatedCost | None:
-    if flag(counted, "is_byok") is not True:
-        return stated
-    upstream = _exact(dig(counted, *_UPSTREAM))
-    return StatedCost(EXACT.add(stated.usd, upstream), stated.estimated) if upstream else None
+def _whole(cost: StatedCost, usage: Mapping[str, object]) -> StatedCost | None:
+    if flag(usage, "is_byok") is not True:
+        return cost
+    upstream = _exact(dig(usage, *_UPSTREAM))
+    return StatedCost(EXACT.add(cost.usd, upstream), cost.estimated) if upstream else None
 
 
 def _of_gateway(body: dict[str, object]) -> StatedCost | None:
     choices = body.get("choices")
-    for one in (body, *(choices if isinstance(choices, list) else ())):
-        holder = one.get("message") if isinstance(one, dict) and one is not body else one
+    for part in (body, *(choices if isinstance(choices, list) else ())):
+        holder = part.get("message") if isinstance(part, dict) and part is not body else part
         # Called for every answer, although few have metadata.
         if isinstance(holder, dict) and (_SNAKE in holder or _CAMEL in holder):
-            stated = dig(holder.get(_SNAKE) or holder.get(_CAMEL), "gateway")
-            usd, market = _exact(dig(stated, "cost")), _exact(dig(stated, "marketCost"))
+            metadata = dig(holder.get(_SNAKE) or holder.get(_CAMEL), "gateway")
+            usd, market = _exact(dig(metadata, "cost")), _exact(dig(metadata, "marketCost"))
             if usd is not None:
                 return StatedCost(usd) if usd or not market else None
     return None

@@ -63,19 +63,19 @@ def requested_kinds(tools: object) -> list[str] | None:
 
 
 def _requested_kind(tool: dict[str, object]) -> str | None:
-    stated = text(tool, "type")
-    if stated is None:
+    declared_type = text(tool, "type")
+    if declared_type is None:
         # A tool of the application without a type, else Gemini's form: {"google_search": {}}.
-        stated = "custom" if "name" in tool or "function" in tool else next(iter(tool), "custom")
-    elif stated == _BUILT_IN:
-        stated = (text(tool, "function", "name") or "").removeprefix("$")
-    kind = _keyword(stated)
+        declared_type = "custom" if "name" in tool or "function" in tool else next(iter(tool), "custom")
+    elif declared_type == _BUILT_IN:
+        declared_type = (text(tool, "function", "name") or "").removeprefix("$")
+    kind = _keyword(declared_type)
     return None if kind in _REQUESTED_OF_APPLICATION else kind
 
 
-def _keyword(stated: object) -> str:
+def _keyword(declared_type: object) -> str:
     """Return a type without its date if it is a keyword of an API."""
-    kind = _DATE.sub("", stated) if isinstance(stated, str) else ""
+    kind = _DATE.sub("", declared_type) if isinstance(declared_type, str) else ""
     return kind if _KEYWORD.fullmatch(kind) else _OTHER
 
 
@@ -123,12 +123,12 @@ def _add_of_message(runs: Runs, message: dict[str, object]) -> None:
         runs.setdefault(WEB_SEARCH, None)
 
 
-def _add_of_usage(runs: Runs, counted: dict[str, object]) -> None:
+def _add_of_usage(runs: Runs, tool_usage: dict[str, object]) -> None:
     """Add the tools that only `tool_usage` counts, in a unit of their own such as the tokens of an image."""
-    for name, counters in counted.items():
+    for name, counters in tool_usage.items():
         tool = _OF_USAGE.get(name, _keyword(name))
-        known = _SEARCH_COUNTERS if tool == WEB_SEARCH else ()
-        if tool not in runs and any(states_any(one) for key, one in _members(counters) if key not in known):
+        skipped = _SEARCH_COUNTERS if tool == WEB_SEARCH else ()
+        if tool not in runs and any(states_any(member) for key, member in _members(counters) if key not in skipped):
             runs[tool] = None
 
 

@@ -37,19 +37,19 @@ def dig(value: object, *path: str) -> object:
 
 def text(value: object, *path: str) -> str | None:
     """Return the string at `path`, even if empty, or None; U+FFFD replaces lone surrogates."""
-    found = value.get(path[0]) if len(path) == 1 and isinstance(value, dict) else dig(value, *path)
-    if not isinstance(found, str):
+    member = value.get(path[0]) if len(path) == 1 and isinstance(value, dict) else dig(value, *path)
+    if not isinstance(member, str):
         return None
     # Most texts are ASCII and need no Python function call.
-    return found if found.isascii() else encodable(found)
+    return member if member.isascii() else encodable(member)
 
 
 def word(value: object, key: str) -> str | None:
     """Return the non-empty string under `key`, or None; U+FFFD replaces lone surrogates."""
-    found = value.get(key) if isinstance(value, dict) else None
-    if not isinstance(found, str) or not found:
+    member = value.get(key) if isinstance(value, dict) else None
+    if not isinstance(member, str) or not member:
         return None
-    return found if found.isascii() else encodable(found)
+    return member if member.isascii() else encodable(member)
 
 
 def unix_ns(seconds: object) -> int | None:
@@ -64,15 +64,15 @@ def integer(value: object, *path: str) -> int | None:
 
     Accepts floats without a fraction and digit strings.
     """
-    found = value.get(path[0]) if len(path) == 1 and isinstance(value, dict) else dig(value, *path)
-    if isinstance(found, bool):
+    member = value.get(path[0]) if len(path) == 1 and isinstance(value, dict) else dig(value, *path)
+    if isinstance(member, bool):
         return None
-    if isinstance(found, float):
-        found = int(found) if found.is_integer() else None
-    elif isinstance(found, str):
-        is_number = found.isascii() and found.isdigit() and len(found) < _MAX_INTEGER_LENGTH
-        found = int(found) if is_number else None
-    return found if isinstance(found, int) and -LARGEST_COUNT <= found <= LARGEST_COUNT else None
+    if isinstance(member, float):
+        member = int(member) if member.is_integer() else None
+    elif isinstance(member, str):
+        is_number = member.isascii() and member.isdigit() and len(member) < _MAX_INTEGER_LENGTH
+        member = int(member) if is_number else None
+    return member if isinstance(member, int) and -LARGEST_COUNT <= member <= LARGEST_COUNT else None
 
 
 def count(value: object, *path: str) -> int | None:
@@ -81,38 +81,38 @@ def count(value: object, *path: str) -> int | None:
         value = value.get(key) if isinstance(value, dict) else None
     if value is None:
         return None
-    found = value if type(value) is int else integer(value)
-    return found if found is not None and 0 <= found <= LARGEST_COUNT else None
+    member = value if type(value) is int else integer(value)
+    return member if member is not None and 0 <= member <= LARGEST_COUNT else None
 
 
 def number(value: object, *path: str) -> float | None:
     """Return the number at `path`, or None."""
-    found = dig(value, *path)
-    return float(found) if isinstance(found, int | float) and not isinstance(found, bool) else None
+    member = dig(value, *path)
+    return float(member) if isinstance(member, int | float) and not isinstance(member, bool) else None
 
 
 def flag(value: object, *path: str) -> bool | None:
     """Return the boolean at `path`, or None."""
-    found = dig(value, *path)
-    return found if isinstance(found, bool) else None
+    member = dig(value, *path)
+    return member if isinstance(member, bool) else None
 
 
 def mapping(value: object, *path: str) -> dict[str, object] | None:
     """Return the JSON object at `path` (not a copy), or None."""
-    found = value.get(path[0]) if len(path) == 1 and isinstance(value, dict) else dig(value, *path)
-    return found if isinstance(found, dict) else None
+    member = value.get(path[0]) if len(path) == 1 and isinstance(value, dict) else dig(value, *path)
+    return member if isinstance(member, dict) else None
 
 
 def items(value: object, *path: str) -> list[object] | tuple[()]:
     """Return the JSON array at `path` (not a copy); empty if there is none."""
-    found = value.get(path[0]) if len(path) == 1 and isinstance(value, dict) else dig(value, *path)
-    return found if isinstance(found, list) else ()
+    member = value.get(path[0]) if len(path) == 1 and isinstance(value, dict) else dig(value, *path)
+    return member if isinstance(member, list) else ()
 
 
-def of_type(found: object, kind: str) -> dict[str, object] | None:
+def of_type(array: object, kind: str) -> dict[str, object] | None:
     """Return the first JSON object of the given `type` in an array (not a copy), or None."""
-    if isinstance(found, list):
-        for item in found:
+    if isinstance(array, list):
+        for item in array:
             if isinstance(item, dict) and item.get("type") == kind:
                 return item
     return None

@@ -19,7 +19,7 @@ from callspan.providers.base import Operation, ResponseInfo, parameters
 from callspan.providers.error_kinds import error_in, error_info
 from callspan.providers.finishing import finish_of
 from callspan.providers.fold.entries import Entry
-from callspan.providers.fold.events import BLOCK, EventFold, Place
+from callspan.providers.fold.events import BLOCK, EventFold, EventTarget
 from callspan.providers.fold.merge import Json, is_json
 from callspan.providers.stated_cost import stated_cost
 from callspan.providers.tool_runs import requested_kinds, runs_in_message
@@ -58,19 +58,19 @@ class MessageFold(EventFold):
     ends = frozenset({"message_stop"})
     usage_rule = "last of each"
     defaults: ClassVar = {"type": "message", "role": "assistant", "content": []}
-    places: ClassVar = {
-        "message_start": Place((), "message", "", "begin"),
-        "message": Place((), "", "", "done"),
-        "content_block_start": Place(BLOCK, "content_block", "", "begin"),
-        "content_block_stop": Place(BLOCK, "", "", "stop"),
-        "text_delta": Place(BLOCK, "text", "text", "grow", ("text",)),
-        "thinking_delta": Place(BLOCK, "thinking", "thinking", "grow", ("thinking",)),
-        "input_json_delta": Place(BLOCK, "partial_json", "partial_json", "grow", ("tool_use",)),
-        "citations_delta": Place(BLOCK, "citation", "citation", "grow", ("text",)),
-        "signature_delta": Place(BLOCK, "", "", "last", ("thinking",)),
-        "compaction_delta": Place(BLOCK, "", "", "last", ("compaction",)),
-        "message_delta": Place((), "delta", "", "last", rest=True),
-        "message_stop": Place((), "delta", "", "last", rest=True),
+    targets: ClassVar = {
+        "message_start": EventTarget((), "message", "", "begin"),
+        "message": EventTarget((), "", "", "done"),
+        "content_block_start": EventTarget(BLOCK, "content_block", "", "begin"),
+        "content_block_stop": EventTarget(BLOCK, "", "", "stop"),
+        "text_delta": EventTarget(BLOCK, "text", "text", "grow", ("text",)),
+        "thinking_delta": EventTarget(BLOCK, "thinking", "thinking", "grow", ("thinking",)),
+        "input_json_delta": EventTarget(BLOCK, "partial_json", "partial_json", "grow", ("tool_use",)),
+        "citations_delta": EventTarget(BLOCK, "citation", "citation", "grow", ("text",)),
+        "signature_delta": EventTarget(BLOCK, "", "", "last", ("thinking",)),
+        "compaction_delta": EventTarget(BLOCK, "", "", "last", ("compaction",)),
+        "message_delta": EventTarget((), "delta", "", "last", has_body_fields=True),
+        "message_stop": EventTarget((), "delta", "", "last", has_body_fields=True),
     }
 
     def body(self) -> Json | None:
@@ -83,12 +83,12 @@ class MessageFold(EventFold):
         return body
 
     def _finished(self, entry: Entry, fields: Any) -> Any:
-        if not isinstance(fields, dict) or not (written := fields.pop("partial_json", "")):
+        if not isinstance(fields, dict) or not (input_json := fields.pop("partial_json", "")):
             return super()._finished(entry, fields)
-        if is_json(written):
-            fields["input"] = json.loads(written)
+        if is_json(input_json):
+            fields["input"] = json.loads(input_json)
         else:
-            fields |= {"input": written, "incomplete": True}
+            fields |= {"input": input_json, "incomplete": True}
         return fields
 
 
@@ -122,14 +122,14 @@ class Messages:
         """Return identity, stop reason, usage and error of a complete or folded body; accepts any JSON."""
         reason, is_message = word(body, "stop_reason"), _is_message(body)
         finish = finish_of((reason,))
-        counted, missed = mapping(body, "usage"), dig(body, "diagnostics", "cache_miss_reason")
+        counters, missed = mapping(body, "usage"), dig(body, "diagnostics", "cache_miss_reason")
         error = response_error(body) or finish.error
         return ResponseInfo(
             response=Response(
                 id=word(body, "id"),
                 model=word(body, "model"),
                 finish_reasons=[reason] if is_message else [],
-                service_tier=text(counted, "service_tier"),
+                service_tier=text(counters, "service_tier"),
                 truncated=finish.truncated,
                 refused=finish.refused,
                 unknown_finish=finish.unknown_finish,
@@ -137,7 +137,7 @@ class Messages:
                 prompt_cache_miss=None if missed is None else word(missed, "type"),
                 prompt_cache_missed_tokens=None if missed is None else count(missed, "cache_missed_input_tokens"),
             ),
-            usage=_with_runs(usage(counted), body),
+            usage=_with_runs(usage(counters), body),
             error=error,
             recognized=is_message or error is not None,
         )
@@ -157,10 +157,10 @@ def _tool_names(body: object) -> list[str]:
     return [name for tool in objects(body, "tools") if (name := tool_name(tool))]
 
 
-def _with_runs(counted: Usage | None, body: object) -> Usage | None:
+def _with_runs(usage: Usage | None, body: object) -> Usage | None:
     """Return the usage with the runs of hosted tools that it does not count."""
-    runs = runs_in_message(body) if counted is not None and isinstance(body, dict) else {}
-    return msgspec.structs.replace(counted, hosted_tools=runs) if counted is not None and runs else counted
+    runs = runs_in_message(body) if usage is not None and isinstance(body, dict) else {}
+    return msgspec.structs.replace(usage, hosted_tools=runs) if usage is not None and runs else usage
 
 
 def _is_compacted(body: object) -> bool:
@@ -170,60 +170,60 @@ def _is_compacted(body: object) -> bool:
     return _has_compaction(body) or (_MANAGEMENT in body and bool(items(body[_MANAGEMENT], "applied_edits")))
 
 
-def usage(counted: dict[str, object] | None) -> Usage | None:
+def usage(counters: dict[str, object] | None) -> Usage | None:
     """Return a `usage` object as `Usage`, or None if there is none.
 
     Anthropic's `input_tokens` excludes tokens read from and written to the cache; callspan's includes them, and
     all counters include the `iterations` that Anthropic's leave out.
     """
-    if not counted:
+    if not counters:
         return None
-    tokens, stated = _tokens({**counted, **_lifetimes(counted)}), stated_cost(counted, None)
+    tokens, cost = _tokens({**counters, **_lifetimes(counters)}), stated_cost(counters, None)
     total_input, output = tokens["input_tokens"], tokens["output_tokens"]
-    found = Usage(
+    result = Usage(
         **tokens,
         total_tokens=None if total_input is None or output is None else total_input + output,
-        reasoning_tokens=count(counted, "output_tokens_details", "thinking_tokens"),
-        web_search_requests=count(counted, "server_tool_use", "web_search_requests"),
-        web_fetch_requests=count(counted, "server_tool_use", "web_fetch_requests"),
-        cost_usd=None if stated is None else stated.usd,
-        cost_estimated=stated is not None and stated.estimated,
-        raw=detached_object(counted),
+        reasoning_tokens=count(counters, "output_tokens_details", "thinking_tokens"),
+        web_search_requests=count(counters, "server_tool_use", "web_search_requests"),
+        web_fetch_requests=count(counters, "server_tool_use", "web_fetch_requests"),
+        cost_usd=None if cost is None else cost.usd,
+        cost_estimated=cost is not None and cost.estimated,
+        raw=detached_object(counters),
     )
-    if contradicts_itself(found):
-        found = msgspec.structs.replace(found, estimated=True)
-    return with_iterations(found, counted["iterations"]) if counted.get("iterations") else found
+    if contradicts_itself(result):
+        result = msgspec.structs.replace(result, estimated=True)
+    return with_iterations(result, counters["iterations"]) if counters.get("iterations") else result
 
 
-def _lifetimes(counted: object) -> dict[str, object]:
+def _lifetimes(counters: object) -> dict[str, object]:
     """Return `cache_creation` of the model that answered after others had declined, if it is that of all writes.
 
     The last event of a stream states the writes anew, but not how long they are kept: that of the first one stays.
     """
-    stated = mapping(of_type(dig(counted, "iterations"), _SERVED), "cache_creation") or {}
-    kept = [count(stated, name) for name in stated]
-    is_whole = bool(kept) and sum(one or 0 for one in kept) == count(counted, "cache_creation_input_tokens")
-    return {"cache_creation": stated} if is_whole else {}
+    lifetimes = mapping(of_type(dig(counters, "iterations"), _SERVED), "cache_creation") or {}
+    counts = [count(lifetimes, name) for name in lifetimes]
+    is_whole = bool(counts) and sum(tokens or 0 for tokens in counts) == count(counters, "cache_creation_input_tokens")
+    return {"cache_creation": lifetimes} if is_whole else {}
 
 
-def _tokens(counted: object) -> dict[str, Any]:
+def _tokens(counters: object) -> dict[str, Any]:
     """Return the token counters by their names in `Usage` and `UsageIteration`."""
-    short = count(counted, "cache_creation", "ephemeral_5m_input_tokens")
-    long = count(counted, "cache_creation", "ephemeral_1h_input_tokens")
-    read, write = count(counted, "cache_read_input_tokens"), count(counted, "cache_creation_input_tokens")
-    if write is None and (short, long) != (None, None):
-        write = (short or 0) + (long or 0)
-    fresh, output = count(counted, "input_tokens"), count(counted, "output_tokens")
-    sent = None if fresh is None else fresh + (read or 0) + (write or 0)
+    short = count(counters, "cache_creation", "ephemeral_5m_input_tokens")
+    long = count(counters, "cache_creation", "ephemeral_1h_input_tokens")
+    cache_read, cache_write = count(counters, "cache_read_input_tokens"), count(counters, "cache_creation_input_tokens")
+    if cache_write is None and (short, long) != (None, None):
+        cache_write = (short or 0) + (long or 0)
+    fresh, output = count(counters, "input_tokens"), count(counters, "output_tokens")
+    total_input = None if fresh is None else fresh + (cache_read or 0) + (cache_write or 0)
     if fresh is None and output is None:
         # Of servers that use OpenAI's names, whose input includes what was cached.
-        sent, output = count(counted, "prompt_tokens"), count(counted, "completion_tokens")
-        read = count(counted, "prompt_tokens_details", "cached_tokens") if read is None else read
+        total_input, output = count(counters, "prompt_tokens"), count(counters, "completion_tokens")
+        cache_read = count(counters, "prompt_tokens_details", "cached_tokens") if cache_read is None else cache_read
     return {
-        "input_tokens": sent,
+        "input_tokens": total_input,
         "output_tokens": output,
-        "cache_read_tokens": read,
-        "cache_write_tokens": write,
+        "cache_read_tokens": cache_read,
+        "cache_write_tokens": cache_write,
         "cache_write_5m_tokens": short,
         "cache_write_1h_tokens": long,
     }
@@ -238,25 +238,25 @@ def response_error(body: object) -> ErrorInfo | None:
     error = error_in(body) if isinstance(body, dict) else None
     if not error:
         return None
-    whole = {"type": "error", "error": error, "request_id": text(body, "request_id")}
-    return error_info(body=whole)
+    envelope = {"type": "error", "error": error, "request_id": text(body, "request_id")}
+    return error_info(body=envelope)
 
 
 def with_iterations(usage: Usage, listed: object) -> Usage:
     """Return the usage including the runs that the top level excludes."""
-    given = listed[:_MAX_ITERATIONS] if isinstance(listed, list) else []
-    answered = text(of_type(given, _SERVED), "model")
-    is_partial = any(_is_declined(entry, answered) for entry in given)
+    entries = listed[:_MAX_ITERATIONS] if isinstance(listed, list) else []
+    answering_model = text(of_type(entries, _SERVED), "model")
+    is_partial = any(_is_declined(entry, answering_model) for entry in entries)
     runs = [
         UsageIteration(kind=kind, model=text(entry, "model") or None, **_tokens(entry))
-        for entry in given
+        for entry in entries
         if (kind := text(entry, "type")) and kind not in (_SAMPLED, _SERVED)
     ]
     usage = msgspec.structs.replace(usage, iterations=runs, estimated=usage.estimated or is_partial)
     return with_added(usage, map(usage_of_iteration, runs))
 
 
-def _is_declined(run: object, answered: str | None) -> bool:
+def _is_declined(run: object, answering_model: str | None) -> bool:
     """Return whether a model other than the one that answered declined after some output; without any it is free."""
-    is_other = text(run, "type") == _SAMPLED and text(run, "model") not in (None, answered)
-    return answered is not None and is_other and bool(count(run, "output_tokens"))
+    is_other = text(run, "type") == _SAMPLED and text(run, "model") not in (None, answering_model)
+    return answering_model is not None and is_other and bool(count(run, "output_tokens"))

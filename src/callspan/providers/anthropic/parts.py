@@ -78,9 +78,9 @@ def _part(block: object) -> Part:
 
 
 def _text(block: _Block) -> Part | None:
-    written = text(block, "text")
+    content = text(block, "text")
     citations = list(map(detached, items(block, "citations"))) if "citations" in block else None
-    return None if written is None else Text(text=written, annotations=citations or None)
+    return None if content is None else Text(text=content, annotations=citations or None)
 
 
 def _thinking(block: _Block) -> Part:
@@ -110,11 +110,11 @@ def _tool_type(kind: str, name: str | None) -> str:
 
 
 def _tool_result(block: _Block) -> Part:
-    kind, failed = text(block, "type") or "", (text(block, "content", "type") or "").endswith("_error")
+    kind, has_failed = text(block, "type") or "", (text(block, "content", "type") or "").endswith("_error")
     return ToolResult(
         id=text(block, "tool_use_id"),
         content=detached(block.get("content")),
-        is_error=True if failed else flag(block, "is_error"),
+        is_error=True if has_failed else flag(block, "is_error"),
         tool_type="function" if kind == "tool_result" else kind.removesuffix(_TOOL_RESULT),
     )
 

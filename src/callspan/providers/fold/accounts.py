@@ -53,8 +53,8 @@ class Content:
         """Its words without white space."""
         name = fields.get("name")
         self.name = name if isinstance(name, str) and name else None
-        written = next((fields[key] for key in _ARGUMENTS if fields.get(key) is not None), "")
-        self.arguments = "" if kind in TEXTUAL else normal(written)
+        arguments = next((fields[key] for key in _ARGUMENTS if fields.get(key) is not None), "")
+        self.arguments = "" if kind in TEXTUAL else normal(arguments)
         self.is_said = False
         """Whether its words are among those of the stated account."""
         self.ids = {entry[key] for key in _IDS if isinstance(entry.get(key), str) and entry[key]}
@@ -82,15 +82,15 @@ def bare(text: str) -> str:
 def normal(arguments: object) -> str:
     """Return arguments in one spelling of their JSON; what is no JSON, without white space."""
     try:
-        written = arguments if isinstance(arguments, str) else json.dumps(arguments)
-        return json.dumps(json.loads(written, parse_float=_number), sort_keys=True)
+        encoded = arguments if isinstance(arguments, str) else json.dumps(arguments)
+        return json.dumps(json.loads(encoded, parse_float=_number), sort_keys=True)
     except (ValueError, TypeError, RecursionError):
         return bare(str(arguments))
 
 
-def _number(written: str) -> float:
+def _number(digits: str) -> float:
     """Return a number, as an integer if it is one."""
-    number = float(written)
+    number = float(digits)
     return int(number) if number.is_integer() else number
 
 
@@ -103,72 +103,82 @@ def _words(entry: Json) -> Iterator[str]:
             yield from _words(part) if isinstance(part, dict) else (part,) if isinstance(part, str) else ()
 
 
-def says_the_same(one: object, other: object) -> bool:
+def says_the_same(entry: object, other_entry: object) -> bool:
     """Return whether two entries have the same content."""
-    return isinstance(one, dict) and isinstance(other, dict) and _is_equal(Content(one), Content(other))
+    return isinstance(entry, dict) and isinstance(other_entry, dict) and _is_equal(Content(entry), Content(other_entry))
 
 
-def _is_equal(held: Content, stated: Content) -> bool:
-    return held.is_like(stated) and (held.text, held.arguments) == (stated.text, stated.arguments)
+def _is_equal(streamed: Content, final: Content) -> bool:
+    return streamed.is_like(final) and (streamed.text, streamed.arguments) == (final.text, final.arguments)
 
 
-def _is_equal_by_id(held: Content, stated: Content) -> bool:
-    return bool(held.ids & stated.ids) and _is_equal(held, stated)
+def _is_equal_by_id(streamed: Content, final: Content) -> bool:
+    return bool(streamed.ids & final.ids) and _is_equal(streamed, final)
 
 
-def _is_filled_and_equal(held: Content, stated: Content) -> bool:
-    return not held.is_empty and _is_equal(held, stated)
+def _is_filled_and_equal(streamed: Content, final: Content) -> bool:
+    return not streamed.is_empty and _is_equal(streamed, final)
 
 
-def _is_part_by_id(held: Content, stated: Content) -> bool:
+def _is_part_by_id(streamed: Content, final: Content) -> bool:
     """Return whether one of two accounts with the same id is only a part of the other."""
-    return bool(held.ids & stated.ids) and held.is_like(stated) and (_is_cut(held, stated) or _is_silent(held, stated))
+    return (
+        bool(streamed.ids & final.ids)
+        and streamed.is_like(final)
+        and (_is_cut(streamed, final) or _is_silent(streamed, final))
+    )
 
 
-def _is_hosted_by_id(held: Content, stated: Content) -> bool:
+def _is_hosted_by_id(streamed: Content, final: Content) -> bool:
     """Return whether two accounts are of one hosted tool, of which events tell more and more."""
-    return bool(held.ids & stated.ids) and held.is_like(stated) and not (held.name or held.text or stated.text)
+    return (
+        bool(streamed.ids & final.ids)
+        and streamed.is_like(final)
+        and not (streamed.name or streamed.text or final.text)
+    )
 
 
-def _is_restated_by_id(held: Content, stated: Content) -> bool:
+def _is_restated_by_id(streamed: Content, final: Content) -> bool:
     """Return whether the last account of an entry with this id says something else than was streamed."""
-    is_renamed = held.arguments not in _NO_ARGUMENTS and held.arguments == stated.arguments
-    is_same = held.is_like(stated) or (held.family == stated.family and is_renamed)
-    return bool(held.ids & stated.ids) and is_same
+    is_renamed = streamed.arguments not in _NO_ARGUMENTS and streamed.arguments == final.arguments
+    is_same = streamed.is_like(final) or (streamed.family == final.family and is_renamed)
+    return bool(streamed.ids & final.ids) and is_same
 
 
-def _is_restated_part(held: Content, stated: Content) -> bool:
+def _is_restated_part(streamed: Content, final: Content) -> bool:
     """Return whether both are texts of one kind, in two accounts of one entry."""
-    return bool(held.text and stated.text) and not held.is_said and held.is_like(stated)
+    return bool(streamed.text and final.text) and not streamed.is_said and streamed.is_like(final)
 
 
-def _is_cut(held: Content, stated: Content) -> bool:
+def _is_cut(streamed: Content, final: Content) -> bool:
     """Return whether one account is the beginning of the other."""
-    if not held.is_like(stated) or held.is_empty or stated.is_empty:
+    if not streamed.is_like(final) or streamed.is_empty or final.is_empty:
         return False
-    if held.text or stated.text:
-        return stated.text.startswith(held.text) or (not held.is_said and held.text.startswith(stated.text))
-    return _begins(held.arguments, stated.arguments) or _begins(stated.arguments, held.arguments)
+    if streamed.text or final.text:
+        return final.text.startswith(streamed.text) or (not streamed.is_said and streamed.text.startswith(final.text))
+    return _begins(streamed.arguments, final.arguments) or _begins(final.arguments, streamed.arguments)
 
 
-def _begins(cut: str, whole: str) -> bool:
+def _begins(prefix: str, arguments: str) -> bool:
     """Return whether arguments that are no JSON are the beginning of others."""
     try:
-        json.loads(cut)
+        json.loads(prefix)
     except ValueError:
-        return bare(whole).startswith(cut)
+        return bare(arguments).startswith(prefix)
     return False
 
 
-def _is_silent(held: Content, stated: Content) -> bool:
+def _is_silent(streamed: Content, final: Content) -> bool:
     """Return whether one of two accounts says nothing, and the other what is said nowhere else."""
-    return not held.is_said and (held.is_empty or stated.is_empty)
+    return not streamed.is_said and (streamed.is_empty or final.is_empty)
 
 
-def _is_generic(held: Content, stated: Content) -> bool:
+def _is_generic(streamed: Content, final: Content) -> bool:
     """Return whether one of two accounts of one kind says nothing."""
-    is_silent = "" in (held.arguments, stated.arguments) if held.name or stated.name else _is_silent(held, stated)
-    return held.is_like(stated) and is_silent
+    is_silent = (
+        "" in (streamed.arguments, final.arguments) if streamed.name or final.name else _is_silent(streamed, final)
+    )
+    return streamed.is_like(final) and is_silent
 
 
 _TESTS: Final[tuple[_Test, ...]] = (
@@ -183,35 +193,37 @@ _TESTS: Final[tuple[_Test, ...]] = (
 """When a streamed and a stated entry are one, the surest first."""
 
 
-def joined_entries(streamed: list[Any], stated: list[Any], *, is_own: bool = False) -> list[Any]:
+def joined_entries(streamed: list[Any], final: list[Any], *, is_own: bool = False) -> list[Any]:
     """Return the stated entries, each with its streamed one, and what they lack at the place where it was streamed.
 
     `is_own`: whether they are the parts of one entry, as its id says.
     """
-    if not all(isinstance(one, dict) for one in (*streamed, *stated)):
-        return max(detached(stated), streamed, key=len)
-    left = {at: (entry, Content(entry)) for at, entry in enumerate(streamed)}
-    said = [Content(entry) for entry in stated]
-    words = {family: "".join(one.text for one in said if one.family == family) for family in ("text", "thought")}
-    for _, content in left.values():
+    if not all(isinstance(item, dict) for item in (*streamed, *final)):
+        return max(detached(final), streamed, key=len)
+    unpaired = {at: (entry, Content(entry)) for at, entry in enumerate(streamed)}
+    contents = [Content(entry) for entry in final]
+    words = {family: "".join(item.text for item in contents if item.family == family) for family in ("text", "thought")}
+    for _, content in unpaired.values():
         content.is_said = bool(content.text) and content.text in words.get(content.family, "")
-    pairs = _pairs(left, said, (*_TESTS, _is_restated_part) if is_own else _TESTS)
-    whole = [joined(pairs[at], entry) if at in pairs else detached(entry) for at, entry in enumerate(stated)]
-    for at, (entry, content) in left.items():
+    pairs = _pairs(unpaired, contents, (*_TESTS, _is_restated_part) if is_own else _TESTS)
+    entries = [joined(pairs[at], entry) if at in pairs else detached(entry) for at, entry in enumerate(final)]
+    for at, (entry, content) in unpaired.items():
         if _is_lacking(content, entry):
-            whole.insert(at, entry)
-    return whole
+            entries.insert(at, entry)
+    return entries
 
 
-def _pairs(left: dict[int, tuple[Json, Content]], said: list[Content], tests: tuple[_Test, ...]) -> dict[int, Json]:
+def _pairs(
+    unpaired: dict[int, tuple[Json, Content]], contents: list[Content], tests: tuple[_Test, ...]
+) -> dict[int, Json]:
     """Take the streamed entry of each stated one; return them by its position."""
     pairs = dict[int, Json]()
     for are_one in tests:
-        for place, content in enumerate(said):
-            near = islice(left.items(), MAX_SEARCHED if place not in pairs else 0)
-            at = next((at for at, (_, held) in near if are_one(held, content)), None)
+        for index, content in enumerate(contents):
+            near = islice(unpaired.items(), MAX_SEARCHED if index not in pairs else 0)
+            at = next((at for at, (_, candidate) in near if are_one(candidate, content)), None)
             if at is not None:
-                pairs[place] = left.pop(at)[0]
+                pairs[index] = unpaired.pop(at)[0]
     return pairs
 
 
@@ -222,54 +234,54 @@ def _is_lacking(content: Content, entry: Json) -> bool:
     return _kind(entry) not in TEXTUAL or any(entry.get(key) for key in ("encrypted_content", "data", "signature"))
 
 
-def joined(streamed: Json, stated: Mapping[str, Any], *, is_last: bool = False) -> Json:
+def joined(streamed: Json, final: Mapping[str, Any], *, is_last: bool = False) -> Json:
     """Return an object that was both streamed in pieces and stated as a whole by a later event.
 
     Stated values win, but for silent ones and for texts that were cut off. `is_last`: the event ends the object, so a
     text that it changes is no further piece.
     """
-    result = {key: value for key, value in streamed.items() if key not in stated and key != "incomplete"}
-    is_own = bool(stated.get("id")) and streamed.get("id") == stated.get("id")
-    for key, value in stated.items():
+    result = {key: value for key, value in streamed.items() if key not in final and key != "incomplete"}
+    is_own = bool(final.get("id")) and streamed.get("id") == final.get("id")
+    for key, value in final.items():
         result[key] = _joined_value(key, streamed.get(key), value, is_own=is_own and key in _PARTS, is_last=is_last)
-    moved = {key: stated.get(key) for key in _PARTS if streamed.get(key) and not stated.get(key)}
-    if moved and _has_words_of(streamed, stated):
-        result |= moved
+    parts = {key: final.get(key) for key in _PARTS if streamed.get(key) and not final.get(key)}
+    if parts and _has_words_of(streamed, final):
+        result |= parts
     if "logprobs" in streamed and bare(str(result.get("text"))) != bare(str(streamed.get("text"))):
-        result["logprobs"] = detached(stated.get("logprobs"))
+        result["logprobs"] = detached(final.get("logprobs"))
     return result
 
 
-def _joined_value(key: str, held: Any, value: Any, *, is_own: bool, is_last: bool) -> Any:
-    if isinstance(value, list) and isinstance(held, list) and value and held:
+def _joined_value(key: str, streamed: Any, final: Any, *, is_own: bool, is_last: bool) -> Any:
+    if isinstance(final, list) and isinstance(streamed, list) and final and streamed:
         if key in _LISTED:
-            return joined_entries(held, value, is_own=is_own)
+            return joined_entries(streamed, final, is_own=is_own)
         if key in _MARKS:
-            return [*detached(value), *_unlike(held, value)]
-        return max(detached(value), held, key=len) if key in ("data", "logprobs", "segments") else detached(value)
-    if isinstance(value, str) and isinstance(held, str) and key in TEXTS:
-        return _joined_text(held, value, can_be_piece=key in _OF_MESSAGE and not is_last)
-    is_silent = value is None or value in ("", [], {})
-    return held if is_silent and held is not None else detached(value)
+            return [*detached(final), *_unlike(streamed, final)]
+        return max(detached(final), streamed, key=len) if key in ("data", "logprobs", "segments") else detached(final)
+    if isinstance(final, str) and isinstance(streamed, str) and key in TEXTS:
+        return _joined_text(streamed, final, can_be_piece=key in _OF_MESSAGE and not is_last)
+    is_silent = final is None or final in ("", [], {})
+    return streamed if is_silent and streamed is not None else detached(final)
 
 
-def _joined_text(held: str, value: str, *, can_be_piece: bool) -> str:
-    if held == value or bare(held) in bare(value):
-        return value
-    if bare(value) in bare(held) or value in _NO_ARGUMENTS:
-        return held
-    return held + value if can_be_piece else value
+def _joined_text(streamed: str, final: str, *, can_be_piece: bool) -> str:
+    if streamed == final or bare(streamed) in bare(final):
+        return final
+    if bare(final) in bare(streamed) or final in _NO_ARGUMENTS:
+        return streamed
+    return streamed + final if can_be_piece else final
 
 
-def _has_words_of(streamed: Json, stated: Mapping[str, Any]) -> bool:
+def _has_words_of(streamed: Json, final: Mapping[str, Any]) -> bool:
     """Return whether the stated words contain the streamed ones, perhaps in another list of parts."""
-    return bool(words := bare("".join(_words(dict(stated))))) and bare("".join(_words(streamed))) in words
+    return bool(words := bare("".join(_words(dict(final))))) and bare("".join(_words(streamed))) in words
 
 
-def _unlike(held: list[Any], stated: list[Any]) -> list[Any]:
+def _unlike(streamed: list[Any], final: list[Any]) -> list[Any]:
     """Return the marks that are not stated, wherever in the text."""
-    said = list(map(_without_position, stated))
-    return [mark for mark in held if _without_position(mark) not in said]
+    final_marks = list(map(_without_position, final))
+    return [mark for mark in streamed if _without_position(mark) not in final_marks]
 
 
 def _without_position(mark: object) -> object:

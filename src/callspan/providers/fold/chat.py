@@ -55,8 +55,8 @@ class ChatFold:
     @property
     def complete(self) -> bool:
         """True once each choice has a finish reason or a final chunk with only usage was received."""
-        ended = [bool(choice.get("finish_reason")) for choice in self._choices.values()]
-        return self._has_usage_last or (bool(ended) and all(ended))
+        are_finished = [bool(choice.get("finish_reason")) for choice in self._choices.values()]
+        return self._has_usage_last or (bool(are_finished) and all(are_finished))
 
     def add(self, chunk: object) -> bool:
         """Fold in one parsed chunk; return True if it carried content (text, reasoning, refusal, tool call).
@@ -67,8 +67,8 @@ class ChatFold:
             return False
         choices, carried = chunk.get("choices"), False
         if type(choices) is list:
-            for place, choice in enumerate(choices):
-                if type(choice) is dict and self._take(choice, place):
+            for position, choice in enumerate(choices):
+                if type(choice) is dict and self._take(choice, position):
                     carried = True
         elif (error := error_in(chunk)) is not None:
             self._body.setdefault("error", detached(error))
@@ -77,40 +77,40 @@ class ChatFold:
             self._take_fields(chunk)
         return carried
 
-    def _take(self, choice: Json, place: int) -> bool:
+    def _take(self, choice: Json, position: int) -> bool:
         index = choice.get("index")
         if type(index) is not int or index < 0:
-            index = place
-        held = self._choices.get(index)
-        if held is None:
-            held = self._choices[index] = {"index": index, "message": {}}
+            index = position
+        entry = self._choices.get(index)
+        if entry is None:
+            entry = self._choices[index] = {"index": index, "message": {}}
         carried = False
         for key, value in choice.items():
             if not value or key == "index":
                 continue
             if key == "delta":
-                if type(value) is dict and merge(held["message"], value):
+                if type(value) is dict and merge(entry["message"], value):
                     carried = True
-            elif self._take_beside(held, choice, key, value):
+            elif self._take_beside(entry, choice, key, value):
                 carried = True
         return carried
 
-    def _take_beside(self, held: Json, choice: Json, key: str, value: Any) -> bool:
+    def _take_beside(self, entry: Json, choice: Json, key: str, value: Any) -> bool:
         """Take a field beside the delta of a choice; return True if it has content."""
         if key == "message":
             # Perplexity states the message so far beside each delta.
-            is_last = bool(choice.get("finish_reason") or held.get("finish_reason"))
-            return not choice.get("delta") and self._state(held, value, is_last=is_last)
+            is_last = bool(choice.get("finish_reason") or entry.get("finish_reason"))
+            return not choice.get("delta") and self._state(entry, value, is_last=is_last)
         if key == "text":
             # Together repeats the delta in `text`.
-            return self.grows == key and merge(held, {key: value})
+            return self.grows == key and merge(entry, {key: value})
         if key in _APPENDED:
-            extend(held, {key: value})
+            extend(entry, {key: value})
         elif key in _EXTENSIONS:
-            _extend(held, {key: value})
+            _extend(entry, {key: value})
         # Azure repeats its filter results on every chunk.
-        elif held.get(key) != value and (key != "finish_reason" or isinstance(value, str)):
-            merge(held, {key: value}, last=True)
+        elif entry.get(key) != value and (key != "finish_reason" or isinstance(value, str)):
+            merge(entry, {key: value}, last=True)
         return False
 
     def _state(self, choice: Json, message: object, *, is_last: bool) -> bool:
@@ -144,10 +144,10 @@ class ChatFold:
 
     def _take_groq(self, fields: Json) -> None:
         """Take Groq's field, whose usage adds up as the one beside it."""
-        held = self._body.setdefault(_GROQ, {})
-        merge(held, {key: value for key, value in fields.items() if key != _USAGE}, last=True)
+        extension = self._body.setdefault(_GROQ, {})
+        merge(extension, {key: value for key, value in fields.items() if key != _USAGE}, last=True)
         if isinstance(usage := fields.get(_USAGE), dict):
-            self._take_usage(held, usage)
+            self._take_usage(extension, usage)
 
     def body(self) -> Json | None:
         """Return the body so far, valid after any prefix of the stream; None if nothing was received.
@@ -162,8 +162,8 @@ class ChatFold:
 
     def _choice(self, choice: Json) -> Json:
         # Streams of tool calls start with an empty text; non-streamed responses have null.
-        streamed, stated, is_last = choice.pop("message"), choice.pop(_STATED, {}), choice.pop(_ENDED_BY, False)
-        message = {"role": "assistant", "content": None, **joined(streamed, stated, is_last=is_last)}
+        streamed, final, is_last = choice.pop("message"), choice.pop(_STATED, {}), choice.pop(_ENDED_BY, False)
+        message = {"role": "assistant", "content": None, **joined(streamed, final, is_last=is_last)}
         ids = {"token_ids": message.pop("token_ids")} if "token_ids" in message else {}
         if isinstance(calls := message.get("tool_calls"), list):
             was_cut = normalised(choice.get("finish_reason") or LENGTH) in (LENGTH, ERROR)
@@ -173,22 +173,22 @@ class ChatFold:
         return {"index": choice["index"], "message": message, "finish_reason": None, "logprobs": None, **ids, **choice}
 
 
-def _extend(known: Json, news: Json) -> None:
+def _extend(fields: Json, news: Json) -> None:
     """Add the fields of a server's extension: lists of new ids grow, of other fields the first value is kept."""
     for key, value in news.items():
-        held = known.get(key)
-        if held is None:
-            known[key] = detached(value)
-        elif isinstance(value, dict) and isinstance(held, dict):
-            _extend(held, value)
-        elif isinstance(value, list) and isinstance(held, list) and key in _NEW_IDS:
-            held += detached(value)
+        current = fields.get(key)
+        if current is None:
+            fields[key] = detached(value)
+        elif isinstance(value, dict) and isinstance(current, dict):
+            _extend(current, value)
+        elif isinstance(value, list) and isinstance(current, list) and key in _NEW_IDS:
+            current += detached(value)
 
 
 def _in_order(calls: list[object]) -> list[Json]:
     """Return calls in order of their index, or else their position."""
-    placed = [{"index": place, **call} for place, call in enumerate(calls) if isinstance(call, dict)]
-    return sorted(placed, key=lambda call: integer(call, "index") or 0)
+    indexed = [{"index": position, **call} for position, call in enumerate(calls) if isinstance(call, dict)]
+    return sorted(indexed, key=lambda call: integer(call, "index") or 0)
 
 
 def _finished_call(call: Json, was_cut: bool) -> Json:
@@ -196,17 +196,17 @@ def _finished_call(call: Json, was_cut: bool) -> Json:
     kind = next((kind for kind in ("function", "custom") if isinstance(call.get(kind), dict)), "function")
     grows = "input" if kind == "custom" else "arguments"
     inner = {"name": None, grows: "", **(mapping(call, kind) or {})}
-    found = {key: value for key, value in call.items() if key != "index"}
-    found |= {"type": call.get("type") or kind, kind: inner}
+    fields = {key: value for key, value in call.items() if key != "index"}
+    fields |= {"type": call.get("type") or kind, kind: inner}
     if not inner["name"] or (was_cut and (kind == "custom" or not is_json(inner[grows]))):
-        found["incomplete"] = True
-    return found
+        fields["incomplete"] = True
+    return fields
 
 
-def _one_base64(joined: str) -> str:
+def _one_base64(encoded: str) -> str:
     """Return joined base64 pieces, each possibly padded, as one base64 text; other text unchanged."""
-    pieces = [from_base64(piece) for piece in _PADDED.findall(joined)]
-    return joined if None in pieces else base64.b64encode(b"".join(filter(None, pieces))).decode()
+    pieces = [from_base64(piece) for piece in _PADDED.findall(encoded)]
+    return encoded if None in pieces else base64.b64encode(b"".join(filter(None, pieces))).decode()
 
 
 class CompletionFold(ChatFold):

@@ -52,10 +52,10 @@ class Entry:
 
     def is_a(self, kind: str | None) -> bool:
         """Return whether a delta of this kind can belong to it."""
-        held = self.kind
-        if kind is None or held is None or held == kind:
+        own_kind = self.kind
+        if kind is None or own_kind is None or own_kind == kind:
             return True
-        return kind not in TEXTUAL and held not in TEXTUAL
+        return kind not in TEXTUAL and own_kind not in TEXTUAL
 
     def is_exactly(self, kind: str | None) -> bool:
         """Return whether an account of the whole entry with this type can be of it."""
@@ -78,7 +78,7 @@ class Entries:
     __slots__ = ("_at", "_listed", "_named")
 
     def __init__(self, fields: Iterable[Any] = ()) -> None:
-        self._listed = [Entry(one, index) for index, one in enumerate(fields)]
+        self._listed = [Entry(item, index) for index, item in enumerate(fields)]
         self._at = dict(enumerate(self._listed))
         """The newest entry of each index."""
         self._named: dict[str, Entry] = {}
@@ -131,7 +131,9 @@ class Entries:
             if newest.is_a(kind):
                 return newest
             if not is_text:
-                return next((one for one in self._open_at(index) if one.is_a(kind)), newest)
+                return next(
+                    (entry_at_index for entry_at_index in self._open_at(index) if entry_at_index.is_a(kind)), newest
+                )
         if newest is None or kind not in TEXTUAL:
             return self._nearest(index, name, kind, is_text=is_text)
         return None
@@ -142,17 +144,21 @@ class Entries:
         if entry is not None and entry.is_exactly(kind):
             return entry
         at = None if index is None else self._at.get(index)
-        here = [one for one in self._searched() if at is not None and (one is at or one.index == index)]
-        for one in here or self._searched():
-            is_near = bool(here) or (one.is_started if name or kind not in TEXTUAL else True)
-            if is_near and not one.is_done and one.is_exactly(kind) and not one.is_other(name):
-                self._register(one, index, name)
-                return one
+        at_index = [
+            candidate
+            for candidate in self._searched()
+            if at is not None and (candidate is at or candidate.index == index)
+        ]
+        for candidate in at_index or self._searched():
+            is_near = bool(at_index) or (candidate.is_started if name or kind not in TEXTUAL else True)
+            if is_near and not candidate.is_done and candidate.is_exactly(kind) and not candidate.is_other(name):
+                self._register(candidate, index, name)
+                return candidate
         return None
 
     def stop(self, index: int | None) -> Entry | None:
         """Close the newest open entry with this index, or the newest, and those that deltas began on it; return it."""
-        entries = list(self._open_at(index)) or list(islice((one for one in self._searched() if one.is_open), 1))
+        entries = list(self._open_at(index)) or list(islice((entry for entry in self._searched() if entry.is_open), 1))
         for entry in entries:
             entry.is_open, entry.settled = False, True
             if entry.is_started:
@@ -181,9 +187,9 @@ class Entries:
                 if name is not None:
                     self._register(entry, index, name)
                 return entry
-        late = self.closed(index)
-        can_continue = late is not None and late.is_a(kind) and (not is_text or kind not in TEXTUAL)
-        return late if can_continue and not name else None
+        closed_entry = self.closed(index)
+        can_continue = closed_entry is not None and closed_entry.is_a(kind) and (not is_text or kind not in TEXTUAL)
+        return closed_entry if can_continue and not name else None
 
     def _newest_open(self, index: int | None) -> Entry | None:
         entry = self._at.get(index) if index is not None else next(self._searched(), None)

@@ -35,8 +35,8 @@ _CALLS: Final = ("_call", "tool_use")
 """Suffixes of the types of entries that are incomplete if the stream stops within them."""
 
 
-class Place(NamedTuple):
-    """The place of an event's data in the body."""
+class EventTarget(NamedTuple):
+    """Where the data of an event belongs in the body."""
 
     lists: tuple[tuple[str, str], ...]
     """From the body inwards: the name of a list, and the event field with the index of the entry."""
@@ -47,15 +47,15 @@ class Place(NamedTuple):
     verb: Verb
     kinds: tuple[str, ...] = ()
     """The types of entries that are not announced by an event."""
-    rest: bool = False
+    has_body_fields: bool = False
     """Whether other fields of the event are fields of the body."""
 
 
 class EventFold:
     """Joins events by a table. Which entry an event is about, `Entries` decides."""
 
-    places: ClassVar[Mapping[str | None, Place]]
-    """Places by event type; None for events without a type."""
+    targets: ClassVar[Mapping[str | None, EventTarget]]
+    """Targets by event type; None for events without a type."""
     usage_rule: ClassVar[UsageRule]
     starts: ClassVar[frozenset[str]] = frozenset()
     """Event types that begin a body; one with another id discards what came before."""
@@ -80,7 +80,7 @@ class EventFold:
         """The body, for events about no entry of it."""
         self._final: Json = {}
         self._error: Json = {}
-        self._open: dict[object, tuple[Place, str, object, str, object, GrowingText]] = {}
+        self._open: dict[object, tuple[EventTarget, str, object, str, object, GrowingText]] = {}
         """The texts that grow, by type of event: its place, and the fields that name the entry, and their values."""
 
     @property
@@ -101,12 +101,12 @@ class EventFold:
             kind = news.get("type")
         # Most events continue the text of the one before.
         if type(kind) is str and kind in self._open:
-            place, outer, number, inner, part, growing = self._open[kind]
-            piece = news.get(place.field)
+            target, outer, number, inner, part, growing = self._open[kind]
+            piece = news.get(target.field)
             is_next = type(piece) is str and event.get(outer) == number and event.get(inner) == part
             if is_next and piece and "error" not in event and not event.get(_LOGPROBS):
-                if place.rest:
-                    self._take_rest(event, place)
+                if target.has_body_fields:
+                    self._take_rest(event, target)
                 growing.add(piece)
                 return True
         return self._take(event, news, kind)
@@ -115,43 +115,45 @@ class EventFold:
         if not self._error and not _is_of_part(kind) and (error := error_in(event)) is not None:
             request_id = word(event, "request_id")
             self._error = {**({} if request_id is None else {"request_id": request_id}), "error": detached(error)}
-        place = self.places.get(kind) if kind is None or isinstance(kind, str) else None
-        if place is None and isinstance(kind, str) and news is not event:
-            place = Place(BLOCK, "", "delta", "grow", (kind.removesuffix("_delta"),))
-        if place is None:
+        target = self.targets.get(kind) if kind is None or isinstance(kind, str) else None
+        if target is None and isinstance(kind, str) and news is not event:
+            target = EventTarget(BLOCK, "", "delta", "grow", (kind.removesuffix("_delta"),))
+        if target is None:
             return isinstance(kind, str) and kind.endswith(".delta") and bool(event.get("delta"))
         self.terminated = self.terminated or kind in self.ends
-        value: Any = news.get(place.field) if place.field else news
-        fits = isinstance(value, str if place.name and place.name not in LISTED else dict)
-        if place.rest and (fits or kind is not None):
-            self._take_rest(event, place)
-        if not fits or (value == "" and place.verb == "grow"):
+        value: Any = news.get(target.field) if target.field else news
+        fits = isinstance(value, str if target.name and target.name not in LISTED else dict)
+        if target.has_body_fields and (fits or kind is not None):
+            self._take_rest(event, target)
+        if not fits or (value == "" and target.verb == "grow"):
             return False
-        is_body = not place.lists and not place.name and place.verb in ("begin", "done")
-        carried = self._take_body(value, place, kind) if is_body else self._take_entry(event, value, place, kind)
-        return carried and place.verb in self.carrying
+        is_body = not target.lists and not target.name and target.verb in ("begin", "done")
+        carried = self._take_body(value, target, kind) if is_body else self._take_entry(event, value, target, kind)
+        return carried and target.verb in self.carrying
 
     def _is_of_another(self, body: Json) -> bool:
         """Return whether the start of a body states another id than the one before."""
-        held, stated = word(self._body, "id"), word(body, "id")
-        return self._begun and None not in (held, stated) and held != stated
+        current_id, new_id = word(self._body, "id"), word(body, "id")
+        return self._begun and None not in (current_id, new_id) and current_id != new_id
 
-    def _take_rest(self, event: Json, place: Place) -> None:
+    def _take_rest(self, event: Json, target: EventTarget) -> None:
         """Take the fields of an event that belong to the body."""
-        skipped = _ABOUT_EVENT | {place.field, place.name}
+        skipped = _ABOUT_EVENT | {target.field, target.name}
         news = {_RENAMED.get(key, key): event[key] for key in event.keys() - skipped}
         if isinstance(usage := news.get(_USAGE), dict):
             news[_USAGE] = None
-            held = self._body.get(_USAGE)
-            self._body[_USAGE] = merge_usage(held if isinstance(held, dict) else {}, usage, self.usage_rule)
+            usage_so_far = self._body.get(_USAGE)
+            self._body[_USAGE] = merge_usage(
+                usage_so_far if isinstance(usage_so_far, dict) else {}, usage, self.usage_rule
+            )
         merge(self._body, news, last=True)
 
-    def _take_body(self, body: Json, place: Place, kind: object) -> bool:
+    def _take_body(self, body: Json, target: EventTarget, kind: object) -> bool:
         if kind in self.starts and self._is_of_another(body):
             self._forget()
-        if place.verb == "done":
+        if target.verb == "done":
             is_body = isinstance(body.get(self.entries), list) or body.get("object", "") == self.defaults.get("object")
-            if not place.field and not is_body:
+            if not target.field and not is_body:
                 return False
             self.terminated, self._final = True, detached(body)
         elif self._begun:
@@ -159,78 +161,78 @@ class EventFold:
             merge(self._body, {"status": body.get("status")}, last=True)
         else:
             self._begun, self.terminated = True, self.terminated or bool(word(body, "stop_reason"))
-            begun = detached(body)
-            for entry in _entries(begun, self.entries).in_order():
+            fields = detached(body)
+            for entry in _entries(fields, self.entries).in_order():
                 entry.settled = True
-            self._body = self._whole.fields = {**begun, **self._body}
+            self._body = self._whole.fields = {**fields, **self._body}
         return carries(self.entries, body.get(self.entries))
 
-    def _take_entry(self, event: Json, value: Any, place: Place, kind: object) -> bool:
-        path = list(self._path(event, value, place, kind))
+    def _take_entry(self, event: Json, value: Any, target: EventTarget, kind: object) -> bool:
+        path = list(self._path(event, value, target, kind))
         entry = path[-1]
-        if entry is None or any(one is None or one.is_done for one in path):
+        if entry is None or any(ancestor is None or ancestor.is_done for ancestor in path):
             return False
-        if place.verb == "grow":
-            return self._grow(event, value, place, entry, kind)
+        if target.verb == "grow":
+            return self._grow(event, value, target, entry, kind)
         self._open.clear()
-        if place.verb == "stop":
+        if target.verb == "stop":
             return False
-        news = {place.name: value, **_logprobs(event)} if place.name else value
-        if place.verb == "last":
-            news = {key: one for key, one in news.items() if key != "type"}
+        news = {target.name: value, **_logprobs(event)} if target.name else value
+        if target.verb == "last":
+            news = {key: content for key, content in news.items() if key != "type"}
             merge(entry.fields, news, last=True)
             return carries("", news)
-        self._state(entry, news, place, kind)
+        self._state(entry, news, target, kind)
         return carries("", news)
 
-    def _state(self, entry: Entry, news: Json, place: Place, kind: object) -> None:
+    def _state(self, entry: Entry, news: Json, target: EventTarget, kind: object) -> None:
         """Take an account of an entry: its first, all of its text, or all of it."""
-        is_added = isinstance(kind, str) and kind.endswith(".added") and _is_start(kind, place)
-        if entry.is_draft and not is_added and place.name:
-            entry.fields.pop(place.name, None)
+        is_added = isinstance(kind, str) and kind.endswith(".added") and _is_start(kind, target)
+        if entry.is_draft and not is_added and target.name:
+            entry.fields.pop(target.name, None)
         entry.is_draft = is_added and (entry.is_draft or entry.fields.keys() <= {"type"})
         account = joined(whole(entry.fields), news)
         entry.fields.clear()
         entry.fields.update(account)
-        if _is_start(kind, place):
+        if _is_start(kind, target):
             return
         entry.is_open, entry.settled = False, True
-        entry.is_done = place.verb == "done" or not place.name
-        self.terminated = self.terminated or (place.verb == "done" and not place.lists)
+        entry.is_done = target.verb == "done" or not target.name
+        self.terminated = self.terminated or (target.verb == "done" and not target.lists)
 
-    def _path(self, event: Json, value: Any, place: Place, kind: object) -> Iterator[Entry | None]:
+    def _path(self, event: Json, value: Any, target: EventTarget, kind: object) -> Iterator[Entry | None]:
         """Yield the entries that lead to what an event is about, from the body inwards; None where there is none."""
-        entry, last = self._whole, len(place.lists) - 1
-        if not place.lists:
+        entry, last = self._whole, len(target.lists) - 1
+        if not target.lists:
             yield entry
-        for depth, (name, field) in enumerate(place.lists):
+        for depth, (name, field) in enumerate(target.lists):
             if entry.is_done or not isinstance(entry.fields, dict):
                 return
             entries, index = _entries(entry.fields, name, is_draft=entry.is_draft), integer(event, field)
             identity = None if depth else word(event, "item_id") or word(event.get("item"), "id")
-            about = _About(entries, index, identity, place.kinds[depth] if place.kinds else None)
-            found = about.outer(place) if depth < last else about.inner(place, value, kind)
-            if found is None or not isinstance(found.fields, dict):
+            about = _About(entries, index, identity, target.kinds[depth] if target.kinds else None)
+            child = about.outer(target) if depth < last else about.inner(target, value, kind)
+            if child is None or not isinstance(child.fields, dict):
                 yield None
                 return
-            if found.is_new:
-                found.is_new = False
+            if child.is_new:
+                child.is_new = False
                 self._open.clear()
-            entry = found
+            entry = child
             yield entry
 
-    def _grow(self, event: Json, value: Any, place: Place, entry: Entry, kind: object) -> bool:
+    def _grow(self, event: Json, value: Any, target: EventTarget, entry: Entry, kind: object) -> bool:
         fields = entry.fields
         if entry.is_draft:
-            _drop_repeated(entry, place.name, value)
-        carried = merge(fields, {place.name: value} if place.name else value)
+            _drop_repeated(entry, target.name, value)
+        carried = merge(fields, {target.name: value} if target.name else value)
         extend(fields, _logprobs(event))
-        growing = fields.get(place.name)
-        outer, inner = (place.lists[0][1], place.lists[-1][1]) if place.lists else ("", "")
+        growing = fields.get(target.name)
+        outer, inner = (target.lists[0][1], target.lists[-1][1]) if target.lists else ("", "")
         if outer and event.get("item_id"):
             outer = "item_id"
-        if type(growing) is GrowingText and (not place.lists or type(event.get(outer)) in (int, str)):
-            self._open[kind] = (place, outer, event.get(outer), inner, event.get(inner), growing)
+        if type(growing) is GrowingText and (not target.lists or type(event.get(outer)) in (int, str)):
+            self._open[kind] = (target, outer, event.get(outer), inner, event.get(inner), growing)
         return carried
 
     def body(self) -> Json | None:
@@ -270,24 +272,24 @@ class _About(NamedTuple):
     kind: str | None
     """The type of an entry that no event announced."""
 
-    def outer(self, place: Place) -> Entry:
+    def outer(self, target: EventTarget) -> Entry:
         """Return the entry that contains what the event is about."""
-        entry = self._continued(is_text=place.verb == "grow" and place.name in TEXTS)
-        if entry is None and place.verb != "grow" and self.identity is None:
+        entry = self._continued(is_text=target.verb == "grow" and target.name in TEXTS)
+        if entry is None and target.verb != "grow" and self.identity is None:
             entry = self.entries.closed(self.number)  # what comes late
         return entry or self._new()
 
-    def inner(self, place: Place, value: Any, kind: object) -> Entry | None:
+    def inner(self, target: EventTarget, value: Any, kind: object) -> Entry | None:
         """Return the entry that the event is about; None if it stops none."""
-        if place.verb == "stop":
+        if target.verb == "stop":
             return self.entries.stop(self.number)
-        if _is_start(kind, place):
+        if _is_start(kind, target):
             return self._started(value)
-        if place.verb in ("whole", "done") and isinstance(value, dict):
+        if target.verb in ("whole", "done") and isinstance(value, dict):
             return self._ended(value)
-        entry = self._continued(is_text=place.verb == "grow" and place.name in TEXTS)
-        if entry is None and place.verb == "whole":
-            entry = self._repeated({**({"type": self.kind} if self.kind else {}), place.name: value})
+        entry = self._continued(is_text=target.verb == "grow" and target.name in TEXTS)
+        if entry is None and target.verb == "whole":
+            entry = self._repeated({**({"type": self.kind} if self.kind else {}), target.name: value})
         return entry or self._new()
 
     def _started(self, value: Json) -> Entry:
@@ -322,30 +324,30 @@ class _About(NamedTuple):
         return entry
 
 
-def _is_start(kind: object, place: Place) -> bool:
+def _is_start(kind: object, target: EventTarget) -> bool:
     """Return whether an event announces an entry."""
-    is_added = place.verb == "whole" and isinstance(kind, str) and kind.endswith(".added")
-    return place.verb == "begin" or is_added
+    is_added = target.verb == "whole" and isinstance(kind, str) and kind.endswith(".added")
+    return target.verb == "begin" or is_added
 
 
 def _drop_repeated(entry: Entry, name: str, piece: object) -> None:
     """Drop the text of a start that the first delta repeats, all of it or its beginning."""
     entry.is_draft = False
-    held = entry.fields.get(name)
-    if isinstance(held, str) and isinstance(piece, str):
-        drafted, first = bare(held), bare(piece)
+    draft = entry.fields.get(name)
+    if isinstance(draft, str) and isinstance(piece, str):
+        drafted, first = bare(draft), bare(piece)
         if drafted.startswith(first) or first.startswith(drafted):
             del entry.fields[name]
 
 
-def _entries(known: Json, name: str, *, is_draft: bool = False) -> Entries:
+def _entries(fields: Json, name: str, *, is_draft: bool = False) -> Entries:
     """Return the list of that name as entries under construction; `is_draft`: only a start stated it."""
-    held = known.get(name)
-    if type(held) is not Entries:
-        held = known[name] = Entries(held if isinstance(held, list) else ())
-        for entry in held.in_order() if is_draft else ():
+    entries = fields.get(name)
+    if type(entries) is not Entries:
+        entries = fields[name] = Entries(entries if isinstance(entries, list) else ())
+        for entry in entries.in_order() if is_draft else ():
             entry.is_draft = True
-    return held
+    return entries
 
 
 def _is_of_part(kind: object) -> bool:
@@ -354,5 +356,5 @@ def _is_of_part(kind: object) -> bool:
 
 
 def _logprobs(event: Json) -> Json:
-    found = event.get(_LOGPROBS)
-    return {_LOGPROBS: found} if isinstance(found, list) and found else {}
+    logprobs = event.get(_LOGPROBS)
+    return {_LOGPROBS: logprobs} if isinstance(logprobs, list) and logprobs else {}

@@ -52,8 +52,8 @@ class GrowingText(bytearray):
         return self.decode("utf-8", "surrogatepass")
 
 
-def merge(known: Json, news: Mapping[str, Any], *, last: bool = False) -> bool:
-    """Merge `news` into `known`; return True if they carry content. Null values are ignored.
+def merge(target: Json, news: Mapping[str, Any], *, last: bool = False) -> bool:
+    """Merge `news` into `target`; return True if they carry content. Null values are ignored.
 
     Streamed texts grow, objects are merged, lists are merged by entry. Of other values the first is kept. With `last`
     the last is kept, even of texts and lists.
@@ -62,53 +62,53 @@ def merge(known: Json, news: Mapping[str, Any], *, last: bool = False) -> bool:
     for key, value in news.items():
         if value is None:
             if last:
-                known.setdefault(key, None)
+                target.setdefault(key, None)
             continue
-        held = known.get(key)
-        if type(held) is GrowingText and type(value) is str:
+        current = target.get(key)
+        if type(current) is GrowingText and type(value) is str:
             if value:
-                held.add(value)
+                current.add(value)
                 carried = True
-        elif isinstance(held, dict) and isinstance(value, dict):
+        elif isinstance(current, dict) and isinstance(value, dict):
             if key in _CALLED:
-                _join_name(held, value)
-            carried = merge(held, value, last=last) or carried
+                _join_name(current, value)
+            carried = merge(current, value, last=last) or carried
         elif last:
-            known[key] = detached(value)
+            target[key] = detached(value)
         else:
-            _put(known, key, value)
+            _put(target, key, value)
             carried = carried or carries(key, value)
     return carried
 
 
-def _put(known: Json, key: str, value: Any) -> None:
+def _put(target: Json, key: str, value: Any) -> None:
     """Merge a value that continues neither a text under construction nor an object."""
-    held = known.get(key)
+    current = target.get(key)
     if key in LISTED:
-        known.setdefault(LISTED[key], []).append(detached(value))
-    elif isinstance(value, list) or (isinstance(held, list) and isinstance(value, str) and key in _RICH):
-        _put_list(known, key, value)
+        target.setdefault(LISTED[key], []).append(detached(value))
+    elif isinstance(value, list) or (isinstance(current, list) and isinstance(value, str) and key in _RICH):
+        _put_list(target, key, value)
     elif key in TEXTS and isinstance(value, str):
         if value:
-            known[key] = text = GrowingText()
-            text.add((held if isinstance(held, str) else "") + value)
+            target[key] = text = GrowingText()
+            text.add((current if isinstance(current, str) else "") + value)
     elif isinstance(value, dict):
-        known[key] = {}
-        merge(known[key], value)
-    elif (held is None if key == _INDEX else not held) and (value or key not in known):
-        known[key] = detached(value)
+        target[key] = {}
+        merge(target[key], value)
+    elif (current is None if key == _INDEX else not current) and (value or key not in target):
+        target[key] = detached(value)
 
 
-def _put_list(known: Json, key: str, value: list[Any] | str) -> None:
+def _put_list(target: Json, key: str, value: list[Any] | str) -> None:
     """Merge a list, or a text into a list, as one of its parts."""
-    held = known.get(key)
+    current = target.get(key)
     if key in _CUMULATIVE:
-        known[key] = detached(value)
+        target[key] = detached(value)
         return
-    if type(held) is not list:
-        held = known[key] = _as_part(held.text()) if type(held) is GrowingText else []
+    if type(current) is not list:
+        current = target[key] = _as_part(current.text()) if type(current) is GrowingText else []
     _merge_list(
-        held, _as_part(value) if isinstance(value, str) else value, _continued_call if key == _CALLS else _continued
+        current, _as_part(value) if isinstance(value, str) else value, _continued_call if key == _CALLS else _continued
     )
 
 
@@ -116,36 +116,36 @@ def _as_part(text: str) -> list[Any]:
     return [{"type": "text", "text": text}] if text else []
 
 
-def _merge_list(known: list[Any], news: list[Any], continued: Callable[[list[Any], Json], Json | None]) -> None:
+def _merge_list(entries: list[Any], news: list[Any], continued: Callable[[list[Any], Json], Json | None]) -> None:
     """Add entries to a list, or merge them into those that they continue."""
     for item in news:
-        held = continued(known, item) if isinstance(item, dict) else None
-        if held is None:
-            known.append(detached(item))
-        elif item is not _repetition(held, item):
-            merge(held, item)
+        entry = continued(entries, item) if isinstance(item, dict) else None
+        if entry is None:
+            entries.append(detached(item))
+        elif item is not _repetition(entry, item):
+            merge(entry, item)
 
 
-def _continued(known: list[Any], item: Json) -> Json | None:
+def _continued(entries: list[Any], item: Json) -> Json | None:
     """Return the entry that an item continues: with its index, else its id, else the newest."""
     number, name, kind = item.get("index"), item.get("id"), item.get("type")
-    key, wanted = ("index", number) if type(number) is int else ("id", name)
-    for held in islice(reversed(known), MAX_SEARCHED if wanted or wanted == 0 else 1):
-        if isinstance(held, dict) and kind in (None, held.get("type")):
+    key, key_value = ("index", number) if type(number) is int else ("id", name)
+    for entry in islice(reversed(entries), MAX_SEARCHED if key_value or key_value == 0 else 1):
+        if isinstance(entry, dict) and kind in (None, entry.get("type")):
             if key == "id" and not name:
-                return held if _continues_newest(held, item) else None
-            if held.get(key) == wanted and (not name or held.get("id") in (None, "", name)):
-                return held
+                return entry if _continues_newest(entry, item) else None
+            if entry.get(key) == key_value and (not name or entry.get("id") in (None, "", name)):
+                return entry
     return None
 
 
-def _continues_newest(held: Json, item: Json) -> bool:
+def _continues_newest(newest: Json, item: Json) -> bool:
     """Return whether an item without index and id continues the newest entry."""
     begins = any(item.get(key) for key in _ENTRY_TEXTS)
-    if signature := held.get("signature"):  # a signature ends a thought
+    if signature := newest.get("signature"):  # a signature ends a thought
         return not begins and item.get("signature", signature) == signature
-    grows = any(key in item for key in _ENTRY_TEXTS) or ("signature" in item and "thinking" in held)
-    return grows and any(key in held for key in _ENTRY_TEXTS)
+    grows = any(key in item for key in _ENTRY_TEXTS) or ("signature" in item and "thinking" in newest)
+    return grows and any(key in newest for key in _ENTRY_TEXTS)
 
 
 def _continued_call(calls: list[Any], item: Json) -> Json | None:
@@ -154,52 +154,54 @@ def _continued_call(calls: list[Any], item: Json) -> Json | None:
     A piece with a name begins another call where that one is whole, or has another id or index.
     """
     identity, index, name = item.get("id") or None, item.get("index"), _of_call(item, "name")
-    near = [held for held in islice(reversed(calls), MAX_SEARCHED) if isinstance(held, dict)]
-    same = [held for held in near if identity is not None and held.get("id") == identity]
-    here = [held for held in near if type(index) is int and held.get("index") == index]
-    held = next((one for one in same if one in here), next(iter([*same, *here, *near]), None))
-    if held is None or not name:
-        return held
-    if same:
-        return None if _is_another(held, item) else held
-    if held in here and not _of_call(held, "name") and (identity is None or not held.get("id")):
-        return held
-    if _is_over(held, name) or (identity is not None and held.get("id")):
+    near = [call for call in islice(reversed(calls), MAX_SEARCHED) if isinstance(call, dict)]
+    with_id = [call for call in near if identity is not None and call.get("id") == identity]
+    at_index = [call for call in near if type(index) is int and call.get("index") == index]
+    call = next(
+        (candidate for candidate in with_id if candidate in at_index), next(iter([*with_id, *at_index, *near]), None)
+    )
+    if call is None or not name:
+        return call
+    if with_id:
+        return None if _is_another(call, item) else call
+    if call in at_index and not _of_call(call, "name") and (identity is None or not call.get("id")):
+        return call
+    if _is_over(call, name) or (identity is not None and call.get("id")):
         return None
     if type(index) is int:
-        return held if here else None
-    return held if held.get("id") or _of_call(held, "arguments") else None
+        return call if at_index else None
+    return call if call.get("id") or _of_call(call, "arguments") else None
 
 
-def _is_over(held: Json, name: str) -> bool:
+def _is_over(call: Json, name: str) -> bool:
     """Return whether a name after arguments is that of the next call: another name, or after all of its JSON."""
-    written = whole(_of_call(held, "arguments"))
-    return bool(written) and (name != _of_call(held, "name") or (written.endswith(_CLOSING) and is_json(written)))
+    arguments = whole(_of_call(call, "arguments"))
+    return bool(arguments) and (name != _of_call(call, "name") or (arguments.endswith(_CLOSING) and is_json(arguments)))
 
 
-def _is_another(held: Json, item: Json) -> bool:
+def _is_another(call: Json, item: Json) -> bool:
     """Return whether a named piece is of another call than the newest with its id, which some servers repeat."""
-    opening, written = _of_call(item, "arguments"), whole(_of_call(held, "arguments"))
+    opening, arguments = _of_call(item, "arguments"), whole(_of_call(call, "arguments"))
     opens = isinstance(opening, dict) or str(opening or "").lstrip().startswith(_OPENING)
-    if written and opens and is_json(written):
-        return normal(written) != normal(opening) or item.get("index") != held.get("index")
-    return _of_call(item, "name") != _of_call(held, "name") and item.get("index") != held.get("index")
+    if arguments and opens and is_json(arguments):
+        return normal(arguments) != normal(opening) or item.get("index") != call.get("index")
+    return _of_call(item, "name") != _of_call(call, "name") and item.get("index") != call.get("index")
 
 
-def _repetition(held: Json, item: Json) -> Json | None:
+def _repetition(call: Json, item: Json) -> Json | None:
     """Return a piece that states all of its call once more, under its id."""
-    written = whole(_of_call(held, "arguments")) if item.get("id") and _of_call(item, "name") else None
+    arguments = whole(_of_call(call, "arguments")) if item.get("id") and _of_call(item, "name") else None
     opening = _of_call(item, "arguments")
-    is_all = bool(written) and isinstance(opening, str) and opening.startswith(_OPENING) and is_json(written)
-    return item if is_all and item["id"] == held.get("id") and normal(opening) == normal(written) else None
+    is_all = bool(arguments) and isinstance(opening, str) and opening.startswith(_OPENING) and is_json(arguments)
+    return item if is_all and item["id"] == call.get("id") and normal(opening) == normal(arguments) else None
 
 
-def _join_name(held: Json, news: Json) -> None:
+def _join_name(call: Json, news: Json) -> None:
     """Join a name that comes in pieces, all of them before the arguments."""
-    name, piece = held.get("name"), news.get("name")
-    is_before = not held.get("arguments") and not held.get("input")
+    name, piece = call.get("name"), news.get("name")
+    is_before = not call.get("arguments") and not call.get("input")
     if is_before and isinstance(name, str) and isinstance(piece, str) and piece != name:
-        held["name"] = name + piece
+        call["name"] = name + piece
 
 
 def _of_call(call: Json, key: str) -> Any:
@@ -229,22 +231,22 @@ def whole(value: Any) -> Any:
     return [whole(item) for item in value] if isinstance(value, list) else value
 
 
-def extend(known: Json, news: Mapping[str, Any]) -> None:
+def extend(target: Json, news: Mapping[str, Any]) -> None:
     """Merge objects. Lists grow by complete entries; of other values the last one that is not null is kept."""
     for key, value in news.items():
-        held = known.get(key)
-        if isinstance(value, list) and isinstance(held, list):
-            held += detached(value)
-        elif isinstance(value, dict) and isinstance(held, dict):
-            extend(held, value)
-        elif value is not None or key not in known:
-            known[key] = detached(value)
+        current = target.get(key)
+        if isinstance(value, list) and isinstance(current, list):
+            current += detached(value)
+        elif isinstance(value, dict) and isinstance(current, dict):
+            extend(current, value)
+        elif value is not None or key not in target:
+            target[key] = detached(value)
 
 
-def is_json(written: object) -> bool:
+def is_json(value: object) -> bool:
     """Return whether a value is one complete JSON value, as text or decoded."""
     try:
-        json.loads(written) if isinstance(written, str) else None
+        json.loads(value) if isinstance(value, str) else None
     except (ValueError, RecursionError):
         return False
     return True

@@ -15,26 +15,26 @@ UsageRule: TypeAlias = Literal["deltas", "last of each", "last whole"]
 """
 
 
-def merge_usage(known: dict[str, Any], news: dict[str, Any], rule: UsageRule) -> dict[str, Any]:
+def merge_usage(usage: dict[str, Any], news: dict[str, Any], rule: UsageRule) -> dict[str, Any]:
     """Return the usage after one more object, as a new object. One that states 0 for all that was counted is none."""
-    if rule != "deltas" and _is_placeholder(news, known):
-        return known
-    return detached(news) if rule == "last whole" else _merged(known, news, rule)
+    if rule != "deltas" and _is_placeholder(news, usage):
+        return usage
+    return detached(news) if rule == "last whole" else _merged(usage, news, rule)
 
 
-def _is_placeholder(news: dict[str, Any], known: dict[str, Any]) -> bool:
-    counts = [news.get(name) for name, value in known.items() if _is_count(value) and value]
+def _is_placeholder(news: dict[str, Any], usage: dict[str, Any]) -> bool:
+    counts = [news.get(name) for name, value in usage.items() if _is_count(value) and value]
     return len(counts) > 1 and all(_is_count(count) and not count for count in counts)
 
 
-def _merged(known: dict[str, Any], news: dict[str, Any], rule: UsageRule) -> dict[str, Any]:
-    merged = {**known}
+def _merged(usage: dict[str, Any], news: dict[str, Any], rule: UsageRule) -> dict[str, Any]:
+    merged = {**usage}
     for key, value in news.items():
-        held = known.get(key)
-        if isinstance(value, dict) and isinstance(held, dict):
-            merged[key] = _merged(held, value, rule)
-        elif rule == "deltas" and _is_count(value) and _is_count(held):
-            merged[key] = held + value
+        current = usage.get(key)
+        if isinstance(value, dict) and isinstance(current, dict):
+            merged[key] = _merged(current, value, rule)
+        elif rule == "deltas" and _is_count(value) and _is_count(current):
+            merged[key] = current + value
         elif value is not None or key not in merged:
             merged[key] = detached(value)
     return merged

@@ -64,8 +64,8 @@ class AudioFrames:
             return event
         audio = event.get(self._field)
         size = len(audio) * 3 // 4 - audio.count("=", -2) if isinstance(audio, str) else 0
-        rest = {key: value for key, value in event.items() if key != self._field}
-        return {**rest, BYTES: size, **({_BASE64: audio} if self._hashes else {})}
+        fields = {key: value for key, value in event.items() if key != self._field}
+        return {**fields, BYTES: size, **({_BASE64: audio} if self._hashes else {})}
 
     def by_reference(self, item: Any, audio_format: object) -> Any:
         """Return an item with references in place of the audio in its parts."""
@@ -78,8 +78,8 @@ class AudioFrames:
             return part
         audio = Audio()
         audio.add(self.event_of(part))
-        rest = {key: value for key, value in part.items() if key != self._field}
-        return {**rest, **audio.reference(audio_format)}
+        fields = {key: value for key, value in part.items() if key != self._field}
+        return {**fields, **audio.reference(audio_format)}
 
     def _read(self, message: Any) -> Json | None:
         pattern, tail, padding = self._text if isinstance(message, str) else self._bytes
@@ -92,12 +92,15 @@ class AudioFrames:
         audio = event.get(self._field)
         if not isinstance(audio, str):
             return None
-        counted, last = self.event_of(event), f'"{self._field}":"{audio}"}}'
-        is_last = message.endswith(last if isinstance(message, str) else last.encode("utf-8", "replace"))
+        event_without_audio, ending = self.event_of(event), f'"{self._field}":"{audio}"}}'
+        is_last = message.endswith(ending if isinstance(message, str) else ending.encode("utf-8", "replace"))
         if is_last and not self._number:
             begin, end = head.end(), len(message) - len(audio) - len(tail)
-            self._last, self._like = counted, (begin, end, message[begin:end], message[: head.end(1)], tail, padding)
-        return counted
+            self._last, self._like = (
+                event_without_audio,
+                (begin, end, message[begin:end], message[: head.end(1)], tail, padding),
+            )
+        return event_without_audio
 
 
 class Audio:
@@ -136,5 +139,5 @@ def audio_reference(
     rate = integer(audio_format, "rate") or rate
     if seconds is None and width and rate > 0 and size is not None:
         seconds = round(size / width / rate, 3)
-    known = {"sha256": sha256, "bytes": size, "mime": mime, "seconds": seconds}
-    return {MEDIA_KEY: {name: value for name, value in known.items() if value is not None}}
+    fields = {"sha256": sha256, "bytes": size, "mime": mime, "seconds": seconds}
+    return {MEDIA_KEY: {name: value for name, value in fields.items() if value is not None}}

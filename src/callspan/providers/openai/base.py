@@ -63,9 +63,9 @@ def unix_time(body: object, *keys: str) -> int | None:
     """
     fields = body if isinstance(body, dict) else {}
     for key in keys:
-        given = fields.get(key)
-        if found := given if type(given) is int else integer(given // 1 if isinstance(given, float) else given):
-            return found if found in _TIMES else None
+        value = fields.get(key)
+        if seconds := value if type(value) is int else integer(value // 1 if isinstance(value, float) else value):
+            return seconds if seconds in _TIMES else None
     return None
 
 
@@ -76,12 +76,12 @@ def response_error(body: object) -> ErrorInfo | None:
         body = next(iter(body), body)
     if not isinstance(body, dict):
         return None
-    if found := error_in(body):
-        return error_of(found)
+    if error := error_in(body):
+        return error_of(error)
     choices = body.get("choices")
     for choice in choices if isinstance(choices, list) else ():
-        if isinstance(choice, dict) and (found := choice.get("error")):
-            return error_of(found)
+        if isinstance(choice, dict) and (error := choice.get("error")):
+            return error_of(error)
     return None
 
 
@@ -93,9 +93,9 @@ def error_of(error: object) -> ErrorInfo:
 def _status(error: object) -> int | None:
     """Return the HTTP status that gateways put into stream errors."""
     for key in ("status_code", "status", "code"):
-        found = integer(error, key)
-        if found in _HTTP_ERRORS:
-            return found
+        status = integer(error, key)
+        if status in _HTTP_ERRORS:
+            return status
     return None
 
 
@@ -145,9 +145,11 @@ class OpenAIEndpoint:
                 refused = refused or word(message, "refusal") is not None
         finish = finish_of((*reasons, *native))
         identity, error = word(body, "id"), response_error(body) or finish.error
-        held = body.get(self.holds) if isinstance(body, dict) else None
+        content = body.get(self.holds) if isinstance(body, dict) else None
         # A folded stream always has (empty) choices, but an id only if received.
-        is_held = isinstance(held, self.held_type) and (held != [] or self.holds != "choices" or identity is not None)
+        has_content = isinstance(content, self.held_type) and (
+            content != [] or self.holds != "choices" or identity is not None
+        )
         return ResponseInfo(
             response=Response(
                 id=identity,
@@ -162,14 +164,14 @@ class OpenAIEndpoint:
             ),
             usage=self._usage(body),
             error=error,
-            recognized=error is not None or is_held,
+            recognized=error is not None or has_content,
         )
 
 
 def _native_reasons(choice: dict[str, object]) -> list[str]:
     """Return the known ones of the finish reasons that a gateway received and has stated in its own words."""
-    stated = (word(choice, _NATIVE), word(choice.get(_SPECIFIC), _NATIVE))
-    return [reason for reason in stated if reason is not None and is_in_table(reason)]
+    reasons = (word(choice, _NATIVE), word(choice.get(_SPECIFIC), _NATIVE))
+    return [reason for reason in reasons if reason is not None and is_in_table(reason)]
 
 
 def _params(body: dict[object, object], content: frozenset[str]) -> dict[str, object]:

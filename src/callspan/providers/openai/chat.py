@@ -140,30 +140,30 @@ def message_parts(fields: dict[str, object]) -> Iterator[Part]:
 
 def _legacy_call(fields: dict[str, object], calls: list[ToolCall]) -> Iterator[ToolCall]:
     """Yield the one function of old models, which some gateways send beside the tool call that it is."""
-    called = mapping(fields, "function_call")
+    function_call = mapping(fields, "function_call")
     # Snowflake sends empty objects for absent fields.
-    if not called or not any(called.values()):
+    if not function_call or not any(function_call.values()):
         return
-    legacy = ToolCall(name=text(called, "name") or None, arguments=json_text(called.get("arguments")))
+    legacy = ToolCall(name=text(function_call, "name") or None, arguments=json_text(function_call.get("arguments")))
     if (legacy.name, normal(legacy.arguments)) not in [(call.name, normal(call.arguments)) for call in calls]:
         yield legacy
 
 
 def _reasoning(fields: dict[str, object]) -> Iterator[Part]:
     """Yield structured details, then plain fields with text that the details lack."""
-    seen = ""
+    text_so_far = ""
     for detail in objects(fields, "reasoning_details"):
         thought = _detail(detail)
-        seen += thought.text or ""
+        text_so_far += thought.text or ""
         yield thought
     for block in objects(fields, "thinking_blocks"):
         for part in parts_of([block]):
-            seen += part.text or "" if isinstance(part, Reasoning) else ""
+            text_so_far += part.text or "" if isinstance(part, Reasoning) else ""
             yield part
     for key in _REASONING:
         plain = text(fields, key)
-        if plain and _squeezed(plain) not in _squeezed(seen):
-            seen += plain
+        if plain and _squeezed(plain) not in _squeezed(text_so_far):
+            text_so_far += plain
             yield Reasoning(text=plain, signature=text(fields, "reasoning_signature") or None)
     # Gemini signs the complete turn.
     if signature := text(fields, "extra_content", "google", "thought_signature"):
@@ -231,9 +231,9 @@ def _spoken(audio: dict[str, object]) -> Iterator[Part]:
     transcript = text(audio, "transcript")
     if transcript:
         yield Text(text=transcript)
-    found = media("audio", dig(audio, "data"), part=audio, file_id=text(audio, "id") or None)
-    if found is not None or not transcript:
-        yield UnknownPart(data={"audio": detached(audio)}) if found is None else found
+    sound = media("audio", dig(audio, "data"), part=audio, file_id=text(audio, "id") or None)
+    if sound is not None or not transcript:
+        yield UnknownPart(data={"audio": detached(audio)}) if sound is None else sound
 
 
 class Completions(OpenAIEndpoint):

@@ -15,7 +15,7 @@ import msgspec
 
 from callspan.providers.error_kinds import error_in
 from callspan.providers.fold.entries import Entry
-from callspan.providers.fold.events import EventFold, Place
+from callspan.providers.fold.events import EventFold, EventTarget
 from callspan.providers.fold.merge import Json, merge
 from callspan.providers.fold.usage_merge import UsageRule, merge_usage
 from callspan.providers.media_parts import from_base64, media
@@ -62,14 +62,14 @@ class TranscriptFold(EventFold):
     """Joins the events of a transcript, or the pieces of a plain-text one."""
 
     usage_rule = "last of each"
-    places: ClassVar = {
-        "transcript.text.delta": Place((), "delta", "text", "grow", rest=True),
-        "transcript.text.segment": Place((), "", "segment", "grow"),
-        "transcript.text.done": Place((), "text", "text", "done", rest=True),
-        f"{_HEARD}.delta": Place((), "delta", "text", "grow", rest=True),
-        f"{_HEARD}.segment": Place((), "", "segment", "grow"),
-        f"{_HEARD}.completed": Place((), "transcript", "text", "done", rest=True),
-        None: Place((), "text", "text", "done", rest=True),
+    targets: ClassVar = {
+        "transcript.text.delta": EventTarget((), "delta", "text", "grow", has_body_fields=True),
+        "transcript.text.segment": EventTarget((), "", "segment", "grow"),
+        "transcript.text.done": EventTarget((), "text", "text", "done", has_body_fields=True),
+        f"{_HEARD}.delta": EventTarget((), "delta", "text", "grow", has_body_fields=True),
+        f"{_HEARD}.segment": EventTarget((), "", "segment", "grow"),
+        f"{_HEARD}.completed": EventTarget((), "transcript", "text", "done", has_body_fields=True),
+        None: EventTarget((), "text", "text", "done", has_body_fields=True),
     }
 
     def __init__(self) -> None:
@@ -95,17 +95,17 @@ def _sound_usage(body: object) -> Usage | None:
     """Return the usage of a transcript: tokens, or seconds of audio."""
     usage = usage_of(body) or Usage()
     is_counted = usage.input_tokens is not None or usage.input_audio_seconds is not None
-    places = _SECONDS if is_counted else (*_SECONDS, *_LENGTHS)
-    seconds = next((length for place in places if (length := _seconds(dig(body, *place))) is not None), None)
+    paths = _SECONDS if is_counted else (*_SECONDS, *_LENGTHS)
+    seconds = next((length for path in paths if (length := _seconds(dig(body, *path))) is not None), None)
     if seconds is not None:
         return msgspec.structs.replace(usage, input_audio_seconds=seconds)
     return None if usage == Usage() else usage
 
 
-def _seconds(stated: object) -> float | None:
+def _seconds(value: object) -> float | None:
     """Return a length in seconds, which some servers state as text; None unless it is a finite number from 0."""
     try:
-        length = float(stated) if isinstance(stated, int | float | str) and not isinstance(stated, bool) else -1.0
+        length = float(value) if isinstance(value, int | float | str) and not isinstance(value, bool) else -1.0
     except (ValueError, OverflowError):
         return None
     return length if 0 <= length < math.inf else None
@@ -177,10 +177,10 @@ class SpeechFold:
 
     def body(self) -> dict[str, object] | None:
         """Return the reference to the audio so far, with its usage; None if nothing was received."""
-        whole = detached(self._fields)
+        body = detached(self._fields)
         if self._size:
-            whole["audio"] = described_reference(self._digest.hexdigest(), self._size, self._header, self._mime)
-        return whole or None
+            body["audio"] = described_reference(self._digest.hexdigest(), self._size, self._header, self._mime)
+        return body or None
 
 
 class Speech(OpenAIEndpoint):
@@ -208,10 +208,16 @@ class ImageFold(EventFold):
     entries = "data"
     usage_rule = "last of each"
     ends = frozenset(f"{kind}.completed" for kind in _IMAGE_STREAMS)
-    places: ClassVar = {
-        **{f"{kind}.partial_image": Place(_DATA, _IMAGE, _IMAGE, "last", rest=True) for kind in _IMAGE_STREAMS},
-        **{f"{kind}.completed": Place(_DATA, _IMAGE, _IMAGE, "whole", rest=True) for kind in _IMAGE_STREAMS},
-        None: Place((), "", "", "done"),
+    targets: ClassVar = {
+        **{
+            f"{kind}.partial_image": EventTarget(_DATA, _IMAGE, _IMAGE, "last", has_body_fields=True)
+            for kind in _IMAGE_STREAMS
+        },
+        **{
+            f"{kind}.completed": EventTarget(_DATA, _IMAGE, _IMAGE, "whole", has_body_fields=True)
+            for kind in _IMAGE_STREAMS
+        },
+        None: EventTarget((), "", "", "done"),
     }
 
     def _is_cut(self, entry: Entry, fields: Json) -> bool:
@@ -225,11 +231,11 @@ def _image_usage(body: object) -> Usage | None:
     Output without details is all image tokens, as in events and older answers. The usage of the SVG model (`svg_usage`)
     has other prices and is kept only in `raw`.
     """
-    counted = usage_of(body)
+    stated_usage = usage_of(body)
     count = sum(1 for image in items(body, "data") if mapping(image) is not None and not dig(image, _INCOMPLETE))
-    if counted is None and not count:
+    if stated_usage is None and not count:
         return None
-    usage = counted or Usage()
+    usage = stated_usage or Usage()
     raw, svg = usage.raw, mapping(body, "svg_usage")
     if svg is not None:
         raw = {**(raw or {}), "svg_usage": detached(svg)}
@@ -249,10 +255,10 @@ class Images(OpenAIEndpoint):
 
     def conversation(self, request: object, response: object) -> Conversation:
         """Return the prompt with the images and masks as a user's message, and each image as an answer."""
-        given = [*_listed(request, "image"), *_listed(request, "images"), *_listed(request, "mask")]
+        images = [*_listed(request, "image"), *_listed(request, "images"), *_listed(request, "mask")]
         prompt = word(request, "prompt")
         parts: list[Part] = [] if prompt is None else [Text(text=prompt)]
-        parts += [found for image in given if (found := media("image", image)) is not None]
+        parts += [part for image in images if (part := media("image", image)) is not None]
         message = [Message(role="user", parts=parts)] if parts else []
         return Conversation(input=message, output=_outputs(response))
 
@@ -265,16 +271,16 @@ class ImageVariations(Images):
 
 def _listed(request: object, key: str) -> list[object]:
     """Return the files of a form: one, or a list."""
-    found = dig(request, key)
-    return found if isinstance(found, list) else [] if found is None else [found]
+    files = dig(request, key)
+    return files if isinstance(files, list) else [] if files is None else [files]
 
 
 def _outputs(body: object) -> list[Message]:
     """Return one message per image, with the revised prompt if the provider returns it."""
     messages, mime = [], stated_mime(body)
     for image in objects(body, "data"):
-        found = media("image", image.get(_IMAGE) or image.get("url"), mime=mime)
-        parts: list[Part] = [] if found is None else [found]
+        media_part = media("image", image.get(_IMAGE) or image.get("url"), mime=mime)
+        parts: list[Part] = [] if media_part is None else [media_part]
         if (revised := word(image, "revised_prompt")) is not None:
             parts.append(Text(text=revised))
         messages.append(Message(role="assistant", parts=parts))

@@ -57,39 +57,39 @@ def _part(item: object) -> Part | None:
         reader = next((_READERS[key] for key in _UNTYPED if key in item), None)
     if text(item, "text") == "" and reader is _text:
         return None
-    found = None if reader is None else reader(item)
-    return UnknownPart(data=detached(item)) if found is None else found
+    part = None if reader is None else reader(item)
+    return UnknownPart(data=detached(item)) if part is None else part
 
 
 def _text(item: _Fields) -> Part | None:
-    found = text(item, "text")
-    if found is None:
+    content = text(item, "text")
+    if content is None:
         return None
     logprobs = item.get("logprobs")
     return Text(
-        text=found,
+        text=content,
         annotations=list_or_none(item.get("annotations")),
         logprobs=detached(logprobs) if isinstance(logprobs, list) and logprobs else None,
     )
 
 
 def _refusal(item: _Fields) -> Part | None:
-    found = text(item, "refusal")
-    return None if found is None else Refusal(text=found)
+    content = text(item, "refusal")
+    return None if content is None else Refusal(text=content)
 
 
 def _reasoning(item: _Fields) -> Part | None:
     thought = item.get("thinking")
-    found = text_of(item.get("text") if thought is None else thought) or None
+    content = text_of(item.get("text") if thought is None else thought) or None
     signature, sealed = text(item, "signature") or None, text(item, "data") or None
-    return Reasoning(text=found, signature=signature, sealed=sealed) if found or signature or sealed else None
+    return Reasoning(text=content, signature=signature, sealed=sealed) if content or signature or sealed else None
 
 
 def _by_url(key: str, modality: str) -> _Reader:
     def read(item: _Fields) -> Media | None:
-        found = media(modality, url_of(item.get(key)), part=item, file_id=text(item, "file_id") or None)
+        part = media(modality, url_of(item.get(key)), part=item, file_id=text(item, "file_id") or None)
         detail = text(item, "detail") or text(item, key, "detail")
-        return msgspec.structs.replace(found, detail=detail) if found and detail else found
+        return msgspec.structs.replace(part, detail=detail) if part and detail else part
 
     return read
 
@@ -102,9 +102,9 @@ def _sound(item: _Fields) -> Media | None:
 def _file(item: _Fields) -> Media | None:
     file = mapping(item, "file") or item
     source = file.get("file_data") or file.get("file_url")
-    around = file if MEDIA_KEY in file else item
-    found = media("document", source, part=around, mime=stated_mime(file), file_id=text(file, "file_id") or None)
-    return found and msgspec.structs.replace(found, filename=text(file, "filename") or None)
+    fields = file if MEDIA_KEY in file else item
+    part = media("document", source, part=fields, mime=stated_mime(file), file_id=text(file, "file_id") or None)
+    return part and msgspec.structs.replace(part, filename=text(file, "filename") or None)
 
 
 _READERS: Final[dict[str, _Reader]] = {

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any, ClassVar, Final
 
 from callspan.providers.base import ResponseInfo
-from callspan.providers.fold.events import Place
+from callspan.providers.fold.events import EventTarget
 from callspan.providers.openai.audio_frames import BYTES, Audio
 from callspan.providers.openai.responses import CONTENT, Responses, ResponsesFold
 from callspan.providers.sockets import Json
@@ -32,12 +32,16 @@ class RealtimeFold(ResponsesFold):
 
     ends = frozenset({_DONE})
     defaults: ClassVar = {"object": "realtime.response", "output": []}
-    places: ClassVar = {
-        **{kind: place for kind, place in ResponsesFold.places.items() if kind not in _PARTS},
-        _DONE: Place((), "response", "", "done"),
-        **{f"response.{text}.delta": Place(CONTENT, "delta", name, "grow", kinds) for text, name, kinds in _TEXTS},
-        **{f"response.{kind}.delta": Place(CONTENT, _AUDIO_KEY, "", "last", ("message", kind)) for kind in _AUDIO},
-        **{f"response.{text}.done": Place(CONTENT, name, name, "whole", kinds) for text, name, kinds in _TEXTS},
+    targets: ClassVar = {
+        **{kind: target for kind, target in ResponsesFold.targets.items() if kind not in _PARTS},
+        _DONE: EventTarget((), "response", "", "done"),
+        **{
+            f"response.{text}.delta": EventTarget(CONTENT, "delta", name, "grow", kinds) for text, name, kinds in _TEXTS
+        },
+        **{
+            f"response.{kind}.delta": EventTarget(CONTENT, _AUDIO_KEY, "", "last", ("message", kind)) for kind in _AUDIO
+        },
+        **{f"response.{text}.done": EventTarget(CONTENT, name, name, "whole", kinds) for text, name, kinds in _TEXTS},
     }
 
     def __init__(self) -> None:
@@ -69,10 +73,12 @@ class Realtime(Responses):
 
     def conversation(self, request: object, response: object) -> Conversation:
         """Return the messages of both bodies, with transcript and audio as parts; either may be None or any JSON."""
-        sent = {**request, "input": _split_audio(request.get("input"))} if isinstance(request, dict) else request
+        request_with_audio = (
+            {**request, "input": _split_audio(request.get("input"))} if isinstance(request, dict) else request
+        )
         answer = _with_reason(response)
         return super().conversation(
-            sent, {**answer, "output": _split_audio(answer.get("output"))} if answer else response
+            request_with_audio, {**answer, "output": _split_audio(answer.get("output"))} if answer else response
         )
 
 

@@ -102,13 +102,13 @@ class RealtimeEvents(Creates[_Response]):
             if not self._seen.is_first(identity):
                 return []
             response = mapping(event, "response") or {}
-            answered = self._answered(response)
-            turn = answered or _Response({}, {})
+            create = self._answered(response)
+            turn = create or _Response({}, {})
             # Servers repeat the ids of responses; those of conversations are less likely the same.
             turn.identity = f"{text(response, 'conversation_id')} {identity}"
-            if answered is None:
+            if create is None:
                 turn.begun_ns = self._speech_ended_ns
-            steps.append(Step("begin" if answered is None else "name", turn))
+            steps.append(Step("begin" if create is None else "name", turn))
             self._begin(identity, turn)
         if kind == "response.output_item.added":
             self._pending.pop(text(event, "item", "id"))
@@ -129,8 +129,8 @@ class RealtimeEvents(Creates[_Response]):
         None if the server has started it by itself.
         """
         metadata, waiting = response.get("metadata") or None, self._unanswered()
-        same = [turn for turn in waiting if (turn.overrides.get("metadata") or None) == metadata]
-        return self._taken(same or ([] if "metadata" in response else waiting))
+        matching = [turn for turn in waiting if (turn.overrides.get("metadata") or None) == metadata]
+        return self._taken(matching or ([] if "metadata" in response else waiting))
 
     def _begin(self, identity: str, turn: _Response) -> None:
         """Start a response and compose its request body."""
@@ -150,19 +150,21 @@ class RealtimeEvents(Creates[_Response]):
     def _refused(self, event: Json) -> list[Step]:
         """Return the end of a refused create. Other errors end nothing."""
         error = mapping(event, "error") or {}
-        named, param, waiting = text(error, "event_id"), text(error, "param"), self._unanswered()
+        event_id, param, waiting = text(error, "event_id"), text(error, "param"), self._unanswered()
         code = text(error, "code") or ""
         is_only_one = len(waiting) == 1 and not self._running and param is None and not code.startswith(_OF_OTHERS)
         is_about = is_only_one or (param or "").startswith("response") or code == _BUSY
-        turn = self._taken(one for one in waiting if (is_about if named is None else named == one.event_id))
+        turn = self._taken(
+            create for create in waiting if (is_about if event_id is None else event_id == create.event_id)
+        )
         return [] if turn is None else [Step("fail", turn, event)]
 
     def _taken(self, creates: Iterable[_Response]) -> _Response | None:
         """Take the first of these creates."""
-        found = next(iter(creates), None)
-        if found is not None:
-            self._waiting.remove(found)
-        return found
+        create = next(iter(creates), None)
+        if create is not None:
+            self._waiting.remove(create)
+        return create
 
     def _kept(self, item: Any) -> Any:
         return self._parts.by_reference(item, self._input("format"))
@@ -175,22 +177,22 @@ class RealtimeEvents(Creates[_Response]):
         elif step == "truncated":
             self._pending.put(f"truncated {identity}", {key: event[key] for key in event if key != "event_id"})
         elif item is not None and step in _MADE and (self._seen.is_first(identity) or _is_ended_run(item, step)):
-            kept = self._kept(item)
-            self._pending.put(identity, kept)
-            if any("audio" in str(part.get("type")) for part in objects(kept, "content")):
-                known = self._items.setdefault(identity, {})
-                known["content"] = kept["content"]
-                next(objects(kept, "content")).update(self._sound(known))
+            recorded_item = self._kept(item)
+            self._pending.put(identity, recorded_item)
+            if any("audio" in str(part.get("type")) for part in objects(recorded_item, "content")):
+                speech = self._items.setdefault(identity, {})
+                speech["content"] = recorded_item["content"]
+                next(objects(recorded_item, "content")).update(self._sound(speech))
 
     def _of_speech(self, event: Json, kind: str, at_ns: int) -> None:
-        known = self._items.setdefault(text(event, "item_id"), {})
-        known |= {key: event[key] for key in ("audio_start_ms", "audio_end_ms") if key in event}
-        if kind.endswith((".speech_stopped", ".committed")) and "ended_ns" not in known:
-            known["ended_ns"] = self._speech_ended_ns = at_ns
+        speech = self._items.setdefault(text(event, "item_id"), {})
+        speech |= {key: event[key] for key in ("audio_start_ms", "audio_end_ms") if key in event}
+        if kind.endswith((".speech_stopped", ".committed")) and "ended_ns" not in speech:
+            speech["ended_ns"] = self._speech_ended_ns = at_ns
 
-    def _sound(self, known: Json) -> Json:
+    def _sound(self, speech: Json) -> Json:
         """Return the reference to the user's speech in an item; empty if its duration is unknown."""
-        start, end = number(known, "audio_start_ms"), number(known, "audio_end_ms")
+        start, end = number(speech, "audio_start_ms"), number(speech, "audio_end_ms")
         if start is None or end is None:
             return {}
         return audio_reference(self._input("format"), None, round((end - start) / 1000, 3))
@@ -200,16 +202,16 @@ class RealtimeEvents(Creates[_Response]):
         return dig(self._session, "audio", "input", name) or dig(self._session, f"input_audio_{name}")
 
     def _of_transcription(self, event: Json, step: str) -> list[Step]:
-        known, place = self._items.setdefault(text(event, "item_id"), {}), integer(event, "content_index") or 0
-        key = text(event, "item_id"), place
+        speech, content_index = self._items.setdefault(text(event, "item_id"), {}), integer(event, "content_index") or 0
+        key = text(event, "item_id"), content_index
         turn, steps = self._transcriptions.get(key), list[Step]()
         if turn is None:
             if not self._seen.is_first(key):
                 return []
             body = dict(mapping(self._input("transcription")) or {})
-            if sound := self._sound(known):
+            if sound := self._sound(speech):
                 body["file"] = sound
-            turn = Turn("transcriptions", body, self._transcription_id(known, key), begun_ns=known.get("ended_ns"))
+            turn = Turn("transcriptions", body, self._transcription_id(speech, key), begun_ns=speech.get("ended_ns"))
             self._transcriptions.put(key, turn)
             steps.append(Step("begin", turn))
         if step not in ("completed", "failed"):
@@ -217,20 +219,20 @@ class RealtimeEvents(Creates[_Response]):
         self._transcriptions.pop(key)
         if step == "failed":
             return [*steps, Step("fail", turn, event)]
-        self._transcribed(items(known, "content"), place, event.get("transcript"))
+        self._transcribed(items(speech, "content"), content_index, event.get("transcript"))
         return [*steps, Step("chunk", turn, event), Step("end", turn)]
 
-    def _transcription_id(self, known: Json, key: tuple[str | None, int]) -> str | None:
+    def _transcription_id(self, speech: Json, key: tuple[str | None, int]) -> str | None:
         """Return the identity of the transcription of an item, which the wire lacks.
 
         None without the id of its session, and if the server may not have made the item, because clients repeat ids.
         """
         session_id = text(self._session, "id")
-        return f"{session_id} {key}" if session_id is not None and "ended_ns" in known else None
+        return f"{session_id} {key}" if session_id is not None and "ended_ns" in speech else None
 
-    def _transcribed(self, parts: list[object] | tuple[()], place: int, transcript: object) -> None:
+    def _transcribed(self, parts: list[object] | tuple[()], content_index: int, transcript: object) -> None:
         """Add a transcript to its item and to the requests of running responses."""
-        if 0 <= place < len(parts) and isinstance(part := parts[place], dict):
+        if 0 <= content_index < len(parts) and isinstance(part := parts[content_index], dict):
             part["transcript"] = transcript
         for turn in self._running.values():
             turn.body = turn.request

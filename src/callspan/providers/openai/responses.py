@@ -11,7 +11,7 @@ import msgspec
 from callspan.providers.base import Operation, ResponseInfo
 from callspan.providers.finishing import finish_of
 from callspan.providers.fold.entries import Entries, Entry
-from callspan.providers.fold.events import EventFold, Place
+from callspan.providers.fold.events import EventFold, EventTarget
 from callspan.providers.fold.merge import Json
 from callspan.providers.hosted_tools import is_of_application
 from callspan.providers.media_parts import media
@@ -101,38 +101,44 @@ class ResponsesFold(EventFold):
     usage_rule = "last of each"
     carrying: ClassVar = frozenset({"grow"})
     defaults: ClassVar = {"object": "response", "output": []}
-    places: ClassVar = {
-        **{f"response.{status}": Place((), "response", "", "begin") for status in ("created", "queued", "in_progress")},
-        **{end: Place((), "response", "", "done") for end in _ENDS},
-        None: Place((), "", "", "done"),
-        "response.output_item.added": Place(_ITEM, "item", "", "begin"),
-        "response.output_item.done": Place(_ITEM, "item", "", "done"),
+    targets: ClassVar = {
         **{
-            f"response.{part}.{step}": Place(lists, "part", "", "whole")
+            f"response.{status}": EventTarget((), "response", "", "begin")
+            for status in ("created", "queued", "in_progress")
+        },
+        **{end: EventTarget((), "response", "", "done") for end in _ENDS},
+        None: EventTarget((), "", "", "done"),
+        "response.output_item.added": EventTarget(_ITEM, "item", "", "begin"),
+        "response.output_item.done": EventTarget(_ITEM, "item", "", "done"),
+        **{
+            f"response.{part}.{step}": EventTarget(lists, "part", "", "whole")
             for part, lists in (("content_part", CONTENT), ("reasoning_summary_part", _SUMMARY))
             for step in ("added", "done")
         },
         **{
-            f"response.{text}.delta": Place(at, "delta", name, "grow", kinds)
+            f"response.{text}.delta": EventTarget(at, "delta", name, "grow", kinds)
             for text, (at, name, kinds) in _TEXTS.items()
         },
         **{
-            f"response.{text}.done": Place(at, name, name, "whole", kinds) for text, (at, name, kinds) in _TEXTS.items()
+            f"response.{text}.done": EventTarget(at, name, name, "whole", kinds)
+            for text, (at, name, kinds) in _TEXTS.items()
         },
-        "response.output_text.annotation.added": Place(
+        "response.output_text.annotation.added": EventTarget(
             CONTENT, "annotation", "annotation", "grow", ("message", "output_text")
         ),
-        "response.shell_call_command.delta": Place(
+        "response.shell_call_command.delta": EventTarget(
             (*_ITEM, (_COMMANDS, "command_index")), "delta", "text", "grow", ("shell_call", "")
         ),
-        "response.shell_call_output_content.delta": Place((*_ITEM, ("output", "command_index")), "delta", "", "grow"),
-        "response.image_generation_call.partial_image": Place(
+        "response.shell_call_output_content.delta": EventTarget(
+            (*_ITEM, ("output", "command_index")), "delta", "", "grow"
+        ),
+        "response.image_generation_call.partial_image": EventTarget(
             _ITEM, "partial_image_b64", "result", "last", ("image_generation_call",)
         ),
     }
 
     def _take(self, event: Json, news: Json, kind: object) -> bool:
-        if isinstance(kind, str) and kind not in self.places and (end := _END_OF_ITEM.fullmatch(kind)) is not None:
+        if isinstance(kind, str) and kind not in self.targets and (end := _END_OF_ITEM.fullmatch(kind)) is not None:
             self._end_item(event, *end.groups())
         return super()._take(event, news, kind)
 
@@ -198,8 +204,8 @@ class Responses(OpenAIEndpoint):
         """
         fields = body if isinstance(body, dict) else {}
         status, output = word(fields, "status"), fields.get("output")
-        known = isinstance(output, list) or status is not None
-        reason = _reason(fields) if known else None
+        is_response = isinstance(output, list) or status is not None
+        reason = _reason(fields) if is_response else None
         background = fields.get("background") is True
         finish = finish_of((reason,))
         error = response_error(body) or (None if status == "cancelled" else finish.error)
@@ -209,7 +215,7 @@ class Responses(OpenAIEndpoint):
                 id=word(fields, "id"),
                 model=word(fields, "model"),
                 created=unix_time(fields, "created_at", "created"),
-                finish_reasons=[reason] if known else [],
+                finish_reasons=[reason] if is_response else [],
                 service_tier=word(fields, "service_tier"),
                 system_fingerprint=word(fields, "system_fingerprint"),
                 status=status,
@@ -229,7 +235,7 @@ class Responses(OpenAIEndpoint):
             outcome=_OUTCOMES.get(status or "") if background else None,
             usage=usage_of(body),
             error=error,
-            recognized=known or error is not None,
+            recognized=is_response or error is not None,
         )
 
     def conversation(self, request: object, response: object) -> Conversation:
@@ -237,9 +243,9 @@ class Responses(OpenAIEndpoint):
         output = [] if response is None else _output(response)
         if not isinstance(request, dict):
             return Conversation(output=output)
-        given = request.get("instructions")  # items if a stored prompt is used
+        instructions = request.get("instructions")  # items if a stored prompt is used
         return Conversation(
-            system=item_parts(given) if isinstance(given, list) else parts_of(given),
+            system=item_parts(instructions) if isinstance(instructions, list) else parts_of(instructions),
             input=_input(request.get("input")),
             output=output,
             tools=list(map(detached, objects(request, "tools"))) if "tools" in request else [],
@@ -292,12 +298,12 @@ def _is_failed_list(item: object) -> bool:
     return is_list and (dig(item, "error") is not None or text(item, "status") == "failed")
 
 
-def _input(given: object) -> list[Message]:
-    if given is None or given == "":
+def _input(value: object) -> list[Message]:
+    if value is None or value == "":
         return []
-    if isinstance(given, str):
-        return [Message(role="user", parts=parts_of(given))]
-    return item_messages(items(given) if isinstance(given, list) else [given])
+    if isinstance(value, str):
+        return [Message(role="user", parts=parts_of(value))]
+    return item_messages(items(value) if isinstance(value, list) else [value])
 
 
 def _output(response: object) -> list[Message]:
@@ -333,14 +339,14 @@ def item_parts(items: Iterable[object]) -> list[Part]:
 
 def requests_tools(output: Iterable[object]) -> bool:
     """Return whether output items request a tool of the application: a call without its output."""
-    requested, returned = set(), set()
+    requested_ids, answered_ids = set(), set()
     for item in output:
         kind = text(item, "type") or ""
         if kind.endswith(_CALL) and is_of_application(kind.removesuffix(_CALL), item):
-            requested.add(text(item, "call_id"))
+            requested_ids.add(text(item, "call_id"))
         elif kind.endswith(_RESULT):
-            returned.add(text(item, "call_id"))
-    return bool(requested - returned)
+            answered_ids.add(text(item, "call_id"))
+    return bool(requested_ids - answered_ids)
 
 
 def _item(item: object) -> tuple[str, list[Part], str | None]:
@@ -364,15 +370,15 @@ def _item(item: object) -> tuple[str, list[Part], str | None]:
 
 def _reasoning(item: _Fields) -> list[Part]:
     """Return summary and content as separate parts, with the sealed payload in the first."""
-    joined = [_joined(item, "summary"), _joined(item, "content")]
-    texts: list[str | None] = [found for found in joined if found] or [None]
+    passages = [_joined(item, "summary"), _joined(item, "content")]
+    texts: list[str | None] = [passage for passage in passages if passage] or [None]
     sealed, signature = text(item, "encrypted_content") or None, text(item, "signature") or None
     first = Reasoning(text=texts[0], sealed=sealed, signature=signature)
-    return [first, *(Reasoning(text=more) for more in texts[1:])]
+    return [first, *(Reasoning(text=passage) for passage in texts[1:])]
 
 
 def _joined(item: _Fields, key: str) -> str:
-    return "\n\n".join(written for part in objects(item, key) if (written := text(part, "text")))
+    return "\n\n".join(passage for part in objects(item, key) if (passage := text(part, "text")))
 
 
 def _call(item: _Fields, tool_type: str) -> ToolCall:

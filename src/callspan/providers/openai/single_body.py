@@ -61,8 +61,8 @@ class Decisions(SingleBodyEndpoint):
 
     def conversation(self, request: object, response: object) -> Conversation:
         """Return the input with the questions about it, and the answers; either side may be None."""
-        given = dig(request, "input")
-        about = item_messages(given) if isinstance(given, list) else prompt_messages(given)
+        content = dig(request, "input")
+        about = item_messages(content) if isinstance(content, list) else prompt_messages(content)
         questions: list[Part] = [_as_text(question) for question in items(request, "questions")]
         # A declined question has only its name.
         answers: list[Part] = [
@@ -86,10 +86,10 @@ class Moderations(SingleBodyEndpoint):
 
         A list of parts is one input, a list of texts several.
         """
-        given = dig(request, "input")
-        is_one = isinstance(given, list) and any(isinstance(part, dict) for part in given)
+        content = dig(request, "input")
+        is_one = isinstance(content, list) and any(isinstance(part, dict) for part in content)
         return Conversation(
-            input=[Message(role="user", parts=parts_of(given))] if is_one else prompt_messages(given),
+            input=[Message(role="user", parts=parts_of(content))] if is_one else prompt_messages(content),
             output=_output([_as_text(result) for result in items(response, "results")]),
         )
 

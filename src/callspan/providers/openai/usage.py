@@ -164,9 +164,9 @@ def stated_counts(body: object) -> dict[str, object] | None:
 
 
 def _elsewhere(body: dict[str, object]) -> dict[str, object] | None:
-    for place in _ELSEWHERE:
-        if place[0] in body and (found := mapping(body, *place)) and _counts(found):
-            return found
+    for path in _ELSEWHERE:
+        if path[0] in body and (counters := mapping(body, *path)) and _counts(counters):
+            return counters
     # Moonshot's streams
     of_choice = mapping(next(objects(body, "choices"), None), "usage")
     return of_choice or {name: body[name] for name in _BARE if name in body} or None
@@ -177,9 +177,9 @@ def _of_timings(timings: dict[str, object] | None) -> Usage | None:
     fresh, cached, out = (count(timings, name) for name in ("prompt_n", "cache_n", "predicted_n"))
     if timings is None or fresh is None:
         return None
-    sent = fresh + (cached or 0)
+    total_input = fresh + (cached or 0)
     return Usage(
-        input_tokens=sent, output_tokens=out, total_tokens=None if out is None else sent + out,
+        input_tokens=total_input, output_tokens=out, total_tokens=None if out is None else total_input + out,
         cache_read_tokens=cached, estimated=cached is None, raw=_copied(timings),
     )  # fmt: skip
 
@@ -193,13 +193,13 @@ def of_input_only(usage: Usage | None) -> Usage | None:
 
 def _with_cache_beside(usage: Usage) -> Usage:
     """Return the usage with cached tokens included in the input, from which Anthropic's counters exclude them."""
-    sent, out, total = usage.input_tokens, usage.output_tokens, usage.total_tokens
+    inputs, outputs, total = usage.input_tokens, usage.output_tokens, usage.total_tokens
     cached = (usage.cache_read_tokens or 0) + (usage.cache_write_tokens or 0)
-    if sent is None or cached <= sent:
+    if inputs is None or cached <= inputs:
         return usage
-    if total is not None and total == sent + (out or 0):
+    if total is not None and total == inputs + (outputs or 0):
         total += cached
-    return replace(usage, input_tokens=sent + cached, total_tokens=total)
+    return replace(usage, input_tokens=inputs + cached, total_tokens=total)
 
 
 def _reconciled(usage: Usage) -> Usage:
@@ -208,46 +208,51 @@ def _reconciled(usage: Usage) -> Usage:
     Grok counts reasoning separately from output, Bedrock behind gateways counts cached input separately from input, and
     Gemini counts thoughts only in the total. The unexplained rest is counted as output and marked as estimated.
     """
-    sent, out, total, reasoning = usage.input_tokens, usage.output_tokens, usage.total_tokens, usage.reasoning_tokens
-    if sent is None or out is None or total is None:
+    inputs, outputs, total, reasoning = (
+        usage.input_tokens,
+        usage.output_tokens,
+        usage.total_tokens,
+        usage.reasoning_tokens,
+    )
+    if inputs is None or outputs is None or total is None:
         return usage
-    excess, beside = total - sent - out, reasoning is not None and reasoning > out
-    if excess <= 0 and not beside:
+    excess, exceeds_output = total - inputs - outputs, reasoning is not None and reasoning > outputs
+    if excess <= 0 and not exceeds_output:
         return usage
     cached = (usage.cache_read_tokens or 0) + (usage.cache_write_tokens or 0)
     if reasoning and excess == reasoning:
-        return replace(usage, output_tokens=out + reasoning)
+        return replace(usage, output_tokens=outputs + reasoning)
     if cached and excess == cached:
-        return replace(usage, input_tokens=sent + cached)
-    if excess > 0 and (sent or out):
-        return replace(usage, output_tokens=total - sent, estimated=True)
+        return replace(usage, input_tokens=inputs + cached)
+    if excess > 0 and (inputs or outputs):
+        return replace(usage, output_tokens=total - inputs, estimated=True)
     if reasoning and not excess and "total_tokens" not in (usage.raw or {}):
-        return replace(usage, output_tokens=out + reasoning, total_tokens=total + reasoning)
+        return replace(usage, output_tokens=outputs + reasoning, total_tokens=total + reasoning)
     return replace(usage, estimated=True)
 
 
 def _counted(raw: dict[str, object], body: object) -> Usage:
     """Return the usage from counters at any known location."""
     counts = _counts(raw)
-    given, spent = counts.get("input_tokens"), counts.get("output_tokens")
-    if "total_tokens" not in counts and given is not None and spent is not None:
-        counts["total_tokens"] = given + spent
-    whole = body if isinstance(body, dict) else {}
-    if "tool_usage" in whole and (searches := count(whole, "tool_usage", "web_search", "num_requests")) is not None:
+    input_tokens, output_tokens = counts.get("input_tokens"), counts.get("output_tokens")
+    if "total_tokens" not in counts and input_tokens is not None and output_tokens is not None:
+        counts["total_tokens"] = input_tokens + output_tokens
+    answer = body if isinstance(body, dict) else {}
+    if "tool_usage" in answer and (searches := count(answer, "tool_usage", "web_search", "num_requests")) is not None:
         counts.setdefault("web_search_requests", searches)
-    if _TIMINGS in whole and (cached := count(whole, _TIMINGS, "cache_n")) is not None:
+    if _TIMINGS in answer and (cached := count(answer, _TIMINGS, "cache_n")) is not None:
         counts.setdefault("cache_read_tokens", cached)
     if counts.get("cache_read_tokens") or counts.get("cache_write_tokens"):
-        details = next((found for group in INPUT_DETAILS if (found := mapping(raw, group))), {})
+        details = next((group_counters for group in INPUT_DETAILS if (group_counters := mapping(raw, group))), {})
         for field, holder, name in OF_CACHE:
             if holder in details and (part := count(details, holder, name)) is not None:
                 counts[field] = part
-    fields: dict[str, Any] = {**counts, "raw": _copied(raw), "hosted_tools": runs_in(whole)}
+    fields: dict[str, Any] = {**counts, "raw": _copied(raw), "hosted_tools": runs_in(answer)}
     seconds = number(raw, _AUDIO_SECONDS) if _AUDIO_SECONDS in raw else None
     if seconds is not None and seconds >= 0:
         fields["input_audio_seconds"] = seconds
-    if (stated := stated_cost(raw, body)) is not None:
-        fields |= {"cost_usd": stated.usd, "cost_estimated": stated.estimated}
+    if (cost := stated_cost(raw, body)) is not None:
+        fields |= {"cost_usd": cost.usd, "cost_estimated": cost.estimated}
     return Usage(**fields)
 
 
@@ -266,10 +271,10 @@ def _counts(raw: dict[str, object]) -> dict[str, int]:
     for group, value in raw.items():
         shape.append((group, *value) if type(value) is dict else group)
     for field, holder, name in _counters_in(tuple(shape)):
-        given: object = raw[name] if holder is None else raw[holder][name]  # type: ignore[index] # by its shape
-        found = given if type(given) is int and 0 <= given <= LARGEST_COUNT else count(given)
-        if found is not None:
-            counts[field] = found
+        raw_value: object = raw[name] if holder is None else raw[holder][name]  # type: ignore[index] # by its shape
+        number = raw_value if type(raw_value) is int and 0 <= raw_value <= LARGEST_COUNT else count(raw_value)
+        if number is not None:
+            counts[field] = number
     return counts
 
 
@@ -279,12 +284,12 @@ def _counters_in(shape: _Shape) -> tuple[tuple[str, str | None, str], ...]:
 
     The shape is the names outside of groups, and the name and names of each group.
     """
-    there: set[_Path] = set()
+    present: set[_Path] = set()
     for entry in shape:
-        there.update([(entry[0], name) for name in entry[1:]] if isinstance(entry, tuple) else [(entry,)])
+        present.update([(entry[0], name) for name in entry[1:]] if isinstance(entry, tuple) else [(entry,)])
     return tuple(
-        (field, place[0] if len(place) > 1 else None, place[-1])
-        for field, places in PLACES.items()
-        for place in reversed(places)
-        if place in there
+        (field, path[0] if len(path) > 1 else None, path[-1])
+        for field, paths in PLACES.items()
+        for path in reversed(paths)
+        if path in present
     )

@@ -29,8 +29,8 @@ class TranslationEvents(SocketKind):
     mark = f'"{_START}"'
 
     def __init__(self, model: str | None = None, session_id: str | None = None, *, hashes_audio: bool = False) -> None:
-        given = {"model": model, "id": session_id}
-        self._known: Json = {key: value for key, value in given.items() if value is not None}
+        fields = {"model": model, "id": session_id}
+        self._known: Json = {key: value for key, value in fields.items() if value is not None}
         """The session as the connection names it."""
         self._given = {**self._known}
         """The session so far."""

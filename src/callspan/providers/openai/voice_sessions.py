@@ -67,7 +67,7 @@ class SessionFold:
 
     def _transcribe(self, role: str, event: Json) -> None:
         near = self._turns[-1:] if self.is_in_turns else self._turns
-        turn = next((one for one in near if one["role"] == role), None)
+        turn = next((candidate for candidate in near if candidate["role"] == role), None)
         if turn is None:
             turn = {"role": role, **_taken(event, ("start_ms",)), "text": GrowingText()}
             self._turns.append(turn)
@@ -94,8 +94,8 @@ def _taken(holder: Json, keys: tuple[str, ...]) -> Json:
 def _usage_of(body: object) -> Usage | None:
     """Return the usage of a session in seconds only, because no session is priced by tokens."""
     usage, seconds = mapping(body, "usage"), number(body, "usage", "seconds")
-    known = seconds is not None and seconds >= 0
-    return Usage(raw=detached(usage), input_audio_seconds=seconds if known else None) if usage else None
+    is_valid = seconds is not None and seconds >= 0
+    return Usage(raw=detached(usage), input_audio_seconds=seconds if is_valid else None) if usage else None
 
 
 class LiveSession(OpenAIEndpoint):
@@ -122,11 +122,13 @@ class LiveSession(OpenAIEndpoint):
 
     def conversation(self, request: object, response: object) -> Conversation:
         """Return the model's last turn as output and all others as input; either may be None."""
-        given = Responses("responses").conversation(request, None)
+        conversation = Responses("responses").conversation(request, None)
         turns = [_message(turn) for turn in objects(response, "turns")]
         last = max((at for at, turn in enumerate(turns) if turn.role == "assistant"), default=len(turns))
         before = [turn for at, turn in enumerate(turns) if at != last]
-        return msgspec.structs.replace(given, input=[*given.input, *before], output=turns[last : last + 1])
+        return msgspec.structs.replace(
+            conversation, input=[*conversation.input, *before], output=turns[last : last + 1]
+        )
 
 
 def _message(turn: Json) -> Message:
