@@ -387,6 +387,30 @@ async def test_a_tool_that_a_pause_interrupts_runs_in_the_next_call(
             assert (row.name, row.data) == ("mcp", None)
 
 
+@pytest.mark.parametrize(
+    ("first", "second"), [("full", "full"), ("metadata", "full"), ("off", "full"), ("full", "off")]
+)
+async def test_a_tool_that_a_pause_interrupts_runs_in_the_request_that_sends_nothing(
+    first: Any, second: Any, mode: Mode
+) -> None:
+    """The server keeps a thread: a paused answer is resumed by its id alone, here twice."""
+    answers = ([LOOKUP], [{"type": "text", "text": "Still."}], [FOUND, {"type": "text", "text": "Rain."}])
+    with capture() as seen:
+        for number, content in enumerate(answers):
+            reason = "end_turn" if number == 2 else "pause_turn"
+            mode.provider.reply(raw={**MESSAGES, "id": f"msg_{number}", "stop_reason": reason, "content": content})
+            thread = {"type": "continue", "previous_message_id": f"msg_{number - 1}"} if number else {"type": "create"}
+            request = {**MESSAGE, "messages": [] if number else MESSAGE["messages"], "extra_body": {"thread": thread}}
+            with callspan.content(second if number == 2 else first):
+                await mode.wait(mode.anthropic().messages.create(**request))
+        (row,) = rows(seen, "tool")
+        assert (row.call_id, row.tool_call_id, row.error) == (seen.records[2].call_id, "mcp_1", None)
+        names = ("mcp", None) if "off" in (first, second) else ("lookup", "atlas")
+        assert (row.name, row.metadata.get("server")) == names
+        asked = {"arguments": {"city": "Oslo"}} if first == "full" else {}
+        assert row.data == (None if second == "off" else {**asked, "result": "up"})
+
+
 def events_of(*states: str, **fields: Any) -> list[dict[str, Any]]:
     """A stream whose events alone tell the state of a tool."""
     kind = fields.get("type", "mcp_call")

@@ -348,14 +348,18 @@ def test_an_answer_that_the_request_has_begun_is_one_message(world: World, expor
     assert row["messages"] == [USER, {**whole, "weight": 1}, USER, {**ANSWER, "weight": 1}]
 
 
-def test_a_paused_answer_is_trained_on_with_the_rest(world: World, exported: Export) -> None:
+@pytest.mark.parametrize("form", ["sent again", "in a thread"])
+def test_a_paused_answer_is_trained_on_with_the_rest(world: World, exported: Export, form: str) -> None:
     world.session("s1")
     begun, whole = {"role": "assistant", "content": "Wait"}, {"role": "assistant", "content": "Wait: a", "weight": 1}
-    world.call("messages", {"messages": [USER]}, {**begun, "stop_reason": "pause_turn"}, "s1")
-    world.call("messages", {"messages": [USER, begun]}, {"role": "assistant", "content": ": a"}, "s1")
+    first = {"messages": [USER], "system": "Be brief."}
+    world.call("messages", first, {**begun, "id": "msg_1", "stop_reason": "pause_turn"}, "s1")
+    resumed = {"messages": [], "thread": {"type": "continue", "previous_message_id": "msg_1"}}
+    rest = resumed if form == "in a thread" else {**first, "messages": [USER, begun]}
+    world.call("messages", rest, {"role": "assistant", "content": ": a"}, "s1")
     for name in ("openai", "openai-session"):
         found = exported(name)
-        assert [row["messages"] for row in found.rows] == [[USER, whole]]
+        assert [row["messages"] for row in found.rows] == [[{"role": "system", "content": "Be brief."}, USER, whole]]
         assert found.left_out == {"row: a paused answer": 1}
 
 

@@ -334,13 +334,18 @@ def test_the_ids_of_a_stream_are_those_of_all_its_chunks(
 REST = [{"role": "user", "content": "And?"}]
 
 
-@pytest.mark.parametrize("merged", [False, True], ids=["apart", "as one message"])
-def test_what_goes_on_with_a_paused_answer_does_not_repeat_it(world: World, exported: Export, merged: bool) -> None:
+@pytest.mark.parametrize("form", ["apart", "as one message", "in a thread"])
+def test_what_goes_on_with_a_paused_answer_does_not_repeat_it(world: World, exported: Export, form: str) -> None:
     world.session("s1")
-    said, messages = "", QUESTION
-    for text, reason in (("Wait", "pause_turn"), (": a", "pause_turn"), (", b.", "end_turn"), ("Done.", "end_turn")):
-        sent = [*messages, *(REST if text == "Done." else [])]
-        world.call("messages", {"messages": sent}, {"role": "assistant", "content": text, "stop_reason": reason}, "s1")
+    said, messages, merged = "", QUESTION, form == "as one message"
+    turns = (("Wait", "pause_turn"), (": a", "pause_turn"), (", b.", "end_turn"), ("Done.", "end_turn"))
+    for number, (text, reason) in enumerate(turns):
+        request = {"messages": [*messages, *(REST if text == "Done." else [])]}
+        if form == "in a thread" and number:
+            new = REST if text == "Done." else []
+            request = {"messages": new, "thread": {"type": "continue", "previous_message_id": f"msg_{number - 1}"}}
+        answer = {"id": f"msg_{number}", "role": "assistant", "content": text, "stop_reason": reason}
+        world.call("messages", request, answer, "s1")
         said += text
         answers = [said] if merged else [one["content"] for one in messages[1:]] + [text]
         messages = [*QUESTION, *({"role": "assistant", "content": answer} for answer in answers)]

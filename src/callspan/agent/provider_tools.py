@@ -12,16 +12,21 @@ from opentelemetry.context import Context
 
 from callspan.agent.operations import TOOL_ERROR, without_none
 from callspan.agent.runtime import Runtime
+from callspan.background import LRUCache
 from callspan.fail_open import fail_open
 from callspan.process.processors import with_span
 from callspan.providers import registry
-from callspan.providers.hosted_tools import ProviderRun, runs_at_provider
+from callspan.providers.hosted_tools import PAUSED, SERVERS, ProviderRun, runs_at_provider, unanswered
 from callspan.record.call import CallRecord
 from callspan.record.events import EventRecord
-from callspan.record.messages import Conversation, ToolResult, parse_arguments
+from callspan.record.messages import Conversation, Message, ToolCall, ToolResult, parse_arguments
+from callspan.settings import Content
 from callspan.spans.session import NO_SPAN, SpanRef
 
 _RECORD: Final = fail_open("record a tool that ran at the provider")
+_RUNNING: Final[LRUCache[str, Message]] = LRUCache(256)
+"""The tools that were running when answers were paused, by the id of the answer: what continues it may name only that.
+"""
 
 
 def record_provider_tools(runtime: Runtime, wire: Conversation, record: CallRecord) -> None:
@@ -30,7 +35,10 @@ def record_provider_tools(runtime: Runtime, wire: Conversation, record: CallReco
     call_span = runtime.spans.remote(SpanRef(trace_id=record.trace_id, span_id=record.span_id, sampled=sampled))
     parent = None if call_span is None else call_span.within(Context())
     seen: set[str] = set()
-    for run in runs_at_provider(_with_input(wire, record), record.api):
+    wire = _with_input(wire, record)
+    if record.finish_reason == PAUSED:
+        _note_running(wire, record)
+    for run in runs_at_provider(wire, record.api):
         id_suffix = str(run.position) if run.call.id is None or run.call.id in seen else run.call.id
         seen.add(id_suffix)
         with _RECORD:
@@ -42,10 +50,26 @@ def record_provider_tools(runtime: Runtime, wire: Conversation, record: CallReco
 
 def _with_input(wire: Conversation, record: CallRecord) -> Conversation:
     """Return the messages with those of the request, which are read for spans with content only."""
-    if wire.input or not any(isinstance(part, ToolResult) for message in wire.output for part in message.parts):
-        return wire
-    sent = registry.conversation_of(record)
-    return wire if sent is None else msgspec.structs.replace(wire, input=sent.input)
+    running = _RUNNING.get(record.request.continues or "")
+    if not wire.input and any(isinstance(part, ToolResult) for message in wire.output for part in message.parts):
+        sent = registry.conversation_of(record)
+        wire = wire if sent is None else msgspec.structs.replace(wire, input=sent.input)
+    return wire if running is None else msgspec.structs.replace(wire, input=[running, *wire.input])
+
+
+def _note_running(wire: Conversation, record: CallRecord) -> None:
+    """Keep the tools that run on while an answer is paused, as far as the content level of the call permits."""
+    calls = [_permitted(call, record.content_level) for call in unanswered(wire)]
+    if calls and record.response is not None and record.response.id is not None:
+        _RUNNING.put(record.response.id, Message(role="assistant", parts=[*calls]))
+
+
+def _permitted(call: ToolCall, level: Content) -> ToolCall:
+    if level == "full":
+        return call
+    bare = ToolCall(id=call.id, name=call.tool_type, tool_type=call.tool_type)
+    servers = {name: value for name, value in (call.extra or {}).items() if name in SERVERS}
+    return bare if level == "off" else msgspec.structs.replace(bare, name=call.name, extra=servers)
 
 
 def _event(run: ProviderRun, record: CallRecord, id_suffix: str) -> EventRecord:

@@ -77,26 +77,26 @@ def chat_call(call: CallRecord, dropped: Dropped, *, reasoning: bool = False) ->
     prompt = [*writer.instructions(conversation), *writer.messages(conversation.input)]
     answers = writer.messages(choices[:1])
     said: ChatMessage = answers[0] if answers else {"role": "assistant", "content": ""}
-    begun = _begun(call, prompt)
-    answer = said
-    if begun is not None:
-        del prompt[-1]
-        answer = {**begun, **said, "content": f"{begun['content']}{said['content'] or ''}"}
-    return ChatCall(
+    chat = ChatCall(
         prompt=prompt,
-        begun=begun,
         said=said,
-        answer=answer,
+        answer=said,
         tools=chat_tools(conversation.tools, dropped),
         parallel_tool_calls=_parallel(call),
     )
+    return continuing(chat, prompt) if call.api == "messages" else chat
 
 
-def _begun(call: CallRecord, prompt: list[ChatMessage]) -> ChatMessage | None:
-    """Return the last message of the assistant in a prompt, if the model continues it, as Anthropic's do."""
-    last = prompt[-1] if prompt else {}
-    continues = call.api == "messages" and last.get("role") == "assistant" and isinstance(last["content"], str)
-    return last if continues else None
+def continuing(chat: ChatCall, prompt: list[ChatMessage]) -> ChatCall:
+    """Return a call with this prompt, whose last message the model continues if it is the assistant's.
+
+    Anthropic's models do so, which the API of a call says.
+    """
+    begun = prompt[-1] if prompt else {}
+    if begun.get("role") != "assistant" or not isinstance(begun["content"], str):
+        return msgspec.structs.replace(chat, prompt=prompt)
+    answer = {**begun, **chat.said, "content": f"{begun['content']}{chat.said['content'] or ''}"}
+    return msgspec.structs.replace(chat, prompt=prompt[:-1], begun=begun, answer=answer)
 
 
 def canonical(message: ChatMessage) -> bytes:

@@ -20,6 +20,7 @@ from callspan.datasets.chat_messages import (
     Dropped,
     canonical,
     chat_call,
+    continuing,
     flaw,
 )
 from callspan.datasets.selection import Episode, Options, Statistics, checked_calls
@@ -138,6 +139,8 @@ class _TurnBuilder:
         return before
 
     def _made(self, call: CallRecord, chat: ChatCall, before: Turn | None) -> Turn:
+        if before is not None and not chat.prompt and call.api == "messages":
+            before, chat = _going_on(before, chat)
         keeps = call.api in KEEPS_INSTRUCTIONS
         tools = before.tools if before is not None and keeps and not chat.tools else chat.tools
         prompt = chat.prompt
@@ -216,6 +219,12 @@ def _continued(before: Turn, prompt: list[ChatMessage], *, keeps: bool) -> tuple
         return before, prompt[1:]
     earlier = before.whole[1:] if old else before.whole
     return None, [*([own] if own else []), *earlier, *(prompt[1:] if own else prompt)]
+
+
+def _going_on(paused: Turn, chat: ChatCall) -> tuple[Turn | None, ChatCall]:
+    """Return a call that sends nothing but resumes a paused answer, with the prompt of the paused call."""
+    prompt, tools = [*paused.new, paused.answer], chat.tools or paused.tools
+    return paused.before, msgspec.structs.replace(continuing(chat, prompt), tools=tools)
 
 
 def _instructions(messages: list[ChatMessage]) -> ChatMessage | None:

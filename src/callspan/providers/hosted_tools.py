@@ -21,10 +21,13 @@ _SUFFIXES: Final = ("_tool_use", "_tool_result", "_call", "program")
 _DATASTORES: Final = frozenset({"file_search"})
 _RESULTS: Final = ("output", "outputs", "results")
 """Fields with the result of a tool in items of the Responses API."""
-_SERVERS: Final = ("server_name", "server_label")
+SERVERS: Final = ("server_name", "server_label")
+"""Fields with the name of an MCP server."""
 _COMPLETED: Final = (None, "completed")
 _FAILED: Final = frozenset({"failed", "error", "cancelled", "canceled", "expired", "timed_out"})
 """States of items whose tool has ended; one that is not listed has not, or may not have."""
+PAUSED: Final = "pause_turn"
+"""The finish reason of an answer that another request continues."""
 _STATELESS: Final = frozenset({"messages", "chat_completions"})
 """APIs that state no state of a tool, so that only its result says that it has ended."""
 
@@ -68,7 +71,7 @@ def runs_in_application(call: ToolCall) -> bool:
 
 
 def has_runs(body: object, usage: Usage | None) -> bool:
-    """Return whether an answer may contain a run of a hosted tool. Called for each answer."""
+    """Return whether an answer may contain a run of a hosted tool, or pause one. Called for each answer."""
     if not isinstance(body, dict):
         return False
     if "choices" in body:
@@ -79,7 +82,15 @@ def has_runs(body: object, usage: Usage | None) -> bool:
         is_tool = isinstance(kind, str) and kind.endswith(_SUFFIXES)
         if is_tool and (kind not in _ANSWERED or text(block, "name") in _OF_X):
             return True
-    return False
+    return body.get("stop_reason") == PAUSED
+
+
+def unanswered(wire: Conversation) -> list[ToolCall]:
+    """Return the calls of hosted tools in the last answers, and in the request, that have no result there."""
+    parts = _parts([*wire.input, *wire.output])
+    answered = {part.id for part in parts if isinstance(part, ToolResult)}
+    calls = [part for part in parts if isinstance(part, ToolCall) and part.id not in answered]
+    return [call for call in calls if not runs_in_application(call)]
 
 
 def runs_at_provider(wire: Conversation, api: str) -> Iterator[ProviderRun]:
@@ -123,6 +134,6 @@ def _run(call: ToolCall, position: int, answer: ToolResult | None) -> ProviderRu
     has_failed = error is not None or status in _FAILED or (answer is not None and answer.is_error is True)
     if call.incomplete or not (has_failed or result is not None or status in _COMPLETED):
         return None
-    server = next((text(extra, name) for name in _SERVERS if name in extra), None)
+    server = next((text(extra, name) for name in SERVERS if name in extra), None)
     kind = "datastore" if call.tool_type in _DATASTORES else "extension"
     return ProviderRun(call, position, kind, server, result, has_failed)
