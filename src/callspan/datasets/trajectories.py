@@ -112,7 +112,7 @@ def _step_rewards(
 
     Each reward counts at one of the timesteps in `trained`: the innermost that contains it.
     """
-    scores = episode.reader.timestep_scores(episode.id, apart=trained)
+    scores = episode.reader.timestep_scores(episode.id, excluding=trained)
     return {key: of_step.get(objective) for key, of_step in scores.items()}
 
 

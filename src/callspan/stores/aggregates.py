@@ -18,16 +18,16 @@ ANNOUNCED: Final = "coalesce(event_type, '') IN ('tool', 'agent')"
 
 def known_sum(values: Iterable[int | None]) -> int | None:
     """Return the sum of the known counts; None if none is known. Counts above `MAX_COUNT` are unknown."""
-    known = [value for value in values if value is not None and abs(value) <= MAX_COUNT]
-    return sum(known) if known else None
+    counts = [value for value in values if value is not None and abs(value) <= MAX_COUNT]
+    return sum(counts) if counts else None
 
 
 def exact_sum(values: Iterable[Decimal | None]) -> Decimal | None:
     """Return the exact sum of the known amounts; None if none is known. NaN and infinities are unknown."""
-    known = [value for value in values if value is not None and is_amount(value)]
+    amounts = [value for value in values if value is not None and is_amount(value)]
     # The default context rounds to 28 digits.
     with localcontext(EXACT):
-        return sum(known, Decimal(0)) if known else None
+        return sum(amounts, Decimal(0)) if amounts else None
 
 
 def is_error(outcome: str | None) -> bool:

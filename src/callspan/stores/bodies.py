@@ -89,7 +89,7 @@ class StoredPiece(NamedTuple):
     role: str | None
     text: str | None
     """The human-readable text, or None."""
-    left: bytes | None
+    json: bytes | None
     """The JSON, with references into `text` in place of long texts; None for a message of only role and text."""
 
 
@@ -109,7 +109,7 @@ class Parts(msgspec.Struct, frozen=True, gc=False):
     skeleton: Piece
     history: list[Piece]
     """Messages in order. The next call usually starts with the same ones."""
-    others: list[Piece]
+    large_values: list[Piece]
     """Large values of the body, such as tools and schemas."""
     system: Piece | None
     """The system prompt, if separate from the messages."""
@@ -151,7 +151,7 @@ def split(body: bytes) -> Parts:
     key = next((name for name in _HISTORY_KEYS if name in fields), None)
     skeleton: _Skeleton = []
     history: list[Piece] = []
-    others: dict[str, Piece] = {}
+    large_values: dict[str, Piece] = {}
     for name, value in fields.items():
         raw = bytes(value)
         if name == key and raw[:1] == b"[":
@@ -161,12 +161,12 @@ def split(body: bytes) -> Parts:
             history = [piece(raw, "user")]
             skeleton.append((name, "text", msgspec.Raw(b"null")))
         elif name in _SYSTEM_KEYS or name == "tools" or len(raw) > _INLINE_BYTES:
-            others[name] = _cached_piece(raw, "system" if name in _SYSTEM_KEYS else None)
-            skeleton.append((name, "piece", msgspec.Raw(msgspec.json.encode(others[name].hash.hex()))))
+            large_values[name] = _cached_piece(raw, "system" if name in _SYSTEM_KEYS else None)
+            skeleton.append((name, "piece", msgspec.Raw(msgspec.json.encode(large_values[name].hash.hex()))))
         else:
             skeleton.append((name, "value", value))
-    system = next((others.pop(name) for name in _SYSTEM_KEYS if name in others), None)
-    return Parts(_skeleton(skeleton), history, [*others.values()], system)
+    system = next((large_values.pop(name) for name in _SYSTEM_KEYS if name in large_values), None)
+    return Parts(_skeleton(skeleton), history, [*large_values.values()], system)
 
 
 def _with_unique_hashes(history: list[Piece]) -> list[Piece]:
@@ -174,12 +174,12 @@ def _with_unique_hashes(history: list[Piece]) -> list[Piece]:
 
     This keeps the numbers of a growing history consecutive even if several histories share small messages.
     """
-    before = b""
+    previous_digest = b""
     for part in history:
-        own = part.hash
+        digest = part.hash
         if len(part.json) <= _INLINE_BYTES:
-            part.hash += before[:4]
-        before = own
+            part.hash += previous_digest[:4]
+        previous_digest = digest
     if len({part.hash for part in history}) < len(history):
         numbers = Counter[bytes]()
         for part in history:
@@ -233,13 +233,13 @@ def _message(value: object, json: bytes) -> tuple[str, str] | None:
     return (role, text) if json == _message_json(role, text) else None
 
 
-def from_row(role: str | None, text: str | None, left: bytes | None) -> bytes:
+def from_row(role: str | None, text: str | None, json: bytes | None) -> bytes:
     """Return the exact JSON of a stored piece."""
-    if left is None:
+    if json is None:
         return _message_json(role or "", text or "")
-    if text is None or _REFERENCE_START not in left:
-        return left
-    return _REFERENCE.sub(lambda mark: _encode(text[int(mark[1]) : int(mark[1]) + int(mark[2])]), left)
+    if text is None or _REFERENCE_START not in json:
+        return json
+    return _REFERENCE.sub(lambda mark: _encode(text[int(mark[1]) : int(mark[1]) + int(mark[2])]), json)
 
 
 def deflated(data: bytes) -> bytes:
@@ -264,9 +264,9 @@ def _extracted(json: bytes, fragments: Sequence[str]) -> bytes:
         length = len(fragment)
         if length >= _MIN_EXTRACTED:
             needle = _encode(fragment)
-            place = _only_place(json, needle)
-            if place is not None:
-                json = b"%b%b%d,%d;%b" % (json[:place], _REFERENCE_START, start, length, json[place + len(needle) :])
+            index = _only_place(json, needle)
+            if index is not None:
+                json = b"%b%b%d,%d;%b" % (json[:index], _REFERENCE_START, start, length, json[index + len(needle) :])
         start += length
     return json
 
@@ -274,12 +274,12 @@ def _extracted(json: bytes, fragments: Sequence[str]) -> bytes:
 def _only_place(json: bytes, needle: bytes) -> int | None:
     """Return the index of the only occurrence; None if there is none or more than one."""
     beginning = needle[:_BEGINNING]
-    place = json.find(beginning)
-    if place >= 0 and json.find(beginning, place + 1) < 0:
+    index = json.find(beginning)
+    if index >= 0 and json.find(beginning, index + 1) < 0:
         # The usual case. Searching only for the prefix is much faster.
-        return place if json.startswith(needle, place) else None
-    before, found, after = json.partition(needle)
-    return len(before) if found and needle not in after else None
+        return index if json.startswith(needle, index) else None
+    head, separator, tail = json.partition(needle)
+    return len(head) if separator and needle not in tail else None
 
 
 def _skeleton(fields: _Skeleton) -> Piece:
@@ -337,5 +337,5 @@ def _tool_call(value: dict[str, object]) -> list[str]:
     key = next((key for key in _ARGUMENTS if key in value), None)
     if not isinstance(name, str) or key is None:
         return []
-    sent = value[key]
-    return [f"{name}(", sent if isinstance(sent, str) else encode_json(sent).decode(), ")"]
+    arguments = value[key]
+    return [f"{name}(", arguments if isinstance(arguments, str) else encode_json(arguments).decode(), ")"]

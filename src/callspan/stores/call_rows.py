@@ -39,9 +39,9 @@ def record_of(table: Table, row: Values, kind: type[_R]) -> _R:
 
 def read_calls(database: Database, ids: Sequence[str], content: Content) -> Iterator[CallRecord]:
     """Yield the calls with these ids, in this order, with the bodies of `content`. Unknown ids are skipped."""
-    for chosen, names in in_batches(ids, "call_id"):
-        rows = {row["call_id"]: row for row in database.rows(f"SELECT * FROM calls WHERE {chosen}", names)}
-        yield from (call_of(database, rows[one], content) for one in names.values() if one in rows)
+    for condition, parameters in in_batches(ids, "call_id"):
+        rows = {row["call_id"]: row for row in database.rows(f"SELECT * FROM calls WHERE {condition}", parameters)}
+        yield from (call_of(database, rows[call_id], content) for call_id in parameters.values() if call_id in rows)
 
 
 def exact_call(database: Database, call_id: str) -> CallRecord:
@@ -58,9 +58,9 @@ def keyed_records(database: Database, table: Table, sql: str, values: Values) ->
 def every_record(database: Database) -> Iterator[Record | None]:
     """Yield the record of each row of all tables, also of an earlier format; None for a damaged row."""
     for table in TABLES.values():
-        last = ""
-        while rows := list(database.rows(_NEXT.format(table=table.name, key=table.key), {"last": last})):
-            last = str(rows[-1][table.key])
+        last_key = ""
+        while rows := list(database.rows(_NEXT.format(table=table.name, key=table.key), {"last": last_key})):
+            last_key = str(rows[-1][table.key])
             yield from (_undamaged(database, table, with_current_names(table, row)) for row in rows)
 
 
@@ -105,10 +105,12 @@ def request_body(row: Values, contents: Contents) -> msgspec.Raw | None:
         return None
     try:
         ranges, request, output = ranges_in(row["contents"]), cast("int", row["request"]), row["output"]
-        found = contents([(request, request), *((first, last) for _, first, last in ranges)])
-        sent = [range(first, last + 1) for at, first, last in ranges if at >= 0 and first != output]
-        history = [found[one][1] for one in chain.from_iterable(sent)]
-        return msgspec.Raw(bodies.join(found[request][1], history, dict(found.values()).__getitem__))
+        pieces = contents([(request, request), *((first, last) for _, first, last in ranges)])
+        history_ranges = [
+            range(first, last + 1) for position, first, last in ranges if position >= 0 and first != output
+        ]
+        history = [pieces[number][1] for number in chain.from_iterable(history_ranges)]
+        return msgspec.Raw(bodies.join(pieces[request][1], history, dict(pieces.values()).__getitem__))
     except KeyError:
         return None
 
@@ -118,8 +120,8 @@ def response_body(row: Values, contents: Contents) -> msgspec.Raw | None:
     output = cast("int | None", row["output"])
     if output is None:
         return None
-    found = contents([(output, output)])
-    return msgspec.Raw(found[output][1]) if output in found else None
+    pieces = contents([(output, output)])
+    return msgspec.Raw(pieces[output][1]) if output in pieces else None
 
 
 def owner_of_row(row: Values) -> str:
@@ -129,21 +131,21 @@ def owner_of_row(row: Values) -> str:
 
 def contents_of(database: Database, owner: str, ranges: Sequence[tuple[int, int]]) -> dict[int, tuple[bytes, bytes]]:
     """Return the hash and the exact JSON of an owner's contents in these ranges, by number."""
-    found: dict[int, tuple[bytes, bytes]] = {}
+    pieces: dict[int, tuple[bytes, bytes]] = {}
     for start in range(0, len(ranges), _RANGES_AT_ONCE):
-        some = [*enumerate(ranges[start : start + _RANGES_AT_ONCE])]
+        batch = [*enumerate(ranges[start : start + _RANGES_AT_ONCE])]
         # The owner is repeated in each condition: otherwise SQLite reads all contents of the owner.
-        where = " OR ".join(f"(owner = :owner AND n BETWEEN :first{at} AND :last{at})" for at, _ in some)
-        names = {f"{name}{at}": one for at, pair in some for name, one in zip(_ENDS, pair, strict=True)}
+        where = " OR ".join(f"(owner = :owner AND n BETWEEN :first{at} AND :last{at})" for at, _ in batch)
+        parameters = {f"{name}{at}": end for at, pair in batch for name, end in zip(_ENDS, pair, strict=True)}
         sql = f"SELECT n, hash, role, text, data FROM contents WHERE {where}"
-        for row in database.rows(sql, {"owner": owner, **names}):
+        for row in database.rows(sql, {"owner": owner, **parameters}):
             json = json_of(row, is_deflated=database.dialect.is_deflated)
-            found[cast("int", row["n"])] = bytes(cast("bytes", row["hash"])), json
-    return found
+            pieces[cast("int", row["n"])] = bytes(cast("bytes", row["hash"])), json
+    return pieces
 
 
 def json_of(row: Values, *, is_deflated: bool) -> bytes:
     """Return the exact JSON of a row of `contents`."""
     data = cast("bytes | None", row["data"])
-    left = bodies.inflated(data) if is_deflated else data
-    return bodies.from_row(cast("str | None", row["role"]), cast("str | None", row["text"]), left)
+    json = bodies.inflated(data) if is_deflated else data
+    return bodies.from_row(cast("str | None", row["role"]), cast("str | None", row["text"]), json)

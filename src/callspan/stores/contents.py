@@ -44,7 +44,7 @@ Position -1 is the system prompt; lower ones are no messages. The answer has the
 """
 NewContent: TypeAlias = tuple[str, int, Piece]
 """Owner, number and value of a content."""
-_LANE_BITS: Final = 16
+_RUN_BITS: Final = 16
 _ranges = msgspec.json.Decoder(list[Range])
 STORED_CALL: Final = "part, seen_ns, session_id, content_level, request, output, contents"
 """The columns of a `StoredCall`."""
@@ -62,91 +62,94 @@ class StoredCall(NamedTuple):
     contents: object
 
 
-def to_write(
-    there: StoredCall | None,
+def version_to_write(
+    stored: StoredCall | None,
     versions: Sequence[CallRecord],
-    read: Callable[[], CallRecord],
+    read_stored: Callable[[], CallRecord],
     price: Price,
 ) -> CallRecord | None:
-    """Return the call to write, given the stored row and new versions; None to keep the row, which `read` returns."""
-    if there is None:
+    """Return the call to write, given the stored row and new versions; None to keep the row.
+
+    `read_stored` returns the call of the row.
+    """
+    if stored is None:
         return priced_again(merged(versions), versions, price)
-    levels = {one.content_level for one in versions}
-    if levels == {there.level or "full"} and not any(one.is_merged for one in versions):
+    levels = {version.content_level for version in versions}
+    if levels == {stored.level or "full"} and not any(version.is_merged for version in versions):
         newest = max(versions, key=order_of)
-        return newest if order_of(newest) > order(there.part, there.seen_ns) else None
-    known = msgspec.structs.replace(read(), conversation=None)
-    versions = [known, *versions]
-    whole = priced_again(merged(versions), versions, price)
-    return None if encode(whole) == encode(known) else whole
+        return newest if order_of(newest) > order(stored.part, stored.seen_ns) else None
+    stored_call = msgspec.structs.replace(read_stored(), conversation=None)
+    versions = [stored_call, *versions]
+    call = priced_again(merged(versions), versions, price)
+    return None if encode(call) == encode(stored_call) else call
 
 
-class Numbers:
+class ContentNumbers:
     """The numbers of an owner's contents.
 
-    Those of histories are positive, in lanes: a message gets the number after the last one of its history, or starts a
-    new lane if another history already continued there. All others are negative.
+    Those of histories are positive, in runs: a message gets the number after the last one of its history, or starts a
+    new run if another history already continued there. All others are negative.
     """
 
-    def __init__(self, by_hash: dict[bytes, int], some: Sequence[int]) -> None:
+    def __init__(self, by_hash: dict[bytes, int], bounds: Sequence[int]) -> None:
         """`by_hash` contains at least the requested contents.
 
-        `some`, ascending, contains at least the smallest and largest number of all, and the last one in each lane of
+        `bounds`, ascending, contains at least the smallest and largest number of all, and the last one in each run of
         `by_hash`.
         """
         self.by_hash = by_hash
-        self._last = {number >> _LANE_BITS: number for number in some}
-        self._lanes = max((0, *self._last))
-        self._lowest = min((0, *some[:1]))
+        self._last_in_run = {number >> _RUN_BITS: number for number in bounds}
+        self._runs = max((0, *self._last_in_run))
+        self._lowest = min((0, *bounds[:1]))
 
     def add(self, row: PreparedCall) -> tuple[list[tuple[int, Piece]], Row]:
         """Return the contents of a call that are new to its owner, with their numbers, and its complete row."""
         new: list[tuple[int, Piece]] = []
         ranges: list[Range] = []
         request = output = None
-        sent = row.request
-        if sent is not None:
-            history = self._of_history(sent.history, new)
-            request = self._apart(sent.skeleton, new)
-            parts = [*enumerate(sent.others, start=2)] + ([] if sent.system is None else [(1, sent.system)])
-            for at, part in parts:
-                number = self._apart(part, new)
-                ranges.append([-at, number, number])
+        body = row.request
+        if body is not None:
+            history = self._history_ranges(body.history, new)
+            request = self._separate_number(body.skeleton, new)
+            parts = [*enumerate(body.large_values, start=2)] + ([] if body.system is None else [(1, body.system)])
+            for position, part in parts:
+                number = self._separate_number(part, new)
+                ranges.append([-position, number, number])
             ranges += history
         if row.answer is not None:
-            output = self._apart(row.answer, new)
-            ranges.append([0 if sent is None else len(sent.history), output, output])
-        whole = row.row
+            output = self._separate_number(row.answer, new)
+            ranges.append([0 if body is None else len(body.history), output, output])
+        complete_row = row.row
         references = request, output, encode_json(ranges).decode() if ranges else None
         for name, cell in zip(REFERENCES, references, strict=True):
             if cell is not None:
-                whole[name] = cell
-        return new, whole
+                complete_row[name] = cell
+        return new, complete_row
 
-    def _of_history(self, history: Sequence[Piece], new: list[tuple[int, Piece]]) -> list[Range]:
+    def _history_ranges(self, history: Sequence[Piece], new: list[tuple[int, Piece]]) -> list[Range]:
         ranges: list[Range] = []
-        known, last = self.by_hash, 0
-        for at, part in enumerate(history):
-            number = known.get(part.hash)
+        by_hash, previous = self.by_hash, 0
+        for position, part in enumerate(history):
+            number = by_hash.get(part.hash)
             if number is None:
-                number = known[part.hash] = self._following(last)
+                number = by_hash[part.hash] = self._next_number(previous)
                 new.append((number, part))
-            if ranges and number == last + 1:
+            if ranges and number == previous + 1:
                 ranges[-1][2] = number
             else:
-                ranges.append([at, number, number])
-            last = number
+                ranges.append([position, number, number])
+            previous = number
         return ranges
 
-    def _following(self, last: int) -> int:
-        lane, number = last >> _LANE_BITS, last + 1
-        if last <= 0 or self._last[lane] != last or number >> _LANE_BITS != lane:
-            lane = self._lanes = self._lanes + 1
-            number = lane << _LANE_BITS
-        self._last[lane] = number
+    def _next_number(self, previous: int) -> int:
+        run, number = previous >> _RUN_BITS, previous + 1
+        if previous <= 0 or self._last_in_run[run] != previous or number >> _RUN_BITS != run:
+            run = self._runs = self._runs + 1
+            number = run << _RUN_BITS
+        self._last_in_run[run] = number
         return number
 
-    def _apart(self, part: Piece, new: list[tuple[int, Piece]]) -> int:
+    def _separate_number(self, part: Piece, new: list[tuple[int, Piece]]) -> int:
         number = self.by_hash.get(part.hash)
         if number is None:
             number = self.by_hash[part.hash] = self._lowest = self._lowest - 1
@@ -154,18 +157,18 @@ class Numbers:
         return number
 
 
-def lane_end(number: int) -> int:
-    """Return the first number after the lane of a number."""
-    return ((number >> _LANE_BITS) + 1) << _LANE_BITS
+def run_end(number: int) -> int:
+    """Return the first number after the run of a number."""
+    return ((number >> _RUN_BITS) + 1) << _RUN_BITS
 
 
 def pieces_of(row: PreparedCall) -> list[Piece]:
     """Return all pieces of a call."""
-    found = [] if row.answer is None else [row.answer]
+    pieces = [] if row.answer is None else [row.answer]
     if row.request is not None:
-        found += [*row.request.history, row.request.skeleton, *row.request.others]
-        found += [] if row.request.system is None else [row.request.system]
-    return found
+        pieces += [*row.request.history, row.request.skeleton, *row.request.large_values]
+        pieces += [] if row.request.system is None else [row.request.system]
+    return pieces
 
 
 def ranges_in(cell: object) -> list[Range]:
@@ -177,24 +180,24 @@ def ranges_in(cell: object) -> list[Range]:
 
 def stored_calls(database: Database, call_ids: Sequence[str]) -> dict[str, StoredCall]:
     """Return the stored rows of these calls by id, without unknown ids."""
-    found: dict[str, StoredCall] = {}
-    for chosen, names in in_batches(call_ids, "call_id"):
-        rows = database.tuples(f"SELECT call_id, {STORED_CALL} FROM calls WHERE {chosen}", names)  # noqa: S608
-        found |= {call_id: StoredCall(*cells) for call_id, *cells in rows}
-    return found
+    calls: dict[str, StoredCall] = {}
+    for condition, parameters in in_batches(call_ids, "call_id"):
+        rows = database.tuples(f"SELECT call_id, {STORED_CALL} FROM calls WHERE {condition}", parameters)  # noqa: S608
+        calls |= {call_id: StoredCall(*cells) for call_id, *cells in rows}
+    return calls
 
 
-def release(database: Database, call_id: str, before: StoredCall, after: StoredCall) -> None:
+def release(database: Database, call_id: str, earlier: StoredCall, later: StoredCall) -> None:
     """Delete the contents to which only the earlier row of a call referred."""
-    owner, had = owner_of(call_id, before.session_id), {*ranges_of_call(before)}
-    is_same = owner == owner_of(call_id, after.session_id)
-    if had and not (is_same and had <= {*ranges_of_call(after)}):
+    owner, earlier_ranges = owner_of(call_id, earlier.session_id), {*ranges_of_call(earlier)}
+    is_same = owner == owner_of(call_id, later.session_id)
+    if earlier_ranges and not (is_same and earlier_ranges <= {*ranges_of_call(later)}):
         trim(database, owner)
 
 
 def ranges_of_call(call: StoredCall) -> list[tuple[int, int]]:
     """Return the ranges of contents that a call refers to, as first and last number."""
-    single = [(one, one) for one in (call.request, call.output) if one is not None]
+    single = [(number, number) for number in (call.request, call.output) if number is not None]
     return single + [(first, last) for _, first, last in ranges_in(call.contents)]
 
 
@@ -204,10 +207,10 @@ def trim(database: Database, owner: str) -> None:
     condition = "" if column == "session_id" else " AND session_id IS NULL"
     sql = f"SELECT {STORED_CALL} FROM calls WHERE {column} = :id{condition}"  # noqa: S608
     calls = database.tuples(sql, {"id": owner[2:]})
-    kept: set[int] = set()
-    for first, last in {one for row in calls for one in ranges_of_call(StoredCall(*row))}:
-        kept.update(range(first, last + 1))
+    used_numbers: set[int] = set()
+    for first, last in {ends for row in calls for ends in ranges_of_call(StoredCall(*row))}:
+        used_numbers.update(range(first, last + 1))
     numbers = database.tuples("SELECT n FROM contents WHERE owner = :owner", {"owner": owner})
-    gone = [{"owner": owner, "n": number} for (number,) in numbers if number not in kept]
-    database.run_many("DELETE FROM contents WHERE owner = :owner AND n = :n", gone)
+    unused_keys = [{"owner": owner, "n": number} for (number,) in numbers if number not in used_numbers]
+    database.run_many("DELETE FROM contents WHERE owner = :owner AND n = :n", unused_keys)
     database.forget_numbers(owner)

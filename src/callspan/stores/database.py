@@ -19,7 +19,7 @@ from callspan.stores.rows import Row
 from callspan.stores.scores import Arithmetic
 
 if TYPE_CHECKING:
-    from callspan.stores.contents import NewContent, Numbers
+    from callspan.stores.contents import ContentNumbers, NewContent
     from callspan.stores.payloads import PreparedCall
 
 Values: TypeAlias = Mapping[str, object]
@@ -100,8 +100,8 @@ class Database(ABC):
         """Run a statement once for each of these rows of parameters."""
 
     @abstractmethod
-    def transaction(self, *, alone: bool = False) -> AbstractContextManager[object]:
-        """Commit the block's writes, or roll them back if it raises. `alone`: all deliveries wait meanwhile."""
+    def transaction(self, *, exclusive: bool = False) -> AbstractContextManager[object]:
+        """Commit the block's writes, or roll them back if it raises. `exclusive`: all deliveries wait meanwhile."""
 
     @abstractmethod
     def try_lock(self, name: str) -> bool:
@@ -135,7 +135,7 @@ class Database(ABC):
         del names  # SQLite has one writer at a time
 
     @abstractmethod
-    def numbers(self, calls: Sequence[PreparedCall]) -> Mapping[str, Numbers]:
+    def numbers(self, calls: Sequence[PreparedCall]) -> Mapping[str, ContentNumbers]:
         """Return the numbers of contents by owner of these calls."""
 
     def forget_numbers(self, owner: str) -> None:
@@ -161,7 +161,7 @@ class Database(ABC):
 
 def bound(values: Values) -> dict[str, Any]:
     """Return the values of parameters, with invalid characters replaced as in records, see `clean`."""
-    return {name: clean(one) if isinstance(one, str) else one for name, one in values.items()}
+    return {name: clean(value) if isinstance(value, str) else value for name, value in values.items()}
 
 
 def items(ids: Iterable[str]) -> Values:
@@ -172,5 +172,7 @@ def items(ids: Iterable[str]) -> Values:
 def in_batches(ids: Sequence[object], key: str = "session_id") -> Iterator[tuple[str, dict[str, object]]]:
     """Yield conditions that a column equals one of these ids, with parameters, in batches of ids."""
     for start in range(0, len(ids), _AT_ONCE):
-        names: dict[str, object] = {f"id{number}": one for number, one in enumerate(ids[start : start + _AT_ONCE])}
-        yield f"{key} IN ({', '.join(f':{name}' for name in names)})", names
+        parameters: dict[str, object] = {
+            f"id{number}": ident for number, ident in enumerate(ids[start : start + _AT_ONCE])
+        }
+        yield f"{key} IN ({', '.join(f':{name}' for name in parameters)})", parameters

@@ -33,16 +33,16 @@ def digests(scope: DeletionScope) -> list[bytes]:
     """Return the sorted hashes that a store remembers of a deletion; none for a deletion by age."""
     users = [] if scope.user is None else [scope.user]
     kinds = ((_SESSION, scope.sessions), (_CALL, scope.calls), (TARGET, scope.targets), (_USER, users))
-    return sorted(digest_of_id(kind, one) for kind, ids in kinds for one in ids)
+    return sorted(digest_of_id(kind, ident) for kind, ids in kinds for ident in ids)
 
 
 def digests_of(record: Record) -> list[bytes]:
     """Return the hashes of a record's call, session, users and target."""
     ids = [(_CALL, getattr(record, "call_id", None)), (_SESSION, session_of(record))]
-    ids += ((_USER, one) for one in users_of(record))
+    ids += ((_USER, user) for user in users_of(record))
     if isinstance(record, RewardRecord):
-        ids += ((TARGET, one) for one in (record.timestep_id, record.event_id))
-    return [digest_of_id(kind, one) for kind, one in ids if one is not None]
+        ids += ((TARGET, ident) for ident in (record.timestep_id, record.event_id))
+    return [digest_of_id(kind, ident) for kind, ident in ids if ident is not None]
 
 
 def without_erased(records: Iterable[Record], erased_ns: dict[bytes, int]) -> Iterator[Record]:
@@ -52,11 +52,11 @@ def without_erased(records: Iterable[Record], erased_ns: dict[bytes, int]) -> It
     an erased user, are added to it, because what another process records in the session does not name the user.
     """
     for record in records:
-        gone_ns = max((erased_ns[one] for one in digests_of(record) if one in erased_ns), default=None)
-        if gone_ns is None or start_of(record) >= gone_ns:
+        last_erased_ns = max((erased_ns[digest] for digest in digests_of(record) if digest in erased_ns), default=None)
+        if last_erased_ns is None or start_of(record) >= last_erased_ns:
             yield record
-        elif (own := _own_digest(record)) is not None:
-            erased_ns[own] = gone_ns
+        elif (own_digest := _own_digest(record)) is not None:
+            erased_ns[own_digest] = last_erased_ns
 
 
 def _own_digest(record: Record) -> bytes | None:
@@ -67,7 +67,7 @@ def _own_digest(record: Record) -> bytes | None:
 
 def remember(database: Database, erased_ns: Mapping[bytes, int]) -> None:
     """Store hashes of erased ids, with the Unix times of the decisions."""
-    database.run_many(_REMEMBER, [{"id": one, "time_ns": time_ns} for one, time_ns in sorted(erased_ns.items())])
+    database.run_many(_REMEMBER, [{"id": digest, "time_ns": time_ns} for digest, time_ns in sorted(erased_ns.items())])
 
 
 def is_in_scope(payload: bytes, scope: DeletionScope) -> bool:
@@ -76,9 +76,9 @@ def is_in_scope(payload: bytes, scope: DeletionScope) -> bool:
         return scope.covers(decode(payload))
     except NO_RECORD:
         text = _text_of(payload)
-        found = set(map(_unescaped, _NAMED.findall(text)))
+        ids = set(map(_unescaped, _NAMED.findall(text)))
         has_user = scope.user is not None and encode_json(scope.user)[1:-1] in text
-        return has_user or not all(map(found.isdisjoint, (scope.sessions, scope.calls, scope.targets)))
+        return has_user or not all(map(ids.isdisjoint, (scope.sessions, scope.calls, scope.targets)))
 
 
 class _Rejected(msgspec.Struct):

@@ -25,52 +25,56 @@ KEEPS_INSTRUCTIONS: Final = frozenset({"messages"})
 def follow(reader: Reader, call: CallRecord, limit: int) -> History:
     """Return the recorded calls before a call, at most `limit`. A cycle of links ends the search."""
     newest_first: list[CallRecord] = []
-    seen = {call.call_id}
-    at = call
-    while at.request.continues is not None:
-        before = _continued(reader, at, at.request.continues)
-        if before is None:
-            return History(newest_first[::-1], missing=at.request.continues)
-        if before.call_id in seen:
+    visited_ids = {call.call_id}
+    current = call
+    while current.request.continues is not None:
+        previous = _continued(reader, current, current.request.continues)
+        if previous is None:
+            return History(newest_first[::-1], missing=current.request.continues)
+        if previous.call_id in visited_ids:
             return History(newest_first[::-1])
         if len(newest_first) >= limit:
             return History(newest_first[::-1], more=True)
-        seen.add(before.call_id)
-        newest_first.append(before)
-        at = before
-    conversation = at.request.conversation_id
+        visited_ids.add(previous.call_id)
+        newest_first.append(previous)
+        current = previous
+    conversation = current.request.conversation_id
     if conversation is None:
         return History(newest_first[::-1])
-    left = limit - len(newest_first)
+    remaining = limit - len(newest_first)
     # Failed calls added nothing to the conversation.
-    earlier = CallFilter(conversation_id=conversation, until_ns=at.timing.start_ns, errors=False, limit=left + 1)
-    found = [one for one in reader.calls(earlier) if one.call_id not in seen]
-    return History([*found[:left][::-1], *newest_first[::-1]], more=len(found) > left)
+    selection = CallFilter(
+        conversation_id=conversation, until_ns=current.timing.start_ns, errors=False, limit=remaining + 1
+    )
+    candidates = [candidate for candidate in reader.calls(selection) if candidate.call_id not in visited_ids]
+    return History([*candidates[:remaining][::-1], *newest_first[::-1]], more=len(candidates) > remaining)
 
 
 def _continued(reader: Reader, call: CallRecord, response_id: str) -> CallRecord | None:
     """Return the call with the response that a call continues: the latest before it, because servers repeat ids."""
-    own = CallFilter(response_id=response_id, provider=call.provider, limit=1)
-    before = msgspec.structs.replace(own, until_ns=call.timing.start_ns)
-    return next(reader.calls(before), None) or next(reader.calls(own), None)
+    selection = CallFilter(response_id=response_id, provider=call.provider, limit=1)
+    earlier_selection = msgspec.structs.replace(selection, until_ns=call.timing.start_ns)
+    return next(reader.calls(earlier_selection), None) or next(reader.calls(selection), None)
 
 
 def whole_conversation(call: CallRecord, history: History) -> Conversation:
     """Return the messages of the earlier calls, followed by those of a call."""
-    own = call.conversation or Conversation()
-    before: list[Message] = []
-    for one in history.calls:
-        if one.conversation is not None:
-            before += [*one.conversation.input, *one.conversation.output]
+    conversation = call.conversation or Conversation()
+    earlier_messages: list[Message] = []
+    for earlier_call in history.calls:
+        if earlier_call.conversation is not None:
+            earlier_messages += [*earlier_call.conversation.input, *earlier_call.conversation.output]
     if call.api in KEEPS_INSTRUCTIONS:
-        own = _with_instructions(own, history.calls)
-    return msgspec.structs.replace(own, input=[*before, *own.input])
+        conversation = _with_instructions(conversation, history.calls)
+    return msgspec.structs.replace(conversation, input=[*earlier_messages, *conversation.input])
 
 
-def _with_instructions(own: Conversation, before: list[CallRecord]) -> Conversation:
+def _with_instructions(conversation: Conversation, earlier_calls: list[CallRecord]) -> Conversation:
     """Return the conversation with the system prompt and tools of the latest call that sent them."""
-    for one in reversed(before):
-        kept = one.conversation
-        if kept is not None:
-            own = msgspec.structs.replace(own, system=own.system or kept.system, tools=own.tools or kept.tools)
-    return own
+    for earlier_call in reversed(earlier_calls):
+        earlier = earlier_call.conversation
+        if earlier is not None:
+            conversation = msgspec.structs.replace(
+                conversation, system=conversation.system or earlier.system, tools=conversation.tools or earlier.tools
+            )
+    return conversation

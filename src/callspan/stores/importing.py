@@ -68,21 +68,21 @@ def import_records(
         >>> callspan.import_records("calls.jsonl", "calls.db").records["calls"]
         1
     """
-    found, target = find_store(str(source)), find_store(str(into))
+    origin, target = find_store(str(source)), find_store(str(into))
     if not isinstance(target, SqlStore):
         raise SettingError(f"{target.name} is written, not read: load into SQLite or Postgres")
-    if _is_same(found, target):
-        raise SettingError(f"{found.name} cannot be loaded into itself")
-    if damaged and not isinstance(found, SQLite):
-        raise SettingError(f"{found.name} is not a SQLite file: --damaged reads only these")
-    if isinstance(found, SQLite):
-        with closing(AnyFile(found.path, damaged=damaged)) as file:
-            imported = _load(found, file.records(), target, since_ns)
+    if _is_same(origin, target):
+        raise SettingError(f"{origin.name} cannot be loaded into itself")
+    if damaged and not isinstance(origin, SQLite):
+        raise SettingError(f"{origin.name} is not a SQLite file: --damaged reads only these")
+    if isinstance(origin, SQLite):
+        with closing(AnyFile(origin.path, damaged=damaged)) as file:
+            imported = _load(origin, file.records(), target, since_ns)
             imported.bodies, imported.cut_off = file.lost_bodies, file.cut_off
             return imported
-    if not isinstance(found, JsonLines | ClickHouse | Postgres):
-        raise SettingError(f"{found.name} cannot be loaded: name JSON Lines, ClickHouse, Postgres or a SQLite file")
-    return _load(found, found.records(), target, since_ns)
+    if not isinstance(origin, JsonLines | ClickHouse | Postgres):
+        raise SettingError(f"{origin.name} cannot be loaded: name JSON Lines, ClickHouse, Postgres or a SQLite file")
+    return _load(origin, origin.records(), target, since_ns)
 
 
 def _is_same(source: Store, target: Store) -> bool:
@@ -91,10 +91,10 @@ def _is_same(source: Store, target: Store) -> bool:
     return source.identity == target.identity
 
 
-def _load(found: Store, records: Iterable[Record | None], target: SqlStore, since_ns: int | None) -> ImportCounts:
+def _load(origin: Store, records: Iterable[Record | None], target: SqlStore, since_ns: int | None) -> ImportCounts:
     counts = Counter[str]()
 
-    def wanted() -> Iterator[Record]:
+    def selected_records() -> Iterator[Record]:
         for record in records:
             if record is None:
                 counts["unreadable"] += 1
@@ -102,15 +102,15 @@ def _load(found: Store, records: Iterable[Record | None], target: SqlStore, sinc
                 counts[TABLES[record_key(record)[0]].name] += 1
                 yield _with_current_names(record)
 
-    some = wanted()
+    selected = selected_records()
     # Where there is nothing to load, or it cannot be read, no store is made.
-    first = next(some, None)
+    first_record = next(selected, None)
     with closing(target.sink()) as sink:
-        refused = [] if first is None else deliver_all(sink, chain([first], some))
-    missing = sink.erased + Counter(record_key(record)[0] for record in refused)
-    by_table = {table.name: counts[table.name] - missing[kind] for kind, table in TABLES.items()}
+        refused = [] if first_record is None else deliver_all(sink, chain([first_record], selected))
+    missing_by_kind = sink.erased + Counter(record_key(record)[0] for record in refused)
+    by_table = {table.name: counts[table.name] - missing_by_kind[kind] for kind, table in TABLES.items()}
     unreadable = counts["unreadable"] + len(refused)
-    return ImportCounts(source=found.name, records=by_table, unreadable=unreadable, erased=sink.erased.total())
+    return ImportCounts(source=origin.name, records=by_table, unreadable=unreadable, erased=sink.erased.total())
 
 
 def _with_current_names(record: Record) -> Record:

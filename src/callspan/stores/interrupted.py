@@ -28,10 +28,10 @@ OF_CALLS: Final = f"SELECT DISTINCT p.process FROM calls p WHERE p.part = 'start
 
 def exited_processes(database: Database, queries: Iterable[str]) -> Values:
     """Return the parameters of the conditions on processes that these queries find."""
-    here, sql = {"here": f"{own_place() or '?'}/", "machine": f"@{own_machine() or '?'}"}, " UNION ".join(queries)
-    processes = [process for (process,) in database.tuples(sql, here)] if sql else []
+    values, sql = {"here": f"{own_place() or '?'}/", "machine": f"@{own_machine() or '?'}"}, " UNION ".join(queries)
+    processes = [process for (process,) in database.tuples(sql, values)] if sql else []
     exited = "".join(f",{process}," for process in processes if state_of(process) == "exited")
-    return {**here, "exited": exited, "silent": _silent_ns()}
+    return {**values, "exited": exited, "silent": _silent_ns()}
 
 
 def _silent_ns() -> int:

@@ -58,11 +58,11 @@ class JsonLines(FileStore):
             self._rotate_before(len(data))
             _append(self.path, data)
 
-    def _rotate_before(self, more: int) -> None:
+    def _rotate_before(self, added_bytes: int) -> None:
         size = self.path.stat().st_size if self.path.exists() else 0
-        if self._max_bytes and size and size + more > self._max_bytes:
-            last = max((number for number, *_ in _rotated(self.path)), default=0)
-            self.path.rename(self.path.with_name(f"{self.path.name}.{last + 1}"))
+        if self._max_bytes and size and size + added_bytes > self._max_bytes:
+            last_number = max((number for number, *_ in _rotated(self.path)), default=0)
+            self.path.rename(self.path.with_name(f"{self.path.name}.{last_number + 1}"))
 
     def try_out(self) -> str:
         """Open the file for appending without writing, which programs that follow it would see. Raises StoreError."""
@@ -74,10 +74,10 @@ class JsonLines(FileStore):
 
     def records(self) -> Iterator[Record | None]:
         """Yield the record of each line, rotated files first; None for an invalid line. Raises StoreError."""
-        there = [path for path in files_of(self.path) if path.is_file()]
-        if not there:
+        paths = [path for path in files_of(self.path) if path.is_file()]
+        if not paths:
             raise no_file(self.path)
-        for path in there:
+        for path in paths:
             yield from _records(path)
 
     def deletion(self, scope: DeletionScope) -> list[str]:

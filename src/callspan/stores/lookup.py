@@ -20,20 +20,20 @@ def look_up(reader: Reader, ident: str) -> SessionSummary | CallRecord:
     Raises LookupError, with the reason, if the id is unknown or the prefix is ambiguous.
     """
     ident = ident.rstrip(_CUT)
-    found = reader.session(ident) or reader.call(ident)
-    if found is None and (step := reader.timestep(ident)) is not None:
-        found = reader.session(step.session_id)
-    if found is None:
+    record = reader.session(ident) or reader.call(ident)
+    if record is None and (step := reader.timestep(ident)) is not None:
+        record = reader.session(step.session_id)
+    if record is None:
         unknown = f"Nothing in {reader.name} has an id that begins with {ident!r}."
         raise LookupError(_ambiguous(reader, ident) or f"{unknown} See `callspan sessions` and `callspan calls`.")
-    return found
+    return record
 
 
 def _ambiguous(reader: Reader, ident: str) -> str | None:
     """Return a message if several sessions or calls have this prefix."""
     for kind in _KINDS:
-        several = reader.ids_like(kind, ident)
-        if len(several) > 1:
-            more = f" and {len(several) - _NAMED:,} more" if len(several) > _NAMED else ""
-            return f"{len(several):,} {kind}s begin with {ident!r}: {', '.join(several[:_NAMED])}{more}."
+        ids = reader.ids_like(kind, ident)
+        if len(ids) > 1:
+            remainder = f" and {len(ids) - _NAMED:,} more" if len(ids) > _NAMED else ""
+            return f"{len(ids):,} {kind}s begin with {ident!r}: {', '.join(ids[:_NAMED])}{remainder}."
     return None

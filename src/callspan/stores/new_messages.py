@@ -16,14 +16,14 @@ def instructions(call: CallRecord) -> list[Part]:
     """Return the instructions of a request, both separate and among its messages."""
     if call.conversation is None:
         return []
-    among = (one for one in call.conversation.input if one.role in INSTRUCTION_ROLES)
-    return [*call.conversation.system, *(part for message in among for part in message.parts)]
+    instruction_messages = (message for message in call.conversation.input if message.role in INSTRUCTION_ROLES)
+    return [*call.conversation.system, *(part for message in instruction_messages for part in message.parts)]
 
 
 def spoken(call: CallRecord) -> list[Message]:
     """Return the messages of a request without instructions."""
     messages = call.conversation.input if call.conversation is not None else []
-    return [one for one in messages if one.role not in INSTRUCTION_ROLES]
+    return [message for message in messages if message.role not in INSTRUCTION_ROLES]
 
 
 class NewMessages(NamedTuple):
@@ -71,18 +71,18 @@ class ConversationReader:
         messages, answers = spoken(call), call.conversation.output if call.conversation is not None else []
         node = b"" if is_whole else _root(call)
         self._known.setdefault(node, None)
-        repeated, before = 0, None
+        repeated, last_call = 0, None
         for number, message in enumerate(messages):
             nodes = _nodes(node, message)
             node = nodes[-1]
             if repeated == number and node in self._known:
-                repeated, before = number + 1, self._known[node]
+                repeated, last_call = number + 1, self._known[node]
             self._known.update(dict.fromkeys(nodes[1:], call))
         repeated = repeated or self._of_window(messages)
         self._seen.update(_nodes(b"", message)[-1] for message in (*messages, *answers))
         for answer in answers:
             self._known.update(dict.fromkeys(_nodes(node, answer)[1:], call))
-        return NewMessages(call, self._changed(call), messages[repeated:], repeated, before, answers)
+        return NewMessages(call, self._changed(call), messages[repeated:], repeated, last_call, answers)
 
     def _of_window(self, messages: list[Message]) -> int:
         new = 0
@@ -91,11 +91,11 @@ class ConversationReader:
         return new
 
     def _changed(self, call: CallRecord) -> list[Part]:
-        found = instructions(call)
-        if not found or found == self._instructions:
+        latest = instructions(call)
+        if not latest or latest == self._instructions:
             return []
-        self._instructions = found
-        return found
+        self._instructions = latest
+        return latest
 
 
 def _root(call: CallRecord) -> bytes:
@@ -106,16 +106,16 @@ def _root(call: CallRecord) -> bytes:
     return b"" if request.conversation_id is None else call.call_id.encode()
 
 
-def _nodes(before: bytes, message: Message) -> list[bytes]:
+def _nodes(node: bytes, message: Message) -> list[bytes]:
     """Return the hash of the history before a message, then after each of its parts.
 
     By part, because one answer may be sent again as several messages.
     """
-    found = [before]
+    nodes = [node]
     for part in _compared(message.parts):
         compared = msgspec.json.encode([message.role, message.name, part])
-        found.append(hashlib.sha256(found[-1] + compared).digest())
-    return found
+        nodes.append(hashlib.sha256(nodes[-1] + compared).digest())
+    return nodes
 
 
 def _compared(parts: Iterable[Part]) -> Iterable[object]:

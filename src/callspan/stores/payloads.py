@@ -61,8 +61,8 @@ class PreparedCall(msgspec.Struct, frozen=True, gc=False):
 
 def prepared(call: CallRecord) -> PreparedCall:
     """Return the row of a call and the pieces of its bodies."""
-    sent, answer = bodies_of(call)
-    parts = bodies.split(sent) if sent else None
+    request, answer = bodies_of(call)
+    parts = bodies.split(request) if request else None
     owner = owner_of(call.call_id, call.place.session_id)
     return PreparedCall(owner, row_of(call), parts, bodies.answer_piece(answer) if answer else None)
 
@@ -113,7 +113,7 @@ def line_of(record: Record) -> bytes:
     Bodies keep their exact bytes, except that line ends between values (in pretty-printed JSON) become spaces. JSON
     strings contain no line ends.
     """
-    if isinstance(record, CallRecord) and (found := record.conversation) is not None:
-        record = msgspec.structs.replace(record, conversation=without_media_bytes(found))
+    if isinstance(record, CallRecord) and (conversation := record.conversation) is not None:
+        record = msgspec.structs.replace(record, conversation=without_media_bytes(conversation))
     data = encode(record)
     return data.translate(_SPACES) if b"\n" in data or b"\r" in data else data

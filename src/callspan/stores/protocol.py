@@ -64,10 +64,10 @@ class Sink(Protocol):
 
 def deliver_all(sink: Sink, records: Iterable[Record]) -> list[Record]:
     """Open a sink and deliver records in batches; return the rejected ones."""
-    left, refused = iter(records), list[Record]()
+    remaining, refused = iter(records), list[Record]()
     sink.open()
-    while some := list(islice(left, _AT_ONCE)):
-        refused += _refused(sink, some)
+    while batch := list(islice(remaining, _AT_ONCE)):
+        refused += _refused(sink, batch)
     return refused
 
 
@@ -77,7 +77,7 @@ def _refused(sink: Sink, records: Sequence[Record]) -> list[Record]:
     except Rejected:
         if len(records) == 1:
             return [*records]
-        return [one for record in records for one in _refused(sink, [record])]
+        return [rejected for record in records for rejected in _refused(sink, [record])]
     return []
 
 
@@ -122,7 +122,7 @@ class Store(Sink):
     @property
     def identity(self) -> str:
         """The URL without user and password; the other parameters are hashed."""
-        query = [one for one in parse_qsl(split_url(self.url).query) if one[0] not in _CREDENTIALS]
+        query = [pair for pair in parse_qsl(split_url(self.url).query) if pair[0] not in _CREDENTIALS]
         return f"{self.name} {sha256(str(query).encode()).hexdigest()[:8]}" if query else self.name
 
     @property
@@ -169,23 +169,25 @@ class Store(Sink):
 
     def option_error(self) -> SettingError:
         """Return the error for an unknown option or an invalid value. Values may be secrets: only names are shown."""
-        given = ", ".join(name for name, value in self.options.items() if value)
-        known = ", ".join(self.option_names or ()) or "none"
-        return self.error(f"has an unknown option, or an invalid value of one: {given}; there are: {known}")
+        stated_names = ", ".join(name for name, value in self.options.items() if value)
+        allowed_names = ", ".join(self.option_names or ()) or "none"
+        return self.error(
+            f"has an unknown option, or an invalid value of one: {stated_names}; there are: {allowed_names}"
+        )
 
-    def load(self, place: str) -> Callable[..., Any]:
+    def load(self, target: str) -> Callable[..., Any]:
         """Import `module:name` and return it. Raises SettingError if a package that it requires is missing.
 
         Sinks and readers import the drivers; the store itself imports none.
         """
         try:
-            found: Callable[..., Any] = late_attribute(place)
+            attribute: Callable[..., Any] = late_attribute(target)
         except ImportError as error:
             if self.extra is None or (error.name or "").startswith("callspan"):
                 raise
             needed = f'{error.name or self.extra}, which is not installed: pip install "callspan[{self.extra}]"'
             raise SettingError(f"{SETTING}: {self.extra} needs {needed}") from error
-        return found
+        return attribute
 
 
 class PathStore(Store):
@@ -202,8 +204,8 @@ class PathStore(Store):
         super().__init__(url if path is None else url.partition("?")[0])
         self.path = self._path_in(split_url(url)) if path is None else path
 
-    def _path_in(self, split: SplitResult) -> Path:
-        text = (split.netloc + split.path) if split.netloc else split.path[1:]
+    def _path_in(self, parts: SplitResult) -> Path:
+        text = (parts.netloc + parts.path) if parts.netloc else parts.path[1:]
         if not text:
             raise self.error(f"has no path; write for example {self.example}")
         return path_of(text)
@@ -233,8 +235,8 @@ class ServerStore(Store):
         if unescaped(url):
             # The name is the last word: what follows a URL up to an `@` may be a part of its password.
             raise SettingError(f"{SETTING}: {_UNESCAPED} of {safe_name(url)}")
-        scheme, _, rest = url.partition("://")
-        super().__init__(f"{scheme.lower()}://{rest}")
+        scheme, _, address = url.partition("://")
+        super().__init__(f"{scheme.lower()}://{address}")
 
 
 class SqlStore(Store):

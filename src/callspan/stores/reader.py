@@ -96,8 +96,8 @@ class Reader:
     def calls(self, selection: CallFilter = _EVERY) -> Iterator[CallRecord]:
         """Yield calls with their conversations, see `CallFilter.content`. Few are in memory at a time."""
         ids = self._listed_calls(selection)
-        while some := [one.call_id for one in islice(ids, _READ_AT_ONCE)]:
-            yield from map(mark_unended, read_calls(self._database, some, selection.content))
+        while call_ids := [call.call_id for call in islice(ids, _READ_AT_ONCE)]:
+            yield from map(mark_unended, read_calls(self._database, call_ids, selection.content))
 
     def call(self, call_id: str) -> CallRecord | None:
         """Return the call with this id or unique prefix, or None.
@@ -106,8 +106,8 @@ class Reader:
         """
         if not call_id:
             return None
-        found = self.ids_like("call", call_id)
-        columns = {"call_id": found[0]} if len(found) == 1 else dict.fromkeys(OTHER_IDS, call_id)
+        call_ids = self.ids_like("call", call_id)
+        columns = {"call_id": call_ids[0]} if len(call_ids) == 1 else dict.fromkeys(OTHER_IDS, call_id)
         for column, ident in columns.items():
             sql = f"SELECT * FROM calls WHERE {column} = :id ORDER BY start_ns, call_id LIMIT 1"
             row = next(self._database.rows(sql, {"id": ident}), None)
@@ -136,15 +136,15 @@ class Reader:
 
     def ids_in(self, session_ids: Collection[str]) -> Iterator[CallIds]:
         """Yield the ids of the calls of these sessions, in any order."""
-        for chosen, names in in_batches([*session_ids]):
-            sql = f"SELECT call_id, session_id FROM calls WHERE {chosen}"
-            yield from map(CallIds._make, self._database.tuples(sql, names))
+        for condition, parameters in in_batches([*session_ids]):
+            sql = f"SELECT call_id, session_id FROM calls WHERE {condition}"
+            yield from map(CallIds._make, self._database.tuples(sql, parameters))
 
     def sessions(self, selection: CallFilter = _EVERY) -> Iterator[SessionSummary]:
         """Yield sessions, newest first by default. Those known only from their calls match no condition on labels."""
         ids = self._listed_sessions(selection)
-        while some := list(islice(ids, _SESSIONS_AT_ONCE)):
-            yield from session_summaries.session_summaries(self._database, some)
+        while batch := list(islice(ids, _SESSIONS_AT_ONCE)):
+            yield from session_summaries.session_summaries(self._database, batch)
 
     def _listed_calls(self, selection: CallFilter) -> Iterator[CallIds]:
         """Yield the ids of the calls to read, in order."""
@@ -160,8 +160,10 @@ class Reader:
 
     def session(self, session_id: str) -> SessionSummary | None:
         """Return the session with this id or unique prefix, or None."""
-        found = self.ids_like("session", session_id)
-        return next(session_summaries.session_summaries(self._database, found)) if len(found) == 1 else None
+        matching_ids = self.ids_like("session", session_id)
+        return (
+            next(session_summaries.session_summaries(self._database, matching_ids)) if len(matching_ids) == 1 else None
+        )
 
     def ids_like(self, kind: Literal["session", "call"], ident: str) -> list[str]:
         """Return the id itself if there is such a session or call, else all ids that begin with it, the last first."""
@@ -171,8 +173,10 @@ class Reader:
         key = f"{kind}_id"
         selects = (f"SELECT {key} FROM {table} WHERE {key} >= :low AND {key} < :high" for table in tables)
         values = {"low": ident, "high": f"{ident}{chr(sys.maxunicode)}"}
-        found = [one for (one,) in self._database.tuples(f"{' UNION '.join(selects)} ORDER BY 1 DESC", values)]
-        return [ident] if ident in found else found
+        matching_ids = [
+            stored_id for (stored_id,) in self._database.tuples(f"{' UNION '.join(selects)} ORDER BY 1 DESC", values)
+        ]
+        return [ident] if ident in matching_ids else matching_ids
 
     def session_ids(self, selection: CallFilter = _EVERY) -> Iterator[str]:
         """Yield the ids of the recorded sessions with these labels and start times, in any order."""
@@ -195,10 +199,10 @@ class Reader:
 
     def reward_curves(self, session_ids: Sequence[str]) -> Mapping[str, Sequence[tuple[int, float]]]:
         """Return the cumulative reward (objective `reward`) after each reward, with its time, by session."""
-        found: dict[str, Sequence[tuple[int, float]]] = {}
-        for chosen, names in in_batches(session_ids):
-            found |= rewards.reward_curve(self._database, chosen, names)
-        return found
+        curves: dict[str, Sequence[tuple[int, float]]] = {}
+        for condition, parameters in in_batches(session_ids):
+            curves |= rewards.reward_curve(self._database, condition, parameters)
+        return curves
 
     def timestep(self, timestep_id: str) -> TimestepRecord | None:
         """Return the timestep with this id or the application's own id (the first of several), or None."""
@@ -225,41 +229,45 @@ class Reader:
         """Return the labels of each of these calls by objective: its own, else those of its session."""
         return rewards.labels_of_calls(self._database, calls, objectives)
 
-    def timestep_scores(self, session_id: str, *, apart: Collection[str | None] = ()) -> Mapping[str, Scores]:
+    def timestep_scores(self, session_id: str, *, excluding: Collection[str | None] = ()) -> Mapping[str, Scores]:
         """Return the scores of each timestep that has any, including those of the timesteps inside it.
 
-        Rewards of the timesteps in `apart` do not count in the timesteps around these.
+        Rewards of the timesteps in `excluding` do not count in their ancestors.
         """
-        return rewards.scores_of_steps(self._database, session_id, [one for one in apart if one is not None])
+        return rewards.scores_of_steps(
+            self._database, session_id, [timestep_id for timestep_id in excluding if timestep_id is not None]
+        )
 
     def step_positions(self, session_ids: Sequence[str]) -> Mapping[str, int]:
         """Return the position of each timestep of these sessions, by the timestep's id.
 
         Positions count all timesteps of a session from 0, by start, then id; `index` counts those of one process.
         """
-        found: dict[str, int] = {}
-        for chosen, names in in_batches(session_ids):
-            sql = f"SELECT session_id, timestep_id FROM timesteps WHERE {chosen} ORDER BY session_id, {_STEP_ORDER}"
-            for _, steps in groupby(self._database.tuples(sql, names), itemgetter(0)):
-                found.update(zip((step_id for _, step_id in steps), count(), strict=False))
-        return found
+        positions: dict[str, int] = {}
+        for condition, parameters in in_batches(session_ids):
+            sql = f"SELECT session_id, timestep_id FROM timesteps WHERE {condition} ORDER BY session_id, {_STEP_ORDER}"
+            for _, steps in groupby(self._database.tuples(sql, parameters), itemgetter(0)):
+                positions.update(zip((step_id for _, step_id in steps), count(), strict=False))
+        return positions
 
     def events(self, session_id: str | None, *, since_ns: int | None = None) -> Iterator[Event]:
         """Yield events, messages and rewards of a session in the order in which they happened, unbuffered.
 
         None: those outside of sessions. `since_ns`: only at this Unix time or later, in nanoseconds.
         """
-        chosen, names = "session_id IS NULL", dict[str, object]()
+        condition, parameters = "session_id IS NULL", dict[str, object]()
         if session_id is not None:
-            chosen, names = "session_id = :id", {"id": session_id}
-        ended = self._database.tuples(f"SELECT event_id FROM events WHERE {chosen} AND {aggregates.ANNOUNCED}", names)
+            condition, parameters = "session_id = :id", {"id": session_id}
+        ended = self._database.tuples(
+            f"SELECT event_id FROM events WHERE {condition} AND {aggregates.ANNOUNCED}", parameters
+        )
         announced = {start_id(event_id) for (event_id,) in ended}
         if since_ns is not None:
-            chosen, names = f"{chosen} AND time_ns >= :since", names | {"since": since_ns}
+            condition, parameters = f"{condition} AND time_ns >= :since", parameters | {"since": since_ns}
         streams: tuple[Iterator[Event], ...] = (
-            (record_of(EVENTS, row, EventRecord) for row in self._children(EVENTS, chosen, names)),
-            (record_of(MESSAGES, row, MessageRecord) for row in self._children(MESSAGES, chosen, names)),
-            (record_of(REWARDS, row, RewardRecord) for row in self._children(REWARDS, chosen, names)),
+            (record_of(EVENTS, row, EventRecord) for row in self._children(EVENTS, condition, parameters)),
+            (record_of(MESSAGES, row, MessageRecord) for row in self._children(MESSAGES, condition, parameters)),
+            (record_of(REWARDS, row, RewardRecord) for row in self._children(REWARDS, condition, parameters)),
         )
         for record in heapq.merge(*streams, key=aggregates.event_order):
             if not isinstance(record, EventRecord) or record.event_id not in announced:
@@ -270,15 +278,17 @@ class Reader:
         selection = CallFilter(session_id=session_id, newest_first=False, since_ns=since_ns, content=content)
         return heapq.merge(self.calls(selection), self.events(session_id, since_ns=since_ns), key=start_of)
 
-    def _children(self, table: Table, chosen: str, names: Values) -> Iterator[Values]:
+    def _children(self, table: Table, condition: str, parameters: Values) -> Iterator[Values]:
         order = "time_ns, coalesce(sequence, 0)" if "sequence" in table.names else "time_ns"
-        return self._database.rows(f"SELECT * FROM {table.name} WHERE {chosen} ORDER BY {order}, {table.key}", names)
+        return self._database.rows(
+            f"SELECT * FROM {table.name} WHERE {condition} ORDER BY {order}, {table.key}", parameters
+        )
 
     def rewards(self, call: CallRecord | None = None) -> Iterator[RewardRecord]:
         """Yield rewards and feedback, newest first. `call`: only those of this call."""
-        where, names = ("", {}) if call is None else ("WHERE call_id = :id", {"id": call.call_id})
+        where, parameters = ("", {}) if call is None else ("WHERE call_id = :id", {"id": call.call_id})
         sql = f"SELECT * FROM rewards {where} ORDER BY coalesce(time_ns, 0) DESC, reward_id DESC"
-        return (record_of(REWARDS, row, RewardRecord) for row in self._database.rows(sql, names))
+        return (record_of(REWARDS, row, RewardRecord) for row in self._database.rows(sql, parameters))
 
     def summary(
         self, by: str | Sequence[str], selection: CallFilter = _EVERY, *, latencies: bool = True
@@ -290,14 +300,14 @@ class Reader:
         """
         where, values = self._where(selection)
         groupings, source = checked_groupings(by), calls_from(selection)
-        found = summed(self._database, groupings, where, values, source=source, latencies=latencies)
-        yield from (one for one, _ in found)
+        groups = summed(self._database, groupings, where, values, source=source, latencies=latencies)
+        yield from (summary for summary, _ in groups)
 
     def stored(self, kind: type[_R], ids: Sequence[str]) -> Iterator[_R]:
         """Yield the records of a type with these full ids, without bodies, in any order."""
         table = TABLES[str(kind.__struct_config__.tag)]
-        for chosen, names in in_batches(ids, table.key):
-            for row in self._database.rows(f"SELECT * FROM {table.name} WHERE {chosen}", names):
+        for condition, parameters in in_batches(ids, table.key):
+            for row in self._database.rows(f"SELECT * FROM {table.name} WHERE {condition}", parameters):
                 yield record_of(table, row, kind)
 
     def is_erased(self, kind: Literal["session", "call"], ident: str) -> bool:
@@ -316,17 +326,17 @@ class Reader:
         """Yield a query's rows in order, page by page: drivers of servers hold all rows of a result in memory."""
         values, limit, offset = self._parameters(selection), selection.limit, selection.offset
         names = {f"last{number}": key for number, key in enumerate(query.order)}
-        last: dict[str, object] = {}
+        last_keys: dict[str, object] = {}
         # Only an unlimited query needs a small first page, for a fast start.
         for size in chain((_READ_AT_ONCE if limit is None else _IDS_AT_ONCE,), repeat(_IDS_AT_ONCE)):
             number = size if limit is None else min(size, limit)
-            sql = f"{query.sql(names if last else {})} LIMIT {number} OFFSET {offset}"
-            found = list(self._database.tuples(sql, {**values, **last}))
-            yield from found
-            limit, offset = None if limit is None else limit - len(found), 0
-            if len(found) < number or limit == 0:
+            sql = f"{query.sql(names if last_keys else {})} LIMIT {number} OFFSET {offset}"
+            rows = list(self._database.tuples(sql, {**values, **last_keys}))
+            yield from rows
+            limit, offset = None if limit is None else limit - len(rows), 0
+            if len(rows) < number or limit == 0:
                 return
-            last = dict(zip(names, found[-1][-len(names) :], strict=True))
+            last_keys = dict(zip(names, rows[-1][-len(names) :], strict=True))
 
 
 _NOTHING: Final = "CAST(NULL AS bigint)"
@@ -366,17 +376,19 @@ def _query_of_sessions(selection: CallFilter, dialect: Dialect) -> _Query:
     of_sessions = condition or "1 = 1"
     of_calls = "1 = 1" if condition is None else dialect.in_sessions.format(condition=condition)
     names = _aggregates(selection)
-    unknown = "".join(f", {_NOTHING} AS {name}" for name in names)
-    known = "".join(f", {_OF_CALLS[name].format(cost=dialect.cost, cost_rest=dialect.cost_rest)}" for name in names)
+    null_columns = "".join(f", {_NOTHING} AS {name}" for name in names)
+    of_call_columns = "".join(
+        f", {_OF_CALLS[name].format(cost=dialect.cost, cost_rest=dialect.cost_rest)}" for name in names
+    )
     measures = "".join(f", {_MEASURES[name]} AS {name}" for name in names)
     # Calls are grouped first: an index has them in this order, and few rows remain to be joined.
-    found = f"""(SELECT session_id, coalesce(max(recorded), min(called), 0) AS at{measures} FROM (
-      SELECT s.session_id, s.start_ns AS recorded, {_NOTHING} AS called, s.end_ns AS ended{unknown}
+    sessions = f"""(SELECT session_id, coalesce(max(recorded), min(called), 0) AS at{measures} FROM (
+      SELECT s.session_id, s.start_ns AS recorded, {_NOTHING} AS called, s.end_ns AS ended{null_columns}
         FROM sessions s WHERE {of_sessions}
-      UNION ALL SELECT c.session_id, {_NOTHING}, min(c.start_ns), {_NOTHING}{known}
+      UNION ALL SELECT c.session_id, {_NOTHING}, min(c.start_ns), {_NOTHING}{of_call_columns}
         FROM calls c WHERE c.session_id IS NOT NULL AND {of_calls} GROUP BY c.session_id) starts
       GROUP BY session_id) found"""
-    source = " ".join([found, *scores_joined(selection, "found.session_id")])
+    source = " ".join([sessions, *scores_joined(selection, "found.session_id")])
     order = [f"coalesce({name}, -1)" for name in _COLUMNS.get(selection.sort, ())]
     if selection.sort == "score":
         order = [lowest_first("score0.score", selection)]
@@ -406,6 +418,6 @@ def _of_session(selection: CallFilter, dialect: Dialect) -> Iterator[str]:
     of_calls = "found.session_id {} (SELECT c.session_id FROM calls c WHERE c.session_id IS NOT NULL AND {})"
     if selection.errors is False:
         yield of_calls.format("NOT IN", call_condition(CallFilter(errors=True), dialect))
-    if (of_one := filters.conditions_on_calls(selection)) is not None:
-        yield of_calls.format("IN", call_condition(of_one, dialect))
+    if (call_conditions := filters.conditions_on_calls(selection)) is not None:
+        yield of_calls.format("IN", call_condition(call_conditions, dialect))
     yield from filters.session_scores(selection)

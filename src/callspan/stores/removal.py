@@ -45,7 +45,7 @@ _REMEMBERED: Final = (
     (TARGET, _TARGETS),
 )  # fmt: skip
 """Queries for the ids that late records may name, with their kinds."""
-_CHOSEN: Final = {
+_CONDITIONS: Final = {
     "rewards": _REWARDS,
     "events": f"{_SESSION} OR {_CALL}",
     "messages": f"{_SESSION} OR {_CALL}",
@@ -91,7 +91,7 @@ _OLD_OTHERS: Final = {
     table: f"{time} < :before AND {_BY_ITSELF.format(table=table.name)}"
     for table, time in (
         (TIMESTEPS, f"{_HAS_ENDED} AND coalesce(end_ns, start_ns)"),
-        *((one, "time_ns") for one in (EVENTS, MESSAGES, REWARDS)),
+        *((table, "time_ns") for table in (EVENTS, MESSAGES, REWARDS)),
     )
 }
 """Conditions on expired rows of the other tables."""
@@ -108,7 +108,7 @@ _NEXT: Final = (
 """Queries for the ids of the next old sessions and calls behind the id `:after`."""
 _TO_REDUCE: Final = """
 SELECT * FROM {table} WHERE {key} IN (
-  SELECT {key} FROM {table} WHERE {key} > :last AND ({full}) AND ({chosen}) ORDER BY {key} LIMIT :most)
+  SELECT {key} FROM {table} WHERE {key} > :last AND ({full}) AND ({condition}) ORDER BY {key} LIMIT :most)
  ORDER BY {key}"""
 
 
@@ -130,11 +130,11 @@ class _Selection(NamedTuple):
     """Query for the ids of sessions, which are deleted with all their records."""
     calls: str
     """Query for the ids of calls, which are deleted with the records that name them."""
-    others: Mapping[Table, str]
+    conditions: Mapping[Table, str]
     """Conditions on records that are deleted individually, by table."""
     values: Values
     """Parameters of the queries and conditions."""
-    named: tuple[set[str], set[str]]
+    named_ids: tuple[set[str], set[str]]
     """The named sessions and calls that are left; the queries find the next of them in the parameter `:items`."""
     erased_ns: int | None = None
     """Unix time of the decision, stored with the ids; None: the ids are not remembered."""
@@ -148,133 +148,137 @@ def remove(
     Return the number of records by table, and the reason why deleted bytes may still be on disk, if any.
     """
     if scope.older_than_ns is not None:
-        selected = _old(database, scope.older_than_ns, scope.older_than_ns)
+        selection = _old_selection(database, scope.older_than_ns, scope.older_than_ns)
     else:
-        selected = _named(database, scope)
+        selection = _scope_selection(database, scope)
     if dry_run:
-        return _counted(database, selected), None
-    with database.transaction(alone=True):
+        return _counted(database, selection), None
+    with database.transaction(exclusive=True):
         remember(database, dict.fromkeys(digests(scope), scope.erased_ns))
-    counts = sum(_deleted(database, selected), Counter[str]())
+    counts = sum(_deleted(database, selection), Counter[str]())
     return counts, database.finish(vacuum=vacuum)
 
 
-def _named(database: Database, scope: DeletionScope) -> _Selection:
+def _scope_selection(database: Database, scope: DeletionScope) -> _Selection:
     """Return the records of a scope of ids and a user."""
-    also = ("", "") if scope.user is None else _ALSO_OF_USER
-    sessions, calls = (database.dialect.items + more for more in also)
-    others = {} if scope.user is None else _of_user(database)
+    unions = ("", "") if scope.user is None else _ALSO_OF_USER
+    sessions, calls = (database.dialect.items + union for union in unions)
+    conditions = {} if scope.user is None else _of_user(database)
     values = {"user": scope.user, "erased": scope.erased_ns}
     # Not in a temporary table: behind a pooler, the next transaction may not see it.
-    named = {*map(clean, scope.sessions)}, {*map(clean, scope.calls)}
-    return _Selection(sessions, calls, others, values, named, scope.erased_ns)
+    named_ids = {*map(clean, scope.sessions)}, {*map(clean, scope.calls)}
+    return _Selection(sessions, calls, conditions, values, named_ids, scope.erased_ns)
 
 
 def _of_user(database: Database) -> dict[Table, str]:
     """Return the conditions on records with `:user` in their metadata, and on rewards of such records."""
     has = database.dialect.has.format(at="x.metadata, 'user_id'", value=":user")
-    found = {
+    conditions = {
         table: f"{table.key} IN ({_HAS_USER.format(table=table.name, key=table.key, has=has)})" for table in _WITH_USERS
     }
-    return found | {REWARDS: " OR ".join(found[table] for table in (REWARDS, EVENTS, TIMESTEPS))}
+    return conditions | {REWARDS: " OR ".join(conditions[table] for table in (REWARDS, EVENTS, TIMESTEPS))}
 
 
-def _old(database: Database, before_ns: int, quiet_ns: int) -> _Selection:
+def _old_selection(database: Database, before_ns: int, quiet_ns: int) -> _Selection:
     """Return the records from before a time."""
     values = {"before": before_ns, "quiet": min(before_ns, quiet_ns), **exited_processes(database, [OF_SESSIONS])}
     return _Selection(f"{_OLD_SESSIONS} ORDER BY {_ENDED}", _OLD_CALLS, _OLD_OTHERS, values, (set(), set()))
 
 
-def _counted(database: Database, selected: _Selection) -> Counter[str]:
+def _counted(database: Database, selection: _Selection) -> Counter[str]:
     """Return the number of selected records by table."""
-    found = Counter[str]()
-    with database.transaction(alone=True):
+    counts = Counter[str]()
+    with database.transaction(exclusive=True):
         _temporary(database)
-        _choose_sessions(database, selected)
-        _choose_calls(database, selected)
+        _choose_sessions(database, selection)
+        _choose_calls(database, selection)
         database.run(f"INSERT INTO gone_calls {_CALLS_OF_SESSIONS} ON CONFLICT DO NOTHING")
         for table in TABLES.values():
-            where = f"({_CHOSEN[table.name]}) OR ({selected.others.get(table, '1 = 0')})"
-            found[table.name] = next(
-                database.tuples(f"SELECT count(*) FROM {table.name} WHERE {where}", selected.values)
+            where = f"({_CONDITIONS[table.name]}) OR ({selection.conditions.get(table, '1 = 0')})"
+            counts[table.name] = next(
+                database.tuples(f"SELECT count(*) FROM {table.name} WHERE {where}", selection.values)
             )[0]
-    return found
+    return counts
 
 
-def _deleted(database: Database, selected: _Selection) -> Iterator[Counter[str]]:
+def _deleted(database: Database, selection: _Selection) -> Iterator[Counter[str]]:
     """Delete the selected records in several transactions; yield the counts of each."""
     for delete in (_delete_sessions, _delete_calls, _delete_others):
         has_more = True
         while has_more:
-            with database.transaction(alone=True):
-                counts = delete(database, selected)
+            with database.transaction(exclusive=True):
+                counts = delete(database, selection)
             has_more = counts is not None
             yield counts or Counter()
 
 
-def _delete_sessions(database: Database, selected: _Selection) -> Counter[str] | None:
+def _delete_sessions(database: Database, selection: _Selection) -> Counter[str] | None:
     """Delete a batch of sessions, each together with the last of its calls; return the counts, None if none is left."""
     _temporary(database)
-    if not _choose_sessions(database, selected, _SESSIONS_AT_ONCE):
+    if not _choose_sessions(database, selection, _SESSIONS_AT_ONCE):
         return None
-    some = f"INSERT INTO gone_calls {_CALLS_OF_SESSIONS} LIMIT {_CALLS_AT_ONCE}"
-    if database.run(some) >= _CALLS_AT_ONCE:
+    sql = f"INSERT INTO gone_calls {_CALLS_OF_SESSIONS} LIMIT {_CALLS_AT_ONCE}"
+    if database.run(sql) >= _CALLS_AT_ONCE:
         database.run("DELETE FROM gone_sessions")
-    return _delete_chosen(database, selected)
+    return _delete_chosen(database, selection)
 
 
-def _delete_calls(database: Database, selected: _Selection) -> Counter[str] | None:
+def _delete_calls(database: Database, selection: _Selection) -> Counter[str] | None:
     """Delete a batch of calls; return the counts, None if none is left."""
     _temporary(database)
-    if not _choose_calls(database, selected, _CALLS_AT_ONCE):
+    if not _choose_calls(database, selection, _CALLS_AT_ONCE):
         return None
-    beside = [str(row[0]) for row in database.tuples(_REDUCED_SESSIONS)]
-    counts = _delete_chosen(database, selected)
-    for session_id in beside:
+    session_ids = [str(row[0]) for row in database.tuples(_REDUCED_SESSIONS)]
+    counts = _delete_chosen(database, selection)
+    for session_id in session_ids:
         trim(database, owner_of("", session_id))
     return counts
 
 
-def _delete_chosen(database: Database, selected: _Selection) -> Counter[str]:
+def _delete_chosen(database: Database, selection: _Selection) -> Counter[str]:
     """Delete the records of the ids in the temporary tables."""
-    if selected.erased_ns is not None:
+    if selection.erased_ns is not None:
         erased = {digest_of_id(kind, str(row[0])) for kind, sql in _REMEMBERED for row in database.tuples(sql)}
-        remember(database, dict.fromkeys(erased, selected.erased_ns))
-    counts = Counter({table: database.run(f"DELETE FROM {table} WHERE {chosen}") for table, chosen in _CHOSEN.items()})
+        remember(database, dict.fromkeys(erased, selection.erased_ns))
+    counts = Counter(
+        {table: database.run(f"DELETE FROM {table} WHERE {condition}") for table, condition in _CONDITIONS.items()}
+    )
     for sql in _CONTENTS:
         database.run(sql)
-    for ids, table in zip(selected.named, _GONE, strict=True):
+    for ids, table in zip(selection.named_ids, _GONE, strict=True):
         ids.difference_update(str(row[0]) for row in database.tuples(f"SELECT id FROM {table}"))
     return counts
 
 
-def _delete_others(database: Database, selected: _Selection) -> Counter[str] | None:
+def _delete_others(database: Database, selection: _Selection) -> Counter[str] | None:
     """Delete a batch of other records from the first table that has any; return its count, None if none is left."""
-    for table, condition in selected.others.items():
+    for table, condition in selection.conditions.items():
         sql = f"SELECT {table.key} FROM {table.name} WHERE {condition} LIMIT {_CALLS_AT_ONCE}"
-        keys = [str(row[0]) for row in database.tuples(sql, selected.values)]
-        if selected.erased_ns is not None and table in (EVENTS, TIMESTEPS):
-            remember(database, {digest_of_id(TARGET, key): selected.erased_ns for key in keys})
-        for chosen, names in in_batches(keys, table.key):
-            database.run(f"DELETE FROM {table.name} WHERE {chosen}", names)
+        keys = [str(row[0]) for row in database.tuples(sql, selection.values)]
+        if selection.erased_ns is not None and table in (EVENTS, TIMESTEPS):
+            remember(database, {digest_of_id(TARGET, key): selection.erased_ns for key in keys})
+        for batch_condition, parameters in in_batches(keys, table.key):
+            database.run(f"DELETE FROM {table.name} WHERE {batch_condition}", parameters)
         if keys:
             return Counter({table.name: len(keys)})
     return None
 
 
-def _choose_sessions(database: Database, selected: _Selection, most: int | None = None) -> int:
+def _choose_sessions(database: Database, selection: _Selection, most: int | None = None) -> int:
     """Choose selected sessions, at most `most`; return their number."""
-    return _choose(database, "gone_sessions", selected.sessions, selected.values, selected.named[0], most)
+    return _choose(database, "gone_sessions", selection.sessions, selection.values, selection.named_ids[0], most)
 
 
-def _choose_calls(database: Database, selected: _Selection, most: int | None = None) -> int:
+def _choose_calls(database: Database, selection: _Selection, most: int | None = None) -> int:
     """Choose selected calls, at most `most`; return their number."""
-    return _choose(database, "gone_calls", selected.calls, selected.values, selected.named[1], most)
+    return _choose(database, "gone_calls", selection.calls, selection.values, selection.named_ids[1], most)
 
 
-def _choose(database: Database, table: str, query: str, values: Values, named: Iterable[str], most: int | None) -> int:
+def _choose(
+    database: Database, table: str, query: str, values: Values, named_ids: Iterable[str], most: int | None
+) -> int:
     limit = "" if most is None else f" LIMIT {most}"
-    return database.run(f"INSERT INTO {table} {query}{limit}", {**values, **items(islice(named, most))})
+    return database.run(f"INSERT INTO {table} {query}{limit}", {**values, **items(islice(named_ids, most))})
 
 
 def retain(database: Database, times: RetentionTimes) -> Iterator[int]:
@@ -284,17 +288,17 @@ def retain(database: Database, times: RetentionTimes) -> Iterator[int]:
     """
     if not database.try_lock("retain"):
         return
-    changed = 0
+    total = 0
     for number in chain(_removed(database, times), _reduced(database, times)):
-        changed += number
+        total += number
         yield number
-    if changed:
+    if total:
         database.finish()
 
 
 def _removed(database: Database, times: RetentionTimes) -> Iterator[int]:
     if times.before_ns is not None:
-        for counts in _deleted(database, _old(database, times.before_ns, times.quiet_ns)):
+        for counts in _deleted(database, _old_selection(database, times.before_ns, times.quiet_ns)):
             yield counts.total()
 
 
@@ -309,40 +313,40 @@ def _reduced(database: Database, times: RetentionTimes) -> Iterator[int]:
     """Delete expired contents; yield the number of changed records of each transaction."""
     if times.content_before_ns is None:
         return
-    values = _old(database, times.content_before_ns, times.quiet_ns).values
-    chosen = {table: _CHOSEN[table.name] for table in TABLES.values()}
+    values = _old_selection(database, times.content_before_ns, times.quiet_ns).values
+    conditions = {table: _CONDITIONS[table.name] for table in TABLES.values()}
     for name, query in zip(_GONE, _NEXT, strict=True):
-        after = ""
-        while ids := [str(row[0]) for row in database.tuples(query, {**values, "after": after})]:
-            yield from _reduce_rows(database, chosen, {**values, **items(ids)}, f"INSERT INTO {name} {{items}}")
-            after = ids[-1]
+        last_id = ""
+        while ids := [str(row[0]) for row in database.tuples(query, {**values, "after": last_id})]:
+            yield from _reduce_rows(database, conditions, {**values, **items(ids)}, f"INSERT INTO {name} {{items}}")
+            last_id = ids[-1]
     yield from _reduce_rows(database, _OLD_OTHERS, values)
 
 
 def _reduce_rows(
-    database: Database, chosen: Mapping[Table, str], values: Values, choice: str | None = None
+    database: Database, conditions: Mapping[Table, str], values: Values, insertion: str | None = None
 ) -> Iterator[int]:
     """Delete the contents of the rows that match the conditions; yield the number of changed ones by transaction.
 
     `choice` fills one of the temporary tables.
     """
-    tables, last = [*chosen], ""
+    tables, last_key = [*conditions], ""
     while tables:
-        number, left = 0, _ROWS_AT_ONCE
-        with database.transaction(alone=True):
+        number, remaining = 0, _ROWS_AT_ONCE
+        with database.transaction(exclusive=True):
             _temporary(database)
-            if choice is not None:
-                database.run(choice.format(items=database.dialect.items), values)
-            while tables and left:
+            if insertion is not None:
+                database.run(insertion.format(items=database.dialect.items), values)
+            while tables and remaining:
                 table = tables[0]
-                sql = _TO_REDUCE.format(table=table.name, key=table.key, full=_full(table), chosen=chosen[table])
-                rows = list(keyed_records(database, table, sql, {**values, "last": last, "most": left}))
+                sql = _TO_REDUCE.format(table=table.name, key=table.key, full=_full(table), condition=conditions[table])
+                rows = list(keyed_records(database, table, sql, {**values, "last": last_key, "most": remaining}))
                 number += sum(_reduce(database, table, key, record) for key, record in rows)
                 if table.kind == "call":
                     _trim(database, [key for key, _ in rows])
-                left -= len(rows)
-                last = rows[-1][0] if rows and not left else ""
-                tables = tables[bool(left) :]
+                remaining -= len(rows)
+                last_key = rows[-1][0] if rows and not remaining else ""
+                tables = tables[bool(remaining) :]
         yield number
 
 
@@ -354,8 +358,8 @@ def _full(table: Table) -> str:
 
 def _trim(database: Database, calls: Sequence[str]) -> None:
     """Delete the contents to which these calls no longer refer."""
-    for chosen, names in in_batches(calls, "call_id"):
-        owners = database.tuples(f"SELECT call_id, session_id FROM calls WHERE {chosen}", names)
+    for condition, parameters in in_batches(calls, "call_id"):
+        owners = database.tuples(f"SELECT call_id, session_id FROM calls WHERE {condition}", parameters)
         for owner in {owner_of(*ids) for ids in owners}:
             trim(database, owner)
 
@@ -365,7 +369,7 @@ def _reduce(database: Database, table: Table, key: str, record: Record | None) -
     reduced = None if record is None else at_level(record, "metadata", why="retention")
     if reduced is None:
         cells: dict[str, object] = dict.fromkeys(
-            ("extra", *CONTENTS[table.name], *(one.name for one in table.columns if one.form == "json"))
+            ("extra", *CONTENTS[table.name], *(column.name for column in table.columns if column.form == "json"))
         )
     elif reduced is record:
         return False

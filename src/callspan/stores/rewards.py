@@ -58,11 +58,11 @@ event, call, timestep."""
 _LAST: Final = """
 SELECT session_id, objective, value FROM (
   SELECT session_id, objective, value,
-      row_number() OVER (PARTITION BY session_id, objective ORDER BY time_ns DESC, reward_id DESC) AS place
-    FROM rewards WHERE {chosen} AND value IS NOT NULL) given WHERE place = 1
+      row_number() OVER (PARTITION BY session_id, objective ORDER BY time_ns DESC, reward_id DESC) AS position
+    FROM rewards WHERE {condition} AND value IS NOT NULL) ranked WHERE position = 1
 """
 _CURVE: Final = f"""
-SELECT session_id, time_ns, value FROM reward_values WHERE {{chosen}} AND scope = 'event' AND objective = {REWARD!r}
+SELECT session_id, time_ns, value FROM reward_values WHERE {{condition}} AND scope = 'event' AND objective = {REWARD!r}
  ORDER BY session_id, time_ns, coalesce(sequence, 0), reward_id IS NOT NULL, coalesce(reward_id, event_id)
 """
 
@@ -76,12 +76,12 @@ def join(database: Database, records: Sequence[Record]) -> None:
     """Set the call, session and timestep of rewards that are, or whose targets are, among these new records."""
     if next(database.tuples("SELECT 1 FROM rewards LIMIT 1"), None) is None:
         return
-    given = {one.reward_id for one in records if isinstance(one, RewardRecord)}
-    if named := {ident for one in records for ident in _ids_of(one) if ident is not None}:
+    reward_ids = {record.reward_id for record in records if isinstance(record, RewardRecord)}
+    if target_ids := {ident for record in records for ident in _ids_of(record) if ident is not None}:
         sql = _NAMING.format(items=database.dialect.items)
-        given.update(row[0] for row in database.tuples(sql, items(named)))
-    for sql in _JOIN if given else ():
-        database.run(sql.format(items=database.dialect.items), items(given))
+        reward_ids.update(row[0] for row in database.tuples(sql, items(target_ids)))
+    for sql in _JOIN if reward_ids else ():
+        database.run(sql.format(items=database.dialect.items), items(reward_ids))
 
 
 def _ids_of(record: Record) -> tuple[str | None, ...]:
@@ -98,84 +98,87 @@ def _ids_of(record: Record) -> tuple[str | None, ...]:
             return ()
 
 
-def scores_of_sessions(database: Database, chosen: str, names: Values) -> dict[str, dict[str, Score]]:
-    """Return the scores of the chosen sessions by objective, the reward too, with their numbers and last values."""
-    last = {row[:2]: row[2] for row in database.tuples(_LAST.format(chosen=chosen), names)}
-    found: dict[str, dict[str, Score]] = defaultdict(dict)
-    sql = f"SELECT session_id, objective, score, n FROM session_scores WHERE {chosen}"
-    for session_id, objective, score, number in database.tuples(sql, names):
-        found[session_id][objective] = Score(score, number, last.get((session_id, objective), score))
-    return found
+def scores_of_sessions(database: Database, condition: str, parameters: Values) -> dict[str, dict[str, Score]]:
+    """Return the scores of the condition sessions by objective, the reward too, with their numbers and last values."""
+    last_values = {row[:2]: row[2] for row in database.tuples(_LAST.format(condition=condition), parameters)}
+    scores: dict[str, dict[str, Score]] = defaultdict(dict)
+    sql = f"SELECT session_id, objective, score, n FROM session_scores WHERE {condition}"
+    for session_id, objective, score, number in database.tuples(sql, parameters):
+        scores[session_id][objective] = Score(score, number, last_values.get((session_id, objective), score))
+    return scores
 
 
 def scores_of_calls(
     database: Database, calls: Sequence[CallIds], objectives: Sequence[str]
 ) -> dict[str, dict[str, float]]:
     """See `Reader.call_scores`."""
-    around = [*{call.session_id: None for call in calls if call.session_id}]
-    of_sessions = _scores(database, "session", around, {*objectives, REWARD})
-    own = _scores(database, "call", [call.call_id for call in calls], objectives)
-    return {call.call_id: {**of_sessions.get(call.session_id or "", {}), **own.get(call.call_id, {})} for call in calls}
+    session_ids = [*{call.session_id: None for call in calls if call.session_id}]
+    of_sessions = _scores(database, "session", session_ids, {*objectives, REWARD})
+    own_scores = _scores(database, "call", [call.call_id for call in calls], objectives)
+    return {
+        call.call_id: {**of_sessions.get(call.session_id or "", {}), **own_scores.get(call.call_id, {})}
+        for call in calls
+    }
 
 
 def _scores(
     database: Database, subject: str, ids: Sequence[str], objectives: Collection[str]
 ) -> dict[str, dict[str, float]]:
     """Return the scores in a view for these objectives, by id and objective."""
-    found: dict[str, dict[str, float]] = defaultdict(dict)
-    for chosen, names in in_batches(ids, f"{subject}_id"):
-        sql = f"SELECT {subject}_id, objective, score FROM {subject}_scores WHERE {chosen}"
-        for ident, objective, score in database.tuples(sql, names):
+    scores: dict[str, dict[str, float]] = defaultdict(dict)
+    for condition, parameters in in_batches(ids, f"{subject}_id"):
+        sql = f"SELECT {subject}_id, objective, score FROM {subject}_scores WHERE {condition}"
+        for ident, objective, score in database.tuples(sql, parameters):
             if objective in objectives:
-                found[ident][objective] = score
-    return found
+                scores[ident][objective] = score
+    return scores
 
 
 def labels_of_calls(
     database: Database, calls: Sequence[CallIds], objectives: Sequence[str]
 ) -> dict[str, dict[str, list[str]]]:
     """See `Reader.call_labels`."""
-    own = _labels(database, "call", "=", [call.call_id for call in calls], objectives)
-    around = [*{call.session_id: None for call in calls if call.session_id}]
-    of_sessions = _labels(database, "session", "<>", around, objectives)
-    return {call.call_id: own.get(call.call_id) or of_sessions.get(call.session_id or "", {}) for call in calls}
+    own_labels = _labels(database, "call", "=", [call.call_id for call in calls], objectives)
+    session_ids = [*{call.session_id: None for call in calls if call.session_id}]
+    of_sessions = _labels(database, "session", "<>", session_ids, objectives)
+    return {call.call_id: own_labels.get(call.call_id) or of_sessions.get(call.session_id or "", {}) for call in calls}
 
 
 def _labels(
     database: Database, subject: str, equals: str, ids: Sequence[str], objectives: Sequence[str]
 ) -> dict[str, dict[str, list[str]]]:
     """Return the labels by id and objective of rewards that were given to a call (`=`), or not (`<>`)."""
-    found: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
-    for chosen, names in in_batches(ids, f"{subject}_id"):
-        sql = f"SELECT {subject}_id, objective, label FROM rewards WHERE {chosen} AND scope {equals} 'call'"
+    labels: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
+    for condition, parameters in in_batches(ids, f"{subject}_id"):
+        sql = f"SELECT {subject}_id, objective, label FROM rewards WHERE {condition} AND scope {equals} 'call'"
         sql += " AND label <> '' ORDER BY time_ns DESC, reward_id DESC"
-        for ident, objective, label in database.tuples(sql, names):
+        for ident, objective, label in database.tuples(sql, parameters):
             if objective in objectives:
-                found[ident][objective].append(label)
-    return found
+                labels[ident][objective].append(label)
+    return labels
 
 
-def scores_of_steps(database: Database, session_id: str, apart: Sequence[str]) -> dict[str, dict[str, float]]:
+def scores_of_steps(database: Database, session_id: str, excluded: Sequence[str]) -> dict[str, dict[str, float]]:
     """See `Reader.timestep_scores`."""
     sql = of_steps(database.dialect.arithmetic, excluded=database.dialect.items)
-    found: dict[str, dict[str, float]] = defaultdict(dict)
-    for timestep_id, objective, score in database.tuples(sql, {"session_id": session_id, **items(apart)}):
-        found[timestep_id][objective] = score
-    return found
+    scores: dict[str, dict[str, float]] = defaultdict(dict)
+    for timestep_id, objective, score in database.tuples(sql, {"session_id": session_id, **items(excluded)}):
+        scores[timestep_id][objective] = score
+    return scores
 
 
 def with_scores(record: _Scored, scores: Mapping[str, float]) -> _Scored:
     """Return a session or timestep with these scores by objective; unchanged if its totals are unknown."""
     if record.totals is None:
         return record
-    others = {name: score for name, score in scores.items() if name != REWARD}
-    totals = msgspec.structs.replace(record.totals, reward=scores.get(REWARD), rewards=others)
+    other_scores = {name: score for name, score in scores.items() if name != REWARD}
+    totals = msgspec.structs.replace(record.totals, reward=scores.get(REWARD), rewards=other_scores)
     return msgspec.structs.replace(record, totals=totals)
 
 
-def reward_curve(database: Database, chosen: str, names: Values) -> dict[str, list[tuple[int, float]]]:
-    """Return the cumulative reward after each reward of the chosen sessions, with its time, by session."""
-    found: dict[str, list[tuple[int, float]]] = defaultdict(list)
-    for session_id, time_ns, value in database.tuples(_CURVE.format(chosen=chosen), names):
-        found[session_id].append((time_ns, value))
-    return {session_id: list(running(some)) for session_id, some in found.items()}
+def reward_curve(database: Database, condition: str, parameters: Values) -> dict[str, list[tuple[int, float]]]:
+    """Return the cumulative reward after each reward of the condition sessions, with its time, by session."""
+    rewards_by_session: dict[str, list[tuple[int, float]]] = defaultdict(list)
+    for session_id, time_ns, value in database.tuples(_CURVE.format(condition=condition), parameters):
+        rewards_by_session[session_id].append((time_ns, value))
+    return {session_id: list(running(rewards)) for session_id, rewards in rewards_by_session.items()}

@@ -33,7 +33,7 @@ LIMITS: Final[Mapping[Form, int]] = {"int": _INT_LIMIT, "count": MAX_COUNT + 1}
 """Exclusive limit of the absolute value of a number in a column; larger numbers go to `extra`."""
 _AnyRecord = TypeVar("_AnyRecord", bound=Record)
 
-_ELSEWHERE: Final = (msgspec.Raw, Conversation | None)
+_STORED_ELSEWHERE: Final = (msgspec.Raw, Conversation | None)
 """Types of fields that rows do not store: contents have their own table, see `callspan.stores.bodies`."""
 _CELLS: Final[frozenset[type]] = frozenset((str, bool, float))
 _JSON: Final[Form] = "json"
@@ -43,7 +43,7 @@ _Field: TypeAlias = tuple[str, str | None, Form, frozenset[type], object]
 """A field of a record or of a nested struct: its name; its column or None; its form; the types whose values are stored
 unchanged, besides integers in range; the value that is omitted. A plain tuple, because Python unpacks it fastest.
 """
-_Holder: TypeAlias = tuple[str, Callable[[object], tuple[Any, ...]], Sequence[_Field], Sequence[object], object]
+_Layout: TypeAlias = tuple[str, Callable[[object], tuple[Any, ...]], Sequence[_Field], Sequence[object], object]
 """A struct whose fields have columns: its name, empty for the record itself; the getter of its field values; its
 fields; their defaults; its own default.
 """
@@ -52,64 +52,64 @@ fields; their defaults; its own default.
 def to_row(table: Table, record: Record) -> Row:
     """Return the columns of a record that are not NULL, without bodies, conversation and computed columns."""
     row, extra = Row(), Tree()
-    for name, values_of, fields, usuals, default in _holders(table.kind):
-        held = getattr(record, name) if name else record
-        if held is None:
+    for name, values_of, fields, defaults, struct_default in _layouts(table.kind):
+        struct = getattr(record, name) if name else record
+        if struct is None:
             continue
-        rest: Tree = {} if name else extra
+        struct_extra: Tree = {} if name else extra
         number = 0
-        values = values_of(held)
+        values = values_of(struct)
         # Filtered in C, because most fields have their defaults; this and the next one save 0.8 % of a delivery.
-        given = compress(zip(values, fields, strict=True), map(is_not, values, usuals))
-        for value, (field, place, form, cells, usual) in given:
-            if place is not None:
+        changed_values = compress(zip(values, fields, strict=True), map(is_not, values, defaults))
+        for value, (field, column, form, plain_types, default) in changed_values:
+            if column is not None:
                 # Inlined from `_cell`: for most values the function call would take as long as the rest.
                 kind = type(value)
-                if kind in cells or (kind is int and cells and -MAX_COUNT < value < MAX_COUNT):
-                    row[place] = value
+                if kind in plain_types or (kind is int and plain_types and -MAX_COUNT < value < MAX_COUNT):
+                    row[column] = value
                     number += 1
                     continue
-            if value == usual:
+            if value == default:
                 continue
-            cell = None if place is None else _cell(value, form)
-            if place is None or cell is None:
-                rest[field] = value
+            cell = None if column is None else _cell(value, form)
+            if column is None or cell is None:
+                struct_extra[field] = value
             else:
-                row[place] = cell
+                row[column] = cell
                 number += 1
-        if name and (rest or not (number or held == default)):
-            extra[name] = rest
+        if name and (struct_extra or not (number or struct == struct_default)):
+            extra[name] = struct_extra
     if extra:
         row["extra"] = encode_json(extra).decode()
     return row
 
 
 @cache
-def _holders(tag: str) -> list[_Holder]:
+def _layouts(tag: str) -> list[_Layout]:
     table, kind = TABLES[tag], RECORD_TYPES[tag]
     names = list(dict.fromkeys(path[0] for path in (field.path for field in table.fields) if len(path) > 1))
     hints = get_type_hints(kind)
     fields = {field.name: field for field in msgspec.structs.fields(kind)}
-    found = [_holder(table, "", kind, None, names)]
+    layouts = [_layout(table, "", kind, None, names)]
     for name in names:
-        struct = next(one for one in get_args(hints[name]) or (hints[name],) if one is not NoneType)
-        found.append(_holder(table, name, struct, _default(fields[name])))
-    return found
+        struct = next(member for member in get_args(hints[name]) or (hints[name],) if member is not NoneType)
+        layouts.append(_layout(table, name, struct, _default(fields[name])))
+    return layouts
 
 
-def _holder(table: Table, name: str, kind: type, default: object, beside: Sequence[str] = ()) -> _Holder:
+def _layout(table: Table, name: str, kind: type, struct_default: object, struct_names: Sequence[str] = ()) -> _Layout:
     columns = {column.path: column for column in table.fields}
     fields: list[_Field] = []
     for field in msgspec.structs.fields(kind):
-        if field.name not in beside and field.type not in _ELSEWHERE:
+        if field.name not in struct_names and field.type not in _STORED_ELSEWHERE:
             column = columns.get((name, field.name) if name else (field.name,))
-            usual = _default(field)
-            is_left_out = column is None or usual in (None, [], {})
-            place, form = (None, _JSON) if column is None else (column.name, column.form)
-            cells = frozenset[type]() if form == _JSON else _CELLS
-            fields.append((field.name, place, form, cells, usual if is_left_out else msgspec.UNSET))
-    usuals = [usual for *_, usual in fields]
-    return name, attrgetter(*(field[0] for field in fields)), fields, usuals, default
+            default = _default(field)
+            is_left_out = column is None or default in (None, [], {})
+            column_name, form = (None, _JSON) if column is None else (column.name, column.form)
+            plain_types = frozenset[type]() if form == _JSON else _CELLS
+            fields.append((field.name, column_name, form, plain_types, default if is_left_out else msgspec.UNSET))
+    defaults = [default for *_, default in fields]
+    return name, attrgetter(*(field[0] for field in fields)), fields, defaults, struct_default
 
 
 def _default(field: msgspec.structs.FieldInfo) -> object:
@@ -125,8 +125,8 @@ def to_tree(table: Table, row: Mapping[str, object]) -> Tree:
     tree["kind"] = table.kind
     # A SQLite row finds a name by comparing it with every column name.
     cells = tuple(row.values()) if isinstance(row, dict) else tuple(row)
-    for at, path, form in _fields(table.kind, tuple(row.keys())):
-        cell: object = cells[at]
+    for index, path, form in _fields(table.kind, tuple(row.keys())):
+        cell: object = cells[index]
         if cell is None:
             continue
         if form == "flag":
@@ -146,8 +146,8 @@ def _fields(kind: str, names: tuple[str, ...]) -> list[tuple[int, tuple[str, ...
 
     Raises KeyError if a column is missing.
     """
-    places = {name: at for at, name in enumerate(names)}
-    return [(places[field.name], field.path, field.form) for field in TABLES[kind].fields]
+    indexes = {name: index for index, name in enumerate(names)}
+    return [(indexes[field.name], field.path, field.form) for field in TABLES[kind].fields]
 
 
 def _cell(value: object, form: Form) -> Cell:

@@ -80,9 +80,9 @@ _NOW_NS: Final[dict[Dialect, str]] = {
 def statements(dialect: Dialect) -> list[str]:
     """Return the SQL that creates the tables, without `MARKS`."""
     script = _script(dialect).replace(_SHARED, _script("shared"))
-    filled = _PLACEHOLDER.sub(lambda found: _filled(dialect, found[2], found[1]), script)
-    made = [statement.strip() for statement in _STATEMENT_END.split(filled) if statement.strip()]
-    return made if dialect == "clickhouse" else [*made, *views(dialect)]
+    complete_script = _PLACEHOLDER.sub(lambda match: _filled(dialect, match[2], match[1]), script)
+    created = [statement.strip() for statement in _STATEMENT_END.split(complete_script) if statement.strip()]
+    return created if dialect == "clickhouse" else [*created, *views(dialect)]
 
 
 def types_of(dialect: Dialect, table: Table) -> dict[str, str]:
@@ -95,21 +95,21 @@ def _script(name: str) -> str:
     return resources.files(__package__).joinpath("sql").joinpath(f"{name}.sql").read_text(encoding="utf-8")
 
 
-def _filled(dialect: Dialect, name: str, what: str) -> str:
-    if what == "format":
+def _filled(dialect: Dialect, name: str, placeholder: str) -> str:
+    if placeholder == "format":
         return str(FORMAT)
-    if what == "parts":
+    if placeholder == "parts":
         return str([*PARTS])
     table = next(table for table in TABLES.values() if table.name == name)
-    return ",\n".join(f"  {one}" for one in _definitions(dialect, table))
+    return ",\n".join(f"  {definition}" for definition in _definitions(dialect, table))
 
 
 def _definitions(dialect: Dialect, table: Table) -> list[str]:
-    found = [_definition(dialect, table, column) for column in (*table.columns, _EXTRA)]
+    definitions = [_definition(dialect, table, column) for column in (*table.columns, _EXTRA)]
     if dialect in _NOW_NS:
-        found.append(f"{STORED} {_FORMS[dialect]['int']} NOT NULL DEFAULT {_NOW_NS[dialect]}")
+        definitions.append(f"{STORED} {_FORMS[dialect]['int']} NOT NULL DEFAULT {_NOW_NS[dialect]}")
     contents = _CONTENTS[dialect] if table.kind == "call" else {}
-    return found + [f"{name} {kind}" for name, kind in contents.items()]
+    return definitions + [f"{name} {kind}" for name, kind in contents.items()]
 
 
 def _definition(dialect: Dialect, table: Table, column: Fact) -> str:
@@ -135,12 +135,12 @@ def _clickhouse_type(column: Fact, kind: str) -> str:
 
 def main(arguments: Sequence[str]) -> int:
     """Print the SQL of a dialect; return the exit status."""
-    chosen = next((dialect for dialect in DIALECTS if list(arguments) == [dialect]), None)
-    if chosen is None:
+    target = next((dialect for dialect in DIALECTS if list(arguments) == [dialect]), None)
+    if target is None:
         sys.stderr.write(f"usage: python -m callspan.stores.schema [{'|'.join(DIALECTS)}]\n")
         return 2
-    marks = MARKS if chosen == "sqlite" else ()
-    sys.stdout.writelines(f"{statement};\n" for statement in (*statements(chosen), *marks))
+    marks = MARKS if target == "sqlite" else ()
+    sys.stdout.writelines(f"{statement};\n" for statement in (*statements(target), *marks))
     return 0
 
 

@@ -48,11 +48,11 @@ class SentVersions:
 
     def versions(self, keys: Sequence[str]) -> dict[str, int]:
         """Return the versions that the receiver has, by key, without unknown keys."""
-        by_id, found = {self._id(key): key for key in keys}, dict[str, int]()
-        for chosen, some in in_batches([*by_id], "id"):
-            rows = self._database.tuples(f"SELECT id, version FROM sent WHERE {chosen}", some)  # noqa: S608
-            found.update((by_id[ident], version) for ident, version in rows)
-        return found
+        by_id, versions = {self._id(key): key for key in keys}, dict[str, int]()
+        for condition, parameters in in_batches([*by_id], "id"):
+            rows = self._database.tuples(f"SELECT id, version FROM sent WHERE {condition}", parameters)  # noqa: S608
+            versions.update((by_id[ident], version) for ident, version in rows)
+        return versions
 
     def add(self, versions: Mapping[str, int]) -> None:
         """Record durably that the receiver has these versions, by key."""
@@ -78,15 +78,15 @@ class SentVersions:
         return heapq.merge(*streams, key=attrgetter("stored_ns"))
 
     def _written(self, table: Table, time: str, since_ns: int) -> Iterator[RowVersion]:
-        key, after = table.key, ""
+        key, last_key = table.key, ""
         sql = (
             f"SELECT '{table.kind}', {key}, session_id, coalesce({time}, 0), {STORED} FROM {table.name}"  # noqa: S608
             f" WHERE {STORED} >= :since AND ({STORED} > :since OR {key} > :after) ORDER BY {STORED}, {key}"
             f" LIMIT {_WRITTEN_AT_ONCE}"
         )
-        while some := [RowVersion(*row) for row in self._database.tuples(sql, {"since": since_ns, "after": after})]:
-            yield from some
-            since_ns, after = some[-1].stored_ns, some[-1].ident
+        while page := [RowVersion(*row) for row in self._database.tuples(sql, {"since": since_ns, "after": last_key})]:
+            yield from page
+            since_ns, last_key = page[-1].stored_ns, page[-1].ident
 
     def close(self) -> None:
         """Close the store, so that another process may send."""

@@ -29,27 +29,27 @@ _NO_CALLS: Final = CallSums(calls=0, errors=0)
 _QUESTION: Final = "question"
 _FIRST: Final = """
 SELECT c.call_id, c.session_id FROM calls c WHERE (c.session_id, c.start_ns) IN (
-  SELECT session_id, min(start_ns) FROM calls WHERE {chosen} GROUP BY session_id) ORDER BY c.call_id
+  SELECT session_id, min(start_ns) FROM calls WHERE {condition} GROUP BY session_id) ORDER BY c.call_id
 """
 _RUNS: Final = """
 SELECT * FROM (
 SELECT c.session_id AS of_session, 'call' AS kind, c.start_ns AS began, c.duration_ns AS lasted,
-    c.first_token_ns, c.outcome, c.retries FROM calls c WHERE c.{chosen}
+    c.first_token_ns, c.outcome, c.retries FROM calls c WHERE c.{condition}
 UNION ALL SELECT e.session_id, 'tool', e.time_ns, e.duration_ns, NULL,
     CASE WHEN e.error IS NULL THEN NULL ELSE 'error' END, NULL
-  FROM events e WHERE e.{chosen} AND coalesce(e.event_type, '') = 'tool') runs ORDER BY began, lasted
+  FROM events e WHERE e.{condition} AND coalesce(e.event_type, '') = 'tool') runs ORDER BY began, lasted
 """
 _ERRORS: Final = f"""
 SELECT c.session_id, c.call_id, c.error_kind, c.http_status FROM calls c
- WHERE c.{{chosen}} AND {FAILED} ORDER BY c.start_ns, c.call_id
+ WHERE c.{{condition}} AND {FAILED} ORDER BY c.start_ns, c.call_id
 """
 _EXTENTS: Final = f"""
-SELECT 'timesteps', session_id, count(*), max(coalesce(end_ns, start_ns)) FROM timesteps WHERE {{chosen}} GROUP BY 2
-UNION ALL SELECT 'messages', session_id, count(*), max(time_ns) FROM messages WHERE {{chosen}} GROUP BY 2
-UNION ALL SELECT 'rewards', session_id, count(*), max(time_ns) FROM rewards WHERE {{chosen}} GROUP BY 2
-UNION ALL SELECT 'events', session_id, count(*), max(time_ns) FROM events WHERE {{chosen}}
+SELECT 'timesteps', session_id, count(*), max(coalesce(end_ns, start_ns)) FROM timesteps WHERE {{condition}} GROUP BY 2
+UNION ALL SELECT 'messages', session_id, count(*), max(time_ns) FROM messages WHERE {{condition}} GROUP BY 2
+UNION ALL SELECT 'rewards', session_id, count(*), max(time_ns) FROM rewards WHERE {{condition}} GROUP BY 2
+UNION ALL SELECT 'events', session_id, count(*), max(time_ns) FROM events WHERE {{condition}}
  AND NOT (event_id IN (SELECT event_id || '{start_id("")}' FROM events
-  WHERE {{chosen}} AND {aggregates.ANNOUNCED})) GROUP BY 2
+  WHERE {{condition}} AND {aggregates.ANNOUNCED})) GROUP BY 2
 """
 """Number and last time of the records in sessions, without start events of runs whose end is also stored."""
 _IN_RANGE: Final = "{start} BETWEEN 0 AND 4611686018427387904 AND {lasted} BETWEEN 0 AND 4611686018427387902"
@@ -61,9 +61,9 @@ FROM (SELECT session_id, began, ended,
     max(ended) OVER (PARTITION BY session_id ORDER BY began, ended
       ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS before
   FROM (SELECT c.session_id AS session_id, c.start_ns AS began, c.start_ns + c.duration_ns AS ended FROM calls c
-      WHERE c.{{chosen}} AND {_IN_RANGE.format(start="c.start_ns", lasted="c.duration_ns")}
+      WHERE c.{{condition}} AND {_IN_RANGE.format(start="c.start_ns", lasted="c.duration_ns")}
     UNION ALL SELECT e.session_id, e.time_ns, e.time_ns + e.duration_ns FROM events e
-      WHERE e.{{chosen}} AND coalesce(e.event_type, '') = 'tool'
+      WHERE e.{{condition}} AND coalesce(e.event_type, '') = 'tool'
         AND {_IN_RANGE.format(start="e.time_ns", lasted="e.duration_ns")}) runs) behind
 GROUP BY session_id
 """
@@ -72,40 +72,45 @@ GROUP BY session_id
 
 def session_summaries(database: Database, ids: Sequence[str]) -> Iterator[SessionSummary]:
     """Yield the summaries of these sessions, with a fixed number of queries per batch."""
-    for chosen, names in in_batches(ids):
-        yield from _summarized(database, [str(one) for one in names.values()], chosen, names)
+    for condition, parameters in in_batches(ids):
+        yield from _summarized(database, [str(session_id) for session_id in parameters.values()], condition, parameters)
 
 
-def _summarized(database: Database, ids: Sequence[str], chosen: str, names: Values) -> Iterator[SessionSummary]:
+def _summarized(database: Database, ids: Sequence[str], condition: str, parameters: Values) -> Iterator[SessionSummary]:
     models = f"{database.dialect.array.format(values=f'DISTINCT {MODEL}')} FILTER (WHERE {MODEL} IS NOT NULL) AS models"
-    sums = {one.key: (one, row) for one, row in summed(database, ["session"], f"c.{chosen}", names, more=[models])}
-    rows = {row["session_id"]: row for row in database.rows(f"SELECT * FROM sessions WHERE {chosen}", names)}
-    numbers: dict[tuple[str, str], int] = defaultdict(int)
+    sums = {
+        summary.key: (summary, row)
+        for summary, row in summed(database, ["session"], f"c.{condition}", parameters, extra_columns=[models])
+    }
+    rows = {row["session_id"]: row for row in database.rows(f"SELECT * FROM sessions WHERE {condition}", parameters)}
+    counts: dict[tuple[str, str], int] = defaultdict(int)
     times: dict[str, list[int | None]] = defaultdict(list)
-    for table, session_id, number, last_ns in database.tuples(_EXTENTS.format(chosen=chosen), names):
-        numbers[table, session_id] = number
+    for table, session_id, count, last_ns in database.tuples(_EXTENTS.format(condition=condition), parameters):
+        counts[table, session_id] = count
         times[session_id].append(last_ns)
-    scores = rewards.scores_of_sessions(database, chosen, names)
-    active = dict(database.tuples(_ACTIVE.format(chosen=chosen), names))
-    errors = _first_errors(database, [one for one in ids if one in sums and sums[one][0].errors])
+    scores = rewards.scores_of_sessions(database, condition, parameters)
+    active = dict(database.tuples(_ACTIVE.format(condition=condition), parameters))
+    errors = _first_errors(
+        database, [session_id for session_id in ids if session_id in sums and sums[session_id][0].errors]
+    )
     for session_id in ids:
         of_calls, row = sums.get(session_id, (None, None))
         session = _session_record(session_id, rows.get(session_id), of_calls)
         last_call_ns = None if of_calls is None else of_calls.last_ns
-        last = [session.start_ns, session.end_ns, last_call_ns, *times[session_id]]
-        others = {name: score for name, score in scores[session_id].items() if name != REWARD}
+        activity_times = [session.start_ns, session.end_ns, last_call_ns, *times[session_id]]
+        other_scores = {name: score for name, score in scores[session_id].items() if name != REWARD}
         means = {name: score.mean for name, score in scores[session_id].items()}
-        last_ns = max((time for time in last if time is not None), default=None)
+        last_ns = max((time for time in activity_times if time is not None), default=None)
         yield SessionSummary(
             # Rewards may arrive after its end and from other processes.
             session=mark_unended(rewards.with_scores(session, means), last_ns),
-            timesteps=numbers["timesteps", session_id],
-            events=sum(numbers[table, session_id] for table in ("events", "messages", "rewards")),
+            timesteps=counts["timesteps", session_id],
+            events=sum(counts[table, session_id] for table in ("events", "messages", "rewards")),
             models=[] if row is None else _models(row),
             **{name: getattr(of_calls or _NO_CALLS, name) for name in CallSums.__struct_fields__},
             first_error=errors.get(session_id),
             reward=means.get(REWARD),
-            scores=others,
+            scores=other_scores,
             active_ns=active.get(session_id),
             last_call_ns=last_call_ns,
             last_ns=last_ns,
@@ -124,37 +129,39 @@ def _session_record(session_id: str, row: Values | None, sums: Summary | None) -
 
 def _first_errors(database: Database, session_ids: Sequence[str]) -> dict[str, CallError]:
     """Return the error of the first failed call of each of these sessions."""
-    found: dict[str, CallError] = {}
-    for chosen, names in in_batches(session_ids):
-        for session_id, *error in database.tuples(_ERRORS.format(chosen=chosen), names):
-            found.setdefault(session_id, CallError(*error))
-    return found
+    errors: dict[str, CallError] = {}
+    for condition, parameters in in_batches(session_ids):
+        for session_id, *error in database.tuples(_ERRORS.format(condition=condition), parameters):
+            errors.setdefault(session_id, CallError(*error))
+    return errors
 
 
 def first_words(database: Database, session_ids: Sequence[str]) -> dict[str, str]:
     """See `Reader.first_words`."""
-    found: dict[str, str] = {}
-    for chosen, names in in_batches(session_ids):
-        query = f"SELECT session_id, content FROM messages WHERE {chosen} AND message_type = '{_QUESTION}'"
+    words_by_session: dict[str, str] = {}
+    for condition, parameters in in_batches(session_ids):
+        query = f"SELECT session_id, content FROM messages WHERE {condition} AND message_type = '{_QUESTION}'"
         query += " AND content IS NOT NULL ORDER BY time_ns, message_id"
-        for session_id, content in database.tuples(query, names):
-            found.setdefault(session_id, _text_of(content))
-        first: dict[str, str] = {}
-        for call_id, session_id in database.tuples(_FIRST.format(chosen=chosen), names):
-            first.setdefault(session_id, call_id)
-        rest = {call_id: session_id for session_id, call_id in first.items() if session_id not in found}
-        for call in read_calls(database, [*rest], "all"):
-            found[rest[call.call_id]] = _question(call)
-    return {session_id: words for session_id, words in found.items() if words}
+        for session_id, content in database.tuples(query, parameters):
+            words_by_session.setdefault(session_id, _text_of(content))
+        first_calls: dict[str, str] = {}
+        for call_id, session_id in database.tuples(_FIRST.format(condition=condition), parameters):
+            first_calls.setdefault(session_id, call_id)
+        sessions_by_call = {
+            call_id: session_id for session_id, call_id in first_calls.items() if session_id not in words_by_session
+        }
+        for call in read_calls(database, [*sessions_by_call], "all"):
+            words_by_session[sessions_by_call[call.call_id]] = _question(call)
+    return {session_id: words for session_id, words in words_by_session.items() if words}
 
 
 def courses(database: Database, session_ids: Sequence[str]) -> Mapping[str, Sequence[Run]]:
     """See `Reader.courses`."""
-    found: dict[str, list[Run]] = defaultdict(list)
-    for chosen, names in in_batches(session_ids):
-        for session_id, *run in database.tuples(_RUNS.format(chosen=chosen), names):
-            found[session_id].append(Run._make(run))
-    return found
+    runs: dict[str, list[Run]] = defaultdict(list)
+    for condition, parameters in in_batches(session_ids):
+        for session_id, *run in database.tuples(_RUNS.format(condition=condition), parameters):
+            runs[session_id].append(Run._make(run))
+    return runs
 
 
 def _text_of(content: str) -> str:
@@ -168,4 +175,4 @@ def _question(call: CallRecord) -> str:
     if call.api == "transcriptions":
         return shown(call.text or "", _WORDS)
     messages = call.conversation.input if call.conversation is not None else []
-    return next((shown(one.text, _WORDS) for one in messages if one.role == "user" and one.text), "")
+    return next((shown(message.text, _WORDS) for message in messages if message.role == "user" and message.text), "")

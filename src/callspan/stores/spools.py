@@ -76,18 +76,18 @@ def roots_for(urls: Iterable[str], settings: Settings | None = None) -> list[Pat
     `settings` None: those of the environment.
     """
     settings = settings or load(warn=False)
-    found = [] if settings.spool_dir is None else [settings.spool_dir]
+    roots = [] if settings.spool_dir is None else [settings.spool_dir]
     for url in (*urls, *settings.stores):
         with suppress(SettingError):  # an invalid URL prevents no delivery to another store
             if (path := find_store(url).path) is not None:
-                beside = [one for file in _paths_of(path) for one in files_in(file.parent)]
-                found += sorted(one for one in beside if one.name.endswith(_SUFFIX))
-    return [*dict.fromkeys([*found, state_directory() / "spool", *fallback_roots()])]
+                siblings = [sibling for file in _paths_of(path) for sibling in files_in(file.parent)]
+                roots += sorted(sibling for sibling in siblings if sibling.name.endswith(_SUFFIX))
+    return [*dict.fromkeys([*roots, state_directory() / "spool", *fallback_roots()])]
 
 
 def findings_for(urls: Sequence[str], settings: Settings | None = None) -> list[Finding]:
     """Return what keeps records for these stores from being found or delivered. Raises SettingError."""
-    directories = {one for url in urls for one in directories_for(url, urls, settings)}
+    directories = {directory for url in urls for directory in directories_for(url, urls, settings)}
     return list(findings_in(roots_for(urls, settings), directories.__contains__))
 
 
@@ -98,16 +98,16 @@ def _sets_of(urls: Iterable[str]) -> list[tuple[Target, ...]]:
         with suppress(SettingError):  # of another store
             targets.append(target_of(find_store(url)))
     targets = targets[:_MAX_KNOWN]
-    return [some for number in range(len(targets)) for some in combinations(targets, number + 1)]
+    return [subset for number in range(len(targets)) for subset in combinations(targets, number + 1)]
 
 
-def directories_for(url: str, beside: Sequence[str], settings: Settings | None = None) -> list[Path]:
-    """Return the spool directories that list a store, also where the stores named `beside` it are files.
+def directories_for(url: str, other_urls: Sequence[str], settings: Settings | None = None) -> list[Path]:
+    """Return the spool directories that list a store, also beside the files of the stores in `other_urls`.
 
     Raises SettingError for an invalid URL.
     """
-    target, roots = target_of(find_store(url)), roots_for([url, *beside], settings)
-    known = _sets_of((url, *beside, *(settings or load(warn=False)).stores))
+    target, roots = target_of(find_store(url)), roots_for([url, *other_urls], settings)
+    target_sets = _sets_of((url, *other_urls, *(settings or load(warn=False)).stores))
     for root in roots:
-        restore_stores(root, known)
-    return [one for one in directories_in(roots) if target.key(one.parent) in keys_of(one)]
+        restore_stores(root, target_sets)
+    return [directory for directory in directories_in(roots) if target.key(directory.parent) in keys_of(directory)]

@@ -86,16 +86,16 @@ def summed(
     *,
     source: str = "calls c",
     latencies: bool = False,
-    more: Sequence[str] = (),
+    extra_columns: Sequence[str] = (),
 ) -> Iterator[tuple[Summary, Values]]:
     """Yield the sums over groups of the calls `c` that match a condition, with their rows, largest group first.
 
-    `source` has the calls and what the condition needs besides them. `more` are additional columns of the rows.
+    `source` has the calls and what the condition needs besides them. The rows also have the `extra_columns`.
     """
     dialect = database.dialect
     keys = [_group(dialect, by, number) for number, by in enumerate(groupings)] or [_ALL]
     values = {**values, **{f"{_BY}{number}": by.removeprefix(META) for number, by in enumerate(groupings)}}
-    columns = [*more, f"{_array(dialect, 'cost_usd', 'c.cost_picousd IS NULL')} AS others"]
+    columns = [*extra_columns, f"{_array(dialect, 'cost_usd', 'c.cost_picousd IS NULL')} AS others"]
     for name, column in _TIMES.items() if latencies else ():
         columns.append(f"{_array(dialect, column, _SUCCESS)} AS {name}")
     sql = _SUMS.format(
@@ -115,8 +115,8 @@ def _cost(row: Values) -> Decimal | None:
 
     Microdollars are summed apart from the rest: the sum of picodollars would overflow 63 bits from $9.2 million on.
     """
-    micro, rest = (None if row[name] is None else int(cast("int", row[name])) for name in ("micro", "rest"))
-    pico = None if micro is None or rest is None else EXACT.divide(Decimal(micro * 1_000_000 + rest), PICO)
+    micro, remainder = (None if row[name] is None else int(cast("int", row[name])) for name in ("micro", "rest"))
+    pico = None if micro is None or remainder is None else EXACT.divide(Decimal(micro * 1_000_000 + remainder), PICO)
     return exact_sum([pico, *msgspec.json.decode(cast("str", row["others"] or "[]"), type=list[Decimal])])
 
 

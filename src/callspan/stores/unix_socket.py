@@ -34,10 +34,10 @@ class UnixSocket(PathStore):
             sink.open()
         return "a process listens; no record was sent, because it could not be recalled"
 
-    def _path_in(self, split: SplitResult) -> Path:
+    def _path_in(self, parts: SplitResult) -> Path:
         # The path of a socket is absolute with any number of slashes.
-        path = super()._path_in(split)
-        return path if split.netloc else Path("/", path)
+        path = super()._path_in(parts)
+        return path if parts.netloc else Path("/", path)
 
     def open(self) -> None:
         """Connect. Raises OSError if no process listens."""

@@ -31,7 +31,7 @@ _STORES: Final = {
 _SUFFIXES: Final = {".db": "sqlite", ".sqlite": "sqlite", ".sqlite3": "sqlite", ".jsonl": "jsonl", ".ndjson": "jsonl"}
 _LOADED: Final = frozenset({"jsonl", "clickhouse"})
 """Schemes of write-only stores that `callspan import` can load."""
-_found: Final[dict[str, type[Store]]] = {}
+_imported: Final[dict[str, type[Store]]] = {}
 """The stores that this process has imported, by scheme."""
 
 
@@ -57,16 +57,16 @@ def scheme_of(url: str) -> str:
 
 def driver_errors() -> tuple[type[Exception], ...]:
     """Return the driver exceptions of all stores imported by this process."""
-    places = [place.partition(":") for kind in _found.values() for place in kind.driver_errors]
-    errors = (getattr(sys.modules.get(module), name, None) for module, _, name in places)
+    targets = [target.partition(":") for kind in _imported.values() for target in kind.driver_errors]
+    errors = (getattr(sys.modules.get(module), name, None) for module, _, name in targets)
     return tuple(dict.fromkeys(error for error in errors if error is not None))
 
 
 def _kind(url: str) -> type[Store]:
     scheme = scheme_of(url)
-    if scheme not in _found:
-        _found[scheme] = late_attribute(_STORES[scheme]) if scheme in _STORES else _others(url)
-    return _found[scheme]
+    if scheme not in _imported:
+        _imported[scheme] = late_attribute(_STORES[scheme]) if scheme in _STORES else _others(url)
+    return _imported[scheme]
 
 
 def _entry_points(url: str) -> list[metadata.EntryPoint]:
@@ -79,8 +79,8 @@ def _others(url: str) -> type[Store]:
     if not points:
         raise _unknown(url)
     if len(points) > 1:
-        several = " and ".join(map(_distribution, points))
-        raise SettingError(f"{SETTING}: {safe_name(url)} is a store of {several}: uninstall all but one")
+        distributions = " and ".join(map(_distribution, points))
+        raise SettingError(f"{SETTING}: {safe_name(url)} is a store of {distributions}: uninstall all but one")
     try:
         with LATE_IMPORTS:
             kind = points[0].load()
@@ -116,9 +116,9 @@ def _distribution(point: metadata.EntryPoint) -> str:
 
 def split_urls(urls: str | Path | Iterable[str | Path]) -> list[str]:
     """Return the URLs and paths of a comma-separated string or a sequence: trimmed, in order, without duplicates."""
-    several = [urls] if isinstance(urls, str | Path) else urls
-    split = ([str(one)] if isinstance(one, Path) else split_text(one) for one in several)
-    return list(dict.fromkeys(url for found in split for url in found))
+    values = [urls] if isinstance(urls, str | Path) else urls
+    parts = ([str(value)] if isinstance(value, Path) else split_text(value) for value in values)
+    return list(dict.fromkeys(url for group in parts for url in group))
 
 
 def check_store(url: object) -> None:
@@ -144,11 +144,11 @@ def readable(urls: Iterable[str]) -> dict[str, SqlStore]:
 
 def first_readable(urls: str | Path | Iterable[str | Path]) -> str:
     """Return the URL of the first readable store. Raises SettingError if there is none."""
-    split = split_urls(urls)
-    for url in readable(split):
+    listed_urls = split_urls(urls)
+    for url in readable(listed_urls):
         return url
-    names = ", ".join(map(safe_name, split)) or "nothing"
-    loads = next((url for url in split if scheme_of(find_store(url).url) in _LOADED), None)
+    names = ", ".join(map(safe_name, listed_urls)) or "nothing"
+    loads = next((url for url in listed_urls if scheme_of(find_store(url).url) in _LOADED), None)
     if loads is None:
         raise SettingError(f"{SETTING}: {names} cannot be read; name a SQLite file or a Postgres database")
     load = f"callspan import {safe_name(loads)} --into callspan.db"
@@ -160,6 +160,6 @@ def _forms() -> str:
 
 
 def _unknown(url: str) -> SettingError:
-    others = ", ".join(sorted({f"{point.name}://" for point in metadata.entry_points(group=ENTRY_POINTS)}))
-    forms = _forms() + (f"; of other distributions: {others}" if others else "")
+    other_schemes = ", ".join(sorted({f"{point.name}://" for point in metadata.entry_points(group=ENTRY_POINTS)}))
+    forms = _forms() + (f"; of other distributions: {other_schemes}" if other_schemes else "")
     return SettingError(f"{SETTING}: unknown kind of store {safe_name(url)!r}; use one of: {forms}")

@@ -59,13 +59,15 @@ def voice_turns(entries: Iterable[Entry]) -> dict[str, VoiceTurn]:
         call.call_id: VoiceTurn("user", start_of(call), seconds_of(_asked(call)), _asked(call)) for call in speeches
     }
     for call in answers:
-        said = call.conversation.output if call.conversation is not None else []
-        turns[call.call_id] = VoiceTurn("assistant", start_of(call), seconds_of(said))
-    cuts = dict(filter(None, map(cut_of, (part for call in answers for one in _asked(call) for part in one.parts))))
+        messages = call.conversation.output if call.conversation is not None else []
+        turns[call.call_id] = VoiceTurn("assistant", start_of(call), seconds_of(messages))
+    cuts = dict(
+        filter(None, map(cut_of, (part for call in answers for message in _asked(call) for part in message.parts)))
+    )
     for answer in answers:
         turn = turns[answer.call_id]
         turn.shown = list(_shown(answer, turns, speeches))
-        turn.heard_s = next((cuts[one] for one in _items(answer) if one in cuts), None)
+        turn.heard_s = next((cuts[item_id] for item_id in _items(answer) if item_id in cuts), None)
         is_detected = answer.outcome == "cancelled" and answer.finish_reason == _BARGE_IN
         turn.is_barge_in = is_detected or turn.heard_s is not None
     return turns
@@ -89,15 +91,17 @@ def cut_of(part: object) -> tuple[str, float] | None:
 
 def seconds_of(messages: Iterable[Message]) -> float | None:
     """Return the seconds of audio in messages; None if unknown or there is none."""
-    sounds = [part.seconds for one in messages for part in one.parts if isinstance(part, Media)]
-    known = [seconds for seconds in sounds if seconds is not None]
-    return sum(known) if known else None
+    sounds = [part.seconds for message in messages for part in message.parts if isinstance(part, Media)]
+    durations = [seconds for seconds in sounds if seconds is not None]
+    return sum(durations) if durations else None
 
 
 def _shown(answer: CallRecord, turns: dict[str, VoiceTurn], speeches: list[CallRecord]) -> Iterator[Message]:
     """Yield the messages that other turns show; remove their transcriptions and time them before the answer."""
     for message in _asked(answer):
-        speech = next((one for one in speeches if message.role == "user" and _is_of(one, message)), None)
+        speech = next(
+            (candidate for candidate in speeches if message.role == "user" and _is_of(candidate, message)), None
+        )
         if speech is not None:
             speeches.remove(speech)
             turns[speech.call_id].at_ns = min(start_of(speech), start_of(answer) - _BEFORE_NS)
@@ -109,7 +113,7 @@ def _is_of(speech: CallRecord, message: Message) -> bool:
     """Return whether a message was transcribed by this call. If the transcript came late, it has only audio."""
     if message.text is not None:
         return message.text == speech.text
-    return message.parts != [] and [message.parts] == [one.parts for one in _asked(speech)]
+    return message.parts != [] and [message.parts] == [original.parts for original in _asked(speech)]
 
 
 def _asked(call: CallRecord) -> list[Message]:

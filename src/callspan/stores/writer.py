@@ -19,7 +19,7 @@ from callspan.record.merging import Price, merged_scope
 from callspan.safe_urls import error_text
 from callspan.spool.delivering import Rejected
 from callspan.stores.call_rows import exact_call, record_of
-from callspan.stores.contents import NewContent, StoredCall, release, stored_calls, to_write
+from callspan.stores.contents import NewContent, StoredCall, release, stored_calls, version_to_write
 from callspan.stores.database import Database, in_batches
 from callspan.stores.erased import digests_of, remember, without_erased
 from callspan.stores.facts import CALLS, TABLES, Table
@@ -60,11 +60,11 @@ class SqlSink:
         database = cast("Database", self._database)
         try:
             with database.delivery(records):
-                kept = _write(database, records, self._price)
+                accepted = _write(database, records, self._price)
         except database.rejects as error:
             raise Rejected(error_text(error)) from error
-        if len(kept) < len(records):
-            self.erased += Counter(map(_kind, records)) - Counter(map(_kind, kept))
+        if len(accepted) < len(records):
+            self.erased += Counter(map(_kind, records)) - Counter(map(_kind, accepted))
 
     def close(self) -> None:
         """Close the connection."""
@@ -84,21 +84,21 @@ def _kind(record: Record) -> str:
 def _write(database: Database, records: Sequence[Record], price: Price) -> Sequence[Record]:
     """Write the records that were not erased; return these."""
     batch: defaultdict[str, defaultdict[str, list[Any]]] = defaultdict(partial(defaultdict, list))
-    kept = _not_erased(database, records)
-    for record in kept:
+    accepted = _not_erased(database, records)
+    for record in accepted:
         kind, key = record_key(record)
         batch[kind][key].append(record)
-    replaced = _write_calls(database, batch.pop(_CALL, {}), price)
+    replaced_calls = _write_calls(database, batch.pop(_CALL, {}), price)
     for kind, by_key in sorted(batch.items()):
         if TABLES[kind].merges:
             _merge(database, TABLES[kind], by_key)
         else:
-            _replace(database, TABLES[kind], [], (row_of(one) for one, *_ in by_key.values()))
-    now = stored_calls(database, sorted(replaced))
-    for call_id, before in replaced.items():
-        release(database, call_id, before, now[call_id])
+            _replace(database, TABLES[kind], [], (row_of(record) for record, *_ in by_key.values()))
+    current_calls = stored_calls(database, sorted(replaced_calls))
+    for call_id, replaced in replaced_calls.items():
+        release(database, call_id, replaced, current_calls[call_id])
     join(database, records)
-    return kept
+    return accepted
 
 
 def _write_calls(
@@ -106,17 +106,17 @@ def _write_calls(
 ) -> dict[str, StoredCall]:
     """Write calls and their contents; return the replaced rows by call id."""
     database.lock(f"{CALLS.kind}:{call_id}" for call_id in versions)
-    there = stored_calls(database, sorted(versions))
+    stored = stored_calls(database, sorted(versions))
     calls: dict[str, PreparedCall] = {}
-    for call_id, some in versions.items():
-        record = to_write(there.get(call_id), some, partial(exact_call, database, call_id), price)
+    for call_id, call_versions in versions.items():
+        record = version_to_write(stored.get(call_id), call_versions, partial(exact_call, database, call_id), price)
         if record is not None:
             calls[call_id] = prepared(record)
     database.lock(call.owner for call in calls.values() if call.owner.startswith("s:"))
     rows = _store_contents(database, [*calls.values()])
-    replaced = {call_id: there[call_id] for call_id in calls if call_id in there}
-    _replace(database, CALLS, [*replaced], rows)
-    return replaced
+    replaced_calls = {call_id: stored[call_id] for call_id in calls if call_id in stored}
+    _replace(database, CALLS, [*replaced_calls], rows)
+    return replaced_calls
 
 
 def _store_contents(database: Database, calls: Sequence[PreparedCall]) -> list[Row]:
@@ -125,8 +125,8 @@ def _store_contents(database: Database, calls: Sequence[PreparedCall]) -> list[R
     new: list[NewContent] = []
     rows: list[Row] = []
     for call in calls:
-        added, row = numbers[call.owner].add(call)
-        new += ((call.owner, number, part) for number, part in added)
+        new_pieces, row = numbers[call.owner].add(call)
+        new += ((call.owner, number, part) for number, part in new_pieces)
         rows.append(row)
     database.add_contents(new)
     return rows
@@ -135,36 +135,40 @@ def _store_contents(database: Database, calls: Sequence[PreparedCall]) -> list[R
 def _merge(database: Database, table: Table, versions: Mapping[str, Sequence[Any]]) -> None:
     """Write sessions or timesteps, merged with their stored versions."""
     database.lock(f"{table.kind}:{key}" for key in versions)
-    there: dict[str, list[Any]] = {}
-    for chosen, names in in_batches([*versions], table.key):
-        for row in database.rows(f"SELECT * FROM {table.name} WHERE {chosen}", names):
-            there[str(row[table.key])] = [record_of(table, row, RECORD_TYPES[table.kind])]
-    rows = [row_of(reduce(merged_scope, [*there.get(key, []), *some])) for key, some in versions.items()]
-    _replace(database, table, [*there], rows)
+    stored: dict[str, list[Any]] = {}
+    for condition, parameters in in_batches([*versions], table.key):
+        for row in database.rows(f"SELECT * FROM {table.name} WHERE {condition}", parameters):
+            stored[str(row[table.key])] = [record_of(table, row, RECORD_TYPES[table.kind])]
+    rows = [
+        row_of(reduce(merged_scope, [*stored.get(key, []), *new_versions])) for key, new_versions in versions.items()
+    ]
+    _replace(database, table, [*stored], rows)
 
 
-def _replace(database: Database, table: Table, known: Sequence[str], rows: Iterable[Row]) -> None:
+def _replace(database: Database, table: Table, stored_keys: Sequence[str], rows: Iterable[Row]) -> None:
     """Insert rows into a table, after deleting those with the known keys."""
-    for chosen, names in in_batches(known, table.key):
-        database.run(f"DELETE FROM {table.name} WHERE {chosen}", names)
+    for condition, parameters in in_batches(stored_keys, table.key):
+        database.run(f"DELETE FROM {table.name} WHERE {condition}", parameters)
     database.insert(table, sorted(rows, key=itemgetter(table.key)))
 
 
 def _not_erased(database: Database, records: Sequence[Record]) -> Sequence[Record]:
     """Return the records that do not belong to an erased id; remember the ids of the others."""
-    if not (known := _erased_of(database, records)):
+    if not (stored_times := _erased_of(database, records)):
         return records
-    erased = dict(known)
-    kept = list(without_erased(records, erased))
-    remember(database, dict(erased.items() - known.items()))
-    return kept
+    all_times = dict(stored_times)
+    accepted = list(without_erased(records, all_times))
+    remember(database, dict(all_times.items() - stored_times.items()))
+    return accepted
 
 
 def _erased_of(database: Database, records: Sequence[Record]) -> dict[bytes, int]:
     """Return the time of erasure of each erased call, session, user and target of a batch, by digest."""
-    found: dict[bytes, int] = {}
+    erased_ns: dict[bytes, int] = {}
     if next(database.tuples(_ANY_ERASED), None) is not None:
-        for chosen, names in in_batches([*{one for record in records for one in digests_of(record)}], "id"):
-            rows = database.tuples(f"SELECT id, time_ns FROM erased WHERE {chosen}", names)
-            found.update((bytes(digest), time_ns) for digest, time_ns in rows)
-    return found
+        for condition, parameters in in_batches(
+            [*{digest for record in records for digest in digests_of(record)}], "id"
+        ):
+            rows = database.tuples(f"SELECT id, time_ns FROM erased WHERE {condition}", parameters)
+            erased_ns.update((bytes(digest), time_ns) for digest, time_ns in rows)
+    return erased_ns

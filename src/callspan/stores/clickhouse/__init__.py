@@ -55,8 +55,8 @@ class ClickHouse(ServerStore):
         Raises StoreError or the driver's errors; SettingError without its driver.
         """
         with closing(self.sink()) as sink:
-            found = sink.call(ident)
-        return None if found is None else mark_unended(found)
+            record = sink.call(ident)
+        return None if record is None else mark_unended(record)
 
     def records(self) -> Iterator[Record | None]:
         """Yield the record of each row; None for a damaged row. Raises like `call`."""
@@ -73,17 +73,17 @@ class ClickHouse(ServerStore):
             ]
         of_calls = f"call_id IN ({_literals(scope.calls)})"
         of_sessions = f"session_id IN ({_literals(scope.sessions)})"
-        found = []
+        statements = []
         for table in TABLES.values():
-            named = [of_sessions] if scope.sessions else []
-            named += [of_calls] if scope.calls and "call_id" in table.names else []
+            conditions = [of_sessions] if scope.sessions else []
+            conditions += [of_calls] if scope.calls and "call_id" in table.names else []
             user = "user_id" if "user_id" in table.names else "JSONExtractString(metadata, 'user_id')"
-            named += [f"{user} = {_literals([scope.user])}"] if scope.user else []
-            found += [f"DELETE FROM {table.name} WHERE {' OR '.join(named)}"] if named else []
-        return found
+            conditions += [f"{user} = {_literals([scope.user])}"] if scope.user else []
+            statements += [f"DELETE FROM {table.name} WHERE {' OR '.join(conditions)}"] if conditions else []
+        return statements
 
 
 def _literals(ids: Iterable[str]) -> str:
     """Return ids as SQL literals."""
-    escaped = (one.replace("\\", "\\\\").replace("'", "\\'").replace("\0", "\\0") for one in sorted(ids))
-    return ", ".join(f"'{one}'" for one in escaped)
+    escaped = (ident.replace("\\", "\\\\").replace("'", "\\'").replace("\0", "\\0") for ident in sorted(ids))
+    return ", ".join(f"'{ident}'" for ident in escaped)

@@ -97,28 +97,28 @@ class ClickHouseSink:
     def open(self) -> None:
         """Connect and create the tables. Raises StoreError for another format, else the driver's errors."""
         with explaining(self.name):
-            found = layout(self._there)
-            if not found:
-                _make_tables(self._there, self._retain_days)
-                found = layout(self._there)
-            check_layout(self.name, found)
+            version = layout(self._connected_client)
+            if not version:
+                _make_tables(self._connected_client, self._retain_days)
+                version = layout(self._connected_client)
+            check_layout(self.name, version)
 
     def deliver(self, records: Sequence[Record]) -> None:
         """Write all records. Raises Rejected if one can never be stored, else the driver's errors."""
         rows: dict[str, list[Mapping[str, object]]] = defaultdict(list)
         calls: dict[str, CallRecord] = {}
         with explaining(self.name):
-            for given in records:
-                record = self._whole(given, calls)
+            for version in records:
+                record = self._whole(version, calls)
                 rows[TABLES[record_key(record)[0]].name].append(row_of(record))
-            for table, some in rows.items():
-                self._insert(table, some)
+            for table, table_rows in rows.items():
+                self._insert(table, table_rows)
 
     def call(self, ident: str) -> CallRecord | None:
         """Return the call with this id, unique prefix or other id (the first of several), or None."""
-        found = [str(row["call_id"]) for row in self._rows(_CALL, {"id": ident})] if ident else []
-        chosen = [one for one in found if one.startswith(ident)] or found[:1]
-        exact = [one for one in chosen if one == ident] or chosen
+        call_ids = [str(row["call_id"]) for row in self._rows(_CALL, {"id": ident})] if ident else []
+        candidates = [call_id for call_id in call_ids if call_id.startswith(ident)] or call_ids[:1]
+        exact = [call_id for call_id in candidates if call_id == ident] or candidates
         return self._stored(exact[0]) if len(exact) == 1 else None
 
     def records(self) -> Iterator[Record | None]:
@@ -126,15 +126,15 @@ class ClickHouseSink:
         self.check(earlier=True)
         for table in TABLES.values():
             order = f"{table.key}, seen_ns" if table.merges else table.key
-            last: tuple[object, ...] = ("", 0)
-            while rows := list(self._after(table.name, order, last)):
-                last = str(rows[-1][table.key]), rows[-1].get("seen_ns") or 0
+            last_key: tuple[object, ...] = ("", 0)
+            while rows := list(self._after(table.name, order, last_key)):
+                last_key = str(rows[-1][table.key]), rows[-1].get("seen_ns") or 0
                 yield from (_record_of(table, row) for row in rows)
 
     def check(self, *, earlier: bool = False) -> None:
         """Raise StoreError if there are no tables, or they have another format; `earlier`: only for a later one."""
         with explaining(self.name):
-            check_layout(self.name, layout(self._there), earlier=earlier)
+            check_layout(self.name, layout(self._connected_client), earlier=earlier)
 
     def close(self) -> None:
         """Close the connection."""
@@ -143,7 +143,7 @@ class ClickHouseSink:
             client.close()
 
     @property
-    def _there(self) -> Client:
+    def _connected_client(self) -> Client:
         """The connection. Unlike `open`, it creates no tables."""
         if self._client is None:
             with explaining(self.name):
@@ -152,14 +152,14 @@ class ClickHouseSink:
 
     def _rows(self, sql: str, values: Mapping[str, object]) -> Iterator[dict[str, Any]]:
         with explaining(self.name):
-            result = self._there.query(sql, parameters=dict(values))
+            result = self._connected_client.query(sql, parameters=dict(values))
         yield from (dict(zip(result.column_names, row, strict=True)) for row in result.result_rows)
 
-    def _after(self, table: str, order: str, last: tuple[object, ...]) -> Iterator[dict[str, Any]]:
+    def _after(self, table: str, order: str, last_key: tuple[object, ...]) -> Iterator[dict[str, Any]]:
         """Yield the next rows of a table after these key values."""
         behind = "{key:String}, {seen:Int64}" if "," in order else "{key:String}"
         sql = f"SELECT * FROM {table} FINAL WHERE ({order}) > ({behind}) ORDER BY {order} LIMIT {_AT_ONCE}"
-        return self._rows(sql, {"key": last[0], "seen": last[1]})
+        return self._rows(sql, {"key": last_key[0], "seen": last_key[1]})
 
     def _whole(self, record: Record, calls: dict[str, CallRecord]) -> Record:
         """Return a record, merged with the known call if it is a version from another request.
@@ -169,9 +169,9 @@ class ClickHouseSink:
         if not isinstance(record, CallRecord):
             return record
         if record.is_merged:
-            known = calls.get(record.call_id) or self._stored(record.call_id)
-            if known is not None:
-                versions = [known, record]
+            stored = calls.get(record.call_id) or self._stored(record.call_id)
+            if stored is not None:
+                versions = [stored, record]
                 record = merged(versions)
                 if self._price is not None:
                     record = priced_again(record, versions, self._price)
@@ -186,7 +186,7 @@ class ClickHouseSink:
     def _insert(self, table: str, rows: Sequence[Mapping[str, object]]) -> None:
         """Insert rows. Raises Rejected if one of them can never be stored, else the driver's errors."""
         lines = b"\n".join(map(msgspec.json.encode, rows))
-        insert = partial(self._there.raw_insert, table, insert_block=lines, fmt="JSONEachRow")
+        insert = partial(self._connected_client.raw_insert, table, insert_block=lines, fmt="JSONEachRow")
         try:
             insert(settings=_INSERT)
         except DatabaseError as error:
@@ -273,8 +273,8 @@ def explaining(name: str) -> AbstractContextManager[None]:
 
 def _advice(error: ClickHouseError) -> str | None:
     """Return advice. Raises OperationalError instead of network errors, whose text is a page of the HTTP library's."""
-    found = CODE.search(str(error))
-    advice = None if found is None else _ADVICE.get(int(found[1]))
+    code = CODE.search(str(error))
+    advice = None if code is None else _ADVICE.get(int(code[1]))
     if advice is None and (why := _ERRNO.search(str(error))):
         raise OperationalError(why[1]) from error
     return advice

@@ -23,13 +23,13 @@ class Postgres(SqlStore, ServerStore):
     def __init__(self, url: str) -> None:
         """Raises SettingError if user or password are not escaped."""
         super().__init__(url)
-        scheme, _, rest = self.url.partition("://")
-        user, at, after = rest.rpartition("@")
+        scheme, _, address = self.url.partition("://")
+        user, at, host = address.rpartition("@")
         if "@" in user and not set(user) & set("/?#"):
             # libpq ends the password at the first `@` and would show the rest as the host name.
             user = user.replace("@", "%40")
         # SQLAlchemy's `postgresql+psycopg` names a driver, which libpq does not know.
-        self.url = f"{scheme.partition('+')[0]}://{user}{at}{after}"
+        self.url = f"{scheme.partition('+')[0]}://{user}{at}{host}"
 
     def records(self) -> Iterator[Record | None]:
         """Yield the record of each row, also in tables of an earlier format; None for a damaged row.

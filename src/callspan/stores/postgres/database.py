@@ -26,7 +26,7 @@ from callspan.record.events import Record
 from callspan.safe_urls import error_text, safe_name
 from callspan.stores import bodies
 from callspan.stores.base import StoreError, check_layout, explained, on_error, quiet
-from callspan.stores.contents import NewContent, Numbers, lane_end, pieces_of
+from callspan.stores.contents import ContentNumbers, NewContent, pieces_of, run_end
 from callspan.stores.database import Database, Dialect, Values, bound
 from callspan.stores.facts import Table
 from callspan.stores.payloads import PreparedCall
@@ -184,10 +184,10 @@ class PostgresDatabase(Database):
             cursor.executemany(to_query(sql), [*map(bound, rows)])
 
     @contextmanager
-    def transaction(self, *, alone: bool = False) -> Iterator[None]:
-        """Commit the block's writes, or roll them back if it raises. `alone`: all deliveries wait meanwhile."""
+    def transaction(self, *, exclusive: bool = False) -> Iterator[None]:
+        """Commit the block's writes, or roll them back if it raises. `exclusive`: all deliveries wait meanwhile."""
         with self._in_transaction():
-            if alone:
+            if exclusive:
                 self.run(_NO_WRITER)
             yield
 
@@ -223,8 +223,8 @@ class PostgresDatabase(Database):
 
     def connections(self) -> str:
         """Return how many connections are in use, of those that ordinary users may have in this database."""
-        used, limit = next(self.tuples(_CONNECTIONS))
-        return f"{used} of {limit} connections are in use"
+        in_use, limit = next(self.tuples(_CONNECTIONS))
+        return f"{in_use} of {limit} connections are in use"
 
     def finish(self, *, vacuum: bool = False) -> None:
         """Do nothing: the server reclaims the space."""
@@ -240,35 +240,35 @@ class PostgresDatabase(Database):
 
     def lock(self, names: Iterable[str]) -> None:
         """Hold these names until the transaction ends; other writers of one of them wait."""
-        if found := sorted(set(names)):
+        if sorted_names := sorted(set(names)):
             sql = "SELECT pg_advisory_xact_lock(hashtextextended(name, 0)) FROM unnest(%s::text[]) name"
-            self.connection.execute(sql, (found,))
+            self.connection.execute(sql, (sorted_names,))
 
-    def numbers(self, calls: Sequence[PreparedCall]) -> Mapping[str, Numbers]:
+    def numbers(self, calls: Sequence[PreparedCall]) -> Mapping[str, ContentNumbers]:
         """Return the numbers of contents by owner of these calls."""
         cursor = self.connection.cursor()
-        known: dict[str, dict[bytes, int]] = {call.owner: {} for call in calls}
-        wanted = [*{(call.owner, part.hash) for call in calls for part in pieces_of(call)}]
+        numbers_by_owner: dict[str, dict[bytes, int]] = {call.owner: {} for call in calls}
+        keys = [*{(call.owner, part.hash) for call in calls for part in pieces_of(call)}]
         sql = (
             "SELECT t.owner, t.hash, t.n FROM unnest(%s::text[], %s::bytea[]) AS w(owner, hash)"
             " JOIN contents t ON t.owner = w.owner AND t.hash = w.hash"
         )
-        cursor.execute(sql, ([owner for owner, _ in wanted], [found for _, found in wanted]))
-        for owner, found, number in cursor:
-            known[owner][bytes(found)] = number
-        ends = {(owner, lane_end(n)) for owner, by_hash in known.items() for n in by_hash.values() if n > 0}
-        ends |= {(owner, _BEHIND_ALL) for owner in known}
+        cursor.execute(sql, ([owner for owner, _ in keys], [digest for _, digest in keys]))
+        for owner, digest, number in cursor:
+            numbers_by_owner[owner][bytes(digest)] = number
+        ends = {(owner, run_end(n)) for owner, by_hash in numbers_by_owner.items() for n in by_hash.values() if n > 0}
+        ends |= {(owner, _BEHIND_ALL) for owner in numbers_by_owner}
         sql = """
-            SELECT owner, (SELECT max(n) FROM contents t WHERE t.owner = w.owner AND n < w.lane_end)
-              FROM unnest(%s::text[], %s::bigint[]) AS w(owner, lane_end)
+            SELECT owner, (SELECT max(n) FROM contents t WHERE t.owner = w.owner AND n < w.run_end)
+              FROM unnest(%s::text[], %s::bigint[]) AS w(owner, run_end)
             UNION SELECT owner, (SELECT min(n) FROM contents t WHERE t.owner = w.owner)
               FROM unnest(%s::text[]) AS w(owner)
             ORDER BY 2"""
-        cursor.execute(sql.encode(), ([owner for owner, _ in ends], [end for _, end in ends], [*known]))
-        some: defaultdict[str, list[int]] = defaultdict(list)
+        cursor.execute(sql.encode(), ([owner for owner, _ in ends], [end for _, end in ends], [*numbers_by_owner]))
+        bounds: defaultdict[str, list[int]] = defaultdict(list)
         for owner, number in cursor:
-            some[owner] += [] if number is None else [number]
-        return {owner: Numbers(by_hash, some[owner]) for owner, by_hash in known.items()}
+            bounds[owner] += [] if number is None else [number]
+        return {owner: ContentNumbers(by_hash, bounds[owner]) for owner, by_hash in numbers_by_owner.items()}
 
     def add_contents(self, new: Sequence[NewContent]) -> None:
         """Insert contents."""
@@ -296,11 +296,11 @@ def connect(url: str, wait_s: float | None = None) -> psycopg.Connection:
     `wait_s` is the timeout of the connection in seconds.
     """
     quiet("psycopg")
-    given = _CONNECT | conninfo_to_dict(url)
+    parameters = _CONNECT | conninfo_to_dict(url)
     if wait_s is None:
-        return _connect(given)
+        return _connect(parameters)
     within_ms = str(_milliseconds(wait_s))
-    return _connect(given | {"connect_timeout": str(ceil(wait_s)), "tcp_user_timeout": within_ms})
+    return _connect(parameters | {"connect_timeout": str(ceil(wait_s)), "tcp_user_timeout": within_ms})
 
 
 def _settings(wait_s: float | None) -> bytes:
@@ -316,9 +316,9 @@ def _milliseconds(wait_s: float) -> int:
     return max(1, int(wait_s * 1000))
 
 
-def _connect(given: Mapping[str, Any]) -> psycopg.Connection:
+def _connect(parameters: Mapping[str, Any]) -> psycopg.Connection:
     # The server or the environment may name an encoding that lacks characters of records.
-    options = {**given, "client_encoding": _UTF8}
+    options = {**parameters, "client_encoding": _UTF8}
     return psycopg.connect(
         make_conninfo("", **options), autocommit=True, prepare_threshold=None, application_name="callspan"
     )
@@ -347,7 +347,7 @@ def _insert(table: Table) -> bytes:
     """Return the statement that inserts rows given as JSON."""
     types = types_of("postgres", table)
     # JSON columns are passed as text within the JSON, so that they are not parsed twice.
-    given = ", ".join(f"{name} {'text' if kind in _JSON else kind}" for name, kind in types.items())
-    chosen = ", ".join(f"{name}::{kind}" if kind in _JSON else name for name, kind in types.items())
-    sql = f"INSERT INTO {table.name} ({', '.join(types)}) SELECT {chosen} FROM json_to_recordset(%s) AS given({given})"  # noqa: S608
+    columns = ", ".join(f"{name} {'text' if kind in _JSON else kind}" for name, kind in types.items())
+    cells = ", ".join(f"{name}::{kind}" if kind in _JSON else name for name, kind in types.items())
+    sql = f"INSERT INTO {table.name} ({', '.join(types)}) SELECT {cells} FROM json_to_recordset(%s) AS item({columns})"  # noqa: S608
     return f"{sql} ON CONFLICT DO NOTHING".encode()

@@ -44,36 +44,36 @@ class AnyFile:
     def records(self) -> Iterator[Record | None]:
         """Yield the record of each row; None for an unreadable row. Raises StoreError unless `damaged`."""
         with explaining(self._path):
-            there = {str(row[0]) for row in self._connection.execute("SELECT name FROM sqlite_master")}
+            table_names = {str(row[0]) for row in self._connection.execute("SELECT name FROM sqlite_master")}
             for table in TABLES.values():
-                if table.name in there:
+                if table.name in table_names:
                     for row in self._rows_of(table.name):
                         yield _readable(partial(self._record, table, row))
 
     def _record(self, table: Table, row: Mapping[str, object]) -> Record:
-        known = with_current_names(table, row)
+        current_row = with_current_names(table, row)
         if table is CALLS:
-            record = record_of(CALLS, known, CallRecord)
-            contents = partial(self._contents, owner_of_row(known))
-            request = self._counted(row["request"], partial(request_body, known, contents))
+            record = record_of(CALLS, current_row, CallRecord)
+            contents = partial(self._contents, owner_of_row(current_row))
+            request = self._counted(row["request"], partial(request_body, current_row, contents))
             has_answer = record.response is not None
-            answer = self._counted(row["output"], partial(response_body, known, contents)) if has_answer else None
+            answer = self._counted(row["output"], partial(response_body, current_row, contents)) if has_answer else None
             return with_bodies(record, request, answer)
-        return record_of(table, known, RECORD_TYPES[table.kind])
+        return record_of(table, current_row, RECORD_TYPES[table.kind])
 
     def _rows_of(self, table: str) -> Iterator[Values]:
         """Yield the rows in ascending order up to any damage, then in descending order down to it."""
-        passed = -(2**63)
-        for sign, order, start in ((">", "ASC", passed), ("<", "DESC", 2**63 - 1)):
+        last_row_id = -(2**63)
+        for sign, order, start in ((">", "ASC", last_row_id), ("<", "DESC", 2**63 - 1)):
             sql = f"SELECT rowid AS row_id, * FROM {table} WHERE rowid {sign} ? ORDER BY rowid {order} LIMIT 1"
-            at = start
+            row_id = start
             try:
-                while row := self._connection.execute(sql, (at,)).fetchone():
-                    if (row["row_id"] <= at) == (order == "ASC"):
+                while row := self._connection.execute(sql, (row_id,)).fetchone():
+                    if (row["row_id"] <= row_id) == (order == "ASC"):
                         raise sqlite3.DatabaseError("row ids out of order")
-                    if order == "DESC" and row["row_id"] <= passed:
+                    if order == "DESC" and row["row_id"] <= last_row_id:
                         break
-                    at = row["row_id"]
+                    row_id = row["row_id"]
                     yield row
             except sqlite3.Error:
                 if not self._damaged:
@@ -81,7 +81,7 @@ class AnyFile:
             else:
                 if order == "ASC":
                     return
-            passed = at
+            last_row_id = row_id
         self.cut_off.append(table)
 
     def _contents(self, owner: str, ranges: Sequence[tuple[int, int]]) -> dict[int, tuple[bytes, bytes]]:

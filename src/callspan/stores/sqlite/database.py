@@ -24,7 +24,7 @@ from callspan.record.events import Record
 from callspan.record.labels import label_of, labels
 from callspan.stores import bodies
 from callspan.stores.base import StoreError, on_error
-from callspan.stores.contents import NewContent, Numbers
+from callspan.stores.contents import ContentNumbers, NewContent
 from callspan.stores.database import Database, Dialect, Values, bound
 from callspan.stores.facts import TABLES, Table
 from callspan.stores.payloads import PreparedCall
@@ -50,7 +50,7 @@ _MAX_STATEMENTS: Final = 50
 _MAX_NUMBERS: Final = 20_000
 SQLITE: Final = Dialect(
     minute="strftime('%Y-%m-%dT%H:%MZ', c.start_ns / 1000000000, 'unixepoch')",
-    # Not `/` alone, which other databases do not round.
+    # Not `/` exclusive, which other databases do not round.
     cost="coalesce((c.cost_picousd - c.cost_picousd % 1000000) / 1000000, CAST(c.cost_usd * 1e6 AS integer))",
     cost_rest="""coalesce(c.cost_picousd % 1000000,
       CASE WHEN abs(c.cost_usd) < 9e6 THEN CAST(c.cost_usd * 1e12 AS integer) % 1000000 ELSE 0 END)""",
@@ -71,7 +71,7 @@ SQLITE: Final = Dialect(
      AND i.value BETWEEN json_extract(r.value, '$[1]') AND json_extract(r.value, '$[2]'))""",
     is_deflated=True,
     has="callspan_has({at}, {value})",
-    # Not `IN` alone: SQLite would begin with the sessions, and sort all of their calls.
+    # Not `IN` exclusive: SQLite would begin with the sessions, and sort all of their calls.
     has_score="coalesce(c.session_id IN (SELECT x.session_id FROM session_scores x WHERE {of}), false)",
     arithmetic=ARITHMETIC["sqlite"],
     temporary="CREATE TEMP TABLE IF NOT EXISTS {name} (id text PRIMARY KEY)",
@@ -95,7 +95,7 @@ class SQLiteDatabase(Database):
         self._inode, self._log = inode_of(path), log_of(path)
         self._locks: list[int] = []
         self._is_open = True
-        self._numbers: dict[str, Numbers] = {}
+        self._numbers: dict[str, ContentNumbers] = {}
         """The numbers of all contents, by owner."""
         self._data_version = -1
         in_child(self, _inherit)
@@ -116,12 +116,12 @@ class SQLiteDatabase(Database):
         """
         wait_s = BUSY_MS / 1000 if wait_s is None else wait_s
         if writes:
-            found = cls(path, file.open_for_writing(path, creates=creates, syncs=syncs, wait_s=wait_s))
+            database = cls(path, file.open_for_writing(path, creates=creates, syncs=syncs, wait_s=wait_s))
         else:
-            found = cls(path, file.open_for_reading(path, wait_s))
+            database = cls(path, file.open_for_reading(path, wait_s))
         for name, arguments, function in _FUNCTIONS:
-            found.connection.create_function(name, arguments, function, deterministic=True)
-        return found
+            database.connection.create_function(name, arguments, function, deterministic=True)
+        return database
 
     def run_many(self, sql: str, rows: Iterable[Values]) -> None:
         """Run a statement once for each of these rows of parameters."""
@@ -129,9 +129,9 @@ class SQLiteDatabase(Database):
             self.connection.executemany(sql, map(bound, rows))
 
     @contextmanager
-    def transaction(self, *, alone: bool = False) -> Iterator[None]:
+    def transaction(self, *, exclusive: bool = False) -> Iterator[None]:
         """Commit the block's writes, or roll them back if it raises. Other writers wait meanwhile."""
-        del alone
+        del exclusive
         self.run("BEGIN IMMEDIATE")
         with self.connection:
             yield
@@ -144,7 +144,7 @@ class SQLiteDatabase(Database):
 
     def version(self) -> str:
         """Return a text that changes with every write."""
-        return " ".join(f"{one.st_ino} {one.st_mtime_ns} {one.st_size}" for one in statuses(self._path))
+        return " ".join(f"{status.st_ino} {status.st_mtime_ns} {status.st_size}" for status in statuses(self._path))
 
     def connections(self) -> None:
         """Return None: a file has no limit."""
@@ -195,16 +195,19 @@ class SQLiteDatabase(Database):
     def _forget_if_changed(self) -> None:
         """Forget all numbers if another connection has written, because it may have deleted contents."""
         version = next(self.tuples("PRAGMA data_version"))[0]
-        if version != self._data_version or sum(len(one.by_hash) for one in self._numbers.values()) > _MAX_NUMBERS:
+        if (
+            version != self._data_version
+            or sum(len(numbers.by_hash) for numbers in self._numbers.values()) > _MAX_NUMBERS
+        ):
             self._numbers.clear()
             self._data_version = version
 
-    def numbers(self, calls: Sequence[PreparedCall]) -> Mapping[str, Numbers]:
+    def numbers(self, calls: Sequence[PreparedCall]) -> Mapping[str, ContentNumbers]:
         """Return the numbers of contents by owner of these calls, and of earlier ones."""
         for owner in {call.owner for call in calls}.difference(self._numbers):
             sql = "SELECT hash, n FROM contents WHERE owner = :owner ORDER BY n"
             by_hash = dict(self.tuples(sql, {"owner": owner}))
-            self._numbers[owner] = Numbers(by_hash, [*by_hash.values()])
+            self._numbers[owner] = ContentNumbers(by_hash, [*by_hash.values()])
         return self._numbers
 
     def forget_numbers(self, owner: str) -> None:
@@ -215,12 +218,12 @@ class SQLiteDatabase(Database):
         """Insert contents."""
         cursor = self.connection.cursor()
         for owner, number, part in new:
-            role, text, left = bodies.to_row(part)
+            role, text, json = bodies.to_row(part)
             content: Row = {"owner": owner, "n": number, "hash": bytearray(part.hash)}
             if role is not None:
                 content["role"] = role
-            if left is not None:
-                content["data"] = bytearray(bodies.deflated(left))
+            if json is not None:
+                content["data"] = bytearray(bodies.deflated(json))
             if text is not None:
                 content["text"] = text
             _insert(cursor, "contents", content)
@@ -266,8 +269,8 @@ def _insert(cursor: sqlite3.Cursor, table: str, row: Row) -> None:
     """Insert a row of the columns that are not NULL. Raises sqlite3.Error."""
     statement, flags = _statement(table, tuple(row))
     values = [*row.values()]
-    for place in flags:
-        values[place] = int(cast("bool", values[place]))
+    for index in flags:
+        values[index] = int(cast("bool", values[index]))
     cursor.execute(statement, values)
 
 
@@ -275,8 +278,8 @@ def _insert(cursor: sqlite3.Cursor, table: str, row: Row) -> None:
 def _statement(name: str, columns: Sequence[str]) -> tuple[str, Sequence[int]]:
     """Return the INSERT statement for these columns, and the indexes of boolean ones."""
     flags, conflict = set[str](), ""
-    if (table := next((one for one in TABLES.values() if one.name == name), None)) is not None:
+    if (table := next((candidate for candidate in TABLES.values() if candidate.name == name), None)) is not None:
         flags = {column.name for column in table.columns if column.form == "flag"}
         conflict = "ON CONFLICT DO NOTHING"
     sql = f"INSERT INTO {name} ({', '.join(columns)}) VALUES ({', '.join('?' * len(columns))}) {conflict}"  # noqa: S608
-    return sql, [place for place, column in enumerate(columns) if column in flags]
+    return sql, [index for index, column in enumerate(columns) if column in flags]

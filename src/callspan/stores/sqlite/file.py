@@ -91,9 +91,9 @@ def _log(path: Path) -> Path:
 
 def statuses(path: Path) -> Iterator[os.stat_result]:
     """Yield the status of the file and of its WAL, unless it is empty: readers create an empty WAL."""
-    for one in (path, _log(path)):
+    for file in (path, _log(path)):
         with suppress(FileNotFoundError):
-            if (status := one.stat()).st_size:
+            if (status := file.stat()).st_size:
                 yield status
 
 
@@ -192,15 +192,15 @@ def _make_tables(connection: sqlite3.Connection, path: Path) -> None:
 def _write_ahead(connection: sqlite3.Connection) -> None:
     # Switching to WAL requires exclusive access and, unlike other statements, fails at once if the file is in use.
     deadline = monotonic_s() + BUSY_MS / 1000
-    while not _switched(connection, last=monotonic_s() > deadline):
+    while not _switched(connection, is_last_try=monotonic_s() > deadline):
         time.sleep(_RETRY_S)
 
 
-def _switched(connection: sqlite3.Connection, *, last: bool) -> bool:
+def _switched(connection: sqlite3.Connection, *, is_last_try: bool) -> bool:
     try:
         connection.execute("PRAGMA journal_mode=WAL")
     except sqlite3.OperationalError as error:
-        if last or "locked" not in str(error):
+        if is_last_try or "locked" not in str(error):
             raise
         return False
     return True
@@ -255,10 +255,10 @@ def _load(path: Path, options: str = "") -> str:
 
 def _right(path: Path) -> str:
     """Return the permission that this process lacks."""
-    for place, kind, mode in ((path.parent, "directory", os.X_OK), (path, "file", os.R_OK)):
-        if not os.access(place, mode):
+    for target, kind, mode in ((path.parent, "directory", os.X_OK), (path, "file", os.R_OK)):
+        if not os.access(target, mode):
             return f"no permission to read the {kind}"
-    for place, kind in ((path.parent, "directory"), (path, "file")):
-        if not os.access(place, os.W_OK):
+    for target, kind in ((path.parent, "directory"), (path, "file")):
+        if not os.access(target, os.W_OK):
             return f"no permission to write the {kind}; copy the file and its -wal to where you may write"
     return "its disk may be read-only, or too many files may be open"
