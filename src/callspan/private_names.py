@@ -1,7 +1,7 @@
 """Private names of the SDKs, OpenTelemetry and websockets that callspan reads or sets; finds missing ones.
 
-Hooked functions are listed in `intercept.patching`. Each row states where the name is, the fallback without it, and the
-loss. Names that the installed versions lack are logged once, and listed by `callspan doctor`.
+Hooked functions are listed in the tables of `intercept`. Each row states where the name is, the fallback without it,
+and the loss. Names that the installed versions lack are logged once, and listed by `callspan doctor`.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from types import FunctionType
 from typing import Any, Final, NamedTuple
 
 from callspan.fail_open import Once, log
-from callspan.sdk_profiles import SDKS
+from callspan.sdk_profiles import GENERATED
 
 RUNNER_PARAMS: Final = "_params"
 """The call parameters of anthropic's tool runner. Without it a loop has no name."""
 
 MODULES: Final = (
-    *(f"{sdk}.{module}" for sdk in SDKS for module in ("_base_client", "_streaming")),
+    *(f"{profile.package}.{module}" for profile in GENERATED for module in ("_base_client", "_streaming")),
     "openai._resource", "anthropic._models",
     "opentelemetry._logs", "opentelemetry.sdk._logs", "opentelemetry.metrics._internal",
     "opentelemetry.exporter.otlp.proto.http._log_exporter", "opentelemetry.exporter.otlp.proto.grpc._log_exporter",
@@ -44,7 +44,7 @@ class PrivateName(NamedTuple):
 
 
 def _of_sdks(module: str, owner: str) -> tuple[str, ...]:
-    return tuple(f"{sdk}.{module}:{owner}" for sdk in SDKS)
+    return tuple(f"{profile.package}.{module}:{owner}" for profile in GENERATED)
 
 
 RAW_STREAM: Final = PrivateName(

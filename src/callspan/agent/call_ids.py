@@ -23,7 +23,7 @@ from callspan.agent.scope import current_scope
 from callspan.fail_open import value_of
 from callspan.record.call import CallRecord
 from callspan.record.ids import response_call_id
-from callspan.sdk_profiles import SDKS
+from callspan.sdk_profiles import PROVIDERS
 from callspan.spans.session import SpanRef
 
 _SPAN_ID: Final = re.compile("[0-9a-f]{16}")
@@ -117,7 +117,7 @@ def call_of(identity: object, created: object = None) -> str | None:
     """
     if not isinstance(identity, str) or not identity:
         return None
-    for own in (identity, *(response_call_id(one, identity) for one in SDKS)):
+    for own in (identity, *(response_call_id(one, identity) for one in PROVIDERS)):
         ref = CALL_SPANS.get(own)
         if ref is not None and _is_of_time(ref, created):
             return own

@@ -36,7 +36,7 @@ from callspan.otlp.providers import (
 )
 from callspan.private_names import MODULES, READ
 from callspan.safe_urls import error_text, safe_name
-from callspan.sdk_profiles import SDKS
+from callspan.sdk_profiles import PROFILES, SDKS
 from callspan.settings_loader import environment_problems, load, variable_of
 from callspan.spool.directory import fallback_roots, segments_in, size_of, stores_of
 from callspan.spool.losses import LOSSES_FILE, read_losses
@@ -153,11 +153,12 @@ def _hooks() -> Iterator[Check]:
 
     with WIRING.replaced(Settings(), Providers()):
         for sdk in SDKS:
-            version = _version(sdk)
+            profile = PROFILES[sdk]
+            version = _version(profile.distribution)
             if version is None:
                 yield Check("SDKs", sdk, "note", "not installed", f'pip install "callspan[{sdk}]"')
                 continue
-            importlib.import_module(sdk)
+            importlib.import_module(profile.package)
             for module in late_modules(sdk):
                 with contextlib.suppress(ImportError):  # of another version, or without an extra
                     importlib.import_module(module)

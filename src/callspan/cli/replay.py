@@ -104,12 +104,12 @@ def resend(call: CallRecord, *, model: str | None, base_url: str | None) -> Call
     if call.api not in _REPLAYED:
         raise ResendError(f"{call.api} is not an API that can be replayed")
     sdk = _profile(call)
-    client, errors = _client(sdk, call, base_url)
+    client, streams, errors = _client(sdk, call, base_url)
     path = sdk.prefix + _REPLAYED[call.api]
     # Inline, so that the complete new output is in the record.
     with capture(media="inline") as captured:
         try:
-            _send(client, path, body, errors)
+            _send(client, path, body, streams, errors)
         finally:
             client.close()
     if not captured.records:
@@ -117,11 +117,10 @@ def resend(call: CallRecord, *, model: str | None, base_url: str | None) -> Call
     return captured.records[-1]
 
 
-def _send(client: Any, path: str, body: dict[str, object], errors: type[Exception]) -> None:
+def _send(client: Any, path: str, body: dict[str, object], streams: Any, errors: type[Exception]) -> None:
     stream = body.get("stream") is True
-    streams = importlib.import_module(type(client).__module__.partition(".")[0]).Stream[object]
     try:
-        answer = client.post(path, body=body, cast_to=object, stream=stream, stream_cls=streams)
+        answer = client.post(path, body=body, cast_to=object, stream=stream, stream_cls=streams[object])
         for _ in answer if stream else ():
             continue
     except errors:
@@ -147,13 +146,14 @@ def _body(call: CallRecord) -> dict[str, object]:
 
 def _profile(call: CallRecord) -> SdkProfile:
     """Return the profile of the SDK that made the call; without a known SDK that of its API."""
-    known = PROFILES.get((call.sdk or "").partition("/")[0])
-    return known or PROFILES[wire_of(call.api)]
+    name = (call.sdk or "").partition("/")[0]
+    return next((one for one in PROFILES.values() if one.distribution == name), PROFILES[wire_of(call.api)])
 
 
-def _client(sdk: SdkProfile, call: CallRecord, base_url: str | None) -> tuple[Any, type[Exception]]:
+def _client(sdk: SdkProfile, call: CallRecord, base_url: str | None) -> tuple[Any, Any, type[Exception]]:
+    """Return a client, the class of its streams, and the base class of its errors."""
     try:
-        module = importlib.import_module(sdk.name)
+        module = importlib.import_module(sdk.package)
     except ImportError as error:
         raise ResendError(f'{sdk.name} is not installed: pip install "callspan[{sdk.name}]"') from error
     failure: type[Exception] = getattr(module, f"{sdk.title}Error")
@@ -168,4 +168,4 @@ def _client(sdk: SdkProfile, call: CallRecord, base_url: str | None) -> tuple[An
         raise ResendError(
             f"the call went to {call.server_address}, and {sdk.name} would now call {host}: use --base-url"
         )
-    return client, failure
+    return client, module.Stream, failure

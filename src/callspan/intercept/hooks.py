@@ -26,7 +26,7 @@ from callspan.observe.ports import CallFactory
 from callspan.settings import Content, strictest
 
 if TYPE_CHECKING:
-    from callspan.intercept.request import OpenCall
+    from callspan.intercept.open_call import OpenCall
 
 
 Function: TypeAlias = Callable[..., Any]

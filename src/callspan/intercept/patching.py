@@ -1,7 +1,8 @@
-"""Patching: the table of hooks, which it applies to SDKs and removes, with the status of each.
+"""Patching: applies the tables of hooks to SDKs and their libraries and removes them, with the status of each hook.
 
-The names exist in openai 1.40 to 3.x and anthropic 0.34 to 2.x. A missing one costs only what its row states, never a
-call. Hooks are applied when an SDK is imported, before or after `instrument()`: callspan imports no SDK itself.
+Each kind of place has a package with its table: SDKs generated alike, and HTTP libraries. A missing name costs only
+what its row states, never a call. Hooks are applied when an SDK is imported, before or after `instrument()`: callspan
+imports no SDK itself.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import inspect
 import logging
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from types import ModuleType
 from typing import Any, Final, Literal, TypeAlias, cast
@@ -21,182 +22,18 @@ import wrapt
 from callspan import private_names as names
 from callspan.fail_open import fail_open, log
 from callspan.forks import renew_locks
-from callspan.intercept import http_hooks, openai_agents, other_requests, raw, request, streams, tool_loops, websockets
-from callspan.intercept.hooks import (
-    HOOK_CONTEXT,
-    VARIADIC,
-    CodeHook,
-    Function,
-    Reads,
-    innermost,
-    observe_data,
-    parameters,
-)
+from callspan.intercept.generated_sdks import openai_agents
+from callspan.intercept.generated_sdks.table import HOOKS as GENERATED_HOOKS
+from callspan.intercept.hook_rows import Hook
+from callspan.intercept.hooks import HOOK_CONTEXT, VARIADIC, CodeHook, Function, innermost, parameters
+from callspan.intercept.http_libraries.table import HOOKS as HTTP_HOOKS
 from callspan.providers import registry
-from callspan.sdk_profiles import PROFILES, SDKS, Sdk
+from callspan.sdk_profiles import PROFILES, Sdk
 from callspan.settings import InvalidValueError, SettingError, words_of
 
 _SDK_NAMES: Final = cast("Callable[[object], tuple[Sdk, ...]]", words_of(Sdk))
-_ANCHOR: Final = "_base_client"
-"""The module of an SDK whose import shows that the SDK is used."""
 _LOAD: Final = fail_open("import the modules that calls need")
-
-
-class Hook(msgspec.Struct, frozen=True):
-    """One function and its replacement."""
-
-    attribute: str
-    targets: tuple[str, ...]
-    """Each `module:Class` with the method, in every SDK and HTTP library; `module` for a function."""
-    make: Callable[..., Function]
-    """Creates the replacement of the original; see `HookSteps.around`."""
-    without: str
-    """The loss if the name is missing."""
-    keep_while_streaming: bool = True
-    """Left in place when callspan is switched off, for the calls in progress."""
-    in_code: bool = False
-    """Put into the code of the function, which other libraries wrap, instead of in its place; see `CodeHook`."""
-    reads: Reads = {}
-    """Parameters that the hook reads; the first is passed to `before` wherever the caller puts it."""
-    is_async: bool = False
-    """Whether the function returns an awaitable, even if it is no coroutine function."""
-    late: bool = False
-    """Whether the SDK imports the module on first use."""
-    with_: str = ""
-    """Expected only if the class also has this name, because older versions lack both."""
-
-
-_SYNC: Final = {"Sync": "Sync", "Async": "", "sync": "sync", "a": "", "io": "sync"}
-_ASYNC: Final = {"Sync": "Async", "Async": "Async", "sync": "async", "a": "a", "io": "asyncio"}
-
-
-def _both(
-    attribute: str, targets: tuple[str, ...], make: Callable[..., Function], without: str, *, awaits: bool = False,
-    **fields: Any,
-) -> Iterator[Hook]:  # fmt: skip
-    """Yield the hooks of a sync and an async class; `awaits`: the async function returns an awaitable."""
-    for words in (_SYNC, _ASYNC):
-        formatted, is_async = tuple(target.format(**words) for target in targets), awaits and words is _ASYNC
-        yield Hook(attribute.format(**words), formatted, make, without.format(**words), is_async=is_async, **fields)
-
-
-def _of_sdks(target: str) -> tuple[str, ...]:
-    return tuple(f"{sdk}.{target}" for sdk in SDKS)
-
-
-def _of_http(owner: str) -> tuple[str, ...]:
-    return (f"httpx2:{owner}", f"httpx:{owner}")
-
-
-_CHAT_HELPERS: Final = tuple(
-    f"openai.lib.streaming.chat._completions:{name}" for name in ("ChatCompletionStream", "AsyncChatCompletionStream")
-)
-_RESPONSES_HELPERS: Final = tuple(
-    f"openai.lib.streaming.responses._responses:{name}" for name in ("ResponseStream", "AsyncResponseStream")
-)
-_MESSAGES_HELPERS: Final = (
-    *(f"anthropic.lib.streaming._messages:{name}" for name in ("MessageStream", "AsyncMessageStream")),
-    *(f"anthropic.lib.streaming._beta_messages:{name}" for name in ("BetaMessageStream", "BetaAsyncMessageStream")),
-)
-_RUNNERS: Final = "anthropic.lib.tools._beta_runner"
-_RESPONSES: Final = "openai.lib.responses_tool_runner"
-_DECISIONS: Final = "openai.lib.decisions_tool_runner"
-_TOOLSETS: Final = (
-    "openai.lib.browser:BrowserToolset", "openai.lib.browser:AsyncBrowserToolset",
-    "openai.lib.computer:ComputerToolset", "openai.lib.computer:AsyncComputerToolset",
-)  # fmt: skip
-
-HOOKS: Final[tuple[Hook, ...]] = (
-    *_both(
-        "request", _of_sdks("_base_client:{Sync}APIClient"), request.REQUEST.around, "all {sync} calls", awaits=True,
-        reads={"options": 2, "stream": 4}, keep_while_streaming=False, in_code=True,
-    ),
-    *_both(
-        "_process_response", _of_sdks("_base_client:{Sync}APIClient"), request.RESPONSE.around,
-        "content of {sync} calls", reads={"response": 3},
-    ),
-    Hook(
-        "_process_response_data", _of_sdks("_base_client:BaseClient"), observe_data,
-        "content of streams; plain calls are read from their result", reads={"data": 1, "response": 3},
-    ),
-    Hook(
-        "_build_request", _of_sdks("_base_client:BaseClient"), request.BUILD.around, "request bodies",
-        reads={"options": 1},
-    ),
-    *_both(
-        "__stream__", _of_sdks("_streaming:{Async}Stream"), streams.READER.around,
-        "errors of {sync} streams; they end when closed or collected",
-    ),
-    Hook(
-        "__stream__", (*_CHAT_HELPERS, *_RESPONSES_HELPERS, *_MESSAGES_HELPERS), streams.EVENTS.around,
-        "errors of stream helpers: such calls end as closed", late=True,
-    ),
-    *(
-        Hook(attribute, targets, streams.FINAL.around, f"what `{attribute}` raises", late=True)
-        for attribute, targets in (
-            ("get_final_completion", _CHAT_HELPERS), ("get_final_response", _RESPONSES_HELPERS),
-            ("get_final_message", _MESSAGES_HELPERS),
-        )
-    ),
-    *_both(
-        "{a}close", _of_http("Response"), http_hooks.CLOSE.around,
-        "early closes of {sync} streams; they end when collected", awaits=True,
-    ),
-    *_both(
-        "{a}iter_bytes", _of_http("Response"), raw.BYTES.around, "content of {sync} streaming raw responses",
-    ),
-    *_both(
-        "send", _of_http("{Async}Client"), http_hooks.SEND.around, "attempts of {sync} calls", awaits=True,
-        reads={"request": 1},
-    ),
-    *_both(
-        "handshake", ("websockets.{io}.client:ClientConnection",), websockets.observe_handshake,
-        "{sync} calls over websockets", awaits=True, keep_while_streaming=False, late=True,
-    ),
-    *_both(
-        "__run__", (f"{_RUNNERS}:Base{{Sync}}ToolRunner",), tool_loops.observe_loop,
-        "agents and tools of {sync} tool runners", late=True,
-    ),
-    Hook(
-        "_start_tool_runner_span", (f"{_RUNNERS}:BaseToolRunner",), tool_loops.observe_loop_span,
-        "one span per loop of the anthropic SDK: there are two", late=True, with_="_tool_use_span",
-    ),
-    *(
-        Hook(name, ("agents.tracing.provider:SynchronousMultiTracingProcessor",), make, loss, reads={of: 1}, late=True)
-        for name, make, of, loss in (
-            ("on_trace_start", openai_agents.TRACE_START.around, "trace", "runs of openai-agents as sessions"),
-            ("on_span_start", openai_agents.SPAN_START.around, "span", "agents and tools of openai-agents"),
-            ("on_span_end", openai_agents.END.around, "span", "ends of agents and tools of openai-agents"),
-            ("on_trace_end", openai_agents.END.around, "trace", "ends of runs of openai-agents"),
-        )
-    ),
-    Hook(
-        "_tool_use_span", (f"{_RUNNERS}:BaseToolRunner",), tool_loops.observe_tool, "the tools of a runner",
-        reads={"tool": 2, "tool_use": 3}, late=True, with_="_start_tool_runner_span",
-    ),
-    Hook(
-        "_execute_function", (f"{_RESPONSES}:ResponsesToolRunner", f"{_RESPONSES}:AsyncResponsesToolRunner"),
-        tool_loops.TOOL.around, "the tools of a runner", reads={"item": 2}, late=True,
-    ),
-    Hook(
-        "_dispatch", _TOOLSETS, tool_loops.TOOL.around, "the browser and the computer of a runner", reads={"call": 1},
-        late=True,
-    ),
-    # Public from here on.
-    Hook(
-        "iterate", (f"{_RESPONSES}:ResponsesToolRunner", f"{_RESPONSES}:AsyncResponsesToolRunner"),
-        tool_loops.observe_loop, "agents and tools of Responses runners", late=True,
-    ),
-    Hook(
-        "run", (f"{_DECISIONS}:DecisionsToolRunner", f"{_DECISIONS}:AsyncDecisionsToolRunner"), tool_loops.observe_run,
-        "agents and tools of Decisions runners", late=True,
-    ),
-    # In openai 1.99 and later.
-    Hook(
-        "unwrap", ("openai.resources.webhooks:Webhooks", "openai.resources.webhooks:AsyncWebhooks"),
-        other_requests.UNWRAP.around, "ends of background responses that webhooks report", late=True,
-    ),
-)  # fmt: skip
+HOOKS: Final[tuple[Hook, ...]] = (*GENERATED_HOOKS, *HTTP_HOOKS)
 
 
 def sdks_of(value: object) -> tuple[Sdk, ...]:
@@ -211,7 +48,7 @@ class HookStatus(msgspec.Struct, frozen=True, kw_only=True):
     """The status of one hook."""
 
     sdk: str
-    """`openai`, `anthropic` or `groq`."""
+    """Its name in `sdks`, such as `openai`."""
     name: str
     """Class and method."""
     state: Literal["on", "missing", "changed"]
@@ -269,7 +106,7 @@ class Patches:
     def apply(self, sdk: Sdk) -> None:
         """Patch the SDK now if it is imported, else when it is imported."""
         self._wanted.add(sdk)
-        self._await(sdk, f"{sdk}.{_ANCHOR}", self._imported)
+        self._await(sdk, PROFILES[sdk].anchor, self._imported)
 
     def _await(self, sdk: Sdk, module: str, imported: Callable[[Sdk, ModuleType], None]) -> None:
         """Call `imported` now if the module is imported, else when it is; after `undo`, only now."""

@@ -28,7 +28,7 @@ from callspan.observe.call import Call, failure
 from callspan.record.call import ErrorInfo
 
 if TYPE_CHECKING:
-    from callspan.intercept.request import OpenCall
+    from callspan.intercept.open_call import OpenCall
 
 _END: Final = fail_open("end a call")
 OBSERVERS: Final[dict[int, ResponseObserver]] = {}

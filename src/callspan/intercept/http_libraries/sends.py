@@ -13,7 +13,7 @@ from opentelemetry import propagate
 from callspan.errors import error_status
 from callspan.fail_open import fail_open
 from callspan.intercept.hooks import HookSteps
-from callspan.intercept.request import OpenCall
+from callspan.intercept.open_call import OpenCall
 from callspan.intercept.responses import CURRENT_CALL, OBSERVERS, READING, Reading, ResponseObserver
 from callspan.providers import registry
 from callspan.providers.rate_limits import relevant_headers

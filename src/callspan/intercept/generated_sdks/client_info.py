@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
-from importlib import metadata
 from typing import Any, Final, TypeAlias
 from urllib.parse import urlsplit
 
 from callspan import private_names as names
-from callspan.fail_open import fail_open, value_of
+from callspan.fail_open import fail_open
+from callspan.intercept.sdk_versions import sdk_of
 from callspan.observe.ports import CallInfo
 from callspan.providers.hosts import DEFERRED, provider_of
 from callspan.record.codec import encodable
@@ -87,15 +86,8 @@ def _server(client: object, url: str) -> _Server:
     runtime = getattr(getattr(client, names.PROVIDER.name, None), "name", None)
     client_names = [*classes, runtime] if isinstance(runtime, str) else classes
     return (
-        sdk_of(profile.name),
+        sdk_of(profile.distribution),
         provider_of(client_names, parts.netloc.rpartition("@")[2], profile),
         parts.hostname,
         port,
     )
-
-
-@lru_cache(maxsize=_MAX_KNOWN)
-def sdk_of(name: str) -> str:
-    """Return the name and version of an SDK."""
-    version = value_of(lambda: metadata.version(name))
-    return f"{name}/{version}" if version else name

@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 
 from callspan import private_names as names
 from callspan.fail_open import fail_open, value_of
-from callspan.intercept.client_info import call_info
+from callspan.intercept.generated_sdks.client_info import call_info
 from callspan.intercept.hooks import HOOK_CONTEXT, HookSteps
 from callspan.observe.call import Call
 from callspan.observe.later import BatchResults, Fetch, GenericCall, record_webhook

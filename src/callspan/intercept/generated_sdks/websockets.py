@@ -22,9 +22,9 @@ from callspan import private_names as names
 from callspan.agent.call_ids import call_begun
 from callspan.agent.context import block_of, content_of, with_block
 from callspan.fail_open import fail_open
-from callspan.intercept.client_info import sdk_of
+from callspan.intercept.generated_sdks.other_requests import path_template
 from callspan.intercept.hooks import HOOK_CONTEXT, Function, HookSteps, Reads
-from callspan.intercept.other_requests import path_template
+from callspan.intercept.sdk_versions import sdk_of
 from callspan.observe.call import Call
 from callspan.observe.ports import CallInfo
 from callspan.observe.socket_calls import SocketCalls, start
@@ -74,7 +74,7 @@ def _info(connection: Any) -> CallInfo | None:
         provider = provider_of((client,), f"{uri.host}:{uri.port}", profile)
     if provider is None:
         return None
-    sdk = sdk_of(profile.name) if is_sdk else None
+    sdk = sdk_of(profile.distribution) if is_sdk else None
     return CallInfo(provider=provider, sdk=sdk, server_address=uri.host, server_port=uri.port, stream=True)
 
 
