@@ -32,22 +32,22 @@ class Backlog:
         self._directories: Sequence[Path] = directories_for(self._store, self._beside)
         self._error: str | None = None
 
-    def deliver(self, *, shown: bool) -> None:
+    def deliver(self, *, visible: bool) -> None:
         """Deliver the segments of ended processes and print the number of their records.
 
-        `shown`: show a progress bar.
+        `visible`: show a progress bar.
         """
         if not self._directories:
             return
         # Importing the delivery code takes longer than most commands run.
         from callspan.delivery import leftovers
 
-        with progress("records that ended processes left", shown=shown) as update:
+        with progress("records that ended processes left", visible=visible) as update:
             result = leftovers.deliver(self._store, beside=self._beside, progress=update)
         self._error = result.error
         if result.delivered:
-            where = ", ".join(map(str, result.directories))
-            _print(f"Delivered {plural(result.delivered, 'record')} that ended processes had left in {where}.")
+            directories = ", ".join(map(str, result.directories))
+            _print(f"Delivered {plural(result.delivered, 'record')} that ended processes had left in {directories}.")
         if result.damaged:
             _print(f"{plural(result.damaged, 'record')} there are damaged: see callspan doctor.")
 
@@ -64,8 +64,8 @@ class Backlog:
 
     def _findings(self) -> list[str]:
         """Return a sentence for each place with records that no command delivers."""
-        found = findings_for([self._store, *self._beside])
-        return [f"{one}; see callspan doctor." for one in found if one.holds_records]
+        findings = findings_for([self._store, *self._beside])
+        return [f"{finding}; see callspan doctor." for finding in findings if finding.holds_records]
 
     def _lines(self) -> list[str]:
         lines = self._findings()
@@ -86,8 +86,10 @@ class Backlog:
         if not any(segment.held for segment in segments):
             return segments
         time.sleep(_RECHECK_S)
-        later = {segment.path: segment.records for segment in waiting(self._store, self._beside)}
-        return [segment for segment in segments if not segment.held or later.get(segment.path) == segment.records]
+        records_later = {segment.path: segment.records for segment in waiting(self._store, self._beside)}
+        return [
+            segment for segment in segments if not segment.held or records_later.get(segment.path) == segment.records
+        ]
 
     def _losses(self) -> list[str]:
         """Return a line for each loss of records that will never reach this store."""

@@ -22,7 +22,7 @@ def outcome_text(call: CallRecord) -> Text:
         if applies:
             # Instead of `success`, because 80 columns have room for only one word.
             word, style = (mark, "yellow") if call.outcome == "success" else (f"{word}, {mark}", style)
-    word += "".join(f", {said}" for said, applies in _doubts(call.response).items() if applies)
+    word += "".join(f", {doubt}" for doubt, applies in _doubts(call.response).items() if applies)
     return styled((word, style), retried(call.retries))
 
 

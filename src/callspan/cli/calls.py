@@ -103,9 +103,11 @@ def _print_table(context: CommandContext, reader: Reader, selection: CallFilter,
         Column("user", lambda call: call.user_id, shrinks=True),
         Column("output", lambda call: (result_text(call), "dim"), shrinks=True),
     )
-    objectives, listed = selection.objectives, [ids_of(call) for call in calls]
+    objectives, ids_of_calls = selection.objectives, [ids_of(call) for call in calls]
     of_calls = (
-        (reader.call_scores(listed, objectives), reader.call_labels(listed, objectives)) if objectives else ({}, {})
+        (reader.call_scores(ids_of_calls, objectives), reader.call_labels(ids_of_calls, objectives))
+        if objectives
+        else ({}, {})
     )
     scores = (Column(name, partial(_score, *of_calls, name), right=True, stays=True) for name in objectives)
     context.screen.table((*columns, *scores), calls)
@@ -113,10 +115,10 @@ def _print_table(context: CommandContext, reader: Reader, selection: CallFilter,
         context.screen.paragraph(reason, "dim")
 
 
-def _score(scores: Mapping[str, Scores], given: Mapping[str, Labels], objective: str, call: CallRecord) -> Cell:
+def _score(scores: Mapping[str, Scores], call_labels: Mapping[str, Labels], objective: str, call: CallRecord) -> Cell:
     """Return a call's score for an objective; without a score, its labels for it."""
     value = scores[call.call_id].get(objective)
-    labels = given[call.call_id].get(objective, ()) if value is None else ()
+    labels = call_labels[call.call_id].get(objective, ()) if value is None else ()
     return ", ".join(dict.fromkeys(labels)) or reward(value), reward_style(value)
 
 
@@ -149,21 +151,21 @@ def _follow(context: CommandContext, selection: CallFilter, count: int, polls: I
     with context.reader() as reader:
         selection = msgspec.structs.replace(context.resolved(reader, selection), content="response")
         began_ns = time.time_ns()
-        last = list(reader.calls(msgspec.structs.replace(selection, limit=count)))
-        for call in reversed(last):
+        newest = list(reader.calls(msgspec.structs.replace(selection, limit=count)))
+        for call in reversed(newest):
             _show(context, reader, selection, call)
-    shown = {call.call_id for call in last}
-    running = {call.call_id for call in last if not _has_ended(call)}
+    shown_ids = {call.call_id for call in newest}
+    running = {call.call_id for call in newest if not _has_ended(call)}
     for _ in polls:
         # Each opens the store, because its file may have been replaced.
         with suppress(EmptyStoreError), closing(open_store(context.store)) as reader:
             # Calls that were running at first are looked up by id, because they may have started long ago.
-            found = [*filter(None, map(reader.call, running))]
-            fresh = (call for call in _recent(reader, selection) if call.call_id not in shown)
-            found += (call for call in fresh if _end_ns(call) >= began_ns)
-            for call in sorted(filter(_has_ended, found), key=_end_ns):
+            calls = [*filter(None, map(reader.call, running))]
+            new_calls = (call for call in _recent(reader, selection) if call.call_id not in shown_ids)
+            calls += (call for call in new_calls if _end_ns(call) >= began_ns)
+            for call in sorted(filter(_has_ended, calls), key=_end_ns):
                 _show(context, reader, selection, call)
-                shown.add(call.call_id)
+                shown_ids.add(call.call_id)
                 running.discard(call.call_id)
 
 

@@ -73,13 +73,15 @@ class Command(click.Command):
         options = [param for param in self.params if isinstance(param, click.Option) and param.name not in _COMMON]
         filters = [option for option in options if isinstance(option, Filter)]
         with formatter.section("Options"):
-            own = [record for option in options if option not in filters and (record := option.get_help_record(ctx))]
-            if own:
-                formatter.write_dl(own)
+            records = [
+                record for option in options if option not in filters and (record := option.get_help_record(ctx))
+            ]
+            if records:
+                formatter.write_dl(records)
             formatter.write("  --store URL, --json, -h: as `callspan --help` says\n")
         # An option and its value stay on one line.
-        listed = [option for option in filters if option.listed]
-        names = [f"{option.listed}\0{option.metavar}" if option.metavar else option.listed for option in listed]
+        listed_filters = [option for option in filters if option.listed]
+        names = [f"{option.listed}\0{option.metavar}" if option.metavar else option.listed for option in listed_filters]
         if names:
             wrap = textwrap.TextWrapper(formatter.width, subsequent_indent="  ", break_on_hyphens=False)
             formatter.write(f"\n{wrap.fill('  '.join(['Filters:', *names]))}\n".replace("\0", " "))
@@ -114,10 +116,10 @@ class Command(click.Command):
         """Return the arguments of the callback. Raises UsageError, SettingError."""
         options = dict(ctx.params)
         group_options = ctx.find_root().params
-        own = options.pop("store")
-        named = group_options.get("store") if own is None else own
+        option = options.pop("store")
+        stores = group_options.get("store") if option is None else option
         json = options.pop("as_json") or group_options.get("as_json", False)
-        context = CommandContext(stores_named(named), json=json, is_named=named is not None)
+        context = CommandContext(stores_named(stores), json=json, is_named=stores is not None)
         if not self._has_filters:
             return {"context": context, **options}
         return {"context": context, "selection": selected(options), **options}
@@ -153,7 +155,7 @@ class CommandContext:
         try:
             reader = open_store(self.store)
         except EmptyStoreError as error:
-            advice = self.store_beside() or _ADVICE
+            advice = self.other_store_hint() or _ADVICE
             self.fail(f"{self.store_name} has no records yet." if has_backlog else f"{error_text(error)}\n{advice}")
         try:
             yield reader
@@ -166,10 +168,10 @@ class CommandContext:
         """Return the filter with its session prefix resolved to an id. Ends the command if no session matches."""
         if selection.session_id is None:
             return selection
-        named = self.named(reader, selection.session_id)
-        if not isinstance(named, SessionSummary):
+        summary = self.named(reader, selection.session_id)
+        if not isinstance(summary, SessionSummary):
             self.no_match(f"{selection.session_id} is no session.")
-        return msgspec.structs.replace(selection, session_id=named.session.session_id)
+        return msgspec.structs.replace(selection, session_id=summary.session.session_id)
 
     def named(self, reader: Reader, ident: str) -> SessionSummary | CallRecord:
         """Return the session or call with this id, a unique prefix of it, or `last`. Ends the command without one."""
@@ -200,17 +202,17 @@ class CommandContext:
     def _delivered(self) -> bool:
         """Deliver waiting records to the store; report those that still wait and return whether there are any."""
         backlog = Backlog(self.store)
-        backlog.deliver(shown=not self.json)
+        backlog.deliver(visible=not self.json)
         return backlog.say()
 
-    def store_beside(self) -> str | None:
+    def other_store_hint(self) -> str | None:
         """Return a sentence that names another SQLite store beside a missing file; None if there is no such store."""
         path = find_store(first_readable(self.store)).path
-        for other in sorted(path.parent.glob("*.db")) if path is not None and not path.exists() else ():
-            url = f"sqlite:///{other}"
+        for file in sorted(path.parent.glob("*.db")) if path is not None and not path.exists() else ():
+            url = f"sqlite:///{file}"
             with suppress(*store_errors(SettingError)):
                 open_store(url).close()
-                return f"There is {other} beside it: name it with --store {safe_name(url)}"
+                return f"There is {file} beside it: name it with --store {safe_name(url)}"
         return None
 
     def deliver(self) -> None:
@@ -219,7 +221,7 @@ class CommandContext:
         Ignores errors, which the next use of the store reports.
         """
         with suppress(*store_errors(SettingError)):
-            Backlog(self.store).deliver(shown=not self.json)
+            Backlog(self.store).deliver(visible=not self.json)
 
     def files(self) -> list[Path]:
         """Return the files of the stores."""
@@ -238,9 +240,9 @@ class CommandContext:
         return count
 
     @staticmethod
-    def no_match(what: str) -> NoReturn:
+    def no_match(message: str) -> NoReturn:
         """End the command with exit code 1 because nothing matched, as `what` says."""
-        click.echo(clean(what), err=True)
+        click.echo(clean(message), err=True)
         raise click.exceptions.Exit(1)
 
     @staticmethod

@@ -8,7 +8,7 @@ import click
 
 from callspan.cli.command_context import Command, CommandContext
 from callspan.cli.filters import filters
-from callspan.cli.group_table import measure_row, value_text
+from callspan.cli.group_table import measure_row, measure_text
 from callspan.cli.safe_text import clean
 from callspan.cli.screen import Cell, Column, reward_style
 from callspan.comparison.differences import Difference, compare_groups, parse_selector
@@ -51,10 +51,10 @@ def compare_command(context: CommandContext, selection: CallFilter, first: str, 
     groups = Group((a.label,)), Group((b.label,))
     with context.reader() as reader:
         selection = context.resolved(reader, selection)
-        both = 0
+        in_both = 0
         for summary in reader.sessions(selection):
             matches = [selector.matches(summary) for selector in (a, b)]
-            both += all(matches)
+            in_both += all(matches)
             for group in (group for group, is_match in zip(groups, matches, strict=True) if is_match):
                 group.sessions.append(summary)
     for selector, group in zip((a, b), groups, strict=True):
@@ -63,9 +63,9 @@ def compare_command(context: CommandContext, selection: CallFilter, first: str, 
     differences = compare_groups(*groups)
     if context.json:
         sizes = {name: _size(group) for name, group in zip("ab", groups, strict=True)}
-        context.emit({**sizes, "in_both": both, "measures": [_row(difference) for difference in differences]})
+        context.emit({**sizes, "in_both": in_both, "measures": [_row(difference) for difference in differences]})
     else:
-        _print(context, groups, differences, both)
+        _print(context, groups, differences, in_both)
 
 
 def _size(group: Group) -> dict[str, object]:
@@ -74,17 +74,17 @@ def _size(group: Group) -> dict[str, object]:
 
 def _row(difference: Difference) -> dict[str, object]:
     values = {"a": difference.first, "b": difference.second, "difference": difference.difference}
-    rest = {"n": list(difference.numbers), "paired": difference.paired, "too_few": difference.is_too_few}
-    return measure_row(difference.measure, values, difference.interval) | rest
+    sample_fields = {"n": list(difference.numbers), "paired": difference.paired, "too_few": difference.is_too_few}
+    return measure_row(difference.measure, values, difference.interval) | sample_fields
 
 
-def _print(context: CommandContext, groups: tuple[Group, Group], differences: list[Difference], both: int) -> None:
+def _print(context: CommandContext, groups: tuple[Group, Group], differences: list[Difference], in_both: int) -> None:
     names = [clean(group.keys[0] or UNKNOWN) for group in groups]
     screen = context.screen
     for letter, name, group in zip("AB", names, groups, strict=True):
         screen.line((f"{letter}  ", "bold"), (name, "cyan"), f"  {plural(len(group.sessions), 'session')}")
     screen.table(_COLUMNS, (row for row in differences if row.first is not None or row.second is not None))
-    for line in _footer(differences, both):
+    for line in _footer(differences, in_both):
         screen.paragraph(line)
 
 
@@ -117,23 +117,23 @@ def _signed(difference: Difference, value: Number) -> str:
         case "score":
             return reward(float(value))
     size = -value if value < 0 else value
-    return f"{'-' if value < 0 else '+'}{value_text(difference.measure, size)}"
+    return f"{'-' if value < 0 else '+'}{measure_text(difference.measure, size)}"
 
 
-def _footer(differences: list[Difference], both: int) -> list[str]:
+def _footer(differences: list[Difference], in_both: int) -> list[str]:
     tasks = "; or tasks, each compared with itself" if any(difference.paired for difference in differences) else ""
     lines = [f"Difference: B minus A, with its 95 % interval where it is known. n: sessions of A and B{tasks}."]
     if any(difference.is_too_few for difference in differences):
         lines.append(f"Fewer than {MIN_VALUES}: {_TOO_FEW}.")
-    if both:
-        lines.append(f"{plural(both, 'session')} in both groups.")
+    if in_both:
+        lines.append(f"{plural(in_both, 'session')} in both groups.")
     return lines
 
 
 _COLUMNS: Final = (
     Column("", _name),
-    Column("A", lambda difference: value_text(difference.measure, difference.first), right=True),
-    Column("B", lambda difference: value_text(difference.measure, difference.second), right=True),
+    Column("A", lambda difference: measure_text(difference.measure, difference.first), right=True),
+    Column("B", lambda difference: measure_text(difference.measure, difference.second), right=True),
     Column("difference", _difference, shrinks=True),
     Column("n", _sample_sizes, right=True),
 )

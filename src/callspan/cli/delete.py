@@ -82,16 +82,16 @@ def delete_command(
 
 def _rewrite(context: CommandContext) -> None:
     """Rewrite the SQLite files without copies of deleted bytes. Ends the command with exit code 1 if one is in use."""
-    left = {}
+    reasons = {}
     for store in map(find_store, split_urls(context.store)):
         if isinstance(store, SqlStore) and store.is_file:
-            left[store.name] = store.rewrite()
+            reasons[store.name] = store.rewrite()
     if context.json:
-        context.emit({"rewritten": [name for name, reason in left.items() if reason is None], "left": left})
+        context.emit({"rewritten": [name for name, reason in reasons.items() if reason is None], "left": reasons})
     else:
-        for name, reason in left.items():
+        for name, reason in reasons.items():
             context.screen.paragraph(f"{name}: {'rewritten' if reason is None else f'left: {reason}'}.")
-    if not left or any(left.values()):
+    if not reasons or any(reasons.values()):
         raise click.exceptions.Exit(1)
 
 
@@ -100,24 +100,24 @@ def _full_ids(context: CommandContext, kind: _Kind, ids: Sequence[str]) -> list[
 
     Ends the command if one matches none.
     """
-    given = {ident.rstrip(CUT): ident.endswith(CUT) for ident in ids}
-    full: dict[str, str] = {}
+    is_cut_by_ident = {ident.rstrip(CUT): ident.endswith(CUT) for ident in ids}
+    full_ids: dict[str, str] = {}
     urls = [url for url in split_urls(context.store) if isinstance(find_store(url), SqlStore)]
     for url in urls:
-        if left := [ident for ident in given if ident not in full]:
+        if unresolved := [ident for ident in is_cut_by_ident if ident not in full_ids]:
             with CommandContext(url, json=context.json).reader() as reader:
-                for ident in left:
+                for ident in unresolved:
                     if url == urls[-1] or reader.is_erased(kind, ident) or reader.ids_like(kind, ident):
-                        full[ident] = _full_id(context, reader, kind, ident, is_cut=given[ident])
-    return [full.get(ident, ident) for ident in given]
+                        full_ids[ident] = _full_id(context, reader, kind, ident, is_cut=is_cut_by_ident[ident])
+    return [full_ids.get(ident, ident) for ident in is_cut_by_ident]
 
 
 def _full_id(context: CommandContext, reader: Reader, kind: _Kind, ident: str, *, is_cut: bool) -> str:
     if reader.is_erased(kind, ident):  # it may also be the prefix of another
         return ident
-    named = context.named(reader, ident)
-    full_id = named.call_id if isinstance(named, CallRecord) else named.session.session_id
-    if isinstance(named, CallRecord) != (kind == "call") or not full_id.startswith(ident):
+    session_or_call = context.named(reader, ident)
+    full_id = session_or_call.call_id if isinstance(session_or_call, CallRecord) else session_or_call.session.session_id
+    if isinstance(session_or_call, CallRecord) != (kind == "call") or not full_id.startswith(ident):
         context.no_match(f"{ident} is no {kind}: it names {full_id}.")
     if full_id != ident and not is_cut:
         context.no_match(f"{ident} is no {kind}, but {full_id} begins with it: say so by {ident}{CUT}")
@@ -152,9 +152,9 @@ def _show(context: CommandContext, receipt: Receipt) -> None:
 
 
 def _lines(receipt: Receipt) -> list[str]:
-    done = "would be deleted" if receipt.dry_run else "deleted"
+    verb = "would be deleted" if receipt.dry_run else "deleted"
     stores = receipt.stores
-    lines = [f"{store.store}: {_counts(store)} {done}." for store in stores if store.total or store.left is None]
+    lines = [f"{store.store}: {_counts(store)} {verb}." for store in stores if store.total or store.left is None]
     lines += [f"{store.store}: left: {store.left}." for store in stores if store.left is not None]
     lines += [f"{store.store}: {_COPIES}" for store in stores if store.copies]
     return lines

@@ -83,7 +83,7 @@ def demo_command(context: CommandContext, live: bool) -> None:
         context.emit({"store": safe_name(context.store), "since": iso(started_ns)})
     else:
         _show_last(context)
-        _print_places(context)
+        _print_next_steps(context)
     if not delivered:
         raise click.exceptions.Exit(1)
 
@@ -205,7 +205,7 @@ def _show_last(context: CommandContext) -> None:
         raise click.exceptions.Exit(code)
 
 
-def _print_places(context: CommandContext) -> None:
+def _print_next_steps(context: CommandContext) -> None:
     """Print where the records are, how to send them to Jaeger, and three commands to try next."""
     context.screen.line(("Records ", "bold"), safe_name(context.store))
     titles = ("Jaeger  ", "Next    ", "        ", "        ")

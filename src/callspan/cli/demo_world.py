@@ -48,8 +48,8 @@ class GridWorld:
 
     def observe(self) -> str:
         """Return a description of the robot's position and neighbouring cells."""
-        around = ", ".join(f"{name} {self.look(name)}" for name in DIRECTIONS)
-        return f"at {self._position[0]},{self._position[1]}{' with the key' if self.has_key else ''}; {around}"
+        neighbours = ", ".join(f"{name} {self.look(name)}" for name in DIRECTIONS)
+        return f"at {self._position[0]},{self._position[1]}{' with the key' if self.has_key else ''}; {neighbours}"
 
     def look(self, direction: str) -> str:
         """Return the kind of the neighbouring cell in that direction: wall, key, exit, pit or floor."""

@@ -168,8 +168,8 @@ def _hooks() -> Iterator[Check]:
             detail = f"{version}, {present} of {len(statuses)} hooks can be set"
             yield Check("SDKs", sdk, "ok" if statuses and not drifted else "warning", detail)
             for status in drifted:
-                lost = "not recorded are" if status.state == "missing" else "hooked; may be lost:"
-                yield Check("SDKs", status.name, "warning", f"{status.state}: {lost} {status.without}")
+                effect = "not recorded are" if status.state == "missing" else "hooked; may be lost:"
+                yield Check("SDKs", status.name, "warning", f"{status.state}: {effect} {status.without}")
 
 
 def _private_names() -> Iterator[Check]:
@@ -177,12 +177,12 @@ def _private_names() -> Iterator[Check]:
     for module in (*MODULES, "opentelemetry.sdk.trace"):
         with contextlib.suppress(ImportError):  # not installed, or of another version
             importlib.import_module(module)
-    missing = private_names.missing()
-    detail = f"{len(READ) - len({row for _, row in missing})} of {len(READ)} are there"
-    yield Check("private names", "read besides hooks", "warning" if missing else "ok", detail)
-    for where, row in missing:
+    missing_rows = private_names.missing()
+    detail = f"{len(READ) - len({row for _, row in missing_rows})} of {len(READ)} are there"
+    yield Check("private names", "read besides hooks", "warning" if missing_rows else "ok", detail)
+    for module, row in missing_rows:
         detail = f"missing: {row.fallback}; lost: {row.lost or 'nothing'}"
-        yield Check("private names", f"{where.replace(':', '.')}.{row.name}", "warning", detail)
+        yield Check("private names", f"{module.replace(':', '.')}.{row.name}", "warning", detail)
 
 
 def _other_instrumentations() -> Iterator[Check]:
@@ -226,11 +226,11 @@ def _open_files(url: str) -> Iterator[Check]:
         files = find_store(url).files()
     except store_errors(SettingError):
         return  # reported as a failing store
-    for one in files:
-        if (mode := _mode_of(one)) & _OF_OTHERS:
-            detail = f"other users can read {one} (mode {mode & 0o777:03o})"
+    for file in files:
+        if (mode := _mode_of(file)) & _OF_OTHERS:
+            detail = f"other users can read {file} (mode {mode & 0o777:03o})"
             yield Check(
-                "stores", safe_name(url), "warning", detail, f"Unless you want that: chmod 600 {quote(str(one))}"
+                "stores", safe_name(url), "warning", detail, f"Unless you want that: chmod 600 {quote(str(file))}"
             )
 
 
@@ -257,8 +257,10 @@ def _foreign_backlogs(settings: Settings) -> Iterator[Check]:
         detail = f"{size_of(directory):,} bytes since {since} in {directory} are for {', '.join(stores_of(directory))}"
         advice = "Deliver them to these stores: callspan --store <these stores> ship"
         yield Check("stores", "other stores", "warning", detail, advice)
-    for one in findings:
-        yield Check("stores", one.kind, "warning" if one.holds_records else "note", str(one), one.remedy)
+    for finding in findings:
+        yield Check(
+            "stores", finding.kind, "warning" if finding.holds_records else "note", str(finding), finding.remedy
+        )
 
 
 def _spool_directory(settings: Settings) -> Path | None:
@@ -287,8 +289,8 @@ def _losses(settings: Settings) -> Iterator[Check]:
     """Report lost records and unrecorded requests."""
     from callspan.stores.spools import directories_for
 
-    found = (directories_for(url, (), settings) for url in settings.stores)
-    directories = dict.fromkeys(chain.from_iterable(found))
+    directory_lists = (directories_for(url, (), settings) for url in settings.stores)
+    directories = dict.fromkeys(chain.from_iterable(directory_lists))
     for directory in directories:
         yield from _losses_in(directory)
 
@@ -312,17 +314,17 @@ def _otlp() -> Iterator[Check]:
         detail = "OTEL_EXPORTER_OTLP_ENDPOINT is not set: spans go where the application sends them"
         yield Check("spans", "OTLP", "note", detail)
         return
-    wanted = wanted_signals(otlp=True)
+    enabled = wanted_signals(otlp=True)
     for signal in SIGNALS:
-        name, shown = f"OTLP {signal}", f"{safe_name(address_of(signal))} ({protocol_of(signal)})"
-        if signal not in wanted:
+        name, receiver = f"OTLP {signal}", f"{safe_name(address_of(signal))} ({protocol_of(signal)})"
+        if signal not in enabled:
             yield Check("spans", name, "note", "the OTEL_* variables do not send it by OTLP")
         elif signal != "traces":
-            yield Check("spans", name, "note", shown)
+            yield Check("spans", name, "note", receiver)
         elif (refusal := _refusal()) is not None:
-            yield Check("spans", name, "failed", f"{shown}: {refusal}")
+            yield Check("spans", name, "failed", f"{receiver}: {refusal}")
         else:
-            yield Check("spans", name, "ok", f"{shown} accepted an empty request")
+            yield Check("spans", name, "ok", f"{receiver} accepted an empty request")
 
 
 def _refusal() -> str | None:
@@ -347,9 +349,9 @@ def _settings(settings: Settings) -> Iterator[Check]:
     for name in Settings.__struct_fields__:
         value = getattr(settings, name)
         if value != getattr(defaults, name):
-            shown = ", ".join(safe_name(str(item)) for item in value) if isinstance(value, tuple) else str(value)
+            text = ", ".join(safe_name(str(item)) for item in value) if isinstance(value, tuple) else str(value)
             origin = f"{variable_of(name)} or --store" if name == "stores" else variable_of(name)
-            yield Check("settings", name, "note", f"{shown}  ({origin})")
+            yield Check("settings", name, "note", f"{text}  ({origin})")
     yield Check("settings", "others", "note", "defaults; arguments of instrument() in an application are not seen here")
 
 

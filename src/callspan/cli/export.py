@@ -62,7 +62,7 @@ def export_command(
     target = None if dry_run else output
     objective = selection.judged[0]
     export_options = converter(Options)({**options, "metadata": has_metadata, "objective": objective})
-    with context.reader() as reader, progress("sessions", shown=not context.json) as update:
+    with context.reader() as reader, progress("sessions", visible=not context.json) as update:
 
         def show(statistics: Statistics) -> None:
             update(statistics.sessions, statistics.sessions_found, f"{statistics.rows:,} rows of sessions")
@@ -77,7 +77,7 @@ def _report(context: CommandContext, statistics: Statistics, target: Path | None
     if target is not None and is_stdout(target):
         # Messages of the command would be mixed with the rows.
         click.echo(plural(statistics.rows, "row"), err=True)
-        for line in _left_out(statistics):
+        for line in _omission_lines(statistics):
             click.echo(styled(*line).plain, err=True)
     elif context.json:
         context.emit({"file": None if target is None else str(target), **msgspec.to_builtins(statistics)})
@@ -97,11 +97,11 @@ def _print_statistics(context: CommandContext, statistics: Statistics, target: P
         f"  {count(statistics.sessions_kept)} of {count(statistics.sessions)} sessions, "
         f"{count(statistics.messages)} messages, {count(statistics.trained_messages)} of them to train on"
     )
-    for line in _left_out(statistics):
+    for line in _omission_lines(statistics):
         screen.line(*line)
 
 
-def _left_out(statistics: Statistics) -> Iterator[tuple[tuple[str, str] | str, ...]]:
+def _omission_lines(statistics: Statistics) -> Iterator[tuple[tuple[str, str] | str, ...]]:
     """Yield lines on cut-off answers and on omitted rows, as arguments of `Screen.line`."""
     number = statistics.cut_off_answers
     if number:

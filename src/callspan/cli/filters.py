@@ -26,18 +26,18 @@ class Filter(click.Option):
     The name of its fact is an option too: `--user-id` is `--user`.
     """
 
-    def __init__(self, option: str, field: str, metavar: str | None = None, **more: Any) -> None:
-        named = [f"--{field.replace('_', '-')}"] if field in _FACTS and "/" not in option else []
-        super().__init__([*dict.fromkeys([option, *named]), field], metavar=metavar, **more)
+    def __init__(self, option: str, field: str, metavar: str | None = None, **attributes: Any) -> None:
+        fact_options = [f"--{field.replace('_', '-')}"] if field in _FACTS and "/" not in option else []
+        super().__init__([*dict.fromkeys([option, *fact_options]), field], metavar=metavar, **attributes)
         self.listed = self.opts[0]
         """Its name in `--help`; empty if that of another option names it."""
 
 
 def _bounds(measure: str, metavar: str, field: str, kind: Value) -> Iterator[Filter]:
     """Yield the minimum and the maximum of a measure."""
-    for side, listed in (("min", f"--min-/--max-{measure}"), ("max", "")):
+    for side, listed_name in (("min", f"--min-/--max-{measure}"), ("max", "")):
         option = Filter(f"--{side}-{measure}", f"{side}_{field}", metavar, type=kind)
-        option.listed = listed
+        option.listed = listed_name
         yield option
 
 
@@ -96,10 +96,10 @@ _CALL_FIELDS: Final = frozenset(CallFilter.__struct_fields__) - {"limit", "offse
 _to_call_filter = converter(CallFilter)
 
 
-def filters(*without: str, scores: bool = True, sort: bool = False) -> list[click.Option]:
+def filters(*excluded_fields: str, scores: bool = True, sort: bool = False) -> list[click.Option]:
     """Return the options that select calls, except those of the `CallFilter` fields in `without`."""
-    chosen = [option for option in _CALLS if option.name not in without]
-    return [*chosen, *(_SCORES if scores else ()), *([_SORT] if sort else [])]
+    options = [option for option in _CALLS if option.name not in excluded_fields]
+    return [*options, *(_SCORES if scores else ()), *([_SORT] if sort else [])]
 
 
 def selected(options: dict[str, object]) -> CallFilter:

@@ -49,7 +49,7 @@ def print_groups(
 
 
 def _print_table(
-    context: CommandContext, keys: Sequence[str], objectives: Sequence[str], shown: Sequence[Group]
+    context: CommandContext, keys: Sequence[str], objectives: Sequence[str], groups: Sequence[Group]
 ) -> None:
     mean = _mean_with_interval if len(objectives) <= _MOST_INTERVALS else _mean
     columns = (
@@ -64,7 +64,7 @@ def _print_table(
         _each("cost", "cost_usd"),
         _each("time", "duration_ns"),
     )
-    context.screen.table(columns, shown)
+    context.screen.table(columns, groups)
     context.screen.paragraph(_FOOTER if mean is _mean_with_interval else _WITHOUT_INTERVALS)
 
 
@@ -85,7 +85,7 @@ def _mean(measure: Measure, group: Group, interval: Interval | None = None) -> C
         return None
     bounds = "" if interval is None else " ({} to {})".format(*(_bound(measure, end) for end in interval))
     style = reward_style(float(mean)) if measure.kind == "score" else ""
-    return f"{value_text(measure, mean)}{bounds}", style
+    return f"{measure_text(measure, mean)}{bounds}", style
 
 
 def _bound(measure: Measure, value: float) -> str:
@@ -94,7 +94,7 @@ def _bound(measure: Measure, value: float) -> str:
 
 def _each(name: str, measure: str) -> Column:
     sum_of = Measure("sum", measure)
-    return Column(f"{name} each", lambda group: value_text(sum_of, summed(sum_of, group.sessions).mean), right=True)
+    return Column(f"{name} each", lambda group: measure_text(sum_of, summed(sum_of, group.sessions).mean), right=True)
 
 
 def _cost(group: Group) -> str:
@@ -124,7 +124,7 @@ def measure_row(measure: Measure, values: Mapping[str, Number | None], interval:
     return {"kind": measure.kind, "measure": measure.name, **numbers}
 
 
-def value_text(measure: Measure, value: Number | None) -> str:
+def measure_text(measure: Measure, value: Number | None) -> str:
     """Return a value of a measure for a table."""
     if value is None:
         return UNKNOWN

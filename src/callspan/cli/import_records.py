@@ -40,7 +40,7 @@ def import_command(
     target = first_readable(context.store) if into is None else into
     imports = []
     for source in sources:
-        with progress(f"records of {safe_name(source)}", shown=not context.json) as update:
+        with progress(f"records of {safe_name(source)}", visible=not context.json) as update:
             update(0)
             imports.append(import_records(source, target, since_ns=since_ns, damaged=damaged))
     if context.json:
@@ -53,8 +53,8 @@ def import_command(
 
 
 def _count_texts(counts: ImportCounts) -> Iterator[str]:
-    loaded = [plural(number, table[:-1]) for table, number in counts.records.items() if number]
-    yield f"{', '.join(loaded)} loaded (each version counts)" if loaded else "nothing loaded"
+    counts_by_table = [plural(number, table[:-1]) for table, number in counts.records.items() if number]
+    yield f"{', '.join(counts_by_table)} loaded (each version counts)" if counts_by_table else "nothing loaded"
     if counts.unreadable:
         yield f"{plural(counts.unreadable, 'record')} could not be read"
     if counts.erased:

@@ -43,25 +43,25 @@ def call_rows(reader: Reader, calls: Iterable[CallRecord], selection: CallFilter
 
     With a selection by scores they have their scores.
     """
-    left = iter(calls)
+    remaining = iter(calls)
     positions: Mapping[str, int] = {}
-    known: set[str] = set()
-    while read := list(itertools.islice(left, _ROWS_AT_ONCE)):
-        some = [call_row(call) for call in read]
+    known_sessions: set[str] = set()
+    while batch := list(itertools.islice(remaining, _ROWS_AT_ONCE)):
+        rows = [call_row(call) for call in batch]
         if selection.is_about_scores:
-            scores = reader.call_scores([ids_of(call) for call in read], selection.judged)
-            some = [row | {"scores": scores[str(row["call_id"])]} for row in some]
-        sessions = {str(row["session_id"]) for row in some if row["timestep_id"] is not None}
-        if not sessions <= known:
-            known, positions = sessions, reader.step_positions(sorted(sessions))
-        for row in some:
+            scores = reader.call_scores([ids_of(call) for call in batch], selection.judged)
+            rows = [row | {"scores": scores[str(row["call_id"])]} for row in rows]
+        sessions = {str(row["session_id"]) for row in rows if row["timestep_id"] is not None}
+        if not sessions <= known_sessions:
+            known_sessions, positions = sessions, reader.step_positions(sorted(sessions))
+        for row in rows:
             yield row | {"timestep_position": positions.get(str(row["timestep_id"]))}
 
 
 def call_row(call: CallRecord, position: int | None = None) -> Row:
     """Return a call as a row, with the given position of its timestep. None is unknown."""
-    more = {"timestep_position": position, "cost_reason": cost_reason(call), "output": output_text(call)}
-    return as_row(call_facts(call, "list")) | more
+    additions = {"timestep_position": position, "cost_reason": cost_reason(call), "output": output_text(call)}
+    return as_row(call_facts(call, "list")) | additions
 
 
 def session_row(summary: SessionSummary) -> Row:
@@ -80,14 +80,16 @@ def short_ids(ids: Iterable[str], besides: Iterable[str] = ()) -> dict[str, str]
     Without a terminal a prefix ends in an ellipsis, with which it may be given to any command.
     """
     mark = "" if sys.stdout.isatty() else CUT
-    wanted = set(ids)
-    lengths = dict.fromkeys(sorted(wanted.union(besides)), _SHORTEST)
-    for one, following in itertools.pairwise(lengths):
-        common = next((at for at, (a, b) in enumerate(zip(one, following, strict=False)) if a != b), len(one))
-        for near in (one, following):
-            lengths[near] = max(lengths[near], common + 2)
-    shorter = {one: one[: lengths[one]].rstrip("-") for one in wanted}
-    return {one: short if short == one else short + mark for one, short in shorter.items()}
+    distinct_ids = set(ids)
+    lengths = dict.fromkeys(sorted(distinct_ids.union(besides)), _SHORTEST)
+    for ident, next_ident in itertools.pairwise(lengths):
+        common = next(
+            (index for index, (a, b) in enumerate(zip(ident, next_ident, strict=False)) if a != b), len(ident)
+        )
+        for neighbour in (ident, next_ident):
+            lengths[neighbour] = max(lengths[neighbour], common + 2)
+    shorter = {ident: ident[: lengths[ident]].rstrip("-") for ident in distinct_ids}
+    return {ident: short if short == ident else short + mark for ident, short in shorter.items()}
 
 
 def session_json(reader: Reader, summary: SessionSummary, entries: Iterable[Entry]) -> Row:
@@ -100,7 +102,11 @@ def session_json(reader: Reader, summary: SessionSummary, entries: Iterable[Entr
         name, row = _member(entry, position)
         lists[-1 if position is None else position][name].append(row)
     rows = [_step(step, position) | lists[position] for position, step in enumerate(steps)]
-    return {**session_row(summary), "steps": rows, **{f"loose_{name}": found for name, found in lists[-1].items()}}
+    return {
+        **session_row(summary),
+        "steps": rows,
+        **{f"loose_{name}": rows_of_kind for name, rows_of_kind in lists[-1].items()},
+    }
 
 
 def _member(entry: Entry, position: int | None) -> tuple[str, dict[str, object]]:

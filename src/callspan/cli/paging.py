@@ -34,9 +34,9 @@ def print_page(
     if context.json:
         return bool(context.emit_all(json_rows(islice(rows, limit))))
     remaining = iter(rows)
-    shown = list(islice(remaining, limit or TABLE_ROWS))
-    if shown:
-        table(shown)
+    page = list(islice(remaining, limit or TABLE_ROWS))
+    if page:
+        table(page)
     if next(remaining, None) is not None:
-        context.screen.paragraph(f"the first {len(shown):,}: --limit N shows more, --json all", "dim")
-    return bool(shown)
+        context.screen.paragraph(f"the first {len(page):,}: --limit N shows more, --json all", "dim")
+    return bool(page)

@@ -13,11 +13,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from callspan.cli.safe_text import clean
 
 UpdateProgress: TypeAlias = Callable[..., None]
-"""`update(done, of, what="calls")` sets the progress; `of` is the total, None if it is unknown."""
+"""`update(completed, total, title="calls")` sets the progress; `total` None: it is unknown."""
 
 
 @contextmanager
-def progress(what: str, *, shown: bool = True) -> Iterator[UpdateProgress]:
+def progress(title: str, *, visible: bool = True) -> Iterator[UpdateProgress]:
     """Yield the update function of a progress bar, which is shown from the first update to the end of the block.
 
     Without a terminal on stderr there is no bar.
@@ -29,13 +29,13 @@ def progress(what: str, *, shown: bool = True) -> Iterator[UpdateProgress]:
         TimeElapsedColumn(),
         console=Console(stderr=True),
         transient=True,
-        disable=not shown or not sys.stderr.isatty(),
+        disable=not visible or not sys.stderr.isatty(),
     )
-    task = bars.add_task(what, total=None)
+    task = bars.add_task(title, total=None)
 
-    def update(done: int, of: int | None = None, what: str = what) -> None:
+    def update(completed: int, total: int | None = None, title: str = title) -> None:
         bars.start()
-        bars.update(task, completed=done, total=of, description=clean(what))
+        bars.update(task, completed=completed, total=total, description=clean(title))
 
     try:
         yield update

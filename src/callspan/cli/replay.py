@@ -45,28 +45,30 @@ def replay_command(context: CommandContext, ident: str, model: str | None, base_
     cannot be sent.
     """
     with context.reader() as reader:
-        before = context.named(reader, ident)
-        if not isinstance(before, CallRecord):
+        original = context.named(reader, ident)
+        if not isinstance(original, CallRecord):
             context.no_match(f"{ident} is a session: name one of its calls.")
-        (row,) = call_rows(reader, [before])
+        (row,) = call_rows(reader, [original])
     pricer = configured_pricer()
     try:
-        after = pricer.priced(resend(before, model=model, base_url=base_url))
+        replayed = pricer.priced(resend(original, model=model, base_url=base_url))
     except ResendError as error:
         context.fail(error_text(error))
     if context.json:
-        recorded, replayed = (
-            one | {"output": _output(call)} for one, call in ((row, before), (call_row(after), after))
+        recorded_row, replayed_row = (
+            fields | {"output": _output(call)} for fields, call in ((row, original), (call_row(replayed), replayed))
         )
-        context.emit({"recorded": recorded, "replayed": replayed, "same": _output(before) == _output(after)})
+        context.emit(
+            {"recorded": recorded_row, "replayed": replayed_row, "same": _output(original) == _output(replayed)}
+        )
     else:
-        _show(context.screen, before, after)
-    if after.outcome != "success":
+        _show(context.screen, original, replayed)
+    if replayed.outcome != "success":
         raise click.exceptions.Exit(1)
 
 
-def _show(screen: Screen, before: CallRecord, after: CallRecord) -> None:
-    for title, call in (("recorded", before), ("now", after)):
+def _show(screen: Screen, original: CallRecord, replayed: CallRecord) -> None:
+    for title, call in (("recorded", original), ("now", replayed)):
         screen.print(Rule(style="bright_black"))
         screen.line(
             (f"{title:<9} ", "dim"),
@@ -77,7 +79,7 @@ def _show(screen: Screen, before: CallRecord, after: CallRecord) -> None:
         )
         screen.print(clean_lines(_output(call) or (call.error.message if call.error else None) or "no output"))
     screen.print(Rule(style="bright_black"))
-    is_same = _output(before) == _output(after)
+    is_same = _output(original) == _output(replayed)
     screen.line(("the same words", "green") if is_same else ("other words", "yellow"))
 
 
@@ -129,25 +131,25 @@ def _send(client: Any, path: str, body: dict[str, object], streams: Any, errors:
 
 
 def _body(call: CallRecord) -> dict[str, object]:
-    kept = bytes(call.request.body)
-    lost = [redaction for redaction in call.redactions if redaction.what.startswith("request")]
-    if not kept:
+    body = bytes(call.request.body)
+    losses = [redaction for redaction in call.redactions if redaction.what.startswith("request")]
+    if not body:
         raise ResendError("the request was not kept: record with content='full'")
-    if any(redaction.why == "media" for redaction in lost):
+    if any(redaction.why == "media" for redaction in losses):
         raise ResendError("images or audio of the request were replaced by references: record with media='inline'")
-    if lost:
-        reasons = ", ".join(sorted({redaction.why for redaction in lost}))
+    if losses:
+        reasons = ", ".join(sorted({redaction.why for redaction in losses}))
         raise ResendError(f"the request was not kept in full ({reasons}), so it cannot be replayed")
-    found = msgspec.json.decode(kept)
-    if not isinstance(found, dict):
+    request = msgspec.json.decode(body)
+    if not isinstance(request, dict):
         raise ResendError("the request is not a JSON object")
-    return found
+    return request
 
 
 def _profile(call: CallRecord) -> SdkProfile:
     """Return the profile of the SDK that made the call; without a known SDK that of its API."""
     name = (call.sdk or "").partition("/")[0]
-    return next((one for one in PROFILES.values() if one.distribution == name), PROFILES[wire_of(call.api)])
+    return next((profile for profile in PROFILES.values() if profile.distribution == name), PROFILES[wire_of(call.api)])
 
 
 def _client(sdk: SdkProfile, call: CallRecord, base_url: str | None) -> tuple[Any, Any, type[Exception]]:

@@ -49,7 +49,7 @@ def report_command(context: CommandContext, selection: CallFilter, output: Path,
 
 def save_page(context: CommandContext, output: Path, selection: CallFilter, *, opens: bool) -> None:
     """Write the page of the selected calls to a file; print its size and the numbers of calls and sessions in it."""
-    with context.reader() as reader, progress("MB", shown=not context.json) as update:
+    with context.reader() as reader, progress("MB", visible=not context.json) as update:
         selection = context.resolved(reader, selection)
         with written_to(output, context.files()) as target:
             report = write_report(reader, target, selection, progress=update)

@@ -39,18 +39,18 @@ def reprice_command(
     A cost that the provider reported is never changed.
     """
     pricer = _pricer(context, prices)
-    calls = changed = 0
-    with context.reader() as reader, progress("calls", shown=not context.json) as update:
+    calls = changes = 0
+    with context.reader() as reader, progress("calls", visible=not context.json) as update:
         selection = msgspec.structs.replace(context.resolved(reader, selection), newest_first=False)
         total = reader.count_calls(selection)
 
         def versions() -> Iterator[CallRecord]:
-            nonlocal calls, changed
+            nonlocal calls, changes
             for calls, call in enumerate(reader.calls(selection), 1):
                 update(calls, total)
                 priced = _repriced(pricer, call, every=every)
                 if priced is not None:
-                    changed += 1
+                    changes += 1
                     yield priced
 
         if dry_run:
@@ -58,10 +58,10 @@ def reprice_command(
         else:
             _store(context, reader.name).write(versions())
     if context.json:
-        context.emit({"calls": calls, "changed": changed, "written": not dry_run})
+        context.emit({"calls": calls, "changed": changes, "written": not dry_run})
     elif calls:
-        done = "would get" if dry_run else "got"
-        context.screen.line((f"{count(changed)} of {count(calls)} calls {done} a new cost", "bold"))
+        verb = "would get" if dry_run else "got"
+        context.screen.line((f"{count(changes)} of {count(calls)} calls {verb} a new cost", "bold"))
     if not calls:
         context.no_match(f"No such calls in {context.store_name}.")
 
@@ -86,7 +86,7 @@ def _repriced(pricer: Pricer, call: CallRecord, *, every: bool) -> CallRecord | 
     """
     if call.cost is not None and (not every or call.cost.source == PROVIDER):
         return None
-    priced = pricer.priced(msgspec.structs.replace(call, cost=None))
-    if priced.cost in (None, call.cost):
+    repriced = pricer.priced(msgspec.structs.replace(call, cost=None))
+    if repriced.cost in (None, call.cost):
         return None
-    return msgspec.structs.replace(priced, seen_ns=max(call.seen_ns or 0, end_of(call)) + 1, conversation=None)
+    return msgspec.structs.replace(repriced, seen_ns=max(call.seen_ns or 0, end_of(call)) + 1, conversation=None)

@@ -169,14 +169,14 @@ def _conclude(process: int) -> None:
     with fail_open("say how many calls were recorded"):
         if os.getpid() == process:
             calls = WIRING.recorded_calls
-            said = f"{plural(calls, 'call')} recorded" if calls else "no call recorded by this process"
-            print(f"callspan: {said}", file=sys.stderr, flush=True)
+            summary = f"{plural(calls, 'call')} recorded" if calls else "no call recorded by this process"
+            print(f"callspan: {summary}", file=sys.stderr, flush=True)
 
 
 def _sdks() -> tuple[Sdk, ...]:
     """Return the SDKs that `OTEL_PYTHON_DISABLED_INSTRUMENTATIONS` leaves on, as under `opentelemetry-instrument`."""
-    off = {name.strip() for name in os.environ.get(OTEL_PYTHON_DISABLED_INSTRUMENTATIONS, "").split(",")}
-    return () if "*" in off else tuple(sdk for sdk in SDKS if f"callspan-{sdk}" not in off)
+    disabled = {name.strip() for name in os.environ.get(OTEL_PYTHON_DISABLED_INSTRUMENTATIONS, "").split(",")}
+    return () if "*" in disabled else tuple(sdk for sdk in SDKS if f"callspan-{sdk}" not in disabled)
 
 
 def stores_named(option: str | None) -> str:

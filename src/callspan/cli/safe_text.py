@@ -29,5 +29,5 @@ def whole_characters(text: str) -> str:
     return text.encode("utf-8", "surrogatepass").decode("utf-8", "replace")
 
 
-def _safe(found: re.Match[str]) -> str:
-    return " " if found[0] in "\n\t" else "" if found[0] == "\r" else "\N{REPLACEMENT CHARACTER}"
+def _safe(match: re.Match[str]) -> str:
+    return " " if match[0] in "\n\t" else "" if match[0] == "\r" else "\N{REPLACEMENT CHARACTER}"

@@ -73,14 +73,16 @@ class Screen:
             soft_wrap=False,
         )
 
-    def print(self, what: RenderableType = "", *, no_wrap: bool | None = None) -> None:
+    def print(self, renderable: RenderableType = "", *, no_wrap: bool | None = None) -> None:
         """Print a text, a table or a tree; without a terminal no line ends with spaces."""
-        shown = partial(self.console.print, what, no_wrap=no_wrap, overflow="ellipsis" if no_wrap else None)
+        print_renderable = partial(
+            self.console.print, renderable, no_wrap=no_wrap, overflow="ellipsis" if no_wrap else None
+        )
         if self.console.is_terminal:
-            shown()
+            print_renderable()
             return
         with self.console.capture() as captured:
-            shown()
+            print_renderable()
         self.console.file.write("".join(f"{line.rstrip()}\n" for line in captured.get().splitlines()))
         self.console.file.flush()
 
@@ -169,32 +171,32 @@ def key_columns(keys: Sequence[str]) -> list[Column]:
 def fitted(columns: Sequence[Column], rows: Iterable[object], width: int) -> Table:
     """Return a table of at most `width`, without the columns that have no known value and the last of `PRIORITIES`."""
     cells = [[styled(column.value(row) or UNKNOWN) for column in columns] for row in rows]
-    kept = _kept(columns, cells, width)
+    indexes = _fitting_columns(columns, cells, width)
     table = Table(box=None, padding=(0, _GAP, 0, 0), pad_edge=False, header_style="bold")
-    for column in (columns[at] for at in kept):
+    for column in (columns[index] for index in indexes):
         name = Text(column.name, no_wrap=True, overflow="ellipsis")
         table.add_column(name, justify="right" if column.right else "left", no_wrap=not column.shrinks)
     for row in cells:
-        table.add_row(*(row[at] for at in kept))
+        table.add_row(*(row[index] for index in indexes))
     return table
 
 
-def _kept(columns: Sequence[Column], cells: Sequence[Sequence[Text]], width: int) -> list[int]:
+def _fitting_columns(columns: Sequence[Column], cells: Sequence[Sequence[Text]], width: int) -> list[int]:
     """Return the positions of the columns that are shown: the least important ones go until the rest fits."""
     ranks = [0 if column.stays else _RANKS.get(column.kind or column.name, 0) for column in columns]
-    is_known = [any(row[at].plain != UNKNOWN for row in cells) for at in range(len(columns))]
-    kept = [at for at, rank in enumerate(ranks) if rank == 0 or is_known[at]]
-    least = [_least_width(column, [row[at].cell_len for row in cells]) for at, column in enumerate(columns)]
-    while sum(least[at] + _GAP for at in kept) - _GAP > width:
-        last = max(kept, key=ranks.__getitem__)
-        if ranks[last] == 0:
+    is_known = [any(row[index].plain != UNKNOWN for row in cells) for index in range(len(columns))]
+    indexes = [index for index, rank in enumerate(ranks) if rank == 0 or is_known[index]]
+    min_widths = [_least_width(column, [row[index].cell_len for row in cells]) for index, column in enumerate(columns)]
+    while sum(min_widths[index] + _GAP for index in indexes) - _GAP > width:
+        least_important = max(indexes, key=ranks.__getitem__)
+        if ranks[least_important] == 0:
             break  # only columns that are always shown are left
-        kept.remove(last)
-    return kept
+        indexes.remove(least_important)
+    return indexes
 
 
 def _least_width(column: Column, widths: Sequence[int]) -> int:
     """Return the width that a column needs if it shrinks as far as it may."""
-    whole = max([len(column.name), *widths])
-    least = _MIN_KEY_WIDTH if column.stays else _MIN_WIDTH
-    return min(whole, least) if column.shrinks else whole
+    full_width = max([len(column.name), *widths])
+    min_width = _MIN_KEY_WIDTH if column.stays else _MIN_WIDTH
+    return min(full_width, min_width) if column.shrinks else full_width

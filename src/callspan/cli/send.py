@@ -64,8 +64,8 @@ def _send(context: CommandContext, receiver: Receiver, settings: Settings, *, ag
     failure: str | None = None
     with (
         context.reader() as reader,
-        closing(_sent(context, receiver)) as sent,
-        progress("spans", shown=not context.json) as tell,
+        closing(_sent_versions(context, receiver)) as sent,
+        progress("spans", visible=not context.json) as tell,
     ):
         sender, spans = Sender(receiver, sent, again=again, tell=tell), RecordedSpans(reader, settings)
         try:
@@ -104,7 +104,7 @@ def _follow(context: CommandContext, receiver: Receiver, settings: Settings, *, 
 
 def _polls(context: CommandContext, receiver: Receiver, settings: Settings, *, again: bool) -> Iterator[Sender]:
     """Send new records and yield, repeatedly, with pauses of a second or as long as the poll took."""
-    with closing(_sent(context, receiver)) as sent:
+    with closing(_sent_versions(context, receiver)) as sent:
         sender = Sender(receiver, sent, again=again)
         for number in count():
             began_s = monotonic_s()
@@ -116,7 +116,7 @@ def _polls(context: CommandContext, receiver: Receiver, settings: Settings, *, a
             time.sleep(max(_POLL_S, monotonic_s() - began_s))
 
 
-def _sent(context: CommandContext, receiver: Receiver) -> SentVersions:
+def _sent_versions(context: CommandContext, receiver: Receiver) -> SentVersions:
     """Open the list of records that the receiver has. Raises StoreError if another process sends to it."""
     store = find_store(first_readable(context.store))
     if not isinstance(store, SqlStore):

@@ -59,16 +59,16 @@ _MOMENT: Final = "\N{MIDDLE DOT}"
 _BAR_STYLES: Final = {"error": "red", "timeout": "red", "cancelled": "yellow"}
 
 
-def session_tree(page: Page, width: int) -> Tree:
+def session_tree(excerpt: SessionExcerpt, width: int) -> Tree:
     """Return the tree for a screen of the given width. Entries without a known step are placed below the session."""
-    tree = Tree(_session_line(page), guide_style=_GUIDE)
-    positions = {step.timestep_id: position for position, step in page.steps.items()}
-    ruler = _Ruler.of(page, width)
+    tree = Tree(_session_line(excerpt), guide_style=_GUIDE)
+    positions = {step.timestep_id: position for position, step in excerpt.steps.items()}
+    ruler = _Ruler.of(excerpt, width)
     calls: dict[str | None, list[CallRecord]] = defaultdict(list)
-    for call in page.calls:
+    for call in excerpt.calls:
         calls[call.place.timestep_id].append(call)
-    below = _below([*page.steps.values()], page.items)
-    agents, turns = Agents(page.items), voice_turns(page.items)
+    below = _below([*excerpt.steps.values()], excerpt.items)
+    agents, turns = Agents(excerpt.items), voice_turns(excerpt.items)
     order = partial(_start_order, turns)
     leaves: list[tuple[int, Tree, Entry]] = []
 
@@ -79,7 +79,7 @@ def session_tree(page: Page, width: int) -> Tree:
             branch, step_id, depth = branches.pop()
             for entry in sorted(below.pop(step_id, ()), key=order):
                 if isinstance(entry, TimestepRecord):
-                    inside = None if page.is_part else calls[entry.timestep_id]
+                    inside = None if excerpt.is_part else calls[entry.timestep_id]
                     line = _step_line(entry, positions[entry.timestep_id], inside)
                     branches.append((branch.add(line), entry.timestep_id, depth + 1))
                 else:
@@ -88,9 +88,9 @@ def session_tree(page: Page, width: int) -> Tree:
     for depth, leaf, item in leaves:
         # All bars share one column: entries nearer to the root get more padding.
         indent = _INDENT * (deepest - depth) if ruler.cells else ""
-        before = styled(indent, ruler.bar(item), _INDENT * agents.depth(item))
+        prefix = styled(indent, ruler.bar(item), _INDENT * agents.depth(item))
         *above, line = _lines(item, agents, turns)
-        rows = [*(styled(" " * len(before), one) for one in above), styled(before, line)]
+        rows = [*(styled(" " * len(prefix), text) for text in above), styled(prefix, line)]
         leaf.label = Text("\n", no_wrap=True, overflow="ellipsis").join(rows)
     return tree
 
@@ -106,14 +106,14 @@ def _below(
     steps: Sequence[TimestepRecord], items: Sequence[Entry]
 ) -> defaultdict[str | None, list[Entry | TimestepRecord]]:
     """Return the entries by id of their step; None for entries without a known step."""
-    known = {step.timestep_id for step in steps}
+    step_ids = {step.timestep_id for step in steps}
     below: defaultdict[str | None, list[Entry | TimestepRecord]] = defaultdict(list)
     for step in steps:
         parent = step.parent_timestep_id
-        below[parent if parent in known and parent != step.timestep_id else None].append(step)
+        below[parent if parent in step_ids and parent != step.timestep_id else None].append(step)
     for item in items:
         step_id = step_of(item)
-        below[step_id if step_id in known else None].append(item)
+        below[step_id if step_id in step_ids else None].append(item)
     return below
 
 
@@ -133,12 +133,12 @@ class _Ruler(NamedTuple):
     cells: int
 
     @classmethod
-    def of(cls, page: Page, width: int) -> _Ruler:
+    def of(cls, excerpt: SessionExcerpt, width: int) -> _Ruler:
         """Return the ruler from the start of the session, or of its first known entry, to the end of the last entry."""
-        start = min([page.summary.session.start_ns or sys.maxsize, *map(start_of, page.items)])
-        ends = [*map(end_of, page.items)]
-        if page.is_part and page.summary.last_ns is not None:
-            ends.append(page.summary.last_ns)
+        start = min([excerpt.summary.session.start_ns or sys.maxsize, *map(start_of, excerpt.items)])
+        ends = [*map(end_of, excerpt.items)]
+        if excerpt.is_part and excerpt.summary.last_ns is not None:
+            ends.append(excerpt.summary.last_ns)
         cells = 0 if width < _NARROW else min(_MAX_CELLS, max(_MIN_CELLS, width // 8))
         return cls(start, max([1, *(end - start for end in ends)]), cells)
 
@@ -149,9 +149,9 @@ class _Ruler(NamedTuple):
         """Return an entry's bar in the waterfall; a thin mark for an instant."""
         if not self.cells:
             return styled()
-        first, last = self._cell(start_of(item)), self._cell(end_of(item))
-        mark = _MOMENT if duration_of(item) is None else _RUNNING * (last - first + 1)
-        return styled((" " * first, ""), (mark, _mark_style(item)), " " * (self.cells + 1 - first - len(mark)))
+        start, end = self._cell(start_of(item)), self._cell(end_of(item))
+        mark = _MOMENT if duration_of(item) is None else _RUNNING * (end - start + 1)
+        return styled((" " * start, ""), (mark, _mark_style(item)), " " * (self.cells + 1 - start - len(mark)))
 
 
 def _mark_style(item: Entry) -> str:
@@ -160,8 +160,8 @@ def _mark_style(item: Entry) -> str:
     return "magenta" if isinstance(item, EventRecord) and item.event_type == "tool" else _FAINT
 
 
-def _session_line(page: Page) -> Group:
-    summary = page.summary
+def _session_line(excerpt: SessionExcerpt) -> Group:
+    summary = excerpt.summary
     session = summary.session
     line = styled(
         (session.name or "session", "bold"),
@@ -169,30 +169,30 @@ def _session_line(page: Page) -> Group:
         (summary.outcome or UNKNOWN, session_style(summary)),
         "  ",
         (reward(summary.reward), reward_style(summary.reward)),
-        _scores({name: score(one.mean, one.count, one.last) for name, one in summary.scores.items()}),
+        _scores({name: score(values.mean, values.count, values.last) for name, values in summary.scores.items()}),
         f"  {plural(summary.timesteps, 'step')}, {plural(summary.calls, 'call')}",
         (f", {plural(summary.errors, 'error')}" if summary.errors else "", "red"),
         *((f", {mark}", "yellow") for mark in marks(summary)),
         retried(summary.retries),
         f"  {tokens(summary.input_tokens, summary.output_tokens)} tokens  cost {cost_text(summary)}",
-        _minute(page),
+        _minute(excerpt),
         f"  {duration(summary.duration_ns)}",
         "" if summary.active_ns is None else f", active {duration(summary.active_ns)}",
         ("" if session.content_level == "full" else f"  content is {session.content_level}", _FAINT),
     )
     # This line, the summary, wraps instead of being truncated.
     line.no_wrap, line.overflow = False, "fold"
-    first_words = [] if page.first_words is None else [styled(page.first_words)]
+    first_words = [] if excerpt.first_words is None else [styled(excerpt.first_words)]
     return Group(line, *first_words, styled((f"{session.session_id}{_labels(session)}", _FAINT)))
 
 
-def _minute(page: Page) -> str:
+def _minute(excerpt: SessionExcerpt) -> str:
     """Return the cost per minute of a voice session as text; "" for any other session."""
-    if not any(map(is_voice, page.items)):
+    if not any(map(is_voice, excerpt.items)):
         return ""
-    usd = minute_cost(page.summary.cost_usd, page.summary.duration_ns)
-    guess = ", estimated" if any(call.cost is not None and call.cost.estimated for call in page.calls) else ""
-    return f" ({least(usd, is_partial=bool(page.summary.calls_without_cost))} a minute{guess})"
+    usd = minute_cost(excerpt.summary.cost_usd, excerpt.summary.duration_ns)
+    guess = ", estimated" if any(call.cost is not None and call.cost.estimated for call in excerpt.calls) else ""
+    return f" ({least(usd, is_partial=bool(excerpt.summary.calls_without_cost))} a minute{guess})"
 
 
 def _labels(session: SessionRecord) -> str:
@@ -202,13 +202,13 @@ def _labels(session: SessionRecord) -> str:
         "task": session.task_id,
         "experiment": session.experiment,
     }
-    known = {name: value for name, value in ids.items() if value is not None} | session.metadata
-    return "".join(f"  {name}={_label(value)}" for name, value in known.items())
+    labels = {name: value for name, value in ids.items() if value is not None} | session.metadata
+    return "".join(f"  {name}={_label(value)}" for name, value in labels.items())
 
 
 def _label(value: object) -> str:
     """Return a value as text: a list of strings with commas, else JSON."""
-    if isinstance(value, list) and all(isinstance(one, str) for one in value):
+    if isinstance(value, list) and all(isinstance(item, str) for item in value):
         return ",".join(value)
     return json_text(value)
 
@@ -256,8 +256,8 @@ def _line(item: Entry) -> Text:
 
 
 def _call_line(call: CallRecord) -> Text:
-    first = call.timing.first_token_ns
-    said = " ".join(call.answer_texts or ()) or (call.error.message if call.error else None)
+    first_token_ns = call.timing.first_token_ns
+    text = " ".join(call.answer_texts or ()) or (call.error.message if call.error else None)
     return styled(
         (f"{call.operation} ", "cyan"),
         (call.model or UNKNOWN, "bold cyan"),
@@ -265,20 +265,23 @@ def _call_line(call: CallRecord) -> Text:
         f"  line {call.custom_id}" if call.custom_id else "",
         f"  {money(call.cost.usd)}" if call.cost else "",
         f"  {duration(call.timing.duration_ns)}",
-        (f" (first token {duration(first)})" if first is not None and call.request.stream else "", _FAINT),
+        (
+            f" (first token {duration(first_token_ns)})" if first_token_ns is not None and call.request.stream else "",
+            _FAINT,
+        ),
         "  ",
         other_outcome(call),
-        (said or "", _FAINT),
+        (text or "", _FAINT),
     )
 
 
 def _agent_line(event: EventRecord, calls: Sequence[CallRecord]) -> Text:
     """Return the line of an agent with the sums of its calls."""
     sums = summary(calls)
-    used, cost = tokens(sums.input_tokens, sums.output_tokens), sums.cost_usd
+    token_counts, cost = tokens(sums.input_tokens, sums.output_tokens), sums.cost_usd
     return styled(
         _event_line(event),
-        f" {plural(len(calls), 'call')}  {used}" if calls else "",
+        f" {plural(len(calls), 'call')}  {token_counts}" if calls else "",
         f"  {money(cost)}" if cost is not None else "",
         f"  {duration(event.duration_ns)}" if event.duration_ns is not None else "",
     )
@@ -321,17 +324,17 @@ def _event_line(event: EventRecord) -> Text:
 
 def reward_line(item: RewardRecord) -> Text:
     """Return the line of a reward: objective, value, target and source."""
-    who = "  ".join(part for part in (item.label, item.source, item.annotation) if part)
+    details = "  ".join(part for part in (item.label, item.source, item.annotation) if part)
     of = "step" if item.scope == "event" and item.event_id is None and item.timestep_id is not None else item.scope
     return styled(
         ("" if item.objective == REWARD else "score of ", "blue"),
         (f"{item.objective} ", "blue"),
         (reward(item.value), reward_style(item.value)),
-        f" of the {of}{f'  {who}' if who else ''}",
+        f" of the {of}{f'  {details}' if details else ''}",
     )
 
 
-class Page(NamedTuple):
+class SessionExcerpt(NamedTuple):
     """A session or its beginning."""
 
     summary: SessionSummary
@@ -347,7 +350,7 @@ class Page(NamedTuple):
     """The first words of the session; None if there are none or they were not kept."""
 
     @classmethod
-    def of(cls, reader: Reader, summary: SessionSummary, limit: int) -> Page:
+    def of(cls, reader: Reader, summary: SessionSummary, limit: int) -> SessionExcerpt:
         """Read the first `limit` entries. Only these are kept in memory."""
         session_id = summary.session.session_id
         sums = next(iter(reader.summary("session", CallFilter(session_id=session_id), latencies=False)), None)
@@ -367,5 +370,5 @@ class Page(NamedTuple):
 
     @property
     def calls(self) -> list[CallRecord]:
-        """The calls of this page."""
+        """The calls of this excerpt."""
         return [item for item in self.items if isinstance(item, CallRecord)]

@@ -77,7 +77,10 @@ def _print_table(
         Column("session", lambda summary: (ids[summary.session.session_id], "cyan")),
         Column("name", lambda summary: summary.session.name, shrinks=True),
         Column("user", lambda summary: summary.session.user_id, shrinks=True),
-        Column("outcome", lambda one: (", ".join((one.outcome or UNKNOWN, *marks(one))), session_style(one))),
+        Column(
+            "outcome",
+            lambda summary: (", ".join((summary.outcome or UNKNOWN, *marks(summary))), session_style(summary)),
+        ),
         Column("reward", lambda summary: (reward(summary.reward), reward_style(summary.reward)), right=True),
         Column("steps", lambda summary: count(summary.timesteps), right=True),
         Column("calls", lambda summary: count(summary.calls), right=True),

@@ -34,36 +34,44 @@ def ship_command(context: CommandContext) -> None:
     from callspan.stores.spools import findings_for
 
     urls = split_urls(context.store)
-    done: dict[str, Result] = {}
-    left: dict[str, int] = {}
+    results: dict[str, Result] = {}
+    waiting_records: dict[str, int] = {}
     for url in urls:
         name = safe_name(url)
-        with progress(f"records to {name}", shown=not context.json) as tell:
-            done[name] = leftovers.deliver(url, beside=urls, timeout_s=_TIMEOUT_S, progress=tell)
-        if records := sum(one.records for one in leftovers.waiting(url, urls)):
-            left[name] = records
+        with progress(f"records to {name}", visible=not context.json) as tell:
+            results[name] = leftovers.deliver(url, beside=urls, timeout_s=_TIMEOUT_S, progress=tell)
+        if records := sum(segment.records for segment in leftovers.waiting(url, urls)):
+            waiting_records[name] = records
     findings = findings_for(urls)
     if context.json:
-        context.emit({"stores": done, "waiting": left, "findings": [one.as_json() for one in findings]})
+        context.emit(
+            {"stores": results, "waiting": waiting_records, "findings": [finding.as_json() for finding in findings]}
+        )
     else:
-        context.screen.paragraph(" ".join(_sentences(done, left, findings)))
-    is_left = any(one.holds_records for one in findings)
-    if left or is_left or any(result.damaged for result in done.values()):
+        context.screen.paragraph(" ".join(_sentences(results, waiting_records, findings)))
+    is_left = any(finding.holds_records for finding in findings)
+    if waiting_records or is_left or any(result.damaged for result in results.values()):
         raise click.exceptions.Exit(1)
 
 
-def _sentences(done: dict[str, Result], left: dict[str, int], findings: Sequence[Finding]) -> list[str]:
-    found = []
-    for name, result in done.items():
+def _sentences(results: dict[str, Result], waiting_records: dict[str, int], findings: Sequence[Finding]) -> list[str]:
+    sentences = []
+    for name, result in results.items():
         if result.delivered:
-            found.append(f"{plural(result.delivered, 'record')} delivered to {name}.")
+            sentences.append(f"{plural(result.delivered, 'record')} delivered to {name}.")
         if result.rejected:
-            found.append(f"{plural(result.rejected, 'record')} rejected by {name}: see rejected.jsonl in the spool.")
+            sentences.append(
+                f"{plural(result.rejected, 'record')} rejected by {name}: see rejected.jsonl in the spool."
+            )
         if result.damaged:
-            found.append(f"{plural(result.damaged, 'record')} for {name} damaged, and lost.")
-    is_unreadable = any(one.kind == "unreadable" for one in findings)
-    for name, records in left.items():
-        why = done[name].error or ("see below" if is_unreadable else "a running process has them")
-        found.append(f"{plural(records, 'record', 'still wait')} for {name}: {why}.")
-    found += [f"{one}. {one.remedy}" for one in findings]
-    return found if left or any(one.holds_records for one in findings) else [*found, "Nothing waits."]
+            sentences.append(f"{plural(result.damaged, 'record')} for {name} damaged, and lost.")
+    is_unreadable = any(finding.kind == "unreadable" for finding in findings)
+    for name, records in waiting_records.items():
+        why = results[name].error or ("see below" if is_unreadable else "a running process has them")
+        sentences.append(f"{plural(records, 'record', 'still wait')} for {name}: {why}.")
+    sentences += [f"{finding}. {finding.remedy}" for finding in findings]
+    return (
+        sentences
+        if waiting_records or any(finding.holds_records for finding in findings)
+        else [*sentences, "Nothing waits."]
+    )

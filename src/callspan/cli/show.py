@@ -18,7 +18,7 @@ from callspan.cli.command_context import Command, CommandContext
 from callspan.cli.json_rows import Row, call_rows, record_fields, session_json
 from callspan.cli.safe_text import clean, clean_lines
 from callspan.cli.screen import Column, Screen
-from callspan.cli.session_tree import Page, reward_line, session_tree
+from callspan.cli.session_tree import SessionExcerpt, reward_line, session_tree
 from callspan.cli.values import POSITIVE
 from callspan.comparison.diff import (
     STATUS_WORDS,
@@ -75,20 +75,24 @@ def show_command(context: CommandContext, ident: str, other: str, limit: int | N
     id, a trace id (its first call), the id of a timestep or your own of one (its session), or `last`: the newest
     session, or a later call outside of sessions.
     """
-    written = _from_clickhouse(context, ident)
-    if written is not None:
-        _show_call(context, written, _NO_HISTORY)
+    call = _from_clickhouse(context, ident)
+    if call is not None:
+        _show_call(context, call, _NO_HISTORY)
         return
     with context.reader() as reader:
         if other:
             show_difference(context, reader, ident, other, limit or _LIMIT)
             return
-        named = context.named(reader, ident)
-        if isinstance(named, SessionSummary):
-            _show_session(context, reader, named, limit)
+        session_or_call = context.named(reader, ident)
+        if isinstance(session_or_call, SessionSummary):
+            _show_session(context, reader, session_or_call, limit)
             return
-        history, rewards, row = reader.history(named), list(reader.rewards(named)), next(call_rows(reader, [named]))
-    _show_call(context, named, history, row, rewards)
+        history, rewards, row = (
+            reader.history(session_or_call),
+            list(reader.rewards(session_or_call)),
+            next(call_rows(reader, [session_or_call])),
+        )
+    _show_call(context, session_or_call, history, row, rewards)
 
 
 def _show_call(
@@ -100,8 +104,8 @@ def _show_call(
 ) -> None:
     """Show a call; `row` is its row in lists, None for a store without lists."""
     if context.json:
-        found = {} if row is None else row | {"rewards": list(map(record_fields, rewards))}
-        context.emit(found | _call_json(call, history))
+        fields = {} if row is None else row | {"rewards": list(map(record_fields, rewards))}
+        context.emit(fields | _call_json(call, history))
         return
     print_call(context.screen, call, history, None if row is None else row["timestep_position"], rewards)
 
@@ -109,39 +113,39 @@ def _show_call(
 def _from_clickhouse(context: CommandContext, ident: str) -> CallRecord | None:
     """Return a call from ClickHouse if no store is readable; None without such a store."""
     stores = list(map(find_store, split_urls(context.store)))
-    found = next((store for store in stores if isinstance(store, ClickHouse)), None)
-    if found is None or ident == "last" or any(isinstance(store, SqlStore) for store in stores):
+    store = next((candidate for candidate in stores if isinstance(candidate, ClickHouse)), None)
+    if store is None or ident == "last" or any(isinstance(candidate, SqlStore) for candidate in stores):
         return None
-    call = found.call(ident)
+    call = store.call(ident)
     if call is None:
-        context.no_match(f"No call in {found.name} has an id that begins with {ident!r}, or several have.")
+        context.no_match(f"No call in {store.name} has an id that begins with {ident!r}, or several have.")
     return call
 
 
 def _show_session(context: CommandContext, reader: Reader, summary: SessionSummary, limit: int | None) -> None:
     if context.json:
-        shown = islice(reader.entries(summary.session.session_id, content="response"), limit)
-        context.emit(session_json(reader, summary, shown))
+        entries = islice(reader.entries(summary.session.session_id, content="response"), limit)
+        context.emit(session_json(reader, summary, entries))
         return
-    page = Page.of(reader, summary, limit or _LIMIT)
+    excerpt = SessionExcerpt.of(reader, summary, limit or _LIMIT)
     screen = context.screen
-    screen.print(session_tree(page, screen.console.width))
-    if page.is_part:
-        hint = f"the first {len(page.items):,} of {page.total:,} entries: --limit N shows more, --json all"
+    screen.print(session_tree(excerpt, screen.console.width))
+    if excerpt.is_part:
+        hint = f"the first {len(excerpt.items):,} of {excerpt.total:,} entries: --limit N shows more, --json all"
         screen.paragraph(hint, "dim")
 
 
 def _call_json(call: CallRecord, history: History) -> dict[str, object]:
     """Return a call's record; if it continues other calls, also those and all messages."""
-    found: dict[str, object] = {"record": _builtins(call)}
+    fields: dict[str, object] = {"record": _builtins(call)}
     if _continues(call):
-        found["history"] = {
-            "calls": [one.call_id for one in history.calls],
+        fields["history"] = {
+            "calls": [earlier_call.call_id for earlier_call in history.calls],
             "missing": history.missing,
             "more": history.more,
             "conversation": _builtins(whole_conversation(call, history)),
         }
-    return found
+    return fields
 
 
 def _builtins(value: object) -> object:
@@ -164,8 +168,8 @@ def print_call(
     facts = Table.grid(padding=(0, 1, 0, 0))
     facts.add_column(min_width=_LABEL_WIDTH, style="dim")
     facts.add_column(overflow="fold")
-    given = (("reward", reward_line(one)) for one in rewards)
-    for label, value in (*_facts(call, position), *_ending(call, history), *given):
+    reward_facts = (("reward", reward_line(record)) for record in rewards)
+    for label, value in (*_facts(call, position), *_ending(call, history), *reward_facts):
         if value:
             facts.add_row(label, Text(clean(value)) if isinstance(value, str) else value)
     screen.print(facts)
@@ -193,10 +197,12 @@ def _earlier_calls(history: History) -> str:
     calls = history.calls
     if not calls:
         return "no earlier call is recorded" if history.missing is None else "a response of no recorded call"
-    known = f"call {calls[0].call_id}" if len(calls) == 1 else f"{len(calls):,} calls, the first {calls[0].call_id}"
+    description = (
+        f"call {calls[0].call_id}" if len(calls) == 1 else f"{len(calls):,} calls, the first {calls[0].call_id}"
+    )
     if history.missing is not None:
-        return f"{known}, which continues {history.missing}, a response of no recorded call"
-    return f"{known}, and more before" if history.more else known
+        return f"{description}, which continues {history.missing}, a response of no recorded call"
+    return f"{description}, and more before" if history.more else description
 
 
 def _facts(call: CallRecord, position: object) -> Iterator[tuple[str, str | None]]:
@@ -220,7 +226,7 @@ def _facts(call: CallRecord, position: object) -> Iterator[tuple[str, str | None
     yield "finish", _UNKNOWN_FINISH if response and response.unknown_finish else None
     yield "MCP", _UNLISTED if response and response.tools_unlisted else None
     yield "parameters", json_text(call.request.params) if call.request.params else None
-    yield from (("left out", f"{one.what} ({one.why})") for one in call.redactions)
+    yield from (("left out", f"{redaction.what} ({redaction.why})") for redaction in call.redactions)
 
 
 def _attempt(attempt: Attempt) -> str:
@@ -244,10 +250,10 @@ def _print_conversation(screen: Screen, call: CallRecord, history: History) -> N
         screen.print()
         screen.line((f"content is {call.content_level}", "dim"))
     turns = [Message(role="system", parts=conversation.system)] if conversation.system else []
-    own = len(call.conversation.input) if call.conversation is not None else 0
-    earlier = len(turns) + len(conversation.input) - own
+    own_messages = len(call.conversation.input) if call.conversation is not None else 0
+    own_start = len(turns) + len(conversation.input) - own_messages
     for number, message in enumerate((*turns, *conversation.input)):
-        _print_message(screen, message, "earlier" if len(turns) <= number < earlier else "")
+        _print_message(screen, message, "earlier" if len(turns) <= number < own_start else "")
     for message in conversation.output:
         _print_message(screen, message, "answer")
 
@@ -261,42 +267,42 @@ def _print_message(screen: Screen, message: Message, note: str) -> None:
         screen.print(Padding(Text(clean_lines(part_text(part))), (0, 0, 0, 2)))
 
 
-def show_difference(context: CommandContext, reader: Reader, first: str, second: str, limit: int) -> None:
+def show_difference(context: CommandContext, reader: Reader, ident_a: str, ident_b: str, limit: int) -> None:
     """Show the differences of two calls or sessions: facts, parameters, tools, and messages word by word.
 
     Messages are aligned; ids of tool calls are ignored. `limit`: maximum number of calls read of each session.
     """
-    a, b = (_side(context, reader, ident, limit) for ident in (first, second))
+    a, b = (_side(context, reader, ident, limit) for ident in (ident_a, ident_b))
     if a.kind != b.kind:
         raise click.UsageError(f"A is a {a.kind} and B a {b.kind}: name two calls or two sessions")
-    found = diff(a, b)
+    difference = diff(a, b)
     if context.json:
-        context.emit(_json(found))
+        context.emit(_json(difference))
     else:
-        _print(context.screen, found)
+        _print(context.screen, difference)
 
 
 def _side(context: CommandContext, reader: Reader, ident: str, limit: int) -> Side:
-    named = context.named(reader, ident)
-    if isinstance(named, SessionSummary) and named.calls > limit:
-        its = f"{clean(named.session.session_id)}: only its first"
-        click.echo(f"{its} {plural(limit, 'call')} of {named.calls:,}", err=True)
-    return read_side(reader, named, limit)
+    session_or_call = context.named(reader, ident)
+    if isinstance(session_or_call, SessionSummary) and session_or_call.calls > limit:
+        subject = f"{clean(session_or_call.session.session_id)}: only its first"
+        click.echo(f"{subject} {plural(limit, 'call')} of {session_or_call.calls:,}", err=True)
+    return read_side(reader, session_or_call, limit)
 
 
-def _json(found: Diff) -> dict[str, object]:
-    value = msgspec.to_builtins(found, builtin_types=(Decimal, msgspec.Raw))
-    section, place = found.first_difference or (None, None)
-    value["first_difference"] = None if section is None else {"section": section, "place": place}
+def _json(difference: Diff) -> dict[str, object]:
+    value = msgspec.to_builtins(difference, builtin_types=(Decimal, msgspec.Raw))
+    section, position = difference.first_difference or (None, None)
+    value["first_difference"] = None if section is None else {"section": section, "place": position}
     return dict(value)
 
 
-def _print(screen: Screen, found: Diff) -> None:
-    for name, side in (("A", found.a), ("B", found.b)):
+def _print(screen: Screen, difference: Diff) -> None:
+    for name, side in (("A", difference.a), ("B", difference.b)):
         screen.line((name, "bold"), "  ", (side.kind, "dim"), " ", (side.id, "cyan"))
-    for heading, rows in (("", found.facts), ("parameters", found.parameters), ("tools", found.tools)):
-        shown = [row for row in rows if row.status != "same"]
-        if shown:
+    for heading, rows in (("", difference.facts), ("parameters", difference.parameters), ("tools", difference.tools)):
+        differing = [row for row in rows if row.status != "same"]
+        if differing:
             screen.print()
             columns = (
                 Column(heading, lambda row: name_text(row.name)),
@@ -304,43 +310,43 @@ def _print(screen: Screen, found: Diff) -> None:
                 Column("B", lambda row: value_text(row.name, row.b), shrinks=True),
                 Column("B against A", against_text),
             )
-            screen.table(columns, shown)
-    for is_same, pairs in groupby(found.messages, key=lambda pair: pair.status == "same"):
+            screen.table(columns, differing)
+    for is_same, pairs in groupby(difference.messages, key=lambda pair: pair.status == "same"):
         if is_same:
             screen.print()
             screen.line((f"{plural(len([*pairs]), 'message')} the same", "dim"))
             continue
         for pair in pairs:
-            _print_pair(screen, found, pair)
+            _print_pair(screen, difference, pair)
     screen.print()
-    screen.paragraph(first_difference_text(found))
+    screen.paragraph(first_difference_text(difference))
 
 
-def _print_pair(screen: Screen, found: Diff, pair: Pair) -> None:
+def _print_pair(screen: Screen, difference: Diff, pair: Pair) -> None:
     screen.print()
     screen.line((pair.role, "bold"), "  ", (STATUS_WORDS[pair.status], "dim"))
     text = Text()
-    for start, body, end, style in _stretches(found, pair):
+    for start, body, end, style in _stretches(difference, pair):
         text.append(clean_lines(f"{start}{body}{end}"), style=style or None)
     screen.print(Padding(text, (0, 0, 0, 2)))
 
 
-def _stretches(found: Diff, pair: Pair) -> Iterator[tuple[str, str, str, str]]:
+def _stretches(difference: Diff, pair: Pair) -> Iterator[tuple[str, str, str, str]]:
     """Yield the printed parts of a message: prefix, text, suffix, style; long equal text is shortened to its ends."""
     if pair.status == "differs":
-        last = len(pair.changes) - 1
-        for place, run in enumerate(pair.changes):
+        last_index = len(pair.changes) - 1
+        for index, run in enumerate(pair.changes):
             start, end, style = _MARKS[run.where]
-            yield start, _around(run, place, last), end, style
+            yield start, _around(run, index, last_index), end, style
         return
-    only = found.b.messages[pair.b or 0] if pair.a is None else found.a.messages[pair.a]
+    message = difference.b.messages[pair.b or 0] if pair.a is None else difference.a.messages[pair.a]
     start, end, style = _MARKS[{"only_a": "a", "only_b": "b"}.get(pair.status, "both")]
-    yield start, text_of(only), end, style
+    yield start, text_of(message), end, style
 
 
-def _around(run: TextRun, place: int, last: int) -> str:
+def _around(run: TextRun, index: int, last_index: int) -> str:
     if run.where != "both" or len(run.text) <= 3 * _AROUND:
         return run.text
-    head = run.text[:_AROUND] if place else ""
-    tail = run.text[-_AROUND:] if place < last else ""
+    head = run.text[:_AROUND] if index else ""
+    tail = run.text[-_AROUND:] if index < last_index else ""
     return f"{head} … {tail}"

@@ -71,10 +71,10 @@ def _row(keys: Sequence[str], summary: Summary) -> dict[str, object]:
 
 
 def _print_table(
-    context: CommandContext, reader: Reader, selection: CallFilter, keys: Sequence[str], shown: Sequence[Summary]
+    context: CommandContext, reader: Reader, selection: CallFilter, keys: Sequence[str], summaries: Sequence[Summary]
 ) -> None:
-    context.screen.table((*key_columns(keys), *_COLUMNS), shown)
-    unpriced = list(_unpriced(shown))
+    context.screen.table((*key_columns(keys), *_COLUMNS), summaries)
+    unpriced = list(_unpriced(summaries))
     for line in unpriced:
         context.screen.paragraph(line, "yellow")
     newest = msgspec.structs.replace(selection, limit=_MAX_EXPLAINED_CALLS, content="none")

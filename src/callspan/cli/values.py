@@ -49,8 +49,8 @@ class Value(AnyType):
         try:
             return self._parse(value)
         except (ValueError, ArithmeticError, OSError):  # OSError: no local time for a date near year 1 or 9999
-            shown = f"{without_passwords(clean(repr(value)))}: " if self._is_shown else ""
-            self.fail(f"{shown}{self._advice}", param, ctx)
+            prefix = f"{without_passwords(clean(repr(value)))}: " if self._is_shown else ""
+            self.fail(f"{prefix}{self._advice}", param, ctx)
 
 
 def _integer_from(minimum: int) -> Callable[[str], int]:

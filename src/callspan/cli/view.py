@@ -88,7 +88,7 @@ def _ready(context: CommandContext, exits: ExitStack | None, url: str, *, is_emp
     else:
         click.echo(f"{context.store_name} is shown at\n  {url}\nCtrl-C ends it.")
     if is_empty:
-        hint = context.store_beside() or "They are shown as they come."
+        hint = context.other_store_hint() or "They are shown as they come."
         click.echo(clean(f"It has no records yet. {hint}"), err=True)
     if exits is not None and not webbrowser.open(exits.enter_context(_file_leading_to(url)).as_uri()):
         click.echo("No browser was found: open the address yourself.", err=True)

@@ -81,7 +81,7 @@ def add_callback(
     )
     # A new list: another thread may be iterating over the old one.
     entries = list(REGISTERED.get(point, ()))
-    insort(entries, entry, key=lambda one: one.rank)
+    insort(entries, entry, key=lambda registration: registration.rank)
     REGISTERED[point] = entries
     return lambda: _remove(entry)
 
@@ -116,7 +116,7 @@ def _kind(record: Record) -> str:
 
 
 def _remove(entry: _Registration) -> None:
-    remaining = [other for other in REGISTERED.get(entry.point, ()) if other is not entry]
+    remaining = [registration for registration in REGISTERED.get(entry.point, ()) if registration is not entry]
     if remaining:
         REGISTERED[entry.point] = remaining
     else:

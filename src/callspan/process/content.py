@@ -43,28 +43,30 @@ def withhold(record: _R, why: str) -> _R:
     Ids, times, counts and outcomes are kept.
     """
     fields = record.__struct_fields__  # a property, such as the user of a call, is made of what is removed below
-    removed: dict[str, object] = {name: None for name in _TEXTS if name in fields and getattr(record, name) is not None}
-    notes = [Redaction(what=name, why=why) for name in ("metadata", *removed)]
+    replacements: dict[str, object] = {
+        name: None for name in _TEXTS if name in fields and getattr(record, name) is not None
+    }
+    notes = [Redaction(what=name, why=why) for name in ("metadata", *replacements)]
     for name, words in _WORDS.items():
         if name in fields and getattr(record, name) not in {None, *words}:
-            removed[name] = WITHHELD
+            replacements[name] = WITHHELD
             notes.append(Redaction(what=name, why=why))
     if getattr(record, "causal_influence", None):
-        removed["causal_influence"] = []
+        replacements["causal_influence"] = []
     totals = getattr(record, "totals", None)
     if isinstance(totals, Totals) and totals.rewards:
-        removed["totals"] = replace(totals, rewards={})
+        replacements["totals"] = replace(totals, rewards={})
     if isinstance(record, CallRecord):
         # The content is not read: the processor may have failed on it.
-        removed["place"] = replace(record.place, session_name=None)
-        removed["request"] = replace(record.request, params={})
+        replacements["place"] = replace(record.place, session_name=None)
+        replacements["request"] = replace(record.request, params={})
         notes.append(Redaction(what="request.params", why=why))
     error = getattr(record, "error", None)
     if isinstance(error, ErrorInfo) and error.frames is not None:
-        removed["error"] = replace(error, frames=None)
+        replacements["error"] = replace(error, frames=None)
         notes.append(Redaction(what="error", why=why))
-    bare = replace(record, metadata={}, redactions=[*record.redactions, *notes], **removed)
-    return cast("_R", without_content(bare, keep_outline=False, why=why))
+    stripped = replace(record, metadata={}, redactions=[*record.redactions, *notes], **replacements)
+    return cast("_R", without_content(stripped, keep_outline=False, why=why))
 
 
 def decoded(body: msgspec.Raw) -> object:

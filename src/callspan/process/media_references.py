@@ -41,7 +41,7 @@ _DATA_URL: Final = re.compile(r"data:([\w.+/-]*)((?:;[\w.+=-]+)*?);base64,")
 _BASE64: Final = re.compile(r"[A-Za-z0-9+/_-]+={0,2}\s*")
 _MIN_LENGTH: Final = 16
 # A constant, because evaluating `A | B` takes twice as long as the check.
-_HOLDERS: Final = (dict, list, str)
+_CONTAINERS: Final = (dict, list, str)
 _EMBEDDINGS: Final = "embeddings"
 _FLOAT_BYTES: Final = 4
 _NOT_MEDIA: Final = ("redacted_thinking", "reasoning.encrypted", "text")
@@ -91,7 +91,7 @@ def _content_by_reference(record: Record) -> Record:
     """Return an event, message or reward with its media replaced, such as images returned by a tool."""
     field = CONTENT_FIELDS.get(type(record))
     value = None if field is None else getattr(record, field)
-    if field is None or value is None or not isinstance(value, _HOLDERS):
+    if field is None or value is None or not isinstance(value, _CONTAINERS):
         return record
     data = encode_json(value)
     if max(map(data.find, _ANY_MARK)) < 0:
@@ -121,49 +121,49 @@ def _referenced(body: msgspec.Raw, api: str) -> msgspec.Raw | None:
     value = decoded(body)
     if value is UNREADABLE:
         return None
-    found = _replace_vectors(value) if api == _EMBEDDINGS else _replace(value)
-    return encoded(value) if found else None
+    has_media = _replace_vectors(value) if api == _EMBEDDINGS else _replace(value)
+    return encoded(value) if has_media else None
 
 
 def _replace_vectors(value: object) -> bool:
     """Replace the vectors of an embeddings answer (lists, or base64 of 4-byte floats) by their length, in place."""
-    found = False
+    has_vectors = False
     rows = value.get("data") if isinstance(value, dict) else None
     for row in rows if isinstance(rows, list) else ():
         vector = row.get("embedding") if isinstance(row, dict) else None
         if isinstance(vector, list | str):
             length = len(vector) if isinstance(vector, list) else len(vector) * 3 // 4 // _FLOAT_BYTES
             row["embedding"] = {VECTOR_KEY: {"dimensions": length}}
-            found = True
-    return found
+            has_vectors = True
+    return has_vectors
 
 
-def _note(what: str, body: msgspec.Raw) -> Redaction:
-    return Redaction(what=what, why="media", original_bytes=len(memoryview(body)))
+def _note(field: str, body: msgspec.Raw) -> Redaction:
+    return Redaction(what=field, why="media", original_bytes=len(memoryview(body)))
 
 
 def _replace(value: object) -> bool:
     """Replace the media in `value` in place; return whether there were any."""
-    found = False
+    has_media = False
     if isinstance(value, dict):
         for key, item in value.items():
             if isinstance(item, str):
                 reference = _reference(value, key, item)
                 if reference is not None:
                     value[key] = reference
-                    found = True
+                    has_media = True
             elif isinstance(item, dict | list):
-                found |= _replace(item)
+                has_media |= _replace(item)
     elif isinstance(value, list):
         for position, item in enumerate(value):
             if isinstance(item, str):
                 reference = _data_url(item)
                 if reference is not None:
                     value[position] = reference
-                    found = True
+                    has_media = True
             else:
-                found |= _replace(item)
-    return found
+                has_media |= _replace(item)
+    return has_media
 
 
 def _reference(holder: dict[str, object], key: str, text: str) -> dict[str, object] | None:

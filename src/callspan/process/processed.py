@@ -1,4 +1,4 @@
-"""ProcessedRecord records: only these may be written, exported or measured. Only `Processors` creates them."""
+"""Processed records: only these may be written, exported or measured. Only `Processors` creates them."""
 
 from __future__ import annotations
 

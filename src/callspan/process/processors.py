@@ -112,13 +112,15 @@ def with_plain_values(record: Record) -> Record:
     if (data := _SIZED.get(type(record))) is not None:
         values[data], is_cut = plain_within(getattr(record, data), MAX_GIVEN)
         cut += [data] if is_cut else []
-    changed = msgspec.structs.replace(record, **values) if values else record
-    return _with_notes(changed, [Redaction(what=field, why="size") for field in cut]) if cut else changed
+    converted = msgspec.structs.replace(record, **values) if values else record
+    return _with_notes(converted, [Redaction(what=field, why="size") for field in cut]) if cut else converted
 
 
 def _with_notes(record: _R, notes: list[Redaction]) -> _R:
     """Return the record with these notes, each once: a record is processed again after a callback changed it."""
-    return msgspec.structs.replace(record, redactions=[*(one for one in record.redactions if one not in notes), *notes])
+    return msgspec.structs.replace(
+        record, redactions=[*(redaction for redaction in record.redactions if redaction not in notes), *notes]
+    )
 
 
 def _cut(value: object, max_bytes: int) -> tuple[object, int] | None:
@@ -159,11 +161,11 @@ class Processors:
         processed = result.record
         if point is not None:
             callbacks.call(point, processed)
-        replaced = callbacks.call("before_record", processed)
-        if replaced is processed:
+        replacement = callbacks.call("before_record", processed)
+        if replacement is processed:
             return result
-        again = self._processed(replaced)
-        return ProcessedRecord(again.record, result.interrupt or again.interrupt)
+        reprocessed = self._processed(replacement)
+        return ProcessedRecord(reprocessed.record, result.interrupt or reprocessed.interrupt)
 
     def without_callbacks(self, record: _R) -> ProcessedRecord[_R]:
         """Return the result of `process` without callbacks, for records that are only exported or delivered."""

@@ -78,15 +78,17 @@ def private(record: _R) -> _R:
     return msgspec.structs.replace(record, request=Request(**request), response=response, conversation=None)
 
 
-def _fields(part: Request | Response, body: Any) -> dict[str, Any]:
-    return {name: body.__get__(part) if name == "body" else getattr(part, name) for name in part.__struct_fields__}
+def _fields(part: Request | Response, descriptor: Any) -> dict[str, Any]:
+    return {
+        name: descriptor.__get__(part) if name == "body" else getattr(part, name) for name in part.__struct_fields__
+    }
 
 
-def _opened(part: Request | Response, body: Any) -> object:
-    kept = body.__get__(part)
-    if isinstance(kept, msgspec.Raw):
-        body.__set__(part, kept := plain_json(kept))
-    return kept
+def _opened(part: Request | Response, descriptor: Any) -> object:
+    body = descriptor.__get__(part)
+    if isinstance(body, msgspec.Raw):
+        descriptor.__set__(part, body := plain_json(body))
+    return body
 
 
 def plain_json(body: msgspec.Raw) -> object:

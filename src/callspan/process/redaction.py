@@ -50,14 +50,14 @@ def redact_texts(mask: Callable[[str], str]) -> Redactor:
     _defined()  # not within the first call
 
     def redactor(record: Record) -> Record:
-        plain = msgspec.json.decode(encode(_with_encoded_bodies(record)))
-        changed = _with_masked_texts(plain, mask)
+        tree = msgspec.json.decode(encode(_with_encoded_bodies(record)))
+        masked_tree = _with_masked_texts(tree, mask)
         if isinstance(record, CallRecord):
-            if "place" in plain:
-                changed["place"] = _with_masked_texts(plain["place"], mask)
-            if "stream" in plain:
-                changed["stream"]["end"] = plain["stream"]["end"]
-        return public(decode(msgspec.json.encode(changed)))
+            if "place" in tree:
+                masked_tree["place"] = _with_masked_texts(tree["place"], mask)
+            if "stream" in tree:
+                masked_tree["stream"]["end"] = tree["stream"]["end"]
+        return public(decode(msgspec.json.encode(masked_tree)))
 
     return redactor
 
@@ -112,14 +112,14 @@ def _masked_mapping(mapping: dict[str, Any], mask: Callable[[str], str]) -> dict
 
 def _numbered(names: dict[str, str]) -> dict[str, str]:
     """Return the new names, with a number added to each that is taken."""
-    taken, unique = {key for key, name in names.items() if key == name}, dict[str, str]()
+    used_names, unique = {key for key, name in names.items() if key == name}, dict[str, str]()
     for key, name in names.items():
-        free, number = name, 1
-        while key != name and free in taken:
+        candidate, number = name, 1
+        while key != name and candidate in used_names:
             number += 1
-            free = f"{name} {number}"
-        taken.add(free)
-        unique[key] = free
+            candidate = f"{name} {number}"
+        used_names.add(candidate)
+        unique[key] = candidate
     return unique
 
 
@@ -146,12 +146,12 @@ def redacted(record: Record, redactor: Redactor) -> Record:
     Raises RedactorError for whatever the redactor raises, and TypeError or ValueError if it returns an invalid or a
     different record.
     """
-    before, copy = decode(encode(record)), public(decode(encode(record)))
+    original, copy = decode(encode(record)), public(decode(encode(record)))
     try:
         result = redactor(copy)
     except BaseException as error:
         raise RedactorError(error) from error
-    return _checked(before, result)
+    return _checked(original, result)
 
 
 def _with_encoded_bodies(record: Record) -> Record:
@@ -165,17 +165,17 @@ def _with_encoded_bodies(record: Record) -> Record:
     return record
 
 
-def _checked(before: Record, result: Record) -> Record:
+def _checked(original: Record, result: Record) -> Record:
     """Return the redactor's result with validated field types. Raises if it is invalid."""
-    if type(result) is not type(before):
-        raise TypeError(f"the redactor returned {type(result).__name__}, not {type(before).__name__}")
+    if type(result) is not type(original):
+        raise TypeError(f"the redactor returned {type(result).__name__}, not {type(original).__name__}")
     _refuse_bytes(result)
-    after = decode(encode(_with_encoded_bodies(result)))
-    if record_key(after) != record_key(before):
+    checked = decode(encode(_with_encoded_bodies(result)))
+    if record_key(checked) != record_key(original):
         raise ValueError("the redactor returned another record")
-    notes = [Redaction(what=what, why="redactor") for what in _changes(before, after)]
-    redactions = [*before.redactions, *notes]
-    return msgspec.structs.replace(after, redactions=redactions)
+    notes = [Redaction(what=path, why="redactor") for path in _changes(original, checked)]
+    redactions = [*original.redactions, *notes]
+    return msgspec.structs.replace(checked, redactions=redactions)
 
 
 def _refuse_bytes(value: object) -> None:
@@ -191,16 +191,16 @@ def _refuse_bytes(value: object) -> None:
             _refuse_bytes(item)
 
 
-def _changes(before: msgspec.Struct, after: msgspec.Struct, prefix: str = "") -> list[str]:
-    changed: list[str] = []
-    for name in before.__struct_fields__:
+def _changes(original: msgspec.Struct, result: msgspec.Struct, prefix: str = "") -> list[str]:
+    paths: list[str] = []
+    for name in original.__struct_fields__:
         if name == _DERIVED:
             continue
-        old, new = getattr(before, name), getattr(after, name)
+        old, new = getattr(original, name), getattr(result, name)
         if isinstance(old, msgspec.Raw) and isinstance(new, msgspec.Raw):
             if decoded(old) != decoded(new):
-                changed.append(prefix + name)
+                paths.append(prefix + name)
         elif old != new:
             nested = isinstance(old, msgspec.Struct) and type(old) is type(new)
-            changed += _changes(old, new, f"{prefix}{name}.") if nested else [prefix + name]
-    return changed
+            paths += _changes(old, new, f"{prefix}{name}.") if nested else [prefix + name]
+    return paths

@@ -114,9 +114,9 @@ _WITHOUT_ERROR: Final = (RewardRecord, MessageRecord)
 _QUERY_ENDINGS: Final = ("key", "token", "signature", "credential", "password", "passwd", "secret", "=sig", "=code")
 
 
-def _known(prefix: str, rest: str) -> re.Pattern[str]:
+def _prefixed_key(prefix: str, key_pattern: str) -> re.Pattern[str]:
     """Return the pattern of a key with a known prefix. It starts with a literal, for which `re` searches fast."""
-    return re.compile(f"{re.escape(prefix)}(?<![A-Za-z0-9_]{re.escape(prefix)}){rest}")
+    return re.compile(f"{re.escape(prefix)}(?<![A-Za-z0-9_]{re.escape(prefix)}){key_pattern}")
 
 
 _PATTERNS: Final[tuple[tuple[tuple[str, ...], re.Pattern[str], str], ...]] = (
@@ -130,22 +130,22 @@ _PATTERNS: Final[tuple[tuple[tuple[str, ...], re.Pattern[str], str], ...]] = (
         MASK,
     ),
     # OpenAI, Anthropic, OpenRouter, DeepSeek; Stripe
-    (("sk-",), _known("sk-", r"[\w*.-]{8,}"), MASK),
+    (("sk-",), _prefixed_key("sk-", r"[\w*.-]{8,}"), MASK),
     *(
-        ((f"{word}_live_", f"{word}_test_"), _known(f"{word}_", r"(?:live|test)_\w{8,}"), MASK)
+        ((f"{word}_live_", f"{word}_test_"), _prefixed_key(f"{word}_", r"(?:live|test)_\w{8,}"), MASK)
         for word in ("sk", "rk", "pk")
     ),
     *(
-        ((f"{prefix}{joint}",), _known(f"{prefix}{joint}", r"[\w*-]{16,}"), MASK)
+        ((f"{prefix}{joint}",), _prefixed_key(f"{prefix}{joint}", r"[\w*-]{16,}"), MASK)
         for prefix in _PREFIXES
         for joint in "_-"
     ),
-    *(((f"xox{kind}-",), _known(f"xox{kind}-", r"[\w-]{10,}"), MASK) for kind in "abeoprs"),
-    (("github_pat_",), _known("github_pat_", r"\w{20,}"), MASK),
-    (("AIza",), _known("AIza", r"[\w*-]{20,}"), MASK),
-    (("AKIA",), _known("AKIA", r"[A-Z0-9]{16}(?!\w)"), MASK),
-    (("ASIA",), _known("ASIA", r"[A-Z0-9]{16}(?!\w)"), MASK),
-    (("ya29.",), _known("ya29.", r"[\w.-]{20,}"), MASK),
+    *(((f"xox{kind}-",), _prefixed_key(f"xox{kind}-", r"[\w-]{10,}"), MASK) for kind in "abeoprs"),
+    (("github_pat_",), _prefixed_key("github_pat_", r"\w{20,}"), MASK),
+    (("AIza",), _prefixed_key("AIza", r"[\w*-]{20,}"), MASK),
+    (("AKIA",), _prefixed_key("AKIA", r"[A-Z0-9]{16}(?!\w)"), MASK),
+    (("ASIA",), _prefixed_key("ASIA", r"[A-Z0-9]{16}(?!\w)"), MASK),
+    (("ya29.",), _prefixed_key("ya29.", r"[\w.-]{20,}"), MASK),
     # JSON web tokens match only at the start of a word: otherwise the search would take quadratic time.
     (("eyJ",), re.compile(r"eyJ(?<![\w-]eyJ)[\w-]{8,}\.[\w-]{8,}\.[\w-]*"), MASK),
     *(((), re.compile(rf"({label}{_JOINT}){_V}"), rf"\1{MASK}") for label in _LABELS),
@@ -173,13 +173,13 @@ def mask_text(text: str) -> str:
 
 def _mask_assigned(text: str) -> str:
     """Return the text with the values after secret names masked."""
-    parts, done = list[str](), 0
-    for found in _ASSIGNED.finditer(text):
-        value = _VALUE.match(text, found.end()) if found.start() >= done and _names_secret(*found.groups()) else None
+    parts, end = list[str](), 0
+    for match in _ASSIGNED.finditer(text):
+        value = _VALUE.match(text, match.end()) if match.start() >= end and _names_secret(*match.groups()) else None
         if value is not None:
-            parts += text[done : value.start()], MASK
-            done = value.end()
-    return "".join((*parts, text[done:]))
+            parts += text[end : value.start()], MASK
+            end = value.end()
+    return "".join((*parts, text[end:]))
 
 
 def _names_secret(name: str, joint: str) -> bool:
@@ -189,9 +189,9 @@ def _names_secret(name: str, joint: str) -> bool:
     return _is_secret(name)
 
 
-def _masked_parameter(found: re.Match[str]) -> str:
-    name = found[1][1:-1]
-    return found[1] + MASK if _is_secret(name) or f"={name.lower()}".endswith(_QUERY_ENDINGS) else found[0]
+def _masked_parameter(match: re.Match[str]) -> str:
+    name = match[1][1:-1]
+    return match[1] + MASK if _is_secret(name) or f"={name.lower()}".endswith(_QUERY_ENDINGS) else match[0]
 
 
 def mask_settings(value: object, search: BoundedSearch | None = None) -> object:
@@ -204,15 +204,15 @@ def mask_settings(value: object, search: BoundedSearch | None = None) -> object:
     if isinstance(value, dict):
         if _NUMBERS.issuperset(map(type, value.values())) and not any(map(_is_secret, value)):
             return value
-        changed = {key: safe for key, item in value.items() if (safe := _masked_item(key, item, search)) is not item}
+        masked = {key: safe for key, item in value.items() if (safe := _masked_item(key, item, search)) is not item}
         if value.get("type") in ("mcp", "url"):
-            changed |= _masked_servers(value | changed)
+            masked |= _masked_servers(value | masked)
         if "value" in value or "key" in value:
-            changed |= _masked_pairs(value)
-        return {**value, **changed} if changed else value
+            masked |= _masked_pairs(value)
+        return {**value, **masked} if masked else value
     if isinstance(value, list):
-        several = [mask_settings(item, search) for item in value]
-        return several if any(new is not old for new, old in zip(several, value, strict=True)) else value
+        items = [mask_settings(item, search) for item in value]
+        return items if any(new is not old for new, old in zip(items, value, strict=True)) else value
     return search.without_credentials(value)
 
 
@@ -326,9 +326,9 @@ def _mask_metadata(record: _R, search: BoundedSearch) -> _R:
 def _masked_values(value: object, masked: Callable[[object], object]) -> object:
     """Return the value of a secret name masked: a number, and all texts in it; `masked` masks other values."""
     if isinstance(value, list):
-        return [_masked_values(one, masked) for one in value]
+        return [_masked_values(item, masked) for item in value]
     if isinstance(value, dict) and isinstance(safe := masked(value), dict):
-        return {name: MASK if type(one) is str else one for name, one in safe.items()}
+        return {name: MASK if type(member) is str else member for name, member in safe.items()}
     return MASK if type(value) in (str, int) else masked(value)
 
 
@@ -366,18 +366,19 @@ def _with_masked_keys(items: dict[object, object] | list[object]) -> dict[object
     if not any(map(_looks_like_key, items.values() if isinstance(items, dict) else items)):
         return items
     if isinstance(items, dict):
-        return {name: MASK if _looks_like_key(one) else one for name, one in items.items()}
-    return [MASK if _looks_like_key(one) else one for one in items]
+        return {name: MASK if _looks_like_key(value) else value for name, value in items.items()}
+    return [MASK if _looks_like_key(value) else value for value in items]
 
 
 def _masked_schemas(schemas: dict[object, object], search: BoundedSearch) -> object:
     """Return schemas by name with their own contents masked, whatever they are called."""
-    changed = {
+    masked = {
         name: safe
-        for name, one in schemas.items()
-        if (safe := mask_settings(one, search) if _is_schema(one) else _masked_item(name, one, search)) is not one
+        for name, schema in schemas.items()
+        if (safe := mask_settings(schema, search) if _is_schema(schema) else _masked_item(name, schema, search))
+        is not schema
     }
-    return {**schemas, **changed} if changed else schemas
+    return {**schemas, **masked} if masked else schemas
 
 
 def _is_schema(value: object) -> bool:
@@ -386,24 +387,26 @@ def _is_schema(value: object) -> bool:
 
 def _masked_pairs(pair: dict[object, object]) -> dict[object, object]:
     """Return the masked value of an object that names its secret, as `{"type": "api_key", "key": "..."}` does."""
-    found = {of: pair.get(of) for name, of in _PAIRS if _is_secret(pair.get(name))}
-    return {of: MASK for of, text in found.items() if isinstance(text, str) and text != MASK}
+    values = {value_name: pair.get(value_name) for name, value_name in _PAIRS if _is_secret(pair.get(name))}
+    return {value_name: MASK for value_name, text in values.items() if isinstance(text, str) and text != MASK}
 
 
 def _masked_servers(server: dict[object, object]) -> dict[object, object]:
     """Return the masked URLs of an MCP server, if masking changes them."""
-    found = {name: url for name in _SERVER_URLS if isinstance(url := server.get(name), str)}
-    return {name: safe for name, url in found.items() if (safe := _mask_server_url(url)) != url}
+    urls = {name: url for name in _SERVER_URLS if isinstance(url := server.get(name), str)}
+    return {name: safe for name, url in urls.items() if (safe := _mask_server_url(url)) != url}
 
 
 def _mask_server_url(url: str) -> str:
     """Mask parameters, fragment, and all path segments that are not plain words."""
-    scheme, mark, rest = url.partition("://")
-    rest, sharp, fragment = rest.partition("#")
-    rest, question, query = rest.partition("?")
-    host, *segments = rest.split("/")
-    path = [one if one == MASK or _PLAIN_SEGMENT.fullmatch(one) else MASK for one in segments]
-    query = "&".join(f"{one.partition('=')[0]}={MASK}" if "=" in one else MASK for one in query.split("&"))
+    scheme, mark, address = url.partition("://")
+    address, sharp, fragment = address.partition("#")
+    address, question, query = address.partition("?")
+    host, *segments = address.split("/")
+    path = [segment if segment == MASK or _PLAIN_SEGMENT.fullmatch(segment) else MASK for segment in segments]
+    query = "&".join(
+        f"{parameter.partition('=')[0]}={MASK}" if "=" in parameter else MASK for parameter in query.split("&")
+    )
     return "".join(
         (scheme, mark, "/".join((host, *path)), question, query if question else "", sharp, MASK if fragment else "")
     )
@@ -446,15 +449,19 @@ def _is_marked(text: bytes, marks: tuple[bytes, ...]) -> bool:
 _members: Final = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 
 
-def _masked_body(body: msgspec.Raw, search: BoundedSearch, only: frozenset[str] | None = None) -> msgspec.Raw | None:
-    """Return the body with its settings (or `only` some of them) masked; None if nothing was masked."""
+def _masked_body(
+    body: msgspec.Raw, search: BoundedSearch, included: frozenset[str] | None = None
+) -> msgspec.Raw | None:
+    """Return the body with its settings (or those in `included`) masked; None if nothing was masked."""
     try:
         members = _members(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
-    own = {key: item for key, item in members.items() if key not in _MESSAGES and (only is None or key in only)}
-    if not _is_marked(encode_json(own).lower(), _CREDENTIAL_MARKS):
+    raw_settings = {
+        key: item for key, item in members.items() if key not in _MESSAGES and (included is None or key in included)
+    }
+    if not _is_marked(encode_json(raw_settings).lower(), _CREDENTIAL_MARKS):
         return None
-    settings = {key: decoded(item) for key, item in own.items()}
+    settings = {key: decoded(item) for key, item in raw_settings.items()}
     masked = mask_settings(settings, search)
     return None if masked is settings or not isinstance(masked, dict) else encoded({**members, **masked})

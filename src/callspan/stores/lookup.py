@@ -20,13 +20,13 @@ def look_up(reader: Reader, ident: str) -> SessionSummary | CallRecord:
     Raises LookupError, with the reason, if the id is unknown or the prefix is ambiguous.
     """
     ident = ident.rstrip(_CUT)
-    record = reader.session(ident) or reader.call(ident)
-    if record is None and (step := reader.timestep(ident)) is not None:
-        record = reader.session(step.session_id)
-    if record is None:
+    session_or_call = reader.session(ident) or reader.call(ident)
+    if session_or_call is None and (step := reader.timestep(ident)) is not None:
+        session_or_call = reader.session(step.session_id)
+    if session_or_call is None:
         unknown = f"Nothing in {reader.name} has an id that begins with {ident!r}."
         raise LookupError(_ambiguous(reader, ident) or f"{unknown} See `callspan sessions` and `callspan calls`.")
-    return record
+    return session_or_call
 
 
 def _ambiguous(reader: Reader, ident: str) -> str | None:
