@@ -175,7 +175,7 @@ def _sql_stores(urls: Sequence[str], selection: CallFilter) -> dict[str, SqlStor
 def _delivery_error(url: str, beside: Sequence[str]) -> str | None:
     """Deliver to a store the records that ended processes left; return the error if that fails."""
     try:
-        return leftovers.deliver(url, beside=beside).error
+        return leftovers.deliver(url, other_urls=beside).error
     except _errors() as error:
         return error_text(error)
 

@@ -36,5 +36,5 @@ def open_store(urls: str | Path | Iterable[str | Path], *, deliver: bool = False
         # Imported here, because that takes longer than opening a store.
         from callspan.delivery import leftovers
 
-        leftovers.deliver(url, beside=split_urls(urls))
+        leftovers.deliver(url, other_urls=split_urls(urls))
     return readable([url])[url].reader()

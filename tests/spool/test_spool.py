@@ -528,7 +528,7 @@ def test_a_segment_is_adopted_unless_its_process_may_run(
     waits = kind in waits_on
     spool = spool_of(tmp_path / "spool", one=sink)
     assert is_locked(segment) is waits
-    assert [one.held for one in places.waiting(theirs.directory, target("one").key(tmp_path / "spool"))] == [waits]
+    assert [one.is_held for one in places.waiting(theirs.directory, target("one").key(tmp_path / "spool"))] == [waits]
     assert spool.flush(20)
     assert sink.keys() == ([] if waits else ["theirs"])
     assert spool.close(20)

@@ -28,8 +28,8 @@ class Backlog:
 
     def __init__(self, stores: str) -> None:
         """`stores` are those of the command, of which it reads the first readable one. Raises SettingError."""
-        self._store, self._beside = first_readable(stores), split_urls(stores)
-        self._directories: Sequence[Path] = directories_for(self._store, self._beside)
+        self._store, self._urls = first_readable(stores), split_urls(stores)
+        self._directories: Sequence[Path] = directories_for(self._store, self._urls)
         self._error: str | None = None
 
     def deliver(self, *, visible: bool) -> None:
@@ -43,7 +43,7 @@ class Backlog:
         from callspan.delivery import leftovers
 
         with progress("records that ended processes left", visible=visible) as update:
-            result = leftovers.deliver(self._store, beside=self._beside, progress=update)
+            result = leftovers.deliver(self._store, other_urls=self._urls, progress=update)
         self._error = result.error
         if result.delivered:
             directories = ", ".join(map(str, result.directories))
@@ -64,7 +64,7 @@ class Backlog:
 
     def _findings(self) -> list[str]:
         """Return a sentence for each place with records that no command delivers."""
-        findings = findings_for([self._store, *self._beside])
+        findings = findings_for([self._store, *self._urls])
         return [f"{finding}; see callspan doctor." for finding in findings if finding.holds_records]
 
     def _lines(self) -> list[str]:
@@ -82,13 +82,13 @@ class Backlog:
         """Return the waiting segments, except those that a running process is just delivering."""
         from callspan.delivery.leftovers import waiting
 
-        segments = waiting(self._store, self._beside)
-        if not any(segment.held for segment in segments):
+        segments = waiting(self._store, self._urls)
+        if not any(segment.is_held for segment in segments):
             return segments
         time.sleep(_RECHECK_S)
-        records_later = {segment.path: segment.records for segment in waiting(self._store, self._beside)}
+        records_later = {segment.path: segment.records for segment in waiting(self._store, self._urls)}
         return [
-            segment for segment in segments if not segment.held or records_later.get(segment.path) == segment.records
+            segment for segment in segments if not segment.is_held or records_later.get(segment.path) == segment.records
         ]
 
     def _losses(self) -> list[str]:
@@ -102,7 +102,7 @@ class Backlog:
         return lines
 
     def _reason(self, segment: WaitingSegment) -> str:
-        if segment.held:
+        if segment.is_held:
             return "a running process has them"
         return self._error or "callspan ship delivers them"
 

@@ -213,7 +213,7 @@ def store_state(url: str, settings: Settings) -> Check:
     records = sum(segment.records for segment in waits)
     directories = ", ".join(dict.fromkeys(str(segment.path.parent) for segment in waits))
     backlog = f"; {plural(records, 'record', 'wait')} for it in {directories}" if records else ""
-    running = any(segment.held for segment in waits)
+    running = any(segment.is_held for segment in waits)
     advice = None if not records else "A running process delivers them." if running else "Deliver them: callspan ship"
     if state == "failed":
         advice = "Records wait on disk until it works."

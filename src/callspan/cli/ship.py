@@ -39,7 +39,7 @@ def ship_command(context: CommandContext) -> None:
     for url in urls:
         name = safe_name(url)
         with progress(f"records to {name}", visible=not context.json) as tell:
-            results[name] = leftovers.deliver(url, beside=urls, timeout_s=_TIMEOUT_S, progress=tell)
+            results[name] = leftovers.deliver(url, other_urls=urls, timeout_s=_TIMEOUT_S, progress=tell)
         if records := sum(segment.records for segment in leftovers.waiting(url, urls)):
             waiting_records[name] = records
     findings = findings_for(urls)

@@ -49,14 +49,15 @@ class Result(msgspec.Struct):
 
 
 def deliver(
-    url: str, *, beside: Sequence[str] = (), timeout_s: float = TIMEOUT_S, progress: Progress | None = None
+    url: str, *, other_urls: Sequence[str] = (), timeout_s: float = TIMEOUT_S, progress: Progress | None = None
 ) -> Result:
-    """Deliver the records that wait for a store, alone or `beside` others, unless a running process holds them.
+    """Deliver the records that wait for a store, unless a running process holds them.
 
+    Includes those that wait for it together with the stores in `other_urls`.
     Raises SettingError for an invalid URL.
     """
     settings = load(warn=False)
-    store, segments = store_of(url, settings), places.left_segments_in(directories_for(url, beside, settings))
+    store, segments = store_of(url, settings), places.left_segments_in(directories_for(url, other_urls, settings))
     if not segments:
         return Result()
     target = target_of(find_store(url))  # which also has the name by which earlier records may wait
@@ -86,7 +87,7 @@ class Leftovers:
             return
         key = self._target.key(path.parent.parent)
         try:
-            has_more = segment.lacks(key)
+            has_more = segment.has_pending(key)
             while has_more and self._may_continue():
                 has_more = self._deliver(segment, key)
         finally:
@@ -100,42 +101,42 @@ class Leftovers:
 
     def _deliver(self, segment: Segment, key: str) -> bool:
         """Deliver a batch or note the error; return whether to try another one."""
-        attempt, done = Attempt(f"deliver records to {self._target.name}"), BatchResult(has_more=True)
+        attempt, batch = Attempt(f"deliver records to {self._target.name}"), BatchResult(has_more=True)
         with attempt:
-            done = self._delivery.deliver(segment, key)
+            batch = self._delivery.deliver(segment, key)
         if attempt.error is None:
             self._failures, self._result.error = 0, None
-            self._count(segment.path.parent, done)
+            self._count(segment.path.parent, batch)
         else:
             self._failures += 1
             self._result.error = f"{type(attempt.error).__name__}: {error_text(attempt.error)}"
             self._delivery.close()
             time.sleep(_PAUSE_S)
-        return done.has_more
+        return batch.has_more
 
-    def _count(self, directory: Path, done: BatchResult) -> None:
+    def _count(self, directory: Path, batch: BatchResult) -> None:
         result, now_ns = self._result, time.time_ns()
-        result.delivered += done.records
-        result.rejected += done.lost["rejected"]
-        result.damaged += done.lost["damaged"]
-        if done.records and directory not in result.directories:
+        result.delivered += batch.records
+        result.rejected += batch.lost["rejected"]
+        result.damaged += batch.lost["damaged"]
+        if batch.records and directory not in result.directories:
             result.directories.append(directory)
         if self._progress is not None:
             self._progress(result.delivered)
-        if done.lost:
+        if batch.lost:
             losses = Losses()
-            for kind, number in done.lost.items():
+            for kind, number in batch.lost.items():
                 losses.add(kind, self._target.name, Loss(number, now_ns, now_ns))
             add_losses(directory, losses)
 
 
-def waiting(url: str, beside: Sequence[str] = (), settings: Settings | None = None) -> list[WaitingSegment]:
-    """Return the segments with records that wait for a store, alone or `beside` others.
+def waiting(url: str, other_urls: Sequence[str] = (), settings: Settings | None = None) -> list[WaitingSegment]:
+    """Return the segments with records that wait for a store, also together with the stores in `other_urls`.
 
     Raises SettingError for an invalid URL.
     """
-    target, directories = target_of(find_store(url)), directories_for(url, beside, settings)
-    return [one for directory in directories for one in places.waiting(directory, target.key(directory.parent))]
+    target, directories = target_of(find_store(url)), directories_for(url, other_urls, settings)
+    return [segment for directory in directories for segment in places.waiting(directory, target.key(directory.parent))]
 
 
 def other_directories(urls: Sequence[str]) -> Iterator[Path]:

@@ -47,10 +47,10 @@ class Recorder:
     """Writes processed records to the spool of the configured stores. Safe from any thread; never raises."""
 
     def __init__(
-        self, settings: Settings, listeners: tuple[Listener, ...] = (), priced: Listener | None = None
+        self, settings: Settings, listeners: tuple[Listener, ...] = (), on_priced: Listener | None = None
     ) -> None:
-        """`priced` is called with each call whose cost was computed during delivery, once the first store has it."""
-        self._settings, self._listeners, self._priced = with_absolute_paths(settings), listeners, priced
+        """`on_priced` is called with each call whose cost was computed during delivery, once the first store has it."""
+        self._settings, self._listeners, self._priced = with_absolute_paths(settings), listeners, on_priced
         self._stores: dict[str, Store] = {}
         """The stores by URL. Each is made once, because a relative path is that of the current directory."""
         self._roots: list[Path] = []
@@ -76,13 +76,13 @@ class Recorder:
 
     def add_stores(self, urls: tuple[str, ...]) -> Spool | None:
         """Add stores for all further records; return the spool to close, if any."""
-        added = {url: store_of(url, self._settings) for url in urls if url not in self._stores}
-        if not added:
+        new_stores = {url: store_of(url, self._settings) for url in urls if url not in self._stores}
+        if not new_stores:
             return None
-        self._stores = {**self._stores, **added}
+        self._stores = {**self._stores, **new_stores}
         self._roots = [*dict.fromkeys([*roots_of(self._settings, self._stores.values()), *self._roots])]
-        before, self.spool = self.spool, self._new_spool()
-        return before
+        replaced, self.spool = self.spool, self._new_spool()
+        return replaced
 
     def write(self, processed: ProcessedRecord[Record]) -> None:
         """Append a processed record, which the operating system has on return; anything else is refused.
@@ -135,13 +135,13 @@ class Recorder:
     def _deliver_late(self, spool: Spool) -> None:
         """Deliver records of calls that ended during or after `retire` or `add_stores`, and close their spool."""
         # A record appended while the spool closed waits on disk, and its threads may have ended.
-        spool.flush(_CLOSE_TIMEOUT_S, alone=True)
+        spool.flush(_CLOSE_TIMEOUT_S, own_only=True)
         spool.close(_CLOSE_TIMEOUT_S)
 
     def counters(self) -> Mapping[str, int]:
         """Return the spool's counters; empty without stores."""
-        counted = {} if self.spool is None else self.spool.counters()
-        return {**counted, "dropped.unprocessed": self.refused} if self.refused else counted
+        counts = {} if self.spool is None else self.spool.counters()
+        return {**counts, "dropped.unprocessed": self.refused} if self.refused else counts
 
     def states(self) -> Sequence[SinkState]:
         """Return the state of each store; empty before the first record."""
@@ -160,12 +160,12 @@ class Recorder:
             warn_once(_ON_NETWORK % roots[0])
         return Spool(roots, sinks, sync=settings.fsync == "always", max_bytes=settings.spool_max_bytes)
 
-    def _sink(self, store: Store, priced: Listener | None) -> StoreSink:
+    def _sink(self, store: Store, on_priced: Listener | None) -> StoreSink:
         settings = self._settings
         retention = Retention(store, settings) if retains(settings) and isinstance(store, SqlStore) else None
         without_callbacks = delivery_processors(settings.prices).without_callbacks
-        tell = None if priced is None else lambda record: priced(without_callbacks(record))
-        return StoreSink(store, settings.prices, priced=tell, retention=retention, pauses=True)
+        tell = None if on_priced is None else lambda record: on_priced(without_callbacks(record))
+        return StoreSink(store, settings.prices, on_priced=tell, retention=retention, pauses=True)
 
 
 def check_prices(prices: object) -> None:

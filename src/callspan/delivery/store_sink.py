@@ -55,11 +55,11 @@ class StoreSink(Destination):
         store: Store,
         prices: Path | None = None,
         *,
-        priced: Callable[[Record], object] | None = None,
+        on_priced: Callable[[Record], object] | None = None,
         retention: Retention | None = None,
         pauses: bool = False,
     ) -> None:
-        """`priced` is called with each record that processing changed, once it is stored.
+        """`on_priced` is called with each record that processing changed, once it is stored.
 
         `pauses`: pause between records, so that the application's threads can run. Raises SettingError if a package
         that the store requires is missing.
@@ -67,7 +67,7 @@ class StoreSink(Destination):
         self._sink = store.sink()
         self._process = delivery_processors(prices).run
         self._sink.price_with(self._priced_call)
-        self._priced, self._retention, self._pauses = priced, retention, pauses
+        self._priced, self._retention, self._pauses = on_priced, retention, pauses
         self._paused_ns = 0
         self.closes_before_fork = store.closes_before_fork
         self.batch_records = self._sink.batch_records
@@ -81,17 +81,19 @@ class StoreSink(Destination):
         """Price and store all records."""
         # A full batch means that the store is behind: do not pause.
         pauses = self._pauses and len(payloads) < self.batch_records
-        written = [self._decoded(payload, pauses=pauses) for payload in payloads]
-        records = [self._process(record) for record in written]
+        decoded_records = [self._decoded(payload, pauses=pauses) for payload in payloads]
+        records = [self._process(record) for record in decoded_records]
         try:
             self._sink.deliver(records)
         except Rejected as error:
             # If the store names no record of the batch, it is bisected.
-            named = (payload for payload, record in zip(payloads, records, strict=True) if record is error.record)
-            raise Rejected(str(error), next(named, None)) from error
+            rejected_payloads = (
+                payload for payload, record in zip(payloads, records, strict=True) if record is error.record
+            )
+            raise Rejected(str(error), next(rejected_payloads, None)) from error
         if self._priced is not None:
-            for before, record in zip(written, records, strict=True):
-                if record is not before:
+            for decoded, record in zip(decoded_records, records, strict=True):
+                if record is not decoded:
                     self._priced(record)
 
     def _priced_call(self, call: CallRecord) -> CallRecord:
@@ -109,9 +111,9 @@ class StoreSink(Destination):
         except NO_RECORD as error:
             raise Rejected(f"not a record: {error}", payload) from error
 
-    def tend(self, waits_since_ns: Callable[[], int | None]) -> bool:
+    def maintain(self, waits_since_ns: Callable[[], int | None]) -> bool:
         """Delete a batch of expired records; return whether there may be more."""
-        return self._retention is not None and self._retention.tend(waits_since_ns)
+        return self._retention is not None and self._retention.maintain(waits_since_ns)
 
     def close(self) -> None:
         """Close files and connections."""
@@ -129,7 +131,7 @@ class Retention:
     """The retention of one store in one process. Used by the thread that delivers to the store."""
 
     def __init__(self, store: SqlStore, settings: Settings) -> None:
-        """`tend` does the work."""
+        """`maintain` does the work."""
         self._store = store
         self._days = settings.retain_days, settings.retain_content_days
         shortest_s = min(days for days in self._days if days is not None) * _DAY_S
@@ -140,23 +142,23 @@ class Retention:
         self._has_deleted = False
         self._failing = fail_open(f"delete old records from {store.name}")
 
-    def tend(self, waits_since_ns: Callable[[], int | None]) -> bool:
+    def maintain(self, waits_since_ns: Callable[[], int | None]) -> bool:
         """Delete a batch if due; return whether there may be more. Deliveries come first."""
         if monotonic_s() < self._next:
             return False
-        self._next, changed = monotonic_s() + self._pause_s, None
+        self._next, count = monotonic_s() + self._pause_s, None
         with self._failing:
             self._pass = self._pass or self._store.retain(self._times(waits_since_ns()))
-            changed = next(self._pass, None)
-        if changed is None:
+            count = next(self._pass, None)
+        if count is None:
             self.close()
             return False
         self._next = 0.0
-        self._log_start(changed)
+        self._log_start(count)
         return True
 
-    def _log_start(self, changed: int) -> None:
-        if changed and not self._has_deleted:
+    def _log_start(self, count: int) -> None:
+        if count and not self._has_deleted:
             self._has_deleted = True
             text = "%s: retention has begun to delete (retain_days=%s, retain_content_days=%s)"
             log(logging.WARNING, text, self._store.name, *self._days)
@@ -169,9 +171,9 @@ class Retention:
 
     def _times(self, waits_since_ns: int | None) -> RetentionTimes:
         """Return until when records and contents have expired, except those that may still wait in the spool."""
-        now = time.time_ns()
-        until = now if waits_since_ns is None else min(now, waits_since_ns)
-        before, content_before = (
-            None if days is None else min(until, now - int(days * _DAY_NS)) for days in self._days
+        now_ns = time.time_ns()
+        until = now_ns if waits_since_ns is None else min(now_ns, waits_since_ns)
+        before_ns, content_before_ns = (
+            None if days is None else min(until, now_ns - int(days * _DAY_NS)) for days in self._days
         )
-        return RetentionTimes(now - _QUIET_NS, before, content_before)
+        return RetentionTimes(now_ns - _QUIET_NS, before_ns, content_before_ns)

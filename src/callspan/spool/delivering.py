@@ -48,7 +48,7 @@ class Delivery:
         self.is_open = False
         self.data_errors = 0
         """Number of consecutive batches that failed with `DATA_ERRORS`."""
-        self._most = sink.batch_records
+        self._batch_limit = sink.batch_records
         """Number of records in the next batch: bisected to find a record that the store rejects, then doubled again."""
 
     def deliver(self, segment: Segment, key: str) -> BatchResult:
@@ -68,14 +68,14 @@ class Delivery:
             if payloads:
                 self.sink.deliver(payloads)
         except (Rejected, *DATA_ERRORS) as error:
-            if before := self._records_before(error, payloads):
-                self._most = before
+            if records_before := self._records_before(error, payloads):
+                self._batch_limit = records_before
                 return BatchResult(has_more=True)
             reject(segment.path.parent, self.store, payloads[0], reason(error))
             lines, rejected = lines[: [line.payload for line in lines].index(payloads[0]) + 1], 1
-        if rejected or self._most >= self.sink.batch_records:
+        if rejected or self._batch_limit >= self.sink.batch_records:
             self.data_errors = 0
-        self._most = min(2 * self._most, self.sink.batch_records)
+        self._batch_limit = min(2 * self._batch_limit, self.sink.batch_records)
         with _CURSOR:
             segment.move(key, lines[-1].end)
         damaged = sum(line.payload is None for line in lines)
@@ -84,7 +84,7 @@ class Delivery:
         return BatchResult(records, lost, lines[-1].end < size)
 
     def _next_lines(self, segment: Segment, start: int) -> list[Line]:
-        lines = list(islice(lines_in(segment.read(start), start), self._most))
+        lines = list(islice(lines_in(segment.read(start), start), self._batch_limit))
         if any(line.payload is None for line in lines):
             # A line that another process is erasing looks damaged.
             lines = list(islice(lines_in(segment.read(start), start), len(lines)))
@@ -98,8 +98,8 @@ class Delivery:
         if not isinstance(error, Rejected) and self.data_errors < self.max_failures:
             self.data_errors += 1
             raise error
-        known = error.record if isinstance(error, Rejected) else None
-        return payloads.index(known) if known in payloads else len(payloads) // 2
+        rejected = error.record if isinstance(error, Rejected) else None
+        return payloads.index(rejected) if rejected in payloads else len(payloads) // 2
 
     def close(self) -> None:
         """Close the store; the next batch reopens it."""
@@ -149,7 +149,7 @@ class Destination:
         """
         raise NotImplementedError
 
-    def tend(self, waits_since_ns: Callable[[], int | None]) -> bool:
+    def maintain(self, waits_since_ns: Callable[[], int | None]) -> bool:
         """Do a short piece of maintenance while there is nothing to deliver; return whether there is more at once.
 
         It must not delete anything newer than `waits_since_ns()` (Unix time), parts of which may still wait.

@@ -53,28 +53,28 @@ class Target(NamedTuple):
     paths: tuple[Path, ...] = ()
     """The path of its file, if it is one, then that of a symbolic link which names it."""
 
-    def listed_as(self, root: Path) -> str:
+    def list_entry(self, root: Path) -> str:
         """Return its line in the list of stores. A file beside the root is listed by name, so that both can move."""
         if not self.paths:
             return self.identity
-        beside = root.parent.resolve()
-        shown = next((path.name for path in self.paths if path.parent == beside), self.paths[0])
-        return f"{self.name.partition(':')[0]}:///{shown}"
+        parent = root.parent.resolve()
+        file = next((path.name for path in self.paths if path.parent == parent), self.paths[0])
+        return f"{self.name.partition(':')[0]}:///{file}"
 
     @cache  # noqa: B019 - of the few stores of a process
     def key(self, root: Path) -> str:
         """Return the short name of its cursors below a root."""
-        return key_of(self.listed_as(root))
+        return key_of(self.list_entry(root))
 
 
-def key_of(listed: str) -> str:
+def key_of(line: str) -> str:
     """Return the short name of a store's cursors, given its line in the list of stores."""
-    return sha256(os.fsencode(listed)).hexdigest()[:_KEY_DIGITS]
+    return sha256(os.fsencode(line)).hexdigest()[:_KEY_DIGITS]
 
 
 def directory_of(root: Path, stores: Collection[Target]) -> Path:
     """Return the directory of a set of stores below a root."""
-    return root / _name_of(_listed(root, stores))
+    return root / _name_of(_list_entries(root, stores))
 
 
 def create(directory: Path, stores: Collection[Target], *, sync: bool = False) -> bool:
@@ -85,30 +85,30 @@ def create(directory: Path, stores: Collection[Target], *, sync: bool = False) -
     is_fallback = directory.parent in fallback_roots()
     if is_fallback:
         directory.parent.parent.stat()  # a temporary directory is the system's, not to be created
-    made = make_private(directory)
-    for one in made if sync else ():
-        sync_directory(one.parent)
-    for one in (directory.parent, directory) if is_fallback else (directory,):
-        _check_own(one, closes=one == directory)
+    created_directories = make_private(directory)
+    for created in created_directories if sync else ():
+        sync_directory(created.parent)
+    for path in (directory.parent, directory) if is_fallback else (directory,):
+        _check_own(path, closes=path == directory)
     if stores_of(directory):
         return False
-    _write_stores(directory, _listed(directory.parent, stores))
+    _write_stores(directory, _list_entries(directory.parent, stores))
     if sync:
         sync_stores(directory)
     add_losses(directory, Losses())
     return not sync
 
 
-def _listed(root: Path, stores: Iterable[Target]) -> list[str]:
-    return sorted({store.listed_as(root) for store in stores})
+def _list_entries(root: Path, stores: Iterable[Target]) -> list[str]:
+    return sorted({store.list_entry(root) for store in stores})
 
 
-def _write_stores(directory: Path, listed: Iterable[str]) -> None:
+def _write_stores(directory: Path, lines: Iterable[str]) -> None:
     """Write the list of a directory's stores."""
     # Another thread may create the directory now, and another container has processes with the same ids.
     fresh = directory / f"{STORES_FILE}.{os.urandom(6).hex()}"
     with opened(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL) as descriptor:
-        os.write(descriptor, os.fsencode("".join(f"{line}\n" for line in listed)))
+        os.write(descriptor, os.fsencode("".join(f"{line}\n" for line in lines)))
     fresh.replace(directory / STORES_FILE)
 
 
@@ -118,7 +118,7 @@ def sync_stores(directory: Path) -> None:
         os.fsync(descriptor)
 
 
-def restore_stores(root: Path, known: Iterable[Collection[Target]]) -> None:
+def restore_stores(root: Path, store_sets: Iterable[Collection[Target]]) -> None:
     """Write the lists of stores below a root that a power failure or a full disk has damaged.
 
     A directory's name confirms its list: one of the sets of `known` stores, or a list that was not yet in its place.
@@ -126,19 +126,19 @@ def restore_stores(root: Path, known: Iterable[Collection[Target]]) -> None:
     with suppress(OSError):
         for directory in entries_of(root):
             if not stores_of(directory) and segments_in(directory):
-                lists = (_listed(root, some) for some in known)
+                lists = (_list_entries(root, stores) for stores in store_sets)
                 unplaced = (_lines_of(path) for path in directory.glob(f"{STORES_FILE}.*"))
-                if right := next(filter(partial(_is_named_by, directory), chain(lists, unplaced)), None):
-                    _write_stores(directory, right)
+                if confirmed := next(filter(partial(_is_named_by, directory), chain(lists, unplaced)), None):
+                    _write_stores(directory, confirmed)
                     sync_stores(directory)
 
 
-def _is_named_by(directory: Path, listed: Sequence[str]) -> bool:
-    return directory.name == _name_of(listed)
+def _is_named_by(directory: Path, lines: Sequence[str]) -> bool:
+    return directory.name == _name_of(lines)
 
 
-def _name_of(listed: Iterable[str]) -> str:
-    return sha256(os.fsencode("\n".join(listed))).hexdigest()[:_DIGITS]
+def _name_of(lines: Iterable[str]) -> str:
+    return sha256(os.fsencode("\n".join(lines))).hexdigest()[:_DIGITS]
 
 
 def sync_directory(directory: Path) -> None:
@@ -152,12 +152,12 @@ def _check_own(directory: Path, *, closes: bool = False) -> None:
 
     `closes`: forbid others to enter it instead. With `fsGroup`, Kubernetes opens it to a group at each mount.
     """
-    found = directory.lstat()
-    if not stat.S_ISDIR(found.st_mode):
+    status = directory.lstat()
+    if not stat.S_ISDIR(status.st_mode):
         raise NotADirectoryError(f"{directory} is not a directory")
-    if found.st_uid != os.geteuid():
+    if status.st_uid != os.geteuid():
         raise PermissionError(f"{directory} belongs to another user")
-    if found.st_mode & _OTHERS:
+    if status.st_mode & _OTHERS:
         if not closes:
             raise PermissionError(f"{directory} can be entered by other users: chmod 700")
         directory.chmod(stat.S_IRWXU)
@@ -165,8 +165,8 @@ def _check_own(directory: Path, *, closes: bool = False) -> None:
 
 def stores_of(directory: Path) -> list[str]:
     """Return the list of a directory's stores; empty if it is missing, unreadable, or not what the name confirms."""
-    listed = _lines_of(directory / STORES_FILE)
-    return listed if _is_named_by(directory, listed) else []
+    lines = _lines_of(directory / STORES_FILE)
+    return lines if _is_named_by(directory, lines) else []
 
 
 def _lines_of(path: Path) -> list[str]:
@@ -188,9 +188,9 @@ def fallback_roots() -> list[Path]:
     They are named, not tried out: records also wait in a directory that is full by now. A relative one is left out,
     because a process elsewhere could not find it.
     """
-    named = [Path(os.environ.get(variable, "")) for variable in _TEMPORARY]
-    places = dict.fromkeys([*(one for one in named if one.is_absolute()), *_ALWAYS])
-    return [one / f"callspan-{os.geteuid()}" for one in places]
+    temporary = [Path(os.environ.get(variable, "")) for variable in _TEMPORARY]
+    directories = dict.fromkeys([*(directory for directory in temporary if directory.is_absolute()), *_ALWAYS])
+    return [directory / f"callspan-{os.geteuid()}" for directory in directories]
 
 
 def is_in_memory(directory: Path) -> bool:
@@ -229,7 +229,7 @@ def left_segments_in(directories: Iterable[Path]) -> list[Path]:
     return [path for directory in directories for path in segments_in(directory) if not is_locked(path)]
 
 
-def lacks(segment: Path, key: str, size: int) -> bool:
+def has_pending(segment: Path, key: str, size: int) -> bool:
     """Return whether a segment is meant for a store that lacks a part of its first `size` bytes."""
     return segment.exists() and key in keys_of(segment.parent) and read_cursor(segment, key) < size
 
@@ -254,30 +254,30 @@ def excess_segments(directory: Path, limit: int) -> Iterator[tuple[Path, frozens
     Only segments that some store has are deleted: first those that every store has, then those that only the store
     furthest behind lacks, oldest first. Segments of a store that is just a little behind come last.
     """
-    keys, behind, lackers = keys_of(directory), Counter[str](), dict[Path, frozenset[str]]()
+    keys, pending_bytes, pending_stores = keys_of(directory), Counter[str](), dict[Path, frozenset[str]]()
     sizes = {path: file_size(path) for path in segments_in(directory)}
     for path, size in sizes.items():
-        lacked = {key: size - cursor for key in keys if (cursor := read_cursor(path, key)) < size}
-        behind.update(lacked)
-        lackers[path] = frozenset(lacked)
+        pending = {key: size - cursor for key in keys if (cursor := read_cursor(path, key)) < size}
+        pending_bytes.update(pending)
+        pending_stores[path] = frozenset(pending)
     excess = sum(sizes.values()) - limit
-    for path in sorted(sizes, key=lambda path: -min((behind[key] for key in lackers[path]), default=inf)):
-        if excess > 0 and sizes[path] and lackers[path] < keys:
+    for path in sorted(sizes, key=lambda path: -min((pending_bytes[key] for key in pending_stores[path]), default=inf)):
+        if excess > 0 and sizes[path] and pending_stores[path] < keys:
             excess -= sizes[path]
-            yield path, lackers[path]
+            yield path, pending_stores[path]
 
 
 def oldest(directory: Path, key: str) -> int | None:
     """Return since when the oldest record waits for a store, Unix nanoseconds; None if none waits. Raises OSError."""
-    found: int | None = None
+    oldest_ns: int | None = None
     for path in segments_in(directory):
-        if found is not None and found <= created_ns(path):
+        if oldest_ns is not None and oldest_ns <= created_ns(path):
             break
         cursor = read_cursor(path, key)
         if cursor < file_size(path):
             since_ns = _since_ns(path, cursor)
-            found = since_ns if found is None else min(found, since_ns)
-    return found
+            oldest_ns = since_ns if oldest_ns is None else min(oldest_ns, since_ns)
+    return oldest_ns
 
 
 def _since_ns(path: Path, cursor: int) -> int:
@@ -310,7 +310,7 @@ class WaitingSegment(NamedTuple):
 
     path: Path
     records: int
-    held: bool
+    is_held: bool
     """Whether a running process holds the segment and delivers it."""
 
 
@@ -356,8 +356,8 @@ def _erase_in(path: Path, is_erased: Callable[[bytes], bool]) -> int:
     # A separate descriptor: a write through an appending one would append.
     with suppress(FileNotFoundError), opened(path, os.O_RDWR) as descriptor:
         data = os.pread(descriptor, os.fstat(descriptor).st_size, 0)
-        for start, end, whole in lines_in(data, 0):
-            payload = data[start : end - 1] if whole is None else whole
+        for start, end, intact_payload in lines_in(data, 0):
+            payload = data[start : end - 1] if intact_payload is None else intact_payload
             if payload and is_erased(payload):
                 os.pwrite(descriptor, b" " * (end - 1 - start), start)
                 erased += 1

@@ -69,8 +69,8 @@ class Finding(NamedTuple):
     def __str__(self) -> str:
         """Return a sentence without its full stop."""
         since = f" since {iso(self.since_ns)}" if self.since_ns else ""
-        held = f": {plural(self.segments, 'segment')}, {self.size:,} bytes{since}" if self.segments else ""
-        return f"{self.path} {self.problem}{held}"
+        contents = f": {plural(self.segments, 'segment')}, {self.size:,} bytes{since}" if self.segments else ""
+        return f"{self.path} {self.problem}{contents}"
 
     def as_json(self) -> dict[str, object]:
         """Return its fields for `--json`."""

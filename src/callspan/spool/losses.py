@@ -85,15 +85,15 @@ class Losses(msgspec.Struct):
 
     def add(self, kind: Kind, name: str, loss: Loss) -> None:
         """Add a loss. After 24 names of a kind, further ones are summed as `others`."""
-        known: dict[str, Loss] = getattr(self, kind)
+        losses_by_name: dict[str, Loss] = getattr(self, kind)
         name = name.encode("ascii", "backslashreplace")[:_NAME_BYTES].decode()
-        key = name if name in known or len(known) < _MAX_NAMES else _OTHERS
-        known.setdefault(key, Loss()).add(loss)
+        key = name if name in losses_by_name or len(losses_by_name) < _MAX_NAMES else _OTHERS
+        losses_by_name.setdefault(key, Loss()).add(loss)
 
-    def add_all(self, other: Losses) -> None:
+    def add_all(self, losses: Losses) -> None:
         """Add the losses of another object."""
         for kind in _KINDS:
-            for name, loss in getattr(other, kind).items():
+            for name, loss in getattr(losses, kind).items():
                 self.add(kind, name, loss)
 
 
@@ -124,13 +124,13 @@ def add_losses(directory: Path, losses: Losses) -> None:
     with opened(directory / LOSSES_FILE, os.O_RDWR | os.O_CREAT) as descriptor:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         try:
-            known = read_losses(directory)
-            known.add_all(losses)
+            total = read_losses(directory)
+            total.add_all(losses)
             if os.fstat(descriptor).st_size != 2 * _HALF_BYTES:
                 os.ftruncate(descriptor, 0)
-                os.pwrite(descriptor, 2 * _line_of(known), 0)
-            known.writes += 1
-            os.pwrite(descriptor, _line_of(known), known.writes % 2 * _HALF_BYTES)
+                os.pwrite(descriptor, 2 * _line_of(total), 0)
+            total.writes += 1
+            os.pwrite(descriptor, _line_of(total), total.writes % 2 * _HALF_BYTES)
         finally:
             # Closing is not enough: a child forked meanwhile also has the file open.
             unlock(descriptor)
@@ -198,13 +198,13 @@ class LossCounter:
     def _write(self) -> None:
         while self._unwritten:
             # Other threads and signal handlers add more at the end of the list meanwhile.
-            taken, losses = self._unwritten[:], Losses()
-            directory, group = next(groupby(taken, itemgetter(3)))
-            alike = list(group)
-            for kind, name, loss, _ in alike:
+            snapshot, losses = self._unwritten[:], Losses()
+            directory, group = next(groupby(snapshot, itemgetter(3)))
+            same_directory = list(group)
+            for kind, name, loss, _ in same_directory:
                 losses.add(kind, name, loss)
             self._count_in(directory, losses)
-            del self._unwritten[: len(alike)]
+            del self._unwritten[: len(same_directory)]
 
     def _count_in(self, directory: Path | None, losses: Losses) -> None:
         """Add losses to the file of a directory, else to that of the one in use, which may be writable."""
@@ -219,10 +219,10 @@ class LossCounter:
         """Write the counts as the process ends; report them on standard error if that fails."""
         with _SAY:
             if not self.write():
-                lost = sum(loss.count for kind, _, loss, _ in self._unwritten if kind in ("dropped", "given_up"))
-                if lost:
+                count = sum(loss.count for kind, _, loss, _ in self._unwritten if kind in ("dropped", "given_up"))
+                if count:
                     sys.stderr.write(
-                        f"callspan: lost {plural(lost, 'record')}; the loss could not be written to a file\n"
+                        f"callspan: lost {plural(count, 'record')}; the loss could not be written to a file\n"
                     )
 
     def _write_later(self) -> None:
@@ -230,8 +230,8 @@ class LossCounter:
         self.write()
 
     def _warn(self, kind: Kind, name: str, directories: Sequence[Path]) -> None:
-        now = monotonic_s()
-        if now >= self._warned.get((kind, name), 0.0):
-            self._warned[kind, name] = now + _WARN_S
+        now_s = monotonic_s()
+        if now_s >= self._warned.get((kind, name), 0.0):
+            self._warned[kind, name] = now_s + _WARN_S
             count = plural(self._total[kind, name], "record")
             log(logging.WARNING, _WARNINGS[kind], count, name, " or ".join(map(str, directories)))

@@ -101,9 +101,9 @@ def read_lines(descriptor: int, offset: int) -> bytes:
     window = _WINDOW
     while True:
         data = os.pread(descriptor, window, offset)
-        whole = data.rfind(_LINE_END) + 1
-        if whole or len(data) < window:
-            return data[:whole]
+        complete_bytes = data.rfind(_LINE_END) + 1
+        if complete_bytes or len(data) < window:
+            return data[:complete_bytes]
         window *= 4
 
 
@@ -287,9 +287,9 @@ class Segment:
             head = _LINE_END + head
         self._is_whole = False
         # In parts, because joining them would copy the record, which may be long.
-        written = os.writev(self._descriptor, (head, payload, _LINE_END))
-        if written <= len(head) + len(payload):
-            if self.size == size + written:
+        written_bytes = os.writev(self._descriptor, (head, payload, _LINE_END))
+        if written_bytes <= len(head) + len(payload):
+            if self.size == size + written_bytes:
                 os.ftruncate(self._descriptor, size)
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.path))
         self._is_whole = True
@@ -324,17 +324,17 @@ class Segment:
             # Last, so that a process killed after a flush delivers nothing again.
             self._cursors[key] = offset
 
-    def lacks(self, key: str, size: int | None = None) -> bool:
+    def has_pending(self, key: str, size: int | None = None) -> bool:
         """Return whether it is meant for a store that lacks a part of it, or of its first `size` bytes."""
         return self._cursors.get(key, inf) < (self.size if size is None else size)
 
-    def lackers(self) -> frozenset[str]:
+    def pending_stores(self) -> frozenset[str]:
         """Return the keys of the stores that lack a part of it."""
-        return frozenset(filter(self.lacks, self.keys))
+        return frozenset(filter(self.has_pending, self.keys))
 
     def is_delivered(self) -> bool:
         """Return whether it is open, sealed and completely delivered to every store."""
-        return self._descriptor >= 0 and self.sealed and not self.lackers()
+        return self._descriptor >= 0 and self.sealed and not self.pending_stores()
 
     def remove(self) -> None:
         """Delete the file and its cursors, then close it."""

@@ -81,14 +81,14 @@ class Shipper:
         self.delivered = self.retried = self.failures = 0
         self.woken = False
         """Whether it was woken since its last round; set by callers of `wake`."""
-        self._found: Iterator[Path] = iter(())
+        self._orphaned: Iterator[Path] = iter(())
         self._search_at = 0.0
         self._make, self._spool = make, spool
         self._delivery: Delivery | None = None
         self._using = threading.Lock()
         """Held while the sink is in use, and during a fork."""
         self._is_forking = False
-        self._is_stopping = self._is_hurried = False
+        self._is_stopping = self._is_urgent = False
         # Unlike an Event, it may be used in a signal handler that interrupts another `put`.
         self._signals: queue.SimpleQueue[None] = queue.SimpleQueue()
         self.wake: Final = partial(self._signals.put, None)
@@ -108,10 +108,10 @@ class Shipper:
         """Whether the thread was started."""
         return self._thread.ident is not None
 
-    def hurry(self, *, searches: bool = False) -> None:
+    def deliver_now(self, *, searches: bool = False) -> None:
         """Deliver at once, even while waiting after a failure; `searches`: also what closed spools have left."""
         self._search_at = 0.0 if searches else self._search_at
-        self.woken = self._is_hurried = True
+        self.woken = self._is_urgent = True
         self.wake()
 
     def stop(self) -> None:
@@ -129,10 +129,10 @@ class Shipper:
         """Return the short name of the store's cursor for a segment."""
         return self.target.key(segment.parent.parent)
 
-    def count_lacking(self, segment: Segment) -> int:
+    def count_pending(self, segment: Segment) -> int:
         """Return the number of records of a segment that the store lacks."""
         key = self.key(segment.path)
-        lines = lines_of(segment.path, segment.cursor(key)) if segment.lacks(key) else ()
+        lines = lines_of(segment.path, segment.cursor(key)) if segment.has_pending(key) else ()
         return sum(bool(line.payload) for line in lines)
 
     def state(self) -> SinkState:
@@ -167,10 +167,10 @@ class Shipper:
 
     def _run(self) -> None:
         while not self._is_stopping:
-            self.woken = self._is_hurried = False
+            self.woken = self._is_urgent = False
             try:
                 if not self._round():
-                    self._rest()
+                    self._idle()
             except BaseException as error:  # a store may raise `SystemExit`, and records wait
                 report(f"deliver records to {self.target.name}", error, level=logging.DEBUG)
                 self._recover(error)
@@ -181,7 +181,7 @@ class Shipper:
         self._spool.tidy()
         for segment in self._spool.segments():
             self._ship_all(segment)
-        has_delivered = self._ship_unheld()
+        has_delivered = self._ship_orphaned()
         self.failures = 0
         if self._failing_since:
             since, self._failing_since = self._failing_since, 0.0
@@ -194,19 +194,19 @@ class Shipper:
         while has_more and not self._is_stopping:
             has_more = self._ship(segment, key)
 
-    def _ship_unheld(self) -> bool:
+    def _ship_orphaned(self) -> bool:
         """Deliver the next segment of an ended process or closed spool; return whether there was one.
 
         Only one is open at a time.
         """
-        now = monotonic_s()
-        if now >= self._search_at:
-            self._search_at, self._found = now + _SEARCH_S, self._spool.unheld_segments()
-        for path in self._found:
+        now_s = monotonic_s()
+        if now_s >= self._search_at:
+            self._search_at, self._orphaned = now_s + _SEARCH_S, self._spool.orphaned_segments()
+        for path in self._orphaned:
             segment = self._spool.adopt(path)
             if segment is not None:
                 try:
-                    if segment.lacks(self.key(path)):
+                    if segment.has_pending(self.key(path)):
                         self._ship_all(segment)
                         return True
                 finally:
@@ -217,13 +217,13 @@ class Shipper:
         """Deliver a batch; return whether the segment has more."""
         delivery = self._get_delivery()
         with self._using:
-            done = delivery.deliver(segment, key)
-        self.delivered += done.records
-        for kind, number in done.lost.items():
+            result = delivery.deliver(segment, key)
+        self.delivered += result.records
+        for kind, number in result.lost.items():
             self._spool.losses.add(kind, self.target.name, number, directory=segment.path.parent)
-        if not done.has_more:
+        if not result.has_more:
             self._spool.remove_if_delivered(segment)
-        return done.has_more
+        return result.has_more
 
     def _get_delivery(self) -> Delivery:
         """Return the delivery. Creating it takes no lock, because a fork must not wait for the import of a driver."""
@@ -243,17 +243,17 @@ class Shipper:
         self._sleep(longest_s * _CHANCE.uniform(0.5, 1.0))
 
     def _warn(self, error: BaseException) -> None:
-        now, why = monotonic_s(), reason(error)
-        if now >= self._warn_at:
+        now_s, why = monotonic_s(), reason(error)
+        if now_s >= self._warn_at:
             self._reasons.clear()
         kind = _VARYING.sub("", why)
         if kind in self._reasons or len(self._reasons) >= _MAX_REASONS:
             return
         # A server that is back, but refuses the password, takes another action than one that is down.
         self._reasons.add(kind)
-        self._failing_since, self._warn_at = self._failing_since or now, now + _WARN_S
+        self._failing_since, self._warn_at = self._failing_since or now_s, now_s + _WARN_S
         text = "%s is unavailable (%s): records wait in %s; retrying"
-        log(logging.WARNING, text, self.target.name, why, " and ".join(map(str, self._spool.places())))
+        log(logging.WARNING, text, self.target.name, why, " and ".join(map(str, self._spool.waiting_directories())))
 
     def _close_alone(self) -> None:
         with _surviving(f"close {self.target.name}"), self._using:
@@ -264,16 +264,16 @@ class Shipper:
             with fail_open(f"close {self.target.name}"):
                 self._delivery.close()
 
-    def _rest(self) -> None:
+    def _idle(self) -> None:
         self._spool.notify()
-        if self._is_hurried or self._is_stopping:
+        if self._is_urgent or self._is_stopping:
             return
         if self._wait_for_records():
             self._sleep(_SHARED_LINGER_S if self._is_shared else _LINGER_S)
 
     def _wait_for_records(self) -> bool:
         """Wait for an append, for the idle time at most; return whether there was one."""
-        if self._tend():
+        if self._maintain():
             return self._wait(0.0)
         if self._is_shared:
             if self._wait(_KEEP_OPEN_S):
@@ -285,19 +285,19 @@ class Shipper:
     def _is_shared(self) -> bool:
         return self._delivery is not None and self._delivery.sink.is_shared
 
-    def _tend(self) -> bool:
+    def _maintain(self) -> bool:
         """Let the sink do maintenance; return whether there is more at once."""
         if self._delivery is not None:
-            with fail_open(f"tend {self.target.name}"), self._using:
-                return self._delivery.sink.tend(partial(self._spool.waits_since_ns, self.target))
+            with fail_open(f"maintain {self.target.name}"), self._using:
+                return self._delivery.sink.maintain(partial(self._spool.waits_since_ns, self.target))
         return False
 
     def _sleep(self, seconds: float) -> None:
         """Wait regardless of appends; a flush or stop ends the wait."""
         self.woken = True
         deadline = monotonic_s() + seconds
-        while (left := deadline - monotonic_s()) > 0 and not (self._is_hurried or self._is_stopping):
-            self._wait(left)
+        while (remaining_s := deadline - monotonic_s()) > 0 and not (self._is_urgent or self._is_stopping):
+            self._wait(remaining_s)
 
     def _wait(self, seconds: float) -> bool:
         try:

@@ -120,7 +120,7 @@ class Spool:
         """Empty until the first append and after `close`."""
         self._running: tuple[Shipper, ...] = ()
         """`_shippers`, and earlier ones that still deliver after `close`."""
-        self._place = self.directory
+        self._active_directory = self.directory
         """The directory in use."""
         self._limit, self._used, self._measure_at = self._max_bytes, 0, 0.0
         self._bad_until: dict[Path, float] = {}
@@ -183,19 +183,22 @@ class Spool:
 
     def _rotate(self) -> Segment:
         """Start a segment in the first writable directory. Raises OSError."""
-        now = monotonic_s()
-        place = next((one for one in self._directories if self._bad_until.get(one, 0.0) <= now), self.directory)
-        self._place = place
-        self._create(place)
-        fresh = Segment.create(place, frozenset(target.key(place.parent) for target in self._sinks))
+        now_s = monotonic_s()
+        directory = next(
+            (candidate for candidate in self._directories if self._bad_until.get(candidate, 0.0) <= now_s),
+            self.directory,
+        )
+        self._active_directory = directory
+        self._create(directory)
+        fresh = Segment.create(directory, frozenset(target.key(directory.parent) for target in self._sinks))
         if self._sync:
-            places.sync_directory(place)
+            places.sync_directory(directory)
         self._seal()
         self._segments[fresh.path] = self._active = fresh
-        self._old_at = now + _MAX_AGE_S
-        self.losses.directory = place
+        self._old_at = now_s + _MAX_AGE_S
+        self.losses.directory = directory
         # Bytes of other processes count towards the cap.
-        self._limit, self._used, self._measure_at = self._limit_of(place), places.size_of(place), 0.0
+        self._limit, self._used, self._measure_at = self._limit_of(directory), places.size_of(directory), 0.0
         return fresh
 
     def _create(self, directory: Path) -> None:
@@ -210,11 +213,11 @@ class Spool:
     def _leave_directory(self, error: OSError) -> None:
         """Write the next records to another directory for a while."""
         if not self._bad_until:
-            others = " or ".join(map(str, self._directories[1:])) or "no other one"
-            self._to_log.append((logging.WARNING, _UNWRITABLE % (self.directory, error_text(error), others)))
-        self._bad_until[self._place] = monotonic_s() + _RETRY_S
-        if error.errno in _FULL and self._place not in self._full_at:
-            self._full_at[self._place] = places.size_of(self._place) - 1
+            other_directories = " or ".join(map(str, self._directories[1:])) or "no other one"
+            self._to_log.append((logging.WARNING, _UNWRITABLE % (self.directory, error_text(error), other_directories)))
+        self._bad_until[self._active_directory] = monotonic_s() + _RETRY_S
+        if error.errno in _FULL and self._active_directory not in self._full_at:
+            self._full_at[self._active_directory] = places.size_of(self._active_directory) - 1
             self._tidy_at = monotonic_s() + _SETTLE_S
         self._seal()
 
@@ -231,61 +234,63 @@ class Spool:
 
         It makes no difference which process wrote those, or whether the other stores fail, hang or are slow.
         """
-        now = monotonic_s()
-        if now >= self._measure_at:
-            self._measure_at, self._tidy_at = now + _MEASURE_S, 0.0
-            self._used = places.unstored_bytes(self._place)
+        now_s = monotonic_s()
+        if now_s >= self._measure_at:
+            self._measure_at, self._tidy_at = now_s + _MEASURE_S, 0.0
+            self._used = places.unstored_bytes(self._active_directory)
         return self._used + size <= self._limit
 
     def tidy(self) -> None:
         """Enforce the cap and the right directory, every few seconds and soon after the cap is reached."""
-        now = monotonic_s()
-        if now < self._tidy_at or not self._shippers:
+        now_s = monotonic_s()
+        if now_s < self._tidy_at or not self._shippers:
             return
-        self._tidy_at = now + _TIDY_S
+        self._tidy_at = now_s + _TIDY_S
         with _TIDY:
             with suppress(IndexError):  # another store's thread may take the last
                 while self._unsynced:
                     places.sync_stores(self._unsynced.popleft())
-            self._seal_if_misplaced_or_old(now)
+            self._seal_if_misplaced_or_old(now_s)
             # A fallback root may belong to another user.
-            trusted = {*places.directories_in([one.parent for one in self._directories])}
+            trusted = {*places.directories_in([candidate.parent for candidate in self._directories])}
             for directory in trusted.intersection(self._directories):
                 limit = self._limit_of(directory)
-                for path, lackers in places.excess_segments(directory, min(limit, self._full_at.pop(directory, limit))):
-                    self._give_up(path, lackers)
+                for path, pending_stores in places.excess_segments(
+                    directory, min(limit, self._full_at.pop(directory, limit))
+                ):
+                    self._give_up(path, pending_stores)
 
-    def _seal_if_misplaced_or_old(self, now: float) -> None:
+    def _seal_if_misplaced_or_old(self, now_s: float) -> None:
         """Start a new segment if this one was deleted, is old, or it is time to try the usual directory again."""
         active = self._active
-        can_return = self._place != self.directory and self._bad_until.get(self.directory, 0.0) <= now
-        is_old = active is not None and now >= self._old_at and not active.lackers()
+        can_return = self._active_directory != self.directory and self._bad_until.get(self.directory, 0.0) <= now_s
+        is_old = active is not None and now_s >= self._old_at and not active.pending_stores()
         if active is not None and (can_return or is_old or active.is_deleted()):
             with self._lock:
                 if self._active is active:
                     self._seal()
 
-    def _give_up(self, path: Path, lackers: frozenset[str]) -> None:
+    def _give_up(self, path: Path, pending_stores: frozenset[str]) -> None:
         """Delete a segment that only these stores lack, unless another process holds it."""
         with self._lock:
             if self._active is not None and self._active.path == path:
                 self._seal()
-            if path not in self._segments and (left := places.adopt(path)):
-                self._segments[path] = left
+            if path not in self._segments and (orphan := places.adopt(path)):
+                self._segments[path] = orphan
             segment = self._segments.get(path)
-            if segment is None or not segment.lackers() <= lackers:
+            if segment is None or not segment.pending_stores() <= pending_stores:
                 return
             del self._segments[path]
         for shipper in self._shippers:
-            if lost := shipper.count_lacking(segment):
-                self.losses.add("given_up", shipper.target.name, lost, created_ns(path), directory=path.parent)
+            if count := shipper.count_pending(segment):
+                self.losses.add("given_up", shipper.target.name, count, created_ns(path), directory=path.parent)
         segment.remove()
 
     def segments(self) -> list[Segment]:
         """Return the open segments of this process, oldest first."""
         return sorted(self._segments.copy().values(), key=lambda segment: segment.path.name)
 
-    def places(self) -> list[Path]:
+    def waiting_directories(self) -> list[Path]:
         """Return the directories in which records of this process wait, else the one in use."""
         return sorted({segment.path.parent for segment in self.segments()}) or [self.losses.directory]
 
@@ -297,7 +302,7 @@ class Spool:
                     self._used = max(0, self._used - segment.size)
                     segment.remove()
 
-    def unheld_segments(self) -> Iterator[Path]:
+    def orphaned_segments(self) -> Iterator[Path]:
         """Yield the segments of all processes whose stores are among these, except those that this spool holds."""
         for root in {directory.parent for directory in self._directories}:
             mine = {target.key(root) for target in self._sinks}
@@ -311,40 +316,43 @@ class Spool:
         with self._lock:
             return places.adopt(path)
 
-    def flush(self, timeout_s: float, *, alone: bool = False) -> bool:
+    def flush(self, timeout_s: float, *, own_only: bool = False) -> bool:
         """Wait until every store has all records so far, except those that other running processes hold.
 
-        Includes what closed spools and ended processes left for some of these stores; `alone`: only what this process
-        appended. Returns False on timeout, and early if all stores that lack records were failing before and have
-        failed again.
+        Includes what closed spools and ended processes left for some of these stores; `own_only`: only what this
+        process appended. Returns False on timeout, and early if all stores that lack records were failing before and
+        have failed again.
         """
         deadline = monotonic_s() + timeout_s
         goals = [(segment, segment.size) for segment in self.segments()]
-        left = [path for path in self.unheld_segments() if is_own(path) or not (alone or is_locked(path))]
-        closed = [(path, places.file_size(path)) for path in left if os.access(path, os.W_OK)]
-        is_complete = len(closed) == len([path for path in left if path.exists()])
+        closed_paths = [path for path in self.orphaned_segments() if is_own(path) or not (own_only or is_locked(path))]
+        closed = [(path, places.file_size(path)) for path in closed_paths if os.access(path, os.W_OK)]
+        is_complete = len(closed) == len([path for path in closed_paths if path.exists()])
         if closed or self._shippers:
             with self._lock:
                 self._start()
-        hurry_at, failing = 0.0, {shipper: shipper.failures for shipper in self._shippers if shipper.failures}
+        deliver_at, failing = 0.0, {shipper: shipper.failures for shipper in self._shippers if shipper.failures}
         self.losses.write()
-        while behind := [one for one in self._shippers if _is_behind(one, goals, closed)]:
-            failed = all(not one.is_started or one.failures >= failing.get(one, inf) + _NEW_FAILURES for one in behind)
-            now = monotonic_s()
-            if failed or now >= deadline:
+        while behind := [shipper for shipper in self._shippers if _is_behind(shipper, goals, closed)]:
+            failed = all(
+                not shipper.is_started or shipper.failures >= failing.get(shipper, inf) + _NEW_FAILURES
+                for shipper in behind
+            )
+            now_s = monotonic_s()
+            if failed or now_s >= deadline:
                 return False
-            if now >= hurry_at:  # a failure also ends the wait below
-                hurry_at = now + _POLL_S
+            if now_s >= deliver_at:  # a failure also ends the wait below
+                deliver_at = now_s + _POLL_S
                 for shipper in behind:
-                    shipper.hurry(searches=bool(closed))
+                    shipper.deliver_now(searches=bool(closed))
             with self._changed:
                 self._changed.wait(min(_POLL_S, max(0.0, deadline - monotonic_s())))
         return is_complete and (bool(self._shippers) or not (goals or closed))
 
     def waits_since_ns(self, target: Target) -> int | None:
         """Return since when the oldest record of any process waits for a store; None if none waits."""
-        found = (places.oldest(one, target.key(one.parent)) for one in self._directories)
-        return min((since_ns for since_ns in found if since_ns is not None), default=None)
+        times = (places.oldest(directory, target.key(directory.parent)) for directory in self._directories)
+        return min((since_ns for since_ns in times if since_ns is not None), default=None)
 
     def count(self, kind: Kind, name: str) -> None:
         """Count a call without a record in the file of losses."""
@@ -361,7 +369,7 @@ class Spool:
     def close(self, timeout_s: float) -> bool:
         """Deliver records until the timeout and end the threads. The rest waits on disk for another process."""
         deadline = monotonic_s() + timeout_s
-        delivered = not self._shippers or self.flush(timeout_s, alone=True)
+        delivered = not self._shippers or self.flush(timeout_s, own_only=True)
         self._halt(deadline)
         return delivered
 
@@ -380,7 +388,7 @@ class Spool:
             segment.release()
         self.losses.write()
         with self._lock:
-            self._running = tuple(one for one in self._running if not one.join(0.0))
+            self._running = tuple(shipper for shipper in self._running if not shipper.join(0.0))
 
     def counters(self) -> Mapping[str, int]:
         """Return counts since the start of this process.
@@ -396,7 +404,7 @@ class Spool:
         counts["retried"] = sum(state.retried for state in states)
         counts["rejected"] = sum(self.losses.totals("rejected").values())
         counts["damaged"] = sum(self.losses.totals("damaged").values())
-        counts["spool_bytes"] = sum(places.size_of(one) for one in self._directories)
+        counts["spool_bytes"] = sum(places.size_of(directory) for directory in self._directories)
         counts["oldest_unshipped_ms"] = max((int(1000 * (state.oldest_s or 0)) for state in states), default=0)
         return counts
 
@@ -437,9 +445,9 @@ class Spool:
         """Between appends, close files and connections; return whether no append is under way."""
         # Taken first, because an append may be starting the threads.
         if not self._lock.acquire(timeout=max(0.0, deadline - monotonic_s())):
-            self._in_use = [one.target for one in self._running if not one.is_left_open_at_fork]
+            self._in_use = [shipper.target for shipper in self._running if not shipper.is_left_open_at_fork]
             return False
-        self._in_use = [one.target for one in self._running if not one.close_before_fork(deadline)]
+        self._in_use = [shipper.target for shipper in self._running if not shipper.close_before_fork(deadline)]
         return True
 
     def after_fork_in_parent(self) -> None:
@@ -467,6 +475,6 @@ def _refuse_in_child() -> Destination:
 
 def _is_behind(shipper: Shipper, goals: Sequence[tuple[Segment, int]], closed: Sequence[tuple[Path, int]]) -> bool:
     """Return whether a store lacks a part of these open segments, or of these segments of closed spools."""
-    return any(segment.lacks(shipper.key(segment.path), size) for segment, size in goals) or any(
-        places.lacks(path, shipper.key(path), size) for path, size in closed
+    return any(segment.has_pending(shipper.key(segment.path), size) for segment, size in goals) or any(
+        places.has_pending(path, shipper.key(path), size) for path, size in closed
     )
