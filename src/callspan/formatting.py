@@ -144,7 +144,7 @@ def iso(ns: int | None) -> str | None:
     return utc.isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
-def shown(text: str, limit: int | None = None) -> str:
+def excerpt(text: str, limit: int | None = None) -> str:
     """Return recorded text as one line, without control and bidirectional characters."""
     if limit is not None:
         text = text[: limit * 2]

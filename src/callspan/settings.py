@@ -178,12 +178,12 @@ class InvalidValueError(ValueError):
 
     def __init__(self, expected: str, value: object, kept: object = None) -> None:
         super().__init__(expected)
-        self.shown = shown(value)
+        self.safe_repr = safe_repr(value)
         self.kept = kept
         """The valid part of the value, if any."""
 
 
-def shown(value: object) -> str:
+def safe_repr(value: object) -> str:
     """Return a value for a message: words and small numbers unchanged, otherwise only its type."""
     if value is None or isinstance(value, bool | float) or (isinstance(value, int) and abs(value) <= _MAX_NUMBER):
         return repr(value)

@@ -32,7 +32,7 @@ from callspan.settings import (
     one_of,
     optional,
     path,
-    shown,
+    safe_repr,
     size,
     text,
     urls,
@@ -190,7 +190,7 @@ def _from_environment(
             values[name] = _PARSERS[name](value)
         except InvalidValueError as error:
             values[name] = _fallback(name, error.kept)
-            problems.append(f"{variable}={error.shown}: {error}. {_applies(name, values[name])}")
+            problems.append(f"{variable}={error.safe_repr}: {error}. {_applies(name, values[name])}")
         values[name] = _usable(name, values[name], checks, problems)
     if not environment.get(_VARIABLES["content"], "").strip():
         _read_standard_content(environment, values, [] if "content" in given else problems)
@@ -252,7 +252,9 @@ def _read_standard_content(environment: Mapping[str, str], values: dict[str, obj
     mode = value.lower()
     if mode not in _CONTENT_STANDARD and mode not in _NO_CONTENT:
         modes = "NO_CONTENT, SPAN_ONLY, EVENT_ONLY, SPAN_AND_EVENT"
-        problems.append(f"{CONTENT_STANDARD_VARIABLE}={shown(value)}: use one of {modes}. {_applies('content', 'off')}")
+        problems.append(
+            f"{CONTENT_STANDARD_VARIABLE}={safe_repr(value)}: use one of {modes}. {_applies('content', 'off')}"
+        )
     values["content"], on_spans, events = _CONTENT_STANDARD.get(mode, ("off", True, False))
     values.setdefault("content_on_spans", on_spans)
     if events:
@@ -274,7 +276,7 @@ def _argument(name: str, value: object, checks: Checks) -> object:
     try:
         found = _PARSERS[name](value)
     except InvalidValueError as error:
-        raise SettingError(f"{name}={error.shown}: {error}") from None
+        raise SettingError(f"{name}={error.safe_repr}: {error}") from None
     check = checks.get(name)
     if check is not None and found is not None:
         for one in found if isinstance(found, tuple) else (found,):

@@ -29,7 +29,7 @@ from callspan.cli.command_context import store_errors
 from callspan.cli.view import arguments, parse_filter
 from callspan.records import Cost, ErrorInfo, EventRecord, Place, Record, Timing, Totals, Usage
 from callspan.view.server import PAGES, application
-from callspan.view.source import Access
+from callspan.view.source import StoreAccess
 
 __all__ = ["PAGES", "Delivery", "Records", "arguments", "parse_filter"]
 
@@ -44,9 +44,9 @@ class Answer(NamedTuple):
         return json.loads(self.body)
 
 
-def access_to(url: str) -> Access:
+def access_to(url: str) -> StoreAccess:
     """A store as the server reads it."""
-    return Access(
+    return StoreAccess(
         open=lambda: open_store(url), parse_filter=parse_filter, arguments=arguments, error_text=str,
         errors=store_errors, waiting=list, write_reward=lambda rating: keep(url, rating), name=url,
         command=f"callspan --store {url}",

@@ -23,7 +23,7 @@ from callspan.cli.values import FILE, TRACE_URL
 from callspan.records import RewardRecord
 from callspan.safe_urls import error_text
 from callspan.stores import CallFilter, StoreError, find_store, first_readable
-from callspan.view.source import Access, BadQueryError
+from callspan.view.source import BadQueryError, StoreAccess
 
 _MISSING_PACKAGE: Final = 'The page needs {name}: pip install "callspan[cli]"'
 _LAST_PORT: Final = 65_535
@@ -62,7 +62,7 @@ def view_command(context: CommandContext, port: int, opens: bool, save: Path | N
         if (error.name or "").partition(".")[0] not in {"starlette", "uvicorn"}:
             raise
         context.fail(_MISSING_PACKAGE.format(name=error.name))
-    access = Access(
+    access = StoreAccess(
         open=partial(open_store, context.store),
         parse_filter=parse_filter,
         arguments=arguments,

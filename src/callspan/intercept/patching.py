@@ -41,7 +41,7 @@ def sdks_of(value: object) -> tuple[Sdk, ...]:
     try:
         return _SDK_NAMES(value)
     except InvalidValueError as error:
-        raise SettingError(f"sdks={error.shown}: {error}") from None
+        raise SettingError(f"sdks={error.safe_repr}: {error}") from None
 
 
 class HookStatus(msgspec.Struct, frozen=True, kw_only=True):

@@ -149,7 +149,7 @@ def ids_of(call: CallRecord) -> CallIds:
     return CallIds(call.call_id, call.place.session_id)
 
 
-class CallSums(msgspec.Struct, frozen=True, kw_only=True):
+class CallAggregates(msgspec.Struct, frozen=True, kw_only=True):
     """Sums over calls. A value is None, never 0, if no call has it."""
 
     calls: int
@@ -187,7 +187,7 @@ class CallSums(msgspec.Struct, frozen=True, kw_only=True):
     """Number of calls with an answer whose tokens are unknown, such as streams without usage."""
 
 
-class Summary(CallSums, frozen=True, kw_only=True):
+class Summary(CallAggregates, frozen=True, kw_only=True):
     """Sums over a group of calls; those without a value are left out of averages."""
 
     keys: tuple[str | None, ...] = ()
@@ -235,7 +235,7 @@ class Run(NamedTuple):
     """The SDK's retries of a call."""
 
 
-class SessionSummary(CallSums, frozen=True, kw_only=True):
+class SessionSummary(CallAggregates, frozen=True, kw_only=True):
     """One session with its counts, and the sums over its calls."""
 
     session: SessionRecord

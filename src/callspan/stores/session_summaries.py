@@ -10,12 +10,12 @@ from typing import Final, cast
 
 import msgspec
 
-from callspan.formatting import shown
+from callspan.formatting import excerpt
 from callspan.record.call import CallRecord
 from callspan.record.events import SessionRecord, start_id
 from callspan.record.reward_sums import REWARD
 from callspan.stores import aggregates, rewards
-from callspan.stores.base import CallError, CallSums, Run, SessionSummary, Summary
+from callspan.stores.base import CallAggregates, CallError, Run, SessionSummary, Summary
 from callspan.stores.call_rows import read_calls, record_of
 from callspan.stores.database import Database, Values, in_batches
 from callspan.stores.facts import SESSIONS
@@ -25,7 +25,7 @@ from callspan.stores.sums import MODEL, summed
 
 _WORDS: Final = 160
 """Characters of the first words."""
-_NO_CALLS: Final = CallSums(calls=0, errors=0)
+_NO_CALLS: Final = CallAggregates(calls=0, errors=0)
 _QUESTION: Final = "question"
 _FIRST: Final = """
 SELECT c.call_id, c.session_id FROM calls c WHERE (c.session_id, c.start_ns) IN (
@@ -107,7 +107,7 @@ def _summarized(database: Database, ids: Sequence[str], condition: str, paramete
             timesteps=counts["timesteps", session_id],
             events=sum(counts[table, session_id] for table in ("events", "messages", "rewards")),
             models=[] if row is None else _models(row),
-            **{name: getattr(of_calls or _NO_CALLS, name) for name in CallSums.__struct_fields__},
+            **{name: getattr(of_calls or _NO_CALLS, name) for name in CallAggregates.__struct_fields__},
             first_error=errors.get(session_id),
             reward=means.get(REWARD),
             scores=other_scores,
@@ -167,12 +167,12 @@ def courses(database: Database, session_ids: Sequence[str]) -> Mapping[str, Sequ
 def _text_of(content: str) -> str:
     """Return the text in a JSON column on one line."""
     value = msgspec.json.decode(content)
-    return shown(value, _WORDS) if isinstance(value, str) else ""
+    return excerpt(value, _WORDS) if isinstance(value, str) else ""
 
 
 def _question(call: CallRecord) -> str:
     """Return the first text of the user in a request, or the transcript of a transcription; "" if there is none."""
     if call.api == "transcriptions":
-        return shown(call.text or "", _WORDS)
+        return excerpt(call.text or "", _WORDS)
     messages = call.conversation.input if call.conversation is not None else []
-    return next((shown(message.text, _WORDS) for message in messages if message.role == "user" and message.text), "")
+    return next((excerpt(message.text, _WORDS) for message in messages if message.role == "user" and message.text), "")

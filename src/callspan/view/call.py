@@ -21,7 +21,7 @@ from callspan.stores import (
 )
 from callspan.view.calls import call_row
 from callspan.view.session import EntryRow, TurnRow, event_row, instructions_key, turn_row
-from callspan.view.source import Row, View
+from callspan.view.source import PageRequest, Row
 from callspan.view.turns import messages_with, plain_messages
 
 _MAX_BEFORE: Final = 20
@@ -76,18 +76,18 @@ class Bodies(msgspec.Struct):
     response: str | None
 
 
-def page(view: View) -> CallPage:
+def page(request: PageRequest) -> CallPage:
     """Return call `id`. Raises LookupError if there is none."""
-    reader, call = view.reader, _call(view)
-    known: dict[str, dict[str, object]] = {}
+    reader, call = request.reader, _call(request)
+    instructions_by_key: dict[str, dict[str, object]] = {}
     history = reader.history(call)
-    whole = _whole(call, history)
-    turn = _turn(reader, whole)
-    messages = spoken(whole)
-    key = instructions_key(whole, known)
+    full_call = _with_full_conversation(call, history)
+    turn = _turn(reader, full_call)
+    messages = spoken(full_call)
+    key = instructions_key(full_call, instructions_by_key)
     number = None if call.place.session_id is None else _number(reader, call)
-    beside = {} if number is None else _beside(reader, call, number)
-    before, after = beside.get((number or 0) - 1), beside.get((number or 0) + 1)
+    neighbours = {} if number is None else _neighbours(reader, call, number)
+    before, after = neighbours.get((number or 0) - 1), neighbours.get((number or 0) + 1)
     return CallPage(
         row=call_row(call),
         turn=turn_row(call, turn.messages, key, voice_turns([call]).get(call.call_id)),
@@ -95,7 +95,7 @@ def page(view: View) -> CallPage:
         earlier_in=None if turn.before is None else Neighbour(turn.before.call_id, _number(reader, turn.before)),
         results=_results(reader, call, after),
         runs=_runs(reader, call),
-        instructions=known.get(key or ""),
+        instructions=instructions_by_key.get(key or ""),
         number=number,
         of=None if number is None else reader.count_calls(_calls_of_session(call)),
         before=before,
@@ -104,16 +104,16 @@ def page(view: View) -> CallPage:
         params=call.request.params,
         continues=call.request.continues or call.request.conversation_id,
         missing=history.missing,
-        rewards=[msgspec.to_builtins(one) for one in reader.rewards(call)],
+        rewards=[msgspec.to_builtins(reward) for reward in reader.rewards(call)],
         exact_cost=exact(call.cost.usd if call.cost else None),
         request_bytes=len(bytes(call.request.body)) or None,
         response_bytes=(len(bytes(call.response.body)) or None) if call.response else None,
     )
 
 
-def bodies(view: View) -> Bodies:
+def bodies(request: PageRequest) -> Bodies:
     """Return the complete bodies of call `id` as text. Raises LookupError if there is no such call."""
-    call = _call(view)
+    call = _call(request)
     response = bytes(call.response.body) if call.response else b""
     return Bodies(_text(bytes(call.request.body)), _text(response))
 
@@ -122,34 +122,34 @@ def _text(body: bytes) -> str | None:
     return body.decode("utf-8", "replace") if body else None
 
 
-def _call(view: View) -> CallRecord:
-    call = view.reader.call(view.required("id"))
+def _call(request: PageRequest) -> CallRecord:
+    call = request.reader.call(request.required("id"))
     if call is None:
         raise LookupError("There is no such call: it was erased, or its id is another one.")
     return call
 
 
-def _whole(call: CallRecord, history: History) -> CallRecord:
+def _with_full_conversation(call: CallRecord, history: History) -> CallRecord:
     return msgspec.structs.replace(call, conversation=whole_conversation(call, history))
 
 
 def _turn(reader: Reader, call: CallRecord) -> NewMessages:
     turns = ConversationReader()
     if call.place.session_id is not None:
-        before = CallFilter(session_id=call.place.session_id, until_ns=call.timing.start_ns, limit=_MAX_BEFORE)
-        for one in reversed(list(reader.calls(before))):
-            turns.add(_whole(one, reader.history(one)), is_whole=True)
+        selection = CallFilter(session_id=call.place.session_id, until_ns=call.timing.start_ns, limit=_MAX_BEFORE)
+        for earlier_call in reversed(list(reader.calls(selection))):
+            turns.add(_with_full_conversation(earlier_call, reader.history(earlier_call)), is_whole=True)
     return turns.add(call, is_whole=True)
 
 
 def _requested_tools(call: CallRecord) -> set[str | None]:
-    return {one.id for one in call.tool_calls or ()} - {None}
+    return {tool_call.id for tool_call in call.tool_calls or ()} - {None}
 
 
 def _results(reader: Reader, call: CallRecord, following: Neighbour | None) -> list[dict[str, object]]:
     requested = _requested_tools(call)
-    later = None if following is None or not requested else reader.call(following.id)
-    return [] if later is None else plain_messages(messages_with(spoken(later), requested), _MAX_CHARACTERS)
+    next_call = None if following is None or not requested else reader.call(following.id)
+    return [] if next_call is None else plain_messages(messages_with(spoken(next_call), requested), _MAX_CHARACTERS)
 
 
 def _runs(reader: Reader, call: CallRecord) -> list[EntryRow]:
@@ -157,8 +157,8 @@ def _runs(reader: Reader, call: CallRecord) -> list[EntryRow]:
     requested, session_id = _requested_tools(call), call.place.session_id
     if not requested or session_id is None:
         return []
-    later = islice(reader.events(session_id, since_ns=call.timing.start_ns), _MAX_FOLLOWING)
-    return [event_row(one) for one in later if isinstance(one, EventRecord) and one.tool_call_id in requested]
+    events = islice(reader.events(session_id, since_ns=call.timing.start_ns), _MAX_FOLLOWING)
+    return [event_row(event) for event in events if isinstance(event, EventRecord) and event.tool_call_id in requested]
 
 
 def _calls_of_session(call: CallRecord) -> CallFilter:
@@ -167,24 +167,28 @@ def _calls_of_session(call: CallRecord) -> CallFilter:
 
 def _number(reader: Reader, call: CallRecord) -> int:
     """Return the position of a call in its session, from 1."""
-    every, start = _calls_of_session(call), call.timing.start_ns
-    same = reader.calls(msgspec.structs.replace(every, since_ns=start, until_ns=start + 1))
-    place = next((number for number, one in enumerate(same, 1) if one.call_id == call.call_id), 1)
-    return reader.count_calls(msgspec.structs.replace(every, until_ns=start)) + place
+    session_calls, start = _calls_of_session(call), call.timing.start_ns
+    simultaneous = reader.calls(msgspec.structs.replace(session_calls, since_ns=start, until_ns=start + 1))
+    position = next(
+        (number for number, candidate in enumerate(simultaneous, 1) if candidate.call_id == call.call_id), 1
+    )
+    return reader.count_calls(msgspec.structs.replace(session_calls, until_ns=start)) + position
 
 
-def _beside(reader: Reader, call: CallRecord, number: int) -> dict[int, Neighbour]:
+def _neighbours(reader: Reader, call: CallRecord, number: int) -> dict[int, Neighbour]:
     """Return the calls before and after a call in its session, by number."""
-    first = max(1, number - 1)
-    found = reader.calls(msgspec.structs.replace(_calls_of_session(call), offset=first - 1, limit=number + 2 - first))
-    return {at: Neighbour(one.call_id, at) for at, one in enumerate(found, first)}
+    first_number = max(1, number - 1)
+    calls = reader.calls(
+        msgspec.structs.replace(_calls_of_session(call), offset=first_number - 1, limit=number + 2 - first_number)
+    )
+    return {position: Neighbour(neighbour.call_id, position) for position, neighbour in enumerate(calls, first_number)}
 
 
 def _without_bodies(call: CallRecord) -> dict[str, object]:
-    slim = msgspec.structs.replace(call, conversation=None)
-    found: dict[str, object] = msgspec.json.decode(encode_json(slim))
+    without_conversation = msgspec.structs.replace(call, conversation=None)
+    fields: dict[str, object] = msgspec.json.decode(encode_json(without_conversation))
     for name in ("request", "response"):
-        part = found.get(name)
+        part = fields.get(name)
         if isinstance(part, dict):
             part.pop("body", None)
-    return found
+    return fields

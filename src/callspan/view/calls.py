@@ -7,10 +7,10 @@ from typing import Final
 
 import msgspec
 
-from callspan.formatting import in_ms, shown
+from callspan.formatting import excerpt, in_ms
 from callspan.records import CallRecord
 from callspan.stores import as_row, call_facts
-from callspan.view.source import Row, View
+from callspan.view.source import PageRequest, Row
 
 _FIRST: Final = 100
 _ROWS: Final = 1_000
@@ -39,13 +39,15 @@ class CallsPage(msgspec.Struct):
     next: str | None
 
 
-def page(view: View) -> CallsPage:
+def page(request: PageRequest) -> CallsPage:
     """Return a page of the calls selected by the filter line `q`; `after` is the number of calls before it."""
-    reader, selection = view.filtered()
-    offset = view.after()
-    most = _ROWS if offset else _FIRST
-    found = list(reader.calls(msgspec.structs.replace(selection, limit=most + 1, offset=offset, content="response")))
-    return CallsPage(call_rows(found[:most]), str(offset + most) if len(found) > most else None)
+    reader, selection = request.filtered()
+    offset = request.after()
+    page_size = _ROWS if offset else _FIRST
+    calls = list(
+        reader.calls(msgspec.structs.replace(selection, limit=page_size + 1, offset=offset, content="response"))
+    )
+    return CallsPage(call_rows(calls[:page_size]), str(offset + page_size) if len(calls) > page_size else None)
 
 
 def call_rows(calls: Iterable[CallRecord]) -> list[Row]:
@@ -57,8 +59,8 @@ def call_row(call: CallRecord) -> Row:
     """Return the row of a call."""
     error = call.error
     return as_row(call_facts(call, "page")) | {
-        "error": shown(error.message or error.type or "", _WORDS) if error else None,
-        "output": shown(" ".join(call.answer_texts or ()), _WORDS),
+        "error": excerpt(error.message or error.type or "", _WORDS) if error else None,
+        "output": excerpt(" ".join(call.answer_texts or ()), _WORDS),
         "max_tokens": next((value for key, value in call.request.params.items() if key in _LIMITS), None),
         "attempts": _attempts(call),
     }
@@ -67,12 +69,12 @@ def call_row(call: CallRecord) -> Row:
 def _attempts(call: CallRecord) -> list[AttemptBar]:
     return [
         AttemptBar(
-            start_ms=one.start_ns / 1e6,
-            end_ms=in_ms(one.end_ns),
-            status=one.status,
-            error_kind=one.error_kind,
-            wait_ms=None if one.wait_s is None else one.wait_s * 1000,
-            asked_ms=None if one.retry_after_s is None else one.retry_after_s * 1000,
+            start_ms=attempt.start_ns / 1e6,
+            end_ms=in_ms(attempt.end_ns),
+            status=attempt.status,
+            error_kind=attempt.error_kind,
+            wait_ms=None if attempt.wait_s is None else attempt.wait_s * 1000,
+            asked_ms=None if attempt.retry_after_s is None else attempt.retry_after_s * 1000,
         )
-        for one in call.attempts
+        for attempt in call.attempts
     ]

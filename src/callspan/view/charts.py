@@ -19,7 +19,7 @@ from callspan.comparison.groups import (
 )
 from callspan.records import REWARD
 from callspan.stores import CallFilter, Reader, Summary
-from callspan.view.source import BadQueryError, View
+from callspan.view.source import BadQueryError, PageRequest
 
 Unit: TypeAlias = Literal["day", "hour", "minute"]
 _HOURS_BELOW_NS: Final = 3 * 86_400 * 1_000_000_000
@@ -74,36 +74,36 @@ class Scores(msgspec.Struct):
     """Whether there are older sessions, which are left out."""
 
 
-def page(view: View) -> Charts:
+def page(request: PageRequest) -> Charts:
     """Return sums by time of the calls that the filter line `q` selects."""
-    reader, selection = view.filtered()
-    first, last = _start(reader, selection, newest=False), _start(reader, selection, newest=True)
-    if first is None or last is None:
+    reader, selection = request.filtered()
+    first_ns, last_ns = _start(reader, selection, newest=False), _start(reader, selection, newest=True)
+    if first_ns is None or last_ns is None:
         return Charts("day", [], [], None)
-    unit = _unit([(first, last)])
+    unit = _unit([(first_ns, last_ns)])
     sums = sorted(reader.summary(unit, selection), key=_time_of)
     by_model = sorted(reader.summary((unit, "model"), selection, latencies=False), key=_time_of)
-    return Charts(unit, sums, by_model, (slot_name(first, unit), slot_name(last, unit)))
+    return Charts(unit, sums, by_model, (slot_name(first_ns, unit), slot_name(last_ns, unit)))
 
 
-def table(view: View) -> SumsTable:
+def table(request: PageRequest) -> SumsTable:
     """Return sums by the query's `by`: user, model, provider, name or experiment. Raises BadQueryError for others."""
-    reader, selection = view.filtered()
-    by = view.required("by")
+    reader, selection = request.filtered()
+    by = request.required("by")
     if by not in _TABLE_KEYS:
         raise BadQueryError(f"there is no table by {by}")
     sums = [*reader.summary(by, selection)]
     return SumsTable(sums[:_MAX_ROWS], max(0, len(sums) - _MAX_ROWS))
 
 
-def scores(view: View) -> Scores:
+def scores(request: PageRequest) -> Scores:
     """Return the scores of the newest sessions that `q` selects, for the query's `objective`, by time."""
-    reader, selection = view.filtered()
+    reader, selection = request.filtered()
     sessions = [*reader.sessions(msgspec.structs.replace(selection, limit=_MAX_SESSIONS + 1))]
     newest = sessions[:_MAX_SESSIONS]
     unit = _unit([(session.session.start_ns, session.session.start_ns) for session in newest])
     objectives = objectives_of(newest)
-    objective = view.query.get("objective") or next(iter(objectives), REWARD)
+    objective = request.query.get("objective") or next(iter(objectives), REWARD)
     groups, score = group_sessions(newest, [unit]), Measure("score", objective)
     return Scores(
         unit=unit,
@@ -117,15 +117,15 @@ def scores(view: View) -> Scores:
 
 def _start(reader: Reader, selection: CallFilter, *, newest: bool) -> int | None:
     """Return the start of the newest or oldest selected call in Unix nanoseconds; None if there is none."""
-    first = msgspec.structs.replace(selection, sort="start_ns", newest_first=newest, limit=1, offset=0, content="none")
-    return next((call.timing.start_ns for call in reader.calls(first)), None)
+    single = msgspec.structs.replace(selection, sort="start_ns", newest_first=newest, limit=1, offset=0, content="none")
+    return next((call.timing.start_ns for call in reader.calls(single)), None)
 
 
 def _unit(times: Iterable[tuple[int | None, int | None]]) -> Unit:
-    known = [(first, last) for first, last in times if first is not None and last is not None]
-    if not known:
+    bounds = [(start_ns, end_ns) for start_ns, end_ns in times if start_ns is not None and end_ns is not None]
+    if not bounds:
         return "day"
-    span = max(last for _, last in known) - min(first for first, _ in known)
+    span = max(end_ns for _, end_ns in bounds) - min(start_ns for start_ns, _ in bounds)
     return "minute" if span < _MINUTES_BELOW_NS else "hour" if span < _HOURS_BELOW_NS else "day"
 
 

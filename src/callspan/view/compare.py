@@ -21,7 +21,7 @@ from callspan.comparison.diff import (
 )
 from callspan.comparison.sides import Side, read_side, text_of
 from callspan.stores import SessionSummary, look_up
-from callspan.view.source import BadQueryError, View
+from callspan.view.source import BadQueryError, PageRequest
 
 _MAX_CALLS: Final = 1_000
 """How many calls of a session are compared."""
@@ -68,13 +68,13 @@ class ComparePage(msgspec.Struct):
     """Number of calls compared per session, if limited; None: all."""
 
 
-def page(view: View) -> ComparePage:
+def page(request: PageRequest) -> ComparePage:
     """Return the comparison of the calls or sessions `a` and `b`.
 
     Raises LookupError if one is missing, BadQueryError for a call and a session.
     """
-    compared = [look_up(view.reader, view.required(name)) for name in "ab"]
-    a, b = (read_side(view.reader, item, _MAX_CALLS) for item in compared)
+    compared = [look_up(request.reader, request.required(name)) for name in "ab"]
+    a, b = (read_side(request.reader, item, _MAX_CALLS) for item in compared)
     cut = any(isinstance(item, SessionSummary) and item.calls > _MAX_CALLS for item in compared)
     if a.kind != b.kind:
         raise BadQueryError(f"A is a {a.kind} and B a {b.kind}: choose two calls or two sessions")

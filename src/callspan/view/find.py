@@ -8,11 +8,11 @@ from typing import Final
 
 import msgspec
 
-from callspan.formatting import shown
+from callspan.formatting import excerpt
 from callspan.records import CallRecord, Message, Part, Reasoning, Refusal, Text, ToolCall, ToolResult, encode_json
 from callspan.stores import CallFilter, Reader, instructions, spoken
 from callspan.view.sessions import session_rows
-from callspan.view.source import Row, View
+from callspan.view.source import PageRequest, Row
 
 _MAX_CALLS: Final = 200
 """Maximum number of calls with the text, newest first."""
@@ -70,68 +70,75 @@ class FindPage(msgspec.Struct):
     """Arguments of the command that finds the same calls."""
 
 
-def page(view: View) -> FindPage:
+def page(request: PageRequest) -> FindPage:
     """Return the occurrences of the words in the filter line `q`; `scope` is one of `SCOPES`."""
-    reader, selection = view.filtered()
-    scope, text = view.query.get("scope", SCOPES[0]), selection.text
+    reader, selection = request.filtered()
+    scope, text = request.query.get("scope", SCOPES[0]), selection.text
     if not text:
         return FindPage([], [], more=False, text=None, arguments=[])
     sought = {"text": None, "error_text": text, "content": "none"} if scope == _ERRORS else {}
-    found = list(reader.calls(msgspec.structs.replace(selection, limit=_MAX_CALLS, **sought)))
+    calls = list(reader.calls(msgspec.structs.replace(selection, limit=_MAX_CALLS, **sought)))
     hits: dict[str, dict[tuple[str, str], Hit]] = {}
-    for call in found:
-        of = hits.setdefault(call.place.session_id or "", {})
+    for call in calls:
+        session_hits = hits.setdefault(call.place.session_id or "", {})
         for hit in _hits(call, text.casefold(), scope):
             # Later calls repeat the message. The first call with it counts, which comes later here.
-            of[hit.where, hit.call_id if scope == _ERRORS else hit.text] = hit
+            session_hits[hit.where, hit.call_id if scope == _ERRORS else hit.text] = hit
     return FindPage(
-        _exact(view.reader, text),
+        _exact(request.reader, text),
         _rows(reader, hits),
-        more=len(found) == _MAX_CALLS,
+        more=len(calls) == _MAX_CALLS,
         text=text,
-        arguments=_arguments(view, scope),
+        arguments=_arguments(request, scope),
     )
 
 
-def _arguments(view: View, scope: str) -> list[str]:
+def _arguments(request: PageRequest, scope: str) -> list[str]:
     """Return the arguments of the command that finds the same calls."""
-    found = view.access.arguments(view.query.get("q", ""))
-    given = "--text="
+    arguments = request.access.arguments(request.query.get("q", ""))
+    option = "--text="
     if scope != _ERRORS:
-        return found
-    return [f"--error-text={one.removeprefix(given)}" if one.startswith(given) else one for one in found]
+        return arguments
+    return [
+        f"--error-text={argument.removeprefix(option)}" if argument.startswith(option) else argument
+        for argument in arguments
+    ]
 
 
 def _rows(reader: Reader, hits: dict[str, dict[tuple[str, str], Hit]]) -> list[FoundSession]:
-    summaries = [one for session_id in hits if session_id and (one := reader.session(session_id)) is not None]
-    rows = dict(zip((one.session.session_id for one in summaries), session_rows(reader, summaries), strict=True))
-    found = []
-    for session_id, of in hits.items():
-        ordered = sorted(of.values(), key=lambda hit: hit.start_ns)
-        if ordered:
+    summaries = [summary for session_id in hits if session_id and (summary := reader.session(session_id)) is not None]
+    rows = dict(
+        zip((summary.session.session_id for summary in summaries), session_rows(reader, summaries), strict=True)
+    )
+    sessions = []
+    for session_id, session_hits in hits.items():
+        sorted_hits = sorted(session_hits.values(), key=lambda hit: hit.start_ns)
+        if sorted_hits:
             row = rows.get(session_id)
-            found.append(FoundSession(session_id, row, ordered[:_MAX_HITS], max(0, len(ordered) - _MAX_HITS)))
-    return found
+            sessions.append(
+                FoundSession(session_id, row, sorted_hits[:_MAX_HITS], max(0, len(sorted_hits) - _MAX_HITS))
+            )
+    return sessions
 
 
 def _exact(reader: Reader, word: str) -> list[IdMatch]:
     is_id = len(word) >= _MIN_ID_LENGTH and " " not in word
     session, call = (reader.session(word), reader.call(word)) if is_id else (None, None)
     user = next(reader.sessions(CallFilter(user_id=word, limit=1)), None)
-    found = [] if session is None else [IdMatch("session", session.session.session_id)]
-    found += [] if call is None else [IdMatch("call", call.call_id)]
-    return found + ([] if user is None else [IdMatch("user", word)])
+    matches = [] if session is None else [IdMatch("session", session.session.session_id)]
+    matches += [] if call is None else [IdMatch("call", call.call_id)]
+    return matches + ([] if user is None else [IdMatch("user", word)])
 
 
 def _hits(call: CallRecord, text: str, scope: str) -> Iterator[Hit]:
-    for where, words in _texts(call, scope):
+    for source, words in _texts(call, scope):
         at = _position(words, text)
         if at is not None:
-            first = max(0, at - _AROUND)
-            before = shown(words[first:at]).lstrip() + (" " if at and words[at - 1].isspace() else "")
-            before = f"\N{HORIZONTAL ELLIPSIS}{before}" if first else before
-            excerpt = before + shown(words[at : at + _LENGTH], _LENGTH)
-            yield Hit(call.call_id, where, excerpt, len(before), len(text), call.timing.start_ns)
+            start = max(0, at - _AROUND)
+            prefix = excerpt(words[start:at]).lstrip() + (" " if at and words[at - 1].isspace() else "")
+            prefix = f"\N{HORIZONTAL ELLIPSIS}{prefix}" if start else prefix
+            text_around = prefix + excerpt(words[at : at + _LENGTH], _LENGTH)
+            yield Hit(call.call_id, source, text_around, len(prefix), len(text), call.timing.start_ns)
 
 
 def _position(words: str, text: str) -> int | None:
@@ -153,20 +160,20 @@ def _texts(call: CallRecord, scope: str) -> Iterator[tuple[str, str]]:
     if conversation is None:
         return
     if scope == "instructions":
-        yield from (("instructions", one.text) for one in instructions(call) if isinstance(one, Text))
+        yield from (("instructions", part.text) for part in instructions(call) if isinstance(part, Text))
         return
     messages = conversation.output if scope == "answers" else [*spoken(call), *conversation.output]
     for message in messages:
         for part in message.parts:
-            where, words = _words(message, part)
-            if words and _is_in(scope, where):
-                yield where, words
+            source, words = _words(message, part)
+            if words and _is_in(scope, source):
+                yield source, words
 
 
-def _is_in(scope: str, where: str) -> bool:
+def _is_in(scope: str, source: str) -> bool:
     tools = {"tool call", "tool result"}
-    wanted = {"answers": {"assistant"}, "questions": {"user"}, "tools": tools, "reasoning": {"reasoning"}}
-    return where in wanted.get(scope, {where})
+    sources_by_scope = {"answers": {"assistant"}, "questions": {"user"}, "tools": tools, "reasoning": {"reasoning"}}
+    return source in sources_by_scope.get(scope, {source})
 
 
 def _words(message: Message, part: Part) -> tuple[str, str]:

@@ -12,7 +12,7 @@ from callspan.records import CallRecord
 from callspan.stores import IN_PROGRESS, CallFilter, Reader, Summary
 from callspan.view.calls import call_rows
 from callspan.view.sessions import session_rows
-from callspan.view.source import Row, View
+from callspan.view.source import PageRequest, Row
 
 _HOUR_NS: Final = 3_600_000_000_000
 _MINUTE_NS: Final = 60_000_000_000
@@ -59,42 +59,42 @@ class NowPage(msgspec.Struct):
     """Failed, cut and cancelled calls of the last day, newest first."""
 
 
-def version(view: View) -> dict[str, str]:
+def version(request: PageRequest) -> dict[str, str]:
     """Return a text that changes with every write."""
-    return {"version": view.reader.version()}
+    return {"version": request.reader.version()}
 
 
-def store(view: View) -> StorePage:
+def store(request: PageRequest) -> StorePage:
     """Return the facts of the store."""
-    newest = next(view.reader.calls(CallFilter(limit=1, content="none")), None)
+    newest = next(request.reader.calls(CallFilter(limit=1, content="none")), None)
     return StorePage(
-        name=view.access.name,
-        command=view.access.command,
-        trace_url=view.access.trace_url,
-        calls=view.reader.count_calls(),
-        sessions=sum(1 for _ in view.reader.session_ids()),
+        name=request.access.name,
+        command=request.access.command,
+        trace_url=request.access.trace_url,
+        calls=request.reader.count_calls(),
+        sessions=sum(1 for _ in request.reader.session_ids()),
         last_ns=None if newest is None else newest.timing.start_ns,
-        notices=view.access.waiting(),
+        notices=request.access.waiting(),
     )
 
 
-def page(view: View) -> NowPage:
+def page(request: PageRequest) -> NowPage:
     """Return the running sessions, the last hour and the failures of a day."""
-    reader, now_ns = view.reader, time.time_ns()
+    reader, now_ns = request.reader, time.time_ns()
     return NowPage(
         at_ns=now_ns,
         hour=_hour(reader, now_ns),
         running=session_rows(reader, list(reader.sessions(CallFilter(session_outcome=IN_PROGRESS, limit=_MAX_ROWS)))),
-        worth=_worth(reader, now_ns - 24 * _HOUR_NS),
+        worth=_failures(reader, now_ns - 24 * _HOUR_NS),
     )
 
 
 def _hour(reader: Reader, now_ns: int) -> Hour:
-    last = now_ns // _MINUTE_NS
-    selection = CallFilter(since_ns=(last - _MINUTES + 1) * _MINUTE_NS)
+    last_minute = now_ns // _MINUTE_NS
+    selection = CallFilter(since_ns=(last_minute - _MINUTES + 1) * _MINUTE_NS)
     total = next(reader.summary((), selection), Summary(calls=0, errors=0))
     minutes = reader.summary("minute", selection, latencies=False)
-    calls = {one.first_ns // _MINUTE_NS: one.calls for one in minutes if one.first_ns}
+    calls = {summary.first_ns // _MINUTE_NS: summary.calls for summary in minutes if summary.first_ns}
     return Hour(
         calls=total.calls,
         cost_usd=exact(total.cost_usd),
@@ -103,16 +103,16 @@ def _hour(reader: Reader, now_ns: int) -> Hour:
         duration_p50_ns=total.duration_p50_ns,
         duration_p95_ns=total.duration_p95_ns,
         retries=total.retries,
-        minutes=[calls.get(minute, 0) for minute in range(last - _MINUTES + 1, last + 1)],
+        minutes=[calls.get(minute, 0) for minute in range(last_minute - _MINUTES + 1, last_minute + 1)],
     )
 
 
-def _worth(reader: Reader, since_ns: int) -> list[Row]:
+def _failures(reader: Reader, since_ns: int) -> list[Row]:
     finishes = ({"finish_reason": "length"}, {"finish_reason": "waiting for approval"})
     conditions = ({"errors": True}, *finishes, {"cut_off": True}, {"outcome": "cancelled"})
-    found: dict[str, CallRecord] = {}
+    calls: dict[str, CallRecord] = {}
     for condition in conditions:
         selection = CallFilter(since_ns=since_ns, limit=_MAX_ROWS, content="none", **condition)
-        found |= {call.call_id: call for call in reader.calls(selection)}
-    newest = sorted(found.values(), key=lambda call: -call.timing.start_ns)
+        calls |= {call.call_id: call for call in reader.calls(selection)}
+    newest = sorted(calls.values(), key=lambda call: -call.timing.start_ns)
     return call_rows(newest[: 2 * _MAX_ROWS])

@@ -9,7 +9,7 @@ from typing import Final, Literal, NamedTuple
 import msgspec
 
 from callspan.records import RewardRecord, new_id
-from callspan.view.source import BadQueryError, View
+from callspan.view.source import BadQueryError, PageRequest
 
 _VALUES: Final = {"thumbs_up": 1.0, "thumbs_down": 0.0}
 """Values as written by `callspan.feedback`."""
@@ -35,17 +35,17 @@ class _Target(NamedTuple):
     call_id: str | None = None
 
 
-def rate(view: View, sent: bytes) -> RewardRecord:
+def rate(request: PageRequest, body: bytes) -> RewardRecord:
     """Return the record of a rating. Raises BadQueryError for an invalid one, LookupError for a missing target."""
     try:
-        given = msgspec.json.decode(sent, type=Rating)
+        rating = msgspec.json.decode(body, type=Rating)
     except msgspec.DecodeError as error:
         raise BadQueryError(f"this is no rating: {error}") from None
-    value = _VALUES[given.label] if given.label is not None and given.value is None else given.value
-    note = (given.note or "").strip()[:_CHARACTERS] or None
+    value = _VALUES[rating.label] if rating.label is not None and rating.value is None else rating.value
+    note = (rating.note or "").strip()[:_CHARACTERS] or None
     if (value is None and note is None) or (value is not None and not math.isfinite(value)):
         raise BadQueryError("a rating is a thumb, a number or a note")
-    target = _target(view, given)
+    target = _target(request, rating)
     if note is not None and target.content_level != "full":
         raise BadQueryError(f"content is {target.content_level}: no note is kept")
     return RewardRecord(
@@ -56,7 +56,7 @@ def rate(view: View, sent: bytes) -> RewardRecord:
         call_id=target.call_id,
         objective="feedback",
         value=value,
-        label=given.label,
+        label=rating.label,
         source="human",
         annotation=note,
         scope=target.scope,
@@ -64,14 +64,14 @@ def rate(view: View, sent: bytes) -> RewardRecord:
     )
 
 
-def _target(view: View, given: Rating) -> _Target:
-    if given.call is not None:
-        call = view.reader.call(given.call)
+def _target(request: PageRequest, rating: Rating) -> _Target:
+    if rating.call is not None:
+        call = request.reader.call(rating.call)
         if call is None:
             raise LookupError("There is no such call: it was erased, or its id is another one.")
         place = call.place
         return _Target(call.content_level, "call", place.session_id, place.timestep_id, place.timestep, call.call_id)
-    found = view.reader.session(given.session or "")
-    if found is None:
+    summary = request.reader.session(rating.session or "")
+    if summary is None:
         raise LookupError("There is no such session: it was erased, or its id is another one.")
-    return _Target(found.session.content_level, "session", found.session.session_id)
+    return _Target(summary.session.content_level, "session", summary.session.session_id)

@@ -21,7 +21,7 @@ from callspan.formatting import exact, json_block, plural
 from callspan.output_file import replacement
 from callspan.stores import CallFilter, ConversationReader, Reader, SessionSummary, exact_sum, known_sum
 from callspan.view import charts, session
-from callspan.view.source import Access, View
+from callspan.view.source import PageRequest, StoreAccess
 
 Progress: TypeAlias = Callable[[int, int, str], None]
 """Called with the size read, the limit, and the unit `MB`."""
@@ -77,13 +77,13 @@ def write_report(
     """
     selection = msgspec.structs.replace(selection, sort="start_ns", newest_first=True, limit=None, offset=0)
     with replacement(target) as fresh:
-        made = _Report(reader, selection, progress)
-        data = made.data()
-        if made.contents.calls or made.contents.sessions:
+        report = _Report(reader, selection, progress)
+        data = report.data()
+        if report.contents.calls or report.contents.sessions:
             with fresh.path.open("wb") as file:
                 file.writelines(html([data]))
             fresh.commit()
-    return made.contents
+    return report.contents
 
 
 class _Report:
@@ -98,17 +98,17 @@ class _Report:
             command=shlex.join(["callspan", "--store", reader.name]),
             at_ns=time.time_ns(),
             max_bytes=_MAX_BYTES,
-            calls=sum(one.calls for one in sums),
-            errors=sum(one.errors for one in sums),
-            retries=known_sum(one.retries for one in sums),
-            input_tokens=known_sum(one.input_tokens for one in sums),
-            output_tokens=known_sum(one.output_tokens for one in sums),
-            cost_usd=exact(exact_sum(one.cost_usd for one in sums)),
-            calls_without_cost=sum(one.calls_without_cost for one in sums),
-            outside=sum(one.calls for one in outside),
+            calls=sum(summary.calls for summary in sums),
+            errors=sum(summary.errors for summary in sums),
+            retries=known_sum(summary.retries for summary in sums),
+            input_tokens=known_sum(summary.input_tokens for summary in sums),
+            output_tokens=known_sum(summary.output_tokens for summary in sums),
+            cost_usd=exact(exact_sum(summary.cost_usd for summary in sums)),
+            calls_without_cost=sum(summary.calls_without_cost for summary in sums),
+            outside=sum(summary.calls for summary in outside),
         )
         self._reader, self._selection, self._progress = reader, selection, progress
-        self._left = self.contents.max_bytes
+        self._bytes_left = self.contents.max_bytes
 
     def data(self) -> bytes:
         """Return the JSON that `report.js` reads."""
@@ -117,14 +117,14 @@ class _Report:
             "tables": {by: charts.table(self._view(by=by)) for by in ("user", "model")},
             "scores": self._scores(),
         }
-        self._left -= len(msgspec.json.encode(parts))
+        self._bytes_left -= len(msgspec.json.encode(parts))
         parts["sessions"] = self._sessions()
         parts["outside"] = self._outside()
         self.contents.missing = _missing(self.contents)
         return msgspec.json.encode({**parts, "contents": self.contents})
 
-    def _view(self, **query: str) -> View:
-        access = Access(
+    def _view(self, **query: str) -> PageRequest:
+        access = StoreAccess(
             open=lambda: self._reader,
             parse_filter=lambda _: self._selection,
             arguments=lambda _: [],
@@ -135,76 +135,83 @@ class _Report:
             name=self._reader.name,
             command=self.contents.command,
         )
-        return View(self._reader, access, query)
+        return PageRequest(self._reader, access, query)
 
     def _scores(self) -> charts.Scores:
         """Return the scores that the page shows first. Others are not in the file."""
-        found = charts.scores(self._view())
-        found.objectives = found.objectives[:1]
-        return found
+        scores = charts.scores(self._view())
+        scores.objectives = scores.objectives[:1]
+        return scores
 
     def _sessions(self) -> list[list[msgspec.Raw]]:
         """Return the pages of the newest sessions that fit."""
-        found: list[list[msgspec.Raw]] = []
-        room = int(self._left * _OF_SESSIONS) if self.contents.outside else self._left
+        session_pages: list[list[msgspec.Raw]] = []
+        room = int(self._bytes_left * _OF_SESSIONS) if self.contents.outside else self._bytes_left
         for summary in self._summaries():
             self.contents.sessions += 1
-            if self.contents.missing_sessions or (pages := self._whole(summary.session.session_id, room)) is None:
+            if (
+                self.contents.missing_sessions
+                or (pages := self._session_pages(summary.session.session_id, room)) is None
+            ):
                 self.contents.missing_sessions += 1
                 continue
             size = sum(map(len, pages))
-            room, self._left = room - size, self._left - size
-            found.append(pages)
-            self._progress((_MAX_BYTES - self._left) // _MB, _MAX_BYTES // _MB, "MB")
-        return found
+            room, self._bytes_left = room - size, self._bytes_left - size
+            session_pages.append(pages)
+            self._progress((_MAX_BYTES - self._bytes_left) // _MB, _MAX_BYTES // _MB, "MB")
+        return session_pages
 
-    def _whole(self, session_id: str, room: int) -> list[msgspec.Raw] | None:
+    def _session_pages(self, session_id: str, room: int) -> list[msgspec.Raw] | None:
         """Return the pages of a session; None if they do not fit."""
         pages: list[msgspec.Raw] = []
-        after: str | None = ""
-        while after is not None:
-            page = session.page(self._view(id=session_id, after=after))
+        cursor: str | None = ""
+        while cursor is not None:
+            page = session.page(self._view(id=session_id, after=cursor))
             pages.append(msgspec.Raw(msgspec.json.encode(page)))
             room -= len(pages[-1])
             if room < 0:
                 return None
-            after = page.next
+            cursor = page.next
         return pages
 
     def _summaries(self) -> Iterator[SessionSummary]:
         """Yield the selected sessions, then other sessions of the selected calls."""
-        listed = set[str]()
-        for one in self._reader.sessions(self._selection):
-            listed.add(one.session.session_id)
-            yield one
+        listed_ids = set[str]()
+        for summary in self._reader.sessions(self._selection):
+            listed_ids.add(summary.session.session_id)
+            yield summary
         if self._selection == CallFilter():
             return
-        of_calls = (one.key for one in self._reader.summary("session", self._selection, latencies=False))
-        others = (self._reader.session(one) for one in of_calls if one is not None and one not in listed)
-        yield from (one for one in others if one is not None)
+        session_ids = (group.key for group in self._reader.summary("session", self._selection, latencies=False))
+        other_sessions = (
+            self._reader.session(session_id)
+            for session_id in session_ids
+            if session_id is not None and session_id not in listed_ids
+        )
+        yield from (summary for summary in other_sessions if summary is not None)
 
     def _outside(self) -> dict[str, object]:
         """Return the newest calls outside of sessions."""
-        rows, known = list[msgspec.Raw](), dict[str, dict[str, object]]()
+        rows, instructions = list[msgspec.Raw](), dict[str, dict[str, object]]()
         for call in self._reader.calls(self._selection_outside):
-            made = msgspec.json.encode(session.call_entry(call, ConversationReader(), known))
-            self._left -= len(made)
-            if self._left < 0:
+            entry = msgspec.json.encode(session.call_entry(call, ConversationReader(), instructions))
+            self._bytes_left -= len(entry)
+            if self._bytes_left < 0:
                 break
-            rows.append(msgspec.Raw(made))
+            rows.append(msgspec.Raw(entry))
         self.contents.missing_outside = self.contents.outside - len(rows)
-        return {"rows": rows, "instructions": known}
+        return {"rows": rows, "instructions": instructions}
 
 
-def _missing(found: Contents) -> str:
+def _missing(contents: Contents) -> str:
     parts = [
-        f"{found.missing_sessions:,} of {plural(found.sessions, 'session')}" if found.missing_sessions else "",
-        f"{found.missing_outside:,} of {plural(found.outside, 'call')} outside of sessions"
-        if found.missing_outside
+        f"{contents.missing_sessions:,} of {plural(contents.sessions, 'session')}" if contents.missing_sessions else "",
+        f"{contents.missing_outside:,} of {plural(contents.outside, 'call')} outside of sessions"
+        if contents.missing_outside
         else "",
     ]
-    missing = " and ".join(filter(None, parts))
-    return f"cut at {found.max_bytes // _MB} MB: the oldest are missing, {missing}" if missing else ""
+    omitted = " and ".join(filter(None, parts))
+    return f"cut at {contents.max_bytes // _MB} MB: the oldest are missing, {omitted}" if omitted else ""
 
 
 def html(data: Iterable[bytes]) -> Iterator[bytes]:
@@ -216,9 +223,9 @@ def html(data: Iterable[bytes]) -> Iterator[bytes]:
         f"default-src 'none'; script-src '{_digest(script)}'; style-src '{_digest(style)}'; img-src data:; "
         "base-uri 'none'; form-action 'none'"
     )
-    first, rest = head.split("\n", 4)[:4], head.split("\n", 4)[4]
+    first_lines, other_lines = head.split("\n", 4)[:4], head.split("\n", 4)[4]
     meta = f'<meta http-equiv="Content-Security-Policy" content="{policy}">'
-    yield "\n".join([*first, meta, rest]).encode()
+    yield "\n".join([*first_lines, meta, other_lines]).encode()
     yield f"<style>{style}</style>\n</head>{start}".encode()
     yield b'<script type="application/json" id="data">'
     yield from map(json_block, data)
@@ -233,20 +240,20 @@ def _styles() -> str:
 def _script() -> str:
     """Return all modules as one script: each is a function that returns its exports, after those that it requires."""
     static = resources.files(__package__).joinpath("static")
-    names = sorted(one.name.removesuffix(".js") for one in static.iterdir() if one.name.endswith(".js"))
+    names = sorted(file.name.removesuffix(".js") for file in static.iterdir() if file.name.endswith(".js"))
     sources = {name: _text(f"{name}.js") for name in (_FIRST, *names)}
-    ordered: list[str] = []
+    ordered_names: list[str] = []
 
     def place(name: str) -> None:
         for _, needed in _IMPORT.findall(sources[name]):
-            if needed not in ordered:
+            if needed not in ordered_names:
                 place(needed)
-        if name not in ordered:
-            ordered.append(name)
+        if name not in ordered_names:
+            ordered_names.append(name)
 
     for name in sources:
         place(name)
-    return "const modules = Object.create(null);\n" + "\n".join(_module(name, sources[name]) for name in ordered)
+    return "const modules = Object.create(null);\n" + "\n".join(_module(name, sources[name]) for name in ordered_names)
 
 
 def _module(name: str, source: str) -> str:

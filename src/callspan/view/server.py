@@ -21,10 +21,10 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from callspan.stores import EmptyStoreError
 from callspan.view import call, calls, charts, compare, find, now, rate, session, sessions
-from callspan.view.source import Access, BadQueryError, StoreSource, View
+from callspan.view.source import BadQueryError, PageRequest, StoreAccess, StoreSource
 
 _VERSION: Final = "version"
-PAGES: Final[dict[str, Callable[[View], object]]] = {
+PAGES: Final[dict[str, Callable[[PageRequest], object]]] = {
     _VERSION: now.version,
     "store": now.store,
     "now": now.page,
@@ -86,8 +86,8 @@ class _Gate:
 
         async def with_headers(message: dict[str, object]) -> None:
             if message["type"] == "http.response.start":
-                found = [(name.lower().encode(), value.encode()) for name, value in _HEADERS.items()]
-                message["headers"] = [*message.get("headers", []), *found]  # type: ignore[misc]
+                headers = [(name.lower().encode(), value.encode()) for name, value in _HEADERS.items()]
+                message["headers"] = [*message.get("headers", []), *headers]  # type: ignore[misc]
             await send(message)
 
         answer: ASGIApp = self._refusal(request) or self._app
@@ -102,18 +102,18 @@ class _Gate:
             return PlainTextResponse(_CLOSED, 403)
         is_browser = _is_equal(request.cookies.get(self._cookie, ""), self._browser)
         if request.url.path == "/" and "token" in request.query_params:
-            return self._exchanged(request.query_params["token"], is_browser=is_browser)
+            return self._exchange(request.query_params["token"], is_browser=is_browser)
         if request.headers.get("sec-fetch-site", "none") not in {"none", "same-origin"}:
             return PlainTextResponse(_CLOSED, 403)
         is_page = not request.url.path.startswith("/api/") or _is_equal(request.headers.get(_KEY, ""), self._page)
         return None if is_browser and is_page else PlainTextResponse(_CLOSED, 403)
 
-    def _exchanged(self, given: str, *, is_browser: bool) -> Response:
+    def _exchange(self, presented: str, *, is_browser: bool) -> Response:
         """Return the answer to the printed address, whose token works once.
 
         It is a page with a link instead of a redirect, because browsers send strict cookies only from the same address.
         """
-        if self.token is None or not _is_equal(given, self.token):
+        if self.token is None or not _is_equal(presented, self.token):
             return RedirectResponse("/", 303) if is_browser else PlainTextResponse(_CLOSED, 403)
         self.token = None
         leads_on = f'<link rel="icon" href="data:,"><meta http-equiv="refresh" content="0; url=/#key={self._page}">'
@@ -122,8 +122,8 @@ class _Gate:
         return answer
 
 
-def _is_equal(given: str, expected: str) -> bool:
-    return hmac.compare_digest(given.encode(), expected.encode())
+def _is_equal(presented: str, expected: str) -> bool:
+    return hmac.compare_digest(presented.encode(), expected.encode())
 
 
 async def _data(source: StoreSource, request: Request) -> Response:
@@ -137,7 +137,7 @@ async def _data(source: StoreSource, request: Request) -> Response:
     return answer
 
 
-async def _answer(source: StoreSource, page: Callable[[View], object], request: Request) -> Response:
+async def _answer(source: StoreSource, page: Callable[[PageRequest], object], request: Request) -> Response:
     try:
         body = await asyncio.to_thread(source.answer, page, dict(request.query_params))
     except BadQueryError as error:
@@ -153,34 +153,34 @@ async def _answer(source: StoreSource, page: Callable[[View], object], request: 
 
 
 async def _rate(source: StoreSource, request: Request) -> Response:
-    sent = bytearray()
+    body = bytearray()
     async for piece in request.stream():
-        sent += piece
-        if len(sent) > _MAX_BODY_BYTES:
+        body += piece
+        if len(body) > _MAX_BODY_BYTES:
             return _failed("this is too long", 413)
 
-    def kept(view: View) -> object:
-        record = rate.rate(view, bytes(sent))
+    def write_rating(view: PageRequest) -> object:
+        record = rate.rate(view, bytes(body))
         view.access.write_reward(record)
         return record
 
-    return await _answer(source, kept, request)
+    return await _answer(source, write_rating, request)
 
 
-def _failed(text: str, status: int, **more: object) -> Response:
-    return Response(msgspec.json.encode({"error": text, **more}), status, media_type="application/json")
+def _failed(text: str, status: int, **fields: object) -> Response:
+    return Response(msgspec.json.encode({"error": text, **fields}), status, media_type="application/json")
 
 
 async def _file(request: Request) -> Response:
     name = request.path_params.get("name", "index.html")
     kind = _TYPES.get(name.rpartition(".")[2])
-    place = resources.files("callspan.view").joinpath("static").joinpath(name)
-    if kind is None or "/" in name or len(name) > _MAX_NAME_LENGTH or not place.is_file():
+    file = resources.files("callspan.view").joinpath("static").joinpath(name)
+    if kind is None or "/" in name or len(name) > _MAX_NAME_LENGTH or not file.is_file():
         return PlainTextResponse("There is no such file.\n", 404)
-    return Response(place.read_bytes(), media_type=kind)
+    return Response(file.read_bytes(), media_type=kind)
 
 
-def application(access: Access, port: int) -> tuple[ASGIApp, str]:
+def application(access: StoreAccess, port: int) -> tuple[ASGIApp, str]:
     """Return the application and the token that opens it once."""
     source = StoreSource(access)
     routes = [
@@ -193,16 +193,16 @@ def application(access: Access, port: int) -> tuple[ASGIApp, str]:
     return gate, gate.token or ""
 
 
-def serve(access: Access, port: int, ready: Callable[[str], object]) -> None:
+def serve(access: StoreAccess, port: int, ready: Callable[[str], object]) -> None:
     """Serve the page until the process is interrupted. Raises OSError if the port is in use.
 
     Port 0 is any free one; `ready` is called with the address once it can be opened.
     """
-    with socket.create_server((_ADDRESS, port), backlog=64) as opened:
-        port = opened.getsockname()[1]
+    with socket.create_server((_ADDRESS, port), backlog=64) as listener:
+        port = listener.getsockname()[1]
         app, token = application(access, port)
         ready(f"http://{_ADDRESS}:{port}/?token={token}")
         config = uvicorn.Config(
             app, log_level="warning", access_log=False, server_header=False, timeout_graceful_shutdown=1, ws="none"
         )
-        uvicorn.Server(config).run(sockets=[opened])
+        uvicorn.Server(config).run(sockets=[listener])

@@ -36,7 +36,7 @@ from callspan.stores import (
 )
 from callspan.view.calls import call_row
 from callspan.view.sessions import session_rows, thinned
-from callspan.view.source import Row, View
+from callspan.view.source import PageRequest, Row
 from callspan.view.turns import plain, plain_messages
 
 Instructions: TypeAlias = dict[str, dict[str, object]]
@@ -101,38 +101,38 @@ class SessionPage(msgspec.Struct):
     """The cumulative reward; with more than `_MAX_POINTS` rewards, minimum and maximum of each part."""
 
 
-def page(view: View) -> SessionPage:
+def page(request: PageRequest) -> SessionPage:
     """Return the first entries of session `id`, or those from a time on (`after`, Unix nanoseconds).
 
     Only the first page has the data of the whole session. Raises LookupError if there is no such session.
     """
-    session_id, since_ns = view.required("id"), view.after()
+    session_id, since_ns = request.required("id"), request.after()
     if since_ns:
-        return _part(view.reader, session_id, since_ns, whole=False)
-    summary = view.reader.session(session_id)
+        return _part(request.reader, session_id, since_ns, has_all_steps=False)
+    summary = request.reader.session(session_id)
     if summary is None:
         raise LookupError("There is no such session: it was erased, or its id is another one.")
-    return _first(view.reader, summary)
+    return _first(request.reader, summary)
 
 
 def _first(reader: Reader, summary: SessionSummary) -> SessionPage:
     """Return the first page, with the data of the whole session."""
     session_id = summary.session.session_id
-    found = _part(reader, session_id, 0, whole=summary.timesteps <= _MAX_STEPS)
+    first_page = _part(reader, session_id, 0, has_all_steps=summary.timesteps <= _MAX_STEPS)
     curves = reader.reward_curves([session_id])
-    found.session = session_rows(reader, [summary], curves)[0]
-    found.record = _plain_session(summary.session)
-    found.curve = thinned([value for _, value in curves.get(session_id, [])], _MAX_POINTS)
-    return found
+    first_page.session = session_rows(reader, [summary], curves)[0]
+    first_page.record = _plain_session(summary.session)
+    first_page.curve = thinned([value for _, value in curves.get(session_id, [])], _MAX_POINTS)
+    return first_page
 
 
-def _part(reader: Reader, session_id: str, since_ns: int, *, whole: bool) -> SessionPage:
+def _part(reader: Reader, session_id: str, since_ns: int, *, has_all_steps: bool) -> SessionPage:
     """Return the entries from a time on, with their steps; `whole`: with all steps."""
     items, behind = _entries(reader, session_id, since_ns)
-    known: Instructions = {}
-    rows = _rows(items, _turns_before(reader, session_id, since_ns), known)
-    steps = _steps(reader, session_id, rows, whole=whole)
-    return SessionPage(rows, steps, known, behind, any(map(is_voice, items)))
+    instructions_by_key: Instructions = {}
+    rows = _rows(items, _turns_before(reader, session_id, since_ns), instructions_by_key)
+    steps = _steps(reader, session_id, rows, has_all_steps=has_all_steps)
+    return SessionPage(rows, steps, instructions_by_key, behind, any(map(is_voice, items)))
 
 
 def _entries(reader: Reader, session_id: str, since_ns: int) -> tuple[list[Entry], str | None]:
@@ -148,22 +148,24 @@ def _entries(reader: Reader, session_id: str, since_ns: int) -> tuple[list[Entry
 
 def _turns_before(reader: Reader, session_id: str, since_ns: int) -> ConversationReader:
     turns = ConversationReader()
-    before = CallFilter(session_id=session_id, until_ns=since_ns, limit=2)
-    for call in reversed(list(reader.calls(before))):
+    selection = CallFilter(session_id=session_id, until_ns=since_ns, limit=2)
+    for call in reversed(list(reader.calls(selection))):
         turns.add(call)
     return turns
 
 
-def _rows(items: Sequence[Entry], turns: ConversationReader, known: Instructions) -> list[EntryRow]:
+def _rows(items: Sequence[Entry], turns: ConversationReader, instructions_by_key: Instructions) -> list[EntryRow]:
     voice = voice_turns(items)
     return [
-        call_entry(item, turns, known, voice.get(item.call_id)) if isinstance(item, CallRecord) else event_row(item)
+        call_entry(item, turns, instructions_by_key, voice.get(item.call_id))
+        if isinstance(item, CallRecord)
+        else event_row(item)
         for item in items
     ]
 
 
 def call_entry(
-    call: CallRecord, turns: ConversationReader, known: Instructions, voice: VoiceTurn | None = None
+    call: CallRecord, turns: ConversationReader, instructions_by_key: Instructions, voice: VoiceTurn | None = None
 ) -> EntryRow:
     """Return the row of the next call; its instructions are added to the known ones."""
     return EntryRow(
@@ -173,7 +175,7 @@ def call_entry(
         start_ns=call.timing.start_ns,
         duration_ns=call.timing.duration_ns,
         call=call_row(call),
-        turn=turn_row(call, turns.add(call).messages, instructions_key(call, known), voice),
+        turn=turn_row(call, turns.add(call).messages, instructions_key(call, instructions_by_key), voice),
         span_id=call.span_id,
         parent_span_id=call.parent_span_id,
     )
@@ -183,26 +185,28 @@ def turn_row(call: CallRecord, new: Sequence[Message], instructed: str | None, v
     """Return the row of a call with these new messages, except those shown by other turns of a voice session."""
     outputs = call.conversation.output if call.conversation is not None else []
     return TurnRow(
-        new=plain_messages([one for one in new if voice is None or one not in voice.shown], _MAX_CHARACTERS),
+        new=plain_messages(
+            [message for message in new if voice is None or message not in voice.shown], _MAX_CHARACTERS
+        ),
         answer=plain_messages(outputs, _MAX_CHARACTERS),
         instructions=instructed,
         sent=call.request.message_count,
         sent_bytes=call.request.body_bytes,
         error=call.error.message or call.error.type if call.error else None,
         kept=call.content_level,
-        redactions=[msgspec.to_builtins(one) for one in call.redactions],
+        redactions=[msgspec.to_builtins(redaction) for redaction in call.redactions],
         voice=None if voice is None else msgspec.structs.replace(voice, shown=[]),
     )
 
 
-def instructions_key(call: CallRecord, known: Instructions) -> str | None:
+def instructions_key(call: CallRecord, instructions_by_key: Instructions) -> str | None:
     """Return the key of a call's instructions and tools, which are added to the known ones; None without any."""
     parts = [*map(plain, instructions(call))]
     tools = call.conversation.tools if call.conversation is not None else []
     if not parts and not tools:
         return None
     key = sha256(msgspec.json.encode([parts, tools])).hexdigest()[:16]
-    known.setdefault(key, {"parts": parts, "tools": [_tool(tool) for tool in tools]})
+    instructions_by_key.setdefault(key, {"parts": parts, "tools": [_tool(tool) for tool in tools]})
     return key
 
 
@@ -235,15 +239,15 @@ def _id_of(item: Event) -> str:
             return ident
 
 
-def _steps(reader: Reader, session_id: str, rows: Sequence[EntryRow], *, whole: bool) -> list[Row]:
+def _steps(reader: Reader, session_id: str, rows: Sequence[EntryRow], *, has_all_steps: bool) -> list[Row]:
     positions = reader.step_positions([session_id])
-    if whole:
-        found: list[TimestepRecord] = list(reader.timesteps(session_id))
+    if has_all_steps:
+        steps: list[TimestepRecord] = list(reader.timesteps(session_id))
     else:
         ids = list(dict.fromkeys(row.timestep_id for row in rows if row.timestep_id is not None))
-        found = list(reader.stored(TimestepRecord, ids))
-    placed = [(positions.get(one.timestep_id, one.index), one) for one in found]
-    return [_step(one, position) for position, one in sorted(placed, key=lambda pair: pair[0])]
+        steps = list(reader.stored(TimestepRecord, ids))
+    positioned = [(positions.get(step.timestep_id, step.index), step) for step in steps]
+    return [_step(step, position) for position, step in sorted(positioned, key=lambda pair: pair[0])]
 
 
 def _step(step: TimestepRecord, position: int) -> Row:
@@ -256,6 +260,6 @@ def _step(step: TimestepRecord, position: int) -> Row:
 
 
 def _plain_session(session: SessionRecord) -> dict[str, object]:
-    found: dict[str, object] = msgspec.to_builtins(session)
-    found.pop("totals", None)
-    return found
+    fields: dict[str, object] = msgspec.to_builtins(session)
+    fields.pop("totals", None)
+    return fields

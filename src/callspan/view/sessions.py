@@ -9,7 +9,7 @@ from typing import Final
 import msgspec
 
 from callspan.stores import IN_PROGRESS, INTERRUPTED, UNKNOWN, Reader, Run, SessionSummary, as_row, session_facts
-from callspan.view.source import Row, View
+from callspan.view.source import PageRequest, Row
 
 _FIRST: Final = 100
 """Rows of the first page, which should appear quickly and is read again after each write."""
@@ -45,34 +45,38 @@ class SessionsPage(msgspec.Struct):
     """Number of rows before the next page; None on the last."""
 
 
-def page(view: View) -> SessionsPage:
+def page(request: PageRequest) -> SessionsPage:
     """Return a page of the sessions selected by the filter line `q`; `after` is the number of sessions before it."""
-    (reader, selection), offset = view.filtered(), view.after()
+    (reader, selection), offset = request.filtered(), request.after()
     most = _ROWS if offset else _FIRST
-    found = reader.sessions(msgspec.structs.replace(selection, offset=offset, limit=most + 1))
+    summaries = reader.sessions(msgspec.structs.replace(selection, offset=offset, limit=most + 1))
     rows: list[Row] = []
-    while some := list(islice(found, min(_AT_ONCE, most - len(rows)))):
-        rows += session_rows(reader, some)
-    return SessionsPage(rows, None if next(found, None) is None else str(offset + most))
+    while batch := list(islice(summaries, min(_AT_ONCE, most - len(rows)))):
+        rows += session_rows(reader, batch)
+    return SessionsPage(rows, None if next(summaries, None) is None else str(offset + most))
 
 
 def session_rows(
-    reader: Reader, found: list[SessionSummary], curves: Mapping[str, Sequence[tuple[int, float]]] | None = None
+    reader: Reader, summaries: list[SessionSummary], curves: Mapping[str, Sequence[tuple[int, float]]] | None = None
 ) -> list[Row]:
     """Return the rows of these sessions; `curves` are their reward curves, if already read.
 
     `course` has the calls and tools; `curve` the cumulative reward, if there were several rewards.
     """
-    ids = [one.session.session_id for one in found]
+    ids = [summary.session.session_id for summary in summaries]
     words = reader.first_words(ids)
     if curves is None:
-        curves = reader.reward_curves([key for one, key in zip(found, ids, strict=True) if one.events <= _MAX_EVENTS])
+        curves = reader.reward_curves(
+            [key for summary, key in zip(summaries, ids, strict=True) if summary.events <= _MAX_EVENTS]
+        )
     drawn = {key: [value for _, value in curve] for key, curve in curves.items() if len(curve) > 1}
-    short = [key for one, key in zip(found, ids, strict=True) if one.calls + one.events <= _MAX_RUNS]
-    courses = reader.courses([key for key in short if key not in drawn])
+    with_course = [
+        key for summary, key in zip(summaries, ids, strict=True) if summary.calls + summary.events <= _MAX_RUNS
+    ]
+    courses = reader.courses([key for key in with_course if key not in drawn])
     return [
-        _row(one, words.get(key), courses.get(key, []), thinned(drawn.get(key, []), _MAX_POINTS))
-        for one, key in zip(found, ids, strict=True)
+        _row(summary, words.get(key), courses.get(key, []), thinned(drawn.get(key, []), _MAX_POINTS))
+        for summary, key in zip(summaries, ids, strict=True)
     ]
 
 
@@ -82,10 +86,10 @@ def _row(summary: SessionSummary, title: str | None, runs: Sequence[Run], curve:
 
 
 def _bar(run: Run, first_ns: int, of_session: str | None) -> CourseBar:
-    start, lasted, first = map(_short, (run.start_ns - first_ns, run.duration_ns, run.first_token_ns))
+    start, lasted, first_token_ms = map(_short, (run.start_ns - first_ns, run.duration_ns, run.first_token_ns))
     is_over = run.outcome == IN_PROGRESS and of_session in (INTERRUPTED, UNKNOWN)
     outcome = of_session if is_over else run.outcome
-    return CourseBar(run.kind, start or 0.0, lasted, first, outcome, run.retries)
+    return CourseBar(run.kind, start or 0.0, lasted, first_token_ms, outcome, run.retries)
 
 
 def _short(time_ns: int | None) -> float | None:
@@ -98,9 +102,9 @@ def thinned(values: list[float], most: int) -> list[float]:
     if len(values) <= most:
         return values
     parts = most // 2
-    found: list[float] = []
+    points: list[float] = []
     for number in range(parts):
-        some = values[number * len(values) // parts : (number + 1) * len(values) // parts]
-        low, high = min(some), max(some)
-        found += [low, high] if some.index(low) < some.index(high) else [high, low]
-    return found
+        part = values[number * len(values) // parts : (number + 1) * len(values) // parts]
+        low, high = min(part), max(part)
+        points += [low, high] if part.index(low) < part.index(high) else [high, low]
+    return points

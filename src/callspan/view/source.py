@@ -26,7 +26,7 @@ class BadQueryError(Exception):
     """The query is invalid. The message has the reason."""
 
 
-class Access(NamedTuple):
+class StoreAccess(NamedTuple):
     """The page's access to the store."""
 
     open: Callable[[], Reader]
@@ -51,11 +51,11 @@ class Access(NamedTuple):
     """Address of a trace, with `{trace_id}`; None for no links."""
 
 
-class View(NamedTuple):
+class PageRequest(NamedTuple):
     """The input of a page."""
 
     reader: Reader
-    access: Access
+    access: StoreAccess
     query: Query
 
     def filtered(self) -> tuple[Reader, CallFilter]:
@@ -79,13 +79,13 @@ class View(NamedTuple):
 class StoreSource:
     """A store that is opened for each page."""
 
-    def __init__(self, access: Access) -> None:
+    def __init__(self, access: StoreAccess) -> None:
         self.access = access
         self.was_open = False
         """Whether the store has had records; until then the page waits for it."""
 
-    def answer(self, page: Callable[[View], object], query: Query) -> bytes:
+    def answer(self, page: Callable[[PageRequest], object], query: Query) -> bytes:
         """Return the JSON of a page. Raises the store's errors and BadQueryError."""
         with closing(self.access.open()) as reader:
             self.was_open = True
-            return msgspec.json.encode(page(View(reader, self.access, query)))
+            return msgspec.json.encode(page(PageRequest(reader, self.access, query)))

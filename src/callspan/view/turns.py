@@ -15,19 +15,23 @@ _IMAGES: Final = frozenset({"image/png", "image/jpeg", "image/gif", "image/webp"
 
 def messages_with(messages: Iterable[Message], requested: Collection[str | None]) -> list[Message]:
     """Return the messages with results of these tool calls."""
-    return [one for one in messages if any(isinstance(part, ToolResult) and part.id in requested for part in one.parts)]
+    return [
+        message
+        for message in messages
+        if any(isinstance(part, ToolResult) and part.id in requested for part in message.parts)
+    ]
 
 
 def plain_messages(messages: Iterable[Message], most: int) -> list[dict[str, object]]:
     """Return messages for JSON, with each text truncated to a number of characters."""
     return [
         {
-            "role": one.role,
-            "name": one.name,
-            "finish": one.finish_reason,
-            "parts": [_cut(plain(part), most) for part in one.parts],
+            "role": message.role,
+            "name": message.name,
+            "finish": message.finish_reason,
+            "parts": [_cut(plain(part), most) for part in message.parts],
         }
-        for one in messages
+        for message in messages
     ]
 
 
@@ -43,5 +47,5 @@ def _cut(value: object, most: int) -> object:
         return f"{value[:most]}\N{HORIZONTAL ELLIPSIS} {len(value) - most:,} more characters"
     if isinstance(value, dict):
         is_media = value.get("type") == "media"
-        return {key: one if is_media and key == "data" else _cut(one, most) for key, one in value.items()}
-    return [_cut(one, most) for one in value] if isinstance(value, list) else value
+        return {key: item if is_media and key == "data" else _cut(item, most) for key, item in value.items()}
+    return [_cut(item, most) for item in value] if isinstance(value, list) else value

@@ -38,7 +38,7 @@ from callspan.record.messages import Conversation
 from callspan.semconv.metrics import LATEST, RELEASED
 from callspan.semconv.spans import ScopeSpanOptions
 from callspan.service import service_name
-from callspan.settings import Content, SettingError, Settings, shown, strictest
+from callspan.settings import Content, SettingError, Settings, safe_repr, strictest
 from callspan.spans.call import CallSpans, context_of, tracer_of
 from callspan.spans.instruments import CallMetrics
 from callspan.spans.session import SessionSpans
@@ -204,10 +204,12 @@ def given_providers(base: Providers, arguments: Mapping[str, object]) -> Provide
     if redact is False:
         given["redact"] = None
     elif redact is not None and not callable(redact):
-        raise SettingError(f"redact={shown(redact)}: use a function from record to record, or False for none")
+        raise SettingError(f"redact={safe_repr(redact)}: use a function from record to record, or False for none")
     for name, method in _METHODS.items():
         if name in given and not callable(getattr(given[name], method, None)):
-            raise SettingError(f"{name}={shown(given[name])}: use a provider of OpenTelemetry, which has {method}()")
+            raise SettingError(
+                f"{name}={safe_repr(given[name])}: use a provider of OpenTelemetry, which has {method}()"
+            )
     return msgspec.structs.replace(base, **given)
 
 
