@@ -16,9 +16,9 @@ from callspan.comparison.groups import (
     Measure,
     Number,
     group_sessions,
+    mean_of_measure,
     measures_of,
     objectives_of,
-    summed,
 )
 from callspan.comparison.intervals import Interval
 from callspan.formatting import UNKNOWN, count, duration, money, reward, short_count, tokens
@@ -75,12 +75,12 @@ def _score(name: str, value: Callable[[Group], Cell]) -> Column:
 
 def _mean_with_interval(measure: Measure, group: Group) -> Cell:
     """Return a success rate or mean score with its interval, such as `80 % (49 to 94)`."""
-    return _mean(measure, group, summed(measure, group.sessions).interval)
+    return _mean(measure, group, mean_of_measure(measure, group.sessions).interval)
 
 
 def _mean(measure: Measure, group: Group, interval: Interval | None = None) -> Cell:
     """Return a success rate or mean score."""
-    mean = summed(measure, group.sessions).mean
+    mean = mean_of_measure(measure, group.sessions).mean
     if mean is None:
         return None
     bounds = "" if interval is None else " ({} to {})".format(*(_bound(measure, end) for end in interval))
@@ -94,7 +94,9 @@ def _bound(measure: Measure, value: float) -> str:
 
 def _each(name: str, measure: str) -> Column:
     sum_of = Measure("sum", measure)
-    return Column(f"{name} each", lambda group: measure_text(sum_of, summed(sum_of, group.sessions).mean), right=True)
+    return Column(
+        f"{name} each", lambda group: measure_text(sum_of, mean_of_measure(sum_of, group.sessions).mean), right=True
+    )
 
 
 def _cost(group: Group) -> str:
@@ -104,14 +106,14 @@ def _cost(group: Group) -> str:
 
 
 def _tokens(group: Group) -> Cell:
-    means = [summed(Measure("sum", name), group.sessions).mean for name in ("input_tokens", "output_tokens")]
+    means = [mean_of_measure(Measure("sum", name), group.sessions).mean for name in ("input_tokens", "output_tokens")]
     return tokens(*(None if mean is None else round(mean) for mean in means))
 
 
 def _row(keys: Sequence[str], group: Group) -> dict[str, object]:
     rows = []
     for measure in measures_of(group.sessions):
-        mean = summed(measure, group.sessions)
+        mean = mean_of_measure(measure, group.sessions)
         values = {"sum": mean.sum, "mean": mean.mean}
         rows.append(measure_row(measure, values, mean.interval) | {"n": mean.number})
     return {**dict(zip(keys, group.keys, strict=True)), "sessions": len(group.sessions), "measures": rows}

@@ -59,7 +59,7 @@ def summary(records: Iterable[object]) -> CallSums:
         if call.outcome == "success" and call.timing.duration_ns is not None
     ]
     usages = [call.usage for call in calls if call.usage is not None]
-    inputs, outputs = [one.input_tokens for one in usages], [one.output_tokens for one in usages]
+    inputs, outputs = [usage.input_tokens for usage in usages], [usage.output_tokens for usage in usages]
     input_tokens, output_tokens = known_sum(inputs), known_sum(outputs)
     return CallSums(
         calls=len(calls),
@@ -68,7 +68,7 @@ def summary(records: Iterable[object]) -> CallSums:
         mean_latency_ms=fmean(latencies) if latencies else None,
         input_tokens=input_tokens,
         output_tokens=output_tokens,
-        reasoning_tokens=known_sum(one.reasoning_tokens for one in usages),
+        reasoning_tokens=known_sum(usage.reasoning_tokens for usage in usages),
         total_tokens=known_sum((input_tokens, output_tokens)),
         mean_input_tokens=_mean(inputs),
         mean_output_tokens=_mean(outputs),
@@ -81,8 +81,8 @@ def summary(records: Iterable[object]) -> CallSums:
 
 def _mean(counts: Iterable[int | None]) -> float | None:
     """Return the mean of the counts that `known_sum` adds; None without any."""
-    known = [count for count in counts if known_sum([count]) is not None]
-    return None if not known else sum(filter(None, known)) / len(known)
+    known_counts = [count for count in counts if known_sum([count]) is not None]
+    return None if not known_counts else sum(filter(None, known_counts)) / len(known_counts)
 
 
 def _tool_call_count(call: CallRecord) -> int | None:

@@ -106,9 +106,9 @@ def diff(a: Side, b: Side) -> Diff:
 def _rows(a: Mapping[str, object], b: Mapping[str, object]) -> Iterator[Fact]:
     """Yield the fields of both sides, in the order of A, then B, except those unknown on both."""
     for name in dict.fromkeys([*a, *b]):
-        first, second = a.get(name), b.get(name)
-        if first is not None or second is not None:
-            yield Fact(name=name, status=_status(first, second), a=first, b=second)
+        value_a, value_b = a.get(name), b.get(name)
+        if value_a is not None or value_b is not None:
+            yield Fact(name=name, status=_status(value_a, value_b), a=value_a, b=value_b)
 
 
 def _status(a: object, b: object) -> Status:
@@ -132,12 +132,12 @@ def _pairs(a: list[Message], b: list[Message]) -> Iterator[Pair]:
 
 def _pair(a: list[Message], b: list[Message], x: int | None, y: int | None) -> Pair:
     if x is None or y is None:
-        only = a[x] if x is not None else b[y or 0]
-        return Pair(role=only.role, status="only_b" if x is None else "only_a", a=x, b=y)
-    one, other = text_of(a[x]), text_of(b[y])
-    if one == other:
+        message = a[x] if x is not None else b[y or 0]
+        return Pair(role=message.role, status="only_b" if x is None else "only_a", a=x, b=y)
+    text_a, text_b = text_of(a[x]), text_of(b[y])
+    if text_a == text_b:
         return Pair(role=a[x].role, status="same", a=x, b=y)
-    return Pair(role=a[x].role, status="differs", a=x, b=y, changes=text_changes(one, other))
+    return Pair(role=a[x].role, status="differs", a=x, b=y, changes=text_changes(text_a, text_b))
 
 
 def _by_role(a: Sequence[Message], b: Sequence[Message]) -> Iterator[tuple[int | None, int | None]]:
@@ -186,15 +186,15 @@ def against_text(fact: Fact) -> str:
     return f"{difference:+,.4g}" if isinstance(difference, float) else f"{difference:+,}"
 
 
-def first_difference_text(found: Diff) -> str:
+def first_difference_text(difference: Diff) -> str:
     """Return a sentence about the first difference of parameters, tools and messages."""
-    if found.first_difference is None:
+    if difference.first_difference is None:
         return "Parameters, tools and messages are equal."
-    section, place = found.first_difference
+    section, index = difference.first_difference
     if section == "messages":
-        return f"First difference: message {place + 1}, {found.messages[place].role}."
-    rows = found.parameters if section == "parameters" else found.tools
-    return f"First difference: {section.removesuffix('s')} {rows[place].name}."
+        return f"First difference: message {index + 1}, {difference.messages[index].role}."
+    rows = difference.parameters if section == "parameters" else difference.tools
+    return f"First difference: {section.removesuffix('s')} {rows[index].name}."
 
 
 class TextRun(NamedTuple):
@@ -227,8 +227,8 @@ def _runs(a: list[str], b: list[str]) -> Iterator[tuple[Where, str]]:
 
 
 def _joined(runs: Iterable[tuple[Where, str]]) -> list[TextRun]:
-    joined = (
+    text_runs = (
         TextRun(where, "".join(text for _, text in group))
         for where, group in groupby(filter(itemgetter(1), runs), itemgetter(0))
     )
-    return [*joined]
+    return [*text_runs]

@@ -1,6 +1,6 @@
 """Groups: groups sessions by experiment, task, model, metadata etc., and the measures by which groups are compared.
 
-A measure is a value of a session: its success, each score, and everything that is summed.
+A measure is a value of a session: its success, each score, and everything that is mean_of_measure.
 """
 
 from __future__ import annotations
@@ -39,16 +39,16 @@ def checked_session_grouping(by: str) -> str:
 def groups_of(summary: SessionSummary, by: str) -> list[str | None]:
     """Return the values of a session for a grouping; `[None]` without a value."""
     session = summary.session
-    found: Iterable[str | None]
+    values: Iterable[str | None]
     if by in _FIELDS:
-        found = [getattr(session, _FIELDS[by])]
+        values = [getattr(session, _FIELDS[by])]
     elif by == "model":
-        found = summary.models
+        values = summary.models
     elif by in _FORMS:
-        found = [] if session.start_ns is None else [slot_name(session.start_ns, by)]
+        values = [] if session.start_ns is None else [slot_name(session.start_ns, by)]
     else:
-        found = labels(session.metadata, "tags" if by == "tag" else by.removeprefix(META))
-    return [*dict.fromkeys(found)] or [None]
+        values = labels(session.metadata, "tags" if by == "tag" else by.removeprefix(META))
+    return [*dict.fromkeys(values)] or [None]
 
 
 def slot_name(ns: int, unit: str) -> str:
@@ -66,11 +66,11 @@ class Group:
 
 def group_sessions(sessions: Iterable[SessionSummary], keys: Sequence[str]) -> list[Group]:
     """Group the sessions by these groupings; the largest groups come first."""
-    found: dict[tuple[str | None, ...], Group] = {}
-    for one in sessions:
-        for values in _combinations(one, keys):
-            found.setdefault(values, Group(values)).sessions.append(one)
-    return sorted(found.values(), key=lambda group: (-len(group.sessions), tuple(key or "" for key in group.keys)))
+    groups: dict[tuple[str | None, ...], Group] = {}
+    for summary in sessions:
+        for values in _combinations(summary, keys):
+            groups.setdefault(values, Group(values)).sessions.append(summary)
+    return sorted(groups.values(), key=lambda group: (-len(group.sessions), tuple(key or "" for key in group.keys)))
 
 
 def _combinations(summary: SessionSummary, keys: Sequence[str]) -> Iterator[tuple[str | None, ...]]:
@@ -131,18 +131,18 @@ def measures_of(sessions: Iterable[SessionSummary]) -> list[Measure]:
 
 def objectives_of(sessions: Iterable[SessionSummary]) -> list[str]:
     """Return the objectives of the sessions: the reward, then the others by frequency."""
-    found: Counter[str] = Counter()
-    for one in sessions:
-        found.update([*([REWARD] if one.reward is not None else []), *one.scores])
-    return sorted(found, key=lambda name: (name != REWARD, -found[name], name))
+    counts: Counter[str] = Counter()
+    for summary in sessions:
+        counts.update([*([REWARD] if summary.reward is not None else []), *summary.scores])
+    return sorted(counts, key=lambda name: (name != REWARD, -counts[name], name))
 
 
 def values_of(measure: Measure, sessions: Iterable[SessionSummary]) -> list[Number]:
     """Return the values of the sessions for which it is known."""
-    return [value for one in sessions if (value := measure.of(one)) is not None]
+    return [value for summary in sessions if (value := measure.of(summary)) is not None]
 
 
-def summed(measure: Measure, sessions: Iterable[SessionSummary]) -> Mean:
+def mean_of_measure(measure: Measure, sessions: Iterable[SessionSummary]) -> Mean:
     """Return the sum and mean over these sessions. Money is exact."""
     values = values_of(measure, sessions)
     return Mean(_total(measure, values), mean(values), len(values), _interval(measure, values))

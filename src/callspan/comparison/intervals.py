@@ -68,10 +68,10 @@ def _bootstrap(samples: Sequence[Sequence[float]], signs: Sequence[int]) -> Inte
         return None
     if all(max(sample) - min(sample) <= 1 / _LARGEST for sample in samples):
         return None
-    found = sum(sign * fmean(sample) for sign, sample in zip(signs, samples, strict=True))
+    estimate = sum(sign * fmean(sample) for sign, sample in zip(signs, samples, strict=True))
     resampled = [_resampled_means(sample, seed) for seed, sample in enumerate(samples)]
     means = sorted(sum(map(float.__mul__, map(float, signs), row)) for row in zip(*resampled, strict=True))
-    below = (sum(mean < found for mean in means) + sum(mean <= found for mean in means)) / (2 * len(means))
+    below = (sum(mean < estimate for mean in means) + sum(mean <= estimate for mean in means)) / (2 * len(means))
     if not 0 < below < 1:
         return None
     bias, acceleration, z = _NORMAL.inv_cdf(below), _acceleration(samples, signs), _expanded_z(samples)
@@ -112,7 +112,7 @@ def _squared_error(values: Sequence[float]) -> float:
 def _resampled_means(values: Sequence[float], seed: int) -> list[float]:
     number = len(values)
     if number <= _MAX_RESAMPLED:
-        return [sum(chosen(values)) / number for chosen in _choices(number, seed)]
+        return [sum(choose(values)) / number for choose in _choices(number, seed)]
     chance = Random(seed)  # noqa: S311 - not for secrets
     mean, error = fmean(values), math.sqrt(_squared_error(values))
     return [chance.gauss(mean, error) for _ in range(RESAMPLES)]

@@ -73,7 +73,7 @@ def side_of_call(call: CallRecord, conversation: Conversation) -> Side:
 def facts_of_call(call: CallRecord) -> dict[str, object]:
     """Return the facts of a call by name; None: unknown, or not of this call. Of flags only those that are set."""
     facts = call_facts(call, "show") | {"cost_reason": call.cost.reason if call.cost else None}
-    return {name: None if value is False else value for name, value in facts.items()} | _named("meta", call.metadata)
+    return {name: None if value is False else value for name, value in facts.items()} | _prefixed("meta", call.metadata)
 
 
 def side_of_session(summary: SessionSummary, calls: Iterable[CallRecord]) -> Side:
@@ -83,9 +83,9 @@ def side_of_session(summary: SessionSummary, calls: Iterable[CallRecord]) -> Sid
     facts: dict[str, object] = {
         **session_facts(summary, "show"),
         "models": ", ".join(summary.models) or None,
-        **_named("score", scores),
-        **{one.name: one.of(summary) for one in SUMS},
-        **_named("meta", session.metadata),
+        **_prefixed("score", scores),
+        **{measure.name: measure.of(summary) for measure in SUMS},
+        **_prefixed("meta", session.metadata),
     }
     parameters: dict[str, object] = {}
     tools: dict[str, object] = {}
@@ -134,7 +134,7 @@ def _json(value: object) -> str:
     return msgspec.json.encode(value).decode()
 
 
-def _named(prefix: str, values: Mapping[str, object]) -> dict[str, object]:
+def _prefixed(prefix: str, values: Mapping[str, object]) -> dict[str, object]:
     return {f"{prefix}:{name}": value for name, value in values.items()}
 
 

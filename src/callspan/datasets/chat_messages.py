@@ -48,12 +48,12 @@ class ChatCall(msgspec.Struct, frozen=True, kw_only=True):
     """One call in the format of chat completions."""
 
     prompt: list[ChatMessage]
-    begun: ChatMessage | None = None
+    prefill: ChatMessage | None = None
     """The last message of the assistant that the model continued, which was sent after the prompt."""
-    said: ChatMessage
+    generated: ChatMessage
     """What the model answered."""
     answer: ChatMessage
-    """The same, with what was begun."""
+    """The same, after the prefill."""
     tools: list[dict[str, object]]
     parallel_tool_calls: bool | None = None
 
@@ -76,11 +76,11 @@ def chat_call(call: CallRecord, dropped: Dropped, *, reasoning: bool = False) ->
     writer = _Writer(dropped, reasoning=reasoning)
     prompt = [*writer.instructions(conversation), *writer.messages(conversation.input)]
     answers = writer.messages(choices[:1])
-    said: ChatMessage = answers[0] if answers else {"role": "assistant", "content": ""}
+    generated: ChatMessage = answers[0] if answers else {"role": "assistant", "content": ""}
     chat = ChatCall(
         prompt=prompt,
-        said=said,
-        answer=said,
+        generated=generated,
+        answer=generated,
         tools=chat_tools(conversation.tools, dropped),
         parallel_tool_calls=_parallel(call),
     )
@@ -92,11 +92,11 @@ def continuing(chat: ChatCall, prompt: list[ChatMessage]) -> ChatCall:
 
     Anthropic's models do so, which the API of a call says.
     """
-    begun = prompt[-1] if prompt else {}
-    if begun.get("role") != "assistant" or not isinstance(begun["content"], str):
+    prefill = prompt[-1] if prompt else {}
+    if prefill.get("role") != "assistant" or not isinstance(prefill["content"], str):
         return msgspec.structs.replace(chat, prompt=prompt)
-    answer = {**begun, **chat.said, "content": f"{begun['content']}{chat.said['content'] or ''}"}
-    return msgspec.structs.replace(chat, prompt=prompt[:-1], begun=begun, answer=answer)
+    answer = {**prefill, **chat.generated, "content": f"{prefill['content']}{chat.generated['content'] or ''}"}
+    return msgspec.structs.replace(chat, prompt=prompt[:-1], prefill=prefill, answer=answer)
 
 
 def canonical(message: ChatMessage) -> bytes:
@@ -120,7 +120,7 @@ class _Writer:
     def __init__(self, dropped: Dropped, *, reasoning: bool) -> None:
         self._dropped = dropped
         self._reasoning = reasoning
-        self._made = 0
+        self._new_ids = 0
         self._open: deque[str] = deque()
 
     def instructions(self, conversation: Conversation) -> list[ChatMessage]:
@@ -128,23 +128,26 @@ class _Writer:
         return [{"role": "system", "content": parts}] if parts else []
 
     def messages(self, messages: Iterable[Message]) -> list[ChatMessage]:
-        return [written for message in messages for written in self._message(message)]
+        return [chat_message for message in messages for chat_message in self._message(message)]
 
     def _message(self, message: Message) -> list[ChatMessage]:
         results = [self._result(part) for part in message.parts if isinstance(part, ToolResult)]
-        written = [result for result in results if result is not None]
-        rest: list[Part] = [part for part in message.parts if not isinstance(part, ToolResult)]
-        if message.parts and all(isinstance(part, UnknownPart) for part in rest):
-            self._content(rest)  # counts them
-            return written
+        tool_results = [result for result in results if result is not None]
+        parts: list[Part] = [part for part in message.parts if not isinstance(part, ToolResult)]
+        if message.parts and all(isinstance(part, UnknownPart) for part in parts):
+            self._content(parts)  # counts them
+            return tool_results
         role = self._role(message.role)
-        return [*written, self._assistant(message, rest) if role == "assistant" else self._plain(role, message, rest)]
+        return [
+            *tool_results,
+            self._assistant(message, parts) if role == "assistant" else self._plain(role, message, parts),
+        ]
 
     def _role(self, role: str) -> str:
-        known = role if role in _ROLES else _OTHER_ROLES.get(role)
-        if known is None:
+        chat_role = role if role in _ROLES else _OTHER_ROLES.get(role)
+        if chat_role is None:
             self._dropped[f"role {role}"] += 1
-        return known or "user"
+        return chat_role or "user"
 
     def _plain(self, role: str, message: Message, parts: list[Part]) -> ChatMessage:
         content = self._content(parts)
@@ -155,21 +158,21 @@ class _Writer:
         content = self._content([part for part in parts if not isinstance(part, ToolCall | Reasoning | Refusal)], "")
         refusals = [part.text for part in parts if isinstance(part, Refusal)]
         thoughts = [part for part in parts if isinstance(part, Reasoning)]
-        written: ChatMessage = {"role": "assistant", "content": content or (None if calls or refusals else "")}
+        chat_message: ChatMessage = {"role": "assistant", "content": content or (None if calls or refusals else "")}
         if message.name:
-            written["name"] = message.name
+            chat_message["name"] = message.name
         if refusals:
-            written["refusal"] = "\n".join(refusals)
+            chat_message["refusal"] = "\n".join(refusals)
         if calls:
-            written["tool_calls"] = calls
+            chat_message["tool_calls"] = calls
         if thoughts:
-            self._think(written, thoughts)
-        return written
+            self._think(chat_message, thoughts)
+        return chat_message
 
-    def _think(self, written: ChatMessage, thoughts: list[Reasoning]) -> None:
+    def _think(self, chat_message: ChatMessage, thoughts: list[Reasoning]) -> None:
         text = "\n\n".join(thought.text for thought in thoughts if thought.text)
         if self._reasoning and text:
-            written["reasoning_content"] = text
+            chat_message["reasoning_content"] = text
         elif text:
             self._dropped["reasoning"] += 1
         if any(thought.signature or thought.sealed for thought in thoughts):
@@ -188,8 +191,8 @@ class _Writer:
         return {"id": call_id, "type": "function", "function": {"name": name, "arguments": arguments or "{}"}}
 
     def _new_id(self) -> str:
-        self._made += 1
-        self._open.append(f"call_{self._made}")
+        self._new_ids += 1
+        self._open.append(f"call_{self._new_ids}")
         return self._open[-1]
 
     def _result(self, part: ToolResult) -> ChatMessage | None:
@@ -198,8 +201,8 @@ class _Writer:
             return None
         if part.is_error:
             self._dropped["error mark of a tool result"] += 1
-        found = part.id or (self._open.popleft() if self._open else None)
-        return {"role": "tool", "tool_call_id": found or "unknown", "content": self._result_content(part.content)}
+        call_id = part.id or (self._open.popleft() if self._open else None)
+        return {"role": "tool", "tool_call_id": call_id or "unknown", "content": self._result_content(part.content)}
 
     def _result_content(self, content: object) -> object:
         """Return the content of a tool result: one or several texts, without images."""
@@ -217,10 +220,10 @@ class _Writer:
 
     def _content(self, parts: Iterable[Part], glue: str | None = None) -> object:
         """Return one text as a string, else a list of parts; `glue` joins several texts."""
-        found = [written for part in parts if (written := self._part(part)) is not None]
-        if glue is not None and all(part["type"] == "text" for part in found):
-            return glue.join(str(part["text"]) for part in found)
-        return _shortest(found)
+        chat_parts = [chat_part for part in parts if (chat_part := self._part(part)) is not None]
+        if glue is not None and all(part["type"] == "text" for part in chat_parts):
+            return glue.join(str(part["text"]) for part in chat_parts)
+        return _shortest(chat_parts)
 
     def _part(self, part: Part) -> dict[str, object] | None:
         match part:
@@ -274,8 +277,8 @@ def flaw(messages: Sequence[ChatMessage]) -> str | None:
     Every tool call must have its result before the next message, except in the last message; every tool result must
     have its call; every assistant message must have content, and so must a message of the user, if there are any.
     """
-    asked = [message["content"] for message in messages if message["role"] == "user"]
-    if asked and not any(asked):
+    questions = [message["content"] for message in messages if message["role"] == "user"]
+    if questions and not any(questions):
         return "an empty question"  # for example an image of which no bytes were kept
     waiting: set[str] = set()
     for message in messages:
@@ -306,15 +309,15 @@ def called_tools(message: ChatMessage) -> list[str]:
     return [tool_name(call) or "" for call in calls if isinstance(call, dict)] if isinstance(calls, list) else []
 
 
-def arguments_of(written: str) -> tuple[dict[str, object], bool]:
+def arguments_of(text: str) -> tuple[dict[str, object], bool]:
     """Return a tool call's arguments as an object, and whether they are valid."""
-    found = parse_arguments(written or "{}")
-    return (found, True) if isinstance(found, dict) else ({}, False)
+    arguments = parse_arguments(text or "{}")
+    return (arguments, True) if isinstance(arguments, dict) else ({}, False)
 
 
 def chat_tools(tools: list[object], dropped: Counter[str]) -> list[dict[str, object]]:
     """Return tool definitions in the format of chat completions; hosted tools are omitted and counted."""
-    return [written for tool in tools if (written := _tool(tool, dropped)) is not None]
+    return [definition for tool in tools if (definition := _tool(tool, dropped)) is not None]
 
 
 def _tool(tool: object, dropped: Counter[str]) -> dict[str, object] | None:
@@ -352,8 +355,8 @@ def content_part(media: Media, dropped: Dropped) -> dict[str, object] | None:
     if media.modality == "document" and _base64_of(url):
         name = {"filename": media.filename} if media.filename else {}
         return {"type": "file", "file": {**name, "file_data": url}}
-    known = "kept by reference only" if media.sha256 and not url else "of a kind chat messages cannot hold"
-    dropped[f"{media.modality} {known}"] += 1
+    problem = "kept by reference only" if media.sha256 and not url else "of a kind chat messages cannot hold"
+    dropped[f"{media.modality} {problem}"] += 1
     return None
 
 

@@ -39,9 +39,9 @@ Progress: TypeAlias = Callable[[Statistics], None]
 _LINE_ENDS: Final = tuple((chr(code).encode(), f"\\u{code:04x}".encode()) for code in (0x85, 0x2028, 0x2029))
 
 
-def table_rows(found: Iterable[Episode], options: Options, statistics: Statistics) -> Iterator[Row]:
+def table_rows(selected_episodes: Iterable[Episode], options: Options, statistics: Statistics) -> Iterator[Row]:
     """Yield one flat row per call; unknown values are None."""
-    for episode in found:
+    for episode in selected_episodes:
         positions = episode.step_positions()
         for turn in turns(episode, options, statistics):
             statistics.messages += len(turn.messages) + 1
@@ -57,9 +57,9 @@ def write_parquet(rows: Iterable[Row], path: Path) -> None:
     """Write rows to a Parquet file, 1,000 per row group. Raises SettingError if pyarrow is not installed."""
     arrow, parquet = _pyarrow()
     schema = arrow.schema([(name, arrow.type_for_alias(kind)) for name, kind in COLUMNS.items()])
-    rest = iter(rows)
+    remaining = iter(rows)
     with parquet.ParquetWriter(path, schema, compression="zstd") as writer:
-        while group := list(islice(rest, _GROUP)):
+        while group := list(islice(remaining, _GROUP)):
             writer.write_table(arrow.Table.from_pylist(group, schema=schema))
 
 
@@ -141,17 +141,17 @@ def export(
         raise SettingError(f"no format {format_name!r}: use one of {', '.join(FORMATS)}")
     if format_name != PREFERENCES and options.pair_format != Options().pair_format:
         raise SettingError(f"pair format {options.pair_format!r} applies only to {PREFERENCES}, not to {format_name}")
-    chosen = FORMATS[format_name]
+    row_format = FORMATS[format_name]
     statistics = Statistics()
     report: Progress = progress or (lambda _: None)
     selection = msgspec.structs.replace(selection, sort="start_ns", newest_first=False, limit=None, offset=0)
-    sources = _with_progress(episodes(reader, selection, chosen.outside, statistics), statistics, report)
-    limited = islice(_counted(chosen.rows(sources, options, statistics), statistics, report), options.limit)
+    sources = _with_progress(episodes(reader, selection, row_format.outside, statistics), statistics, report)
+    limited = islice(_counted(row_format.rows(sources, options, statistics), statistics, report), options.limit)
     if target is None:
         deque(limited, maxlen=0)
     else:
         with replacement(Path(target)) as fresh:
-            (write_parquet if chosen.parquet else _write_lines)(limited, fresh.path)
+            (write_parquet if row_format.parquet else _write_lines)(limited, fresh.path)
             if statistics.rows:
                 fresh.commit()
     _count_remaining(options.limit, statistics)
@@ -165,9 +165,11 @@ def _count_remaining(limit: int | None, statistics: Statistics) -> None:
         statistics.left_out["session: not checked because of the limit"] = remaining
 
 
-def _with_progress(found: Iterable[Episode], statistics: Statistics, progress: Progress) -> Iterator[Episode]:
+def _with_progress(
+    selected_episodes: Iterable[Episode], statistics: Statistics, progress: Progress
+) -> Iterator[Episode]:
     """Yield sessions and report progress, because some formats make no row before the last session."""
-    for episode in found:
+    for episode in selected_episodes:
         progress(statistics)
         yield episode
 

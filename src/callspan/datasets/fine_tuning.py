@@ -16,38 +16,38 @@ from callspan.records import tool_name
 Row: TypeAlias = dict[str, object]
 
 
-def rows_per_call(found: Iterable[Episode], options: Options, statistics: Statistics) -> Iterator[Row]:
+def rows_per_call(episodes: Iterable[Episode], options: Options, statistics: Statistics) -> Iterator[Row]:
     """Yield one row per call; only its own answer is trained on, earlier ones have weight 0.
 
     The answer is the last message, so that trainers without weights can use the others as the prompt.
     """
-    for episode in found:
-        known = Tools()
+    for episode in episodes:
+        session_tools = Tools()
         for turn in _valid_turns(episode, options, statistics):
-            known.add(turn)
-            tools = _with_called_tools(turn, known.along(turn))
+            session_tools.add(turn)
+            tools = _with_called_tools(turn, session_tools.along(turn))
             yield _row(turn, tools, {turn.answer_node: is_cut_off(turn.call)}, (episode, options, statistics))
 
 
-def rows_per_session(found: Iterable[Episode], options: Options, statistics: Statistics) -> Iterator[Row]:
+def rows_per_session(episodes: Iterable[Episode], options: Options, statistics: Statistics) -> Iterator[Row]:
     """Yield one row per conversation of a session, without repeated history.
 
     A forked session has several conversations; each recorded answer is trained on in only one row. Assistant messages
     without a recorded call (invented history, calls that were not selected) have weight 0. Trainers without weights
     train on these too, and in each row on the messages that forks share.
     """
-    for episode in found:
-        every = list(_valid_turns(episode, options, statistics))
-        leaves, known, answers = Leaves(), Tools(), dict[bytes, bool]()
-        for number, turn in enumerate(every):
+    for episode in episodes:
+        session_turns = list(_valid_turns(episode, options, statistics))
+        leaves, session_tools, answers = Leaves(), Tools(), dict[bytes, bool]()
+        for number, turn in enumerate(session_turns):
             leaves.add(turn, number)
-            known.add(turn)
+            session_tools.add(turn)
             statistics.left_out.update(["call: the same messages as another"] if turn.answer_node in answers else [])
             answers[turn.answer_node] = is_cut_off(turn.call)
-        chosen = leaves.numbers
-        for number, turn in enumerate(every):
-            if number in chosen:
-                yield _row(turn, known.along(turn), answers, (episode, options, statistics))
+        leaf_numbers = leaves.numbers
+        for number, turn in enumerate(session_turns):
+            if number in leaf_numbers:
+                yield _row(turn, session_tools.along(turn), answers, (episode, options, statistics))
                 for node in turn.path:
                     answers.pop(node, None)
 
@@ -67,9 +67,9 @@ def _row(
 ) -> Row:
     """Return the row of a turn. `trained` has the nodes to train on and whether each is cut."""
     episode, options, statistics = export
-    called = {name for message in turn.whole for name in called_tools(message)}
-    if missing := called - {tool_name(tool) for tool in tools}:
-        statistics.dropped["definition of a tool that was called"] += len(missing)
+    called_names = {name for message in turn.whole for name in called_tools(message)}
+    if undefined := called_names - {tool_name(tool) for tool in tools}:
+        statistics.dropped["definition of a tool that was called"] += len(undefined)
     messages = [_with_weight(message, node in trained) for message, node in zip(turn.whole, turn.path, strict=True)]
     row: Row = {"messages": messages}
     if tools:
@@ -84,11 +84,11 @@ def _row(
     return row
 
 
-def _with_called_tools(turn: Turn, along: Sequence[Row]) -> list[Row]:
+def _with_called_tools(turn: Turn, conversation_tools: Sequence[Row]) -> list[Row]:
     """Return the tools of a call and those called in its history, because trainers require their definitions."""
-    called = {name for message in turn.whole for name in called_tools(message)}
-    known = {tool_name(tool) for tool in turn.tools}
-    return [*turn.tools, *(tool for tool in along if tool_name(tool) in called - known)]
+    called_names = {name for message in turn.whole for name in called_tools(message)}
+    defined_names = {tool_name(tool) for tool in turn.tools}
+    return [*turn.tools, *(tool for tool in conversation_tools if tool_name(tool) in called_names - defined_names)]
 
 
 def _with_weight(message: ChatMessage, trained: bool) -> ChatMessage:

@@ -35,19 +35,19 @@ class Turn(NamedTuple):
 
     call: CallRecord
     """Without its conversation and the body of its request."""
-    before: Turn | None
+    previous: Turn | None
     """The turn whose messages the provider puts before those of the request."""
     new: list[ChatMessage]
-    """The messages after those of `before`."""
+    """The messages after those of `previous`."""
     new_nodes: list[bytes]
     instructions: ChatMessage | None
     """The system message that all begin with."""
     answer: ChatMessage
     answer_node: bytes
-    begun_node: bytes | None
-    """That of the message which the answer goes on with, such as an answer that was paused."""
-    said: ChatMessage
-    """The answer without that message."""
+    prefill_node: bytes | None
+    """The node of the message that the answer continues, such as a paused answer; None without one."""
+    generated: ChatMessage
+    """The answer without the message that it continues."""
     tools: list[dict[str, object]]
     parallel_tool_calls: bool | None
 
@@ -57,9 +57,9 @@ class Turn(NamedTuple):
         return [message for turn in self._chain() for message in (*turn.new, turn.answer)]
 
     @property
-    def said_node(self) -> bytes | None:
-        """The node of the answer where the message that it goes on with stays apart; None without one."""
-        return None if self.begun_node is None else _node(self.begun_node, _digest(self.said))
+    def generated_node(self) -> bytes | None:
+        """The node of the answer after the message that it continues, where both are kept; None without one."""
+        return None if self.prefill_node is None else _node(self.prefill_node, _digest(self.generated))
 
     @property
     def path(self) -> list[bytes]:
@@ -83,15 +83,15 @@ class Turn(NamedTuple):
         """Yield the nodes and messages of the prompt, the last first."""
         turn = self
         yield from zip(reversed(turn.new_nodes), reversed(turn.new), strict=True)
-        while turn.before is not None:
-            turn = turn.before
+        while turn.previous is not None:
+            turn = turn.previous
             yield turn.answer_node, turn.answer
             yield from zip(reversed(turn.new_nodes), reversed(turn.new), strict=True)
 
     def _chain(self) -> list[Turn]:
         chain = [self]
-        while (before := chain[-1].before) is not None:
-            chain.append(before)
+        while (previous := chain[-1].previous) is not None:
+            chain.append(previous)
         return chain[::-1]
 
 
@@ -123,31 +123,31 @@ class _TurnBuilder:
         chat = chat_call(call, dropped, reasoning=self._reasoning)
         if chat is None:
             return None
-        turn = self._made(call, chat, self._before(call, dropped))
+        turn = self._new_turn(call, chat, self._previous(call, dropped))
         if call.response is not None and call.response.id:
             self._newest[call.provider, call.response.id] = turn
         if call.request.conversation_id is not None and call.outcome == "success":
             self._newest[call.provider, call.request.conversation_id] = turn
         return turn
 
-    def _before(self, call: CallRecord, dropped: Dropped) -> Turn | None:
+    def _previous(self, call: CallRecord, dropped: Dropped) -> Turn | None:
         """Return the turn of this session that a call continues, if any; count a history that is not in the session."""
         link, conversation_id = call.request.continues, call.request.conversation_id
-        before = self._newest.get((call.provider, link or conversation_id or ""))
-        if before is None and (link or (conversation_id and self._reader.history(call, limit=1).calls)):
+        previous = self._newest.get((call.provider, link or conversation_id or ""))
+        if previous is None and (link or (conversation_id and self._reader.history(call, limit=1).calls)):
             dropped[UNRECORDED_HISTORY] += 1
-        return before
+        return previous
 
-    def _made(self, call: CallRecord, chat: ChatCall, before: Turn | None) -> Turn:
-        if before is not None and not chat.prompt and call.api == "messages":
-            before, chat = _going_on(before, chat)
+    def _new_turn(self, call: CallRecord, chat: ChatCall, previous: Turn | None) -> Turn:
+        if previous is not None and not chat.prompt and call.api == "messages":
+            previous, chat = _resumed(previous, chat)
         keeps = call.api in KEEPS_INSTRUCTIONS
-        tools = before.tools if before is not None and keeps and not chat.tools else chat.tools
+        tools = previous.tools if previous is not None and keeps and not chat.tools else chat.tools
         prompt = chat.prompt
-        if before is not None:
-            before, prompt = _continued(before, prompt, keeps=keeps)
-        instructions = _instructions(prompt) if before is None else before.instructions
-        node = _ROOT if before is None else before.answer_node
+        if previous is not None:
+            previous, prompt = _continued(previous, prompt, keeps=keeps)
+        instructions = _instructions(prompt) if previous is None else previous.instructions
+        node = _ROOT if previous is None else previous.answer_node
         new: list[ChatMessage] = []
         nodes: list[bytes] = []
         for message in prompt:
@@ -156,10 +156,10 @@ class _TurnBuilder:
             nodes.append(node)
             shared = self._shared.setdefault(digest, message)
             new.append(shared if shared == message else message)
-        begun_node = None if chat.begun is None else _node(node, _digest(chat.begun))
+        prefill_node = None if chat.prefill is None else _node(node, _digest(chat.prefill))
         return Turn(
-            _bare(call), before, new, nodes, instructions, chat.answer, _node(node, _digest(chat.answer)), begun_node,
-            chat.said, tools, chat.parallel_tool_calls,
+            _bare(call), previous, new, nodes, instructions, chat.answer, _node(node, _digest(chat.answer)),
+            prefill_node, chat.generated, tools, chat.parallel_tool_calls,
         )  # fmt: skip
 
 
@@ -177,8 +177,8 @@ class Tools:
 
     def along(self, turn: Turn) -> list[dict[str, object]]:
         """Return the newest definition of each tool in a turn's conversation."""
-        found = (tool for node in turn.path for tool in self._by_answer.get(node, ()))
-        return [*{tool_name(tool): tool for tool in found}.values()]
+        definitions = (tool for node in turn.path for tool in self._by_answer.get(node, ()))
+        return [*{tool_name(tool): tool for tool in definitions}.values()]
 
 
 class Leaves:
@@ -207,24 +207,28 @@ def _bare(call: CallRecord) -> CallRecord:
     return msgspec.structs.replace(call, conversation=None, request=request)
 
 
-def _continued(before: Turn, prompt: list[ChatMessage], *, keeps: bool) -> tuple[Turn | None, list[ChatMessage]]:
+def _continued(previous: Turn, prompt: list[ChatMessage], *, keeps: bool) -> tuple[Turn | None, list[ChatMessage]]:
     """Return the turn whose messages a call continues, and the messages after them.
 
     Instructions are those of the new call, unless the API keeps the old ones. If they differ, all messages are new.
     """
-    own, old = _instructions(prompt), before.instructions
-    if own is None and (keeps or old is None):
-        return before, prompt
-    if own == old:
-        return before, prompt[1:]
-    earlier = before.whole[1:] if old else before.whole
-    return None, [*([own] if own else []), *earlier, *(prompt[1:] if own else prompt)]
+    new_instructions, old_instructions = _instructions(prompt), previous.instructions
+    if new_instructions is None and (keeps or old_instructions is None):
+        return previous, prompt
+    if new_instructions == old_instructions:
+        return previous, prompt[1:]
+    earlier_messages = previous.whole[1:] if old_instructions else previous.whole
+    return None, [
+        *([new_instructions] if new_instructions else []),
+        *earlier_messages,
+        *(prompt[1:] if new_instructions else prompt),
+    ]
 
 
-def _going_on(paused: Turn, chat: ChatCall) -> tuple[Turn | None, ChatCall]:
+def _resumed(paused: Turn, chat: ChatCall) -> tuple[Turn | None, ChatCall]:
     """Return a call that sends nothing but resumes a paused answer, with the prompt of the paused call."""
     prompt, tools = [*paused.new, paused.answer], chat.tools or paused.tools
-    return paused.before, msgspec.structs.replace(continuing(chat, prompt), tools=tools)
+    return paused.previous, msgspec.structs.replace(continuing(chat, prompt), tools=tools)
 
 
 def _instructions(messages: list[ChatMessage]) -> ChatMessage | None:

@@ -19,12 +19,12 @@ from callspan.records import REWARD, SessionRecord, written
 _FIELDS: Final = ("task_id", "group_id", "name")
 
 
-def preference_rows(found: Iterable[Episode], options: Options, statistics: Statistics) -> Iterator[Row]:
+def preference_rows(episodes: Iterable[Episode], options: Options, statistics: Statistics) -> Iterator[Row]:
     """Yield a pair for the best and each worse session of a task: their common prompt, better and worse answer.
 
     Sessions without a common prompt, or with equal answers, give no pair. Ids of tool calls are ignored.
     """
-    for key, group in _by_task(found, options, statistics).items():
+    for key, group in _by_task(episodes, options, statistics).items():
         ranked = sorted(group, key=itemgetter(1), reverse=True)
         best, most = ranked[0]
         if len(ranked) == 1:
@@ -49,18 +49,18 @@ def preference_rows(found: Iterable[Episode], options: Options, statistics: Stat
 
 
 def _by_task(
-    found: Iterable[Episode], options: Options, statistics: Statistics
+    episodes: Iterable[Episode], options: Options, statistics: Statistics
 ) -> dict[str, list[tuple[Episode, float]]]:
     """Return the sessions with a fitting call, and their scores; their calls are read again for the pairs."""
     groups: dict[str, list[tuple[Episode, float]]] = defaultdict(list)
-    for episode in found:
+    for episode in episodes:
         checked = [fits for _, fits in checked_calls(episode, options, statistics)]
         key, score = _key(episode.summary.session, options.pair_by), episode.summary.score(options.objective)
         if not any(checked):
             continue
         if key is None or score is None:
-            missing = options.pair_by if key is None else "reward" if options.objective == REWARD else "score"
-            statistics.left_out[f"session: no {missing}"] += 1
+            missing_field = options.pair_by if key is None else "reward" if options.objective == REWARD else "score"
+            statistics.left_out[f"session: no {missing_field}"] += 1
             continue
         groups[key].append((episode, score))
     return groups
@@ -76,9 +76,9 @@ class _Answers:
 
     def __init__(self, best: Episode, options: Options, dropped: Dropped) -> None:
         self._options = options
-        every = list(self._turns(best, dropped))
-        self._nodes = {turn.answer_node for turn in every}
-        self._by_prompt = {_prompt(turn): turn for turn in every}
+        session_turns = list(self._turns(best, dropped))
+        self._nodes = {turn.answer_node for turn in session_turns}
+        self._by_prompt = {_prompt(turn): turn for turn in session_turns}
 
     def first_difference(self, worse: Episode, dropped: Dropped) -> tuple[Turn, Turn] | str:
         """Return the turns of both sessions with the first prompt that they answer differently, or a reason."""
@@ -125,11 +125,11 @@ def _row_for_trl(good: Turn, bad: Turn) -> Row:
 def _for_template(message: ChatMessage, names: dict[str, str]) -> ChatMessage:
     """Return a message for a chat template. `names` has the tools called so far, by the ids of the calls."""
     names.update(zip(call_ids(message), called_tools(message), strict=True))
-    written = message | {"content": message.get("content") or ""}
+    template_message = message | {"content": message.get("content") or ""}
     calls, name = message.get("tool_calls"), names.get(str(message.get("tool_call_id")))
     if isinstance(calls, list):
-        written["tool_calls"] = [_call_for_template(call) for call in calls]
-    return written | ({"name": name} if message["role"] == "tool" and name else {})
+        template_message["tool_calls"] = [_call_for_template(call) for call in calls]
+    return template_message | ({"name": name} if message["role"] == "tool" and name else {})
 
 
 def _call_for_template(call: Row) -> Row:

@@ -103,12 +103,12 @@ class Episode(NamedTuple):
 
 def episodes(reader: Reader, selection: CallFilter, outside: Outside, statistics: Statistics) -> Iterator[Episode]:
     """Yield the selected sessions in their order, then the selected calls outside sessions."""
-    found = list(reader.sessions(selection))
-    statistics.sessions_found = len(found)
-    for summary in found:
+    summaries = list(reader.sessions(selection))
+    statistics.sessions_found = len(summaries)
+    for summary in summaries:
         statistics.sessions += 1
-        own = CallFilter(session_id=summary.session.session_id, newest_first=False)
-        yield Episode(summary, partial(reader.calls, own), reader, selection)
+        session_filter = CallFilter(session_id=summary.session.session_id, newest_first=False)
+        yield Episode(summary, partial(reader.calls, session_filter), reader, selection)
     selection = msgspec.structs.replace(selection, in_session=False)
     if outside == "none":
         number = reader.count_calls(selection)
@@ -124,9 +124,9 @@ def episodes(reader: Reader, selection: CallFilter, outside: Outside, statistics
 def checked_calls(episode: Episode, options: Options, statistics: Statistics) -> Iterator[tuple[CallRecord, bool]]:
     """Yield the calls of a session and whether each is exported; count the selected others by reason."""
     reasons: set[str | None] = set()
-    selected = _selected_ids(episode)
+    selected_ids = _selected_ids(episode)
     for call in episode.calls():
-        is_selected = selected is None or call.call_id in selected
+        is_selected = selected_ids is None or call.call_id in selected_ids
         reason = _unfit(call, options)
         if is_selected:
             statistics.calls += 1
@@ -143,10 +143,10 @@ def _selected_ids(episode: Episode) -> Set[str] | None:
 
     These are conditions on models, scores and labels; others select whole sessions.
     """
-    given = {name: getattr(episode.selection, name) for name in _OF_CALLS}
-    if not episode.id or CallFilter(**given) == CallFilter(objectives=episode.selection.objectives):
+    conditions = {name: getattr(episode.selection, name) for name in _OF_CALLS}
+    if not episode.id or CallFilter(**conditions) == CallFilter(objectives=episode.selection.objectives):
         return None
-    return {one.call_id for one in episode.reader.ids(CallFilter(**given, session_id=episode.id))}
+    return {ids.call_id for ids in episode.reader.ids(CallFilter(**conditions, session_id=episode.id))}
 
 
 def _unfit(call: CallRecord, options: Options) -> str | None:

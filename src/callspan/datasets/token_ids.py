@@ -63,8 +63,8 @@ def tokens_of(call: CallRecord) -> Tokens | None:
 def _stated(response: object, choice: object, fields: tuple[str, ...]) -> Iterator[tuple[str, list[int]]]:
     """Yield the fields that have ids, with the ids; a list of lists has one per choice."""
     for field in fields:
-        first, *path = field.split(".")
-        value = dig(choice, *path) if first == _CHOICE else dig(response, first, *path)
+        root, *path = field.split(".")
+        value = dig(choice, *path) if root == _CHOICE else dig(response, root, *path)
         ids = _ids(value[0] if isinstance(value, list) and value and isinstance(value[0], list) else value)
         if ids:
             yield field, ids
@@ -73,8 +73,8 @@ def _stated(response: object, choice: object, fields: tuple[str, ...]) -> Iterat
 def _ids(value: object) -> list[int]:
     """Return a list of integers; empty for anything else."""
     ids = value if isinstance(value, list) else []
-    whole = [one for one in ids if isinstance(one, int) and not isinstance(one, bool)]
-    return whole if len(whole) == len(ids) else []
+    integers = [item for item in ids if isinstance(item, int) and not isinstance(item, bool)]
+    return integers if len(integers) == len(ids) else []
 
 
 _COUNTS: Final[Mapping[str, tuple[str, ...]]] = {
@@ -88,20 +88,20 @@ def _misfit(call: CallRecord, response: object, prompt: int, completion: int) ->
     usage = call.usage
     of_record = (None, None) if usage is None or usage.estimated else (usage.input_tokens, usage.output_tokens)
     is_only_choice = len(list(items(response, _CHOICE))) <= 1
-    for (what, names), recorded, ids in zip(_COUNTS.items(), of_record, (prompt, completion), strict=True):
+    for (part, names), recorded, ids in zip(_COUNTS.items(), of_record, (prompt, completion), strict=True):
         counts = (integer(response, "usage", name) for name in names)
         stated = next((count for count in counts if count is not None), None)
         if stated is None or ids in (stated, recorded):
             continue
-        if what == "completion" and not is_only_choice and ids < stated:
+        if part == "completion" and not is_only_choice and ids < stated:
             continue  # the count is of all choices
-        return f"the ids of the {what} do not fit its counted tokens"
+        return f"the ids of the {part} do not fit its counted tokens"
     return None
 
 
 def _logprobs(choice: object, count: int) -> list[float] | None:
-    given = dig(choice, "logprobs")
-    plain = [number({"": value}, "") for value in items(given, "token_logprobs")]
-    found = plain or [number(token, "logprob") for token in objects(given, "content")]
-    known = [value for value in found if value is not None]
-    return known if len(known) == count == len(found) else None
+    logprobs = dig(choice, "logprobs")
+    flat = [number({"": value}, "") for value in items(logprobs, "token_logprobs")]
+    values = flat or [number(token, "logprob") for token in objects(logprobs, "content")]
+    numbers = [value for value in values if value is not None]
+    return numbers if len(numbers) == count == len(values) else None

@@ -31,18 +31,18 @@ _US_PER_NS: Final = 1000
 _MEDIA_TYPES: Final = frozenset({"image/png", "image/jpeg", "image/gif", "image/webp"})
 
 
-def rollout_rows(found: Iterable[Episode], options: Options, statistics: Statistics) -> Iterator[Row]:
+def rollout_rows(episodes: Iterable[Episode], options: Options, statistics: Statistics) -> Iterator[Row]:
     """Yield one row per session; its steps are the calls with known token ids, in order."""
-    for episode in found:
+    for episode in episodes:
         found_steps = [(turn, _step(turn, episode, statistics)) for turn in turns(episode, options, statistics)]
         steps = [step for _, step in found_steps if step is not None]
         if found_steps and not steps:
             statistics.left_out["session: no call with token ids"] += 1
         if not steps:
             continue
-        last = {turn.call.place.timestep_id: step for turn, step in found_steps if step is not None}
-        rewards = _step_rewards(episode, options.objective, last)
-        for timestep_id, step in last.items():
+        last_steps = {turn.call.place.timestep_id: step for turn, step in found_steps if step is not None}
+        rewards = _step_rewards(episode, options.objective, last_steps)
+        for timestep_id, step in last_steps.items():
             step["reward"] = rewards.get(timestep_id)
         session = episode.summary.session
         statistics.messages += len(steps)
@@ -116,9 +116,9 @@ def _step_rewards(
     return {key: of_step.get(objective) for key, of_step in scores.items()}
 
 
-def trajectory_rows(found: Iterable[Episode], options: Options, statistics: Statistics) -> Iterator[Row]:
+def trajectory_rows(episodes: Iterable[Episode], options: Options, statistics: Statistics) -> Iterator[Row]:
     """Yield one trajectory per session."""
-    for episode in found:
+    for episode in episodes:
         steps, totals = _Steps(statistics.dropped, episode.step_positions()), _Totals()
         for turn in turns(episode, options, statistics, reasoning=True):
             steps.add(turn)
@@ -160,8 +160,8 @@ class _Totals:
 
 
 def _plus(total: int | None, value: int | None) -> int | None:
-    known = known_sum((value,))
-    return total if known is None else known + (total or 0)
+    count = known_sum((value,))
+    return total if count is None else count + (total or 0)
 
 
 class _Steps:
@@ -205,11 +205,11 @@ class _Steps:
     def _answer(self, turn: Turn) -> ChatMessage:
         """Return the answer, without an earlier one that it goes on with. Later requests may have either."""
         self._note(turn.answer_node, turn.answer)
-        if turn.begun_node is None or turn.said_node is None or turn.begun_node not in self._nodes:
+        if turn.prefill_node is None or turn.generated_node is None or turn.prefill_node not in self._nodes:
             return turn.answer
-        self._ends.discard(turn.begun_node)
-        self._note(turn.said_node, turn.said)
-        return turn.said
+        self._ends.discard(turn.prefill_node)
+        self._note(turn.generated_node, turn.generated)
+        return turn.generated
 
     def _note(self, node: bytes, answer: ChatMessage) -> None:
         self._nodes.add(node)
@@ -233,11 +233,15 @@ class _Steps:
 
         `unknown` are its last messages, the last first.
         """
-        known = [*islice(turn.backwards(), len(unknown), None)]
-        if known and known[0][0] in self._ends and all(message["role"] != "assistant" for _, message in unknown):
-            self._ends.remove(known[0][0])
+        known_pairs = [*islice(turn.backwards(), len(unknown), None)]
+        if (
+            known_pairs
+            and known_pairs[0][0] in self._ends
+            and all(message["role"] != "assistant" for _, message in unknown)
+        ):
+            self._ends.remove(known_pairs[0][0])
             return Counter()
-        return self._seen - Counter(canonical(message) for _, message in known)
+        return self._seen - Counter(canonical(message) for _, message in known_pairs)
 
     def _add_message(self, message: ChatMessage, turn: Turn, *, copied: bool) -> None:
         if message["role"] == "tool":
@@ -268,8 +272,8 @@ class _Steps:
     @staticmethod
     def _results(step: Row) -> list[Row]:
         observation = step.setdefault("observation", {"results": []})
-        found: list[Row] = observation["results"] if isinstance(observation, dict) else []
-        return found
+        results: list[Row] = observation["results"] if isinstance(observation, dict) else []
+        return results
 
     def _step(self, source: str, message: ChatMessage) -> Row:
         step: Row = {"step_id": len(self.steps) + 1, "source": source}
@@ -296,8 +300,8 @@ def _tool_call(call: dict[str, object]) -> Row:
     fields = inner if isinstance(inner, dict) else {}
     text = str(fields.get("arguments", fields.get("input", "")))
     arguments, exact = arguments_of(text)
-    written: Row = {"tool_call_id": call["id"], "function_name": str(fields.get("name")), "arguments": arguments}
-    return written if exact else written | {"extra": {"arguments_text": text}}
+    tool_call: Row = {"tool_call_id": call["id"], "function_name": str(fields.get("name")), "arguments": arguments}
+    return tool_call if exact else tool_call | {"extra": {"arguments_text": text}}
 
 
 def _number(usd: Decimal | None) -> msgspec.Raw | None:
@@ -348,10 +352,10 @@ def _trajectory(episode: Episode, totals: _Totals, steps: Sequence[Row], options
         "schema_version": "ATIF-v1.7",
         "session_id": session.session_id,
         "trajectory_id": session.session_id,
-        "agent": _known(agent),
+        "agent": _without_none(agent),
         "steps": steps,
-        "final_metrics": _known(metrics),
-        "extra": _known(
+        "final_metrics": _without_none(metrics),
+        "extra": _without_none(
             {
                 "task_id": session.task_id,
                 "group_id": session.group_id,
@@ -360,16 +364,16 @@ def _trajectory(episode: Episode, totals: _Totals, steps: Sequence[Row], options
             }
         ),
     }
-    return _known(row)
+    return _without_none(row)
 
 
-def _known(fields: Row) -> Row:
+def _without_none(fields: Row) -> Row:
     return {name: value for name, value in fields.items() if value is not None}
 
 
 def _iso(ns: int) -> str:
-    seconds, rest = divmod(ns, 1_000_000_000)
-    return datetime.fromtimestamp(seconds, tz=timezone.utc).replace(microsecond=rest // _US_PER_NS).isoformat()
+    seconds, nanoseconds = divmod(ns, 1_000_000_000)
+    return datetime.fromtimestamp(seconds, tz=timezone.utc).replace(microsecond=nanoseconds // _US_PER_NS).isoformat()
 
 
 def content_of(content: object, dropped: Counter[str]) -> object:

@@ -114,16 +114,16 @@ class Traced(_Wrapper):
         with _RECORD:
             if self.timestep is not None:
                 self.timestep.action(self._state(action))
-        over = False
+        is_over = False
         with nullcontext() if self.timestep is None else self.timestep.environment_step() as world:
             result = self.env.step(action)
             with _RECORD:
                 observation, reward, terminated, truncated, info = result
-                over = bool(terminated or truncated)
+                is_over = bool(terminated or truncated)
                 if world is not None:
                     about = self._state(info) or None
                     world.set_result(self._state(observation), reward, terminated, truncated, about)
-        self._turn(over=over)
+        self._turn(is_over=is_over)
         return result
 
     def close(self) -> None:
@@ -131,7 +131,7 @@ class Traced(_Wrapper):
         self._abandon()
         super().close()
 
-    def _turn(self, *, over: bool) -> None:
+    def _turn(self, *, is_over: bool) -> None:
         """Close the timestep, and open the next one or, if the episode is over, close the session."""
         step, session = self.timestep, self.session
         self.timestep = None
@@ -139,7 +139,7 @@ class Traced(_Wrapper):
             return
         with _RECORD:
             step.end()
-            if over:
+            if is_over:
                 session.end()
             else:
                 self._next_turn(session)
@@ -157,7 +157,7 @@ class Traced(_Wrapper):
             # Also for the last timestep, which would otherwise look like a played turn.
             self.timestep.update(status=ABANDONED)
             self.session.outcome(status=ABANDONED)
-        self._turn(over=True)
+        self._turn(is_over=True)
 
     def _state(self, state: object) -> object:
         return state_json(state, self._max_elements)
@@ -165,12 +165,12 @@ class Traced(_Wrapper):
 
 def _started(session: Session) -> Session:
     """Start the session in the scope around all episodes: those of other environments are beside it."""
-    current = around = get_current()
+    current = outer = get_current()
     scope = scope_of(current)
     while scope is not None and scope in _EPISODES and scope._outer is not None:
-        around = scope._outer
-        scope = scope_of(around)
-    attach(set_value(SCOPE, scope, set_span_in_context(get_current_span(around), current)))
+        outer = scope._outer
+        scope = scope_of(outer)
+    attach(set_value(SCOPE, scope, set_span_in_context(get_current_span(outer), current)))
     session.start()
     session._outer = current
     _EPISODES.add(session)

@@ -40,8 +40,8 @@ class Answers:
         if self._protocol == "grpc":
             return self._listening(make_exporter("traces", self._protocol, self._address))
         options = {} if _has_own_session() else {"session": self._session()}
-        made: SpanExporter = make_exporter("traces", self._protocol, self._address, **options)
-        return made
+        exporter: SpanExporter = make_exporter("traces", self._protocol, self._address, **options)
+        return exporter
 
     def _session(self) -> Any:
         import requests
@@ -74,8 +74,8 @@ class Answers:
         send = getattr(client, "Export", None)
         if send is not None:
 
-            def export(*args: object, **named: object) -> object:
-                answer = send(*args, **named)
+            def export(*args: object, **keywords: object) -> object:
+                answer = send(*args, **keywords)
                 with _READ:
                     self._keep(answer)
                 return answer
@@ -86,4 +86,6 @@ class Answers:
 
 def _has_own_session() -> bool:
     """Return whether the exporter's session is that of a provider of credentials, which the environment names."""
-    return any(f"OTEL_PYTHON_EXPORTER_OTLP_HTTP_{one}CREDENTIAL_PROVIDER" in os.environ for one in ("TRACES_", ""))
+    return any(
+        f"OTEL_PYTHON_EXPORTER_OTLP_HTTP_{prefix}CREDENTIAL_PROVIDER" in os.environ for prefix in ("TRACES_", "")
+    )

@@ -39,7 +39,7 @@ class ByteBoundedExporter(SpanExporter):
         """Export all parts; FAILURE if any of them failed."""
         self._is_accepted = False  # the exporter may raise
         results = [self._exporter.export(part) for part in parts_of(spans, self._max_bytes)]
-        failures = (one for one in results if one.name != SpanExportResult.SUCCESS.name)
+        failures = (part_result for part_result in results if part_result.name != SpanExportResult.SUCCESS.name)
         result = next(failures, SpanExportResult.SUCCESS)
         self._is_accepted = result is SpanExportResult.SUCCESS
         return result

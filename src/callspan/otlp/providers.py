@@ -57,24 +57,24 @@ def check_otlp(otlp: object) -> None:
     if otlp is None or isinstance(otlp, bool):
         return
     if not isinstance(otlp, str) or not is_http_url(otlp):
-        given = safe_name(otlp) if isinstance(otlp, str) else type(otlp).__name__
+        argument = safe_name(otlp) if isinstance(otlp, str) else type(otlp).__name__
         raise SettingError(
-            f"otlp: {given!r} is no address; give that of an OTLP/HTTP receiver, such as http://localhost:4318, "
+            f"otlp: {argument!r} is no address; give that of an OTLP/HTTP receiver, such as http://localhost:4318, "
             "or True for the OTEL_EXPORTER_OTLP_* variables"
         )
 
 
-def set_up_global(otlp: str | bool, service: str | None, *, wanted: Sequence[Signal]) -> None:
+def set_up_global(otlp: str | bool, service: str | None, *, signals: Sequence[Signal]) -> None:
     """Set the global providers of the requested signals for which the application has none. Never raises.
 
     A global provider can be set once per process: OpenTelemetry rejects one that the application sets later.
     """
     with _SET_UP:
-        sent = wanted_signals(otlp)
+        enabled = wanted_signals(otlp)
         try:
-            for signal, current, put in _GLOBAL:
-                if signal in wanted and signal in sent and _is_placeholder(current()):
-                    put(make_provider(signal, otlp, service))
+            for signal, get_provider, set_provider in _GLOBAL:
+                if signal in signals and signal in enabled and _is_placeholder(get_provider()):
+                    set_provider(make_provider(signal, otlp, service))
         except ImportError as error:
             log(logging.WARNING, "Nothing is sent: %s", error)
 
@@ -153,9 +153,9 @@ def protocol_of(signal: Signal) -> Protocol:
 
 def endpoint_of(signal: Signal) -> str | None:
     """Return the URL for a signal from the variables, or None."""
-    own = os.environ.get(f"OTEL_EXPORTER_OTLP_{signal.upper()}_ENDPOINT", "").strip()
+    specific = os.environ.get(f"OTEL_EXPORTER_OTLP_{signal.upper()}_ENDPOINT", "").strip()
     shared = os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT", "").strip()
-    return own or (endpoint_at(shared, signal) if shared else None)
+    return specific or (endpoint_at(shared, signal) if shared else None)
 
 
 def endpoint_at(base: str, signal: Signal) -> str:
@@ -171,8 +171,8 @@ def address_of(signal: Signal) -> str:
 
 def variable_of(name: str, signal: Signal) -> str:
     """Return the value of an OTLP variable for the signal, else for all signals; "" if neither is set."""
-    own = os.environ.get(f"OTEL_EXPORTER_OTLP_{signal.upper()}_{name}", "").strip()
-    return own or os.environ.get(f"OTEL_EXPORTER_OTLP_{name}", "").strip()
+    specific = os.environ.get(f"OTEL_EXPORTER_OTLP_{signal.upper()}_{name}", "").strip()
+    return specific or os.environ.get(f"OTEL_EXPORTER_OTLP_{name}", "").strip()
 
 
 def make_exporter(signal: Signal, protocol: Protocol, endpoint: str | None = None, **options: object) -> Any:
@@ -193,5 +193,5 @@ def _is_exporter_named(signal: Signal) -> bool:
 
 
 def _exporters(signal: Signal) -> list[str]:
-    named = os.environ.get(f"OTEL_{signal.upper()}_EXPORTER", "").lower()
-    return [name.strip() for name in named.split(",") if name.strip()]
+    names = os.environ.get(f"OTEL_{signal.upper()}_EXPORTER", "").lower()
+    return [name.strip() for name in names.split(",") if name.strip()]

@@ -112,8 +112,8 @@ class Receiver:
             return UnavailableError(self._line(str(error)))
         reason = self._reason or logging.makeLogRecord({"msg": "it does not say why"})
         text = reason.getMessage()
-        codes = [getattr(one, "name", one) for one in reason.args or ()]
-        is_refusal = any(one in _PERMANENT for one in codes) or _TOO_LARGE.search(text) is not None
+        codes = [getattr(argument, "name", argument) for argument in reason.args or ()]
+        is_refusal = any(code in _PERMANENT for code in codes) or _TOO_LARGE.search(text) is not None
         return (RefusedError if is_refusal else UnavailableError)(self._line(text))
 
     def _line(self, text: str) -> str:
@@ -122,11 +122,11 @@ class Receiver:
             return error[1]
         for secret in self._secrets:
             text = text.replace(secret, HIDDEN)
-        line = "".join(one if one.isprintable() else " " for one in text)
+        line = "".join(character if character.isprintable() else " " for character in text)
         return without_passwords(" ".join(line.split()))[:_MAX_LINE]
 
 
 def _secrets(headers: str) -> Iterator[str]:
     """Yield the header values and their words: a receiver may quote `Bearer TOKEN` or only the token."""
     for value in parse_env_headers(headers, liberal=True).values():
-        yield from (one for one in (value, *value.split()) if len(one) >= _MIN_SECRET_LENGTH)
+        yield from (word for word in (value, *value.split()) if len(word) >= _MIN_SECRET_LENGTH)

@@ -76,19 +76,19 @@ class RecordedSpans:
         if session.outcome in UNENDED and session.end_ns is None:
             session = replace(session, totals=_totals(summary))
             outcome: Unended = "unknown" if session.outcome == UNKNOWN else "interrupted"
-            records = [self._end(one, last_ns, outcome) for one in (session, *records)]
+            records = [self._end(record, last_ns, outcome) for record in (session, *records)]
         else:
             records.append(session)
         calls = self.calls(CallFilter(session_id=ident, since_ns=since_ns, newest_first=False))
-        records += (self._ended(one, is_around_open=may_run) for one in calls)
+        records += (self._ended(call, is_around_open=may_run) for call in calls)
         return self._spans(records, self._resource(session), since_ns)
 
     def outside(self, records: Iterable[CallRecord | Event]) -> Iterator[list[ReadableSpan]]:
         """Yield the spans of calls, tools, agents and rewards outside of sessions, in batches."""
-        left = iter(records)
-        while some := list(islice(left, _AT_ONCE)):
-            known = {record_key(one): one for one in (*self._around(some), *some)}
-            yield self._spans([self._ended(one) for one in known.values()])
+        remaining = iter(records)
+        while batch := list(islice(remaining, _AT_ONCE)):
+            records_by_key = {record_key(record): record for record in (*self._related_calls(batch), *batch)}
+            yield self._spans([self._ended(record) for record in records_by_key.values()])
 
     def calls(self, selection: CallFilter) -> Iterator[CallRecord]:
         """Yield calls with the content that their spans require."""
@@ -110,45 +110,53 @@ class RecordedSpans:
             self._silent_runs.add(run_key(record))
         return end_unended(record, last_ns, outcome)
 
-    def _around(self, records: Sequence[CallRecord | Event]) -> Iterator[CallRecord]:
+    def _related_calls(self, records: Sequence[CallRecord | Event]) -> Iterator[CallRecord]:
         """Yield the calls within agents and tools, and the targets of rewards."""
-        for call_id in {one.call_id for one in records if isinstance(one, RewardRecord) and one.call_id is not None}:
+        for call_id in {
+            record.call_id for record in records if isinstance(record, RewardRecord) and record.call_id is not None
+        }:
             if (call := self.reader.call(call_id)) is not None:
                 yield call
-        runs = [one for one in records if isinstance(one, EventRecord) and one.duration_ns is not None]
-        traces, spans = ({one.trace_id for one in runs} - {None}, {one.span_id for one in runs} - {None})
+        runs = [record for record in records if isinstance(record, EventRecord) and record.duration_ns is not None]
+        traces, spans = ({run.trace_id for run in runs} - {None}, {run.span_id for run in runs} - {None})
         if runs:
-            first, last = min(one.time_ns for one in runs), max(map(end_of, runs))
-            within = CallFilter(in_session=False, since_ns=first, until_ns=last, newest_first=False)
-            yield from (one for one in self.calls(within) if one.trace_id in traces or one.parent_span_id in spans)
+            start_ns, end_ns = min(run.time_ns for run in runs), max(map(end_of, runs))
+            selection = CallFilter(in_session=False, since_ns=start_ns, until_ns=end_ns, newest_first=False)
+            yield from (
+                call for call in self.calls(selection) if call.trace_id in traces or call.parent_span_id in spans
+            )
 
     def _response_id(self, call_id: str) -> str | None:
-        found = next(self.reader.stored(CallRecord, [call_id]), None)
-        return None if found is None or found.response is None else found.response.id
+        call = next(self.reader.stored(CallRecord, [call_id]), None)
+        return None if call is None or call.response is None else call.response.id
 
     def _conversation(self, call: CallRecord) -> Conversation | None:
         return call.conversation if self._options.content and call.content_level == "full" else None
 
     def _spans(
-        self, records: Sequence[Record], around: Resource | None = None, since_ns: int = 0
+        self, records: Sequence[Record], session_resource: Resource | None = None, since_ns: int = 0
     ) -> list[ReadableSpan]:
-        known = with_derived_ids([one for one in records if not isinstance(one, CallRecord) or one.batch_id is None])
-        done = [one for one in known if not is_open(one)]
-        self.unsampled |= {run_key(one) for one in done if _is_unsampled(one)}
-        self.unended |= {run_key(one) for one in known if is_open(one)}
-        silent = [one for one in done if not isinstance(one, MessageRecord) and run_key(one) in self._silent_runs]
-        self.silent |= {f"{one.trace_id} {one.span_id}" for one in silent}
-        calls = [one for one in done if isinstance(one, CallRecord)]
-        shown = [one for one in known if not isinstance(one, CallRecord)]
+        identified = with_derived_ids(
+            [record for record in records if not isinstance(record, CallRecord) or record.batch_id is None]
+        )
+        ended = [record for record in identified if not is_open(record)]
+        self.unsampled |= {run_key(record) for record in ended if _is_unsampled(record)}
+        self.unended |= {run_key(record) for record in identified if is_open(record)}
+        silent = [
+            record for record in ended if not isinstance(record, MessageRecord) and run_key(record) in self._silent_runs
+        ]
+        self.silent |= {f"{record.trace_id} {record.span_id}" for record in silent}
+        calls = [record for record in ended if isinstance(record, CallRecord)]
+        other_records = [record for record in identified if not isinstance(record, CallRecord)]
         make = SpanRebuilder(self._projection, self._options, self._conversation, self._response_id)
-        spans = [*make.of([*shown, *calls])]
+        spans = [*make.of([*other_records, *calls])]
         if self._settings.attempt_spans:
             spans += [span for call in calls if call.sampled for span in spans_of_attempts(call)]
         resources = {ident: self._resource(call) for call in calls for ident in (call.trace_id, call.span_id)}
 
         def resource_of(span: Span) -> Resource:
-            own = resources.get(span.span_id) or resources.get(span.parent_span_id) or around
-            return own or resources.get(span.trace_id) or _resource(None, None, None, self._settings.service)
+            resource = resources.get(span.span_id) or resources.get(span.parent_span_id) or session_resource
+            return resource or resources.get(span.trace_id) or _resource(None, None, None, self._settings.service)
 
         return [readable(span, resource_of(span)) for span in spans if span.start_ns >= since_ns]
 
@@ -197,7 +205,7 @@ def readable(span: Span, resource: Resource | None = None) -> ReadableSpan:
         resource,
         span.attributes,
         [SdkEvent(event.name, event.attributes, event.time_ns) for event in span.events],
-        [Link(context_of(one.trace_id, one.span_id, is_remote=one.is_remote)) for one in span.links],
+        [Link(context_of(link.trace_id, link.span_id, is_remote=link.is_remote)) for link in span.links],
         SpanKind.CLIENT if span.is_client else SpanKind.INTERNAL,
         None,
         Status() if span.failure is None else Status(StatusCode.ERROR, span.failure),

@@ -26,7 +26,7 @@ _OVERLAP_NS: Final = 60_000_000_000
 """Rows this recent are read again, because a transaction may be committed this long after it wrote a row."""
 _ROWS_AT_ONCE: Final = 100_000
 """Number of rows within which each session is read only once."""
-_LEFT_EVERY_S: Final = 60.0
+_UNENDED_EVERY_S: Final = 60.0
 """Interval of the search for sessions of ended processes: killing a process changes nothing in the store."""
 _DAY_NS: Final = 86_400_000_000_000
 
@@ -35,9 +35,9 @@ class Sender:
     """Sends to one receiver. The caller closes `receiver` and `sent`. Not thread-safe."""
 
     def __init__(
-        self, receiver: Receiver, sent: SentVersions, *, again: bool = False, tell: Callable[[int], object] = bool
+        self, receiver: Receiver, versions: SentVersions, *, again: bool = False, tell: Callable[[int], object] = bool
     ) -> None:
-        """`again`: resend accepted records. `tell` is called with `found` from time to time."""
+        """`again`: resend accepted records. `tell` is called with `examined` from time to time."""
         self.sent = 0
         """Number of spans that the receiver accepted."""
         self.before = 0
@@ -48,18 +48,18 @@ class Sender:
         """Number of spans that it rejected of requests that it accepted, by reason."""
         self.late = 0
         """Number of spans that ended after they were sent as `unknown`, and are not sent again under their id."""
-        self.receiver, self._sent, self._again, self._tell = receiver, sent, again, tell
-        self._since_ns = 0 if again else max(0, sent.mark_ns - _OVERLAP_NS)
+        self.receiver, self._sent, self._again, self._tell = receiver, versions, again, tell
+        self._since_ns = 0 if again else max(0, versions.mark_ns - _OVERLAP_NS)
         self._seen: set[RowVersion] = set()
         """Rows since the last mark whose spans were sent."""
-        self._next_left_s = 0.0
+        self._next_unended_s = 0.0
         self._silent: set[str] = set()
         """Keys of spans of this round that are `unknown`."""
-        self._done: dict[str, int] = {}
+        self._examined: dict[str, int] = {}
         """Versions that were sent or examined in this round."""
 
     @property
-    def found(self) -> int:
+    def examined(self) -> int:
         """Number of examined spans."""
         return self.sent + self.before + self.refusals.total() + self.rejections.total()
 
@@ -68,33 +68,33 @@ class Sender:
 
         Raises UnavailableError; unsent records are sent the next time.
         """
-        self._done.clear()
+        self._examined.clear()
         self._silent = spans.silent
         now_ns = time.time_ns()
         if self._since_ns > now_ns:  # the clock was set back: new rows have earlier times than those that were sent
             self._since_ns = 0
         rows = (row for row in self._sent.written_since(self._since_ns) if row not in self._seen)
-        while some := list(islice(rows, _ROWS_AT_ONCE)):
-            self._send(spans.outside(_loose(spans, some)))
-            self._send(_of_sessions(spans, some))
-            self._sent.mark_ns = mark_ns = min(some[-1].stored_ns, now_ns)
+        while batch := list(islice(rows, _ROWS_AT_ONCE)):
+            self._send(spans.outside(_loose(spans, batch)))
+            self._send(_of_sessions(spans, batch))
+            self._sent.mark_ns = mark_ns = min(batch[-1].stored_ns, now_ns)
             self._since_ns = max(self._since_ns, mark_ns - _OVERLAP_NS)
-            self._seen = {row for row in (*self._seen, *some) if row.stored_ns >= self._since_ns}
-        if monotonic_s() >= self._next_left_s:
-            self._send_left(spans)
-            self._next_left_s = monotonic_s() + _LEFT_EVERY_S
+            self._seen = {row for row in (*self._seen, *batch) if row.stored_ns >= self._since_ns}
+        if monotonic_s() >= self._next_unended_s:
+            self._send_unended(spans)
+            self._next_unended_s = monotonic_s() + _UNENDED_EVERY_S
         self._again = False
 
-    def _send_left(self, spans: RecordedSpans) -> None:
+    def _send_unended(self, spans: RecordedSpans) -> None:
         """Send the sessions of ended and silent processes, each once, unless a later record arrives."""
         for outcome in UNENDED:
             for summary in spans.reader.sessions(CallFilter(session_outcome=outcome)):
-                left = {f"left {summary.session.session_id}": summary.last_ns or 0}
-                if self._sent.versions([*left]) != left:
+                versions = {f"left {summary.session.session_id}": summary.last_ns or 0}
+                if self._sent.versions([*versions]) != versions:
                     self._send([spans.of_session(summary)])
-                    self._sent.add(left)
-            begun = CallFilter(in_session=False, outcome=outcome, since_ns=time.time_ns() - _DAY_NS)
-            self._send(spans.outside(spans.calls(begun)))
+                    self._sent.add(versions)
+            selection = CallFilter(in_session=False, outcome=outcome, since_ns=time.time_ns() - _DAY_NS)
+            self._send(spans.outside(spans.calls(selection)))
 
     def _send(self, groups: Iterable[Iterable[ReadableSpan]]) -> None:
         new = (span for group in groups for span in self._new_of(group))
@@ -103,18 +103,18 @@ class Sender:
 
     def _new_of(self, group: Iterable[ReadableSpan]) -> Iterator[ReadableSpan]:
         spans = {_key(span): span for span in group}
-        known = {} if self._again else self._sent.versions([*spans])
+        sent_versions = {} if self._again else self._sent.versions([*spans])
         for key, span in spans.items():
-            version, before = self._version(key, span), known.get(key)
-            if self._done.get(key) == version:
+            version, sent_version = self._version(key, span), sent_versions.get(key)
+            if self._examined.get(key) == version:
                 continue
-            self._done[key] = version
-            if before is not None and (before == version or before < 0):
+            self._examined[key] = version
+            if sent_version is not None and (sent_version == version or sent_version < 0):
                 self.before += 1
-                self.late += version >= 0 > before
+                self.late += version >= 0 > sent_version
             else:
                 yield span
-        self._tell(self.found)
+        self._tell(self.examined)
 
     def _version(self, key: str, span: ReadableSpan) -> int:
         """Return a number that changes with the end of a span, which a continued session has again.

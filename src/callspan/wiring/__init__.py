@@ -133,7 +133,7 @@ class Wiring:
                     warn_once(f"callspan.instrument() was called again and changes settings: {'; '.join(changed)}")
             if otlp and settings.enabled:
                 wanted = providers.without_provider(log_events=settings.log_events)
-                set_up_global(otlp, settings.service, wanted=wanted)
+                set_up_global(otlp, settings.service, signals=wanted)
                 self.flush_before_sigterm(settings)
             by_code = bool(arguments) or any(value is not None for value in given.values())
             self._configured = by_code or (old is not None and self._configured)
