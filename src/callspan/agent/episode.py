@@ -60,8 +60,8 @@ class RunningTotals:
     def add_reward(self, sums: RewardSums) -> None:
         """Add the sums of a record."""
         with _LOCK:
-            known = self._rewards.others
-            if sums.others.keys() <= known.keys() or len(known) < _MAX_OBJECTIVES:
+            known = self._rewards.objectives
+            if sums.objectives.keys() <= known.keys() or len(known) < _MAX_OBJECTIVES:
                 self._rewards = self._rewards.plus(sums)
 
     def is_counted(self, record: Any) -> bool:
@@ -84,7 +84,7 @@ class RunningTotals:
         """Return the sums so far."""
         with _LOCK:
             rewards = self._rewards
-            others = rewards.means if rewards.others else {}
+            others = rewards.means if rewards.objectives else {}
             return Totals(**self._sums, reward=rewards.reward, rewards=others)
 
 

@@ -103,11 +103,11 @@ def newest_that_fit(count: int, size: Callable[[int], int], limit: int) -> int:
     """
     if count <= 1:
         return 0
-    most = limit // _MAX_SHARE
-    room = limit - min(most, size(0)) - min(most, size(count - 1))
+    share = limit // _MAX_SHARE
+    room = limit - min(share, size(0)) - min(share, size(count - 1))
     start = count - 1
     while start > 1:
-        room -= min(most, size(start - 1))
+        room -= min(share, size(start - 1))
         if room < 0:
             break
         start -= 1
@@ -139,7 +139,7 @@ def _shrunk(value: object, max_bytes: int, size: int | None) -> tuple[bytes, int
 
 def _with_less_background(value: object, max_bytes: int) -> object:
     """Return `value` with results of hosted tools cut to the room that the rest leaves them."""
-    sizes = [weight(one, _UNLIMITED) for one in _background_in(value)]
+    sizes = [weight(result, _UNLIMITED) for result in _background_in(value)]
     if not sizes:
         return value
     room = max_bytes - (weight(value, _UNLIMITED) - sum(sizes))
@@ -172,8 +172,8 @@ def _with_background(value: object, share: int) -> object:
     if not isinstance(value, dict) or (size := weight(value, _UNLIMITED)) <= share:
         return value
     data, _ = _with_shorter_strings(value, max(share, 2), size)
-    kept = msgspec.json.decode(data)
-    return {"type": value["type"], **kept}
+    shortened = msgspec.json.decode(data)
+    return {"type": value["type"], **shortened}
 
 
 def _with_shorter_strings(value: object, max_bytes: int, size: int) -> tuple[bytes, int]:

@@ -376,7 +376,7 @@ class CallRecord(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defau
     @property
     def request_id(self) -> str | None:
         """The provider's id of the last attempt that has one."""
-        return next((one.request_id for one in reversed(self.attempts) if one.request_id is not None), None)
+        return next((attempt.request_id for attempt in reversed(self.attempts) if attempt.request_id is not None), None)
 
     @property
     def http_status(self) -> int | None:
@@ -393,10 +393,10 @@ class CallRecord(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defau
     @property
     def finish_reason(self) -> str | None:
         """The provider's finish reason; with several choices that of the first choice cut by length, if any."""
-        known = [reason for reason in self.response.finish_reasons if reason is not None] if self.response else []
-        if len(known) > 1:
-            return next((reason for reason in known if normalised(reason) == LENGTH), known[0])
-        return known[0] if known else None
+        reasons = [reason for reason in self.response.finish_reasons if reason is not None] if self.response else []
+        if len(reasons) > 1:
+            return next((reason for reason in reasons if normalised(reason) == LENGTH), reasons[0])
+        return reasons[0] if reasons else None
 
     @property
     def is_cut_by_length(self) -> bool:
@@ -435,7 +435,7 @@ class CallRecord(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defau
 
 def removed_from(record: CallRecord) -> set[str]:
     """Return the paths of the values that were removed from a record."""
-    return {one.what for one in record.redactions}
+    return {redaction.what for redaction in record.redactions}
 
 
 _KEPT: Final[Any] = CallRecord.__dict__["conversation"]
@@ -450,9 +450,9 @@ def _conversation(record: CallRecord) -> Conversation | None:
 
     They are derived on access and never stored in the record, so that they always are those of its bodies.
     """
-    kept: Conversation | None = _KEPT.__get__(record)
-    if kept is not None or (record.request.body is NO_BODY and record.response is None):
-        return kept
+    conversation: Conversation | None = _KEPT.__get__(record)
+    if conversation is not None or (record.request.body is NO_BODY and record.response is None):
+        return conversation
     global _last_derived  # noqa: PLW0603 - the text, the tool calls and the messages of a record are read one by one
     request, response = record.request.body, NO_BODY if record.response is None else record.response.body
     last = _last_derived

@@ -119,8 +119,8 @@ def request_messages(body: bytes | msgspec.Raw) -> list[msgspec.Raw] | str | Non
 
     Raises msgspec.MsgspecError if the body is not such a JSON object, RecursionError if it is nested too deeply.
     """
-    found = _read_request(body)
-    return found.messages or found.input or found.prompt
+    request = _read_request(body)
+    return request.messages or request.input or request.prompt
 
 
 def request_instructions(body: bytes | msgspec.Raw) -> msgspec.Raw | None:
@@ -128,8 +128,8 @@ def request_instructions(body: bytes | msgspec.Raw) -> msgspec.Raw | None:
 
     Raises msgspec.MsgspecError if the body is not a JSON object, RecursionError if it is nested too deeply.
     """
-    found = _read_instructions(body)
-    return next((given for given in (found.system, found.instructions) if bytes(given) not in _NOTHING), None)
+    request = _read_instructions(body)
+    return next((value for value in (request.system, request.instructions) if bytes(value) not in _NOTHING), None)
 
 
 def response_messages(body: msgspec.Raw) -> list[msgspec.Raw] | None:
@@ -137,9 +137,9 @@ def response_messages(body: msgspec.Raw) -> list[msgspec.Raw] | None:
 
     Raises msgspec.MsgspecError if the body is not a JSON object with such lists.
     """
-    found = _read_response(body)
-    listed = found.choices if found.choices is not None else found.output
-    alone = found.content is not None or (listed is None and found.completion is not _ABSENT)
+    response = _read_response(body)
+    listed = response.choices if response.choices is not None else response.output
+    alone = response.content is not None or (listed is None and response.completion is not _ABSENT)
     return [body] if alone else listed
 
 

@@ -33,18 +33,18 @@ def without_content(record: Record, *, keep_outline: bool, why: str = "content")
     if isinstance(record, CallRecord):
         return _call(record, keep_outline, why)
     notes: list[Redaction] = []
-    removed: dict[str, object] = {}
+    replacements: dict[str, object] = {}
     name = CONTENT_FIELDS.get(type(record))
     if name is not None and (content := getattr(record, name)) is not None:
         notes.append(_note(name, encode_json(content), keep_outline, why))
-        removed[name] = None
+        replacements[name] = None
     error = getattr(record, "error", None)
     if isinstance(error, ErrorInfo) and (bare := without_texts(error)) is not error:
         notes.append(Redaction(what="error", why=why))
-        removed["error"] = bare
+        replacements["error"] = bare
     if not notes:
         return record
-    return replace(record, redactions=[*record.redactions, *notes], **removed)
+    return replace(record, redactions=[*record.redactions, *notes], **replacements)
 
 
 def at_level(record: _R, level: Content, why: str = "content") -> _R:
@@ -54,10 +54,10 @@ def at_level(record: _R, level: Content, why: str = "content") -> _R:
     """
     if level == "full":
         return record
-    kept: Record = record
-    if isinstance(kept, CallRecord):
-        kept = replace(kept, content_level=strictest(level, kept.content_level))
-    return cast("_R", without_content(kept, keep_outline=level == "metadata", why=why))
+    result: Record = record
+    if isinstance(result, CallRecord):
+        result = replace(result, content_level=strictest(level, result.content_level))
+    return cast("_R", without_content(result, keep_outline=level == "metadata", why=why))
 
 
 def without_texts(error: ErrorInfo) -> ErrorInfo:
@@ -75,9 +75,11 @@ def _call(record: CallRecord, keep_outline: bool, why: str) -> CallRecord:
     if error is not None and (bare := without_texts(error)) is not error:
         notes.append(Redaction(what="error", why=why))
         error = bare
-    known = record.redactions if keep_outline else [replace(one, sha256=None) for one in record.redactions]
+    earlier = (
+        record.redactions if keep_outline else [replace(redaction, sha256=None) for redaction in record.redactions]
+    )
     # Sorted, so that versions merge to the same record in any order.
-    redactions = sorted({*known, *notes}, key=_order) if notes or known else []
+    redactions = sorted({*earlier, *notes}, key=_order) if notes or earlier else []
     return replace(record, request=request, response=response, error=error, conversation=None, redactions=redactions)
 
 
@@ -104,13 +106,13 @@ def _response(response: Response, keep_outline: bool, why: str, notes: list[Reda
     return replace(response, body=NO_BODY)
 
 
-def _note(what: str, data: bytes, keep_outline: bool, why: str) -> Redaction:
+def _note(path: str, data: bytes, keep_outline: bool, why: str) -> Redaction:
     digest = hashlib.sha256(data).hexdigest() if keep_outline else None
-    return Redaction(what=what, why=why, original_bytes=len(data), sha256=digest)
+    return Redaction(what=path, why=why, original_bytes=len(data), sha256=digest)
 
 
-def _order(one: Redaction) -> tuple[str, str, int, str]:
-    return one.what, one.why, one.original_bytes or 0, one.sha256 or ""
+def _order(redaction: Redaction) -> tuple[str, str, int, str]:
+    return redaction.what, redaction.why, redaction.original_bytes or 0, redaction.sha256 or ""
 
 
 def _roles(body: msgspec.Raw) -> list[str] | None:
@@ -193,13 +195,13 @@ PATTERNS: Final[Mapping[str, re.Pattern[str]]] = {
 
 def allowed_params(params: Mapping[str, object]) -> tuple[dict[str, object], list[str]]:
     """Return the allowed part of the parameters, and the names of those from which something was removed."""
-    kept = _allowed_members("", params)
-    return kept, [name for name, value in params.items() if kept.get(name) != value]
+    allowed = _allowed_members("", params)
+    return allowed, [name for name, value in params.items() if allowed.get(name) != value]
 
 
 def _allowed_members(prefix: str, values: Mapping[str, object]) -> dict[str, object]:
-    found = {name: _allowed_part(prefix, name, value) for name, value in values.items()}
-    return {name: part for name, part in found.items() if part is not None}
+    allowed = {name: _allowed_part(prefix, name, value) for name, value in values.items()}
+    return {name: part for name, part in allowed.items() if part is not None}
 
 
 def _allowed_part(prefix: str, name: str, value: object) -> object:

@@ -290,9 +290,11 @@ class Agents:
     """The agents of one session. Calls of a nested agent also count as calls of the agents around it."""
 
     def __init__(self, records: Iterable[object]) -> None:
-        spans = [one for one in records if isinstance(one, CallRecord | EventRecord) and one.span_id is not None]
-        self._parents = {one.span_id: one.parent_span_id for one in spans}
-        self._agents = {one.span_id for one in spans if is_agent(one)}
+        spans = [
+            record for record in records if isinstance(record, CallRecord | EventRecord) and record.span_id is not None
+        ]
+        self._parents = {record.span_id: record.parent_span_id for record in spans}
+        self._agents = {record.span_id for record in spans if is_agent(record)}
         self._calls: dict[str | None, list[CallRecord]] = defaultdict(list)
         for call in spans:
             if isinstance(call, CallRecord):
@@ -308,14 +310,14 @@ class Agents:
         return self._calls[agent.span_id] if agent.span_id is not None else []
 
     def _enclosing_agents(self, record: object) -> list[str | None]:
-        found: list[str | None] = []
-        above = getattr(record, "parent_span_id", None)
+        agents: list[str | None] = []
+        parent = getattr(record, "parent_span_id", None)
         for _ in self._parents:  # bounded, even if parents form a cycle
-            if above is None:
+            if parent is None:
                 break
-            found += [above] if above in self._agents else []
-            above = self._parents.get(above)
-        return found
+            agents += [parent] if parent in self._agents else []
+            parent = self._parents.get(parent)
+        return agents
 
 
 def is_agent(record: object) -> TypeGuard[EventRecord]:

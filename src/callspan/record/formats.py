@@ -27,17 +27,17 @@ class StoreError(Exception):
 class OtherFormatError(StoreError):
     """A store, spool or record has another format. callspan does not change, delete or wait for it."""
 
-    def __init__(self, place: object, found: object) -> None:
-        """`place` names the file or database, `found` is its format."""
-        self.is_older = isinstance(found, int) and found < FORMAT
+    def __init__(self, source: object, number: object) -> None:
+        """`source` names the file or database, `number` is its format."""
+        self.is_older = isinstance(number, int) and number < FORMAT
         remedy = "load it into another store (callspan import)" if self.is_older else _BY_ITS_VERSION
-        super().__init__(f"{place} has format {found}, this callspan has format {FORMAT}: {remedy}")
+        super().__init__(f"{source} has format {number}, this callspan has format {FORMAT}: {remedy}")
 
 
 def format_in(record: bytes) -> int | None:
     """Return the format stated at the start of a record; None if this is not the start of a record."""
-    found = _BEGINNING.match(record)
-    return None if found is None else int(found[1])
+    match = _BEGINNING.match(record)
+    return None if match is None else int(match[1])
 
 
 def check_file(path: Path) -> None:
@@ -45,21 +45,21 @@ def check_file(path: Path) -> None:
     try:
         with path.open("rb") as file:
             beginnings = islice(iter(partial(_beginning_of_line, file), b""), _LINES)
-            found = next((one for one in map(format_in, beginnings) if one is not None), FORMAT)
+            number = next((value for value in map(format_in, beginnings) if value is not None), FORMAT)
     except OSError:
         return
-    check_format(path, found)
+    check_format(path, number)
 
 
 def _beginning_of_line(file: BinaryIO) -> bytes:
     """Read the next line and return its first bytes; empty at the end of the file."""
-    beginning = rest = file.readline(_BEGINNING_BYTES)
-    while rest and not rest.endswith(b"\n"):
-        rest = file.readline(_BEGINNING_BYTES)
+    beginning = chunk = file.readline(_BEGINNING_BYTES)
+    while chunk and not chunk.endswith(b"\n"):
+        chunk = file.readline(_BEGINNING_BYTES)
     return beginning
 
 
-def check_format(place: object, found: int) -> None:
+def check_format(source: object, number: int) -> None:
     """Raise OtherFormatError if the format is not the current one."""
-    if found != FORMAT:
-        raise OtherFormatError(place, found)
+    if number != FORMAT:
+        raise OtherFormatError(source, number)

@@ -28,19 +28,19 @@ def label(value: object) -> str | None:
 
 def labels(metadata: Mapping[str, object], key: str) -> list[str]:
     """Return the values of a metadata key as text; those of a list one by one."""
-    value = found(metadata, key)
+    value = metadata_value(metadata, key)
     texts = map(label, value) if isinstance(value, list) else [label(value)]
     return [text for text in texts if text is not None]
 
 
-def found(metadata: Mapping[str, object], key: str) -> object:
+def metadata_value(metadata: Mapping[str, object], key: str) -> object:
     """Return the value of a key, or None."""
     value = metadata.get(key)
     if value is not None or not (EXTRA in metadata or "." in key):
         return value
     paths = ((key,), key.split(".")) if "." in key else ((key,),)
-    tried = (_at(place, path) for path in paths for place in (metadata, metadata.get(EXTRA)))
-    return next((value for value in tried if value is not None), None)
+    candidates = (_at(holder, path) for path in paths for holder in (metadata, metadata.get(EXTRA)))
+    return next((value for value in candidates if value is not None), None)
 
 
 def _at(value: object, path: Iterable[str]) -> object:
@@ -51,20 +51,20 @@ def _at(value: object, path: Iterable[str]) -> object:
 
 def label_of(metadata: Mapping[str, object], key: str) -> str | None:
     """Return the label of a key, a list as JSON; None without a label."""
-    value = found(metadata, key)
+    value = metadata_value(metadata, key)
     return msgspec.json.encode(value).decode() if isinstance(value, list) else label(value)
 
 
 def user_of(metadata: Mapping[str, object], api: str, params: Mapping[str, object]) -> str | None:
     """Return the user of a call: `user_id` of the metadata, else the user in the request."""
-    known = label_of(metadata, "user_id") if metadata else None
-    return known if known is not None or not params else requested_user(api, params)
+    user = label_of(metadata, "user_id") if metadata else None
+    return user if user is not None or not params else requested_user(api, params)
 
 
 def requested_user(api: str, params: Mapping[str, object]) -> str | None:
     """Return the user in a request: `user` or `safety_identifier`; for Messages `metadata.user_id`."""
-    sent = params.get("metadata") if api == "messages" else None
-    if isinstance(sent, Mapping):
-        return label(sent.get("user_id")) or None
-    given = params.get("user") or params.get("safety_identifier")
-    return label(given) or None if given else None
+    request_metadata = params.get("metadata") if api == "messages" else None
+    if isinstance(request_metadata, Mapping):
+        return label(request_metadata.get("user_id")) or None
+    user = params.get("user") or params.get("safety_identifier")
+    return label(user) or None if user else None

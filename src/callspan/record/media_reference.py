@@ -28,9 +28,9 @@ def stated_mime(holder: object) -> str | None:
     if not isinstance(holder, dict):
         return None
     for name, kind in _TYPES:
-        found = holder.get(name)
-        if isinstance(found, str) and found:
-            return found if "/" in found or not kind else f"{kind}/{_SUBTYPES.get(found, found)}"
+        mime = holder.get(name)
+        if isinstance(mime, str) and mime:
+            return mime if "/" in mime or not kind else f"{kind}/{_SUBTYPES.get(mime, mime)}"
     return None
 
 
@@ -46,8 +46,8 @@ def described_reference(
     sha256: str, size: int, header: bytes, mime: str | None, default_mime: str | None = None
 ) -> dict[str, object]:
     """Return the reference to a file by its hash, size and first bytes; other arguments as in `media_reference`."""
-    found = header_fields(header, size)
-    fields: dict[str, object] = {"sha256": sha256, "bytes": size, "mime": default_mime, **found}
+    header_values = header_fields(header, size)
+    fields: dict[str, object] = {"sha256": sha256, "bytes": size, "mime": default_mime, **header_values}
     if mime is not None:
         fields["mime"] = mime
     return {MEDIA_KEY: {name: value for name, value in fields.items() if value is not None}}
@@ -59,9 +59,9 @@ def header_fields(header: bytes, size: int | None) -> dict[str, object]:
     `size` is that of the whole file: the header of a streamed WAV recording does not state its length.
     """
     try:
-        for magic, at, mime, read in _HEADERS:
+        for magic, at, mime, reader in _HEADERS:
             if header.startswith(magic, at):
-                return {"mime": mime, **({} if read is None else read(header, size))}
+                return {"mime": mime, **({} if reader is None else reader(header, size))}
     except (struct.error, ZeroDivisionError):
         return {"mime": mime}
     return {}
@@ -73,8 +73,8 @@ def _wav(header: bytes, size: int | None) -> _Fields:
         name, length = struct.unpack_from("<4sI", header, at)
         at += 8
         if name == b"data":
-            left = length if size is None else min(length, size - at)
-            return {"seconds": round(left / rate, 3)}
+            data_bytes = length if size is None else min(length, size - at)
+            return {"seconds": round(data_bytes / rate, 3)}
         if name == b"fmt ":
             (rate,) = struct.unpack_from("<I", header, at + 8)
         at += length + length % 2

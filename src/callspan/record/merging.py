@@ -59,58 +59,58 @@ def merged(versions: Iterable[CallRecord]) -> CallRecord:
     return reduce(_within_level, versions)
 
 
-def priced_again(whole: CallRecord, versions: Collection[CallRecord], price: Price) -> CallRecord:
+def priced_again(merged: CallRecord, versions: Collection[CallRecord], price: Price) -> CallRecord:
     """Return a merged call whose cost is that of all its facts.
 
     A version was priced by what it has: the answer to a background response lacks the parameters of the request. A cost
     that a provider stated, or of a version with the same facts, stays.
     """
-    cost, facts = whole.cost, _price_facts(whole)
-    is_stated = cost is None or whole.usage is None or cost.usd == whole.usage.cost_usd
-    if is_stated or any(one.cost == cost and _price_facts(one) == facts for one in versions):
-        return whole
-    again = price(replace(whole, cost=None))
-    return whole if again.cost is None else again
+    cost, facts = merged.cost, _price_facts(merged)
+    is_stated = cost is None or merged.usage is None or cost.usd == merged.usage.cost_usd
+    if is_stated or any(version.cost == cost and _price_facts(version) == facts for version in versions):
+        return merged
+    repriced = price(replace(merged, cost=None))
+    return merged if repriced.cost is None else repriced
 
 
 def _price_facts(record: CallRecord) -> tuple[object, ...]:
     """Return what decides the price of a call, besides its provider and host."""
     request, response = record.request, record.response
-    asked = request.model, request.params, request.hosted_tools, request.cache_ttl
-    answered = None if response is None else (response.model, response.service_tier)
-    return record.usage, asked, answered, record.batch_id, record.is_answer_alone
+    request_facts = request.model, request.params, request.hosted_tools, request.cache_ttl
+    response_facts = None if response is None else (response.model, response.service_tier)
+    return record.usage, request_facts, response_facts, record.batch_id, record.is_answer_alone
 
 
-def _within_level(one: CallRecord, other: CallRecord) -> CallRecord:
-    return at_level(_merged(one, other), strictest(one.content_level, other.content_level))
+def _within_level(version: CallRecord, other: CallRecord) -> CallRecord:
+    return at_level(_merged(version, other), strictest(version.content_level, other.content_level))
 
 
-def merged_scope(one: _S, other: _S) -> _S:
+def merged_scope(version: _S, other: _S) -> _S:
     """Merge two versions of a session or timestep: a field or key of metadata is that of the newer one that has it.
 
     The earliest start and the strictest content level apply; the fields of a span stay together, as do end and error.
     A status of the application counts more than an outcome by default, whichever process states it, and when; a
     session's success decides between the outcomes success and failure, because the process that ends it may not know.
     """
-    older, newer = sorted((one, other), key=order_of)
-    whole = _filled(newer, older)
+    older, newer = sorted((version, other), key=order_of)
+    merged = _filled(newer, older)
     span = older if newer.span_id is None else newer
     starts = [version.start_ns for version in (older, newer) if version.start_ns is not None]
-    whole = replace(
-        whole,
+    merged = replace(
+        merged,
         metadata=older.metadata | newer.metadata,
         start_ns=min(starts, default=None),
         outcome=_outcome(newer, older),
-        error=whole.error if newer.end_ns is None else newer.error,
+        error=merged.error if newer.end_ns is None else newer.error,
         **{name: getattr(span, name) for name in _SPAN_FIELDS},
     )
     if not (isinstance(older, SessionRecord) and isinstance(newer, SessionRecord)):
-        return whole
+        return merged
     success = older.success if newer.success is None else newer.success
-    if success is not None and whole.outcome in {"success", "failure"}:
-        whole = replace(whole, outcome="success" if success else "failure")
+    if success is not None and merged.outcome in {"success", "failure"}:
+        merged = replace(merged, outcome="success" if success else "failure")
     level = strictest(older.content_level, newer.content_level)
-    return at_level(replace(whole, content_level=level), level)
+    return at_level(replace(merged, content_level=level), level)
 
 
 def _outcome(newer: _S, older: _S) -> str | None:
@@ -127,13 +127,13 @@ def _has_status(version: SessionRecord | TimestepRecord) -> bool:
     return version.end_ns is None or version.outcome not in _BY_DEFAULT
 
 
-def _merged(one: CallRecord, other: CallRecord) -> CallRecord:
-    lower, higher = sorted((one, other), key=order_of)
+def _merged(version: CallRecord, other: CallRecord) -> CallRecord:
+    lower, higher = sorted((version, other), key=order_of)
     if order_of(lower) == order_of(higher):
-        return one
+        return version
     if not higher.is_merged or (higher.part in _REQUEST_PARTS and not lower.is_merged):
         return higher
-    whole = replace(
+    merged = replace(
         _filled(higher, lower, but=_OF_HIGHER),
         request=_filled(higher.request, lower.request),
         response=_response(higher.response, lower.response),
@@ -141,7 +141,7 @@ def _merged(one: CallRecord, other: CallRecord) -> CallRecord:
         timing=_timing(lower, higher),
         conversation=None,
     )
-    return replace(whole, redactions=_redactions(lower, whole))
+    return replace(merged, redactions=_redactions(lower, merged))
 
 
 def _filled(higher: _T, lower: _T, but: Collection[str] = ()) -> _T:
@@ -159,10 +159,10 @@ def _defaults(kind: type[msgspec.Struct]) -> list[tuple[str, object]]:
     ]
 
 
-def _redactions(lower: CallRecord, whole: CallRecord) -> list[Redaction]:
+def _redactions(lower: CallRecord, merged: CallRecord) -> list[Redaction]:
     """Return the redactions of both versions, without that of the lower version's error, which the merge drops."""
-    kept = [one for one in lower.redactions if one.what != "error"]
-    return [*kept, *(one for one in whole.redactions if one not in kept)]
+    lower_redactions = [redaction for redaction in lower.redactions if redaction.what != "error"]
+    return [*lower_redactions, *(redaction for redaction in merged.redactions if redaction not in lower_redactions)]
 
 
 def _cost(higher: CallRecord, lower: CallRecord) -> Cost | None:

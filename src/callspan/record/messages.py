@@ -169,7 +169,7 @@ def without_media_bytes(conversation: Conversation) -> Conversation:
 def _without_bytes(message: Message) -> Message:
     if Media not in map(type, message.parts):
         return message
-    parts = [msgspec.structs.replace(one, data=None) if isinstance(one, Media) else one for one in message.parts]
+    parts = [msgspec.structs.replace(part, data=None) if isinstance(part, Media) else part for part in message.parts]
     return msgspec.structs.replace(message, parts=parts)
 
 

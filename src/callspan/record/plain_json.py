@@ -56,8 +56,8 @@ def plain(value: object, depth: int = 0, *, keep_raw: bool = False) -> object:
     return None if value is None else _Converter(keep_raw).value(value, depth)
 
 
-def plain_within(value: object, most: int = MAX_GIVEN) -> tuple[object, bool]:
-    """Return `value` as plain JSON with at most `most` members and items, and whether anything was left out.
+def plain_within(value: object, max_values: int = MAX_GIVEN) -> tuple[object, bool]:
+    """Return `value` as plain JSON with at most `max_values` members and items, and whether anything was left out.
 
     Each dict or list from which something was left out ends with `{"callspan_truncated": {"values": number}}`. A list
     of numbers is one value.
@@ -66,7 +66,7 @@ def plain_within(value: object, most: int = MAX_GIVEN) -> tuple[object, bool]:
         return copied, TRUNCATED_KEY in value
     if value is None:
         return None, False
-    converter = _Converter(most=most)
+    converter = _Converter(max_values=max_values)
     return converter.value(value, 0), converter.is_cut
 
 
@@ -94,9 +94,9 @@ def _copied(value: dict[Any, Any], depth: int) -> object:
 class _Converter:
     __slots__ = ("_ancestors", "_in_list", "_keep_raw", "_remaining", "is_cut")
 
-    def __init__(self, keep_raw: bool = False, most: int = _MAX_VALUES) -> None:
+    def __init__(self, keep_raw: bool = False, max_values: int = _MAX_VALUES) -> None:
         self._keep_raw = keep_raw
-        self._remaining = most
+        self._remaining = max_values
         self.is_cut = False
         """Whether anything was left out, now or before."""
         self._ancestors: set[int] = set()
@@ -123,10 +123,10 @@ class _Converter:
         return self._container(value, depth)
 
     def _container(self, value: object, depth: int) -> object:
-        mine = id(value)
-        if mine in self._ancestors:
+        identity = id(value)
+        if identity in self._ancestors:
             return "<cycle>"
-        self._ancestors.add(mine)
+        self._ancestors.add(identity)
         in_list = self._in_list
         try:
             if isinstance(value, Mapping):
@@ -142,7 +142,7 @@ class _Converter:
             return self._other(value, depth)
         finally:
             self._in_list = in_list
-            self._ancestors.discard(mine)
+            self._ancestors.discard(identity)
 
     def _object(self, value: Mapping[object, object], depth: int) -> object:
         items = value_of(lambda: self._limited(dict.items(value) if isinstance(value, dict) else value.items()))
@@ -172,16 +172,16 @@ class _Converter:
 
     def _taken(self, values: list[_T]) -> Iterator[_T]:
         """Yield values until the limit of the whole conversion is reached, by the contents of earlier ones too."""
-        for one in values:
+        for value in values:
             if self._remaining <= 0:
                 break
             self._remaining -= 1
-            yield one
+            yield value
 
-    def _left_out(self, value: Collection[object], kept: int) -> dict[str, int] | None:
+    def _left_out(self, value: Collection[object], number_kept: int) -> dict[str, int] | None:
         """Return the note of how many values of a dict or list were left out; None if the limit is not reached."""
         count = value_of(partial(len, value)) if self._remaining <= 0 else None
-        return None if count is None or count <= kept else {"values": count - kept}
+        return None if count is None or count <= number_kept else {"values": count - number_kept}
 
     def _other(self, value: object, depth: int) -> object:
         """Return an object's own JSON form if it has one, else its description."""

@@ -66,7 +66,7 @@ class Ratings(NamedTuple):
         """Return the sum over a count; unless it is a single value, rounded to the twelfth digit of its size."""
         if self.number == 1 or not self.size.is_finite():
             return float(self.total)
-        number, size = (_DECIMAL.divide(one, Decimal(count)) for one in (self.total, self.size))
+        number, size = (_DECIMAL.divide(amount, Decimal(count)) for amount in (self.total, self.size))
         return float(round(number, max(0, _DIGITS - 1 - Decimal(f"{size:.2e}").adjusted())))
 
 
@@ -96,24 +96,24 @@ def exact_total(values: Iterable[float]) -> Decimal:
 class RewardSums(NamedTuple):
     """Sums of rewards. Immutable."""
 
-    given: tuple[int, str, float] | None = None
+    session: tuple[int, str, float] | None = None
     """The last reward given to the session itself: time (Unix nanoseconds), id, value."""
     events: Ratings | None = None
     """The events' rewards for the objective `reward`."""
-    others: Mapping[str, Ratings] = _NO_RATINGS
+    objectives: Mapping[str, Ratings] = _NO_RATINGS
     """The other objectives."""
 
     @property
     def reward(self) -> float | None:
         """The reward; None (not 0) if there is none."""
-        if self.given is not None:
-            return self.given[2]
+        if self.session is not None:
+            return self.session[2]
         return None if self.events is None else self.events.sum
 
     @property
     def scores(self) -> dict[str, Score]:
         """The score of each other objective."""
-        return {objective: ratings.score for objective, ratings in self.others.items()}
+        return {objective: ratings.score for objective, ratings in self.objectives.items()}
 
     @property
     def means(self) -> dict[str, float]:
@@ -122,19 +122,21 @@ class RewardSums(NamedTuple):
 
     def plus(self, other: RewardSums) -> RewardSums:
         """Return the sums of both."""
-        given = self.given if other.given is None or (self.given or other.given) > other.given else other.given
+        session_reward = (
+            self.session if other.session is None or (self.session or other.session) > other.session else other.session
+        )
         events = (
             self.events or other.events
             if self.events is None or other.events is None
             else self.events.plus(other.events)
         )
-        others = self.others
-        if other.others:
-            merged = dict(others)
-            for objective, ratings in other.others.items():
+        ratings_by_objective = self.objectives
+        if other.objectives:
+            merged = dict(ratings_by_objective)
+            for objective, ratings in other.objectives.items():
                 merged[objective] = merged[objective].plus(ratings) if objective in merged else ratings
-            others = merged
-        return RewardSums(given, events, others)
+            ratings_by_objective = merged
+        return RewardSums(session_reward, events, ratings_by_objective)
 
 
 NO_REWARD: Final = RewardSums()
@@ -146,15 +148,15 @@ def sums_of(record: object) -> RewardSums:
         return NO_REWARD if record.reward is None else RewardSums(events=_single((0, "", record.reward)))
     if not isinstance(record, RewardRecord) or record.value is None or record.scope == "call":
         return NO_REWARD
-    given = (record.time_ns, record.reward_id, record.value)
+    rating = (record.time_ns, record.reward_id, record.value)
     if record.objective != REWARD:
-        return RewardSums(others={record.objective: _single(given)})
-    return RewardSums(given=given) if record.scope == "session" else RewardSums(events=_single(given))
+        return RewardSums(objectives={record.objective: _single(rating)})
+    return RewardSums(session=rating) if record.scope == "session" else RewardSums(events=_single(rating))
 
 
-def _single(given: tuple[int, str, float]) -> Ratings:
-    value = written(given[2])
-    return Ratings(value, abs(value), 1, given)
+def _single(rating: tuple[int, str, float]) -> Ratings:
+    value = written(rating[2])
+    return Ratings(value, abs(value), 1, rating)
 
 
 def event_rewarded(record: EventRecord | RewardRecord) -> str | None:

@@ -98,11 +98,11 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=T
 
 def usage_of_iteration(iteration: UsageIteration) -> Usage:
     """Return the usage of one iteration; its total is unknown unless input and output are both known."""
-    known = iteration.input_tokens is not None and iteration.output_tokens is not None
+    has_both = iteration.input_tokens is not None and iteration.output_tokens is not None
     return Usage(
         input_tokens=iteration.input_tokens,
         output_tokens=iteration.output_tokens,
-        total_tokens=(iteration.input_tokens or 0) + (iteration.output_tokens or 0) if known else None,
+        total_tokens=(iteration.input_tokens or 0) + (iteration.output_tokens or 0) if has_both else None,
         cache_read_tokens=iteration.cache_read_tokens,
         cache_write_tokens=iteration.cache_write_tokens,
         cache_write_5m_tokens=iteration.cache_write_5m_tokens,
@@ -115,39 +115,39 @@ def contradicts_itself(usage: Usage) -> bool:
 
     The last event of a stream states the writes anew, but not how long they are kept.
     """
-    sent, out, written = usage.input_tokens, usage.output_tokens, usage.cache_write_tokens
+    inputs, output, writes = usage.input_tokens, usage.output_tokens, usage.cache_write_tokens
     short, long, total = usage.cache_write_5m_tokens, usage.cache_write_1h_tokens, usage.total_tokens
     return (
-        (total is not None and total < (sent or 0) + (out or 0))
+        (total is not None and total < (inputs or 0) + (output or 0))
         or _is_exceeded(
-            sent, usage.cache_read_tokens, written, usage.input_text_tokens, usage.input_image_tokens,
+            inputs, usage.cache_read_tokens, writes, usage.input_text_tokens, usage.input_image_tokens,
             usage.input_audio_tokens,
         )
         or _is_exceeded(
-            out, usage.reasoning_tokens, usage.output_text_tokens, usage.output_image_tokens, usage.output_audio_tokens,
-            usage.accepted_prediction_tokens, usage.rejected_prediction_tokens,
+            output, usage.reasoning_tokens, usage.output_text_tokens, usage.output_image_tokens,
+            usage.output_audio_tokens, usage.accepted_prediction_tokens, usage.rejected_prediction_tokens,
         )
-        or _is_exceeded(written, short, long, usage.cache_write_12h_tokens)
-        or (short is not None and long is not None and written is not None and short + long != written)
+        or _is_exceeded(writes, short, long, usage.cache_write_12h_tokens)
+        or (short is not None and long is not None and writes is not None and short + long != writes)
     )  # fmt: skip
 
 
-def _is_exceeded(whole: int | None, *parts: int | None) -> bool:
+def _is_exceeded(total: int | None, *parts: int | None) -> bool:
     """Return whether a counter is smaller than one of its parts."""
-    if whole is not None:
+    if total is not None:
         for part in parts:
-            if part is not None and part > whole:
+            if part is not None and part > total:
                 return True
     return False
 
 
-def with_added(usage: Usage, others: Iterable[Usage]) -> Usage:
-    """Return the sum of `usage` and `others`; unknown counters add nothing."""
-    others = list(others)
-    if not others:
+def with_added(usage: Usage, additions: Iterable[Usage]) -> Usage:
+    """Return the sum of `usage` and `additions`; unknown counters add nothing."""
+    additions = list(additions)
+    if not additions:
         return usage
     sums: dict[str, int | None] = {}
     for name in ADDITIVE_COUNTERS:
-        known = [value for one in (usage, *others) if (value := getattr(one, name)) is not None]
-        sums[name] = sum(known) if known else None
+        values = [value for summand in (usage, *additions) if (value := getattr(summand, name)) is not None]
+        sums[name] = sum(values) if values else None
     return msgspec.structs.replace(usage, **sums)
