@@ -158,9 +158,9 @@ def _is_from_cache(extensions: Mapping[str, object]) -> bool:
 
 def _record(number: int, attempt: _OpenAttempt, after: _OpenAttempt | None, now_s: float, call_end_ns: int) -> Attempt:
     headers, end_ns = attempt.headers, attempt.end_ns
-    failed = attempt.exception is not None or (attempt.status or 0) >= _FIRST_ERROR
-    body = _body(attempt) if failed else None
-    error = _error(attempt, body) if failed else None
+    has_failed = attempt.exception is not None or (attempt.status or 0) >= _FIRST_ERROR
+    body = _body(attempt) if has_failed else None
+    error = _error(attempt, body) if has_failed else None
     if end_ns is None:
         end_ns = call_end_ns if after is None else attempt.headers_ns
     return Attempt(

@@ -38,13 +38,13 @@ def set_outcome(fields: dict[str, Any], record: CallRecord, info: ResponseInfo, 
         fields["part"] = "requested" if fields["outcome"] == IN_PROGRESS else "answered"
 
 
-def begun(started: CallRecord, endpoint: Endpoint, body: object, answers: EarlierAnswers) -> CallRecord:
+def begun(record: CallRecord, endpoint: Endpoint, body: object, answers: EarlierAnswers) -> CallRecord:
     """Return the record for the start of a stream, with the response id if the first event has it."""
     info = endpoint.response_info(body)
     if info is None or not info.background or info.response.id is None:
-        return started
-    call_id = answers.call_id(started.provider, info.response.id, info.response.created)
-    return msgspec.structs.replace(started, call_id=call_id, outcome=IN_PROGRESS, response=info.response)
+        return record
+    call_id = answers.call_id(record.provider, info.response.id, info.response.created)
+    return msgspec.structs.replace(record, call_id=call_id, outcome=IN_PROGRESS, response=info.response)
 
 
 def completion(fetched: CallRecord, response: Response) -> CallRecord:
@@ -92,12 +92,12 @@ def end_of(server: CallInfo, response_id: str, status: str, at_ns: int) -> CallR
     )
 
 
-def version_of(server: CallInfo | CallRecord, **known: Any) -> CallRecord:
+def version_of(server: CallInfo | CallRecord, **fields: Any) -> CallRecord:
     """Return a version of a call's record with only the server and the given fields."""
     return CallRecord(
         provider=server.provider,
         sdk=server.sdk,
         server_address=server.server_address,
         server_port=server.server_port,
-        **known,
+        **fields,
     )

@@ -203,11 +203,11 @@ class Call:
         self._gap_ns = -1
 
     def _begin(self) -> None:
-        factory, metrics, begun = self._factory, self._factory.metrics, None
+        factory, metrics, processed = self._factory, self._factory.metrics, None
         if self.is_certain:
-            begun = factory.processors.started(self.record)
+            processed = factory.processors.started(self.record)
             try:
-                self.span = NO_SPAN if factory.spans is None else factory.spans.start(begun)
+                self.span = NO_SPAN if factory.spans is None else factory.spans.start(processed)
             except Exception as error:
                 _START_SPAN.report(error)
                 self.span = NO_SPAN
@@ -215,10 +215,10 @@ class Call:
         """The context of its start until its first version is written, because a redactor may read its variables."""
         # list.append is atomic, so the first item is the accepted end, without a lock.
         self._endings = []
-        if begun is not None and self._is_measured and metrics is not None and metrics.are_wanted():
-            self._over = metrics.begun(begun)
-        if begun is not None and begun.interrupt is not None:
-            raise begun.interrupt
+        if processed is not None and self._is_measured and metrics is not None and metrics.are_wanted():
+            self._over = metrics.begun(processed)
+        if processed is not None and processed.interrupt is not None:
+            raise processed.interrupt
 
     @property
     def ended(self) -> bool:
@@ -314,15 +314,15 @@ class Call:
             request = msgspec.structs.replace(request, body=NO_BODY)
         return msgspec.structs.replace(self.record, request=request, process=own_identity(), **span_ids(self.span))
 
-    def _announce(self, started: CallRecord) -> None:
+    def _announce(self, first_version: CallRecord) -> None:
         if self._endings:
             return
         self._begun_in = None
         factory = self._factory
-        processed = factory.processors.process(started) if factory.recorder.writes_starts() else None
+        processed = factory.processors.process(first_version) if factory.recorder.writes_starts() else None
         if processed is not None:
             factory.recorder.write(processed)
-        factory.keep(started)
+        factory.keep(first_version)
         if processed is not None:
             processed.go_on()
 
@@ -374,10 +374,12 @@ class Call:
         carried = self._add(data)
         if self._begun_in is not None and self._request.body is not NO_BODY:
             body = self._accumulator.body()
-            started = background_responses.begun(self._first_version(), self.endpoint, body, self._factory.answers)
+            first_version = background_responses.begun(
+                self._first_version(), self.endpoint, body, self._factory.answers
+            )
             self._begun_in = None
-            self.named[:] = [started.call_id]
-            self._announce(started)
+            self.named[:] = [first_version.call_id]
+            self._announce(first_version)
         return carried
 
     def _add_and_note(self, data: object) -> bool:
@@ -493,14 +495,15 @@ class Call:
                 flag_unrecognized(fields, self.record, self._body)
         record = msgspec.structs.replace(self.record, **fields)
         processed = self._factory.processors.process(record)
-        shown = processed.record
-        is_same = shown is record or _bodies(shown) == _bodies(record)
+        processed_record = processed.record
+        is_same = processed_record is record or _bodies(processed_record) == _bodies(record)
         # The tools that the provider ran for an answer did not run again for its copy.
-        have_tools_run, wants_content = has_runs(self._body, shown.usage) and shown.is_bought, self.span.wants_content
+        have_tools_run = has_runs(self._body, processed_record.usage) and processed_record.is_bought
+        wants_content = self.span.wants_content
         messages = self._messages() if have_tools_run or (wants_content and is_same) else None
         self._wire = messages if have_tools_run else None
         if wants_content:
-            self._conversation = messages if is_same else registry.conversation_of(shown)
+            self._conversation = messages if is_same else registry.conversation_of(processed_record)
         self._processed = processed
         self._body = self._input = self._begun_in = None
         self._request = self.record.request
@@ -525,8 +528,8 @@ class Call:
         """Return the info of the answer, and the fields that it and the ending add to the record."""
         body = self._body if self._accumulator is None else self._fold()
         try:
-            nothing = NULL_BODY if self.has_body and not self._unseen else NOT_RECOGNIZED
-            info = nothing if body is None else self.endpoint.response_info(body) or NOT_RECOGNIZED
+            fallback = NULL_BODY if self.has_body and not self._unseen else NOT_RECOGNIZED
+            info = fallback if body is None else self.endpoint.response_info(body) or NOT_RECOGNIZED
         except Exception as failure:
             _READ_RESPONSE.report(failure)
             info = NOT_RECOGNIZED
@@ -620,9 +623,9 @@ class Call:
         attempts = self.attempts
         if attempts.is_from_cache:
             return CLIENT
-        stated = stated_cache(attempts.headers, body)
-        if stated is not None or fields["outcome"] != "success":
-            return stated
+        cache = stated_cache(attempts.headers, body)
+        if cache is not None or fields["outcome"] != "success":
+            return cache
         repeats = self._factory.answers.repeats(
             self.endpoint.api, self._request, info.response, encoded,
             start_ns=self.record.timing.start_ns, has_connection=attempts.has_connection,

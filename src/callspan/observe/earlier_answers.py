@@ -63,10 +63,10 @@ class EarlierAnswers:
         if response.id is None or has_connection is None or not request.body_bytes:
             return False
         # `hash` is seeded, has 64 bits and costs a hundredth of a cryptographic one.
-        known, key = self._first_ns, (hash(body), crc32(request.body))
-        first_ns = known.setdefault(key, start_ns)
-        if len(known) > MAX_ANSWERS:
-            known.popitem(last=False)
+        first_ns_by_key, key = self._first_ns, (hash(body), crc32(request.body))
+        first_ns = first_ns_by_key.setdefault(key, start_ns)
+        if len(first_ns_by_key) > MAX_ANSWERS:
+            first_ns_by_key.popitem(last=False)
         if first_ns == start_ns or not _is_random(response.id):
             return False
         return not has_connection if api == _TIMELESS else _states_time(response, first_ns)

@@ -24,9 +24,9 @@ def form_fields(fields: object, files: object) -> dict[str, object]:
         if not name.endswith(_ARRAY):
             form[name] = reference
             continue
-        known = form.setdefault(name.removesuffix(_ARRAY), [])
-        if isinstance(known, list):
-            known.append(reference)
+        references = form.setdefault(name.removesuffix(_ARRAY), [])
+        if isinstance(references, list):
+            references.append(reference)
     return form
 
 
@@ -42,15 +42,15 @@ def _reference(file: object) -> dict[str, object]:
     if name is None:
         name = getattr(content, "name", None)
     name = PurePath(name).name if isinstance(name, str) else None
-    given = mime if isinstance(mime, str) else None
-    usual = None if name is None else mimetypes.guess_type(name)[0]
+    content_type = mime if isinstance(mime, str) else None
+    guessed_type = None if name is None else mimetypes.guess_type(name)[0]
     data = _in_memory(content)
     if data is None:
-        kind = given or usual
+        kind = content_type or guessed_type
         reference: dict[str, object] = {} if kind is None else {"mime": kind}
     else:
-        found = media_reference(data, given, usual)[MEDIA_KEY]
-        reference = found if isinstance(found, dict) else {}
+        reference_fields = media_reference(data, content_type, guessed_type)[MEDIA_KEY]
+        reference = reference_fields if isinstance(reference_fields, dict) else {}
     return {MEDIA_KEY: reference if name is None else {"name": name, **reference}}
 
 

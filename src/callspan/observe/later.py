@@ -68,13 +68,13 @@ class Fetch(Call):
         span = factory.start_later(factory.processors.started(record), self._context, requested)
         record = with_span_ids(record, span)
         factory.recorder.write(factory.processors.process(background_responses.completion(record, response)))
-        shown = factory.processors.process(record)
-        span.end(shown, registry.conversation_of(shown.record) if span.wants_content else None)
+        processed = factory.processors.process(record)
+        span.end(processed, registry.conversation_of(processed.record) if span.wants_content else None)
         if factory.metrics is not None:
-            factory.metrics.observed(shown)
+            factory.metrics.observed(processed)
         if has_runs(body, record.usage):
             factory.tools_ran(self.endpoint.conversation(None, body), record)
-        shown.go_on()
+        processed.go_on()
 
 
 def record_webhook(factory: CallFactory, server: CallInfo, response_id: str, status: str, at_ns: int | None) -> None:
@@ -131,8 +131,8 @@ class GenericCall(Call):
             if not self._factory.seen.is_first(call_id):  # the same object was already counted
                 self._is_measured, self._call_ended = False, None
                 return
-        begun = self._factory.processors.started(self.record)
-        self.span = self._factory.start_later(begun, self._context, None)
+        processed = self._factory.processors.started(self.record)
+        self.span = self._factory.start_later(processed, self._context, None)
 
     def _fields(self, ending: Ending) -> tuple[ResponseInfo, dict[str, Any]]:
         info, fields = super()._fields(ending)
@@ -161,13 +161,13 @@ class BatchResults(Call):
 
     def _take(self, line: bytes) -> bool:
         """Record the call of a line; return whether it is a result."""
-        found = result_in(line)
-        if found is not None:
-            self._write(found)
-        return found is not None
+        result = result_in(line)
+        if result is not None:
+            self._write(result)
+        return result is not None
 
-    def _write(self, found: ResultLine) -> None:
-        factory, (record, endpoint) = self._factory, _answered(self.record, self._owner, found)
+    def _write(self, result: ResultLine) -> None:
+        factory, (record, endpoint) = self._factory, _answered(self.record, self._owner, result)
         if factory.seen.get(record.call_id) is not None:
             return
         processed = factory.processors.process(record)
@@ -179,8 +179,8 @@ class BatchResults(Call):
             factory.metrics.observed(processed)
         if self._call_ended is not None:
             self._call_ended(processed, None)
-        if has_runs(found.body, record.usage):
-            factory.tools_ran(endpoint.conversation(None, found.body), processed.record)
+        if has_runs(result.body, record.usage):
+            factory.tools_ran(endpoint.conversation(None, result.body), processed.record)
         processed.go_on()
 
 

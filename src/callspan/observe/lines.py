@@ -38,18 +38,18 @@ class LineReader:
             self._is_results = _CUSTOM_ID in b"".join(self._held)
             self._held = self._held if self._is_results else None
 
-    def _split(self, held: list[bytes]) -> None:
-        *lines, rest = b"".join(held).split(b"\n")
+    def _split(self, pieces: list[bytes]) -> None:
+        *lines, incomplete_line = b"".join(pieces).split(b"\n")
         for line in filter(bytes.strip, lines):
-            found = True
+            is_result = True
             with _LINE:
-                found = self._take(line)
-            self._is_results = self._is_results or found
+                is_result = self._take(line)
+            self._is_results = self._is_results or is_result
             if not self._is_results:
                 self._held = None
                 return
         # After an interrupt, all lines are read again.
-        self._held = [rest]
+        self._held = [incomplete_line]
 
     def whole(self, content: bytes) -> None:
         """Add the complete response from memory."""

@@ -118,7 +118,8 @@ class ExplicitTimes(msgspec.Struct, eq=False):
         if self.is_past:
             timing = Timing(start_ns=timing.start_ns, duration_ns=self.duration_ns, server_ns=timing.server_ns)
             attempts = [
-                msgspec.structs.replace(one, start_ns=0, headers_ns=None, end_ns=None, wait_s=None) for one in attempts
+                msgspec.structs.replace(attempt, start_ns=0, headers_ns=None, end_ns=None, wait_s=None)
+                for attempt in attempts
             ]
         if self.first_token_ns is not None:
             timing = msgspec.structs.replace(timing, first_token_ns=self.first_token_ns)

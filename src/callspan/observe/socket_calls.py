@@ -109,8 +109,8 @@ class SocketCalls:
         if event is not None and type(event.get("type")) is str:
             while self._sent:
                 self._kind.sent(*self._sent.popleft())
-            while (counted := self._kind.repeated()) is not None:
-                self._take(counted)
+            while (repeated_event := self._kind.repeated()) is not None:
+                self._take(repeated_event)
             self._take(event)
 
     def _take(self, event: Json) -> None:
@@ -122,8 +122,8 @@ class SocketCalls:
 
         Calls are `closed` if the application closes a connection that was not lost before, else `cut_off`.
         """
-        while (counted := self._kind.repeated()) is not None:
-            self._take(counted)
+        while (repeated_event := self._kind.repeated()) is not None:
+            self._take(repeated_event)
         self._claims.close()
         is_closed, error = self.is_closing and self.lost is None, error or self.lost
         for turn in list(self._open):
@@ -174,15 +174,15 @@ class SocketCalls:
         """
         if turn.identity is None:
             return None
-        mine, key = self._claims, response_call_id(self._provider, turn.identity)
-        claim = _CLAIMS.setdefault(key, _Claim(key, mine, weakref.ref(turn)))
-        others = claim.of
-        if others is mine:
+        own_claims, key = self._claims, response_call_id(self._provider, turn.identity)
+        claim = _CLAIMS.setdefault(key, _Claim(key, own_claims, weakref.ref(turn)))
+        holder = claim.of
+        if holder is own_claims:
             return claim.call_id
-        is_repeated = others.closed_ns is not None and others.closed_ns < mine.opened_ns
-        if is_repeated or (turn.awaits_name and others.withdraw(claim.turn())):
+        is_repeated = holder.closed_ns is not None and holder.closed_ns < own_claims.opened_ns
+        if is_repeated or (turn.awaits_name and holder.withdraw(claim.turn())):
             call_id = new_id() if is_repeated else claim.call_id
-            _CLAIMS.put(key, _Claim(call_id, mine, weakref.ref(turn)))
+            _CLAIMS.put(key, _Claim(call_id, own_claims, weakref.ref(turn)))
             return call_id
         return None
 
@@ -260,12 +260,12 @@ def decoded(message: str | bytes | bytearray) -> dict[str, Any] | None:
 def _fail(call: Call, event: Json) -> None:
     """End a call with an error event, which has status, code and headers."""
     error, status = mapping(event, "error") or event, integer(event, "status")
-    sent = mapping(error, "headers") or {}
-    headers = {str(name).lower(): value for name, value in sent.items() if isinstance(value, str)}
+    raw_headers = mapping(error, "headers") or {}
+    headers = {str(name).lower(): value for name, value in raw_headers.items() if isinstance(value, str)}
     call.attempts.limits = rate_limits.rate_limits(headers, time.time())
     body = {"error": {key: value for key, value in error.items() if key != "headers"}}
-    known = status if status in _HTTP_ERRORS else None
-    info = error_info(status=known, body=body, request_id=rate_limits.request_id(headers))
+    http_status = status if status in _HTTP_ERRORS else None
+    info = error_info(status=http_status, body=body, request_id=rate_limits.request_id(headers))
     call.end(how="error", error=info)
 
 

@@ -27,22 +27,22 @@ _WITH_MEDIA: Final = MEDIA_APIS | {"realtime"}
 _ESTIMATE: Final = fail_open("estimate the tokens of a call")
 
 
-def estimated(endpoint: Endpoint, request: msgspec.Raw, response: object, counted: Usage | None) -> Usage | None:
+def estimated(endpoint: Endpoint, request: msgspec.Raw, response: object, usage: Usage | None) -> Usage | None:
     """Return the usage of a call, completed with estimates from its bodies; unchanged without a response or text."""
     if response is None or endpoint.operation in _NOT_ESTIMATED or endpoint.api in _WITH_MEDIA:
-        return counted
+        return usage
     with _ESTIMATE:
-        given = None if request is NO_BODY else registry.decoded(request)
-        return with_estimates(counted, endpoint.conversation(given, response))
-    return counted
+        decoded_request = None if request is NO_BODY else registry.decoded(request)
+        return with_estimates(usage, endpoint.conversation(decoded_request, response))
+    return usage
 
 
 def with_estimates(usage: Usage | None, conversation: Conversation) -> Usage:
     """Return the usage with estimates of the input or output tokens that the provider did not return."""
-    known = usage if usage is not None else Usage()
-    if known.input_tokens is not None and known.output_tokens is not None:
-        return known
-    input_tokens, output_tokens = known.input_tokens, known.output_tokens
+    counters = usage if usage is not None else Usage()
+    if counters.input_tokens is not None and counters.output_tokens is not None:
+        return counters
+    input_tokens, output_tokens = counters.input_tokens, counters.output_tokens
     if input_tokens is None:
         input_tokens = (
             _of_parts(conversation.system) + _of_messages(conversation.input) + _of_values(conversation.tools)
@@ -50,8 +50,8 @@ def with_estimates(usage: Usage | None, conversation: Conversation) -> Usage:
     if output_tokens is None:
         output_tokens = _of_messages(conversation.output)
     return msgspec.structs.replace(
-        known, input_tokens=input_tokens, output_tokens=output_tokens,
-        total_tokens=known.total_tokens or input_tokens + output_tokens, estimated=True,
+        counters, input_tokens=input_tokens, output_tokens=output_tokens,
+        total_tokens=counters.total_tokens or input_tokens + output_tokens, estimated=True,
     )  # fmt: skip
 
 
