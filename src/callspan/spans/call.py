@@ -87,17 +87,17 @@ def trace_id() -> str | None:
     return f"{context.trace_id:032x}" if context.is_valid else None
 
 
-def set_ids(handle: SpanHandle, span: Span, above: SpanContext, link: SpanContext | None = None) -> None:
-    """Give a handle the ids of its span, which has the parent `above` and perhaps a link."""
+def set_ids(handle: SpanHandle, span: Span, parent: SpanContext, link: SpanContext | None = None) -> None:
+    """Give a handle the ids of its span, whose parent is `parent`, and perhaps of a link."""
     context = span.get_span_context()
     if context.is_valid:
         # Half the cost of an f-string with leading zeros.
         handle.trace_id = context.trace_id.to_bytes(16, "big").hex()
         handle.span_id = context.span_id.to_bytes(8, "big").hex()
         handle.sampled = context.trace_flags.sampled
-    if above.is_valid:
-        handle.parent_span_id = above.span_id.to_bytes(8, "big").hex()
-    state, is_remote = context.trace_state, above.is_remote
+    if parent.is_valid:
+        handle.parent_span_id = parent.span_id.to_bytes(8, "big").hex()
+    state, is_remote = context.trace_state, parent.is_remote
     # The comparison saves the call of a method; nearly all spans have this state.
     if (state is not DEFAULT_TRACE_STATE and state) or is_remote or link is not None:
         links = [] if link is None else [_link_to(link)]
@@ -106,15 +106,15 @@ def set_ids(handle: SpanHandle, span: Span, above: SpanContext, link: SpanContex
 
 def set_own_ids(handle: SpanHandle, context: Context) -> None:
     """Give a handle an id of callspan's own, below that in `context`: there is no span of OpenTelemetry."""
-    found = context.get(OWN_SPAN)
-    handle.span_id, handle.parent_span_id = new_span_id(), found if isinstance(found, str) else None
+    parent_id = context.get(OWN_SPAN)
+    handle.span_id, handle.parent_span_id = new_span_id(), parent_id if isinstance(parent_id, str) else None
 
 
 class CallSpan(CallSpanHandle):
     """The span of one call."""
 
     def __init__(
-        self, spans: CallSpans, span: Span, above: SpanContext, *, owned: bool = True, link: SpanContext | None = None
+        self, spans: CallSpans, span: Span, parent: SpanContext, *, owned: bool = True, link: SpanContext | None = None
     ) -> None:
         self._spans = spans
         self._span = span
@@ -122,7 +122,7 @@ class CallSpan(CallSpanHandle):
         self.wants_content = spans.content_elsewhere
         # Spans of other implementations may raise.
         try:
-            set_ids(self, span, above, link)
+            set_ids(self, span, parent, link)
             if self.trace_id is None:
                 set_own_ids(self, otel_context.get_current())
             self.wants_content = (spans.content and span.is_recording()) or spans.content_elsewhere
@@ -191,20 +191,20 @@ class CallSpans:
         self.content = settings.content == "full" and settings.content_on_spans
         self.projection = Projection(settings)
         self._is_prepared = False
-        full = settings.content == "full"
+        has_full_content = settings.content == "full"
         self.events = CallLogEvents(settings, logger_provider, version) if settings.log_events else None
-        self.content_elsewhere = full and self.events is not None
+        self.content_elsewhere = has_full_content and self.events is not None
 
     def start(self, processed: ProcessedRecord[CallRecord]) -> CallSpan:
         """Start the span of a call in the current context."""
-        outer, above = None, INVALID_SPAN_CONTEXT
+        outer, parent_context = None, INVALID_SPAN_CONTEXT
         # Passed on, because OpenTelemetry would otherwise look it up four times.
         context: Context | None = None
         try:
             context = otel_context.get_current()
             parent = trace.get_current_span(context)
             if parent is not trace.INVALID_SPAN:
-                outer, above = _outer_span(parent), parent.get_span_context()
+                outer, parent_context = _outer_span(parent), parent.get_span_context()
         except Exception as error:
             _LOOK.report(error)
             outer = None
@@ -217,7 +217,7 @@ class CallSpans:
         except Exception as error:
             _START.report(error)
             span = trace.INVALID_SPAN
-        return CallSpan(self, span, above)
+        return CallSpan(self, span, parent_context)
 
     def start_later(
         self, processed: ProcessedRecord[CallRecord], context: Context, call: SpanContext | None
@@ -227,9 +227,9 @@ class CallSpans:
         Returns None if that fails.
         """
         try:
-            above = trace.get_current_span(context).get_span_context()
+            parent = trace.get_current_span(context).get_span_context()
             span = self._start(processed.record, context, [] if call is None else [Link(call)])
-            return CallSpan(self, span, above, link=call)
+            return CallSpan(self, span, parent, link=call)
         except Exception as error:
             _START.report(error)
             return None
@@ -263,20 +263,24 @@ def context_of(
 
 
 def _parent_of(span: Span) -> SpanContext:
-    above = getattr(span, "parent", None)
-    return above if isinstance(above, SpanContext) else INVALID_SPAN_CONTEXT
+    parent = getattr(span, "parent", None)
+    return parent if isinstance(parent, SpanContext) else INVALID_SPAN_CONTEXT
 
 
 def _add_attempt_spans(tracer: Tracer, span: Span, record: CallRecord) -> None:
     """Add a CLIENT span for each attempt of a finished call, as a child of the call's span."""
     parent = trace.set_span_in_context(span, Context())
-    for made in spans_of_attempts(record):
+    for attempt_span in spans_of_attempts(record):
         child = tracer.start_span(
-            made.name, parent, SpanKind.CLIENT, attributes=made.attributes, start_time=made.start_ns
+            attempt_span.name,
+            parent,
+            SpanKind.CLIENT,
+            attributes=attempt_span.attributes,
+            start_time=attempt_span.start_ns,
         )
-        if made.failure is not None:
-            child.set_status(Status(StatusCode.ERROR, made.failure))
-        child.end(made.end_ns)
+        if attempt_span.failure is not None:
+            child.set_status(Status(StatusCode.ERROR, attempt_span.failure))
+        child.end(attempt_span.end_ns)
 
 
 def put_attributes(span: Span, attributes: Attributes) -> None:
@@ -312,12 +316,12 @@ def _try_add_event(span: Span, name: str, attributes: Attributes, time_ns: int |
     limits: Any = getattr(span, names.LIMITS.name, None)
     if make is None or add is None or limits is None:
         return False
-    kept = BoundedAttributes(limits.max_event_attributes, None, True, limits.max_attribute_length)
-    room = _room(kept, attributes)
+    event_attributes = BoundedAttributes(limits.max_event_attributes, None, True, limits.max_attribute_length)
+    room = _room(event_attributes, attributes)
     if room is None:
         return False
     room.update(attributes)
-    add(make(name, kept, time_ns))
+    add(make(name, event_attributes, time_ns))
     return True
 
 
@@ -350,8 +354,8 @@ def _outer_span(span: Span) -> Span | None:
 
 
 def _is_marked() -> bool:
-    own = get_value(_OWN_MARK)
-    return any((mark := get_value(name)) is not None and mark is not own for name in _MARKS)
+    own_mark = get_value(_OWN_MARK)
+    return any((mark := get_value(name)) is not None and mark is not own_mark for name in _MARKS)
 
 
 def _is_call(attributes: Mapping[str, object]) -> bool:

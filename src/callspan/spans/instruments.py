@@ -59,14 +59,14 @@ class CallMetrics:
 
     def __init__(
         self, provider: MeterProvider | None, version: str, deliveries: Recorder | None = None,
-        used: Names = names.RELEASED,
+        instrument_names: Names = names.RELEASED,
     ) -> None:  # fmt: skip
         """`provider` is the global one by default; `deliveries` reports the state of the stores, if any.
 
-        `used` are the instruments that measure; no others do.
+        `instrument_names` are the instruments that measure; no others do.
         """
-        self._names = used
-        self._given = provider
+        self._names = instrument_names
+        self._configured_provider = provider
         self._version = version
         self._deliveries = deliveries
         self._provider: MeterProvider | None = None
@@ -118,17 +118,17 @@ class CallMetrics:
 
     def _measure(self, instruments: Sequence[Instrument], record: object) -> None:
         try:
-            used = self._in_use() if instruments else None
-            if used is not None:
-                used.measure(instruments, record)
+            in_use = self._in_use() if instruments else None
+            if in_use is not None:
+                in_use.measure(instruments, record)
         except Exception as error:
             _MEASURE.report(error)
 
     def _in_use(self) -> _Instruments | None:
         """Return the instruments of the provider that is in use now, None without one."""
-        if self._given is None and not self.are_wanted():
+        if self._configured_provider is None and not self.are_wanted():
             return None
-        provider = metrics.get_meter_provider() if self._given is None else self._given
+        provider = metrics.get_meter_provider() if self._configured_provider is None else self._configured_provider
         if provider is not self._provider:
             self._set_up(provider)
         return self._instruments
@@ -141,9 +141,13 @@ class CallMetrics:
         self._provider = provider
 
     def _instruments_for(self, provider: MeterProvider) -> _Instruments:
-        of_provider = {id(used): made for owner, used, made in list(_BY_PROVIDER) if owner() is provider}
-        for made in of_provider.values():
-            made.recorder = None  # the stores are observed once
+        of_provider = {
+            id(instrument_names): existing
+            for owner, instrument_names, existing in list(_BY_PROVIDER)
+            if owner() is provider
+        }
+        for existing in of_provider.values():
+            existing.recorder = None  # the stores are observed once
         instruments = of_provider.get(id(self._names))
         if instruments is None:
             meter = provider.get_meter("callspan", self._version, self._names.schema_url)
@@ -166,14 +170,14 @@ def _is_placeholder(provider: MeterProvider) -> bool:
 class _Instruments:
     """The instruments of one meter, and the state of the asynchronous ones."""
 
-    def __init__(self, meter: Meter, used: Names) -> None:
+    def __init__(self, meter: Meter, instrument_names: Names) -> None:
         self.recorder: Recorder | None = None
         """The recorder of the current `instrument()`."""
         self._names: dict[str, set[str]] = {}
         self._running: dict[tuple[int, _Key], dict[str, None]] = {}
         self._limits: dict[_Key, tuple[float, RateLimit]] = {}
-        once = {instrument.name: instrument for instrument in used.all}
-        self._measures = {name: _measure_of(meter, instrument) for name, instrument in once.items()}
+        instruments_by_name = {instrument.name: instrument for instrument in instrument_names.all}
+        self._measures = {name: _measure_of(meter, instrument) for name, instrument in instruments_by_name.items()}
         observed: Sequence[tuple[Callable[..., object], Instrument, _Observe]] = (
             (meter.create_observable_up_down_counter, names.IN_FLIGHT, self._in_flight),
             (meter.create_observable_gauge, names.REMAINING, partial(self._rate_limits, "remaining")),
@@ -214,10 +218,10 @@ class _Instruments:
         """Return the attributes of a measurement; `_OTHER` for a name once its kind has too many different ones."""
         attributes = instrument.attributes.of(record)
         for kind in names.NAMES & attributes.keys():
-            known, name = self._names.setdefault(kind, set()), str(attributes[kind])
-            if len(known) < _MAX_NAMES:
-                known.add(name)
-            elif name not in known:
+            names_of_kind, name = self._names.setdefault(kind, set()), str(attributes[kind])
+            if len(names_of_kind) < _MAX_NAMES:
+                names_of_kind.add(name)
+            elif name not in names_of_kind:
                 attributes[kind] = names.OTHER
         return attributes
 
@@ -228,22 +232,24 @@ class _Instruments:
     def _rate_limits(self, field: str, _: CallbackOptions) -> Iterable[Observation]:
         """Return the rate limits of recent responses."""
         oldest_s = monotonic_s() - _MAX_LIMIT_AGE_S
-        known = [(key, getattr(limit, field)) for key, (seen_s, limit) in [*self._limits.items()] if seen_s >= oldest_s]
-        return [Observation(value, dict(key)) for key, value in known if value is not None]
+        recent = [
+            (key, getattr(limit, field)) for key, (seen_s, limit) in [*self._limits.items()] if seen_s >= oldest_s
+        ]
+        return [Observation(value, dict(key)) for key, value in recent if value is not None]
 
     def _written(self, _: CallbackOptions) -> Iterable[Observation]:
         return [Observation(state.delivered, {names.STORE: state.name}) for state in self._states()]
 
     def _dropped(self, _: CallbackOptions) -> Iterable[Observation]:
-        lost = [
+        observations = [
             Observation(count, {names.STORE: state.name, names.DROP_REASON: reason})
             for state in self._states()
             for reason, count in ((_REJECTED, state.rejected), (_GIVEN_UP, state.given_up))
         ]
         with _READ:
-            counted = {} if self.recorder is None else self.recorder.drops()
-            lost += [Observation(count, {names.DROP_REASON: reason}) for reason, count in counted.items()]
-        return lost
+            drops = {} if self.recorder is None else self.recorder.drops()
+            observations += [Observation(count, {names.DROP_REASON: reason}) for reason, count in drops.items()]
+        return observations
 
     def _waiting(self, _: CallbackOptions) -> Iterable[Observation]:
         return [Observation(state.oldest_s or 0.0, {names.STORE: state.name}) for state in self._states()]
@@ -258,9 +264,11 @@ def _key(attributes: Attributes) -> _Key:
     return tuple(attributes.items())
 
 
-def _measure_of(meter: Meter, one: Instrument) -> _Measure:
+def _measure_of(meter: Meter, instrument: Instrument) -> _Measure:
     """Create a synchronous instrument; return its function for a measurement."""
-    if one.kind == "counter":
-        return meter.create_counter(one.name, one.unit, one.about).add
-    made = meter.create_histogram(one.name, one.unit, one.about, explicit_bucket_boundaries_advisory=one.buckets)
-    return made.record
+    if instrument.kind == "counter":
+        return meter.create_counter(instrument.name, instrument.unit, instrument.about).add
+    histogram = meter.create_histogram(
+        instrument.name, instrument.unit, instrument.about, explicit_bucket_boundaries_advisory=instrument.buckets
+    )
+    return histogram.record

@@ -66,10 +66,10 @@ class CallLogEvents:
                 logger.emit(event(event_name=name, attributes=about, severity_number=SeverityNumber.WARN))
 
     def _attributes(self, record: CallRecord, conversation: Conversation | None) -> dict[str, AnyValue]:
-        named = self._projection.start(record) | self._projection.end(record, conversation)
-        attributes: dict[str, AnyValue] = dict(named)
+        flat = self._projection.start(record) | self._projection.end(record, conversation)
+        attributes: dict[str, AnyValue] = dict(flat)
         for name in _STRUCTURED:
-            text = named.get(name)
+            text = flat.get(name)
             if isinstance(text, str):
                 attributes[name] = msgspec.json.decode(text)
         return attributes

@@ -70,8 +70,8 @@ class SessionSpan(SpanHandle):
 
     def is_in_other_trace(self, context: Context) -> bool:
         """Return whether this is a valid span of a trace other than that of `context`."""
-        current, own = get_current_span(context).get_span_context(), self.context
-        return own.is_valid and own.trace_id != current.trace_id
+        current, own_context = get_current_span(context).get_span_context(), self.context
+        return own_context.is_valid and own_context.trace_id != current.trace_id
 
     def event(self, processed: ProcessedRecord[Record]) -> ProcessedRecord[Record]:
         """Add the record as a span event at its own time, and an environment's reward also as an evaluation.
@@ -80,8 +80,8 @@ class SessionSpan(SpanHandle):
         has its ids.
         """
         record = processed.record
-        own = self._add_event(record) if isinstance(record, _EVENTS) else None
-        return processed if own is None else with_span(processed, own)
+        reward_span = self._add_event(record) if isinstance(record, _EVENTS) else None
+        return processed if reward_span is None else with_span(processed, reward_span)
 
     def _add_event(self, record: EventRecord | MessageRecord | RewardRecord) -> SessionSpan | None:
         """Add an event to the span; return the separate span of a late reward."""
@@ -182,12 +182,12 @@ class SessionSpans:
             start_time=scope_start_ns(record),
         )  # fmt: skip
         # The SDK's spans know their parent: five function calls less than from the context.
-        above = getattr(span, "parent", None) or get_current_span(context).get_span_context()
+        parent_context = getattr(span, "parent", None) or get_current_span(context).get_span_context()
         source = ScopeSpan(self._options, record if span.is_recording() else None)
-        made = SessionSpan(span, source, self, parent=above, link=linked)
-        if made.trace_id is None:
-            set_own_ids(made, context)
-        return made
+        session_span = SessionSpan(span, source, self, parent=parent_context, link=linked)
+        if session_span.trace_id is None:
+            set_own_ids(session_span, context)
+        return session_span
 
     def remote(self, ref: SpanRef | None) -> SessionSpan | None:
         """Return a handle for a span that another process has or that has ended, usable only as a parent or link."""
@@ -200,13 +200,13 @@ class SessionSpans:
         self, processed: ProcessedRecord[RewardRecord], target: SpanRef | None
     ) -> ProcessedRecord[RewardRecord]:
         """Export a reward as a child of its target's span, if known; return the record with the ids of its span."""
-        own = None
+        reward_span = None
         with _EVENT:
             context = None
             if target is not None and target.trace_id is not None and target.span_id is not None:
                 context = context_of(target.trace_id, target.span_id, sampled=target.sampled)
-            own = self.export(processed.record, context, None if target is None else target.response_id)
-        return processed if own is None else with_span(processed, own)
+            reward_span = self.export(processed.record, context, None if target is None else target.response_id)
+        return processed if reward_span is None else with_span(processed, reward_span)
 
     def export(
         self, record: EventRecord | RewardRecord, target: SpanContext | None, response_id: str | None = None
@@ -215,21 +215,21 @@ class SessionSpans:
 
         Returns the span of the reward; None without a reward, or if the target's span is not sampled.
         """
-        found = evaluation(record, response_id, self._options)
-        if found is None or (target is not None and not target.trace_flags.sampled):
+        evaluation_span = evaluation(record, response_id, self._options)
+        if evaluation_span is None or (target is not None and not target.trace_flags.sampled):
             return None
         # The evaluator may run elsewhere, days later: the span is linked to the evaluator's trace.
         evaluator = get_current_span().get_span_context()
         target = evaluator if target is None else target
-        link, event = evaluator if evaluator.is_valid and evaluator != target else None, found.event
+        link, event = evaluator if evaluator.is_valid and evaluator != target else None, evaluation_span.event
         span = self._tracer.start_span(
-            found.name,
+            evaluation_span.name,
             set_span_in_context(NonRecordingSpan(target), get_current()),
             SpanKind.INTERNAL,
-            found.attributes,
+            evaluation_span.attributes,
             links=None if link is None else [Link(link)],
             start_time=event.time_ns,
         )
         span.add_event(event.name, event.attributes, event.time_ns)
-        span.end(found.end_ns)
+        span.end(evaluation_span.end_ns)
         return SessionSpan(span, ScopeSpan(self._options, None), self, parent=target, link=link)
