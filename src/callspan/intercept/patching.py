@@ -93,19 +93,19 @@ class Patches:
         """Applied patches by owner and name."""
         self._status: dict[str, list[HookStatus]] = {}
         """The hooks of each patched SDK."""
-        self._wanted: set[str] = set()
+        self._sdks: set[str] = set()
         self._awaited: set[tuple[Sdk, str]] = set()
         """SDKs, each with a module whose past or future import patches it."""
         renew_locks(self, "_lock")
 
     @property
-    def wanted(self) -> frozenset[str]:
+    def sdks(self) -> frozenset[str]:
         """The SDKs that are or will be patched."""
-        return frozenset(self._wanted)
+        return frozenset(self._sdks)
 
     def apply(self, sdk: Sdk) -> None:
         """Patch the SDK now if it is imported, else when it is imported."""
-        self._wanted.add(sdk)
+        self._sdks.add(sdk)
         self._await(sdk, PROFILES[sdk].anchor, self._imported)
 
     def _await(self, sdk: Sdk, module: str, imported: Callable[[Sdk, ModuleType], None]) -> None:
@@ -122,7 +122,7 @@ class Patches:
         While calls or runs of openai-agents are in progress, all hooks except the entry point stay, to see their ends.
         They pass new calls through.
         """
-        self._wanted.discard(sdk)
+        self._sdks.discard(sdk)
         with self._lock:
             under_way = HOOK_CONTEXT.deferred_ends.under_way or openai_agents.is_run_open()
             self._status.pop(sdk, None)
@@ -139,7 +139,7 @@ class Patches:
     def _imported(self, sdk: Sdk, module: ModuleType) -> None:
         """Patch an SDK whose base client was imported: its modules and the HTTP libraries, each once it is imported."""
         del module
-        if sdk not in self._wanted or sdk in self._status:
+        if sdk not in self._sdks or sdk in self._status:
             return
         with _LOAD:
             # Now and not at the first call, which may happen in a thread while another one forks, or in a signal
@@ -182,20 +182,20 @@ class Patches:
         # One at a time: if classes share a function, the next row finds it hooked.
         for hook, owner in hooks:
             if not hook.with_ or hasattr(_owner(module, owner), hook.with_):
-                statuses.append(self._one(sdk, hook, module, owner))
+                statuses.append(self._apply_hook(sdk, hook, module, owner))
 
-    def _one(self, sdk: Sdk, hook: Hook, module: ModuleType, owner_name: str) -> HookStatus:
+    def _apply_hook(self, sdk: Sdk, hook: Hook, module: ModuleType, owner_name: str) -> HookStatus:
         name = ".".join(filter(None, (module.__name__, owner_name, hook.attribute)))
         owner = _defining(_owner(module, owner_name), hook.attribute)
         original: Any = None if owner is None else vars(owner)[hook.attribute]
         if owner is None or not _is_method(original):
             return HookStatus(sdk=sdk, name=name, state="missing", without=hook.without)
-        patch = self._put(owner, hook, original)
+        patch = self._patch_of(owner, hook, original)
         patch.sdks.add(sdk)
         state: Literal["on", "changed"] = "changed" if _lacks(patch.original, hook) else "on"
         return HookStatus(sdk=sdk, name=name, state=state, without=hook.without)
 
-    def _put(self, owner: type, hook: Hook, original: Any) -> _Patch:
+    def _patch_of(self, owner: type, hook: Hook, original: Any) -> _Patch:
         """Apply a hook unless it is in place: SDKs share the functions of an HTTP library."""
         function = innermost(original) if hook.in_code else None
         patch = self._patches.get((owner, hook.attribute))
@@ -267,10 +267,10 @@ def _lacks(original: Function, hook: Hook) -> bool:
 
 
 def _warn_of_drift(sdk: Sdk, statuses: list[HookStatus]) -> None:
-    def named(state: str) -> str:
+    def names_in(state: str) -> str:
         return "; ".join(f"{s.name} ({s.without})" for s in statuses if s.sdk == sdk and s.state == state)
 
-    if missing := named("missing"):
+    if missing := names_in("missing"):
         log(logging.WARNING, "This version of %s lacks names callspan hooks; not recorded: %s", sdk, missing)
-    if changed := named("changed"):
+    if changed := names_in("changed"):
         log(logging.WARNING, "This version of %s has changed functions callspan hooks; may be lost: %s", sdk, changed)

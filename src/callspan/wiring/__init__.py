@@ -114,7 +114,7 @@ class Wiring:
     def change(
         self,
         arguments: Mapping[str, object],
-        given: Mapping[str, object],
+        provider_arguments: Mapping[str, object],
         sdks: Sequence[Sdk] | None,
         otlp: str | bool | None = None,
     ) -> Handle:
@@ -124,21 +124,21 @@ class Wiring:
         Raises SettingError.
         """
         with self._lock:
-            old = self._pipeline
-            settings = load(arguments, base=None if old is None else old.settings, checks=CHECKS)
-            providers = given_providers(Providers() if old is None else old.providers, given)
-            if old is not None:
-                changed = changes(old.settings, settings) + changed_providers(old.providers, providers)
-                if changed and self._configured:
-                    warn_once(f"callspan.instrument() was called again and changes settings: {'; '.join(changed)}")
+            previous = self._pipeline
+            settings = load(arguments, base=None if previous is None else previous.settings, checks=CHECKS)
+            providers = given_providers(Providers() if previous is None else previous.providers, provider_arguments)
+            if previous is not None:
+                differences = changes(previous.settings, settings) + changed_providers(previous.providers, providers)
+                if differences and self._configured:
+                    warn_once(f"callspan.instrument() was called again and changes settings: {'; '.join(differences)}")
             if otlp and settings.enabled:
-                wanted = providers.without_provider(log_events=settings.log_events)
-                set_up_global(otlp, settings.service, signals=wanted)
+                signals = providers.without_provider(log_events=settings.log_events)
+                set_up_global(otlp, settings.service, signals=signals)
                 self.flush_before_sigterm(settings)
-            by_code = bool(arguments) or any(value is not None for value in given.values())
-            self._configured = by_code or (old is not None and self._configured)
-            used = (SDKS if old is None else self._sdks) if sdks is None else sdks
-            handle, replaced = self._exchange(settings, providers, used)
+            by_code = bool(arguments) or any(value is not None for value in provider_arguments.values())
+            self._configured = by_code or (previous is not None and self._configured)
+            active_sdks = (SDKS if previous is None else self._sdks) if sdks is None else sdks
+            handle, replaced = self._exchange(settings, providers, active_sdks)
         _retire(replaced)
         return handle
 
@@ -196,25 +196,25 @@ class Wiring:
         with self._lock:
             self.patches.undo(sdk)
             self._sdks = tuple(other for other in self._sdks if other != sdk)
-            last = None if self.patches.wanted else self._pipeline
+            last = None if self.patches.sdks else self._pipeline
         if last is not None:
             self.remove(last)
 
     def add_stores(self, urls: str | Path | Sequence[str | Path] | None, default: str) -> tuple[str, ...]:
         """Add the stores of an exporter, by default those of the environment, else `default`."""
-        named = load({"stores": urls}, checks=CHECKS).stores or (default,)
+        store_urls = load({"stores": urls}, checks=CHECKS).stores or (default,)
         with self._lock:
-            self._exporter_stores += tuple(url for url in named if url not in self._exporter_stores)
-            replaced = [recorder.add_stores(named) for recorder in self._recorders()]
+            self._exporter_stores += tuple(url for url in store_urls if url not in self._exporter_stores)
+            replaced = [recorder.add_stores(store_urls) for recorder in self._recorders()]
         for spool in replaced:
             if spool is not None:
                 spool.close(_CLOSE_TIMEOUT_S)
-        return named
+        return store_urls
 
     def _recorders(self) -> list[Recorder]:
         """Return the recorder of the pipeline, and the exporter's: both if records came before the pipeline."""
-        found = [] if self._pipeline is None else [self._pipeline.recorder]
-        return found if self._exporter is None else [*found, self._exporter.recorder]
+        recorders = [] if self._pipeline is None else [self._pipeline.recorder]
+        return recorders if self._exporter is None else [*recorders, self._exporter.recorder]
 
     def flush_before_sigterm(self, settings: Settings) -> None:
         """Send spans before an unhandled SIGTERM ends the process, unless disabled."""
@@ -287,12 +287,14 @@ WIRING: Final = Wiring()
 def _with_setting_parameters(function: Callable[_P, _R]) -> Callable[_P, _R]:
     """Add every setting to the signature, for `help()` and completion."""
     signature = inspect.signature(function)
-    named = [one for one in signature.parameters.values() if one.kind is inspect.Parameter.KEYWORD_ONLY]
-    named += [
+    parameters = [
+        parameter for parameter in signature.parameters.values() if parameter.kind is inspect.Parameter.KEYWORD_ONLY
+    ]
+    parameters += [
         inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=_annotation(annotation))
         for name, annotation in SettingArguments.__annotations__.items()
     ]
-    function.__signature__ = signature.replace(parameters=named)  # type: ignore[attr-defined]
+    function.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
     return function
 
 
@@ -341,15 +343,15 @@ def instrument(
         >>> handle.force_flush()
         True
     """
-    chosen = None if sdks is None else sdks_of(sdks)
+    sdk_names = None if sdks is None else sdks_of(sdks)
     check_otlp(otlp)
-    given = {
+    providers = {
         "tracer_provider": tracer_provider,
         "meter_provider": meter_provider,
         "logger_provider": logger_provider,
         "redact": redact,
     }
-    return WIRING.change(settings, given, chosen, otlp=otlp)
+    return WIRING.change(settings, providers, sdk_names, otlp=otlp)
 
 
 def uninstrument() -> None:

@@ -66,8 +66,8 @@ class Pipeline:
         self._deferred_ends = deferred_ends
         self._version = _version()
         self.recorder = Recorder(settings, providers.listeners, self._priced)
-        named = LATEST if settings.latest_conventions else RELEASED
-        self._metrics = CallMetrics(providers.meter_provider, self._version, self.recorder, named)
+        instrument_names = LATEST if settings.latest_conventions else RELEASED
+        self._metrics = CallMetrics(providers.meter_provider, self._version, self.recorder, instrument_names)
         self._workers = ForkedWorkers(providers.flush, self.recorder.flush)
         self._processors = {
             level: caller_processors(msgspec.structs.replace(settings, content=level), providers.redact)
@@ -177,8 +177,8 @@ class Providers(msgspec.Struct, frozen=True, kw_only=True):
 
     def without_provider(self, *, log_events: bool) -> list[Signal]:
         """Return the signals that use a global provider, log events only if enabled."""
-        given = {"traces": self.tracer_provider, "metrics": self.meter_provider, "logs": self.logger_provider}
-        return [signal for signal in SIGNALS if given[signal] is None and (signal != "logs" or log_events)]
+        providers = {"traces": self.tracer_provider, "metrics": self.meter_provider, "logs": self.logger_provider}
+        return [signal for signal in SIGNALS if providers[signal] is None and (signal != "logs" or log_events)]
 
     def flush(self, timeout_s: float) -> bool:
         """Flush the providers; return False on timeout, or if the receiver of `otlp` did not accept the spans."""
@@ -188,8 +188,8 @@ class Providers(msgspec.Struct, frozen=True, kw_only=True):
         return _FLUSHES.drain(timeout_s) and flushed == [True]
 
     def _flush(self, timeout_s: float) -> bool:
-        providers = (getattr(self, name) or global_one() for name, global_one in _GLOBAL)
-        flushes = (flush for one in providers if (flush := getattr(one, "force_flush", None)) is not None)
+        providers = (getattr(self, name) or global_provider() for name, global_provider in _GLOBAL)
+        flushes = (flush for provider in providers if (flush := getattr(provider, "force_flush", None)) is not None)
         answers = [value_of(partial(flush, int(timeout_s * 1000))) for flush in flushes]
         return all(answers)
 
@@ -199,18 +199,18 @@ def given_providers(base: Providers, arguments: Mapping[str, object]) -> Provide
 
     Raises SettingError for a redactor that is not callable, and for an invalid provider.
     """
-    given = {name: value for name, value in arguments.items() if value is not None}
-    redact = given.get("redact")
+    updates = {name: value for name, value in arguments.items() if value is not None}
+    redact = updates.get("redact")
     if redact is False:
-        given["redact"] = None
+        updates["redact"] = None
     elif redact is not None and not callable(redact):
         raise SettingError(f"redact={safe_repr(redact)}: use a function from record to record, or False for none")
     for name, method in _METHODS.items():
-        if name in given and not callable(getattr(given[name], method, None)):
+        if name in updates and not callable(getattr(updates[name], method, None)):
             raise SettingError(
-                f"{name}={safe_repr(given[name])}: use a provider of OpenTelemetry, which has {method}()"
+                f"{name}={safe_repr(updates[name])}: use a provider of OpenTelemetry, which has {method}()"
             )
-    return msgspec.structs.replace(base, **given)
+    return msgspec.structs.replace(base, **updates)
 
 
 def changed_providers(old: Providers, new: Providers) -> list[str]:
@@ -220,8 +220,8 @@ def changed_providers(old: Providers, new: Providers) -> list[str]:
     return [f"{name} {_name(getattr(old, name))} -> {_name(getattr(new, name))}" for name in names]
 
 
-def _name(given: object) -> str:
-    if given is None:
+def _name(value: object) -> str:
+    if value is None:
         return "none"
-    name = getattr(given, "__qualname__", None)
-    return f"{name if isinstance(name, str) else type(given).__name__} at {id(given):#x}"
+    name = getattr(value, "__qualname__", None)
+    return f"{name if isinstance(name, str) else type(value).__name__} at {id(value):#x}"
