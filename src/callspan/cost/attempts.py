@@ -16,19 +16,19 @@ _ONLY_RETRIED: Final = "only the attempts that were retried have a cost"
 
 def with_attempts(record: CallRecord, cost: Cost | None) -> CallRecord:
     """Return a call with the cost of its answer and of the attempts before it; the same object if none is known."""
-    stated = [attempt.cost for attempt in record.attempts if attempt.cost is not None]
-    if cost is None and stated:
-        cost = _without_answer(record, stated.pop())
-    if cost is None or (cost is record.cost and not stated):
+    attempt_costs = [attempt.cost for attempt in record.attempts if attempt.cost is not None]
+    if cost is None and attempt_costs:
+        cost = _without_answer(record, attempt_costs.pop())
+    if cost is None or (cost is record.cost and not attempt_costs):
         return record
-    return msgspec.structs.replace(record, cost=reduce(_added, stated, cost))
+    return msgspec.structs.replace(record, cost=reduce(_added, attempt_costs, cost))
 
 
-def _without_answer(record: CallRecord, stated: Cost) -> Cost:
+def _without_answer(record: CallRecord, cost: Cost) -> Cost:
     """Return the cost of an attempt as that of a call whose answer has no known one, unless there is no answer."""
     if record.outcome != "success" and record.usage is None:
-        return stated
-    return msgspec.structs.replace(stated, estimated=True, reason=_ONLY_RETRIED)
+        return cost
+    return msgspec.structs.replace(cost, estimated=True, reason=_ONLY_RETRIED)
 
 
 def _added(cost: Cost, other: Cost) -> Cost:

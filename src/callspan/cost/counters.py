@@ -13,7 +13,7 @@ from callspan.providers.openai.usage import INPUT_DETAILS, OF_CACHE, PLACES
 from callspan.record.usage import Usage
 
 COUNTED: Final[Mapping[str, str]] = {
-    **{".".join(place): field for field, places in PLACES.items() for place in places},
+    **{".".join(path): field for field, paths in PLACES.items() for path in paths},
     **{f"{group}.{holder}.{name}": field for group in INPUT_DETAILS for field, holder, name in OF_CACHE},
     "cache_creation.ephemeral_5m_input_tokens": "cache_write_5m_tokens",
     "cache_creation.ephemeral_1h_input_tokens": "cache_write_1h_tokens",
@@ -49,7 +49,7 @@ FREE: Final[Mapping[str, str]] = {
     **dict.fromkeys(("fallback_credit.status.reason", "fallback_credit.status.remove_to_redeem"), "a text"),
     # Pydantic's gateway: its own estimate of the same tokens
     "pydantic_ai_gateway.cost_estimate": "no counter",
-    **{".".join(one.stated): "a dimension" for one in DIMENSIONS if one.stated},
+    **{".".join(dimension.stated): "a dimension" for dimension in DIMENSIONS if dimension.stated},
 }
 """Fields without a price of their own, and the reason."""
 _MOST_NAMED: Final = 8

@@ -88,10 +88,13 @@ DIMENSIONS: Final = (
     Dimension("search_type", ("web_search_options", "search_type"), (), _standard("web auto")),
     Dimension("route", ("provider", "only"), (), _standard("")),
 )  # fmt: skip
-_STANDARD: Final = {one.name: one.standard for one in DIMENSIONS}
-_FIRST_KEYS: Final = frozenset(path[0] for one in DIMENSIONS for path in (one.requested, one.stated) if path)
+_STANDARD: Final = {dimension.name: dimension.standard for dimension in DIMENSIONS}
+_FIRST_KEYS: Final = frozenset(
+    path[0] for dimension in DIMENSIONS for path in (dimension.requested, dimension.stated) if path
+)
 _OF_KEY: Final = {
-    key: [one for one in DIMENSIONS if key in (*one.requested[:1], *one.stated[:1])] for key in sorted(_FIRST_KEYS)
+    key: [dimension for dimension in DIMENSIONS if key in (*dimension.requested[:1], *dimension.stated[:1])]
+    for key in sorted(_FIRST_KEYS)
 }
 """The dimensions by the first keys of their paths: most calls have one or two of these keys."""
 
@@ -103,22 +106,22 @@ def dimensions(record: CallRecord) -> dict[str, str]:
     tier = None if record.response is None else record.response.service_tier
     values = {SERVICE_TIER: tier} if tier else {}
     for key in _FIRST_KEYS.intersection((*params, *(raw or ()))):
-        for one in _OF_KEY[key]:
-            value = _word(raw, one.stated) or _word(params, one.requested)
+        for dimension in _OF_KEY[key]:
+            value = _word(raw, dimension.stated) or _word(params, dimension.requested)
             if value is not None:
-                values.setdefault(one.name, value)
-    found = {name: values[name] for name in sorted(values) if values[name] not in _STANDARD[name]}
-    if record.batch_id is not None or found.get(SERVICE_TIER) == BATCH:
-        found.pop(SERVICE_TIER, None)
-        found[PROCESSING] = BATCH
+                values.setdefault(dimension.name, value)
+    result = {name: values[name] for name in sorted(values) if values[name] not in _STANDARD[name]}
+    if record.batch_id is not None or result.get(SERVICE_TIER) == BATCH:
+        result.pop(SERVICE_TIER, None)
+        result[PROCESSING] = BATCH
     if usage is not None and usage.cache_write_tokens and (ttl := _unusual_ttl(record.request, usage)) is not None:
-        found[CACHE_TTL] = ttl
+        result[CACHE_TTL] = ttl
     region = region_of(record)
     if region not in (None, GLOBAL):
-        found[REGION] = str(region)
+        result[REGION] = str(region)
     if record.redactions and "request.params" in removed_from(record):
-        found["parameters"] = "withheld"
-    return found
+        result["parameters"] = "withheld"
+    return result
 
 
 def models_of(record: CallRecord) -> list[str]:
@@ -132,11 +135,11 @@ def models_of(record: CallRecord) -> list[str]:
 
 def _unusual_ttl(request: Request, usage: Usage) -> str | None:
     """Return for how long some of the writes are kept, if it has a price of its own that their counts do not tell."""
-    long, asked = usage.cache_write_12h_tokens, request.params
-    if long if long is not None else _word(asked, ("prompt_cache_options", "ttl")) == _LONG_TTL:
+    long, params = usage.cache_write_12h_tokens, request.params
+    if long if long is not None else _word(params, ("prompt_cache_options", "ttl")) == _LONG_TTL:
         return _LONG_TTL
     is_split = usage.cache_write_5m_tokens is not None or usage.cache_write_1h_tokens is not None
-    is_hour = _HOUR in (request.cache_ttl, _word(asked, ("cache_control", "ttl")))
+    is_hour = _HOUR in (request.cache_ttl, _word(params, ("cache_control", "ttl")))
     return _HOUR if is_hour and not is_split else None
 
 
@@ -149,8 +152,8 @@ def as_text(usage: Usage) -> list[tuple[str, Usage]]:
         return []
     return [
         (modality, msgspec.structs.replace(usage, **dict.fromkeys(names, 0)))
-        for modality, whole, names in _MODALITIES
-        if getattr(usage, names[0]) not in (None, 0, getattr(usage, whole, None))
+        for modality, total_name, names in _MODALITIES
+        if getattr(usage, names[0]) not in (None, 0, getattr(usage, total_name, None))
     ]
 
 
@@ -187,14 +190,14 @@ def region_of(record: CallRecord) -> str | None:
 def in_global_region(model: str) -> str:
     """Return the id of Bedrock's global profile for the model."""
     path, slash, name = model.rpartition("/")
-    return f"{path}{slash}{GLOBAL}.{_PROFILE.sub(lambda found: found[0][-1], name)}"
+    return f"{path}{slash}{GLOBAL}.{_PROFILE.sub(lambda match: match[0][-1], name)}"
 
 
 def _region_in_host(provider: str, host: str | None) -> str | None:
     pattern = _IN_HOST.get(provider)
     if pattern is None or host is None:
         return None
-    found = pattern.fullmatch(host)
-    if found is None:
+    match = pattern.fullmatch(host)
+    if match is None:
         return None if provider == _OPENAI else UNKNOWN
-    return next(filter(None, found.groups()), GLOBAL)
+    return next(filter(None, match.groups()), GLOBAL)

@@ -80,14 +80,14 @@ class ModelPrices(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
             if isinstance(price, Decimal) and not (price.is_finite() and price >= 0):
                 raise ValueError(f"{name} is {price}: use a non-negative amount")
 
-    def of(self, wanted: dict[str, str]) -> tuple[ModelPrices, dict[str, str]]:
+    def of(self, values: dict[str, str]) -> tuple[ModelPrices, dict[str, str]]:
         """Return the prices for these dimensions, and the dimensions without a price, of which there are fewest."""
-        found = [(self, wanted)]
-        for name, value in wanted.items():
+        candidates = [(self, values)]
+        for name, value in values.items():
             tier = self.tiers.get(value if name in _BARE else f"{name}={value}")
             if tier is not None:
-                found.append(tier.of({other: wanted[other] for other in wanted if other != name}))
-        return min(found, key=lambda one: len(one[1]))
+                candidates.append(tier.of({other: values[other] for other in values if other != name}))
+        return min(candidates, key=lambda candidate: len(candidate[1]))
 
     def usd(self, usage: Usage) -> Decimal | None:
         """Return the exact amount; None if required counts are unknown or contradictory."""
@@ -102,11 +102,11 @@ class ModelPrices(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     def _lines(self, usage: Usage) -> Iterator[tuple[int, Decimal]]:
         write = self.input if self.cache_write is None else self.cache_write
         hour, hours = usage.cache_write_1h_tokens or 0, usage.cache_write_12h_tokens or 0
-        read, written = usage.cache_read_tokens or 0, usage.cache_write_tokens or 0
-        yield (usage.input_tokens or 0) - read - written, self.input
+        reads, writes = usage.cache_read_tokens or 0, usage.cache_write_tokens or 0
+        yield (usage.input_tokens or 0) - reads - writes, self.input
         yield usage.output_tokens or 0, self.output
-        yield read, self.input if self.cache_read is None else self.cache_read
-        yield written - hour - hours, write
+        yield reads, self.input if self.cache_read is None else self.cache_read
+        yield writes - hour - hours, write
         yield hours, write if self.cache_write_12h is None else self.cache_write_12h
         yield hour, write if self.cache_write_1h is None else self.cache_write_1h
 
@@ -158,12 +158,12 @@ class Pricer:
         usage = record.usage
         if usage is None or record.is_first_version:
             return None
-        stated = provider_cost(record)
-        found = stated or self._by_table(record) or published_cost(record)
-        if found is None or found is stated:
-            return found
+        stated_cost = provider_cost(record)
+        cost = stated_cost or self._by_table(record) or published_cost(record)
+        if cost is None or cost is stated_cost:
+            return cost
         reasons = [*_doubts(record, usage), *_unfinished(record)]
-        return cost_with_reasons(found.usd, found.source, filter(None, (found.reason, *reasons))) if reasons else found
+        return cost_with_reasons(cost.usd, cost.source, filter(None, (cost.reason, *reasons))) if reasons else cost
 
     def priced(self, record: CallRecord) -> CallRecord:
         """Return the record with its cost; the same object if it has one already or none is known.
@@ -179,22 +179,22 @@ class Pricer:
         usage = record.usage
         if usage is not None and usage.iterations and provider_cost(record) is None and not record.is_first_version:
             return self._priced_by_run(record, usage)
-        found = self._cost_of_one_run(record)
-        return record if found is None else msgspec.structs.replace(record, cost=found)
+        cost = self._cost_of_one_run(record)
+        return record if cost is None else msgspec.structs.replace(record, cost=cost)
 
     def _priced_by_run(self, record: CallRecord, usage: Usage) -> CallRecord:
         """Return the call with its cost and that of each run within the server; unchanged if one of them is unknown."""
-        used = list(map(usage_of_iteration, usage.iterations))
-        runs = [_of_run(record, run.model, one) for run, one in zip(usage.iterations, used, strict=True)]
-        costs = list(map(self._cost_of_one_run, (_of_answer(record, usage, used), *runs)))
-        known = [cost for cost in costs if cost is not None]
-        if len(known) < len(costs):
+        usages = list(map(usage_of_iteration, usage.iterations))
+        runs = [_of_run(record, run.model, run_usage) for run, run_usage in zip(usage.iterations, usages, strict=True)]
+        costs = list(map(self._cost_of_one_run, (_of_answer(record, usage, usages), *runs)))
+        known_costs = [cost for cost in costs if cost is not None]
+        if len(known_costs) < len(costs):
             return record
         with localcontext(EXACT):
-            usd = sum((cost.usd for cost in known), Decimal(0))
-        total = cost_with_reasons(usd, known[0].source, filter(None, (cost.reason for cost in known)))
+            usd = sum((cost.usd for cost in known_costs), Decimal(0))
+        total = cost_with_reasons(usd, known_costs[0].source, filter(None, (cost.reason for cost in known_costs)))
         priced = [
-            msgspec.structs.replace(run, cost=cost) for run, cost in zip(usage.iterations, known[1:], strict=True)
+            msgspec.structs.replace(run, cost=cost) for run, cost in zip(usage.iterations, known_costs[1:], strict=True)
         ]
         return msgspec.structs.replace(record, cost=total, usage=msgspec.structs.replace(usage, iterations=priced))
 
@@ -228,16 +228,16 @@ def _doubts(record: CallRecord, usage: Usage) -> Iterator[str]:
 
 def _priced_by(key: str, prices: ModelPrices, record: CallRecord, usage: Usage) -> tuple[Decimal, list[str]] | None:
     """Return the amount at these prices, and the reasons if it is an estimate; None if the counts are unknown."""
-    prices, missing = prices.of(dimensions(record))
-    if REGION in missing and key.rpartition("/")[2].startswith(f"{missing[REGION]}."):
-        del missing[REGION]  # the key is the id of a Bedrock profile, which has the region
+    prices, unpriced = prices.of(dimensions(record))
+    if REGION in unpriced and key.rpartition("/")[2].startswith(f"{unpriced[REGION]}."):
+        del unpriced[REGION]  # the key is the id of a Bedrock profile, which has the region
     if usage.cache_write_12h_tokens and prices.cache_write_12h is not None:
-        missing.pop(CACHE_TTL, None)
+        unpriced.pop(CACHE_TTL, None)
     usd = prices.usd(usage)
     if usd is None:
         return None
-    reasons = missing_prices(f"{name}={value}" for name, value in missing.items())
-    if missing.get(PROCESSING) == BATCH:
+    reasons = missing_prices(f"{name}={value}" for name, value in unpriced.items())
+    if unpriced.get(PROCESSING) == BATCH:
         usd, reasons = EXACT.divide(usd, Decimal(2)), [*reasons, "half the usual price"]
     for tool, count in tool_runs(record).items():
         if count is None or tool not in prices.tools:
@@ -274,8 +274,8 @@ def pricer_for(prices: Path | None) -> Pricer:
 
 def _of_answer(record: CallRecord, usage: Usage, runs: Sequence[Usage]) -> CallRecord:
     """Return the call with the usage that is not that of its runs."""
-    rest = {name: _rest(getattr(usage, name), [getattr(run, name) for run in runs]) for name in ADDITIVE_COUNTERS}
-    return msgspec.structs.replace(record, usage=msgspec.structs.replace(usage, iterations=[], **rest))
+    remainders = {name: _rest(getattr(usage, name), [getattr(run, name) for run in runs]) for name in ADDITIVE_COUNTERS}
+    return msgspec.structs.replace(record, usage=msgspec.structs.replace(usage, iterations=[], **remainders))
 
 
 def _of_run(record: CallRecord, model: str | None, usage: Usage) -> CallRecord:

@@ -128,19 +128,21 @@ class _Prices(NamedTuple):
 
     usd: dict[str, Decimal]
     """By the package's names."""
-    most: int
+    max_tokens: int
 
     def amount(self, usage: Usage) -> Decimal | None:
         """Return the amount for these counts; None if the package must compute it."""
         tokens, output = usage.input_tokens or 0, usage.output_tokens or 0
-        read, written = usage.cache_read_tokens or 0, usage.cache_write_tokens or 0
-        is_known = min(read, written, output) >= 0 and read + written <= tokens <= self.most and output <= _MAX_COUNT
+        reads, writes = usage.cache_read_tokens or 0, usage.cache_write_tokens or 0
+        is_known = (
+            min(reads, writes, output) >= 0 and reads + writes <= tokens <= self.max_tokens and output <= _MAX_COUNT
+        )
         if not is_known or usage.input_tokens is None or usage.input_audio_seconds or usage.hosted_tools:
             return None
         if any(_other_counts(usage)):
             return None
         # Tokens with a separate price are not part of the price for the whole.
-        counts = {"cache_read_mtok": read, "cache_write_mtok": written}
+        counts = {"cache_read_mtok": reads, "cache_write_mtok": writes}
         counts["input_mtok"] = tokens - sum(count for name, count in counts.items() if name in self.usd)
         counts["output_mtok"] = output
         return sum((price * counts.get(name, 0) / _MTOK for name, price in self.usd.items()), Decimal(0))
@@ -151,10 +153,12 @@ def _lowest(prices: Mapping[str, Any]) -> _Prices:
 
     `prices` are amounts by the package's names, or amounts that depend on the number of input tokens.
     """
-    known = {name: price for name, price in prices.items() if name.endswith(("_mtok", "_kcount")) and price is not None}
-    starts = [tier.start for price in known.values() if not isinstance(price, Decimal) for tier in price.tiers]
+    amounts = {
+        name: price for name, price in prices.items() if name.endswith(("_mtok", "_kcount")) and price is not None
+    }
+    starts = [tier.start for price in amounts.values() if not isinstance(price, Decimal) for tier in price.tiers]
     return _Prices(
-        {name: getattr(price, "base", price) for name, price in known.items()}, min(starts, default=_MAX_COUNT)
+        {name: getattr(price, "base", price) for name, price in amounts.items()}, min(starts, default=_MAX_COUNT)
     )
 
 
@@ -208,18 +212,20 @@ class PriceList:
 
     def _look_up(self, edition: _Edition, model: _Model, start_ns: int, usage: Usage) -> Decimal | None:
         provider, name, context, _ = model
-        counted = {theirs: count for ours, theirs in _COUNTERS.items() if (count := getattr(usage, ours))}
+        counts = {package_name: count for field, package_name in _COUNTERS.items() if (count := getattr(usage, field))}
         if usage.cache_read_tokens:
-            counted |= {
-                theirs: count for ours, theirs in _CACHED.items() if (count := getattr(usage, ours)) is not None
+            counts |= {
+                package_name: count
+                for field, package_name in _CACHED.items()
+                if (count := getattr(usage, field)) is not None
             }
         if usage.input_audio_seconds:
-            counted["input_audio_seconds"] = counted["audio_seconds"] = Decimal(str(usage.input_audio_seconds))
+            counts["input_audio_seconds"] = counts["audio_seconds"] = Decimal(str(usage.input_audio_seconds))
         if searches := usage.hosted_tools.get(_FILE_SEARCH):
-            counted["storage_searches"] = searches
+            counts["storage_searches"] = searches
         try:
-            found = self._package.calc_price(
-                self._package.Usage(**counted),
+            calculation = self._package.calc_price(
+                self._package.Usage(**counts),
                 model_ref=name,
                 provider_id=provider,
                 genai_request_timestamp=datetime.fromtimestamp(start_ns // _SECOND_NS, tz=timezone.utc),
@@ -231,17 +237,17 @@ class PriceList:
         # Contradictory counts, or a time before year 1.
         except (ValueError, OverflowError):
             return None
-        total = found.total_price
+        total = calculation.total_price
         if not isinstance(total, Decimal) or not total.is_finite():
             return None
         if not total and usage.input_tokens is None:
             return None  # there is no price for seconds
         if edition.snapshot is not None:
             with _KEEP:
-                constraints = [variant.constraint for variant in found.model.price_variants or ()]
-                timeless = not isinstance(found.model.prices, list) and not any(constraints)
+                constraints = [variant.constraint for variant in calculation.model.price_variants or ()]
+                timeless = not isinstance(calculation.model.prices, list) and not any(constraints)
                 minute = _ALWAYS if timeless else start_ns // _MINUTE_NS
-                edition.keep((provider, name, context, minute), _lowest(vars(found.model_price)), usage, total)
+                edition.keep((provider, name, context, minute), _lowest(vars(calculation.model_price)), usage, total)
         return total
 
     def _snapshot(self) -> object:
@@ -258,9 +264,9 @@ def published_cost(record: CallRecord) -> Cost | None:
     if prices is None or provider is None or usage is None or not _is_priced(usage):
         return None
     for model in models_of(record):
-        found = _price(prices, record, usage, provider, _listed_name(provider, model))
-        if found is not None:
-            return found
+        cost = _price(prices, record, usage, provider, _listed_name(provider, model))
+        if cost is not None:
+            return cost
     return None
 
 
@@ -288,9 +294,9 @@ def is_installed() -> bool:
 
 def is_foreign_host(record: CallRecord) -> bool:
     """Return whether the call went to a host other than the provider's, so that the provider is only assumed."""
-    own = _HOSTS.get(record.provider)
+    pattern = _HOSTS.get(record.provider)
     host = record.server_address
-    return own is not None and host is not None and own.fullmatch(host) is None
+    return pattern is not None and host is not None and pattern.fullmatch(host) is None
 
 
 def _price(prices: PriceList, record: CallRecord, usage: Usage, provider: str, model: str) -> Cost | None:
@@ -300,10 +306,16 @@ def _price(prices: PriceList, record: CallRecord, usage: Usage, provider: str, m
         return None
     total = prices.usd(names, context, start_ns, usage) or standard if context else standard
     # The package ignores dimensions for which it has no prices.
-    ignored = [one for one in context if prices.usd(names, _without(context, one), start_ns, usage) == total]
+    ignored = [
+        dimension for dimension in context if prices.usd(names, _without(context, dimension), start_ns, usage) == total
+    ]
     if provider == _BEDROCK:
         in_global = prices.usd((provider, in_global_region(model)), (), start_ns, usage)
-        ignored = [one for one in ignored if one[0] != REGION or not _is_regional(one[1], standard, in_global)]
+        ignored = [
+            dimension
+            for dimension in ignored
+            if dimension[0] != REGION or not _is_regional(dimension[1], standard, in_global)
+        ]
     reasons = missing_prices(f"{name}={value}" for name, value in ignored)
     if (PROCESSING, BATCH) in ignored:
         total, reasons = total / 2, [*reasons, "half the usual price"]
@@ -324,11 +336,11 @@ def _deployment(record: CallRecord) -> Iterator[str]:
     """
     if record.provider not in _AZURE:
         return
-    answered = record.response.model if record.response else None
+    answering_model = record.response.model if record.response else None
     if _ROUTER in (record.request.model or ""):
         yield from missing_prices([_ROUTER])
-    if answered is None or answered in _FAMILIES:
-        yield f"the model of the deployment {answered or record.request.model} is not stated"
+    if answering_model is None or answering_model in _FAMILIES:
+        yield f"the model of the deployment {answering_model or record.request.model} is not stated"
     if "inference_geo" not in ((record.usage.raw if record.usage else None) or {}):
         yield "the type of the deployment is not stated"
 
@@ -341,12 +353,12 @@ def _are_prompts(usage: Usage) -> bool:
 
 def _is_long(prices: PriceList, names: tuple[str, str], start_ns: int, tokens: int) -> bool:
     """Return whether a prompt of so many tokens has another price than a short one."""
-    one, all_ = (prices.usd(names, (), start_ns, Usage(input_tokens=count)) for count in (1, tokens))
-    return one is not None and all_ != one * tokens
+    price_of_one, total = (prices.usd(names, (), start_ns, Usage(input_tokens=count)) for count in (1, tokens))
+    return price_of_one is not None and total != price_of_one * tokens
 
 
-def _without(context: _Context, one: tuple[str, str]) -> _Context:
-    return tuple(other for other in context if other != one)
+def _without(context: _Context, dimension: tuple[str, str]) -> _Context:
+    return tuple(other for other in context if other != dimension)
 
 
 def _is_regional(region: str, usd: Decimal, in_global: Decimal | None) -> bool:
@@ -371,9 +383,9 @@ def _without_price(
     fresh = msgspec.structs.replace(usage, cache_read_tokens=0)
     if usage.cache_read_tokens and names[0] != _DECISIONS and prices.usd(names, (), start_ns, fresh) == usd:
         yield "cached input"
-    answered = record.response.model if record.response else None
-    if answered and names[1] != _listed_name(names[0], answered) and names[0] != _BEDROCK:
-        yield answered
+    answering_model = record.response.model if record.response else None
+    if answering_model and names[1] != _listed_name(names[0], answering_model) and names[0] != _BEDROCK:
+        yield answering_model
 
 
 @cache

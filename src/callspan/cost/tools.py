@@ -78,10 +78,12 @@ def _requested(record: CallRecord) -> Iterator[str]:
     if any(part in (request.model or "") for part in _SEARCHING_MODELS):
         yield WEB_SEARCH
     if request.params or record.redactions:
-        removed = removed_from(record)
+        removed_paths = removed_from(record)
         for path, tool in _OF_PARAMS.items():
             is_named = path[0] in request.params
-            if (is_named and _is_on(request.params, path)) or (removed and f"request.params.{path[0]}" in removed):
+            if (is_named and _is_on(request.params, path)) or (
+                removed_paths and f"request.params.{path[0]}" in removed_paths
+            ):
                 yield tool
 
 

@@ -47,8 +47,8 @@ def why_unknown(calls: Iterable[CallRecord]) -> Iterator[str]:
     models = ", ".join(model for model, _ in unpriced.most_common(_MAX_MODELS))
     for reason in _REASONS:
         if reasons[reason]:
-            named = models + (", …" if len(unpriced) > _MAX_MODELS else "")
-            yield f"no cost: {reasons[reason]:,} {_text(reason, named)}"
+            model_list = models + (", …" if len(unpriced) > _MAX_MODELS else "")
+            yield f"no cost: {reasons[reason]:,} {_text(reason, model_list)}"
 
 
 def cost_reason(call: CallRecord) -> str | None:
