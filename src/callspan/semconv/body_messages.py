@@ -30,15 +30,15 @@ def messages_json(record: CallRecord, max_bytes: int) -> tuple[bytes, int] | Non
     if request.body is NO_BODY:
         return None
     try:
-        found = request_messages(request.body)
+        messages = request_messages(request.body)
         system = request_instructions(request.body) if record.api in ANSWER_PREFIXES else None
     except msgspec.MsgspecError:
         return None
     if system is None:
-        if isinstance(found, str):
-            return fit_json(found, max_bytes)
-        return None if found is None else _joined(found, request.body_bytes, max_bytes)
-    prompt = [_message("user", encode_json(found))] if isinstance(found, str) else found or []
+        if isinstance(messages, str):
+            return fit_json(messages, max_bytes)
+        return None if messages is None else _joined(messages, request.body_bytes, max_bytes)
+    prompt = [_message("user", encode_json(messages))] if isinstance(messages, str) else messages or []
     return _joined([_message("system", system), *prompt], request.body_bytes, max_bytes)
 
 
@@ -52,14 +52,14 @@ def choices_json(record: CallRecord, max_bytes: int) -> tuple[bytes, int] | None
     if response is None or response.body is NO_BODY:
         return None
     try:
-        found = response_messages(response.body)
+        messages = response_messages(response.body)
     except msgspec.MsgspecError:
         return None
     before, after = _choice_wrapper(record.api, response)
     room = max_bytes - len(before) - len(after)
-    if found is None or room <= 0:
+    if messages is None or room <= 0:
         return None
-    data, cut = _joined(found, response.body_bytes, room)
+    data, cut = _joined(messages, response.body_bytes, room)
     if before.endswith(_MESSAGE):
         data = data.removeprefix(b"[").removesuffix(b"]")
     return before + data + after, cut
@@ -81,10 +81,10 @@ def _choice_wrapper(api: str, response: Response) -> tuple[bytes, bytes]:
 
 def _joined(items: list[msgspec.Raw], body_bytes: int | None, max_bytes: int) -> tuple[bytes, int]:
     start = newest_that_fit(len(items), lambda index: len(memoryview(items[index])) + 1, max_bytes - _NOTE_BYTES)
-    kept = items if start <= 1 else [items[0], _note(start - 1, body_bytes), *items[start:]]
-    data = b"[" + b",".join(kept) + b"]"
+    fitting = items if start <= 1 else [items[0], _note(start - 1, body_bytes), *items[start:]]
+    data = b"[" + b",".join(fitting) + b"]"
     if len(data) > max_bytes:
-        return fit_json([msgspec.json.decode(item) for item in kept], max_bytes)
+        return fit_json([msgspec.json.decode(item) for item in fitting], max_bytes)
     return data, max(1, (body_bytes or 0) - len(data)) if start > 1 else 0
 
 

@@ -236,7 +236,9 @@ def call_events(record: CallRecord, end_ns: int, *, exception: bool = True) -> l
     events: list[SpanEvent] = []
     attempts, timing, stream = record.attempts, record.timing, record.stream
     if len(attempts) > 1 or (attempts and attempts[0].error_type is not None):
-        events += [SpanEvent(ATTEMPT_EVENT, ATTEMPT.of(one), timing.start_ns + _known_ns(one)) for one in attempts]
+        events += [
+            SpanEvent(ATTEMPT_EVENT, ATTEMPT.of(attempt), timing.start_ns + _known_ns(attempt)) for attempt in attempts
+        ]
     if timing.first_token_ns is not None:
         events.append(SpanEvent(FIRST_CONTENT_EVENT, None, timing.start_ns + timing.first_token_ns))
     if stream is not None and stream.end in EARLY_ENDS:
@@ -248,8 +250,8 @@ def call_events(record: CallRecord, end_ns: int, *, exception: bool = True) -> l
 
 def attempt_end_ns(attempt: Attempt) -> int:
     """Return the end of an attempt's span, in nanoseconds from the start of its call."""
-    known = (attempt.end_ns, attempt.headers_ns, attempt.start_ns)
-    return max(*(offset for offset in known if offset is not None), attempt.start_ns + MIN_DURATION_NS)
+    offsets = (attempt.end_ns, attempt.headers_ns, attempt.start_ns)
+    return max(*(offset for offset in offsets if offset is not None), attempt.start_ns + MIN_DURATION_NS)
 
 
 def _known_ns(attempt: Attempt) -> int:
@@ -299,16 +301,16 @@ class Projection:
         The span's byte limit applies to all content together; earlier attributes are served first.
         """
         budget = ByteBudget(min(self._attribute_bytes, self._span_bytes), self._span_bytes)
-        shown = SpanContent(budget, is_only=self._is_only)
+        content = SpanContent(budget, is_only=self._is_only)
         if conversation is not None:
-            shown.conversation, shown.has_content = conversation, True
+            content.conversation, content.has_content = conversation, True
         attributes: Attributes = {}
         # First, because end attributes may replace these.
         for table in (*self._starts, *self._later) if _is_named_late(record) else self._later:
             table.put(attributes, record, NO_CONTENT)
         for table in self._ends:
-            table.put(attributes, record, shown)
-        END.put(attributes, record, shown)
+            table.put(attributes, record, content)
+        END.put(attributes, record, content)
         if budget.cut:
             attributes[TRUNCATED_BYTES] = budget.cut
         return attributes

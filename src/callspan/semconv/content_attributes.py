@@ -51,19 +51,19 @@ class ByteBudget(msgspec.Struct, eq=False):
     """The number of bytes that content attributes of one span may still use. Not thread-safe.
 
     `room` is what the next attribute may use, none if 0 or less: at first the limit of each attribute, which is at most
-    `left`, what remains for all together. `cut` counts removed bytes (or characters, if bytes are expensive to count).
-    Earlier attributes are served first.
+    `remaining_bytes`, that of all together. `cut` counts removed bytes, or characters where bytes are expensive to
+    count. Earlier attributes are served first.
     """
 
     room: int
-    left: int
+    remaining_bytes: int
     cut: int = 0
 
     def spend(self, size: int, cut: int = 0) -> None:
         """Use `size` bytes for an attribute, from which `cut` bytes were removed."""
-        self.left -= size
+        self.remaining_bytes -= size
         self.cut += cut
-        self.room = min(self.room, self.left)
+        self.room = min(self.room, self.remaining_bytes)
 
 
 def put_text(attributes: Attributes, name: str, text: str, budget: ByteBudget) -> None:
@@ -72,9 +72,9 @@ def put_text(attributes: Attributes, name: str, text: str, budget: ByteBudget) -
     if room < _MIN_CUT_BYTES and len(text) > room:
         budget.cut += len(text)
         return
-    attributes[name] = kept = text_attribute(text, room)
-    cut = 0 if kept is text else max(0, len(text) - len(kept))
-    budget.spend(len(kept) if kept.isascii() else len(kept.encode()), cut)
+    attributes[name] = value = text_attribute(text, room)
+    cut = 0 if value is text else max(0, len(text) - len(value))
+    budget.spend(len(value) if value.isascii() else len(value.encode()), cut)
 
 
 def put_json(
@@ -93,10 +93,10 @@ def put_json(
 
 def put_body(attributes: Attributes, name: str, read: ReadBody, record: CallRecord, budget: ByteBudget) -> bool:
     """Set `name` to the result of `read`; return whether the record has it."""
-    found = read(record, budget.room) if budget.room > 1 else None
-    if found is None:
+    body = read(record, budget.room) if budget.room > 1 else None
+    if body is None:
         return False
-    data, cut = found
+    data, cut = body
     if not cut or data != EMPTY:
         attributes[name] = data.decode()
     budget.spend(len(data), cut)
@@ -119,8 +119,8 @@ def select_messages(messages: Sequence[Message], record: CallRecord, budget: Byt
     if start <= 1:
         return messages
     budget.cut += max(0, (size or 0) - limit)
-    whole = "" if size is None else f" of a request of {size} bytes"
-    note = Text(text=f"[callspan: {start - 1} messages{whole} left out]")
+    size_note = "" if size is None else f" of a request of {size} bytes"
+    note = Text(text=f"[callspan: {start - 1} messages{size_note} left out]")
     return [messages[0], Message(role="callspan", parts=[note]), *messages[start:]]
 
 
@@ -150,19 +150,19 @@ NO_CONTENT: Final = SpanContent(ByteBudget(0, 0))
 @lru_cache(maxsize=64)
 def finish_word(reason: str) -> str:
     """Return a finish reason in the official instrumentations' spelling: `tool_call`, not `tool_calls`."""
-    found = normalised(reason)
-    return "tool_call" if found == TOOL_CALLS else found
+    word = normalised(reason)
+    return "tool_call" if word == TOOL_CALLS else word
 
 
 def answer_messages(outcome: str, messages: Sequence[Message]) -> list[Json]:
     """Return one message per choice, each with its finish reason, or the call's outcome if it has none."""
     unfinished = _UNKNOWN_FINISH if outcome == "success" else outcome
-    shown = []
+    answers = []
     for message in messages:
         json = message_json(message)
         json["finish_reason"] = finish_word(message.finish_reason) if message.finish_reason else unfinished
-        shown.append(json)
-    return shown
+        answers.append(json)
+    return answers
 
 
 def parts_json(parts: Sequence[Part]) -> list[Json]:
@@ -182,14 +182,14 @@ def messages_json(messages: Sequence[Message]) -> list[Json]:
 
     Anthropic's API has them in user messages, which are split if they have other parts too.
     """
-    shown: list[Json] = []
+    encoded: list[Json] = []
     for message in messages:
         parts = message.parts
         if message.role == _USER and parts and (len(parts) > 1 or type(parts[0]) is ToolResult):
-            shown += map(message_json, _by_speaker(message))
+            encoded += map(message_json, _by_speaker(message))
         else:
-            shown.append(message_json(message))
-    return shown
+            encoded.append(message_json(message))
+    return encoded
 
 
 def _by_speaker(message: Message) -> Iterator[Message]:
@@ -207,8 +207,8 @@ def message_json(message: Message) -> Json:
     parts = message.parts
     # The fast path: nearly every message has one text part.
     plain = parts[0] if len(parts) == 1 else None
-    shown = [{"type": "text", "content": plain.text}] if type(plain) is Text else parts_json(parts)
-    json: Json = {"role": message.role, "parts": shown}
+    part_objects = [{"type": "text", "content": plain.text}] if type(plain) is Text else parts_json(parts)
+    json: Json = {"role": message.role, "parts": part_objects}
     if message.name:
         json["name"] = message.name
     return json
@@ -225,20 +225,20 @@ def _reasoning(part: Reasoning) -> Json:
 
 
 def _tool_call(part: ToolCall) -> Json:
-    given: Json = {} if part.arguments is None else {"arguments": _arguments(part.arguments)}
+    arguments: Json = {} if part.arguments is None else {"arguments": _arguments(part.arguments)}
     if part.tool_type in OF_APPLICATION:
-        return {**_identified("tool_call", part.id), "name": part.name or "", **given}
-    details = {"type": part.tool_type, **given}
+        return {**_identified("tool_call", part.id), "name": part.name or "", **arguments}
+    details = {"type": part.tool_type, **arguments}
     name = part.name or part.tool_type
     return {**_identified("server_tool_call", part.id), "name": name, "server_tool_call": details}
 
 
 def _tool_result(part: ToolResult) -> Json:
-    failed: Json = {"is_error": True} if part.is_error else {}
+    error_flag: Json = {"is_error": True} if part.is_error else {}
     if part.tool_type in OF_APPLICATION:
-        return {**_identified("tool_call_response", part.id), "response": part.content, **failed}
+        return {**_identified("tool_call_response", part.id), "response": part.content, **error_flag}
     kind, details = "server_tool_call_response", {"type": part.tool_type, "content": part.content}
-    return {**_identified(kind, part.id), kind: details, **failed}
+    return {**_identified(kind, part.id), kind: details, **error_flag}
 
 
 def _identified(kind: str, identity: str | None) -> Json:

@@ -77,9 +77,9 @@ MESSAGE: Final = Table(
 )  # fmt: skip
 
 
-def _put_annotation(attributes: Attributes, record: RewardRecord, shown: SpanContent) -> None:
+def _put_annotation(attributes: Attributes, record: RewardRecord, content: SpanContent) -> None:
     if record.annotation is not None:
-        put_text(attributes, "gen_ai.evaluation.explanation", record.annotation, shown.budget)
+        put_text(attributes, "gen_ai.evaluation.explanation", record.annotation, content.budget)
 
 
 def _end_of_episode(record: EventRecord) -> str:
@@ -122,11 +122,11 @@ def event_name(record: EventRecord | MessageRecord | RewardRecord) -> str:
     return EVALUATION_EVENT
 
 
-def event_attributes(record: EventRecord | MessageRecord | RewardRecord, shown: SpanContent) -> Attributes:
+def event_attributes(record: EventRecord | MessageRecord | RewardRecord, content: SpanContent) -> Attributes:
     """Return the attributes of the span event of a record."""
     match record:
         case EventRecord():
-            return _EVENTS.get(record.event_type, EVENT).of(record, shown)
+            return _EVENTS.get(record.event_type, EVENT).of(record, content)
         case MessageRecord():
-            return MESSAGE.of(record, shown)
-    return REWARD.of(record, shown)
+            return MESSAGE.of(record, content)
+    return REWARD.of(record, content)

@@ -119,25 +119,25 @@ def _put_prompt(attributes: Attributes, record: CallRecord, _: SpanContent) -> N
             attributes[PROMPT_VERSION] = str(version)
 
 
-def _put_output(attributes: Attributes, record: CallRecord, shown: SpanContent) -> None:
+def _put_output(attributes: Attributes, record: CallRecord, content: SpanContent) -> None:
     size_bound = None if record.response is None else record.response.body_bytes
-    found = answer_messages(record.outcome, shown.conversation.output)
-    put_json(attributes, OUTPUT_MESSAGES, found, shown.budget, size_bound)
+    messages = answer_messages(record.outcome, content.conversation.output)
+    put_json(attributes, OUTPUT_MESSAGES, messages, content.budget, size_bound)
 
 
-def _put_input(attributes: Attributes, record: CallRecord, shown: SpanContent) -> None:
-    kept = messages_json(select_messages(shown.conversation.input, record, shown.budget))
-    put_json(attributes, INPUT_MESSAGES, kept, shown.budget, record.request.body_bytes)
+def _put_input(attributes: Attributes, record: CallRecord, content: SpanContent) -> None:
+    messages = messages_json(select_messages(content.conversation.input, record, content.budget))
+    put_json(attributes, INPUT_MESSAGES, messages, content.budget, record.request.body_bytes)
 
 
-def _put_system(attributes: Attributes, record: CallRecord, shown: SpanContent) -> None:
-    found = parts_json(shown.conversation.system)
-    put_json(attributes, SYSTEM_INSTRUCTIONS, found, shown.budget, record.request.body_bytes)
+def _put_system(attributes: Attributes, record: CallRecord, content: SpanContent) -> None:
+    parts = parts_json(content.conversation.system)
+    put_json(attributes, SYSTEM_INSTRUCTIONS, parts, content.budget, record.request.body_bytes)
 
 
-def _put_tools(attributes: Attributes, record: CallRecord, shown: SpanContent) -> None:
-    if found := tool_definitions(shown.conversation.tools):  # definitions that are not objects are omitted
-        put_json(attributes, TOOL_DEFINITIONS, found, shown.budget, record.request.body_bytes)
+def _put_tools(attributes: Attributes, record: CallRecord, content: SpanContent) -> None:
+    if tools := tool_definitions(content.conversation.tools):  # definitions that are not objects are omitted
+        put_json(attributes, TOOL_DEFINITIONS, tools, content.budget, record.request.body_bytes)
 
 
 _PROMPT: Final = Put(_put_prompt)
@@ -258,8 +258,8 @@ END: Final = Table(
         "azure.resource_provider.namespace", STRING, From("provider", {_AZURE: _AZURE_NAMESPACE}.get),
         not_apis=_MESSAGES,
     ),
-    Row(OUTPUT_MESSAGES, JSON, Put(_put_output), content=True, shown="conversation.output"),
-    Row(INPUT_MESSAGES, JSON, Put(_put_input), content=True, shown="conversation.input"),
-    Row(SYSTEM_INSTRUCTIONS, JSON, Put(_put_system), content=True, shown="conversation.system"),
-    Row(TOOL_DEFINITIONS, JSON, Put(_put_tools), content=True, shown="conversation.tools"),
+    Row(OUTPUT_MESSAGES, JSON, Put(_put_output), content=True, if_content="conversation.output"),
+    Row(INPUT_MESSAGES, JSON, Put(_put_input), content=True, if_content="conversation.input"),
+    Row(SYSTEM_INSTRUCTIONS, JSON, Put(_put_system), content=True, if_content="conversation.system"),
+    Row(TOOL_DEFINITIONS, JSON, Put(_put_tools), content=True, if_content="conversation.tools"),
 )  # fmt: skip

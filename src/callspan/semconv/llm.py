@@ -77,19 +77,19 @@ def _put_latencies(attributes: Attributes, record: CallRecord, _: SpanContent) -
             attributes["llm.latency"] = round((duration_ns - answer_ns) / _NS_PER_MS)
 
 
-def _put_stop_sequences(attributes: Attributes, record: CallRecord, shown: SpanContent) -> None:
+def _put_stop_sequences(attributes: Attributes, record: CallRecord, content: SpanContent) -> None:
     params = record.request.params
     for key in _STOPS:
         if params.get(key):
-            put_json(attributes, _STOP_SEQUENCES, params[key], shown.budget)
+            put_json(attributes, _STOP_SEQUENCES, params[key], content.budget)
 
 
-def _put_options(attributes: Attributes, record: CallRecord, shown: SpanContent) -> None:
-    put_json(attributes, _OPTIONS, record.request.params, shown.budget, record.request.body_bytes)
+def _put_options(attributes: Attributes, record: CallRecord, content: SpanContent) -> None:
+    put_json(attributes, _OPTIONS, record.request.params, content.budget, record.request.body_bytes)
 
 
-def _put_metadata(attributes: Attributes, record: CallRecord, shown: SpanContent) -> None:
-    _put_known_metadata(attributes, record, shown)
+def _put_metadata(attributes: Attributes, record: CallRecord, content: SpanContent) -> None:
+    _put_known_metadata(attributes, record, content)
     extra: dict[str, object] = {}
     for key, value in record.metadata.items():
         if key == EXTRA and isinstance(value, dict):
@@ -97,36 +97,39 @@ def _put_metadata(attributes: Attributes, record: CallRecord, shown: SpanContent
         elif value is not None and _META + key not in attributes:
             extra[key] = value
     if extra:
-        put_json(attributes, _META_EXTRA, extra, shown.budget)
+        put_json(attributes, _META_EXTRA, extra, content.budget)
 
 
 def _put_known_metadata(attributes: Attributes, record: CallRecord | ScopeRecord, _: SpanContent) -> None:
     for key, value in record.metadata.items():
-        if key in METADATA_FIELDS and (known := as_scalar(value)) is not None:
-            attributes[_META + key] = known
+        if key in METADATA_FIELDS and (scalar := as_scalar(value)) is not None:
+            attributes[_META + key] = scalar
 
 
-def _put_completions(attributes: Attributes, _: CallRecord, shown: SpanContent) -> None:
-    texts = [text for message in shown.conversation.output if (text := joined_text(message.parts))]
+def _put_completions(attributes: Attributes, _: CallRecord, content: SpanContent) -> None:
+    texts = [text for message in content.conversation.output if (text := joined_text(message.parts))]
     if texts:
-        put_text(attributes, _COMPLETIONS, "\n\n".join(texts), shown.budget)
+        put_text(attributes, _COMPLETIONS, "\n\n".join(texts), content.budget)
 
 
-def _put_raw_completions(attributes: Attributes, record: CallRecord, shown: SpanContent) -> None:
-    put_body(attributes, _RAW_COMPLETIONS, choices_json, record, shown.budget)
+def _put_raw_completions(attributes: Attributes, record: CallRecord, content: SpanContent) -> None:
+    put_body(attributes, _RAW_COMPLETIONS, choices_json, record, content.budget)
 
 
-def _put_raw_prompts(attributes: Attributes, record: CallRecord, shown: SpanContent) -> None:
-    put_body(attributes, _RAW_PROMPTS, messages_json, record, shown.budget)
+def _put_raw_prompts(attributes: Attributes, record: CallRecord, content: SpanContent) -> None:
+    put_body(attributes, _RAW_PROMPTS, messages_json, record, content.budget)
 
 
-def _put_prompts(attributes: Attributes, record: CallRecord, shown: SpanContent) -> None:
-    kept = select_messages(shown.conversation.input, record, shown.budget)
-    given = [("system", shown.conversation.system), *((one.name or one.role, one.parts) for one in kept)]
-    texts = [(who, text) for who, parts in given if (text := joined_text(parts))]
+def _put_prompts(attributes: Attributes, record: CallRecord, content: SpanContent) -> None:
+    messages = select_messages(content.conversation.input, record, content.budget)
+    speeches = [
+        ("system", content.conversation.system),
+        *((message.name or message.role, message.parts) for message in messages),
+    ]
+    texts = [(speaker, text) for speaker, parts in speeches if (text := joined_text(parts))]
     if texts:
-        shown_text = texts[0][1] if len(texts) == 1 else "\n\n".join([f"{who}: {text}" for who, text in texts])
-        put_text(attributes, _PROMPTS, shown_text, shown.budget)
+        prompt = texts[0][1] if len(texts) == 1 else "\n\n".join([f"{speaker}: {text}" for speaker, text in texts])
+        put_text(attributes, _PROMPTS, prompt, content.budget)
 
 
 _LATENCIES: Final = Put(_put_latencies)

@@ -155,11 +155,11 @@ def _tokens(kind: str) -> Instrument:
 
 def _seconds(path: str) -> Callable[[Any], float | None]:
     """Return the function that reads the nanoseconds at `path` as seconds."""
-    read = attrgetter(path)
+    read_ns = attrgetter(path)
 
     def seconds(record: object) -> float | None:
-        found = read(record)
-        return None if found is None else found / _NS
+        value_ns = read_ns(record)
+        return None if value_ns is None else value_ns / _NS
 
     return seconds
 
@@ -259,7 +259,7 @@ class Names(NamedTuple):
     @property
     def all(self) -> Sequence[Instrument]:
         """All of them."""
-        events = (one for several in self.of_events.values() for one in several)
+        events = (instrument for instruments in self.of_events.values() for instrument in instruments)
         return (*self.of_calls, *events, *self.of_sessions, *self.of_agent_runs)
 
 
@@ -287,14 +287,14 @@ RELEASED: Final = Names(
 """As the newest official instrumentations (1.3b0) emit them."""
 
 
-def _if(is_measured: Callable[[CallRecord], bool], one: Instrument, name: str) -> Instrument:
+def _if(is_measured: Callable[[CallRecord], bool], instrument: Instrument, name: str) -> Instrument:
     """Return an instrument under another name, for some calls."""
-    value = one.value
+    value = instrument.value
 
     def read(record: CallRecord) -> float | None:
         return value(record) if value is not None and is_measured(record) else None
 
-    return one._replace(name=name, value=read)
+    return instrument._replace(name=name, value=read)
 
 
 def _is_not_embeddings(record: CallRecord) -> bool:
@@ -340,20 +340,20 @@ def _of_modality(usage: Usage, field: str, parts: Mapping[str, str], kind: str) 
     if kind in parts:
         return getattr(usage, parts[kind]) or None
     total: int | None = getattr(usage, field)
-    known = sum(getattr(usage, part) or 0 for part in parts.values())
-    return None if total is None or total <= known else total - known
+    counted_tokens = sum(getattr(usage, part) or 0 for part in parts.values())
+    return None if total is None or total <= counted_tokens else total - counted_tokens
 
 
 def _per_operation(kind: str) -> Instrument:
     """Return the distribution of the input or output tokens per call."""
-    one = _tokens(kind)._replace(attributes=_ANSWER + Table(Row(ERROR_TYPE, STRING, _failure)))
-    return _if(_is_not_embeddings, one, f"{_PREFIX}.operation.{kind}_tokens")
+    instrument = _tokens(kind)._replace(attributes=_ANSWER + Table(Row(ERROR_TYPE, STRING, _failure)))
+    return _if(_is_not_embeddings, instrument, f"{_PREFIX}.operation.{kind}_tokens")
 
 
-def _invocation(one: Instrument, operation: str) -> Instrument:
+def _invocation(instrument: Instrument, operation: str) -> Instrument:
     """Return an instrument as a part of the duration of agents and workflows, which are told by their operation."""
     attributes = Table(Row(OPERATION_NAME, STRING, Constant(operation)), Row(AGENT_NAME, STRING, "name"), _ERROR_TYPE)
-    return _AGENT_DURATION._replace(attributes=attributes, value=one.value)
+    return _AGENT_DURATION._replace(attributes=attributes, value=instrument.value)
 
 
 _AGENT_RUN: Final = Table(Row(AGENT_NAME, STRING, "name"))
@@ -386,7 +386,7 @@ LATEST: Final = Names(
         EventRecord: (_TOOL_DURATION, _invocation(_AGENT_DURATION, "invoke_agent")),
         TimestepRecord: (_TIMESTEP_DURATION,),
     },
-    of_sessions=tuple(_invocation(one, "invoke_workflow") for one in RELEASED.of_sessions),
+    of_sessions=tuple(_invocation(instrument, "invoke_workflow") for instrument in RELEASED.of_sessions),
     of_agent_runs=(
         Instrument(
             "gen_ai.invoke_agent.inference_calls", "histogram", "{inference_call}",

@@ -57,44 +57,44 @@ _PROVIDERS: Final = {
 _Flat: TypeAlias = list[tuple[str, str]]
 
 
-def _put_values(attributes: Attributes, record: CallRecord, shown: SpanContent) -> None:
-    if put_body(attributes, _OUTPUT_VALUE, choices_json, record, shown.budget):
+def _put_values(attributes: Attributes, record: CallRecord, content: SpanContent) -> None:
+    if put_body(attributes, _OUTPUT_VALUE, choices_json, record, content.budget):
         attributes[_OUTPUT_MIME_TYPE] = _JSON_TYPE
-    if put_body(attributes, _INPUT_VALUE, messages_json, record, shown.budget):
+    if put_body(attributes, _INPUT_VALUE, messages_json, record, content.budget):
         attributes[_INPUT_MIME_TYPE] = _JSON_TYPE
 
 
-def _put_messages(attributes: Attributes, record: CallRecord, shown: SpanContent) -> None:
+def _put_messages(attributes: Attributes, record: CallRecord, content: SpanContent) -> None:
     """Set output, instructions, the newest messages and tools, in this order, up to the maximum number.
 
     The attributes of a message are set together or not at all.
     """
-    left, budget = MAX_FLAT_ATTRIBUTES, shown.budget
-    for group in chain(_outputs(shown), _inputs(record, shown), _tools(shown)):
-        left -= len(group)
-        if left < 0 or budget.room <= 0:
+    room, budget = MAX_FLAT_ATTRIBUTES, content.budget
+    for group in chain(_outputs(content), _inputs(record, content), _tools(content)):
+        room -= len(group)
+        if room < 0 or budget.room <= 0:
             return
         for name, value in group:
             put_text(attributes, name, value, budget)
 
 
-def _outputs(shown: SpanContent) -> Iterator[_Flat]:
-    for index, message in enumerate(shown.conversation.output):
+def _outputs(content: SpanContent) -> Iterator[_Flat]:
+    for index, message in enumerate(content.conversation.output):
         yield _message(f"{_OUTPUT_MESSAGES}.{index}.message.", message)
 
 
-def _inputs(record: CallRecord, shown: SpanContent) -> Iterator[_Flat]:
+def _inputs(record: CallRecord, content: SpanContent) -> Iterator[_Flat]:
     """Yield the first message, which is separate instructions if there are any, then the newest ones."""
-    system = shown.conversation.system
-    given = [*([Message(role="system", parts=system)] if system else ()), *shown.conversation.input]
-    kept = select_messages(given, record, shown.budget)
-    for position in (*range(min(1, len(kept))), *range(len(kept) - 1, 0, -1)):
-        index = position and position + len(given) - len(kept)
-        yield _message(f"{_INPUT_MESSAGES}.{index}.message.", kept[position])
+    system = content.conversation.system
+    messages = [*([Message(role="system", parts=system)] if system else ()), *content.conversation.input]
+    selected = select_messages(messages, record, content.budget)
+    for position in (*range(min(1, len(selected))), *range(len(selected) - 1, 0, -1)):
+        index = position and position + len(messages) - len(selected)
+        yield _message(f"{_INPUT_MESSAGES}.{index}.message.", selected[position])
 
 
-def _tools(shown: SpanContent) -> Iterator[_Flat]:
-    for index, tool in enumerate(tool_definitions(shown.conversation.tools)):
+def _tools(content: SpanContent) -> Iterator[_Flat]:
+    for index, tool in enumerate(tool_definitions(content.conversation.tools)):
         yield [(f"{_TOOLS}.{index}.tool.json_schema", encode_json(tool).decode())]
 
 
@@ -110,8 +110,8 @@ def _message(prefix: str, message: Message) -> _Flat:
         flat.append((prefix + "content", text))
     for index, call in enumerate(message.tool_calls):
         flat += _tool_call(f"{prefix}tool_calls.{index}.tool_call.", call)
-    answered = (part.id for part in parts if isinstance(part, ToolResult) and part.id)
-    return flat + [(prefix + "tool_call_id", ident) for ident in islice(answered, 1)]
+    answered_ids = (part.id for part in parts if isinstance(part, ToolResult) and part.id)
+    return flat + [(prefix + "tool_call_id", ident) for ident in islice(answered_ids, 1)]
 
 
 def _content(part: Part) -> _Flat:
@@ -168,12 +168,12 @@ END: Final = Table(
 def _copied(value: str, mime_type: str, *names: str) -> Put:
     """Return the source that copies the first of the attributes of these names, if it fits."""
 
-    def put(attributes: Attributes, _: object, shown: SpanContent) -> None:
-        found = next((attributes[name] for name in names if name in attributes), None)
-        found = str(found).lower() if isinstance(found, bool) else found
-        if isinstance(found, str) and len(found) <= shown.budget.left:
-            attributes[value], attributes[mime_type] = found, _JSON_TYPE
-            shown.budget.spend(len(found))
+    def put(attributes: Attributes, _: object, content: SpanContent) -> None:
+        text = next((attributes[name] for name in names if name in attributes), None)
+        text = str(text).lower() if isinstance(text, bool) else text
+        if isinstance(text, str) and len(text) <= content.budget.remaining_bytes:
+            attributes[value], attributes[mime_type] = text, _JSON_TYPE
+            content.budget.spend(len(text))
 
     return Put(put)
 

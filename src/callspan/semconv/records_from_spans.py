@@ -99,9 +99,9 @@ def call_of(
 
 
 def _operation(attributes: Mapping[str, object]) -> str | None:
-    named = _text(attributes, ("gen_ai.operation.name",))
-    if named is not None:
-        return named if named in _OPERATIONS else None
+    operation = _text(attributes, ("gen_ai.operation.name",))
+    if operation is not None:
+        return operation if operation in _OPERATIONS else None
     kind = _text(attributes, ("openinference.span.kind",))
     if kind is not None:
         return _KINDS.get(kind)
@@ -110,16 +110,16 @@ def _operation(attributes: Mapping[str, object]) -> str | None:
 
 def _metadata(attributes: Mapping[str, object]) -> dict[str, object]:
     """Return user, agent, workflow, prompt and tags as `callspan.metadata(...)` has them."""
-    found = {
+    values = {
         field: next((value for name in names if (value := attributes.get(name)) not in (None, "")), None)
         for field, names in _METADATA.items()
     }
-    return {field: plain(value) for field, value in found.items() if value is not None}
+    return {field: plain(value) for field, value in values.items() if value is not None}
 
 
 def _response(attributes: Mapping[str, object]) -> tuple[Response, Finish]:
-    stated = attributes.get("gen_ai.response.finish_reasons")
-    reasons = [str(reason) or None for reason in stated] if isinstance(stated, list | tuple) else []
+    listed_reasons = attributes.get("gen_ai.response.finish_reasons")
+    reasons = [str(reason) or None for reason in listed_reasons] if isinstance(listed_reasons, list | tuple) else []
     finish = finish_of(tuple(reasons))
     response = Response(
         id=_text(attributes, ("gen_ai.response.id",)),
@@ -137,8 +137,8 @@ def _usage(attributes: Mapping[str, object]) -> Usage | None:
         name: next((value for key in keys if type(value := attributes.get(key)) is int), None)
         for name, keys in _COUNTERS.items()
     }
-    known = {name: value for name, value in counters.items() if value is not None}
-    return _convert_usage(known) if known else None
+    counts = {name: value for name, value in counters.items() if value is not None}
+    return _convert_usage(counts) if counts else None
 
 
 def _flag(attributes: Mapping[str, object], names: tuple[str, ...]) -> bool | None:

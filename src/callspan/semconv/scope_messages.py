@@ -46,12 +46,14 @@ class ScopeExchange(msgspec.Struct, eq=False):
     """The messages of a call."""
     _requested: tuple[list[_Json], list[_Json]] | None = None
 
-    def requested(self, found: Conversation, room: int) -> tuple[list[_Json], list[_Json]]:
+    def requested(self, conversation: Conversation, room: int) -> tuple[list[_Json], list[_Json]]:
         """Return a call's instructions and its messages since the last assistant message, each within `room` bytes."""
         if self._requested is None:
-            system: list[_Json] = [{"role": "system", "parts": parts_json(found.system)}] if found.system else []
-            system += [message_json(message) for message in found.input if message.role in INSTRUCTION_ROLES]
-            news = messages_json(_since_the_last_answer(found.input))
+            system: list[_Json] = (
+                [{"role": "system", "parts": parts_json(conversation.system)}] if conversation.system else []
+            )
+            system += [message_json(message) for message in conversation.input if message.role in INSTRUCTION_ROLES]
+            news = messages_json(_since_the_last_answer(conversation.input))
             self._requested = _within(system, room), _within(news, room)
         return self._requested
 
@@ -97,13 +99,13 @@ class ScopeMessages:
     Thread-safe: each update is one assignment, and the last one wins.
     """
 
-    __slots__ = ("_given", "_incoming", "_outputs", "_requested", "room")
+    __slots__ = ("_agent_input", "_incoming", "_outputs", "_requested", "room")
 
-    def __init__(self, room: int, given: _Json | None = None) -> None:
-        """`given` is the input of an agent, which takes precedence over that of its first call."""
+    def __init__(self, room: int, agent_input: _Json | None = None) -> None:
+        """`agent_input` is the input of an agent, which takes precedence over that of its first call."""
         self.room = room
         """Byte limit of one message, or of the messages of one call."""
-        self._given = given
+        self._agent_input = agent_input
         self._incoming: list[_Json] = []
         self._requested: tuple[list[_Json], list[_Json]] | None = None
         self._outputs: dict[str, _Json | _Answer] = {}
@@ -131,27 +133,31 @@ class ScopeMessages:
     def attributes(self, budget: ByteBudget) -> Attributes:
         """Return the attributes of the input and output messages, within the budget."""
         attributes: Attributes = {}
-        for name, messages in ((OUTPUT_MESSAGES, self._shown_outputs()), (INPUT_MESSAGES, self._shown_inputs())):
+        for name, messages in ((OUTPUT_MESSAGES, self._output_messages()), (INPUT_MESSAGES, self._input_messages())):
             if messages:
                 put_json(attributes, name, messages, budget)
         return attributes
 
     def _set(self, kind: str, output: _Json | _Answer) -> None:
-        others = {other: known for other, known in self._outputs.items() if other != kind}
-        self._outputs = {**others, kind: output}
+        other_outputs = {other: earlier_output for other, earlier_output in self._outputs.items() if other != kind}
+        self._outputs = {**other_outputs, kind: output}
 
-    def _shown_inputs(self) -> list[_Json]:
+    def _input_messages(self) -> list[_Json]:
         instructions, news = self._requested or ([], [])
-        if self._given is not None:
-            return [*instructions, self._given]
-        seen = [message["parts"] for message in self._incoming]
-        return [*instructions, *self._incoming, *(message for message in news if message["parts"] not in seen)]
+        if self._agent_input is not None:
+            return [*instructions, self._agent_input]
+        received_parts = [message["parts"] for message in self._incoming]
+        return [
+            *instructions,
+            *self._incoming,
+            *(message for message in news if message["parts"] not in received_parts),
+        ]
 
-    def _shown_outputs(self) -> list[_Json]:
-        shown: list[_Json] = []
+    def _output_messages(self) -> list[_Json]:
+        messages: list[_Json] = []
         for output in self._outputs.values():
-            shown += answer_messages(*output) if isinstance(output, tuple) else [output]
-        return shown
+            messages += answer_messages(*output) if isinstance(output, tuple) else [output]
+        return messages
 
 
 def _reply(message: _Json) -> _Json:

@@ -54,7 +54,7 @@ def _rest_s(record: TimestepRecord) -> float | None:
     return max(0, end_ns - start_ns - totals.model_ns - totals.tool_ns) / _NS
 
 
-def _put_rewards(attributes: Attributes, record: SessionRecord | TimestepRecord, _shown: SpanContent) -> None:
+def _put_rewards(attributes: Attributes, record: SessionRecord | TimestepRecord, _content: SpanContent) -> None:
     if record.totals is not None:
         for objective, value in record.totals.rewards.items():
             attributes[f"callspan.reward.{objective}"] = value
@@ -248,10 +248,10 @@ def start_attributes(record: ScopeRecord, *, llm: bool = True, workflow: str | N
     return attributes
 
 
-def end_attributes(record: ScopeRecord, shown: SpanContent) -> Attributes:
+def end_attributes(record: ScopeRecord, content: SpanContent) -> Attributes:
     """Return the end attributes of a session, timestep or operation.
 
     Their content is the metadata of sessions and timesteps, the arguments and result of a tool, the observations of an
     environment, and the input and output of an agent, guardrail or handoff.
     """
-    return _tables_of(record).end.of(record, shown)
+    return _tables_of(record).end.of(record, content)

@@ -109,12 +109,12 @@ class SpanRebuilder:
         The records must be the last versions of all records of the session.
         """
         parts = [*records]
-        for record in sorted(parts, key=lambda one: scope_start_ns(one) or 0):
+        for record in sorted(parts, key=lambda item: scope_start_ns(item) or 0):
             self._begin(record)
-        starts = [_start_record(one) for one in parts if isinstance(one, EventRecord) and one.event_type == "agent"]
+        starts = [_start_record(item) for item in parts if isinstance(item, EventRecord) and item.event_type == "agent"]
         for record in sorted([*starts, *parts], key=end_of):
             yield from self._end(record)
-        for scope in reversed({id(one): one for one in self._open.values()}.values()):
+        for scope in reversed({id(item): item for item in self._open.values()}.values()):
             if (span := self._span(scope)) is not None:
                 yield span
 
@@ -149,12 +149,12 @@ class SpanRebuilder:
     def _evaluation(self, record: EventRecord | RewardRecord) -> Span | None:
         call_id = record.call_id if isinstance(record, RewardRecord) else None
         response_id = None if call_id is None or self._response_id is None else self._response_id(call_id)
-        found = evaluation(record, response_id, self._options)
-        if found is None:
+        rating = evaluation(record, response_id, self._options)
+        if rating is None:
             return None
         return span_of(
-            record, name=found.name, start_ns=found.event.time_ns, end_ns=found.end_ns, attributes=found.attributes,
-            events=[found.event],
+            record, name=rating.name, start_ns=rating.event.time_ns, end_ns=rating.end_ns, attributes=rating.attributes,
+            events=[rating.event],
         )  # fmt: skip
 
     def _span(self, scope: _OpenScope) -> Span | None:
@@ -184,8 +184,8 @@ def _start_record(record: ScopeRecord) -> ScopeRecord:
     if not isinstance(record, EventRecord) or record.event_type not in _AGENTS:
         return record
     data = record.data if isinstance(record.data, dict) else {}
-    given = {name: value for name, value in data.items() if name == "input"}
-    return msgspec.structs.replace(record, event_type=AGENT_START, data=given or None, duration_ns=None)
+    agent_input = {name: value for name, value in data.items() if name == "input"}
+    return msgspec.structs.replace(record, event_type=AGENT_START, data=agent_input or None, duration_ns=None)
 
 
 def with_derived_ids(records: Sequence[Record]) -> list[Record]:
@@ -194,8 +194,8 @@ def with_derived_ids(records: Sequence[Record]) -> list[Record]:
     Derived ids are deterministic. The parent is the recorded one, else the span of the timestep, else of the session.
     """
     spans: dict[str | None, tuple[str, str]] = {}
-    found = [*records]
-    for index in sorted(range(len(found)), key=lambda number: _outermost_first(records[number])):
+    result = [*records]
+    for index in sorted(range(len(result)), key=lambda number: _outermost_first(records[number])):
         record = records[index]
         if isinstance(record, MessageRecord):
             continue
@@ -204,8 +204,8 @@ def with_derived_ids(records: Sequence[Record]) -> list[Record]:
             record = _with_derived_ids(record, spans)
         if record.trace_id is not None and record.span_id is not None:
             spans[record_key(record)[1]] = spans[record.span_id] = record.trace_id, record.span_id
-        found[index] = record
-    return found
+        result[index] = record
+    return result
 
 
 def _outermost_first(record: Record) -> tuple[int, int]:
@@ -229,33 +229,33 @@ def _should_have_span(record: Record, spans: dict[str | None, tuple[str, str]]) 
 
 
 def _with_derived_ids(record: _WithSpan, spans: dict[str | None, tuple[str, str]]) -> _WithSpan:
-    own, span_id, above = run_key(record), record.span_id, record.parent_span_id
-    enclosing = next((spans[one] for one in enclosing_ids(record) if one in spans), None)
-    trace_id, parent = enclosing or (record.trace_id or _digest(own, 32), above)
+    own_key, span_id, recorded_parent = run_key(record), record.span_id, record.parent_span_id
+    enclosing = next((spans[ident] for ident in enclosing_ids(record) if ident in spans), None)
+    trace_id, parent = enclosing or (record.trace_id or _digest(own_key, 32), recorded_parent)
     if _has_own_id(record):
-        parent = above or parent  # of which only its own process may have known
+        parent = recorded_parent or parent  # of which only its own process may have known
     else:
-        span_id = _digest(own, 16)
+        span_id = _digest(own_key, 16)
     sampled = True if record.sampled is None else record.sampled
     return replace(record, trace_id=trace_id, span_id=span_id, parent_span_id=parent, sampled=sampled)
 
 
 def enclosing_ids(record: Record) -> Iterator[str | None]:
     """Yield the ids of what is around a record, innermost first: its parent span, its call or timestep, its session."""
-    place = record.place if isinstance(record, CallRecord) else record
+    holder = record.place if isinstance(record, CallRecord) else record
     yield getattr(record, "parent_span_id", None)
-    match place:
+    match holder:
         case SessionRecord():
-            yield place.parent_session_id
+            yield holder.parent_session_id
             return
         case TimestepRecord():
-            yield place.parent_timestep_id
+            yield holder.parent_timestep_id
         case RewardRecord():
-            yield place.call_id
-            yield place.timestep_id
+            yield holder.call_id
+            yield holder.timestep_id
         case _:
-            yield place.timestep_id
-    yield place.session_id
+            yield holder.timestep_id
+    yield holder.session_id
 
 
 def _digest(text: str, digits: int) -> str:

@@ -126,7 +126,7 @@ class ScopeSpanOptions(msgspec.Struct, frozen=True, kw_only=True):
             span_bytes=settings.max_span_bytes,
         )
 
-    def shown(self) -> SpanContent:
+    def span_content(self) -> SpanContent:
         """Return the content of a span's events, or of its attributes: half of the span's bytes each."""
         half = self.span_bytes // 2
         return SpanContent(ByteBudget(min(self.attribute_bytes, half), half), has_content=self.content)
@@ -144,12 +144,12 @@ class ScopeEnd(NamedTuple):
 class ScopeSpan:
     """Makes the events of one open span, and its attributes at its end."""
 
-    __slots__ = ("_options", "_shown", "messages")
+    __slots__ = ("_content", "_options", "messages")
 
     def __init__(self, options: ScopeSpanOptions, first: ScopeRecord | None) -> None:
         """`first` is the record with which the span started; None if the span does not record."""
         self._options = options
-        self._shown: SpanContent | None = None
+        self._content: SpanContent | None = None
         """The content of the events."""
         self.messages: ScopeMessages | None = None
         """Input and output, which the end sets on the span; None for a span without them."""
@@ -162,28 +162,28 @@ class ScopeSpan:
 
     def events(self, record: EventRecord | MessageRecord | RewardRecord, time_ns: int) -> list[SpanEvent]:
         """Return the span events of a record: one for itself, and an evaluation for an environment's reward."""
-        self._shown = shown = self._shown or self._options.shown()
-        event = SpanEvent(events.event_name(record), events.event_attributes(record, shown), time_ns)
+        self._content = content = self._content or self._options.span_content()
+        event = SpanEvent(events.event_name(record), events.event_attributes(record, content), time_ns)
         return [event, *_evaluations(record, time_ns)]
 
     def end(self, record: ScopeRecord, end_ns: int) -> ScopeEnd:
         """Return the additions of the final record."""
-        shown, messages, error = self._options.shown(), self.messages, record.error
+        content, messages, error = self._options.span_content(), self.messages, record.error
         self.messages = None
-        attributes = session.end_attributes(record, shown)
+        attributes = session.end_attributes(record, content)
         # Guarded: an error in the content must not prevent the end.
         with _CONTENT:
             if messages is not None:
                 messages.close(record)
-                attributes.update(messages.attributes(shown.budget))
+                attributes.update(messages.attributes(content.budget))
             if self._options.openinference:
-                openinference.SCOPE_VALUES.put(attributes, record, shown)
-        found = _evaluations(record, end_ns)
+                openinference.SCOPE_VALUES.put(attributes, record, content)
+        span_events = _evaluations(record, end_ns)
         failure = None
         if error is not None:
-            found.append(SpanEvent(EXCEPTION_EVENT, session.EXCEPTION.of(error, shown), end_ns))
-            failure = (error.message if shown.has_content else None) or error.type
-        return ScopeEnd(attributes, found, failure)
+            span_events.append(SpanEvent(EXCEPTION_EVENT, session.EXCEPTION.of(error, content), end_ns))
+            failure = (error.message if content.has_content else None) or error.type
+        return ScopeEnd(attributes, span_events, failure)
 
 
 class Evaluation(NamedTuple):
@@ -206,7 +206,7 @@ def evaluation(
         attributes["gen_ai.response.id"] = response_id
     if isinstance(record, RewardRecord):
         name = record.objective
-        attributes |= events.event_attributes(record, options.shown())
+        attributes |= events.event_attributes(record, options.span_content())
     else:
         name = "reward"
         attributes |= events.EVALUATION.of(record)

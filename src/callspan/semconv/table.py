@@ -65,9 +65,9 @@ class Put(NamedTuple):
 
 
 class SetByCode(NamedTuple):
-    """Source: other code, which sets the attribute; the row is for the documentation. `where` names the source."""
+    """Source: other code, which sets the attribute; the row is for the documentation. `source` names it."""
 
-    where: str
+    source: str
 
 
 Source: TypeAlias = str | Callable[[Any], object] | Seconds | Constant | From | Parameter | Put | SetByCode
@@ -94,7 +94,7 @@ class Row(NamedTuple):
     """Whether 0 and False are not set."""
     if_empty: bool = False
     """Whether an empty string is set, which may be intended by the application."""
-    shown: str = ""
+    if_content: str = ""
     """A path from the `SpanContent`: the attribute is only set if its value is not empty."""
     instead_of: str = ""
     """A path from the `SpanContent`: with other vocabularies the attribute is only set if its value is empty."""
@@ -114,10 +114,10 @@ class Table:
     def __add__(self, other: Table) -> Table:
         return Table(*self.rows, *other.rows)
 
-    def of(self, record: object, shown: SpanContent | None = None) -> Attributes:
-        """Return the attributes of a record; content only if `shown` is given."""
+    def of(self, record: object, content: SpanContent | None = None) -> Attributes:
+        """Return the attributes of a record; content only if `content` is given."""
         attributes: Attributes = {}
-        self.put(attributes, record, shown or NO_CONTENT)
+        self.put(attributes, record, content or NO_CONTENT)
         return attributes
 
     def __getattr__(self, name: str) -> _Put:
@@ -130,7 +130,7 @@ class Table:
 
 def source(rows: Sequence[Row], names: dict[str, object]) -> str:
     """Return the source code of a function that sets the rows' attributes; adds the objects it uses to `names`."""
-    lines = ["def put(attributes, record, shown):", "    has_content = shown.has_content"]
+    lines = ["def put(attributes, record, content):", "    has_content = content.has_content"]
     of_records = [row for row in rows if not isinstance(row.source, SetByCode)]
     for condition, alike in groupby(of_records, _condition):
         block = [line for _, group in groupby(alike, _kind) for line in _lines(tuple(group), names)]
@@ -154,10 +154,10 @@ def _condition(row: Row) -> str:
         conditions.append(f"record.api not in {tuple(row.not_apis)!r}")
     if row.when:
         conditions.append(f"record.{row.when}")
-    if row.shown:
-        conditions.append(f"shown.{row.shown}")
+    if row.if_content:
+        conditions.append(f"content.{row.if_content}")
     if row.instead_of:
-        conditions.append(f"(shown.is_only or not shown.{row.instead_of})")
+        conditions.append(f"(content.is_only or not content.{row.instead_of})")
     return " and ".join(conditions)
 
 
@@ -170,32 +170,32 @@ def _kind(row: Row) -> object:
 
 def _lines(rows: Sequence[Row], names: dict[str, object]) -> list[str]:
     """Return the lines of code for adjacent rows of the same kind."""
-    row, found = rows[0], rows[0].source
-    match found:
+    row, source = rows[0], rows[0].source
+    match source:
         case str():
             return _field_lines(rows)
         case Seconds():
-            owner, _, field = found.path.rpartition(".")
+            owner, _, field = source.path.rpartition(".")
             return _of_owner(owner, _set(row, f"owner.{field}", "value / 1e9"))
         case Constant():
-            return [f"    attributes[{row.name!r}] = {found.value!r}"]
+            return [f"    attributes[{row.name!r}] = {source.value!r}"]
         case From():
-            return _of_owner(found.path, _set(row, f"{_named(found.read, names)}(owner)"))
+            return _of_owner(source.path, _set(row, f"{_bound_name(source.read, names)}(owner)"))
         case Parameter():
             return _of_owner("request.params", [line for row in rows for line in _parameter_lines(row, names)])
         case Put():
-            return [f"    {_named(found.put, names)}(attributes, record, shown)"]
-    return _set(row, f"{_named(found, names)}(record)")
+            return [f"    {_bound_name(source.put, names)}(attributes, record, content)"]
+    return _set(row, f"{_bound_name(source, names)}(record)")
 
 
 def _under(condition: str, lines: Sequence[str]) -> list[str]:
     return [f"    if {condition}:", *("    " + line for line in lines)]
 
 
-def _set(row: Row, value: str, shown: str = "value") -> list[str]:
+def _set(row: Row, value: str, expression: str = "value") -> list[str]:
     is_text = row.type in (STRING, STRINGS, JSON) and not row.if_empty
     test = "value" if is_text or row.if_true else "value is not None"
-    return [f"    value = {value}", *_under(test, [f"    attributes[{row.name!r}] = {shown}"])]
+    return [f"    value = {value}", *_under(test, [f"    attributes[{row.name!r}] = {expression}"])]
 
 
 def _field_lines(rows: Sequence[Row]) -> list[str]:
@@ -206,7 +206,7 @@ def _field_lines(rows: Sequence[Row]) -> list[str]:
 
 def _parameter_lines(row: Row, names: dict[str, object]) -> list[str]:
     name, read = cast("Parameter", row.source)
-    return _under(f"{name!r} in owner", _set(row, f"{_named(read, names)}(owner[{name!r}])"))
+    return _under(f"{name!r} in owner", _set(row, f"{_bound_name(read, names)}(owner[{name!r}])"))
 
 
 def _of_owner(path: str, lines: list[str]) -> list[str]:
@@ -219,12 +219,12 @@ def _of_owner(path: str, lines: list[str]) -> list[str]:
 
 
 def _accesses(path: str) -> list[str]:
-    first, *others = path.replace("[", ".[").split(".")
-    return [f"record.{first}", *(f"owner{field}" if field[0] == "[" else f"owner.{field}" for field in others)]
+    first, *members = path.replace("[", ".[").split(".")
+    return [f"record.{first}", *(f"owner{field}" if field[0] == "[" else f"owner.{field}" for field in members)]
 
 
-def _named(value: object, names: dict[str, object]) -> str:
-    name = f"given{len(names)}"
+def _bound_name(value: object, names: dict[str, object]) -> str:
+    name = f"constant{len(names)}"
     names[name] = value
     return name
 
@@ -237,9 +237,9 @@ def text_row(name: str, path: str, about: str = "") -> Row:
 def json_row(name: str, read: Callable[[Any], object], *, when: str = "", content: bool | None = True) -> Row:
     """Return a row for a value as JSON, within the budget; it is content unless `content` is None."""
 
-    def put(attributes: Attributes, record: Any, shown: SpanContent) -> None:
+    def put(attributes: Attributes, record: Any, span_content: SpanContent) -> None:
         if (value := read(record)) is not None:
-            put_json(attributes, name, value, shown.budget)
+            put_json(attributes, name, value, span_content.budget)
 
     return Row(name, JSON, Put(put), when=when, content=content)
 
@@ -247,9 +247,9 @@ def json_row(name: str, read: Callable[[Any], object], *, when: str = "", conten
 def data_rows(names: Mapping[str, tuple[str, str]], prefix: str = "callspan.") -> tuple[Row, ...]:
     """Return content rows for the items of an event's data; `names` has their attributes, other keys get the prefix."""
 
-    def put(attributes: Attributes, record: Any, shown: SpanContent) -> None:
+    def put(attributes: Attributes, record: Any, content: SpanContent) -> None:
         for key, value in record.data.items() if isinstance(record.data, dict) else ():
-            put_json(attributes, names[key][0] if key in names else prefix + key, value, shown.budget)
+            put_json(attributes, names[key][0] if key in names else prefix + key, value, content.budget)
 
     source = Put(put)
     return tuple(Row(name, JSON, source, about, content=True) for name, about in names.values())
