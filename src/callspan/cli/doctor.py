@@ -188,7 +188,7 @@ def _private_names() -> Iterator[Check]:
 def _other_instrumentations() -> Iterator[Check]:
     """Report other instrumentations that are imported here or that `opentelemetry-instrument` enables."""
     area = "other instrumentations"
-    active = others.found()
+    active = others.active()
     for name in active:
         yield Check(area, name, "warning", others.MEANS, f"{others.REMEDY}.")
     turned_on: dict[str, list[str]] = {}

@@ -44,14 +44,14 @@ REMEDY: Final = "Turn one of them off, for example by OTEL_PYTHON_DISABLED_INSTR
 _warned: Final = Once()
 
 
-def found() -> list[str]:
+def active() -> list[str]:
     """Return the distributions that instrument the same SDKs and are imported in this process, sorted."""
     return sorted({name for module, name in _NAMES if module in sys.modules})
 
 
 def warn_once() -> None:
     """Warn once about each other instrumentation in this process."""
-    fresh = [name for name in found() if _warned.first(name)]
+    fresh = [name for name in active() if _warned.first(name)]
     if fresh:
         log(logging.WARNING, "%s %s. %s", " and ".join(fresh), MEANS, REMEDY)
 

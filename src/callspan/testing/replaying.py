@@ -64,8 +64,8 @@ class CallQueue:
         key = body_hash(request.content)
         with self._lock:
             # A retry of the SDK is the same call.
-            again = self._last.get(key) if request.retry_count else None
-            call = again or self._next(key, request)
+            retried_call = self._last.get(key) if request.retry_count else None
+            call = retried_call or self._next(key, request)
             if call is None:
                 raise ReplayError(self._missing(request, key))
             self._unused.pop(call.call_id, None)
@@ -73,9 +73,9 @@ class CallQueue:
         return reply_of(call)
 
     def _next(self, key: str, request: ReceivedRequest) -> CallRecord | None:
-        same = self._by_body[key]
-        while same:
-            call = same.popleft()
+        candidates = self._by_body[key]
+        while candidates:
+            call = candidates.popleft()
             if call.call_id in self._unused:
                 return call
         if self._match == "body":
@@ -198,18 +198,20 @@ def body_hash(content: bytes) -> str:
 
 def _recorded(store: str | Reader | Sequence[CallRecord], session: str | None) -> list[CallRecord]:
     if isinstance(store, Sequence) and not isinstance(store, str):
-        given = [call for call in store if session is None or (call.place.session_id or "").startswith(session)]
-        if not given:
+        selected_calls = [
+            call for call in store if session is None or (call.place.session_id or "").startswith(session)
+        ]
+        if not selected_calls:
             raise ReplayError("nothing to replay in the records" + (f" of session {session}" if session else ""))
-        return given
+        return selected_calls
     reader = open_store(store) if isinstance(store, str) else store
     try:
         selection = CallFilter(newest_first=False)
         if session is not None:
-            found = reader.session(session)
-            if found is None:
+            tree = reader.session(session)
+            if tree is None:
                 raise ReplayError(f"no session {session} in {reader.name}, or several match")
-            selection = CallFilter(session_id=found.session.session_id, newest_first=False)
+            selection = CallFilter(session_id=tree.session.session_id, newest_first=False)
         calls = [call for call in reader.calls(selection) if not call.is_first_version]
     finally:
         if isinstance(store, str):

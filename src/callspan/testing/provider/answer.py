@@ -80,14 +80,14 @@ class Answer:
     request: ReceivedRequest
     reply: Reply
     request_id: str
-    named: Mapping[str, str]
+    path_params: Mapping[str, str]
     """Parameters of the path: the `id` of a response, the `model`."""
     created_s: int = field(default_factory=lambda: int(time.time()))
 
     @property
     def model(self) -> str:
         """The responding model."""
-        requested = self.request.body.get("model", self.named.get("model"))
+        requested = self.request.body.get("model", self.path_params.get("model"))
         return self.reply.model or (requested if isinstance(requested, str) else "scripted-model")
 
     @property
@@ -190,10 +190,10 @@ def usage(reply: Reply) -> Json:
     }
 
 
-def with_usage(body: dict[str, object], reply: Reply, made: Json) -> dict[str, object]:
-    """The body with the scripted usage, by default `made`; an empty usage omits it."""
-    given = made if reply.usage is None else reply.usage
-    return {**body, "usage": given} if given else body
+def with_usage(body: dict[str, object], reply: Reply, default: Json) -> dict[str, object]:
+    """The body with the scripted usage, by default `default`; an empty usage omits it."""
+    usage = default if reply.usage is None else reply.usage
+    return {**body, "usage": usage} if usage else body
 
 
 def models(_: Answer) -> Json:

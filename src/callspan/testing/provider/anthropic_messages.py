@@ -72,12 +72,12 @@ def _stop_reason(choice: Choice) -> str:
 
 
 def _usage(reply: Reply) -> Json:
-    written = reply.cache_write_tokens
+    cache_write = reply.cache_write_tokens
     return {
-        "input_tokens": max(0, reply.input_tokens - reply.cache_read_tokens - written),
-        "cache_creation_input_tokens": written,
+        "input_tokens": max(0, reply.input_tokens - reply.cache_read_tokens - cache_write),
+        "cache_creation_input_tokens": cache_write,
         "cache_read_input_tokens": reply.cache_read_tokens,
-        "cache_creation": {"ephemeral_5m_input_tokens": written, "ephemeral_1h_input_tokens": 0},
+        "cache_creation": {"ephemeral_5m_input_tokens": cache_write, "ephemeral_1h_input_tokens": 0},
         "output_tokens": reply.output_tokens,
         **({"output_tokens_details": {"thinking_tokens": reply.reasoning_tokens}} if reply.reasoning_tokens else {}),
         "service_tier": "standard",
@@ -112,8 +112,8 @@ def _block_deltas(block: Json) -> Iterator[Json]:
 
 
 def _block_events(index: int, block: Json) -> Iterator[Json]:
-    started = {**block, **_EMPTY.get(str(block.get("type")), {})}
-    yield {"type": "content_block_start", "index": index, "content_block": started}
+    empty_block = {**block, **_EMPTY.get(str(block.get("type")), {})}
+    yield {"type": "content_block_start", "index": index, "content_block": empty_block}
     if index == 0:
         yield {"type": "ping"}
     for delta in _block_deltas(block):
@@ -123,10 +123,10 @@ def _block_events(index: int, block: Json) -> Iterator[Json]:
 
 def _sequence(body: Json) -> Iterator[Json]:
     usage = member(body, "usage")
-    started = {name: value for name, value in body.items() if name != "stop_details"}
-    started |= {"content": [], "stop_reason": None, "stop_sequence": None}
-    started |= {"usage": {**usage, "output_tokens": 1}} if usage else {}
-    yield {"type": "message_start", "message": started}
+    initial = {name: value for name, value in body.items() if name != "stop_details"}
+    initial |= {"content": [], "stop_reason": None, "stop_sequence": None}
+    initial |= {"usage": {**usage, "output_tokens": 1}} if usage else {}
+    yield {"type": "message_start", "message": initial}
     for index, block in enumerate(objects(body.get("content"))):
         yield from _block_events(index, block)
     delta = {name: body[name] for name in ("stop_reason", "stop_sequence", "stop_details") if name in body}
@@ -159,9 +159,9 @@ def _headers(request_id: str, status: int) -> dict[str, str]:
     return {
         "request-id": request_id,
         **{
-            f"anthropic-ratelimit-{name}-{what}": str(value)
+            f"anthropic-ratelimit-{name}-{suffix}": str(value)
             for name, limit in limits.items()
-            for what, value in (("limit", limit), ("remaining", 0 if limited else limit - 1), ("reset", _RESET))
+            for suffix, value in (("limit", limit), ("remaining", 0 if limited else limit - 1), ("reset", _RESET))
         },
     }
 

@@ -44,7 +44,7 @@ def prompt_ids(answer: Answer) -> list[int]:
     texts = [
         f"{message.get('role')}: {message.get('content')} ." for message in objects(answer.request.body.get("messages"))
     ]
-    return [one for text in texts for one in completion_ids(text)]
+    return [token_id for text in texts for token_id in completion_ids(text)]
 
 
 def completion_ids(text: str | None) -> list[int]:
@@ -98,8 +98,8 @@ def _chat(answer: Answer) -> Json:
     if wanted(answer):
         body["prompt_token_ids"] = prompt_ids(answer)
         body["choices"] = [
-            {**made, "token_ids": completion_ids(choice.text)}
-            for made, choice in zip(choices, answer.completions, strict=True)
+            {**body_choice, "token_ids": completion_ids(choice.text)}
+            for body_choice, choice in zip(choices, answer.completions, strict=True)
         ]
     return with_usage(body, answer.reply, usage(answer.reply))
 
@@ -113,9 +113,11 @@ def _deltas(message: Json) -> Iterator[tuple[Json, bool]]:
             yield {name: piece}, True
     for index, call in enumerate(objects(message.get("tool_calls"))):
         yield from _tool_deltas(index, call)
-    rest = {name: value for name, value in message.items() if value and name not in {"role", "tool_calls", *texts}}
-    if rest:
-        yield rest, True
+    other_fields = {
+        name: value for name, value in message.items() if value and name not in {"role", "tool_calls", *texts}
+    }
+    if other_fields:
+        yield other_fields, True
 
 
 def _tool_deltas(index: int, call: Json) -> Iterator[tuple[Json, bool]]:
@@ -124,8 +126,8 @@ def _tool_deltas(index: int, call: Json) -> Iterator[tuple[Json, bool]]:
     text = inner.get(grows)
     head = {**inner, grows: ""} if isinstance(text, str) else inner
     # Records mark what was cut off; no provider does.
-    stated = {name: value for name, value in call.items() if name != "incomplete"}
-    yield {"tool_calls": [{**stated, "index": index, kind: head}]}, True
+    fields = {name: value for name, value in call.items() if name != "incomplete"}
+    yield {"tool_calls": [{**fields, "index": index, kind: head}]}, True
     for fragment in fragments(text) if isinstance(text, str) else ():
         yield {"tool_calls": [{"index": index, kind: {grows: fragment}}]}, True
 
@@ -144,16 +146,16 @@ def _chat_choice_chunks(choice: Json) -> Iterator[tuple[Json, bool]]:
     of_text = [at for at, (delta, _) in enumerate(deltas) if delta.get("content")] or [last]
     ids, tokens = _shares(choice.get("token_ids"), of_text), _shares(logprobs.get("content"), of_text)
     refused = _shares(logprobs.get("refusal"), [last])
-    others = {name: value for name, value in choice.items() if name not in {"message", "token_ids"}}
+    other_fields = {name: value for name, value in choice.items() if name not in {"message", "token_ids"}}
     for at, (delta, content) in enumerate(deltas):
-        made: dict[str, object] = {"index": choice.get("index", 0), "delta": delta}
-        made["logprobs"] = (
+        chunk: dict[str, object] = {"index": choice.get("index", 0), "delta": delta}
+        chunk["logprobs"] = (
             {"content": tokens.get(at), "refusal": refused.get(at)} if at in {*tokens, *refused} else None
         )
-        made["finish_reason"] = choice.get("finish_reason") if at == last else None
+        chunk["finish_reason"] = choice.get("finish_reason") if at == last else None
         if at in ids:
-            made["token_ids"] = ids[at]
-        yield ({**others, **made} if at == last else made), content
+            chunk["token_ids"] = ids[at]
+        yield ({**other_fields, **chunk} if at == last else chunk), content
 
 
 def _text_choice_chunks(choice: Json) -> Iterator[tuple[Json, bool]]:
@@ -167,11 +169,11 @@ def _chunks(body: Json, answer: Answer, choices: list[list[tuple[Json, bool]]], 
     """The chunks of all choices interleaved, the usage if requested, and the end."""
     options = answer.request.body.get("stream_options")
     with_usage = isinstance(options, Mapping) and options.get("include_usage") is True
-    shared = {key: value for key, value in body.items() if key not in _NOT_IN_EVERY_CHUNK}
-    shared["object"] = name
+    common_fields = {key: value for key, value in body.items() if key not in _NOT_IN_EVERY_CHUNK}
+    common_fields["object"] = name
     unknown = {"usage": None} if with_usage and "usage" in body else {}
     events = [
-        StreamEvent({**shared, "choices": [piece[0]], **unknown}, content=piece[1])
+        StreamEvent({**common_fields, "choices": [piece[0]], **unknown}, content=piece[1])
         for turn in zip_longest(*choices)
         for piece in turn
         if piece is not None
@@ -179,7 +181,7 @@ def _chunks(body: Json, answer: Answer, choices: list[list[tuple[Json, bool]]], 
     if "prompt_token_ids" in body and isinstance(events[0].data, Mapping):
         events[0] = events[0]._replace(data={**events[0].data, "prompt_token_ids": body["prompt_token_ids"]})
     if unknown:
-        events.append(StreamEvent({**shared, "choices": [], "usage": body["usage"]}))
+        events.append(StreamEvent({**common_fields, "choices": [], "usage": body["usage"]}))
     return [*events, _DONE]
 
 

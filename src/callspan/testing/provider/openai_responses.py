@@ -133,7 +133,7 @@ def end_of(choice: Choice, reply: Reply) -> Json:
 def _response(answer: Answer) -> Json:
     choice, request = answer.completions[0], answer.request.body
     body: dict[str, object] = {
-        "id": answer.named.get("id") or _item_id("resp"),
+        "id": answer.path_params.get("id") or _item_id("resp"),
         "object": "response",
         "created_at": answer.created_s,
         **end_of(choice, answer.reply),
@@ -147,15 +147,15 @@ def _response(answer: Answer) -> Json:
     }
     if conversation := conversation_id(request):
         body["conversation"] = {"id": conversation}
-    whole = with_usage(body, answer.reply, usage_of(answer.reply, request))
-    return in_background(whole) if request.get("background") is True else whole
+    response = with_usage(body, answer.reply, usage_of(answer.reply, request))
+    return in_background(response) if request.get("background") is True else response
 
 
 def conversation_id(request: Json) -> str | None:
     """The id of the conversation in a request, given as a string or in an object."""
-    named = request.get("conversation")
-    found = named.get("id") if isinstance(named, Mapping) else named
-    return found if isinstance(found, str) else None
+    conversation = request.get("conversation")
+    identity = conversation.get("id") if isinstance(conversation, Mapping) else conversation
+    return identity if isinstance(identity, str) else None
 
 
 _TEXTS: dict[str, tuple[str, str, Json]] = {
@@ -174,49 +174,49 @@ _PARTS = {
 """By type of item with parts: the field with the parts, the field of their index, and the name in their events."""
 
 
-def _text_events(part: Json, where: Json) -> Iterator[StreamEvent]:
+def _text_events(part: Json, position: Json) -> Iterator[StreamEvent]:
     """The text of a part or item in pieces, then in full."""
     kind = str(part.get("type"))
     if kind not in _TEXTS:
         return
-    name, field, others = _TEXTS[kind]
+    name, field, extra_fields = _TEXTS[kind]
     text = str(part.get(field, ""))
     for piece in fragments(text) if kind == "function_call" else words(text):
-        yield typed(f"response.{name}.delta", **where, delta=piece, **others)
-    called = {"name": part.get("name")} if kind == "function_call" else {}
-    yield typed(f"response.{name}.done", **where, **{field: text}, **others, **called)
+        yield typed(f"response.{name}.delta", **position, delta=piece, **extra_fields)
+    name_field = {"name": part.get("name")} if kind == "function_call" else {}
+    yield typed(f"response.{name}.done", **position, **{field: text}, **extra_fields, **name_field)
 
 
-def _part_events(item: Json, where: Json) -> Iterator[StreamEvent]:
+def _part_events(item: Json, outer: Json) -> Iterator[StreamEvent]:
     field, number, name = _PARTS.get(str(item.get("type")), ("", "", ""))
     for index, part in enumerate(objects(item.get(field))):
-        position = {**where, number: index}
+        inner = {**outer, number: index}
         _, text, _ = _TEXTS.get(str(part.get("type")), ("", "", {}))
-        yield typed(f"response.{name}.added", **position, part={**part, **({text: ""} if text else {})})
-        yield from _text_events(part, position)
-        yield typed(f"response.{name}.done", **position, part=part)
+        yield typed(f"response.{name}.added", **inner, part={**part, **({text: ""} if text else {})})
+        yield from _text_events(part, inner)
+        yield typed(f"response.{name}.done", **inner, part=part)
 
 
 def _item_events(index: int, item: Json) -> Iterator[StreamEvent]:
-    where = {"item_id": item.get("id"), "output_index": index}
-    added = {**item, **EMPTY_ITEM.get(str(item.get("type")), {})}
-    yield typed("response.output_item.added", output_index=index, item=added)
-    yield from _part_events(item, where)
-    yield from _text_events(item, where)
+    position = {"item_id": item.get("id"), "output_index": index}
+    empty_item = {**item, **EMPTY_ITEM.get(str(item.get("type")), {})}
+    yield typed("response.output_item.added", output_index=index, item=empty_item)
+    yield from _part_events(item, position)
+    yield from _text_events(item, position)
     yield typed("response.output_item.done", output_index=index, item=item)
 
 
 def _sequence(body: Json) -> Iterator[StreamEvent]:
     initial = {"status": "in_progress", "error": None, "incomplete_details": None}
-    started = {**body, **initial, "output": [], "usage": None}
+    initial_body = {**body, **initial, "output": [], "usage": None}
     if body.get("background") is True:
-        started |= {"completed_at": None}
-        queued = {**started, "status": "queued"}
+        initial_body |= {"completed_at": None}
+        queued = {**initial_body, "status": "queued"}
         yield typed("response.created", response=queued)
         yield typed("response.queued", response=queued)
     else:
-        yield typed("response.created", response=started)
-    yield typed("response.in_progress", response=started)
+        yield typed("response.created", response=initial_body)
+    yield typed("response.in_progress", response=initial_body)
     for index, item in enumerate(objects(body.get("output"))):
         yield from _item_events(index, item)
     status = body.get("status")
@@ -288,11 +288,11 @@ def in_background(body: Json) -> Json:
 
 def webhook(body: Json, secret: str) -> tuple[str, Mapping[str, str]]:
     """Payload and headers of the webhook that reports the end of a response."""
-    identity, now = f"evt_{secrets.token_hex(16)}", int(time.time())
+    identity, now_s = f"evt_{secrets.token_hex(16)}", int(time.time())
     event = {
         "id": identity,
         "object": "event",
-        "created_at": now,
+        "created_at": now_s,
         "type": f"response.{body.get('status')}",
         "data": {"id": body.get("id")},
     }
@@ -300,6 +300,6 @@ def webhook(body: Json, secret: str) -> tuple[str, Mapping[str, str]]:
     key = (
         base64.b64decode(secret.removeprefix(_SECRET_PREFIX)) if secret.startswith(_SECRET_PREFIX) else secret.encode()
     )
-    signed = hmac.new(key, f"{identity}.{now}.{payload}".encode(), hashlib.sha256).digest()
+    signed = hmac.new(key, f"{identity}.{now_s}.{payload}".encode(), hashlib.sha256).digest()
     signature = f"v1,{base64.b64encode(signed).decode()}"
-    return payload, {"webhook-id": identity, "webhook-timestamp": str(now), "webhook-signature": signature}
+    return payload, {"webhook-id": identity, "webhook-timestamp": str(now_s), "webhook-signature": signature}

@@ -123,8 +123,8 @@ class RealtimeSession:
 
     def _refuse(self, request: ReceivedRequest, reply: Reply) -> None:
         error = ErrorAnswer(reply.status, reply.error_type, reply.error_code, reply.message, "")
-        shown = {**member(OPENAI.error(error), "error"), "event_id": request.body.get("event_id")}
-        self._send({"type": "error", "error": shown})
+        body = {**member(OPENAI.error(error), "error"), "event_id": request.body.get("event_id")}
+        self._send({"type": "error", "error": body})
 
     def _add(self, item: Json) -> None:
         self._send({"type": "conversation.item.added", "item": item})
@@ -201,10 +201,12 @@ class RealtimeSession:
         return member(member(self._session, "audio"), side)
 
 
-def _merged(old: Json, new: Json) -> Json:
+def _merged(settings: Json, changes: Json) -> Json:
     """The settings with changes, also inside their objects."""
-    objects = {name: _merged(member(old, name), value) for name, value in new.items() if isinstance(value, Mapping)}
-    return {**old, **new, **objects}
+    objects = {
+        name: _merged(member(settings, name), value) for name, value in changes.items() if isinstance(value, Mapping)
+    }
+    return {**settings, **changes, **objects}
 
 
 def new_item(kind: str, **fields: object) -> Json:
@@ -222,8 +224,8 @@ def realtime_events(reply: Reply, create: Json, voice: Json) -> list[StreamEvent
     events = [typed("response.created", response=body)]
     for index, item in enumerate(items):
         events += _item_events(reply, item, {"response_id": about["id"], "output_index": index})
-    done = with_usage({**body, **_end(reply), "output": items}, reply, _usage(reply))
-    return [*events, typed("response.done", response=done)]
+    final = with_usage({**body, **_end(reply), "output": items}, reply, _usage(reply))
+    return [*events, typed("response.done", response=final)]
 
 
 def _message(reply: Reply) -> list[Json]:
@@ -255,31 +257,31 @@ def _usage(reply: Reply) -> Json:
     return {name.replace("tokens_details", "token_details"): value for name, value in usage_of(reply, {}).items()}
 
 
-def _item_events(reply: Reply, item: Json, place: Json) -> Iterator[StreamEvent]:
-    added, where = {**item, **EMPTY_ITEM[str(item["type"])]}, {**place, "item_id": item["id"]}
-    yield typed("response.output_item.added", **place, item=added)
-    yield typed("conversation.item.added", item=added)
+def _item_events(reply: Reply, item: Json, position: Json) -> Iterator[StreamEvent]:
+    empty_item, item_position = {**item, **EMPTY_ITEM[str(item["type"])]}, {**position, "item_id": item["id"]}
+    yield typed("response.output_item.added", **position, item=empty_item)
+    yield typed("conversation.item.added", item=empty_item)
     if item["type"] == "message":
-        yield from _message_events(reply, {**where, "content_index": 0})
+        yield from _message_events(reply, {**item_position, "content_index": 0})
     else:
-        yield from _call_events(item, {**where, "call_id": item["call_id"]})
-    yield typed("response.output_item.done", **place, item=item)
+        yield from _call_events(item, {**item_position, "call_id": item["call_id"]})
+    yield typed("response.output_item.done", **position, item=item)
     yield typed("conversation.item.done", item=item)
 
 
-def _message_events(reply: Reply, where: Json) -> Iterator[StreamEvent]:
+def _message_events(reply: Reply, position: Json) -> Iterator[StreamEvent]:
     is_spoken, text = reply.audio is not None, reply.text or ""
     kind, field = ("output_audio_transcript", "transcript") if is_spoken else ("output_text", "text")
     part = {"type": "audio" if is_spoken else "text", field: text}
-    yield typed("response.content_part.added", **where, part={**part, field: ""})
+    yield typed("response.content_part.added", **position, part={**part, field: ""})
     for word in words(text):
-        yield typed(f"response.{kind}.delta", **where, delta=word)
+        yield typed(f"response.{kind}.delta", **position, delta=word)
     for piece in _pieces(reply.audio or b""):
-        yield typed("response.output_audio.delta", **where, delta=piece)
+        yield typed("response.output_audio.delta", **position, delta=piece)
     if is_spoken:
-        yield typed("response.output_audio.done", **where)
-    yield typed(f"response.{kind}.done", **where, **{field: text})
-    yield typed("response.content_part.done", **where, part=part)
+        yield typed("response.output_audio.done", **position)
+    yield typed(f"response.{kind}.done", **position, **{field: text})
+    yield typed("response.content_part.done", **position, part=part)
 
 
 def _pieces(audio: bytes | float) -> list[str]:
@@ -288,8 +290,8 @@ def _pieces(audio: bytes | float) -> list[str]:
     return [base64.b64encode(sound[start : start + _PIECE]).decode() for start in range(0, len(sound), _PIECE)]
 
 
-def _call_events(item: Json, where: Json) -> Iterator[StreamEvent]:
+def _call_events(item: Json, position: Json) -> Iterator[StreamEvent]:
     arguments = str(item["arguments"])
     for piece in fragments(arguments):
-        yield typed("response.function_call_arguments.delta", **where, delta=piece)
-    yield typed("response.function_call_arguments.done", **where, name=item["name"], arguments=arguments)
+        yield typed("response.function_call_arguments.delta", **position, delta=piece)
+    yield typed("response.function_call_arguments.done", **position, name=item["name"], arguments=arguments)

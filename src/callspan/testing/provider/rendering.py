@@ -62,9 +62,9 @@ ROUTES = (
 def find_route(request: ReceivedRequest) -> tuple[Route, dict[str, str]] | None:
     """The endpoint of a request and the parameters of its path (`id`, `model`), or None."""
     for candidate in ROUTES:
-        found = candidate.path.search(request.path)
-        if candidate.method == request.method and found:
-            return candidate, found.groupdict()
+        match = candidate.path.search(request.path)
+        if candidate.method == request.method and match:
+            return candidate, match.groupdict()
     return None
 
 
@@ -94,8 +94,8 @@ class Rendering:
     """Serves the rest of the connection, in place of `body` and `events`."""
 
 
-def render(answer: Answer, route: Route | None, known: Json | None = None) -> Rendering:
-    """The answer of an endpoint; `known` is an earlier body to be repeated."""
+def render(answer: Answer, route: Route | None, earlier_body: Json | None = None) -> Rendering:
+    """The answer of an endpoint; `earlier_body` is one to be repeated."""
     reply, family = answer.reply, family_of(answer.request, route)
     if reply.status >= HTTPStatus.BAD_REQUEST and reply.raw is None:
         return _plain(answer, family, family.error(answer.error))
@@ -108,7 +108,7 @@ def render(answer: Answer, route: Route | None, known: Json | None = None) -> Re
     elif route is None:
         return _no_endpoint(answer, family)
     else:
-        body = known or route.wire.body(answer)
+        body = earlier_body or route.wire.body(answer)
     events = route.wire.events if route else None
     plain = not answer.request.stream or reply.json_where_sse_due or reply.status >= HTTPStatus.BAD_REQUEST
     if events is None or plain or not isinstance(body, Mapping):

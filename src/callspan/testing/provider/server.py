@@ -389,14 +389,14 @@ class ScriptedProvider:
 
     def _rendering(self, request: ReceivedRequest) -> Rendering:
         """The answer to a request; subclasses with more endpoints override it."""
-        found, named = find_route(request) or (None, {})
-        reply = self._script.reply_to(request, inference=found is not None and found.inference)
-        return self._rendered(request, reply, found, named)
+        route, path_params = find_route(request) or (None, {})
+        reply = self._script.reply_to(request, inference=route is not None and route.inference)
+        return self._rendered(request, reply, route, path_params)
 
     def _rendered(
-        self, request: ReceivedRequest, reply: Reply, route: Route | None, named: Mapping[str, str]
+        self, request: ReceivedRequest, reply: Reply, route: Route | None, path_params: Mapping[str, str]
     ) -> Rendering:
-        answer = Answer(request, reply, family_of(request, route).request_id(), named)
-        known = self._responses.fetched(answer) if reply is DEFAULT_REPLY else None
-        rendering = render(answer, route, known)
-        return rendering if known is not None else self._responses.add(answer, route, rendering)
+        answer = Answer(request, reply, family_of(request, route).request_id(), path_params)
+        fetched_body = self._responses.fetched(answer) if reply is DEFAULT_REPLY else None
+        rendering = render(answer, route, fetched_body)
+        return rendering if fetched_body is not None else self._responses.add(answer, route, rendering)

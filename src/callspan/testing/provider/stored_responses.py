@@ -23,7 +23,7 @@ class StoredResponses:
         """Fetch or cancel the response that a request names; return its new state, None for an unknown id."""
         request = answer.request
         with self._lock:
-            stored = self._responses.get(answer.named.get("id", ""))
+            stored = self._responses.get(answer.path_params.get("id", ""))
             if stored is None:
                 return None
             if request.method == "POST":
