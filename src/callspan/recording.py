@@ -14,12 +14,12 @@ import msgspec
 from opentelemetry import context as otel_context
 
 from callspan.agent.arguments import Time, as_text, moment, offset
-from callspan.agent.call_ids import call_begun
+from callspan.agent.call_ids import remember_call
 from callspan.agent.context import EitherWith, here
 from callspan.agent.misuse import UsageError, installed_or_warn, refuse
 from callspan.fail_open import fail_open
 from callspan.observe.call import Call
-from callspan.observe.ports import CallInfo, ExplicitTimes
+from callspan.observe.factory import CallInfo, ExplicitTimes
 from callspan.providers import registry
 from callspan.providers.base import Api, Endpoint
 from callspan.record.codec import encode_json
@@ -53,8 +53,8 @@ class RecordedCall(EitherWith):
 
     @property
     def call_id(self) -> str | None:
-        """Id of the record; None if nothing is instrumented."""
-        return None if self._call is None else self._call.named[0]
+        """Id of the record; None if nothing is instrumented, or if it is still to be made from the provider's id."""
+        return None if self._call is None else self._call.id_cell.value
 
     def request(self, body: object) -> None:
         """Record the request's body, parsed or as exact bytes; `stream` in it makes the call a stream."""
@@ -137,7 +137,7 @@ class RecordedCall(EitherWith):
         if call is not None:
             with _FEED:
                 call.set_streaming(False)
-                call.whole(msgspec.json.decode(encode_json(body)))
+                call.take_body(msgspec.json.decode(encode_json(body)))
 
     def __enter__(self) -> Self:
         """Start the call; its span is the current one within the block."""
@@ -165,7 +165,7 @@ class RecordedCall(EitherWith):
                 installed_or_warn()
             else:
                 self._call = Call(factory, self._endpoint, self._info, past_ns=start_ns)
-                call_begun(otel_context.get_current(), self._call.named)
+                remember_call(otel_context.get_current(), self._call.id_cell)
                 self._inner = self._call.span.within(self._outer)
                 otel_context.attach(self._inner)
 

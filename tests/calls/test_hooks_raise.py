@@ -105,7 +105,18 @@ def in_factory(part: str) -> Break:
 
 
 STEPS = ("request", "accumulator", "response_info", "conversation", "each chunk")
-PARTS = ("spans", "processors", "recorder", "metrics", "workers", "ends", "seen", "ambient", "keep", "estimates")
+PARTS = (
+    "spans",
+    "processors",
+    "recorder",
+    "metrics",
+    "workers",
+    "ends",
+    "recorded_calls",
+    "ambient",
+    "keep",
+    "estimates",
+)
 BREAKS: dict[str, Break] = {
     **{f"the endpoint's {step}": in_endpoint(step) for step in STEPS},
     "the table of endpoints": lambda patch: patch.setattr(registry, "endpoint_for", boom),

@@ -77,7 +77,7 @@ class Observer:
     def receive(self, given: dict[str, Any]) -> None:
         if not isinstance(given.get("type"), str):
             return
-        self._kind.counted(json.dumps(given))
+        self._kind.short_event(json.dumps(given))
         for each in (self._kind.repeated(), given):
             for step in [] if each is None else self._kind.received(each, 1):
                 self._read(step.turn, step.event)

@@ -22,7 +22,7 @@ from callspan.agent.runtime import CALL_SPANS
 from callspan.agent.scope import current_scope
 from callspan.fail_open import value_of
 from callspan.record.call import CallRecord
-from callspan.record.ids import response_call_id
+from callspan.record.ids import CallIdCell, response_call_id
 from callspan.sdk_profiles import PROVIDERS
 from callspan.spans.session import SpanRef
 
@@ -30,34 +30,34 @@ _SPAN_ID: Final = re.compile("[0-9a-f]{16}")
 _TIMES: Final = ("created", "created_at")
 _RESPONSES: Final = ("http_response", "response", "_response")
 """Attributes with the HTTP response, in the readers, raw responses and stream helpers of the SDKs."""
-CALL_IDS: Final[dict[int, tuple[weakref.ref[Any], list[str]]]] = {}
-"""The call id (see `Call.named`) of each live object returned by a call, by the object's `id()`."""
-_LAST_CALL: Final[ContextVar[list[str] | None]] = ContextVar("callspan_last_call", default=None)
-"""The id (see `Call.named`) of the newest call outside of sessions, timesteps and operations."""
+CALL_IDS: Final[dict[int, tuple[weakref.ref[Any], CallIdCell]]] = {}
+"""The call id of each live object returned by a call, by the object's `id()`."""
+_LAST_CALL: Final[ContextVar[CallIdCell | None]] = ContextVar("callspan_last_call", default=None)
+"""The id of the newest call outside of sessions, timesteps and operations."""
 
 
-def call_begun(context: Context, named: list[str]) -> None:
+def remember_call(context: Context, id_cell: CallIdCell) -> None:
     """Note the start of a call for all its sessions, timesteps and tools, else for the current context."""
     scope: Any = context.get(SCOPE)
     if scope is None:
-        _LAST_CALL.set(named)
+        _LAST_CALL.set(id_cell)
     while scope is not None:
-        scope._last_call = named
+        scope._last_call = id_cell
         scope = scope._above or (None if scope._base is None else scope._base.get(SCOPE))
 
 
-def call_made(made: object, named: list[str]) -> None:
+def remember_result(result: object, id_cell: CallIdCell) -> None:
     """Note the object returned by a call: a result of the SDK, a raw response, a stream or an HTTP response."""
-    key = id(made)
+    key = id(result)
     try:
         # The callback runs no Python code, in which an interrupt would be lost.
-        reference = weakref.ref(made, partial(CALL_IDS.pop, key))
+        reference = weakref.ref(result, partial(CALL_IDS.pop, key))
     except TypeError:
         return  # text, for example, which equals the same text of another call
-    CALL_IDS[key] = (reference, named)
+    CALL_IDS[key] = (reference, id_cell)
 
 
-def call_recorded(record: CallRecord) -> None:
+def remember_span(record: CallRecord) -> None:
     """Keep a reference to the span of a call."""
     place, response = record.place, record.response
     ref = SpanRef(
@@ -86,13 +86,13 @@ def call_id(of: object) -> str | None:
     """
     # Attributes of an object of the application may raise anything.
     responses = (value_of(partial(getattr, of, name, None)) for name in _RESPONSES)
-    for one in chain((of,), responses):
-        made = CALL_IDS.get(id(one))
-        if made is not None and made[0]() is one:
-            return made[1][0] or None
-    named = (value_of(partial(getattr, of, name, None)) for name in ("_request_id", "id"))
+    for holder in chain((of,), responses):
+        entry = CALL_IDS.get(id(holder))
+        if entry is not None and entry[0]() is holder:
+            return entry[1].value
+    provider_ids = (value_of(partial(getattr, of, name, None)) for name in ("_request_id", "id"))
     created = next(filter(None, (value_of(partial(getattr, of, name, None)) for name in _TIMES)), None)
-    return next((known for one in named if (known := call_of(one, created)) is not None), None)
+    return next((call for ident in provider_ids if (call := call_of(ident, created)) is not None), None)
 
 
 def target_of_span(trace_id: str | int, span_id: str | int) -> str | None:
@@ -104,9 +104,9 @@ def target_of_span(trace_id: str | int, span_id: str | int) -> str | None:
     span = format_span_id(span_id) if isinstance(span_id, int) else as_text(span_id)
     if not trace or not span or not _SPAN_ID.fullmatch(span.lower()):
         return None
-    wanted = (trace.lower(), span.lower())
+    span_ids = (trace.lower(), span.lower())
     calls = reversed(CALL_SPANS.items())
-    return next((one for one, ref in calls if (ref.trace_id, ref.span_id) == wanted), span.lower())
+    return next((call for call, ref in calls if (ref.trace_id, ref.span_id) == span_ids), span.lower())
 
 
 def call_of(identity: object, created: object = None) -> str | None:
@@ -117,17 +117,17 @@ def call_of(identity: object, created: object = None) -> str | None:
     """
     if not isinstance(identity, str) or not identity:
         return None
-    for own in (identity, *(response_call_id(one, identity) for one in PROVIDERS)):
-        ref = CALL_SPANS.get(own)
+    for call in (identity, *(response_call_id(provider, identity) for provider in PROVIDERS)):
+        ref = CALL_SPANS.get(call)
         if ref is not None and _is_of_time(ref, created):
-            return own
-    found = [
-        (one, ref)
-        for one, ref in CALL_SPANS.items()
+            return call
+    matches = [
+        (call, ref)
+        for call, ref in CALL_SPANS.items()
         if identity in (ref.response_id, ref.request_id) and _is_of_time(ref, created)
     ]
-    named = [one for one, ref in found if ref.is_bought] or [one for one, _ in found]
-    return named[0] if len(named) == 1 else None
+    calls = [call for call, ref in matches if ref.is_bought] or [call for call, _ in matches]
+    return calls[0] if len(calls) == 1 else None
 
 
 def _is_of_time(ref: SpanRef, created: object) -> bool:
@@ -149,5 +149,5 @@ def last_call_id() -> str | None:
     scope = current_scope()
     while scope is not None and scope._last_call is None and scope._above is not None:
         scope = scope._above
-    named = _LAST_CALL.get() if scope is None else scope._last_call
-    return None if named is None else named[0] or None
+    id_cell = _LAST_CALL.get() if scope is None else scope._last_call
+    return None if id_cell is None else id_cell.value

@@ -42,7 +42,7 @@ from callspan.process.callbacks import Point
 from callspan.process.processed import ProcessedRecord
 from callspan.record.call import CallRecord, Place, Trace
 from callspan.record.events import EventRecord, Record, RewardRecord, ScopeRecord
-from callspan.record.ids import new_id
+from callspan.record.ids import CallIdCell, new_id
 from callspan.record.messages import Conversation
 from callspan.record.reward_sums import NO_REWARD, sums_of
 from callspan.record.span_handle import span_ids
@@ -121,8 +121,8 @@ class Scope(EitherWith, Block, ABC):
         """The metadata."""
         self._answers: Sequence[Answer] = ()
         """The answers of the last call that ended inside, and of calls that ran in parallel to it."""
-        self._last_call: list[str] | None = None
-        """The id (see `Call.named`) of the newest call inside."""
+        self._last_call: CallIdCell | None = None
+        """The id of the newest call inside."""
 
     def __repr__(self) -> str:
         """Return its id, name and state."""

@@ -22,7 +22,7 @@ from callspan.fail_open import fail_open
 from callspan.intercept import other_instrumentations
 from callspan.intercept.responses import CURRENT_CALL, OBSERVERS, ResponseObserver
 from callspan.observe.deferred_ends import DeferredEnds
-from callspan.observe.ports import CallFactory
+from callspan.observe.factory import CallFactory
 from callspan.settings import Content, strictest
 
 if TYPE_CHECKING:

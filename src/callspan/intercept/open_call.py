@@ -7,7 +7,7 @@ from typing import Any, Final
 from opentelemetry import context as otel_context
 from opentelemetry.context import Context
 
-from callspan.agent.call_ids import call_begun, call_made
+from callspan.agent.call_ids import remember_call, remember_result
 from callspan.fail_open import fail_open
 from callspan.intercept.body_parsers import file_body_of, read_file
 from callspan.intercept.responses import (
@@ -42,7 +42,7 @@ class OpenCall:
         self.body_seen = False
         """Whether `_build_request` has provided the body; else the HTTP request does."""
         self.call = call
-        self.on_data = call.whole
+        self.on_data = call.take_body
         """Takes the parsed body of `response`."""
         self.inject = inject
         """Whether to send `traceparent` with each attempt."""
@@ -60,8 +60,8 @@ class OpenCall:
         try:
             self._outer_call = CURRENT_CALL.get()
             CURRENT_CALL.set(self)
-            if self.call.is_certain:
-                call_begun(self._outer, self.call.named)
+            if self.call.has_span_from_start:
+                remember_call(self._outer, self.call.id_cell)
             otel_context.attach(self.context)
         except Exception as error:
             _ATTACH.report(error)
@@ -98,7 +98,13 @@ class OpenCall:
         # Mocks may lack `is_closed`.
         is_open = getattr(response, "is_closed", False) is not True
         self.response = None if is_open else response
-        if observer is not None or is_open or self.call.is_raw or not self.call.is_certain or self.call.streaming:
+        if (
+            observer is not None
+            or is_open
+            or self.call.is_raw
+            or not self.call.has_span_from_start
+            or self.call.streaming
+        ):
             self.observer = ResponseObserver(self.call, response, is_open=is_open)
             if is_open and id(response) != self.received:
                 self.observer.reading = Reading(self)
@@ -113,8 +119,8 @@ class OpenCall:
     def finish(self, result: object) -> None:
         """Process the result of `request`: a plain call has ended, a stream or unread response has not."""
         self.leave()
-        if is_call := self.call.is_certain:
-            call_made(result, self.call.named)
+        if is_call := self.call.has_span_from_start:
+            remember_result(result, self.call.id_cell)
         error: ErrorInfo | None = None
         # If the body was received, the response is not needed: looking up a missing field of a pydantic model raises
         # an exception that is as expensive as a span.
@@ -122,7 +128,7 @@ class OpenCall:
             with ATTACH_RESPONSE:
                 response = _response_of(result)
                 if is_call:
-                    call_made(response, self.call.named)
+                    remember_result(response, self.call.id_cell)
                 if self._is_unfinished(result, response):
                     return
                 is_file = file_body_of(self.call.endpoint, self.response if response is None else response) is not None
@@ -134,8 +140,8 @@ class OpenCall:
 
     def _take(self, body: object) -> None:
         if body is None:  # no JSON, or the caller has yet to parse it
-            self.call.mark_partially_observed()
-        self.call.whole(body)
+            self.call.mark_partly_unobserved()
+        self.call.take_body(body)
 
     def _is_unfinished(self, result: object, response: Any) -> bool:
         call = self.call
@@ -144,7 +150,7 @@ class OpenCall:
         received: Any = response if response is not None else self.response
         response = response if response is not None else result
         if call.byte_reader is not None and getattr(received, "is_closed", False):
-            call.byte_reader.whole(received.content)
+            call.byte_reader.take_body(received.content)
             return False
         awaited = not call.streaming and not call.has_body
         if awaited and (self.observer is None or getattr(response, "is_closed", True)):

@@ -65,7 +65,7 @@ class ResponseObserver:
         weakly referenced.
         """
         self.call = call
-        self.on_data: Callable[[object], object] = call.chunk if call.streaming else call.whole
+        self.on_data: Callable[[object], object] = call.chunk if call.streaming else call.take_body
         """Takes each parsed body or chunk; bound once, because it is called for every chunk."""
         self.reader: weakref.ref[Any] | None = None
         """The iterator that reads the response: its stream, once started, or its bytes."""
@@ -99,10 +99,10 @@ class ResponseObserver:
         """Disconnect a replaced response from the call."""
         self._is_held, self.on_data = True, bool
 
-    def whole(self, body: object) -> None:
+    def take_body(self, body: object) -> None:
         """Record a complete body received instead of a stream, unless another response has replaced this one."""
         if self.on_data is not bool:
-            self.call.whole(body)
+            self.call.take_body(body)
 
     def hold(self) -> None:
         """Make the first end wait for `release`."""

@@ -10,7 +10,7 @@ from typing import Any, Final
 import msgspec
 
 from callspan.observe.earlier_answers import EarlierAnswers
-from callspan.observe.ports import CallInfo
+from callspan.observe.factory import CallInfo
 from callspan.providers.base import Endpoint, ResponseInfo
 from callspan.providers.wire_json import unix_ns
 from callspan.record.call import CallRecord, ErrorInfo, Outcome, Request, Response, Timing
@@ -38,7 +38,7 @@ def set_outcome(fields: dict[str, Any], record: CallRecord, info: ResponseInfo, 
         fields["part"] = "requested" if fields["outcome"] == IN_PROGRESS else "answered"
 
 
-def begun(record: CallRecord, endpoint: Endpoint, body: object, answers: EarlierAnswers) -> CallRecord:
+def started_version(record: CallRecord, endpoint: Endpoint, body: object, answers: EarlierAnswers) -> CallRecord:
     """Return the record for the start of a stream, with the response id if the first event has it."""
     info = endpoint.response_info(body)
     if info is None or not info.background or info.response.id is None:

@@ -39,9 +39,9 @@ from callspan.errors import call_error, outcome_of
 from callspan.fail_open import fail_open
 from callspan.observe import background_responses
 from callspan.observe.attempts import TOO_MANY_REQUESTS, AttemptLog
+from callspan.observe.factory import NO_SPAN, CallFactory, CallInfo, CallSpanHandle, ExplicitTimes
 from callspan.observe.forms import form_fields
 from callspan.observe.lines import LineReader
-from callspan.observe.ports import NO_SPAN, CallFactory, CallInfo, CallSpanHandle, ExplicitTimes
 from callspan.observe.token_estimates import estimated
 from callspan.observe.unrecognized import flag_unrecognized
 from callspan.process.processed import ProcessedRecord
@@ -68,7 +68,7 @@ from callspan.record.call import (
     Timing,
 )
 from callspan.record.codec import encode_json, exact_json
-from callspan.record.ids import new_id
+from callspan.record.ids import CallIdCell, new_id
 from callspan.record.messages import Conversation, without_media_bytes
 from callspan.record.span_handle import span_ids
 
@@ -105,24 +105,25 @@ class Call:
     """
 
     __slots__ = (
-        "__weakref__", "_accumulator", "_add", "_begun_in", "_body", "_call_ended", "_complete", "_content_ns",
-        "_conversation", "_endings", "_factory", "_first_ns", "_gap_ns", "_input", "_is_measured",
-        "_last_event", "_last_ns", "_notes", "_over", "_processed", "_request", "_terminated", "_unseen",
-        "_wire", "_zero_ns", "attempts", "chunks", "endpoint", "explicit", "has_body", "hides_usage", "is_raw", "named",
-        "record", "span", "streaming",
+        "__weakref__", "_accumulator", "_add", "_answer_complete", "_body", "_call_ended", "_content_ns",
+        "_conversation", "_endings", "_factory", "_first_ns", "_gap_ns", "_input", "_is_measured", "_last_event",
+        "_last_ns", "_notes", "_partly_unobserved", "_processed", "_request", "_saw_terminal_event", "_start_context",
+        "_stop_counting", "_tool_messages", "_zero_ns", "attempts", "chunks", "endpoint", "explicit", "has_body",
+        "hides_usage", "id_cell", "is_raw", "record", "span", "streaming",
     )  # fmt: skip
 
     byte_reader: LineReader | None = None
     """Reads the bytes of the response; None if the response is parsed."""
-    is_certain: ClassVar[bool] = True
+    has_span_from_start: ClassVar[bool] = True
     """Whether it is a call regardless of its answer, so that it has a span and counts as in progress from its start."""
     span: CallSpanHandle
     _input: Conversation | None
     _conversation: Conversation | None
-    _wire: Conversation | None
+    _tool_messages: Conversation | None
+    """Its messages, until the tools are recorded that the provider ran for it."""
     _processed: ProcessedRecord[CallRecord] | None
     """The record; None before it is built and after the end."""
-    _over: Callable[[], object] | None
+    _stop_counting: Callable[[], object] | None
     """Ends counting the call as in progress, if it was counted."""
     _endings: list[Ending]
 
@@ -172,8 +173,8 @@ class Call:
         if metadata or past_ns is not None:
             seen_in: SeenIn = "call" if past_ns is None else "import"
             self.record = msgspec.structs.replace(self.record, metadata=metadata, seen_in=seen_in)
-        self.named = [self.record.call_id]
-        """The id of its record; empty until the first event of a background response has the response id."""
+        self.id_cell = CallIdCell(self.record.call_id)
+        """Shared with everything that refers to the call, because the provider may name it later."""
         self.streaming = info.stream is True
         self.is_raw = info.raw
         self.hides_usage = False
@@ -182,7 +183,7 @@ class Call:
         self.explicit = None if past_ns is None else ExplicitTimes(is_past=True)
         """Times given by the application; None if there are none."""
         self._is_measured = past_ns is None
-        self._input = self._conversation = self._wire = self._processed = self._over = None
+        self._input = self._conversation = self._tool_messages = self._processed = self._stop_counting = None
         self.forget_response()
         self.span = NO_SPAN
         self._begin()
@@ -191,7 +192,7 @@ class Call:
     def forget_response(self) -> None:
         """Discard the data of a response that was replaced by another one."""
         self._body: object = None
-        self.has_body = self._complete = self._terminated = self._unseen = False
+        self.has_body = self._answer_complete = self._saw_terminal_event = self._partly_unobserved = False
         self._last_event: str | None = None
         self._accumulator: Accumulator | None = None
         self._add: Callable[[object], bool] | None = None
@@ -204,19 +205,19 @@ class Call:
 
     def _begin(self) -> None:
         factory, metrics, processed = self._factory, self._factory.metrics, None
-        if self.is_certain:
+        if self.has_span_from_start:
             processed = factory.processors.started(self.record)
             try:
                 self.span = NO_SPAN if factory.spans is None else factory.spans.start(processed)
             except Exception as error:
                 _START_SPAN.report(error)
                 self.span = NO_SPAN
-        self._begun_in: Context | None = copy_context() if self.is_certain else None
+        self._start_context: Context | None = copy_context() if self.has_span_from_start else None
         """The context of its start until its first version is written, because a redactor may read its variables."""
         # list.append is atomic, so the first item is the accepted end, without a lock.
         self._endings = []
         if processed is not None and self._is_measured and metrics is not None and metrics.are_wanted():
-            self._over = metrics.begun(processed)
+            self._stop_counting = metrics.count_running(processed)
         if processed is not None and processed.interrupt is not None:
             raise processed.interrupt
 
@@ -226,20 +227,20 @@ class Call:
         return bool(self._endings)
 
     @property
-    def stream_complete(self) -> bool:
+    def answer_complete(self) -> bool:
         """True once the stream has signalled its end."""
-        return self._complete or (self._accumulator is not None and self._accumulator.complete)
+        return self._answer_complete or (self._accumulator is not None and self._accumulator.complete)
 
     def offset_ns(self) -> int:
         """Return the monotonic time since the start."""
         return _now_ns() - self._zero_ns
 
-    def sent(self, content: bytes, body: object, body_bytes: int | None = None, *, announce: bool = True) -> None:
+    def sent(self, content: bytes, body: object, body_bytes: int | None = None, *, write_version: bool = True) -> None:
         """Record the request as sent: its exact bytes, and the same as plain JSON.
 
         Only the first one counts, because retries send the same. Writes the first version of a stream, unless
-        `announce` is False: then the method `announce` or the first event does. `body_bytes`: size as sent, if not that
-        of `content`; 0: unknown.
+        `write_version` is False: then `write_first_version` or the first event does. `body_bytes`: size as sent, if not
+        that of `content`; 0: unknown.
         """
         if self._request.body is not NO_BODY or self._endings:
             return
@@ -254,8 +255,8 @@ class Call:
                 request, model=request.model or self._request.model, stream=self.streaming,
                 body_bytes=len(content) if body_bytes is None else body_bytes or None, body=msgspec.Raw(exact),
             )  # fmt: skip
-            if self.is_certain and request.params.get("background") is True:
-                self.named[:] = [""]  # the id of the call is in its answer or first event
+            if self.has_span_from_start and request.params.get("background") is True:
+                self.id_cell.value = None  # the id of the call is in its answer or first event
             self._request = request
             if self.span.wants_content:
                 self._input = self.endpoint.conversation(body, None)
@@ -264,8 +265,8 @@ class Call:
         except Exception as error:
             _READ_REQUEST.report(error)
             self._input = None
-        if self.streaming and announce:
-            self.announce()
+        if self.streaming and write_version:
+            self.write_first_version()
 
     def forget_request(self) -> None:
         """Let `sent` take the request again, once more of it is known."""
@@ -273,40 +274,41 @@ class Call:
 
     def await_name(self) -> None:
         """Defer the first version until the provider has named the call."""
-        self.named[:] = [""]
+        self.id_cell.value = None
 
     def name(self, call_id: str) -> None:
         """Take the id derived from the provider's id, then write the first version."""
         self.record = msgspec.structs.replace(self.record, call_id=call_id)
-        self.named[:] = [call_id]
-        self.announce_from_elsewhere()
+        self.id_cell.value = call_id
+        self.write_first_version_from_worker()
 
     def withdraw(self) -> bool:
         """End the call without a record or span, because another one records it; return False if it has ended."""
         ending = Ending(None, "cancelled", None, 0)
         self._endings.append(ending)
         is_first = self._endings[0] is ending
-        if is_first and self._over is not None:
-            self._over()
+        if is_first and self._stop_counting is not None:
+            self._stop_counting()
         return is_first
 
-    def announce(self) -> None:
+    def write_first_version(self) -> None:
         """Write the first version once, so that the call is visible while it runs and after its process has died.
 
         A background response must wait for its id; a call of the Responses API for its request, which may start one.
         Safe from any thread.
         """
-        # In this order: `sent` and `_add_first` change them in the reverse order.
+        # The request first: `sent` marks the id as unknown before it stores the request, so whoever sees the request
+        # sees that too.
         is_sent = self._request.body is not NO_BODY or self.endpoint.api != "responses"
-        if is_sent and self.named != [""] and self._begun_in is not None:
-            self._announce(self._first_version())
+        if is_sent and self.id_cell.value is not None and self._start_context is not None:
+            self._write_started(self._first_version())
 
-    def announce_from_elsewhere(self) -> bool:
+    def write_first_version_from_worker(self) -> bool:
         """Do the same from another thread, in the context of the call's start; return whether it is too early."""
-        begun_in = self._begun_in
-        if begun_in is not None:
-            begun_in.copy().run(self.announce)
-        return self._begun_in is not None and self.named != [""]
+        start_context = self._start_context
+        if start_context is not None:
+            start_context.copy().run(self.write_first_version)
+        return self._start_context is not None and self.id_cell.value is not None
 
     def _first_version(self) -> CallRecord:
         request = self._request
@@ -314,10 +316,10 @@ class Call:
             request = msgspec.structs.replace(request, body=NO_BODY)
         return msgspec.structs.replace(self.record, request=request, process=own_identity(), **span_ids(self.span))
 
-    def _announce(self, first_version: CallRecord) -> None:
+    def _write_started(self, first_version: CallRecord) -> None:
         if self._endings:
             return
-        self._begun_in = None
+        self._start_context = None
         factory = self._factory
         processed = factory.processors.process(first_version) if factory.recorder.writes_starts() else None
         if processed is not None:
@@ -332,7 +334,7 @@ class Call:
             form = form_fields(fields, files)
             self.sent(encode_json(form), form, size or 0)
 
-    def whole(self, body: object) -> None:
+    def take_body(self, body: object) -> None:
         """Record the complete body of a plain response."""
         if not self._endings:
             self._body, self.has_body = body, True
@@ -372,14 +374,14 @@ class Call:
         if self._factory.chunk_log and not (self.explicit is not None and self.explicit.is_past):
             self._add = self._add_and_note
         carried = self._add(data)
-        if self._begun_in is not None and self._request.body is not NO_BODY:
+        if self._start_context is not None and self._request.body is not NO_BODY:
             body = self._accumulator.body()
-            first_version = background_responses.begun(
+            first_version = background_responses.started_version(
                 self._first_version(), self.endpoint, body, self._factory.answers
             )
-            self._begun_in = None
-            self.named[:] = [first_version.call_id]
-            self._announce(first_version)
+            self._start_context = None
+            self.id_cell.value = first_version.call_id
+            self._write_started(first_version)
         return carried
 
     def _add_and_note(self, data: object) -> bool:
@@ -401,9 +403,9 @@ class Call:
         self.explicit = self.explicit or ExplicitTimes()
         return self.explicit
 
-    def mark_partially_observed(self) -> None:
+    def mark_partly_unobserved(self) -> None:
         """Record that part of the stream was not observed, so that it may have signalled its end."""
-        self._unseen = True
+        self._partly_unobserved = True
 
     def fail(self, error: BaseException, *, in_stream: bool = True, at_ns: int | None = None) -> None:
         """End the call with an exception; `in_stream` False: the request failed before there was a stream."""
@@ -411,7 +413,7 @@ class Call:
 
     def leave(self, at_ns: int | None = None) -> None:
         """End a call whose stream is no longer read; a success if it had signalled the end of its answer."""
-        self.end("closed", "success" if self.stream_complete else "cancelled", at_ns=at_ns)
+        self.end("closed", "success" if self.answer_complete else "cancelled", at_ns=at_ns)
 
     def end(
         self, how: StreamEnd | None = "complete", outcome: Outcome = "success", error: ErrorInfo | None = None, *,
@@ -459,14 +461,14 @@ class Call:
         factory.recorder.write(processed)
         factory.keep(record)
         if record.part == "answered":
-            factory.seen.is_first(record.call_id)
+            factory.recorded_calls.is_first(record.call_id)
         if self._is_measured and factory.metrics is not None and factory.metrics.are_wanted():
-            factory.metrics.observed(processed)
-        if self._over is not None:
-            self._over()
+            factory.metrics.measure_call(processed)
+        if self._stop_counting is not None:
+            self._stop_counting()
         # Cleared first, so that after an interrupt it is not added twice.
         call_ended, self._call_ended = self._call_ended, None
-        wire, self._wire = self._wire, None
+        wire, self._tool_messages = self._tool_messages, None
         try:
             if call_ended is not None:
                 call_ended(processed, self._conversation)
@@ -501,11 +503,11 @@ class Call:
         have_tools_run = has_runs(self._body, processed_record.usage) and processed_record.is_bought
         wants_content = self.span.wants_content
         messages = self._messages() if have_tools_run or (wants_content and is_same) else None
-        self._wire = messages if have_tools_run else None
+        self._tool_messages = messages if have_tools_run else None
         if wants_content:
             self._conversation = messages if is_same else registry.conversation_of(processed_record)
         self._processed = processed
-        self._body = self._input = self._begun_in = None
+        self._body = self._input = self._start_context = None
         self._request = self.record.request
         return processed
 
@@ -513,22 +515,22 @@ class Call:
         """Return the body of the answer, folded from the chunks of a stream; None if nothing was received."""
         accumulator = self._accumulator
         if accumulator is not None:
-            complete = self.stream_complete
-            self._terminated = self._terminated or getattr(accumulator, "terminated", complete)
+            complete = self.answer_complete
+            self._saw_terminal_event = self._saw_terminal_event or getattr(accumulator, "terminated", complete)
             if not self.has_body:
                 self._last_event, body = text(self._body, "type"), None
                 with _READ_RESPONSE:
                     body = accumulator.body()
                 self._body = body
             # The body now has the complete text: keeping its pieces would double the memory.
-            self._complete, self._accumulator, self._add = complete, None, None
+            self._answer_complete, self._accumulator, self._add = complete, None, None
         return self._body
 
     def _fields(self, ending: Ending) -> tuple[ResponseInfo, dict[str, Any]]:
         """Return the info of the answer, and the fields that it and the ending add to the record."""
         body = self._body if self._accumulator is None else self._fold()
         try:
-            fallback = NULL_BODY if self.has_body and not self._unseen else NOT_RECOGNIZED
+            fallback = NULL_BODY if self.has_body and not self._partly_unobserved else NOT_RECOGNIZED
             info = fallback if body is None else self.endpoint.response_info(body) or NOT_RECOGNIZED
         except Exception as failure:
             _READ_RESPONSE.report(failure)
@@ -543,7 +545,7 @@ class Call:
         if info.background:
             with _BUILD_RECORD:
                 background_responses.set_outcome(fields, self.record, info, self._factory.answers)
-        self.named[:] = [fields.get("call_id", self.record.call_id)]
+        self.id_cell.value = fields.get("call_id", self.record.call_id)
         return info, fields
 
     def _ending_fields(self, ending: Ending, error: ErrorInfo | None) -> dict[str, Any]:
@@ -585,8 +587,10 @@ class Call:
         )
 
     def _stream(self, how: StreamEnd, error: ErrorInfo | None) -> Stream:
-        complete = self.stream_complete
-        is_over = self._terminated or self.has_body or self._unseen  # as far as the stream was observed
+        complete = self.answer_complete
+        is_over = (
+            self._saw_terminal_event or self.has_body or self._partly_unobserved
+        )  # as far as the stream was observed
         if how == "complete" and not (is_over or error):
             how, complete = "cut_off", False
         elif how == "closed" and complete and is_over:

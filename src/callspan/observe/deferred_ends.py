@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from callspan.observe.call import Call
 
 _END: Final = fail_open("end a dropped stream")
-_ANNOUNCE: Final = fail_open("write the first version of a call")
+_WRITE: Final = fail_open("write the first version of a call")
 _AT_EXIT_S: Final = 5.0
 """Seconds to wait at exit for ends that a thread is running."""
 _LONG_S: Final = 1.0
@@ -37,7 +37,7 @@ class DeferredEnds:
         self._exit_registered = False
         self._unwatched = AtomicFlag(is_set=True)
         """Set while no check of the open calls is scheduled."""
-        in_child(self, DeferredEnds._forget_watch)
+        in_child(self, DeferredEnds.forget_watch)
         # A WeakSet is not used because its changes take several Python steps, between which another thread or a signal
         # handler may run.
         self._calls: dict[int, weakref.ref[Call]] = {}
@@ -64,16 +64,17 @@ class DeferredEnds:
         if self._unwatched or self.worker.is_idle:
             self._watch()
 
-    def _forget_watch(self) -> None:
-        self._unwatched.set()  # a child's worker starts without work
+    def forget_watch(self) -> None:
+        """Note in a forked child that no check is scheduled: its worker starts without work."""
+        self._unwatched.set()
 
     def _watch(self) -> None:
         self._unwatched.test_and_clear()
-        self.worker.put_later(_LONG_S, self._announce_long)
+        self.worker.put_later(_LONG_S, self._write_long_calls)
 
-    def _announce_long(self) -> None:
+    def _write_long_calls(self) -> None:
         self._unwatched.set()
-        waiting = [_try_to_announce(call) for call in self._open()]
+        waiting = [_try_to_write(call) for call in self._open()]
         if any(waiting):
             self._watch()
 
@@ -99,12 +100,12 @@ class DeferredEnds:
         return [call for call in calls if call.record.pid == os.getpid()]
 
 
-def _try_to_announce(call: Call) -> bool:
+def _try_to_write(call: Call) -> bool:
     """Write the first version of a call that is long; return whether to try again later."""
     if call.offset_ns() < _LONG_S * 1e9:
         return True
-    with _ANNOUNCE:
-        return call.announce_from_elsewhere()
+    with _WRITE:
+        return call.write_first_version_from_worker()
     return False
 
 

@@ -19,7 +19,7 @@ _ARRAY: Final = "[]"
 def form_fields(fields: object, files: object) -> dict[str, object]:
     """Return the fields of a form and references to its files by name; a list for a list of files."""
     form: dict[str, object] = dict(fields) if isinstance(fields, dict) else {}
-    for name, file in _named(files):
+    for name, file in _named_files(files):
         reference = _reference(file)
         if not name.endswith(_ARRAY):
             form[name] = reference
@@ -30,7 +30,7 @@ def form_fields(fields: object, files: object) -> dict[str, object]:
     return form
 
 
-def _named(files: object) -> Iterator[tuple[str, object]]:
+def _named_files(files: object) -> Iterator[tuple[str, object]]:
     pairs = files.items() if isinstance(files, dict) else files if isinstance(files, list | tuple) else ()
     for pair in pairs:
         yield str(pair[0]), pair[1]

@@ -17,8 +17,8 @@ from callspan.fail_open import fail_open
 from callspan.observe import background_responses
 from callspan.observe.background_responses import version_of
 from callspan.observe.call import Call, Ending
+from callspan.observe.factory import CallFactory, CallInfo
 from callspan.observe.lines import LineReader
-from callspan.observe.ports import CallFactory, CallInfo
 from callspan.process.processed import ProcessedRecord
 from callspan.providers import registry
 from callspan.providers.base import NOT_RECOGNIZED, Endpoint, ResponseInfo
@@ -42,7 +42,7 @@ class Fetch(Call):
     """
 
     __slots__ = ("_context", "_is_first")
-    is_certain = False
+    has_span_from_start = False
 
     def __init__(self, factory: CallFactory, info: CallInfo, context: Any) -> None:
         self._context = context
@@ -60,7 +60,7 @@ class Fetch(Call):
     def _write(self, record: CallRecord, response: Response, body: object) -> None:
         factory = self._factory
         if self._is_first is None:
-            self._is_first = factory.seen.is_first(record.call_id)
+            self._is_first = factory.recorded_calls.is_first(record.call_id)
         if not self._is_first:
             return
         place, requested = factory.requested_in(record.call_id)
@@ -71,7 +71,7 @@ class Fetch(Call):
         processed = factory.processors.process(record)
         span.end(processed, registry.conversation_of(processed.record) if span.wants_content else None)
         if factory.metrics is not None:
-            factory.metrics.observed(processed)
+            factory.metrics.measure_call(processed)
         if has_runs(body, record.usage):
             factory.tools_ran(self.endpoint.conversation(None, body), record)
         processed.go_on()
@@ -81,10 +81,10 @@ def record_webhook(factory: CallFactory, server: CallInfo, response_id: str, sta
     """Write the end of a background response that a webhook reports, at a Unix time; its answer is fetched later."""
     at_ns = time.time_ns() if at_ns is None else at_ns
     record = background_responses.end_of(server, response_id, status, at_ns)
-    if record is not None and factory.seen.get(f"webhook {record.call_id}") is None:
+    if record is not None and factory.recorded_calls.get(f"webhook {record.call_id}") is None:
         processed = factory.processors.process(record)
         factory.recorder.write(processed)
-        factory.seen.is_first(f"webhook {record.call_id}")
+        factory.recorded_calls.is_first(f"webhook {record.call_id}")
         processed.go_on()
 
 
@@ -96,7 +96,7 @@ class GenericCall(Call):
     """
 
     __slots__ = ("_context", "_is_decided", "_unrecorded")
-    is_certain = False
+    has_span_from_start = False
 
     def __init__(
         self, factory: CallFactory, info: CallInfo, context: Any, *, endpoint: Endpoint,
@@ -128,7 +128,7 @@ class GenericCall(Call):
         if answer.id is not None:
             call_id = object_call_id(self.record.provider, answer)
             self.record = msgspec.structs.replace(self.record, call_id=call_id)
-            if not self._factory.seen.is_first(call_id):  # the same object was already counted
+            if not self._factory.recorded_calls.is_first(call_id):  # the same object was already counted
                 self._is_measured, self._call_ended = False, None
                 return
         processed = self._factory.processors.started(self.record)
@@ -145,7 +145,7 @@ class BatchResults(Call):
     """A request for batch results: each line that is read is recorded as a call. It has no record of its own."""
 
     __slots__ = ("_owner", "byte_reader")
-    is_certain = False
+    has_span_from_start = False
     byte_reader: LineReader
 
     def __init__(self, factory: CallFactory, info: CallInfo, context: object, *, owner: str) -> None:
@@ -168,15 +168,15 @@ class BatchResults(Call):
 
     def _write(self, result: ResultLine) -> None:
         factory, (record, endpoint) = self._factory, _answered(self.record, self._owner, result)
-        if factory.seen.get(record.call_id) is not None:
+        if factory.recorded_calls.get(record.call_id) is not None:
             return
         processed = factory.processors.process(record)
         factory.recorder.write(processed)
         # Last, so that a line interrupted here is recorded when read again.
-        if not factory.seen.is_first(record.call_id):
+        if not factory.recorded_calls.is_first(record.call_id):
             return
         if factory.metrics is not None:
-            factory.metrics.observed(processed)
+            factory.metrics.measure_call(processed)
         if self._call_ended is not None:
             self._call_ended(processed, None)
         if has_runs(result.body, record.usage):

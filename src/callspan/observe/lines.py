@@ -51,7 +51,7 @@ class LineReader:
         # After an interrupt, all lines are read again.
         self._held = [incomplete_line]
 
-    def whole(self, content: bytes) -> None:
+    def take_body(self, content: bytes) -> None:
         """Add the complete response from memory."""
         self.add(content)
         self.finish(complete=True)

@@ -20,7 +20,7 @@ from callspan.errors import call_error, outcome_of
 from callspan.fail_open import fail_open, value_of
 from callspan.forks import in_child
 from callspan.observe.call import Call
-from callspan.observe.ports import CallFactory, CallInfo
+from callspan.observe.factory import CallFactory, CallInfo
 from callspan.providers import rate_limits, registry
 from callspan.providers.error_kinds import error_info
 from callspan.providers.sockets import LONG, MESSAGES, REPEATED, Json, SocketKind, Step, Turn
@@ -59,13 +59,14 @@ class SocketCalls:
         self._claims = _Claims(self._open)
         self._inherited = False
         """Whether it belongs to the parent of a fork, where its calls continue."""
-        in_child(self, SocketCalls._forget)
+        in_child(self, SocketCalls.leave_to_parent)
 
     def __del__(self) -> None:
         """Note that the connection is over, also if nobody closed it."""
         self._claims.close()
 
-    def _forget(self) -> None:
+    def leave_to_parent(self) -> None:
+        """Leave the connection to the parent of a fork."""
         self._inherited = True
         self._open = {}
 
@@ -87,7 +88,7 @@ class SocketCalls:
         """Write the first version of the call of a sent create."""
         del result
         if (call := self._open.get(turn)) is not None:
-            call.announce()
+            call.write_first_version()
 
     def not_sent(self, turn: Turn, error: Exception) -> None:
         """End the call of a create that could not be sent."""
@@ -98,7 +99,7 @@ class SocketCalls:
 
     def received(self, message: str | bytes) -> None:
         """Observe a message before the application receives it."""
-        event = self._kind.counted(message) if len(message) > LONG else None
+        event = self._kind.short_event(message) if len(message) > LONG else None
         if event is REPEATED or self._inherited:
             return
         if event is None:
@@ -145,7 +146,7 @@ class SocketCalls:
         if call is None:
             return
         if action == "begin":
-            call.announce()
+            call.write_first_version()
         elif action == "name":
             self._name(turn, call)
         elif action == "chunk" and MESSAGES in event:
@@ -249,7 +250,7 @@ def _take_body(call: Call, turn: Turn) -> None:
     if body:
         content = encode_json(body)
         call.forget_request()
-        call.sent(content, body, len(content), announce=False)
+        call.sent(content, body, len(content), write_version=False)
 
 
 def decoded(message: str | bytes | bytearray) -> dict[str, Any] | None:

@@ -71,7 +71,7 @@ class SocketKind:
     def sent(self, frame: Json, turn: Turn | None) -> None:
         """Note a sent frame, with the result of `create` for it."""
 
-    def counted(self, message: str | bytes) -> Json | None:
+    def short_event(self, message: str | bytes) -> Json | None:
         """Return a short event in place of a long audio message, which is not parsed; None for any other message.
 
         `REPEATED` for a message like an earlier one, which `repeated` reports.

@@ -25,7 +25,7 @@ class StatedCost(NamedTuple):
     """Whether the server calls it an estimate or computes it from its own prices."""
 
 
-class _Place(NamedTuple):
+class _CostPath(NamedTuple):
     path: tuple[str, ...]
     per_usd: int = 1
     """Units per dollar."""
@@ -33,11 +33,11 @@ class _Place(NamedTuple):
 
 
 _IN_USAGE: Final = (
-    _Place(("cost",)),  # OpenRouter, in credits that are dollars; gateways that follow it
-    _Place(("cost", "total_cost")),  # Perplexity
-    _Place(("cost_usd_total",)),  # LLM Gateway
-    _Place(("cost_in_usd_ticks",), per_usd=10**10),  # xAI
-    _Place(("estimated_cost",), estimated=True),  # DeepInfra
+    _CostPath(("cost",)),  # OpenRouter, in credits that are dollars; gateways that follow it
+    _CostPath(("cost", "total_cost")),  # Perplexity
+    _CostPath(("cost_usd_total",)),  # LLM Gateway
+    _CostPath(("cost_in_usd_ticks",), per_usd=10**10),  # xAI
+    _CostPath(("estimated_cost",), estimated=True),  # DeepInfra
 )
 _IN_USAGE_NAMES: Final = frozenset(row.path[0] for row in _IN_USAGE)
 _UPSTREAM: Final = ("cost_details", "upstream_inference_cost")
@@ -54,7 +54,7 @@ def stated_cost(usage: Mapping[str, object], body: object) -> StatedCost | None:
     if not _IN_USAGE_NAMES.isdisjoint(usage) and text(usage, "cost", "currency") in (None, "USD"):
         for path, per_usd, estimated in _IN_USAGE:
             if (usd := _exact(dig(usage, *path))) is not None:
-                return _whole(StatedCost(EXACT.divide(usd, Decimal(per_usd)), estimated), usage)
+                return _with_upstream(StatedCost(EXACT.divide(usd, Decimal(per_usd)), estimated), usage)
     return _of_gateway(body) if isinstance(body, dict) else None
 
 
@@ -82,7 +82,7 @@ def states_zero(usage: Usage | None, headers: Mapping[str, str]) -> bool:
     return 0 in costs
 
 
-def _whole(cost: StatedCost, usage: Mapping[str, object]) -> StatedCost | None:
+def _with_upstream(cost: StatedCost, usage: Mapping[str, object]) -> StatedCost | None:
     if flag(usage, "is_byok") is not True:
         return cost
     upstream = _exact(dig(usage, *_UPSTREAM))

@@ -18,9 +18,9 @@ from callspan.settings import Content
 _T = TypeVar("_T")
 NO_BODY: Final = msgspec.Raw(b"")
 """The value of a body that was not kept. Compare by identity; never use another empty Raw."""
-Part: TypeAlias = Literal["started", "requested", "ended", "answered"]
+Stage: TypeAlias = Literal["started", "requested", "ended", "answered"]
 """The stage of a call at which a version of its record was written, see `callspan.record.merging`."""
-PARTS: Final[tuple[Part, ...]] = get_args(Part)
+STAGES: Final[tuple[Stage, ...]] = get_args(Stage)
 SeenIn: TypeAlias = Literal["call", "fetch", "webhook", "batch", "import"]
 """The source of a version of a call's record."""
 _SINGLE_VERSION: Final = frozenset({"call", "import"})
@@ -280,7 +280,7 @@ class CallRecord(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defau
     """A UUID, also `llm.item_id` on the span."""
     schema_version: int = schema_field()
     """Version of the schema of records; readers reject other versions."""
-    part: Part = always_written("ended")
+    part: Stage = always_written("ended")
     """The stage of this version: `started` or `ended`. If the answer comes later: `requested`, `ended` (without the
     answer), `answered`. A later part replaces an earlier one or is merged with it."""
     seen_in: SeenIn = "call"
@@ -370,7 +370,7 @@ class CallRecord(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defau
     @property
     def text(self) -> str | None:
         """Text of the first choice of the answer; None if there is none, or the record has no conversation."""
-        first = self._first
+        first = self._answer_message
         return None if first is None else first.text
 
     @property
@@ -424,11 +424,11 @@ class CallRecord(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defau
     @property
     def tool_calls(self) -> list[ToolCall] | None:
         """Tool calls of the answer's first choice; None if there is no answer, or the record has no conversation."""
-        first = self._first
+        first = self._answer_message
         return None if first is None else first.tool_calls
 
     @property
-    def _first(self) -> Message | None:
+    def _answer_message(self) -> Message | None:
         conversation = self.conversation
         return conversation.output[0] if conversation is not None and conversation.output else None
 

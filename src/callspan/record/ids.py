@@ -11,6 +11,8 @@ import os
 import time
 from random import Random
 
+import msgspec
+
 _RANDOM_BYTES = 9
 
 _random = Random()  # noqa: S311 - unique is enough
@@ -21,6 +23,13 @@ _NAMED_VERSION = 8 << 76
 _VARIANT = 2 << 62
 _BITS = (1 << 128) - 1
 _FIXED = 15 << 76 | 3 << 62
+
+
+class CallIdCell(msgspec.Struct, eq=False, gc=False):
+    """The id of a call, shared by everything that refers to the call while it may still change."""
+
+    value: str | None
+    """None as long as the provider has not named a call whose id is derived from its name."""
 
 
 def new_id() -> str:

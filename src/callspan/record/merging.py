@@ -17,16 +17,16 @@ from typing import Final, TypeAlias, TypeVar
 import msgspec
 from msgspec.structs import replace
 
-from callspan.record.call import NO_BODY, PARTS, CallRecord, Part, Redaction, Response, Timing
+from callspan.record.call import NO_BODY, STAGES, CallRecord, Redaction, Response, Stage, Timing
 from callspan.record.content_level import at_level
 from callspan.record.events import Record, SessionRecord, TimestepRecord
 from callspan.record.usage import Cost
 from callspan.settings import strictest
 
-RANKS: Final[dict[Part, int]] = {part: rank for rank, part in enumerate(PARTS)}
+RANKS: Final[dict[Stage, int]] = {part: rank for rank, part in enumerate(STAGES)}
 Order: TypeAlias = tuple[int, int]
 """The rank of a version's part, then its `seen_ns`; the higher version wins."""
-_REQUEST_PARTS: Final = frozenset({"started", "requested"})
+_REQUEST_STAGES: Final = frozenset({"started", "requested"})
 _SPAN_FIELDS: Final = ("trace_id", "span_id", "parent_span_id", "sampled", "trace")
 _OF_HIGHER: Final = ("part", "seen_ns", "seen_in", "outcome", "error", "timing", "redactions", "conversation")
 """Fields of a call that are never filled in from the lower version."""
@@ -39,7 +39,7 @@ _S = TypeVar("_S", bound=SessionRecord | TimestepRecord)
 _T = TypeVar("_T", bound=msgspec.Struct)
 
 
-def order(part: Part = "ended", seen_ns: int | None = None) -> Order:
+def order(part: Stage = "ended", seen_ns: int | None = None) -> Order:
     """Return the sort key of a version."""
     return RANKS[part], seen_ns or 0
 
@@ -131,7 +131,7 @@ def _merged(version: CallRecord, other: CallRecord) -> CallRecord:
     lower, higher = sorted((version, other), key=order_of)
     if order_of(lower) == order_of(higher):
         return version
-    if not higher.is_merged or (higher.part in _REQUEST_PARTS and not lower.is_merged):
+    if not higher.is_merged or (higher.part in _REQUEST_STAGES and not lower.is_merged):
         return higher
     merged = replace(
         _filled(higher, lower, but=_OF_HIGHER),

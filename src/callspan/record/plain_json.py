@@ -149,7 +149,7 @@ class _Converter:
         if items is None:
             return _description(value)
         converted: dict[str, object] = {}
-        for key, item in self._taken(items):
+        for key, item in self._within_limit(items):
             converted[_key(key)] = self.value(item, depth + 1)
         if left_out := self._left_out(value, len(converted)):
             converted[TRUNCATED_KEY] = left_out
@@ -160,7 +160,7 @@ class _Converter:
         items = value_of(lambda: self._limited(value))
         if items is None:
             return _description(value)
-        converted = [self.value(item, depth + 1) for item in self._taken(items)]
+        converted = [self.value(item, depth + 1) for item in self._within_limit(items)]
         if left_out := self._left_out(value, len(converted)):
             self.is_cut = True
             converted.append({TRUNCATED_KEY: left_out})
@@ -170,7 +170,7 @@ class _Converter:
         """Return at most as many values as the limit of the whole conversion still allows."""
         return list(islice(values, self._remaining))
 
-    def _taken(self, values: list[_T]) -> Iterator[_T]:
+    def _within_limit(self, values: list[_T]) -> Iterator[_T]:
         """Yield values until the limit of the whole conversion is reached, by the contents of earlier ones too."""
         for value in values:
             if self._remaining <= 0:

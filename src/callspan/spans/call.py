@@ -34,7 +34,7 @@ from opentelemetry.trace import (
 
 from callspan import private_names as names
 from callspan.fail_open import fail_open
-from callspan.observe.ports import CallSpanHandle
+from callspan.observe.factory import CallSpanHandle
 from callspan.process.processed import ProcessedRecord
 from callspan.record.call import CallRecord, SpanLink, Trace
 from callspan.record.ids import new_span_id

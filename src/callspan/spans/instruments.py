@@ -78,7 +78,7 @@ class CallMetrics:
             internal = getattr(metrics, private_names.INTERNAL.name, None)
             self.are_wanted = partial(getattr, internal, private_names.METER_PROVIDER.name, _UNKNOWN)
 
-    def begun(self, processed: ProcessedRecord[CallRecord]) -> Callable[[], object]:
+    def count_running(self, processed: ProcessedRecord[CallRecord]) -> Callable[[], object]:
         """Count a call in progress; the returned function ends it for the same provider and attributes."""
         try:
             instruments = self._in_use()
@@ -87,7 +87,7 @@ class CallMetrics:
             _COUNT_START.report(error)
             return _no_op
 
-    def observed(self, processed: ProcessedRecord[CallRecord]) -> None:
+    def measure_call(self, processed: ProcessedRecord[CallRecord]) -> None:
         """Record the measurements of a finished call."""
         with _MEASURE:
             instruments = self._in_use()
@@ -95,7 +95,7 @@ class CallMetrics:
                 instruments.measure(self._names.of_calls, processed.record)
                 instruments.keep_rate_limits(processed.record)
 
-    def priced(self, processed: ProcessedRecord[Record]) -> None:
+    def measure_cost(self, processed: ProcessedRecord[Record]) -> None:
         """Record the cost of a call that was priced during delivery; ignore other records."""
         record = processed.record
         if isinstance(record, CallRecord) and record.seen_in != "import":

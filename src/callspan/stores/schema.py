@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from importlib import resources
 from typing import Final, Literal, TypeAlias
 
-from callspan.record.call import PARTS
+from callspan.record.call import STAGES
 from callspan.record.formats import FORMAT
 from callspan.stores.facts import REFERENCES, STORED, TABLES, Fact, Form, Table
 from callspan.stores.scores import views
@@ -99,7 +99,7 @@ def _filled(dialect: Dialect, name: str, placeholder: str) -> str:
     if placeholder == "format":
         return str(FORMAT)
     if placeholder == "parts":
-        return str([*PARTS])
+        return str([*STAGES])
     table = next(table for table in TABLES.values() if table.name == name)
     return ",\n".join(f"  {definition}" for definition in _definitions(dialect, table))
 

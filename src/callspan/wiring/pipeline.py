@@ -15,7 +15,7 @@ from opentelemetry.context import get_current
 from opentelemetry.metrics import MeterProvider
 from opentelemetry.trace import SpanContext, TracerProvider
 
-from callspan.agent.call_ids import call_recorded
+from callspan.agent.call_ids import remember_span
 from callspan.agent.context import content_of
 from callspan.agent.provider_tools import record_provider_tools
 from callspan.agent.runtime import CALL_SPANS, Runtime
@@ -26,7 +26,7 @@ from callspan.delivery.recorder import Listener, Recorder
 from callspan.fail_open import fail_open, value_of
 from callspan.observe.deferred_ends import DeferredEnds
 from callspan.observe.earlier_answers import EarlierAnswers
-from callspan.observe.ports import CallFactory
+from callspan.observe.factory import CallFactory
 from callspan.otlp.providers import SIGNALS, Signal
 from callspan.process.processed import ProcessedRecord
 from callspan.process.processors import Processors, caller_processors
@@ -74,7 +74,7 @@ class Pipeline:
             for level in {strictest(settings.content, level) for level in get_args(Content)}
         }
         spans = {level: self._spans(level) for level in self._processors}
-        self._seen: LRUCache[str, object] = LRUCache(_MAX_SEEN)
+        self._recorded_calls: LRUCache[str, object] = LRUCache(_MAX_SEEN)
         self._answers = EarlierAnswers()
         self.factories: Mapping[Content, CallFactory] = {level: self._factory(level, spans[level]) for level in spans}
         """The call factory for each content level at least as strict as the setting."""
@@ -118,7 +118,7 @@ class Pipeline:
         record_provider_tools(self.runtime, wire, record)
 
     def _priced(self, processed: ProcessedRecord[Record]) -> None:
-        self._metrics.priced(processed)
+        self._metrics.measure_cost(processed)
 
     def _processors_at(self, level: Content) -> Processors:
         return self._processors[strictest(self.settings.content, content_of(get_current()), level)]
@@ -140,10 +140,10 @@ class Pipeline:
             recorder=self.recorder,
             workers=self._workers,
             ends=self._deferred_ends,
-            seen=self._seen,
+            recorded_calls=self._recorded_calls,
             answers=self._answers,
             ambient=ambient,
-            keep=call_recorded,
+            keep=remember_span,
             requested_in=_requested_in,
             tools_ran=self._tools_ran,
             service=service_name(settings.service),

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 from callspan import private_names as names
 from callspan.fail_open import fail_open
 from callspan.intercept.sdk_versions import sdk_of
-from callspan.observe.ports import CallInfo
+from callspan.observe.factory import CallInfo
 from callspan.providers.hosts import DEFERRED, provider_of
 from callspan.record.codec import encodable
 from callspan.sdk_profiles import profile_of

@@ -20,8 +20,8 @@ from callspan.fail_open import fail_open, value_of
 from callspan.intercept.generated_sdks.client_info import call_info
 from callspan.intercept.hooks import HOOK_CONTEXT, HookSteps
 from callspan.observe.call import Call
+from callspan.observe.factory import CallFactory, CallInfo
 from callspan.observe.later import BatchResults, Fetch, GenericCall, record_webhook
-from callspan.observe.ports import CallFactory, CallInfo
 from callspan.providers import registry, routes
 from callspan.providers.wire_json import unix_ns
 

@@ -19,14 +19,14 @@ from urllib.parse import parse_qs
 from opentelemetry import context as otel_context
 
 from callspan import private_names as names
-from callspan.agent.call_ids import call_begun
+from callspan.agent.call_ids import remember_call
 from callspan.agent.context import block_of, content_of, with_block
 from callspan.fail_open import fail_open
 from callspan.intercept.generated_sdks.other_requests import path_template
 from callspan.intercept.hooks import HOOK_CONTEXT, Function, HookSteps, Reads
 from callspan.intercept.sdk_versions import sdk_of
 from callspan.observe.call import Call
-from callspan.observe.ports import CallInfo
+from callspan.observe.factory import CallInfo
 from callspan.observe.socket_calls import SocketCalls, start
 from callspan.providers import registry
 from callspan.providers.hosts import known_provider, provider_of
@@ -134,7 +134,7 @@ def _begun(info: CallInfo, turn: Turn, call_id: str | None) -> Call | None:
         HOOK_CONTEXT.warn_about_other_tracers()
     call = start(factory, info, turn, call_id)
     if call is not None:
-        call_begun(otel_context.get_current(), call.named)
+        remember_call(otel_context.get_current(), call.id_cell)
     return call
 
 

@@ -227,10 +227,10 @@ class _Copy:
             elif self._size <= _CAP_BYTES:
                 error = self._take_whole(b"".join(self._held))
         if self._size > _CAP_BYTES:
-            observer.call.mark_partially_observed()
+            observer.call.mark_partly_unobserved()
         if observer.is_read_by_sdk:
             return  # the stream reports its end
-        if not self._parsed_by_sdk or observer.call.stream_complete:
+        if not self._parsed_by_sdk or observer.call.answer_complete:
             observer.completed(error)
 
     def _flush_copied_bytes(self, file: FileBody) -> None:
@@ -243,7 +243,7 @@ class _Copy:
         # Invalid JSON is the provider's error, which the reader sees, not callspan's.
         body = value_of(partial(json.loads, content))
         if body is not None:
-            self._observer.whole(body)
+            self._observer.take_body(body)
         call = self._observer.call
         return None if call.has_body or call.streaming else parsing_error(content)
 

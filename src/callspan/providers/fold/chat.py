@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Final
 
 from callspan.providers.error_kinds import error_in
 from callspan.providers.fold.accounts import joined
-from callspan.providers.fold.merge import Json, carries, extend, is_json, merge, whole
+from callspan.providers.fold.merge import Json, carries, extend, finished_copy, is_json, merge
 from callspan.providers.fold.usage_merge import UsageRule, merge_usage
 from callspan.providers.media_parts import from_base64
 from callspan.providers.wire_json import detached, integer, mapping
@@ -49,7 +49,7 @@ class ChatFold:
         self._body: Json = {}
         self._choices: dict[int, Json] = {}
         self._has_usage_last = False
-        self._known = {_USAGE, *_NOT_OF_BODY}
+        self._settled_fields = {_USAGE, *_NOT_OF_BODY}
         """Fields beside the choices that are known or not part of the body."""
 
     @property
@@ -73,7 +73,7 @@ class ChatFold:
         elif (error := error_in(chunk)) is not None:
             self._body.setdefault("error", detached(error))
         # Most chunks repeat the fields of the previous one.
-        if chunk.get(_USAGE) or not chunk.keys() <= self._known:
+        if chunk.get(_USAGE) or not chunk.keys() <= self._settled_fields:
             self._take_fields(chunk)
         return carried
 
@@ -132,8 +132,8 @@ class ChatFold:
                 merge(self._body, {key: value}, last=True)
             elif key in _EXTENSIONS and isinstance(value, dict):
                 _extend(self._body, {key: value})
-            elif value and key not in self._known:
-                self._known.add(key)
+            elif value and key not in self._settled_fields:
+                self._settled_fields.add(key)
                 self._body.setdefault(key, detached(value))
         # A chunk with only usage is the last one, even from servers that send no finish reason.
         if chunk.get("choices") == [] and self._choices and chunk.get(_USAGE):
@@ -157,8 +157,8 @@ class ChatFold:
         """
         if not self._body and not self._choices:
             return None
-        choices = [self._choice(whole(self._choices[index])) for index in sorted(self._choices)]
-        return {"object": self.kind, **whole(self._body), "choices": choices}
+        choices = [self._choice(finished_copy(self._choices[index])) for index in sorted(self._choices)]
+        return {"object": self.kind, **finished_copy(self._body), "choices": choices}
 
     def _choice(self, choice: Json) -> Json:
         # Streams of tool calls start with an empty text; non-streamed responses have null.

@@ -75,32 +75,32 @@ class Entry:
 class Entries:
     """The entries of a list, in the order in which they began."""
 
-    __slots__ = ("_at", "_listed", "_named")
+    __slots__ = ("_by_id", "_by_index", "_entries")
 
     def __init__(self, fields: Iterable[Any] = ()) -> None:
-        self._listed = [Entry(item, index) for index, item in enumerate(fields)]
-        self._at = dict(enumerate(self._listed))
+        self._entries = [Entry(item, index) for index, item in enumerate(fields)]
+        self._by_index = dict(enumerate(self._entries))
         """The newest entry of each index."""
-        self._named: dict[str, Entry] = {}
+        self._by_id: dict[str, Entry] = {}
         """The newest entry of each id."""
 
     def in_order(self) -> list[Entry]:
         """Return the entries in the order of their indexes if each has its own, else as they began."""
-        indexes = [entry.index for entry in self._listed if entry.index is not None]
-        if len(set(indexes)) < len(self._listed):
-            return list(self._listed)
-        return sorted(self._listed, key=lambda entry: entry.index or 0)
+        indexes = [entry.index for entry in self._entries if entry.index is not None]
+        if len(set(indexes)) < len(self._entries):
+            return list(self._entries)
+        return sorted(self._entries, key=lambda entry: entry.index or 0)
 
     def new(self, index: int | None, name: str | None, kind: str | None) -> Entry:
         """Begin an entry."""
         entry = Entry({} if kind is None else {"type": kind}, index)
-        self._listed.append(entry)
+        self._entries.append(entry)
         self._register(entry, index, name)
         return entry
 
     def started(self, index: int | None, name: str | None, kind: str | None) -> Entry | None:
         """Return the entry that a start announces, if it is known: by its id, or by deltas that came before."""
-        entry = self._named.get(name) if name else None
+        entry = self._by_id.get(name) if name else None
         if entry is None or not entry.is_exactly(kind) or (entry.is_started and not entry.is_open):
             entry = self._newest_open(index)
             is_announced = entry is not None and not entry.is_started and entry.is_a(kind)
@@ -143,7 +143,7 @@ class Entries:
         entry = self._by_name(index, name)
         if entry is not None and entry.is_exactly(kind):
             return entry
-        at = None if index is None else self._at.get(index)
+        at = None if index is None else self._by_index.get(index)
         at_index = [
             candidate
             for candidate in self._searched()
@@ -167,14 +167,14 @@ class Entries:
 
     def closed(self, index: int | None) -> Entry | None:
         """Return the newest entry with this index, or the newest, whether or not it is open."""
-        return self._at.get(index) if index is not None else next(self._searched(), None)
+        return self._by_index.get(index) if index is not None else next(self._searched(), None)
 
     def _by_name(self, index: int | None, name: str | None) -> Entry | None:
         """Return the entry with this id, but not a closed one that has another index."""
-        entry = self._named.get(name) if name else None
+        entry = self._by_id.get(name) if name else None
         if entry is None or entry.is_open or index is None:
             return entry
-        return entry if index == entry.index or self._at.get(index) is entry else None
+        return entry if index == entry.index or self._by_index.get(index) is entry else None
 
     def _nearest(self, index: int | None, name: str | None, kind: str | None, *, is_text: bool) -> Entry | None:
         """Return the newest open entry of this kind, for a delta whose index and id say nothing.
@@ -192,22 +192,22 @@ class Entries:
         return closed_entry if can_continue and not name else None
 
     def _newest_open(self, index: int | None) -> Entry | None:
-        entry = self._at.get(index) if index is not None else next(self._searched(), None)
+        entry = self._by_index.get(index) if index is not None else next(self._searched(), None)
         return entry if entry is None or entry.is_open else next(self._open_at(index), None)
 
     def _open_at(self, index: int | None) -> Iterator[Entry]:
-        at = self._at.get(index) if index is not None else None
+        at = self._by_index.get(index) if index is not None else None
         for entry in self._searched():
             if entry.is_open and (index is None or entry.index == index or entry is at):
                 yield entry
 
     def _searched(self) -> Iterator[Entry]:
-        return islice(reversed(self._listed), MAX_SEARCHED)
+        return islice(reversed(self._entries), MAX_SEARCHED)
 
     def _register(self, entry: Entry, index: int | None, name: str | None) -> None:
         if index is not None:
-            self._at[index] = entry
+            self._by_index[index] = entry
             entry.index = index if entry.index is None else entry.index
         if name:
-            self._named[name] = entry
+            self._by_id[name] = entry
             entry.name = entry.name or name

@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Final, Literal, NamedTuple, TypeAlias
 from callspan.providers.error_kinds import error_in
 from callspan.providers.fold.accounts import TEXTS, bare, joined, says_the_same
 from callspan.providers.fold.entries import Entries, Entry
-from callspan.providers.fold.merge import LISTED, GrowingText, Json, carries, extend, merge, whole
+from callspan.providers.fold.merge import LISTED, GrowingText, Json, carries, extend, finished_copy, merge
 from callspan.providers.fold.usage_merge import UsageRule, merge_usage
 from callspan.providers.wire_json import detached, integer, word
 
@@ -74,14 +74,14 @@ class EventFold:
         """Begin with an empty body, also after an attempt that the server gave up."""
         self.terminated = False
         """True once the terminal event was received, which some APIs send after `complete`."""
-        self._begun = False
+        self._has_started = False
         self._body: Json = {}
-        self._whole = Entry(self._body)
+        self._body_entry = Entry(self._body)
         """The body, for events about no entry of it."""
         self._final: Json = {}
         self._error: Json = {}
-        self._open: dict[object, tuple[EventTarget, str, object, str, object, GrowingText]] = {}
-        """The texts that grow, by type of event: its place, and the fields that name the entry, and their values."""
+        self._growing_texts: dict[object, tuple[EventTarget, str, object, str, object, GrowingText]] = {}
+        """The texts that grow, by type of event: its target, and the fields that name the entry, and their values."""
 
     @property
     def complete(self) -> bool:
@@ -100,8 +100,8 @@ class EventFold:
             news = event["delta"]
             kind = news.get("type")
         # Most events continue the text of the one before.
-        if type(kind) is str and kind in self._open:
-            target, outer, number, inner, part, growing = self._open[kind]
+        if type(kind) is str and kind in self._growing_texts:
+            target, outer, number, inner, part, growing = self._growing_texts[kind]
             piece = news.get(target.field)
             is_next = type(piece) is str and event.get(outer) == number and event.get(inner) == part
             if is_next and piece and "error" not in event and not event.get(_LOGPROBS):
@@ -134,7 +134,7 @@ class EventFold:
     def _is_of_another(self, body: Json) -> bool:
         """Return whether the start of a body states another id than the one before."""
         current_id, new_id = word(self._body, "id"), word(body, "id")
-        return self._begun and None not in (current_id, new_id) and current_id != new_id
+        return self._has_started and None not in (current_id, new_id) and current_id != new_id
 
     def _take_rest(self, event: Json, target: EventTarget) -> None:
         """Take the fields of an event that belong to the body."""
@@ -156,15 +156,15 @@ class EventFold:
             if not target.field and not is_body:
                 return False
             self.terminated, self._final = True, detached(body)
-        elif self._begun:
+        elif self._has_started:
             # Each of these events repeats instructions and tools; only the status is new.
             merge(self._body, {"status": body.get("status")}, last=True)
         else:
-            self._begun, self.terminated = True, self.terminated or bool(word(body, "stop_reason"))
+            self._has_started, self.terminated = True, self.terminated or bool(word(body, "stop_reason"))
             fields = detached(body)
             for entry in _entries(fields, self.entries).in_order():
                 entry.settled = True
-            self._body = self._whole.fields = {**fields, **self._body}
+            self._body = self._body_entry.fields = {**fields, **self._body}
         return carries(self.entries, body.get(self.entries))
 
     def _take_entry(self, event: Json, value: Any, target: EventTarget, kind: object) -> bool:
@@ -174,7 +174,7 @@ class EventFold:
             return False
         if target.verb == "grow":
             return self._grow(event, value, target, entry, kind)
-        self._open.clear()
+        self._growing_texts.clear()
         if target.verb == "stop":
             return False
         news = {target.name: value, **_logprobs(event)} if target.name else value
@@ -191,7 +191,7 @@ class EventFold:
         if entry.is_draft and not is_added and target.name:
             entry.fields.pop(target.name, None)
         entry.is_draft = is_added and (entry.is_draft or entry.fields.keys() <= {"type"})
-        account = joined(whole(entry.fields), news)
+        account = joined(finished_copy(entry.fields), news)
         entry.fields.clear()
         entry.fields.update(account)
         if _is_start(kind, target):
@@ -202,7 +202,7 @@ class EventFold:
 
     def _path(self, event: Json, value: Any, target: EventTarget, kind: object) -> Iterator[Entry | None]:
         """Yield the entries that lead to what an event is about, from the body inwards; None where there is none."""
-        entry, last = self._whole, len(target.lists) - 1
+        entry, last = self._body_entry, len(target.lists) - 1
         if not target.lists:
             yield entry
         for depth, (name, field) in enumerate(target.lists):
@@ -217,7 +217,7 @@ class EventFold:
                 return
             if child.is_new:
                 child.is_new = False
-                self._open.clear()
+                self._growing_texts.clear()
             entry = child
             yield entry
 
@@ -232,7 +232,7 @@ class EventFold:
         if outer and event.get("item_id"):
             outer = "item_id"
         if type(growing) is GrowingText and (not target.lists or type(event.get(outer)) in (int, str)):
-            self._open[kind] = (target, outer, event.get(outer), inner, event.get(inner), growing)
+            self._growing_texts[kind] = (target, outer, event.get(outer), inner, event.get(inner), growing)
         return carried
 
     def body(self) -> Json | None:
@@ -243,9 +243,9 @@ class EventFold:
         if not self._body and not self._final:
             return detached(self._error) or None
         entries = self._body.get(self.entries)
-        body: Json = whole({key: value for key, value in self._body.items() if key != self.entries})
+        body: Json = finished_copy({key: value for key, value in self._body.items() if key != self.entries})
         if isinstance(entries, Entries):
-            body[self.entries] = [self._finished(entry, whole(entry.fields)) for entry in entries.in_order()]
+            body[self.entries] = [self._finished(entry, finished_copy(entry.fields)) for entry in entries.in_order()]
         body = {**self.defaults, **joined(body, self._final)}
         if self._error:
             body = {**detached(self._error), **body, "error": body.get("error") or detached(self._error["error"])}
@@ -309,14 +309,18 @@ class _About(NamedTuple):
     def _ended(self, value: Json) -> Entry:
         kind = word(value, "type")
         entry = self.entries.ended(self.number, self.identity, kind)
-        if entry is not None and entry.is_done and not says_the_same(whole(entry.fields), value):
+        if entry is not None and entry.is_done and not says_the_same(finished_copy(entry.fields), value):
             entry = None
         return entry or self._repeated(value) or self.entries.new(self.number, self.identity, kind)
 
     def _repeated(self, value: Json) -> Entry | None:
         """Return the newest entry with this index, if it has said this already."""
         entry = self.entries.closed(self.number)
-        return entry if entry is not None and not entry.is_open and says_the_same(whole(entry.fields), value) else None
+        return (
+            entry
+            if entry is not None and not entry.is_open and says_the_same(finished_copy(entry.fields), value)
+            else None
+        )
 
     def _new(self) -> Entry:
         entry = self.entries.new(self.number, self.identity, self.kind)

@@ -175,13 +175,13 @@ def _continued_call(calls: list[Any], item: Json) -> Json | None:
 
 def _is_over(call: Json, name: str) -> bool:
     """Return whether a name after arguments is that of the next call: another name, or after all of its JSON."""
-    arguments = whole(_of_call(call, "arguments"))
+    arguments = finished_copy(_of_call(call, "arguments"))
     return bool(arguments) and (name != _of_call(call, "name") or (arguments.endswith(_CLOSING) and is_json(arguments)))
 
 
 def _is_another(call: Json, item: Json) -> bool:
     """Return whether a named piece is of another call than the newest with its id, which some servers repeat."""
-    opening, arguments = _of_call(item, "arguments"), whole(_of_call(call, "arguments"))
+    opening, arguments = _of_call(item, "arguments"), finished_copy(_of_call(call, "arguments"))
     opens = isinstance(opening, dict) or str(opening or "").lstrip().startswith(_OPENING)
     if arguments and opens and is_json(arguments):
         return normal(arguments) != normal(opening) or item.get("index") != call.get("index")
@@ -190,7 +190,7 @@ def _is_another(call: Json, item: Json) -> bool:
 
 def _repetition(call: Json, item: Json) -> Json | None:
     """Return a piece that states all of its call once more, under its id."""
-    arguments = whole(_of_call(call, "arguments")) if item.get("id") and _of_call(item, "name") else None
+    arguments = finished_copy(_of_call(call, "arguments")) if item.get("id") and _of_call(item, "name") else None
     opening = _of_call(item, "arguments")
     is_all = bool(arguments) and isinstance(opening, str) and opening.startswith(_OPENING) and is_json(arguments)
     return item if is_all and item["id"] == call.get("id") and normal(opening) == normal(arguments) else None
@@ -220,15 +220,15 @@ def carries(key: str, value: object, depth: int = 0) -> bool:
     return isinstance(value, list) and any(carries(key, item, depth + 1) for item in value)
 
 
-def whole(value: Any) -> Any:
+def finished_copy(value: Any) -> Any:
     """Return a finished copy of a value under construction."""
     if isinstance(value, GrowingText):
         return value.text()
     if isinstance(value, Entries):
-        return [whole(entry.fields) for entry in value.in_order()]
+        return [finished_copy(entry.fields) for entry in value.in_order()]
     if isinstance(value, dict):
-        return {key: whole(item) for key, item in value.items()}
-    return [whole(item) for item in value] if isinstance(value, list) else value
+        return {key: finished_copy(item) for key, item in value.items()}
+    return [finished_copy(item) for item in value] if isinstance(value, list) else value
 
 
 def extend(target: Json, news: Mapping[str, Any]) -> None:

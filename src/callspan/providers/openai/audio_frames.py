@@ -39,7 +39,7 @@ class AudioFrames:
         self._number = self._size = 0
         """Number of messages like it since `repeated`, and their audio bytes."""
 
-    def counted(self, message: Any) -> Json | None:
+    def short_event(self, message: Any) -> Json | None:
         """Return an event with the number of bytes in place of the audio; None for any other message.
 
         A message that differs from the last only in its audio and event id is `REPEATED`, see `repeated`.

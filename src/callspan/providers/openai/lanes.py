@@ -37,7 +37,7 @@ class Creates(SocketKind, Generic[_T]):
         self._waiting: deque[_T] = deque(maxlen=_MAX_WAITING)
         """Creates that were sent but not answered yet."""
         self._running: dict[str | None, _T] = {}
-        self._seen: LRUCache[object, object] = LRUCache(_MAX_SEEN)
+        self._begun_ids: LRUCache[object, object] = LRUCache(_MAX_SEEN)
         """Ids of responses that have begun, so that a replayed event begins nothing."""
 
     def sent(self, frame: Json, turn: Any) -> None:
@@ -60,7 +60,7 @@ class _Response(Turn):
     def __init__(self, lane: str | None, body: Json, identity: str | None = None) -> None:
         super().__init__("responses", body, identity)
         self.lane = lane
-        self.previous = text(body, "previous_response_id")
+        self.previous_response_id = text(body, "previous_response_id")
         self.response_id = identity
 
 
@@ -70,7 +70,7 @@ class ResponseLanes(Creates[_Response]):
     def __init__(self, model: str | None = None, session_id: str | None = None, *, hashes_audio: bool = False) -> None:
         del model, session_id, hashes_audio
         super().__init__()
-        self._last: LRUCache[str | None, str | None] = LRUCache(_MAX_RUNNING)
+        self._last_response_ids: LRUCache[str | None, str | None] = LRUCache(_MAX_RUNNING)
         """Id of the last response that ended, by lane."""
 
     def create(self, frame: Json) -> Turn | None:
@@ -87,30 +87,30 @@ class ResponseLanes(Creates[_Response]):
         if kind == _CREATED:
             return self._created(lane, event)
         if kind == "error":
-            return self._failed(lane, event)
+            return self._fail(lane, event)
         turn = self._running.get(lane)
         if turn is None:
             return []
         if kind not in _ENDS:
             return [Step("chunk", turn, event)]
         identity = text(event, "response", "id")
-        if identity != turn.response_id and self._seen.get(identity) is not None:
+        if identity != turn.response_id and self._begun_ids.get(identity) is not None:
             return []  # replayed
-        self._over(turn)
+        self._end(turn)
         return [Step("chunk", turn, event), Step("end", turn)]
 
     def _created(self, lane: str | None, event: Json) -> list[Step]:
         response = mapping(event, "response") or {}
         identity, previous = text(response, "id"), text(response, "previous_response_id")
-        if identity is not None and not self._seen.is_first(identity):
+        if identity is not None and not self._begun_ids.is_first(identity):
             return []
         steps: list[Step] = []
         if (running := self._running.get(lane)) is not None:
             steps.append(Step("end", running))  # without its terminal event
-            self._over(running)
-        turn, last = self._next(lane), self._last.get(lane)
+            self._end(running)
+        turn, last = self._next(lane), self._last_response_ids.get(lane)
         continues_last = previous is not None and previous == last
-        if turn is None or (continues_last and turn.previous != previous):
+        if turn is None or (continues_last and turn.previous_response_id != previous):
             body = {"model": response.get("model"), "previous_response_id": previous or last}
             turn = _Response(lane, {key: value for key, value in body.items() if value is not None}, identity)
             steps.append(Step("begin", turn))
@@ -120,7 +120,7 @@ class ResponseLanes(Creates[_Response]):
         self._run(lane, turn)
         return [*steps, Step("chunk", turn, event)]
 
-    def _failed(self, lane: str | None, event: Json) -> list[Step]:
+    def _fail(self, lane: str | None, event: Json) -> list[Step]:
         """End the running response or the refused create with an error. That of a create has no sequence number."""
         waiting, turn = self._next(lane), self._running.get(lane)
         if waiting is not None and (turn is None or "sequence_number" not in event):
@@ -128,13 +128,13 @@ class ResponseLanes(Creates[_Response]):
             return [Step("fail", waiting, event)]
         if turn is None:
             return []
-        self._over(turn)
+        self._end(turn)
         return [Step("fail", turn, event)]
 
     def _next(self, lane: str | None) -> _Response | None:
         """Take the create that is answered next."""
         return next((turn for turn in self._unanswered() if turn.lane == lane), None)
 
-    def _over(self, turn: _Response) -> None:
+    def _end(self, turn: _Response) -> None:
         del self._running[turn.lane]
-        self._last.put(turn.lane, turn.response_id)
+        self._last_response_ids.put(turn.lane, turn.response_id)

@@ -63,7 +63,7 @@ class RealtimeEvents(Creates[_Response]):
         self._audio = AudioFrames(*_AUDIO, field="delta", hashes=hashes_audio)
         self._parts = AudioFrames(field="audio", hashes=hashes_audio)
         # A method would cost as much as counting a message.
-        self.counted, self.repeated = self._audio.counted, self._audio.repeated  # type: ignore[method-assign]
+        self.short_event, self.repeated = self._audio.short_event, self._audio.repeated  # type: ignore[method-assign]
 
     def create(self, frame: Json) -> Turn | None:
         """Return the response that a create requests."""
@@ -99,7 +99,7 @@ class RealtimeEvents(Creates[_Response]):
             return []
         turn, steps = self._running.get(identity), list[Step]()
         if turn is None:
-            if not self._seen.is_first(identity):
+            if not self._begun_ids.is_first(identity):
                 return []
             response = mapping(event, "response") or {}
             create = self._answered(response)
@@ -112,7 +112,7 @@ class RealtimeEvents(Creates[_Response]):
             self._begin(identity, turn)
         if kind == "response.output_item.added":
             self._pending.pop(text(event, "item", "id"))
-            self._seen.is_first(text(event, "item", "id"))
+            self._begun_ids.is_first(text(event, "item", "id"))
         steps.append(Step("chunk", turn, self._audio.event_of(event) if kind in _AUDIO else event))
         if kind == _DONE:
             del self._running[identity]
@@ -176,7 +176,7 @@ class RealtimeEvents(Creates[_Response]):
             self._pending.pop(identity)
         elif step == "truncated":
             self._pending.put(f"truncated {identity}", {key: event[key] for key in event if key != "event_id"})
-        elif item is not None and step in _MADE and (self._seen.is_first(identity) or _is_ended_run(item, step)):
+        elif item is not None and step in _MADE and (self._begun_ids.is_first(identity) or _is_ended_run(item, step)):
             recorded_item = self._kept(item)
             self._pending.put(identity, recorded_item)
             if any("audio" in str(part.get("type")) for part in objects(recorded_item, "content")):
@@ -206,7 +206,7 @@ class RealtimeEvents(Creates[_Response]):
         key = text(event, "item_id"), content_index
         turn, steps = self._transcriptions.get(key), list[Step]()
         if turn is None:
-            if not self._seen.is_first(key):
+            if not self._begun_ids.is_first(key):
                 return []
             body = dict(mapping(self._input("transcription")) or {})
             if sound := self._sound(speech):

@@ -30,9 +30,9 @@ class TranslationEvents(SocketKind):
 
     def __init__(self, model: str | None = None, session_id: str | None = None, *, hashes_audio: bool = False) -> None:
         fields = {"model": model, "id": session_id}
-        self._known: Json = {key: value for key, value in fields.items() if value is not None}
+        self._connection_fields: Json = {key: value for key, value in fields.items() if value is not None}
         """The session as the connection names it."""
-        self._given = {**self._known}
+        self._settings = {**self._connection_fields}
         """The session so far."""
         self._session: Turn | None = None
         self._is_over = False
@@ -45,13 +45,13 @@ class TranslationEvents(SocketKind):
         """Note the settings of a session that is about to start."""
         del turn
         if frame.get("type") == _START and self._session is None:
-            self._given |= mapping(frame, "session") or {}
+            self._settings |= mapping(frame, "session") or {}
             self._is_refused = False
 
-    def counted(self, message: str | bytes) -> Json | None:
+    def short_event(self, message: str | bytes) -> Json | None:
         """Return a short event in place of an audio message; None for any other message."""
-        event = self._output.counted(message)
-        return event if event is not None else self._input.counted(message)
+        event = self._output.short_event(message)
+        return event if event is not None else self._input.short_event(message)
 
     def repeated(self) -> Json | None:
         """Return one event for the messages of one side that were only counted."""
@@ -64,18 +64,18 @@ class TranslationEvents(SocketKind):
         if self._is_over:
             return []
         if kind == "error":
-            is_start = self._session is None and "id" not in self._given and not self._is_refused
+            is_start = self._session is None and "id" not in self._settings and not self._is_refused
             return self._refused(event) if is_start else []
         if not kind.startswith("session."):
-            return self._other(event, kind)
+            return self._steps_of_other(event, kind)
         session, turn, steps = mapping(event, "session"), self._session, list[Step]()
         if session is not None and kind != CLOSED:
-            self._given |= session
+            self._settings |= session
         if turn is None:
-            turn = self._session = self._new()
+            turn = self._session = self._new_turn()
             steps.append(Step("begin", turn))
         elif session is not None:
-            turn.body = settings_of(self._given)
+            turn.body = settings_of(self._settings)
         audio = {_OUTPUT_AUDIO: self._output, _INPUT_AUDIO: self._input}.get(kind)
         steps.append(Step("chunk", turn, event if audio is None else audio.event_of(event)))
         if kind == CLOSED:
@@ -83,17 +83,17 @@ class TranslationEvents(SocketKind):
             steps.append(Step("end", turn))
         return steps
 
-    def _new(self) -> Turn:
-        return Turn(self.api, settings_of(self._given), text(self._given, "id"))
+    def _new_turn(self) -> Turn:
+        return Turn(self.api, settings_of(self._settings), text(self._settings, "id"))
 
-    def _other(self, event: Json, kind: str) -> list[Step]:
+    def _steps_of_other(self, event: Json, kind: str) -> list[Step]:
         """Return the steps for an event that does not belong to the session itself."""
         del event, kind
         return []
 
     def _refused(self, event: Json) -> list[Step]:
         """Return the failed call of a session that the server refuses. It may be started again."""
-        turn, self._given, self._is_refused = self._new(), {**self._known}, True
+        turn, self._settings, self._is_refused = self._new_turn(), {**self._connection_fields}, True
         return [Step("begin", turn), Step("fail", turn, event)]
 
 
@@ -106,7 +106,7 @@ class LiveEvents(TranslationEvents):
         super().__init__(model, session_id, hashes_audio=hashes_audio)
         self._responses = ResponseLanes()
 
-    def _other(self, event: Json, kind: str) -> list[Step]:
+    def _steps_of_other(self, event: Json, kind: str) -> list[Step]:
         inner = mapping(event, "event") or {}
         if kind == "response.event" and isinstance(inner.get("type"), str):
             # Each delegation is a lane.

@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Final
 import msgspec
 
 from callspan.providers.base import ResponseInfo
-from callspan.providers.fold.merge import GrowingText, whole
+from callspan.providers.fold.merge import GrowingText, finished_copy
 from callspan.providers.fold.usage_merge import UsageRule
 from callspan.providers.openai.audio_frames import BYTES, Audio
 from callspan.providers.openai.base import OpenAIEndpoint
@@ -84,7 +84,7 @@ class SessionFold:
         references = {side: audio.reference(audio_format) for side, audio in self._audio.items()}
         settings = {key: value for key, value in self._body.items() if key != "audio"}
         status = "closed" if self.complete else "active"
-        return {**settings, "status": status, "turns": whole(self._turns), **references}
+        return {**settings, "status": status, "turns": finished_copy(self._turns), **references}
 
 
 def _taken(holder: Json, keys: tuple[str, ...]) -> Json:

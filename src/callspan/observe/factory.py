@@ -1,4 +1,7 @@
-"""Ports: the interfaces of a call: explicit times, facts known before the request, and the factory."""
+"""Factory: what calls get when they are made, and where their records go.
+
+There is one factory for each content level of an `instrument()`, so that a call itself reads no setting.
+"""
 
 from __future__ import annotations
 
@@ -61,7 +64,7 @@ class CallInfo(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class CallFactory(msgspec.Struct, frozen=True, kw_only=True):
-    """Creates calls and receives their records, for one content level of an `instrument()`. Safe from any thread."""
+    """What the calls of one content level need from outside, and where their records go. Safe from any thread."""
 
     spans: CallSpans | None
     metrics: CallMetrics | None
@@ -71,7 +74,7 @@ class CallFactory(msgspec.Struct, frozen=True, kw_only=True):
     recorder: Recorder
     workers: ForkedWorkers
     ends: DeferredEnds
-    seen: LRUCache[str, object]
+    recorded_calls: LRUCache[str, object]
     """Ends and lines that this process has recorded. Reading them again creates no span and measures nothing.
 
     An evicted one is recorded again, as a version of the same record.
