@@ -27,7 +27,7 @@ from tests.support.calls import CHAT, MESSAGE
 from tests.support.scale import scaled
 
 import callspan
-from callspan.records import CallRecord
+from callspan.records import CallRecord, EventRecord, SessionRecord, TimestepRecord
 from callspan.testing import Capture, ScriptedProvider, capture
 
 OURS: Final = str(Path(callspan.__file__).parent)
@@ -139,13 +139,19 @@ def agent_step(clients: Clients) -> None:
         look_up("weather")
 
 
+def scopes(clients: Clients) -> None:
+    del clients
+    with callspan.session("chat") as session, session.timestep():
+        look_up("weather")
+
+
 def recorded(clients: Clients) -> None:
     with callspan.record_call(provider="vllm", model="m") as call:
         call.request(CHAT)
         call.response({"choices": [{"message": {"role": "assistant", "content": "Hello!"}}]})
 
 
-USES: Final = (plain, plain_async, stream, left_stream, agent_step, recorded)
+USES: Final = (plain, plain_async, stream, left_stream, agent_step, scopes, recorded)
 
 
 @pytest.fixture
@@ -204,8 +210,24 @@ def faults_of(use: Callable[[Clients], None], clients: Clients, at: int, number:
         ids = [span.context.span_id for span in seen.spans if span.kind.name == "CLIENT" and span.context]
         if len(ids) != len(set(ids)) or len(ids) > 1:
             yield f"{len(ids)} spans of calls"
+        yield from unpaired(seen)
         plain(clients)
         yield from (f"the next call: {what}" for what in following(ended(seen)[len(calls) :]))
+
+
+def unpaired(seen: Capture) -> Iterator[str]:
+    """Yield what is wrong about the sessions, steps and tools: each has an end, and one span, or was not begun."""
+    scopes_ended = dict[str, bool]()
+    for record in seen.everything:
+        match record:
+            case SessionRecord(session_id=identity) | TimestepRecord(timestep_id=identity):
+                scopes_ended[identity] = scopes_ended.get(identity, False) or record.end_ns is not None
+            case EventRecord(event_type="tool", event_id=identity):
+                scopes_ended[identity] = True
+    yield from (f"{identity} has no end" for identity, has_ended in scopes_ended.items() if not has_ended)
+    spans = [span.name for span in seen.spans if span.kind.name == "INTERNAL"]
+    if len(spans) != len(scopes_ended):
+        yield f"spans {spans} of {len(scopes_ended)} scopes"
 
 
 def following(calls: list[CallRecord]) -> Iterator[str]:

@@ -95,6 +95,8 @@ class Scope(EitherWith, Block, ABC):
     id: str
     """The id, known before the start; of an operation also the id of its event."""
     name: str | None
+    _is_announced: bool = False
+    """Whether its span was started and its first record written, as far as that is possible."""
     _blocks: int = 0
     """The number of its `with` blocks that are open: one within another, or in another thread, is misuse."""
     state: Literal["new", "running", "ended"]
@@ -240,12 +242,19 @@ class Scope(EitherWith, Block, ABC):
 
     def _begin(self, outside: Context) -> None:
         base, block = self._enter(outside), block_of(outside)
-        self._base = with_block(base, block)
         if self._runtime is not None:
             self._level = strictest(self._runtime.content, block, content_of(base), self._own_level())
-            with _START:
-                self._announce(self._runtime, self._base)
+        self._base = with_block(base, block)  # from here on its record is written, also if an interrupt comes
+        if self._runtime is not None:
+            self._announce_once(self._runtime, self._base)
         self.state = "running"
+
+    def _announce_once(self, runtime: Runtime, base: Context | None) -> None:
+        """Start the span and write the first record, unless that was done; an interrupt may have cut it off."""
+        if not self._is_announced and base is not None:
+            with _START:
+                self._announce(runtime, base)
+            self._is_announced = True
 
     def _enter(self, current: Context) -> Context:
         """Set runtime and place; return the base of this scope's context: `current`, or that of its owner."""
@@ -285,6 +294,7 @@ class Scope(EitherWith, Block, ABC):
             duration_ns = self._lasted_ns = self._elapsed_ns()
             self._note_end()
             if (runtime := self._runtime) is not None:
+                self._announce_once(runtime, self._base)
                 record = self._final_record(error, duration_ns)
                 final = runtime.process(record, self._level, self._end_point)
                 self._span.end(final, named_late=self._is_named_late)
@@ -413,7 +423,7 @@ class Scope(EitherWith, Block, ABC):
         self, runtime: Runtime, processed: ProcessedRecord[ScopeRecord], parent: Context, **links: Any
     ) -> None:  # fmt: skip
         """Start this scope's span from its first record; for `links` see `SessionSpans.start`."""
-        if not self._is_automatic or is_instrumentation_enabled():
+        if self._span is NO_SPAN and (not self._is_automatic or is_instrumentation_enabled()):
             with _START_SPAN:
                 self._span = runtime.spans.start(processed, parent=parent, **links)
 
@@ -433,9 +443,8 @@ class Scope(EitherWith, Block, ABC):
         return self
 
     def __enter__(self) -> Self:
-        self.start()
-        self._blocks += 1
-        return self
+        self._blocks = self._blocks + 1 if self.state == "running" else 1
+        return self.start()  # last: an interrupt after it would leave the scope open, without a block that ends it
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
