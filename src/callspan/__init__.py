@@ -1,4 +1,4 @@
-"""callspan: OpenTelemetry instrumentation for the openai, anthropic and groq SDKs.
+"""callspan: OpenTelemetry instrumentation for the openai, anthropic, groq, together, fireworks and cerebras SDKs.
 
 One span and one record per call and stream, with sessions and timesteps around them. Public names are imported on first
 use.
@@ -36,7 +36,15 @@ if _typing.TYPE_CHECKING:
     from callspan.erasing import erase
     from callspan.opening import open_store
     from callspan.otlp.byte_bounds import ByteBoundedExporter
-    from callspan.plugin import AnthropicInstrumentor, CallRecordExporter, GroqInstrumentor, OpenAIInstrumentor
+    from callspan.plugin import (
+        AnthropicInstrumentor,
+        CallRecordExporter,
+        CerebrasInstrumentor,
+        FireworksInstrumentor,
+        GroqInstrumentor,
+        OpenAIInstrumentor,
+        TogetherInstrumentor,
+    )
     from callspan.process.callbacks import add_callback
     from callspan.process.redaction import redact_texts
     from callspan.record.call import CallRecord
@@ -51,6 +59,8 @@ _HOMES = {
     "ByteBoundedExporter": "callspan.otlp.byte_bounds",
     "CallRecord": "callspan.record.call",
     "CallRecordExporter": "callspan.plugin",
+    "CerebrasInstrumentor": "callspan.plugin",
+    "FireworksInstrumentor": "callspan.plugin",
     "GroqInstrumentor": "callspan.plugin",
     "Handle": "callspan.wiring",
     "UsageError": "callspan.agent.misuse",
@@ -60,6 +70,7 @@ _HOMES = {
     "SettingError": "callspan.settings",
     "Settings": "callspan.settings",
     "Timestep": "callspan.agent.timesteps",
+    "TogetherInstrumentor": "callspan.plugin",
     "Tool": "callspan.agent.operations",
     "add_callback": "callspan.process.callbacks",
     "call_id": "callspan.agent.call_ids",
@@ -94,6 +105,8 @@ __all__ = [
     "ByteBoundedExporter",
     "CallRecord",
     "CallRecordExporter",
+    "CerebrasInstrumentor",
+    "FireworksInstrumentor",
     "GroqInstrumentor",
     "Handle",
     "OpenAIInstrumentor",
@@ -102,6 +115,7 @@ __all__ = [
     "SettingError",
     "Settings",
     "Timestep",
+    "TogetherInstrumentor",
     "Tool",
     "UsageError",
     "add_callback",

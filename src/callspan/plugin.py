@@ -71,6 +71,18 @@ class GroqInstrumentor(_SdkInstrumentor, sdk="groq"):
     """Instruments the groq SDK. Keyword arguments of `instrument()` are those of `callspan.instrument()`."""
 
 
+class TogetherInstrumentor(_SdkInstrumentor, sdk="together"):
+    """Instruments the together SDK. Keyword arguments of `instrument()` are those of `callspan.instrument()`."""
+
+
+class FireworksInstrumentor(_SdkInstrumentor, sdk="fireworks"):
+    """Instruments the fireworks SDK. Keyword arguments of `instrument()` are those of `callspan.instrument()`."""
+
+
+class CerebrasInstrumentor(_SdkInstrumentor, sdk="cerebras"):
+    """Instruments the cerebras SDK. Keyword arguments of `instrument()` are those of `callspan.instrument()`."""
+
+
 class CallRecordExporter(SpanExporter):
     """Span exporter that writes callspan's records, and records made from other GenAI spans, to stores.
 

@@ -26,6 +26,8 @@ from tests.support.calls import (
 from tests.support.mode import Mode
 
 import callspan
+from callspan.providers.hosts import known_provider
+from callspan.sdk_profiles import GENERATED, PROFILES
 from callspan.testing import Capture
 
 PLATFORMS: dict[str, tuple[dict[str, Any], str, str, str]] = {
@@ -102,7 +104,7 @@ async def test_an_exception_frame_of_bedrock_is_an_error_and_keeps_the_text(mode
 
 
 LLAMA: dict[str, Any] = {"model": "llama", "messages": QUESTION}
-GROQ: dict[str, tuple[str, str, str | None, int]] = {
+ALIKE: dict[str, tuple[str, str, str | None, int]] = {
     # API, outcome, end of the stream, retries
     "plain": ("chat_completions", "success", None, 0),
     "retried": ("chat_completions", "success", None, 1),
@@ -113,14 +115,24 @@ GROQ: dict[str, tuple[str, str, str | None, int]] = {
     "embedded": ("embeddings", "success", None, 0),
     "heard": ("transcriptions", "success", None, 0),
 }
+OTHER_SDKS = tuple(profile.name for profile in GENERATED if profile.name not in ("openai", "anthropic"))
+"""SDKs with the same methods for chats as openai's."""
 
 
-async def ask_groq(mode: Mode, way: str) -> None:
-    kind = getattr(pytest.importorskip("groq"), "AsyncGroq" if mode.is_async else "Groq")
-    client = mode.keep(kind(api_key="gsk-test", base_url=mode.provider.groq_url, max_retries=1))
+def client_alike(mode: Mode, sdk: str) -> Any:
+    profile = PROFILES[sdk]
+    module = pytest.importorskip(profile.package)
+    kind = getattr(module, f"Async{profile.title}" if mode.is_async else profile.title)
+    return mode.keep(kind(api_key="key-of-a-test", base_url=mode.provider.url, max_retries=1))
+
+
+async def ask_alike(mode: Mode, sdk: str, way: str) -> None:
+    client = client_alike(mode, sdk)
     if way == "embedded":
+        sdks.needs_name(client, "embeddings.create")
         await mode.wait(client.embeddings.create(model="llama", input="Where to?"))
     elif way == "heard":
+        sdks.needs_name(client, "audio.transcriptions.create")
         await mode.wait(client.audio.transcriptions.create(model="llama", file=("a.wav", b"sound")))
     elif way == "raw":
         await mode.wait(client.chat.completions.with_raw_response.create(**LLAMA))
@@ -132,29 +144,34 @@ async def ask_groq(mode: Mode, way: str) -> None:
         await mode.wait(client.chat.completions.create(**LLAMA))
 
 
-@pytest.mark.parametrize("way", GROQ)
-async def test_every_way_and_ending_of_groq_is_one_span_and_one_record(way: str, mode: Mode, seen: Capture) -> None:
+@pytest.mark.parametrize("way", ALIKE)
+@pytest.mark.parametrize("sdk", OTHER_SDKS)
+async def test_every_way_and_ending_of_an_sdk_is_one_span_and_one_record(
+    sdk: str, way: str, mode: Mode, seen: Capture
+) -> None:
     if way in ("retried", "failed"):
         mode.provider.reply(status=429 if way == "retried" else 400, retry_after_s=0.001)
     mode.provider.reply(text="East", input_tokens=12, output_tokens=3)
-    raised = await caught(ask_groq(mode, way))
-    assert type(raised).__name__ == ("BadRequestError" if way == "failed" else "NoneType")
-    record = the_call(seen)
-    assert (record.api, record.outcome, record.stream and record.stream.end, record.retries) == GROQ[way]
-    assert (record.provider, record.request.model) == ("groq", "llama")
-    assert (record.sdk or "").startswith("groq/1.")
-    assert (seen.spans[0].attributes or {})["gen_ai.provider.name"] == "groq"
+    error = await caught(ask_alike(mode, sdk, way))
+    assert type(error).__name__ == ("BadRequestError" if way == "failed" else "NoneType")
+    record, profile = the_call(seen), PROFILES[sdk]
+    assert (record.api, record.outcome, record.stream and record.stream.end, record.retries) == ALIKE[way]
+    assert (record.provider, record.request.model) == (profile.provider, "llama")
+    assert record.sdk == f"{profile.distribution}/{metadata.version(profile.distribution)}"
+    assert (seen.spans[0].attributes or {})["gen_ai.provider.name"] == profile.provider
     if way == "plain":
         assert (usage_of(record).input_tokens, usage_of(record).output_tokens) == (12, 3)
+        assert text_of(record) == "East"
 
 
-def test_every_profile_has_its_instrumentor_entry_point_and_extra() -> None:
+def test_every_profile_has_its_instrumentor_entry_point_extra_and_host() -> None:
     points = {point.name: point.value for point in metadata.entry_points(group="opentelemetry_instrumentor")}
-    for sdk in ("openai", "anthropic", "groq"):
+    for sdk, profile in PROFILES.items():
         name = points[f"callspan-{sdk}"].partition(":")[2]
         (requirement,) = getattr(callspan, name)().instrumentation_dependencies()
-        assert requirement.startswith(f"{sdk} >=")
+        assert requirement.startswith(f"{profile.distribution} >=")
         assert sdk in (metadata.metadata("callspan").get_all("Provides-Extra") or [])
+        assert known_provider(profile.host, profile) == profile.provider
 
 
 def aiohttp(mode: Mode, sdk: str) -> Any:

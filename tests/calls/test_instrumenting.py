@@ -27,11 +27,23 @@ from tests.support.processes import ran
 from tests.support.rig import until
 
 import callspan
-from callspan import AnthropicInstrumentor, GroqInstrumentor, OpenAIInstrumentor, SettingError, open_store
+from callspan import (
+    AnthropicInstrumentor,
+    CerebrasInstrumentor,
+    FireworksInstrumentor,
+    GroqInstrumentor,
+    OpenAIInstrumentor,
+    SettingError,
+    TogetherInstrumentor,
+    open_store,
+)
 from callspan.records import Record, encode
 from callspan.testing import capture
 
-INSTRUMENTORS = (OpenAIInstrumentor, AnthropicInstrumentor, GroqInstrumentor)
+INSTRUMENTORS = (
+    OpenAIInstrumentor, AnthropicInstrumentor, GroqInstrumentor, TogetherInstrumentor, FireworksInstrumentor,
+    CerebrasInstrumentor,
+)  # fmt: skip
 
 
 def said(caplog: pytest.LogCaptureFixture) -> list[str]:

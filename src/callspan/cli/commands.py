@@ -96,7 +96,7 @@ def _forget_output() -> None:
 @click.option("--json", "as_json", is_flag=True, help="Machine-readable output on stdout.")
 @click.version_option(package_name="callspan", message="callspan %(version)s")
 def callspan(store: str | None, as_json: bool) -> None:
-    """Show, sum and export recorded calls of the openai, anthropic and groq SDKs."""
+    """Show, sum and export recorded calls of models."""
     del store, as_json  # read by the sub-commands
     # The driver raises each error that it logs, and the command reports it.
     logging.getLogger("clickhouse_connect").setLevel(logging.CRITICAL)

@@ -40,9 +40,8 @@ _REPLAYED: Final = {
 def replay_command(context: CommandContext, ident: str, model: str | None, base_url: str | None) -> None:
     """Send a recorded request again with the same JSON, and show both answers. It may cost money.
 
-    CALL is a call's id, the beginning of it, or its span id. The API key is that of the SDK (OPENAI_API_KEY,
-    ANTHROPIC_API_KEY, GROQ_API_KEY). Exit code 0 if the new call succeeds, also with another answer; 1 if it fails or
-    cannot be sent.
+    CALL is a call's id, the beginning of it, or its span id. The API key is that of the SDK, as in OPENAI_API_KEY. Exit
+    code 0 if the new call succeeds, also with another answer; 1 if it fails or cannot be sent.
     """
     with context.reader() as reader:
         original = context.named(reader, ident)

@@ -72,7 +72,7 @@ _NOT_RECORDED: Final = (
     "realtime/calls", "realtime/calls/{call}/accept", "realtime/client_secrets",
     "realtime/translations/client_secrets", "realtime/sessions", "realtime/transcription_sessions", "live/sessions",
     "live/sessions/{session}/accept", "live/sessions/{session}/fork", "fine_tuning/jobs",
-    "vector_stores/{store}/search", "containers",
+    "vector_stores/{store}/search", "containers", "fine-tunes", "evaluation", "queue/submit",
 )  # fmt: skip
 """POSTs that start work, training or a container at the provider, or whose answer states no usage."""
 _STORED: Final = (
@@ -102,7 +102,8 @@ def _placed() -> Mapping[tuple[str, str], tuple[tuple[list[str], Path], ...]]:
 
 _FREE: Final = frozenset(
     {
-        "agents", "assistants", "chatkit", "compliance", "containers", "content_provenance_checks", "conversations",
+        "accounts", "agents", "assistants", "chatkit", "compliance", "compute", "containers",
+        "content_provenance_checks", "conversations",
         "dreams", "environments", "evals", "files", "memory_stores", "models", "organization",
         "organizations", "projects", "skills", "threads", "tunnels", "uploads", "user_profiles", "vaults",
         "vector_stores", "webhook_endpoints",

@@ -313,7 +313,7 @@ def instrument(
     sdks: Sdk | Sequence[Sdk] | None = None,
     **settings: Unpack[SettingArguments],
 ) -> Handle:
-    """Record every call of the openai, anthropic and groq SDKs from now on; they may be imported before or after.
+    """Record every call of the SDKs named in `sdks` from now on; they may be imported before or after.
 
     None means "not given": the value in force is kept, or else that of the environment, or the default. A second call
     without arguments returns the current handle. With arguments it changes these settings, and logs a warning with old
